@@ -1,0 +1,5 @@
+//! The Dynamo protocol as a state machine without input or output.
+#![forbid(unsafe_code)]
+
+pub mod dot;
+pub mod token;
