@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod dot;
+pub mod hlc;
 pub mod token;
