@@ -1,0 +1,159 @@
+//! What nodes say to each other.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::dot::{Life, NodeId};
+use crate::hlc::WallMs;
+use crate::key::Key;
+use crate::membership::ClusterId;
+use crate::request::{Operation, Outcome};
+use crate::state::{Epoch, State};
+use crate::wire;
+
+/// A message with what every receiver must know of its sender.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Envelope {
+    /// The cluster that both must belong to.
+    pub cluster: ClusterId,
+    /// The sender.
+    pub from: NodeId,
+    /// The sender's life.
+    pub from_life: Life,
+    /// The sender's boot within that life.
+    pub from_boot: u32,
+    /// What the sender's clock read, so that a clock that is off is noticed.
+    pub wall: WallMs,
+    /// What it says.
+    pub message: Message,
+}
+
+/// What one node says to another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// A coordinator asks a replica.
+    Ask(Ticket, Ask),
+    /// The replica's answer.
+    Answer(Ticket, Answer),
+    /// A node that cannot coordinate a request hands it to one that can. The receiver coordinates it or refuses; it does not
+    /// forward it again.
+    Forward(Ticket, Operation, Duration),
+    /// How a forwarded request ended.
+    Forwarded(Ticket, Outcome),
+}
+
+/// Which question of which operation of the asker an answer belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ticket {
+    /// The operation, unique among all that the asker ever began.
+    pub operation: u64,
+    /// The question within the operation.
+    pub round: u32,
+}
+
+/// What a replica is asked to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Say what it holds.
+    Read {
+        /// The key.
+        key: Key,
+        /// Whether all of it or only its digest.
+        want: Want,
+    },
+    /// Take in a state, durably.
+    Merge {
+        /// The key.
+        key: Key,
+        /// What to take in.
+        state: State,
+        /// The oldest epoch among all that the state was built from and the operation's start.
+        epoch: Epoch,
+        /// The state holds what enough other homes hold for a replica that lost its record to count again.
+        heals: bool,
+        /// What to answer.
+        confirm: Confirm,
+    },
+}
+
+/// How much a read returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// The state.
+    State,
+    /// Its digest, which is equal for equal states.
+    Digest,
+}
+
+/// How a replica confirms a merge once it is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Confirm {
+    /// That it is stored.
+    Stored,
+    /// What exactly is held then: its digest, and the state itself if it is not the one that was sent.
+    Exactly,
+}
+
+/// What a replica answers. Nothing in it is less than durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// What it holds.
+    State {
+        /// All of it.
+        state: State,
+        /// The oldest epoch that it was built from.
+        epoch: Epoch,
+        /// Whether this answer counts towards a quorum; it does not while the replica has not made good a loss.
+        counts: bool,
+    },
+    /// The digest of what it holds.
+    Digest {
+        /// The digest.
+        digest: StateDigest,
+        /// As above.
+        counts: bool,
+    },
+    /// The merge is durable.
+    Stored,
+    /// The merge is durable, and the replica holds exactly this.
+    Holds {
+        /// The digest of it.
+        digest: StateDigest,
+        /// The state, if it is not the one that was sent.
+        state: Option<State>,
+        /// As above.
+        counts: bool,
+    },
+    /// The replica could not do it.
+    Failed(Failure),
+}
+
+/// Why a replica could not do what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// Its store failed. What was to be written may be there or not.
+    Storage,
+    /// It has too much to do. Nothing was done.
+    Overloaded,
+    /// It was asked about a key that it is no home of.
+    NotAHome,
+}
+
+/// A digest of a [`State`], equal for equal states on every node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StateDigest(pub [u8; 16]);
+
+impl StateDigest {
+    /// The digest of `state`.
+    pub fn of(state: &State) -> Self {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&blake3::hash(&wire::encode_state(state)).as_bytes()[..16]);
+        Self(digest)
+    }
+}
+
+impl fmt::Debug for StateDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

@@ -1,0 +1,166 @@
+//! Records: what one node stores of one key.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::dot::{Actor, Dot, Life, NodeId, Since};
+use crate::state::{Epoch, State};
+use crate::wire;
+
+/// The version of the stored form.
+const VERSION: u8 = 1;
+const CHECKSUM_BYTES: usize = 8;
+
+/// A key's state with what this node alone knows of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Record {
+    /// Never sent to anyone.
+    pub header: LocalHeader,
+    /// The same on every replica, sooner or later.
+    pub state: State,
+}
+
+/// A node's own memory of a key. It is not replicated: another node's copy of it would be a lie.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LocalHeader {
+    /// The actor under which this node writes the key, and how far its counter has run; none before its first write, and
+    /// whenever the node's memory of the key may have a hole.
+    pub own: Option<OwnActor>,
+    /// This node lost what it held of the key and has not merged it back, so its answers do not count.
+    pub catching_up: bool,
+    /// The epoch of the record's last change.
+    pub changed: Epoch,
+}
+
+/// The running actor of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnActor {
+    /// When it began.
+    pub since: Since,
+    /// The counter of its last dot.
+    pub count: u64,
+}
+
+/// Why stored bytes are not a record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RecordError {
+    /// The form has a version that this build does not know.
+    Version(u8),
+    /// The bytes are not what was stored.
+    Damaged,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => {
+                write!(f, "the record has format version {version}, which this build does not know: use a newer one")
+            }
+            Self::Damaged => f.write_str("the record is damaged: its checksum does not fit its bytes"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+impl Record {
+    /// A record in place of one that was there and cannot be read.
+    pub fn lost() -> Self {
+        Self { header: LocalHeader { catching_up: true, ..LocalHeader::default() }, state: State::default() }
+    }
+
+    /// The stored form: version, checksum of storage key and contents, contents.
+    ///
+    /// The storage key is in the checksum, so that a record that a disk returns under another key is found out.
+    pub fn encode(&self, storage_key: &[u8]) -> Bytes {
+        let contents = wire::encode_record(self);
+        let mut bytes = Vec::with_capacity(1 + CHECKSUM_BYTES + contents.len());
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&checksum(storage_key, &contents));
+        bytes.extend_from_slice(&contents);
+        bytes.into()
+    }
+
+    /// The record stored as `bytes` under `storage_key`.
+    ///
+    /// # Errors
+    /// If the bytes are not what was stored there, or a newer build stored them.
+    pub fn decode(bytes: &Bytes, storage_key: &[u8]) -> Result<Self, RecordError> {
+        let &version = bytes.first().ok_or(RecordError::Damaged)?;
+        if version != VERSION {
+            return Err(RecordError::Version(version));
+        }
+        let contents = 1 + CHECKSUM_BYTES;
+        if bytes.len() < contents || bytes[1..contents] != checksum(storage_key, &bytes[contents..]) {
+            return Err(RecordError::Damaged);
+        }
+        wire::decode_record(bytes.slice(contents..)).map_err(|_| RecordError::Damaged)
+    }
+}
+
+fn checksum(storage_key: &[u8], contents: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(storage_key.len() as u64).to_le_bytes());
+    hasher.update(storage_key);
+    hasher.update(contents);
+    let mut short = [0; CHECKSUM_BYTES];
+    short.copy_from_slice(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES]);
+    short
+}
+
+/// Makes the dots of one life of one node.
+#[derive(Clone, Debug)]
+pub struct Minter {
+    node: NodeId,
+    life: Life,
+    boot: u32,
+    begun: u64,
+    /// Actors that began before this are not continued.
+    floor: Since,
+}
+
+impl Minter {
+    /// The minter of a boot. Boots are numbered from 1 within a life, and the number is durable before the boot serves anything.
+    pub const fn new(node: NodeId, life: Life, boot: u32) -> Self {
+        Self { node, life, boot, begun: 0, floor: Since(0) }
+    }
+
+    /// Ends every actor that has begun: some record may have lost writes that its actor made.
+    pub fn end_all_actors(&mut self) {
+        self.floor = self.next_since();
+    }
+
+    /// The actor of `own` on this node.
+    pub const fn actor(&self, own: OwnActor) -> Actor {
+        Actor { node: self.node, life: self.life, since: own.since }
+    }
+
+    /// Ends the record's actor if `clock` knows more of it than the record does: then this node has forgotten some of its
+    /// own writes.
+    pub fn check_memory(&self, record: &mut Record, clock: &crate::clock::Clock) {
+        if let Some(own) = record.header.own
+            && clock.highest(self.actor(own)) > own.count
+        {
+            record.header.own = None;
+        }
+    }
+
+    /// The next dot of this node on `record`, under a new actor if the old one has ended.
+    pub fn mint(&mut self, record: &mut Record) -> Dot {
+        let own = match record.header.own {
+            Some(own) if own.since >= self.floor => OwnActor { count: own.count + 1, ..own },
+            _ => {
+                let since = self.next_since();
+                self.begun += 1;
+                OwnActor { since, count: 1 }
+            }
+        };
+        record.header.own = Some(own);
+        Dot { actor: self.actor(own), counter: own.count }
+    }
+
+    const fn next_since(&self) -> Since {
+        Since((self.boot as u64) << 40 | self.begun)
+    }
+}

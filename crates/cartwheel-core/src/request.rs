@@ -1,0 +1,213 @@
+//! What clients ask of a node and what they are told: the contract's calls without their doors.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::hlc::WallMs;
+use crate::key::Key;
+use crate::state::{Content, Sibling};
+use crate::write_id::WriteId;
+
+/// Which promise a request wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Consistency {
+    /// R and W replicas, whichever answer first.
+    #[default]
+    Eventual,
+    /// Majorities of the home replicas: linearizable per key, if the key is written only so.
+    Strong,
+}
+
+/// A client's request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// What is asked.
+    pub operation: Operation,
+    /// How long the client waits.
+    pub timeout: Duration,
+}
+
+/// What a client asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Read a key.
+    Get(Get),
+    /// Write a key, or delete it by writing a tombstone.
+    Put(Put),
+}
+
+impl Operation {
+    /// The key in question.
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Get(get) => &get.key,
+            Self::Put(put) => &put.key,
+        }
+    }
+}
+
+/// A read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Get {
+    /// What to read.
+    pub key: Key,
+    /// Which promise it wants.
+    pub consistency: Consistency,
+    /// How many replicas are to answer, if not as many as the bucket says.
+    pub r: Option<u8>,
+    /// A sealed context that the answer must cover.
+    pub seen: Option<Bytes>,
+}
+
+/// A write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Put {
+    /// What to write.
+    pub key: Key,
+    /// What to write there. A tombstone without a context deletes what a get sees.
+    pub content: Content,
+    /// When the value expires.
+    pub expires: Option<WallMs>,
+    /// The sealed context that says what this write has seen; without it a value is written blindly, beside whatever is there.
+    pub context: Option<Bytes>,
+    /// Under which name the write may be repeated.
+    pub retry: Retry,
+    /// Which promise it wants.
+    pub consistency: Consistency,
+    /// How many replicas must have stored it, if not as many as the bucket says.
+    pub w: Option<u8>,
+    /// Whether the reply is to show the key as it is then.
+    pub return_body: bool,
+}
+
+/// By which name a repeated write is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Retry {
+    /// The client gave none: the first node makes one up.
+    Unnamed,
+    /// The client's idempotency key.
+    Key(Bytes),
+    /// The first node has named the write.
+    Named(WriteId),
+}
+
+/// How a request ended.
+pub type Outcome = Result<Reply, Refusal>;
+
+/// A request's answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// What a get saw.
+    Got(Got),
+    /// A write is stored.
+    Put(PutDone),
+}
+
+/// What a get saw.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Got {
+    /// The writes to be shown, tombstones among them, in the order of their dots. Under last write wins at most one.
+    pub siblings: Vec<Sibling>,
+    /// The sealed context of all that is shown; none if nothing was ever written.
+    pub context: Option<Bytes>,
+    /// What the answer stands on.
+    pub acks: Acks,
+}
+
+impl Got {
+    /// The live values that a reader at `wall` sees.
+    pub fn live(&self, wall: WallMs) -> impl Iterator<Item = &Sibling> {
+        self.siblings.iter().filter(move |sibling| !sibling.is_deleted(wall))
+    }
+}
+
+/// A stored write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PutDone {
+    /// The sealed context of what the write had seen and the write itself; none where a delete found nothing.
+    pub context: Option<Bytes>,
+    /// What the write stands on.
+    pub acks: Acks,
+    /// The key as it is now, if that was asked for.
+    pub body: Option<Got>,
+}
+
+/// The replicas behind an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Acks {
+    /// Home replicas that answered.
+    pub home: u32,
+    /// Stand-ins that answered.
+    pub standin: u32,
+    /// Distinct zones among them.
+    pub zones: u32,
+}
+
+/// Why a request was not carried out, or may not have been.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The request makes no sense, for the reason given.
+    BadRequest(String),
+    /// The context is not one that this cluster gave out for this key.
+    BadContext(String),
+    /// A blind put to a key that already holds this many siblings.
+    TooManySiblings(u32),
+    /// The value has more bytes than the bucket takes: how many, and how many it takes.
+    TooLarge(u64, u64),
+    /// The node has more to do than it takes on. Nothing was done; try again.
+    Overloaded,
+    /// Too few replicas answered. A write may yet appear.
+    Unavailable(Shortfall),
+    /// Nothing was found, but by too few home replicas to say that nothing is there.
+    Unverified(Shortfall),
+}
+
+/// How many replicas answered of how many needed, and what to make of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shortfall {
+    /// How many answered.
+    pub answered: u32,
+    /// How many were needed.
+    pub needed: u32,
+    /// What went wrong.
+    pub why: String,
+}
+
+impl Refusal {
+    /// The contract's name for it.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::BadContext(_) => "bad_context",
+            Self::TooManySiblings(_) => "too_many_siblings",
+            Self::TooLarge(..) => "too_large",
+            Self::Overloaded => "overloaded",
+            Self::Unavailable(_) => "unavailable",
+            Self::Unverified(_) => "unverified",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadRequest(why) | Self::BadContext(why) => f.write_str(why),
+            Self::TooManySiblings(held) => write!(
+                f,
+                "the key holds {held} unmerged siblings: get it, merge them, and put the result with the context of that reply"
+            ),
+            Self::TooLarge(bytes, bytes_max) => write!(
+                f,
+                "the value has {bytes} bytes, the bucket takes {bytes_max}: store less, or raise the bucket's max_value_bytes"
+            ),
+            Self::Overloaded => f.write_str("the node has more requests than it takes on: try again in a moment"),
+            Self::Unavailable(short) | Self::Unverified(short) => {
+                write!(f, "{}: {} of {} replicas answered", short.why, short.answered, short.needed)
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

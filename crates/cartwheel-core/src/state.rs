@@ -1,0 +1,297 @@
+//! What a key's replicas hold: a clock, siblings and notes of replaced writes, and how two such states become one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::clock::Clock;
+use crate::dot::Dot;
+use crate::hlc::{Hlc, WallMs};
+use crate::write_id::WriteId;
+
+/// How many notes of replaced writes a put leaves on a key.
+pub const NOTES_MAX: usize = 64;
+
+/// A round of the cluster's reclamation: what was deleted in one is forgotten some rounds later, when no late message can
+/// bring it back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Epoch(pub u64);
+
+/// What a client wrote.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// A value.
+    Value {
+        /// Its bytes.
+        bytes: Bytes,
+        /// Its media type, as the client gave it.
+        content_type: String,
+    },
+    /// The mark of a delete.
+    Tombstone,
+}
+
+/// One write that no other write known here has replaced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sibling {
+    /// The write's name in clocks.
+    pub dot: Dot,
+    /// What was written.
+    pub content: Content,
+    /// When: above everything that the write replaced.
+    pub hlc: Hlc,
+    /// The epoch in which it was made.
+    pub epoch: Epoch,
+    /// The write's name for retries.
+    pub write_id: WriteId,
+    /// When the value expires, if it does.
+    pub expires: Option<WallMs>,
+}
+
+impl Sibling {
+    /// Whether a reader at `wall` sees nothing here: a tombstone or an expired value.
+    pub fn is_deleted(&self, wall: WallMs) -> bool {
+        matches!(self.content, Content::Tombstone) || self.expires.is_some_and(|expires| expires <= wall)
+    }
+
+    /// The order of last write wins: the later timestamp, and among equal ones the greater dot.
+    pub const fn recency(&self) -> (Hlc, Dot) {
+        (self.hlc, self.dot)
+    }
+}
+
+/// What a write has seen: it replaces this much and no more.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// The dots seen.
+    pub clock: Clock,
+    /// The highest timestamp seen.
+    pub hlc: Hlc,
+    /// The names of the writes shown, each with a timestamp by which the oldest notes are trimmed.
+    pub ids: BTreeMap<WriteId, Hlc>,
+}
+
+impl Seen {
+    /// Adds all that `other` has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.clock.merge(&other.clock);
+        self.hlc = self.hlc.max(other.hlc);
+        unite(&mut self.ids, &other.ids);
+    }
+}
+
+/// What [`State::merge`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Merged {
+    /// Whether the state is another one now.
+    pub changed: bool,
+    /// How many dots came with two contents. Each is the mark of a broken disk or a forged message and is to be reported.
+    pub collisions: usize,
+}
+
+/// The replicated state of one key.
+///
+/// Invariants: every sibling's dot is in the clock; no sibling's write id is among the notes.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct State {
+    clock: Clock,
+    siblings: BTreeMap<Dot, Sibling>,
+    notes: BTreeMap<WriteId, Hlc>,
+}
+
+/// Whether a write was met before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Known {
+    /// It is a sibling under this dot.
+    Live(Dot),
+    /// It was replaced by a later write.
+    Replaced,
+}
+
+impl State {
+    /// The state of these parts. Siblings outside the clock extend it, and siblings that the notes name are left out, so that
+    /// the invariants hold for whatever a peer sent.
+    pub fn from_parts(
+        mut clock: Clock,
+        siblings: impl IntoIterator<Item = Sibling>,
+        notes: BTreeMap<WriteId, Hlc>,
+    ) -> Self {
+        let mut live = BTreeMap::new();
+        for sibling in siblings {
+            clock.insert(sibling.dot);
+            if !notes.contains_key(&sibling.write_id) {
+                live.insert(sibling.dot, sibling);
+            }
+        }
+        Self { clock, siblings: live, notes }
+    }
+
+    /// All dots that this state has taken in.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The siblings in the order of their dots.
+    pub fn siblings(&self) -> impl ExactSizeIterator<Item = &Sibling> {
+        self.siblings.values()
+    }
+
+    /// The names of replaced writes that are kept, so that a late retry of one is known.
+    pub const fn notes(&self) -> &BTreeMap<WriteId, Hlc> {
+        &self.notes
+    }
+
+    /// Whether nothing was ever written here.
+    pub fn is_empty(&self) -> bool {
+        self.clock.is_empty() && self.siblings.is_empty() && self.notes.is_empty()
+    }
+
+    /// Whether the write called `id` was met before.
+    pub fn knows(&self, id: WriteId) -> Option<Known> {
+        if self.notes.contains_key(&id) {
+            return Some(Known::Replaced);
+        }
+        self.siblings.values().find(|sibling| sibling.write_id == id).map(|sibling| Known::Live(sibling.dot))
+    }
+
+    /// The highest timestamp among the siblings.
+    pub fn hlc(&self) -> Hlc {
+        self.siblings.values().map(|sibling| sibling.hlc).max().unwrap_or_default()
+    }
+
+    /// What a reader who was shown all of this state has seen.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            clock: self.clock.clone(),
+            hlc: self.hlc(),
+            ids: self.siblings.values().map(|sibling| (sibling.write_id, sibling.hlc)).collect(),
+        }
+    }
+
+    /// Takes in a new write that has seen `seen`: it replaces the siblings that `seen` covers, and no others (paper,
+    /// section 4.4).
+    ///
+    /// The names of what it replaces are kept as notes, the newest [`NOTES_MAX`] of them: one that is trimmed can only cost a
+    /// superfluous sibling, if a retry of that write is still on its way.
+    pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
+        let (replaced, kept): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.siblings)
+            .into_iter()
+            .partition(|(dot, held)| seen.clock.contains(*dot) || seen.ids.contains_key(&held.write_id));
+        unite(&mut self.notes, &seen.ids);
+        unite(&mut self.notes, &replaced.values().map(|old| (old.write_id, old.hlc)).collect());
+        trim_oldest(&mut self.notes);
+        self.clock.merge(&seen.clock);
+        self.clock.insert(sibling.dot);
+        self.siblings = kept;
+        self.siblings.insert(sibling.dot, sibling);
+    }
+
+    /// Takes in all that `other` knows. Commutative, associative and idempotent, whatever a bucket's settings say.
+    ///
+    /// A sibling stays if both hold it, or if one holds it and the other has not met its dot: a dot that was met and is no
+    /// longer held was replaced. Notes drop the siblings they name, which have been replaced under another dot.
+    pub fn merge(&mut self, other: &Self) -> Merged {
+        let mut merged = Merged::default();
+        let before = self.siblings.len();
+        self.siblings.retain(|dot, _| other.siblings.contains_key(dot) || !other.clock.contains(*dot));
+        merged.changed |= self.siblings.len() != before;
+        for (dot, theirs) in &other.siblings {
+            match self.siblings.get_mut(dot) {
+                Some(ours) if ours == theirs => {}
+                Some(ours) => {
+                    merged.collisions += 1;
+                    if fingerprint(theirs) > fingerprint(ours) {
+                        *ours = theirs.clone();
+                        merged.changed = true;
+                    }
+                }
+                None if self.clock.contains(*dot) => {}
+                None => {
+                    self.siblings.insert(*dot, theirs.clone());
+                    merged.changed = true;
+                }
+            }
+        }
+        if !self.clock.covers(&other.clock) {
+            self.clock.merge(&other.clock);
+            merged.changed = true;
+        }
+        merged.changed |= unite(&mut self.notes, &other.notes);
+        let (notes, before) = (&self.notes, self.siblings.len());
+        self.siblings.retain(|_, sibling| !notes.contains_key(&sibling.write_id));
+        merged.changed |= self.siblings.len() != before;
+        merged
+    }
+
+    /// The siblings as a reader of a `siblings` bucket sees them: of a write that was minted twice, one.
+    pub fn distinct_siblings(&self) -> Vec<&Sibling> {
+        let mut by_id = BTreeMap::new();
+        for sibling in self.siblings.values() {
+            by_id
+                .entry(sibling.write_id)
+                .and_modify(|shown: &mut &Sibling| {
+                    if sibling.recency() > shown.recency() {
+                        *shown = sibling;
+                    }
+                })
+                .or_insert(sibling);
+        }
+        let mut shown: Vec<_> = by_id.into_values().collect();
+        shown.sort_by_key(|sibling| sibling.dot);
+        shown
+    }
+
+    /// The sibling that a reader of an `lww` bucket sees.
+    pub fn latest(&self) -> Option<&Sibling> {
+        self.siblings.values().max_by_key(|sibling| sibling.recency())
+    }
+}
+
+/// Adds `theirs` to `ours`, the later timestamp for each; says whether that changed anything.
+fn unite(ours: &mut BTreeMap<WriteId, Hlc>, theirs: &BTreeMap<WriteId, Hlc>) -> bool {
+    let mut changed = false;
+    for (&id, &hlc) in theirs {
+        let known = ours.entry(id).or_insert_with(|| {
+            changed = true;
+            hlc
+        });
+        if *known < hlc {
+            *known = hlc;
+            changed = true;
+        }
+    }
+    changed
+}
+
+fn trim_oldest(notes: &mut BTreeMap<WriteId, Hlc>) {
+    while notes.len() > NOTES_MAX {
+        let oldest = notes.iter().map(|(&id, &hlc)| (hlc, id)).min();
+        if let Some((_, id)) = oldest {
+            notes.remove(&id);
+        }
+    }
+}
+
+/// Orders two contents of one dot the same way on every node.
+fn fingerprint(sibling: &Sibling) -> [u8; 32] {
+    *blake3::hash(&crate::wire::encode_sibling(sibling)).as_bytes()
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.clock)?;
+        for sibling in self.siblings.values() {
+            write!(f, " {:?}=", sibling.dot)?;
+            match &sibling.content {
+                Content::Value { bytes, .. } => write!(f, "{}", bytes.escape_ascii())?,
+                Content::Tombstone => f.write_str("deleted")?,
+            }
+            write!(f, "@{:?}", sibling.hlc)?;
+        }
+        if !self.notes.is_empty() {
+            write!(f, " replaced{:?}", self.notes.keys())?;
+        }
+        Ok(())
+    }
+}

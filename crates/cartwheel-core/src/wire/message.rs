@@ -1,0 +1,504 @@
+//! Frames between nodes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::value::{
+    PbSibling, PbState, PbValue, content_from_pb, content_to_pb, sibling_from_pb, sibling_to_pb, state_from_pb,
+    state_to_pb,
+};
+use super::{WireError, fixed};
+use crate::dot::{Life, NodeId};
+use crate::hlc::WallMs;
+use crate::key::Key;
+use crate::membership::ClusterId;
+use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
+use crate::request::{Acks, Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Retry, Shortfall};
+use crate::state::Epoch;
+use crate::write_id::WriteId;
+
+/// The version of the protocol between nodes that this build speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbEnvelope {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    cluster: Bytes,
+    #[prost(fixed64, tag = "3")]
+    from: u64,
+    #[prost(fixed64, tag = "4")]
+    from_life: u64,
+    #[prost(uint32, tag = "5")]
+    from_boot: u32,
+    #[prost(uint64, tag = "6")]
+    wall: u64,
+    #[prost(uint64, tag = "7")]
+    operation: u64,
+    #[prost(uint32, tag = "8")]
+    round: u32,
+    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    message: Option<PbMessage>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum PbMessage {
+    #[prost(message, tag = "9")]
+    Read(PbRead),
+    #[prost(message, tag = "10")]
+    Merge(PbMerge),
+    #[prost(message, tag = "11")]
+    State(PbHeldState),
+    #[prost(message, tag = "12")]
+    Digest(PbHeldDigest),
+    #[prost(message, tag = "13")]
+    Stored(PbStored),
+    #[prost(message, tag = "14")]
+    Holds(PbHolds),
+    #[prost(uint32, tag = "15")]
+    Failed(u32),
+    #[prost(message, tag = "16")]
+    Forward(PbForward),
+    #[prost(message, tag = "17")]
+    Forwarded(PbOutcome),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbKey {
+    #[prost(bytes = "bytes", tag = "1")]
+    bucket: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    name: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbRead {
+    #[prost(message, required, tag = "1")]
+    key: PbKey,
+    #[prost(bool, tag = "2")]
+    digest: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbMerge {
+    #[prost(message, required, tag = "1")]
+    key: PbKey,
+    #[prost(message, required, tag = "2")]
+    state: PbState,
+    #[prost(uint64, tag = "3")]
+    epoch: u64,
+    #[prost(bool, tag = "4")]
+    heals: bool,
+    #[prost(bool, tag = "5")]
+    exactly: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbHeldState {
+    #[prost(message, required, tag = "1")]
+    state: PbState,
+    #[prost(uint64, tag = "2")]
+    epoch: u64,
+    #[prost(bool, tag = "3")]
+    counts: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbHeldDigest {
+    #[prost(bytes = "bytes", tag = "1")]
+    digest: Bytes,
+    #[prost(bool, tag = "2")]
+    counts: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbStored {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbHolds {
+    #[prost(bytes = "bytes", tag = "1")]
+    digest: Bytes,
+    #[prost(message, optional, tag = "2")]
+    state: Option<PbState>,
+    #[prost(bool, tag = "3")]
+    counts: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbForward {
+    #[prost(message, required, tag = "1")]
+    key: PbKey,
+    #[prost(uint64, tag = "2")]
+    budget_us: u64,
+    #[prost(bool, tag = "3")]
+    strong: bool,
+    /// R of a get, W of a put; 0: as the bucket says.
+    #[prost(uint32, tag = "4")]
+    quorum: u32,
+    /// What a get must cover, what a put has seen.
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    context: Option<Bytes>,
+    /// Absent: a get.
+    #[prost(message, optional, tag = "6")]
+    put: Option<PbPut>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbPut {
+    /// Absent: a tombstone.
+    #[prost(message, optional, tag = "1")]
+    value: Option<PbValue>,
+    #[prost(uint64, tag = "2")]
+    expires: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    write_id: Bytes,
+    #[prost(bool, tag = "4")]
+    return_body: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbGot {
+    #[prost(message, repeated, tag = "1")]
+    siblings: Vec<PbSibling>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    context: Option<Bytes>,
+    #[prost(message, required, tag = "3")]
+    acks: PbAcks,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbPutDone {
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    context: Option<Bytes>,
+    #[prost(message, required, tag = "2")]
+    acks: PbAcks,
+    #[prost(message, optional, tag = "3")]
+    body: Option<PbGot>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbAcks {
+    #[prost(uint32, tag = "1")]
+    home: u32,
+    #[prost(uint32, tag = "2")]
+    standin: u32,
+    #[prost(uint32, tag = "3")]
+    zones: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbOutcome {
+    #[prost(oneof = "PbResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    result: Option<PbResult>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum PbResult {
+    #[prost(message, tag = "1")]
+    Got(PbGot),
+    #[prost(message, tag = "2")]
+    Put(PbPutDone),
+    #[prost(string, tag = "3")]
+    BadRequest(String),
+    #[prost(string, tag = "4")]
+    BadContext(String),
+    #[prost(uint32, tag = "5")]
+    TooManySiblings(u32),
+    #[prost(message, tag = "6")]
+    TooLarge(PbTooLarge),
+    #[prost(message, tag = "7")]
+    Overloaded(PbStored),
+    #[prost(message, tag = "8")]
+    Unavailable(PbShortfall),
+    #[prost(message, tag = "9")]
+    Unverified(PbShortfall),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbTooLarge {
+    #[prost(uint64, tag = "1")]
+    bytes: u64,
+    #[prost(uint64, tag = "2")]
+    bytes_max: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbShortfall {
+    #[prost(uint32, tag = "1")]
+    answered: u32,
+    #[prost(uint32, tag = "2")]
+    needed: u32,
+    #[prost(string, tag = "3")]
+    why: String,
+}
+
+/// The frame that carries `envelope`, without a length prefix.
+pub fn encode_envelope(envelope: &Envelope) -> Bytes {
+    let (ticket, message) = message_to_pb(&envelope.message);
+    PbEnvelope {
+        version: PROTOCOL_VERSION,
+        cluster: Bytes::copy_from_slice(&envelope.cluster.0.to_be_bytes()),
+        from: envelope.from.get(),
+        from_life: envelope.from_life.0,
+        from_boot: envelope.from_boot,
+        wall: envelope.wall.0,
+        operation: ticket.operation,
+        round: ticket.round,
+        message: Some(message),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// The envelope that a frame carries.
+///
+/// # Errors
+/// If the frame is not one of this protocol version.
+pub fn decode_envelope(frame: Bytes) -> Result<Envelope, WireError> {
+    let envelope = PbEnvelope::decode(frame)?;
+    if envelope.version != PROTOCOL_VERSION {
+        return Err(WireError::Version(envelope.version));
+    }
+    let ticket = Ticket { operation: envelope.operation, round: envelope.round };
+    Ok(Envelope {
+        cluster: ClusterId(u128::from_be_bytes(fixed(&envelope.cluster, "cluster")?)),
+        from: NodeId::new(envelope.from),
+        from_life: Life(envelope.from_life),
+        from_boot: envelope.from_boot,
+        wall: WallMs(envelope.wall),
+        message: message_from_pb(ticket, envelope.message.ok_or(WireError::Field("message"))?)?,
+    })
+}
+
+fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
+    match message {
+        Message::Ask(ticket, ask) => (*ticket, ask_to_pb(ask)),
+        Message::Answer(ticket, answer) => (*ticket, answer_to_pb(answer)),
+        Message::Forward(ticket, operation, budget) => (*ticket, PbMessage::Forward(forward_to_pb(operation, *budget))),
+        Message::Forwarded(ticket, outcome) => (*ticket, PbMessage::Forwarded(outcome_to_pb(outcome))),
+    }
+}
+
+fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireError> {
+    Ok(match message {
+        PbMessage::Read(read) => {
+            let want = if read.digest { Want::Digest } else { Want::State };
+            Message::Ask(ticket, Ask::Read { key: key_from_pb(read.key)?, want })
+        }
+        PbMessage::Merge(merge) => Message::Ask(
+            ticket,
+            Ask::Merge {
+                key: key_from_pb(merge.key)?,
+                state: state_from_pb(merge.state)?,
+                epoch: Epoch(merge.epoch),
+                heals: merge.heals,
+                confirm: if merge.exactly { Confirm::Exactly } else { Confirm::Stored },
+            },
+        ),
+        PbMessage::State(held) => Message::Answer(
+            ticket,
+            Answer::State { state: state_from_pb(held.state)?, epoch: Epoch(held.epoch), counts: held.counts },
+        ),
+        PbMessage::Digest(held) => {
+            Message::Answer(ticket, Answer::Digest { digest: digest_from_pb(&held.digest)?, counts: held.counts })
+        }
+        PbMessage::Stored(_) => Message::Answer(ticket, Answer::Stored),
+        PbMessage::Holds(held) => Message::Answer(
+            ticket,
+            Answer::Holds {
+                digest: digest_from_pb(&held.digest)?,
+                state: held.state.map(state_from_pb).transpose()?,
+                counts: held.counts,
+            },
+        ),
+        PbMessage::Failed(failure) => Message::Answer(ticket, Answer::Failed(failure_from_pb(failure)?)),
+        PbMessage::Forward(forward) => {
+            let (operation, budget) = forward_from_pb(forward)?;
+            Message::Forward(ticket, operation, budget)
+        }
+        PbMessage::Forwarded(outcome) => Message::Forwarded(ticket, outcome_from_pb(outcome)?),
+    })
+}
+
+fn ask_to_pb(ask: &Ask) -> PbMessage {
+    match ask {
+        Ask::Read { key, want } => PbMessage::Read(PbRead { key: key_to_pb(key), digest: *want == Want::Digest }),
+        Ask::Merge { key, state, epoch, heals, confirm } => PbMessage::Merge(PbMerge {
+            key: key_to_pb(key),
+            state: state_to_pb(state),
+            epoch: epoch.0,
+            heals: *heals,
+            exactly: *confirm == Confirm::Exactly,
+        }),
+    }
+}
+
+fn answer_to_pb(answer: &Answer) -> PbMessage {
+    match answer {
+        Answer::State { state, epoch, counts } => {
+            PbMessage::State(PbHeldState { state: state_to_pb(state), epoch: epoch.0, counts: *counts })
+        }
+        Answer::Digest { digest, counts } => {
+            PbMessage::Digest(PbHeldDigest { digest: digest_to_pb(*digest), counts: *counts })
+        }
+        Answer::Stored => PbMessage::Stored(PbStored {}),
+        Answer::Holds { digest, state, counts } => PbMessage::Holds(PbHolds {
+            digest: digest_to_pb(*digest),
+            state: state.as_ref().map(state_to_pb),
+            counts: *counts,
+        }),
+        Answer::Failed(failure) => PbMessage::Failed(match failure {
+            Failure::Storage => 1,
+            Failure::Overloaded => 2,
+            Failure::NotAHome => 3,
+        }),
+    }
+}
+
+fn failure_from_pb(failure: u32) -> Result<Failure, WireError> {
+    match failure {
+        1 => Ok(Failure::Storage),
+        2 => Ok(Failure::Overloaded),
+        3 => Ok(Failure::NotAHome),
+        _ => Err(WireError::Field("failure")),
+    }
+}
+
+fn key_to_pb(key: &Key) -> PbKey {
+    PbKey { bucket: key.bucket().clone(), name: key.name().clone() }
+}
+
+fn key_from_pb(key: PbKey) -> Result<Key, WireError> {
+    Key::new(key.bucket, key.name).map_err(|_| WireError::Field("key"))
+}
+
+fn digest_to_pb(digest: StateDigest) -> Bytes {
+    Bytes::copy_from_slice(&digest.0)
+}
+
+fn digest_from_pb(digest: &[u8]) -> Result<StateDigest, WireError> {
+    fixed(digest, "digest").map(StateDigest)
+}
+
+fn forward_to_pb(operation: &Operation, budget: Duration) -> PbForward {
+    let (consistency, quorum, context, put) = match operation {
+        Operation::Get(get) => (get.consistency, get.r, &get.seen, None),
+        Operation::Put(put) => (put.consistency, put.w, &put.context, Some(put_to_pb(put))),
+    };
+    PbForward {
+        key: key_to_pb(operation.key()),
+        budget_us: u64::try_from(budget.as_micros()).unwrap_or(u64::MAX),
+        strong: consistency == Consistency::Strong,
+        quorum: quorum.map_or(0, u32::from),
+        context: context.clone(),
+        put,
+    }
+}
+
+fn put_to_pb(put: &Put) -> PbPut {
+    let write_id = match put.retry {
+        Retry::Named(id) => Bytes::copy_from_slice(&id.to_bytes()),
+        Retry::Unnamed | Retry::Key(_) => Bytes::new(),
+    };
+    PbPut {
+        value: content_to_pb(&put.content),
+        expires: put.expires.map_or(0, |wall| wall.0.max(1)),
+        write_id,
+        return_body: put.return_body,
+    }
+}
+
+fn forward_from_pb(forward: PbForward) -> Result<(Operation, Duration), WireError> {
+    let key = key_from_pb(forward.key)?;
+    let consistency = if forward.strong { Consistency::Strong } else { Consistency::Eventual };
+    let quorum = u8::try_from(forward.quorum).map_err(|_| WireError::Field("quorum"))?;
+    let quorum = (quorum > 0).then_some(quorum);
+    let operation = match forward.put {
+        None => Operation::Get(Get { key, consistency, r: quorum, seen: forward.context }),
+        Some(put) => Operation::Put(Put {
+            key,
+            content: content_from_pb(put.value),
+            expires: (put.expires > 0).then_some(WallMs(put.expires)),
+            context: forward.context,
+            retry: Retry::Named(WriteId::from_bytes(fixed(&put.write_id, "write id")?)),
+            consistency,
+            w: quorum,
+            return_body: put.return_body,
+        }),
+    };
+    Ok((operation, Duration::from_micros(forward.budget_us)))
+}
+
+fn acks_to_pb(acks: Acks) -> PbAcks {
+    PbAcks { home: acks.home, standin: acks.standin, zones: acks.zones }
+}
+
+fn acks_from_pb(acks: &PbAcks) -> Acks {
+    Acks { home: acks.home, standin: acks.standin, zones: acks.zones }
+}
+
+fn got_to_pb(got: &Got) -> PbGot {
+    PbGot {
+        siblings: got.siblings.iter().map(sibling_to_pb).collect(),
+        context: got.context.clone(),
+        acks: acks_to_pb(got.acks),
+    }
+}
+
+fn got_from_pb(got: PbGot) -> Result<Got, WireError> {
+    Ok(Got {
+        siblings: got.siblings.into_iter().map(sibling_from_pb).collect::<Result<_, _>>()?,
+        context: got.context,
+        acks: acks_from_pb(&got.acks),
+    })
+}
+
+fn outcome_to_pb(outcome: &Outcome) -> PbOutcome {
+    let result = match outcome {
+        Ok(Reply::Got(got)) => PbResult::Got(got_to_pb(got)),
+        Ok(Reply::Put(done)) => PbResult::Put(PbPutDone {
+            context: done.context.clone(),
+            acks: acks_to_pb(done.acks),
+            body: done.body.as_ref().map(got_to_pb),
+        }),
+        Err(Refusal::BadRequest(why)) => PbResult::BadRequest(why.clone()),
+        Err(Refusal::BadContext(why)) => PbResult::BadContext(why.clone()),
+        Err(Refusal::TooManySiblings(held)) => PbResult::TooManySiblings(*held),
+        Err(Refusal::TooLarge(bytes, bytes_max)) => {
+            PbResult::TooLarge(PbTooLarge { bytes: *bytes, bytes_max: *bytes_max })
+        }
+        Err(Refusal::Overloaded) => PbResult::Overloaded(PbStored {}),
+        Err(Refusal::Unavailable(short)) => PbResult::Unavailable(shortfall_to_pb(short)),
+        Err(Refusal::Unverified(short)) => PbResult::Unverified(shortfall_to_pb(short)),
+    };
+    PbOutcome { result: Some(result) }
+}
+
+fn outcome_from_pb(outcome: PbOutcome) -> Result<Outcome, WireError> {
+    Ok(match outcome.result.ok_or(WireError::Field("outcome"))? {
+        PbResult::Got(got) => Ok(Reply::Got(got_from_pb(got)?)),
+        PbResult::Put(done) => Ok(Reply::Put(PutDone {
+            context: done.context,
+            acks: acks_from_pb(&done.acks),
+            body: done.body.map(got_from_pb).transpose()?,
+        })),
+        PbResult::BadRequest(why) => Err(Refusal::BadRequest(why)),
+        PbResult::BadContext(why) => Err(Refusal::BadContext(why)),
+        PbResult::TooManySiblings(held) => Err(Refusal::TooManySiblings(held)),
+        PbResult::TooLarge(large) => Err(Refusal::TooLarge(large.bytes, large.bytes_max)),
+        PbResult::Overloaded(_) => Err(Refusal::Overloaded),
+        PbResult::Unavailable(short) => Err(Refusal::Unavailable(shortfall_from_pb(short))),
+        PbResult::Unverified(short) => Err(Refusal::Unverified(shortfall_from_pb(short))),
+    })
+}
+
+fn shortfall_to_pb(short: &Shortfall) -> PbShortfall {
+    PbShortfall { answered: short.answered, needed: short.needed, why: short.why.clone() }
+}
+
+fn shortfall_from_pb(short: PbShortfall) -> Shortfall {
+    Shortfall { answered: short.answered, needed: short.needed, why: short.why }
+}

@@ -1,0 +1,249 @@
+//! Clocks, siblings, states, contexts and records.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::{WireError, fixed};
+use crate::clock::{Clock, Run};
+use crate::context::Context;
+use crate::dot::{Actor, Dot, Life, NodeId, Since};
+use crate::hlc::{Hlc, WallMs};
+use crate::record::{LocalHeader, OwnActor, Record};
+use crate::state::{Content, Epoch, Seen, Sibling, State};
+use crate::write_id::WriteId;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbActor {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(fixed64, tag = "2")]
+    life: u64,
+    #[prost(uint64, tag = "3")]
+    since: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbRun {
+    #[prost(message, required, tag = "1")]
+    actor: PbActor,
+    #[prost(uint64, tag = "2")]
+    upto: u64,
+    #[prost(uint64, repeated, tag = "3")]
+    beyond: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbNote {
+    #[prost(bytes = "bytes", tag = "1")]
+    id: Bytes,
+    #[prost(fixed64, tag = "2")]
+    hlc: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbSibling {
+    #[prost(message, required, tag = "1")]
+    actor: PbActor,
+    #[prost(uint64, tag = "2")]
+    counter: u64,
+    #[prost(fixed64, tag = "3")]
+    hlc: u64,
+    #[prost(uint64, tag = "4")]
+    epoch: u64,
+    #[prost(bytes = "bytes", tag = "5")]
+    write_id: Bytes,
+    /// Milliseconds since the Unix epoch; 0: never.
+    #[prost(uint64, tag = "6")]
+    expires: u64,
+    /// Absent: a tombstone.
+    #[prost(message, optional, tag = "7")]
+    value: Option<PbValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbValue {
+    #[prost(bytes = "bytes", tag = "1")]
+    bytes: Bytes,
+    #[prost(string, tag = "2")]
+    content_type: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbState {
+    #[prost(message, repeated, tag = "1")]
+    clock: Vec<PbRun>,
+    #[prost(message, repeated, tag = "2")]
+    siblings: Vec<PbSibling>,
+    #[prost(message, repeated, tag = "3")]
+    notes: Vec<PbNote>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbContext {
+    #[prost(message, repeated, tag = "1")]
+    clock: Vec<PbRun>,
+    #[prost(fixed64, tag = "2")]
+    hlc: u64,
+    #[prost(message, repeated, tag = "3")]
+    ids: Vec<PbNote>,
+    #[prost(uint64, tag = "4")]
+    epoch: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbRecord {
+    /// Absent: the next write begins a new actor.
+    #[prost(message, optional, tag = "1")]
+    own: Option<PbOwnActor>,
+    #[prost(bool, tag = "2")]
+    catching_up: bool,
+    #[prost(uint64, tag = "3")]
+    changed: u64,
+    #[prost(message, required, tag = "4")]
+    state: PbState,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbOwnActor {
+    #[prost(uint64, tag = "1")]
+    since: u64,
+    #[prost(uint64, tag = "2")]
+    count: u64,
+}
+
+fn actor_to_pb(actor: Actor) -> PbActor {
+    PbActor { node: actor.node.get(), life: actor.life.0, since: actor.since.0 }
+}
+
+fn actor_from_pb(actor: &PbActor) -> Actor {
+    Actor { node: NodeId::new(actor.node), life: Life(actor.life), since: Since(actor.since) }
+}
+
+fn clock_to_pb(clock: &Clock) -> Vec<PbRun> {
+    clock.runs().map(|run| PbRun { actor: actor_to_pb(run.actor), upto: run.upto, beyond: run.beyond }).collect()
+}
+
+fn clock_from_pb(runs: Vec<PbRun>) -> Clock {
+    let mut clock = Clock::new();
+    for run in runs {
+        clock.insert_run(&Run { actor: actor_from_pb(&run.actor), upto: run.upto, beyond: run.beyond });
+    }
+    clock
+}
+
+fn notes_to_pb(notes: &BTreeMap<WriteId, Hlc>) -> Vec<PbNote> {
+    let note = |(id, hlc): (&WriteId, &Hlc)| PbNote { id: Bytes::copy_from_slice(&id.to_bytes()), hlc: hlc.to_bits() };
+    notes.iter().map(note).collect()
+}
+
+fn notes_from_pb(notes: &[PbNote]) -> Result<BTreeMap<WriteId, Hlc>, WireError> {
+    notes.iter().map(|note| Ok((WriteId::from_bytes(fixed(&note.id, "note")?), Hlc::from_bits(note.hlc)))).collect()
+}
+
+pub(super) fn sibling_to_pb(sibling: &Sibling) -> PbSibling {
+    PbSibling {
+        actor: actor_to_pb(sibling.dot.actor),
+        counter: sibling.dot.counter,
+        hlc: sibling.hlc.to_bits(),
+        epoch: sibling.epoch.0,
+        write_id: Bytes::copy_from_slice(&sibling.write_id.to_bytes()),
+        expires: sibling.expires.map_or(0, |wall| wall.0.max(1)),
+        value: content_to_pb(&sibling.content),
+    }
+}
+
+pub(super) fn sibling_from_pb(sibling: PbSibling) -> Result<Sibling, WireError> {
+    if sibling.counter == 0 {
+        return Err(WireError::Field("counter"));
+    }
+    Ok(Sibling {
+        dot: Dot { actor: actor_from_pb(&sibling.actor), counter: sibling.counter },
+        content: content_from_pb(sibling.value),
+        hlc: Hlc::from_bits(sibling.hlc),
+        epoch: Epoch(sibling.epoch),
+        write_id: WriteId::from_bytes(fixed(&sibling.write_id, "write id")?),
+        expires: (sibling.expires > 0).then_some(WallMs(sibling.expires)),
+    })
+}
+
+pub(super) fn content_to_pb(content: &Content) -> Option<PbValue> {
+    match content {
+        Content::Value { bytes, content_type } => {
+            Some(PbValue { bytes: bytes.clone(), content_type: content_type.clone() })
+        }
+        Content::Tombstone => None,
+    }
+}
+
+pub(super) fn content_from_pb(value: Option<PbValue>) -> Content {
+    value.map_or(Content::Tombstone, |value| Content::Value { bytes: value.bytes, content_type: value.content_type })
+}
+
+pub(super) fn state_to_pb(state: &State) -> PbState {
+    PbState {
+        clock: clock_to_pb(state.clock()),
+        siblings: state.siblings().map(sibling_to_pb).collect(),
+        notes: notes_to_pb(state.notes()),
+    }
+}
+
+pub(super) fn state_from_pb(state: PbState) -> Result<State, WireError> {
+    let siblings = state.siblings.into_iter().map(sibling_from_pb).collect::<Result<Vec<_>, _>>()?;
+    Ok(State::from_parts(clock_from_pb(state.clock), siblings, notes_from_pb(&state.notes)?))
+}
+
+/// The form of one sibling by which two contents of one dot are ordered.
+pub(crate) fn encode_sibling(sibling: &Sibling) -> Vec<u8> {
+    sibling_to_pb(sibling).encode_to_vec()
+}
+
+/// The form of a state that its digest is taken of: equal states have equal forms, for every list in it is sorted.
+pub(crate) fn encode_state(state: &State) -> Vec<u8> {
+    state_to_pb(state).encode_to_vec()
+}
+
+pub(crate) fn encode_context(context: &Context) -> Vec<u8> {
+    PbContext {
+        clock: clock_to_pb(&context.seen.clock),
+        hlc: context.seen.hlc.to_bits(),
+        ids: notes_to_pb(&context.seen.ids),
+        epoch: context.epoch.0,
+    }
+    .encode_to_vec()
+}
+
+pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
+    let context = PbContext::decode(bytes)?;
+    Ok(Context {
+        seen: Seen {
+            clock: clock_from_pb(context.clock),
+            hlc: Hlc::from_bits(context.hlc),
+            ids: notes_from_pb(&context.ids)?,
+        },
+        epoch: Epoch(context.epoch),
+    })
+}
+
+pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
+    PbRecord {
+        own: record.header.own.map(|own| PbOwnActor { since: own.since.0, count: own.count }),
+        catching_up: record.header.catching_up,
+        changed: record.header.changed.0,
+        state: state_to_pb(&record.state),
+    }
+    .encode_to_vec()
+}
+
+pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
+    let record = PbRecord::decode(bytes)?;
+    Ok(Record {
+        header: LocalHeader {
+            own: record.own.map(|own| OwnActor { since: Since(own.since), count: own.count }),
+            catching_up: record.catching_up,
+            changed: Epoch(record.changed),
+        },
+        state: state_from_pb(record.state)?,
+    })
+}
