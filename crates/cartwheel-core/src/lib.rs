@@ -3,4 +3,5 @@
 
 pub mod dot;
 pub mod hlc;
+pub mod ring;
 pub mod token;
