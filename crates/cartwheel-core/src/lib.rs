@@ -3,5 +3,7 @@
 
 pub mod dot;
 pub mod hlc;
+pub mod membership;
+pub mod quorum;
 pub mod ring;
 pub mod token;
