@@ -1,6 +1,8 @@
 //! What the ring costs on and off the request path: `cargo bench -p cartwheel-core --bench ring`.
 
-use cartwheel_core::dot::NodeId;
+use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy};
 use cartwheel_core::ring::balanced::{SPREAD, balanced};
 use cartwheel_core::ring::{NodeInfo, Partitions, Ring, RingVersion};
 use cartwheel_core::token::Token;
@@ -65,4 +67,31 @@ fn preference_lists(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     let (nodes, q) = (nodes(count), Partitions::new(q).expect("in bounds"));
     let owners = owners(&nodes, q);
     bencher.bench(|| Ring::new(RingVersion::default(), q, owners.clone(), nodes.clone()));
+}
+
+/// One node founds, then `joiners` others are added one by one.
+fn grown(joiners: u64, partitions: u32) -> History {
+    let member = |serial: u64| {
+        let name = format!("node-{serial}");
+        let (id, zone) = (NodeId::of_name(&name), format!("z{}", serial % 3));
+        let addr = || format!("{name}.example.com:7400");
+        let (peer_addr, http_addr, resp_addr) = (addr(), addr(), addr());
+        Member { id, life: Life(serial), weight: 100, zone, host: String::new(), peer_addr, http_addr, resp_addr, name }
+    };
+    let mut history = History::new();
+    let partitions = Partitions::new(partitions).expect("in bounds");
+    let (cluster, strategy, members) = (ClusterId(1), Strategy::Balanced, vec![member(0)]);
+    let founder = member(0).id;
+    history.record(Hlc::ZERO, founder, ChangeKind::Found { cluster, partitions, strategy, members });
+    for serial in 1..=joiners {
+        history.record(Hlc::ZERO, founder, ChangeKind::Add(member(serial)));
+    }
+    history
+}
+
+/// From history to ring.
+#[divan::bench(args = [(30, 256), (1000, 256), (1000, LARGE)], sample_count = 3)]
+fn fold(bencher: Bencher<'_, '_>, (joiners, q): (u64, u32)) {
+    let history = grown(joiners, q);
+    bencher.bench(|| history.view());
 }
