@@ -1,0 +1,159 @@
+//! Settings of a bucket.
+
+use std::fmt;
+
+use crate::ring::N_MAX;
+
+/// What readers see of concurrent writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Conflict {
+    /// All of them.
+    #[default]
+    Siblings,
+    /// The one with the greatest timestamp: last write wins.
+    Lww,
+}
+
+/// When a replica acknowledges a write.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Durability {
+    /// As the node is configured.
+    #[default]
+    NodeDefault,
+    /// When it is synced to disk.
+    Fsync,
+    /// When it is in the operating system's hands.
+    Os,
+}
+
+/// How a bucket's keys are kept and served.
+///
+/// In a cluster of fewer than `n` nodes the settings stay as they are and keys have fewer homes; `r` and `w` still count
+/// that many nodes, so a request that asks for more than there are fails.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BucketSettings {
+    /// How many homes each key has: the paper's N, from 1 to [`N_MAX`].
+    pub n: u8,
+    /// How many nodes answer a get: the paper's R, from 1 to `n`.
+    pub r: u8,
+    /// How many nodes acknowledge a put: the paper's W, from 1 to `n`.
+    pub w: u8,
+    /// What readers see of concurrent writes.
+    pub conflict: Conflict,
+    /// Whether stand-ins take writes for homes that cannot be reached.
+    pub sloppy: bool,
+    /// When a replica acknowledges a write.
+    pub durability: Durability,
+    /// The largest value, in bytes.
+    pub max_value_bytes: u32,
+}
+
+impl Default for BucketSettings {
+    fn default() -> Self {
+        Self {
+            n: 3,
+            r: 2,
+            w: 2,
+            conflict: Conflict::default(),
+            sloppy: true,
+            durability: Durability::default(),
+            max_value_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Why settings are refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadSettings {
+    /// `n` is not from 1 to [`N_MAX`].
+    N(u8),
+    /// `r`, the first number, is not from 1 to `n`, the second.
+    R(u8, u8),
+    /// `w`, the first number, is not from 1 to `n`, the second.
+    W(u8, u8),
+}
+
+impl fmt::Display for BadSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::N(n) => write!(f, "n must be from 1 to {N_MAX}, not {n}"),
+            Self::R(r, n) => write!(f, "r must be from 1 to n, which is {n}, not {r}"),
+            Self::W(w, n) => write!(f, "w must be from 1 to n, which is {n}, not {w}"),
+        }
+    }
+}
+
+impl std::error::Error for BadSettings {}
+
+impl BucketSettings {
+    /// Refuses what no cluster could serve.
+    pub fn check(self) -> Result<Self, BadSettings> {
+        let Self { n, r, w, .. } = self;
+        if n == 0 || usize::from(n) > N_MAX {
+            Err(BadSettings::N(n))
+        } else if r == 0 || r > n {
+            Err(BadSettings::R(r, n))
+        } else if w == 0 || w > n {
+            Err(BadSettings::W(w, n))
+        } else {
+            Ok(self)
+        }
+    }
+}
+
+/// Some fields of a bucket's settings, to change them and leave the others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct SettingsPatch {
+    /// See [`BucketSettings::n`].
+    pub n: Option<u8>,
+    /// See [`BucketSettings::r`].
+    pub r: Option<u8>,
+    /// See [`BucketSettings::w`].
+    pub w: Option<u8>,
+    /// See [`BucketSettings::conflict`].
+    pub conflict: Option<Conflict>,
+    /// See [`BucketSettings::sloppy`].
+    pub sloppy: Option<bool>,
+    /// See [`BucketSettings::durability`].
+    pub durability: Option<Durability>,
+    /// See [`BucketSettings::max_value_bytes`].
+    pub max_value_bytes: Option<u32>,
+}
+
+impl SettingsPatch {
+    /// `settings` with these fields changed; refused if the result is not valid.
+    pub fn apply(&self, settings: BucketSettings) -> Result<BucketSettings, BadSettings> {
+        BucketSettings {
+            n: self.n.unwrap_or(settings.n),
+            r: self.r.unwrap_or(settings.r),
+            w: self.w.unwrap_or(settings.w),
+            conflict: self.conflict.unwrap_or(settings.conflict),
+            sloppy: self.sloppy.unwrap_or(settings.sloppy),
+            durability: self.durability.unwrap_or(settings.durability),
+            max_value_bytes: self.max_value_bytes.unwrap_or(settings.max_value_bytes),
+        }
+        .check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quorums_lie_between_1_and_n() {
+        let patch = |n, r, w| SettingsPatch { n, r, w, ..SettingsPatch::default() }.apply(BucketSettings::default());
+        assert_eq!(patch(None, None, None), Ok(BucketSettings::default()));
+        assert_eq!(
+            patch(Some(5), Some(5), Some(1)).map(|settings| (settings.n, settings.r, settings.w)),
+            Ok((5, 5, 1))
+        );
+        assert_eq!(patch(Some(16), None, None).map(|settings| settings.n), Ok(16));
+        assert_eq!(patch(Some(17), None, None), Err(BadSettings::N(17)));
+        assert_eq!(patch(Some(0), None, None), Err(BadSettings::N(0)));
+        assert_eq!(patch(None, Some(4), None), Err(BadSettings::R(4, 3)));
+        assert_eq!(patch(None, Some(0), None), Err(BadSettings::R(0, 3)));
+        assert_eq!(patch(None, None, Some(0)), Err(BadSettings::W(0, 3)));
+        assert_eq!(patch(Some(1), Some(1), None), Err(BadSettings::W(2, 1)), "a patch is judged with what it leaves");
+    }
+}

@@ -1,0 +1,208 @@
+//! Membership: a history of explicit changes, merged as a set, and the cluster that folds out of it.
+//!
+//! Administrators change the members (paper, section 4.8.1); liveness never does. Each change is recorded once, by the node
+//! that took it, and travels by gossip. Histories merge as sets, so two administrators on two sides of a cut network
+//! converge when it heals. What the cluster is follows from the set alone ([`History::view`]): a change that arrives late
+//! takes its place in the order, as if it had been there from the start.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
+use bytes::Bytes;
+
+use crate::dot::{Life, NodeId};
+use crate::hlc::Hlc;
+use crate::ring::{NodeInfo, Partitions, RingVersion};
+
+pub mod bucket;
+#[cfg(test)]
+mod tests;
+mod view;
+mod wire;
+
+pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatch};
+pub use view::{View, ViewMember};
+pub use wire::DecodeError;
+
+/// Which cluster: a random number drawn when it is made, so that nodes of two clusters never mix.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClusterId(pub u128);
+
+/// How partitions are assigned to nodes; fixed when the cluster is made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Strategy {
+    /// Even shares and little movement ([`crate::ring::balanced`]).
+    #[default]
+    Balanced,
+    /// Random tokens ([`crate::ring::random`]).
+    Random {
+        /// How many a node of normal weight has.
+        tokens: NonZeroU32,
+    },
+}
+
+/// A node of the cluster, as an administrator added it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Member {
+    /// Its name, unique among the members.
+    pub name: String,
+    /// Its id, unique too: [`NodeId::of_name`] of the name.
+    pub id: NodeId,
+    /// The life of its data directory.
+    pub life: Life,
+    /// Its share of the data ([`NodeInfo::weight`]).
+    pub weight: u32,
+    /// Its zone ([`NodeInfo::zone`]).
+    pub zone: String,
+    /// Its machine ([`NodeInfo::host`]).
+    pub host: String,
+    /// Where its peers reach it, as `host:port`.
+    pub peer_addr: String,
+    /// Where clients reach its HTTP door.
+    pub http_addr: String,
+    /// Where clients reach its RESP door.
+    pub resp_addr: String,
+}
+
+impl Member {
+    /// What placement needs to know.
+    pub fn info(&self) -> NodeInfo {
+        NodeInfo { id: self.id, weight: self.weight, zone: self.zone.clone(), host: self.host.clone() }
+    }
+}
+
+/// What a change does. [`History::view`] says when it has no effect.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ChangeKind {
+    /// Makes the cluster. The first in a history counts, and nothing before it does.
+    Found {
+        /// The new cluster's id.
+        cluster: ClusterId,
+        /// How many partitions its ring has.
+        partitions: Partitions,
+        /// How they are assigned.
+        strategy: Strategy,
+        /// Its first nodes.
+        members: Vec<Member>,
+    },
+    /// Adds a node.
+    Add(Member),
+    /// Removes a node; this life of it never comes back.
+    Remove {
+        /// The node.
+        node: NodeId,
+        /// Its life: a later one of the same node is another member.
+        life: Life,
+    },
+    /// Puts a node in another's place: it takes over the same partitions. With the old one's id it is the same node with a
+    /// new life (a new data directory) or at new addresses.
+    Replace {
+        /// The node that goes.
+        old: NodeId,
+        /// The node that comes.
+        new: Member,
+    },
+    /// Changes a node's share of the data.
+    Weight {
+        /// The node.
+        node: NodeId,
+        /// Its new weight ([`NodeInfo::weight`]).
+        weight: u32,
+    },
+    /// Says where a node stands.
+    Zone {
+        /// The node.
+        node: NodeId,
+        /// Its zone ([`NodeInfo::zone`]).
+        zone: String,
+        /// Its machine ([`NodeInfo::host`]).
+        host: String,
+    },
+    /// Changes a bucket's settings.
+    Bucket {
+        /// The bucket.
+        name: Bytes,
+        /// The fields to change.
+        settings: SettingsPatch,
+    },
+}
+
+/// One recorded change. Changes are ordered by time, then by who recorded them, then by number.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Change {
+    /// When it was recorded, above all changes that the recording node knew.
+    pub hlc: Hlc,
+    /// The node that recorded it.
+    pub node: NodeId,
+    /// Which of that node's changes it is, counted from 1.
+    pub number: u64,
+    /// What it does.
+    pub what: ChangeKind,
+}
+
+/// A set of changes. Merging is commutative, associative and idempotent.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct History {
+    changes: BTreeSet<Change>,
+}
+
+impl History {
+    /// No changes: no cluster.
+    pub const fn new() -> Self {
+        Self { changes: BTreeSet::new() }
+    }
+
+    /// Records `what` on behalf of `node` at `now` or, if the history holds later changes, just after them.
+    pub fn record(&mut self, now: Hlc, node: NodeId, what: ChangeKind) -> Change {
+        let hlc = self.changes.last().map_or(now, |last| now.max(last.hlc.next()));
+        let number = 1 + self.changes.iter().filter(|change| change.node == node).map(|c| c.number).max().unwrap_or(0);
+        let change = Change { hlc, node, number, what };
+        self.changes.insert(change.clone());
+        change
+    }
+
+    /// Adds a change; true if it is new.
+    pub fn insert(&mut self, change: Change) -> bool {
+        self.changes.insert(change)
+    }
+
+    /// Adds all changes of `other`; true if any is new.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let before = self.changes.len();
+        self.changes.extend(other.changes.difference(&self.changes).cloned().collect::<Vec<_>>());
+        self.changes.len() > before
+    }
+
+    /// The changes in their order.
+    pub fn changes(&self) -> impl ExactSizeIterator<Item = &Change> {
+        self.changes.iter()
+    }
+
+    /// How many changes there are.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// What the changes add up to; nothing while none founds a cluster.
+    pub fn view(&self) -> Option<View> {
+        view::fold(self)
+    }
+
+    /// A name for exactly this set of changes.
+    pub fn version(&self) -> RingVersion {
+        let mut hash = blake3::Hasher::new();
+        for change in &self.changes {
+            // Each encoding with its length, so that no two histories hash the same bytes.
+            let bytes = change.encode();
+            hash.update(&(bytes.len() as u64).to_be_bytes());
+            hash.update(&bytes);
+        }
+        let digest = hash.finalize().as_bytes()[..8].try_into().map_or(0, u64::from_be_bytes);
+        RingVersion { changes: self.changes.len() as u64, digest }
+    }
+}

@@ -1,0 +1,368 @@
+//! The laws of histories and the rules of their fold.
+
+use std::num::NonZeroU32;
+
+use bytes::Bytes;
+use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::strategy::Strategy as _;
+
+use super::*;
+use crate::hlc::WallMs;
+use crate::ring::NORMAL_WEIGHT;
+
+fn member(name: &str) -> Member {
+    Member {
+        name: name.into(),
+        id: NodeId::of_name(name),
+        life: Life(1),
+        weight: NORMAL_WEIGHT,
+        zone: "z".into(),
+        host: String::new(),
+        peer_addr: format!("{name}:7400"),
+        http_addr: format!("{name}:8080"),
+        resp_addr: format!("{name}:6380"),
+    }
+}
+
+fn id(name: &str) -> NodeId {
+    NodeId::of_name(name)
+}
+
+fn found(names: &[&str]) -> ChangeKind {
+    let members = names.iter().map(|name| member(name)).collect();
+    let (cluster, partitions) = (ClusterId(7), Partitions::new(64).unwrap());
+    ChangeKind::Found { cluster, partitions, strategy: Strategy::Balanced, members }
+}
+
+fn history(changes: impl IntoIterator<Item = ChangeKind>) -> History {
+    let mut history = History::new();
+    for what in changes {
+        history.record(Hlc::at(WallMs(1000)), id("a"), what);
+    }
+    history
+}
+
+fn view(changes: impl IntoIterator<Item = ChangeKind>) -> View {
+    history(changes).view().unwrap()
+}
+
+fn remove(name: &str) -> ChangeKind {
+    ChangeKind::Remove { node: id(name), life: Life(1) }
+}
+
+fn owned(view: &View, name: &str) -> usize {
+    view.ring.owners().iter().filter(|owner| **owner == id(name)).count()
+}
+
+fn patch(n: u8) -> SettingsPatch {
+    SettingsPatch { n: Some(n), ..SettingsPatch::default() }
+}
+
+fn bucket(name: &'static str, settings: SettingsPatch) -> ChangeKind {
+    ChangeKind::Bucket { name: Bytes::from_static(name.as_bytes()), settings }
+}
+
+#[test]
+fn founders_share_the_ring_and_joiners_get_their_part() {
+    assert_eq!(History::new().view(), None);
+    let founded = view([found(&["a", "b", "c"])]);
+    assert_eq!((founded.cluster, founded.members().len()), (ClusterId(7), 3));
+    let joined = view([found(&["a", "b", "c"]), ChangeKind::Add(member("d"))]);
+    assert_eq!(["a", "b", "c", "d"].map(|name| owned(&joined, name)), [16; 4]);
+    assert_eq!(joined.member(id("d")).unwrap().member.http_addr, "d:8080");
+    assert_ne!(founded.ring.version(), joined.ring.version());
+}
+
+#[test]
+fn one_node_founds_and_two_more_join() {
+    let grown = view([found(&["a"]), ChangeKind::Add(member("b"))]);
+    assert_eq!([owned(&grown, "a"), owned(&grown, "b")], [32, 32]);
+}
+
+#[test]
+fn an_event_that_comes_late_takes_its_place_in_the_order() {
+    let changes = [found(&["a", "b", "c"]), ChangeKind::Add(member("d")), remove("b"), ChangeKind::Add(member("e"))];
+    let whole = history(changes);
+    for late in 0..whole.len() {
+        let mut partial = History::new();
+        for (at, change) in whole.changes().enumerate() {
+            if at != late {
+                partial.insert(change.clone());
+            }
+        }
+        assert_ne!(partial.view(), whole.view());
+        assert!(partial.insert(whole.changes().nth(late).unwrap().clone()));
+        assert_eq!(partial.view(), whole.view());
+    }
+}
+
+#[test]
+fn the_first_founding_counts_and_nothing_before_it() {
+    let ChangeKind::Found { partitions, strategy, members, .. } = found(&["x"]) else { unreachable!() };
+    let second = ChangeKind::Found { cluster: ClusterId(8), partitions, strategy, members };
+    let twice = view([ChangeKind::Add(member("y")), found(&["a", "b"]), second]);
+    assert_eq!(twice.cluster, ClusterId(7));
+    assert_eq!(twice.members().len(), 2);
+    let mut idle = member("a");
+    idle.weight = 0;
+    let nothing = ChangeKind::Found { cluster: ClusterId(9), partitions, strategy, members: vec![idle] };
+    assert_eq!(view([nothing, found(&["a"])]).cluster, ClusterId(7), "a cluster needs a node that can hold data");
+}
+
+#[test]
+fn a_removed_life_never_returns_but_a_new_one_may() {
+    let four = || [found(&["a", "b", "c", "d"]), remove("d"), ChangeKind::Add(member("d"))];
+    let gone = view(four());
+    assert!(gone.member(id("d")).is_none());
+    assert!(gone.is_removed(id("d"), Life(1)));
+    let reborn = Member { life: Life(2), ..member("d") };
+    let back = view(four().into_iter().chain([ChangeKind::Add(reborn)]));
+    assert_eq!(owned(&back, "d"), 16);
+    // Removed by one administrator before another's addition, as the merged order has it.
+    let never = view([found(&["a", "b", "c"]), remove("e"), ChangeKind::Add(member("e"))]);
+    assert!(never.member(id("e")).is_none());
+    let other_life = view([found(&["a", "b", "c", "d"]), ChangeKind::Remove { node: id("d"), life: Life(9) }]);
+    assert!(other_life.member(id("d")).is_some());
+}
+
+#[test]
+fn a_members_name_and_id_are_its_own() {
+    let same_id = Member { name: "other".into(), life: Life(5), ..member("a") };
+    let same_name = Member { id: NodeId::new(5), life: Life(5), ..member("a") };
+    let changes = [found(&["a", "b", "c"]), ChangeKind::Add(same_id), ChangeKind::Add(same_name)];
+    let kept = view(changes);
+    assert_eq!(kept.members().len(), 3);
+    assert_eq!(kept.member(id("a")).unwrap().member, member("a"));
+}
+
+#[test]
+fn too_few_to_remain_move_nothing_until_there_are_enough() {
+    let before = view([found(&["a", "b", "c"])]);
+    let removed = view([found(&["a", "b", "c"]), remove("c")]);
+    assert_eq!(removed.ring.owners(), before.ring.owners());
+    assert!(removed.member(id("c")).unwrap().leaving);
+    let enough = view([found(&["a", "b", "c"]), remove("c"), ChangeKind::Add(member("d"))]);
+    assert!(enough.member(id("c")).is_none());
+    assert_eq!(owned(&enough, "c"), 0);
+    assert!(owned(&enough, "d") > 0);
+    let four = || [found(&["a", "b", "c", "d"]), bucket("x", patch(4)), remove("d")];
+    assert!(view(four()).member(id("d")).unwrap().leaving, "the largest n of any bucket counts");
+    let smaller = view(four().into_iter().chain([bucket("x", patch(3))]));
+    assert!(smaller.member(id("d")).is_none());
+    let idle = ChangeKind::Weight { node: id("c"), weight: 0 };
+    let weighed = view([found(&["a", "b", "c"]), idle]);
+    assert_eq!(weighed.ring.owners(), before.ring.owners());
+    let back = view([found(&["a", "b", "c"]), remove("c"), ChangeKind::Add(Member { life: Life(2), ..member("c") })]);
+    assert!(!back.member(id("c")).unwrap().leaving);
+    assert_eq!(back.ring.owners(), before.ring.owners());
+}
+
+#[test]
+fn who_holds_nothing_leaves_at_once() {
+    let idle = Member { weight: 0, ..member("d") };
+    let changes = || [found(&["a", "b", "c"]), remove("c"), ChangeKind::Add(idle.clone()), remove("d")];
+    assert!(view(changes()).member(id("d")).is_none());
+    assert!(view(changes()).member(id("c")).is_some());
+}
+
+#[test]
+fn a_replacement_takes_over_the_same_partitions() {
+    let before = view([found(&["a", "b", "c", "d"])]);
+    let replace = |old: &str, new: Member| ChangeKind::Replace { old: id(old), new };
+    let after = view([found(&["a", "b", "c", "d"]), replace("b", member("e"))]);
+    assert!(after.member(id("b")).is_none() && after.is_removed(id("b"), Life(1)));
+    for (old, new) in before.ring.owners().iter().zip(after.ring.owners()) {
+        assert_eq!(*new, if *old == id("b") { id("e") } else { *old });
+    }
+    let reborn = Member { life: Life(2), ..member("b") };
+    let after = view([found(&["a", "b", "c", "d"]), replace("b", reborn)]);
+    assert_eq!(after.ring.owners(), before.ring.owners());
+    assert_eq!(after.member(id("b")).unwrap().member.life, Life(2));
+    for refused in
+        [replace("b", member("c")), replace("x", member("e")), replace("b", Member { weight: 0, ..member("e") })]
+    {
+        let after = view([found(&["a", "b", "c", "d"]), refused]);
+        assert_eq!(after.ring.owners(), before.ring.owners());
+        assert_eq!(after.members().len(), 4);
+    }
+}
+
+#[test]
+fn weights_and_zones_shape_the_ring() {
+    let doubled = view([found(&["a", "b", "c", "d"]), ChangeKind::Weight { node: id("d"), weight: 2 * NORMAL_WEIGHT }]);
+    assert!([25, 26].contains(&owned(&doubled, "d")));
+    let zone = |name: &str, zone: &str| ChangeKind::Zone { node: id(name), zone: zone.into(), host: "h".into() };
+    let zoned = view([found(&["a", "b", "c", "d"]), zone("c", "y"), zone("d", "x")]);
+    for p in zoned.ring.partitions().iter() {
+        let homes = zoned.ring.homes(p, 3);
+        assert!(homes.contains(&id("c")) && homes.contains(&id("d")), "each zone but z has one node");
+    }
+}
+
+#[test]
+fn random_placement_folds_too() {
+    let ChangeKind::Found { cluster, partitions, members, .. } = found(&["a", "b", "c", "d"]) else { unreachable!() };
+    let strategy = Strategy::Random { tokens: NonZeroU32::new(32).unwrap() };
+    let random = || ChangeKind::Found { cluster, partitions, strategy, members: members.clone() };
+    let before = view([random()]);
+    assert_ne!(before.ring.owners(), view([found(&["a", "b", "c", "d"])]).ring.owners());
+    let after = view([random(), remove("d"), remove("c")]);
+    assert_eq!((owned(&after, "d"), owned(&after, "c")), (0, owned(&view([random(), remove("d")]), "c")));
+}
+
+#[test]
+fn bucket_settings_are_patched_and_bad_patches_have_no_effect() {
+    let lww = SettingsPatch { conflict: Some(Conflict::Lww), ..SettingsPatch::default() };
+    let small = SettingsPatch { n: Some(1), r: Some(1), w: Some(1), ..SettingsPatch::default() };
+    let changes = [found(&["a"]), bucket("x", lww), bucket("x", patch(1)), bucket("y", small)];
+    let view = view(changes);
+    assert_eq!(*view.settings(b"x"), BucketSettings { conflict: Conflict::Lww, ..BucketSettings::default() });
+    assert_eq!(view.settings(b"y").n, 1);
+    assert_eq!(*view.settings(b"z"), BucketSettings::default());
+    assert_eq!((view.buckets().len(), view.n_max()), (2, 3));
+}
+
+#[test]
+fn recorded_changes_come_after_all_known_ones() {
+    let mut history = history([found(&["a"])]);
+    let from_ahead = Change { hlc: Hlc::at(WallMs(5000)), node: id("b"), number: 1, what: remove("x") };
+    history.insert(from_ahead);
+    let next = history.record(Hlc::at(WallMs(2000)), id("a"), remove("y"));
+    assert_eq!(history.changes().last(), Some(&next));
+    assert_eq!(next.number, 2);
+}
+
+fn a_member() -> impl proptest::strategy::Strategy<Value = Member> {
+    (0u8..7, 0u64..3, 0u32..3, 0u8..3).prop_map(|(name, life, weight, zone)| Member {
+        life: Life(life),
+        weight: weight * NORMAL_WEIGHT,
+        zone: format!("z{zone}"),
+        ..member(&format!("n{name}"))
+    })
+}
+
+fn a_patch() -> impl proptest::strategy::Strategy<Value = SettingsPatch> {
+    let conflict = prop::option::of(prop_oneof![Just(Conflict::Siblings), Just(Conflict::Lww)]);
+    let durability = prop_oneof![Just(Durability::NodeDefault), Just(Durability::Fsync), Just(Durability::Os)];
+    let quorum = || prop::option::of(0u8..6);
+    let rest = (conflict, prop::option::of(any::<bool>()), prop::option::of(durability), any::<Option<u32>>());
+    (quorum(), quorum(), quorum(), rest).prop_map(|(n, r, w, (conflict, sloppy, durability, max_value_bytes))| {
+        SettingsPatch { n, r, w, conflict, sloppy, durability, max_value_bytes }
+    })
+}
+
+fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
+    let node = || (0u8..7).prop_map(|name| id(&format!("n{name}")));
+    let founding = (any::<u128>(), 1u32..40, 0u32..4, prop::collection::vec(a_member(), 1..5)).prop_map(
+        |(cluster, q, tokens, members)| ChangeKind::Found {
+            cluster: ClusterId(cluster),
+            partitions: Partitions::new(q).unwrap(),
+            strategy: NonZeroU32::new(tokens).map_or(Strategy::Balanced, |tokens| Strategy::Random { tokens }),
+            members,
+        },
+    );
+    prop_oneof![
+        1 => founding,
+        4 => a_member().prop_map(ChangeKind::Add),
+        3 => (node(), 0u64..3).prop_map(|(node, life)| ChangeKind::Remove { node, life: Life(life) }),
+        2 => (node(), a_member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
+        1 => (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
+        1 => (node(), "[a-c]", "[a-c]?").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
+        1 => ("[a-c]", a_patch()).prop_map(|(name, settings)| ChangeKind::Bucket { name: name.into(), settings }),
+    ]
+}
+
+fn a_history() -> impl proptest::strategy::Strategy<Value = History> {
+    let change = (0u64..20, 0u64..3, 0u64..4, a_kind()).prop_map(|(time, node, number, what)| Change {
+        hlc: Hlc::at(WallMs(time)),
+        node: NodeId::new(node),
+        number,
+        what,
+    });
+    prop::collection::vec(change, 0..25).prop_map(|changes| History { changes: changes.into_iter().collect() })
+}
+
+fn merged(a: &History, b: &History) -> History {
+    let mut merged = a.clone();
+    merged.merge(b);
+    merged
+}
+
+proptest! {
+    #[test]
+    fn merging_is_a_union(a in a_history(), b in a_history(), c in a_history()) {
+        prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+        prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+        prop_assert_eq!(merged(&a, &a), a.clone());
+        let both = merged(&a, &b);
+        prop_assert!(a.changes().chain(b.changes()).all(|change| both.changes().any(|other| other == change)));
+        prop_assert!(both.changes().all(|change| a.changes().chain(b.changes()).any(|other| other == change)));
+        prop_assert_eq!(a.version() == b.version(), a == b);
+        prop_assert_eq!(a.clone().merge(&b), both != a);
+    }
+
+    #[test]
+    fn any_history_folds_into_a_sound_cluster(history in a_history()) {
+        let Some(view) = history.view() else { return Ok(()) };
+        prop_assert_eq!(view.ring.version(), history.version());
+        for owner in view.ring.owners() {
+            prop_assert!(view.member(*owner).is_some(), "an owner is a member");
+        }
+        for present in view.members() {
+            let Member { id, life, ref name, .. } = present.member;
+            prop_assert_eq!(view.is_removed(id, life), present.leaving, "only who is leaving is both");
+            prop_assert_eq!(view.members().filter(|other| other.member.name == *name).count(), 1);
+            prop_assert!(!present.leaving || view.ring.owners().contains(&id) || view.ring.partitions().len() < 7);
+        }
+        for (_, settings) in view.buckets() {
+            prop_assert!(settings.check().is_ok());
+        }
+    }
+
+    #[test]
+    fn histories_survive_the_wire(history in a_history()) {
+        prop_assert_eq!(History::decode(&history.encode()), Ok(history.clone()));
+        for change in history.changes() {
+            prop_assert_eq!(Change::decode(&change.encode()), Ok(change.clone()));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(bytes: Vec<u8>, history in a_history(), at: prop::sample::Index, flip: u8) {
+        drop((History::decode(&bytes), Change::decode(&bytes)));
+        let mut bytes = history.encode().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        if let Ok(decoded) = History::decode(&bytes) {
+            decoded.view();
+        }
+        drop(History::decode(&bytes[..at]));
+    }
+}
+
+/// Version 1 as it was first written: what is on disks must stay readable.
+#[test]
+fn the_first_format_stays_readable() {
+    let change = ChangeKind::Bucket { name: Bytes::from_static(b"carts"), settings: patch(5) };
+    let mut history = History::new();
+    let (hlc, node) = (Hlc::from_bits(0x0102_0304_0506_0708), NodeId::new(0x1112_1314_1516_1718));
+    history.insert(Change { hlc, node, number: 3, what: change });
+    let bytes = b"\x08\x01\x12\x1f\x09\x08\x07\x06\x05\x04\x03\x02\x01\x11\x18\x17\x16\x15\x14\x13\x12\x11\x18\x03\
+        \x52\x09\x0a\x05carts\x10\x05";
+    assert_eq!(History::decode(bytes), Ok(history.clone()));
+    assert_eq!(history.encode()[..], bytes[..]);
+}
+
+#[test]
+fn what_is_not_understood_is_refused() {
+    assert_eq!(History::decode(b"\x08\x02"), Err(DecodeError::Version(2)));
+    assert_eq!(History::decode(b""), Err(DecodeError::Version(0)), "nothing at all is no history");
+    assert_eq!(History::decode(b"\x08\x01").map(|history| history.len()), Ok(0));
+    assert!(matches!(History::decode(b"\xff"), Err(DecodeError::Malformed(_))));
+    assert_eq!(History::decode(b"\x08\x01\x12\x00"), Err(DecodeError::Missing("a known kind")));
+    // A founding of 0 partitions, a replacement without the new node, a bucket without a name.
+    assert_eq!(History::decode(b"\x08\x01\x12\x02\x22\x00"), Err(DecodeError::Invalid("partition count")));
+    assert_eq!(History::decode(b"\x08\x01\x12\x02\x3a\x00"), Err(DecodeError::Missing("a replacement")));
+    assert_eq!(History::decode(b"\x08\x01\x12\x02\x52\x00"), Err(DecodeError::Invalid("bucket name")));
+    assert_eq!(Change::decode(b"\x08\x01"), Err(DecodeError::Invalid("number of changes")));
+}

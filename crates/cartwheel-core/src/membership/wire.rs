@@ -1,0 +1,365 @@
+//! Histories as bytes, for the disk and for peers: protobuf with a version in front.
+//!
+//! Bytes of another version are refused, not guessed at: a change that is not understood would fold into another cluster.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use super::bucket::{Conflict, Durability, SettingsPatch};
+use super::{Change, ChangeKind, ClusterId, History, Member, Strategy};
+use crate::dot::{Life, NodeId};
+use crate::hlc::Hlc;
+use crate::ring::Partitions;
+
+/// The version written, and the only one read.
+const VERSION: u32 = 1;
+/// The longest name of a bucket, in bytes.
+const BUCKET_NAME_MAX: usize = 255;
+
+/// Why bytes are no history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DecodeError {
+    /// They are no protobuf message of this shape.
+    Malformed(prost::DecodeError),
+    /// They were written in this version, which is not understood.
+    Version(u32),
+    /// A field that must be there is not.
+    Missing(&'static str),
+    /// A field holds what it cannot.
+    Invalid(&'static str),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(error) => write!(f, "not a membership history: {error}"),
+            Self::Version(version) => {
+                write!(f, "membership format {version} is not understood, only {VERSION}: upgrade this node")
+            }
+            Self::Missing(field) => write!(f, "membership change without {field}"),
+            Self::Invalid(field) => write!(f, "membership change with an impossible {field}"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl From<prost::DecodeError> for DecodeError {
+    fn from(error: prost::DecodeError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct HistoryMessage {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(message, repeated, tag = "2")]
+    changes: Vec<ChangeMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ChangeMessage {
+    #[prost(fixed64, tag = "1")]
+    hlc: u64,
+    #[prost(fixed64, tag = "2")]
+    node: u64,
+    #[prost(uint64, tag = "3")]
+    number: u64,
+    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10")]
+    what: Option<What>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum What {
+    #[prost(message, tag = "4")]
+    Found(FoundMessage),
+    #[prost(message, tag = "5")]
+    Add(MemberMessage),
+    #[prost(message, tag = "6")]
+    Remove(RemoveMessage),
+    #[prost(message, tag = "7")]
+    Replace(ReplaceMessage),
+    #[prost(message, tag = "8")]
+    Weight(WeightMessage),
+    #[prost(message, tag = "9")]
+    Zone(ZoneMessage),
+    #[prost(message, tag = "10")]
+    Bucket(BucketMessage),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FoundMessage {
+    #[prost(fixed64, tag = "1")]
+    cluster_high: u64,
+    #[prost(fixed64, tag = "2")]
+    cluster_low: u64,
+    #[prost(uint32, tag = "3")]
+    partitions: u32,
+    /// Absent: balanced placement.
+    #[prost(uint32, optional, tag = "4")]
+    random_tokens: Option<u32>,
+    #[prost(message, repeated, tag = "5")]
+    members: Vec<MemberMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MemberMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(fixed64, tag = "2")]
+    id: u64,
+    #[prost(fixed64, tag = "3")]
+    life: u64,
+    #[prost(uint32, tag = "4")]
+    weight: u32,
+    #[prost(string, tag = "5")]
+    zone: String,
+    #[prost(string, tag = "6")]
+    host: String,
+    #[prost(string, tag = "7")]
+    peer_addr: String,
+    #[prost(string, tag = "8")]
+    http_addr: String,
+    #[prost(string, tag = "9")]
+    resp_addr: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RemoveMessage {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(fixed64, tag = "2")]
+    life: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReplaceMessage {
+    #[prost(fixed64, tag = "1")]
+    old: u64,
+    #[prost(message, optional, tag = "2")]
+    new: Option<MemberMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WeightMessage {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(uint32, tag = "2")]
+    weight: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ZoneMessage {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(string, tag = "2")]
+    zone: String,
+    #[prost(string, tag = "3")]
+    host: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BucketMessage {
+    #[prost(bytes = "bytes", tag = "1")]
+    name: Bytes,
+    #[prost(uint32, optional, tag = "2")]
+    n: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    r: Option<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    w: Option<u32>,
+    /// 0: siblings, 1: last write wins.
+    #[prost(uint32, optional, tag = "5")]
+    conflict: Option<u32>,
+    #[prost(bool, optional, tag = "6")]
+    sloppy: Option<bool>,
+    /// 0: the node's, 1: fsync, 2: os.
+    #[prost(uint32, optional, tag = "7")]
+    durability: Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    max_value_bytes: Option<u32>,
+}
+
+impl History {
+    /// The history as bytes, which [`History::decode`] reads.
+    pub fn encode(&self) -> Bytes {
+        message(self.changes()).encode_to_vec().into()
+    }
+
+    /// The history that these bytes hold.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let message = HistoryMessage::decode(bytes)?;
+        if message.version != VERSION {
+            return Err(DecodeError::Version(message.version));
+        }
+        Ok(Self { changes: message.changes.into_iter().map(Change::try_from).collect::<Result<_, _>>()? })
+    }
+}
+
+impl Change {
+    /// The change as bytes, which [`Change::decode`] reads: a history of one.
+    pub fn encode(&self) -> Bytes {
+        message(std::iter::once(self)).encode_to_vec().into()
+    }
+
+    /// The change that these bytes hold.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let changes = History::decode(bytes)?.changes;
+        let one = changes.len() == 1;
+        changes.into_iter().next().filter(|_| one).ok_or(DecodeError::Invalid("number of changes"))
+    }
+}
+
+fn message<'a>(changes: impl Iterator<Item = &'a Change>) -> HistoryMessage {
+    HistoryMessage { version: VERSION, changes: changes.map(ChangeMessage::from).collect() }
+}
+
+impl From<&Change> for ChangeMessage {
+    fn from(change: &Change) -> Self {
+        let what = What::from(&change.what);
+        Self { hlc: change.hlc.to_bits(), node: change.node.get(), number: change.number, what: Some(what) }
+    }
+}
+
+impl TryFrom<ChangeMessage> for Change {
+    type Error = DecodeError;
+
+    fn try_from(message: ChangeMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            hlc: Hlc::from_bits(message.hlc),
+            node: NodeId::new(message.node),
+            number: message.number,
+            what: message.what.ok_or(DecodeError::Missing("a known kind"))?.try_into()?,
+        })
+    }
+}
+
+impl From<&ChangeKind> for What {
+    fn from(what: &ChangeKind) -> Self {
+        match what {
+            ChangeKind::Found { cluster, partitions, strategy, members } => Self::Found(FoundMessage {
+                cluster_high: (cluster.0 >> 64) as u64,
+                cluster_low: cluster.0 as u64,
+                partitions: partitions.count(),
+                random_tokens: match strategy {
+                    Strategy::Balanced => None,
+                    Strategy::Random { tokens } => Some(tokens.get()),
+                },
+                members: members.iter().map(MemberMessage::from).collect(),
+            }),
+            ChangeKind::Add(member) => Self::Add(member.into()),
+            ChangeKind::Remove { node, life } => Self::Remove(RemoveMessage { node: node.get(), life: life.0 }),
+            ChangeKind::Replace { old, new } => Self::Replace(ReplaceMessage { old: old.get(), new: Some(new.into()) }),
+            ChangeKind::Weight { node, weight } => Self::Weight(WeightMessage { node: node.get(), weight: *weight }),
+            ChangeKind::Zone { node, zone, host } => {
+                Self::Zone(ZoneMessage { node: node.get(), zone: zone.clone(), host: host.clone() })
+            }
+            ChangeKind::Bucket { name, settings } => Self::Bucket(bucket_message(name, settings)),
+        }
+    }
+}
+
+impl TryFrom<What> for ChangeKind {
+    type Error = DecodeError;
+
+    fn try_from(what: What) -> Result<Self, DecodeError> {
+        Ok(match what {
+            What::Found(found) => Self::Found {
+                cluster: ClusterId(u128::from(found.cluster_high) << 64 | u128::from(found.cluster_low)),
+                partitions: Partitions::new(found.partitions).map_err(|_| DecodeError::Invalid("partition count"))?,
+                strategy: match found.random_tokens {
+                    None => Strategy::Balanced,
+                    Some(tokens) => Strategy::Random {
+                        tokens: NonZeroU32::new(tokens).ok_or(DecodeError::Invalid("number of tokens"))?,
+                    },
+                },
+                members: found.members.into_iter().map(Member::from).collect(),
+            },
+            What::Add(member) => Self::Add(member.into()),
+            What::Remove(remove) => Self::Remove { node: NodeId::new(remove.node), life: Life(remove.life) },
+            What::Replace(replace) => Self::Replace {
+                old: NodeId::new(replace.old),
+                new: replace.new.ok_or(DecodeError::Missing("a replacement"))?.into(),
+            },
+            What::Weight(change) => Self::Weight { node: NodeId::new(change.node), weight: change.weight },
+            What::Zone(change) => Self::Zone { node: NodeId::new(change.node), zone: change.zone, host: change.host },
+            What::Bucket(bucket) => Self::Bucket { settings: patch(&bucket)?, name: bucket_name(bucket.name)? },
+        })
+    }
+}
+
+impl From<&Member> for MemberMessage {
+    fn from(member: &Member) -> Self {
+        Self {
+            name: member.name.clone(),
+            id: member.id.get(),
+            life: member.life.0,
+            weight: member.weight,
+            zone: member.zone.clone(),
+            host: member.host.clone(),
+            peer_addr: member.peer_addr.clone(),
+            http_addr: member.http_addr.clone(),
+            resp_addr: member.resp_addr.clone(),
+        }
+    }
+}
+
+impl From<MemberMessage> for Member {
+    fn from(message: MemberMessage) -> Self {
+        let MemberMessage { name, id, life, weight, zone, host, peer_addr, http_addr, resp_addr } = message;
+        let (id, life) = (NodeId::new(id), Life(life));
+        Self { name, id, life, weight, zone, host, peer_addr, http_addr, resp_addr }
+    }
+}
+
+fn bucket_message(name: &Bytes, settings: &SettingsPatch) -> BucketMessage {
+    BucketMessage {
+        name: name.clone(),
+        n: settings.n.map(u32::from),
+        r: settings.r.map(u32::from),
+        w: settings.w.map(u32::from),
+        conflict: settings.conflict.map(|conflict| match conflict {
+            Conflict::Siblings => 0,
+            Conflict::Lww => 1,
+        }),
+        sloppy: settings.sloppy,
+        durability: settings.durability.map(|durability| match durability {
+            Durability::NodeDefault => 0,
+            Durability::Fsync => 1,
+            Durability::Os => 2,
+        }),
+        max_value_bytes: settings.max_value_bytes,
+    }
+}
+
+fn bucket_name(name: Bytes) -> Result<Bytes, DecodeError> {
+    if name.is_empty() || name.len() > BUCKET_NAME_MAX { Err(DecodeError::Invalid("bucket name")) } else { Ok(name) }
+}
+
+fn patch(message: &BucketMessage) -> Result<SettingsPatch, DecodeError> {
+    let small = |field: Option<u32>, name| field.map(u8::try_from).transpose().map_err(|_| DecodeError::Invalid(name));
+    let conflict = |code| match code {
+        0 => Ok(Conflict::Siblings),
+        1 => Ok(Conflict::Lww),
+        _ => Err(DecodeError::Invalid("conflict")),
+    };
+    let durability = |code| match code {
+        0 => Ok(Durability::NodeDefault),
+        1 => Ok(Durability::Fsync),
+        2 => Ok(Durability::Os),
+        _ => Err(DecodeError::Invalid("durability")),
+    };
+    Ok(SettingsPatch {
+        n: small(message.n, "n")?,
+        r: small(message.r, "r")?,
+        w: small(message.w, "w")?,
+        conflict: message.conflict.map(conflict).transpose()?,
+        sloppy: message.sloppy,
+        durability: message.durability.map(durability).transpose()?,
+        max_value_bytes: message.max_value_bytes,
+    })
+}
