@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::hlc::Hlc;
 use crate::key::Key;
 use crate::membership::ClusterId;
+use crate::mutation::{Broken, Mutation};
 use crate::state::{Epoch, Seen};
 use crate::wire;
 use crate::write_id::WriteId;
@@ -84,12 +85,13 @@ impl std::error::Error for ContextError {}
 pub struct Sealer {
     cluster: ClusterId,
     key: ClusterKey,
+    broken: Broken,
 }
 
 impl Sealer {
     /// The sealer of `cluster`.
-    pub const fn new(cluster: ClusterId, key: ClusterKey) -> Self {
-        Self { cluster, key }
+    pub const fn new(cluster: ClusterId, key: ClusterKey, broken: Broken) -> Self {
+        Self { cluster, key, broken }
     }
 
     /// The sealed form of `context`, good for `key` alone.
@@ -131,10 +133,12 @@ impl Sealer {
     fn mac(&self, payload: &[u8], key: &Key) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key.0);
         hasher.update(&self.cluster.0.to_be_bytes());
-        hasher.update(&[VERSION, key.bucket().len() as u8]);
-        hasher.update(key.bucket());
-        hasher.update(&(key.name().len() as u32).to_be_bytes());
-        hasher.update(key.name());
+        if !self.broken.is(Mutation::BorrowedContext) {
+            hasher.update(&[VERSION, key.bucket().len() as u8]);
+            hasher.update(key.bucket());
+            hasher.update(&(key.name().len() as u32).to_be_bytes());
+            hasher.update(key.name());
+        }
         hasher.update(payload);
         hasher.finalize()
     }

@@ -51,3 +51,71 @@ impl fmt::Debug for Hlc {
         write!(f, "{}.{}", self.wall().0, self.0 & ((1 << Self::LOGICAL_BITS) - 1))
     }
 }
+
+/// How far ahead of the local wall clock a timestamp may be to move the local clock.
+pub const AHEAD_MS_MAX: u64 = 10_000;
+
+/// How far ahead of what is given out a ceiling is saved, and how near to it a new one is wanted.
+const CEILING_LEAD_MS: u64 = 60_000;
+const CEILING_RENEW_MS: u64 = 30_000;
+
+/// A node's hybrid clock.
+///
+/// It gives out nothing above its *ceiling*, which is durable, and starts above the ceiling of the boot before: so its
+/// timestamps rise through restarts, whatever the wall clock does in between.
+#[derive(Clone, Debug)]
+pub struct HlcClock {
+    last: Hlc,
+    ceiling: Hlc,
+    saving: Option<Hlc>,
+}
+
+impl HlcClock {
+    /// The clock of a boot that finds `ceiling` saved.
+    pub const fn new(ceiling: Hlc) -> Self {
+        Self { last: ceiling, ceiling, saving: None }
+    }
+
+    /// A timestamp above all that this clock gave out or took in; none while it waits for a ceiling to be saved.
+    pub fn tick(&mut self, wall: WallMs) -> Option<Hlc> {
+        let given = self.last.next().max(Hlc::at(wall));
+        if given > self.ceiling {
+            return None;
+        }
+        self.last = given;
+        Some(given)
+    }
+
+    /// Takes in a timestamp of another node, unless it is so far ahead that one bad clock would drag all others along.
+    pub fn observe(&mut self, hlc: Hlc, wall: WallMs) {
+        if hlc.wall().0 <= wall.0.saturating_add(AHEAD_MS_MAX) && hlc <= self.ceiling {
+            self.last = self.last.max(hlc);
+        }
+    }
+
+    /// Whether it can give out a timestamp at `wall`.
+    pub fn is_ready(&self, wall: WallMs) -> bool {
+        self.last.next().max(Hlc::at(wall)) <= self.ceiling
+    }
+
+    /// The ceiling that should be saved now, if one should. It counts as being saved until [`Self::saved`].
+    pub fn wants_ceiling(&mut self, wall: WallMs) -> Option<Hlc> {
+        let now = self.last.max(Hlc::at(wall));
+        let soon = Hlc::at(WallMs(now.wall().0.saturating_add(CEILING_RENEW_MS)));
+        if self.saving.is_some() || soon <= self.ceiling {
+            return None;
+        }
+        let ceiling = Hlc::at(WallMs(now.wall().0.saturating_add(CEILING_LEAD_MS)));
+        self.saving = Some(ceiling);
+        Some(ceiling)
+    }
+
+    /// The ceiling asked for is durable, or could not be saved.
+    pub fn saved(&mut self, stored: bool) {
+        if let Some(ceiling) = self.saving.take()
+            && stored
+        {
+            self.ceiling = self.ceiling.max(ceiling);
+        }
+    }
+}

@@ -1,16 +1,31 @@
-//! The Dynamo protocol as a state machine without input or output.
+//! The protocol of Cartwheel, Amazon's Dynamo (DeCandia et al., SOSP 2007), as a state machine without input or output.
+//!
+//! A node takes in one input at a time and says what is to be done: [`node::Node::step`]. Nothing here reads a clock, draws
+//! a number that its caller did not seed, opens a file or a socket, or waits. So the code that serves production runs in the
+//! simulator too, and one seed replays one run.
+//!
+//! The rooms, ground floor first:
+//!
+//! 1. values: [`token`], [`dot`], [`clock`], [`state`], [`context`], [`write_id`], [`hlc`], [`key`], [`record`];
+//! 2. the ring and what nodes say: [`ring`], [`membership`], [`quorum`], [`message`], [`request`], [`wire`];
+//! 3. the roles: [`coordinator`] (gets and puts), [`replica`] (records and dots), [`drift`] (whose clock is off);
+//! 4. [`node`]: owns the rest and passes inputs on.
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod context;
+pub mod coordinator;
 pub mod dot;
+pub mod drift;
 pub mod hlc;
 pub mod key;
 pub mod membership;
 pub mod message;
+pub mod mutation;
 pub mod node;
 pub mod quorum;
 pub mod record;
+pub mod replica;
 pub mod request;
 pub mod ring;
 pub mod state;

@@ -7,7 +7,7 @@ use crate::dot::{Life, NodeId};
 use crate::hlc::WallMs;
 use crate::key::Key;
 use crate::membership::ClusterId;
-use crate::request::{Operation, Outcome};
+use crate::request::{Put, PutDone, Refusal};
 use crate::state::{Epoch, State};
 use crate::wire;
 
@@ -35,11 +35,11 @@ pub enum Message {
     Ask(Ticket, Ask),
     /// The replica's answer.
     Answer(Ticket, Answer),
-    /// A node that cannot coordinate a request hands it to one that can. The receiver coordinates it or refuses; it does not
-    /// forward it again.
-    Forward(Ticket, Operation, Duration),
-    /// How a forwarded request ended.
-    Forwarded(Ticket, Outcome),
+    /// A node that cannot coordinate a write hands it to one that can, with the time that is left. The receiver coordinates it
+    /// or refuses; it does not forward it again.
+    Forward(Ticket, Put, Duration),
+    /// How a forwarded write ended.
+    Forwarded(Ticket, Result<PutDone, Refusal>),
 }
 
 /// Which question of which operation of the asker an answer belongs to.
@@ -74,6 +74,15 @@ pub enum Ask {
         /// What to answer.
         confirm: Confirm,
     },
+}
+
+impl Ask {
+    /// The key in question.
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Read { key, .. } | Self::Merge { key, .. } => key,
+        }
+    }
 }
 
 /// How much a read returns.

@@ -1,17 +1,43 @@
 //! A node as a state machine: what goes in, what comes out, and who handles it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::context::ClusterKey;
+use crate::context::{ClusterKey, Sealer};
+use crate::coordinator::{Coordinator, Cx, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId};
-use crate::hlc::{Hlc, WallMs};
+use crate::drift::{Comparison, Drift};
+use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
-use crate::membership::ClusterId;
-use crate::message::Envelope;
-use crate::request::{Outcome, Request};
+use crate::membership::{ClusterId, View};
+use crate::message::{Answer, Ask, Envelope, Failure, Message, Ticket};
+use crate::mutation::Broken;
+use crate::record::Minter;
+use crate::replica::{Asker, Done, Replica, Work};
+use crate::request::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
 use crate::time::{Instant, Now};
+use crate::write_id::WriteId;
+
+/// What an operation of the coordinator may know and use in this step. A macro, because it borrows parts of the node beside the
+/// coordinator itself.
+macro_rules! cx {
+    ($node:ident, $step:ident) => {
+        Cx {
+            now: $step.now,
+            me: $node.config.node,
+            view: &$node.view,
+            sealer: &$node.sealer,
+            timing: &$node.config.timing,
+            epoch: $node.replica.epoch(),
+            broken: $node.config.broken,
+            out: &mut $step.out,
+        }
+    };
+}
 
 /// What a node is told at its start.
 #[derive(Clone, Debug)]
@@ -34,6 +60,8 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// How much it takes on.
     pub limits: Limits,
+    /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
+    pub broken: Broken,
 }
 
 /// How long a node waits before it acts.
@@ -172,17 +200,241 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Node {
     config: NodeConfig,
+    view: Arc<View>,
+    sealer: Sealer,
+    coordinator: Coordinator,
+    replica: Replica,
+    drift: Drift,
+    clock_off: Option<Comparison>,
+    ceiling_save: Option<StoreId>,
+    random: ChaCha8Rng,
+    next_check: Instant,
 }
 
+/// How often a node looks after its clock when nothing else happens.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// The longest that a peer may let an operation run here.
+const BUDGET_MAX: Duration = Duration::from_secs(60);
+
 impl Node {
-    /// A node that knows its cluster.
-    pub fn new(config: NodeConfig) -> Self {
-        Self { config }
+    /// A node that knows its cluster. It takes writes once [`Self::is_ready`], which needs a first [`Input::Tick`] and the store.
+    pub fn new(config: NodeConfig, view: Arc<View>) -> Self {
+        let minter = Minter::new(config.node, config.life, config.boot);
+        let clock = HlcClock::new(config.hlc_ceiling);
+        Self {
+            sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
+            coordinator: Coordinator::new(config.boot, config.limits.operations_max),
+            replica: Replica::new(minter, clock, &config.limits, config.broken),
+            drift: Drift::default(),
+            clock_off: None,
+            ceiling_save: None,
+            random: ChaCha8Rng::seed_from_u64(config.seed),
+            next_check: Instant::default(),
+            config,
+            view,
+        }
+    }
+
+    /// Whether the node can stamp writes at this time.
+    pub fn is_ready(&mut self, wall: WallMs) -> bool {
+        self.replica.clock().is_ready(wall)
+    }
+
+    /// The ring and the settings that the node goes by.
+    pub const fn view(&self) -> &Arc<View> {
+        &self.view
     }
 
     /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
-    pub fn step(&mut self, _now: Now, _input: Input) -> Effects {
-        let _ = (&self.config, WallMs(0));
-        Effects::default()
+    pub fn step(&mut self, now: Now, input: Input) -> Effects {
+        let mut step = Step { now, effects: Effects::default(), work: Work::default(), out: Outbox::default() };
+        match input {
+            Input::Client(id, request) => self.client(&mut step, id, request),
+            Input::Message(envelope) => self.message(&mut step, envelope),
+            Input::Stored(id, result) => self.stored(&mut step, id, result),
+            Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
+        }
+        self.settle(&mut step);
+        self.check_clock(&mut step);
+        step.effects.wake_at = self.coordinator.wake_at().into_iter().chain([self.next_check]).min();
+        step.effects
     }
+
+    fn client(&mut self, step: &mut Step, id: ClientId, request: Request) {
+        let reply_to = ReplyTo::Client(id);
+        let operation = match request.operation {
+            Operation::Get(get) => Operation::Get(get),
+            Operation::Put(put) => {
+                if let Some(refusal) = self.clock_refusal() {
+                    step.out.replies.push((reply_to, Err(refusal)));
+                    return;
+                }
+                Operation::Put(self.name_write(put))
+            }
+        };
+        self.coordinator.begin(&mut cx!(self, step), reply_to, operation, request.timeout.min(BUDGET_MAX));
+    }
+
+    /// Gives a write the name under which it is tried, here and wherever it is forwarded to.
+    fn name_write(&mut self, mut put: Put) -> Put {
+        let of =
+            |idempotency_key: &[u8]| WriteId::of_write(idempotency_key, &put.key, &put.content, put.context.as_deref());
+        let id = match &put.retry {
+            Retry::Named(id) => *id,
+            Retry::Key(idempotency_key) => of(idempotency_key),
+            Retry::Unnamed => {
+                let mut made_up = [0; 16];
+                self.random.fill_bytes(&mut made_up);
+                of(&made_up)
+            }
+        };
+        put.retry = Retry::Named(id);
+        put
+    }
+
+    fn clock_refusal(&self) -> Option<Refusal> {
+        let off = self.clock_off.filter(|off| off.refuses)?;
+        let why = format!(
+            "this node's clock is {} ms off its peers', so it takes no writes: set the clock, or write through another node",
+            off.offset_ms.unsigned_abs()
+        );
+        Some(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }))
+    }
+
+    fn message(&mut self, step: &mut Step, envelope: Envelope) {
+        if envelope.cluster != self.config.cluster {
+            step.effects.events.push(Event::StrayMessage(envelope.from));
+            return;
+        }
+        self.drift.heard(envelope.from, envelope.wall, step.now);
+        let from = envelope.from;
+        match envelope.message {
+            Message::Ask(ticket, ask) => self.asked(step, from, ticket, ask),
+            Message::Answer(ticket, answer) => self.coordinator.answered(&mut cx!(self, step), from, ticket, answer),
+            Message::Forward(ticket, put, budget) => {
+                let (reply_to, put) = (ReplyTo::Peer(from, ticket), Operation::Put(put));
+                self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX));
+            }
+            Message::Forwarded(ticket, result) => {
+                self.coordinator.forwarded(&mut cx!(self, step), from, ticket, result);
+            }
+        }
+    }
+
+    fn asked(&mut self, step: &mut Step, from: NodeId, ticket: Ticket, ask: Ask) {
+        let n = usize::from(self.view.settings(ask.key().bucket()).n);
+        let partition = self.view.ring.partition_of(ask.key().token());
+        if self.view.ring.homes(partition, n).contains(&self.config.node) {
+            self.replica.ask(step.now.wall, Asker::Peer(from, ticket), ask, &mut step.work);
+        } else {
+            self.send(step, from, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
+        }
+    }
+
+    fn stored(&mut self, step: &mut Step, id: StoreId, result: StoreResult) {
+        if self.ceiling_save == Some(id) {
+            self.ceiling_save = None;
+            self.replica.clock().saved(result == StoreResult::Written(Ok(())));
+        } else {
+            self.replica.stored(step.now.wall, id, result, &mut step.work);
+        }
+    }
+
+    /// Lets the coordinator and the replica talk until neither has anything to say to the other.
+    fn settle(&mut self, step: &mut Step) {
+        loop {
+            for (to, ticket, ask) in std::mem::take(&mut step.out.asks) {
+                if to == self.config.node {
+                    self.replica.ask(step.now.wall, Asker::Here(ticket), ask, &mut step.work);
+                } else {
+                    self.send(step, to, Message::Ask(ticket, ask));
+                }
+            }
+            for (ticket, mint) in std::mem::take(&mut step.out.mints) {
+                self.replica.mint(ticket, mint, &mut step.work);
+            }
+            let done = std::mem::take(&mut step.work.done);
+            if done.is_empty() {
+                break;
+            }
+            for done in done {
+                self.done(step, done);
+            }
+        }
+        for (to, ticket, put, budget) in std::mem::take(&mut step.out.forwards) {
+            self.send(step, to, Message::Forward(ticket, put, budget));
+        }
+        for (reply_to, outcome) in std::mem::take(&mut step.out.replies) {
+            self.reply(step, reply_to, outcome);
+        }
+        step.effects.stores.append(&mut step.work.stores);
+        step.effects.events.append(&mut step.work.events);
+        step.effects.events.append(&mut step.out.events);
+    }
+
+    fn done(&mut self, step: &mut Step, done: Done) {
+        match done {
+            Done::Answer(Asker::Here(ticket), answer) => {
+                self.coordinator.answered(&mut cx!(self, step), self.config.node, ticket, answer);
+            }
+            Done::Answer(Asker::Peer(peer, ticket), answer) => {
+                self.send(step, peer, Message::Answer(ticket, answer));
+            }
+            Done::Mint(ticket, result) => self.coordinator.minted(&mut cx!(self, step), ticket, result),
+        }
+    }
+
+    fn reply(&self, step: &mut Step, reply_to: ReplyTo, outcome: Outcome) {
+        match (reply_to, outcome) {
+            (ReplyTo::Client(id), outcome) => step.effects.replies.push((id, outcome)),
+            (ReplyTo::Peer(peer, ticket), Ok(Reply::Put(done))) => {
+                self.send(step, peer, Message::Forwarded(ticket, Ok(done)));
+            }
+            (ReplyTo::Peer(peer, ticket), Err(refusal)) => {
+                self.send(step, peer, Message::Forwarded(ticket, Err(refusal)));
+            }
+            // Only writes are forwarded.
+            (ReplyTo::Peer(..), Ok(Reply::Got(_))) => {}
+        }
+    }
+
+    fn send(&self, step: &mut Step, to: NodeId, message: Message) {
+        let envelope = Envelope {
+            cluster: self.config.cluster,
+            from: self.config.node,
+            from_life: self.config.life,
+            from_boot: self.config.boot,
+            wall: step.now.wall,
+            message,
+        };
+        step.effects.sends.push((to, envelope));
+    }
+
+    /// Keeps a ceiling above the clock, and the clock under comparison with its peers'.
+    fn check_clock(&mut self, step: &mut Step) {
+        if let Some(ceiling) = self.replica.clock().wants_ceiling(step.now.wall) {
+            let id = self.replica.next_store();
+            self.ceiling_save = Some(id);
+            step.effects.stores.push((id, StoreCommand::SaveHlcCeiling(ceiling)));
+        }
+        if step.now.instant >= self.next_check {
+            self.next_check = step.now.instant + CHECK_EVERY;
+        }
+        let off = self.drift.compare(step.now).filter(|comparison| comparison.alarms());
+        let told = |off: Option<Comparison>| off.map(|off| off.refuses);
+        if told(off) != told(self.clock_off) {
+            let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });
+            step.effects.events.push(Event::ClockOff { offset_ms: now.offset_ms, refuses: now.refuses });
+        }
+        self.clock_off = off;
+    }
+}
+
+/// What a step has gathered so far.
+struct Step {
+    now: Now,
+    effects: Effects,
+    work: Work,
+    out: Outbox,
 }

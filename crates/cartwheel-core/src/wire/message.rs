@@ -15,7 +15,7 @@ use crate::hlc::WallMs;
 use crate::key::Key;
 use crate::membership::ClusterId;
 use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
-use crate::request::{Acks, Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Retry, Shortfall};
+use crate::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use crate::state::Epoch;
 use crate::write_id::WriteId;
 
@@ -55,7 +55,7 @@ enum PbMessage {
     #[prost(message, tag = "12")]
     Digest(PbHeldDigest),
     #[prost(message, tag = "13")]
-    Stored(PbStored),
+    Stored(PbNothing),
     #[prost(message, tag = "14")]
     Holds(PbHolds),
     #[prost(uint32, tag = "15")]
@@ -115,7 +115,7 @@ struct PbHeldDigest {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct PbStored {}
+struct PbNothing {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbHolds {
@@ -135,27 +135,20 @@ struct PbForward {
     budget_us: u64,
     #[prost(bool, tag = "3")]
     strong: bool,
-    /// R of a get, W of a put; 0: as the bucket says.
+    /// 0: as the bucket says.
     #[prost(uint32, tag = "4")]
-    quorum: u32,
-    /// What a get must cover, what a put has seen.
+    w: u32,
+    /// What the put has seen.
     #[prost(bytes = "bytes", optional, tag = "5")]
     context: Option<Bytes>,
-    /// Absent: a get.
-    #[prost(message, optional, tag = "6")]
-    put: Option<PbPut>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PbPut {
     /// Absent: a tombstone.
-    #[prost(message, optional, tag = "1")]
+    #[prost(message, optional, tag = "6")]
     value: Option<PbValue>,
-    #[prost(uint64, tag = "2")]
+    #[prost(uint64, tag = "7")]
     expires: u64,
-    #[prost(bytes = "bytes", tag = "3")]
+    #[prost(bytes = "bytes", tag = "8")]
     write_id: Bytes,
-    #[prost(bool, tag = "4")]
+    #[prost(bool, tag = "9")]
     return_body: bool,
 }
 
@@ -191,29 +184,27 @@ struct PbAcks {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbOutcome {
-    #[prost(oneof = "PbResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "PbResult", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     result: Option<PbResult>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
 enum PbResult {
     #[prost(message, tag = "1")]
-    Got(PbGot),
-    #[prost(message, tag = "2")]
     Put(PbPutDone),
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "2")]
     BadRequest(String),
-    #[prost(string, tag = "4")]
+    #[prost(string, tag = "3")]
     BadContext(String),
-    #[prost(uint32, tag = "5")]
+    #[prost(uint32, tag = "4")]
     TooManySiblings(u32),
-    #[prost(message, tag = "6")]
+    #[prost(message, tag = "5")]
     TooLarge(PbTooLarge),
+    #[prost(message, tag = "6")]
+    Overloaded(PbNothing),
     #[prost(message, tag = "7")]
-    Overloaded(PbStored),
-    #[prost(message, tag = "8")]
     Unavailable(PbShortfall),
-    #[prost(message, tag = "9")]
+    #[prost(message, tag = "8")]
     Unverified(PbShortfall),
 }
 
@@ -277,7 +268,7 @@ fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
     match message {
         Message::Ask(ticket, ask) => (*ticket, ask_to_pb(ask)),
         Message::Answer(ticket, answer) => (*ticket, answer_to_pb(answer)),
-        Message::Forward(ticket, operation, budget) => (*ticket, PbMessage::Forward(forward_to_pb(operation, *budget))),
+        Message::Forward(ticket, put, budget) => (*ticket, PbMessage::Forward(forward_to_pb(put, *budget))),
         Message::Forwarded(ticket, outcome) => (*ticket, PbMessage::Forwarded(outcome_to_pb(outcome))),
     }
 }
@@ -316,8 +307,8 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         ),
         PbMessage::Failed(failure) => Message::Answer(ticket, Answer::Failed(failure_from_pb(failure)?)),
         PbMessage::Forward(forward) => {
-            let (operation, budget) = forward_from_pb(forward)?;
-            Message::Forward(ticket, operation, budget)
+            let budget = Duration::from_micros(forward.budget_us);
+            Message::Forward(ticket, forward_from_pb(forward)?, budget)
         }
         PbMessage::Forwarded(outcome) => Message::Forwarded(ticket, outcome_from_pb(outcome)?),
     })
@@ -344,7 +335,7 @@ fn answer_to_pb(answer: &Answer) -> PbMessage {
         Answer::Digest { digest, counts } => {
             PbMessage::Digest(PbHeldDigest { digest: digest_to_pb(*digest), counts: *counts })
         }
-        Answer::Stored => PbMessage::Stored(PbStored {}),
+        Answer::Stored => PbMessage::Stored(PbNothing {}),
         Answer::Holds { digest, state, counts } => PbMessage::Holds(PbHolds {
             digest: digest_to_pb(*digest),
             state: state.as_ref().map(state_to_pb),
@@ -383,53 +374,35 @@ fn digest_from_pb(digest: &[u8]) -> Result<StateDigest, WireError> {
     fixed(digest, "digest").map(StateDigest)
 }
 
-fn forward_to_pb(operation: &Operation, budget: Duration) -> PbForward {
-    let (consistency, quorum, context, put) = match operation {
-        Operation::Get(get) => (get.consistency, get.r, &get.seen, None),
-        Operation::Put(put) => (put.consistency, put.w, &put.context, Some(put_to_pb(put))),
-    };
+fn forward_to_pb(put: &Put, budget: Duration) -> PbForward {
     PbForward {
-        key: key_to_pb(operation.key()),
+        key: key_to_pb(&put.key),
         budget_us: u64::try_from(budget.as_micros()).unwrap_or(u64::MAX),
-        strong: consistency == Consistency::Strong,
-        quorum: quorum.map_or(0, u32::from),
-        context: context.clone(),
-        put,
-    }
-}
-
-fn put_to_pb(put: &Put) -> PbPut {
-    let write_id = match put.retry {
-        Retry::Named(id) => Bytes::copy_from_slice(&id.to_bytes()),
-        Retry::Unnamed | Retry::Key(_) => Bytes::new(),
-    };
-    PbPut {
+        strong: put.consistency == Consistency::Strong,
+        w: put.w.map_or(0, u32::from),
+        context: put.context.clone(),
         value: content_to_pb(&put.content),
         expires: put.expires.map_or(0, |wall| wall.0.max(1)),
-        write_id,
+        write_id: match put.retry {
+            Retry::Named(id) => Bytes::copy_from_slice(&id.to_bytes()),
+            Retry::Unnamed | Retry::Key(_) => Bytes::new(),
+        },
         return_body: put.return_body,
     }
 }
 
-fn forward_from_pb(forward: PbForward) -> Result<(Operation, Duration), WireError> {
-    let key = key_from_pb(forward.key)?;
-    let consistency = if forward.strong { Consistency::Strong } else { Consistency::Eventual };
-    let quorum = u8::try_from(forward.quorum).map_err(|_| WireError::Field("quorum"))?;
-    let quorum = (quorum > 0).then_some(quorum);
-    let operation = match forward.put {
-        None => Operation::Get(Get { key, consistency, r: quorum, seen: forward.context }),
-        Some(put) => Operation::Put(Put {
-            key,
-            content: content_from_pb(put.value),
-            expires: (put.expires > 0).then_some(WallMs(put.expires)),
-            context: forward.context,
-            retry: Retry::Named(WriteId::from_bytes(fixed(&put.write_id, "write id")?)),
-            consistency,
-            w: quorum,
-            return_body: put.return_body,
-        }),
-    };
-    Ok((operation, Duration::from_micros(forward.budget_us)))
+fn forward_from_pb(forward: PbForward) -> Result<Put, WireError> {
+    let w = u8::try_from(forward.w).map_err(|_| WireError::Field("w"))?;
+    Ok(Put {
+        key: key_from_pb(forward.key)?,
+        content: content_from_pb(forward.value),
+        expires: (forward.expires > 0).then_some(WallMs(forward.expires)),
+        context: forward.context,
+        retry: Retry::Named(WriteId::from_bytes(fixed(&forward.write_id, "write id")?)),
+        consistency: if forward.strong { Consistency::Strong } else { Consistency::Eventual },
+        w: (w > 0).then_some(w),
+        return_body: forward.return_body,
+    })
 }
 
 fn acks_to_pb(acks: Acks) -> PbAcks {
@@ -456,10 +429,9 @@ fn got_from_pb(got: PbGot) -> Result<Got, WireError> {
     })
 }
 
-fn outcome_to_pb(outcome: &Outcome) -> PbOutcome {
+fn outcome_to_pb(outcome: &Result<PutDone, Refusal>) -> PbOutcome {
     let result = match outcome {
-        Ok(Reply::Got(got)) => PbResult::Got(got_to_pb(got)),
-        Ok(Reply::Put(done)) => PbResult::Put(PbPutDone {
+        Ok(done) => PbResult::Put(PbPutDone {
             context: done.context.clone(),
             acks: acks_to_pb(done.acks),
             body: done.body.as_ref().map(got_to_pb),
@@ -470,21 +442,20 @@ fn outcome_to_pb(outcome: &Outcome) -> PbOutcome {
         Err(Refusal::TooLarge(bytes, bytes_max)) => {
             PbResult::TooLarge(PbTooLarge { bytes: *bytes, bytes_max: *bytes_max })
         }
-        Err(Refusal::Overloaded) => PbResult::Overloaded(PbStored {}),
+        Err(Refusal::Overloaded) => PbResult::Overloaded(PbNothing {}),
         Err(Refusal::Unavailable(short)) => PbResult::Unavailable(shortfall_to_pb(short)),
         Err(Refusal::Unverified(short)) => PbResult::Unverified(shortfall_to_pb(short)),
     };
     PbOutcome { result: Some(result) }
 }
 
-fn outcome_from_pb(outcome: PbOutcome) -> Result<Outcome, WireError> {
+fn outcome_from_pb(outcome: PbOutcome) -> Result<Result<PutDone, Refusal>, WireError> {
     Ok(match outcome.result.ok_or(WireError::Field("outcome"))? {
-        PbResult::Got(got) => Ok(Reply::Got(got_from_pb(got)?)),
-        PbResult::Put(done) => Ok(Reply::Put(PutDone {
+        PbResult::Put(done) => Ok(PutDone {
             context: done.context,
             acks: acks_from_pb(&done.acks),
             body: done.body.map(got_from_pb).transpose()?,
-        })),
+        }),
         PbResult::BadRequest(why) => Err(Refusal::BadRequest(why)),
         PbResult::BadContext(why) => Err(Refusal::BadContext(why)),
         PbResult::TooManySiblings(held) => Err(Refusal::TooManySiblings(held)),

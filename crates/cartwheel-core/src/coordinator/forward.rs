@@ -1,0 +1,99 @@
+//! Writes that another node coordinates, because this one is no home of the key or cannot store it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::{Cx, Next, ReplyTo, Told};
+use crate::dot::NodeId;
+use crate::message::Ticket;
+use crate::request::{Put, PutDone, Refusal, Reply, Shortfall};
+use crate::time::Instant;
+
+/// A forwarded put under way. It goes to one home after another until one has carried it out; the write's name keeps it one
+/// write, whichever of them did.
+pub(super) struct ForwardOp {
+    id: u64,
+    reply_to: ReplyTo,
+    deadline: Instant,
+    put: Put,
+    untried: VecDeque<NodeId>,
+    /// The coordinators that have it and have not said how it ended.
+    out: BTreeSet<NodeId>,
+    /// Some node may have stored it.
+    doubtful: bool,
+    refusal: Option<Refusal>,
+}
+
+impl ForwardOp {
+    /// A put that is to go to `homes`; `doubtful` if some node may have stored it already.
+    pub(super) fn new(
+        id: u64,
+        reply_to: ReplyTo,
+        deadline: Instant,
+        put: Put,
+        homes: Vec<NodeId>,
+        doubtful: bool,
+    ) -> Self {
+        Self { id, reply_to, deadline, put, untried: homes.into(), out: BTreeSet::new(), doubtful, refusal: None }
+    }
+
+    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
+        match told {
+            Told::Begin | Told::Timer => self.try_next(cx),
+            Told::Forwarded(from, result) => self.ended(cx, from, result),
+            Told::Answer(..) | Told::Minted(_) => self.wait(cx),
+        }
+    }
+
+    fn ended(&mut self, cx: &mut Cx<'_>, from: NodeId, result: Result<PutDone, Refusal>) -> Next {
+        match result {
+            Err(refusal @ (Refusal::Unavailable(_) | Refusal::Overloaded)) => {
+                self.out.remove(&from);
+                self.doubtful |= matches!(refusal, Refusal::Unavailable(_));
+                self.refusal = Some(refusal);
+                self.try_next(cx)
+            }
+            result => {
+                cx.out.replies.push((self.reply_to, result.map(Reply::Put)));
+                Next::End
+            }
+        }
+    }
+
+    fn try_next(&mut self, cx: &mut Cx<'_>) -> Next {
+        let is_late = cx.now.instant >= self.deadline;
+        match self.untried.pop_front() {
+            Some(home) if !is_late => {
+                let budget = self.deadline.since(cx.now.instant);
+                cx.out.forwards.push((home, Ticket { operation: self.id, round: 1 }, self.put.clone(), budget));
+                self.out.insert(home);
+                self.wait(cx)
+            }
+            None if !self.out.is_empty() && !is_late => self.wait(cx),
+            _ => {
+                let refusal = self.give_up();
+                cx.out.replies.push((self.reply_to, Err(refusal)));
+                Next::End
+            }
+        }
+    }
+
+    /// `Overloaded` promises that nothing was done, so it is passed on only if that is known.
+    fn give_up(&mut self) -> Refusal {
+        let is_certain = self.out.is_empty() && !self.doubtful;
+        match self.refusal.take() {
+            Some(refusal) if is_certain || matches!(refusal, Refusal::Unavailable(_)) => refusal,
+            _ => Refusal::Unavailable(Shortfall {
+                answered: 0,
+                needed: 1,
+                why: "no home of the key carried the write out in time; it may yet appear".to_owned(),
+            }),
+        }
+    }
+
+    fn wait(&self, cx: &Cx<'_>) -> Next {
+        if self.untried.is_empty() {
+            return Next::Until(self.deadline);
+        }
+        Next::Until((cx.now.instant + cx.timing.forward_after).min(self.deadline))
+    }
+}

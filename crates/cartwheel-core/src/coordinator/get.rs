@@ -1,0 +1,298 @@
+//! Reads (paper, sections 4.5 and 5): R homes answer, what they hold is joined, and those that were behind are repaired.
+
+use super::agreement::Agreement;
+use super::read_round::{Joined, Progress, Questions, ReadRound};
+use super::{Cx, Next, ReplyTo, Told, quorum};
+use crate::clock::Clock;
+use crate::context::Context;
+use crate::dot::NodeId;
+use crate::key::Key;
+use crate::membership::{BucketSettings, Conflict};
+use crate::message::{Answer, Ask, Confirm, Ticket};
+use crate::mutation::Mutation;
+use crate::node::Event;
+use crate::quorum::majority;
+use crate::request::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
+use crate::state::{Epoch, State};
+use crate::time::Instant;
+
+/// The round of a read's questions.
+pub(super) const READ: u32 = 1;
+/// The round of a strong get's writing back.
+const WRITE_BACK: u32 = 2;
+/// The round of repairs, whose answers nobody waits for.
+pub(super) const REPAIR: u32 = u32::MAX;
+
+/// For how many hedging delays an answered get stays to repair those who answer late.
+const LINGER: u32 = 4;
+
+/// A get under way.
+pub(super) struct GetOp {
+    id: u64,
+    reply_to: ReplyTo,
+    deadline: Instant,
+    key: Key,
+    settings: BucketSettings,
+    homes: Vec<NodeId>,
+    consistency: Consistency,
+    /// What the answer must cover.
+    seen: Clock,
+    phase: Phase,
+}
+
+enum Phase {
+    Reading(ReadRound),
+    /// A strong get brings a majority to hold exactly what it will answer.
+    Agreeing {
+        agreement: Agreement,
+        confirmed: Vec<NodeId>,
+    },
+    /// The client has its answer; homes that answer late are still repaired.
+    Lingering {
+        round: ReadRound,
+        joined: Box<Joined>,
+        until: Instant,
+    },
+}
+
+impl GetOp {
+    pub(super) fn new(cx: &Cx<'_>, id: u64, reply_to: ReplyTo, deadline: Instant, get: Get) -> Result<Self, Refusal> {
+        let settings = *cx.view.settings(get.key.bucket());
+        let r = quorum('r', get.r, settings.r, &settings)?;
+        let seen = match &get.seen {
+            Some(sealed) => cx.open(sealed, &get.key)?.seen.clock,
+            None => Clock::new(),
+        };
+        let homes = cx.homes(&get.key, settings.n);
+        let needed = match get.consistency {
+            Consistency::Eventual => r,
+            Consistency::Strong => majority(usize::from(settings.n)),
+        };
+        let round = ReadRound::new(homes.clone(), needed);
+        let (key, consistency, phase) = (get.key, get.consistency, Phase::Reading(round));
+        Ok(Self { id, reply_to, deadline, key, settings, homes, consistency, seen, phase })
+    }
+
+    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
+        match told {
+            Told::Begin => self.advance(cx),
+            Told::Answer(from, round, answer) => self.answered(cx, from, round, answer),
+            Told::Timer => self.woken(cx),
+            Told::Minted(_) | Told::Forwarded(..) => self.wait(cx),
+        }
+    }
+
+    fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, answer: Answer) -> Next {
+        match (&mut self.phase, round) {
+            (Phase::Reading(reading), READ) => {
+                reading.heard(from, &answer);
+                self.advance(cx)
+            }
+            (Phase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
+                if let Answer::Holds { digest, state, counts } = answer {
+                    confirmed.push(from);
+                    if agreement.holds(from, digest, state.as_ref(), counts) {
+                        self.write_back(cx);
+                    }
+                }
+                self.settle(cx)
+            }
+            (Phase::Lingering { round: reading, joined, .. }, READ) => {
+                reading.heard(from, &answer);
+                let is_behind = match &answer {
+                    Answer::Digest { digest, .. } => *digest != joined.digest,
+                    Answer::State { state, .. } => *state != joined.state,
+                    Answer::Stored | Answer::Holds { .. } | Answer::Failed(_) => false,
+                };
+                if is_behind {
+                    repair(cx, self.id, &self.key, joined, from);
+                }
+                if reading.is_waiting() { self.wait(cx) } else { Next::End }
+            }
+            _ => self.wait(cx),
+        }
+    }
+
+    fn woken(&mut self, cx: &mut Cx<'_>) -> Next {
+        if cx.now.instant >= self.deadline {
+            return self.out_of_time(cx);
+        }
+        match &mut self.phase {
+            Phase::Reading(reading) => {
+                let questions = reading.hedge();
+                send_questions(cx, self.id, &self.key, questions);
+                self.advance(cx)
+            }
+            Phase::Agreeing { .. } => {
+                self.write_back(cx);
+                self.wait(cx)
+            }
+            Phase::Lingering { until, .. } => {
+                if cx.now.instant >= *until {
+                    return Next::End;
+                }
+                self.wait(cx)
+            }
+        }
+    }
+
+    fn wait(&self, cx: &Cx<'_>) -> Next {
+        let at = match &self.phase {
+            Phase::Reading(_) => cx.now.instant + cx.timing.hedge_after,
+            Phase::Agreeing { .. } => cx.now.instant + cx.timing.resend_after,
+            Phase::Lingering { until, .. } => *until,
+        };
+        Next::Until(at.min(self.deadline))
+    }
+
+    fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
+        loop {
+            let Phase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
+            match reading.progress(usize::from(self.settings.n)) {
+                Progress::Wait(questions) => {
+                    send_questions(cx, self.id, &self.key, questions);
+                    return self.wait(cx);
+                }
+                Progress::Short => return self.refuse(cx, "too few replicas can be reached"),
+                Progress::Enough(joined) if joined.state.clock().covers(&self.seen) => {
+                    return self.read(cx, joined);
+                }
+                // A replica that was not asked yet may hold what the client has seen.
+                Progress::Enough(_) => {
+                    if !reading.need_more() {
+                        return self.refuse(cx, "no replica that answered holds all that the context has seen");
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, cx: &mut Cx<'_>, joined: Box<Joined>) -> Next {
+        if self.consistency == Consistency::Strong {
+            let agreement = Agreement::new(self.homes.clone(), majority(usize::from(self.settings.n)), *joined);
+            self.phase = Phase::Agreeing { agreement, confirmed: Vec::new() };
+            let next = self.settle(cx);
+            if matches!(next, Next::Until(_)) {
+                self.write_back(cx);
+            }
+            return next;
+        }
+        self.reply(cx, &joined.state, joined.epoch, cx.acks(joined.held.keys()));
+        for node in joined.behind() {
+            repair(cx, self.id, &self.key, &joined, node);
+        }
+        self.linger(cx, joined)
+    }
+
+    fn linger(&mut self, cx: &Cx<'_>, joined: Box<Joined>) -> Next {
+        let until = cx.now.instant + LINGER * cx.timing.hedge_after;
+        let answered = Phase::Lingering { round: ReadRound::new(Vec::new(), 0), joined, until };
+        let Phase::Reading(reading) = std::mem::replace(&mut self.phase, answered) else { return Next::End };
+        let is_waiting = reading.is_waiting();
+        if let Phase::Lingering { round, .. } = &mut self.phase {
+            *round = reading;
+        }
+        if is_waiting { self.wait(cx) } else { Next::End }
+    }
+
+    /// Sends the join to every home that is not known to hold exactly that.
+    fn write_back(&self, cx: &mut Cx<'_>) {
+        let Phase::Agreeing { agreement, .. } = &self.phase else { return };
+        let joined = agreement.joined();
+        for node in agreement.behind() {
+            let ask = Ask::Merge {
+                key: self.key.clone(),
+                state: joined.state.clone(),
+                epoch: joined.epoch.unwrap_or(cx.epoch),
+                heals: joined.heals(node),
+                confirm: Confirm::Exactly,
+            };
+            cx.out.asks.push((node, Ticket { operation: self.id, round: WRITE_BACK }, ask));
+        }
+    }
+
+    fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
+        let Phase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
+        let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= majority(self.homes.len());
+        if !agreement.is_reached() && !unchecked {
+            return self.wait(cx);
+        }
+        let joined = agreement.joined();
+        self.reply(cx, &joined.state, joined.epoch, cx.acks(&agreement.agreeing()));
+        Next::End
+    }
+
+    fn reply(&self, cx: &mut Cx<'_>, state: &State, epoch: Option<Epoch>, acks: Acks) {
+        let got = show(cx, &self.key, &self.settings, state, epoch, acks);
+        cx.out.replies.push((self.reply_to, Ok(Reply::Got(got))));
+    }
+
+    fn out_of_time(&mut self, cx: &mut Cx<'_>) -> Next {
+        match &self.phase {
+            Phase::Reading(_) => self.refuse(cx, "too few replicas answered in time"),
+            Phase::Agreeing { agreement, .. } => {
+                let short = Shortfall {
+                    answered: agreement.agreeing().len() as u32,
+                    needed: majority(usize::from(self.settings.n)) as u32,
+                    why: "no majority of the home replicas came to agree in time".to_owned(),
+                };
+                cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
+                Next::End
+            }
+            Phase::Lingering { .. } => Next::End,
+        }
+    }
+
+    fn refuse(&self, cx: &mut Cx<'_>, why: &str) -> Next {
+        let Phase::Reading(reading) = &self.phase else { return Next::End };
+        let short = Shortfall {
+            answered: reading.counted() as u32,
+            needed: reading.needed().min(self.homes.len().max(usize::from(self.settings.n))) as u32,
+            why: why.to_owned(),
+        };
+        let nothing =
+            self.consistency == Consistency::Eventual && self.seen.is_empty() && !reading.has_heard_of_writes();
+        let refusal = if nothing { Refusal::Unverified(short) } else { Refusal::Unavailable(short) };
+        cx.out.replies.push((self.reply_to, Err(refusal)));
+        Next::End
+    }
+}
+
+/// Sends a read's questions.
+pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Questions) {
+    for (node, want) in questions {
+        let ask = Ask::Read { key: key.clone(), want };
+        cx.out.asks.push((node, Ticket { operation: id, round: READ }, ask));
+    }
+}
+
+/// Sends a home that was behind what the others hold (read repair).
+pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node: NodeId) {
+    cx.out.events.push(Event::Repaired(key.clone(), node));
+    let ask = Ask::Merge {
+        key: key.clone(),
+        state: joined.state.clone(),
+        epoch: joined.epoch.unwrap_or(cx.epoch),
+        heals: joined.heals(node),
+        confirm: Confirm::Stored,
+    };
+    cx.out.asks.push((node, Ticket { operation: id, round: REPAIR }, ask));
+}
+
+/// What a reader sees of `state`, by the bucket's policy for conflicts.
+pub(super) fn show(
+    cx: &Cx<'_>,
+    key: &Key,
+    settings: &BucketSettings,
+    state: &State,
+    epoch: Option<Epoch>,
+    acks: Acks,
+) -> Got {
+    let siblings = match settings.conflict {
+        Conflict::Siblings => state.distinct_siblings().into_iter().cloned().collect(),
+        Conflict::Lww => state.latest().cloned().into_iter().collect(),
+    };
+    let epoch = epoch.unwrap_or(cx.epoch).min(cx.epoch);
+    let context = (!state.is_empty()).then(|| cx.sealer.seal(&Context { seen: state.seen(), epoch }, key));
+    Got { siblings, context, acks }
+}

@@ -1,0 +1,265 @@
+//! What a node does as a coordinator: it carries clients' requests out on the replicas.
+//!
+//! An operation is a small state machine of its own ([`get`], [`put`], [`forward`]). It is told what has happened and pushes what
+//! is to be asked into the [`Outbox`]; the replica on this node is asked in the same way as any other.
+
+pub mod agreement;
+mod forward;
+mod get;
+mod put;
+pub mod read_round;
+pub mod write_round;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::context::{Context, Sealer};
+use crate::dot::NodeId;
+use crate::key::Key;
+use crate::membership::{BucketSettings, View};
+use crate::message::{Answer, Ask, Ticket};
+use crate::mutation::Broken;
+use crate::node::{ClientId, Event, Timing};
+use crate::replica::{Mint, MintRefused, Minted};
+use crate::request::{Acks, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
+use crate::state::Epoch;
+use crate::time::{Instant, Now};
+
+/// Who is told how an operation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReplyTo {
+    /// A client of this node.
+    Client(ClientId),
+    /// The node that forwarded the request, under its ticket.
+    Peer(NodeId, Ticket),
+}
+
+/// What operations want done.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Questions to replicas, this node's own among them.
+    pub asks: Vec<(NodeId, Ticket, Ask)>,
+    /// Writes that are to get their dot from this node's replica.
+    pub mints: Vec<(Ticket, Mint)>,
+    /// Writes that another node is to coordinate.
+    pub forwards: Vec<(NodeId, Ticket, Put, Duration)>,
+    /// Ended operations.
+    pub replies: Vec<(ReplyTo, Outcome)>,
+    /// What an operator should know.
+    pub events: Vec<Event>,
+}
+
+/// What an operation may know and use while it is driven.
+pub struct Cx<'a> {
+    /// The time of the step.
+    pub now: Now,
+    /// This node.
+    pub me: NodeId,
+    /// The ring and the settings.
+    pub view: &'a View,
+    /// Opens and seals contexts.
+    pub sealer: &'a Sealer,
+    /// How long to wait for what.
+    pub timing: &'a Timing,
+    /// The node's epoch.
+    pub epoch: Epoch,
+    /// Which rule is broken on purpose.
+    pub broken: Broken,
+    /// What is to be done.
+    pub out: &'a mut Outbox,
+}
+
+impl Cx<'_> {
+    /// The homes of `key`, this node first if it is one.
+    fn homes(&self, key: &Key, n: u8) -> Vec<NodeId> {
+        let partition = self.view.ring.partition_of(key.token());
+        let mut homes = self.view.ring.homes(partition, usize::from(n)).to_vec();
+        if let Some(own) = homes.iter().position(|&node| node == self.me) {
+            homes[..=own].rotate_right(1);
+        }
+        homes
+    }
+
+    /// The replicas behind an answer, counted for the client.
+    fn acks<'n>(&self, homes: impl IntoIterator<Item = &'n NodeId>) -> Acks {
+        let mut acks = Acks::default();
+        let mut zones = BTreeSet::new();
+        for &node in homes {
+            acks.home += 1;
+            zones.insert(self.view.member(node).map(|known| known.member.zone.as_str()));
+        }
+        acks.zones = zones.len() as u32;
+        acks
+    }
+
+    fn open(&self, sealed: &[u8], key: &Key) -> Result<Context, Refusal> {
+        self.sealer.open(sealed, key).map_err(|error| Refusal::BadContext(error.to_string()))
+    }
+}
+
+/// What an operation is told.
+enum Told {
+    /// It begins.
+    Begin,
+    /// A replica has answered its question of this round.
+    Answer(NodeId, u32, Answer),
+    /// This node's replica has given the write its dot, or not.
+    Minted(Result<Minted, MintRefused>),
+    /// Another coordinator has carried the write out, or not.
+    Forwarded(NodeId, Result<PutDone, Refusal>),
+    /// The time it asked for has come.
+    Timer,
+}
+
+/// What an operation waits for.
+enum Next {
+    /// More to be told, or this time.
+    Until(Instant),
+    /// Nothing: it has ended.
+    End,
+    /// It cannot be carried out from this node's replica; another home is to coordinate it.
+    Reroute(Box<Put>),
+}
+
+enum Kind {
+    Get(get::GetOp),
+    Put(put::PutOp),
+    Forward(forward::ForwardOp),
+}
+
+impl Kind {
+    fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
+        match self {
+            Self::Get(get) => get.told(cx, told),
+            Self::Put(put) => put.told(cx, told),
+            Self::Forward(forward) => forward.told(cx, told),
+        }
+    }
+}
+
+/// An operation under way, and when it wants to be woken.
+struct Running {
+    kind: Kind,
+    reply_to: ReplyTo,
+    deadline: Instant,
+    wake_at: Instant,
+}
+
+/// The operations that a node coordinates or has forwarded.
+pub struct Coordinator {
+    running: BTreeMap<u64, Running>,
+    timers: BTreeSet<(Instant, u64)>,
+    next_operation: u64,
+    operations_max: usize,
+}
+
+impl Coordinator {
+    /// The coordinator of one boot. Operations are numbered through all boots, so that a late answer to one of an earlier boot is
+    /// not taken for an answer to one of this.
+    pub const fn new(boot: u32, operations_max: usize) -> Self {
+        Self { running: BTreeMap::new(), timers: BTreeSet::new(), next_operation: (boot as u64) << 40, operations_max }
+    }
+
+    /// When the first operation wants to be woken.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// Begins an operation. Writes must have been named.
+    pub fn begin(&mut self, cx: &mut Cx<'_>, reply_to: ReplyTo, operation: Operation, timeout: Duration) {
+        if self.running.len() >= self.operations_max {
+            cx.out.replies.push((reply_to, Err(Refusal::Overloaded)));
+            return;
+        }
+        self.next_operation += 1;
+        let (id, deadline) = (self.next_operation, cx.now.instant + timeout);
+        let kind = match operation {
+            Operation::Get(get) => get::GetOp::new(cx, id, reply_to, deadline, get).map(Kind::Get),
+            Operation::Put(put) => Self::place_put(cx, id, reply_to, deadline, put),
+        };
+        match kind {
+            Ok(kind) => self.drive(cx, id, Running { kind, reply_to, deadline, wake_at: deadline }, Told::Begin),
+            Err(refusal) => cx.out.replies.push((reply_to, Err(refusal))),
+        }
+    }
+
+    /// A write is coordinated by a home, for only a node that stores the result may give it a dot.
+    fn place_put(cx: &mut Cx<'_>, id: u64, reply_to: ReplyTo, deadline: Instant, put: Put) -> Result<Kind, Refusal> {
+        let checked = put::Checked::new(cx, put)?;
+        if checked.homes.first() == Some(&cx.me) {
+            return Ok(Kind::Put(put::PutOp::new(id, reply_to, deadline, checked)));
+        }
+        if matches!(reply_to, ReplyTo::Peer(..)) {
+            let why = "the write was forwarded to a node that is no home of its key".to_owned();
+            return Err(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }));
+        }
+        Ok(Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, checked.put, checked.homes, false)))
+    }
+
+    /// A replica has answered.
+    pub fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, answer: Answer) {
+        self.tell(cx, ticket.operation, Told::Answer(from, ticket.round, answer));
+    }
+
+    /// This node's replica has given a write its dot, or not.
+    pub fn minted(&mut self, cx: &mut Cx<'_>, ticket: Ticket, result: Result<Minted, MintRefused>) {
+        self.tell(cx, ticket.operation, Told::Minted(result));
+    }
+
+    /// Another coordinator has ended a write that was forwarded to it.
+    pub fn forwarded(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, result: Result<PutDone, Refusal>) {
+        self.tell(cx, ticket.operation, Told::Forwarded(from, result));
+    }
+
+    /// Wakes the operations whose time has come.
+    pub fn tick(&mut self, cx: &mut Cx<'_>) {
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= cx.now.instant
+        {
+            self.tell(cx, id, Told::Timer);
+        }
+    }
+
+    /// An operation that has ended is not told anything any more.
+    fn tell(&mut self, cx: &mut Cx<'_>, id: u64, told: Told) {
+        if let Some(running) = self.running.remove(&id) {
+            self.timers.remove(&(running.wake_at, id));
+            self.drive(cx, id, running, told);
+        }
+    }
+
+    fn drive(&mut self, cx: &mut Cx<'_>, id: u64, mut running: Running, told: Told) {
+        let mut next = running.kind.told(cx, told);
+        if let Next::Reroute(put) = next {
+            let settings = cx.view.settings(put.key.bucket());
+            let mut others = cx.homes(&put.key, settings.n);
+            others.retain(|&node| node != cx.me);
+            let mut forward = forward::ForwardOp::new(id, running.reply_to, running.deadline, *put, others, true);
+            next = forward.told(cx, Told::Begin);
+            running.kind = Kind::Forward(forward);
+        }
+        if let Next::Until(wake_at) = next {
+            running.wake_at = wake_at;
+            self.timers.insert((wake_at, id));
+            self.running.insert(id, running);
+        }
+    }
+}
+
+/// How many replicas a request wants, if the bucket can give them.
+fn quorum(letter: char, wanted: Option<u8>, default: u8, settings: &BucketSettings) -> Result<usize, Refusal> {
+    let quorum = wanted.unwrap_or(default);
+    if quorum == 0 || quorum > settings.n {
+        return Err(Refusal::BadRequest(format!(
+            "{letter}={quorum}, but the bucket keeps n={} replicas: use 1 to {}",
+            settings.n, settings.n
+        )));
+    }
+    Ok(usize::from(quorum))
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator").field("running", &self.running.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! Ways to break the protocol on purpose.
+//!
+//! A simulator that has never failed proves nothing. Each mutation removes one rule, and the simulator must notice every one of
+//! them. Without the crate's `mutations` feature none can be switched on, and the checks compile to nothing.
+
+/// One rule of the protocol that can be broken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutation {
+    /// A node goes on with an actor whose record it has lost.
+    ReuseForgottenActor,
+    /// One counter for all keys of a node, as version vectors without gaps have it.
+    NodeWideCounter,
+    /// A put's reply covers siblings that its request had not seen.
+    ReplyCoversUnseen,
+    /// Last write wins is applied inside merge.
+    LwwInsideMerge,
+    /// Merge drops a concurrent sibling.
+    MergeDropsSibling,
+    /// A replica answers before its store has.
+    ReplyBeforeStored,
+    /// A replica counts a write that its store has not synced.
+    CountUnsynced,
+    /// A strong get answers after one round of writing back, whatever the replicas then hold.
+    StrongGetUnchecked,
+    /// A strong put does not read a majority first.
+    StrongPutBlind,
+    /// A context is accepted for another key.
+    BorrowedContext,
+    /// Replaced writes are not noted, so a late retry brings them back.
+    RetryResurrects,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::ReuseForgottenActor,
+        Self::NodeWideCounter,
+        Self::ReplyCoversUnseen,
+        Self::LwwInsideMerge,
+        Self::MergeDropsSibling,
+        Self::ReplyBeforeStored,
+        Self::CountUnsynced,
+        Self::StrongGetUnchecked,
+        Self::StrongPutBlind,
+        Self::BorrowedContext,
+        Self::RetryResurrects,
+    ];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ReuseForgottenActor => "reuse-forgotten-actor",
+            Self::NodeWideCounter => "node-wide-counter",
+            Self::ReplyCoversUnseen => "reply-covers-unseen",
+            Self::LwwInsideMerge => "lww-inside-merge",
+            Self::MergeDropsSibling => "merge-drops-sibling",
+            Self::ReplyBeforeStored => "reply-before-stored",
+            Self::CountUnsynced => "count-unsynced",
+            Self::StrongGetUnchecked => "strong-get-unchecked",
+            Self::StrongPutBlind => "strong-put-blind",
+            Self::BorrowedContext => "borrowed-context",
+            Self::RetryResurrects => "retry-resurrects",
+        }
+    }
+}
+
+/// Which rule is broken, if any.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Broken {
+    #[cfg(feature = "mutations")]
+    rule: Option<Mutation>,
+}
+
+impl Broken {
+    /// A protocol with this rule broken.
+    #[cfg(feature = "mutations")]
+    pub const fn rule(rule: Mutation) -> Self {
+        Self { rule: Some(rule) }
+    }
+
+    /// Whether `rule` is broken.
+    #[cfg(feature = "mutations")]
+    pub fn is(self, rule: Mutation) -> bool {
+        self.rule == Some(rule)
+    }
+
+    /// Whether `rule` is broken: never, in this build.
+    #[cfg(not(feature = "mutations"))]
+    #[inline(always)]
+    pub fn is(self, _rule: Mutation) -> bool {
+        false
+    }
+}

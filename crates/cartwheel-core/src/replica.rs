@@ -1,0 +1,473 @@
+//! What a node does as a replica: it reads, merges and mints records, one turn at a time for each key.
+//!
+//! While a key's record is being read or written, further tasks on it wait; when the store is done they are all carried out in
+//! memory and written as one record. So there is never a state in memory that is newer than the disk and could be shown, a
+//! failed write spoils nothing but its own tasks, and a busy key costs one write for many tasks.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::dot::{Dot, NodeId};
+use crate::hlc::{Hlc, HlcClock, WallMs};
+use crate::key::Key;
+use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
+use crate::mutation::{Broken, Mutation};
+use crate::node::{Event, Limits, StoreCommand, StoreId, StoreResult};
+use crate::record::{Minter, Record};
+use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
+use crate::write_id::WriteId;
+
+/// A write to be given its dot here.
+#[derive(Clone, Debug)]
+pub struct Mint {
+    /// What to write where.
+    pub key: Key,
+    /// The content.
+    pub content: Content,
+    /// When it expires.
+    pub expires: Option<WallMs>,
+    /// The write's name.
+    pub write_id: WriteId,
+    /// What it has seen, and so replaces.
+    pub seen: Seen,
+    /// It has no context: it adds a sibling and is refused where there are too many.
+    pub blind: bool,
+    /// It also replaces everything that is held here (last write wins).
+    pub covers_held: bool,
+    /// What a majority held, to be merged first and stamped above (a strong put).
+    pub base: Option<Base>,
+}
+
+/// The join of a majority's states.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// The join.
+    pub state: State,
+    /// It makes good a loss of this replica.
+    pub heals: bool,
+}
+
+/// A write that has its dot and is durable here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Minted {
+    /// The key's state with the write in it.
+    pub state: State,
+    /// The write's dot and timestamp; none if a later write has replaced it already.
+    pub made: Option<(Dot, Hlc)>,
+    /// The oldest epoch among all that the state was built from.
+    pub epoch: Epoch,
+}
+
+/// Why a write got no dot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MintRefused {
+    /// The key holds this many siblings.
+    TooManySiblings(u32),
+    /// The replica could not.
+    Failed(Failure),
+}
+
+/// Whose task it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// The coordinator on this node.
+    Here(Ticket),
+    /// A peer's.
+    Peer(NodeId, Ticket),
+}
+
+/// A task that has ended.
+#[derive(Debug)]
+pub enum Done {
+    /// The answer to a question.
+    Answer(Asker, Answer),
+    /// The end of a mint.
+    Mint(Ticket, Result<Minted, MintRefused>),
+}
+
+/// What a step of the replica leads to.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Tasks that have ended.
+    pub done: Vec<Done>,
+    /// Commands for the store.
+    pub stores: Vec<(StoreId, StoreCommand)>,
+    /// What an operator should know.
+    pub events: Vec<Event>,
+}
+
+#[derive(Debug)]
+enum Task {
+    Read { asker: Asker, want: Want },
+    Merge { asker: Asker, state: State, heals: bool, confirm: Confirm },
+    Mint { ticket: Ticket, mint: Box<Mint> },
+}
+
+/// The tasks of one key while its store is busy with it.
+#[derive(Debug)]
+struct Turn {
+    waiting: VecDeque<Task>,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Reading,
+    /// The record that is being written, and what to say once it is durable. `said` holds the tasks to be failed otherwise.
+    Writing {
+        record: Box<Record>,
+        done: Vec<Done>,
+    },
+}
+
+/// A node's records and the turns on them.
+#[derive(Debug)]
+pub struct Replica {
+    turns: BTreeMap<Key, Turn>,
+    busy: BTreeMap<StoreId, Key>,
+    tasks: usize,
+    tasks_max: usize,
+    siblings_max: usize,
+    stores_begun: u64,
+    minter: Minter,
+    clock: HlcClock,
+    epoch: Epoch,
+    broken: Broken,
+    node_wide_count: u64,
+}
+
+impl Replica {
+    /// The replica of one boot.
+    pub fn new(minter: Minter, clock: HlcClock, limits: &Limits, broken: Broken) -> Self {
+        Self {
+            turns: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            tasks: 0,
+            tasks_max: limits.tasks_max,
+            siblings_max: limits.siblings_max,
+            stores_begun: 0,
+            minter,
+            clock,
+            epoch: Epoch(1),
+            broken,
+            node_wide_count: 0,
+        }
+    }
+
+    /// The node's timestamps.
+    pub const fn clock(&mut self) -> &mut HlcClock {
+        &mut self.clock
+    }
+
+    /// The node's epoch.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// A number for a store command.
+    pub const fn next_store(&mut self) -> StoreId {
+        self.stores_begun += 1;
+        StoreId(self.stores_begun)
+    }
+
+    /// Takes on a question.
+    pub fn ask(&mut self, wall: WallMs, asker: Asker, ask: Ask, work: &mut Work) {
+        if self.tasks >= self.tasks_max {
+            work.done.push(Done::Answer(asker, Answer::Failed(Failure::Overloaded)));
+            return;
+        }
+        match ask {
+            Ask::Read { key, want } => self.take_on(key, Task::Read { asker, want }, work),
+            Ask::Merge { key, state, epoch: _, heals, confirm } => {
+                self.clock.observe(state.hlc(), wall);
+                self.take_on(key, Task::Merge { asker, state, heals, confirm }, work);
+            }
+        }
+    }
+
+    /// Takes on a write that is to get its dot here.
+    pub fn mint(&mut self, ticket: Ticket, mint: Mint, work: &mut Work) {
+        if self.tasks >= self.tasks_max {
+            work.done.push(Done::Mint(ticket, Err(MintRefused::Failed(Failure::Overloaded))));
+            return;
+        }
+        self.take_on(mint.key.clone(), Task::Mint { ticket, mint: Box::new(mint) }, work);
+    }
+
+    fn take_on(&mut self, key: Key, task: Task, work: &mut Work) {
+        self.tasks += 1;
+        match self.turns.entry(key) {
+            Entry::Occupied(mut turn) => turn.get_mut().waiting.push_back(task),
+            Entry::Vacant(place) => {
+                let key = place.key().clone();
+                place.insert(Turn { waiting: VecDeque::from([task]), phase: Phase::Reading });
+                self.read(key, work);
+            }
+        }
+    }
+
+    fn read(&mut self, key: Key, work: &mut Work) {
+        let id = self.next_store();
+        work.stores.push((id, StoreCommand::Read { storage_key: key.storage_key() }));
+        self.busy.insert(id, key);
+    }
+
+    /// Takes in the end of a store command; false if it is not one of the replica's.
+    pub fn stored(&mut self, wall: WallMs, id: StoreId, result: StoreResult, work: &mut Work) -> bool {
+        let Some(key) = self.busy.remove(&id) else { return false };
+        let Some(turn) = self.turns.remove(&key) else { return true };
+        match (turn.phase, result) {
+            (Phase::Reading, StoreResult::Read(Ok(bytes))) => {
+                let record = self.parse(&key, bytes, work);
+                self.run(wall, key, record, turn.waiting, work);
+            }
+            (Phase::Reading, _) => {
+                for task in turn.waiting {
+                    self.fail(task, work);
+                }
+            }
+            (Phase::Writing { record, done }, StoreResult::Written(Ok(()))) => {
+                self.tasks -= done.len();
+                work.done.extend(done);
+                self.run(wall, key, *record, turn.waiting, work);
+            }
+            (Phase::Writing { done, .. }, _) => self.write_failed(key, done, turn.waiting, work),
+        }
+        true
+    }
+
+    /// A write that failed may be stored or not, so nothing in memory can be trusted: no actor that made a dot in it goes on,
+    /// and the tasks that wait begin with another read.
+    fn write_failed(&mut self, key: Key, done: Vec<Done>, waiting: VecDeque<Task>, work: &mut Work) {
+        self.minter.end_all_actors();
+        self.tasks -= done.len();
+        work.done.extend(done.into_iter().map(failed));
+        if !waiting.is_empty() {
+            self.turns.insert(key.clone(), Turn { waiting, phase: Phase::Reading });
+            self.read(key, work);
+        }
+    }
+
+    fn parse(&self, key: &Key, bytes: Option<Bytes>, work: &mut Work) -> Record {
+        let Some(bytes) = bytes else { return Record::default() };
+        Record::decode(&bytes, &key.storage_key()).unwrap_or_else(|error| {
+            work.events.push(Event::RecordLost(key.clone(), error));
+            Record::lost()
+        })
+    }
+
+    /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
+    /// record is stored.
+    fn run(&mut self, wall: WallMs, key: Key, mut record: Record, waiting: VecDeque<Task>, work: &mut Work) {
+        let mut changed = false;
+        let mut done = Vec::new();
+        for task in waiting {
+            let ended = self.carry_out(wall, &key, &mut record, task, &mut changed, work);
+            if changed {
+                done.push(ended);
+            } else {
+                self.tasks -= 1;
+                work.done.push(ended);
+            }
+        }
+        if changed {
+            record.header.changed = self.epoch;
+            self.write(key, record, done, work);
+        }
+    }
+
+    fn write(&mut self, key: Key, record: Record, mut done: Vec<Done>, work: &mut Work) {
+        let id = self.next_store();
+        let storage_key = key.storage_key();
+        let bytes = record.encode(&storage_key);
+        let sync = !self.broken.is(Mutation::CountUnsynced);
+        work.stores.push((id, StoreCommand::Write { storage_key, record: bytes, sync }));
+        if self.broken.is(Mutation::ReplyBeforeStored) {
+            self.tasks -= done.len();
+            work.done.append(&mut done);
+        }
+        self.busy.insert(id, key.clone());
+        let phase = Phase::Writing { record: Box::new(record), done };
+        self.turns.insert(key, Turn { waiting: VecDeque::new(), phase });
+    }
+
+    fn carry_out(
+        &mut self,
+        wall: WallMs,
+        key: &Key,
+        record: &mut Record,
+        task: Task,
+        changed: &mut bool,
+        work: &mut Work,
+    ) -> Done {
+        match task {
+            Task::Read { asker, want } => Done::Answer(asker, self.holds(record, want)),
+            Task::Merge { asker, state, heals, confirm } => {
+                *changed |= self.merge(key, record, &state, heals, work);
+                Done::Answer(asker, confirmation(record, &state, confirm))
+            }
+            Task::Mint { ticket, mint } => Done::Mint(ticket, self.give_dot(wall, record, *mint, changed, work)),
+        }
+    }
+
+    fn holds(&self, record: &Record, want: Want) -> Answer {
+        let counts = !record.header.catching_up;
+        match want {
+            Want::State => Answer::State { state: record.state.clone(), epoch: self.epoch, counts },
+            Want::Digest => Answer::Digest { digest: StateDigest::of(&record.state), counts },
+        }
+    }
+
+    fn merge(&mut self, key: &Key, record: &mut Record, state: &State, heals: bool, work: &mut Work) -> bool {
+        self.minter.check_memory(record, state.clock());
+        let merged = record.state.merge(state);
+        for _ in 0..merged.collisions {
+            work.events.push(Event::DotCollision(key.clone()));
+        }
+        let healed = heals && record.header.catching_up;
+        if healed {
+            record.header.catching_up = false;
+        }
+        self.break_merge(record, state);
+        merged.changed || healed
+    }
+
+    fn give_dot(
+        &mut self,
+        wall: WallMs,
+        record: &mut Record,
+        mint: Mint,
+        changed: &mut bool,
+        work: &mut Work,
+    ) -> Result<Minted, MintRefused> {
+        if let Some(base) = &mint.base {
+            *changed |= self.merge(&mint.key, record, &base.state, base.heals, work);
+        }
+        if let Some(known) = record.state.knows(mint.write_id) {
+            return Ok(self.already_made(record, known));
+        }
+        let held = record.state.siblings().len();
+        if mint.blind && !mint.covers_held && held >= self.siblings_max {
+            return Err(MintRefused::TooManySiblings(u32::try_from(held).unwrap_or(u32::MAX)));
+        }
+        let mut seen = mint.seen;
+        if mint.covers_held {
+            seen.merge(&record.state.seen());
+        }
+        let above = self.highest_replaced(record, &seen, mint.base.is_some());
+        let Some(hlc) = self.clock.tick(wall).map(|tick| tick.max(above.next())) else {
+            return Err(MintRefused::Failed(Failure::Storage));
+        };
+        self.clock.observe(hlc, wall);
+        self.minter.check_memory(record, &seen.clock);
+        let dot = self.next_dot(record);
+        let sibling = Sibling {
+            dot,
+            content: mint.content,
+            hlc,
+            epoch: self.epoch,
+            write_id: mint.write_id,
+            expires: mint.expires,
+        };
+        record.state.put(sibling, &seen);
+        self.break_put(record, dot);
+        *changed = true;
+        Ok(Minted { state: record.state.clone(), made: Some((dot, hlc)), epoch: self.epoch })
+    }
+
+    fn already_made(&self, record: &Record, known: Known) -> Minted {
+        let made = match known {
+            Known::Live(dot) => record.state.siblings().find(|held| held.dot == dot).map(|held| (dot, held.hlc)),
+            Known::Replaced => None,
+        };
+        Minted { state: record.state.clone(), made, epoch: self.epoch }
+    }
+
+    /// The timestamp that a write must be above: of all that it replaces, and of all that a strong put has read.
+    fn highest_replaced(&self, record: &Record, seen: &Seen, strong: bool) -> Hlc {
+        let replaced = record
+            .state
+            .siblings()
+            .filter(|held| strong || seen.clock.contains(held.dot) || seen.ids.contains_key(&held.write_id))
+            .map(|held| held.hlc);
+        replaced.max().unwrap_or_default().max(seen.hlc)
+    }
+
+    fn next_dot(&mut self, record: &mut Record) -> Dot {
+        let mut dot = self.minter.mint(record);
+        if self.broken.is(Mutation::ReuseForgottenActor) {
+            dot.actor.since.0 = 0;
+        }
+        if self.broken.is(Mutation::NodeWideCounter) {
+            self.node_wide_count += 1;
+            dot.actor.since.0 >>= 40;
+            dot.counter = self.node_wide_count;
+        }
+        dot
+    }
+
+    fn break_put(&self, record: &mut Record, dot: Dot) {
+        if self.broken.is(Mutation::NodeWideCounter) {
+            let mut clock = record.state.clock().clone();
+            clock.insert_run(&crate::clock::Run { actor: dot.actor, upto: dot.counter, beyond: vec![] });
+            let siblings: Vec<_> = record.state.siblings().cloned().collect();
+            record.state = State::from_parts(clock, siblings, record.state.notes().clone());
+        }
+        if self.broken.is(Mutation::RetryResurrects) {
+            forget_notes(record);
+        }
+    }
+
+    fn break_merge(&self, record: &mut Record, incoming: &State) {
+        let keep_only = |record: &mut Record, keep: Option<Dot>| {
+            let siblings: Vec<_> = record.state.siblings().filter(|held| Some(held.dot) == keep).cloned().collect();
+            record.state = State::from_parts(record.state.clock().clone(), siblings, record.state.notes().clone());
+        };
+        if self.broken.is(Mutation::LwwInsideMerge) {
+            let latest = record.state.latest().map(|held| held.dot);
+            keep_only(record, latest);
+        }
+        if self.broken.is(Mutation::MergeDropsSibling) && record.state.siblings().len() > 1 {
+            let theirs = incoming.siblings().next().map(|held| held.dot);
+            keep_only(record, theirs);
+        }
+        if self.broken.is(Mutation::RetryResurrects) {
+            forget_notes(record);
+        }
+    }
+
+    fn fail(&mut self, task: Task, work: &mut Work) {
+        self.tasks -= 1;
+        work.done.push(match task {
+            Task::Read { asker, .. } | Task::Merge { asker, .. } => {
+                Done::Answer(asker, Answer::Failed(Failure::Storage))
+            }
+            Task::Mint { ticket, .. } => Done::Mint(ticket, Err(MintRefused::Failed(Failure::Storage))),
+        });
+    }
+}
+
+fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> Answer {
+    match confirm {
+        Confirm::Stored => Answer::Stored,
+        Confirm::Exactly => Answer::Holds {
+            digest: StateDigest::of(&record.state),
+            state: (record.state != *sent).then(|| record.state.clone()),
+            counts: !record.header.catching_up,
+        },
+    }
+}
+
+fn failed(done: Done) -> Done {
+    match done {
+        Done::Answer(asker, _) => Done::Answer(asker, Answer::Failed(Failure::Storage)),
+        Done::Mint(ticket, _) => Done::Mint(ticket, Err(MintRefused::Failed(Failure::Storage))),
+    }
+}
+
+fn forget_notes(record: &mut Record) {
+    let siblings: Vec<_> = record.state.siblings().cloned().collect();
+    record.state = State::from_parts(record.state.clock().clone(), siblings, BTreeMap::new());
+}

@@ -1,0 +1,239 @@
+//! Exact causality over random histories: the replicas' states against a dumb model that keeps explicit sets.
+//!
+//! Replicas here are the real ones, with a disk that is a map. Histories hold reads, writes with and without contexts, retries
+//! elsewhere, copies that are dropped, doubled or late, lost records, and restarts.
+
+mod harness;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cartwheel_core::dot::Dot;
+use cartwheel_core::state::{Seen, State};
+use cartwheel_core::write_id::WriteId;
+use harness::{TestReplica, Write, join};
+use proptest::prelude::*;
+
+const NODES: usize = 3;
+const CLIENTS: usize = 3;
+
+/// What happens next. Numbers choose among what there is then, modulo how many there are.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A client reads at a replica and keeps the context.
+    Read { client: usize, node: usize },
+    /// A client writes with what it has seen; `reply` says whether it learns the new context.
+    Write { client: usize, node: usize, reply: bool },
+    /// A write that has seen nothing.
+    Blind { node: usize },
+    /// A write is tried again, at whichever node.
+    Retry { write: usize, node: usize },
+    /// A replica's state is put on its way to another; it may be delivered late, twice or never.
+    Send { from: usize, to: usize },
+    /// A copy on its way arrives and stays on its way.
+    Deliver { copy: usize },
+    /// A replica loses its record, if the others hold all that was in it.
+    Lose { node: usize },
+    /// A replica starts again.
+    Restart { node: usize },
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let (client, node) = (0..CLIENTS, 0..NODES);
+    prop_oneof![
+        3 => (client.clone(), node.clone()).prop_map(|(client, node)| Event::Read { client, node }),
+        4 => (client, node.clone(), any::<bool>()).prop_map(|(client, node, reply)| Event::Write { client, node, reply }),
+        2 => node.clone().prop_map(|node| Event::Blind { node }),
+        2 => (any::<usize>(), node.clone()).prop_map(|(write, node)| Event::Retry { write, node }),
+        4 => (node.clone(), node.clone()).prop_map(|(from, to)| Event::Send { from, to }),
+        4 => any::<usize>().prop_map(|copy| Event::Deliver { copy }),
+        1 => node.clone().prop_map(|node| Event::Lose { node }),
+        1 => node.prop_map(|node| Event::Restart { node }),
+    ]
+}
+
+/// A state as the dumbest thing that could be right: explicit sets.
+#[derive(Clone, PartialEq, Debug, Default)]
+struct Dumb {
+    dots: BTreeSet<Dot>,
+    live: BTreeMap<Dot, WriteId>,
+    replaced: BTreeSet<WriteId>,
+}
+
+impl Dumb {
+    fn merge(&self, other: &Self) -> Self {
+        let replaced: BTreeSet<_> = self.replaced.union(&other.replaced).copied().collect();
+        let in_both = |dot: &Dot| self.live.contains_key(dot) && other.live.contains_key(dot);
+        let new_here = |dot: &Dot| other.live.contains_key(dot) && !self.dots.contains(dot);
+        let new_there = |dot: &Dot| self.live.contains_key(dot) && !other.dots.contains(dot);
+        let live = self
+            .live
+            .iter()
+            .chain(&other.live)
+            .filter(|(dot, id)| (in_both(dot) || new_here(dot) || new_there(dot)) && !replaced.contains(id))
+            .map(|(&dot, &id)| (dot, id))
+            .collect();
+        Self { dots: self.dots.union(&other.dots).copied().collect(), live, replaced }
+    }
+
+    fn put(&mut self, dot: Dot, id: WriteId, seen_dots: &BTreeSet<Dot>, seen_ids: &BTreeSet<WriteId>) {
+        self.dots.extend(seen_dots);
+        self.dots.insert(dot);
+        self.replaced.extend(seen_ids);
+        let (gone, kept) = std::mem::take(&mut self.live)
+            .into_iter()
+            .partition(|(dot, id)| seen_dots.contains(dot) || seen_ids.contains(id));
+        let gone: BTreeMap<Dot, WriteId> = gone;
+        self.replaced.extend(gone.values());
+        self.live = kept;
+        self.live.insert(dot, id);
+    }
+
+    fn matches(&self, state: &State) -> bool {
+        self.dots.iter().copied().collect::<cartwheel_core::clock::Clock>() == *state.clock()
+            && self.live == state.siblings().map(|held| (held.dot, held.write_id)).collect()
+            && self.replaced == state.notes().keys().copied().collect()
+    }
+}
+
+/// What a client has seen: as the protocol keeps it, as the dumb model does, and as the writes it was shown.
+#[derive(Clone, Default)]
+struct Knowledge {
+    seen: Seen,
+    dots: BTreeSet<Dot>,
+    shown: BTreeSet<WriteId>,
+}
+
+#[derive(Clone)]
+struct Tried {
+    write: Write,
+    knowledge: Knowledge,
+}
+
+struct World {
+    replicas: Vec<TestReplica>,
+    dumb: Vec<Dumb>,
+    clients: Vec<Knowledge>,
+    tried: Vec<Tried>,
+    copies: Vec<(usize, State, Dumb)>,
+    dots_made: BTreeSet<Dot>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            replicas: (0..NODES).map(|node| TestReplica::new(node as u64 + 1)).collect(),
+            dumb: vec![Dumb::default(); NODES],
+            clients: vec![Knowledge::default(); CLIENTS],
+            tried: Vec::new(),
+            copies: Vec::new(),
+            dots_made: BTreeSet::new(),
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match *event {
+            Event::Read { client, node } => {
+                let state = self.replicas[node].state();
+                self.clients[client] = Knowledge {
+                    seen: state.seen(),
+                    dots: self.dumb[node].dots.clone(),
+                    shown: state.siblings().map(|held| held.write_id).collect(),
+                };
+            }
+            Event::Write { client, node, reply } => {
+                let knowledge = self.clients[client].clone();
+                if let Some(after) = self.write(node, knowledge)
+                    && reply
+                {
+                    self.clients[client] = after;
+                }
+            }
+            Event::Blind { node } => {
+                self.write(node, Knowledge::default());
+            }
+            Event::Retry { write, node } => {
+                if !self.tried.is_empty() {
+                    let tried = self.tried[write % self.tried.len()].clone();
+                    self.carry_out(node, &tried);
+                }
+            }
+            Event::Send { from, to } => {
+                self.copies.push((to, self.replicas[from].state(), self.dumb[from].clone()));
+            }
+            Event::Deliver { copy } => {
+                if !self.copies.is_empty() {
+                    let (to, state, dumb) = self.copies[copy % self.copies.len()].clone();
+                    self.replicas[to].merge(&state);
+                    self.dumb[to] = self.dumb[to].merge(&dumb);
+                }
+            }
+            Event::Lose { node } => self.lose(node),
+            Event::Restart { node } => self.replicas[node].restart(),
+        }
+    }
+
+    fn write(&mut self, node: usize, knowledge: Knowledge) -> Option<Knowledge> {
+        let write = Write::numbered(self.tried.len() as u64, knowledge.seen.clone());
+        let tried = Tried { write, knowledge };
+        self.tried.push(tried.clone());
+        self.carry_out(node, &tried)
+    }
+
+    fn carry_out(&mut self, node: usize, tried: &Tried) -> Option<Knowledge> {
+        let id = tried.write.id;
+        let was_known = self.replicas[node].state().knows(id).is_some();
+        let (dot, hlc) = self.replicas[node].write(&tried.write)?;
+        if !was_known {
+            assert!(self.dots_made.insert(dot), "{dot:?} was made twice");
+            let ids = tried.write.seen.ids.keys().copied().collect();
+            self.dumb[node].put(dot, id, &tried.knowledge.dots, &ids);
+        }
+        let mut after = tried.knowledge.clone();
+        after.seen.clock.insert(dot);
+        after.seen.hlc = after.seen.hlc.max(hlc);
+        after.seen.ids.insert(id, hlc);
+        after.dots.insert(dot);
+        after.shown.insert(id);
+        Some(after)
+    }
+
+    fn lose(&mut self, node: usize) {
+        let others = join(self.replicas.iter().enumerate().filter(|(other, _)| *other != node).map(|(_, r)| r.state()));
+        let mut with_it = others.clone();
+        if !with_it.merge(&self.replicas[node].state()).changed {
+            self.replicas[node].lose();
+            self.dumb[node] = Dumb::default();
+        }
+    }
+
+    fn check(&self) {
+        for (replica, dumb) in self.replicas.iter().zip(&self.dumb) {
+            let state = replica.state();
+            assert!(dumb.matches(&state), "the replica holds {state:?}, the model {dumb:?}");
+        }
+        // Every write is there, or was replaced by one that had been shown it and is accounted for in its turn.
+        let everything = join(self.replicas.iter().map(TestReplica::state));
+        let mut accounted: BTreeSet<WriteId> = everything.siblings().map(|held| held.write_id).collect();
+        for tried in self.tried.iter().rev() {
+            if accounted.contains(&tried.write.id) {
+                accounted.extend(&tried.knowledge.shown);
+            }
+        }
+        for tried in &self.tried {
+            assert!(accounted.contains(&tried.write.id), "{:?} has disappeared from {everything:?}", tried.write.id);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 300 } else { 3_000 }, ..ProptestConfig::default() })]
+
+    #[test]
+    fn replicas_equal_the_dumb_model_and_no_write_disappears(events in prop::collection::vec(event(), 1..60)) {
+        let mut world = World::new();
+        for event in &events {
+            world.happen(event);
+            world.check();
+        }
+    }
+}

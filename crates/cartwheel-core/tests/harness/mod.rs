@@ -1,0 +1,155 @@
+//! A real replica on a disk that is a map, for one key.
+#![allow(dead_code, reason = "each test file uses its part of it")]
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cartwheel_core::dot::{Dot, Life, NodeId};
+use cartwheel_core::hlc::{Hlc, HlcClock, WallMs};
+use cartwheel_core::key::Key;
+use cartwheel_core::message::{Ask, Confirm, Ticket};
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::{Limits, StoreCommand, StoreResult};
+use cartwheel_core::record::{Minter, Record};
+use cartwheel_core::replica::{Asker, Done, Mint, MintRefused, Minted, Replica, Work};
+use cartwheel_core::state::{Content, Epoch, Seen, State};
+use cartwheel_core::write_id::WriteId;
+
+const TICKET: Ticket = Ticket { operation: 1, round: 1 };
+
+/// The key of all these tests.
+pub fn key() -> Key {
+    Key::new(Bytes::from_static(b"carts"), Bytes::from_static(b"alice")).expect("a valid key")
+}
+
+/// A write as a coordinator hands it to its replica.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub id: WriteId,
+    pub value: String,
+    pub seen: Seen,
+    pub covers_held: bool,
+}
+
+impl Write {
+    /// The `number`-th write, which has seen `seen`.
+    pub fn numbered(number: u64, seen: Seen) -> Self {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        Self { id: WriteId::from_bytes(id), value: format!("v{number}"), seen, covers_held: false }
+    }
+}
+
+/// The join of states.
+pub fn join(states: impl IntoIterator<Item = State>) -> State {
+    let mut all = State::default();
+    for state in states {
+        all.merge(&state);
+    }
+    all
+}
+
+/// A replica whose store answers at once.
+pub struct TestReplica {
+    node: NodeId,
+    boot: u32,
+    wall: WallMs,
+    ceiling: Hlc,
+    replica: Replica,
+    disk: BTreeMap<Bytes, Bytes>,
+}
+
+impl TestReplica {
+    pub fn new(node: u64) -> Self {
+        let (node, ceiling) = (NodeId::new(node), Hlc::ZERO);
+        let (replica, disk) = (replica(node, 0, ceiling), BTreeMap::new());
+        let mut new = Self { node, boot: 0, wall: WallMs(1_000_000), ceiling, replica, disk };
+        new.restart();
+        new
+    }
+
+    /// A clean stop and a new boot.
+    pub fn restart(&mut self) {
+        self.boot += 1;
+        self.replica = replica(self.node, self.boot, self.ceiling);
+        self.ceiling = self.replica.clock().wants_ceiling(self.wall).expect("a new boot wants a ceiling");
+        self.replica.clock().saved(true);
+    }
+
+    /// Sets what the wall clock reads.
+    pub fn set_wall(&mut self, wall: WallMs) {
+        self.wall = wall;
+    }
+
+    /// The record is gone.
+    pub fn lose(&mut self) {
+        self.disk.clear();
+    }
+
+    pub fn record(&self) -> Record {
+        let storage_key = key().storage_key();
+        let stored = self.disk.get(&storage_key);
+        stored.map(|bytes| Record::decode(bytes, &storage_key).expect("a sound record")).unwrap_or_default()
+    }
+
+    pub fn state(&self) -> State {
+        self.record().state
+    }
+
+    pub fn merge(&mut self, state: &State) {
+        let (state, confirm) = (state.clone(), Confirm::Stored);
+        let ask = Ask::Merge { key: key(), state, epoch: Epoch(1), heals: false, confirm };
+        let mut work = Work::default();
+        self.replica.ask(self.wall, Asker::Here(TICKET), ask, &mut work);
+        self.finish(work);
+    }
+
+    /// Carries a write out; its dot and timestamp, unless a later write has replaced it already.
+    pub fn write(&mut self, write: &Write) -> Option<(Dot, Hlc)> {
+        self.mint(write).expect("the store never fails").made
+    }
+
+    pub fn mint(&mut self, write: &Write) -> Result<Minted, MintRefused> {
+        let mint = Mint {
+            key: key(),
+            content: Content::Value { bytes: write.value.clone().into(), content_type: String::new() },
+            expires: None,
+            write_id: write.id,
+            seen: write.seen.clone(),
+            blind: write.seen.clock.is_empty(),
+            covers_held: write.covers_held,
+            base: None,
+        };
+        let mut work = Work::default();
+        self.replica.mint(TICKET, mint, &mut work);
+        match self.finish(work).pop() {
+            Some(Done::Mint(_, result)) => result,
+            other => panic!("a mint ends with a mint's end, not {other:?}"),
+        }
+    }
+
+    fn finish(&mut self, mut work: Work) -> Vec<Done> {
+        while let Some((id, command)) = work.stores.pop() {
+            let result = self.carry_out(command);
+            self.replica.stored(self.wall, id, result, &mut work);
+        }
+        work.done
+    }
+
+    fn carry_out(&mut self, command: StoreCommand) -> StoreResult {
+        match command {
+            StoreCommand::Read { storage_key } => StoreResult::Read(Ok(self.disk.get(&storage_key).cloned())),
+            StoreCommand::Write { storage_key, record, sync } => {
+                assert!(sync, "an acknowledged write is a synced one");
+                self.disk.insert(storage_key, record);
+                StoreResult::Written(Ok(()))
+            }
+            StoreCommand::SaveHlcCeiling(_) => StoreResult::Written(Ok(())),
+        }
+    }
+}
+
+fn replica(node: NodeId, boot: u32, ceiling: Hlc) -> Replica {
+    let minter = Minter::new(node, Life(node.get()), boot);
+    Replica::new(minter, HlcClock::new(ceiling), &Limits::default(), Broken::default())
+}
