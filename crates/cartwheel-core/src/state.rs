@@ -175,15 +175,14 @@ impl State {
     /// The names of what it replaces are kept as notes, the newest [`NOTES_MAX`] of them: one that is trimmed can only cost a
     /// superfluous sibling, if a retry of that write is still on its way.
     pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
-        let (replaced, kept): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.siblings)
-            .into_iter()
-            .partition(|(dot, held)| seen.clock.contains(*dot) || seen.ids.contains_key(&held.write_id));
         unite(&mut self.notes, &seen.ids);
-        unite(&mut self.notes, &replaced.values().map(|old| (old.write_id, old.hlc)).collect());
+        let covered = self.siblings.values().filter(|held| seen.clock.contains(held.dot));
+        unite(&mut self.notes, &covered.map(|held| (held.write_id, held.hlc)).collect());
+        // What is noted goes under every dot that it was minted under, seen or not.
+        self.siblings.retain(|_, held| !self.notes.contains_key(&held.write_id));
         trim_oldest(&mut self.notes);
         self.clock.merge(&seen.clock);
         self.clock.insert(sibling.dot);
-        self.siblings = kept;
         self.siblings.insert(sibling.dot, sibling);
     }
 

@@ -79,12 +79,8 @@ impl Dumb {
         self.dots.extend(seen_dots);
         self.dots.insert(dot);
         self.replaced.extend(seen_ids);
-        let (gone, kept) = std::mem::take(&mut self.live)
-            .into_iter()
-            .partition(|(dot, id)| seen_dots.contains(dot) || seen_ids.contains(id));
-        let gone: BTreeMap<Dot, WriteId> = gone;
-        self.replaced.extend(gone.values());
-        self.live = kept;
+        self.replaced.extend(self.live.iter().filter(|(dot, _)| seen_dots.contains(dot)).map(|(_, id)| *id));
+        self.live.retain(|_, id| !self.replaced.contains(id));
         self.live.insert(dot, id);
     }
 
