@@ -36,11 +36,12 @@ pub struct Mint {
     pub blind: bool,
     /// It also replaces everything that is held here (last write wins).
     pub covers_held: bool,
-    /// What a majority held, to be merged first and stamped above (a strong put).
+    /// What the homes held that were read first, to be merged before the write and stamped above. For a delete it may hold the
+    /// write itself, if this is a retry; merged first, it is known.
     pub base: Option<Base>,
 }
 
-/// The join of a majority's states.
+/// The join of the states of those that were read.
 #[derive(Clone, Debug)]
 pub struct Base {
     /// The join.
@@ -385,12 +386,12 @@ impl Replica {
         Minted { state: record.state.clone(), made, epoch: self.epoch }
     }
 
-    /// The timestamp that a write must be above: of all that it replaces, and of all that a strong put has read.
-    fn highest_replaced(&self, record: &Record, seen: &Seen, strong: bool) -> Hlc {
+    /// The timestamp that a write must be above: of all that it replaces, and of all that was read before it.
+    fn highest_replaced(&self, record: &Record, seen: &Seen, read_first: bool) -> Hlc {
         let replaced = record
             .state
             .siblings()
-            .filter(|held| strong || seen.clock.contains(held.dot) || seen.ids.contains_key(&held.write_id))
+            .filter(|held| read_first || seen.clock.contains(held.dot) || seen.ids.contains_key(&held.write_id))
             .map(|held| held.hlc);
         replaced.max().unwrap_or_default().max(seen.hlc)
     }

@@ -298,6 +298,19 @@ fn a_delete_removes_what_it_has_seen() {
 }
 
 #[test]
+fn a_repeated_delete_that_meets_its_own_tombstone_is_one_delete() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, put("a")).unwrap();
+    let delete = Put { retry: Retry::Key(Bytes::from_static(b"once")), ..delete() };
+    cluster.down.insert(id(3));
+    cluster.put(1, delete.clone()).unwrap();
+    cluster.down.remove(&id(3));
+    // The third node does not hold the tombstone that it reads from the others.
+    cluster.put(3, delete).unwrap();
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["deleted"]);
+}
+
+#[test]
 fn the_last_write_wins_where_the_bucket_says_so() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, put_of("lww", "a")).unwrap();
