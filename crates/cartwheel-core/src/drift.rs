@@ -12,7 +12,7 @@ pub const ALARM_MS: u64 = 500;
 /// Off by more than this from most of the cluster, a node takes no writes: they would win over later ones, or lose to earlier ones.
 pub const REFUSAL_MS: u64 = 10_000;
 
-const WINDOW: Duration = Duration::from_secs(30);
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// What is known of the peers' clocks.
 ///
@@ -116,8 +116,8 @@ mod tests {
         let mut drift = Drift::default();
         let peer = NodeId::new(1);
         drift.heard(peer, WallMs(100_000), now(1, 100_000));
-        drift.heard(peer, WallMs(100_000), now(20, 119_000));
-        assert_eq!(drift.compare(now(20, 119_000), 2), Some(Comparison { offset_ms: 0, refuses: false }));
+        drift.heard(peer, WallMs(100_000), now(10, 109_000));
+        assert_eq!(drift.compare(now(10, 109_000), 2), Some(Comparison { offset_ms: 0, refuses: false }));
     }
 
     #[test]
