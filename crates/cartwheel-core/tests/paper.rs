@@ -133,6 +133,27 @@ fn last_write_wins_covers_what_its_coordinator_holds_and_merge_keeps_the_rest() 
     assert!(sx.state().hlc().wall() >= WallMs(2_000_000));
 }
 
+/// Found by the simulator: each of two retried writes has replaced the other somewhere, and neither may take the other along.
+#[test]
+fn two_retried_writes_that_replaced_each_other_unseen_leave_one() {
+    let [mut sx, mut sy] = [1, 2].map(TestReplica::new);
+    let [a, b] = [1, 2].map(|number| Write { covers_held: true, ..write(number, &Seen::default()) });
+    sx.write(&a);
+    sx.write(&b);
+    sy.write(&b);
+    sy.write(&a);
+    let both = join([sx.state(), sy.state()]);
+    assert!(both.latest().is_some());
+    // Where only one of them is repeated late, the other keeps its place, however late the repetition is stamped.
+    let [mut sx, mut sy] = [1, 2].map(TestReplica::new);
+    sx.write(&a);
+    sx.write(&b);
+    sy.set_wall(WallMs(2_000_000));
+    sy.restart();
+    sy.write(&a);
+    assert_eq!(join([sx.state(), sy.state()]).latest().map(|held| held.write_id), Some(b.id));
+}
+
 #[test]
 fn timestamps_rise_through_a_restart_with_a_clock_set_back() {
     let mut sx = TestReplica::new(1);
