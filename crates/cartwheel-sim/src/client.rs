@@ -62,6 +62,7 @@ struct Pending {
     attempts: u32,
     /// The attempt that is not answered, and where it was sent.
     attempt: Option<(ClientId, usize)>,
+    sent_us: u64,
 }
 
 /// What a request is in the history.
@@ -201,7 +202,7 @@ impl Clients {
 
     /// Gives a client a request to send.
     pub(crate) fn set_pending(&mut self, client: usize, key: usize, asked: Asked, request: Request) {
-        self.clients[client].pending = Some(Pending { key, asked, request, attempts: 0, attempt: None });
+        self.clients[client].pending = Some(Pending { key, asked, request, attempts: 0, attempt: None, sent_us: 0 });
     }
 
     /// Sends a client's pending request to `node`, or to one that it chooses.
@@ -222,6 +223,7 @@ impl Clients {
         };
         pending.attempts += 1;
         pending.attempt = Some((id, node));
+        pending.sent_us = world.now_us();
         let timeout_us = pending.request.timeout.as_micros() as u64;
         if let Asked::Write { place, .. } = pending.asked {
             self.histories[pending.key].writes[place].attempts = pending.attempts;
@@ -243,8 +245,10 @@ impl Clients {
         let Some((_, node)) = pending.attempt.filter(|(attempt, _)| *attempt == id) else { return };
         let machine = world.machine(node);
         let timeout_us = pending.request.timeout.as_micros() as u64;
-        if machine.is_paused() || world.now_us() <= machine.running_since_us() + SLACK_US {
-            world.alarm(SLACK_US + 1, Alarm::Deadline(id).number());
+        // A node that stood still may have taken the request in only when it went on.
+        let since_us = pending.sent_us.max(machine.running_since_us());
+        if machine.is_paused() || world.now_us() < since_us + timeout_us + SLACK_US {
+            world.alarm(SLACK_US, Alarm::Deadline(id).number());
             return;
         }
         let message = format!("q{} was not answered in {timeout_us} us by {}", id.0, world.cluster().name(node));
@@ -278,7 +282,7 @@ impl Clients {
             }
             Asked::Write { place, w, refused } => {
                 self.write_ended(client, &pending, (place, w, refused), at, outcome);
-                !ok && !refused && self.may_retry(&pending)
+                !ok && !refused && client != self.extra() && self.may_retry(&pending)
             }
         };
         if retry {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cartwheel_core::context::{ClusterKey, Sealer};
-use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, Strategy, View};
@@ -153,6 +153,8 @@ impl Cluster {
             node: self.ids[index],
             life: life(index),
             boot,
+            // The simulated store syncs each write that it is asked to sync, so no stop loses acknowledged writes.
+            actor_floor: Since(0),
             hlc_ceiling,
             seed,
             timing: self.spec.timing,

@@ -102,12 +102,17 @@ impl Disk {
 
     fn change(&mut self, change: Change, sync: bool, delay_us: u64) -> Started {
         let fails = self.rng.chance(self.options.write_fail_per_mille);
-        if !fails || self.rng.chance(500) {
+        let stored = !fails || self.rng.chance(500);
+        if stored {
             self.current.apply(&change);
             self.pending.push(change);
         }
-        let synced = sync && !fails;
-        let durable = if synced { Durable(self.pending_from + self.pending.len() as u64) } else { Durable::default() };
+        // A failed write that was stored all the same stays stored: what is read after it must survive a crash.
+        let durable = if stored && (sync || fails) {
+            Durable(self.pending_from + self.pending.len() as u64)
+        } else {
+            Durable::default()
+        };
         let sync_us = if sync { self.rng.below(self.options.sync_max_us) } else { 0 };
         let result = StoreResult::Written(if fails { Err(StoreFailed) } else { Ok(()) });
         Started { delay_us: delay_us + sync_us, result, durable }

@@ -181,6 +181,10 @@ impl Faults {
 /// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already.
 fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
     let homes = world.cluster().homes(key);
+    // Of two homes, one that lost its record never counts again when both must answer, and nothing but answers heals it.
+    if homes.len() < 3 {
+        return false;
+    }
     if !homes.contains(&victim) || world.machine(victim).disk().is_pending(&key.storage_key()) {
         return false;
     }

@@ -17,6 +17,7 @@ Runs simulated clusters of the Cartwheel core through seeded faults.
   cartwheel-sim --seed SEED                               replay one seed and print what happens
 
   --start SEED       the first seed (default 1)
+  --keep-going       list all failing seeds instead of stopping at the first
   --jobs N           how many seeds to run at a time (default: one a core)
   --mutation NAME    break a rule of the protocol; needs a build with `--features mutations`";
 
@@ -26,6 +27,7 @@ struct Arguments {
     start: u64,
     jobs: usize,
     replay: Option<u64>,
+    keep_going: bool,
     broken: Broken,
     /// What a replay command needs besides the seed, before the `--`.
     flags: String,
@@ -46,8 +48,15 @@ fn main() -> ExitCode {
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut arguments =
-        Arguments { seeds: 0, start: 1, jobs: cores, replay: None, broken: Broken::default(), flags: String::new() };
+    let mut arguments = Arguments {
+        seeds: 0,
+        start: 1,
+        jobs: cores,
+        replay: None,
+        keep_going: false,
+        broken: Broken::default(),
+        flags: String::new(),
+    };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text} is not a number"));
@@ -56,6 +65,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--start" => arguments.start = number(value()?)?,
             "--jobs" => arguments.jobs = number(value()?)?.max(1) as usize,
             "--seed" => arguments.replay = Some(number(value()?)?),
+            "--keep-going" => arguments.keep_going = true,
             "--mutation" => {
                 let name = value()?;
                 arguments.broken = mutation(&name)?;
@@ -125,7 +135,10 @@ fn run_many(arguments: &Arguments) -> ExitCode {
                     total.lock().expect("no job panicked").add(&report.stats);
                     bar.inc(1);
                     if report.failure.is_some() {
-                        stop.store(true, Ordering::Relaxed);
+                        stop.store(!arguments.keep_going, Ordering::Relaxed);
+                        if arguments.keep_going {
+                            bar.suspend(|| println!("seed {}: {}", report.seed, one_line(&report)));
+                        }
                         let mut first = first_failure.lock().expect("no job panicked");
                         // The lowest seed, so that the answer does not depend on which job was quicker.
                         if first.as_ref().is_none_or(|first| report.seed < first.seed) {
@@ -151,11 +164,17 @@ fn run_many(arguments: &Arguments) -> ExitCode {
     );
     match first_failure.into_inner().expect("no job panicked") {
         None => ExitCode::SUCCESS,
+        Some(_) if arguments.keep_going => ExitCode::FAILURE,
         Some(report) => {
             println!("{}", report::describe(&report, settings, &arguments.flags));
             ExitCode::FAILURE
         }
     }
+}
+
+fn one_line(report: &Report) -> String {
+    let failure = report.failure.as_ref().map(ToString::to_string).unwrap_or_default();
+    failure.lines().next().unwrap_or_default().chars().take(240).collect()
 }
 
 fn progress_bar(seeds: u64) -> ProgressBar {
