@@ -9,6 +9,7 @@ use cartwheel_core::hlc::Hlc;
 use cartwheel_core::node::ClientId;
 use cartwheel_core::request::{Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request};
 use cartwheel_core::state::Content;
+use cartwheel_core::write_id::WriteId;
 
 use crate::cluster::{BucketSpec, Cluster, key};
 use crate::failure::Failure;
@@ -135,6 +136,13 @@ impl Clients {
     /// What was asked and told so far, by key.
     pub fn histories(&self) -> &[KeyHistory] {
         &self.histories
+    }
+
+    /// Takes in the earliest timestamps that writes were stored under.
+    pub fn learn_stamps(&mut self, stamps: &BTreeMap<WriteId, Hlc>) {
+        for write in self.histories.iter_mut().flat_map(|history| &mut history.writes) {
+            write.earliest = write.id.and_then(|id| stamps.get(&id).copied());
+        }
     }
 
     pub(crate) fn history_mut(&mut self, key: usize) -> &mut KeyHistory {
@@ -392,7 +400,8 @@ impl Clients {
             None => Some(context.seen.hlc).filter(|hlc| *hlc > write.shown_hlc),
         };
         write.fate = Fate::Acknowledged { at, w, hlc };
-        if write.shown == Shown::Unknown && pending.attempts == 1 {
+        // A body is in the context too, and the delete has not replaced what it shows.
+        if write.shown == Shown::Unknown && pending.attempts == 1 && done.body.is_none() {
             let others = context.seen.ids.keys().copied().filter(|name| Some(*name) != write.id);
             write.shown = Shown::Names(others.collect());
         }

@@ -129,6 +129,9 @@ pub struct Write {
     pub attempts: u32,
     /// How it ended.
     pub fate: Fate,
+    /// The earliest timestamp that it was stored under, where a write that was tried more than once has several: one that
+    /// replaced it under one of them has replaced it under all.
+    pub earliest: Option<Hlc>,
 }
 
 impl Write {

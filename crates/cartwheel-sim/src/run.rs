@@ -26,6 +26,12 @@ const QUIET_US: u64 = 30_000_000;
 const ROUNDS_MAX: usize = 6;
 const ROUNDS_MAY_FAIL: usize = 3;
 
+/// How often a write is tried in a healed cluster, with reads by all nodes in between.
+const WRITE_ATTEMPTS_MAX: u32 = 4;
+
+/// Longer than a node looks back when it compares clocks.
+const CLOCK_WINDOW_US: u64 = 31_000_000;
+
 /// A run that takes longer than this in simulated time has got stuck.
 const TIME_MAX_US: u64 = 3600 * 1_000_000;
 
@@ -274,6 +280,12 @@ impl Run {
     /// Has a key read, and says whether that succeeded.
     fn read(&mut self, place: usize, node: usize, r: u8, consistency: Consistency) -> Result<bool, Stop> {
         self.clients.read_now(&mut self.world, place, node, r, consistency);
+        if self.answer()? {
+            return Ok(true);
+        }
+        // The node may still be busy with repairs of the reads before, and take on no more.
+        self.quiet(1_000_000)?;
+        self.clients.read_now(&mut self.world, place, node, r, consistency);
         self.answer()
     }
 
@@ -310,12 +322,29 @@ impl Run {
         Ok(())
     }
 
+    /// Every key takes a write, through any node.
+    ///
+    /// A node remembers for a minute that its clock was off its peers', and it must hear from them to learn that it is right
+    /// again: so a failed write is tried again, after some reads, a bounded number of times.
     fn writes_succeed(&mut self) -> Result<(), Stop> {
         for (place, key) in self.keys().iter().enumerate() {
             let node = self.rng.index(self.world.cluster().len());
-            self.clients.write_now(&mut self.world, place, node);
-            if !self.answer()? {
-                return Err(self.fail("a healed cluster answers", Some(key.clone()), "a put failed".to_owned()));
+            let mut attempt = 1;
+            loop {
+                self.clients.write_now(&mut self.world, place, node);
+                if self.answer()? {
+                    break;
+                }
+                if attempt == WRITE_ATTEMPTS_MAX {
+                    return Err(self.fail("a healed cluster answers", Some(key.clone()), "a put failed".to_owned()));
+                }
+                attempt += 1;
+                self.quiet(CLOCK_WINDOW_US)?;
+                for through in 0..self.world.cluster().len() {
+                    for place in 0..self.clients.histories().len() {
+                        self.read(place, through, 1, Consistency::Eventual)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -323,6 +352,7 @@ impl Run {
 
     fn judge(&mut self, states: &[State]) -> Result<(), Stop> {
         self.inconclusive = 0;
+        self.clients.learn_stamps(self.world.stamps());
         for (history, state) in self.clients.histories().iter().zip(states) {
             let verdict = oracle::judge(history, Some(state));
             self.inconclusive += u64::from(verdict.inconclusive);
@@ -363,6 +393,7 @@ impl Run {
 
     /// What was wrong first: the histories may already tell of something that happened before `stopped` was noticed.
     fn earliest(&mut self, stopped: Failure) -> Failure {
+        self.clients.learn_stamps(self.world.stamps());
         let told = self.clients.histories().iter().filter_map(|history| oracle::judge(history, None).failure);
         told.chain([stopped.clone()]).min_by_key(|failure| failure.at_us).unwrap_or(stopped)
     }

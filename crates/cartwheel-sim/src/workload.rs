@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::hlc::WallMs;
+use cartwheel_core::membership::Conflict;
 use cartwheel_core::request::{Consistency, Get, Operation, Put, Request, Retry};
 use cartwheel_core::state::Content;
 use cartwheel_core::write_id::WriteId;
@@ -198,7 +199,9 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
     let refused = matches!(how.context, Some((_, Good::No)));
     let consistency = draw_consistency(clients, key);
     let overrides = how.varied && clients.rng.chance(clients.options.override_per_mille);
-    let named = how.delete || !how.varied || clients.rng.chance(750);
+    // A delete and what last write wins decides on cannot be told by values alone.
+    let must_name = how.delete || !how.varied || clients.histories()[key].conflict == Conflict::Lww;
+    let named = must_name || clients.rng.chance(750);
     let expires = (how.varied && !how.delete && clients.rng.chance(100)).then_some(EXPIRES);
     let return_body = how.varied && clients.rng.chance(200);
     let (replicas, w) = (clients.histories()[key].replicas, clients.buckets[key].w);
@@ -246,6 +249,17 @@ fn add_write(
         None if how.delete => (Shown::Unknown, Default::default(), Fate::Unknown),
         None => (Shown::Writes(Default::default()), Default::default(), Fate::Unknown),
     };
-    history.writes.push(Write { content: content.clone(), expires, id, shown, shown_hlc, invoked, attempts: 0, fate });
+    let content_copy = content.clone();
+    history.writes.push(Write {
+        content: content_copy,
+        expires,
+        id,
+        shown,
+        shown_hlc,
+        invoked,
+        attempts: 0,
+        fate,
+        earliest: None,
+    });
     (place, content)
 }

@@ -2,14 +2,16 @@
 //! elsewhere.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
+use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::node::{ClientId, Effects, Event as Reported, Input, StoreId, StoreResult};
+use cartwheel_core::node::{ClientId, Effects, Event as Reported, Input, StoreCommand, StoreId, StoreResult};
 use cartwheel_core::record::{Record, RecordError};
 use cartwheel_core::request::{Outcome, Reply, Request};
 use cartwheel_core::wire;
+use cartwheel_core::write_id::WriteId;
 
 use crate::clock::Clock;
 use crate::cluster::Cluster;
@@ -89,6 +91,8 @@ pub struct World {
     happenings: VecDeque<Happening>,
     trace: Trace,
     failure: Option<Failure>,
+    /// The earliest timestamp under which each write was stored anywhere.
+    stamps: BTreeMap<WriteId, Hlc>,
 }
 
 impl World {
@@ -114,6 +118,7 @@ impl World {
             happenings: VecDeque::new(),
             trace,
             failure: None,
+            stamps: BTreeMap::new(),
             cluster,
         };
         for index in 0..world.machines.len() {
@@ -140,6 +145,11 @@ impl World {
     /// The machines that take requests.
     pub fn up_nodes(&self) -> Vec<usize> {
         (0..self.machines.len()).filter(|&index| self.machines[index].is_up()).collect()
+    }
+
+    /// The earliest timestamp under which each write was stored anywhere. A write that was tried more than once may have several.
+    pub const fn stamps(&self) -> &BTreeMap<WriteId, Hlc> {
+        &self.stamps
     }
 
     /// How many messages were sent.
@@ -319,11 +329,14 @@ impl World {
         }
     }
 
-    fn store(&mut self, index: usize, id: StoreId, command: cartwheel_core::node::StoreCommand) {
+    fn store(&mut self, index: usize, id: StoreId, command: StoreCommand) {
         let cluster = &self.cluster;
         let bytes: &[u8] = match &command {
-            cartwheel_core::node::StoreCommand::Write { record, .. } => record,
-            _ => &[],
+            StoreCommand::Write { storage_key, record, .. } => {
+                note_stamps(&mut self.stamps, storage_key, record);
+                record
+            }
+            StoreCommand::Read { .. } | StoreCommand::SaveHlcCeiling(_) => &[],
         };
         self.trace.note(self.now_us, Kind::Store, &[&(index as u64).to_le_bytes(), bytes], || {
             format!("{} s{} {}", cluster.name(index), id.0, show::store_command(cluster, &command))
@@ -471,5 +484,13 @@ impl World {
                 self.resume(index);
             }
         }
+    }
+}
+
+fn note_stamps(stamps: &mut BTreeMap<WriteId, Hlc>, storage_key: &[u8], record: &bytes::Bytes) {
+    let Ok(record) = Record::decode(record, storage_key) else { return };
+    for sibling in record.state.siblings() {
+        let stamp = stamps.entry(sibling.write_id).or_insert(sibling.hlc);
+        *stamp = sibling.hlc.min(*stamp);
     }
 }

@@ -63,7 +63,9 @@ fn check_read(history: &KeyHistory, read: &Read) -> Result<(), Failure> {
 /// The latest among the acknowledged writes that `counts` picks by moment and number of homes.
 fn latest_known(history: &KeyHistory, counts: impl Fn(crate::history::Moment, u8) -> bool) -> Option<(usize, Hlc)> {
     let stamps = history.writes.iter().enumerate().filter_map(|(place, write)| match write.fate {
-        Fate::Acknowledged { at, w, hlc: Some(hlc) } if counts(at, w) => Some((place, hlc)),
+        Fate::Acknowledged { at, w, hlc: Some(hlc) } if counts(at, w) => {
+            Some((place, write.earliest.map_or(hlc, |earliest| earliest.min(hlc))))
+        }
         _ => None,
     });
     stamps.max_by_key(|(_, hlc)| *hlc)
