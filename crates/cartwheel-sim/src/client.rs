@@ -138,6 +138,11 @@ impl Clients {
         &self.histories
     }
 
+    /// What was asked and told, when it is over.
+    pub fn into_histories(self) -> Vec<KeyHistory> {
+        self.histories
+    }
+
     /// Takes in the earliest timestamps that writes were stored under.
     pub fn learn_stamps(&mut self, stamps: &BTreeMap<WriteId, Hlc>) {
         for write in self.histories.iter_mut().flat_map(|history| &mut history.writes) {

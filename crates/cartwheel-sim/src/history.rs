@@ -237,4 +237,27 @@ impl KeyHistory {
         let names: Vec<String> = writes.iter().map(|write| self.name(write)).collect();
         if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
     }
+
+    /// The writes, a line each: what each had been shown and how it ended.
+    pub fn describe_writes(&self) -> String {
+        let line = |place: usize| {
+            let write = &self.writes[place];
+            let shown = match &write.shown {
+                Shown::Writes(shown) => self.names(*shown),
+                Shown::Names(names) => format!("{names:?}"),
+                Shown::Unknown => "nobody knows what".to_owned(),
+            };
+            let id = write.id.map_or("unnamed".to_owned(), |id| format!("{id:?}"));
+            let fate = match write.fate {
+                Fate::Unknown => "no definite answer".to_owned(),
+                Fate::Refused => "refused".to_owned(),
+                Fate::FoundNothing { .. } => "found nothing".to_owned(),
+                Fate::Acknowledged { at, w, hlc } => {
+                    format!("acknowledged at {}.{:06}, w={w}, {hlc:?}", at.at_us / 1_000_000, at.at_us % 1_000_000)
+                }
+            };
+            format!("    {} {id}, shown {shown}, {} attempts: {fate}", self.name(place), write.attempts)
+        };
+        (0..self.writes.len()).map(line).collect::<Vec<_>>().join("\n")
+    }
 }

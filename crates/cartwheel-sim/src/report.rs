@@ -41,6 +41,9 @@ pub fn describe(failed: &Report, settings: Settings, flags: &str) -> String {
             let _ = writeln!(text, "\nthen the homes of {key:?} held\n{held}");
         }
     }
+    for history in failed.histories.iter().filter(|history| failure.key.as_ref() == Some(&history.key)) {
+        let _ = writeln!(text, "\nits writes in the whole run\n{}", history.describe_writes());
+    }
     let _ = writeln!(text, "\nseed {} fails: {failure}", failed.seed);
     let _ = writeln!(text, "replay with: cargo run --release -p cartwheel-sim{flags} -- --seed {}", failed.seed);
     text

@@ -12,6 +12,7 @@ use crate::client::Clients;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::faults::{Fault, Faults};
+use crate::history::KeyHistory;
 use crate::options::Options;
 use crate::oracle::{self, converged};
 use crate::rng::{Rng, Stream};
@@ -61,6 +62,8 @@ pub struct Report {
     pub trace: Trace,
     /// What the homes of each key hold in the end, to be read by people; empty unless the trace is kept.
     pub holdings: Vec<(Key, String)>,
+    /// What clients asked and were told.
+    pub histories: Vec<KeyHistory>,
 }
 
 /// A run in numbers.
@@ -388,7 +391,15 @@ impl Run {
             keys: self.clients.histories().len() as u64,
             simulated_us: self.world.now_us(),
         };
-        Report { seed, trace_hash: self.world.trace().hash(), stats, failure, trace: self.world.into_trace(), holdings }
+        Report {
+            seed,
+            trace_hash: self.world.trace().hash(),
+            stats,
+            failure,
+            histories: self.clients.into_histories(),
+            trace: self.world.into_trace(),
+            holdings,
+        }
     }
 
     /// What was wrong first: the histories may already tell of something that happened before `stopped` was noticed.
