@@ -18,7 +18,7 @@ use crate::options::Workload;
 use crate::rng::Rng;
 use crate::run::Alarm;
 use crate::workload;
-use crate::world::World;
+use crate::world::{Minted, World};
 
 /// How much later than its timeout a request may be answered: timers are exact here, and links to clients take no time.
 const SLACK_US: u64 = 1_000;
@@ -143,10 +143,12 @@ impl Clients {
         self.histories
     }
 
-    /// Takes in the earliest timestamps that writes were stored under.
-    pub fn learn_stamps(&mut self, stamps: &BTreeMap<WriteId, Hlc>) {
+    /// Takes in what writes were stored as.
+    pub fn learn_minted(&mut self, minted: &BTreeMap<WriteId, Minted>) {
         for write in self.histories.iter_mut().flat_map(|history| &mut history.writes) {
-            write.earliest = write.id.and_then(|id| stamps.get(&id).copied());
+            let stored = write.id.and_then(|id| minted.get(&id));
+            write.earliest = stored.and_then(Minted::earliest);
+            write.forwards = stored.map_or(0, |stored| stored.forwards);
         }
     }
 

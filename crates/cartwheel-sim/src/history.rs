@@ -132,6 +132,9 @@ pub struct Write {
     /// The earliest timestamp that it was stored under, where a write that was tried more than once has several: one that
     /// replaced it under one of them has replaced it under all.
     pub earliest: Option<Hlc>,
+    /// How often one node asked another to carry it out. A write that was carried out more than once may have replaced more than
+    /// its client was told; a client cannot see that, the simulator can.
+    pub forwards: usize,
 }
 
 impl Write {
@@ -256,7 +259,12 @@ impl KeyHistory {
                     format!("acknowledged at {}.{:06}, w={w}, {hlc:?}", at.at_us / 1_000_000, at.at_us % 1_000_000)
                 }
             };
-            format!("    {} {id}, shown {shown}, {} attempts: {fate}", self.name(place), write.attempts)
+            format!(
+                "    {} {id}, shown {shown}, {} attempts, {} forwards: {fate}",
+                self.name(place),
+                write.attempts,
+                write.forwards
+            )
         };
         (0..self.writes.len()).map(line).collect::<Vec<_>>().join("\n")
     }

@@ -149,7 +149,7 @@ pub fn run(seed: u64, settings: Settings) -> Report {
 #[derive(Debug)]
 enum Stop {
     /// Something is wrong.
-    Failed(Failure),
+    Failed(Box<Failure>),
     /// [`Settings::until_us`] has come.
     Until,
 }
@@ -196,7 +196,7 @@ impl Run {
 
     /// Lets one thing happen.
     fn turn(&mut self) -> Result<(), Stop> {
-        let happening = self.world.next();
+        let happening = self.world.advance();
         match happening {
             Some(Happening::Replied(id, outcome)) => self.clients.replied(&mut self.world, id, outcome),
             Some(Happening::Broken(id)) => self.clients.broken(&mut self.world, id),
@@ -204,7 +204,7 @@ impl Run {
             None => return Err(self.stuck("nothing is going to happen any more")),
         }
         if let Some(failure) = self.world.take_failure().or_else(|| self.clients.take_failure()) {
-            return Err(Stop::Failed(failure));
+            return Err(Stop::Failed(Box::new(failure)));
         }
         if self.settings.until_us.is_some_and(|until_us| self.world.now_us() >= until_us) {
             return Err(Stop::Until);
@@ -217,7 +217,7 @@ impl Run {
     }
 
     fn fail(&self, check: &'static str, key: Option<Key>, message: String) -> Stop {
-        Stop::Failed(Failure { check, key, at_us: self.world.now_us(), message })
+        Stop::Failed(Box::new(Failure { check, key, at_us: self.world.now_us(), message }))
     }
 
     fn ring(&mut self, alarm: Alarm) {
@@ -355,7 +355,7 @@ impl Run {
 
     fn judge(&mut self, states: &[State]) -> Result<(), Stop> {
         self.inconclusive = 0;
-        self.clients.learn_stamps(self.world.stamps());
+        self.clients.learn_minted(self.world.minted());
         for (history, state) in self.clients.histories().iter().zip(states) {
             let verdict = oracle::judge(history, Some(state));
             self.inconclusive += u64::from(verdict.inconclusive);
@@ -369,7 +369,7 @@ impl Run {
 
     fn report(mut self, seed: u64, stop: Option<Stop>) -> Report {
         let mut failure = match stop {
-            Some(Stop::Failed(failure)) => Some(failure),
+            Some(Stop::Failed(failure)) => Some(*failure),
             Some(Stop::Until) | None => None,
         };
         if self.settings.until_us.is_none()
@@ -404,8 +404,12 @@ impl Run {
 
     /// What was wrong first: the histories may already tell of something that happened before `stopped` was noticed.
     fn earliest(&mut self, stopped: Failure) -> Failure {
-        self.clients.learn_stamps(self.world.stamps());
-        let told = self.clients.histories().iter().filter_map(|history| oracle::judge(history, None).failure);
+        self.clients.learn_minted(self.world.minted());
+        let told = self
+            .clients
+            .histories()
+            .iter()
+            .filter_map(|history| oracle::judge(history, None).failure.map(|failure| *failure));
         told.chain([stopped.clone()]).min_by_key(|failure| failure.at_us).unwrap_or(stopped)
     }
 }

@@ -260,6 +260,7 @@ fn add_write(
         attempts: 0,
         fate,
         earliest: None,
+        forwards: 0,
     });
     (place, content)
 }

@@ -4,12 +4,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
+use cartwheel_core::dot::Dot;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
-use cartwheel_core::message::Envelope;
+use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{ClientId, Effects, Event as Reported, Input, StoreCommand, StoreId, StoreResult};
 use cartwheel_core::record::{Record, RecordError};
-use cartwheel_core::request::{Outcome, Reply, Request};
+use cartwheel_core::request::{Outcome, Put, Reply, Request, Retry};
 use cartwheel_core::wire;
 use cartwheel_core::write_id::WriteId;
 
@@ -39,7 +40,7 @@ pub enum Happening {
 #[derive(Debug)]
 enum Event {
     /// A message arrives.
-    Deliver { from: usize, to: usize, number: u64, envelope: Envelope },
+    Deliver { from: usize, to: usize, number: u64, envelope: Box<Envelope> },
     /// A store command of this boot ends.
     Stored { machine: usize, boot: u32, id: StoreId, result: StoreResult, durable: Durable },
     /// A node wanted a tick at this time.
@@ -91,8 +92,8 @@ pub struct World {
     happenings: VecDeque<Happening>,
     trace: Trace,
     failure: Option<Failure>,
-    /// The earliest timestamp under which each write was stored anywhere.
-    stamps: BTreeMap<WriteId, Hlc>,
+    /// What each write was stored as, anywhere.
+    minted: BTreeMap<WriteId, Minted>,
 }
 
 impl World {
@@ -118,7 +119,7 @@ impl World {
             happenings: VecDeque::new(),
             trace,
             failure: None,
-            stamps: BTreeMap::new(),
+            minted: BTreeMap::new(),
             cluster,
         };
         for index in 0..world.machines.len() {
@@ -147,9 +148,9 @@ impl World {
         (0..self.machines.len()).filter(|&index| self.machines[index].is_up()).collect()
     }
 
-    /// The earliest timestamp under which each write was stored anywhere. A write that was tried more than once may have several.
-    pub const fn stamps(&self) -> &BTreeMap<WriteId, Hlc> {
-        &self.stamps
+    /// What each write was stored as, anywhere. A write that was tried more than once may have several dots.
+    pub const fn minted(&self) -> &BTreeMap<WriteId, Minted> {
+        &self.minted
     }
 
     /// How many messages were sent.
@@ -208,7 +209,7 @@ impl World {
     }
 
     /// Goes on until something happens that the driver wants to know; none if nothing will.
-    pub fn next(&mut self) -> Option<Happening> {
+    pub fn advance(&mut self) -> Option<Happening> {
         loop {
             if let Some(happening) = self.happenings.pop_front() {
                 return Some(happening);
@@ -221,7 +222,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Deliver { from, to, number, envelope } => self.deliver(from, to, number, envelope),
+            Event::Deliver { from, to, number, envelope } => self.deliver(from, to, number, *envelope),
             Event::Stored { machine, boot, id, result, durable } => self.stored(machine, boot, id, result, durable),
             Event::Tick { machine, boot } => {
                 let at = &mut self.machines[machine];
@@ -307,6 +308,9 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, envelope: Envelope) {
+        if let Message::Forward(_, Put { retry: Retry::Named(id), .. }, _) = &envelope.message {
+            self.minted.entry(*id).or_default().forwards += 1;
+        }
         let frame = wire::encode_envelope(&envelope);
         self.messages += 1;
         let number = self.messages;
@@ -325,7 +329,10 @@ impl World {
             }
         }
         for delay_us in delays {
-            self.schedule(self.now_us + delay_us, Event::Deliver { from, to, number, envelope: envelope.clone() });
+            self.schedule(
+                self.now_us + delay_us,
+                Event::Deliver { from, to, number, envelope: Box::new(envelope.clone()) },
+            );
         }
     }
 
@@ -333,7 +340,7 @@ impl World {
         let cluster = &self.cluster;
         let bytes: &[u8] = match &command {
             StoreCommand::Write { storage_key, record, .. } => {
-                note_stamps(&mut self.stamps, storage_key, record);
+                note_minted(&mut self.minted, storage_key, record);
                 record
             }
             StoreCommand::Read { .. } | StoreCommand::SaveHlcCeiling(_) => &[],
@@ -487,10 +494,25 @@ impl World {
     }
 }
 
-fn note_stamps(stamps: &mut BTreeMap<WriteId, Hlc>, storage_key: &[u8], record: &bytes::Bytes) {
+/// Under which dots a write was stored.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Minted {
+    /// How often one node asked another to carry it out.
+    pub forwards: usize,
+    /// The dots with their timestamps.
+    pub dots: BTreeMap<Dot, Hlc>,
+}
+
+impl Minted {
+    /// The earliest timestamp.
+    pub fn earliest(&self) -> Option<Hlc> {
+        self.dots.values().copied().min()
+    }
+}
+
+fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], record: &bytes::Bytes) {
     let Ok(record) = Record::decode(record, storage_key) else { return };
     for sibling in record.state.siblings() {
-        let stamp = stamps.entry(sibling.write_id).or_insert(sibling.hlc);
-        *stamp = sibling.hlc.min(*stamp);
+        minted.entry(sibling.write_id).or_default().dots.insert(sibling.dot, sibling.hlc);
     }
 }

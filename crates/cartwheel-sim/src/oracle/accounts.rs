@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cartwheel_core::state::State;
 use cartwheel_core::write_id::WriteId;
 
-use crate::history::{KeyHistory, Shown, WriteSet};
+use crate::history::{KeyHistory, Shown, Write, WriteSet};
 
 /// Of each write of a key, what it replaces.
 #[derive(Debug)]
@@ -22,13 +22,15 @@ impl Accounts {
         for write in &history.writes {
             let (sure, possible) = match &write.shown {
                 Shown::Writes(writes) => (*writes, *writes),
+                // Carried out more than once, it replaced what each time saw, and the client was told of one.
+                Shown::Names(_) if write.forwards > 0 => (WriteSet::EMPTY, before_answer(history, write)),
                 Shown::Names(names) => {
                     let known = names.iter().filter_map(|name| places.get(name).copied()).collect();
                     // A write that nobody named and nobody was ever shown may be behind an unknown name.
                     let complete = names.iter().all(|name| places.contains_key(name));
-                    (known, if complete { known } else { WriteSet::ALL })
+                    (known, if complete { known } else { before_answer(history, write) })
                 }
-                Shown::Unknown => (WriteSet::EMPTY, WriteSet::ALL),
+                Shown::Unknown => (WriteSet::EMPTY, before_answer(history, write)),
             };
             surely.push(sure);
             perhaps.push(possible);
@@ -68,6 +70,13 @@ impl Accounts {
             .filter_map(|write| self.surely.get(write))
             .fold(WriteSet::EMPTY, |set, replaced| set.union(*replaced))
     }
+}
+
+/// All that `write` could have seen: nothing that was first asked for when it had been answered already.
+fn before_answer(history: &KeyHistory, write: &Write) -> WriteSet {
+    let Some(answered) = write.answered() else { return WriteSet::ALL };
+    let earlier = history.writes.iter().enumerate().filter(|(_, other)| other.invoked < answered);
+    earlier.map(|(place, _)| place).collect()
 }
 
 /// The writes by name: as the client named them, or as a reply showed them.

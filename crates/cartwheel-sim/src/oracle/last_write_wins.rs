@@ -14,7 +14,7 @@ use crate::history::{Fate, KeyHistory, Read};
 ///
 /// # Errors
 /// The first broken promise.
-pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Failure> {
+pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failure>> {
     for read in &history.reads {
         check_read(history, read)?;
     }
@@ -32,7 +32,7 @@ pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_read(history: &KeyHistory, read: &Read) -> Result<(), Failure> {
+fn check_read(history: &KeyHistory, read: &Read) -> Result<(), Box<Failure>> {
     check_written(history, read)?;
     if read.siblings.len() > 1 {
         let message = format!("a read shows {}", history.names(history.writes_of(&read.siblings)));

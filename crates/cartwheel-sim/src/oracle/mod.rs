@@ -18,7 +18,7 @@ use cartwheel_core::membership::Conflict;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Verdict {
     /// The first broken promise.
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
     /// Whether the search for a linear order was given up.
     pub inconclusive: bool,
 }
@@ -35,8 +35,8 @@ pub fn judge(history: &KeyHistory, end: Option<&State>) -> Verdict {
     if history.strong_only { strong::check(history) } else { Verdict::default() }
 }
 
-fn failure(history: &KeyHistory, check: &'static str, at: Moment, message: String) -> Failure {
-    Failure { check, key: Some(history.key.clone()), at_us: at.at_us, message }
+fn failure(history: &KeyHistory, check: &'static str, at: Moment, message: String) -> Box<Failure> {
+    Box::new(Failure { check, key: Some(history.key.clone()), at_us: at.at_us, message })
 }
 
 /// Whether every set of `r` homes meets every set of `w`, so that a read must know of an earlier write.

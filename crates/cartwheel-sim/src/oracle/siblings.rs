@@ -14,7 +14,7 @@ use crate::history::{Fate, KeyHistory, Read, WriteSet};
 ///
 /// # Errors
 /// The first broken promise.
-pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Failure> {
+pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failure>> {
     let accounts = Accounts::new(history, end);
     for read in &history.reads {
         check_read(history, &accounts, read)?;
@@ -22,7 +22,7 @@ pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Failure> {
     end.map_or(Ok(()), |end| check_end(history, &accounts, end))
 }
 
-fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<(), Failure> {
+fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<(), Box<Failure>> {
     check_written(history, read)?;
     let shown = history.writes_of(&read.siblings);
     if shown.iter().count() != read.siblings.len() {
@@ -68,7 +68,7 @@ fn known_to(history: &KeyHistory, read: &Read) -> WriteSet {
 }
 
 /// Everything shown was written by somebody, and not by a write that was refused.
-pub(super) fn check_written(history: &KeyHistory, read: &Read) -> Result<(), Failure> {
+pub(super) fn check_written(history: &KeyHistory, read: &Read) -> Result<(), Box<Failure>> {
     for sibling in &read.siblings {
         match history.write_of(sibling) {
             None => {
@@ -89,7 +89,7 @@ pub(super) fn check_written(history: &KeyHistory, read: &Read) -> Result<(), Fai
     Ok(())
 }
 
-fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(), Failure> {
+fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(), Box<Failure>> {
     check_end_written(history, end)?;
     let present = history.writes_of(end.distinct_siblings());
     let acknowledged: WriteSet =
@@ -111,7 +111,7 @@ fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(
 }
 
 /// Everything held in the end was written by somebody, and not by a write that was refused.
-pub(super) fn check_end_written(history: &KeyHistory, end: &State) -> Result<(), Failure> {
+pub(super) fn check_end_written(history: &KeyHistory, end: &State) -> Result<(), Box<Failure>> {
     for sibling in end.siblings() {
         let Some(place) = history.write_of(sibling) else {
             let message = format!("in the end there is {sibling:?}");

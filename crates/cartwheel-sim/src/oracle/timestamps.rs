@@ -8,7 +8,7 @@ use crate::history::{Fate, KeyHistory};
 ///
 /// # Errors
 /// The first write that is not later than what it had been shown.
-pub fn check(history: &KeyHistory) -> Result<(), Failure> {
+pub fn check(history: &KeyHistory) -> Result<(), Box<Failure>> {
     for (place, write) in history.writes.iter().enumerate() {
         if let Fate::Acknowledged { at, hlc: Some(hlc), .. } = write.fate
             && hlc <= write.shown_hlc
