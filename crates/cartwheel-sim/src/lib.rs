@@ -22,5 +22,6 @@ pub mod rng;
 pub mod run;
 pub mod show;
 pub mod trace;
+pub mod transcript;
 pub mod workload;
 pub mod world;

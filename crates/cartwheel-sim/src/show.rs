@@ -1,8 +1,6 @@
 //! Values and messages in a form that people can read: nodes by name, clocks as the paper writes them.
 
-use std::fmt::Write as _;
-
-use cartwheel_core::clock::Clock;
+use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot};
 use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, Ticket, Want};
 use cartwheel_core::node::{Event, StoreCommand, StoreResult};
@@ -25,17 +23,15 @@ impl Naming for Cluster {
     }
 }
 
-/// A clock, as `[n1,3][n2,1]`; counters beyond a gap as `[n1,3+5]`.
+/// A clock, as `[n1,3][n2,1]` in the order of the names; counters beyond a gap as `[n1,3+5]`.
 pub fn clock(names: &impl Naming, clock: &Clock) -> String {
-    let mut text = String::new();
-    for run in clock.runs() {
-        let _ = write!(text, "[{},{}", names.actor(run.actor), run.upto);
-        for counter in run.beyond {
-            let _ = write!(text, "+{counter}");
-        }
-        text.push(']');
-    }
-    if text.is_empty() { "[]".to_owned() } else { text }
+    let entry = |run: Run| {
+        let beyond: Vec<String> = run.beyond.iter().map(|counter| format!("+{counter}")).collect();
+        format!("[{},{}{}]", names.actor(run.actor), run.upto, beyond.concat())
+    };
+    let mut entries: Vec<String> = clock.runs().map(entry).collect();
+    entries.sort_unstable();
+    if entries.is_empty() { "[]".to_owned() } else { entries.concat() }
 }
 
 fn dot(names: &impl Naming, dot: Dot) -> String {

@@ -458,6 +458,12 @@ impl World {
         self.network.heal(from, to);
     }
 
+    /// Takes back all cuts.
+    pub fn heal_links(&mut self) {
+        self.note(Kind::Fault, &[8], |_| "all links are healed".to_owned());
+        self.network.heal_all();
+    }
+
     /// Sets how far a wall clock is ahead, or behind if negative.
     pub fn set_clock(&mut self, index: usize, wall_offset_ms: i64) {
         self.note(Kind::Fault, &wall_offset_ms.to_le_bytes(), |cluster| {
