@@ -507,12 +507,14 @@ pub struct Minted {
     pub forwards: usize,
     /// The dots with their timestamps.
     pub dots: BTreeMap<Dot, Hlc>,
+    /// The earliest timestamp in a note of it: a dot that was replaced in the step that made it is never stored.
+    pub noted: Option<Hlc>,
 }
 
 impl Minted {
     /// The earliest timestamp.
     pub fn earliest(&self) -> Option<Hlc> {
-        self.dots.values().copied().min()
+        self.dots.values().copied().chain(self.noted).min()
     }
 }
 
@@ -520,5 +522,9 @@ fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], recor
     let Ok(record) = Record::decode(record, storage_key) else { return };
     for sibling in record.state.siblings() {
         minted.entry(sibling.write_id).or_default().dots.insert(sibling.dot, sibling.hlc);
+    }
+    for (&id, note) in record.state.notes() {
+        let known = minted.entry(id).or_default();
+        known.noted = known.noted.into_iter().chain([note.hlc]).min();
     }
 }
