@@ -17,6 +17,9 @@ use child::Child;
 /// How long the nodes may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// More than a node says about whether it is ready.
+const ANSWER_BYTES_MAX: u64 = 4_096;
+
 /// Why a cluster does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
@@ -85,8 +88,10 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
 
 /// Says when all nodes are ready and when one has died; ends when none is left.
 async fn watch(dir: &Path, nodes: &[NodeDir], children: &mut [Child]) -> Result<(), DevError> {
+    let pids_by_addr: Vec<(String, u32)> =
+        nodes.iter().zip(&*children).map(|(node, child)| (node.member.http_addr.clone(), child.pid())).collect();
     tokio::select! {
-        ready = tokio::time::timeout(READY_WITHIN, all_ready(nodes)) => {
+        ready = tokio::time::timeout(READY_WITHIN, all_ready(&pids_by_addr)) => {
             ready.map_err(|_| DevError::Slow(dir.to_path_buf()))?;
         }
         (at, how) = child::first_death(children) => return Err(children[at].unready(how)),
@@ -102,12 +107,11 @@ async fn watch(dir: &Path, nodes: &[NodeDir], children: &mut [Child]) -> Result<
     Err(DevError::AllDead(dir.to_path_buf()))
 }
 
-async fn all_ready(nodes: &[NodeDir]) {
+async fn all_ready(pids_by_addr: &[(String, u32)]) {
     let mut waits = JoinSet::new();
-    for node in nodes {
-        let addr = node.member.http_addr.clone();
+    for (addr, pid) in pids_by_addr.iter().cloned() {
         waits.spawn(async move {
-            while !is_ready(&addr).await.unwrap_or(false) {
+            while !is_ready(&addr, pid).await.unwrap_or(false) {
                 tokio::time::sleep(Duration::from_millis(30)).await;
             }
         });
@@ -115,14 +119,16 @@ async fn all_ready(nodes: &[NodeDir]) {
     waits.join_all().await;
 }
 
-/// Asks one node, in as little HTTP as that takes.
-async fn is_ready(addr: &str) -> std::io::Result<bool> {
+/// Asks the node at `addr`, in as little HTTP as that takes, whether it is ready and the process `pid`: where a port was taken,
+/// another cluster's node would answer for the one that could not start.
+async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(addr).await?;
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await?;
-    Ok(&answer == b"HTTP/1.1 200")
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    Ok(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"pid\":{pid}}}")))
 }
 
 fn print_table(dir: &Path, nodes: &[NodeDir], children: &[Child]) {

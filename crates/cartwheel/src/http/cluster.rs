@@ -58,12 +58,18 @@ fn member(ViewMember { member, .. }: &ViewMember) -> MemberForm {
 #[derive(Serialize)]
 pub(super) struct Status {
     status: &'static str,
+    /// Which process answers: at an address that is taken, it may be another one than was expected.
+    pid: u32,
+}
+
+fn status(status: &'static str) -> Json<Status> {
+    Json(Status { status, pid: std::process::id() })
 }
 
 /// `GET /healthz`: whether the process should live on.
 pub(super) async fn healthz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
     if door.shard.is_running() {
-        Ok(Json(Status { status: "alive" }))
+        Ok(status("alive"))
     } else {
         Err(ApiError::unavailable("the node has stopped serving: see its log, then restart it"))
     }
@@ -72,7 +78,7 @@ pub(super) async fn healthz(State(door): State<Door>) -> Result<Json<Status>, Ap
 /// `GET /readyz`: whether requests should be sent here.
 pub(super) async fn readyz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
     if *door.ready.borrow() && door.shard.is_running() {
-        Ok(Json(Status { status: "ready" }))
+        Ok(status("ready"))
     } else {
         Err(ApiError::unavailable("the node is starting or stopping: ask another one, or try again in a moment"))
     }
