@@ -20,9 +20,12 @@ const HEADER_BYTES: usize = 1 + MAC_BYTES;
 /// The longest sealed context that is looked at.
 pub const SEALED_BYTES_MAX: usize = 16 * 1024;
 
-/// How many write ids a context carries at most: with more, it keeps the newest. One that is left out can only cost a
-/// superfluous sibling, if a retry of that write is still on its way.
-const IDS_MAX: usize = 64;
+/// How long a sealed context may become by the write ids in it: 4 kB in a header, in base64. With more ids it keeps the newest
+/// that fit; one that is left out can only cost a superfluous sibling, if a retry of that write is still on its way.
+const SEALED_BYTES_WISHED: usize = 3_000;
+
+/// What one write id adds to a context at the least.
+const ID_BYTES: usize = 16;
 
 /// The secret under which a cluster's nodes authenticate contexts.
 #[derive(Clone)]
@@ -96,13 +99,13 @@ impl Sealer {
 
     /// The sealed form of `context`, good for `key` alone.
     pub fn seal(&self, context: &Context, key: &Key) -> Bytes {
-        let payload = if context.seen.ids.len() > IDS_MAX {
+        let mut payload = wire::encode_context(context);
+        let surplus = (HEADER_BYTES + payload.len()).saturating_sub(SEALED_BYTES_WISHED);
+        if surplus > 0 {
             let mut trimmed = context.clone();
-            keep_newest(&mut trimmed.seen, IDS_MAX);
-            wire::encode_context(&trimmed)
-        } else {
-            wire::encode_context(context)
-        };
+            drop_oldest(&mut trimmed.seen, surplus.div_ceil(ID_BYTES));
+            payload = wire::encode_context(&trimmed);
+        }
         let mut sealed = Vec::with_capacity(HEADER_BYTES + payload.len());
         sealed.push(VERSION);
         sealed.extend_from_slice(self.mac(&payload, key).as_bytes());
@@ -144,9 +147,10 @@ impl Sealer {
     }
 }
 
-fn keep_newest(seen: &mut Seen, ids_max: usize) {
+fn drop_oldest(seen: &mut Seen, count: usize) {
     let mut by_age: Vec<(Hlc, WriteId)> = seen.ids.iter().map(|(&id, &hlc)| (hlc, id)).collect();
-    by_age.sort_unstable_by(|a, b| b.cmp(a));
-    by_age.truncate(ids_max);
-    seen.ids = by_age.into_iter().map(|(hlc, id)| (id, hlc)).collect();
+    by_age.sort_unstable();
+    for (_, id) in by_age.into_iter().take(count) {
+        seen.ids.remove(&id);
+    }
 }

@@ -52,6 +52,13 @@ pub struct Life(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Since(pub u64);
 
+impl Since {
+    /// Before every actor of a boot and after those of all boots before it.
+    pub const fn boot(boot: u32) -> Self {
+        Self((boot as u64) << 40)
+    }
+}
+
 /// A node's unbroken memory of one key.
 ///
 /// Counters run 1, 2, 3, ... within an actor. Whenever the memory may have a hole (the record was absent, damaged, handed

@@ -9,10 +9,10 @@ use crate::time::{Instant, Now};
 
 /// Off by more than this, a clock is worth an alarm.
 pub const ALARM_MS: u64 = 500;
-/// Off by more than this from most peers, a node takes no writes: they would win over later ones, or lose to earlier ones.
+/// Off by more than this from most of the cluster, a node takes no writes: they would win over later ones, or lose to earlier ones.
 pub const REFUSAL_MS: u64 = 10_000;
 
-const WINDOW: Duration = Duration::from_secs(30);
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// What is known of the peers' clocks.
 ///
@@ -36,7 +36,7 @@ struct Ahead {
 pub struct Comparison {
     /// The median peer's clock less this node's, in milliseconds.
     pub offset_ms: i64,
-    /// Whether most peers are further off than [`REFUSAL_MS`].
+    /// Whether most of the cluster is further off than [`REFUSAL_MS`].
     pub refuses: bool,
 }
 
@@ -62,8 +62,8 @@ impl Drift {
         known.now_ms = known.now_ms.max(ahead_ms);
     }
 
-    /// How this node's clock compares with those of the peers heard lately; none if it heard none.
-    pub fn compare(&self, now: Now) -> Option<Comparison> {
+    /// How this node's clock compares with those of the peers heard lately, in a cluster of `members`; none if it heard none.
+    pub fn compare(&self, now: Now, members: usize) -> Option<Comparison> {
         let own_ms = signed(now.wall.0) - monotonic_ms(now.instant);
         let lately = |ahead: &&Ahead| now.instant.since(ahead.window_began) <= 2 * WINDOW;
         let mut offsets: Vec<i64> =
@@ -71,7 +71,7 @@ impl Drift {
         offsets.sort_unstable();
         let median = *offsets.get(offsets.len() / 2)?;
         let far = offsets.iter().filter(|offset| offset.unsigned_abs() > REFUSAL_MS).count();
-        Some(Comparison { offset_ms: median, refuses: 2 * far > offsets.len() })
+        Some(Comparison { offset_ms: median, refuses: 2 * far > members })
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
         for (peer, &wall_ms) in peers_wall_ms.iter().enumerate() {
             drift.heard(NodeId::new(peer as u64), WallMs(wall_ms), own);
         }
-        drift.compare(own)
+        drift.compare(own, peers_wall_ms.len() + 1)
     }
 
     #[test]
@@ -106,6 +106,8 @@ mod tests {
         assert!(odd.refuses && odd.alarms());
         let other = after_hearing(&[120_000, 100_010], now(1, 100_000)).unwrap();
         assert!(!other.refuses);
+        let one_of_two = after_hearing(&[120_000], now(1, 100_000)).unwrap();
+        assert!(one_of_two.alarms() && !one_of_two.refuses, "between two there is no telling whose is off");
         assert_eq!(after_hearing(&[], now(1, 100_000)), None);
     }
 
@@ -114,15 +116,16 @@ mod tests {
         let mut drift = Drift::default();
         let peer = NodeId::new(1);
         drift.heard(peer, WallMs(100_000), now(1, 100_000));
-        drift.heard(peer, WallMs(100_000), now(20, 119_000));
-        assert_eq!(drift.compare(now(20, 119_000)), Some(Comparison { offset_ms: 0, refuses: false }));
+        drift.heard(peer, WallMs(100_000), now(10, 109_000));
+        assert_eq!(drift.compare(now(10, 109_000), 2), Some(Comparison { offset_ms: 0, refuses: false }));
     }
 
     #[test]
     fn a_local_jump_shows_at_once() {
         let mut drift = Drift::default();
         drift.heard(NodeId::new(1), WallMs(100_000), now(1, 100_000));
-        assert!(drift.compare(now(2, 131_000)).unwrap().refuses);
-        assert!(!drift.compare(now(2, 101_000)).unwrap().alarms());
+        drift.heard(NodeId::new(2), WallMs(100_000), now(1, 100_000));
+        assert!(drift.compare(now(2, 131_000), 3).unwrap().refuses);
+        assert!(!drift.compare(now(2, 101_000), 3).unwrap().alarms());
     }
 }

@@ -119,3 +119,48 @@ impl HlcClock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(wall: u64) -> HlcClock {
+        let mut clock = HlcClock::new(Hlc::ZERO);
+        clock.wants_ceiling(WallMs(wall)).expect("a new clock wants a ceiling");
+        clock.saved(true);
+        clock
+    }
+
+    #[test]
+    fn nothing_is_given_out_above_a_ceiling_that_is_not_saved() {
+        let mut clock = HlcClock::new(Hlc::ZERO);
+        assert_eq!(clock.tick(WallMs(1_000)), None);
+        clock.wants_ceiling(WallMs(1_000)).expect("a new clock wants a ceiling");
+        assert_eq!(clock.tick(WallMs(1_000)), None, "it is not durable yet");
+        clock.saved(false);
+        assert_eq!(clock.tick(WallMs(1_000)), None, "it could not be saved");
+        clock.wants_ceiling(WallMs(1_000)).expect("it is wanted again");
+        clock.saved(true);
+        assert_eq!(clock.tick(WallMs(1_000)), Some(Hlc::at(WallMs(1_000))));
+        assert_eq!(clock.tick(WallMs(1_000_000)), None, "the wall clock has leapt over the ceiling");
+    }
+
+    #[test]
+    fn it_rises_while_the_wall_clock_stands_or_goes_back() {
+        let mut clock = ready(1_000);
+        let first = clock.tick(WallMs(1_000));
+        let second = clock.tick(WallMs(1_000));
+        let third = clock.tick(WallMs(10));
+        assert!(first < second && second < third);
+    }
+
+    #[test]
+    fn it_follows_its_peers_but_not_one_that_is_far_ahead() {
+        let mut clock = ready(1_000);
+        let near = Hlc::at(WallMs(1_000 + AHEAD_MS_MAX));
+        clock.observe(Hlc::at(WallMs(1_001 + AHEAD_MS_MAX)), WallMs(1_000));
+        assert!(clock.tick(WallMs(1_000)) < Some(near));
+        clock.observe(near, WallMs(1_000));
+        assert_eq!(clock.tick(WallMs(1_000)), Some(near.next()));
+    }
+}

@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::context::{ClusterKey, Sealer};
 use crate::coordinator::{Coordinator, Cx, Outbox, ReplyTo};
-use crate::dot::{Life, NodeId};
+use crate::dot::{Life, NodeId, Since};
 use crate::drift::{Comparison, Drift};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
@@ -52,6 +52,9 @@ pub struct NodeConfig {
     pub life: Life,
     /// How often the directory has been opened, this time included. It is durable before the node is made.
     pub boot: u32,
+    /// Actors that began before this have ended: [`Since::boot`] of the last boot that came after a loss of writes (an unclean stop
+    /// of a store that does not sync each write), zero if none did. It is kept for all later boots.
+    pub actor_floor: Since,
     /// The highest ceiling that was saved for its timestamps ([`StoreCommand::SaveHlcCeiling`]); zero in a new directory.
     pub hlc_ceiling: Hlc,
     /// Where its randomness starts. Two boots must not share one.
@@ -172,7 +175,8 @@ pub enum StoreResult {
     Written(Result<(), StoreFailed>),
 }
 
-/// The store could not carry out a command. A failed write may have been stored or not.
+/// The store could not carry out a command. A failed write may have been stored or not; whichever it is must stay so: what a
+/// read returns after it has to survive a power failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StoreFailed;
 
@@ -220,7 +224,7 @@ const BUDGET_MAX: Duration = Duration::from_secs(60);
 impl Node {
     /// A node that knows its cluster. It takes writes once [`Self::is_ready`], which needs a first [`Input::Tick`] and the store.
     pub fn new(config: NodeConfig, view: Arc<View>) -> Self {
-        let minter = Minter::new(config.node, config.life, config.boot);
+        let minter = Minter::new(config.node, config.life, config.boot, config.actor_floor);
         let clock = HlcClock::new(config.hlc_ceiling);
         Self {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
@@ -421,7 +425,7 @@ impl Node {
         if step.now.instant >= self.next_check {
             self.next_check = step.now.instant + CHECK_EVERY;
         }
-        let off = self.drift.compare(step.now).filter(|comparison| comparison.alarms());
+        let off = self.drift.compare(step.now, self.view.members().len()).filter(|comparison| comparison.alarms());
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);
         if told(off) != told(self.clock_off) {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });

@@ -122,8 +122,10 @@ pub struct Minter {
 
 impl Minter {
     /// The minter of a boot. Boots are numbered from 1 within a life, and the number is durable before the boot serves anything.
-    pub const fn new(node: NodeId, life: Life, boot: u32) -> Self {
-        Self { node, life, boot, begun: 0, floor: Since(0) }
+    ///
+    /// Actors that began before `floor` are not continued ([`crate::node::NodeConfig::actor_floor`]).
+    pub const fn new(node: NodeId, life: Life, boot: u32, floor: Since) -> Self {
+        Self { node, life, boot, begun: 0, floor }
     }
 
     /// Ends every actor that has begun: some record may have lost writes that its actor made.
@@ -161,6 +163,6 @@ impl Minter {
     }
 
     const fn next_since(&self) -> Since {
-        Since((self.boot as u64) << 40 | self.begun)
+        Since(Since::boot(self.boot).0 | self.begun)
     }
 }

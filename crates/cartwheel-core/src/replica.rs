@@ -36,11 +36,12 @@ pub struct Mint {
     pub blind: bool,
     /// It also replaces everything that is held here (last write wins).
     pub covers_held: bool,
-    /// What a majority held, to be merged first and stamped above (a strong put).
+    /// What the homes held that were read first, to be merged before the write and stamped above. For a delete it may hold the
+    /// write itself, if this is a retry; merged first, it is known.
     pub base: Option<Base>,
 }
 
-/// The join of a majority's states.
+/// The join of the states of those that were read.
 #[derive(Clone, Debug)]
 pub struct Base {
     /// The join.
@@ -352,11 +353,8 @@ impl Replica {
         if mint.blind && !mint.covers_held && held >= self.siblings_max {
             return Err(MintRefused::TooManySiblings(u32::try_from(held).unwrap_or(u32::MAX)));
         }
-        let mut seen = mint.seen;
-        if mint.covers_held {
-            seen.merge(&record.state.seen());
-        }
-        let above = self.highest_replaced(record, &seen, mint.base.is_some());
+        let seen = mint.seen;
+        let above = highest_replaced(record, &seen, mint.covers_held || mint.base.is_some());
         let Some(hlc) = self.clock.tick(wall).map(|tick| tick.max(above.next())) else {
             return Err(MintRefused::Failed(Failure::Storage));
         };
@@ -371,7 +369,11 @@ impl Replica {
             write_id: mint.write_id,
             expires: mint.expires,
         };
-        record.state.put(sibling, &seen);
+        if mint.covers_held {
+            record.state.put_over(sibling, &seen);
+        } else {
+            record.state.put(sibling, &seen);
+        }
         self.break_put(record, dot);
         *changed = true;
         Ok(Minted { state: record.state.clone(), made: Some((dot, hlc)), epoch: self.epoch })
@@ -383,16 +385,6 @@ impl Replica {
             Known::Replaced => None,
         };
         Minted { state: record.state.clone(), made, epoch: self.epoch }
-    }
-
-    /// The timestamp that a write must be above: of all that it replaces, and of all that a strong put has read.
-    fn highest_replaced(&self, record: &Record, seen: &Seen, strong: bool) -> Hlc {
-        let replaced = record
-            .state
-            .siblings()
-            .filter(|held| strong || seen.clock.contains(held.dot) || seen.ids.contains_key(&held.write_id))
-            .map(|held| held.hlc);
-        replaced.max().unwrap_or_default().max(seen.hlc)
     }
 
     fn next_dot(&mut self, record: &mut Record) -> Dot {
@@ -447,6 +439,13 @@ impl Replica {
             Task::Mint { ticket, .. } => Done::Mint(ticket, Err(MintRefused::Failed(Failure::Storage))),
         });
     }
+}
+
+/// The timestamp that a write must be above: of what it replaces, or of everything that is held.
+fn highest_replaced(record: &Record, seen: &Seen, everything: bool) -> Hlc {
+    let is_replaced = |held: &&Sibling| seen.clock.contains(held.dot) || seen.ids.contains_key(&held.write_id);
+    let replaced = record.state.siblings().filter(|held| everything || is_replaced(held));
+    replaced.map(|held| held.hlc).max().unwrap_or_default().max(seen.hlc)
 }
 
 fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> Answer {

@@ -77,9 +77,25 @@ impl Seen {
     pub fn merge(&mut self, other: &Self) {
         self.clock.merge(&other.clock);
         self.hlc = self.hlc.max(other.hlc);
-        unite(&mut self.ids, &other.ids);
+        self.ids.extend(&other.ids);
     }
 }
+
+/// What is remembered of a replaced write, so that a late retry of it, under another dot, is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Note {
+    /// The smallest timestamp under which the write was met.
+    pub hlc: Hlc,
+    /// It was replaced by a write that had been shown it, so it goes under every dot. No two writes can have been shown each
+    /// other.
+    ///
+    /// Otherwise last write wins replaced it unseen. Two retried writes may have replaced each other so, on two nodes, and must
+    /// not take each other along: such a write stays where it is met under another dot, ranked by `hlc`.
+    pub shown: bool,
+}
+
+/// The notes of a key.
+pub type Notes = BTreeMap<WriteId, Note>;
 
 /// What [`State::merge`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -92,12 +108,12 @@ pub struct Merged {
 
 /// The replicated state of one key.
 ///
-/// Invariants: every sibling's dot is in the clock; no sibling's write id is among the notes.
+/// Invariants: every sibling's dot is in the clock; no sibling's write is noted as shown to the one that replaced it.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct State {
     clock: Clock,
     siblings: BTreeMap<Dot, Sibling>,
-    notes: BTreeMap<WriteId, Hlc>,
+    notes: Notes,
 }
 
 /// Whether a write was met before.
@@ -110,21 +126,14 @@ pub enum Known {
 }
 
 impl State {
-    /// The state of these parts. Siblings outside the clock extend it, and siblings that the notes name are left out, so that
+    /// The state of these parts. Siblings outside the clock extend it, and siblings that the notes drop are left out, so that
     /// the invariants hold for whatever a peer sent.
-    pub fn from_parts(
-        mut clock: Clock,
-        siblings: impl IntoIterator<Item = Sibling>,
-        notes: BTreeMap<WriteId, Hlc>,
-    ) -> Self {
-        let mut live = BTreeMap::new();
-        for sibling in siblings {
-            clock.insert(sibling.dot);
-            if !notes.contains_key(&sibling.write_id) {
-                live.insert(sibling.dot, sibling);
-            }
-        }
-        Self { clock, siblings: live, notes }
+    pub fn from_parts(mut clock: Clock, siblings: impl IntoIterator<Item = Sibling>, notes: Notes) -> Self {
+        let siblings: BTreeMap<Dot, Sibling> = siblings.into_iter().map(|sibling| (sibling.dot, sibling)).collect();
+        siblings.keys().for_each(|&dot| clock.insert(dot));
+        let mut state = Self { clock, siblings, notes };
+        state.drop_noted();
+        state
     }
 
     /// All dots that this state has taken in.
@@ -138,7 +147,7 @@ impl State {
     }
 
     /// The names of replaced writes that are kept, so that a late retry of one is known.
-    pub const fn notes(&self) -> &BTreeMap<WriteId, Hlc> {
+    pub const fn notes(&self) -> &Notes {
         &self.notes
     }
 
@@ -149,10 +158,9 @@ impl State {
 
     /// Whether the write called `id` was met before.
     pub fn knows(&self, id: WriteId) -> Option<Known> {
-        if self.notes.contains_key(&id) {
-            return Some(Known::Replaced);
-        }
-        self.siblings.values().find(|sibling| sibling.write_id == id).map(|sibling| Known::Live(sibling.dot))
+        let live = self.siblings.values().find(|sibling| sibling.write_id == id);
+        let replaced = self.notes.contains_key(&id).then_some(Known::Replaced);
+        live.map(|sibling| Known::Live(sibling.dot)).or(replaced)
     }
 
     /// The highest timestamp among the siblings.
@@ -175,15 +183,30 @@ impl State {
     /// The names of what it replaces are kept as notes, the newest [`NOTES_MAX`] of them: one that is trimmed can only cost a
     /// superfluous sibling, if a retry of that write is still on its way.
     pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
-        unite(&mut self.notes, &seen.ids);
         let covered = self.siblings.values().filter(|held| seen.clock.contains(held.dot));
-        unite(&mut self.notes, &covered.map(|held| (held.write_id, held.hlc)).collect());
-        // What is noted goes under every dot that it was minted under, seen or not.
-        self.siblings.retain(|_, held| !self.notes.contains_key(&held.write_id));
+        let shown = covered.map(|held| (held.write_id, held.hlc)).chain(seen.ids.iter().map(|(&id, &hlc)| (id, hlc)));
+        unite(&mut self.notes, shown.map(|(id, hlc)| (id, Note { hlc, shown: true })).collect::<Vec<_>>());
+        self.drop_noted();
         trim_oldest(&mut self.notes);
         self.clock.merge(&seen.clock);
         self.clock.insert(sibling.dot);
         self.siblings.insert(sibling.dot, sibling);
+    }
+
+    /// Takes in a new write that replaces everything held here besides what it has seen (last write wins).
+    pub fn put_over(&mut self, sibling: Sibling, seen: &Seen) {
+        let held: Vec<_> =
+            self.siblings.values().map(|held| (held.write_id, Note { hlc: held.hlc, shown: false })).collect();
+        unite(&mut self.notes, held);
+        let (dot, overwriting) = (sibling.dot, sibling);
+        self.put(overwriting, seen);
+        self.siblings.retain(|&held, _| held == dot);
+    }
+
+    /// A sibling whose write is noted as shown goes, under whichever dot it came.
+    fn drop_noted(&mut self) {
+        let notes = &self.notes;
+        self.siblings.retain(|_, held| !notes.get(&held.write_id).is_some_and(|note| note.shown));
     }
 
     /// Takes in all that `other` knows. Commutative, associative and idempotent, whatever a bucket's settings say.
@@ -216,9 +239,9 @@ impl State {
             self.clock.merge(&other.clock);
             merged.changed = true;
         }
-        merged.changed |= unite(&mut self.notes, &other.notes);
-        let (notes, before) = (&self.notes, self.siblings.len());
-        self.siblings.retain(|_, sibling| !notes.contains_key(&sibling.write_id));
+        merged.changed |= unite(&mut self.notes, other.notes.iter().map(|(&id, &note)| (id, note)));
+        let before = self.siblings.len();
+        self.drop_noted();
         merged.changed |= self.siblings.len() != before;
         merged
     }
@@ -241,31 +264,33 @@ impl State {
         shown
     }
 
-    /// The sibling that a reader of an `lww` bucket sees.
+    /// The sibling that a reader of an `lww` bucket sees: the latest, where a write that was replaced before, under another dot,
+    /// ranks by its timestamp then.
     pub fn latest(&self) -> Option<&Sibling> {
-        self.siblings.values().max_by_key(|sibling| sibling.recency())
+        let rank = |held: &&Sibling| {
+            let met_before = self.notes.get(&held.write_id).map_or(held.hlc, |note| note.hlc);
+            (held.hlc.min(met_before), held.dot)
+        };
+        self.siblings.values().max_by_key(rank)
     }
 }
 
-/// Adds `theirs` to `ours`, the later timestamp for each; says whether that changed anything.
-fn unite(ours: &mut BTreeMap<WriteId, Hlc>, theirs: &BTreeMap<WriteId, Hlc>) -> bool {
+/// Adds `theirs` to `ours`; says whether that changed anything.
+fn unite(ours: &mut Notes, theirs: impl IntoIterator<Item = (WriteId, Note)>) -> bool {
     let mut changed = false;
-    for (&id, &hlc) in theirs {
-        let known = ours.entry(id).or_insert_with(|| {
-            changed = true;
-            hlc
-        });
-        if *known < hlc {
-            *known = hlc;
-            changed = true;
-        }
+    for (id, note) in theirs {
+        let known = ours.get(&id).copied();
+        let united =
+            known.map_or(note, |known| Note { hlc: known.hlc.min(note.hlc), shown: known.shown || note.shown });
+        changed |= known != Some(united);
+        ours.insert(id, united);
     }
     changed
 }
 
-fn trim_oldest(notes: &mut BTreeMap<WriteId, Hlc>) {
+fn trim_oldest(notes: &mut Notes) {
     while notes.len() > NOTES_MAX {
-        let oldest = notes.iter().map(|(&id, &hlc)| (hlc, id)).min();
+        let oldest = notes.iter().map(|(&id, note)| (note.hlc, id)).min();
         if let Some((_, id)) = oldest {
             notes.remove(&id);
         }
@@ -289,7 +314,8 @@ impl fmt::Debug for State {
             write!(f, "@{:?}", sibling.hlc)?;
         }
         if !self.notes.is_empty() {
-            write!(f, " replaced{:?}", self.notes.keys())?;
+            let name = |(id, note): (&WriteId, &Note)| format!("{id:?}{}", if note.shown { "" } else { "?" });
+            write!(f, " replaced {}", self.notes.iter().map(name).collect::<Vec<_>>().join(","))?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cartwheel_core::clock::Run;
 use cartwheel_core::dot::Dot;
 use cartwheel_core::state::{Seen, State};
 use cartwheel_core::write_id::WriteId;
@@ -35,6 +36,9 @@ enum Event {
     Lose { node: usize },
     /// A replica starts again.
     Restart { node: usize },
+    /// A replica's record goes back to an earlier one, if the others hold all that was in it. It learns of it from a peer, or it
+    /// knows that it was not stopped cleanly.
+    RollBack { node: usize, from_peer: bool },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -47,7 +51,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (node.clone(), node.clone()).prop_map(|(from, to)| Event::Send { from, to }),
         4 => any::<usize>().prop_map(|copy| Event::Deliver { copy }),
         1 => node.clone().prop_map(|node| Event::Lose { node }),
-        1 => node.prop_map(|node| Event::Restart { node }),
+        1 => node.clone().prop_map(|node| Event::Restart { node }),
+        1 => (node, any::<bool>()).prop_map(|(node, from_peer)| Event::RollBack { node, from_peer }),
     ]
 }
 
@@ -84,10 +89,20 @@ impl Dumb {
         self.live.insert(dot, id);
     }
 
+    fn of(state: &State) -> Self {
+        let dots = |run: Run| {
+            let all = (1..=run.upto).chain(run.beyond);
+            all.map(move |counter| Dot { actor: run.actor, counter })
+        };
+        Self {
+            dots: state.clock().runs().flat_map(dots).collect(),
+            live: state.siblings().map(|held| (held.dot, held.write_id)).collect(),
+            replaced: state.notes().keys().copied().collect(),
+        }
+    }
+
     fn matches(&self, state: &State) -> bool {
-        self.dots.iter().copied().collect::<cartwheel_core::clock::Clock>() == *state.clock()
-            && self.live == state.siblings().map(|held| (held.dot, held.write_id)).collect()
-            && self.replaced == state.notes().keys().copied().collect()
+        *self == Self::of(state)
     }
 }
 
@@ -165,6 +180,7 @@ impl World {
             }
             Event::Lose { node } => self.lose(node),
             Event::Restart { node } => self.replicas[node].restart(),
+            Event::RollBack { node, from_peer } => self.roll_back(node, from_peer),
         }
     }
 
@@ -193,13 +209,30 @@ impl World {
         Some(after)
     }
 
-    fn lose(&mut self, node: usize) {
-        let others = join(self.replicas.iter().enumerate().filter(|(other, _)| *other != node).map(|(_, r)| r.state()));
+    /// What the replicas but `node` hold together, if that is all that `node` holds.
+    fn held_by_others(&self, node: usize) -> Option<State> {
+        let others = self.replicas.iter().enumerate().filter(|(other, _)| *other != node).map(|(_, r)| r.state());
+        let others = join(others);
         let mut with_it = others.clone();
-        if !with_it.merge(&self.replicas[node].state()).changed {
+        (!with_it.merge(&self.replicas[node].state()).changed).then_some(others)
+    }
+
+    fn lose(&mut self, node: usize) {
+        if self.held_by_others(node).is_some() {
             self.replicas[node].lose();
             self.dumb[node] = Dumb::default();
         }
+    }
+
+    fn roll_back(&mut self, node: usize, from_peer: bool) {
+        let Some(others) = self.held_by_others(node) else { return };
+        self.replicas[node].roll_back();
+        if from_peer {
+            self.replicas[node].merge(&others);
+        } else {
+            self.replicas[node].restart_unclean();
+        }
+        self.dumb[node] = Dumb::of(&self.replicas[node].state());
     }
 
     fn check(&self) {

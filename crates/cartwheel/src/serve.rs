@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::context::ClusterKey;
-use cartwheel_core::dot::NodeId;
+use cartwheel_core::dot::{NodeId, Since};
 use cartwheel_core::membership::{Member, View};
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store, StoreError};
@@ -180,6 +180,8 @@ fn node_config(identity: &Identity, local: &LocalNode, store: &FjallStore) -> Re
         node: local.node,
         life: local.life,
         boot: local.boot,
+        // Every write is synced before it is told of, so no stop loses one.
+        actor_floor: Since(0),
         hlc_ceiling: shard::hlc_ceiling(store)?,
         seed: random::number()?,
         timing: Timing::default(),

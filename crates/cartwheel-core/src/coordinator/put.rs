@@ -167,7 +167,6 @@ impl PutOp {
         let Retry::Named(write_id) = put.retry else {
             return self.refuse(cx, "the write was not named: this is a defect of the node");
         };
-        let strong = put.consistency == Consistency::Strong;
         let mint = Mint {
             key: put.key.clone(),
             content: put.content.clone(),
@@ -176,7 +175,7 @@ impl PutOp {
             seen: context.seen.clone(),
             blind: self.checked.context.is_none() && !observes,
             covers_held: self.checked.settings.conflict == Conflict::Lww,
-            base: joined.filter(|_| strong).map(|joined| Base { heals: joined.heals(cx.me), state: joined.state }),
+            base: joined.map(|joined| Base { heals: joined.heals(cx.me), state: joined.state }),
         };
         cx.out.mints.push((Ticket { operation: self.id, round: MINT }, mint));
         self.phase = Phase::Minting { context };

@@ -255,3 +255,127 @@ impl ReadRound {
         joined
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::dot::{Actor, Dot, Life, Since};
+    use crate::hlc::Hlc;
+    use crate::message::Failure;
+    use crate::state::{Content, Sibling};
+    use crate::write_id::WriteId;
+
+    fn state(writes: &[u64]) -> State {
+        let actor = Actor { node: NodeId::new(9), life: Life(9), since: Since(9) };
+        let sibling = |&counter: &u64| Sibling {
+            dot: Dot { actor, counter },
+            content: Content::Tombstone,
+            hlc: Hlc::ZERO,
+            epoch: Epoch(1),
+            write_id: WriteId::from_bytes([counter as u8; 16]),
+            expires: None,
+        };
+        State::from_parts(Clock::new(), writes.iter().map(sibling), BTreeMap::new())
+    }
+
+    fn answer(state: &State, want: Want, counts: bool) -> Answer {
+        match want {
+            Want::State => Answer::State { state: state.clone(), epoch: Epoch(1), counts },
+            Want::Digest => Answer::Digest { digest: StateDigest::of(state), counts },
+        }
+    }
+
+    fn nodes(count: u64) -> Vec<NodeId> {
+        (1..=count).map(NodeId::new).collect()
+    }
+
+    #[test]
+    fn equal_homes_cost_one_state_and_digests() {
+        let mut round = ReadRound::new(nodes(3), 2);
+        let Progress::Wait(questions) = round.progress(3) else { panic!("nothing is known yet") };
+        assert_eq!(questions, [(NodeId::new(1), Want::State), (NodeId::new(2), Want::Digest)]);
+        for (node, want) in questions {
+            assert!(round.heard(node, &answer(&state(&[1]), want, true)));
+        }
+        let Progress::Enough(joined) = round.progress(3) else { panic!("two have answered") };
+        assert_eq!((joined.agreeing(), joined.behind().len()), (2, 0));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_asked_for_counts_for_nothing() {
+        let mut round = ReadRound::new(nodes(3), 1);
+        round.progress(3);
+        assert!(!round.heard(NodeId::new(3), &answer(&state(&[1]), Want::State, true)));
+        assert!(!round.heard(NodeId::new(77), &answer(&state(&[1]), Want::State, true)));
+        assert_eq!(round.counted(), 0);
+    }
+
+    #[test]
+    fn a_home_that_lost_its_record_counts_again_after_a_majority_besides_itself_or_all() {
+        let heals = |n: usize, counting: &[u64], catching_up: &[u64], node: u64| {
+            let joined = Joined {
+                state: State::default(),
+                digest: StateDigest::of(&State::default()),
+                epoch: None,
+                held: counting.iter().map(|&id| (NodeId::new(id), StateDigest::of(&State::default()))).collect(),
+                catching_up: catching_up.iter().map(|&id| NodeId::new(id)).collect(),
+                n,
+                homes: n,
+            };
+            joined.heals(NodeId::new(node))
+        };
+        assert!(heals(3, &[2, 3], &[1], 1));
+        assert!(!heals(3, &[2], &[1], 1));
+        assert!(heals(3, &[3], &[1, 2], 1), "all others have been heard");
+        assert!(heals(1, &[], &[1], 1), "there are no others");
+        assert!(heals(2, &[2], &[1], 1));
+        assert!(!heals(5, &[2, 3], &[1], 1));
+        assert!(heals(5, &[2, 3, 4], &[1], 1));
+    }
+
+    proptest! {
+        /// Against a dumb version: ask everyone who does not fail until enough count; the answer is the join of those heard.
+        #[test]
+        fn it_ends_as_a_dumb_read_would(
+            homes in prop::collection::vec((any::<bool>(), any::<bool>(), prop::collection::vec(1u64..4, 0..3)), 1..6),
+            needed in 1usize..6,
+        ) {
+            let n = homes.len();
+            let needed = needed.min(n);
+            let mut round = ReadRound::new(nodes(n as u64), needed);
+            let mut heard = BTreeSet::new();
+            let ended = loop {
+                match round.progress(n) {
+                    Progress::Wait(questions) => {
+                        prop_assert!(!questions.is_empty(), "everything asked is answered, so it must ask or end");
+                        for (node, want) in questions {
+                            let (fails, counts, writes) = &homes[node.get() as usize - 1];
+                            let failed = Answer::Failed(Failure::Storage);
+                            heard.insert(node);
+                            round.heard(node, &if *fails { failed } else { answer(&state(writes), want, *counts) });
+                        }
+                    }
+                    Progress::Enough(joined) => break Some(joined),
+                    Progress::Short => break None,
+                }
+            };
+            let could_count = homes.iter().filter(|(fails, counts, _)| !fails && *counts).count();
+            prop_assert_eq!(ended.is_some(), could_count >= needed);
+            if let Some(joined) = ended {
+                let mut expected = State::default();
+                for node in heard {
+                    let (fails, _, writes) = &homes[node.get() as usize - 1];
+                    if !fails {
+                        expected.merge(&state(writes));
+                    }
+                }
+                prop_assert!(joined.held.len() >= needed);
+                prop_assert_eq!(&joined.state, &expected);
+                prop_assert_eq!(joined.digest, StateDigest::of(&expected));
+            }
+        }
+    }
+}

@@ -45,3 +45,21 @@ impl WriteRound {
         self.needed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_distinct_homes_count() {
+        let [a, b, c] = [1, 2, 3].map(NodeId::new);
+        let mut round = WriteRound::new(vec![a, b], 2);
+        for node in [a, a, c] {
+            round.stored(node);
+            assert!(!round.is_enough());
+        }
+        assert_eq!(round.missing().collect::<Vec<_>>(), [b]);
+        round.stored(b);
+        assert!(round.is_enough());
+    }
+}

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::hlc::{Hlc, WallMs};
 use crate::record::{LocalHeader, OwnActor, Record};
-use crate::state::{Content, Epoch, Seen, Sibling, State};
+use crate::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
 use crate::write_id::WriteId;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -36,6 +36,16 @@ pub(super) struct PbRun {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PbNote {
+    #[prost(bytes = "bytes", tag = "1")]
+    id: Bytes,
+    #[prost(fixed64, tag = "2")]
+    hlc: u64,
+    #[prost(bool, tag = "3")]
+    shown: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbShown {
     #[prost(bytes = "bytes", tag = "1")]
     id: Bytes,
     #[prost(fixed64, tag = "2")]
@@ -87,7 +97,7 @@ struct PbContext {
     #[prost(fixed64, tag = "2")]
     hlc: u64,
     #[prost(message, repeated, tag = "3")]
-    ids: Vec<PbNote>,
+    ids: Vec<PbShown>,
     #[prost(uint64, tag = "4")]
     epoch: u64,
 }
@@ -133,13 +143,32 @@ fn clock_from_pb(runs: Vec<PbRun>) -> Clock {
     clock
 }
 
-fn notes_to_pb(notes: &BTreeMap<WriteId, Hlc>) -> Vec<PbNote> {
-    let note = |(id, hlc): (&WriteId, &Hlc)| PbNote { id: Bytes::copy_from_slice(&id.to_bytes()), hlc: hlc.to_bits() };
+fn notes_to_pb(notes: &Notes) -> Vec<PbNote> {
+    let note = |(id, note): (&WriteId, &Note)| PbNote {
+        id: Bytes::copy_from_slice(&id.to_bytes()),
+        hlc: note.hlc.to_bits(),
+        shown: note.shown,
+    };
     notes.iter().map(note).collect()
 }
 
-fn notes_from_pb(notes: &[PbNote]) -> Result<BTreeMap<WriteId, Hlc>, WireError> {
-    notes.iter().map(|note| Ok((WriteId::from_bytes(fixed(&note.id, "note")?), Hlc::from_bits(note.hlc)))).collect()
+fn notes_from_pb(notes: &[PbNote]) -> Result<Notes, WireError> {
+    let note = |pb: &PbNote| Ok((write_id(&pb.id)?, Note { hlc: Hlc::from_bits(pb.hlc), shown: pb.shown }));
+    notes.iter().map(note).collect()
+}
+
+fn shown_to_pb(ids: &BTreeMap<WriteId, Hlc>) -> Vec<PbShown> {
+    let shown =
+        |(id, hlc): (&WriteId, &Hlc)| PbShown { id: Bytes::copy_from_slice(&id.to_bytes()), hlc: hlc.to_bits() };
+    ids.iter().map(shown).collect()
+}
+
+fn shown_from_pb(ids: &[PbShown]) -> Result<BTreeMap<WriteId, Hlc>, WireError> {
+    ids.iter().map(|shown| Ok((write_id(&shown.id)?, Hlc::from_bits(shown.hlc)))).collect()
+}
+
+fn write_id(bytes: &[u8]) -> Result<WriteId, WireError> {
+    fixed(bytes, "write id").map(WriteId::from_bytes)
 }
 
 pub(super) fn sibling_to_pb(sibling: &Sibling) -> PbSibling {
@@ -163,7 +192,7 @@ pub(super) fn sibling_from_pb(sibling: PbSibling) -> Result<Sibling, WireError> 
         content: content_from_pb(sibling.value),
         hlc: Hlc::from_bits(sibling.hlc),
         epoch: Epoch(sibling.epoch),
-        write_id: WriteId::from_bytes(fixed(&sibling.write_id, "write id")?),
+        write_id: write_id(&sibling.write_id)?,
         expires: (sibling.expires > 0).then_some(WallMs(sibling.expires)),
     })
 }
@@ -208,7 +237,7 @@ pub(crate) fn encode_context(context: &Context) -> Vec<u8> {
     PbContext {
         clock: clock_to_pb(&context.seen.clock),
         hlc: context.seen.hlc.to_bits(),
-        ids: notes_to_pb(&context.seen.ids),
+        ids: shown_to_pb(&context.seen.ids),
         epoch: context.epoch.0,
     }
     .encode_to_vec()
@@ -220,7 +249,7 @@ pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
         seen: Seen {
             clock: clock_from_pb(context.clock),
             hlc: Hlc::from_bits(context.hlc),
-            ids: notes_from_pb(&context.ids)?,
+            ids: shown_from_pb(&context.ids)?,
         },
         epoch: Epoch(context.epoch),
     })

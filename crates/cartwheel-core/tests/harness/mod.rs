@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cartwheel_core::dot::{Dot, Life, NodeId};
+use cartwheel_core::dot::{Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, HlcClock, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::message::{Ask, Confirm, Ticket};
@@ -55,15 +55,18 @@ pub struct TestReplica {
     boot: u32,
     wall: WallMs,
     ceiling: Hlc,
+    floor: Since,
     replica: Replica,
     disk: BTreeMap<Bytes, Bytes>,
+    /// The disk as it was before its last write.
+    before: BTreeMap<Bytes, Bytes>,
 }
 
 impl TestReplica {
     pub fn new(node: u64) -> Self {
-        let (node, ceiling) = (NodeId::new(node), Hlc::ZERO);
-        let (replica, disk) = (replica(node, 0, ceiling), BTreeMap::new());
-        let mut new = Self { node, boot: 0, wall: WallMs(1_000_000), ceiling, replica, disk };
+        let (node, floor, ceiling) = (NodeId::new(node), Since(0), Hlc::ZERO);
+        let (replica, disk, before) = (replica(node, 0, floor, ceiling), BTreeMap::new(), BTreeMap::new());
+        let mut new = Self { node, boot: 0, wall: WallMs(1_000_000), ceiling, floor, replica, disk, before };
         new.restart();
         new
     }
@@ -71,9 +74,20 @@ impl TestReplica {
     /// A clean stop and a new boot.
     pub fn restart(&mut self) {
         self.boot += 1;
-        self.replica = replica(self.node, self.boot, self.ceiling);
+        self.replica = replica(self.node, self.boot, self.floor, self.ceiling);
         self.ceiling = self.replica.clock().wants_ceiling(self.wall).expect("a new boot wants a ceiling");
         self.replica.clock().saved(true);
+    }
+
+    /// A new boot after a stop that may have lost writes.
+    pub fn restart_unclean(&mut self) {
+        self.floor = Since::boot(self.boot + 1);
+        self.restart();
+    }
+
+    /// The last write is lost.
+    pub fn roll_back(&mut self) {
+        self.disk = self.before.clone();
     }
 
     /// Sets what the wall clock reads.
@@ -140,6 +154,7 @@ impl TestReplica {
         match command {
             StoreCommand::Read { storage_key } => StoreResult::Read(Ok(self.disk.get(&storage_key).cloned())),
             StoreCommand::Write { storage_key, record, sync } => {
+                self.before = self.disk.clone();
                 assert!(sync, "an acknowledged write is a synced one");
                 self.disk.insert(storage_key, record);
                 StoreResult::Written(Ok(()))
@@ -149,7 +164,7 @@ impl TestReplica {
     }
 }
 
-fn replica(node: NodeId, boot: u32, ceiling: Hlc) -> Replica {
-    let minter = Minter::new(node, Life(node.get()), boot);
+fn replica(node: NodeId, boot: u32, floor: Since, ceiling: Hlc) -> Replica {
+    let minter = Minter::new(node, Life(node.get()), boot, floor);
     Replica::new(minter, HlcClock::new(ceiling), &Limits::default(), Broken::default())
 }

@@ -1,0 +1,452 @@
+//! What clients of a small cluster are told, with a network and disks that are perfect unless a test says otherwise.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::context::ClusterKey;
+use cartwheel_core::dot::{Life, NodeId, Since};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, Strategy, View};
+use cartwheel_core::message::Envelope;
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::{
+    ClientId, Effects, Input, Limits, Node, NodeConfig, StoreCommand, StoreFailed, StoreResult, Timing,
+};
+use cartwheel_core::request::{
+    Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
+};
+use cartwheel_core::ring::Partitions;
+use cartwheel_core::state::Content;
+use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::wire;
+
+const CLUSTER: ClusterId = ClusterId(1);
+
+/// Nodes, their disks, and the messages on their way.
+struct Cluster {
+    nodes: BTreeMap<NodeId, Node>,
+    disks: BTreeMap<NodeId, BTreeMap<Bytes, Bytes>>,
+    wakes: BTreeMap<NodeId, Instant>,
+    walls: BTreeMap<NodeId, WallMs>,
+    down: BTreeSet<NodeId>,
+    failing_writes: BTreeSet<NodeId>,
+    queue: VecDeque<(NodeId, Input)>,
+    replies: BTreeMap<ClientId, Outcome>,
+    now: Instant,
+    clients: u64,
+}
+
+fn id(node: usize) -> NodeId {
+    NodeId::of_name(&format!("node-{node}"))
+}
+
+fn view(nodes: usize) -> View {
+    let member = |node: usize| Member {
+        name: format!("node-{node}"),
+        id: id(node),
+        life: Life(node as u64),
+        weight: 100,
+        zone: format!("zone-{}", node % 2),
+        host: format!("host-{node}"),
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    };
+    let mut history = History::new();
+    let founding = ChangeKind::Found {
+        cluster: CLUSTER,
+        partitions: Partitions::new(32).expect("32 partitions are allowed"),
+        strategy: Strategy::Random { tokens: NonZeroU32::MIN.saturating_add(15) },
+        members: (1..=nodes).map(member).collect(),
+    };
+    history.record(Hlc::at(WallMs(1)), id(1), founding);
+    let lww = SettingsPatch { conflict: Some(Conflict::Lww), ..SettingsPatch::default() };
+    history.record(Hlc::at(WallMs(1)), id(1), ChangeKind::Bucket { name: Bytes::from_static(b"lww"), settings: lww });
+    history.view().expect("a founded cluster")
+}
+
+impl Cluster {
+    fn new(nodes: usize) -> Self {
+        let view = Arc::new(view(nodes));
+        let config = |node: usize| NodeConfig {
+            cluster: CLUSTER,
+            cluster_key: ClusterKey::derive(b"secret"),
+            node: id(node),
+            life: Life(node as u64),
+            boot: 1,
+            actor_floor: Since(0),
+            hlc_ceiling: Hlc::ZERO,
+            seed: node as u64,
+            timing: Timing::default(),
+            limits: Limits { siblings_max: 4, ..Limits::default() },
+            broken: Broken::default(),
+        };
+        let ids = (1..=nodes).map(id);
+        let mut cluster = Self {
+            nodes: (1..=nodes).map(|node| (id(node), Node::new(config(node), view.clone()))).collect(),
+            disks: ids.clone().map(|node| (node, BTreeMap::new())).collect(),
+            wakes: BTreeMap::new(),
+            walls: ids.clone().map(|node| (node, WallMs(1_000_000))).collect(),
+            down: BTreeSet::new(),
+            failing_writes: BTreeSet::new(),
+            queue: ids.map(|node| (node, Input::Tick)).collect(),
+            replies: BTreeMap::new(),
+            now: Instant(1),
+            clients: 0,
+        };
+        cluster.run();
+        cluster
+    }
+
+    /// Handles everything that is on its way.
+    fn run(&mut self) {
+        while let Some((node, input)) = self.queue.pop_front() {
+            if self.down.contains(&node) {
+                continue;
+            }
+            let now = Now { instant: self.now, wall: self.walls[&node] };
+            let effects = self.nodes.get_mut(&node).expect("a node").step(now, input);
+            self.carry_out(node, effects);
+        }
+    }
+
+    fn carry_out(&mut self, node: NodeId, effects: Effects) {
+        for (store, command) in effects.stores {
+            let result = self.store(node, command);
+            self.queue.push_back((node, Input::Stored(store, result)));
+        }
+        for (to, envelope) in effects.sends {
+            self.queue.push_back((to, Input::Message(through_the_codec(&envelope))));
+        }
+        self.replies.extend(effects.replies);
+        self.wakes.insert(node, effects.wake_at.expect("a node always wants to be woken some time"));
+    }
+
+    fn store(&mut self, node: NodeId, command: StoreCommand) -> StoreResult {
+        let disk = self.disks.get_mut(&node).expect("a disk");
+        match command {
+            StoreCommand::Read { storage_key } => StoreResult::Read(Ok(disk.get(&storage_key).cloned())),
+            StoreCommand::Write { .. } if self.failing_writes.contains(&node) => StoreResult::Written(Err(StoreFailed)),
+            StoreCommand::Write { storage_key, record, .. } => {
+                disk.insert(storage_key, record);
+                StoreResult::Written(Ok(()))
+            }
+            StoreCommand::SaveHlcCeiling(_) => StoreResult::Written(Ok(())),
+        }
+    }
+
+    fn request(&mut self, node: usize, operation: Operation) -> Outcome {
+        self.clients += 1;
+        let client = ClientId(self.clients);
+        let request = Request { operation, timeout: Duration::from_secs(3) };
+        self.queue.push_back((id(node), Input::Client(client, request)));
+        for _ in 0..10_000 {
+            self.run();
+            if let Some(outcome) = self.replies.remove(&client) {
+                return outcome;
+            }
+            self.pass_time();
+        }
+        panic!("the request was never answered");
+    }
+
+    fn pass_time(&mut self) {
+        let up = self.wakes.iter().filter(|(node, _)| !self.down.contains(node));
+        let (&node, &at) = up.min_by_key(|(_, at)| **at).expect("a node that is up");
+        self.now = self.now.max(at);
+        self.queue.push_back((node, Input::Tick));
+    }
+
+    fn put(&mut self, node: usize, put: Put) -> Result<PutDone, Refusal> {
+        match self.request(node, Operation::Put(put))? {
+            Reply::Put(done) => Ok(done),
+            Reply::Got(got) => panic!("a put was answered with {got:?}"),
+        }
+    }
+
+    fn get(&mut self, node: usize, get: Get) -> Result<Got, Refusal> {
+        match self.request(node, Operation::Get(get))? {
+            Reply::Got(got) => Ok(got),
+            Reply::Put(done) => panic!("a get was answered with {done:?}"),
+        }
+    }
+}
+
+fn through_the_codec(envelope: &Envelope) -> Envelope {
+    let decoded = wire::decode_envelope(wire::encode_envelope(envelope)).expect("a frame of our own");
+    assert_eq!(decoded, *envelope);
+    decoded
+}
+
+fn key(bucket: &'static str) -> Key {
+    Key::new(Bytes::from_static(bucket.as_bytes()), Bytes::from_static(b"alice")).expect("a valid key")
+}
+
+fn put_of(bucket: &'static str, value: &'static str) -> Put {
+    Put {
+        key: key(bucket),
+        content: Content::Value { bytes: Bytes::from_static(value.as_bytes()), content_type: String::new() },
+        expires: None,
+        context: None,
+        retry: Retry::Unnamed,
+        consistency: Consistency::Eventual,
+        w: None,
+        return_body: false,
+    }
+}
+
+fn put(value: &'static str) -> Put {
+    put_of("carts", value)
+}
+
+fn delete() -> Put {
+    Put { content: Content::Tombstone, ..put("") }
+}
+
+fn get() -> Get {
+    Get { key: key("carts"), consistency: Consistency::Eventual, r: None, seen: None }
+}
+
+fn strong_get() -> Get {
+    Get { consistency: Consistency::Strong, ..get() }
+}
+
+fn values(got: &Got) -> Vec<String> {
+    let mut values: Vec<String> = got
+        .siblings
+        .iter()
+        .map(|held| match &held.content {
+            Content::Value { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
+            Content::Tombstone => "deleted".to_owned(),
+        })
+        .collect();
+    values.sort();
+    values
+}
+
+#[test]
+fn a_put_is_read_through_every_node() {
+    let mut cluster = Cluster::new(5);
+    let done = cluster.put(1, put("a")).unwrap();
+    assert!(done.acks.home >= 2 && done.acks.zones >= 1 && done.acks.standin == 0);
+    for node in 1..=5 {
+        let got = cluster.get(node, get()).unwrap();
+        assert_eq!(values(&got), ["a"]);
+        assert_eq!(got.acks.home, 2);
+    }
+}
+
+#[test]
+fn a_puts_reply_does_not_cover_a_sibling_that_its_request_had_not_seen() {
+    let mut cluster = Cluster::new(1);
+    let w1 = |put: Put| Put { w: Some(1), ..put };
+    cluster.put(1, w1(put("a"))).unwrap();
+    let after_b = cluster.put(1, w1(put("b"))).unwrap().context;
+    cluster.put(1, w1(Put { context: after_b, ..put("c") })).unwrap();
+    let got = cluster.get(1, Get { r: Some(1), ..get() }).unwrap();
+    assert_eq!(values(&got), ["a", "c"], "only what was seen is replaced");
+    // A reply with a body shows the rest, and its context says so.
+    let shown = cluster.put(1, w1(Put { context: got.context, return_body: true, ..put("d") })).unwrap();
+    assert_eq!(shown.body.as_ref().map(values), Some(vec!["d".to_owned()]));
+}
+
+#[test]
+fn a_context_is_good_for_its_own_key_alone() {
+    let mut cluster = Cluster::new(3);
+    let context = cluster.put(1, put("a")).unwrap().context;
+    cluster.put(1, put_of("other", "b")).unwrap();
+    let borrowed = Put { context: context.clone(), ..put_of("other", "c") };
+    assert!(matches!(cluster.put(2, borrowed), Err(Refusal::BadContext(_))));
+    for bit in 0..context.as_ref().map_or(0, Bytes::len) * 8 {
+        let mut forged = context.clone().unwrap_or_default().to_vec();
+        forged[bit / 8] ^= 1 << (bit % 8);
+        let forged = Put { context: Some(forged.into()), ..put("d") };
+        assert!(matches!(cluster.put(1, forged), Err(Refusal::BadContext(_))));
+    }
+    assert_eq!(values(&cluster.get(3, get()).unwrap()), ["a"]);
+}
+
+#[test]
+fn the_same_write_again_through_another_node_makes_no_second_sibling() {
+    let mut cluster = Cluster::new(5);
+    let retry = Retry::Key(Bytes::from_static(b"order 17"));
+    for node in 1..=5 {
+        cluster.put(node, Put { retry: retry.clone(), ..put("a") }).unwrap();
+    }
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["a"]);
+    // The same idempotency key with another value is another write.
+    cluster.put(1, Put { retry, ..put("b") }).unwrap();
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["a", "b"]);
+}
+
+#[test]
+fn a_delete_removes_what_it_has_seen() {
+    let mut cluster = Cluster::new(3);
+    assert_eq!(cluster.put(1, delete()).unwrap().context, None, "nothing was there");
+    let seen = cluster.put(1, put("a")).unwrap().context;
+    cluster.put(2, put("b")).unwrap();
+    cluster.put(3, Put { context: seen, ..delete() }).unwrap();
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["b", "deleted"]);
+    cluster.put(1, delete()).unwrap();
+    let got = cluster.get(2, get()).unwrap();
+    assert_eq!(got.live(WallMs(0)).count(), 0);
+    assert!(got.context.is_some(), "a tombstone is held");
+}
+
+#[test]
+fn a_repeated_delete_that_meets_its_own_tombstone_is_one_delete() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, put("a")).unwrap();
+    let delete = Put { retry: Retry::Key(Bytes::from_static(b"once")), ..delete() };
+    cluster.down.insert(id(3));
+    cluster.put(1, delete.clone()).unwrap();
+    cluster.down.remove(&id(3));
+    // The third node does not hold the tombstone that it reads from the others.
+    cluster.put(3, delete).unwrap();
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["deleted"]);
+}
+
+#[test]
+fn the_last_write_wins_where_the_bucket_says_so() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, put_of("lww", "a")).unwrap();
+    cluster.put(2, put_of("lww", "b")).unwrap();
+    assert_eq!(values(&cluster.get(3, Get { key: key("lww"), ..get() }).unwrap()), ["b"]);
+}
+
+#[test]
+fn a_value_past_its_expiry_is_deleted() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, Put { expires: Some(WallMs(2_000_000)), ..put("a") }).unwrap();
+    let got = cluster.get(1, get()).unwrap();
+    assert_eq!((got.live(WallMs(1_999_999)).count(), got.live(WallMs(2_000_000)).count()), (1, 0));
+}
+
+#[test]
+fn a_quorum_that_the_bucket_cannot_give_is_refused() {
+    let mut cluster = Cluster::new(3);
+    for bad in [Some(0), Some(4)] {
+        assert!(matches!(cluster.put(1, Put { w: bad, ..put("a") }), Err(Refusal::BadRequest(_))));
+        assert!(matches!(cluster.get(1, Get { r: bad, ..get() }), Err(Refusal::BadRequest(_))));
+    }
+    let large = Content::Value { bytes: vec![0; 1_048_577].into(), content_type: String::new() };
+    assert_eq!(cluster.put(1, Put { content: large, ..put("") }), Err(Refusal::TooLarge(1_048_577, 1_048_576)));
+}
+
+#[test]
+fn too_many_siblings_stop_blind_puts_and_nothing_else() {
+    let mut cluster = Cluster::new(3);
+    for value in ["a", "b", "c", "d"] {
+        cluster.put(1, Put { w: Some(3), ..put(value) }).unwrap();
+    }
+    assert_eq!(cluster.put(1, put("e")), Err(Refusal::TooManySiblings(4)));
+    let got = cluster.get(1, get()).unwrap();
+    cluster.put(1, Put { context: got.context, ..put("abcd") }).unwrap();
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["abcd"]);
+}
+
+#[test]
+fn one_node_down_stops_nothing_and_two_stop_what_needs_two() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, put("a")).unwrap();
+    cluster.down.insert(id(2));
+    let context = cluster.get(1, get()).unwrap().context;
+    cluster.put(3, Put { context, ..put("b") }).unwrap();
+    assert_eq!(values(&cluster.get(3, strong_get()).unwrap()), ["b"]);
+    cluster.down.insert(id(3));
+    let refused = cluster.put(1, put("c"));
+    assert!(matches!(refused, Err(Refusal::Unavailable(short)) if short.answered == 1 && short.needed == 2));
+    assert!(matches!(cluster.get(1, get()), Err(Refusal::Unavailable(_))));
+    assert!(matches!(cluster.get(1, strong_get()), Err(Refusal::Unavailable(_))));
+    assert!(matches!(cluster.get(1, Get { key: key("empty"), ..get() }), Err(Refusal::Unverified(_))));
+    assert!(cluster.get(1, Get { r: Some(1), ..get() }).is_ok());
+}
+
+#[test]
+fn a_write_goes_to_another_home_where_the_first_cannot_store_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.failing_writes.insert(id(1));
+    let done = cluster.put(1, put("a")).unwrap();
+    assert_eq!(done.acks.home, 2);
+    assert_eq!(values(&cluster.get(2, get()).unwrap()), ["a"]);
+    cluster.failing_writes.extend([id(2), id(3)]);
+    assert!(matches!(cluster.put(1, put("b")), Err(Refusal::Unavailable(_))));
+}
+
+#[test]
+fn a_get_answers_only_with_what_its_context_has_seen() {
+    let mut cluster = Cluster::new(3);
+    cluster.down.insert(id(3));
+    let seen = cluster.put(1, put("a")).unwrap().context;
+    cluster.down.remove(&id(3));
+    cluster.down.extend([id(1), id(2)]);
+    // Alone, the third has nothing to show for it.
+    let behind = cluster.get(3, Get { r: Some(1), seen: seen.clone(), ..get() });
+    assert!(matches!(behind, Err(Refusal::Unavailable(_))), "{behind:?}");
+    cluster.down.remove(&id(2));
+    let got = cluster.get(3, Get { r: Some(1), seen, ..get() }).unwrap();
+    assert_eq!(values(&got), ["a"], "it asks further replicas");
+}
+
+#[test]
+fn a_stale_replica_is_repaired_by_a_read() {
+    let mut cluster = Cluster::new(3);
+    cluster.down.insert(id(3));
+    cluster.put(1, put("a")).unwrap();
+    cluster.down.remove(&id(3));
+    let storage_key = key("carts").storage_key();
+    assert!(!cluster.disks[&id(3)].contains_key(&storage_key));
+    cluster.get(3, get()).unwrap();
+    cluster.run();
+    assert!(cluster.disks[&id(3)].contains_key(&storage_key));
+    cluster.down.extend([id(1), id(2)]);
+    assert_eq!(values(&cluster.get(3, Get { r: Some(1), ..get() }).unwrap()), ["a"]);
+}
+
+#[test]
+fn a_damaged_record_does_not_count_until_it_is_healed() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
+    let storage_key = key("carts").storage_key();
+    let disk = cluster.disks.get_mut(&id(1)).expect("a disk");
+    let mut damaged = disk[&storage_key].to_vec();
+    damaged[20] ^= 4;
+    disk.insert(storage_key, damaged.into());
+    // Alone it can neither show the value nor say that there is none.
+    cluster.down.extend([id(2), id(3)]);
+    assert!(matches!(cluster.get(1, Get { r: Some(1), ..get() }), Err(Refusal::Unverified(_))));
+    cluster.down.clear();
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["a"]);
+    cluster.run();
+    cluster.down.extend([id(2), id(3)]);
+    assert_eq!(values(&cluster.get(1, Get { r: Some(1), ..get() }).unwrap()), ["a"]);
+}
+
+#[test]
+fn a_node_whose_clock_is_off_its_peers_takes_no_writes() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
+    cluster.walls.insert(id(1), WallMs(1_020_000));
+    cluster.get(1, Get { r: Some(3), ..get() }).unwrap();
+    let refused = cluster.put(1, put("b"));
+    assert!(matches!(&refused, Err(Refusal::Unavailable(short)) if short.why.contains("clock")), "{refused:?}");
+    cluster.put(2, put("c")).expect("the others go on");
+}
+
+#[test]
+fn more_requests_than_the_limit_are_refused_at_once() {
+    let mut cluster = Cluster::new(3);
+    cluster.down.extend([id(2), id(3)]);
+    let request = Request { operation: Operation::Get(get()), timeout: Duration::from_secs(3) };
+    let max = Limits::default().operations_max as u64;
+    for client in 0..=max {
+        cluster.queue.push_back((id(1), Input::Client(ClientId(1_000_000 + client), request.clone())));
+    }
+    cluster.run();
+    let refused: Vec<_> = cluster.replies.values().collect();
+    assert_eq!(refused, [&Err(Refusal::Overloaded)]);
+}

@@ -1,0 +1,180 @@
+//! Frames and contexts: what is sent is what arrives, and no bytes do harm.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::clock::Clock;
+use cartwheel_core::context::{ClusterKey, Context, ContextError, Sealer};
+use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::ClusterId;
+use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
+use cartwheel_core::state::{Content, Epoch, Note, Seen, Sibling, State};
+use cartwheel_core::wire::{self, WireError};
+use cartwheel_core::write_id::WriteId;
+use proptest::prelude::*;
+
+fn key(name: &'static str) -> Key {
+    Key::new(Bytes::from_static(b"carts"), Bytes::from_static(name.as_bytes())).expect("a valid key")
+}
+
+fn sibling() -> Sibling {
+    let actor = Actor { node: NodeId::new(1), life: Life(2), since: Since(3) };
+    Sibling {
+        dot: Dot { actor, counter: 4 },
+        content: Content::Value { bytes: Bytes::from_static(b"milk"), content_type: "text/plain".to_owned() },
+        hlc: Hlc::at(WallMs(5)),
+        epoch: Epoch(6),
+        write_id: WriteId::from_bytes([7; 16]),
+        expires: Some(WallMs(8)),
+    }
+}
+
+fn state() -> State {
+    State::from_parts(
+        Clock::new(),
+        [sibling()],
+        BTreeMap::from([(WriteId::from_bytes([9; 16]), Note { hlc: Hlc::at(WallMs(1)), shown: true })]),
+    )
+}
+
+fn put() -> Put {
+    Put {
+        key: key("alice"),
+        content: Content::Tombstone,
+        expires: None,
+        context: Some(Bytes::from_static(b"context")),
+        retry: Retry::Named(WriteId::from_bytes([3; 16])),
+        consistency: Consistency::Strong,
+        w: Some(2),
+        return_body: true,
+    }
+}
+
+fn messages() -> Vec<Message> {
+    let ticket = Ticket { operation: 1 << 41, round: u32::MAX };
+    let digest = StateDigest::of(&state());
+    let acks = Acks { home: 2, standin: 1, zones: 2 };
+    let got = Got { siblings: vec![sibling()], context: Some(Bytes::from_static(b"c")), acks };
+    let short = || Shortfall { answered: 1, needed: 2, why: "slow".to_owned() };
+    let merge = |confirm, heals| Ask::Merge { key: key("alice"), state: state(), epoch: Epoch(3), heals, confirm };
+    let mut all = vec![
+        Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::State }),
+        Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::Digest }),
+        Message::Ask(ticket, merge(Confirm::Stored, true)),
+        Message::Ask(ticket, merge(Confirm::Exactly, false)),
+        Message::Forward(ticket, put(), Duration::from_millis(1_500)),
+    ];
+    let answers = [
+        Answer::State { state: state(), epoch: Epoch(1), counts: true },
+        Answer::State { state: State::default(), epoch: Epoch(0), counts: false },
+        Answer::Digest { digest, counts: true },
+        Answer::Stored,
+        Answer::Holds { digest, state: Some(state()), counts: true },
+        Answer::Holds { digest, state: None, counts: false },
+        Answer::Failed(Failure::Storage),
+        Answer::Failed(Failure::Overloaded),
+        Answer::Failed(Failure::NotAHome),
+    ];
+    all.extend(answers.map(|answer| Message::Answer(ticket, answer)));
+    let results = [
+        Ok(PutDone { context: None, acks, body: Some(got) }),
+        Err(Refusal::BadRequest("r=9".to_owned())),
+        Err(Refusal::BadContext("forged".to_owned())),
+        Err(Refusal::TooManySiblings(128)),
+        Err(Refusal::TooLarge(9, 8)),
+        Err(Refusal::Overloaded),
+        Err(Refusal::Unavailable(short())),
+        Err(Refusal::Unverified(short())),
+    ];
+    all.extend(results.map(|result| Message::Forwarded(ticket, result)));
+    all
+}
+
+fn envelope(message: Message) -> Envelope {
+    Envelope {
+        cluster: ClusterId(u128::MAX - 1),
+        from: NodeId::new(u64::MAX),
+        from_life: Life(1),
+        from_boot: 2,
+        wall: WallMs(3),
+        message,
+    }
+}
+
+#[test]
+fn every_message_arrives_as_it_was_sent() {
+    for message in messages() {
+        let sent = envelope(message);
+        assert_eq!(wire::decode_envelope(wire::encode_envelope(&sent)), Ok(sent));
+    }
+}
+
+#[test]
+fn a_frame_of_another_protocol_version_is_refused_by_its_number() {
+    let mut frame = wire::encode_envelope(&envelope(messages().remove(0))).to_vec();
+    assert_eq!(frame[..2], [8, 1], "the version is the first field");
+    frame[1] = 9;
+    assert_eq!(wire::decode_envelope(frame.into()), Err(WireError::Version(9)));
+}
+
+fn sealer(cluster: u128, secret: &[u8]) -> Sealer {
+    Sealer::new(ClusterId(cluster), ClusterKey::derive(secret), Broken::default())
+}
+
+#[test]
+fn a_context_opens_for_its_own_key_and_cluster_alone() {
+    let context = Context { seen: state().seen(), epoch: Epoch(4) };
+    let sealed = sealer(1, b"secret").seal(&context, &key("alice"));
+    assert_eq!(sealer(1, b"secret").open(&sealed, &key("alice")), Ok(context));
+    assert_eq!(sealer(1, b"secret").open(&sealed, &key("bob")), Err(ContextError::NotOurs));
+    assert_eq!(sealer(2, b"secret").open(&sealed, &key("alice")), Err(ContextError::NotOurs));
+    assert_eq!(sealer(1, b"other").open(&sealed, &key("alice")), Err(ContextError::NotOurs));
+    let newer = [&[2], &sealed[1..]].concat();
+    assert_eq!(sealer(1, b"secret").open(&newer, &key("alice")), Err(ContextError::Version(2)));
+}
+
+#[test]
+fn a_context_of_many_actors_and_siblings_stays_under_4_kb_in_a_header() {
+    let mut seen = Seen::default();
+    for node in 0..40 {
+        let actor = Actor { node: NodeId::new(u64::MAX - node), life: Life(u64::MAX), since: Since((1 << 40) | node) };
+        seen.clock.insert(Dot { actor, counter: 1 });
+    }
+    for number in 0..128u8 {
+        seen.ids.insert(WriteId::from_bytes([number; 16]), Hlc::at(WallMs(1_700_000_000_000)));
+    }
+    let sealed = sealer(1, b"secret").seal(&Context { seen, epoch: Epoch(9) }, &key("alice"));
+    assert!(sealed.len().div_ceil(3) * 4 < 4_096, "{} bytes", sealed.len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = wire::decode_envelope(bytes.clone().into());
+        prop_assert!(sealer(1, b"secret").open(&bytes, &key("alice")).is_err());
+    }
+
+    /// Frames that are nearly right reach further into the decoder than noise does.
+    #[test]
+    fn no_changed_byte_of_a_frame_makes_the_decoder_panic(
+        which in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        byte: u8,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let messages = messages();
+        let mut frame = wire::encode_envelope(&envelope(messages[which.index(messages.len())].clone())).to_vec();
+        let at = at.index(frame.len());
+        frame[at] = byte;
+        let _ = wire::decode_envelope(frame.clone().into());
+        frame.truncate(cut.index(frame.len()));
+        let _ = wire::decode_envelope(frame.into());
+    }
+}

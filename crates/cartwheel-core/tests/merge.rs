@@ -1,0 +1,130 @@
+//! The laws of merge, and the forms in which states travel.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cartwheel_core::clock::{Clock, Run};
+use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::record::{LocalHeader, OwnActor, Record, RecordError};
+use cartwheel_core::state::{Content, Epoch, Note, Sibling, State};
+use cartwheel_core::write_id::WriteId;
+use proptest::prelude::*;
+
+fn actor(node: u64) -> Actor {
+    Actor { node: NodeId::new(node), life: Life(7), since: Since(9) }
+}
+
+/// A write is a function of its dot, as it is wherever disks are sound; two dots in five share a write id.
+fn sibling(node: u64, counter: u64) -> Sibling {
+    let mut id = [0; 16];
+    id[0] = if node + counter > 4 { 1 } else { (node * 16 + counter) as u8 };
+    let content = if counter.is_multiple_of(3) {
+        Content::Tombstone
+    } else {
+        Content::Value { bytes: format!("{node}:{counter}").into(), content_type: "text/plain".to_owned() }
+    };
+    Sibling {
+        dot: Dot { actor: actor(node), counter },
+        content,
+        hlc: Hlc::at(WallMs(counter * 100 + node)),
+        epoch: Epoch(1),
+        write_id: WriteId::from_bytes(id),
+        expires: counter.is_multiple_of(2).then_some(WallMs(counter)),
+    }
+}
+
+fn clocks() -> impl Strategy<Value = Clock> {
+    prop::collection::vec((0u64..3, 0u64..4, prop::collection::vec(1u64..7, 0..3)), 0..4).prop_map(|runs| {
+        let mut clock = Clock::new();
+        for (node, upto, beyond) in runs {
+            clock.insert_run(&Run { actor: actor(node), upto, beyond });
+        }
+        clock
+    })
+}
+
+fn states() -> impl Strategy<Value = State> {
+    let siblings = prop::collection::vec((0u64..3, 1u64..7), 0..5);
+    let notes =
+        prop::collection::btree_map(prop::sample::select(vec![1u8, 0x11, 0x12, 0x21]), (0u64..5, any::<bool>()), 0..3);
+    (clocks(), siblings, notes).prop_map(|(clock, siblings, notes)| {
+        let note = |(id, (hlc, shown)): (u8, (u64, bool))| {
+            let mut bytes = [0; 16];
+            bytes[0] = id;
+            (WriteId::from_bytes(bytes), Note { hlc: Hlc::from_bits(hlc), shown })
+        };
+        let siblings = siblings.into_iter().map(|(node, counter)| sibling(node, counter));
+        State::from_parts(clock, siblings, notes.into_iter().map(note).collect())
+    })
+}
+
+fn merged(a: &State, b: &State) -> State {
+    let mut joined = a.clone();
+    joined.merge(b);
+    joined
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn merge_is_commutative_associative_and_idempotent(a in states(), b in states(), c in states()) {
+        prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+        prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+        prop_assert_eq!(merged(&a, &a), a.clone());
+    }
+
+    #[test]
+    fn merge_says_whether_it_changed_anything(a in states(), b in states()) {
+        let mut joined = a.clone();
+        let merged = joined.merge(&b);
+        prop_assert_eq!(merged.changed, joined != a);
+        prop_assert_eq!(merged.collisions, 0);
+        prop_assert!(joined.clock().covers(a.clock()) && joined.clock().covers(b.clock()));
+        prop_assert!(!joined.merge(&b).changed);
+    }
+
+    #[test]
+    fn a_state_keeps_its_invariants(a in states(), b in states()) {
+        let joined = merged(&a, &b);
+        for held in joined.siblings() {
+            prop_assert!(joined.clock().contains(held.dot));
+            prop_assert!(joined.notes().get(&held.write_id).is_none_or(|note| !note.shown));
+        }
+    }
+
+    #[test]
+    fn records_come_back_as_they_were_stored(state in states(), count in 0u64..3, catching_up: bool) {
+        let own = (count > 0).then_some(OwnActor { since: Since(5), count });
+        let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3) }, state };
+        let bytes = record.encode(b"key");
+        prop_assert_eq!(Record::decode(&bytes, b"key"), Ok(record));
+        prop_assert_eq!(Record::decode(&bytes, b"another"), Err(RecordError::Damaged));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_record_is_found(state in states(), bit in any::<prop::sample::Index>()) {
+        let record = Record { header: LocalHeader::default(), state };
+        let mut bytes = record.encode(b"key").to_vec();
+        let bit = bit.index(bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(Record::decode(&Bytes::from(bytes), b"key").is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_a_record_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Record::decode(&Bytes::from(bytes), b"key");
+    }
+}
+
+#[test]
+fn two_contents_of_one_dot_are_reported_and_resolved_alike_everywhere() {
+    let ours = sibling(1, 1);
+    let theirs = Sibling { content: Content::Tombstone, ..ours.clone() };
+    let [a, b] = [ours, theirs].map(|held| State::from_parts(Clock::new(), [held], BTreeMap::new()));
+    let mut joined = a.clone();
+    assert_eq!(joined.merge(&b).collisions, 1);
+    assert_eq!(joined, merged(&b, &a));
+    assert_eq!(joined.siblings().len(), 1);
+}
