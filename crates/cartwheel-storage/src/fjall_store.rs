@@ -55,6 +55,9 @@ impl FjallStore {
             .keyspace("records", || KeyspaceCreateOptions::default().with_kv_separation(Some(separation)))
             .map_err(failed)?;
         let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(failed)?;
+        // A process that was killed may have left writes that it never synced. What the recovery found is read from here on, so
+        // it must not be lost any more.
+        database.persist(PersistMode::SyncAll).map_err(failed)?;
         Ok(Self { records, meta, database })
     }
 }

@@ -190,7 +190,7 @@ fn node_config(identity: &Identity, local: &LocalNode, store: &FjallStore) -> Re
     })
 }
 
-/// Calls the node ready once its shard is and its peers are connected or have had their time: a node whose peers are down can
+/// Calls the node ready while its shard is, once its peers are connected or have had their time: a node whose peers are down can
 /// still serve what it can.
 async fn announce_ready(
     mut shard: watch::Receiver<bool>,
@@ -203,8 +203,12 @@ async fn announce_ready(
         }
     };
     let _ = tokio::time::timeout(PEERS_WITHIN, all_connected).await;
-    if shard.wait_for(|ready| *ready).await.is_ok() {
-        ready.send_replace(true);
+    loop {
+        let is_ready = *shard.borrow_and_update();
+        ready.send_replace(is_ready);
+        if shard.changed().await.is_err() {
+            return;
+        }
     }
 }
 

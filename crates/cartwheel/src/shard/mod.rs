@@ -134,7 +134,7 @@ pub fn inbox() -> (ShardHandle, Inbox) {
 pub struct Running {
     /// The shard's thread.
     pub thread: JoinHandle<()>,
-    /// Becomes true once the shard can stamp writes.
+    /// Whether the shard can stamp writes and its store works.
     pub ready: watch::Receiver<bool>,
 }
 
@@ -168,9 +168,8 @@ fn run<M: Machine, O: Outgoing>(
     turns.add(Input::Tick);
     turns.take();
     loop {
-        if !*ready.borrow() && turns.is_ready() {
-            ready.send_replace(true);
-        }
+        let is_ready = turns.is_ready();
+        ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
         let patience = turns.wake_at().map(|wake_at| wake_at.since(clock.instant()));
         wait(&mut inbox, &mut gathered, patience, runtime);
         // A queue that is closed and empty is the other way of being told to stop.

@@ -24,6 +24,9 @@ pub(super) struct Turns<M, O> {
     /// What the machine has yet to take in.
     inputs: VecDeque<Input>,
     writes: Writes,
+    /// A commit has failed. Whether it was carried out will show when the store is opened again; until then, any read might
+    /// return what a later one would not.
+    store_failed: bool,
     sends: BTreeMap<NodeId, Vec<Envelope>>,
     replies: Vec<(ClientId, Outcome)>,
     /// The clients that wait for an answer.
@@ -50,6 +53,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             clock,
             inputs: VecDeque::new(),
             writes: Writes::default(),
+            store_failed: false,
             sends: BTreeMap::new(),
             replies: Vec::new(),
             clients: BTreeMap::new(),
@@ -63,9 +67,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.wake_at
     }
 
-    /// Whether the machine can stamp writes.
+    /// Whether the machine can stamp writes and the store works.
     pub(super) fn is_ready(&mut self) -> bool {
-        self.machine.is_ready(self.clock.now())
+        !self.store_failed && self.machine.is_ready(self.clock.now())
     }
 
     /// Adds an input to the next turn.
@@ -99,7 +103,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Syncs what was written without a sync.
     pub(super) fn close(&mut self) {
-        if let Err(error) = self.store.commit(Batch::new(), Durability::Synced) {
+        if !self.store_failed
+            && let Err(error) = self.store.commit(Batch::new(), Durability::Synced)
+        {
             error!("the store could not be synced at the end: {error}");
         }
     }
@@ -126,10 +132,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                 if self.writes.keys.contains(&storage_key) {
                     self.commit();
                 }
-                let read = self.store.get(&storage_key).map_err(|error| {
-                    error!("a record could not be read: {error}");
-                    StoreFailed
-                });
+                let read = self.read(&storage_key);
                 self.inputs.push_back(Input::Stored(id, StoreResult::Read(read)));
             }
             StoreCommand::Write { storage_key, record, sync } => {
@@ -146,15 +149,33 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
+    fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, StoreFailed> {
+        if self.store_failed {
+            return Err(StoreFailed);
+        }
+        self.store.get(storage_key).map_err(|error| {
+            error!("a record could not be read: {error}");
+            StoreFailed
+        })
+    }
+
     /// Carries out the writes that have gathered, with one sync for all of them.
     fn commit(&mut self) {
         let Writes { batch, commands, sync, .. } = std::mem::take(&mut self.writes);
         let durability = if sync { Durability::Synced } else { Durability::Os };
-        let written = self.store.commit(batch, durability).map_err(|error| {
-            error!("{} writes failed: {error}", commands.len());
-            StoreFailed
-        });
+        let written = self.write_out(batch, durability, commands.len());
         self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
+    }
+
+    fn write_out(&mut self, batch: Batch, durability: Durability, count: usize) -> Result<(), StoreFailed> {
+        if self.store_failed {
+            return Err(StoreFailed);
+        }
+        self.store.commit(batch, durability).map_err(|error| {
+            error!("{count} writes failed, and this node answers for no record until it is restarted: {error}");
+            self.store_failed = true;
+            StoreFailed
+        })
     }
 
     /// Lets everything out that has gathered for peers and clients.
