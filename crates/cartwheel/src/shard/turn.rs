@@ -1,6 +1,7 @@
 //! Turns: the state machine's steps, the store commands that they ask for, and what goes out.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
@@ -15,6 +16,9 @@ use tracing::{debug, error, warn};
 use super::{HLC_CEILING, Machine, Outgoing, encode_hlc_ceiling};
 use crate::clock::Clock;
 
+/// How long a failed store's answer is kept back where an answer would bring the same question.
+const POSTPONED_FOR: Duration = Duration::from_secs(1);
+
 /// A state machine with its store and all that is under way between them.
 pub(super) struct Turns<M, O> {
     machine: M,
@@ -27,6 +31,8 @@ pub(super) struct Turns<M, O> {
     /// A commit has failed. Whether it was carried out will show when the store is opened again; until then, any read might
     /// return what a later one would not.
     store_failed: bool,
+    /// An input whose time has not come, and when it does.
+    postponed: Option<(Instant, Input)>,
     sends: BTreeMap<NodeId, Vec<Envelope>>,
     replies: Vec<(ClientId, Outcome)>,
     /// The clients that wait for an answer.
@@ -54,6 +60,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             inputs: VecDeque::new(),
             writes: Writes::default(),
             store_failed: false,
+            postponed: None,
             sends: BTreeMap::new(),
             replies: Vec::new(),
             clients: BTreeMap::new(),
@@ -62,9 +69,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// When the machine wants to be woken.
-    pub(super) const fn wake_at(&self) -> Option<Instant> {
-        self.wake_at
+    /// When the next turn is due, if no input comes.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.wake_at.into_iter().chain(self.postponed.as_ref().map(|(due, _)| *due)).min()
     }
 
     /// Whether the machine can stamp writes and the store works.
@@ -87,6 +94,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Takes a turn: steps until nothing is left to take in and nothing to store.
     pub(super) fn take(&mut self) {
+        if let Some((_, input)) = self.postponed.take_if(|(due, _)| *due <= self.clock.instant()) {
+            self.inputs.push_back(input);
+        }
         loop {
             while let Some(input) = self.inputs.pop_front() {
                 let effects = self.machine.step(self.clock.now(), input);
@@ -126,6 +136,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     fn store(&mut self, id: StoreId, command: StoreCommand) {
+        if self.store_failed {
+            return self.refuse(id, &command);
+        }
         match command {
             StoreCommand::Read { storage_key } => {
                 // Commands on one key take effect in their order.
@@ -149,10 +162,20 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, StoreFailed> {
-        if self.store_failed {
-            return Err(StoreFailed);
+    /// Answers a command that a failed store no longer takes.
+    fn refuse(&mut self, id: StoreId, command: &StoreCommand) {
+        let failed = StoreResult::Written(Err(StoreFailed));
+        match command {
+            StoreCommand::Read { .. } => self.inputs.push_back(Input::Stored(id, StoreResult::Read(Err(StoreFailed)))),
+            StoreCommand::Write { .. } => self.inputs.push_back(Input::Stored(id, failed)),
+            // The machine asks again as soon as it hears of the failure: at once would be for ever.
+            StoreCommand::SaveHlcCeiling(_) => {
+                self.postponed = Some((self.clock.instant() + POSTPONED_FOR, Input::Stored(id, failed)));
+            }
         }
+    }
+
+    fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, StoreFailed> {
         self.store.get(storage_key).map_err(|error| {
             error!("a record could not be read: {error}");
             StoreFailed
@@ -168,9 +191,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     fn write_out(&mut self, batch: Batch, durability: Durability, count: usize) -> Result<(), StoreFailed> {
-        if self.store_failed {
-            return Err(StoreFailed);
-        }
         self.store.commit(batch, durability).map_err(|error| {
             error!("{count} writes failed, and this node answers for no record until it is restarted: {error}");
             self.store_failed = true;

@@ -132,8 +132,36 @@ fn after_a_failed_commit_the_store_is_not_spoken_for() {
     assert_eq!(ask(), [false, false], "both were in the batch");
     // The store would take it now. But whether it holds the writes that failed, only its recovery will tell.
     assert_eq!(ask(), [false, false]);
-    assert_eq!(turns.read(b"k"), Err(StoreFailed));
     assert!(!turns.is_ready());
+    assert_eq!(*diary.lock().unwrap(), ["commit fails"]);
+}
+
+#[test]
+fn a_machine_that_asks_again_at_every_failure_does_not_hold_up_its_shard() {
+    let diary = Diary::default();
+    let reads = Arc::new(Mutex::new(Vec::new()));
+    let noted = reads.clone();
+    let mut turns = turns(&diary, 1, move |input| {
+        let ceiling = StoreCommand::SaveHlcCeiling(cartwheel_core::hlc::Hlc::from_bits(9));
+        match input {
+            Input::Stored(_, StoreResult::Read(read)) => {
+                noted.lock().unwrap().push(read);
+                Effects::default()
+            }
+            Input::Tick => {
+                let read = StoreCommand::Read { storage_key: Bytes::from_static(b"k") };
+                Effects { stores: vec![(StoreId(2), read)], ..Effects::default() }
+            }
+            _ => Effects { stores: vec![(StoreId(1), ceiling)], ..Effects::default() },
+        }
+    });
+    let (reply, _outcome) = oneshot::channel();
+    turns.add_request(request(), reply);
+    turns.take();
+    assert!(turns.wake_at().is_some(), "the failure is told later");
+    turns.add(Input::Tick);
+    turns.take();
+    assert_eq!(*reads.lock().unwrap(), [Err(StoreFailed)]);
     assert_eq!(*diary.lock().unwrap(), ["commit fails"]);
 }
 
