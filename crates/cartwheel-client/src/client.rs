@@ -1,0 +1,258 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode};
+
+use crate::http::{self, Failure, Http, Reply};
+use crate::siblings;
+use crate::{Acks, BadEndpoint, Context, Error, Options, Siblings, Value};
+
+/// How often each endpoint is tried before a request is given up.
+const ROUNDS: u32 = 3;
+/// How long to wait between rounds.
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(100);
+
+/// How often an update reads at most.
+const UPDATES_MAX: u32 = 3;
+/// With these refusals a write says that what it had read is not enough to go by: too much has appeared beside a key that was
+/// absent, or the context was given out before the cluster's secret changed.
+const READ_AGAIN: [&str; 2] = ["too_many_siblings", "bad_context"];
+
+/// A client of one cluster. Clones share its connections.
+///
+/// Requests go to one node; when it cannot be reached or is overloaded, they go to the next, and stay there. A write that is
+/// tried again is the same write to the cluster, whichever node it went to first.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: Http,
+    endpoints: Arc<[String]>,
+    /// The endpoint that answered last.
+    preferred: Arc<AtomicUsize>,
+}
+
+/// A stored write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// What the write had seen, and the write itself; none where a delete found nothing.
+    pub context: Option<Context>,
+    /// What it stands on.
+    pub acks: Acks,
+}
+
+/// A completed [`Client::update`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Updated {
+    /// What was read and merged.
+    pub read: Siblings,
+    /// The write of the result.
+    pub written: Written,
+}
+
+impl Client {
+    /// A client of the cluster whose nodes, some or all, serve HTTP at `endpoints`. The first is tried first.
+    ///
+    /// # Errors
+    /// If there is no endpoint, or one is not of the form `http://host:port`.
+    pub fn new<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> Result<Self, Error> {
+        let endpoints: Arc<[String]> =
+            endpoints.into_iter().map(|endpoint| http::parse_endpoint(endpoint.as_ref())).collect::<Result<_, _>>()?;
+        if endpoints.is_empty() {
+            return Err(BadEndpoint::None.into());
+        }
+        Ok(Self { http: Http::new(), endpoints, preferred: Arc::default() })
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// If the key makes no sense, or no node could answer.
+    pub async fn get(&self, bucket: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Siblings, Error> {
+        self.get_with(bucket, key, &Options::default()).await
+    }
+
+    /// Reads a key in a certain way.
+    ///
+    /// # Errors
+    /// As [`Self::get`], and if the options ask for more than the bucket offers.
+    pub async fn get_with(
+        &self,
+        bucket: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        options: &Options,
+    ) -> Result<Siblings, Error> {
+        let path = http::kv_path(bucket.as_ref(), key.as_ref()) + &options.query('r');
+        let call =
+            Call { method: Method::GET, path, context: options.seen.as_ref(), value: None, timeout: options.timeout() };
+        let reply = self.carry_out(&call, None).await?;
+        let (context, acks) = standing(&reply)?;
+        let (values, deleted) = match reply.status {
+            StatusCode::MULTIPLE_CHOICES => siblings::parse(&reply.body)?,
+            StatusCode::NOT_FOUND => (Vec::new(), context.is_some()),
+            _ => {
+                let content_type = reply.header("content-type").unwrap_or_default().to_owned();
+                (vec![Value { bytes: reply.body, content_type }], false)
+            }
+        };
+        Ok(Siblings { values, deleted, context, acks })
+    }
+
+    /// Writes a key. With a context the write replaces what that context was shown; without one it stands beside whatever is
+    /// there.
+    ///
+    /// # Errors
+    /// If the write makes no sense or is too large, or too few nodes could store it: then it may yet appear.
+    pub async fn put(
+        &self,
+        bucket: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Bytes>,
+        context: Option<&Context>,
+    ) -> Result<Written, Error> {
+        let value = Value { bytes: value.into(), content_type: "application/octet-stream".to_owned() };
+        self.put_with(bucket, key, value, context, &Options::default()).await
+    }
+
+    /// Writes a key in a certain way, and a value of a certain media type.
+    ///
+    /// # Errors
+    /// As [`Self::put`], and if the options ask for more than the bucket offers.
+    pub async fn put_with(
+        &self,
+        bucket: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        value: Value,
+        context: Option<&Context>,
+        options: &Options,
+    ) -> Result<Written, Error> {
+        let path = http::kv_path(bucket.as_ref(), key.as_ref()) + &options.query('w');
+        self.write(&Call { method: Method::PUT, path, context, value: Some(value), timeout: options.timeout() }).await
+    }
+
+    /// Deletes a key: with a context what that context was shown, without one what a get sees.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub async fn delete(
+        &self,
+        bucket: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        context: Option<&Context>,
+    ) -> Result<Written, Error> {
+        let options = Options::default();
+        let path = http::kv_path(bucket.as_ref(), key.as_ref()) + &options.query('w');
+        self.write(&Call { method: Method::DELETE, path, context, value: None, timeout: options.timeout() }).await
+    }
+
+    /// Reads a key, has `merge` make one value of all that is there, and writes that in its place.
+    ///
+    /// Nothing is locked: another writer's value that appears meanwhile becomes a sibling of this one, and whoever reads next
+    /// merges both. So `merge` must keep what it is given, as a union does, and bear being applied again.
+    ///
+    /// # Errors
+    /// As [`Self::get`] and [`Self::put`].
+    pub async fn update<V: Into<Bytes>>(
+        &self,
+        bucket: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        mut merge: impl FnMut(&Siblings) -> V,
+    ) -> Result<Updated, Error> {
+        let (bucket, key) = (bucket.as_ref(), key.as_ref());
+        for _ in 1..UPDATES_MAX {
+            match self.update_once(bucket, key, &mut merge).await {
+                Err(Error::Refused { code, .. }) if READ_AGAIN.contains(&code.as_str()) => {}
+                done => return done,
+            }
+        }
+        self.update_once(bucket, key, &mut merge).await
+    }
+
+    async fn update_once<V: Into<Bytes>>(
+        &self,
+        bucket: &[u8],
+        key: &[u8],
+        merge: &mut impl FnMut(&Siblings) -> V,
+    ) -> Result<Updated, Error> {
+        let read = self.get(bucket, key).await?;
+        let merged = merge(&read);
+        let written = self.put(bucket, key, merged, read.context.as_ref()).await?;
+        Ok(Updated { read, written })
+    }
+
+    async fn write(&self, call: &Call<'_>) -> Result<Written, Error> {
+        // One name for all attempts: a write that was carried out, but whose answer got lost, makes no second sibling.
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        let name = format!("{:032x}", u128::from_be_bytes(random));
+        let (context, acks) = standing(&self.carry_out(call, Some(&name)).await?)?;
+        Ok(Written { context, acks })
+    }
+
+    /// Makes attempts at one node after the other until one succeeds or none can.
+    async fn carry_out(&self, call: &Call<'_>, name: Option<&str>) -> Result<Reply, Error> {
+        let count = self.endpoints.len();
+        let (mut attempts, mut last) = (0, String::new());
+        for round in 0..ROUNDS {
+            if round > 0 {
+                tokio::time::sleep(BETWEEN_ROUNDS * round).await;
+            }
+            let first = self.preferred.load(Ordering::Relaxed);
+            for offset in 0..count {
+                let at = (first + offset) % count;
+                attempts += 1;
+                match self.http.attempt(call.request(&self.endpoints[at], name)?, call.timeout).await {
+                    Ok(reply) => {
+                        self.preferred.store(at, Ordering::Relaxed);
+                        return Ok(reply);
+                    }
+                    Err(Failure::Retry(why)) => last = format!("{}: {why}", self.endpoints[at]),
+                    Err(Failure::Final(error)) => return Err(error),
+                }
+            }
+        }
+        Err(Error::Unavailable { attempts, last })
+    }
+}
+
+/// A call of the contract, for whichever node.
+struct Call<'a> {
+    method: Method,
+    path: String,
+    context: Option<&'a Context>,
+    value: Option<Value>,
+    timeout: Duration,
+}
+
+impl Call<'_> {
+    fn request(&self, endpoint: &str, name: Option<&str>) -> Result<Request<Full<Bytes>>, Error> {
+        let mut request = Request::builder().method(self.method.clone()).uri(format!("{endpoint}{}", self.path));
+        if let Some(context) = self.context {
+            request = request.header("cartwheel-context", context.encode());
+        }
+        if let Some(name) = name {
+            request = request.header("idempotency-key", name);
+        }
+        let mut body = Bytes::new();
+        if let Some(value) = &self.value {
+            request = request.header("content-type", &value.content_type);
+            body = value.bytes.clone();
+        }
+        request.body(Full::new(body)).map_err(|error| Error::Refused {
+            code: "bad_request".to_owned(),
+            message: format!("the request cannot be put into HTTP: {error}"),
+        })
+    }
+}
+
+fn standing(reply: &Reply) -> Result<(Option<Context>, Acks), Error> {
+    let context = match reply.header("cartwheel-context") {
+        None => None,
+        Some(text) => {
+            let strange = || Error::Strange("a context that cannot be read".to_owned());
+            Some(Context::decode(text).ok_or_else(strange)?)
+        }
+    };
+    Ok((context, reply.header("cartwheel-acks").map(Acks::parse).unwrap_or_default()))
+}

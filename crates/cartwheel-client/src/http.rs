@@ -1,0 +1,158 @@
+//! One attempt at one node.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, StatusCode, header::HeaderMap};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
+
+use crate::{BadEndpoint, Error};
+
+/// How long to wait for a connection before another node is tried.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// How much longer than a node itself the client waits for it.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A pool of connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Http(HyperClient<HttpConnector, Full<Bytes>>);
+
+/// A whole reply.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// How an attempt failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Another node, or the same one later, may do better.
+    Retry(String),
+    /// None will.
+    Final(Error),
+}
+
+#[derive(Deserialize)]
+struct ErrorForm {
+    error: String,
+    message: String,
+}
+
+impl Http {
+    pub(crate) fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_WITHIN));
+        let client = HyperClient::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        Self(client)
+    }
+
+    /// Makes a request of a node that may take as long as `timeout` over it.
+    pub(crate) async fn attempt(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Reply, Failure> {
+        let exchange = async {
+            let (parts, body) = self.0.request(request).await.map_err(|error| with_sources(&error))?.into_parts();
+            let body = body.collect().await.map_err(|error| with_sources(&error))?.to_bytes();
+            Ok(Response::from_parts(parts, body))
+        };
+        let response = match tokio::time::timeout(timeout + GRACE, exchange).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(Failure::Retry(error)),
+            Err(_) => return Err(Failure::Retry(format!("no answer within {} ms", (timeout + GRACE).as_millis()))),
+        };
+        let (parts, body) = response.into_parts();
+        let reply = Reply { status: parts.status, headers: parts.headers, body };
+        match reply.status {
+            StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::MULTIPLE_CHOICES => Ok(reply),
+            StatusCode::NOT_FOUND if reply.error().is_some_and(|error| error.error == "not_found") => Ok(reply),
+            _ => Err(reply.failure()),
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    fn error(&self) -> Option<ErrorForm> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    fn failure(&self) -> Failure {
+        let Some(ErrorForm { error: code, message }) = self.error() else {
+            return Failure::Final(Error::Strange(format!("the status {}", self.status)));
+        };
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
+                Failure::Retry(format!("{message} ({code})"))
+            }
+            _ => Failure::Final(Error::Refused { code, message }),
+        }
+    }
+}
+
+/// The address of a node, as `http://host:port`.
+pub(crate) fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
+    let bad = || BadEndpoint::Form(text.to_owned());
+    let uri: hyper::Uri = text.parse().map_err(|_| bad())?;
+    match (uri.scheme_str(), uri.authority(), uri.path_and_query().map(|path| path.as_str())) {
+        (Some("http"), Some(authority), None | Some("/")) => Ok(format!("http://{authority}")),
+        _ => Err(bad()),
+    }
+}
+
+/// The path of a key, with everything percent-encoded that may mean anything.
+pub(crate) fn kv_path(bucket: &[u8], key: &[u8]) -> String {
+    let mut path = String::from("/v1/kv/");
+    encode(&mut path, bucket);
+    path.push('/');
+    encode(&mut path, key);
+    path
+}
+
+fn encode(path: &mut String, bytes: &[u8]) {
+    for &byte in bytes {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => path.push(char::from(byte)),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+}
+
+/// What an error says, and what the errors beneath it do: the uppermost alone says little.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_addresses_of_nodes() {
+        assert_eq!(parse_endpoint("http://127.0.0.1:8081/").unwrap(), "http://127.0.0.1:8081");
+        assert_eq!(parse_endpoint("http://node.example").unwrap(), "http://node.example");
+        for bad in
+            ["", "127.0.0.1:8081", "https://127.0.0.1:8081", "http://127.0.0.1:8081/v1", "http:///x", "http://a b"]
+        {
+            assert!(parse_endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_hold_any_bytes() {
+        assert_eq!(kv_path(b"a/b", b"../\xff?#%k"), "/v1/kv/a%2Fb/%2E%2E%2F%FF%3F%23%25k");
+    }
+}

@@ -1,0 +1,29 @@
+//! A client of Cartwheel.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), cartwheel_client::Error> {
+//! use cartwheel_client::Client;
+//!
+//! let client = Client::new(["http://127.0.0.1:8081", "http://127.0.0.1:8082"])?;
+//! client.put("greetings", "world", "hello", None).await?;
+//! let siblings = client.get("greetings", "world").await?;
+//! assert_eq!(siblings.values[0].bytes, "hello");
+//!
+//! // Read, merge whatever concurrent writers left, and write the result in their place.
+//! client.update("greetings", "world", |siblings| [b"hello from ".as_slice(), &siblings.values[0].bytes].concat()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod context;
+mod error;
+mod http;
+mod options;
+mod siblings;
+
+pub use client::{Client, Updated, Written};
+pub use context::{Acks, Context};
+pub use error::{BadEndpoint, Error};
+pub use options::{Consistency, Options};
+pub use siblings::{Siblings, Value};

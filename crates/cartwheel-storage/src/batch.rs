@@ -1,0 +1,61 @@
+use bytes::Bytes;
+
+use crate::{KEY_BYTES_MAX, StoreError};
+
+/// Writes that are carried out together.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    writes: Vec<Write>,
+}
+
+/// One write of a batch.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    /// A record in place of whatever is under its key.
+    Put(Bytes, Bytes),
+    /// No record under this key.
+    Remove(Bytes),
+    /// Something to remember under a name.
+    PutMeta(&'static str, Bytes),
+}
+
+impl Batch {
+    /// A batch that does nothing.
+    pub const fn new() -> Self {
+        Self { writes: Vec::new() }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Stores `record` under `key`, in place of whatever is there.
+    pub fn put(&mut self, key: Bytes, record: Bytes) {
+        self.writes.push(Write::Put(key, record));
+    }
+
+    /// Removes what is under `key`, if anything is.
+    pub fn remove(&mut self, key: Bytes) {
+        self.writes.push(Write::Remove(key));
+    }
+
+    /// Remembers `value` under `name`, in place of whatever is remembered there.
+    pub fn put_meta(&mut self, name: &'static str, value: Bytes) {
+        self.writes.push(Write::PutMeta(name, value));
+    }
+
+    /// The writes, if the store can take all of them.
+    pub(crate) fn checked(self) -> Result<Vec<Write>, StoreError> {
+        for write in &self.writes {
+            let len = match write {
+                Write::Put(key, _) | Write::Remove(key) => key.len(),
+                Write::PutMeta(name, _) => name.len(),
+            };
+            if len == 0 || len > KEY_BYTES_MAX {
+                return Err(StoreError::KeyLength(len));
+            }
+        }
+        Ok(self.writes)
+    }
+}

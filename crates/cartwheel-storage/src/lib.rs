@@ -1,0 +1,55 @@
+//! Where a shard keeps its records: one ordered map for them, one small map for what the node must remember about itself.
+//!
+//! A store has one owner, which groups the writes of many requests into one [`Batch`] and pays for one sync.
+
+mod batch;
+mod error;
+mod fjall_store;
+mod memory;
+
+use bytes::Bytes;
+
+pub use batch::Batch;
+pub use error::StoreError;
+pub use fjall_store::{FjallOptions, FjallStore};
+pub use memory::MemoryStore;
+
+/// The longest key that a store takes, in bytes. The shortest has one byte.
+pub const KEY_BYTES_MAX: usize = 65_535;
+
+/// What a commit must survive before it returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// The end of this process, but not a power failure.
+    Os,
+    /// A power failure.
+    Synced,
+}
+
+/// Records in the order of their keys.
+pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>> + 'a>;
+
+/// A shard's store.
+pub trait Store: Send {
+    /// The record under `key`, if there is one.
+    ///
+    /// # Errors
+    /// If the medium cannot be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// The records from `start` up to `end`, which is left out; all that follow `start` if there is no end.
+    fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_>;
+
+    /// What is remembered under `name`, if anything is.
+    ///
+    /// # Errors
+    /// If the medium cannot be read.
+    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StoreError>;
+
+    /// Carries out all of `batch` or, after a crash, nothing of it. Its writes take effect in the order they were added.
+    ///
+    /// # Errors
+    /// If a key is empty or too long (nothing was done), or the medium failed (it may have been done or not, and further
+    /// commits may fail until the store is opened again).
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
+}

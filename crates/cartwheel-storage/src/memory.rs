@@ -1,0 +1,49 @@
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::batch::Write;
+use crate::{Batch, Durability, Scan, Store, StoreError};
+
+/// A store that is gone with its process. It makes no difference between what is synced and what is not.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    records: BTreeMap<Bytes, Bytes>,
+    meta: BTreeMap<&'static str, Bytes>,
+}
+
+impl Store for MemoryStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.records.get(key).cloned())
+    }
+
+    fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_> {
+        if end.is_some_and(|end| end <= start) {
+            return Box::new(std::iter::empty());
+        }
+        let range = (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded));
+        Box::new(self.records.range::<[u8], _>(range).map(|(key, record)| Ok((key.clone(), record.clone()))))
+    }
+
+    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.meta.get(name).cloned())
+    }
+
+    fn commit(&mut self, batch: Batch, _durability: Durability) -> Result<(), StoreError> {
+        for write in batch.checked()? {
+            match write {
+                Write::Put(key, record) => {
+                    self.records.insert(key, record);
+                }
+                Write::Remove(key) => {
+                    self.records.remove(&key);
+                }
+                Write::PutMeta(name, value) => {
+                    self.meta.insert(name, value);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! Every store does what a `BTreeMap` does, and the one on disk still does after it was opened again.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, MemoryStore, Store, StoreError};
+use proptest::prelude::*;
+
+type Model = BTreeMap<Bytes, Bytes>;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Vec<u8>, usize),
+    Remove(Vec<u8>),
+    Commit(bool),
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = || prop::collection::vec(0_u8..4, 1..4);
+    prop_oneof![
+        // Lengths on both sides of where records are kept in files of their own.
+        6 => (key(), prop_oneof![0_usize..4, 500_usize..2_000]).prop_map(|(key, len)| Step::Put(key, len)),
+        2 => key().prop_map(Step::Remove),
+        3 => any::<bool>().prop_map(Step::Commit),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// Takes `steps` on a store and on a map; `reopen` gives the store back as it is after a restart.
+fn run<S: Store>(steps: Vec<Step>, mut store: S, mut reopen: impl FnMut(S) -> S) {
+    let (mut model, mut ahead, mut batch) = (Model::new(), Model::new(), Batch::new());
+    for (number, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Put(key, len) => {
+                let (key, record) = (Bytes::from(key), Bytes::from(vec![number as u8; len]));
+                batch.put(key.clone(), record.clone());
+                ahead.insert(key, record);
+            }
+            Step::Remove(key) => {
+                let key = Bytes::from(key);
+                batch.remove(key.clone());
+                ahead.remove(&key);
+            }
+            Step::Commit(synced) => {
+                let durability = if synced { Durability::Synced } else { Durability::Os };
+                store.commit(std::mem::take(&mut batch), durability).unwrap();
+                model.clone_from(&ahead);
+            }
+            Step::Reopen => {
+                store = reopen(store);
+                batch = Batch::new();
+                ahead.clone_from(&model);
+            }
+        }
+        agree(&store, &model);
+    }
+}
+
+fn agree(store: &impl Store, model: &Model) {
+    let held: Model = store.scan(&[], None).map(Result::unwrap).collect();
+    assert_eq!(&held, model);
+    for first in 0..4_u8 {
+        let key = [first, 1];
+        assert_eq!(store.get(&key).unwrap().as_ref(), model.get(&key[..]));
+        let (start, end) = ([first], [first + 1]);
+        let scanned: Vec<Bytes> = store.scan(&start, Some(&end)).map(|entry| entry.unwrap().0).collect();
+        let expected: Vec<Bytes> = model.keys().filter(|key| key[0] == first).cloned().collect();
+        assert_eq!(scanned, expected);
+        assert_eq!(store.scan(&end, Some(&start)).count(), 0, "an empty range");
+    }
+}
+
+fn open(dir: &tempfile::TempDir) -> FjallStore {
+    FjallStore::open(dir.path(), FjallOptions::default()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn memory_does_what_a_map_does(steps in prop::collection::vec(step(), 0..60)) {
+        run(steps, MemoryStore::default(), |store| store);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn fjall_does_what_a_map_does(steps in prop::collection::vec(step(), 0..60)) {
+        let dir = tempfile::tempdir().unwrap();
+        run(steps, open(&dir), |store| {
+            drop(store);
+            open(&dir)
+        });
+    }
+}
+
+/// What both stores must do beside holding records; `reopen` as in [`run`].
+fn suite<S: Store>(mut store: S, reopen: impl FnOnce(S) -> S) {
+    assert_eq!(store.get_meta("ceiling").unwrap(), None);
+    let mut batch = Batch::new();
+    assert!(batch.is_empty());
+    store.commit(batch.clone(), Durability::Synced).unwrap();
+    batch.put_meta("ceiling", Bytes::from_static(b"1"));
+    batch.put_meta("ceiling", Bytes::from_static(b"2"));
+    batch.put(Bytes::from_static(b"ceiling"), Bytes::from_static(b"a record"));
+    store.commit(batch, Durability::Synced).unwrap();
+
+    for len in [0, 65_536] {
+        let mut batch = Batch::new();
+        batch.put(Bytes::from_static(b"good"), Bytes::new());
+        batch.put(vec![b'k'; len].into(), Bytes::new());
+        assert!(matches!(store.commit(batch, Durability::Os), Err(StoreError::KeyLength(l)) if l == len));
+        assert_eq!(store.get(b"good").unwrap(), None, "a refused batch does nothing");
+    }
+
+    let store = reopen(store);
+    assert_eq!(store.get_meta("ceiling").unwrap().unwrap(), "2");
+    assert_eq!(store.get(b"ceiling").unwrap().unwrap(), "a record");
+}
+
+#[test]
+fn memory_remembers() {
+    suite(MemoryStore::default(), |store| store);
+}
+
+#[test]
+fn fjall_remembers() {
+    let dir = tempfile::tempdir().unwrap();
+    suite(open(&dir), |store| {
+        drop(store);
+        open(&dir)
+    });
+}
+
+#[test]
+fn one_directory_has_one_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let error = FjallStore::open(dir.path(), FjallOptions::default()).unwrap_err();
+    assert!(matches!(error, StoreError::InUse(_)), "{error}");
+    drop(store);
+    open(&dir);
+}
+
+#[test]
+fn what_is_not_a_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    std::fs::write(dir.path().join("version"), b"not a version").unwrap();
+    let error = FjallStore::open(dir.path(), FjallOptions::default()).unwrap_err();
+    assert!(matches!(error, StoreError::Open { .. }), "{error}");
+}

@@ -1,0 +1,66 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::founding::Ports;
+
+/// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
+///
+/// The log goes to standard error. CARTWHEEL_LOG says how much of it there is: error, warn, info (the default), debug.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole cluster on this machine, one process a node, until Ctrl-C.
+    ///
+    /// The first start founds the cluster; later ones find its data again. Node i has its data in DIR/node-i, HTTP on port
+    /// 8080+i and peers on port 7400+i of 127.0.0.1. A node that dies stays dead, so that you can see what the others do: start
+    /// it again with `cartwheel serve`.
+    Dev(DevArgs),
+    /// Run one node until SIGTERM or Ctrl-C.
+    Serve(ServeArgs),
+}
+
+/// How to run a cluster.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// How many nodes; 3 for a new cluster, and what is there for one that was founded before.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub nodes: Option<u16>,
+    /// Where the nodes keep their data.
+    #[arg(long, default_value = "./cartwheel-data")]
+    pub dir: PathBuf,
+    /// For a new cluster: node i serves HTTP on this port plus i.
+    #[arg(long, value_name = "PORT", default_value_t = Ports::default().http_base)]
+    pub http_base: u16,
+    /// For a new cluster: node i listens for peers on this port plus i.
+    #[arg(long, value_name = "PORT", default_value_t = Ports::default().peer_base)]
+    pub peer_base: u16,
+}
+
+impl DevArgs {
+    /// The ports of a new cluster.
+    pub fn ports(&self) -> Ports {
+        Ports { http_base: self.http_base, peer_base: self.peer_base, ..Ports::default() }
+    }
+}
+
+/// How to run a node.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The node's data directory, as DIR/node-1 that `cartwheel dev --dir DIR` makes.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Stop when standard input ends. `cartwheel dev` holds it open, so that its nodes never outlive it.
+    #[arg(long)]
+    pub stop_with_stdin: bool,
+}

@@ -1,0 +1,129 @@
+//! Who a node is, and the form in which that is kept.
+
+use std::fmt;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use cartwheel_core::dot::Life;
+use cartwheel_core::membership::ClusterId;
+use serde::{Deserialize, Serialize};
+
+use super::DataDirError;
+
+/// The format of the file that this build writes.
+pub(super) const FORMAT: u64 = 1;
+
+/// What the nodes of a cluster share and nobody else knows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterSecret(pub [u8; 32]);
+
+impl fmt::Debug for ClusterSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterSecret(..)")
+    }
+}
+
+/// Who a node is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Its life, drawn when the directory was made.
+    pub life: Life,
+    /// How often the directory has been opened to be served.
+    pub boot: u32,
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// The cluster's secret.
+    pub secret: ClusterSecret,
+    /// The cluster's membership at its founding, encoded.
+    pub founding: Bytes,
+}
+
+/// The file. The check is over the node's part, so that a flipped bit in a boot number or a life, which would let the node
+/// make a dot twice, is found out.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: u64,
+    check: String,
+    node: NodeForm,
+}
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeForm {
+    name: String,
+    life: String,
+    boot: u32,
+    cluster: String,
+    secret: String,
+    founding: String,
+}
+
+impl Identity {
+    /// The highest boot number: it has 24 bits in every dot.
+    pub const BOOT_MAX: u32 = (1 << 24) - 1;
+
+    /// The file's contents.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let node = NodeForm {
+            name: self.name.clone(),
+            life: format!("{:016x}", self.life.0),
+            boot: self.boot,
+            cluster: format!("{:032x}", self.cluster.0),
+            secret: BASE64.encode(self.secret.0),
+            founding: BASE64.encode(&self.founding),
+        };
+        let file = File { format: FORMAT, check: node.check(), node };
+        // Strings and numbers always have a JSON form.
+        let mut bytes = serde_json::to_vec_pretty(&file).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The identity that the contents of the file `path` describe.
+    pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self, DataDirError> {
+        let damaged = |why: String| DataDirError::Damaged { path: path.to_path_buf(), why };
+        // The format first: a newer one may have other fields.
+        let FormatOnly { format } = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        if format != FORMAT {
+            return Err(DataDirError::Format { path: path.to_path_buf(), format });
+        }
+        let file: File = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        if file.check != file.node.check() {
+            return Err(damaged("its check does not fit its contents".to_owned()));
+        }
+        file.node.parse().ok_or_else(|| damaged("a field does not have its form".to_owned()))
+    }
+}
+
+impl NodeForm {
+    fn check(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let boot = self.boot.to_string();
+        for field in [&self.name, &self.life, &boot, &self.cluster, &self.secret, &self.founding] {
+            hasher.update(&(field.len() as u64).to_be_bytes());
+            hasher.update(field.as_bytes());
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+
+    fn parse(self) -> Option<Identity> {
+        Some(Identity {
+            life: Life(u64::from_str_radix(&self.life, 16).ok()?),
+            boot: self.boot,
+            cluster: ClusterId(u128::from_str_radix(&self.cluster, 16).ok()?),
+            secret: ClusterSecret(BASE64.decode(self.secret).ok()?.try_into().ok()?),
+            founding: BASE64.decode(self.founding).ok()?.into(),
+            name: self.name,
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! A node's data directory: who the node is, and where its shards keep their stores.
+//!
+//! ```text
+//! node-1/
+//!   node.json   identity, boot number, the cluster's founding; replaced as a whole
+//!   lock        held by the process that serves the directory
+//!   shard-0/    the store of the first shard
+//! ```
+
+mod atomic_file;
+mod identity;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use identity::{ClusterSecret, Identity};
+
+const IDENTITY_FILE: &str = "node.json";
+const LOCK_FILE: &str = "lock";
+
+/// What is wrong with a data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// There is no node in it.
+    #[error("{0} holds no node: give the directory of one, as DIR/node-1 that `cartwheel dev --dir DIR` makes")]
+    NoNode(PathBuf),
+    /// Another process serves it.
+    #[error("{0} is served by another process already: stop that one, or give another directory")]
+    InUse(PathBuf),
+    /// A newer build made it.
+    #[error("{path} has format {format}, and this build knows format {}: use the newer cartwheel", identity::FORMAT)]
+    Format {
+        /// The identity file.
+        path: PathBuf,
+        /// Its format.
+        format: u64,
+    },
+    /// The identity file is not what was written.
+    #[error("{path} is damaged ({why}): restore it from a copy of this very boot, or replace the node")]
+    Damaged {
+        /// The identity file.
+        path: PathBuf,
+        /// How it shows.
+        why: String,
+    },
+    /// The node has been started as often as a life allows.
+    #[error("{0} has been started 2^24 times, which is all that one life of a node allows: replace the node")]
+    OutOfBoots(PathBuf),
+    /// The file system refused something.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl DataDirError {
+    /// Makes an error of what the system said when it was asked to do `what` to `path`.
+    pub(crate) fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io { what, path: path.to_path_buf(), source }
+    }
+}
+
+/// An open data directory. The lock goes with it.
+#[derive(Debug)]
+pub struct DataDir {
+    dir: PathBuf,
+    identity: Identity,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes `dir` the directory of a new node.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn create(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
+        fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
+        let path = dir.join(IDENTITY_FILE);
+        atomic_file::replace(&path, &identity.encode()).map_err(DataDirError::io("write", &path))
+    }
+
+    /// Opens the directory of a node, which no other process may have open.
+    ///
+    /// # Errors
+    /// If it holds no node, or one that this build does not understand, or another process has it open.
+    pub fn open(dir: &Path) -> Result<Self, DataDirError> {
+        // The identity is read under the lock, so that two processes cannot both take the same boot number.
+        if !dir.join(IDENTITY_FILE).exists() {
+            return Err(DataDirError::NoNode(dir.to_path_buf()));
+        }
+        let path = dir.join(LOCK_FILE);
+        let lock = File::create(&path).map_err(DataDirError::io("write", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(dir.to_path_buf())),
+            Err(TryLockError::Error(source)) => return Err(DataDirError::io("lock", &path)(source)),
+        }
+        Ok(Self { dir: dir.to_path_buf(), identity: read_identity(dir)?, _lock: lock })
+    }
+
+    /// Who the node is.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Counts one more boot, durably, and returns its number.
+    ///
+    /// # Errors
+    /// If it cannot be written, or the numbers have run out.
+    pub fn begin_boot(&mut self) -> Result<u32, DataDirError> {
+        let boot = self.identity.boot.saturating_add(1);
+        if boot > Identity::BOOT_MAX {
+            return Err(DataDirError::OutOfBoots(self.dir.clone()));
+        }
+        let identity = Identity { boot, ..self.identity.clone() };
+        let path = self.dir.join(IDENTITY_FILE);
+        atomic_file::replace(&path, &identity.encode()).map_err(DataDirError::io("write", &path))?;
+        self.identity = identity;
+        Ok(boot)
+    }
+
+    /// Where the shard with this number keeps its store.
+    pub fn shard_dir(&self, shard: u32) -> PathBuf {
+        self.dir.join(format!("shard-{shard}"))
+    }
+}
+
+/// Who the node of `dir` is, whether or not a process serves it.
+///
+/// # Errors
+/// If it holds no node, or one that this build does not understand.
+pub fn read_identity(dir: &Path) -> Result<Identity, DataDirError> {
+    let path = dir.join(IDENTITY_FILE);
+    match fs::read(&path) {
+        Ok(bytes) => Identity::decode(&bytes, &path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DataDirError::NoNode(dir.to_path_buf())),
+        Err(error) => Err(DataDirError::io("read", &path)(error)),
+    }
+}
+
+/// Makes a rename within `dir` survive a power failure.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

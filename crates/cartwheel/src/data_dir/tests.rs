@@ -1,0 +1,83 @@
+use super::*;
+use bytes::Bytes;
+use cartwheel_core::dot::Life;
+use cartwheel_core::membership::ClusterId;
+
+fn identity() -> Identity {
+    Identity {
+        name: "node-1".to_owned(),
+        life: Life(0x0123_4567_89ab_cdef),
+        boot: 0,
+        cluster: ClusterId(42),
+        secret: ClusterSecret([7; 32]),
+        founding: Bytes::from_static(b"\x00founding\xff"),
+    }
+}
+
+fn created() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    DataDir::create(dir.path(), &identity()).unwrap();
+    dir
+}
+
+#[test]
+fn boots_are_counted_across_openings() {
+    let dir = created();
+    for boot in 1..4 {
+        let mut data_dir = DataDir::open(dir.path()).unwrap();
+        assert_eq!(data_dir.begin_boot().unwrap(), boot);
+        assert_eq!(data_dir.identity(), &Identity { boot, ..identity() });
+    }
+    assert_eq!(read_identity(dir.path()).unwrap().boot, 3);
+}
+
+#[test]
+fn a_directory_has_one_owner() {
+    let dir = created();
+    let first = DataDir::open(dir.path()).unwrap();
+    let error = DataDir::open(dir.path()).unwrap_err();
+    assert!(matches!(error, DataDirError::InUse(_)), "{error}");
+    drop(first);
+    DataDir::open(dir.path()).unwrap();
+}
+
+#[test]
+fn what_is_no_node_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = DataDir::open(dir.path()).unwrap_err();
+    assert!(matches!(error, DataDirError::NoNode(_)), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a refused directory is left as it is");
+}
+
+#[test]
+fn no_flipped_bit_goes_unnoticed() {
+    let dir = created();
+    let path = dir.path().join(IDENTITY_FILE);
+    let whole = std::fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        // White space and the case of a letter outside a string carry no meaning; whatever is read must be the same.
+        if let Ok(read) = Identity::decode(&bytes, &path) {
+            assert_eq!(read, identity(), "byte {at}");
+        }
+        let _ = Identity::decode(&whole[..at], &path);
+    }
+}
+
+#[test]
+fn a_newer_format_says_so() {
+    let dir = created();
+    let path = dir.path().join(IDENTITY_FILE);
+    std::fs::write(&path, br#"{"format": 2, "anything": "else"}"#).unwrap();
+    let error = DataDir::open(dir.path()).unwrap_err();
+    assert!(matches!(error, DataDirError::Format { format: 2, .. }), "{error}");
+}
+
+#[test]
+fn boots_run_out_before_they_repeat() {
+    let dir = tempfile::tempdir().unwrap();
+    DataDir::create(dir.path(), &Identity { boot: Identity::BOOT_MAX, ..identity() }).unwrap();
+    let error = DataDir::open(dir.path()).unwrap().begin_boot().unwrap_err();
+    assert!(matches!(error, DataDirError::OutOfBoots(_)), "{error}");
+}

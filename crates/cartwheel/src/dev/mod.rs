@@ -1,0 +1,149 @@
+//! A cluster on one machine: each node a process of its own, so that one can be killed.
+
+mod child;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::cli::DevArgs;
+use crate::founding::{self, FoundError, NodeDir};
+use crate::signals;
+use child::Child;
+
+/// How long the nodes may take to become ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// More than a node says about whether it is ready.
+const ANSWER_BYTES_MAX: u64 = 4_096;
+
+/// Why a cluster does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// There is no cluster to run.
+    #[error(transparent)]
+    Found(#[from] FoundError),
+    /// A node's process could not be started.
+    #[error("cannot start {name}: {source}")]
+    Start {
+        /// The node's name.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A node ended before it was ready.
+    #[error("{name} {how} before it was ready; its log {} ends with:\n{tail}", .log.display())]
+    Unready {
+        /// The node's name.
+        name: String,
+        /// How it ended.
+        how: String,
+        /// Its log.
+        log: PathBuf,
+        /// The end of the log.
+        tail: String,
+    },
+    /// The nodes took too long.
+    #[error("the nodes were not ready within {} s: see the logs in {}", READY_WITHIN.as_secs(), .0.display())]
+    Slow(PathBuf),
+    /// All nodes are dead.
+    #[error("all nodes are dead: see the logs in {0}")]
+    AllDead(PathBuf),
+    /// Signals cannot be listened to.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the cluster in a directory until the process is told to stop.
+///
+/// # Errors
+/// If it cannot be founded or started, or all its nodes die.
+pub async fn run(args: &DevArgs) -> Result<(), DevError> {
+    let stopped = signals::stop(signals::Parent::Unwatched).map_err(DevError::Signals)?;
+    let nodes = founding::open_or_found(&args.dir, args.nodes, args.ports())?;
+    let mut children = Vec::new();
+    for node in &nodes {
+        match Child::start(node) {
+            Ok(child) => children.push(child),
+            Err(source) => {
+                child::stop_all(children).await;
+                return Err(DevError::Start { name: node.member.name.clone(), source });
+            }
+        }
+    }
+    print_table(&args.dir, &nodes, &children);
+    let ended = tokio::select! {
+        ended = watch(&args.dir, &nodes, &mut children) => ended,
+        why = stopped => {
+            println!("\nstopping all nodes ({why})");
+            Ok(())
+        }
+    };
+    child::stop_all(children).await;
+    ended
+}
+
+/// Says when all nodes are ready and when one has died; ends when none is left.
+async fn watch(dir: &Path, nodes: &[NodeDir], children: &mut [Child]) -> Result<(), DevError> {
+    let pids_by_addr: Vec<(String, u32)> =
+        nodes.iter().zip(&*children).map(|(node, child)| (node.member.http_addr.clone(), child.pid())).collect();
+    tokio::select! {
+        ready = tokio::time::timeout(READY_WITHIN, all_ready(&pids_by_addr)) => {
+            ready.map_err(|_| DevError::Slow(dir.to_path_buf()))?;
+        }
+        (at, how) = child::first_death(children) => return Err(children[at].unready(how)),
+    }
+    print_examples(nodes);
+    let mut alive = children.len();
+    while alive > 0 {
+        let (at, how) = child::first_death(children).await;
+        alive -= 1;
+        let node = &nodes[at];
+        println!("{} {how}. Start it again with: cartwheel serve --dir {}", node.member.name, node.dir.display());
+    }
+    Err(DevError::AllDead(dir.to_path_buf()))
+}
+
+async fn all_ready(pids_by_addr: &[(String, u32)]) {
+    let mut waits = JoinSet::new();
+    for (addr, pid) in pids_by_addr.iter().cloned() {
+        waits.spawn(async move {
+            while !is_ready(&addr, pid).await.unwrap_or(false) {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        });
+    }
+    waits.join_all().await;
+}
+
+/// Asks the node at `addr`, in as little HTTP as that takes, whether it is ready and the process `pid`: where a port was taken,
+/// another cluster's node would answer for the one that could not start.
+async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    Ok(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"pid\":{pid}}}")))
+}
+
+fn print_table(dir: &Path, nodes: &[NodeDir], children: &[Child]) {
+    println!("{} nodes with their data in {}\n", nodes.len(), dir.display());
+    println!("{:<9}{:<24}{:<18}{:<9}LOG", "NODE", "HTTP", "PEERS", "PID");
+    for (node, child) in nodes.iter().zip(children) {
+        let (member, http) = (&node.member, format!("http://{}", node.member.http_addr));
+        println!("{:<9}{http:<24}{:<18}{:<9}{}", member.name, member.peer_addr, child.pid(), child.log().display());
+    }
+}
+
+fn print_examples(nodes: &[NodeDir]) {
+    let (first, last) = (&nodes[0].member.http_addr, &nodes[nodes.len() - 1].member.http_addr);
+    println!("\nall {} nodes are ready. Try, in another terminal:\n", nodes.len());
+    println!("  curl -i -X PUT -d 'hello' http://{first}/v1/kv/greetings/world");
+    println!("  curl -i http://{last}/v1/kv/greetings/world");
+    println!("\nCtrl-C stops all nodes.");
+}

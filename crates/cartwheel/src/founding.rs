@@ -1,0 +1,234 @@
+//! Founding a cluster on one machine: the identities of its nodes, and their data directories.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+
+use crate::clock;
+use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, Identity};
+use crate::random::{self, NoRandomness};
+
+/// The ports of a cluster on one machine: node i, counted from 1, has each base plus i.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ports {
+    /// For HTTP.
+    pub http_base: u16,
+    /// For RESP.
+    pub resp_base: u16,
+    /// For peers.
+    pub peer_base: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { http_base: 8080, resp_base: 6380, peer_base: 7400 }
+    }
+}
+
+/// Why there is no cluster in a directory, and none was founded there.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundError {
+    /// The directory holds something else.
+    #[error("{0} is not empty and holds no cluster: give another directory with --dir, or an empty one")]
+    NotEmpty(PathBuf),
+    /// It holds a cluster of another size.
+    #[error(
+        "{dir} holds a cluster of {found} nodes, not {wanted}: leave --nodes out, or give another directory with --dir"
+    )]
+    OtherSize {
+        /// The directory.
+        dir: PathBuf,
+        /// How many nodes are there.
+        found: usize,
+        /// How many were asked for.
+        wanted: u16,
+    },
+    /// A port is beyond what ports there are.
+    #[error("node {0} would have a port above 65535: give lower bases or fewer nodes")]
+    Port(u16),
+    /// A node's directory is wrong.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A node's history founds no cluster.
+    #[error("{0} is a node of no cluster: restore the directory from a copy, or found a cluster in another one")]
+    NoCluster(PathBuf),
+    /// There is no randomness.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// A node's data directory in a cluster on one machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeDir {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// The node.
+    pub member: Member,
+}
+
+/// The cluster that an identity's founding describes.
+///
+/// # Errors
+/// If it describes none.
+pub fn view_of(identity: &Identity, dir: &Path) -> Result<View, FoundError> {
+    let history = History::decode(&identity.founding).ok();
+    history.and_then(|history| history.view()).ok_or_else(|| FoundError::NoCluster(dir.to_path_buf()))
+}
+
+/// The nodes of the cluster in `dir`, which is founded there with `nodes` nodes (3 if not said) if the directory is new.
+///
+/// # Errors
+/// If the directory holds something else or a cluster of another size, or cannot be written.
+pub fn open_or_found(dir: &Path, nodes: Option<u16>, ports: Ports) -> Result<Vec<NodeDir>, FoundError> {
+    if is_new(dir)? {
+        found(dir, nodes.unwrap_or(3), ports)?;
+    }
+    let there = open(dir)?;
+    match nodes {
+        Some(wanted) if usize::from(wanted) != there.len() => {
+            Err(FoundError::OtherSize { dir: dir.to_path_buf(), found: there.len(), wanted })
+        }
+        _ => Ok(there),
+    }
+}
+
+fn is_new(dir: &Path) -> Result<bool, FoundError> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(DataDirError::io("read", dir)(error).into()),
+    }
+}
+
+fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
+    let first = dir.join(name_of(1));
+    let identity = match data_dir::read_identity(&first) {
+        Err(DataDirError::NoNode(_)) => return Err(FoundError::NotEmpty(dir.to_path_buf())),
+        identity => identity?,
+    };
+    let view = view_of(&identity, &first)?;
+    let mut nodes = Vec::new();
+    for number in 1..=view.members().len() as u16 {
+        let node_dir = dir.join(name_of(number));
+        let identity = data_dir::read_identity(&node_dir)?;
+        let member = view.member(NodeId::of_name(&identity.name));
+        let member = member.ok_or_else(|| FoundError::NoCluster(node_dir.clone()))?.member.clone();
+        nodes.push(NodeDir { dir: node_dir, member });
+    }
+    Ok(nodes)
+}
+
+/// Makes the data directories of a new cluster: all of them or, after a crash, none.
+fn found(dir: &Path, nodes: u16, ports: Ports) -> Result<(), FoundError> {
+    let members = (1..=nodes).map(|number| member(number, ports)).collect::<Result<Vec<_>, _>>()?;
+    let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
+    let founding = ChangeKind::Found {
+        cluster,
+        partitions: Partitions::default(),
+        strategy: Strategy::default(),
+        members: members.clone(),
+    };
+    let mut history = History::new();
+    history.record(Hlc::at(clock::wall()), members[0].id, founding);
+    let (secret, founding) = (ClusterSecret(random::bytes()?), history.encode());
+
+    let parent = match dir.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(DataDirError::io("create", parent))?;
+    let unfinished = unfinished(dir);
+    for member in members {
+        let node_dir = unfinished.join(&member.name);
+        let (secret, founding) = (secret.clone(), founding.clone());
+        DataDir::create(
+            &node_dir,
+            &Identity { name: member.name, life: member.life, boot: 0, cluster, secret, founding },
+        )?;
+    }
+    let sync = |dir: &Path| data_dir::sync_dir(dir).map_err(DataDirError::io("sync", dir));
+    sync(&unfinished)?;
+    // An empty directory gives way to the new one; if another process was faster, its cluster stays.
+    if let Err(error) = fs::rename(&unfinished, dir) {
+        let _ = fs::remove_dir_all(&unfinished);
+        return Err(DataDirError::io("create", dir)(error).into());
+    }
+    sync(parent)?;
+    Ok(())
+}
+
+/// Where a cluster is made before it takes its place.
+fn unfinished(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or("cluster".as_ref()).to_os_string();
+    name.push(format!(".founding-{}", std::process::id()));
+    dir.with_file_name(name)
+}
+
+fn member(number: u16, ports: Ports) -> Result<Member, FoundError> {
+    let name = name_of(number);
+    let addr =
+        |base: u16| base.checked_add(number).map(|port| format!("127.0.0.1:{port}")).ok_or(FoundError::Port(number));
+    Ok(Member {
+        id: NodeId::of_name(&name),
+        name,
+        life: Life(random::number()?),
+        weight: NORMAL_WEIGHT,
+        zone: "local".to_owned(),
+        host: "localhost".to_owned(),
+        peer_addr: addr(ports.peer_base)?,
+        http_addr: addr(ports.http_base)?,
+        resp_addr: addr(ports.resp_base)?,
+    })
+}
+
+fn name_of(number: u16) -> String {
+    format!("node-{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_founded_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("new/data");
+        let nodes = open_or_found(&dir, None, Ports::default()).unwrap();
+        assert_eq!(nodes.len(), 3);
+        assert_eq!(nodes[2].member.http_addr, "127.0.0.1:8083");
+        assert_eq!(nodes[2].member.peer_addr, "127.0.0.1:7403");
+        assert_eq!(open_or_found(&dir, Some(3), Ports { http_base: 1, ..Ports::default() }).unwrap(), nodes);
+        assert_eq!(fs::read_dir(parent.path().join("new")).unwrap().count(), 1, "nothing unfinished is left");
+
+        let identities: Vec<_> = nodes.iter().map(|node| data_dir::read_identity(&node.dir).unwrap()).collect();
+        assert!(identities.iter().all(|identity| identity.secret == identities[0].secret && identity.boot == 0));
+        assert!(identities[0].life != identities[1].life);
+        let view = view_of(&identities[1], &nodes[1].dir).unwrap();
+        assert_eq!((view.members().len(), view.ring.partitions().count()), (3, 256));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        open_or_found(dir.path(), Some(2), Ports::default()).unwrap();
+        let error = open_or_found(dir.path(), Some(3), Ports::default()).unwrap_err();
+        assert!(error.to_string().contains("holds a cluster of 2 nodes, not 3"), "{error}");
+
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join("thesis.txt"), "mine").unwrap();
+        let error = open_or_found(other.path(), None, Ports::default()).unwrap_err();
+        assert!(matches!(error, FoundError::NotEmpty(_)), "{error}");
+
+        fs::remove_dir_all(dir.path().join("node-2")).unwrap();
+        let error = open_or_found(dir.path(), None, Ports::default()).unwrap_err();
+        assert!(error.to_string().contains("node-2"), "{error}");
+
+        let ports = Ports { http_base: u16::MAX, ..Ports::default() };
+        assert!(matches!(open_or_found(&dir.path().join("far"), Some(1), ports), Err(FoundError::Port(1))));
+    }
+}

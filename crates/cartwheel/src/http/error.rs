@@ -1,0 +1,85 @@
+//! Errors as the contract shows them.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use cartwheel_core::request::Refusal;
+use serde::Serialize;
+
+use crate::shard::Stopped;
+
+/// `{"error": "<code>", "message": "<what happened and what to do>"}` with a status and headers.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a str,
+    message: &'a str,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), headers: Vec::new() }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn bad_context(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_context", message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(super) fn method_not_allowed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let status = match &refusal {
+            Refusal::BadRequest(_) | Refusal::BadContext(_) => StatusCode::BAD_REQUEST,
+            Refusal::TooManySiblings(_) => StatusCode::CONFLICT,
+            Refusal::TooLarge(..) => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Unavailable(_) | Refusal::Unverified(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let error = Self::new(status, refusal.code(), refusal.to_string());
+        match refusal {
+            Refusal::Overloaded => error.with(header::RETRY_AFTER, HeaderValue::from_static("1")),
+            _ => error,
+        }
+    }
+}
+
+impl From<Stopped> for ApiError {
+    fn from(stopped: Stopped) -> Self {
+        Self::unavailable(format!("{stopped}: ask another one. A write may yet appear"))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = axum::Json(Body { error: self.code, message: &self.message });
+        let headers: HeaderMap = self.headers.into_iter().collect();
+        (self.status, headers, body).into_response()
+    }
+}

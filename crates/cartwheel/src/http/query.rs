@@ -1,0 +1,132 @@
+//! Query parameters. One that the call does not know is refused: a misspelt `w=3` must not pass for a promise.
+
+use std::time::Duration;
+
+use cartwheel_core::request::Consistency;
+
+use super::error::ApiError;
+use super::target::percent_decode;
+
+/// How long a request may take if it does not say.
+const TIMEOUT_DEFAULT: Duration = Duration::from_millis(5_000);
+const TIMEOUT_MS_MAX: u64 = 60_000;
+
+/// What the parameters of a call say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Query {
+    pub(super) r: Option<u8>,
+    pub(super) w: Option<u8>,
+    pub(super) consistency: Consistency,
+    pub(super) timeout: Duration,
+    pub(super) return_body: bool,
+}
+
+impl Query {
+    /// Reads the parameters of a call that knows those called `known`.
+    pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
+        let mut parsed = Self {
+            r: None,
+            w: None,
+            consistency: Consistency::default(),
+            timeout: TIMEOUT_DEFAULT,
+            return_body: false,
+        };
+        let mut met = Vec::new();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (text(name)?, text(value)?);
+            if !known.contains(&name.as_str()) {
+                return Err(ApiError::bad_request(format!(
+                    "there is no parameter {name:?} here: use {}",
+                    known.join(", ")
+                )));
+            }
+            if met.contains(&name) {
+                return Err(ApiError::bad_request(format!("{name} is given twice: give it once")));
+            }
+            parsed.set(&name, &value)?;
+            met.push(name);
+        }
+        Ok(parsed)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
+        let wanted = match name {
+            "r" | "w" => "a number of replicas from 1",
+            "timeout_ms" => "a number from 1 to 60000",
+            "consistency" => "eventual or strong",
+            _ => "body",
+        };
+        let bad = || ApiError::bad_request(format!("{name}={value} makes no sense: give {wanted}"));
+        match name {
+            "r" => self.r = Some(replicas(value).ok_or_else(bad)?),
+            "w" => self.w = Some(replicas(value).ok_or_else(bad)?),
+            "timeout_ms" => {
+                let ms = value.parse().ok().filter(|ms| (1..=TIMEOUT_MS_MAX).contains(ms)).ok_or_else(bad)?;
+                self.timeout = Duration::from_millis(ms);
+            }
+            "consistency" => {
+                self.consistency = match value {
+                    "eventual" => Consistency::Eventual,
+                    "strong" => Consistency::Strong,
+                    _ => return Err(bad()),
+                };
+            }
+            _ if value == "body" => self.return_body = true,
+            _ => return Err(bad()),
+        }
+        Ok(())
+    }
+}
+
+fn replicas(value: &str) -> Option<u8> {
+    value.parse().ok().filter(|&count| count > 0)
+}
+
+fn text(part: &str) -> Result<String, ApiError> {
+    percent_decode(part)
+        .and_then(|bytes| String::from_utf8(bytes.into()).ok())
+        .ok_or_else(|| ApiError::bad_request(format!("{part:?} is not percent-encoded text")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: &[&str] = &["r", "w", "consistency", "timeout_ms", "return"];
+
+    #[test]
+    fn what_is_understood() {
+        let nothing = Query::parse(None, KNOWN).unwrap();
+        assert_eq!((nothing.r, nothing.timeout, nothing.return_body), (None, TIMEOUT_DEFAULT, false));
+        let all = Query::parse(Some("r=3&w=%31&consistency=strong&timeout_ms=60000&return=body&"), KNOWN).unwrap();
+        let timeout = Duration::from_secs(60);
+        let expected = Query { r: Some(3), w: Some(1), consistency: Consistency::Strong, timeout, return_body: true };
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for bad in [
+            "x=1",
+            "R=1",
+            "r",
+            "r=",
+            "r=0",
+            "r=256",
+            "r=-1",
+            "r=1&r=1",
+            "w=two",
+            "timeout_ms=0",
+            "timeout_ms=60001",
+            "consistency=Strong",
+            "return=yes",
+            "return",
+            "r=%",
+            "%ff=1",
+        ] {
+            assert!(Query::parse(Some(bad), KNOWN).is_err(), "{bad}");
+        }
+        assert!(Query::parse(Some("w=1"), &["r"]).is_err(), "another call's parameter");
+    }
+}

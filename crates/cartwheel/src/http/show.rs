@@ -1,0 +1,129 @@
+//! What was read, as a client sees it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use cartwheel_core::dot::Dot;
+use cartwheel_core::hlc::WallMs;
+use cartwheel_core::request::{Acks, Got};
+use cartwheel_core::state::{Content, Sibling};
+use serde::Serialize;
+
+use super::ask::CONTEXT;
+use super::error::ApiError;
+
+const ACKS: HeaderName = HeaderName::from_static("cartwheel-acks");
+
+/// The last moment that the formats for times can write, in seconds: the end of the year 9999. A timestamp of a broken clock
+/// may lie beyond it.
+const SHOWN_SECONDS_MAX: u64 = 253_402_300_799;
+
+#[derive(Serialize)]
+struct Form {
+    context: String,
+    siblings: Vec<SiblingForm>,
+}
+
+#[derive(Serialize)]
+struct SiblingForm {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    deleted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+    modified: String,
+    version: String,
+}
+
+/// The reply to a get, or to a put that asks for it, at the time `wall`.
+pub(super) fn got(got: &Got, acks: Acks, wants_json: bool, wall: WallMs) -> Response {
+    let live: Vec<&Sibling> = got.live(wall).collect();
+    let mut headers = standing(got.context.as_ref(), acks);
+    if live.is_empty() {
+        let mut error = ApiError::not_found("nothing is stored under this key");
+        for (name, value) in &headers {
+            error = error.with(name.clone(), value.clone());
+        }
+        return error.into_response();
+    }
+    headers.extend(validators(got));
+    match (&live[0].content, got.siblings.len()) {
+        (Content::Value { bytes, content_type }, 1) if !wants_json => {
+            let content_type = HeaderValue::from_str(content_type);
+            // What a peer stored may be no header value.
+            headers.insert(
+                header::CONTENT_TYPE,
+                content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")),
+            );
+            (StatusCode::OK, headers, bytes.clone()).into_response()
+        }
+        (_, 1) => (StatusCode::OK, headers, Json(form(got, wall))).into_response(),
+        (..) => (StatusCode::MULTIPLE_CHOICES, headers, Json(form(got, wall))).into_response(),
+    }
+}
+
+/// The headers that say what an answer stands on, and what its reader has then seen.
+pub(super) fn standing(context: Option<&Bytes>, acks: Acks) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    // Base64 and digits always make a header value.
+    if let Some(Ok(value)) = context.map(|context| HeaderValue::try_from(URL_SAFE_NO_PAD.encode(context))) {
+        headers.insert(CONTEXT, value);
+    }
+    let Acks { home, standin, zones } = acks;
+    if let Ok(value) = HeaderValue::try_from(format!("home={home} standin={standin} zones={zones}")) {
+        headers.insert(ACKS, value);
+    }
+    headers
+}
+
+/// `ETag` and `Last-Modified` of what is shown.
+fn validators(got: &Got) -> HeaderMap {
+    let mut hasher = blake3::Hasher::new();
+    for sibling in &got.siblings {
+        hasher.update(version(sibling.dot).as_bytes());
+        hasher.update(b"\n");
+    }
+    let etag = format!("\"{}\"", &hasher.finalize().to_hex()[..32]);
+    let modified = got.siblings.iter().map(|sibling| sibling.hlc.wall()).max().unwrap_or_default();
+    let modified = httpdate::fmt_http_date(shown_time(modified));
+    [(header::ETAG, etag), (header::LAST_MODIFIED, modified)]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)))
+        .collect()
+}
+
+fn form(got: &Got, wall: WallMs) -> Form {
+    let sibling = |sibling: &Sibling| {
+        let modified = humantime::format_rfc3339_millis(shown_time(sibling.hlc.wall())).to_string();
+        let version = version(sibling.dot);
+        match &sibling.content {
+            Content::Value { bytes, content_type } if !sibling.is_deleted(wall) => SiblingForm {
+                value: Some(STANDARD.encode(bytes)),
+                deleted: false,
+                content_type: Some(content_type.clone()),
+                modified,
+                version,
+            },
+            _ => SiblingForm { value: None, deleted: true, content_type: None, modified, version },
+        }
+    };
+    Form {
+        context: got.context.as_ref().map(|context| URL_SAFE_NO_PAD.encode(context)).unwrap_or_default(),
+        siblings: got.siblings.iter().map(sibling).collect(),
+    }
+}
+
+/// A write's name; opaque to clients, legible to us.
+fn version(dot: Dot) -> String {
+    let actor = dot.actor;
+    format!("{}-{:x}-{:x}-{}", actor.node, actor.life.0, actor.since.0, dot.counter)
+}
+
+fn shown_time(wall: WallMs) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(wall.0.min(SHOWN_SECONDS_MAX * 1_000))
+}

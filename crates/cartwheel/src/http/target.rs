@@ -1,0 +1,56 @@
+//! Buckets and keys in paths: percent-encoded bytes, of which neither a slash nor a dot means anything in the key.
+
+use bytes::Bytes;
+use cartwheel_core::key::Key;
+
+use super::error::ApiError;
+
+/// The key that the raw path of a `/v1/kv/{bucket}/{key}` call names.
+pub(super) fn key_of(path: &str) -> Result<Key, ApiError> {
+    let (bucket, name) = path.strip_prefix("/v1/kv/").and_then(|rest| rest.split_once('/')).ok_or_else(no_key)?;
+    let decode = |part: &str| {
+        percent_decode(part)
+            .ok_or_else(|| ApiError::bad_request(format!("{part:?} is not percent-encoded: write a % itself as %25")))
+    };
+    Key::new(decode(bucket)?, decode(name)?).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// The error of a path without a key.
+pub(super) fn no_key() -> ApiError {
+    ApiError::bad_request("the path names no key: it is /v1/kv/{bucket}/{key}")
+}
+
+/// The bytes that `encoded` stands for, unless it holds a percent sign without two hexadecimal digits behind it.
+pub(super) fn percent_decode(encoded: &str) -> Option<Bytes> {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                (digit(rest.next())? << 4 | digit(rest.next())?) as u8
+            }
+            byte => byte,
+        });
+    }
+    Some(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_all_that_follows_the_bucket() {
+        let key = |path: &str| key_of(path).map(|key| (key.bucket().to_vec(), key.name().to_vec())).ok();
+        assert_eq!(key("/v1/kv/b/k"), Some((b"b".to_vec(), b"k".to_vec())));
+        assert_eq!(key("/v1/kv/a%2Fb/c/d//e%2f/"), Some((b"a/b".to_vec(), b"c/d//e//".to_vec())));
+        assert_eq!(key("/v1/kv/%00%ff/.."), Some((b"\x00\xff".to_vec(), b"..".to_vec())));
+        assert_eq!(key("/v1/kv/b/a+b"), Some((b"b".to_vec(), b"a+b".to_vec())));
+        for bad in ["/v1/kv/b", "/v1/kv/b/", "/v1/kv//k", "/v1/kv/b/%", "/v1/kv/b/%4", "/v1/kv/b/%+4", "/v1/kv/b/%zz"] {
+            assert_eq!(key(bad), None, "{bad}");
+        }
+        assert!(key(&format!("/v1/kv/b/{}", "%20".repeat(4096))).is_some());
+        assert!(key(&format!("/v1/kv/b/{}", "k".repeat(4097))).is_none());
+    }
+}

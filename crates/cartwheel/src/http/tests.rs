@@ -1,0 +1,313 @@
+use std::sync::Mutex;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::message::Envelope;
+use cartwheel_core::node::{Effects, Input};
+use cartwheel_core::request::{
+    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as Asked, Retry, Shortfall,
+};
+use cartwheel_core::state::{Content, Epoch, Sibling};
+use cartwheel_core::time::Now;
+use cartwheel_core::write_id::WriteId;
+use cartwheel_storage::MemoryStore;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::clock::Clock;
+use crate::founding::{self, Ports};
+use crate::shard::{self, Machine, Outgoing};
+
+const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
+
+/// Gives every request the same answer and keeps the last one.
+struct Fixed(Outcome, Arc<Mutex<Option<Asked>>>);
+
+impl Machine for Fixed {
+    fn step(&mut self, _now: Now, input: Input) -> Effects {
+        let Input::Client(id, request) = input else { return Effects::default() };
+        *self.1.lock().unwrap() = Some(request);
+        Effects { replies: vec![(id, self.0.clone())], ..Effects::default() }
+    }
+}
+
+struct NoPeers;
+
+impl Outgoing for NoPeers {
+    fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>) {}
+}
+
+/// A reply, and what the node was asked for it.
+struct Exchange {
+    status: StatusCode,
+    headers: axum::http::HeaderMap,
+    body: Bytes,
+    asked: Option<Asked>,
+}
+
+impl Exchange {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), "application/json");
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The code of an error, of which nothing may be asked of the node.
+    fn refused(&self) -> (u16, String) {
+        assert!(self.asked.is_none());
+        let error = self.json();
+        assert!(error["message"].as_str().unwrap().len() > 10);
+        (self.status.as_u16(), error["error"].as_str().unwrap().to_owned())
+    }
+}
+
+async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = founding::open_or_found(&dir.path().join("d"), None, Ports::default()).unwrap();
+    let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
+    let view = Arc::new(founding::view_of(&identity, dir.path()).unwrap());
+    let asked = Arc::new(Mutex::new(None));
+    let (handle, inbox) = shard::inbox();
+    let runtime = tokio::runtime::Handle::current();
+    let store = Box::<MemoryStore>::default();
+    shard::start(Fixed(outcome, asked.clone()), store, NoPeers, inbox, Clock::start(), runtime).unwrap();
+    let (_ready, ready) = watch::channel(true);
+    let response: Response<Body> = router(Door { shard: handle, view, ready }).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let asked = asked.lock().unwrap().take();
+    Exchange { status: parts.status, headers: parts.headers, body, asked }
+}
+
+fn request(method: &str, uri: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(uri)
+}
+
+fn sibling(counter: u64, content: Option<&'static str>) -> Sibling {
+    let content = match content {
+        Some(value) => {
+            Content::Value { bytes: Bytes::from_static(value.as_bytes()), content_type: "text/x".to_owned() }
+        }
+        None => Content::Tombstone,
+    };
+    Sibling {
+        dot: Dot { actor: Actor { node: NodeId::new(1), life: Life(2), since: Since(3) }, counter },
+        content,
+        hlc: Hlc::at(WallMs(784_111_777_000 + counter)),
+        epoch: Epoch(0),
+        write_id: WriteId::from_bytes([counter as u8; 16]),
+        expires: None,
+    }
+}
+
+fn got(siblings: &[Option<&'static str>]) -> Got {
+    let siblings = siblings.iter().enumerate().map(|(at, &content)| sibling(at as u64 + 1, content)).collect();
+    Got { siblings, context: Some(Bytes::from_static(b"\xffsealed")), acks: ACKS }
+}
+
+async fn get(siblings: &[Option<&'static str>], accept: &str) -> Exchange {
+    let request = request("GET", "/v1/kv/b/k").header("accept", accept).body(Body::empty()).unwrap();
+    exchange(Ok(Reply::Got(got(siblings))), request).await
+}
+
+fn sealed() -> String {
+    URL_SAFE_NO_PAD.encode(b"\xffsealed")
+}
+
+#[tokio::test]
+async fn one_value_is_its_own_body() {
+    let one = get(&[Some("v")], "*/*").await;
+    assert_eq!((one.status, &one.body[..]), (StatusCode::OK, &b"v"[..]));
+    assert_eq!(one.header("content-type"), "text/x");
+    assert_eq!(one.header("cartwheel-context"), sealed());
+    assert_eq!(one.header("cartwheel-acks"), "home=2 standin=1 zones=3");
+    assert_eq!(one.header("last-modified"), "Sun, 06 Nov 1994 08:49:37 GMT");
+    let etag = one.header("etag");
+    assert!(etag.len() > 10 && etag.starts_with('"') && etag.ends_with('"'));
+    assert_ne!(etag, get(&[Some("v"), Some("v")], "*/*").await.header("etag"));
+    assert_eq!(one.asked.unwrap().timeout, Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn the_json_form_lists_what_is_there() {
+    let one = get(&[Some("v")], "text/html, Application/JSON;q=0.9").await;
+    assert_eq!(one.status, StatusCode::OK);
+    let expected = json!({"context": sealed(), "siblings": [{
+        "value": "dg==", "deleted": false, "content_type": "text/x",
+        "modified": "1994-11-06T08:49:37.001Z", "version": "0000000000000001-2-3-1",
+    }]});
+    assert_eq!(one.json(), expected);
+
+    let several = get(&[Some("a"), None, Some("b")], "*/*").await;
+    assert_eq!(several.status, StatusCode::MULTIPLE_CHOICES);
+    let body = several.json();
+    assert_eq!(body["siblings"].as_array().unwrap().len(), 3);
+    let tombstone =
+        json!({"deleted": true, "modified": "1994-11-06T08:49:37.002Z", "version": "0000000000000001-2-3-2"});
+    assert_eq!(body["siblings"][1], tombstone);
+    assert_eq!(several.header("cartwheel-context"), sealed());
+    let beside_a_tombstone = get(&[Some("a"), None], "*/*").await;
+    assert_eq!(beside_a_tombstone.status, StatusCode::MULTIPLE_CHOICES);
+}
+
+#[tokio::test]
+async fn nothing_is_not_found() {
+    let deleted = get(&[None, None], "*/*").await;
+    assert_eq!((deleted.status, deleted.header("cartwheel-context")), (StatusCode::NOT_FOUND, &*sealed()));
+    assert_eq!(deleted.json()["error"], "not_found");
+    let nothing = Got { siblings: Vec::new(), context: None, acks: ACKS };
+    let never = exchange(Ok(Reply::Got(nothing)), request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap()).await;
+    assert_eq!((never.status, never.header("cartwheel-context")), (StatusCode::NOT_FOUND, ""));
+    assert_eq!(never.header("cartwheel-acks"), "home=2 standin=1 zones=3");
+}
+
+#[tokio::test]
+async fn expired_values_are_shown_as_deleted_and_wild_timestamps_as_the_last_day() {
+    let mut held = got(&[Some("a"), Some("b")]);
+    held.siblings[0].expires = Some(WallMs(1));
+    held.siblings[1].hlc = Hlc::from_bits(u64::MAX);
+    let shown = exchange(Ok(Reply::Got(held)), request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap()).await;
+    assert_eq!(shown.status, StatusCode::MULTIPLE_CHOICES);
+    assert_eq!(shown.header("last-modified"), "Fri, 31 Dec 9999 23:59:59 GMT");
+    let body = shown.json();
+    assert_eq!((&body["siblings"][0]["deleted"], &body["siblings"][0]["value"]), (&json!(true), &Value::Null));
+    assert_eq!(body["siblings"][1]["modified"], "9999-12-31T23:59:59.000Z");
+}
+
+#[tokio::test]
+async fn a_get_asks_what_was_said() {
+    let asks = request("GET", "/v1/kv/a%2Fb/c/%00?r=3&consistency=strong&timeout_ms=17")
+        .header("cartwheel-context", URL_SAFE_NO_PAD.encode("seen"))
+        .body(Body::empty())
+        .unwrap();
+    let asked = exchange(Ok(Reply::Got(got(&[Some("v")]))), asks).await.asked.unwrap();
+    assert_eq!(asked.timeout, Duration::from_millis(17));
+    let Operation::Get(get) = asked.operation else { panic!("not a get") };
+    assert_eq!((&get.key.bucket()[..], &get.key.name()[..]), (&b"a/b"[..], &b"c/\0"[..]));
+    assert_eq!((get.r, get.consistency, get.seen), (Some(3), Consistency::Strong, Some(Bytes::from_static(b"seen"))));
+}
+
+fn put_done(body: Option<Got>) -> Outcome {
+    Ok(Reply::Put(PutDone { context: Some(Bytes::from_static(b"\xffsealed")), acks: ACKS, body }))
+}
+
+#[tokio::test]
+async fn a_put_asks_what_was_said() {
+    let puts = request("PUT", "/v1/kv/b/k?w=1&timeout_ms=60000")
+        .header("cartwheel-context", URL_SAFE_NO_PAD.encode("seen"))
+        .header("idempotency-key", "once")
+        .header("content-type", "text/plain; charset=utf-8")
+        .body(Body::from("value"))
+        .unwrap();
+    let put = exchange(put_done(None), puts).await;
+    assert_eq!((put.status, &put.body[..]), (StatusCode::NO_CONTENT, &b""[..]));
+    assert_eq!(
+        (put.header("cartwheel-context"), put.header("cartwheel-acks")),
+        (&*sealed(), "home=2 standin=1 zones=3")
+    );
+    let Operation::Put(asked) = put.asked.unwrap().operation else { panic!("not a put") };
+    let content_type = "text/plain; charset=utf-8".to_owned();
+    assert_eq!(asked.content, Content::Value { bytes: Bytes::from_static(b"value"), content_type });
+    assert_eq!((asked.w, asked.context), (Some(1), Some(Bytes::from_static(b"seen"))));
+    assert_eq!((asked.retry, asked.return_body), (Retry::Key(Bytes::from_static(b"once")), false));
+
+    let puts = request("PUT", "/v1/kv/b/k?return=body").body(Body::empty()).unwrap();
+    let put = exchange(put_done(Some(got(&[Some("a"), Some("b")]))), puts).await;
+    assert_eq!((put.status, put.json()["siblings"].as_array().unwrap().len()), (StatusCode::MULTIPLE_CHOICES, 2));
+    let Operation::Put(asked) = put.asked.unwrap().operation else { panic!("not a put") };
+    let content_type = "application/octet-stream".to_owned();
+    assert_eq!(asked.content, Content::Value { bytes: Bytes::new(), content_type });
+    assert_eq!((asked.retry, asked.return_body, asked.context), (Retry::Unnamed, true, None));
+}
+
+#[tokio::test]
+async fn a_delete_writes_a_tombstone() {
+    let deletes = request("DELETE", "/v1/kv/b/k").body(Body::empty()).unwrap();
+    let deleted = exchange(Ok(Reply::Put(PutDone { context: None, acks: ACKS, body: None })), deletes).await;
+    assert_eq!((deleted.status, deleted.header("cartwheel-context")), (StatusCode::NO_CONTENT, ""));
+    let Operation::Put(asked) = deleted.asked.unwrap().operation else { panic!("not a put") };
+    assert_eq!(asked.content, Content::Tombstone);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_never_reaches_the_node() {
+    let cases = [
+        (request("GET", "/v1/kv/b/%zz"), 400, "bad_request"),
+        (request("GET", "/v1/kv/b/k?w=1"), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k?r=1"), 400, "bad_request"),
+        (request("DELETE", "/v1/kv/b/k?return=body"), 400, "bad_request"),
+        (request("GET", "/v1/kv/b"), 400, "bad_request"),
+        (request("GET", "/v1/kv//k"), 400, "bad_request"),
+        (request("GET", "/v1/kv"), 400, "bad_request"),
+        (request("GET", "/v1/kv/b/k").header("cartwheel-context", "pad=="), 400, "bad_context"),
+        (request("PUT", "/v1/kv/b/k").header("cartwheel-context", "A".repeat(22_000)), 400, "bad_context"),
+        (
+            request("PUT", "/v1/kv/b/k").header("cartwheel-context", "AA").header("cartwheel-context", "AA"),
+            400,
+            "bad_request",
+        ),
+        (request("PUT", "/v1/kv/b/k").header("cartwheel-ttl", "3"), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("idempotency-key", ""), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("idempotency-key", "i".repeat(256)), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("content-type", &b"\xff"[..]), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("content-length", "1048577"), 413, "too_large"),
+        (request("POST", "/v1/kv/b/k"), 405, "method_not_allowed"),
+        (request("PUT", "/v1/cluster/ring"), 405, "method_not_allowed"),
+        (request("GET", "/v1/nothing"), 404, "not_found"),
+    ];
+    for (builder, status, code) in cases {
+        let request = builder.body(Body::empty()).unwrap();
+        let what = format!("{request:?}");
+        let exchange = exchange(put_done(None), request).await;
+        assert_eq!(exchange.refused(), (status, code.to_owned()), "{what}");
+        assert_eq!(status == 405, !exchange.header("allow").is_empty(), "{what}");
+    }
+    let undeclared = Body::new(http_body_util::StreamBody::new(futures_util::stream::iter(
+        (0..40).map(|_| Ok::<_, std::io::Error>(hyper::body::Frame::data(Bytes::from(vec![0; 32 << 10])))),
+    )));
+    let large = exchange(put_done(None), request("PUT", "/v1/kv/b/k").body(undeclared).unwrap()).await;
+    assert_eq!(large.refused(), (413, "too_large".to_owned()), "without a declared length");
+}
+
+#[tokio::test]
+async fn refusals_have_the_contracts_codes() {
+    let short = || Shortfall { answered: 1, needed: 2, why: "too few homes answered".to_owned() };
+    let cases = [
+        (Refusal::BadRequest("no".to_owned()), 400, "bad_request"),
+        (Refusal::BadContext("no".to_owned()), 400, "bad_context"),
+        (Refusal::TooManySiblings(128), 409, "too_many_siblings"),
+        (Refusal::TooLarge(2, 1), 413, "too_large"),
+        (Refusal::Overloaded, 429, "overloaded"),
+        (Refusal::Unavailable(short()), 503, "unavailable"),
+        (Refusal::Unverified(short()), 503, "unverified"),
+    ];
+    for (refusal, status, code) in cases {
+        let message = refusal.to_string();
+        let refused = exchange(Err(refusal), request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap()).await;
+        assert_eq!(refused.status.as_u16(), status);
+        assert_eq!(refused.json(), json!({"error": code, "message": message}));
+    }
+}
+
+#[tokio::test]
+async fn the_ring_tells_who_owns_what() {
+    let ring = exchange(put_done(None), request("GET", "/v1/cluster/ring").body(Body::empty()).unwrap()).await.json();
+    assert_eq!(ring["partitions"], 256);
+    let members = ring["members"].as_array().unwrap();
+    assert_eq!(members.len(), 3);
+    assert!(members.iter().any(|member| member["name"] == "node-2" && member["http"] == "127.0.0.1:8082"));
+    let owners: Vec<u64> = ring["owners"].as_array().unwrap().iter().map(|owner| owner.as_u64().unwrap()).collect();
+    assert_eq!(owners.len(), 256);
+    assert!((0..3).all(|member| owners.iter().filter(|&&owner| owner == member).count() >= 85));
+}

@@ -1,0 +1,13 @@
+//! The runtime around the protocol: data directories, shards, connections between nodes, the HTTP door, and the command line.
+
+pub mod cli;
+pub mod clock;
+pub mod data_dir;
+pub mod dev;
+pub mod founding;
+pub mod http;
+pub mod peers;
+pub mod random;
+pub mod serve;
+pub mod shard;
+pub mod signals;

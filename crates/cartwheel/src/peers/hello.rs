@@ -1,0 +1,195 @@
+//! The first frame in each direction: who is there, and whether the two belong together.
+//!
+//! Who dialled speaks first and says nothing more until it was answered, so no frame can get lost between the hello and what
+//! follows. Its first bytes are the same in every version of the protocol, so that two nodes that cannot talk can at least say so.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::membership::ClusterId;
+use cartwheel_core::wire::PROTOCOL_VERSION;
+use futures_util::{SinkExt as _, StreamExt as _};
+use prost::Message as _;
+use tokio::net::TcpStream;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+const MAGIC: &[u8; 9] = b"cartwheel";
+/// A hello is this long at most: whoever has not said who he is gets no more memory than that.
+const HELLO_BYTES_MAX: usize = 4096;
+/// How long the other side may take to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// Who this node is to its peers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalNode {
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// Its id.
+    pub node: NodeId,
+    /// Its name, for people.
+    pub name: String,
+    /// Its life.
+    pub life: Life,
+    /// Its boot within that life.
+    pub boot: u32,
+}
+
+/// Why two nodes do not talk.
+#[derive(Debug, thiserror::Error)]
+pub enum HelloError {
+    /// The other side does not speak the protocol at all.
+    #[error("whoever is there is no cartwheel node: check the address")]
+    NotCartwheel,
+    /// It speaks another version of it.
+    #[error("it speaks protocol version {0} and this node {PROTOCOL_VERSION}: finish the upgrade of the older one")]
+    Version(u32),
+    /// It belongs to another cluster.
+    #[error("{name} there belongs to cluster {theirs:032x} and this node to {ours:032x}: check the addresses")]
+    Cluster {
+        /// Its name.
+        name: String,
+        /// Its cluster.
+        theirs: u128,
+        /// This node's cluster.
+        ours: u128,
+    },
+    /// It is, or wants, another node.
+    #[error("{found} is there instead of the node that was called: check the addresses")]
+    WrongNode {
+        /// The name of the node that was found.
+        found: String,
+    },
+    /// It does not want to talk to this node.
+    #[error("it refused: {0}")]
+    Refused(String),
+    /// Its hello makes no sense.
+    #[error("its hello is malformed")]
+    Malformed,
+    /// It said nothing.
+    #[error("it said nothing for {} s", HELLO_WITHIN.as_secs())]
+    Silent,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbHello {
+    #[prost(bytes = "bytes", tag = "1")]
+    cluster: Bytes,
+    #[prost(fixed64, tag = "2")]
+    from: u64,
+    /// The node that is called; in an answer, the node that called.
+    #[prost(fixed64, tag = "3")]
+    to: u64,
+    #[prost(fixed64, tag = "4")]
+    life: u64,
+    #[prost(uint32, tag = "5")]
+    boot: u32,
+    #[prost(string, tag = "6")]
+    name: String,
+    /// Only in an answer: why the caller is not welcome.
+    #[prost(string, tag = "7")]
+    refusal: String,
+}
+
+/// The other side of a connection on which both have said hello.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Remote {
+    pub(super) node: NodeId,
+    pub(super) name: String,
+}
+
+/// Introduces `local` on a connection that it dialled to `to`.
+pub(super) async fn call(stream: &mut TcpStream, local: &LocalNode, to: NodeId) -> Result<Remote, HelloError> {
+    let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
+    frames.send(encode(local, to, String::new())).await?;
+    let answer = next(&mut frames).await?;
+    if !answer.refusal.is_empty() {
+        return Err(HelloError::Refused(answer.refusal));
+    }
+    let remote = check(&answer, local)?;
+    if remote.node == to { Ok(remote) } else { Err(HelloError::WrongNode { found: remote.name }) }
+}
+
+/// Hears who calls `local` and answers.
+pub(super) async fn answer(stream: &mut TcpStream, local: &LocalNode) -> Result<Remote, HelloError> {
+    let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
+    let checked = match next(&mut frames).await {
+        Ok(hello) if NodeId::new(hello.to) != local.node => {
+            Err((HelloError::WrongNode { found: local.name.clone() }, hello.from))
+        }
+        Ok(hello) => check(&hello, local).map_err(|error| (error, hello.from)),
+        Err(error @ HelloError::Version(_)) => Err((error, 0)),
+        Err(error) => return Err(error),
+    };
+    match checked {
+        Ok(remote) => {
+            frames.send(encode(local, remote.node, String::new())).await?;
+            Ok(remote)
+        }
+        Err((error, from)) => {
+            // From here on, "this node" and "it" are the other way round.
+            let refusal = match &error {
+                HelloError::Version(_) => format!("{} speaks protocol version {PROTOCOL_VERSION}", local.name),
+                HelloError::Cluster { .. } => {
+                    format!("{} belongs to cluster {:032x}", local.name, local.cluster.0)
+                }
+                error => error.to_string(),
+            };
+            frames.send(encode(local, NodeId::new(from), refusal)).await?;
+            Err(error)
+        }
+    }
+}
+
+fn encode(local: &LocalNode, to: NodeId, refusal: String) -> Bytes {
+    let hello = PbHello {
+        cluster: Bytes::copy_from_slice(&local.cluster.0.to_be_bytes()),
+        from: local.node.get(),
+        to: to.get(),
+        life: local.life.0,
+        boot: local.boot,
+        name: local.name.clone(),
+        refusal,
+    };
+    let mut frame = BytesMut::with_capacity(MAGIC.len() + 4 + hello.encoded_len());
+    frame.put_slice(MAGIC);
+    frame.put_u32(PROTOCOL_VERSION);
+    frame.extend_from_slice(&hello.encode_to_vec());
+    frame.freeze()
+}
+
+async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>) -> Result<PbHello, HelloError> {
+    let frame = match tokio::time::timeout(HELLO_WITHIN, frames.next()).await {
+        Err(_) => return Err(HelloError::Silent),
+        Ok(None) => return Err(HelloError::Broken(io::ErrorKind::UnexpectedEof.into())),
+        // The first four bytes that somebody else sends are hardly ever the length of a short frame.
+        Ok(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => return Err(HelloError::NotCartwheel),
+        Ok(Some(frame)) => frame?,
+    };
+    decode(frame.freeze())
+}
+
+fn decode(mut frame: Bytes) -> Result<PbHello, HelloError> {
+    if !frame.starts_with(MAGIC) || frame.len() < MAGIC.len() + 4 {
+        return Err(HelloError::NotCartwheel);
+    }
+    frame.advance(MAGIC.len());
+    match frame.get_u32() {
+        PROTOCOL_VERSION => PbHello::decode(frame).map_err(|_| HelloError::Malformed),
+        version => Err(HelloError::Version(version)),
+    }
+}
+
+fn check(hello: &PbHello, local: &LocalNode) -> Result<Remote, HelloError> {
+    let cluster = hello.cluster.as_ref().try_into().map(u128::from_be_bytes).map_err(|_| HelloError::Malformed)?;
+    // A name comes from the network and goes to a log.
+    let name: String = hello.name.chars().filter(|c| !c.is_control()).take(255).collect();
+    if cluster != local.cluster.0 {
+        return Err(HelloError::Cluster { name, theirs: cluster, ours: local.cluster.0 });
+    }
+    Ok(Remote { node: NodeId::new(hello.from), name })
+}

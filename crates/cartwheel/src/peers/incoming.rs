@@ -1,0 +1,92 @@
+//! The connections that peers dial to this node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::wire::decode_envelope;
+use futures_util::StreamExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::codec::FramedRead;
+use tracing::{debug, warn};
+
+use super::rate_limit::RateLimit;
+use super::{FRAME_BYTES_MAX, LocalNode, codec, hello};
+use crate::shard::ShardHandle;
+
+/// How many connections may stand at once: one a peer, and some that are about to be found dead.
+const CONNECTIONS_MAX: usize = 4_096;
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// See [`super::listen`].
+pub(super) async fn listen(
+    local: LocalNode,
+    listener: TcpListener,
+    shard: ShardHandle,
+    mut stop: watch::Receiver<bool>,
+) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let refusals = Arc::new(RateLimit::new(LOG_EVERY));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &permits) => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let (stream, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: some will be free again.
+                warn!("cannot accept connections from peers: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (local, shard, refusals, mut stop) = (local.clone(), shard.clone(), refusals.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = serve(stream, &local, &shard, &refusals) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = permits.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+async fn serve(mut stream: TcpStream, local: &LocalNode, shard: &ShardHandle, refusals: &RateLimit) {
+    let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
+    let remote = match hello::answer(&mut stream, local).await {
+        Ok(remote) => remote,
+        Err(error) => {
+            if let Some(count) = refusals.count(1) {
+                warn!("refused a peer's connection from {addr} ({count} since the last such line): {error}");
+            }
+            return;
+        }
+    };
+    debug!("{} connected from {addr}", remote.name);
+    let mut frames = FramedRead::new(stream, codec(FRAME_BYTES_MAX));
+    while let Some(frame) = frames.next().await {
+        let message = match frame.map(|frame| decode_envelope(Bytes::from(frame))) {
+            Ok(Ok(message)) if message.from == remote.node => message,
+            Ok(Ok(message)) => {
+                return warn!("closed the connection of {}: it sent a message of {}", remote.name, message.from);
+            }
+            Ok(Err(error)) => return warn!("closed the connection of {}: {error}", remote.name),
+            Err(error) => return debug!("the connection of {} broke: {error}", remote.name),
+        };
+        // While the shard is busy this waits, the socket fills, and in the end the peer drops what it cannot send.
+        if shard.deliver(message).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The connection that this node dials to one peer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::message::Envelope;
+use cartwheel_core::wire::encode_envelope;
+use futures_util::SinkExt;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio_util::codec::{FramedWrite, LengthDelimitedCodec};
+use tracing::{debug, info, warn};
+
+use super::hello::{self, HelloError};
+use super::rate_limit::RateLimit;
+use super::{FRAME_BYTES_MAX, LocalNode, Peer, codec};
+use crate::random;
+
+/// How many batches of frames, and how many bytes in them, may wait for a peer. One frame may always wait.
+const BATCHES_MAX: usize = 1_024;
+const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// How many bytes are gathered before they are written.
+const WRITE_BYTES: usize = 256 << 10;
+/// How long dialling may take, and how long a peer may take no bytes before the connection counts as broken.
+const DIAL_WITHIN: Duration = Duration::from_secs(3);
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait before the next dial: at first, and at most.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// The way to one peer.
+#[derive(Debug)]
+pub(super) struct Link {
+    name: String,
+    batches: mpsc::Sender<Vec<Bytes>>,
+    queued_bytes: Arc<AtomicUsize>,
+    connected: watch::Receiver<bool>,
+    drops: RateLimit,
+}
+
+impl Link {
+    /// Begins to dial `peer`, until `stop` is true.
+    pub(super) fn start(local: LocalNode, peer: Peer, stop: watch::Receiver<bool>) -> Self {
+        let (batches, receiver) = mpsc::channel(BATCHES_MAX);
+        let (connected_sender, connected) = watch::channel(false);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let link = Self {
+            name: peer.name.clone(),
+            batches,
+            queued_bytes: queued_bytes.clone(),
+            connected,
+            drops: RateLimit::new(LOG_EVERY),
+        };
+        let dialler = Dialler { local, peer, batches: receiver, queued_bytes, connected: connected_sender };
+        tokio::spawn(dialler.run(stop));
+        link
+    }
+
+    /// Whether a connection stands.
+    pub(super) fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+
+    /// Sends `messages`, or drops them: while there is no connection, and when too much waits for a slow one.
+    pub(super) fn send(&self, messages: &[Envelope]) {
+        if !*self.connected.borrow() {
+            return self.dropped(messages.len(), "there is no connection");
+        }
+        let mut frames = Vec::with_capacity(messages.len());
+        let mut bytes = 0;
+        for message in messages {
+            let frame = encode_envelope(message);
+            if frame.len() > FRAME_BYTES_MAX {
+                self.dropped(1, "it is longer than a frame may be");
+                continue;
+            }
+            bytes += frame.len();
+            frames.push(frame);
+        }
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let count = frames.len();
+        if (queued > 0 && queued + bytes > QUEUED_BYTES_MAX) || self.batches.try_send(frames).is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.dropped(count, "too much waits for it already");
+        }
+    }
+
+    fn dropped(&self, count: usize, why: &str) {
+        if let Some(count) = self.drops.count(count as u64) {
+            warn!("dropped {count} messages to {}: {why}", self.name);
+        }
+    }
+}
+
+/// Dials a peer and writes to it what the link's queue holds.
+struct Dialler {
+    local: LocalNode,
+    peer: Peer,
+    batches: mpsc::Receiver<Vec<Bytes>>,
+    queued_bytes: Arc<AtomicUsize>,
+    connected: watch::Sender<bool>,
+}
+
+impl Dialler {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.dial_for_ever() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        self.connected.send_replace(false);
+    }
+
+    async fn dial_for_ever(&mut self) {
+        let mut backoff = BACKOFF_MIN;
+        let mut last_error = String::new();
+        loop {
+            match self.dial().await {
+                Ok(stream) => {
+                    info!("connected to {} at {}", self.peer.name, self.peer.addr);
+                    (backoff, last_error) = (BACKOFF_MIN, String::new());
+                    let error = self.serve(stream).await;
+                    self.connected.send_replace(false);
+                    warn!("the connection to {} broke: {error}", self.peer.name);
+                }
+                // The same error again and again is one piece of news.
+                Err(error) if error.to_string() != last_error => {
+                    warn!("cannot connect to {} at {}: {error}", self.peer.name, self.peer.addr);
+                    last_error = error.to_string();
+                }
+                Err(error) => debug!("cannot connect to {}: {error}", self.peer.name),
+            }
+            tokio::time::sleep(jittered(backoff)).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn dial(&self) -> Result<TcpStream, HelloError> {
+        let dial = TcpStream::connect(&self.peer.addr);
+        let mut stream = tokio::time::timeout(DIAL_WITHIN, dial).await.map_err(|_| HelloError::Silent)??;
+        stream.set_nodelay(true)?;
+        hello::call(&mut stream, &self.local, self.peer.node).await?;
+        Ok(stream)
+    }
+
+    /// Writes until the connection breaks, and says why it did.
+    async fn serve(&mut self, stream: TcpStream) -> std::io::Error {
+        // Messages that waited for the last connection are stale by now.
+        while let Ok(batch) = self.batches.try_recv() {
+            self.taken(&batch);
+        }
+        self.connected.send_replace(true);
+        let (read, write) = stream.into_split();
+        let mut frames = FramedWrite::new(write, codec(FRAME_BYTES_MAX));
+        frames.set_backpressure_boundary(WRITE_BYTES);
+        tokio::select! {
+            error = closed(read) => error,
+            error = self.write(&mut frames) => error,
+        }
+    }
+
+    async fn write(&mut self, frames: &mut FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>) -> std::io::Error {
+        let mut gathered = Vec::new();
+        loop {
+            if self.batches.recv_many(&mut gathered, BATCHES_MAX).await == 0 {
+                return std::io::Error::other("this node is stopping");
+            }
+            let write_out = async {
+                for batch in gathered.drain(..) {
+                    self.taken(&batch);
+                    for frame in batch {
+                        frames.feed(frame).await?;
+                    }
+                }
+                SinkExt::<Bytes>::flush(frames).await
+            };
+            match tokio::time::timeout(WRITE_WITHIN, write_out).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(_) => return std::io::ErrorKind::TimedOut.into(),
+            }
+        }
+    }
+
+    /// Counts a batch out of the queue.
+    fn taken(&self, batch: &[Bytes]) {
+        self.queued_bytes.fetch_sub(batch.iter().map(Bytes::len).sum(), Ordering::Relaxed);
+    }
+}
+
+/// Waits for the end of a connection on which the peer says nothing more.
+async fn closed(mut read: OwnedReadHalf) -> std::io::Error {
+    let mut byte = [0; 1];
+    match read.read(&mut byte).await {
+        Ok(0) => std::io::Error::other("the peer closed it"),
+        Ok(_) => std::io::Error::other("the peer spoke where it should not"),
+        Err(error) => error,
+    }
+}
+
+/// A time around `backoff`, so that nodes which lost each other at once do not dial each other at once.
+fn jittered(backoff: Duration) -> Duration {
+    let random = random::number().unwrap_or_default() as u32;
+    backoff / 2 + backoff.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}

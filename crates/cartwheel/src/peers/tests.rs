@@ -1,0 +1,159 @@
+use std::time::Duration;
+
+use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::hlc::WallMs;
+use cartwheel_core::membership::ClusterId;
+use cartwheel_core::message::{Answer, Message, Ticket};
+use cartwheel_core::node::{Effects, Input};
+use cartwheel_core::time::Now;
+use cartwheel_storage::MemoryStore;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::clock::Clock;
+use crate::shard::{self, Machine};
+
+fn local(name: &str, cluster: u128) -> LocalNode {
+    let node = NodeId::of_name(name);
+    LocalNode { cluster: ClusterId(cluster), node, name: name.to_owned(), life: Life(1), boot: 1 }
+}
+
+fn message(from: &LocalNode, operation: u64) -> Envelope {
+    Envelope {
+        cluster: from.cluster,
+        from: from.node,
+        from_life: from.life,
+        from_boot: from.boot,
+        wall: WallMs(0),
+        message: Message::Answer(Ticket { operation, round: 0 }, Answer::Stored),
+    }
+}
+
+/// Passes on the number of each message that it is told.
+struct Ear(mpsc::UnboundedSender<u64>);
+
+impl Machine for Ear {
+    fn step(&mut self, _now: Now, input: Input) -> Effects {
+        if let Input::Message(Envelope { message: Message::Answer(ticket, _), .. }) = input {
+            let _ = self.0.send(ticket.operation);
+        }
+        Effects::default()
+    }
+}
+
+/// A node that listens; what it hears, where it listens, and what stops it.
+struct Listening {
+    heard: mpsc::UnboundedReceiver<u64>,
+    peer: Peer,
+    stop: watch::Sender<bool>,
+}
+
+async fn listening(node: &LocalNode, addr: &str) -> Listening {
+    let listener = TcpListener::bind(addr).await.unwrap();
+    let (heard_sender, heard) = mpsc::unbounded_channel();
+    let (handle, inbox) = shard::inbox();
+    let (stop, stopped) = watch::channel(false);
+    let outgoing = Peers { links: BTreeMap::new() };
+    let runtime = tokio::runtime::Handle::current();
+    shard::start(Ear(heard_sender), Box::<MemoryStore>::default(), outgoing, inbox, Clock::start(), runtime).unwrap();
+    let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
+    tokio::spawn(listen(node.clone(), listener, handle, stopped));
+    Listening { heard, peer, stop }
+}
+
+async fn connected(peers: &Peers) -> bool {
+    for mut connection in peers.connections() {
+        let wait = connection.wait_for(|connected| *connected);
+        if tokio::time::timeout(Duration::from_millis(1_500), wait).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+async fn hears(listening: &mut Listening) -> Option<u64> {
+    tokio::time::timeout(Duration::from_secs(5), listening.heard.recv()).await.ok().flatten()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
+    let (a, b) = (local("a", 1), local("b", 1));
+    let mut there = listening(&b, "127.0.0.1:0").await;
+    let (_stop, stopped) = watch::channel(false);
+    let mut peers = Peers::dial(&a, [there.peer.clone()], &stopped);
+    assert!(connected(&peers).await);
+    for operation in 0..1_000 {
+        peers.send(b.node, vec![message(&a, operation), message(&a, operation + 10_000)]);
+    }
+    for operation in 0..1_000 {
+        assert_eq!(hears(&mut there).await, Some(operation));
+        assert_eq!(hears(&mut there).await, Some(operation + 10_000));
+    }
+
+    there.stop.send_replace(true);
+    let mut link = peers.connections().next().unwrap();
+    link.wait_for(|connected| !connected).await.unwrap();
+    peers.send(b.node, vec![message(&a, 77)]);
+    let mut again = listening(&b, &there.peer.addr).await;
+    assert!(connected(&peers).await);
+    peers.send(b.node, vec![message(&a, 78)]);
+    assert_eq!(hears(&mut again).await, Some(78), "what was sent into the void is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_nodes_that_belong_together_talk() {
+    let mut there = listening(&local("b", 1), "127.0.0.1:0").await;
+    let (_stop, stopped) = watch::channel(false);
+    let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &stopped);
+    assert!(!connected(&stranger).await, "another cluster");
+    let elsewhere = Peer { node: NodeId::of_name("c"), ..there.peer.clone() };
+    assert!(!connected(&Peers::dial(&local("a", 1), [elsewhere], &stopped)).await, "another node");
+
+    let mut peers = Peers::dial(&local("a", 1), [there.peer.clone()], &stopped);
+    assert!(connected(&peers).await);
+    peers.send(there.peer.node, vec![message(&local("someone-else", 1), 1)]);
+    peers.send(there.peer.node, vec![message(&local("a", 1), 2)]);
+    assert!(tokio::time::timeout(Duration::from_millis(500), there.heard.recv()).await.is_err(), "a borrowed name");
+}
+
+#[tokio::test]
+async fn refusals_say_why() {
+    async fn talk(caller: LocalNode, to: &str, answerer: LocalNode) -> (String, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut answering, _) = listener.accept().await.unwrap();
+        let to = NodeId::of_name(to);
+        let (called, answered) =
+            tokio::join!(hello::call(&mut calling, &caller, to), hello::answer(&mut answering, &answerer));
+        let said = |result: Result<hello::Remote, HelloError>| result.map_or_else(|e| e.to_string(), |r| r.name);
+        (said(called), said(answered))
+    }
+
+    assert_eq!(talk(local("a", 1), "b", local("b", 1)).await, ("b".to_owned(), "a".to_owned()));
+    let (called, answered) = talk(local("a", 1), "b", local("b", 2)).await;
+    assert!(
+        called.contains("b belongs to cluster 0000") && answered.contains("a there belongs to cluster"),
+        "{called}"
+    );
+    let (called, answered) = talk(local("a", 1), "b", local("c", 1)).await;
+    assert!(called.contains("c is there instead") && answered.contains("c is there instead"), "{called} {answered}");
+}
+
+#[tokio::test]
+async fn strangers_are_turned_away() {
+    for (said, expected) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "whoever is there is no cartwheel node"),
+        (b"\0\0\0\0", "whoever is there is no cartwheel node"),
+        (b"\0\0\0\x0dcartwheel\0\0\0\x09", "it speaks protocol version 9"),
+        (b"\0\0\0\x0ecartwheel\0\0\0\x01\xff", "its hello is malformed"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut answering, _) = listener.accept().await.unwrap();
+        calling.write_all(said).await.unwrap();
+        let error = hello::answer(&mut answering, &local("b", 1)).await.unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}

@@ -1,0 +1,218 @@
+//! A shard: one thread that owns one protocol state machine and one store.
+//!
+//! Everything else reaches it through a bounded queue. It takes what has gathered there in one turn and pays for one sync a
+//! turn, so the busier it is, the less a write costs.
+
+mod turn;
+
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::message::Envelope;
+use cartwheel_core::node::{Effects, Input, Node};
+use cartwheel_core::request::{Outcome, Refusal, Request};
+use cartwheel_core::time::Now;
+use cartwheel_storage::{Store, StoreError};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use turn::Turns;
+
+/// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.
+const INBOX_MAX: usize = 8_192;
+/// How much of the queue is kept free of clients' requests, so that the answers which end requests still get in.
+const INBOX_RESERVE: usize = INBOX_MAX / 2;
+/// How many inputs one turn takes at most, so that the first of them does not wait for too many others.
+const TURN_MAX: usize = 512;
+
+/// The name under which a store remembers the ceiling of the node's timestamps.
+const HLC_CEILING: &str = "hlc-ceiling";
+
+/// What a shard drives: [`Node`], or a script in a test.
+pub trait Machine: Send + 'static {
+    /// [`Node::step`].
+    fn step(&mut self, now: Now, input: Input) -> Effects;
+
+    /// [`Node::is_ready`].
+    fn is_ready(&mut self, _now: Now) -> bool {
+        true
+    }
+}
+
+impl Machine for Node {
+    fn step(&mut self, now: Now, input: Input) -> Effects {
+        Self::step(self, now, input)
+    }
+
+    fn is_ready(&mut self, now: Now) -> bool {
+        Self::is_ready(self, now.wall)
+    }
+}
+
+/// Where a shard's messages go. None of this may block.
+pub trait Outgoing: Send + 'static {
+    /// Sends `messages` to a peer, or drops them.
+    fn send(&mut self, to: NodeId, messages: Vec<Envelope>);
+}
+
+/// What waits in a shard's queue.
+enum Work {
+    Request(Request, oneshot::Sender<Outcome>),
+    Message(Envelope),
+    Stop,
+}
+
+/// The way to a shard.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    inbox: mpsc::Sender<Work>,
+}
+
+/// The shard has stopped.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the node is stopping")]
+pub struct Stopped;
+
+impl ShardHandle {
+    /// Has the shard carry out a client's request. It refuses at once when too much waits already.
+    ///
+    /// # Errors
+    /// If the shard stops before it has answered. A write may have been done or not.
+    pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
+        if self.inbox.capacity() < INBOX_RESERVE {
+            return Ok(Err(Refusal::Overloaded));
+        }
+        let (reply, outcome) = oneshot::channel();
+        match self.inbox.try_send(Work::Request(request, reply)) {
+            Ok(()) => outcome.await.map_err(|_| Stopped),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(Refusal::Overloaded)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
+        }
+    }
+
+    /// Hands a peer's message to the shard, and waits while its queue is full.
+    ///
+    /// # Errors
+    /// If the shard has stopped.
+    pub async fn deliver(&self, message: Envelope) -> Result<(), Stopped> {
+        self.inbox.send(Work::Message(message)).await.map_err(|_| Stopped)
+    }
+
+    /// Has the shard finish what is in its queue, sync its store and end.
+    pub async fn stop(&self) {
+        let _ = self.inbox.send(Work::Stop).await;
+    }
+
+    /// Whether the shard runs.
+    pub fn is_running(&self) -> bool {
+        !self.inbox.is_closed()
+    }
+
+    /// Waits until the shard has ended.
+    pub async fn ended(&self) {
+        self.inbox.closed().await;
+    }
+}
+
+/// A shard's queue before the shard is there: whatever must be able to reach the shard can be made first.
+#[derive(Debug)]
+pub struct Inbox(mpsc::Receiver<Work>);
+
+/// A shard's queue and the way into it.
+pub fn inbox() -> (ShardHandle, Inbox) {
+    let (sender, receiver) = mpsc::channel(INBOX_MAX);
+    (ShardHandle { inbox: sender }, Inbox(receiver))
+}
+
+/// A shard that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// The shard's thread.
+    pub thread: JoinHandle<()>,
+    /// Whether the shard can stamp writes and its store works.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// Starts a shard on a thread of its own, which ends at [`ShardHandle::stop`]. Its timers run on `runtime`.
+///
+/// # Errors
+/// If the system has no thread to give.
+pub fn start(
+    machine: impl Machine,
+    store: Box<dyn Store>,
+    outgoing: impl Outgoing,
+    inbox: Inbox,
+    clock: Clock,
+    runtime: Handle,
+) -> io::Result<Running> {
+    let turns = Turns::new(machine, store, outgoing, clock);
+    let (ready_sender, ready) = watch::channel(false);
+    let body = move || run(turns, inbox.0, clock, &runtime, &ready_sender);
+    Ok(Running { thread: thread::Builder::new().name("shard-0".to_owned()).spawn(body)?, ready })
+}
+
+fn run<M: Machine, O: Outgoing>(
+    mut turns: Turns<M, O>,
+    mut inbox: mpsc::Receiver<Work>,
+    clock: Clock,
+    runtime: &Handle,
+    ready: &watch::Sender<bool>,
+) {
+    let mut gathered = Vec::with_capacity(TURN_MAX);
+    // The machine says nothing of itself: the first tick is what it begins with.
+    turns.add(Input::Tick);
+    turns.take();
+    loop {
+        let is_ready = turns.is_ready();
+        ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
+        let patience = turns.wake_at().map(|wake_at| wake_at.since(clock.instant()));
+        wait(&mut inbox, &mut gathered, patience, runtime);
+        // A queue that is closed and empty is the other way of being told to stop.
+        let mut stop = inbox.is_closed() && gathered.is_empty();
+        for work in gathered.drain(..) {
+            match work {
+                Work::Request(request, reply) => turns.add_request(request, reply),
+                Work::Message(message) => turns.add(Input::Message(message)),
+                Work::Stop => stop = true,
+            }
+        }
+        if turns.wake_at().is_some_and(|wake_at| wake_at <= clock.instant()) {
+            turns.add(Input::Tick);
+        }
+        turns.take();
+        if stop {
+            turns.close();
+            return;
+        }
+    }
+}
+
+/// Gathers what waits in the queue; waits for the first of it as long as `patience`, for ever if there is none.
+fn wait(inbox: &mut mpsc::Receiver<Work>, gathered: &mut Vec<Work>, patience: Option<Duration>, runtime: &Handle) {
+    runtime.block_on(async {
+        let receive = inbox.recv_many(gathered, TURN_MAX);
+        match patience {
+            Some(patience) => drop(tokio::time::timeout(patience, receive).await),
+            None => drop(receive.await),
+        }
+    });
+}
+
+/// The ceiling of a node's timestamps that its store remembers; zero in a new store.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn hlc_ceiling(store: &dyn Store) -> Result<Hlc, StoreError> {
+    let saved = store.get_meta(HLC_CEILING)?;
+    let bits = saved.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_be_bytes));
+    Ok(bits.map_or(Hlc::ZERO, Hlc::from_bits))
+}
+
+fn encode_hlc_ceiling(ceiling: Hlc) -> Bytes {
+    Bytes::copy_from_slice(&ceiling.to_bits().to_be_bytes())
+}

@@ -1,0 +1,236 @@
+//! Turns: the state machine's steps, the store commands that they ask for, and what goes out.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::message::Envelope;
+use cartwheel_core::node::{ClientId, Effects, Event, Input, StoreCommand, StoreFailed, StoreId, StoreResult};
+use cartwheel_core::request::{Outcome, Request};
+use cartwheel_core::time::Instant;
+use cartwheel_storage::{Batch, Durability, Store};
+use tokio::sync::oneshot;
+use tracing::{debug, error, warn};
+
+use super::{HLC_CEILING, Machine, Outgoing, encode_hlc_ceiling};
+use crate::clock::Clock;
+
+/// How long a failed store's answer is kept back where an answer would bring the same question.
+const POSTPONED_FOR: Duration = Duration::from_secs(1);
+
+/// A state machine with its store and all that is under way between them.
+pub(super) struct Turns<M, O> {
+    machine: M,
+    store: Box<dyn Store>,
+    outgoing: O,
+    clock: Clock,
+    /// What the machine has yet to take in.
+    inputs: VecDeque<Input>,
+    writes: Writes,
+    /// A commit has failed. Whether it was carried out will show when the store is opened again; until then, any read might
+    /// return what a later one would not.
+    store_failed: bool,
+    /// An input whose time has not come, and when it does.
+    postponed: Option<(Instant, Input)>,
+    sends: BTreeMap<NodeId, Vec<Envelope>>,
+    replies: Vec<(ClientId, Outcome)>,
+    /// The clients that wait for an answer.
+    clients: BTreeMap<ClientId, oneshot::Sender<Outcome>>,
+    clients_begun: u64,
+    wake_at: Option<Instant>,
+}
+
+/// The writes that the next commit carries out.
+#[derive(Default)]
+struct Writes {
+    batch: Batch,
+    commands: Vec<StoreId>,
+    keys: HashSet<Bytes>,
+    sync: bool,
+}
+
+impl<M: Machine, O: Outgoing> Turns<M, O> {
+    pub(super) fn new(machine: M, store: Box<dyn Store>, outgoing: O, clock: Clock) -> Self {
+        Self {
+            machine,
+            store,
+            outgoing,
+            clock,
+            inputs: VecDeque::new(),
+            writes: Writes::default(),
+            store_failed: false,
+            postponed: None,
+            sends: BTreeMap::new(),
+            replies: Vec::new(),
+            clients: BTreeMap::new(),
+            clients_begun: 0,
+            wake_at: None,
+        }
+    }
+
+    /// When the next turn is due, if no input comes.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.wake_at.into_iter().chain(self.postponed.as_ref().map(|(due, _)| *due)).min()
+    }
+
+    /// Whether the machine can stamp writes and the store works.
+    pub(super) fn is_ready(&mut self) -> bool {
+        !self.store_failed && self.machine.is_ready(self.clock.now())
+    }
+
+    /// Adds an input to the next turn.
+    pub(super) fn add(&mut self, input: Input) {
+        self.inputs.push_back(input);
+    }
+
+    /// Adds a client's request to the next turn.
+    pub(super) fn add_request(&mut self, request: Request, reply: oneshot::Sender<Outcome>) {
+        self.clients_begun += 1;
+        let id = ClientId(self.clients_begun);
+        self.clients.insert(id, reply);
+        self.inputs.push_back(Input::Client(id, request));
+    }
+
+    /// Takes a turn: steps until nothing is left to take in and nothing to store.
+    pub(super) fn take(&mut self) {
+        if let Some((_, input)) = self.postponed.take_if(|(due, _)| *due <= self.clock.instant()) {
+            self.inputs.push_back(input);
+        }
+        loop {
+            while let Some(input) = self.inputs.pop_front() {
+                let effects = self.machine.step(self.clock.now(), input);
+                self.carry_out(effects);
+            }
+            // What the machine says before a commit does not depend on it, so it does not wait for the disk either.
+            self.flush();
+            if self.writes.commands.is_empty() {
+                return;
+            }
+            self.commit();
+        }
+    }
+
+    /// Syncs what was written without a sync.
+    pub(super) fn close(&mut self) {
+        if !self.store_failed
+            && let Err(error) = self.store.commit(Batch::new(), Durability::Synced)
+        {
+            error!("the store could not be synced at the end: {error}");
+        }
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        let Effects { sends, replies, stores, events, wake_at } = effects;
+        for (to, message) in sends {
+            self.sends.entry(to).or_default().push(message);
+        }
+        self.replies.extend(replies);
+        for (id, command) in stores {
+            self.store(id, command);
+        }
+        for event in events {
+            log(&event);
+        }
+        self.wake_at = wake_at;
+    }
+
+    fn store(&mut self, id: StoreId, command: StoreCommand) {
+        if self.store_failed {
+            return self.refuse(id, &command);
+        }
+        match command {
+            StoreCommand::Read { storage_key } => {
+                // Commands on one key take effect in their order.
+                if self.writes.keys.contains(&storage_key) {
+                    self.commit();
+                }
+                let read = self.read(&storage_key);
+                self.inputs.push_back(Input::Stored(id, StoreResult::Read(read)));
+            }
+            StoreCommand::Write { storage_key, record, sync } => {
+                self.writes.batch.put(storage_key.clone(), record);
+                self.writes.keys.insert(storage_key);
+                self.writes.commands.push(id);
+                self.writes.sync |= sync;
+            }
+            StoreCommand::SaveHlcCeiling(ceiling) => {
+                self.writes.batch.put_meta(HLC_CEILING, encode_hlc_ceiling(ceiling));
+                self.writes.commands.push(id);
+                self.writes.sync = true;
+            }
+        }
+    }
+
+    /// Answers a command that a failed store no longer takes.
+    fn refuse(&mut self, id: StoreId, command: &StoreCommand) {
+        let failed = StoreResult::Written(Err(StoreFailed));
+        match command {
+            StoreCommand::Read { .. } => self.inputs.push_back(Input::Stored(id, StoreResult::Read(Err(StoreFailed)))),
+            StoreCommand::Write { .. } => self.inputs.push_back(Input::Stored(id, failed)),
+            // The machine asks again as soon as it hears of the failure: at once would be for ever.
+            StoreCommand::SaveHlcCeiling(_) => {
+                self.postponed = Some((self.clock.instant() + POSTPONED_FOR, Input::Stored(id, failed)));
+            }
+        }
+    }
+
+    fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, StoreFailed> {
+        self.store.get(storage_key).map_err(|error| {
+            error!("a record could not be read: {error}");
+            StoreFailed
+        })
+    }
+
+    /// Carries out the writes that have gathered, with one sync for all of them.
+    fn commit(&mut self) {
+        let Writes { batch, commands, sync, .. } = std::mem::take(&mut self.writes);
+        let durability = if sync { Durability::Synced } else { Durability::Os };
+        let written = self.write_out(batch, durability, commands.len());
+        self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
+    }
+
+    fn write_out(&mut self, batch: Batch, durability: Durability, count: usize) -> Result<(), StoreFailed> {
+        self.store.commit(batch, durability).map_err(|error| {
+            error!("{count} writes failed, and this node answers for no record until it is restarted: {error}");
+            self.store_failed = true;
+            StoreFailed
+        })
+    }
+
+    /// Lets everything out that has gathered for peers and clients.
+    fn flush(&mut self) {
+        while let Some((to, messages)) = self.sends.pop_first() {
+            self.outgoing.send(to, messages);
+        }
+        for (id, outcome) in self.replies.drain(..) {
+            if let Some(client) = self.clients.remove(&id) {
+                // A client that has gone away is no concern of ours.
+                let _ = client.send(outcome);
+            }
+        }
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Repaired(key, node) => debug!("brought {key:?} up to date on {node}"),
+        Event::DotCollision(key) => {
+            error!("{key:?} came with two contents under one name: a disk is broken or a message was forged");
+        }
+        Event::RecordLost(key, error) => {
+            warn!("the record of {key:?} was lost and will be fetched from its replicas: {error}")
+        }
+        Event::ClockOff { offset_ms, refuses: true } => {
+            error!("this node's clock is {offset_ms} ms off its peers' and it takes no writes: set the clock");
+        }
+        Event::ClockOff { offset_ms, refuses: false } => {
+            warn!("this node's clock is {offset_ms} ms off its peers': check the clock");
+        }
+        Event::StrayMessage(node) => warn!("dropped a message that {node} should not have sent"),
+    }
+}
+
+#[cfg(test)]
+#[path = "turn_tests.rs"]
+mod tests;

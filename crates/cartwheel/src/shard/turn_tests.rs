@@ -1,0 +1,223 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cartwheel_core::key::Key;
+use cartwheel_core::request::{Acks, Consistency, Get, Got, Operation, Reply};
+use cartwheel_core::time::Now;
+use cartwheel_storage::{MemoryStore, Scan, StoreError};
+
+use super::*;
+
+/// What happened, in the order in which it did.
+type Diary = Arc<Mutex<Vec<String>>>;
+
+/// Steps that a test has written down.
+struct Script<F>(F);
+
+impl<F: FnMut(Input) -> Effects + Send + 'static> Machine for Script<F> {
+    fn step(&mut self, _now: Now, input: Input) -> Effects {
+        self.0(input)
+    }
+}
+
+/// A store that writes down what is asked of it and fails its first commits.
+struct DiaryStore {
+    diary: Diary,
+    inner: MemoryStore,
+    failures: u32,
+}
+
+impl Store for DiaryStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.diary.lock().unwrap().push("get".to_owned());
+        self.inner.get(key)
+    }
+
+    fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_> {
+        self.inner.scan(start, end)
+    }
+
+    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        self.inner.get_meta(name)
+    }
+
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        if self.failures > 0 {
+            self.failures -= 1;
+            self.diary.lock().unwrap().push("commit fails".to_owned());
+            return Err(StoreError::Poisoned);
+        }
+        self.diary.lock().unwrap().push(format!("commit {durability:?}"));
+        self.inner.commit(batch, durability)
+    }
+}
+
+struct DiaryOutgoing(Diary);
+
+impl Outgoing for DiaryOutgoing {
+    fn send(&mut self, to: NodeId, messages: Vec<Envelope>) {
+        self.0.lock().unwrap().push(format!("send {} to {}", messages.len(), to.get()));
+    }
+}
+
+fn turns<F>(diary: &Diary, failures: u32, script: F) -> Turns<Script<F>, DiaryOutgoing>
+where
+    F: FnMut(Input) -> Effects + Send + 'static,
+{
+    let store = DiaryStore { diary: diary.clone(), inner: MemoryStore::default(), failures };
+    Turns::new(Script(script), Box::new(store), DiaryOutgoing(diary.clone()), Clock::start())
+}
+
+fn request() -> Request {
+    let key = Key::new(Bytes::from_static(b"b"), Bytes::from_static(b"k")).unwrap();
+    let get = Get { key, consistency: Consistency::Eventual, r: None, seen: None };
+    Request { operation: Operation::Get(get), timeout: Duration::from_secs(1) }
+}
+
+fn write(key: &'static [u8], sync: bool) -> StoreCommand {
+    StoreCommand::Write { storage_key: Bytes::from_static(key), record: Bytes::from_static(b"new"), sync }
+}
+
+fn got() -> Outcome {
+    Ok(Reply::Got(Got { siblings: Vec::new(), context: None, acks: Acks::default() }))
+}
+
+/// Writes once for each client and answers when that is done.
+fn write_then_reply() -> impl FnMut(Input) -> Effects + Send + 'static {
+    let mut effects_of = BTreeMap::new();
+    move |input| match input {
+        Input::Client(client, _) => {
+            let store = StoreId(client.0 * 10);
+            effects_of.insert(store, client);
+            Effects { stores: vec![(store, write(b"k", true))], ..Effects::default() }
+        }
+        Input::Stored(store, StoreResult::Written(written)) => {
+            let outcome = if written.is_ok() { got() } else { Err(cartwheel_core::request::Refusal::Overloaded) };
+            Effects { replies: vec![(effects_of[&store], outcome)], ..Effects::default() }
+        }
+        _ => Effects::default(),
+    }
+}
+
+#[test]
+fn one_sync_serves_a_whole_turn_and_comes_before_its_replies() {
+    let diary = Diary::default();
+    let mut turns = turns(&diary, 0, write_then_reply());
+    let mut outcomes = Vec::new();
+    for _ in 0..5 {
+        let (reply, outcome) = oneshot::channel();
+        turns.add_request(request(), reply);
+        outcomes.push(outcome);
+    }
+    turns.take();
+    assert_eq!(*diary.lock().unwrap(), ["commit Synced"]);
+    for mut outcome in outcomes {
+        assert_eq!(outcome.try_recv().unwrap(), got());
+    }
+}
+
+#[test]
+fn after_a_failed_commit_the_store_is_not_spoken_for() {
+    let diary = Diary::default();
+    let mut turns = turns(&diary, 1, write_then_reply());
+    let mut ask = || {
+        let (reply, outcome) = oneshot::channel();
+        turns.add_request(request(), reply);
+        let (second_reply, second) = oneshot::channel();
+        turns.add_request(request(), second_reply);
+        turns.take();
+        [outcome, second].map(|mut outcome| outcome.try_recv().unwrap().is_ok())
+    };
+    assert_eq!(ask(), [false, false], "both were in the batch");
+    // The store would take it now. But whether it holds the writes that failed, only its recovery will tell.
+    assert_eq!(ask(), [false, false]);
+    assert!(!turns.is_ready());
+    assert_eq!(*diary.lock().unwrap(), ["commit fails"]);
+}
+
+#[test]
+fn a_machine_that_asks_again_at_every_failure_does_not_hold_up_its_shard() {
+    let diary = Diary::default();
+    let reads = Arc::new(Mutex::new(Vec::new()));
+    let noted = reads.clone();
+    let mut turns = turns(&diary, 1, move |input| {
+        let ceiling = StoreCommand::SaveHlcCeiling(cartwheel_core::hlc::Hlc::from_bits(9));
+        match input {
+            Input::Stored(_, StoreResult::Read(read)) => {
+                noted.lock().unwrap().push(read);
+                Effects::default()
+            }
+            Input::Tick => {
+                let read = StoreCommand::Read { storage_key: Bytes::from_static(b"k") };
+                Effects { stores: vec![(StoreId(2), read)], ..Effects::default() }
+            }
+            _ => Effects { stores: vec![(StoreId(1), ceiling)], ..Effects::default() },
+        }
+    });
+    let (reply, _outcome) = oneshot::channel();
+    turns.add_request(request(), reply);
+    turns.take();
+    assert!(turns.wake_at().is_some(), "the failure is told later");
+    turns.add(Input::Tick);
+    turns.take();
+    assert_eq!(*reads.lock().unwrap(), [Err(StoreFailed)]);
+    assert_eq!(*diary.lock().unwrap(), ["commit fails"]);
+}
+
+#[test]
+fn a_read_sees_the_write_before_it() {
+    let diary = Diary::default();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = seen.clone();
+    let mut turns = turns(&diary, 0, move |input| match input {
+        Input::Tick => {
+            let read = StoreCommand::Read { storage_key: Bytes::from_static(b"k") };
+            let other = StoreCommand::Read { storage_key: Bytes::from_static(b"other") };
+            let stores = vec![(StoreId(1), write(b"k", false)), (StoreId(2), other), (StoreId(3), read)];
+            Effects { stores, ..Effects::default() }
+        }
+        Input::Stored(id, result) => {
+            noted.lock().unwrap().push((id.0, result));
+            Effects::default()
+        }
+        _ => Effects::default(),
+    });
+    turns.add(Input::Tick);
+    turns.take();
+    let new = Some(Bytes::from_static(b"new"));
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [(2, StoreResult::Read(Ok(None))), (1, StoreResult::Written(Ok(()))), (3, StoreResult::Read(Ok(new))),]
+    );
+    assert_eq!(*diary.lock().unwrap(), ["get", "commit Os", "get"], "only a read of the written key waits for it");
+}
+
+#[test]
+fn what_needs_no_disk_does_not_wait_for_it() {
+    let diary = Diary::default();
+    let envelope = Envelope {
+        cluster: cartwheel_core::membership::ClusterId(1),
+        from: NodeId::new(1),
+        from_life: cartwheel_core::dot::Life(1),
+        from_boot: 1,
+        wall: cartwheel_core::hlc::WallMs(0),
+        message: cartwheel_core::message::Message::Answer(
+            cartwheel_core::message::Ticket { operation: 1, round: 1 },
+            cartwheel_core::message::Answer::Stored,
+        ),
+    };
+    let mut turns = turns(&diary, 0, move |input| match input {
+        Input::Tick => Effects {
+            sends: vec![(NodeId::new(7), envelope.clone()), (NodeId::new(7), envelope.clone())],
+            stores: vec![(StoreId(1), StoreCommand::SaveHlcCeiling(cartwheel_core::hlc::Hlc::from_bits(9)))],
+            ..Effects::default()
+        },
+        Input::Stored(..) => Effects { sends: vec![(NodeId::new(8), envelope.clone())], ..Effects::default() },
+        _ => Effects::default(),
+    });
+    turns.add(Input::Tick);
+    turns.take();
+    assert_eq!(*diary.lock().unwrap(), ["send 2 to 7", "commit Synced", "send 1 to 8"]);
+    assert_eq!(super::super::hlc_ceiling(&*turns.store).unwrap(), cartwheel_core::hlc::Hlc::from_bits(9));
+}

@@ -1,0 +1,160 @@
+//! What users are promised, on three real processes that are killed for it.
+
+mod harness;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cart::progress::Progress;
+use cart::purchases::{self, Purchase};
+use cart::{proof, replay};
+use cartwheel_client::{Acks, Client, Error, Options};
+use harness::Cluster;
+use tokio::task::JoinSet;
+
+type Test = Result<(), Error>;
+
+fn texts(siblings: &cartwheel_client::Siblings) -> Vec<String> {
+    let mut texts: Vec<_> =
+        siblings.values.iter().map(|value| String::from_utf8_lossy(&value.bytes).into_owned()).collect();
+    texts.sort();
+    texts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_takes_any_request() -> Test {
+    let cluster = Cluster::start();
+    let nodes = [cluster.client(1), cluster.client(2), cluster.client(3)];
+    assert_eq!(nodes[0].get("b", "k").await?.context, None);
+
+    // Two writers that do not know of each other make siblings, on whichever nodes they write.
+    let written = nodes[0].put("b", "k", "one", None).await?;
+    assert_eq!(written.acks, Acks { home: 2, standin: 0, zones: 1 });
+    nodes[1].put("b", "k", "two", None).await?;
+    let both = nodes[2].get("b", "k").await?;
+    assert_eq!(texts(&both), ["one", "two"]);
+
+    // A write that has seen both takes their place; a write that has seen only the first does not take its.
+    nodes[0].put("b", "k", "merged", both.context.as_ref()).await?;
+    assert_eq!(texts(&nodes[1].get("b", "k").await?), ["merged"]);
+    nodes[2].put("b", "k", "late", written.context.as_ref()).await?;
+    assert_eq!(texts(&nodes[0].get("b", "k").await?), ["late", "merged"]);
+
+    nodes[1].delete("b", "k", None).await?;
+    let gone = nodes[2].get("b", "k").await?;
+    assert_eq!((texts(&gone).len(), gone.deleted), (0, true));
+
+    let updated = nodes[0].update("b", [0xff, b'/'], |siblings| format!("{} values", siblings.values.len())).await?;
+    assert_eq!(updated.written.acks.home, 2);
+    assert_eq!(texts(&nodes[1].get("b", [0xff, b'/']).await?), ["0 values"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contexts_of_other_keys_are_refused_and_change_nothing() -> Test {
+    let cluster = Cluster::start();
+    let client = cluster.client(1);
+    let other = client.put("b", "other", "x", None).await?;
+    client.put("b", "k", "mine", None).await?;
+    let borrowed = client.put("b", "k", "theirs", other.context.as_ref()).await;
+    assert!(matches!(&borrowed, Err(Error::Refused { code, .. }) if code == "bad_context"), "{borrowed:?}");
+    assert_eq!(texts(&cluster.client(2).get("b", "k").await?), ["mine"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_is_missed_by_nobody_and_serves_again() -> Test {
+    let mut cluster = Cluster::start();
+    for number in 0..30 {
+        cluster.client(1).put("b", format!("before-{number}"), "v", None).await?;
+    }
+    cluster.kill(2);
+    for number in 0..30 {
+        // Some of these keys have the dead node first on their list.
+        let key = format!("while-{number}");
+        cluster.client(3).put("b", &key, "v", None).await?;
+        assert_eq!(texts(&cluster.client(1).get("b", &key).await?), ["v"]);
+        assert_eq!(texts(&cluster.client(1).get("b", format!("before-{number}")).await?), ["v"]);
+    }
+    let all = Options { replicas: Some(3), timeout: Some(Duration::from_millis(500)), ..Options::default() };
+    let missed = cluster.client(1).get_with("b", "before-1", &all).await;
+    assert!(matches!(missed, Err(Error::Unavailable { .. })), "the dead node cannot have answered: {missed:?}");
+
+    cluster.restart(2);
+    for number in 0..30 {
+        for name in ["before", "while"] {
+            let key = format!("{name}-{number}");
+            assert_eq!(texts(&cluster.client(2).get("b", &key).await?), ["v"], "{key}");
+        }
+        cluster.client(2).put("b", format!("after-{number}"), "v", None).await?;
+    }
+    assert_eq!(cluster.client(1).get_with("b", "before-1", &all).await?.acks.home, 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_the_death_of_all() -> Test {
+    let mut cluster = Cluster::start();
+    for round in 0..3 {
+        let clients: Vec<Client> = (1..=3).map(|number| cluster.client(number)).collect();
+        let mut writers = JoinSet::new();
+        for writer in 0..9 {
+            let client = clients[writer % 3].clone();
+            writers.spawn(async move {
+                let mut acknowledged = Vec::new();
+                for number in 0.. {
+                    let key = format!("{round}-{writer}-{number}");
+                    let options = Options { timeout: Some(Duration::from_millis(200)), ..Options::default() };
+                    let value =
+                        cartwheel_client::Value { bytes: key.clone().into(), content_type: "text/x".to_owned() };
+                    match client.put_with("b", &key, value, None, &options).await {
+                        Ok(_) => acknowledged.push(key),
+                        Err(_) => break,
+                    }
+                }
+                acknowledged
+            });
+        }
+        // In the middle of their writing.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        cluster = tokio::task::spawn_blocking(|| cluster.crash_and_restart()).await.unwrap();
+        let acknowledged: Vec<String> = writers.join_all().await.into_iter().flatten().collect();
+        assert!(acknowledged.len() > 50, "{} writes are no load", acknowledged.len());
+        let client = cluster.client(round % 3 + 1);
+        for key in acknowledged {
+            assert_eq!(texts(&client.get("b", &key).await?).join(" "), key);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_cart_loses_an_item_though_a_node_dies() -> Test {
+    let mut cluster = Cluster::start();
+    let mut purchases = purchases::parse(purchases::CDNOW).unwrap();
+    purchases.truncate(3_000);
+    let purchases: Arc<[Purchase]> = purchases.into();
+    let hidden = Arc::new(Progress::hidden(0));
+    let nodes = cluster.endpoints();
+
+    let replaying = {
+        let (clients, purchases, hidden) = (replay::clients(&nodes, 12, 0)?, purchases.clone(), hidden.clone());
+        tokio::spawn(async move { replay::replay(clients, "carts", purchases, &hidden).await })
+    };
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.kill(3);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let cluster = tokio::task::spawn_blocking(move || {
+        cluster.restart(3);
+        cluster
+    })
+    .await
+    .unwrap();
+    let replayed = replaying.await.unwrap()?;
+    assert_eq!(replayed.adds, 3_000);
+    assert!(replayed.merges > 0, "the writers never met");
+
+    let proof = proof::prove(replay::clients(&cluster.endpoints(), 12, 1)?, "carts", &purchases, &hidden).await?;
+    assert_eq!((proof.found, proof.faults), (3_000, Vec::new()));
+    Ok(())
+}

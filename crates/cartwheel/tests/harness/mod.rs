@@ -1,0 +1,182 @@
+//! Real clusters of real processes, which are gone when a test ends, however it ends.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use cartwheel_client::Client;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The path of the binary under test.
+pub const CARTWHEEL: &str = env!("CARGO_BIN_EXE_cartwheel");
+
+/// Three nodes under `cartwheel dev`.
+pub struct Cluster {
+    dir: PathBuf,
+    /// Node i has this port plus i.
+    http_base: u16,
+    dev: Child,
+    pids: Vec<Pid>,
+    restarted: Vec<Child>,
+    _root: Option<tempfile::TempDir>,
+}
+
+impl Cluster {
+    /// Founds a cluster and waits until it is ready.
+    pub fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("data");
+        let (http_base, peer_base) = free_bases();
+        let mut cluster = Self::run_dev(&dir, http_base, peer_base);
+        cluster._root = Some(root);
+        cluster
+    }
+
+    /// Runs `cartwheel dev` until all nodes are ready.
+    fn run_dev(dir: &Path, http_base: u16, peer_base: u16) -> Self {
+        let mut dev = Command::new(CARTWHEEL)
+            .args(["dev", "--http-base", &http_base.to_string(), "--peer-base", &peer_base.to_string(), "--dir"])
+            .arg(dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(dev.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let (mut said, mut pids) = (String::new(), Vec::new());
+        for line in lines.by_ref() {
+            if line.starts_with("node-") {
+                let pid = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+                pids.push(Pid::from_raw(pid).unwrap());
+            }
+            said.push_str(&line);
+            if line.contains("nodes are ready") {
+                break;
+            }
+        }
+        // Whatever else it says must not block it.
+        std::thread::spawn(move || lines.count());
+        let cluster = Self { dir: dir.to_path_buf(), http_base, dev, pids, restarted: Vec::new(), _root: None };
+        assert!(said.contains("all 3 nodes are ready"), "{said}");
+        cluster
+    }
+
+    /// The data directory of node `number`, counted from 1.
+    pub fn node_dir(&self, number: u16) -> PathBuf {
+        self.dir.join(format!("node-{number}"))
+    }
+
+    /// The address of node `number`.
+    pub fn endpoint(&self, number: u16) -> String {
+        format!("http://127.0.0.1:{}", self.http_base + number)
+    }
+
+    /// The addresses of all nodes.
+    pub fn endpoints(&self) -> Vec<String> {
+        (1..=3).map(|number| self.endpoint(number)).collect()
+    }
+
+    /// A client that knows node `number` alone.
+    pub fn client(&self, number: u16) -> Client {
+        Client::new([self.endpoint(number)]).unwrap()
+    }
+
+    /// A client that knows all nodes.
+    pub fn client_of_all(&self) -> Client {
+        Client::new(self.endpoints()).unwrap()
+    }
+
+    /// Kills node `number` with SIGKILL, and waits until it is gone.
+    pub fn kill(&self, number: u16) {
+        let pid = self.pids[usize::from(number) - 1];
+        kill_process(pid, Signal::KILL).unwrap();
+        assert!(gone(pid), "node-{number} survived SIGKILL");
+    }
+
+    /// Starts node `number` again, on its own, and waits until it is ready.
+    pub fn restart(&mut self, number: u16) {
+        let mut serve = Command::new(CARTWHEEL);
+        serve.args(["serve", "--dir"]).arg(self.node_dir(number)).stderr(Stdio::null());
+        self.restarted.push(serve.spawn().unwrap());
+        let ready = self.endpoint(number) + "/readyz";
+        let begun = Instant::now();
+        while status(&ready) != Some(200) {
+            assert!(begun.elapsed() < PATIENCE, "node-{number} is not ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends a signal to `cartwheel dev` and says how that ended.
+    pub fn end_dev(&mut self, signal: Signal) -> ExitStatus {
+        let pid = Pid::from_raw(self.dev.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        self.dev.wait().unwrap()
+    }
+
+    /// Whether all of the first nodes' processes end within a few seconds.
+    pub fn all_gone(&self) -> bool {
+        self.pids.iter().all(|&pid| gone(pid))
+    }
+
+    /// Kills every process of the cluster with SIGKILL at once, then starts them all again on the same data.
+    pub fn crash_and_restart(mut self) -> Self {
+        self.kill_all();
+        assert!(self.all_gone());
+        let mut cluster = Self::run_dev(&self.dir, self.http_base, 1);
+        cluster._root = self._root.take();
+        cluster
+    }
+
+    fn kill_all(&mut self) {
+        for &pid in &self.pids {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        for child in self.restarted.iter_mut().chain([&mut self.dev]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill_all();
+    }
+}
+
+/// The status of a GET, if there is one.
+pub fn status(url: &str) -> Option<u16> {
+    use std::io::{Read as _, Write as _};
+    let (addr, path) = url.strip_prefix("http://")?.split_once('/')?;
+    let mut stream = std::net::TcpStream::connect(addr).ok()?;
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).ok()?;
+    std::str::from_utf8(&answer[9..]).ok()?.parse().ok()
+}
+
+fn gone(pid: Pid) -> bool {
+    let begun = Instant::now();
+    // A killed child stays a zombie until its parent has waited for it, which `dev` does at once.
+    while test_kill_process(pid).is_ok() {
+        if begun.elapsed() > Duration::from_secs(15) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+/// Bases from which the next three ports are free, below those that the system hands out by itself.
+fn free_bases() -> (u16, u16) {
+    let free = |base: u16| (1..=3).all(|number| TcpListener::bind(("127.0.0.1", base + number)).is_ok());
+    loop {
+        let base = 12_000 + (getrandom::u32().unwrap() % 18_000) as u16;
+        if free(base) && free(base + 4) {
+            return (base, base + 4);
+        }
+    }
+}
