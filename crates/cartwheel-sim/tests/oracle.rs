@@ -236,3 +236,16 @@ fn a_delete_replaces_nothing_that_was_written_after_its_answer() {
     let failure = judge(&story.history, Some(&end)).failure.map(|failure| failure.check);
     assert_eq!(failure, Some("no acknowledged write is lost"));
 }
+
+#[test]
+fn a_write_that_only_a_delete_saw_has_happened() {
+    let mut story = Story::new(Conflict::Siblings, true);
+    story.write(&[]);
+    let unanswered = story.ask(&[0]);
+    let delete = story.write(&[]);
+    story.history.writes[delete].shown = Shown::Names(vec![id(unanswered)]);
+    story.read(&[delete]);
+    assert_eq!(story.fails(None), None, "the unanswered write replaced the first, and the delete replaced it");
+    story.history.writes[delete].shown = Shown::Names(vec![]);
+    assert_eq!(story.fails(None), Some("a read shows what was acknowledged"));
+}

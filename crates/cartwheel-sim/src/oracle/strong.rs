@@ -80,12 +80,14 @@ pub fn check(history: &KeyHistory) -> Verdict {
 fn operations(history: &KeyHistory) -> Option<Vec<Interval<Operation>>> {
     let accounts = Accounts::new(history, None);
     let reads = || history.reads.iter().filter(|read| read.strong);
-    let observed = history.reads.iter().fold(WriteSet::EMPTY, |set, read| set.union(history.writes_of(&read.siblings)));
+    // What a delete without a context saw counts too, though no client was shown it.
+    let replaced = accounts.gone((0..history.writes.len()).collect());
+    let observed = history.reads.iter().fold(replaced, |set, read| set.union(history.writes_of(&read.siblings)));
     let mut operations = Vec::new();
     for (place, write) in history.writes.iter().enumerate() {
         let operation = match (write.fate, &write.shown) {
             (Fate::Refused, _) => continue,
-            // Nobody was shown it, so it happened after every read or was replaced unseen: leaving it out changes nothing.
+            // Nobody saw it, so nothing replaced it and no read came after it: leaving it out changes nothing.
             (Fate::Unknown, _) if !observed.contains(place) => continue,
             (Fate::FoundNothing { .. }, _) if write.attempts > 1 => return None,
             (Fate::FoundNothing { .. }, _) => Operation::FindNothing,
