@@ -36,12 +36,11 @@ pub struct Mint {
     pub blind: bool,
     /// It also replaces everything that is held here (last write wins).
     pub covers_held: bool,
-    /// What the homes held that were read first, to be merged before the write and stamped above. For a delete it may hold the
-    /// write itself, if this is a retry; merged first, it is known.
+    /// What a majority held, to be merged first and stamped above (a strong put).
     pub base: Option<Base>,
 }
 
-/// The join of the states of those that were read.
+/// The join of a majority's states.
 #[derive(Clone, Debug)]
 pub struct Base {
     /// The join.

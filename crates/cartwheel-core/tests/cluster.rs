@@ -34,6 +34,9 @@ struct Cluster {
     walls: BTreeMap<NodeId, WallMs>,
     down: BTreeSet<NodeId>,
     failing_writes: BTreeSet<NodeId>,
+    /// What arrives here is held back.
+    slow: BTreeSet<NodeId>,
+    held_back: VecDeque<(NodeId, Input)>,
     queue: VecDeque<(NodeId, Input)>,
     replies: BTreeMap<ClientId, Outcome>,
     now: Instant,
@@ -93,6 +96,8 @@ impl Cluster {
             walls: ids.clone().map(|node| (node, WallMs(1_000_000))).collect(),
             down: BTreeSet::new(),
             failing_writes: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            held_back: VecDeque::new(),
             queue: ids.map(|node| (node, Input::Tick)).collect(),
             replies: BTreeMap::new(),
             now: Instant(1),
@@ -106,6 +111,10 @@ impl Cluster {
     fn run(&mut self) {
         while let Some((node, input)) = self.queue.pop_front() {
             if self.down.contains(&node) {
+                continue;
+            }
+            if self.slow.contains(&node) && matches!(input, Input::Message(_)) {
+                self.held_back.push_back((node, input));
                 continue;
             }
             let now = Now { instant: self.now, wall: self.walls[&node] };
@@ -308,6 +317,24 @@ fn a_repeated_delete_that_meets_its_own_tombstone_is_one_delete() {
     // The third node does not hold the tombstone that it reads from the others.
     cluster.put(3, delete).unwrap();
     assert_eq!(values(&cluster.get(1, get()).unwrap()), ["deleted"]);
+}
+
+/// Found by the simulator: a forwarded delete was tried on a second home, answered, and then deleted through the first what had
+/// been written since.
+#[test]
+fn a_late_attempt_of_a_delete_deletes_nothing_that_came_after_it() {
+    let mut cluster = Cluster::new(5);
+    let partition = cluster.nodes[&id(1)].view().ring.partition_of(key("carts").token());
+    let homes = cluster.nodes[&id(1)].view().ring.homes(partition, 3).to_vec();
+    let outside = (1..=5).find(|&node| !homes.contains(&id(node))).expect("five nodes, three homes");
+    // The first home takes the forwarded delete, but is too slow to be waited for.
+    cluster.slow.insert(homes[0]);
+    assert_eq!(cluster.put(outside, delete()).unwrap().context, None, "nothing is there yet");
+    cluster.put(outside, put("b")).unwrap();
+    cluster.slow.clear();
+    cluster.queue.append(&mut std::mem::take(&mut cluster.held_back));
+    cluster.run();
+    assert_eq!(values(&cluster.get(outside, Get { r: Some(3), ..get() }).unwrap()), ["b"]);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What a node does as a coordinator: it carries clients' requests out on the replicas.
 //!
-//! An operation is a small state machine of its own ([`get`], [`put`], [`forward`]). It is told what has happened and pushes what
+//! An operation is a small state machine of its own ([`get`], [`put`], [`observe`], [`forward`]). It is told what has happened and pushes what
 //! is to be asked into the [`Outbox`]; the replica on this node is asked in the same way as any other.
 
 pub mod agreement;
 mod forward;
 mod get;
+mod observe;
 mod put;
 pub mod read_round;
 pub mod write_round;
@@ -22,7 +23,7 @@ use crate::mutation::Broken;
 use crate::node::{ClientId, Event, Timing};
 use crate::replica::{Mint, MintRefused, Minted};
 use crate::request::{Acks, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
-use crate::state::Epoch;
+use crate::state::{Content, Epoch};
 use crate::time::{Instant, Now};
 
 /// Who is told how an operation ended.
@@ -117,12 +118,15 @@ enum Next {
     Until(Instant),
     /// Nothing: it has ended.
     End,
-    /// It cannot be carried out from this node's replica; another home is to coordinate it.
+    /// The write is complete; a home is to coordinate it.
+    Place(Box<Put>),
+    /// This node's replica may have failed in the middle of it; another home is to coordinate it.
     Reroute(Box<Put>),
 }
 
 enum Kind {
     Get(get::GetOp),
+    Observe(observe::ObserveOp),
     Put(put::PutOp),
     Forward(forward::ForwardOp),
 }
@@ -131,6 +135,7 @@ impl Kind {
     fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
         match self {
             Self::Get(get) => get.told(cx, told),
+            Self::Observe(observe) => observe.told(cx, told),
             Self::Put(put) => put.told(cx, told),
             Self::Forward(forward) => forward.told(cx, told),
         }
@@ -185,6 +190,9 @@ impl Coordinator {
 
     /// A write is coordinated by a home, for only a node that stores the result may give it a dot.
     fn place_put(cx: &mut Cx<'_>, id: u64, reply_to: ReplyTo, deadline: Instant, put: Put) -> Result<Kind, Refusal> {
+        if put.content == Content::Tombstone && put.context.is_none() {
+            return observe::ObserveOp::new(cx, id, reply_to, deadline, put).map(Kind::Observe);
+        }
         let checked = put::Checked::new(cx, put)?;
         if checked.homes.first() == Some(&cx.me) {
             return Ok(Kind::Put(put::PutOp::new(id, reply_to, deadline, checked)));
@@ -230,18 +238,30 @@ impl Coordinator {
 
     fn drive(&mut self, cx: &mut Cx<'_>, id: u64, mut running: Running, told: Told) {
         let mut next = running.kind.told(cx, told);
-        if let Next::Reroute(put) = next {
-            let settings = cx.view.settings(put.key.bucket());
-            let mut others = cx.homes(&put.key, settings.n);
-            others.retain(|&node| node != cx.me);
-            let mut forward = forward::ForwardOp::new(id, running.reply_to, running.deadline, *put, others, true);
-            next = forward.told(cx, Told::Begin);
-            running.kind = Kind::Forward(forward);
-        }
-        if let Next::Until(wake_at) = next {
-            running.wake_at = wake_at;
-            self.timers.insert((wake_at, id));
-            self.running.insert(id, running);
+        loop {
+            running.kind = match next {
+                Next::Until(wake_at) => {
+                    running.wake_at = wake_at;
+                    self.timers.insert((wake_at, id));
+                    self.running.insert(id, running);
+                    return;
+                }
+                Next::End => return,
+                Next::Place(put) => match Self::place_put(cx, id, running.reply_to, running.deadline, *put) {
+                    Ok(kind) => kind,
+                    Err(refusal) => {
+                        cx.out.replies.push((running.reply_to, Err(refusal)));
+                        return;
+                    }
+                },
+                Next::Reroute(put) => {
+                    let mut others = cx.homes(&put.key, cx.view.settings(put.key.bucket()).n);
+                    others.retain(|&node| node != cx.me);
+                    let (reply_to, deadline) = (running.reply_to, running.deadline);
+                    Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others, true))
+                }
+            };
+            next = running.kind.told(cx, Told::Begin);
         }
     }
 }

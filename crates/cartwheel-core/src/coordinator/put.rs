@@ -14,7 +14,7 @@ use crate::mutation::Mutation;
 use crate::quorum::majority;
 use crate::replica::{Base, Mint, MintRefused, Minted};
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
-use crate::state::{Content, State};
+use crate::state::Content;
 use crate::time::Instant;
 
 const MINT: u32 = 2;
@@ -44,11 +44,10 @@ impl Checked {
         let context = put.context.as_ref().map(|sealed| cx.open(sealed, &put.key)).transpose()?;
         let w = quorum('w', put.w, settings.w, &settings)?;
         let all = majority(usize::from(settings.n));
-        let observes = put.content == Content::Tombstone && context.is_none();
         let (w, reads) = match put.consistency {
-            Consistency::Strong if cx.broken.is(Mutation::StrongPutBlind) && !observes => (all, None),
+            Consistency::Strong if cx.broken.is(Mutation::StrongPutBlind) => (all, None),
             Consistency::Strong => (all, Some(all)),
-            Consistency::Eventual => (w, observes.then_some(usize::from(settings.r))),
+            Consistency::Eventual => (w, None),
         };
         let homes = cx.homes(&put.key, settings.n);
         Ok(Self { put, homes, settings, context, w, reads })
@@ -65,7 +64,7 @@ pub(super) struct PutOp {
 }
 
 enum Phase {
-    /// A strong put must be stamped above what a majority holds; a delete without a context deletes what a get sees.
+    /// A strong put must be stamped above what a majority holds.
     Reading(ReadRound),
     Minting {
         context: Context,
@@ -151,19 +150,8 @@ impl PutOp {
 
     fn mint(&mut self, cx: &mut Cx<'_>, joined: Option<Joined>) -> Next {
         let put = &self.checked.put;
-        let observes = self.checked.context.is_none() && put.content == Content::Tombstone;
-        let seen_there = joined.as_ref().filter(|_| observes);
-        if seen_there.is_some_and(|joined| joined.state.is_empty()) {
-            return self
-                .nothing_to_delete(cx, joined.map(|joined| joined.held.into_keys().collect()).unwrap_or_default());
-        }
-        let context = match (&self.checked.context, seen_there) {
-            (Some(context), _) => context.clone(),
-            (None, Some(joined)) => {
-                Context { seen: joined.state.seen(), epoch: joined.epoch.unwrap_or(cx.epoch).min(cx.epoch) }
-            }
-            (None, None) => Context { epoch: cx.epoch, ..Context::default() },
-        };
+        let blind = || Context { epoch: cx.epoch, ..Context::default() };
+        let context = self.checked.context.clone().unwrap_or_else(blind);
         let Retry::Named(write_id) = put.retry else {
             return self.refuse(cx, "the write was not named: this is a defect of the node");
         };
@@ -173,7 +161,7 @@ impl PutOp {
             expires: put.expires,
             write_id,
             seen: context.seen.clone(),
-            blind: self.checked.context.is_none() && !observes,
+            blind: self.checked.context.is_none(),
             covers_held: self.checked.settings.conflict == Conflict::Lww,
             base: joined.map(|joined| Base { heals: joined.heals(cx.me), state: joined.state }),
         };
@@ -252,14 +240,6 @@ impl PutOp {
             .then(|| show(cx, &put.key, &self.checked.settings, &minted.state, Some(context.epoch), acks));
         let done = PutDone { context: Some(cx.sealer.seal(context, &put.key)), acks, body };
         cx.out.replies.push((self.reply_to, Ok(Reply::Put(done))));
-        Next::End
-    }
-
-    fn nothing_to_delete(&self, cx: &mut Cx<'_>, heard: Vec<NodeId>) -> Next {
-        let acks = cx.acks(&heard);
-        let put = &self.checked.put;
-        let body = put.return_body.then(|| show(cx, &put.key, &self.checked.settings, &State::default(), None, acks));
-        cx.out.replies.push((self.reply_to, Ok(Reply::Put(PutDone { context: None, acks, body }))));
         Next::End
     }
 

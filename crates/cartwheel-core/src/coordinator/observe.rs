@@ -1,0 +1,98 @@
+//! Deletes without a context: they delete what a get sees.
+//!
+//! What it sees is settled once, by the node that took the request. If every coordinator that the delete is tried on looked for
+//! itself, a late attempt would delete what was written after the client had its answer.
+
+use super::get::{READ, send_questions, show};
+use super::read_round::{Joined, Progress, ReadRound};
+use super::{Cx, Next, ReplyTo, Told, quorum};
+use crate::context::Context;
+use crate::membership::BucketSettings;
+use crate::quorum::majority;
+use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
+use crate::state::State;
+use crate::time::Instant;
+
+/// A delete that looks for what it is to delete.
+pub(super) struct ObserveOp {
+    id: u64,
+    reply_to: ReplyTo,
+    deadline: Instant,
+    put: Put,
+    settings: BucketSettings,
+    round: ReadRound,
+}
+
+impl ObserveOp {
+    pub(super) fn new(cx: &Cx<'_>, id: u64, reply_to: ReplyTo, deadline: Instant, put: Put) -> Result<Self, Refusal> {
+        let settings = *cx.view.settings(put.key.bucket());
+        quorum('w', put.w, settings.w, &settings)?;
+        let needed = match put.consistency {
+            Consistency::Eventual => usize::from(settings.r),
+            Consistency::Strong => majority(usize::from(settings.n)),
+        };
+        let round = ReadRound::new(cx.homes(&put.key, settings.n), needed);
+        Ok(Self { id, reply_to, deadline, put, settings, round })
+    }
+
+    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
+        match told {
+            Told::Begin => self.advance(cx),
+            Told::Answer(from, READ, answer) => {
+                self.round.heard(from, &answer);
+                self.advance(cx)
+            }
+            Told::Timer if cx.now.instant >= self.deadline => self.refuse(cx),
+            Told::Timer => {
+                let questions = self.round.hedge();
+                send_questions(cx, self.id, &self.put.key, questions);
+                self.advance(cx)
+            }
+            Told::Answer(..) | Told::Minted(_) | Told::Forwarded(..) => self.wait(cx),
+        }
+    }
+
+    fn wait(&self, cx: &Cx<'_>) -> Next {
+        Next::Until((cx.now.instant + cx.timing.hedge_after).min(self.deadline))
+    }
+
+    fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
+        match self.round.progress(usize::from(self.settings.n)) {
+            Progress::Wait(questions) => {
+                send_questions(cx, self.id, &self.put.key, questions);
+                self.wait(cx)
+            }
+            Progress::Short => self.refuse(cx),
+            Progress::Enough(joined) if joined.state.is_empty() => self.nothing_to_delete(cx, &joined),
+            Progress::Enough(joined) => Next::Place(Box::new(self.delete_seen(cx, &joined))),
+        }
+    }
+
+    /// The delete with what it has seen as its context.
+    fn delete_seen(&self, cx: &Cx<'_>, joined: &Joined) -> Put {
+        let mut context = Context { seen: joined.state.seen(), epoch: joined.epoch.unwrap_or(cx.epoch).min(cx.epoch) };
+        // A retry may have met its own tombstone, which must not be noted as replaced.
+        if let Retry::Named(own) = &self.put.retry {
+            context.seen.ids.remove(own);
+        }
+        Put { context: Some(cx.sealer.seal(&context, &self.put.key)), ..self.put.clone() }
+    }
+
+    fn nothing_to_delete(&self, cx: &mut Cx<'_>, joined: &Joined) -> Next {
+        let acks = cx.acks(joined.held.keys());
+        let shown = |cx: &Cx<'_>| show(cx, &self.put.key, &self.settings, &State::default(), None, acks);
+        let body = self.put.return_body.then(|| shown(cx));
+        cx.out.replies.push((self.reply_to, Ok(Reply::Put(PutDone { context: None, acks, body }))));
+        Next::End
+    }
+
+    fn refuse(&self, cx: &mut Cx<'_>) -> Next {
+        let short = Shortfall {
+            answered: self.round.counted() as u32,
+            needed: self.round.needed() as u32,
+            why: "too few replicas said in time what there is to delete; nothing was deleted".to_owned(),
+        };
+        cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
+        Next::End
+    }
+}

@@ -1,0 +1,455 @@
+//! Clients: each asks one thing at a time, remembers what it was shown, and writes down what it was told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::context::Sealer;
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::node::ClientId;
+use cartwheel_core::request::{Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request};
+use cartwheel_core::state::Content;
+use cartwheel_core::write_id::WriteId;
+
+use crate::cluster::{BucketSpec, Cluster, key};
+use crate::failure::Failure;
+use crate::history::{Fate, KeyHistory, Moment, Read, Shown, WriteSet};
+use crate::options::Workload;
+use crate::rng::Rng;
+use crate::run::Alarm;
+use crate::workload;
+use crate::world::{Minted, World};
+
+/// How much later than its timeout a request may be answered: timers are exact here, and links to clients take no time.
+const SLACK_US: u64 = 1_000;
+
+/// The most attempts of one write.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// A context that a client holds, with what it was shown under it.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) sealed: Bytes,
+    pub(crate) shown: WriteSet,
+    pub(crate) hlc: Hlc,
+}
+
+/// What a client remembers of one key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    /// The context of its last get.
+    pub(crate) got: Option<Held>,
+    /// The context of its last put.
+    pub(crate) put: Option<Held>,
+}
+
+/// One client.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    pub(crate) home: usize,
+    /// What it remembers, by key.
+    pub(crate) memory: Vec<Memory>,
+    pending: Option<Pending>,
+    /// Whether its last request succeeded.
+    succeeded: bool,
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct Pending {
+    key: usize,
+    asked: Asked,
+    request: Request,
+    attempts: u32,
+    /// The attempt that is not answered, and where it was sent.
+    attempt: Option<(ClientId, usize)>,
+    sent_us: u64,
+}
+
+/// What a request is in the history.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// A read.
+    Read { invoked: Moment, r: u8, strong: bool, seen: WriteSet, seen_hlc: Hlc, refused: bool },
+    /// A write, by its place; `refused`: its context is not good for it.
+    Write { place: usize, w: u8, refused: bool },
+}
+
+/// All clients of a run.
+#[derive(Debug)]
+pub struct Clients {
+    pub(crate) options: Workload,
+    pub(crate) rng: Rng,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) buckets: Vec<BucketSpec>,
+    histories: Vec<KeyHistory>,
+    waiting: BTreeMap<ClientId, usize>,
+    sealer: Sealer,
+    begun: usize,
+    order: u64,
+    failure: Option<Failure>,
+    /// Requests that were answered with success, and all.
+    answers: (u64, u64),
+}
+
+impl Clients {
+    /// The clients of a workload, and one more ([`Clients::extra`]) that acts only when told.
+    pub fn new(options: Workload, cluster: &Cluster, mut rng: Rng) -> Self {
+        let mut histories = Vec::new();
+        let mut buckets = Vec::new();
+        for bucket in &cluster.spec().buckets {
+            for name in 0..options.keys {
+                let number = histories.len();
+                let key = key(&bucket.name, &format!("k{name}"));
+                let replicas = cluster.replicas(&key);
+                histories.push(KeyHistory::new(key, number, bucket.conflict, bucket.strong_only, replicas));
+                buckets.push(bucket.clone());
+            }
+        }
+        let clients = (0..=options.clients)
+            .map(|_| Client {
+                home: rng.index(cluster.len()),
+                memory: vec![Memory::default(); histories.len()],
+                ..Client::default()
+            })
+            .collect();
+        Self {
+            options,
+            rng,
+            clients,
+            buckets,
+            histories,
+            waiting: BTreeMap::new(),
+            sealer: cluster.sealer(),
+            begun: 0,
+            order: 0,
+            failure: None,
+            answers: (0, 0),
+        }
+    }
+
+    /// The client that acts only when told.
+    pub fn extra(&self) -> usize {
+        self.clients.len() - 1
+    }
+
+    /// What was asked and told so far, by key.
+    pub fn histories(&self) -> &[KeyHistory] {
+        &self.histories
+    }
+
+    /// What was asked and told, when it is over.
+    pub fn into_histories(self) -> Vec<KeyHistory> {
+        self.histories
+    }
+
+    /// Takes in what writes were stored as.
+    pub fn learn_minted(&mut self, minted: &BTreeMap<WriteId, Minted>) {
+        for write in self.histories.iter_mut().flat_map(|history| &mut history.writes) {
+            let stored = write.id.and_then(|id| minted.get(&id));
+            write.earliest = stored.and_then(Minted::earliest);
+            write.forwards = stored.map_or(0, |stored| stored.forwards);
+        }
+    }
+
+    pub(crate) fn history_mut(&mut self, key: usize) -> &mut KeyHistory {
+        &mut self.histories[key]
+    }
+
+    /// How many requests were answered with success, and how many in all.
+    pub const fn answers(&self) -> (u64, u64) {
+        self.answers
+    }
+
+    /// Takes out what was found to be wrong, if anything was.
+    pub const fn take_failure(&mut self) -> Option<Failure> {
+        self.failure.take()
+    }
+
+    /// Whether all that was to be asked has been asked and has ended.
+    pub fn are_done(&self) -> bool {
+        self.begun >= self.options.operations && self.clients.iter().all(|client| client.pending.is_none())
+    }
+
+    /// Whether a client waits for nothing.
+    pub fn is_idle(&self, client: usize) -> bool {
+        self.clients[client].pending.is_none()
+    }
+
+    /// Whether a client's last request succeeded.
+    pub fn succeeded(&self, client: usize) -> bool {
+        self.clients[client].succeeded
+    }
+
+    /// Starts all clients but the extra one.
+    pub fn start(&mut self, world: &mut World) {
+        for client in 0..self.extra() {
+            let after = self.rng.waiting_us(self.options.think_us);
+            world.alarm(after, Alarm::Client(client).number());
+        }
+    }
+
+    /// A client has finished thinking.
+    pub fn wake(&mut self, world: &mut World, client: usize) {
+        if self.clients[client].pending.is_none() {
+            if self.begun >= self.options.operations {
+                return;
+            }
+            if world.up_nodes().is_empty() {
+                self.think(world, client);
+                return;
+            }
+            self.begun += 1;
+            workload::begin(self, world, client);
+        }
+        self.send(world, client, None);
+    }
+
+    fn think(&mut self, world: &mut World, client: usize) {
+        let after = 1 + self.rng.waiting_us(self.options.think_us);
+        world.alarm(after, Alarm::Client(client).number());
+    }
+
+    pub(crate) fn moment(&mut self, world: &World) -> Moment {
+        self.order += 1;
+        Moment { order: self.order, at_us: world.now_us() }
+    }
+
+    /// Gives a client a request to send.
+    pub(crate) fn set_pending(&mut self, client: usize, key: usize, asked: Asked, request: Request) {
+        self.clients[client].pending = Some(Pending { key, asked, request, attempts: 0, attempt: None, sent_us: 0 });
+    }
+
+    /// Sends a client's pending request to `node`, or to one that it chooses.
+    pub(crate) fn send(&mut self, world: &mut World, client: usize, node: Option<usize>) {
+        let up = world.up_nodes();
+        let chosen = node.or_else(|| {
+            let home = self.clients[client].home;
+            let first = self.clients[client].pending.as_ref().is_some_and(|pending| pending.attempts == 0);
+            let sticks = first && up.contains(&home) && self.rng.chance(self.options.sticky_per_mille);
+            if sticks { Some(home) } else { (!up.is_empty()).then(|| *self.rng.pick(&up)) }
+        });
+        let Some(pending) = &mut self.clients[client].pending else { return };
+        let sent =
+            chosen.and_then(|node| Some((node, world.submit(node, &format!("c{client}"), pending.request.clone())?)));
+        let Some((node, id)) = sent else {
+            self.give_up_or_wait(world, client);
+            return;
+        };
+        pending.attempts += 1;
+        pending.attempt = Some((id, node));
+        pending.sent_us = world.now_us();
+        let timeout_us = pending.request.timeout.as_micros() as u64;
+        if let Asked::Write { place, .. } = pending.asked {
+            self.histories[pending.key].writes[place].attempts = pending.attempts;
+        }
+        self.waiting.insert(id, client);
+        world.alarm(timeout_us + SLACK_US, Alarm::Deadline(id).number());
+    }
+
+    /// No node is up to send to.
+    fn give_up_or_wait(&mut self, world: &mut World, client: usize) {
+        // Nobody has heard of the request: it can wait until somebody is up.
+        world.alarm(10_000, Alarm::Client(client).number());
+    }
+
+    /// A request should have been answered by now.
+    pub fn check_deadline(&mut self, world: &mut World, id: ClientId) {
+        let Some(&client) = self.waiting.get(&id) else { return };
+        let Some(pending) = &self.clients[client].pending else { return };
+        let Some((_, node)) = pending.attempt.filter(|(attempt, _)| *attempt == id) else { return };
+        let machine = world.machine(node);
+        let timeout_us = pending.request.timeout.as_micros() as u64;
+        // A node that stood still may have taken the request in only when it went on.
+        let since_us = pending.sent_us.max(machine.running_since_us());
+        if machine.is_paused() || world.now_us() < since_us + timeout_us + SLACK_US {
+            world.alarm(SLACK_US, Alarm::Deadline(id).number());
+            return;
+        }
+        let message = format!("q{} was not answered in {timeout_us} us by {}", id.0, world.cluster().name(node));
+        let key = self.histories[pending.key].key.clone();
+        self.fail("every request is answered in time", Some(key), world.now_us(), message);
+    }
+
+    fn fail(&mut self, check: &'static str, key: Option<cartwheel_core::key::Key>, at_us: u64, message: String) {
+        self.failure.get_or_insert(Failure { check, key, at_us, message });
+    }
+
+    /// The node crashed before it answered.
+    pub fn broken(&mut self, world: &mut World, id: ClientId) {
+        let short = cartwheel_core::request::Shortfall { answered: 0, needed: 0, why: "connection lost".to_owned() };
+        self.replied(world, id, Err(Refusal::Unavailable(short)));
+    }
+
+    /// A request was answered.
+    pub fn replied(&mut self, world: &mut World, id: ClientId, outcome: Outcome) {
+        let Some(client) = self.waiting.remove(&id) else { return };
+        let Some(pending) = self.clients[client].pending.take() else { return };
+        let at = self.moment(world);
+        let ok = outcome.is_ok();
+        self.answers.1 += 1;
+        self.answers.0 += u64::from(ok);
+        self.clients[client].succeeded = ok;
+        let retry = match pending.asked {
+            Asked::Read { .. } => {
+                self.read_ended(client, &pending, at, outcome);
+                false
+            }
+            Asked::Write { place, w, refused } => {
+                self.write_ended(client, &pending, (place, w, refused), at, outcome);
+                !ok && !refused && client != self.extra() && self.may_retry(&pending)
+            }
+        };
+        if retry {
+            self.clients[client].pending = Some(Pending { attempt: None, ..pending });
+        }
+        if client != self.extra() {
+            self.think(world, client);
+        }
+    }
+
+    fn may_retry(&mut self, pending: &Pending) -> bool {
+        let named = matches!(&pending.request.operation,
+            Operation::Put(put) if put.retry != cartwheel_core::request::Retry::Unnamed);
+        named && pending.attempts < ATTEMPTS_MAX && self.rng.chance(self.options.retry_per_mille)
+    }
+
+    fn read_ended(&mut self, client: usize, pending: &Pending, answered: Moment, outcome: Outcome) {
+        let Asked::Read { invoked, r, strong, seen, seen_hlc, refused } = pending.asked else { return };
+        let got = match outcome {
+            Ok(Reply::Got(got)) if !refused => got,
+            Err(Refusal::BadContext(_)) if refused => return,
+            Err(Refusal::Unavailable(_) | Refusal::Unverified(_) | Refusal::Overloaded) => return,
+            other => return self.wrong_answer(pending.key, answered, &other),
+        };
+        if u32::from(r) > got.acks.home + got.acks.standin {
+            let message = format!("a read that needs {r} homes stands on {:?}", got.acks);
+            return self.fail_at("an answer stands on enough replicas", pending.key, answered, message);
+        }
+        let held = self.hold(pending.key, &got);
+        self.clients[client].memory[pending.key].got = held;
+        let siblings = got.siblings;
+        self.histories[pending.key].reads.push(Read { invoked, answered, r, strong, seen, seen_hlc, siblings });
+    }
+
+    /// The context of what was shown.
+    fn hold(&self, key: usize, got: &Got) -> Option<Held> {
+        let sealed = got.context.clone()?;
+        let shown = self.histories[key].writes_of(&got.siblings);
+        let hlc = got.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default();
+        Some(Held { sealed, shown, hlc })
+    }
+
+    fn fail_at(&mut self, check: &'static str, key: usize, at: Moment, message: String) {
+        let key = self.histories[key].key.clone();
+        self.fail(check, Some(key), at.at_us, message);
+    }
+
+    fn wrong_answer(&mut self, key: usize, at: Moment, outcome: &Outcome) {
+        let message = format!("a client was told {outcome:?}");
+        self.fail_at("an answer fits its question", key, at, message);
+    }
+
+    fn write_ended(
+        &mut self,
+        client: usize,
+        pending: &Pending,
+        (place, w, refused): (usize, u8, bool),
+        at: Moment,
+        outcome: Outcome,
+    ) {
+        let write = &mut self.histories[pending.key].writes[place];
+        let blind = matches!(&pending.request.operation, Operation::Put(put) if put.context.is_none());
+        match outcome {
+            Ok(Reply::Put(done)) if !refused => self.write_done(client, pending, place, w, at, done),
+            Err(Refusal::BadContext(_)) if refused => {}
+            Err(Refusal::Overloaded) => {
+                if pending.attempts == 1 {
+                    write.fate = Fate::Refused;
+                }
+            }
+            Err(Refusal::TooManySiblings(_)) if blind => {
+                if pending.attempts == 1 {
+                    write.fate = Fate::Refused;
+                }
+            }
+            Err(Refusal::Unavailable(_) | Refusal::Unverified(_)) => {
+                if !refused {
+                    write.fate = Fate::Unknown;
+                }
+            }
+            other => self.wrong_answer(pending.key, at, &other),
+        }
+    }
+
+    fn write_done(&mut self, client: usize, pending: &Pending, place: usize, w: u8, at: Moment, done: PutDone) {
+        let key = pending.key;
+        let Operation::Put(put) = &pending.request.operation else { return };
+        let Some(sealed) = done.context else {
+            if put.content != Content::Tombstone || put.context.is_some() {
+                self.fail_at("a stored write has a context", key, at, format!("w{place} has none"));
+            }
+            self.histories[key].writes[place].fate = Fate::FoundNothing { at };
+            return;
+        };
+        let context = match self.sealer.open(&sealed, &self.histories[key].key) {
+            Ok(context) => context,
+            Err(error) => return self.fail_at("contexts are good for their key", key, at, error.to_string()),
+        };
+        if u32::from(w) > done.acks.home + done.acks.standin {
+            let message = format!("a write that needs {w} homes stands on {:?}", done.acks);
+            return self.fail_at("an answer stands on enough replicas", key, at, message);
+        }
+        let write = &mut self.histories[key].writes[place];
+        // A write that was replaced before this attempt is not in the context of the attempt's reply.
+        let hlc = match write.id {
+            Some(id) => context.seen.ids.get(&id).copied(),
+            None => Some(context.seen.hlc).filter(|hlc| *hlc > write.shown_hlc),
+        };
+        write.fate = Fate::Acknowledged { at, w, hlc };
+        // A body is in the context too, and the delete has not replaced what it shows.
+        if write.shown == Shown::Unknown && pending.attempts == 1 && done.body.is_none() {
+            let others = context.seen.ids.keys().copied().filter(|name| Some(*name) != write.id);
+            write.shown = Shown::Names(others.collect());
+        }
+        let own = match write.shown {
+            Shown::Writes(shown) => {
+                let shown = if hlc.is_some() { shown.union(WriteSet::of(place)) } else { shown };
+                Some(Held { sealed, shown, hlc: context.seen.hlc })
+            }
+            Shown::Names(_) | Shown::Unknown => None,
+        };
+        let (invoked, mut own) = (write.invoked, own);
+        if let (Some(body), Some(held)) = (done.body, &mut own) {
+            let (seen, seen_hlc) = (held.shown, held.hlc);
+            // A body shows all that is there, and the context covers it.
+            held.shown = seen.union(self.histories[key].writes_of(&body.siblings));
+            let read = Read { invoked, answered: at, r: 0, strong: false, seen, seen_hlc, siblings: body.siblings };
+            self.histories[key].reads.push(read);
+        }
+        self.clients[client].memory[key].put = own;
+    }
+
+    /// Has the extra client read a key at `r` homes through `node`.
+    pub fn read_now(&mut self, world: &mut World, key: usize, node: usize, r: u8, consistency: Consistency) {
+        let client = self.extra();
+        workload::read(self, world, client, key, workload::Reading { consistency, r, seen: None, override_r: true });
+        self.patient(client);
+        self.send(world, client, Some(node));
+    }
+
+    /// Has the extra client write a key through `node`, with the context of its last get.
+    pub fn write_now(&mut self, world: &mut World, key: usize, node: usize) {
+        let client = self.extra();
+        let context = self.clients[client].memory[key].got.clone();
+        workload::write(self, world, client, key, workload::Writing::value(context));
+        self.patient(client);
+        self.send(world, client, Some(node));
+    }
+
+    fn patient(&mut self, client: usize) {
+        if let Some(pending) = &mut self.clients[client].pending {
+            pending.request.timeout = Duration::from_secs(5);
+        }
+    }
+}

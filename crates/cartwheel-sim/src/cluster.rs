@@ -1,0 +1,212 @@
+//! The cluster under test: who is in it, and how its nodes are made.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cartwheel_core::context::{ClusterKey, Sealer};
+use cartwheel_core::dot::{Life, NodeId, Since};
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, Strategy, View};
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
+use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+
+/// A bucket and how the workload uses it.
+#[derive(Clone, Debug)]
+pub struct BucketSpec {
+    /// Its name.
+    pub name: String,
+    /// Replicas of a key.
+    pub n: u8,
+    /// Replicas that a get waits for.
+    pub r: u8,
+    /// Replicas that a put waits for.
+    pub w: u8,
+    /// How it shows concurrent writes.
+    pub conflict: Conflict,
+    /// Clients read and write it only strongly, so that its keys are linearizable.
+    pub strong_only: bool,
+}
+
+/// A node and where it stands.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// Its name.
+    pub name: String,
+    /// Its zone.
+    pub zone: String,
+    /// Its host.
+    pub host: String,
+}
+
+/// A cluster's settings.
+#[derive(Clone, Debug)]
+pub struct ClusterSpec {
+    /// The members, fixed for the run.
+    pub nodes: Vec<NodeSpec>,
+    /// How many partitions the ring has.
+    pub partitions: u32,
+    /// The buckets.
+    pub buckets: Vec<BucketSpec>,
+    /// How much a node takes on.
+    pub limits: Limits,
+    /// How long a node waits.
+    pub timing: Timing,
+}
+
+const CLUSTER: ClusterId = ClusterId(0xca27);
+
+/// A cluster's members and what they agree on.
+#[derive(Debug)]
+pub struct Cluster {
+    spec: ClusterSpec,
+    ids: Vec<NodeId>,
+    indices: BTreeMap<NodeId, usize>,
+    view: Arc<View>,
+    cluster_key: ClusterKey,
+    broken: Broken,
+}
+
+impl Cluster {
+    /// The cluster of these settings, with a rule of its protocol broken if a test of the tests wants it.
+    ///
+    /// # Panics
+    /// If the settings make no cluster.
+    pub fn new(spec: ClusterSpec, broken: Broken) -> Self {
+        let ids: Vec<NodeId> = spec.nodes.iter().map(|node| NodeId::of_name(&node.name)).collect();
+        let indices = ids.iter().enumerate().map(|(index, &id)| (id, index)).collect();
+        let view = Arc::new(history(&spec).view().expect("settings of a cluster"));
+        Self { spec, ids, indices, view, cluster_key: ClusterKey::derive(b"simulated"), broken }
+    }
+
+    /// Its settings.
+    pub const fn spec(&self) -> &ClusterSpec {
+        &self.spec
+    }
+
+    /// How many members it has.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether it has no member.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// A member's id.
+    pub fn id(&self, index: usize) -> NodeId {
+        self.ids[index]
+    }
+
+    /// The member with this id.
+    pub fn index(&self, id: NodeId) -> Option<usize> {
+        self.indices.get(&id).copied()
+    }
+
+    /// A member's name.
+    pub fn name(&self, index: usize) -> &str {
+        &self.spec.nodes[index].name
+    }
+
+    /// The name of the node with this id.
+    pub fn name_of(&self, id: NodeId) -> &str {
+        self.index(id).map_or("stranger", |index| self.name(index))
+    }
+
+    /// What opens and makes the cluster's contexts.
+    pub fn sealer(&self) -> Sealer {
+        Sealer::new(CLUSTER, self.cluster_key.clone(), self.broken)
+    }
+
+    /// The bucket of a key.
+    ///
+    /// # Panics
+    /// If the run has no such bucket.
+    pub fn bucket(&self, key: &Key) -> &BucketSpec {
+        self.spec
+            .buckets
+            .iter()
+            .find(|bucket| bucket.name.as_bytes() == key.bucket())
+            .expect("clients use only the run's buckets")
+    }
+
+    /// How many replicas a key has: no more than there are nodes.
+    pub fn replicas(&self, key: &Key) -> u8 {
+        self.bucket(key).n.min(self.len() as u8)
+    }
+
+    /// The home replicas of a key.
+    pub fn homes(&self, key: &Key) -> Vec<usize> {
+        let ring = &self.view.ring;
+        let homes = ring.homes(ring.partition_of(key.token()), usize::from(self.bucket(key).n));
+        homes.iter().filter_map(|&id| self.index(id)).collect()
+    }
+
+    /// A node's state machine as it starts from its disk. This is the one place that knows how a node is made.
+    pub fn make_node(&self, index: usize, boot: u32, hlc_ceiling: Hlc, seed: u64) -> Node {
+        let config = NodeConfig {
+            cluster: CLUSTER,
+            cluster_key: self.cluster_key.clone(),
+            node: self.ids[index],
+            life: life(index),
+            boot,
+            // The simulated store syncs each write that it is asked to sync, so no stop loses acknowledged writes.
+            actor_floor: Since(0),
+            hlc_ceiling,
+            seed,
+            timing: self.spec.timing,
+            limits: self.spec.limits,
+            broken: self.broken,
+        };
+        Node::new(config, Arc::clone(&self.view))
+    }
+}
+
+/// Each node's data directory is made once.
+const fn life(index: usize) -> Life {
+    Life(index as u64 + 1)
+}
+
+/// The changes that make the cluster.
+fn history(spec: &ClusterSpec) -> History {
+    let member = |(index, node): (usize, &NodeSpec)| Member {
+        name: node.name.clone(),
+        id: NodeId::of_name(&node.name),
+        life: life(index),
+        weight: NORMAL_WEIGHT,
+        zone: node.zone.clone(),
+        host: node.host.clone(),
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    };
+    let members: Vec<Member> = spec.nodes.iter().enumerate().map(member).collect();
+    let founder = members[0].id;
+    let partitions = Partitions::new(spec.partitions).expect("a number of partitions");
+    let mut history = History::new();
+    let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members };
+    history.record(Hlc::ZERO, founder, found);
+    for bucket in &spec.buckets {
+        let settings = SettingsPatch {
+            n: Some(bucket.n),
+            r: Some(bucket.r),
+            w: Some(bucket.w),
+            conflict: Some(bucket.conflict),
+            ..SettingsPatch::default()
+        };
+        let name = Bytes::copy_from_slice(bucket.name.as_bytes());
+        history.record(Hlc::ZERO, founder, ChangeKind::Bucket { name, settings });
+    }
+    history
+}
+
+/// The key called `name` in `bucket`.
+///
+/// # Panics
+/// If either is empty or too long.
+pub fn key(bucket: &str, name: &str) -> Key {
+    Key::new(Bytes::copy_from_slice(bucket.as_bytes()), Bytes::copy_from_slice(name.as_bytes())).expect("a valid key")
+}

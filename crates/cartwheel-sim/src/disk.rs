@@ -1,0 +1,226 @@
+//! A node's store: bytes that take time to be written, and more time to survive a crash.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::node::{StoreCommand, StoreFailed, StoreResult};
+
+use crate::options::DiskOptions;
+use crate::rng::Rng;
+
+/// What is on a disk.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// Records by storage key.
+    pub records: BTreeMap<Bytes, Bytes>,
+    /// The highest saved ceiling of timestamps.
+    pub hlc_ceiling: Hlc,
+}
+
+impl Image {
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Record(storage_key, record) => {
+                self.records.insert(storage_key.clone(), record.clone());
+            }
+            Change::HlcCeiling(ceiling) => self.hlc_ceiling = self.hlc_ceiling.max(*ceiling),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Record(Bytes, Bytes),
+    HlcCeiling(Hlc),
+}
+
+/// A command that is being carried out.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// When it ends, in microseconds from now.
+    pub delay_us: u64,
+    /// How it will have ended.
+    pub result: StoreResult,
+    /// What is durable once it has ended.
+    pub durable: Durable,
+}
+
+/// All changes below this number are durable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Durable(u64);
+
+/// One node's store.
+///
+/// Commands take effect in the order in which they are started, so a read sees an earlier write that has not ended yet. A crash
+/// loses what was not synced: a prefix of the changes survives, at least up to the last synced one that has ended.
+#[derive(Debug)]
+pub struct Disk {
+    options: DiskOptions,
+    rng: Rng,
+    /// As a running node sees it.
+    current: Image,
+    /// As it is after a crash that loses all it can.
+    durable: Image,
+    /// The changes that are in `current` and not in `durable`, the first of them numbered `pending_from`.
+    pending: Vec<Change>,
+    pending_from: u64,
+}
+
+impl Disk {
+    /// An empty store.
+    pub fn new(options: DiskOptions, rng: Rng) -> Self {
+        Self {
+            options,
+            rng,
+            current: Image::default(),
+            durable: Image::default(),
+            pending: Vec::new(),
+            pending_from: 0,
+        }
+    }
+
+    /// Starts a command.
+    pub fn start(&mut self, command: &StoreCommand) -> Started {
+        let mut delay_us = self.options.delay_min_us + self.rng.waiting_us(self.options.delay_mean_us);
+        if self.rng.chance(self.options.stall_per_mille) {
+            delay_us += self.rng.below(self.options.stall_max_us);
+        }
+        match command {
+            StoreCommand::Read { storage_key } => {
+                let fails = self.rng.chance(self.options.read_fail_per_mille);
+                let found = || self.current.records.get(storage_key).cloned();
+                let result = StoreResult::Read(if fails { Err(StoreFailed) } else { Ok(found()) });
+                Started { delay_us, result, durable: Durable::default() }
+            }
+            StoreCommand::Write { storage_key, record, sync } => {
+                self.change(Change::Record(storage_key.clone(), record.clone()), *sync, delay_us)
+            }
+            StoreCommand::SaveHlcCeiling(ceiling) => self.change(Change::HlcCeiling(*ceiling), true, delay_us),
+        }
+    }
+
+    fn change(&mut self, change: Change, sync: bool, delay_us: u64) -> Started {
+        let fails = self.rng.chance(self.options.write_fail_per_mille);
+        let stored = !fails || self.rng.chance(500);
+        if stored {
+            self.current.apply(&change);
+            self.pending.push(change);
+        }
+        // A failed write that was stored all the same stays stored: what is read after it must survive a crash.
+        let durable = if stored && (sync || fails) {
+            Durable(self.pending_from + self.pending.len() as u64)
+        } else {
+            Durable::default()
+        };
+        let sync_us = if sync { self.rng.below(self.options.sync_max_us) } else { 0 };
+        let result = StoreResult::Written(if fails { Err(StoreFailed) } else { Ok(()) });
+        Started { delay_us: delay_us + sync_us, result, durable }
+    }
+
+    /// A command has ended.
+    pub fn end(&mut self, durable: Durable) {
+        let count = durable.0.saturating_sub(self.pending_from).min(self.pending.len() as u64);
+        self.keep(count as usize);
+    }
+
+    fn keep(&mut self, count: usize) {
+        for change in self.pending.drain(..count) {
+            self.durable.apply(&change);
+        }
+        self.pending_from += count as u64;
+    }
+
+    /// The machine fails: some of what was not synced survives, in order.
+    pub fn crash(&mut self) {
+        let survivors = self.rng.below(self.pending.len() as u64 + 1) as usize;
+        self.keep(survivors);
+        self.pending_from += self.pending.len() as u64;
+        self.pending.clear();
+        self.current = self.durable.clone();
+    }
+
+    /// What a crash now could not take away.
+    pub const fn durable(&self) -> &Image {
+        &self.durable
+    }
+
+    /// What the node would read now.
+    pub const fn current(&self) -> &Image {
+        &self.current
+    }
+
+    /// Whether a change of this record is not durable yet.
+    pub fn is_pending(&self, storage_key: &[u8]) -> bool {
+        self.pending.iter().any(|change| matches!(change, Change::Record(key, _) if key == storage_key))
+    }
+
+    /// Flips one bit of a stored record.
+    pub fn damage(&mut self, storage_key: &Bytes) {
+        let Some(record) = self.current.records.get(storage_key) else { return };
+        let mut bytes = record.to_vec();
+        let bit = self.rng.index(bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let bytes = Bytes::from(bytes);
+        self.current.records.insert(storage_key.clone(), bytes.clone());
+        self.durable.records.insert(storage_key.clone(), bytes);
+    }
+
+    /// From now on commands are quick and none fails.
+    pub const fn become_reliable(&mut self) {
+        self.options.stall_per_mille = 0;
+        self.options.read_fail_per_mille = 0;
+        self.options.write_fail_per_mille = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Stream;
+
+    fn write(key: &'static str, record: &'static str, sync: bool) -> StoreCommand {
+        StoreCommand::Write { storage_key: key.into(), record: record.into(), sync }
+    }
+
+    fn disk(seed: u64) -> Disk {
+        Disk::new(DiskOptions { sync_max_us: 10, ..DiskOptions::default() }, Rng::new(seed, Stream::Disks))
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_a_prefix_of_the_rest() {
+        let mut outcomes = std::collections::BTreeSet::new();
+        for seed in 0..50 {
+            let mut disk = disk(seed);
+            disk.start(&write("a", "1", false));
+            let synced = disk.start(&write("b", "1", true));
+            disk.end(synced.durable);
+            disk.start(&write("a", "2", false));
+            disk.start(&write("b", "2", true));
+            disk.crash();
+            let held = |key: &'static str| disk.current().records[key.as_bytes()].clone();
+            outcomes.insert((held("a"), held("b")));
+        }
+        let outcomes: Vec<_> = outcomes.iter().map(|(a, b)| (a.as_ref(), b.as_ref())).collect();
+        assert_eq!(outcomes, [(&b"1"[..], &b"1"[..]), (b"2", b"1"), (b"2", b"2")]);
+    }
+
+    #[test]
+    fn a_late_end_of_a_command_from_before_a_crash_keeps_nothing_newer() {
+        let mut disk = disk(1);
+        let synced = disk.start(&write("a", "1", true));
+        disk.crash();
+        disk.start(&write("a", "2", false));
+        disk.end(synced.durable);
+        assert!(disk.is_pending(b"a"));
+    }
+
+    #[test]
+    fn damage_changes_what_is_read() {
+        let mut disk = disk(1);
+        let synced = disk.start(&write("a", "1", true));
+        disk.end(synced.durable);
+        disk.damage(&"a".into());
+        assert_ne!(disk.current().records[&b"a"[..]].as_ref(), b"1");
+    }
+}

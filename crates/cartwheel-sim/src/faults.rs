@@ -1,0 +1,205 @@
+//! What strikes when: each kind of fault by its own rate, on a random victim.
+
+use cartwheel_core::key::Key;
+use cartwheel_core::state::State;
+
+use crate::options::{ClockOptions, FaultOptions, Rate};
+use crate::rng::Rng;
+use crate::run::Alarm;
+use crate::world::World;
+
+/// A kind of fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// One direction between two nodes is cut.
+    Cut,
+    /// The nodes fall into two groups.
+    Partition,
+    /// A node crashes.
+    Crash,
+    /// A node stands still.
+    Pause,
+    /// A clock jumps.
+    ClockJump,
+    /// A record is damaged.
+    Damage,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Self; 6] = [Self::Cut, Self::Partition, Self::Crash, Self::Pause, Self::ClockJump, Self::Damage];
+
+    const fn rate(self, options: &FaultOptions) -> Option<Rate> {
+        match self {
+            Self::Cut => options.cut,
+            Self::Partition => options.partition,
+            Self::Crash => options.crash,
+            Self::Pause => options.pause,
+            Self::ClockJump => options.clock_jump,
+            Self::Damage => options.damage,
+        }
+    }
+}
+
+/// What ends a fault.
+#[derive(Clone, Debug)]
+enum Remedy {
+    Links(Vec<(usize, usize)>),
+    Start(usize),
+    Resume(usize),
+}
+
+/// Strikes and mends.
+#[derive(Debug)]
+pub struct Faults {
+    options: FaultOptions,
+    clocks: ClockOptions,
+    rng: Rng,
+    remedies: Vec<Option<Remedy>>,
+    over: bool,
+}
+
+impl Faults {
+    /// The faults of a run.
+    pub const fn new(options: FaultOptions, clocks: ClockOptions, rng: Rng) -> Self {
+        Self { options, clocks, rng, remedies: Vec::new(), over: false }
+    }
+
+    /// Puts the clocks wrong and schedules the first of each kind.
+    pub fn start(&mut self, world: &mut World) {
+        for node in 0..world.cluster().len() {
+            let skew_ms = self.offset_ms(self.clocks.skew_max_ms);
+            world.set_clock(node, skew_ms);
+        }
+        for fault in Fault::ALL {
+            self.schedule(world, fault);
+        }
+    }
+
+    /// No more faults, and nothing more to mend.
+    pub const fn end(&mut self) {
+        self.over = true;
+    }
+
+    fn schedule(&mut self, world: &mut World, fault: Fault) {
+        if let Some(rate) = fault.rate(&self.options) {
+            let after = 1 + self.rng.waiting_us(rate.every_us);
+            world.alarm(after, Alarm::Fault(fault).number());
+        }
+    }
+
+    /// The time of a fault has come. Returns the place of the key whose record was damaged, if one was.
+    pub fn strike(&mut self, world: &mut World, fault: Fault, keys: &[&Key]) -> Option<usize> {
+        if self.over {
+            return None;
+        }
+        self.schedule(world, fault);
+        let nodes = world.cluster().len();
+        let victim = self.rng.index(nodes);
+        match fault {
+            Fault::Cut => {
+                let to = self.rng.index(nodes);
+                self.cut(world, fault, vec![(victim, to)]);
+            }
+            Fault::Partition => {
+                let links = self.draw_partition(nodes);
+                self.cut(world, fault, links);
+            }
+            Fault::Crash if world.machine(victim).is_up() => {
+                world.crash(victim);
+                self.mend_later(world, fault, Remedy::Start(victim));
+            }
+            Fault::Pause if world.machine(victim).is_up() && !world.machine(victim).is_paused() => {
+                world.pause(victim);
+                self.mend_later(world, fault, Remedy::Resume(victim));
+            }
+            Fault::Crash | Fault::Pause => {}
+            Fault::ClockJump => {
+                let offset_ms = world.clock_offset_ms(victim) + self.offset_ms(self.clocks.jump_max_ms);
+                // They jump, but do not drift apart for ever.
+                let bound = (self.clocks.jump_max_ms + self.clocks.skew_max_ms) as i64;
+                world.set_clock(victim, offset_ms.clamp(-bound, bound));
+            }
+            Fault::Damage => return self.damage(world, victim, keys),
+        }
+        None
+    }
+
+    /// Both directions between two groups; sometimes only one.
+    fn draw_partition(&mut self, nodes: usize) -> Vec<(usize, usize)> {
+        let sides: Vec<bool> = (0..nodes).map(|_| self.rng.chance(500)).collect();
+        let one_way = self.rng.chance(250);
+        let pairs = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
+        pairs.filter(|&(from, to)| sides[from] != sides[to] && (sides[from] || !one_way)).collect()
+    }
+
+    fn cut(&mut self, world: &mut World, fault: Fault, links: Vec<(usize, usize)>) {
+        let links: Vec<_> = links.into_iter().filter(|(from, to)| from != to).collect();
+        for &(from, to) in &links {
+            world.cut(from, to);
+        }
+        self.mend_later(world, fault, Remedy::Links(links));
+    }
+
+    fn mend_later(&mut self, world: &mut World, fault: Fault, remedy: Remedy) {
+        let lasts_us = fault.rate(&self.options).map_or(0, |rate| rate.lasts_us);
+        let after = 1 + self.rng.waiting_us(lasts_us);
+        world.alarm(after, Alarm::Mend(self.remedies.len()).number());
+        self.remedies.push(Some(remedy));
+    }
+
+    /// The time of a remedy has come.
+    pub fn mend(&mut self, world: &mut World, place: usize) {
+        if self.over {
+            return;
+        }
+        match self.remedies[place].take() {
+            Some(Remedy::Links(links)) => links.iter().for_each(|&(from, to)| world.heal_link(from, to)),
+            Some(Remedy::Start(node)) if !world.machine(node).is_up() => world.start(node),
+            Some(Remedy::Resume(node)) if world.machine(node).is_paused() => world.resume(node),
+            _ => {}
+        }
+    }
+
+    /// A number of milliseconds, either way.
+    fn offset_ms(&mut self, max_ms: u64) -> i64 {
+        self.rng.range(0, 2 * max_ms) as i64 - max_ms as i64
+    }
+
+    /// Damages a record of `victim` where that loses nothing.
+    fn damage(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Option<usize> {
+        let place = self.rng.index(keys.len());
+        let key = keys[place];
+        if !can_spare(world, victim, key) {
+            return None;
+        }
+        world.damage(victim, key);
+        Some(place)
+    }
+}
+
+/// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already.
+fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
+    let homes = world.cluster().homes(key);
+    // Of two homes, one that lost its record never counts again when both must answer, and nothing but answers heals it.
+    if homes.len() < 3 {
+        return false;
+    }
+    if !homes.contains(&victim) || world.machine(victim).disk().is_pending(&key.storage_key()) {
+        return false;
+    }
+    let mut others = State::default();
+    for &home in homes.iter().filter(|&&home| home != victim) {
+        match world.durable_record(home, key) {
+            Some(Ok(record)) if record.header.catching_up => return false,
+            Some(Err(_)) => return false,
+            Some(Ok(record)) if world.machine(home).is_up() => {
+                others.merge(&record.state);
+            }
+            Some(Ok(_)) | None => {}
+        }
+    }
+    let Some(Ok(record)) = world.durable_record(victim, key) else { return false };
+    let notes = record.state.notes().keys().all(|id| others.notes().contains_key(id));
+    !record.header.catching_up && notes && others.clock().covers(record.state.clock())
+}

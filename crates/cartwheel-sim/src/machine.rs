@@ -1,0 +1,78 @@
+//! A machine: a node's state machine with its disk and clocks, and what happened to it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use cartwheel_core::node::{ClientId, Input, Node};
+
+use crate::clock::Clock;
+use crate::disk::Disk;
+
+/// One machine of the cluster.
+#[derive(Debug)]
+pub struct Machine {
+    /// The running node; none while it is down.
+    pub(crate) node: Option<Node>,
+    /// How often it has started.
+    pub(crate) boot: u32,
+    /// What survives a crash.
+    pub(crate) disk: Disk,
+    /// What time it is there.
+    pub(crate) clock: Clock,
+    /// It stands still: its inputs wait.
+    pub(crate) paused: bool,
+    /// The inputs that wait.
+    pub(crate) backlog: VecDeque<Input>,
+    /// When it last started or went on after a pause.
+    pub(crate) running_since_us: u64,
+    /// The tick it waits for.
+    pub(crate) wake_at_us: Option<u64>,
+    /// The requests that it has not answered.
+    pub(crate) unanswered: BTreeSet<ClientId>,
+}
+
+impl Machine {
+    /// A machine that has not started.
+    pub(crate) fn new(disk: Disk, clock: Clock) -> Self {
+        Self {
+            node: None,
+            boot: 0,
+            disk,
+            clock,
+            paused: false,
+            backlog: VecDeque::new(),
+            running_since_us: 0,
+            wake_at_us: None,
+            unanswered: BTreeSet::new(),
+        }
+    }
+
+    /// Everything that is not on the disk is gone. Returns the requests that will not be answered.
+    pub(crate) fn crash(&mut self) -> BTreeSet<ClientId> {
+        self.node = None;
+        self.paused = false;
+        self.backlog.clear();
+        self.wake_at_us = None;
+        self.disk.crash();
+        std::mem::take(&mut self.unanswered)
+    }
+
+    /// Whether it takes requests.
+    pub const fn is_up(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Whether it stands still.
+    pub const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// When it last started or went on after a pause, in microseconds of simulated time.
+    pub const fn running_since_us(&self) -> u64 {
+        self.running_since_us
+    }
+
+    /// Its store.
+    pub const fn disk(&self) -> &Disk {
+        &self.disk
+    }
+}

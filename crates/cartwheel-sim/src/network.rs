@@ -1,0 +1,69 @@
+//! The links between nodes: how long a message takes, whether it comes at all, and how often.
+
+use crate::options::NetworkOptions;
+use crate::rng::Rng;
+
+/// All links of a cluster. A link has a direction.
+#[derive(Debug)]
+pub struct Network {
+    options: NetworkOptions,
+    rng: Rng,
+    /// How many reasons there are why nothing passes, by sender and receiver.
+    cuts: Vec<Vec<u32>>,
+}
+
+impl Network {
+    /// A network of `nodes` nodes, all connected.
+    pub fn new(options: NetworkOptions, nodes: usize, rng: Rng) -> Self {
+        Self { options, rng, cuts: vec![vec![0; nodes]; nodes] }
+    }
+
+    /// How long each copy of a message from `from` to `to` takes, in microseconds. No copy: it is lost.
+    pub fn send(&mut self, from: usize, to: usize) -> Vec<u64> {
+        if self.is_cut(from, to) || self.rng.chance(self.options.loss_per_mille) {
+            return Vec::new();
+        }
+        let copies = if self.rng.chance(self.options.duplicate_per_mille) { 2 } else { 1 };
+        (0..copies).map(|_| self.delay_us()).collect()
+    }
+
+    fn delay_us(&mut self) -> u64 {
+        let tail =
+            if self.rng.chance(self.options.tail_per_mille) { self.rng.below(self.options.tail_max_us) } else { 0 };
+        self.options.delay_min_us + self.rng.waiting_us(self.options.delay_mean_us) + tail
+    }
+
+    /// Whether a message that was under way still arrives.
+    pub fn arrives(&self, from: usize, to: usize) -> bool {
+        !(self.options.cut_drops_in_flight && self.is_cut(from, to))
+    }
+
+    /// Whether nothing passes from `from` to `to`.
+    pub fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts[from][to] > 0
+    }
+
+    /// Cuts one direction. Cuts add up: each is healed by itself.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.cuts[from][to] += 1;
+    }
+
+    /// Takes back one cut of one direction.
+    pub fn heal(&mut self, from: usize, to: usize) {
+        let cuts = &mut self.cuts[from][to];
+        *cuts = cuts.saturating_sub(1);
+    }
+
+    /// Takes back all cuts; from now on every message arrives once, and soon.
+    pub fn become_reliable(&mut self) {
+        self.heal_all();
+        self.options.loss_per_mille = 0;
+        self.options.duplicate_per_mille = 0;
+        self.options.tail_per_mille = 0;
+    }
+
+    /// Takes back all cuts.
+    pub fn heal_all(&mut self) {
+        self.cuts.iter_mut().flatten().for_each(|cuts| *cuts = 0);
+    }
+}

@@ -1,0 +1,323 @@
+//! All options of a run, drawn from one seed (swarm testing: each kind of fault is on or off, with its own rate).
+
+use std::time::Duration;
+
+use cartwheel_core::membership::Conflict;
+use cartwheel_core::node::{Limits, Timing};
+
+use crate::cluster::{BucketSpec, ClusterSpec, NodeSpec};
+use crate::rng::{Rng, Stream};
+
+/// What a run does.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Nodes, partitions, buckets.
+    pub cluster: ClusterSpec,
+    /// How long messages take and how they get lost.
+    pub network: NetworkOptions,
+    /// How stores behave.
+    pub disks: DiskOptions,
+    /// How far clocks are off.
+    pub clocks: ClockOptions,
+    /// What strikes now and then.
+    pub faults: FaultOptions,
+    /// What clients do.
+    pub workload: Workload,
+}
+
+/// How messages travel.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkOptions {
+    /// The shortest way.
+    pub delay_min_us: u64,
+    /// The mean of what comes on top, exponentially spread, so that messages overtake each other.
+    pub delay_mean_us: u64,
+    /// How many of a thousand messages take up to `tail_max_us` more.
+    pub tail_per_mille: u32,
+    /// The longest extra delay.
+    pub tail_max_us: u64,
+    /// How many of a thousand messages are lost.
+    pub loss_per_mille: u32,
+    /// How many of a thousand messages come twice.
+    pub duplicate_per_mille: u32,
+    /// Whether a cut also drops what is under way.
+    pub cut_drops_in_flight: bool,
+}
+
+/// How stores behave.
+#[derive(Clone, Debug, Default)]
+pub struct DiskOptions {
+    /// The shortest command.
+    pub delay_min_us: u64,
+    /// The mean of what comes on top.
+    pub delay_mean_us: u64,
+    /// What a sync takes on top, at most.
+    pub sync_max_us: u64,
+    /// How many of a thousand commands take up to `stall_max_us` more.
+    pub stall_per_mille: u32,
+    /// The longest stall.
+    pub stall_max_us: u64,
+    /// How many of a thousand reads fail.
+    pub read_fail_per_mille: u32,
+    /// How many of a thousand writes fail, stored or not.
+    pub write_fail_per_mille: u32,
+}
+
+/// How far clocks are off.
+#[derive(Clone, Debug, Default)]
+pub struct ClockOptions {
+    /// The most that a clock is off from the start.
+    pub skew_max_ms: u64,
+    /// The most that a jump changes.
+    pub jump_max_ms: u64,
+}
+
+/// How often a fault strikes and how long it lasts.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// The mean time between two.
+    pub every_us: u64,
+    /// The mean time until it ends.
+    pub lasts_us: u64,
+}
+
+/// Which faults strike; `None`: never.
+#[derive(Clone, Debug, Default)]
+pub struct FaultOptions {
+    /// One direction between two nodes is cut.
+    pub cut: Option<Rate>,
+    /// The nodes fall into two groups.
+    pub partition: Option<Rate>,
+    /// A node crashes, and starts again.
+    pub crash: Option<Rate>,
+    /// A node stands still.
+    pub pause: Option<Rate>,
+    /// A clock jumps.
+    pub clock_jump: Option<Rate>,
+    /// A stored record is damaged.
+    pub damage: Option<Rate>,
+}
+
+/// What clients do. The shares are weights.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Clients, each with one request at a time.
+    pub clients: usize,
+    /// Requests of all clients together, retries not counted.
+    pub operations: usize,
+    /// Keys of each bucket: few, so that writes conflict.
+    pub keys: usize,
+    /// The shortest and the longest time that a client waits.
+    pub timeout: (Duration, Duration),
+    /// The mean time between an answer and the next request.
+    pub think_us: u64,
+    /// How many of a thousand requests go to the client's own node.
+    pub sticky_per_mille: u32,
+    /// How many of a thousand unanswered writes are tried again under the same name.
+    pub retry_per_mille: u32,
+    /// How many of a thousand requests on an eventual bucket are strong all the same.
+    pub strong_per_mille: u32,
+    /// How many of a thousand requests override r or w.
+    pub override_per_mille: u32,
+    /// Weights of what is asked.
+    pub shares: Shares,
+}
+
+/// Weights of what is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shares {
+    /// A plain get.
+    pub get: u32,
+    /// A get that wants to see what the client has seen.
+    pub get_seen: u32,
+    /// A blind put.
+    pub put_blind: u32,
+    /// A put with the context of the client's last get.
+    pub put_got: u32,
+    /// A put with the context of the client's last put.
+    pub put_own: u32,
+    /// A delete with a context.
+    pub delete_seen: u32,
+    /// A delete without a context.
+    pub delete_blind: u32,
+    /// A put with the context of another key.
+    pub borrowed: u32,
+    /// A put with a damaged context.
+    pub forged: u32,
+}
+
+impl Shares {
+    /// All weights together.
+    pub const fn total(&self) -> u32 {
+        self.get
+            + self.get_seen
+            + self.put_blind
+            + self.put_got
+            + self.put_own
+            + self.delete_seen
+            + self.delete_blind
+            + self.borrowed
+            + self.forged
+    }
+}
+
+impl Options {
+    /// The options of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let rng = &mut Rng::new(seed, Stream::Options);
+        let cluster = draw_cluster(rng);
+        Self {
+            network: draw_network(rng),
+            disks: draw_disks(rng),
+            clocks: draw_clocks(rng),
+            faults: draw_faults(rng),
+            workload: draw_workload(rng),
+            cluster,
+        }
+    }
+}
+
+/// One of `usual` mostly, otherwise one of `low..=high`.
+fn biased(rng: &mut Rng, usual: u64, low: u64, high: u64) -> u64 {
+    if rng.chance(600) { usual.clamp(low, high) } else { rng.range(low, high) }
+}
+
+fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
+    let nodes_len = biased(rng, 3, 1, 7);
+    let (zones, hosts) = (rng.range(1, 3), rng.range(1, nodes_len));
+    let nodes = (1..=nodes_len)
+        .map(|number| NodeSpec {
+            name: format!("n{number}"),
+            zone: format!("z{}", number % zones),
+            host: format!("h{}", number % hosts),
+        })
+        .collect();
+    // Every node owns a partition: one that owns none is on no preference list.
+    let partitions = rng.magnitude(nodes_len, 64) as u32;
+    let mut buckets = Vec::new();
+    for (conflict, name) in [(Conflict::Siblings, "cart"), (Conflict::Lww, "last")] {
+        for strong_only in [false, true] {
+            // At most as many replicas as nodes, or as many as leave a majority among the nodes.
+            let n_max = if rng.chance(100) { 2 * nodes_len - 1 } else { nodes_len };
+            let n = biased(rng, 3, 1, n_max.min(5));
+            let name = if strong_only { format!("{name}-strong") } else { name.to_owned() };
+            let (r, w) = (biased(rng, 2, 1, n.min(nodes_len)) as u8, biased(rng, 2, 1, n.min(nodes_len)) as u8);
+            buckets.push(BucketSpec { name, n: n as u8, r, w, conflict, strong_only });
+        }
+    }
+    // Every run leaves some buckets out, so that the others' keys see more traffic.
+    while buckets.len() > 1 && rng.chance(400) {
+        buckets.remove(rng.index(buckets.len()));
+    }
+    let mut limits = Limits::default();
+    if rng.chance(100) {
+        limits.siblings_max = rng.range(1, 6) as usize;
+    }
+    if rng.chance(50) {
+        limits.operations_max = rng.range(1, 4) as usize;
+    }
+    let timing = if rng.chance(300) {
+        Timing {
+            hedge_after: Duration::from_micros(rng.magnitude(1_000, 200_000)),
+            resend_after: Duration::from_micros(rng.magnitude(5_000, 1_000_000)),
+            forward_after: Duration::from_micros(rng.magnitude(5_000, 2_000_000)),
+        }
+    } else {
+        Timing::default()
+    };
+    ClusterSpec { nodes, partitions, buckets, limits, timing }
+}
+
+fn draw_network(rng: &mut Rng) -> NetworkOptions {
+    let mut network = NetworkOptions {
+        delay_min_us: rng.magnitude(10, 2_000),
+        delay_mean_us: rng.magnitude(50, 20_000),
+        cut_drops_in_flight: rng.chance(500),
+        ..NetworkOptions::default()
+    };
+    if rng.chance(400) {
+        network.loss_per_mille = rng.magnitude(1, 200) as u32;
+    }
+    if rng.chance(400) {
+        network.duplicate_per_mille = rng.magnitude(1, 300) as u32;
+    }
+    if rng.chance(400) {
+        network.tail_per_mille = rng.magnitude(1, 100) as u32;
+        network.tail_max_us = rng.magnitude(50_000, 8_000_000);
+    }
+    network
+}
+
+fn draw_disks(rng: &mut Rng) -> DiskOptions {
+    let mut disks = DiskOptions {
+        delay_min_us: rng.magnitude(1, 200),
+        delay_mean_us: rng.magnitude(1, 2_000),
+        sync_max_us: rng.magnitude(100, 20_000),
+        ..DiskOptions::default()
+    };
+    if rng.chance(300) {
+        disks.stall_per_mille = rng.magnitude(1, 100) as u32;
+        disks.stall_max_us = rng.magnitude(20_000, 3_000_000);
+    }
+    if rng.chance(300) {
+        disks.read_fail_per_mille = rng.magnitude(1, 100) as u32;
+    }
+    if rng.chance(300) {
+        disks.write_fail_per_mille = rng.magnitude(1, 200) as u32;
+    }
+    disks
+}
+
+fn draw_clocks(rng: &mut Rng) -> ClockOptions {
+    let skew_max_ms = if rng.chance(600) { rng.magnitude(1, 4_000) } else { 0 };
+    // Over 10 s a node refuses writes: worth a look, but not in every run.
+    let jump_max_ms = if rng.chance(100) { 60_000 } else { rng.magnitude(1, 4_000) };
+    ClockOptions { skew_max_ms, jump_max_ms }
+}
+
+fn draw_faults(rng: &mut Rng) -> FaultOptions {
+    let mut rate = |on_per_mille, lasts_max_us| {
+        rng.chance(on_per_mille)
+            .then(|| Rate { every_us: rng.magnitude(20_000, 3_000_000), lasts_us: rng.magnitude(5_000, lasts_max_us) })
+    };
+    FaultOptions {
+        cut: rate(350, 2_000_000),
+        partition: rate(350, 3_000_000),
+        crash: rate(350, 2_000_000),
+        pause: rate(250, 2_000_000),
+        clock_jump: rate(250, 10_000),
+        damage: rate(250, 10_000),
+    }
+}
+
+fn draw_workload(rng: &mut Rng) -> Workload {
+    let timeout_low = rng.magnitude(20_000, 1_000_000);
+    let timeout_high = rng.magnitude(timeout_low, 5_000_000);
+    Workload {
+        clients: rng.range(1, 6) as usize,
+        operations: rng.magnitude(20, 240) as usize,
+        keys: rng.range(1, 3) as usize,
+        timeout: (Duration::from_micros(timeout_low), Duration::from_micros(timeout_high)),
+        think_us: rng.magnitude(100, 100_000),
+        sticky_per_mille: *rng.pick(&[0, 500, 900, 1000]),
+        retry_per_mille: *rng.pick(&[0, 500, 900]),
+        strong_per_mille: *rng.pick(&[0, 0, 100, 400]),
+        override_per_mille: *rng.pick(&[0, 0, 50, 300]),
+        shares: draw_shares(rng),
+    }
+}
+
+fn draw_shares(rng: &mut Rng) -> Shares {
+    let mut weight = |on_per_mille, max| if rng.chance(on_per_mille) { rng.range(1, max) as u32 } else { 0 };
+    Shares {
+        get: 1 + weight(900, 20),
+        get_seen: weight(600, 10),
+        put_blind: 1 + weight(800, 20),
+        put_got: weight(800, 20),
+        put_own: weight(600, 10),
+        delete_seen: weight(400, 6),
+        delete_blind: weight(150, 3),
+        borrowed: weight(200, 2),
+        forged: weight(100, 2),
+    }
+}

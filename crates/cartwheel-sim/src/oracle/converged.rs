@@ -1,0 +1,42 @@
+//! After all faults have ended, reading every key makes its replicas equal.
+
+use cartwheel_core::key::Key;
+use cartwheel_core::state::State;
+
+use crate::show;
+use crate::world::World;
+
+/// What all homes of a key hold, if it is the same.
+///
+/// # Errors
+/// Who holds what, if they differ or one cannot be read.
+pub fn common_state(world: &World, key: &Key) -> Result<State, String> {
+    let cluster = world.cluster();
+    let homes = cluster.homes(key);
+    let mut states = Vec::new();
+    for &home in &homes {
+        match world.record(home, key) {
+            None => states.push(State::default()),
+            Some(Ok(record)) if !record.header.catching_up => states.push(record.state),
+            Some(Ok(_) | Err(_)) => return Err(holdings(world, key)),
+        }
+    }
+    match states.pop() {
+        Some(last) if states.iter().all(|state| *state == last) => Ok(last),
+        _ => Err(holdings(world, key)),
+    }
+}
+
+/// What each home of a key has stored, a line each.
+pub fn holdings(world: &World, key: &Key) -> String {
+    let cluster = world.cluster();
+    let line = |&home: &usize| {
+        let held = match world.record(home, key) {
+            None => "nothing".to_owned(),
+            Some(Ok(record)) => show::record(cluster, &record),
+            Some(Err(error)) => error.to_string(),
+        };
+        format!("    {} {held}", cluster.name(home))
+    };
+    cluster.homes(key).iter().map(line).collect::<Vec<_>>().join("\n")
+}

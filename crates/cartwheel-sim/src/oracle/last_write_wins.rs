@@ -1,0 +1,76 @@
+//! Buckets in which the last write wins: the greatest (timestamp, dot).
+//!
+//! Replies tell a write's timestamp but not its dot, so between equal timestamps nothing is asked.
+
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::state::{Sibling, State};
+
+use super::siblings::{check_end_written, check_written};
+use super::{END, failure, must_meet};
+use crate::failure::Failure;
+use crate::history::{Fate, KeyHistory, Read};
+
+/// Checks all reads of a key, and what its replicas hold in the end.
+///
+/// # Errors
+/// The first broken promise.
+pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failure>> {
+    for read in &history.reads {
+        check_read(history, read)?;
+    }
+    let Some(end) = end else { return Ok(()) };
+    check_end_written(history, end)?;
+    let latest = end.latest().map_or(Hlc::ZERO, |sibling| sibling.hlc);
+    if let Some((place, hlc)) = latest_known(history, |_, _| true).filter(|(_, hlc)| *hlc > latest) {
+        let message = format!(
+            "in the end there is {}@{latest:?}, but {}@{hlc:?} was acknowledged",
+            shown_name(history, end.latest()),
+            history.name(place)
+        );
+        return Err(failure(history, "the last write wins", END, message));
+    }
+    Ok(())
+}
+
+fn check_read(history: &KeyHistory, read: &Read) -> Result<(), Box<Failure>> {
+    check_written(history, read)?;
+    if read.siblings.len() > 1 {
+        let message = format!("a read shows {}", history.names(history.writes_of(&read.siblings)));
+        return Err(failure(history, "one value is shown", read.answered, message));
+    }
+    let shown = read.siblings.first();
+    let latest = shown.map_or(Hlc::ZERO, |sibling| sibling.hlc);
+    let before = latest_known(history, |at, w| at < read.invoked && must_meet(history, read.r, w));
+    if let Some((place, hlc)) = before.filter(|(_, hlc)| *hlc > latest) {
+        let message = format!(
+            "a read shows {}@{latest:?}, but {}@{hlc:?} was acknowledged before it began",
+            shown_name(history, shown),
+            history.name(place)
+        );
+        return Err(failure(history, "a read shows what was acknowledged", read.answered, message));
+    }
+    if latest < read.seen_hlc {
+        let message = format!(
+            "a read shows {}@{latest:?}, but its context had shown {:?}",
+            shown_name(history, shown),
+            read.seen_hlc
+        );
+        return Err(failure(history, "a session sees what it has seen", read.answered, message));
+    }
+    Ok(())
+}
+
+/// The latest among the acknowledged writes that `counts` picks by moment and number of homes.
+fn latest_known(history: &KeyHistory, counts: impl Fn(crate::history::Moment, u8) -> bool) -> Option<(usize, Hlc)> {
+    let stamps = history.writes.iter().enumerate().filter_map(|(place, write)| match write.fate {
+        Fate::Acknowledged { at, w, hlc: Some(hlc) } if counts(at, w) => {
+            Some((place, write.earliest.map_or(hlc, |earliest| earliest.min(hlc))))
+        }
+        _ => None,
+    });
+    stamps.max_by_key(|(_, hlc)| *hlc)
+}
+
+fn shown_name(history: &KeyHistory, shown: Option<&Sibling>) -> String {
+    shown.and_then(|sibling| history.write_of(sibling)).map_or("nothing".to_owned(), |place| history.name(place))
+}

@@ -1,0 +1,51 @@
+//! What must hold of what clients asked and were told. Every check is a function of the histories and of what the replicas hold
+//! in the end, so each can be tried on a history written by hand.
+
+pub mod accounts;
+pub mod converged;
+pub mod last_write_wins;
+pub mod siblings;
+pub mod strong;
+pub mod timestamps;
+
+use cartwheel_core::state::State;
+
+use crate::failure::Failure;
+use crate::history::{KeyHistory, Moment};
+use cartwheel_core::membership::Conflict;
+
+/// What a judgement of one key came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Verdict {
+    /// The first broken promise.
+    pub failure: Option<Box<Failure>>,
+    /// Whether the search for a linear order was given up.
+    pub inconclusive: bool,
+}
+
+/// Judges a key's history. `end` is what its replicas hold in the end, when they are equal.
+pub fn judge(history: &KeyHistory, end: Option<&State>) -> Verdict {
+    let eventual = timestamps::check(history).and_then(|()| match history.conflict {
+        Conflict::Siblings => siblings::check(history, end),
+        Conflict::Lww => last_write_wins::check(history, end),
+    });
+    if let Err(failure) = eventual {
+        return Verdict { failure: Some(failure), inconclusive: false };
+    }
+    if history.strong_only { strong::check(history) } else { Verdict::default() }
+}
+
+fn failure(history: &KeyHistory, check: &'static str, at: Moment, message: String) -> Box<Failure> {
+    Box::new(Failure { check, key: Some(history.key.clone()), at_us: at.at_us, message })
+}
+
+/// Whether every set of `r` homes meets every set of `w`, so that a read must know of an earlier write.
+///
+/// A home that lost its record counts again once it has merged a majority of the others. A write on fewer homes than a majority
+/// may be missed by that, so on a key that was damaged nothing is asked for such a write.
+fn must_meet(history: &KeyHistory, r: u8, w: u8) -> bool {
+    r + w > history.replicas && (!history.damaged || w > history.replicas / 2)
+}
+
+/// The end of the run, for messages.
+const END: Moment = Moment { order: u64::MAX, at_us: u64::MAX };

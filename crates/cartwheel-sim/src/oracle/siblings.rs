@@ -1,0 +1,126 @@
+//! Buckets that show concurrent writes as siblings.
+//!
+//! Every acknowledged write is present in the end, or replaced by a write that had been shown it and is itself present or
+//! replaced so. Nothing that was replaced comes back. The same holds of what a read shows, for the writes that it must know of.
+
+use cartwheel_core::state::State;
+
+use super::accounts::Accounts;
+use super::{END, failure, must_meet};
+use crate::failure::Failure;
+use crate::history::{Fate, KeyHistory, Read, WriteSet};
+
+/// Checks all reads of a key, and what its replicas hold in the end.
+///
+/// # Errors
+/// The first broken promise.
+pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failure>> {
+    let accounts = Accounts::new(history, end);
+    for read in &history.reads {
+        check_read(history, &accounts, read)?;
+    }
+    end.map_or(Ok(()), |end| check_end(history, &accounts, end))
+}
+
+fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<(), Box<Failure>> {
+    check_written(history, read)?;
+    let shown = history.writes_of(&read.siblings);
+    if shown.iter().count() != read.siblings.len() {
+        let message = format!("a read shows one write twice among {}", history.names(shown));
+        return Err(failure(history, "a write is shown once", read.answered, message));
+    }
+    let accounted = accounts.accounted(shown);
+    let missing = known_to(history, read).without(accounted);
+    if !missing.is_empty() {
+        let message = format!(
+            "a read shows {}; acknowledged before it began and not accounted for: {}",
+            history.names(shown),
+            history.names(missing)
+        );
+        return Err(failure(history, "a read shows what was acknowledged", read.answered, message));
+    }
+    let unseen = read.seen.without(accounted);
+    if !unseen.is_empty() {
+        let message = format!(
+            "a read shows {}; its context had shown, and nothing accounts for, {}",
+            history.names(shown),
+            history.names(unseen)
+        );
+        return Err(failure(history, "a session sees what it has seen", read.answered, message));
+    }
+    // What the shown writes had been shown is replaced in any state that has them; so is what was replaced by a write that
+    // the read must know of.
+    let back = shown.intersection(accounts.gone(shown.union(known_to(history, read))));
+    if !back.is_empty() {
+        let message = format!("a read shows {}; already replaced: {}", history.names(shown), history.names(back));
+        return Err(failure(history, "nothing replaced is shown again", read.answered, message));
+    }
+    Ok(())
+}
+
+/// The writes that a read must know of.
+fn known_to(history: &KeyHistory, read: &Read) -> WriteSet {
+    let known = |fate: Fate| match fate {
+        Fate::Acknowledged { at, w, .. } => at < read.invoked && must_meet(history, read.r, w),
+        _ => false,
+    };
+    history.writes.iter().enumerate().filter(|(_, write)| known(write.fate)).map(|(place, _)| place).collect()
+}
+
+/// Everything shown was written by somebody, and not by a write that was refused.
+pub(super) fn check_written(history: &KeyHistory, read: &Read) -> Result<(), Box<Failure>> {
+    for sibling in &read.siblings {
+        match history.write_of(sibling) {
+            None => {
+                let message = format!("a read shows {sibling:?}");
+                return Err(failure(history, "only what was written is shown", read.answered, message));
+            }
+            Some(place) if history.writes[place].fate == Fate::Refused => {
+                let message = format!("a read shows {}, which was refused", history.name(place));
+                return Err(failure(history, "what was refused did not happen", read.answered, message));
+            }
+            Some(place) if history.writes[place].invoked > read.answered => {
+                let message = format!("a read shows {}, which was written later", history.name(place));
+                return Err(failure(history, "only what was written is shown", read.answered, message));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(), Box<Failure>> {
+    check_end_written(history, end)?;
+    let present = history.writes_of(end.distinct_siblings());
+    let acknowledged: WriteSet =
+        (0..history.writes.len()).filter(|&place| history.writes[place].acknowledged().is_some()).collect();
+    let lost = acknowledged.without(accounts.accounted(present));
+    if !lost.is_empty() {
+        let message =
+            format!("in the end there is {}; acknowledged and lost: {}", history.names(present), history.names(lost));
+        return Err(failure(history, "no acknowledged write is lost", END, message));
+    }
+    let shown = history.reads.iter().fold(WriteSet::EMPTY, |set, read| set.union(history.writes_of(&read.siblings)));
+    let back = present.intersection(accounts.gone(acknowledged.union(shown).union(present)));
+    if !back.is_empty() {
+        let message =
+            format!("in the end there is {}; already replaced: {}", history.names(present), history.names(back));
+        return Err(failure(history, "nothing replaced comes back", END, message));
+    }
+    Ok(())
+}
+
+/// Everything held in the end was written by somebody, and not by a write that was refused.
+pub(super) fn check_end_written(history: &KeyHistory, end: &State) -> Result<(), Box<Failure>> {
+    for sibling in end.siblings() {
+        let Some(place) = history.write_of(sibling) else {
+            let message = format!("in the end there is {sibling:?}");
+            return Err(failure(history, "only what was written is there", END, message));
+        };
+        if history.writes[place].fate == Fate::Refused {
+            let message = format!("in the end there is {}, which was refused", history.name(place));
+            return Err(failure(history, "what was refused did not happen", END, message));
+        }
+    }
+    Ok(())
+}

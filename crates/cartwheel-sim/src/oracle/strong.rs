@@ -1,0 +1,144 @@
+//! Buckets that are written and read only strongly: linearizable, key by key.
+//!
+//! A key of a `siblings` bucket is a set of live writes. A put takes out what it had been shown and adds itself; a get returns
+//! the set, tombstones included: `Got` lists them, and none is reclaimed while a run lasts. A key of an `lww` bucket is a
+//! register. A write with all its retries is one operation.
+
+use super::accounts::Accounts;
+use super::{END, Verdict, failure};
+use crate::history::{Fate, KeyHistory, Moment, Shown, WriteSet};
+use crate::linear::{self, Interval, Linearity, Model};
+use cartwheel_core::membership::Conflict;
+
+const CONFIGURATIONS_MAX: usize = 200_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Operation {
+    /// A write that replaces these.
+    Put(usize, WriteSet),
+    /// A read that showed these.
+    Get(WriteSet),
+    /// A delete that found no value.
+    FindNothing,
+}
+
+struct Key {
+    conflict: Conflict,
+    tombstones: WriteSet,
+}
+
+impl Model for Key {
+    type State = WriteSet;
+    type Operation = Operation;
+
+    fn initial(&self) -> WriteSet {
+        WriteSet::EMPTY
+    }
+
+    fn apply(&self, live: &WriteSet, operation: &Operation) -> Option<WriteSet> {
+        match (operation, self.conflict) {
+            (Operation::Put(write, shown), Conflict::Siblings) => {
+                Some(live.without(*shown).union(WriteSet::of(*write)))
+            }
+            (Operation::Put(write, _), Conflict::Lww) => Some(WriteSet::of(*write)),
+            (Operation::Get(shown), _) => (shown == live).then_some(*live),
+            (Operation::FindNothing, _) => live.without(self.tombstones).is_empty().then_some(*live),
+        }
+    }
+}
+
+/// Looks for a linear order of a key's history.
+pub fn check(history: &KeyHistory) -> Verdict {
+    let Some(operations) = operations(history) else {
+        return Verdict { inconclusive: true, ..Verdict::default() };
+    };
+    let deletes = history.writes.iter().enumerate();
+    let tombstones = deletes
+        .filter(|(_, write)| write.content == cartwheel_core::state::Content::Tombstone)
+        .map(|(place, _)| place)
+        .collect();
+    let model = Key { conflict: history.conflict, tombstones };
+    match linear::check(&model, &operations, CONFIGURATIONS_MAX) {
+        Linearity::Linear => Verdict::default(),
+        Linearity::GaveUp => Verdict { inconclusive: true, ..Verdict::default() },
+        Linearity::NotLinear => {
+            let (order, culprit) = first_bad(&model, &operations);
+            let at = moment_of(history, order);
+            let message = format!(
+                "no order of the operations explains the answers up to this one: {}",
+                culprit.map_or_else(String::new, |operation| describe(history, operation))
+            );
+            Verdict {
+                failure: Some(failure(history, "strong requests are linearizable", at, message)),
+                inconclusive: false,
+            }
+        }
+    }
+}
+
+/// The key's operations; none if it is not known what one of them replaced.
+fn operations(history: &KeyHistory) -> Option<Vec<Interval<Operation>>> {
+    let accounts = Accounts::new(history, None);
+    let reads = || history.reads.iter().filter(|read| read.strong);
+    let observed = history.reads.iter().fold(WriteSet::EMPTY, |set, read| set.union(history.writes_of(&read.siblings)));
+    let mut operations = Vec::new();
+    for (place, write) in history.writes.iter().enumerate() {
+        let operation = match (write.fate, &write.shown) {
+            (Fate::Refused, _) => continue,
+            // Nobody was shown it, so it happened after every read or was replaced unseen: leaving it out changes nothing.
+            (Fate::Unknown, _) if !observed.contains(place) => continue,
+            (Fate::FoundNothing { .. }, _) if write.attempts > 1 => return None,
+            (Fate::FoundNothing { .. }, _) => Operation::FindNothing,
+            (_, Shown::Writes(shown)) => Operation::Put(place, *shown),
+            (_, _) if history.conflict == Conflict::Lww => Operation::Put(place, WriteSet::EMPTY),
+            (_, Shown::Names(_)) if accounts.is_exact(place) => Operation::Put(place, accounts.replaced_by(place)),
+            (_, _) => return None,
+        };
+        let answered = write.answered().map(|at| at.order);
+        operations.push(Interval { invoked: write.invoked.order, answered, operation });
+    }
+    for read in reads() {
+        let operation = Operation::Get(history.writes_of(&read.siblings));
+        operations.push(Interval { invoked: read.invoked.order, answered: Some(read.answered.order), operation });
+    }
+    operations.sort_by_key(|interval| interval.invoked);
+    Some(operations)
+}
+
+/// The answer with which the history stops being linear.
+fn first_bad(model: &Key, operations: &[Interval<Operation>]) -> (u64, Option<Operation>) {
+    let mut answers: Vec<(u64, Operation)> =
+        operations.iter().filter_map(|interval| Some((interval.answered?, interval.operation))).collect();
+    answers.sort_by_key(|(answered, _)| *answered);
+    for (until, operation) in answers {
+        let prefix: Vec<Interval<Operation>> = operations
+            .iter()
+            .filter(|interval| interval.invoked <= until)
+            .map(|interval| Interval {
+                answered: interval.answered.filter(|answered| *answered <= until),
+                ..interval.clone()
+            })
+            // A read without an answer says nothing.
+            .filter(|interval| interval.answered.is_some() || matches!(interval.operation, Operation::Put(..)))
+            .collect();
+        if linear::check(model, &prefix, CONFIGURATIONS_MAX) == Linearity::NotLinear {
+            return (until, Some(operation));
+        }
+    }
+    (u64::MAX, None)
+}
+
+/// When the answer with this place in the run's order was given.
+fn moment_of(history: &KeyHistory, order: u64) -> Moment {
+    let reads = history.reads.iter().map(|read| read.answered);
+    let writes = history.writes.iter().filter_map(|write| write.answered());
+    reads.chain(writes).find(|moment| moment.order == order).unwrap_or(END)
+}
+
+fn describe(history: &KeyHistory, operation: Operation) -> String {
+    match operation {
+        Operation::Put(place, shown) => format!("the put of {}, shown {}", history.name(place), history.names(shown)),
+        Operation::Get(shown) => format!("a get that shows {}", history.names(shown)),
+        Operation::FindNothing => "a delete that found nothing".to_owned(),
+    }
+}

@@ -1,0 +1,58 @@
+//! What a person needs to understand a failed seed.
+
+use std::fmt::Write as _;
+
+use cartwheel_core::key::Key;
+
+use crate::options::Options;
+use crate::run::{Report, Settings, run};
+
+/// How many lines before the failure are shown.
+const LINES_MAX: usize = 120;
+
+/// Runs a failed seed again and describes it: what was violated, the options, the last that happened to the key in question,
+/// and what its replicas held at that time.
+///
+/// `flags` are what the replay command needs besides the seed.
+pub fn describe(failed: &Report, settings: Settings, flags: &str) -> String {
+    let mut text = String::new();
+    let Some(failure) = &failed.failure else { return text };
+    let _ = writeln!(text, "seed {} fails: {failure}", failed.seed);
+    let _ = writeln!(text, "\noptions: {:#?}", Options::draw(failed.seed));
+    let again = run(failed.seed, Settings { readable: true, until_us: Some(failure.at_us + 1), ..settings });
+    let about: Vec<String> = again
+        .trace
+        .lines()
+        .iter()
+        .filter(|line| failure.key.as_ref().is_none_or(|key| concerns(&line.text, key)))
+        .map(ToString::to_string)
+        .collect();
+    let skipped = about.len().saturating_sub(LINES_MAX);
+    let _ = writeln!(
+        text,
+        "\nthe last that happened{}:",
+        failure.key.as_ref().map_or(String::new(), |key| format!(" to {key:?}"))
+    );
+    about.iter().skip(skipped).for_each(|line| {
+        let _ = writeln!(text, "{line}");
+    });
+    for (key, held) in &again.holdings {
+        if failure.key.as_ref().is_none_or(|about| about == key) {
+            let _ = writeln!(text, "\nthen the homes of {key:?} held\n{held}");
+        }
+    }
+    for history in failed.histories.iter().filter(|history| failure.key.as_ref() == Some(&history.key)) {
+        let _ = writeln!(text, "\nits writes in the whole run\n{}", history.describe_writes());
+    }
+    let _ = writeln!(text, "\nseed {} fails: {failure}", failed.seed);
+    let _ = writeln!(text, "replay with: cargo run --release -p cartwheel-sim{flags} -- --seed {}", failed.seed);
+    text
+}
+
+/// Whether a line tells of `key`, or of something that may strike any key.
+fn concerns(line: &str, key: &Key) -> bool {
+    line.contains(&format!("{key:?} "))
+        || line.ends_with(&format!("{key:?}"))
+        || line.contains(&format!("{key:?},"))
+        || !line.contains('/')
+}

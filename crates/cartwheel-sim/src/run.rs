@@ -1,0 +1,415 @@
+//! One run: a phase in which everything goes wrong and nothing may be told that is not so, then a phase in which nothing goes
+//! wrong and everything must come right.
+
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::Conflict;
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::ClientId;
+use cartwheel_core::request::Consistency;
+use cartwheel_core::state::State;
+
+use crate::client::Clients;
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::faults::{Fault, Faults};
+use crate::history::KeyHistory;
+use crate::options::Options;
+use crate::oracle::{self, converged};
+use crate::rng::{Rng, Stream};
+use crate::trace::Trace;
+use crate::world::{Happening, World};
+
+/// How long the healed cluster is left alone before it is judged: longer than any message or request is under way.
+const QUIET_US: u64 = 30_000_000;
+
+/// How often all keys are read until their replicas must be equal. The first rounds may fail: nodes must hear from each other
+/// that clocks agree again, and replicas that lost records must merge them back.
+const ROUNDS_MAX: usize = 6;
+const ROUNDS_MAY_FAIL: usize = 3;
+
+/// How often a write is tried in a healed cluster, with reads by all nodes in between.
+const WRITE_ATTEMPTS_MAX: u32 = 4;
+
+/// Longer than a node looks back when it compares clocks.
+const CLOCK_WINDOW_US: u64 = 31_000_000;
+
+/// A run that takes longer than this in simulated time has got stuck.
+const TIME_MAX_US: u64 = 3600 * 1_000_000;
+
+/// How much of a run is kept, and whether it is broken on purpose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// Keep the trace's text.
+    pub readable: bool,
+    /// Stop at this time, to see what is held then.
+    pub until_us: Option<u64>,
+    /// The rule of the protocol that is broken; none but in a test of the tests.
+    pub broken: Broken,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Differs for different runs.
+    pub trace_hash: u64,
+    /// What happened, in numbers.
+    pub stats: Stats,
+    /// The first broken promise.
+    pub failure: Option<Failure>,
+    /// What happened, if it was to be kept.
+    pub trace: Trace,
+    /// What the homes of each key hold in the end, to be read by people; empty unless the trace is kept.
+    pub holdings: Vec<(Key, String)>,
+    /// What clients asked and were told.
+    pub histories: Vec<KeyHistory>,
+}
+
+/// A run in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Requests that were answered with success.
+    pub succeeded: u64,
+    /// Requests that were answered.
+    pub answered: u64,
+    /// Messages sent.
+    pub messages: u64,
+    /// Keys whose linear order could not be decided.
+    pub inconclusive: u64,
+    /// Keys judged.
+    pub keys: u64,
+    /// How long it took, in microseconds of simulated time.
+    pub simulated_us: u64,
+}
+
+impl Stats {
+    /// Adds another run's numbers.
+    pub const fn add(&mut self, other: &Self) {
+        self.succeeded += other.succeeded;
+        self.answered += other.answered;
+        self.messages += other.messages;
+        self.inconclusive += other.inconclusive;
+        self.keys += other.keys;
+        self.simulated_us += other.simulated_us;
+    }
+}
+
+/// What a run's alarms are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Alarm {
+    /// A client has finished thinking.
+    Client(usize),
+    /// A request should have been answered.
+    Deadline(ClientId),
+    /// A fault strikes.
+    Fault(Fault),
+    /// A fault ends.
+    Mend(usize),
+    /// The driver has waited long enough.
+    Phase,
+}
+
+const KIND_SHIFT: u32 = 56;
+
+impl Alarm {
+    /// The alarm as a number, for the world.
+    pub const fn number(self) -> u64 {
+        let (kind, value) = match self {
+            Self::Client(client) => (0, client as u64),
+            Self::Deadline(id) => (1, id.0),
+            Self::Fault(fault) => (2, fault as u64),
+            Self::Mend(place) => (3, place as u64),
+            Self::Phase => (4, 0),
+        };
+        kind << KIND_SHIFT | value
+    }
+
+    /// The alarm with this number.
+    pub const fn of_number(number: u64) -> Self {
+        let value = number & ((1 << KIND_SHIFT) - 1);
+        match number >> KIND_SHIFT {
+            0 => Self::Client(value as usize),
+            1 => Self::Deadline(ClientId(value)),
+            2 => Self::Fault(Fault::ALL[value as usize]),
+            3 => Self::Mend(value as usize),
+            _ => Self::Phase,
+        }
+    }
+}
+
+/// Runs a seed.
+pub fn run(seed: u64, settings: Settings) -> Report {
+    let mut run = Run::new(seed, settings);
+    let failure = run.all_phases().err();
+    run.report(seed, failure)
+}
+
+/// Why a run ends early.
+#[derive(Debug)]
+enum Stop {
+    /// Something is wrong.
+    Failed(Box<Failure>),
+    /// [`Settings::until_us`] has come.
+    Until,
+}
+
+struct Run {
+    world: World,
+    clients: Clients,
+    faults: Faults,
+    settings: Settings,
+    rng: Rng,
+    phase_over: bool,
+    inconclusive: u64,
+}
+
+impl Run {
+    fn new(seed: u64, settings: Settings) -> Self {
+        let options = Options::draw(seed);
+        let trace = if settings.readable { Trace::readable() } else { Trace::default() };
+        let cluster = Cluster::new(options.cluster, settings.broken);
+        let clients = Clients::new(options.workload, &cluster, Rng::new(seed, Stream::Clients));
+        let world = World::new(cluster, options.network, &options.disks, seed, trace);
+        let mut faults_rng = Rng::new(seed, Stream::Faults);
+        let rng = Rng::new(faults_rng.bits(), Stream::Faults);
+        let faults = Faults::new(options.faults, options.clocks, faults_rng);
+        Self { world, clients, faults, settings, rng, phase_over: false, inconclusive: 0 }
+    }
+
+    fn all_phases(&mut self) -> Result<(), Stop> {
+        self.faults.start(&mut self.world);
+        self.clients.start(&mut self.world);
+        while !self.clients.are_done() {
+            self.turn()?;
+        }
+        self.faults.end();
+        self.world.heal();
+        self.quiet(QUIET_US)?;
+        let states = self.converge()?;
+        self.judge(&states)?;
+        self.reads_agree(&states)?;
+        self.writes_succeed()?;
+        let states = self.converge()?;
+        self.judge(&states)
+    }
+
+    /// Lets one thing happen.
+    fn turn(&mut self) -> Result<(), Stop> {
+        let happening = self.world.advance();
+        match happening {
+            Some(Happening::Replied(id, outcome)) => self.clients.replied(&mut self.world, id, outcome),
+            Some(Happening::Broken(id)) => self.clients.broken(&mut self.world, id),
+            Some(Happening::Alarm(number)) => self.ring(Alarm::of_number(number)),
+            None => return Err(self.stuck("nothing is going to happen any more")),
+        }
+        if let Some(failure) = self.world.take_failure().or_else(|| self.clients.take_failure()) {
+            return Err(Stop::Failed(Box::new(failure)));
+        }
+        if self.settings.until_us.is_some_and(|until_us| self.world.now_us() >= until_us) {
+            return Err(Stop::Until);
+        }
+        if self.world.now_us() > TIME_MAX_US { Err(self.stuck("the run goes on and on")) } else { Ok(()) }
+    }
+
+    fn stuck(&self, why: &str) -> Stop {
+        self.fail("a run comes to its end", None, why.to_owned())
+    }
+
+    fn fail(&self, check: &'static str, key: Option<Key>, message: String) -> Stop {
+        Stop::Failed(Box::new(Failure { check, key, at_us: self.world.now_us(), message }))
+    }
+
+    fn ring(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Client(client) => self.clients.wake(&mut self.world, client),
+            Alarm::Deadline(id) => self.clients.check_deadline(&mut self.world, id),
+            Alarm::Mend(place) => self.faults.mend(&mut self.world, place),
+            Alarm::Phase => self.phase_over = true,
+            Alarm::Fault(fault) => {
+                let keys: Vec<&Key> = self.clients.histories().iter().map(|history| &history.key).collect();
+                if let Some(place) = self.faults.strike(&mut self.world, fault, &keys) {
+                    self.clients.history_mut(place).damaged = true;
+                }
+            }
+        }
+    }
+
+    /// Lets time pass.
+    fn quiet(&mut self, for_us: u64) -> Result<(), Stop> {
+        self.phase_over = false;
+        self.world.alarm(for_us, Alarm::Phase.number());
+        while !self.phase_over {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.clients.histories().iter().map(|history| history.key.clone()).collect()
+    }
+
+    /// Reads every key at all its homes until they are equal.
+    fn converge(&mut self) -> Result<Vec<State>, Stop> {
+        let keys = self.keys();
+        for round in 0..ROUNDS_MAX {
+            for (place, key) in keys.iter().enumerate() {
+                let node = self.rng.index(self.world.cluster().len());
+                let replicas = self.world.cluster().replicas(key);
+                let answered = self.read(place, node, replicas, Consistency::Eventual)?;
+                if !answered && round >= ROUNDS_MAY_FAIL {
+                    return Err(self.fail("a healed cluster answers", Some(key.clone()), "a get failed".to_owned()));
+                }
+                if !answered {
+                    // A home that lost its record does not count until it has merged the others' in a read of its own.
+                    for home in self.world.cluster().homes(key) {
+                        self.read(place, home, replicas / 2 + 1, Consistency::Eventual)?;
+                    }
+                }
+            }
+            self.quiet(1_000_000)?;
+            let states: Result<Vec<State>, _> =
+                keys.iter().map(|key| converged::common_state(&self.world, key)).collect();
+            if let Ok(states) = states {
+                return Ok(states);
+            }
+        }
+        let differs = |key: &Key| Some((key.clone(), converged::common_state(&self.world, key).err()?));
+        let (key, holdings) = keys.iter().find_map(differs).expect("some key's replicas differ");
+        let message = format!("after {ROUNDS_MAX} rounds of reads its homes hold\n{holdings}");
+        Err(self.fail("replicas become equal", Some(key), message))
+    }
+
+    /// Has a key read, and says whether that succeeded.
+    fn read(&mut self, place: usize, node: usize, r: u8, consistency: Consistency) -> Result<bool, Stop> {
+        self.clients.read_now(&mut self.world, place, node, r, consistency);
+        if self.answer()? {
+            return Ok(true);
+        }
+        // The node may still be busy with repairs of the reads before, and take on no more.
+        self.quiet(1_000_000)?;
+        self.clients.read_now(&mut self.world, place, node, r, consistency);
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<bool, Stop> {
+        let client = self.clients.extra();
+        while !self.clients.is_idle(client) {
+            self.turn()?;
+        }
+        Ok(self.clients.succeeded(client))
+    }
+
+    /// Every node must answer every read, and the history must hold with what the replicas have come to.
+    fn reads_agree(&mut self, states: &[State]) -> Result<(), Stop> {
+        for (place, key) in self.keys().iter().enumerate() {
+            for node in 0..self.world.cluster().len() {
+                let r = self.rng.range(1, u64::from(self.world.cluster().replicas(key))) as u8;
+                let consistency = *self.rng.pick(&[Consistency::Eventual, Consistency::Strong]);
+                if !self.read(place, node, r, consistency)? {
+                    return Err(self.fail("a healed cluster answers", Some(key.clone()), "a get failed".to_owned()));
+                }
+                let history = &self.clients.histories()[place];
+                let shown = history.reads.last().map(|read| history.writes_of(&read.siblings));
+                let held = match history.conflict {
+                    Conflict::Siblings => history.writes_of(states[place].distinct_siblings()),
+                    Conflict::Lww => history.writes_of(states[place].latest()),
+                };
+                if shown != Some(held) {
+                    let message =
+                        format!("a get through {} differs from what all homes hold", self.world.cluster().name(node));
+                    return Err(self.fail("a healed cluster agrees", Some(key.clone()), message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every key takes a write, through any node.
+    ///
+    /// A node remembers for a minute that its clock was off its peers', and it must hear from them to learn that it is right
+    /// again: so a failed write is tried again, after some reads, a bounded number of times.
+    fn writes_succeed(&mut self) -> Result<(), Stop> {
+        for (place, key) in self.keys().iter().enumerate() {
+            let node = self.rng.index(self.world.cluster().len());
+            let mut attempt = 1;
+            loop {
+                self.clients.write_now(&mut self.world, place, node);
+                if self.answer()? {
+                    break;
+                }
+                if attempt == WRITE_ATTEMPTS_MAX {
+                    return Err(self.fail("a healed cluster answers", Some(key.clone()), "a put failed".to_owned()));
+                }
+                attempt += 1;
+                self.quiet(CLOCK_WINDOW_US)?;
+                for through in 0..self.world.cluster().len() {
+                    for place in 0..self.clients.histories().len() {
+                        self.read(place, through, 1, Consistency::Eventual)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, states: &[State]) -> Result<(), Stop> {
+        self.inconclusive = 0;
+        self.clients.learn_minted(self.world.minted());
+        for (history, state) in self.clients.histories().iter().zip(states) {
+            let verdict = oracle::judge(history, Some(state));
+            self.inconclusive += u64::from(verdict.inconclusive);
+            if let Some(mut failure) = verdict.failure {
+                failure.at_us = failure.at_us.min(self.world.now_us());
+                return Err(Stop::Failed(failure));
+            }
+        }
+        Ok(())
+    }
+
+    fn report(mut self, seed: u64, stop: Option<Stop>) -> Report {
+        let mut failure = match stop {
+            Some(Stop::Failed(failure)) => Some(*failure),
+            Some(Stop::Until) | None => None,
+        };
+        if self.settings.until_us.is_none()
+            && let Some(stopped) = failure.take()
+        {
+            failure = Some(self.earliest(stopped));
+        }
+        let holdings = if self.settings.readable {
+            self.keys().into_iter().map(|key| (key.clone(), converged::holdings(&self.world, &key))).collect()
+        } else {
+            Vec::new()
+        };
+        let (succeeded, answered) = self.clients.answers();
+        let stats = Stats {
+            succeeded,
+            answered,
+            messages: self.world.messages(),
+            inconclusive: self.inconclusive,
+            keys: self.clients.histories().len() as u64,
+            simulated_us: self.world.now_us(),
+        };
+        Report {
+            seed,
+            trace_hash: self.world.trace().hash(),
+            stats,
+            failure,
+            histories: self.clients.into_histories(),
+            trace: self.world.into_trace(),
+            holdings,
+        }
+    }
+
+    /// What was wrong first: the histories may already tell of something that happened before `stopped` was noticed.
+    fn earliest(&mut self, stopped: Failure) -> Failure {
+        self.clients.learn_minted(self.world.minted());
+        let told = self
+            .clients
+            .histories()
+            .iter()
+            .filter_map(|history| oracle::judge(history, None).failure.map(|failure| *failure));
+        told.chain([stopped.clone()]).min_by_key(|failure| failure.at_us).unwrap_or(stopped)
+    }
+}

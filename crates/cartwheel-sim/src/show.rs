@@ -1,0 +1,205 @@
+//! Values and messages in a form that people can read: nodes by name, clocks as the paper writes them.
+
+use cartwheel_core::clock::{Clock, Run};
+use cartwheel_core::dot::{Actor, Dot};
+use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, Ticket, Want};
+use cartwheel_core::node::{Event, StoreCommand, StoreResult};
+use cartwheel_core::record::Record;
+use cartwheel_core::request::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
+use cartwheel_core::state::{Content, Sibling, State};
+
+use crate::cluster::Cluster;
+
+/// How actors are called.
+pub trait Naming {
+    /// The actor's name.
+    fn actor(&self, actor: Actor) -> String;
+}
+
+impl Naming for Cluster {
+    /// The node's name, the boot in which the actor began, and its number in that boot.
+    fn actor(&self, actor: Actor) -> String {
+        format!("{}@{}.{}", self.name_of(actor.node), actor.since.0 >> 40, actor.since.0 & ((1 << 40) - 1))
+    }
+}
+
+/// A clock, as `[n1,3][n2,1]` in the order of the names; counters beyond a gap as `[n1,3+5]`.
+pub fn clock(names: &impl Naming, clock: &Clock) -> String {
+    let entry = |run: Run| {
+        let beyond: Vec<String> = run.beyond.iter().map(|counter| format!("+{counter}")).collect();
+        format!("[{},{}{}]", names.actor(run.actor), run.upto, beyond.concat())
+    };
+    let mut entries: Vec<String> = clock.runs().map(entry).collect();
+    entries.sort_unstable();
+    if entries.is_empty() { "[]".to_owned() } else { entries.concat() }
+}
+
+fn dot(names: &impl Naming, dot: Dot) -> String {
+    format!("{}:{}", names.actor(dot.actor), dot.counter)
+}
+
+/// What was written.
+pub fn content(content: &Content) -> String {
+    match content {
+        Content::Value { bytes, .. } => bytes.escape_ascii().to_string(),
+        Content::Tombstone => "deleted".to_owned(),
+    }
+}
+
+fn sibling(names: &impl Naming, sibling: &Sibling) -> String {
+    format!("{}={}@{:?}", dot(names, sibling.dot), content(&sibling.content), sibling.hlc)
+}
+
+fn siblings<'a>(names: &impl Naming, held: impl Iterator<Item = &'a Sibling>) -> String {
+    let held: Vec<String> = held.map(|held| sibling(names, held)).collect();
+    format!("{{{}}}", held.join(" "))
+}
+
+/// A key's state.
+pub fn state(names: &impl Naming, held: &State) -> String {
+    let notes: Vec<String> = held.notes().keys().map(|id| format!("{id:?}")).collect();
+    let notes = if notes.is_empty() { String::new() } else { format!(" replaced {}", notes.join(",")) };
+    format!("{} {}{notes}", clock(names, held.clock()), siblings(names, held.siblings()))
+}
+
+/// A stored record.
+pub fn record(names: &impl Naming, record: &Record) -> String {
+    let own = record.header.own.map_or(String::new(), |own| {
+        format!(" own {}.{}:{}", own.since.0 >> 40, own.since.0 & ((1 << 40) - 1), own.count)
+    });
+    let behind = if record.header.catching_up { " catching up" } else { "" };
+    format!("{}{own}{behind}", state(names, &record.state))
+}
+
+fn ticket(ticket: Ticket) -> String {
+    format!("#{:x}.{}", ticket.operation & 0xff_ffff, ticket.round)
+}
+
+/// A message.
+pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
+    match &envelope.message {
+        Message::Ask(asked, what) => format!("{} {}", ticket(*asked), ask(names, what)),
+        Message::Answer(asked, what) => format!("{} {}", ticket(*asked), answer(names, what)),
+        Message::Forward(asked, what, budget) => {
+            format!("{} forwards, {budget:?} left: {}", ticket(*asked), put_request(what))
+        }
+        Message::Forwarded(asked, how) => {
+            let how = how.as_ref().map_or_else(refused, |done| put_done(names, done));
+            format!("{} forwarded: {how}", ticket(*asked))
+        }
+    }
+}
+
+fn ask(names: &impl Naming, what: &Ask) -> String {
+    match what {
+        Ask::Read { key, want: Want::State } => format!("read {key:?}"),
+        Ask::Read { key, want: Want::Digest } => format!("digest {key:?}"),
+        Ask::Merge { key, state: sent, epoch, heals, confirm } => {
+            let exactly = if *confirm == Confirm::Exactly { ", say what you hold" } else { "" };
+            let heals = if *heals { ", it heals" } else { "" };
+            format!("merge {key:?} {} epoch {}{heals}{exactly}", state(names, sent), epoch.0)
+        }
+    }
+}
+
+fn answer(names: &impl Naming, what: &Answer) -> String {
+    let counting = |counts: bool| if counts { "" } else { " (does not count)" };
+    match what {
+        Answer::State { state: held, epoch, counts } => {
+            format!("holds {} epoch {}{}", state(names, held), epoch.0, counting(*counts))
+        }
+        Answer::Digest { digest, counts } => format!("holds digest {digest:?}{}", counting(*counts)),
+        Answer::Stored => "stored".to_owned(),
+        Answer::Holds { digest, state: held, counts } => {
+            let held = held.as_ref().map_or("what was sent".to_owned(), |held| state(names, held));
+            format!("stored, holds {digest:?}: {held}{}", counting(*counts))
+        }
+        Answer::Failed(failure) => format!("failed: {failure:?}"),
+    }
+}
+
+/// A client's request.
+pub fn operation(asked: &Operation) -> String {
+    match asked {
+        Operation::Get(get) => {
+            let r = get.r.map_or(String::new(), |r| format!(" r={r}"));
+            let seen = if get.seen.is_some() { " with a seen context" } else { "" };
+            format!("get {:?}{}{r}{seen}", get.key, strong(get.consistency))
+        }
+        Operation::Put(put) => put_request(put),
+    }
+}
+
+fn put_request(put: &Put) -> String {
+    let w = put.w.map_or(String::new(), |w| format!(" w={w}"));
+    let context = if put.context.is_some() { " with a context" } else { "" };
+    format!("put {:?} {}{}{w}{context} {:?}", put.key, content(&put.content), strong(put.consistency), put.retry)
+}
+
+const fn strong(consistency: Consistency) -> &'static str {
+    match consistency {
+        Consistency::Eventual => "",
+        Consistency::Strong => " strong",
+    }
+}
+
+fn got(names: &impl Naming, got: &Got) -> String {
+    format!("{} from {} homes", siblings(names, got.siblings.iter()), got.acks.home)
+}
+
+/// A request's end.
+pub fn outcome(names: &impl Naming, how: &Outcome) -> String {
+    match how {
+        Ok(Reply::Got(seen)) => got(names, seen),
+        Ok(Reply::Put(done)) => put_done(names, done),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+fn put_done(names: &impl Naming, done: &PutDone) -> String {
+    let nothing = if done.context.is_none() { "nothing to delete, " } else { "" };
+    let body = done.body.as_ref().map_or(String::new(), |body| format!(", now {}", got(names, body)));
+    format!("{nothing}stored on {} homes{body}", done.acks.home)
+}
+
+/// A refusal.
+pub fn refused(refusal: &Refusal) -> String {
+    format!("{}: {refusal}", refusal.code())
+}
+
+/// A command to a store.
+pub fn store_command(names: &impl Naming, command: &StoreCommand) -> String {
+    match command {
+        StoreCommand::Read { storage_key } => format!("reads {}", key_name(storage_key)),
+        StoreCommand::Write { storage_key, record: bytes, sync } => {
+            let sync = if *sync { "writes" } else { "writes without sync" };
+            let held = Record::decode(bytes, storage_key).map_or("?".to_owned(), |held| record(names, &held));
+            format!("{sync} {} {held}", key_name(storage_key))
+        }
+        StoreCommand::SaveHlcCeiling(ceiling) => format!("saves its timestamps' ceiling {ceiling:?}"),
+    }
+}
+
+fn key_name(storage_key: &[u8]) -> String {
+    cartwheel_core::key::Key::from_storage_key(storage_key).map_or("?".to_owned(), |key| format!("{key:?}"))
+}
+
+/// How a command to a store ended.
+pub fn store_result(result: &StoreResult) -> &'static str {
+    match result {
+        StoreResult::Read(Ok(Some(_))) => "read",
+        StoreResult::Read(Ok(None)) => "found nothing",
+        StoreResult::Read(Err(_)) => "could not read",
+        StoreResult::Written(Ok(())) => "wrote",
+        StoreResult::Written(Err(_)) => "could not write",
+    }
+}
+
+/// What a node reports.
+pub fn event(cluster: &Cluster, event: &Event) -> String {
+    match event {
+        Event::Repaired(key, node) => format!("repaired {key:?} on {}", cluster.name_of(*node)),
+        Event::StrayMessage(node) => format!("drops a stray message of {}", cluster.name_of(*node)),
+        other => format!("{other:?}"),
+    }
+}

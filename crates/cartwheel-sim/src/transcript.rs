@@ -1,0 +1,362 @@
+//! Protocol stories that people can read and review: commands to a small cluster without random faults, and what it answers.
+//!
+//! A transcript is a text of blocks in the manner of data-driven tests: command lines, a line `----`, and the output up to
+//! an empty line. Lines that begin with `#` tell the reader what to make of it.
+//!
+//! | command | does |
+//! | --- | --- |
+//! | `cluster n1 n2 n3 [n=3] [r=2] [w=2] [lww]` | a new cluster of these nodes, with one bucket |
+//! | `put NODE KEY VALUE [after NAME] [as NAME] [strong] [w=N]` | a write with the context called NAME; its reply's context gets a name |
+//! | `delete NODE KEY [after NAME] [as NAME] [strong] [w=N]` | likewise |
+//! | `get NODE KEY [after NAME] [as NAME] [strong] [r=N]` | a read that must cover the context called NAME |
+//! | `cut n1 n2 \| n3` | nothing passes between the two sides |
+//! | `heal` | everything passes again |
+//! | `crash NODE`, `start NODE` | a node goes down, and comes back with its disk |
+//! | `stored KEY` | what each home holds |
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::dot::{Actor, NodeId};
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::Conflict;
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::{Limits, Timing};
+use cartwheel_core::request::{Consistency, Get, Got, Operation, Put, Reply, Request, Retry};
+use cartwheel_core::state::{Content, Sibling};
+
+use crate::cluster::{BucketSpec, Cluster, ClusterSpec, NodeSpec, key};
+use crate::options::{DiskOptions, NetworkOptions};
+use crate::show::{self, Naming};
+use crate::trace::Trace;
+use crate::world::{Happening, World};
+
+const BUCKET: &str = "story";
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the cluster is left to finish what it does in the background after each command.
+const SETTLE_US: u64 = 3_000_000;
+
+/// Tells the story of `text` again: the same commands, with the output that they have now.
+///
+/// # Errors
+/// If a command makes no sense, with its line.
+pub fn retell(text: &str) -> Result<String, String> {
+    let mut told = String::new();
+    let mut stage = None;
+    let mut commands: Vec<&str> = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        told.push_str(line);
+        told.push('\n');
+        if line != "----" {
+            commands.push(line);
+            continue;
+        }
+        for command in commands.drain(..).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let output = act(&mut stage, command).map_err(|why| format!("{command}: {why}"))?;
+            told.push_str(&output);
+        }
+        // What was told before goes up to the next empty line.
+        if lines.by_ref().any(str::is_empty) {
+            told.push('\n');
+        }
+    }
+    Ok(told)
+}
+
+/// Carries out one command and returns what it prints.
+fn act(stage: &mut Option<Stage>, command: &str) -> Result<String, String> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let (&verb, arguments) = words.split_first().ok_or("no command")?;
+    if verb == "cluster" {
+        *stage = Some(Stage::new(arguments)?);
+        return Ok(String::new());
+    }
+    let stage = stage.as_mut().ok_or("there is no cluster yet")?;
+    let output = match (verb, arguments) {
+        ("get", [node, key, how @ ..]) => stage.get(node, key, &How::parse(how)?)?,
+        ("put", [node, key, value, how @ ..]) => stage.put(node, key, Some(value), &How::parse(how)?)?,
+        ("delete", [node, key, how @ ..]) => stage.put(node, key, None, &How::parse(how)?)?,
+        ("stored", [key]) => stage.stored(key),
+        ("cut", sides) => stage.cut(sides)?,
+        ("heal", []) => {
+            stage.world.heal_links();
+            String::new()
+        }
+        ("crash", [node]) => {
+            let node = stage.node(node)?;
+            stage.world.crash(node);
+            String::new()
+        }
+        ("start", [node]) => {
+            let node = stage.node(node)?;
+            stage.world.start(node);
+            String::new()
+        }
+        _ => return Err("unknown command".to_owned()),
+    };
+    stage.settle();
+    Ok(output)
+}
+
+/// The words behind a request.
+#[derive(Default)]
+struct How<'a> {
+    after: Option<&'a str>,
+    name: Option<&'a str>,
+    strong: bool,
+    quorum: Option<u8>,
+}
+
+impl<'a> How<'a> {
+    fn parse(mut words: &[&'a str]) -> Result<Self, String> {
+        let mut how = Self::default();
+        while let Some((&word, rest)) = words.split_first() {
+            words = rest;
+            match (word, rest.first()) {
+                ("strong", _) => how.strong = true,
+                ("after", Some(&name)) => (how.after, words) = (Some(name), &rest[1..]),
+                ("as", Some(&name)) => (how.name, words) = (Some(name), &rest[1..]),
+                _ => how.quorum = Some(number(word, "r").or_else(|_| number(word, "w"))?),
+            }
+        }
+        Ok(how)
+    }
+
+    const fn consistency(&self) -> Consistency {
+        if self.strong { Consistency::Strong } else { Consistency::Eventual }
+    }
+}
+
+/// The number in `name=number`.
+fn number(word: &str, name: &str) -> Result<u8, String> {
+    let digits = word.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| format!("{word} is not understood"))
+}
+
+/// A cluster and the contexts that its clients hold, by name.
+struct Stage {
+    world: World,
+    contexts: BTreeMap<String, Bytes>,
+}
+
+impl Stage {
+    fn new(words: &[&str]) -> Result<Self, String> {
+        let mut bucket =
+            BucketSpec { name: BUCKET.to_owned(), n: 3, r: 2, w: 2, conflict: Conflict::Siblings, strong_only: false };
+        let mut nodes = Vec::new();
+        for &word in words {
+            match word.split_once('=') {
+                None if word == "lww" => bucket.conflict = Conflict::Lww,
+                None => nodes.push(NodeSpec { name: word.to_owned(), zone: "z".to_owned(), host: word.to_owned() }),
+                Some(("n", _)) => bucket.n = number(word, "n")?,
+                Some(("r", _)) => bucket.r = number(word, "r")?,
+                Some(_) => bucket.w = number(word, "w")?,
+            }
+        }
+        if nodes.is_empty() {
+            return Err("a cluster has nodes".to_owned());
+        }
+        let partitions = nodes.len() as u32;
+        let (limits, timing) = (Limits::default(), Timing::default());
+        let spec = ClusterSpec { nodes, partitions, buckets: vec![bucket], limits, timing };
+        let network = NetworkOptions { delay_min_us: 1_000, ..NetworkOptions::default() };
+        let disks = DiskOptions { delay_min_us: 100, ..DiskOptions::default() };
+        let world = World::new(Cluster::new(spec, Broken::default()), network, &disks, 0, Trace::default());
+        let mut stage = Self { world, contexts: BTreeMap::new() };
+        stage.settle();
+        Ok(stage)
+    }
+
+    fn node(&self, name: &str) -> Result<usize, String> {
+        let cluster = self.world.cluster();
+        (0..cluster.len()).find(|&index| cluster.name(index) == name).ok_or_else(|| format!("there is no node {name}"))
+    }
+
+    fn context(&self, how: &How<'_>) -> Result<Option<Bytes>, String> {
+        let named = |name: &str| self.contexts.get(name).cloned().ok_or_else(|| format!("there is no context {name}"));
+        how.after.map(named).transpose()
+    }
+
+    /// Lets the cluster finish what it does in the background.
+    fn settle(&mut self) {
+        self.world.alarm(SETTLE_US, 0);
+        while let Some(happening) = self.world.advance() {
+            if matches!(happening, Happening::Alarm(_)) {
+                return;
+            }
+        }
+    }
+
+    fn ask(&mut self, node: &str, operation: Operation) -> Result<Result<Reply, String>, String> {
+        let node = self.node(node)?;
+        let Some(asked) = self.world.submit(node, "client", Request { operation, timeout: TIMEOUT }) else {
+            return Ok(Err("connection refused".to_owned()));
+        };
+        loop {
+            match self.world.advance() {
+                Some(Happening::Replied(id, outcome)) if id == asked => {
+                    return Ok(outcome.map_err(|refusal| show::refused(&refusal)));
+                }
+                Some(Happening::Broken(id)) if id == asked => return Ok(Err("connection lost".to_owned())),
+                Some(_) => {}
+                None => return Err("nothing happens any more".to_owned()),
+            }
+        }
+    }
+
+    fn get(&mut self, node: &str, name: &str, how: &How<'_>) -> Result<String, String> {
+        let key = key(BUCKET, name);
+        let seen = self.context(how)?;
+        let get = Get { key: key.clone(), consistency: how.consistency(), r: how.quorum, seen };
+        Ok(match self.ask(node, Operation::Get(get))? {
+            Ok(Reply::Got(got)) => self.show_got(&key, how, &got),
+            Ok(Reply::Put(_)) => return Err("a get was answered as a put".to_owned()),
+            Err(why) => format!("{why}\n"),
+        })
+    }
+
+    fn put(&mut self, node: &str, name: &str, value: Option<&str>, how: &How<'_>) -> Result<String, String> {
+        let key = key(BUCKET, name);
+        let content = value.map_or(Content::Tombstone, |value| Content::Value {
+            bytes: Bytes::copy_from_slice(value.as_bytes()),
+            content_type: "text/plain".to_owned(),
+        });
+        let put = Put {
+            key: key.clone(),
+            content,
+            expires: None,
+            context: self.context(how)?,
+            retry: Retry::Unnamed,
+            consistency: how.consistency(),
+            w: how.quorum,
+            return_body: false,
+        };
+        Ok(match self.ask(node, Operation::Put(put))? {
+            Ok(Reply::Put(done)) => {
+                let clock = self.remember(&key, how, done.context);
+                format!("stored on {} homes, context {clock}\n", done.acks.home)
+            }
+            Ok(Reply::Got(_)) => return Err("a put was answered as a get".to_owned()),
+            Err(why) => format!("{why}\n"),
+        })
+    }
+
+    fn show_got(&mut self, key: &Key, how: &How<'_>, got: &Got) -> String {
+        let values = side_by_side(&got.siblings);
+        let clock = self.remember(key, how, got.context.clone());
+        format!("{values}, context {clock}\n")
+    }
+
+    /// Keeps a reply's context under its name, and shows its clock.
+    fn remember(&mut self, key: &Key, how: &How<'_>, sealed: Option<Bytes>) -> String {
+        let Some(sealed) = sealed else { return "none".to_owned() };
+        let clock = match self.world.cluster().sealer().open(&sealed, key) {
+            Ok(context) => show::clock(&self.actors(key), &context.seen.clock),
+            Err(error) => error.to_string(),
+        };
+        if let Some(name) = how.name {
+            self.contexts.insert(name.to_owned(), sealed);
+        }
+        clock
+    }
+
+    fn stored(&self, name: &str) -> String {
+        let key = key(BUCKET, name);
+        let (cluster, actors) = (self.world.cluster(), self.actors(&key));
+        let mut homes: Vec<usize> = cluster.homes(&key);
+        homes.sort_unstable();
+        let mut text = String::new();
+        for home in homes {
+            let held = match self.world.record(home, &key) {
+                None => "nothing".to_owned(),
+                Some(Err(error)) => error.to_string(),
+                Some(Ok(record)) => {
+                    let values: Vec<String> =
+                        record.state.siblings().map(|held| show::content(&held.content)).collect();
+                    format!("{} {}", show::clock(&actors, record.state.clock()), values.join(" | "))
+                }
+            };
+            text.push_str(&format!("{}: {held}\n", cluster.name(home)));
+        }
+        text
+    }
+
+    /// Cuts both directions between the nodes left and right of the bar.
+    fn cut(&mut self, words: &[&str]) -> Result<String, String> {
+        let sides: Vec<&[&str]> = words.split(|&word| word == "|").collect();
+        let [left, right] = sides[..] else { return Err("name two sides".to_owned()) };
+        for one in left {
+            for other in right {
+                let (one, other) = (self.node(one)?, self.node(other)?);
+                self.world.cut(one, other);
+                self.world.cut(other, one);
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// The actors that any home knows of, so that each can be called by its node's name.
+    fn actors(&self, key: &Key) -> Actors<'_> {
+        let cluster = self.world.cluster();
+        let mut known: BTreeMap<NodeId, Vec<Actor>> = BTreeMap::new();
+        for record in cluster.homes(key).into_iter().filter_map(|home| self.world.record(home, key)?.ok()) {
+            for run in record.state.clock().runs() {
+                let actors = known.entry(run.actor.node).or_default();
+                if !actors.contains(&run.actor) {
+                    actors.push(run.actor);
+                    actors.sort_unstable();
+                }
+            }
+        }
+        Actors { cluster, known }
+    }
+}
+
+/// The values of siblings, in an order that does not depend on the nodes' ids.
+fn side_by_side<'a>(siblings: impl IntoIterator<Item = &'a Sibling>) -> String {
+    let mut values: Vec<String> = siblings.into_iter().map(|sibling| show::content(&sibling.content)).collect();
+    values.sort_unstable();
+    if values.is_empty() { "nothing".to_owned() } else { values.join(" | ") }
+}
+
+/// Calls a node's first actor of a key by the node's name, as the paper does, and later ones `n1'`, `n1''`.
+struct Actors<'a> {
+    cluster: &'a Cluster,
+    known: BTreeMap<NodeId, Vec<Actor>>,
+}
+
+impl Naming for Actors<'_> {
+    fn actor(&self, actor: Actor) -> String {
+        let earlier = self.known.get(&actor.node).and_then(|actors| actors.iter().position(|known| *known == actor));
+        format!("{}{}", self.cluster.name_of(actor.node), "'".repeat(earlier.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_replaced_and_everything_else_is_kept() {
+        let story = "# A note.\ncluster n1\nput n1 k v\n----\nwrong\n\nget n1 k\n----\n";
+        let told = retell(story).expect("a sound story");
+        assert_eq!(
+            told,
+            "# A note.\ncluster n1\nput n1 k v\n----\nunavailable: too few replicas stored it in time; the write may yet \
+             appear: 1 of 2 replicas answered\n\nget n1 k\n----\nunavailable: too few replicas can be reached: 1 of 2 \
+             replicas answered\n"
+        );
+        assert_eq!(retell(&told).as_deref(), Ok(told.as_str()));
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        assert_eq!(retell("get n1 k\n----\n"), Err("get n1 k: there is no cluster yet".to_owned()));
+        assert_eq!(retell("cluster n1\nfly n1\n----\n"), Err("fly n1: unknown command".to_owned()));
+        assert_eq!(retell("cluster n1\nget n2 k\n----\n"), Err("get n2 k: there is no node n2".to_owned()));
+        assert_eq!(retell("cluster n1\nget n1 k q=1\n----\n"), Err("get n1 k q=1: q=1 is not understood".to_owned()));
+    }
+}

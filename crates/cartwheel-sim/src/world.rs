@@ -1,0 +1,530 @@
+//! The simulated world: machines, links and time. It does what it is told; who tells it, and what is right, is decided
+//! elsewhere.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+use cartwheel_core::dot::Dot;
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::key::Key;
+use cartwheel_core::message::{Envelope, Message};
+use cartwheel_core::node::{ClientId, Effects, Event as Reported, Input, StoreCommand, StoreId, StoreResult};
+use cartwheel_core::record::{Record, RecordError};
+use cartwheel_core::request::{Outcome, Put, Reply, Request, Retry};
+use cartwheel_core::wire;
+use cartwheel_core::write_id::WriteId;
+
+use crate::clock::Clock;
+use crate::cluster::Cluster;
+use crate::disk::{Disk, Durable};
+use crate::failure::Failure;
+use crate::machine::Machine;
+use crate::network::Network;
+use crate::options::{DiskOptions, NetworkOptions};
+use crate::rng::{Rng, Stream};
+use crate::show;
+use crate::trace::{Kind, Trace};
+
+/// What the world tells whoever drives it.
+#[derive(Debug)]
+pub enum Happening {
+    /// A request was answered.
+    Replied(ClientId, Outcome),
+    /// The node that a request was sent to has crashed before it answered.
+    Broken(ClientId),
+    /// The time of an alarm has come.
+    Alarm(u64),
+}
+
+/// What is going to happen.
+#[derive(Debug)]
+enum Event {
+    /// A message arrives.
+    Deliver { from: usize, to: usize, number: u64, envelope: Box<Envelope> },
+    /// A store command of this boot ends.
+    Stored { machine: usize, boot: u32, id: StoreId, result: StoreResult, durable: Durable },
+    /// A node wanted a tick at this time.
+    Tick { machine: usize, boot: u32 },
+    /// The driver wanted to be told.
+    Alarm(u64),
+}
+
+/// An event and its place in time. Events of one instant happen in the order in which they were scheduled.
+#[derive(Debug)]
+struct Scheduled {
+    at_us: u64,
+    sequence: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_us, self.sequence).cmp(&(other.at_us, other.sequence))
+    }
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct World {
+    cluster: Cluster,
+    machines: Vec<Machine>,
+    network: Network,
+    nodes_rng: Rng,
+    now_us: u64,
+    sequence: u64,
+    messages: u64,
+    clients: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    happenings: VecDeque<Happening>,
+    trace: Trace,
+    failure: Option<Failure>,
+    /// What each write was stored as, anywhere.
+    minted: BTreeMap<WriteId, Minted>,
+}
+
+impl World {
+    /// A world in which all nodes of `cluster` have just started with empty disks and right clocks.
+    pub fn new(cluster: Cluster, network: NetworkOptions, disks: &DiskOptions, seed: u64, trace: Trace) -> Self {
+        let mut disks_rng = Rng::new(seed, Stream::Disks);
+        let machines = (0..cluster.len())
+            .map(|_| {
+                let rng = Rng::new(disks_rng.bits(), Stream::Disks);
+                Machine::new(Disk::new(disks.clone(), rng), Clock::default())
+            })
+            .collect();
+        let network = Network::new(network, cluster.len(), Rng::new(seed, Stream::Network));
+        let mut world = Self {
+            machines,
+            network,
+            nodes_rng: Rng::new(seed, Stream::Nodes),
+            now_us: 0,
+            sequence: 0,
+            messages: 0,
+            clients: 0,
+            queue: BinaryHeap::new(),
+            happenings: VecDeque::new(),
+            trace,
+            failure: None,
+            minted: BTreeMap::new(),
+            cluster,
+        };
+        for index in 0..world.machines.len() {
+            world.start(index);
+        }
+        world
+    }
+
+    /// Simulated time, in microseconds since the start.
+    pub const fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// The cluster.
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// One machine.
+    pub fn machine(&self, index: usize) -> &Machine {
+        &self.machines[index]
+    }
+
+    /// The machines that take requests.
+    pub fn up_nodes(&self) -> Vec<usize> {
+        (0..self.machines.len()).filter(|&index| self.machines[index].is_up()).collect()
+    }
+
+    /// What each write was stored as, anywhere. A write that was tried more than once may have several dots.
+    pub const fn minted(&self) -> &BTreeMap<WriteId, Minted> {
+        &self.minted
+    }
+
+    /// How many messages were sent.
+    pub const fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// What happened, when it is over.
+    pub fn into_trace(self) -> Trace {
+        self.trace
+    }
+
+    /// What happened so far.
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What a machine would read under `key` now; none if nothing is stored there.
+    pub fn record(&self, index: usize, key: &Key) -> Option<Result<Record, RecordError>> {
+        let storage_key = key.storage_key();
+        let bytes = self.machines[index].disk.current().records.get(&storage_key)?;
+        Some(Record::decode(bytes, &storage_key))
+    }
+
+    /// What a machine has durably stored under `key`; none if nothing is stored there.
+    pub fn durable_record(&self, index: usize, key: &Key) -> Option<Result<Record, RecordError>> {
+        let storage_key = key.storage_key();
+        let bytes = self.machines[index].disk.durable().records.get(&storage_key)?;
+        Some(Record::decode(bytes, &storage_key))
+    }
+
+    /// Notes something that the driver did.
+    pub fn note(&mut self, kind: Kind, bytes: &[u8], text: impl FnOnce(&Cluster) -> String) {
+        let cluster = &self.cluster;
+        self.trace.note(self.now_us, kind, &[bytes], || text(cluster));
+    }
+
+    /// Takes out what was found to be wrong, if anything was.
+    pub const fn take_failure(&mut self) -> Option<Failure> {
+        self.failure.take()
+    }
+
+    fn fail(&mut self, check: &'static str, key: Option<Key>, message: String) {
+        let at_us = self.now_us;
+        self.failure.get_or_insert(Failure { check, key, at_us, message });
+    }
+
+    fn schedule(&mut self, at_us: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Scheduled { at_us: at_us.max(self.now_us), sequence: self.sequence, event }));
+    }
+
+    /// Asks for [`Happening::Alarm`] after `after_us` microseconds.
+    pub fn alarm(&mut self, after_us: u64, number: u64) {
+        self.schedule(self.now_us + after_us, Event::Alarm(number));
+    }
+
+    /// Goes on until something happens that the driver wants to know; none if nothing will.
+    pub fn advance(&mut self) -> Option<Happening> {
+        loop {
+            if let Some(happening) = self.happenings.pop_front() {
+                return Some(happening);
+            }
+            let Reverse(next) = self.queue.pop()?;
+            self.now_us = next.at_us;
+            self.happen(next.event);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deliver { from, to, number, envelope } => self.deliver(from, to, number, *envelope),
+            Event::Stored { machine, boot, id, result, durable } => self.stored(machine, boot, id, result, durable),
+            Event::Tick { machine, boot } => {
+                let at = &mut self.machines[machine];
+                if at.boot == boot && at.wake_at_us == Some(self.now_us) {
+                    at.wake_at_us = None;
+                    self.input(machine, Input::Tick);
+                }
+            }
+            Event::Alarm(number) => self.happenings.push_back(Happening::Alarm(number)),
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, number: u64, envelope: Envelope) {
+        let arrives = self.machines[to].is_up() && self.network.arrives(from, to);
+        let cluster = &self.cluster;
+        self.trace.note(self.now_us, Kind::Deliver, &[&number.to_le_bytes(), &[u8::from(arrives)]], || {
+            let (from, to) = (cluster.name(from), cluster.name(to));
+            format!("{to} {} m{number} of {from}", if arrives { "gets" } else { "does not get" })
+        });
+        if arrives {
+            self.input(to, Input::Message(envelope));
+        }
+    }
+
+    fn stored(&mut self, machine: usize, boot: u32, id: StoreId, result: StoreResult, durable: Durable) {
+        let at = &mut self.machines[machine];
+        if at.boot != boot || !at.is_up() {
+            return;
+        }
+        at.disk.end(durable);
+        let cluster = &self.cluster;
+        let failed = matches!(result, StoreResult::Read(Err(_)) | StoreResult::Written(Err(_)));
+        self.trace.note(
+            self.now_us,
+            Kind::Stored,
+            &[&(machine as u64).to_le_bytes(), &id.0.to_le_bytes(), &[u8::from(failed)]],
+            || format!("{} {} s{}", cluster.name(machine), show::store_result(&result), id.0),
+        );
+        self.input(machine, Input::Stored(id, result));
+    }
+
+    /// Hands an input to a node, or keeps it while the node stands still.
+    fn input(&mut self, index: usize, input: Input) {
+        let machine = &mut self.machines[index];
+        if machine.paused {
+            machine.backlog.push_back(input);
+            return;
+        }
+        let now = machine.clock.read(self.now_us);
+        if let Some(node) = &mut machine.node {
+            let effects = node.step(now, input);
+            self.carry_out(index, effects);
+        }
+    }
+
+    fn carry_out(&mut self, index: usize, effects: Effects) {
+        for (to, envelope) in effects.sends {
+            match self.cluster.index(to) {
+                Some(to) => self.send(index, to, envelope),
+                None => {
+                    self.fail("messages go to members", None, format!("{} sends to {to}", self.cluster.name(index)))
+                }
+            }
+        }
+        for (id, command) in effects.stores {
+            self.store(index, id, command);
+        }
+        for (client, outcome) in effects.replies {
+            self.reply(index, client, outcome);
+        }
+        for event in effects.events {
+            self.report(index, &event);
+        }
+        let machine = &mut self.machines[index];
+        let wake_at_us = effects.wake_at.map(|at| machine.clock.simulated_us(at).max(self.now_us));
+        if machine.wake_at_us != wake_at_us {
+            machine.wake_at_us = wake_at_us;
+            if let Some(at_us) = wake_at_us {
+                let boot = machine.boot;
+                self.schedule(at_us, Event::Tick { machine: index, boot });
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, envelope: Envelope) {
+        if let Message::Forward(_, Put { retry: Retry::Named(id), .. }, _) = &envelope.message {
+            self.minted.entry(*id).or_default().forwards += 1;
+        }
+        let frame = wire::encode_envelope(&envelope);
+        self.messages += 1;
+        let number = self.messages;
+        let delays = self.network.send(from, to);
+        let cluster = &self.cluster;
+        let route = [from as u8, to as u8, delays.len() as u8];
+        self.trace.note(self.now_us, Kind::Send, &[&route, &frame], || {
+            let fate = ["lost: ", "", "twice: "][delays.len().min(2)];
+            let (from, to, said) = (cluster.name(from), cluster.name(to), show::envelope(cluster, &envelope));
+            format!("{from} -> {to} m{number} {fate}{said}")
+        });
+        match wire::decode_envelope(frame) {
+            Ok(decoded) if decoded == envelope => {}
+            decoded => {
+                self.fail("a message survives its codec", None, format!("sent {envelope:?}, decoded {decoded:?}"));
+            }
+        }
+        for delay_us in delays {
+            self.schedule(
+                self.now_us + delay_us,
+                Event::Deliver { from, to, number, envelope: Box::new(envelope.clone()) },
+            );
+        }
+    }
+
+    fn store(&mut self, index: usize, id: StoreId, command: StoreCommand) {
+        let cluster = &self.cluster;
+        let bytes: &[u8] = match &command {
+            StoreCommand::Write { storage_key, record, .. } => {
+                note_minted(&mut self.minted, storage_key, record);
+                record
+            }
+            StoreCommand::Read { .. } | StoreCommand::SaveHlcCeiling(_) => &[],
+        };
+        self.trace.note(self.now_us, Kind::Store, &[&(index as u64).to_le_bytes(), bytes], || {
+            format!("{} s{} {}", cluster.name(index), id.0, show::store_command(cluster, &command))
+        });
+        let machine = &mut self.machines[index];
+        let started = machine.disk.start(&command);
+        let boot = machine.boot;
+        let event = Event::Stored { machine: index, boot, id, result: started.result, durable: started.durable };
+        self.schedule(self.now_us + started.delay_us, event);
+    }
+
+    fn reply(&mut self, index: usize, client: ClientId, outcome: Outcome) {
+        let cluster = &self.cluster;
+        let bytes = match &outcome {
+            Ok(Reply::Got(got)) => got.context.clone().unwrap_or_default(),
+            Ok(Reply::Put(done)) => done.context.clone().unwrap_or_default(),
+            Err(refusal) => bytes::Bytes::from_static(refusal.code().as_bytes()),
+        };
+        self.trace.note(self.now_us, Kind::Reply, &[&client.0.to_le_bytes(), &bytes], || {
+            format!("{} answers q{}: {}", cluster.name(index), client.0, show::outcome(cluster, &outcome))
+        });
+        if self.machines[index].unanswered.remove(&client) {
+            self.happenings.push_back(Happening::Replied(client, outcome));
+        } else {
+            self.fail("each request gets one reply", None, format!("q{} was answered twice, or never asked", client.0));
+        }
+    }
+
+    fn report(&mut self, index: usize, event: &Reported) {
+        let cluster = &self.cluster;
+        self.trace.note(self.now_us, Kind::Report, &[&[index as u8]], || {
+            format!("{} reports: {}", cluster.name(index), show::event(cluster, event))
+        });
+        if let Reported::DotCollision(key) = event {
+            let who = self.cluster.name(index).to_owned();
+            self.fail("no dot is made twice", Some(key.clone()), format!("{who} saw one dot with two contents"));
+        }
+    }
+
+    /// Sends a client's request to a node; none if the node is down, and nothing was sent.
+    pub fn submit(&mut self, index: usize, who: &str, request: Request) -> Option<ClientId> {
+        if !self.machines[index].is_up() {
+            return None;
+        }
+        self.clients += 1;
+        let client = ClientId(self.clients);
+        let cluster = &self.cluster;
+        self.trace.note(self.now_us, Kind::Ask, &[&client.0.to_le_bytes(), &[index as u8]], || {
+            let asked = show::operation(&request.operation);
+            format!("{who} asks {} q{}: {asked}, waits {:?}", cluster.name(index), client.0, request.timeout)
+        });
+        self.machines[index].unanswered.insert(client);
+        self.input(index, Input::Client(client, request));
+        Some(client)
+    }
+
+    /// Whether a node has yet to answer a request.
+    pub fn is_unanswered(&self, index: usize, client: ClientId) -> bool {
+        self.machines[index].unanswered.contains(&client)
+    }
+
+    /// A node crashes: what was not synced is lost.
+    pub fn crash(&mut self, index: usize) {
+        self.note(Kind::Fault, &[1, index as u8], |cluster| format!("{} crashes", cluster.name(index)));
+        let unanswered = self.machines[index].crash();
+        self.happenings.extend(unanswered.into_iter().map(Happening::Broken));
+    }
+
+    /// A node starts from its disk.
+    pub fn start(&mut self, index: usize) {
+        let seed = self.nodes_rng.bits();
+        let machine = &mut self.machines[index];
+        machine.boot += 1;
+        machine.clock.instant_offset_us = self.nodes_rng.below(1 << 40);
+        machine.running_since_us = self.now_us;
+        let (boot, ceiling) = (machine.boot, machine.disk.current().hlc_ceiling);
+        machine.node = Some(self.cluster.make_node(index, boot, ceiling, seed));
+        self.note(Kind::Fault, &[2, index as u8], |cluster| format!("{} starts, boot {boot}", cluster.name(index)));
+        self.input(index, Input::Tick);
+    }
+
+    /// A node stands still.
+    pub fn pause(&mut self, index: usize) {
+        self.note(Kind::Fault, &[3, index as u8], |cluster| format!("{} stands still", cluster.name(index)));
+        self.machines[index].paused = true;
+    }
+
+    /// A node goes on, and takes in what came meanwhile.
+    pub fn resume(&mut self, index: usize) {
+        self.note(Kind::Fault, &[4, index as u8], |cluster| format!("{} goes on", cluster.name(index)));
+        let machine = &mut self.machines[index];
+        machine.paused = false;
+        machine.running_since_us = self.now_us;
+        for input in std::mem::take(&mut machine.backlog) {
+            self.input(index, input);
+        }
+    }
+
+    /// Cuts one direction between two nodes. Cuts add up: each is healed by itself.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.note(Kind::Fault, &[6, from as u8, to as u8], |cluster| {
+            format!("{} -> {} is cut", cluster.name(from), cluster.name(to))
+        });
+        self.network.cut(from, to);
+    }
+
+    /// Takes back one cut of one direction.
+    pub fn heal_link(&mut self, from: usize, to: usize) {
+        self.note(Kind::Fault, &[7, from as u8, to as u8], |cluster| {
+            format!("{} -> {} is healed", cluster.name(from), cluster.name(to))
+        });
+        self.network.heal(from, to);
+    }
+
+    /// Takes back all cuts.
+    pub fn heal_links(&mut self) {
+        self.note(Kind::Fault, &[8], |_| "all links are healed".to_owned());
+        self.network.heal_all();
+    }
+
+    /// Sets how far a wall clock is ahead, or behind if negative.
+    pub fn set_clock(&mut self, index: usize, wall_offset_ms: i64) {
+        self.note(Kind::Fault, &wall_offset_ms.to_le_bytes(), |cluster| {
+            format!("the clock of {} is off by {wall_offset_ms} ms", cluster.name(index))
+        });
+        self.machines[index].clock.wall_offset_ms = wall_offset_ms;
+    }
+
+    /// How far a wall clock is ahead, in milliseconds.
+    pub fn clock_offset_ms(&self, index: usize) -> i64 {
+        self.machines[index].clock.wall_offset_ms
+    }
+
+    /// Flips a bit of what a node has stored under `key`.
+    pub fn damage(&mut self, index: usize, key: &Key) {
+        self.note(Kind::Fault, &key.storage_key(), |cluster| format!("{key:?} is damaged on {}", cluster.name(index)));
+        self.machines[index].disk.damage(&key.storage_key());
+    }
+
+    /// All faults end: links are whole, disks good, clocks right, nodes up.
+    pub fn heal(&mut self) {
+        self.note(Kind::Fault, &[5], |_| "all faults end".to_owned());
+        self.network.become_reliable();
+        for index in 0..self.machines.len() {
+            self.machines[index].disk.become_reliable();
+            self.set_clock(index, 0);
+            if !self.machines[index].is_up() {
+                self.start(index);
+            }
+            if self.machines[index].is_paused() {
+                self.resume(index);
+            }
+        }
+    }
+}
+
+/// Under which dots a write was stored.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Minted {
+    /// How often one node asked another to carry it out.
+    pub forwards: usize,
+    /// The dots with their timestamps.
+    pub dots: BTreeMap<Dot, Hlc>,
+    /// The earliest timestamp in a note of it: a dot that was replaced in the step that made it is never stored.
+    pub noted: Option<Hlc>,
+}
+
+impl Minted {
+    /// The earliest timestamp.
+    pub fn earliest(&self) -> Option<Hlc> {
+        self.dots.values().copied().chain(self.noted).min()
+    }
+}
+
+fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], record: &bytes::Bytes) {
+    let Ok(record) = Record::decode(record, storage_key) else { return };
+    for sibling in record.state.siblings() {
+        minted.entry(sibling.write_id).or_default().dots.insert(sibling.dot, sibling.hlc);
+    }
+    for (&id, note) in record.state.notes() {
+        let known = minted.entry(id).or_default();
+        known.noted = known.noted.into_iter().chain([note.hlc]).min();
+    }
+}

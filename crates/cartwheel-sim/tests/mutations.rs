@@ -1,0 +1,22 @@
+//! Each rule of the protocol that is broken on purpose must be noticed.
+#![cfg(feature = "mutations")]
+
+use cartwheel_core::mutation::{Broken, Mutation};
+use cartwheel_sim::run::{Settings, run};
+
+/// In at most so many runs each mutation must be noticed.
+const SEEDS_MAX: u64 = 1500;
+
+#[test]
+fn every_mutation_is_caught() {
+    let mut missed = Vec::new();
+    for mutation in Mutation::ALL {
+        let settings = Settings { broken: Broken::rule(mutation), ..Settings::default() };
+        let caught = (1..=SEEDS_MAX).find_map(|seed| Some((seed, run(seed, settings).failure?)));
+        match caught {
+            Some((seed, failure)) => println!("{}: seed {seed}: {}", mutation.name(), failure.check),
+            None => missed.push(mutation.name()),
+        }
+    }
+    assert!(missed.is_empty(), "not noticed in {SEEDS_MAX} seeds: {missed:?}");
+}

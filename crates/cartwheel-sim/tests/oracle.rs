@@ -1,0 +1,238 @@
+//! Each check of the oracle, on histories written by hand: one that it accepts and the smallest change that it must not.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cartwheel_core::clock::Clock;
+use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::membership::Conflict;
+use cartwheel_core::state::{Content, Epoch, Sibling, State};
+use cartwheel_core::write_id::WriteId;
+use cartwheel_sim::cluster::key;
+use cartwheel_sim::history::{Fate, KeyHistory, Moment, Read, Shown, Write, WriteSet};
+use cartwheel_sim::oracle::judge;
+
+/// A history under construction. Every entry takes one tick, or two: asked for, then answered.
+struct Story {
+    history: KeyHistory,
+    order: u64,
+}
+
+impl Story {
+    fn new(conflict: Conflict, strong_only: bool) -> Self {
+        Self { history: KeyHistory::new(key("b", "k"), 0, conflict, strong_only, 3), order: 0 }
+    }
+
+    fn siblings() -> Self {
+        Self::new(Conflict::Siblings, false)
+    }
+
+    fn moment(&mut self) -> Moment {
+        self.order += 1;
+        Moment { order: self.order, at_us: self.order }
+    }
+
+    /// A write on two of three homes that had been shown `shown`.
+    fn write(&mut self, shown: &[usize]) -> usize {
+        let place = self.ask(shown);
+        let at = self.moment();
+        self.history.writes[place].fate = Fate::Acknowledged { at, w: 2, hlc: Some(hlc(place)) };
+        place
+    }
+
+    /// A write that is not answered.
+    fn ask(&mut self, shown: &[usize]) -> usize {
+        let place = self.history.writes.len();
+        let write = Write {
+            content: Content::Value { bytes: self.history.value(place), content_type: String::new() },
+            expires: None,
+            id: Some(id(place)),
+            shown: Shown::Writes(shown.iter().copied().collect()),
+            shown_hlc: shown.iter().map(|&place| hlc(place)).max().unwrap_or_default(),
+            invoked: self.moment(),
+            attempts: 1,
+            fate: Fate::Unknown,
+            earliest: None,
+            forwards: 0,
+        };
+        self.history.writes.push(write);
+        place
+    }
+
+    /// A read at two of three homes.
+    fn read(&mut self, shows: &[usize]) -> &mut Read {
+        let (invoked, answered) = (self.moment(), self.moment());
+        let siblings = shows.iter().map(|&place| self.sibling(place)).collect();
+        let (seen, seen_hlc) = (WriteSet::EMPTY, Hlc::ZERO);
+        self.history.reads.push(Read { invoked, answered, r: 2, strong: true, seen, seen_hlc, siblings });
+        self.history.reads.last_mut().expect("it was just pushed")
+    }
+
+    fn sibling(&self, place: usize) -> Sibling {
+        let actor = Actor { node: NodeId::new(1), life: Life(1), since: Since(1) };
+        Sibling {
+            dot: Dot { actor, counter: place as u64 + 1 },
+            content: Content::Value { bytes: self.history.value(place), content_type: String::new() },
+            hlc: hlc(place),
+            epoch: Epoch(0),
+            write_id: id(place),
+            expires: None,
+        }
+    }
+
+    fn end(&self, present: &[usize]) -> State {
+        State::from_parts(Clock::new(), present.iter().map(|&place| self.sibling(place)), BTreeMap::new())
+    }
+
+    /// The name of the check that fails.
+    fn fails(&self, end: Option<&[usize]>) -> Option<&'static str> {
+        judge(&self.history, end.map(|end| self.end(end)).as_ref()).failure.map(|failure| failure.check)
+    }
+}
+
+fn hlc(place: usize) -> Hlc {
+    Hlc::from_bits(100 + place as u64)
+}
+
+fn id(place: usize) -> WriteId {
+    WriteId::from_bytes([place as u8; 16])
+}
+
+#[test]
+fn an_acknowledged_write_is_there_or_replaced_by_one_that_saw_it() {
+    let mut story = Story::siblings();
+    story.write(&[]);
+    story.write(&[]);
+    assert_eq!(story.fails(Some(&[0, 1])), None);
+    assert_eq!(story.fails(Some(&[1])), Some("no acknowledged write is lost"));
+    story.ask(&[0]);
+    assert_eq!(story.fails(Some(&[1, 2])), None, "a write that was not answered may replace one that was");
+    assert_eq!(story.fails(Some(&[0, 1])), None, "or it may not have happened");
+    assert_eq!(story.fails(Some(&[2])), Some("no acknowledged write is lost"));
+}
+
+#[test]
+fn nothing_replaced_comes_back() {
+    let mut story = Story::siblings();
+    story.write(&[]);
+    story.write(&[0]);
+    assert_eq!(story.fails(Some(&[1])), None);
+    assert_eq!(story.fails(Some(&[0, 1])), Some("nothing replaced comes back"));
+    story.read(&[0, 1]);
+    assert_eq!(story.fails(None), Some("nothing replaced is shown again"));
+}
+
+#[test]
+fn a_read_that_meets_a_write_shows_it() {
+    let mut story = Story::siblings();
+    story.write(&[]);
+    story.read(&[]);
+    assert_eq!(story.fails(None), Some("a read shows what was acknowledged"));
+    story.history.reads[0].r = 1;
+    assert_eq!(story.fails(None), None, "one home need not be among two of three");
+    story.history.reads[0].r = 2;
+    story.history.reads[0].invoked = Moment::default();
+    assert_eq!(story.fails(None), None, "it began before the write was acknowledged");
+}
+
+#[test]
+fn a_damaged_key_asks_nothing_of_writes_below_a_majority() {
+    let mut story = Story::siblings();
+    story.write(&[]);
+    if let Fate::Acknowledged { w, .. } = &mut story.history.writes[0].fate {
+        *w = 1;
+    }
+    story.read(&[]).r = 3;
+    assert_eq!(story.fails(None), Some("a read shows what was acknowledged"));
+    story.history.damaged = true;
+    assert_eq!(story.fails(None), None);
+}
+
+#[test]
+fn only_what_was_written_is_shown() {
+    let mut story = Story::siblings();
+    story.ask(&[]);
+    story.read(&[0]);
+    assert_eq!(story.fails(None), None);
+    story.history.writes[0].fate = Fate::Refused;
+    assert_eq!(story.fails(None), Some("what was refused did not happen"));
+    story.history.writes[0].fate = Fate::Unknown;
+    story.history.reads[0].siblings[0].content =
+        Content::Value { bytes: Bytes::from_static(b"made up"), content_type: String::new() };
+    assert_eq!(story.fails(None), Some("only what was written is shown"));
+}
+
+#[test]
+fn a_write_is_shown_once() {
+    let mut story = Story::siblings();
+    story.ask(&[]);
+    story.read(&[0, 0]);
+    assert_eq!(story.fails(None), Some("a write is shown once"));
+}
+
+#[test]
+fn a_session_sees_what_it_has_seen() {
+    for conflict in [Conflict::Siblings, Conflict::Lww] {
+        let mut story = Story::new(conflict, false);
+        story.ask(&[]);
+        story.read(&[0]);
+        let read = story.read(&[]);
+        (read.seen, read.seen_hlc) = (WriteSet::of(0), hlc(0));
+        assert_eq!(story.fails(None), Some("a session sees what it has seen"), "{conflict:?}");
+    }
+}
+
+#[test]
+fn a_write_is_later_than_what_it_has_seen() {
+    let mut story = Story::siblings();
+    story.write(&[]);
+    story.write(&[0]);
+    assert_eq!(story.fails(None), None);
+    story.history.writes[1].shown_hlc = hlc(7);
+    assert_eq!(story.fails(None), Some("a write is later than what it has seen"));
+}
+
+#[test]
+fn the_last_write_wins() {
+    let mut story = Story::new(Conflict::Lww, false);
+    story.write(&[]);
+    story.write(&[]);
+    assert_eq!(story.fails(Some(&[1])), None);
+    assert_eq!(story.fails(Some(&[0])), Some("the last write wins"));
+    assert_eq!(story.fails(Some(&[])), Some("the last write wins"));
+    story.read(&[0]);
+    assert_eq!(story.fails(None), Some("a read shows what was acknowledged"));
+    story.read(&[0, 1]);
+    story.history.reads.remove(0);
+    assert_eq!(story.fails(None), Some("one value is shown"));
+}
+
+#[test]
+fn strong_reads_do_not_go_back() {
+    for conflict in [Conflict::Siblings, Conflict::Lww] {
+        let mut story = Story::new(conflict, true);
+        story.ask(&[]);
+        story.read(&[0]);
+        assert_eq!(story.fails(None), None);
+        story.read(&[]).r = 0;
+        assert_eq!(story.fails(None), Some("strong requests are linearizable"), "{conflict:?}");
+    }
+}
+
+#[test]
+fn a_delete_replaces_nothing_that_was_written_after_its_answer() {
+    let mut story = Story::siblings();
+    let delete = story.ask(&[]);
+    let at = story.moment();
+    let write = &mut story.history.writes[delete];
+    write.content = Content::Tombstone;
+    write.shown = Shown::Unknown;
+    write.fate = Fate::Acknowledged { at, w: 2, hlc: Some(hlc(delete)) };
+    story.write(&[]);
+    let mut end = story.end(&[]);
+    let tombstone = Sibling { content: Content::Tombstone, ..story.sibling(delete) };
+    end.merge(&State::from_parts(Clock::new(), [tombstone], BTreeMap::new()));
+    let failure = judge(&story.history, Some(&end)).failure.map(|failure| failure.check);
+    assert_eq!(failure, Some("no acknowledged write is lost"));
+}

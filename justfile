@@ -1,0 +1,32 @@
+# The commands that people repeat. `just` lists them.
+
+default:
+    @just --list
+
+# A cluster of three nodes on this machine, until Ctrl-C.
+dev *ARGS:
+    cargo run --release -- dev {{ARGS}}
+
+# Everything that must hold before a commit.
+check:
+    .ci/run
+
+# All tests.
+test:
+    cargo test --release --workspace --all-features
+
+# Fresh seeds through the simulator.
+simulate SEEDS="10000" START="1":
+    cargo run --release -p cartwheel-sim -- --seeds {{SEEDS}} --start {{START}}
+
+# One seed again, with its trace.
+replay SEED:
+    cargo run --release -p cartwheel-sim -- --seed {{SEED}}
+
+# The carts of 23,570 customers through a running `just dev`.
+carts *ARGS:
+    cargo run --release -p cart -- {{ARGS}}
+
+# The ring's figures.
+bench:
+    cargo bench -p cartwheel-core
