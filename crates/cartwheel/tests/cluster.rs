@@ -47,6 +47,8 @@ async fn any_node_takes_any_request() -> Test {
     let updated = nodes[0].update("b", [0xff, b'/'], |siblings| format!("{} values", siblings.values.len())).await?;
     assert_eq!(updated.written.acks.home, 2);
     assert_eq!(texts(&nodes[1].get("b", [0xff, b'/']).await?), ["0 values"]);
+    nodes[1].update("b", [0xff, b'/'], |siblings| format!("{} values", siblings.values.len())).await?;
+    assert_eq!(texts(&nodes[2].get("b", [0xff, b'/']).await?), ["1 values"], "an update replaces what it read");
     Ok(())
 }
 

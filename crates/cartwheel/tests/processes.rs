@@ -2,13 +2,27 @@
 
 mod harness;
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use harness::{CARTWHEEL, Cluster, status};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
+/// Runs a process that should end by itself; one that does not is killed.
 fn run(args: &[&str]) -> Output {
-    Command::new(CARTWHEEL).args(args).output().unwrap()
+    let child = Command::new(CARTWHEEL).args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    let (ended, wait) = mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if wait.recv_timeout(Duration::from_secs(20)) == Err(RecvTimeoutError::Timeout) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    watchdog.join().unwrap();
+    output
 }
 
 /// The error of a run that must fail, and fail with a sentence rather than a panic.
