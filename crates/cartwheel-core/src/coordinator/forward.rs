@@ -18,22 +18,13 @@ pub(super) struct ForwardOp {
     untried: VecDeque<NodeId>,
     /// The coordinators that have it and have not said how it ended.
     out: BTreeSet<NodeId>,
-    /// Some node may have stored it.
-    doubtful: bool,
-    refusal: Option<Refusal>,
+    /// What the last coordinator said that could not carry it out.
+    shortfall: Option<Shortfall>,
 }
 
 impl ForwardOp {
-    /// A put that is to go to `homes`; `doubtful` if some node may have stored it already.
-    pub(super) fn new(
-        id: u64,
-        reply_to: ReplyTo,
-        deadline: Instant,
-        put: Put,
-        homes: Vec<NodeId>,
-        doubtful: bool,
-    ) -> Self {
-        Self { id, reply_to, deadline, put, untried: homes.into(), out: BTreeSet::new(), doubtful, refusal: None }
+    pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, put: Put, homes: Vec<NodeId>) -> Self {
+        Self { id, reply_to, deadline, put, untried: homes.into(), out: BTreeSet::new(), shortfall: None }
     }
 
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
@@ -48,8 +39,10 @@ impl ForwardOp {
         match result {
             Err(refusal @ (Refusal::Unavailable(_) | Refusal::Overloaded)) => {
                 self.out.remove(&from);
-                self.doubtful |= matches!(refusal, Refusal::Unavailable(_));
-                self.refusal = Some(refusal);
+                // `Overloaded` says that nothing was done, which a coordinator that was asked twice says of the second time only.
+                if let Refusal::Unavailable(short) = refusal {
+                    self.shortfall = Some(short);
+                }
                 self.try_next(cx)
             }
             result => {
@@ -77,17 +70,12 @@ impl ForwardOp {
         }
     }
 
-    /// `Overloaded` promises that nothing was done, so it is passed on only if that is known.
     fn give_up(&mut self) -> Refusal {
-        let is_certain = self.out.is_empty() && !self.doubtful;
-        match self.refusal.take() {
-            Some(refusal) if is_certain || matches!(refusal, Refusal::Unavailable(_)) => refusal,
-            _ => Refusal::Unavailable(Shortfall {
-                answered: 0,
-                needed: 1,
-                why: "no home of the key carried the write out in time; it may yet appear".to_owned(),
-            }),
-        }
+        Refusal::Unavailable(self.shortfall.take().unwrap_or_else(|| Shortfall {
+            answered: 0,
+            needed: 1,
+            why: "no home of the key carried the write out in time; it may yet appear".to_owned(),
+        }))
     }
 
     fn wait(&self, cx: &Cx<'_>) -> Next {

@@ -201,7 +201,7 @@ impl Coordinator {
             let why = "the write was forwarded to a node that is no home of its key".to_owned();
             return Err(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }));
         }
-        Ok(Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, checked.put, checked.homes, false)))
+        Ok(Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, checked.put, checked.homes)))
     }
 
     /// A replica has answered.
@@ -258,7 +258,7 @@ impl Coordinator {
                     let mut others = cx.homes(&put.key, cx.view.settings(put.key.bucket()).n);
                     others.retain(|&node| node != cx.me);
                     let (reply_to, deadline) = (running.reply_to, running.deadline);
-                    Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others, true))
+                    Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others))
                 }
             };
             next = running.kind.told(cx, Told::Begin);
