@@ -33,6 +33,7 @@ macro_rules! cx {
             sealer: &$node.sealer,
             timing: &$node.config.timing,
             epoch: $node.replica.epoch(),
+            clock: $node.replica.clock(),
             broken: $node.config.broken,
             out: &mut $step.out,
         }
@@ -211,12 +212,17 @@ pub struct Node {
     drift: Drift,
     clock_off: Option<Comparison>,
     ceiling_save: Option<StoreId>,
+    /// Not before this is a ceiling saved: one that could not be is not asked for again at once.
+    next_ceiling: Instant,
     random: ChaCha8Rng,
     next_check: Instant,
 }
 
 /// How often a node looks after its clock when nothing else happens.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a node waits before it asks again for a ceiling that its store could not save.
+const CEILING_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The longest that a peer may let an operation run here.
 const BUDGET_MAX: Duration = Duration::from_secs(60);
@@ -233,6 +239,7 @@ impl Node {
             drift: Drift::default(),
             clock_off: None,
             ceiling_save: None,
+            next_ceiling: Instant::default(),
             random: ChaCha8Rng::seed_from_u64(config.seed),
             next_check: Instant::default(),
             config,
@@ -261,7 +268,8 @@ impl Node {
         }
         self.settle(&mut step);
         self.check_clock(&mut step);
-        step.effects.wake_at = self.coordinator.wake_at().into_iter().chain([self.next_check]).min();
+        let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
+        step.effects.wake_at = self.coordinator.wake_at().into_iter().chain(ceiling).chain([self.next_check]).min();
         step.effects
     }
 
@@ -339,7 +347,11 @@ impl Node {
     fn stored(&mut self, step: &mut Step, id: StoreId, result: StoreResult) {
         if self.ceiling_save == Some(id) {
             self.ceiling_save = None;
-            self.replica.clock().saved(result == StoreResult::Written(Ok(())));
+            let is_saved = result == StoreResult::Written(Ok(()));
+            self.replica.clock().saved(is_saved);
+            if !is_saved {
+                self.next_ceiling = step.now.instant + CEILING_RETRY_AFTER;
+            }
         } else {
             self.replica.stored(step.now.wall, id, result, &mut step.work);
         }
@@ -417,7 +429,9 @@ impl Node {
 
     /// Keeps a ceiling above the clock, and the clock under comparison with its peers'.
     fn check_clock(&mut self, step: &mut Step) {
-        if let Some(ceiling) = self.replica.clock().wants_ceiling(step.now.wall) {
+        if step.now.instant >= self.next_ceiling
+            && let Some(ceiling) = self.replica.clock().wants_ceiling(step.now.wall)
+        {
             let id = self.replica.next_store();
             self.ceiling_save = Some(id);
             step.effects.stores.push((id, StoreCommand::SaveHlcCeiling(ceiling)));

@@ -34,8 +34,10 @@ pub struct Mint {
     pub seen: Seen,
     /// It has no context: it adds a sibling and is refused where there are too many.
     pub blind: bool,
-    /// It also replaces everything that is held here (last write wins).
+    /// It also replaces everything older that is held here (last write wins).
     pub covers_held: bool,
+    /// The timestamp that the first node gave it, if it came from another node.
+    pub stamp: Option<Hlc>,
     /// What a majority held, to be merged first and stamped above (a strong put).
     pub base: Option<Base>,
 }
@@ -353,10 +355,14 @@ impl Replica {
             return Err(MintRefused::TooManySiblings(u32::try_from(held).unwrap_or(u32::MAX)));
         }
         let seen = mint.seen;
-        let above = highest_replaced(record, &seen, mint.covers_held || mint.base.is_some());
-        let Some(hlc) = self.clock.tick(wall).map(|tick| tick.max(above.next())) else {
+        // A write that was stamped elsewhere may be a late attempt, so it is not raised above what it does not know of. A strong
+        // one knows what a majority holds, and whether it was made already.
+        let stamp = mint.stamp.filter(|_| mint.covers_held && mint.base.is_none());
+        let above = highest_replaced(record, &seen, mint.base.is_some() || (mint.covers_held && stamp.is_none()));
+        let Some(tick) = stamp.or_else(|| self.clock.tick(wall)) else {
             return Err(MintRefused::Failed(Failure::Storage));
         };
+        let hlc = tick.max(above.next());
         self.clock.observe(hlc, wall);
         self.minter.check_memory(record, &seen.clock);
         let dot = self.next_dot(record);

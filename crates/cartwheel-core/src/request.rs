@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::hlc::WallMs;
+use crate::hlc::{Hlc, WallMs};
 use crate::key::Key;
 use crate::state::{Content, Sibling};
 use crate::write_id::WriteId;
@@ -74,6 +74,9 @@ pub struct Put {
     pub context: Option<Bytes>,
     /// Under which name the write may be repeated.
     pub retry: Retry,
+    /// The timestamp that the first node gave the write when it handed it on; none while it is there. Every attempt carries the
+    /// same, so that a late one does not win over what was written since (last write wins).
+    pub stamp: Option<Hlc>,
     /// Which promise it wants.
     pub consistency: Consistency,
     /// How many replicas must have stored it, if not as many as the bucket says.

@@ -90,7 +90,7 @@ pub struct Note {
     /// other.
     ///
     /// Otherwise last write wins replaced it unseen. Two retried writes may have replaced each other so, on two nodes, and must
-    /// not take each other along: such a write stays where it is met under another dot, ranked by `hlc`.
+    /// not take each other along: the note only says that the write need not be made again.
     pub shown: bool,
 }
 
@@ -193,14 +193,14 @@ impl State {
         self.siblings.insert(sibling.dot, sibling);
     }
 
-    /// Takes in a new write that replaces everything held here besides what it has seen (last write wins).
+    /// Takes in a new write that replaces everything older that is held here besides what it has seen (last write wins).
     pub fn put_over(&mut self, sibling: Sibling, seen: &Seen) {
-        let held: Vec<_> =
-            self.siblings.values().map(|held| (held.write_id, Note { hlc: held.hlc, shown: false })).collect();
-        unite(&mut self.notes, held);
-        let (dot, overwriting) = (sibling.dot, sibling);
-        self.put(overwriting, seen);
-        self.siblings.retain(|&held, _| held == dot);
+        let hlc = sibling.hlc;
+        let older = self.siblings.values().filter(|held| held.hlc < hlc);
+        let notes: Vec<_> = older.map(|held| (held.write_id, Note { hlc: held.hlc, shown: false })).collect();
+        unite(&mut self.notes, notes);
+        self.siblings.retain(|_, held| held.hlc >= hlc);
+        self.put(sibling, seen);
     }
 
     /// A sibling whose write is noted as shown goes, under whichever dot it came.
@@ -264,14 +264,9 @@ impl State {
         shown
     }
 
-    /// The sibling that a reader of an `lww` bucket sees: the latest, where a write that was replaced before, under another dot,
-    /// ranks by its timestamp then.
+    /// The sibling that a reader of an `lww` bucket sees.
     pub fn latest(&self) -> Option<&Sibling> {
-        let rank = |held: &&Sibling| {
-            let met_before = self.notes.get(&held.write_id).map_or(held.hlc, |note| note.hlc);
-            (held.hlc.min(met_before), held.dot)
-        };
-        self.siblings.values().max_by_key(rank)
+        self.siblings.values().max_by_key(|sibling| sibling.recency())
     }
 }
 

@@ -201,6 +201,7 @@ fn put_of(bucket: &'static str, value: &'static str) -> Put {
         content: Content::Value { bytes: Bytes::from_static(value.as_bytes()), content_type: String::new() },
         expires: None,
         context: None,
+        stamp: None,
         retry: Retry::Unnamed,
         consistency: Consistency::Eventual,
         w: None,
@@ -335,6 +336,25 @@ fn a_late_attempt_of_a_delete_deletes_nothing_that_came_after_it() {
     cluster.queue.append(&mut std::mem::take(&mut cluster.held_back));
     cluster.run();
     assert_eq!(values(&cluster.get(outside, Get { r: Some(3), ..get() }).unwrap()), ["b"]);
+}
+
+#[test]
+fn a_late_attempt_of_a_write_does_not_win_over_what_came_after_it() {
+    let mut cluster = Cluster::new(5);
+    let partition = cluster.nodes[&id(1)].view().ring.partition_of(key("lww").token());
+    let homes = cluster.nodes[&id(1)].view().ring.homes(partition, 3).to_vec();
+    let outside = (1..=5).find(|&node| !homes.contains(&id(node))).expect("five nodes, three homes");
+    cluster.slow.insert(homes[0]);
+    cluster.put(outside, put_of("lww", "a")).unwrap();
+    cluster.walls.values_mut().for_each(|wall| wall.0 += 1_000);
+    cluster.put(outside, put_of("lww", "b")).unwrap();
+    cluster.walls.values_mut().for_each(|wall| wall.0 += 1_000);
+    cluster.slow.clear();
+    // First come the writes that were forwarded, then what the other homes have sent since.
+    cluster.queue.append(&mut std::mem::take(&mut cluster.held_back));
+    cluster.run();
+    let got = cluster.get(outside, Get { key: key("lww"), r: Some(3), ..get() }).unwrap();
+    assert_eq!(values(&got), ["b"]);
 }
 
 #[test]

@@ -229,6 +229,7 @@ impl Stage {
             content,
             expires: None,
             context: self.context(how)?,
+            stamp: None,
             retry: Retry::Unnamed,
             consistency: how.consistency(),
             w: how.quorum,

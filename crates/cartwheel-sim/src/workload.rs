@@ -213,6 +213,7 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
         content,
         expires,
         context: how.context.map(|(held, _)| held.sealed),
+        stamp: None,
         retry: if named { Retry::Key(name) } else { Retry::Unnamed },
         consistency,
         w: overrides.then_some(w),

@@ -29,6 +29,13 @@ impl ForwardOp {
 
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
         match told {
+            Told::Begin if self.put.stamp.is_none() => {
+                self.put.stamp = cx.clock.tick(cx.now.wall);
+                match self.put.stamp {
+                    Some(_) => self.try_next(cx),
+                    None => self.refuse(cx),
+                }
+            }
             Told::Begin | Told::Timer => self.try_next(cx),
             Told::Forwarded(from, result) => self.ended(cx, from, result),
             Told::Answer(..) | Told::Minted(_) => self.wait(cx),
@@ -62,20 +69,18 @@ impl ForwardOp {
                 self.wait(cx)
             }
             None if !self.out.is_empty() && !is_late => self.wait(cx),
-            _ => {
-                let refusal = self.give_up();
-                cx.out.replies.push((self.reply_to, Err(refusal)));
-                Next::End
-            }
+            _ => self.refuse(cx),
         }
     }
 
-    fn give_up(&mut self) -> Refusal {
-        Refusal::Unavailable(self.shortfall.take().unwrap_or_else(|| Shortfall {
+    fn refuse(&mut self, cx: &mut Cx<'_>) -> Next {
+        let short = self.shortfall.take().unwrap_or_else(|| Shortfall {
             answered: 0,
             needed: 1,
             why: "no home of the key carried the write out in time; it may yet appear".to_owned(),
-        }))
+        });
+        cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
+        Next::End
     }
 
     fn wait(&self, cx: &Cx<'_>) -> Next {

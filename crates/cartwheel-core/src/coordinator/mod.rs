@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::context::{Context, Sealer};
 use crate::dot::NodeId;
+use crate::hlc::HlcClock;
 use crate::key::Key;
 use crate::membership::{BucketSettings, View};
 use crate::message::{Answer, Ask, Ticket};
@@ -64,6 +65,8 @@ pub struct Cx<'a> {
     pub timing: &'a Timing,
     /// The node's epoch.
     pub epoch: Epoch,
+    /// The node's timestamps.
+    pub clock: &'a mut HlcClock,
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.

@@ -162,6 +162,7 @@ impl PutOp {
             write_id,
             seen: context.seen.clone(),
             blind: self.checked.context.is_none(),
+            stamp: put.stamp,
             covers_held: self.checked.settings.conflict == Conflict::Lww,
             base: joined.map(|joined| Base { heals: joined.heals(cx.me), state: joined.state }),
         };

@@ -11,7 +11,7 @@ use super::value::{
 };
 use super::{WireError, fixed};
 use crate::dot::{Life, NodeId};
-use crate::hlc::WallMs;
+use crate::hlc::{Hlc, WallMs};
 use crate::key::Key;
 use crate::membership::ClusterId;
 use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
@@ -150,6 +150,8 @@ struct PbForward {
     write_id: Bytes,
     #[prost(bool, tag = "9")]
     return_body: bool,
+    #[prost(fixed64, tag = "10")]
+    stamp: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -388,6 +390,7 @@ fn forward_to_pb(put: &Put, budget: Duration) -> PbForward {
             Retry::Unnamed | Retry::Key(_) => Bytes::new(),
         },
         return_body: put.return_body,
+        stamp: put.stamp.map_or(0, Hlc::to_bits),
     }
 }
 
@@ -401,6 +404,7 @@ fn forward_from_pb(forward: PbForward) -> Result<Put, WireError> {
         retry: Retry::Named(WriteId::from_bytes(fixed(&forward.write_id, "write id")?)),
         consistency: if forward.strong { Consistency::Strong } else { Consistency::Eventual },
         w: (w > 0).then_some(w),
+        stamp: (forward.stamp > 0).then_some(Hlc::from_bits(forward.stamp)),
         return_body: forward.return_body,
     })
 }

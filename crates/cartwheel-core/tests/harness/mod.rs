@@ -132,6 +132,7 @@ impl TestReplica {
             seen: write.seen.clone(),
             blind: write.seen.clock.is_empty(),
             covers_held: write.covers_held,
+            stamp: None,
             base: None,
         };
         let mut work = Work::default();

@@ -65,6 +65,7 @@ fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Resu
         content,
         expires: None,
         context: ask::context(headers)?,
+        stamp: None,
         retry: ask::retry(headers)?,
         consistency: query.consistency,
         w: query.w,
