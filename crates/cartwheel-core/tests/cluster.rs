@@ -347,7 +347,8 @@ fn a_late_attempt_of_a_write_does_not_win_over_what_came_after_it() {
     cluster.slow.insert(homes[0]);
     cluster.put(outside, put_of("lww", "a")).unwrap();
     cluster.walls.values_mut().for_each(|wall| wall.0 += 1_000);
-    cluster.put(outside, put_of("lww", "b")).unwrap();
+    let second = (1..=5).find(|&node| id(node) == homes[1]).expect("one of the five");
+    cluster.put(second, put_of("lww", "b")).unwrap();
     cluster.walls.values_mut().for_each(|wall| wall.0 += 1_000);
     cluster.slow.clear();
     // First come the writes that were forwarded, then what the other homes have sent since.

@@ -23,8 +23,15 @@ pub(super) struct ForwardOp {
 }
 
 impl ForwardOp {
+    /// A put that is to go to `homes`.
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, put: Put, homes: Vec<NodeId>) -> Self {
         Self { id, reply_to, deadline, put, untried: homes.into(), out: BTreeSet::new(), shortfall: None }
+    }
+
+    /// A put that this node's replica may have stored, though it failed.
+    pub(super) fn after_failure(mut self) -> Self {
+        self.shortfall = Some(unknown());
+        self
     }
 
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
@@ -44,12 +51,22 @@ impl ForwardOp {
 
     fn ended(&mut self, cx: &mut Cx<'_>, from: NodeId, result: Result<PutDone, Refusal>) -> Next {
         match result {
-            Err(refusal @ (Refusal::Unavailable(_) | Refusal::Overloaded)) => {
+            Err(Refusal::Unavailable(short)) => {
                 self.out.remove(&from);
-                // `Overloaded` says that nothing was done, which a coordinator that was asked twice says of the second time only.
-                if let Refusal::Unavailable(short) = refusal {
-                    self.shortfall = Some(short);
-                }
+                self.shortfall = Some(short);
+                self.try_next(cx)
+            }
+            // It says that nothing was done; but if it was asked twice it says so of the second time only.
+            Err(Refusal::Overloaded) => {
+                self.out.remove(&from);
+                self.shortfall.get_or_insert_with(unknown);
+                self.try_next(cx)
+            }
+            // This one has not written it, but another may have.
+            Err(Refusal::TooManySiblings(_))
+                if self.shortfall.is_some() || self.out.iter().any(|&other| other != from) =>
+            {
+                self.out.remove(&from);
                 self.try_next(cx)
             }
             result => {
@@ -74,11 +91,7 @@ impl ForwardOp {
     }
 
     fn refuse(&mut self, cx: &mut Cx<'_>) -> Next {
-        let short = self.shortfall.take().unwrap_or_else(|| Shortfall {
-            answered: 0,
-            needed: 1,
-            why: "no home of the key carried the write out in time; it may yet appear".to_owned(),
-        });
+        let short = self.shortfall.take().unwrap_or_else(unknown);
         cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
         Next::End
     }
@@ -88,5 +101,13 @@ impl ForwardOp {
             return Next::Until(self.deadline);
         }
         Next::Until((cx.now.instant + cx.timing.forward_after).min(self.deadline))
+    }
+}
+
+fn unknown() -> Shortfall {
+    Shortfall {
+        answered: 0,
+        needed: 1,
+        why: "no home of the key carried the write out in time; it may yet appear".to_owned(),
     }
 }

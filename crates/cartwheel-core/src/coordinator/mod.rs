@@ -261,7 +261,7 @@ impl Coordinator {
                     let mut others = cx.homes(&put.key, cx.view.settings(put.key.bucket()).n);
                     others.retain(|&node| node != cx.me);
                     let (reply_to, deadline) = (running.reply_to, running.deadline);
-                    Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others))
+                    Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others).after_failure())
                 }
             };
             next = running.kind.told(cx, Told::Begin);
