@@ -338,7 +338,7 @@ impl Node {
         let n = usize::from(self.view.settings(ask.key().bucket()).n);
         let partition = self.view.ring.partition_of(ask.key().token());
         if self.view.ring.homes(partition, n).contains(&self.config.node) {
-            self.replica.ask(step.now.wall, Asker::Peer(from, ticket), ask, &mut step.work);
+            self.replica.ask(step.now, Asker::Peer(from, ticket), ask, &mut step.work);
         } else {
             self.send(step, from, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
         }
@@ -353,7 +353,7 @@ impl Node {
                 self.next_ceiling = step.now.instant + CEILING_RETRY_AFTER;
             }
         } else {
-            self.replica.stored(step.now.wall, id, result, &mut step.work);
+            self.replica.stored(step.now, id, result, &mut step.work);
         }
     }
 
@@ -362,7 +362,7 @@ impl Node {
         loop {
             for (to, ticket, ask) in std::mem::take(&mut step.out.asks) {
                 if to == self.config.node {
-                    self.replica.ask(step.now.wall, Asker::Here(ticket), ask, &mut step.work);
+                    self.replica.ask(step.now, Asker::Here(ticket), ask, &mut step.work);
                 } else {
                     self.send(step, to, Message::Ask(ticket, ask));
                 }

@@ -16,7 +16,8 @@ use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::{Event, Limits, StoreCommand, StoreId, StoreResult};
 use crate::record::{Minter, Record};
-use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
+use crate::state::{Content, Epoch, Known, Replacement, Seen, Sibling, State};
+use crate::time::{Instant, Now};
 use crate::write_id::WriteId;
 
 /// A write to be given its dot here.
@@ -28,6 +29,8 @@ pub struct Mint {
     pub content: Content,
     /// When it expires.
     pub expires: Option<WallMs>,
+    /// When the client stops waiting: after that it gets no dot, for the client may be trying it elsewhere.
+    pub deadline: Instant,
     /// The write's name.
     pub write_id: WriteId,
     /// What it has seen, and so replaces.
@@ -67,6 +70,8 @@ pub struct Minted {
 pub enum MintRefused {
     /// The key holds this many siblings.
     TooManySiblings(u32),
+    /// The client has stopped waiting.
+    Late,
     /// The replica could not.
     Failed(Failure),
 }
@@ -175,7 +180,7 @@ impl Replica {
     }
 
     /// Takes on a question.
-    pub fn ask(&mut self, wall: WallMs, asker: Asker, ask: Ask, work: &mut Work) {
+    pub fn ask(&mut self, now: Now, asker: Asker, ask: Ask, work: &mut Work) {
         if self.tasks >= self.tasks_max {
             work.done.push(Done::Answer(asker, Answer::Failed(Failure::Overloaded)));
             return;
@@ -183,7 +188,7 @@ impl Replica {
         match ask {
             Ask::Read { key, want } => self.take_on(key, Task::Read { asker, want }, work),
             Ask::Merge { key, state, epoch: _, heals, confirm } => {
-                self.clock.observe(state.hlc(), wall);
+                self.clock.observe(state.hlc(), now.wall);
                 self.take_on(key, Task::Merge { asker, state, heals, confirm }, work);
             }
         }
@@ -217,13 +222,13 @@ impl Replica {
     }
 
     /// Takes in the end of a store command; false if it is not one of the replica's.
-    pub fn stored(&mut self, wall: WallMs, id: StoreId, result: StoreResult, work: &mut Work) -> bool {
+    pub fn stored(&mut self, now: Now, id: StoreId, result: StoreResult, work: &mut Work) -> bool {
         let Some(key) = self.busy.remove(&id) else { return false };
         let Some(turn) = self.turns.remove(&key) else { return true };
         match (turn.phase, result) {
             (Phase::Reading, StoreResult::Read(Ok(bytes))) => {
                 let record = self.parse(&key, bytes, work);
-                self.run(wall, key, record, turn.waiting, work);
+                self.run(now, key, record, turn.waiting, work);
             }
             (Phase::Reading, _) => {
                 for task in turn.waiting {
@@ -233,7 +238,7 @@ impl Replica {
             (Phase::Writing { record, done }, StoreResult::Written(Ok(()))) => {
                 self.tasks -= done.len();
                 work.done.extend(done);
-                self.run(wall, key, *record, turn.waiting, work);
+                self.run(now, key, *record, turn.waiting, work);
             }
             (Phase::Writing { done, .. }, _) => self.write_failed(key, done, turn.waiting, work),
         }
@@ -262,11 +267,11 @@ impl Replica {
 
     /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
     /// record is stored.
-    fn run(&mut self, wall: WallMs, key: Key, mut record: Record, waiting: VecDeque<Task>, work: &mut Work) {
+    fn run(&mut self, now: Now, key: Key, mut record: Record, waiting: VecDeque<Task>, work: &mut Work) {
         let mut changed = false;
         let mut done = Vec::new();
         for task in waiting {
-            let ended = self.carry_out(wall, &key, &mut record, task, &mut changed, work);
+            let ended = self.carry_out(now, &key, &mut record, task, &mut changed, work);
             if changed {
                 done.push(ended);
             } else {
@@ -297,7 +302,7 @@ impl Replica {
 
     fn carry_out(
         &mut self,
-        wall: WallMs,
+        now: Now,
         key: &Key,
         record: &mut Record,
         task: Task,
@@ -310,7 +315,7 @@ impl Replica {
                 *changed |= self.merge(key, record, &state, heals, work);
                 Done::Answer(asker, confirmation(record, &state, confirm))
             }
-            Task::Mint { ticket, mint } => Done::Mint(ticket, self.give_dot(wall, record, *mint, changed, work)),
+            Task::Mint { ticket, mint } => Done::Mint(ticket, self.give_dot(now, record, *mint, changed, work)),
         }
     }
 
@@ -338,12 +343,15 @@ impl Replica {
 
     fn give_dot(
         &mut self,
-        wall: WallMs,
+        now: Now,
         record: &mut Record,
         mint: Mint,
         changed: &mut bool,
         work: &mut Work,
     ) -> Result<Minted, MintRefused> {
+        if now.instant >= mint.deadline {
+            return Err(MintRefused::Late);
+        }
         if let Some(base) = &mint.base {
             *changed |= self.merge(&mint.key, record, &base.state, base.heals, work);
         }
@@ -359,11 +367,11 @@ impl Replica {
         // one knows what a majority holds, and whether it was made already.
         let stamp = mint.stamp.filter(|_| mint.covers_held && mint.base.is_none());
         let above = highest_replaced(record, &seen, mint.base.is_some() || (mint.covers_held && stamp.is_none()));
-        let Some(tick) = stamp.or_else(|| self.clock.tick(wall)) else {
+        let Some(tick) = stamp.or_else(|| self.clock.tick(now.wall)) else {
             return Err(MintRefused::Failed(Failure::Storage));
         };
         let hlc = tick.max(above.next());
-        self.clock.observe(hlc, wall);
+        self.clock.observe(hlc, now.wall);
         self.minter.check_memory(record, &seen.clock);
         let dot = self.next_dot(record);
         let sibling = Sibling {
@@ -375,7 +383,8 @@ impl Replica {
             expires: mint.expires,
         };
         if mint.covers_held {
-            record.state.put_over(sibling, &seen);
+            let how = if mint.base.is_some() { Replacement::Strong } else { Replacement::Unseen };
+            record.state.put_over(sibling, &seen, how);
         } else {
             record.state.put(sibling, &seen);
         }

@@ -13,7 +13,7 @@ use cartwheel_core::membership::ClusterId;
 use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
-use cartwheel_core::state::{Content, Epoch, Note, Seen, Sibling, State};
+use cartwheel_core::state::{Content, Epoch, Note, Replacement, Seen, Sibling, State};
 use cartwheel_core::wire::{self, WireError};
 use cartwheel_core::write_id::WriteId;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn state() -> State {
     State::from_parts(
         Clock::new(),
         [sibling()],
-        BTreeMap::from([(WriteId::from_bytes([9; 16]), Note { hlc: Hlc::at(WallMs(1)), shown: true })]),
+        BTreeMap::from([(WriteId::from_bytes([9; 16]), Note { hlc: Hlc::at(WallMs(1)), how: Replacement::Strong })]),
     )
 }
 

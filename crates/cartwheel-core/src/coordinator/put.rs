@@ -159,6 +159,7 @@ impl PutOp {
             key: put.key.clone(),
             content: put.content.clone(),
             expires: put.expires,
+            deadline: self.deadline,
             write_id,
             seen: context.seen.clone(),
             blind: self.checked.context.is_none(),
@@ -186,6 +187,7 @@ impl PutOp {
                 cx.out.replies.push((self.reply_to, Err(Refusal::TooManySiblings(held))));
                 Next::End
             }
+            Err(MintRefused::Late) => self.refuse(cx, "the store was too slow; nothing was written"),
             // The store of this node is the trouble, so another home may do better; the write's name keeps it one write.
             Err(MintRefused::Failed(_)) if matches!(self.reply_to, ReplyTo::Client(_)) => {
                 Next::Reroute(Box::new(self.checked.put.clone()))

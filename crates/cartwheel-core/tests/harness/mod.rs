@@ -13,6 +13,7 @@ use cartwheel_core::node::{Limits, StoreCommand, StoreResult};
 use cartwheel_core::record::{Minter, Record};
 use cartwheel_core::replica::{Asker, Done, Mint, MintRefused, Minted, Replica, Work};
 use cartwheel_core::state::{Content, Epoch, Seen, State};
+use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::write_id::WriteId;
 
 const TICKET: Ticket = Ticket { operation: 1, round: 1 };
@@ -114,7 +115,7 @@ impl TestReplica {
         let (state, confirm) = (state.clone(), Confirm::Stored);
         let ask = Ask::Merge { key: key(), state, epoch: Epoch(1), heals: false, confirm };
         let mut work = Work::default();
-        self.replica.ask(self.wall, Asker::Here(TICKET), ask, &mut work);
+        self.replica.ask(self.now(), Asker::Here(TICKET), ask, &mut work);
         self.finish(work);
     }
 
@@ -128,6 +129,7 @@ impl TestReplica {
             key: key(),
             content: Content::Value { bytes: write.value.clone().into(), content_type: String::new() },
             expires: None,
+            deadline: Instant(u64::MAX),
             write_id: write.id,
             seen: write.seen.clone(),
             blind: write.seen.clock.is_empty(),
@@ -143,10 +145,14 @@ impl TestReplica {
         }
     }
 
+    fn now(&self) -> Now {
+        Now { instant: Instant(1), wall: self.wall }
+    }
+
     fn finish(&mut self, mut work: Work) -> Vec<Done> {
         while let Some((id, command)) = work.stores.pop() {
             let result = self.carry_out(command);
-            self.replica.stored(self.wall, id, result, &mut work);
+            self.replica.stored(self.now(), id, result, &mut work);
         }
         work.done
     }
