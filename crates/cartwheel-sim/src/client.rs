@@ -241,7 +241,12 @@ impl Clients {
         pending.sent_us = world.now_us();
         let timeout_us = pending.request.timeout.as_micros() as u64;
         if let Asked::Write { place, .. } = pending.asked {
-            self.histories[pending.key].writes[place].attempts = pending.attempts;
+            let write = &mut self.histories[pending.key].writes[place];
+            write.attempts = pending.attempts;
+            if pending.attempts > 1 {
+                // An attempt that was refused says nothing of this one.
+                write.fate = Fate::Unknown;
+            }
         }
         self.waiting.insert(id, client);
         world.alarm(timeout_us + SLACK_US, Alarm::Deadline(id).number());

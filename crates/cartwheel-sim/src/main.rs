@@ -149,18 +149,19 @@ fn run_many(arguments: &Arguments) -> ExitCode {
             });
         }
     });
+    let (done, seconds) = (bar.position(), bar.elapsed().as_secs_f64().max(1e-3));
     bar.finish_and_clear();
     let total = total.into_inner().expect("no job panicked");
     println!(
         "{} seeds, {} of {} requests succeeded, {} messages, {} of {} keys undecided, {:.1} simulated hours, {:.0} seeds a second",
-        bar.position(),
+        done,
         total.succeeded,
         total.answered,
         total.messages,
         total.inconclusive,
         total.keys,
         total.simulated_us as f64 / 3.6e9,
-        bar.position() as f64 / bar.elapsed().as_secs_f64().max(1e-3)
+        done as f64 / seconds
     );
     match first_failure.into_inner().expect("no job panicked") {
         None => ExitCode::SUCCESS,

@@ -166,14 +166,35 @@ impl Options {
     pub fn draw(seed: u64) -> Self {
         let rng = &mut Rng::new(seed, Stream::Options);
         let cluster = draw_cluster(rng);
-        Self {
+        let mut options = Self {
             network: draw_network(rng),
             disks: draw_disks(rng),
             clocks: draw_clocks(rng),
             faults: draw_faults(rng),
             workload: draw_workload(rng),
             cluster,
+        };
+        if rng.chance(120) {
+            options.crowd_one_strong_key(rng);
         }
+        options
+    }
+
+    /// All clients at one key that is read and written strongly, over links whose delays vary much: two writes reach different
+    /// replicas first and two reads meet in between, which is where a strong read can go wrong.
+    fn crowd_one_strong_key(&mut self, rng: &mut Rng) {
+        let n = *rng.pick(&[3, 3, 4, 5]).min(&(self.cluster.nodes.len() as u8));
+        let conflict = *rng.pick(&[Conflict::Siblings, Conflict::Siblings, Conflict::Lww]);
+        let name = "crowd".to_owned();
+        self.cluster.buckets = vec![BucketSpec { name, n, r: 1, w: 1, conflict, strong_only: true }];
+        self.network.delay_min_us = 100;
+        self.network.delay_mean_us = rng.magnitude(2_000, 20_000);
+        let workload = &mut self.workload;
+        (workload.clients, workload.keys, workload.sticky_per_mille) = (6, 1, 0);
+        workload.operations = rng.range(60, 200) as usize;
+        workload.think_us = rng.magnitude(100, 10_000);
+        workload.timeout = (Duration::from_secs(1), Duration::from_secs(2));
+        workload.shares = Shares { get: 12, put_blind: 4, put_got: rng.range(0, 3) as u32, ..Shares::default() };
     }
 }
 

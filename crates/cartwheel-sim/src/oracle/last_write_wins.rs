@@ -49,15 +49,20 @@ fn check_read(history: &KeyHistory, read: &Read) -> Result<(), Box<Failure>> {
         );
         return Err(failure(history, "a read shows what was acknowledged", read.answered, message));
     }
-    if latest < read.seen_hlc {
-        let message = format!(
-            "a read shows {}@{latest:?}, but its context had shown {:?}",
-            shown_name(history, shown),
-            read.seen_hlc
-        );
+    let seen = seen_stamp(history, read);
+    if latest < seen {
+        let name = shown_name(history, shown);
+        let message = format!("a read shows {name}@{latest:?}, but its context had shown {seen:?}");
         return Err(failure(history, "a session sees what it has seen", read.answered, message));
     }
     Ok(())
+}
+
+/// The timestamp that a read may not fall behind: the latest that its context had shown. A write that was stored under several
+/// counts by its earliest, for one that replaced it under that has replaced it.
+fn seen_stamp(history: &KeyHistory, read: &Read) -> Hlc {
+    let earliest = read.seen.iter().filter_map(|place| history.writes.get(place)?.earliest).max();
+    earliest.map_or(read.seen_hlc, |earliest| earliest.min(read.seen_hlc))
 }
 
 /// The latest among the acknowledged writes that `counts` picks by moment and number of homes.
