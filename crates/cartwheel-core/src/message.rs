@@ -7,6 +7,7 @@ use crate::dot::{Life, NodeId};
 use crate::hlc::WallMs;
 use crate::key::Key;
 use crate::membership::ClusterId;
+use crate::record::Loss;
 use crate::request::{Put, PutDone, Refusal};
 use crate::state::{Epoch, State};
 use crate::wire;
@@ -69,8 +70,8 @@ pub enum Ask {
         state: State,
         /// The oldest epoch among all that the state was built from and the operation's start.
         epoch: Epoch,
-        /// The state holds what enough other homes hold for a replica that lost its record to count again.
-        heals: bool,
+        /// The state holds what enough other homes held after this loss for the replica to count again.
+        heals: Option<Loss>,
         /// What to answer.
         confirm: Confirm,
     },
@@ -112,15 +113,15 @@ pub enum Answer {
         state: State,
         /// The oldest epoch that it was built from.
         epoch: Epoch,
-        /// Whether this answer counts towards a quorum; it does not while the replica has not made good a loss.
-        counts: bool,
+        /// The loss that the replica has not made good; while there is one its answer does not count towards a quorum.
+        loss: Option<Loss>,
     },
     /// The digest of what it holds.
     Digest {
         /// The digest.
         digest: StateDigest,
         /// As above.
-        counts: bool,
+        loss: Option<Loss>,
     },
     /// The merge is durable.
     Stored,
@@ -131,10 +132,20 @@ pub enum Answer {
         /// The state, if it is not the one that was sent.
         state: Option<State>,
         /// As above.
-        counts: bool,
+        loss: Option<Loss>,
     },
     /// The replica could not do it.
     Failed(Failure),
+}
+
+impl Answer {
+    /// The loss that the replica tells of.
+    pub const fn loss(&self) -> Option<Loss> {
+        match self {
+            Self::State { loss, .. } | Self::Digest { loss, .. } | Self::Holds { loss, .. } => *loss,
+            Self::Stored | Self::Failed(_) => None,
+        }
+    }
 }
 
 /// Why a replica could not do what it was asked.

@@ -411,7 +411,7 @@ impl Node {
                 self.send(step, peer, Message::Forwarded(ticket, Err(refusal)));
             }
             // Only writes are forwarded.
-            (ReplyTo::Peer(..), Ok(Reply::Got(_))) => {}
+            (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Nobody, _) => {}
         }
     }
 

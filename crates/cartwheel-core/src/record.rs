@@ -28,10 +28,14 @@ pub struct LocalHeader {
     /// whenever the node's memory of the key may have a hole.
     pub own: Option<OwnActor>,
     /// This node lost what it held of the key and has not merged it back, so its answers do not count.
-    pub catching_up: bool,
+    pub catching_up: Option<Loss>,
     /// The epoch of the record's last change.
     pub changed: Epoch,
 }
+
+/// The number of a loss, unique within a life of a node. What makes good one loss does not make good a later one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Loss(pub u64);
 
 /// The running actor of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,8 +70,8 @@ impl std::error::Error for RecordError {}
 
 impl Record {
     /// A record in place of one that was there and cannot be read.
-    pub fn lost() -> Self {
-        Self { header: LocalHeader { catching_up: true, ..LocalHeader::default() }, state: State::default() }
+    pub fn lost(loss: Loss) -> Self {
+        Self { header: LocalHeader { catching_up: Some(loss), ..LocalHeader::default() }, state: State::default() }
     }
 
     /// The stored form: version, checksum of storage key and contents, contents.
@@ -152,14 +156,21 @@ impl Minter {
     pub fn mint(&mut self, record: &mut Record) -> Dot {
         let own = match record.header.own {
             Some(own) if own.since >= self.floor => OwnActor { count: own.count + 1, ..own },
-            _ => {
-                let since = self.next_since();
-                self.begun += 1;
-                OwnActor { since, count: 1 }
-            }
+            _ => OwnActor { since: self.begin(), count: 1 },
         };
         record.header.own = Some(own);
         Dot { actor: self.actor(own), counter: own.count }
+    }
+
+    /// A number for a loss that was just noticed.
+    pub fn lose(&mut self) -> Loss {
+        Loss(self.begin().0)
+    }
+
+    fn begin(&mut self) -> Since {
+        let since = self.next_since();
+        self.begun += 1;
+        since
     }
 
     const fn next_since(&self) -> Since {

@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::{Event, Limits, StoreCommand, StoreId, StoreResult};
-use crate::record::{Minter, Record};
+use crate::record::{Loss, Minter, Record};
 use crate::state::{Content, Epoch, Known, Replacement, Seen, Sibling, State};
 use crate::time::{Instant, Now};
 use crate::write_id::WriteId;
@@ -42,16 +42,7 @@ pub struct Mint {
     /// The timestamp that the first node gave it, if it came from another node.
     pub stamp: Option<Hlc>,
     /// What a majority held, to be merged first and stamped above (a strong put).
-    pub base: Option<Base>,
-}
-
-/// The join of a majority's states.
-#[derive(Clone, Debug)]
-pub struct Base {
-    /// The join.
-    pub state: State,
-    /// It makes good a loss of this replica.
-    pub heals: bool,
+    pub base: Option<State>,
 }
 
 /// A write that has its dot and is durable here.
@@ -108,7 +99,7 @@ pub struct Work {
 #[derive(Debug)]
 enum Task {
     Read { asker: Asker, want: Want },
-    Merge { asker: Asker, state: State, heals: bool, confirm: Confirm },
+    Merge { asker: Asker, state: State, heals: Option<Loss>, confirm: Confirm },
     Mint { ticket: Ticket, mint: Box<Mint> },
 }
 
@@ -127,6 +118,13 @@ enum Phase {
         record: Box<Record>,
         done: Vec<Done>,
     },
+}
+
+/// Whether a record differs from what is stored before any task has changed it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fresh {
+    No,
+    Yes,
 }
 
 /// A node's records and the turns on them.
@@ -238,7 +236,7 @@ impl Replica {
             (Phase::Writing { record, done }, StoreResult::Written(Ok(()))) => {
                 self.tasks -= done.len();
                 work.done.extend(done);
-                self.run(now, key, *record, turn.waiting, work);
+                self.run(now, key, (*record, Fresh::No), turn.waiting, work);
             }
             (Phase::Writing { done, .. }, _) => self.write_failed(key, done, turn.waiting, work),
         }
@@ -257,18 +255,29 @@ impl Replica {
         }
     }
 
-    fn parse(&self, key: &Key, bytes: Option<Bytes>, work: &mut Work) -> Record {
-        let Some(bytes) = bytes else { return Record::default() };
-        Record::decode(&bytes, &key.storage_key()).unwrap_or_else(|error| {
-            work.events.push(Event::RecordLost(key.clone(), error));
-            Record::lost()
-        })
+    /// The stored record. One that cannot be read is replaced at once by the mark of its loss, so that the loss has one number.
+    fn parse(&mut self, key: &Key, bytes: Option<Bytes>, work: &mut Work) -> (Record, Fresh) {
+        let Some(bytes) = bytes else { return (Record::default(), Fresh::No) };
+        match Record::decode(&bytes, &key.storage_key()) {
+            Ok(record) => (record, Fresh::No),
+            Err(error) => {
+                work.events.push(Event::RecordLost(key.clone(), error));
+                (Record::lost(self.minter.lose()), Fresh::Yes)
+            }
+        }
     }
 
     /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
     /// record is stored.
-    fn run(&mut self, now: Now, key: Key, mut record: Record, waiting: VecDeque<Task>, work: &mut Work) {
-        let mut changed = false;
+    fn run(
+        &mut self,
+        now: Now,
+        key: Key,
+        (mut record, fresh): (Record, Fresh),
+        waiting: VecDeque<Task>,
+        work: &mut Work,
+    ) {
+        let mut changed = fresh == Fresh::Yes;
         let mut done = Vec::new();
         for task in waiting {
             let ended = self.carry_out(now, &key, &mut record, task, &mut changed, work);
@@ -320,22 +329,22 @@ impl Replica {
     }
 
     fn holds(&self, record: &Record, want: Want) -> Answer {
-        let counts = !record.header.catching_up;
+        let loss = record.header.catching_up;
         match want {
-            Want::State => Answer::State { state: record.state.clone(), epoch: self.epoch, counts },
-            Want::Digest => Answer::Digest { digest: StateDigest::of(&record.state), counts },
+            Want::State => Answer::State { state: record.state.clone(), epoch: self.epoch, loss },
+            Want::Digest => Answer::Digest { digest: StateDigest::of(&record.state), loss },
         }
     }
 
-    fn merge(&mut self, key: &Key, record: &mut Record, state: &State, heals: bool, work: &mut Work) -> bool {
+    fn merge(&mut self, key: &Key, record: &mut Record, state: &State, heals: Option<Loss>, work: &mut Work) -> bool {
         self.minter.check_memory(record, state.clock());
         let merged = record.state.merge(state);
         for _ in 0..merged.collisions {
             work.events.push(Event::DotCollision(key.clone()));
         }
-        let healed = heals && record.header.catching_up;
+        let healed = heals.is_some() && record.header.catching_up == heals;
         if healed {
-            record.header.catching_up = false;
+            record.header.catching_up = None;
         }
         self.break_merge(record, state);
         merged.changed || healed
@@ -353,7 +362,7 @@ impl Replica {
             return Err(MintRefused::Late);
         }
         if let Some(base) = &mint.base {
-            *changed |= self.merge(&mint.key, record, &base.state, base.heals, work);
+            *changed |= self.merge(&mint.key, record, base, None, work);
         }
         if let Some(known) = record.state.knows(mint.write_id) {
             return Ok(self.already_made(record, known));
@@ -468,7 +477,7 @@ fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> Answer {
         Confirm::Exactly => Answer::Holds {
             digest: StateDigest::of(&record.state),
             state: (record.state != *sent).then(|| record.state.clone()),
-            counts: !record.header.catching_up,
+            loss: record.header.catching_up,
         },
     }
 }

@@ -12,6 +12,7 @@ use cartwheel_core::key::Key;
 use cartwheel_core::membership::ClusterId;
 use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
 use cartwheel_core::mutation::Broken;
+use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::state::{Content, Epoch, Note, Replacement, Seen, Sibling, State};
 use cartwheel_core::wire::{self, WireError};
@@ -66,17 +67,17 @@ fn messages() -> Vec<Message> {
     let mut all = vec![
         Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::State }),
         Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::Digest }),
-        Message::Ask(ticket, merge(Confirm::Stored, true)),
-        Message::Ask(ticket, merge(Confirm::Exactly, false)),
+        Message::Ask(ticket, merge(Confirm::Stored, Some(Loss(5)))),
+        Message::Ask(ticket, merge(Confirm::Exactly, None)),
         Message::Forward(ticket, put(), Duration::from_millis(1_500)),
     ];
     let answers = [
-        Answer::State { state: state(), epoch: Epoch(1), counts: true },
-        Answer::State { state: State::default(), epoch: Epoch(0), counts: false },
-        Answer::Digest { digest, counts: true },
+        Answer::State { state: state(), epoch: Epoch(1), loss: None },
+        Answer::State { state: State::default(), epoch: Epoch(0), loss: Some(Loss(5)) },
+        Answer::Digest { digest, loss: None },
         Answer::Stored,
-        Answer::Holds { digest, state: Some(state()), counts: true },
-        Answer::Holds { digest, state: None, counts: false },
+        Answer::Holds { digest, state: Some(state()), loss: None },
+        Answer::Holds { digest, state: None, loss: Some(Loss(5)) },
         Answer::Failed(Failure::Storage),
         Answer::Failed(Failure::Overloaded),
         Answer::Failed(Failure::NotAHome),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::record::{LocalHeader, OwnActor, Record, RecordError};
+use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record, RecordError};
 use cartwheel_core::state::{Content, Epoch, Note, Replacement, Sibling, State};
 use cartwheel_core::write_id::WriteId;
 use proptest::prelude::*;
@@ -97,8 +97,9 @@ proptest! {
     }
 
     #[test]
-    fn records_come_back_as_they_were_stored(state in states(), count in 0u64..3, catching_up: bool) {
+    fn records_come_back_as_they_were_stored(state in states(), count in 0u64..3, lost: bool) {
         let own = (count > 0).then_some(OwnActor { since: Since(5), count });
+        let catching_up = lost.then_some(Loss(7));
         let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3) }, state };
         let bytes = record.encode(b"key");
         prop_assert_eq!(Record::decode(&bytes, b"key"), Ok(record));

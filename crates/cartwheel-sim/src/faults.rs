@@ -181,8 +181,7 @@ impl Faults {
 /// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already.
 fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
     let homes = world.cluster().homes(key);
-    // Of two homes, one that lost its record never counts again when both must answer, and nothing but answers heals it.
-    if homes.len() < 3 {
+    if homes.len() < 2 {
         return false;
     }
     if !homes.contains(&victim) || world.machine(victim).disk().is_pending(&key.storage_key()) {
@@ -191,7 +190,7 @@ fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
     let mut others = State::default();
     for &home in homes.iter().filter(|&&home| home != victim) {
         match world.durable_record(home, key) {
-            Some(Ok(record)) if record.header.catching_up => return false,
+            Some(Ok(record)) if record.header.catching_up.is_some() => return false,
             Some(Err(_)) => return false,
             Some(Ok(record)) if world.machine(home).is_up() => {
                 others.merge(&record.state);
@@ -201,5 +200,5 @@ fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
     }
     let Some(Ok(record)) = world.durable_record(victim, key) else { return false };
     let notes = record.state.notes().keys().all(|id| others.notes().contains_key(id));
-    !record.header.catching_up && notes && others.clock().covers(record.state.clock())
+    record.header.catching_up.is_none() && notes && others.clock().covers(record.state.clock())
 }

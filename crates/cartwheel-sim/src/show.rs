@@ -4,7 +4,7 @@ use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot};
 use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, Ticket, Want};
 use cartwheel_core::node::{Event, StoreCommand, StoreResult};
-use cartwheel_core::record::Record;
+use cartwheel_core::record::{Loss, Record};
 use cartwheel_core::request::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
 use cartwheel_core::state::{Content, Sibling, State};
 
@@ -67,7 +67,7 @@ pub fn record(names: &impl Naming, record: &Record) -> String {
     let own = record.header.own.map_or(String::new(), |own| {
         format!(" own {}.{}:{}", own.since.0 >> 40, own.since.0 & ((1 << 40) - 1), own.count)
     });
-    let behind = if record.header.catching_up { " catching up" } else { "" };
+    let behind = if record.header.catching_up.is_some() { " catching up" } else { "" };
     format!("{}{own}{behind}", state(names, &record.state))
 }
 
@@ -96,23 +96,23 @@ fn ask(names: &impl Naming, what: &Ask) -> String {
         Ask::Read { key, want: Want::Digest } => format!("digest {key:?}"),
         Ask::Merge { key, state: sent, epoch, heals, confirm } => {
             let exactly = if *confirm == Confirm::Exactly { ", say what you hold" } else { "" };
-            let heals = if *heals { ", it heals" } else { "" };
+            let heals = if heals.is_some() { ", it heals" } else { "" };
             format!("merge {key:?} {} epoch {}{heals}{exactly}", state(names, sent), epoch.0)
         }
     }
 }
 
 fn answer(names: &impl Naming, what: &Answer) -> String {
-    let counting = |counts: bool| if counts { "" } else { " (does not count)" };
+    let counting = |loss: Option<Loss>| if loss.is_none() { "" } else { " (does not count)" };
     match what {
-        Answer::State { state: held, epoch, counts } => {
-            format!("holds {} epoch {}{}", state(names, held), epoch.0, counting(*counts))
+        Answer::State { state: held, epoch, loss } => {
+            format!("holds {} epoch {}{}", state(names, held), epoch.0, counting(*loss))
         }
-        Answer::Digest { digest, counts } => format!("holds digest {digest:?}{}", counting(*counts)),
+        Answer::Digest { digest, loss } => format!("holds digest {digest:?}{}", counting(*loss)),
         Answer::Stored => "stored".to_owned(),
-        Answer::Holds { digest, state: held, counts } => {
+        Answer::Holds { digest, state: held, loss } => {
             let held = held.as_ref().map_or("what was sent".to_owned(), |held| state(names, held));
-            format!("stored, holds {digest:?}: {held}{}", counting(*counts))
+            format!("stored, holds {digest:?}: {held}{}", counting(*loss))
         }
         Answer::Failed(failure) => format!("failed: {failure:?}"),
     }

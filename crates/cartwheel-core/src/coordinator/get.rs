@@ -89,9 +89,9 @@ impl GetOp {
                 self.advance(cx)
             }
             (Phase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
-                if let Answer::Holds { digest, state, counts } = answer {
+                if let Answer::Holds { digest, state, loss } = answer {
                     confirmed.push(from);
-                    if agreement.holds(from, digest, state.as_ref(), counts) {
+                    if agreement.holds(from, digest, state.as_ref(), loss.is_none()) {
                         self.write_back(cx);
                     }
                 }
@@ -148,7 +148,7 @@ impl GetOp {
     fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
         loop {
             let Phase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
-            match reading.progress(usize::from(self.settings.n)) {
+            match reading.progress() {
                 Progress::Wait(questions) => {
                     send_questions(cx, self.id, &self.key, questions);
                     return self.wait(cx);
@@ -204,7 +204,7 @@ impl GetOp {
                 key: self.key.clone(),
                 state: joined.state.clone(),
                 epoch: joined.epoch.unwrap_or(cx.epoch),
-                heals: joined.heals(node),
+                heals: None,
                 confirm: Confirm::Exactly,
             };
             cx.out.asks.push((node, Ticket { operation: self.id, round: WRITE_BACK }, ask));
@@ -273,7 +273,7 @@ pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node:
         key: key.clone(),
         state: joined.state.clone(),
         epoch: joined.epoch.unwrap_or(cx.epoch),
-        heals: joined.heals(node),
+        heals: None,
         confirm: Confirm::Stored,
     };
     cx.out.asks.push((node, Ticket { operation: id, round: REPAIR }, ask));

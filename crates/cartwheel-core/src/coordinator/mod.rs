@@ -1,11 +1,12 @@
 //! What a node does as a coordinator: it carries clients' requests out on the replicas.
 //!
-//! An operation is a small state machine of its own ([`get`], [`put`], [`observe`], [`forward`]). It is told what has happened and pushes what
+//! An operation is a small state machine of its own ([`get`], [`put`], [`observe`], [`forward`], [`heal`]). It is told what has happened and pushes what
 //! is to be asked into the [`Outbox`]; the replica on this node is asked in the same way as any other.
 
 pub mod agreement;
 mod forward;
 mod get;
+mod heal;
 mod observe;
 mod put;
 pub mod read_round;
@@ -22,10 +23,14 @@ use crate::membership::{BucketSettings, View};
 use crate::message::{Answer, Ask, Ticket};
 use crate::mutation::Broken;
 use crate::node::{ClientId, Event, Timing};
+use crate::record::Loss;
 use crate::replica::{Mint, MintRefused, Minted};
 use crate::request::{Acks, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
 use crate::state::{Content, Epoch};
 use crate::time::{Instant, Now};
+
+/// How long a loss is tried to be healed before it must be told of again.
+const HEAL_FOR: Duration = Duration::from_secs(5);
 
 /// Who is told how an operation ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +39,8 @@ pub enum ReplyTo {
     Client(ClientId),
     /// The node that forwarded the request, under its ticket.
     Peer(NodeId, Ticket),
+    /// Nobody: the node does it for itself.
+    Nobody,
 }
 
 /// What operations want done.
@@ -132,6 +139,7 @@ enum Kind {
     Observe(observe::ObserveOp),
     Put(put::PutOp),
     Forward(forward::ForwardOp),
+    Heal(heal::HealOp),
 }
 
 impl Kind {
@@ -141,6 +149,7 @@ impl Kind {
             Self::Observe(observe) => observe.told(cx, told),
             Self::Put(put) => put.told(cx, told),
             Self::Forward(forward) => forward.told(cx, told),
+            Self::Heal(heal) => heal.told(cx, told),
         }
     }
 }
@@ -148,6 +157,7 @@ impl Kind {
 /// An operation under way, and when it wants to be woken.
 struct Running {
     kind: Kind,
+    key: Key,
     reply_to: ReplyTo,
     deadline: Instant,
     wake_at: Instant,
@@ -157,6 +167,8 @@ struct Running {
 pub struct Coordinator {
     running: BTreeMap<u64, Running>,
     timers: BTreeSet<(Instant, u64)>,
+    /// The losses that are being healed.
+    healing: BTreeSet<(NodeId, Loss)>,
     next_operation: u64,
     operations_max: usize,
 }
@@ -165,7 +177,13 @@ impl Coordinator {
     /// The coordinator of one boot. Operations are numbered through all boots, so that a late answer to one of an earlier boot is
     /// not taken for an answer to one of this.
     pub const fn new(boot: u32, operations_max: usize) -> Self {
-        Self { running: BTreeMap::new(), timers: BTreeSet::new(), next_operation: (boot as u64) << 40, operations_max }
+        Self {
+            running: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            healing: BTreeSet::new(),
+            next_operation: (boot as u64) << 40,
+            operations_max,
+        }
     }
 
     /// When the first operation wants to be woken.
@@ -180,13 +198,13 @@ impl Coordinator {
             return;
         }
         self.next_operation += 1;
-        let (id, deadline) = (self.next_operation, cx.now.instant + timeout);
+        let (id, deadline, key) = (self.next_operation, cx.now.instant + timeout, operation.key().clone());
         let kind = match operation {
             Operation::Get(get) => get::GetOp::new(cx, id, reply_to, deadline, get).map(Kind::Get),
             Operation::Put(put) => Self::place_put(cx, id, reply_to, deadline, put),
         };
         match kind {
-            Ok(kind) => self.drive(cx, id, Running { kind, reply_to, deadline, wake_at: deadline }, Told::Begin),
+            Ok(kind) => self.drive(cx, id, Running { kind, key, reply_to, deadline, wake_at: deadline }, Told::Begin),
             Err(refusal) => cx.out.replies.push((reply_to, Err(refusal))),
         }
     }
@@ -209,7 +227,23 @@ impl Coordinator {
 
     /// A replica has answered.
     pub fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, answer: Answer) {
+        if let Some(loss) = answer.loss() {
+            self.heal(cx, from, ticket, loss);
+        }
         self.tell(cx, ticket.operation, Told::Answer(from, ticket.round, answer));
+    }
+
+    /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
+    fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, ticket: Ticket, loss: Loss) {
+        let Some(asked) = self.running.get(&ticket.operation) else { return };
+        if self.running.len() >= self.operations_max || !self.healing.insert((node, loss)) {
+            return;
+        }
+        let (key, deadline) = (asked.key.clone(), cx.now.instant + HEAL_FOR);
+        self.next_operation += 1;
+        let id = self.next_operation;
+        let kind = Kind::Heal(heal::HealOp::new(cx, id, deadline, key.clone(), node, loss));
+        self.drive(cx, id, Running { kind, key, reply_to: ReplyTo::Nobody, deadline, wake_at: deadline }, Told::Begin);
     }
 
     /// This node's replica has given a write its dot, or not.
@@ -249,7 +283,12 @@ impl Coordinator {
                     self.running.insert(id, running);
                     return;
                 }
-                Next::End => return,
+                Next::End => {
+                    if let Kind::Heal(heal) = &running.kind {
+                        self.healing.remove(&heal.target());
+                    }
+                    return;
+                }
                 Next::Place(put) => match Self::place_put(cx, id, running.reply_to, running.deadline, *put) {
                     Ok(kind) => kind,
                     Err(refusal) => {

@@ -57,7 +57,7 @@ impl ObserveOp {
     }
 
     fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
-        match self.round.progress(usize::from(self.settings.n)) {
+        match self.round.progress() {
             Progress::Wait(questions) => {
                 send_questions(cx, self.id, &self.put.key, questions);
                 self.wait(cx)

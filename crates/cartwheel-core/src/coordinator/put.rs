@@ -12,7 +12,7 @@ use crate::membership::{BucketSettings, Conflict};
 use crate::message::{Answer, Ask, Confirm, Ticket};
 use crate::mutation::Mutation;
 use crate::quorum::majority;
-use crate::replica::{Base, Mint, MintRefused, Minted};
+use crate::replica::{Mint, MintRefused, Minted};
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
 use crate::state::Content;
 use crate::time::Instant;
@@ -138,7 +138,7 @@ impl PutOp {
 
     fn read(&mut self, cx: &mut Cx<'_>) -> Next {
         let Phase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
-        match reading.progress(usize::from(self.checked.settings.n)) {
+        match reading.progress() {
             Progress::Wait(questions) => {
                 send_questions(cx, self.id, &self.checked.put.key, questions);
                 self.wait(cx)
@@ -165,7 +165,7 @@ impl PutOp {
             blind: self.checked.context.is_none(),
             stamp: put.stamp,
             covers_held: self.checked.settings.conflict == Conflict::Lww,
-            base: joined.map(|joined| Base { heals: joined.heals(cx.me), state: joined.state }),
+            base: joined.map(|joined| joined.state),
         };
         cx.out.mints.push((Ticket { operation: self.id, round: MINT }, mint));
         self.phase = Phase::Minting { context };
@@ -224,7 +224,7 @@ impl PutOp {
                 key: self.checked.put.key.clone(),
                 state: minted.state.clone(),
                 epoch: context.epoch.min(minted.epoch),
-                heals: false,
+                heals: None,
                 confirm: Confirm::Stored,
             };
             cx.out.asks.push((node, Ticket { operation: self.id, round: WRITE }, ask));

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dot::NodeId;
 use crate::message::{Answer, StateDigest, Want};
-use crate::quorum::majority;
 use crate::state::{Epoch, State};
 
 /// A read under way.
@@ -17,6 +16,8 @@ pub struct ReadRound {
     homes: Vec<NodeId>,
     asked: usize,
     needed: usize,
+    /// Every home is asked for its state.
+    states_only: bool,
     slots: BTreeMap<NodeId, Slot>,
 }
 
@@ -60,26 +61,12 @@ pub struct Joined {
     pub epoch: Option<Epoch>,
     /// The homes whose answers count, and what each held.
     pub held: BTreeMap<NodeId, StateDigest>,
-    /// Homes that answered but have not made good a loss.
-    pub catching_up: BTreeSet<NodeId>,
-    n: usize,
-    homes: usize,
 }
 
 impl Joined {
-    /// Whether the join holds enough of the other homes' states for `node` to count again after it lost its record: a
-    /// majority of homes besides itself, or all.
-    pub fn heals(&self, node: NodeId) -> bool {
-        let others = self.held.keys().filter(|&&other| other != node).count();
-        let heard = self.held.len() + self.catching_up.iter().filter(|&&other| other != node).count();
-        let heard_others = heard - usize::from(self.held.contains_key(&node));
-        others >= majority(self.n) || heard_others + 1 >= self.homes
-    }
-
-    /// The homes that answered and lack something of the join, or are to be told that they have it all.
+    /// The homes that count and lack something of the join.
     pub fn behind(&self) -> Vec<NodeId> {
-        let stale = self.held.iter().filter(|(_, digest)| **digest != self.digest).map(|(&node, _)| node);
-        stale.chain(self.catching_up.iter().copied()).collect()
+        self.held.iter().filter(|(_, digest)| **digest != self.digest).map(|(&node, _)| node).collect()
     }
 
     /// How many homes that count held exactly the join.
@@ -89,9 +76,21 @@ impl Joined {
 }
 
 impl ReadRound {
-    /// A read of `needed` of `homes`, which are the homes of a key with `n` of them wished for.
+    /// A read of `needed` of `homes`.
     pub fn new(homes: Vec<NodeId>, needed: usize) -> Self {
-        Self { homes, asked: 0, needed, slots: BTreeMap::new() }
+        Self { homes, asked: 0, needed, states_only: false, slots: BTreeMap::new() }
+    }
+
+    /// A read that asks each home for its state.
+    pub fn of_states(homes: Vec<NodeId>, needed: usize) -> Self {
+        Self { states_only: true, ..Self::new(homes, needed) }
+    }
+
+    /// The join of what all homes hold, if all have answered, whether they count or not.
+    pub fn all(&self) -> Option<Joined> {
+        let heard =
+            self.slots.values().filter(|slot| matches!(slot, Slot::Heard(Heard { state: Some(_), .. }))).count();
+        (heard == self.homes.len()).then(|| self.join())
     }
 
     /// How many homes have answered in a way that counts.
@@ -145,18 +144,18 @@ impl ReadRound {
     pub fn heard(&mut self, from: NodeId, answer: &Answer) -> bool {
         let Some(slot) = self.slots.get_mut(&from) else { return false };
         let heard = match answer {
-            Answer::State { state, epoch, counts } => Heard {
+            Answer::State { state, epoch, loss } => Heard {
                 digest: StateDigest::of(state),
                 state: Some(state.clone()),
                 epoch: Some(*epoch),
-                counts: *counts,
+                counts: loss.is_none(),
             },
-            Answer::Digest { digest, counts } => {
+            Answer::Digest { digest, loss } => {
                 // A digest that comes after the state it was superseded by says nothing new.
                 if matches!(slot, Slot::Heard(Heard { state: Some(_), .. }) | Slot::Waiting(Want::State)) {
                     return true;
                 }
-                Heard { digest: *digest, state: None, epoch: None, counts: *counts }
+                Heard { digest: *digest, state: None, epoch: None, counts: loss.is_none() }
             }
             Answer::Failed(_) => {
                 *slot = Slot::Failed;
@@ -169,18 +168,31 @@ impl ReadRound {
     }
 
     /// What the read has come to, and whom to ask next.
-    pub fn progress(&mut self, n: usize) -> Progress {
+    pub fn progress(&mut self) -> Progress {
         let mut questions = self.fetch_missing_states();
         let counted = self.counted();
         if counted >= self.needed && questions.is_empty() {
-            return Progress::Enough(Box::new(self.join(n)));
+            return Progress::Enough(Box::new(self.join()));
         }
         let waiting = self.slots.values().filter(|slot| matches!(slot, Slot::Waiting(_))).count();
         questions.extend(self.ask_next(self.needed.saturating_sub(counted + waiting)));
-        if questions.is_empty() && waiting == 0 {
+        if questions.is_empty() && waiting == 0 && !self.await_healing() {
             return Progress::Short;
         }
         Progress::Wait(questions)
+    }
+
+    /// Puts the homes that have not made good a loss back among those to be asked at the next hedge: they are being healed. False
+    /// if there are none.
+    fn await_healing(&mut self) -> bool {
+        let mut healing = false;
+        for slot in self.slots.values_mut() {
+            if matches!(slot, Slot::Heard(heard) if !heard.counts) {
+                *slot = Slot::Waiting(Want::State);
+                healing = true;
+            }
+        }
+        healing
     }
 
     fn ask_next(&mut self, count: usize) -> Questions {
@@ -192,7 +204,7 @@ impl ReadRound {
                 Slot::Heard(heard) => heard.state.is_some(),
                 Slot::Failed => false,
             });
-            let want = if states { Want::Digest } else { Want::State };
+            let want = if states && !self.states_only { Want::Digest } else { Want::State };
             self.slots.insert(node, Slot::Waiting(want));
             questions.push((node, want));
         }
@@ -228,27 +240,17 @@ impl ReadRound {
         })
     }
 
-    fn join(&self, n: usize) -> Joined {
+    fn join(&self) -> Joined {
         let mut state = State::default();
         for (_, held) in self.states() {
             state.merge(held);
         }
-        let mut joined = Joined {
-            digest: StateDigest::of(&state),
-            state,
-            epoch: None,
-            held: BTreeMap::new(),
-            catching_up: BTreeSet::new(),
-            n,
-            homes: self.homes.len(),
-        };
+        let mut joined = Joined { digest: StateDigest::of(&state), state, epoch: None, held: BTreeMap::new() };
         for (&node, slot) in &self.slots {
             if let Slot::Heard(heard) = slot {
                 joined.epoch = joined.epoch.into_iter().chain(heard.epoch).min();
                 if heard.counts {
                     joined.held.insert(node, heard.digest);
-                } else {
-                    joined.catching_up.insert(node);
                 }
             }
         }
@@ -265,6 +267,7 @@ mod tests {
     use crate::dot::{Actor, Dot, Life, Since};
     use crate::hlc::Hlc;
     use crate::message::Failure;
+    use crate::record::Loss;
     use crate::state::{Content, Sibling};
     use crate::write_id::WriteId;
 
@@ -282,9 +285,10 @@ mod tests {
     }
 
     fn answer(state: &State, want: Want, counts: bool) -> Answer {
+        let loss = (!counts).then_some(Loss(1));
         match want {
-            Want::State => Answer::State { state: state.clone(), epoch: Epoch(1), counts },
-            Want::Digest => Answer::Digest { digest: StateDigest::of(state), counts },
+            Want::State => Answer::State { state: state.clone(), epoch: Epoch(1), loss },
+            Want::Digest => Answer::Digest { digest: StateDigest::of(state), loss },
         }
     }
 
@@ -295,45 +299,22 @@ mod tests {
     #[test]
     fn equal_homes_cost_one_state_and_digests() {
         let mut round = ReadRound::new(nodes(3), 2);
-        let Progress::Wait(questions) = round.progress(3) else { panic!("nothing is known yet") };
+        let Progress::Wait(questions) = round.progress() else { panic!("nothing is known yet") };
         assert_eq!(questions, [(NodeId::new(1), Want::State), (NodeId::new(2), Want::Digest)]);
         for (node, want) in questions {
             assert!(round.heard(node, &answer(&state(&[1]), want, true)));
         }
-        let Progress::Enough(joined) = round.progress(3) else { panic!("two have answered") };
+        let Progress::Enough(joined) = round.progress() else { panic!("two have answered") };
         assert_eq!((joined.agreeing(), joined.behind().len()), (2, 0));
     }
 
     #[test]
     fn an_answer_that_nobody_asked_for_counts_for_nothing() {
         let mut round = ReadRound::new(nodes(3), 1);
-        round.progress(3);
+        round.progress();
         assert!(!round.heard(NodeId::new(3), &answer(&state(&[1]), Want::State, true)));
         assert!(!round.heard(NodeId::new(77), &answer(&state(&[1]), Want::State, true)));
         assert_eq!(round.counted(), 0);
-    }
-
-    #[test]
-    fn a_home_that_lost_its_record_counts_again_after_a_majority_besides_itself_or_all() {
-        let heals = |n: usize, counting: &[u64], catching_up: &[u64], node: u64| {
-            let joined = Joined {
-                state: State::default(),
-                digest: StateDigest::of(&State::default()),
-                epoch: None,
-                held: counting.iter().map(|&id| (NodeId::new(id), StateDigest::of(&State::default()))).collect(),
-                catching_up: catching_up.iter().map(|&id| NodeId::new(id)).collect(),
-                n,
-                homes: n,
-            };
-            joined.heals(NodeId::new(node))
-        };
-        assert!(heals(3, &[2, 3], &[1], 1));
-        assert!(!heals(3, &[2], &[1], 1));
-        assert!(heals(3, &[3], &[1, 2], 1), "all others have been heard");
-        assert!(heals(1, &[], &[1], 1), "there are no others");
-        assert!(heals(2, &[2], &[1], 1));
-        assert!(!heals(5, &[2, 3], &[1], 1));
-        assert!(heals(5, &[2, 3, 4], &[1], 1));
     }
 
     proptest! {
@@ -348,9 +329,12 @@ mod tests {
             let mut round = ReadRound::new(nodes(n as u64), needed);
             let mut heard = BTreeSet::new();
             let ended = loop {
-                match round.progress(n) {
+                match round.progress() {
                     Progress::Wait(questions) => {
-                        prop_assert!(!questions.is_empty(), "everything asked is answered, so it must ask or end");
+                        if questions.is_empty() {
+                            prop_assert!(homes.iter().any(|(fails, counts, _)| !fails && !counts), "it waits for a home to heal");
+                            break None;
+                        }
                         for (node, want) in questions {
                             let (fails, counts, writes) = &homes[node.get() as usize - 1];
                             let failed = Answer::Failed(Failure::Storage);

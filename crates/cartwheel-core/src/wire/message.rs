@@ -6,8 +6,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::value::{
-    PbSibling, PbState, PbValue, content_from_pb, content_to_pb, sibling_from_pb, sibling_to_pb, state_from_pb,
-    state_to_pb,
+    PbSibling, PbState, PbValue, content_from_pb, content_to_pb, loss_from_pb, sibling_from_pb, sibling_to_pb,
+    state_from_pb, state_to_pb,
 };
 use super::{WireError, fixed};
 use crate::dot::{Life, NodeId};
@@ -15,6 +15,7 @@ use crate::hlc::{Hlc, WallMs};
 use crate::key::Key;
 use crate::membership::ClusterId;
 use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
+use crate::record::Loss;
 use crate::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use crate::state::Epoch;
 use crate::write_id::WriteId;
@@ -90,8 +91,9 @@ struct PbMerge {
     state: PbState,
     #[prost(uint64, tag = "3")]
     epoch: u64,
-    #[prost(bool, tag = "4")]
-    heals: bool,
+    /// The loss that it makes good; 0: none.
+    #[prost(uint64, tag = "4")]
+    heals: u64,
     #[prost(bool, tag = "5")]
     exactly: bool,
 }
@@ -102,16 +104,18 @@ struct PbHeldState {
     state: PbState,
     #[prost(uint64, tag = "2")]
     epoch: u64,
-    #[prost(bool, tag = "3")]
-    counts: bool,
+    /// 0: none.
+    #[prost(uint64, tag = "3")]
+    loss: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbHeldDigest {
     #[prost(bytes = "bytes", tag = "1")]
     digest: Bytes,
-    #[prost(bool, tag = "2")]
-    counts: bool,
+    /// 0: none.
+    #[prost(uint64, tag = "2")]
+    loss: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -123,8 +127,9 @@ struct PbHolds {
     digest: Bytes,
     #[prost(message, optional, tag = "2")]
     state: Option<PbState>,
-    #[prost(bool, tag = "3")]
-    counts: bool,
+    /// 0: none.
+    #[prost(uint64, tag = "3")]
+    loss: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -287,24 +292,29 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
                 key: key_from_pb(merge.key)?,
                 state: state_from_pb(merge.state)?,
                 epoch: Epoch(merge.epoch),
-                heals: merge.heals,
+                heals: loss_from_pb(merge.heals),
                 confirm: if merge.exactly { Confirm::Exactly } else { Confirm::Stored },
             },
         ),
         PbMessage::State(held) => Message::Answer(
             ticket,
-            Answer::State { state: state_from_pb(held.state)?, epoch: Epoch(held.epoch), counts: held.counts },
+            Answer::State {
+                state: state_from_pb(held.state)?,
+                epoch: Epoch(held.epoch),
+                loss: loss_from_pb(held.loss),
+            },
         ),
-        PbMessage::Digest(held) => {
-            Message::Answer(ticket, Answer::Digest { digest: digest_from_pb(&held.digest)?, counts: held.counts })
-        }
+        PbMessage::Digest(held) => Message::Answer(
+            ticket,
+            Answer::Digest { digest: digest_from_pb(&held.digest)?, loss: loss_from_pb(held.loss) },
+        ),
         PbMessage::Stored(_) => Message::Answer(ticket, Answer::Stored),
         PbMessage::Holds(held) => Message::Answer(
             ticket,
             Answer::Holds {
                 digest: digest_from_pb(&held.digest)?,
                 state: held.state.map(state_from_pb).transpose()?,
-                counts: held.counts,
+                loss: loss_from_pb(held.loss),
             },
         ),
         PbMessage::Failed(failure) => Message::Answer(ticket, Answer::Failed(failure_from_pb(failure)?)),
@@ -323,7 +333,7 @@ fn ask_to_pb(ask: &Ask) -> PbMessage {
             key: key_to_pb(key),
             state: state_to_pb(state),
             epoch: epoch.0,
-            heals: *heals,
+            heals: loss_to_pb(*heals),
             exactly: *confirm == Confirm::Exactly,
         }),
     }
@@ -331,17 +341,17 @@ fn ask_to_pb(ask: &Ask) -> PbMessage {
 
 fn answer_to_pb(answer: &Answer) -> PbMessage {
     match answer {
-        Answer::State { state, epoch, counts } => {
-            PbMessage::State(PbHeldState { state: state_to_pb(state), epoch: epoch.0, counts: *counts })
+        Answer::State { state, epoch, loss } => {
+            PbMessage::State(PbHeldState { state: state_to_pb(state), epoch: epoch.0, loss: loss_to_pb(*loss) })
         }
-        Answer::Digest { digest, counts } => {
-            PbMessage::Digest(PbHeldDigest { digest: digest_to_pb(*digest), counts: *counts })
+        Answer::Digest { digest, loss } => {
+            PbMessage::Digest(PbHeldDigest { digest: digest_to_pb(*digest), loss: loss_to_pb(*loss) })
         }
         Answer::Stored => PbMessage::Stored(PbNothing {}),
-        Answer::Holds { digest, state, counts } => PbMessage::Holds(PbHolds {
+        Answer::Holds { digest, state, loss } => PbMessage::Holds(PbHolds {
             digest: digest_to_pb(*digest),
             state: state.as_ref().map(state_to_pb),
-            counts: *counts,
+            loss: loss_to_pb(*loss),
         }),
         Answer::Failed(failure) => PbMessage::Failed(match failure {
             Failure::Storage => 1,
@@ -349,6 +359,10 @@ fn answer_to_pb(answer: &Answer) -> PbMessage {
             Failure::NotAHome => 3,
         }),
     }
+}
+
+fn loss_to_pb(loss: Option<Loss>) -> u64 {
+    loss.map_or(0, |loss| loss.0)
 }
 
 fn failure_from_pb(failure: u32) -> Result<Failure, WireError> {

@@ -10,7 +10,7 @@ use crate::clock::{Clock, Run};
 use crate::context::Context;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::hlc::{Hlc, WallMs};
-use crate::record::{LocalHeader, OwnActor, Record};
+use crate::record::{LocalHeader, Loss, OwnActor, Record};
 use crate::state::{Content, Epoch, Note, Notes, Replacement, Seen, Sibling, State};
 use crate::write_id::WriteId;
 
@@ -108,8 +108,9 @@ struct PbRecord {
     /// Absent: the next write begins a new actor.
     #[prost(message, optional, tag = "1")]
     own: Option<PbOwnActor>,
-    #[prost(bool, tag = "2")]
-    catching_up: bool,
+    /// 0: none.
+    #[prost(uint64, tag = "2")]
+    catching_up: u64,
     #[prost(uint64, tag = "3")]
     changed: u64,
     #[prost(message, required, tag = "4")]
@@ -182,6 +183,11 @@ fn shown_from_pb(ids: &[PbShown]) -> Result<BTreeMap<WriteId, Hlc>, WireError> {
 
 fn write_id(bytes: &[u8]) -> Result<WriteId, WireError> {
     fixed(bytes, "write id").map(WriteId::from_bytes)
+}
+
+/// The loss with this number, which is never 0.
+pub(super) fn loss_from_pb(number: u64) -> Option<Loss> {
+    (number > 0).then_some(Loss(number))
 }
 
 pub(super) fn sibling_to_pb(sibling: &Sibling) -> PbSibling {
@@ -271,7 +277,7 @@ pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
 pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
     PbRecord {
         own: record.header.own.map(|own| PbOwnActor { since: own.since.0, count: own.count }),
-        catching_up: record.header.catching_up,
+        catching_up: record.header.catching_up.map_or(0, |loss| loss.0),
         changed: record.header.changed.0,
         state: state_to_pb(&record.state),
     }
@@ -283,7 +289,7 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
     Ok(Record {
         header: LocalHeader {
             own: record.own.map(|own| OwnActor { since: Since(own.since), count: own.count }),
-            catching_up: record.catching_up,
+            catching_up: loss_from_pb(record.catching_up),
             changed: Epoch(record.changed),
         },
         state: state_from_pb(record.state)?,

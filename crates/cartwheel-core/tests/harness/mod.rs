@@ -113,7 +113,7 @@ impl TestReplica {
 
     pub fn merge(&mut self, state: &State) {
         let (state, confirm) = (state.clone(), Confirm::Stored);
-        let ask = Ask::Merge { key: key(), state, epoch: Epoch(1), heals: false, confirm };
+        let ask = Ask::Merge { key: key(), state, epoch: Epoch(1), heals: None, confirm };
         let mut work = Work::default();
         self.replica.ask(self.now(), Asker::Here(TICKET), ask, &mut work);
         self.finish(work);

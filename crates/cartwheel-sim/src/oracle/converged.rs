@@ -17,7 +17,7 @@ pub fn common_state(world: &World, key: &Key) -> Result<State, String> {
     for &home in &homes {
         match world.record(home, key) {
             None => states.push(State::default()),
-            Some(Ok(record)) if !record.header.catching_up => states.push(record.state),
+            Some(Ok(record)) if record.header.catching_up.is_none() => states.push(record.state),
             Some(Ok(_) | Err(_)) => return Err(holdings(world, key)),
         }
     }

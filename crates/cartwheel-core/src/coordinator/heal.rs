@@ -1,0 +1,88 @@
+//! How a home that lost a record comes to count again: it must hold what a majority of homes besides itself hold, or all of
+//! them, and what they hold must have been read after the loss. An earlier read may lack a write that the home itself
+//! acknowledged before it lost it.
+
+use super::get::{READ, REPAIR, send_questions};
+use super::read_round::{Joined, Progress, ReadRound};
+use super::{Cx, Next, Told};
+use crate::dot::NodeId;
+use crate::key::Key;
+use crate::message::{Ask, Confirm, Ticket};
+use crate::node::Event;
+use crate::quorum::majority;
+use crate::record::Loss;
+use crate::time::Instant;
+
+/// The healing of one loss, begun when it was told of.
+pub(super) struct HealOp {
+    id: u64,
+    deadline: Instant,
+    key: Key,
+    node: NodeId,
+    loss: Loss,
+    round: ReadRound,
+}
+
+impl HealOp {
+    pub(super) fn new(cx: &Cx<'_>, id: u64, deadline: Instant, key: Key, node: NodeId, loss: Loss) -> Self {
+        let n = cx.view.settings(key.bucket()).n;
+        let mut others = cx.homes(&key, n);
+        others.retain(|&home| home != node);
+        let needed = majority(usize::from(n)).min(others.len());
+        Self { id, deadline, key, node, loss, round: ReadRound::of_states(others, needed) }
+    }
+
+    /// Which loss of which node it heals.
+    pub(super) const fn target(&self) -> (NodeId, Loss) {
+        (self.node, self.loss)
+    }
+
+    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
+        match told {
+            Told::Begin => self.advance(cx),
+            Told::Answer(from, READ, answer) => {
+                self.round.heard(from, &answer);
+                self.advance(cx)
+            }
+            Told::Timer if cx.now.instant >= self.deadline => Next::End,
+            Told::Timer => {
+                let questions = self.round.hedge();
+                send_questions(cx, self.id, &self.key, questions);
+                self.advance(cx)
+            }
+            Told::Answer(..) | Told::Minted(_) | Told::Forwarded(..) => self.wait(cx),
+        }
+    }
+
+    fn wait(&self, cx: &Cx<'_>) -> Next {
+        Next::Until((cx.now.instant + cx.timing.resend_after).min(self.deadline))
+    }
+
+    fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
+        // Others may have lost it too. If all have been heard there is nothing more to be had.
+        if let Some(joined) = self.round.all() {
+            return self.heal(cx, joined);
+        }
+        match self.round.progress() {
+            Progress::Wait(questions) => {
+                send_questions(cx, self.id, &self.key, questions);
+                self.wait(cx)
+            }
+            Progress::Enough(joined) => self.heal(cx, *joined),
+            Progress::Short => Next::End,
+        }
+    }
+
+    fn heal(&self, cx: &mut Cx<'_>, joined: Joined) -> Next {
+        cx.out.events.push(Event::Repaired(self.key.clone(), self.node));
+        let ask = Ask::Merge {
+            key: self.key.clone(),
+            epoch: joined.epoch.unwrap_or(cx.epoch),
+            state: joined.state,
+            heals: Some(self.loss),
+            confirm: Confirm::Stored,
+        };
+        cx.out.asks.push((self.node, Ticket { operation: self.id, round: REPAIR }, ask));
+        Next::End
+    }
+}
