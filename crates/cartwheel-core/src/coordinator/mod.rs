@@ -32,6 +32,9 @@ use crate::time::{Instant, Now};
 /// How long a loss is tried to be healed before it must be told of again.
 const HEAL_FOR: Duration = Duration::from_secs(5);
 
+/// How many losses are healed at once; one more waits until it is told of again.
+const HEALINGS_MAX: usize = 256;
+
 /// Who is told how an operation ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReplyTo {
@@ -193,7 +196,7 @@ impl Coordinator {
 
     /// Begins an operation. Writes must have been named.
     pub fn begin(&mut self, cx: &mut Cx<'_>, reply_to: ReplyTo, operation: Operation, timeout: Duration) {
-        if self.running.len() >= self.operations_max {
+        if self.running.len() - self.healing.len() >= self.operations_max {
             cx.out.replies.push((reply_to, Err(Refusal::Overloaded)));
             return;
         }
@@ -236,7 +239,7 @@ impl Coordinator {
     /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
     fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, ticket: Ticket, loss: Loss) {
         let Some(asked) = self.running.get(&ticket.operation) else { return };
-        if self.running.len() >= self.operations_max || !self.healing.insert((node, loss)) {
+        if self.healing.len() >= HEALINGS_MAX || !self.healing.insert((node, loss)) {
             return;
         }
         let (key, deadline) = (asked.key.clone(), cx.now.instant + HEAL_FOR);
