@@ -138,6 +138,11 @@ pub struct Write {
 }
 
 impl Write {
+    /// How often it may have been carried out.
+    pub fn tries(&self) -> usize {
+        (self.attempts as usize).max(self.forwards)
+    }
+
     /// When the client was told that it is done, if it was.
     pub const fn answered(&self) -> Option<Moment> {
         match self.fate {

@@ -2,13 +2,17 @@
 //!
 //! A key of a `siblings` bucket is a set of live writes. A put takes out what it had been shown and adds itself; a get returns
 //! the set, tombstones included: `Got` lists them, and none is reclaimed while a run lasts. A key of an `lww` bucket is a
-//! register. A write with all its retries is one operation.
+//! register. A write with all its retries is one operation among siblings. A register has no memory of it, so there each try is
+//! an operation of its own that may have happened or not.
 
 use super::accounts::Accounts;
 use super::{END, Verdict, failure};
 use crate::history::{Fate, KeyHistory, Moment, Shown, WriteSet};
 use crate::linear::{self, Interval, Linearity, Model};
 use cartwheel_core::membership::Conflict;
+
+/// How many tries of one write are told apart: each is one more operation that may have happened at any time.
+const TRIES_MAX: usize = 3;
 
 const CONFIGURATIONS_MAX: usize = 200_000;
 
@@ -98,6 +102,11 @@ fn operations(history: &KeyHistory) -> Option<Vec<Interval<Operation>>> {
         };
         let answered = write.answered().map(|at| at.order);
         operations.push(Interval { invoked: write.invoked.order, answered, operation });
+        if history.conflict == Conflict::Lww && matches!(operation, Operation::Put(..)) {
+            for _ in 1..write.tries().min(TRIES_MAX) {
+                operations.push(Interval { invoked: write.invoked.order, answered: None, operation });
+            }
+        }
     }
     for read in reads() {
         let operation = Operation::Get(history.writes_of(&read.siblings));
