@@ -8,7 +8,7 @@ use cartwheel_core::state::State;
 use super::accounts::Accounts;
 use super::{END, failure, must_meet};
 use crate::failure::Failure;
-use crate::history::{Fate, KeyHistory, Read, WriteSet};
+use crate::history::{Fate, KeyHistory, Read, Shown, Write, WriteSet};
 
 /// Checks all reads of a key, and what its replicas hold in the end.
 ///
@@ -29,7 +29,7 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
         let message = format!("a read shows one write twice among {}", history.names(shown));
         return Err(failure(history, "a write is shown once", read.answered, message));
     }
-    let accounted = accounts.accounted(shown);
+    let accounted = accounts.accounted(shown.union(repeated_deletes(history)));
     let missing = known_to(history, read).without(accounted);
     if !missing.is_empty() {
         let message = format!(
@@ -56,6 +56,17 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
         return Err(failure(history, "nothing replaced is shown again", read.answered, message));
     }
     Ok(())
+}
+
+/// Deletes without a context that were tried more than once. Each try sees for itself, so one of them may have deleted the
+/// tombstone of a delete that had deleted an earlier try's: both are gone, and nothing is missed, for a tombstone says nothing but
+/// what its dots say.
+fn repeated_deletes(history: &KeyHistory) -> WriteSet {
+    let is_repeated = |write: &Write| {
+        let happened = !matches!(write.fate, Fate::Refused | Fate::FoundNothing { .. });
+        happened && write.attempts > 1 && !matches!(write.shown, Shown::Writes(_))
+    };
+    history.writes.iter().enumerate().filter(|(_, write)| is_repeated(write)).map(|(place, _)| place).collect()
 }
 
 /// The writes that a read must know of.
@@ -94,7 +105,7 @@ fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(
     let present = history.writes_of(end.distinct_siblings());
     let acknowledged: WriteSet =
         (0..history.writes.len()).filter(|&place| history.writes[place].acknowledged().is_some()).collect();
-    let lost = acknowledged.without(accounts.accounted(present));
+    let lost = acknowledged.without(accounts.accounted(present.union(repeated_deletes(history))));
     if !lost.is_empty() {
         let message =
             format!("in the end there is {}; acknowledged and lost: {}", history.names(present), history.names(lost));
