@@ -28,11 +28,13 @@ pub enum Mutation {
     BorrowedContext,
     /// Replaced writes are not noted, so a late retry brings them back.
     RetryResurrects,
+    /// A replica that lost its record counts as if it had never held one.
+    CountAmnesiac,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -44,6 +46,7 @@ impl Mutation {
         Self::StrongPutBlind,
         Self::BorrowedContext,
         Self::RetryResurrects,
+        Self::CountAmnesiac,
     ];
 
     /// Its name on the command line.
@@ -60,6 +63,7 @@ impl Mutation {
             Self::StrongPutBlind => "strong-put-blind",
             Self::BorrowedContext => "borrowed-context",
             Self::RetryResurrects => "retry-resurrects",
+            Self::CountAmnesiac => "count-amnesiac",
         }
     }
 }
