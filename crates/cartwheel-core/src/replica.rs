@@ -16,7 +16,7 @@ use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::{Event, Limits, StoreCommand, StoreId, StoreResult};
 use crate::record::{Loss, Minter, Record};
-use crate::state::{Content, Epoch, Known, Replacement, Seen, Sibling, State};
+use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
 use crate::time::{Instant, Now};
 use crate::write_id::WriteId;
 
@@ -395,8 +395,7 @@ impl Replica {
             expires: mint.expires,
         };
         if mint.covers_held {
-            let how = if mint.base.is_some() { Replacement::Strong } else { Replacement::Unseen };
-            record.state.put_over(sibling, &seen, how);
+            record.state.put_over(sibling, &seen);
         } else {
             record.state.put(sibling, &seen);
         }

@@ -86,21 +86,11 @@ impl Seen {
 pub struct Note {
     /// The smallest timestamp under which the write was met.
     pub hlc: Hlc,
-    /// How it was replaced.
-    pub how: Replacement,
-}
-
-/// How a write was replaced, the more that says the greater.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Replacement {
-    /// Last write wins replaced it, and its replacer knew nothing of it. Two retried writes may have replaced each other so, on
-    /// two nodes, and must not take each other along: the note only says that the write need not be made again.
-    Unseen,
-    /// As before, by a strong put, which knew all that was acknowledged. Under another dot the write ranks by `hlc`, so that it
-    /// does not win over its replacer.
-    Strong,
     /// Its replacer had been shown it, so it goes under every dot. No two writes can have been shown each other.
-    Shown,
+    ///
+    /// Otherwise last write wins replaced it unseen. Two retried writes may have replaced each other so, on two nodes, and must
+    /// not take each other along: the note only says that the write need not be made again.
+    pub shown: bool,
 }
 
 /// The notes of a key.
@@ -117,7 +107,7 @@ pub struct Merged {
 
 /// The replicated state of one key.
 ///
-/// Invariants: every sibling's dot is in the clock; no sibling's write is noted as [`Replacement::Shown`].
+/// Invariants: every sibling's dot is in the clock; no sibling's write is noted as shown to its replacer.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct State {
     clock: Clock,
@@ -194,7 +184,7 @@ impl State {
     pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
         let covered = self.siblings.values().filter(|held| seen.clock.contains(held.dot));
         let shown = covered.map(|held| (held.write_id, held.hlc)).chain(seen.ids.iter().map(|(&id, &hlc)| (id, hlc)));
-        unite(&mut self.notes, shown.map(|(id, hlc)| (id, Note { hlc, how: Replacement::Shown })).collect::<Vec<_>>());
+        unite(&mut self.notes, shown.map(|(id, hlc)| (id, Note { hlc, shown: true })).collect::<Vec<_>>());
         self.drop_noted();
         trim_oldest(&mut self.notes);
         self.clock.merge(&seen.clock);
@@ -203,10 +193,10 @@ impl State {
     }
 
     /// Takes in a new write that replaces everything older that is held here besides what it has seen (last write wins).
-    pub fn put_over(&mut self, sibling: Sibling, seen: &Seen, how: Replacement) {
+    pub fn put_over(&mut self, sibling: Sibling, seen: &Seen) {
         let hlc = sibling.hlc;
         let older = self.siblings.values().filter(|held| held.hlc < hlc);
-        let notes: Vec<_> = older.map(|held| (held.write_id, Note { hlc: held.hlc, how })).collect();
+        let notes: Vec<_> = older.map(|held| (held.write_id, Note { hlc: held.hlc, shown: false })).collect();
         unite(&mut self.notes, notes);
         self.siblings.retain(|_, held| held.hlc >= hlc);
         self.put(sibling, seen);
@@ -215,7 +205,7 @@ impl State {
     /// A sibling whose write is noted as shown goes, under whichever dot it came.
     fn drop_noted(&mut self) {
         let notes = &self.notes;
-        self.siblings.retain(|_, held| notes.get(&held.write_id).is_none_or(|note| note.how != Replacement::Shown));
+        self.siblings.retain(|_, held| notes.get(&held.write_id).is_none_or(|note| !note.shown));
     }
 
     /// Takes in all that `other` knows. Commutative, associative and idempotent, whatever a bucket's settings say.
@@ -273,14 +263,9 @@ impl State {
         shown
     }
 
-    /// The sibling that a reader of an `lww` bucket sees: the latest, where a write that a strong put has replaced under another
-    /// dot ranks by its timestamp then.
+    /// The sibling that a reader of an `lww` bucket sees.
     pub fn latest(&self) -> Option<&Sibling> {
-        let rank = |held: &&Sibling| {
-            let replaced = self.notes.get(&held.write_id).filter(|note| note.how >= Replacement::Strong);
-            (replaced.map_or(held.hlc, |note| held.hlc.min(note.hlc)), held.dot)
-        };
-        self.siblings.values().max_by_key(rank)
+        self.siblings.values().max_by_key(|sibling| sibling.recency())
     }
 }
 
@@ -289,7 +274,8 @@ fn unite(ours: &mut Notes, theirs: impl IntoIterator<Item = (WriteId, Note)>) ->
     let mut changed = false;
     for (id, note) in theirs {
         let known = ours.get(&id).copied();
-        let united = known.map_or(note, |known| Note { hlc: known.hlc.min(note.hlc), how: known.how.max(note.how) });
+        let united =
+            known.map_or(note, |known| Note { hlc: known.hlc.min(note.hlc), shown: known.shown || note.shown });
         changed |= known != Some(united);
         ours.insert(id, united);
     }
@@ -322,16 +308,7 @@ impl fmt::Debug for State {
             write!(f, "@{:?}", sibling.hlc)?;
         }
         if !self.notes.is_empty() {
-            let name = |(id, note): (&WriteId, &Note)| {
-                format!(
-                    "{id:?}{}",
-                    match note.how {
-                        Replacement::Unseen => "?",
-                        Replacement::Strong => "!",
-                        Replacement::Shown => "",
-                    }
-                )
-            };
+            let name = |(id, note): (&WriteId, &Note)| format!("{id:?}{}", if note.shown { "" } else { "?" });
             write!(f, " replaced {}", self.notes.iter().map(name).collect::<Vec<_>>().join(","))?;
         }
         Ok(())

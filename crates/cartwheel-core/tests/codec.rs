@@ -14,7 +14,7 @@ use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Failure, Message, 
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
-use cartwheel_core::state::{Content, Epoch, Note, Replacement, Seen, Sibling, State};
+use cartwheel_core::state::{Content, Epoch, Note, Seen, Sibling, State};
 use cartwheel_core::wire::{self, WireError};
 use cartwheel_core::write_id::WriteId;
 use proptest::prelude::*;
@@ -39,7 +39,7 @@ fn state() -> State {
     State::from_parts(
         Clock::new(),
         [sibling()],
-        BTreeMap::from([(WriteId::from_bytes([9; 16]), Note { hlc: Hlc::at(WallMs(1)), how: Replacement::Strong })]),
+        BTreeMap::from([(WriteId::from_bytes([9; 16]), Note { hlc: Hlc::at(WallMs(1)), shown: true })]),
     )
 }
 

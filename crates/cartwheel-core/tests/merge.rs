@@ -7,7 +7,7 @@ use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record, RecordError};
-use cartwheel_core::state::{Content, Epoch, Note, Replacement, Sibling, State};
+use cartwheel_core::state::{Content, Epoch, Note, Sibling, State};
 use cartwheel_core::write_id::WriteId;
 use proptest::prelude::*;
 
@@ -44,17 +44,15 @@ fn clocks() -> impl Strategy<Value = Clock> {
     })
 }
 
-const HOW: [Replacement; 3] = [Replacement::Unseen, Replacement::Strong, Replacement::Shown];
-
 fn states() -> impl Strategy<Value = State> {
     let siblings = prop::collection::vec((0u64..3, 1u64..7), 0..5);
     let notes =
-        prop::collection::btree_map(prop::sample::select(vec![1u8, 0x11, 0x12, 0x21]), (0u64..5, 0usize..3), 0..3);
+        prop::collection::btree_map(prop::sample::select(vec![1u8, 0x11, 0x12, 0x21]), (0u64..5, any::<bool>()), 0..3);
     (clocks(), siblings, notes).prop_map(|(clock, siblings, notes)| {
-        let note = |(id, (hlc, how)): (u8, (u64, usize))| {
+        let note = |(id, (hlc, shown)): (u8, (u64, bool))| {
             let mut bytes = [0; 16];
             bytes[0] = id;
-            (WriteId::from_bytes(bytes), Note { hlc: Hlc::from_bits(hlc), how: HOW[how] })
+            (WriteId::from_bytes(bytes), Note { hlc: Hlc::from_bits(hlc), shown })
         };
         let siblings = siblings.into_iter().map(|(node, counter)| sibling(node, counter));
         State::from_parts(clock, siblings, notes.into_iter().map(note).collect())
@@ -92,7 +90,7 @@ proptest! {
         let joined = merged(&a, &b);
         for held in joined.siblings() {
             prop_assert!(joined.clock().contains(held.dot));
-            prop_assert!(joined.notes().get(&held.write_id).is_none_or(|note| note.how != Replacement::Shown));
+            prop_assert!(joined.notes().get(&held.write_id).is_none_or(|note| !note.shown));
         }
     }
 

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::hlc::{Hlc, WallMs};
 use crate::record::{LocalHeader, Loss, OwnActor, Record};
-use crate::state::{Content, Epoch, Note, Notes, Replacement, Seen, Sibling, State};
+use crate::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
 use crate::write_id::WriteId;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -40,9 +40,8 @@ pub(super) struct PbNote {
     id: Bytes,
     #[prost(fixed64, tag = "2")]
     hlc: u64,
-    /// 0: unseen, 1: by a strong put, 2: shown.
-    #[prost(uint32, tag = "3")]
-    how: u32,
+    #[prost(bool, tag = "3")]
+    shown: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -149,25 +148,13 @@ fn notes_to_pb(notes: &Notes) -> Vec<PbNote> {
     let note = |(id, note): (&WriteId, &Note)| PbNote {
         id: Bytes::copy_from_slice(&id.to_bytes()),
         hlc: note.hlc.to_bits(),
-        how: match note.how {
-            Replacement::Unseen => 0,
-            Replacement::Strong => 1,
-            Replacement::Shown => 2,
-        },
+        shown: note.shown,
     };
     notes.iter().map(note).collect()
 }
 
 fn notes_from_pb(notes: &[PbNote]) -> Result<Notes, WireError> {
-    let note = |pb: &PbNote| {
-        let how = match pb.how {
-            0 => Replacement::Unseen,
-            1 => Replacement::Strong,
-            2 => Replacement::Shown,
-            _ => return Err(WireError::Field("note")),
-        };
-        Ok((write_id(&pb.id)?, Note { hlc: Hlc::from_bits(pb.hlc), how }))
-    };
+    let note = |pb: &PbNote| Ok((write_id(&pb.id)?, Note { hlc: Hlc::from_bits(pb.hlc), shown: pb.shown }));
     notes.iter().map(note).collect()
 }
 

@@ -66,13 +66,7 @@ fn seen_stamp(history: &KeyHistory, read: &Read) -> Hlc {
 }
 
 /// The latest among the acknowledged writes that `counts` picks by moment and number of homes.
-///
-/// None where a key is written only strongly and a write was tried more than once: then a write that was replaced by a late try
-/// of an earlier one is gone with it, as if it had happened first. Whether it could have is for the linearizability checker.
 fn latest_known(history: &KeyHistory, counts: impl Fn(crate::history::Moment, u8) -> bool) -> Option<(usize, Hlc)> {
-    if history.strong_only && history.writes.iter().any(|write| write.tries() > 1) {
-        return None;
-    }
     let stamps = history.writes.iter().enumerate().filter_map(|(place, write)| match write.fate {
         Fate::Acknowledged { at, w, hlc: Some(hlc) } if counts(at, w) => {
             Some((place, write.earliest.map_or(hlc, |earliest| earliest.min(hlc))))
