@@ -149,6 +149,10 @@ impl Clients {
             let stored = write.id.and_then(|id| minted.get(&id));
             write.earliest = stored.and_then(Minted::earliest);
             write.forwards = stored.map_or(0, |stored| stored.forwards);
+            // The network may have delivered the forwarded write twice, and the refusal is that of one delivery.
+            if write.forwards > 0 && write.fate == Fate::Refused {
+                write.fate = Fate::Unknown;
+            }
         }
     }
 

@@ -138,9 +138,9 @@ pub struct Write {
 }
 
 impl Write {
-    /// How often it may have been carried out.
-    pub fn tries(&self) -> usize {
-        (self.attempts as usize).max(self.forwards)
+    /// How often it may have been carried out, if each time it was asked for it was handed to one node at most.
+    pub const fn tries(&self) -> usize {
+        self.attempts as usize
     }
 
     /// When the client was told that it is done, if it was.

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::{Cx, Next, ReplyTo, Told};
 use crate::dot::NodeId;
+use crate::membership::Conflict;
 use crate::message::Ticket;
-use crate::request::{Put, PutDone, Refusal, Reply, Shortfall};
+use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
 use crate::time::Instant;
 
 /// A forwarded put under way. It goes to one home after another until one has carried it out; the write's name keeps it one
@@ -23,7 +24,7 @@ pub(super) struct ForwardOp {
 }
 
 impl ForwardOp {
-    /// A put that is to go to `homes`.
+    /// A put that is to go to one of `homes` after another.
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, put: Put, homes: Vec<NodeId>) -> Self {
         Self { id, reply_to, deadline, put, untried: homes.into(), out: BTreeSet::new(), shortfall: None }
     }
@@ -78,6 +79,10 @@ impl ForwardOp {
 
     fn try_next(&mut self, cx: &mut Cx<'_>) -> Next {
         let is_late = cx.now.instant >= self.deadline;
+        let was_tried = !self.out.is_empty() || self.shortfall.is_some();
+        if was_tried && is_tried_once(cx, &self.put) {
+            self.untried.clear();
+        }
         match self.untried.pop_front() {
             Some(home) if !is_late => {
                 let budget = self.deadline.since(cx.now.instant);
@@ -102,6 +107,13 @@ impl ForwardOp {
         }
         Next::Until((cx.now.instant + cx.timing.forward_after).min(self.deadline))
     }
+}
+
+/// A strong put under last write wins is tried on one coordinator only. A try that seems to have failed may surface later, and a
+/// register cannot tell it from a new write: it would win over what was acknowledged in between.
+pub(super) fn is_tried_once(cx: &Cx<'_>, put: &Put) -> bool {
+    let is_register = cx.view.settings(put.key.bucket()).conflict == Conflict::Lww;
+    put.consistency == Consistency::Strong && is_register
 }
 
 fn unknown() -> Shortfall {

@@ -1,6 +1,7 @@
 //! Writes (paper, sections 4.4 and 4.5): this node's replica gives the write its dot and stores it, then the other homes store
 //! the result, and W of them make it acknowledged.
 
+use super::forward::is_tried_once;
 use super::get::{READ, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::WriteRound;
@@ -189,7 +190,9 @@ impl PutOp {
             }
             Err(MintRefused::Late) => self.refuse(cx, "the store was too slow; nothing was written"),
             // The store of this node is the trouble, so another home may do better; the write's name keeps it one write.
-            Err(MintRefused::Failed(_)) if matches!(self.reply_to, ReplyTo::Client(_)) => {
+            Err(MintRefused::Failed(_))
+                if matches!(self.reply_to, ReplyTo::Client(_)) && !is_tried_once(cx, &self.checked.put) =>
+            {
                 Next::Reroute(Box::new(self.checked.put.clone()))
             }
             Err(MintRefused::Failed(_)) => {
