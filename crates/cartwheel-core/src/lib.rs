@@ -9,7 +9,7 @@
 //! 1. values: [`token`], [`dot`], [`clock`], [`state`], [`context`], [`write_id`], [`hlc`], [`key`], [`record`];
 //! 2. the ring and what nodes say: [`ring`], [`membership`], [`quorum`], [`message`], [`request`], [`wire`];
 //! 3. the roles: [`coordinator`] (gets and puts), [`replica`] (records and dots), [`drift`] (whose clock is off);
-//! 4. [`node`]: owns the rest and passes inputs on.
+//! 4. [`node`]: owns the rest and passes inputs on; [`effects`]: what goes in and comes out.
 #![forbid(unsafe_code)]
 
 pub mod clock;
@@ -17,6 +17,7 @@ pub mod context;
 pub mod coordinator;
 pub mod dot;
 pub mod drift;
+pub mod effects;
 pub mod hlc;
 pub mod key;
 pub mod membership;

@@ -1,9 +1,8 @@
-//! A node as a state machine: what goes in, what comes out, and who handles it.
+//! A node as a state machine: who handles what comes in.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -11,8 +10,10 @@ use crate::context::{ClusterKey, Sealer};
 use crate::coordinator::{Coordinator, Cx, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
 use crate::drift::{Comparison, Drift};
+pub use crate::effects::{
+    ClientId, Effects, Event, Input, Limits, StoreCommand, StoreFailed, StoreId, StoreResult, Timing,
+};
 use crate::hlc::{Hlc, HlcClock, WallMs};
-use crate::key::Key;
 use crate::membership::{ClusterId, View};
 use crate::message::{Answer, Ask, Envelope, Failure, Message, Ticket};
 use crate::mutation::Broken;
@@ -66,139 +67,6 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
     pub broken: Broken,
-}
-
-/// How long a node waits before it acts.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// How long a read waits for the replicas it asked before it asks another as well.
-    pub hedge_after: Duration,
-    /// How long a write waits for a replica before it sends again.
-    pub resend_after: Duration,
-    /// How long a node waits for the coordinator it forwarded a request to before it tries another.
-    pub forward_after: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            hedge_after: Duration::from_millis(25),
-            resend_after: Duration::from_millis(250),
-            forward_after: Duration::from_millis(1_000),
-        }
-    }
-}
-
-/// How much a node takes on at once. What is over a limit is refused at once and can be tried again.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Requests that it coordinates or has forwarded.
-    pub operations_max: usize,
-    /// Replica tasks that wait for its store.
-    pub tasks_max: usize,
-    /// Siblings on a key beyond which a blind put is refused.
-    pub siblings_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { operations_max: 10_000, tasks_max: 50_000, siblings_max: 128 }
-    }
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A client asks. The caller chooses an id that is not in use; the reply names it.
-    Client(ClientId, Request),
-    /// A peer's message has arrived.
-    Message(Envelope),
-    /// A store command has ended.
-    Stored(StoreId, StoreResult),
-    /// The time of [`Effects::wake_at`] has come. A tick too many does no harm.
-    Tick,
-}
-
-/// A client's request, as its caller numbers it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct ClientId(pub u64);
-
-/// A store command, as the node numbers it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct StoreId(pub u64);
-
-/// What is to be done after a step.
-///
-/// The parts may be carried out in any order and at the same time: whatever must wait until something is stored is told only by
-/// the step that takes in [`Input::Stored`]. Store commands on one key take effect in the order given. A message may be lost,
-/// repeated or late.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// Messages to peers.
-    pub sends: Vec<(NodeId, Envelope)>,
-    /// Answers to clients; each request gets exactly one.
-    pub replies: Vec<(ClientId, Outcome)>,
-    /// Commands to the store; each is answered by exactly one [`Input::Stored`].
-    pub stores: Vec<(StoreId, StoreCommand)>,
-    /// What an operator or a metric should know.
-    pub events: Vec<Event>,
-    /// When the node wants a [`Input::Tick`] at the latest. It replaces what the step before said.
-    pub wake_at: Option<Instant>,
-}
-
-/// What a node asks of its store.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StoreCommand {
-    /// Read the record stored under a key; answered by [`StoreResult::Read`].
-    Read {
-        /// [`Key::storage_key`].
-        storage_key: Bytes,
-    },
-    /// Store a record; answered by [`StoreResult::Written`].
-    Write {
-        /// [`Key::storage_key`].
-        storage_key: Bytes,
-        /// The bytes to be stored.
-        record: Bytes,
-        /// Whether the answer is to say that it survives a power failure.
-        sync: bool,
-    },
-    /// Keep this, synced, for [`NodeConfig::hlc_ceiling`] of the next boot; answered by [`StoreResult::Written`].
-    SaveHlcCeiling(Hlc),
-}
-
-/// How a store command ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StoreResult {
-    /// The bytes that were stored, if any were.
-    Read(Result<Option<Bytes>, StoreFailed>),
-    /// It is stored, and synced if that was asked.
-    Written(Result<(), StoreFailed>),
-}
-
-/// The store could not carry out a command. A failed write may have been stored or not; whichever it is must stay so: what a
-/// read returns after it has to survive a power failure.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StoreFailed;
-
-/// What an operator or a metric should know.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// One dot came with two contents: a disk is broken or a message was forged.
-    DotCollision(Key),
-    /// A stored record cannot be read: it is healed from the other replicas.
-    RecordLost(Key, crate::record::RecordError),
-    /// A replica was behind and was sent what it lacked.
-    Repaired(Key, NodeId),
-    /// This node's clock is off its peers', by this much; it takes no writes while `refuses`.
-    ClockOff {
-        /// The median peer's clock less this node's, in milliseconds.
-        offset_ms: i64,
-        /// Whether writes are refused.
-        refuses: bool,
-    },
-    /// A peer of another cluster, or one that answers what nobody asked; its message was dropped.
-    StrayMessage(NodeId),
 }
 
 /// A node: its protocol state, and nothing of the machine it runs on.

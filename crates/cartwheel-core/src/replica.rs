@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::dot::{Dot, NodeId};
+use crate::effects::{Event, Limits, StoreCommand, StoreId, StoreResult};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
-use crate::node::{Event, Limits, StoreCommand, StoreId, StoreResult};
 use crate::record::{Loss, Minter, Record};
 use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
 use crate::time::{Instant, Now};
@@ -349,7 +349,7 @@ impl Replica {
         if healed {
             record.header.catching_up = None;
         }
-        self.break_merge(record, state);
+        self.broken.after_merge(&mut record.state, state);
         merged.changed || healed
     }
 
@@ -385,7 +385,7 @@ impl Replica {
         let hlc = tick.max(above.next());
         self.clock.observe(hlc, now.wall);
         self.minter.check_memory(record, &seen.clock);
-        let dot = self.next_dot(record);
+        let dot = self.broken.dot(self.minter.mint(record), &mut self.node_wide_count);
         let sibling = Sibling {
             dot,
             content: mint.content,
@@ -399,7 +399,7 @@ impl Replica {
         } else {
             record.state.put(sibling, &seen);
         }
-        self.break_put(record, dot);
+        self.broken.after_put(&mut record.state, dot);
         *changed = true;
         Ok(Minted { state: record.state.clone(), made: Some((dot, hlc)), epoch: self.epoch })
     }
@@ -410,49 +410,6 @@ impl Replica {
             Known::Replaced => None,
         };
         Minted { state: record.state.clone(), made, epoch: self.epoch }
-    }
-
-    fn next_dot(&mut self, record: &mut Record) -> Dot {
-        let mut dot = self.minter.mint(record);
-        if self.broken.is(Mutation::ReuseForgottenActor) {
-            dot.actor.since.0 = 0;
-        }
-        if self.broken.is(Mutation::NodeWideCounter) {
-            self.node_wide_count += 1;
-            dot.actor.since.0 >>= 40;
-            dot.counter = self.node_wide_count;
-        }
-        dot
-    }
-
-    fn break_put(&self, record: &mut Record, dot: Dot) {
-        if self.broken.is(Mutation::NodeWideCounter) {
-            let mut clock = record.state.clock().clone();
-            clock.insert_run(&crate::clock::Run { actor: dot.actor, upto: dot.counter, beyond: vec![] });
-            let siblings: Vec<_> = record.state.siblings().cloned().collect();
-            record.state = State::from_parts(clock, siblings, record.state.notes().clone());
-        }
-        if self.broken.is(Mutation::RetryResurrects) {
-            forget_notes(record);
-        }
-    }
-
-    fn break_merge(&self, record: &mut Record, incoming: &State) {
-        let keep_only = |record: &mut Record, keep: Option<Dot>| {
-            let siblings: Vec<_> = record.state.siblings().filter(|held| Some(held.dot) == keep).cloned().collect();
-            record.state = State::from_parts(record.state.clock().clone(), siblings, record.state.notes().clone());
-        };
-        if self.broken.is(Mutation::LwwInsideMerge) {
-            let latest = record.state.latest().map(|held| held.dot);
-            keep_only(record, latest);
-        }
-        if self.broken.is(Mutation::MergeDropsSibling) && record.state.siblings().len() > 1 {
-            let theirs = incoming.siblings().next().map(|held| held.dot);
-            keep_only(record, theirs);
-        }
-        if self.broken.is(Mutation::RetryResurrects) {
-            forget_notes(record);
-        }
     }
 
     fn fail(&mut self, task: Task, work: &mut Work) {
@@ -489,9 +446,4 @@ fn failed(done: Done) -> Done {
         Done::Answer(asker, _) => Done::Answer(asker, Answer::Failed(Failure::Storage)),
         Done::Mint(ticket, _) => Done::Mint(ticket, Err(MintRefused::Failed(Failure::Storage))),
     }
-}
-
-fn forget_notes(record: &mut Record) {
-    let siblings: Vec<_> = record.state.siblings().cloned().collect();
-    record.state = State::from_parts(record.state.clock().clone(), siblings, BTreeMap::new());
 }

@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use crate::context::{Context, Sealer};
 use crate::dot::NodeId;
+use crate::effects::{ClientId, Event, Timing};
 use crate::hlc::HlcClock;
 use crate::key::Key;
 use crate::membership::{BucketSettings, View};
 use crate::message::{Answer, Ask, Ticket};
 use crate::mutation::Broken;
-use crate::node::{ClientId, Event, Timing};
 use crate::record::Loss;
 use crate::replica::{Mint, MintRefused, Minted};
 use crate::request::{Acks, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
