@@ -141,6 +141,6 @@ pub enum Event {
         /// Whether writes are refused.
         refuses: bool,
     },
-    /// A peer of another cluster, or one that answers what nobody asked; its message was dropped.
+    /// A message of another cluster, or of a node that is no member; it was dropped.
     StrayMessage(NodeId),
 }

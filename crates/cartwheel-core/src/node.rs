@@ -183,7 +183,7 @@ impl Node {
     }
 
     fn message(&mut self, step: &mut Step, envelope: Envelope) {
-        if envelope.cluster != self.config.cluster {
+        if envelope.cluster != self.config.cluster || self.view.member(envelope.from).is_none() {
             step.effects.events.push(Event::StrayMessage(envelope.from));
             return;
         }

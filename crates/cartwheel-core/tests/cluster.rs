@@ -6,21 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_core::clock::Clock;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, Strategy, View};
-use cartwheel_core::message::Envelope;
+use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{
-    ClientId, Effects, Input, Limits, Node, NodeConfig, StoreCommand, StoreFailed, StoreResult, Timing,
+    ClientId, Effects, Event, Input, Limits, Node, NodeConfig, StoreCommand, StoreFailed, StoreResult, Timing,
 };
 use cartwheel_core::request::{
     Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
 };
 use cartwheel_core::ring::Partitions;
-use cartwheel_core::state::Content;
+use cartwheel_core::state::{Content, Epoch, Notes, State};
 use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::wire;
 
@@ -482,6 +483,35 @@ fn a_node_whose_clock_is_off_its_peers_takes_no_writes() {
     let refused = cluster.put(1, put("b"));
     assert!(matches!(&refused, Err(Refusal::Unavailable(short)) if short.why.contains("clock")), "{refused:?}");
     cluster.put(2, put("c")).expect("the others go on");
+}
+
+#[test]
+fn a_message_of_a_stranger_changes_nothing() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, put("a")).unwrap();
+    let before = cluster.disks.clone();
+    let merge = Ask::Merge {
+        key: key("carts"),
+        state: State::from_parts(Clock::new(), [], Notes::new()),
+        epoch: Epoch(1),
+        heals: None,
+        confirm: Confirm::Stored,
+    };
+    let envelope = |cluster, from| Envelope {
+        cluster,
+        from,
+        from_life: Life(1),
+        from_boot: 1,
+        wall: WallMs(u64::MAX),
+        message: Message::Ask(Ticket { operation: 1, round: 1 }, merge.clone()),
+    };
+    for stray in [envelope(ClusterId(2), id(2)), envelope(CLUSTER, id(9))] {
+        let now = Now { instant: cluster.now, wall: WallMs(1_000_000) };
+        let effects = cluster.nodes.get_mut(&id(1)).expect("a node").step(now, Input::Message(stray.clone()));
+        assert_eq!(effects.events, [Event::StrayMessage(stray.from)]);
+        assert!(effects.sends.is_empty() && effects.stores.is_empty());
+    }
+    assert_eq!(cluster.disks, before);
 }
 
 #[test]

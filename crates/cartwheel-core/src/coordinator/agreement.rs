@@ -52,6 +52,9 @@ impl Agreement {
 
     /// A home has stored the join and holds exactly this; true if it taught us something, so that the join has grown.
     pub fn holds(&mut self, node: NodeId, digest: StateDigest, state: Option<&State>, counts: bool) -> bool {
+        if !self.homes.contains(&node) {
+            return false;
+        }
         if counts {
             self.held.insert(node, digest);
         }
@@ -60,5 +63,59 @@ impl Agreement {
             self.joined.digest = StateDigest::of(&self.joined.state);
         }
         grown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::dot::{Actor, Dot, Life, Since};
+
+    fn state(counters: &[u64]) -> State {
+        let actor = Actor { node: NodeId::new(9), life: Life(9), since: Since(9) };
+        let clock: Clock = counters.iter().map(|&counter| Dot { actor, counter }).collect();
+        State::from_parts(clock, [], BTreeMap::new())
+    }
+
+    /// Of homes 1, 2 and 3, the first two were read and held different states.
+    fn begun() -> Agreement {
+        let held = [(1, state(&[1])), (2, state(&[2]))];
+        let joined = Joined {
+            state: state(&[1, 2]),
+            digest: StateDigest::of(&state(&[1, 2])),
+            epoch: None,
+            held: held.iter().map(|(node, state)| (NodeId::new(*node), StateDigest::of(state))).collect(),
+        };
+        Agreement::new([1, 2, 3].map(NodeId::new).into(), 2, joined)
+    }
+
+    fn holds(agreement: &mut Agreement, node: u64, held: &State, counts: bool) -> bool {
+        agreement.holds(NodeId::new(node), StateDigest::of(held), Some(held), counts)
+    }
+
+    #[test]
+    fn a_majority_must_hold_exactly_what_is_answered() {
+        let mut agreement = begun();
+        assert!(!agreement.is_reached());
+        assert!(!holds(&mut agreement, 1, &state(&[1, 2]), true));
+        assert!(holds(&mut agreement, 3, &state(&[1, 2, 3]), true), "the third knew more");
+        assert!(!agreement.is_reached(), "the first holds less than is to be answered now");
+        assert_eq!(agreement.behind(), [1, 2].map(NodeId::new));
+        holds(&mut agreement, 2, &state(&[1, 2, 3]), true);
+        assert!(agreement.is_reached());
+    }
+
+    #[test]
+    fn only_homes_that_count_make_a_majority() {
+        let mut agreement = begun();
+        let joined = state(&[1, 2]);
+        holds(&mut agreement, 1, &joined, true);
+        holds(&mut agreement, 7, &joined, true);
+        assert!(!agreement.is_reached(), "the seventh is no home");
+        holds(&mut agreement, 3, &joined, false);
+        assert!(!agreement.is_reached(), "the third has lost its record");
+        holds(&mut agreement, 3, &joined, true);
+        assert!(agreement.is_reached());
     }
 }
