@@ -1,6 +1,6 @@
 //! What a node does as a coordinator: it carries clients' requests out on the replicas.
 //!
-//! An operation is a small state machine of its own ([`get`], [`put`], [`observe`], [`forward`], [`heal`]). It is told what has happened and pushes what
+//! An operation is a small state machine of its own (`get`, `put`, `observe`, `forward`, `heal`). It is told what has happened and pushes what
 //! is to be asked into the [`Outbox`]; the replica on this node is asked in the same way as any other.
 
 pub mod agreement;
