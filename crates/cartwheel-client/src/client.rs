@@ -141,7 +141,20 @@ impl Client {
         key: impl AsRef<[u8]>,
         context: Option<&Context>,
     ) -> Result<Written, Error> {
-        let options = Options::default();
+        self.delete_with(bucket, key, context, &Options::default()).await
+    }
+
+    /// Deletes a key in a certain way.
+    ///
+    /// # Errors
+    /// As [`Self::delete`], and if the options ask for more than the bucket offers.
+    pub async fn delete_with(
+        &self,
+        bucket: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        context: Option<&Context>,
+        options: &Options,
+    ) -> Result<Written, Error> {
         let path = http::kv_path(bucket.as_ref(), key.as_ref()) + &options.query('w');
         self.write(&Call { method: Method::DELETE, path, context, value: None, timeout: options.timeout() }).await
     }

@@ -28,6 +28,63 @@ pub enum Command {
     Dev(DevArgs),
     /// Run one node until SIGTERM or Ctrl-C.
     Serve(ServeArgs),
+    /// Show a key; all siblings, where writers did not know of each other. The exit status is 1 if it has no value.
+    Get(GetArgs),
+    /// Write a key in the place of all that a get of it shows.
+    Put(PutArgs),
+    /// Delete all that a get of a key shows.
+    Delete(DeleteArgs),
+}
+
+/// Which key of which cluster.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// A node's HTTP address; give it again for more nodes to try.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub node: Vec<String>,
+    /// Read and write majorities of the key's homes.
+    #[arg(long)]
+    pub strong: bool,
+    /// Answer in JSON, with values in base64.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// Which key.
+    #[command(flatten)]
+    pub at: KeyArgs,
+}
+
+/// What to write.
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// Which key.
+    #[command(flatten)]
+    pub at: KeyArgs,
+    /// The value; - reads it from standard input.
+    #[arg(allow_hyphen_values = true)]
+    pub value: String,
+    /// Do not read first: the value stands beside whatever is there.
+    #[arg(long)]
+    pub blind: bool,
+    /// The value's media type.
+    #[arg(long, default_value = "text/plain; charset=utf-8")]
+    pub content_type: String,
+}
+
+/// What to delete.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Which key.
+    #[command(flatten)]
+    pub at: KeyArgs,
 }
 
 /// How to run a cluster.

@@ -6,6 +6,7 @@ pub mod data_dir;
 pub mod dev;
 pub mod founding;
 pub mod http;
+pub mod keys;
 pub mod peers;
 pub mod random;
 pub mod serve;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use cartwheel::cli::{Cli, Command};
 use cartwheel::signals::Parent;
-use cartwheel::{dev, serve};
+use cartwheel::{dev, keys, serve};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
@@ -18,15 +18,19 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match cli.command {
-            Command::Dev(args) => dev::run(&args).await.map_err(|error| error.to_string()),
+            Command::Dev(args) => dev::run(&args).await.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
             Command::Serve(args) => {
                 let parent = if args.stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
-                serve::serve(&args.dir, parent).await.map_err(|error| error.to_string())
+                let ended = serve::serve(&args.dir, parent).await;
+                ended.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
             }
+            Command::Get(args) => keys::get(&args).await.map_err(|error| error.to_string()),
+            Command::Put(args) => keys::put(&args).await.map_err(|error| error.to_string()),
+            Command::Delete(args) => keys::delete(&args).await.map_err(|error| error.to_string()),
         }
     });
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => failed(&error),
     }
 }

@@ -1,0 +1,143 @@
+//! `cartwheel get`, `put` and `delete`: keys from the shell, over HTTP.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::process::ExitCode;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use cartwheel_client::{Client, Consistency, Context, Options, Siblings, Value, Written};
+use serde_json::{Value as Json, json};
+
+use crate::cli::{DeleteArgs, GetArgs, KeyArgs, PutArgs};
+
+/// Why a command ended without doing what it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The cluster refused, or could not be reached.
+    #[error(transparent)]
+    Client(#[from] cartwheel_client::Error),
+    /// The value could not be read, or the answer not be written.
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, std::io::Error),
+}
+
+impl KeyArgs {
+    fn client(&self) -> Result<Client, Error> {
+        Ok(Client::new(&self.node)?)
+    }
+
+    fn options(&self) -> Options {
+        let consistency = if self.strong { Consistency::Strong } else { Consistency::Eventual };
+        Options { consistency, ..Options::default() }
+    }
+}
+
+/// Shows a key. The exit status says whether it has a value.
+///
+/// # Errors
+/// If no node could answer.
+pub async fn get(args: &GetArgs) -> Result<ExitCode, Error> {
+    let found = args.at.client()?.get_with(&args.at.bucket, &args.at.key, &args.at.options()).await?;
+    if args.at.json {
+        print(format!("{}\n", shown(&found)).as_bytes())?;
+    } else {
+        print(&readable(&found))?;
+    }
+    if found.values.is_empty() {
+        eprintln!("{}/{} has no value", args.at.bucket, args.at.key);
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a key in the place of what is there, or beside it.
+///
+/// # Errors
+/// If the value cannot be read, or too few nodes could store it: then it may yet appear.
+pub async fn put(args: &PutArgs) -> Result<ExitCode, Error> {
+    let client = args.at.client()?;
+    let value = Value { bytes: value(&args.value)?, content_type: args.content_type.clone() };
+    let read = if args.blind { None } else { Some(read(&client, &args.at).await?) };
+    let context = read.as_ref().and_then(|read| read.context.as_ref());
+    let written = client.put_with(&args.at.bucket, &args.at.key, value, context, &args.at.options()).await?;
+    if let Some(replaced) = read.map(|read| read.values.len()).filter(|&replaced| replaced > 1) {
+        eprintln!("it replaces {replaced} siblings");
+    }
+    tell(&args.at, "stored", &written)
+}
+
+/// Deletes what a key holds.
+///
+/// # Errors
+/// If too few nodes could store the delete: then it may yet happen.
+pub async fn delete(args: &DeleteArgs) -> Result<ExitCode, Error> {
+    let client = args.at.client()?;
+    let found = read(&client, &args.at).await?;
+    let written = client.delete_with(&args.at.bucket, &args.at.key, found.context.as_ref(), &args.at.options()).await?;
+    tell(&args.at, "deleted", &written)
+}
+
+async fn read(client: &Client, at: &KeyArgs) -> Result<Siblings, Error> {
+    Ok(client.get_with(&at.bucket, &at.key, &at.options()).await?)
+}
+
+fn value(given: &str) -> Result<Bytes, Error> {
+    if given != "-" {
+        return Ok(given.to_owned().into());
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).map_err(|error| Error::Io("read the value from standard input", error))?;
+    Ok(bytes.into())
+}
+
+fn tell(at: &KeyArgs, what: &str, written: &Written) -> Result<ExitCode, Error> {
+    let acks = &written.acks;
+    let line = if at.json {
+        format!("{}\n", json!({ "context": encoded(written.context.as_ref()), "home": acks.home, "zones": acks.zones }))
+    } else {
+        format!("{what} on {} nodes in {} zones\n", acks.home + acks.standin, acks.zones)
+    };
+    print(line.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One value as it is, to the byte where it goes to a file or another program; several each under a line that numbers them.
+fn readable(found: &Siblings) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let ([value], false) = (found.values.as_slice(), found.deleted) {
+        text.extend_from_slice(&value.bytes);
+        if std::io::stdout().is_terminal() {
+            text.push(b'\n');
+        }
+        return text;
+    }
+    for (number, value) in found.values.iter().enumerate() {
+        let line = format!("--- sibling {} of {} ({})\n", number + 1, found.values.len(), value.content_type);
+        text.extend_from_slice(line.as_bytes());
+        text.extend_from_slice(&value.bytes);
+        text.push(b'\n');
+    }
+    if found.deleted && !found.values.is_empty() {
+        text.extend_from_slice(b"--- and a delete that did not see them\n");
+    }
+    text
+}
+
+fn shown(found: &Siblings) -> Json {
+    let value = |value: &Value| json!({ "value": STANDARD.encode(&value.bytes), "content_type": value.content_type });
+    json!({
+        "context": encoded(found.context.as_ref()),
+        "values": found.values.iter().map(value).collect::<Vec<_>>(),
+        "deleted": found.deleted,
+    })
+}
+
+fn encoded(context: Option<&Context>) -> Option<String> {
+    context.map(|context| URL_SAFE_NO_PAD.encode(context.as_bytes()))
+}
+
+fn print(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Error::Io("write the answer", error))
+}

@@ -1,0 +1,74 @@
+//! `cartwheel get`, `put` and `delete` against a real cluster.
+
+mod harness;
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use harness::{CARTWHEEL, Cluster};
+use serde_json::Value;
+
+/// Runs `cartwheel ARGS --node URL`, with `input` on its standard input.
+fn run(cluster: &Cluster, node: u16, input: &[u8], args: &[&str]) -> Output {
+    let mut child = Command::new(CARTWHEEL)
+        .args(args)
+        .args(["--node", &cluster.endpoint(node)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn keys_from_the_shell() {
+    let cluster = Cluster::start();
+    let run = |node, args: &[&str]| run(&cluster, node, b"", args);
+
+    let none = run(1, &["get", "carts", "alice"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("carts/alice has no value"));
+
+    assert!(said(&run(1, &["put", "carts", "alice", "milk"])).starts_with("stored on "));
+    assert_eq!(said(&run(2, &["get", "carts", "alice"])), "milk");
+
+    said(&run(3, &["put", "carts", "alice", "bread", "--blind"]));
+    let both = said(&run(1, &["get", "carts", "alice"]));
+    assert!(both.contains("sibling 1 of 2") && both.contains("milk\n") && both.contains("bread\n"), "{both}");
+    let json: Value = serde_json::from_str(&said(&run(2, &["get", "carts", "alice", "--json"]))).unwrap();
+    assert_eq!(json["values"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json["deleted"], false);
+
+    // A put reads first, so it replaces both.
+    said(&run(2, &["put", "carts", "alice", "milk, bread", "--strong"]));
+    assert_eq!(said(&run(3, &["get", "carts", "alice", "--strong"])), "milk, bread");
+    said(&run(1, &["put", "numbers", "n", "-5"]));
+    assert_eq!(said(&run(1, &["get", "numbers", "n"])), "-5");
+    assert!(said(&run(1, &["delete", "carts", "alice"])).starts_with("deleted on "));
+    assert_eq!(run(2, &["get", "carts", "alice"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_value_of_any_bytes_from_standard_input() {
+    let cluster = Cluster::start();
+    let value: Vec<u8> = (0..=255).collect();
+    let put = run(&cluster, 1, &value, &["put", "pictures", "a/b c", "-", "--content-type", "image/png"]);
+    assert!(put.status.success());
+    let got = run(&cluster, 2, b"", &["get", "pictures", "a/b c"]);
+    assert_eq!(got.stdout, value);
+}
+
+#[test]
+fn a_cluster_that_cannot_be_reached_is_an_error() {
+    let output =
+        Command::new(CARTWHEEL).args(["get", "carts", "alice", "--node", "http://127.0.0.1:9"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: "));
+}
