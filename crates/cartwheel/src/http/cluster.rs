@@ -2,11 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::Uri;
 use cartwheel_core::membership::ViewMember;
+use cartwheel_core::ring::Replica;
 use serde::Serialize;
 
 use super::Door;
 use super::error::ApiError;
+use super::target::key_of;
 
 /// What a client needs to find a key's homes by itself.
 #[derive(Serialize)]
@@ -53,6 +56,41 @@ fn member(ViewMember { member, .. }: &ViewMember) -> MemberForm {
         resp: member.resp_addr.clone(),
         peers: member.peer_addr.clone(),
     }
+}
+
+/// Where a key lies.
+#[derive(Serialize)]
+pub(super) struct LocationForm {
+    /// In hexadecimal.
+    token: String,
+    partition: u32,
+    /// Homes first, then who stands in for them, in that order.
+    preference_list: Vec<ReplicaForm>,
+}
+
+#[derive(Serialize)]
+struct ReplicaForm {
+    node: String,
+    role: &'static str,
+}
+
+/// `GET /v1/cluster/locate/{bucket}/{key}`.
+pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
+    let key = key_of("/v1/cluster/locate/", uri.path())?;
+    let partition = door.view.ring.partition_of(key.token());
+    let n = door.view.settings(key.bucket()).n;
+    let form = |replica: Replica| ReplicaForm {
+        node: door.view.member(replica.node()).map_or_else(String::new, |known| known.member.name.clone()),
+        role: match replica {
+            Replica::Home(_) => "home",
+            Replica::StandIn(_) => "standin",
+        },
+    };
+    Ok(Json(LocationForm {
+        token: key.token().to_string(),
+        partition: partition.0,
+        preference_list: door.view.ring.preference_list(partition, usize::from(n)).map(form).collect(),
+    }))
 }
 
 #[derive(Serialize)]

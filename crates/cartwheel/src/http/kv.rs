@@ -17,7 +17,7 @@ use crate::clock;
 
 /// Reads a key; `HEAD` comes here too, and the server leaves the body out.
 pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
-    let key = target::key_of(uri.path())?;
+    let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
     let seen = ask::context(&headers)?;
     let get = Get { key, consistency: query.consistency, r: query.r, seen };
@@ -31,7 +31,7 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
 /// Writes a key.
 pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let key = target::key_of(parts.uri.path())?;
+    let key = target::key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
     let content_type = ask::content_type(&parts.headers)?;
     let bytes_max = door.view.settings(key.bucket()).max_value_bytes;
@@ -47,7 +47,7 @@ pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) ->
 
 /// Deletes a key.
 pub(super) async fn delete(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
-    let key = target::key_of(uri.path())?;
+    let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["w", "consistency", "timeout_ms"])?;
     let write = write(key, Content::Tombstone, &query, &headers)?;
     carry_out(&door, write, &query).await.map(|done| written(&done))
@@ -55,7 +55,7 @@ pub(super) async fn delete(State(door): State<Door>, uri: Uri, headers: HeaderMa
 
 /// A path that ends where the bucket should begin.
 pub(super) async fn no_key() -> ApiError {
-    target::no_key()
+    target::no_key(target::KV)
 }
 
 fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Result<Put, ApiError> {

@@ -5,9 +5,13 @@ use cartwheel_core::key::Key;
 
 use super::error::ApiError;
 
-/// The key that the raw path of a `/v1/kv/{bucket}/{key}` call names.
-pub(super) fn key_of(path: &str) -> Result<Key, ApiError> {
-    let (bucket, name) = path.strip_prefix("/v1/kv/").and_then(|rest| rest.split_once('/')).ok_or_else(no_key)?;
+/// What the path of a call on a key begins with.
+pub(super) const KV: &str = "/v1/kv/";
+
+/// The key that the raw path of a `PREFIX{bucket}/{key}` call names.
+pub(super) fn key_of(prefix: &str, path: &str) -> Result<Key, ApiError> {
+    let (bucket, name) =
+        path.strip_prefix(prefix).and_then(|rest| rest.split_once('/')).ok_or_else(|| no_key(prefix))?;
     let decode = |part: &str| {
         percent_decode(part)
             .ok_or_else(|| ApiError::bad_request(format!("{part:?} is not percent-encoded: write a % itself as %25")))
@@ -16,8 +20,8 @@ pub(super) fn key_of(path: &str) -> Result<Key, ApiError> {
 }
 
 /// The error of a path without a key.
-pub(super) fn no_key() -> ApiError {
-    ApiError::bad_request("the path names no key: it is /v1/kv/{bucket}/{key}")
+pub(super) fn no_key(prefix: &str) -> ApiError {
+    ApiError::bad_request(format!("the path names no key: it is {prefix}{{bucket}}/{{key}}"))
 }
 
 /// The bytes that `encoded` stands for, unless it holds a percent sign without two hexadecimal digits behind it.
@@ -42,7 +46,7 @@ mod tests {
 
     #[test]
     fn the_key_is_all_that_follows_the_bucket() {
-        let key = |path: &str| key_of(path).map(|key| (key.bucket().to_vec(), key.name().to_vec())).ok();
+        let key = |path: &str| key_of(KV, path).map(|key| (key.bucket().to_vec(), key.name().to_vec())).ok();
         assert_eq!(key("/v1/kv/b/k"), Some((b"b".to_vec(), b"k".to_vec())));
         assert_eq!(key("/v1/kv/a%2Fb/c/d//e%2f/"), Some((b"a/b".to_vec(), b"c/d//e//".to_vec())));
         assert_eq!(key("/v1/kv/%00%ff/.."), Some((b"\x00\xff".to_vec(), b"..".to_vec())));

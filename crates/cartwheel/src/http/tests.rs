@@ -311,3 +311,20 @@ async fn the_ring_tells_who_owns_what() {
     assert_eq!(owners.len(), 256);
     assert!((0..3).all(|member| owners.iter().filter(|&&owner| owner == member).count() >= 85));
 }
+
+#[tokio::test]
+async fn a_key_is_located_by_its_bytes() {
+    let ask = |path: &str| exchange(put_done(None), request("GET", path).body(Body::empty()).unwrap());
+    let located = ask("/v1/cluster/locate/carts/a%2Fb").await.json();
+    let same = ask("/v1/cluster/locate/carts/a/b").await.json();
+    assert_eq!(located, same, "a slash in the key is a slash");
+    assert_eq!(located["token"].as_str().map(str::len), Some(32));
+    let replicas = located["preference_list"].as_array().unwrap();
+    assert_eq!(replicas.len(), 3);
+    assert!(replicas.iter().all(|replica| replica["role"] == "home"));
+    // The owner of the partition stands first.
+    let ring = ask("/v1/cluster/ring").await.json();
+    let owner = ring["owners"][located["partition"].as_u64().unwrap() as usize].as_u64().unwrap() as usize;
+    assert_eq!(ring["members"][owner]["name"], replicas[0]["node"]);
+    assert_eq!(ask("/v1/cluster/locate/carts").await.refused().0, 400);
+}
