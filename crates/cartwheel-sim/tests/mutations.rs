@@ -5,7 +5,7 @@ use cartwheel_core::mutation::{Broken, Mutation};
 use cartwheel_sim::run::{Settings, run};
 
 /// In at most so many runs each mutation must be noticed.
-const SEEDS_MAX: u64 = 1500;
+const SEEDS_MAX: u64 = 5_000;
 
 #[test]
 fn every_mutation_is_caught() {

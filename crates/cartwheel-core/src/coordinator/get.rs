@@ -1,5 +1,7 @@
 //! Reads (paper, sections 4.5 and 5): R homes answer, what they hold is joined, and those that were behind are repaired.
 
+use std::collections::BTreeSet;
+
 use super::agreement::Agreement;
 use super::read_round::{Joined, Progress, Questions, ReadRound};
 use super::{Cx, Next, ReplyTo, Told, quorum};
@@ -45,7 +47,8 @@ enum Phase {
     /// A strong get brings a majority to hold exactly what it will answer.
     Agreeing {
         agreement: Agreement,
-        confirmed: Vec<NodeId>,
+        /// Who has stored some join of this get.
+        confirmed: BTreeSet<NodeId>,
     },
     /// The client has its answer; homes that answer late are still repaired.
     Lingering {
@@ -90,7 +93,7 @@ impl GetOp {
             }
             (Phase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
                 if let Answer::Holds { digest, state, loss } = answer {
-                    confirmed.push(from);
+                    confirmed.insert(from);
                     if agreement.holds(from, digest, state.as_ref(), loss.is_none()) {
                         self.write_back(cx);
                     }
@@ -170,7 +173,7 @@ impl GetOp {
     fn read(&mut self, cx: &mut Cx<'_>, joined: Box<Joined>) -> Next {
         if self.consistency == Consistency::Strong {
             let agreement = Agreement::new(self.homes.clone(), majority(usize::from(self.settings.n)), *joined);
-            self.phase = Phase::Agreeing { agreement, confirmed: Vec::new() };
+            self.phase = Phase::Agreeing { agreement, confirmed: BTreeSet::new() };
             let next = self.settle(cx);
             if matches!(next, Next::Until(_)) {
                 self.write_back(cx);
@@ -213,12 +216,15 @@ impl GetOp {
 
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
         let Phase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
-        let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= majority(self.homes.len());
-        if !agreement.is_reached() && !unchecked {
-            return self.wait(cx);
-        }
+        let needed = majority(usize::from(self.settings.n));
+        let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= needed;
+        let standing = match agreement.is_reached() {
+            true => agreement.agreeing(),
+            false if unchecked => confirmed.clone(),
+            false => return self.wait(cx),
+        };
         let joined = agreement.joined();
-        self.reply(cx, &joined.state, joined.epoch, cx.acks(&agreement.agreeing()));
+        self.reply(cx, &joined.state, joined.epoch, cx.acks(&standing));
         Next::End
     }
 
