@@ -62,16 +62,28 @@ impl Drift {
         known.now_ms = known.now_ms.max(ahead_ms);
     }
 
+    /// How this node's clock compares, if an operator should know. Asked at every step, so it sorts only when some clock is off.
+    pub fn alarm(&self, now: Now, members: usize) -> Option<Comparison> {
+        if self.offsets(now).all(|offset_ms| offset_ms.unsigned_abs() <= ALARM_MS) {
+            return None;
+        }
+        self.compare(now, members).filter(|comparison| comparison.alarms())
+    }
+
     /// How this node's clock compares with those of the peers heard lately, in a cluster of `members`; none if it heard none.
     pub fn compare(&self, now: Now, members: usize) -> Option<Comparison> {
-        let own_ms = signed(now.wall.0) - monotonic_ms(now.instant);
-        let lately = |ahead: &&Ahead| now.instant.since(ahead.window_began) <= 2 * WINDOW;
-        let mut offsets: Vec<i64> =
-            self.peers.values().filter(lately).map(|ahead| ahead.now_ms.max(ahead.before_ms) - own_ms).collect();
+        let mut offsets: Vec<i64> = self.offsets(now).collect();
         offsets.sort_unstable();
         let median = *offsets.get(offsets.len() / 2)?;
         let far = offsets.iter().filter(|offset| offset.unsigned_abs() > REFUSAL_MS).count();
         Some(Comparison { offset_ms: median, refuses: 2 * far > members })
+    }
+
+    /// The clocks of the peers heard lately less this node's, in milliseconds.
+    fn offsets(&self, now: Now) -> impl Iterator<Item = i64> + '_ {
+        let own_ms = signed(now.wall.0) - monotonic_ms(now.instant);
+        let lately = move |ahead: &&Ahead| now.instant.since(ahead.window_began) <= 2 * WINDOW;
+        self.peers.values().filter(lately).map(move |ahead| ahead.now_ms.max(ahead.before_ms) - own_ms)
     }
 }
 
@@ -97,7 +109,10 @@ mod tests {
         for (peer, &wall_ms) in peers_wall_ms.iter().enumerate() {
             drift.heard(NodeId::new(peer as u64), WallMs(wall_ms), own);
         }
-        drift.compare(own, peers_wall_ms.len() + 1)
+        let comparison = drift.compare(own, peers_wall_ms.len() + 1);
+        let alarm = comparison.filter(|comparison| comparison.alarms());
+        assert_eq!(drift.alarm(own, peers_wall_ms.len() + 1), alarm, "the short way says the same");
+        comparison
     }
 
     #[test]

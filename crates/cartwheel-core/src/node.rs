@@ -307,7 +307,7 @@ impl Node {
         if step.now.instant >= self.next_check {
             self.next_check = step.now.instant + CHECK_EVERY;
         }
-        let off = self.drift.compare(step.now, self.view.members().len()).filter(|comparison| comparison.alarms());
+        let off = self.drift.alarm(step.now, self.view.members().len());
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);
         if told(off) != told(self.clock_off) {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });

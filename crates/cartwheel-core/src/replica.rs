@@ -113,7 +113,7 @@ struct Turn {
 #[derive(Debug)]
 enum Phase {
     Reading,
-    /// The record that is being written, and what to say once it is durable. `said` holds the tasks to be failed otherwise.
+    /// The record that is being written, and what to say once it is durable; if it cannot be, all of that has failed.
     Writing {
         record: Box<Record>,
         done: Vec<Done>,

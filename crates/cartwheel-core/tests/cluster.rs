@@ -486,6 +486,23 @@ fn a_node_whose_clock_is_off_its_peers_takes_no_writes() {
 }
 
 #[test]
+fn a_ceiling_that_could_not_be_saved_is_not_asked_for_again_at_once() {
+    let mut cluster = Cluster::new(3);
+    let node = cluster.nodes.get_mut(&id(1)).expect("a node");
+    let at = |seconds: u64| Now { instant: Instant(seconds * 1_000_000), wall: WallMs(2_000_000) };
+    let ceiling = |effects: &Effects| match effects.stores.as_slice() {
+        [(store, StoreCommand::SaveHlcCeiling(_))] => Some(*store),
+        _ => None,
+    };
+    let asked = ceiling(&node.step(at(10), Input::Tick)).expect("the wall clock has passed the ceiling");
+    let failed = StoreResult::Written(Err(StoreFailed));
+    let effects = node.step(at(10), Input::Stored(asked, failed));
+    assert_eq!(ceiling(&effects), None);
+    assert!(effects.wake_at <= Some(at(11).instant), "it will try again");
+    assert!(ceiling(&node.step(at(11), Input::Tick)).is_some());
+}
+
+#[test]
 fn a_message_of_a_stranger_changes_nothing() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, put("a")).unwrap();

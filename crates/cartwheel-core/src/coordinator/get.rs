@@ -39,11 +39,12 @@ pub(super) struct GetOp {
     consistency: Consistency,
     /// What the answer must cover.
     seen: Clock,
+    round: ReadRound,
     phase: Phase,
 }
 
 enum Phase {
-    Reading(ReadRound),
+    Reading,
     /// A strong get brings a majority to hold exactly what it will answer.
     Agreeing {
         agreement: Agreement,
@@ -52,7 +53,6 @@ enum Phase {
     },
     /// The client has its answer; homes that answer late are still repaired.
     Lingering {
-        round: ReadRound,
         joined: Box<Joined>,
         until: Instant,
     },
@@ -72,8 +72,8 @@ impl GetOp {
             Consistency::Strong => majority(usize::from(settings.n)),
         };
         let round = ReadRound::new(homes.clone(), needed);
-        let (key, consistency, phase) = (get.key, get.consistency, Phase::Reading(round));
-        Ok(Self { id, reply_to, deadline, key, settings, homes, consistency, seen, phase })
+        let (key, consistency, phase) = (get.key, get.consistency, Phase::Reading);
+        Ok(Self { id, reply_to, deadline, key, settings, homes, consistency, seen, round, phase })
     }
 
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
@@ -87,8 +87,8 @@ impl GetOp {
 
     fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, answer: Answer) -> Next {
         match (&mut self.phase, round) {
-            (Phase::Reading(reading), READ) => {
-                reading.heard(from, &answer);
+            (Phase::Reading, READ) => {
+                self.round.heard(from, &answer);
                 self.advance(cx)
             }
             (Phase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
@@ -100,8 +100,8 @@ impl GetOp {
                 }
                 self.settle(cx)
             }
-            (Phase::Lingering { round: reading, joined, .. }, READ) => {
-                reading.heard(from, &answer);
+            (Phase::Lingering { joined, .. }, READ) => {
+                self.round.heard(from, &answer);
                 let is_behind = match &answer {
                     Answer::Digest { digest, .. } => *digest != joined.digest,
                     Answer::State { state, .. } => *state != joined.state,
@@ -110,7 +110,7 @@ impl GetOp {
                 if is_behind {
                     repair(cx, self.id, &self.key, joined, from);
                 }
-                if reading.is_waiting() { self.wait(cx) } else { Next::End }
+                if self.round.is_waiting() { self.wait(cx) } else { Next::End }
             }
             _ => self.wait(cx),
         }
@@ -120,9 +120,9 @@ impl GetOp {
         if cx.now.instant >= self.deadline {
             return self.out_of_time(cx);
         }
-        match &mut self.phase {
-            Phase::Reading(reading) => {
-                let questions = reading.hedge();
+        match &self.phase {
+            Phase::Reading => {
+                let questions = self.round.hedge();
                 send_questions(cx, self.id, &self.key, questions);
                 self.advance(cx)
             }
@@ -141,7 +141,7 @@ impl GetOp {
 
     fn wait(&self, cx: &Cx<'_>) -> Next {
         let at = match &self.phase {
-            Phase::Reading(_) => cx.now.instant + cx.timing.hedge_after,
+            Phase::Reading => cx.now.instant + cx.timing.hedge_after,
             Phase::Agreeing { .. } => cx.now.instant + cx.timing.resend_after,
             Phase::Lingering { until, .. } => *until,
         };
@@ -150,8 +150,7 @@ impl GetOp {
 
     fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
         loop {
-            let Phase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
-            match reading.progress() {
+            match self.round.progress() {
                 Progress::Wait(questions) => {
                     send_questions(cx, self.id, &self.key, questions);
                     return self.wait(cx);
@@ -162,7 +161,7 @@ impl GetOp {
                 }
                 // A replica that was not asked yet may hold what the client has seen.
                 Progress::Enough(_) => {
-                    if !reading.need_more() {
+                    if !self.round.need_more() {
                         return self.refuse(cx, "no replica that answered holds all that the context has seen");
                     }
                 }
@@ -189,13 +188,8 @@ impl GetOp {
 
     fn linger(&mut self, cx: &Cx<'_>, joined: Box<Joined>) -> Next {
         let until = cx.now.instant + LINGER * cx.timing.hedge_after;
-        let answered = Phase::Lingering { round: ReadRound::new(Vec::new(), 0), joined, until };
-        let Phase::Reading(reading) = std::mem::replace(&mut self.phase, answered) else { return Next::End };
-        let is_waiting = reading.is_waiting();
-        if let Phase::Lingering { round, .. } = &mut self.phase {
-            *round = reading;
-        }
-        if is_waiting { self.wait(cx) } else { Next::End }
+        self.phase = Phase::Lingering { joined, until };
+        if self.round.is_waiting() { self.wait(cx) } else { Next::End }
     }
 
     /// Sends the join to every home that is not known to hold exactly that.
@@ -235,7 +229,7 @@ impl GetOp {
 
     fn out_of_time(&mut self, cx: &mut Cx<'_>) -> Next {
         match &self.phase {
-            Phase::Reading(_) => self.refuse(cx, "too few replicas answered in time"),
+            Phase::Reading => self.refuse(cx, "too few replicas answered in time"),
             Phase::Agreeing { agreement, .. } => {
                 let short = Shortfall {
                     answered: agreement.agreeing().len() as u32,
@@ -250,14 +244,13 @@ impl GetOp {
     }
 
     fn refuse(&self, cx: &mut Cx<'_>, why: &str) -> Next {
-        let Phase::Reading(reading) = &self.phase else { return Next::End };
         let short = Shortfall {
-            answered: reading.counted() as u32,
-            needed: reading.needed().min(self.homes.len().max(usize::from(self.settings.n))) as u32,
+            answered: self.round.counted() as u32,
+            needed: self.round.needed().min(self.homes.len().max(usize::from(self.settings.n))) as u32,
             why: why.to_owned(),
         };
         let nothing =
-            self.consistency == Consistency::Eventual && self.seen.is_empty() && !reading.has_heard_of_writes();
+            self.consistency == Consistency::Eventual && self.seen.is_empty() && !self.round.has_heard_of_writes();
         let refusal = if nothing { Refusal::Unverified(short) } else { Refusal::Unavailable(short) };
         cx.out.replies.push((self.reply_to, Err(refusal)));
         Next::End

@@ -68,11 +68,6 @@ impl Joined {
     pub fn behind(&self) -> Vec<NodeId> {
         self.held.iter().filter(|(_, digest)| **digest != self.digest).map(|(&node, _)| node).collect()
     }
-
-    /// How many homes that count held exactly the join.
-    pub fn agreeing(&self) -> usize {
-        self.held.values().filter(|digest| **digest == self.digest).count()
-    }
 }
 
 impl ReadRound {
@@ -241,11 +236,19 @@ impl ReadRound {
     }
 
     fn join(&self) -> Joined {
-        let mut state = State::default();
-        for (_, held) in self.states() {
-            state.merge(held);
-        }
-        let mut joined = Joined { digest: StateDigest::of(&state), state, epoch: None, held: BTreeMap::new() };
+        let mut distinct: BTreeMap<StateDigest, &State> = self.states().collect();
+        let (digest, state) = match (distinct.pop_first(), distinct.is_empty()) {
+            // As a rule all hold the same, and that has been hashed already.
+            (Some((digest, state)), true) => (digest, state.clone()),
+            (first, _) => {
+                let mut state = first.map(|(_, state)| state.clone()).unwrap_or_default();
+                for other in distinct.values() {
+                    state.merge(other);
+                }
+                (StateDigest::of(&state), state)
+            }
+        };
+        let mut joined = Joined { digest, state, epoch: None, held: BTreeMap::new() };
         for (&node, slot) in &self.slots {
             if let Slot::Heard(heard) = slot {
                 joined.epoch = joined.epoch.into_iter().chain(heard.epoch).min();
@@ -305,7 +308,8 @@ mod tests {
             assert!(round.heard(node, &answer(&state(&[1]), want, true)));
         }
         let Progress::Enough(joined) = round.progress() else { panic!("two have answered") };
-        assert_eq!((joined.agreeing(), joined.behind().len()), (2, 0));
+        let agreeing = joined.held.values().filter(|digest| **digest == joined.digest).count();
+        assert_eq!((agreeing, joined.behind().len()), (2, 0));
     }
 
     #[test]
