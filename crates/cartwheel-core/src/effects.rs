@@ -136,7 +136,7 @@ pub enum Event {
     Repaired(Key, NodeId),
     /// This node's clock is off its peers', by this much; it takes no writes while `refuses`.
     ClockOff {
-        /// The median peer's clock less this node's, in milliseconds.
+        /// The median peer's clock less this node's, in milliseconds; 0 once it is off no longer.
         offset_ms: i64,
         /// Whether writes are refused.
         refuses: bool,

@@ -11,7 +11,7 @@ use cartwheel_core::request::{Outcome, Request};
 use cartwheel_core::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store};
 use tokio::sync::oneshot;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{HLC_CEILING, Machine, Outgoing, encode_hlc_ceiling};
 use crate::clock::Clock;
@@ -221,6 +221,7 @@ fn log(event: &Event) {
         Event::RecordLost(key, error) => {
             warn!("the record of {key:?} was lost and will be fetched from its replicas: {error}")
         }
+        Event::ClockOff { offset_ms: 0, .. } => info!("this node's clock agrees with its peers' again"),
         Event::ClockOff { offset_ms, refuses: true } => {
             error!("this node's clock is {offset_ms} ms off its peers' and it takes no writes: set the clock");
         }
