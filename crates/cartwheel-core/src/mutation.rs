@@ -34,11 +34,15 @@ pub enum Mutation {
     RetryResurrects,
     /// A replica that lost its record counts as if it had never held one.
     CountAmnesiac,
+    /// A change of settings is told of before it is saved.
+    SettingsUnsaved,
+    /// A node tells no other of changes.
+    SettingsStayHome,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -51,6 +55,8 @@ impl Mutation {
         Self::BorrowedContext,
         Self::RetryResurrects,
         Self::CountAmnesiac,
+        Self::SettingsUnsaved,
+        Self::SettingsStayHome,
     ];
 
     /// Its name on the command line.
@@ -68,6 +74,8 @@ impl Mutation {
             Self::BorrowedContext => "borrowed-context",
             Self::RetryResurrects => "retry-resurrects",
             Self::CountAmnesiac => "count-amnesiac",
+            Self::SettingsUnsaved => "settings-unsaved",
+            Self::SettingsStayHome => "settings-stay-home",
         }
     }
 }

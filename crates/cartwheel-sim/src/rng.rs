@@ -19,6 +19,8 @@ pub enum Stream {
     Clients = 5,
     /// Where the nodes' own randomness starts.
     Nodes = 6,
+    /// When settings are changed, and how the changes travel.
+    Settings = 7,
 }
 
 /// A seeded generator.
