@@ -1,6 +1,7 @@
 //! Serving one node: from a data directory to open doors, and back.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +18,14 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::clock::Clock;
+use crate::config::{Config, ListenAddr};
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::founding::{self, FoundError};
-use crate::http::{self, Door};
+use crate::http::{self, Backend, Door, Readiness};
+use crate::metrics::Metrics;
 use crate::peers::{self, LocalNode, Peer, Peers};
 use crate::random::{self, NoRandomness};
-use crate::shard::{self, Running, ShardHandle};
+use crate::shard::{self, Running, ShardHandle, ShardMetrics};
 use crate::signals;
 
 /// The name under which a store remembers whose it is.
@@ -50,15 +53,32 @@ pub enum ServeError {
     },
     /// An address is taken or not this machine's.
     #[error(
-        "cannot listen on {addr} for {what}: {source}. Stop whatever uses the port, or found a cluster on other ports"
+        "cannot listen on {addr} for {what}: {source}. Stop whatever uses the port, or give an address of this machine with \
+         --{flag}; for `cartwheel dev`, found a cluster on other ports"
     )]
     Listen {
         /// For whom.
         what: &'static str,
         /// The address.
         addr: String,
+        /// The flag that gives another one.
+        flag: &'static str,
         /// What the system said.
         source: io::Error,
+    },
+    /// Other machines could connect, and nothing would keep them out.
+    #[error(
+        "refused to listen on {addr} for {what}: other machines can connect there, and as this version has neither TLS nor users, \
+         whoever can connect can read and change everything. Listen on this machine alone (--{flag} 127.0.0.1:PORT), or say \
+         --insecure if all who can reach the address may do so"
+    )]
+    Exposed {
+        /// For whom.
+        what: &'static str,
+        /// The address.
+        addr: String,
+        /// The flag that gives another one.
+        flag: &'static str,
     },
     /// The store cannot be used.
     #[error(transparent)]
@@ -87,21 +107,21 @@ pub enum ServeError {
     ShardFailed,
 }
 
-/// Serves the node whose data directory is `dir` until the process is told to stop or, if `parent` says so, until its standard
-/// input ends.
+/// Serves a node until the process is told to stop or, if `parent` says so, until its standard input ends.
 ///
 /// # Errors
 /// If the node cannot be started, or fails.
-pub async fn serve(dir: &Path, parent: signals::Parent) -> Result<(), ServeError> {
+pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), ServeError> {
     let stopped = signals::stop(parent).map_err(|source| ServeError::System { what: "listen to signals", source })?;
-    let mut data_dir = DataDir::open(dir)?;
-    let view = Arc::new(founding::view_of(data_dir.identity(), dir)?);
-    let member = own_member(&view, data_dir.identity(), dir)?.clone();
+    let mut data_dir = DataDir::open(&config.dir)?;
+    let view = Arc::new(founding::view_of(data_dir.identity(), &config.dir)?);
+    let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
 
     // Before the boot is counted: an address that is taken should cost nothing.
-    let http_listener = listen("HTTP", &member.http_addr).await?;
-    let peer_listener = listen("peers", &member.peer_addr).await?;
-    let store = open_store(&data_dir)?;
+    let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
+    let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
+    let (http_addr, peer_addr) = (shown(&http_listener), shown(&peer_listener));
+    let store = open_store(&data_dir, config)?;
     let boot = data_dir.begin_boot()?;
     let identity = data_dir.identity();
 
@@ -109,18 +129,21 @@ pub async fn serve(dir: &Path, parent: signals::Parent) -> Result<(), ServeError
         LocalNode { cluster: identity.cluster, node: member.id, name: member.name.clone(), life: identity.life, boot };
     let node = Node::new(node_config(identity, &local, &store)?, view.clone());
     let (stop_sender, stop) = watch::channel(false);
-    let (shard, inbox) = shard::inbox();
+    let counted = ShardMetrics::default();
+    let (shard, inbox) = shard::counted_inbox(&counted);
     let peers = Peers::dial(&local, other_members(&view, member.id), &stop);
-    let connections: Vec<_> = peers.connections().collect();
+    let (connections, board) = (peers.connections().collect(), peers.board());
     let running = shard::start(node, Box::new(store), peers, inbox, Clock::start(), Handle::current())
         .map_err(|source| ServeError::System { what: "start the shard's thread", source })?;
-    tokio::spawn(peers::listen(local, peer_listener, shard.clone(), stop.clone()));
-    let (ready_sender, ready) = watch::channel(false);
+    tokio::spawn(peers::listen(local.clone(), peer_listener, shard.clone(), board.clone(), stop.clone()));
+    let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
     tokio::spawn(announce_ready(running.ready.clone(), connections, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
-    let door = Door { shard: shard.clone(), view, ready };
-    let http = tokio::spawn(http::serve(http::router(door), http_listener, http_stop));
-    info!("{} serves HTTP on {} and peers on {}, boot {boot}", member.name, member.http_addr, member.peer_addr);
+    let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
+    let http_metrics = metrics.http.clone();
+    let door = Door::new(Backend { local, shard: shard.clone(), view, readiness, board, metrics });
+    let http = tokio::spawn(http::serve(http::router(door), http_listener, http_metrics, http_stop));
+    info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
     let failed = tokio::select! {
         why = stopped => { info!("stopping: {why}"); false }
@@ -150,15 +173,38 @@ fn other_members(view: &View, own: NodeId) -> Vec<Peer> {
     others.map(|member| Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }).collect()
 }
 
-async fn listen(what: &'static str, addr: &str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(addr).await.map_err(|source| ServeError::Listen { what, addr: addr.to_owned(), source })
+/// For whom a node listens, and the flag that says where.
+type For = (&'static str, &'static str);
+const HTTP: For = ("HTTP", "http-listen");
+const PEERS: For = ("peers", "peer-listen");
+
+/// Listens where it is `wanted`, or at the address that the cluster knows. Where other machines can connect, only if that was
+/// allowed.
+async fn listen(
+    (what, flag): For,
+    wanted: Option<&ListenAddr>,
+    known: &str,
+    insecure: bool,
+) -> Result<TcpListener, ServeError> {
+    let addr = wanted.map_or(known, ListenAddr::as_str);
+    let failed = |source| ServeError::Listen { what, addr: addr.to_owned(), flag, source };
+    // The addresses that are checked are the ones that are listened on: a name may mean something else a moment later.
+    let addrs: Vec<SocketAddr> = tokio::net::lookup_host(addr).await.map_err(failed)?.collect();
+    if !insecure && addrs.iter().any(|addr| !addr.ip().to_canonical().is_loopback()) {
+        return Err(ServeError::Exposed { what, addr: addr.to_owned(), flag });
+    }
+    TcpListener::bind(&addrs[..]).await.map_err(failed)
+}
+
+fn shown(listener: &TcpListener) -> String {
+    listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string())
 }
 
 /// Opens the store of the node's shard and makes sure that it is the one that belongs there: with another one, or an empty one
 /// in place of a lost one, the node would speak for records that it does not have.
-fn open_store(data_dir: &DataDir) -> Result<FjallStore, ServeError> {
+fn open_store(data_dir: &DataDir, config: &Config) -> Result<FjallStore, ServeError> {
     let (dir, identity) = (data_dir.shard_dir(0), data_dir.identity());
-    let mut store = FjallStore::open(&dir, FjallOptions::default())?;
+    let mut store = FjallStore::open(&dir, FjallOptions { cache_bytes: config.cache_bytes })?;
     let owner = Bytes::copy_from_slice(&identity.life.0.to_be_bytes());
     match store.get_meta(OWNER)? {
         Some(found) if found == owner => {}
@@ -195,7 +241,7 @@ fn node_config(identity: &Identity, local: &LocalNode, store: &FjallStore) -> Re
 async fn announce_ready(
     mut shard: watch::Receiver<bool>,
     connections: Vec<watch::Receiver<bool>>,
-    ready: watch::Sender<bool>,
+    ready: watch::Sender<Readiness>,
 ) {
     let all_connected = async {
         for mut connection in connections {
@@ -205,7 +251,7 @@ async fn announce_ready(
     let _ = tokio::time::timeout(PEERS_WITHIN, all_connected).await;
     loop {
         let is_ready = *shard.borrow_and_update();
-        ready.send_replace(is_ready);
+        ready.send_replace(if is_ready { Readiness::Ready } else { Readiness::CannotStore });
         if shard.changed().await.is_err() {
             return;
         }

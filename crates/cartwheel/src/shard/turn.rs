@@ -13,7 +13,7 @@ use cartwheel_storage::{Batch, Durability, Store};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
-use super::{HLC_CEILING, Machine, Outgoing, encode_hlc_ceiling};
+use super::{HLC_CEILING, Machine, Outgoing, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
 
 /// How long a failed store's answer is kept back where an answer would bring the same question.
@@ -38,6 +38,7 @@ pub(super) struct Turns<M, O> {
     /// The clients that wait for an answer.
     clients: BTreeMap<ClientId, oneshot::Sender<Outcome>>,
     clients_begun: u64,
+    metrics: ShardMetrics,
     wake_at: Option<Instant>,
 }
 
@@ -65,8 +66,14 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             replies: Vec::new(),
             clients: BTreeMap::new(),
             clients_begun: 0,
+            metrics: ShardMetrics::default(),
             wake_at: None,
         }
+    }
+
+    /// The same, counting what it does in `metrics`.
+    pub(super) fn counted(self, metrics: ShardMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// When the next turn is due, if no input comes.
@@ -97,6 +104,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         if let Some((_, input)) = self.postponed.take_if(|(due, _)| *due <= self.clock.instant()) {
             self.inputs.push_back(input);
         }
+        self.metrics.turn(self.inputs.len());
         loop {
             while let Some(input) = self.inputs.pop_front() {
                 let effects = self.machine.step(self.clock.now(), input);
@@ -130,6 +138,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             self.store(id, command);
         }
         for event in events {
+            self.metrics.event(&event);
             log(&event);
         }
         self.wake_at = wake_at;
@@ -177,6 +186,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, StoreFailed> {
         self.store.get(storage_key).map_err(|error| {
+            self.metrics.read_failed();
             error!("a record could not be read: {error}");
             StoreFailed
         })
@@ -191,7 +201,10 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     fn write_out(&mut self, batch: Batch, durability: Durability, count: usize) -> Result<(), StoreFailed> {
-        self.store.commit(batch, durability).map_err(|error| {
+        let begun = self.clock.instant();
+        let committed = self.store.commit(batch, durability);
+        self.metrics.commit(count, self.clock.instant().since(begun), committed.is_err());
+        committed.map_err(|error| {
             error!("{count} writes failed, and this node answers for no record until it is restarted: {error}");
             self.store_failed = true;
             StoreFailed
