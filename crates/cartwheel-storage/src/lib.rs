@@ -44,7 +44,7 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// If the medium cannot be read.
-    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StoreError>;
+    fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
     /// Carries out all of `batch` or, after a crash, nothing of it. Its writes take effect in the order they were added.
     ///

@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::context::ClusterKey;
+use cartwheel_core::control::{Control, ControlConfig};
 use cartwheel_core::dot::{NodeId, Since};
 use cartwheel_core::membership::{Member, View};
+use cartwheel_core::message::Lane;
+use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store, StoreError};
+use futures_util::future::select_all;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -19,17 +23,18 @@ use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddr};
+use crate::control;
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::founding::{self, FoundError};
 use crate::http::{self, Backend, Door, Readiness};
 use crate::metrics::Metrics;
-use crate::peers::{self, LocalNode, Peer, Peers};
+use crate::peers::{self, Inbound, LocalNode, Peer, Peers};
 use crate::random::{self, NoRandomness};
-use crate::shard::{self, Running, ShardHandle, ShardMetrics};
+use crate::shard::{self, Running, ShardMetrics, Shards};
 use crate::signals;
 
 /// The name under which a store remembers whose it is.
-const OWNER: &str = "owner";
+const OWNER: &[u8] = b"owner";
 
 /// How long a node that starts waits for connections to its peers before it calls itself ready without them.
 const PEERS_WITHIN: Duration = Duration::from_secs(2);
@@ -114,45 +119,65 @@ pub enum ServeError {
 pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), ServeError> {
     let stopped = signals::stop(parent).map_err(|source| ServeError::System { what: "listen to signals", source })?;
     let mut data_dir = DataDir::open(&config.dir)?;
-    let view = Arc::new(founding::view_of(data_dir.identity(), &config.dir)?);
+    let history_file = data_dir.history_file();
+    let history = founding::history_of(data_dir.identity(), &history_file, &config.dir)?;
+    let view = history.view().ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
     let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
 
     // Before the boot is counted: an address that is taken should cost nothing.
     let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
     let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
     let (http_addr, peer_addr) = (shown(&http_listener), shown(&peer_listener));
-    let store = open_store(&data_dir, config)?;
+    let stores = open_stores(&data_dir, config)?;
     let boot = data_dir.begin_boot()?;
     let identity = data_dir.identity();
 
     let local =
         LocalNode { cluster: identity.cluster, node: member.id, name: member.name.clone(), life: identity.life, boot };
-    let node = Node::new(node_config(identity, &local, &store)?, view.clone());
+    let control =
+        Control::new(control_config(&local)?, history).ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+    let view = control.view().clone();
     let (stop_sender, stop) = watch::channel(false);
-    let counted = ShardMetrics::default();
-    let (shard, inbox) = shard::counted_inbox(&counted);
-    let peers = Peers::dial(&local, other_members(&view, member.id), &stop);
+    let (clock, counted) = (Clock::start(), ShardMetrics::default());
+    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &stop));
     let (connections, board) = (peers.connections().collect(), peers.board());
-    let running = shard::start(node, Box::new(store), peers, inbox, Clock::start(), Handle::current())
-        .map_err(|source| ServeError::System { what: "start the shard's thread", source })?;
-    tokio::spawn(peers::listen(local.clone(), peer_listener, shard.clone(), board.clone(), stop.clone()));
+    let mut handles = Vec::new();
+    let mut running = Vec::new();
+    for (index, store) in (0..).zip(stores) {
+        let lane = Lane { index, count: identity.shards.get() };
+        let node = Node::new(node_config(identity, &local, lane, &store)?, view.clone());
+        let (shard, inbox) = shard::counted_inbox(&counted);
+        let started = shard::start(index, node, Box::new(store), peers.clone(), inbox, clock, Handle::current());
+        running.push(started.map_err(|source| ServeError::System { what: "start a shard's thread", source })?);
+        handles.push(shard);
+    }
+    let metrics = Metrics::new(handles.clone(), &counted, board.clone());
+    let shards = Shards::new(handles, view.ring.partitions());
+    let (control_handle, control_inbox) = control::inbox();
+    let (view_sender, view) = watch::channel(view);
+    let surroundings =
+        control::Surroundings { file: history_file, shards: shards.clone(), peers, clock, view: view_sender };
+    tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
+    let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
+    tokio::spawn(peers::listen(local.clone(), peer_listener, inbound, board.clone(), stop.clone()));
     let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
-    tokio::spawn(announce_ready(running.ready.clone(), connections, ready_sender));
+    let ready = running.iter().map(|shard| shard.ready.clone()).collect();
+    tokio::spawn(announce_ready(ready, connections, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
-    let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
     let http_metrics = metrics.http.clone();
-    let door = Door::new(Backend { local, shard: shard.clone(), view, readiness, board, metrics });
+    let control = control_handle;
+    let door = Door::new(Backend { local, shards: shards.clone(), control, view, readiness, board, metrics });
     let http = tokio::spawn(http::serve(http::router(door), http_listener, http_metrics, http_stop));
     info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
     let failed = tokio::select! {
         why = stopped => { info!("stopping: {why}"); false }
-        () = shard.ended() => true,
+        () = shards.any_ended() => true,
     };
     // Doors first, while the peers that requests under way need can still be talked to.
     http_stop_sender.send_replace(true);
     let _ = http.await;
-    end_shard(&shard, running).await;
+    end_shards(&shards, running).await;
     stop_sender.send_replace(true);
     if failed {
         return Err(ServeError::ShardFailed);
@@ -200,12 +225,18 @@ fn shown(listener: &TcpListener) -> String {
     listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string())
 }
 
-/// Opens the store of the node's shard and makes sure that it is the one that belongs there: with another one, or an empty one
+/// Opens the stores of the node's shards and makes sure that they are those that belong there: with another one, or an empty one
 /// in place of a lost one, the node would speak for records that it does not have.
-fn open_store(data_dir: &DataDir, config: &Config) -> Result<FjallStore, ServeError> {
-    let (dir, identity) = (data_dir.shard_dir(0), data_dir.identity());
-    let mut store = FjallStore::open(&dir, FjallOptions { cache_bytes: config.cache_bytes })?;
-    let owner = Bytes::copy_from_slice(&identity.life.0.to_be_bytes());
+fn open_stores(data_dir: &DataDir, config: &Config) -> Result<Vec<FjallStore>, ServeError> {
+    let shards = data_dir.identity().shards.get();
+    let options = FjallOptions { cache_bytes: config.cache_bytes / u64::from(shards) };
+    (0..shards).map(|shard| open_store(data_dir, shard, options)).collect()
+}
+
+fn open_store(data_dir: &DataDir, shard: u32, options: FjallOptions) -> Result<FjallStore, ServeError> {
+    let (dir, identity) = (data_dir.shard_dir(shard), data_dir.identity());
+    let mut store = FjallStore::open(&dir, options)?;
+    let owner: Bytes = [&identity.life.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into();
     match store.get_meta(OWNER)? {
         Some(found) if found == owner => {}
         Some(_) => return Err(ServeError::StoreOfAnother(dir)),
@@ -219,27 +250,38 @@ fn open_store(data_dir: &DataDir, config: &Config) -> Result<FjallStore, ServeEr
     Ok(store)
 }
 
-fn node_config(identity: &Identity, local: &LocalNode, store: &FjallStore) -> Result<NodeConfig, ServeError> {
+fn control_config(local: &LocalNode) -> Result<ControlConfig, NoRandomness> {
+    let LocalNode { cluster, node, life, boot, .. } = *local;
+    Ok(ControlConfig { cluster, node, life, boot, seed: random::number()?, broken: Broken::default() })
+}
+
+fn node_config(
+    identity: &Identity,
+    local: &LocalNode,
+    lane: Lane,
+    store: &FjallStore,
+) -> Result<NodeConfig, ServeError> {
     Ok(NodeConfig {
         cluster: identity.cluster,
         cluster_key: ClusterKey::derive(&identity.secret.0),
         node: local.node,
         life: local.life,
         boot: local.boot,
+        lane,
         // Every write is synced before it is told of, so no stop loses one.
         actor_floor: Since(0),
         hlc_ceiling: shard::hlc_ceiling(store)?,
         seed: random::number()?,
         timing: Timing::default(),
         limits: Limits::default(),
-        broken: Default::default(),
+        broken: Broken::default(),
     })
 }
 
-/// Calls the node ready while its shard is, once its peers are connected or have had their time: a node whose peers are down can
-/// still serve what it can.
+/// Calls the node ready while all its shards are, once its peers are connected or have had their time: a node whose peers are
+/// down can still serve what it can.
 async fn announce_ready(
-    mut shard: watch::Receiver<bool>,
+    mut shards: Vec<watch::Receiver<bool>>,
     connections: Vec<watch::Receiver<bool>>,
     ready: watch::Sender<Readiness>,
 ) {
@@ -250,18 +292,21 @@ async fn announce_ready(
     };
     let _ = tokio::time::timeout(PEERS_WITHIN, all_connected).await;
     loop {
-        let is_ready = *shard.borrow_and_update();
-        ready.send_replace(if is_ready { Readiness::Ready } else { Readiness::CannotStore });
-        if shard.changed().await.is_err() {
+        let are_ready = shards.iter_mut().all(|shard| *shard.borrow_and_update());
+        ready.send_replace(if are_ready { Readiness::Ready } else { Readiness::CannotStore });
+        let changes = shards.iter_mut().map(|shard| Box::pin(shard.changed()));
+        if select_all(changes).await.0.is_err() {
             return;
         }
     }
 }
 
-async fn end_shard(shard: &ShardHandle, running: Running) {
-    shard.stop().await;
-    let joined = tokio::task::spawn_blocking(move || running.thread.join()).await;
-    if !matches!(joined, Ok(Ok(()))) {
-        error!("the node's shard did not end well: see the log above");
+async fn end_shards(shards: &Shards, running: Vec<Running>) {
+    shards.stop().await;
+    for shard in running {
+        let joined = tokio::task::spawn_blocking(move || shard.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            error!("a shard of the node did not end well: see the log above");
+        }
     }
 }

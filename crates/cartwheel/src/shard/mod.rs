@@ -3,16 +3,20 @@
 //! Everything else reaches it through a bounded queue. It takes what has gathered there in one turn and pays for one sync a
 //! turn, so the busier it is, the less a write costs.
 
+mod buckets;
+mod group;
 mod metrics;
 mod turn;
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::hlc::Hlc;
+use cartwheel_core::membership::View;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::request::{Outcome, Refusal, Request};
@@ -24,6 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::clock::Clock;
 use turn::Turns;
 
+pub use group::Shards;
 pub use metrics::ShardMetrics;
 
 /// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.
@@ -67,6 +72,8 @@ pub trait Outgoing: Send + 'static {
 enum Work {
     Request(Request, oneshot::Sender<Outcome>),
     Message(Envelope),
+    View(Arc<View>),
+    Holds(Bytes, oneshot::Sender<Option<bool>>),
     Stop,
 }
 
@@ -117,6 +124,18 @@ impl ShardHandle {
         self.inbox.send(Work::Message(message)).await.map_err(|_| Stopped)
     }
 
+    /// Has the shard go by `view` from now on.
+    pub async fn set_view(&self, view: Arc<View>) {
+        let _ = self.inbox.send(Work::View(view)).await;
+    }
+
+    /// Whether the shard holds anything in `bucket`, be it a tombstone; none if it cannot say.
+    pub async fn holds(&self, bucket: Bytes) -> Option<bool> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Work::Holds(bucket, reply)).await.ok()?;
+        answer.await.ok()?
+    }
+
     /// Has the shard finish what is in its queue, sync its store and end.
     pub async fn stop(&self) {
         let _ = self.inbox.send(Work::Stop).await;
@@ -157,11 +176,12 @@ pub struct Running {
     pub ready: watch::Receiver<bool>,
 }
 
-/// Starts a shard on a thread of its own, which ends at [`ShardHandle::stop`]. Its timers run on `runtime`.
+/// Starts the shard with this index on a thread of its own, which ends at [`ShardHandle::stop`]. Its timers run on `runtime`.
 ///
 /// # Errors
 /// If the system has no thread to give.
 pub fn start(
+    index: u32,
     machine: impl Machine,
     store: Box<dyn Store>,
     outgoing: impl Outgoing,
@@ -172,7 +192,7 @@ pub fn start(
     let turns = Turns::new(machine, store, outgoing, clock).counted(inbox.1);
     let (ready_sender, ready) = watch::channel(false);
     let body = move || run(turns, inbox.0, clock, &runtime, &ready_sender);
-    Ok(Running { thread: thread::Builder::new().name("shard-0".to_owned()).spawn(body)?, ready })
+    Ok(Running { thread: thread::Builder::new().name(format!("shard-{index}")).spawn(body)?, ready })
 }
 
 fn run<M: Machine, O: Outgoing>(
@@ -197,6 +217,8 @@ fn run<M: Machine, O: Outgoing>(
             match work {
                 Work::Request(request, reply) => turns.add_request(request, reply),
                 Work::Message(message) => turns.add(Input::Message(message)),
+                Work::View(view) => turns.add(Input::View(view)),
+                Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
                 Work::Stop => stop = true,
             }
         }
@@ -227,7 +249,7 @@ fn wait(inbox: &mut mpsc::Receiver<Work>, gathered: &mut Vec<Work>, patience: Op
 /// # Errors
 /// If the store cannot be read.
 pub fn hlc_ceiling(store: &dyn Store) -> Result<Hlc, StoreError> {
-    let saved = store.get_meta(HLC_CEILING)?;
+    let saved = store.get_meta(HLC_CEILING.as_bytes())?;
     let bits = saved.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_be_bytes));
     Ok(bits.map_or(Hlc::ZERO, Hlc::from_bits))
 }

@@ -13,6 +13,7 @@ use cartwheel_storage::{Batch, Durability, Store};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
+use super::buckets::{self, MarkedBuckets};
 use super::{HLC_CEILING, Machine, Outgoing, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
 
@@ -28,6 +29,7 @@ pub(super) struct Turns<M, O> {
     /// What the machine has yet to take in.
     inputs: VecDeque<Input>,
     writes: Writes,
+    marked: MarkedBuckets,
     /// A commit has failed. Whether it was carried out will show when the store is opened again; until then, any read might
     /// return what a later one would not.
     store_failed: bool,
@@ -60,6 +62,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             clock,
             inputs: VecDeque::new(),
             writes: Writes::default(),
+            marked: MarkedBuckets::default(),
             store_failed: false,
             postponed: None,
             sends: BTreeMap::new(),
@@ -84,6 +87,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// Whether the machine can stamp writes and the store works.
     pub(super) fn is_ready(&mut self) -> bool {
         !self.store_failed && self.machine.is_ready(self.clock.now())
+    }
+
+    /// Whether the store holds anything in `bucket`; none if it cannot say.
+    pub(super) fn holds(&self, bucket: &[u8]) -> Option<bool> {
+        if self.store_failed { None } else { buckets::holds(self.store.as_ref(), bucket).ok() }
     }
 
     /// Adds an input to the next turn.
@@ -158,6 +166,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                 self.inputs.push_back(Input::Stored(id, StoreResult::Read(read)));
             }
             StoreCommand::Write { storage_key, record, sync } => {
+                self.marked.mark(&storage_key, &mut self.writes.batch);
                 self.writes.batch.put(storage_key.clone(), record);
                 self.writes.keys.insert(storage_key);
                 self.writes.commands.push(id);
@@ -207,6 +216,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         committed.map_err(|error| {
             error!("{count} writes failed, and this node answers for no record until it is restarted: {error}");
             self.store_failed = true;
+            self.marked.forget();
             StoreFailed
         })
     }
