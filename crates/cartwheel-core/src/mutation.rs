@@ -34,11 +34,15 @@ pub enum Mutation {
     RetryResurrects,
     /// A replica that lost its record counts as if it had never held one.
     CountAmnesiac,
+    /// A replica says that it has stored what its full disk did not take.
+    FullDiskAcknowledges,
+    /// A write that some replica has stored is refused as one that nobody has.
+    RefuseStored,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -51,6 +55,8 @@ impl Mutation {
         Self::BorrowedContext,
         Self::RetryResurrects,
         Self::CountAmnesiac,
+        Self::FullDiskAcknowledges,
+        Self::RefuseStored,
     ];
 
     /// Its name on the command line.
@@ -68,6 +74,8 @@ impl Mutation {
             Self::BorrowedContext => "borrowed-context",
             Self::RetryResurrects => "retry-resurrects",
             Self::CountAmnesiac => "count-amnesiac",
+            Self::FullDiskAcknowledges => "full-disk-acknowledges",
+            Self::RefuseStored => "refuse-stored",
         }
     }
 }

@@ -80,6 +80,7 @@ fn messages() -> Vec<Message> {
         Answer::Holds { digest, state: None, loss: Some(Loss(5)) },
         Answer::Failed(Failure::Storage),
         Answer::Failed(Failure::Overloaded),
+        Answer::Failed(Failure::DiskFull),
         Answer::Failed(Failure::NotAHome),
     ];
     all.extend(answers.map(|answer| Message::Answer(ticket, answer)));
@@ -92,6 +93,7 @@ fn messages() -> Vec<Message> {
         Err(Refusal::Overloaded),
         Err(Refusal::Unavailable(short())),
         Err(Refusal::Unverified(short())),
+        Err(Refusal::DiskFull),
     ];
     all.extend(results.map(|result| Message::Forwarded(ticket, result)));
     all

@@ -372,7 +372,7 @@ impl Clients {
         match outcome {
             Ok(Reply::Put(done)) if !refused => self.write_done(client, pending, place, w, at, done),
             Err(Refusal::BadContext(_)) if refused => {}
-            Err(Refusal::Overloaded) => {
+            Err(Refusal::Overloaded | Refusal::DiskFull) => {
                 if pending.attempts == 1 {
                     write.fate = Fate::Refused;
                 }

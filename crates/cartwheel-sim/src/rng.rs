@@ -19,6 +19,8 @@ pub enum Stream {
     Clients = 5,
     /// Where the nodes' own randomness starts.
     Nodes = 6,
+    /// When whose disk is full.
+    Room = 7,
 }
 
 /// A seeded generator.

@@ -289,6 +289,7 @@ async fn refusals_have_the_contracts_codes() {
         (Refusal::TooManySiblings(128), 409, "too_many_siblings"),
         (Refusal::TooLarge(2, 1), 413, "too_large"),
         (Refusal::Overloaded, 429, "overloaded"),
+        (Refusal::DiskFull, 507, "disk_full"),
         (Refusal::Unavailable(short()), 503, "unavailable"),
         (Refusal::Unverified(short()), 503, "unverified"),
     ];
