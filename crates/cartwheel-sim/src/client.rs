@@ -372,8 +372,14 @@ impl Clients {
         match outcome {
             Ok(Reply::Put(done)) if !refused => self.write_done(client, pending, place, w, at, done),
             Err(Refusal::BadContext(_)) if refused => {}
-            Err(Refusal::Overloaded | Refusal::DiskFull) => {
+            Err(Refusal::Overloaded) => {
                 if pending.attempts == 1 {
+                    write.fate = Fate::Refused;
+                }
+            }
+            // The network may deliver a forwarded write twice. Of one with a name it is known; see `learn_minted`.
+            Err(Refusal::DiskFull) => {
+                if pending.attempts == 1 && write.id.is_some() {
                     write.fate = Fate::Refused;
                 }
             }
