@@ -22,7 +22,9 @@ use crate::founding::{self, FoundError};
 use crate::http::{self, Door};
 use crate::peers::{self, LocalNode, Peer, Peers};
 use crate::random::{self, NoRandomness};
-use crate::shard::{self, Running, ShardHandle};
+use crate::shard::disk::Disk;
+use crate::shard::reserve::{Reserve, ReserveOptions};
+use crate::shard::{self, Readiness, Running, ShardHandle};
 use crate::signals;
 
 /// The name under which a store remembers whose it is.
@@ -101,7 +103,8 @@ pub async fn serve(dir: &Path, parent: signals::Parent) -> Result<(), ServeError
     // Before the boot is counted: an address that is taken should cost nothing.
     let http_listener = listen("HTTP", &member.http_addr).await?;
     let peer_listener = listen("peers", &member.peer_addr).await?;
-    let store = open_store(&data_dir)?;
+    let place = StorePlace::of(&data_dir);
+    let store = place.open()?;
     let boot = data_dir.begin_boot()?;
     let identity = data_dir.identity();
 
@@ -112,10 +115,12 @@ pub async fn serve(dir: &Path, parent: signals::Parent) -> Result<(), ServeError
     let (shard, inbox) = shard::inbox();
     let peers = Peers::dial(&local, other_members(&view, member.id), &stop);
     let connections: Vec<_> = peers.connections().collect();
-    let running = shard::start(node, Box::new(store), peers, inbox, Clock::start(), Handle::current())
+    let reserve = Reserve::of_dir(dir.to_path_buf(), ReserveOptions::default());
+    let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve);
+    let running = shard::start(node, disk, peers, inbox, Clock::start(), Handle::current())
         .map_err(|source| ServeError::System { what: "start the shard's thread", source })?;
     tokio::spawn(peers::listen(local, peer_listener, shard.clone(), stop.clone()));
-    let (ready_sender, ready) = watch::channel(false);
+    let (ready_sender, ready) = watch::channel(Readiness::Starting);
     tokio::spawn(announce_ready(running.ready.clone(), connections, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
     let door = Door { shard: shard.clone(), view, ready };
@@ -154,23 +159,49 @@ async fn listen(what: &'static str, addr: &str) -> Result<TcpListener, ServeErro
     TcpListener::bind(addr).await.map_err(|source| ServeError::Listen { what, addr: addr.to_owned(), source })
 }
 
-/// Opens the store of the node's shard and makes sure that it is the one that belongs there: with another one, or an empty one
-/// in place of a lost one, the node would speak for records that it does not have.
-fn open_store(data_dir: &DataDir) -> Result<FjallStore, ServeError> {
-    let (dir, identity) = (data_dir.shard_dir(0), data_dir.identity());
-    let mut store = FjallStore::open(&dir, FjallOptions::default())?;
-    let owner = Bytes::copy_from_slice(&identity.life.0.to_be_bytes());
-    match store.get_meta(OWNER)? {
-        Some(found) if found == owner => {}
-        Some(_) => return Err(ServeError::StoreOfAnother(dir)),
-        None if identity.boot > 0 => return Err(ServeError::StoreLost(dir)),
-        None => {
-            let mut batch = Batch::new();
-            batch.put_meta(OWNER, owner);
-            store.commit(batch, Durability::Synced)?;
+/// Where the store of the node's shard is, and whose it must be: with another one, or an empty one in place of a lost one, the node
+/// would speak for records that it does not have.
+struct StorePlace {
+    dir: PathBuf,
+    owner: Bytes,
+    /// The node has been started before, so there must be one.
+    is_old: bool,
+}
+
+impl StorePlace {
+    fn of(data_dir: &DataDir) -> Self {
+        let identity = data_dir.identity();
+        let owner = Bytes::copy_from_slice(&identity.life.0.to_be_bytes());
+        Self { dir: data_dir.shard_dir(0), owner, is_old: identity.boot > 0 }
+    }
+
+    fn open(&self) -> Result<FjallStore, ServeError> {
+        let mut store = FjallStore::open(&self.dir, FjallOptions::default())?;
+        match store.get_meta(OWNER)? {
+            None if !self.is_old => {
+                let mut batch = Batch::new();
+                batch.put_meta(OWNER, self.owner.clone());
+                store.commit(batch, Durability::Synced)?;
+                Ok(store)
+            }
+            found => self.owned(store, found),
         }
     }
-    Ok(store)
+
+    /// Opens the store again after it has failed in this process.
+    fn reopen(&self) -> Result<FjallStore, ServeError> {
+        let store = FjallStore::reopen(&self.dir, FjallOptions::default())?;
+        let found = store.get_meta(OWNER)?;
+        self.owned(store, found)
+    }
+
+    fn owned(&self, store: FjallStore, found: Option<Bytes>) -> Result<FjallStore, ServeError> {
+        match found {
+            Some(found) if found == self.owner => Ok(store),
+            Some(_) => Err(ServeError::StoreOfAnother(self.dir.clone())),
+            None => Err(ServeError::StoreLost(self.dir.clone())),
+        }
+    }
 }
 
 fn node_config(identity: &Identity, local: &LocalNode, store: &FjallStore) -> Result<NodeConfig, ServeError> {
@@ -193,9 +224,9 @@ fn node_config(identity: &Identity, local: &LocalNode, store: &FjallStore) -> Re
 /// Calls the node ready while its shard is, once its peers are connected or have had their time: a node whose peers are down can
 /// still serve what it can.
 async fn announce_ready(
-    mut shard: watch::Receiver<bool>,
+    mut shard: watch::Receiver<Readiness>,
     connections: Vec<watch::Receiver<bool>>,
-    ready: watch::Sender<bool>,
+    ready: watch::Sender<Readiness>,
 ) {
     let all_connected = async {
         for mut connection in connections {
@@ -204,8 +235,8 @@ async fn announce_ready(
     };
     let _ = tokio::time::timeout(PEERS_WITHIN, all_connected).await;
     loop {
-        let is_ready = *shard.borrow_and_update();
-        ready.send_replace(is_ready);
+        let readiness = *shard.borrow_and_update();
+        ready.send_replace(readiness);
         if shard.changed().await.is_err() {
             return;
         }

@@ -7,7 +7,7 @@ use cartwheel_core::membership::ViewMember;
 use cartwheel_core::ring::Replica;
 use serde::Serialize;
 
-use super::Door;
+use super::{Door, Readiness};
 use super::error::ApiError;
 use super::target::key_of;
 
@@ -115,9 +115,14 @@ pub(super) async fn healthz(State(door): State<Door>) -> Result<Json<Status>, Ap
 
 /// `GET /readyz`: whether requests should be sent here.
 pub(super) async fn readyz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
-    if *door.ready.borrow() && door.shard.is_running() {
-        Ok(status("ready"))
-    } else {
-        Err(ApiError::unavailable("the node is starting or stopping: ask another one, or try again in a moment"))
+    let readiness = *door.ready.borrow();
+    match readiness {
+        Readiness::Ready if door.shard.is_running() => Ok(status("ready")),
+        // It still serves reads, and sends writes where there is room: were it left out, full disks would stop reads too.
+        Readiness::DiskFull if door.shard.is_running() => Ok(status("disk_full")),
+        Readiness::StoreFailed => Err(ApiError::unavailable(
+            "store_failed: the node's disk has failed and its store is being opened again: ask another node, and see its log",
+        )),
+        _ => Err(ApiError::unavailable("the node is starting or stopping: ask another one, or try again in a moment")),
     }
 }

@@ -17,7 +17,7 @@ use axum::routing::{any, get};
 use cartwheel_core::membership::View;
 use tokio::sync::watch;
 
-use crate::shard::ShardHandle;
+use crate::shard::{Readiness, ShardHandle};
 use error::ApiError;
 
 pub use server::serve;
@@ -29,8 +29,8 @@ pub struct Door {
     pub shard: ShardHandle,
     /// The cluster's members, ring and settings.
     pub view: Arc<View>,
-    /// Whether the node is ready to serve.
-    pub ready: watch::Receiver<bool>,
+    /// What the node can be asked for.
+    pub ready: watch::Receiver<Readiness>,
 }
 
 /// The contract's routes.

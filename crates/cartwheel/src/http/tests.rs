@@ -80,9 +80,9 @@ async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
     let asked = Arc::new(Mutex::new(None));
     let (handle, inbox) = shard::inbox();
     let runtime = tokio::runtime::Handle::current();
-    let store = Box::<MemoryStore>::default();
+    let store = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
     shard::start(Fixed(outcome, asked.clone()), store, NoPeers, inbox, Clock::start(), runtime).unwrap();
-    let (_ready, ready) = watch::channel(true);
+    let (_ready, ready) = watch::channel(Readiness::Ready);
     let response: Response<Body> = router(Door { shard: handle, view, ready }).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();

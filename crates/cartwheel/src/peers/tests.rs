@@ -57,7 +57,8 @@ async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let (stop, stopped) = watch::channel(false);
     let outgoing = Peers { links: BTreeMap::new() };
     let runtime = tokio::runtime::Handle::current();
-    shard::start(Ear(heard_sender), Box::<MemoryStore>::default(), outgoing, inbox, Clock::start(), runtime).unwrap();
+    let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
+    shard::start(Ear(heard_sender), disk, outgoing, inbox, Clock::start(), runtime).unwrap();
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
     tokio::spawn(listen(node.clone(), listener, handle, stopped));
     Listening { heard, peer, stop }
@@ -147,7 +148,7 @@ async fn strangers_are_turned_away() {
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "whoever is there is no cartwheel node"),
         (b"\0\0\0\0", "whoever is there is no cartwheel node"),
         (b"\0\0\0\x0dcartwheel\0\0\0\x09", "it speaks protocol version 9"),
-        (b"\0\0\0\x0ecartwheel\0\0\0\x01\xff", "its hello is malformed"),
+        (b"\0\0\0\x0ecartwheel\0\0\0\x02\xff", "its hello is malformed"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

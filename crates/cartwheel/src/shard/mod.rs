@@ -3,7 +3,12 @@
 //! Everything else reaches it through a bounded queue. It takes what has gathered there in one turn and pays for one sync a
 //! turn, so the busier it is, the less a write costs.
 
+pub mod disk;
+pub mod reserve;
 mod turn;
+
+#[cfg(test)]
+mod failing_tests;
 
 use std::io;
 use std::thread::{self, JoinHandle};
@@ -21,6 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
+use disk::Disk;
 use turn::Turns;
 
 /// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.
@@ -134,8 +140,21 @@ pub fn inbox() -> (ShardHandle, Inbox) {
 pub struct Running {
     /// The shard's thread.
     pub thread: JoinHandle<()>,
-    /// Whether the shard can stamp writes and its store works.
-    pub ready: watch::Receiver<bool>,
+    /// What the shard can be asked for.
+    pub ready: watch::Receiver<Readiness>,
+}
+
+/// What a node, or a shard of it, can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// Nothing yet.
+    Starting,
+    /// Everything.
+    Ready,
+    /// Reads, and writes of which other homes have room.
+    DiskFull,
+    /// Only what other nodes can do, until its store is open again.
+    StoreFailed,
 }
 
 /// Starts a shard on a thread of its own, which ends at [`ShardHandle::stop`]. Its timers run on `runtime`.
@@ -144,14 +163,14 @@ pub struct Running {
 /// If the system has no thread to give.
 pub fn start(
     machine: impl Machine,
-    store: Box<dyn Store>,
+    disk: Disk,
     outgoing: impl Outgoing,
     inbox: Inbox,
     clock: Clock,
     runtime: Handle,
 ) -> io::Result<Running> {
-    let turns = Turns::new(machine, store, outgoing, clock);
-    let (ready_sender, ready) = watch::channel(false);
+    let turns = Turns::new(machine, disk, outgoing, clock);
+    let (ready_sender, ready) = watch::channel(Readiness::Starting);
     let body = move || run(turns, inbox.0, clock, &runtime, &ready_sender);
     Ok(Running { thread: thread::Builder::new().name("shard-0".to_owned()).spawn(body)?, ready })
 }
@@ -161,15 +180,15 @@ fn run<M: Machine, O: Outgoing>(
     mut inbox: mpsc::Receiver<Work>,
     clock: Clock,
     runtime: &Handle,
-    ready: &watch::Sender<bool>,
+    ready: &watch::Sender<Readiness>,
 ) {
     let mut gathered = Vec::with_capacity(TURN_MAX);
     // The machine says nothing of itself: the first tick is what it begins with.
     turns.add(Input::Tick);
     turns.take();
     loop {
-        let is_ready = turns.is_ready();
-        ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
+        let readiness = turns.readiness();
+        ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
         let patience = turns.wake_at().map(|wake_at| wake_at.since(clock.instant()));
         wait(&mut inbox, &mut gathered, patience, runtime);
         // A queue that is closed and empty is the other way of being told to stop.
