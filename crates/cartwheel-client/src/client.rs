@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
+use serde::de::DeserializeOwned;
 
 use crate::http::{self, Failure, Http, Reply};
 use crate::siblings;
-use crate::{Acks, BadEndpoint, Context, Error, Options, Siblings, Value};
+use crate::{Acks, BadEndpoint, ClusterStatus, Context, Error, Location, Options, Ring, Siblings, Value};
 
 /// How often each endpoint is tried before a request is given up.
 const ROUNDS: u32 = 3;
@@ -180,6 +181,37 @@ impl Client {
             }
         }
         self.update_once(bucket, key, &mut merge).await
+    }
+
+    /// The members of the cluster, and what the node that answers thinks of each.
+    ///
+    /// # Errors
+    /// If no node could answer.
+    pub async fn cluster(&self) -> Result<ClusterStatus, Error> {
+        self.ask("/v1/cluster".to_owned()).await
+    }
+
+    /// How the partitions are shared out.
+    ///
+    /// # Errors
+    /// If no node could answer.
+    pub async fn ring(&self) -> Result<Ring, Error> {
+        self.ask("/v1/cluster/ring".to_owned()).await
+    }
+
+    /// Where a key lies, whether or not it has a value.
+    ///
+    /// # Errors
+    /// If the key makes no sense, or no node could answer.
+    pub async fn locate(&self, bucket: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Location, Error> {
+        self.ask(http::locate_path(bucket.as_ref(), key.as_ref())).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
+        let timeout = Options::default().timeout();
+        let call = Call { method: Method::GET, path, context: None, value: None, timeout };
+        let reply = self.carry_out(&call, None).await?;
+        serde_json::from_slice(&reply.body).map_err(|error| Error::Strange(format!("what cannot be read ({error})")))
     }
 
     async fn update_once<V: Into<Bytes>>(

@@ -109,7 +109,16 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
 
 /// The path of a key, with everything percent-encoded that may mean anything.
 pub(crate) fn kv_path(bucket: &[u8], key: &[u8]) -> String {
-    let mut path = String::from("/v1/kv/");
+    key_path("/v1/kv/", bucket, key)
+}
+
+/// The path that asks where a key lies.
+pub(crate) fn locate_path(bucket: &[u8], key: &[u8]) -> String {
+    key_path("/v1/cluster/locate/", bucket, key)
+}
+
+fn key_path(prefix: &str, bucket: &[u8], key: &[u8]) -> String {
+    let mut path = String::from(prefix);
     encode(&mut path, bucket);
     path.push('/');
     encode(&mut path, key);

@@ -16,6 +16,7 @@
 //! ```
 
 mod client;
+mod cluster;
 mod context;
 mod error;
 mod http;
@@ -23,6 +24,7 @@ mod options;
 mod siblings;
 
 pub use client::{Client, Updated, Written};
+pub use cluster::{ClusterStatus, Location, Member, MemberState, MemberStatus, Replica, Ring};
 pub use context::{Acks, Context};
 pub use error::{BadEndpoint, Error};
 pub use options::{Consistency, Options};

@@ -1,5 +1,6 @@
 //! What goes into a node's step and what comes out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use crate::dot::NodeId;
 use crate::hlc::Hlc;
 use crate::key::Key;
+use crate::membership::View;
 use crate::message::Envelope;
 use crate::record::RecordError;
 use crate::request::{Outcome, Request};
@@ -59,6 +61,8 @@ pub enum Input {
     Message(Envelope),
     /// A store command has ended.
     Stored(StoreId, StoreResult),
+    /// The ring and the settings to go by from now on.
+    View(Arc<View>),
     /// The time of [`Effects::wake_at`] has come. A tick too many does no harm.
     Tick,
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::control::Notice;
 use crate::dot::{Life, NodeId};
 use crate::hlc::WallMs;
 use crate::key::Key;
@@ -41,6 +42,8 @@ pub enum Message {
     Forward(Ticket, Put, Duration),
     /// How a forwarded write ended.
     Forwarded(Ticket, Result<PutDone, Refusal>),
+    /// About the cluster itself.
+    Notice(Notice),
 }
 
 /// Which question of which operation of the asker an answer belongs to.

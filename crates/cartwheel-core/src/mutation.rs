@@ -38,11 +38,15 @@ pub enum Mutation {
     FullDiskAcknowledges,
     /// A write that some replica has stored is refused as one that nobody has.
     RefuseStored,
+    /// A change of settings is told of before it is saved.
+    SettingsUnsaved,
+    /// A node tells no other of changes.
+    SettingsStayHome,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -57,6 +61,8 @@ impl Mutation {
         Self::CountAmnesiac,
         Self::FullDiskAcknowledges,
         Self::RefuseStored,
+        Self::SettingsUnsaved,
+        Self::SettingsStayHome,
     ];
 
     /// Its name on the command line.
@@ -76,6 +82,8 @@ impl Mutation {
             Self::CountAmnesiac => "count-amnesiac",
             Self::FullDiskAcknowledges => "full-disk-acknowledges",
             Self::RefuseStored => "refuse-stored",
+            Self::SettingsUnsaved => "settings-unsaved",
+            Self::SettingsStayHome => "settings-stay-home",
         }
     }
 }

@@ -136,6 +136,7 @@ impl Node {
             Input::Client(id, request) => self.client(&mut step, id, request),
             Input::Message(envelope) => self.message(&mut step, envelope),
             Input::Stored(id, result) => self.stored(&mut step, id, result),
+            Input::View(view) => self.view = view,
             Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
         }
         self.settle(&mut step);
@@ -203,6 +204,8 @@ impl Node {
             Message::Forwarded(ticket, result) => {
                 self.coordinator.forwarded(&mut cx!(self, step), from, ticket, result);
             }
+            // The node's control takes these.
+            Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
         }
     }
 

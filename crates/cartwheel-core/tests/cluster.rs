@@ -140,7 +140,9 @@ impl Cluster {
         let disk = self.disks.get_mut(&node).expect("a disk");
         match command {
             StoreCommand::Read { storage_key } => StoreResult::Read(Ok(disk.get(&storage_key).cloned())),
-            StoreCommand::Write { .. } if self.failing_writes.contains(&node) => StoreResult::Written(Err(WriteFailed::Uncertain)),
+            StoreCommand::Write { .. } if self.failing_writes.contains(&node) => {
+                StoreResult::Written(Err(WriteFailed::Uncertain))
+            }
             StoreCommand::Write { storage_key, record, .. } => {
                 disk.insert(storage_key, record);
                 StoreResult::Written(Ok(()))

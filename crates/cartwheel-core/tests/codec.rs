@@ -6,14 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::clock::Clock;
 use cartwheel_core::context::{ClusterKey, Context, ContextError, Sealer};
+use cartwheel_core::control::{Inquiry, InquiryId, Notice};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
-use cartwheel_core::membership::ClusterId;
+use cartwheel_core::membership::{ClusterId, History};
 use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
+use cartwheel_core::ring::RingVersion;
 use cartwheel_core::state::{Content, Epoch, Note, Seen, Sibling, State};
 use cartwheel_core::wire::{self, WireError};
 use cartwheel_core::write_id::WriteId;
@@ -96,6 +98,16 @@ fn messages() -> Vec<Message> {
         Err(Refusal::DiskFull),
     ];
     all.extend(results.map(|result| Message::Forwarded(ticket, result)));
+    let inquiry = Inquiry { id: InquiryId(1 << 40), bucket: Bytes::from_static(b"b") };
+    let notices = [
+        Notice::Have(RingVersion { changes: 3, digest: u64::MAX }),
+        Notice::History(History::new()),
+        Notice::Complement(History::new()),
+        Notice::Ask(inquiry.clone()),
+        Notice::Holds(inquiry.id, true),
+        Notice::Holds(inquiry.id, false),
+    ];
+    all.extend(notices.map(Message::Notice));
     all
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cartwheel_core::context::{ClusterKey, Sealer};
+use cartwheel_core::control::{Control, ControlConfig};
 use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
@@ -162,6 +163,16 @@ impl Cluster {
             broken: self.broken,
         };
         Node::new(config, Arc::clone(&self.view))
+    }
+
+    /// A node's control as it starts from what it has saved.
+    ///
+    /// # Panics
+    /// If what it has saved makes no cluster.
+    pub fn make_control(&self, index: usize, boot: u32, saved: Option<History>, seed: u64) -> Control {
+        let (node, life) = (self.ids[index], life(index));
+        let config = ControlConfig { cluster: CLUSTER, node, life, boot, seed, broken: self.broken };
+        Control::new(config, saved.unwrap_or_else(|| history(&self.spec))).expect("a history of a cluster")
     }
 }
 

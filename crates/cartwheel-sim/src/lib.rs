@@ -5,6 +5,7 @@
 //! it through a phase of faults and a phase of healing; [`oracle`] judges what clients were told.
 #![forbid(unsafe_code)]
 
+pub mod administrator;
 pub mod client;
 pub mod clock;
 pub mod cluster;

@@ -20,17 +20,12 @@ impl Network {
 
     /// How long each copy of a message from `from` to `to` takes, in microseconds. No copy: it is lost.
     pub fn send(&mut self, from: usize, to: usize) -> Vec<u64> {
-        if self.is_cut(from, to) || self.rng.chance(self.options.loss_per_mille) {
-            return Vec::new();
-        }
-        let copies = if self.rng.chance(self.options.duplicate_per_mille) { 2 } else { 1 };
-        (0..copies).map(|_| self.delay_us()).collect()
+        if self.is_cut(from, to) { Vec::new() } else { delays_us(&self.options, &mut self.rng) }
     }
 
-    fn delay_us(&mut self) -> u64 {
-        let tail =
-            if self.rng.chance(self.options.tail_per_mille) { self.rng.below(self.options.tail_max_us) } else { 0 };
-        self.options.delay_min_us + self.rng.waiting_us(self.options.delay_mean_us) + tail
+    /// As [`Self::send`], with randomness that is the caller's.
+    pub fn send_by(&self, rng: &mut Rng, from: usize, to: usize) -> Vec<u64> {
+        if self.is_cut(from, to) { Vec::new() } else { delays_us(&self.options, rng) }
     }
 
     /// Whether a message that was under way still arrives.
@@ -66,4 +61,17 @@ impl Network {
     pub fn heal_all(&mut self) {
         self.cuts.iter_mut().flatten().for_each(|cuts| *cuts = 0);
     }
+}
+
+fn delays_us(options: &NetworkOptions, rng: &mut Rng) -> Vec<u64> {
+    if rng.chance(options.loss_per_mille) {
+        return Vec::new();
+    }
+    let copies = if rng.chance(options.duplicate_per_mille) { 2 } else { 1 };
+    (0..copies).map(|_| delay_us(options, rng)).collect()
+}
+
+fn delay_us(options: &NetworkOptions, rng: &mut Rng) -> u64 {
+    let tail = if rng.chance(options.tail_per_mille) { rng.below(options.tail_max_us) } else { 0 };
+    options.delay_min_us + rng.waiting_us(options.delay_mean_us) + tail
 }

@@ -19,8 +19,10 @@ pub enum Stream {
     Clients = 5,
     /// Where the nodes' own randomness starts.
     Nodes = 6,
+    /// When settings are changed, and how the changes travel.
+    Settings = 7,
     /// When whose disk is full.
-    Room = 7,
+    Room = 8,
 }
 
 /// A seeded generator.

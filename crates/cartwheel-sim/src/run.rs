@@ -8,6 +8,7 @@ use cartwheel_core::node::ClientId;
 use cartwheel_core::request::Consistency;
 use cartwheel_core::state::State;
 
+use crate::administrator::Administrator;
 use crate::client::Clients;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
@@ -106,6 +107,8 @@ pub enum Alarm {
     Fault(Fault),
     /// A fault ends.
     Mend(usize),
+    /// An administrator changes a bucket's settings.
+    Settings,
     /// The driver has waited long enough.
     Phase,
 }
@@ -121,6 +124,7 @@ impl Alarm {
             Self::Fault(fault) => (2, fault as u64),
             Self::Mend(place) => (3, place as u64),
             Self::Phase => (4, 0),
+            Self::Settings => (5, 0),
         };
         kind << KIND_SHIFT | value
     }
@@ -133,6 +137,7 @@ impl Alarm {
             1 => Self::Deadline(ClientId(value)),
             2 => Self::Fault(Fault::ALL[value as usize]),
             3 => Self::Mend(value as usize),
+            5 => Self::Settings,
             _ => Self::Phase,
         }
     }
@@ -159,6 +164,7 @@ struct Run {
     clients: Clients,
     faults: Faults,
     settings: Settings,
+    administrator: Option<Administrator>,
     rng: Rng,
     phase_over: bool,
     inconclusive: u64,
@@ -170,24 +176,33 @@ impl Run {
         let trace = if settings.readable { Trace::readable() } else { Trace::default() };
         let cluster = Cluster::new(options.cluster, settings.broken);
         let clients = Clients::new(options.workload, &cluster, Rng::new(seed, Stream::Clients));
-        let world = World::new(cluster, options.network, &options.disks, seed, trace);
+        let mut settings_rng = Rng::new(seed, Stream::Settings);
+        let administrator = Administrator::draw(&mut settings_rng);
+        let world = World::new(cluster, options.network, &options.disks, seed, trace, Some(settings_rng));
         let mut faults_rng = Rng::new(seed, Stream::Faults);
         let rng = Rng::new(faults_rng.bits(), Stream::Faults);
         let mut room_rng = Rng::new(seed, Stream::Room);
         let room_rng = Rng::new(room_rng.bits(), Stream::Room);
         let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng);
-        Self { world, clients, faults, settings, rng, phase_over: false, inconclusive: 0 }
+        Self { world, clients, faults, settings, administrator, rng, phase_over: false, inconclusive: 0 }
     }
 
     fn all_phases(&mut self) -> Result<(), Stop> {
         self.faults.start(&mut self.world);
         self.clients.start(&mut self.world);
+        if let Some(administrator) = &mut self.administrator {
+            administrator.start(&mut self.world);
+        }
         while !self.clients.are_done() {
             self.turn()?;
         }
         self.faults.end();
+        self.administrator = None;
         self.world.heal();
         self.quiet(QUIET_US)?;
+        if let Some(failure) = self.world.judge_settings() {
+            return Err(Stop::Failed(Box::new(failure)));
+        }
         let states = self.converge()?;
         self.judge(&states)?;
         self.reads_agree(&states)?;
@@ -228,6 +243,11 @@ impl Run {
             Alarm::Deadline(id) => self.clients.check_deadline(&mut self.world, id),
             Alarm::Mend(place) => self.faults.mend(&mut self.world, place),
             Alarm::Phase => self.phase_over = true,
+            Alarm::Settings => {
+                if let Some(administrator) = &mut self.administrator {
+                    administrator.change(&mut self.world);
+                }
+            }
             Alarm::Fault(fault) => {
                 let keys: Vec<&Key> = self.clients.histories().iter().map(|history| &history.key).collect();
                 if let Some(place) = self.faults.strike(&mut self.world, fault, &keys) {

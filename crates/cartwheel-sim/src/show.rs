@@ -87,6 +87,7 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
             let how = how.as_ref().map_or_else(refused, |done| put_done(names, done));
             format!("{} forwarded: {how}", ticket(*asked))
         }
+        Message::Notice(notice) => format!("{notice:?}"),
     }
 }
 

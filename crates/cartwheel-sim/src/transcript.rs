@@ -164,7 +164,7 @@ impl Stage {
         let spec = ClusterSpec { nodes, partitions, buckets: vec![bucket], limits, timing };
         let network = NetworkOptions { delay_min_us: 1_000, ..NetworkOptions::default() };
         let disks = DiskOptions { delay_min_us: 100, ..DiskOptions::default() };
-        let world = World::new(Cluster::new(spec, Broken::default()), network, &disks, 0, Trace::default());
+        let world = World::new(Cluster::new(spec, Broken::default()), network, &disks, 0, Trace::default(), None);
         let mut stage = Self { world, contexts: BTreeMap::new() };
         stage.settle();
         Ok(stage)

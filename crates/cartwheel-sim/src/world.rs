@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
+use bytes::Bytes;
 use cartwheel_core::dot::Dot;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
@@ -25,6 +26,10 @@ use crate::rng::{Rng, Stream};
 use crate::show;
 use crate::trace::{Kind, Trace};
 
+mod controls;
+
+use controls::{Controls, MachineControl};
+
 /// What the world tells whoever drives it.
 #[derive(Debug)]
 pub enum Happening {
@@ -45,6 +50,14 @@ enum Event {
     Stored { machine: usize, boot: u32, id: StoreId, result: StoreResult, durable: Durable },
     /// A node wanted a tick at this time.
     Tick { machine: usize, boot: u32 },
+    /// A notice arrives.
+    DeliverNotice { from: usize, to: usize, envelope: Box<Envelope> },
+    /// A control's history is on its disk, or not.
+    SettingsSaved { machine: usize, boot: u32, history: Bytes, stored: bool, failed: bool },
+    /// A control hears how that ended.
+    SettingsEnded { machine: usize, boot: u32, failed: bool },
+    /// A control wanted a tick at this time.
+    ControlTick { machine: usize, boot: u32 },
     /// The driver wanted to be told.
     Alarm(u64),
 }
@@ -82,6 +95,9 @@ impl Ord for Scheduled {
 pub struct World {
     cluster: Cluster,
     machines: Vec<Machine>,
+    machine_controls: Vec<MachineControl>,
+    /// None if the nodes have no controls: their settings stay as they were founded.
+    controls: Option<Controls>,
     network: Network,
     nodes_rng: Rng,
     now_us: u64,
@@ -97,8 +113,16 @@ pub struct World {
 }
 
 impl World {
-    /// A world in which all nodes of `cluster` have just started with empty disks and right clocks.
-    pub fn new(cluster: Cluster, network: NetworkOptions, disks: &DiskOptions, seed: u64, trace: Trace) -> Self {
+    /// A world in which all nodes of `cluster` have just started with empty disks and right clocks. With `settings` they have
+    /// controls that draw from it.
+    pub fn new(
+        cluster: Cluster,
+        network: NetworkOptions,
+        disks: &DiskOptions,
+        seed: u64,
+        trace: Trace,
+        settings: Option<Rng>,
+    ) -> Self {
         let mut disks_rng = Rng::new(seed, Stream::Disks);
         let machines = (0..cluster.len())
             .map(|_| {
@@ -109,6 +133,8 @@ impl World {
         let network = Network::new(network, cluster.len(), Rng::new(seed, Stream::Network));
         let mut world = Self {
             machines,
+            machine_controls: (0..cluster.len()).map(|_| MachineControl::default()).collect(),
+            controls: settings.map(Controls::new),
             network,
             nodes_rng: Rng::new(seed, Stream::Nodes),
             now_us: 0,
@@ -231,6 +257,12 @@ impl World {
                     self.input(machine, Input::Tick);
                 }
             }
+            Event::DeliverNotice { from, to, envelope } => self.deliver_notice(from, to, *envelope),
+            Event::SettingsSaved { machine, boot, history, stored, failed } => {
+                self.settings_saved(machine, boot, history, stored, failed);
+            }
+            Event::SettingsEnded { machine, boot, failed } => self.settings_ended(machine, boot, failed),
+            Event::ControlTick { machine, boot } => self.control_tick(machine, boot),
             Event::Alarm(number) => self.happenings.push_back(Happening::Alarm(number)),
         }
     }
@@ -363,7 +395,7 @@ impl World {
         let bytes = match &outcome {
             Ok(Reply::Got(got)) => got.context.clone().unwrap_or_default(),
             Ok(Reply::Put(done)) => done.context.clone().unwrap_or_default(),
-            Err(refusal) => bytes::Bytes::from_static(refusal.code().as_bytes()),
+            Err(refusal) => Bytes::from_static(refusal.code().as_bytes()),
         };
         self.trace.note(self.now_us, Kind::Reply, &[&client.0.to_le_bytes(), &bytes], || {
             format!("{} answers q{}: {}", cluster.name(index), client.0, show::outcome(cluster, &outcome))
@@ -412,6 +444,7 @@ impl World {
     pub fn crash(&mut self, index: usize) {
         self.note(Kind::Fault, &[1, index as u8], |cluster| format!("{} crashes", cluster.name(index)));
         let unanswered = self.machines[index].crash();
+        self.machine_controls[index].crash();
         self.happenings.extend(unanswered.into_iter().map(Happening::Broken));
     }
 
@@ -426,6 +459,7 @@ impl World {
         machine.node = Some(self.cluster.make_node(index, boot, ceiling, seed));
         self.note(Kind::Fault, &[2, index as u8], |cluster| format!("{} starts, boot {boot}", cluster.name(index)));
         self.input(index, Input::Tick);
+        self.start_control(index);
     }
 
     /// A node stands still.
@@ -530,7 +564,7 @@ impl Minted {
     }
 }
 
-fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], record: &bytes::Bytes) {
+fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], record: &Bytes) {
     let Ok(record) = Record::decode(record, storage_key) else { return };
     for sibling in record.state.siblings() {
         minted.entry(sibling.write_id).or_default().dots.insert(sibling.dot, sibling.hlc);

@@ -55,9 +55,8 @@ impl FjallStore {
         let database = Database::builder(dir).cache_size(options.cache_bytes).open().map_err(failed)?;
         let separation = KvSeparationOptions::default().separation_threshold(SEPARATION_BYTES);
         let keyspace = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
-        let records = database
-            .keyspace("records", || keyspace().with_kv_separation(Some(separation)))
-            .map_err(failed)?;
+        let records =
+            database.keyspace("records", || keyspace().with_kv_separation(Some(separation))).map_err(failed)?;
         let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(failed)?;
         // A process that was killed may have left writes that it never synced. What the recovery found is read from here on, so
         // it must not be lost any more.

@@ -73,7 +73,8 @@ fn a_flipped_bit_is_found(len: usize) {
     assert!(matches!(found, Err(StoreError::Damaged(_))), "{found:?}");
     let scanned: Vec<_> = store.scan(&key(0), Some(&key(1))).collect();
     assert!(matches!(scanned[..], [Err(StoreError::Damaged(_))]), "{scanned:?}");
-    let whole = (0..count).filter(|&number| store.get(&key(number)).is_ok_and(|held| held == Some(record(number, len))));
+    let whole =
+        (0..count).filter(|&number| store.get(&key(number)).is_ok_and(|held| held == Some(record(number, len))));
     let lost = count - whole.count() as u64;
     println!("{lost} of {count} records of {len} bytes were lost to one bit");
     assert!(lost < count / 2);

@@ -137,7 +137,11 @@ fn encoded(context: Option<&Context>) -> Option<String> {
     context.map(|context| URL_SAFE_NO_PAD.encode(context.as_bytes()))
 }
 
-fn print(bytes: &[u8]) -> Result<(), Error> {
+/// Writes an answer to standard output.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn print(bytes: &[u8]) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Error::Io("write the answer", error))
 }

@@ -2,13 +2,18 @@
 
 pub mod cli;
 pub mod clock;
+pub mod cluster;
+pub mod config;
 pub mod data_dir;
 pub mod dev;
 pub mod founding;
 pub mod http;
 pub mod keys;
+pub mod log;
+pub mod metrics;
 pub mod peers;
 pub mod random;
+mod rate_limit;
 pub mod serve;
 pub mod shard;
 pub mod signals;

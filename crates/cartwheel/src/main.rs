@@ -1,52 +1,60 @@
 //! The `cartwheel` binary.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use cartwheel::cli::{Cli, Command};
+use cartwheel::cli::{Cli, Command, ServeArgs};
+use cartwheel::config::{Config, Environment, LogFormat, LogLevel};
 use cartwheel::signals::Parent;
-use cartwheel::{dev, keys, serve};
-use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
+use cartwheel::{cluster, dev, keys, log, serve};
+use clap::{CommandFactory as _, Parser as _};
+use tracing::warn;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start the threads that the node needs: {error}")),
     };
-    let ended = runtime.block_on(async {
-        match cli.command {
-            Command::Dev(args) => dev::run(&args).await.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
-            Command::Serve(args) => {
-                let parent = if args.stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
-                let ended = serve::serve(&args.dir, parent).await;
-                ended.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
-            }
-            Command::Get(args) => keys::get(&args).await.map_err(|error| error.to_string()),
-            Command::Put(args) => keys::put(&args).await.map_err(|error| error.to_string()),
-            Command::Delete(args) => keys::delete(&args).await.map_err(|error| error.to_string()),
-        }
-    });
-    match ended {
+    match runtime.block_on(run(cli.command)) {
         Ok(code) => code,
         Err(error) => failed(&error),
     }
 }
 
+async fn run(command: Command) -> Result<ExitCode, String> {
+    if let Command::Serve(args) = command {
+        return run_node(args).await.map(|()| ExitCode::SUCCESS);
+    }
+    log::to_stderr(&LogLevel::default(), LogFormat::Human);
+    match command {
+        Command::Dev(args) => dev::run(&args).await.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
+        // It has a log of its own.
+        Command::Serve(_) => Ok(ExitCode::SUCCESS),
+        Command::Get(args) => keys::get(&args).await.map_err(|error| error.to_string()),
+        Command::Put(args) => keys::put(&args).await.map_err(|error| error.to_string()),
+        Command::Delete(args) => keys::delete(&args).await.map_err(|error| error.to_string()),
+        Command::Cluster(command) => cluster::run(&command).await.map_err(|error| error.to_string()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cartwheel", &mut script);
+            keys::print(&script).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        }
+    }
+}
+
+async fn run_node(args: ServeArgs) -> Result<(), String> {
+    let environment = Environment::of_process();
+    let config = Config::resolve(args.settings, args.config, &environment).map_err(|error| error.to_string())?;
+    log::to_stderr(&config.log_level, config.log_format);
+    for (name, nearest) in environment.unknown() {
+        let did_you_mean = nearest.map_or_else(String::new, |nearest| format!(": did you mean {nearest}?"));
+        warn!("the environment variable {name} is no setting and is ignored{did_you_mean}");
+    }
+    let parent = if args.stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
+    serve::serve(&config, parent).await.map_err(|error| error.to_string())
+}
+
 fn failed(error: &str) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::FAILURE
-}
-
-fn log_to_stderr() {
-    let filter =
-        EnvFilter::try_from_env("CARTWHEEL_LOG").unwrap_or_else(|_| EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

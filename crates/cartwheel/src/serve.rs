@@ -1,6 +1,7 @@
 //! Serving one node: from a data directory to open doors, and back.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,16 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::clock::Clock;
+use crate::config::{Config, ListenAddr};
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::founding::{self, FoundError};
-use crate::http::{self, Door};
+use crate::http::{self, Backend, Door, Readiness};
+use crate::metrics::Metrics;
 use crate::peers::{self, LocalNode, Peer, Peers};
 use crate::random::{self, NoRandomness};
 use crate::shard::disk::Disk;
 use crate::shard::reserve::{Reserve, ReserveOptions};
-use crate::shard::{self, Readiness, Running, ShardHandle};
+use crate::shard::{self, Running, ShardHandle, ShardMetrics};
 use crate::signals;
 
 /// The name under which a store remembers whose it is.
@@ -52,15 +55,32 @@ pub enum ServeError {
     },
     /// An address is taken or not this machine's.
     #[error(
-        "cannot listen on {addr} for {what}: {source}. Stop whatever uses the port, or found a cluster on other ports"
+        "cannot listen on {addr} for {what}: {source}. Stop whatever uses the port, or give an address of this machine with \
+         --{flag}; for `cartwheel dev`, found a cluster on other ports"
     )]
     Listen {
         /// For whom.
         what: &'static str,
         /// The address.
         addr: String,
+        /// The flag that gives another one.
+        flag: &'static str,
         /// What the system said.
         source: io::Error,
+    },
+    /// Other machines could connect, and nothing would keep them out.
+    #[error(
+        "refused to listen on {addr} for {what}: other machines can connect there, and as this version has neither TLS nor users, \
+         whoever can connect can read and change everything. Listen on this machine alone (--{flag} 127.0.0.1:PORT), or say \
+         --insecure if all who can reach the address may do so"
+    )]
+    Exposed {
+        /// For whom.
+        what: &'static str,
+        /// The address.
+        addr: String,
+        /// The flag that gives another one.
+        flag: &'static str,
     },
     /// The store cannot be used.
     #[error(transparent)]
@@ -89,21 +109,21 @@ pub enum ServeError {
     ShardFailed,
 }
 
-/// Serves the node whose data directory is `dir` until the process is told to stop or, if `parent` says so, until its standard
-/// input ends.
+/// Serves a node until the process is told to stop or, if `parent` says so, until its standard input ends.
 ///
 /// # Errors
 /// If the node cannot be started, or fails.
-pub async fn serve(dir: &Path, parent: signals::Parent) -> Result<(), ServeError> {
+pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), ServeError> {
     let stopped = signals::stop(parent).map_err(|source| ServeError::System { what: "listen to signals", source })?;
-    let mut data_dir = DataDir::open(dir)?;
-    let view = Arc::new(founding::view_of(data_dir.identity(), dir)?);
-    let member = own_member(&view, data_dir.identity(), dir)?.clone();
+    let mut data_dir = DataDir::open(&config.dir)?;
+    let view = Arc::new(founding::view_of(data_dir.identity(), &config.dir)?);
+    let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
 
     // Before the boot is counted: an address that is taken should cost nothing.
-    let http_listener = listen("HTTP", &member.http_addr).await?;
-    let peer_listener = listen("peers", &member.peer_addr).await?;
-    let place = StorePlace::of(&data_dir);
+    let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
+    let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
+    let (http_addr, peer_addr) = (shown(&http_listener), shown(&peer_listener));
+    let place = StorePlace::of(&data_dir, config);
     let store = place.open()?;
     let boot = data_dir.begin_boot()?;
     let identity = data_dir.identity();
@@ -112,20 +132,24 @@ pub async fn serve(dir: &Path, parent: signals::Parent) -> Result<(), ServeError
         LocalNode { cluster: identity.cluster, node: member.id, name: member.name.clone(), life: identity.life, boot };
     let node = Node::new(node_config(identity, &local, &store)?, view.clone());
     let (stop_sender, stop) = watch::channel(false);
-    let (shard, inbox) = shard::inbox();
+    let counted = ShardMetrics::default();
+    let (shard, inbox) = shard::counted_inbox(&counted);
     let peers = Peers::dial(&local, other_members(&view, member.id), &stop);
-    let connections: Vec<_> = peers.connections().collect();
-    let reserve = Reserve::of_dir(dir.to_path_buf(), ReserveOptions::default());
+    let (connections, board) = (peers.connections().collect(), peers.board());
+    let reserve = ReserveOptions { bytes: config.disk_reserve_bytes, ..ReserveOptions::default() };
+    let reserve = Reserve::of_dir(config.dir.clone(), reserve);
     let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve);
     let running = shard::start(node, disk, peers, inbox, Clock::start(), Handle::current())
         .map_err(|source| ServeError::System { what: "start the shard's thread", source })?;
-    tokio::spawn(peers::listen(local, peer_listener, shard.clone(), stop.clone()));
-    let (ready_sender, ready) = watch::channel(Readiness::Starting);
+    tokio::spawn(peers::listen(local.clone(), peer_listener, shard.clone(), board.clone(), stop.clone()));
+    let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
     tokio::spawn(announce_ready(running.ready.clone(), connections, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
-    let door = Door { shard: shard.clone(), view, ready };
-    let http = tokio::spawn(http::serve(http::router(door), http_listener, http_stop));
-    info!("{} serves HTTP on {} and peers on {}, boot {boot}", member.name, member.http_addr, member.peer_addr);
+    let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
+    let http_metrics = metrics.http.clone();
+    let door = Door::new(Backend { local, shard: shard.clone(), view, readiness, board, metrics });
+    let http = tokio::spawn(http::serve(http::router(door), http_listener, http_metrics, http_stop));
+    info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
     let failed = tokio::select! {
         why = stopped => { info!("stopping: {why}"); false }
@@ -155,28 +179,53 @@ fn other_members(view: &View, own: NodeId) -> Vec<Peer> {
     others.map(|member| Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }).collect()
 }
 
-async fn listen(what: &'static str, addr: &str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(addr).await.map_err(|source| ServeError::Listen { what, addr: addr.to_owned(), source })
+/// For whom a node listens, and the flag that says where.
+type For = (&'static str, &'static str);
+const HTTP: For = ("HTTP", "http-listen");
+const PEERS: For = ("peers", "peer-listen");
+
+/// Listens where it is `wanted`, or at the address that the cluster knows. Where other machines can connect, only if that was
+/// allowed.
+async fn listen(
+    (what, flag): For,
+    wanted: Option<&ListenAddr>,
+    known: &str,
+    insecure: bool,
+) -> Result<TcpListener, ServeError> {
+    let addr = wanted.map_or(known, ListenAddr::as_str);
+    let failed = |source| ServeError::Listen { what, addr: addr.to_owned(), flag, source };
+    // The addresses that are checked are the ones that are listened on: a name may mean something else a moment later.
+    let addrs: Vec<SocketAddr> = tokio::net::lookup_host(addr).await.map_err(failed)?.collect();
+    if !insecure && addrs.iter().any(|addr| !addr.ip().to_canonical().is_loopback()) {
+        return Err(ServeError::Exposed { what, addr: addr.to_owned(), flag });
+    }
+    TcpListener::bind(&addrs[..]).await.map_err(failed)
+}
+
+fn shown(listener: &TcpListener) -> String {
+    listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string())
 }
 
 /// Where the store of the node's shard is, and whose it must be: with another one, or an empty one in place of a lost one, the node
 /// would speak for records that it does not have.
 struct StorePlace {
     dir: PathBuf,
+    options: FjallOptions,
     owner: Bytes,
     /// The node has been started before, so there must be one.
     is_old: bool,
 }
 
 impl StorePlace {
-    fn of(data_dir: &DataDir) -> Self {
+    fn of(data_dir: &DataDir, config: &Config) -> Self {
+        let options = FjallOptions { cache_bytes: config.cache_bytes, ..FjallOptions::default() };
         let identity = data_dir.identity();
         let owner = Bytes::copy_from_slice(&identity.life.0.to_be_bytes());
-        Self { dir: data_dir.shard_dir(0), owner, is_old: identity.boot > 0 }
+        Self { dir: data_dir.shard_dir(0), options, owner, is_old: identity.boot > 0 }
     }
 
     fn open(&self) -> Result<FjallStore, ServeError> {
-        let mut store = FjallStore::open(&self.dir, FjallOptions::default())?;
+        let mut store = FjallStore::open(&self.dir, self.options)?;
         match store.get_meta(OWNER)? {
             None if !self.is_old => {
                 let mut batch = Batch::new();
@@ -190,7 +239,7 @@ impl StorePlace {
 
     /// Opens the store again after it has failed in this process.
     fn reopen(&self) -> Result<FjallStore, ServeError> {
-        let store = FjallStore::reopen(&self.dir, FjallOptions::default())?;
+        let store = FjallStore::reopen(&self.dir, self.options)?;
         let found = store.get_meta(OWNER)?;
         self.owned(store, found)
     }
@@ -224,7 +273,7 @@ fn node_config(identity: &Identity, local: &LocalNode, store: &FjallStore) -> Re
 /// Calls the node ready while its shard is, once its peers are connected or have had their time: a node whose peers are down can
 /// still serve what it can.
 async fn announce_ready(
-    mut shard: watch::Receiver<Readiness>,
+    mut shard: watch::Receiver<shard::Readiness>,
     connections: Vec<watch::Receiver<bool>>,
     ready: watch::Sender<Readiness>,
 ) {
@@ -235,7 +284,12 @@ async fn announce_ready(
     };
     let _ = tokio::time::timeout(PEERS_WITHIN, all_connected).await;
     loop {
-        let readiness = *shard.borrow_and_update();
+        let readiness = match *shard.borrow_and_update() {
+            shard::Readiness::Starting => Readiness::CannotStore,
+            shard::Readiness::Ready => Readiness::Ready,
+            shard::Readiness::DiskFull => Readiness::DiskFull,
+            shard::Readiness::StoreFailed => Readiness::StoreFailed,
+        };
         ready.send_replace(readiness);
         if shard.changed().await.is_err() {
             return;

@@ -226,7 +226,10 @@ impl PutOp {
         if cx.broken.is(Mutation::RefuseStored) {
             return self.refuse_as_full(cx);
         }
-        self.refuse(cx, "too many of the key's other replicas have full disks: free space on them; the write may yet appear")
+        self.refuse(
+            cx,
+            "too many of the key's other replicas have full disks: free space on them; the write may yet appear",
+        )
     }
 
     fn refuse_as_full(&self, cx: &mut Cx<'_>) -> Next {

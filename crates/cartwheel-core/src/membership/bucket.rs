@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::ring::N_MAX;
 
+/// The largest value that a bucket may be told to take, in bytes. A key with many siblings must still fit into one message.
+pub const VALUE_BYTES_MAX: u32 = 16 << 20;
+
 /// What readers see of concurrent writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Conflict {
@@ -44,7 +47,7 @@ pub struct BucketSettings {
     pub sloppy: bool,
     /// When a replica acknowledges a write.
     pub durability: Durability,
-    /// The largest value, in bytes.
+    /// The largest value, in bytes, from 1 to [`VALUE_BYTES_MAX`].
     pub max_value_bytes: u32,
 }
 
@@ -71,6 +74,8 @@ pub enum BadSettings {
     R(u8, u8),
     /// `w`, the first number, is not from 1 to `n`, the second.
     W(u8, u8),
+    /// `max_value_bytes` is not from 1 to [`VALUE_BYTES_MAX`].
+    MaxValueBytes(u32),
 }
 
 impl fmt::Display for BadSettings {
@@ -79,6 +84,7 @@ impl fmt::Display for BadSettings {
             Self::N(n) => write!(f, "n must be from 1 to {N_MAX}, not {n}"),
             Self::R(r, n) => write!(f, "r must be from 1 to n, which is {n}, not {r}"),
             Self::W(w, n) => write!(f, "w must be from 1 to n, which is {n}, not {w}"),
+            Self::MaxValueBytes(bytes) => write!(f, "max_value_bytes must be from 1 to {VALUE_BYTES_MAX}, not {bytes}"),
         }
     }
 }
@@ -88,13 +94,15 @@ impl std::error::Error for BadSettings {}
 impl BucketSettings {
     /// Refuses what no cluster could serve.
     pub fn check(self) -> Result<Self, BadSettings> {
-        let Self { n, r, w, .. } = self;
+        let Self { n, r, w, max_value_bytes, .. } = self;
         if n == 0 || usize::from(n) > N_MAX {
             Err(BadSettings::N(n))
         } else if r == 0 || r > n {
             Err(BadSettings::R(r, n))
         } else if w == 0 || w > n {
             Err(BadSettings::W(w, n))
+        } else if max_value_bytes == 0 || max_value_bytes > VALUE_BYTES_MAX {
+            Err(BadSettings::MaxValueBytes(max_value_bytes))
         } else {
             Ok(self)
         }
@@ -155,5 +163,9 @@ mod tests {
         assert_eq!(patch(None, Some(0), None), Err(BadSettings::R(0, 3)));
         assert_eq!(patch(None, None, Some(0)), Err(BadSettings::W(0, 3)));
         assert_eq!(patch(Some(1), Some(1), None), Err(BadSettings::W(2, 1)), "a patch is judged with what it leaves");
+        let bytes = |bytes| SettingsPatch { max_value_bytes: Some(bytes), ..SettingsPatch::default() };
+        assert_eq!(bytes(0).apply(BucketSettings::default()), Err(BadSettings::MaxValueBytes(0)));
+        assert!(bytes(VALUE_BYTES_MAX).apply(BucketSettings::default()).is_ok());
+        assert!(bytes(VALUE_BYTES_MAX + 1).apply(BucketSettings::default()).is_err());
     }
 }

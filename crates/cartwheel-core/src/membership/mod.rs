@@ -166,6 +166,16 @@ impl History {
         self.changes.insert(change)
     }
 
+    /// Whether it holds `change`.
+    pub fn contains(&self, change: &Change) -> bool {
+        self.changes.contains(change)
+    }
+
+    /// Whether `other` holds all of its changes.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.changes.is_subset(&other.changes)
+    }
+
     /// Adds all changes of `other`; true if any is new.
     pub fn merge(&mut self, other: &Self) -> bool {
         let before = self.changes.len();

@@ -10,13 +10,15 @@ use super::value::{
     state_from_pb, state_to_pb,
 };
 use super::{WireError, fixed};
+use crate::control::{Inquiry, InquiryId, Notice};
 use crate::dot::{Life, NodeId};
 use crate::hlc::{Hlc, WallMs};
-use crate::key::Key;
-use crate::membership::ClusterId;
+use crate::key::{BUCKET_BYTES_MAX, Key};
+use crate::membership::{ClusterId, History};
 use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
 use crate::record::Loss;
 use crate::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
+use crate::ring::RingVersion;
 use crate::state::Epoch;
 use crate::write_id::WriteId;
 
@@ -43,7 +45,7 @@ struct PbEnvelope {
     operation: u64,
     #[prost(uint32, tag = "8")]
     round: u32,
-    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
     message: Option<PbMessage>,
 }
 
@@ -67,6 +69,40 @@ enum PbMessage {
     Forward(PbForward),
     #[prost(message, tag = "17")]
     Forwarded(PbOutcome),
+    #[prost(message, tag = "18")]
+    Have(PbVersion),
+    #[prost(bytes = "bytes", tag = "19")]
+    History(Bytes),
+    #[prost(message, tag = "20")]
+    Inquiry(PbInquiry),
+    #[prost(message, tag = "21")]
+    BucketHolds(PbBucketHolds),
+    #[prost(bytes = "bytes", tag = "22")]
+    Complement(Bytes),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbVersion {
+    #[prost(uint64, tag = "1")]
+    changes: u64,
+    #[prost(fixed64, tag = "2")]
+    digest: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbInquiry {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    bucket: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbBucketHolds {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(bool, tag = "2")]
+    holds: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -281,7 +317,30 @@ fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
         Message::Answer(ticket, answer) => (*ticket, answer_to_pb(answer)),
         Message::Forward(ticket, put, budget) => (*ticket, PbMessage::Forward(forward_to_pb(put, *budget))),
         Message::Forwarded(ticket, outcome) => (*ticket, PbMessage::Forwarded(outcome_to_pb(outcome))),
+        Message::Notice(notice) => (Ticket { operation: 0, round: 0 }, notice_to_pb(notice)),
     }
+}
+
+fn notice_to_pb(notice: &Notice) -> PbMessage {
+    match notice {
+        Notice::Have(version) => PbMessage::Have(PbVersion { changes: version.changes, digest: version.digest }),
+        Notice::History(history) => PbMessage::History(history.encode()),
+        Notice::Complement(history) => PbMessage::Complement(history.encode()),
+        Notice::Ask(inquiry) => PbMessage::Inquiry(PbInquiry { id: inquiry.id.0, bucket: inquiry.bucket.clone() }),
+        Notice::Holds(id, holds) => PbMessage::BucketHolds(PbBucketHolds { id: id.0, holds: *holds }),
+    }
+}
+
+fn history_from_pb(bytes: &[u8]) -> Result<History, WireError> {
+    History::decode(bytes).map_err(|error| WireError::Form(error.to_string()))
+}
+
+fn inquiry_from_pb(inquiry: PbInquiry) -> Result<Inquiry, WireError> {
+    let bucket = inquiry.bucket;
+    if bucket.is_empty() || bucket.len() > BUCKET_BYTES_MAX {
+        return Err(WireError::Field("bucket"));
+    }
+    Ok(Inquiry { id: InquiryId(inquiry.id), bucket })
 }
 
 fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireError> {
@@ -327,6 +386,13 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
             Message::Forward(ticket, forward_from_pb(forward)?, budget)
         }
         PbMessage::Forwarded(outcome) => Message::Forwarded(ticket, outcome_from_pb(outcome)?),
+        PbMessage::Have(PbVersion { changes, digest }) => {
+            Message::Notice(Notice::Have(RingVersion { changes, digest }))
+        }
+        PbMessage::History(history) => Message::Notice(Notice::History(history_from_pb(&history)?)),
+        PbMessage::Complement(history) => Message::Notice(Notice::Complement(history_from_pb(&history)?)),
+        PbMessage::Inquiry(inquiry) => Message::Notice(Notice::Ask(inquiry_from_pb(inquiry)?)),
+        PbMessage::BucketHolds(answer) => Message::Notice(Notice::Holds(InquiryId(answer.id), answer.holds)),
     })
 }
 

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{self, ChildStdin, Command};
 
 use super::DevError;
+use crate::config::Tuning;
 use crate::founding::NodeDir;
 
 /// How long a node may take to stop before it is killed.
@@ -33,12 +34,18 @@ pub(super) struct Child {
 
 impl Child {
     /// Starts `cartwheel serve` for a node.
-    pub(super) fn start(node: &NodeDir) -> io::Result<Self> {
+    pub(super) fn start(node: &NodeDir, tuning: &Tuning) -> io::Result<Self> {
         let log = node.dir.join("log");
         let log_file = File::options().create(true).append(true).open(&log)?;
-        let mut process = Command::new(std::env::current_exe()?)
+        let mut serve = Command::new(std::env::current_exe()?);
+        // What is one node's alone cannot be meant for all.
+        for variable in ["CARTWHEEL_CONFIG", "CARTWHEEL_HTTP_LISTEN", "CARTWHEEL_PEER_LISTEN"] {
+            serve.env_remove(variable);
+        }
+        let mut process = serve
             .args(["serve", "--stop-with-stdin", "--dir"])
             .arg(&node.dir)
+            .args(tuning.flags())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log_file)

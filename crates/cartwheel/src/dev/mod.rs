@@ -66,7 +66,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     let nodes = founding::open_or_found(&args.dir, args.nodes, args.ports())?;
     let mut children = Vec::new();
     for node in &nodes {
-        match Child::start(node) {
+        match Child::start(node, &args.tuning) {
             Ok(child) => children.push(child),
             Err(source) => {
                 child::stop_all(children).await;

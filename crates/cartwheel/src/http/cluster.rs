@@ -1,49 +1,148 @@
-//! `/v1/cluster/...`, and whether the node lives and is ready.
+//! `/v1/cluster/...`: the members, the ring, and where keys lie.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use cartwheel_core::membership::ViewMember;
+use cartwheel_core::membership::{View, ViewMember};
 use cartwheel_core::ring::Replica;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Door, Readiness};
 use super::error::ApiError;
+use super::health::why_not_ready;
+use super::openapi::KeyErrors;
 use super::target::key_of;
+use super::{Door, show};
+
+/// A cluster, as one of its nodes sees it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ClusterForm {
+    /// The cluster's id, in hexadecimal.
+    cluster: String,
+    /// The name of the node that answers.
+    node: String,
+    /// Which history of changes it goes by: nodes that say the same agree on members and ring.
+    ring_version: String,
+    /// The members, by id.
+    members: Vec<StatusForm>,
+}
+
+/// A member, and what the node that answers thinks of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StatusForm {
+    #[serde(flatten)]
+    member: MemberForm,
+    /// Its share of the data; 100 is a normal one.
+    weight: u32,
+    /// Which data directory it is, in hexadecimal.
+    life: String,
+    /// It was removed, but too few would remain, so it still owns its partitions.
+    leaving: bool,
+    /// `self`, `connected` or `disconnected`.
+    state: &'static str,
+    /// Since when, as RFC 3339.
+    since: Option<String>,
+    /// For a node that is disconnected, why; for the one that answers, why it is not ready.
+    problem: Option<String>,
+    /// How often its data directory has been opened, as it last said.
+    boot: Option<u32>,
+    /// The version of its program, as it last said.
+    version: Option<String>,
+    /// Its clock less the answering node's, in milliseconds, if it was heard within some ten seconds.
+    clock_offset_ms: Option<i64>,
+}
+
+/// The members, and what this node thinks of each
+#[utoipa::path(get, path = "/v1/cluster", tag = "cluster",
+    responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm)))]
+pub(super) async fn status(State(door): State<Door>) -> Json<ClusterForm> {
+    let (view, local) = (door.view(), door.local());
+    Json(ClusterForm {
+        cluster: format!("{:032x}", local.cluster.0),
+        node: local.name.clone(),
+        ring_version: view.ring.version().to_string(),
+        members: view.members().map(|member| thoughts_of(&door, member)).collect(),
+    })
+}
+
+fn thoughts_of(door: &Door, known: &ViewMember) -> StatusForm {
+    let (local, board) = (door.local(), door.board());
+    let mut form = StatusForm {
+        member: member(known),
+        weight: known.member.weight,
+        life: format!("{:016x}", known.member.life.0),
+        leaving: known.leaving,
+        state: "disconnected",
+        since: None,
+        problem: None,
+        boot: None,
+        version: None,
+        clock_offset_ms: None,
+    };
+    if known.member.id == local.node {
+        form.state = "self";
+        form.since = Some(show::rfc3339(door.opened()));
+        form.problem = why_not_ready(door);
+        (form.boot, form.version) = (Some(local.boot), Some(env!("CARGO_PKG_VERSION").to_owned()));
+    } else if let Some(peer) = board.get(known.member.id) {
+        let link = peer.link();
+        form.state = if link.connected { "connected" } else { "disconnected" };
+        form.since = Some(show::rfc3339(link.since));
+        (form.problem, form.boot, form.version) = (link.last_error, link.boot, link.version);
+        form.clock_offset_ms = peer.clock_offset_ms(board.now());
+    }
+    form
+}
 
 /// What a client needs to find a key's homes by itself.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct RingForm {
+    /// Which history of changes it comes from.
     version: String,
+    /// How many partitions there are.
     partitions: u32,
     /// The position of each partition's owner among the members.
     owners: Vec<usize>,
+    /// The members, by id.
     members: Vec<MemberForm>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct MemberForm {
+    /// Its name.
     name: String,
+    /// Its id, in hexadecimal.
     id: String,
+    /// Its zone: replicas are put into different ones where that is possible.
     zone: String,
+    /// Its machine.
     host: String,
+    /// Where it serves HTTP.
     http: String,
+    /// Where it serves RESP.
     resp: String,
+    /// Where it listens for peers.
     peers: String,
 }
 
-/// `GET /v1/cluster/ring`.
+/// The ring, as ring-aware clients need it
+#[utoipa::path(get, path = "/v1/cluster/ring", tag = "cluster",
+    responses((status = 200, description = "The partitions, their owners and the members", body = RingForm)))]
 pub(super) async fn ring(State(door): State<Door>) -> Json<RingForm> {
-    let ring = &door.view.ring;
+    Json(ring_of(&door.view()))
+}
+
+fn ring_of(view: &View) -> RingForm {
+    let ring = &view.ring;
     // Members come sorted by id.
-    let ids: Vec<_> = door.view.members().map(|member| member.member.id).collect();
+    let ids: Vec<_> = view.members().map(|member| member.member.id).collect();
     let position = |owner| ids.binary_search(owner).unwrap_or(usize::MAX);
-    Json(RingForm {
+    RingForm {
         version: ring.version().to_string(),
         partitions: ring.partitions().count(),
         owners: ring.owners().iter().map(position).collect(),
-        members: door.view.members().map(member).collect(),
-    })
+        members: view.members().map(member).collect(),
+    }
 }
 
 fn member(ViewMember { member, .. }: &ViewMember) -> MemberForm {
@@ -59,28 +158,38 @@ fn member(ViewMember { member, .. }: &ViewMember) -> MemberForm {
 }
 
 /// Where a key lies.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct LocationForm {
     /// In hexadecimal.
     token: String,
+    /// The partition that holds the token.
     partition: u32,
     /// Homes first, then who stands in for them, in that order.
     preference_list: Vec<ReplicaForm>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ReplicaForm {
+    /// The node's name.
     node: String,
+    /// `home` or `standin`.
     role: &'static str,
 }
 
-/// `GET /v1/cluster/locate/{bucket}/{key}`.
+/// Where a key lies, whether or not it has a value
+#[utoipa::path(get, path = "/v1/cluster/locate/{bucket}/{key}", tag = "cluster",
+    params(
+        ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
+        ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included")
+    ),
+    responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), KeyErrors))]
 pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
     let key = key_of("/v1/cluster/locate/", uri.path())?;
-    let partition = door.view.ring.partition_of(key.token());
-    let n = door.view.settings(key.bucket()).n;
+    let view = door.view();
+    let partition = view.ring.partition_of(key.token());
+    let n = view.settings(key.bucket()).n;
     let form = |replica: Replica| ReplicaForm {
-        node: door.view.member(replica.node()).map_or_else(String::new, |known| known.member.name.clone()),
+        node: view.member(replica.node()).map_or_else(String::new, |known| known.member.name.clone()),
         role: match replica {
             Replica::Home(_) => "home",
             Replica::StandIn(_) => "standin",
@@ -89,40 +198,6 @@ pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<Lo
     Ok(Json(LocationForm {
         token: key.token().to_string(),
         partition: partition.0,
-        preference_list: door.view.ring.preference_list(partition, usize::from(n)).map(form).collect(),
+        preference_list: view.ring.preference_list(partition, usize::from(n)).map(form).collect(),
     }))
-}
-
-#[derive(Serialize)]
-pub(super) struct Status {
-    status: &'static str,
-    /// Which process answers: at an address that is taken, it may be another one than was expected.
-    pid: u32,
-}
-
-fn status(status: &'static str) -> Json<Status> {
-    Json(Status { status, pid: std::process::id() })
-}
-
-/// `GET /healthz`: whether the process should live on.
-pub(super) async fn healthz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
-    if door.shard.is_running() {
-        Ok(status("alive"))
-    } else {
-        Err(ApiError::unavailable("the node has stopped serving: see its log, then restart it"))
-    }
-}
-
-/// `GET /readyz`: whether requests should be sent here.
-pub(super) async fn readyz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
-    let readiness = *door.ready.borrow();
-    match readiness {
-        Readiness::Ready if door.shard.is_running() => Ok(status("ready")),
-        // It still serves reads, and sends writes where there is room: were it left out, full disks would stop reads too.
-        Readiness::DiskFull if door.shard.is_running() => Ok(status("disk_full")),
-        Readiness::StoreFailed => Err(ApiError::unavailable(
-            "store_failed: the node's disk has failed and its store is being opened again: ask another node, and see its log",
-        )),
-        _ => Err(ApiError::unavailable("the node is starting or stopping: ask another one, or try again in a moment")),
-    }
 }

@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cartwheel_core::request::Refusal;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::shard::Stopped;
 
@@ -16,10 +17,21 @@ pub(super) struct ApiError {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// Every error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct Body<'a> {
+    /// What went wrong, as one of the contract's codes.
     error: &'a str,
+    /// What happened, and what to do.
     message: &'a str,
+}
+
+/// What an error's response says, for whoever logs and counts it.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) code: &'static str,
+    pub(super) message: String,
 }
 
 impl ApiError {
@@ -43,8 +55,18 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
+    pub(super) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    /// The contract's name for it.
+    #[cfg(test)]
+    pub(super) const fn code(&self) -> &'static str {
+        self.code
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -81,6 +103,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = axum::Json(Body { error: self.code, message: &self.message });
         let headers: HeaderMap = self.headers.into_iter().collect();
-        (self.status, headers, body).into_response()
+        let mut response = (self.status, headers, body).into_response();
+        response.extensions_mut().insert(Told { code: self.code, message: self.message });
+        response
     }
 }

@@ -2,50 +2,130 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Request as HttpRequest, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use cartwheel_core::key::Key;
-use cartwheel_core::request::{Get, Operation, Put, PutDone, Refusal, Reply, Request};
+use cartwheel_core::request::{Get, Operation, Put, PutDone, Reply, Request};
 use cartwheel_core::state::Content;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::error::ApiError;
+use super::openapi::{ReadErrors, WriteErrors};
 use super::query::Query;
-use super::{Door, ask, show, target};
+use super::{Door, ask, body, show, target};
 use crate::clock;
 
-/// Reads a key; `HEAD` comes here too, and the server leaves the body out.
+/// Read a key
+///
+/// `HEAD` says the same without the body.
+#[utoipa::path(method(get, head), path = "/v1/kv/{bucket}/{key}", tag = "keys",
+    params(
+        ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
+        ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included"),
+        ("r" = Option<u8>, Query, description = "How many replicas are to answer; the bucket's r if not given"),
+        ("consistency" = Option<String>, Query, description = "`eventual` (the default) or `strong`"),
+        ("timeout_ms" = Option<u32>, Query, description = "1 to 60000; 5000 if not given"),
+        ("Cartwheel-Context" = Option<String>, Header, description = "The answer must cover what this context has seen"),
+        ("Accept" = Option<String>, Header, description = "`application/json` asks for the JSON form of one value too")
+    ),
+    responses(
+        (status = 200, description = "One value: the body is the value, with the Content-Type it was stored with",
+            content_type = "application/octet-stream",
+            headers(
+                ("Cartwheel-Context" = String, description = "What the reader has then seen: give it to the write that follows"),
+                ("Cartwheel-Acks" = String, description = "The replicas that answered: home=2 standin=0 zones=1"),
+                ("ETag" = String, description = "Opaque"),
+                ("Last-Modified" = String, description = "When the latest of the values was written")
+            )),
+        (status = 300, description = "Several values that did not know of each other, with the same headers", body = show::Form),
+        ReadErrors
+    ))]
 pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
     let seen = ask::context(&headers)?;
-    let get = Get { key, consistency: query.consistency, r: query.r, seen };
+    let get = Get { key: key.clone(), consistency: query.consistency, r: query.r, seen };
     let request = Request { operation: Operation::Get(get), timeout: query.timeout };
-    match door.shard.request(request).await?? {
-        Reply::Got(got) => Ok(show::got(&got, got.acks, ask::wants_json(&headers), clock::wall())),
+    match door.request(&key, request).await?? {
+        Reply::Got(got) => {
+            door.metrics().http.shown(got.siblings.len());
+            Ok(show::got(&got, got.acks, ask::wants_json(&headers), clock::wall()))
+        }
         Reply::Put(_) => Err(mismatched()),
     }
 }
 
-/// Writes a key.
+/// Write a key
+///
+/// With the context of a read it replaces what that read showed; without one it stands beside whatever is there.
+#[utoipa::path(put, path = "/v1/kv/{bucket}/{key}", tag = "keys",
+    params(
+        ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
+        ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included"),
+        ("w" = Option<u8>, Query, description = "How many replicas are to store it; the bucket's w if not given"),
+        ("consistency" = Option<String>, Query, description = "`eventual` (the default) or `strong`"),
+        ("timeout_ms" = Option<u32>, Query, description = "1 to 60000, for the value's arrival and again for storing it; 5000 if not given"),
+        ("return" = Option<String>, Query, description = "`body` answers as a read of the key does"),
+        ("Cartwheel-Context" = Option<String>, Header, description = "What this write has seen, and replaces"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same write under the same key is one write; 1 to 255 bytes"),
+        ("Content-Type" = Option<String>, Header, description = "Kept with the value; application/octet-stream if not given")
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
+    responses(
+        (status = 200, description = "Stored; with `return=body`, one value", content_type = "application/octet-stream"),
+        (status = 204, description = "Stored",
+            headers(
+                ("Cartwheel-Context" = String, description = "What the write had seen, and the write itself"),
+                ("Cartwheel-Acks" = String, description = "The replicas that stored it: home=2 standin=0 zones=1")
+            )),
+        (status = 300, description = "Stored; with `return=body`, several values", body = show::Form),
+        WriteErrors
+    ))]
 pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
+    let stored = store(&door, &parts, &mut body).await;
+    if stored.is_err() && !body::discard(&parts.headers, &mut body).await {
+        return stored.map_err(|error| error.with(header::CONNECTION, HeaderValue::from_static("close")));
+    }
+    stored
+}
+
+async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
     let content_type = ask::content_type(&parts.headers)?;
-    let bytes_max = door.view.settings(key.bucket()).max_value_bytes;
+    let bytes_max = door.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
-    let value = read_value(&parts.headers, body, u64::from(bytes_max), &query).await?;
-    let content = Content::Value { bytes: value, content_type };
-    let done = carry_out(&door, Put { content, ..write }, &query).await?;
+    let value = door.bodies().read(&parts.headers, body, bytes_max, query.timeout).await?;
+    let content = Content::Value { bytes: value.bytes, content_type };
+    let done = carry_out(door, Put { content, ..write }, &query).await;
+    // Until here the value takes part of the memory for values.
+    drop(value.held);
+    let done = done?;
     Ok(match &done.body {
         Some(body) => show::got(body, done.acks, ask::wants_json(&parts.headers), clock::wall()),
         None => written(&done),
     })
 }
 
-/// Deletes a key.
+/// Delete a key
+///
+/// With a context it deletes what that context has seen, without one what a read of the key shows.
+#[utoipa::path(delete, path = "/v1/kv/{bucket}/{key}", tag = "keys",
+    params(
+        ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
+        ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included"),
+        ("w" = Option<u8>, Query, description = "How many replicas are to store the delete; the bucket's w if not given"),
+        ("consistency" = Option<String>, Query, description = "`eventual` (the default) or `strong`"),
+        ("timeout_ms" = Option<u32>, Query, description = "1 to 60000; 5000 if not given"),
+        ("Cartwheel-Context" = Option<String>, Header, description = "What is to be deleted"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same delete under the same key is one delete; 1 to 255 bytes")
+    ),
+    responses(
+        (status = 204, description = "Deleted, or never there",
+            headers(("Cartwheel-Acks" = String, description = "The replicas that stored it: home=2 standin=0 zones=1"))),
+        WriteErrors
+    ))]
 pub(super) async fn delete(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["w", "consistency", "timeout_ms"])?;
@@ -74,8 +154,9 @@ fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Resu
 }
 
 async fn carry_out(door: &Door, put: Put, query: &Query) -> Result<PutDone, ApiError> {
+    let key = put.key.clone();
     let request = Request { operation: Operation::Put(put), timeout: query.timeout };
-    match door.shard.request(request).await?? {
+    match door.request(&key, request).await?? {
         Reply::Put(done) => Ok(done),
         Reply::Got(_) => Err(mismatched()),
     }
@@ -83,27 +164,6 @@ async fn carry_out(door: &Door, put: Put, query: &Query) -> Result<PutDone, ApiE
 
 fn written(done: &PutDone) -> Response {
     (StatusCode::NO_CONTENT, show::standing(done.context.as_ref(), done.acks)).into_response()
-}
-
-/// Reads a value of at most `bytes_max` bytes, within the request's time: a client that trickles must not cost a connection.
-async fn read_value(headers: &HeaderMap, body: Body, bytes_max: u64, query: &Query) -> Result<Bytes, ApiError> {
-    let too_large = |bytes| ApiError::from(Refusal::TooLarge(bytes, bytes_max));
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if let Some(declared) = declared.filter(|&declared| declared > bytes_max) {
-        return Err(too_large(declared));
-    }
-    let limited = Limited::new(body, usize::try_from(bytes_max).unwrap_or(usize::MAX));
-    match tokio::time::timeout(query.timeout, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(bytes_max + 1)),
-        Ok(Err(error)) => {
-            Err(ApiError::bad_request(format!("the value did not arrive whole ({error}): send it again")))
-        }
-        Err(_) => Err(ApiError::bad_request(format!(
-            "the value did not arrive within {} ms: send it faster, or give a longer timeout_ms",
-            query.timeout.as_millis()
-        ))),
-    }
 }
 
 /// Cannot happen: a node answers a get with what it got and a put with what it did.

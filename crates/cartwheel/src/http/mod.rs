@@ -1,51 +1,66 @@
 //! The HTTP door: the contract's calls, from bytes to requests and from outcomes to bytes.
 
+mod about;
 mod ask;
+mod body;
 mod cluster;
+mod door;
 mod error;
+mod health;
 mod kv;
+mod openapi;
 mod query;
 mod server;
 mod show;
 mod target;
+mod watch;
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::routing::{any, get};
-use cartwheel_core::membership::View;
-use tokio::sync::watch;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, any, get};
 
-use crate::shard::{Readiness, ShardHandle};
 use error::ApiError;
 
+pub use door::{Backend, Door, Readiness};
 pub use server::serve;
 
-/// What the door's handlers know of the node behind it.
-#[derive(Clone, Debug)]
-pub struct Door {
-    /// Where requests go.
-    pub shard: ShardHandle,
-    /// The cluster's members, ring and settings.
-    pub view: Arc<View>,
-    /// What the node can be asked for.
-    pub ready: watch::Receiver<Readiness>,
+/// How often requests that failed are worth a line in the log.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// A call: its route, what OpenAPI calls its path, and what it does. Bucket and key are taken from the raw path: the router
+/// decodes text, and they are bytes.
+type Call = (&'static str, &'static str, MethodRouter<Door>);
+
+/// The contract's calls.
+fn calls(door: &Door) -> Vec<Call> {
+    let counted = |calls: MethodRouter<Door>| calls.layer(from_fn_with_state(door.clone(), watch::count));
+    let key = get(kv::get).put(kv::put).delete(kv::delete);
+    vec![
+        ("/v1/kv/{*bucket_and_key}", "/v1/kv/{bucket}/{key}", counted(key)),
+        ("/v1/cluster", "/v1/cluster", get(cluster::status)),
+        ("/v1/cluster/ring", "/v1/cluster/ring", get(cluster::ring)),
+        ("/v1/cluster/locate/{*bucket_and_key}", "/v1/cluster/locate/{bucket}/{key}", get(cluster::locate)),
+        ("/healthz", "/healthz", get(health::healthz)),
+        ("/readyz", "/readyz", get(health::readyz)),
+        ("/metrics", "/metrics", get(about::metrics)),
+        ("/openapi.json", "/openapi.json", get(openapi::openapi_json)),
+        ("/", "/", get(about::root)),
+    ]
 }
 
 /// The contract's routes.
 pub fn router(door: Door) -> Router {
-    Router::new()
-        // Bucket and key are taken from the raw path: the router decodes text, and they are bytes.
-        .route("/v1/kv/{*bucket_and_key}", get(kv::get).put(kv::put).delete(kv::delete))
+    let calls = calls(&door).into_iter();
+    calls
+        .fold(Router::new(), |router, (route, _, call)| router.route(route, call))
         .route("/v1/kv/", any(kv::no_key))
         .route("/v1/kv", any(kv::no_key))
-        .route("/v1/cluster/ring", get(cluster::ring))
-        .route("/v1/cluster/locate/{*bucket_and_key}", get(cluster::locate))
-        .route("/healthz", get(cluster::healthz))
-        .route("/readyz", get(cluster::readyz))
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(door.clone(), watch::log_failures))
         .with_state(door)
 }
 

@@ -10,21 +10,28 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
+
+use crate::metrics::HttpMetrics;
 
 /// How many connections may stand at once. Further clients wait in the system's queue.
 const CONNECTIONS_MAX: usize = 10_000;
 /// How long a client may take to send a request's head, and so how long an idle connection is kept.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
+/// How long a client may take nothing of an answer that is ready for it.
+const WRITE_WITHIN: Duration = Duration::from_secs(30);
+/// The longest head, in bytes: a key of 4096 bytes, each percent-encoded, and a context fit in together.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How long the requests under way may take once the node is told to stop.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves `router` on `listener` until `stop` is true and the requests under way have ended, or had their time.
-pub async fn serve(router: Router, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+/// Serves `router` on `listener`, counting connections in `metrics`, until `stop` is true and the requests under way have ended, or had their time.
+pub async fn serve(router: Router, listener: TcpListener, metrics: HttpMetrics, mut stop: watch::Receiver<bool>) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &permits) => accepted,
@@ -41,18 +48,39 @@ pub async fn serve(router: Router, listener: TcpListener, mut stop: watch::Recei
         };
         // Without it, the end of an answer may wait 40 ms for the client's acknowledgement of its beginning.
         let _ = stream.set_nodelay(true);
-        let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_WITHIN));
+        let stream = TokioIo::new(Box::pin(stream));
+        let connection = server.serve_connection(stream, TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
+        let counted = Counted::new(&metrics);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!("an HTTP connection broke: {error}");
             }
-            drop(permit);
+            drop((permit, counted));
         });
     }
     drop(listener);
     if tokio::time::timeout(FINISH_WITHIN, graceful.shutdown()).await.is_err() {
         warn!("some HTTP requests did not end in {} s and are cut off", FINISH_WITHIN.as_secs());
+    }
+}
+
+/// A connection that stands, until it is dropped.
+struct Counted(HttpMetrics);
+
+impl Counted {
+    fn new(metrics: &HttpMetrics) -> Self {
+        metrics.accepted.inc();
+        metrics.connections.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.dec();
     }
 }
 

@@ -13,6 +13,7 @@ use cartwheel_core::hlc::WallMs;
 use cartwheel_core::request::{Acks, Got};
 use cartwheel_core::state::{Content, Sibling};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::ask::CONTEXT;
 use super::error::ApiError;
@@ -23,20 +24,30 @@ const ACKS: HeaderName = HeaderName::from_static("cartwheel-acks");
 /// may lie beyond it.
 const SHOWN_SECONDS_MAX: u64 = 253_402_300_799;
 
-#[derive(Serialize)]
-struct Form {
+/// What is stored under a key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Siblings)]
+pub(super) struct Form {
+    /// What its reader has then seen, as base64url; opaque.
     context: String,
+    /// The values, and the deletes beside them, that did not know of each other.
     siblings: Vec<SiblingForm>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Sibling)]
 struct SiblingForm {
+    /// The value, as base64; none for a delete.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
+    /// Whether it is a delete.
     deleted: bool,
+    /// The value's media type.
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
+    /// When it was written, as RFC 3339.
     modified: String,
+    /// Its name; opaque.
     version: String,
 }
 
@@ -99,7 +110,7 @@ fn validators(got: &Got) -> HeaderMap {
 
 fn form(got: &Got, wall: WallMs) -> Form {
     let sibling = |sibling: &Sibling| {
-        let modified = humantime::format_rfc3339_millis(shown_time(sibling.hlc.wall())).to_string();
+        let modified = rfc3339(shown_time(sibling.hlc.wall()));
         let version = version(sibling.dot);
         match &sibling.content {
             Content::Value { bytes, content_type } if !sibling.is_deleted(wall) => SiblingForm {
@@ -122,6 +133,11 @@ fn form(got: &Got, wall: WallMs) -> Form {
 fn version(dot: Dot) -> String {
     let actor = dot.actor;
     format!("{}-{:x}-{:x}-{}", actor.node, actor.life.0, actor.since.0, dot.counter)
+}
+
+/// A time as the contract writes it. It is one that the format can write: the machine's, or a shown one.
+pub(super) fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 fn shown_time(wall: WallMs) -> SystemTime {

@@ -1,4 +1,4 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,12 +19,15 @@ use cartwheel_core::write_id::WriteId;
 use cartwheel_storage::MemoryStore;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::*;
 use crate::clock::Clock;
 use crate::founding::{self, Ports};
-use crate::shard::{self, Machine, Outgoing};
+use crate::metrics::Metrics;
+use crate::peers::{Board, LocalNode};
+use crate::shard::{self, Machine, Outgoing, ShardMetrics};
 
 const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
 
@@ -78,12 +81,23 @@ async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
     let view = Arc::new(founding::view_of(&identity, dir.path()).unwrap());
     let asked = Arc::new(Mutex::new(None));
-    let (handle, inbox) = shard::inbox();
+    let counted = ShardMetrics::default();
+    let (handle, inbox) = shard::counted_inbox(&counted);
     let runtime = tokio::runtime::Handle::current();
     let store = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
     shard::start(Fixed(outcome, asked.clone()), store, NoPeers, inbox, Clock::start(), runtime).unwrap();
-    let (_ready, ready) = watch::channel(Readiness::Ready);
-    let response: Response<Body> = router(Door { shard: handle, view, ready }).oneshot(request).await.unwrap();
+    let (_ready, readiness) = watch::channel(Readiness::Ready);
+    let local = LocalNode {
+        cluster: identity.cluster,
+        node: nodes[0].member.id,
+        name: identity.name,
+        life: identity.life,
+        boot: 1,
+    };
+    let board = Board::default();
+    let metrics = Metrics::new(vec![handle.clone()], &counted, board.clone());
+    let door = Door::new(Backend { local, shard: handle, view, readiness, board, metrics });
+    let response: Response<Body> = router(door).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let asked = asked.lock().unwrap().take();

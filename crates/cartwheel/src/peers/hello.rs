@@ -93,6 +93,9 @@ struct PbHello {
     /// Only in an answer: why the caller is not welcome.
     #[prost(string, tag = "7")]
     refusal: String,
+    /// The version of the program; empty from one that did not say yet.
+    #[prost(string, tag = "8")]
+    version: String,
 }
 
 /// The other side of a connection on which both have said hello.
@@ -100,6 +103,8 @@ struct PbHello {
 pub(super) struct Remote {
     pub(super) node: NodeId,
     pub(super) name: String,
+    pub(super) boot: u32,
+    pub(super) version: Option<String>,
 }
 
 /// Introduces `local` on a connection that it dialled to `to`.
@@ -154,6 +159,7 @@ fn encode(local: &LocalNode, to: NodeId, refusal: String) -> Bytes {
         boot: local.boot,
         name: local.name.clone(),
         refusal,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let mut frame = BytesMut::with_capacity(MAGIC.len() + 4 + hello.encoded_len());
     frame.put_slice(MAGIC);
@@ -186,10 +192,12 @@ fn decode(mut frame: Bytes) -> Result<PbHello, HelloError> {
 
 fn check(hello: &PbHello, local: &LocalNode) -> Result<Remote, HelloError> {
     let cluster = hello.cluster.as_ref().try_into().map(u128::from_be_bytes).map_err(|_| HelloError::Malformed)?;
-    // A name comes from the network and goes to a log.
-    let name: String = hello.name.chars().filter(|c| !c.is_control()).take(255).collect();
+    // What comes from the network and goes to a log.
+    let text = |text: &str| text.chars().filter(|c| !c.is_control()).take(255).collect::<String>();
+    let name = text(&hello.name);
     if cluster != local.cluster.0 {
         return Err(HelloError::Cluster { name, theirs: cluster, ours: local.cluster.0 });
     }
-    Ok(Remote { node: NodeId::new(hello.from), name })
+    let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
+    Ok(Remote { node: NodeId::new(hello.from), name, boot: hello.boot, version })
 }

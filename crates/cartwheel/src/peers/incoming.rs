@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::codec::FramedRead;
 use tracing::{debug, warn};
 
-use super::rate_limit::RateLimit;
-use super::{FRAME_BYTES_MAX, LocalNode, codec, hello};
+use super::{Board, FRAME_BYTES_MAX, LocalNode, codec, hello, keepalive};
+use crate::rate_limit::RateLimit;
 use crate::shard::ShardHandle;
 
 /// How many connections may stand at once: one a peer, and some that are about to be found dead.
@@ -24,6 +24,7 @@ pub(super) async fn listen(
     local: LocalNode,
     listener: TcpListener,
     shard: ShardHandle,
+    board: Board,
     mut stop: watch::Receiver<bool>,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -42,10 +43,11 @@ pub(super) async fn listen(
                 continue;
             }
         };
-        let (local, shard, refusals, mut stop) = (local.clone(), shard.clone(), refusals.clone(), stop.clone());
+        let (local, shard, board) = (local.clone(), shard.clone(), board.clone());
+        let (refusals, mut stop) = (refusals.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = serve(stream, &local, &shard, &refusals) => {}
+                () = serve(stream, &local, &shard, &board, &refusals) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
             drop(permit);
@@ -62,7 +64,8 @@ async fn accept(
     Ok((stream, permit))
 }
 
-async fn serve(mut stream: TcpStream, local: &LocalNode, shard: &ShardHandle, refusals: &RateLimit) {
+async fn serve(mut stream: TcpStream, local: &LocalNode, shard: &ShardHandle, board: &Board, refusals: &RateLimit) {
+    let _ = keepalive::watch(&stream);
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
     let remote = match hello::answer(&mut stream, local).await {
         Ok(remote) => remote,
@@ -74,8 +77,10 @@ async fn serve(mut stream: TcpStream, local: &LocalNode, shard: &ShardHandle, re
         }
     };
     debug!("{} connected from {addr}", remote.name);
+    let stats = board.get(remote.node);
     let mut frames = FramedRead::new(stream, codec(FRAME_BYTES_MAX));
     while let Some(frame) = frames.next().await {
+        let bytes = frame.as_ref().map_or(0, |frame| frame.len());
         let message = match frame.map(|frame| decode_envelope(Bytes::from(frame))) {
             Ok(Ok(message)) if message.from == remote.node => message,
             Ok(Ok(message)) => {
@@ -84,6 +89,9 @@ async fn serve(mut stream: TcpStream, local: &LocalNode, shard: &ShardHandle, re
             Ok(Err(error)) => return warn!("closed the connection of {}: {error}", remote.name),
             Err(error) => return debug!("the connection of {} broke: {error}", remote.name),
         };
+        if let Some(stats) = stats {
+            stats.heard(&message, bytes, board.now());
+        }
         // While the shard is busy this waits, the socket fills, and in the end the peer drops what it cannot send.
         if shard.deliver(message).await.is_err() {
             return;

@@ -4,10 +4,11 @@
 //! that it dialled; what it is told comes in on the connections that were dialled to it. A message may be lost: what cannot be
 //! sent now is dropped and counted, and the protocol asks again.
 
+mod board;
 mod hello;
 mod incoming;
+mod keepalive;
 mod outgoing;
-mod rate_limit;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 use crate::shard::{Outgoing, ShardHandle};
 use outgoing::Link;
 
+pub use board::{Board, LinkState, PeerStats, Traffic};
 pub use hello::{HelloError, LocalNode};
 
 /// The longest frame, in bytes. A state of 128 siblings, as many as blind puts may pile up, of 1 MiB each fits in twice.
@@ -40,6 +42,7 @@ pub struct Peer {
 #[derive(Debug)]
 pub struct Peers {
     links: BTreeMap<NodeId, Link>,
+    board: Board,
 }
 
 impl Peers {
@@ -47,8 +50,18 @@ impl Peers {
     ///
     /// It must be called within a tokio runtime.
     pub fn dial(local: &LocalNode, peers: impl IntoIterator<Item = Peer>, stop: &watch::Receiver<bool>) -> Self {
-        let links = peers.into_iter().map(|peer| (peer.node, Link::start(local.clone(), peer, stop.clone()))).collect();
-        Self { links }
+        let peers: Vec<Peer> = peers.into_iter().collect();
+        let board = Board::of(&peers);
+        let start = |peer: Peer| {
+            let stats = board.get(peer.node)?.clone();
+            Some((peer.node, Link::start(local.clone(), peer, stats, stop.clone())))
+        };
+        Self { links: peers.into_iter().filter_map(start).collect(), board: board.clone() }
+    }
+
+    /// What is known of each peer.
+    pub fn board(&self) -> Board {
+        self.board.clone()
     }
 
     /// For each peer, whether a connection to it stands.
@@ -66,9 +79,15 @@ impl Outgoing for Peers {
     }
 }
 
-/// Takes in what peers say on connections to `listener`, and hands it to `shard`, until `stop` is true.
-pub async fn listen(local: LocalNode, listener: TcpListener, shard: ShardHandle, stop: watch::Receiver<bool>) {
-    incoming::listen(local, listener, shard, stop).await;
+/// Takes in what peers say on connections to `listener`, hands it to `shard` and counts it on `board`, until `stop` is true.
+pub async fn listen(
+    local: LocalNode,
+    listener: TcpListener,
+    shard: ShardHandle,
+    board: Board,
+    stop: watch::Receiver<bool>,
+) {
+    incoming::listen(local, listener, shard, board, stop).await;
 }
 
 fn codec(frame_bytes_max: usize) -> LengthDelimitedCodec {

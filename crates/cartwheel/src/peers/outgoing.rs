@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::codec::{FramedWrite, LengthDelimitedCodec};
 use tracing::{debug, info, warn};
 
-use super::hello::{self, HelloError};
-use super::rate_limit::RateLimit;
-use super::{FRAME_BYTES_MAX, LocalNode, Peer, codec};
+use super::hello::{self, HelloError, Remote};
+use super::{FRAME_BYTES_MAX, LocalNode, Peer, PeerStats, codec, keepalive};
 use crate::random;
+use crate::rate_limit::RateLimit;
 
 /// How many batches of frames, and how many bytes in them, may wait for a peer. One frame may always wait.
 const BATCHES_MAX: usize = 1_024;
@@ -36,7 +36,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// The way to one peer.
 #[derive(Debug)]
 pub(super) struct Link {
-    name: String,
+    stats: Arc<PeerStats>,
     batches: mpsc::Sender<Vec<Bytes>>,
     queued_bytes: Arc<AtomicUsize>,
     connected: watch::Receiver<bool>,
@@ -45,18 +45,18 @@ pub(super) struct Link {
 
 impl Link {
     /// Begins to dial `peer`, until `stop` is true.
-    pub(super) fn start(local: LocalNode, peer: Peer, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn start(local: LocalNode, peer: Peer, stats: Arc<PeerStats>, stop: watch::Receiver<bool>) -> Self {
         let (batches, receiver) = mpsc::channel(BATCHES_MAX);
         let (connected_sender, connected) = watch::channel(false);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let link = Self {
-            name: peer.name.clone(),
+            stats: stats.clone(),
             batches,
             queued_bytes: queued_bytes.clone(),
             connected,
             drops: RateLimit::new(LOG_EVERY),
         };
-        let dialler = Dialler { local, peer, batches: receiver, queued_bytes, connected: connected_sender };
+        let dialler = Dialler { local, peer, stats, batches: receiver, queued_bytes, connected: connected_sender };
         tokio::spawn(dialler.run(stop));
         link
     }
@@ -91,8 +91,9 @@ impl Link {
     }
 
     fn dropped(&self, count: usize, why: &str) {
+        self.stats.dropped.fetch_add(count as u64, Ordering::Relaxed);
         if let Some(count) = self.drops.count(count as u64) {
-            warn!("dropped {count} messages to {}: {why}", self.name);
+            warn!("dropped {count} messages to {}: {why}", self.stats.name);
         }
     }
 }
@@ -101,6 +102,7 @@ impl Link {
 struct Dialler {
     local: LocalNode,
     peer: Peer,
+    stats: Arc<PeerStats>,
     batches: mpsc::Receiver<Vec<Bytes>>,
     queued_bytes: Arc<AtomicUsize>,
     connected: watch::Sender<bool>,
@@ -120,31 +122,39 @@ impl Dialler {
         let mut last_error = String::new();
         loop {
             match self.dial().await {
-                Ok(stream) => {
+                Ok((stream, remote)) => {
+                    self.stats.connected(&remote);
                     info!("connected to {} at {}", self.peer.name, self.peer.addr);
                     (backoff, last_error) = (BACKOFF_MIN, String::new());
                     let error = self.serve(stream).await;
                     self.connected.send_replace(false);
+                    self.stats.failed(format!("the connection broke: {error}"));
                     warn!("the connection to {} broke: {error}", self.peer.name);
                 }
-                // The same error again and again is one piece of news.
-                Err(error) if error.to_string() != last_error => {
-                    warn!("cannot connect to {} at {}: {error}", self.peer.name, self.peer.addr);
-                    last_error = error.to_string();
+                Err(error) => {
+                    let error = error.to_string();
+                    self.stats.failed(format!("cannot connect: {error}"));
+                    // The same error again and again is one piece of news.
+                    if error == last_error {
+                        debug!("cannot connect to {}: {error}", self.peer.name);
+                    } else {
+                        warn!("cannot connect to {} at {}: {error}", self.peer.name, self.peer.addr);
+                        last_error = error;
+                    }
                 }
-                Err(error) => debug!("cannot connect to {}: {error}", self.peer.name),
             }
             tokio::time::sleep(jittered(backoff)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    async fn dial(&self) -> Result<TcpStream, HelloError> {
+    async fn dial(&self) -> Result<(TcpStream, Remote), HelloError> {
         let dial = TcpStream::connect(&self.peer.addr);
         let mut stream = tokio::time::timeout(DIAL_WITHIN, dial).await.map_err(|_| HelloError::Silent)??;
         stream.set_nodelay(true)?;
-        hello::call(&mut stream, &self.local, self.peer.node).await?;
-        Ok(stream)
+        keepalive::watch(&stream)?;
+        let remote = hello::call(&mut stream, &self.local, self.peer.node).await?;
+        Ok((stream, remote))
     }
 
     /// Writes until the connection breaks, and says why it did.
@@ -171,7 +181,7 @@ impl Dialler {
             }
             let write_out = async {
                 for batch in gathered.drain(..) {
-                    self.taken(&batch);
+                    self.stats.sent.count(batch.len(), self.taken(&batch));
                     for frame in batch {
                         frames.feed(frame).await?;
                     }
@@ -186,9 +196,11 @@ impl Dialler {
         }
     }
 
-    /// Counts a batch out of the queue.
-    fn taken(&self, batch: &[Bytes]) {
-        self.queued_bytes.fetch_sub(batch.iter().map(Bytes::len).sum(), Ordering::Relaxed);
+    /// Counts a batch out of the queue, and says how many bytes it has.
+    fn taken(&self, batch: &[Bytes]) -> usize {
+        let bytes = batch.iter().map(Bytes::len).sum();
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        bytes
     }
 }
 

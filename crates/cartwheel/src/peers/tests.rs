@@ -55,12 +55,12 @@ async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let (heard_sender, heard) = mpsc::unbounded_channel();
     let (handle, inbox) = shard::inbox();
     let (stop, stopped) = watch::channel(false);
-    let outgoing = Peers { links: BTreeMap::new() };
+    let outgoing = Peers { links: BTreeMap::new(), board: Board::default() };
     let runtime = tokio::runtime::Handle::current();
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
     shard::start(Ear(heard_sender), disk, outgoing, inbox, Clock::start(), runtime).unwrap();
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
-    tokio::spawn(listen(node.clone(), listener, handle, stopped));
+    tokio::spawn(listen(node.clone(), listener, handle, Board::default(), stopped));
     Listening { heard, peer, stop }
 }
 

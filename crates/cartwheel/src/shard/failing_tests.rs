@@ -219,7 +219,10 @@ fn survives(failing: Failing, at: u64) {
             (0..3).map(|place| ((turn + place) % 5, Bytes::from(format!("turn {turn} place {place}")))).collect();
         let outcomes = ask(&mut turns, of_turn.iter().map(|(number, value)| put(*number, value)).collect());
         let all = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-        assert!(failing == Failing::Read || all == 0 || all == 3, "{failing:?} at {at}: a batch fell apart: {outcomes:?}");
+        assert!(
+            failing == Failing::Read || all == 0 || all == 3,
+            "{failing:?} at {at}: a batch fell apart: {outcomes:?}"
+        );
         for ((number, value), outcome) in of_turn.into_iter().zip(outcomes) {
             let known = if outcome.is_ok() { &mut stored } else { &mut unknown };
             known.entry(number).or_default().insert(value);
@@ -227,7 +230,10 @@ fn survives(failing: Failing, at: u64) {
         }
         if turns.readiness() == Readiness::StoreFailed && failing != Failing::Stopped {
             let refused = ask(&mut turns, vec![get(0)]).remove(0);
-            assert!(matches!(refused, Err(Refusal::Unavailable(_) | Refusal::Unverified(_))), "{refused:?} of a closed store");
+            assert!(
+                matches!(refused, Err(Refusal::Unavailable(_) | Refusal::Unverified(_))),
+                "{refused:?} of a closed store"
+            );
         }
         wait_until_ready(&mut turns);
     }
@@ -235,9 +241,11 @@ fn survives(failing: Failing, at: u64) {
     for number in 0..5 {
         // The failure may yet come, at a read.
         let held = if failing == Failing::Read && failures == 0 { continue } else { values(&mut turns, number) };
-        let (stored, unknown) = (stored.remove(&number).unwrap_or_default(), unknown.remove(&number).unwrap_or_default());
+        let (stored, unknown) =
+            (stored.remove(&number).unwrap_or_default(), unknown.remove(&number).unwrap_or_default());
         assert!(held.is_superset(&stored), "{failing:?} at {at}: k{number} lost {:?}", stored.difference(&held));
-        let unexpected: Vec<_> = held.iter().filter(|value| !stored.contains(*value) && !unknown.contains(*value)).collect();
+        let unexpected: Vec<_> =
+            held.iter().filter(|value| !stored.contains(*value) && !unknown.contains(*value)).collect();
         assert!(unexpected.is_empty(), "{failing:?} at {at}: k{number} holds {unexpected:?}");
     }
 }

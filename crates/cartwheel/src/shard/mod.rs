@@ -4,6 +4,7 @@
 //! turn, so the busier it is, the less a write costs.
 
 pub mod disk;
+mod metrics;
 pub mod reserve;
 mod turn;
 
@@ -29,8 +30,10 @@ use crate::clock::Clock;
 use disk::Disk;
 use turn::Turns;
 
+pub use metrics::ShardMetrics;
+
 /// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.
-const INBOX_MAX: usize = 8_192;
+pub const INBOX_MAX: usize = 8_192;
 /// How much of the queue is kept free of clients' requests, so that the answers which end requests still get in.
 const INBOX_RESERVE: usize = INBOX_MAX / 2;
 /// How many inputs one turn takes at most, so that the first of them does not wait for too many others.
@@ -77,6 +80,7 @@ enum Work {
 #[derive(Clone, Debug)]
 pub struct ShardHandle {
     inbox: mpsc::Sender<Work>,
+    metrics: ShardMetrics,
 }
 
 /// The shard has stopped.
@@ -91,14 +95,24 @@ impl ShardHandle {
     /// If the shard stops before it has answered. A write may have been done or not.
     pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
         if self.inbox.capacity() < INBOX_RESERVE {
-            return Ok(Err(Refusal::Overloaded));
+            return Ok(Err(self.overloaded()));
         }
         let (reply, outcome) = oneshot::channel();
         match self.inbox.try_send(Work::Request(request, reply)) {
             Ok(()) => outcome.await.map_err(|_| Stopped),
-            Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(Refusal::Overloaded)),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(self.overloaded())),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
         }
+    }
+
+    fn overloaded(&self) -> Refusal {
+        self.metrics.refusals.inc();
+        Refusal::Overloaded
+    }
+
+    /// How many inputs wait for the shard.
+    pub fn waiting(&self) -> usize {
+        self.inbox.max_capacity() - self.inbox.capacity()
     }
 
     /// Hands a peer's message to the shard, and waits while its queue is full.
@@ -127,12 +141,17 @@ impl ShardHandle {
 
 /// A shard's queue before the shard is there: whatever must be able to reach the shard can be made first.
 #[derive(Debug)]
-pub struct Inbox(mpsc::Receiver<Work>);
+pub struct Inbox(mpsc::Receiver<Work>, ShardMetrics);
 
-/// A shard's queue and the way into it.
+/// A shard's queue and the way into it. Nobody sees what the shard counts.
 pub fn inbox() -> (ShardHandle, Inbox) {
+    counted_inbox(&ShardMetrics::default())
+}
+
+/// A shard's queue and the way into it. The shard counts what it does in `metrics`.
+pub fn counted_inbox(metrics: &ShardMetrics) -> (ShardHandle, Inbox) {
     let (sender, receiver) = mpsc::channel(INBOX_MAX);
-    (ShardHandle { inbox: sender }, Inbox(receiver))
+    (ShardHandle { inbox: sender, metrics: metrics.clone() }, Inbox(receiver, metrics.clone()))
 }
 
 /// A shard that runs.
@@ -169,7 +188,7 @@ pub fn start(
     clock: Clock,
     runtime: Handle,
 ) -> io::Result<Running> {
-    let turns = Turns::new(machine, disk, outgoing, clock);
+    let turns = Turns::new(machine, disk, outgoing, clock).counted(inbox.1);
     let (ready_sender, ready) = watch::channel(Readiness::Starting);
     let body = move || run(turns, inbox.0, clock, &runtime, &ready_sender);
     Ok(Running { thread: thread::Builder::new().name("shard-0".to_owned()).spawn(body)?, ready })

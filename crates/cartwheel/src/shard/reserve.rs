@@ -21,7 +21,7 @@ pub struct ReserveOptions {
 
 impl Default for ReserveOptions {
     fn default() -> Self {
-        Self { bytes: 512 << 20, percent_max: 10 }
+        Self { bytes: 256 << 20, percent_max: 10 }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
 use super::disk::{Condition, Disk};
-use super::{HLC_CEILING, Machine, Outgoing, Readiness, encode_hlc_ceiling};
+use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
 
 /// A state machine with its store and all that is under way between them.
@@ -30,6 +30,7 @@ pub(super) struct Turns<M, O> {
     /// The clients that wait for an answer.
     clients: BTreeMap<ClientId, oneshot::Sender<Outcome>>,
     clients_begun: u64,
+    metrics: ShardMetrics,
     wake_at: Option<Instant>,
 }
 
@@ -55,8 +56,14 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             replies: Vec::new(),
             clients: BTreeMap::new(),
             clients_begun: 0,
+            metrics: ShardMetrics::default(),
             wake_at: None,
         }
+    }
+
+    /// The same, counting what it does in `metrics`.
+    pub(super) fn counted(self, metrics: ShardMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// When the next turn is due, if no input comes.
@@ -66,7 +73,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Whether the machine can stamp writes and its disk works.
     pub(super) fn readiness(&mut self) -> Readiness {
-        match self.disk.condition() {
+        let condition = self.disk.condition();
+        self.metrics.disk(condition);
+        match condition {
             Condition::Failed => Readiness::StoreFailed,
             _ if !self.machine.is_ready(self.clock.now()) => Readiness::Starting,
             Condition::Full => Readiness::DiskFull,
@@ -90,6 +99,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// Takes a turn: steps until nothing is left to take in and nothing to store.
     pub(super) fn take(&mut self) {
         self.disk.tick(self.clock.instant());
+        self.metrics.turn(self.inputs.len());
         loop {
             while let Some(input) = self.inputs.pop_front() {
                 let effects = self.machine.step(self.clock.now(), input);
@@ -119,6 +129,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             self.store(id, command);
         }
         for event in events {
+            self.metrics.event(&event);
             log(&event);
         }
         self.wake_at = wake_at;
@@ -132,6 +143,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                     self.commit();
                 }
                 let read = self.disk.read(&storage_key);
+                if read.is_err() {
+                    self.metrics.read_failed();
+                }
                 self.inputs.push_back(Input::Stored(id, StoreResult::Read(read)));
             }
             StoreCommand::Write { storage_key, record, sync } => {
@@ -164,7 +178,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     fn commit(&mut self) {
         let Writes { batch, commands, sync, .. } = std::mem::take(&mut self.writes);
         let durability = if sync { Durability::Synced } else { Durability::Os };
-        let written = self.disk.commit(batch, durability, self.clock.instant());
+        let begun = self.clock.instant();
+        let written = self.disk.commit(batch, durability, begun);
+        self.metrics.commit(commands.len(), self.clock.instant().since(begun), written.is_err());
         self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
     }
 

@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 /// Lets one line through every so often and counts the others.
 #[derive(Debug)]
-pub(super) struct RateLimit {
+pub(crate) struct RateLimit {
     every: Duration,
     state: Mutex<(Option<Instant>, u64)>,
 }
 
 impl RateLimit {
     /// Lets one line through in every `every`.
-    pub(super) const fn new(every: Duration) -> Self {
+    pub(crate) const fn new(every: Duration) -> Self {
         Self { every, state: Mutex::new((None, 0)) }
     }
 
     /// Counts `count` occasions; if it is time for a line, how many it speaks for.
-    pub(super) fn count(&self, count: u64) -> Option<u64> {
+    pub(crate) fn count(&self, count: u64) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, pending) = &mut *state;
         *pending += count;

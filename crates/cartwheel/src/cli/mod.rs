@@ -1,14 +1,19 @@
 //! The command line.
 
+mod cluster;
+mod serve;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::Tuning;
 use crate::founding::Ports;
 
+pub use cluster::{AskArgs, ClusterCommand, LocateArgs};
+pub use serve::ServeArgs;
+
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
-///
-/// The log goes to standard error. CARTWHEEL_LOG says how much of it there is: error, warn, info (the default), debug.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -27,6 +32,12 @@ pub enum Command {
     /// it again with `cartwheel serve`.
     Dev(DevArgs),
     /// Run one node until SIGTERM or Ctrl-C.
+    ///
+    /// Every setting below can be given as a flag, as an environment variable and in a TOML file, under the same name: the flag
+    /// --cache-size is CARTWHEEL_CACHE_SIZE in the environment and cache_size in the file. A flag goes before a variable, a variable
+    /// before the file, the file before the default. A name that the file has and cartwheel does not is an error.
+    ///
+    /// Sizes are in bytes, or have a unit: 268435456 and 256MiB are the same.
     Serve(ServeArgs),
     /// Show a key; all siblings, where writers did not know of each other. The exit status is 1 if it has no value.
     Get(GetArgs),
@@ -34,6 +45,16 @@ pub enum Command {
     Put(PutArgs),
     /// Delete all that a get of a key shows.
     Delete(DeleteArgs),
+    /// What a node knows of its cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Print a script that completes this command line in a shell.
+    ///
+    /// For bash: cartwheel completions bash > ~/.local/share/bash-completion/completions/cartwheel
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Which key of which cluster.
@@ -102,6 +123,9 @@ pub struct DevArgs {
     /// For a new cluster: node i listens for peers on this port plus i.
     #[arg(long, value_name = "PORT", default_value_t = Ports::default().peer_base)]
     pub peer_base: u16,
+    /// For every node.
+    #[command(flatten)]
+    pub tuning: Tuning,
 }
 
 impl DevArgs {
@@ -109,15 +133,4 @@ impl DevArgs {
     pub fn ports(&self) -> Ports {
         Ports { http_base: self.http_base, peer_base: self.peer_base, ..Ports::default() }
     }
-}
-
-/// How to run a node.
-#[derive(Debug, Args)]
-pub struct ServeArgs {
-    /// The node's data directory, as DIR/node-1 that `cartwheel dev --dir DIR` makes.
-    #[arg(long)]
-    pub dir: PathBuf,
-    /// Stop when standard input ends. `cartwheel dev` holds it open, so that its nodes never outlive it.
-    #[arg(long)]
-    pub stop_with_stdin: bool,
 }

@@ -1,0 +1,107 @@
+//! What a node says of its cluster.
+
+use serde::{Deserialize, Serialize};
+
+/// A cluster, as one of its nodes sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's id, in hexadecimal.
+    pub cluster: String,
+    /// The name of the node that answered.
+    pub node: String,
+    /// Which history of changes it goes by: nodes that say the same agree on members and ring.
+    pub ring_version: String,
+    /// The members, by id.
+    pub members: Vec<MemberStatus>,
+}
+
+/// A node of the cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// Its zone.
+    pub zone: String,
+    /// Its machine.
+    pub host: String,
+    /// Where it serves HTTP, as `host:port`.
+    pub http: String,
+    /// Where it serves RESP.
+    pub resp: String,
+    /// Where it listens for its peers.
+    pub peers: String,
+}
+
+/// A member, and what the node that answered thinks of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The member.
+    #[serde(flatten)]
+    pub member: Member,
+    /// Its share of the data; 100 is a normal one.
+    pub weight: u32,
+    /// Which data directory it is, in hexadecimal.
+    pub life: String,
+    /// It was removed, but too few would remain, so it still owns its partitions.
+    pub leaving: bool,
+    /// Whether it is reached.
+    pub state: MemberState,
+    /// Since when, as RFC 3339.
+    pub since: Option<String>,
+    /// Why it is not reached or, of the node that answered, why it is not ready.
+    pub problem: Option<String>,
+    /// How often its data directory has been opened, as it last said.
+    pub boot: Option<u32>,
+    /// The version of its program, as it last said.
+    pub version: Option<String>,
+    /// Its clock less that of the node that answered, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
+}
+
+/// Whether a node reaches a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// It is the node that answered.
+    #[serde(rename = "self")]
+    Itself,
+    /// A connection to it stands.
+    Connected,
+    /// None does.
+    Disconnected,
+}
+
+/// How the partitions are shared out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ring {
+    /// Which history of changes it comes from.
+    pub version: String,
+    /// How many partitions there are.
+    pub partitions: u32,
+    /// The position of each partition's owner among the members.
+    pub owners: Vec<usize>,
+    /// The members, by id.
+    pub members: Vec<Member>,
+}
+
+/// Where a key lies.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Location {
+    /// Its place on the ring, in hexadecimal.
+    pub token: String,
+    /// The partition that holds it.
+    pub partition: u32,
+    /// Who holds it, homes first, then who stands in for them, in that order.
+    pub preference_list: Vec<Replica>,
+}
+
+/// A node on a preference list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Replica {
+    /// Its name.
+    pub node: String,
+    /// `home` or `standin`.
+    pub role: String,
+}

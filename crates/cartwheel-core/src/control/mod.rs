@@ -1,0 +1,293 @@
+//! The part of a node that is there once, whatever number of shards it has: it keeps the history of changes, lets it spread, and
+//! hands each shard the view that follows from it.
+//!
+//! Like [`crate::node::Node`] it is a state machine without input or output. Nothing that is not saved is told to anyone: a
+//! change that a client or a peer has heard of survives a crash of this node.
+//!
+//! **Spreading.** Every second a node tells one random member which version of the history it has. Who has another answers with
+//! all that it has; both then hold the union, for histories merge as sets. A new change is sent to everyone at once.
+
+mod change;
+mod emptiness;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::dot::{Life, NodeId};
+use crate::effects::{ClientId, WriteFailed};
+use crate::membership::{ClusterId, History, View};
+use crate::message::{Envelope, Message};
+use crate::mutation::{Broken, Mutation};
+use crate::request::Refusal;
+use crate::ring::RingVersion;
+use crate::time::{Instant, Now};
+use change::Pending;
+pub use change::{Changed, SettingsChange};
+use emptiness::Inquiries;
+pub use emptiness::{Inquiry, InquiryId};
+
+/// How often a node tells another which version it has.
+const GOSSIP_EVERY: Duration = Duration::from_secs(1);
+/// How long a node waits before it tries again to save what it could not.
+const SAVE_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many changes may be under way at once, of clients of this node.
+const PENDING_MAX: usize = 64;
+
+/// What nodes say to each other about their history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// Which version the sender has.
+    Have(RingVersion),
+    /// All that the sender has. The receiver answers with all that it has, if that is more.
+    History(History),
+    /// All that the sender has, in answer to [`Notice::History`].
+    Complement(History),
+    /// The receiver is to say whether it holds anything in a bucket.
+    Ask(Inquiry),
+    /// The answer to [`Notice::Ask`]: whether it does.
+    Holds(InquiryId, bool),
+}
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub enum ControlInput {
+    /// A client of this node wants a bucket's settings changed.
+    Change(ClientId, SettingsChange),
+    /// A peer's message has arrived.
+    Message(Envelope),
+    /// Whether this node holds anything in the bucket that [`ControlEffects::inquiries`] asked about.
+    Holds(InquiryId, bool),
+    /// [`ControlEffects::save`] has ended.
+    Saved(Result<(), WriteFailed>),
+    /// The time of [`ControlEffects::wake_at`] has come.
+    Tick,
+}
+
+/// What is to be done after a step, in any order.
+#[derive(Debug, Default)]
+pub struct ControlEffects {
+    /// Messages to peers.
+    pub sends: Vec<(NodeId, Envelope)>,
+    /// Answers to clients.
+    pub replies: Vec<(ClientId, Result<Changed, Refusal>)>,
+    /// The encoded history, to be kept in the place of the one before, synced; answered by one [`ControlInput::Saved`]. There is
+    /// never more than one under way.
+    pub save: Option<Bytes>,
+    /// The view from now on.
+    pub view: Option<Arc<View>>,
+    /// Buckets of which the shards are to say whether they hold anything; each is answered by one [`ControlInput::Holds`].
+    pub inquiries: Vec<Inquiry>,
+    /// When it wants a [`ControlInput::Tick`] at the latest.
+    pub wake_at: Option<Instant>,
+}
+
+/// What it is told at its start.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This node.
+    pub node: NodeId,
+    /// Its life.
+    pub life: Life,
+    /// Its boot.
+    pub boot: u32,
+    /// Where its randomness starts. Two boots must not share one.
+    pub seed: u64,
+    /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
+    pub broken: Broken,
+}
+
+/// The control state machine of one node.
+#[derive(Debug)]
+pub struct Control {
+    config: ControlConfig,
+    /// What is saved, and so may be told.
+    history: History,
+    /// What follows from it.
+    view: Arc<View>,
+    /// What is to be saved: `history`, and what was learnt since.
+    wanted: History,
+    /// What is being saved.
+    saving: Option<History>,
+    next_save: Instant,
+    next_gossip: Instant,
+    random: ChaCha8Rng,
+    /// The version that each peer last said it has.
+    peers: BTreeMap<NodeId, RingVersion>,
+    pending: Vec<Pending>,
+    inquiries: Inquiries,
+}
+
+impl Control {
+    /// The control of a node that has saved `history`; none if that makes no cluster.
+    pub fn new(config: ControlConfig, history: History) -> Option<Self> {
+        let view = Arc::new(history.view()?);
+        Some(Self {
+            random: ChaCha8Rng::seed_from_u64(config.seed),
+            wanted: history.clone(),
+            history,
+            view,
+            saving: None,
+            next_save: Instant::default(),
+            next_gossip: Instant::default(),
+            peers: BTreeMap::new(),
+            pending: Vec::new(),
+            inquiries: Inquiries::new(config.boot),
+            config,
+        })
+    }
+
+    /// The view that follows from what is saved.
+    pub const fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// What is saved.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Takes in one input at the time `now` and says what is to be done.
+    pub fn step(&mut self, now: Now, input: ControlInput) -> ControlEffects {
+        let mut effects = ControlEffects::default();
+        match input {
+            ControlInput::Change(client, change) => self.change(now, client, change, &mut effects),
+            ControlInput::Message(envelope) => self.message(now, envelope, &mut effects),
+            ControlInput::Holds(id, holds) => self.holds(now, id, holds, &mut effects),
+            ControlInput::Saved(result) => self.saved(now, result, &mut effects),
+            ControlInput::Tick => {}
+        }
+        self.end_pending(now, &mut effects);
+        self.ask_again(now, &mut effects);
+        if now.instant >= self.next_gossip {
+            self.next_gossip = now.instant + GOSSIP_EVERY;
+            self.gossip(now, &mut effects);
+        }
+        self.save(now, &mut effects);
+        let save_at = (self.saving.is_none() && self.wanted != self.history).then_some(self.next_save);
+        let pending = self.pending.iter().map(|pending| pending.wake_at());
+        effects.wake_at = pending.chain(save_at).chain([self.next_gossip]).min();
+        effects
+    }
+
+    fn others(&self) -> Vec<NodeId> {
+        self.view.members().map(|member| member.member.id).filter(|&id| id != self.config.node).collect()
+    }
+
+    fn gossip(&mut self, now: Now, effects: &mut ControlEffects) {
+        let others = self.others();
+        if others.is_empty() {
+            return;
+        }
+        let peer = others[(self.random.next_u64() % others.len() as u64) as usize];
+        self.send(now, peer, Notice::Have(self.version()), effects);
+    }
+
+    fn version(&self) -> RingVersion {
+        self.view.ring.version()
+    }
+
+    /// Takes in what a member says; nobody else is heard.
+    fn message(&mut self, now: Now, envelope: Envelope, effects: &mut ControlEffects) {
+        let from = envelope.from;
+        let Message::Notice(notice) = envelope.message else { return };
+        if envelope.cluster != self.config.cluster || self.view.member(from).is_none() {
+            return;
+        }
+        match notice {
+            Notice::Have(version) => {
+                self.peers.insert(from, version);
+                if version != self.version() {
+                    self.send(now, from, Notice::History(self.history.clone()), effects);
+                }
+            }
+            Notice::History(history) => {
+                if self.learn(now, from, &history, effects) && !self.history.is_within(&history) {
+                    self.send(now, from, Notice::Complement(self.history.clone()), effects);
+                }
+            }
+            Notice::Complement(history) => drop(self.learn(now, from, &history, effects)),
+            Notice::Ask(inquiry) => self.inquiries.asked(from, inquiry, effects),
+            Notice::Holds(id, holds) => self.answered(now, from, id, holds, effects),
+        }
+    }
+
+    /// Takes in what a peer has; false if it makes no sense. What is new here is saved before it is told to anyone.
+    fn learn(&mut self, now: Now, from: NodeId, history: &History, effects: &mut ControlEffects) -> bool {
+        let mut union = self.wanted.clone();
+        // A history that would make another cluster of this one is a mistake or a lie.
+        if union.merge(history) && union.view().is_none_or(|view| view.cluster != self.config.cluster) {
+            return false;
+        }
+        self.wanted = union;
+        self.peers.insert(from, history.version());
+        if *history == self.history {
+            // Both have the same, and now the peer knows it.
+            self.send(now, from, Notice::Have(self.version()), effects);
+        }
+        true
+    }
+
+    /// Begins to save what is not saved, unless that is under way.
+    fn save(&mut self, now: Now, effects: &mut ControlEffects) {
+        if self.saving.is_none() && self.wanted != self.history && now.instant >= self.next_save {
+            if self.config.broken.is(Mutation::SettingsUnsaved) {
+                let wanted = self.wanted.clone();
+                return self.adopt(now, wanted, effects);
+            }
+            effects.save = Some(self.wanted.encode());
+            self.saving = Some(self.wanted.clone());
+        }
+    }
+
+    fn saved(&mut self, now: Now, result: Result<(), WriteFailed>, effects: &mut ControlEffects) {
+        let Some(saving) = self.saving.take() else { return };
+        match result {
+            Ok(()) => self.adopt(now, saving, effects),
+            Err(_) => self.next_save = now.instant + SAVE_RETRY_AFTER,
+        }
+    }
+
+    /// Goes by a history that is saved. Whoever made a change sends it to everyone; who learnt of one says so to whom it has it
+    /// from, and gossip does the rest.
+    fn adopt(&mut self, now: Now, history: History, effects: &mut ControlEffects) {
+        let Some(view) = history.view() else { return };
+        self.view = Arc::new(view);
+        self.history = history;
+        effects.view = Some(self.view.clone());
+        let is_author = self.note_saved(now);
+        for peer in self.others() {
+            if self.peers.get(&peer) == Some(&self.version()) {
+                self.send(now, peer, Notice::Have(self.version()), effects);
+            } else if is_author {
+                self.send(now, peer, Notice::History(self.history.clone()), effects);
+            }
+        }
+    }
+
+    fn send(&self, now: Now, to: NodeId, notice: Notice, effects: &mut ControlEffects) {
+        if self.config.broken.is(Mutation::SettingsStayHome)
+            && matches!(notice, Notice::History(_) | Notice::Complement(_))
+        {
+            return;
+        }
+        let envelope = Envelope {
+            cluster: self.config.cluster,
+            from: self.config.node,
+            from_life: self.config.life,
+            from_boot: self.config.boot,
+            wall: now.wall,
+            message: Message::Notice(notice),
+        };
+        effects.sends.push((to, envelope));
+    }
+}
+
+#[cfg(test)]
+mod tests;

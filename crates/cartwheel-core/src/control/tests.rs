@@ -1,0 +1,215 @@
+use std::collections::VecDeque;
+
+use super::*;
+use crate::hlc::{Hlc, WallMs};
+use crate::membership::{BadSettings, ChangeKind, Member, SettingsPatch, Strategy};
+use crate::ring::{NORMAL_WEIGHT, Partitions};
+
+const CLUSTER: ClusterId = ClusterId(7);
+
+fn founding(cluster: ClusterId) -> History {
+    let member = |number: u64| Member {
+        name: format!("node-{number}"),
+        id: NodeId::of_name(&format!("node-{number}")),
+        life: Life(number),
+        weight: NORMAL_WEIGHT,
+        zone: "z".to_owned(),
+        host: format!("h{number}"),
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    };
+    let members: Vec<_> = (1..=3).map(member).collect();
+    let founder = members[0].id;
+    let mut history = History::new();
+    let partitions = Partitions::new(8).unwrap();
+    let found = ChangeKind::Found { cluster, partitions, strategy: Strategy::Balanced, members };
+    history.record(Hlc::at(WallMs(1)), founder, found);
+    history
+}
+
+/// Three controls; what one sends arrives at once, unless the receiver is cut off.
+struct Mesh {
+    controls: Vec<Control>,
+    now_ms: u64,
+    cut_off: Option<usize>,
+    /// Nodes that hold something in every bucket.
+    holders: Vec<usize>,
+    saves_fail: bool,
+    replies: Vec<Result<Changed, Refusal>>,
+}
+
+impl Mesh {
+    fn new() -> Self {
+        let control = |number: u64| {
+            let node = NodeId::of_name(&format!("node-{number}"));
+            let config = ControlConfig {
+                cluster: CLUSTER,
+                node,
+                life: Life(number),
+                boot: 1,
+                seed: number,
+                broken: Broken::default(),
+            };
+            Control::new(config, founding(CLUSTER)).unwrap()
+        };
+        let controls = (1..=3).map(control).collect();
+        Self { controls, now_ms: 1_000, cut_off: None, holders: vec![], saves_fail: false, replies: vec![] }
+    }
+
+    fn input(&mut self, at: usize, input: ControlInput) {
+        let mut inputs = VecDeque::from([(at, input)]);
+        let mut steps = 0;
+        while let Some((at, input)) = inputs.pop_front() {
+            steps += 1;
+            assert!(steps < 1_000, "the controls never stop talking");
+            let now = Now { instant: Instant(self.now_ms * 1_000), wall: WallMs(self.now_ms) };
+            let effects = self.controls[at].step(now, input);
+            for (to, envelope) in effects.sends {
+                let to = self.controls.iter().position(|control| control.config.node == to).unwrap();
+                if self.cut_off != Some(to) && self.cut_off != Some(at) {
+                    inputs.push_back((to, ControlInput::Message(envelope)));
+                }
+            }
+            if effects.save.is_some() {
+                let saved = if self.saves_fail { Err(WriteFailed::Uncertain) } else { Ok(()) };
+                inputs.push_back((at, ControlInput::Saved(saved)));
+            }
+            for inquiry in effects.inquiries {
+                inputs.push_back((at, ControlInput::Holds(inquiry.id, self.holders.contains(&at))));
+            }
+            self.replies.extend(effects.replies.into_iter().map(|(_, reply)| reply));
+        }
+    }
+
+    fn change(&mut self, at: usize, settings: SettingsPatch) {
+        let (bucket, timeout) = (Bytes::from_static(b"carts"), Duration::from_secs(3));
+        self.input(at, ControlInput::Change(ClientId(1), SettingsChange { bucket, settings, timeout }));
+    }
+
+    fn tick(&mut self, ms: u64) {
+        for _ in 0..ms / 100 {
+            self.now_ms += 100;
+            (0..self.controls.len()).for_each(|at| self.input(at, ControlInput::Tick));
+        }
+    }
+
+    fn w_of(&self, at: usize) -> u8 {
+        self.controls[at].view().settings(b"carts").w
+    }
+}
+
+fn w(w: u8) -> SettingsPatch {
+    SettingsPatch { w: Some(w), ..SettingsPatch::default() }
+}
+
+fn n(n: u8) -> SettingsPatch {
+    SettingsPatch { n: Some(n), r: Some(1), w: Some(1), ..SettingsPatch::default() }
+}
+
+#[test]
+fn a_change_reaches_everyone_before_it_is_answered() {
+    let mut mesh = Mesh::new();
+    mesh.change(1, w(3));
+    let [Ok(changed)] = mesh.replies[..] else { panic!("{:?}", mesh.replies) };
+    assert_eq!((changed.settings.w, changed.nodes, changed.members), (3, 3, 3));
+    assert_eq!((0..3).map(|at| mesh.w_of(at)).collect::<Vec<_>>(), [3, 3, 3]);
+    mesh.change(0, w(3));
+    assert_eq!(mesh.controls[0].history().len(), 2, "what changes nothing is not recorded");
+}
+
+#[test]
+fn both_sides_of_a_cut_converge_when_it_heals() {
+    let mut mesh = Mesh::new();
+    mesh.cut_off = Some(2);
+    mesh.change(0, w(3));
+    mesh.now_ms += 10;
+    mesh.change(2, SettingsPatch { r: Some(1), ..SettingsPatch::default() });
+    assert!(mesh.replies.is_empty());
+    mesh.tick(1_500);
+    let nodes: Vec<_> = mesh.replies.iter().map(|reply| reply.as_ref().unwrap().nodes).collect();
+    assert_eq!(nodes, [2, 1], "a change needs no quorum, and the reply says who knows of it");
+    mesh.cut_off = None;
+    mesh.tick(10_000);
+    for at in 0..3 {
+        let settings = mesh.controls[at].view().settings(b"carts");
+        assert_eq!((settings.r, settings.w), (1, 3));
+    }
+}
+
+#[test]
+fn n_is_changed_only_while_everyone_says_that_the_bucket_is_empty() {
+    let mut mesh = Mesh::new();
+    mesh.holders = vec![1];
+    mesh.change(0, n(1));
+    assert!(
+        matches!(&mesh.replies[0], Err(Refusal::BadRequest(why)) if why.contains("holds keys")),
+        "{:?}",
+        mesh.replies
+    );
+    mesh.holders.clear();
+    mesh.cut_off = Some(1);
+    mesh.change(0, n(1));
+    mesh.tick(3_100);
+    let Err(Refusal::Unavailable(short)) = &mesh.replies[1] else { panic!("{:?}", mesh.replies) };
+    assert_eq!((short.answered, short.needed), (2, 3));
+    mesh.change(0, n(1));
+    mesh.cut_off = None;
+    mesh.tick(500);
+    assert_eq!(mesh.replies[2].as_ref().unwrap().settings.n, 1, "a lost question is asked again");
+    assert_eq!(mesh.controls[2].view().settings(b"carts").n, 1);
+}
+
+#[test]
+fn what_cannot_be_saved_is_not_told() {
+    let mut mesh = Mesh::new();
+    mesh.saves_fail = true;
+    mesh.change(0, w(3));
+    mesh.tick(3_100);
+    assert!(matches!(mesh.replies[..], [Err(Refusal::Unavailable(_))]), "{:?}", mesh.replies);
+    assert_eq!((0..3).map(|at| mesh.w_of(at)).collect::<Vec<_>>(), [2, 2, 2]);
+    mesh.saves_fail = false;
+    mesh.tick(5_000);
+    assert_eq!((0..3).map(|at| mesh.w_of(at)).collect::<Vec<_>>(), [3, 3, 3], "it appears later, as the reply said");
+}
+
+#[test]
+fn two_that_cannot_save_what_they_learn_do_not_talk_for_ever() {
+    let mut mesh = Mesh::new();
+    mesh.cut_off = Some(2);
+    mesh.change(0, w(3));
+    mesh.change(2, SettingsPatch { r: Some(1), ..SettingsPatch::default() });
+    mesh.cut_off = None;
+    mesh.saves_fail = true;
+    // Each knows of the other's change and has not saved it; the mesh bounds what one input may lead to.
+    mesh.tick(10_000);
+    mesh.saves_fail = false;
+    mesh.tick(5_000);
+    assert!((1..3).all(|at| mesh.controls[at].history() == mesh.controls[0].history()));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let mut mesh = Mesh::new();
+    mesh.change(0, w(4));
+    let expected = Refusal::BadRequest(BadSettings::W(4, 3).to_string());
+    assert_eq!(mesh.replies, [Err(expected)]);
+}
+
+#[test]
+fn another_clusters_history_is_not_taken_in() {
+    let mut mesh = Mesh::new();
+    let mut other = History::new();
+    let earlier = founding(ClusterId(8)).changes().next().unwrap().what.clone();
+    other.record(Hlc::ZERO, NodeId::new(1), earlier);
+    let envelope = Envelope {
+        cluster: CLUSTER,
+        from: mesh.controls[1].config.node,
+        from_life: Life(2),
+        from_boot: 1,
+        wall: WallMs(1),
+        message: Message::Notice(Notice::History(other)),
+    };
+    mesh.input(0, ControlInput::Message(envelope));
+    assert_eq!(mesh.controls[0].history(), &founding(CLUSTER));
+}

@@ -1,0 +1,228 @@
+//! The nodes' controls: settings that an administrator changes, and how they spread.
+//!
+//! They draw from a stream of their own, so what they say changes nothing about what happens to the data.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use cartwheel_core::control::{Control, ControlEffects, ControlInput, Notice, SettingsChange};
+use cartwheel_core::membership::History;
+use cartwheel_core::message::{Envelope, Message};
+use cartwheel_core::node::{ClientId, Input, WriteFailed};
+
+use super::{Event, World};
+use crate::failure::Failure;
+use crate::rng::Rng;
+use crate::trace::Kind;
+
+/// What the world knows of the controls of all nodes.
+#[derive(Debug)]
+pub(super) struct Controls {
+    rng: Rng,
+    /// How many changes were asked for.
+    asked: u32,
+    /// What names the changes that clients were told of: the `max_value_bytes` that no other change has.
+    told: BTreeSet<u32>,
+}
+
+/// The control of one machine.
+#[derive(Debug, Default)]
+pub(super) struct MachineControl {
+    control: Option<Control>,
+    /// The history on its disk; none if it is the founding.
+    saved: Option<Bytes>,
+    wake_at_us: Option<u64>,
+}
+
+/// Above every size that the workload uses.
+const MARK_BASE: u32 = 1 << 20;
+
+impl Controls {
+    pub(super) const fn new(rng: Rng) -> Self {
+        Self { rng, asked: 0, told: BTreeSet::new() }
+    }
+}
+
+impl MachineControl {
+    /// The machine crashes.
+    pub(super) fn crash(&mut self) {
+        self.control = None;
+        self.wake_at_us = None;
+    }
+}
+
+impl World {
+    /// A node's control starts from what is saved, and with it the view of its data path.
+    pub(super) fn start_control(&mut self, index: usize) {
+        let Some(controls) = &mut self.controls else { return };
+        let (boot, seed) = (self.machines[index].boot, controls.rng.bits());
+        let at = &mut self.machine_controls[index];
+        let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
+        let control = self.cluster.make_control(index, boot, saved, seed);
+        let view = control.view().clone();
+        at.control = Some(control);
+        self.input(index, Input::View(view));
+        self.control_input(index, ControlInput::Tick);
+    }
+
+    /// An administrator asks a node to change a bucket's settings.
+    pub fn change_settings(&mut self, index: usize, mut change: SettingsChange) {
+        let Some(controls) = &mut self.controls else { return };
+        controls.asked += 1;
+        let mark = MARK_BASE + controls.asked;
+        change.settings.max_value_bytes = Some(mark);
+        self.note(Kind::Ask, &mark.to_le_bytes(), |cluster| {
+            format!("{} is to change settings: {:?} of {:?}", cluster.name(index), change.settings, change.bucket)
+        });
+        self.control_input(index, ControlInput::Change(ClientId(u64::from(mark)), change));
+    }
+
+    /// Whether all nodes know the same changes, every one that was told of among them.
+    pub fn judge_settings(&self) -> Option<Failure> {
+        let controls = self.controls.as_ref()?;
+        let check = "settings become equal everywhere, and none that was told of is lost";
+        let fail = |message| Some(Failure { check, key: None, at_us: self.now_us, message });
+        let histories: Vec<&History> =
+            self.machine_controls.iter().filter_map(|at| at.control.as_ref().map(Control::history)).collect();
+        if histories.windows(2).any(|two| two[0] != two[1]) {
+            let versions: Vec<String> = histories.iter().map(|history| history.version().to_string()).collect();
+            return fail(format!("the nodes have the versions {}", versions.join(", ")));
+        }
+        let known = histories.first().map(|history| marks(history)).unwrap_or_default();
+        let lost: Vec<&u32> = controls.told.difference(&known).collect();
+        if lost.is_empty() { None } else { fail(format!("the changes {lost:?} are known nowhere")) }
+    }
+
+    pub(super) fn control_input(&mut self, index: usize, input: ControlInput) {
+        let machine = &mut self.machines[index];
+        if machine.paused {
+            // A question asked of a node that stands still is as good as lost.
+            return;
+        }
+        let now = machine.clock.read(self.now_us);
+        if let Some(control) = &mut self.machine_controls[index].control {
+            let effects = control.step(now, input);
+            self.carry_out_control(index, effects);
+        }
+    }
+
+    fn carry_out_control(&mut self, index: usize, effects: ControlEffects) {
+        if let Some(view) = effects.view {
+            self.note(Kind::Report, &[index as u8], |cluster| {
+                format!("{} goes by history {}", cluster.name(index), view.ring.version())
+            });
+            self.input(index, Input::View(view));
+        }
+        for (to, envelope) in effects.sends {
+            self.send_notice(index, self.cluster.index(to).expect("a member"), envelope);
+        }
+        let boot = self.machines[index].boot;
+        if let Some(history) = effects.save {
+            let rng = &mut self.controls.as_mut().expect("controls").rng;
+            let (delay_us, stored, tells) = (rng.waiting_us(5_000), !rng.chance(50), !rng.chance(20));
+            let event = Event::SettingsSaved { machine: index, boot, history, stored, failed: !(stored && tells) };
+            self.schedule(self.now_us + 1 + delay_us, event);
+        }
+        for (client, reply) in effects.replies {
+            if reply.is_ok() {
+                self.controls.as_mut().expect("controls").told.insert(client.0 as u32);
+            }
+            self.note(Kind::Reply, &client.0.to_le_bytes(), |cluster| {
+                format!("{} answers a change of settings: {reply:?}", cluster.name(index))
+            });
+        }
+        let machine = &self.machines[index];
+        let wake_at_us = effects.wake_at.map(|at| machine.clock.simulated_us(at).max(self.now_us));
+        let at = &mut self.machine_controls[index];
+        if at.wake_at_us != wake_at_us {
+            at.wake_at_us = wake_at_us;
+            if let Some(at_us) = wake_at_us {
+                self.schedule(at_us, Event::ControlTick { machine: index, boot });
+            }
+        }
+    }
+
+    fn send_notice(&mut self, from: usize, to: usize, envelope: Envelope) {
+        let frame = cartwheel_core::wire::encode_envelope(&envelope);
+        match cartwheel_core::wire::decode_envelope(frame.clone()) {
+            Ok(decoded) if decoded == envelope => {}
+            decoded => self.fail("a message survives its codec", None, format!("{envelope:?} became {decoded:?}")),
+        }
+        let controls = self.controls.as_mut().expect("controls");
+        let delays = self.network.send_by(&mut controls.rng, from, to);
+        self.note(Kind::Send, &frame, |cluster| {
+            let what = match &envelope.message {
+                Message::Notice(Notice::History(history) | Notice::Complement(history)) => {
+                    format!("history {}", history.version())
+                }
+                message => format!("{message:?}"),
+            };
+            format!(
+                "{} -> {} {}: {what}",
+                cluster.name(from),
+                cluster.name(to),
+                ["lost", "sent", "twice"][delays.len()]
+            )
+        });
+        for delay_us in delays {
+            let event = Event::DeliverNotice { from, to, envelope: Box::new(envelope.clone()) };
+            self.schedule(self.now_us + delay_us, event);
+        }
+    }
+
+    pub(super) fn deliver_notice(&mut self, from: usize, to: usize, envelope: Envelope) {
+        if self.machines[to].is_up() && self.network.arrives(from, to) {
+            self.control_input(to, ControlInput::Message(envelope));
+        }
+    }
+
+    pub(super) fn settings_saved(&mut self, machine: usize, boot: u32, history: Bytes, stored: bool, failed: bool) {
+        if self.machines[machine].boot != boot || !self.machines[machine].is_up() {
+            return;
+        }
+        if stored {
+            self.machine_controls[machine].saved = Some(history);
+        }
+        // A disk ends its commands while the machine stands still; the node hears of it later.
+        if self.machines[machine].paused {
+            self.schedule(self.now_us + 1_000, Event::SettingsEnded { machine, boot, failed });
+        } else {
+            self.settings_ended(machine, boot, failed);
+        }
+    }
+
+    pub(super) fn settings_ended(&mut self, machine: usize, boot: u32, failed: bool) {
+        if self.machines[machine].boot != boot || !self.machines[machine].is_up() {
+            return;
+        }
+        if self.machines[machine].paused {
+            return self.schedule(self.now_us + 1_000, Event::SettingsEnded { machine, boot, failed });
+        }
+        let result = if failed { Err(WriteFailed::Uncertain) } else { Ok(()) };
+        self.control_input(machine, ControlInput::Saved(result));
+    }
+
+    pub(super) fn control_tick(&mut self, machine: usize, boot: u32) {
+        let now_us = self.now_us;
+        let at = &mut self.machine_controls[machine];
+        if self.machines[machine].boot != boot || at.wake_at_us != Some(now_us) {
+            return;
+        }
+        if self.machines[machine].paused {
+            at.wake_at_us = Some(now_us + 10_000);
+            return self.schedule(now_us + 10_000, Event::ControlTick { machine, boot });
+        }
+        at.wake_at_us = None;
+        self.control_input(machine, ControlInput::Tick);
+    }
+}
+
+/// What names the changes of a history.
+fn marks(history: &History) -> BTreeSet<u32> {
+    use cartwheel_core::membership::ChangeKind;
+    let mark = |kind: &ChangeKind| match kind {
+        ChangeKind::Bucket { settings, .. } => settings.max_value_bytes,
+        _ => None,
+    };
+    history.changes().filter_map(|change| mark(&change.what)).collect()
+}

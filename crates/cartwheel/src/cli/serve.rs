@@ -1,0 +1,35 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::Settings;
+
+/// How to run a node.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct ServeArgs {
+    /// Read settings from this TOML file; CARTWHEEL_CONFIG names one too.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Stop when standard input ends. `cartwheel dev` holds it open, so that its nodes never outlive it.
+    #[arg(long)]
+    pub stop_with_stdin: bool,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+const EXAMPLES: &str = "Examples:
+  The first node of a cluster that `cartwheel dev --dir ./data` has made, with more memory and a log for programs:
+    cartwheel serve --dir ./data/node-1 --cache-size 1GiB --log-format json
+
+  The same with a file, and one setting from the environment:
+    cat > node-1.toml <<END
+    dir = \"./data/node-1\"
+    cache_size = \"1GiB\"
+    log_format = \"json\"
+    END
+    CARTWHEEL_LOG_LEVEL=debug cartwheel serve --config node-1.toml
+
+  On all interfaces of a machine whose network is yours alone:
+    cartwheel serve --dir ./data/node-1 --http-listen 0.0.0.0:8081 --insecure";

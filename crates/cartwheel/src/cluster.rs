@@ -1,0 +1,128 @@
+//! `cartwheel cluster status`, `ring` and `locate`: what a node knows of its cluster, over HTTP.
+
+use std::process::ExitCode;
+
+use cartwheel_client::{Client, ClusterStatus, Location, MemberState, MemberStatus, Ring};
+use serde::Serialize;
+
+use crate::cli::{AskArgs, ClusterCommand, LocateArgs};
+use crate::keys::{Error, print};
+
+/// Asks a node and shows what it says. The exit status of `status` says whether all members are reached and well.
+///
+/// # Errors
+/// If no node could answer.
+pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
+    match command {
+        ClusterCommand::Status(args) => {
+            let status = client(args)?.cluster().await?;
+            show(args, &status, status_table)?;
+            let is_well = status.members.iter().all(|member| member.problem.is_none() && is_reached(member));
+            Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        ClusterCommand::Ring(args) => {
+            let ring = client(args)?.ring().await?;
+            show(args, &ring, ring_table)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ClusterCommand::Locate(LocateArgs { bucket, key, ask }) => {
+            let location = client(ask)?.locate(bucket, key).await?;
+            show(ask, &location, location_table)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn client(args: &AskArgs) -> Result<Client, Error> {
+    Ok(Client::new(&args.node)?)
+}
+
+fn show<T: Serialize>(args: &AskArgs, answer: &T, readable: impl Fn(&T) -> String) -> Result<(), Error> {
+    let text = if args.json {
+        // Text and numbers always have a JSON form.
+        serde_json::to_string(answer).unwrap_or_default() + "\n"
+    } else {
+        readable(answer)
+    };
+    print(text.as_bytes())
+}
+
+fn is_reached(member: &MemberStatus) -> bool {
+    member.state != MemberState::Disconnected
+}
+
+fn status_table(status: &ClusterStatus) -> String {
+    let header = ["NODE", "STATE", "SINCE", "CLOCK", "BOOT", "VERSION", "ZONE", "HTTP", "PROBLEM"];
+    let unknown = || "-".to_owned();
+    let rows = status.members.iter().map(|status| {
+        let state = match status.state {
+            MemberState::Itself => "self",
+            MemberState::Connected => "connected",
+            MemberState::Disconnected => "disconnected",
+        };
+        [
+            status.member.name.clone(),
+            if status.leaving { format!("{state}, leaving") } else { state.to_owned() },
+            status.since.clone().unwrap_or_else(unknown),
+            status.clock_offset_ms.map_or_else(unknown, |offset| format!("{offset:+} ms")),
+            status.boot.map_or_else(unknown, |boot| boot.to_string()),
+            status.version.clone().unwrap_or_else(unknown),
+            status.member.zone.clone(),
+            status.member.http.clone(),
+            status.problem.clone().unwrap_or_default(),
+        ]
+    });
+    let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
+    format!("cluster {cluster} as {node} sees it, ring version {version}\n\n{}", table(header, rows))
+}
+
+fn ring_table(ring: &Ring) -> String {
+    let share = |at: usize| ring.owners.iter().filter(|&&owner| owner == at).count();
+    let rows = ring.members.iter().enumerate().map(|(at, member)| {
+        let owned = share(at);
+        let percent = 100.0 * owned as f64 / f64::from(ring.partitions.max(1));
+        [
+            member.name.clone(),
+            member.id.clone(),
+            owned.to_string(),
+            format!("{percent:.1}%"),
+            member.zone.clone(),
+            member.host.clone(),
+            member.http.clone(),
+        ]
+    });
+    let header = ["NODE", "ID", "PARTITIONS", "SHARE", "ZONE", "HOST", "HTTP"];
+    format!("ring version {}, {} partitions\n\n{}", ring.version, ring.partitions, table(header, rows))
+}
+
+fn location_table(location: &Location) -> String {
+    let rows = location.preference_list.iter().enumerate();
+    let rows = rows.map(|(at, replica)| [(at + 1).to_string(), replica.node.clone(), replica.role.clone()]);
+    let Location { token, partition, .. } = location;
+    format!("token {token}, partition {partition}\n\n{}", table(["", "NODE", "ROLE"], rows))
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        text.push_str(cells.collect::<String>().trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a".to_owned(), "bcd".to_owned()], ["long".to_owned(), String::new()]];
+        assert_eq!(table(["X", "Y"], rows.into_iter()), "X     Y\na     bcd\nlong\n");
+    }
+}

@@ -1,0 +1,88 @@
+//! A setting's value as it was given, before it is understood.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use toml::de::DeValue;
+
+/// A value that makes no sense where it was given.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{name} is {value}: {wanted}")]
+pub struct BadValue {
+    /// What it was given for, as it is called there.
+    pub name: String,
+    /// The value.
+    pub value: String,
+    /// What would make sense.
+    pub wanted: String,
+}
+
+/// A value of a variable or in a file.
+pub(super) enum Given<'a> {
+    /// Text, whatever it is to mean.
+    Text(&'a str),
+    /// A value that has a type.
+    Toml(&'a DeValue<'a>),
+}
+
+impl Given<'_> {
+    /// The value, to be shown in an error.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => format!("{text:?}"),
+            Self::Toml(DeValue::String(text)) => format!("{text:?}"),
+            Self::Toml(DeValue::Integer(number)) => number.as_str().to_owned(),
+            Self::Toml(DeValue::Boolean(is)) => is.to_string(),
+            Self::Toml(DeValue::Float(number)) => number.as_str().to_owned(),
+            Self::Toml(DeValue::Datetime(time)) => time.to_string(),
+            Self::Toml(DeValue::Array(_)) => "a list".to_owned(),
+            Self::Toml(DeValue::Table(_)) => "a table".to_owned(),
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Toml(DeValue::String(text)) => Some(text),
+            Self::Toml(_) => None,
+        }
+    }
+
+    pub(super) fn path(&self) -> Result<PathBuf, String> {
+        self.text().filter(|text| !text.is_empty()).map(PathBuf::from).ok_or_else(|| "give a path, as text".to_owned())
+    }
+
+    /// What the text says.
+    pub(super) fn parsed<T: FromStr<Err = String>>(&self) -> Result<T, String> {
+        // Something that is not text makes as little sense as text that says nothing.
+        self.text().unwrap_or_default().parse()
+    }
+
+    /// A number, or text with a unit.
+    pub(super) fn size(&self) -> Result<super::Size, String> {
+        match self {
+            Self::Toml(DeValue::Integer(number)) if number.radix() == 10 => number.as_str().parse(),
+            _ => self.parsed(),
+        }
+    }
+
+    pub(super) fn switch(&self) -> Result<bool, String> {
+        match self {
+            Self::Toml(DeValue::Boolean(is)) => Ok(*is),
+            Self::Text("true") => Ok(true),
+            Self::Text("false") => Ok(false),
+            _ => Err("give true or false, without quotes".to_owned()),
+        }
+    }
+
+    /// One of a few names.
+    pub(super) fn choice<T: ValueEnum>(&self) -> Result<T, String> {
+        let chosen = self.text().and_then(|text| T::from_str(text, false).ok());
+        chosen.ok_or_else(|| {
+            let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<String> = values.map(|value| format!("{:?}", value.get_name())).collect();
+            format!("give {}", names.join(" or "))
+        })
+    }
+}

@@ -1,0 +1,145 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::given::Given;
+use super::{ListenAddr, LogFormat, LogLevel, Size};
+
+/// What one source says of the settings: much of it nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct Settings {
+    /// The node's data directory, as DIR/node-1 that `cartwheel dev --dir DIR` makes. It has no default.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Listen here for HTTP [default: the node's address in the cluster]
+    ///
+    /// The cluster's history says where others find the node. To listen elsewhere makes sense behind an address translation,
+    /// or to listen on all interfaces: `0.0.0.0:8080`.
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
+    pub http_listen: Option<ListenAddr>,
+    /// Listen here for other nodes [default: the node's address in the cluster]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
+    pub peer_listen: Option<ListenAddr>,
+    /// Allow to listen where other machines can connect [default: false]
+    ///
+    /// There is neither TLS nor a user whose password is asked for: whoever can connect can read and change everything. Without
+    /// this, only addresses of this machine itself are listened on.
+    #[arg(
+        long, value_name = "BOOL", help_heading = "Doors",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true"
+    )]
+    pub insecure: Option<bool>,
+    /// What makes no difference to who the node is.
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
+
+/// Settings that the nodes of a cluster on one machine can share.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct Tuning {
+    /// When a write is acknowledged, in buckets that do not say [default: fsync]
+    #[arg(long, value_enum, hide_possible_values = false, help_heading = "Storage")]
+    pub durability: Option<Durability>,
+    /// Memory for what was read from disk, in bytes or with a unit [default: 128MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Storage")]
+    pub cache_size: Option<Size>,
+    /// Disk space that is kept free: with less than this, writes are refused with 507 [default: 256MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Storage")]
+    pub disk_reserve: Option<Size>,
+    /// How much to log: off, error, warn, info, debug or trace [default: info]
+    ///
+    /// Parts of the program may have levels of their own: `info,cartwheel::peers=debug`.
+    #[arg(long, value_name = "LEVEL", help_heading = "Log")]
+    pub log_level: Option<LogLevel>,
+    /// How the log on standard error looks [default: human]
+    #[arg(long, value_enum, help_heading = "Log")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Durability {
+    /// Once it survives a power failure: synced, many writes at a time.
+    #[default]
+    Fsync,
+    /// Once the operating system has it; synced a moment later.
+    Os,
+}
+
+/// The settings' names, as they are in a file.
+pub(super) const NAMES: [&str; 9] = [
+    "dir",
+    "http_listen",
+    "peer_listen",
+    "insecure",
+    "durability",
+    "cache_size",
+    "disk_reserve",
+    "log_level",
+    "log_format",
+];
+
+impl Settings {
+    /// Takes in the value given for one of [`NAMES`], or says what would make sense.
+    pub(super) fn set(&mut self, name: &str, given: &Given<'_>) -> Result<(), String> {
+        let tuning = &mut self.tuning;
+        match name {
+            "dir" => self.dir = Some(given.path()?),
+            "http_listen" => self.http_listen = Some(given.parsed()?),
+            "peer_listen" => self.peer_listen = Some(given.parsed()?),
+            "insecure" => self.insecure = Some(given.switch()?),
+            "durability" => tuning.durability = Some(given.choice()?),
+            "cache_size" => tuning.cache_size = Some(given.size()?),
+            "disk_reserve" => tuning.disk_reserve = Some(given.size()?),
+            "log_level" => tuning.log_level = Some(given.parsed()?),
+            "log_format" => tuning.log_format = Some(given.choice()?),
+            _ => return Err(format!("there is no setting of this name: use one of {}", NAMES.join(", "))),
+        }
+        Ok(())
+    }
+
+    /// These settings, and `others` where these say nothing.
+    pub(super) fn or(self, others: Self) -> Self {
+        Self {
+            dir: self.dir.or(others.dir),
+            http_listen: self.http_listen.or(others.http_listen),
+            peer_listen: self.peer_listen.or(others.peer_listen),
+            insecure: self.insecure.or(others.insecure),
+            tuning: self.tuning.or(others.tuning),
+        }
+    }
+}
+
+impl Tuning {
+    fn or(self, others: Self) -> Self {
+        Self {
+            durability: self.durability.or(others.durability),
+            cache_size: self.cache_size.or(others.cache_size),
+            disk_reserve: self.disk_reserve.or(others.disk_reserve),
+            log_level: self.log_level.or(others.log_level),
+            log_format: self.log_format.or(others.log_format),
+        }
+    }
+
+    /// The flags that say the same.
+    pub fn flags(&self) -> Vec<String> {
+        let name = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
+        [
+            ("durability", self.durability.and_then(|value| name(value.to_possible_value()))),
+            ("cache-size", self.cache_size.map(|size| size.to_string())),
+            ("disk-reserve", self.disk_reserve.map(|size| size.to_string())),
+            ("log-level", self.log_level.as_ref().map(ToString::to_string)),
+            ("log-format", self.log_format.and_then(|value| name(value.to_possible_value()))),
+        ]
+        .into_iter()
+        .filter_map(|(flag, value)| Some(format!("--{flag}={}", value?)))
+        .collect()
+    }
+}
+
+/// The name that is most like `name`, if one is like it at all.
+pub(super) fn nearest(name: &str, names: &[&'static str]) -> Option<&'static str> {
+    let likeness = |known: &&'static str| strsim::jaro_winkler(name, known);
+    let nearest = names.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&nearest) > 0.8).then_some(nearest)
+}

@@ -1,0 +1,37 @@
+//! The node's front page and its metrics.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+
+use super::Door;
+use crate::metrics;
+
+/// What is where
+#[utoipa::path(get, path = "/", tag = "node",
+    responses((status = 200, description = "The other addresses", body = String, content_type = "text/plain")))]
+pub(super) async fn root(State(door): State<Door>) -> String {
+    let name = &door.local().name;
+    format!(
+        "{name} of a Cartwheel cluster, version {}
+
+  GET, PUT, DELETE /v1/kv/{{bucket}}/{{key}}        values
+  GET /v1/cluster                               the members, and what this node thinks of each
+  GET /v1/cluster/ring                          the partitions and their owners
+  GET /v1/cluster/locate/{{bucket}}/{{key}}         where a key lies
+  GET /healthz                                  whether the node lives
+  GET /readyz                                   whether it takes requests
+  GET /metrics                                  metrics for Prometheus
+  GET /openapi.json                             all calls, as OpenAPI
+",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Metrics for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "node",
+    responses((status = 200, description = "What the node counts", body = String,
+        content_type = "application/openmetrics-text")))]
+pub(super) async fn metrics(State(door): State<Door>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], door.metrics().text())
+}

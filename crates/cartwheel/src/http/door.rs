@@ -1,0 +1,114 @@
+//! What the calls know of the node behind the door.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::View;
+use cartwheel_core::request::{Outcome, Request};
+use tokio::sync::watch;
+
+use super::body::Bodies;
+use super::error::ApiError;
+use crate::metrics::Metrics;
+use crate::peers::{Board, LocalNode};
+use crate::rate_limit::RateLimit;
+use crate::shard::ShardHandle;
+
+/// A node, as the HTTP door is told of it.
+#[derive(Debug)]
+pub struct Backend {
+    /// Who it is.
+    pub local: LocalNode,
+    /// Where requests go.
+    pub shard: ShardHandle,
+    /// The cluster's members, ring and settings.
+    pub view: Arc<View>,
+    /// Whether the node is ready to serve.
+    pub readiness: watch::Receiver<Readiness>,
+    /// What it knows of its peers.
+    pub board: Board,
+    /// What it counts.
+    pub metrics: Metrics,
+}
+
+/// Whether a node is ready to serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// It has begun, and waits a moment for its peers.
+    Connecting,
+    /// It cannot store writes: its timestamps are not saved yet.
+    CannotStore,
+    /// Its store has failed and is being opened again.
+    StoreFailed,
+    /// It stores no writes for want of room. It still serves reads, and writes for which other homes have room.
+    DiskFull,
+    /// It is.
+    Ready,
+}
+
+/// The door's side of a node. Clones are one door.
+#[derive(Clone, Debug)]
+pub struct Door(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    backend: Backend,
+    bodies: Bodies,
+    opened: SystemTime,
+    failures: RateLimit,
+}
+
+impl Door {
+    /// The door of a node.
+    pub fn new(backend: Backend) -> Self {
+        let bodies = Bodies::new(backend.metrics.http.body_bytes.clone());
+        let failures = RateLimit::new(super::LOG_EVERY);
+        Self(Arc::new(Inner { backend, bodies, opened: SystemTime::now(), failures }))
+    }
+
+    /// Has the node carry out a request on a key.
+    pub(super) async fn request(&self, _key: &Key, request: Request) -> Result<Outcome, ApiError> {
+        Ok(self.0.backend.shard.request(request).await?)
+    }
+
+    /// The cluster, as it is now.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.0.backend.view.clone()
+    }
+
+    /// Whether the node lives.
+    pub(super) fn is_running(&self) -> bool {
+        self.0.backend.shard.is_running()
+    }
+
+    pub(super) fn readiness(&self) -> Readiness {
+        *self.0.backend.readiness.borrow()
+    }
+
+    pub(super) fn local(&self) -> &LocalNode {
+        &self.0.backend.local
+    }
+
+    pub(super) fn board(&self) -> &Board {
+        &self.0.backend.board
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.backend.metrics
+    }
+
+    pub(super) fn bodies(&self) -> &Bodies {
+        &self.0.bodies
+    }
+
+    /// Since when the door is open.
+    pub(super) fn opened(&self) -> SystemTime {
+        self.0.opened
+    }
+
+    /// Log lines about requests that failed.
+    pub(super) fn failures(&self) -> &RateLimit {
+        &self.0.failures
+    }
+}

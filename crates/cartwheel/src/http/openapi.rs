@@ -1,0 +1,108 @@
+//! `/openapi.json`, made from the calls themselves.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use axum::http::header;
+use axum::response::IntoResponse;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, OpenApi};
+
+use super::{about, cluster, error, health, kv, show};
+
+/// Every call's description stands at its function. One that is missing here is missed by the test of the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Cartwheel", description = "An always-writeable, leaderless, replicated key-value store."),
+    paths(
+        kv::get,
+        kv::put,
+        kv::delete,
+        cluster::status,
+        cluster::ring,
+        cluster::locate,
+        health::healthz,
+        health::readyz,
+        about::root,
+        about::metrics,
+        openapi_json,
+    ),
+    components(schemas(error::Body<'_>, show::Form)),
+    tags(
+        (name = "keys", description = "Values by bucket and key"),
+        (name = "cluster", description = "Members, ring and places"),
+        (name = "node", description = "The node that answers")
+    )
+)]
+pub(super) struct Document;
+
+static TEXT: LazyLock<String> = LazyLock::new(|| Document::openapi().to_json().unwrap_or_default());
+
+/// This description
+#[utoipa::path(get, path = "/openapi.json", tag = "node",
+    responses((status = 200, description = "The calls, as OpenAPI", content_type = "application/json")))]
+pub(super) async fn openapi_json() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
+}
+
+/// What each error status means: the contract's codes.
+const ERRORS: [(&str, &str); 7] = [
+    (
+        "400",
+        "`bad_request`: the request makes no sense. `bad_context`: the context is not one that was given out for this key",
+    ),
+    ("404", "`not_found`: nothing is stored under the key; with Cartwheel-Context where a delete is"),
+    ("409", "`too_many_siblings`: a blind write to a key with 128 unmerged siblings"),
+    ("413", "`too_large`: the value is larger than the bucket takes"),
+    ("429", "`overloaded`: the node has more to do than it takes on; nothing was done, try again"),
+    (
+        "503",
+        "`unavailable`: too few replicas answered; a write may yet appear. `unverified`: too few to say that nothing is there",
+    ),
+    ("507", "`disk_full`: too few nodes have room to store it"),
+];
+
+fn errors(statuses: &[&str]) -> BTreeMap<String, RefOr<Response>> {
+    let known = ERRORS.iter().filter(|(status, _)| statuses.contains(status));
+    let response = |what: &str| {
+        let schema = ContentBuilder::new().schema(Some(Ref::from_schema_name("Error"))).build();
+        ResponseBuilder::new().description(what).content("application/json", schema).build()
+    };
+    known.map(|(status, what)| ((*status).to_owned(), response(what).into())).collect()
+}
+
+/// How a read may fail.
+pub(super) struct ReadErrors;
+
+impl IntoResponses for ReadErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&["400", "404", "429", "503"])
+    }
+}
+
+/// How a write may fail.
+pub(super) struct WriteErrors;
+
+impl IntoResponses for WriteErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&["400", "409", "413", "429", "503", "507"])
+    }
+}
+
+/// How a call that names a key, but does not touch it, may fail.
+pub(super) struct KeyErrors;
+
+impl IntoResponses for KeyErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&["400"])
+    }
+}
+
+/// How a node says that it is not ready.
+pub(super) struct NotReady;
+
+impl IntoResponses for NotReady {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&["503"])
+    }
+}

@@ -1,0 +1,45 @@
+//! What is counted and logged of each request.
+
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::{debug, warn};
+
+use super::Door;
+use super::error::Told;
+use crate::metrics::{Asked, Outcome};
+
+/// Counts and times a request on a key.
+pub(super) async fn count(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let asked = match *request.method() {
+        Method::GET | Method::HEAD => Asked::get,
+        Method::PUT => Asked::put,
+        Method::DELETE => Asked::delete,
+        _ => return next.run(request).await,
+    };
+    let timed = door.metrics().http.begin(asked);
+    let response = next.run(request).await;
+    timed.end(match (response.extensions().get::<Told>(), response.status()) {
+        (Some(told), _) => Outcome(told.code),
+        (None, StatusCode::MULTIPLE_CHOICES) => Outcome("siblings"),
+        (None, _) => Outcome("ok"),
+    });
+    response
+}
+
+/// Logs a request that failed: each at level debug; what is the node's or the cluster's doing at level warn too, a line a second.
+pub(super) async fn log_failures(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let response = next.run(request).await;
+    if let Some(Told { code, message }) = response.extensions().get() {
+        let (status, path) = (response.status().as_u16(), uri.path());
+        debug!(%method, path, status, code, "a request failed: {message}");
+        if (status >= 500 || status == 429)
+            && let Some(count) = door.failures().count(1)
+        {
+            warn!(%method, path, status, code, "{count} requests failed since the last such line; this one: {message}");
+        }
+    }
+    response
+}

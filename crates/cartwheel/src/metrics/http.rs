@@ -1,0 +1,120 @@
+use std::time::Instant;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::latency_buckets;
+
+/// What a client asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "these are the labels' values")]
+pub enum Asked {
+    /// A read of a key.
+    get,
+    /// A write of a key.
+    put,
+    /// A delete of a key.
+    delete,
+}
+
+/// How a request ended: `ok`, `siblings`, a code of the contract's errors, or `client_gone`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Outcome(pub &'static str);
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct RequestLabels {
+    operation: Asked,
+    outcome: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct OperationLabels {
+    operation: Asked,
+}
+
+type Histograms = Family<OperationLabels, Histogram, fn() -> Histogram>;
+
+/// What the HTTP door counts. Clones count together.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    requests: Family<RequestLabels, Counter>,
+    durations: Histograms,
+    siblings: Histogram,
+    /// Connections that stand.
+    pub connections: Gauge,
+    /// Connections that were accepted.
+    pub accepted: Counter,
+    /// Bytes of values that clients are sending or that wait to be stored.
+    pub body_bytes: Gauge,
+}
+
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        // Five to eight siblings are one bucket.
+        let siblings = [1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+        Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(latency_buckets())),
+            siblings: Histogram::new(siblings),
+            connections: Gauge::default(),
+            accepted: Counter::default(),
+            body_bytes: Gauge::default(),
+        }
+    }
+}
+
+impl HttpMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Requests on keys, by what was asked and how it ended";
+        registry.register("requests", help, self.requests.clone());
+        let help = "Time from a request's head to its answer, the arrival of a value included";
+        registry.register("request_duration_seconds", help, self.durations.clone());
+        let help = "Siblings, deletes among them, that a read of a key with a value showed";
+        registry.register("read_siblings", help, self.siblings.clone());
+        registry.register("http_connections", "HTTP connections that stand", self.connections.clone());
+        registry.register("http_connections_accepted", "HTTP connections that were accepted", self.accepted.clone());
+        let help = "Memory held for values that are arriving or not answered yet";
+        registry.register("http_body_bytes", help, self.body_bytes.clone());
+    }
+
+    /// Counts a read that showed this many siblings.
+    pub fn shown(&self, siblings: usize) {
+        if siblings > 0 {
+            self.siblings.observe(siblings as f64);
+        }
+    }
+
+    /// Begins to time a request. One that is dropped before it ends was given up by its client.
+    pub fn begin(&self, operation: Asked) -> Timed<'_> {
+        Timed { metrics: self, operation, begun: Instant::now(), outcome: Outcome("client_gone") }
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Timed<'a> {
+    metrics: &'a HttpMetrics,
+    operation: Asked,
+    begun: Instant,
+    outcome: Outcome,
+}
+
+impl Timed<'_> {
+    /// Counts the request as ended.
+    pub fn end(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        let (operation, outcome) = (self.operation, self.outcome.0);
+        self.metrics.requests.get_or_create(&RequestLabels { operation, outcome }).inc();
+        let took = self.begun.elapsed().as_secs_f64();
+        self.metrics.durations.get_or_create(&OperationLabels { operation }).observe(took);
+    }
+}

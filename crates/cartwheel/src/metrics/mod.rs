@@ -1,0 +1,63 @@
+//! What a node counts and measures, for Prometheus.
+//!
+//! Whoever does something counts it, in metrics of their own; here they get names. Names follow Prometheus' conventions: base
+//! units, `_total` for what only grows.
+
+mod http;
+mod peers;
+mod process;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::histogram::exponential_buckets;
+use prometheus_client::registry::Registry;
+
+use crate::peers::Board;
+use crate::shard::{ShardHandle, ShardMetrics};
+
+pub use http::{Asked, HttpMetrics, Outcome};
+
+/// The media type of [`Metrics::text`].
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All that a node can tell Prometheus.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// What the HTTP door counts.
+    pub http: HttpMetrics,
+}
+
+impl Metrics {
+    /// The metrics of a node with these shards, which count in `counted`, and these peers.
+    pub fn new(shards: Vec<ShardHandle>, counted: &ShardMetrics, board: Board) -> Self {
+        let (mut registry, http) = (Registry::default(), HttpMetrics::default());
+        process::register(&mut registry);
+        let ours = registry.sub_registry_with_prefix("cartwheel");
+        http.register(ours);
+        counted.register(ours);
+        ours.register_collector(Box::new(process::Inboxes(shards)));
+        ours.register_collector(Box::new(peers::PeerCollector(board)));
+        Self { registry, http }
+    }
+
+    /// All of them as text.
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(16 << 10);
+        // Writing to a string cannot fail; a metric that refused would be left out.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// From 50 us to 26 s, doubling.
+pub(crate) fn latency_buckets() -> impl Iterator<Item = f64> {
+    exponential_buckets(0.000_05, 2.0, 20)
+}
+
+/// From 1 to `max`, doubling.
+pub(crate) fn sizes(max: usize) -> impl Iterator<Item = f64> {
+    std::iter::successors(Some(1), |size| Some(size * 2)).take_while(move |&size| size <= max).map(|size| size as f64)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,41 @@
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+
+use crate::shard::ShardHandle;
+
+/// Registers what is said once: when this process began, and what it runs.
+pub(super) fn register(registry: &mut Registry) {
+    let started = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+    started.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    let help = "When the node's process began, in seconds since 1970";
+    registry.register("process_start_time_seconds", help, started);
+    let build = Family::<[(&str, &str); 1], Gauge>::default();
+    build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+    registry.register("cartwheel_build_info", "1; the label says which version this is", build);
+}
+
+/// How much waits for each shard when Prometheus asks.
+#[derive(Debug)]
+pub(super) struct Inboxes(pub(super) Vec<ShardHandle>);
+
+impl Collector for Inboxes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Requests and messages that wait for a shard";
+        let mut family = encoder.encode_descriptor("shard_inbox_waiting", help, None, MetricType::Gauge)?;
+        for (index, shard) in self.0.iter().enumerate() {
+            let waiting = i64::try_from(shard.waiting()).unwrap_or(i64::MAX);
+            ConstGauge::new(waiting).encode(family.encode_family(&[("shard", index.to_string())])?)?;
+        }
+        let help =
+            "How many requests and messages may wait for a shard; clients' requests get in while half of it is free";
+        let limit = ConstGauge::new(i64::try_from(crate::shard::INBOX_MAX).unwrap_or(i64::MAX));
+        limit.encode(encoder.encode_descriptor("shard_inbox_limit", help, None, MetricType::Gauge)?)
+    }
+}

@@ -1,0 +1,153 @@
+//! What this node knows of its connections to each peer: for operators and metrics, never for the protocol.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::drift::Drift;
+use cartwheel_core::message::Envelope;
+use cartwheel_core::time::Now;
+
+use super::Peer;
+use super::hello::Remote;
+use crate::clock::Clock;
+
+/// One entry for each peer that is dialled. Clones show the same.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// What the peers' clocks are compared with.
+    clock: Clock,
+    peers: Arc<BTreeMap<NodeId, Arc<PeerStats>>>,
+}
+
+/// What is known of one peer.
+#[derive(Debug)]
+pub struct PeerStats {
+    /// Its name.
+    pub name: String,
+    /// Messages that went out to it.
+    pub sent: Traffic,
+    /// Messages that came in from it.
+    pub received: Traffic,
+    /// Messages that were dropped instead of sent.
+    pub dropped: AtomicU64,
+    /// How often a connection to it came about.
+    pub connects: AtomicU64,
+    link: Mutex<LinkState>,
+    drift: Mutex<Drift>,
+}
+
+/// Messages in one direction.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// How many.
+    pub messages: AtomicU64,
+    /// How many bytes they had.
+    pub bytes: AtomicU64,
+}
+
+/// The connection that this node dials to a peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkState {
+    /// Whether it stands.
+    pub connected: bool,
+    /// Since when that is so.
+    pub since: SystemTime,
+    /// Why it does not stand; what went wrong last, if nothing has been tried since.
+    pub last_error: Option<String>,
+    /// The peer's boot, as it last said.
+    pub boot: Option<u32>,
+    /// The version of the peer's program, as it last said.
+    pub version: Option<String>,
+}
+
+impl Board {
+    pub(super) fn of<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> Self {
+        let peers = peers.into_iter().map(|peer| (peer.node, Arc::new(PeerStats::new(peer.name.clone()))));
+        Self { clock: Clock::start(), peers: Arc::new(peers.collect()) }
+    }
+
+    /// The clocks that all peers' are compared with.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// What is known of a peer.
+    pub fn get(&self, node: NodeId) -> Option<&Arc<PeerStats>> {
+        self.peers.get(&node)
+    }
+
+    /// What is known of all peers.
+    pub fn peers(&self) -> impl Iterator<Item = &PeerStats> {
+        self.peers.values().map(AsRef::as_ref)
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::of([])
+    }
+}
+
+impl PeerStats {
+    pub(super) fn new(name: String) -> Self {
+        let link =
+            LinkState { connected: false, since: SystemTime::now(), last_error: None, boot: None, version: None };
+        Self {
+            name,
+            sent: Traffic::default(),
+            received: Traffic::default(),
+            dropped: AtomicU64::new(0),
+            connects: AtomicU64::new(0),
+            link: Mutex::new(link),
+            drift: Mutex::default(),
+        }
+    }
+
+    /// The connection, as it is now.
+    pub fn link(&self) -> LinkState {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The peer's clock less this node's at the board's time `now`, in milliseconds; none if nothing was heard of it lately.
+    pub fn clock_offset_ms(&self, now: Now) -> Option<i64> {
+        let drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
+        drift.compare(now, 2).map(|comparison| comparison.offset_ms)
+    }
+
+    pub(super) fn connected(&self, remote: &Remote) {
+        self.connects.fetch_add(1, Ordering::Relaxed);
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        *link = LinkState {
+            connected: true,
+            since: SystemTime::now(),
+            last_error: None,
+            boot: Some(remote.boot),
+            version: remote.version.clone(),
+        };
+    }
+
+    pub(super) fn failed(&self, error: String) {
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if link.connected {
+            link.since = SystemTime::now();
+        }
+        link.connected = false;
+        link.last_error = Some(error);
+    }
+
+    pub(super) fn heard(&self, message: &Envelope, bytes: usize, now: Now) {
+        self.received.count(1, bytes);
+        let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
+        drift.heard(message.from, message.wall, now);
+    }
+}
+
+impl Traffic {
+    pub(super) fn count(&self, messages: usize, bytes: usize) {
+        self.messages.fetch_add(messages as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
