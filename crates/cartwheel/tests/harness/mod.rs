@@ -1,6 +1,7 @@
 //! Real clusters of real processes, which are gone when a test ends, however it ends.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -96,16 +97,30 @@ impl Cluster {
         assert!(gone(pid), "node-{number} survived SIGKILL");
     }
 
+    /// Where a node that was restarted writes its log: not in its directory, whose disk may be full.
+    pub fn log_of_restarted(&self, number: u16) -> PathBuf {
+        self.dir.with_file_name(format!("node-{number}.log"))
+    }
+
     /// Starts node `number` again, on its own, and waits until it is ready.
     pub fn restart(&mut self, number: u16) {
         let mut serve = Command::new(CARTWHEEL);
-        serve.args(["serve", "--dir"]).arg(self.node_dir(number)).stderr(Stdio::null());
+        let log = File::options().create(true).append(true).open(self.log_of_restarted(number)).unwrap();
+        serve.args(["serve", "--dir"]).arg(self.node_dir(number)).stderr(log);
         self.restarted.push(serve.spawn().unwrap());
         let ready = self.endpoint(number) + "/readyz";
         let begun = Instant::now();
         while status(&ready) != Some(200) {
             assert!(begun.elapsed() < PATIENCE, "node-{number} is not ready");
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills what was restarted with SIGKILL, and waits until it is gone.
+    pub fn kill_restarted(&mut self) {
+        for mut child in self.restarted.drain(..) {
+            child.kill().unwrap();
+            child.wait().unwrap();
         }
     }
 
