@@ -119,15 +119,29 @@ pub enum StoreCommand {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreResult {
     /// The bytes that were stored, if any were.
-    Read(Result<Option<Bytes>, StoreFailed>),
+    Read(Result<Option<Bytes>, ReadFailed>),
     /// It is stored, and synced if that was asked.
-    Written(Result<(), StoreFailed>),
+    Written(Result<(), WriteFailed>),
 }
 
-/// The store could not carry out a command. A failed write may have been stored or not; whichever it is must stay so: what a
-/// read returns after it has to survive a power failure.
+/// Why the store could not read a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StoreFailed;
+pub enum ReadFailed {
+    /// The store does not answer. What it holds may be whole, so a later read may succeed.
+    Unreadable,
+    /// A record was there and is not what was stored: it is lost, as one whose own checksum does not fit.
+    Damaged,
+}
+
+/// Why the store did not carry out a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteFailed {
+    /// It may have been stored or not. Whichever it is must stay so: what a read returns after it has to survive a power
+    /// failure.
+    Uncertain,
+    /// There is no room. Nothing was stored, and nothing of it will be.
+    DiskFull,
+}
 
 /// What an operator or a metric should know.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -193,6 +193,8 @@ pub enum Failure {
     Overloaded,
     /// It was asked about a key that it is no home of.
     NotAHome,
+    /// Its disk is full. Nothing was written.
+    DiskFull,
 }
 
 /// A digest of a [`State`], equal for equal states on every node.

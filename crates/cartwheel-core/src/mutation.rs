@@ -34,6 +34,10 @@ pub enum Mutation {
     RetryResurrects,
     /// A replica that lost its record counts as if it had never held one.
     CountAmnesiac,
+    /// A replica says that it has stored what its full disk did not take.
+    FullDiskAcknowledges,
+    /// A write that some replica has stored is refused as one that nobody has.
+    RefuseStored,
     /// A change of settings is told of before it is saved.
     SettingsUnsaved,
     /// A node tells no other of changes.
@@ -42,7 +46,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -55,6 +59,8 @@ impl Mutation {
         Self::BorrowedContext,
         Self::RetryResurrects,
         Self::CountAmnesiac,
+        Self::FullDiskAcknowledges,
+        Self::RefuseStored,
         Self::SettingsUnsaved,
         Self::SettingsStayHome,
     ];
@@ -74,6 +80,8 @@ impl Mutation {
             Self::BorrowedContext => "borrowed-context",
             Self::RetryResurrects => "retry-resurrects",
             Self::CountAmnesiac => "count-amnesiac",
+            Self::FullDiskAcknowledges => "full-disk-acknowledges",
+            Self::RefuseStored => "refuse-stored",
             Self::SettingsUnsaved => "settings-unsaved",
             Self::SettingsStayHome => "settings-stay-home",
         }

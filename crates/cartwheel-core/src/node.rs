@@ -7,11 +7,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::context::{ClusterKey, Sealer};
+use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::{Coordinator, Cx, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
 use crate::drift::{Comparison, Drift};
 pub use crate::effects::{
-    ClientId, Effects, Event, Input, Limits, StoreCommand, StoreFailed, StoreId, StoreResult, Timing,
+    ClientId, Effects, Event, Input, Limits, ReadFailed, StoreCommand, StoreId, StoreResult, Timing, WriteFailed,
 };
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::membership::{ClusterId, View};
@@ -35,6 +36,7 @@ macro_rules! cx {
             timing: &$node.config.timing,
             epoch: $node.replica.epoch(),
             clock: $node.replica.clock(),
+            full: &mut $node.full,
             broken: $node.config.broken,
             out: &mut $step.out,
         }
@@ -79,6 +81,7 @@ pub struct Node {
     sealer: Sealer,
     coordinator: Coordinator,
     replica: Replica,
+    full: FullDisks,
     drift: Drift,
     clock_off: Option<Comparison>,
     ceiling_save: Option<StoreId>,
@@ -106,6 +109,7 @@ impl Node {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
             coordinator: Coordinator::new(config.boot, config.lane, config.limits.operations_max),
             replica: Replica::new(minter, clock, &config.limits, config.broken),
+            full: FullDisks::default(),
             drift: Drift::default(),
             clock_off: None,
             ceiling_save: None,

@@ -61,7 +61,7 @@ impl fmt::Display for RecordError {
             Self::Version(version) => {
                 write!(f, "the record has format version {version}, which this build does not know: use a newer one")
             }
-            Self::Damaged => f.write_str("the record is damaged: its checksum does not fit its bytes"),
+            Self::Damaged => f.write_str("the record is damaged: a checksum does not fit its bytes"),
         }
     }
 }

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::dot::{Dot, NodeId};
-use crate::effects::{Event, Limits, StoreCommand, StoreId, StoreResult};
+use crate::effects::{Event, Limits, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
-use crate::record::{Loss, Minter, Record};
+use crate::record::{Loss, Minter, Record, RecordError};
 use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
 use crate::time::{Instant, Now};
 use crate::write_id::WriteId;
@@ -228,19 +228,31 @@ impl Replica {
                 let record = self.parse(&key, bytes, work);
                 self.run(now, key, record, turn.waiting, work);
             }
+            (Phase::Reading, StoreResult::Read(Err(ReadFailed::Damaged))) => {
+                let record = self.lost(&key, RecordError::Damaged, work);
+                self.run(now, key, record, turn.waiting, work);
+            }
             (Phase::Reading, _) => {
                 for task in turn.waiting {
                     self.fail(task, work);
                 }
             }
-            (Phase::Writing { record, done }, StoreResult::Written(Ok(()))) => {
+            (Phase::Writing { record, done }, StoreResult::Written(written)) if self.is_stored(written) => {
                 self.tasks -= done.len();
                 work.done.extend(done);
                 self.run(now, key, (*record, Fresh::No), turn.waiting, work);
             }
+            (Phase::Writing { record, done }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
+                self.write_refused(key, &record, done, turn.waiting, work);
+            }
             (Phase::Writing { done, .. }, _) => self.write_failed(key, done, turn.waiting, work),
         }
         true
+    }
+
+    fn is_stored(&self, written: Result<(), WriteFailed>) -> bool {
+        let acknowledged = self.broken.is(Mutation::FullDiskAcknowledges) && written == Err(WriteFailed::DiskFull);
+        written.is_ok() || acknowledged
     }
 
     /// A write that failed may be stored or not, so nothing in memory can be trusted: no actor that made a dot in it goes on,
@@ -248,7 +260,33 @@ impl Replica {
     fn write_failed(&mut self, key: Key, done: Vec<Done>, waiting: VecDeque<Task>, work: &mut Work) {
         self.minter.end_all_actors();
         self.tasks -= done.len();
-        work.done.extend(done.into_iter().map(failed));
+        work.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
+        self.begin_again(key, waiting, work);
+    }
+
+    /// The disk is full. Nothing was stored and nobody was told of the dots that were given, so the actors go on; and what was only
+    /// to be read can still be, unless the record itself is lost.
+    fn write_refused(
+        &mut self,
+        key: Key,
+        record: &Record,
+        done: Vec<Done>,
+        mut waiting: VecDeque<Task>,
+        work: &mut Work,
+    ) {
+        for done in done.into_iter().rev() {
+            match read_again(&done).filter(|_| record.header.catching_up.is_none()) {
+                Some(read) => waiting.push_front(read),
+                None => {
+                    self.tasks -= 1;
+                    work.done.push(failed(done, Failure::DiskFull));
+                }
+            }
+        }
+        self.begin_again(key, waiting, work);
+    }
+
+    fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, work: &mut Work) {
         if !waiting.is_empty() {
             self.turns.insert(key.clone(), Turn { waiting, phase: Phase::Reading });
             self.read(key, work);
@@ -260,14 +298,16 @@ impl Replica {
         let Some(bytes) = bytes else { return (Record::default(), Fresh::No) };
         match Record::decode(&bytes, &key.storage_key()) {
             Ok(record) => (record, Fresh::No),
-            Err(error) => {
-                work.events.push(Event::RecordLost(key.clone(), error));
-                if self.broken.is(Mutation::CountAmnesiac) {
-                    return (Record::default(), Fresh::No);
-                }
-                (Record::lost(self.minter.lose()), Fresh::Yes)
-            }
+            Err(error) => self.lost(key, error, work),
         }
+    }
+
+    fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> (Record, Fresh) {
+        work.events.push(Event::RecordLost(key.clone(), error));
+        if self.broken.is(Mutation::CountAmnesiac) {
+            return (Record::default(), Fresh::No);
+        }
+        (Record::lost(self.minter.lose()), Fresh::Yes)
     }
 
     /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
@@ -441,9 +481,18 @@ fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> Answer {
     }
 }
 
-fn failed(done: Done) -> Done {
+fn failed(done: Done, failure: Failure) -> Done {
     match done {
-        Done::Answer(asker, _) => Done::Answer(asker, Answer::Failed(Failure::Storage)),
-        Done::Mint(ticket, _) => Done::Mint(ticket, Err(MintRefused::Failed(Failure::Storage))),
+        Done::Answer(asker, _) => Done::Answer(asker, Answer::Failed(failure)),
+        Done::Mint(ticket, _) => Done::Mint(ticket, Err(MintRefused::Failed(failure))),
+    }
+}
+
+/// The task that this is the end of, if it was a read.
+fn read_again(done: &Done) -> Option<Task> {
+    match *done {
+        Done::Answer(asker, Answer::State { .. }) => Some(Task::Read { asker, want: Want::State }),
+        Done::Answer(asker, Answer::Digest { .. }) => Some(Task::Read { asker, want: Want::Digest }),
+        Done::Answer(..) | Done::Mint(..) => None,
     }
 }

@@ -165,6 +165,9 @@ pub enum Refusal {
     Unavailable(Shortfall),
     /// Nothing was found, but by too few home replicas to say that nothing is there.
     Unverified(Shortfall),
+    /// Too many of the key's replicas have no room on their disks. Nothing was written, on any of them, and nothing of it will
+    /// appear.
+    DiskFull,
 }
 
 /// How many replicas answered of how many needed, and what to make of it.
@@ -189,6 +192,7 @@ impl Refusal {
             Self::Overloaded => "overloaded",
             Self::Unavailable(_) => "unavailable",
             Self::Unverified(_) => "unverified",
+            Self::DiskFull => "disk_full",
         }
     }
 }
@@ -209,6 +213,10 @@ impl fmt::Display for Refusal {
             Self::Unavailable(short) | Self::Unverified(short) => {
                 write!(f, "{}: {} of {} replicas answered", short.why, short.answered, short.needed)
             }
+            Self::DiskFull => f.write_str(
+                "too many of the key's replicas have full disks, so nothing was written, and reads go on: free space on the nodes whose \
+                 /readyz says disk_full (a delete needs room too), or add nodes, then try again",
+            ),
         }
     }
 }

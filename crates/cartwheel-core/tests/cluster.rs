@@ -15,7 +15,7 @@ use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Membe
 use cartwheel_core::message::{Ask, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{
-    ClientId, Effects, Event, Input, Limits, Node, NodeConfig, StoreCommand, StoreFailed, StoreResult, Timing,
+    ClientId, Effects, Event, Input, Limits, Node, NodeConfig, StoreCommand, StoreResult, Timing, WriteFailed,
 };
 use cartwheel_core::request::{
     Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
@@ -141,7 +141,9 @@ impl Cluster {
         let disk = self.disks.get_mut(&node).expect("a disk");
         match command {
             StoreCommand::Read { storage_key } => StoreResult::Read(Ok(disk.get(&storage_key).cloned())),
-            StoreCommand::Write { .. } if self.failing_writes.contains(&node) => StoreResult::Written(Err(StoreFailed)),
+            StoreCommand::Write { .. } if self.failing_writes.contains(&node) => {
+                StoreResult::Written(Err(WriteFailed::Uncertain))
+            }
             StoreCommand::Write { storage_key, record, .. } => {
                 disk.insert(storage_key, record);
                 StoreResult::Written(Ok(()))
@@ -496,7 +498,7 @@ fn a_ceiling_that_could_not_be_saved_is_not_asked_for_again_at_once() {
         _ => None,
     };
     let asked = ceiling(&node.step(at(10), Input::Tick)).expect("the wall clock has passed the ceiling");
-    let failed = StoreResult::Written(Err(StoreFailed));
+    let failed = StoreResult::Written(Err(WriteFailed::Uncertain));
     let effects = node.step(at(10), Input::Stored(asked, failed));
     assert_eq!(ceiling(&effects), None);
     assert!(effects.wake_at <= Some(at(11).instant), "it will try again");

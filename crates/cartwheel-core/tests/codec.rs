@@ -82,6 +82,7 @@ fn messages() -> Vec<Message> {
         Answer::Holds { digest, state: None, loss: Some(Loss(5)) },
         Answer::Failed(Failure::Storage),
         Answer::Failed(Failure::Overloaded),
+        Answer::Failed(Failure::DiskFull),
         Answer::Failed(Failure::NotAHome),
     ];
     all.extend(answers.map(|answer| Message::Answer(ticket, answer)));
@@ -94,6 +95,7 @@ fn messages() -> Vec<Message> {
         Err(Refusal::Overloaded),
         Err(Refusal::Unavailable(short())),
         Err(Refusal::Unverified(short())),
+        Err(Refusal::DiskFull),
     ];
     all.extend(results.map(|result| Message::Forwarded(ticket, result)));
     let inquiry = Inquiry { id: InquiryId(1 << 40), bucket: Bytes::from_static(b"b") };

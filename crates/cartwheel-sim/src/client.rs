@@ -377,6 +377,12 @@ impl Clients {
                     write.fate = Fate::Refused;
                 }
             }
+            // The network may deliver a forwarded write twice. Of one with a name it is known; see `learn_minted`.
+            Err(Refusal::DiskFull) => {
+                if pending.attempts == 1 && write.id.is_some() {
+                    write.fate = Fate::Refused;
+                }
+            }
             Err(Refusal::TooManySiblings(_)) if blind => {
                 if pending.attempts == 1 {
                     write.fate = Fate::Refused;

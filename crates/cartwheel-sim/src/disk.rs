@@ -1,10 +1,10 @@
 //! A node's store: bytes that take time to be written, and more time to survive a crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use cartwheel_core::hlc::Hlc;
-use cartwheel_core::node::{StoreCommand, StoreFailed, StoreResult};
+use cartwheel_core::node::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
 
 use crate::options::DiskOptions;
 use crate::rng::Rng;
@@ -14,6 +14,8 @@ use crate::rng::Rng;
 pub struct Image {
     /// Records by storage key.
     pub records: BTreeMap<Bytes, Bytes>,
+    /// Damaged ones of them that the store itself does not give out.
+    pub damaged: BTreeSet<Bytes>,
     /// The highest saved ceiling of timestamps.
     pub hlc_ceiling: Hlc,
 }
@@ -23,6 +25,7 @@ impl Image {
         match change {
             Change::Record(storage_key, record) => {
                 self.records.insert(storage_key.clone(), record.clone());
+                self.damaged.remove(storage_key);
             }
             Change::HlcCeiling(ceiling) => self.hlc_ceiling = self.hlc_ceiling.max(*ceiling),
         }
@@ -58,6 +61,8 @@ pub struct Durable(u64);
 pub struct Disk {
     options: DiskOptions,
     rng: Rng,
+    /// It takes no records for want of room.
+    full: bool,
     /// As a running node sees it.
     current: Image,
     /// As it is after a crash that loses all it can.
@@ -73,6 +78,7 @@ impl Disk {
         Self {
             options,
             rng,
+            full: false,
             current: Image::default(),
             durable: Image::default(),
             pending: Vec::new(),
@@ -89,8 +95,11 @@ impl Disk {
         match command {
             StoreCommand::Read { storage_key } => {
                 let fails = self.rng.chance(self.options.read_fail_per_mille);
-                let found = || self.current.records.get(storage_key).cloned();
-                let result = StoreResult::Read(if fails { Err(StoreFailed) } else { Ok(found()) });
+                let read = if fails { Err(ReadFailed::Unreadable) } else { self.read(storage_key) };
+                Started { delay_us, result: StoreResult::Read(read), durable: Durable::default() }
+            }
+            StoreCommand::Write { .. } if self.full => {
+                let result = StoreResult::Written(Err(WriteFailed::DiskFull));
                 Started { delay_us, result, durable: Durable::default() }
             }
             StoreCommand::Write { storage_key, record, sync } => {
@@ -98,6 +107,13 @@ impl Disk {
             }
             StoreCommand::SaveHlcCeiling(ceiling) => self.change(Change::HlcCeiling(*ceiling), true, delay_us),
         }
+    }
+
+    fn read(&self, storage_key: &Bytes) -> Result<Option<Bytes>, ReadFailed> {
+        if self.current.damaged.contains(storage_key) {
+            return Err(ReadFailed::Damaged);
+        }
+        Ok(self.current.records.get(storage_key).cloned())
     }
 
     fn change(&mut self, change: Change, sync: bool, delay_us: u64) -> Started {
@@ -114,7 +130,7 @@ impl Disk {
             Durable::default()
         };
         let sync_us = if sync { self.rng.below(self.options.sync_max_us) } else { 0 };
-        let result = StoreResult::Written(if fails { Err(StoreFailed) } else { Ok(()) });
+        let result = StoreResult::Written(if fails { Err(WriteFailed::Uncertain) } else { Ok(()) });
         Started { delay_us: delay_us + sync_us, result, durable }
     }
 
@@ -155,15 +171,29 @@ impl Disk {
         self.pending.iter().any(|change| matches!(change, Change::Record(key, _) if key == storage_key))
     }
 
-    /// Flips one bit of a stored record.
+    /// Flips one bit of a stored record. Half of the time the store notices by its own checksums.
     pub fn damage(&mut self, storage_key: &Bytes) {
         let Some(record) = self.current.records.get(storage_key) else { return };
         let mut bytes = record.to_vec();
         let bit = self.rng.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
+        if bit.is_multiple_of(2) {
+            self.current.damaged.insert(storage_key.clone());
+            self.durable.damaged.insert(storage_key.clone());
+        }
         let bytes = Bytes::from(bytes);
         self.current.records.insert(storage_key.clone(), bytes.clone());
         self.durable.records.insert(storage_key.clone(), bytes);
+    }
+
+    /// From now on there is room or not.
+    pub const fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// Whether there is no room.
+    pub const fn is_full(&self) -> bool {
+        self.full
     }
 
     /// From now on commands are quick and none fails.
@@ -171,6 +201,7 @@ impl Disk {
         self.options.stall_per_mille = 0;
         self.options.read_fail_per_mille = 0;
         self.options.write_fail_per_mille = 0;
+        self.full = false;
     }
 }
 
@@ -222,5 +253,35 @@ mod tests {
         disk.end(synced.durable);
         disk.damage(&"a".into());
         assert_ne!(disk.current().records[&b"a"[..]].as_ref(), b"1");
+    }
+
+    #[test]
+    fn some_damage_is_noticed_by_the_store_until_the_record_is_written_again() {
+        let read = StoreCommand::Read { storage_key: "a".into() };
+        let mut noticed = 0;
+        for seed in 0..20 {
+            let mut disk = disk(seed);
+            let synced = disk.start(&write("a", "1", true));
+            disk.end(synced.durable);
+            disk.damage(&"a".into());
+            noticed += usize::from(disk.start(&read).result == StoreResult::Read(Err(ReadFailed::Damaged)));
+            disk.start(&write("a", "2", true));
+            assert_eq!(disk.start(&read).result, StoreResult::Read(Ok(Some("2".into()))));
+        }
+        assert!((1..20).contains(&noticed), "{noticed} of 20");
+    }
+
+    #[test]
+    fn a_full_disk_changes_nothing_but_keeps_ceilings() {
+        let mut disk = disk(1);
+        disk.set_full(true);
+        let refused = disk.start(&write("a", "1", true));
+        assert_eq!(refused.result, StoreResult::Written(Err(WriteFailed::DiskFull)));
+        let ceiling = disk.start(&StoreCommand::SaveHlcCeiling(Hlc::from_bits(7)));
+        assert_eq!(ceiling.result, StoreResult::Written(Ok(())));
+        disk.end(refused.durable);
+        assert!(disk.current().records.is_empty());
+        disk.set_full(false);
+        assert_eq!(disk.start(&write("a", "1", true)).result, StoreResult::Written(Ok(())));
     }
 }

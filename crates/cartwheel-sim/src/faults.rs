@@ -23,11 +23,14 @@ pub enum Fault {
     ClockJump,
     /// A record is damaged.
     Damage,
+    /// A disk is full; sometimes all are.
+    FullDisk,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 6] = [Self::Cut, Self::Partition, Self::Crash, Self::Pause, Self::ClockJump, Self::Damage];
+    pub const ALL: [Self; 7] =
+        [Self::Cut, Self::Partition, Self::Crash, Self::Pause, Self::ClockJump, Self::Damage, Self::FullDisk];
 
     const fn rate(self, options: &FaultOptions) -> Option<Rate> {
         match self {
@@ -37,6 +40,7 @@ impl Fault {
             Self::Pause => options.pause,
             Self::ClockJump => options.clock_jump,
             Self::Damage => options.damage,
+            Self::FullDisk => options.full_disk,
         }
     }
 }
@@ -47,6 +51,7 @@ enum Remedy {
     Links(Vec<(usize, usize)>),
     Start(usize),
     Resume(usize),
+    Room(Vec<usize>),
 }
 
 /// Strikes and mends.
@@ -55,14 +60,23 @@ pub struct Faults {
     options: FaultOptions,
     clocks: ClockOptions,
     rng: Rng,
+    /// For full disks alone, so that the seeds of runs without them are what they were.
+    room_rng: Rng,
     remedies: Vec<Option<Remedy>>,
     over: bool,
 }
 
 impl Faults {
     /// The faults of a run.
-    pub const fn new(options: FaultOptions, clocks: ClockOptions, rng: Rng) -> Self {
-        Self { options, clocks, rng, remedies: Vec::new(), over: false }
+    pub const fn new(options: FaultOptions, clocks: ClockOptions, rng: Rng, room_rng: Rng) -> Self {
+        Self { options, clocks, rng, room_rng, remedies: Vec::new(), over: false }
+    }
+
+    const fn rng(&mut self, fault: Fault) -> &mut Rng {
+        match fault {
+            Fault::FullDisk => &mut self.room_rng,
+            _ => &mut self.rng,
+        }
     }
 
     /// Puts the clocks wrong and schedules the first of each kind.
@@ -83,7 +97,7 @@ impl Faults {
 
     fn schedule(&mut self, world: &mut World, fault: Fault) {
         if let Some(rate) = fault.rate(&self.options) {
-            let after = 1 + self.rng.waiting_us(rate.every_us);
+            let after = 1 + self.rng(fault).waiting_us(rate.every_us);
             world.alarm(after, Alarm::Fault(fault).number());
         }
     }
@@ -95,7 +109,7 @@ impl Faults {
         }
         self.schedule(world, fault);
         let nodes = world.cluster().len();
-        let victim = self.rng.index(nodes);
+        let victim = self.rng(fault).index(nodes);
         match fault {
             Fault::Cut => {
                 let to = self.rng.index(nodes);
@@ -121,6 +135,11 @@ impl Faults {
                 world.set_clock(victim, offset_ms.clamp(-bound, bound));
             }
             Fault::Damage => return self.damage(world, victim, keys),
+            Fault::FullDisk => {
+                let victims: Vec<_> = if self.room_rng.chance(200) { (0..nodes).collect() } else { vec![victim] };
+                victims.iter().for_each(|&victim| world.set_full(victim, true));
+                self.mend_later(world, fault, Remedy::Room(victims));
+            }
         }
         None
     }
@@ -143,7 +162,7 @@ impl Faults {
 
     fn mend_later(&mut self, world: &mut World, fault: Fault, remedy: Remedy) {
         let lasts_us = fault.rate(&self.options).map_or(0, |rate| rate.lasts_us);
-        let after = 1 + self.rng.waiting_us(lasts_us);
+        let after = 1 + self.rng(fault).waiting_us(lasts_us);
         world.alarm(after, Alarm::Mend(self.remedies.len()).number());
         self.remedies.push(Some(remedy));
     }
@@ -157,6 +176,7 @@ impl Faults {
             Some(Remedy::Links(links)) => links.iter().for_each(|&(from, to)| world.heal_link(from, to)),
             Some(Remedy::Start(node)) if !world.machine(node).is_up() => world.start(node),
             Some(Remedy::Resume(node)) if world.machine(node).is_paused() => world.resume(node),
+            Some(Remedy::Room(nodes)) => nodes.iter().for_each(|&node| world.set_full(node, false)),
             _ => {}
         }
     }

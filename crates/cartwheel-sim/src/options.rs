@@ -96,6 +96,8 @@ pub struct FaultOptions {
     pub clock_jump: Option<Rate>,
     /// A stored record is damaged.
     pub damage: Option<Rate>,
+    /// A disk is full for a while.
+    pub full_disk: Option<Rate>,
 }
 
 /// What clients do. The shares are weights.
@@ -176,6 +178,12 @@ impl Options {
         };
         if rng.chance(120) {
             options.crowd_one_strong_key(rng);
+        }
+        // Drawn apart, so that the seeds of runs without it are what they were.
+        let rng = &mut Rng::new(seed, Stream::Room);
+        if rng.chance(250) {
+            let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 3_000_000));
+            options.faults.full_disk = Some(Rate { every_us, lasts_us });
         }
         options
     }
@@ -308,6 +316,7 @@ fn draw_faults(rng: &mut Rng) -> FaultOptions {
         pause: rate(250, 2_000_000),
         clock_jump: rate(250, 10_000),
         damage: rate(250, 10_000),
+        full_disk: None,
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Stream {
     Nodes = 6,
     /// When settings are changed, and how the changes travel.
     Settings = 7,
+    /// When whose disk is full.
+    Room = 8,
 }
 
 /// A seeded generator.

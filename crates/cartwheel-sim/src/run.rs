@@ -181,7 +181,9 @@ impl Run {
         let world = World::new(cluster, options.network, &options.disks, seed, trace, Some(settings_rng));
         let mut faults_rng = Rng::new(seed, Stream::Faults);
         let rng = Rng::new(faults_rng.bits(), Stream::Faults);
-        let faults = Faults::new(options.faults, options.clocks, faults_rng);
+        let mut room_rng = Rng::new(seed, Stream::Room);
+        let room_rng = Rng::new(room_rng.bits(), Stream::Room);
+        let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng);
         Self { world, clients, faults, settings, administrator, rng, phase_over: false, inconclusive: 0 }
     }
 

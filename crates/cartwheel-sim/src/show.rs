@@ -3,7 +3,7 @@
 use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot};
 use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, Ticket, Want};
-use cartwheel_core::node::{Event, StoreCommand, StoreResult};
+use cartwheel_core::node::{Event, ReadFailed, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::record::{Loss, Record};
 use cartwheel_core::request::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
 use cartwheel_core::state::{Content, Sibling, State};
@@ -190,9 +190,11 @@ pub fn store_result(result: &StoreResult) -> &'static str {
     match result {
         StoreResult::Read(Ok(Some(_))) => "read",
         StoreResult::Read(Ok(None)) => "found nothing",
-        StoreResult::Read(Err(_)) => "could not read",
+        StoreResult::Read(Err(ReadFailed::Unreadable)) => "could not read",
+        StoreResult::Read(Err(ReadFailed::Damaged)) => "found damage",
         StoreResult::Written(Ok(())) => "wrote",
-        StoreResult::Written(Err(_)) => "could not write",
+        StoreResult::Written(Err(WriteFailed::Uncertain)) => "could not write",
+        StoreResult::Written(Err(WriteFailed::DiskFull)) => "has no room to write",
     }
 }
 

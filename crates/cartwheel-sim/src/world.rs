@@ -372,7 +372,10 @@ impl World {
         let cluster = &self.cluster;
         let bytes: &[u8] = match &command {
             StoreCommand::Write { storage_key, record, .. } => {
-                note_minted(&mut self.minted, storage_key, record);
+                // What a full disk refuses was never stored, whatever else may fail.
+                if !self.machines[index].disk.is_full() {
+                    note_minted(&mut self.minted, storage_key, record);
+                }
                 record
             }
             StoreCommand::Read { .. } | StoreCommand::SaveHlcCeiling(_) => &[],
@@ -515,6 +518,15 @@ impl World {
     pub fn damage(&mut self, index: usize, key: &Key) {
         self.note(Kind::Fault, &key.storage_key(), |cluster| format!("{key:?} is damaged on {}", cluster.name(index)));
         self.machines[index].disk.damage(&key.storage_key());
+    }
+
+    /// A node's disk is full, or has room again.
+    pub fn set_full(&mut self, index: usize, full: bool) {
+        self.note(Kind::Fault, &[9, index as u8, u8::from(full)], |cluster| {
+            let name = cluster.name(index);
+            if full { format!("the disk of {name} is full") } else { format!("the disk of {name} has room") }
+        });
+        self.machines[index].disk.set_full(full);
     }
 
     /// All faults end: links are whole, disks good, clocks right, nodes up.

@@ -30,6 +30,16 @@ impl Batch {
         self.writes.is_empty()
     }
 
+    /// How many bytes of keys, names and values it writes.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |write: &Write| match write {
+            Write::Put(key, value) => key.len() + value.len(),
+            Write::Remove(key) => key.len(),
+            Write::PutMeta(name, value) => name.len() + value.len(),
+        };
+        self.writes.iter().map(|write| bytes(write) as u64).sum()
+    }
+
     /// Stores `record` under `key`, in place of whatever is there.
     pub fn put(&mut self, key: Bytes, record: Bytes) {
         self.writes.push(Write::Put(key, record));

@@ -1,3 +1,4 @@
+use std::io;
 use std::path::PathBuf;
 
 use crate::KEY_BYTES_MAX;
@@ -21,8 +22,50 @@ pub enum StoreError {
     },
     /// The medium failed.
     #[error("the storage engine failed: {0}")]
-    Engine(#[from] fjall::Error),
-    /// An earlier commit failed, and what the medium holds is uncertain until the store is opened again.
-    #[error("an earlier commit failed, so the store takes no more writes: check the disk, then restart the node")]
+    Engine(fjall::Error),
+    /// What the medium returned is not what was written there.
+    #[error("the files of the store are damaged: {0}")]
+    Damaged(fjall::Error),
+    /// An earlier commit or the engine's own work in the background failed, and the store takes nothing until it is opened again.
+    #[error("the storage engine stopped after a failure, which the log has told of: it must be opened again")]
     Poisoned,
+    /// The journal could not be read and written again.
+    #[error("the journals in {dir} cannot be written again: {source}")]
+    Journal {
+        /// Where the store is.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl From<fjall::Error> for StoreError {
+    fn from(error: fjall::Error) -> Self {
+        match error {
+            fjall::Error::Poisoned => Self::Poisoned,
+            error if is_damage(&error) => Self::Damaged(error),
+            error => Self::Engine(error),
+        }
+    }
+}
+
+/// Whether the engine found by its own checksums and forms that a file is not as it was written, rather than that the disk does
+/// not answer. A file that ends too soon is damaged too.
+fn is_damage(error: &fjall::Error) -> bool {
+    use fjall::{Error, LsmError};
+    let is_cut = |error: &io::Error| matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData);
+    match error {
+        Error::Decompress(_) | Error::InvalidTrailer | Error::InvalidTag(_) => true,
+        Error::Io(error) | Error::Storage(LsmError::Io(error)) => is_cut(error),
+        Error::Storage(error) => matches!(
+            error,
+            LsmError::ChecksumMismatch { .. }
+                | LsmError::Decompress(_)
+                | LsmError::InvalidTag(_)
+                | LsmError::InvalidTrailer
+                | LsmError::InvalidHeader(_)
+                | LsmError::Utf8(_)
+        ),
+        _ => false,
+    }
 }

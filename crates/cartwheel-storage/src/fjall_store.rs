@@ -6,6 +6,7 @@ use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 
 use crate::batch::Write;
+use crate::journal;
 use crate::{Batch, Durability, Scan, Store, StoreError};
 
 /// Records from this many bytes on live in files of their own, so that compaction moves their keys only.
@@ -18,11 +19,13 @@ const SEPARATION_BYTES: u32 = 512;
 pub struct FjallOptions {
     /// Memory for blocks that were read, in bytes.
     pub cache_bytes: u64,
+    /// How much is written to memory before it is written out in order, in bytes. It is settled when the store is made.
+    pub memtable_bytes: u64,
 }
 
 impl Default for FjallOptions {
     fn default() -> Self {
-        Self { cache_bytes: 128 << 20 }
+        Self { cache_bytes: 128 << 20, memtable_bytes: 64 << 20 }
     }
 }
 
@@ -51,14 +54,23 @@ impl FjallStore {
         };
         let database = Database::builder(dir).cache_size(options.cache_bytes).open().map_err(failed)?;
         let separation = KvSeparationOptions::default().separation_threshold(SEPARATION_BYTES);
-        let records = database
-            .keyspace("records", || KeyspaceCreateOptions::default().with_kv_separation(Some(separation)))
-            .map_err(failed)?;
+        let keyspace = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
+        let records =
+            database.keyspace("records", || keyspace().with_kv_separation(Some(separation))).map_err(failed)?;
         let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(failed)?;
         // A process that was killed may have left writes that it never synced. What the recovery found is read from here on, so
         // it must not be lost any more.
         database.persist(PersistMode::SyncAll).map_err(failed)?;
         Ok(Self { records, meta, database })
+    }
+
+    /// Opens the store in `dir` again after a commit failed in this process, which has dropped it.
+    ///
+    /// # Errors
+    /// As for [`Self::open`]; the store can be tried again later.
+    pub fn reopen(dir: &Path, options: FjallOptions) -> Result<Self, StoreError> {
+        journal::write_again(dir).map_err(|source| StoreError::Journal { dir: dir.to_path_buf(), source })?;
+        Self::open(dir, options)
     }
 }
 
@@ -82,6 +94,10 @@ impl Store for FjallStore {
         Ok(self.meta.get(name)?.map(Bytes::from))
     }
 
+    fn unflushed_bytes(&self) -> u64 {
+        self.database.write_buffer_size()
+    }
+
     fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
         // Without a mode of its own, a batch would stay in this process's memory until the next one.
         let mode = match durability {
@@ -91,7 +107,7 @@ impl Store for FjallStore {
         let writes = batch.checked()?;
         if writes.is_empty() {
             return if durability == Durability::Synced {
-                self.database.persist(mode).map_err(commit_failed)
+                self.database.persist(mode).map_err(StoreError::from)
             } else {
                 Ok(())
             };
@@ -104,13 +120,6 @@ impl Store for FjallStore {
                 Write::PutMeta(name, value) => journaled.insert(&self.meta, name, value),
             }
         }
-        journaled.commit().map_err(commit_failed)
-    }
-}
-
-fn commit_failed(error: fjall::Error) -> StoreError {
-    match error {
-        fjall::Error::Poisoned => StoreError::Poisoned,
-        error => StoreError::Engine(error),
+        journaled.commit().map_err(StoreError::from)
     }
 }

@@ -5,6 +5,7 @@
 mod batch;
 mod error;
 mod fjall_store;
+mod journal;
 mod memory;
 
 use bytes::Bytes;
@@ -34,7 +35,8 @@ pub trait Store: Send {
     /// The record under `key`, if there is one.
     ///
     /// # Errors
-    /// If the medium cannot be read.
+    /// [`StoreError::Damaged`] if what is there is not what was written, or there is no telling whether anything was; otherwise the
+    /// medium cannot be read.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
     /// The records from `start` up to `end`, which is left out; all that follow `start` if there is no end.
@@ -45,6 +47,11 @@ pub trait Store: Send {
     /// # Errors
     /// If the medium cannot be read.
     fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// How much the store holds in memory and has yet to write in order, in bytes. So much room it will need, beside what it holds.
+    fn unflushed_bytes(&self) -> u64 {
+        0
+    }
 
     /// Carries out all of `batch` or, after a crash, nothing of it. Its writes take effect in the order they were added.
     ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cartwheel_core::control::{Changed, Control, ControlEffects, ControlInput, Inquiry, SettingsChange};
-use cartwheel_core::effects::{ClientId, StoreFailed};
+use cartwheel_core::effects::{ClientId, WriteFailed};
 use cartwheel_core::membership::View;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::request::Refusal;
@@ -146,7 +146,7 @@ impl Running {
             tokio::task::spawn_blocking(move || {
                 let saved = file.save(&history).map_err(|error| {
                     error!("a change of the cluster's settings could not be saved and will be tried again: {error}");
-                    StoreFailed
+                    WriteFailed::Uncertain
                 });
                 let _ = answers.blocking_send(ControlInput::Saved(saved));
             });

@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::dot::{Life, NodeId};
-use crate::effects::{ClientId, StoreFailed};
+use crate::effects::{ClientId, WriteFailed};
 use crate::membership::{ClusterId, History, View};
 use crate::message::{Envelope, Message};
 use crate::mutation::{Broken, Mutation};
@@ -63,7 +63,7 @@ pub enum ControlInput {
     /// Whether this node holds anything in the bucket that [`ControlEffects::inquiries`] asked about.
     Holds(InquiryId, bool),
     /// [`ControlEffects::save`] has ended.
-    Saved(Result<(), StoreFailed>),
+    Saved(Result<(), WriteFailed>),
     /// The time of [`ControlEffects::wake_at`] has come.
     Tick,
 }
@@ -246,7 +246,7 @@ impl Control {
         }
     }
 
-    fn saved(&mut self, now: Now, result: Result<(), StoreFailed>, effects: &mut ControlEffects) {
+    fn saved(&mut self, now: Now, result: Result<(), WriteFailed>, effects: &mut ControlEffects) {
         let Some(saving) = self.saving.take() else { return };
         match result {
             Ok(()) => self.adopt(now, saving, effects),

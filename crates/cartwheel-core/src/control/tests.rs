@@ -72,7 +72,7 @@ impl Mesh {
                 }
             }
             if effects.save.is_some() {
-                let saved = if self.saves_fail { Err(StoreFailed) } else { Ok(()) };
+                let saved = if self.saves_fail { Err(WriteFailed::Uncertain) } else { Ok(()) };
                 inputs.push_back((at, ControlInput::Saved(saved)));
             }
             for inquiry in effects.inquiries {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Cx, Next, ReplyTo, Told};
+use super::{Cx, Next, Own, ReplyTo, Told};
 use crate::dot::NodeId;
 use crate::membership::Conflict;
 use crate::message::Ticket;
@@ -19,19 +19,27 @@ pub(super) struct ForwardOp {
     untried: VecDeque<NodeId>,
     /// The coordinators that have it and have not said how it ended.
     out: BTreeSet<NodeId>,
-    /// What the last coordinator said that could not carry it out.
+    /// It has been handed to some coordinator.
+    was_tried: bool,
+    /// What the last coordinator said that could not carry it out, and may have.
     shortfall: Option<Shortfall>,
+    /// A coordinator has refused it because of full disks: nothing was written there.
+    disk_full: bool,
 }
 
 impl ForwardOp {
     /// A put that is to go to one of `homes` after another.
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, put: Put, homes: Vec<NodeId>) -> Self {
-        Self { id, reply_to, deadline, put, untried: homes.into(), out: BTreeSet::new(), shortfall: None }
+        let (untried, out) = (homes.into(), BTreeSet::new());
+        Self { id, reply_to, deadline, put, untried, out, was_tried: false, shortfall: None, disk_full: false }
     }
 
-    /// A put that this node's replica may have stored, though it failed.
-    pub(super) fn after_failure(mut self) -> Self {
-        self.shortfall = Some(unknown());
+    /// A put that this node's own replica could not store.
+    pub(super) fn after(mut self, own: Own) -> Self {
+        match own {
+            Own::Uncertain => self.shortfall = Some(unknown()),
+            Own::DiskFull => self.disk_full = true,
+        }
         self
     }
 
@@ -63,6 +71,12 @@ impl ForwardOp {
                 self.shortfall.get_or_insert_with(unknown);
                 self.try_next(cx)
             }
+            // This one and its replicas have not written it, but another may have.
+            Err(Refusal::DiskFull) => {
+                self.out.remove(&from);
+                self.disk_full = true;
+                self.try_next(cx)
+            }
             // This one has not written it, but another may have.
             Err(Refusal::TooManySiblings(_))
                 if self.shortfall.is_some() || self.out.iter().any(|&other| other != from) =>
@@ -79,8 +93,7 @@ impl ForwardOp {
 
     fn try_next(&mut self, cx: &mut Cx<'_>) -> Next {
         let is_late = cx.now.instant >= self.deadline;
-        let was_tried = !self.out.is_empty() || self.shortfall.is_some();
-        if was_tried && is_tried_once(cx, &self.put) {
+        if (self.was_tried || self.shortfall.is_some()) && is_tried_once(cx, &self.put) {
             self.untried.clear();
         }
         match self.untried.pop_front() {
@@ -88,6 +101,7 @@ impl ForwardOp {
                 let budget = self.deadline.since(cx.now.instant);
                 cx.out.forwards.push((home, Ticket { operation: self.id, round: 1 }, self.put.clone(), budget));
                 self.out.insert(home);
+                self.was_tried = true;
                 self.wait(cx)
             }
             None if !self.out.is_empty() && !is_late => self.wait(cx),
@@ -96,8 +110,11 @@ impl ForwardOp {
     }
 
     fn refuse(&mut self, cx: &mut Cx<'_>) -> Next {
-        let short = self.shortfall.take().unwrap_or_else(unknown);
-        cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
+        let refusal = match self.shortfall.take() {
+            None if self.disk_full && self.out.is_empty() => Refusal::DiskFull,
+            short => Refusal::Unavailable(short.unwrap_or_else(unknown)),
+        };
+        cx.out.replies.push((self.reply_to, Err(refusal)));
         Next::End
     }
 

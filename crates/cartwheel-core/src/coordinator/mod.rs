@@ -5,6 +5,7 @@
 
 pub mod agreement;
 mod forward;
+pub mod full_disks;
 mod get;
 mod heal;
 mod observe;
@@ -14,6 +15,8 @@ pub mod write_round;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use full_disks::FullDisks;
 
 use crate::context::{Context, Sealer};
 use crate::dot::NodeId;
@@ -77,6 +80,8 @@ pub struct Cx<'a> {
     pub epoch: Epoch,
     /// The node's timestamps.
     pub clock: &'a mut HlcClock,
+    /// Whose disks are full.
+    pub full: &'a mut FullDisks,
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.
@@ -133,8 +138,17 @@ enum Next {
     End,
     /// The write is complete; a home is to coordinate it.
     Place(Box<Put>),
-    /// This node's replica may have failed in the middle of it; another home is to coordinate it.
-    Reroute(Box<Put>),
+    /// This node's replica cannot store it, and has stored it or not; another home is to coordinate it.
+    Reroute(Box<Put>, Own),
+}
+
+/// What became of a write on this node's own replica.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// It failed in the middle of it.
+    Uncertain,
+    /// Its disk is full: nothing was stored.
+    DiskFull,
 }
 
 enum Kind {
@@ -239,6 +253,7 @@ impl Coordinator {
 
     /// A replica has answered.
     pub fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, answer: Answer) {
+        cx.full.heard(from, &answer, cx.now.instant);
         if let Some(loss) = answer.loss() {
             self.heal(cx, from, ticket, loss);
         }
@@ -307,11 +322,11 @@ impl Coordinator {
                         return;
                     }
                 },
-                Next::Reroute(put) => {
+                Next::Reroute(put, own) => {
                     let mut others = cx.homes(&put.key, cx.view.settings(put.key.bucket()).n);
                     others.retain(|&node| node != cx.me);
                     let (reply_to, deadline) = (running.reply_to, running.deadline);
-                    Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others).after_failure())
+                    Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others).after(own))
                 }
             };
             next = running.kind.told(cx, Told::Begin);

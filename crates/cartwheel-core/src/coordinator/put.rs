@@ -5,12 +5,12 @@ use super::forward::is_tried_once;
 use super::get::{READ, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::WriteRound;
-use super::{Cx, Next, ReplyTo, Told, quorum};
+use super::{Cx, Next, Own, ReplyTo, Told, quorum};
 use crate::clock::Run;
 use crate::context::Context;
 use crate::dot::NodeId;
 use crate::membership::{BucketSettings, Conflict};
-use crate::message::{Answer, Ask, Confirm, Ticket};
+use crate::message::{Answer, Ask, Confirm, Failure, Ticket};
 use crate::mutation::Mutation;
 use crate::quorum::majority;
 use crate::replica::{Mint, MintRefused, Minted};
@@ -106,6 +106,10 @@ impl PutOp {
                 writing.stored(from);
                 self.settle(cx)
             }
+            (Phase::Writing { round: writing, .. }, WRITE, Answer::Failed(Failure::DiskFull)) => {
+                writing.full(from);
+                if writing.is_blocked() { self.out_of_room(cx) } else { self.wait(cx) }
+            }
             _ => self.wait(cx),
         }
     }
@@ -150,6 +154,10 @@ impl PutOp {
     }
 
     fn mint(&mut self, cx: &mut Cx<'_>, joined: Option<Joined>) -> Next {
+        // Better before anyone has stored it than after.
+        if cx.full.leave_too_few(&self.checked.homes, self.checked.w, Some(cx.me), cx.now.instant) {
+            return self.refuse_as_full(cx);
+        }
         let put = &self.checked.put;
         let blind = || Context { epoch: cx.epoch, ..Context::default() };
         let context = self.checked.context.clone().unwrap_or_else(blind);
@@ -189,16 +197,44 @@ impl PutOp {
                 Next::End
             }
             Err(MintRefused::Late) => self.refuse(cx, "the store was too slow; nothing was written"),
+            Err(MintRefused::Failed(Failure::DiskFull)) => self.own_disk_full(cx),
             // The store of this node is the trouble, so another home may do better; the write's name keeps it one write.
             Err(MintRefused::Failed(_))
                 if matches!(self.reply_to, ReplyTo::Client(_)) && !is_tried_once(cx, &self.checked.put) =>
             {
-                Next::Reroute(Box::new(self.checked.put.clone()))
+                Next::Reroute(Box::new(self.checked.put.clone()), Own::Uncertain)
             }
             Err(MintRefused::Failed(_)) => {
                 self.refuse(cx, "the coordinator's own store failed; the write may yet appear")
             }
         }
+    }
+
+    /// Nothing was stored here. Another home may do better, if enough of the others have room.
+    fn own_disk_full(&self, cx: &mut Cx<'_>) -> Next {
+        cx.full.note(cx.me, cx.now.instant);
+        let too_few = cx.full.leave_too_few(&self.checked.homes, self.checked.w, None, cx.now.instant);
+        if too_few || !matches!(self.reply_to, ReplyTo::Client(_)) {
+            return self.refuse_as_full(cx);
+        }
+        Next::Reroute(Box::new(self.checked.put.clone()), Own::DiskFull)
+    }
+
+    /// Too few of the other homes have room for what this one has stored. So the write may yet appear, and it would be wrong to
+    /// call it refused.
+    fn out_of_room(&self, cx: &mut Cx<'_>) -> Next {
+        if cx.broken.is(Mutation::RefuseStored) {
+            return self.refuse_as_full(cx);
+        }
+        self.refuse(
+            cx,
+            "too many of the key's other replicas have full disks: free space on them; the write may yet appear",
+        )
+    }
+
+    fn refuse_as_full(&self, cx: &mut Cx<'_>) -> Next {
+        cx.out.replies.push((self.reply_to, Err(Refusal::DiskFull)));
+        Next::End
     }
 
     /// What the client has seen once its write is stored: what it had seen before and the write itself, and no sibling that it

@@ -23,7 +23,9 @@ use crate::state::Epoch;
 use crate::write_id::WriteId;
 
 /// The version of the protocol between nodes that this build speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+///
+/// 2: a replica or coordinator may say that its disk is full.
+pub const PROTOCOL_VERSION: u32 = 2;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbEnvelope {
@@ -227,7 +229,7 @@ struct PbAcks {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbOutcome {
-    #[prost(oneof = "PbResult", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "PbResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     result: Option<PbResult>,
 }
 
@@ -249,6 +251,8 @@ enum PbResult {
     Unavailable(PbShortfall),
     #[prost(message, tag = "8")]
     Unverified(PbShortfall),
+    #[prost(message, tag = "9")]
+    DiskFull(PbNothing),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -423,6 +427,7 @@ fn answer_to_pb(answer: &Answer) -> PbMessage {
             Failure::Storage => 1,
             Failure::Overloaded => 2,
             Failure::NotAHome => 3,
+            Failure::DiskFull => 4,
         }),
     }
 }
@@ -436,6 +441,7 @@ fn failure_from_pb(failure: u32) -> Result<Failure, WireError> {
         1 => Ok(Failure::Storage),
         2 => Ok(Failure::Overloaded),
         3 => Ok(Failure::NotAHome),
+        4 => Ok(Failure::DiskFull),
         _ => Err(WireError::Field("failure")),
     }
 }
@@ -529,6 +535,7 @@ fn outcome_to_pb(outcome: &Result<PutDone, Refusal>) -> PbOutcome {
         Err(Refusal::Overloaded) => PbResult::Overloaded(PbNothing {}),
         Err(Refusal::Unavailable(short)) => PbResult::Unavailable(shortfall_to_pb(short)),
         Err(Refusal::Unverified(short)) => PbResult::Unverified(shortfall_to_pb(short)),
+        Err(Refusal::DiskFull) => PbResult::DiskFull(PbNothing {}),
     };
     PbOutcome { result: Some(result) }
 }
@@ -547,6 +554,7 @@ fn outcome_from_pb(outcome: PbOutcome) -> Result<Result<PutDone, Refusal>, WireE
         PbResult::Overloaded(_) => Err(Refusal::Overloaded),
         PbResult::Unavailable(short) => Err(Refusal::Unavailable(shortfall_from_pb(short))),
         PbResult::Unverified(short) => Err(Refusal::Unverified(shortfall_from_pb(short))),
+        PbResult::DiskFull(_) => Err(Refusal::DiskFull),
     })
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cartwheel_core::control::{Control, ControlEffects, ControlInput, Notice, SettingsChange};
 use cartwheel_core::membership::History;
 use cartwheel_core::message::{Envelope, Message};
-use cartwheel_core::node::{ClientId, Input, StoreFailed};
+use cartwheel_core::node::{ClientId, Input, WriteFailed};
 
 use super::{Event, World};
 use crate::failure::Failure;
@@ -198,7 +198,7 @@ impl World {
         if self.machines[machine].paused {
             return self.schedule(self.now_us + 1_000, Event::SettingsEnded { machine, boot, failed });
         }
-        let result = if failed { Err(StoreFailed) } else { Ok(()) };
+        let result = if failed { Err(WriteFailed::Uncertain) } else { Ok(()) };
         self.control_input(machine, ControlInput::Saved(result));
     }
 

@@ -40,8 +40,12 @@ pub struct Backend {
 pub enum Readiness {
     /// It has begun, and waits a moment for its peers.
     Connecting,
-    /// It cannot store writes: its timestamps are not saved yet, or its store has failed.
+    /// It cannot store writes: its timestamps are not saved yet.
     CannotStore,
+    /// Its store has failed and is being opened again.
+    StoreFailed,
+    /// It stores no writes for want of room. It still serves reads, and writes for which other homes have room.
+    DiskFull,
     /// It is.
     Ready,
 }

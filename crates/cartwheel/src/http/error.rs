@@ -83,6 +83,7 @@ impl From<Refusal> for ApiError {
             Refusal::TooLarge(..) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Unavailable(_) | Refusal::Unverified(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         };
         let error = Self::new(status, refusal.code(), refusal.to_string());
         match refusal {

@@ -12,7 +12,7 @@ use super::{Door, Readiness};
 /// A good answer.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
-    /// `alive` or `ready`.
+    /// `alive`, `ready`, or `disk_full`: ready for all but to store writes.
     status: &'static str,
     /// Which process answers: at an address that is taken, it may be another one than was expected.
     pid: u32,
@@ -39,6 +39,8 @@ pub(super) async fn healthz(State(door): State<Door>) -> Result<Json<Status>, Ap
 pub(super) async fn readyz(State(door): State<Door>) -> Result<Json<Status>, ApiError> {
     match why_not_ready(&door) {
         None => Ok(status("ready")),
+        // It still serves reads: were it left out, full disks would put an end to those too.
+        Some(_) if door.is_running() && door.readiness() == Readiness::DiskFull => Ok(status("disk_full")),
         Some(why) => Err(ApiError::unavailable(why)),
     }
 }
@@ -50,9 +52,15 @@ pub(super) fn why_not_ready(door: &Door) -> Option<String> {
     }
     match door.readiness() {
         Readiness::Ready => None,
-        Readiness::CannotStore => Some(
-            "the node cannot store writes: its store has failed, or its timestamps could not be saved. See its log, and ask \
-             another node"
+        Readiness::CannotStore => {
+            Some("the node cannot store writes: its timestamps could not be saved. See its log, and ask another node".to_owned())
+        }
+        Readiness::StoreFailed => Some(
+            "store_failed: the node's disk has failed, and its store is being opened again. See its log, and ask another node"
+                .to_owned(),
+        ),
+        Readiness::DiskFull => Some(
+            "disk_full: too little disk is free, so the node stores no writes; it serves reads. Free space there, or add nodes"
                 .to_owned(),
         ),
         Readiness::Connecting => {

@@ -85,7 +85,7 @@ async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
     let counted = ShardMetrics::default();
     let (handle, inbox) = shard::counted_inbox(&counted);
     let runtime = tokio::runtime::Handle::current();
-    let store = Box::<MemoryStore>::default();
+    let store = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
     shard::start(0, Fixed(outcome, asked.clone()), store, NoPeers, inbox, Clock::start(), runtime).unwrap();
     let (_ready, readiness) = watch::channel(Readiness::Ready);
     let local = LocalNode {
@@ -307,6 +307,7 @@ async fn refusals_have_the_contracts_codes() {
         (Refusal::TooManySiblings(128), 409, "too_many_siblings"),
         (Refusal::TooLarge(2, 1), 413, "too_large"),
         (Refusal::Overloaded, 429, "overloaded"),
+        (Refusal::DiskFull, 507, "disk_full"),
         (Refusal::Unavailable(short()), 503, "unavailable"),
         (Refusal::Unverified(short()), 503, "unverified"),
     ];

@@ -59,8 +59,8 @@ async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let (stop, stopped) = watch::channel(false);
     let outgoing = Arc::new(Peers { links: BTreeMap::new(), board: Board::default() });
     let runtime = tokio::runtime::Handle::current();
-    shard::start(0, Ear(heard_sender), Box::<MemoryStore>::default(), outgoing, inbox, Clock::start(), runtime)
-        .unwrap();
+    let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
+    shard::start(0, Ear(heard_sender), disk, outgoing, inbox, Clock::start(), runtime).unwrap();
     let (control, _) = control::inbox();
     let inbound = Inbound { shards: Shards::new(vec![handle], Partitions::default()), control };
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
@@ -152,7 +152,7 @@ async fn strangers_are_turned_away() {
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "whoever is there is no cartwheel node"),
         (b"\0\0\0\0", "whoever is there is no cartwheel node"),
         (b"\0\0\0\x0dcartwheel\0\0\0\x09", "it speaks protocol version 9"),
-        (b"\0\0\0\x0ecartwheel\0\0\0\x01\xff", "its hello is malformed"),
+        (b"\0\0\0\x0ecartwheel\0\0\0\x02\xff", "its hello is malformed"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::disk::Condition;
 use crate::metrics::{latency_buckets, sizes};
 
 /// What the shards of a node count. Clones count together.
@@ -25,6 +26,8 @@ pub struct ShardMetrics {
     stray_messages: Counter,
     clock_alarms: Counter,
     clock_refuses: Gauge,
+    disk_full: Gauge,
+    store_failed: Gauge,
 }
 
 impl Default for ShardMetrics {
@@ -42,6 +45,8 @@ impl Default for ShardMetrics {
             stray_messages: Counter::default(),
             clock_alarms: Counter::default(),
             clock_refuses: Gauge::default(),
+            disk_full: Gauge::default(),
+            store_failed: Gauge::default(),
         }
     }
 }
@@ -86,8 +91,18 @@ impl ShardMetrics {
         for (name, help, histogram) in histograms {
             registry.register(name, help, histogram.clone());
         }
-        let help = "1 while this node takes no writes because its clock is off its peers'";
-        registry.register("clock_refuses_writes", help, self.clock_refuses.clone());
+        let gauges = [
+            (
+                "clock_refuses_writes",
+                "1 while this node takes no writes because its clock is off its peers'",
+                &self.clock_refuses,
+            ),
+            ("disk_full", "1 while this node stores no writes because too little disk is free", &self.disk_full),
+            ("store_failed", "1 from when the store fails until it is open again", &self.store_failed),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
     }
 
     pub(super) fn turn(&self, inputs: usize) {
@@ -106,6 +121,11 @@ impl ShardMetrics {
 
     pub(super) fn read_failed(&self) {
         self.read_failures.inc();
+    }
+
+    pub(super) fn disk(&self, condition: Condition) {
+        self.disk_full.set(i64::from(condition == Condition::Full));
+        self.store_failed.set(i64::from(condition == Condition::Failed));
     }
 
     pub(super) fn event(&self, event: &Event) {

@@ -4,9 +4,14 @@
 //! turn, so the busier it is, the less a write costs.
 
 mod buckets;
+pub mod disk;
 mod group;
 mod metrics;
+pub mod reserve;
 mod turn;
+
+#[cfg(test)]
+mod failing_tests;
 
 use std::io;
 use std::sync::Arc;
@@ -26,6 +31,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
+use disk::Disk;
 use turn::Turns;
 
 pub use group::Shards;
@@ -172,8 +178,21 @@ pub fn counted_inbox(metrics: &ShardMetrics) -> (ShardHandle, Inbox) {
 pub struct Running {
     /// The shard's thread.
     pub thread: JoinHandle<()>,
-    /// Whether the shard can stamp writes and its store works.
-    pub ready: watch::Receiver<bool>,
+    /// What the shard can be asked for.
+    pub ready: watch::Receiver<Readiness>,
+}
+
+/// What a node, or a shard of it, can be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// Nothing yet.
+    Starting,
+    /// Everything.
+    Ready,
+    /// Reads, and writes of which other homes have room.
+    DiskFull,
+    /// Only what other nodes can do, until its store is open again.
+    StoreFailed,
 }
 
 /// Starts the shard with this index on a thread of its own, which ends at [`ShardHandle::stop`]. Its timers run on `runtime`.
@@ -183,14 +202,14 @@ pub struct Running {
 pub fn start(
     index: u32,
     machine: impl Machine,
-    store: Box<dyn Store>,
+    disk: Disk,
     outgoing: impl Outgoing,
     inbox: Inbox,
     clock: Clock,
     runtime: Handle,
 ) -> io::Result<Running> {
-    let turns = Turns::new(machine, store, outgoing, clock).counted(inbox.1);
-    let (ready_sender, ready) = watch::channel(false);
+    let turns = Turns::new(machine, disk, outgoing, clock).counted(inbox.1);
+    let (ready_sender, ready) = watch::channel(Readiness::Starting);
     let body = move || run(turns, inbox.0, clock, &runtime, &ready_sender);
     Ok(Running { thread: thread::Builder::new().name(format!("shard-{index}")).spawn(body)?, ready })
 }
@@ -200,15 +219,15 @@ fn run<M: Machine, O: Outgoing>(
     mut inbox: mpsc::Receiver<Work>,
     clock: Clock,
     runtime: &Handle,
-    ready: &watch::Sender<bool>,
+    ready: &watch::Sender<Readiness>,
 ) {
     let mut gathered = Vec::with_capacity(TURN_MAX);
     // The machine says nothing of itself: the first tick is what it begins with.
     turns.add(Input::Tick);
     turns.take();
     loop {
-        let is_ready = turns.is_ready();
-        ready.send_if_modified(|ready| std::mem::replace(ready, is_ready) != is_ready);
+        let readiness = turns.readiness();
+        ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
         let patience = turns.wake_at().map(|wake_at| wake_at.since(clock.instant()));
         wait(&mut inbox, &mut gathered, patience, runtime);
         // A queue that is closed and empty is the other way of being told to stop.

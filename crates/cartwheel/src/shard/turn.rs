@@ -1,40 +1,32 @@
 //! Turns: the state machine's steps, the store commands that they ask for, and what goes out.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::node::{ClientId, Effects, Event, Input, StoreCommand, StoreFailed, StoreId, StoreResult};
+use cartwheel_core::node::{ClientId, Effects, Event, Input, StoreCommand, StoreId, StoreResult, WriteFailed};
 use cartwheel_core::request::{Outcome, Request};
 use cartwheel_core::time::Instant;
-use cartwheel_storage::{Batch, Durability, Store};
+use cartwheel_storage::{Batch, Durability};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
 use super::buckets::{self, MarkedBuckets};
-use super::{HLC_CEILING, Machine, Outgoing, ShardMetrics, encode_hlc_ceiling};
+use super::disk::{Condition, Disk};
+use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
-
-/// How long a failed store's answer is kept back where an answer would bring the same question.
-const POSTPONED_FOR: Duration = Duration::from_secs(1);
 
 /// A state machine with its store and all that is under way between them.
 pub(super) struct Turns<M, O> {
     machine: M,
-    store: Box<dyn Store>,
+    disk: Disk,
     outgoing: O,
     clock: Clock,
     /// What the machine has yet to take in.
     inputs: VecDeque<Input>,
     writes: Writes,
     marked: MarkedBuckets,
-    /// A commit has failed. Whether it was carried out will show when the store is opened again; until then, any read might
-    /// return what a later one would not.
-    store_failed: bool,
-    /// An input whose time has not come, and when it does.
-    postponed: Option<(Instant, Input)>,
     sends: BTreeMap<NodeId, Vec<Envelope>>,
     replies: Vec<(ClientId, Outcome)>,
     /// The clients that wait for an answer.
@@ -54,17 +46,15 @@ struct Writes {
 }
 
 impl<M: Machine, O: Outgoing> Turns<M, O> {
-    pub(super) fn new(machine: M, store: Box<dyn Store>, outgoing: O, clock: Clock) -> Self {
+    pub(super) fn new(machine: M, disk: Disk, outgoing: O, clock: Clock) -> Self {
         Self {
             machine,
-            store,
+            disk,
             outgoing,
             clock,
             inputs: VecDeque::new(),
             writes: Writes::default(),
             marked: MarkedBuckets::default(),
-            store_failed: false,
-            postponed: None,
             sends: BTreeMap::new(),
             replies: Vec::new(),
             clients: BTreeMap::new(),
@@ -81,17 +71,24 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// When the next turn is due, if no input comes.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.wake_at.into_iter().chain(self.postponed.as_ref().map(|(due, _)| *due)).min()
+        self.wake_at.into_iter().chain(self.disk.wake_at()).min()
     }
 
-    /// Whether the machine can stamp writes and the store works.
-    pub(super) fn is_ready(&mut self) -> bool {
-        !self.store_failed && self.machine.is_ready(self.clock.now())
+    /// Whether the machine can stamp writes and its disk works.
+    pub(super) fn readiness(&mut self) -> Readiness {
+        let condition = self.disk.condition();
+        self.metrics.disk(condition);
+        match condition {
+            Condition::Failed => Readiness::StoreFailed,
+            _ if !self.machine.is_ready(self.clock.now()) => Readiness::Starting,
+            Condition::Full => Readiness::DiskFull,
+            Condition::Good => Readiness::Ready,
+        }
     }
 
     /// Whether the store holds anything in `bucket`; none if it cannot say.
     pub(super) fn holds(&self, bucket: &[u8]) -> Option<bool> {
-        if self.store_failed { None } else { buckets::holds(self.store.as_ref(), bucket).ok() }
+        buckets::holds(self.disk.readable()?, bucket).ok()
     }
 
     /// Adds an input to the next turn.
@@ -109,9 +106,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Takes a turn: steps until nothing is left to take in and nothing to store.
     pub(super) fn take(&mut self) {
-        if let Some((_, input)) = self.postponed.take_if(|(due, _)| *due <= self.clock.instant()) {
-            self.inputs.push_back(input);
-        }
+        self.disk.tick(self.clock.instant());
         self.metrics.turn(self.inputs.len());
         loop {
             while let Some(input) = self.inputs.pop_front() {
@@ -129,11 +124,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Syncs what was written without a sync.
     pub(super) fn close(&mut self) {
-        if !self.store_failed
-            && let Err(error) = self.store.commit(Batch::new(), Durability::Synced)
-        {
-            error!("the store could not be synced at the end: {error}");
-        }
+        self.disk.close();
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -153,26 +144,34 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     fn store(&mut self, id: StoreId, command: StoreCommand) {
-        if self.store_failed {
-            return self.refuse(id, &command);
-        }
         match command {
             StoreCommand::Read { storage_key } => {
                 // Commands on one key take effect in their order.
                 if self.writes.keys.contains(&storage_key) {
                     self.commit();
                 }
-                let read = self.read(&storage_key);
+                let read = self.disk.read(&storage_key);
+                if read.is_err() {
+                    self.metrics.read_failed();
+                }
                 self.inputs.push_back(Input::Stored(id, StoreResult::Read(read)));
             }
             StoreCommand::Write { storage_key, record, sync } => {
+                let bytes = (storage_key.len() + record.len()) as u64;
+                if let Err(failed) = self.disk.takes(bytes, self.clock.instant()) {
+                    return self.refuse(id, failed);
+                }
                 self.marked.mark(&storage_key, &mut self.writes.batch);
                 self.writes.batch.put(storage_key.clone(), record);
                 self.writes.keys.insert(storage_key);
                 self.writes.commands.push(id);
                 self.writes.sync |= sync;
             }
+            // A few bytes, without which no write anywhere can be stamped here: the reserve is for this too.
             StoreCommand::SaveHlcCeiling(ceiling) => {
+                if let Err(failed) = self.disk.open_store() {
+                    return self.refuse(id, failed);
+                }
                 self.writes.batch.put_meta(HLC_CEILING, encode_hlc_ceiling(ceiling));
                 self.writes.commands.push(id);
                 self.writes.sync = true;
@@ -180,45 +179,21 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
-    /// Answers a command that a failed store no longer takes.
-    fn refuse(&mut self, id: StoreId, command: &StoreCommand) {
-        let failed = StoreResult::Written(Err(StoreFailed));
-        match command {
-            StoreCommand::Read { .. } => self.inputs.push_back(Input::Stored(id, StoreResult::Read(Err(StoreFailed)))),
-            StoreCommand::Write { .. } => self.inputs.push_back(Input::Stored(id, failed)),
-            // The machine asks again as soon as it hears of the failure: at once would be for ever.
-            StoreCommand::SaveHlcCeiling(_) => {
-                self.postponed = Some((self.clock.instant() + POSTPONED_FOR, Input::Stored(id, failed)));
-            }
-        }
-    }
-
-    fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, StoreFailed> {
-        self.store.get(storage_key).map_err(|error| {
-            self.metrics.read_failed();
-            error!("a record could not be read: {error}");
-            StoreFailed
-        })
+    fn refuse(&mut self, id: StoreId, failed: WriteFailed) {
+        self.inputs.push_back(Input::Stored(id, StoreResult::Written(Err(failed))));
     }
 
     /// Carries out the writes that have gathered, with one sync for all of them.
     fn commit(&mut self) {
         let Writes { batch, commands, sync, .. } = std::mem::take(&mut self.writes);
         let durability = if sync { Durability::Synced } else { Durability::Os };
-        let written = self.write_out(batch, durability, commands.len());
-        self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
-    }
-
-    fn write_out(&mut self, batch: Batch, durability: Durability, count: usize) -> Result<(), StoreFailed> {
         let begun = self.clock.instant();
-        let committed = self.store.commit(batch, durability);
-        self.metrics.commit(count, self.clock.instant().since(begun), committed.is_err());
-        committed.map_err(|error| {
-            error!("{count} writes failed, and this node answers for no record until it is restarted: {error}");
-            self.store_failed = true;
+        let written = self.disk.commit(batch, durability, begun);
+        if written.is_err() {
             self.marked.forget();
-            StoreFailed
-        })
+        }
+        self.metrics.commit(commands.len(), self.clock.instant().since(begun), written.is_err());
+        self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
     }
 
     /// Lets everything out that has gathered for peers and clients.

@@ -1,6 +1,7 @@
 //! Real clusters of real processes, which are gone when a test ends, however it ends.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -29,22 +30,27 @@ pub struct Cluster {
 impl Cluster {
     /// Founds a cluster and waits until it is ready.
     pub fn start() -> Self {
+        // More than one shard, so that every test shows that requests and answers find theirs.
+        Self::start_sharded(2)
+    }
+
+    /// Founds a cluster whose nodes have so many shards each, and waits until it is ready.
+    pub fn start_sharded(shards: u32) -> Self {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("data");
         let (http_base, peer_base) = free_bases();
-        let mut cluster = Self::run_dev(&dir, http_base, peer_base);
+        let mut cluster = Self::run_dev(&dir, shards, http_base, peer_base);
         cluster._root = Some(root);
         cluster
     }
 
     /// Runs `cartwheel dev` until all nodes are ready.
-    fn run_dev(dir: &Path, http_base: u16, peer_base: u16) -> Self {
+    fn run_dev(dir: &Path, shards: u32, http_base: u16, peer_base: u16) -> Self {
         let mut dev = Command::new(CARTWHEEL)
-            // More than one shard, so that every test shows that requests and answers find theirs.
             .args([
                 "dev",
                 "--shards",
-                "2",
+                &shards.to_string(),
                 "--http-base",
                 &http_base.to_string(),
                 "--peer-base",
@@ -106,16 +112,30 @@ impl Cluster {
         assert!(gone(pid), "node-{number} survived SIGKILL");
     }
 
+    /// Where a node that was restarted writes its log: not in its directory, whose disk may be full.
+    pub fn log_of_restarted(&self, number: u16) -> PathBuf {
+        self.dir.with_file_name(format!("node-{number}.log"))
+    }
+
     /// Starts node `number` again, on its own, and waits until it is ready.
     pub fn restart(&mut self, number: u16) {
         let mut serve = Command::new(CARTWHEEL);
-        serve.args(["serve", "--dir"]).arg(self.node_dir(number)).stderr(Stdio::null());
+        let log = File::options().create(true).append(true).open(self.log_of_restarted(number)).unwrap();
+        serve.args(["serve", "--dir"]).arg(self.node_dir(number)).stderr(log);
         self.restarted.push(serve.spawn().unwrap());
         let ready = self.endpoint(number) + "/readyz";
         let begun = Instant::now();
         while status(&ready) != Some(200) {
             assert!(begun.elapsed() < PATIENCE, "node-{number} is not ready");
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills what was restarted with SIGKILL, and waits until it is gone.
+    pub fn kill_restarted(&mut self) {
+        for mut child in self.restarted.drain(..) {
+            child.kill().unwrap();
+            child.wait().unwrap();
         }
     }
 
@@ -135,7 +155,7 @@ impl Cluster {
     pub fn crash_and_restart(mut self) -> Self {
         self.kill_all();
         assert!(self.all_gone());
-        let mut cluster = Self::run_dev(&self.dir, self.http_base, 1);
+        let mut cluster = Self::run_dev(&self.dir, 1, self.http_base, 1);
         cluster._root = self._root.take();
         cluster
     }

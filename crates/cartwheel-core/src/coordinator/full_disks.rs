@@ -1,0 +1,61 @@
+//! Whose disks are full: so that a write that too few homes would take is refused before any of them has stored it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::dot::NodeId;
+use crate::message::{Answer, Failure};
+use crate::time::Instant;
+
+/// For how long it is believed of a node that its disk is full; then it is asked again.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
+
+/// The members that have said of late that their disks are full.
+#[derive(Debug, Default)]
+pub struct FullDisks(BTreeMap<NodeId, Instant>);
+
+impl FullDisks {
+    /// A replica has answered.
+    pub fn heard(&mut self, from: NodeId, answer: &Answer, now: Instant) {
+        match answer {
+            Answer::Failed(Failure::DiskFull) => self.note(from, now),
+            Answer::Stored => {
+                self.0.remove(&from);
+            }
+            Answer::State { .. } | Answer::Digest { .. } | Answer::Holds { .. } | Answer::Failed(_) => {}
+        }
+    }
+
+    /// The disk of `node` is full.
+    pub fn note(&mut self, node: NodeId, now: Instant) {
+        self.0.insert(node, now + BELIEVED_FOR);
+    }
+
+    /// Whether `homes` are too few for `needed` of them to store a write, because of full disks alone. `me` counts as one with
+    /// room: whoever asks will see.
+    pub fn leave_too_few(&self, homes: &[NodeId], needed: usize, me: Option<NodeId>, now: Instant) -> bool {
+        let is_full = |node: &&NodeId| Some(**node) != me && self.0.get(node).is_some_and(|&until| now < until);
+        let full = homes.iter().filter(is_full).count();
+        full > 0 && homes.len() - full < needed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_believed_in_until_it_takes_something_or_a_while_has_passed() {
+        let homes = [1, 2, 3].map(NodeId::new);
+        let (now, later) = (Instant::default(), Instant::default() + BELIEVED_FOR);
+        let mut full = FullDisks::default();
+        full.heard(homes[0], &Answer::Failed(Failure::DiskFull), now);
+        assert!(!full.leave_too_few(&homes, 2, None, now), "two are left");
+        assert!(full.leave_too_few(&homes, 3, None, now));
+        assert!(!full.leave_too_few(&homes, 3, Some(homes[0]), now), "it may try itself");
+        assert!(!full.leave_too_few(&homes, 3, None, later));
+        assert!(!full.leave_too_few(&homes, 4, None, later), "there are too few anyway, and no disk is to blame");
+        full.heard(homes[0], &Answer::Stored, now);
+        assert!(!full.leave_too_few(&homes, 3, None, now));
+    }
+}

@@ -1,0 +1,81 @@
+use std::io;
+use std::path::PathBuf;
+
+use cartwheel_storage::StoreError;
+
+use crate::data_dir::DataDirError;
+use crate::founding::FoundError;
+use crate::random::NoRandomness;
+
+/// Why a node could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Its data directory is wrong.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Its cluster cannot be made out.
+    #[error(transparent)]
+    Cluster(#[from] FoundError),
+    /// The node is no member of its cluster.
+    #[error("{name} in {dir} is no member of its cluster in this life: replace it, or restore the directory")]
+    NoMember {
+        /// The node's name.
+        name: String,
+        /// Its directory.
+        dir: PathBuf,
+    },
+    /// An address is taken or not this machine's.
+    #[error(
+        "cannot listen on {addr} for {what}: {source}. Stop whatever uses the port, or give an address of this machine with \
+         --{flag}; for `cartwheel dev`, found a cluster on other ports"
+    )]
+    Listen {
+        /// For whom.
+        what: &'static str,
+        /// The address.
+        addr: String,
+        /// The flag that gives another one.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Other machines could connect, and nothing would keep them out.
+    #[error(
+        "refused to listen on {addr} for {what}: other machines can connect there, and as this version has neither TLS nor users, \
+         whoever can connect can read and change everything. Listen on this machine alone (--{flag} 127.0.0.1:PORT), or say \
+         --insecure if all who can reach the address may do so"
+    )]
+    Exposed {
+        /// For whom.
+        what: &'static str,
+        /// The address.
+        addr: String,
+        /// The flag that gives another one.
+        flag: &'static str,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store has gone.
+    #[error(
+        "the records of this node are gone from {0}, and it has been started before: put them back, or replace the node"
+    )]
+    StoreLost(PathBuf),
+    /// The store is another node's.
+    #[error("the records in {0} are not this node's: put its own back, or replace the node")]
+    StoreOfAnother(PathBuf),
+    /// There is no randomness.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The system refused something.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The shard ended without being told to.
+    #[error("the node's shard has failed: see the log above, then restart the node")]
+    ShardFailed,
+}

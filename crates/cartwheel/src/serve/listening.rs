@@ -1,0 +1,36 @@
+//! Where a node listens.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+use super::ServeError;
+use crate::config::ListenAddr;
+
+/// For whom a node listens, and the flag that says where.
+pub(super) type For = (&'static str, &'static str);
+pub(super) const HTTP: For = ("HTTP", "http-listen");
+pub(super) const PEERS: For = ("peers", "peer-listen");
+
+/// Listens where it is `wanted`, or at the address that the cluster knows. Where other machines can connect, only if that was
+/// allowed.
+pub(super) async fn listen(
+    (what, flag): For,
+    wanted: Option<&ListenAddr>,
+    known: &str,
+    insecure: bool,
+) -> Result<TcpListener, ServeError> {
+    let addr = wanted.map_or(known, ListenAddr::as_str);
+    let failed = |source| ServeError::Listen { what, addr: addr.to_owned(), flag, source };
+    // The addresses that are checked are the ones that are listened on: a name may mean something else a moment later.
+    let addrs: Vec<SocketAddr> = tokio::net::lookup_host(addr).await.map_err(failed)?.collect();
+    if !insecure && addrs.iter().any(|addr| !addr.ip().to_canonical().is_loopback()) {
+        return Err(ServeError::Exposed { what, addr: addr.to_owned(), flag });
+    }
+    TcpListener::bind(&addrs[..]).await.map_err(failed)
+}
+
+/// The address, for people.
+pub(super) fn shown(listener: &TcpListener) -> String {
+    listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string())
+}

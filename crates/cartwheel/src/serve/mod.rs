@@ -1,0 +1,167 @@
+//! Serving one node: from a data directory to open doors, and back.
+
+mod error;
+mod listening;
+mod place;
+mod readiness;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cartwheel_core::context::ClusterKey;
+use cartwheel_core::control::{Control, ControlConfig};
+use cartwheel_core::dot::{NodeId, Since};
+use cartwheel_core::membership::{Member, View};
+use cartwheel_core::message::Lane;
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
+use cartwheel_storage::FjallStore;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control;
+use crate::data_dir::{DataDir, Identity};
+use crate::founding::{self, FoundError};
+use crate::http::{self, Backend, Door, Readiness};
+use crate::metrics::Metrics;
+use crate::peers::{self, Inbound, LocalNode, Peer, Peers};
+use crate::random::{self, NoRandomness};
+use crate::shard::disk::Disk;
+use crate::shard::reserve::{Reserve, ReserveOptions};
+use crate::shard::{self, Running, ShardMetrics, Shards};
+use crate::signals;
+use listening::{HTTP, PEERS, listen, shown};
+use place::StorePlace;
+
+pub use error::ServeError;
+
+/// Serves a node until the process is told to stop or, if `parent` says so, until its standard input ends.
+///
+/// # Errors
+/// If the node cannot be started, or fails.
+pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), ServeError> {
+    let stopped = signals::stop(parent).map_err(|source| ServeError::System { what: "listen to signals", source })?;
+    let mut data_dir = DataDir::open(&config.dir)?;
+    let history_file = data_dir.history_file();
+    let history = founding::history_of(data_dir.identity(), &history_file, &config.dir)?;
+    let view = history.view().ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+    let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
+
+    // Before the boot is counted: an address that is taken should cost nothing.
+    let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
+    let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
+    let (http_addr, peer_addr) = (shown(&http_listener), shown(&peer_listener));
+    let places = StorePlace::of_all(&data_dir, config);
+    let stores = places.iter().map(StorePlace::open).collect::<Result<Vec<_>, _>>()?;
+    let boot = data_dir.begin_boot()?;
+    let identity = data_dir.identity();
+
+    let local =
+        LocalNode { cluster: identity.cluster, node: member.id, name: member.name.clone(), life: identity.life, boot };
+    let control =
+        Control::new(control_config(&local)?, history).ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+    let view = control.view().clone();
+    let (stop_sender, stop) = watch::channel(false);
+    let (clock, counted) = (Clock::start(), ShardMetrics::default());
+    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &stop));
+    let (connections, board) = (peers.connections().collect(), peers.board());
+    let mut handles = Vec::new();
+    let mut running = Vec::new();
+    for (index, (place, store)) in (0..).zip(places.into_iter().zip(stores)) {
+        let lane = Lane { index, count: identity.shards.get() };
+        let node = Node::new(node_config(identity, &local, lane, &store)?, view.clone());
+        let (shard, inbox) = shard::counted_inbox(&counted);
+        let reserve = ReserveOptions { bytes: config.disk_reserve_bytes, ..ReserveOptions::default() };
+        let reserve = Reserve::of_dir(config.dir.clone(), reserve);
+        let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve);
+        let started = shard::start(index, node, disk, peers.clone(), inbox, clock, Handle::current());
+        running.push(started.map_err(|source| ServeError::System { what: "start a shard's thread", source })?);
+        handles.push(shard);
+    }
+    let metrics = Metrics::new(handles.clone(), &counted, board.clone());
+    let shards = Shards::new(handles, view.ring.partitions());
+    let (control_handle, control_inbox) = control::inbox();
+    let (view_sender, view) = watch::channel(view);
+    let surroundings =
+        control::Surroundings { file: history_file, shards: shards.clone(), peers, clock, view: view_sender };
+    tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
+    let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
+    tokio::spawn(peers::listen(local.clone(), peer_listener, inbound, board.clone(), stop.clone()));
+    let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
+    let ready = running.iter().map(|shard| shard.ready.clone()).collect();
+    tokio::spawn(readiness::announce(ready, connections, ready_sender));
+    let (http_stop_sender, http_stop) = watch::channel(false);
+    let http_metrics = metrics.http.clone();
+    let control = control_handle;
+    let door = Door::new(Backend { local, shards: shards.clone(), control, view, readiness, board, metrics });
+    let http = tokio::spawn(http::serve(http::router(door), http_listener, http_metrics, http_stop));
+    info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
+
+    let failed = tokio::select! {
+        why = stopped => { info!("stopping: {why}"); false }
+        () = shards.any_ended() => true,
+    };
+    // Doors first, while the peers that requests under way need can still be talked to.
+    http_stop_sender.send_replace(true);
+    let _ = http.await;
+    end_shards(&shards, running).await;
+    stop_sender.send_replace(true);
+    if failed {
+        return Err(ServeError::ShardFailed);
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn own_member<'a>(view: &'a View, identity: &Identity, dir: &Path) -> Result<&'a Member, ServeError> {
+    let member = view.member(NodeId::of_name(&identity.name)).map(|member| &member.member);
+    member
+        .filter(|member| member.life == identity.life && view.cluster == identity.cluster)
+        .ok_or_else(|| ServeError::NoMember { name: identity.name.clone(), dir: dir.to_path_buf() })
+}
+
+fn other_members(view: &View, own: NodeId) -> Vec<Peer> {
+    let others = view.members().map(|member| &member.member).filter(|member| member.id != own);
+    others.map(|member| Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }).collect()
+}
+
+fn control_config(local: &LocalNode) -> Result<ControlConfig, NoRandomness> {
+    let LocalNode { cluster, node, life, boot, .. } = *local;
+    Ok(ControlConfig { cluster, node, life, boot, seed: random::number()?, broken: Broken::default() })
+}
+
+fn node_config(
+    identity: &Identity,
+    local: &LocalNode,
+    lane: Lane,
+    store: &FjallStore,
+) -> Result<NodeConfig, ServeError> {
+    Ok(NodeConfig {
+        cluster: identity.cluster,
+        cluster_key: ClusterKey::derive(&identity.secret.0),
+        node: local.node,
+        life: local.life,
+        boot: local.boot,
+        lane,
+        // Every write is synced before it is told of, so no stop loses one.
+        actor_floor: Since(0),
+        hlc_ceiling: shard::hlc_ceiling(store)?,
+        seed: random::number()?,
+        timing: Timing::default(),
+        limits: Limits::default(),
+        broken: Broken::default(),
+    })
+}
+
+async fn end_shards(shards: &Shards, running: Vec<Running>) {
+    shards.stop().await;
+    for shard in running {
+        let joined = tokio::task::spawn_blocking(move || shard.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            error!("a shard of the node did not end well: see the log above");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Where the stores of a node's shards are, and whose they must be.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store as _};
+
+use super::ServeError;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+
+/// The name under which a store remembers whose it is.
+const OWNER: &[u8] = b"owner";
+
+/// Where the store of a shard is, and whose it must be: with another one, or an empty one in place of a lost one, the node would
+/// speak for records that it does not have.
+pub(super) struct StorePlace {
+    dir: PathBuf,
+    options: FjallOptions,
+    owner: Bytes,
+    /// The node has been started before, so there must be one.
+    is_old: bool,
+}
+
+impl StorePlace {
+    /// The places of all shards of a node.
+    pub(super) fn of_all(data_dir: &DataDir, config: &Config) -> Vec<Self> {
+        let identity = data_dir.identity();
+        let shards = identity.shards.get();
+        let cache_bytes = config.cache_bytes / u64::from(shards);
+        let place = |shard: u32| Self {
+            dir: data_dir.shard_dir(shard),
+            options: FjallOptions { cache_bytes, ..FjallOptions::default() },
+            owner: [&identity.life.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into(),
+            is_old: identity.boot > 0,
+        };
+        (0..shards).map(place).collect()
+    }
+
+    /// Opens the store, or makes it if the node is new.
+    pub(super) fn open(&self) -> Result<FjallStore, ServeError> {
+        let mut store = FjallStore::open(&self.dir, self.options)?;
+        match store.get_meta(OWNER)? {
+            None if !self.is_old => {
+                let mut batch = Batch::new();
+                batch.put_meta(OWNER, self.owner.clone());
+                store.commit(batch, Durability::Synced)?;
+                Ok(store)
+            }
+            found => self.owned(store, found),
+        }
+    }
+
+    /// Opens the store again after it has failed in this process.
+    pub(super) fn reopen(&self) -> Result<FjallStore, ServeError> {
+        let store = FjallStore::reopen(&self.dir, self.options)?;
+        let found = store.get_meta(OWNER)?;
+        self.owned(store, found)
+    }
+
+    fn owned(&self, store: FjallStore, found: Option<Bytes>) -> Result<FjallStore, ServeError> {
+        match found {
+            Some(found) if found == self.owner => Ok(store),
+            Some(_) => Err(ServeError::StoreOfAnother(self.dir.clone())),
+            None => Err(ServeError::StoreLost(self.dir.clone())),
+        }
+    }
+}

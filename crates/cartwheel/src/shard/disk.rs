@@ -1,0 +1,190 @@
+//! A shard's disk: its store while that works, and the way back to it after it has failed.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::node::{ReadFailed, WriteFailed};
+use cartwheel_core::time::Instant;
+use cartwheel_storage::{Batch, Durability, Store, StoreError};
+use tracing::{error, info};
+
+use super::reserve::Reserve;
+
+/// Opens a shard's store again. It must make sure that it is the right one, and that what a recovery found is synced.
+pub type Reopen = Box<dyn FnMut() -> Result<Box<dyn Store>, ReopenError> + Send>;
+
+/// Why a store could not be opened again.
+pub type ReopenError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long a store that has failed is left alone, the first time. Each time after that it is twice as long.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// A store that has worked for so long is not the one that failed before.
+const WORKED_FOR: Duration = Duration::from_secs(60);
+
+/// A shard's disk.
+pub struct Disk {
+    store: State,
+    reopen: Reopen,
+    reserve: Reserve,
+    retry_after: Duration,
+    opened: Instant,
+}
+
+enum State {
+    Open(Box<dyn Store>),
+    /// The engine has stopped taking writes before one of them was begun. What it holds is certain and can be read.
+    ReadOnly(Box<dyn Store>, Instant),
+    /// A commit has failed. Whether it was carried out will show when the store is opened again; until then, any read might return
+    /// what a later one would not. So there is nothing to read from.
+    Closed(Instant),
+}
+
+/// What a shard's disk is good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// Everything.
+    Good,
+    /// Reads.
+    Full,
+    /// Nothing, or reads at most, until the store is open again.
+    Failed,
+}
+
+impl Disk {
+    /// The disk of a store that has just been opened.
+    pub fn new(store: Box<dyn Store>, reopen: Reopen, mut reserve: Reserve) -> Self {
+        reserve.check(store.unflushed_bytes(), Instant::default());
+        let (retry_after, opened) = (RETRY_AFTER, Instant::default());
+        Self { store: State::Open(store), reopen, reserve, retry_after, opened }
+    }
+
+    /// The disk of a store that takes up none, and does not come back after a failure.
+    pub fn of_memory(store: Box<dyn Store>) -> Self {
+        Self::new(store, Box::new(|| Err("it was in memory only".into())), Reserve::none())
+    }
+
+    /// What it is good for.
+    pub fn condition(&self) -> Condition {
+        match self.store {
+            State::Open(_) if self.reserve.is_full() => Condition::Full,
+            State::Open(_) => Condition::Good,
+            State::ReadOnly(..) | State::Closed(_) => Condition::Failed,
+        }
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub fn wake_at(&self) -> Option<Instant> {
+        match self.store {
+            State::Open(_) => self.reserve.wake_at(),
+            State::ReadOnly(_, at) | State::Closed(at) => Some(at),
+        }
+    }
+
+    /// Looks whether a full disk has room again; opens a store that has failed.
+    pub fn tick(&mut self, now: Instant) {
+        if self.wake_at().is_none_or(|at| now < at) {
+            return;
+        }
+        match &self.store {
+            State::Open(store) => self.reserve.check(store.unflushed_bytes(), now),
+            State::ReadOnly(..) | State::Closed(_) => self.open_again(now),
+        }
+    }
+
+    /// The bytes under a key.
+    pub fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, ReadFailed> {
+        let store = self.readable().ok_or(ReadFailed::Unreadable)?;
+        store.get(storage_key).map_err(|error| {
+            error!("a record could not be read: {error}");
+            if matches!(error, StoreError::Damaged(_)) { ReadFailed::Damaged } else { ReadFailed::Unreadable }
+        })
+    }
+
+    /// The store, if what it holds is certain.
+    pub fn readable(&self) -> Option<&dyn Store> {
+        match &self.store {
+            State::Open(store) | State::ReadOnly(store, _) => Some(store.as_ref()),
+            State::Closed(_) => None,
+        }
+    }
+
+    /// Whether a write of so many bytes may go into the next batch.
+    pub fn takes(&mut self, bytes: u64, now: Instant) -> Result<(), WriteFailed> {
+        let store = self.open_store()?;
+        let unflushed = store.unflushed_bytes();
+        if self.reserve.takes(bytes, unflushed, now) { Ok(()) } else { Err(WriteFailed::DiskFull) }
+    }
+
+    /// Whether it is worth trying to write at all, however full the disk is.
+    pub fn open_store(&mut self) -> Result<&mut Box<dyn Store>, WriteFailed> {
+        match &mut self.store {
+            State::Open(store) => Ok(store),
+            State::ReadOnly(..) | State::Closed(_) => Err(WriteFailed::Uncertain),
+        }
+    }
+
+    /// Carries out a batch.
+    pub fn commit(&mut self, batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
+        self.reserve.committed();
+        let committed = self.open_store()?.commit(batch, durability);
+        committed.map_err(|error| {
+            self.failed(&error, now);
+            WriteFailed::Uncertain
+        })
+    }
+
+    /// Syncs what was written without a sync, at the end.
+    pub fn close(&mut self) {
+        if let State::Open(store) = &mut self.store
+            && let Err(error) = store.commit(Batch::new(), Durability::Synced)
+        {
+            error!("the store could not be synced at the end: {error}");
+        }
+    }
+
+    fn failed(&mut self, error: &StoreError, now: Instant) {
+        if now.since(self.opened) > WORKED_FOR {
+            self.retry_after = RETRY_AFTER;
+        }
+        let at = now + self.retry_after;
+        error!(
+            "store_failed: this node stores no writes until its store is open again, which is tried in {:?}: {error}. Check the disk; if \
+             this comes again and again with room on the disk, its files are damaged: replace the node",
+            self.retry_after
+        );
+        self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
+        self.store = match (std::mem::replace(&mut self.store, State::Closed(at)), error) {
+            // The engine says so before it begins with a write.
+            (State::Open(store), StoreError::Poisoned) => State::ReadOnly(store, at),
+            // Whatever was open is closed here.
+            _ => State::Closed(at),
+        };
+    }
+
+    fn open_again(&mut self, now: Instant) {
+        // One store at a time.
+        self.store = State::Closed(now);
+        match (self.reopen)() {
+            Ok(store) => {
+                info!("the store is open again");
+                self.reserve.check(store.unflushed_bytes(), now);
+                self.store = State::Open(store);
+                self.opened = now;
+            }
+            Err(error) => {
+                let at = now + self.retry_after;
+                error!("the store could not be opened again, which is tried in {:?}: {error}", self.retry_after);
+                self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
+                self.store = State::Closed(at);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").field("condition", &self.condition()).finish_non_exhaustive()
+    }
+}
