@@ -90,13 +90,13 @@ impl ShardMetrics {
         registry.register("clock_refuses_writes", help, self.clock_refuses.clone());
     }
 
-    pub(super) fn turn(&self, inputs: usize) {
+    pub(crate) fn turn(&self, inputs: usize) {
         if inputs > 0 {
             self.turn_inputs.observe(inputs as f64);
         }
     }
 
-    pub(super) fn commit(&self, writes: usize, took: Duration, failed: bool) {
+    pub(crate) fn commit(&self, writes: usize, took: Duration, failed: bool) {
         self.commit_writes.observe(writes as f64);
         self.commit_duration.observe(took.as_secs_f64());
         if failed {
@@ -104,11 +104,11 @@ impl ShardMetrics {
         }
     }
 
-    pub(super) fn read_failed(&self) {
+    pub(crate) fn read_failed(&self) {
         self.read_failures.inc();
     }
 
-    pub(super) fn event(&self, event: &Event) {
+    pub(crate) fn event(&self, event: &Event) {
         let counter = match event {
             Event::Repaired(..) => &self.repairs,
             Event::DotCollision(_) => &self.dot_collisions,
