@@ -73,6 +73,113 @@ fn a_node_that_cannot_start_says_why() {
 }
 
 #[test]
+fn settings_that_make_no_sense_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    let refused_file = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        refused(&["serve", "--config", file.to_str().unwrap()])
+    };
+    let misspelt = refused_file("dir = 'd'\ncache_sise = '1GiB'\n");
+    assert!(misspelt.contains("node.toml, line 2") && misspelt.contains("did you mean cache_size?"), "{misspelt}");
+    let typed = refused_file("insecure = 'yes'");
+    assert!(typed.contains("node.toml, line 1: insecure is \"yes\": give true or false"), "{typed}");
+    assert!(refused_file("dir = ").contains("is not TOML"));
+    assert!(refused(&["serve"]).contains("no data directory is given"));
+    assert!(
+        refused(&["serve", "--config", "/nowhere/node.toml"])
+            .contains("cannot read the configuration /nowhere/node.toml")
+    );
+    for (flag, allowed) in [
+        ("--cache-size=lots", "256MiB"),
+        ("--http-listen=8080", "HOST:PORT"),
+        ("--durability=fast", "fsync, os"),
+        ("--log-level=loud", "error, warn, info"),
+        ("--cache-sise=1", "--cache-size"),
+    ] {
+        let output = run(&["serve", "--dir", "d", flag]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && error.contains(allowed), "{error}");
+    }
+}
+
+#[test]
+fn a_node_listens_to_other_machines_only_if_told_to() {
+    let mut cluster = Cluster::start();
+    assert!(cluster.end_dev(Signal::TERM).success());
+    let dir = cluster.node_dir(1);
+    let dir = dir.to_str().unwrap();
+    for (flag, what) in [("--http-listen", "HTTP"), ("--peer-listen", "peers")] {
+        let error = refused(&["serve", "--dir", dir, flag, "0.0.0.0:0"]);
+        assert!(error.contains(&format!("refused to listen on 0.0.0.0:0 for {what}")), "{error}");
+        assert!(error.contains("--insecure") && error.contains(flag), "{error}");
+    }
+    let elsewhere = refused(&["serve", "--dir", dir, "--insecure", "--http-listen", "192.0.2.1:1"]);
+    assert!(elsewhere.contains("cannot listen on 192.0.2.1:1 for HTTP"), "{elsewhere}");
+}
+
+#[test]
+fn a_directory_of_a_newer_build_is_left_alone() {
+    let mut cluster = Cluster::start();
+    assert!(cluster.end_dev(Signal::TERM).success());
+    let file = cluster.node_dir(1).join("node.json");
+    let newer = std::fs::read_to_string(&file).unwrap().replacen("\"format\": 1", "\"format\": 1000", 1);
+    std::fs::write(&file, &newer).unwrap();
+    let error = refused(&["serve", "--dir", cluster.node_dir(1).to_str().unwrap()]);
+    assert!(error.contains("has format 1000") && error.contains("use the newer cartwheel"), "{error}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), newer);
+}
+
+#[test]
+fn a_node_goes_by_its_file_and_the_environment() {
+    let mut cluster = Cluster::start();
+    assert!(cluster.end_dev(Signal::TERM).success());
+    let dir = tempfile::tempdir().unwrap();
+    let (file, log) = (dir.path().join("node.toml"), dir.path().join("log"));
+    let node = cluster.node_dir(1);
+    std::fs::write(&file, format!("dir = {node:?}\nlog_format = 'human'\nhttp_listen = '192.0.2.1:1'")).unwrap();
+    let child = Command::new(CARTWHEEL)
+        .args(["serve", "--config"])
+        .arg(&file)
+        .env("CARTWHEEL_HTTP_LISTEN", "127.0.0.1:0")
+        .env("CARTWHEEL_LOG_FORMAT", "json")
+        .env("CARTWHEEL_DISK_RESERV", "1")
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let served = loop {
+        let text = std::fs::read_to_string(&log).unwrap();
+        if let Some(line) = text.lines().find(|line| line.contains("serves HTTP on")) {
+            break line.to_owned();
+        }
+        assert!(child.0.try_wait().unwrap().is_none(), "{text}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let line: serde_json::Value = serde_json::from_str(&served).unwrap();
+    let message = line["message"].as_str().unwrap();
+    let addr = message.split("HTTP on ").nth(1).unwrap().split(' ').next().unwrap();
+    assert_eq!(status(&format!("http://{addr}/healthz")), Some(200), "{message}");
+    let pid = Pid::from_raw(child.0.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(child.0.wait().unwrap().success());
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let warned = "CARTWHEEL_DISK_RESERV is no setting and is ignored: did you mean CARTWHEEL_DISK_RESERVE?";
+    assert!(lines.iter().any(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains(warned)));
+}
+
+/// A process that does not outlive the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
 fn a_node_whose_records_are_gone_refuses_to_speak_for_them() {
     let mut cluster = Cluster::start();
     assert!(cluster.end_dev(Signal::TERM).success());

@@ -66,6 +66,57 @@ fn a_value_of_any_bytes_from_standard_input() {
 }
 
 #[test]
+fn the_cluster_from_the_shell() {
+    let cluster = Cluster::start();
+    let run = |node, args: &[&str]| run(&cluster, node, b"", args);
+    said(&run(1, &["put", "carts", "alice", "milk"]));
+
+    let status = said(&run(1, &["cluster", "status"]));
+    assert!(status.contains("as node-1 sees it") && status.contains("NODE"), "{status}");
+    assert_eq!(status.lines().filter(|line| line.contains(" connected ")).count(), 2, "{status}");
+    let json: Value = serde_json::from_str(&said(&run(2, &["cluster", "status", "--json"]))).unwrap();
+    assert_eq!((&json["node"], json["members"].as_array().map(Vec::len)), (&Value::from("node-2"), Some(3)));
+
+    let ring = said(&run(1, &["cluster", "ring"]));
+    assert!(ring.contains("256 partitions") && ring.contains("33."), "{ring}");
+    let json: Value = serde_json::from_str(&said(&run(3, &["cluster", "ring", "--json"]))).unwrap();
+    assert_eq!(json["owners"].as_array().map(Vec::len), Some(256));
+
+    let located = said(&run(1, &["cluster", "locate", "carts", "alice"]));
+    assert!(located.starts_with("token ") && located.matches(" home").count() == 3, "{located}");
+    let json: Value = serde_json::from_str(&said(&run(2, &["cluster", "locate", "carts", "alice", "--json"]))).unwrap();
+    assert_eq!(json["preference_list"][0]["role"], "home");
+    assert!(located.contains(json["token"].as_str().unwrap()), "all nodes say the same");
+
+    // A node that is gone is named, with what is wrong, and the exit status says that something is.
+    cluster.kill(3);
+    let gone = loop {
+        let status = run(1, &["cluster", "status"]);
+        let text = String::from_utf8(status.stdout).unwrap();
+        if text.contains("cannot be reached") {
+            assert_eq!(status.status.code(), Some(1));
+            break text;
+        }
+    };
+    assert!(gone.lines().any(|line| line.starts_with("node-3") && line.contains("disconnected")), "{gone}");
+    let output = Command::new(CARTWHEEL).args(["cluster", "ring", "--node", "http://127.0.0.1:9"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: no node could carry out the request"));
+}
+
+#[test]
+fn completions_for_the_usual_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = Command::new(CARTWHEEL).args(["completions", shell]).output().unwrap();
+        let script = said(&script);
+        for word in ["locate", "cache-size", "blind"] {
+            assert!(script.contains(word), "{shell} knows no {word}");
+        }
+    }
+    assert_eq!(Command::new(CARTWHEEL).args(["completions", "cmd"]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
 fn a_cluster_that_cannot_be_reached_is_an_error() {
     let output =
         Command::new(CARTWHEEL).args(["get", "carts", "alice", "--node", "http://127.0.0.1:9"]).output().unwrap();

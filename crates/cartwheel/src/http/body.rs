@@ -1,19 +1,24 @@
-//! The bodies of requests: as much of them at a time as the node has memory for.
+//! The bodies of requests and answers: as much of them at a time as the node has memory for.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, header};
+use axum::response::Response;
 use bytes::Bytes;
 use cartwheel_core::request::Refusal;
 use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
-/// How many bytes of values may be arriving or wait to be stored, over all requests.
+/// How many bytes of values may be arriving or wait to be stored, over all requests; and how many bytes of answers may wait
+/// for their clients to read them.
 const BYTES_MAX: usize = 256 << 20;
 /// The first memory that a value of unknown length is given.
 const FIRST_BYTES: usize = 4096;
@@ -22,7 +27,7 @@ const FIRST_BYTES: usize = 4096;
 const DISCARDED_BYTES_MAX: usize = 8 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 
-/// The memory for values.
+/// The memory for values, or for answers.
 #[derive(Debug)]
 pub(super) struct Bodies {
     permits: Arc<Semaphore>,
@@ -46,6 +51,15 @@ pub(super) struct Held {
 impl Bodies {
     pub(super) fn new(gauge: Gauge) -> Self {
         Self { permits: Arc::new(Semaphore::new(BYTES_MAX)), gauge }
+    }
+
+    /// An answer that takes its share of the memory until its client has read it, or a refusal if there is no more.
+    pub(super) fn hold(&self, answer: Response) -> Result<Response, ApiError> {
+        let mut held = Held { permit: None, gauge: self.gauge.clone() };
+        let bytes = answer.body().size_hint().lower();
+        // One that is larger than all of the memory may have all of it.
+        held.grow(self, usize::try_from(bytes).unwrap_or(usize::MAX).min(BYTES_MAX))?;
+        Ok(answer.map(|body| Body::new(HeldBody { body, _held: held })))
     }
 
     /// Reads a value of at most `bytes_max` bytes within a time: a client that trickles must not cost a connection.
@@ -77,7 +91,7 @@ impl Bodies {
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
-                ApiError::bad_request(format!("the value did not arrive whole ({error}): send it again"))
+                ApiError::bad_request(format!("the value did not arrive whole ({}): send it again", root(&error)))
             })?;
             let Ok(data) = frame.into_data() else { continue };
             let needed = bytes.len() + data.len();
@@ -113,6 +127,38 @@ impl Drop for Held {
         let bytes = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         self.gauge.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
+}
+
+/// An answer's body with its share of the memory.
+struct HeldBody {
+    body: Body,
+    _held: Held,
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What lies beneath an error: what is above it says little.
+fn root(error: &axum::Error) -> String {
+    let mut error: &dyn std::error::Error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 fn too_large(bytes: &str, bytes_max: usize) -> ApiError {
@@ -162,11 +208,27 @@ mod tests {
         assert_eq!(read(BYTES_MAX + 1).await.unwrap_err().code(), "too_large");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
+    async fn memory_for_answers_is_held_until_they_are_read() {
+        let gauge = Gauge::default();
+        let bodies = Bodies::new(gauge.clone());
+        let answer = |size: usize| bodies.hold(Response::new(Body::from(vec![7; size])));
+        let first = answer(BYTES_MAX - 100).unwrap();
+        assert_eq!(answer(101).unwrap_err().code(), "overloaded");
+        let second = answer(100).unwrap();
+        assert_eq!(second.body().size_hint().exact(), Some(100), "its length is still known");
+        assert_eq!(second.into_body().collect().await.unwrap().to_bytes().len(), 100);
+        assert_eq!(gauge.get(), BYTES_MAX as i64 - 100);
+        drop(first);
+        assert_eq!(gauge.get(), 0);
+        drop(answer(BYTES_MAX + 100).unwrap());
+    }
+
+    #[tokio::test]
     async fn a_value_that_dribbles_has_its_time() {
         let never = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
         let bodies = Bodies::new(Gauge::default());
-        let read = bodies.read(&HeaderMap::new(), &mut Body::from_stream(never), 10, Duration::from_secs(3600)).await;
+        let read = bodies.read(&HeaderMap::new(), &mut Body::from_stream(never), 10, Duration::from_millis(1)).await;
         assert_eq!(read.unwrap_err().code(), "bad_request");
         let never = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
         assert!(!discard(&HeaderMap::new(), &mut Body::from_stream(never)).await);

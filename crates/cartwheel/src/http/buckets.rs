@@ -1,5 +1,7 @@
 //! `/v1/buckets/...`: how a bucket's keys are kept and served.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -20,7 +22,7 @@ use super::target::percent_decode;
 /// What the path of a call on a bucket begins with.
 const BUCKETS: &str = "/v1/buckets/";
 /// More than all settings take.
-const BODY_BYTES_MAX: u32 = 4_096;
+const BODY_BYTES_MAX: usize = 4_096;
 
 /// A bucket's settings.
 #[derive(Serialize, ToSchema)]
@@ -135,11 +137,11 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri) -> Result<Json<Setti
         ChangeErrors
     ))]
 pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Json<SettingsForm>, ApiError> {
-    let (parts, mut body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let bucket = bucket_of(parts.uri.path())?;
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
-    let text = door.bodies().read(&parts.headers, &mut body, BODY_BYTES_MAX, timeout).await?;
-    let patch: PatchForm = serde_json::from_slice(&text.bytes).map_err(|error| {
+    let text = read(body, timeout).await?;
+    let patch: PatchForm = serde_json::from_slice(&text).map_err(|error| {
         ApiError::bad_request(format!(
             "the body is not a JSON object of settings ({error}): give some of n, r, w, conflict, sloppy, durability, \
              max_value_bytes"
@@ -148,6 +150,16 @@ pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) ->
     let change = SettingsChange { bucket, settings: patch.into(), timeout };
     let changed = door.change(change).await?;
     Ok(Json(settings_form(&door, &changed.settings)))
+}
+
+async fn read(body: Body, within: Duration) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(within, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(Ok(text)) => Ok(text),
+        Ok(Err(_)) => Err(ApiError::bad_request(format!(
+            "the settings did not arrive whole, or have more than {BODY_BYTES_MAX} bytes: name each setting once"
+        ))),
+        Err(_) => Err(ApiError::bad_request(format!("the settings did not arrive within {} ms", within.as_millis()))),
+    }
 }
 
 /// A path that ends where the bucket should be.

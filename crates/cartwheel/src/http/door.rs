@@ -57,7 +57,8 @@ pub struct Door(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     backend: Backend,
-    bodies: Bodies,
+    values: Bodies,
+    answers: Bodies,
     opened: SystemTime,
     failures: RateLimit,
 }
@@ -65,9 +66,10 @@ struct Inner {
 impl Door {
     /// The door of a node.
     pub fn new(backend: Backend) -> Self {
-        let bodies = Bodies::new(backend.metrics.http.body_bytes.clone());
+        let values = Bodies::new(backend.metrics.http.value_bytes.clone());
+        let answers = Bodies::new(backend.metrics.http.answer_bytes.clone());
         let failures = RateLimit::new(super::LOG_EVERY);
-        Self(Arc::new(Inner { backend, bodies, opened: SystemTime::now(), failures }))
+        Self(Arc::new(Inner { backend, values, answers, opened: SystemTime::now(), failures }))
     }
 
     /// Has the node carry out a request on a key.
@@ -106,8 +108,14 @@ impl Door {
         &self.0.backend.metrics
     }
 
-    pub(super) fn bodies(&self) -> &Bodies {
-        &self.0.bodies
+    /// The memory for values that arrive.
+    pub(super) fn values(&self) -> &Bodies {
+        &self.0.values
+    }
+
+    /// The memory for answers that are read.
+    pub(super) fn answers(&self) -> &Bodies {
+        &self.0.answers
     }
 
     /// Since when the door is open.

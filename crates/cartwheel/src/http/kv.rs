@@ -49,7 +49,7 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
     match door.request(request).await?? {
         Reply::Got(got) => {
             door.metrics().http.shown(got.siblings.len());
-            Ok(show::got(&got, got.acks, ask::wants_json(&headers), clock::wall()))
+            door.answers().hold(show::got(&got, got.acks, ask::wants_json(&headers), clock::wall()))
         }
         Reply::Put(_) => Err(mismatched()),
     }
@@ -96,16 +96,16 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
     let content_type = ask::content_type(&parts.headers)?;
     let bytes_max = door.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
-    let value = door.bodies().read(&parts.headers, body, bytes_max, query.timeout).await?;
+    let value = door.values().read(&parts.headers, body, bytes_max, query.timeout).await?;
     let content = Content::Value { bytes: value.bytes, content_type };
     let done = carry_out(door, Put { content, ..write }, &query).await;
     // Until here the value takes part of the memory for values.
     drop(value.held);
     let done = done?;
-    Ok(match &done.body {
-        Some(body) => show::got(body, done.acks, ask::wants_json(&parts.headers), clock::wall()),
-        None => written(&done),
-    })
+    match &done.body {
+        Some(body) => door.answers().hold(show::got(body, done.acks, ask::wants_json(&parts.headers), clock::wall())),
+        None => Ok(written(&done)),
+    }
 }
 
 /// Delete a key

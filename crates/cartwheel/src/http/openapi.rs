@@ -107,7 +107,7 @@ pub(super) struct ChangeErrors;
 
 impl IntoResponses for ChangeErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "413", "429", "503"])
+        errors(&["400", "429", "503"])
     }
 }
 

@@ -15,23 +15,52 @@ use tracing::{debug, warn};
 
 use crate::metrics::HttpMetrics;
 
-/// How many connections may stand at once. Further clients wait in the system's queue.
-const CONNECTIONS_MAX: usize = 10_000;
-/// How long a client may take to send a request's head, and so how long an idle connection is kept.
-const HEAD_WITHIN: Duration = Duration::from_secs(75);
-/// How long a client may take nothing of an answer that is ready for it.
-const WRITE_WITHIN: Duration = Duration::from_secs(30);
-/// The longest head, in bytes: a key of 4096 bytes, each percent-encoded, and a context fit in together.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+/// What a client may cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// How many connections may stand at once. Further clients wait in the system's queue.
+    connections_max: usize,
+    /// How long a client may take to send a request's head, and so how long an idle connection is kept.
+    head_within: Duration,
+    /// The longest head, in bytes, give or take what is read at once. A key of 4096 bytes, each percent-encoded, and a context
+    /// fit in together.
+    head_bytes_max: usize,
+    /// How long a client may take nothing of an answer that is ready for it.
+    write_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            head_within: Duration::from_secs(75),
+            head_bytes_max: 64 << 10,
+            write_within: Duration::from_secs(30),
+        }
+    }
+}
+
 /// How long the requests under way may take once the node is told to stop.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves `router` on `listener`, counting connections in `metrics`, until `stop` is true and the requests under way have ended, or had their time.
-pub async fn serve(router: Router, listener: TcpListener, metrics: HttpMetrics, mut stop: watch::Receiver<bool>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn serve(router: Router, listener: TcpListener, metrics: HttpMetrics, stop: watch::Receiver<bool>) {
+    serve_within(Limits::default(), router, listener, metrics, stop).await;
+}
+
+async fn serve_within(
+    limits: Limits,
+    router: Router,
+    listener: TcpListener,
+    metrics: HttpMetrics,
+    mut stop: watch::Receiver<bool>,
+) {
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
+    server.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes_max);
+    // A client may say that it has said all, and still wait for the answer.
+    server.half_close(true);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &permits) => accepted,
@@ -49,7 +78,7 @@ pub async fn serve(router: Router, listener: TcpListener, metrics: HttpMetrics, 
         // Without it, the end of an answer may wait 40 ms for the client's acknowledgement of its beginning.
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(WRITE_WITHIN));
+        stream.set_write_timeout(Some(limits.write_within));
         let stream = TokioIo::new(Box::pin(stream));
         let connection = server.serve_connection(stream, TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
@@ -92,3 +121,7 @@ async fn accept(
     let (stream, _) = listener.accept().await?;
     Ok((stream, permit))
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

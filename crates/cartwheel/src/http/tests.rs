@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::control;
 use crate::founding::{self, Ports};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::peers::{Board, LocalNode};
 use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
 
@@ -76,31 +77,40 @@ impl Exchange {
     }
 }
 
-async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
+/// The door of node-1 of three, which gives every request the answer `outcome` and keeps the last one.
+pub(super) fn door(outcome: Outcome) -> (Door, Arc<Mutex<Option<Asked>>>) {
+    let asked = Arc::new(Mutex::new(None));
+    (door_of(Fixed(outcome, asked.clone())).0, asked)
+}
+
+fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let dir = tempfile::tempdir().unwrap();
     let nodes = founding::open_or_found(&dir.path().join("d"), None, None, Ports::default()).unwrap();
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
     let view = Arc::new(founding::view_of(&identity, dir.path()).unwrap());
-    let asked = Arc::new(Mutex::new(None));
     let counted = ShardMetrics::default();
-    let (handle, inbox) = shard::counted_inbox(&counted);
+    let (shard, inbox) = shard::counted_inbox(&counted);
     let runtime = tokio::runtime::Handle::current();
-    let store = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(0, Fixed(outcome, asked.clone()), store, NoPeers, inbox, Clock::start(), runtime).unwrap();
-    let (_ready, readiness) = watch::channel(Readiness::Ready);
-    let local = LocalNode {
-        cluster: identity.cluster,
-        node: nodes[0].member.id,
-        name: identity.name,
-        life: identity.life,
-        boot: 1,
-    };
+    let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
+    shard::start(0, machine, disk, NoPeers, inbox, Clock::start(), runtime).unwrap();
+    let (states, readiness) = watch::channel(Readiness::Ready);
+    let member = &nodes[0].member;
+    let local =
+        LocalNode { cluster: identity.cluster, node: member.id, name: identity.name, life: identity.life, boot: 1 };
     let board = Board::default();
-    let metrics = Metrics::new(vec![handle.clone()], &counted, board.clone());
-    let shards = Shards::new(vec![handle], view.ring.partitions());
+    let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
+    let shards = Shards::new(vec![shard], view.ring.partitions());
     let (control, _) = control::inbox();
     let (_views, view) = watch::channel(view);
-    let door = Door::new(Backend { local, shards, control, view, readiness, board, metrics });
+    (Door::new(Backend { local, shards, control, view, readiness, board, metrics }), states)
+}
+
+async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
+    let (door, asked) = door(outcome);
+    exchange_at(door, asked, request).await
+}
+
+async fn exchange_at(door: Door, asked: Arc<Mutex<Option<Asked>>>, request: Request<Body>) -> Exchange {
     let response: Response<Body> = router(door).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -129,7 +139,7 @@ fn sibling(counter: u64, content: Option<&'static str>) -> Sibling {
     }
 }
 
-fn got(siblings: &[Option<&'static str>]) -> Got {
+pub(super) fn got(siblings: &[Option<&'static str>]) -> Got {
     let siblings = siblings.iter().enumerate().map(|(at, &content)| sibling(at as u64 + 1, content)).collect();
     Got { siblings, context: Some(Bytes::from_static(b"\xffsealed")), acks: ACKS }
 }
@@ -216,7 +226,7 @@ async fn a_get_asks_what_was_said() {
     assert_eq!((get.r, get.consistency, get.seen), (Some(3), Consistency::Strong, Some(Bytes::from_static(b"seen"))));
 }
 
-fn put_done(body: Option<Got>) -> Outcome {
+pub(super) fn put_done(body: Option<Got>) -> Outcome {
     Ok(Reply::Put(PutDone { context: Some(Bytes::from_static(b"\xffsealed")), acks: ACKS, body }))
 }
 
@@ -346,4 +356,155 @@ async fn a_key_is_located_by_its_bytes() {
     let owner = ring["owners"][located["partition"].as_u64().unwrap() as usize].as_u64().unwrap() as usize;
     assert_eq!(ring["members"][owner]["name"], replicas[0]["node"]);
     assert_eq!(ask("/v1/cluster/locate/carts").await.refused().0, 400);
+}
+
+#[tokio::test]
+async fn a_node_tells_what_it_thinks_of_the_members() {
+    let asks = request("GET", "/v1/cluster").body(Body::empty()).unwrap();
+    let cluster = exchange(put_done(None), asks).await.json();
+    assert_eq!((&cluster["node"], cluster["cluster"].as_str().map(str::len)), (&json!("node-1"), Some(32)));
+    let members = cluster["members"].as_array().unwrap();
+    assert_eq!(members.len(), 3);
+    let own = members.iter().find(|member| member["name"] == "node-1").unwrap();
+    assert_eq!((&own["state"], &own["boot"], &own["problem"]), (&json!("self"), &json!(1), &Value::Null));
+    assert_eq!(own["version"], env!("CARGO_PKG_VERSION"));
+    let other = members.iter().find(|member| member["name"] == "node-2").unwrap();
+    assert_eq!(
+        (&other["state"], &other["boot"], &other["http"]),
+        (&json!("disconnected"), &Value::Null, &json!("127.0.0.1:8082"))
+    );
+}
+
+#[tokio::test]
+async fn the_front_page_names_every_call() {
+    let page = exchange(put_done(None), request("GET", "/").body(Body::empty()).unwrap()).await;
+    assert!(page.header("content-type").starts_with("text/plain"));
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    for (_, documented, _) in calls(&door(put_done(None)).0) {
+        assert!(page.contains(documented), "{documented}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_has_every_call_and_no_other() {
+    let described = exchange(put_done(None), request("GET", "/openapi.json").body(Body::empty()).unwrap()).await.json();
+    let paths = described["paths"].as_object().unwrap();
+    let documented: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
+    let routed: BTreeSet<&str> = calls(&door(put_done(None)).0).iter().map(|(_, documented, _)| *documented).collect();
+    assert_eq!(documented, routed);
+    for (path, methods) in paths {
+        for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"] {
+            let uri = path.replace("{bucket}", "b").replace("{key}", "k");
+            let answer = exchange(put_done(None), request(method, &uri).body(Body::empty()).unwrap()).await;
+            let described = methods.as_object().unwrap().contains_key(&method.to_ascii_lowercase());
+            // Whoever can GET can leave the body out.
+            let described = described || (method == "HEAD" && methods.as_object().unwrap().contains_key("get"));
+            assert_eq!(answer.status != StatusCode::METHOD_NOT_ALLOWED, described, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_has_every_status_of_the_contract() {
+    let described = exchange(put_done(None), request("GET", "/openapi.json").body(Body::empty()).unwrap()).await.json();
+    let statuses = |path: &str, method: &str| {
+        let responses = described["paths"][path][method]["responses"].as_object().unwrap();
+        responses.keys().cloned().collect::<Vec<_>>().join(" ")
+    };
+    let key = "/v1/kv/{bucket}/{key}";
+    assert_eq!(statuses(key, "get"), "200 300 400 404 429 503");
+    assert_eq!(statuses(key, "head"), "200 300 400 404 429 503");
+    assert_eq!(statuses(key, "put"), "200 204 300 400 409 413 429 503 507");
+    assert_eq!(statuses(key, "delete"), "204 400 409 413 429 503 507");
+    assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400");
+    assert_eq!(statuses("/readyz", "get"), "200 503");
+    // Every code of the contract is named where its status is, and no schema is missing.
+    let text = described.to_string();
+    for code in [
+        "bad_request",
+        "bad_context",
+        "not_found",
+        "too_many_siblings",
+        "too_large",
+        "overloaded",
+        "unavailable",
+        "unverified",
+        "disk_full",
+    ] {
+        assert!(text.contains(&format!("`{code}`")), "{code}");
+    }
+    for reference in text.split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(described["components"]["schemas"][name].is_object(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_is_counted() {
+    let two = Ok(Reply::Got(got(&[Some("a"), Some("b")])));
+    let (door, asked) = door(two);
+    for (method, uri) in [
+        ("GET", "/v1/kv/b/k"),
+        ("HEAD", "/v1/kv/b/k"),
+        ("GET", "/v1/kv/b/k?r=0"),
+        ("PUT", "/v1/kv/b/k?w=300"),
+        ("DELETE", "/v1/kv/b/%"),
+        ("POST", "/v1/kv/b/k"),
+        ("GET", "/healthz"),
+    ] {
+        exchange_at(door.clone(), asked.clone(), request(method, uri).body(Body::empty()).unwrap()).await;
+    }
+    let told = exchange_at(door, asked, request("GET", "/metrics").body(Body::empty()).unwrap()).await;
+    assert!(told.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    let samples = metrics::tests::parse(std::str::from_utf8(&told.body).unwrap());
+    let requests = |operation: &str, outcome: &str| {
+        samples.get(&format!("cartwheel_requests_total{{operation=\"{operation}\",outcome=\"{outcome}\"}}")).copied()
+    };
+    assert_eq!((requests("get", "siblings"), requests("get", "bad_request")), (Some(2.0), Some(1.0)));
+    assert_eq!((requests("put", "bad_request"), requests("delete", "bad_request")), (Some(1.0), Some(1.0)));
+    assert_eq!(requests("get", "ok"), None);
+    assert_eq!(samples["cartwheel_request_duration_seconds_count{operation=\"get\"}"], 3.0);
+    assert_eq!(samples["cartwheel_read_siblings_sum"], 4.0);
+    assert_eq!(samples["cartwheel_read_siblings_bucket{le=\"1.0\"}"], 0.0);
+    assert_eq!(samples["cartwheel_read_siblings_bucket{le=\"2.0\"}"], 2.0);
+    assert_eq!(samples["cartwheel_http_answer_bytes"], 0.0, "all answers were read or given up");
+    assert!(samples["process_start_time_seconds"] > 1.7e9);
+    assert_eq!(samples[concat!("cartwheel_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")], 1.0);
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_is_counted_as_gone() {
+    /// Never answers.
+    struct Mute;
+    impl Machine for Mute {
+        fn step(&mut self, _now: Now, _input: Input) -> Effects {
+            Effects::default()
+        }
+    }
+    let (door, _) = door_of(Mute);
+    let asks = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
+    let mut asking = Box::pin(router(door.clone()).oneshot(asks));
+    tokio::select! {
+        biased;
+        _ = &mut asking => panic!("a mute node answered"),
+        () = std::future::ready(()) => {}
+    }
+    drop(asking);
+    let samples = metrics::tests::parse(&door.metrics().text());
+    assert_eq!(samples["cartwheel_requests_total{operation=\"get\",outcome=\"client_gone\"}"], 1.0);
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_ready_says_why() {
+    let asks = || request("GET", "/readyz").body(Body::empty()).unwrap();
+    let (door, states) = door_of(Fixed(put_done(None), Arc::default()));
+    let ask = async |readiness| {
+        states.send_replace(readiness);
+        exchange_at(door.clone(), Arc::default(), asks()).await
+    };
+    assert_eq!(ask(Readiness::Ready).await.json(), json!({"status": "ready", "pid": std::process::id()}));
+    let (status, code) = ask(Readiness::Connecting).await.refused();
+    assert_eq!((status, code.as_str()), (503, "unavailable"));
+    let why = ask(Readiness::CannotStore).await.json();
+    assert!(why["message"].as_str().unwrap().contains("cannot store writes"), "{why}");
 }

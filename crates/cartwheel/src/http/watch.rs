@@ -35,7 +35,9 @@ pub(super) async fn log_failures(State(door): State<Door>, request: Request, nex
     if let Some(Told { code, message }) = response.extensions().get() {
         let (status, path) = (response.status().as_u16(), uri.path());
         debug!(%method, path, status, code, "a request failed: {message}");
+        // A node that is starting says so to whoever asks whether it is ready: that is no failure.
         if (status >= 500 || status == 429)
+            && path.starts_with("/v1/")
             && let Some(count) = door.failures().count(1)
         {
             warn!(%method, path, status, code, "{count} requests failed since the last such line; this one: {message}");

@@ -49,7 +49,9 @@ pub struct HttpMetrics {
     /// Connections that were accepted.
     pub accepted: Counter,
     /// Bytes of values that clients are sending or that wait to be stored.
-    pub body_bytes: Gauge,
+    pub value_bytes: Gauge,
+    /// Bytes of answers that wait for clients to read them.
+    pub answer_bytes: Gauge,
 }
 
 impl Default for HttpMetrics {
@@ -62,7 +64,8 @@ impl Default for HttpMetrics {
             siblings: Histogram::new(siblings),
             connections: Gauge::default(),
             accepted: Counter::default(),
-            body_bytes: Gauge::default(),
+            value_bytes: Gauge::default(),
+            answer_bytes: Gauge::default(),
         }
     }
 }
@@ -77,8 +80,10 @@ impl HttpMetrics {
         registry.register("read_siblings", help, self.siblings.clone());
         registry.register("http_connections", "HTTP connections that stand", self.connections.clone());
         registry.register("http_connections_accepted", "HTTP connections that were accepted", self.accepted.clone());
-        let help = "Memory held for values that are arriving or not answered yet";
-        registry.register("http_body_bytes", help, self.body_bytes.clone());
+        let help = "Memory held for values that are arriving or not stored yet";
+        registry.register("http_value_bytes", help, self.value_bytes.clone());
+        let help = "Memory held for answers that their clients have not read yet";
+        registry.register("http_answer_bytes", help, self.answer_bytes.clone());
     }
 
     /// Counts a read that showed this many siblings.

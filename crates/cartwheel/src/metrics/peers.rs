@@ -17,20 +17,20 @@ impl Collector for PeerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         type Count = fn(&PeerStats) -> u64;
         let counters: [(&str, &str, Count); 6] = [
-            ("peer_messages_sent", "Messages sent to a peer", |peer| peer.sent.messages.load(Ordering::Relaxed)),
-            ("peer_sent_bytes", "Bytes of messages sent to a peer", |peer| peer.sent.bytes.load(Ordering::Relaxed)),
-            ("peer_messages_received", "Messages that came from a peer", |peer| {
+            ("peer_messages_sent", "Messages sent to a peer.", |peer| peer.sent.messages.load(Ordering::Relaxed)),
+            ("peer_sent_bytes", "Bytes of messages sent to a peer.", |peer| peer.sent.bytes.load(Ordering::Relaxed)),
+            ("peer_messages_received", "Messages that came from a peer.", |peer| {
                 peer.received.messages.load(Ordering::Relaxed)
             }),
-            ("peer_received_bytes", "Bytes of messages that came from a peer", |peer| {
+            ("peer_received_bytes", "Bytes of messages that came from a peer.", |peer| {
                 peer.received.bytes.load(Ordering::Relaxed)
             }),
             (
                 "peer_messages_dropped",
-                "Messages to a peer that were dropped: there was no connection, or too much waited for it",
+                "Messages to a peer that were dropped: there was no connection, or too much waited for it.",
                 |peer| peer.dropped.load(Ordering::Relaxed),
             ),
-            ("peer_connects", "How often a connection to a peer came about", |peer| {
+            ("peer_connects", "How often a connection to a peer came about.", |peer| {
                 peer.connects.load(Ordering::Relaxed)
             }),
         ];
@@ -40,13 +40,13 @@ impl Collector for PeerCollector {
                 ConstCounter::new(count(peer)).encode(family.encode_family(&labels(peer))?)?;
             }
         }
-        let help = "1 while the connection to a peer stands";
+        let help = "1 while the connection to a peer stands.";
         let mut family = encoder.encode_descriptor("peer_connected", help, None, MetricType::Gauge)?;
         for peer in self.0.peers() {
             let connected = i64::from(peer.link().connected);
             ConstGauge::new(connected).encode(family.encode_family(&labels(peer))?)?;
         }
-        let help = "A peer's clock less this node's, while the peer is heard";
+        let help = "A peer's clock less this node's, while the peer is heard.";
         let mut family = encoder.encode_descriptor("peer_clock_offset_seconds", help, None, MetricType::Gauge)?;
         let now = self.0.now();
         for peer in self.0.peers() {

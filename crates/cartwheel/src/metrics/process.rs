@@ -27,14 +27,14 @@ pub(super) struct Inboxes(pub(super) Vec<ShardHandle>);
 
 impl Collector for Inboxes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "Requests and messages that wait for a shard";
+        let help = "Requests and messages that wait for a shard.";
         let mut family = encoder.encode_descriptor("shard_inbox_waiting", help, None, MetricType::Gauge)?;
         for (index, shard) in self.0.iter().enumerate() {
             let waiting = i64::try_from(shard.waiting()).unwrap_or(i64::MAX);
             ConstGauge::new(waiting).encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
         let help =
-            "How many requests and messages may wait for a shard; clients' requests get in while half of it is free";
+            "How many requests and messages may wait for a shard; clients' requests get in while half of it is free.";
         let limit = ConstGauge::new(i64::try_from(crate::shard::INBOX_MAX).unwrap_or(i64::MAX));
         limit.encode(encoder.encode_descriptor("shard_inbox_limit", help, None, MetricType::Gauge)?)
     }

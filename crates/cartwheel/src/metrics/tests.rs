@@ -1,1 +1,113 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::key::Key;
+use cartwheel_core::node::Event;
+
+use super::*;
+use crate::shard;
+
+/// The samples of an OpenMetrics text, which is checked on the way: every sample belongs to a family that was introduced with a
+/// help and a type, no family or sample comes twice, names and suffixes are those of the type, and a histogram's buckets grow.
+pub(crate) fn parse(text: &str) -> BTreeMap<String, f64> {
+    let body = text.strip_suffix("# EOF\n").expect("the end is marked");
+    let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());
+    let (mut family, mut help, mut kind) = (String::new(), String::new(), String::new());
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, said) = rest.split_once(' ').unwrap();
+            assert!(families.insert(name.to_owned()), "{name} comes twice");
+            assert!(said.len() > 10 && said.ends_with('.') && !said.ends_with(".."), "{line}");
+            (family, help) = (name.to_owned(), name.to_owned());
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, said) = rest.split_once(' ').unwrap();
+            assert_eq!(name, help, "a type without a help");
+            assert!(["counter", "gauge", "histogram"].contains(&said), "{line}");
+            said.clone_into(&mut kind);
+        } else {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            let name = sample.split('{').next().unwrap();
+            let suffix = name.strip_prefix(&family).unwrap_or_else(|| panic!("{line} is not of the family {family}"));
+            let suffixes: &[&str] = match kind.as_str() {
+                "counter" => &["_total"],
+                "gauge" => &[""],
+                _ => &["_sum", "_count", "_bucket"],
+            };
+            assert!(suffixes.contains(&suffix), "{line}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            let value: f64 = value.parse().unwrap();
+            assert!(value.is_finite());
+            assert_eq!(samples.insert(sample.to_owned(), value), None, "{sample} comes twice");
+        }
+    }
+    check_histograms(body, &samples);
+    samples
+}
+
+fn check_histograms(text: &str, samples: &BTreeMap<String, f64>) {
+    let mut last = (String::new(), 0.0);
+    for line in text.lines().filter(|line| line.contains("_bucket{le=")) {
+        let (sample, value) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = sample.split_once("_bucket{le=\"").unwrap();
+        let (bound, others) = labels.split_once('"').unwrap();
+        let others = others.trim_start_matches(',').trim_end_matches('}');
+        let series = if others.is_empty() { format!("{name}_count") } else { format!("{name}_count{{{others}}}") };
+        let value: f64 = value.parse().unwrap();
+        if last.0 == series {
+            assert!(value >= last.1, "{line} is less than the bucket before");
+        }
+        if bound == "+Inf" {
+            assert_eq!(samples[&series], value, "{line} is not all");
+        }
+        last = (series, value);
+    }
+}
+
+#[test]
+fn a_text_that_is_wrong_is_noticed() {
+    let good = "# HELP a_b What it is for.\n# TYPE a_b counter\na_b_total 1\n# EOF\n";
+    assert_eq!(parse(good)["a_b_total"], 1.0);
+    for (right, wrong) in [
+        ("# EOF\n", ""),
+        ("# HELP a_b What it is for.\n", ""),
+        ("a_b_total 1\n", "a_b 1\n"),
+        ("a_b_total 1\n", "a_b_total 1\na_b_total 1\n"),
+        ("a_b_total 1\n", "c_total 1\n"),
+        ("counter", "counters"),
+    ] {
+        let text = good.replace(right, wrong);
+        assert!(std::panic::catch_unwind(|| parse(&text)).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_shard_counts_its_events_and_commits() {
+    let counted = ShardMetrics::default();
+    let (handle, _inbox) = shard::counted_inbox(&counted);
+    let metrics = Metrics::new(vec![handle], &counted, Board::default());
+    let before = parse(&metrics.text());
+    let key = Key::new("b".into(), "k".into()).unwrap();
+    let node = NodeId::new(1);
+    counted.event(&Event::Repaired(key.clone(), node));
+    counted.event(&Event::Repaired(key.clone(), node));
+    counted.event(&Event::DotCollision(key));
+    counted.event(&Event::StrayMessage(node));
+    counted.event(&Event::ClockOff { offset_ms: 20_000, refuses: true });
+    counted.commit(5, Duration::from_millis(3), false);
+    counted.commit(1, Duration::from_millis(3), true);
+    let after = parse(&metrics.text());
+    let grew = |name: &str| after[name] - before[name];
+    assert_eq!(grew("cartwheel_read_repairs_total"), 2.0);
+    assert_eq!(grew("cartwheel_dot_collisions_total"), 1.0);
+    assert_eq!(grew("cartwheel_stray_messages_total"), 1.0);
+    assert_eq!(grew("cartwheel_records_lost_total"), 0.0);
+    assert_eq!((grew("cartwheel_clock_alarms_total"), after["cartwheel_clock_refuses_writes"]), (1.0, 1.0));
+    assert_eq!((grew("cartwheel_store_commit_writes_sum"), grew("cartwheel_store_commit_failures_total")), (6.0, 1.0));
+    assert_eq!(after["cartwheel_store_commit_duration_seconds_bucket{le=\"0.0016\"}"], 0.0);
+    assert_eq!(after["cartwheel_store_commit_duration_seconds_bucket{le=\"0.0032\"}"], 2.0);
+    assert_eq!(after["cartwheel_shard_inbox_waiting{shard=\"0\"}"], 0.0);
+    counted.event(&Event::ClockOff { offset_ms: 0, refuses: false });
+    let at_last = parse(&metrics.text());
+    assert_eq!((at_last["cartwheel_clock_alarms_total"], at_last["cartwheel_clock_refuses_writes"]), (1.0, 0.0));
+}

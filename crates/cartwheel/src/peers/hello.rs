@@ -39,6 +39,9 @@ pub struct LocalNode {
 /// Why two nodes do not talk.
 #[derive(Debug, thiserror::Error)]
 pub enum HelloError {
+    /// Nobody answers at the address.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(#[source] io::Error),
     /// The other side does not speak the protocol at all.
     #[error("whoever is there is no cartwheel node: check the address")]
     NotCartwheel,

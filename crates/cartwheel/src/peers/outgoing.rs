@@ -133,7 +133,7 @@ impl Dialler {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    self.stats.failed(format!("cannot connect: {error}"));
+                    self.stats.failed(error.clone());
                     // The same error again and again is one piece of news.
                     if error == last_error {
                         debug!("cannot connect to {}: {error}", self.peer.name);
@@ -150,7 +150,9 @@ impl Dialler {
 
     async fn dial(&self) -> Result<(TcpStream, Remote), HelloError> {
         let dial = TcpStream::connect(&self.peer.addr);
-        let mut stream = tokio::time::timeout(DIAL_WITHIN, dial).await.map_err(|_| HelloError::Silent)??;
+        let dialled = tokio::time::timeout(DIAL_WITHIN, dial).await;
+        let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        let mut stream = dialled.map_err(HelloError::Unreachable)?;
         stream.set_nodelay(true)?;
         keepalive::watch(&stream)?;
         let remote = hello::call(&mut stream, &self.local, self.peer.node).await?;

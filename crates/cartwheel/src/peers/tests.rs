@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cartwheel_core::dot::{Life, NodeId};
@@ -52,17 +53,21 @@ struct Listening {
     stop: watch::Sender<bool>,
 }
 
+/// A node of one shard that passes on what it is told.
+fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
+    let (handle, inbox) = shard::inbox();
+    let outgoing = Arc::new(Peers { links: BTreeMap::new(), board: Board::default() });
+    let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
+    shard::start(0, Ear(heard), disk, outgoing, inbox, Clock::start(), tokio::runtime::Handle::current()).unwrap();
+    let (control, _) = control::inbox();
+    Inbound { shards: Shards::new(vec![handle], Partitions::default()), control }
+}
+
 async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let listener = TcpListener::bind(addr).await.unwrap();
     let (heard_sender, heard) = mpsc::unbounded_channel();
-    let (handle, inbox) = shard::inbox();
+    let inbound = ear(heard_sender);
     let (stop, stopped) = watch::channel(false);
-    let outgoing = Arc::new(Peers { links: BTreeMap::new(), board: Board::default() });
-    let runtime = tokio::runtime::Handle::current();
-    let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(0, Ear(heard_sender), disk, outgoing, inbox, Clock::start(), runtime).unwrap();
-    let (control, _) = control::inbox();
-    let inbound = Inbound { shards: Shards::new(vec![handle], Partitions::default()), control };
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
     tokio::spawn(listen(node.clone(), listener, inbound, Board::default(), stopped));
     Listening { heard, peer, stop }
@@ -160,5 +165,57 @@ async fn strangers_are_turned_away() {
         calling.write_all(said).await.unwrap();
         let error = hello::answer(&mut answering, &local("b", 1)).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_board_shows_who_is_reached_and_what_was_said() {
+    let (a, b) = (local("a", 1), LocalNode { boot: 7, ..local("b", 1) });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let (_stop, stopped) = watch::channel(false);
+    let peer = Peer { node: b.node, name: b.name.clone(), addr: addr.clone() };
+    let peers = Peers::dial(&a, [peer.clone()], &stopped);
+    let (board, mut link) = (peers.board(), peers.connections().next().unwrap());
+    let b_of_a = board.get(b.node).unwrap();
+    peers.send(b.node, &[message(&a, 1), message(&a, 2)]);
+    assert_eq!(b_of_a.dropped.load(Ordering::Relaxed), 2);
+    while b_of_a.link().last_error.is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let link_state = b_of_a.link();
+    assert!(!link_state.connected && link_state.last_error.unwrap().starts_with("it cannot be reached: "));
+
+    // Where it listens, it has a board of its own, on which `a` stands.
+    let listener = TcpListener::bind(&addr).await.unwrap();
+    let board_of_b = Board::of([&Peer { node: a.node, name: a.name.clone(), addr: String::new() }]);
+    let (heard_sender, mut heard) = mpsc::unbounded_channel();
+    let (stop_b, stopped_b) = watch::channel(false);
+    tokio::spawn(listen(b.clone(), listener, ear(heard_sender), board_of_b.clone(), stopped_b));
+    link.wait_for(|connected| *connected).await.unwrap();
+    let link_state = b_of_a.link();
+    assert_eq!((link_state.connected, link_state.last_error, link_state.boot), (true, None, Some(7)));
+    assert_eq!(link_state.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    assert_eq!(b_of_a.connects.load(Ordering::Relaxed), 1);
+
+    let a_of_b = board_of_b.get(a.node).unwrap();
+    assert_eq!(a_of_b.clock_offset_ms(board_of_b.now()), None, "nothing heard");
+    let wall = WallMs(crate::clock::wall().0 + 60_000);
+    peers.send(b.node, &[Envelope { wall, ..message(&a, 3) }, Envelope { wall, ..message(&a, 4) }]);
+    for expected in [3, 4] {
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), heard.recv()).await.unwrap(), Some(expected));
+    }
+    assert_eq!(a_of_b.received.messages.load(Ordering::Relaxed), 2);
+    let bytes = a_of_b.received.bytes.load(Ordering::Relaxed);
+    assert!(bytes > 0 && b_of_a.sent.bytes.load(Ordering::Relaxed) == bytes);
+    assert_eq!(b_of_a.sent.messages.load(Ordering::Relaxed), 2);
+    let offset_ms = a_of_b.clock_offset_ms(board_of_b.now()).unwrap();
+    assert!((30_000..=60_100).contains(&offset_ms), "{offset_ms}");
+
+    stop_b.send_replace(true);
+    link.wait_for(|connected| !connected).await.unwrap();
+    while b_of_a.link().connected {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -34,3 +34,28 @@ pub(super) async fn listen(
 pub(super) fn shown(listener: &TcpListener) -> String {
     listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn other_machines_are_listened_to_only_if_that_was_said() {
+        // As the cluster's history says it, or a flag.
+        let any: ListenAddr = "0.0.0.0:0".parse().unwrap();
+        for (wanted, known) in
+            [(None, "0.0.0.0:0"), (None, "[::]:0"), (None, "192.0.2.1:1"), (Some(&any), "127.0.0.1:0")]
+        {
+            let refused = listen(HTTP, wanted, known, false).await;
+            assert!(matches!(refused, Err(ServeError::Exposed { .. })), "{known}: {refused:?}");
+        }
+        let here: ListenAddr = "localhost:0".parse().unwrap();
+        for (wanted, known) in [(None, "127.0.0.1:0"), (None, "127.9.9.9:0"), (Some(&here), "192.0.2.1:1")] {
+            let listener = listen(PEERS, wanted, known, false).await.unwrap();
+            assert!(listener.local_addr().unwrap().ip().is_loopback());
+        }
+        // This is allowed, and then fails for another reason: the address is no machine's.
+        let elsewhere = listen(PEERS, None, "192.0.2.1:1", true).await;
+        assert!(matches!(elsewhere, Err(ServeError::Listen { .. })), "{elsewhere:?}");
+    }
+}

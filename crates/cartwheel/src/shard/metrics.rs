@@ -97,21 +97,21 @@ impl ShardMetrics {
                 "1 while this node takes no writes because its clock is off its peers'",
                 &self.clock_refuses,
             ),
-            ("disk_full", "1 while this node stores no writes because too little disk is free", &self.disk_full),
-            ("store_failed", "1 from when the store fails until it is open again", &self.store_failed),
+            ("disk_full", "How many shards store no writes because too little disk is free", &self.disk_full),
+            ("store_failed", "How many shards have a store that has failed and is not open again", &self.store_failed),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
         }
     }
 
-    pub(super) fn turn(&self, inputs: usize) {
+    pub(crate) fn turn(&self, inputs: usize) {
         if inputs > 0 {
             self.turn_inputs.observe(inputs as f64);
         }
     }
 
-    pub(super) fn commit(&self, writes: usize, took: Duration, failed: bool) {
+    pub(crate) fn commit(&self, writes: usize, took: Duration, failed: bool) {
         self.commit_writes.observe(writes as f64);
         self.commit_duration.observe(took.as_secs_f64());
         if failed {
@@ -119,16 +119,18 @@ impl ShardMetrics {
         }
     }
 
-    pub(super) fn read_failed(&self) {
+    pub(crate) fn read_failed(&self) {
         self.read_failures.inc();
     }
 
-    pub(super) fn disk(&self, condition: Condition) {
-        self.disk_full.set(i64::from(condition == Condition::Full));
-        self.store_failed.set(i64::from(condition == Condition::Failed));
+    /// What the disk of a shard was good for, and is good for now.
+    pub(super) fn disk(&self, before: Condition, now: Condition) {
+        for (gauge, condition) in [(&self.disk_full, Condition::Full), (&self.store_failed, Condition::Failed)] {
+            gauge.inc_by(i64::from(now == condition) - i64::from(before == condition));
+        }
     }
 
-    pub(super) fn event(&self, event: &Event) {
+    pub(crate) fn event(&self, event: &Event) {
         let counter = match event {
             Event::Repaired(..) => &self.repairs,
             Event::DotCollision(_) => &self.dot_collisions,

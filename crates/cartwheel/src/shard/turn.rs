@@ -27,6 +27,8 @@ pub(super) struct Turns<M, O> {
     inputs: VecDeque<Input>,
     writes: Writes,
     marked: MarkedBuckets,
+    /// What the disk was good for when that was last told.
+    condition: Condition,
     sends: BTreeMap<NodeId, Vec<Envelope>>,
     replies: Vec<(ClientId, Outcome)>,
     /// The clients that wait for an answer.
@@ -55,6 +57,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             inputs: VecDeque::new(),
             writes: Writes::default(),
             marked: MarkedBuckets::default(),
+            condition: Condition::Good,
             sends: BTreeMap::new(),
             replies: Vec::new(),
             clients: BTreeMap::new(),
@@ -77,7 +80,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// Whether the machine can stamp writes and its disk works.
     pub(super) fn readiness(&mut self) -> Readiness {
         let condition = self.disk.condition();
-        self.metrics.disk(condition);
+        self.metrics.disk(std::mem::replace(&mut self.condition, condition), condition);
         match condition {
             Condition::Failed => Readiness::StoreFailed,
             _ if !self.machine.is_ready(self.clock.now()) => Readiness::Starting,

@@ -1,0 +1,291 @@
+//! What clients get that are slow, lie or speak badly: over real sockets.
+
+use std::net::SocketAddr;
+
+use axum::http::HeaderMap;
+use axum::routing::get;
+use cartwheel_core::request::Operation;
+use cartwheel_core::state::Content;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::http::router;
+use crate::http::tests::{door, got, put_done};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Serving {
+    addr: SocketAddr,
+    metrics: HttpMetrics,
+    _stop: watch::Sender<bool>,
+}
+
+async fn serving(router: Router, limits: Limits) -> Serving {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (addr, metrics) = (listener.local_addr().unwrap(), HttpMetrics::default());
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(serve_within(limits, router, listener, metrics.clone(), stopped));
+    Serving { addr, metrics, _stop: stop }
+}
+
+async fn keys() -> Serving {
+    serving(router(door(put_done(None)).0), Limits::default()).await
+}
+
+async fn bounded<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it takes for ever")
+}
+
+/// An answer: its status, its headers, its body.
+#[derive(Debug)]
+struct Answer(u16, HeaderMap, String);
+
+impl Answer {
+    fn code(&self) -> String {
+        let error: serde_json::Value = serde_json::from_str(&self.2).unwrap();
+        error["error"].as_str().unwrap().to_owned()
+    }
+
+    fn closes(&self) -> bool {
+        self.1.get("connection").is_some_and(|value| value == "close")
+    }
+}
+
+/// Reads one answer; none if the connection ends before it.
+async fn answer(stream: &mut TcpStream) -> Option<Answer> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match bounded(stream.read_u8()).await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return None,
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers: HeaderMap = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.parse::<axum::http::HeaderName>().unwrap(), value.parse().unwrap()))
+        .collect();
+    let length = headers.get("content-length").map_or(0, |value| value.to_str().unwrap().parse().unwrap());
+    let mut body = vec![0; length];
+    bounded(stream.read_exact(&mut body)).await.unwrap();
+    Some(Answer(status, headers, String::from_utf8(body).unwrap()))
+}
+
+/// Whether the server ends the connection, without another byte.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    !matches!(bounded(stream.read(&mut [0; 1])).await, Ok(1..))
+}
+
+/// Whether the connection can be used for another request.
+async fn is_usable(stream: &mut TcpStream) -> bool {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    answer(stream).await.is_some_and(|answer| answer.0 == 200)
+}
+
+/// Sends `bytes` on a new connection, and reads one answer.
+async fn say(serving: &Serving, bytes: impl AsRef<[u8]>) -> (TcpStream, Answer) {
+    let mut stream = TcpStream::connect(serving.addr).await.unwrap();
+    stream.write_all(bytes.as_ref()).await.unwrap();
+    let answer = answer(&mut stream).await.expect("an answer");
+    (stream, answer)
+}
+
+fn put(path: &str, headers: &str, body: &str) -> String {
+    format!("PUT {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_that_lies() {
+    let (door, asked) = door(put_done(None));
+    let serving = serving(router(door), Limits::default()).await;
+    // Longer than the body, and the client waits.
+    let (mut stream, slow) = say(&serving, put("/v1/kv/b/k?timeout_ms=50", "Content-Length: 10\r\n", "abc")).await;
+    assert_eq!((slow.0, slow.code().as_str(), slow.closes()), (400, "bad_request", true));
+    assert!(slow.2.contains("within 50 ms") && is_closed(&mut stream).await);
+    // Longer, and the client has said all.
+    let mut stream = TcpStream::connect(serving.addr).await.unwrap();
+    stream.write_all(put("/v1/kv/b/k", "Content-Length: 10\r\n", "abc").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let cut = answer(&mut stream).await.unwrap();
+    assert_eq!((cut.0, cut.code().as_str()), (400, "bad_request"));
+    assert!(cut.2.contains("did not arrive whole") && is_closed(&mut stream).await);
+    assert!(asked.lock().unwrap().is_none(), "half a value reached the node");
+    // Shorter: the value is what was declared, and what follows is no request.
+    let (mut stream, put) = say(&serving, put("/v1/kv/b/k", "Content-Length: 3\r\n", "abc \r\n garbage\r\n\r\n")).await;
+    assert_eq!(put.0, 204);
+    let Some(Operation::Put(stored)) = asked.lock().unwrap().take().map(|asked| asked.operation) else { panic!() };
+    assert!(matches!(stored.content, Content::Value { bytes, .. } if bytes == "abc"));
+    assert_eq!(answer(&mut stream).await.unwrap().0, 400);
+    assert!(is_closed(&mut stream).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_over_the_limit_is_refused_and_the_client_hears_it() {
+    let serving = keys().await;
+    let large = "x".repeat(3 << 20);
+    let (mut stream, declared) =
+        say(&serving, put("/v1/kv/b/k", &format!("Content-Length: {}\r\n", large.len()), &large)).await;
+    assert_eq!((declared.0, declared.code().as_str()), (413, "too_large"));
+    assert!(declared.2.contains("has 3145728 bytes, the bucket takes 1048576") && is_usable(&mut stream).await);
+
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let chunked = put("/v1/kv/b/k", "Transfer-Encoding: chunked\r\n", &format!("{}0\r\n\r\n", chunk.repeat(40)));
+    let (mut stream, chunked) = say(&serving, chunked).await;
+    assert_eq!((chunked.0, chunked.code().as_str()), (413, "too_large"));
+    assert!(chunked.2.contains("has more than 1048576 bytes") && is_usable(&mut stream).await);
+
+    // One that asks first is answered before it has sent a byte.
+    let asks = put("/v1/kv/b/k", "Content-Length: 3145728\r\nExpect: 100-continue\r\n", "");
+    let (mut stream, asked) = say(&serving, asks).await;
+    assert_eq!((asked.0, asked.code().as_str(), asked.closes()), (413, "too_large", true));
+    assert!(is_closed(&mut stream).await);
+
+    // One that never ends is cut off.
+    let endless = put("/v1/kv/b/k", "Content-Length: 999999999999\r\n", &"x".repeat(100_000));
+    let (mut stream, endless) = say(&serving, endless).await;
+    assert_eq!((endless.0, endless.closes()), (413, true));
+    assert!(is_closed(&mut stream).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expected_and_pipelined() {
+    let serving = keys().await;
+    let (mut stream, go_on) =
+        say(&serving, put("/v1/kv/b/k", "Content-Length: 3\r\nExpect: 100-continue\r\n", "")).await;
+    assert_eq!(go_on.0, 100);
+    stream.write_all(b"abc").await.unwrap();
+    assert_eq!(answer(&mut stream).await.unwrap().0, 204);
+
+    let first = put("/v1/kv/b/k", "Content-Length: 3\r\n", "abc");
+    let refused = put("/v1/kv/b/k?w=0", "Content-Length: 200000\r\n", &"x".repeat(200_000));
+    let last = "POST /v1/kv/b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    let mut statuses = Vec::new();
+    let (mut stream, at_first) = say(&serving, format!("{first}{refused}{first}{last}")).await;
+    statuses.push(at_first.0);
+    for _ in 0..3 {
+        statuses.push(answer(&mut stream).await.unwrap().0);
+    }
+    assert_eq!(statuses, [204, 400, 204, 405]);
+    assert!(is_usable(&mut stream).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_said_all_gets_its_answer() {
+    let serving =
+        serving(router(door(Ok(cartwheel_core::request::Reply::Got(got(&[Some("v")])))).0), Limits::default()).await;
+    let mut stream = TcpStream::connect(serving.addr).await.unwrap();
+    stream.write_all(b"GET /v1/kv/b/k HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let got = answer(&mut stream).await.unwrap();
+    assert_eq!((got.0, got.2.as_str()), (200, "v"));
+    assert!(is_closed(&mut stream).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_have_their_bounds() {
+    let serving = keys().await;
+    let longest = format!("/v1/kv/{}/{}", "%41".repeat(255), "%42".repeat(4096));
+    let context = "A".repeat(20_000);
+    let (mut stream, longest) =
+        say(&serving, put(&longest, &format!("Cartwheel-Context: {context}\r\nContent-Length: 1\r\n"), "v")).await;
+    assert_eq!(longest.0, 204, "the longest key fits beside a long context: {}", longest.2);
+    assert!(is_usable(&mut stream).await);
+    let over = format!("/v1/kv/b/{}", "%42".repeat(4097));
+    let (mut stream, over) = say(&serving, put(&over, "Content-Length: 1\r\n", "v")).await;
+    assert_eq!((over.0, over.code().as_str()), (400, "bad_request"));
+    assert!(over.2.contains("4097 bytes") && is_usable(&mut stream).await);
+
+    let get = |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    let wrong = [
+        (get("/", &format!("X: {}\r\n", "x".repeat(1 << 20))), 431),
+        (get("/", &"X: x\r\n".repeat(200)), 431),
+        (get(&format!("/{}", "x".repeat(66_000)), ""), 414),
+        ("\u{16}\u{3}\u{1} hello TLS\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/9.9\r\n\r\n".to_owned(), 400),
+        (put("/v1/kv/b/k", "Content-Length: 3\r\nContent-Length: 4\r\n", "abcd"), 400),
+        (put("/v1/kv/b/k", "Content-Length: -3\r\n", ""), 400),
+        (put("/v1/kv/b/k", "Transfer-Encoding: chunked\r\n", "zz\r\nabc\r\n0\r\n\r\n"), 400),
+    ];
+    for (bytes, status) in wrong {
+        let shown = bytes.chars().take(60).collect::<String>();
+        let mut stream = TcpStream::connect(serving.addr).await.unwrap();
+        // The server may hang up in the middle of it.
+        let _ = stream.write_all(bytes.as_bytes()).await;
+        let refused = answer(&mut stream).await;
+        // A connection that is cut off while it still sends may lose the answer; the server must go on serving all the same.
+        if bytes.len() < 60_000 || refused.is_some() {
+            assert_eq!(refused.map(|answer| answer.0), Some(status), "{shown}");
+        }
+        assert!(is_closed(&mut stream).await, "{shown}");
+    }
+    let (_, well) = say(&serving, get("/healthz", "")).await;
+    assert_eq!(well.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_malformed_or_said_twice_is_refused_and_the_connection_lives() {
+    let serving = keys().await;
+    for (path, headers, code) in [
+        ("/v1/kv/b/%zz", "", "bad_request"),
+        ("/v1/kv/b/%4", "", "bad_request"),
+        ("/v1/kv/%/k", "", "bad_request"),
+        ("/v1/kv/b/k?w=%zz", "", "bad_request"),
+        ("/v1/kv/b/k?w=1&w=2", "", "bad_request"),
+        ("/v1/kv/b/k?W=1", "", "bad_request"),
+        ("/v1/kv/b/k", "Cartwheel-Context: AA\r\nCartwheel-Context: AA\r\n", "bad_request"),
+        ("/v1/kv/b/k", "Idempotency-Key: a\r\nIdempotency-Key: b\r\n", "bad_request"),
+        ("/v1/kv/b/k", "Content-Type: a/b\r\nContent-Type: a/b\r\n", "bad_request"),
+        ("/v1/kv/b/k", "Cartwheel-Context: !\r\n", "bad_context"),
+    ] {
+        let (mut stream, refused) = say(&serving, put(path, &format!("Content-Length: 3\r\n{headers}"), "abc")).await;
+        assert_eq!((refused.0, refused.code().as_str()), (400, code), "{path} {headers}");
+        assert!(is_usable(&mut stream).await, "{path} {headers}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_and_slow_heads_have_their_time() {
+    let limits = Limits { head_within: Duration::from_millis(50), ..Limits::default() };
+    let serving = serving(router(door(put_done(None)).0), limits).await;
+    for begun in ["", "GET / HTTP/1.1\r\nHost"] {
+        let mut stream = TcpStream::connect(serving.addr).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        bounded(async { while !matches!(stream.read(&mut [0; 256]).await, Ok(0) | Err(_)) {} }).await;
+    }
+    let (mut stream, _) = say(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(is_closed(&mut stream).await, "an idle connection is kept for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_is_given_up() {
+    let large = || async { vec![0_u8; 64 << 20] };
+    let router = Router::new().route("/", get(large));
+    let serving = serving(router, Limits { write_within: Duration::from_millis(50), ..Limits::default() }).await;
+    let mut stream = TcpStream::connect(serving.addr).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    bounded(async {
+        while serving.metrics.accepted.get() == 0 || serving.metrics.connections.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut read = Vec::new();
+    let _ = bounded(stream.read_to_end(&mut read)).await;
+    assert!(read.len() < 64 << 20, "the answer was kept for a client that did not read it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_have_a_bound_and_those_over_it_wait() {
+    let serving = serving(router(door(put_done(None)).0), Limits { connections_max: 2, ..Limits::default() }).await;
+    let (first, _) = say(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let (_second, _) = say(&serving, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut third = TcpStream::connect(serving.addr).await.unwrap();
+    third.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    assert_eq!((serving.metrics.accepted.get(), serving.metrics.connections.get()), (2, 2));
+    drop(first);
+    assert_eq!(answer(&mut third).await.unwrap().0, 200);
+    assert_eq!(serving.metrics.accepted.get(), 3);
+}
