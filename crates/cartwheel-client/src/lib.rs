@@ -25,5 +25,6 @@ mod siblings;
 pub use client::{Client, Updated, Written};
 pub use context::{Acks, Context};
 pub use error::{BadEndpoint, Error};
+pub use http::{kv_path, parse_endpoint};
 pub use options::{Consistency, Options};
 pub use siblings::{Siblings, Value};

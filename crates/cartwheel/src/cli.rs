@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchArgs;
 use crate::founding::Ports;
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
@@ -34,6 +35,10 @@ pub enum Command {
     Put(PutArgs),
     /// Delete all that a get of a key shows.
     Delete(DeleteArgs),
+    /// Measure a running cluster: a closed loop of reads and writes over HTTP.
+    ///
+    /// Without --load the keys must be there already. Ctrl-C ends the run and reports what was measured so far.
+    Bench(BenchArgs),
 }
 
 /// Which key of which cluster.

@@ -1,5 +1,6 @@
 //! The runtime around the protocol: data directories, shards, connections between nodes, the HTTP door, and the command line.
 
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod data_dir;
