@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::founding::Ports;
+use crate::load::LoadArgs;
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
 ///
@@ -35,6 +36,11 @@ pub enum Command {
     Put(PutArgs),
     /// Delete all that a get of a key shows.
     Delete(DeleteArgs),
+    /// Load a file of JSON Lines, CSV or TSV into a bucket.
+    ///
+    /// Each record takes the place of what its key holds; of records with one key the last stays. If it is stopped or killed, the
+    /// same command goes on where everything before is stored.
+    Load(LoadArgs),
     /// Measure a running cluster: a closed loop of reads and writes over HTTP.
     ///
     /// Without --load the keys must be there already. Ctrl-C ends the run and reports what was measured so far.

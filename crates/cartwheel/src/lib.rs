@@ -8,6 +8,7 @@ pub mod dev;
 pub mod founding;
 pub mod http;
 pub mod keys;
+pub mod load;
 pub mod peers;
 pub mod random;
 pub mod serve;

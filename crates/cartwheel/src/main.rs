@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use cartwheel::cli::{Cli, Command};
 use cartwheel::signals::Parent;
-use cartwheel::{bench, dev, keys, serve};
+use cartwheel::{bench, dev, keys, load, serve};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             Command::Get(args) => keys::get(&args).await.map_err(|error| error.to_string()),
             Command::Put(args) => keys::put(&args).await.map_err(|error| error.to_string()),
             Command::Delete(args) => keys::delete(&args).await.map_err(|error| error.to_string()),
+            Command::Load(args) => load::run(&args).await.map_err(|error| error.to_string()),
             Command::Bench(args) => bench::run(&args).await.map_err(|error| error.to_string()),
         }
     });

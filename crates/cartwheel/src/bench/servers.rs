@@ -17,7 +17,7 @@ use super::cpu;
 
 /// How long a node may take to say who it is.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// What a node's process is called, unless it was renamed.
+/// What a node's process is called, unless it was renamed: then most likely as this one.
 const COMMAND: &str = "cartwheel";
 
 /// Processes by id, and what each is called in a report.
@@ -56,6 +56,7 @@ impl Servers {
 
     /// Those of the cluster's nodes that run on this machine, and how many nodes the cluster has.
     pub(super) async fn found(endpoints: &[Endpoint]) -> (Self, usize) {
+        let own = cpu::of(std::process::id()).map(|used| used.command).unwrap_or_default();
         let mut members = Vec::new();
         for endpoint in endpoints {
             if let Some(ring) = ask::<Ring>(&endpoint.authority, "/v1/cluster/ring").await {
@@ -68,7 +69,7 @@ impl Servers {
         for member in members.into_iter().filter(|member| is_here(&member.http)) {
             let Some(Ready { pid }) = ask(&member.http, "/readyz").await else { continue };
             // A tunnel listens on this machine too, but the process is another one's.
-            if cpu::of(pid).is_some_and(|used| used.command == COMMAND) {
+            if cpu::of(pid).is_some_and(|used| used.command == COMMAND || used.command == own) {
                 found.insert(pid, member.name);
             }
         }

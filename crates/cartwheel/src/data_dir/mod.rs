@@ -14,6 +14,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use atomic_file::replace as replace_file;
 pub use identity::{ClusterSecret, Identity};
 
 const IDENTITY_FILE: &str = "node.json";
