@@ -158,7 +158,11 @@ impl Store {
             let ticket = lock(&self.progress).begin(Start { offset: end, line: next_line });
             match record {
                 Err(why) if self.skip_bad => self.skip(Bad { line, why }, ticket),
-                Err(why) => self.fail(line, why),
+                Err(why) => {
+                    // What comes before it is still stored.
+                    self.note_failure(line, why);
+                    break;
+                }
                 Ok(record) => {
                     let kb = (record.value.len() as u64).div_ceil(KB).clamp(1, RECORD_BYTES_MAX / KB);
                     let Ok(room) = runtime.block_on(room.clone().acquire_many_owned(kb as u32)) else { break };
@@ -247,13 +251,18 @@ impl Store {
         lock(&self.progress).end(ticket, End::Skipped);
     }
 
-    /// Stops the load; of several failures the one of the first line is told.
+    /// A record cannot be stored: the load stops.
     fn fail(&self, line: u64, why: String) {
+        self.note_failure(line, why);
+        self.stop();
+    }
+
+    /// Of several failures the one of the first line is told.
+    fn note_failure(&self, line: u64, why: String) {
         let mut failure = lock(&self.failure);
         if failure.as_ref().is_none_or(|known| line < known.line) {
             *failure = Some(Failure { line, why });
         }
-        self.stop();
     }
 }
 
