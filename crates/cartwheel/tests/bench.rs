@@ -11,7 +11,7 @@ use serde_json::Value;
 
 fn bench(cluster: &Cluster, args: &[&str]) -> Command {
     let mut command = Command::new(CARTWHEEL);
-    command.args(["bench", "--json", "--connections", "4", "--keys", "200", "--value-size", "100"]).args(args);
+    command.args(["bench", "--json", "--keys", "200", "--value-size", "100", "--warmup", "0"]).args(args);
     for endpoint in cluster.endpoints() {
         command.args(["--node", &endpoint]);
     }
@@ -26,7 +26,7 @@ fn report(output: &Output) -> Value {
 #[test]
 fn a_run_counts_what_it_does() {
     let cluster = Cluster::start();
-    let args = ["--load", "--seconds", "1", "--warmup", "0", "--reads", "50%"];
+    let args = ["--load", "--seconds", "1", "--connections", "4", "--reads", "50%"];
     let found = report(&bench(&cluster, &args).output().unwrap());
     let (reads, writes) =
         (found["read_latency"]["count"].as_u64().unwrap(), found["write_latency"]["count"].as_u64().unwrap());
@@ -40,16 +40,28 @@ fn a_run_counts_what_it_does() {
     assert!(found["server_cpu_us_per_op"].as_f64().is_some_and(|us| us > 0.0));
     assert!(found["write_latency"]["p50_us"].as_u64() <= found["write_latency"]["p999_us"].as_u64());
 
-    let args = ["--seconds", "1", "--warmup", "0", "--reads", "0", "--writes", "known", "--uniform", "--strong"];
+    let args = ["--seconds", "1", "--reads", "0", "--writes", "known", "--uniform", "--strong"];
     let found = report(&bench(&cluster, &args).output().unwrap());
     assert_eq!(found["read_latency"]["count"], 0);
     assert!(found["write_latency"]["count"].as_u64().is_some_and(|count| count > 0));
 }
 
 #[test]
+fn one_connection_replaces_what_it_wrote_unless_it_writes_blindly() {
+    let cluster = Cluster::start();
+    let siblings = |writes: &str| {
+        let args = ["--seconds", "1", "--connections", "1", "--reads", "50%", "--bucket", writes, "--writes", writes];
+        report(&bench(&cluster, &args).output().unwrap())["siblings_max"].as_u64().unwrap()
+    };
+    assert!(siblings("update") <= 1);
+    assert!(siblings("known") <= 1);
+    assert!(siblings("blind") > 1);
+}
+
+#[test]
 fn a_run_that_is_interrupted_reports_what_it_measured() {
     let cluster = Cluster::start();
-    let args = ["--seconds", "3600", "--warmup", "0", "--reads", "100%"];
+    let args = ["--seconds", "3600", "--reads", "100%"];
     let child = bench(&cluster, &args).stdout(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(2));
     kill_process(Pid::from_raw(child.id() as i32).unwrap(), Signal::INT).unwrap();
@@ -63,7 +75,7 @@ fn errors_are_counted_by_kind() {
     let cluster = Cluster::start();
     cluster.kill(2);
     cluster.kill(3);
-    let args = ["--seconds", "1", "--warmup", "0", "--reads", "0", "--writes", "blind", "--timeout-ms", "100"];
+    let args = ["--seconds", "1", "--reads", "0", "--writes", "blind", "--timeout-ms", "100"];
     let output = bench(&cluster, &args).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "nothing succeeded");
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
