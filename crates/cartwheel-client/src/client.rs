@@ -132,7 +132,8 @@ impl Client {
         options: &Options,
     ) -> Result<Written, Error> {
         let path = http::kv_path(bucket.as_ref(), key.as_ref()) + &options.query('w');
-        self.write(&Call { method: Method::PUT, path, context, value: Some(value), timeout: options.timeout() }).await
+        let call = Call { method: Method::PUT, path, context, value: Some(value), timeout: options.timeout() };
+        self.write(&call, options).await
     }
 
     /// Deletes a key: with a context what that context was shown, without one what a get sees.
@@ -160,7 +161,8 @@ impl Client {
         options: &Options,
     ) -> Result<Written, Error> {
         let path = http::kv_path(bucket.as_ref(), key.as_ref()) + &options.query('w');
-        self.write(&Call { method: Method::DELETE, path, context, value: None, timeout: options.timeout() }).await
+        let call = Call { method: Method::DELETE, path, context, value: None, timeout: options.timeout() };
+        self.write(&call, options).await
     }
 
     /// Reads a key, has `merge` make one value of all that is there, and writes that in its place.
@@ -263,11 +265,16 @@ impl Client {
         Ok(Updated { read, written })
     }
 
-    async fn write(&self, call: &Call<'_>) -> Result<Written, Error> {
+    async fn write(&self, call: &Call<'_>, options: &Options) -> Result<Written, Error> {
         // One name for all attempts: a write that was carried out, but whose answer got lost, makes no second sibling.
-        let mut random = [0; 16];
-        getrandom::fill(&mut random)?;
-        let name = format!("{:032x}", u128::from_be_bytes(random));
+        let name = match &options.idempotency_key {
+            Some(name) => name.clone(),
+            None => {
+                let mut random = [0; 16];
+                getrandom::fill(&mut random)?;
+                format!("{:032x}", u128::from_be_bytes(random))
+            }
+        };
         let (context, acks) = standing(&self.carry_out(call, Some(&name)).await?)?;
         Ok(Written { context, acks })
     }

@@ -97,8 +97,11 @@ impl Reply {
     }
 }
 
-/// The address of a node, as `http://host:port`.
-pub(crate) fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
+/// The address of a node, as `http://host:port` without a slash at the end.
+///
+/// # Errors
+/// If `text` is none.
+pub fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
     let bad = || BadEndpoint::Form(text.to_owned());
     let uri: hyper::Uri = text.parse().map_err(|_| bad())?;
     match (uri.scheme_str(), uri.authority(), uri.path_and_query().map(|path| path.as_str())) {
@@ -107,8 +110,8 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
     }
 }
 
-/// The path of a key, with everything percent-encoded that may mean anything.
-pub(crate) fn kv_path(bucket: &[u8], key: &[u8]) -> String {
+/// The path of a key's calls, with everything percent-encoded that may mean anything: for those who make requests of their own.
+pub fn kv_path(bucket: &[u8], key: &[u8]) -> String {
     key_path("/v1/kv/", bucket, key)
 }
 

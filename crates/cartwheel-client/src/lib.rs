@@ -29,5 +29,6 @@ pub use client::{Client, Updated, Written};
 pub use cluster::{ClusterStatus, Location, Member, MemberState, MemberStatus, Replica, Ring};
 pub use context::{Acks, Context};
 pub use error::{BadEndpoint, Error};
+pub use http::{kv_path, parse_endpoint};
 pub use options::{Consistency, Options};
 pub use siblings::{Siblings, Value};

@@ -21,6 +21,9 @@ pub struct Options {
     pub replicas: Option<u8>,
     /// How long one node may take; 5 s if not said. With other endpoints to try, a request may take longer in all.
     pub timeout: Option<Duration>,
+    /// For a write: its name, 1 to 255 printable ASCII characters; made up if not said. The same write under the same name, at any
+    /// time and from any client, is one write: no second sibling.
+    pub idempotency_key: Option<String>,
     /// For a get: what the answer must cover.
     pub seen: Option<Context>,
 }

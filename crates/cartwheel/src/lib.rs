@@ -1,5 +1,6 @@
 //! The runtime around the protocol: data directories, shards, connections between nodes, the HTTP door, and the command line.
 
+pub mod bench;
 pub mod buckets;
 pub mod cli;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod dev;
 pub mod founding;
 pub mod http;
 pub mod keys;
+pub mod load;
 pub mod log;
 pub mod metrics;
 pub mod peers;

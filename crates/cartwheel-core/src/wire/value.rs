@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use super::{WireError, fixed};
@@ -144,13 +144,20 @@ fn clock_from_pb(runs: Vec<PbRun>) -> Clock {
     clock
 }
 
+/// The ids as parts of one buffer. A key that is written often has notes of many, and with a buffer for each, and another for
+/// the copy that the encoder takes, allocating them cost more than all else that is done with a state.
+fn ids_to_pb<'a>(ids: impl ExactSizeIterator<Item = &'a WriteId>) -> Vec<Bytes> {
+    const ID_BYTES: usize = size_of::<WriteId>();
+    let count = ids.len();
+    let mut buffer = BytesMut::with_capacity(count * ID_BYTES);
+    ids.for_each(|id| buffer.extend_from_slice(&id.to_bytes()));
+    let mut rest = buffer.freeze();
+    (0..count).map(|_| rest.split_to(ID_BYTES)).collect()
+}
+
 fn notes_to_pb(notes: &Notes) -> Vec<PbNote> {
-    let note = |(id, note): (&WriteId, &Note)| PbNote {
-        id: Bytes::copy_from_slice(&id.to_bytes()),
-        hlc: note.hlc.to_bits(),
-        shown: note.shown,
-    };
-    notes.iter().map(note).collect()
+    let note = |(id, note): (Bytes, &Note)| PbNote { id, hlc: note.hlc.to_bits(), shown: note.shown };
+    ids_to_pb(notes.keys()).into_iter().zip(notes.values()).map(note).collect()
 }
 
 fn notes_from_pb(notes: &[PbNote]) -> Result<Notes, WireError> {
@@ -159,9 +166,8 @@ fn notes_from_pb(notes: &[PbNote]) -> Result<Notes, WireError> {
 }
 
 fn shown_to_pb(ids: &BTreeMap<WriteId, Hlc>) -> Vec<PbShown> {
-    let shown =
-        |(id, hlc): (&WriteId, &Hlc)| PbShown { id: Bytes::copy_from_slice(&id.to_bytes()), hlc: hlc.to_bits() };
-    ids.iter().map(shown).collect()
+    let shown = |(id, hlc): (Bytes, &Hlc)| PbShown { id, hlc: hlc.to_bits() };
+    ids_to_pb(ids.keys()).into_iter().zip(ids.values()).map(shown).collect()
 }
 
 fn shown_from_pb(ids: &[PbShown]) -> Result<BTreeMap<WriteId, Hlc>, WireError> {

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchArgs;
 use crate::config::Tuning;
 use crate::founding::Ports;
+use crate::load::LoadArgs;
 
 pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
 pub use cluster::{AskArgs, ClusterCommand, LocateArgs};
@@ -48,6 +50,15 @@ pub enum Command {
     Put(PutArgs),
     /// Delete all that a get of a key shows.
     Delete(DeleteArgs),
+    /// Load a file of JSON Lines, CSV or TSV into a bucket.
+    ///
+    /// Each record takes the place of what its key holds; of records with one key the last stays. If it is stopped or killed, the
+    /// same command goes on where everything before is stored.
+    Load(LoadArgs),
+    /// Measure a running cluster: a closed loop of reads and writes over HTTP.
+    ///
+    /// Without --load the keys must be there already. Ctrl-C ends the run and reports what was measured so far.
+    Bench(BenchArgs),
     /// How the keys of a bucket are kept and served.
     #[command(subcommand)]
     Bucket(BucketCommand),

@@ -16,6 +16,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use atomic_file::replace as replace_file;
 pub use history::HistoryFile;
 pub use identity::{ClusterSecret, Identity};
 

@@ -1,0 +1,64 @@
+//! Putting every key once, before anything is measured.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+
+use super::Error;
+use super::connection::Connection;
+use super::job::{Fault, Job};
+
+/// How often a key is tried.
+const TRIES: u32 = 20;
+/// How long to wait before it is tried again, times the tries so far.
+const BETWEEN_TRIES: Duration = Duration::from_millis(25);
+
+/// Puts the keys from 0 to `keys`, each in the place of what it holds.
+///
+/// # Errors
+/// If one of them cannot be stored.
+pub(super) async fn fill(job: &Arc<Job>, connections: Vec<Connection>, keys: u64) -> Result<(), Error> {
+    let style = ProgressStyle::with_template("loading {wide_bar} {pos}/{len} keys, {per_sec}, {eta} left");
+    let bar = ProgressBar::new(keys).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let next = Arc::new(AtomicU64::new(0));
+    let mut workers = JoinSet::<Result<(), Error>>::new();
+    for mut connection in connections {
+        let (job, next, bar) = (job.clone(), next.clone(), bar.clone());
+        workers.spawn(async move {
+            let mut random = fastrand::Rng::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= keys {
+                    return Ok(());
+                }
+                fill_one(&job, &mut connection, number, &mut random).await?;
+                bar.inc(1);
+            }
+        });
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended.map_err(|_| Error::Broken)??;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+async fn fill_one(
+    job: &Job,
+    connection: &mut Connection,
+    number: u64,
+    random: &mut fastrand::Rng,
+) -> Result<(), Error> {
+    let mut tries = 1;
+    loop {
+        match job.replace(connection, number, random).await {
+            Ok(()) => return Ok(()),
+            Err(Fault(why)) if tries == TRIES => return Err(Error::Fill { number, tries, why }),
+            Err(_) => tokio::time::sleep(BETWEEN_TRIES * tries).await,
+        }
+        tries += 1;
+    }
+}

@@ -1,0 +1,213 @@
+//! What all connections of a bench share, and the operations they carry out.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cartwheel_client::kv_path;
+use http_body_util::Full;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::connection::{Broken, Connection, Reply};
+use super::keys::{self, Keys};
+use super::stats::{Kind, Recorder};
+use super::{BenchArgs, Error, Writes};
+
+const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
+/// How long a connection waits after a failure: one that is refused at once must not ask again at once.
+const AFTER_FAILURE: Duration = Duration::from_millis(10);
+/// How much of what an error is called is kept.
+const CODE_CHARS_MAX: usize = 40;
+
+/// The workload and what was seen of it.
+pub(super) struct Job {
+    bucket: String,
+    get_query: String,
+    put_query: String,
+    keys: Keys,
+    reads: f64,
+    writes: Writes,
+    value_bytes: usize,
+    /// The latest context of each key, for writes that go by it.
+    known: Option<Mutex<HashMap<u64, HeaderValue>>>,
+    pub(super) recorder: Recorder,
+    stop: AtomicBool,
+}
+
+/// Why an operation failed: what it is called in a report.
+#[derive(Debug)]
+pub(super) struct Fault(pub(super) String);
+
+#[derive(Deserialize)]
+struct ErrorForm<'a> {
+    error: &'a str,
+}
+
+#[derive(Deserialize)]
+struct SiblingsForm {
+    siblings: Vec<IgnoredAny>,
+}
+
+impl Job {
+    pub(super) fn new(args: &BenchArgs, keys: Keys) -> Result<Self, Error> {
+        Ok(Self {
+            bucket: args.bucket.clone(),
+            get_query: query(args, 'r', args.r),
+            put_query: query(args, 'w', args.w),
+            keys,
+            reads: args.reads,
+            writes: args.writes,
+            value_bytes: args.value_size as usize,
+            known: (args.writes == Writes::Known).then(Mutex::default),
+            recorder: Recorder::new()?,
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    /// Has all connections end after the operation that each is at.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Carries out one operation after the other.
+    pub(super) async fn work(&self, mut connection: Connection) {
+        let mut random = fastrand::Rng::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            let number = self.keys.next(&mut random);
+            let kind = if random.f64() < self.reads { Kind::Read } else { Kind::Write };
+            let begun = Instant::now();
+            let done = match kind {
+                Kind::Read => self.get(&mut connection, number).await.map(drop),
+                Kind::Write => self.write(&mut connection, number, &mut random).await,
+            };
+            match done {
+                Ok(()) => self.recorder.done(kind, begun.elapsed()),
+                Err(Fault(why)) => {
+                    self.recorder.failed(&why);
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    async fn write(&self, connection: &mut Connection, number: u64, random: &mut fastrand::Rng) -> Result<(), Fault> {
+        let context = match self.writes {
+            Writes::Blind => None,
+            Writes::Update => self.get(connection, number).await?,
+            Writes::Known => match self.known(number) {
+                None => self.get(connection, number).await?,
+                known => known,
+            },
+        };
+        self.put(connection, number, context, random).await
+    }
+
+    /// Writes a key in the place of what it holds.
+    pub(super) async fn replace(
+        &self,
+        connection: &mut Connection,
+        number: u64,
+        random: &mut fastrand::Rng,
+    ) -> Result<(), Fault> {
+        let context = self.get(connection, number).await?;
+        self.put(connection, number, context, random).await
+    }
+
+    /// Reads a key, and gives back the context of what it showed.
+    async fn get(&self, connection: &mut Connection, number: u64) -> Result<Option<HeaderValue>, Fault> {
+        let request = Request::get(self.path(number, &self.get_query));
+        let reply = connection.call(request.body(Full::default()).map_err(|_| unsayable())?).await?;
+        self.recorder.shown(match reply.status {
+            StatusCode::OK => 1,
+            StatusCode::MULTIPLE_CHOICES => siblings(&reply.body)?,
+            StatusCode::NOT_FOUND if code(&reply.body) == Some("not_found") => 0,
+            _ => return Err(fault(&reply)),
+        });
+        Ok(self.learn(number, &reply.headers))
+    }
+
+    async fn put(
+        &self,
+        connection: &mut Connection,
+        number: u64,
+        context: Option<HeaderValue>,
+        random: &mut fastrand::Rng,
+    ) -> Result<(), Fault> {
+        let mut value = vec![0; self.value_bytes];
+        random.fill(&mut value);
+        let mut request = Request::put(self.path(number, &self.put_query));
+        if let (Some(context), Some(headers)) = (context, request.headers_mut()) {
+            headers.insert(CONTEXT, context);
+        }
+        let reply = connection.call(request.body(Full::new(Bytes::from(value))).map_err(|_| unsayable())?).await?;
+        if reply.status != StatusCode::NO_CONTENT {
+            return Err(fault(&reply));
+        }
+        self.learn(number, &reply.headers);
+        Ok(())
+    }
+
+    fn path(&self, number: u64, query: &str) -> String {
+        let mut path = kv_path(self.bucket.as_bytes(), keys::name(number).as_bytes());
+        path.push_str(query);
+        path
+    }
+
+    /// Takes the context out of a reply, and keeps it if it will be asked for.
+    fn learn(&self, number: u64, headers: &HeaderMap) -> Option<HeaderValue> {
+        let context = headers.get(CONTEXT)?;
+        if let Some(known) = &self.known {
+            // A copy: the header itself holds on to all that was read with it.
+            if let Ok(copy) = HeaderValue::from_bytes(context.as_bytes()) {
+                known.lock().unwrap_or_else(PoisonError::into_inner).insert(number, copy);
+            }
+        }
+        Some(context.clone())
+    }
+
+    fn known(&self, number: u64) -> Option<HeaderValue> {
+        self.known.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+}
+
+impl From<Broken> for Fault {
+    fn from(broken: Broken) -> Self {
+        Self(broken.name().to_owned())
+    }
+}
+
+fn query(args: &BenchArgs, quorum: char, replicas: Option<u8>) -> String {
+    let mut query = format!("?timeout_ms={}", args.timeout_ms);
+    if let Some(replicas) = replicas {
+        query.push_str(&format!("&{quorum}={replicas}"));
+    }
+    if args.strong {
+        query.push_str("&consistency=strong");
+    }
+    query
+}
+
+fn siblings(body: &[u8]) -> Result<u64, Fault> {
+    let form: SiblingsForm =
+        serde_json::from_slice(body).map_err(|_| Fault("a list of siblings that cannot be read".to_owned()))?;
+    Ok(form.siblings.len() as u64)
+}
+
+fn fault(reply: &Reply) -> Fault {
+    let code: String = code(&reply.body).unwrap_or("strange answer").chars().take(CODE_CHARS_MAX).collect();
+    Fault(format!("{} {code}", reply.status.as_u16()))
+}
+
+fn code(body: &[u8]) -> Option<&str> {
+    serde_json::from_slice::<ErrorForm<'_>>(body).ok().map(|form| form.error)
+}
+
+/// Cannot happen: a path of encoded bytes always makes a request.
+fn unsayable() -> Fault {
+    Fault("the request cannot be put into HTTP".to_owned())
+}

@@ -1,0 +1,228 @@
+//! `cartwheel bench`: a closed loop over HTTP against nodes that run.
+//!
+//! Each connection has one operation in flight and begins the next when it has ended. What is counted begins after the warm-up:
+//! operations that succeed before the end make the rate and the CPU time of each, and the times are of all that began
+//! before the end, so that a slow last one is not left out.
+
+mod args;
+mod connection;
+mod cpu;
+mod fill;
+mod job;
+mod keys;
+mod report;
+mod servers;
+mod stats;
+
+use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cartwheel_client::parse_endpoint;
+use cartwheel_core::key::BUCKET_BYTES_MAX;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+
+use crate::signals;
+use connection::{Connection, Endpoint};
+use job::Job;
+use keys::Keys;
+use report::Report;
+use servers::Servers;
+use stats::Stats;
+
+pub use args::{BenchArgs, Writes};
+
+/// How much longer than a node the bench waits for an answer.
+const GRACE: Duration = Duration::from_millis(500);
+/// How long operations may take to end when no more are begun.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An endpoint cannot be used.
+    #[error(transparent)]
+    BadEndpoint(#[from] cartwheel_client::BadEndpoint),
+    /// An endpoint cannot stand in a request.
+    #[error("{0:?} is no endpoint: give a node's address, as http://127.0.0.1:8081")]
+    Endpoint(String),
+    /// The bucket has no name that a bucket can have.
+    #[error("the bucket name is {0} bytes long: use 1 to {BUCKET_BYTES_MAX}")]
+    Bucket(usize),
+    /// No node answers.
+    #[error("no node answers at {0}: start the cluster, or give the address of one with --node")]
+    NoNode(String),
+    /// There is no such process.
+    #[error("there is no process {0} here, or no /proc: leave --pid out to do without the servers' CPU time")]
+    NoSuchProcess(u32),
+    /// A key could not be put before the measurement.
+    #[error("key {number} could not be stored in {tries} tries ({why}): see the nodes' logs")]
+    Fill {
+        /// Its number.
+        number: u64,
+        /// How often it was tried.
+        tries: u32,
+        /// What became of the last try.
+        why: String,
+    },
+    /// The user stopped it too early.
+    #[error("stopped before anything was measured")]
+    Stopped,
+    /// Signals cannot be listened to, or the report not be written.
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, std::io::Error),
+    /// The histograms cannot be made.
+    #[error(transparent)]
+    Histogram(#[from] hdrhistogram::CreationError),
+    /// A task of the bench itself ended badly.
+    #[error("a connection's task broke down: report this as a bug")]
+    Broken,
+}
+
+/// What came out.
+struct Measured {
+    stats: Stats,
+    /// Operations that succeeded before the end.
+    ops: u64,
+    elapsed: Duration,
+    server_cpu: BTreeMap<u32, Duration>,
+    client_cpu: Option<Duration>,
+    unfinished: u64,
+    interrupted: bool,
+}
+
+type Stopped<'a> = Pin<&'a mut dyn Future<Output = &'static str>>;
+
+/// Measures, and reports on standard output. The exit status says whether any operation succeeded.
+///
+/// # Errors
+/// If nothing could be measured.
+pub async fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
+    if args.bucket.is_empty() || args.bucket.len() > BUCKET_BYTES_MAX {
+        return Err(Error::Bucket(args.bucket.len()));
+    }
+    let stopped = signals::stop(signals::Parent::Unwatched).map_err(|error| Error::Io("listen to signals", error))?;
+    let mut stopped = pin!(stopped);
+    let endpoints = endpoints(&args.node).await?;
+    let servers = servers(args, &endpoints).await?;
+    let keys = if args.uniform { Keys::Uniform(args.keys) } else { Keys::Zipfian(args.keys) };
+    let job = Arc::new(Job::new(args, keys)?);
+    let connections = |count: usize| {
+        (0..count).map(|number| Connection::new(endpoints.clone(), number, args.timeout() + GRACE)).collect::<Vec<_>>()
+    };
+    let count = args.connections as usize;
+    if args.load {
+        tokio::select! {
+            filled = fill::fill(&job, connections(count), args.keys) => filled?,
+            _ = &mut stopped => return Err(Error::Stopped),
+        }
+    }
+    let measured = measure(args, &job, connections(count), &servers, stopped).await?;
+    let report = Report::new(args, keys, &measured, &servers);
+    let text = if args.json { json(&report)? } else { report.text() };
+    print(&text)?;
+    Ok(if measured.ops > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn endpoints(nodes: &[String]) -> Result<Arc<[Endpoint]>, Error> {
+    let endpoint = |node: &String| servers::endpoint(parse_endpoint(node)?.trim_start_matches("http://"));
+    let endpoints: Arc<[Endpoint]> = nodes.iter().map(endpoint).collect::<Result<_, Error>>()?;
+    for endpoint in endpoints.iter() {
+        if tokio::net::TcpStream::connect(&endpoint.authority).await.is_ok() {
+            return Ok(endpoints);
+        }
+    }
+    Err(Error::NoNode(nodes.join(", ")))
+}
+
+async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, Error> {
+    if !args.pid.is_empty() {
+        return Servers::named(&args.pid);
+    }
+    let (servers, members) = Servers::found(endpoints).await;
+    if servers.count() < members {
+        let found = servers.count();
+        eprintln!("{found} of the cluster's {members} nodes are up on this machine: server CPU is theirs alone");
+    }
+    Ok(servers)
+}
+
+async fn measure(
+    args: &BenchArgs,
+    job: &Arc<Job>,
+    connections: Vec<Connection>,
+    servers: &Servers,
+    mut stopped: Stopped<'_>,
+) -> Result<Measured, Error> {
+    let mut workers = JoinSet::new();
+    for connection in connections {
+        let job = job.clone();
+        workers.spawn(async move { job.work(connection).await });
+    }
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_secs(args.warmup)) => {}
+        _ = &mut stopped => return Err(Error::Stopped),
+    }
+    let (servers_before, client_before) = (servers.read(), client_cpu());
+    job.recorder.begin();
+    let begun = Instant::now();
+    let interrupted = tokio::select! {
+        () = wait(job, args.seconds) => false,
+        _ = &mut stopped => true,
+    };
+    let (ops, _) = job.recorder.progress();
+    let elapsed = begun.elapsed();
+    let server_cpu = servers.read().since(&servers_before);
+    let client_cpu = client_cpu().zip(client_before).map(|(after, before)| after.saturating_sub(before));
+    job.stop();
+    let unfinished = drain(workers).await?;
+    Ok(Measured { stats: job.recorder.stats(), ops, elapsed, server_cpu, client_cpu, unfinished, interrupted })
+}
+
+/// Waits until the time is up, and shows on a terminal how it goes.
+async fn wait(job: &Job, seconds: u64) {
+    let style = ProgressStyle::with_template("measuring {wide_bar} {pos}/{len} s, {msg}");
+    let bar = ProgressBar::new(seconds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let begun = tokio::time::Instant::now();
+    let until = begun + Duration::from_secs(seconds);
+    while tokio::time::timeout_at(until, tokio::time::sleep(SHOW_EVERY)).await.is_ok() {
+        let (ops, failed) = job.recorder.progress();
+        let elapsed = begun.elapsed().as_secs_f64();
+        bar.set_position(elapsed as u64);
+        bar.set_message(format!("{:.0} ops/s, {failed} failed", ops as f64 / elapsed));
+    }
+    bar.finish_and_clear();
+}
+
+/// Lets the operations under way end, and counts those that do not.
+async fn drain(mut workers: JoinSet<()>) -> Result<u64, Error> {
+    let all = async {
+        while let Some(ended) = workers.join_next().await {
+            ended.map_err(|_| Error::Broken)?;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(DRAIN_WITHIN, all).await {
+        Ok(ended) => ended.map(|()| 0),
+        Err(_) => Ok(workers.len() as u64),
+    }
+}
+
+fn client_cpu() -> Option<Duration> {
+    cpu::of(std::process::id()).map(|used| used.time)
+}
+
+fn json(report: &Report) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(report).map_err(|error| Error::Io("write the report", error.into()))?;
+    Ok(text + "\n")
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::Io("write the report", error))
+}

@@ -1,0 +1,195 @@
+//! What was measured, for people and for programs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::Measured;
+use super::keys::Keys;
+use super::servers::Servers;
+use super::{BenchArgs, Writes};
+
+/// A report. Its fields are what `--json` shows: they stay, others may join them.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    nodes: Vec<String>,
+    bucket: String,
+    keys: u64,
+    key_choice: &'static str,
+    value_bytes: u32,
+    read_share: f64,
+    writes: &'static str,
+    connections: u32,
+    strong: bool,
+    r: Option<u8>,
+    w: Option<u8>,
+    /// How long was measured.
+    seconds: f64,
+    interrupted: bool,
+    /// Operations that succeeded within that time.
+    ops: u64,
+    ops_per_second: f64,
+    read_latency: Latency,
+    write_latency: Latency,
+    errors: BTreeMap<String, u64>,
+    not_found: u64,
+    gets_with_siblings: u64,
+    siblings_max: u64,
+    /// Operations that were given up when the rest had ended.
+    unfinished: u64,
+    server_cpu_us_per_op: Option<f64>,
+    server_cpu: Vec<ServerCpu>,
+    client_cpu_us_per_op: Option<f64>,
+}
+
+/// Times of operations that began before the end, those that ended after it included.
+#[derive(Debug, Serialize)]
+struct Latency {
+    count: u64,
+    mean_us: f64,
+    p50_us: u64,
+    p95_us: u64,
+    p99_us: u64,
+    p999_us: u64,
+    max_us: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ServerCpu {
+    pid: u32,
+    name: String,
+    us_per_op: f64,
+}
+
+impl Report {
+    pub(super) fn new(args: &BenchArgs, keys: Keys, measured: &Measured, servers: &Servers) -> Self {
+        let Measured { stats, ops, elapsed, .. } = measured;
+        let per_op = |time: &std::time::Duration| time.as_secs_f64() * 1e6 / (*ops).max(1) as f64;
+        let cpu = |(&pid, time)| ServerCpu { pid, name: servers.name(pid).to_owned(), us_per_op: per_op(time) };
+        let server_cpu: Vec<ServerCpu> = measured.server_cpu.iter().map(cpu).collect();
+        // A process that ended half-way makes the sum mean nothing.
+        let whole = !server_cpu.is_empty() && server_cpu.len() == servers.count();
+        Self {
+            nodes: args.node.clone(),
+            bucket: args.bucket.clone(),
+            keys: args.keys,
+            key_choice: keys.name(),
+            value_bytes: args.value_size,
+            read_share: args.reads,
+            writes: args.writes.name(),
+            connections: args.connections,
+            strong: args.strong,
+            r: args.r,
+            w: args.w,
+            seconds: elapsed.as_secs_f64(),
+            interrupted: measured.interrupted,
+            ops: *ops,
+            ops_per_second: *ops as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
+            read_latency: Latency::of(&stats.reads),
+            write_latency: Latency::of(&stats.writes),
+            errors: stats.errors.clone(),
+            not_found: stats.not_found,
+            gets_with_siblings: stats.gets_with_siblings,
+            siblings_max: stats.siblings_max,
+            unfinished: measured.unfinished,
+            server_cpu_us_per_op: whole.then(|| server_cpu.iter().map(|cpu| cpu.us_per_op).sum()),
+            server_cpu,
+            client_cpu_us_per_op: measured.client_cpu.as_ref().map(per_op),
+        }
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!(
+            "{:.0} ops/s ({} operations in {:.1} s{}; {}% reads, write = {}, {} keys {}, {} bytes, {} connections{})\n\n",
+            self.ops_per_second,
+            self.ops,
+            self.seconds,
+            if self.interrupted { ", interrupted" } else { "" },
+            round(self.read_share * 100.0),
+            self.writes,
+            self.keys,
+            self.key_choice,
+            self.value_bytes,
+            self.connections,
+            if self.strong { ", strong" } else { "" },
+        );
+        let _ = writeln!(text, "ms          count     mean      p50      p95      p99    p99.9      max");
+        self.read_latency.row(&mut text, "reads");
+        self.write_latency.row(&mut text, "writes");
+        text.push('\n');
+        self.cpu(&mut text);
+        self.remarks(&mut text);
+        text
+    }
+
+    fn cpu(&self, text: &mut String) {
+        let each = |cpu: &ServerCpu| format!("{} ({}) {:.1}", cpu.name, cpu.pid, cpu.us_per_op);
+        let each = self.server_cpu.iter().map(each).collect::<Vec<_>>().join(", ");
+        let _ = match self.server_cpu_us_per_op {
+            Some(sum) => writeln!(text, "server CPU  {sum:.1} us per operation: {each}"),
+            None if each.is_empty() => writeln!(text, "server CPU  unknown: no node runs on this machine; see --pid"),
+            None => writeln!(text, "server CPU  unknown: a node ended or began meanwhile. The others: {each}"),
+        };
+        if let Some(client) = self.client_cpu_us_per_op {
+            let _ = writeln!(text, "client CPU  {client:.1} us per operation");
+        }
+    }
+
+    fn remarks(&self, text: &mut String) {
+        let gets = match self.writes {
+            writes if writes == Writes::Update.name() => "gets, those of writes included",
+            _ => "gets",
+        };
+        for (kind, count) in &self.errors {
+            let _ = writeln!(text, "errors      {count} {kind}");
+        }
+        if self.unfinished > 0 {
+            let _ = writeln!(text, "unfinished  {} operations had no end in time", self.unfinished);
+        }
+        if self.not_found > 0 {
+            let _ = writeln!(text, "not found   {} {gets}: put every key first with --load", self.not_found);
+        }
+        if self.gets_with_siblings > 0 {
+            let _ = writeln!(text, "siblings    {} {gets}; {} at most", self.gets_with_siblings, self.siblings_max);
+        }
+    }
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        Self {
+            count: histogram.len(),
+            mean_us: histogram.mean(),
+            p50_us: histogram.value_at_quantile(0.5),
+            p95_us: histogram.value_at_quantile(0.95),
+            p99_us: histogram.value_at_quantile(0.99),
+            p999_us: histogram.value_at_quantile(0.999),
+            max_us: histogram.max(),
+        }
+    }
+
+    fn row(&self, text: &mut String, name: &str) {
+        if self.count == 0 {
+            return;
+        }
+        let ms = |us: u64| us as f64 / 1e3;
+        let _ = writeln!(
+            text,
+            "{name:<8}{:>9}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}",
+            self.count,
+            self.mean_us / 1e3,
+            ms(self.p50_us),
+            ms(self.p95_us),
+            ms(self.p99_us),
+            ms(self.p999_us),
+            ms(self.max_us)
+        );
+    }
+}
+
+fn round(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}

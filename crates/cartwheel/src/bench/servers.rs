@@ -1,0 +1,121 @@
+//! The server processes whose CPU time is measured.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::Error;
+use super::connection::{Connection, Endpoint};
+use super::cpu;
+
+/// How long a node may take to say who it is.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// What a node's process is called, unless it was renamed: then most likely as this one.
+const COMMAND: &str = "cartwheel";
+
+/// Processes by id, and what each is called in a report.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Servers(BTreeMap<u32, String>);
+
+/// The CPU time that each of them has used.
+#[derive(Clone, Debug)]
+pub(super) struct Reading(BTreeMap<u32, Duration>);
+
+#[derive(Deserialize)]
+struct Ring {
+    members: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    name: String,
+    http: String,
+}
+
+#[derive(Deserialize)]
+struct Ready {
+    pid: u32,
+}
+
+impl Servers {
+    /// The processes that the command line names.
+    ///
+    /// # Errors
+    /// If there is no such process here.
+    pub(super) fn named(pids: &[u32]) -> Result<Self, Error> {
+        let named = |&pid: &u32| cpu::of(pid).map(|used| (pid, used.command)).ok_or(Error::NoSuchProcess(pid));
+        pids.iter().map(named).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Those of the cluster's nodes that run on this machine, and how many nodes the cluster has.
+    pub(super) async fn found(endpoints: &[Endpoint]) -> (Self, usize) {
+        let own = cpu::of(std::process::id()).map(|used| used.command).unwrap_or_default();
+        let mut members = Vec::new();
+        for endpoint in endpoints {
+            if let Some(ring) = ask::<Ring>(&endpoint.authority, "/v1/cluster/ring").await {
+                members = ring.members;
+                break;
+            }
+        }
+        let count = members.len();
+        let mut found = BTreeMap::new();
+        for member in members.into_iter().filter(|member| is_here(&member.http)) {
+            let Some(Ready { pid }) = ask(&member.http, "/readyz").await else { continue };
+            // A tunnel listens on this machine too, but the process is another one's.
+            if cpu::of(pid).is_some_and(|used| used.command == COMMAND || used.command == own) {
+                found.insert(pid, member.name);
+            }
+        }
+        (Self(found), count)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What a process is called.
+    pub(super) fn name(&self, pid: u32) -> &str {
+        self.0.get(&pid).map_or("", String::as_str)
+    }
+
+    /// What they have used by now; those that are gone are left out.
+    pub(super) fn read(&self) -> Reading {
+        Reading(self.0.keys().filter_map(|&pid| Some((pid, cpu::of(pid)?.time))).collect())
+    }
+}
+
+impl Reading {
+    /// What each has used since `earlier`; those that have ended since are left out.
+    pub(super) fn since(&self, earlier: &Self) -> BTreeMap<u32, Duration> {
+        let used = |(pid, now): (&u32, &Duration)| Some((*pid, now.saturating_sub(*earlier.0.get(pid)?)));
+        self.0.iter().filter_map(used).collect()
+    }
+}
+
+/// The endpoint at `authority`.
+///
+/// # Errors
+/// If it cannot stand in a request.
+pub(super) fn endpoint(authority: &str) -> Result<Endpoint, Error> {
+    let host = authority.parse().map_err(|_| Error::Endpoint(authority.to_owned()))?;
+    Ok(Endpoint { authority: authority.to_owned(), host })
+}
+
+fn is_here(authority: &str) -> bool {
+    authority.to_socket_addrs().is_ok_and(|mut addrs| addrs.all(|addr: SocketAddr| addr.ip().is_loopback()))
+}
+
+async fn ask<T: DeserializeOwned>(authority: &str, path: &str) -> Option<T> {
+    let endpoints: Arc<[Endpoint]> = Arc::new([endpoint(authority).ok()?]);
+    let request = Request::get(path).body(Full::new(Bytes::new())).ok()?;
+    let reply = Connection::new(endpoints, 0, ANSWER_WITHIN).call(request).await.ok()?;
+    if reply.status == StatusCode::OK { serde_json::from_slice(&reply.body).ok() } else { None }
+}

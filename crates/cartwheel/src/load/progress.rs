@@ -1,0 +1,128 @@
+//! How far a load has come: all records up to a place are stored.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Start;
+
+/// A place in the file, and what lies before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// In bytes.
+    pub(super) offset: u64,
+    /// The line that begins there, from 1.
+    pub(super) line: u64,
+    /// Records before it that are stored.
+    pub(super) stored: u64,
+    /// Records before it that made no sense.
+    pub(super) skipped: u64,
+}
+
+impl Place {
+    /// Before the first record.
+    pub(super) fn before(start: Start) -> Self {
+        Self { offset: start.offset, line: start.line, stored: 0, skipped: 0 }
+    }
+
+    pub(super) fn start(self) -> Start {
+        Start { offset: self.offset, line: self.line }
+    }
+}
+
+/// A record under way, by its position among all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Ticket(u64);
+
+/// Which records are done. They may be done in any order; what counts is the place before the first that is not.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    place: Place,
+    /// The ticket of the first under way.
+    first: u64,
+    under_way: VecDeque<UnderWay>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct UnderWay {
+    end: Start,
+    ended: Option<End>,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    Stored,
+    Skipped,
+}
+
+impl Progress {
+    pub(super) fn from(place: Place) -> Self {
+        Self { place, first: 0, under_way: VecDeque::new() }
+    }
+
+    /// Up to where all is done.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Takes in the next record of the file, which ends at `end`.
+    pub(super) fn begin(&mut self, end: Start) -> Ticket {
+        self.under_way.push_back(UnderWay { end, ended: None });
+        Ticket(self.first + self.under_way.len() as u64 - 1)
+    }
+
+    /// A record is done.
+    pub(super) fn end(&mut self, ticket: Ticket, end: End) {
+        let at = ticket.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(record) = at.and_then(|at| self.under_way.get_mut(at)) {
+            record.ended = Some(end);
+        }
+        while let Some(UnderWay { end: Start { offset, line }, ended: Some(ended) }) = self.under_way.front().copied() {
+            let Place { stored, skipped, .. } = self.place;
+            let (stored, skipped) =
+                (stored + u64::from(ended == End::Stored), skipped + u64::from(ended == End::Skipped));
+            self.place = Place { offset, line, stored, skipped };
+            self.under_way.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn end(number: u64) -> Start {
+        Start { offset: (number + 1) * 10, line: number + 2 }
+    }
+
+    #[test]
+    fn a_record_that_is_not_done_holds_the_place() {
+        let mut progress = Progress::from(Place::before(Start::FILE));
+        let tickets: Vec<_> = (0..3).map(|number| progress.begin(end(number))).collect();
+        progress.end(tickets[2], End::Stored);
+        progress.end(tickets[1], End::Skipped);
+        assert_eq!(progress.place(), Place { offset: 0, line: 1, stored: 0, skipped: 0 });
+        progress.end(tickets[0], End::Stored);
+        assert_eq!(progress.place(), Place { offset: 30, line: 4, stored: 2, skipped: 1 });
+    }
+
+    proptest! {
+        #[test]
+        fn the_place_is_before_the_first_that_is_not_done(
+            order in Just((0..20_u64).collect::<Vec<_>>()).prop_shuffle(), count in 0..20_usize,
+        ) {
+            let mut progress = Progress::from(Place::before(Start::FILE));
+            let tickets: Vec<_> = (0..20).map(|number| progress.begin(end(number))).collect();
+            for &number in &order[..count] {
+                progress.end(tickets[number as usize], End::Stored);
+            }
+            let first = (0..20).find(|number| !order[..count].contains(number)).unwrap_or(20);
+            prop_assert_eq!(progress.place().stored, first);
+            prop_assert_eq!(progress.place().offset, first * 10);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Records: what a file holds, and what of it is stored.
+
+use bytes::Bytes;
+use cartwheel_core::key::Key;
+
+use super::LoadArgs;
+
+/// The longest record in bytes: more is no record but a missing line end or an open quote.
+pub(super) const RECORD_BYTES_MAX: u64 = 16 << 20;
+/// What a record that is longer is told.
+pub(super) const TOO_LONG: &str = "the record is longer than 16 MiB: a line end or a closing quote is missing";
+
+/// A key and its value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Record {
+    pub(super) key: Bytes,
+    pub(super) value: Bytes,
+    pub(super) content_type: String,
+}
+
+/// A part of the file, and the record in it or what is wrong with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Item {
+    /// Where it begins, counted from 1.
+    pub(super) line: u64,
+    /// The line after its last.
+    pub(super) next_line: u64,
+    /// The bytes of the file up to its end.
+    pub(super) end: u64,
+    pub(super) record: Result<Record, String>,
+}
+
+/// Where in a file the next record begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Start {
+    pub(super) offset: u64,
+    pub(super) line: u64,
+}
+
+impl Start {
+    /// The beginning of a file.
+    pub(super) const FILE: Self = Self { offset: 0, line: 1 };
+}
+
+/// What is taken out of each record.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    bucket: Bytes,
+    pub(super) key: String,
+    pub(super) value: Option<String>,
+    content_type: Option<String>,
+}
+
+impl Shape {
+    pub(super) fn new(args: &LoadArgs) -> Self {
+        Self {
+            bucket: args.bucket.clone().into(),
+            key: args.key.clone(),
+            value: args.value.clone(),
+            content_type: args.content_type.clone(),
+        }
+    }
+
+    /// The record of a key and a value that is of the type `content_type` unless the command line says otherwise.
+    pub(super) fn record(&self, key: Bytes, value: Bytes, content_type: &str) -> Result<Record, String> {
+        Key::new(self.bucket.clone(), key.clone()).map_err(|error| error.to_string())?;
+        let content_type = self.content_type.as_deref().unwrap_or(content_type).to_owned();
+        Ok(Record { key, value, content_type })
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(key: &str, value: Option<&str>) -> Self {
+        Self { bucket: "b".into(), key: key.to_owned(), value: value.map(str::to_owned), content_type: None }
+    }
+}

@@ -1,0 +1,156 @@
+//! The file that remembers how far a load has come.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use super::progress::Place;
+use super::{Error, Format, LoadArgs};
+use crate::data_dir::replace_file;
+
+const VERSION: u32 = 1;
+/// How much of a file is looked at to know it again.
+const HEAD_BYTES: u64 = 64 << 10;
+/// More than a state file has.
+const STATE_BYTES_MAX: u64 = 64 << 10;
+
+/// Which load it is: the same file, into the same bucket, in the same way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Identity(String);
+
+#[derive(Serialize)]
+struct Described<'a> {
+    bytes: u64,
+    modified_ns: u128,
+    head: String,
+    bucket: &'a str,
+    format: Format,
+    key: &'a str,
+    value: Option<&'a str>,
+    content_type: Option<&'a str>,
+    blind: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Form {
+    version: u32,
+    load: Identity,
+    place: Place,
+}
+
+impl Identity {
+    /// The load of a file, by its size, its time and its beginning, and by what the command line says.
+    pub(super) fn of_file(args: &LoadArgs, format: Format) -> io::Result<Self> {
+        let mut file = File::open(&args.file)?;
+        let metadata = file.metadata()?;
+        let mut head = Vec::new();
+        (&mut file).take(HEAD_BYTES).read_to_end(&mut head)?;
+        let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let described = Described {
+            bytes: metadata.len(),
+            modified_ns: modified.as_nanos(),
+            head: blake3::hash(&head).to_hex().to_string(),
+            bucket: &args.bucket,
+            format,
+            key: &args.key,
+            value: args.value.as_deref(),
+            content_type: args.content_type.as_deref(),
+            blind: args.blind,
+        };
+        Ok(Self(blake3::hash(&serde_json::to_vec(&described)?).to_hex().to_string()))
+    }
+
+    /// A load that is like no other.
+    pub(super) fn of_stream() -> Result<Self, Error> {
+        Ok(Self(format!("{:016x}{:016x}", crate::random::number()?, crate::random::number()?)))
+    }
+
+    /// Under which name the record that ends at `end` is written, however often that is tried.
+    pub(super) fn write_name(&self, end: u64) -> String {
+        format!("load-{}", &blake3::hash(format!("{} {end}", self.0).as_bytes()).to_hex()[..32])
+    }
+}
+
+/// The state file of a load.
+#[derive(Clone, Debug)]
+pub(super) struct StateFile {
+    path: PathBuf,
+    load: Identity,
+}
+
+impl StateFile {
+    /// The file at `path`, of `load`.
+    pub(super) fn new(path: &Path, load: Identity) -> Result<Self, Error> {
+        let path = std::path::absolute(path).map_err(|error| Error::State(path.to_path_buf(), error))?;
+        Ok(Self { path, load })
+    }
+
+    /// How far the load has come; none if it has not begun.
+    pub(super) fn read(&self) -> Result<Option<Place>, Error> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::State(self.path.clone(), error)),
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(STATE_BYTES_MAX).read_to_end(&mut bytes);
+        read.map_err(|error| Error::State(self.path.clone(), error))?;
+        match serde_json::from_slice::<Form>(&bytes) {
+            Ok(form) if form.version == VERSION && form.load == self.load => Ok(Some(form.place)),
+            _ => Err(Error::OtherLoad(self.path.clone())),
+        }
+    }
+
+    /// Remembers how far the load has come.
+    pub(super) fn write(&self, place: Place) -> Result<(), Error> {
+        let form = Form { version: VERSION, load: self.load.clone(), place };
+        let written = serde_json::to_vec(&form).map_err(io::Error::from);
+        written
+            .and_then(|bytes| replace_file(&self.path, &bytes))
+            .map_err(|error| Error::State(self.path.clone(), error))
+    }
+
+    /// Forgets it: the load is complete.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::State(self.path.clone(), error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state_file(dir: &Path, load: &str) -> StateFile {
+        StateFile::new(&dir.join("state"), Identity(load.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn a_load_is_found_again_and_another_is_not_taken_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state_file(dir.path(), "a");
+        assert_eq!(state.read().unwrap(), None);
+        let place = Place { offset: 10, line: 2, stored: 1, skipped: 0 };
+        state.write(place).unwrap();
+        assert_eq!(state.read().unwrap(), Some(place));
+        assert!(matches!(state_file(dir.path(), "b").read(), Err(Error::OtherLoad(_))));
+        fs::write(dir.path().join("state"), b"{").unwrap();
+        assert!(matches!(state.read(), Err(Error::OtherLoad(_))));
+        state.remove().unwrap();
+        state.remove().unwrap();
+        assert_eq!(state.read().unwrap(), None);
+    }
+
+    #[test]
+    fn a_record_has_one_name_in_a_load() {
+        let (a, b) = (Identity("a".to_owned()), Identity("b".to_owned()));
+        assert_eq!(a.write_name(10), a.write_name(10));
+        assert_ne!(a.write_name(10), a.write_name(11));
+        assert_ne!(a.write_name(10), b.write_name(10));
+    }
+}
