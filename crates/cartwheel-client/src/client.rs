@@ -9,7 +9,10 @@ use serde::de::DeserializeOwned;
 
 use crate::http::{self, Failure, Http, Reply};
 use crate::siblings;
-use crate::{Acks, BadEndpoint, ClusterStatus, Context, Error, Location, Options, Ring, Siblings, Value};
+use crate::{
+    Acks, BadEndpoint, BucketChange, BucketSettings, Buckets, ClusterStatus, Context, Error, Location, Options, Ring,
+    Siblings, Value,
+};
 
 /// How often each endpoint is tried before a request is given up.
 const ROUNDS: u32 = 3;
@@ -207,9 +210,43 @@ impl Client {
         self.ask(http::locate_path(bucket.as_ref(), key.as_ref())).await
     }
 
+    /// How a bucket's keys are kept and served, whether or not it holds any.
+    ///
+    /// # Errors
+    /// If the bucket's name makes no sense, or no node could answer.
+    pub async fn bucket(&self, bucket: impl AsRef<[u8]>) -> Result<BucketSettings, Error> {
+        self.ask(http::bucket_path(bucket.as_ref())).await
+    }
+
+    /// Changes some of a bucket's settings, and says what all of them are then.
+    ///
+    /// # Errors
+    /// If the change makes no sense, or could not be saved: then it may yet appear.
+    pub async fn set_bucket(&self, bucket: impl AsRef<[u8]>, change: &BucketChange) -> Result<BucketSettings, Error> {
+        let bytes = serde_json::to_vec(change).unwrap_or_default().into();
+        let value = Some(Value { bytes, content_type: "application/json".to_owned() });
+        self.ask_with(Method::PUT, http::bucket_path(bucket.as_ref()), value).await
+    }
+
+    /// The buckets whose settings were changed, and what all others have.
+    ///
+    /// # Errors
+    /// If no node could answer.
+    pub async fn buckets(&self) -> Result<Buckets, Error> {
+        self.ask("/v1/buckets".to_owned()).await
+    }
+
     async fn ask<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
-        let timeout = Options::default().timeout();
-        let call = Call { method: Method::GET, path, context: None, value: None, timeout };
+        self.ask_with(Method::GET, path, None).await
+    }
+
+    async fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        value: Option<Value>,
+    ) -> Result<T, Error> {
+        let call = Call { method, path, context: None, value, timeout: Options::default().timeout() };
         let reply = self.carry_out(&call, None).await?;
         serde_json::from_slice(&reply.body).map_err(|error| Error::Strange(format!("what cannot be read ({error})")))
     }

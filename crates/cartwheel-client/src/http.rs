@@ -117,6 +117,13 @@ pub(crate) fn locate_path(bucket: &[u8], key: &[u8]) -> String {
     key_path("/v1/cluster/locate/", bucket, key)
 }
 
+/// The path of a bucket's settings.
+pub(crate) fn bucket_path(bucket: &[u8]) -> String {
+    let mut path = String::from("/v1/buckets/");
+    encode(&mut path, bucket);
+    path
+}
+
 fn key_path(prefix: &str, bucket: &[u8], key: &[u8]) -> String {
     let mut path = String::from(prefix);
     encode(&mut path, bucket);

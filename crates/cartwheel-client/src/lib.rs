@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod buckets;
 mod client;
 mod cluster;
 mod context;
@@ -23,6 +24,7 @@ mod http;
 mod options;
 mod siblings;
 
+pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets};
 pub use client::{Client, Updated, Written};
 pub use cluster::{ClusterStatus, Location, Member, MemberState, MemberStatus, Replica, Ring};
 pub use context::{Acks, Context};

@@ -85,14 +85,19 @@ impl Key {
         bytes.into()
     }
 
+    /// The bucket of the key whose record is stored under `bytes`, if they are a storage key.
+    pub fn bucket_of_storage_key(bytes: &[u8]) -> Option<&[u8]> {
+        let bucket_len = usize::from(*bytes.get(16)?);
+        bytes.get(17..17 + bucket_len)
+    }
+
     /// The key whose record is stored under `bytes`.
     ///
     /// # Errors
     /// If no key is stored under them.
     pub fn from_storage_key(bytes: &[u8]) -> Result<Self, KeyError> {
-        let bucket_len = usize::from(*bytes.get(16).ok_or(KeyError::Malformed)?);
-        let bucket = bytes.get(17..17 + bucket_len).ok_or(KeyError::Malformed)?;
-        let name = &bytes[17 + bucket_len..];
+        let bucket = Self::bucket_of_storage_key(bytes).ok_or(KeyError::Malformed)?;
+        let name = &bytes[17 + bucket.len()..];
         let key = Self::new(Bytes::copy_from_slice(bucket), Bytes::copy_from_slice(name))?;
         if key.token.to_bytes() == bytes[..16] { Ok(key) } else { Err(KeyError::Malformed) }
     }
@@ -124,6 +129,8 @@ mod tests {
         #[test]
         fn storage_keys_name_their_keys(bucket in "[ab/]{1,4}", name in prop::collection::vec(any::<u8>(), 1..9)) {
             let key = Key::new(bucket.into_bytes().into(), name.into()).unwrap();
+            let storage_key = key.storage_key();
+            prop_assert_eq!(Key::bucket_of_storage_key(&storage_key), Some(key.bucket().as_ref()));
             prop_assert_eq!(Key::from_storage_key(&key.storage_key()), Ok(key));
         }
 

@@ -16,7 +16,7 @@ pub use crate::effects::{
 };
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::membership::{ClusterId, View};
-use crate::message::{Answer, Ask, Envelope, Failure, Message, Ticket};
+use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Ticket};
 use crate::mutation::Broken;
 use crate::record::Minter;
 use crate::replica::{Asker, Done, Replica, Work};
@@ -56,6 +56,8 @@ pub struct NodeConfig {
     pub life: Life,
     /// How often the directory has been opened, this time included. It is durable before the node is made.
     pub boot: u32,
+    /// Which of the node's shards this is.
+    pub lane: Lane,
     /// Actors that began before this have ended: [`Since::boot`] of the last boot that came after a loss of writes (an unclean stop
     /// of a store that does not sync each write), zero if none did. It is kept for all later boots.
     pub actor_floor: Since,
@@ -105,7 +107,7 @@ impl Node {
         let clock = HlcClock::new(config.hlc_ceiling);
         Self {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
-            coordinator: Coordinator::new(config.boot, config.limits.operations_max),
+            coordinator: Coordinator::new(config.boot, config.lane, config.limits.operations_max),
             replica: Replica::new(minter, clock, &config.limits, config.broken),
             full: FullDisks::default(),
             drift: Drift::default(),

@@ -12,7 +12,7 @@ use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, Strategy, View};
-use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Ticket};
+use cartwheel_core::message::{Ask, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{
     ClientId, Effects, Event, Input, Limits, Node, NodeConfig, ReadFailed, StoreCommand, StoreResult, Timing,
@@ -86,6 +86,7 @@ impl Cluster {
             node: id(node),
             life: Life(node as u64),
             boot: 1,
+            lane: Lane::ONLY,
             actor_floor: Since(0),
             hlc_ceiling: Hlc::ZERO,
             seed: node as u64,

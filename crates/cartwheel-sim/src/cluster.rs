@@ -10,6 +10,7 @@ use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, Strategy, View};
+use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
 use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
@@ -154,6 +155,7 @@ impl Cluster {
             node: self.ids[index],
             life: life(index),
             boot,
+            lane: Lane::ONLY,
             // The simulated store syncs each write that it is asked to sync, so no stop loses acknowledged writes.
             actor_floor: Since(0),
             hlc_ceiling,

@@ -16,7 +16,7 @@ pub(crate) enum Write {
     /// No record under this key.
     Remove(Bytes),
     /// Something to remember under a name.
-    PutMeta(&'static str, Bytes),
+    PutMeta(Bytes, Bytes),
 }
 
 impl Batch {
@@ -51,8 +51,8 @@ impl Batch {
     }
 
     /// Remembers `value` under `name`, in place of whatever is remembered there.
-    pub fn put_meta(&mut self, name: &'static str, value: Bytes) {
-        self.writes.push(Write::PutMeta(name, value));
+    pub fn put_meta(&mut self, name: impl Into<Bytes>, value: Bytes) {
+        self.writes.push(Write::PutMeta(name.into(), value));
     }
 
     /// The writes, if the store can take all of them.

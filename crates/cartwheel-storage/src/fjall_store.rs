@@ -90,7 +90,7 @@ impl Store for FjallStore {
         }))
     }
 
-    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+    fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.meta.get(name)?.map(Bytes::from))
     }
 

@@ -46,7 +46,7 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// If the medium cannot be read.
-    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StoreError>;
+    fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
     /// How much the store holds in memory and has yet to write in order, in bytes. So much room it will need, beside what it holds.
     fn unflushed_bytes(&self) -> u64 {

@@ -10,7 +10,7 @@ use crate::{Batch, Durability, Scan, Store, StoreError};
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     records: BTreeMap<Bytes, Bytes>,
-    meta: BTreeMap<&'static str, Bytes>,
+    meta: BTreeMap<Bytes, Bytes>,
 }
 
 impl Store for MemoryStore {
@@ -26,7 +26,7 @@ impl Store for MemoryStore {
         Box::new(self.records.range::<[u8], _>(range).map(|(key, record)| Ok((key.clone(), record.clone()))))
     }
 
-    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+    fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.meta.get(name).cloned())
     }
 

@@ -54,7 +54,7 @@ fn writer() {
 }
 
 fn last_batch(store: &FjallStore) -> u64 {
-    let last = store.get_meta("last").unwrap();
+    let last = store.get_meta(b"last").unwrap();
     last.map_or(0, |last| std::str::from_utf8(&last).unwrap().parse().unwrap())
 }
 

@@ -99,7 +99,7 @@ proptest! {
 
 /// What both stores must do beside holding records; `reopen` as in [`run`].
 fn suite<S: Store>(mut store: S, reopen: impl FnOnce(S) -> S) {
-    assert_eq!(store.get_meta("ceiling").unwrap(), None);
+    assert_eq!(store.get_meta(b"ceiling").unwrap(), None);
     let mut batch = Batch::new();
     assert!(batch.is_empty());
     store.commit(batch.clone(), Durability::Synced).unwrap();
@@ -117,7 +117,7 @@ fn suite<S: Store>(mut store: S, reopen: impl FnOnce(S) -> S) {
     }
 
     let store = reopen(store);
-    assert_eq!(store.get_meta("ceiling").unwrap().unwrap(), "2");
+    assert_eq!(store.get_meta(b"ceiling").unwrap().unwrap(), "2");
     assert_eq!(store.get(b"ceiling").unwrap().unwrap(), "a record");
 }
 

@@ -33,11 +33,11 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
     }
 }
 
-fn client(args: &AskArgs) -> Result<Client, Error> {
+pub(crate) fn client(args: &AskArgs) -> Result<Client, Error> {
     Ok(Client::new(&args.node)?)
 }
 
-fn show<T: Serialize>(args: &AskArgs, answer: &T, readable: impl Fn(&T) -> String) -> Result<(), Error> {
+pub(crate) fn show<T: Serialize>(args: &AskArgs, answer: &T, readable: impl Fn(&T) -> String) -> Result<(), Error> {
     let text = if args.json {
         // Text and numbers always have a JSON form.
         serde_json::to_string(answer).unwrap_or_default() + "\n"
@@ -103,7 +103,7 @@ fn location_table(location: &Location) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);

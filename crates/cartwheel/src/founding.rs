@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use cartwheel_core::dot::{Life, NodeId};
@@ -10,7 +11,7 @@ use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strateg
 use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
 
 use crate::clock;
-use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, Identity};
+use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, HistoryFile, Identity};
 use crate::random::{self, NoRandomness};
 
 /// The ports of a cluster on one machine: node i, counted from 1, has each base plus i.
@@ -80,13 +81,31 @@ pub fn view_of(identity: &Identity, dir: &Path) -> Result<View, FoundError> {
     history.and_then(|history| history.view()).ok_or_else(|| FoundError::NoCluster(dir.to_path_buf()))
 }
 
-/// The nodes of the cluster in `dir`, which is founded there with `nodes` nodes (3 if not said) if the directory is new.
+/// All changes that a node knows of: its cluster's founding, and what its file holds.
+///
+/// # Errors
+/// If the file is wrong, or there was no founding.
+pub fn history_of(identity: &Identity, file: &HistoryFile, dir: &Path) -> Result<History, FoundError> {
+    let founding = History::decode(&identity.founding).map_err(|_| FoundError::NoCluster(dir.to_path_buf()))?;
+    let mut history = file.load()?.unwrap_or_default();
+    history.merge(&founding);
+    Ok(history)
+}
+
+/// The nodes of the cluster in `dir`, which is founded there with `nodes` nodes (3 if not said) of `shards` shards
+/// each (a fair share of the cores if not said) if the directory is new.
 ///
 /// # Errors
 /// If the directory holds something else or a cluster of another size, or cannot be written.
-pub fn open_or_found(dir: &Path, nodes: Option<u16>, ports: Ports) -> Result<Vec<NodeDir>, FoundError> {
+pub fn open_or_found(
+    dir: &Path,
+    nodes: Option<u16>,
+    shards: Option<NonZeroU32>,
+    ports: Ports,
+) -> Result<Vec<NodeDir>, FoundError> {
     if is_new(dir)? {
-        found(dir, nodes.unwrap_or(3), ports)?;
+        let nodes = nodes.unwrap_or(3);
+        found(dir, nodes, shards.unwrap_or_else(|| fair_share(nodes)), ports)?;
     }
     let there = open(dir)?;
     match nodes {
@@ -124,7 +143,7 @@ fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
 }
 
 /// Makes the data directories of a new cluster: all of them or, after a crash, none.
-fn found(dir: &Path, nodes: u16, ports: Ports) -> Result<(), FoundError> {
+fn found(dir: &Path, nodes: u16, shards: NonZeroU32, ports: Ports) -> Result<(), FoundError> {
     let members = (1..=nodes).map(|number| member(number, ports)).collect::<Result<Vec<_>, _>>()?;
     let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
     let founding = ChangeKind::Found {
@@ -148,7 +167,7 @@ fn found(dir: &Path, nodes: u16, ports: Ports) -> Result<(), FoundError> {
         let (secret, founding) = (secret.clone(), founding.clone());
         DataDir::create(
             &node_dir,
-            &Identity { name: member.name, life: member.life, boot: 0, cluster, secret, founding },
+            &Identity { name: member.name, life: member.life, boot: 0, shards, cluster, secret, founding },
         )?;
     }
     let sync = |dir: &Path| data_dir::sync_dir(dir).map_err(DataDirError::io("sync", dir));
@@ -160,6 +179,12 @@ fn found(dir: &Path, nodes: u16, ports: Ports) -> Result<(), FoundError> {
     }
     sync(parent)?;
     Ok(())
+}
+
+/// How many shards each of `nodes` nodes on this machine has, so that all together have about one a core.
+fn fair_share(nodes: u16) -> NonZeroU32 {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroU32::new((cores / usize::from(nodes.max(1))) as u32).unwrap_or(NonZeroU32::MIN)
 }
 
 /// Where a cluster is made before it takes its place.
@@ -198,11 +223,11 @@ mod tests {
     fn a_cluster_is_founded_once() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("new/data");
-        let nodes = open_or_found(&dir, None, Ports::default()).unwrap();
+        let nodes = open_or_found(&dir, None, None, Ports::default()).unwrap();
         assert_eq!(nodes.len(), 3);
         assert_eq!(nodes[2].member.http_addr, "127.0.0.1:8083");
         assert_eq!(nodes[2].member.peer_addr, "127.0.0.1:7403");
-        assert_eq!(open_or_found(&dir, Some(3), Ports { http_base: 1, ..Ports::default() }).unwrap(), nodes);
+        assert_eq!(open_or_found(&dir, Some(3), None, Ports { http_base: 1, ..Ports::default() }).unwrap(), nodes);
         assert_eq!(fs::read_dir(parent.path().join("new")).unwrap().count(), 1, "nothing unfinished is left");
 
         let identities: Vec<_> = nodes.iter().map(|node| data_dir::read_identity(&node.dir).unwrap()).collect();
@@ -215,20 +240,20 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        open_or_found(dir.path(), Some(2), Ports::default()).unwrap();
-        let error = open_or_found(dir.path(), Some(3), Ports::default()).unwrap_err();
+        open_or_found(dir.path(), Some(2), None, Ports::default()).unwrap();
+        let error = open_or_found(dir.path(), Some(3), None, Ports::default()).unwrap_err();
         assert!(error.to_string().contains("holds a cluster of 2 nodes, not 3"), "{error}");
 
         let other = tempfile::tempdir().unwrap();
         fs::write(other.path().join("thesis.txt"), "mine").unwrap();
-        let error = open_or_found(other.path(), None, Ports::default()).unwrap_err();
+        let error = open_or_found(other.path(), None, None, Ports::default()).unwrap_err();
         assert!(matches!(error, FoundError::NotEmpty(_)), "{error}");
 
         fs::remove_dir_all(dir.path().join("node-2")).unwrap();
-        let error = open_or_found(dir.path(), None, Ports::default()).unwrap_err();
+        let error = open_or_found(dir.path(), None, None, Ports::default()).unwrap_err();
         assert!(error.to_string().contains("node-2"), "{error}");
 
         let ports = Ports { http_base: u16::MAX, ..Ports::default() };
-        assert!(matches!(open_or_found(&dir.path().join("far"), Some(1), ports), Err(FoundError::Port(1))));
+        assert!(matches!(open_or_found(&dir.path().join("far"), Some(1), None, ports), Err(FoundError::Port(1))));
     }
 }

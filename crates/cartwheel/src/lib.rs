@@ -1,9 +1,11 @@
 //! The runtime around the protocol: data directories, shards, connections between nodes, the HTTP door, and the command line.
 
+pub mod buckets;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod data_dir;
 pub mod dev;
 pub mod founding;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use cartwheel::cli::{Cli, Command, ServeArgs};
 use cartwheel::config::{Config, Environment, LogFormat, LogLevel};
 use cartwheel::signals::Parent;
-use cartwheel::{cluster, dev, keys, log, serve};
+use cartwheel::{buckets, cluster, dev, keys, log, serve};
 use clap::{CommandFactory as _, Parser as _};
 use tracing::warn;
 
@@ -33,6 +33,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Get(args) => keys::get(&args).await.map_err(|error| error.to_string()),
         Command::Put(args) => keys::put(&args).await.map_err(|error| error.to_string()),
         Command::Delete(args) => keys::delete(&args).await.map_err(|error| error.to_string()),
+        Command::Bucket(command) => buckets::run(&command).await.map_err(|error| error.to_string()),
         Command::Cluster(command) => cluster::run(&command).await.map_err(|error| error.to_string()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::context::ClusterKey;
+use cartwheel_core::control::{Control, ControlConfig};
 use cartwheel_core::dot::{NodeId, Since};
 use cartwheel_core::membership::{Member, View};
+use cartwheel_core::message::Lane;
+use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store, StoreError};
+use futures_util::future::select_all;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -19,19 +23,23 @@ use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::config::{Config, ListenAddr};
+use crate::control;
 use crate::data_dir::{DataDir, DataDirError, Identity};
 use crate::founding::{self, FoundError};
 use crate::http::{self, Backend, Door, Readiness};
 use crate::metrics::Metrics;
-use crate::peers::{self, LocalNode, Peer, Peers};
+use crate::peers::{self, Inbound, LocalNode, Peer, Peers};
 use crate::random::{self, NoRandomness};
 use crate::shard::disk::Disk;
 use crate::shard::reserve::{Reserve, ReserveOptions};
-use crate::shard::{self, Running, ShardHandle, ShardMetrics};
+use crate::shard::{self, Running, ShardMetrics, Shards};
 use crate::signals;
 
 /// The name under which a store remembers whose it is.
-const OWNER: &str = "owner";
+const OWNER: &[u8] = b"owner";
+
+/// The least that a store keeps in memory before it writes it out in order.
+const MEMTABLE_BYTES_MIN: u64 = 8 << 20;
 
 /// How long a node that starts waits for connections to its peers before it calls itself ready without them.
 const PEERS_WITHIN: Duration = Duration::from_secs(2);
@@ -116,49 +124,73 @@ pub enum ServeError {
 pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), ServeError> {
     let stopped = signals::stop(parent).map_err(|source| ServeError::System { what: "listen to signals", source })?;
     let mut data_dir = DataDir::open(&config.dir)?;
-    let view = Arc::new(founding::view_of(data_dir.identity(), &config.dir)?);
+    let history_file = data_dir.history_file();
+    let history = founding::history_of(data_dir.identity(), &history_file, &config.dir)?;
+    let view = history.view().ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
     let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
 
     // Before the boot is counted: an address that is taken should cost nothing.
     let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
     let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
     let (http_addr, peer_addr) = (shown(&http_listener), shown(&peer_listener));
-    let place = StorePlace::of(&data_dir, config);
-    let store = place.open()?;
+    let places = StorePlace::all(&data_dir, config);
+    let stores = places.iter().map(StorePlace::open).collect::<Result<Vec<_>, _>>()?;
     let boot = data_dir.begin_boot()?;
     let identity = data_dir.identity();
 
     let local =
         LocalNode { cluster: identity.cluster, node: member.id, name: member.name.clone(), life: identity.life, boot };
-    let node = Node::new(node_config(identity, &local, &store)?, view.clone());
+    let control =
+        Control::new(control_config(&local)?, history).ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+    let view = control.view().clone();
     let (stop_sender, stop) = watch::channel(false);
-    let counted = ShardMetrics::default();
-    let (shard, inbox) = shard::counted_inbox(&counted);
-    let peers = Peers::dial(&local, other_members(&view, member.id), &stop);
+    let (clock, counted) = (Clock::start(), ShardMetrics::default());
+    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &stop));
     let (connections, board) = (peers.connections().collect(), peers.board());
-    let reserve = ReserveOptions { bytes: config.disk_reserve_bytes, ..ReserveOptions::default() };
-    let reserve = Reserve::of_dir(config.dir.clone(), reserve);
-    let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve);
-    let running = shard::start(node, disk, peers, inbox, Clock::start(), Handle::current())
-        .map_err(|source| ServeError::System { what: "start the shard's thread", source })?;
-    tokio::spawn(peers::listen(local.clone(), peer_listener, shard.clone(), board.clone(), stop.clone()));
+    let mut handles = Vec::new();
+    let mut running = Vec::new();
+    for (index, (place, store)) in (0..).zip(places.into_iter().zip(stores)) {
+        let lane = Lane { index, count: identity.shards.get() };
+        let node = Node::new(node_config(identity, &local, lane, &store)?, view.clone());
+        let (shard, inbox) = shard::counted_inbox(&counted);
+        let reserve = ReserveOptions {
+            bytes: config.disk_reserve_bytes,
+            shares: identity.shards.get(),
+            ..ReserveOptions::default()
+        };
+        let reserve = Reserve::of_dir(config.dir.clone(), reserve);
+        let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve);
+        let started = shard::start(index, node, disk, peers.clone(), inbox, clock, Handle::current());
+        running.push(started.map_err(|source| ServeError::System { what: "start a shard's thread", source })?);
+        handles.push(shard);
+    }
+    let metrics = Metrics::new(handles.clone(), &counted, board.clone());
+    let shards = Shards::new(handles, view.ring.partitions());
+    let (control_handle, control_inbox) = control::inbox();
+    let (view_sender, view) = watch::channel(view);
+    let surroundings =
+        control::Surroundings { file: history_file, shards: shards.clone(), peers, clock, view: view_sender };
+    tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
+    let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
+    tokio::spawn(peers::listen(local.clone(), peer_listener, inbound, board.clone(), stop.clone()));
     let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
-    tokio::spawn(announce_ready(running.ready.clone(), connections, ready_sender));
+    let ready = running.iter().map(|shard| shard.ready.clone()).collect();
+    tokio::spawn(announce_ready(ready, connections, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
-    let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
     let http_metrics = metrics.http.clone();
-    let door = Door::new(Backend { local, shard: shard.clone(), view, readiness, board, metrics });
+    let control = control_handle;
+    let door = Door::new(Backend { local, shards: shards.clone(), control, view, readiness, board, metrics });
     let http = tokio::spawn(http::serve(http::router(door), http_listener, http_metrics, http_stop));
     info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
     let failed = tokio::select! {
         why = stopped => { info!("stopping: {why}"); false }
-        () = shard.ended() => true,
+        () = shards.any_ended() => true,
     };
     // Doors first, while the peers that requests under way need can still be talked to.
     http_stop_sender.send_replace(true);
     let _ = http.await;
-    end_shard(&shard, running).await;
+    end_shards(&shards, running).await;
     stop_sender.send_replace(true);
     if failed {
         return Err(ServeError::ShardFailed);
@@ -206,7 +238,7 @@ fn shown(listener: &TcpListener) -> String {
     listener.local_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string())
 }
 
-/// Where the store of the node's shard is, and whose it must be: with another one, or an empty one in place of a lost one, the node
+/// Where the store of a shard of the node is, and whose it must be: with another one, or an empty one in place of a lost one, the node
 /// would speak for records that it does not have.
 struct StorePlace {
     dir: PathBuf,
@@ -217,11 +249,17 @@ struct StorePlace {
 }
 
 impl StorePlace {
-    fn of(data_dir: &DataDir, config: &Config) -> Self {
-        let options = FjallOptions { cache_bytes: config.cache_bytes, ..FjallOptions::default() };
+    /// Those of all shards, which share the memory that the node may use.
+    fn all(data_dir: &DataDir, config: &Config) -> Vec<Self> {
         let identity = data_dir.identity();
-        let owner = Bytes::copy_from_slice(&identity.life.0.to_be_bytes());
-        Self { dir: data_dir.shard_dir(0), options, owner, is_old: identity.boot > 0 }
+        let shards = identity.shards.get();
+        let memtable_bytes = (FjallOptions::default().memtable_bytes / u64::from(shards)).max(MEMTABLE_BYTES_MIN);
+        let options = FjallOptions { cache_bytes: config.cache_bytes / u64::from(shards), memtable_bytes };
+        let place = |shard: u32| {
+            let owner = [&identity.life.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into();
+            Self { dir: data_dir.shard_dir(shard), options, owner, is_old: identity.boot > 0 }
+        };
+        (0..shards).map(place).collect()
     }
 
     fn open(&self) -> Result<FjallStore, ServeError> {
@@ -253,27 +291,38 @@ impl StorePlace {
     }
 }
 
-fn node_config(identity: &Identity, local: &LocalNode, store: &FjallStore) -> Result<NodeConfig, ServeError> {
+fn control_config(local: &LocalNode) -> Result<ControlConfig, NoRandomness> {
+    let LocalNode { cluster, node, life, boot, .. } = *local;
+    Ok(ControlConfig { cluster, node, life, boot, seed: random::number()?, broken: Broken::default() })
+}
+
+fn node_config(
+    identity: &Identity,
+    local: &LocalNode,
+    lane: Lane,
+    store: &FjallStore,
+) -> Result<NodeConfig, ServeError> {
     Ok(NodeConfig {
         cluster: identity.cluster,
         cluster_key: ClusterKey::derive(&identity.secret.0),
         node: local.node,
         life: local.life,
         boot: local.boot,
+        lane,
         // Every write is synced before it is told of, so no stop loses one.
         actor_floor: Since(0),
         hlc_ceiling: shard::hlc_ceiling(store)?,
         seed: random::number()?,
         timing: Timing::default(),
         limits: Limits::default(),
-        broken: Default::default(),
+        broken: Broken::default(),
     })
 }
 
-/// Calls the node ready while its shard is, once its peers are connected or have had their time: a node whose peers are down can
-/// still serve what it can.
+/// Calls the node ready while all its shards are, once its peers are connected or have had their time: a node whose peers are
+/// down can still serve what it can.
 async fn announce_ready(
-    mut shard: watch::Receiver<shard::Readiness>,
+    mut shards: Vec<watch::Receiver<shard::Readiness>>,
     connections: Vec<watch::Receiver<bool>>,
     ready: watch::Sender<Readiness>,
 ) {
@@ -284,23 +333,28 @@ async fn announce_ready(
     };
     let _ = tokio::time::timeout(PEERS_WITHIN, all_connected).await;
     loop {
-        let readiness = match *shard.borrow_and_update() {
-            shard::Readiness::Starting => Readiness::CannotStore,
-            shard::Readiness::Ready => Readiness::Ready,
-            shard::Readiness::DiskFull => Readiness::DiskFull,
+        // The worst of them.
+        let readiness = shards.iter_mut().map(|shard| *shard.borrow_and_update()).min();
+        let readiness = match readiness.unwrap_or(shard::Readiness::Starting) {
             shard::Readiness::StoreFailed => Readiness::StoreFailed,
+            shard::Readiness::Starting => Readiness::CannotStore,
+            shard::Readiness::DiskFull => Readiness::DiskFull,
+            shard::Readiness::Ready => Readiness::Ready,
         };
         ready.send_replace(readiness);
-        if shard.changed().await.is_err() {
+        let changes = shards.iter_mut().map(|shard| Box::pin(shard.changed()));
+        if select_all(changes).await.0.is_err() {
             return;
         }
     }
 }
 
-async fn end_shard(shard: &ShardHandle, running: Running) {
-    shard.stop().await;
-    let joined = tokio::task::spawn_blocking(move || running.thread.join()).await;
-    if !matches!(joined, Ok(Ok(()))) {
-        error!("the node's shard did not end well: see the log above");
+async fn end_shards(shards: &Shards, running: Vec<Running>) {
+    shards.stop().await;
+    for shard in running {
+        let joined = tokio::task::spawn_blocking(move || shard.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            error!("a shard of the node did not end well: see the log above");
+        }
     }
 }

@@ -59,7 +59,7 @@ pub enum ControlInput {
     /// A client of this node wants a bucket's settings changed.
     Change(ClientId, SettingsChange),
     /// A peer's message has arrived.
-    Message(Envelope),
+    Message(Box<Envelope>),
     /// Whether this node holds anything in the bucket that [`ControlEffects::inquiries`] asked about.
     Holds(InquiryId, bool),
     /// [`ControlEffects::save`] has ended.
@@ -158,7 +158,7 @@ impl Control {
         let mut effects = ControlEffects::default();
         match input {
             ControlInput::Change(client, change) => self.change(now, client, change, &mut effects),
-            ControlInput::Message(envelope) => self.message(now, envelope, &mut effects),
+            ControlInput::Message(envelope) => self.message(now, *envelope, &mut effects),
             ControlInput::Holds(id, holds) => self.holds(now, id, holds, &mut effects),
             ControlInput::Saved(result) => self.saved(now, result, &mut effects),
             ControlInput::Tick => {}

@@ -68,7 +68,7 @@ impl Mesh {
             for (to, envelope) in effects.sends {
                 let to = self.controls.iter().position(|control| control.config.node == to).unwrap();
                 if self.cut_off != Some(to) && self.cut_off != Some(at) {
-                    inputs.push_back((to, ControlInput::Message(envelope)));
+                    inputs.push_back((to, ControlInput::Message(Box::new(envelope))));
                 }
             }
             if effects.save.is_some() {
@@ -210,6 +210,6 @@ fn another_clusters_history_is_not_taken_in() {
         wall: WallMs(1),
         message: Message::Notice(Notice::History(other)),
     };
-    mesh.input(0, ControlInput::Message(envelope));
+    mesh.input(0, ControlInput::Message(Box::new(envelope)));
     assert_eq!(mesh.controls[0].history(), &founding(CLUSTER));
 }

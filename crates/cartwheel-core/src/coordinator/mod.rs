@@ -24,7 +24,7 @@ use crate::effects::{ClientId, Event, Timing};
 use crate::hlc::HlcClock;
 use crate::key::Key;
 use crate::membership::{BucketSettings, View};
-use crate::message::{Answer, Ask, Ticket};
+use crate::message::{Answer, Ask, Lane, Ticket};
 use crate::mutation::Broken;
 use crate::record::Loss;
 use crate::replica::{Mint, MintRefused, Minted};
@@ -187,18 +187,21 @@ pub struct Coordinator {
     /// The losses that are being healed.
     healing: BTreeSet<(NodeId, Loss)>,
     next_operation: u64,
+    /// By how much the numbers of its operations grow.
+    stride: u64,
     operations_max: usize,
 }
 
 impl Coordinator {
     /// The coordinator of one boot. Operations are numbered through all boots, so that a late answer to one of an earlier boot is
-    /// not taken for an answer to one of this.
-    pub const fn new(boot: u32, operations_max: usize) -> Self {
+    /// not taken for an answer to one of this, and the numbers of a node's shards are apart.
+    pub const fn new(boot: u32, lane: Lane, operations_max: usize) -> Self {
         Self {
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
             healing: BTreeSet::new(),
-            next_operation: (boot as u64) << 40,
+            next_operation: lane.first_operation((boot as u64) << 40),
+            stride: lane.count as u64,
             operations_max,
         }
     }
@@ -214,8 +217,8 @@ impl Coordinator {
             cx.out.replies.push((reply_to, Err(Refusal::Overloaded)));
             return;
         }
-        self.next_operation += 1;
-        let (id, deadline, key) = (self.next_operation, cx.now.instant + timeout, operation.key().clone());
+        let id = self.number();
+        let (deadline, key) = (cx.now.instant + timeout, operation.key().clone());
         let kind = match operation {
             Operation::Get(get) => get::GetOp::new(cx, id, reply_to, deadline, get).map(Kind::Get),
             Operation::Put(put) => Self::place_put(cx, id, reply_to, deadline, put),
@@ -224,6 +227,12 @@ impl Coordinator {
             Ok(kind) => self.drive(cx, id, Running { kind, key, reply_to, deadline, wake_at: deadline }, Told::Begin),
             Err(refusal) => cx.out.replies.push((reply_to, Err(refusal))),
         }
+    }
+
+    /// A number for an operation.
+    const fn number(&mut self) -> u64 {
+        self.next_operation += self.stride;
+        self.next_operation
     }
 
     /// A write is coordinated by a home, for only a node that stores the result may give it a dot.
@@ -258,8 +267,7 @@ impl Coordinator {
             return;
         }
         let (key, deadline) = (asked.key.clone(), cx.now.instant + HEAL_FOR);
-        self.next_operation += 1;
-        let id = self.next_operation;
+        let id = self.number();
         let kind = Kind::Heal(heal::HealOp::new(cx, id, deadline, key.clone(), node, loss));
         self.drive(cx, id, Running { kind, key, reply_to: ReplyTo::Nobody, deadline, wake_at: deadline }, Told::Begin);
     }

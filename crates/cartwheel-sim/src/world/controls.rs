@@ -172,7 +172,7 @@ impl World {
 
     pub(super) fn deliver_notice(&mut self, from: usize, to: usize, envelope: Envelope) {
         if self.machines[to].is_up() && self.network.arrives(from, to) {
-            self.control_input(to, ControlInput::Message(envelope));
+            self.control_input(to, ControlInput::Message(Box::new(envelope)));
         }
     }
 

@@ -1,8 +1,10 @@
 //! The command line.
 
+mod bucket;
 mod cluster;
 mod serve;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Tuning;
 use crate::founding::Ports;
 
+pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
 pub use cluster::{AskArgs, ClusterCommand, LocateArgs};
 pub use serve::ServeArgs;
 
@@ -45,6 +48,9 @@ pub enum Command {
     Put(PutArgs),
     /// Delete all that a get of a key shows.
     Delete(DeleteArgs),
+    /// How the keys of a bucket are kept and served.
+    #[command(subcommand)]
+    Bucket(BucketCommand),
     /// What a node knows of its cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -117,6 +123,10 @@ pub struct DevArgs {
     /// Where the nodes keep their data.
     #[arg(long, default_value = "./cartwheel-data")]
     pub dir: PathBuf,
+    /// For a new cluster: how many shards each node has, each with a thread and a store of its own; by default a fair share of
+    /// this machine's cores.
+    #[arg(long)]
+    pub shards: Option<NonZeroU32>,
     /// For a new cluster: node i serves HTTP on this port plus i.
     #[arg(long, value_name = "PORT", default_value_t = Ports::default().http_base)]
     pub http_base: u16,

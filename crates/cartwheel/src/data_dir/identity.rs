@@ -1,6 +1,7 @@
 //! Who a node is, and the form in which that is kept.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -34,6 +35,8 @@ pub struct Identity {
     pub life: Life,
     /// How often the directory has been opened to be served.
     pub boot: u32,
+    /// How many shards its data is divided among; fixed when the directory was made.
+    pub shards: NonZeroU32,
     /// The cluster it belongs to.
     pub cluster: ClusterId,
     /// The cluster's secret.
@@ -63,6 +66,7 @@ struct NodeForm {
     name: String,
     life: String,
     boot: u32,
+    shards: NonZeroU32,
     cluster: String,
     secret: String,
     founding: String,
@@ -78,6 +82,7 @@ impl Identity {
             name: self.name.clone(),
             life: format!("{:016x}", self.life.0),
             boot: self.boot,
+            shards: self.shards,
             cluster: format!("{:032x}", self.cluster.0),
             secret: BASE64.encode(self.secret.0),
             founding: BASE64.encode(&self.founding),
@@ -108,8 +113,8 @@ impl Identity {
 impl NodeForm {
     fn check(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        let boot = self.boot.to_string();
-        for field in [&self.name, &self.life, &boot, &self.cluster, &self.secret, &self.founding] {
+        let (boot, shards) = (self.boot.to_string(), self.shards.to_string());
+        for field in [&self.name, &self.life, &boot, &shards, &self.cluster, &self.secret, &self.founding] {
             hasher.update(&(field.len() as u64).to_be_bytes());
             hasher.update(field.as_bytes());
         }
@@ -120,6 +125,7 @@ impl NodeForm {
         Some(Identity {
             life: Life(u64::from_str_radix(&self.life, 16).ok()?),
             boot: self.boot,
+            shards: self.shards,
             cluster: ClusterId(u128::from_str_radix(&self.cluster, 16).ok()?),
             secret: ClusterSecret(BASE64.decode(self.secret).ok()?.try_into().ok()?),
             founding: BASE64.decode(self.founding).ok()?.into(),

@@ -3,20 +3,24 @@
 //! ```text
 //! node-1/
 //!   node.json   identity, boot number, the cluster's founding; replaced as a whole
+//!   history     the changes to the cluster since then, once there are any; replaced as a whole
 //!   lock        held by the process that serves the directory
-//!   shard-0/    the store of the first shard
+//!   shard-0/    the store of the first shard; and so on
 //! ```
 
 mod atomic_file;
+mod history;
 mod identity;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use history::HistoryFile;
 pub use identity::{ClusterSecret, Identity};
 
 const IDENTITY_FILE: &str = "node.json";
+const HISTORY_FILE: &str = "history";
 const LOCK_FILE: &str = "lock";
 
 /// What is wrong with a data directory.
@@ -31,15 +35,15 @@ pub enum DataDirError {
     /// A newer build made it.
     #[error("{path} has format {format}, and this build knows format {}: use the newer cartwheel", identity::FORMAT)]
     Format {
-        /// The identity file.
+        /// The file.
         path: PathBuf,
         /// Its format.
         format: u64,
     },
-    /// The identity file is not what was written.
+    /// A file is not what was written.
     #[error("{path} is damaged ({why}): restore it from a copy of this very boot, or replace the node")]
     Damaged {
-        /// The identity file.
+        /// The file.
         path: PathBuf,
         /// How it shows.
         why: String,
@@ -123,6 +127,11 @@ impl DataDir {
         atomic_file::replace(&path, &identity.encode()).map_err(DataDirError::io("write", &path))?;
         self.identity = identity;
         Ok(boot)
+    }
+
+    /// Where the history of the cluster's changes is kept.
+    pub fn history_file(&self) -> HistoryFile {
+        HistoryFile::new(self.dir.join(HISTORY_FILE))
     }
 
     /// Where the shard with this number keeps its store.

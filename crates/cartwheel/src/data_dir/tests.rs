@@ -1,3 +1,5 @@
+use std::num::NonZeroU32;
+
 use super::*;
 use bytes::Bytes;
 use cartwheel_core::dot::Life;
@@ -8,6 +10,7 @@ fn identity() -> Identity {
         name: "node-1".to_owned(),
         life: Life(0x0123_4567_89ab_cdef),
         boot: 0,
+        shards: NonZeroU32::MIN,
         cluster: ClusterId(42),
         secret: ClusterSecret([7; 32]),
         founding: Bytes::from_static(b"\x00founding\xff"),

@@ -63,7 +63,7 @@ pub enum DevError {
 /// If it cannot be founded or started, or all its nodes die.
 pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     let stopped = signals::stop(signals::Parent::Unwatched).map_err(DevError::Signals)?;
-    let nodes = founding::open_or_found(&args.dir, args.nodes, args.ports())?;
+    let nodes = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;
     let mut children = Vec::new();
     for node in &nodes {
         match Child::start(node, &args.tuning) {

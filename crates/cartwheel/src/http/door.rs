@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use cartwheel_core::key::Key;
+use cartwheel_core::control::{Changed, SettingsChange};
 use cartwheel_core::membership::View;
 use cartwheel_core::request::{Outcome, Request};
 use tokio::sync::watch;
 
 use super::body::Bodies;
 use super::error::ApiError;
+use crate::control::ControlHandle;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode};
 use crate::rate_limit::RateLimit;
-use crate::shard::ShardHandle;
+use crate::shard::Shards;
 
 /// A node, as the HTTP door is told of it.
 #[derive(Debug)]
@@ -21,9 +22,11 @@ pub struct Backend {
     /// Who it is.
     pub local: LocalNode,
     /// Where requests go.
-    pub shard: ShardHandle,
+    pub shards: Shards,
+    /// Who changes settings.
+    pub control: ControlHandle,
     /// The cluster's members, ring and settings.
-    pub view: Arc<View>,
+    pub view: watch::Receiver<Arc<View>>,
     /// Whether the node is ready to serve.
     pub readiness: watch::Receiver<Readiness>,
     /// What it knows of its peers.
@@ -68,18 +71,23 @@ impl Door {
     }
 
     /// Has the node carry out a request on a key.
-    pub(super) async fn request(&self, _key: &Key, request: Request) -> Result<Outcome, ApiError> {
-        Ok(self.0.backend.shard.request(request).await?)
+    pub(super) async fn request(&self, request: Request) -> Result<Outcome, ApiError> {
+        Ok(self.0.backend.shards.request(request).await?)
+    }
+
+    /// Has a bucket's settings changed.
+    pub(super) async fn change(&self, change: SettingsChange) -> Result<Changed, ApiError> {
+        Ok(self.0.backend.control.change(change).await??)
     }
 
     /// The cluster, as it is now.
     pub(super) fn view(&self) -> Arc<View> {
-        self.0.backend.view.clone()
+        self.0.backend.view.borrow().clone()
     }
 
     /// Whether the node lives.
     pub(super) fn is_running(&self) -> bool {
-        self.0.backend.shard.is_running()
+        self.0.backend.shards.are_running()
     }
 
     pub(super) fn readiness(&self) -> Readiness {

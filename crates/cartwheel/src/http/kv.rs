@@ -44,9 +44,9 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
     let seen = ask::context(&headers)?;
-    let get = Get { key: key.clone(), consistency: query.consistency, r: query.r, seen };
+    let get = Get { key, consistency: query.consistency, r: query.r, seen };
     let request = Request { operation: Operation::Get(get), timeout: query.timeout };
-    match door.request(&key, request).await?? {
+    match door.request(request).await?? {
         Reply::Got(got) => {
             door.metrics().http.shown(got.siblings.len());
             Ok(show::got(&got, got.acks, ask::wants_json(&headers), clock::wall()))
@@ -154,9 +154,8 @@ fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Resu
 }
 
 async fn carry_out(door: &Door, put: Put, query: &Query) -> Result<PutDone, ApiError> {
-    let key = put.key.clone();
     let request = Request { operation: Operation::Put(put), timeout: query.timeout };
-    match door.request(&key, request).await?? {
+    match door.request(request).await?? {
         Reply::Put(done) => Ok(done),
         Reply::Got(_) => Err(mismatched()),
     }

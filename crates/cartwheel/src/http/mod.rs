@@ -3,6 +3,7 @@
 mod about;
 mod ask;
 mod body;
+mod buckets;
 mod cluster;
 mod door;
 mod error;
@@ -40,6 +41,8 @@ fn calls(door: &Door) -> Vec<Call> {
     let key = get(kv::get).put(kv::put).delete(kv::delete);
     vec![
         ("/v1/kv/{*bucket_and_key}", "/v1/kv/{bucket}/{key}", counted(key)),
+        ("/v1/buckets", "/v1/buckets", get(buckets::list)),
+        ("/v1/buckets/{*bucket}", "/v1/buckets/{bucket}", get(buckets::get).put(buckets::put)),
         ("/v1/cluster", "/v1/cluster", get(cluster::status)),
         ("/v1/cluster/ring", "/v1/cluster/ring", get(cluster::ring)),
         ("/v1/cluster/locate/{*bucket_and_key}", "/v1/cluster/locate/{bucket}/{key}", get(cluster::locate)),
@@ -58,6 +61,7 @@ pub fn router(door: Door) -> Router {
         .fold(Router::new(), |router, (route, _, call)| router.route(route, call))
         .route("/v1/kv/", any(kv::no_key))
         .route("/v1/kv", any(kv::no_key))
+        .route("/v1/buckets/", any(buckets::no_bucket))
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(door.clone(), watch::log_failures))

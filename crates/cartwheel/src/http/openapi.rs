@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, cluster, error, health, kv, show};
+use super::{about, buckets, cluster, error, health, kv, show};
 
 /// Every call's description stands at its function. One that is missing here is missed by the test of the routes.
 #[derive(OpenApi)]
@@ -18,6 +18,9 @@ use super::{about, cluster, error, health, kv, show};
         kv::get,
         kv::put,
         kv::delete,
+        buckets::list,
+        buckets::get,
+        buckets::put,
         cluster::status,
         cluster::ring,
         cluster::locate,
@@ -30,6 +33,7 @@ use super::{about, cluster, error, health, kv, show};
     components(schemas(error::Body<'_>, show::Form)),
     tags(
         (name = "keys", description = "Values by bucket and key"),
+        (name = "buckets", description = "How a bucket's keys are kept and served"),
         (name = "cluster", description = "Members, ring and places"),
         (name = "node", description = "The node that answers")
     )
@@ -95,6 +99,15 @@ pub(super) struct KeyErrors;
 impl IntoResponses for KeyErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         errors(&["400"])
+    }
+}
+
+/// How a change of settings may fail.
+pub(super) struct ChangeErrors;
+
+impl IntoResponses for ChangeErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&["400", "413", "429", "503"])
     }
 }
 

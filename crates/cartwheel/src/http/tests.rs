@@ -24,10 +24,11 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::clock::Clock;
+use crate::control;
 use crate::founding::{self, Ports};
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode};
-use crate::shard::{self, Machine, Outgoing, ShardMetrics};
+use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
 
 const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
 
@@ -77,7 +78,7 @@ impl Exchange {
 
 async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
     let dir = tempfile::tempdir().unwrap();
-    let nodes = founding::open_or_found(&dir.path().join("d"), None, Ports::default()).unwrap();
+    let nodes = founding::open_or_found(&dir.path().join("d"), None, None, Ports::default()).unwrap();
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
     let view = Arc::new(founding::view_of(&identity, dir.path()).unwrap());
     let asked = Arc::new(Mutex::new(None));
@@ -85,7 +86,7 @@ async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
     let (handle, inbox) = shard::counted_inbox(&counted);
     let runtime = tokio::runtime::Handle::current();
     let store = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(Fixed(outcome, asked.clone()), store, NoPeers, inbox, Clock::start(), runtime).unwrap();
+    shard::start(0, Fixed(outcome, asked.clone()), store, NoPeers, inbox, Clock::start(), runtime).unwrap();
     let (_ready, readiness) = watch::channel(Readiness::Ready);
     let local = LocalNode {
         cluster: identity.cluster,
@@ -96,7 +97,10 @@ async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
     };
     let board = Board::default();
     let metrics = Metrics::new(vec![handle.clone()], &counted, board.clone());
-    let door = Door::new(Backend { local, shard: handle, view, readiness, board, metrics });
+    let shards = Shards::new(vec![handle], view.ring.partitions());
+    let (control, _) = control::inbox();
+    let (_views, view) = watch::channel(view);
+    let door = Door::new(Backend { local, shards, control, view, readiness, board, metrics });
     let response: Response<Body> = router(door).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();

@@ -11,9 +11,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::codec::FramedRead;
 use tracing::{debug, warn};
 
-use super::{Board, FRAME_BYTES_MAX, LocalNode, codec, hello, keepalive};
+use super::{Board, FRAME_BYTES_MAX, Inbound, LocalNode, codec, hello, keepalive};
 use crate::rate_limit::RateLimit;
-use crate::shard::ShardHandle;
 
 /// How many connections may stand at once: one a peer, and some that are about to be found dead.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -23,7 +22,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub(super) async fn listen(
     local: LocalNode,
     listener: TcpListener,
-    shard: ShardHandle,
+    inbound: Inbound,
     board: Board,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -43,11 +42,11 @@ pub(super) async fn listen(
                 continue;
             }
         };
-        let (local, shard, board) = (local.clone(), shard.clone(), board.clone());
+        let (local, inbound, board) = (local.clone(), inbound.clone(), board.clone());
         let (refusals, mut stop) = (refusals.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = serve(stream, &local, &shard, &board, &refusals) => {}
+                () = serve(stream, &local, &inbound, &board, &refusals) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
             drop(permit);
@@ -64,7 +63,7 @@ async fn accept(
     Ok((stream, permit))
 }
 
-async fn serve(mut stream: TcpStream, local: &LocalNode, shard: &ShardHandle, board: &Board, refusals: &RateLimit) {
+async fn serve(mut stream: TcpStream, local: &LocalNode, inbound: &Inbound, board: &Board, refusals: &RateLimit) {
     let _ = keepalive::watch(&stream);
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
     let remote = match hello::answer(&mut stream, local).await {
@@ -92,8 +91,8 @@ async fn serve(mut stream: TcpStream, local: &LocalNode, shard: &ShardHandle, bo
         if let Some(stats) = stats {
             stats.heard(&message, bytes, board.now());
         }
-        // While the shard is busy this waits, the socket fills, and in the end the peer drops what it cannot send.
-        if shard.deliver(message).await.is_err() {
+        // While a shard is busy this waits, the socket fills, and in the end the peer drops what it cannot send.
+        if inbound.deliver(message).await.is_err() {
             return;
         }
     }

@@ -6,11 +6,13 @@
 
 mod board;
 mod hello;
+mod inbound;
 mod incoming;
 mod keepalive;
 mod outgoing;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::message::Envelope;
@@ -18,11 +20,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::codec::LengthDelimitedCodec;
 
-use crate::shard::{Outgoing, ShardHandle};
+use crate::shard::Outgoing;
 use outgoing::Link;
 
 pub use board::{Board, LinkState, PeerStats, Traffic};
 pub use hello::{HelloError, LocalNode};
+pub use inbound::Inbound;
 
 /// The longest frame, in bytes. A state of 128 siblings, as many as blind puts may pile up, of 1 MiB each fits in twice.
 const FRAME_BYTES_MAX: usize = 256 << 20;
@@ -70,24 +73,31 @@ impl Peers {
     }
 }
 
-impl Outgoing for Peers {
-    fn send(&mut self, to: NodeId, messages: Vec<Envelope>) {
+impl Peers {
+    /// Sends `messages` to a peer, or drops them: while there is no connection, and when too much waits for a slow one.
+    pub fn send(&self, to: NodeId, messages: &[Envelope]) {
         match self.links.get(&to) {
-            Some(link) => link.send(&messages),
+            Some(link) => link.send(messages),
             None => tracing::warn!("dropped {} messages to {to}, which is no peer", messages.len()),
         }
     }
 }
 
-/// Takes in what peers say on connections to `listener`, hands it to `shard` and counts it on `board`, until `stop` is true.
+impl Outgoing for Arc<Peers> {
+    fn send(&mut self, to: NodeId, messages: Vec<Envelope>) {
+        Peers::send(self, to, &messages);
+    }
+}
+
+/// Takes in what peers say on connections to `listener`, hands it to `inbound` and counts it on `board`, until `stop` is true.
 pub async fn listen(
     local: LocalNode,
     listener: TcpListener,
-    shard: ShardHandle,
+    inbound: Inbound,
     board: Board,
     stop: watch::Receiver<bool>,
 ) {
-    incoming::listen(local, listener, shard, board, stop).await;
+    incoming::listen(local, listener, inbound, board, stop).await;
 }
 
 fn codec(frame_bytes_max: usize) -> LengthDelimitedCodec {

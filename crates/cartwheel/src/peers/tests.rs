@@ -5,6 +5,7 @@ use cartwheel_core::hlc::WallMs;
 use cartwheel_core::membership::ClusterId;
 use cartwheel_core::message::{Answer, Message, Ticket};
 use cartwheel_core::node::{Effects, Input};
+use cartwheel_core::ring::Partitions;
 use cartwheel_core::time::Now;
 use cartwheel_storage::MemoryStore;
 use tokio::io::AsyncWriteExt as _;
@@ -13,7 +14,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::clock::Clock;
-use crate::shard::{self, Machine};
+use crate::control;
+use crate::shard::{self, Machine, Shards};
 
 fn local(name: &str, cluster: u128) -> LocalNode {
     let node = NodeId::of_name(name);
@@ -55,12 +57,14 @@ async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let (heard_sender, heard) = mpsc::unbounded_channel();
     let (handle, inbox) = shard::inbox();
     let (stop, stopped) = watch::channel(false);
-    let outgoing = Peers { links: BTreeMap::new(), board: Board::default() };
+    let outgoing = Arc::new(Peers { links: BTreeMap::new(), board: Board::default() });
     let runtime = tokio::runtime::Handle::current();
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(Ear(heard_sender), disk, outgoing, inbox, Clock::start(), runtime).unwrap();
+    shard::start(0, Ear(heard_sender), disk, outgoing, inbox, Clock::start(), runtime).unwrap();
+    let (control, _) = control::inbox();
+    let inbound = Inbound { shards: Shards::new(vec![handle], Partitions::default()), control };
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
-    tokio::spawn(listen(node.clone(), listener, handle, Board::default(), stopped));
+    tokio::spawn(listen(node.clone(), listener, inbound, Board::default(), stopped));
     Listening { heard, peer, stop }
 }
 
@@ -83,10 +87,10 @@ async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
     let (a, b) = (local("a", 1), local("b", 1));
     let mut there = listening(&b, "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
-    let mut peers = Peers::dial(&a, [there.peer.clone()], &stopped);
+    let peers = Peers::dial(&a, [there.peer.clone()], &stopped);
     assert!(connected(&peers).await);
     for operation in 0..1_000 {
-        peers.send(b.node, vec![message(&a, operation), message(&a, operation + 10_000)]);
+        peers.send(b.node, &[message(&a, operation), message(&a, operation + 10_000)]);
     }
     for operation in 0..1_000 {
         assert_eq!(hears(&mut there).await, Some(operation));
@@ -96,10 +100,10 @@ async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
     there.stop.send_replace(true);
     let mut link = peers.connections().next().unwrap();
     link.wait_for(|connected| !connected).await.unwrap();
-    peers.send(b.node, vec![message(&a, 77)]);
+    peers.send(b.node, &[message(&a, 77)]);
     let mut again = listening(&b, &there.peer.addr).await;
     assert!(connected(&peers).await);
-    peers.send(b.node, vec![message(&a, 78)]);
+    peers.send(b.node, &[message(&a, 78)]);
     assert_eq!(hears(&mut again).await, Some(78), "what was sent into the void is gone");
 }
 
@@ -112,10 +116,10 @@ async fn only_nodes_that_belong_together_talk() {
     let elsewhere = Peer { node: NodeId::of_name("c"), ..there.peer.clone() };
     assert!(!connected(&Peers::dial(&local("a", 1), [elsewhere], &stopped)).await, "another node");
 
-    let mut peers = Peers::dial(&local("a", 1), [there.peer.clone()], &stopped);
+    let peers = Peers::dial(&local("a", 1), [there.peer.clone()], &stopped);
     assert!(connected(&peers).await);
-    peers.send(there.peer.node, vec![message(&local("someone-else", 1), 1)]);
-    peers.send(there.peer.node, vec![message(&local("a", 1), 2)]);
+    peers.send(there.peer.node, &[message(&local("someone-else", 1), 1)]);
+    peers.send(there.peer.node, &[message(&local("a", 1), 2)]);
     assert!(tokio::time::timeout(Duration::from_millis(500), there.heard.recv()).await.is_err(), "a borrowed name");
 }
 

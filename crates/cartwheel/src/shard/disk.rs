@@ -93,11 +93,17 @@ impl Disk {
         }
     }
 
+    /// The store, if it may be read.
+    pub fn readable(&self) -> Option<&dyn Store> {
+        match &self.store {
+            State::Open(store) | State::ReadOnly(store, _) => Some(store.as_ref()),
+            State::Closed(_) => None,
+        }
+    }
+
     /// The bytes under a key.
     pub fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, ReadFailed> {
-        let (State::Open(store) | State::ReadOnly(store, _)) = &self.store else {
-            return Err(ReadFailed::Unreadable);
-        };
+        let store = self.readable().ok_or(ReadFailed::Unreadable)?;
         store.get(storage_key).map_err(|error| {
             error!("a record could not be read: {error}");
             if matches!(error, StoreError::Damaged(_)) { ReadFailed::Damaged } else { ReadFailed::Unreadable }

@@ -3,7 +3,9 @@
 //! Everything else reaches it through a bounded queue. It takes what has gathered there in one turn and pays for one sync a
 //! turn, so the busier it is, the less a write costs.
 
+mod buckets;
 pub mod disk;
+mod group;
 mod metrics;
 pub mod reserve;
 mod turn;
@@ -12,12 +14,14 @@ mod turn;
 mod failing_tests;
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::hlc::Hlc;
+use cartwheel_core::membership::View;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::request::{Outcome, Refusal, Request};
@@ -30,6 +34,7 @@ use crate::clock::Clock;
 use disk::Disk;
 use turn::Turns;
 
+pub use group::Shards;
 pub use metrics::ShardMetrics;
 
 /// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.
@@ -73,6 +78,8 @@ pub trait Outgoing: Send + 'static {
 enum Work {
     Request(Request, oneshot::Sender<Outcome>),
     Message(Envelope),
+    View(Arc<View>),
+    Holds(Bytes, oneshot::Sender<Option<bool>>),
     Stop,
 }
 
@@ -123,6 +130,18 @@ impl ShardHandle {
         self.inbox.send(Work::Message(message)).await.map_err(|_| Stopped)
     }
 
+    /// Has the shard go by `view` from now on.
+    pub async fn set_view(&self, view: Arc<View>) {
+        let _ = self.inbox.send(Work::View(view)).await;
+    }
+
+    /// Whether the shard holds anything in `bucket`, be it a tombstone; none if it cannot say.
+    pub async fn holds(&self, bucket: Bytes) -> Option<bool> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Work::Holds(bucket, reply)).await.ok()?;
+        answer.await.ok()?
+    }
+
     /// Has the shard finish what is in its queue, sync its store and end.
     pub async fn stop(&self) {
         let _ = self.inbox.send(Work::Stop).await;
@@ -163,24 +182,25 @@ pub struct Running {
     pub ready: watch::Receiver<Readiness>,
 }
 
-/// What a node, or a shard of it, can be asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a shard can be asked for, the worst first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Readiness {
-    /// Nothing yet.
-    Starting,
-    /// Everything.
-    Ready,
-    /// Reads, and writes of which other homes have room.
-    DiskFull,
     /// Only what other nodes can do, until its store is open again.
     StoreFailed,
+    /// Nothing that needs a timestamp yet.
+    Starting,
+    /// Reads, and writes of which other homes have room.
+    DiskFull,
+    /// Everything.
+    Ready,
 }
 
-/// Starts a shard on a thread of its own, which ends at [`ShardHandle::stop`]. Its timers run on `runtime`.
+/// Starts the shard with this index on a thread of its own, which ends at [`ShardHandle::stop`]. Its timers run on `runtime`.
 ///
 /// # Errors
 /// If the system has no thread to give.
 pub fn start(
+    index: u32,
     machine: impl Machine,
     disk: Disk,
     outgoing: impl Outgoing,
@@ -191,7 +211,7 @@ pub fn start(
     let turns = Turns::new(machine, disk, outgoing, clock).counted(inbox.1);
     let (ready_sender, ready) = watch::channel(Readiness::Starting);
     let body = move || run(turns, inbox.0, clock, &runtime, &ready_sender);
-    Ok(Running { thread: thread::Builder::new().name("shard-0".to_owned()).spawn(body)?, ready })
+    Ok(Running { thread: thread::Builder::new().name(format!("shard-{index}")).spawn(body)?, ready })
 }
 
 fn run<M: Machine, O: Outgoing>(
@@ -216,6 +236,8 @@ fn run<M: Machine, O: Outgoing>(
             match work {
                 Work::Request(request, reply) => turns.add_request(request, reply),
                 Work::Message(message) => turns.add(Input::Message(message)),
+                Work::View(view) => turns.add(Input::View(view)),
+                Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
                 Work::Stop => stop = true,
             }
         }
@@ -246,7 +268,7 @@ fn wait(inbox: &mut mpsc::Receiver<Work>, gathered: &mut Vec<Work>, patience: Op
 /// # Errors
 /// If the store cannot be read.
 pub fn hlc_ceiling(store: &dyn Store) -> Result<Hlc, StoreError> {
-    let saved = store.get_meta(HLC_CEILING)?;
+    let saved = store.get_meta(HLC_CEILING.as_bytes())?;
     let bits = saved.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_be_bytes));
     Ok(bits.map_or(Hlc::ZERO, Hlc::from_bits))
 }

@@ -12,6 +12,7 @@ use cartwheel_storage::{Batch, Durability};
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
+use super::buckets::{self, MarkedBuckets};
 use super::disk::{Condition, Disk};
 use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
@@ -25,6 +26,7 @@ pub(super) struct Turns<M, O> {
     /// What the machine has yet to take in.
     inputs: VecDeque<Input>,
     writes: Writes,
+    marked: MarkedBuckets,
     sends: BTreeMap<NodeId, Vec<Envelope>>,
     replies: Vec<(ClientId, Outcome)>,
     /// The clients that wait for an answer.
@@ -52,6 +54,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             clock,
             inputs: VecDeque::new(),
             writes: Writes::default(),
+            marked: MarkedBuckets::default(),
             sends: BTreeMap::new(),
             replies: Vec::new(),
             clients: BTreeMap::new(),
@@ -81,6 +84,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             Condition::Full => Readiness::DiskFull,
             Condition::Good => Readiness::Ready,
         }
+    }
+
+    /// Whether the store holds anything in `bucket`; none if it cannot say.
+    pub(super) fn holds(&self, bucket: &[u8]) -> Option<bool> {
+        buckets::holds(self.disk.readable()?, bucket).ok()
     }
 
     /// Adds an input to the next turn.
@@ -153,6 +161,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                 if let Err(failed) = self.disk.takes(bytes, self.clock.instant()) {
                     return self.refuse(id, failed);
                 }
+                self.marked.mark(&storage_key, &mut self.writes.batch);
                 self.writes.batch.put(storage_key.clone(), record);
                 self.writes.keys.insert(storage_key);
                 self.writes.commands.push(id);
@@ -181,6 +190,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         let begun = self.clock.instant();
         let written = self.disk.commit(batch, durability, begun);
         self.metrics.commit(commands.len(), self.clock.instant().since(begun), written.is_err());
+        if written.is_err() {
+            self.marked.forget();
+        }
         self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
     }
 

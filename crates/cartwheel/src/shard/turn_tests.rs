@@ -38,7 +38,7 @@ impl Store for DiaryStore {
         self.inner.scan(start, end)
     }
 
-    fn get_meta(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+    fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.inner.get_meta(name)
     }
 

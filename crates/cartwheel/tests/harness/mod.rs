@@ -41,7 +41,17 @@ impl Cluster {
     /// Runs `cartwheel dev` until all nodes are ready.
     fn run_dev(dir: &Path, http_base: u16, peer_base: u16) -> Self {
         let mut dev = Command::new(CARTWHEEL)
-            .args(["dev", "--http-base", &http_base.to_string(), "--peer-base", &peer_base.to_string(), "--dir"])
+            // More than one shard, so that every test shows that requests and answers find theirs.
+            .args([
+                "dev",
+                "--shards",
+                "2",
+                "--http-base",
+                &http_base.to_string(),
+                "--peer-base",
+                &peer_base.to_string(),
+                "--dir",
+            ])
             .arg(dir)
             .stdout(Stdio::piped())
             .spawn()

@@ -1,0 +1,171 @@
+//! A node's control at work: its state machine, the file that it keeps, and who hears of a new view.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cartwheel_core::control::{Changed, Control, ControlEffects, ControlInput, Inquiry, SettingsChange};
+use cartwheel_core::effects::{ClientId, WriteFailed};
+use cartwheel_core::membership::View;
+use cartwheel_core::message::Envelope;
+use cartwheel_core::request::Refusal;
+use cartwheel_core::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info};
+
+use crate::clock::Clock;
+use crate::data_dir::HistoryFile;
+use crate::peers::Peers;
+use crate::shard::{Shards, Stopped};
+
+/// How many inputs may wait. Notices are few, and one that is lost is sent again.
+const INBOX_MAX: usize = 1_024;
+
+enum Work {
+    Input(ControlInput),
+    Change(SettingsChange, oneshot::Sender<Result<Changed, Refusal>>),
+}
+
+/// The way to a node's control.
+#[derive(Clone, Debug)]
+pub struct ControlHandle {
+    inbox: mpsc::Sender<Work>,
+}
+
+impl ControlHandle {
+    /// Has a bucket's settings changed.
+    ///
+    /// # Errors
+    /// If the node stops before it has answered. The change may have been made or not.
+    pub async fn change(&self, change: SettingsChange) -> Result<Result<Changed, Refusal>, Stopped> {
+        let (reply, changed) = oneshot::channel();
+        match self.inbox.try_send(Work::Change(change, reply)) {
+            Ok(()) => changed.await.map_err(|_| Stopped),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(Refusal::Overloaded)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
+        }
+    }
+
+    /// Hands a peer's notice to the control, or drops it if too much waits already.
+    pub fn deliver(&self, notice: Envelope) {
+        let _ = self.inbox.try_send(Work::Input(ControlInput::Message(Box::new(notice))));
+    }
+}
+
+/// The control's queue before the control is there.
+#[derive(Debug)]
+pub struct Inbox(mpsc::Receiver<Work>);
+
+/// A control's queue and the way into it.
+pub fn inbox() -> (ControlHandle, Inbox) {
+    let (sender, receiver) = mpsc::channel(INBOX_MAX);
+    (ControlHandle { inbox: sender }, Inbox(receiver))
+}
+
+/// What a control works with.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where the history is kept.
+    pub file: HistoryFile,
+    /// Who goes by the view, and knows which buckets hold something.
+    pub shards: Shards,
+    /// Who is told of changes.
+    pub peers: Arc<Peers>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Who else goes by the view.
+    pub view: watch::Sender<Arc<View>>,
+}
+
+/// Runs a control until `stop` is true.
+pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop: watch::Receiver<bool>) {
+    let (answers, answered) = mpsc::channel(INBOX_MAX);
+    let running = Running { control, around, answers, clients: BTreeMap::new(), clients_begun: 0, wake_at: None };
+    tokio::select! {
+        () = running.serve(inbox.0, answered) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+struct Running {
+    control: Control,
+    around: Surroundings,
+    /// Where what was begun outside the state machine ends.
+    answers: mpsc::Sender<ControlInput>,
+    clients: BTreeMap<ClientId, oneshot::Sender<Result<Changed, Refusal>>>,
+    clients_begun: u64,
+    wake_at: Option<Instant>,
+}
+
+impl Running {
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Work>, mut answered: mpsc::Receiver<ControlInput>) {
+        self.step(ControlInput::Tick).await;
+        loop {
+            let patience = self.wake_at.map(|at| at.since(self.around.clock.instant()));
+            let input = tokio::select! {
+                Some(answer) = answered.recv() => answer,
+                Some(work) = inbox.recv() => self.take(work),
+                () = sleep(patience) => ControlInput::Tick,
+            };
+            self.step(input).await;
+        }
+    }
+
+    fn take(&mut self, work: Work) -> ControlInput {
+        match work {
+            Work::Input(input) => input,
+            Work::Change(change, reply) => {
+                self.clients_begun += 1;
+                let client = ClientId(self.clients_begun);
+                self.clients.insert(client, reply);
+                ControlInput::Change(client, change)
+            }
+        }
+    }
+
+    async fn step(&mut self, input: ControlInput) {
+        let effects = self.control.step(self.around.clock.now(), input);
+        let ControlEffects { sends, replies, save, view, inquiries, wake_at } = effects;
+        self.wake_at = wake_at;
+        if let Some(view) = view {
+            info!("the cluster's settings are now of version {}", view.ring.version());
+            // Whoever hears that a change is made finds this node going by it.
+            self.around.shards.set_view(&view).await;
+            self.around.view.send_replace(view);
+        }
+        for (to, envelope) in sends {
+            self.around.peers.send(to, &[envelope]);
+        }
+        for (client, reply) in replies {
+            if let Some(client) = self.clients.remove(&client) {
+                let _ = client.send(reply);
+            }
+        }
+        if let Some(history) = save {
+            let (file, answers) = (self.around.file.clone(), self.answers.clone());
+            tokio::task::spawn_blocking(move || {
+                let saved = file.save(&history).map_err(|error| {
+                    error!("a change of the cluster's settings could not be saved and will be tried again: {error}");
+                    WriteFailed::Uncertain
+                });
+                let _ = answers.blocking_send(ControlInput::Saved(saved));
+            });
+        }
+        for Inquiry { id, bucket } in inquiries {
+            let (shards, answers) = (self.around.shards.clone(), self.answers.clone());
+            tokio::spawn(async move {
+                // A shard that cannot say does not answer: the asker will not take that for a no.
+                if let Some(holds) = shards.hold(&bucket).await {
+                    let _ = answers.send(ControlInput::Holds(id, holds)).await;
+                }
+            });
+        }
+    }
+}
+
+async fn sleep(patience: Option<Duration>) {
+    match patience {
+        Some(patience) => tokio::time::sleep(patience).await,
+        None => std::future::pending().await,
+    }
+}

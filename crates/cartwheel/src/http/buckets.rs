@@ -1,0 +1,214 @@
+//! `/v1/buckets/...`: how a bucket's keys are kept and served.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request as HttpRequest, Uri};
+use bytes::Bytes;
+use cartwheel_core::control::SettingsChange;
+use cartwheel_core::key::BUCKET_BYTES_MAX;
+use cartwheel_core::membership::{BucketSettings, Conflict, Durability, SettingsPatch};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Door;
+use super::error::ApiError;
+use super::openapi::{ChangeErrors, KeyErrors};
+use super::query::Query;
+use super::target::percent_decode;
+
+/// What the path of a call on a bucket begins with.
+const BUCKETS: &str = "/v1/buckets/";
+/// More than all settings take.
+const BODY_BYTES_MAX: u32 = 4_096;
+
+/// A bucket's settings.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SettingsForm {
+    /// How many nodes keep each key.
+    n: u8,
+    /// How many nodes answer a get.
+    r: u8,
+    /// How many nodes acknowledge a put.
+    w: u8,
+    /// What readers see of concurrent writes.
+    #[schema(inline)]
+    conflict: ConflictForm,
+    /// Whether stand-ins take writes for homes that cannot be reached.
+    sloppy: bool,
+    /// When a node acknowledges a write.
+    #[schema(inline)]
+    durability: DurabilityForm,
+    /// The largest value, in bytes.
+    max_value_bytes: u32,
+}
+
+/// A bucket and its settings.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BucketForm {
+    /// Its name, percent-encoded.
+    bucket: String,
+    #[serde(flatten)]
+    settings: SettingsForm,
+}
+
+/// The buckets whose settings differ from the defaults.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BucketsForm {
+    /// What every other bucket has.
+    defaults: SettingsForm,
+    /// By name.
+    buckets: Vec<BucketForm>,
+}
+
+/// The settings to change; the others stay as they are.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PatchForm {
+    /// 1 to 16. It can be changed only before the bucket's first write.
+    n: Option<u8>,
+    /// 1 to n.
+    r: Option<u8>,
+    /// 1 to n.
+    w: Option<u8>,
+    #[schema(inline)]
+    conflict: Option<ConflictForm>,
+    sloppy: Option<bool>,
+    #[schema(inline)]
+    durability: Option<DurabilityForm>,
+    /// 1 to 16777216.
+    max_value_bytes: Option<u32>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum ConflictForm {
+    /// All of them.
+    Siblings,
+    /// The last one.
+    Lww,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum DurabilityForm {
+    /// Once it is synced to disk.
+    Fsync,
+    /// Once the operating system has it.
+    Os,
+}
+
+/// The buckets whose settings were changed, and the defaults of all others
+#[utoipa::path(get, path = "/v1/buckets", tag = "buckets",
+    responses((status = 200, description = "The settings", body = BucketsForm)))]
+pub(super) async fn list(State(door): State<Door>) -> Json<BucketsForm> {
+    let view = door.view();
+    let form = |(name, settings): (&Bytes, &BucketSettings)| BucketForm {
+        bucket: percent_encode(name),
+        settings: settings_form(&door, settings),
+    };
+    Json(BucketsForm {
+        defaults: settings_form(&door, &BucketSettings::default()),
+        buckets: view.buckets().map(form).collect(),
+    })
+}
+
+/// A bucket's settings, whether or not it holds anything
+#[utoipa::path(get, path = "/v1/buckets/{bucket}", tag = "buckets",
+    params(("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes")),
+    responses((status = 200, description = "Its settings", body = SettingsForm), KeyErrors))]
+pub(super) async fn get(State(door): State<Door>, uri: Uri) -> Result<Json<SettingsForm>, ApiError> {
+    let bucket = bucket_of(uri.path())?;
+    Query::parse(uri.query(), &[])?;
+    Ok(Json(settings_form(&door, door.view().settings(&bucket))))
+}
+
+/// Changes the settings that the body names
+#[utoipa::path(put, path = "/v1/buckets/{bucket}", tag = "buckets",
+    params(
+        ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
+        ("timeout_ms" = Option<u64>, Query, description = "How long the client waits, 1 to 60000; 5000 if not said")
+    ),
+    request_body = PatchForm,
+    responses(
+        (status = 200, description = "Its settings now, saved by this node and on their way to the others", body = SettingsForm),
+        ChangeErrors
+    ))]
+pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Json<SettingsForm>, ApiError> {
+    let (parts, mut body) = request.into_parts();
+    let bucket = bucket_of(parts.uri.path())?;
+    let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
+    let text = door.bodies().read(&parts.headers, &mut body, BODY_BYTES_MAX, timeout).await?;
+    let patch: PatchForm = serde_json::from_slice(&text.bytes).map_err(|error| {
+        ApiError::bad_request(format!(
+            "the body is not a JSON object of settings ({error}): give some of n, r, w, conflict, sloppy, durability, \
+             max_value_bytes"
+        ))
+    })?;
+    let change = SettingsChange { bucket, settings: patch.into(), timeout };
+    let changed = door.change(change).await?;
+    Ok(Json(settings_form(&door, &changed.settings)))
+}
+
+/// A path that ends where the bucket should be.
+pub(super) async fn no_bucket() -> ApiError {
+    ApiError::bad_request(format!("the path names no bucket: it is {BUCKETS}{{bucket}}"))
+}
+
+fn bucket_of(path: &str) -> Result<Bytes, ApiError> {
+    let encoded = path.strip_prefix(BUCKETS).unwrap_or_default();
+    if encoded.contains('/') {
+        let why = "the path names more than a bucket: a slash in its name is written %2F";
+        return Err(ApiError::bad_request(why));
+    }
+    let bucket = percent_decode(encoded)
+        .ok_or_else(|| ApiError::bad_request(format!("{encoded:?} is not percent-encoded: write a % itself as %25")))?;
+    if bucket.is_empty() || bucket.len() > BUCKET_BYTES_MAX {
+        let len = bucket.len();
+        return Err(ApiError::bad_request(format!("the bucket name is {len} bytes long: use 1 to {BUCKET_BYTES_MAX}")));
+    }
+    Ok(bucket)
+}
+
+fn percent_encode(bytes: &[u8]) -> String {
+    let encode = |&byte: &u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    bytes.iter().map(encode).collect()
+}
+
+fn settings_form(door: &Door, settings: &BucketSettings) -> SettingsForm {
+    let BucketSettings { n, r, w, conflict, sloppy, durability, max_value_bytes } = *settings;
+    let conflict = match conflict {
+        Conflict::Siblings => ConflictForm::Siblings,
+        Conflict::Lww => ConflictForm::Lww,
+    };
+    let durability = match durability {
+        Durability::NodeDefault => door.durability_form(),
+        Durability::Fsync => DurabilityForm::Fsync,
+        Durability::Os => DurabilityForm::Os,
+    };
+    SettingsForm { n, r, w, conflict, sloppy, durability, max_value_bytes }
+}
+
+impl Door {
+    fn durability_form(&self) -> DurabilityForm {
+        DurabilityForm::Fsync
+    }
+}
+
+impl From<PatchForm> for SettingsPatch {
+    fn from(form: PatchForm) -> Self {
+        let PatchForm { n, r, w, conflict, sloppy, durability, max_value_bytes } = form;
+        let conflict = conflict.map(|conflict| match conflict {
+            ConflictForm::Siblings => Conflict::Siblings,
+            ConflictForm::Lww => Conflict::Lww,
+        });
+        let durability = durability.map(|durability| match durability {
+            DurabilityForm::Fsync => Durability::Fsync,
+            DurabilityForm::Os => Durability::Os,
+        });
+        Self { n, r, w, conflict, sloppy, durability, max_value_bytes }
+    }
+}

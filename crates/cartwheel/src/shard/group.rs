@@ -1,0 +1,93 @@
+//! All shards of a node, and which of them has to do with what.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::View;
+use cartwheel_core::message::{Envelope, Lane, Message};
+use cartwheel_core::request::{Outcome, Request};
+use cartwheel_core::ring::Partitions;
+use futures_util::future::{join_all, select_all};
+
+use super::{ShardHandle, Stopped};
+
+/// The way to a node's shards. Each owns some of the partitions, and nothing is shared between them.
+#[derive(Clone, Debug)]
+pub struct Shards {
+    handles: Arc<[ShardHandle]>,
+    partitions: Partitions,
+}
+
+impl Shards {
+    /// The shards behind `handles`, of which there must be one at least, in a ring of so many partitions.
+    pub fn new(handles: Vec<ShardHandle>, partitions: Partitions) -> Self {
+        assert!(!handles.is_empty(), "a node has a shard");
+        Self { handles: handles.into(), partitions }
+    }
+
+    fn count(&self) -> u32 {
+        self.handles.len() as u32
+    }
+
+    fn of_key(&self, key: &Key) -> &ShardHandle {
+        &self.handles[Lane::of_partition(self.partitions.of(key.token()), self.count()) as usize]
+    }
+
+    /// The shard that a message is for; none if it is for the node's control.
+    fn of_message(&self, message: &Message) -> Option<&ShardHandle> {
+        match message {
+            Message::Ask(_, ask) => Some(self.of_key(ask.key())),
+            Message::Forward(_, put, _) => Some(self.of_key(&put.key)),
+            Message::Answer(ticket, _) | Message::Forwarded(ticket, _) => {
+                Some(&self.handles[Lane::of_ticket(*ticket, self.count()) as usize])
+            }
+            Message::Notice(_) => None,
+        }
+    }
+
+    /// Has the key's shard carry out a client's request ([`ShardHandle::request`]).
+    ///
+    /// # Errors
+    /// If the shard stops before it has answered. A write may have been done or not.
+    pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
+        self.of_key(request.operation.key()).request(request).await
+    }
+
+    /// Hands a peer's message to its shard ([`ShardHandle::deliver`]); gives it back if it is for no shard.
+    ///
+    /// # Errors
+    /// If the shard has stopped.
+    pub async fn deliver(&self, message: Envelope) -> Result<Option<Envelope>, Stopped> {
+        match self.of_message(&message.message) {
+            Some(shard) => shard.deliver(message).await.map(|()| None),
+            None => Ok(Some(message)),
+        }
+    }
+
+    /// Has all shards go by `view` from now on.
+    pub async fn set_view(&self, view: &Arc<View>) {
+        join_all(self.handles.iter().map(|shard| shard.set_view(view.clone()))).await;
+    }
+
+    /// Whether any shard holds anything in `bucket`, be it a tombstone; none if not all can say.
+    pub async fn hold(&self, bucket: &Bytes) -> Option<bool> {
+        let answers = join_all(self.handles.iter().map(|shard| shard.holds(bucket.clone()))).await;
+        answers.into_iter().try_fold(false, |any, holds| Some(any | holds?))
+    }
+
+    /// Has all shards finish what is in their queues, sync their stores and end.
+    pub async fn stop(&self) {
+        join_all(self.handles.iter().map(ShardHandle::stop)).await;
+    }
+
+    /// Whether all shards run.
+    pub fn are_running(&self) -> bool {
+        self.handles.iter().all(ShardHandle::is_running)
+    }
+
+    /// Waits until a shard has ended.
+    pub async fn any_ended(&self) {
+        select_all(self.handles.iter().map(|shard| Box::pin(shard.ended()))).await;
+    }
+}
