@@ -177,7 +177,7 @@ impl Disk {
         let mut bytes = record.to_vec();
         let bit = self.rng.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
-        if bit % 2 == 0 {
+        if bit.is_multiple_of(2) {
             self.current.damaged.insert(storage_key.clone());
             self.durable.damaged.insert(storage_key.clone());
         }

@@ -29,8 +29,8 @@ fn writes(number: u64) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
     (0..WRITES).map(move |place| {
         let mixed = (number * WRITES + place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let key = Bytes::from(format!("key-{}", (mixed >> 20) % KEYS));
-        let len = if mixed % 4 == 0 { 900 } else { 90 };
-        let record = (mixed % 10 != 0).then(|| Bytes::from(format!("{number}.{place}-").repeat(len / 8)));
+        let len = if mixed.is_multiple_of(4) { 900 } else { 90 };
+        let record = (!mixed.is_multiple_of(10)).then(|| Bytes::from(format!("{number}.{place}-").repeat(len / 8)));
         (key, record)
     })
 }

@@ -126,7 +126,7 @@ fn key(number: u64) -> Key {
 fn put(number: u64, value: &Bytes) -> Operation {
     Operation::Put(Put {
         key: key(number),
-        content: Content::Value { bytes: value.clone(), content_type: String::new().into() },
+        content: Content::Value { bytes: value.clone(), content_type: String::new() },
         expires: None,
         context: None,
         retry: Retry::Unnamed,
