@@ -15,7 +15,8 @@ use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Membe
 use cartwheel_core::message::{Ask, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{
-    ClientId, Effects, Event, Input, Limits, Node, NodeConfig, StoreCommand, StoreResult, Timing, WriteFailed,
+    ClientId, Effects, Event, Input, Limits, Node, NodeConfig, ReadFailed, StoreCommand, StoreResult, Timing,
+    WriteFailed,
 };
 use cartwheel_core::request::{
     Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
@@ -35,6 +36,9 @@ struct Cluster {
     walls: BTreeMap<NodeId, WallMs>,
     down: BTreeSet<NodeId>,
     failing_writes: BTreeSet<NodeId>,
+    full: BTreeSet<NodeId>,
+    /// Where the store itself finds a record damaged, until it is written again.
+    damaged: BTreeSet<NodeId>,
     /// What arrives here is held back.
     slow: BTreeSet<NodeId>,
     held_back: VecDeque<(NodeId, Input)>,
@@ -98,6 +102,8 @@ impl Cluster {
             walls: ids.clone().map(|node| (node, WallMs(1_000_000))).collect(),
             down: BTreeSet::new(),
             failing_writes: BTreeSet::new(),
+            full: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             slow: BTreeSet::new(),
             held_back: VecDeque::new(),
             queue: ids.map(|node| (node, Input::Tick)).collect(),
@@ -140,12 +146,15 @@ impl Cluster {
     fn store(&mut self, node: NodeId, command: StoreCommand) -> StoreResult {
         let disk = self.disks.get_mut(&node).expect("a disk");
         match command {
+            StoreCommand::Read { .. } if self.damaged.contains(&node) => StoreResult::Read(Err(ReadFailed::Damaged)),
             StoreCommand::Read { storage_key } => StoreResult::Read(Ok(disk.get(&storage_key).cloned())),
+            StoreCommand::Write { .. } if self.full.contains(&node) => StoreResult::Written(Err(WriteFailed::DiskFull)),
             StoreCommand::Write { .. } if self.failing_writes.contains(&node) => {
                 StoreResult::Written(Err(WriteFailed::Uncertain))
             }
             StoreCommand::Write { storage_key, record, .. } => {
                 disk.insert(storage_key, record);
+                self.damaged.remove(&node);
                 StoreResult::Written(Ok(()))
             }
             StoreCommand::SaveHlcCeiling(_) => StoreResult::Written(Ok(())),
@@ -427,6 +436,69 @@ fn a_write_goes_to_another_home_where_the_first_cannot_store_it() {
     assert_eq!(values(&cluster.get(2, get()).unwrap()), ["a"]);
     cluster.failing_writes.extend([id(2), id(3)]);
     assert!(matches!(cluster.put(1, put("b")), Err(Refusal::Unavailable(_))));
+}
+
+#[test]
+fn a_home_with_a_full_disk_is_done_without_while_others_are_enough() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
+    cluster.full.insert(id(1));
+    for through in 1..=3 {
+        assert_eq!(cluster.put(through, Put { w: Some(2), ..put("b") }).unwrap().acks.home, 2);
+    }
+    assert_eq!(cluster.put(1, Put { w: Some(3), ..put("c") }), Err(Refusal::DiskFull));
+    assert_eq!(values(&cluster.get(1, Get { r: Some(2), ..get() }).unwrap()), ["a", "b", "b", "b"]);
+    cluster.full.clear();
+    cluster.put(1, Put { w: Some(3), ..put("d") }).expect("its own disk is tried each time");
+}
+
+#[test]
+fn a_write_is_called_refused_only_if_nobody_has_stored_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.full.extend([id(2), id(3)]);
+    let refused = cluster.put(1, put("a"));
+    assert!(
+        matches!(&refused, Err(Refusal::Unavailable(short)) if short.why.contains("may yet appear")),
+        "{refused:?}"
+    );
+    let held = cluster.disks[&id(1)].clone();
+    assert!(!held.is_empty(), "the first home has stored it");
+    // Now it knows, and does not begin.
+    assert_eq!(cluster.put(1, put("b")), Err(Refusal::DiskFull));
+    let delete = Put { content: Content::Tombstone, context: None, w: Some(2), ..put("") };
+    assert!(cluster.put(1, delete).is_err(), "a delete needs room too");
+    assert_eq!(cluster.disks[&id(1)], held);
+    for through in [2, 3] {
+        assert_eq!(cluster.put(through, Put { w: Some(3), ..put("c") }), Err(Refusal::DiskFull));
+    }
+    cluster.full.clear();
+    cluster.now = cluster.now + Duration::from_secs(2);
+    cluster.put(1, put("d")).expect("what was known of full disks is asked again after a while");
+}
+
+#[test]
+fn a_record_that_the_store_finds_damaged_is_lost_like_any_other() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
+    cluster.damaged.insert(id(1));
+    cluster.down.extend([id(2), id(3)]);
+    assert!(matches!(cluster.get(1, Get { r: Some(1), ..get() }), Err(Refusal::Unverified(_))));
+    cluster.down.clear();
+    assert_eq!(values(&cluster.get(1, Get { r: Some(3), ..get() }).unwrap()), ["a"], "it waits for the healing");
+    cluster.down.extend([id(2), id(3)]);
+    assert_eq!(values(&cluster.get(1, Get { r: Some(1), ..get() }).unwrap()), ["a"]);
+}
+
+#[test]
+fn a_damaged_record_on_a_full_disk_is_neither_shown_nor_asked_for_for_ever() {
+    let mut cluster = Cluster::new(3);
+    cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
+    cluster.damaged.insert(id(1));
+    cluster.full.insert(id(1));
+    assert_eq!(values(&cluster.get(1, Get { r: Some(2), ..get() }).unwrap()), ["a"], "the others have it");
+    assert!(matches!(cluster.get(1, Get { r: Some(3), ..get() }), Err(Refusal::Unavailable(_))));
+    cluster.full.clear();
+    assert_eq!(values(&cluster.get(1, Get { r: Some(3), ..get() }).unwrap()), ["a"]);
 }
 
 #[test]

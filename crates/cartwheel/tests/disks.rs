@@ -91,7 +91,7 @@ fn a_flipped_bit_is_found_at_read_and_healed_and_never_served() {
         let (status, body) = call("PUT", &url, &value(number));
         assert_eq!(status, 204, "{}", String::from_utf8_lossy(&body));
     }
-    let store = cluster.node_dir(2).join("shard-0");
+    let store = cluster.node_dir(2);
     let part = |number: u64| value(number)[100..132].to_vec();
     let holds = |number: u64| {
         let part = part(number);
@@ -277,12 +277,12 @@ fn a_full_disk_refuses_writes_before_it_is_full_and_takes_them_again_when_there_
 
     cramped.disk.make_room();
     eventually("the disk is used again", || cramped.put(1, "w=3").0 == 204);
-    assert!(cramped.readyz().1.contains("\"ready\""));
+    eventually("all its shards notice", || cramped.readyz().1.contains("\"ready\""));
     eventually("the others hear of it", || cramped.put(2, "w=3").0 == 204);
     cramped.check("r=3");
     let log = cramped.log();
     assert!(!log.contains("store_failed"), "the engine never noticed: {log}");
-    assert_eq!(log.matches("disk_full: ").count(), 1, "it is said once: {log}");
+    assert!((1..=8).contains(&log.matches("disk_full: ").count()), "each shard says it once: {log}");
 }
 
 #[test]

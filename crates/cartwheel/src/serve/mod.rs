@@ -74,7 +74,11 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         let lane = Lane { index, count: identity.shards.get() };
         let node = Node::new(node_config(identity, &local, lane, &store)?, view.clone());
         let (shard, inbox) = shard::counted_inbox(&counted);
-        let reserve = ReserveOptions { bytes: config.disk_reserve_bytes, ..ReserveOptions::default() };
+        let reserve = ReserveOptions {
+            bytes: config.disk_reserve_bytes,
+            shares: identity.shards.get(),
+            ..ReserveOptions::default()
+        };
         let reserve = Reserve::of_dir(config.dir.clone(), reserve);
         let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve);
         let started = shard::start(index, node, disk, peers.clone(), inbox, clock, Handle::current());

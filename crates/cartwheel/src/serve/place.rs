@@ -12,6 +12,9 @@ use crate::data_dir::DataDir;
 /// The name under which a store remembers whose it is.
 const OWNER: &[u8] = b"owner";
 
+/// Below this, a store writes out what it holds too often, however many shards share the node's memory.
+const MEMTABLE_BYTES_MIN: u64 = 8 << 20;
+
 /// Where the store of a shard is, and whose it must be: with another one, or an empty one in place of a lost one, the node would
 /// speak for records that it does not have.
 pub(super) struct StorePlace {
@@ -23,16 +26,15 @@ pub(super) struct StorePlace {
 }
 
 impl StorePlace {
-    /// The places of all shards of a node.
+    /// Those of all shards of a node, which share the memory that it may use.
     pub(super) fn of_all(data_dir: &DataDir, config: &Config) -> Vec<Self> {
         let identity = data_dir.identity();
         let shards = identity.shards.get();
-        let cache_bytes = config.cache_bytes / u64::from(shards);
-        let place = |shard: u32| Self {
-            dir: data_dir.shard_dir(shard),
-            options: FjallOptions { cache_bytes, ..FjallOptions::default() },
-            owner: [&identity.life.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into(),
-            is_old: identity.boot > 0,
+        let memtable_bytes = (FjallOptions::default().memtable_bytes / u64::from(shards)).max(MEMTABLE_BYTES_MIN);
+        let options = FjallOptions { cache_bytes: config.cache_bytes / u64::from(shards), memtable_bytes };
+        let place = |shard: u32| {
+            let owner = [&identity.life.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into();
+            Self { dir: data_dir.shard_dir(shard), options, owner, is_old: identity.boot > 0 }
         };
         (0..shards).map(place).collect()
     }

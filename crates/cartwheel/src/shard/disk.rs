@@ -93,6 +93,14 @@ impl Disk {
         }
     }
 
+    /// The store, if it may be read.
+    pub fn readable(&self) -> Option<&dyn Store> {
+        match &self.store {
+            State::Open(store) | State::ReadOnly(store, _) => Some(store.as_ref()),
+            State::Closed(_) => None,
+        }
+    }
+
     /// The bytes under a key.
     pub fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, ReadFailed> {
         let store = self.readable().ok_or(ReadFailed::Unreadable)?;
@@ -100,14 +108,6 @@ impl Disk {
             error!("a record could not be read: {error}");
             if matches!(error, StoreError::Damaged(_)) { ReadFailed::Damaged } else { ReadFailed::Unreadable }
         })
-    }
-
-    /// The store, if what it holds is certain.
-    pub fn readable(&self) -> Option<&dyn Store> {
-        match &self.store {
-            State::Open(store) | State::ReadOnly(store, _) => Some(store.as_ref()),
-            State::Closed(_) => None,
-        }
     }
 
     /// Whether a write of so many bytes may go into the next batch.

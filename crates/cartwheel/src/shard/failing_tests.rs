@@ -99,7 +99,9 @@ fn node() -> Node {
     let dir = tempfile::tempdir().unwrap();
     let nodes = founding::open_or_found(&dir.path().join("d"), Some(1), None, Ports::default()).unwrap();
     let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
-    let view = Arc::new(founding::view_of(&identity, dir.path()).unwrap());
+    let data_dir = crate::data_dir::DataDir::open(&nodes[0].dir).unwrap();
+    let history = founding::history_of(&identity, &data_dir.history_file(), dir.path()).unwrap();
+    let view = Arc::new(history.view().unwrap());
     let config = NodeConfig {
         cluster: identity.cluster,
         cluster_key: ClusterKey::derive(b"test"),
@@ -281,7 +283,7 @@ fn a_full_disk_refuses_writes_and_serves_reads_and_takes_writes_again() {
     let free = Arc::new(AtomicU64::new(1_000 << 20));
     let seen = free.clone();
     let probe = move || Ok(Space { free: seen.load(Ordering::Relaxed), total: 1_000 << 20 });
-    let options = ReserveOptions { bytes: 50 << 20, percent_max: 10 };
+    let options = ReserveOptions { bytes: 50 << 20, percent_max: 10, shares: 1 };
     let reserve = Reserve::new("here".to_owned(), options, Box::new(probe));
     let reopen = || Err("it never failed".into());
     let disk = Disk::new(Box::<MemoryStore>::default(), Box::new(reopen), reserve);

@@ -182,17 +182,17 @@ pub struct Running {
     pub ready: watch::Receiver<Readiness>,
 }
 
-/// What a node, or a shard of it, can be asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a shard can be asked for, the worst first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Readiness {
-    /// Nothing yet.
-    Starting,
-    /// Everything.
-    Ready,
-    /// Reads, and writes of which other homes have room.
-    DiskFull,
     /// Only what other nodes can do, until its store is open again.
     StoreFailed,
+    /// Nothing that needs a timestamp yet.
+    Starting,
+    /// Reads, and writes of which other homes have room.
+    DiskFull,
+    /// Everything.
+    Ready,
 }
 
 /// Starts the shard with this index on a thread of its own, which ends at [`ShardHandle::stop`]. Its timers run on `runtime`.

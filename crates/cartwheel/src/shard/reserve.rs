@@ -17,11 +17,13 @@ pub struct ReserveOptions {
     pub bytes: u64,
     /// But no more than this share of the file system, so that small disks can be used too.
     pub percent_max: u8,
+    /// How many stores share the file system and look at it each by itself. Keys are spread, so each takes its share.
+    pub shares: u32,
 }
 
 impl Default for ReserveOptions {
     fn default() -> Self {
-        Self { bytes: 256 << 20, percent_max: 10 }
+        Self { bytes: 256 << 20, percent_max: 10, shares: 1 }
     }
 }
 
@@ -91,7 +93,7 @@ impl Reserve {
     /// For stores that take up no disk.
     pub fn none() -> Self {
         let probe = || Ok(Space { free: u64::MAX, total: u64::MAX });
-        Self::new(String::new(), ReserveOptions { bytes: 0, percent_max: 0 }, Box::new(probe))
+        Self::new(String::new(), ReserveOptions { bytes: 0, percent_max: 0, shares: 1 }, Box::new(probe))
     }
 
     /// Whether there is room for `bytes` more, on top of the `unflushed` ones that the engine has yet to write again.
@@ -133,10 +135,12 @@ impl Reserve {
         };
         self.probe_failed = false;
         let kept = self.options.bytes.min(space.total / 100 * u64::from(self.options.percent_max));
-        self.left = space.free.saturating_sub(unflushed).saturating_sub(kept);
+        let shares = u64::from(self.options.shares.max(1));
+        let unflushed = unflushed.saturating_mul(shares);
+        self.left = space.free.saturating_sub(unflushed).saturating_sub(kept) / shares;
         self.since = self.uncommitted;
         // Not to and fro at every write that is freed or made.
-        let enough = if self.full { kept / 4 } else { 0 };
+        let enough = if self.full { kept / 4 / shares } else { 0 };
         let full = self.left <= enough && kept > 0;
         if full != self.full {
             self.full = full;
@@ -178,7 +182,7 @@ mod tests {
         let free = Arc::new(AtomicU64::new(free));
         let seen = free.clone();
         let probe = move || Ok(Space { free: seen.load(Ordering::Relaxed), total: 1_000 * MIB });
-        let options = ReserveOptions { bytes: 10 * MIB, percent_max: 10 };
+        let options = ReserveOptions { bytes: 10 * MIB, percent_max: 10, shares: 1 };
         (Reserve::new("here".to_owned(), options, Box::new(probe)), free)
     }
 
@@ -221,6 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn stores_that_share_a_disk_take_a_share_each() {
+        let probe = || Ok(Space { free: 30 * MIB, total: 1_000 * MIB });
+        let options = ReserveOptions { bytes: 10 * MIB, percent_max: 10, shares: 4 };
+        let mut one_of_four = Reserve::new(String::new(), options, Box::new(probe));
+        assert_eq!(
+            (0..100).take_while(|_| one_of_four.takes(MIB / 2, 0, Instant(0))).count(),
+            5,
+            "5 MiB are its share"
+        );
+    }
+
+    #[test]
     fn a_small_disk_keeps_a_share_only() {
         let probe = || Ok(Space { free: 7 * MIB, total: 64 * MIB });
         let mut small = Reserve::new(String::new(), ReserveOptions::default(), Box::new(probe));
@@ -230,9 +246,9 @@ mod tests {
     #[test]
     fn a_real_directory_has_room() {
         let dir = tempfile::tempdir().unwrap();
-        let options = ReserveOptions { bytes: 1, percent_max: 10 };
+        let options = ReserveOptions { bytes: 1, percent_max: 10, shares: 1 };
         assert!(Reserve::of_dir(dir.path().to_path_buf(), options).takes(1, 0, Instant(0)));
-        let options = ReserveOptions { bytes: u64::MAX, percent_max: 100 };
+        let options = ReserveOptions { bytes: u64::MAX, percent_max: 100, shares: 1 };
         assert!(!Reserve::of_dir(dir.path().to_path_buf(), options).takes(1, 0, Instant(0)));
     }
 }
