@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::Door;
 use super::error::ApiError;
-use super::target::key_of;
+use super::target::{self, key_of};
+
+const LOCATE: &str = "/v1/cluster/locate/";
 
 /// What a client needs to find a key's homes by itself.
 #[derive(Serialize)]
@@ -76,7 +78,7 @@ struct ReplicaForm {
 
 /// `GET /v1/cluster/locate/{bucket}/{key}`.
 pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
-    let key = key_of("/v1/cluster/locate/", uri.path())?;
+    let key = key_of(LOCATE, uri.path())?;
     let partition = door.view.ring.partition_of(key.token());
     let n = door.view.settings(key.bucket()).n;
     let form = |replica: Replica| ReplicaForm {
@@ -91,6 +93,11 @@ pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<Lo
         partition: partition.0,
         preference_list: door.view.ring.preference_list(partition, usize::from(n)).map(form).collect(),
     }))
+}
+
+/// A path that ends where the bucket should begin.
+pub(super) async fn no_key() -> ApiError {
+    target::no_key(LOCATE)
 }
 
 #[derive(Serialize)]

@@ -42,6 +42,8 @@ pub fn router(door: Door) -> Router {
         .route("/v1/kv", any(kv::no_key))
         .route("/v1/cluster/ring", get(cluster::ring))
         .route("/v1/cluster/locate/{*bucket_and_key}", get(cluster::locate))
+        .route("/v1/cluster/locate/", any(cluster::no_key))
+        .route("/v1/cluster/locate", any(cluster::no_key))
         .route("/healthz", get(cluster::healthz))
         .route("/readyz", get(cluster::readyz))
         .fallback(no_such_call)

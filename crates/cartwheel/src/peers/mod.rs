@@ -4,6 +4,7 @@
 //! that it dialled; what it is told comes in on the connections that were dialled to it. A message may be lost: what cannot be
 //! sent now is dropped and counted, and the protocol asks again.
 
+mod frames;
 mod hello;
 mod incoming;
 mod outgoing;
