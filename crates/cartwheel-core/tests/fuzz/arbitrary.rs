@@ -50,13 +50,15 @@ fn actor() -> impl Strategy<Value = Actor> {
     (node(), life, since).prop_map(|(node, life, since)| Actor { node, life, since })
 }
 
-pub fn clock() -> impl Strategy<Value = Clock> {
+pub fn clock() -> BoxedStrategy<Clock> {
     let run = (actor(), number(), vec(number(), 0..4)).prop_map(|(actor, upto, beyond)| Run { actor, upto, beyond });
-    vec(run, 0..5).prop_map(|runs| {
-        let mut clock = Clock::new();
-        runs.iter().for_each(|run| clock.insert_run(run));
-        clock
-    })
+    vec(run, 0..5)
+        .prop_map(|runs| {
+            let mut clock = Clock::new();
+            runs.iter().for_each(|run| clock.insert_run(run));
+            clock
+        })
+        .boxed()
 }
 
 fn hlc() -> impl Strategy<Value = Hlc> {
@@ -79,24 +81,26 @@ fn expires() -> impl Strategy<Value = Option<WallMs>> {
     option::of(number().prop_map(|wall| WallMs(wall.max(1))))
 }
 
-fn sibling() -> impl Strategy<Value = Sibling> {
-    (actor(), number(), content(), hlc(), number(), write_id(), expires()).prop_map(
-        |(actor, counter, content, hlc, epoch, write_id, expires)| Sibling {
+fn sibling() -> BoxedStrategy<Sibling> {
+    (actor(), number(), content(), hlc(), number(), write_id(), expires())
+        .prop_map(|(actor, counter, content, hlc, epoch, write_id, expires)| Sibling {
             dot: Dot { actor, counter: counter.max(1) },
             content,
             hlc,
             epoch: Epoch(epoch),
             write_id,
             expires,
-        },
-    )
+        })
+        .boxed()
 }
 
-pub fn state() -> impl Strategy<Value = State> {
+pub fn state() -> BoxedStrategy<State> {
     let note = (write_id(), hlc(), any::<bool>()).prop_map(|(id, hlc, shown)| (id, Note { hlc, shown }));
-    (clock(), vec(sibling(), 0..4), vec(note, 0..4)).prop_map(|(clock, siblings, notes)| {
-        State::from_parts(clock, siblings, notes.into_iter().collect::<BTreeMap<_, _>>())
-    })
+    (clock(), vec(sibling(), 0..4), vec(note, 0..4))
+        .prop_map(|(clock, siblings, notes)| {
+            State::from_parts(clock, siblings, notes.into_iter().collect::<BTreeMap<_, _>>())
+        })
+        .boxed()
 }
 
 /// One of a few keys of the bucket in which anything may happen.
@@ -117,7 +121,7 @@ fn digest() -> impl Strategy<Value = StateDigest> {
     prop_oneof![any::<[u8; 16]>().prop_map(StateDigest), state().prop_map(|state| StateDigest::of(&state))]
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
+fn ask() -> BoxedStrategy<Ask> {
     let want = prop_oneof![Just(Want::State), Just(Want::Digest)];
     let confirm = prop_oneof![Just(Confirm::Stored), Just(Confirm::Exactly)];
     prop_oneof![
@@ -126,9 +130,10 @@ fn ask() -> impl Strategy<Value = Ask> {
             key, state, epoch: Epoch(epoch), heals, confirm,
         }),
     ]
+    .boxed()
 }
 
-fn answer() -> impl Strategy<Value = Answer> {
+fn answer() -> BoxedStrategy<Answer> {
     let failure = prop_oneof![Just(Failure::Storage), Just(Failure::Overloaded), Just(Failure::NotAHome)];
     prop_oneof![
         (state(), number(), loss()).prop_map(|(state, epoch, loss)| Answer::State { state, epoch: Epoch(epoch), loss }),
@@ -137,17 +142,18 @@ fn answer() -> impl Strategy<Value = Answer> {
         (digest(), option::of(state()), loss()).prop_map(|(digest, state, loss)| Answer::Holds { digest, state, loss }),
         failure.prop_map(Answer::Failed),
     ]
+    .boxed()
 }
 
 fn bytes() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..40).prop_map(Bytes::from)
 }
 
-fn put() -> impl Strategy<Value = Put> {
+fn put() -> BoxedStrategy<Put> {
     let strong = prop_oneof![Just(Consistency::Eventual), Just(Consistency::Strong)];
     let how = (option::of(1u8..=255), option::of(hlc().prop_map(|hlc| hlc.max(Hlc::from_bits(1)))), any::<bool>());
-    (key(), content(), expires(), option::of(bytes()), write_id(), strong, how).prop_map(
-        |(key, content, expires, context, id, consistency, (w, stamp, return_body))| Put {
+    (key(), content(), expires(), option::of(bytes()), write_id(), strong, how)
+        .prop_map(|(key, content, expires, context, id, consistency, (w, stamp, return_body))| Put {
             key,
             content,
             expires,
@@ -157,11 +163,11 @@ fn put() -> impl Strategy<Value = Put> {
             consistency,
             w,
             return_body,
-        },
-    )
+        })
+        .boxed()
 }
 
-fn outcome() -> impl Strategy<Value = Result<PutDone, Refusal>> {
+fn outcome() -> BoxedStrategy<Result<PutDone, Refusal>> {
     let acks =
         || (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(home, standin, zones)| Acks { home, standin, zones });
     let got = (vec(sibling(), 0..3), option::of(bytes()), acks()).prop_map(|(siblings, context, acks)| Got {
@@ -189,6 +195,7 @@ fn outcome() -> impl Strategy<Value = Result<PutDone, Refusal>> {
         })),
         refusal.prop_map(Err),
     ]
+    .boxed()
 }
 
 /// Tickets, those of operations under way among them.
@@ -198,7 +205,7 @@ fn ticket() -> impl Strategy<Value = Ticket> {
     (operation, round).prop_map(|(operation, round)| Ticket { operation, round })
 }
 
-pub fn message() -> impl Strategy<Value = Message> {
+pub fn message() -> BoxedStrategy<Message> {
     let budget =
         prop_oneof![number().prop_map(Duration::from_micros), (0u64..10_000_000).prop_map(Duration::from_micros)];
     prop_oneof![
@@ -207,6 +214,7 @@ pub fn message() -> impl Strategy<Value = Message> {
         2 => (ticket(), put(), budget).prop_map(|(ticket, put, budget)| Message::Forward(ticket, put, budget)),
         1 => (ticket(), outcome()).prop_map(|(ticket, outcome)| Message::Forwarded(ticket, outcome)),
     ]
+    .boxed()
 }
 
 /// A way to spoil bytes.

@@ -61,4 +61,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
