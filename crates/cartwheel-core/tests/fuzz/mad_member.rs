@@ -81,7 +81,7 @@ fn all_are_answered(net: &mut Net) {
 #[derive(Clone, Debug)]
 enum Act {
     /// It sends a message to one of the others.
-    Says(usize, Message),
+    Says(usize, Box<Message>),
     /// It says once more what a node was told before, with some bytes changed.
     Distorts(prop::sample::Index, Vec<Spoil>),
     /// A client writes or reads one of the keys that the nonsense is about.
@@ -92,7 +92,7 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        6 => (1usize..=2, message()).prop_map(|(to, message)| Act::Says(to, message)),
+        6 => (1usize..=2, message()).prop_map(|(to, message)| Act::Says(to, Box::new(message))),
         4 => (any::<prop::sample::Index>(), spoils()).prop_map(|(which, spoils)| Act::Distorts(which, spoils)),
         3 => (1usize..=2, 0usize..3, any::<bool>()).prop_map(|(at, key, writes)| Act::Client(at, key, writes)),
         1 => (0u64..3_000).prop_map(Act::Passes),
@@ -102,7 +102,7 @@ fn act() -> impl Strategy<Value = Act> {
 fn does(net: &mut Net, said: &mut Vec<(usize, Envelope)>, act: Act) {
     match act {
         Act::Says(to, message) => {
-            said.push((to, envelope(CLUSTER, id(3), message)));
+            said.push((to, envelope(CLUSTER, id(3), *message)));
             let (to, envelope) = said.last().cloned().expect("it was just pushed");
             net.inject(to, envelope);
         }
@@ -121,7 +121,7 @@ fn does(net: &mut Net, said: &mut Vec<(usize, Envelope)>, act: Act) {
         Act::Passes(ms) => net.pass(Duration::from_millis(ms)),
     }
     // Not always: what a client began must still be under way when the next nonsense comes.
-    if said.len() % 3 == 0 {
+    if said.len().is_multiple_of(3) {
         net.run();
     }
 }

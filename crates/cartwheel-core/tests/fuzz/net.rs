@@ -120,11 +120,7 @@ impl Net {
     /// Lets time pass and everything happen that waits for it.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        loop {
-            let Some((&node, &at)) = self.wakes.iter().min_by_key(|(_, at)| **at) else { break };
-            if at > end {
-                break;
-            }
+        while let Some((&node, &at)) = self.wakes.iter().min_by_key(|(_, at)| **at).filter(|(_, at)| **at <= end) {
             // A node that asks to be woken now and now again would stand still here for ever.
             self.now = self.now.max(at) + Duration::from_micros(1);
             self.queue.push_back((node, Input::Tick));

@@ -45,7 +45,7 @@ fn nodes_say_that_they_live_and_are_ready() {
         }
     }
     // A node without its peers still lives and is ready to serve what it can.
-    (cluster.kill(1), cluster.kill(2), cluster.kill(3));
+    (1..=3).for_each(|node| cluster.kill(node));
     cluster.restart(1);
     assert_eq!(get(&cluster.endpoint(1), "/healthz").status, 200);
     assert_eq!(get(&cluster.endpoint(1), "/readyz").status, 200);

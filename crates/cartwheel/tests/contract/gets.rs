@@ -127,7 +127,7 @@ fn a_get_covers_what_its_context_has_seen_or_is_refused() {
     }
 
     // A write that only a dead node has.
-    (cluster.kill(2), cluster.kill(3));
+    (2..=3).for_each(|node| cluster.kill(node));
     let path = "/v1/kv/seen/alone";
     let alone = put(&nodes[0], &format!("{path}?w=1"), "only here");
     assert_eq!((alone.status, alone.header("cartwheel-acks")), (204, "home=1 standin=0 zones=1"));
