@@ -30,8 +30,8 @@ fn what_a_put_answers() {
         assert_eq!((typed.status, typed.header("content-type")), (200, "application/vnd.x+json"));
 
         // What it replaces is what its context has seen, and its own context is that and itself.
-        let mine = put_seen(node, &path(""), typed.context(), "mine");
         put(&nodes[(at + 2) % 3], &path(""), "theirs");
+        let mine = put_seen(node, &path(""), typed.context(), "mine");
         put_seen(node, &path(""), mine.context(), "mine, again");
         let both = get(node, &path(""));
         assert_eq!(both.values(), ["mine, again", "theirs"]);
