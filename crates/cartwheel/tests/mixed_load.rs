@@ -50,7 +50,7 @@ async fn write_once(client: &Client, name: &str, number: usize, told: &mut Ackno
 
     let value = Value { bytes: member.clone().into(), content_type: "text/plain".to_owned() };
     let written = client.put_with("blind", &member, value, None, &patient()).await?;
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         client.delete_with("blind", &member, written.context.as_ref(), &patient()).await?;
         told.deleted.push(member);
     } else {
@@ -140,7 +140,7 @@ async fn nothing_is_lost(cluster: &Cluster, acknowledged: &[Acknowledged]) {
     for (at, told) in acknowledged.iter().enumerate() {
         let client = cluster.client(at as u16 % 3 + 1);
         for key in &told.blind {
-            assert_eq!(members(&client.get("blind", key).await.unwrap()), [key.clone()]);
+            assert_eq!(members(&client.get("blind", key).await.unwrap()), std::slice::from_ref(key));
             single += 1;
         }
         for key in &told.deleted {
