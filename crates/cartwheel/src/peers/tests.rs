@@ -50,8 +50,19 @@ struct Listening {
     stop: watch::Sender<bool>,
 }
 
+/// Listens on `addr`, which a listener that was told to stop may still hold for a moment.
+async fn bound(addr: &str) -> TcpListener {
+    for _ in 0..100 {
+        if let Ok(listener) = TcpListener::bind(addr).await {
+            return listener;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("cannot listen on {addr}");
+}
+
 async fn listening(node: &LocalNode, addr: &str) -> Listening {
-    let listener = TcpListener::bind(addr).await.unwrap();
+    let listener = bound(addr).await;
     let (heard_sender, heard) = mpsc::unbounded_channel();
     let (handle, inbox) = shard::inbox();
     let (stop, stopped) = watch::channel(false);
