@@ -30,9 +30,9 @@ impl Hlc {
         self.0
     }
 
-    /// The smallest timestamp of the millisecond `wall`.
+    /// The smallest timestamp of the millisecond `wall`; the greatest one there is if that lies beyond all timestamps.
     pub const fn at(wall: WallMs) -> Self {
-        Self(wall.0 << Self::LOGICAL_BITS)
+        if wall.0 > u64::MAX >> Self::LOGICAL_BITS { Self(u64::MAX) } else { Self(wall.0 << Self::LOGICAL_BITS) }
     }
 
     /// The wall-clock part.

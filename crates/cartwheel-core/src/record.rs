@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::clock::Clock;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::state::{Epoch, State};
 use crate::wire;
@@ -144,7 +145,7 @@ impl Minter {
 
     /// Ends the record's actor if `clock` knows more of it than the record does: then this node has forgotten some of its
     /// own writes.
-    pub fn check_memory(&self, record: &mut Record, clock: &crate::clock::Clock) {
+    pub fn check_memory(&self, record: &mut Record, clock: &Clock) {
         if let Some(own) = record.header.own
             && clock.highest(self.actor(own)) > own.count
         {
@@ -153,10 +154,19 @@ impl Minter {
     }
 
     /// The next dot of this node on `record`, under a new actor if the old one has ended.
-    pub fn mint(&mut self, record: &mut Record) -> Dot {
+    ///
+    /// An actor that the record or `seen` knows already is no new one: a dot of it would pass for one that was replaced. Only a
+    /// forged clock names actors before they begin, or one from before a data directory was set back.
+    pub fn mint(&mut self, record: &mut Record, seen: &Clock) -> Dot {
         let own = match record.header.own {
-            Some(own) if own.since >= self.floor => OwnActor { count: own.count + 1, ..own },
-            _ => OwnActor { since: self.begin(), count: 1 },
+            Some(own) if own.since >= self.floor && own.count < u64::MAX => OwnActor { count: own.count + 1, ..own },
+            _ => loop {
+                let own = OwnActor { since: self.begin(), count: 1 };
+                let actor = self.actor(own);
+                if record.state.clock().highest(actor) == 0 && seen.highest(actor) == 0 {
+                    break own;
+                }
+            },
         };
         record.header.own = Some(own);
         Dot { actor: self.actor(own), counter: own.count }

@@ -425,7 +425,7 @@ impl Replica {
         let hlc = tick.max(above.next());
         self.clock.observe(hlc, now.wall);
         self.minter.check_memory(record, &seen.clock);
-        let dot = self.broken.dot(self.minter.mint(record), &mut self.node_wide_count);
+        let dot = self.broken.dot(self.minter.mint(record, &seen.clock), &mut self.node_wide_count);
         let sibling = Sibling {
             dot,
             content: mint.content,

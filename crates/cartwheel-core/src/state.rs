@@ -283,11 +283,11 @@ fn unite(ours: &mut Notes, theirs: impl IntoIterator<Item = (WriteId, Note)>) ->
 }
 
 fn trim_oldest(notes: &mut Notes) {
-    while notes.len() > NOTES_MAX {
-        let oldest = notes.iter().map(|(&id, note)| (note.hlc, id)).min();
-        if let Some((_, id)) = oldest {
-            notes.remove(&id);
-        }
+    let Some(surplus) = notes.len().checked_sub(NOTES_MAX).filter(|&surplus| surplus > 0) else { return };
+    let mut by_age: Vec<(Hlc, WriteId)> = notes.iter().map(|(&id, note)| (note.hlc, id)).collect();
+    by_age.sort_unstable();
+    for (_, id) in by_age.into_iter().take(surplus) {
+        notes.remove(&id);
     }
 }
 

@@ -2,12 +2,8 @@
 
 mod harness;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use cart::progress::Progress;
-use cart::purchases::{self, Purchase};
-use cart::{proof, replay};
 use cartwheel_client::{Acks, Client, Error, Options};
 use harness::Cluster;
 use tokio::task::JoinSet;
@@ -127,36 +123,5 @@ async fn what_was_acknowledged_survives_the_death_of_all() -> Test {
             assert_eq!(texts(&client.get("b", &key).await?).join(" "), key);
         }
     }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_cart_loses_an_item_though_a_node_dies() -> Test {
-    let mut cluster = Cluster::start();
-    let mut purchases = purchases::parse(purchases::CDNOW).unwrap();
-    purchases.truncate(3_000);
-    let purchases: Arc<[Purchase]> = purchases.into();
-    let hidden = Arc::new(Progress::hidden(0));
-    let nodes = cluster.endpoints();
-
-    let replaying = {
-        let (clients, purchases, hidden) = (replay::clients(&nodes, 12, 0)?, purchases.clone(), hidden.clone());
-        tokio::spawn(async move { replay::replay(clients, "carts", purchases, &hidden).await })
-    };
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    cluster.kill(3);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let cluster = tokio::task::spawn_blocking(move || {
-        cluster.restart(3);
-        cluster
-    })
-    .await
-    .unwrap();
-    let replayed = replaying.await.unwrap()?;
-    assert_eq!(replayed.adds, 3_000);
-    assert!(replayed.merges > 0, "the writers never met");
-
-    let proof = proof::prove(replay::clients(&cluster.endpoints(), 12, 1)?, "carts", &purchases, &hidden).await?;
-    assert_eq!((proof.found, proof.faults), (3_000, Vec::new()));
     Ok(())
 }

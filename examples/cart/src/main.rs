@@ -1,19 +1,20 @@
 //! Replays real purchases as shopping carts and proves that every add is there.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Instant;
 
-use cart::progress::Progress;
-use cart::proof::{self, Proof};
-use cart::purchases::{self, Purchase};
-use cart::replay::{self, Replayed};
+use cart::cluster::Cluster;
+use cart::purchases;
+use cart::story::{Ending, Story};
 use clap::Parser;
 
-/// Replays 69,659 real purchases of 23,570 customers as "add to cart", by writers that do not wait for each other, then reads
-/// all carts back and proves that every add is there.
+/// Replays 69,659 real purchases of 23,570 customers as "add to cart", some of which are taken out again, by writers that do
+/// not wait for each other. Then reads all carts back and proves that every add is there.
 ///
-/// Start a cluster first: `cargo run --release -- dev`.
+/// Each change is made to two carts: one that is merged by union, as in the Dynamo paper, where a deleted item may resurface,
+/// and one that marks what was taken out, where none does.
+///
+/// Start a cluster first, with `cargo run --release -- dev`, or let --cluster start one.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Args {
@@ -24,11 +25,20 @@ struct Args {
         default_value = "http://127.0.0.1:8081,http://127.0.0.1:8082,http://127.0.0.1:8083"
     )]
     nodes: Vec<String>,
+    /// Start three nodes in a temporary directory, kill one of them with SIGKILL half-way, and start it again later.
+    #[arg(long, conflicts_with = "nodes")]
+    cluster: bool,
+    /// The cartwheel binary for --cluster, if it is not beside this one; `cargo build --release` makes it.
+    #[arg(long, value_name = "PATH", requires = "cluster")]
+    bin: Option<PathBuf>,
     /// Replay only the first so many purchases.
     #[arg(long)]
     limit: Option<usize>,
-    /// Keep the carts in this bucket; without it, in a new one whose name has the time in it. Carts that are in the bucket
-    /// already are added to.
+    /// How many of a hundred purchases are taken out of the cart again.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=100))]
+    removes: u8,
+    /// Begin the names of the two buckets with this; without it they are new ones with the time in their names. Carts that are
+    /// there already are added to.
     #[arg(long)]
     bucket: Option<String>,
     /// How many write, and then read, at the same time.
@@ -36,18 +46,20 @@ struct Args {
     writers: u16,
 }
 
-/// How many faulty carts are shown.
-const FAULTS_SHOWN: usize = 10;
-
 fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start threads: {error}")),
     };
-    match runtime.block_on(run(&args)) {
-        Ok(proof) if proof.faults.is_empty() => ExitCode::SUCCESS,
-        Ok(proof) => failed(&format!("{} carts are not what they should be", proof.faults.len())),
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = run(&args) => ended,
+            _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+        }
+    });
+    match ended.and_then(|ending| ending.verdict()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
 }
@@ -57,68 +69,37 @@ fn failed(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn run(args: &Args) -> Result<Proof, String> {
+async fn run(args: &Args) -> Result<Ending, String> {
     let mut purchases = purchases::parse(purchases::CDNOW).map_err(|error| error.to_string())?;
     purchases.truncate(args.limit.unwrap_or(usize::MAX));
-    let purchases: Arc<[Purchase]> = purchases.into();
-    let customers = purchases::by_customer(&purchases).len();
     let bucket = match &args.bucket {
         Some(bucket) => bucket.clone(),
         None => new_bucket()?,
     };
-    let writers = usize::from(args.writers);
-    println!(
-        "{} purchases of {customers} customers, by {writers} writers through {} nodes, into the bucket {bucket}",
-        purchases.len(),
-        args.nodes.len()
-    );
-
-    let clients = replay::clients(&args.nodes, writers, 0).map_err(|error| error.to_string())?;
-    let (begun, progress) = (Instant::now(), Arc::new(Progress::shown("adding", purchases.len() as u64)));
-    let replayed = replay::replay(clients, &bucket, purchases.clone(), &progress).await.map_err(|e| e.to_string())?;
-    progress.finish();
-    print_replayed(&replayed, &progress, begun);
-
-    // From the next node on, so that hardly a cart is read where it was written.
-    let clients = replay::clients(&args.nodes, writers, 1).map_err(|error| error.to_string())?;
-    let (begun, progress) = (Instant::now(), Arc::new(Progress::shown("reading", customers as u64)));
-    let proof = proof::prove(clients, &bucket, &purchases, &progress).await.map_err(|error| error.to_string())?;
-    progress.finish();
-    print_proof(&proof, purchases.len(), &progress, begun);
-    Ok(proof)
-}
-
-fn print_replayed(replayed: &Replayed, progress: &Progress, begun: Instant) {
-    println!(
-        "added   {} items in {:.1} s, {:.0}/s (each a get and a put); {} adds were tried anew",
-        replayed.adds,
-        begun.elapsed().as_secs_f64(),
-        progress.per_second(),
-        replayed.repeated
-    );
-    println!(
-        "merged  siblings in {} of these gets (answered with 300), at most {} at once",
-        replayed.merges, replayed.siblings_max
-    );
-}
-
-fn print_proof(proof: &Proof, expected: usize, progress: &Progress, begun: Instant) {
-    println!(
-        "read    {} carts with r=2 in {:.1} s, {:.0}/s; {} of them still siblings",
-        proof.carts,
-        begun.elapsed().as_secs_f64(),
-        progress.per_second(),
-        proof.unmerged
-    );
-    for fault in proof.faults.iter().take(FAULTS_SHOWN) {
-        println!("fault   customer {}: missing {:?}, surplus {:?}", fault.customer, fault.missing, fault.surplus);
+    let (writers, removes_percent) = (usize::from(args.writers), args.removes);
+    let story = Story { purchases: purchases.into(), removes_percent, bucket, writers, silent: false };
+    if !args.cluster {
+        return story.tell(&args.nodes).await.map_err(|error| error.to_string());
     }
-    let verdict =
-        if proof.faults.is_empty() { "every add is there, and nothing else" } else { "NOT all as it should be" };
-    println!("found   {} of {expected} adds: {verdict}", proof.found);
+    let bin = args.bin.clone().map_or_else(beside_this, Ok)?;
+    let mut cluster = Cluster::start(&bin).await.map_err(|error| error.to_string())?;
+    let ended = story.tell_with_a_death(&mut cluster).await.map_err(|error| error.to_string());
+    cluster.stop().await;
+    ended
 }
 
-/// A bucket that no run before used, so that what other runs left cannot stand in for what this one loses.
+/// Where cargo puts the binary that this example goes with.
+fn beside_this() -> Result<PathBuf, String> {
+    let this = std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    let bin = this.with_file_name("cartwheel");
+    if bin.exists() {
+        Ok(bin)
+    } else {
+        Err(format!("{} is not there: build it with cargo build --release, or give --bin", bin.display()))
+    }
+}
+
+/// Buckets that no run before used, so that what other runs left cannot stand in for what this one loses.
 fn new_bucket() -> Result<String, String> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let random = getrandom::u32().map_err(|error| format!("the operating system gave no random bytes: {error}"))?;

@@ -61,9 +61,23 @@ impl Progress {
         }
     }
 
+    /// Prints a line of the story without tearing the bar.
+    pub fn say(&self, line: &str) {
+        match &self.shown {
+            Shown::Bar(bar) => bar.suspend(|| println!("{line}")),
+            Shown::Nowhere => {}
+            Shown::Lines(_) => println!("{line}"),
+        }
+    }
+
+    /// How many are done.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// How many were done a second.
     pub fn per_second(&self) -> f64 {
-        self.done.load(Ordering::Relaxed) as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+        self.done() as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
     }
 
     /// Ends the show.

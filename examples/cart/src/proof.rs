@@ -1,12 +1,13 @@
 //! The proof: every cart read back, and compared item by item with what was bought.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cartwheel_client::{Client, Error, Options};
 use tokio::task::JoinSet;
 
-use crate::cart;
+use crate::cart::{self, Cart};
 use crate::progress::Progress;
 use crate::purchases::{Purchase, by_customer};
 
@@ -15,11 +16,15 @@ use crate::purchases::{Purchase, by_customer};
 pub struct Proof {
     /// Carts that were read.
     pub carts: usize,
-    /// Items found that were bought.
+    /// Items found that were bought and not taken out.
     pub found: usize,
+    /// Items that were taken out.
+    pub taken_out: usize,
+    /// Items that were taken out and are there again.
+    pub resurfaced: usize,
     /// Carts that were still siblings: concurrent writers were the last to write them.
     pub unmerged: usize,
-    /// What should be there and is not, or is there and should not.
+    /// What should be there and is not, or is there and was never bought.
     pub faults: Vec<Fault>,
 }
 
@@ -30,33 +35,31 @@ pub struct Fault {
     pub customer: String,
     /// Items that were acknowledged and are gone.
     pub missing: Vec<String>,
-    /// Items that nobody bought, or that are there twice.
+    /// Items that nobody bought.
     pub surplus: Vec<String>,
 }
 
-impl Proof {
-    fn add(&mut self, other: Self) {
-        self.carts += other.carts;
-        self.found += other.found;
-        self.unmerged += other.unmerged;
-        self.faults.extend(other.faults);
-    }
+/// What a customer bought.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Bought {
+    customer: String,
+    kept: BTreeSet<String>,
+    taken_out: BTreeSet<String>,
 }
 
-/// Reads every customer's cart in `bucket` from two replicas and compares it with the purchases, one reader a client.
+/// Reads every customer's cart in `bucket` from two replicas and compares it with the purchases, of which so many of a hundred
+/// were taken out again; one reader a client.
 ///
 /// # Errors
 /// If a cart cannot be read.
-pub async fn prove(
+pub async fn prove<C: Cart>(
     clients: Vec<Client>,
     bucket: &str,
     purchases: &[Purchase],
+    removes_percent: u8,
     progress: &Arc<Progress>,
 ) -> Result<Proof, Error> {
-    let owned = |(customer, items): (&str, Vec<&str>)| {
-        (customer.to_owned(), items.into_iter().map(str::to_owned).collect::<Vec<_>>())
-    };
-    let expected: Arc<[(String, Vec<String>)]> = by_customer(purchases).into_iter().map(owned).collect();
+    let expected: Arc<[Bought]> = bought(purchases, removes_percent).into();
     let next = Arc::new(AtomicUsize::new(0));
     let mut readers = JoinSet::new();
     for client in clients {
@@ -64,14 +67,10 @@ pub async fn prove(
         readers.spawn(async move {
             let options = Options { replicas: Some(2), ..Options::default() };
             let mut proof = Proof::default();
-            while let Some((customer, items)) = expected.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let siblings = client.get_with(&bucket, customer, &options).await?;
-                let found = match &siblings.values[..] {
-                    [one] => cart::items(&one.bytes),
-                    _ => cart::merged(&siblings).into_iter().collect(),
-                };
+            while let Some(bought) = expected.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let siblings = client.get_with(&bucket, &bought.customer, &options).await?;
                 proof.unmerged += usize::from(siblings.values.len() > 1);
-                proof.check(customer, items, found);
+                proof.check(bought, &cart::merged::<C>(&siblings).items());
                 progress.step();
             }
             Ok::<_, Error>(proof)
@@ -85,23 +84,37 @@ pub async fn prove(
     Ok(proof)
 }
 
+fn bought(purchases: &[Purchase], removes_percent: u8) -> Vec<Bought> {
+    let of_customer = |(customer, purchases): (&str, Vec<&Purchase>)| {
+        let (taken_out, kept): (Vec<_>, Vec<_>) =
+            purchases.into_iter().partition(|purchase| purchase.is_taken_out(removes_percent));
+        let items = |purchases: Vec<&Purchase>| purchases.into_iter().map(|purchase| purchase.item.clone()).collect();
+        Bought { customer: customer.to_owned(), kept: items(kept), taken_out: items(taken_out) }
+    };
+    by_customer(purchases).into_iter().map(of_customer).collect()
+}
+
 impl Proof {
-    /// Compares one cart, as multisets.
-    fn check(&mut self, customer: &str, expected: &[String], found: Vec<String>) {
+    fn check(&mut self, bought: &Bought, found: &BTreeSet<String>) {
         self.carts += 1;
-        let (mut missing, mut surplus) = (Vec::new(), found);
-        for item in expected {
-            match surplus.iter().position(|found| found == item) {
-                Some(at) => {
-                    surplus.swap_remove(at);
-                    self.found += 1;
-                }
-                None => missing.push(item.clone()),
-            }
-        }
+        self.found += bought.kept.intersection(found).count();
+        self.taken_out += bought.taken_out.len();
+        self.resurfaced += bought.taken_out.intersection(found).count();
+        let missing: Vec<_> = bought.kept.difference(found).cloned().collect();
+        let is_surplus = |item: &&String| !bought.kept.contains(*item) && !bought.taken_out.contains(*item);
+        let surplus: Vec<_> = found.iter().filter(is_surplus).cloned().collect();
         if !missing.is_empty() || !surplus.is_empty() {
-            self.faults.push(Fault { customer: customer.to_owned(), missing, surplus });
+            self.faults.push(Fault { customer: bought.customer.clone(), missing, surplus });
         }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.carts += other.carts;
+        self.found += other.found;
+        self.taken_out += other.taken_out;
+        self.resurfaced += other.resurfaced;
+        self.unmerged += other.unmerged;
+        self.faults.extend(other.faults);
     }
 }
 
@@ -109,21 +122,32 @@ impl Proof {
 mod tests {
     use super::*;
 
-    fn check(expected: &[&str], found: &[&str]) -> Proof {
-        let owned = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
+    fn check(kept: &[&str], taken_out: &[&str], found: &[&str]) -> Proof {
+        let owned = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect();
+        let bought = Bought { customer: "1".to_owned(), kept: owned(kept), taken_out: owned(taken_out) };
         let mut proof = Proof::default();
-        proof.check("1", &owned(expected), owned(found));
+        proof.check(&bought, &owned(found));
         proof
     }
 
     #[test]
-    fn every_difference_is_a_fault() {
-        let whole = check(&["a", "b"], &["b", "a"]);
-        assert_eq!((whole.found, whole.faults.len()), (2, 0));
-        let one_gone = check(&["a", "b"], &["b"]);
+    fn every_difference_is_noticed() {
+        let whole = check(&["a", "b"], &["c"], &["b", "a"]);
+        assert_eq!((whole.found, whole.taken_out, whole.resurfaced, whole.faults.len()), (2, 1, 0, 0));
+        let one_gone = check(&["a", "b"], &[], &["b"]);
         assert_eq!((one_gone.found, &one_gone.faults[0].missing[..]), (1, &["a".to_owned()][..]));
-        assert_eq!(check(&["a"], &["a", "x"]).faults[0].surplus, ["x"]);
-        assert_eq!(check(&["a"], &["a", "a"]).faults[0].surplus, ["a"]);
-        assert_eq!(check(&["a"], &[]).faults.len(), 1);
+        assert_eq!(check(&["a"], &[], &["a", "x"]).faults[0].surplus, ["x"]);
+        assert_eq!(check(&["a"], &[], &[]).faults.len(), 1);
+        let back = check(&["a"], &["b", "c"], &["a", "c"]);
+        assert_eq!((back.resurfaced, back.taken_out, back.faults.len()), (1, 2, 0));
+    }
+
+    #[test]
+    fn what_is_taken_out_is_expected_to_be_gone() {
+        let purchases = crate::purchases::parse(crate::purchases::CDNOW).unwrap();
+        let all = bought(&purchases, 10);
+        let (kept, taken_out) = all.iter().fold((0, 0), |(k, t), b| (k + b.kept.len(), t + b.taken_out.len()));
+        assert_eq!(kept + taken_out, purchases.len(), "items are distinct");
+        assert_eq!(taken_out, purchases.iter().filter(|purchase| purchase.is_taken_out(10)).count());
     }
 }

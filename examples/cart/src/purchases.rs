@@ -13,6 +13,16 @@ pub struct Purchase {
     /// What is added to the customer's cart: the line's number, the date, the number of CDs and their price in dollars. The
     /// line's number tells two equal purchases of one day apart.
     pub item: String,
+    /// The line's number: no other purchase has it. A shop would draw a random number.
+    pub mark: u64,
+}
+
+impl Purchase {
+    /// Whether the customer takes it out of the cart again: so many of a hundred purchases, always the same ones.
+    pub const fn is_taken_out(&self, percent: u8) -> bool {
+        // Knuth's multiplicative hash spreads line numbers evenly.
+        (self.mark.wrapping_mul(2_654_435_761) >> 16) % 100 < percent as u64
+    }
 }
 
 /// A line does not have four columns.
@@ -34,18 +44,19 @@ pub fn parse(data: &str) -> Result<Vec<Purchase>, BadLine> {
     lines
         .map(|(at, line)| match *line.split_whitespace().collect::<Vec<_>>() {
             [customer, date, cds, dollars] => {
-                Ok(Purchase { customer: customer.to_owned(), item: format!("{} {date} {cds} {dollars}", at + 1) })
+                let item = format!("{} {date} {cds} {dollars}", at + 1);
+                Ok(Purchase { customer: customer.to_owned(), item, mark: at as u64 + 1 })
             }
             _ => Err(BadLine { number: at + 1, line: line.to_owned() }),
         })
         .collect()
 }
 
-/// What belongs into each customer's cart.
-pub fn by_customer(purchases: &[Purchase]) -> BTreeMap<&str, Vec<&str>> {
-    let mut carts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+/// Each customer's purchases.
+pub fn by_customer(purchases: &[Purchase]) -> BTreeMap<&str, Vec<&Purchase>> {
+    let mut carts: BTreeMap<&str, Vec<&Purchase>> = BTreeMap::new();
     for purchase in purchases {
-        carts.entry(&purchase.customer).or_default().push(&purchase.item);
+        carts.entry(&purchase.customer).or_default().push(purchase);
     }
     carts
 }
@@ -59,7 +70,16 @@ mod tests {
         let purchases = parse(CDNOW).unwrap();
         assert_eq!(purchases.len(), 69_659);
         assert_eq!(by_customer(&purchases).len(), 23_570);
-        assert_eq!(purchases[0], Purchase { customer: "00001".to_owned(), item: "2 19970101 1 11.77".to_owned() });
+        let first = Purchase { customer: "00001".to_owned(), item: "2 19970101 1 11.77".to_owned(), mark: 2 };
+        assert_eq!(purchases[0], first);
+    }
+
+    #[test]
+    fn so_many_of_a_hundred_are_taken_out() {
+        let purchases = parse(CDNOW).unwrap();
+        let taken_out = |percent| purchases.iter().filter(|purchase| purchase.is_taken_out(percent)).count();
+        assert_eq!((taken_out(0), taken_out(100)), (0, purchases.len()));
+        assert!((6_500..7_500).contains(&taken_out(10)), "{}", taken_out(10));
     }
 
     #[test]

@@ -7,20 +7,35 @@ use std::time::{Duration, Instant};
 use cartwheel_client::{Client, Error};
 use tokio::task::JoinSet;
 
-use crate::cart;
+use crate::cart::{self, Cart, MarkedCart, PlainCart};
 use crate::progress::Progress;
 use crate::purchases::Purchase;
 
-/// For how long one add is tried again before the replay is given up.
+/// For how long one change is tried again before the replay is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
+/// What is replayed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The purchases, in the order in which they are made.
+    pub purchases: Arc<[Purchase]>,
+    /// How many of a hundred are taken out again, right after they were put in.
+    pub removes_percent: u8,
+    /// Where the plain carts are.
+    pub plain: String,
+    /// Where the marked carts are. Each change is made to both at the same time.
+    pub marked: String,
+}
 
 /// What a replay met.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Replayed {
-    /// Adds that the cluster acknowledged.
+    /// Purchases that were put into both carts: the cluster acknowledged it.
     pub adds: u64,
-    /// Adds that were tried anew because no node could take them.
+    /// Purchases that were then taken out of both.
+    pub removes: u64,
+    /// Changes of a cart that were tried anew because no node could take them.
     pub repeated: u64,
     /// Reads that found siblings (answered with 300), which the writer then merged.
     pub merges: u64,
@@ -31,6 +46,7 @@ pub struct Replayed {
 #[derive(Debug, Default)]
 struct Counts {
     adds: AtomicU64,
+    removes: AtomicU64,
     repeated: AtomicU64,
     merges: AtomicU64,
     siblings_max: AtomicU64,
@@ -45,24 +61,19 @@ pub fn clients(nodes: &[String], count: usize, first: usize) -> Result<Vec<Clien
     (first..first + count).map(|by| Client::new(rotated(by))).collect()
 }
 
-/// Adds every purchase to its customer's cart in `bucket`, one writer a client.
+/// Makes every purchase, one writer a client.
 ///
 /// # Errors
-/// If an add fails for good.
-pub async fn replay(
-    clients: Vec<Client>,
-    bucket: &str,
-    purchases: Arc<[Purchase]>,
-    progress: &Arc<Progress>,
-) -> Result<Replayed, Error> {
+/// If a change fails for good.
+pub async fn replay(clients: Vec<Client>, plan: &Plan, progress: &Arc<Progress>) -> Result<Replayed, Error> {
     let (next, counts) = (Arc::new(AtomicUsize::new(0)), Arc::new(Counts::default()));
     let mut writers = JoinSet::new();
     for client in clients {
-        let (bucket, purchases, progress) = (bucket.to_owned(), purchases.clone(), progress.clone());
-        let (next, counts) = (next.clone(), counts.clone());
+        let (plan, progress, next, counts) = (plan.clone(), progress.clone(), next.clone(), counts.clone());
         writers.spawn(async move {
-            while let Some(purchase) = purchases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                add_patiently(&client, &bucket, purchase, &counts).await?;
+            let writer = Writer { client, plan, counts };
+            while let Some(purchase) = writer.plan.purchases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                writer.make(purchase).await?;
                 progress.step();
             }
             Ok::<_, Error>(())
@@ -78,39 +89,72 @@ pub async fn replay(
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     Ok(Replayed {
         adds: count(&counts.adds),
+        removes: count(&counts.removes),
         repeated: count(&counts.repeated),
         merges: count(&counts.merges),
         siblings_max: count(&counts.siblings_max),
     })
 }
 
-async fn add_patiently(client: &Client, bucket: &str, purchase: &Purchase, counts: &Counts) -> Result<(), Error> {
-    let begun = Instant::now();
-    loop {
-        match add(client, bucket, purchase, counts).await {
-            // It may have been carried out. Adding the same item again is harmless: a cart is a set.
-            Err(Error::Unavailable { .. }) if begun.elapsed() < PATIENCE => {
-                counts.repeated.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(BETWEEN_TRIES).await;
-            }
-            done => return done,
-        }
-    }
+struct Writer {
+    client: Client,
+    plan: Plan,
+    counts: Arc<Counts>,
 }
 
-/// Read, merge, write: the whole of what a client of Dynamo has to do.
-async fn add(client: &Client, bucket: &str, purchase: &Purchase, counts: &Counts) -> Result<(), Error> {
-    let add_item = |siblings: &cartwheel_client::Siblings| {
-        let mut items = cart::merged(siblings);
-        items.insert(purchase.item.clone());
-        cart::encode(&items)
-    };
-    let updated = client.update(bucket, &purchase.customer, add_item).await?;
-    counts.adds.fetch_add(1, Ordering::Relaxed);
-    let siblings = updated.read.values.len() as u64;
-    counts.siblings_max.fetch_max(siblings, Ordering::Relaxed);
-    if siblings > 1 {
-        counts.merges.fetch_add(1, Ordering::Relaxed);
+impl Writer {
+    async fn make(&self, purchase: &Purchase) -> Result<(), Error> {
+        tokio::try_join!(
+            self.change(&self.plan.plain, purchase, PlainCart::add),
+            self.change(&self.plan.marked, purchase, MarkedCart::add),
+        )?;
+        self.counts.adds.fetch_add(1, Ordering::Relaxed);
+        if purchase.is_taken_out(self.plan.removes_percent) {
+            tokio::try_join!(
+                self.change(&self.plan.plain, purchase, PlainCart::remove),
+                self.change(&self.plan.marked, purchase, MarkedCart::remove),
+            )?;
+            self.counts.removes.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Changes the customer's cart in `bucket`, and does not give up while nodes come and go.
+    async fn change<C: Cart>(
+        &self,
+        bucket: &str,
+        purchase: &Purchase,
+        how: fn(&mut C, &Purchase),
+    ) -> Result<(), Error> {
+        let begun = Instant::now();
+        loop {
+            match self.try_change(bucket, purchase, how).await {
+                // It may have been carried out. Making the same change again does no harm.
+                Err(Error::Unavailable { .. }) if begun.elapsed() < PATIENCE => {
+                    self.counts.repeated.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(BETWEEN_TRIES).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Read, merge, write: the whole of what a client of Dynamo has to do.
+    async fn try_change<C: Cart>(
+        &self,
+        bucket: &str,
+        purchase: &Purchase,
+        how: fn(&mut C, &Purchase),
+    ) -> Result<(), Error> {
+        let change = |siblings: &cartwheel_client::Siblings| {
+            let mut cart: C = cart::merged(siblings);
+            how(&mut cart, purchase);
+            cart.encode()
+        };
+        let updated = self.client.update(bucket, &purchase.customer, change).await?;
+        let siblings = updated.read.values.len() as u64;
+        self.counts.siblings_max.fetch_max(siblings, Ordering::Relaxed);
+        self.counts.merges.fetch_add(u64::from(siblings > 1), Ordering::Relaxed);
+        Ok(())
+    }
 }

@@ -49,3 +49,6 @@ impl From<prost::DecodeError> for WireError {
 fn fixed<const N: usize>(bytes: &[u8], name: &'static str) -> Result<[u8; N], WireError> {
     bytes.try_into().map_err(|_| WireError::Field(name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,3 +84,25 @@ fn boots_run_out_before_they_repeat() {
     let error = DataDir::open(dir.path()).unwrap().begin_boot().unwrap_err();
     assert!(matches!(error, DataDirError::OutOfBoots(_)), "{error}");
 }
+
+proptest::proptest! {
+    /// Whatever becomes of the file, it says who the node is or that it is damaged.
+    #[test]
+    fn an_identity_is_what_was_written_or_refused(
+        changes in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 0u8..=255), 1..4),
+        cut in proptest::prelude::any::<proptest::sample::Index>(),
+        noise in proptest::collection::vec(0u8..=255, 0..100),
+    ) {
+        let path = std::path::Path::new("node.json");
+        let whole = identity().encode();
+        let mut spoilt = whole.clone();
+        changes.iter().for_each(|(at, byte)| spoilt[at.index(whole.len())] = *byte);
+        let cut_off = whole[..cut.index(whole.len())].to_vec();
+        for bytes in [spoilt, cut_off, noise] {
+            // JSON leaves room for other spaces; what is said must be the same.
+            if let Ok(read) = Identity::decode(&bytes, path) {
+                proptest::prop_assert_eq!(read, identity());
+            }
+        }
+    }
+}

@@ -11,8 +11,10 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use super::health::why_not_ready;
 use super::openapi::KeyErrors;
-use super::target::key_of;
+use super::target::{self, key_of};
 use super::{Door, show};
+
+const LOCATE: &str = "/v1/cluster/locate/";
 
 /// A cluster, as one of its nodes sees it.
 #[derive(Serialize, ToSchema)]
@@ -184,7 +186,7 @@ struct ReplicaForm {
     ),
     responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), KeyErrors))]
 pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
-    let key = key_of("/v1/cluster/locate/", uri.path())?;
+    let key = key_of(LOCATE, uri.path())?;
     let view = door.view();
     let partition = view.ring.partition_of(key.token());
     let n = view.settings(key.bucket()).n;
@@ -200,4 +202,9 @@ pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<Lo
         partition: partition.0,
         preference_list: view.ring.preference_list(partition, usize::from(n)).map(form).collect(),
     }))
+}
+
+/// A path that ends where the bucket should begin.
+pub(super) async fn no_key() -> ApiError {
+    target::no_key(LOCATE)
 }

@@ -62,6 +62,8 @@ pub fn router(door: Door) -> Router {
         .route("/v1/kv/", any(kv::no_key))
         .route("/v1/kv", any(kv::no_key))
         .route("/v1/buckets/", any(buckets::no_bucket))
+        .route("/v1/cluster/locate/", any(cluster::no_key))
+        .route("/v1/cluster/locate", any(cluster::no_key))
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(door.clone(), watch::log_failures))
@@ -77,5 +79,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::method_not_allowed(format!("{} cannot be called with {method}: see the header Allow", uri.path()))
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -204,3 +204,44 @@ fn check(hello: &PbHello, local: &LocalNode) -> Result<Remote, HelloError> {
     let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
     Ok(Remote { node: NodeId::new(hello.from), name, boot: hello.boot, version })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn local(name: String, cluster: u128, life: u64, boot: u32) -> LocalNode {
+        LocalNode { cluster: ClusterId(cluster), node: NodeId::of_name(&name), name, life: Life(life), boot }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_a_hello_or_refused(
+            name in ".{0,300}", ids in (any::<u128>(), any::<u64>(), any::<u32>(), any::<u64>()), refusal in ".{0,9}",
+            changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), cut in any::<prop::sample::Index>(),
+            noise in vec(any::<u8>(), 0..100),
+        ) {
+            let (cluster, life, boot, to) = ids;
+            let node = local(name, cluster, life, boot);
+            let said = encode(&node, NodeId::new(to), refusal.clone());
+            let heard = decode(said.clone()).unwrap();
+            prop_assert_eq!((heard.to, &heard.refusal, &heard.name), (to, &refusal, &node.name));
+            let remote = check(&heard, &node).unwrap();
+            prop_assert_eq!(remote.node, node.node);
+            prop_assert!(remote.name.chars().count() <= 255 && !remote.name.chars().any(char::is_control));
+
+            let mut spoilt = said.to_vec();
+            changes.iter().for_each(|(at, byte)| spoilt[at.index(said.len())] = *byte);
+            let cut_off = spoilt[..cut.index(said.len())].to_vec();
+            for bytes in [spoilt, cut_off, noise] {
+                if let Ok(hello) = decode(bytes.into()) {
+                    let _ = check(&hello, &node);
+                }
+            }
+        }
+    }
+}

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cartwheel_core::wire::decode_envelope;
 use futures_util::StreamExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -11,7 +10,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::codec::FramedRead;
 use tracing::{debug, warn};
 
-use super::{Board, FRAME_BYTES_MAX, Inbound, LocalNode, codec, hello, keepalive};
+use super::frames::Frames;
+use super::{Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
 use crate::rate_limit::RateLimit;
 
 /// How many connections may stand at once: one a peer, and some that are about to be found dead.
@@ -77,15 +77,18 @@ async fn serve(mut stream: TcpStream, local: &LocalNode, inbound: &Inbound, boar
     };
     debug!("{} connected from {addr}", remote.name);
     let stats = board.get(remote.node);
-    let mut frames = FramedRead::new(stream, codec(FRAME_BYTES_MAX));
+    let mut frames = FramedRead::new(stream, Frames::new(FRAME_BYTES_MAX));
     while let Some(frame) = frames.next().await {
         let bytes = frame.as_ref().map_or(0, |frame| frame.len());
-        let message = match frame.map(|frame| decode_envelope(Bytes::from(frame))) {
+        let message = match frame.map(decode_envelope) {
             Ok(Ok(message)) if message.from == remote.node => message,
             Ok(Ok(message)) => {
                 return warn!("closed the connection of {}: it sent a message of {}", remote.name, message.from);
             }
             Ok(Err(error)) => return warn!("closed the connection of {}: {error}", remote.name),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return warn!("closed the connection of {}: {error}", remote.name);
+            }
             Err(error) => return debug!("the connection of {} broke: {error}", remote.name),
         };
         if let Some(stats) = stats {

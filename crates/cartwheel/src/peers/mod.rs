@@ -5,6 +5,7 @@
 //! sent now is dropped and counted, and the protocol asks again.
 
 mod board;
+mod frames;
 mod hello;
 mod inbound;
 mod incoming;

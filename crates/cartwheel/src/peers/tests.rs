@@ -63,8 +63,19 @@ fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
     Inbound { shards: Shards::new(vec![handle], Partitions::default()), control }
 }
 
+/// Listens on `addr`, which a listener that was told to stop may still hold for a moment.
+async fn bound(addr: &str) -> TcpListener {
+    for _ in 0..100 {
+        if let Ok(listener) = TcpListener::bind(addr).await {
+            return listener;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("cannot listen on {addr}");
+}
+
 async fn listening(node: &LocalNode, addr: &str) -> Listening {
-    let listener = TcpListener::bind(addr).await.unwrap();
+    let listener = bound(addr).await;
     let (heard_sender, heard) = mpsc::unbounded_channel();
     let inbound = ear(heard_sender);
     let (stop, stopped) = watch::channel(false);

@@ -1,0 +1,23 @@
+//! What only a key or a checksum keeps nonsense away from must bear it too.
+
+use proptest::prelude::*;
+
+use super::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn contexts_and_records_behind_their_seals(bytes in prop::collection::vec(any::<u8>(), 0..120), field in 1u8..5) {
+        // As it is, and as the contents of one of the fields.
+        let within = [&[field << 3 | 2, bytes.len() as u8], &bytes[..]].concat();
+        for bytes in [bytes, within] {
+            if let Ok(context) = decode_context(&bytes) {
+                prop_assert_eq!(decode_context(&encode_context(&context)), Ok(context));
+            }
+            if let Ok(record) = decode_record(bytes.into()) {
+                prop_assert_eq!(decode_record(encode_record(&record).into()), Ok(record));
+            }
+        }
+    }
+}

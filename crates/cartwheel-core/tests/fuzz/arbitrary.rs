@@ -1,0 +1,277 @@
+//! Values with a taste for edges, and ways to spoil their bytes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::clock::{Clock, Run};
+use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::key::Key;
+use cartwheel_core::message::{Answer, Ask, Confirm, Failure, Message, StateDigest, Ticket, Want};
+use cartwheel_core::record::Loss;
+use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
+use cartwheel_core::state::{Content, Epoch, Note, Sibling, State};
+use cartwheel_core::write_id::WriteId;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::net::{BOOT, id};
+
+/// A run of so many cases, unless PROPTEST_CASES says otherwise.
+pub fn cases(count: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases: count, ..default } }
+}
+
+/// Numbers as a broken program would have them.
+pub fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => 0u64..6,
+        2 => any::<u64>(),
+        1 => Just(u64::MAX),
+        1 => Just(u64::MAX - 1),
+        1 => Just(1 << 63),
+        1 => Just(1 << 48),
+    ]
+}
+
+fn node() -> impl Strategy<Value = NodeId> {
+    prop_oneof![5 => (1usize..=3).prop_map(id), 1 => any::<u64>().prop_map(NodeId::new)]
+}
+
+/// Actors of real nodes, those to come among them.
+fn actor() -> impl Strategy<Value = Actor> {
+    let since =
+        prop_oneof![4 => (0u64..6).prop_map(|begun| Since(Since::boot(BOOT).0 | begun)), 1 => number().prop_map(Since)];
+    let life = prop_oneof![4 => (1u64..=3).prop_map(Life), 1 => number().prop_map(Life)];
+    (node(), life, since).prop_map(|(node, life, since)| Actor { node, life, since })
+}
+
+pub fn clock() -> BoxedStrategy<Clock> {
+    let run = (actor(), number(), vec(number(), 0..4)).prop_map(|(actor, upto, beyond)| Run { actor, upto, beyond });
+    vec(run, 0..5)
+        .prop_map(|runs| {
+            let mut clock = Clock::new();
+            runs.iter().for_each(|run| clock.insert_run(run));
+            clock
+        })
+        .boxed()
+}
+
+fn hlc() -> impl Strategy<Value = Hlc> {
+    prop_oneof![number().prop_map(Hlc::from_bits), (0u64..2_000_000).prop_map(|wall| Hlc::at(WallMs(wall)))]
+}
+
+fn write_id() -> impl Strategy<Value = WriteId> {
+    prop_oneof![(0u8..4).prop_map(|id| WriteId::from_bytes([id; 16])), any::<[u8; 16]>().prop_map(WriteId::from_bytes)]
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    option::of((vec(any::<u8>(), 0..20), ".{0,8}")).prop_map(|value| match value {
+        Some((bytes, content_type)) => Content::Value { bytes: bytes.into(), content_type },
+        None => Content::Tombstone,
+    })
+}
+
+/// Never the first millisecond: it is written like "never".
+fn expires() -> impl Strategy<Value = Option<WallMs>> {
+    option::of(number().prop_map(|wall| WallMs(wall.max(1))))
+}
+
+fn sibling() -> BoxedStrategy<Sibling> {
+    (actor(), number(), content(), hlc(), number(), write_id(), expires())
+        .prop_map(|(actor, counter, content, hlc, epoch, write_id, expires)| Sibling {
+            dot: Dot { actor, counter: counter.max(1) },
+            content,
+            hlc,
+            epoch: Epoch(epoch),
+            write_id,
+            expires,
+        })
+        .boxed()
+}
+
+pub fn state() -> BoxedStrategy<State> {
+    let note = (write_id(), hlc(), any::<bool>()).prop_map(|(id, hlc, shown)| (id, Note { hlc, shown }));
+    (clock(), vec(sibling(), 0..4), vec(note, 0..4))
+        .prop_map(|(clock, siblings, notes)| {
+            State::from_parts(clock, siblings, notes.into_iter().collect::<BTreeMap<_, _>>())
+        })
+        .boxed()
+}
+
+/// One of a few keys of the bucket in which anything may happen.
+fn key() -> impl Strategy<Value = Key> {
+    (0usize..3).prop_map(spoilt_key)
+}
+
+/// The `number`-th key that forged messages may name.
+pub fn spoilt_key(number: usize) -> Key {
+    Key::new(Bytes::from_static(b"spoilt"), number.to_string().into()).expect("a valid key")
+}
+
+fn loss() -> impl Strategy<Value = Option<Loss>> {
+    option::of(number().prop_map(|number| Loss(number.max(1))))
+}
+
+fn digest() -> impl Strategy<Value = StateDigest> {
+    prop_oneof![any::<[u8; 16]>().prop_map(StateDigest), state().prop_map(|state| StateDigest::of(&state))]
+}
+
+fn ask() -> BoxedStrategy<Ask> {
+    let want = prop_oneof![Just(Want::State), Just(Want::Digest)];
+    let confirm = prop_oneof![Just(Confirm::Stored), Just(Confirm::Exactly)];
+    prop_oneof![
+        1 => (key(), want).prop_map(|(key, want)| Ask::Read { key, want }),
+        4 => (key(), state(), number(), loss(), confirm).prop_map(|(key, state, epoch, heals, confirm)| Ask::Merge {
+            key, state, epoch: Epoch(epoch), heals, confirm,
+        }),
+    ]
+    .boxed()
+}
+
+fn answer() -> BoxedStrategy<Answer> {
+    let failure = prop_oneof![Just(Failure::Storage), Just(Failure::Overloaded), Just(Failure::NotAHome)];
+    prop_oneof![
+        (state(), number(), loss()).prop_map(|(state, epoch, loss)| Answer::State { state, epoch: Epoch(epoch), loss }),
+        (digest(), loss()).prop_map(|(digest, loss)| Answer::Digest { digest, loss }),
+        Just(Answer::Stored),
+        (digest(), option::of(state()), loss()).prop_map(|(digest, state, loss)| Answer::Holds { digest, state, loss }),
+        failure.prop_map(Answer::Failed),
+    ]
+    .boxed()
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+}
+
+fn put() -> BoxedStrategy<Put> {
+    let strong = prop_oneof![Just(Consistency::Eventual), Just(Consistency::Strong)];
+    let how = (option::of(1u8..=255), option::of(hlc().prop_map(|hlc| hlc.max(Hlc::from_bits(1)))), any::<bool>());
+    (key(), content(), expires(), option::of(bytes()), write_id(), strong, how)
+        .prop_map(|(key, content, expires, context, id, consistency, (w, stamp, return_body))| Put {
+            key,
+            content,
+            expires,
+            context,
+            retry: Retry::Named(id),
+            stamp,
+            consistency,
+            w,
+            return_body,
+        })
+        .boxed()
+}
+
+fn outcome() -> BoxedStrategy<Result<PutDone, Refusal>> {
+    let acks =
+        || (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(home, standin, zones)| Acks { home, standin, zones });
+    let got = (vec(sibling(), 0..3), option::of(bytes()), acks()).prop_map(|(siblings, context, acks)| Got {
+        siblings,
+        context,
+        acks,
+    });
+    let short = || {
+        (any::<u32>(), any::<u32>(), ".{0,8}").prop_map(|(answered, needed, why)| Shortfall { answered, needed, why })
+    };
+    let refusal = prop_oneof![
+        ".{0,8}".prop_map(Refusal::BadRequest),
+        ".{0,8}".prop_map(Refusal::BadContext),
+        any::<u32>().prop_map(Refusal::TooManySiblings),
+        (number(), number()).prop_map(|(bytes, bytes_max)| Refusal::TooLarge(bytes, bytes_max)),
+        Just(Refusal::Overloaded),
+        short().prop_map(Refusal::Unavailable),
+        short().prop_map(Refusal::Unverified),
+    ];
+    prop_oneof![
+        (option::of(bytes()), acks(), option::of(got)).prop_map(|(context, acks, body)| Ok(PutDone {
+            context,
+            acks,
+            body
+        })),
+        refusal.prop_map(Err),
+    ]
+    .boxed()
+}
+
+/// Tickets, those of operations under way among them.
+fn ticket() -> impl Strategy<Value = Ticket> {
+    let operation = prop_oneof![4 => (0u64..40).prop_map(|begun| (u64::from(BOOT) << 40) + begun), 1 => number()];
+    let round = prop_oneof![4 => 0u32..5, 1 => any::<u32>(), 1 => Just(u32::MAX)];
+    (operation, round).prop_map(|(operation, round)| Ticket { operation, round })
+}
+
+pub fn message() -> BoxedStrategy<Message> {
+    let budget =
+        prop_oneof![number().prop_map(Duration::from_micros), (0u64..10_000_000).prop_map(Duration::from_micros)];
+    prop_oneof![
+        3 => (ticket(), ask()).prop_map(|(ticket, ask)| Message::Ask(ticket, ask)),
+        3 => (ticket(), answer()).prop_map(|(ticket, answer)| Message::Answer(ticket, answer)),
+        2 => (ticket(), put(), budget).prop_map(|(ticket, put, budget)| Message::Forward(ticket, put, budget)),
+        1 => (ticket(), outcome()).prop_map(|(ticket, outcome)| Message::Forwarded(ticket, outcome)),
+    ]
+    .boxed()
+}
+
+/// A way to spoil bytes.
+#[derive(Clone, Debug)]
+pub enum Spoil {
+    Set(Index, u8),
+    Flip(Index, u8),
+    Insert(Index, Vec<u8>),
+    Remove(Index, usize),
+    Cut(Index),
+    /// Twice what is there, which protobuf merges.
+    Double,
+}
+
+pub fn spoils() -> impl Strategy<Value = Vec<Spoil>> {
+    let long_number = vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+    let inserted = prop_oneof![vec(any::<u8>(), 1..4), Just(long_number)];
+    let spoil = prop_oneof![
+        4 => (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Spoil::Set(at, byte)),
+        4 => (any::<Index>(), 0u8..8).prop_map(|(at, bit)| Spoil::Flip(at, bit)),
+        2 => (any::<Index>(), inserted).prop_map(|(at, bytes)| Spoil::Insert(at, bytes)),
+        2 => (any::<Index>(), 1usize..5).prop_map(|(at, count)| Spoil::Remove(at, count)),
+        1 => any::<Index>().prop_map(Spoil::Cut),
+        1 => Just(Spoil::Double),
+    ];
+    vec(spoil, 1..4)
+}
+
+/// `bytes`, spoilt.
+pub fn spoilt(bytes: &[u8], spoils: &[Spoil]) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    for spoil in spoils {
+        let at = |index: &Index| if bytes.is_empty() { 0 } else { index.index(bytes.len()) };
+        match spoil {
+            Spoil::Set(index, byte) => {
+                let at = at(index);
+                bytes.iter_mut().skip(at).take(1).for_each(|there| *there = *byte);
+            }
+            Spoil::Flip(index, bit) => {
+                let at = at(index);
+                bytes.iter_mut().skip(at).take(1).for_each(|there| *there ^= 1 << bit);
+            }
+            Spoil::Insert(index, inserted) => {
+                let at = at(index);
+                bytes.splice(at..at, inserted.iter().copied());
+            }
+            Spoil::Remove(index, count) => {
+                let from = at(index);
+                let to = (from + count).min(bytes.len());
+                bytes.drain(from..to);
+            }
+            Spoil::Cut(index) => {
+                let at = at(index);
+                bytes.truncate(at);
+            }
+            Spoil::Double => bytes.extend_from_within(..),
+        }
+    }
+    bytes.into()
+}

@@ -1,0 +1,195 @@
+//! Bytes into values.
+
+use bytes::Bytes;
+use cartwheel_core::context::{ClusterKey, Context, Sealer};
+use cartwheel_core::dot::{NodeId, Since};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::{Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch};
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record};
+use cartwheel_core::state::{Epoch, Seen};
+use cartwheel_core::wire;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::arbitrary::{cases, clock, message, number, spoils, spoilt, state};
+use super::net::{CLUSTER, envelope, history, id};
+
+fn member() -> impl Strategy<Value = Member> {
+    ("node-[1-5]", any::<u64>(), 0u32..300, ".{0,4}", ".{0,4}").prop_map(|(name, life, weight, zone, host)| Member {
+        id: NodeId::of_name(&name),
+        name,
+        life: cartwheel_core::dot::Life(life),
+        weight,
+        zone,
+        host,
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    })
+}
+
+fn settings() -> impl Strategy<Value = SettingsPatch> {
+    let conflict = prop_oneof![Just(Conflict::Siblings), Just(Conflict::Lww)];
+    let durability = prop_oneof![Just(Durability::NodeDefault), Just(Durability::Fsync), Just(Durability::Os)];
+    let quorums = (option::of(any::<u8>()), option::of(any::<u8>()), option::of(any::<u8>()));
+    let rest = (option::of(conflict), option::of(any::<bool>()), option::of(durability), option::of(any::<u32>()));
+    (quorums, rest).prop_map(|((n, r, w), (conflict, sloppy, durability, max_value_bytes))| SettingsPatch {
+        n,
+        r,
+        w,
+        conflict,
+        sloppy,
+        durability,
+        max_value_bytes,
+    })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let node = || (1usize..6).prop_map(id);
+    let what = prop_oneof![
+        member().prop_map(ChangeKind::Add),
+        (node(), any::<u64>())
+            .prop_map(|(node, life)| ChangeKind::Remove { node, life: cartwheel_core::dot::Life(life) }),
+        (node(), member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
+        (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
+        (node(), ".{0,4}", ".{0,4}").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
+        (vec(any::<u8>(), 1..5), settings())
+            .prop_map(|(name, settings)| ChangeKind::Bucket { name: name.into(), settings }),
+    ];
+    (number(), node(), number(), what).prop_map(|(hlc, node, number, what)| Change {
+        hlc: Hlc::from_bits(hlc),
+        node,
+        number,
+        what,
+    })
+}
+
+/// The founding and what may come after it.
+fn a_history() -> impl Strategy<Value = History> {
+    vec(change(), 0..6).prop_map(|changes| {
+        let mut history = history();
+        for change in changes {
+            history.insert(change);
+        }
+        history
+    })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let own = option::of((number(), number()))
+        .prop_map(|own| own.map(|(since, count)| OwnActor { since: Since(since), count }));
+    let loss = option::of(number()).prop_map(|loss| loss.map(|loss| Loss(loss.max(1))));
+    (own, loss, number(), state()).prop_map(|(own, catching_up, changed, state)| Record {
+        header: LocalHeader { own, catching_up, changed: Epoch(changed) },
+        state,
+    })
+}
+
+fn context() -> impl Strategy<Value = Context> {
+    (clock(), number(), state(), number()).prop_map(|(clock, hlc, state, epoch)| Context {
+        seen: Seen { clock, hlc: Hlc::from_bits(hlc), ids: state.seen().ids },
+        epoch: Epoch(epoch),
+    })
+}
+
+fn sealer() -> Sealer {
+    Sealer::new(CLUSTER, ClusterKey::derive(b"secret"), Broken::default())
+}
+
+fn key() -> Key {
+    Key::new(Bytes::from_static(b"carts"), Bytes::from_static(b"alice")).expect("a valid key")
+}
+
+proptest! {
+    #![proptest_config(cases(3_000))]
+
+    #[test]
+    fn envelopes(message in message(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)) {
+        let sent = envelope(CLUSTER, id(3), message);
+        let frame = wire::encode_envelope(&sent);
+        prop_assert_eq!(wire::decode_envelope(frame.clone()), Ok(sent));
+        for bytes in [spoilt(&frame, &spoils), noise.into()] {
+            // What can be read can be written, and means the same then.
+            if let Ok(read) = wire::decode_envelope(bytes) {
+                prop_assert_eq!(wire::decode_envelope(wire::encode_envelope(&read)), Ok(read));
+            }
+        }
+    }
+
+    #[test]
+    fn records(record in record(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)) {
+        let storage_key = key().storage_key();
+        let stored = record.encode(&storage_key);
+        prop_assert_eq!(Record::decode(&stored, &storage_key), Ok(record));
+        prop_assert!(Record::decode(&stored, b"another key").is_err());
+        let spoilt = spoilt(&stored, &spoils);
+        if spoilt != stored {
+            prop_assert!(Record::decode(&spoilt, &storage_key).is_err(), "a damaged record was taken for a sound one");
+        }
+        prop_assert!(Record::decode(&noise.into(), &storage_key).is_err());
+    }
+
+    #[test]
+    fn contexts(context in context(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)) {
+        let sealed = sealer().seal(&context, &key());
+        prop_assert_eq!(sealer().open(&sealed, &key()), Ok(context));
+        let spoilt = spoilt(&sealed, &spoils);
+        if spoilt != sealed {
+            prop_assert!(sealer().open(&spoilt, &key()).is_err(), "a forged context was taken for a real one");
+        }
+        prop_assert!(sealer().open(&noise, &key()).is_err());
+    }
+
+    #[test]
+    fn storage_keys(noise in vec(any::<u8>(), 0..400), spoils in spoils()) {
+        let good = key().storage_key();
+        for bytes in [spoilt(&good, &spoils), noise.into()] {
+            if let Ok(read) = Key::from_storage_key(&bytes) {
+                prop_assert_eq!(read.storage_key(), bytes);
+            }
+        }
+    }
+}
+
+proptest! {
+    // A history's fold places partitions, which takes a while.
+    #![proptest_config(cases(500))]
+
+    #[test]
+    fn histories(history in a_history(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)) {
+        let stored = history.encode();
+        prop_assert!(history.view().is_some());
+        prop_assert_eq!(History::decode(&stored), Ok(history));
+        for bytes in [spoilt(&stored, &spoils), noise.into()] {
+            if let Ok(read) = History::decode(&bytes) {
+                let _ = read.view();
+                let _ = read.version();
+                prop_assert_eq!(History::decode(&read.encode()), Ok(read));
+            }
+        }
+    }
+}
+
+/// Lengths that claim more than there is, nested as deep as one likes.
+#[test]
+fn claims_cost_nothing() {
+    let mut huge_field = vec![0x12];
+    huge_field.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert!(wire::decode_envelope(huge_field.clone().into()).is_err());
+    assert!(History::decode(&huge_field).is_err());
+
+    // Groups of an unknown field, each within the one before.
+    let deep = vec![0xa3; 1 << 20];
+    assert!(wire::decode_envelope(deep.clone().into()).is_err());
+    assert!(History::decode(&deep).is_err());
+}
+
+/// Timestamps have 48 bits of milliseconds: a wall clock beyond them must not come out as an early one.
+#[test]
+fn a_wall_clock_beyond_all_timestamps_is_late() {
+    assert!(Hlc::at(WallMs(1 << 48)) > Hlc::at(WallMs((1 << 48) - 1)));
+    assert!(Hlc::at(WallMs(u64::MAX)) >= Hlc::at(WallMs(1 << 48)));
+}

@@ -1,0 +1,199 @@
+//! Three nodes on disks that are maps and a network that loses nothing, and one who may put anything into it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::context::ClusterKey;
+use cartwheel_core::dot::{Life, NodeId, Since};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::message::{Envelope, Message};
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::{ClientId, Event, Input, Limits, Node, NodeConfig, StoreCommand, StoreResult, Timing};
+use cartwheel_core::request::{Consistency, Get, Operation, Outcome, Put, Request, Retry};
+use cartwheel_core::ring::Partitions;
+use cartwheel_core::state::Content;
+use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::wire;
+
+pub const CLUSTER: ClusterId = ClusterId(1);
+/// Every node's boot.
+pub const BOOT: u32 = 1;
+
+pub fn id(node: usize) -> NodeId {
+    NodeId::of_name(&format!("node-{node}"))
+}
+
+/// The founding of the cluster.
+pub fn history() -> History {
+    let member = |node: usize| Member {
+        name: format!("node-{node}"),
+        id: id(node),
+        life: Life(node as u64),
+        weight: 100,
+        zone: "zone".to_owned(),
+        host: format!("host-{node}"),
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    };
+    let founding = ChangeKind::Found {
+        cluster: CLUSTER,
+        partitions: Partitions::new(16).expect("16 partitions are allowed"),
+        strategy: Strategy::Balanced,
+        members: (1..=3).map(member).collect(),
+    };
+    let mut history = History::new();
+    history.record(Hlc::at(WallMs(1)), id(1), founding);
+    history
+}
+
+/// The cluster.
+pub struct Net {
+    nodes: BTreeMap<NodeId, Node>,
+    pub disks: BTreeMap<NodeId, BTreeMap<Bytes, Bytes>>,
+    wakes: BTreeMap<NodeId, Instant>,
+    queue: VecDeque<(NodeId, Input)>,
+    pub replies: BTreeMap<ClientId, Vec<Outcome>>,
+    pub strays: usize,
+    now: Instant,
+    pub asked: u64,
+}
+
+impl Net {
+    pub fn new() -> Self {
+        let view: Arc<View> = Arc::new(history().view().expect("a founded cluster"));
+        let ids = (1..=3).map(id);
+        let mut net = Self {
+            nodes: (1..=3).map(|node| (id(node), Node::new(config(node), view.clone()))).collect(),
+            disks: ids.clone().map(|node| (node, BTreeMap::new())).collect(),
+            wakes: BTreeMap::new(),
+            queue: ids.map(|node| (node, Input::Tick)).collect(),
+            replies: BTreeMap::new(),
+            strays: 0,
+            now: Instant(1),
+            asked: 0,
+        };
+        net.run();
+        net
+    }
+
+    /// Handles everything that is on its way.
+    pub fn run(&mut self) {
+        while let Some((to, input)) = self.queue.pop_front() {
+            let now = Now { instant: self.now, wall: WallMs(1_000_000 + self.now.0 / 1_000) };
+            let Some(node) = self.nodes.get_mut(&to) else { continue };
+            let effects = node.step(now, input);
+            self.wakes.insert(to, effects.wake_at.unwrap_or(Instant(u64::MAX)));
+            for (id, command) in effects.stores {
+                let result = self.store(to, command);
+                self.queue.push_back((to, Input::Stored(id, result)));
+            }
+            for (peer, envelope) in effects.sends {
+                // What goes out must be such as comes in.
+                let frame = wire::encode_envelope(&envelope);
+                let arrived = wire::decode_envelope(frame).expect("a node sends what can be read");
+                self.queue.push_back((peer, Input::Message(arrived)));
+            }
+            for (client, outcome) in effects.replies {
+                self.replies.entry(client).or_default().push(outcome);
+            }
+            self.strays += effects.events.iter().filter(|event| matches!(event, Event::StrayMessage(_))).count();
+        }
+    }
+
+    fn store(&mut self, node: NodeId, command: StoreCommand) -> StoreResult {
+        let disk = self.disks.entry(node).or_default();
+        match command {
+            StoreCommand::Read { storage_key } => StoreResult::Read(Ok(disk.get(&storage_key).cloned())),
+            StoreCommand::Write { storage_key, record, .. } => {
+                disk.insert(storage_key, record);
+                StoreResult::Written(Ok(()))
+            }
+            StoreCommand::SaveHlcCeiling(_) => StoreResult::Written(Ok(())),
+        }
+    }
+
+    /// Lets time pass and everything happen that waits for it.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some((&node, &at)) = self.wakes.iter().min_by_key(|(_, at)| **at).filter(|(_, at)| **at <= end) {
+            // A node that asks to be woken now and now again would stand still here for ever.
+            self.now = self.now.max(at) + Duration::from_micros(1);
+            self.queue.push_back((node, Input::Tick));
+            self.run();
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Puts a message into the network as if `from` had sent it.
+    pub fn inject(&mut self, to: usize, envelope: Envelope) {
+        self.queue.push_back((id(to), Input::Message(envelope)));
+    }
+
+    /// Begins a request at a node; see `replies`.
+    pub fn ask(&mut self, at: usize, operation: Operation) -> ClientId {
+        self.asked += 1;
+        let (client, timeout) = (ClientId(self.asked), Duration::from_secs(2));
+        self.queue.push_back((id(at), Input::Client(client, Request { operation, timeout })));
+        client
+    }
+
+    /// Makes a request and waits for its end.
+    pub fn end_of(&mut self, at: usize, operation: Operation) -> Outcome {
+        let client = self.ask(at, operation);
+        self.run();
+        if !self.replies.contains_key(&client) {
+            self.pass(Duration::from_secs(3));
+        }
+        self.replies[&client][0].clone()
+    }
+}
+
+fn config(node: usize) -> NodeConfig {
+    NodeConfig {
+        cluster: CLUSTER,
+        cluster_key: ClusterKey::derive(b"secret"),
+        node: id(node),
+        life: Life(node as u64),
+        boot: BOOT,
+        lane: cartwheel_core::message::Lane::ONLY,
+        actor_floor: Since(0),
+        hlc_ceiling: Hlc::ZERO,
+        seed: node as u64,
+        timing: Timing::default(),
+        limits: Limits::default(),
+        broken: Broken::default(),
+    }
+}
+
+/// What node `from` of `cluster` would send.
+pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope {
+    Envelope { cluster, from, from_life: Life(3), from_boot: BOOT, wall: WallMs(1_000_000), message }
+}
+
+pub fn get(key: &Key, consistency: Consistency) -> Operation {
+    Operation::Get(Get { key: key.clone(), consistency, r: None, seen: None })
+}
+
+/// A get that asks every home, and repairs those that are behind.
+pub fn get_of_all(key: &Key) -> Operation {
+    Operation::Get(Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(3), seen: None })
+}
+
+pub fn put(key: &Key, value: &str, context: Option<Bytes>) -> Operation {
+    Operation::Put(Put {
+        key: key.clone(),
+        content: Content::Value { bytes: value.to_owned().into(), content_type: String::new() },
+        expires: None,
+        context,
+        retry: Retry::Unnamed,
+        stamp: None,
+        consistency: Consistency::Eventual,
+        w: None,
+        return_body: false,
+    })
+}

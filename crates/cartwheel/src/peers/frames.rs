@@ -1,0 +1,85 @@
+//! Frames as they arrive: four bytes of length, and then as many bytes.
+
+use std::io;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio_util::codec::Decoder;
+
+/// How much room is made for a frame at once.
+const ROOM_BYTES: usize = 64 << 10;
+
+/// Cuts frames out of what arrives.
+///
+/// Room is made as bytes arrive and not as a length announces them, which a codec for trusted senders does: four bytes must
+/// not cost 256 MiB.
+#[derive(Debug)]
+pub(super) struct Frames {
+    bytes_max: usize,
+}
+
+impl Frames {
+    /// Of at most `bytes_max` bytes each.
+    pub(super) const fn new(bytes_max: usize) -> Self {
+        Self { bytes_max }
+    }
+}
+
+impl Decoder for Frames {
+    type Item = Bytes;
+    type Error = io::Error;
+
+    fn decode(&mut self, arrived: &mut BytesMut) -> io::Result<Option<Bytes>> {
+        let Some(head) = arrived.first_chunk() else { return Ok(None) };
+        let length = u32::from_be_bytes(*head) as usize;
+        if length > self.bytes_max {
+            let why = format!("a frame of {length} bytes, more than the {} that one may have", self.bytes_max);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let whole = head.len() + length;
+        if arrived.len() < whole {
+            arrived.reserve((whole - arrived.len()).min(ROOM_BYTES));
+            return Ok(None);
+        }
+        arrived.advance(4);
+        Ok(Some(arrived.split_to(length).freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// In whatever pieces they arrive.
+        #[test]
+        fn what_is_sent_is_what_arrives(
+            sent in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..8),
+            piece in 1usize..60,
+        ) {
+            let bytes: Vec<u8> =
+                sent.iter().flat_map(|frame| [&(frame.len() as u32).to_be_bytes(), &frame[..]].concat()).collect();
+            let (mut frames, mut arrived, mut heard) = (Frames::new(49), BytesMut::new(), Vec::new());
+            for piece in bytes.chunks(piece) {
+                arrived.extend_from_slice(piece);
+                while let Some(frame) = frames.decode(&mut arrived).unwrap() {
+                    heard.push(frame.to_vec());
+                }
+            }
+            prop_assert_eq!(heard, sent);
+            prop_assert!(arrived.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_announced_length_costs_nothing() {
+        let mut frames = Frames::new(256 << 20);
+        let mut arrived = BytesMut::from(&(256u32 << 20).to_be_bytes()[..]);
+        assert_eq!(frames.decode(&mut arrived).unwrap(), None);
+        assert!(arrived.capacity() < 2 * ROOM_BYTES, "{} bytes", arrived.capacity());
+        let mut arrived = BytesMut::from(&((256u32 << 20) + 1).to_be_bytes()[..]);
+        let error = frames.decode(&mut arrived).unwrap_err();
+        assert!(error.to_string().contains("268435457"), "{error}");
+    }
+}

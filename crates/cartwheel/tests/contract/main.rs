@@ -1,0 +1,13 @@
+//! The HTTP contract of DESIGN.md, row by row, on clusters of real processes and through each of their nodes.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod cluster_calls;
+mod contexts;
+mod deletes;
+mod gets;
+mod limits;
+mod names;
+mod puts;
+mod refusals;

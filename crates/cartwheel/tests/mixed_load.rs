@@ -1,0 +1,183 @@
+//! Nothing acknowledged is lost, whoever is killed in the middle of it.
+
+mod harness;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cartwheel_client::{Client, Context, Error, Options, Siblings, Value};
+use harness::Cluster;
+use tokio::task::JoinSet;
+
+/// How many sets that all writers add to, and how many writers.
+const SETS: usize = 8;
+const WRITERS: usize = 6;
+/// How many readers only look.
+const READERS: usize = 2;
+
+/// What a writer was told is stored.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    /// Members of sets: read, merged, written.
+    merged: Vec<(String, String)>,
+    /// Keys written once, without looking.
+    blind: Vec<String>,
+    /// Keys that were deleted after they had been written.
+    deleted: Vec<String>,
+}
+
+fn members(siblings: &Siblings) -> Vec<String> {
+    let texts = siblings.values.iter().map(|value| String::from_utf8_lossy(&value.bytes).into_owned());
+    let mut all: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn patient() -> Options {
+    Options { timeout: Some(Duration::from_millis(300)), ..Options::default() }
+}
+
+/// One round of a writer. An error means that its last write is unknown.
+async fn write_once(client: &Client, name: &str, number: usize, told: &mut Acknowledged) -> Result<(), Error> {
+    let (set, member) = (format!("set-{}", number % SETS), format!("{name}-{number}"));
+    let read = client.get_with("sets", &set, &patient()).await?;
+    let merged = [members(&read), vec![member.clone()]].concat().join("\n");
+    let value = Value { bytes: merged.into(), content_type: "text/plain".to_owned() };
+    client.put_with("sets", &set, value, read.context.as_ref(), &patient()).await?;
+    told.merged.push((set, member.clone()));
+
+    let value = Value { bytes: member.clone().into(), content_type: "text/plain".to_owned() };
+    let written = client.put_with("blind", &member, value, None, &patient()).await?;
+    if number.is_multiple_of(5) {
+        client.delete_with("blind", &member, written.context.as_ref(), &patient()).await?;
+        told.deleted.push(member);
+    } else {
+        told.blind.push(member);
+    }
+    Ok(())
+}
+
+/// Writes until told to stop, whatever fails meanwhile.
+async fn write(client: Client, name: String, stop: Arc<AtomicBool>) -> Acknowledged {
+    let mut told = Acknowledged::default();
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        if write_once(&client, &name, number, &mut told).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    told
+}
+
+/// Reads what it has seen before again, and must never be shown less: a get with its own context covers that.
+async fn read(client: Client, stop: Arc<AtomicBool>) {
+    let mut seen: Vec<(Option<Context>, Vec<String>)> = vec![(None, Vec::new()); SETS];
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let (set, (context, before)) = (number % SETS, &mut seen[number % SETS]);
+        let options = Options { seen: context.clone(), ..patient() };
+        if let Ok(read) = client.get_with("sets", format!("set-{set}"), &options).await {
+            let now = members(&read);
+            let gone: Vec<_> = before.iter().filter(|member| now.binary_search(member).is_err()).collect();
+            assert!(gone.is_empty(), "a reader was shown {gone:?} of set-{set} before and is not any more");
+            (*context, *before) = (read.context, now);
+        }
+    }
+}
+
+/// A load under way.
+struct Load {
+    stop: Arc<AtomicBool>,
+    writers: JoinSet<Acknowledged>,
+    readers: JoinSet<()>,
+}
+
+impl Load {
+    /// Each client begins at another node and goes to the next when that one fails it.
+    fn start(cluster: &Cluster, round: usize) -> Self {
+        let mut load = Self { stop: Arc::default(), writers: JoinSet::new(), readers: JoinSet::new() };
+        let nodes = cluster.endpoints();
+        let client = |by: usize| Client::new((0..3).map(|at| &nodes[(at + by) % 3])).unwrap();
+        for number in 0..WRITERS {
+            load.writers.spawn(write(client(number), format!("{round}-{number}"), load.stop.clone()));
+        }
+        for number in 0..READERS {
+            load.readers.spawn(read(client(number), load.stop.clone()));
+        }
+        load
+    }
+
+    async fn end(mut self) -> Vec<Acknowledged> {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.readers.join_next().await {
+            ended.unwrap();
+        }
+        self.writers.join_all().await
+    }
+}
+
+/// Everything that was acknowledged is there, through whichever node one asks.
+async fn nothing_is_lost(cluster: &Cluster, acknowledged: &[Acknowledged]) {
+    let (mut merged, mut single) = (0, 0);
+    for node in 1..=3 {
+        let client = cluster.client(node);
+        let mut sets = Vec::new();
+        for set in 0..SETS {
+            sets.push(members(&client.get("sets", format!("set-{set}")).await.unwrap()));
+        }
+        for (set, member) in acknowledged.iter().flat_map(|told| &told.merged) {
+            let at: usize = set["set-".len()..].parse().unwrap();
+            assert!(sets[at].binary_search(member).is_ok(), "{member} is not in {set} at node {node}");
+            merged += 1;
+        }
+    }
+    for (at, told) in acknowledged.iter().enumerate() {
+        let client = cluster.client(at as u16 % 3 + 1);
+        for key in &told.blind {
+            assert_eq!(members(&client.get("blind", key).await.unwrap()), std::slice::from_ref(key));
+            single += 1;
+        }
+        for key in &told.deleted {
+            assert!(client.get("blind", key).await.unwrap().values.is_empty(), "{key} is back");
+            single += 1;
+        }
+    }
+    assert!(merged > 3 * 100 && single > 100, "{merged} and {single} writes are no load");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_dies_and_comes_back() {
+    let mut cluster = Cluster::start();
+    let load = Load::start(&cluster, 0);
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    cluster.kill(2);
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    let cluster = tokio::task::spawn_blocking(move || {
+        cluster.restart(2);
+        cluster
+    })
+    .await
+    .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    nothing_is_lost(&cluster, &load.end().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_nodes_die_at_once_and_come_back() {
+    let mut cluster = Cluster::start();
+    let mut acknowledged = Vec::new();
+    for round in 0..2 {
+        let load = Load::start(&cluster, round);
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        cluster = tokio::task::spawn_blocking(|| cluster.crash_and_restart()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        acknowledged.extend(load.end().await);
+        nothing_is_lost(&cluster, &acknowledged).await;
+    }
+}

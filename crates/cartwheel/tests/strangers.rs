@@ -1,0 +1,216 @@
+//! What comes to a live node's port for peers and is no peer: it is told why, or just cut off, and the node goes on serving.
+
+mod harness;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use cartwheel::data_dir::{Identity, read_identity};
+use cartwheel::founding::view_of;
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::hlc::WallMs;
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::ClusterId;
+use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Ticket, Want};
+use cartwheel_core::state::{Epoch, State};
+use cartwheel_core::wire::{PROTOCOL_VERSION, encode_envelope};
+use harness::Cluster;
+use harness::raw::{get, put};
+
+/// What is needed to talk to node 1 as one of its peers would.
+struct Target {
+    addr: String,
+    log: std::path::PathBuf,
+    identity: Identity,
+    endpoint: String,
+}
+
+impl Target {
+    fn of(cluster: &Cluster) -> Self {
+        let dir = cluster.node_dir(1);
+        let identity = read_identity(&dir).unwrap();
+        let view = view_of(&identity, &dir).unwrap();
+        let addr = view.member(NodeId::of_name("node-1")).unwrap().member.peer_addr.clone();
+        Self { addr, log: dir.join("log"), identity, endpoint: cluster.endpoint(1) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Says hello and hears the answer.
+    fn greet(&self, hello: &[u8]) -> (TcpStream, String) {
+        let mut stream = self.connect();
+        stream.write_all(&framed(hello)).unwrap();
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut answer).unwrap();
+        (stream, String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// Waits until the node's log says this.
+    fn logs(&self, said: &str) {
+        let begun = Instant::now();
+        while !std::fs::read_to_string(&self.log).unwrap().contains(said) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the log does not say: {said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn still_serves(&self, what: &str) {
+        assert_eq!(put(&self.endpoint, "/v1/kv/b/k?w=3", what).status, 204, "after {what}");
+        assert!(get(&self.endpoint, "/v1/kv/b/k").values().iter().any(|value| value == what), "after {what}");
+    }
+}
+
+fn framed(frame: &[u8]) -> Vec<u8> {
+    [&(frame.len() as u32).to_be_bytes(), frame].concat()
+}
+
+/// A hello as node `from` of `cluster` says it to node `to`, in protobuf by hand.
+fn hello(version: u32, cluster: ClusterId, from: &str, to: &str) -> Vec<u8> {
+    let mut hello = [b"cartwheel", &version.to_be_bytes()[..], &[0x0a, 16], &cluster.0.to_be_bytes()].concat();
+    hello.push(0x11);
+    hello.extend(NodeId::of_name(from).get().to_le_bytes());
+    hello.push(0x19);
+    hello.extend(NodeId::of_name(to).get().to_le_bytes());
+    hello.extend([0x32, from.len() as u8]);
+    hello.extend(from.as_bytes());
+    hello
+}
+
+/// Waits until the other side has closed the connection.
+fn is_cut_off(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    // A reset is an end, too; a timeout is none.
+    if let Err(error) = stream.read_to_end(&mut rest) {
+        let timed_out = [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut];
+        assert!(!timed_out.contains(&error.kind()), "the connection still stands");
+    }
+}
+
+#[test]
+fn who_does_not_belong_is_told_why() {
+    let cluster = Cluster::start();
+    let target = Target::of(&cluster);
+    let (ours, version) = (target.identity.cluster, PROTOCOL_VERSION);
+    for (hello, answer) in [
+        (hello(version, ClusterId(7), "node-2", "node-1"), "node-1 belongs to cluster"),
+        (hello(99, ours, "node-2", "node-1"), "node-1 speaks protocol version 1"),
+        (hello(version, ours, "node-2", "node-9"), "node-1 is there instead"),
+    ] {
+        let (stream, said) = target.greet(&hello);
+        assert!(said.contains(answer), "{said:?}");
+        is_cut_off(stream);
+        target.still_serves(answer);
+    }
+    // The first of them; for those that follow within ten seconds there is one line more, with their number.
+    target.logs("refused a peer's connection from 127.0.0.1");
+    target.logs("node-2 there belongs to cluster 00000000000000000000000000000007");
+}
+
+#[test]
+fn what_is_no_hello_is_cut_off() {
+    let cluster = Cluster::start();
+    let target = Target::of(&cluster);
+    let huge = [&(256u32 << 20).to_be_bytes()[..], b"cartwheel"].concat();
+    let garbage: Vec<u8> = (0..5_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut malformed = hello(PROTOCOL_VERSION, target.identity.cluster, "node-2", "node-1");
+    malformed.truncate(20);
+    for (bytes, what) in [
+        (&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..], "HTTP"),
+        (&garbage, "garbage"),
+        (&huge, "a hello of 256 MiB"),
+        (&framed(b""), "an empty hello"),
+        (&framed(b"cartwheel"), "a hello that is cut off"),
+        (&framed(&malformed), "a malformed hello"),
+    ] {
+        let mut stream = target.connect();
+        let _ = stream.write_all(bytes);
+        is_cut_off(stream);
+        target.still_serves(what);
+    }
+    // Who says nothing, or half of a hello, and who goes away again at once.
+    let (silent, mut half) = (target.connect(), target.connect());
+    half.write_all(&[0, 0, 0, 50, b'c', b'a']).unwrap();
+    drop(target.connect());
+    target.still_serves("silence");
+    is_cut_off(silent);
+    is_cut_off(half);
+    target.still_serves("the end of silence");
+}
+
+#[test]
+fn a_peer_that_talks_nonsense_is_cut_off() {
+    let cluster = Cluster::start();
+    let target = Target::of(&cluster);
+    let greet = || {
+        let (stream, said) = target.greet(&hello(PROTOCOL_VERSION, target.identity.cluster, "node-2", "node-1"));
+        assert!(said.contains("node-1"), "{said:?}");
+        stream
+    };
+    let key = || Key::new("b".into(), "k".into()).unwrap();
+    let read = || Message::Ask(Ticket { operation: 1, round: 1 }, Ask::Read { key: key(), want: Want::State });
+    let envelope = |cluster, from: &str, message| Envelope {
+        cluster,
+        from: NodeId::of_name(from),
+        from_life: target.identity.life,
+        from_boot: 1,
+        wall: WallMs(0),
+        message,
+    };
+    let ours = target.identity.cluster;
+    let borrowed = encode_envelope(&envelope(ours, "node-3", read()));
+    let whole = encode_envelope(&envelope(ours, "node-2", read()));
+    let (beyond, cut) = (((256u32 << 20) + 1).to_be_bytes(), framed(&whole[..whole.len() - 3]));
+    for (bytes, what) in [
+        (framed(b"\xff\xff\xff"), "node-2: malformed bytes"),
+        (framed(b"\x08\x63"), "node-2: protocol version 99"),
+        (framed(b"\x08\x01"), "node-2: malformed field"),
+        (cut, "node-2: malformed bytes"),
+        (beyond.to_vec(), "a frame of 268435457 bytes"),
+        (framed(&borrowed), "it sent a message of"),
+    ] {
+        let mut stream = greet();
+        stream.write_all(&bytes).unwrap();
+        is_cut_off(stream);
+        target.logs(what);
+        target.still_serves(what);
+    }
+
+    // A message of another cluster on a connection of this one is dropped, and what it asked for not done.
+    let wipe =
+        Ask::Merge { key: key(), state: State::default(), epoch: Epoch(1), heals: None, confirm: Confirm::Stored };
+    let mut stream = greet();
+    let stray = envelope(ClusterId(7), "node-2", Message::Ask(Ticket { operation: 1, round: 1 }, wipe));
+    stream.write_all(&framed(&encode_envelope(&stray))).unwrap();
+    target.still_serves("another cluster's message");
+
+    // Many that announce a long frame and then say no more: they cost what they have sent.
+    let before = reserved_kib(&target);
+    let announced: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = greet();
+            stream.write_all(&[&(256u32 << 20).to_be_bytes()[..], &[0; 100]].concat()).unwrap();
+            stream
+        })
+        .collect();
+    target.still_serves("announcements");
+    let after = reserved_kib(&target);
+    assert!(after < before + 200_000, "{before} KiB have become {after}");
+    drop(announced);
+    drop(stream);
+    target.still_serves("their end");
+}
+
+/// How much memory the node has asked for: what is reserved counts, touched or not.
+fn reserved_kib(target: &Target) -> u64 {
+    let pid = get(&target.endpoint, "/healthz").json()["pid"].as_u64().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+}

@@ -1,0 +1,40 @@
+//! The paper's cart: a set of items, merged by union.
+
+use std::collections::BTreeSet;
+
+use super::Cart;
+use crate::purchases::Purchase;
+
+/// A set of items, stored one a line.
+///
+/// Union never loses an add. But a cart that lacks an item does not say whether the item was taken out or was never known, so
+/// where one sibling lacks it and another, written at the same time, still has it, the item is back: "deleted items can
+/// resurface" (paper, section 4.4).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PlainCart(BTreeSet<String>);
+
+impl Cart for PlainCart {
+    fn decode(stored: &[u8]) -> Self {
+        Self(String::from_utf8_lossy(stored).lines().map(str::to_owned).collect())
+    }
+
+    fn encode(&self) -> String {
+        self.0.iter().map(|item| format!("{item}\n")).collect()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.0.extend(other.0.iter().cloned());
+    }
+
+    fn add(&mut self, purchase: &Purchase) {
+        self.0.insert(purchase.item.clone());
+    }
+
+    fn remove(&mut self, purchase: &Purchase) {
+        self.0.remove(&purchase.item);
+    }
+
+    fn items(&self) -> BTreeSet<String> {
+        self.0.clone()
+    }
+}
