@@ -148,6 +148,7 @@ impl Clients {
         for write in self.histories.iter_mut().flat_map(|history| &mut history.writes) {
             let stored = write.id.and_then(|id| minted.get(&id));
             write.earliest = stored.and_then(Minted::earliest);
+            write.latest = stored.and_then(Minted::latest);
             write.forwards = stored.map_or(0, |stored| stored.forwards);
             // The network may have delivered the forwarded write twice, and the refusal is that of one delivery.
             if write.forwards > 0 && write.fate == Fate::Refused {

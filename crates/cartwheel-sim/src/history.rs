@@ -132,6 +132,8 @@ pub struct Write {
     /// The earliest timestamp that it was stored under, where a write that was tried more than once has several: one that
     /// replaced it under one of them has replaced it under all.
     pub earliest: Option<Hlc>,
+    /// The latest timestamp that it was stored under, likewise: under that it has replaced what is earlier, wherever it was.
+    pub latest: Option<Hlc>,
     /// How often one node asked another to carry it out. A write that was carried out more than once may have replaced more than
     /// its client was told; a client cannot see that, the simulator can.
     pub forwards: usize,

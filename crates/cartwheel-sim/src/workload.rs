@@ -261,6 +261,7 @@ fn add_write(
         attempts: 0,
         fate,
         earliest: None,
+        latest: None,
         forwards: 0,
     });
     (place, content)

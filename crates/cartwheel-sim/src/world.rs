@@ -562,6 +562,11 @@ impl Minted {
     pub fn earliest(&self) -> Option<Hlc> {
         self.dots.values().copied().chain(self.noted).min()
     }
+
+    /// The latest timestamp.
+    pub fn latest(&self) -> Option<Hlc> {
+        self.dots.values().copied().max()
+    }
 }
 
 fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], record: &Bytes) {

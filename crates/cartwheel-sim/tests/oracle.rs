@@ -54,6 +54,7 @@ impl Story {
             attempts: 1,
             fate: Fate::Unknown,
             earliest: None,
+            latest: None,
             forwards: 0,
         };
         self.history.writes.push(write);
@@ -206,6 +207,23 @@ fn the_last_write_wins() {
     story.read(&[0, 1]);
     story.history.reads.remove(0);
     assert_eq!(story.fails(None), Some("one value is shown"));
+}
+
+#[test]
+fn a_try_that_nobody_was_told_of_may_have_replaced_a_later_write() {
+    let mut story = Story::new(Conflict::Lww, false);
+    story.write(&[]);
+    let tried_twice = story.write(&[]);
+    story.write(&[tried_twice]);
+    if let Fate::Acknowledged { hlc: stamp, .. } = &mut story.history.writes[0].fate {
+        *stamp = Some(hlc(5));
+    }
+    assert_eq!(story.fails(Some(&[2])), Some("the last write wins"));
+    story.history.writes[tried_twice].earliest = Some(hlc(1));
+    story.history.writes[tried_twice].latest = Some(hlc(6));
+    assert_eq!(story.fails(Some(&[2])), None, "the other try replaced it, and was replaced itself");
+    story.history.writes[tried_twice].latest = Some(hlc(4));
+    assert_eq!(story.fails(Some(&[2])), Some("the last write wins"));
 }
 
 #[test]

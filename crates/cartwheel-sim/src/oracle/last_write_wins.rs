@@ -5,22 +5,24 @@
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::state::{Sibling, State};
 
+use super::accounts::Accounts;
 use super::siblings::{check_end_written, check_written};
 use super::{END, failure, must_meet};
 use crate::failure::Failure;
-use crate::history::{Fate, KeyHistory, Read};
+use crate::history::{Fate, KeyHistory, Read, WriteSet};
 
 /// Checks all reads of a key, and what its replicas hold in the end.
 ///
 /// # Errors
 /// The first broken promise.
 pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failure>> {
+    let accounts = Accounts::new(history, end);
     for read in &history.reads {
-        check_read(history, read)?;
+        check_read(history, &accounts, read)?;
     }
     let Some(end) = end else { return Ok(()) };
     check_end_written(history, end)?;
-    let latest = end.latest().map_or(Hlc::ZERO, |sibling| sibling.hlc);
+    let latest = reach(history, &accounts, end.latest());
     if let Some((place, hlc)) = latest_known(history, |_, _| true).filter(|(_, hlc)| *hlc > latest) {
         let message = format!(
             "in the end there is {}@{latest:?}, but {}@{hlc:?} was acknowledged",
@@ -32,14 +34,14 @@ pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failur
     Ok(())
 }
 
-fn check_read(history: &KeyHistory, read: &Read) -> Result<(), Box<Failure>> {
+fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<(), Box<Failure>> {
     check_written(history, read)?;
     if read.siblings.len() > 1 {
         let message = format!("a read shows {}", history.names(history.writes_of(&read.siblings)));
         return Err(failure(history, "one value is shown", read.answered, message));
     }
     let shown = read.siblings.first();
-    let latest = shown.map_or(Hlc::ZERO, |sibling| sibling.hlc);
+    let latest = reach(history, accounts, shown);
     let before = latest_known(history, |at, w| at < read.invoked && must_meet(history, read.r, w));
     if let Some((place, hlc)) = before.filter(|(_, hlc)| *hlc > latest) {
         let message = format!(
@@ -63,6 +65,16 @@ fn check_read(history: &KeyHistory, read: &Read) -> Result<(), Box<Failure>> {
 fn seen_stamp(history: &KeyHistory, read: &Read) -> Hlc {
     let earliest = read.seen.iter().filter_map(|place| history.writes.get(place)?.earliest).max();
     earliest.map_or(read.seen_hlc, |earliest| earliest.min(read.seen_hlc))
+}
+
+/// Up to which timestamp what is shown has replaced everything: its own, or that of a try of a write which what is shown had been
+/// shown by way of another try. That try has replaced all that is earlier, and went with its write.
+fn reach(history: &KeyHistory, accounts: &Accounts, shown: Option<&Sibling>) -> Hlc {
+    let own = shown.map_or(Hlc::ZERO, |sibling| sibling.hlc);
+    let Some(place) = shown.and_then(|sibling| history.write_of(sibling)) else { return own };
+    let replaced = accounts.accounted(WriteSet::of(place)).iter().filter_map(|place| history.writes.get(place));
+    let tries = replaced.filter(|write| write.earliest != write.latest).filter_map(|write| write.latest);
+    tries.max().unwrap_or_default().max(own)
 }
 
 /// The latest among the acknowledged writes that `counts` picks by moment and number of homes.
