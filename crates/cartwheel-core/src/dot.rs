@@ -49,7 +49,7 @@ pub struct Life(pub u64);
 /// When, within a life, an actor began: the boot's number in the upper 24 bits, a count within the boot in the lower 40.
 ///
 /// It is unique within a life, because the boot number is made durable before a boot serves anything.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Since(pub u64);
 
 impl Since {

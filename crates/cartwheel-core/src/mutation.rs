@@ -38,6 +38,10 @@ pub enum Mutation {
     FullDiskAcknowledges,
     /// A write that some replica has stored is refused as one that nobody has.
     RefuseStored,
+    /// A node whose store may have lost writes in a power failure counts as if it had not.
+    CountAfterPowerLoss,
+    /// It goes on with its actors, too.
+    ActorsOutlivePowerLoss,
     /// A change of settings is told of before it is saved.
     SettingsUnsaved,
     /// A node tells no other of changes.
@@ -46,7 +50,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -61,6 +65,8 @@ impl Mutation {
         Self::CountAmnesiac,
         Self::FullDiskAcknowledges,
         Self::RefuseStored,
+        Self::CountAfterPowerLoss,
+        Self::ActorsOutlivePowerLoss,
         Self::SettingsUnsaved,
         Self::SettingsStayHome,
     ];
@@ -82,6 +88,8 @@ impl Mutation {
             Self::CountAmnesiac => "count-amnesiac",
             Self::FullDiskAcknowledges => "full-disk-acknowledges",
             Self::RefuseStored => "refuse-stored",
+            Self::CountAfterPowerLoss => "count-after-power-loss",
+            Self::ActorsOutlivePowerLoss => "actors-outlive-power-loss",
             Self::SettingsUnsaved => "settings-unsaved",
             Self::SettingsStayHome => "settings-stay-home",
         }

@@ -15,9 +15,9 @@ pub use crate::effects::{
     ClientId, Effects, Event, Input, Limits, ReadFailed, StoreCommand, StoreId, StoreResult, Timing, WriteFailed,
 };
 use crate::hlc::{Hlc, HlcClock, WallMs};
-use crate::membership::{ClusterId, View};
+use crate::membership::{ClusterId, Durability, View};
 use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Ticket};
-use crate::mutation::Broken;
+use crate::mutation::{Broken, Mutation};
 use crate::record::Minter;
 use crate::replica::{Asker, Done, Replica, Work};
 use crate::request::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
@@ -58,9 +58,12 @@ pub struct NodeConfig {
     pub boot: u32,
     /// Which of the node's shards this is.
     pub lane: Lane,
-    /// Actors that began before this have ended: [`Since::boot`] of the last boot that came after a loss of writes (an unclean stop
-    /// of a store that does not sync each write), zero if none did. It is kept for all later boots.
-    pub actor_floor: Since,
+    /// What the store held before this may have holes: [`Since::boot`] of the last boot that came after a loss of writes (an unclean
+    /// stop of a store that does not sync each write), zero if none did. It is kept for all later boots. Actors that began before it
+    /// have ended, and what the store holds, or does not hold, does not count until it is caught up, key by key.
+    pub loss_floor: Since,
+    /// When this node acknowledges a write, in buckets that leave that to their nodes.
+    pub durability: Durability,
     /// The highest ceiling that was saved for its timestamps ([`StoreCommand::SaveHlcCeiling`]); zero in a new directory.
     pub hlc_ceiling: Hlc,
     /// Where its randomness starts. Two boots must not share one.
@@ -103,12 +106,14 @@ const BUDGET_MAX: Duration = Duration::from_secs(60);
 impl Node {
     /// A node that knows its cluster. It takes writes once [`Self::is_ready`], which needs a first [`Input::Tick`] and the store.
     pub fn new(config: NodeConfig, view: Arc<View>) -> Self {
-        let minter = Minter::new(config.node, config.life, config.boot, config.actor_floor);
+        let outlive = config.broken.is(Mutation::ActorsOutlivePowerLoss);
+        let floor = if outlive { Since(0) } else { config.loss_floor };
+        let minter = Minter::new(config.node, config.life, config.boot, floor);
         let clock = HlcClock::new(config.hlc_ceiling);
         Self {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
             coordinator: Coordinator::new(config.boot, config.lane, config.limits.operations_max),
-            replica: Replica::new(minter, clock, &config.limits, config.broken),
+            replica: Replica::new(minter, clock, &config, view.clone()),
             full: FullDisks::default(),
             drift: Drift::default(),
             clock_off: None,
@@ -138,7 +143,10 @@ impl Node {
             Input::Client(id, request) => self.client(&mut step, id, request),
             Input::Message(envelope) => self.message(&mut step, envelope),
             Input::Stored(id, result) => self.stored(&mut step, id, result),
-            Input::View(view) => self.view = view,
+            Input::View(view) => {
+                self.replica.set_view(view.clone());
+                self.view = view;
+            }
             Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
         }
         self.settle(&mut step);

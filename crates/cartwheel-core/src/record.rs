@@ -32,6 +32,9 @@ pub struct LocalHeader {
     pub catching_up: Option<Loss>,
     /// The epoch of the record's last change.
     pub changed: Epoch,
+    /// Losses of the node's store before this have left no hole in the record: it did not exist then, or was caught up since. It
+    /// is compared with [`crate::node::NodeConfig::loss_floor`].
+    pub whole_since: Since,
 }
 
 /// The number of a loss, unique within a life of a node. What makes good one loss does not make good a later one.
@@ -70,9 +73,10 @@ impl fmt::Display for RecordError {
 impl std::error::Error for RecordError {}
 
 impl Record {
-    /// A record in place of one that was there and cannot be read.
-    pub fn lost(loss: Loss) -> Self {
-        Self { header: LocalHeader { catching_up: Some(loss), ..LocalHeader::default() }, state: State::default() }
+    /// A record in place of one that was there and cannot be read. The loss was noticed at or after `since`.
+    pub fn lost(loss: Loss, since: Since) -> Self {
+        let header = LocalHeader { catching_up: Some(loss), whole_since: since, ..LocalHeader::default() };
+        Self { header, state: State::default() }
     }
 
     /// The stored form: version, checksum of storage key and contents, contents.
@@ -128,7 +132,7 @@ pub struct Minter {
 impl Minter {
     /// The minter of a boot. Boots are numbered from 1 within a life, and the number is durable before the boot serves anything.
     ///
-    /// Actors that began before `floor` are not continued ([`crate::node::NodeConfig::actor_floor`]).
+    /// Actors that began before `floor` are not continued ([`crate::node::NodeConfig::loss_floor`]).
     pub const fn new(node: NodeId, life: Life, boot: u32, floor: Since) -> Self {
         Self { node, life, boot, begun: 0, floor }
     }
@@ -170,6 +174,12 @@ impl Minter {
         };
         record.header.own = Some(own);
         Dot { actor: self.actor(own), counter: own.count }
+    }
+
+    /// The loss of writes that a store suffered before `floor`: one number for all of its records, which no loss that is noticed
+    /// later has.
+    pub const fn loss_before(floor: Since) -> Loss {
+        Loss(floor.0 - 1)
     }
 
     /// A number for a loss that was just noticed.

@@ -6,15 +6,19 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::dot::{Dot, NodeId};
-use crate::effects::{Event, Limits, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
+use crate::dot::{Dot, NodeId, Since};
+
+use crate::effects::{Event, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
+use crate::membership::{Durability, View};
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
+use crate::node::NodeConfig;
 use crate::record::{Loss, Minter, Record, RecordError};
 use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
 use crate::time::{Instant, Now};
@@ -137,6 +141,9 @@ pub struct Replica {
     siblings_max: usize,
     stores_begun: u64,
     minter: Minter,
+    loss_floor: Since,
+    durability: Durability,
+    view: Arc<View>,
     clock: HlcClock,
     epoch: Epoch,
     broken: Broken,
@@ -145,18 +152,21 @@ pub struct Replica {
 
 impl Replica {
     /// The replica of one boot.
-    pub fn new(minter: Minter, clock: HlcClock, limits: &Limits, broken: Broken) -> Self {
+    pub fn new(minter: Minter, clock: HlcClock, config: &NodeConfig, view: Arc<View>) -> Self {
         Self {
             turns: BTreeMap::new(),
             busy: BTreeMap::new(),
             tasks: 0,
-            tasks_max: limits.tasks_max,
-            siblings_max: limits.siblings_max,
+            tasks_max: config.limits.tasks_max,
+            siblings_max: config.limits.siblings_max,
             stores_begun: 0,
             minter,
+            loss_floor: config.loss_floor,
+            durability: config.durability,
+            view,
             clock,
             epoch: Epoch(1),
-            broken,
+            broken: config.broken,
             node_wide_count: 0,
         }
     }
@@ -164,6 +174,20 @@ impl Replica {
     /// The node's timestamps.
     pub const fn clock(&mut self) -> &mut HlcClock {
         &mut self.clock
+    }
+
+    /// Goes by other settings from now on.
+    pub fn set_view(&mut self, view: Arc<View>) {
+        self.view = view;
+    }
+
+    /// Whether a write to `bucket` is to survive a power failure before it is acknowledged.
+    fn syncs(&self, bucket: &[u8]) -> bool {
+        match self.view.settings(bucket).durability {
+            Durability::NodeDefault => self.durability != Durability::Os,
+            Durability::Fsync => true,
+            Durability::Os => false,
+        }
     }
 
     /// The node's epoch.
@@ -295,11 +319,16 @@ impl Replica {
 
     /// The stored record. One that cannot be read is replaced at once by the mark of its loss, so that the loss has one number.
     fn parse(&mut self, key: &Key, bytes: Option<Bytes>, work: &mut Work) -> (Record, Fresh) {
-        let Some(bytes) = bytes else { return (Record::default(), Fresh::No) };
-        match Record::decode(&bytes, &key.storage_key()) {
-            Ok(record) => (record, Fresh::No),
-            Err(error) => self.lost(key, error, work),
+        let (mut record, fresh) = match bytes.map(|bytes| Record::decode(&bytes, &key.storage_key())) {
+            None => (Record::default(), Fresh::No),
+            Some(Ok(record)) => (record, Fresh::No),
+            Some(Err(error)) => self.lost(key, error, work),
+        };
+        // Whatever it says of its losses is from before the last one.
+        if record.header.whole_since < self.loss_floor && !self.broken.is(Mutation::CountAfterPowerLoss) {
+            record.header.catching_up = Some(Minter::loss_before(self.loss_floor));
         }
+        (record, fresh)
     }
 
     fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> (Record, Fresh) {
@@ -307,7 +336,7 @@ impl Replica {
         if self.broken.is(Mutation::CountAmnesiac) {
             return (Record::default(), Fresh::No);
         }
-        (Record::lost(self.minter.lose()), Fresh::Yes)
+        (Record::lost(self.minter.lose(), self.loss_floor), Fresh::Yes)
     }
 
     /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
@@ -333,6 +362,9 @@ impl Replica {
         }
         if changed {
             record.header.changed = self.epoch;
+            if record.header.catching_up.is_none() {
+                record.header.whole_since = self.loss_floor;
+            }
             self.write(key, record, done, work);
         }
     }
@@ -341,7 +373,7 @@ impl Replica {
         let id = self.next_store();
         let storage_key = key.storage_key();
         let bytes = record.encode(&storage_key);
-        let sync = !self.broken.is(Mutation::CountUnsynced);
+        let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
         work.stores.push((id, StoreCommand::Write { storage_key, record: bytes, sync }));
         if self.broken.is(Mutation::ReplyBeforeStored) {
             self.tasks -= done.len();

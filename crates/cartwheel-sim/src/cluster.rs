@@ -9,7 +9,9 @@ use cartwheel_core::control::{Control, ControlConfig};
 use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
-use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, Strategy, View};
+use cartwheel_core::membership::{
+    ChangeKind, ClusterId, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
+};
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
@@ -28,6 +30,8 @@ pub struct BucketSpec {
     pub w: u8,
     /// How it shows concurrent writes.
     pub conflict: Conflict,
+    /// When its writes are acknowledged.
+    pub durability: Durability,
     /// Clients read and write it only strongly, so that its keys are linearizable.
     pub strong_only: bool,
 }
@@ -135,6 +139,11 @@ impl Cluster {
             .expect("clients use only the run's buckets")
     }
 
+    /// Whether any bucket acknowledges writes that are not synced.
+    pub fn leaves_writes_to_the_os(&self) -> bool {
+        self.spec.buckets.iter().any(|bucket| bucket.durability == Durability::Os)
+    }
+
     /// How many replicas a key has: no more than there are nodes.
     pub fn replicas(&self, key: &Key) -> u8 {
         self.bucket(key).n.min(self.len() as u8)
@@ -148,7 +157,7 @@ impl Cluster {
     }
 
     /// A node's state machine as it starts from its disk. This is the one place that knows how a node is made.
-    pub fn make_node(&self, index: usize, boot: u32, hlc_ceiling: Hlc, seed: u64) -> Node {
+    pub fn make_node(&self, index: usize, boot: u32, loss_floor: Since, hlc_ceiling: Hlc, seed: u64) -> Node {
         let config = NodeConfig {
             cluster: CLUSTER,
             cluster_key: self.cluster_key.clone(),
@@ -156,8 +165,8 @@ impl Cluster {
             life: life(index),
             boot,
             lane: Lane::ONLY,
-            // The simulated store syncs each write that it is asked to sync, so no stop loses acknowledged writes.
-            actor_floor: Since(0),
+            loss_floor,
+            durability: Durability::Fsync,
             hlc_ceiling,
             seed,
             timing: self.spec.timing,
@@ -208,6 +217,7 @@ fn history(spec: &ClusterSpec) -> History {
             r: Some(bucket.r),
             w: Some(bucket.w),
             conflict: Some(bucket.conflict),
+            durability: Some(bucket.durability),
             ..SettingsPatch::default()
         };
         let name = Bytes::copy_from_slice(bucket.name.as_bytes());

@@ -147,13 +147,24 @@ impl Disk {
         self.pending_from += count as u64;
     }
 
-    /// The machine fails: some of what was not synced survives, in order.
-    pub fn crash(&mut self) {
+    /// The records whose changes a crash may take away, in the order of the changes.
+    pub fn unsynced(&self) -> impl Iterator<Item = Option<&Bytes>> {
+        self.pending.iter().map(|change| match change {
+            Change::Record(storage_key, _) => Some(storage_key),
+            Change::HlcCeiling(_) => None,
+        })
+    }
+
+    /// The machine fails: some of what was not synced survives, in order, and at least `least` changes. Returns what records have
+    /// lost changes.
+    pub fn crash(&mut self, least: usize) -> Vec<Bytes> {
         let survivors = self.rng.below(self.pending.len() as u64 + 1) as usize;
-        self.keep(survivors);
+        self.keep(survivors.max(least));
+        let lost = self.unsynced().flatten().cloned().collect();
         self.pending_from += self.pending.len() as u64;
         self.pending.clear();
         self.current = self.durable.clone();
+        lost
     }
 
     /// What a crash now could not take away.
@@ -228,7 +239,7 @@ mod tests {
             disk.end(synced.durable);
             disk.start(&write("a", "2", false));
             disk.start(&write("b", "2", true));
-            disk.crash();
+            disk.crash(0);
             let held = |key: &'static str| disk.current().records[key.as_bytes()].clone();
             outcomes.insert((held("a"), held("b")));
         }
@@ -240,7 +251,7 @@ mod tests {
     fn a_late_end_of_a_command_from_before_a_crash_keeps_nothing_newer() {
         let mut disk = disk(1);
         let synced = disk.start(&write("a", "1", true));
-        disk.crash();
+        disk.crash(0);
         disk.start(&write("a", "2", false));
         disk.end(synced.durable);
         assert!(disk.is_pending(b"a"));

@@ -1,6 +1,8 @@
 //! What strikes when: each kind of fault by its own rate, on a random victim.
 
+use bytes::Bytes;
 use cartwheel_core::key::Key;
+use cartwheel_core::membership::Durability;
 use cartwheel_core::state::State;
 
 use crate::options::{ClockOptions, FaultOptions, Rate};
@@ -102,10 +104,11 @@ impl Faults {
         }
     }
 
-    /// The time of a fault has come. Returns the place of the key whose record was damaged, if one was.
-    pub fn strike(&mut self, world: &mut World, fault: Fault, keys: &[&Key]) -> Option<usize> {
+    /// The time of a fault has come. Returns the places of the keys whose records were damaged, or lost writes that had been
+    /// acknowledged.
+    pub fn strike(&mut self, world: &mut World, fault: Fault, keys: &[&Key]) -> Vec<usize> {
         if self.over {
-            return None;
+            return Vec::new();
         }
         self.schedule(world, fault);
         let nodes = world.cluster().len();
@@ -120,8 +123,11 @@ impl Faults {
                 self.cut(world, fault, links);
             }
             Fault::Crash if world.machine(victim).is_up() => {
-                world.crash(victim);
+                let lost = world.crash(victim, least_survivors(world, victim));
                 self.mend_later(world, fault, Remedy::Start(victim));
+                return (0..keys.len())
+                    .filter(|&place| leaves_to_the_os(world, keys[place]) && lost.contains(keys[place]))
+                    .collect();
             }
             Fault::Pause if world.machine(victim).is_up() && !world.machine(victim).is_paused() => {
                 world.pause(victim);
@@ -134,14 +140,14 @@ impl Faults {
                 let bound = (self.clocks.jump_max_ms + self.clocks.skew_max_ms) as i64;
                 world.set_clock(victim, offset_ms.clamp(-bound, bound));
             }
-            Fault::Damage => return self.damage(world, victim, keys),
+            Fault::Damage => return self.damage(world, victim, keys).into_iter().collect(),
             Fault::FullDisk => {
                 let victims: Vec<_> = if self.room_rng.chance(200) { (0..nodes).collect() } else { vec![victim] };
                 victims.iter().for_each(|&victim| world.set_full(victim, true));
                 self.mend_later(world, fault, Remedy::Room(victims));
             }
         }
-        None
+        Vec::new()
     }
 
     /// Both directions between two groups; sometimes only one.
@@ -196,6 +202,36 @@ impl Faults {
         world.damage(victim, key);
         Some(place)
     }
+}
+
+fn leaves_to_the_os(world: &World, key: &Key) -> bool {
+    world.cluster().bucket(key).durability == Durability::Os
+}
+
+/// How many of the changes that `victim` has not synced must survive a crash: an acknowledged write is lost only where other
+/// disks have it. What was to be synced has not been acknowledged.
+fn least_survivors(world: &World, victim: usize) -> usize {
+    let is_needed = |storage_key: Option<&Bytes>| {
+        let key = storage_key.and_then(|storage_key| Key::from_storage_key(storage_key).ok());
+        key.is_some_and(|key| leaves_to_the_os(world, &key) && !others_hold(world, victim, &key))
+    };
+    let needed: Vec<bool> = world.machine(victim).disk().unsynced().map(is_needed).collect();
+    needed.iter().rposition(|&needed| needed).map_or(0, |last| last + 1)
+}
+
+/// Whether the other homes that are up durably hold all that `victim` would read of `key`.
+fn others_hold(world: &World, victim: usize, key: &Key) -> bool {
+    let Some(Ok(own)) = world.record(victim, key) else { return false };
+    let mut others = State::default();
+    for home in world.cluster().homes(key).into_iter().filter(|&home| home != victim) {
+        if let Some(Ok(record)) = world.durable_record(home, key)
+            && world.machine(home).is_up()
+        {
+            others.merge(&record.state);
+        }
+    }
+    let notes = own.state.notes().keys().all(|id| others.notes().contains_key(id));
+    notes && others.clock().covers(own.state.clock())
 }
 
 /// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use cartwheel_core::node::{ClientId, Input, Node};
 
 use crate::clock::Clock;
@@ -46,14 +47,15 @@ impl Machine {
         }
     }
 
-    /// Everything that is not on the disk is gone. Returns the requests that will not be answered.
-    pub(crate) fn crash(&mut self) -> BTreeSet<ClientId> {
+    /// Everything that is not on the disk is gone; of what is not synced, at least the first `least` changes survive. Returns the
+    /// requests that will not be answered, and the records that have lost changes.
+    pub(crate) fn crash(&mut self, least: usize) -> (BTreeSet<ClientId>, Vec<Bytes>) {
         self.node = None;
         self.paused = false;
         self.backlog.clear();
         self.wake_at_us = None;
-        self.disk.crash();
-        std::mem::take(&mut self.unanswered)
+        let lost = self.disk.crash(least);
+        (std::mem::take(&mut self.unanswered), lost)
     }
 
     /// Whether it takes requests.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cartwheel_core::membership::Conflict;
+use cartwheel_core::membership::{Conflict, Durability};
 use cartwheel_core::node::{Limits, Timing};
 
 use crate::cluster::{BucketSpec, ClusterSpec, NodeSpec};
@@ -179,7 +179,8 @@ impl Options {
         if rng.chance(120) {
             options.crowd_one_strong_key(rng);
         }
-        // Drawn apart, so that the seeds of runs without it are what they were.
+        // Drawn apart, so that the seeds of runs without them are what they were.
+        options.leave_to_the_os(&mut Rng::new(seed, Stream::Power));
         let rng = &mut Rng::new(seed, Stream::Room);
         if rng.chance(250) {
             let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 3_000_000));
@@ -188,13 +189,22 @@ impl Options {
         options
     }
 
+    /// In some runs, some buckets acknowledge writes that are not synced.
+    fn leave_to_the_os(&mut self, rng: &mut Rng) {
+        if rng.chance(250) {
+            for bucket in self.cluster.buckets.iter_mut().filter(|_| rng.chance(700)) {
+                bucket.durability = Durability::Os;
+            }
+        }
+    }
+
     /// All clients at one key that is read and written strongly, over links whose delays vary much: two writes reach different
     /// replicas first and two reads meet in between, which is where a strong read can go wrong.
     fn crowd_one_strong_key(&mut self, rng: &mut Rng) {
         let n = *rng.pick(&[3, 3, 4, 5]).min(&(self.cluster.nodes.len() as u8));
         let conflict = *rng.pick(&[Conflict::Siblings, Conflict::Siblings, Conflict::Lww]);
-        let name = "crowd".to_owned();
-        self.cluster.buckets = vec![BucketSpec { name, n, r: 1, w: 1, conflict, strong_only: true }];
+        let (name, durability) = ("crowd".to_owned(), Durability::Fsync);
+        self.cluster.buckets = vec![BucketSpec { name, n, r: 1, w: 1, conflict, durability, strong_only: true }];
         self.network.delay_min_us = 100;
         self.network.delay_mean_us = rng.magnitude(2_000, 20_000);
         let workload = &mut self.workload;
@@ -231,7 +241,7 @@ fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
             let n = biased(rng, 3, 1, n_max.min(5));
             let name = if strong_only { format!("{name}-strong") } else { name.to_owned() };
             let (r, w) = (biased(rng, 2, 1, n.min(nodes_len)) as u8, biased(rng, 2, 1, n.min(nodes_len)) as u8);
-            buckets.push(BucketSpec { name, n: n as u8, r, w, conflict, strong_only });
+            buckets.push(BucketSpec { name, n: n as u8, r, w, conflict, durability: Durability::Fsync, strong_only });
         }
     }
     // Every run leaves some buckets out, so that the others' keys see more traffic.

@@ -23,6 +23,8 @@ pub enum Stream {
     Settings = 7,
     /// When whose disk is full.
     Room = 8,
+    /// Which buckets leave their writes to the operating system, and what a power failure takes.
+    Power = 9,
 }
 
 /// A seeded generator.

@@ -250,7 +250,7 @@ impl Run {
             }
             Alarm::Fault(fault) => {
                 let keys: Vec<&Key> = self.clients.histories().iter().map(|history| &history.key).collect();
-                if let Some(place) = self.faults.strike(&mut self.world, fault, &keys) {
+                for place in self.faults.strike(&mut self.world, fault, &keys) {
                     self.clients.history_mut(place).damaged = true;
                 }
             }

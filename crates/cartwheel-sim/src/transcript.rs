@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::dot::{Actor, NodeId};
 use cartwheel_core::key::Key;
-use cartwheel_core::membership::Conflict;
+use cartwheel_core::membership::{Conflict, Durability};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Timing};
 use cartwheel_core::request::{Consistency, Get, Got, Operation, Put, Reply, Request, Retry};
@@ -87,7 +87,7 @@ fn act(stage: &mut Option<Stage>, command: &str) -> Result<String, String> {
         }
         ("crash", [node]) => {
             let node = stage.node(node)?;
-            stage.world.crash(node);
+            stage.world.crash(node, 0);
             String::new()
         }
         ("start", [node]) => {
@@ -144,8 +144,15 @@ struct Stage {
 
 impl Stage {
     fn new(words: &[&str]) -> Result<Self, String> {
-        let mut bucket =
-            BucketSpec { name: BUCKET.to_owned(), n: 3, r: 2, w: 2, conflict: Conflict::Siblings, strong_only: false };
+        let mut bucket = BucketSpec {
+            name: BUCKET.to_owned(),
+            n: 3,
+            r: 2,
+            w: 2,
+            conflict: Conflict::Siblings,
+            durability: Durability::Fsync,
+            strong_only: false,
+        };
         let mut nodes = Vec::new();
         for &word in words {
             match word.split_once('=') {

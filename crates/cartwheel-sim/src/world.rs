@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
-use cartwheel_core::dot::Dot;
+use cartwheel_core::dot::{Dot, Since};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
 use cartwheel_core::message::{Envelope, Message};
@@ -440,12 +440,14 @@ impl World {
         self.machines[index].unanswered.contains(&client)
     }
 
-    /// A node crashes: what was not synced is lost.
-    pub fn crash(&mut self, index: usize) {
+    /// A node crashes: what was not synced is lost, but for the first `least` changes. Returns the keys whose records have lost
+    /// changes.
+    pub fn crash(&mut self, index: usize, least: usize) -> Vec<Key> {
         self.note(Kind::Fault, &[1, index as u8], |cluster| format!("{} crashes", cluster.name(index)));
-        let unanswered = self.machines[index].crash();
+        let (unanswered, lost) = self.machines[index].crash(least);
         self.machine_controls[index].crash();
         self.happenings.extend(unanswered.into_iter().map(Happening::Broken));
+        lost.iter().filter_map(|storage_key| Key::from_storage_key(storage_key).ok()).collect()
     }
 
     /// A node starts from its disk.
@@ -456,7 +458,10 @@ impl World {
         machine.clock.instant_offset_us = self.nodes_rng.below(1 << 40);
         machine.running_since_us = self.now_us;
         let (boot, ceiling) = (machine.boot, machine.disk.current().hlc_ceiling);
-        machine.node = Some(self.cluster.make_node(index, boot, ceiling, seed));
+        // Every stop is a crash here, and a node whose writes were all synced knows that it has lost none.
+        let is_unsure = boot > 1 && self.cluster.leaves_writes_to_the_os();
+        let loss_floor = if is_unsure { Since::boot(boot) } else { Since(0) };
+        machine.node = Some(self.cluster.make_node(index, boot, loss_floor, ceiling, seed));
         self.note(Kind::Fault, &[2, index as u8], |cluster| format!("{} starts, boot {boot}", cluster.name(index)));
         self.input(index, Input::Tick);
         self.start_control(index);

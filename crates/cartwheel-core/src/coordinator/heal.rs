@@ -32,9 +32,9 @@ impl HealOp {
         Self { id, deadline, key, node, loss, round: ReadRound::of_states(others, needed) }
     }
 
-    /// Which loss of which node it heals.
-    pub(super) const fn target(&self) -> (NodeId, Loss) {
-        (self.node, self.loss)
+    /// Which loss of which key on which node it heals.
+    pub(super) fn target(&self) -> (Key, NodeId, Loss) {
+        (self.key.clone(), self.node, self.loss)
     }
 
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {

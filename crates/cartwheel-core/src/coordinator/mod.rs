@@ -185,7 +185,7 @@ pub struct Coordinator {
     running: BTreeMap<u64, Running>,
     timers: BTreeSet<(Instant, u64)>,
     /// The losses that are being healed.
-    healing: BTreeSet<(NodeId, Loss)>,
+    healing: BTreeSet<(Key, NodeId, Loss)>,
     next_operation: u64,
     /// By how much the numbers of its operations grow.
     stride: u64,
@@ -263,7 +263,7 @@ impl Coordinator {
     /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
     fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, ticket: Ticket, loss: Loss) {
         let Some(asked) = self.running.get(&ticket.operation) else { return };
-        if self.healing.len() >= HEALINGS_MAX || !self.healing.insert((node, loss)) {
+        if self.healing.len() >= HEALINGS_MAX || !self.healing.insert((asked.key.clone(), node, loss)) {
             return;
         }
         let (key, deadline) = (asked.key.clone(), cx.now.instant + HEAL_FOR);

@@ -114,6 +114,8 @@ struct PbRecord {
     changed: u64,
     #[prost(message, required, tag = "4")]
     state: PbState,
+    #[prost(uint64, tag = "5")]
+    whole_since: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -273,6 +275,7 @@ pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
         catching_up: record.header.catching_up.map_or(0, |loss| loss.0),
         changed: record.header.changed.0,
         state: state_to_pb(&record.state),
+        whole_since: record.header.whole_since.0,
     }
     .encode_to_vec()
 }
@@ -284,6 +287,7 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
             own: record.own.map(|own| OwnActor { since: Since(own.since), count: own.count }),
             catching_up: loss_from_pb(record.catching_up),
             changed: Epoch(record.changed),
+            whole_since: Since(record.whole_since),
         },
         state: state_from_pb(record.state)?,
     })

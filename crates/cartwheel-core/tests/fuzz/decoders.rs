@@ -82,8 +82,8 @@ fn record() -> impl Strategy<Value = Record> {
     let own = option::of((number(), number()))
         .prop_map(|own| own.map(|(since, count)| OwnActor { since: Since(since), count }));
     let loss = option::of(number()).prop_map(|loss| loss.map(|loss| Loss(loss.max(1))));
-    (own, loss, number(), state()).prop_map(|(own, catching_up, changed, state)| Record {
-        header: LocalHeader { own, catching_up, changed: Epoch(changed) },
+    (own, loss, number(), number(), state()).prop_map(|(own, catching_up, changed, since, state)| Record {
+        header: LocalHeader { own, catching_up, changed: Epoch(changed), whole_since: Since(since) },
         state,
     })
 }

@@ -2,20 +2,25 @@
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use cartwheel_core::context::ClusterKey;
 use cartwheel_core::dot::{Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, HlcClock, WallMs};
 use cartwheel_core::key::Key;
-use cartwheel_core::message::{Ask, Confirm, Ticket};
+use cartwheel_core::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy};
+use cartwheel_core::message::{Ask, Confirm, Lane, Ticket};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::{Limits, StoreCommand, StoreResult};
+use cartwheel_core::node::{Limits, NodeConfig, StoreCommand, StoreResult, Timing};
 use cartwheel_core::record::{Minter, Record};
 use cartwheel_core::replica::{Asker, Done, Mint, MintRefused, Minted, Replica, Work};
+use cartwheel_core::ring::Partitions;
 use cartwheel_core::state::{Content, Epoch, Seen, State};
 use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::write_id::WriteId;
 
+const CLUSTER: ClusterId = ClusterId(1);
 const TICKET: Ticket = Ticket { operation: 1, round: 1 };
 
 /// The key of all these tests.
@@ -172,6 +177,37 @@ impl TestReplica {
 }
 
 fn replica(node: NodeId, boot: u32, floor: Since, ceiling: Hlc) -> Replica {
-    let minter = Minter::new(node, Life(node.get()), boot, floor);
-    Replica::new(minter, HlcClock::new(ceiling), &Limits::default(), Broken::default())
+    let life = Life(node.get());
+    let config = NodeConfig {
+        cluster: CLUSTER,
+        cluster_key: ClusterKey::derive(b"secret"),
+        node,
+        life,
+        boot,
+        lane: Lane::ONLY,
+        loss_floor: Since(0),
+        durability: Durability::Fsync,
+        hlc_ceiling: ceiling,
+        seed: 1,
+        timing: Timing::default(),
+        limits: Limits::default(),
+        broken: Broken::default(),
+    };
+    let member = Member {
+        name: "alone".to_owned(),
+        id: node,
+        life,
+        weight: 100,
+        zone: String::new(),
+        host: String::new(),
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    };
+    let mut history = History::new();
+    let partitions = Partitions::default();
+    let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members: vec![member] };
+    history.record(Hlc::ZERO, node, found);
+    let view = Arc::new(history.view().expect("a cluster"));
+    Replica::new(Minter::new(node, life, boot, floor), HlcClock::new(ceiling), &config, view)
 }

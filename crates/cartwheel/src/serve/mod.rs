@@ -151,7 +151,8 @@ fn node_config(
         boot: local.boot,
         lane,
         // Every write is synced before it is told of, so no stop loses one.
-        actor_floor: Since(0),
+        loss_floor: Since(0),
+        durability: cartwheel_core::membership::Durability::Fsync,
         hlc_ceiling: shard::hlc_ceiling(store)?,
         seed: random::number()?,
         timing: Timing::default(),
