@@ -89,6 +89,22 @@ async fn a_node_that_was_down_learns_of_a_change() {
 }
 
 #[tokio::test]
+async fn writes_left_to_the_os_survive_a_kill_of_all_nodes() {
+    let cluster = Cluster::start();
+    let os = BucketChange { durability: Some("os".to_owned()), ..BucketChange::default() };
+    assert_eq!(cluster.client(1).set_bucket("sessions", &os).await.unwrap().durability, "os");
+    let client = cluster.client_of_all();
+    for number in 0..50 {
+        client.put("sessions", format!("s{number}"), format!("v{number}"), None).await.unwrap();
+    }
+    let cluster = cluster.crash_and_restart();
+    for number in 0..50 {
+        let found = cluster.client(1 + number % 3).get("sessions", format!("s{number}")).await.unwrap();
+        assert_eq!(found.values.len(), 1, "s{number}");
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_changes_nothing() {
     let cluster = Cluster::start();
     let client = cluster.client(1);

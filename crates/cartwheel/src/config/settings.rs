@@ -66,6 +66,15 @@ pub enum Durability {
     Os,
 }
 
+impl From<Durability> for cartwheel_core::membership::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Fsync => Self::Fsync,
+            Durability::Os => Self::Os,
+        }
+    }
+}
+
 /// The settings' names, as they are in a file.
 pub(super) const NAMES: [&str; 9] = [
     "dir",

@@ -18,6 +18,7 @@ use super::error::ApiError;
 use super::openapi::{ChangeErrors, KeyErrors};
 use super::query::Query;
 use super::target::percent_decode;
+use crate::config;
 
 /// What the path of a call on a bucket begins with.
 const BUCKETS: &str = "/v1/buckets/";
@@ -197,16 +198,19 @@ fn settings_form(door: &Door, settings: &BucketSettings) -> SettingsForm {
         Conflict::Lww => ConflictForm::Lww,
     };
     let durability = match durability {
-        Durability::NodeDefault => door.durability_form(),
+        Durability::NodeDefault => door.durability().into(),
         Durability::Fsync => DurabilityForm::Fsync,
         Durability::Os => DurabilityForm::Os,
     };
     SettingsForm { n, r, w, conflict, sloppy, durability, max_value_bytes }
 }
 
-impl Door {
-    fn durability_form(&self) -> DurabilityForm {
-        DurabilityForm::Fsync
+impl From<config::Durability> for DurabilityForm {
+    fn from(durability: config::Durability) -> Self {
+        match durability {
+            config::Durability::Fsync => Self::Fsync,
+            config::Durability::Os => Self::Os,
+        }
     }
 }
 

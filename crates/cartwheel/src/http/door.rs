@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::body::Bodies;
 use super::error::ApiError;
+use crate::config::Durability;
 use crate::control::ControlHandle;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode};
@@ -27,6 +28,8 @@ pub struct Backend {
     pub control: ControlHandle,
     /// The cluster's members, ring and settings.
     pub view: watch::Receiver<Arc<View>>,
+    /// When the node acknowledges a write, in buckets that leave that to it.
+    pub durability: Durability,
     /// Whether the node is ready to serve.
     pub readiness: watch::Receiver<Readiness>,
     /// What it knows of its peers.
@@ -85,6 +88,11 @@ impl Door {
     /// The cluster, as it is now.
     pub(super) fn view(&self) -> Arc<View> {
         self.0.backend.view.borrow().clone()
+    }
+
+    /// When the node acknowledges a write, in buckets that leave that to it.
+    pub(super) fn durability(&self) -> Durability {
+        self.0.backend.durability
     }
 
     /// Whether the node lives.

@@ -102,7 +102,10 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let shards = Shards::new(vec![shard], view.ring.partitions());
     let (control, _) = control::inbox();
     let (_views, view) = watch::channel(view);
-    (Door::new(Backend { local, shards, control, view, readiness, board, metrics }), states)
+    (
+        Door::new(Backend { local, shards, control, view, durability: Default::default(), readiness, board, metrics }),
+        states,
+    )
 }
 
 async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {

@@ -18,7 +18,7 @@ use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
 use cartwheel_storage::FjallStore;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -31,6 +31,7 @@ use crate::peers::{self, Inbound, LocalNode, Peer, Peers};
 use crate::random::{self, NoRandomness};
 use crate::shard::disk::Disk;
 use crate::shard::reserve::{Reserve, ReserveOptions};
+use crate::shard::unsynced::{OsBoot, loss_floor};
 use crate::shard::{self, Running, ShardMetrics, Shards};
 use crate::signals;
 use listening::{HTTP, PEERS, listen, shown};
@@ -70,9 +71,9 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let (connections, board) = (peers.connections().collect(), peers.board());
     let mut handles = Vec::new();
     let mut running = Vec::new();
-    for (index, (place, store)) in (0..).zip(places.into_iter().zip(stores)) {
+    for (index, (place, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
         let lane = Lane { index, count: identity.shards.get() };
-        let node = Node::new(node_config(identity, &local, lane, &store)?, view.clone());
+        let node = Node::new(node_config(config, identity, &local, lane, &mut store)?, view.clone());
         let (shard, inbox) = shard::counted_inbox(&counted);
         let reserve = ReserveOptions {
             bytes: config.disk_reserve_bytes,
@@ -100,7 +101,16 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let (http_stop_sender, http_stop) = watch::channel(false);
     let http_metrics = metrics.http.clone();
     let control = control_handle;
-    let door = Door::new(Backend { local, shards: shards.clone(), control, view, readiness, board, metrics });
+    let door = Door::new(Backend {
+        local,
+        shards: shards.clone(),
+        control,
+        view,
+        durability: config.durability,
+        readiness,
+        board,
+        metrics,
+    });
     let http = tokio::spawn(http::serve(http::router(door), http_listener, http_metrics, http_stop));
     info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
@@ -138,11 +148,20 @@ fn control_config(local: &LocalNode) -> Result<ControlConfig, NoRandomness> {
 }
 
 fn node_config(
+    config: &Config,
     identity: &Identity,
     local: &LocalNode,
     lane: Lane,
-    store: &FjallStore,
+    store: &mut FjallStore,
 ) -> Result<NodeConfig, ServeError> {
+    let loss_floor = loss_floor(store, local.boot, &OsBoot::current())?;
+    if loss_floor == Since::boot(local.boot) {
+        warn!(
+            "the machine stopped before shard {} had synced all that it had acknowledged: what it holds counts again key by key, as \
+             the other homes confirm it",
+            lane.index
+        );
+    }
     Ok(NodeConfig {
         cluster: identity.cluster,
         cluster_key: ClusterKey::derive(&identity.secret.0),
@@ -150,9 +169,8 @@ fn node_config(
         life: local.life,
         boot: local.boot,
         lane,
-        // Every write is synced before it is told of, so no stop loses one.
-        loss_floor: Since(0),
-        durability: cartwheel_core::membership::Durability::Fsync,
+        loss_floor,
+        durability: config.durability.into(),
         hlc_ceiling: shard::hlc_ceiling(store)?,
         seed: random::number()?,
         timing: Timing::default(),

@@ -135,10 +135,10 @@ impl Disk {
         })
     }
 
-    /// Syncs what was written without a sync, at the end.
-    pub fn close(&mut self) {
+    /// Carries out the last batch, and syncs what was written without a sync.
+    pub fn close(&mut self, last: Batch) {
         if let State::Open(store) = &mut self.store
-            && let Err(error) = store.commit(Batch::new(), Durability::Synced)
+            && let Err(error) = store.commit(last, Durability::Synced)
         {
             error!("the store could not be synced at the end: {error}");
         }

@@ -9,6 +9,7 @@ mod group;
 mod metrics;
 pub mod reserve;
 mod turn;
+pub mod unsynced;
 
 #[cfg(test)]
 mod failing_tests;

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::buckets::{self, MarkedBuckets};
 use super::disk::{Condition, Disk};
+use super::unsynced::{OsBoot, Unsynced};
 use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
 
@@ -27,6 +28,7 @@ pub(super) struct Turns<M, O> {
     inputs: VecDeque<Input>,
     writes: Writes,
     marked: MarkedBuckets,
+    unsynced: Unsynced,
     /// What the disk was good for when that was last told.
     condition: Condition,
     sends: BTreeMap<NodeId, Vec<Envelope>>,
@@ -57,6 +59,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             inputs: VecDeque::new(),
             writes: Writes::default(),
             marked: MarkedBuckets::default(),
+            unsynced: Unsynced::new(OsBoot::current()),
             condition: Condition::Good,
             sends: BTreeMap::new(),
             replies: Vec::new(),
@@ -74,7 +77,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// When the next turn is due, if no input comes.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        self.wake_at.into_iter().chain(self.disk.wake_at()).min()
+        self.wake_at.into_iter().chain(self.disk.wake_at()).chain(self.unsynced.wake_at()).min()
     }
 
     /// Whether the machine can stamp writes and its disk works.
@@ -109,7 +112,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Takes a turn: steps until nothing is left to take in and nothing to store.
     pub(super) fn take(&mut self) {
-        self.disk.tick(self.clock.instant());
+        let now = self.clock.instant();
+        self.disk.tick(now);
+        if self.unsynced.take_due(now) {
+            self.sync(now);
+        }
         self.metrics.turn(self.inputs.len());
         loop {
             while let Some(input) = self.inputs.pop_front() {
@@ -126,8 +133,15 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     /// Syncs what was written without a sync.
+    fn sync(&mut self, now: Instant) {
+        if self.disk.commit(Batch::new(), Durability::Synced, now).is_err() {
+            self.unsynced.forget();
+        }
+    }
+
+    /// The same, at the end.
     pub(super) fn close(&mut self) {
-        self.disk.close();
+        self.disk.close(self.unsynced.last_batch());
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -188,12 +202,14 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Carries out the writes that have gathered, with one sync for all of them.
     fn commit(&mut self) {
-        let Writes { batch, commands, sync, .. } = std::mem::take(&mut self.writes);
-        let durability = if sync { Durability::Synced } else { Durability::Os };
+        let Writes { mut batch, commands, sync, .. } = std::mem::take(&mut self.writes);
         let begun = self.clock.instant();
+        let wanted = if sync { Durability::Synced } else { Durability::Os };
+        let durability = self.unsynced.commit(&mut batch, wanted, begun);
         let written = self.disk.commit(batch, durability, begun);
         if written.is_err() {
             self.marked.forget();
+            self.unsynced.forget();
         }
         self.metrics.commit(commands.len(), self.clock.instant().since(begun), written.is_err());
         self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
