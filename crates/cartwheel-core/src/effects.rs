@@ -44,11 +44,13 @@ pub struct Limits {
     pub tasks_max: usize,
     /// Siblings on a key beyond which a blind put is refused.
     pub siblings_max: usize,
+    /// The bytes in a key's siblings beyond which a blind put is refused: a state must fit into one message.
+    pub sibling_bytes_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { operations_max: 10_000, tasks_max: 50_000, siblings_max: 128 }
+        Self { operations_max: 10_000, tasks_max: 50_000, siblings_max: 128, sibling_bytes_max: 128 << 20 }
     }
 }
 

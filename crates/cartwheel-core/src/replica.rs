@@ -139,6 +139,7 @@ pub struct Replica {
     tasks: usize,
     tasks_max: usize,
     siblings_max: usize,
+    sibling_bytes_max: usize,
     stores_begun: u64,
     minter: Minter,
     loss_floor: Since,
@@ -159,6 +160,7 @@ impl Replica {
             tasks: 0,
             tasks_max: config.limits.tasks_max,
             siblings_max: config.limits.siblings_max,
+            sibling_bytes_max: config.limits.sibling_bytes_max,
             stores_begun: 0,
             minter,
             loss_floor: config.loss_floor,
@@ -443,7 +445,7 @@ impl Replica {
             return Ok(self.already_made(record, known));
         }
         let held = record.state.siblings().len();
-        if mint.blind && !mint.covers_held && held >= self.siblings_max {
+        if mint.blind && !mint.covers_held && (held >= self.siblings_max || self.is_too_heavy(record, &mint.content)) {
             return Err(MintRefused::TooManySiblings(u32::try_from(held).unwrap_or(u32::MAX)));
         }
         let seen = mint.seen;
@@ -474,6 +476,16 @@ impl Replica {
         self.broken.after_put(&mut record.state, dot);
         *changed = true;
         Ok(Minted { state: record.state.clone(), made: Some((dot, hlc)), epoch: self.epoch })
+    }
+
+    /// Whether one more sibling would make a state that is too large to be sent.
+    fn is_too_heavy(&self, record: &Record, more: &Content) -> bool {
+        let bytes = |content: &Content| match content {
+            Content::Value { bytes, .. } => bytes.len(),
+            Content::Tombstone => 0,
+        };
+        let held: usize = record.state.siblings().map(|sibling| bytes(&sibling.content)).sum();
+        held + bytes(more) > self.sibling_bytes_max
     }
 
     fn already_made(&self, record: &Record, known: Known) -> Minted {

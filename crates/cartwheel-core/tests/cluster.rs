@@ -94,7 +94,7 @@ fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
         hlc_ceiling: Hlc::ZERO,
         seed: node as u64,
         timing: Timing::default(),
-        limits: Limits { siblings_max: 4, ..Limits::default() },
+        limits: Limits { siblings_max: 4, sibling_bytes_max: 1_000, ..Limits::default() },
         broken: Broken::default(),
     }
 }
@@ -635,6 +635,17 @@ fn more_requests_than_the_limit_are_refused_at_once() {
     cluster.run();
     let refused: Vec<_> = cluster.replies.values().collect();
     assert_eq!(refused, [&Err(Refusal::Overloaded)]);
+}
+
+#[test]
+fn siblings_that_would_be_too_large_for_a_message_are_refused() {
+    let mut cluster = Cluster::new(3);
+    let heavy =
+        || Put { content: Content::Value { bytes: vec![0; 600].into(), content_type: String::new() }, ..put("") };
+    let first = cluster.put(1, heavy()).unwrap();
+    let refused = cluster.put(2, heavy()).unwrap_err();
+    assert_eq!(refused, Refusal::TooManySiblings(1), "1,200 bytes are more than the limit of this test");
+    cluster.put(2, Put { context: first.context, ..heavy() }).unwrap();
 }
 
 #[test]
