@@ -16,6 +16,8 @@ pub(super) async fn root(State(door): State<Door>) -> String {
         "{name} of a Cartwheel cluster, version {}
 
   GET, PUT, DELETE /v1/kv/{{bucket}}/{{key}}        values
+  GET /v1/buckets                               the buckets with settings of their own
+  GET, PUT /v1/buckets/{{bucket}}                 how a bucket's keys are kept and served
   GET /v1/cluster                               the members, and what this node thinks of each
   GET /v1/cluster/ring                          the partitions and their owners
   GET /v1/cluster/locate/{{bucket}}/{{key}}         where a key lies
