@@ -109,6 +109,8 @@ fn who_does_not_belong_is_told_why() {
         is_cut_off(stream);
         target.still_serves(answer);
     }
+    let metrics = get(&target.endpoint, "/metrics").text();
+    assert!(metrics.lines().any(|line| line == "cartwheel_peer_refusals_total 3"), "{metrics}");
     // The first of them; for those that follow within ten seconds there is one line more, with their number.
     target.logs("refused a peer's connection from 127.0.0.1");
     target.logs("node-2 there belongs to cluster 00000000000000000000000000000007");
