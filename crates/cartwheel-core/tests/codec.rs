@@ -133,7 +133,7 @@ fn every_message_arrives_as_it_was_sent() {
 #[test]
 fn a_frame_of_another_protocol_version_is_refused_by_its_number() {
     let mut frame = wire::encode_envelope(&envelope(messages().remove(0))).to_vec();
-    assert_eq!(frame[..2], [8, 1], "the version is the first field");
+    assert_eq!(frame[..2], [8, wire::PROTOCOL_VERSION as u8], "the version is the first field");
     frame[1] = 9;
     assert_eq!(wire::decode_envelope(frame.into()), Err(WireError::Version(9)));
 }

@@ -154,10 +154,8 @@ impl Running {
         for Inquiry { id, bucket } in inquiries {
             let (shards, answers) = (self.around.shards.clone(), self.answers.clone());
             tokio::spawn(async move {
-                // A shard that cannot say does not answer: the asker will not take that for a no.
-                if let Some(holds) = shards.hold(&bucket).await {
-                    let _ = answers.send(ControlInput::Holds(id, holds)).await;
-                }
+                let holds = shards.hold(&bucket).await;
+                let _ = answers.send(ControlInput::Holds(id, holds)).await;
             });
         }
     }

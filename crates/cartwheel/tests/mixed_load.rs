@@ -170,7 +170,7 @@ async fn one_node_dies_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_nodes_die_at_once_and_come_back() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::start_sharded(4);
     let mut acknowledged = Vec::new();
     for round in 0..2 {
         let load = Load::start(&cluster, round);

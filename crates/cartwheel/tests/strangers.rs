@@ -98,9 +98,10 @@ fn who_does_not_belong_is_told_why() {
     let cluster = Cluster::start();
     let target = Target::of(&cluster);
     let (ours, version) = (target.identity.cluster, PROTOCOL_VERSION);
+    let speaks = format!("node-1 speaks protocol version {version}");
     for (hello, answer) in [
         (hello(version, ClusterId(7), "node-2", "node-1"), "node-1 belongs to cluster"),
-        (hello(99, ours, "node-2", "node-1"), "node-1 speaks protocol version 1"),
+        (hello(99, ours, "node-2", "node-1"), speaks.as_str()),
         (hello(version, ours, "node-2", "node-9"), "node-1 is there instead"),
     ] {
         let (stream, said) = target.greet(&hello);
@@ -108,6 +109,8 @@ fn who_does_not_belong_is_told_why() {
         is_cut_off(stream);
         target.still_serves(answer);
     }
+    let metrics = get(&target.endpoint, "/metrics").text();
+    assert!(metrics.lines().any(|line| line == "cartwheel_peer_refusals_total 3"), "{metrics}");
     // The first of them; for those that follow within ten seconds there is one line more, with their number.
     target.logs("refused a peer's connection from 127.0.0.1");
     target.logs("node-2 there belongs to cluster 00000000000000000000000000000007");
@@ -170,7 +173,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     for (bytes, what) in [
         (framed(b"\xff\xff\xff"), "node-2: malformed bytes"),
         (framed(b"\x08\x63"), "node-2: protocol version 99"),
-        (framed(b"\x08\x01"), "node-2: malformed field"),
+        (framed(&[8, PROTOCOL_VERSION as u8]), "node-2: malformed field"),
         (cut, "node-2: malformed bytes"),
         (beyond.to_vec(), "a frame of 268435457 bytes"),
         (framed(&borrowed), "it sent a message of"),

@@ -215,7 +215,8 @@ impl Control {
         let members = self.view.members().len();
         let why = "n can be changed only while all nodes say that the bucket holds nothing: start those that are down"
             .to_owned();
-        Refusal::Unavailable(Shortfall { answered: (members - silent) as u32, needed: members as u32, why })
+        // Some of the silent ones may be members no more.
+        Refusal::Unavailable(Shortfall { answered: members.saturating_sub(silent) as u32, needed: members as u32, why })
     }
 }
 

@@ -55,13 +55,13 @@ impl Inquiries {
 }
 
 impl Control {
-    /// The shards have answered.
-    pub(super) fn holds(&mut self, now: Now, id: InquiryId, holds: bool, effects: &mut ControlEffects) {
-        match self.inquiries.asked.remove(&id) {
-            Some((asker, theirs)) if asker == self.config.node => {
+    /// The shards have answered. If they cannot say, the asker hears nothing, and does not take that for a no.
+    pub(super) fn holds(&mut self, now: Now, id: InquiryId, holds: Option<bool>, effects: &mut ControlEffects) {
+        match self.inquiries.asked.remove(&id).zip(holds) {
+            Some(((asker, theirs), holds)) if asker == self.config.node => {
                 self.answered(now, asker, theirs, holds, effects);
             }
-            Some((asker, theirs)) => self.send(now, asker, Notice::Holds(theirs, holds), effects),
+            Some(((asker, theirs), holds)) => self.send(now, asker, Notice::Holds(theirs, holds), effects),
             None => {}
         }
     }

@@ -38,6 +38,10 @@ const SAVE_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How many changes may be under way at once, of clients of this node.
 const PENDING_MAX: usize = 64;
 
+/// How many changes a history may hold for a peer's to be taken in. It is far above what one node records, since the sides of a cut
+/// network record on their own, and keeps a broken peer from filling memory and disk.
+const LEARNT_MAX: usize = 100_000;
+
 /// What nodes say to each other about their history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
@@ -60,8 +64,8 @@ pub enum ControlInput {
     Change(ClientId, SettingsChange),
     /// A peer's message has arrived.
     Message(Box<Envelope>),
-    /// Whether this node holds anything in the bucket that [`ControlEffects::inquiries`] asked about.
-    Holds(InquiryId, bool),
+    /// Whether this node holds anything in the bucket that [`ControlEffects::inquiries`] asked about; none if it cannot say.
+    Holds(InquiryId, Option<bool>),
     /// [`ControlEffects::save`] has ended.
     Saved(Result<(), WriteFailed>),
     /// The time of [`ControlEffects::wake_at`] has come.
@@ -222,7 +226,8 @@ impl Control {
     fn learn(&mut self, now: Now, from: NodeId, history: &History, effects: &mut ControlEffects) -> bool {
         let mut union = self.wanted.clone();
         // A history that would make another cluster of this one is a mistake or a lie.
-        if union.merge(history) && union.view().is_none_or(|view| view.cluster != self.config.cluster) {
+        let is_ours = |union: &History| union.view().is_some_and(|view| view.cluster == self.config.cluster);
+        if union.merge(history) && (union.len() > LEARNT_MAX || !is_ours(&union)) {
             return false;
         }
         self.wanted = union;

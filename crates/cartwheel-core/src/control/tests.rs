@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::hlc::{Hlc, WallMs};
-use crate::membership::{BadSettings, ChangeKind, Member, SettingsPatch, Strategy};
+use crate::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
 use crate::ring::{NORMAL_WEIGHT, Partitions};
 
 const CLUSTER: ClusterId = ClusterId(7);
@@ -76,7 +76,7 @@ impl Mesh {
                 inputs.push_back((at, ControlInput::Saved(saved)));
             }
             for inquiry in effects.inquiries {
-                inputs.push_back((at, ControlInput::Holds(inquiry.id, self.holders.contains(&at))));
+                inputs.push_back((at, ControlInput::Holds(inquiry.id, Some(self.holders.contains(&at)))));
             }
             self.replies.extend(effects.replies.into_iter().map(|(_, reply)| reply));
         }
@@ -212,4 +212,27 @@ fn another_clusters_history_is_not_taken_in() {
     };
     mesh.input(0, ControlInput::Message(Box::new(envelope)));
     assert_eq!(mesh.controls[0].history(), &founding(CLUSTER));
+}
+
+#[test]
+fn a_history_without_end_is_not_taken_in() {
+    let mut mesh = Mesh::new();
+    let mut endless = founding(CLUSTER);
+    for number in 0..LEARNT_MAX as u64 {
+        let what = ChangeKind::Bucket { name: Bytes::from_static(b"carts"), settings: w(1) };
+        endless.insert(Change { hlc: Hlc::from_bits(number), node: NodeId::new(1), number, what });
+    }
+    let told = |history| Envelope {
+        cluster: CLUSTER,
+        from: mesh.controls[1].config.node,
+        from_life: Life(2),
+        from_boot: 1,
+        wall: WallMs(1),
+        message: Message::Notice(Notice::History(history)),
+    };
+    let endless = told(endless);
+    mesh.input(0, ControlInput::Message(Box::new(endless)));
+    assert_eq!(mesh.controls[0].history(), &founding(CLUSTER));
+    mesh.change(0, w(3));
+    assert_eq!(mesh.w_of(0), 3);
 }

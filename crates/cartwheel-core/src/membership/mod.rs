@@ -155,7 +155,9 @@ impl History {
     /// Records `what` on behalf of `node` at `now` or, if the history holds later changes, just after them.
     pub fn record(&mut self, now: Hlc, node: NodeId, what: ChangeKind) -> Change {
         let hlc = self.changes.last().map_or(now, |last| now.max(last.hlc.next()));
-        let number = 1 + self.changes.iter().filter(|change| change.node == node).map(|c| c.number).max().unwrap_or(0);
+        let numbers = self.changes.iter().filter(|change| change.node == node).map(|change| change.number);
+        // A broken peer may have told of the greatest there is.
+        let number = numbers.max().unwrap_or(0).saturating_add(1);
         let change = Change { hlc, node, number, what };
         self.changes.insert(change.clone());
         change

@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::net::{BOOT, id};
+use super::notices::notice;
 
 /// A run of so many cases, unless PROPTEST_CASES says otherwise.
 pub fn cases(count: u32) -> ProptestConfig {
@@ -213,6 +214,7 @@ pub fn message() -> BoxedStrategy<Message> {
         3 => (ticket(), answer()).prop_map(|(ticket, answer)| Message::Answer(ticket, answer)),
         2 => (ticket(), put(), budget).prop_map(|(ticket, put, budget)| Message::Forward(ticket, put, budget)),
         1 => (ticket(), outcome()).prop_map(|(ticket, outcome)| Message::Forwarded(ticket, outcome)),
+        1 => notice().prop_map(Message::Notice),
     ]
     .boxed()
 }

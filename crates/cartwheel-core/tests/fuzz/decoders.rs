@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use cartwheel_core::context::{ClusterKey, Context, Sealer};
-use cartwheel_core::dot::{NodeId, Since};
+use cartwheel_core::dot::Since;
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
-use cartwheel_core::membership::{Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch};
+use cartwheel_core::membership::History;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record};
 use cartwheel_core::state::{Epoch, Seen};
@@ -15,68 +15,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::arbitrary::{cases, clock, message, number, spoils, spoilt, state};
-use super::net::{CLUSTER, envelope, history, id};
-
-fn member() -> impl Strategy<Value = Member> {
-    ("node-[1-5]", any::<u64>(), 0u32..300, ".{0,4}", ".{0,4}").prop_map(|(name, life, weight, zone, host)| Member {
-        id: NodeId::of_name(&name),
-        name,
-        life: cartwheel_core::dot::Life(life),
-        weight,
-        zone,
-        host,
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
-    })
-}
-
-fn settings() -> impl Strategy<Value = SettingsPatch> {
-    let conflict = prop_oneof![Just(Conflict::Siblings), Just(Conflict::Lww)];
-    let durability = prop_oneof![Just(Durability::NodeDefault), Just(Durability::Fsync), Just(Durability::Os)];
-    let quorums = (option::of(any::<u8>()), option::of(any::<u8>()), option::of(any::<u8>()));
-    let rest = (option::of(conflict), option::of(any::<bool>()), option::of(durability), option::of(any::<u32>()));
-    (quorums, rest).prop_map(|((n, r, w), (conflict, sloppy, durability, max_value_bytes))| SettingsPatch {
-        n,
-        r,
-        w,
-        conflict,
-        sloppy,
-        durability,
-        max_value_bytes,
-    })
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    let node = || (1usize..6).prop_map(id);
-    let what = prop_oneof![
-        member().prop_map(ChangeKind::Add),
-        (node(), any::<u64>())
-            .prop_map(|(node, life)| ChangeKind::Remove { node, life: cartwheel_core::dot::Life(life) }),
-        (node(), member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
-        (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
-        (node(), ".{0,4}", ".{0,4}").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
-        (vec(any::<u8>(), 1..5), settings())
-            .prop_map(|(name, settings)| ChangeKind::Bucket { name: name.into(), settings }),
-    ];
-    (number(), node(), number(), what).prop_map(|(hlc, node, number, what)| Change {
-        hlc: Hlc::from_bits(hlc),
-        node,
-        number,
-        what,
-    })
-}
-
-/// The founding and what may come after it.
-fn a_history() -> impl Strategy<Value = History> {
-    vec(change(), 0..6).prop_map(|changes| {
-        let mut history = history();
-        for change in changes {
-            history.insert(change);
-        }
-        history
-    })
-}
+use super::net::{CLUSTER, envelope, id};
+use super::notices::a_history;
 
 fn record() -> impl Strategy<Value = Record> {
     let own = option::of((number(), number()))

@@ -7,6 +7,8 @@
 //! run longer.
 
 mod arbitrary;
+mod control;
 mod decoders;
 mod mad_member;
 mod net;
+mod notices;

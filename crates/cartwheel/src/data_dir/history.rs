@@ -66,7 +66,27 @@ fn check(history: &[u8]) -> [u8; CHECK_BYTES] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// As they are, behind a sound head, and behind a sound check.
+        #[test]
+        fn no_bytes_make_it_panic_and_hardly_any_are_a_history(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+            let dir = tempfile::tempdir().unwrap();
+            let file = HistoryFile::new(dir.path().join("history"));
+            let format = [FORMAT];
+            for head in [&[][..], &MAGIC[..], &[&MAGIC[..], &format].concat()] {
+                fs::write(&file.path, [head, &noise].concat()).unwrap();
+                prop_assert!(file.load().is_err());
+            }
+            file.save(&noise).unwrap();
+            if let Ok(Some(read)) = file.load() {
+                prop_assert_eq!(History::decode(&noise).unwrap(), read);
+            }
+        }
+    }
 
     #[test]
     fn what_was_saved_is_loaded_and_no_flipped_bit_is() {

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use cartwheel_core::control::SettingsChange;
 use cartwheel_core::key::BUCKET_BYTES_MAX;
 use cartwheel_core::membership::{BucketSettings, Conflict, Durability, SettingsPatch};
-use serde::{Deserialize, Serialize};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::Door;
 use super::error::ApiError;
-use super::openapi::{ChangeErrors, KeyErrors};
+use super::openapi::{AskErrors, ChangeErrors};
 use super::query::Query;
 use super::target::percent_decode;
 use crate::config;
@@ -66,21 +67,33 @@ pub(super) struct BucketsForm {
 
 /// The settings to change; the others stay as they are.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct PatchForm {
     /// 1 to 16. It can be changed only before the bucket's first write.
+    #[serde(default, deserialize_with = "named")]
     n: Option<u8>,
     /// 1 to n.
+    #[serde(default, deserialize_with = "named")]
     r: Option<u8>,
     /// 1 to n.
+    #[serde(default, deserialize_with = "named")]
     w: Option<u8>,
     #[schema(inline)]
+    #[serde(default, deserialize_with = "named")]
     conflict: Option<ConflictForm>,
+    #[serde(default, deserialize_with = "named")]
     sloppy: Option<bool>,
     #[schema(inline)]
+    #[serde(default, deserialize_with = "named")]
     durability: Option<DurabilityForm>,
     /// 1 to 16777216.
+    #[serde(default, deserialize_with = "named")]
     max_value_bytes: Option<u32>,
+}
+
+/// A setting that is named has a value: null would change nothing, and look as if it did.
+fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
@@ -103,26 +116,27 @@ enum DurabilityForm {
 
 /// The buckets whose settings were changed, and the defaults of all others
 #[utoipa::path(get, path = "/v1/buckets", tag = "buckets",
-    responses((status = 200, description = "The settings", body = BucketsForm)))]
-pub(super) async fn list(State(door): State<Door>) -> Json<BucketsForm> {
+    responses((status = 200, description = "The settings", body = BucketsForm), AskErrors))]
+pub(super) async fn list(State(door): State<Door>, uri: Uri) -> Result<Json<BucketsForm>, ApiError> {
+    Query::none(uri.query())?;
     let view = door.view();
     let form = |(name, settings): (&Bytes, &BucketSettings)| BucketForm {
         bucket: percent_encode(name),
         settings: settings_form(&door, settings),
     };
-    Json(BucketsForm {
+    Ok(Json(BucketsForm {
         defaults: settings_form(&door, &BucketSettings::default()),
         buckets: view.buckets().map(form).collect(),
-    })
+    }))
 }
 
 /// A bucket's settings, whether or not it holds anything
 #[utoipa::path(get, path = "/v1/buckets/{bucket}", tag = "buckets",
     params(("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes")),
-    responses((status = 200, description = "Its settings", body = SettingsForm), KeyErrors))]
+    responses((status = 200, description = "Its settings", body = SettingsForm), AskErrors))]
 pub(super) async fn get(State(door): State<Door>, uri: Uri) -> Result<Json<SettingsForm>, ApiError> {
     let bucket = bucket_of(uri.path())?;
-    Query::parse(uri.query(), &[])?;
+    Query::none(uri.query())?;
     Ok(Json(settings_form(&door, door.view().settings(&bucket))))
 }
 
@@ -141,24 +155,35 @@ pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) ->
     let (parts, body) = request.into_parts();
     let bucket = bucket_of(parts.uri.path())?;
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
-    let text = read(body, timeout).await?;
-    let patch: PatchForm = serde_json::from_slice(&text).map_err(|error| {
-        ApiError::bad_request(format!(
-            "the body is not a JSON object of settings ({error}): give some of n, r, w, conflict, sloppy, durability, \
-             max_value_bytes"
-        ))
-    })?;
+    let patch = PatchForm::parse(&read(body, timeout).await?)?;
     let change = SettingsChange { bucket, settings: patch.into(), timeout };
     let changed = door.change(change).await?;
     Ok(Json(settings_form(&door, &changed.settings)))
 }
 
+impl PatchForm {
+    fn parse(text: &[u8]) -> Result<Self, ApiError> {
+        let bad = |why: &str| {
+            ApiError::bad_request(format!(
+                "the body is not a JSON object of settings ({why}): give some of n, r, w, conflict, sloppy, durability, \
+                 max_value_bytes"
+            ))
+        };
+        // An array of all settings in their order would pass, too.
+        if text.trim_ascii_start().first() == Some(&b'[') {
+            return Err(bad("it is an array"));
+        }
+        serde_json::from_slice(text).map_err(|error| bad(&error.to_string()))
+    }
+}
+
 async fn read(body: Body, within: Duration) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(within, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
-        Ok(Ok(text)) => Ok(text),
-        Ok(Err(_)) => Err(ApiError::bad_request(format!(
-            "the settings did not arrive whole, or have more than {BODY_BYTES_MAX} bytes: name each setting once"
+    match tokio::time::timeout(within, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(text)) => Ok(text.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(format!(
+            "the settings have more than {BODY_BYTES_MAX} bytes: name each setting once"
         ))),
+        Ok(Err(_)) => Err(ApiError::bad_request("the settings did not arrive whole: send them again")),
         Err(_) => Err(ApiError::bad_request(format!("the settings did not arrive within {} ms", within.as_millis()))),
     }
 }

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::health::why_not_ready;
-use super::openapi::KeyErrors;
+use super::openapi::AskErrors;
+use super::query::Query;
 use super::target::{self, key_of};
 use super::{Door, show};
 
@@ -56,15 +57,16 @@ pub(super) struct StatusForm {
 
 /// The members, and what this node thinks of each
 #[utoipa::path(get, path = "/v1/cluster", tag = "cluster",
-    responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm)))]
-pub(super) async fn status(State(door): State<Door>) -> Json<ClusterForm> {
+    responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm), AskErrors))]
+pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<ClusterForm>, ApiError> {
+    Query::none(uri.query())?;
     let (view, local) = (door.view(), door.local());
-    Json(ClusterForm {
+    Ok(Json(ClusterForm {
         cluster: format!("{:032x}", local.cluster.0),
         node: local.name.clone(),
         ring_version: view.ring.version().to_string(),
         members: view.members().map(|member| thoughts_of(&door, member)).collect(),
-    })
+    }))
 }
 
 fn thoughts_of(door: &Door, known: &ViewMember) -> StatusForm {
@@ -129,9 +131,10 @@ struct MemberForm {
 
 /// The ring, as ring-aware clients need it
 #[utoipa::path(get, path = "/v1/cluster/ring", tag = "cluster",
-    responses((status = 200, description = "The partitions, their owners and the members", body = RingForm)))]
-pub(super) async fn ring(State(door): State<Door>) -> Json<RingForm> {
-    Json(ring_of(&door.view()))
+    responses((status = 200, description = "The partitions, their owners and the members", body = RingForm), AskErrors))]
+pub(super) async fn ring(State(door): State<Door>, uri: Uri) -> Result<Json<RingForm>, ApiError> {
+    Query::none(uri.query())?;
+    Ok(Json(ring_of(&door.view())))
 }
 
 fn ring_of(view: &View) -> RingForm {
@@ -184,9 +187,10 @@ struct ReplicaForm {
         ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
         ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included")
     ),
-    responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), KeyErrors))]
+    responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), AskErrors))]
 pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
     let key = key_of(LOCATE, uri.path())?;
+    Query::none(uri.query())?;
     let view = door.view();
     let partition = view.ring.partition_of(key.token());
     let n = view.settings(key.bucket()).n;

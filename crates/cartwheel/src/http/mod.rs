@@ -71,7 +71,7 @@ pub fn router(door: Door) -> Router {
 }
 
 async fn no_such_call(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("there is no call {}: see the README for those there are", uri.path()))
+    ApiError::not_found(format!("there is no call {}: GET / lists those there are", uri.path()))
 }
 
 /// The router adds the `Allow` header.

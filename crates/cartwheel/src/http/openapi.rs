@@ -93,10 +93,10 @@ impl IntoResponses for WriteErrors {
     }
 }
 
-/// How a call that names a key, but does not touch it, may fail.
-pub(super) struct KeyErrors;
+/// How a call that touches no key may fail.
+pub(super) struct AskErrors;
 
-impl IntoResponses for KeyErrors {
+impl IntoResponses for AskErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         errors(&["400"])
     }
@@ -107,7 +107,7 @@ pub(super) struct ChangeErrors;
 
 impl IntoResponses for ChangeErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "429", "503"])
+        errors(&["400", "413", "429", "503"])
     }
 }
 

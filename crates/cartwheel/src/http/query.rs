@@ -22,6 +22,11 @@ pub(super) struct Query {
 }
 
 impl Query {
+    /// Refuses whatever parameters a call is given that knows none.
+    pub(super) fn none(query: Option<&str>) -> Result<(), ApiError> {
+        Self::parse(query, &[]).map(drop)
+    }
+
     /// Reads the parameters of a call that knows those called `known`.
     pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let mut parsed = Self {
@@ -36,10 +41,9 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (text(name)?, text(value)?);
             if !known.contains(&name.as_str()) {
-                return Err(ApiError::bad_request(format!(
-                    "there is no parameter {name:?} here: use {}",
-                    known.join(", ")
-                )));
+                let instead =
+                    if known.is_empty() { "leave it out".to_owned() } else { format!("use {}", known.join(", ")) };
+                return Err(ApiError::bad_request(format!("there is no parameter {name:?} here: {instead}")));
             }
             if met.contains(&name) {
                 return Err(ApiError::bad_request(format!("{name} is given twice: give it once")));

@@ -14,6 +14,7 @@ use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
 use crate::metrics::HttpMetrics;
+use crate::rate_limit::RateLimit;
 
 /// What a client may cost.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +44,16 @@ impl Default for Limits {
 /// How long the requests under way may take once the node is told to stop.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves `router` on `listener`, counting connections in `metrics`, until `stop` is true and the requests under way have ended, or had their time.
-pub async fn serve(router: Router, listener: TcpListener, metrics: HttpMetrics, stop: watch::Receiver<bool>) {
-    serve_within(Limits::default(), router, listener, metrics, stop).await;
+/// Serves `router` on `listener`, at most so many connections at once and counted in `metrics`, until `stop` is true and the
+/// requests under way have ended, or had their time.
+pub async fn serve(
+    router: Router,
+    listener: TcpListener,
+    connections_max: usize,
+    metrics: HttpMetrics,
+    stop: watch::Receiver<bool>,
+) {
+    serve_within(Limits { connections_max, ..Limits::default() }, router, listener, metrics, stop).await;
 }
 
 async fn serve_within(
@@ -61,6 +69,7 @@ async fn serve_within(
     server.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes_max);
     // A client may say that it has said all, and still wait for the answer.
     server.half_close(true);
+    let failures = RateLimit::new(super::LOG_EVERY);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &permits) => accepted,
@@ -70,7 +79,9 @@ async fn serve_within(
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: some will be free again.
-                warn!("cannot accept HTTP connections: {error}");
+                if let Some(count) = failures.count(1) {
+                    warn!("cannot accept HTTP connections ({count} since the last such line): {error}");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

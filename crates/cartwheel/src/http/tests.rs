@@ -294,6 +294,11 @@ async fn what_makes_no_sense_never_reaches_the_node() {
         (request("PUT", "/v1/kv/b/k").header("content-type", &b"\xff"[..]), 400, "bad_request"),
         (request("PUT", "/v1/kv/b/k").header("content-length", "1048577"), 413, "too_large"),
         (request("POST", "/v1/kv/b/k"), 405, "method_not_allowed"),
+        (request("GET", "/v1/buckets?x=1"), 400, "bad_request"),
+        (request("GET", "/v1/buckets/b?r=1"), 400, "bad_request"),
+        (request("GET", "/v1/cluster?x=1"), 400, "bad_request"),
+        (request("GET", "/v1/cluster/ring?x=1"), 400, "bad_request"),
+        (request("GET", "/v1/cluster/locate/b/k?r=1"), 400, "bad_request"),
         (request("PUT", "/v1/cluster/ring"), 405, "method_not_allowed"),
         (request("GET", "/v1/nothing"), 404, "not_found"),
     ];
@@ -419,6 +424,7 @@ async fn the_document_has_every_status_of_the_contract() {
     assert_eq!(statuses(key, "head"), "200 300 400 404 429 503");
     assert_eq!(statuses(key, "put"), "200 204 300 400 409 413 429 503 507");
     assert_eq!(statuses(key, "delete"), "204 400 409 413 429 503 507");
+    assert_eq!(statuses("/v1/buckets/{bucket}", "put"), "200 400 413 429 503");
     assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400");
     assert_eq!(statuses("/readyz", "get"), "200 503");
     // Every code of the contract is named where its status is, and no schema is missing.

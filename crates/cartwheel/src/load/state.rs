@@ -124,7 +124,32 @@ impl StateFile {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Arbitrary bytes, and a sound file with some in the middle of it.
+        #[test]
+        fn no_bytes_are_taken_for_a_place(noise in prop::collection::vec(any::<u8>(), 1..200), at in any::<prop::sample::Index>()) {
+            let dir = tempfile::tempdir().unwrap();
+            let state = state_file(dir.path(), "a");
+            let place = Place { offset: 10, line: 2, stored: 1, skipped: 0 };
+            state.write(place).unwrap();
+            let mut bytes = fs::read(&state.path).unwrap();
+            let at = at.index(bytes.len());
+            bytes.splice(at..at, noise.iter().copied());
+            for bytes in [&bytes, &noise] {
+                fs::write(&state.path, bytes).unwrap();
+                match state.read() {
+                    // Digits among digits, spaces among what is between them.
+                    Ok(Some(_)) => prop_assert!(serde_json::from_slice::<Form>(bytes).is_ok()),
+                    Ok(None) => prop_assert!(false, "there is a file"),
+                    Err(error) => prop_assert!(matches!(error, Error::OtherLoad(_))),
+                }
+            }
+        }
+    }
 
     fn state_file(dir: &Path, load: &str) -> StateFile {
         StateFile::new(&dir.join("state"), Identity(load.to_owned())).unwrap()

@@ -40,6 +40,9 @@ impl Collector for PeerCollector {
                 ConstCounter::new(count(peer)).encode(family.encode_family(&labels(peer))?)?;
             }
         }
+        let help = "Connections to the port for peers that were refused, or cut off before a hello.";
+        let refusals = encoder.encode_descriptor("peer_refusals", help, None, MetricType::Counter)?;
+        ConstCounter::new(self.0.refusals()).encode(refusals)?;
         let help = "1 while the connection to a peer stands.";
         let mut family = encoder.encode_descriptor("peer_connected", help, None, MetricType::Gauge)?;
         for peer in self.0.peers() {

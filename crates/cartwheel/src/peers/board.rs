@@ -20,6 +20,7 @@ pub struct Board {
     /// What the peers' clocks are compared with.
     clock: Clock,
     peers: Arc<BTreeMap<NodeId, Arc<PeerStats>>>,
+    refusals: Arc<AtomicU64>,
 }
 
 /// What is known of one peer.
@@ -66,7 +67,7 @@ pub struct LinkState {
 impl Board {
     pub(super) fn of<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> Self {
         let peers = peers.into_iter().map(|peer| (peer.node, Arc::new(PeerStats::new(peer.name.clone()))));
-        Self { clock: Clock::start(), peers: Arc::new(peers.collect()) }
+        Self { clock: Clock::start(), peers: Arc::new(peers.collect()), refusals: Arc::default() }
     }
 
     /// The clocks that all peers' are compared with.
@@ -77,6 +78,15 @@ impl Board {
     /// What is known of a peer.
     pub fn get(&self, node: NodeId) -> Option<&Arc<PeerStats>> {
         self.peers.get(&node)
+    }
+
+    /// How many connections that were dialled to this node came to nothing: whoever dialled was no peer, or said nothing.
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refused(&self) {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What is known of all peers.

@@ -14,20 +14,20 @@ use super::frames::Frames;
 use super::{Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
 use crate::rate_limit::RateLimit;
 
-/// How many connections may stand at once: one a peer, and some that are about to be found dead.
-const CONNECTIONS_MAX: usize = 4_096;
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// See [`super::listen`].
 pub(super) async fn listen(
     local: LocalNode,
     listener: TcpListener,
+    connections_max: usize,
     inbound: Inbound,
     board: Board,
     mut stop: watch::Receiver<bool>,
 ) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(connections_max));
     let refusals = Arc::new(RateLimit::new(LOG_EVERY));
+    let failures = RateLimit::new(LOG_EVERY);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &permits) => accepted,
@@ -37,7 +37,9 @@ pub(super) async fn listen(
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: some will be free again.
-                warn!("cannot accept connections from peers: {error}");
+                if let Some(count) = failures.count(1) {
+                    warn!("cannot accept connections from peers ({count} since the last such line): {error}");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -69,6 +71,7 @@ async fn serve(mut stream: TcpStream, local: &LocalNode, inbound: &Inbound, boar
     let remote = match hello::answer(&mut stream, local).await {
         Ok(remote) => remote,
         Err(error) => {
+            board.refused();
             if let Some(count) = refusals.count(1) {
                 warn!("refused a peer's connection from {addr} ({count} since the last such line): {error}");
             }

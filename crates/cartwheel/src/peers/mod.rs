@@ -90,15 +90,16 @@ impl Outgoing for Arc<Peers> {
     }
 }
 
-/// Takes in what peers say on connections to `listener`, hands it to `inbound` and counts it on `board`, until `stop` is true.
+/// Takes in what peers say on at most `connections_max` connections to `listener`, hands it to `inbound` and counts it on `board`, until `stop` is true.
 pub async fn listen(
     local: LocalNode,
     listener: TcpListener,
+    connections_max: usize,
     inbound: Inbound,
     board: Board,
     stop: watch::Receiver<bool>,
 ) {
-    incoming::listen(local, listener, inbound, board, stop).await;
+    incoming::listen(local, listener, connections_max, inbound, board, stop).await;
 }
 
 fn codec(frame_bytes_max: usize) -> LengthDelimitedCodec {

@@ -80,7 +80,7 @@ async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let inbound = ear(heard_sender);
     let (stop, stopped) = watch::channel(false);
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
-    tokio::spawn(listen(node.clone(), listener, inbound, Board::default(), stopped));
+    tokio::spawn(listen(node.clone(), listener, 100, inbound, Board::default(), stopped));
     Listening { heard, peer, stop }
 }
 
@@ -203,7 +203,7 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     let board_of_b = Board::of([&Peer { node: a.node, name: a.name.clone(), addr: String::new() }]);
     let (heard_sender, mut heard) = mpsc::unbounded_channel();
     let (stop_b, stopped_b) = watch::channel(false);
-    tokio::spawn(listen(b.clone(), listener, ear(heard_sender), board_of_b.clone(), stopped_b));
+    tokio::spawn(listen(b.clone(), listener, 100, ear(heard_sender), board_of_b.clone(), stopped_b));
     link.wait_for(|connected| *connected).await.unwrap();
     let link_state = b_of_a.link();
     assert_eq!((link_state.connected, link_state.last_error, link_state.boot), (true, None, Some(7)));

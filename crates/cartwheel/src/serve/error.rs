@@ -75,7 +75,7 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
-    /// The shard ended without being told to.
-    #[error("the node's shard has failed: see the log above, then restart the node")]
-    ShardFailed,
+    /// A part of the node ended without being told to.
+    #[error("a part of the node has failed: see the log above, then restart the node")]
+    PartFailed,
 }

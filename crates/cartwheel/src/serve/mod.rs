@@ -1,5 +1,6 @@
 //! Serving one node: from a data directory to open doors, and back.
 
+mod descriptors;
 mod error;
 mod listening;
 mod place;
@@ -51,6 +52,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let view = history.view().ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
     let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
 
+    let connections_max = descriptors::share_out();
     // Before the boot is counted: an address that is taken should cost nothing.
     let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
     let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
@@ -92,9 +94,10 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let (view_sender, view) = watch::channel(view);
     let surroundings =
         control::Surroundings { file: history_file, shards: shards.clone(), peers, clock, view: view_sender };
-    tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
+    let mut controlling = tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
     let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
-    tokio::spawn(peers::listen(local.clone(), peer_listener, inbound, board.clone(), stop.clone()));
+    let peers_max = connections_max.peers;
+    tokio::spawn(peers::listen(local.clone(), peer_listener, peers_max, inbound, board.clone(), stop.clone()));
     let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
     let ready = running.iter().map(|shard| shard.ready.clone()).collect();
     tokio::spawn(readiness::announce(ready, connections, ready_sender));
@@ -111,12 +114,14 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         board,
         metrics,
     });
-    let http = tokio::spawn(http::serve(http::router(door), http_listener, http_metrics, http_stop));
+    let http =
+        tokio::spawn(http::serve(http::router(door), http_listener, connections_max.http, http_metrics, http_stop));
     info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
     let failed = tokio::select! {
         why = stopped => { info!("stopping: {why}"); false }
         () = shards.any_ended() => true,
+        _ = &mut controlling => true,
     };
     // Doors first, while the peers that requests under way need can still be talked to.
     http_stop_sender.send_replace(true);
@@ -124,7 +129,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     end_shards(&shards, running).await;
     stop_sender.send_replace(true);
     if failed {
-        return Err(ServeError::ShardFailed);
+        return Err(ServeError::PartFailed);
     }
     info!("stopped");
     Ok(())

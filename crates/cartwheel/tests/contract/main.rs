@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bucket_calls;
 mod cluster_calls;
 mod contexts;
 mod deletes;

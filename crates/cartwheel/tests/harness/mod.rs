@@ -121,7 +121,17 @@ impl Cluster {
 
     /// Starts node `number` again, on its own, and waits until it is ready.
     pub fn restart(&mut self, number: u16) {
-        let mut serve = Command::new(CARTWHEEL);
+        self.restart_as(number, Command::new(CARTWHEEL));
+    }
+
+    /// The same with at most so many open files.
+    pub fn restart_with_files(&mut self, number: u16, files: u32) {
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), CARTWHEEL]);
+        self.restart_as(number, limited);
+    }
+
+    fn restart_as(&mut self, number: u16, mut serve: Command) {
         let log = File::options().create(true).append(true).open(self.log_of_restarted(number)).unwrap();
         serve.args(["serve", "--dir"]).arg(self.node_dir(number)).stderr(log);
         self.restarted.push(serve.spawn().unwrap());

@@ -1,0 +1,51 @@
+//! How many files and connections the process may have open, and who gets how many of them.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::warn;
+
+/// As many connections of clients and of peers as a node ever takes.
+const HTTP_MAX: usize = 10_000;
+const PEERS_MAX: usize = 4_096;
+
+/// How many connections may stand at once. What is left of the process's files is for its store, which fails without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Connections {
+    pub(super) http: usize,
+    pub(super) peers: usize,
+}
+
+/// Has the system allow as many open files as it ever would, and shares them out.
+pub(super) fn share_out() -> Connections {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let files = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let shares = of_files(files);
+    if shares.http < HTTP_MAX {
+        let (files, Connections { http, peers }) = (files.unwrap_or(u64::MAX), shares);
+        warn!(
+            "the system allows {files} open files, so no more than {http} connections of clients and {peers} of peers are taken: \
+             raise the limit (ulimit -n) to {} for {HTTP_MAX} clients",
+            HTTP_MAX * 2
+        );
+    }
+    shares
+}
+
+/// Half for clients, an eighth for peers.
+fn of_files(files: Option<u64>) -> Connections {
+    let files = usize::try_from(files.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    Connections { http: (files / 2).clamp(1, HTTP_MAX), peers: (files / 8).clamp(1, PEERS_MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_keeps_its_share() {
+        assert_eq!(of_files(None), Connections { http: 10_000, peers: 4_096 });
+        assert_eq!(of_files(Some(20_000)), Connections { http: 10_000, peers: 2_500 });
+        assert_eq!(of_files(Some(1_024)), Connections { http: 512, peers: 128 });
+        assert_eq!(of_files(Some(0)), Connections { http: 1, peers: 1 });
+    }
+}
