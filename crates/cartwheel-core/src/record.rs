@@ -9,8 +9,8 @@ use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::state::{Epoch, State};
 use crate::wire;
 
-/// The version of the stored form.
-const VERSION: u8 = 1;
+/// The version of the stored form. 2: notes are one field of the state.
+const VERSION: u8 = 2;
 const CHECKSUM_BYTES: usize = 8;
 
 /// A key's state with what this node alone knows of it.
@@ -60,7 +60,10 @@ impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version(version) => {
-                write!(f, "the record has format version {version}, which this build does not know: use a newer one")
+                write!(
+                    f,
+                    "the record has format version {version}, and this build reads {VERSION}: use the build that stored it"
+                )
             }
             Self::Damaged => f.write_str("the record is damaged: a checksum does not fit its bytes"),
         }

@@ -1,6 +1,5 @@
 //! Frames and contexts: what is sent is what arrives, and no bytes do harm.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use cartwheel_core::mutation::Broken;
 use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::ring::RingVersion;
-use cartwheel_core::state::{Content, Epoch, Note, Seen, Sibling, State};
+use cartwheel_core::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
 use cartwheel_core::wire::{self, WireError};
 use cartwheel_core::write_id::WriteId;
 use proptest::prelude::*;
@@ -41,7 +40,7 @@ fn state() -> State {
     State::from_parts(
         Clock::new(),
         [sibling()],
-        BTreeMap::from([(WriteId::from_bytes([9; 16]), Note { hlc: Hlc::at(WallMs(1)), shown: true })]),
+        Notes::from_iter([(WriteId::from_bytes([9; 16]), Note { hlc: Hlc::at(WallMs(1)), shown: true })]),
     )
 }
 
@@ -133,7 +132,7 @@ fn every_message_arrives_as_it_was_sent() {
 #[test]
 fn a_frame_of_another_protocol_version_is_refused_by_its_number() {
     let mut frame = wire::encode_envelope(&envelope(messages().remove(0))).to_vec();
-    assert_eq!(frame[..2], [8, 1], "the version is the first field");
+    assert_eq!(u32::from(frame[1]), wire::PROTOCOL_VERSION, "the version is the first field");
     frame[1] = 9;
     assert_eq!(wire::decode_envelope(frame.into()), Err(WireError::Version(9)));
 }

@@ -271,7 +271,7 @@ mod tests {
     use crate::hlc::Hlc;
     use crate::message::Failure;
     use crate::record::Loss;
-    use crate::state::{Content, Sibling};
+    use crate::state::{Content, Notes, Sibling};
     use crate::write_id::WriteId;
 
     fn state(writes: &[u64]) -> State {
@@ -284,7 +284,7 @@ mod tests {
             write_id: WriteId::from_bytes([counter as u8; 16]),
             expires: None,
         };
-        State::from_parts(Clock::new(), writes.iter().map(sibling), BTreeMap::new())
+        State::from_parts(Clock::new(), writes.iter().map(sibling), Notes::new())
     }
 
     fn answer(state: &State, want: Want, counts: bool) -> Answer {
