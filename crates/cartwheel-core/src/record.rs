@@ -82,11 +82,11 @@ impl Record {
     ///
     /// The storage key is in the checksum, so that a record that a disk returns under another key is found out.
     pub fn encode(&self, storage_key: &[u8]) -> Bytes {
-        let contents = wire::encode_record(self);
-        let mut bytes = Vec::with_capacity(1 + CHECKSUM_BYTES + contents.len());
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&checksum(storage_key, &contents));
-        bytes.extend_from_slice(&contents);
+        let head = 1 + CHECKSUM_BYTES;
+        let mut bytes = wire::encode_record(self, head);
+        bytes[0] = VERSION;
+        let checksum = checksum(storage_key, &bytes[head..]);
+        bytes[1..head].copy_from_slice(&checksum);
         bytes.into()
     }
 

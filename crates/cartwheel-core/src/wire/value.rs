@@ -244,14 +244,18 @@ pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
     })
 }
 
-pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
-    PbRecord {
+/// The record's form behind a head of `head_bytes` zeros, in one buffer.
+pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
+    let pb = PbRecord {
         own: record.header.own.map(|own| PbOwnActor { since: own.since.0, count: own.count }),
         catching_up: record.header.catching_up.map_or(0, |loss| loss.0),
         changed: record.header.changed.0,
         state: state_to_pb(&record.state),
-    }
-    .encode_to_vec()
+    };
+    let mut bytes = Vec::with_capacity(head_bytes + pb.encoded_len());
+    bytes.resize(head_bytes, 0);
+    pb.encode_raw(&mut bytes);
+    bytes
 }
 
 pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
