@@ -6,7 +6,7 @@
 //!
 //! The rooms, ground floor first:
 //!
-//! 1. values: [`token`], [`dot`], [`clock`], [`state`], [`context`], [`write_id`], [`hlc`], [`key`], [`record`];
+//! 1. values: [`token`], [`dot`], [`clock`], [`state`], [`notes`], [`digest`], [`context`], [`write_id`], [`hlc`], [`key`], [`record`];
 //! 2. the ring and what nodes say: [`ring`], [`membership`], [`quorum`], [`message`], [`request`], [`wire`];
 //! 3. the roles: [`coordinator`] (gets and puts), [`replica`] (records and dots), [`drift`] (whose clock is off);
 //! 4. [`node`]: owns the rest and passes inputs on; [`effects`]: what goes in and comes out;
@@ -17,6 +17,7 @@ pub mod clock;
 pub mod context;
 pub mod control;
 pub mod coordinator;
+pub mod digest;
 pub mod dot;
 pub mod drift;
 pub mod effects;
@@ -26,6 +27,7 @@ pub mod membership;
 pub mod message;
 pub mod mutation;
 pub mod node;
+pub mod notes;
 pub mod quorum;
 pub mod record;
 pub mod replica;

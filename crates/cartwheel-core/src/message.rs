@@ -1,9 +1,9 @@
 //! What nodes say to each other.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::control::Notice;
+pub use crate::digest::StateDigest;
 use crate::dot::{Life, NodeId};
 use crate::hlc::WallMs;
 use crate::key::Key;
@@ -12,7 +12,6 @@ use crate::record::Loss;
 use crate::request::{Put, PutDone, Refusal};
 use crate::ring::PartitionId;
 use crate::state::{Epoch, State};
-use crate::wire;
 
 /// A message with what every receiver must know of its sender.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -195,23 +194,4 @@ pub enum Failure {
     NotAHome,
     /// Its disk is full. Nothing was written.
     DiskFull,
-}
-
-/// A digest of a [`State`], equal for equal states on every node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StateDigest(pub [u8; 16]);
-
-impl StateDigest {
-    /// The digest of `state`.
-    pub fn of(state: &State) -> Self {
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&blake3::hash(&wire::encode_state(state)).as_bytes()[..16]);
-        Self(digest)
-    }
-}
-
-impl fmt::Debug for StateDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
 }

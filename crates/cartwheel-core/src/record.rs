@@ -3,14 +3,15 @@
 use std::fmt;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::clock::Clock;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::state::{Epoch, State};
 use crate::wire;
 
-/// The version of the stored form.
-const VERSION: u8 = 1;
+/// The version of the stored form. 2: notes are one field of the state, and the checksum is XXH3.
+const VERSION: u8 = 2;
 const CHECKSUM_BYTES: usize = 8;
 
 /// A key's state with what this node alone knows of it.
@@ -63,7 +64,10 @@ impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version(version) => {
-                write!(f, "the record has format version {version}, which this build does not know: use a newer one")
+                write!(
+                    f,
+                    "the record has format version {version}, and this build reads {VERSION}: use the build that stored it"
+                )
             }
             Self::Damaged => f.write_str("the record is damaged: a checksum does not fit its bytes"),
         }
@@ -83,11 +87,11 @@ impl Record {
     ///
     /// The storage key is in the checksum, so that a record that a disk returns under another key is found out.
     pub fn encode(&self, storage_key: &[u8]) -> Bytes {
-        let contents = wire::encode_record(self);
-        let mut bytes = Vec::with_capacity(1 + CHECKSUM_BYTES + contents.len());
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&checksum(storage_key, &contents));
-        bytes.extend_from_slice(&contents);
+        let head = 1 + CHECKSUM_BYTES;
+        let mut bytes = wire::encode_record(self, head);
+        bytes[0] = VERSION;
+        let checksum = checksum(storage_key, &bytes[head..]);
+        bytes[1..head].copy_from_slice(&checksum);
         bytes.into()
     }
 
@@ -108,14 +112,9 @@ impl Record {
     }
 }
 
+/// It finds what a disk spoils, not what somebody forges: a cryptographic hash of each record read would be for nothing.
 fn checksum(storage_key: &[u8], contents: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(storage_key.len() as u64).to_le_bytes());
-    hasher.update(storage_key);
-    hasher.update(contents);
-    let mut short = [0; CHECKSUM_BYTES];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES]);
-    short
+    xxh3_64_with_seed(contents, xxh3_64(storage_key)).to_le_bytes()
 }
 
 /// Makes the dots of one life of one node.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::clock::Clock;
 use crate::dot::Dot;
 use crate::hlc::{Hlc, WallMs};
+pub use crate::notes::{Note, Notes};
 use crate::write_id::WriteId;
 
 /// How many notes of replaced writes a put leaves on a key.
@@ -81,21 +82,6 @@ impl Seen {
     }
 }
 
-/// What is remembered of a replaced write, so that a late retry of it, under another dot, is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Note {
-    /// The smallest timestamp under which the write was met.
-    pub hlc: Hlc,
-    /// Its replacer had been shown it, so it goes under every dot. No two writes can have been shown each other.
-    ///
-    /// Otherwise last write wins replaced it unseen. Two retried writes may have replaced each other so, on two nodes, and must
-    /// not take each other along: the note only says that the write need not be made again.
-    pub shown: bool,
-}
-
-/// The notes of a key.
-pub type Notes = BTreeMap<WriteId, Note>;
-
 /// What [`State::merge`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Merged {
@@ -111,7 +97,8 @@ pub struct Merged {
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct State {
     clock: Clock,
-    siblings: BTreeMap<Dot, Sibling>,
+    /// Ascending by their dots. As a rule there is one, and a map would take the room of eleven.
+    siblings: Vec<Sibling>,
     notes: Notes,
 }
 
@@ -128,8 +115,8 @@ impl State {
     /// The state of these parts. Siblings outside the clock extend it, and siblings that the notes drop are left out, so that
     /// the invariants hold for whatever a peer sent.
     pub fn from_parts(mut clock: Clock, siblings: impl IntoIterator<Item = Sibling>, notes: Notes) -> Self {
-        let siblings: BTreeMap<Dot, Sibling> = siblings.into_iter().map(|sibling| (sibling.dot, sibling)).collect();
-        siblings.keys().for_each(|&dot| clock.insert(dot));
+        let siblings = ascending(siblings.into_iter().collect());
+        siblings.iter().for_each(|sibling| clock.insert(sibling.dot));
         let mut state = Self { clock, siblings, notes };
         state.drop_noted();
         state
@@ -142,7 +129,7 @@ impl State {
 
     /// The siblings in the order of their dots.
     pub fn siblings(&self) -> impl ExactSizeIterator<Item = &Sibling> {
-        self.siblings.values()
+        self.siblings.iter()
     }
 
     /// The names of replaced writes that are kept, so that a late retry of one is known.
@@ -157,14 +144,14 @@ impl State {
 
     /// Whether the write called `id` was met before.
     pub fn knows(&self, id: WriteId) -> Option<Known> {
-        let live = self.siblings.values().find(|sibling| sibling.write_id == id);
-        let replaced = self.notes.contains_key(&id).then_some(Known::Replaced);
+        let live = self.siblings.iter().find(|sibling| sibling.write_id == id);
+        let replaced = self.notes.get(id).map(|_| Known::Replaced);
         live.map(|sibling| Known::Live(sibling.dot)).or(replaced)
     }
 
     /// The highest timestamp among the siblings.
     pub fn hlc(&self) -> Hlc {
-        self.siblings.values().map(|sibling| sibling.hlc).max().unwrap_or_default()
+        self.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default()
     }
 
     /// What a reader who was shown all of this state has seen.
@@ -172,7 +159,7 @@ impl State {
         Seen {
             clock: self.clock.clone(),
             hlc: self.hlc(),
-            ids: self.siblings.values().map(|sibling| (sibling.write_id, sibling.hlc)).collect(),
+            ids: self.siblings.iter().map(|sibling| (sibling.write_id, sibling.hlc)).collect(),
         }
     }
 
@@ -182,30 +169,38 @@ impl State {
     /// The names of what it replaces are kept as notes, the newest [`NOTES_MAX`] of them: one that is trimmed can only cost a
     /// superfluous sibling, if a retry of that write is still on its way.
     pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
-        let covered = self.siblings.values().filter(|held| seen.clock.contains(held.dot));
+        let covered = self.siblings.iter().filter(|held| seen.clock.contains(held.dot));
         let shown = covered.map(|held| (held.write_id, held.hlc)).chain(seen.ids.iter().map(|(&id, &hlc)| (id, hlc)));
-        unite(&mut self.notes, shown.map(|(id, hlc)| (id, Note { hlc, shown: true })).collect::<Vec<_>>());
+        self.notes.unite(&shown.map(|(id, hlc)| (id, Note { hlc, shown: true })).collect());
         self.drop_noted();
-        trim_oldest(&mut self.notes);
+        self.notes.trim_oldest(NOTES_MAX);
         self.clock.merge(&seen.clock);
         self.clock.insert(sibling.dot);
-        self.siblings.insert(sibling.dot, sibling);
+        match self.place(sibling.dot) {
+            Ok(at) => self.siblings[at] = sibling,
+            Err(at) => self.siblings.insert(at, sibling),
+        }
     }
 
     /// Takes in a new write that replaces everything older that is held here besides what it has seen (last write wins).
     pub fn put_over(&mut self, sibling: Sibling, seen: &Seen) {
         let hlc = sibling.hlc;
-        let older = self.siblings.values().filter(|held| held.hlc < hlc);
-        let notes: Vec<_> = older.map(|held| (held.write_id, Note { hlc: held.hlc, shown: false })).collect();
-        unite(&mut self.notes, notes);
-        self.siblings.retain(|_, held| held.hlc >= hlc);
+        let older = self.siblings.iter().filter(|held| held.hlc < hlc);
+        let notes: Notes = older.map(|held| (held.write_id, Note { hlc: held.hlc, shown: false })).collect();
+        self.notes.unite(&notes);
+        self.siblings.retain(|held| held.hlc >= hlc);
         self.put(sibling, seen);
     }
 
     /// A sibling whose write is noted as shown goes, under whichever dot it came.
     fn drop_noted(&mut self) {
         let notes = &self.notes;
-        self.siblings.retain(|_, held| notes.get(&held.write_id).is_none_or(|note| !note.shown));
+        self.siblings.retain(|held| notes.get(held.write_id).is_none_or(|note| !note.shown));
+    }
+
+    /// Where the sibling with this dot is, or would be.
+    fn place(&self, dot: Dot) -> Result<usize, usize> {
+        self.siblings.binary_search_by_key(&dot, |held| held.dot)
     }
 
     /// Takes in all that `other` knows. Commutative, associative and idempotent, whatever a bucket's settings say.
@@ -215,40 +210,48 @@ impl State {
     pub fn merge(&mut self, other: &Self) -> Merged {
         let mut merged = Merged::default();
         let before = self.siblings.len();
-        self.siblings.retain(|dot, _| other.siblings.contains_key(dot) || !other.clock.contains(*dot));
+        self.siblings.retain(|held| other.place(held.dot).is_ok() || !other.clock.contains(held.dot));
         merged.changed |= self.siblings.len() != before;
-        for (dot, theirs) in &other.siblings {
-            match self.siblings.get_mut(dot) {
-                Some(ours) if ours == theirs => {}
-                Some(ours) => {
-                    merged.collisions += 1;
-                    if fingerprint(theirs) > fingerprint(ours) {
-                        *ours = theirs.clone();
-                        merged.changed = true;
-                    }
-                }
-                None if self.clock.contains(*dot) => {}
-                None => {
-                    self.siblings.insert(*dot, theirs.clone());
-                    merged.changed = true;
-                }
+        let mut fresh = Vec::new();
+        for theirs in &other.siblings {
+            match self.place(theirs.dot) {
+                Ok(at) => self.settle(at, theirs, &mut merged),
+                Err(_) if self.clock.contains(theirs.dot) => {}
+                Err(_) => fresh.push(theirs.clone()),
             }
+        }
+        if !fresh.is_empty() {
+            self.siblings.extend(fresh);
+            self.siblings.sort_by_key(|held| held.dot);
+            merged.changed = true;
         }
         if !self.clock.covers(&other.clock) {
             self.clock.merge(&other.clock);
             merged.changed = true;
         }
-        merged.changed |= unite(&mut self.notes, other.notes.iter().map(|(&id, &note)| (id, note)));
+        merged.changed |= self.notes.unite(&other.notes);
         let before = self.siblings.len();
         self.drop_noted();
         merged.changed |= self.siblings.len() != before;
         merged
     }
 
+    /// Both hold a sibling under one dot: if with two contents, the same one stays on every node.
+    fn settle(&mut self, at: usize, theirs: &Sibling, merged: &mut Merged) {
+        let ours = &mut self.siblings[at];
+        if ours != theirs {
+            merged.collisions += 1;
+            if fingerprint(theirs) > fingerprint(ours) {
+                *ours = theirs.clone();
+                merged.changed = true;
+            }
+        }
+    }
+
     /// The siblings as a reader of a `siblings` bucket sees them: of a write that was minted twice, one.
     pub fn distinct_siblings(&self) -> Vec<&Sibling> {
         let mut by_id = BTreeMap::new();
-        for sibling in self.siblings.values() {
+        for sibling in self.siblings.iter() {
             by_id
                 .entry(sibling.write_id)
                 .and_modify(|shown: &mut &Sibling| {
@@ -265,30 +268,17 @@ impl State {
 
     /// The sibling that a reader of an `lww` bucket sees.
     pub fn latest(&self) -> Option<&Sibling> {
-        self.siblings.values().max_by_key(|sibling| sibling.recency())
+        self.siblings.iter().max_by_key(|sibling| sibling.recency())
     }
 }
 
-/// Adds `theirs` to `ours`; says whether that changed anything.
-fn unite(ours: &mut Notes, theirs: impl IntoIterator<Item = (WriteId, Note)>) -> bool {
-    let mut changed = false;
-    for (id, note) in theirs {
-        let known = ours.get(&id).copied();
-        let united =
-            known.map_or(note, |known| Note { hlc: known.hlc.min(note.hlc), shown: known.shown || note.shown });
-        changed |= known != Some(united);
-        ours.insert(id, united);
+/// In the order of their dots; of two with one dot, the last.
+fn ascending(siblings: Vec<Sibling>) -> Vec<Sibling> {
+    if siblings.is_sorted_by(|a, b| a.dot < b.dot) {
+        return siblings;
     }
-    changed
-}
-
-fn trim_oldest(notes: &mut Notes) {
-    let Some(surplus) = notes.len().checked_sub(NOTES_MAX).filter(|&surplus| surplus > 0) else { return };
-    let mut by_age: Vec<(Hlc, WriteId)> = notes.iter().map(|(&id, note)| (note.hlc, id)).collect();
-    by_age.sort_unstable();
-    for (_, id) in by_age.into_iter().take(surplus) {
-        notes.remove(&id);
-    }
+    let by_dot: BTreeMap<Dot, Sibling> = siblings.into_iter().map(|sibling| (sibling.dot, sibling)).collect();
+    by_dot.into_values().collect()
 }
 
 /// Orders two contents of one dot the same way on every node.
@@ -299,7 +289,7 @@ fn fingerprint(sibling: &Sibling) -> [u8; 32] {
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.clock)?;
-        for sibling in self.siblings.values() {
+        for sibling in self.siblings.iter() {
             write!(f, " {:?}=", sibling.dot)?;
             match &sibling.content {
                 Content::Value { bytes, .. } => write!(f, "{}", bytes.escape_ascii())?,
@@ -308,8 +298,7 @@ impl fmt::Debug for State {
             write!(f, "@{:?}", sibling.hlc)?;
         }
         if !self.notes.is_empty() {
-            let name = |(id, note): (&WriteId, &Note)| format!("{id:?}{}", if note.shown { "" } else { "?" });
-            write!(f, " replaced {}", self.notes.iter().map(name).collect::<Vec<_>>().join(","))?;
+            write!(f, " replaced {:?}", self.notes)?;
         }
         Ok(())
     }

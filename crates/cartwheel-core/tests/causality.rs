@@ -97,7 +97,7 @@ impl Dumb {
         Self {
             dots: state.clock().runs().flat_map(dots).collect(),
             live: state.siblings().map(|held| (held.dot, held.write_id)).collect(),
-            replaced: state.notes().keys().copied().collect(),
+            replaced: state.notes().iter().map(|(id, _)| id).collect(),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Frames and contexts: what is sent is what arrives, and no bytes do harm.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use cartwheel_core::mutation::Broken;
 use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::ring::RingVersion;
-use cartwheel_core::state::{Content, Epoch, Note, Seen, Sibling, State};
+use cartwheel_core::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
 use cartwheel_core::wire::{self, WireError};
 use cartwheel_core::write_id::WriteId;
 use proptest::prelude::*;
@@ -41,7 +40,7 @@ fn state() -> State {
     State::from_parts(
         Clock::new(),
         [sibling()],
-        BTreeMap::from([(WriteId::from_bytes([9; 16]), Note { hlc: Hlc::at(WallMs(1)), shown: true })]),
+        Notes::from_iter([(WriteId::from_bytes([9; 16]), Note { hlc: Hlc::at(WallMs(1)), shown: true })]),
     )
 }
 

@@ -1,13 +1,11 @@
 //! The laws of merge, and the forms in which states travel.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record, RecordError};
-use cartwheel_core::state::{Content, Epoch, Note, Sibling, State};
+use cartwheel_core::state::{Content, Epoch, Note, Notes, Sibling, State};
 use cartwheel_core::write_id::WriteId;
 use proptest::prelude::*;
 
@@ -90,7 +88,7 @@ proptest! {
         let joined = merged(&a, &b);
         for held in joined.siblings() {
             prop_assert!(joined.clock().contains(held.dot));
-            prop_assert!(joined.notes().get(&held.write_id).is_none_or(|note| !note.shown));
+            prop_assert!(joined.notes().get(held.write_id).is_none_or(|note| !note.shown));
         }
     }
 
@@ -123,7 +121,7 @@ proptest! {
 fn two_contents_of_one_dot_are_reported_and_resolved_alike_everywhere() {
     let ours = sibling(1, 1);
     let theirs = Sibling { content: Content::Tombstone, ..ours.clone() };
-    let [a, b] = [ours, theirs].map(|held| State::from_parts(Clock::new(), [held], BTreeMap::new()));
+    let [a, b] = [ours, theirs].map(|held| State::from_parts(Clock::new(), [held], Notes::new()));
     let mut joined = a.clone();
     assert_eq!(joined.merge(&b).collisions, 1);
     assert_eq!(joined, merged(&b, &a));

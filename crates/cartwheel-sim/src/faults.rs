@@ -230,7 +230,7 @@ fn others_hold(world: &World, victim: usize, key: &Key) -> bool {
             others.merge(&record.state);
         }
     }
-    let notes = own.state.notes().keys().all(|id| others.notes().contains_key(id));
+    let notes = own.state.notes().iter().all(|(id, _)| others.notes().get(id).is_some());
     notes && others.clock().covers(own.state.clock())
 }
 
@@ -255,6 +255,6 @@ fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
         }
     }
     let Some(Ok(record)) = world.durable_record(victim, key) else { return false };
-    let notes = record.state.notes().keys().all(|id| others.notes().contains_key(id));
+    let notes = record.state.notes().iter().all(|(id, _)| others.notes().get(id).is_some());
     record.header.catching_up.is_none() && notes && others.clock().covers(record.state.clock())
 }

@@ -57,7 +57,7 @@ fn siblings<'a>(names: &impl Naming, held: impl Iterator<Item = &'a Sibling>) ->
 
 /// A key's state.
 pub fn state(names: &impl Naming, held: &State) -> String {
-    let notes: Vec<String> = held.notes().keys().map(|id| format!("{id:?}")).collect();
+    let notes: Vec<String> = held.notes().iter().map(|(id, _)| format!("{id:?}")).collect();
     let notes = if notes.is_empty() { String::new() } else { format!(" replaced {}", notes.join(",")) };
     format!("{} {}{notes}", clock(names, held.clock()), siblings(names, held.siblings()))
 }

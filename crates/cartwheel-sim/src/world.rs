@@ -579,7 +579,7 @@ fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], recor
     for sibling in record.state.siblings() {
         minted.entry(sibling.write_id).or_default().dots.insert(sibling.dot, sibling.hlc);
     }
-    for (&id, note) in record.state.notes() {
+    for (id, note) in record.state.notes().iter() {
         let known = minted.entry(id).or_default();
         known.noted = known.noted.into_iter().chain([note.hlc]).min();
     }

@@ -1,13 +1,11 @@
 //! Each check of the oracle, on histories written by hand: one that it accepts and the smallest change that it must not.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use cartwheel_core::clock::Clock;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::Conflict;
-use cartwheel_core::state::{Content, Epoch, Sibling, State};
+use cartwheel_core::state::{Content, Epoch, Notes, Sibling, State};
 use cartwheel_core::write_id::WriteId;
 use cartwheel_sim::cluster::key;
 use cartwheel_sim::history::{Fate, KeyHistory, Moment, Read, Shown, Write, WriteSet};
@@ -83,7 +81,7 @@ impl Story {
     }
 
     fn end(&self, present: &[usize]) -> State {
-        State::from_parts(Clock::new(), present.iter().map(|&place| self.sibling(place)), BTreeMap::new())
+        State::from_parts(Clock::new(), present.iter().map(|&place| self.sibling(place)), Notes::new())
     }
 
     /// The name of the check that fails.
@@ -250,7 +248,7 @@ fn a_delete_replaces_nothing_that_was_written_after_its_answer() {
     story.write(&[]);
     let mut end = story.end(&[]);
     let tombstone = Sibling { content: Content::Tombstone, ..story.sibling(delete) };
-    end.merge(&State::from_parts(Clock::new(), [tombstone], BTreeMap::new()));
+    end.merge(&State::from_parts(Clock::new(), [tombstone], Notes::new()));
     let failure = judge(&story.history, Some(&end)).failure.map(|failure| failure.check);
     assert_eq!(failure, Some("no acknowledged write is lost"));
 }

@@ -71,11 +71,12 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::dot::{Actor, Dot, Life, Since};
+    use crate::state::Notes;
 
     fn state(counters: &[u64]) -> State {
         let actor = Actor { node: NodeId::new(9), life: Life(9), since: Since(9) };
         let clock: Clock = counters.iter().map(|&counter| Dot { actor, counter }).collect();
-        State::from_parts(clock, [], BTreeMap::new())
+        State::from_parts(clock, [], Notes::new())
     }
 
     /// Of homes 1, 2 and 3, the first two were read and held different states.

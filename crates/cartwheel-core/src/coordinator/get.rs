@@ -88,7 +88,7 @@ impl GetOp {
     fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, answer: Answer) -> Next {
         match (&mut self.phase, round) {
             (Phase::Reading, READ) => {
-                self.round.heard(from, &answer);
+                self.round.heard(from, answer);
                 self.advance(cx)
             }
             (Phase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
@@ -101,7 +101,6 @@ impl GetOp {
                 self.settle(cx)
             }
             (Phase::Lingering { joined, .. }, READ) => {
-                self.round.heard(from, &answer);
                 let is_behind = match &answer {
                     Answer::Digest { digest, .. } => *digest != joined.digest,
                     Answer::State { state, .. } => *state != joined.state,
@@ -110,6 +109,7 @@ impl GetOp {
                 if is_behind {
                     repair(cx, self.id, &self.key, joined, from);
                 }
+                self.round.heard(from, answer);
                 if self.round.is_waiting() { self.wait(cx) } else { Next::End }
             }
             _ => self.wait(cx),

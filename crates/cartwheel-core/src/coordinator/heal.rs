@@ -41,7 +41,7 @@ impl HealOp {
         match told {
             Told::Begin => self.advance(cx),
             Told::Answer(from, READ, answer) => {
-                self.round.heard(from, &answer);
+                self.round.heard(from, answer);
                 self.advance(cx)
             }
             Told::Timer if cx.now.instant >= self.deadline => Next::End,

@@ -39,7 +39,7 @@ impl ObserveOp {
         match told {
             Told::Begin => self.advance(cx),
             Told::Answer(from, READ, answer) => {
-                self.round.heard(from, &answer);
+                self.round.heard(from, answer);
                 self.advance(cx)
             }
             Told::Timer if cx.now.instant >= self.deadline => self.refuse(cx),

@@ -89,16 +89,16 @@ impl PutOp {
                 Some(_) => self.read(cx),
                 None => self.mint(cx, None),
             },
-            Told::Answer(from, round, answer) => self.answered(cx, from, round, &answer),
+            Told::Answer(from, round, answer) => self.answered(cx, from, round, answer),
             Told::Minted(result) => self.minted(cx, result),
             Told::Timer => self.woken(cx),
             Told::Forwarded(..) => self.wait(cx),
         }
     }
 
-    fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, answer: &Answer) -> Next {
+    fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, answer: Answer) -> Next {
         match (&mut self.phase, round, answer) {
-            (Phase::Reading(reading), READ, _) => {
+            (Phase::Reading(reading), READ, answer) => {
                 reading.heard(from, answer);
                 self.read(cx)
             }

@@ -136,13 +136,13 @@ impl ReadRound {
     }
 
     /// Takes in an answer; false if nobody asked for it.
-    pub fn heard(&mut self, from: NodeId, answer: &Answer) -> bool {
+    pub fn heard(&mut self, from: NodeId, answer: Answer) -> bool {
         let Some(slot) = self.slots.get_mut(&from) else { return false };
         let heard = match answer {
             Answer::State { state, epoch, loss } => Heard {
-                digest: StateDigest::of(state),
-                state: Some(state.clone()),
-                epoch: Some(*epoch),
+                digest: StateDigest::of(&state),
+                state: Some(state),
+                epoch: Some(epoch),
                 counts: loss.is_none(),
             },
             Answer::Digest { digest, loss } => {
@@ -150,7 +150,7 @@ impl ReadRound {
                 if matches!(slot, Slot::Heard(Heard { state: Some(_), .. }) | Slot::Waiting(Want::State)) {
                     return true;
                 }
-                Heard { digest: *digest, state: None, epoch: None, counts: loss.is_none() }
+                Heard { digest, state: None, epoch: None, counts: loss.is_none() }
             }
             Answer::Failed(_) => {
                 *slot = Slot::Failed;
@@ -271,7 +271,7 @@ mod tests {
     use crate::hlc::Hlc;
     use crate::message::Failure;
     use crate::record::Loss;
-    use crate::state::{Content, Sibling};
+    use crate::state::{Content, Notes, Sibling};
     use crate::write_id::WriteId;
 
     fn state(writes: &[u64]) -> State {
@@ -284,7 +284,7 @@ mod tests {
             write_id: WriteId::from_bytes([counter as u8; 16]),
             expires: None,
         };
-        State::from_parts(Clock::new(), writes.iter().map(sibling), BTreeMap::new())
+        State::from_parts(Clock::new(), writes.iter().map(sibling), Notes::new())
     }
 
     fn answer(state: &State, want: Want, counts: bool) -> Answer {
@@ -305,7 +305,7 @@ mod tests {
         let Progress::Wait(questions) = round.progress() else { panic!("nothing is known yet") };
         assert_eq!(questions, [(NodeId::new(1), Want::State), (NodeId::new(2), Want::Digest)]);
         for (node, want) in questions {
-            assert!(round.heard(node, &answer(&state(&[1]), want, true)));
+            assert!(round.heard(node, answer(&state(&[1]), want, true)));
         }
         let Progress::Enough(joined) = round.progress() else { panic!("two have answered") };
         let agreeing = joined.held.values().filter(|digest| **digest == joined.digest).count();
@@ -316,8 +316,8 @@ mod tests {
     fn an_answer_that_nobody_asked_for_counts_for_nothing() {
         let mut round = ReadRound::new(nodes(3), 1);
         round.progress();
-        assert!(!round.heard(NodeId::new(3), &answer(&state(&[1]), Want::State, true)));
-        assert!(!round.heard(NodeId::new(77), &answer(&state(&[1]), Want::State, true)));
+        assert!(!round.heard(NodeId::new(3), answer(&state(&[1]), Want::State, true)));
+        assert!(!round.heard(NodeId::new(77), answer(&state(&[1]), Want::State, true)));
         assert_eq!(round.counted(), 0);
     }
 
@@ -343,7 +343,7 @@ mod tests {
                             let (fails, counts, writes) = &homes[node.get() as usize - 1];
                             let failed = Answer::Failed(Failure::Storage);
                             heard.insert(node);
-                            round.heard(node, &if *fails { failed } else { answer(&state(writes), want, *counts) });
+                            round.heard(node, if *fails { failed } else { answer(&state(writes), want, *counts) });
                         }
                     }
                     Progress::Enough(joined) => break Some(joined),

@@ -24,8 +24,8 @@ use crate::write_id::WriteId;
 
 /// The version of the protocol between nodes that this build speaks.
 ///
-/// 2: a replica or coordinator may say that its disk is full.
-pub const PROTOCOL_VERSION: u32 = 2;
+/// 2: a replica or coordinator may say that its disk is full. 3: notes are one field of a state; digests are taken of another form.
+pub const PROTOCOL_VERSION: u32 = 3;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbEnvelope {

@@ -9,7 +9,7 @@ mod value;
 use std::fmt;
 
 pub use message::{PROTOCOL_VERSION, decode_envelope, encode_envelope};
-pub(crate) use value::{decode_context, decode_record, encode_context, encode_record, encode_sibling, encode_state};
+pub(crate) use value::{decode_context, decode_record, encode_context, encode_record, encode_sibling};
 
 /// Why bytes are not what they should be.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -16,7 +16,7 @@ proptest! {
                 prop_assert_eq!(decode_context(&encode_context(&context)), Ok(context));
             }
             if let Ok(record) = decode_record(bytes.into()) {
-                prop_assert_eq!(decode_record(encode_record(&record).into()), Ok(record));
+                prop_assert_eq!(decode_record(encode_record(&record, 0).into()), Ok(record));
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::hlc::{Hlc, WallMs};
 use crate::record::{LocalHeader, Loss, OwnActor, Record};
-use crate::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
+use crate::state::{Content, Epoch, Notes, Seen, Sibling, State};
 use crate::write_id::WriteId;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -32,16 +32,6 @@ pub(super) struct PbRun {
     upto: u64,
     #[prost(uint64, repeated, tag = "3")]
     beyond: Vec<u64>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct PbNote {
-    #[prost(bytes = "bytes", tag = "1")]
-    id: Bytes,
-    #[prost(fixed64, tag = "2")]
-    hlc: u64,
-    #[prost(bool, tag = "3")]
-    shown: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -86,8 +76,9 @@ pub(super) struct PbState {
     clock: Vec<PbRun>,
     #[prost(message, repeated, tag = "2")]
     siblings: Vec<PbSibling>,
-    #[prost(message, repeated, tag = "3")]
-    notes: Vec<PbNote>,
+    /// [`Notes::as_bytes`].
+    #[prost(bytes = "bytes", tag = "4")]
+    notes: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -146,8 +137,8 @@ fn clock_from_pb(runs: Vec<PbRun>) -> Clock {
     clock
 }
 
-/// The ids as parts of one buffer. A key that is written often has notes of many, and with a buffer for each, and another for
-/// the copy that the encoder takes, allocating them cost more than all else that is done with a state.
+/// The ids as parts of one buffer: with a buffer for each, and another for the copy that the encoder takes, allocating them
+/// costs more than all else that is done with a context.
 fn ids_to_pb<'a>(ids: impl ExactSizeIterator<Item = &'a WriteId>) -> Vec<Bytes> {
     const ID_BYTES: usize = size_of::<WriteId>();
     let count = ids.len();
@@ -155,16 +146,6 @@ fn ids_to_pb<'a>(ids: impl ExactSizeIterator<Item = &'a WriteId>) -> Vec<Bytes> 
     ids.for_each(|id| buffer.extend_from_slice(&id.to_bytes()));
     let mut rest = buffer.freeze();
     (0..count).map(|_| rest.split_to(ID_BYTES)).collect()
-}
-
-fn notes_to_pb(notes: &Notes) -> Vec<PbNote> {
-    let note = |(id, note): (Bytes, &Note)| PbNote { id, hlc: note.hlc.to_bits(), shown: note.shown };
-    ids_to_pb(notes.keys()).into_iter().zip(notes.values()).map(note).collect()
-}
-
-fn notes_from_pb(notes: &[PbNote]) -> Result<Notes, WireError> {
-    let note = |pb: &PbNote| Ok((write_id(&pb.id)?, Note { hlc: Hlc::from_bits(pb.hlc), shown: pb.shown }));
-    notes.iter().map(note).collect()
 }
 
 fn shown_to_pb(ids: &BTreeMap<WriteId, Hlc>) -> Vec<PbShown> {
@@ -228,23 +209,19 @@ pub(super) fn state_to_pb(state: &State) -> PbState {
     PbState {
         clock: clock_to_pb(state.clock()),
         siblings: state.siblings().map(sibling_to_pb).collect(),
-        notes: notes_to_pb(state.notes()),
+        notes: state.notes().as_bytes().clone(),
     }
 }
 
 pub(super) fn state_from_pb(state: PbState) -> Result<State, WireError> {
     let siblings = state.siblings.into_iter().map(sibling_from_pb).collect::<Result<Vec<_>, _>>()?;
-    Ok(State::from_parts(clock_from_pb(state.clock), siblings, notes_from_pb(&state.notes)?))
+    let notes = Notes::from_bytes(state.notes).ok_or(WireError::Field("notes"))?;
+    Ok(State::from_parts(clock_from_pb(state.clock), siblings, notes))
 }
 
 /// The form of one sibling by which two contents of one dot are ordered.
 pub(crate) fn encode_sibling(sibling: &Sibling) -> Vec<u8> {
     sibling_to_pb(sibling).encode_to_vec()
-}
-
-/// The form of a state that its digest is taken of: equal states have equal forms, for every list in it is sorted.
-pub(crate) fn encode_state(state: &State) -> Vec<u8> {
-    state_to_pb(state).encode_to_vec()
 }
 
 pub(crate) fn encode_context(context: &Context) -> Vec<u8> {
@@ -269,15 +246,19 @@ pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
     })
 }
 
-pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
-    PbRecord {
+/// The record's form behind a head of `head_bytes` zeros, in one buffer.
+pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
+    let pb = PbRecord {
         own: record.header.own.map(|own| PbOwnActor { since: own.since.0, count: own.count }),
         catching_up: record.header.catching_up.map_or(0, |loss| loss.0),
         changed: record.header.changed.0,
         state: state_to_pb(&record.state),
         whole_since: record.header.whole_since.0,
-    }
-    .encode_to_vec()
+    };
+    let mut bytes = Vec::with_capacity(head_bytes + pb.encoded_len());
+    bytes.resize(head_bytes, 0);
+    pb.encode_raw(&mut bytes);
+    bytes
 }
 
 pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {

@@ -1,6 +1,5 @@
 //! Values with a taste for edges, and ways to spoil their bytes.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,9 +97,7 @@ fn sibling() -> BoxedStrategy<Sibling> {
 pub fn state() -> BoxedStrategy<State> {
     let note = (write_id(), hlc(), any::<bool>()).prop_map(|(id, hlc, shown)| (id, Note { hlc, shown }));
     (clock(), vec(sibling(), 0..4), vec(note, 0..4))
-        .prop_map(|(clock, siblings, notes)| {
-            State::from_parts(clock, siblings, notes.into_iter().collect::<BTreeMap<_, _>>())
-        })
+        .prop_map(|(clock, siblings, notes)| State::from_parts(clock, siblings, notes.into_iter().collect()))
         .boxed()
 }
 

@@ -90,9 +90,8 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let view = Arc::new(founding::view_of(&identity, dir.path()).unwrap());
     let counted = ShardMetrics::default();
     let (shard, inbox) = shard::counted_inbox(&counted);
-    let runtime = tokio::runtime::Handle::current();
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(0, machine, disk, NoPeers, inbox, Clock::start(), runtime).unwrap();
+    shard::start(0, machine, disk, NoPeers, inbox, Clock::start()).unwrap();
     let (states, readiness) = watch::channel(Readiness::Ready);
     let member = &nodes[0].member;
     let local =

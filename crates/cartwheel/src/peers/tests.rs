@@ -58,7 +58,7 @@ fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
     let (handle, inbox) = shard::inbox();
     let outgoing = Arc::new(Peers { links: BTreeMap::new(), board: Board::default() });
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(0, Ear(heard), disk, outgoing, inbox, Clock::start(), tokio::runtime::Handle::current()).unwrap();
+    shard::start(0, Ear(heard), disk, outgoing, inbox, Clock::start()).unwrap();
     let (control, _) = control::inbox();
     Inbound { shards: Shards::new(vec![handle], Partitions::default()), control }
 }

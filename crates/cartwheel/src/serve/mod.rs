@@ -17,7 +17,6 @@ use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
 use cartwheel_storage::FjallStore;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -84,7 +83,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         };
         let reserve = Reserve::of_dir(config.dir.clone(), reserve);
         let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve);
-        let started = shard::start(index, node, disk, peers.clone(), inbox, clock, Handle::current());
+        let started = shard::start(index, node, disk, peers.clone(), inbox, clock);
         running.push(started.map_err(|source| ServeError::System { what: "start a shard's thread", source })?);
         handles.push(shard);
     }

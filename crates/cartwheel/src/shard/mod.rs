@@ -10,6 +10,7 @@ mod metrics;
 pub mod reserve;
 mod turn;
 pub mod unsynced;
+mod wait;
 
 #[cfg(test)]
 mod failing_tests;
@@ -17,7 +18,6 @@ mod failing_tests;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
@@ -28,12 +28,12 @@ use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::time::Now;
 use cartwheel_storage::{Store, StoreError};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use disk::Disk;
 use turn::Turns;
+use wait::Waiter;
 
 pub use group::Shards;
 pub use metrics::ShardMetrics;
@@ -196,7 +196,7 @@ pub enum Readiness {
     Ready,
 }
 
-/// Starts the shard with this index on a thread of its own, which ends at [`ShardHandle::stop`]. Its timers run on `runtime`.
+/// Starts the shard with this index on a thread of its own, which ends at [`ShardHandle::stop`].
 ///
 /// # Errors
 /// If the system has no thread to give.
@@ -207,11 +207,10 @@ pub fn start(
     outgoing: impl Outgoing,
     inbox: Inbox,
     clock: Clock,
-    runtime: Handle,
 ) -> io::Result<Running> {
     let turns = Turns::new(machine, disk, outgoing, clock).counted(inbox.1);
     let (ready_sender, ready) = watch::channel(Readiness::Starting);
-    let body = move || run(turns, inbox.0, clock, &runtime, &ready_sender);
+    let body = move || run(turns, inbox.0, clock, &ready_sender);
     Ok(Running { thread: thread::Builder::new().name(format!("shard-{index}")).spawn(body)?, ready })
 }
 
@@ -219,10 +218,10 @@ fn run<M: Machine, O: Outgoing>(
     mut turns: Turns<M, O>,
     mut inbox: mpsc::Receiver<Work>,
     clock: Clock,
-    runtime: &Handle,
     ready: &watch::Sender<Readiness>,
 ) {
     let mut gathered = Vec::with_capacity(TURN_MAX);
+    let waiter = Waiter::of_this_thread();
     // The machine says nothing of itself: the first tick is what it begins with.
     turns.add(Input::Tick);
     turns.take();
@@ -230,7 +229,7 @@ fn run<M: Machine, O: Outgoing>(
         let readiness = turns.readiness();
         ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
         let patience = turns.wake_at().map(|wake_at| wake_at.since(clock.instant()));
-        wait(&mut inbox, &mut gathered, patience, runtime);
+        waiter.gather(&mut inbox, &mut gathered, TURN_MAX, patience);
         // A queue that is closed and empty is the other way of being told to stop.
         let mut stop = inbox.is_closed() && gathered.is_empty();
         for work in gathered.drain(..) {
@@ -251,17 +250,6 @@ fn run<M: Machine, O: Outgoing>(
             return;
         }
     }
-}
-
-/// Gathers what waits in the queue; waits for the first of it as long as `patience`, for ever if there is none.
-fn wait(inbox: &mut mpsc::Receiver<Work>, gathered: &mut Vec<Work>, patience: Option<Duration>, runtime: &Handle) {
-    runtime.block_on(async {
-        let receive = inbox.recv_many(gathered, TURN_MAX);
-        match patience {
-            Some(patience) => drop(tokio::time::timeout(patience, receive).await),
-            None => drop(receive.await),
-        }
-    });
 }
 
 /// The ceiling of a node's timestamps that its store remembers; zero in a new store.
