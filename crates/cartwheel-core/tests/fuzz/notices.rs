@@ -82,7 +82,9 @@ pub fn notice() -> BoxedStrategy<Notice> {
     let histories = || {
         prop_oneof![6 => a_history(), 1 => vec(change(), 0..3).prop_map(|changes| {
             let mut history = History::new();
-            changes.into_iter().for_each(|change| drop(history.insert(change)));
+            for change in changes {
+            history.insert(change);
+        }
             history
         })]
     };

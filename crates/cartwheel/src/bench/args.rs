@@ -109,6 +109,14 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+const EXAMPLES: &str = "Examples:
+  The keys first, then half reads and half writes through three nodes:
+    cartwheel bench --load --keys 10000 \\
+      --node http://127.0.0.1:8081 --node http://127.0.0.1:8082 --node http://127.0.0.1:8083
+
+  Nothing but reads of what is there, each key as often as any other:
+    cartwheel bench --keys 10000 --reads 100% --uniform --seconds 10 --json";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,11 +131,3 @@ mod tests {
         }
     }
 }
-
-const EXAMPLES: &str = "Examples:
-  The keys first, then half reads and half writes through three nodes:
-    cartwheel bench --load --keys 10000 \\
-      --node http://127.0.0.1:8081 --node http://127.0.0.1:8082 --node http://127.0.0.1:8083
-
-  Nothing but reads of what is there, each key as often as any other:
-    cartwheel bench --keys 10000 --reads 100% --uniform --seconds 10 --json";
