@@ -24,7 +24,10 @@ pub enum Error {
         message: String,
     },
     /// No node could carry out the request in time. A write may yet appear.
-    #[error("no node could carry out the request after {attempts} attempts; the last one: {last}")]
+    #[error(
+        "no node could carry out the request after {attempts} attempts; the last one: {last}. Check that nodes run at the \
+         addresses given, then try again"
+    )]
     Unavailable {
         /// How many were made.
         attempts: u32,

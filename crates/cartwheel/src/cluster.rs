@@ -54,7 +54,9 @@ fn is_reached(member: &MemberStatus) -> bool {
 fn status_table(status: &ClusterStatus) -> String {
     let header = ["NODE", "STATE", "SINCE", "CLOCK", "BOOT", "VERSION", "ZONE", "HTTP", "PROBLEM"];
     let unknown = || "-".to_owned();
-    let rows = status.members.iter().map(|status| {
+    let mut members: Vec<&MemberStatus> = status.members.iter().collect();
+    members.sort_by(|one, other| one.member.name.cmp(&other.member.name));
+    let rows = members.into_iter().map(|status| {
         let state = match status.state {
             MemberState::Itself => "self",
             MemberState::Connected => "connected",

@@ -92,14 +92,18 @@ fn value(given: &str) -> Result<Bytes, Error> {
 }
 
 fn tell(at: &KeyArgs, what: &str, written: &Written) -> Result<ExitCode, Error> {
-    let acks = &written.acks;
+    let (acks, context) = (&written.acks, encoded(written.context.as_ref()));
     let line = if at.json {
-        format!("{}\n", json!({ "context": encoded(written.context.as_ref()), "home": acks.home, "zones": acks.zones }))
+        format!("{}\n", json!({ "context": context, "home": acks.home, "standin": acks.standin, "zones": acks.zones }))
     } else {
-        format!("{what} on {} nodes in {} zones\n", acks.home + acks.standin, acks.zones)
+        format!("{what} on {} in {}\n", counted(acks.home + acks.standin, "node"), counted(acks.zones, "zone"))
     };
     print(line.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn counted(count: u32, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// One value as it is, to the byte where it goes to a file or another program; several each under a line that numbers them.

@@ -1,5 +1,6 @@
 //! The runtime around the protocol: data directories, shards, connections between nodes, the HTTP door, and the command line.
 
+mod acceptor;
 pub mod bench;
 pub mod buckets;
 pub mod cli;

@@ -36,7 +36,9 @@ fn keys_from_the_shell() {
     assert_eq!(none.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&none.stderr).contains("carts/alice has no value"));
 
-    assert!(said(&run(1, &["put", "carts", "alice", "milk"])).starts_with("stored on "));
+    assert_eq!(said(&run(1, &["put", "carts", "alice", "milk"])), "stored on 2 nodes in 1 zone\n");
+    let json: Value = serde_json::from_str(&said(&run(1, &["put", "carts", "bob", "tea", "--json"]))).unwrap();
+    assert_eq!((&json["home"], &json["standin"], &json["zones"]), (&2.into(), &0.into(), &1.into()));
     assert_eq!(said(&run(2, &["get", "carts", "alice"])), "milk");
 
     said(&run(3, &["put", "carts", "alice", "bread", "--blind"]));
@@ -73,6 +75,8 @@ fn the_cluster_from_the_shell() {
 
     let status = said(&run(1, &["cluster", "status"]));
     assert!(status.contains("as node-1 sees it") && status.contains("NODE"), "{status}");
+    let places: Vec<_> = ["\nnode-1", "\nnode-2", "\nnode-3"].iter().map(|name| status.find(name).unwrap()).collect();
+    assert!(places.is_sorted(), "by name: {status}");
     assert_eq!(status.lines().filter(|line| line.contains(" connected ")).count(), 2, "{status}");
     let json: Value = serde_json::from_str(&said(&run(2, &["cluster", "status", "--json"]))).unwrap();
     assert_eq!((&json["node"], json["members"].as_array().map(Vec::len)), (&Value::from("node-2"), Some(3)));

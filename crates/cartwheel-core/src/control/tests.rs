@@ -87,6 +87,19 @@ impl Mesh {
         self.input(at, ControlInput::Change(ClientId(1), SettingsChange { bucket, settings, timeout }));
     }
 
+    /// Has the second control tell another of a history.
+    fn tell(&mut self, to: usize, history: History) {
+        let envelope = Envelope {
+            cluster: CLUSTER,
+            from: self.controls[1].config.node,
+            from_life: Life(2),
+            from_boot: 1,
+            wall: WallMs(1),
+            message: Message::Notice(Notice::History(history)),
+        };
+        self.input(to, ControlInput::Message(Box::new(envelope)));
+    }
+
     fn tick(&mut self, ms: u64) {
         for _ in 0..ms / 100 {
             self.now_ms += 100;
@@ -202,15 +215,7 @@ fn another_clusters_history_is_not_taken_in() {
     let mut other = History::new();
     let earlier = founding(ClusterId(8)).changes().next().unwrap().what.clone();
     other.record(Hlc::ZERO, NodeId::new(1), earlier);
-    let envelope = Envelope {
-        cluster: CLUSTER,
-        from: mesh.controls[1].config.node,
-        from_life: Life(2),
-        from_boot: 1,
-        wall: WallMs(1),
-        message: Message::Notice(Notice::History(other)),
-    };
-    mesh.input(0, ControlInput::Message(Box::new(envelope)));
+    mesh.tell(0, other);
     assert_eq!(mesh.controls[0].history(), &founding(CLUSTER));
 }
 
@@ -222,16 +227,7 @@ fn a_history_without_end_is_not_taken_in() {
         let what = ChangeKind::Bucket { name: Bytes::from_static(b"carts"), settings: w(1) };
         endless.insert(Change { hlc: Hlc::from_bits(number), node: NodeId::new(1), number, what });
     }
-    let told = |history| Envelope {
-        cluster: CLUSTER,
-        from: mesh.controls[1].config.node,
-        from_life: Life(2),
-        from_boot: 1,
-        wall: WallMs(1),
-        message: Message::Notice(Notice::History(history)),
-    };
-    let endless = told(endless);
-    mesh.input(0, ControlInput::Message(Box::new(endless)));
+    mesh.tell(0, endless);
     assert_eq!(mesh.controls[0].history(), &founding(CLUSTER));
     mesh.change(0, w(3));
     assert_eq!(mesh.w_of(0), 3);

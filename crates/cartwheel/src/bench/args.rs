@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 /// What to measure.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct BenchArgs {
     /// A node's HTTP address; give it again for each node. The connections are spread over them.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
@@ -107,6 +108,14 @@ fn share(text: &str) -> Result<f64, String> {
         Err("give a share from 0 to 1, or from 0% to 100%".to_owned())
     }
 }
+
+const EXAMPLES: &str = "Examples:
+  The keys first, then half reads and half writes through three nodes:
+    cartwheel bench --load --keys 10000 \\
+      --node http://127.0.0.1:8081 --node http://127.0.0.1:8082 --node http://127.0.0.1:8083
+
+  Nothing but reads of what is there, each key as often as any other:
+    cartwheel bench --keys 10000 --reads 100% --uniform --seconds 10 --json";
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,7 @@ pub struct BucketGetArgs {
 
 /// What to change.
 #[derive(Debug, Args)]
+#[command(after_help = SET_EXAMPLES)]
 pub struct BucketSetArgs {
     /// The bucket.
     pub bucket: String,
@@ -41,13 +42,13 @@ pub struct BucketSetArgs {
 #[group(required = true, multiple = true)]
 pub struct ChangeArgs {
     /// How many nodes keep each key, 1 to 16. It can be changed only before the bucket's first write.
-    #[arg(short)]
+    #[arg(short, long)]
     pub n: Option<u8>,
     /// How many nodes answer a get, 1 to n.
-    #[arg(short)]
+    #[arg(short, long)]
     pub r: Option<u8>,
     /// How many nodes acknowledge a put, 1 to n.
-    #[arg(short)]
+    #[arg(short, long)]
     pub w: Option<u8>,
     /// What readers see of concurrent writes.
     #[arg(long)]
@@ -80,3 +81,10 @@ pub enum Durability {
     /// Once the operating system has it.
     Os,
 }
+
+const SET_EXAMPLES: &str = "Examples:
+  Readers of a session see its last write, and no siblings:
+    cartwheel bucket set sessions --conflict lww
+
+  Carts are on five nodes; three answer a get, three acknowledge a put, so that they share one:
+    cartwheel bucket set carts --n 5 --r 3 --w 3";

@@ -20,7 +20,7 @@ pub use serve::ServeArgs;
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -94,6 +94,7 @@ pub struct KeyArgs {
 
 /// What to show.
 #[derive(Debug, Args)]
+#[command(after_help = GET_EXAMPLES)]
 pub struct GetArgs {
     /// Which key.
     #[command(flatten)]
@@ -102,6 +103,7 @@ pub struct GetArgs {
 
 /// What to write.
 #[derive(Debug, Args)]
+#[command(after_help = PUT_EXAMPLES)]
 pub struct PutArgs {
     /// Which key.
     #[command(flatten)]
@@ -155,3 +157,24 @@ impl DevArgs {
         Ports { http_base: self.http_base, peer_base: self.peer_base, ..Ports::default() }
     }
 }
+
+const EXAMPLES: &str = "A first look, in two terminals:
+  cartwheel dev
+  cartwheel put greetings world hello
+  cartwheel get greetings world --node http://127.0.0.1:8083
+  cartwheel cluster status";
+
+const GET_EXAMPLES: &str = "Examples:
+  cartwheel get carts alice
+  cartwheel get carts alice --json --node http://127.0.0.1:8081 --node http://127.0.0.1:8082";
+
+const PUT_EXAMPLES: &str = "Examples:
+  Replace whatever is there, siblings too:
+    cartwheel put carts alice 'milk, bread'
+
+  A file as it is:
+    cartwheel put pictures cat - --content-type image/png < cat.png
+
+  Make two siblings, to see some:
+    cartwheel put carts alice milk --blind
+    cartwheel put carts alice bread --blind";

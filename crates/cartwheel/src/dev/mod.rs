@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::cli::DevArgs;
-use crate::founding::{self, FoundError, NodeDir};
+use crate::founding::{self, FoundError, NodeDir, Ports};
 use crate::signals;
 use child::Child;
 
@@ -64,6 +64,9 @@ pub enum DevError {
 pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     let stopped = signals::stop(signals::Parent::Unwatched).map_err(DevError::Signals)?;
     let nodes = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;
+    if let Some(note) = not_heeded(args, &nodes) {
+        eprintln!("{note}");
+    }
     let mut children = Vec::new();
     for node in &nodes {
         match Child::start(node, &args.tuning) {
@@ -84,6 +87,19 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     };
     child::stop_all(children).await;
     ended
+}
+
+/// What to say if the cluster was founded before and has other ports than those asked for.
+fn not_heeded(args: &DevArgs, nodes: &[NodeDir]) -> Option<String> {
+    let (asked, default) = (args.ports(), Ports::default());
+    let differs = |asked: u16, default: u16, addr: &str| {
+        asked != default && !addr.ends_with(&format!(":{}", asked.saturating_add(1)))
+    };
+    let member = &nodes.first()?.member;
+    let is_other = differs(asked.http_base, default.http_base, &member.http_addr)
+        || differs(asked.peer_base, default.peer_base, &member.peer_addr);
+    let dir = args.dir.display();
+    is_other.then(|| format!("note: the cluster in {dir} keeps the ports that it was founded with; see below"))
 }
 
 /// Says when all nodes are ready and when one has died; ends when none is left.
@@ -146,4 +162,29 @@ fn print_examples(nodes: &[NodeDir]) {
     println!("  curl -i -X PUT -d 'hello' http://{first}/v1/kv/greetings/world");
     println!("  curl -i http://{last}/v1/kv/greetings/world");
     println!("\nCtrl-C stops all nodes.");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn ports_that_an_older_cluster_does_not_have_are_told_of() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("data");
+        let note = |flags: &[&str]| {
+            let line = ["cartwheel", "dev", "--dir", dir.to_str().unwrap()];
+            let Command::Dev(args) = Cli::parse_from(line.iter().chain(flags)).command else { panic!("not dev") };
+            let nodes = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports()).unwrap();
+            not_heeded(&args, &nodes)
+        };
+        assert_eq!(note(&["--nodes", "2", "--http-base", "20000"]), None, "it is new");
+        assert_eq!(note(&["--http-base", "20000"]), None);
+        assert_eq!(note(&[]), None, "nothing was asked for");
+        assert!(note(&["--http-base", "21000"]).is_some_and(|note| note.contains("keeps the ports")));
+        assert!(note(&["--peer-base", "21000"]).is_some());
+    }
 }

@@ -1,6 +1,5 @@
 //! Connections of HTTP clients.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,13 +7,13 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
+use crate::acceptor::Acceptor;
 use crate::metrics::HttpMetrics;
-use crate::rate_limit::RateLimit;
 
 /// What a client may cost.
 #[derive(Clone, Copy, Debug)]
@@ -63,28 +62,16 @@ async fn serve_within(
     metrics: HttpMetrics,
     mut stop: watch::Receiver<bool>,
 ) {
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let acceptor = Acceptor::new(listener, limits.connections_max, "HTTP clients");
     let graceful = GracefulShutdown::new();
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes_max);
     // A client may say that it has said all, and still wait for the answer.
     server.half_close(true);
-    let failures = RateLimit::new(super::LOG_EVERY);
     loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &permits) => accepted,
+        let (stream, permit) = tokio::select! {
+            accepted = acceptor.next() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let (stream, permit) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: some will be free again.
-                if let Some(count) = failures.count(1) {
-                    warn!("cannot accept HTTP connections ({count} since the last such line): {error}");
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
         };
         // Without it, the end of an answer may wait 40 ms for the client's acknowledgement of its beginning.
         let _ = stream.set_nodelay(true);
@@ -101,7 +88,7 @@ async fn serve_within(
             drop((permit, counted));
         });
     }
-    drop(listener);
+    drop(acceptor);
     if tokio::time::timeout(FINISH_WITHIN, graceful.shutdown()).await.is_err() {
         warn!("some HTTP requests did not end in {} s and are cut off", FINISH_WITHIN.as_secs());
     }
@@ -122,15 +109,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.connections.dec();
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = permits.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use axum::routing::get;
 use cartwheel_core::request::Operation;
 use cartwheel_core::state::Content;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::http::router;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 /// What to load.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct LoadArgs {
     /// The file; - reads standard input, which cannot be resumed.
     pub file: PathBuf,
@@ -88,3 +89,11 @@ impl LoadArgs {
         })
     }
 }
+
+const EXAMPLES: &str = "Examples:
+  Each line as it is, under the text of its field id:
+    cartwheel load users.jsonl --bucket users --key id
+
+  One column of a CSV file, through any of three nodes, into a bucket without those keys:
+    cartwheel load prices.csv --bucket prices --key sku --value price --blind \\
+      --node http://127.0.0.1:8081 --node http://127.0.0.1:8082 --node http://127.0.0.1:8083";

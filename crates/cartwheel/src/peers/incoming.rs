@@ -6,12 +6,13 @@ use std::time::Duration;
 use cartwheel_core::wire::decode_envelope;
 use futures_util::StreamExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::codec::FramedRead;
 use tracing::{debug, warn};
 
 use super::frames::Frames;
 use super::{Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
+use crate::acceptor::Acceptor;
 use crate::rate_limit::RateLimit;
 
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -25,24 +26,12 @@ pub(super) async fn listen(
     board: Board,
     mut stop: watch::Receiver<bool>,
 ) {
-    let permits = Arc::new(Semaphore::new(connections_max));
+    let acceptor = Acceptor::new(listener, connections_max, "peers");
     let refusals = Arc::new(RateLimit::new(LOG_EVERY));
-    let failures = RateLimit::new(LOG_EVERY);
     loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &permits) => accepted,
+        let (stream, permit) = tokio::select! {
+            accepted = acceptor.next() => accepted,
             _ = stop.wait_for(|stop| *stop) => return,
-        };
-        let (stream, permit) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: some will be free again.
-                if let Some(count) = failures.count(1) {
-                    warn!("cannot accept connections from peers ({count} since the last such line): {error}");
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
         };
         let (local, inbound, board) = (local.clone(), inbound.clone(), board.clone());
         let (refusals, mut stop) = (refusals.clone(), stop.clone());
@@ -54,15 +43,6 @@ pub(super) async fn listen(
             drop(permit);
         });
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = permits.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
 }
 
 async fn serve(mut stream: TcpStream, local: &LocalNode, inbound: &Inbound, board: &Board, refusals: &RateLimit) {
