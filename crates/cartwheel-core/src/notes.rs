@@ -201,9 +201,10 @@ mod tests {
 
     /// The same as a map, taken in one by one.
     fn model(notes: &[(WriteId, Note)]) -> BTreeMap<WriteId, Note> {
-        let mut model = BTreeMap::new();
+        let mut model: BTreeMap<WriteId, Note> = BTreeMap::new();
         for &(id, note) in notes {
-            model.entry(id).and_modify(|known: &mut Note| *known = known.united(note)).or_insert(note);
+            let known = model.entry(id).or_insert(note);
+            *known = Note { hlc: known.hlc.min(note.hlc), shown: known.shown | note.shown };
         }
         model
     }

@@ -8,6 +8,7 @@ use cartwheel_core::message::{Answer, Message, Ticket};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::time::Now;
+use cartwheel_core::wire::PROTOCOL_VERSION;
 use cartwheel_storage::MemoryStore;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -164,11 +165,12 @@ async fn refusals_say_why() {
 
 #[tokio::test]
 async fn strangers_are_turned_away() {
+    let malformed = [&b"\0\0\0\x0ecartwheel"[..], &PROTOCOL_VERSION.to_be_bytes(), b"\xff"].concat();
     for (said, expected) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "whoever is there is no cartwheel node"),
         (b"\0\0\0\0", "whoever is there is no cartwheel node"),
         (b"\0\0\0\x0dcartwheel\0\0\0\x09", "it speaks protocol version 9"),
-        (b"\0\0\0\x0ecartwheel\0\0\0\x02\xff", "its hello is malformed"),
+        (&malformed, "its hello is malformed"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
