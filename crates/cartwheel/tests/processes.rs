@@ -119,14 +119,14 @@ fn a_node_listens_to_other_machines_only_if_told_to() {
 }
 
 #[test]
-fn a_directory_of_a_newer_build_is_left_alone() {
+fn a_directory_of_another_build_is_left_alone() {
     let mut cluster = Cluster::start();
     assert!(cluster.end_dev(Signal::TERM).success());
     let file = cluster.node_dir(1).join("node.json");
-    let newer = std::fs::read_to_string(&file).unwrap().replacen("\"format\": 1", "\"format\": 1000", 1);
+    let newer = std::fs::read_to_string(&file).unwrap().replacen("\"format\": 2", "\"format\": 1000", 1);
     std::fs::write(&file, &newer).unwrap();
     let error = refused(&["serve", "--dir", cluster.node_dir(1).to_str().unwrap()]);
-    assert!(error.contains("has format 1000") && error.contains("use the newer cartwheel"), "{error}");
+    assert!(error.contains("has format 1000") && error.contains("use the cartwheel that made it"), "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), newer);
 }
 

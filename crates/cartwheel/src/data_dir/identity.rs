@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::DataDirError;
 
-/// The format of the file that this build writes.
-pub(super) const FORMAT: u64 = 1;
+/// The format of the directory that this build writes: of this file, and of all that the stores hold. A build that does not know it
+/// must not open them, for a record that it cannot read is as good as lost to it. 2: nodes have several shards, records version 2.
+pub(super) const FORMAT: u64 = 2;
 
 /// What the nodes of a cluster share and nobody else knows.
 #[derive(Clone, PartialEq, Eq)]

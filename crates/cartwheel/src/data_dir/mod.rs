@@ -33,8 +33,11 @@ pub enum DataDirError {
     /// Another process serves it.
     #[error("{0} is served by another process already: stop that one, or give another directory")]
     InUse(PathBuf),
-    /// A newer build made it.
-    #[error("{path} has format {format}, and this build knows format {}: use the newer cartwheel", identity::FORMAT)]
+    /// Another build made it.
+    #[error(
+        "{path} has format {format}, and this build knows format {}: use the cartwheel that made it",
+        identity::FORMAT
+    )]
     Format {
         /// The file.
         path: PathBuf,

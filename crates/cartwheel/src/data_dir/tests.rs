@@ -69,12 +69,14 @@ fn no_flipped_bit_goes_unnoticed() {
 }
 
 #[test]
-fn a_newer_format_says_so() {
+fn another_format_says_so() {
     let dir = created();
     let path = dir.path().join(IDENTITY_FILE);
-    std::fs::write(&path, br#"{"format": 2, "anything": "else"}"#).unwrap();
-    let error = DataDir::open(dir.path()).unwrap_err();
-    assert!(matches!(error, DataDirError::Format { format: 2, .. }), "{error}");
+    for other in [1, 3] {
+        std::fs::write(&path, format!(r#"{{"format": {other}, "anything": "else"}}"#)).unwrap();
+        let error = DataDir::open(dir.path()).unwrap_err();
+        assert!(matches!(error, DataDirError::Format { format, .. } if format == other), "{error}");
+    }
 }
 
 #[test]
