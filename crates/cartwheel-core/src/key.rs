@@ -44,15 +44,21 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
+/// Refuses what is no bucket's name.
+///
+/// # Errors
+/// If it is empty or longer than the contract allows.
+pub const fn check_bucket(name: &[u8]) -> Result<(), KeyError> {
+    if name.is_empty() || name.len() > BUCKET_BYTES_MAX { Err(KeyError::BucketLength(name.len())) } else { Ok(()) }
+}
+
 impl Key {
     /// The key called `name` in `bucket`.
     ///
     /// # Errors
     /// If either is empty or longer than the contract allows.
     pub fn new(bucket: Bytes, name: Bytes) -> Result<Self, KeyError> {
-        if bucket.is_empty() || bucket.len() > BUCKET_BYTES_MAX {
-            return Err(KeyError::BucketLength(bucket.len()));
-        }
+        check_bucket(&bucket)?;
         if name.is_empty() || name.len() > KEY_BYTES_MAX {
             return Err(KeyError::KeyLength(name.len()));
         }

@@ -13,6 +13,8 @@ use crate::wire;
 /// The version of the stored form. 2: notes are one field of the state, and the checksum is XXH3.
 const VERSION: u8 = 2;
 const CHECKSUM_BYTES: usize = 8;
+/// What stands before a record's contents: its version and its checksum.
+const HEAD_BYTES: usize = 1 + CHECKSUM_BYTES;
 
 /// A key's state with what this node alone knows of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -87,11 +89,10 @@ impl Record {
     ///
     /// The storage key is in the checksum, so that a record that a disk returns under another key is found out.
     pub fn encode(&self, storage_key: &[u8]) -> Bytes {
-        let head = 1 + CHECKSUM_BYTES;
-        let mut bytes = wire::encode_record(self, head);
+        let mut bytes = wire::encode_record(self, HEAD_BYTES);
         bytes[0] = VERSION;
-        let checksum = checksum(storage_key, &bytes[head..]);
-        bytes[1..head].copy_from_slice(&checksum);
+        let checksum = checksum(storage_key, &bytes[HEAD_BYTES..]);
+        bytes[1..HEAD_BYTES].copy_from_slice(&checksum);
         bytes.into()
     }
 
@@ -104,11 +105,10 @@ impl Record {
         if version != VERSION {
             return Err(RecordError::Version(version));
         }
-        let contents = 1 + CHECKSUM_BYTES;
-        if bytes.len() < contents || bytes[1..contents] != checksum(storage_key, &bytes[contents..]) {
+        if bytes.len() < HEAD_BYTES || bytes[1..HEAD_BYTES] != checksum(storage_key, &bytes[HEAD_BYTES..]) {
             return Err(RecordError::Damaged);
         }
-        wire::decode_record(bytes.slice(contents..)).map_err(|_| RecordError::Damaged)
+        wire::decode_record(bytes.slice(HEAD_BYTES..)).map_err(|_| RecordError::Damaged)
     }
 }
 

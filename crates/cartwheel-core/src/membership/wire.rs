@@ -12,12 +12,11 @@ use super::bucket::{Conflict, Durability, SettingsPatch};
 use super::{Change, ChangeKind, ClusterId, History, Member, Strategy};
 use crate::dot::{Life, NodeId};
 use crate::hlc::Hlc;
+use crate::key::check_bucket;
 use crate::ring::Partitions;
 
 /// The version written, and the only one read.
 const VERSION: u32 = 1;
-/// The longest name of a bucket, in bytes.
-const BUCKET_NAME_MAX: usize = 255;
 
 /// Why bytes are no history.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -337,7 +336,7 @@ fn bucket_message(name: &Bytes, settings: &SettingsPatch) -> BucketMessage {
 }
 
 fn bucket_name(name: Bytes) -> Result<Bytes, DecodeError> {
-    if name.is_empty() || name.len() > BUCKET_NAME_MAX { Err(DecodeError::Invalid("bucket name")) } else { Ok(name) }
+    check_bucket(&name).map(|()| name).map_err(|_| DecodeError::Invalid("bucket name"))
 }
 
 fn patch(message: &BucketMessage) -> Result<SettingsPatch, DecodeError> {

@@ -13,7 +13,7 @@ use super::{WireError, fixed};
 use crate::control::{Inquiry, InquiryId, Notice};
 use crate::dot::{Life, NodeId};
 use crate::hlc::{Hlc, WallMs};
-use crate::key::{BUCKET_BYTES_MAX, Key};
+use crate::key::{Key, check_bucket};
 use crate::membership::{ClusterId, History};
 use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
 use crate::record::Loss;
@@ -337,9 +337,7 @@ fn history_from_pb(bytes: &[u8]) -> Result<History, WireError> {
 
 fn inquiry_from_pb(inquiry: PbInquiry) -> Result<Inquiry, WireError> {
     let bucket = inquiry.bucket;
-    if bucket.is_empty() || bucket.len() > BUCKET_BYTES_MAX {
-        return Err(WireError::Field("bucket"));
-    }
+    check_bucket(&bucket).map_err(|_| WireError::Field("bucket"))?;
     Ok(Inquiry { id: InquiryId(inquiry.id), bucket })
 }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cartwheel_client::parse_endpoint;
-use cartwheel_core::key::BUCKET_BYTES_MAX;
+use cartwheel_core::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 
@@ -51,8 +51,8 @@ pub enum Error {
     #[error("{0:?} is no endpoint: give a node's address, as http://127.0.0.1:8081")]
     Endpoint(String),
     /// The bucket has no name that a bucket can have.
-    #[error("the bucket name is {0} bytes long: use 1 to {BUCKET_BYTES_MAX}")]
-    Bucket(usize),
+    #[error(transparent)]
+    Bucket(#[from] KeyError),
     /// No node answers.
     #[error("no node answers at {0}: start the cluster, or give the address of one with --node")]
     NoNode(String),
@@ -102,9 +102,7 @@ type Stopped<'a> = Pin<&'a mut dyn Future<Output = &'static str>>;
 /// # Errors
 /// If nothing could be measured.
 pub async fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
-    if args.bucket.is_empty() || args.bucket.len() > BUCKET_BYTES_MAX {
-        return Err(Error::Bucket(args.bucket.len()));
-    }
+    check_bucket(args.bucket.as_bytes())?;
     let stopped = signals::stop(signals::Parent::Unwatched).map_err(|error| Error::Io("listen to signals", error))?;
     let mut stopped = pin!(stopped);
     let endpoints = endpoints(&args.node).await?;

@@ -8,17 +8,16 @@ use axum::extract::State;
 use axum::http::{Request as HttpRequest, Uri};
 use bytes::Bytes;
 use cartwheel_core::control::SettingsChange;
-use cartwheel_core::key::BUCKET_BYTES_MAX;
+use cartwheel_core::key::check_bucket;
 use cartwheel_core::membership::{BucketSettings, Conflict, Durability, SettingsPatch};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::Door;
 use super::error::ApiError;
 use super::openapi::{AskErrors, ChangeErrors};
 use super::query::Query;
-use super::target::percent_decode;
+use super::{Door, target};
 use crate::config;
 
 /// What the path of a call on a bucket begins with.
@@ -199,12 +198,8 @@ fn bucket_of(path: &str) -> Result<Bytes, ApiError> {
         let why = "the path names more than a bucket: a slash in its name is written %2F";
         return Err(ApiError::bad_request(why));
     }
-    let bucket = percent_decode(encoded)
-        .ok_or_else(|| ApiError::bad_request(format!("{encoded:?} is not percent-encoded: write a % itself as %25")))?;
-    if bucket.is_empty() || bucket.len() > BUCKET_BYTES_MAX {
-        let len = bucket.len();
-        return Err(ApiError::bad_request(format!("the bucket name is {len} bytes long: use 1 to {BUCKET_BYTES_MAX}")));
-    }
+    let bucket = target::decode(encoded)?;
+    check_bucket(&bucket).map_err(|error| ApiError::bad_request(error.to_string()))?;
     Ok(bucket)
 }
 

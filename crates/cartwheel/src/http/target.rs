@@ -12,16 +12,18 @@ pub(super) const KV: &str = "/v1/kv/";
 pub(super) fn key_of(prefix: &str, path: &str) -> Result<Key, ApiError> {
     let (bucket, name) =
         path.strip_prefix(prefix).and_then(|rest| rest.split_once('/')).ok_or_else(|| no_key(prefix))?;
-    let decode = |part: &str| {
-        percent_decode(part)
-            .ok_or_else(|| ApiError::bad_request(format!("{part:?} is not percent-encoded: write a % itself as %25")))
-    };
     Key::new(decode(bucket)?, decode(name)?).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
 /// The error of a path without a key.
 pub(super) fn no_key(prefix: &str) -> ApiError {
     ApiError::bad_request(format!("the path names no key: it is {prefix}{{bucket}}/{{key}}"))
+}
+
+/// The bytes that a part of a path stands for.
+pub(super) fn decode(part: &str) -> Result<Bytes, ApiError> {
+    percent_decode(part)
+        .ok_or_else(|| ApiError::bad_request(format!("{part:?} is not percent-encoded: write a % itself as %25")))
 }
 
 /// The bytes that `encoded` stands for, unless it holds a percent sign without two hexadecimal digits behind it.

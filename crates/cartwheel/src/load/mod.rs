@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cartwheel_core::key::BUCKET_BYTES_MAX;
+use cartwheel_core::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::random::NoRandomness;
@@ -47,8 +47,8 @@ pub enum Error {
     #[error(transparent)]
     Client(#[from] cartwheel_client::Error),
     /// The bucket has no name that a bucket can have.
-    #[error("the bucket name is {0} bytes long: use 1 to {BUCKET_BYTES_MAX}")]
-    Bucket(usize),
+    #[error(transparent)]
+    Bucket(#[from] KeyError),
     /// Nobody knows what the file is.
     #[error("{0} does not tell by its name what it is: give --format jsonl, csv or tsv")]
     Format(PathBuf),
@@ -101,9 +101,7 @@ pub enum Error {
 /// # Errors
 /// If it cannot be loaded as a whole; then it is said up to where everything is stored.
 pub async fn run(args: &LoadArgs) -> Result<ExitCode, Error> {
-    if args.bucket.is_empty() || args.bucket.len() > BUCKET_BYTES_MAX {
-        return Err(Error::Bucket(args.bucket.len()));
-    }
+    check_bucket(args.bucket.as_bytes())?;
     let stopped = signals::stop(signals::Parent::Unwatched).map_err(|error| Error::Io("listen to signals", error))?;
     let Opened { source, identity, state, place, bytes } = open(args)?;
     let store = Arc::new(Store::new(args, identity, place)?);

@@ -134,9 +134,18 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// Syncs what was written without a sync.
     fn sync(&mut self, now: Instant) {
-        if self.disk.commit(Batch::new(), Durability::Synced, now).is_err() {
+        // The disk says what fails, and opens itself again.
+        let _ = self.write_out(Batch::new(), Durability::Synced, now);
+    }
+
+    /// Hands a batch to the disk. After a failure nothing is certain that was remembered of what the store holds.
+    fn write_out(&mut self, batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
+        let written = self.disk.commit(batch, durability, now);
+        if written.is_err() {
+            self.marked.forget();
             self.unsynced.forget();
         }
+        written
     }
 
     /// The same, at the end.
@@ -206,11 +215,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         let begun = self.clock.instant();
         let wanted = if sync { Durability::Synced } else { Durability::Os };
         let durability = self.unsynced.commit(&mut batch, wanted, begun);
-        let written = self.disk.commit(batch, durability, begun);
-        if written.is_err() {
-            self.marked.forget();
-            self.unsynced.forget();
-        }
+        let written = self.write_out(batch, durability, begun);
         self.metrics.commit(commands.len(), self.clock.instant().since(begun), written.is_err());
         self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
     }
