@@ -191,8 +191,10 @@ async fn watch(store: &Store, state: Option<&StateFile>, bytes: Option<u64>) -> 
         bar.set_position(place.offset);
         bar.set_message(format!("{} records, {rate:.0}/s", place.stored));
         if remembered.0.elapsed() > REMEMBER_EVERY && remembered.1 != place {
-            if let Some(state) = state.cloned() {
-                tokio::task::spawn_blocking(move || state.write(place)).await.map_err(|_| Error::Broken)??;
+            if let Some(state) = state {
+                // Here, though it blocks: left to another thread, it could end after the load has, and leave an old state behind.
+                // The lanes have threads of their own.
+                state.write(place)?;
             }
             remembered = (Instant::now(), place);
         }

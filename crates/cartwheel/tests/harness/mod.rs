@@ -8,6 +8,8 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use cartwheel_client::Client;
@@ -214,9 +216,14 @@ fn gone(pid: Pid) -> bool {
 
 /// Bases from which the next three ports are free, below those that the system hands out by itself.
 fn free_bases() -> (u16, u16) {
+    /// Where this process's ports begin, and how many bases it has tried: tests that run side by side must not find the same
+    /// ports free.
+    static START: OnceLock<u32> = OnceLock::new();
+    static TRIED: AtomicU32 = AtomicU32::new(0);
     let free = |base: u16| (1..=3).all(|number| TcpListener::bind(("127.0.0.1", base + number)).is_ok());
     loop {
-        let base = 12_000 + (getrandom::u32().unwrap() % 18_000) as u16;
+        let start = *START.get_or_init(|| getrandom::u32().unwrap() % 18_000);
+        let base = 12_000 + ((start + 8 * TRIED.fetch_add(1, Ordering::Relaxed)) % 18_000) as u16;
         if free(base) && free(base + 4) {
             return (base, base + 4);
         }
