@@ -12,7 +12,8 @@ use crate::coordinator::{Coordinator, Cx, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
 use crate::drift::{Comparison, Drift};
 pub use crate::effects::{
-    ClientId, Effects, Event, Input, Limits, ReadFailed, StoreCommand, StoreId, StoreResult, Timing, WriteFailed,
+    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, ScanLimit, Scanned, StoreCommand, StoreId,
+    StoreResult, Timing, WriteFailed,
 };
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::membership::{ClusterId, Durability, View};
