@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::dot::NodeId;
 use crate::hlc::Hlc;
 use crate::key::Key;
+use crate::liveness::Liveness;
 use crate::membership::View;
 use crate::message::Envelope;
 use crate::record::RecordError;
@@ -65,6 +66,8 @@ pub enum Input {
     Stored(StoreId, StoreResult),
     /// The ring and the settings to go by from now on.
     View(Arc<View>),
+    /// What to think of the other nodes from now on.
+    Liveness(Arc<Liveness>),
     /// The time of [`Effects::wake_at`] has come. A tick too many does no harm.
     Tick,
 }
