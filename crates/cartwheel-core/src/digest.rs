@@ -3,10 +3,11 @@
 use std::fmt;
 
 use crate::dot::Actor;
-use crate::state::{Content, Sibling, State};
+use crate::state::{Content, Epoch, Sibling, State};
 
 /// Keeps these hashes apart from all others; another form of the digest takes another number.
 const DOMAIN: &[u8; 32] = b"cartwheel: digest of a state, v1";
+const CONTENT_DOMAIN: &[u8; 32] = b"cartwheel: digest of content, v1";
 
 /// A digest of a [`State`], equal for equal states on every node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,15 +28,55 @@ impl StateDigest {
             run.beyond.into_iter().for_each(|counter| parts.number(counter));
         }
         parts.number(state.siblings().len() as u64);
-        state.siblings().for_each(|sibling| parts.sibling(sibling));
+        state.siblings().for_each(|sibling| parts.sibling(sibling, Some(sibling.epoch)));
         parts.bytes(state.notes().as_bytes());
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&parts.0.finalize().as_bytes()[..16]);
-        Self(digest)
+        Self(parts.finish())
     }
 }
 
 impl fmt::Debug for StateDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A digest of what a key holds, by which replicas are proven equal and out of which Merkle leaves are summed.
+///
+/// It is of the key and its siblings, and of nothing that may differ between replicas which answer alike: clock, notes and epochs
+/// are forgotten by each replica in its own time, the local header is nobody else's, and whether a value has expired depends on
+/// who looks when. A key without siblings and one that was never written are the same: [`Self::NONE`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ContentDigest(pub [u8; 16]);
+
+impl ContentDigest {
+    /// The digest of a state without siblings; it adds nothing to a sum.
+    pub const NONE: Self = Self([0; 16]);
+
+    /// The digest of the siblings in `state`, the state of the key stored under `storage_key`.
+    pub fn of(storage_key: &[u8], state: &State) -> Self {
+        if state.siblings().len() == 0 {
+            return Self::NONE;
+        }
+        let mut parts = Parts(blake3::Hasher::new_keyed(CONTENT_DOMAIN));
+        parts.bytes(storage_key);
+        parts.number(state.siblings().len() as u64);
+        state.siblings().for_each(|sibling| parts.sibling(sibling, None));
+        Self(parts.finish())
+    }
+
+    /// As a number, to be summed.
+    pub const fn to_u128(self) -> u128 {
+        u128::from_le_bytes(self.0)
+    }
+}
+
+impl fmt::Display for ContentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ContentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -59,11 +100,11 @@ impl Parts {
         }
     }
 
-    fn sibling(&mut self, sibling: &Sibling) {
+    fn sibling(&mut self, sibling: &Sibling, epoch: Option<Epoch>) {
         // All fields by name: one that is added must not be forgotten here.
-        let Sibling { dot, content, hlc, epoch, write_id, expires } = sibling;
+        let Sibling { dot, content, hlc, epoch: _, write_id, expires } = sibling;
         self.actor(dot.actor);
-        for number in [dot.counter, hlc.to_bits(), epoch.0] {
+        for number in [dot.counter, hlc.to_bits()].into_iter().chain(epoch.map(|epoch| epoch.0)) {
             self.number(number);
         }
         self.0.update(&write_id.to_bytes());
@@ -78,6 +119,12 @@ impl Parts {
             }
         }
     }
+
+    fn finish(self) -> [u8; 16] {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&self.0.finalize().as_bytes()[..16]);
+        digest
+    }
 }
 
 #[cfg(test)]
@@ -90,7 +137,7 @@ mod tests {
     use crate::clock::{Clock, Run};
     use crate::dot::{Dot, Life, NodeId, Since};
     use crate::hlc::{Hlc, WallMs};
-    use crate::state::{Epoch, Note, Notes};
+    use crate::state::{Note, Notes};
     use crate::write_id::WriteId;
 
     fn actor(node: u64, life: u64, since: u64) -> Actor {
@@ -182,5 +229,54 @@ mod tests {
         assert_eq!(of(vec![sibling(), other()]), of(vec![other(), sibling()]));
         assert_ne!(of(vec![sibling(), other()]), of(vec![sibling()]));
         assert_ne!(of(vec![other()]), of(vec![sibling()]));
+    }
+
+    #[test]
+    fn every_part_of_content_changes_its_digest() {
+        let states = [
+            with_sibling(|_| {}),
+            with_sibling(|held| held.dot.counter = 3),
+            with_sibling(|held| held.dot.actor.since = Since(4)),
+            with_sibling(|held| held.dot.actor.life = Life(4)),
+            with_sibling(|held| held.dot.actor.node = NodeId::new(4)),
+            with_sibling(|held| held.content = Content::Tombstone),
+            with_sibling(|held| held.content = value("", "")),
+            with_sibling(|held| held.content = value("cream", "text/plain")),
+            with_sibling(|held| held.content = value("milk", "text/html")),
+            with_sibling(|held| held.content = value("nmilk", "text/plai")),
+            with_sibling(|held| held.hlc = Hlc::from_bits(1)),
+            with_sibling(|held| held.write_id = WriteId::from_bytes([1; 16])),
+            with_sibling(|held| held.expires = None),
+            with_sibling(|held| held.expires = Some(WallMs(9))),
+            State::from_parts(clock(&[]), [sibling(), with_since(4)], Notes::new()),
+        ];
+        let digests: BTreeSet<_> = states.iter().map(|state| ContentDigest::of(b"key", state)).collect();
+        assert_eq!(digests.len(), states.len());
+        assert!(!digests.contains(&ContentDigest::NONE));
+        assert_ne!(ContentDigest::of(b"key", &states[0]), ContentDigest::of(b"kez", &states[0]));
+    }
+
+    #[test]
+    fn what_replicas_forget_in_their_own_time_does_not_change_contents() {
+        let of = |state: &State| ContentDigest::of(b"key", state);
+        let plain = of(&with_sibling(|_| {}));
+        assert_eq!(of(&with_sibling(|held| held.epoch = Epoch(1))), plain);
+        assert_eq!(of(&with_clock(&[(5, 1, 1, 1, &[3])])), plain);
+        assert_eq!(of(&with_notes(&[note(1, 1, true)])), plain);
+        let swapped = State::from_parts(clock(&[]), [with_since(4), sibling()], Notes::new());
+        assert_eq!(of(&State::from_parts(clock(&[]), [sibling(), with_since(4)], Notes::new())), of(&swapped));
+    }
+
+    #[test]
+    fn a_state_without_siblings_has_no_content() {
+        for state in [State::default(), State::from_parts(clock(&[]), [], [note(1, 1, true)].into_iter().collect())] {
+            assert_eq!(ContentDigest::of(b"key", &state), ContentDigest::NONE);
+        }
+        assert_eq!(ContentDigest::NONE.to_u128(), 0);
+        assert_eq!(ContentDigest([1; 16]).to_u128(), u128::from_le_bytes([1; 16]));
+    }
+
+    fn with_since(since: u64) -> Sibling {
+        Sibling { dot: Dot { actor: actor(1, 2, since), counter: 1 }, ..sibling() }
     }
 }
