@@ -47,11 +47,19 @@ pub struct Limits {
     pub siblings_max: usize,
     /// The bytes in a key's siblings beyond which a blind put is refused: a state must fit into one message.
     pub sibling_bytes_max: usize,
+    /// The bytes of records that are kept for other nodes beyond which no more are taken on.
+    pub hint_bytes_max: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { operations_max: 10_000, tasks_max: 50_000, siblings_max: 128, sibling_bytes_max: 128 << 20 }
+        Self {
+            operations_max: 10_000,
+            tasks_max: 50_000,
+            siblings_max: 128,
+            sibling_bytes_max: 128 << 20,
+            hint_bytes_max: u64::MAX,
+        }
     }
 }
 

@@ -96,6 +96,8 @@ pub enum Ask {
         key: Key,
         /// Whether all of it or only its digest.
         want: Want,
+        /// As what it is asked: as a home, it refuses if it is none.
+        role: Role,
     },
     /// Take in a state, durably.
     Merge {
@@ -109,6 +111,8 @@ pub enum Ask {
         heals: Option<Loss>,
         /// What to answer.
         confirm: Confirm,
+        /// The home that the receiver stands in for, if it is to: it owes that home the state until the home has it.
+        stands_in_for: Option<NodeId>,
     },
 }
 
@@ -119,6 +123,15 @@ impl Ask {
             Self::Read { key, .. } | Self::Merge { key, .. } => key,
         }
     }
+}
+
+/// As what a node holds a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Role {
+    /// As one of the key's homes.
+    Home,
+    /// In the place of a home that cannot be reached.
+    StandIn,
 }
 
 /// How much a read returns.
@@ -194,4 +207,6 @@ pub enum Failure {
     NotAHome,
     /// Its disk is full. Nothing was written.
     DiskFull,
+    /// It holds as much as it may in the place of others. Nothing was written.
+    HintsFull,
 }

@@ -46,11 +46,17 @@ pub enum Mutation {
     SettingsUnsaved,
     /// A node tells no other of changes.
     SettingsStayHome,
+    /// A stand-in does not note for whom it stores.
+    HintDropped,
+    /// A stand-in is done with a key once a home has stored what it was sent, though more has come since.
+    HintDroppedThoughNewer,
+    /// A stand-in counts towards a strong write.
+    StandInCountsForStrong,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -69,6 +75,9 @@ impl Mutation {
         Self::ActorsOutlivePowerLoss,
         Self::SettingsUnsaved,
         Self::SettingsStayHome,
+        Self::HintDropped,
+        Self::HintDroppedThoughNewer,
+        Self::StandInCountsForStrong,
     ];
 
     /// Its name on the command line.
@@ -92,6 +101,9 @@ impl Mutation {
             Self::ActorsOutlivePowerLoss => "actors-outlive-power-loss",
             Self::SettingsUnsaved => "settings-unsaved",
             Self::SettingsStayHome => "settings-stay-home",
+            Self::HintDropped => "hint-dropped",
+            Self::HintDroppedThoughNewer => "hint-dropped-though-newer",
+            Self::StandInCountsForStrong => "stand-in-counts-for-strong",
         }
     }
 }

@@ -8,17 +8,20 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::context::{ClusterKey, Sealer};
 use crate::coordinator::full_disks::FullDisks;
-use crate::coordinator::{Coordinator, Cx, Outbox, ReplyTo};
+use crate::coordinator::reach::Reach;
+use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
 use crate::drift::{Comparison, Drift};
 pub use crate::effects::{
     ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, ScanLimit, Scanned, StoreCommand, StoreId,
     StoreResult, Timing, WriteFailed,
 };
+use crate::handoff::{Errand, Handoff, PAGE};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::liveness::Liveness;
+use crate::liveness::Status;
 use crate::membership::{ClusterId, Durability, View};
-use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Ticket};
+use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Role, Ticket};
 use crate::mutation::{Broken, Mutation};
 use crate::record::Minter;
 use crate::replica::{Asker, Done, Replica, Work};
@@ -40,6 +43,7 @@ macro_rules! cx {
             epoch: $node.replica.epoch(),
             clock: $node.replica.clock(),
             full: &mut $node.full,
+            reach: &mut $node.reach,
             broken: $node.config.broken,
             out: &mut $step.out,
         }
@@ -89,6 +93,8 @@ pub struct Node {
     coordinator: Coordinator,
     replica: Replica,
     full: FullDisks,
+    reach: Reach,
+    handoff: Handoff,
     drift: Drift,
     clock_off: Option<Comparison>,
     ceiling_save: Option<StoreId>,
@@ -119,6 +125,8 @@ impl Node {
             coordinator: Coordinator::new(config.boot, config.lane, config.limits.operations_max),
             replica: Replica::new(minter, clock, &config, view.clone()),
             full: FullDisks::default(),
+            reach: Reach::default(),
+            handoff: Handoff::default(),
             drift: Drift::default(),
             clock_off: None,
             ceiling_save: None,
@@ -161,9 +169,12 @@ impl Node {
             Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
         }
         self.settle(&mut step);
+        self.hand_over(&mut step);
         self.check_clock(&mut step);
         let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
-        step.effects.wake_at = self.coordinator.wake_at().into_iter().chain(ceiling).chain([self.next_check]).min();
+        let handoff = self.handoff.wake_at();
+        let wakes = self.coordinator.wake_at().into_iter().chain(ceiling).chain(handoff);
+        step.effects.wake_at = wakes.chain([self.next_check]).min();
         step.effects
     }
 
@@ -233,7 +244,13 @@ impl Node {
     fn asked(&mut self, step: &mut Step, from: NodeId, ticket: Ticket, ask: Ask) {
         let n = usize::from(self.view.settings(ask.key().bucket()).n);
         let partition = self.view.ring.partition_of(ask.key().token());
-        if self.view.ring.homes(partition, n).contains(&self.config.node) {
+        let homes = self.view.ring.homes(partition, n);
+        let is_ours = match &ask {
+            Ask::Read { role: Role::StandIn, .. } => true,
+            Ask::Merge { stands_in_for: Some(home), .. } => homes.contains(home),
+            Ask::Read { .. } | Ask::Merge { .. } => homes.contains(&self.config.node),
+        };
+        if is_ours {
             self.replica.ask(step.now, Asker::Peer(from, ticket), ask, &mut step.work);
         } else {
             self.send(step, from, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
@@ -248,8 +265,35 @@ impl Node {
             if !is_saved {
                 self.next_ceiling = step.now.instant + CEILING_RETRY_AFTER;
             }
-        } else {
+        } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints()) {
             self.replica.stored(step.now, id, result, &mut step.work);
+        }
+    }
+
+    /// Hands over what is kept for homes that seem to be there again.
+    fn hand_over(&mut self, step: &mut Step) {
+        loop {
+            let Self { handoff, replica, coordinator, liveness, reach, view, config, .. } = &mut *self;
+            let room = HAND_OVERS_MAX - coordinator.handing_over();
+            let now = step.now.instant;
+            let at_once = |node: NodeId| match liveness.status(node) {
+                Status::Down => 0,
+                Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
+                Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),
+            };
+            let others = view.members().map(|known| known.member.id).filter(|&id| id != config.node);
+            match handoff.next(now, room, at_once, others, replica.hints()) {
+                Some(Errand::Store(command)) => {
+                    let id = replica.next_store();
+                    handoff.begun(id);
+                    step.effects.stores.push((id, command));
+                }
+                Some(Errand::HandOver(key, to)) => {
+                    self.coordinator.hand_over(&mut cx!(self, step), key, to);
+                    self.settle(step);
+                }
+                None => return,
+            }
         }
     }
 
@@ -257,6 +301,9 @@ impl Node {
     fn settle(&mut self, step: &mut Step) {
         loop {
             for (to, ticket, ask) in std::mem::take(&mut step.out.asks) {
+                if to != self.config.node {
+                    self.reach.asked(to, ticket, step.now.instant);
+                }
                 if to == self.config.node {
                     self.replica.ask(step.now, Asker::Here(ticket), ask, &mut step.work);
                 } else {
@@ -265,6 +312,9 @@ impl Node {
             }
             for (ticket, mint) in std::mem::take(&mut step.out.mints) {
                 self.replica.mint(ticket, mint, &mut step.work);
+            }
+            for handed in std::mem::take(&mut step.out.handed_over) {
+                self.replica.handed_over(handed, &mut step.work);
             }
             let done = std::mem::take(&mut step.work.done);
             if done.is_empty() {
@@ -275,6 +325,7 @@ impl Node {
             }
         }
         for (to, ticket, put, budget) in std::mem::take(&mut step.out.forwards) {
+            self.reach.asked(to, ticket, step.now.instant);
             self.send(step, to, Message::Forward(ticket, put, budget));
         }
         for (reply_to, outcome) in std::mem::take(&mut step.out.replies) {
@@ -294,6 +345,7 @@ impl Node {
                 self.send(step, peer, Message::Answer(ticket, answer));
             }
             Done::Mint(ticket, result) => self.coordinator.minted(&mut cx!(self, step), ticket, result),
+            Done::HandedOver => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! Records: what one node stores of one key.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
@@ -38,6 +39,9 @@ pub struct LocalHeader {
     /// Losses of the node's store before this have left no hole in the record: it did not exist then, or was caught up since. It
     /// is compared with [`crate::node::NodeConfig::loss_floor`].
     pub whole_since: Since,
+    /// The homes that this node keeps the record for, until each has told that it holds the same (paper, section 4.6). Empty on a
+    /// home.
+    pub owed: BTreeSet<NodeId>,
 }
 
 /// The number of a loss, unique within a life of a node. What makes good one loss does not make good a later one.
@@ -134,6 +138,11 @@ impl Minter {
     /// Actors that began before `floor` are not continued ([`crate::node::NodeConfig::loss_floor`]).
     pub const fn new(node: NodeId, life: Life, boot: u32, floor: Since) -> Self {
         Self { node, life, boot, begun: 0, floor }
+    }
+
+    /// The node that it makes them for.
+    pub const fn node(&self) -> NodeId {
+        self.node
     }
 
     /// Ends every actor that has begun: some record may have lost writes that its actor made.

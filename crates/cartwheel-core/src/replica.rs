@@ -5,7 +5,7 @@
 //! failed write spoils nothing but its own tasks, and a busy key costs one write for many tasks.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::dot::{Dot, NodeId, Since};
 
 use crate::effects::{Event, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
+use crate::hint::{HintBook, HintChange};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
 use crate::membership::{Durability, View};
@@ -47,6 +48,8 @@ pub struct Mint {
     pub stamp: Option<Hlc>,
     /// What a majority held, to be merged first and stamped above (a strong put).
     pub base: Option<State>,
+    /// The home in whose place it is stored here, if this node is none.
+    pub stands_in_for: Option<NodeId>,
 }
 
 /// A write that has its dot and is durable here.
@@ -80,6 +83,17 @@ pub enum Asker {
     Peer(NodeId, Ticket),
 }
 
+/// What became of a state that was handed to a home.
+#[derive(Clone, Debug)]
+pub struct HandedOver {
+    /// The key.
+    pub key: Key,
+    /// The home.
+    pub to: NodeId,
+    /// The digest of the state that it has stored; none if it is no home any more.
+    pub stored: Option<StateDigest>,
+}
+
 /// A task that has ended.
 #[derive(Debug)]
 pub enum Done {
@@ -87,6 +101,8 @@ pub enum Done {
     Answer(Asker, Answer),
     /// The end of a mint.
     Mint(Ticket, Result<Minted, MintRefused>),
+    /// A hand-over is noted, or not: then it is made again.
+    HandedOver,
 }
 
 /// What a step of the replica leads to.
@@ -103,8 +119,9 @@ pub struct Work {
 #[derive(Debug)]
 enum Task {
     Read { asker: Asker, want: Want },
-    Merge { asker: Asker, state: State, heals: Option<Loss>, confirm: Confirm },
+    Merge { asker: Asker, state: State, heals: Option<Loss>, confirm: Confirm, stands_in_for: Option<NodeId> },
     Mint { ticket: Ticket, mint: Box<Mint> },
+    HandedOver(HandedOver),
 }
 
 /// The tasks of one key while its store is busy with it.
@@ -121,7 +138,16 @@ enum Phase {
     Writing {
         record: Box<Record>,
         done: Vec<Done>,
+        hints: HintChange,
     },
+}
+
+/// A record as it is stored.
+struct Held {
+    record: Record,
+    /// Its size; 0 if nothing is stored.
+    bytes: usize,
+    fresh: Fresh,
 }
 
 /// Whether a record differs from what is stored before any task has changed it.
@@ -147,6 +173,7 @@ pub struct Replica {
     view: Arc<View>,
     clock: HlcClock,
     epoch: Epoch,
+    hints: HintBook,
     broken: Broken,
     node_wide_count: u64,
 }
@@ -168,6 +195,7 @@ impl Replica {
             view,
             clock,
             epoch: Epoch(1),
+            hints: HintBook::new(config.limits.hint_bytes_max),
             broken: config.broken,
             node_wide_count: 0,
         }
@@ -210,10 +238,10 @@ impl Replica {
             return;
         }
         match ask {
-            Ask::Read { key, want } => self.take_on(key, Task::Read { asker, want }, work),
-            Ask::Merge { key, state, epoch: _, heals, confirm } => {
+            Ask::Read { key, want, role: _ } => self.take_on(key, Task::Read { asker, want }, work),
+            Ask::Merge { key, state, epoch: _, heals, confirm, stands_in_for } => {
                 self.clock.observe(state.hlc(), now.wall);
-                self.take_on(key, Task::Merge { asker, state, heals, confirm }, work);
+                self.take_on(key, Task::Merge { asker, state, heals, confirm, stands_in_for }, work);
             }
         }
     }
@@ -225,6 +253,26 @@ impl Replica {
             return;
         }
         self.take_on(mint.key.clone(), Task::Mint { ticket, mint: Box::new(mint) }, work);
+    }
+
+    /// A home has taken a state over, or is none any more.
+    pub fn handed_over(&mut self, handed: HandedOver, work: &mut Work) {
+        self.take_on(handed.key.clone(), Task::HandedOver(handed), work);
+    }
+
+    /// What is kept here for others.
+    pub const fn hints(&mut self) -> &mut HintBook {
+        &mut self.hints
+    }
+
+    /// Whether this node is a home of `key`.
+    fn is_home(&self, key: &Key) -> bool {
+        self.homes(key).contains(&self.minter.node())
+    }
+
+    fn homes(&self, key: &Key) -> &[NodeId] {
+        let partition = self.view.ring.partition_of(key.token());
+        self.view.ring.homes(partition, usize::from(self.view.settings(key.bucket()).n))
     }
 
     fn take_on(&mut self, key: Key, task: Task, work: &mut Work) {
@@ -251,24 +299,26 @@ impl Replica {
         let Some(turn) = self.turns.remove(&key) else { return true };
         match (turn.phase, result) {
             (Phase::Reading, StoreResult::Read(Ok(bytes))) => {
-                let record = self.parse(&key, bytes, work);
-                self.run(now, key, record, turn.waiting, work);
+                let held = self.parse(&key, bytes, work);
+                self.run(now, key, held, turn.waiting, work);
             }
             (Phase::Reading, StoreResult::Read(Err(ReadFailed::Damaged))) => {
                 let record = self.lost(&key, RecordError::Damaged, work);
-                self.run(now, key, record, turn.waiting, work);
+                self.run(now, key, Held { record, bytes: 0, fresh: Fresh::Yes }, turn.waiting, work);
             }
             (Phase::Reading, _) => {
                 for task in turn.waiting {
                     self.fail(task, work);
                 }
             }
-            (Phase::Writing { record, done }, StoreResult::Written(written)) if self.is_stored(written) => {
+            (Phase::Writing { record, done, hints }, StoreResult::Written(written)) if self.is_stored(written) => {
                 self.tasks -= done.len();
                 work.done.extend(done);
-                self.run(now, key, (*record, Fresh::No), turn.waiting, work);
+                self.hints.changed(&hints);
+                let bytes = hints.bytes_after;
+                self.run(now, key, Held { record: *record, bytes, fresh: Fresh::No }, turn.waiting, work);
             }
-            (Phase::Writing { record, done }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
+            (Phase::Writing { record, done, .. }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
                 self.write_refused(key, &record, done, turn.waiting, work);
             }
             (Phase::Writing { done, .. }, _) => self.write_failed(key, done, turn.waiting, work),
@@ -285,6 +335,7 @@ impl Replica {
     /// and the tasks that wait begin with another read.
     fn write_failed(&mut self, key: Key, done: Vec<Done>, waiting: VecDeque<Task>, work: &mut Work) {
         self.minter.end_all_actors();
+        self.hints.forget();
         self.tasks -= done.len();
         work.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
         self.begin_again(key, waiting, work);
@@ -320,37 +371,41 @@ impl Replica {
     }
 
     /// The stored record. One that cannot be read is replaced at once by the mark of its loss, so that the loss has one number.
-    fn parse(&mut self, key: &Key, bytes: Option<Bytes>, work: &mut Work) -> (Record, Fresh) {
+    fn parse(&mut self, key: &Key, bytes: Option<Bytes>, work: &mut Work) -> Held {
+        let len = bytes.as_ref().map_or(0, Bytes::len);
         let (mut record, fresh) = match bytes.map(|bytes| Record::decode(&bytes, &key.storage_key())) {
             None => (Record::default(), Fresh::No),
             Some(Ok(record)) => (record, Fresh::No),
-            Some(Err(error)) => self.lost(key, error, work),
+            Some(Err(error)) => (self.lost(key, error, work), Fresh::Yes),
         };
-        // Whatever it says of its losses is from before the last one.
-        if record.header.whole_since < self.loss_floor && !self.broken.is(Mutation::CountAfterPowerLoss) {
+        // Whatever it says of its losses is from before the last one. A stand-in makes no promise about what it does not hold.
+        let may_count = self.broken.is(Mutation::CountAfterPowerLoss) || !self.is_home(key);
+        if record.header.whole_since < self.loss_floor && !may_count {
             record.header.catching_up = Some(Minter::loss_before(self.loss_floor));
         }
-        (record, fresh)
+        Held { record, bytes: len, fresh }
     }
 
-    fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> (Record, Fresh) {
+    /// What stands in the place of a record that cannot be read: on a home the mark of its loss, elsewhere nothing.
+    fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> Record {
         work.events.push(Event::RecordLost(key.clone(), error));
-        if self.broken.is(Mutation::CountAmnesiac) {
-            return (Record::default(), Fresh::No);
+        if self.broken.is(Mutation::CountAmnesiac) || !self.is_home(key) {
+            return Record::default();
         }
-        (Record::lost(self.minter.lose(), self.loss_floor), Fresh::Yes)
+        Record::lost(self.minter.lose(), self.loss_floor)
     }
 
     /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
     /// record is stored.
-    fn run(
-        &mut self,
-        now: Now,
-        key: Key,
-        (mut record, fresh): (Record, Fresh),
-        waiting: VecDeque<Task>,
-        work: &mut Work,
-    ) {
+    fn run(&mut self, now: Now, key: Key, held: Held, waiting: VecDeque<Task>, work: &mut Work) {
+        let Held { mut record, bytes, fresh } = held;
+        let owed = record.header.owed.clone();
+        // What was handed over has an entry in the index, even if the record that it was for is lost.
+        let listed = waiting.iter().filter_map(|task| match task {
+            Task::HandedOver(handed) => Some(handed.to),
+            _ => None,
+        });
+        let stray = listed.filter(|home| !owed.contains(home)).collect();
         let mut changed = fresh == Fresh::Yes;
         let mut done = Vec::new();
         for task in waiting {
@@ -367,22 +422,38 @@ impl Replica {
             if record.header.catching_up.is_none() {
                 record.header.whole_since = self.loss_floor;
             }
-            self.write(key, record, done, work);
+            let hints = HintChange {
+                storage_key: key.storage_key(),
+                before: owed,
+                after: BTreeSet::new(),
+                stray,
+                bytes_before: bytes,
+                bytes_after: 0,
+            };
+            self.write(key, hints, record, done, work);
         }
     }
 
-    fn write(&mut self, key: Key, record: Record, mut done: Vec<Done>, work: &mut Work) {
+    /// Stores a record; `hints` says what was owed of it. What is owed to nobody any more goes from a node that is no home, and with
+    /// it the actor.
+    fn write(&mut self, key: Key, hints: HintChange, mut record: Record, mut done: Vec<Done>, work: &mut Work) {
         let id = self.next_store();
-        let storage_key = key.storage_key();
-        let bytes = record.encode(&storage_key);
+        let storage_key = hints.storage_key.clone();
+        let is_kept = !record.header.owed.is_empty() || self.is_home(&key);
+        let bytes = if is_kept { Some(record.encode(&storage_key)) } else { None };
+        if !is_kept {
+            record = Record::default();
+        }
+        let bytes_after = bytes.as_ref().map_or(0, Bytes::len);
+        let hints = HintChange { after: record.header.owed.clone(), bytes_after, ..hints };
         let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
-        work.stores.push((id, StoreCommand::Write { storage_key, record: Some(bytes), index: Vec::new(), sync }));
+        work.stores.push((id, StoreCommand::Write { storage_key, record: bytes, index: hints.index(), sync }));
         if self.broken.is(Mutation::ReplyBeforeStored) {
             self.tasks -= done.len();
             work.done.append(&mut done);
         }
         self.busy.insert(id, key.clone());
-        let phase = Phase::Writing { record: Box::new(record), done };
+        let phase = Phase::Writing { record: Box::new(record), done, hints };
         self.turns.insert(key, Turn { waiting: VecDeque::new(), phase });
     }
 
@@ -397,11 +468,30 @@ impl Replica {
     ) -> Done {
         match task {
             Task::Read { asker, want } => Done::Answer(asker, self.holds(record, want)),
-            Task::Merge { asker, state, heals, confirm } => {
+            Task::Merge { asker, state, heals, confirm, stands_in_for } => {
+                let home = stands_in_for.filter(|_| !self.is_home(key));
+                if home.is_some() && record.header.owed.is_empty() && self.hints.is_full() {
+                    return Done::Answer(asker, Answer::Failed(Failure::HintsFull));
+                }
                 *changed |= self.merge(key, record, &state, heals, work);
+                *changed |= self.owe(record, home);
                 Done::Answer(asker, confirmation(record, &state, confirm))
             }
-            Task::Mint { ticket, mint } => Done::Mint(ticket, self.give_dot(now, record, *mint, changed, work)),
+            Task::Mint { ticket, mint } => {
+                let home = mint.stands_in_for.filter(|_| !self.is_home(key));
+                if home.is_some() && record.header.owed.is_empty() && self.hints.is_full() {
+                    return Done::Mint(ticket, Err(MintRefused::Failed(Failure::HintsFull)));
+                }
+                let made = self.give_dot(now, record, *mint, changed, work);
+                if made.is_ok() {
+                    *changed |= self.owe(record, home);
+                }
+                Done::Mint(ticket, made)
+            }
+            Task::HandedOver(handed) => {
+                *changed |= self.settle_debt(record, &handed);
+                Done::HandedOver
+            }
         }
     }
 
@@ -410,6 +500,32 @@ impl Replica {
         match want {
             Want::State => Answer::State { state: record.state.clone(), epoch: self.epoch, loss },
             Want::Digest => Answer::Digest { digest: StateDigest::of(&record.state), loss },
+        }
+    }
+
+    /// Notes that the record is kept for a home; true if that is new.
+    fn owe(&self, record: &mut Record, home: Option<NodeId>) -> bool {
+        home.is_some_and(|home| !self.broken.is(Mutation::HintDropped) && record.header.owed.insert(home))
+    }
+
+    /// A home has the state that was sent to it. Only if that is what is held now is nothing owed to it any more.
+    fn settle_debt(&self, record: &mut Record, handed: &HandedOver) -> bool {
+        if !record.header.owed.contains(&handed.to) {
+            return true;
+        }
+        match handed.stored {
+            Some(stored) => {
+                let is_same =
+                    StateDigest::of(&record.state) == stored || self.broken.is(Mutation::HintDroppedThoughNewer);
+                is_same && record.header.owed.remove(&handed.to)
+            }
+            // Whoever the homes are now, some of them may lack it.
+            None => {
+                let own = self.minter.node();
+                record.header.owed.remove(&handed.to);
+                record.header.owed.extend(self.homes(&handed.key).iter().filter(|&&home| home != own));
+                true
+            }
         }
     }
 
@@ -503,6 +619,7 @@ impl Replica {
                 Done::Answer(asker, Answer::Failed(Failure::Storage))
             }
             Task::Mint { ticket, .. } => Done::Mint(ticket, Err(MintRefused::Failed(Failure::Storage))),
+            Task::HandedOver(_) => Done::HandedOver,
         });
     }
 }
@@ -529,6 +646,7 @@ fn failed(done: Done, failure: Failure) -> Done {
     match done {
         Done::Answer(asker, _) => Done::Answer(asker, Answer::Failed(failure)),
         Done::Mint(ticket, _) => Done::Mint(ticket, Err(MintRefused::Failed(failure))),
+        Done::HandedOver => Done::HandedOver,
     }
 }
 
@@ -537,6 +655,6 @@ fn read_again(done: &Done) -> Option<Task> {
     match *done {
         Done::Answer(asker, Answer::State { .. }) => Some(Task::Read { asker, want: Want::State }),
         Done::Answer(asker, Answer::Digest { .. }) => Some(Task::Read { asker, want: Want::Digest }),
-        Done::Answer(..) | Done::Mint(..) => None,
+        Done::Answer(..) | Done::Mint(..) | Done::HandedOver => None,
     }
 }

@@ -18,7 +18,7 @@ use cartwheel_core::membership::{
 use cartwheel_core::message::{Ask, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{
-    ClientId, Effects, Event, Input, Limits, Node, NodeConfig, ReadFailed, StoreCommand, StoreResult, Timing,
+    ClientId, Effects, Event, Input, Limits, Node, NodeConfig, ReadFailed, StoreCommand, StoreId, StoreResult, Timing,
     WriteFailed,
 };
 use cartwheel_core::request::{
@@ -582,9 +582,9 @@ fn a_ceiling_that_could_not_be_saved_is_not_asked_for_again_at_once() {
     let mut cluster = Cluster::new(3);
     let node = cluster.nodes.get_mut(&id(1)).expect("a node");
     let at = |seconds: u64| Now { instant: Instant(seconds * 1_000_000), wall: WallMs(2_000_000) };
-    let ceiling = |effects: &Effects| match effects.stores.as_slice() {
-        [(store, StoreCommand::SaveHlcCeiling(_))] => Some(*store),
-        _ => None,
+    let ceiling = |effects: &Effects| {
+        let is_ceiling = |(_, command): &&(StoreId, StoreCommand)| matches!(command, StoreCommand::SaveHlcCeiling(_));
+        effects.stores.iter().find(is_ceiling).map(|(store, _)| *store)
     };
     let asked = ceiling(&node.step(at(10), Input::Tick)).expect("the wall clock has passed the ceiling");
     let failed = StoreResult::Written(Err(WriteFailed::Uncertain));
@@ -605,6 +605,7 @@ fn a_message_of_a_stranger_changes_nothing() {
         epoch: Epoch(1),
         heals: None,
         confirm: Confirm::Stored,
+        stands_in_for: None,
     };
     let envelope = |cluster, from| Envelope {
         cluster,

@@ -10,7 +10,7 @@ use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ClusterId, History};
-use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
+use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
@@ -64,12 +64,19 @@ fn messages() -> Vec<Message> {
     let acks = Acks { home: 2, standin: 1, zones: 2 };
     let got = Got { siblings: vec![sibling()], context: Some(Bytes::from_static(b"c")), acks };
     let short = || Shortfall { answered: 1, needed: 2, why: "slow".to_owned() };
-    let merge = |confirm, heals| Ask::Merge { key: key("alice"), state: state(), epoch: Epoch(3), heals, confirm };
+    let merge = |confirm, heals, stands_in_for| Ask::Merge {
+        key: key("alice"),
+        state: state(),
+        epoch: Epoch(3),
+        heals,
+        confirm,
+        stands_in_for,
+    };
     let mut all = vec![
-        Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::State }),
-        Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::Digest }),
-        Message::Ask(ticket, merge(Confirm::Stored, Some(Loss(5)))),
-        Message::Ask(ticket, merge(Confirm::Exactly, None)),
+        Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::State, role: Role::Home }),
+        Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::Digest, role: Role::StandIn }),
+        Message::Ask(ticket, merge(Confirm::Stored, Some(Loss(5)), None)),
+        Message::Ask(ticket, merge(Confirm::Exactly, None, Some(NodeId::new(7)))),
         Message::Forward(ticket, put(), Duration::from_millis(1_500)),
     ];
     let answers = [

@@ -93,10 +93,11 @@ proptest! {
     }
 
     #[test]
-    fn records_come_back_as_they_were_stored(state in states(), count in 0u64..3, lost: bool) {
+    fn records_come_back_as_they_were_stored(state in states(), count in 0u64..3, lost: bool, owed in 0u64..3) {
         let own = (count > 0).then_some(OwnActor { since: Since(5), count });
         let catching_up = lost.then_some(Loss(7));
-        let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3), whole_since: Since(9) }, state };
+        let owed = (0..owed).map(NodeId::new).collect();
+        let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3), whole_since: Since(9), owed }, state };
         let bytes = record.encode(b"key");
         prop_assert_eq!(Record::decode(&bytes, b"key"), Ok(record));
         prop_assert_eq!(Record::decode(&bytes, b"another"), Err(RecordError::Damaged));

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cartwheel_core::context::Sealer;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::node::ClientId;
-use cartwheel_core::request::{Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request};
+use cartwheel_core::request::{Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request};
 use cartwheel_core::state::Content;
 use cartwheel_core::write_id::WriteId;
 
@@ -338,7 +338,8 @@ impl Clients {
         }
         let held = self.hold(pending.key, &got);
         self.clients[client].memory[pending.key].got = held;
-        let siblings = got.siblings;
+        // What stand-ins hold, reads of homes need not meet.
+        let (r, siblings) = (homes(r, got.acks), got.siblings);
         self.histories[pending.key].reads.push(Read { invoked, answered, r, strong, seen, seen_hlc, siblings });
     }
 
@@ -422,7 +423,7 @@ impl Clients {
             Some(id) => context.seen.ids.get(&id).copied(),
             None => Some(context.seen.hlc).filter(|hlc| *hlc > write.shown_hlc),
         };
-        write.fate = Fate::Acknowledged { at, w, hlc };
+        write.fate = Fate::Acknowledged { at, w: homes(w, done.acks), hlc };
         // A body is in the context too, and the delete has not replaced what it shows.
         if write.shown == Shown::Unknown && pending.attempts == 1 && done.body.is_none() {
             let others = context.seen.ids.keys().copied().filter(|name| Some(*name) != write.id);
@@ -468,4 +469,9 @@ impl Clients {
             pending.request.timeout = Duration::from_secs(5);
         }
     }
+}
+
+/// How many homes a request that wanted so many replicas is known to stand on.
+fn homes(wanted: u8, acks: Acks) -> u8 {
+    wanted.min(u8::try_from(acks.home).unwrap_or(u8::MAX))
 }

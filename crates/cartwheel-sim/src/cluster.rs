@@ -32,6 +32,8 @@ pub struct BucketSpec {
     pub conflict: Conflict,
     /// When its writes are acknowledged.
     pub durability: Durability,
+    /// Whether nodes may stand in for homes.
+    pub sloppy: bool,
     /// Clients read and write it only strongly, so that its keys are linearizable.
     pub strong_only: bool,
 }
@@ -218,6 +220,7 @@ fn history(spec: &ClusterSpec) -> History {
             w: Some(bucket.w),
             conflict: Some(bucket.conflict),
             durability: Some(bucket.durability),
+            sloppy: Some(bucket.sloppy),
             ..SettingsPatch::default()
         };
         let name = Bytes::copy_from_slice(bucket.name.as_bytes());

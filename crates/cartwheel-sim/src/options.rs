@@ -1,5 +1,6 @@
 //! All options of a run, drawn from one seed (swarm testing: each kind of fault is on or off, with its own rate).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cartwheel_core::membership::{Conflict, Durability};
@@ -181,6 +182,7 @@ impl Options {
         }
         // Drawn apart, so that the seeds of runs without them are what they were.
         options.leave_to_the_os(&mut Rng::new(seed, Stream::Power));
+        options.have_others_stand_in(&mut Rng::new(seed, Stream::StandIns));
         let rng = &mut Rng::new(seed, Stream::Room);
         if rng.chance(250) {
             let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 3_000_000));
@@ -198,13 +200,30 @@ impl Options {
         }
     }
 
+    /// In some runs there are more nodes than keys need, and in some buckets none of them stands in for another.
+    fn have_others_stand_in(&mut self, rng: &mut Rng) {
+        if rng.chance(500) {
+            let zones = self.cluster.nodes.iter().map(|node| node.zone.clone()).collect::<BTreeSet<_>>().len() as u64;
+            for _ in 0..rng.range(1, 3) {
+                let number = self.cluster.nodes.len() as u64 + 1;
+                let (name, zone, host) = (format!("n{number}"), format!("z{}", number % zones), format!("h{number}"));
+                self.cluster.nodes.push(NodeSpec { name, zone, host });
+            }
+            self.cluster.partitions = self.cluster.partitions.max(self.cluster.nodes.len() as u32);
+        }
+        for bucket in self.cluster.buckets.iter_mut().filter(|_| rng.chance(150)) {
+            bucket.sloppy = false;
+        }
+    }
+
     /// All clients at one key that is read and written strongly, over links whose delays vary much: two writes reach different
     /// replicas first and two reads meet in between, which is where a strong read can go wrong.
     fn crowd_one_strong_key(&mut self, rng: &mut Rng) {
         let n = *rng.pick(&[3, 3, 4, 5]).min(&(self.cluster.nodes.len() as u8));
         let conflict = *rng.pick(&[Conflict::Siblings, Conflict::Siblings, Conflict::Lww]);
         let (name, durability) = ("crowd".to_owned(), Durability::Fsync);
-        self.cluster.buckets = vec![BucketSpec { name, n, r: 1, w: 1, conflict, durability, strong_only: true }];
+        let crowd = BucketSpec { name, n, r: 1, w: 1, conflict, durability, sloppy: true, strong_only: true };
+        self.cluster.buckets = vec![crowd];
         self.network.delay_min_us = 100;
         self.network.delay_mean_us = rng.magnitude(2_000, 20_000);
         let workload = &mut self.workload;
@@ -241,7 +260,8 @@ fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
             let n = biased(rng, 3, 1, n_max.min(5));
             let name = if strong_only { format!("{name}-strong") } else { name.to_owned() };
             let (r, w) = (biased(rng, 2, 1, n.min(nodes_len)) as u8, biased(rng, 2, 1, n.min(nodes_len)) as u8);
-            buckets.push(BucketSpec { name, n: n as u8, r, w, conflict, durability: Durability::Fsync, strong_only });
+            let (durability, sloppy) = (Durability::Fsync, true);
+            buckets.push(BucketSpec { name, n: n as u8, r, w, conflict, durability, sloppy, strong_only });
         }
     }
     // Every run leaves some buckets out, so that the others' keys see more traffic.

@@ -25,6 +25,8 @@ pub enum Stream {
     Room = 8,
     /// Which buckets leave their writes to the operating system, and what a power failure takes.
     Power = 9,
+    /// How many nodes there are beyond those that keys need, and which buckets do without them.
+    StandIns = 12,
 }
 
 /// A seeded generator.

@@ -203,6 +203,9 @@ impl Run {
         if let Some(failure) = self.world.judge_settings() {
             return Err(Stop::Failed(Box::new(failure)));
         }
+        if let Err(message) = converged::nothing_is_owed(&self.world) {
+            return Err(self.fail("hints go home", None, message));
+        }
         let states = self.converge()?;
         self.judge(&states)?;
         self.reads_agree(&states)?;

@@ -2,7 +2,7 @@
 
 use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot};
-use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, Ticket, Want};
+use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, Role, Ticket, Want};
 use cartwheel_core::node::{Event, ReadFailed, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::record::{Loss, Record};
 use cartwheel_core::request::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
@@ -93,13 +93,21 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
 
 fn ask(names: &impl Naming, what: &Ask) -> String {
     match what {
-        Ask::Read { key, want: Want::State } => format!("read {key:?}"),
-        Ask::Read { key, want: Want::Digest } => format!("digest {key:?}"),
-        Ask::Merge { key, state: sent, epoch, heals, confirm } => {
+        Ask::Read { key, want: Want::State, role } => format!("read {key:?}{}", as_role(*role)),
+        Ask::Read { key, want: Want::Digest, role } => format!("digest {key:?}{}", as_role(*role)),
+        Ask::Merge { key, state: sent, epoch, heals, confirm, stands_in_for } => {
             let exactly = if *confirm == Confirm::Exactly { ", say what you hold" } else { "" };
             let heals = if heals.is_some() { ", it heals" } else { "" };
-            format!("merge {key:?} {} epoch {}{heals}{exactly}", state(names, sent), epoch.0)
+            let place = stands_in_for.map_or(String::new(), |home| format!(" in the place of {home}"));
+            format!("merge {key:?} {} epoch {}{heals}{exactly}{place}", state(names, sent), epoch.0)
         }
+    }
+}
+
+const fn as_role(role: Role) -> &'static str {
+    match role {
+        Role::Home => "",
+        Role::StandIn => " as a stand-in",
     }
 }
 

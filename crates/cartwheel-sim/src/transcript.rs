@@ -151,12 +151,14 @@ impl Stage {
             w: 2,
             conflict: Conflict::Siblings,
             durability: Durability::Fsync,
+            sloppy: true,
             strong_only: false,
         };
         let mut nodes = Vec::new();
         for &word in words {
             match word.split_once('=') {
                 None if word == "lww" => bucket.conflict = Conflict::Lww,
+                None if word == "strict" => bucket.sloppy = false,
                 None => nodes.push(NodeSpec { name: word.to_owned(), zone: "z".to_owned(), host: word.to_owned() }),
                 Some(("n", _)) => bucket.n = number(word, "n")?,
                 Some(("r", _)) => bucket.r = number(word, "r")?,

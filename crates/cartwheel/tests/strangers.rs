@@ -12,7 +12,7 @@ use cartwheel_core::dot::NodeId;
 use cartwheel_core::hlc::WallMs;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::ClusterId;
-use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Ticket, Want};
+use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Role, Ticket, Want};
 use cartwheel_core::state::{Epoch, State};
 use cartwheel_core::wire::{PROTOCOL_VERSION, encode_envelope};
 use harness::Cluster;
@@ -157,7 +157,9 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
         stream
     };
     let key = || Key::new("b".into(), "k".into()).unwrap();
-    let read = || Message::Ask(Ticket { operation: 1, round: 1 }, Ask::Read { key: key(), want: Want::State });
+    let read = || {
+        Message::Ask(Ticket { operation: 1, round: 1 }, Ask::Read { key: key(), want: Want::State, role: Role::Home })
+    };
     let envelope = |cluster, from: &str, message| Envelope {
         cluster,
         from: NodeId::of_name(from),
@@ -186,8 +188,14 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     }
 
     // A message of another cluster on a connection of this one is dropped, and what it asked for not done.
-    let wipe =
-        Ask::Merge { key: key(), state: State::default(), epoch: Epoch(1), heals: None, confirm: Confirm::Stored };
+    let wipe = Ask::Merge {
+        key: key(),
+        state: State::default(),
+        epoch: Epoch(1),
+        heals: None,
+        confirm: Confirm::Stored,
+        stands_in_for: None,
+    };
     let mut stream = greet();
     let stray = envelope(ClusterId(7), "node-2", Message::Ask(Ticket { operation: 1, round: 1 }, wipe));
     stream.write_all(&framed(&encode_envelope(&stray))).unwrap();

@@ -87,6 +87,7 @@ mod tests {
             digest: StateDigest::of(&state(&[1, 2])),
             epoch: None,
             held: held.iter().map(|(node, state)| (NodeId::new(*node), StateDigest::of(state))).collect(),
+            stand_ins: BTreeSet::new(),
         };
         Agreement::new([1, 2, 3].map(NodeId::new).into(), 2, joined)
     }

@@ -9,6 +9,9 @@ use crate::message::Ticket;
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
 use crate::time::Instant;
 
+/// How many times as long as for a replica's answer a coordinator is waited for before another is tried.
+const FORWARD_PATIENCE: u32 = 8;
+
 /// A forwarded put under way. It goes to one home after another until one has carried it out; the write's name keeps it one
 /// write, whichever of them did.
 pub(super) struct ForwardOp {
@@ -25,13 +28,31 @@ pub(super) struct ForwardOp {
     shortfall: Option<Shortfall>,
     /// A coordinator has refused it because of full disks: nothing was written there.
     disk_full: bool,
+    /// If nobody carries it out, this node does, in the place of a home.
+    or_here: bool,
 }
 
 impl ForwardOp {
     /// A put that is to go to one of `homes` after another.
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, put: Put, homes: Vec<NodeId>) -> Self {
         let (untried, out) = (homes.into(), BTreeSet::new());
-        Self { id, reply_to, deadline, put, untried, out, was_tried: false, shortfall: None, disk_full: false }
+        Self {
+            id,
+            reply_to,
+            deadline,
+            put,
+            untried,
+            out,
+            was_tried: false,
+            shortfall: None,
+            disk_full: false,
+            or_here: false,
+        }
+    }
+
+    /// A put that this node may carry out itself in the end.
+    pub(super) fn or_here(self) -> Self {
+        Self { or_here: true, ..self }
     }
 
     /// A put that this node's own replica could not store.
@@ -104,6 +125,9 @@ impl ForwardOp {
                 self.was_tried = true;
                 self.wait(cx)
             }
+            None if self.or_here && !is_late && !is_tried_once(cx, &self.put) => {
+                Next::StandIn(Box::new(self.put.clone()))
+            }
             None if !self.out.is_empty() && !is_late => self.wait(cx),
             _ => self.refuse(cx),
         }
@@ -119,10 +143,13 @@ impl ForwardOp {
     }
 
     fn wait(&self, cx: &Cx<'_>) -> Next {
-        if self.untried.is_empty() {
+        if self.untried.is_empty() && !self.or_here {
             return Next::Until(self.deadline);
         }
-        Next::Until((cx.now.instant + cx.timing.forward_after).min(self.deadline))
+        // A coordinator has to wait for others in turn.
+        let slowest = self.out.iter().map(|&node| FORWARD_PATIENCE * cx.reach.patience(node)).max();
+        let patience = slowest.map_or(cx.timing.forward_after, |slowest| slowest.min(cx.timing.forward_after));
+        Next::Until((cx.now.instant + patience).min(self.deadline))
     }
 }
 

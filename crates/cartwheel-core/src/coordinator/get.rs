@@ -11,7 +11,7 @@ use crate::dot::NodeId;
 use crate::effects::Event;
 use crate::key::Key;
 use crate::membership::{BucketSettings, Conflict};
-use crate::message::{Answer, Ask, Confirm, Ticket};
+use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
 use crate::mutation::Mutation;
 use crate::quorum::majority;
 use crate::request::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
@@ -47,7 +47,7 @@ enum Phase {
     Reading,
     /// A strong get brings a majority to hold exactly what it will answer.
     Agreeing {
-        agreement: Agreement,
+        agreement: Box<Agreement>,
         /// Who has stored some join of this get.
         confirmed: BTreeSet<NodeId>,
     },
@@ -67,13 +67,19 @@ impl GetOp {
             None => Clock::new(),
         };
         let homes = cx.homes(&get.key, settings.n);
+        let readers = cx.readers(&get.key, settings.n, get.consistency);
         let needed = match get.consistency {
             Consistency::Eventual => r,
             Consistency::Strong => majority(usize::from(settings.n)),
         };
-        let round = ReadRound::new(homes.clone(), needed);
+        let round = ReadRound::with_stand_ins(readers, needed);
         let (key, consistency, phase) = (get.key, get.consistency, Phase::Reading);
         Ok(Self { id, reply_to, deadline, key, settings, homes, consistency, seen, round, phase })
+    }
+
+    /// Whether the client has its answer.
+    pub(super) const fn has_replied(&self) -> bool {
+        matches!(self.phase, Phase::Lingering { .. })
     }
 
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
@@ -100,20 +106,39 @@ impl GetOp {
                 }
                 self.settle(cx)
             }
-            (Phase::Lingering { joined, .. }, READ) => {
-                let is_behind = match &answer {
-                    Answer::Digest { digest, .. } => *digest != joined.digest,
-                    Answer::State { state, .. } => *state != joined.state,
-                    Answer::Stored | Answer::Holds { .. } | Answer::Failed(_) => false,
-                };
-                if is_behind {
-                    repair(cx, self.id, &self.key, joined, from);
-                }
-                self.round.heard(from, answer);
-                if self.round.is_waiting() { self.wait(cx) } else { Next::End }
-            }
+            (Phase::Lingering { .. }, READ) => self.heard_late(cx, from, answer),
             _ => self.wait(cx),
         }
+    }
+
+    /// A replica has answered after the client had its answer. A home that is behind is repaired; one that knows more teaches the
+    /// others.
+    fn heard_late(&mut self, cx: &mut Cx<'_>, from: NodeId, answer: Answer) -> Next {
+        let Phase::Lingering { joined, .. } = &mut self.phase else { return self.wait(cx) };
+        let is_home = self.homes.contains(&from);
+        match &answer {
+            Answer::Digest { digest, .. } if *digest != joined.digest && is_home => {
+                self.round.ask_for_state(from);
+                send_questions(cx, self.id, &self.key, vec![(from, Role::Home, Want::State)]);
+                return self.wait(cx);
+            }
+            Answer::State { state, epoch, .. } => {
+                if joined.state.merge(state).changed {
+                    joined.digest = StateDigest::of(&joined.state);
+                    joined.epoch = joined.epoch.into_iter().chain([*epoch]).min();
+                }
+                if is_home {
+                    joined.held.insert(from, StateDigest::of(state));
+                }
+                for node in joined.behind() {
+                    repair(cx, self.id, &self.key, joined, node);
+                    joined.held.insert(node, joined.digest);
+                }
+            }
+            Answer::Digest { .. } | Answer::Stored | Answer::Holds { .. } | Answer::Failed(_) => {}
+        }
+        self.round.heard(from, answer);
+        if self.round.is_waiting() { self.wait(cx) } else { Next::End }
     }
 
     fn woken(&mut self, cx: &mut Cx<'_>) -> Next {
@@ -156,6 +181,8 @@ impl GetOp {
                     return self.wait(cx);
                 }
                 Progress::Short => return self.refuse(cx, "too few replicas can be reached"),
+                // That nothing is there is for homes to say.
+                Progress::Enough(joined) if !self.shows_anything(cx, &joined.state) && self.round.require_homes() => {}
                 Progress::Enough(joined) if joined.state.clock().covers(&self.seen) => {
                     return self.read(cx, joined);
                 }
@@ -169,9 +196,17 @@ impl GetOp {
         }
     }
 
+    /// Whether a reader of `state` is shown a value.
+    fn shows_anything(&self, cx: &Cx<'_>, state: &State) -> bool {
+        match self.settings.conflict {
+            Conflict::Siblings => state.siblings().any(|held| !held.is_deleted(cx.now.wall)),
+            Conflict::Lww => state.latest().is_some_and(|held| !held.is_deleted(cx.now.wall)),
+        }
+    }
+
     fn read(&mut self, cx: &mut Cx<'_>, joined: Box<Joined>) -> Next {
         if self.consistency == Consistency::Strong {
-            let agreement = Agreement::new(self.homes.clone(), majority(usize::from(self.settings.n)), *joined);
+            let agreement = Agreement::new(self.homes.clone(), majority(usize::from(self.settings.n)), *joined).into();
             self.phase = Phase::Agreeing { agreement, confirmed: BTreeSet::new() };
             let next = self.settle(cx);
             if matches!(next, Next::Until(_)) {
@@ -179,9 +214,11 @@ impl GetOp {
             }
             return next;
         }
-        self.reply(cx, &joined.state, joined.epoch, cx.acks(joined.held.keys()));
+        self.reply(cx, &joined.state, joined.epoch, cx.acks(joined.held.keys(), &joined.stand_ins));
+        let mut joined = joined;
         for node in joined.behind() {
             repair(cx, self.id, &self.key, &joined, node);
+            joined.held.insert(node, joined.digest);
         }
         self.linger(cx, joined)
     }
@@ -203,6 +240,7 @@ impl GetOp {
                 epoch: joined.epoch.unwrap_or(cx.epoch),
                 heals: None,
                 confirm: Confirm::Exactly,
+                stands_in_for: None,
             };
             cx.out.asks.push((node, Ticket { operation: self.id, round: WRITE_BACK }, ask));
         }
@@ -218,7 +256,7 @@ impl GetOp {
             false => return self.wait(cx),
         };
         let joined = agreement.joined();
-        self.reply(cx, &joined.state, joined.epoch, cx.acks(&standing));
+        self.reply(cx, &joined.state, joined.epoch, cx.acks(&standing, []));
         Next::End
     }
 
@@ -259,8 +297,8 @@ impl GetOp {
 
 /// Sends a read's questions.
 pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Questions) {
-    for (node, want) in questions {
-        let ask = Ask::Read { key: key.clone(), want };
+    for (node, role, want) in questions {
+        let ask = Ask::Read { key: key.clone(), want, role };
         cx.out.asks.push((node, Ticket { operation: id, round: READ }, ask));
     }
 }
@@ -274,6 +312,7 @@ pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node:
         epoch: joined.epoch.unwrap_or(cx.epoch),
         heals: None,
         confirm: Confirm::Stored,
+        stands_in_for: None,
     };
     cx.out.asks.push((node, Ticket { operation: id, round: REPAIR }, ask));
 }

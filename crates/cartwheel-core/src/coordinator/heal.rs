@@ -81,6 +81,7 @@ impl HealOp {
             state: joined.state,
             heals: Some(self.loss),
             confirm: Confirm::Stored,
+            stands_in_for: None,
         };
         cx.out.asks.push((self.node, Ticket { operation: self.id, round: REPAIR }, ask));
         Next::End

@@ -1,15 +1,17 @@
 //! What a node does as a coordinator: it carries clients' requests out on the replicas.
 //!
-//! An operation is a small state machine of its own (`get`, `put`, `observe`, `forward`, `heal`). It is told what has happened and pushes what
+//! An operation is a small state machine of its own (`get`, `put`, `observe`, `forward`, `heal`, `hand_over`). It is told what has happened and pushes what
 //! is to be asked into the [`Outbox`]; the replica on this node is asked in the same way as any other.
 
 pub mod agreement;
 mod forward;
 pub mod full_disks;
 mod get;
+mod hand_over;
 mod heal;
 mod observe;
 mod put;
+pub mod reach;
 pub mod read_round;
 pub mod write_round;
 
@@ -17,19 +19,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use full_disks::FullDisks;
+use reach::Reach;
 
 use crate::context::{Context, Sealer};
 use crate::dot::NodeId;
 use crate::effects::{ClientId, Event, Timing};
 use crate::hlc::HlcClock;
 use crate::key::Key;
-use crate::liveness::Liveness;
+use crate::liveness::{Liveness, Status};
 use crate::membership::{BucketSettings, View};
-use crate::message::{Answer, Ask, Lane, Ticket};
-use crate::mutation::Broken;
+use crate::message::{Answer, Ask, Lane, Role, Ticket, Want};
+use crate::mutation::{Broken, Mutation};
 use crate::record::Loss;
-use crate::replica::{Mint, MintRefused, Minted};
-use crate::request::{Acks, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
+use crate::replica::{HandedOver, Mint, MintRefused, Minted};
+use crate::request::{Acks, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
 use crate::state::{Content, Epoch};
 use crate::time::{Instant, Now};
 
@@ -38,6 +41,18 @@ const HEAL_FOR: Duration = Duration::from_secs(5);
 
 /// How many losses are healed at once; one more waits until it is told of again.
 const HEALINGS_MAX: usize = 256;
+
+/// How long a home has to take over what was kept for it, before that is tried anew.
+const HAND_OVER_FOR: Duration = Duration::from_secs(5);
+
+/// How many operations may run that nobody waits for, beside those that clients wait for.
+const BACKGROUND_MAX: usize = 10_000;
+
+/// The round of questions that only show whether a peer answers.
+const PROBE: u32 = u32::MAX - 1;
+
+/// How many keys are handed over at once.
+pub const HAND_OVERS_MAX: usize = 64;
 
 /// Who is told how an operation ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +74,8 @@ pub struct Outbox {
     pub mints: Vec<(Ticket, Mint)>,
     /// Writes that another node is to coordinate.
     pub forwards: Vec<(NodeId, Ticket, Put, Duration)>,
+    /// What homes have taken over.
+    pub handed_over: Vec<HandedOver>,
     /// Ended operations.
     pub replies: Vec<(ReplyTo, Outcome)>,
     /// What an operator should know.
@@ -85,6 +102,8 @@ pub struct Cx<'a> {
     pub clock: &'a mut HlcClock,
     /// Whose disks are full.
     pub full: &'a mut FullDisks,
+    /// Who answers, and how soon.
+    pub reach: &'a mut Reach,
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.
@@ -102,13 +121,49 @@ impl Cx<'_> {
         homes
     }
 
+    /// Whether a request of this kind may use stand-ins.
+    fn is_sloppy(&self, key: &Key, consistency: Consistency) -> bool {
+        let is_broken = self.broken.is(Mutation::StandInCountsForStrong);
+        (consistency == Consistency::Eventual || is_broken) && self.view.settings(key.bucket()).sloppy
+    }
+
+    /// Whether it is worth waiting for `node`, as far as anybody knows.
+    fn is_reachable(&self, node: NodeId) -> bool {
+        node == self.me || (self.liveness.status(node) != Status::Down && !self.reach.is_late(node, self.now.instant))
+    }
+
+    /// The nodes that may stand in for homes of `key`, in the order of the walk: those that seem to be there.
+    fn stand_ins(&self, key: &Key, n: u8) -> Vec<NodeId> {
+        let partition = self.view.ring.partition_of(key.token());
+        let walk = self.view.ring.walk(partition).iter().copied().skip(usize::from(n));
+        walk.filter(|&node| self.is_reachable(node)).collect()
+    }
+
+    /// Whom a read asks, in this order: homes that seem to be there, this node first; then, if the request may use them, stand-ins;
+    /// then the other homes.
+    fn readers(&self, key: &Key, n: u8, consistency: Consistency) -> Vec<(NodeId, Role)> {
+        let (near, far): (Vec<_>, Vec<_>) = self.homes(key, n).into_iter().partition(|&home| self.is_reachable(home));
+        let stand_ins = if self.is_sloppy(key, consistency) { self.stand_ins(key, n) } else { Vec::new() };
+        let as_homes = |homes: Vec<NodeId>| homes.into_iter().map(|home| (home, Role::Home));
+        as_homes(near).chain(stand_ins.into_iter().map(|node| (node, Role::StandIn))).chain(as_homes(far)).collect()
+    }
+
     /// The replicas behind an answer, counted for the client.
-    fn acks<'n>(&self, homes: impl IntoIterator<Item = &'n NodeId>) -> Acks {
+    fn acks<'n>(
+        &self,
+        homes: impl IntoIterator<Item = &'n NodeId>,
+        stand_ins: impl IntoIterator<Item = &'n NodeId>,
+    ) -> Acks {
         let mut acks = Acks::default();
         let mut zones = BTreeSet::new();
-        for &node in homes {
+        let zone = |node: &NodeId| self.view.member(*node).map(|known| known.member.zone.as_str());
+        for home in homes {
             acks.home += 1;
-            zones.insert(self.view.member(node).map(|known| known.member.zone.as_str()));
+            zones.insert(zone(home));
+        }
+        for stand_in in stand_ins {
+            acks.standin += 1;
+            zones.insert(zone(stand_in));
         }
         acks.zones = zones.len() as u32;
         acks
@@ -143,6 +198,8 @@ enum Next {
     Place(Box<Put>),
     /// This node's replica cannot store it, and has stored it or not; another home is to coordinate it.
     Reroute(Box<Put>, Own),
+    /// No home carries it out; this node does, in the place of one.
+    StandIn(Box<Put>),
 }
 
 /// What became of a write on this node's own replica.
@@ -157,9 +214,10 @@ enum Own {
 enum Kind {
     Get(get::GetOp),
     Observe(observe::ObserveOp),
-    Put(put::PutOp),
+    Put(Box<put::PutOp>),
     Forward(forward::ForwardOp),
     Heal(heal::HealOp),
+    HandOver(hand_over::HandOverOp),
 }
 
 impl Kind {
@@ -170,6 +228,17 @@ impl Kind {
             Self::Put(put) => put.told(cx, told),
             Self::Forward(forward) => forward.told(cx, told),
             Self::Heal(heal) => heal.told(cx, told),
+            Self::HandOver(hand_over) => hand_over.told(cx, told),
+        }
+    }
+
+    /// Whether somebody waits for it.
+    const fn is_foreground(&self) -> bool {
+        match self {
+            Self::Get(get) => !get.has_replied(),
+            Self::Put(put) => !put.has_replied(),
+            Self::Observe(_) | Self::Forward(_) => true,
+            Self::Heal(_) | Self::HandOver(_) => false,
         }
     }
 }
@@ -181,6 +250,7 @@ struct Running {
     reply_to: ReplyTo,
     deadline: Instant,
     wake_at: Instant,
+    is_foreground: bool,
 }
 
 /// The operations that a node coordinates or has forwarded.
@@ -189,6 +259,10 @@ pub struct Coordinator {
     timers: BTreeSet<(Instant, u64)>,
     /// The losses that are being healed.
     healing: BTreeSet<(Key, NodeId, Loss)>,
+    /// The keys that are being handed over, and to whom.
+    handing_over: BTreeSet<(Key, NodeId)>,
+    /// How many of those that run somebody waits for.
+    foreground: usize,
     next_operation: u64,
     /// By how much the numbers of its operations grow.
     stride: u64,
@@ -203,6 +277,8 @@ impl Coordinator {
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
             healing: BTreeSet::new(),
+            handing_over: BTreeSet::new(),
+            foreground: 0,
             next_operation: lane.first_operation((boot as u64) << 40),
             stride: lane.count as u64,
             operations_max,
@@ -216,18 +292,19 @@ impl Coordinator {
 
     /// Begins an operation. Writes must have been named.
     pub fn begin(&mut self, cx: &mut Cx<'_>, reply_to: ReplyTo, operation: Operation, timeout: Duration) {
-        if self.running.len() - self.healing.len() >= self.operations_max {
+        if self.foreground >= self.operations_max {
             cx.out.replies.push((reply_to, Err(Refusal::Overloaded)));
             return;
         }
         let id = self.number();
         let (deadline, key) = (cx.now.instant + timeout, operation.key().clone());
+        probe_late_homes(cx, id, &key);
         let kind = match operation {
             Operation::Get(get) => get::GetOp::new(cx, id, reply_to, deadline, get).map(Kind::Get),
             Operation::Put(put) => Self::place_put(cx, id, reply_to, deadline, put),
         };
         match kind {
-            Ok(kind) => self.drive(cx, id, Running { kind, key, reply_to, deadline, wake_at: deadline }, Told::Begin),
+            Ok(kind) => self.drive(cx, id, Running::new(kind, key, reply_to, deadline), Told::Begin),
             Err(refusal) => cx.out.replies.push((reply_to, Err(refusal))),
         }
     }
@@ -245,18 +322,28 @@ impl Coordinator {
         }
         let checked = put::Checked::new(cx, put)?;
         if checked.homes.first() == Some(&cx.me) {
-            return Ok(Kind::Put(put::PutOp::new(id, reply_to, deadline, checked)));
+            return Ok(Kind::Put(put::PutOp::new(id, reply_to, deadline, checked).into()));
         }
+        let may_stand_in = checked.may_use_stand_ins(cx);
         if matches!(reply_to, ReplyTo::Peer(..)) {
+            if may_stand_in {
+                return Ok(Kind::Put(put::PutOp::new(id, reply_to, deadline, checked).into()));
+            }
             let why = "the write was forwarded to a node that is no home of its key".to_owned();
             return Err(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }));
         }
-        Ok(Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, checked.put, checked.homes)))
+        let coordinators = coordinators(cx, &checked, may_stand_in);
+        if coordinators.first() == Some(&cx.me) {
+            return Ok(Kind::Put(put::PutOp::new(id, reply_to, deadline, checked).into()));
+        }
+        let forward = forward::ForwardOp::new(id, reply_to, deadline, checked.put, coordinators);
+        Ok(Kind::Forward(if may_stand_in { forward.or_here() } else { forward }))
     }
 
     /// A replica has answered.
     pub fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, answer: Answer) {
         cx.full.heard(from, &answer, cx.now.instant);
+        cx.reach.answered(from, ticket, cx.now.instant);
         if let Some(loss) = answer.loss() {
             self.heal(cx, from, ticket, loss);
         }
@@ -266,13 +353,34 @@ impl Coordinator {
     /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
     fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, ticket: Ticket, loss: Loss) {
         let Some(asked) = self.running.get(&ticket.operation) else { return };
+        if !cx.homes(&asked.key, cx.view.settings(asked.key.bucket()).n).contains(&node) {
+            return;
+        }
         if self.healing.len() >= HEALINGS_MAX || !self.healing.insert((asked.key.clone(), node, loss)) {
             return;
         }
         let (key, deadline) = (asked.key.clone(), cx.now.instant + HEAL_FOR);
         let id = self.number();
         let kind = Kind::Heal(heal::HealOp::new(cx, id, deadline, key.clone(), node, loss));
-        self.drive(cx, id, Running { kind, key, reply_to: ReplyTo::Nobody, deadline, wake_at: deadline }, Told::Begin);
+        self.drive(cx, id, Running::new(kind, key, ReplyTo::Nobody, deadline), Told::Begin);
+    }
+
+    /// Begins to hand what is kept here of a key to a home that it is owed to, unless that is under way; false if too much is.
+    pub fn hand_over(&mut self, cx: &mut Cx<'_>, key: Key, to: NodeId) -> bool {
+        if self.handing_over.len() >= HAND_OVERS_MAX {
+            return false;
+        }
+        if self.handing_over.insert((key.clone(), to)) {
+            let (id, deadline) = (self.number(), cx.now.instant + HAND_OVER_FOR);
+            let kind = Kind::HandOver(hand_over::HandOverOp::new(id, deadline, key.clone(), to));
+            self.drive(cx, id, Running::new(kind, key, ReplyTo::Nobody, deadline), Told::Begin);
+        }
+        true
+    }
+
+    /// How many keys are being handed over.
+    pub fn handing_over(&self) -> usize {
+        self.handing_over.len()
     }
 
     /// This node's replica has given a write its dot, or not.
@@ -282,6 +390,7 @@ impl Coordinator {
 
     /// Another coordinator has ended a write that was forwarded to it.
     pub fn forwarded(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, result: Result<PutDone, Refusal>) {
+        cx.reach.answered(from, ticket, cx.now.instant);
         self.tell(cx, ticket.operation, Told::Forwarded(from, result));
     }
 
@@ -298,6 +407,7 @@ impl Coordinator {
     fn tell(&mut self, cx: &mut Cx<'_>, id: u64, told: Told) {
         if let Some(running) = self.running.remove(&id) {
             self.timers.remove(&(running.wake_at, id));
+            self.foreground -= usize::from(running.is_foreground);
             self.drive(cx, id, running, told);
         }
     }
@@ -308,16 +418,17 @@ impl Coordinator {
             running.kind = match next {
                 Next::Until(wake_at) => {
                     running.wake_at = wake_at;
+                    running.is_foreground = running.kind.is_foreground();
+                    // What nobody waits for is the first to go where there is too much.
+                    if !running.is_foreground && self.running.len() >= 2 * self.operations_max + BACKGROUND_MAX {
+                        return self.forget(&running.kind);
+                    }
+                    self.foreground += usize::from(running.is_foreground);
                     self.timers.insert((wake_at, id));
                     self.running.insert(id, running);
                     return;
                 }
-                Next::End => {
-                    if let Kind::Heal(heal) = &running.kind {
-                        self.healing.remove(&heal.target());
-                    }
-                    return;
-                }
+                Next::End => return self.forget(&running.kind),
                 Next::Place(put) => match Self::place_put(cx, id, running.reply_to, running.deadline, *put) {
                     Ok(kind) => kind,
                     Err(refusal) => {
@@ -328,12 +439,68 @@ impl Coordinator {
                 Next::Reroute(put, own) => {
                     let mut others = cx.homes(&put.key, cx.view.settings(put.key.bucket()).n);
                     others.retain(|&node| node != cx.me);
+                    if cx.is_sloppy(&put.key, put.consistency) {
+                        others.extend(cx.stand_ins(&put.key, cx.view.settings(put.key.bucket()).n));
+                        others.retain(|&node| node != cx.me);
+                    }
                     let (reply_to, deadline) = (running.reply_to, running.deadline);
                     Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others).after(own))
                 }
+                Next::StandIn(put) => match put::Checked::new(cx, *put) {
+                    Ok(checked) => Kind::Put(put::PutOp::new(id, running.reply_to, running.deadline, checked).into()),
+                    Err(refusal) => {
+                        cx.out.replies.push((running.reply_to, Err(refusal)));
+                        return;
+                    }
+                },
             };
             next = running.kind.told(cx, Told::Begin);
         }
+    }
+
+    fn forget(&mut self, ended: &Kind) {
+        match ended {
+            Kind::Heal(heal) => drop(self.healing.remove(&heal.target())),
+            Kind::HandOver(hand_over) => drop(self.handing_over.remove(&hand_over.target())),
+            Kind::Get(_) | Kind::Observe(_) | Kind::Put(_) | Kind::Forward(_) => {}
+        }
+    }
+}
+
+/// Asks homes that have not answered of late whether they do again. Nobody waits for it: a request that others can carry out should
+/// not have to.
+fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
+    for home in cx.homes(key, cx.view.settings(key.bucket()).n) {
+        if cx.reach.is_late(home, cx.now.instant) && cx.reach.may_ask(home, cx.now.instant) {
+            let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
+            cx.out.asks.push((home, Ticket { operation: id, round: PROBE }, ask));
+        }
+    }
+}
+
+/// Who is to coordinate a write that this node is no home for: homes; where none seems to be there, the first healthy nodes on the
+/// walk, this one among them as it comes.
+fn coordinators(cx: &Cx<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<NodeId> {
+    let mut homes = checked.homes.clone();
+    if !may_stand_in {
+        return homes;
+    }
+    homes.retain(|&home| cx.is_reachable(home));
+    if homes.is_empty() {
+        homes = cx.stand_ins(&checked.put.key, checked.n());
+        homes.truncate(usize::from(checked.n()));
+        match homes.iter().position(|&node| node == cx.me) {
+            Some(own) => homes[..=own].rotate_right(1),
+            None if homes.is_empty() => homes.push(cx.me),
+            None => {}
+        }
+    }
+    homes
+}
+
+impl Running {
+    const fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant) -> Self {
+        Self { kind, key, reply_to, deadline, wake_at: deadline, is_foreground: false }
     }
 }
 

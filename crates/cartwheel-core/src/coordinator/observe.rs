@@ -31,7 +31,7 @@ impl ObserveOp {
             Consistency::Eventual => usize::from(settings.r),
             Consistency::Strong => majority(usize::from(settings.n)),
         };
-        let round = ReadRound::new(cx.homes(&put.key, settings.n), needed);
+        let round = ReadRound::with_stand_ins(cx.readers(&put.key, settings.n, put.consistency), needed);
         Ok(Self { id, reply_to, deadline, put, settings, round })
     }
 
@@ -63,6 +63,8 @@ impl ObserveOp {
                 self.wait(cx)
             }
             Progress::Short => self.refuse(cx),
+            // That nothing is there is for homes to say.
+            Progress::Enough(joined) if joined.state.is_empty() && self.round.require_homes() => self.advance(cx),
             Progress::Enough(joined) if joined.state.is_empty() => self.nothing_to_delete(cx, &joined),
             Progress::Enough(joined) => Next::Place(Box::new(self.delete_seen(cx, &joined))),
         }
@@ -79,7 +81,7 @@ impl ObserveOp {
     }
 
     fn nothing_to_delete(&self, cx: &mut Cx<'_>, joined: &Joined) -> Next {
-        let acks = cx.acks(joined.held.keys());
+        let acks = cx.acks(joined.held.keys(), &joined.stand_ins);
         let shown = |cx: &Cx<'_>| show(cx, &self.put.key, &self.settings, &State::default(), None, acks);
         let body = self.put.return_body.then(|| shown(cx));
         cx.out.replies.push((self.reply_to, Ok(Reply::Put(PutDone { context: None, acks, body }))));

@@ -1,5 +1,6 @@
-//! Writes (paper, sections 4.4 and 4.5): this node's replica gives the write its dot and stores it, then the other homes store
-//! the result, and W of them make it acknowledged.
+//! Writes (paper, sections 4.4 to 4.6): this node's replica gives the write its dot and stores it, then the other homes store
+//! the result, and W of them make it acknowledged. The next healthy node stands in for a home that is down or late, so that in the
+//! end the write is on n nodes whatever fails.
 
 use super::forward::is_tried_once;
 use super::get::{READ, send_questions, show};
@@ -9,6 +10,7 @@ use super::{Cx, Next, Own, ReplyTo, Told, quorum};
 use crate::clock::Run;
 use crate::context::Context;
 use crate::dot::NodeId;
+use crate::liveness::Status;
 use crate::membership::{BucketSettings, Conflict};
 use crate::message::{Answer, Ask, Confirm, Failure, Ticket};
 use crate::mutation::Mutation;
@@ -17,9 +19,13 @@ use crate::replica::{Mint, MintRefused, Minted};
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
 use crate::state::Content;
 use crate::time::Instant;
+use std::time::Duration;
 
 const MINT: u32 = 2;
 const WRITE: u32 = 3;
+
+/// How long a put that is answered looks after homes that have not stored it, before it leaves them to anti-entropy.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A put whose parts make sense together.
 pub(super) struct Checked {
@@ -53,9 +59,51 @@ impl Checked {
         let homes = cx.homes(&put.key, settings.n);
         Ok(Self { put, homes, settings, context, w, reads })
     }
+
+    /// Whether nodes may stand in for homes.
+    pub(super) fn may_use_stand_ins(&self, cx: &Cx<'_>) -> bool {
+        cx.is_sloppy(&self.put.key, self.put.consistency)
+    }
+
+    /// How many homes there should be.
+    pub(super) const fn n(&self) -> u8 {
+        self.settings.n
+    }
+
+    /// The nodes that may stand in for homes, if any may.
+    fn spare(&self, cx: &Cx<'_>) -> Vec<NodeId> {
+        if !self.may_use_stand_ins(cx) {
+            return Vec::new();
+        }
+        let mut spare = cx.stand_ins(&self.put.key, self.settings.n);
+        spare.retain(|&node| node != cx.me);
+        spare
+    }
+
+    /// The home in whose place this node coordinates the write, if it is none: one that cannot be reached, if there is such a one.
+    fn stands_in_for(&self, cx: &Cx<'_>) -> Option<NodeId> {
+        let unreachable = || self.homes.iter().find(|&&home| !cx.is_reachable(home)).or(self.homes.first());
+        if self.homes.contains(&cx.me) { None } else { unreachable().copied() }
+    }
 }
 
-/// A put under way, on one of the key's homes.
+/// What a put sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// The write to all homes that seem to be there, and to stand-ins for the others.
+    First,
+    /// The write to a stand-in for each late or full home that has none.
+    ToStandIns,
+    /// Everything that was not answered, once more, and to other stand-ins in the place of those that have not answered.
+    Again,
+}
+
+/// Whether a home is asked now. Where others can stand in for it, one that is late is left alone most of the time.
+fn may_ask(cx: &mut Cx<'_>, round: &WriteRound, home: NodeId) -> bool {
+    !round.may_stand_in(home) && !round.has_stand_in(home) || cx.reach.may_ask(home, cx.now.instant)
+}
+
+/// A put under way, on one of the key's homes or in the place of one.
 pub(super) struct PutOp {
     id: u64,
     reply_to: ReplyTo,
@@ -74,6 +122,12 @@ enum Phase {
         round: WriteRound,
         minted: Box<Minted>,
         context: Context,
+        /// When it was first sent.
+        sent_at: Instant,
+        /// When the homes that have not answered are asked again.
+        resend_at: Instant,
+        /// The client has its answer; until then, homes that have not stored it are looked after.
+        lingers_until: Option<Instant>,
     },
 }
 
@@ -81,6 +135,11 @@ impl PutOp {
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, checked: Checked) -> Self {
         let phase = Phase::Reading(ReadRound::new(checked.homes.clone(), checked.reads.unwrap_or(0)));
         Self { id, reply_to, deadline, checked, phase }
+    }
+
+    /// Whether the client has its answer.
+    pub(super) const fn has_replied(&self) -> bool {
+        matches!(self.phase, Phase::Writing { lingers_until: Some(_), .. })
     }
 
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
@@ -106,17 +165,21 @@ impl PutOp {
                 writing.stored(from);
                 self.settle(cx)
             }
-            (Phase::Writing { round: writing, .. }, WRITE, Answer::Failed(Failure::DiskFull)) => {
+            (Phase::Writing { round: writing, .. }, WRITE, Answer::Failed(Failure::DiskFull | Failure::HintsFull)) => {
                 writing.full(from);
-                if writing.is_blocked() { self.out_of_room(cx) } else { self.wait(cx) }
+                if writing.is_blocked() && !self.has_replied() {
+                    return self.out_of_room(cx);
+                }
+                self.send(cx, Sending::ToStandIns);
+                self.wait(cx)
             }
             _ => self.wait(cx),
         }
     }
 
     fn woken(&mut self, cx: &mut Cx<'_>) -> Next {
-        if cx.now.instant >= self.deadline {
-            return self.out_of_time(cx);
+        if cx.now.instant >= self.end() {
+            return if self.has_replied() { Next::End } else { self.out_of_time(cx) };
         }
         match &mut self.phase {
             Phase::Reading(reading) => {
@@ -125,10 +188,22 @@ impl PutOp {
                 self.read(cx)
             }
             Phase::Minting { .. } => self.wait(cx),
-            Phase::Writing { .. } => {
-                self.send(cx);
+            Phase::Writing { resend_at, .. } => {
+                let again = cx.now.instant >= *resend_at;
+                if again {
+                    *resend_at = cx.now.instant + cx.timing.resend_after;
+                }
+                self.send(cx, if again { Sending::Again } else { Sending::ToStandIns });
                 self.wait(cx)
             }
+        }
+    }
+
+    /// When it ends at the latest.
+    fn end(&self) -> Instant {
+        match &self.phase {
+            Phase::Writing { lingers_until: Some(until), .. } => *until,
+            _ => self.deadline,
         }
     }
 
@@ -136,9 +211,15 @@ impl PutOp {
         let at = match &self.phase {
             Phase::Reading(_) => cx.now.instant + cx.timing.hedge_after,
             Phase::Minting { .. } => self.deadline,
-            Phase::Writing { .. } => cx.now.instant + cx.timing.resend_after,
+            Phase::Writing { round, sent_at, resend_at, .. } => {
+                // The next time that a home without a stand-in is late.
+                let alone = round.missing().into_iter().filter(|&home| round.may_stand_in(home));
+                let soon = cx.now.instant + Duration::from_millis(1);
+                let late = alone.map(|home| (*sent_at + cx.reach.patience(home)).max(soon));
+                late.chain([*resend_at]).min().unwrap_or(*resend_at)
+            }
         };
-        Next::Until(at.min(self.deadline))
+        Next::Until(at.min(self.end()))
     }
 
     fn read(&mut self, cx: &mut Cx<'_>) -> Next {
@@ -155,7 +236,8 @@ impl PutOp {
 
     fn mint(&mut self, cx: &mut Cx<'_>, joined: Option<Joined>) -> Next {
         // Better before anyone has stored it than after.
-        if cx.full.leave_too_few(&self.checked.homes, self.checked.w, Some(cx.me), cx.now.instant) {
+        let everyone = [self.checked.homes.clone(), self.checked.spare(cx)].concat();
+        if cx.full.leave_too_few(&everyone, self.checked.w, Some(cx.me), cx.now.instant) {
             return self.refuse_as_full(cx);
         }
         let put = &self.checked.put;
@@ -175,6 +257,7 @@ impl PutOp {
             stamp: put.stamp,
             covers_held: self.checked.settings.conflict == Conflict::Lww,
             base: joined.map(|joined| joined.state),
+            stands_in_for: self.checked.stands_in_for(cx),
         };
         cx.out.mints.push((Ticket { operation: self.id, round: MINT }, mint));
         self.phase = Phase::Minting { context };
@@ -186,10 +269,16 @@ impl PutOp {
         match result {
             Ok(minted) => {
                 let context = self.context_after(cx, context.clone(), &minted);
-                let mut round = WriteRound::new(self.checked.homes.clone(), self.checked.w);
+                let mut round = WriteRound::new(self.checked.homes.clone(), self.checked.spare(cx), self.checked.w);
+                if let Some(home) = self.checked.stands_in_for(cx) {
+                    round.stands_in(cx.me, home);
+                }
                 round.stored(cx.me);
-                self.phase = Phase::Writing { round, minted: Box::new(minted), context };
-                self.send(cx);
+                let resend_at = cx.now.instant + cx.timing.resend_after;
+                let minted = Box::new(minted);
+                let sent_at = cx.now.instant;
+                self.phase = Phase::Writing { round, minted, context, sent_at, resend_at, lingers_until: None };
+                self.send(cx, Sending::First);
                 self.settle(cx)
             }
             Err(MintRefused::TooManySiblings(held)) => {
@@ -197,7 +286,7 @@ impl PutOp {
                 Next::End
             }
             Err(MintRefused::Late) => self.refuse(cx, "the store was too slow; nothing was written"),
-            Err(MintRefused::Failed(Failure::DiskFull)) => self.own_disk_full(cx),
+            Err(MintRefused::Failed(Failure::DiskFull | Failure::HintsFull)) => self.own_disk_full(cx),
             // The store of this node is the trouble, so another home may do better; the write's name keeps it one write.
             Err(MintRefused::Failed(_))
                 if matches!(self.reply_to, ReplyTo::Client(_)) && !is_tried_once(cx, &self.checked.put) =>
@@ -213,7 +302,8 @@ impl PutOp {
     /// Nothing was stored here. Another home may do better, if enough of the others have room.
     fn own_disk_full(&self, cx: &mut Cx<'_>) -> Next {
         cx.full.note(cx.me, cx.now.instant);
-        let too_few = cx.full.leave_too_few(&self.checked.homes, self.checked.w, None, cx.now.instant);
+        let everyone = [self.checked.homes.clone(), self.checked.spare(cx)].concat();
+        let too_few = cx.full.leave_too_few(&everyone, self.checked.w, None, cx.now.instant);
         if too_few || !matches!(self.reply_to, ReplyTo::Client(_)) {
             return self.refuse_as_full(cx);
         }
@@ -256,33 +346,62 @@ impl PutOp {
         context
     }
 
-    fn send(&self, cx: &mut Cx<'_>) {
-        let Phase::Writing { round, minted, context } = &self.phase else { return };
-        for node in round.missing() {
+    /// Sends the write to homes, and to the next healthy nodes in the place of those that are down, full or late.
+    fn send(&mut self, cx: &mut Cx<'_>, sending: Sending) {
+        let Phase::Writing { round, minted, context, sent_at, .. } = &mut self.phase else { return };
+        let mut receivers = if sending == Sending::Again { round.missing_stand_ins() } else { Vec::new() };
+        for home in round.missing().into_iter().filter(|&home| !round.is_covered(home)).collect::<Vec<_>>() {
+            let is_avoided = round.may_stand_in(home) && cx.liveness.status(home) == Status::Down;
+            let is_asked = sending != Sending::ToStandIns && !is_avoided && may_ask(cx, round, home);
+            if is_asked {
+                receivers.push((home, home));
+            }
+            let is_late = !cx.is_reachable(home) || cx.now.instant >= *sent_at + cx.reach.patience(home);
+            // The first stand-in may not be there either.
+            let is_alone = !round.has_stand_in(home) || sending == Sending::Again;
+            if (is_late || round.is_full(home))
+                && is_alone
+                && let Some(node) = round.stand_in(home)
+            {
+                receivers.push((node, home));
+            }
+        }
+        for (node, home) in receivers {
             let ask = Ask::Merge {
                 key: self.checked.put.key.clone(),
                 state: minted.state.clone(),
                 epoch: context.epoch.min(minted.epoch),
                 heals: None,
                 confirm: Confirm::Stored,
+                stands_in_for: (node != home).then_some(home),
             };
             cx.out.asks.push((node, Ticket { operation: self.id, round: WRITE }, ask));
         }
     }
 
-    fn settle(&self, cx: &mut Cx<'_>) -> Next {
-        let Phase::Writing { round, minted, context } = &self.phase else { return self.wait(cx) };
+    /// Answers the client once enough have stored the write; ends when every home has, or somebody who stands in for it.
+    fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
+        let Phase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
         if !round.is_enough() {
             return self.wait(cx);
         }
+        let is_complete = round.is_complete() || !self.checked.may_use_stand_ins(cx);
+        if lingers_until.is_none() {
+            *lingers_until = Some(cx.now.instant + LINGER);
+            self.reply(cx);
+        }
+        if is_complete { Next::End } else { self.wait(cx) }
+    }
+
+    fn reply(&self, cx: &mut Cx<'_>) {
+        let Phase::Writing { round, minted, context, .. } = &self.phase else { return };
         let put = &self.checked.put;
-        let acks = cx.acks(round.acknowledged());
+        let acks = cx.acks(round.homes_stored(), round.stand_ins_stored());
         let body = put
             .return_body
             .then(|| show(cx, &put.key, &self.checked.settings, &minted.state, Some(context.epoch), acks));
         let done = PutDone { context: Some(cx.sealer.seal(context, &put.key)), acks, body };
         cx.out.replies.push((self.reply_to, Ok(Reply::Put(done))));
-        Next::End
     }
 
     fn out_of_time(&self, cx: &mut Cx<'_>) -> Next {
@@ -298,7 +417,7 @@ impl PutOp {
         let (answered, needed) = match &self.phase {
             Phase::Reading(reading) => (reading.counted(), reading.needed()),
             Phase::Minting { .. } => (0, self.checked.w),
-            Phase::Writing { round, .. } => (round.acknowledged().len(), round.needed()),
+            Phase::Writing { round, .. } => (round.acknowledged(), round.needed()),
         };
         let short = Shortfall { answered: answered as u32, needed: needed as u32, why: why.to_owned() };
         cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));

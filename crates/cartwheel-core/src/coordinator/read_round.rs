@@ -2,20 +2,25 @@
 //!
 //! Pure bookkeeping: it sends nothing and knows no time. One home is asked for its state, the others for digests; where the
 //! digests are equal that is all. A home whose digest differs is asked for its state too, and what it holds is joined.
+//!
+//! Stand-ins are asked where homes are missing. One that holds the key counts; one that holds nothing says nothing of what the homes
+//! hold, and counts only beside one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dot::NodeId;
-use crate::message::{Answer, StateDigest, Want};
+use crate::message::{Answer, Role, StateDigest, Want};
 use crate::state::{Epoch, State};
 
 /// A read under way.
 #[derive(Debug)]
 pub struct ReadRound {
-    /// The homes in the order in which they are asked.
-    homes: Vec<NodeId>,
+    /// The nodes in the order in which they are asked.
+    order: Vec<(NodeId, Role)>,
     asked: usize,
     needed: usize,
+    /// Stand-ins do not count any more.
+    homes_only: bool,
     /// Every home is asked for its state.
     states_only: bool,
     slots: BTreeMap<NodeId, Slot>,
@@ -23,21 +28,29 @@ pub struct ReadRound {
 
 #[derive(Debug)]
 enum Slot {
-    Waiting(Want),
+    Waiting(Role, Want),
     Heard(Heard),
     Failed,
 }
 
 #[derive(Debug)]
 struct Heard {
+    role: Role,
     digest: StateDigest,
     state: Option<State>,
     epoch: Option<Epoch>,
     counts: bool,
 }
 
+impl Heard {
+    fn holds_something(&self) -> bool {
+        let is_empty = || self.digest == StateDigest::of(&State::default());
+        self.state.as_ref().map_or_else(|| !is_empty(), |state| state.siblings().len() > 0)
+    }
+}
+
 /// Questions to be asked.
-pub type Questions = Vec<(NodeId, Want)>;
+pub type Questions = Vec<(NodeId, Role, Want)>;
 
 /// What a read has come to.
 #[derive(Debug)]
@@ -61,6 +74,8 @@ pub struct Joined {
     pub epoch: Option<Epoch>,
     /// The homes whose answers count, and what each held.
     pub held: BTreeMap<NodeId, StateDigest>,
+    /// The stand-ins whose answers count.
+    pub stand_ins: BTreeSet<NodeId>,
 }
 
 impl Joined {
@@ -73,7 +88,12 @@ impl Joined {
 impl ReadRound {
     /// A read of `needed` of `homes`.
     pub fn new(homes: Vec<NodeId>, needed: usize) -> Self {
-        Self { homes, asked: 0, needed, states_only: false, slots: BTreeMap::new() }
+        Self::with_stand_ins(homes.into_iter().map(|home| (home, Role::Home)).collect(), needed)
+    }
+
+    /// A read of `needed` of these nodes.
+    pub const fn with_stand_ins(order: Vec<(NodeId, Role)>, needed: usize) -> Self {
+        Self { order, asked: 0, needed, homes_only: false, states_only: false, slots: BTreeMap::new() }
     }
 
     /// A read that asks each home for its state.
@@ -85,12 +105,36 @@ impl ReadRound {
     pub fn all(&self) -> Option<Joined> {
         let heard =
             self.slots.values().filter(|slot| matches!(slot, Slot::Heard(Heard { state: Some(_), .. }))).count();
-        (heard == self.homes.len()).then(|| self.join())
+        (heard == self.order.len()).then(|| self.join())
     }
 
-    /// How many homes have answered in a way that counts.
+    /// How many nodes have answered in a way that counts.
     pub fn counted(&self) -> usize {
-        self.slots.values().filter(|slot| matches!(slot, Slot::Heard(heard) if heard.counts)).count()
+        let homes = self.homes_counted();
+        let stand_ins = if self.homes_only { 0 } else { self.counting_stand_ins(homes > 0).count() };
+        homes + stand_ins
+    }
+
+    fn homes_counted(&self) -> usize {
+        self.answers().filter(|(_, heard)| heard.role == Role::Home && heard.counts).count()
+    }
+
+    fn answers(&self) -> impl Iterator<Item = (NodeId, &Heard)> {
+        self.slots.iter().filter_map(|(&node, slot)| match slot {
+            Slot::Heard(heard) => Some((node, heard)),
+            Slot::Waiting(..) | Slot::Failed => None,
+        })
+    }
+
+    fn counting_stand_ins(&self, beside_a_home: bool) -> impl Iterator<Item = NodeId> + '_ {
+        let counts = move |heard: &Heard| heard.role == Role::StandIn && (beside_a_home || heard.holds_something());
+        self.answers().filter(move |(_, heard)| counts(heard)).map(|(node, _)| node)
+    }
+
+    /// From now on only homes count: false if as many as needed have been heard already.
+    pub fn require_homes(&mut self) -> bool {
+        self.homes_only = true;
+        self.homes_counted() < self.needed
     }
 
     /// How many must.
@@ -101,24 +145,17 @@ impl ReadRound {
     /// Asks for one more home than before to answer; false if there is none.
     pub const fn need_more(&mut self) -> bool {
         self.needed += 1;
-        self.needed <= self.homes.len()
+        self.needed <= self.order.len()
     }
 
     /// Whether any home that was asked has not answered yet.
     pub fn is_waiting(&self) -> bool {
-        self.slots.values().any(|slot| matches!(slot, Slot::Waiting(_)))
+        self.slots.values().any(|slot| matches!(slot, Slot::Waiting(..)))
     }
 
     /// Whether anything live was heard of, from however few homes.
     pub fn has_heard_of_writes(&self) -> bool {
-        let held = |slot: &Slot| match slot {
-            Slot::Heard(heard) => heard
-                .state
-                .as_ref()
-                .map_or(heard.digest != StateDigest::of(&State::default()), |state| state.siblings().len() > 0),
-            Slot::Waiting(_) | Slot::Failed => false,
-        };
-        self.slots.values().any(held)
+        self.answers().any(|(_, heard)| heard.holds_something())
     }
 
     /// It has taken too long: asks those again that have not answered, and one home more.
@@ -127,7 +164,7 @@ impl ReadRound {
             .slots
             .iter()
             .filter_map(|(&node, slot)| match slot {
-                Slot::Waiting(want) => Some((node, *want)),
+                Slot::Waiting(role, want) => Some((node, *role, *want)),
                 Slot::Heard(_) | Slot::Failed => None,
             })
             .collect();
@@ -138,8 +175,10 @@ impl ReadRound {
     /// Takes in an answer; false if nobody asked for it.
     pub fn heard(&mut self, from: NodeId, answer: Answer) -> bool {
         let Some(slot) = self.slots.get_mut(&from) else { return false };
+        let Some(&(_, role)) = self.order.iter().find(|(node, _)| *node == from) else { return false };
         let heard = match answer {
             Answer::State { state, epoch, loss } => Heard {
+                role,
                 digest: StateDigest::of(&state),
                 state: Some(state),
                 epoch: Some(epoch),
@@ -147,10 +186,10 @@ impl ReadRound {
             },
             Answer::Digest { digest, loss } => {
                 // A digest that comes after the state it was superseded by says nothing new.
-                if matches!(slot, Slot::Heard(Heard { state: Some(_), .. }) | Slot::Waiting(Want::State)) {
+                if matches!(slot, Slot::Heard(Heard { state: Some(_), .. }) | Slot::Waiting(_, Want::State)) {
                     return true;
                 }
-                Heard { digest, state: None, epoch: None, counts: loss.is_none() }
+                Heard { role, digest, state: None, epoch: None, counts: loss.is_none() }
             }
             Answer::Failed(_) => {
                 *slot = Slot::Failed;
@@ -162,6 +201,13 @@ impl ReadRound {
         true
     }
 
+    /// A home that has sent a digest is asked for its state.
+    pub fn ask_for_state(&mut self, node: NodeId) {
+        if let Some(slot) = self.slots.get_mut(&node) {
+            *slot = Slot::Waiting(Role::Home, Want::State);
+        }
+    }
+
     /// What the read has come to, and whom to ask next.
     pub fn progress(&mut self) -> Progress {
         let mut questions = self.fetch_missing_states();
@@ -169,7 +215,9 @@ impl ReadRound {
         if counted >= self.needed && questions.is_empty() {
             return Progress::Enough(Box::new(self.join()));
         }
-        let waiting = self.slots.values().filter(|slot| matches!(slot, Slot::Waiting(_))).count();
+        let homes_only = self.homes_only;
+        let is_awaited = |slot: &&Slot| matches!(slot, Slot::Waiting(role, _) if *role == Role::Home || !homes_only);
+        let waiting = self.slots.values().filter(is_awaited).count();
         questions.extend(self.ask_next(self.needed.saturating_sub(counted + waiting)));
         if questions.is_empty() && waiting == 0 && !self.await_healing() {
             return Progress::Short;
@@ -182,8 +230,8 @@ impl ReadRound {
     fn await_healing(&mut self) -> bool {
         let mut healing = false;
         for slot in self.slots.values_mut() {
-            if matches!(slot, Slot::Heard(heard) if !heard.counts) {
-                *slot = Slot::Waiting(Want::State);
+            if matches!(slot, Slot::Heard(heard) if heard.role == Role::Home && !heard.counts) {
+                *slot = Slot::Waiting(Role::Home, Want::State);
                 healing = true;
             }
         }
@@ -192,18 +240,23 @@ impl ReadRound {
 
     fn ask_next(&mut self, count: usize) -> Questions {
         let mut questions = Questions::new();
-        for &node in self.homes.iter().skip(self.asked).take(count) {
+        while questions.len() < count
+            && let Some(&(node, role)) = self.order.get(self.asked)
+        {
+            self.asked += 1;
+            if self.homes_only && role == Role::StandIn {
+                continue;
+            }
             // Only the first is asked for everything; the second stands in for it where the first has failed.
             let states = self.slots.values().any(|slot| match slot {
-                Slot::Waiting(want) => *want == Want::State,
+                Slot::Waiting(_, want) => *want == Want::State,
                 Slot::Heard(heard) => heard.state.is_some(),
                 Slot::Failed => false,
             });
             let want = if states && !self.states_only { Want::Digest } else { Want::State };
-            self.slots.insert(node, Slot::Waiting(want));
-            questions.push((node, want));
+            self.slots.insert(node, Slot::Waiting(role, want));
+            questions.push((node, role, want));
         }
-        self.asked += questions.len();
         questions
     }
 
@@ -217,12 +270,13 @@ impl ReadRound {
         let mut wanted = BTreeSet::new();
         let mut questions = Questions::new();
         for (&node, slot) in &mut self.slots {
-            if let Slot::Heard(Heard { digest, state: None, .. }) = slot
+            if let Slot::Heard(Heard { role, digest, state: None, .. }) = slot
                 && !known.contains(digest)
                 && wanted.insert(*digest)
             {
-                *slot = Slot::Waiting(Want::State);
-                questions.push((node, Want::State));
+                let role = *role;
+                *slot = Slot::Waiting(role, Want::State);
+                questions.push((node, role, Want::State));
             }
         }
         questions
@@ -248,13 +302,12 @@ impl ReadRound {
                 (StateDigest::of(&state), state)
             }
         };
-        let mut joined = Joined { digest, state, epoch: None, held: BTreeMap::new() };
-        for (&node, slot) in &self.slots {
-            if let Slot::Heard(heard) = slot {
-                joined.epoch = joined.epoch.into_iter().chain(heard.epoch).min();
-                if heard.counts {
-                    joined.held.insert(node, heard.digest);
-                }
+        let stand_ins = self.counting_stand_ins(self.homes_counted() > 0).collect();
+        let mut joined = Joined { digest, state, epoch: None, held: BTreeMap::new(), stand_ins };
+        for (node, heard) in self.answers() {
+            joined.epoch = joined.epoch.into_iter().chain(heard.epoch).min();
+            if heard.role == Role::Home && heard.counts {
+                joined.held.insert(node, heard.digest);
             }
         }
         joined
@@ -303,8 +356,8 @@ mod tests {
     fn equal_homes_cost_one_state_and_digests() {
         let mut round = ReadRound::new(nodes(3), 2);
         let Progress::Wait(questions) = round.progress() else { panic!("nothing is known yet") };
-        assert_eq!(questions, [(NodeId::new(1), Want::State), (NodeId::new(2), Want::Digest)]);
-        for (node, want) in questions {
+        assert_eq!(questions, [(NodeId::new(1), Role::Home, Want::State), (NodeId::new(2), Role::Home, Want::Digest)]);
+        for (node, _, want) in questions {
             assert!(round.heard(node, answer(&state(&[1]), want, true)));
         }
         let Progress::Enough(joined) = round.progress() else { panic!("two have answered") };
@@ -339,7 +392,7 @@ mod tests {
                             prop_assert!(homes.iter().any(|(fails, counts, _)| !fails && !counts), "it waits for a home to heal");
                             break None;
                         }
-                        for (node, want) in questions {
+                        for (node, _, want) in questions {
                             let (fails, counts, writes) = &homes[node.get() as usize - 1];
                             let failed = Answer::Failed(Failure::Storage);
                             heard.insert(node);

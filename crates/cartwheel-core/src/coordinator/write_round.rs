@@ -1,6 +1,6 @@
 //! The tally of a write: who has stored it, and when that is enough (paper, section 4.5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::dot::NodeId;
 
@@ -12,47 +12,113 @@ pub struct WriteRound {
     stored: BTreeSet<NodeId>,
     /// Those whose disks were full when they last answered.
     full: BTreeSet<NodeId>,
+    /// The nodes that may stand in for a home and do not yet, in the order in which they are asked.
+    spare: VecDeque<NodeId>,
+    /// Who stands in for which home. A home may have several, if the first did not answer.
+    standing_in: BTreeMap<NodeId, NodeId>,
 }
 
 impl WriteRound {
-    /// A write that `needed` of `homes` are to store.
-    pub const fn new(homes: Vec<NodeId>, needed: usize) -> Self {
-        Self { homes, needed, stored: BTreeSet::new(), full: BTreeSet::new() }
+    /// A write that `needed` of `homes` are to store, or of those who stand in for one of them.
+    pub fn new(homes: Vec<NodeId>, spare: Vec<NodeId>, needed: usize) -> Self {
+        let (stored, full) = (BTreeSet::new(), BTreeSet::new());
+        Self { homes, needed, stored, full, spare: spare.into(), standing_in: BTreeMap::new() }
     }
 
     /// `node` has stored it, durably. A second time changes nothing.
     pub fn stored(&mut self, node: NodeId) {
-        if self.homes.contains(&node) {
+        if self.is_asked(node) {
             self.stored.insert(node);
             self.full.remove(&node);
         }
     }
 
-    /// `node` has not, because its disk is full; it may yet, when it is asked again.
+    /// `node` has not, because it has no room; it may yet, when it is asked again.
     pub fn full(&mut self, node: NodeId) {
-        if self.homes.contains(&node) && !self.stored.contains(&node) {
+        if self.is_asked(node) && !self.stored.contains(&node) {
             self.full.insert(node);
         }
     }
 
-    /// Whether so many disks are full that too few homes are left.
+    /// Whether `node` said last that it has no room.
+    pub fn is_full(&self, node: NodeId) -> bool {
+        self.full.contains(&node)
+    }
+
+    fn is_asked(&self, node: NodeId) -> bool {
+        self.homes.contains(&node) || self.standing_in.contains_key(&node)
+    }
+
+    /// Whether so many disks are full that too few nodes are left.
     pub fn is_blocked(&self) -> bool {
-        !self.full.is_empty() && self.homes.len() - self.full.len() < self.needed
+        let all = self.homes.len() + self.standing_in.len() + self.spare.len();
+        !self.full.is_empty() && all - self.full.len() < self.needed
     }
 
-    /// Who has not said yet that it has.
-    pub fn missing(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.homes.iter().copied().filter(|node| !self.stored.contains(node))
+    /// The homes that have not said yet that they have it.
+    pub fn missing(&self) -> Vec<NodeId> {
+        self.homes.iter().copied().filter(|node| !self.stored.contains(node)).collect()
     }
 
-    /// Whether enough have.
+    /// The stand-ins that have not said so, and for which home they are asked.
+    pub fn missing_stand_ins(&self) -> Vec<(NodeId, NodeId)> {
+        let missing = self.standing_in.iter().filter(|(node, home)| {
+            !self.stored.contains(node) && !self.stored.contains(home) && !self.full.contains(node)
+        });
+        missing.map(|(&node, &home)| (node, home)).collect()
+    }
+
+    /// Whether somebody is left who could stand in for `home`, and nobody does.
+    pub fn may_stand_in(&self, home: NodeId) -> bool {
+        !self.spare.is_empty() && !self.has_stand_in(home)
+    }
+
+    /// Has the next node stand in for `home`; none if there is none left.
+    pub fn stand_in(&mut self, home: NodeId) -> Option<NodeId> {
+        let node = self.spare.pop_front()?;
+        self.standing_in.insert(node, home);
+        Some(node)
+    }
+
+    /// `node`, which may be none of the spare ones, stands in for `home`.
+    pub fn stands_in(&mut self, node: NodeId, home: NodeId) {
+        self.spare.retain(|&spare| spare != node);
+        self.standing_in.insert(node, home);
+    }
+
+    /// Whether somebody who may have room has been asked to stand in for `home`.
+    pub fn has_stand_in(&self, home: NodeId) -> bool {
+        self.standing_in.iter().any(|(node, &of)| of == home && !self.full.contains(node))
+    }
+
+    /// Whether every home has it, or one who stands in for it.
+    pub fn is_complete(&self) -> bool {
+        self.homes.iter().all(|&home| self.stored.contains(&home) || self.is_covered(home))
+    }
+
+    /// Whether somebody has it who stands in for `home`.
+    pub fn is_covered(&self, home: NodeId) -> bool {
+        self.standing_in.iter().any(|(node, of)| *of == home && self.stored.contains(node))
+    }
+
+    /// Whether enough have it.
     pub fn is_enough(&self) -> bool {
         self.stored.len() >= self.needed
     }
 
-    /// Who has.
-    pub const fn acknowledged(&self) -> &BTreeSet<NodeId> {
-        &self.stored
+    /// The homes that have it.
+    pub fn homes_stored(&self) -> impl Iterator<Item = &NodeId> {
+        self.stored.iter().filter(|node| self.homes.contains(node))
+    }
+
+    /// The stand-ins that have it.
+    pub fn stand_ins_stored(&self) -> impl Iterator<Item = &NodeId> {
+        self.stored.iter().filter(|node| !self.homes.contains(node))
+    }
+
+    /// How many have it.
+    pub fn acknowledged(&self) -> usize {
+        self.stored.len()
     }
 
     /// How many must.
@@ -68,12 +134,12 @@ mod tests {
     #[test]
     fn only_distinct_homes_count() {
         let [a, b, c] = [1, 2, 3].map(NodeId::new);
-        let mut round = WriteRound::new(vec![a, b], 2);
+        let mut round = WriteRound::new(vec![a, b], Vec::new(), 2);
         for node in [a, a, c] {
             round.stored(node);
             assert!(!round.is_enough());
         }
-        assert_eq!(round.missing().collect::<Vec<_>>(), [b]);
+        assert_eq!(round.missing(), [b]);
         round.stored(b);
         assert!(round.is_enough());
     }
@@ -81,7 +147,7 @@ mod tests {
     #[test]
     fn full_disks_block_a_write_once_too_few_are_left() {
         let [a, b, c] = [1, 2, 3].map(NodeId::new);
-        let mut round = WriteRound::new(vec![a, b, c], 2);
+        let mut round = WriteRound::new(vec![a, b, c], Vec::new(), 2);
         round.stored(a);
         for (node, blocked) in [(a, false), (b, false), (NodeId::new(4), false), (c, true)] {
             round.full(node);
@@ -89,5 +155,25 @@ mod tests {
         }
         round.stored(c);
         assert!(round.is_enough() && !round.is_blocked());
+    }
+
+    #[test]
+    fn a_stand_in_counts_once_it_is_asked_and_covers_its_home() {
+        let [a, b, c, d, e] = [1, 2, 3, 4, 5].map(NodeId::new);
+        let mut round = WriteRound::new(vec![a, b, c], vec![d, e], 2);
+        round.stored(a);
+        round.stored(d);
+        assert!(!round.is_enough(), "nobody has asked it yet");
+        assert_eq!(round.stand_in(b), Some(d));
+        round.full(d);
+        assert!(!round.has_stand_in(b) && !round.is_blocked());
+        assert_eq!(round.stand_in(b), Some(e));
+        assert_eq!(round.missing_stand_ins(), [(e, b)]);
+        round.stored(e);
+        assert!(round.is_enough() && !round.is_complete());
+        assert_eq!(round.stand_ins_stored().collect::<Vec<_>>(), [&e]);
+        round.stored(c);
+        assert!(round.is_complete());
+        assert_eq!(round.stand_in(c), None);
     }
 }

@@ -15,7 +15,7 @@ use crate::dot::{Life, NodeId};
 use crate::hlc::{Hlc, WallMs};
 use crate::key::{Key, check_bucket};
 use crate::membership::{ClusterId, History};
-use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, StateDigest, Ticket, Want};
+use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
 use crate::record::Loss;
 use crate::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use crate::ring::RingVersion;
@@ -119,6 +119,8 @@ struct PbRead {
     key: PbKey,
     #[prost(bool, tag = "2")]
     digest: bool,
+    #[prost(bool, tag = "3")]
+    stand_in: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -134,6 +136,8 @@ struct PbMerge {
     heals: u64,
     #[prost(bool, tag = "5")]
     exactly: bool,
+    #[prost(fixed64, optional, tag = "6")]
+    stands_in_for: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -345,7 +349,8 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
     Ok(match message {
         PbMessage::Read(read) => {
             let want = if read.digest { Want::Digest } else { Want::State };
-            Message::Ask(ticket, Ask::Read { key: key_from_pb(read.key)?, want })
+            let role = if read.stand_in { Role::StandIn } else { Role::Home };
+            Message::Ask(ticket, Ask::Read { key: key_from_pb(read.key)?, want, role })
         }
         PbMessage::Merge(merge) => Message::Ask(
             ticket,
@@ -355,6 +360,7 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
                 epoch: Epoch(merge.epoch),
                 heals: loss_from_pb(merge.heals),
                 confirm: if merge.exactly { Confirm::Exactly } else { Confirm::Stored },
+                stands_in_for: merge.stands_in_for.map(NodeId::new),
             },
         ),
         PbMessage::State(held) => Message::Answer(
@@ -396,13 +402,18 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
 
 fn ask_to_pb(ask: &Ask) -> PbMessage {
     match ask {
-        Ask::Read { key, want } => PbMessage::Read(PbRead { key: key_to_pb(key), digest: *want == Want::Digest }),
-        Ask::Merge { key, state, epoch, heals, confirm } => PbMessage::Merge(PbMerge {
+        Ask::Read { key, want, role } => PbMessage::Read(PbRead {
+            key: key_to_pb(key),
+            digest: *want == Want::Digest,
+            stand_in: *role == Role::StandIn,
+        }),
+        Ask::Merge { key, state, epoch, heals, confirm, stands_in_for } => PbMessage::Merge(PbMerge {
             key: key_to_pb(key),
             state: state_to_pb(state),
             epoch: epoch.0,
             heals: loss_to_pb(*heals),
             exactly: *confirm == Confirm::Exactly,
+            stands_in_for: stands_in_for.map(NodeId::get),
         }),
     }
 }
@@ -426,6 +437,7 @@ fn answer_to_pb(answer: &Answer) -> PbMessage {
             Failure::Overloaded => 2,
             Failure::NotAHome => 3,
             Failure::DiskFull => 4,
+            Failure::HintsFull => 5,
         }),
     }
 }
@@ -440,6 +452,7 @@ fn failure_from_pb(failure: u32) -> Result<Failure, WireError> {
         2 => Ok(Failure::Overloaded),
         3 => Ok(Failure::NotAHome),
         4 => Ok(Failure::DiskFull),
+        5 => Ok(Failure::HintsFull),
         _ => Err(WireError::Field("failure")),
     }
 }

@@ -107,6 +107,8 @@ struct PbRecord {
     state: PbState,
     #[prost(uint64, tag = "5")]
     whole_since: u64,
+    #[prost(fixed64, repeated, tag = "6")]
+    owed: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -254,6 +256,7 @@ pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
         changed: record.header.changed.0,
         state: state_to_pb(&record.state),
         whole_since: record.header.whole_since.0,
+        owed: record.header.owed.iter().map(|node| node.get()).collect(),
     };
     let mut bytes = Vec::with_capacity(head_bytes + pb.encoded_len());
     bytes.resize(head_bytes, 0);
@@ -269,6 +272,7 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
             catching_up: loss_from_pb(record.catching_up),
             changed: Epoch(record.changed),
             whole_since: Since(record.whole_since),
+            owed: record.owed.into_iter().map(NodeId::new).collect(),
         },
         state: state_from_pb(record.state)?,
     })

@@ -7,7 +7,7 @@ use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
-use cartwheel_core::message::{Answer, Ask, Confirm, Failure, Message, StateDigest, Ticket, Want};
+use cartwheel_core::message::{Answer, Ask, Confirm, Failure, Message, Role, StateDigest, Ticket, Want};
 use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::state::{Content, Epoch, Note, Sibling, State};
@@ -122,11 +122,14 @@ fn digest() -> impl Strategy<Value = StateDigest> {
 fn ask() -> BoxedStrategy<Ask> {
     let want = prop_oneof![Just(Want::State), Just(Want::Digest)];
     let confirm = prop_oneof![Just(Confirm::Stored), Just(Confirm::Exactly)];
+    let role = prop_oneof![Just(Role::Home), Just(Role::StandIn)];
     prop_oneof![
-        1 => (key(), want).prop_map(|(key, want)| Ask::Read { key, want }),
-        4 => (key(), state(), number(), loss(), confirm).prop_map(|(key, state, epoch, heals, confirm)| Ask::Merge {
-            key, state, epoch: Epoch(epoch), heals, confirm,
-        }),
+        1 => (key(), want, role).prop_map(|(key, want, role)| Ask::Read { key, want, role }),
+        4 => (key(), state(), number(), loss(), confirm, option::of(node())).prop_map(
+            |(key, state, epoch, heals, confirm, stands_in_for)| Ask::Merge {
+                key, state, epoch: Epoch(epoch), heals, confirm, stands_in_for,
+            }
+        ),
     ]
     .boxed()
 }

@@ -118,7 +118,7 @@ impl TestReplica {
 
     pub fn merge(&mut self, state: &State) {
         let (state, confirm) = (state.clone(), Confirm::Stored);
-        let ask = Ask::Merge { key: key(), state, epoch: Epoch(1), heals: None, confirm };
+        let ask = Ask::Merge { key: key(), state, epoch: Epoch(1), heals: None, confirm, stands_in_for: None };
         let mut work = Work::default();
         self.replica.ask(self.now(), Asker::Here(TICKET), ask, &mut work);
         self.finish(work);
@@ -141,6 +141,7 @@ impl TestReplica {
             covers_held: write.covers_held,
             stamp: None,
             base: None,
+            stands_in_for: None,
         };
         let mut work = Work::default();
         self.replica.mint(TICKET, mint, &mut work);

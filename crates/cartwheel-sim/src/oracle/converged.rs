@@ -27,6 +27,27 @@ pub fn common_state(world: &World, key: &Key) -> Result<State, String> {
     }
 }
 
+/// That no node keeps anything for another any more.
+///
+/// # Errors
+/// Who keeps what.
+pub fn nothing_is_owed(world: &World) -> Result<(), String> {
+    let cluster = world.cluster();
+    for index in 0..cluster.len() {
+        let image = world.machine(index).disk().current();
+        if let Some(entry) = image.index.first() {
+            return Err(format!("the index of {} holds {}", cluster.name(index), entry.escape_ascii()));
+        }
+        for storage_key in image.records.keys() {
+            let Ok(key) = Key::from_storage_key(storage_key) else { continue };
+            if !cluster.homes(&key).contains(&index) {
+                return Err(format!("{}, which is no home of {key:?}, holds it", cluster.name(index)));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What each home of a key has stored, a line each.
 pub fn holdings(world: &World, key: &Key) -> String {
     let cluster = world.cluster();

@@ -1,0 +1,73 @@
+//! Hinted handoff (paper, section 4.6): what was kept here for a home goes to it, and goes from here once the home has it.
+
+use super::get::READ;
+use super::{Cx, Next, Told};
+use crate::dot::NodeId;
+use crate::key::Key;
+use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
+use crate::replica::HandedOver;
+use crate::time::Instant;
+
+const DELIVER: u32 = 2;
+
+/// The hand-over of one key to one home.
+pub(super) struct HandOverOp {
+    id: u64,
+    deadline: Instant,
+    key: Key,
+    to: NodeId,
+    /// The digest of the state that was sent.
+    sent: Option<StateDigest>,
+}
+
+impl HandOverOp {
+    pub(super) const fn new(id: u64, deadline: Instant, key: Key, to: NodeId) -> Self {
+        Self { id, deadline, key, to, sent: None }
+    }
+
+    /// Which key it hands over to whom.
+    pub(super) fn target(&self) -> (Key, NodeId) {
+        (self.key.clone(), self.to)
+    }
+
+    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
+        match told {
+            Told::Begin => self.begin(cx),
+            Told::Answer(from, READ, Answer::State { state, epoch, .. }) if from == cx.me && self.sent.is_none() => {
+                self.sent = Some(StateDigest::of(&state));
+                let ask = Ask::Merge {
+                    key: self.key.clone(),
+                    state,
+                    epoch,
+                    heals: None,
+                    confirm: Confirm::Stored,
+                    stands_in_for: None,
+                };
+                cx.out.asks.push((self.to, Ticket { operation: self.id, round: DELIVER }, ask));
+                Next::Until(self.deadline)
+            }
+            Told::Answer(from, DELIVER, Answer::Stored) if from == self.to => {
+                self.ended(cx, self.sent);
+                Next::End
+            }
+            // The home is tried again some time later, and what cannot be read here too.
+            Told::Answer(_, READ | DELIVER, Answer::Failed(_)) => Next::End,
+            Told::Timer if cx.now.instant >= self.deadline => Next::End,
+            Told::Answer(..) | Told::Timer | Told::Minted(_) | Told::Forwarded(..) => Next::Until(self.deadline),
+        }
+    }
+
+    fn begin(&self, cx: &mut Cx<'_>) -> Next {
+        if !cx.homes(&self.key, cx.view.settings(self.key.bucket()).n).contains(&self.to) {
+            self.ended(cx, None);
+            return Next::End;
+        }
+        let ask = Ask::Read { key: self.key.clone(), want: Want::State, role: Role::StandIn };
+        cx.out.asks.push((cx.me, Ticket { operation: self.id, round: READ }, ask));
+        Next::Until(self.deadline)
+    }
+
+    fn ended(&self, cx: &mut Cx<'_>, stored: Option<StateDigest>) {
+        cx.out.handed_over.push(HandedOver { key: self.key.clone(), to: self.to, stored });
+    }
+}

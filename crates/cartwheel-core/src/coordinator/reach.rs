@@ -1,0 +1,141 @@
+//! What a node's own requests see of its peers: how long each takes to answer, and which have stopped answering.
+//!
+//! Failure detection needs seconds to tell a dead node from a slow one. A request cannot wait for that: a peer from which nothing
+//! was heard for longer than it ever takes is avoided at once, and asked only now and then until it answers again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::dot::NodeId;
+use crate::message::Ticket;
+use crate::time::Instant;
+
+/// How long a peer of which nothing is known yet is waited for.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Below this a scheduler's hiccup looks like a failure; above it a request waits too long.
+const PATIENCE_MIN: Duration = Duration::from_millis(10);
+const PATIENCE_MAX: Duration = Duration::from_millis(500);
+/// How long a peer that is late is left alone before it is asked again, at first and at most.
+const PROBE_AFTER: Duration = Duration::from_millis(100);
+const PROBE_AFTER_MAX: Duration = Duration::from_secs(1);
+
+/// What is known of each peer.
+#[derive(Debug, Default)]
+pub struct Reach(BTreeMap<NodeId, Peer>);
+
+#[derive(Debug)]
+struct Peer {
+    /// The mean time to an answer and its mean deviation (Jacobson's), in microseconds; none before the first answer.
+    round_trip_us: Option<(u64, u64)>,
+    /// The first question since the peer was last heard.
+    asked: Option<(Ticket, Instant)>,
+    probe_at: Instant,
+    probe_after: Duration,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self { round_trip_us: None, asked: None, probe_at: Instant::default(), probe_after: PROBE_AFTER }
+    }
+}
+
+impl Peer {
+    fn patience(&self) -> Duration {
+        let estimated = self.round_trip_us.map(|(mean, deviation)| Duration::from_micros(mean + 4 * deviation));
+        estimated.map_or(PATIENCE, |estimated| estimated.clamp(PATIENCE_MIN, PATIENCE_MAX))
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.asked.is_some_and(|(_, at)| now.since(at) > self.patience())
+    }
+
+    fn learn(&mut self, took: Duration) {
+        let took = took.as_micros() as u64;
+        self.round_trip_us = Some(match self.round_trip_us {
+            None => (took, took / 2),
+            Some((mean, deviation)) => ((7 * mean + took) / 8, (3 * deviation + mean.abs_diff(took)) / 4),
+        });
+    }
+}
+
+impl Reach {
+    /// A question goes to `node`.
+    pub fn asked(&mut self, node: NodeId, ticket: Ticket, now: Instant) {
+        self.0.entry(node).or_default().asked.get_or_insert((ticket, now));
+    }
+
+    /// `node` has answered a question, be it an old one.
+    pub fn answered(&mut self, node: NodeId, ticket: Ticket, now: Instant) {
+        let Some(peer) = self.0.get_mut(&node) else { return };
+        if let Some((asked, at)) = peer.asked.take()
+            && asked == ticket
+        {
+            peer.learn(now.since(at));
+        }
+        peer.probe_after = PROBE_AFTER;
+    }
+
+    /// How long an answer of `node` is worth waiting for.
+    pub fn patience(&self, node: NodeId) -> Duration {
+        self.0.get(&node).map_or(PATIENCE, Peer::patience)
+    }
+
+    /// Whether `node` has left a question unanswered for longer than that, and said nothing else meanwhile.
+    pub fn is_late(&self, node: NodeId, now: Instant) -> bool {
+        self.0.get(&node).is_some_and(|peer| peer.is_late(now))
+    }
+
+    /// Whether `node` is to be asked: one that is late only now and then, to see whether it answers again.
+    pub fn may_ask(&mut self, node: NodeId, now: Instant) -> bool {
+        let Some(peer) = self.0.get_mut(&node).filter(|peer| peer.is_late(now)) else { return true };
+        if now < peer.probe_at {
+            return false;
+        }
+        peer.probe_at = now + peer.probe_after;
+        peer.probe_after = (peer.probe_after * 2).min(PROBE_AFTER_MAX);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: NodeId = NodeId::new(1);
+
+    fn ticket(operation: u64) -> Ticket {
+        Ticket { operation, round: 1 }
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::default() + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_peer_that_does_not_answer_is_avoided_and_probed_until_it_does() {
+        let mut reach = Reach::default();
+        reach.asked(PEER, ticket(1), at(0));
+        assert!(!reach.is_late(PEER, at(50)));
+        assert!(reach.is_late(PEER, at(51)));
+        let asked: Vec<u64> = (51..1_000).filter(|&ms| reach.may_ask(PEER, at(ms))).collect();
+        assert_eq!(asked, [51, 151, 351, 751]);
+        reach.answered(PEER, ticket(9), at(1_000));
+        assert!(!reach.is_late(PEER, at(2_000)), "whatever it answers shows that it is there");
+    }
+
+    #[test]
+    fn patience_follows_the_times_that_answers_take() {
+        let mut reach = Reach::default();
+        for number in 0..100 {
+            reach.asked(PEER, ticket(number), at(100 * number));
+            reach.answered(PEER, ticket(number), at(100 * number + 20));
+        }
+        assert!((20..25).contains(&(reach.patience(PEER).as_millis() as u64)), "{:?}", reach.patience(PEER));
+        reach.asked(PEER, ticket(100), at(20_000));
+        reach.answered(PEER, ticket(7), at(30_000));
+        assert!(
+            reach.patience(PEER) < Duration::from_millis(25),
+            "an answer to another question says nothing of the time"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! Which hints are due: what is kept for homes that are there again goes to them (paper, section 4.6).
+//!
+//! The index is gone through home by home, a page at a time. After a start it is first gone through as a whole, to know how much there
+//! is; until then nothing is handed over.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::dot::NodeId;
+use crate::effects::{StoreCommand, StoreId, StoreResult};
+use crate::hint::{self, HintBook};
+use crate::key::Key;
+use crate::time::Instant;
+
+/// How many entries of the index are read at once.
+pub const PAGE: usize = 64;
+/// How long a home that still is owed something after all was tried is left alone.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is anything for a home to which nothing is owed as far as is known: a write that failed may
+/// have been carried out.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What is to be done next.
+#[derive(Debug)]
+pub enum Errand {
+    /// A command for the store; [`Handoff::begun`] is told its number.
+    Store(StoreCommand),
+    /// What is kept of a key goes to a home.
+    HandOver(Key, NodeId),
+}
+
+/// What a command of its own was for.
+#[derive(Clone, Debug)]
+enum Asked {
+    /// The next entries, to be counted in the count of this number.
+    ToCount(u64),
+    /// The record of an entry, likewise.
+    Size(u64, Bytes),
+    /// So many of the next entries of a home.
+    Owed(NodeId, usize),
+}
+
+#[derive(Clone, Debug)]
+struct Home {
+    /// Where its entries are gone on with.
+    from: Bytes,
+    /// Not before this.
+    at: Instant,
+}
+
+/// The hints that are being gone through.
+#[derive(Debug, Default)]
+pub struct Handoff {
+    asked: Option<Asked>,
+    waiting_for: Option<StoreId>,
+    /// Entries whose records are to be counted.
+    uncounted: VecDeque<Bytes>,
+    /// Keys that are to be handed over next.
+    due: VecDeque<(Key, NodeId)>,
+    homes: BTreeMap<NodeId, Home>,
+    /// After a store that failed.
+    pause_until: Instant,
+    wake_at: Option<Instant>,
+}
+
+impl Handoff {
+    /// When there may be something to do that no other input tells of.
+    pub const fn wake_at(&self) -> Option<Instant> {
+        self.wake_at
+    }
+
+    /// The command last given out has this number.
+    pub const fn begun(&mut self, id: StoreId) {
+        self.waiting_for = Some(id);
+    }
+
+    /// The next thing to do at `now`, if so many keys may be handed over beside those that are being handed over. `at_once` says how
+    /// many a home is to be tried with, from none to [`PAGE`].
+    pub fn next(
+        &mut self,
+        now: Instant,
+        room: usize,
+        at_once: impl FnMut(NodeId) -> usize,
+        members: impl Iterator<Item = NodeId>,
+        book: &HintBook,
+    ) -> Option<Errand> {
+        self.wake_at = None;
+        if self.waiting_for.is_some() {
+            return None;
+        }
+        if now < self.pause_until {
+            self.wake_at = Some(self.pause_until);
+            return None;
+        }
+        if let Some(upto) = book.counted_upto() {
+            return Some(self.count(upto.clone(), book.count_number()));
+        }
+        if room == 0 {
+            return None;
+        }
+        if let Some((key, home)) = self.due.pop_front() {
+            return Some(Errand::HandOver(key, home));
+        }
+        for home in members.chain(book.owed().map(|(home, _)| home)) {
+            self.homes.entry(home).or_insert_with(|| Home { from: hint::first(home), at: now });
+        }
+        self.list(now, at_once)
+    }
+
+    fn count(&mut self, from: Bytes, number: u64) -> Errand {
+        if let Some(entry) = self.uncounted.pop_front()
+            && entry >= from
+            && let Some((_, storage_key)) = hint::parse(&entry)
+        {
+            self.asked = Some(Asked::Size(number, entry));
+            return Errand::Store(StoreCommand::Read { storage_key });
+        }
+        self.uncounted.clear();
+        self.asked = Some(Asked::ToCount(number));
+        Errand::Store(StoreCommand::ScanIndex { from, upto: hint::all().1, entries_max: PAGE })
+    }
+
+    fn list(&mut self, now: Instant, mut at_once: impl FnMut(NodeId) -> usize) -> Option<Errand> {
+        let mut due =
+            self.homes.iter().filter(|(_, home)| home.at <= now).map(|(&node, home)| (node, at_once(node), home));
+        let Some((node, entries_max, home)) = due.find(|&(_, entries_max, _)| entries_max > 0) else {
+            // Those that are not there now are looked after as often as those that could not take everything.
+            self.wake_at = self.homes.values().map(|home| home.at.max(now + AGAIN_AFTER / 4)).min();
+            return None;
+        };
+        self.asked = Some(Asked::Owed(node, entries_max));
+        let (from, upto) = (home.from.clone(), hint::end(node));
+        Some(Errand::Store(StoreCommand::ScanIndex { from, upto, entries_max }))
+    }
+
+    /// Takes in the end of a store command; gives it back if it was none of this.
+    pub fn stored(
+        &mut self,
+        now: Instant,
+        id: StoreId,
+        result: StoreResult,
+        book: &mut HintBook,
+    ) -> Option<StoreResult> {
+        if self.waiting_for != Some(id) {
+            return Some(result);
+        }
+        self.waiting_for = None;
+        match (self.asked.take(), result) {
+            // What was asked for a count that was broken off says nothing.
+            (Some(Asked::ToCount(number) | Asked::Size(number, _)), _) if number != book.count_number() => {
+                self.uncounted.clear();
+            }
+            (Some(Asked::ToCount(_)), StoreResult::Listed(Ok(entries))) => {
+                if entries.is_empty() {
+                    book.all_counted();
+                }
+                self.uncounted = entries.into();
+            }
+            (Some(Asked::Size(_, entry)), StoreResult::Read(read)) => {
+                // One that cannot be read has no size that anybody knows.
+                let bytes = read.ok().flatten().map_or(0, |bytes| bytes.len());
+                book.count(&entry, bytes);
+            }
+            (Some(Asked::Owed(node, page)), StoreResult::Listed(Ok(entries))) => {
+                let again =
+                    if entries.is_empty() && book.owed_to(node).records == 0 { LOOK_EVERY } else { AGAIN_AFTER };
+                self.listed(now + again, node, page, &entries);
+            }
+            _ => self.pause_until = now + AGAIN_AFTER,
+        }
+        None
+    }
+
+    fn listed(&mut self, again_at: Instant, node: NodeId, page: usize, entries: &[Bytes]) {
+        let Some(home) = self.homes.get_mut(&node) else { return };
+        match entries.last() {
+            Some(last) if entries.len() >= page => home.from = hint::after(last),
+            _ => *home = Home { from: hint::first(node), at: again_at },
+        }
+        let keys = entries.iter().filter_map(|entry| Key::from_storage_key(&hint::parse(entry)?.1).ok());
+        self.due.extend(keys.map(|key| (key, node)));
+    }
+}

@@ -1,0 +1,248 @@
+//! Hints: what a stand-in keeps for homes that could not be reached (paper, section 4.6).
+//!
+//! A hint is no copy: the stand-in holds the key's record as a home would, and the record's header says to which homes it is owed
+//! ([`crate::record::LocalHeader::owed`]). The index has an entry for each home and key, by which they are found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::dot::NodeId;
+use crate::effects::IndexChange;
+
+/// What the entries of hints begin with in the index.
+const MARK: u8 = b'h';
+const HEAD_BYTES: usize = 9;
+
+/// The index's entry for a record that is owed to `home`.
+pub fn entry(home: NodeId, storage_key: &[u8]) -> Bytes {
+    [&first(home)[..], storage_key].concat().into()
+}
+
+/// What the entries of all records that are owed to `home` begin with: the first that could be there.
+pub fn first(home: NodeId) -> Bytes {
+    let mut head = [MARK; HEAD_BYTES];
+    head[1..].copy_from_slice(&home.get().to_be_bytes());
+    Bytes::copy_from_slice(&head)
+}
+
+/// Behind the last entry that could be owed to `home`.
+pub fn end(home: NodeId) -> Bytes {
+    home.get().checked_add(1).map_or_else(|| Bytes::from_static(&[MARK + 1]), |next| first(NodeId::new(next)))
+}
+
+/// The first entry that any hint could have, and what comes behind the last.
+pub fn all() -> (Bytes, Bytes) {
+    (Bytes::from_static(&[MARK]), Bytes::from_static(&[MARK + 1]))
+}
+
+/// The home and the storage key of an entry; none if it is not one of these.
+pub fn parse(entry: &Bytes) -> Option<(NodeId, Bytes)> {
+    let home = entry.strip_prefix(&[MARK])?.first_chunk()?;
+    Some((NodeId::new(u64::from_be_bytes(*home)), entry.slice(HEAD_BYTES..)))
+}
+
+/// The entry that comes next after `entry` at the earliest.
+pub fn after(entry: &Bytes) -> Bytes {
+    [&entry[..], &[0]].concat().into()
+}
+
+/// How a record's debts change with a write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HintChange {
+    /// The record's key.
+    pub storage_key: Bytes,
+    /// To which homes it was owed.
+    pub before: BTreeSet<NodeId>,
+    /// To which it is.
+    pub after: BTreeSet<NodeId>,
+    /// For which homes the index has an entry though it was not owed to them: the record that it was for is lost.
+    pub stray: BTreeSet<NodeId>,
+    /// How many bytes it had.
+    pub bytes_before: usize,
+    /// How many it has.
+    pub bytes_after: usize,
+}
+
+impl HintChange {
+    /// What changes in the index.
+    pub fn index(&self) -> Vec<IndexChange> {
+        let removed = self.before.union(&self.stray).filter(|home| !self.after.contains(home));
+        let removed = removed.map(|&home| IndexChange::Remove(entry(home, &self.storage_key)));
+        let added = self.after.difference(&self.before).map(|&home| IndexChange::Add(entry(home, &self.storage_key)));
+        removed.chain(added).collect()
+    }
+}
+
+/// What is owed to one home.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backlog {
+    /// Records.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a node keeps for others.
+///
+/// After a start it does not know: the index is gone through once, while writes go on.
+#[derive(Debug)]
+pub struct HintBook {
+    owed: BTreeMap<NodeId, Backlog>,
+    bytes_max: u64,
+    /// The entries before this are counted; none if all are.
+    counted_upto: Option<Bytes>,
+    /// Entries behind that which were written meanwhile, and are in the numbers as they are now.
+    written: BTreeSet<Bytes>,
+    /// Which time they are counted.
+    count: u64,
+}
+
+impl HintBook {
+    /// A book in which nothing is counted yet.
+    pub fn new(bytes_max: u64) -> Self {
+        Self { owed: BTreeMap::new(), bytes_max, counted_upto: Some(all().0), written: BTreeSet::new(), count: 1 }
+    }
+
+    /// What is owed to each home, where anything is.
+    pub fn owed(&self) -> impl Iterator<Item = (NodeId, Backlog)> + '_ {
+        self.owed.iter().map(|(&home, &backlog)| (home, backlog))
+    }
+
+    /// What is owed to `home`.
+    pub fn owed_to(&self, home: NodeId) -> Backlog {
+        self.owed.get(&home).copied().unwrap_or_default()
+    }
+
+    /// Whether as much is kept for others as may be.
+    pub fn is_full(&self) -> bool {
+        self.owed.values().map(|backlog| backlog.bytes).sum::<u64>() >= self.bytes_max
+    }
+
+    /// Where counting goes on; none if it is complete.
+    pub const fn counted_upto(&self) -> Option<&Bytes> {
+        self.counted_upto.as_ref()
+    }
+
+    /// The record of an entry has so many bytes. The entries before it are counted.
+    pub fn count(&mut self, entry: &Bytes, bytes: usize) {
+        if let Some((home, _)) = parse(entry)
+            && !self.written.contains(entry)
+        {
+            self.add(home, bytes);
+        }
+        self.counted_upto = Some(after(entry));
+    }
+
+    /// A write has failed that may have changed anything: everything is to be counted again.
+    pub fn forget(&mut self) {
+        self.owed.clear();
+        self.written.clear();
+        self.counted_upto = Some(all().0);
+        self.count += 1;
+    }
+
+    /// Which time the hints are being counted, or were.
+    pub const fn count_number(&self) -> u64 {
+        self.count
+    }
+
+    /// Everything is counted.
+    pub fn all_counted(&mut self) {
+        self.counted_upto = None;
+        self.written.clear();
+    }
+
+    /// A record has been written.
+    pub fn changed(&mut self, change: &HintChange) {
+        for &home in change.before.union(&change.after) {
+            let was_counted = self.counted_upto.as_ref().is_none_or(|upto| {
+                let entry = entry(home, &change.storage_key);
+                entry < *upto || !self.written.insert(entry)
+            });
+            if was_counted && change.before.contains(&home) {
+                self.subtract(home, change.bytes_before);
+            }
+            if change.after.contains(&home) {
+                self.add(home, change.bytes_after);
+            }
+        }
+    }
+
+    fn add(&mut self, home: NodeId, bytes: usize) {
+        let backlog = self.owed.entry(home).or_default();
+        backlog.records += 1;
+        backlog.bytes += bytes as u64;
+    }
+
+    fn subtract(&mut self, home: NodeId, bytes: usize) {
+        let Some(backlog) = self.owed.get_mut(&home) else { return };
+        backlog.records = backlog.records.saturating_sub(1);
+        backlog.bytes = backlog.bytes.saturating_sub(bytes as u64);
+        if backlog.records == 0 {
+            self.owed.remove(&home);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_a_home_lie_together() {
+        let homes = [0, 1, 255, 256, u64::MAX - 1, u64::MAX].map(NodeId::new);
+        for home in homes {
+            for key in [&b"\0"[..], b"key", &[0xff; 40]] {
+                let entry = entry(home, key);
+                assert!(first(home) <= entry && entry < end(home), "{home}");
+                assert!(all().0 <= entry && entry < all().1);
+                assert!(entry < after(&entry));
+                assert_eq!(parse(&entry), Some((home, Bytes::copy_from_slice(key))));
+            }
+        }
+        for pair in homes.windows(2) {
+            assert!(end(pair[0]) <= first(pair[1]));
+        }
+        for other in [&b""[..], b"h", b"h1234567", b"g12345678"] {
+            assert_eq!(parse(&Bytes::copy_from_slice(other)), None);
+        }
+    }
+
+    fn owe(key: &'static str, before: &[u64], after: &[u64], bytes: (usize, usize)) -> HintChange {
+        let homes = |of: &[u64]| of.iter().copied().map(NodeId::new).collect();
+        let (bytes_before, bytes_after) = bytes;
+        let stray = BTreeSet::new();
+        HintChange {
+            storage_key: key.into(),
+            before: homes(before),
+            after: homes(after),
+            stray,
+            bytes_before,
+            bytes_after,
+        }
+    }
+
+    #[test]
+    fn what_is_written_while_the_index_is_counted_is_counted_once() {
+        let mut book = HintBook::new(100);
+        let there = [entry(NodeId::new(1), b"a"), entry(NodeId::new(2), b"a"), entry(NodeId::new(2), b"b")];
+        book.count(&there[0], 10);
+        // Counted already; not counted yet; new; gone before it was counted.
+        book.changed(&owe("a", &[1, 2], &[1, 2], (10, 15)));
+        book.changed(&owe("c", &[], &[2], (0, 30)));
+        book.changed(&owe("b", &[2], &[], (20, 0)));
+        there[1..].iter().for_each(|entry| book.count(entry, 10));
+        book.all_counted();
+        let backlog = |records, bytes| Backlog { records, bytes };
+        let owed: Vec<_> = book.owed().collect();
+        assert_eq!(owed, [(NodeId::new(1), backlog(1, 15)), (NodeId::new(2), backlog(2, 45))]);
+        book.changed(&owe("c", &[2], &[2, 3], (30, 40)));
+        assert!(!book.is_full() || book.owed_to(NodeId::new(3)).bytes == 40);
+        assert_eq!(book.owed_to(NodeId::new(2)), backlog(2, 55));
+        assert!(book.is_full());
+        book.changed(&owe("c", &[2, 3], &[], (40, 0)));
+        assert_eq!(book.owed_to(NodeId::new(3)), Backlog::default());
+        assert!(!book.is_full());
+    }
+}
