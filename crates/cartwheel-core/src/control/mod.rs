@@ -204,7 +204,7 @@ impl Control {
         }
         self.save(now, &mut effects);
         self.detect(now, &mut effects);
-        let save_at = (self.saving.is_none() && self.wanted != self.history).then_some(self.next_save);
+        let save_at = (self.saving.is_none() && self.has_unsaved()).then_some(self.next_save);
         let pending = self.pending.iter().map(|pending| pending.wake_at());
         effects.wake_at = pending.chain(save_at).chain(self.detector.wake_at()).chain([self.next_gossip]).min();
         effects
@@ -308,9 +308,14 @@ impl Control {
         true
     }
 
+    /// Whether there is anything to save: nothing is ever taken out of what is wanted.
+    fn has_unsaved(&self) -> bool {
+        self.wanted.len() > self.history.len()
+    }
+
     /// Begins to save what is not saved, unless that is under way.
     fn save(&mut self, now: Now, effects: &mut ControlEffects) {
-        if self.saving.is_none() && self.wanted != self.history && now.instant >= self.next_save {
+        if self.saving.is_none() && self.has_unsaved() && now.instant >= self.next_save {
             if self.config.broken.is(Mutation::SettingsUnsaved) {
                 let wanted = self.wanted.clone();
                 return self.adopt(now, wanted, effects);
