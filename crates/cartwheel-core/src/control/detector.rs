@@ -1,8 +1,8 @@
 //! Which of the other nodes are there: SWIM (Das, Gupta, Motivala, DSN 2002) by the `foca` crate, and what this node makes of it.
 //!
 //! Each second a node probes another, in turn. Who does not answer in time is probed by up to three others as well. Who answers
-//! nobody is suspect; everyone hears of that, and who cannot refute it in time is down. A node that is down is called again and
-//! again until it answers, by a new name, for SWIM takes nothing back.
+//! nobody is suspect; everyone hears of that, and who cannot refute it in time is down. A node that is suspect or down is called
+//! every second until it answers, if it was down by a new name, for SWIM takes nothing back.
 //!
 //! SWIM says who is there for anyone; a coordinator wants to know who is there for *it*. So first-hand knowledge comes before what
 //! others say:
@@ -47,9 +47,11 @@ const HELPERS: usize = 3;
 const CONFIRM_AFTER: Duration = Duration::from_secs(4);
 /// How often something new is passed on.
 const TELLINGS: u8 = 10;
-/// How often a node calls those that it cannot probe, and how many at once.
+/// How often a node calls those that owe it an answer beside its probes, and how many at once.
 const KNOCK_EVERY: Duration = Duration::from_secs(1);
 const KNOCKS: usize = 3;
+/// How often a node takes a new name. Somebody else who goes by its id, under a later one, would have it do so without end.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// A timer that is late by this means that this node stood still.
 const STOOD_STILL: Duration = Duration::from_millis(700);
 
@@ -84,6 +86,7 @@ pub(super) struct Detector {
     knocked_last: NodeId,
     next_introduction: Instant,
     introduction_due: bool,
+    next_renewal: Instant,
     liveness: Arc<Liveness>,
 }
 
@@ -105,6 +108,7 @@ impl Detector {
             knocked_last: node,
             next_introduction: Instant::default(),
             introduction_due: true,
+            next_renewal: Instant::default(),
             liveness: Arc::default(),
         }
     }
@@ -160,9 +164,15 @@ impl Detector {
             self.drive(now, told, |swim, out| swim.announce(from, out));
             return true;
         }
+        let may_renew = now.instant >= self.next_renewal;
+        if message == Message::TurnUndead && !may_renew {
+            return true;
+        }
         packet.updates.retain(|update| {
             let about = update.id();
-            *about == own || about.node != own.node && self.current(about.node) == Some(*about)
+            let asks_for_renewal = update.state() == State::Down || update.incarnation() == u16::MAX;
+            *about == own && (may_renew || !asks_for_renewal)
+                || about.node != own.node && self.current(about.node) == Some(*about)
         });
         let bytes = packet.encode();
         self.drive(now, told, |swim, out| swim.handle_data(&bytes, out));
@@ -199,7 +209,7 @@ impl Detector {
         self.forgive_lateness(now.instant);
         while let Some(timer) = self.timers.first_entry().filter(|timer| timer.key().0 <= now.instant) {
             let timer = timer.remove();
-            if self.is_wanted(&timer) {
+            if self.is_wanted(now.instant, &timer) {
                 self.drive(now, told, |swim, out| swim.handle_timer(timer, out));
             }
         }
@@ -237,18 +247,14 @@ impl Detector {
         }
     }
 
-    /// Whoever has answered since it was suspected is not given up.
-    fn is_wanted(&self, timer: &Timer<Identity>) -> bool {
-        match timer {
-            Timer::ChangeSuspectToDown { member_id, .. } => {
-                let is_suspect = self
-                    .peers
-                    .get(&member_id.node)
-                    .is_some_and(|peer| matches!(peer.suspicion, Some(Why::ProbeUnanswered | Why::SuspectedByOthers)));
-                is_suspect && self.current(member_id.node) == Some(*member_id)
-            }
-            _ => true,
-        }
+    /// Whoever has answered since it was suspected is not given up, though it may be suspected anew.
+    fn is_wanted(&self, now: Instant, timer: &Timer<Identity>) -> bool {
+        let Timer::ChangeSuspectToDown { member_id, .. } = timer else { return true };
+        let is_suspect = self.peers.get(&member_id.node).is_some_and(|peer| {
+            let is_confirmed = now.since(peer.suspected_at) >= CONFIRM_AFTER;
+            is_confirmed && matches!(peer.suspicion, Some(Why::ProbeUnanswered | Why::SuspectedByOthers))
+        });
+        is_suspect && self.current(member_id.node) == Some(*member_id)
     }
 
     /// Lets SWIM do something, and takes in what follows from it.
@@ -263,7 +269,7 @@ impl Detector {
         // What fails here is what a peer sent: it is left undone.
         let _ = act(&mut self.swim, &mut out);
         let failed = self.set_timers(now.instant, &mut out);
-        self.take_in_states(&before, failed.is_none());
+        self.take_in_states(now.instant, &before, failed.is_none());
         let mut probe = None;
         while let Some((to, bytes)) = out.to_send() {
             if let Ok(Packet { header, .. }) = Packet::decode(&bytes)
@@ -277,7 +283,7 @@ impl Detector {
             }
         }
         if let Some(ended) = probe.and_then(|probe| self.probe.replace(probe)) {
-            self.probe_ended(&ended, failed);
+            self.probe_ended(now.instant, &ended, failed);
         }
         while let Some(notification) = out.to_notify() {
             match notification {
@@ -285,6 +291,7 @@ impl Detector {
                 OwnedNotification::Idle | OwnedNotification::Defunct => self.rest(),
                 OwnedNotification::Rejoin(_) => {
                     self.rest();
+                    self.next_renewal = now.instant + RENEW_EVERY;
                     self.introduction_due = true;
                 }
                 _ => {}
@@ -306,7 +313,7 @@ impl Detector {
     }
 
     /// Goes along with SWIM where it has changed its mind.
-    fn take_in_states(&mut self, before: &[(Identity, State)], is_hearsay: bool) {
+    fn take_in_states(&mut self, now: Instant, before: &[(Identity, State)], is_hearsay: bool) {
         let after: Vec<(Identity, State)> = self.known().map(|known| (*known.id(), known.state())).collect();
         for (id, state) in after {
             let Some(&(former, was)) = before.iter().find(|(former, _)| former.node == id.node) else { continue };
@@ -315,7 +322,7 @@ impl Detector {
                 peer.started_anew();
             }
             match (was, state) {
-                (State::Alive, State::Suspect) if is_hearsay => peer.suspicion = Some(Why::SuspectedByOthers),
+                (State::Alive, State::Suspect) if is_hearsay => peer.suspect(now, Why::SuspectedByOthers),
                 (State::Alive | State::Suspect, State::Down) => {
                     let own = peer.suspicion == Some(Why::ProbeUnanswered);
                     peer.down = Some(if own { Why::SuspicionConfirmed } else { Why::GivenUpByOthers });
@@ -327,11 +334,11 @@ impl Detector {
         }
     }
 
-    fn probe_ended(&mut self, probe: &Probe, failed: Option<Identity>) {
+    fn probe_ended(&mut self, now: Instant, probe: &Probe, failed: Option<Identity>) {
         let is_current = self.current(probe.of.node) == Some(probe.of);
         let Some(peer) = self.peers.get_mut(&probe.of.node).filter(|_| is_current && !probe.answered) else { return };
         let why = if failed == Some(probe.of) { Why::ProbeUnanswered } else { Why::OnlyOthersReachIt };
-        peer.suspicion = Some(why);
+        peer.suspect(now, why);
     }
 
     fn rest(&mut self) {
@@ -346,14 +353,14 @@ impl Detector {
     }
 
     fn wants_to_knock(&self) -> bool {
-        !self.peers.is_empty() && (!self.probes || self.peers.values().any(|peer| peer.down.is_some()))
+        !self.peers.is_empty() && (!self.probes || self.peers.values().any(Opinion::owes_an_answer))
     }
 
-    /// Those who are down, or anyone while this node does not probe; each in turn.
+    /// Those who owe an answer, or anyone while this node does not probe; each in turn.
     fn next_to_knock(&mut self) -> Vec<Identity> {
         let after = (Bound::Excluded(self.knocked_last), Bound::Unbounded);
         let turn = self.peers.range(after).chain(self.peers.range(..=self.knocked_last));
-        let silent = turn.filter(|(_, peer)| !self.probes || peer.down.is_some());
+        let silent = turn.filter(|(_, peer)| !self.probes || peer.owes_an_answer());
         let chosen: Vec<Identity> = silent.filter_map(|(&node, _)| self.current(node)).take(KNOCKS).collect();
         if let Some(last) = chosen.last() {
             self.knocked_last = last.node;

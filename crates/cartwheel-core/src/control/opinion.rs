@@ -20,8 +20,10 @@ const HOLD: Duration = Duration::from_secs(2);
 pub(super) struct Opinion {
     /// It was given up.
     pub(super) down: Option<Why>,
-    /// It is suspected until it answers.
+    /// It is suspected until it answers, for this reason.
     pub(super) suspicion: Option<Why>,
+    /// Since when.
+    pub(super) suspected_at: Instant,
     /// The connection to it is gone.
     pub(super) link_lost: bool,
     /// Anything was heard of it.
@@ -40,12 +42,20 @@ impl Opinion {
         Self {
             down: None,
             suspicion: None,
+            suspected_at: Instant(0),
             link_lost: false,
             heard: false,
             falls: 0,
             counted_at: Instant(0),
             held_until: None,
             standing: Standing { status: Status::Alive, since: wall, why: Why::NotHeardYet },
+        }
+    }
+
+    /// It is suspected from now on, or was already.
+    pub(super) fn suspect(&mut self, now: Instant, why: Why) {
+        if self.suspicion.replace(why).is_none() {
+            self.suspected_at = now;
         }
     }
 
@@ -58,6 +68,11 @@ impl Opinion {
     pub(super) const fn started_anew(&mut self) {
         self.suspicion = None;
         self.down = None;
+    }
+
+    /// Whether it must answer before it is taken for alive again.
+    pub(super) const fn owes_an_answer(&self) -> bool {
+        self.down.is_some() || self.suspicion.is_some()
     }
 
     const fn charge(&self) -> Option<(Status, Why)> {
@@ -115,7 +130,7 @@ mod tests {
 
     /// Falls at one second and answers at the next; says how it then stands.
     fn blinks(opinion: &mut Opinion, seconds: u64) -> Standing {
-        opinion.suspicion = Some(Why::ProbeUnanswered);
+        opinion.suspect(at(seconds).instant, Why::ProbeUnanswered);
         assert_eq!(opinion.judge(at(seconds)).status, Status::Suspect);
         opinion.answered();
         opinion.judge(at(seconds + 1))
@@ -144,7 +159,7 @@ mod tests {
         let mut opinion = Opinion::new(WallMs(0));
         opinion.link_lost = true;
         assert_eq!(opinion.judge(at(1)).since, WallMs(1_000));
-        opinion.suspicion = Some(Why::ProbeUnanswered);
+        opinion.suspect(at(2).instant, Why::ProbeUnanswered);
         opinion.link_lost = false;
         let standing = opinion.judge(at(2));
         assert_eq!((standing.since, standing.why), (WallMs(1_000), Why::ProbeUnanswered));
