@@ -56,8 +56,34 @@ pub struct MemberStatus {
     pub boot: Option<u32>,
     /// The version of its program, as it last said.
     pub version: Option<String>,
+    /// Whether it is there, as the node that answered sees it; none for that node itself.
+    #[serde(default)]
+    pub liveness: Option<Liveness>,
     /// Its clock less that of the node that answered, in milliseconds.
     pub clock_offset_ms: Option<i64>,
+}
+
+/// Whether a member is there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Liveness {
+    /// How it stands.
+    pub status: LivenessStatus,
+    /// Since when, as RFC 3339.
+    pub since: String,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// How a member stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LivenessStatus {
+    /// Nothing speaks against it.
+    Alive,
+    /// It may be dead, paused, slow or cut off.
+    Suspect,
+    /// Nobody gets an answer from it.
+    Down,
 }
 
 /// Whether a node reaches a member.

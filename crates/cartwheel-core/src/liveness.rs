@@ -49,12 +49,16 @@ pub enum Why {
     Heard,
     /// A probe went unanswered, and so did those that other nodes made.
     ProbeUnanswered,
+    /// It answers probes that others make, not this node's: one direction between the two is cut, or both.
+    OnlyOthersReachIt,
     /// Another node suspects it.
     SuspectedByOthers,
     /// The connection to it broke or cannot be made.
     ConnectionLost,
     /// It was suspected, and did not speak up in the time it had.
     SuspicionConfirmed,
+    /// Another node has given it up.
+    GivenUpByOthers,
     /// It answers, but has come and gone too often of late to be relied on.
     Flapping,
 }
@@ -65,9 +69,11 @@ impl fmt::Display for Why {
             Self::NotHeardYet => "nothing was heard of it yet",
             Self::Heard => "it answers",
             Self::ProbeUnanswered => "it did not answer a probe, neither this node's nor one that others made",
+            Self::OnlyOthersReachIt => "it answers others, but not this node",
             Self::SuspectedByOthers => "another node gets no answer from it",
             Self::ConnectionLost => "the connection to it broke or cannot be made",
-            Self::SuspicionConfirmed => "it was suspected, and nobody has heard of it since",
+            Self::SuspicionConfirmed => "it did not answer probes, nor speak up when it was suspected",
+            Self::GivenUpByOthers => "another node has had no answer from it for some time",
             Self::Flapping => "it answers, but has come and gone too often of late",
         })
     }

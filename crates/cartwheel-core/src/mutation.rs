@@ -52,11 +52,13 @@ pub enum Mutation {
     HintDroppedThoughNewer,
     /// A stand-in counts towards a strong write.
     StandInCountsForStrong,
+    /// A node that does not answer is alive all the same.
+    SwimNeverSuspects,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -78,6 +80,7 @@ impl Mutation {
         Self::HintDropped,
         Self::HintDroppedThoughNewer,
         Self::StandInCountsForStrong,
+        Self::SwimNeverSuspects,
     ];
 
     /// Its name on the command line.
@@ -104,6 +107,7 @@ impl Mutation {
             Self::HintDropped => "hint-dropped",
             Self::HintDroppedThoughNewer => "hint-dropped-though-newer",
             Self::StandInCountsForStrong => "stand-in-counts-for-strong",
+            Self::SwimNeverSuspects => "swim-never-suspects",
         }
     }
 }

@@ -112,6 +112,7 @@ fn messages() -> Vec<Message> {
         Notice::Ask(inquiry.clone()),
         Notice::Holds(inquiry.id, true),
         Notice::Holds(inquiry.id, false),
+        Notice::Swim(Bytes::from_static(b"packet")),
     ];
     all.extend(notices.map(Message::Notice));
     all

@@ -23,6 +23,8 @@ pub struct Machine {
     pub(crate) paused: bool,
     /// The inputs that wait.
     pub(crate) backlog: VecDeque<Input>,
+    /// When it last crashed, in microseconds of simulated time.
+    pub(crate) down_since_us: u64,
     /// When it last started or went on after a pause.
     pub(crate) running_since_us: u64,
     /// The tick it waits for.
@@ -41,6 +43,7 @@ impl Machine {
             clock,
             paused: false,
             backlog: VecDeque::new(),
+            down_since_us: 0,
             running_since_us: 0,
             wake_at_us: None,
             unanswered: BTreeSet::new(),

@@ -27,6 +27,8 @@ pub enum Stream {
     Power = 9,
     /// How many nodes there are beyond those that keys need, and which buckets do without them.
     StandIns = 12,
+    /// How nodes' probes of each other travel, and which runs end with a death.
+    Probes = 10,
 }
 
 /// A seeded generator.

@@ -23,6 +23,9 @@ use crate::world::{Happening, World};
 /// How long the healed cluster is left alone before it is judged: longer than any message or request is under way.
 const QUIET_US: u64 = 30_000_000;
 
+/// How many runs in a thousand end with a death.
+const DEATHS_PER_MILLE: u32 = 125;
+
 /// How often all keys are read until their replicas must be equal. The first rounds may fail: nodes must hear from each other
 /// that clocks agree again, and replicas that lost records must merge them back.
 const ROUNDS_MAX: usize = 6;
@@ -165,6 +168,8 @@ struct Run {
     faults: Faults,
     settings: Settings,
     administrator: Option<Administrator>,
+    /// Who dies for a while in the end.
+    dies: Option<usize>,
     rng: Rng,
     phase_over: bool,
     inconclusive: u64,
@@ -178,13 +183,15 @@ impl Run {
         let clients = Clients::new(options.workload, &cluster, Rng::new(seed, Stream::Clients));
         let mut settings_rng = Rng::new(seed, Stream::Settings);
         let administrator = Administrator::draw(&mut settings_rng);
-        let world = World::new(cluster, options.network, &options.disks, seed, trace, Some(settings_rng));
+        let mut probes_rng = Rng::new(seed, Stream::Probes);
+        let dies = probes_rng.chance(DEATHS_PER_MILLE).then(|| probes_rng.index(cluster.len()));
+        let world = World::new(cluster, options.network, &options.disks, seed, trace, Some((settings_rng, probes_rng)));
         let mut faults_rng = Rng::new(seed, Stream::Faults);
         let rng = Rng::new(faults_rng.bits(), Stream::Faults);
         let mut room_rng = Rng::new(seed, Stream::Room);
         let room_rng = Rng::new(room_rng.bits(), Stream::Room);
         let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng);
-        Self { world, clients, faults, settings, administrator, rng, phase_over: false, inconclusive: 0 }
+        Self { world, clients, faults, settings, administrator, dies, rng, phase_over: false, inconclusive: 0 }
     }
 
     fn all_phases(&mut self) -> Result<(), Stop> {
@@ -206,12 +213,28 @@ impl Run {
         if let Err(message) = converged::nothing_is_owed(&self.world) {
             return Err(self.fail("hints go home", None, message));
         }
+        self.all_seem_alive()?;
         let states = self.converge()?;
         self.judge(&states)?;
         self.reads_agree(&states)?;
         self.writes_succeed()?;
         let states = self.converge()?;
-        self.judge(&states)
+        self.judge(&states)?;
+        self.dies.map_or(Ok(()), |node| self.death_is_seen(node))
+    }
+
+    fn all_seem_alive(&self) -> Result<(), Stop> {
+        self.world.judge_liveness().map_or(Ok(()), |failure| Err(Stop::Failed(Box::new(failure))))
+    }
+
+    /// A node dies, and the others see that; it starts again, and they see that too.
+    fn death_is_seen(&mut self, node: usize) -> Result<(), Stop> {
+        let unsynced = self.world.machine(node).disk().unsynced().count();
+        self.world.crash(node, unsynced);
+        self.quiet(self.world.seems_alive_max_us())?;
+        self.world.start(node);
+        self.quiet(QUIET_US)?;
+        self.all_seem_alive()
     }
 
     /// Lets one thing happen.

@@ -27,6 +27,7 @@ use crate::show;
 use crate::trace::{Kind, Trace};
 
 mod controls;
+mod liveness;
 
 use controls::{Controls, MachineControl};
 
@@ -113,15 +114,15 @@ pub struct World {
 }
 
 impl World {
-    /// A world in which all nodes of `cluster` have just started with empty disks and right clocks. With `settings` they have
-    /// controls that draw from it.
+    /// A world in which all nodes of `cluster` have just started with empty disks and right clocks. With `controls` they have
+    /// controls, for which settings travel by the first and probes by the second.
     pub fn new(
         cluster: Cluster,
         network: NetworkOptions,
         disks: &DiskOptions,
         seed: u64,
         trace: Trace,
-        settings: Option<Rng>,
+        controls: Option<(Rng, Rng)>,
     ) -> Self {
         let mut disks_rng = Rng::new(seed, Stream::Disks);
         let machines = (0..cluster.len())
@@ -134,7 +135,7 @@ impl World {
         let mut world = Self {
             machines,
             machine_controls: (0..cluster.len()).map(|_| MachineControl::default()).collect(),
-            controls: settings.map(Controls::new),
+            controls: controls.map(|(settings, probes)| Controls::new(settings, probes)),
             network,
             nodes_rng: Rng::new(seed, Stream::Nodes),
             now_us: 0,
@@ -446,6 +447,7 @@ impl World {
     pub fn crash(&mut self, index: usize, least: usize) -> Vec<Key> {
         self.note(Kind::Fault, &[1, index as u8], |cluster| format!("{} crashes", cluster.name(index)));
         let (unanswered, lost) = self.machines[index].crash(least);
+        self.machines[index].down_since_us = self.now_us;
         self.machine_controls[index].crash();
         self.happenings.extend(unanswered.into_iter().map(Happening::Broken));
         lost.iter().filter_map(|storage_key| Key::from_storage_key(storage_key).ok()).collect()
@@ -453,6 +455,7 @@ impl World {
 
     /// A node starts from its disk.
     pub fn start(&mut self, index: usize) {
+        self.judge_death(index);
         let seed = self.nodes_rng.bits();
         let machine = &mut self.machines[index];
         machine.boot += 1;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cartwheel_client::{Client, ClusterStatus, Location, MemberState, MemberStatus, Ring};
+use cartwheel_client::{Client, ClusterStatus, LivenessStatus, Location, MemberState, MemberStatus, Ring};
 use serde::Serialize;
 
 use crate::cli::{AskArgs, ClusterCommand, LocateArgs};
@@ -17,8 +17,8 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
         ClusterCommand::Status(args) => {
             let status = client(args)?.cluster().await?;
             show(args, &status, status_table)?;
-            let is_well = status.members.iter().all(|member| member.problem.is_none() && is_reached(member));
-            Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let all_well = status.members.iter().all(is_well);
+            Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         ClusterCommand::Ring(args) => {
             let ring = client(args)?.ring().await?;
@@ -47,12 +47,31 @@ pub(crate) fn show<T: Serialize>(args: &AskArgs, answer: &T, readable: impl Fn(&
     print(text.as_bytes())
 }
 
-fn is_reached(member: &MemberStatus) -> bool {
-    member.state != MemberState::Disconnected
+fn is_well(member: &MemberStatus) -> bool {
+    member.problem.is_none() && member.state != MemberState::Disconnected && complaint(member).is_none()
+}
+
+const fn standing(status: LivenessStatus) -> &'static str {
+    match status {
+        LivenessStatus::Alive => "alive",
+        LivenessStatus::Suspect => "suspect",
+        LivenessStatus::Down => "down",
+    }
+}
+
+/// Why a member is not taken for alive.
+fn complaint(member: &MemberStatus) -> Option<&str> {
+    let liveness = member.liveness.as_ref().filter(|liveness| liveness.status != LivenessStatus::Alive);
+    liveness.map(|liveness| liveness.why.as_str())
+}
+
+fn problem(member: &MemberStatus) -> String {
+    let problems: Vec<&str> = complaint(member).into_iter().chain(member.problem.as_deref()).collect();
+    problems.join("; ")
 }
 
 fn status_table(status: &ClusterStatus) -> String {
-    let header = ["NODE", "STATE", "SINCE", "CLOCK", "BOOT", "VERSION", "ZONE", "HTTP", "PROBLEM"];
+    let header = ["NODE", "STANDING", "SINCE", "STATE", "SINCE", "CLOCK", "BOOT", "VERSION", "ZONE", "HTTP", "PROBLEM"];
     let unknown = || "-".to_owned();
     let mut members: Vec<&MemberStatus> = status.members.iter().collect();
     members.sort_by(|one, other| one.member.name.cmp(&other.member.name));
@@ -64,6 +83,8 @@ fn status_table(status: &ClusterStatus) -> String {
         };
         [
             status.member.name.clone(),
+            status.liveness.as_ref().map_or_else(unknown, |liveness| standing(liveness.status).to_owned()),
+            status.liveness.as_ref().map_or_else(unknown, |liveness| liveness.since.clone()),
             if status.leaving { format!("{state}, leaving") } else { state.to_owned() },
             status.since.clone().unwrap_or_else(unknown),
             status.clock_offset_ms.map_or_else(unknown, |offset| format!("{offset:+} ms")),
@@ -71,7 +92,7 @@ fn status_table(status: &ClusterStatus) -> String {
             status.version.clone().unwrap_or_else(unknown),
             status.member.zone.clone(),
             status.member.http.clone(),
-            status.problem.clone().unwrap_or_default(),
+            problem(status),
         ]
     });
     let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);

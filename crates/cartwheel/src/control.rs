@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cartwheel_core::control::{Changed, Control, ControlEffects, ControlInput, Inquiry, SettingsChange};
+use cartwheel_core::dot::NodeId;
 use cartwheel_core::effects::{ClientId, WriteFailed};
+use cartwheel_core::liveness::{Liveness, Status};
 use cartwheel_core::membership::View;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::request::Refusal;
 use cartwheel_core::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::data_dir::HistoryFile;
+use crate::metrics::LivenessMetrics;
 use crate::peers::Peers;
 use crate::shard::{Shards, Stopped};
 
@@ -75,11 +78,19 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Who else goes by the view.
     pub view: watch::Sender<Arc<View>>,
+    /// Who else goes by what this node thinks of the others.
+    pub liveness: watch::Sender<Arc<Liveness>>,
+    /// Where that is counted.
+    pub metrics: LivenessMetrics,
 }
 
 /// Runs a control until `stop` is true.
 pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop: watch::Receiver<bool>) {
     let (answers, answered) = mpsc::channel(INBOX_MAX);
+    for (node, connection) in around.peers.connections() {
+        tokio::spawn(watch_connection(node, connection, answers.clone()));
+    }
+    tokio::spawn(tell_shards(around.shards.clone(), around.liveness.subscribe()));
     let running = Running { control, around, answers, clients: BTreeMap::new(), clients_begun: 0, wake_at: None };
     tokio::select! {
         () = running.serve(inbox.0, answered) => {}
@@ -111,6 +122,19 @@ impl Running {
         }
     }
 
+    fn tell_liveness(&self, liveness: Arc<Liveness>) {
+        let before = self.around.liveness.send_replace(liveness.clone());
+        self.around.metrics.changed(&before, &liveness);
+        let view = self.control.view();
+        for (node, standing) in liveness.iter().filter(|&(node, now)| before.status(node) != now.status) {
+            let name = view.member(node).map_or("", |known| known.member.name.as_str());
+            match standing.status {
+                Status::Alive => info!("{name} is alive: {}", standing.why),
+                Status::Suspect | Status::Down => warn!("{name} is {}: {}", standing.status, standing.why),
+            }
+        }
+    }
+
     fn take(&mut self, work: Work) -> ControlInput {
         match work {
             Work::Input(input) => input,
@@ -125,13 +149,17 @@ impl Running {
 
     async fn step(&mut self, input: ControlInput) {
         let effects = self.control.step(self.around.clock.now(), input);
-        let ControlEffects { sends, replies, save, view, inquiries, wake_at } = effects;
+        let ControlEffects { sends, replies, save, view, liveness, nonsense, inquiries, wake_at } = effects;
         self.wake_at = wake_at;
         if let Some(view) = view {
             info!("the cluster's settings are now of version {}", view.ring.version());
             // Whoever hears that a change is made finds this node going by it.
             self.around.shards.set_view(&view).await;
             self.around.view.send_replace(view);
+        }
+        self.around.metrics.refused(nonsense);
+        if let Some(liveness) = liveness {
+            self.tell_liveness(liveness);
         }
         for (to, envelope) in sends {
             self.around.peers.send(to, &[envelope]);
@@ -158,6 +186,32 @@ impl Running {
                 let _ = answers.send(ControlInput::Holds(id, holds)).await;
             });
         }
+    }
+}
+
+/// Tells the control when a connection comes about, breaks or cannot be made.
+async fn watch_connection(node: NodeId, mut connection: watch::Receiver<bool>, control: mpsc::Sender<ControlInput>) {
+    // At first there is none because none was tried.
+    let mut last = Some(*connection.borrow_and_update()).filter(|&stands| stands);
+    if last.is_some() && control.send(ControlInput::Reachable(node)).await.is_err() {
+        return;
+    }
+    while connection.changed().await.is_ok() {
+        let stands = *connection.borrow_and_update();
+        if last.replace(stands) != Some(stands) {
+            let input = if stands { ControlInput::Reachable(node) } else { ControlInput::Unreachable(node) };
+            if control.send(input).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Tells the shards what to think of the other nodes. A shard that is busy does not hold the control up: it answers probes.
+async fn tell_shards(shards: Shards, mut liveness: watch::Receiver<Arc<Liveness>>) {
+    while liveness.changed().await.is_ok() {
+        let latest = liveness.borrow_and_update().clone();
+        shards.set_liveness(&latest).await;
     }
 }
 

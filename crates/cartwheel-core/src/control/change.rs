@@ -186,6 +186,9 @@ impl Control {
 
     /// Answers the clients whose changes everyone knows of, and those who will wait no longer.
     pub(super) fn end_pending(&mut self, now: Now, effects: &mut ControlEffects) {
+        if self.pending.is_empty() {
+            return;
+        }
         let everywhere = self.nodes_up_to_date() == self.view.members().len();
         let is_due = |pending: &mut Pending| match pending.phase {
             Phase::Spreading { until } => everywhere || now.instant >= until || now.instant >= pending.deadline,

@@ -8,7 +8,10 @@
 //! all that it has; both then hold the union, for histories merge as sets. A new change is sent to everyone at once.
 
 mod change;
+mod detector;
 mod emptiness;
+mod opinion;
+mod swim;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, WriteFailed};
+use crate::liveness::Liveness;
 use crate::membership::{ClusterId, History, View};
 use crate::message::{Envelope, Message};
 use crate::mutation::{Broken, Mutation};
@@ -28,6 +32,8 @@ use crate::ring::RingVersion;
 use crate::time::{Instant, Now};
 use change::Pending;
 pub use change::{Changed, SettingsChange};
+pub use detector::PROBE_EVERY;
+use detector::{Detector, Told};
 use emptiness::Inquiries;
 pub use emptiness::{Inquiry, InquiryId};
 
@@ -55,6 +61,8 @@ pub enum Notice {
     Ask(Inquiry),
     /// The answer to [`Notice::Ask`]: whether it does.
     Holds(InquiryId, bool),
+    /// About who is there: a packet of SWIM, as [`detector`] reads it.
+    Swim(Bytes),
 }
 
 /// What has happened.
@@ -66,6 +74,10 @@ pub enum ControlInput {
     Message(Box<Envelope>),
     /// Whether this node holds anything in the bucket that [`ControlEffects::inquiries`] asked about; none if it cannot say.
     Holds(InquiryId, Option<bool>),
+    /// The connection to a node has come about.
+    Reachable(NodeId),
+    /// The connection to a node broke, or cannot be made.
+    Unreachable(NodeId),
     /// [`ControlEffects::save`] has ended.
     Saved(Result<(), WriteFailed>),
     /// The time of [`ControlEffects::wake_at`] has come.
@@ -84,6 +96,10 @@ pub struct ControlEffects {
     pub save: Option<Bytes>,
     /// The view from now on.
     pub view: Option<Arc<View>>,
+    /// What to think of the other nodes from now on.
+    pub liveness: Option<Arc<Liveness>>,
+    /// How many packets of SWIM made no sense.
+    pub nonsense: u64,
     /// Buckets of which the shards are to say whether they hold anything; each is answered by one [`ControlInput::Holds`].
     pub inquiries: Vec<Inquiry>,
     /// When it wants a [`ControlInput::Tick`] at the latest.
@@ -126,6 +142,9 @@ pub struct Control {
     peers: BTreeMap<NodeId, RingVersion>,
     pending: Vec<Pending>,
     inquiries: Inquiries,
+    detector: Detector,
+    /// The view whose members the detector goes by.
+    detected: Option<Arc<View>>,
 }
 
 impl Control {
@@ -143,6 +162,8 @@ impl Control {
             peers: BTreeMap::new(),
             pending: Vec::new(),
             inquiries: Inquiries::new(config.boot),
+            detector: Detector::new(&config),
+            detected: None,
             config,
         })
     }
@@ -150,6 +171,11 @@ impl Control {
     /// The view that follows from what is saved.
     pub const fn view(&self) -> &Arc<View> {
         &self.view
+    }
+
+    /// What this node thinks of every other; nothing before the first step.
+    pub const fn liveness(&self) -> &Arc<Liveness> {
+        self.detector.liveness()
     }
 
     /// What is saved.
@@ -160,10 +186,13 @@ impl Control {
     /// Takes in one input at the time `now` and says what is to be done.
     pub fn step(&mut self, now: Now, input: ControlInput) -> ControlEffects {
         let mut effects = ControlEffects::default();
+        self.detect_members(now, &mut effects);
         match input {
             ControlInput::Change(client, change) => self.change(now, client, change, &mut effects),
             ControlInput::Message(envelope) => self.message(now, *envelope, &mut effects),
             ControlInput::Holds(id, holds) => self.holds(now, id, holds, &mut effects),
+            ControlInput::Reachable(node) => self.connected(now, node, true, &mut effects),
+            ControlInput::Unreachable(node) => self.connected(now, node, false, &mut effects),
             ControlInput::Saved(result) => self.saved(now, result, &mut effects),
             ControlInput::Tick => {}
         }
@@ -174,9 +203,10 @@ impl Control {
             self.gossip(now, &mut effects);
         }
         self.save(now, &mut effects);
-        let save_at = (self.saving.is_none() && self.wanted != self.history).then_some(self.next_save);
+        self.detect(now, &mut effects);
+        let save_at = (self.saving.is_none() && self.has_unsaved()).then_some(self.next_save);
         let pending = self.pending.iter().map(|pending| pending.wake_at());
-        effects.wake_at = pending.chain(save_at).chain([self.next_gossip]).min();
+        effects.wake_at = pending.chain(save_at).chain(self.detector.wake_at()).chain([self.next_gossip]).min();
         effects
     }
 
@@ -199,12 +229,13 @@ impl Control {
 
     /// Takes in what a member says; nobody else is heard.
     fn message(&mut self, now: Now, envelope: Envelope, effects: &mut ControlEffects) {
-        let from = envelope.from;
+        let (from, sender) = (envelope.from, (envelope.from, envelope.from_life, envelope.from_boot));
         let Message::Notice(notice) = envelope.message else { return };
         if envelope.cluster != self.config.cluster || self.view.member(from).is_none() {
             return;
         }
         match notice {
+            Notice::Swim(packet) => self.hear(now, sender, &packet, effects),
             Notice::Have(version) => {
                 self.peers.insert(from, version);
                 if version != self.version() {
@@ -219,6 +250,44 @@ impl Control {
             Notice::Complement(history) => drop(self.learn(now, from, &history, effects)),
             Notice::Ask(inquiry) => self.inquiries.asked(from, inquiry, effects),
             Notice::Holds(id, holds) => self.answered(now, from, id, holds, effects),
+        }
+    }
+
+    fn hear(&mut self, now: Now, sender: (NodeId, Life, u32), packet: &[u8], effects: &mut ControlEffects) {
+        let mut told = Told::default();
+        if !self.detector.heard(now, sender, packet, &mut told) {
+            effects.nonsense += 1;
+        }
+        self.tell(now, told, effects);
+    }
+
+    fn connected(&mut self, now: Now, node: NodeId, connected: bool, effects: &mut ControlEffects) {
+        let mut told = Told::default();
+        self.detector.connected(now, node, connected, &mut told);
+        self.tell(now, told, effects);
+    }
+
+    /// Has the detector go by the members of the view.
+    fn detect_members(&mut self, now: Now, effects: &mut ControlEffects) {
+        if self.detected.as_ref().is_none_or(|detected| !Arc::ptr_eq(detected, &self.view)) {
+            let mut told = Told::default();
+            self.detector.set_members(now, &self.view, &mut told);
+            self.detected = Some(self.view.clone());
+            self.tell(now, told, effects);
+        }
+    }
+
+    /// Lets the detector do what is due.
+    fn detect(&mut self, now: Now, effects: &mut ControlEffects) {
+        self.detect_members(now, effects);
+        let mut told = Told::default();
+        effects.liveness = self.detector.tick(now, &mut told);
+        self.tell(now, told, effects);
+    }
+
+    fn tell(&self, now: Now, told: Told, effects: &mut ControlEffects) {
+        for (to, packet) in told.sends {
+            self.send(now, to, Notice::Swim(packet), effects);
         }
     }
 
@@ -239,9 +308,14 @@ impl Control {
         true
     }
 
+    /// Whether there is anything to save: nothing is ever taken out of what is wanted.
+    fn has_unsaved(&self) -> bool {
+        self.wanted.len() > self.history.len()
+    }
+
     /// Begins to save what is not saved, unless that is under way.
     fn save(&mut self, now: Now, effects: &mut ControlEffects) {
-        if self.saving.is_none() && self.wanted != self.history && now.instant >= self.next_save {
+        if self.saving.is_none() && self.has_unsaved() && now.instant >= self.next_save {
             if self.config.broken.is(Mutation::SettingsUnsaved) {
                 let wanted = self.wanted.clone();
                 return self.adopt(now, wanted, effects);
@@ -296,3 +370,6 @@ impl Control {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod detector_tests;

@@ -25,7 +25,8 @@ use crate::write_id::WriteId;
 /// The version of the protocol between nodes that this build speaks.
 ///
 /// 2: a replica or coordinator may say that its disk is full. 3: notes are one field of a state; digests are taken of another form.
-pub const PROTOCOL_VERSION: u32 = 3;
+/// 4: nodes probe each other.
+pub const PROTOCOL_VERSION: u32 = 4;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbEnvelope {
@@ -45,7 +46,7 @@ struct PbEnvelope {
     operation: u64,
     #[prost(uint32, tag = "8")]
     round: u32,
-    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
+    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
     message: Option<PbMessage>,
 }
 
@@ -79,6 +80,8 @@ enum PbMessage {
     BucketHolds(PbBucketHolds),
     #[prost(bytes = "bytes", tag = "22")]
     Complement(Bytes),
+    #[prost(bytes = "bytes", tag = "23")]
+    Swim(Bytes),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -330,6 +333,7 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
         Notice::Have(version) => PbMessage::Have(PbVersion { changes: version.changes, digest: version.digest }),
         Notice::History(history) => PbMessage::History(history.encode()),
         Notice::Complement(history) => PbMessage::Complement(history.encode()),
+        Notice::Swim(packet) => PbMessage::Swim(packet.clone()),
         Notice::Ask(inquiry) => PbMessage::Inquiry(PbInquiry { id: inquiry.id.0, bucket: inquiry.bucket.clone() }),
         Notice::Holds(id, holds) => PbMessage::BucketHolds(PbBucketHolds { id: id.0, holds: *holds }),
     }
@@ -395,6 +399,7 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         }
         PbMessage::History(history) => Message::Notice(Notice::History(history_from_pb(&history)?)),
         PbMessage::Complement(history) => Message::Notice(Notice::Complement(history_from_pb(&history)?)),
+        PbMessage::Swim(packet) => Message::Notice(Notice::Swim(packet)),
         PbMessage::Inquiry(inquiry) => Message::Notice(Notice::Ask(inquiry_from_pb(inquiry)?)),
         PbMessage::BucketHolds(answer) => Message::Notice(Notice::Holds(InquiryId(answer.id), answer.holds)),
     })

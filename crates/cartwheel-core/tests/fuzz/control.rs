@@ -40,10 +40,11 @@ struct Mesh {
 }
 
 fn control(node: NodeId, boot: u32, saved: History) -> Control {
+    let number = (1..=3).find(|&number| id(number) == node).expect("one of three");
     let config = ControlConfig {
         cluster: CLUSTER,
         node,
-        life: Life(1),
+        life: Life(number as u64),
         boot,
         seed: node.get() ^ u64::from(boot),
         broken: Broken::default(),
@@ -83,6 +84,9 @@ impl Mesh {
         let before = control.history().clone();
         let ControlEffects { sends, replies, save, inquiries, .. } = control.step(now, input);
         assert!(before.is_within(control.history()), "a change is forgotten");
+        // Nobody is thought of who is no member, whatever is said of it.
+        let members = control.view().members().count();
+        assert!(control.liveness().iter().count() <= members, "{:?}", control.liveness());
         for (client, reply) in replies {
             *self.answered.entry(client).or_default() += 1;
             if reply.is_ok() {
@@ -165,6 +169,8 @@ enum Act {
     Turns(Option<bool>, bool),
     /// A node dies and comes back.
     Crashes(usize),
+    /// A connection breaks or comes about.
+    Connects(usize, usize, bool),
     /// Time passes, in milliseconds.
     Passes(u64),
 }
@@ -177,7 +183,8 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (1usize..=2, any::<bool>()).prop_map(|(at, with_n)| Act::Client(at, with_n)),
         1 => (any::<Option<bool>>(), any::<bool>()).prop_map(|(holds, saves)| Act::Turns(holds, saves)),
         1 => (1usize..=2).prop_map(Act::Crashes),
-        1 => (0u64..2_000).prop_map(Act::Passes),
+        1 => (1usize..=2, 1usize..6, any::<bool>()).prop_map(|(at, to, comes)| Act::Connects(at, to, comes)),
+        2 => (0u64..2_000).prop_map(Act::Passes),
     ]
 }
 
@@ -199,6 +206,8 @@ fn does(mesh: &mut Mesh, said: &mut Vec<(usize, Envelope)>, act: Act) {
         Act::Client(at, with_n) => mesh.change(id(at), settings(mesh.asked.len(), with_n)),
         Act::Turns(holds, saves) => (mesh.holds, mesh.saves) = (holds, saves),
         Act::Crashes(node) => mesh.crash(id(node)),
+        Act::Connects(at, to, true) => mesh.input(id(at), ControlInput::Reachable(id(to))),
+        Act::Connects(at, to, false) => mesh.input(id(at), ControlInput::Unreachable(id(to))),
         Act::Passes(ms) => mesh.pass(ms),
     }
 }

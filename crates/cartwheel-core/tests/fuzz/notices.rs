@@ -77,6 +77,36 @@ fn inquiry_id() -> impl Strategy<Value = InquiryId> {
     prop_oneof![4 => (0u64..20).prop_map(|begun| InquiryId((u64::from(BOOT) << 40) + begun)), 1 => number().prop_map(InquiryId)]
 }
 
+/// A node as a packet of SWIM names it: a member or not, of this boot or another.
+fn swim_identity() -> impl Strategy<Value = Vec<u8>> {
+    let small = || prop_oneof![8 => 0u32..3, 1 => any::<u32>()];
+    let life = |node: usize| prop_oneof![8 => Just(node as u64), 1 => any::<u64>()];
+    let node = (1usize..6).prop_flat_map(move |node| (Just(node), life(node)));
+    (node, prop_oneof![4 => Just(BOOT), 2 => small()], small()).prop_map(|((node, life), boot, renewal)| {
+        let numbers = [id(node).get().to_be_bytes(), life.to_be_bytes()].concat();
+        [numbers, boot.to_be_bytes().to_vec(), renewal.to_be_bytes().to_vec()].concat()
+    })
+}
+
+/// A packet of SWIM by the third node, as it may be or not at all.
+fn swim_packet() -> impl Strategy<Value = Vec<u8>> {
+    let third = [id(3).get().to_be_bytes().to_vec(), 3u64.to_be_bytes().to_vec(), BOOT.to_be_bytes().to_vec()].concat();
+    let third = [third, 0u32.to_be_bytes().to_vec()].concat();
+    let incarnation = || prop_oneof![4 => 0u16..3, 1 => any::<u16>()];
+    let header = (prop_oneof![8 => Just(third), 1 => swim_identity()], incarnation(), swim_identity());
+    let message = (0u8..12, any::<u8>(), swim_identity()).prop_map(|(kind, number, about)| match kind {
+        0 | 1 => vec![kind, number],
+        2..=5 => [vec![kind, number], about].concat(),
+        _ => vec![kind],
+    });
+    let update = (swim_identity(), incarnation(), 0u8..4)
+        .prop_map(|(about, incarnation, state)| [about, incarnation.to_be_bytes().to_vec(), vec![state]].concat());
+    (header, message, vec(update, 0..6)).prop_map(|((from, incarnation, to), message, updates)| {
+        let count = (updates.len() as u16).to_be_bytes();
+        [from, incarnation.to_be_bytes().to_vec(), to, message, count.to_vec(), updates.concat()].concat()
+    })
+}
+
 pub fn notice() -> BoxedStrategy<Notice> {
     // One without a founding, too, and one of another cluster.
     let histories = || {
@@ -95,6 +125,8 @@ pub fn notice() -> BoxedStrategy<Notice> {
         3 => histories().prop_map(Notice::History),
         3 => histories().prop_map(Notice::Complement),
         2 => inquiry.prop_map(Notice::Ask),
+        6 => swim_packet().prop_map(|packet| Notice::Swim(packet.into())),
+        1 => vec(any::<u8>(), 0..200).prop_map(|packet| Notice::Swim(packet.into())),
         4 => (inquiry_id(), any::<bool>()).prop_map(|(id, holds)| Notice::Holds(id, holds)),
     ]
     .boxed()

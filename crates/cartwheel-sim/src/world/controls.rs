@@ -19,6 +19,8 @@ use crate::trace::Kind;
 #[derive(Debug)]
 pub(super) struct Controls {
     rng: Rng,
+    /// Probes have a stream of their own: what is drawn for settings does not depend on them.
+    probes_rng: Rng,
     /// How many changes were asked for.
     asked: u32,
     /// What names the changes that clients were told of: the `max_value_bytes` that no other change has.
@@ -28,7 +30,7 @@ pub(super) struct Controls {
 /// The control of one machine.
 #[derive(Debug, Default)]
 pub(super) struct MachineControl {
-    control: Option<Control>,
+    pub(super) control: Option<Control>,
     /// The history on its disk; none if it is the founding.
     saved: Option<Bytes>,
     wake_at_us: Option<u64>,
@@ -38,8 +40,8 @@ pub(super) struct MachineControl {
 const MARK_BASE: u32 = 1 << 20;
 
 impl Controls {
-    pub(super) const fn new(rng: Rng) -> Self {
-        Self { rng, asked: 0, told: BTreeSet::new() }
+    pub(super) const fn new(rng: Rng, probes_rng: Rng) -> Self {
+        Self { rng, probes_rng, asked: 0, told: BTreeSet::new() }
     }
 }
 
@@ -113,6 +115,10 @@ impl World {
             });
             self.input(index, Input::View(view));
         }
+        if let Some(liveness) = effects.liveness {
+            self.note_liveness(index, &liveness);
+            self.input(index, Input::Liveness(liveness));
+        }
         for (to, envelope) in effects.sends {
             self.send_notice(index, self.cluster.index(to).expect("a member"), envelope);
         }
@@ -149,7 +155,9 @@ impl World {
             decoded => self.fail("a message survives its codec", None, format!("{envelope:?} became {decoded:?}")),
         }
         let controls = self.controls.as_mut().expect("controls");
-        let delays = self.network.send_by(&mut controls.rng, from, to);
+        let is_probe = matches!(envelope.message, Message::Notice(Notice::Swim(_)));
+        let rng = if is_probe { &mut controls.probes_rng } else { &mut controls.rng };
+        let delays = self.network.send_by(rng, from, to);
         self.note(Kind::Send, &frame, |cluster| {
             let what = match &envelope.message {
                 Message::Notice(Notice::History(history) | Notice::Complement(history)) => {

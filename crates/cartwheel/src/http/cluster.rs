@@ -1,8 +1,11 @@
 //! `/v1/cluster/...`: the members, the ring, and where keys lie.
 
+use std::time::{Duration, SystemTime};
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use cartwheel_core::liveness::Standing;
 use cartwheel_core::membership::{View, ViewMember};
 use cartwheel_core::ring::Replica;
 use serde::Serialize;
@@ -51,8 +54,21 @@ pub(super) struct StatusForm {
     boot: Option<u32>,
     /// The version of its program, as it last said.
     version: Option<String>,
+    /// Whether it is there; null for the node that answers, and before that has begun to look.
+    liveness: Option<LivenessForm>,
     /// Its clock less the answering node's, in milliseconds, if it was heard within some ten seconds.
     clock_offset_ms: Option<i64>,
+}
+
+/// Whether a member is there, as the node that answers sees it.
+#[derive(Serialize, ToSchema)]
+struct LivenessForm {
+    /// `alive`, `suspect` (it may be dead, paused, slow or cut off) or `down` (nobody gets an answer from it).
+    status: &'static str,
+    /// Since when, as RFC 3339.
+    since: String,
+    /// Why, for people.
+    why: String,
 }
 
 /// The members, and what this node thinks of each
@@ -81,6 +97,7 @@ fn thoughts_of(door: &Door, known: &ViewMember) -> StatusForm {
         problem: None,
         boot: None,
         version: None,
+        liveness: door.liveness().get(known.member.id).map(liveness),
         clock_offset_ms: None,
     };
     if known.member.id == local.node {
@@ -96,6 +113,14 @@ fn thoughts_of(door: &Door, known: &ViewMember) -> StatusForm {
         form.clock_offset_ms = peer.clock_offset_ms(board.now());
     }
     form
+}
+
+fn liveness(standing: &Standing) -> LivenessForm {
+    LivenessForm {
+        status: standing.status.name(),
+        since: show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(standing.since.0)),
+        why: standing.why.to_string(),
+    }
 }
 
 /// What a client needs to find a key's homes by itself.

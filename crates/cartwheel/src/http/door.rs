@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cartwheel_core::control::{Changed, SettingsChange};
+use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
 use cartwheel_core::request::{Outcome, Request};
 use tokio::sync::watch;
@@ -28,6 +29,8 @@ pub struct Backend {
     pub control: ControlHandle,
     /// The cluster's members, ring and settings.
     pub view: watch::Receiver<Arc<View>>,
+    /// What this node thinks of the others.
+    pub liveness: watch::Receiver<Arc<Liveness>>,
     /// When the node acknowledges a write, in buckets that leave that to it.
     pub durability: Durability,
     /// Whether the node is ready to serve.
@@ -88,6 +91,11 @@ impl Door {
     /// The cluster, as it is now.
     pub(super) fn view(&self) -> Arc<View> {
         self.0.backend.view.borrow().clone()
+    }
+
+    /// What this node thinks of the others, as it is now.
+    pub(super) fn liveness(&self) -> Arc<Liveness> {
+        self.0.backend.liveness.borrow().clone()
     }
 
     /// When the node acknowledges a write, in buckets that leave that to it.

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::request::{
@@ -101,8 +102,20 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let shards = Shards::new(vec![shard], view.ring.partitions());
     let (control, _) = control::inbox();
     let (_views, view) = watch::channel(view);
+    let gone = Standing { status: Status::Down, since: WallMs(1_700_000_000_123), why: Why::SuspicionConfirmed };
+    let (_opinions, liveness) = watch::channel(Arc::new(Liveness::new([(NodeId::of_name("node-3"), gone)])));
     (
-        Door::new(Backend { local, shards, control, view, durability: Default::default(), readiness, board, metrics }),
+        Door::new(Backend {
+            local,
+            shards,
+            control,
+            view,
+            liveness,
+            durability: Default::default(),
+            readiness,
+            board,
+            metrics,
+        }),
         states,
     )
 }
@@ -380,6 +393,10 @@ async fn a_node_tells_what_it_thinks_of_the_members() {
         (&other["state"], &other["boot"], &other["http"]),
         (&json!("disconnected"), &Value::Null, &json!("127.0.0.1:8082"))
     );
+    assert_eq!((&own["liveness"], &other["liveness"]), (&Value::Null, &Value::Null), "nobody has an opinion of itself");
+    let gone = &members.iter().find(|member| member["name"] == "node-3").unwrap()["liveness"];
+    assert_eq!((&gone["status"], &gone["since"]), (&json!("down"), &json!("2023-11-14T22:13:20.123Z")));
+    assert_eq!(gone["why"], Why::SuspicionConfirmed.to_string());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! units, `_total` for what only grows.
 
 mod http;
+mod liveness;
 mod peers;
 mod process;
 
@@ -15,6 +16,7 @@ use crate::peers::Board;
 use crate::shard::{ShardHandle, ShardMetrics};
 
 pub use http::{Asked, HttpMetrics, Outcome};
+pub use liveness::LivenessMetrics;
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,6 +27,8 @@ pub struct Metrics {
     registry: Registry,
     /// What the HTTP door counts.
     pub http: HttpMetrics,
+    /// What the control counts.
+    pub liveness: LivenessMetrics,
 }
 
 impl Metrics {
@@ -34,10 +38,12 @@ impl Metrics {
         process::register(&mut registry);
         let ours = registry.sub_registry_with_prefix("cartwheel");
         http.register(ours);
+        let liveness = LivenessMetrics::default();
+        liveness.register(ours);
         counted.register(ours);
         ours.register_collector(Box::new(process::Inboxes(shards)));
         ours.register_collector(Box::new(peers::PeerCollector(board)));
-        Self { registry, http }
+        Self { registry, http, liveness }
     }
 
     /// All of them as text.

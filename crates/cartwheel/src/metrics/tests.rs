@@ -2,7 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cartwheel_core::dot::NodeId;
+use cartwheel_core::hlc::WallMs;
 use cartwheel_core::key::Key;
+use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::node::Event;
 
 use super::*;
@@ -79,6 +81,30 @@ fn a_text_that_is_wrong_is_noticed() {
         let text = good.replace(right, wrong);
         assert!(std::panic::catch_unwind(|| parse(&text)).is_err(), "{text}");
     }
+}
+
+#[test]
+fn what_a_node_thinks_of_the_others_is_counted() {
+    let metrics = Metrics::new(vec![], &ShardMetrics::default(), Board::default());
+    let standing = |status| Standing { status, since: WallMs(0), why: Why::Heard };
+    let thinks = |one, other| Liveness::new([(NodeId::new(1), standing(one)), (NodeId::new(2), standing(other))]);
+    let before = thinks(Status::Alive, Status::Alive);
+    metrics.liveness.changed(&Liveness::default(), &before);
+    let at_first = parse(&metrics.text());
+    assert_eq!(
+        (at_first["cartwheel_members{status=\"alive\"}"], at_first["cartwheel_members{status=\"down\"}"]),
+        (2.0, 0.0)
+    );
+    metrics.liveness.changed(&before, &thinks(Status::Alive, Status::Suspect));
+    metrics.liveness.refused(3);
+    let after = parse(&metrics.text());
+    assert_eq!(
+        (after["cartwheel_members{status=\"alive\"}"], after["cartwheel_members{status=\"suspect\"}"]),
+        (1.0, 1.0)
+    );
+    assert_eq!(after["cartwheel_liveness_changes_total{status=\"suspect\"}"], 1.0);
+    assert_eq!(after["cartwheel_liveness_changes_total{status=\"alive\"}"], 0.0);
+    assert_eq!(after["cartwheel_probe_refusals_total"], 3.0);
 }
 
 #[test]

@@ -68,9 +68,9 @@ impl Peers {
         self.board.clone()
     }
 
-    /// For each peer, whether a connection to it stands.
-    pub fn connections(&self) -> impl Iterator<Item = watch::Receiver<bool>> + '_ {
-        self.links.values().map(Link::connected)
+    /// For each peer, whether a connection to it stands; told anew each time when dialling fails.
+    pub fn connections(&self) -> impl Iterator<Item = (NodeId, watch::Receiver<bool>)> + '_ {
+        self.links.iter().map(|(&node, link)| (node, link.connected()))
     }
 }
 

@@ -134,6 +134,7 @@ impl Dialler {
                 Err(error) => {
                     let error = error.to_string();
                     self.stats.failed(error.clone());
+                    self.connected.send_replace(false);
                     // The same error again and again is one piece of news.
                     if error == last_error {
                         debug!("cannot connect to {}: {error}", self.peer.name);

@@ -86,7 +86,7 @@ async fn listening(node: &LocalNode, addr: &str) -> Listening {
 }
 
 async fn connected(peers: &Peers) -> bool {
-    for mut connection in peers.connections() {
+    for (_, mut connection) in peers.connections() {
         let wait = connection.wait_for(|connected| *connected);
         if tokio::time::timeout(Duration::from_millis(1_500), wait).await.is_err() {
             return false;
@@ -115,7 +115,7 @@ async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
     }
 
     there.stop.send_replace(true);
-    let mut link = peers.connections().next().unwrap();
+    let mut link = peers.connections().next().unwrap().1;
     link.wait_for(|connected| !connected).await.unwrap();
     peers.send(b.node, &[message(&a, 77)]);
     let mut again = listening(&b, &there.peer.addr).await;
@@ -190,7 +190,7 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     let (_stop, stopped) = watch::channel(false);
     let peer = Peer { node: b.node, name: b.name.clone(), addr: addr.clone() };
     let peers = Peers::dial(&a, [peer.clone()], &stopped);
-    let (board, mut link) = (peers.board(), peers.connections().next().unwrap());
+    let (board, mut link) = (peers.board(), peers.connections().next().unwrap().1);
     let b_of_a = board.get(b.node).unwrap();
     peers.send(b.node, &[message(&a, 1), message(&a, 2)]);
     assert_eq!(b_of_a.dropped.load(Ordering::Relaxed), 2);

@@ -69,7 +69,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let (stop_sender, stop) = watch::channel(false);
     let (clock, counted) = (Clock::start(), ShardMetrics::default());
     let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &stop));
-    let (connections, board) = (peers.connections().collect(), peers.board());
+    let (connections, board) = (peers.connections().map(|(_, connection)| connection).collect(), peers.board());
     let mut handles = Vec::new();
     let mut running = Vec::new();
     for (index, (place, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
@@ -91,8 +91,16 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let shards = Shards::new(handles, view.ring.partitions());
     let (control_handle, control_inbox) = control::inbox();
     let (view_sender, view) = watch::channel(view);
-    let surroundings =
-        control::Surroundings { file: history_file, shards: shards.clone(), peers, clock, view: view_sender };
+    let (liveness_sender, liveness) = watch::channel(control.liveness().clone());
+    let surroundings = control::Surroundings {
+        file: history_file,
+        shards: shards.clone(),
+        peers,
+        clock,
+        view: view_sender,
+        liveness: liveness_sender,
+        metrics: metrics.liveness.clone(),
+    };
     let mut controlling = tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
     let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
     let peers_max = connections_max.peers;
@@ -108,6 +116,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         shards: shards.clone(),
         control,
         view,
+        liveness,
         durability: config.durability,
         readiness,
         board,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cartwheel_core::key::Key;
+use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
 use cartwheel_core::message::{Envelope, Lane, Message};
 use cartwheel_core::request::{Outcome, Request};
@@ -68,6 +69,11 @@ impl Shards {
     /// Has all shards go by `view` from now on.
     pub async fn set_view(&self, view: &Arc<View>) {
         join_all(self.handles.iter().map(|shard| shard.set_view(view.clone()))).await;
+    }
+
+    /// What all shards are to think of the other nodes from now on.
+    pub async fn set_liveness(&self, liveness: &Arc<Liveness>) {
+        join_all(self.handles.iter().map(|shard| shard.set_liveness(liveness.clone()))).await;
     }
 
     /// Whether any shard holds anything in `bucket`, be it a tombstone; none if not all can say.

@@ -22,6 +22,7 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::hlc::Hlc;
+use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{Effects, Input, Node};
@@ -80,6 +81,7 @@ enum Work {
     Request(Request, oneshot::Sender<Outcome>),
     Message(Envelope),
     View(Arc<View>),
+    Liveness(Arc<Liveness>),
     Holds(Bytes, oneshot::Sender<Option<bool>>),
     Stop,
 }
@@ -134,6 +136,11 @@ impl ShardHandle {
     /// Has the shard go by `view` from now on.
     pub async fn set_view(&self, view: Arc<View>) {
         let _ = self.inbox.send(Work::View(view)).await;
+    }
+
+    /// What the shard is to think of the other nodes from now on.
+    pub async fn set_liveness(&self, liveness: Arc<Liveness>) {
+        let _ = self.inbox.send(Work::Liveness(liveness)).await;
     }
 
     /// Whether the shard holds anything in `bucket`, be it a tombstone; none if it cannot say.
@@ -237,6 +244,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Request(request, reply) => turns.add_request(request, reply),
                 Work::Message(message) => turns.add(Input::Message(message)),
                 Work::View(view) => turns.add(Input::View(view)),
+                Work::Liveness(liveness) => turns.add(Input::Liveness(liveness)),
                 Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
                 Work::Stop => stop = true,
             }

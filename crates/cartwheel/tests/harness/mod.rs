@@ -116,6 +116,11 @@ impl Cluster {
         assert!(gone(pid), "node-{number} survived SIGKILL");
     }
 
+    /// Sends a signal to node `number` as it was first started.
+    pub fn signal(&self, number: u16, signal: Signal) {
+        kill_process(self.pids[usize::from(number) - 1], signal).unwrap();
+    }
+
     /// Where a node that was restarted writes its log: not in its directory, whose disk may be full.
     pub fn log_of_restarted(&self, number: u16) -> PathBuf {
         self.dir.with_file_name(format!("node-{number}.log"))

@@ -1,0 +1,170 @@
+//! What is held against one node, and how it stands for that.
+
+use std::time::Duration;
+
+use crate::hlc::WallMs;
+use crate::liveness::{Standing, Status, Why};
+use crate::time::{Instant, Now};
+
+/// How many times a node may fall before it has to prove itself.
+const FALLS_FREE: u32 = 2;
+/// How many falls are remembered.
+const FALLS_MAX: u32 = 6;
+/// How long it takes until one fall is forgotten.
+const FALL_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+/// For how long a node that answers again stays suspect after its third fall; each further one doubles it.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// What is held against a node.
+#[derive(Debug)]
+pub(super) struct Opinion {
+    /// It was given up.
+    pub(super) down: Option<Why>,
+    /// It is suspected until it answers, for this reason.
+    pub(super) suspicion: Option<Why>,
+    /// Since when.
+    pub(super) suspected_at: Instant,
+    /// The connection to it is gone.
+    pub(super) link_lost: bool,
+    /// Anything was heard of it.
+    pub(super) heard: bool,
+    /// How often it fell of late, and since when that count has stood.
+    falls: u32,
+    counted_at: Instant,
+    /// It stays suspect until then, whatever it answers.
+    pub(super) held_until: Option<Instant>,
+    standing: Standing,
+}
+
+impl Opinion {
+    /// Nothing speaks against it.
+    pub(super) const fn new(wall: WallMs) -> Self {
+        Self {
+            down: None,
+            suspicion: None,
+            suspected_at: Instant(0),
+            link_lost: false,
+            heard: false,
+            falls: 0,
+            counted_at: Instant(0),
+            held_until: None,
+            standing: Standing { status: Status::Alive, since: wall, why: Why::NotHeardYet },
+        }
+    }
+
+    /// It is suspected from now on, or was already.
+    pub(super) fn suspect(&mut self, now: Instant, why: Why) {
+        if self.suspicion.replace(why).is_none() {
+            self.suspected_at = now;
+        }
+    }
+
+    /// It has answered.
+    pub(super) const fn answered(&mut self) {
+        self.suspicion = None;
+    }
+
+    /// What was held against the node that it was before it started anew does not count any more.
+    pub(super) const fn started_anew(&mut self) {
+        self.suspicion = None;
+        self.down = None;
+    }
+
+    /// Whether it must answer before it is taken for alive again.
+    pub(super) const fn owes_an_answer(&self) -> bool {
+        self.down.is_some() || self.suspicion.is_some()
+    }
+
+    const fn charge(&self) -> Option<(Status, Why)> {
+        match (self.down, self.link_lost, self.suspicion) {
+            (Some(why), ..) => Some((Status::Down, why)),
+            (None, true, _) => Some((Status::Suspect, Why::ConnectionLost)),
+            (None, false, Some(why)) => Some((Status::Suspect, why)),
+            (None, false, None) => None,
+        }
+    }
+
+    /// How it stands now.
+    pub(super) fn judge(&mut self, now: Now) -> Standing {
+        let has_charge =
+            !matches!(self.standing, Standing { status: Status::Alive, .. } | Standing { why: Why::Flapping, .. });
+        let charge = self.charge();
+        match (has_charge, charge.is_some()) {
+            (false, true) => self.fell(now.instant),
+            (true, false) => self.hold(now.instant),
+            _ => {}
+        }
+        self.held_until = self.held_until.filter(|&until| charge.is_none() && now.instant < until);
+        let (status, why) = match charge {
+            Some(charge) => charge,
+            None if self.held_until.is_some() => (Status::Suspect, Why::Flapping),
+            None if self.heard => (Status::Alive, Why::Heard),
+            None => (Status::Alive, Why::NotHeardYet),
+        };
+        let since = if status == self.standing.status { self.standing.since } else { now.wall };
+        self.standing = Standing { status, since, why };
+        self.standing
+    }
+
+    fn fell(&mut self, now: Instant) {
+        let forgotten = now.since(self.counted_at).as_micros() / FALL_FORGOTTEN_AFTER.as_micros();
+        self.falls = self.falls.saturating_sub(forgotten.min(u128::from(FALLS_MAX)) as u32);
+        self.falls = (self.falls + 1).min(FALLS_MAX);
+        self.counted_at = now;
+    }
+
+    fn hold(&mut self, now: Instant) {
+        if self.falls > FALLS_FREE {
+            self.held_until = Some(now + HOLD * (1 << (self.falls - FALLS_FREE - 1)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Now {
+        Now { instant: Instant(seconds * 1_000_000), wall: WallMs(seconds * 1_000) }
+    }
+
+    /// Falls at one second and answers at the next; says how it then stands.
+    fn blinks(opinion: &mut Opinion, seconds: u64) -> Standing {
+        opinion.suspect(at(seconds).instant, Why::ProbeUnanswered);
+        assert_eq!(opinion.judge(at(seconds)).status, Status::Suspect);
+        opinion.answered();
+        opinion.judge(at(seconds + 1))
+    }
+
+    #[test]
+    fn who_comes_and_goes_has_to_stay_for_a_while() {
+        let mut opinion = Opinion::new(WallMs(0));
+        opinion.heard = true;
+        assert_eq!(blinks(&mut opinion, 1).status, Status::Alive);
+        assert_eq!(blinks(&mut opinion, 3).status, Status::Alive);
+        let third = blinks(&mut opinion, 5);
+        assert_eq!((third.status, third.why), (Status::Suspect, Why::Flapping));
+        assert_eq!(opinion.judge(at(7)).status, Status::Suspect);
+        assert_eq!(opinion.judge(at(8)).status, Status::Alive, "2 s later");
+        for fall in 0..20 {
+            assert_eq!(blinks(&mut opinion, 10 + 2 * fall).why, Why::Flapping);
+        }
+        assert_eq!(opinion.judge(at(49 + 15)).status, Status::Suspect);
+        assert_eq!(opinion.judge(at(49 + 16)).status, Status::Alive, "no hold is longer than 16 s");
+        assert_eq!(blinks(&mut opinion, 60 + 7 * 30).why, Why::Heard, "it is forgotten in time");
+    }
+
+    #[test]
+    fn since_is_when_the_status_changed_not_its_reason() {
+        let mut opinion = Opinion::new(WallMs(0));
+        opinion.link_lost = true;
+        assert_eq!(opinion.judge(at(1)).since, WallMs(1_000));
+        opinion.suspect(at(2).instant, Why::ProbeUnanswered);
+        opinion.link_lost = false;
+        let standing = opinion.judge(at(2));
+        assert_eq!((standing.since, standing.why), (WallMs(1_000), Why::ProbeUnanswered));
+        opinion.down = Some(Why::SuspicionConfirmed);
+        let standing = opinion.judge(at(3));
+        assert_eq!((standing.status, standing.since), (Status::Down, WallMs(3_000)));
+    }
+}

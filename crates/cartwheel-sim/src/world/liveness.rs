@@ -1,0 +1,72 @@
+//! What the nodes think of each other, and what they may not think.
+
+use cartwheel_core::control::Control;
+use cartwheel_core::liveness::{Liveness, Status};
+
+use super::World;
+use crate::failure::Failure;
+use crate::trace::Kind;
+
+/// How long a dead node may seem alive: an answer may be under way for long, and each other node is probed in its turn.
+const SEEMS_ALIVE_US: u64 = 10_000_000;
+const SEEMS_ALIVE_PER_NODE_US: u64 = 2_000_000;
+
+impl World {
+    /// How long a node that is dead may seem alive to another, in microseconds.
+    pub fn seems_alive_max_us(&self) -> u64 {
+        SEEMS_ALIVE_US + self.machines.len() as u64 * SEEMS_ALIVE_PER_NODE_US
+    }
+
+    pub(super) fn note_liveness(&mut self, index: usize, liveness: &Liveness) {
+        let said: Vec<u8> = liveness.iter().map(|(_, standing)| standing.status as u8).collect();
+        self.note(Kind::Report, &[&[index as u8], &said[..]].concat(), |cluster| {
+            let standings = liveness.iter().filter(|(_, standing)| standing.status != Status::Alive);
+            let said: Vec<String> =
+                standings.map(|(node, at)| format!("{} {}: {}", cluster.name_of(node), at.status, at.why)).collect();
+            format!(
+                "{} thinks: {}",
+                cluster.name(index),
+                if said.is_empty() { "all alive".to_owned() } else { said.join("; ") }
+            )
+        });
+    }
+
+    fn status(&self, index: usize, of: usize) -> Option<Status> {
+        let control = self.machine_controls[index].control.as_ref();
+        control.map(Control::liveness).map(|liveness| liveness.status(self.cluster.id(of)))
+    }
+
+    /// A node that has been down for long may not seem alive to one that has run all the time.
+    pub(super) fn judge_death(&mut self, index: usize) {
+        let (machine, bound_us) = (&self.machines[index], self.seems_alive_max_us());
+        if machine.boot == 0 || machine.is_up() || self.now_us < machine.down_since_us + bound_us {
+            return;
+        }
+        let has_run = |at: usize| {
+            let machine = &self.machines[at];
+            machine.is_up() && !machine.is_paused() && self.now_us >= machine.running_since_us() + bound_us
+        };
+        let blind = (0..self.machines.len()).find(|&at| has_run(at) && self.status(at, index) == Some(Status::Alive));
+        if let Some(at) = blind {
+            let (at, dead) = (self.cluster.name(at), self.cluster.name(index));
+            let message = format!("{at} takes {dead} for alive, which has been down for over {bound_us} us");
+            self.fail("a dead node does not seem alive", None, message);
+        }
+    }
+
+    /// Whether every node takes every other for alive, as it must some time after all faults have ended.
+    pub fn judge_liveness(&self) -> Option<Failure> {
+        let nodes = 0..self.machines.len();
+        let pairs = nodes.clone().flat_map(|at| nodes.clone().map(move |of| (at, of)));
+        let wrong: Vec<String> = pairs
+            .filter(|&(at, of)| at != of && self.status(at, of).is_some_and(|status| status != Status::Alive))
+            .map(|(at, of)| {
+                let control = self.machine_controls[at].control.as_ref();
+                let standing = control.and_then(|control| control.liveness().get(self.cluster.id(of)));
+                format!("{} of {}: {standing:?}", self.cluster.name(at), self.cluster.name(of))
+            })
+            .collect();
+        let check = "the nodes of a healed cluster take each other for alive";
+        (!wrong.is_empty()).then(|| Failure { check, key: None, at_us: self.now_us, message: wrong.join("; ") })
+    }
+}
