@@ -74,8 +74,11 @@ impl FjallStore {
     }
 }
 
-/// Bounds that the engine takes; none if nothing lies between them.
-fn range<'a>(start: &'a [u8], end: Option<&'a [u8]>) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+/// Bounds that the engine takes.
+type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// From `start` up to `end`; none if nothing lies between them.
+fn range<'a>(start: &'a [u8], end: Option<&'a [u8]>) -> Option<Range<'a>> {
     let is_empty = end.is_some_and(|end| end <= start);
     (!is_empty).then(|| (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded)))
 }

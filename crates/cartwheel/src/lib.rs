@@ -22,3 +22,4 @@ mod rate_limit;
 pub mod serve;
 pub mod shard;
 pub mod signals;
+pub mod verify;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use cartwheel::cli::{Cli, Command, ServeArgs};
 use cartwheel::config::{Config, Environment, LogFormat, LogLevel};
 use cartwheel::signals::Parent;
-use cartwheel::{bench, buckets, cluster, dev, keys, load, log, serve};
+use cartwheel::{bench, buckets, cluster, dev, keys, load, log, serve, verify};
 use clap::{CommandFactory as _, Parser as _};
 use tracing::warn;
 
@@ -35,6 +35,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Delete(args) => keys::delete(&args).await.map_err(|error| error.to_string()),
         Command::Load(args) => load::run(&args).await.map_err(|error| error.to_string()),
         Command::Bench(args) => bench::run(&args).await.map_err(|error| error.to_string()),
+        Command::Verify(args) => verify::run(&args).await.map_err(|error| error.to_string()),
         Command::Bucket(command) => buckets::run(&command).await.map_err(|error| error.to_string()),
         Command::Cluster(command) => cluster::run(&command).await.map_err(|error| error.to_string()),
         Command::Completions { shell } => {

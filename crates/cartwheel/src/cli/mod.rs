@@ -13,6 +13,7 @@ use crate::bench::BenchArgs;
 use crate::config::Tuning;
 use crate::founding::Ports;
 use crate::load::LoadArgs;
+use crate::verify::VerifyArgs;
 
 pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
 pub use cluster::{AskArgs, ClusterCommand, LocateArgs};
@@ -59,6 +60,10 @@ pub enum Command {
     ///
     /// Without --load the keys must be there already. Ctrl-C ends the run and reports what was measured so far.
     Bench(BenchArgs),
+    /// Prove that every key is equal on all its replicas, by reading what every node's disk holds.
+    ///
+    /// The cluster goes on serving meanwhile. Records that stand-ins hold for homes are counted, and are no differences.
+    Verify(VerifyArgs),
     /// How the keys of a bucket are kept and served.
     #[command(subcommand)]
     Bucket(BucketCommand),
