@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::dot::NodeId;
 use crate::hlc::Hlc;
 use crate::key::Key;
+use crate::liveness::Liveness;
 use crate::membership::View;
 use crate::message::Envelope;
 use crate::record::RecordError;
@@ -65,6 +66,8 @@ pub enum Input {
     Stored(StoreId, StoreResult),
     /// The ring and the settings to go by from now on.
     View(Arc<View>),
+    /// What to think of the other nodes from now on.
+    Liveness(Arc<Liveness>),
     /// The time of [`Effects::wake_at`] has come. A tick too many does no harm.
     Tick,
 }
@@ -104,17 +107,76 @@ pub enum StoreCommand {
         /// [`Key::storage_key`].
         storage_key: Bytes,
     },
-    /// Store a record; answered by [`StoreResult::Written`].
+    /// Store a record or remove it, and change the index, all or nothing; answered by [`StoreResult::Written`].
     Write {
         /// [`Key::storage_key`].
         storage_key: Bytes,
-        /// The bytes to be stored.
-        record: Bytes,
+        /// The bytes to be stored; none if nothing is to be there any more.
+        record: Option<Bytes>,
+        /// What else changes with it.
+        index: Vec<IndexChange>,
         /// Whether the answer is to say that it survives a power failure.
         sync: bool,
     },
+    /// Read the records from a key on, in the order of their keys; answered by [`StoreResult::Scanned`].
+    Scan {
+        /// Where to begin, itself included.
+        from: Bytes,
+        /// Where to end, left out; none if all that follow are wanted.
+        upto: Option<Bytes>,
+        /// How many records and how many bytes of them to read at most; of records larger than that, one.
+        at_most: ScanLimit,
+    },
+    /// Read the index from an entry on, in order; answered by [`StoreResult::Listed`].
+    ScanIndex {
+        /// Where to begin, itself included.
+        from: Bytes,
+        /// Where to end, left out.
+        upto: Bytes,
+        /// How many entries to read at most.
+        entries_max: usize,
+    },
+    /// Keep a value under a name, synced; answered by [`StoreResult::Written`].
+    Remember {
+        /// The name.
+        name: Bytes,
+        /// The value; an empty one is as good as none.
+        value: Bytes,
+    },
+    /// Read what is kept under a name; answered by [`StoreResult::Read`].
+    Recall {
+        /// The name.
+        name: Bytes,
+    },
     /// Keep this, synced, for [`crate::node::NodeConfig::hlc_ceiling`] of the next boot; answered by [`StoreResult::Written`].
     SaveHlcCeiling(Hlc),
+}
+
+/// A change of the index: an ordered set of byte strings beside the records, by which a node finds records that it owes something.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum IndexChange {
+    /// This entry is to be there.
+    Add(Bytes),
+    /// It is not.
+    Remove(Bytes),
+}
+
+/// How much one scan reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScanLimit {
+    /// Records.
+    pub records: usize,
+    /// Bytes of records.
+    pub bytes: usize,
+}
+
+/// What a scan has found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Scanned {
+    /// Storage keys and records, in order.
+    pub records: Vec<(Bytes, Bytes)>,
+    /// Whether nothing follows in the range.
+    pub is_all: bool,
 }
 
 /// How a store command ended.
@@ -122,6 +184,10 @@ pub enum StoreCommand {
 pub enum StoreResult {
     /// The bytes that were stored, if any were.
     Read(Result<Option<Bytes>, ReadFailed>),
+    /// The records that were found.
+    Scanned(Result<Scanned, ReadFailed>),
+    /// The entries of the index that were found, in order.
+    Listed(Result<Vec<Bytes>, ReadFailed>),
     /// It is stored, and synced if that was asked.
     Written(Result<(), WriteFailed>),
 }

@@ -12,9 +12,11 @@ use crate::coordinator::{Coordinator, Cx, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
 use crate::drift::{Comparison, Drift};
 pub use crate::effects::{
-    ClientId, Effects, Event, Input, Limits, ReadFailed, StoreCommand, StoreId, StoreResult, Timing, WriteFailed,
+    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, ScanLimit, Scanned, StoreCommand, StoreId,
+    StoreResult, Timing, WriteFailed,
 };
 use crate::hlc::{Hlc, HlcClock, WallMs};
+use crate::liveness::Liveness;
 use crate::membership::{ClusterId, Durability, View};
 use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Ticket};
 use crate::mutation::{Broken, Mutation};
@@ -32,6 +34,7 @@ macro_rules! cx {
             now: $step.now,
             me: $node.config.node,
             view: &$node.view,
+            liveness: &$node.liveness,
             sealer: &$node.sealer,
             timing: &$node.config.timing,
             epoch: $node.replica.epoch(),
@@ -81,6 +84,7 @@ pub struct NodeConfig {
 pub struct Node {
     config: NodeConfig,
     view: Arc<View>,
+    liveness: Arc<Liveness>,
     sealer: Sealer,
     coordinator: Coordinator,
     replica: Replica,
@@ -123,6 +127,7 @@ impl Node {
             next_check: Instant::default(),
             config,
             view,
+            liveness: Arc::default(),
         }
     }
 
@@ -136,6 +141,11 @@ impl Node {
         &self.view
     }
 
+    /// What the node thinks of every other.
+    pub const fn liveness(&self) -> &Arc<Liveness> {
+        &self.liveness
+    }
+
     /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
     pub fn step(&mut self, now: Now, input: Input) -> Effects {
         let mut step = Step { now, effects: Effects::default(), work: Work::default(), out: Outbox::default() };
@@ -147,6 +157,7 @@ impl Node {
                 self.replica.set_view(view.clone());
                 self.view = view;
             }
+            Input::Liveness(liveness) => self.liveness = liveness,
             Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
         }
         self.settle(&mut step);

@@ -376,7 +376,7 @@ impl Replica {
         let storage_key = key.storage_key();
         let bytes = record.encode(&storage_key);
         let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
-        work.stores.push((id, StoreCommand::Write { storage_key, record: bytes, sync }));
+        work.stores.push((id, StoreCommand::Write { storage_key, record: Some(bytes), index: Vec::new(), sync }));
         if self.broken.is(Mutation::ReplyBeforeStored) {
             self.tasks -= done.len();
             work.done.append(&mut done);

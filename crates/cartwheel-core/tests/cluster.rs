@@ -10,6 +10,7 @@ use cartwheel_core::clock::Clock;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{
     ChangeKind, ClusterId, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
@@ -33,7 +34,7 @@ const CLUSTER: ClusterId = ClusterId(1);
 /// Nodes, their disks, and the messages on their way.
 struct Cluster {
     nodes: BTreeMap<NodeId, Node>,
-    disks: BTreeMap<NodeId, BTreeMap<Bytes, Bytes>>,
+    disks: BTreeMap<NodeId, Image>,
     wakes: BTreeMap<NodeId, Instant>,
     walls: BTreeMap<NodeId, WallMs>,
     down: BTreeSet<NodeId>,
@@ -105,7 +106,7 @@ impl Cluster {
         let ids = (1..=nodes).map(id);
         let mut cluster = Self {
             nodes: (1..=nodes).map(|node| (id(node), Node::new(config(node, 1, Since(0)), view.clone()))).collect(),
-            disks: ids.clone().map(|node| (node, BTreeMap::new())).collect(),
+            disks: ids.clone().map(|node| (node, Image::default())).collect(),
             wakes: BTreeMap::new(),
             walls: ids.clone().map(|node| (node, WallMs(1_000_000))).collect(),
             down: BTreeSet::new(),
@@ -155,17 +156,16 @@ impl Cluster {
         let disk = self.disks.get_mut(&node).expect("a disk");
         match command {
             StoreCommand::Read { .. } if self.damaged.contains(&node) => StoreResult::Read(Err(ReadFailed::Damaged)),
-            StoreCommand::Read { storage_key } => StoreResult::Read(Ok(disk.get(&storage_key).cloned())),
             StoreCommand::Write { .. } if self.full.contains(&node) => StoreResult::Written(Err(WriteFailed::DiskFull)),
             StoreCommand::Write { .. } if self.failing_writes.contains(&node) => {
                 StoreResult::Written(Err(WriteFailed::Uncertain))
             }
-            StoreCommand::Write { storage_key, record, .. } => {
-                disk.insert(storage_key, record);
-                self.damaged.remove(&node);
-                StoreResult::Written(Ok(()))
+            command => {
+                if matches!(command, StoreCommand::Write { .. }) {
+                    self.damaged.remove(&node);
+                }
+                disk.execute(&command)
             }
-            StoreCommand::SaveHlcCeiling(_) => StoreResult::Written(Ok(())),
         }
     }
 
@@ -193,7 +193,7 @@ impl Cluster {
 
     /// The power fails at a node whose store had not synced anything yet.
     fn lose_power(&mut self, node: usize) {
-        self.disks.insert(id(node), BTreeMap::new());
+        self.disks.insert(id(node), Image::default());
         let view = self.nodes[&id(node)].view().clone();
         self.nodes.insert(id(node), Node::new(config(node, 2, Since::boot(2)), view));
         self.queue.push_back((id(node), Input::Tick));
@@ -478,13 +478,13 @@ fn a_write_is_called_refused_only_if_nobody_has_stored_it() {
         matches!(&refused, Err(Refusal::Unavailable(short)) if short.why.contains("may yet appear")),
         "{refused:?}"
     );
-    let held = cluster.disks[&id(1)].clone();
+    let held = cluster.disks[&id(1)].records.clone();
     assert!(!held.is_empty(), "the first home has stored it");
     // Now it knows, and does not begin.
     assert_eq!(cluster.put(1, put("b")), Err(Refusal::DiskFull));
     let delete = Put { content: Content::Tombstone, context: None, w: Some(2), ..put("") };
     assert!(cluster.put(1, delete).is_err(), "a delete needs room too");
-    assert_eq!(cluster.disks[&id(1)], held);
+    assert_eq!(cluster.disks[&id(1)].records, held);
     for through in [2, 3] {
         assert_eq!(cluster.put(through, Put { w: Some(3), ..put("c") }), Err(Refusal::DiskFull));
     }
@@ -540,10 +540,10 @@ fn a_stale_replica_is_repaired_by_a_read() {
     cluster.put(1, put("a")).unwrap();
     cluster.down.remove(&id(3));
     let storage_key = key("carts").storage_key();
-    assert!(!cluster.disks[&id(3)].contains_key(&storage_key));
+    assert!(!cluster.disks[&id(3)].records.contains_key(&storage_key));
     cluster.get(3, get()).unwrap();
     cluster.run();
-    assert!(cluster.disks[&id(3)].contains_key(&storage_key));
+    assert!(cluster.disks[&id(3)].records.contains_key(&storage_key));
     cluster.down.extend([id(1), id(2)]);
     assert_eq!(values(&cluster.get(3, Get { r: Some(1), ..get() }).unwrap()), ["a"]);
 }
@@ -553,7 +553,7 @@ fn a_damaged_record_does_not_count_until_it_is_healed() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
     let storage_key = key("carts").storage_key();
-    let disk = cluster.disks.get_mut(&id(1)).expect("a disk");
+    let disk = &mut cluster.disks.get_mut(&id(1)).expect("a disk").records;
     let mut damaged = disk[&storage_key].to_vec();
     damaged[20] ^= 4;
     disk.insert(storage_key, damaged.into());
@@ -704,7 +704,7 @@ fn when_the_power_fails_everywhere_all_homes_together_are_enough() {
         let kept = cluster.disks[&id(node)].clone();
         cluster.lose_power(node);
         // What the operating system had written by then.
-        cluster.disks.insert(id(node), if node == 2 { kept } else { BTreeMap::new() });
+        cluster.disks.insert(id(node), if node == 2 { kept } else { Image::default() });
     }
     let get = || Get { key: key("os"), ..get() };
     // The first get may find nobody who counts; it has them catch up.

@@ -1,41 +1,29 @@
 //! A node's store: bytes that take time to be written, and more time to survive a crash.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use cartwheel_core::hlc::Hlc;
+use cartwheel_core::image::Image;
 use cartwheel_core::node::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
 
 use crate::options::DiskOptions;
 use crate::rng::Rng;
 
-/// What is on a disk.
+/// What is on a disk, and what of it is spoilt.
 #[derive(Clone, Debug, Default)]
-pub struct Image {
-    /// Records by storage key.
-    pub records: BTreeMap<Bytes, Bytes>,
-    /// Damaged ones of them that the store itself does not give out.
-    pub damaged: BTreeSet<Bytes>,
-    /// The highest saved ceiling of timestamps.
-    pub hlc_ceiling: Hlc,
+struct Medium {
+    image: Image,
+    /// Damaged records that the store itself does not give out.
+    damaged: BTreeSet<Bytes>,
 }
 
-impl Image {
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Record(storage_key, record) => {
-                self.records.insert(storage_key.clone(), record.clone());
-                self.damaged.remove(storage_key);
-            }
-            Change::HlcCeiling(ceiling) => self.hlc_ceiling = self.hlc_ceiling.max(*ceiling),
+impl Medium {
+    fn apply(&mut self, change: &StoreCommand) {
+        self.image.change(change);
+        if let StoreCommand::Write { storage_key, .. } = change {
+            self.damaged.remove(storage_key);
         }
     }
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Record(Bytes, Bytes),
-    HlcCeiling(Hlc),
 }
 
 /// A command that is being carried out.
@@ -64,11 +52,11 @@ pub struct Disk {
     /// It takes no records for want of room.
     full: bool,
     /// As a running node sees it.
-    current: Image,
+    current: Medium,
     /// As it is after a crash that loses all it can.
-    durable: Image,
+    durable: Medium,
     /// The changes that are in `current` and not in `durable`, the first of them numbered `pending_from`.
-    pending: Vec<Change>,
+    pending: Vec<StoreCommand>,
     pending_from: u64,
 }
 
@@ -79,8 +67,8 @@ impl Disk {
             options,
             rng,
             full: false,
-            current: Image::default(),
-            durable: Image::default(),
+            current: Medium::default(),
+            durable: Medium::default(),
             pending: Vec::new(),
             pending_from: 0,
         }
@@ -93,30 +81,40 @@ impl Disk {
             delay_us += self.rng.below(self.options.stall_max_us);
         }
         match command {
-            StoreCommand::Read { storage_key } => {
-                let fails = self.rng.chance(self.options.read_fail_per_mille);
-                let read = if fails { Err(ReadFailed::Unreadable) } else { self.read(storage_key) };
-                Started { delay_us, result: StoreResult::Read(read), durable: Durable::default() }
-            }
-            StoreCommand::Write { .. } if self.full => {
+            StoreCommand::Write { record: Some(_), .. } if self.full => {
                 let result = StoreResult::Written(Err(WriteFailed::DiskFull));
                 Started { delay_us, result, durable: Durable::default() }
             }
-            StoreCommand::Write { storage_key, record, sync } => {
-                self.change(Change::Record(storage_key.clone(), record.clone()), *sync, delay_us)
+            StoreCommand::Write { sync, .. } => self.change(command.clone(), *sync, delay_us),
+            StoreCommand::SaveHlcCeiling(_) | StoreCommand::Remember { .. } => {
+                self.change(command.clone(), true, delay_us)
             }
-            StoreCommand::SaveHlcCeiling(ceiling) => self.change(Change::HlcCeiling(*ceiling), true, delay_us),
+            StoreCommand::Read { .. }
+            | StoreCommand::Scan { .. }
+            | StoreCommand::ScanIndex { .. }
+            | StoreCommand::Recall { .. } => {
+                let fails = self.rng.chance(self.options.read_fail_per_mille);
+                let result = if fails { unreadable(command, ReadFailed::Unreadable) } else { self.read(command) };
+                Started { delay_us, result, durable: Durable::default() }
+            }
         }
     }
 
-    fn read(&self, storage_key: &Bytes) -> Result<Option<Bytes>, ReadFailed> {
-        if self.current.damaged.contains(storage_key) {
-            return Err(ReadFailed::Damaged);
+    fn read(&self, command: &StoreCommand) -> StoreResult {
+        let result = self.current.image.read(command).unwrap_or(StoreResult::Written(Ok(())));
+        let is_damaged = |key: &Bytes| self.current.damaged.contains(key);
+        match (command, &result) {
+            (StoreCommand::Read { storage_key }, _) if is_damaged(storage_key) => {
+                unreadable(command, ReadFailed::Damaged)
+            }
+            (_, StoreResult::Scanned(Ok(scanned))) if scanned.records.iter().any(|(key, _)| is_damaged(key)) => {
+                unreadable(command, ReadFailed::Damaged)
+            }
+            _ => result,
         }
-        Ok(self.current.records.get(storage_key).cloned())
     }
 
-    fn change(&mut self, change: Change, sync: bool, delay_us: u64) -> Started {
+    fn change(&mut self, change: StoreCommand, sync: bool, delay_us: u64) -> Started {
         let fails = self.rng.chance(self.options.write_fail_per_mille);
         let stored = !fails || self.rng.chance(500);
         if stored {
@@ -150,8 +148,8 @@ impl Disk {
     /// The records whose changes a crash may take away, in the order of the changes.
     pub fn unsynced(&self) -> impl Iterator<Item = Option<&Bytes>> {
         self.pending.iter().map(|change| match change {
-            Change::Record(storage_key, _) => Some(storage_key),
-            Change::HlcCeiling(_) => None,
+            StoreCommand::Write { storage_key, .. } => Some(storage_key),
+            _ => None,
         })
     }
 
@@ -169,22 +167,24 @@ impl Disk {
 
     /// What a crash now could not take away.
     pub const fn durable(&self) -> &Image {
-        &self.durable
+        &self.durable.image
     }
 
     /// What the node would read now.
     pub const fn current(&self) -> &Image {
-        &self.current
+        &self.current.image
     }
 
     /// Whether a change of this record is not durable yet.
     pub fn is_pending(&self, storage_key: &[u8]) -> bool {
-        self.pending.iter().any(|change| matches!(change, Change::Record(key, _) if key == storage_key))
+        self.pending
+            .iter()
+            .any(|change| matches!(change, StoreCommand::Write { storage_key: key, .. } if key == storage_key))
     }
 
     /// Flips one bit of a stored record. Half of the time the store notices by its own checksums.
     pub fn damage(&mut self, storage_key: &Bytes) {
-        let Some(record) = self.current.records.get(storage_key) else { return };
+        let Some(record) = self.current.image.records.get(storage_key) else { return };
         let mut bytes = record.to_vec();
         let bit = self.rng.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -193,8 +193,8 @@ impl Disk {
             self.durable.damaged.insert(storage_key.clone());
         }
         let bytes = Bytes::from(bytes);
-        self.current.records.insert(storage_key.clone(), bytes.clone());
-        self.durable.records.insert(storage_key.clone(), bytes);
+        self.current.image.records.insert(storage_key.clone(), bytes.clone());
+        self.durable.image.records.insert(storage_key.clone(), bytes);
     }
 
     /// From now on there is room or not.
@@ -216,13 +216,24 @@ impl Disk {
     }
 }
 
+/// The failure of a command that reads.
+fn unreadable(command: &StoreCommand, why: ReadFailed) -> StoreResult {
+    match command {
+        StoreCommand::Scan { .. } => StoreResult::Scanned(Err(why)),
+        StoreCommand::ScanIndex { .. } => StoreResult::Listed(Err(why)),
+        _ => StoreResult::Read(Err(why)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use cartwheel_core::hlc::Hlc;
+
     use super::*;
     use crate::rng::Stream;
 
     fn write(key: &'static str, record: &'static str, sync: bool) -> StoreCommand {
-        StoreCommand::Write { storage_key: key.into(), record: record.into(), sync }
+        StoreCommand::Write { storage_key: key.into(), record: Some(record.into()), index: Vec::new(), sync }
     }
 
     fn disk(seed: u64) -> Disk {

@@ -172,11 +172,16 @@ pub fn refused(refusal: &Refusal) -> String {
 pub fn store_command(names: &impl Naming, command: &StoreCommand) -> String {
     match command {
         StoreCommand::Read { storage_key } => format!("reads {}", key_name(storage_key)),
-        StoreCommand::Write { storage_key, record: bytes, sync } => {
+        StoreCommand::Write { storage_key, record: Some(bytes), sync, .. } => {
             let sync = if *sync { "writes" } else { "writes without sync" };
             let held = Record::decode(bytes, storage_key).map_or("?".to_owned(), |held| record(names, &held));
             format!("{sync} {} {held}", key_name(storage_key))
         }
+        StoreCommand::Write { storage_key, record: None, .. } => format!("removes {}", key_name(storage_key)),
+        StoreCommand::Scan { from, upto, at_most } => format!("scans {at_most:?} from {from:?} to {upto:?}"),
+        StoreCommand::ScanIndex { from, upto, .. } => format!("scans the index from {from:?} to {upto:?}"),
+        StoreCommand::Remember { name, value } => format!("remembers {} bytes as {name:?}", value.len()),
+        StoreCommand::Recall { name } => format!("recalls {name:?}"),
         StoreCommand::SaveHlcCeiling(ceiling) => format!("saves its timestamps' ceiling {ceiling:?}"),
     }
 }
@@ -190,8 +195,13 @@ pub fn store_result(result: &StoreResult) -> &'static str {
     match result {
         StoreResult::Read(Ok(Some(_))) => "read",
         StoreResult::Read(Ok(None)) => "found nothing",
-        StoreResult::Read(Err(ReadFailed::Unreadable)) => "could not read",
-        StoreResult::Read(Err(ReadFailed::Damaged)) => "found damage",
+        StoreResult::Scanned(Ok(_)) | StoreResult::Listed(Ok(_)) => "scanned",
+        StoreResult::Read(Err(failed)) | StoreResult::Scanned(Err(failed)) | StoreResult::Listed(Err(failed)) => {
+            match failed {
+                ReadFailed::Unreadable => "could not read",
+                ReadFailed::Damaged => "found damage",
+            }
+        }
         StoreResult::Written(Ok(())) => "wrote",
         StoreResult::Written(Err(WriteFailed::Uncertain)) => "could not write",
         StoreResult::Written(Err(WriteFailed::DiskFull)) => "has no room to write",

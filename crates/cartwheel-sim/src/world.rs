@@ -371,14 +371,15 @@ impl World {
     fn store(&mut self, index: usize, id: StoreId, command: StoreCommand) {
         let cluster = &self.cluster;
         let bytes: &[u8] = match &command {
-            StoreCommand::Write { storage_key, record, .. } => {
+            StoreCommand::Write { storage_key, record: Some(record), .. } => {
                 // What a full disk refuses was never stored, whatever else may fail.
                 if !self.machines[index].disk.is_full() {
                     note_minted(&mut self.minted, storage_key, record);
                 }
                 record
             }
-            StoreCommand::Read { .. } | StoreCommand::SaveHlcCeiling(_) => &[],
+            StoreCommand::Remember { value, .. } => value,
+            _ => &[],
         };
         self.trace.note(self.now_us, Kind::Store, &[&(index as u64).to_le_bytes(), bytes], || {
             format!("{} s{} {}", cluster.name(index), id.0, show::store_command(cluster, &command))

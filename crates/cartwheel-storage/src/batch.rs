@@ -17,6 +17,10 @@ pub(crate) enum Write {
     Remove(Bytes),
     /// Something to remember under a name.
     PutMeta(Bytes, Bytes),
+    /// An entry of the index.
+    AddIndex(Bytes),
+    /// No such entry of the index.
+    RemoveIndex(Bytes),
 }
 
 impl Batch {
@@ -34,7 +38,7 @@ impl Batch {
     pub fn bytes(&self) -> u64 {
         let bytes = |write: &Write| match write {
             Write::Put(key, value) => key.len() + value.len(),
-            Write::Remove(key) => key.len(),
+            Write::Remove(key) | Write::AddIndex(key) | Write::RemoveIndex(key) => key.len(),
             Write::PutMeta(name, value) => name.len() + value.len(),
         };
         self.writes.iter().map(|write| bytes(write) as u64).sum()
@@ -55,11 +59,21 @@ impl Batch {
         self.writes.push(Write::PutMeta(name.into(), value));
     }
 
+    /// Adds `entry` to the index.
+    pub fn add_index(&mut self, entry: Bytes) {
+        self.writes.push(Write::AddIndex(entry));
+    }
+
+    /// Takes `entry` out of the index, if it is there.
+    pub fn remove_index(&mut self, entry: Bytes) {
+        self.writes.push(Write::RemoveIndex(entry));
+    }
+
     /// The writes, if the store can take all of them.
     pub(crate) fn checked(self) -> Result<Vec<Write>, StoreError> {
         for write in &self.writes {
             let len = match write {
-                Write::Put(key, _) | Write::Remove(key) => key.len(),
+                Write::Put(key, _) | Write::Remove(key) | Write::AddIndex(key) | Write::RemoveIndex(key) => key.len(),
                 Write::PutMeta(name, _) => name.len(),
             };
             if len == 0 || len > KEY_BYTES_MAX {

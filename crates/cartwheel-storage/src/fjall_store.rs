@@ -7,7 +7,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Pers
 
 use crate::batch::Write;
 use crate::journal;
-use crate::{Batch, Durability, Keys, Scan, Store, StoreError};
+use crate::{Batch, Durability, IndexScan, Keys, Scan, Store, StoreError};
 
 /// Records from this many bytes on live in files of their own, so that compaction moves their keys only.
 ///
@@ -33,6 +33,7 @@ impl Default for FjallOptions {
 pub struct FjallStore {
     records: Keyspace,
     meta: Keyspace,
+    index: Keyspace,
     database: Database,
 }
 
@@ -58,10 +59,11 @@ impl FjallStore {
         let records =
             database.keyspace("records", || keyspace().with_kv_separation(Some(separation))).map_err(failed)?;
         let meta = database.keyspace("meta", KeyspaceCreateOptions::default).map_err(failed)?;
+        let index = database.keyspace("index", KeyspaceCreateOptions::default).map_err(failed)?;
         // A process that was killed may have left writes that it never synced. What the recovery found is read from here on, so
         // it must not be lost any more.
         database.persist(PersistMode::SyncAll).map_err(failed)?;
-        Ok(Self { records, meta, database })
+        Ok(Self { records, meta, index, database })
     }
 
     /// Opens the store in `dir` again after a commit failed in this process, which has dropped it.
@@ -101,6 +103,13 @@ impl Store for FjallStore {
         Box::new(self.records.range::<&[u8], _>(range).map(|guard| Ok(guard.key()?.into())))
     }
 
+    fn scan_index(&self, start: &[u8], end: &[u8]) -> IndexScan<'_> {
+        if end <= start {
+            return Box::new(std::iter::empty());
+        }
+        Box::new(self.index.range(start..end).map(|guard| Ok(guard.key()?.into())))
+    }
+
     fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.meta.get(name)?.map(Bytes::from))
     }
@@ -129,6 +138,8 @@ impl Store for FjallStore {
                 Write::Put(key, record) => journaled.insert(&self.records, key, record),
                 Write::Remove(key) => journaled.remove(&self.records, key),
                 Write::PutMeta(name, value) => journaled.insert(&self.meta, name, value),
+                Write::AddIndex(entry) => journaled.insert(&self.index, entry, []),
+                Write::RemoveIndex(entry) => journaled.remove(&self.index, entry),
             }
         }
         journaled.commit().map_err(StoreError::from)

@@ -1,4 +1,5 @@
-//! Where a shard keeps its records: one ordered map for them, one small map for what the node must remember about itself.
+//! Where a shard keeps its records: one ordered map for them, one ordered set by which some of them are found, one small map for
+//! what the node must remember about itself.
 //!
 //! A store has one owner, which groups the writes of many requests into one [`Batch`] and pays for one sync.
 
@@ -33,6 +34,9 @@ pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>> 
 /// Keys in their order.
 pub type Keys<'a> = Box<dyn Iterator<Item = Result<Bytes, StoreError>> + 'a>;
 
+/// Entries of the index in their order.
+pub type IndexScan<'a> = Box<dyn Iterator<Item = Result<Bytes, StoreError>> + 'a>;
+
 /// A shard's store.
 pub trait Store: Send {
     /// The record under `key`, if there is one.
@@ -50,6 +54,9 @@ pub trait Store: Send {
     fn keys(&self, start: &[u8], end: Option<&[u8]>) -> Keys<'_> {
         Box::new(self.scan(start, end).map(|entry| entry.map(|(key, _)| key)))
     }
+
+    /// The entries of the index from `start` up to `end`, which is left out.
+    fn scan_index(&self, start: &[u8], end: &[u8]) -> IndexScan<'_>;
 
     /// What is remembered under `name`, if anything is.
     ///

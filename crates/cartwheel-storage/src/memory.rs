@@ -1,16 +1,17 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
 
 use crate::batch::Write;
-use crate::{Batch, Durability, Scan, Store, StoreError};
+use crate::{Batch, Durability, IndexScan, Scan, Store, StoreError};
 
 /// A store that is gone with its process. It makes no difference between what is synced and what is not.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     records: BTreeMap<Bytes, Bytes>,
     meta: BTreeMap<Bytes, Bytes>,
+    index: BTreeSet<Bytes>,
 }
 
 impl Store for MemoryStore {
@@ -24,6 +25,14 @@ impl Store for MemoryStore {
         }
         let range = (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded));
         Box::new(self.records.range::<[u8], _>(range).map(|(key, record)| Ok((key.clone(), record.clone()))))
+    }
+
+    fn scan_index(&self, start: &[u8], end: &[u8]) -> IndexScan<'_> {
+        if end <= start {
+            return Box::new(std::iter::empty());
+        }
+        let range = (Bound::Included(start), Bound::Excluded(end));
+        Box::new(self.index.range::<[u8], _>(range).cloned().map(Ok))
     }
 
     fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -41,6 +50,12 @@ impl Store for MemoryStore {
                 }
                 Write::PutMeta(name, value) => {
                     self.meta.insert(name, value);
+                }
+                Write::AddIndex(entry) => {
+                    self.index.insert(entry);
+                }
+                Write::RemoveIndex(entry) => {
+                    self.index.remove(&entry);
                 }
             }
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, MemoryStore, Store, StoreError};
 use proptest::prelude::*;
 
+/// What is under a key, and that the index has an entry of the same name.
 type Model = BTreeMap<Bytes, Bytes>;
 
 #[derive(Clone, Debug)]
@@ -35,11 +36,13 @@ fn run<S: Store>(steps: Vec<Step>, mut store: S, mut reopen: impl FnMut(S) -> S)
             Step::Put(key, len) => {
                 let (key, record) = (Bytes::from(key), Bytes::from(vec![number as u8; len]));
                 batch.put(key.clone(), record.clone());
+                batch.add_index(key.clone());
                 ahead.insert(key, record);
             }
             Step::Remove(key) => {
                 let key = Bytes::from(key);
                 batch.remove(key.clone());
+                batch.remove_index(key.clone());
                 ahead.remove(&key);
             }
             Step::Commit(synced) => {
@@ -60,6 +63,8 @@ fn run<S: Store>(steps: Vec<Step>, mut store: S, mut reopen: impl FnMut(S) -> S)
 fn agree(store: &impl Store, model: &Model) {
     let held: Model = store.scan(&[], None).map(Result::unwrap).collect();
     assert_eq!(&held, model);
+    let indexed = store.scan_index(&[0], &[4]).map(Result::unwrap);
+    assert!(indexed.eq(model.keys().cloned()), "the index differs from the keys");
     for first in 0..4_u8 {
         let key = [first, 1];
         assert_eq!(store.get(&key).unwrap().as_ref(), model.get(&key[..]));
@@ -67,7 +72,10 @@ fn agree(store: &impl Store, model: &Model) {
         let scanned: Vec<Bytes> = store.scan(&start, Some(&end)).map(|entry| entry.unwrap().0).collect();
         let expected: Vec<Bytes> = model.keys().filter(|key| key[0] == first).cloned().collect();
         assert_eq!(scanned, expected);
+        let indexed: Vec<Bytes> = store.scan_index(&start, &end).map(Result::unwrap).collect();
+        assert_eq!(indexed, expected);
         assert_eq!(store.scan(&end, Some(&start)).count(), 0, "an empty range");
+        assert_eq!(store.scan_index(&end, &start).count(), 0, "an empty range");
     }
 }
 

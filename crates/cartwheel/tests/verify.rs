@@ -179,7 +179,7 @@ fn keys_that_are_being_written_are_no_differences() {
                 let mut number = 0_u64;
                 while !done.load(Ordering::Relaxed) {
                     // Half of the writes go to one key.
-                    let key = if number % 2 == 0 { 0 } else { number % 200 };
+                    let key = if number.is_multiple_of(2) { 0 } else { number % 200 };
                     let node = cluster.endpoint(writer + 1);
                     let path = format!("/v1/kv/carts/{key}?w=1");
                     let context = get(&node, &path.replace("w=", "r=")).context().to_owned();

@@ -23,6 +23,7 @@ use crate::dot::NodeId;
 use crate::effects::{ClientId, Event, Timing};
 use crate::hlc::HlcClock;
 use crate::key::Key;
+use crate::liveness::Liveness;
 use crate::membership::{BucketSettings, View};
 use crate::message::{Answer, Ask, Lane, Ticket};
 use crate::mutation::Broken;
@@ -72,6 +73,8 @@ pub struct Cx<'a> {
     pub me: NodeId,
     /// The ring and the settings.
     pub view: &'a View,
+    /// Who is worth asking.
+    pub liveness: &'a Liveness,
     /// Opens and seals contexts.
     pub sealer: &'a Sealer,
     /// How long to wait for what.

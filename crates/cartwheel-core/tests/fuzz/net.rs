@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::message::{Envelope, Message};
@@ -54,7 +55,7 @@ pub fn history() -> History {
 /// The cluster.
 pub struct Net {
     nodes: BTreeMap<NodeId, Node>,
-    pub disks: BTreeMap<NodeId, BTreeMap<Bytes, Bytes>>,
+    pub disks: BTreeMap<NodeId, Image>,
     wakes: BTreeMap<NodeId, Instant>,
     queue: VecDeque<(NodeId, Input)>,
     pub replies: BTreeMap<ClientId, Vec<Outcome>>,
@@ -69,7 +70,7 @@ impl Net {
         let ids = (1..=3).map(id);
         let mut net = Self {
             nodes: (1..=3).map(|node| (id(node), Node::new(config(node), view.clone()))).collect(),
-            disks: ids.clone().map(|node| (node, BTreeMap::new())).collect(),
+            disks: ids.clone().map(|node| (node, Image::default())).collect(),
             wakes: BTreeMap::new(),
             queue: ids.map(|node| (node, Input::Tick)).collect(),
             replies: BTreeMap::new(),
@@ -106,15 +107,7 @@ impl Net {
     }
 
     fn store(&mut self, node: NodeId, command: StoreCommand) -> StoreResult {
-        let disk = self.disks.entry(node).or_default();
-        match command {
-            StoreCommand::Read { storage_key } => StoreResult::Read(Ok(disk.get(&storage_key).cloned())),
-            StoreCommand::Write { storage_key, record, .. } => {
-                disk.insert(storage_key, record);
-                StoreResult::Written(Ok(()))
-            }
-            StoreCommand::SaveHlcCeiling(_) => StoreResult::Written(Ok(())),
-        }
+        self.disks.entry(node).or_default().execute(&command)
     }
 
     /// Lets time pass and everything happen that waits for it.

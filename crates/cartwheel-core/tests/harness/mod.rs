@@ -1,13 +1,13 @@
 //! A real replica on a disk that is a map, for one key.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::dot::{Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, HlcClock, WallMs};
+use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy};
 use cartwheel_core::message::{Ask, Confirm, Lane, Ticket};
@@ -63,15 +63,15 @@ pub struct TestReplica {
     ceiling: Hlc,
     floor: Since,
     replica: Replica,
-    disk: BTreeMap<Bytes, Bytes>,
+    disk: Image,
     /// The disk as it was before its last write.
-    before: BTreeMap<Bytes, Bytes>,
+    before: Image,
 }
 
 impl TestReplica {
     pub fn new(node: u64) -> Self {
         let (node, floor, ceiling) = (NodeId::new(node), Since(0), Hlc::ZERO);
-        let (replica, disk, before) = (replica(node, 0, floor, ceiling), BTreeMap::new(), BTreeMap::new());
+        let (replica, disk, before) = (replica(node, 0, floor, ceiling), Image::default(), Image::default());
         let mut new = Self { node, boot: 0, wall: WallMs(1_000_000), ceiling, floor, replica, disk, before };
         new.restart();
         new
@@ -103,12 +103,12 @@ impl TestReplica {
 
     /// The record is gone.
     pub fn lose(&mut self) {
-        self.disk.clear();
+        self.disk.records.clear();
     }
 
     pub fn record(&self) -> Record {
         let storage_key = key().storage_key();
-        let stored = self.disk.get(&storage_key);
+        let stored = self.disk.records.get(&storage_key);
         stored.map(|bytes| Record::decode(bytes, &storage_key).expect("a sound record")).unwrap_or_default()
     }
 
@@ -163,16 +163,11 @@ impl TestReplica {
     }
 
     fn carry_out(&mut self, command: StoreCommand) -> StoreResult {
-        match command {
-            StoreCommand::Read { storage_key } => StoreResult::Read(Ok(self.disk.get(&storage_key).cloned())),
-            StoreCommand::Write { storage_key, record, sync } => {
-                self.before = self.disk.clone();
-                assert!(sync, "an acknowledged write is a synced one");
-                self.disk.insert(storage_key, record);
-                StoreResult::Written(Ok(()))
-            }
-            StoreCommand::SaveHlcCeiling(_) => StoreResult::Written(Ok(())),
+        if let StoreCommand::Write { sync, .. } = &command {
+            self.before = self.disk.clone();
+            assert!(sync, "an acknowledged write is a synced one");
         }
+        self.disk.execute(&command)
     }
 }
 

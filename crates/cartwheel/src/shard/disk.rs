@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::node::{ReadFailed, WriteFailed};
+use cartwheel_core::node::{ReadFailed, ScanLimit, Scanned, WriteFailed};
 use cartwheel_core::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store, StoreError};
 use tracing::{error, info};
@@ -104,10 +104,39 @@ impl Disk {
     /// The bytes under a key.
     pub fn read(&self, storage_key: &[u8]) -> Result<Option<Bytes>, ReadFailed> {
         let store = self.readable().ok_or(ReadFailed::Unreadable)?;
-        store.get(storage_key).map_err(|error| {
-            error!("a record could not be read: {error}");
-            if matches!(error, StoreError::Damaged(_)) { ReadFailed::Damaged } else { ReadFailed::Unreadable }
-        })
+        store.get(storage_key).map_err(|error| unread("a record", &error))
+    }
+
+    /// The records from a key on.
+    pub fn scan(&self, from: &[u8], upto: Option<&[u8]>, at_most: ScanLimit) -> Result<Scanned, ReadFailed> {
+        let store = self.readable().ok_or(ReadFailed::Unreadable)?;
+        let mut scanned = Scanned { records: Vec::new(), is_all: true };
+        let mut bytes = 0;
+        for entry in store.scan(from, upto) {
+            let (key, record) = entry.map_err(|error| unread("a range of records", &error))?;
+            bytes += record.len();
+            let is_full = scanned.records.len() >= at_most.records.max(1);
+            if is_full || (bytes > at_most.bytes && !scanned.records.is_empty()) {
+                scanned.is_all = false;
+                break;
+            }
+            scanned.records.push((key, record));
+        }
+        Ok(scanned)
+    }
+
+    /// The entries of the index from one on.
+    pub fn scan_index(&self, from: &[u8], upto: &[u8], entries_max: usize) -> Result<Vec<Bytes>, ReadFailed> {
+        let store = self.readable().ok_or(ReadFailed::Unreadable)?;
+        let entries = store.scan_index(from, upto).take(entries_max);
+        entries.collect::<Result<_, _>>().map_err(|error| unread("the index", &error))
+    }
+
+    /// What is remembered under a name.
+    pub fn recall(&self, name: &[u8]) -> Result<Option<Bytes>, ReadFailed> {
+        let store = self.readable().ok_or(ReadFailed::Unreadable)?;
+        let recalled = store.get_meta(name).map_err(|error| unread("what was remembered", &error))?;
+        Ok(recalled.filter(|value| !value.is_empty()))
     }
 
     /// Whether a write of so many bytes may go into the next batch.
@@ -181,6 +210,11 @@ impl Disk {
             }
         }
     }
+}
+
+fn unread(what: &str, error: &StoreError) -> ReadFailed {
+    error!("{what} could not be read: {error}");
+    if matches!(error, StoreError::Damaged(_)) { ReadFailed::Damaged } else { ReadFailed::Unreadable }
 }
 
 impl fmt::Debug for Disk {

@@ -13,7 +13,7 @@ use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{Input, Limits, Node, NodeConfig, Timing};
 use cartwheel_core::request::{Consistency, Get, Operation, Outcome, Put, Refusal, Reply, Request, Retry};
 use cartwheel_core::state::Content;
-use cartwheel_storage::{Batch, Durability, MemoryStore, Scan, Store, StoreError};
+use cartwheel_storage::{Batch, Durability, IndexScan, MemoryStore, Scan, Store, StoreError};
 use tokio::sync::oneshot;
 
 use super::disk::Disk;
@@ -70,6 +70,10 @@ impl Store for FailingStore {
     }
 
     fn scan(&self, _start: &[u8], _end: Option<&[u8]>) -> Scan<'_> {
+        Box::new(std::iter::empty())
+    }
+
+    fn scan_index(&self, _start: &[u8], _end: &[u8]) -> IndexScan<'_> {
         Box::new(std::iter::empty())
     }
 

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::node::{ClientId, Effects, Event, Input, StoreCommand, StoreId, StoreResult, WriteFailed};
+use cartwheel_core::node::{
+    ClientId, Effects, Event, IndexChange, Input, StoreCommand, StoreId, StoreResult, WriteFailed,
+};
 use cartwheel_core::request::{Outcome, Request};
 use cartwheel_core::time::Instant;
 use cartwheel_storage::{Batch, Durability};
@@ -48,6 +50,18 @@ struct Writes {
     commands: Vec<StoreId>,
     keys: HashSet<Bytes>,
     sync: bool,
+}
+
+impl Writes {
+    fn add(&mut self, id: StoreId, sync: bool) {
+        self.commands.push(id);
+        self.sync |= sync;
+    }
+}
+
+/// What the machine remembers, apart from what the shard does.
+fn remembered(name: &[u8]) -> Bytes {
+    [b"core/", name].concat().into()
 }
 
 impl<M: Machine, O: Outgoing> Turns<M, O> {
@@ -183,31 +197,79 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                     self.commit();
                 }
                 let read = self.disk.read(&storage_key);
-                if read.is_err() {
-                    self.metrics.read_failed();
-                }
-                self.inputs.push_back(Input::Stored(id, StoreResult::Read(read)));
+                self.ended(id, StoreResult::Read(read));
             }
-            StoreCommand::Write { storage_key, record, sync } => {
-                let bytes = (storage_key.len() + record.len()) as u64;
-                if let Err(failed) = self.disk.takes(bytes, self.clock.instant()) {
+            StoreCommand::Scan { from, upto, at_most } => {
+                self.commit_if_any();
+                let scanned = self.disk.scan(&from, upto.as_deref(), at_most);
+                self.ended(id, StoreResult::Scanned(scanned));
+            }
+            StoreCommand::ScanIndex { from, upto, entries_max } => {
+                self.commit_if_any();
+                let listed = self.disk.scan_index(&from, &upto, entries_max);
+                self.ended(id, StoreResult::Listed(listed));
+            }
+            StoreCommand::Recall { name } => {
+                self.commit_if_any();
+                let recalled = self.disk.recall(&remembered(&name));
+                self.ended(id, StoreResult::Read(recalled));
+            }
+            StoreCommand::Write { storage_key, record, index, sync } => {
+                if let Err(failed) = self.room_for(&storage_key, record.as_ref()) {
                     return self.refuse(id, failed);
                 }
-                self.marked.mark(&storage_key, &mut self.writes.batch);
-                self.writes.batch.put(storage_key.clone(), record);
+                match record {
+                    Some(record) => {
+                        self.marked.mark(&storage_key, &mut self.writes.batch);
+                        self.writes.batch.put(storage_key.clone(), record);
+                    }
+                    None => self.writes.batch.remove(storage_key.clone()),
+                }
+                for change in index {
+                    match change {
+                        IndexChange::Add(entry) => self.writes.batch.add_index(entry),
+                        IndexChange::Remove(entry) => self.writes.batch.remove_index(entry),
+                    }
+                }
                 self.writes.keys.insert(storage_key);
-                self.writes.commands.push(id);
-                self.writes.sync |= sync;
+                self.writes.add(id, sync);
             }
-            // A few bytes, without which no write anywhere can be stamped here: the reserve is for this too.
             StoreCommand::SaveHlcCeiling(ceiling) => {
-                if let Err(failed) = self.disk.open_store() {
-                    return self.refuse(id, failed);
-                }
-                self.writes.batch.put_meta(HLC_CEILING, encode_hlc_ceiling(ceiling));
-                self.writes.commands.push(id);
-                self.writes.sync = true;
+                self.remember(id, Bytes::from_static(HLC_CEILING.as_bytes()), encode_hlc_ceiling(ceiling));
             }
+            StoreCommand::Remember { name, value } => self.remember(id, remembered(&name), value),
+        }
+    }
+
+    fn ended(&mut self, id: StoreId, result: StoreResult) {
+        let failed =
+            matches!(result, StoreResult::Read(Err(_)) | StoreResult::Scanned(Err(_)) | StoreResult::Listed(Err(_)));
+        if failed {
+            self.metrics.read_failed();
+        }
+        self.inputs.push_back(Input::Stored(id, result));
+    }
+
+    /// What is removed makes room, sooner or later, so it is done however full the disk is.
+    fn room_for(&mut self, storage_key: &Bytes, record: Option<&Bytes>) -> Result<(), WriteFailed> {
+        match record {
+            Some(record) => self.disk.takes((storage_key.len() + record.len()) as u64, self.clock.instant()),
+            None => self.disk.open_store().map(drop),
+        }
+    }
+
+    /// A few bytes, without which the node cannot go on with what it does: the reserve is for this too.
+    fn remember(&mut self, id: StoreId, name: Bytes, value: Bytes) {
+        if let Err(failed) = self.disk.open_store() {
+            return self.refuse(id, failed);
+        }
+        self.writes.batch.put_meta(name, value);
+        self.writes.add(id, true);
+    }
+
+    fn commit_if_any(&mut self) {
+        if !self.writes.commands.is_empty() {
+            self.commit();
         }
     }
 

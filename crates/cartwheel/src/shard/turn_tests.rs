@@ -5,7 +5,7 @@ use std::time::Duration;
 use cartwheel_core::key::Key;
 use cartwheel_core::request::{Acks, Consistency, Get, Got, Operation, Reply};
 use cartwheel_core::time::Now;
-use cartwheel_storage::{MemoryStore, Scan, Store, StoreError};
+use cartwheel_storage::{IndexScan, MemoryStore, Scan, Store, StoreError};
 
 use super::*;
 
@@ -36,6 +36,10 @@ impl Store for DiaryStore {
 
     fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_> {
         self.inner.scan(start, end)
+    }
+
+    fn scan_index(&self, start: &[u8], end: &[u8]) -> IndexScan<'_> {
+        self.inner.scan_index(start, end)
     }
 
     fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -80,7 +84,12 @@ fn request() -> Request {
 }
 
 fn write(key: &'static [u8], sync: bool) -> StoreCommand {
-    StoreCommand::Write { storage_key: Bytes::from_static(key), record: Bytes::from_static(b"new"), sync }
+    StoreCommand::Write {
+        storage_key: Bytes::from_static(key),
+        record: Some(Bytes::from_static(b"new")),
+        index: Vec::new(),
+        sync,
+    }
 }
 
 fn got() -> Outcome {
