@@ -46,11 +46,13 @@ pub enum Mutation {
     SettingsUnsaved,
     /// A node tells no other of changes.
     SettingsStayHome,
+    /// A new life with an empty disk counts as if nothing had ever been written.
+    AmnesiacLife,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -69,6 +71,7 @@ impl Mutation {
         Self::ActorsOutlivePowerLoss,
         Self::SettingsUnsaved,
         Self::SettingsStayHome,
+        Self::AmnesiacLife,
     ];
 
     /// Its name on the command line.
@@ -92,6 +95,7 @@ impl Mutation {
             Self::ActorsOutlivePowerLoss => "actors-outlive-power-loss",
             Self::SettingsUnsaved => "settings-unsaved",
             Self::SettingsStayHome => "settings-stay-home",
+            Self::AmnesiacLife => "amnesiac-life",
         }
     }
 }

@@ -163,7 +163,11 @@ impl Replica {
             sibling_bytes_max: config.limits.sibling_bytes_max,
             stores_begun: 0,
             minter,
-            loss_floor: config.loss_floor,
+            loss_floor: if config.broken.is(Mutation::AmnesiacLife) && config.loss_floor == Since::boot(1) {
+                Since(0)
+            } else {
+                config.loss_floor
+            },
             durability: config.durability,
             view,
             clock,
@@ -328,7 +332,7 @@ impl Replica {
         };
         // Whatever it says of its losses is from before the last one.
         if record.header.whole_since < self.loss_floor && !self.broken.is(Mutation::CountAfterPowerLoss) {
-            record.header.catching_up = Some(Minter::loss_before(self.loss_floor));
+            record.header.catching_up = Some(self.minter.loss_before(self.loss_floor));
         }
         (record, fresh)
     }

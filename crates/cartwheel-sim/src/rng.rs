@@ -25,6 +25,8 @@ pub enum Stream {
     Room = 8,
     /// Which buckets leave their writes to the operating system, and what a power failure takes.
     Power = 9,
+    /// Whose disk is lost when, and what its new life is called.
+    Wipe = 10,
 }
 
 /// A seeded generator.

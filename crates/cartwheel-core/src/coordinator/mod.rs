@@ -19,7 +19,7 @@ use std::time::Duration;
 use full_disks::FullDisks;
 
 use crate::context::{Context, Sealer};
-use crate::dot::NodeId;
+use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, Event, Timing};
 use crate::hlc::HlcClock;
 use crate::key::Key;
@@ -196,14 +196,14 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// The coordinator of one boot. Operations are numbered through all boots, so that a late answer to one of an earlier boot is
-    /// not taken for an answer to one of this, and the numbers of a node's shards are apart.
-    pub const fn new(boot: u32, lane: Lane, operations_max: usize) -> Self {
+    /// The coordinator of one boot of a life. Operations are numbered through all boots, so that a late answer to one of an earlier
+    /// boot is not taken for an answer to one of this, and the numbers of a node's shards are apart.
+    pub const fn new(life: Life, boot: u32, lane: Lane, operations_max: usize) -> Self {
         Self {
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
             healing: BTreeSet::new(),
-            next_operation: lane.first_operation((boot as u64) << 40),
+            next_operation: lane.first_operation(life.mark_of_boot(boot) << 40),
             stride: lane.count as u64,
             operations_max,
         }
