@@ -2,6 +2,7 @@
 
 mod bucket;
 mod cluster;
+mod renew;
 mod serve;
 
 use std::num::NonZeroU32;
@@ -17,6 +18,7 @@ use crate::verify::VerifyArgs;
 
 pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
 pub use cluster::{AskArgs, ClusterCommand, LocateArgs};
+pub use renew::RenewArgs;
 pub use serve::ServeArgs;
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
@@ -45,6 +47,11 @@ pub enum Command {
     ///
     /// Sizes are in bytes, or have a unit: 268435456 and 256MiB are the same.
     Serve(ServeArgs),
+    /// Make a new, empty data directory for a node that has lost its own.
+    ///
+    /// The node keeps its name, its addresses and its partitions, and begins a new life; the old one is refused from then on. What
+    /// it holds counts, key by key, once it holds what the other homes hold.
+    Renew(RenewArgs),
     /// Show a key; all siblings, where writers did not know of each other. The exit status is 1 if it has no value.
     Get(GetArgs),
     /// Write a key in the place of all that a get of it shows.

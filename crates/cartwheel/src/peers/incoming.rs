@@ -11,7 +11,7 @@ use tokio_util::codec::FramedRead;
 use tracing::{debug, warn};
 
 use super::frames::Frames;
-use super::{Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
+use super::{Acquaintances, Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
 use crate::acceptor::Acceptor;
 use crate::rate_limit::RateLimit;
 
@@ -24,6 +24,7 @@ pub(super) async fn listen(
     connections_max: usize,
     inbound: Inbound,
     board: Board,
+    acquaintances: Acquaintances,
     mut stop: watch::Receiver<bool>,
 ) {
     let acceptor = Acceptor::new(listener, connections_max, "peers");
@@ -34,10 +35,11 @@ pub(super) async fn listen(
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let (local, inbound, board) = (local.clone(), inbound.clone(), board.clone());
+        let acquaintances = acquaintances.clone();
         let (refusals, mut stop) = (refusals.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = serve(stream, &local, &inbound, &board, &refusals) => {}
+                () = serve(stream, &local, &inbound, &board, &acquaintances, &refusals) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
             drop(permit);
@@ -45,10 +47,17 @@ pub(super) async fn listen(
     }
 }
 
-async fn serve(mut stream: TcpStream, local: &LocalNode, inbound: &Inbound, board: &Board, refusals: &RateLimit) {
+async fn serve(
+    mut stream: TcpStream,
+    local: &LocalNode,
+    inbound: &Inbound,
+    board: &Board,
+    acquaintances: &Acquaintances,
+    refusals: &RateLimit,
+) {
     let _ = keepalive::watch(&stream);
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
-    let remote = match hello::answer(&mut stream, local).await {
+    let remote = match hello::answer(&mut stream, local, acquaintances).await {
         Ok(remote) => remote,
         Err(error) => {
             board.refused();
