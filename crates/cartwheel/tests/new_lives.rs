@@ -131,6 +131,37 @@ fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_life_does_not_com
     assert_eq!(read(&cluster, 2, 1, "timeout_ms=30000"), found(1));
 }
 
+/// The home that answers beside the wiped one never had the keys: if both counted, that would be enough to say that nothing is there.
+#[test]
+fn a_wiped_node_does_not_help_to_say_that_nothing_is_there() {
+    let mut cluster = Cluster::start();
+    cluster.kill(3);
+    for key in 0..30 {
+        assert_eq!(put(&cluster.endpoint(1), &format!("/v1/kv/carts/{key}?w=2"), &format!("milk {key}")).status, 204);
+    }
+    cluster.kill(1);
+    cluster.kill(2);
+    let dir = cluster.node_dir(2);
+    fs::remove_dir_all(&dir).unwrap();
+    renew(&dir, &cluster.node_dir(1), "node-2");
+    cluster.restart(2);
+    cluster.restart(3);
+    for key in 0..30 {
+        for (through, query) in [(2, "timeout_ms=200"), (3, "timeout_ms=200"), (2, "consistency=strong&timeout_ms=200")]
+        {
+            let (status, told) = read(&cluster, through, key, query);
+            assert_eq!(status, 503, "{key} through node-{through}: {told}");
+        }
+    }
+    cluster.restart(1);
+    for key in 0..30 {
+        for through in [2, 3] {
+            assert_eq!(read(&cluster, through, key, "consistency=strong&timeout_ms=30000"), found(key));
+            assert_eq!(read(&cluster, through, key, "timeout_ms=30000"), found(key));
+        }
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success());
