@@ -47,10 +47,10 @@ impl fmt::Debug for NodeId {
 pub struct Life(pub u64);
 
 impl Life {
-    /// 24 bits by which a boot's operations are told from those of all other boots of the life, and hardly ever agree with those of
+    /// 23 bits by which a boot's operations are told from those of all other boots of the life, and hardly ever agree with those of
     /// another life, whose boots begin at 1 again: a late answer to the one must not pass for an answer to the other.
-    pub(crate) const fn mark_of_boot(self, boot: u32) -> u64 {
-        self.0.wrapping_add(boot as u64) & 0xff_ffff
+    pub const fn mark_of_boot(self, boot: u32) -> u64 {
+        self.0.wrapping_add(boot as u64) & 0x7f_ffff
     }
 }
 

@@ -67,6 +67,16 @@ impl Acquaintances {
         Ok(())
     }
 
+    /// Waits until the life of a peer that was admitted is refused.
+    pub(super) async fn refused(&self, remote: &Remote) {
+        if let Some(mut view) = self.0.view.clone()
+            && view.wait_for(|view| view.is_removed(remote.node, remote.life)).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+
     async fn save(&self, seen: &SeenBoots) {
         let Some(file) = self.0.file.clone() else { return };
         let seen = seen.clone();

@@ -1,5 +1,6 @@
 //! The connections that peers dial to this node.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +71,14 @@ async fn serve(
     debug!("{} connected from {addr}", remote.name);
     let stats = board.get(remote.node);
     let mut frames = FramedRead::new(stream, Frames::new(FRAME_BYTES_MAX));
-    while let Some(frame) = frames.next().await {
+    let mut refused = pin!(acquaintances.refused(&remote));
+    loop {
+        // It dials again, and is told why it is refused.
+        let frame = tokio::select! {
+            () = &mut refused => return warn!("closed the connection of {}: this life of it was replaced or removed", remote.name),
+            frame = frames.next() => frame,
+        };
+        let Some(frame) = frame else { return };
         let bytes = frame.as_ref().map_or(0, |frame| frame.len());
         let message = match frame.map(decode_envelope) {
             Ok(Ok(message)) if message.from == remote.node => message,
