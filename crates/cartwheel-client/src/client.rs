@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use crate::http::{self, Failure, Http, Reply};
 use crate::siblings;
 use crate::{
-    Acks, BadEndpoint, BucketChange, BucketSettings, Buckets, ClusterStatus, Context, Error, Location, Options, Ring,
-    Siblings, Value,
+    Acks, BadEndpoint, BucketChange, BucketSettings, Buckets, ClusterStatus, Context, DigestPage, Error, Location,
+    Options, Ring, Siblings, Value,
 };
 
 /// How often each endpoint is tried before a request is given up.
@@ -202,6 +202,16 @@ impl Client {
     /// If no node could answer.
     pub async fn ring(&self) -> Result<Ring, Error> {
         self.ask("/v1/cluster/ring".to_owned()).await
+    }
+
+    /// What the disk of the node that answers holds of a partition: `limit` records at most, from the first one or `from`
+    /// ([`DigestPage::next`], or a record's place) on. It makes sense for a client of one node.
+    ///
+    /// # Errors
+    /// If the node could not answer.
+    pub async fn digests(&self, partition: u32, from: Option<&str>, limit: usize) -> Result<DigestPage, Error> {
+        let from = from.map_or_else(String::new, |from| format!("&from={from}"));
+        self.ask(format!("/v1/cluster/partitions/{partition}/digests?limit={limit}{from}")).await
     }
 
     /// Where a key lies, whether or not it has a value.

@@ -19,6 +19,7 @@ mod buckets;
 mod client;
 mod cluster;
 mod context;
+mod digests;
 mod error;
 mod http;
 mod options;
@@ -30,6 +31,7 @@ pub use cluster::{
     ClusterStatus, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus, Replica, Ring,
 };
 pub use context::{Acks, Context};
+pub use digests::{DigestPage, HeldRecord, Problem};
 pub use error::{BadEndpoint, Error};
 pub use http::{kv_path, parse_endpoint};
 pub use options::{Consistency, Options};

@@ -46,6 +46,14 @@ impl fmt::Debug for NodeId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Life(pub u64);
 
+impl Life {
+    /// 23 bits by which a boot's operations are told from those of all other boots of the life, and hardly ever agree with those of
+    /// another life, whose boots begin at 1 again: a late answer to the one must not pass for an answer to the other.
+    pub const fn mark_of_boot(self, boot: u32) -> u64 {
+        self.0.wrapping_add(boot as u64) & 0x7f_ffff
+    }
+}
+
 /// When, within a life, an actor began: the boot's number in the upper 24 bits, a count within the boot in the lower 40.
 ///
 /// It is unique within a life, because the boot number is made durable before a boot serves anything.

@@ -54,11 +54,13 @@ pub enum Mutation {
     StandInCountsForStrong,
     /// A node that does not answer is alive all the same.
     SwimNeverSuspects,
+    /// A new life with an empty disk counts as if nothing had ever been written.
+    AmnesiacLife,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -81,6 +83,7 @@ impl Mutation {
         Self::HintDroppedThoughNewer,
         Self::StandInCountsForStrong,
         Self::SwimNeverSuspects,
+        Self::AmnesiacLife,
     ];
 
     /// Its name on the command line.
@@ -108,6 +111,7 @@ impl Mutation {
             Self::HintDroppedThoughNewer => "hint-dropped-though-newer",
             Self::StandInCountsForStrong => "stand-in-counts-for-strong",
             Self::SwimNeverSuspects => "swim-never-suspects",
+            Self::AmnesiacLife => "amnesiac-life",
         }
     }
 }

@@ -66,8 +66,9 @@ pub struct NodeConfig {
     /// Which of the node's shards this is.
     pub lane: Lane,
     /// What the store held before this may have holes: [`Since::boot`] of the last boot that came after a loss of writes (an unclean
-    /// stop of a store that does not sync each write), zero if none did. It is kept for all later boots. Actors that began before it
-    /// have ended, and what the store holds, or does not hold, does not count until it is caught up, key by key.
+    /// stop of a store that does not sync each write), of the first boot of a life that was not there when the cluster was founded
+    /// (its disk is empty where that of the life before was not), zero if there was no loss. It is kept for all later boots. Actors
+    /// that began before it have ended, and what the store holds, or does not hold, does not count until it is caught up, key by key.
     pub loss_floor: Since,
     /// When this node acknowledges a write, in buckets that leave that to their nodes.
     pub durability: Durability,
@@ -122,7 +123,7 @@ impl Node {
         let clock = HlcClock::new(config.hlc_ceiling);
         Self {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
-            coordinator: Coordinator::new(config.boot, config.lane, config.limits.operations_max),
+            coordinator: Coordinator::new(config.life, config.boot, config.lane, config.limits.operations_max),
             replica: Replica::new(minter, clock, &config, view.clone()),
             full: FullDisks::default(),
             reach: Reach::default(),
@@ -220,12 +221,14 @@ impl Node {
     }
 
     fn message(&mut self, step: &mut Step, envelope: Envelope) {
-        if envelope.cluster != self.config.cluster || self.view.member(envelope.from).is_none() {
-            step.effects.events.push(Event::StrayMessage(envelope.from));
+        let from = envelope.from;
+        // A life that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
+        let is_member = self.view.member(from).is_some() && !self.view.is_removed(from, envelope.from_life);
+        if envelope.cluster != self.config.cluster || !is_member {
+            step.effects.events.push(Event::StrayMessage(from));
             return;
         }
-        self.drift.heard(envelope.from, envelope.wall, step.now);
-        let from = envelope.from;
+        self.drift.heard(from, envelope.wall, step.now);
         match envelope.message {
             Message::Ask(ticket, ask) => self.asked(step, from, ticket, ask),
             Message::Answer(ticket, answer) => self.coordinator.answered(&mut cx!(self, step), from, ticket, answer),

@@ -44,7 +44,7 @@ pub struct LocalHeader {
     pub owed: BTreeSet<NodeId>,
 }
 
-/// The number of a loss, unique within a life of a node. What makes good one loss does not make good a later one.
+/// The number of a loss, unique among those of all lives of a node. What makes good one loss does not make good a later one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Loss(pub u64);
 
@@ -186,13 +186,19 @@ impl Minter {
 
     /// The loss of writes that a store suffered before `floor`: one number for all of its records, which no loss that is noticed
     /// later has.
-    pub const fn loss_before(floor: Since) -> Loss {
-        Loss(floor.0 - 1)
+    pub const fn loss_before(&self, floor: Since) -> Loss {
+        self.loss(floor.0 - 1)
     }
 
     /// A number for a loss that was just noticed.
     pub fn lose(&mut self) -> Loss {
-        Loss(self.begin().0)
+        let since = self.begin();
+        self.loss(since.0)
+    }
+
+    /// Lives are random numbers, so what was to heal a loss of the one does not heal a loss of the next, which counts its boots anew.
+    const fn loss(&self, number: u64) -> Loss {
+        Loss(number ^ self.life.0)
     }
 
     fn begin(&mut self) -> Since {

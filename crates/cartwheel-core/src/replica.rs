@@ -190,7 +190,11 @@ impl Replica {
             sibling_bytes_max: config.limits.sibling_bytes_max,
             stores_begun: 0,
             minter,
-            loss_floor: config.loss_floor,
+            loss_floor: if config.broken.is(Mutation::AmnesiacLife) && config.loss_floor == Since::boot(1) {
+                Since(0)
+            } else {
+                config.loss_floor
+            },
             durability: config.durability,
             view,
             clock,
@@ -381,7 +385,7 @@ impl Replica {
         // Whatever it says of its losses is from before the last one. A stand-in makes no promise about what it does not hold.
         let may_count = self.broken.is(Mutation::CountAfterPowerLoss) || !self.is_home(key);
         if record.header.whole_since < self.loss_floor && !may_count {
-            record.header.catching_up = Some(Minter::loss_before(self.loss_floor));
+            record.header.catching_up = Some(self.minter.loss_before(self.loss_floor));
         }
         Held { record, bytes: len, fresh }
     }

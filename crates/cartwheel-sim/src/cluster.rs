@@ -159,12 +159,13 @@ impl Cluster {
     }
 
     /// A node's state machine as it starts from its disk. This is the one place that knows how a node is made.
-    pub fn make_node(&self, index: usize, boot: u32, loss_floor: Since, hlc_ceiling: Hlc, seed: u64) -> Node {
+    pub fn make_node(&self, index: usize, start: Start, loss_floor: Since, hlc_ceiling: Hlc, seed: u64) -> Node {
+        let Start { life, boot } = start;
         let config = NodeConfig {
             cluster: CLUSTER,
             cluster_key: self.cluster_key.clone(),
             node: self.ids[index],
-            life: life(index),
+            life,
             boot,
             lane: Lane::ONLY,
             loss_floor,
@@ -182,15 +183,29 @@ impl Cluster {
     ///
     /// # Panics
     /// If what it has saved makes no cluster.
-    pub fn make_control(&self, index: usize, boot: u32, saved: Option<History>, seed: u64) -> Control {
-        let (node, life) = (self.ids[index], life(index));
+    pub fn make_control(&self, index: usize, start: Start, saved: Option<History>, seed: u64) -> Control {
+        let (node, Start { life, boot }) = (self.ids[index], start);
         let config = ControlConfig { cluster: CLUSTER, node, life, boot, seed, broken: self.broken };
-        Control::new(config, saved.unwrap_or_else(|| history(&self.spec))).expect("a history of a cluster")
+        Control::new(config, saved.unwrap_or_else(|| self.founding())).expect("a history of a cluster")
+    }
+
+    /// The changes that make the cluster.
+    pub fn founding(&self) -> History {
+        history(&self.spec)
     }
 }
 
-/// Each node's data directory is made once.
-const fn life(index: usize) -> Life {
+/// Which start of a node: the boot of a life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Start {
+    /// The life of its disk.
+    pub life: Life,
+    /// Which of the life's boots it is, from 1.
+    pub boot: u32,
+}
+
+/// The life of a node's first disk.
+pub const fn first_life(index: usize) -> Life {
     Life(index as u64 + 1)
 }
 
@@ -199,7 +214,7 @@ fn history(spec: &ClusterSpec) -> History {
     let member = |(index, node): (usize, &NodeSpec)| Member {
         name: node.name.clone(),
         id: NodeId::of_name(&node.name),
-        life: life(index),
+        life: first_life(index),
         weight: NORMAL_WEIGHT,
         zone: node.zone.clone(),
         host: node.host.clone(),

@@ -74,6 +74,11 @@ impl Disk {
         }
     }
 
+    /// An empty one that behaves like it, and is as full.
+    pub fn replaced(&self, rng: Rng) -> Self {
+        Self { full: self.full, ..Self::new(self.options.clone(), rng) }
+    }
+
     /// Starts a command.
     pub fn start(&mut self, command: &StoreCommand) -> Started {
         let mut delay_us = self.options.delay_min_us + self.rng.waiting_us(self.options.delay_mean_us);

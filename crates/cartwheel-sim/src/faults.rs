@@ -1,12 +1,13 @@
 //! What strikes when: each kind of fault by its own rate, on a random victim.
 
 use bytes::Bytes;
+use cartwheel_core::dot::Life;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::Durability;
 use cartwheel_core::state::State;
 
 use crate::options::{ClockOptions, FaultOptions, Rate};
-use crate::rng::Rng;
+use crate::rng::{Rng, Stream};
 use crate::run::Alarm;
 use crate::world::World;
 
@@ -27,12 +28,22 @@ pub enum Fault {
     Damage,
     /// A disk is full; sometimes all are.
     FullDisk,
+    /// A node loses its disk, and comes back as a new life.
+    Wipe,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 7] =
-        [Self::Cut, Self::Partition, Self::Crash, Self::Pause, Self::ClockJump, Self::Damage, Self::FullDisk];
+    pub const ALL: [Self; 8] = [
+        Self::Cut,
+        Self::Partition,
+        Self::Crash,
+        Self::Pause,
+        Self::ClockJump,
+        Self::Damage,
+        Self::FullDisk,
+        Self::Wipe,
+    ];
 
     const fn rate(self, options: &FaultOptions) -> Option<Rate> {
         match self {
@@ -43,6 +54,7 @@ impl Fault {
             Self::ClockJump => options.clock_jump,
             Self::Damage => options.damage,
             Self::FullDisk => options.full_disk,
+            Self::Wipe => options.wipe,
         }
     }
 }
@@ -64,19 +76,22 @@ pub struct Faults {
     rng: Rng,
     /// For full disks alone, so that the seeds of runs without them are what they were.
     room_rng: Rng,
+    /// For lost disks alone.
+    wipe_rng: Rng,
     remedies: Vec<Option<Remedy>>,
     over: bool,
 }
 
 impl Faults {
     /// The faults of a run.
-    pub const fn new(options: FaultOptions, clocks: ClockOptions, rng: Rng, room_rng: Rng) -> Self {
-        Self { options, clocks, rng, room_rng, remedies: Vec::new(), over: false }
+    pub const fn new(options: FaultOptions, clocks: ClockOptions, rng: Rng, room_rng: Rng, wipe_rng: Rng) -> Self {
+        Self { options, clocks, rng, room_rng, wipe_rng, remedies: Vec::new(), over: false }
     }
 
     const fn rng(&mut self, fault: Fault) -> &mut Rng {
         match fault {
             Fault::FullDisk => &mut self.room_rng,
+            Fault::Wipe => &mut self.wipe_rng,
             _ => &mut self.rng,
         }
     }
@@ -104,8 +119,8 @@ impl Faults {
         }
     }
 
-    /// The time of a fault has come. Returns the places of the keys whose records were damaged, or lost writes that had been
-    /// acknowledged.
+    /// The time of a fault has come. Returns the places of the keys whose records were damaged or lost, or lost writes that had
+    /// been acknowledged.
     pub fn strike(&mut self, world: &mut World, fault: Fault, keys: &[&Key]) -> Vec<usize> {
         if self.over {
             return Vec::new();
@@ -140,6 +155,7 @@ impl Faults {
                 let bound = (self.clocks.jump_max_ms + self.clocks.skew_max_ms) as i64;
                 world.set_clock(victim, offset_ms.clamp(-bound, bound));
             }
+            Fault::Wipe => return self.wipe(world, victim, keys),
             Fault::Damage => return self.damage(world, victim, keys).into_iter().collect(),
             Fault::FullDisk => {
                 let victims: Vec<_> = if self.room_rng.chance(200) { (0..nodes).collect() } else { vec![victim] };
@@ -192,6 +208,24 @@ impl Faults {
         self.rng.range(0, 2 * max_ms) as i64 - max_ms as i64
     }
 
+    /// Takes the disk of `victim` away where that loses nothing. Returns the places of the keys that lay on it.
+    fn wipe(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Vec<usize> {
+        let is_home = |key: &Key| world.cluster().homes(key).contains(&victim);
+        let can_go = world.machine(victim).is_up()
+            && world.others_know_settings(victim)
+            && keys
+                .iter()
+                .all(|key| !is_home(key) || holds_nothing(world, victim, key) || can_spare(world, victim, key));
+        if !can_go {
+            return Vec::new();
+        }
+        let places = (0..keys.len()).filter(|&place| is_home(keys[place])).collect();
+        world.crash(victim, 0);
+        world.wipe(victim, Life(self.wipe_rng.bits()), Rng::new(self.wipe_rng.bits(), Stream::Wipe));
+        self.mend_later(world, Fault::Wipe, Remedy::Start(victim));
+        places
+    }
+
     /// Damages a record of `victim` where that loses nothing.
     fn damage(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Option<usize> {
         let place = self.rng.index(keys.len());
@@ -232,6 +266,11 @@ fn others_hold(world: &World, victim: usize, key: &Key) -> bool {
     }
     let notes = own.state.notes().iter().all(|(id, _)| others.notes().get(id).is_some());
     notes && others.clock().covers(own.state.clock())
+}
+
+/// Whether `victim` holds nothing of `key`, and nothing is on its way to its disk.
+fn holds_nothing(world: &World, victim: usize, key: &Key) -> bool {
+    world.record(victim, key).is_none() && !world.machine(victim).disk().is_pending(&key.storage_key())
 }
 
 /// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already.

@@ -3,10 +3,13 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use cartwheel_core::dot::Life;
 use cartwheel_core::node::{ClientId, Input, Node};
 
 use crate::clock::Clock;
+use crate::cluster::Start;
 use crate::disk::Disk;
+use crate::rng::Rng;
 
 /// One machine of the cluster.
 #[derive(Debug)]
@@ -15,6 +18,10 @@ pub struct Machine {
     pub(crate) node: Option<Node>,
     /// How often it has started.
     pub(crate) boot: u32,
+    /// The life of its disk.
+    pub(crate) life: Life,
+    /// How often it had started when that began.
+    pub(crate) boots_before: u32,
     /// What survives a crash.
     pub(crate) disk: Disk,
     /// What time it is there.
@@ -35,10 +42,12 @@ pub struct Machine {
 
 impl Machine {
     /// A machine that has not started.
-    pub(crate) fn new(disk: Disk, clock: Clock) -> Self {
+    pub(crate) fn new(life: Life, disk: Disk, clock: Clock) -> Self {
         Self {
             node: None,
             boot: 0,
+            life,
+            boots_before: 0,
             disk,
             clock,
             paused: false,
@@ -59,6 +68,17 @@ impl Machine {
         self.wake_at_us = None;
         let lost = self.disk.crash(least);
         (std::mem::take(&mut self.unanswered), lost)
+    }
+
+    /// The disk is another one, which is empty. The machine must be down.
+    pub(crate) fn wipe(&mut self, life: Life, rng: Rng) {
+        self.disk = self.disk.replaced(rng);
+        (self.life, self.boots_before) = (life, self.boot);
+    }
+
+    /// Which start of its life the last one was.
+    pub(crate) const fn start(&self) -> Start {
+        Start { life: self.life, boot: self.boot - self.boots_before }
     }
 
     /// Whether it takes requests.

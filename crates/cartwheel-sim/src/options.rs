@@ -99,6 +99,8 @@ pub struct FaultOptions {
     pub damage: Option<Rate>,
     /// A disk is full for a while.
     pub full_disk: Option<Rate>,
+    /// A node loses its disk, and comes back as a new life.
+    pub wipe: Option<Rate>,
 }
 
 /// What clients do. The shares are weights.
@@ -187,6 +189,11 @@ impl Options {
         if rng.chance(250) {
             let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 3_000_000));
             options.faults.full_disk = Some(Rate { every_us, lasts_us });
+        }
+        let rng = &mut Rng::new(seed, Stream::Wipe);
+        if rng.chance(250) {
+            let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 2_000_000));
+            options.faults.wipe = Some(Rate { every_us, lasts_us });
         }
         options
     }
@@ -347,6 +354,7 @@ fn draw_faults(rng: &mut Rng) -> FaultOptions {
         clock_jump: rate(250, 10_000),
         damage: rate(250, 10_000),
         full_disk: None,
+        wipe: None,
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Stream {
     StandIns = 12,
     /// How nodes' probes of each other travel, and which runs end with a death.
     Probes = 10,
+    /// Whose disk is lost when, and what its new life is called.
+    Wipe = 11,
 }
 
 /// A seeded generator.

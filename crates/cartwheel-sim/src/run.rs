@@ -190,7 +190,9 @@ impl Run {
         let rng = Rng::new(faults_rng.bits(), Stream::Faults);
         let mut room_rng = Rng::new(seed, Stream::Room);
         let room_rng = Rng::new(room_rng.bits(), Stream::Room);
-        let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng);
+        let mut wipe_rng = Rng::new(seed, Stream::Wipe);
+        let wipe_rng = Rng::new(wipe_rng.bits(), Stream::Wipe);
+        let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng, wipe_rng);
         Self { world, clients, faults, settings, administrator, dies, rng, phase_over: false, inconclusive: 0 }
     }
 

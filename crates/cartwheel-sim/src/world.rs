@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
-use cartwheel_core::dot::{Dot, Since};
+use cartwheel_core::dot::{Dot, Life, Since};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
 use cartwheel_core::message::{Envelope, Message};
@@ -16,7 +16,7 @@ use cartwheel_core::wire;
 use cartwheel_core::write_id::WriteId;
 
 use crate::clock::Clock;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Start, first_life};
 use crate::disk::{Disk, Durable};
 use crate::failure::Failure;
 use crate::machine::Machine;
@@ -126,9 +126,9 @@ impl World {
     ) -> Self {
         let mut disks_rng = Rng::new(seed, Stream::Disks);
         let machines = (0..cluster.len())
-            .map(|_| {
+            .map(|index| {
                 let rng = Rng::new(disks_rng.bits(), Stream::Disks);
-                Machine::new(Disk::new(disks.clone(), rng), Clock::default())
+                Machine::new(first_life(index), Disk::new(disks.clone(), rng), Clock::default())
             })
             .collect();
         let network = Network::new(network, cluster.len(), Rng::new(seed, Stream::Network));
@@ -453,6 +453,13 @@ impl World {
         lost.iter().filter_map(|storage_key| Key::from_storage_key(storage_key).ok()).collect()
     }
 
+    /// A node that is down loses its disk. What comes in its place is empty but for the history that an administrator put there.
+    pub fn wipe(&mut self, index: usize, life: Life, rng: Rng) {
+        self.note(Kind::Fault, &[10, index as u8], |cluster| format!("the disk of {} is lost", cluster.name(index)));
+        self.machines[index].wipe(life, rng);
+        self.renew_control(index);
+    }
+
     /// A node starts from its disk.
     pub fn start(&mut self, index: usize) {
         self.judge_death(index);
@@ -461,11 +468,16 @@ impl World {
         machine.boot += 1;
         machine.clock.instant_offset_us = self.nodes_rng.below(1 << 40);
         machine.running_since_us = self.now_us;
-        let (boot, ceiling) = (machine.boot, machine.disk.current().hlc_ceiling);
+        let (start, ceiling) = (machine.start(), machine.disk.current().hlc_ceiling);
+        let Start { life, boot } = start;
         // Every stop is a crash here, and a node whose writes were all synced knows that it has lost none.
         let is_unsure = boot > 1 && self.cluster.leaves_writes_to_the_os();
-        let loss_floor = if is_unsure { Since::boot(boot) } else { Since(0) };
-        machine.node = Some(self.cluster.make_node(index, boot, loss_floor, ceiling, seed));
+        let loss_floor = match is_unsure {
+            true => Since::boot(boot),
+            false if life != first_life(index) => Since::boot(1),
+            false => Since(0),
+        };
+        machine.node = Some(self.cluster.make_node(index, start, loss_floor, ceiling, seed));
         self.note(Kind::Fault, &[2, index as u8], |cluster| format!("{} starts, boot {boot}", cluster.name(index)));
         self.input(index, Input::Tick);
         self.start_control(index);

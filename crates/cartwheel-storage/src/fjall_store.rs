@@ -7,7 +7,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Pers
 
 use crate::batch::Write;
 use crate::journal;
-use crate::{Batch, Durability, IndexScan, Scan, Store, StoreError};
+use crate::{Batch, Durability, IndexScan, Keys, Scan, Store, StoreError};
 
 /// Records from this many bytes on live in files of their own, so that compaction moves their keys only.
 ///
@@ -76,20 +76,31 @@ impl FjallStore {
     }
 }
 
+/// Bounds that the engine takes.
+type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// From `start` up to `end`; none if nothing lies between them.
+fn range<'a>(start: &'a [u8], end: Option<&'a [u8]>) -> Option<Range<'a>> {
+    let is_empty = end.is_some_and(|end| end <= start);
+    (!is_empty).then(|| (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded)))
+}
+
 impl Store for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.records.get(key)?.map(Bytes::from))
     }
 
     fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_> {
-        if end.is_some_and(|end| end <= start) {
-            return Box::new(std::iter::empty());
-        }
-        let range = (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded));
+        let Some(range) = range(start, end) else { return Box::new(std::iter::empty()) };
         Box::new(self.records.range::<&[u8], _>(range).map(|guard| {
             let (key, record) = guard.into_inner()?;
             Ok((key.into(), record.into()))
         }))
+    }
+
+    fn keys(&self, start: &[u8], end: Option<&[u8]>) -> Keys<'_> {
+        let Some(range) = range(start, end) else { return Box::new(std::iter::empty()) };
+        Box::new(self.records.range::<&[u8], _>(range).map(|guard| Ok(guard.key()?.into())))
     }
 
     fn scan_index(&self, start: &[u8], end: &[u8]) -> IndexScan<'_> {

@@ -31,6 +31,9 @@ pub enum Durability {
 /// Records in the order of their keys.
 pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StoreError>> + 'a>;
 
+/// Keys in their order.
+pub type Keys<'a> = Box<dyn Iterator<Item = Result<Bytes, StoreError>> + 'a>;
+
 /// Entries of the index in their order.
 pub type IndexScan<'a> = Box<dyn Iterator<Item = Result<Bytes, StoreError>> + 'a>;
 
@@ -45,6 +48,12 @@ pub trait Store: Send {
 
     /// The records from `start` up to `end`, which is left out; all that follow `start` if there is no end.
     fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_>;
+
+    /// The keys from `start` up to `end`, as [`Self::scan`]. Where records lie apart from their keys they are not read, so a damaged
+    /// one does not hide its key.
+    fn keys(&self, start: &[u8], end: Option<&[u8]>) -> Keys<'_> {
+        Box::new(self.scan(start, end).map(|entry| entry.map(|(key, _)| key)))
+    }
 
     /// The entries of the index from `start` up to `end`, which is left out.
     fn scan_index(&self, start: &[u8], end: &[u8]) -> IndexScan<'_>;

@@ -19,6 +19,8 @@ pub mod metrics;
 pub mod peers;
 pub mod random;
 mod rate_limit;
+pub mod renewing;
 pub mod serve;
 pub mod shard;
 pub mod signals;
+pub mod verify;

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use cartwheel::cli::{Cli, Command, ServeArgs};
+use cartwheel::cli::{Cli, Command, RenewArgs, ServeArgs};
 use cartwheel::config::{Config, Environment, LogFormat, LogLevel};
 use cartwheel::signals::Parent;
-use cartwheel::{bench, buckets, cluster, dev, keys, load, log, serve};
+use cartwheel::{bench, buckets, cluster, dev, keys, load, log, renewing, serve, verify};
 use clap::{CommandFactory as _, Parser as _};
 use tracing::warn;
 
@@ -30,11 +30,13 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Dev(args) => dev::run(&args).await.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
         // It has a log of its own.
         Command::Serve(_) => Ok(ExitCode::SUCCESS),
+        Command::Renew(args) => renew(&args),
         Command::Get(args) => keys::get(&args).await.map_err(|error| error.to_string()),
         Command::Put(args) => keys::put(&args).await.map_err(|error| error.to_string()),
         Command::Delete(args) => keys::delete(&args).await.map_err(|error| error.to_string()),
         Command::Load(args) => load::run(&args).await.map_err(|error| error.to_string()),
         Command::Bench(args) => bench::run(&args).await.map_err(|error| error.to_string()),
+        Command::Verify(args) => verify::run(&args).await.map_err(|error| error.to_string()),
         Command::Bucket(command) => buckets::run(&command).await.map_err(|error| error.to_string()),
         Command::Cluster(command) => cluster::run(&command).await.map_err(|error| error.to_string()),
         Command::Completions { shell } => {
@@ -43,6 +45,11 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             keys::print(&script).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
     }
+}
+
+fn renew(args: &RenewArgs) -> Result<ExitCode, String> {
+    let done = renewing::run(args).map_err(|error| error.to_string())?;
+    keys::print(done.as_bytes()).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
 }
 
 async fn run_node(args: ServeArgs) -> Result<(), String> {

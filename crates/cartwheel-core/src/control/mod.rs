@@ -161,7 +161,7 @@ impl Control {
             next_gossip: Instant::default(),
             peers: BTreeMap::new(),
             pending: Vec::new(),
-            inquiries: Inquiries::new(config.boot),
+            inquiries: Inquiries::new(config.life, config.boot),
             detector: Detector::new(&config),
             detected: None,
             config,
@@ -231,7 +231,8 @@ impl Control {
     fn message(&mut self, now: Now, envelope: Envelope, effects: &mut ControlEffects) {
         let (from, sender) = (envelope.from, (envelope.from, envelope.from_life, envelope.from_boot));
         let Message::Notice(notice) = envelope.message else { return };
-        if envelope.cluster != self.config.cluster || self.view.member(from).is_none() {
+        let is_member = self.view.member(from).is_some() && !self.view.is_removed(from, envelope.from_life);
+        if envelope.cluster != self.config.cluster || !is_member {
             return;
         }
         match notice {

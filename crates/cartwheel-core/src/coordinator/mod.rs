@@ -22,7 +22,7 @@ use full_disks::FullDisks;
 use reach::Reach;
 
 use crate::context::{Context, Sealer};
-use crate::dot::NodeId;
+use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, Event, Timing};
 use crate::hlc::HlcClock;
 use crate::key::Key;
@@ -270,16 +270,16 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// The coordinator of one boot. Operations are numbered through all boots, so that a late answer to one of an earlier boot is
-    /// not taken for an answer to one of this, and the numbers of a node's shards are apart.
-    pub const fn new(boot: u32, lane: Lane, operations_max: usize) -> Self {
+    /// The coordinator of one boot of a life. Operations are numbered through all boots, so that a late answer to one of an earlier
+    /// boot is not taken for an answer to one of this, and the numbers of a node's shards are apart.
+    pub const fn new(life: Life, boot: u32, lane: Lane, operations_max: usize) -> Self {
         Self {
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
             healing: BTreeSet::new(),
             handing_over: BTreeSet::new(),
             foreground: 0,
-            next_operation: lane.first_operation((boot as u64) << 40),
+            next_operation: lane.first_operation(life.mark_of_boot(boot) << 40),
             stride: lane.count as u64,
             operations_max,
         }

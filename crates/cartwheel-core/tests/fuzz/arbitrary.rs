@@ -201,7 +201,8 @@ fn outcome() -> BoxedStrategy<Result<PutDone, Refusal>> {
 
 /// Tickets, those of operations under way among them.
 fn ticket() -> impl Strategy<Value = Ticket> {
-    let operation = prop_oneof![4 => (0u64..40).prop_map(|begun| (u64::from(BOOT) << 40) + begun), 1 => number()];
+    let begun = |(life, begun)| (Life(life).mark_of_boot(BOOT) << 40) + begun;
+    let operation = prop_oneof![4 => (0u64..4, 0u64..40).prop_map(begun), 1 => number()];
     let round = prop_oneof![4 => 0u32..5, 1 => any::<u32>(), 1 => Just(u32::MAX)];
     (operation, round).prop_map(|(operation, round)| Ticket { operation, round })
 }

@@ -74,7 +74,7 @@ pub fn a_history() -> impl Strategy<Value = History> {
 
 /// Questions that are under way among them.
 fn inquiry_id() -> impl Strategy<Value = InquiryId> {
-    prop_oneof![4 => (0u64..20).prop_map(|begun| InquiryId((u64::from(BOOT) << 40) + begun)), 1 => number().prop_map(InquiryId)]
+    prop_oneof![4 => (0u64..20).prop_map(|begun| InquiryId((Life(1).mark_of_boot(BOOT) << 40) + begun)), 1 => number().prop_map(InquiryId)]
 }
 
 /// A node as a packet of SWIM names it: a member or not, of this boot or another.

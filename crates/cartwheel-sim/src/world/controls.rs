@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use cartwheel_core::control::{Control, ControlEffects, ControlInput, Notice, SettingsChange};
-use cartwheel_core::membership::History;
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::membership::{ChangeKind, History, Member};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{ClientId, Input, WriteFailed};
 
@@ -57,14 +58,48 @@ impl World {
     /// A node's control starts from what is saved, and with it the view of its data path.
     pub(super) fn start_control(&mut self, index: usize) {
         let Some(controls) = &mut self.controls else { return };
-        let (boot, seed) = (self.machines[index].boot, controls.rng.bits());
+        let (start, seed) = (self.machines[index].start(), controls.rng.bits());
         let at = &mut self.machine_controls[index];
         let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
-        let control = self.cluster.make_control(index, boot, saved, seed);
+        let control = self.cluster.make_control(index, start, saved, seed);
         let view = control.view().clone();
         at.control = Some(control);
         self.input(index, Input::View(view));
         self.control_input(index, ControlInput::Tick);
+    }
+
+    /// What all other nodes' disks hold of the history, together.
+    fn history_of_others(&self, index: usize) -> History {
+        let mut history = self.cluster.founding();
+        for (_, at) in self.machine_controls.iter().enumerate().filter(|(other, _)| *other != index) {
+            if let Some(saved) = &at.saved {
+                history.merge(&History::decode(saved).expect("what was saved"));
+            }
+        }
+        history
+    }
+
+    /// Whether the other nodes' disks hold every change that this one's does: a change is told of once one disk has it.
+    pub fn others_know_settings(&self, index: usize) -> bool {
+        let saved = self.machine_controls[index].saved.as_ref();
+        saved.is_none_or(|saved| {
+            History::decode(saved).expect("what was saved").is_within(&self.history_of_others(index))
+        })
+    }
+
+    /// An administrator makes a new life of a node that lost its disk known to it, from what the other nodes' disks hold.
+    pub(super) fn renew_control(&mut self, index: usize) {
+        if self.controls.is_none() {
+            return;
+        }
+        let (id, life) = (self.cluster.id(index), self.machines[index].start().life);
+        let mut history = self.history_of_others(index);
+        let view = history.view().expect("a cluster");
+        let member = view.member(id).expect("members stay").member.clone();
+        let new = Member { life, ..member };
+        let now = self.machines[index].clock.read(self.now_us).wall;
+        history.record(Hlc::at(now), id, ChangeKind::Replace { old: id, new });
+        self.machine_controls[index].saved = Some(history.encode());
     }
 
     /// An administrator asks a node to change a bucket's settings.

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod cluster;
+mod renew;
 mod serve;
 
 use std::num::NonZeroU32;
@@ -13,9 +14,11 @@ use crate::bench::BenchArgs;
 use crate::config::Tuning;
 use crate::founding::Ports;
 use crate::load::LoadArgs;
+use crate::verify::VerifyArgs;
 
 pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
 pub use cluster::{AskArgs, ClusterCommand, LocateArgs};
+pub use renew::RenewArgs;
 pub use serve::ServeArgs;
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
@@ -44,6 +47,11 @@ pub enum Command {
     ///
     /// Sizes are in bytes, or have a unit: 268435456 and 256MiB are the same.
     Serve(ServeArgs),
+    /// Make a new, empty data directory for a node that has lost its own.
+    ///
+    /// The node keeps its name, its addresses and its partitions, and begins a new life; the old one is refused from then on. What
+    /// it holds counts, key by key, once it holds what the other homes hold.
+    Renew(RenewArgs),
     /// Show a key; all siblings, where writers did not know of each other. The exit status is 1 if it has no value.
     Get(GetArgs),
     /// Write a key in the place of all that a get of it shows.
@@ -59,6 +67,10 @@ pub enum Command {
     ///
     /// Without --load the keys must be there already. Ctrl-C ends the run and reports what was measured so far.
     Bench(BenchArgs),
+    /// Prove that every key is equal on all its replicas, by reading what every node's disk holds.
+    ///
+    /// The cluster goes on serving meanwhile. Records that stand-ins hold for homes are counted, and are no differences.
+    Verify(VerifyArgs),
     /// How the keys of a bucket are kept and served.
     #[command(subcommand)]
     Bucket(BucketCommand),

@@ -4,6 +4,8 @@
 //! node-1/
 //!   node.json   identity, boot number, the cluster's founding; replaced as a whole
 //!   history     the changes to the cluster since then, once there are any; replaced as a whole
+//!   seen        the latest boot that was seen of each peer; replaced as a whole
+//!   retired     why the directory must not be served any more, if so
 //!   lock        held by the process that serves the directory
 //!   shard-0/    the store of the first shard; and so on
 //! ```
@@ -11,6 +13,7 @@
 mod atomic_file;
 mod history;
 mod identity;
+mod seen;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -19,9 +22,12 @@ use std::path::{Path, PathBuf};
 pub(crate) use atomic_file::replace as replace_file;
 pub use history::HistoryFile;
 pub use identity::{ClusterSecret, Identity};
+pub use seen::{SeenBoots, SeenFile};
 
-const IDENTITY_FILE: &str = "node.json";
+pub(crate) const IDENTITY_FILE: &str = "node.json";
 const HISTORY_FILE: &str = "history";
+const SEEN_FILE: &str = "seen";
+const RETIRED_FILE: &str = "retired";
 const LOCK_FILE: &str = "lock";
 
 /// What is wrong with a data directory.
@@ -50,6 +56,17 @@ pub enum DataDirError {
         /// The file.
         path: PathBuf,
         /// How it shows.
+        why: String,
+    },
+    /// It must not be served any more.
+    #[error(
+        "{dir} must not be served any more: {why}. Move it away, and make the node a new directory with cartwheel renew, which the \
+         other nodes refill"
+    )]
+    Retired {
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
         why: String,
     },
     /// The node has been started as often as a life allows.
@@ -109,7 +126,22 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(dir.to_path_buf())),
             Err(TryLockError::Error(source)) => return Err(DataDirError::io("lock", &path)(source)),
         }
+        match fs::read_to_string(dir.join(RETIRED_FILE)) {
+            Ok(why) => return Err(DataDirError::Retired { dir: dir.to_path_buf(), why }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(DataDirError::io("read", &dir.join(RETIRED_FILE))(error)),
+        }
         Ok(Self { dir: dir.to_path_buf(), identity: read_identity(dir)?, _lock: lock })
+    }
+
+    /// Makes a note that the directory must not be served any more, and of why. Otherwise it would come to a boot that nobody has
+    /// seen, if it were only started often enough.
+    pub fn retire(&self, why: &str) -> DataDirError {
+        let path = self.dir.join(RETIRED_FILE);
+        if let Err(error) = atomic_file::replace(&path, why.as_bytes()) {
+            return DataDirError::io("write", &path)(error);
+        }
+        DataDirError::Retired { dir: self.dir.clone(), why: why.to_owned() }
     }
 
     /// Who the node is.
@@ -135,13 +167,43 @@ impl DataDir {
 
     /// Where the history of the cluster's changes is kept.
     pub fn history_file(&self) -> HistoryFile {
-        HistoryFile::new(self.dir.join(HISTORY_FILE))
+        history_file(&self.dir)
+    }
+
+    /// Where the latest boots of peers are kept.
+    pub fn seen_file(&self) -> SeenFile {
+        SeenFile::new(self.dir.join(SEEN_FILE))
     }
 
     /// Where the shard with this number keeps its store.
     pub fn shard_dir(&self, shard: u32) -> PathBuf {
         self.dir.join(format!("shard-{shard}"))
     }
+}
+
+/// Where the history of the cluster's changes is kept in `dir`.
+pub fn history_file(dir: &Path) -> HistoryFile {
+    HistoryFile::new(dir.join(HISTORY_FILE))
+}
+
+/// Whether `dir` is fit to become a node's directory: it is not there, or holds nothing that a node would miss.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_vacant(dir: &Path) -> Result<bool, DataDirError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(DataDirError::io("read", dir)(error)),
+    };
+    for entry in entries {
+        let name = entry.map_err(DataDirError::io("read", dir))?.file_name();
+        // A log, and what is left of a new directory that was not finished.
+        if !["log", LOCK_FILE, HISTORY_FILE, "history.new", "node.json.new"].iter().any(|known| name == *known) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Who the node of `dir` is, whether or not a process serves it.

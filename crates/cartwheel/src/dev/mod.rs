@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::DevArgs;
 use crate::founding::{self, FoundError, NodeDir, Ports};
+use crate::renewing::{self, RenewError};
 use crate::signals;
 use child::Child;
 
@@ -26,6 +27,9 @@ pub enum DevError {
     /// There is no cluster to run.
     #[error(transparent)]
     Found(#[from] FoundError),
+    /// A node's directory is missing, and could not be made anew.
+    #[error(transparent)]
+    Renew(#[from] RenewError),
     /// A node's process could not be started.
     #[error("cannot start {name}: {source}")]
     Start {
@@ -63,6 +67,9 @@ pub enum DevError {
 /// If it cannot be founded or started, or all its nodes die.
 pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     let stopped = signals::stop(signals::Parent::Unwatched).map_err(DevError::Signals)?;
+    for name in renewing::renew_missing(&args.dir)? {
+        eprintln!("note: {name} had no data directory any more: it begins a new life, and its peers refill it");
+    }
     let nodes = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;
     if let Some(note) = not_heeded(args, &nodes) {
         eprintln!("{note}");

@@ -7,6 +7,7 @@ use cartwheel_core::control::{Changed, SettingsChange};
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
 use cartwheel_core::request::{Outcome, Request};
+use cartwheel_core::ring::PartitionId;
 use tokio::sync::watch;
 
 use super::body::Bodies;
@@ -16,7 +17,7 @@ use crate::control::ControlHandle;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode};
 use crate::rate_limit::RateLimit;
-use crate::shard::Shards;
+use crate::shard::{DigestPage, DigestsAsk, Shards};
 
 /// A node, as the HTTP door is told of it.
 #[derive(Debug)]
@@ -86,6 +87,11 @@ impl Door {
     /// Has a bucket's settings changed.
     pub(super) async fn change(&self, change: SettingsChange) -> Result<Changed, ApiError> {
         Ok(self.0.backend.control.change(change).await??)
+    }
+
+    /// What the node's disk holds of a partition; none if it cannot be read now.
+    pub(super) async fn digests(&self, partition: PartitionId, ask: DigestsAsk) -> Option<DigestPage> {
+        self.0.backend.shards.digests(partition, ask).await
     }
 
     /// The cluster, as it is now.

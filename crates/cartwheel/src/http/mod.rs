@@ -5,6 +5,7 @@ mod ask;
 mod body;
 mod buckets;
 mod cluster;
+mod digests;
 mod door;
 mod error;
 mod health;
@@ -46,6 +47,11 @@ fn calls(door: &Door) -> Vec<Call> {
         ("/v1/cluster", "/v1/cluster", get(cluster::status)),
         ("/v1/cluster/ring", "/v1/cluster/ring", get(cluster::ring)),
         ("/v1/cluster/locate/{*bucket_and_key}", "/v1/cluster/locate/{bucket}/{key}", get(cluster::locate)),
+        (
+            "/v1/cluster/partitions/{partition}/digests",
+            "/v1/cluster/partitions/{partition}/digests",
+            get(digests::page),
+        ),
         ("/healthz", "/healthz", get(health::healthz)),
         ("/readyz", "/readyz", get(health::readyz)),
         ("/metrics", "/metrics", get(about::metrics)),

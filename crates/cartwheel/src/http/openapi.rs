@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, buckets, cluster, error, health, kv, show};
+use super::{about, buckets, cluster, digests, error, health, kv, show};
 
 /// Every call's description stands at its function. One that is missing here is missed by the test of the routes.
 #[derive(OpenApi)]
@@ -24,6 +24,7 @@ use super::{about, buckets, cluster, error, health, kv, show};
         cluster::status,
         cluster::ring,
         cluster::locate,
+        digests::page,
         health::healthz,
         health::readyz,
         about::root,
@@ -99,6 +100,15 @@ pub(super) struct AskErrors;
 impl IntoResponses for AskErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         errors(&["400"])
+    }
+}
+
+/// How a call that reads the node's own disk may fail.
+pub(super) struct DiskErrors;
+
+impl IntoResponses for DiskErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        errors(&["400", "503"])
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use cartwheel_core::request::Consistency;
 
 use super::error::ApiError;
@@ -19,6 +22,10 @@ pub(super) struct Query {
     pub(super) consistency: Consistency,
     pub(super) timeout: Duration,
     pub(super) return_body: bool,
+    /// The storage key that a listing is to begin with.
+    pub(super) from: Option<Bytes>,
+    /// How long a listing may be.
+    pub(super) limit: Option<usize>,
 }
 
 impl Query {
@@ -35,6 +42,8 @@ impl Query {
             consistency: Consistency::default(),
             timeout: TIMEOUT_DEFAULT,
             return_body: false,
+            from: None,
+            limit: None,
         };
         let mut met = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -59,6 +68,8 @@ impl Query {
             "r" | "w" => "a number of replicas from 1",
             "timeout_ms" => "a number from 1 to 60000",
             "consistency" => "eventual or strong",
+            "from" => "what an answer gave as place or next",
+            "limit" => "a number from 1",
             _ => "body",
         };
         let bad = || ApiError::bad_request(format!("{name}={value} makes no sense: give {wanted}"));
@@ -76,6 +87,8 @@ impl Query {
                     _ => return Err(bad()),
                 };
             }
+            "from" => self.from = Some(URL_SAFE_NO_PAD.decode(value).map_err(|_| bad())?.into()),
+            "limit" => self.limit = Some(value.parse().ok().filter(|&limit| limit > 0).ok_or_else(bad)?),
             _ if value == "body" => self.return_body = true,
             _ => return Err(bad()),
         }
@@ -105,8 +118,17 @@ mod tests {
         assert_eq!((nothing.r, nothing.timeout, nothing.return_body), (None, TIMEOUT_DEFAULT, false));
         let all = Query::parse(Some("r=3&w=%31&consistency=strong&timeout_ms=60000&return=body&"), KNOWN).unwrap();
         let timeout = Duration::from_secs(60);
-        let expected = Query { r: Some(3), w: Some(1), consistency: Consistency::Strong, timeout, return_body: true };
+        let expected = Query {
+            r: Some(3),
+            w: Some(1),
+            consistency: Consistency::Strong,
+            timeout,
+            return_body: true,
+            ..Query::parse(None, KNOWN).unwrap()
+        };
         assert_eq!(all, expected);
+        let listing = Query::parse(Some("from=AP8&limit=7"), &["from", "limit"]).unwrap();
+        assert_eq!((listing.from, listing.limit), (Some(Bytes::from_static(&[0, 255])), Some(7)));
     }
 
     #[test]
@@ -130,6 +152,9 @@ mod tests {
             "%ff=1",
         ] {
             assert!(Query::parse(Some(bad), KNOWN).is_err(), "{bad}");
+        }
+        for bad in ["from=%20", "from=A", "limit=0", "limit=-1", "limit=x", "limit"] {
+            assert!(Query::parse(Some(bad), &["from", "limit"]).is_err(), "{bad}");
         }
         assert!(Query::parse(Some("w=1"), &["r"]).is_err(), "another call's parameter");
     }

@@ -418,7 +418,7 @@ async fn the_document_has_every_call_and_no_other() {
     assert_eq!(documented, routed);
     for (path, methods) in paths {
         for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"] {
-            let uri = path.replace("{bucket}", "b").replace("{key}", "k");
+            let uri = path.replace("{bucket}", "b").replace("{key}", "k").replace("{partition}", "0");
             let answer = exchange(put_done(None), request(method, &uri).body(Body::empty()).unwrap()).await;
             let described = methods.as_object().unwrap().contains_key(&method.to_ascii_lowercase());
             // Whoever can GET can leave the body out.
@@ -442,6 +442,7 @@ async fn the_document_has_every_status_of_the_contract() {
     assert_eq!(statuses(key, "delete"), "204 400 409 413 429 503 507");
     assert_eq!(statuses("/v1/buckets/{bucket}", "put"), "200 400 413 429 503");
     assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400");
+    assert_eq!(statuses("/v1/cluster/partitions/{partition}/digests", "get"), "200 400 503");
     assert_eq!(statuses("/readyz", "get"), "200 503");
     // Every code of the contract is named where its status is, and no schema is missing.
     let text = described.to_string();

@@ -15,6 +15,8 @@ use prost::Message as _;
 use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
+use super::acquaintances::{Acquaintances, Retired};
+
 const MAGIC: &[u8; 9] = b"cartwheel";
 /// A hello is this long at most: whoever has not said who he is gets no more memory than that.
 const HELLO_BYTES_MAX: usize = 4096;
@@ -64,6 +66,28 @@ pub enum HelloError {
         /// The name of the node that was found.
         found: String,
     },
+    /// It is a data directory that was put back from a copy.
+    #[error(
+        "{name} there says boot {boot} of its data directory, of which boot {latest} has been seen: it is an old copy, and must be \
+         replaced with cartwheel renew"
+    )]
+    OldCopy {
+        /// Its name.
+        name: String,
+        /// What it says.
+        boot: u32,
+        /// The latest that was seen.
+        latest: u32,
+    },
+    /// It is a life that was replaced, or removed.
+    #[error("{name} there has a data directory that was replaced or removed, and never comes back: stop it")]
+    Replaced {
+        /// Its name.
+        name: String,
+    },
+    /// It says that this node's own directory must not be served.
+    #[error("it refused this node: {}", .0.told())]
+    Retired(Retired),
     /// It does not want to talk to this node.
     #[error("it refused: {0}")]
     Refused(String),
@@ -99,43 +123,73 @@ struct PbHello {
     /// The version of the program; empty from one that did not say yet.
     #[prost(string, tag = "8")]
     version: String,
+    /// Only in an answer, with a refusal: why the caller's data directory must not be served.
+    #[prost(uint32, tag = "9")]
+    retired: u32,
 }
+
+/// The values of [`PbHello::retired`].
+const OLD_COPY: u32 = 1;
+const REPLACED: u32 = 2;
 
 /// The other side of a connection on which both have said hello.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Remote {
     pub(super) node: NodeId,
     pub(super) name: String,
+    pub(super) life: Life,
     pub(super) boot: u32,
     pub(super) version: Option<String>,
 }
 
 /// Introduces `local` on a connection that it dialled to `to`.
-pub(super) async fn call(stream: &mut TcpStream, local: &LocalNode, to: NodeId) -> Result<Remote, HelloError> {
+pub(super) async fn call(
+    stream: &mut TcpStream,
+    local: &LocalNode,
+    to: NodeId,
+    acquaintances: &Acquaintances,
+) -> Result<Remote, HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
-    frames.send(encode(local, to, String::new())).await?;
+    frames.send(encode(local, to, None)).await?;
     let answer = next(&mut frames).await?;
+    let is_called = NodeId::new(answer.from) == to && answer.cluster.as_ref() == local.cluster.0.to_be_bytes();
+    match answer.retired {
+        OLD_COPY if is_called => return Err(HelloError::Retired(Retired::OldCopy)),
+        REPLACED if is_called => return Err(HelloError::Retired(Retired::Replaced)),
+        _ => {}
+    }
     if !answer.refusal.is_empty() {
         return Err(HelloError::Refused(answer.refusal));
     }
     let remote = check(&answer, local)?;
-    if remote.node == to { Ok(remote) } else { Err(HelloError::WrongNode { found: remote.name }) }
+    if remote.node != to {
+        return Err(HelloError::WrongNode { found: remote.name });
+    }
+    acquaintances.admit(&remote).await?;
+    Ok(remote)
 }
 
 /// Hears who calls `local` and answers.
-pub(super) async fn answer(stream: &mut TcpStream, local: &LocalNode) -> Result<Remote, HelloError> {
+pub(super) async fn answer(
+    stream: &mut TcpStream,
+    local: &LocalNode,
+    acquaintances: &Acquaintances,
+) -> Result<Remote, HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
     let checked = match next(&mut frames).await {
         Ok(hello) if NodeId::new(hello.to) != local.node => {
             Err((HelloError::WrongNode { found: local.name.clone() }, hello.from))
         }
-        Ok(hello) => check(&hello, local).map_err(|error| (error, hello.from)),
+        Ok(hello) => match check(&hello, local) {
+            Ok(remote) => acquaintances.admit(&remote).await.map(|()| remote).map_err(|error| (error, hello.from)),
+            Err(error) => Err((error, hello.from)),
+        },
         Err(error @ HelloError::Version(_)) => Err((error, 0)),
         Err(error) => return Err(error),
     };
     match checked {
         Ok(remote) => {
-            frames.send(encode(local, remote.node, String::new())).await?;
+            frames.send(encode(local, remote.node, None)).await?;
             Ok(remote)
         }
         Err((error, from)) => {
@@ -147,13 +201,19 @@ pub(super) async fn answer(stream: &mut TcpStream, local: &LocalNode) -> Result<
                 }
                 error => error.to_string(),
             };
-            frames.send(encode(local, NodeId::new(from), refusal)).await?;
+            let retired = match &error {
+                HelloError::OldCopy { .. } => OLD_COPY,
+                HelloError::Replaced { .. } => REPLACED,
+                _ => 0,
+            };
+            frames.send(encode(local, NodeId::new(from), Some((refusal, retired)))).await?;
             Err(error)
         }
     }
 }
 
-fn encode(local: &LocalNode, to: NodeId, refusal: String) -> Bytes {
+fn encode(local: &LocalNode, to: NodeId, refusal: Option<(String, u32)>) -> Bytes {
+    let (refusal, retired) = refusal.unwrap_or_default();
     let hello = PbHello {
         cluster: Bytes::copy_from_slice(&local.cluster.0.to_be_bytes()),
         from: local.node.get(),
@@ -163,6 +223,7 @@ fn encode(local: &LocalNode, to: NodeId, refusal: String) -> Bytes {
         name: local.name.clone(),
         refusal,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        retired,
     };
     let mut frame = BytesMut::with_capacity(MAGIC.len() + 4 + hello.encoded_len());
     frame.put_slice(MAGIC);
@@ -202,7 +263,7 @@ fn check(hello: &PbHello, local: &LocalNode) -> Result<Remote, HelloError> {
         return Err(HelloError::Cluster { name, theirs: cluster, ours: local.cluster.0 });
     }
     let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
-    Ok(Remote { node: NodeId::new(hello.from), name, boot: hello.boot, version })
+    Ok(Remote { node: NodeId::new(hello.from), name, life: Life(hello.life), boot: hello.boot, version })
 }
 
 #[cfg(test)]
@@ -227,7 +288,7 @@ mod tests {
         ) {
             let (cluster, life, boot, to) = ids;
             let node = local(name, cluster, life, boot);
-            let said = encode(&node, NodeId::new(to), refusal.clone());
+            let said = encode(&node, NodeId::new(to), Some((refusal.clone(), boot)));
             let heard = decode(said.clone()).unwrap();
             prop_assert_eq!((heard.to, &heard.refusal, &heard.name), (to, &refusal, &node.name));
             let remote = check(&heard, &node).unwrap();

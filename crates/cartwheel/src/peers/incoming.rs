@@ -1,5 +1,6 @@
 //! The connections that peers dial to this node.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio_util::codec::FramedRead;
 use tracing::{debug, warn};
 
 use super::frames::Frames;
-use super::{Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
+use super::{Acquaintances, Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
 use crate::acceptor::Acceptor;
 use crate::rate_limit::RateLimit;
 
@@ -24,6 +25,7 @@ pub(super) async fn listen(
     connections_max: usize,
     inbound: Inbound,
     board: Board,
+    acquaintances: Acquaintances,
     mut stop: watch::Receiver<bool>,
 ) {
     let acceptor = Acceptor::new(listener, connections_max, "peers");
@@ -34,10 +36,11 @@ pub(super) async fn listen(
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let (local, inbound, board) = (local.clone(), inbound.clone(), board.clone());
+        let acquaintances = acquaintances.clone();
         let (refusals, mut stop) = (refusals.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = serve(stream, &local, &inbound, &board, &refusals) => {}
+                () = serve(stream, &local, &inbound, &board, &acquaintances, &refusals) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
             drop(permit);
@@ -45,10 +48,17 @@ pub(super) async fn listen(
     }
 }
 
-async fn serve(mut stream: TcpStream, local: &LocalNode, inbound: &Inbound, board: &Board, refusals: &RateLimit) {
+async fn serve(
+    mut stream: TcpStream,
+    local: &LocalNode,
+    inbound: &Inbound,
+    board: &Board,
+    acquaintances: &Acquaintances,
+    refusals: &RateLimit,
+) {
     let _ = keepalive::watch(&stream);
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
-    let remote = match hello::answer(&mut stream, local).await {
+    let remote = match hello::answer(&mut stream, local, acquaintances).await {
         Ok(remote) => remote,
         Err(error) => {
             board.refused();
@@ -61,7 +71,14 @@ async fn serve(mut stream: TcpStream, local: &LocalNode, inbound: &Inbound, boar
     debug!("{} connected from {addr}", remote.name);
     let stats = board.get(remote.node);
     let mut frames = FramedRead::new(stream, Frames::new(FRAME_BYTES_MAX));
-    while let Some(frame) = frames.next().await {
+    let mut refused = pin!(acquaintances.refused(&remote));
+    loop {
+        // It dials again, and is told why it is refused.
+        let frame = tokio::select! {
+            () = &mut refused => return warn!("closed the connection of {}: this life of it was replaced or removed", remote.name),
+            frame = frames.next() => frame,
+        };
+        let Some(frame) = frame else { return };
         let bytes = frame.as_ref().map_or(0, |frame| frame.len());
         let message = match frame.map(decode_envelope) {
             Ok(Ok(message)) if message.from == remote.node => message,

@@ -4,6 +4,7 @@
 //! that it dialled; what it is told comes in on the connections that were dialled to it. A message may be lost: what cannot be
 //! sent now is dropped and counted, and the protocol asks again.
 
+mod acquaintances;
 mod board;
 mod frames;
 mod hello;
@@ -24,6 +25,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 use crate::shard::Outgoing;
 use outgoing::Link;
 
+pub use acquaintances::{Acquaintances, Retired};
 pub use board::{Board, LinkState, PeerStats, Traffic};
 pub use hello::{HelloError, LocalNode};
 pub use inbound::Inbound;
@@ -53,12 +55,17 @@ impl Peers {
     /// Begins to dial `peers`, again and again until `stop` is true, and gives back the way to them.
     ///
     /// It must be called within a tokio runtime.
-    pub fn dial(local: &LocalNode, peers: impl IntoIterator<Item = Peer>, stop: &watch::Receiver<bool>) -> Self {
+    pub fn dial(
+        local: &LocalNode,
+        peers: impl IntoIterator<Item = Peer>,
+        acquaintances: &Acquaintances,
+        stop: &watch::Receiver<bool>,
+    ) -> Self {
         let peers: Vec<Peer> = peers.into_iter().collect();
         let board = Board::of(&peers);
         let start = |peer: Peer| {
             let stats = board.get(peer.node)?.clone();
-            Some((peer.node, Link::start(local.clone(), peer, stats, stop.clone())))
+            Some((peer.node, Link::start(local.clone(), peer, stats, acquaintances.clone(), stop.clone())))
         };
         Self { links: peers.into_iter().filter_map(start).collect(), board: board.clone() }
     }
@@ -90,6 +97,16 @@ impl Outgoing for Arc<Peers> {
     }
 }
 
+/// Asks all peers that can be reached at once whether this node's data directory may be served: `local` says the last boot that has
+/// been, before the next one begins.
+///
+/// # Errors
+/// If one of them says that it may not.
+pub async fn introduce(local: &LocalNode, peers: &[Peer], acquaintances: &Acquaintances) -> Result<(), Retired> {
+    let asked = peers.iter().map(|peer| outgoing::introduce(local, peer, acquaintances));
+    futures_util::future::join_all(asked).await.into_iter().collect()
+}
+
 /// Takes in what peers say on at most `connections_max` connections to `listener`, hands it to `inbound` and counts it on `board`, until `stop` is true.
 pub async fn listen(
     local: LocalNode,
@@ -97,9 +114,10 @@ pub async fn listen(
     connections_max: usize,
     inbound: Inbound,
     board: Board,
+    acquaintances: Acquaintances,
     stop: watch::Receiver<bool>,
 ) {
-    incoming::listen(local, listener, connections_max, inbound, board, stop).await;
+    incoming::listen(local, listener, connections_max, inbound, board, acquaintances, stop).await;
 }
 
 fn codec(frame_bytes_max: usize) -> LengthDelimitedCodec {

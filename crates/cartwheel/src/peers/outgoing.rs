@@ -16,7 +16,7 @@ use tokio_util::codec::{FramedWrite, LengthDelimitedCodec};
 use tracing::{debug, info, warn};
 
 use super::hello::{self, HelloError, Remote};
-use super::{FRAME_BYTES_MAX, LocalNode, Peer, PeerStats, codec, keepalive};
+use super::{Acquaintances, FRAME_BYTES_MAX, LocalNode, Peer, PeerStats, Retired, codec, keepalive};
 use crate::random;
 use crate::rate_limit::RateLimit;
 
@@ -27,6 +27,8 @@ const QUEUED_BYTES_MAX: usize = 64 << 20;
 const WRITE_BYTES: usize = 256 << 10;
 /// How long dialling may take, and how long a peer may take no bytes before the connection counts as broken.
 const DIAL_WITHIN: Duration = Duration::from_secs(3);
+/// How long a peer may take to say what it knows of this node, before that goes on without it.
+const INTRODUCED_WITHIN: Duration = Duration::from_secs(1);
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before the next dial: at first, and at most.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -45,7 +47,13 @@ pub(super) struct Link {
 
 impl Link {
     /// Begins to dial `peer`, until `stop` is true.
-    pub(super) fn start(local: LocalNode, peer: Peer, stats: Arc<PeerStats>, stop: watch::Receiver<bool>) -> Self {
+    pub(super) fn start(
+        local: LocalNode,
+        peer: Peer,
+        stats: Arc<PeerStats>,
+        acquaintances: Acquaintances,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let (batches, receiver) = mpsc::channel(BATCHES_MAX);
         let (connected_sender, connected) = watch::channel(false);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
@@ -56,7 +64,8 @@ impl Link {
             connected,
             drops: RateLimit::new(LOG_EVERY),
         };
-        let dialler = Dialler { local, peer, stats, batches: receiver, queued_bytes, connected: connected_sender };
+        let connected = connected_sender;
+        let dialler = Dialler { local, peer, stats, acquaintances, batches: receiver, queued_bytes, connected };
         tokio::spawn(dialler.run(stop));
         link
     }
@@ -103,6 +112,7 @@ struct Dialler {
     local: LocalNode,
     peer: Peer,
     stats: Arc<PeerStats>,
+    acquaintances: Acquaintances,
     batches: mpsc::Receiver<Vec<Bytes>>,
     queued_bytes: Arc<AtomicUsize>,
     connected: watch::Sender<bool>,
@@ -132,6 +142,9 @@ impl Dialler {
                     warn!("the connection to {} broke: {error}", self.peer.name);
                 }
                 Err(error) => {
+                    if let HelloError::Retired(why) = error {
+                        self.acquaintances.retire(why, &self.peer.name);
+                    }
                     let error = error.to_string();
                     self.stats.failed(error.clone());
                     self.connected.send_replace(false);
@@ -150,14 +163,7 @@ impl Dialler {
     }
 
     async fn dial(&self) -> Result<(TcpStream, Remote), HelloError> {
-        let dial = TcpStream::connect(&self.peer.addr);
-        let dialled = tokio::time::timeout(DIAL_WITHIN, dial).await;
-        let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-        let mut stream = dialled.map_err(HelloError::Unreachable)?;
-        stream.set_nodelay(true)?;
-        keepalive::watch(&stream)?;
-        let remote = hello::call(&mut stream, &self.local, self.peer.node).await?;
-        Ok((stream, remote))
+        dial(&self.local, &self.peer, &self.acquaintances).await
     }
 
     /// Writes until the connection breaks, and says why it did.
@@ -204,6 +210,29 @@ impl Dialler {
         let bytes = batch.iter().map(Bytes::len).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         bytes
+    }
+}
+
+/// Connects to a peer, and lets both sides say who they are.
+async fn dial(
+    local: &LocalNode,
+    peer: &Peer,
+    acquaintances: &Acquaintances,
+) -> Result<(TcpStream, Remote), HelloError> {
+    let dialled = tokio::time::timeout(DIAL_WITHIN, TcpStream::connect(&peer.addr)).await;
+    let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let mut stream = dialled.map_err(HelloError::Unreachable)?;
+    stream.set_nodelay(true)?;
+    keepalive::watch(&stream)?;
+    let remote = hello::call(&mut stream, local, peer.node, acquaintances).await?;
+    Ok((stream, remote))
+}
+
+/// See [`super::introduce`]. A peer that does not answer soon says nothing.
+pub(super) async fn introduce(local: &LocalNode, peer: &Peer, acquaintances: &Acquaintances) -> Result<(), Retired> {
+    match tokio::time::timeout(INTRODUCED_WITHIN, dial(local, peer, acquaintances)).await {
+        Ok(Err(HelloError::Retired(why))) => Err(why),
+        _ => Ok(()),
     }
 }
 

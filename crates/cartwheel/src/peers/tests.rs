@@ -2,8 +2,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::hlc::WallMs;
-use cartwheel_core::membership::ClusterId;
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::message::{Answer, Message, Ticket};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::Partitions;
@@ -81,7 +81,7 @@ async fn listening(node: &LocalNode, addr: &str) -> Listening {
     let inbound = ear(heard_sender);
     let (stop, stopped) = watch::channel(false);
     let peer = Peer { node: node.node, name: node.name.clone(), addr: listener.local_addr().unwrap().to_string() };
-    tokio::spawn(listen(node.clone(), listener, 100, inbound, Board::default(), stopped));
+    tokio::spawn(listen(node.clone(), listener, 100, inbound, Board::default(), Acquaintances::default(), stopped));
     Listening { heard, peer, stop }
 }
 
@@ -104,7 +104,7 @@ async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
     let (a, b) = (local("a", 1), local("b", 1));
     let mut there = listening(&b, "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
-    let peers = Peers::dial(&a, [there.peer.clone()], &stopped);
+    let peers = Peers::dial(&a, [there.peer.clone()], &Acquaintances::default(), &stopped);
     assert!(connected(&peers).await);
     for operation in 0..1_000 {
         peers.send(b.node, &[message(&a, operation), message(&a, operation + 10_000)]);
@@ -128,12 +128,15 @@ async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
 async fn only_nodes_that_belong_together_talk() {
     let mut there = listening(&local("b", 1), "127.0.0.1:0").await;
     let (_stop, stopped) = watch::channel(false);
-    let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &stopped);
+    let stranger = Peers::dial(&local("a", 2), [there.peer.clone()], &Acquaintances::default(), &stopped);
     assert!(!connected(&stranger).await, "another cluster");
     let elsewhere = Peer { node: NodeId::of_name("c"), ..there.peer.clone() };
-    assert!(!connected(&Peers::dial(&local("a", 1), [elsewhere], &stopped)).await, "another node");
+    assert!(
+        !connected(&Peers::dial(&local("a", 1), [elsewhere], &Acquaintances::default(), &stopped)).await,
+        "another node"
+    );
 
-    let peers = Peers::dial(&local("a", 1), [there.peer.clone()], &stopped);
+    let peers = Peers::dial(&local("a", 1), [there.peer.clone()], &Acquaintances::default(), &stopped);
     assert!(connected(&peers).await);
     peers.send(there.peer.node, &[message(&local("someone-else", 1), 1)]);
     peers.send(there.peer.node, &[message(&local("a", 1), 2)]);
@@ -146,9 +149,11 @@ async fn refusals_say_why() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut answering, _) = listener.accept().await.unwrap();
-        let to = NodeId::of_name(to);
-        let (called, answered) =
-            tokio::join!(hello::call(&mut calling, &caller, to), hello::answer(&mut answering, &answerer));
+        let (to, nobody) = (NodeId::of_name(to), Acquaintances::default());
+        let (called, answered) = tokio::join!(
+            hello::call(&mut calling, &caller, to, &nobody),
+            hello::answer(&mut answering, &answerer, &nobody)
+        );
         let said = |result: Result<hello::Remote, HelloError>| result.map_or_else(|e| e.to_string(), |r| r.name);
         (said(called), said(answered))
     }
@@ -176,7 +181,7 @@ async fn strangers_are_turned_away() {
         let mut calling = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut answering, _) = listener.accept().await.unwrap();
         calling.write_all(said).await.unwrap();
-        let error = hello::answer(&mut answering, &local("b", 1)).await.unwrap_err();
+        let error = hello::answer(&mut answering, &local("b", 1), &Acquaintances::default()).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
     }
 }
@@ -189,7 +194,7 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     drop(listener);
     let (_stop, stopped) = watch::channel(false);
     let peer = Peer { node: b.node, name: b.name.clone(), addr: addr.clone() };
-    let peers = Peers::dial(&a, [peer.clone()], &stopped);
+    let peers = Peers::dial(&a, [peer.clone()], &Acquaintances::default(), &stopped);
     let (board, mut link) = (peers.board(), peers.connections().next().unwrap().1);
     let b_of_a = board.get(b.node).unwrap();
     peers.send(b.node, &[message(&a, 1), message(&a, 2)]);
@@ -205,7 +210,15 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     let board_of_b = Board::of([&Peer { node: a.node, name: a.name.clone(), addr: String::new() }]);
     let (heard_sender, mut heard) = mpsc::unbounded_channel();
     let (stop_b, stopped_b) = watch::channel(false);
-    tokio::spawn(listen(b.clone(), listener, 100, ear(heard_sender), board_of_b.clone(), stopped_b));
+    tokio::spawn(listen(
+        b.clone(),
+        listener,
+        100,
+        ear(heard_sender),
+        board_of_b.clone(),
+        Acquaintances::default(),
+        stopped_b,
+    ));
     link.wait_for(|connected| *connected).await.unwrap();
     let link_state = b_of_a.link();
     assert_eq!((link_state.connected, link_state.last_error, link_state.boot), (true, None, Some(7)));
@@ -231,4 +244,68 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     while b_of_a.link().connected {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// A view of a cluster of `a` and `b`, `b` in one life after the other.
+fn view_of(lives_of_b: &[u64]) -> Arc<View> {
+    let member = |name: &str, life: u64| Member {
+        name: name.to_owned(),
+        id: NodeId::of_name(name),
+        life: Life(life),
+        weight: 100,
+        zone: String::new(),
+        host: String::new(),
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    };
+    let members = vec![member("a", 1), member("b", lives_of_b[0])];
+    let (partitions, strategy) = (Partitions::default(), Strategy::default());
+    let found = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members };
+    let (mut history, b) = (History::new(), NodeId::of_name("b"));
+    history.record(Hlc::ZERO, b, found);
+    for &life in &lives_of_b[1..] {
+        history.record(Hlc::ZERO, b, ChangeKind::Replace { old: b, new: member("b", life) });
+    }
+    Arc::new(history.view().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_boots_and_old_lives_are_refused_and_told_so() {
+    let (a, b) = (local("a", 1), local("b", 1));
+    let dir = tempfile::tempdir().unwrap();
+    crate::founding::open_or_found(&dir.path().join("d"), Some(1), None, crate::founding::Ports::default()).unwrap();
+    let data_dir = crate::data_dir::DataDir::open(&dir.path().join("d/node-1")).unwrap();
+    let (views, view) = watch::channel(view_of(&[1]));
+    let load = || Acquaintances::new(view.clone(), data_dir.seen_file(), data_dir.seen_file().load().unwrap());
+
+    let listener = bound("127.0.0.1:0").await;
+    let peer = Peer { node: a.node, name: a.name.clone(), addr: listener.local_addr().unwrap().to_string() };
+    let (heard_sender, mut heard) = mpsc::unbounded_channel();
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(listen(a.clone(), listener, 100, ear(heard_sender), Board::default(), load(), stopped.clone()));
+    let call = |boot: u32, life: u64| {
+        let (local, peers) = (LocalNode { boot, life: Life(life), ..b.clone() }, [peer.clone()]);
+        async move { introduce(&local, &peers, &Acquaintances::default()).await }
+    };
+    assert_eq!(call(7, 1).await, Ok(()));
+    assert_eq!(call(6, 1).await, Err(Retired::OldCopy));
+    assert_eq!(call(7, 1).await, Ok(()), "the same boot again");
+    assert_eq!(call(1, 2).await, Ok(()), "a life that nobody has told of yet");
+    assert_eq!(
+        data_dir.seen_file().load().unwrap().get(&(b.node, Life(1))),
+        Some(&7),
+        "it outlives this node's own boot"
+    );
+
+    let known = Acquaintances::default();
+    let peers = Peers::dial(&LocalNode { boot: 8, ..b.clone() }, [peer.clone()], &known, &stopped);
+    assert!(connected(&peers).await);
+    peers.send(a.node, &[message(&b, 1)]);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), heard.recv()).await.unwrap(), Some(1));
+    views.send_replace(view_of(&[1, 2]));
+    let retired = tokio::time::timeout(Duration::from_secs(20), known.retired()).await;
+    assert_eq!(retired, Ok(Retired::Replaced), "its connection is closed, and its next hello refused");
+    assert_eq!(call(9, 1).await, Err(Retired::Replaced));
+    assert_eq!(call(2, 2).await, Ok(()));
 }

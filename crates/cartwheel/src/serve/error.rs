@@ -17,7 +17,9 @@ pub enum ServeError {
     #[error(transparent)]
     Cluster(#[from] FoundError),
     /// The node is no member of its cluster.
-    #[error("{name} in {dir} is no member of its cluster in this life: replace it, or restore the directory")]
+    #[error(
+        "{name} in {dir} is no member of its cluster in this life: make the node a new directory with cartwheel renew"
+    )]
     NoMember {
         /// The node's name.
         name: String,

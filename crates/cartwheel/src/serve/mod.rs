@@ -23,12 +23,13 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control;
-use crate::data_dir::{DataDir, Identity};
+use crate::data_dir::{DataDir, Identity, SeenBoots};
 use crate::founding::{self, FoundError};
 use crate::http::{self, Backend, Door, Readiness};
 use crate::metrics::Metrics;
-use crate::peers::{self, Inbound, LocalNode, Peer, Peers};
+use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peer, Peers, Retired};
 use crate::random::{self, NoRandomness};
+use crate::renewing;
 use crate::shard::disk::Disk;
 use crate::shard::reserve::{Reserve, ReserveOptions};
 use crate::shard::unsynced::{OsBoot, loss_floor};
@@ -51,6 +52,12 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let view = history.view().ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
     let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
 
+    let (view_sender, views) = watch::channel(Arc::new(view.clone()));
+    let acquaintances = acquaintances(&data_dir, views.clone());
+    let (local, others) = (local_node(&data_dir, &member), other_members(&view, member.id));
+    if let Err(why) = peers::introduce(&local, &others, &acquaintances).await {
+        return Err(data_dir.retire(why.told()).into());
+    }
     let connections_max = descriptors::share_out();
     // Before the boot is counted: an address that is taken should cost nothing.
     let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
@@ -60,15 +67,13 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let stores = places.iter().map(StorePlace::open).collect::<Result<Vec<_>, _>>()?;
     let boot = data_dir.begin_boot()?;
     let identity = data_dir.identity();
-
-    let local =
-        LocalNode { cluster: identity.cluster, node: member.id, name: member.name.clone(), life: identity.life, boot };
+    let local = local_node(&data_dir, &member);
     let control =
         Control::new(control_config(&local)?, history).ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
     let view = control.view().clone();
     let (stop_sender, stop) = watch::channel(false);
     let (clock, counted) = (Clock::start(), ShardMetrics::default());
-    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &stop));
+    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &acquaintances, &stop));
     let (connections, board) = (peers.connections().map(|(_, connection)| connection).collect(), peers.board());
     let mut handles = Vec::new();
     let mut running = Vec::new();
@@ -90,7 +95,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let metrics = Metrics::new(handles.clone(), &counted, board.clone());
     let shards = Shards::new(handles, view.ring.partitions());
     let (control_handle, control_inbox) = control::inbox();
-    let (view_sender, view) = watch::channel(view);
+    let (view, mut own_view, own) = (views.clone(), views, (member.id, identity.life));
     let (liveness_sender, liveness) = watch::channel(control.liveness().clone());
     let surroundings = control::Surroundings {
         file: history_file,
@@ -104,7 +109,8 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let mut controlling = tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
     let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
     let peers_max = connections_max.peers;
-    tokio::spawn(peers::listen(local.clone(), peer_listener, peers_max, inbound, board.clone(), stop.clone()));
+    let (known, stop) = (acquaintances.clone(), stop);
+    tokio::spawn(peers::listen(local.clone(), peer_listener, peers_max, inbound, board.clone(), known, stop));
     let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
     let ready = running.iter().map(|shard| shard.ready.clone()).collect();
     tokio::spawn(readiness::announce(ready, connections, ready_sender));
@@ -126,21 +132,36 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         tokio::spawn(http::serve(http::router(door), http_listener, connections_max.http, http_metrics, http_stop));
     info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
-    let failed = tokio::select! {
-        why = stopped => { info!("stopping: {why}"); false }
-        () = shards.any_ended() => true,
-        _ = &mut controlling => true,
+    let ended = tokio::select! {
+        why = stopped => { info!("stopping: {why}"); Ok(()) }
+        () = shards.any_ended() => Err(ServeError::PartFailed),
+        _ = &mut controlling => Err(ServeError::PartFailed),
+        why = acquaintances.retired() => Err(data_dir.retire(why.told()).into()),
+        Ok(_) = own_view.wait_for(|view| view.is_removed(own.0, own.1)) => Err(data_dir.retire(Retired::Replaced.told()).into()),
     };
     // Doors first, while the peers that requests under way need can still be talked to.
     http_stop_sender.send_replace(true);
     let _ = http.await;
     end_shards(&shards, running).await;
     stop_sender.send_replace(true);
-    if failed {
-        return Err(ServeError::PartFailed);
+    if ended.is_ok() {
+        info!("stopped");
     }
-    info!("stopped");
-    Ok(())
+    ended
+}
+
+fn local_node(data_dir: &DataDir, member: &Member) -> LocalNode {
+    let Identity { cluster, life, boot, .. } = *data_dir.identity();
+    LocalNode { cluster, node: member.id, name: member.name.clone(), life, boot }
+}
+
+fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Acquaintances {
+    let file = data_dir.seen_file();
+    let seen = file.load().unwrap_or_else(|error| {
+        warn!("which boots of its peers this node has seen is lost, so it may take an old copy of one for the peer: {error}");
+        SeenBoots::new()
+    });
+    Acquaintances::new(view, file, seen)
 }
 
 fn own_member<'a>(view: &'a View, identity: &Identity, dir: &Path) -> Result<&'a Member, ServeError> {
@@ -167,8 +188,9 @@ fn node_config(
     lane: Lane,
     store: &mut FjallStore,
 ) -> Result<NodeConfig, ServeError> {
-    let loss_floor = loss_floor(store, local.boot, &OsBoot::current())?;
-    if loss_floor == Since::boot(local.boot) {
+    let loss_floor =
+        loss_floor(store, local.boot, &OsBoot::current())?.max(renewing::loss_floor(identity, &config.dir)?);
+    if loss_floor == Since::boot(local.boot) && local.boot > 1 {
         warn!(
             "the machine stopped before shard {} had synced all that it had acknowledged: what it holds counts again key by key, as \
              the other homes confirm it",

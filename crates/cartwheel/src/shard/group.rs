@@ -8,10 +8,10 @@ use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
 use cartwheel_core::message::{Envelope, Lane, Message};
 use cartwheel_core::request::{Outcome, Request};
-use cartwheel_core::ring::Partitions;
+use cartwheel_core::ring::{PartitionId, Partitions};
 use futures_util::future::{join_all, select_all};
 
-use super::{ShardHandle, Stopped};
+use super::{DigestPage, DigestsAsk, ShardHandle, Stopped};
 
 /// The way to a node's shards. Each owns some of the partitions, and nothing is shared between them.
 #[derive(Clone, Debug)]
@@ -80,6 +80,11 @@ impl Shards {
     pub async fn hold(&self, bucket: &Bytes) -> Option<bool> {
         let answers = join_all(self.handles.iter().map(|shard| shard.holds(bucket.clone()))).await;
         answers.into_iter().try_fold(false, |any, holds| Some(any | holds?))
+    }
+
+    /// What the node's disk holds of a partition, one page of it; none if the disk cannot be read.
+    pub async fn digests(&self, partition: PartitionId, ask: DigestsAsk) -> Option<DigestPage> {
+        self.handles[Lane::of_partition(partition, self.count()) as usize].digests(ask).await
     }
 
     /// Has all shards finish what is in their queues, sync their stores and end.

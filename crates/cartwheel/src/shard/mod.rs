@@ -4,6 +4,7 @@
 //! turn, so the busier it is, the less a write costs.
 
 mod buckets;
+mod digests;
 pub mod disk;
 mod group;
 mod metrics;
@@ -29,13 +30,14 @@ use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::time::Now;
 use cartwheel_storage::{Store, StoreError};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use disk::Disk;
 use turn::Turns;
 use wait::Waiter;
 
+pub use digests::{DigestPage, DigestsAsk, Held, PAGE_RECORDS_MAX, Rest};
 pub use group::Shards;
 pub use metrics::ShardMetrics;
 
@@ -83,6 +85,7 @@ enum Work {
     View(Arc<View>),
     Liveness(Arc<Liveness>),
     Holds(Bytes, oneshot::Sender<Option<bool>>),
+    Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
     Stop,
 }
 
@@ -90,6 +93,8 @@ enum Work {
 #[derive(Clone, Debug)]
 pub struct ShardHandle {
     inbox: mpsc::Sender<Work>,
+    /// Pages of digests are made one at a time, however many ask, so that requests wait for one at most.
+    paging: Arc<Semaphore>,
     metrics: ShardMetrics,
 }
 
@@ -150,6 +155,14 @@ impl ShardHandle {
         answer.await.ok()?
     }
 
+    /// What the shard's disk holds in a range of keys, one page of it; none if the disk cannot be read.
+    pub async fn digests(&self, ask: DigestsAsk) -> Option<DigestPage> {
+        let _turn = self.paging.acquire().await.ok()?;
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Work::Digests(ask, reply)).await.ok()?;
+        answer.await.ok()?
+    }
+
     /// Has the shard finish what is in its queue, sync its store and end.
     pub async fn stop(&self) {
         let _ = self.inbox.send(Work::Stop).await;
@@ -178,7 +191,8 @@ pub fn inbox() -> (ShardHandle, Inbox) {
 /// A shard's queue and the way into it. The shard counts what it does in `metrics`.
 pub fn counted_inbox(metrics: &ShardMetrics) -> (ShardHandle, Inbox) {
     let (sender, receiver) = mpsc::channel(INBOX_MAX);
-    (ShardHandle { inbox: sender, metrics: metrics.clone() }, Inbox(receiver, metrics.clone()))
+    let paging = Arc::new(Semaphore::new(1));
+    (ShardHandle { inbox: sender, paging, metrics: metrics.clone() }, Inbox(receiver, metrics.clone()))
 }
 
 /// A shard that runs.
@@ -246,6 +260,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::View(view) => turns.add(Input::View(view)),
                 Work::Liveness(liveness) => turns.add(Input::Liveness(liveness)),
                 Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
+                Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
                 Work::Stop => stop = true,
             }
         }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
 use super::buckets::{self, MarkedBuckets};
+use super::digests::{self, DigestPage, DigestsAsk};
 use super::disk::{Condition, Disk};
 use super::unsynced::{OsBoot, Unsynced};
 use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
@@ -109,6 +110,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// Whether the store holds anything in `bucket`; none if it cannot say.
     pub(super) fn holds(&self, bucket: &[u8]) -> Option<bool> {
         buckets::holds(self.disk.readable()?, bucket).ok()
+    }
+
+    /// A page of what the disk holds; none if it cannot be read.
+    pub(super) fn digests(&self, ask: &DigestsAsk) -> Option<DigestPage> {
+        self.disk.readable().map(|store| digests::page(store, ask))
     }
 
     /// Adds an input to the next turn.

@@ -1,0 +1,25 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Which node gets a new data directory.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RenewArgs {
+    /// The new directory: one that is not there, or empty.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The data directory of another node of the cluster, or a copy of it; give it again for more, and none of their changes is
+    /// missed.
+    #[arg(long, value_name = "DIR", required = true)]
+    pub like: Vec<PathBuf>,
+    /// The node's name.
+    #[arg(long)]
+    pub name: String,
+}
+
+const EXAMPLES: &str = "Example: the disk of node-2 is lost.
+  cartwheel renew --dir ./data/node-2 --like ./data/node-1 --name node-2
+  cartwheel serve --dir ./data/node-2
+
+`cartwheel dev` does so by itself when it starts and finds a node's directory missing or empty.";

@@ -1,0 +1,134 @@
+//! `/v1/cluster/partitions/{partition}/digests`: what this node's disk holds of a partition, record by record.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::View;
+use cartwheel_core::ring::{PartitionId, Partitions};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Door;
+use super::error::ApiError;
+use super::openapi::DiskErrors;
+use super::query::Query;
+use crate::shard::{DigestsAsk, Held, PAGE_RECORDS_MAX, Rest};
+
+const PREFIX: &str = "/v1/cluster/partitions/";
+const SUFFIX: &str = "/digests";
+
+/// What a node's disk holds of a partition, in the order of the keys.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DigestsForm {
+    /// The name of the node that answers.
+    node: String,
+    /// Which history of changes it goes by.
+    ring_version: String,
+    /// Who may be a home of the partition's keys, by name: a bucket's keys are at the first n.
+    walk: Vec<String>,
+    /// The records.
+    records: Vec<HeldForm>,
+    /// Where the next page begins; none after the last.
+    next: Option<String>,
+    /// What follows cannot be listed: the disk does not give it out. Then there is no next page.
+    unreadable: bool,
+}
+
+/// One record.
+#[derive(Serialize, ToSchema)]
+struct HeldForm {
+    /// What it is stored under, as base64url: the key's token (16 bytes), the length of the bucket's name (one byte), bucket, key.
+    place: String,
+    /// How many homes the key has.
+    n: u8,
+    /// Whether this node is one of them; otherwise it stands in for one.
+    home: bool,
+    /// The digest of what is held, in hexadecimal: equal digests, equal contents; zeros, nothing at all.
+    digest: Option<String>,
+    /// Why there is no digest.
+    #[schema(inline)]
+    problem: Option<ProblemForm>,
+}
+
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum ProblemForm {
+    /// What the disk holds is not what was written.
+    Damaged,
+    /// The disk does not give it out, or its form is not known.
+    Unreadable,
+}
+
+/// What the disk of the node that answers holds of a partition, for operators
+///
+/// `cartwheel verify` compares all nodes by it. The records themselves are read, one bounded page at a time. It says nothing of what
+/// other nodes hold.
+#[utoipa::path(get, path = "/v1/cluster/partitions/{partition}/digests", tag = "cluster",
+    params(
+        ("partition" = u32, Path, description = "The partition, counted from 0"),
+        ("from" = Option<String>, Query, description = "Where to begin: what an earlier answer gave as `next`, or a record's `place`"),
+        ("limit" = Option<usize>, Query, description = "How many records at most; never more than 256")
+    ),
+    responses((status = 200, description = "A page of records", body = DigestsForm), DiskErrors))]
+pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<DigestsForm>, ApiError> {
+    let view = door.view();
+    let partition = partition_of(&view, uri.path())?;
+    let query = Query::parse(uri.query(), &["from", "limit"])?;
+    let (start, end) = bounds(view.ring.partitions(), partition);
+    let from = query.from.unwrap_or_else(|| start.clone());
+    if from < start || end.as_ref().is_some_and(|end| from >= *end) {
+        return Err(ApiError::bad_request(format!(
+            "from lies outside partition {partition}: leave it out to begin anew"
+        )));
+    }
+    let ask = DigestsAsk { from, end, limit: query.limit.unwrap_or(PAGE_RECORDS_MAX) };
+    let page = door.digests(partition, ask).await.ok_or_else(|| {
+        ApiError::unavailable("this node's store cannot be read now: its log says why. Try again later")
+    })?;
+    let walk = view.ring.walk(partition);
+    let me = door.local().node;
+    Ok(Json(DigestsForm {
+        node: door.local().name.clone(),
+        ring_version: view.ring.version().to_string(),
+        walk: walk.iter().map(|&node| name_of(&view, node)).collect(),
+        records: page.records.iter().map(|(storage_key, held)| form(&view, walk, me, storage_key, *held)).collect(),
+        next: if let Rest::From(next) = &page.rest { Some(URL_SAFE_NO_PAD.encode(next)) } else { None },
+        unreadable: page.rest == Rest::Unreadable,
+    }))
+}
+
+fn partition_of(view: &View, path: &str) -> Result<PartitionId, ApiError> {
+    let count = view.ring.partitions().count();
+    let number =
+        path.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)).and_then(|text| text.parse().ok());
+    number.filter(|&number| number < count).map(PartitionId).ok_or_else(|| {
+        ApiError::bad_request(format!("the path names no partition: give a number from 0 to {}", count - 1))
+    })
+}
+
+/// The storage keys of a partition: from the first up to the second, if it is not the last.
+fn bounds(partitions: Partitions, partition: PartitionId) -> (Bytes, Option<Bytes>) {
+    let start = |partition| Bytes::copy_from_slice(&partitions.start(partition).to_bytes());
+    let next = PartitionId(partition.0 + 1);
+    (start(partition), (next.0 < partitions.count()).then(|| start(next)))
+}
+
+fn name_of(view: &View, node: NodeId) -> String {
+    view.member(node).map_or_else(|| node.to_string(), |known| known.member.name.clone())
+}
+
+fn form(view: &View, walk: &[NodeId], me: NodeId, storage_key: &Bytes, held: Held) -> HeldForm {
+    let n = view.settings(Key::bucket_of_storage_key(storage_key).unwrap_or_default()).n;
+    let (digest, problem) = match held {
+        Held::Content(digest) => (Some(digest.to_string()), None),
+        Held::Damaged => (None, Some(ProblemForm::Damaged)),
+        Held::Unreadable => (None, Some(ProblemForm::Unreadable)),
+    };
+    let home = walk.iter().take(usize::from(n)).any(|&node| node == me);
+    HeldForm { place: URL_SAFE_NO_PAD.encode(storage_key), n, home, digest, problem }
+}

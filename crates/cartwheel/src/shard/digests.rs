@@ -1,0 +1,194 @@
+//! What a store holds of each key, page by page: read from the disk, whatever else the node believes.
+
+use bytes::Bytes;
+use cartwheel_core::digest::ContentDigest;
+use cartwheel_core::key::Key;
+use cartwheel_core::record::{Record, RecordError};
+use cartwheel_storage::{Store, StoreError};
+use tracing::warn;
+
+/// How many records one page has at most.
+pub const PAGE_RECORDS_MAX: usize = 256;
+/// How many bytes of records are read for one page; the last may go beyond. That is a millisecond or two of the shard's time.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Which page of what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DigestsAsk {
+    /// The first storage key.
+    pub from: Bytes,
+    /// Before which storage key it ends, if before any.
+    pub end: Option<Bytes>,
+    /// How many records at most, and [`PAGE_RECORDS_MAX`] in any case.
+    pub limit: usize,
+}
+
+/// What a store holds in some range, in the order of the storage keys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DigestPage {
+    /// Each record's storage key, and what it holds.
+    pub records: Vec<(Bytes, Held)>,
+    /// What comes after it.
+    pub rest: Rest,
+}
+
+/// What is under a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// This.
+    Content(ContentDigest),
+    /// Bytes that are not what was written.
+    Damaged,
+    /// A record of a form that this build does not know, or one that the disk did not give out.
+    Unreadable,
+}
+
+/// What comes after a page.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// More, from this storage key on.
+    From(Bytes),
+    /// Nobody knows: not even the keys can be read.
+    Unreadable,
+}
+
+/// The page that was asked for.
+pub(super) fn page(store: &dyn Store, ask: &DigestsAsk) -> DigestPage {
+    let mut page = DigestPage { records: Vec::new(), rest: Rest::Nothing };
+    let mut bytes = 0;
+    for key in store.keys(&ask.from, ask.end.as_deref()) {
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => {
+                warn!("the keys of a partition could not be listed: {error}");
+                page.rest = Rest::Unreadable;
+                return page;
+            }
+        };
+        if page.records.len() >= ask.limit.clamp(1, PAGE_RECORDS_MAX) || bytes >= PAGE_BYTES_MAX {
+            page.rest = Rest::From(key);
+            return page;
+        }
+        match store.get(&key) {
+            // It has gone since the listing began.
+            Ok(None) => continue,
+            Ok(Some(record)) => {
+                bytes += record.len();
+                page.records.push((key.clone(), held(&key, &record)));
+            }
+            Err(StoreError::Damaged(_)) => page.records.push((key, Held::Damaged)),
+            Err(error) => {
+                warn!("a record could not be read: {error}");
+                page.records.push((key, Held::Unreadable));
+            }
+        }
+    }
+    page
+}
+
+fn held(storage_key: &Bytes, record: &Bytes) -> Held {
+    if Key::from_storage_key(storage_key).is_err() {
+        return Held::Damaged;
+    }
+    match Record::decode(record, storage_key) {
+        Ok(record) => Held::Content(ContentDigest::of(storage_key, &record.state)),
+        Err(RecordError::Damaged) => Held::Damaged,
+        Err(RecordError::Version(_)) => Held::Unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cartwheel_core::clock::Clock;
+    use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+    use cartwheel_core::hlc::Hlc;
+    use cartwheel_core::record::LocalHeader;
+    use cartwheel_core::state::{Content, Epoch, Notes, Sibling, State};
+    use cartwheel_core::write_id::WriteId;
+    use cartwheel_storage::{Batch, Durability, MemoryStore};
+
+    use super::*;
+
+    fn key(number: u32) -> Key {
+        Key::new("b".into(), number.to_be_bytes().to_vec().into()).unwrap()
+    }
+
+    fn record(storage_key: &[u8], bytes: usize) -> Bytes {
+        let dot = Dot { actor: Actor { node: NodeId::new(1), life: Life(1), since: Since(1) }, counter: 1 };
+        let sibling = Sibling {
+            dot,
+            content: Content::Value { bytes: vec![7; bytes].into(), content_type: "text/plain".to_owned() },
+            hlc: Hlc::from_bits(1),
+            epoch: Epoch(1),
+            write_id: WriteId::from_bytes([1; 16]),
+            expires: None,
+        };
+        let state = State::from_parts(Clock::new(), [sibling], Notes::new());
+        Record { header: LocalHeader::default(), state }.encode(storage_key)
+    }
+
+    fn store_of(count: u32, bytes: usize) -> MemoryStore {
+        let mut batch = Batch::new();
+        for storage_key in (0..count).map(|number| key(number).storage_key()) {
+            batch.put(storage_key.clone(), record(&storage_key, bytes));
+        }
+        let mut store = MemoryStore::default();
+        store.commit(batch, Durability::Synced).unwrap();
+        store
+    }
+
+    fn pages(store: &dyn Store, limit: usize) -> Vec<DigestPage> {
+        let mut ask = DigestsAsk { from: Bytes::from_static(&[0]), end: None, limit };
+        let mut pages = Vec::new();
+        loop {
+            let page = page(store, &ask);
+            let rest = page.rest.clone();
+            pages.push(page);
+            let Rest::From(from) = rest else { return pages };
+            ask.from = from;
+        }
+    }
+
+    #[test]
+    fn pages_are_bounded_and_leave_nothing_out() {
+        for (count, bytes, limit, longest) in [(0, 1, 9, 0), (20, 1, 9, 9), (600, 1, 9_999, 256), (20, 200_000, 256, 6)]
+        {
+            let store = store_of(count, bytes);
+            let pages = pages(&store, limit);
+            let lens: Vec<usize> = pages.iter().map(|page| page.records.len()).collect();
+            assert_eq!((lens.iter().max().copied(), lens.iter().sum::<usize>()), (Some(longest), count as usize));
+            let keys: Vec<_> = pages.iter().flat_map(|page| page.records.iter().map(|(key, _)| key.clone())).collect();
+            assert!(keys.is_sorted());
+            assert_eq!(pages.last().unwrap().rest, Rest::Nothing);
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_is_told_of_and_the_page_goes_on() {
+        let mut store = store_of(3, 10);
+        let (one, strange) = (key(1).storage_key(), Bytes::from_static(b"no storage key"));
+        let mut spoilt = store.get(&one).unwrap().unwrap().to_vec();
+        *spoilt.last_mut().unwrap() ^= 1;
+        let mut batch = Batch::new();
+        batch.put(one.clone(), spoilt.into());
+        batch.put(strange.clone(), Bytes::from_static(b"?"));
+        store.commit(batch, Durability::Synced).unwrap();
+        let all = pages(&store, 256).remove(0).records;
+        assert_eq!(all.len(), 4);
+        for (storage_key, held) in all {
+            let is_damaged = storage_key == one || storage_key == strange;
+            assert_eq!(held == Held::Damaged, is_damaged, "{storage_key:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_what_the_record_says() {
+        let store = store_of(1, 10);
+        let storage_key = key(0).storage_key();
+        let state = Record::decode(&record(&storage_key, 10), &storage_key).unwrap().state;
+        let held = pages(&store, 1).remove(0).records;
+        assert_eq!(held, [(storage_key.clone(), Held::Content(ContentDigest::of(&storage_key, &state)))]);
+    }
+}

@@ -1,0 +1,34 @@
+//! What the command line says of a verification.
+
+use clap::Args;
+
+/// How to verify.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct VerifyArgs {
+    /// The HTTP address of a node, which names all others; give it again for more nodes to try.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub node: Vec<String>,
+    /// Nothing is on its way any more: hints that stand-ins still hold, and keys that were being written all the time, count as
+    /// differences.
+    #[arg(long)]
+    pub settled: bool,
+    /// For how long a key that differs is read again, in seconds, before it counts as different: writes go on meanwhile.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=3_600))]
+    pub patience: u64,
+    /// How many differing keys to list; all are counted.
+    #[arg(long, value_name = "KEYS", default_value_t = 20, value_parser = clap::value_parser!(u16).range(..=10_000))]
+    pub list: u16,
+    /// How many partitions are compared at once.
+    #[arg(long, value_name = "PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
+    /// Sum up in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXAMPLES: &str = "The exit status is 0 if every key is equal on all its replicas, and 1 if one is not, or if a replica could not be read.
+
+Examples:
+  cartwheel verify
+  cartwheel verify --settled --json --node http://127.0.0.1:8081 --node http://127.0.0.1:8082";

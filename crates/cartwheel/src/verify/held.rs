@@ -1,0 +1,151 @@
+//! What replicas hold of a key, and whether that is the same.
+
+use cartwheel_client::{HeldRecord, Problem};
+use serde::{Serialize, Serializer};
+
+/// What one node holds of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Held {
+    /// Contents with this digest, zero for none.
+    Content(u128),
+    /// No record.
+    Absent,
+    /// A record that is not as it was written.
+    Damaged,
+    /// What its disk does not give out.
+    Unreadable,
+    /// It cannot be asked.
+    Unreachable,
+}
+
+impl Serialize for Held {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text())
+    }
+}
+
+/// What a key's homes hold, taken together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// The same everywhere.
+    Equal,
+    /// The same where it could be read.
+    Unverified,
+    /// Not the same.
+    Different,
+}
+
+impl Held {
+    /// What a node says of a record; none if that makes no sense.
+    pub(super) fn of(record: &HeldRecord) -> Option<Self> {
+        match (&record.digest, record.problem) {
+            (Some(digest), None) if digest.len() == 32 => u128::from_str_radix(digest, 16).ok().map(Self::Content),
+            (None, Some(Problem::Damaged)) => Some(Self::Damaged),
+            (None, Some(Problem::Unreadable)) => Some(Self::Unreadable),
+            _ => None,
+        }
+    }
+
+    /// The contents, if they are known; a record without contents and none at all are the same.
+    fn content(self) -> Option<u128> {
+        match self {
+            Self::Content(digest) => Some(digest),
+            Self::Absent => Some(0),
+            Self::Damaged | Self::Unreadable | Self::Unreachable => None,
+        }
+    }
+
+    /// Whether there is anything.
+    pub(super) fn is_something(self) -> bool {
+        !matches!(self, Self::Unreachable) && self.content() != Some(0)
+    }
+
+    /// As reports show it.
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Content(0) => "empty".to_owned(),
+            Self::Content(digest) => format!("{digest:032x}"),
+            Self::Absent => "absent".to_owned(),
+            Self::Damaged => "damaged".to_owned(),
+            Self::Unreadable => "unreadable".to_owned(),
+            Self::Unreachable => "unreachable".to_owned(),
+        }
+    }
+}
+
+/// Whether the homes of a key hold the same.
+pub(super) fn compare(held: &[Held]) -> Verdict {
+    let mut read = held.iter().filter(|held| **held != Held::Unreachable).map(|held| held.content());
+    let first = read.next();
+    if first == Some(None) || read.any(|content| Some(content) != first) {
+        Verdict::Different
+    } else if held.contains(&Held::Unreachable) {
+        Verdict::Unverified
+    } else {
+        Verdict::Equal
+    }
+}
+
+/// Whether every home was seen to change: then the key is being written, and that they differed at one moment means nothing.
+pub(super) fn all_changed(before: &[Held], now: &[Held]) -> bool {
+    before.iter().zip(now).all(|(before, now)| {
+        let (before, now) = (before.content(), now.content());
+        before.is_some() && now.is_some() && before != now
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Held = Held::Content(1);
+    const B: Held = Held::Content(2);
+    const EMPTY: Held = Held::Content(0);
+
+    #[test]
+    fn equal_is_what_is_equal_everywhere() {
+        use Held::{Absent, Damaged, Unreachable, Unreadable};
+        for (held, verdict) in [
+            (&[A, A, A][..], Verdict::Equal),
+            (&[], Verdict::Equal),
+            (&[EMPTY, Absent], Verdict::Equal),
+            (&[Absent, Absent], Verdict::Equal),
+            (&[A, Unreachable, A], Verdict::Unverified),
+            (&[Unreachable], Verdict::Unverified),
+            (&[A, Absent, A], Verdict::Different),
+            (&[A, B], Verdict::Different),
+            (&[Unreachable, A, B], Verdict::Different),
+            (&[Damaged, Damaged], Verdict::Different),
+            (&[A, Damaged], Verdict::Different),
+            (&[Unreadable], Verdict::Different),
+            (&[Unreachable, Damaged], Verdict::Different),
+        ] {
+            assert_eq!(compare(held), verdict, "{held:?}");
+        }
+    }
+
+    #[test]
+    fn a_home_that_stands_still_is_not_being_written() {
+        assert!(all_changed(&[A, B], &[B, A]));
+        assert!(!all_changed(&[A, B], &[B, B]));
+        assert!(!all_changed(&[Held::Absent, A], &[EMPTY, B]));
+        assert!(!all_changed(&[Held::Damaged, A], &[A, B]));
+    }
+
+    #[test]
+    fn what_nodes_say_is_understood_or_refused() {
+        let record = |digest: Option<&str>, problem| HeldRecord {
+            place: String::new(),
+            n: 3,
+            home: true,
+            digest: digest.map(str::to_owned),
+            problem,
+        };
+        assert_eq!(Held::of(&record(Some("00000000000000000000000000000002"), None)), Some(B));
+        assert_eq!(Held::of(&record(None, Some(Problem::Damaged))), Some(Held::Damaged));
+        assert_eq!(Held::of(&record(None, Some(Problem::Unreadable))), Some(Held::Unreadable));
+        for digest in [None, Some(""), Some("2"), Some("0000000000000000000000000000000x")] {
+            assert_eq!(Held::of(&record(digest, None)), None);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The nodes of the cluster, and which of them can be asked.
+
+use std::sync::{Mutex, PoisonError};
+
+use cartwheel_client::{Client, DigestPage, Ring};
+
+use super::Error;
+
+/// How many records to ask for at once; nodes give 256 at most.
+const PAGE: usize = 256;
+
+/// All nodes, by their place in the ring's list of members.
+pub(super) struct Nodes(Vec<Node>);
+
+/// One node.
+pub(super) struct Node {
+    pub(super) name: String,
+    client: Client,
+    /// Why it is not asked any more.
+    lost: Mutex<Option<String>>,
+}
+
+impl Nodes {
+    pub(super) fn of(ring: &Ring) -> Result<Self, Error> {
+        let node = |member: &cartwheel_client::Member| {
+            let client = Client::new([format!("http://{}", member.http)])?;
+            Ok(Node { name: member.name.clone(), client, lost: Mutex::new(None) })
+        };
+        ring.members.iter().map(node).collect::<Result<_, Error>>().map(Self)
+    }
+
+    pub(super) fn all(&self) -> &[Node] {
+        &self.0
+    }
+
+    /// The place of the node with this name.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|node| node.name == name)
+    }
+
+    /// The nodes that cannot be asked, and why.
+    pub(super) fn lost(&self) -> impl Iterator<Item = (&str, String)> {
+        self.0.iter().filter_map(|node| Some((node.name.as_str(), node.why_lost()?)))
+    }
+}
+
+impl Node {
+    fn why_lost(&self) -> Option<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A page of what its disk holds; none if it cannot be asked, now or any more: what one request found out, others need not wait
+    /// for.
+    pub(super) async fn page(&self, partition: u32, from: Option<&str>) -> Option<DigestPage> {
+        self.ask(partition, from, PAGE).await
+    }
+
+    /// The page that has the record of one place at most.
+    pub(super) async fn record(&self, partition: u32, place: &str) -> Option<DigestPage> {
+        self.ask(partition, Some(place), 1).await
+    }
+
+    async fn ask(&self, partition: u32, from: Option<&str>, limit: usize) -> Option<DigestPage> {
+        if self.why_lost().is_some() {
+            return None;
+        }
+        match self.client.digests(partition, from, limit).await {
+            Ok(page) if page.node == self.name => Some(page),
+            Ok(page) => self.lose(format!("at its address, a node answers that is called {}", page.node)),
+            Err(error) => self.lose(error.to_string()),
+        }
+    }
+
+    /// It is not to be asked any more.
+    pub(super) fn lose<T>(&self, why: String) -> Option<T> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        None
+    }
+}

@@ -1,0 +1,95 @@
+//! One partition: what all nodes hold of it, side by side.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cartwheel_client::DigestPage;
+use futures_util::future::join_all;
+
+use super::Shared;
+use super::held::{Held, Verdict, compare};
+use super::report::Tally;
+use super::stream::Stream;
+use super::suspects::{Suspect, settle};
+
+/// How many keys that differ are gathered before they are read again.
+const SUSPECTS_MAX: usize = 256;
+
+/// Nodes go by different histories of changes, so they do not agree on who holds what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Disagree(pub(super) String);
+
+/// Compares what all nodes hold of a partition.
+///
+/// # Errors
+/// If they do not agree on whose homes are where. That passes, so it can be tried again.
+pub(super) async fn verify(shared: &Shared, partition: u32) -> Result<Tally, Disagree> {
+    let nodes = shared.nodes.all();
+    let mut streams: Vec<Stream<'_>> = nodes.iter().map(|node| Stream::new(node, partition)).collect();
+    let mut ring = AgreedRing::default();
+    let (mut tally, mut suspects) = (Tally::default(), Vec::new());
+    loop {
+        for page in join_all(streams.iter_mut().map(Stream::fill)).await.into_iter().flatten() {
+            ring.agree(shared, page)?;
+        }
+        let Some(storage_key) = streams.iter().filter_map(Stream::front).min().map(<[u8]>::to_vec) else { break };
+        let held: Vec<(Held, Option<u8>)> = streams.iter_mut().map(|stream| stream.take(&storage_key)).collect();
+        tally.records += held.iter().filter(|(_, n)| n.is_some()).count() as u64;
+        let n = held.iter().find_map(|(_, n)| *n).unwrap_or(0);
+        let homes: Vec<usize> = ring.walk.iter().copied().take(usize::from(n)).collect();
+        let away = (0..held.len()).filter(|at| !homes.contains(at));
+        tally.hints += away.filter(|&at| held[at].1.is_some() && held[at].0.is_something()).count() as u64;
+        let held: Vec<Held> = homes.iter().map(|&at| held[at].0).collect();
+        if count(&mut tally, &held, shared) {
+            let place = URL_SAFE_NO_PAD.encode(&storage_key);
+            suspects.push(Suspect { storage_key, place, homes, before: None, held });
+        }
+        if suspects.len() >= SUSPECTS_MAX {
+            settle(shared, partition, std::mem::take(&mut suspects), &mut tally).await;
+        }
+    }
+    settle(shared, partition, suspects, &mut tally).await;
+    Ok(tally)
+}
+
+/// Counts a key by what its homes hold; true if they differ.
+fn count(tally: &mut Tally, held: &[Held], shared: &Shared) -> bool {
+    if held.iter().any(|held| held.is_something()) || compare(held) != Verdict::Equal {
+        tally.keys += 1;
+        shared.keys_read();
+    }
+    match compare(held) {
+        Verdict::Equal => false,
+        Verdict::Unverified => {
+            tally.unverified += 1;
+            false
+        }
+        Verdict::Different => true,
+    }
+}
+
+/// The ring that the nodes have told of.
+#[derive(Default)]
+struct AgreedRing {
+    /// Whose it is, and its version.
+    told: Option<(String, String)>,
+    /// The places of those who may be homes.
+    walk: Vec<usize>,
+}
+
+impl AgreedRing {
+    fn agree(&mut self, shared: &Shared, page: DigestPage) -> Result<(), Disagree> {
+        let Some((node, version)) = &self.told else {
+            let place = |name: &String| {
+                let stranger = || Disagree(format!("{} says that {name} is a member now", page.node));
+                shared.nodes.position(name).ok_or_else(stranger)
+            };
+            self.walk = page.walk.iter().map(place).collect::<Result<_, _>>()?;
+            self.told = Some((page.node, page.ring_version));
+            return Ok(());
+        };
+        if *version == page.ring_version {
+            return Ok(());
+        }
+        Err(Disagree(format!("{node} goes by version {version} and {} by {}", page.node, page.ring_version)))
+    }
+}

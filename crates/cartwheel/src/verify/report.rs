@@ -1,0 +1,175 @@
+//! What a verification found, for people and for programs.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use cartwheel_client::kv_path;
+use cartwheel_core::key::Key;
+use serde::Serialize;
+
+use super::held::Held;
+use super::nodes::Nodes;
+
+/// What was found so far.
+#[derive(Default, Debug)]
+pub(super) struct Tally {
+    /// Keys of which something is held.
+    pub(super) keys: u64,
+    /// Records that were read for them.
+    pub(super) records: u64,
+    pub(super) differing: u64,
+    /// The first of them.
+    pub(super) differences: Vec<Difference>,
+    /// Keys that are equal where they could be read, but not all their replicas could be.
+    pub(super) unverified: u64,
+    /// Keys that were being written whenever they were read.
+    pub(super) in_motion: u64,
+    /// Records at nodes that are no homes of their keys.
+    pub(super) hints: u64,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: Self, list: usize) {
+        let Self { keys, records, differing, differences, unverified, in_motion, hints } = other;
+        self.keys += keys;
+        self.records += records;
+        self.differing += differing;
+        self.unverified += unverified;
+        self.in_motion += in_motion;
+        self.hints += hints;
+        self.differences.extend(differences);
+        self.differences.truncate(list);
+    }
+}
+
+/// A key whose replicas differ.
+#[derive(Debug, Serialize)]
+pub(super) struct Difference {
+    /// Bucket and key, percent-encoded, as a path has them.
+    key: String,
+    partition: u32,
+    replicas: Vec<ReplicaForm>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplicaForm {
+    node: String,
+    held: Held,
+}
+
+impl Difference {
+    pub(super) fn new(storage_key: &[u8], partition: u32, replicas: Vec<(String, Held)>) -> Self {
+        let replicas = replicas.into_iter().map(|(node, held)| ReplicaForm { node, held }).collect();
+        Self { key: readable(storage_key), partition, replicas }
+    }
+}
+
+fn readable(storage_key: &[u8]) -> String {
+    match Key::from_storage_key(&Bytes::copy_from_slice(storage_key)) {
+        Ok(key) => kv_path(key.bucket(), key.name()).trim_start_matches("/v1/kv/").to_owned(),
+        Err(_) => format!("(no key: {})", URL_SAFE_NO_PAD.encode(storage_key)),
+    }
+}
+
+/// A summary. Its fields are what `--json` shows: they stay, others may join them.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    /// Whether every key was proven equal on all its replicas.
+    equal: bool,
+    partitions: u32,
+    keys: u64,
+    records: u64,
+    differing: u64,
+    differences: Vec<Difference>,
+    unverified: u64,
+    unreachable: Vec<LostForm>,
+    in_motion: u64,
+    hints: u64,
+    seconds: f64,
+    keys_per_second: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct LostForm {
+    node: String,
+    why: String,
+}
+
+impl Summary {
+    pub(super) fn new(tally: Tally, nodes: &Nodes, partitions: u32, took: Duration, settled: bool) -> Self {
+        let Tally { keys, records, differing, differences, unverified, in_motion, hints } = tally;
+        let lost = |(node, why): (&str, String)| LostForm { node: node.to_owned(), why };
+        let unreachable: Vec<_> = nodes.lost().map(lost).collect();
+        let unsettled = settled && in_motion + hints > 0;
+        Self {
+            equal: differing + unverified == 0 && unreachable.is_empty() && !unsettled,
+            partitions,
+            keys,
+            records,
+            differing,
+            differences,
+            unverified,
+            unreachable,
+            in_motion,
+            hints,
+            seconds: took.as_secs_f64(),
+            keys_per_second: keys as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE),
+        }
+    }
+
+    /// Whether every key was proven equal on all its replicas.
+    pub(super) fn is_equal(&self) -> bool {
+        self.equal
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        for Difference { key, partition, replicas } in &self.differences {
+            let _ = writeln!(text, "{key} differs (partition {partition})");
+            for ReplicaForm { node, held } in replicas {
+                let _ = writeln!(text, "  {node}: {}", held.text());
+            }
+        }
+        if self.differing > self.differences.len() as u64 {
+            let _ = writeln!(text, "... and {} more", self.differing - self.differences.len() as u64);
+        }
+        for LostForm { node, why } in &self.unreachable {
+            let _ = writeln!(text, "{node} could not be read: {why}");
+        }
+        let _ = writeln!(
+            text,
+            "read {} of {} in {} partitions ({:.0} keys/s, {:.1} s)",
+            counted(self.records, "record"),
+            counted(self.keys, "key"),
+            self.partitions,
+            self.keys_per_second,
+            self.seconds
+        );
+        for (count, what) in [
+            (self.differing, "not equal on all replicas"),
+            (self.unverified, "equal where it could be read, but not all replicas could be"),
+            (self.in_motion, "being written whenever it was read"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(text, "{}: {what}", counted(count, "key"));
+            }
+        }
+        if self.hints > 0 {
+            let _ = writeln!(text, "{} held by stand-ins, to be handed over", counted(self.hints, "record"));
+        }
+        text.push_str(match (self.equal, self.in_motion) {
+            (true, 0) => "EQUAL: every key is equal on all its replicas\n",
+            (true, _) => "EQUAL: every other key is equal on all its replicas\n",
+            (false, _) => "NOT EQUAL, or not all could be read\n",
+        });
+        text
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

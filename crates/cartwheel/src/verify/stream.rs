@@ -1,0 +1,104 @@
+//! What one node's disk holds of one partition, in the order of the keys, a page in memory at a time.
+
+use std::collections::VecDeque;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cartwheel_client::DigestPage;
+
+use super::held::Held;
+use super::nodes::Node;
+
+/// A record of one node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    pub(super) storage_key: Vec<u8>,
+    pub(super) n: u8,
+    pub(super) held: Held,
+}
+
+/// The records of one node.
+pub(super) struct Stream<'a> {
+    pub(super) node: &'a Node,
+    partition: u32,
+    entries: VecDeque<Entry>,
+    rest: Rest,
+    /// The last key that was given out, so that a node which sends nonsense cannot keep us for ever.
+    last: Option<Vec<u8>>,
+}
+
+/// What comes after the entries.
+enum Rest {
+    /// More, from here on.
+    From(Option<String>),
+    /// Of every further key the same: nothing, or nothing that can be read.
+    Always(Held),
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn new(node: &'a Node, partition: u32) -> Self {
+        Self { node, partition, entries: VecDeque::new(), rest: Rest::From(None), last: None }
+    }
+
+    /// Sees to it that the next entry is there, if there is one. Gives the page that it had to fetch for that, without its records.
+    pub(super) async fn fill(&mut self) -> Option<DigestPage> {
+        let mut fetched = None;
+        while self.entries.is_empty()
+            && let Rest::From(from) = &self.rest
+        {
+            let Some(mut page) = self.node.page(self.partition, from.as_deref()).await else {
+                self.rest = Rest::Always(Held::Unreachable);
+                break;
+            };
+            if self.take_in(&mut page).is_none() {
+                self.node.lose::<()>("it tells of its records in a way that makes no sense".to_owned());
+                self.rest = Rest::Always(Held::Unreachable);
+                self.entries.clear();
+                break;
+            }
+            fetched = Some(page);
+        }
+        fetched
+    }
+
+    fn take_in(&mut self, page: &mut DigestPage) -> Option<()> {
+        for record in page.records.drain(..) {
+            let entry = Entry {
+                storage_key: URL_SAFE_NO_PAD.decode(&record.place).ok()?,
+                n: record.n,
+                held: Held::of(&record)?,
+            };
+            if self.last.as_ref().is_some_and(|last| *last >= entry.storage_key) {
+                return None;
+            }
+            self.last = Some(entry.storage_key.clone());
+            self.entries.push_back(entry);
+        }
+        self.rest = match page.next.take() {
+            // A page that brings nothing would lead to the next for ever.
+            Some(_) if self.entries.is_empty() => return None,
+            Some(next) => Rest::From(Some(next)),
+            None if page.unreadable => Rest::Always(Held::Unreadable),
+            None => Rest::Always(Held::Absent),
+        };
+        Some(())
+    }
+
+    /// The key of the next entry.
+    pub(super) fn front(&self) -> Option<&[u8]> {
+        self.entries.front().map(|entry| entry.storage_key.as_slice())
+    }
+
+    /// What the node holds of a key that is not behind the next entry, and how many homes the key has, as far as the node says.
+    pub(super) fn take(&mut self, storage_key: &[u8]) -> (Held, Option<u8>) {
+        match (self.entries.front(), &self.rest) {
+            (Some(entry), _) if entry.storage_key == storage_key => {
+                let taken = (entry.held, Some(entry.n));
+                self.entries.pop_front();
+                taken
+            }
+            (None, Rest::Always(held)) => (*held, None),
+            _ => (Held::Absent, None),
+        }
+    }
+}

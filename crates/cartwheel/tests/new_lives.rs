@@ -1,0 +1,246 @@
+//! Nodes whose data directories are lost, put back from copies, or made anew.
+
+mod harness;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::raw::{call, get, put};
+use harness::{CARTWHEEL, Cluster};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const KEYS: u32 = 300;
+
+fn eventually(what: &str, mut try_it: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !try_it() {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn fill(cluster: &Cluster) {
+    for key in 0..KEYS {
+        let path = format!("/v1/kv/carts/{key}");
+        assert_eq!(put(&cluster.endpoint(1 + (key % 3) as u16), &path, &format!("milk {key}")).status, 204);
+    }
+}
+
+fn read(cluster: &Cluster, through: u16, key: u32, query: &str) -> (u16, String) {
+    let reply = get(&cluster.endpoint(through), &format!("/v1/kv/carts/{key}?{query}"));
+    (reply.status, reply.text())
+}
+
+fn found(key: u32) -> (u16, String) {
+    (200, format!("milk {key}"))
+}
+
+fn renew(dir: &Path, like: &Path, name: &str) {
+    let output = Command::new(CARTWHEEL)
+        .args(["renew", "--name", name, "--dir"])
+        .arg(dir)
+        .arg("--like")
+        .arg(like)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("is a new life of"), "{told}");
+}
+
+/// What a node says that does not serve `dir`.
+fn refuses_to_serve(dir: &Path, log: &Path) -> String {
+    let mut serve = Command::new(CARTWHEEL)
+        .args(["serve", "--dir"])
+        .arg(dir)
+        .stdout(Stdio::null())
+        .stderr(File::create(log).unwrap())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = serve.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > PATIENCE {
+            serve.kill().unwrap();
+            serve.wait().unwrap();
+            panic!("it serves: {}", fs::read_to_string(log).unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(!status.success());
+    fs::read_to_string(log).unwrap()
+}
+
+fn life_of_node_2(cluster: &Cluster, through: u16) -> String {
+    let told = get(&cluster.endpoint(through), "/v1/cluster").json();
+    let members = told["members"].as_array().unwrap();
+    let node = members.iter().find(|member| member["name"] == "node-2").unwrap();
+    node["life"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_life_does_not_come_back() {
+    let mut cluster = Cluster::start();
+    fill(&cluster);
+    assert_eq!(call(&cluster.endpoint(1), "DELETE", "/v1/kv/carts/0", &[], b"").status, 204);
+    let old_life = life_of_node_2(&cluster, 1);
+    cluster.kill(2);
+    let (dir, old) = (cluster.node_dir(2), cluster.node_dir(2).with_file_name("old-2"));
+    fs::rename(&dir, &old).unwrap();
+    renew(&dir, &cluster.node_dir(1), "node-2");
+    cluster.restart(2);
+
+    for key in 1..100 {
+        assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key), "strong, {key}");
+    }
+    for key in 100..200 {
+        assert_eq!(read(&cluster, 2, key, "timeout_ms=30000"), found(key), "eventual, {key}");
+    }
+    assert_eq!(read(&cluster, 2, 0, "timeout_ms=30000").0, 404, "what was deleted stays so");
+    eventually("the others hear of the new life", || {
+        let lives: Vec<String> = (1..=3).map(|node| life_of_node_2(&cluster, node)).collect();
+        lives.iter().all(|life| *life == lives[1]) && lives[0] != old_life
+    });
+
+    // With one of the two others gone, a majority that counts is there only for keys that it caught up on.
+    for key in 1..200 {
+        eventually("it catches up on what is read", || read(&cluster, 2, key, "r=3&timeout_ms=30000").0 == 200);
+    }
+    cluster.kill(3);
+    for key in 1..200 {
+        assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key), "caught up, {key}");
+    }
+    for key in 200..220 {
+        let (status, told) = read(&cluster, 2, key, "consistency=strong&timeout_ms=300");
+        assert!((status, told.clone()) == found(key) || status == 503, "{key}: {status} {told}");
+        let (status, told) = read(&cluster, 2, key, "timeout_ms=300");
+        assert!((status, told.clone()) == found(key) || status == 503, "{key}: {status} {told}");
+    }
+
+    // The old directory is found again.
+    cluster.kill_restarted();
+    let log = cluster.log_of_restarted(2);
+    for _ in 0..2 {
+        let told = refuses_to_serve(&old, &log);
+        assert!(told.contains("was replaced by another one") && told.contains("cartwheel renew"), "{told}");
+    }
+    cluster.restart(2);
+    assert_eq!(read(&cluster, 2, 1, "timeout_ms=30000"), found(1));
+}
+
+/// The home that answers beside the wiped one never had the keys: if both counted, that would be enough to say that nothing is there.
+#[test]
+fn a_wiped_node_does_not_help_to_say_that_nothing_is_there() {
+    let mut cluster = Cluster::start();
+    cluster.kill(3);
+    for key in 0..30 {
+        assert_eq!(put(&cluster.endpoint(1), &format!("/v1/kv/carts/{key}?w=2"), &format!("milk {key}")).status, 204);
+    }
+    cluster.kill(1);
+    cluster.kill(2);
+    let dir = cluster.node_dir(2);
+    fs::remove_dir_all(&dir).unwrap();
+    renew(&dir, &cluster.node_dir(1), "node-2");
+    cluster.restart(2);
+    cluster.restart(3);
+    for key in 0..30 {
+        for (through, query) in [(2, "timeout_ms=200"), (3, "timeout_ms=200"), (2, "consistency=strong&timeout_ms=200")]
+        {
+            let (status, told) = read(&cluster, through, key, query);
+            assert_eq!(status, 503, "{key} through node-{through}: {told}");
+        }
+    }
+    cluster.restart(1);
+    for key in 0..30 {
+        for through in [2, 3] {
+            assert_eq!(read(&cluster, through, key, "consistency=strong&timeout_ms=30000"), found(key));
+            assert_eq!(read(&cluster, through, key, "timeout_ms=30000"), found(key));
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_directory_that_was_put_back_from_a_copy_is_found_out_though_all_nodes_restarted() {
+    let mut cluster = Cluster::start();
+    fill(&cluster);
+    (1..=3).for_each(|node| cluster.kill(node));
+    let (dir, backup) = (cluster.node_dir(2), cluster.node_dir(2).with_file_name("backup-2"));
+    copy(&dir, &backup);
+    for _ in 0..2 {
+        (1..=3).for_each(|node| cluster.restart(node));
+        for through in [1, 3] {
+            eventually("the others meet the node", || {
+                let told = get(&cluster.endpoint(through), "/v1/cluster").json();
+                let members = told["members"].as_array().unwrap();
+                members.iter().any(|member| member["name"] == "node-2" && member["state"] == "connected")
+            });
+        }
+        cluster.kill_restarted();
+    }
+    cluster.restart(1);
+    fs::rename(&dir, dir.with_file_name("newest-2")).unwrap();
+    copy(&backup, &dir);
+    let log = cluster.log_of_restarted(2);
+    // However often it is started: it never comes to a boot that nobody has seen.
+    for _ in 0..4 {
+        let told = refuses_to_serve(&dir, &log);
+        assert!(told.contains("is an old copy") && told.contains("cartwheel renew"), "{told}");
+    }
+
+    // The way out that it names.
+    fs::rename(&dir, dir.with_file_name("retired-2")).unwrap();
+    renew(&dir, &cluster.node_dir(1), "node-2");
+    cluster.restart(2);
+    cluster.restart(3);
+    for key in 0..20 {
+        assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key));
+    }
+}
+
+#[test]
+fn an_old_copy_that_starts_alone_is_told_as_soon_as_it_meets_a_peer() {
+    let mut cluster = Cluster::start();
+    (1..=3).for_each(|node| cluster.kill(node));
+    let (dir, backup) = (cluster.node_dir(2), cluster.node_dir(2).with_file_name("backup-2"));
+    copy(&dir, &backup);
+    for _ in 0..3 {
+        [1, 2].into_iter().for_each(|node| cluster.restart(node));
+        eventually("the other meets the node", || {
+            get(&cluster.endpoint(2), "/v1/cluster").text().contains("\"connected\"")
+        });
+        cluster.kill_restarted();
+    }
+    fs::rename(&dir, dir.with_file_name("newest-2")).unwrap();
+    copy(&backup, &dir);
+    // Nobody is there who could know.
+    cluster.restart(2);
+    let log = cluster.log_of_restarted(2);
+    cluster.restart(1);
+    eventually("it stops", || {
+        let told = fs::read_to_string(&log).unwrap();
+        told.contains("is an old copy") && harness::status(&(cluster.endpoint(2) + "/readyz")).is_none()
+    });
+    assert!(refuses_to_serve(&dir, &log).contains("cartwheel renew"));
+}
+
+#[test]
+fn dev_makes_a_missing_directory_anew() {
+    let cluster = Cluster::start();
+    fill(&cluster);
+    let old_life = life_of_node_2(&cluster, 1);
+    cluster.kill(2);
+    fs::remove_dir_all(cluster.node_dir(2)).unwrap();
+    let cluster = cluster.crash_and_restart();
+    for key in 0..KEYS {
+        assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key));
+    }
+    eventually("all hear of the new life", || (1..=3).all(|node| life_of_node_2(&cluster, node) != old_life));
+}
