@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod attempt;
 mod buckets;
 mod client;
 mod cluster;
@@ -24,6 +25,7 @@ mod http;
 mod options;
 mod siblings;
 
+pub use attempt::{Attempt, Outcome};
 pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets};
 pub use client::{Client, Updated, Written};
 pub use cluster::{ClusterStatus, Location, Member, MemberState, MemberStatus, Replica, Ring};
