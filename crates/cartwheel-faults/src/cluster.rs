@@ -15,7 +15,7 @@ use crate::disk::SmallDisk;
 use crate::leftovers::RunDir;
 use crate::network::{Host, Network};
 use crate::node::Node;
-use crate::outages::Outages;
+use crate::outages::{Cause, Outages};
 
 /// How many zones there are.
 pub const ZONES: usize = 3;
@@ -139,7 +139,7 @@ impl Cluster {
     pub async fn restart(&mut self, node: usize) -> Result<(), FaultsError> {
         self.nodes[node].start(&self.network, &self.bin)?;
         self.ready(node).await?;
-        self.outages.end(&self.nodes[node].endpoint());
+        self.outages.end(&self.nodes[node].endpoint(), Cause::Process);
         Ok(())
     }
 
@@ -158,7 +158,7 @@ impl Cluster {
     /// If it does not run.
     pub fn resume(&self, node: usize) -> Result<(), FaultsError> {
         self.nodes[node].signal(Signal::CONT)?;
-        self.outages.end(&self.nodes[node].endpoint());
+        self.outages.end(&self.nodes[node].endpoint(), Cause::Process);
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Cluster {
         let outside: Vec<usize> = (0..ZONES).filter(|&other| other != zone).collect();
         for (node, it) in self.nodes.iter().enumerate() {
             let zones = if zone_of(node, self.nodes.len()) == zone { &outside[..] } else { &[zone] };
-            self.outages.begin(&it.endpoint(), zones);
+            self.outages.begin(&it.endpoint(), zones, Cause::Network);
         }
         let (inside, outside) = (self.hosts_in(&[zone]), self.hosts_in(&outside));
         self.network.cut(&inside, &outside)?;
@@ -192,7 +192,7 @@ impl Cluster {
     pub fn mute_out_of_zone(&self, node: usize) -> Result<(), FaultsError> {
         let zone = zone_of(node, self.nodes.len());
         let others: Vec<usize> = (0..ZONES).filter(|&other| other != zone).collect();
-        self.outages.begin(&self.nodes[node].endpoint(), &others);
+        self.outages.begin(&self.nodes[node].endpoint(), &others, Cause::Network);
         self.network.cut(&[self.nodes[node].host], &self.hosts_in(&others))
     }
 
@@ -201,9 +201,21 @@ impl Cluster {
     /// # Errors
     /// If the system does not allow it.
     pub fn join(&self) -> Result<(), FaultsError> {
-        let all: Vec<Host> = self.network.hosts().collect();
-        self.network.join(&all, &all)?;
-        self.nodes.iter().for_each(|node| self.outages.end(&node.endpoint()));
+        self.join_all(self.network.hosts().collect())
+    }
+
+    /// Ends all cuts but those around a node: not even what its dead process left in its sockets gets out.
+    ///
+    /// # Errors
+    /// If the system does not allow it.
+    pub fn join_without(&self, node: usize) -> Result<(), FaultsError> {
+        self.join_all(self.network.hosts().filter(|&host| host != self.nodes[node].host).collect())
+    }
+
+    fn join_all(&self, hosts: Vec<Host>) -> Result<(), FaultsError> {
+        self.network.join(&hosts, &hosts)?;
+        let joined = self.nodes.iter().filter(|node| hosts.contains(&node.host));
+        joined.for_each(|node| self.outages.end(&node.endpoint(), Cause::Network));
         Ok(())
     }
 
@@ -244,7 +256,7 @@ impl Cluster {
     }
 
     fn away(&self, node: usize) {
-        self.outages.begin(&self.nodes[node].endpoint(), &[0, 1, 2]);
+        self.outages.begin(&self.nodes[node].endpoint(), &[0, 1, 2], Cause::Process);
     }
 
     fn hosts_in(&self, zones: &[usize]) -> Vec<Host> {

@@ -129,6 +129,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::outages::Cause;
 
     fn answered(status: u16, code: Option<&str>) -> Outcome {
         Outcome::Answered { status, code: code.map(str::to_owned) }
@@ -137,7 +138,7 @@ mod tests {
     fn counts_of(outage: bool, outcomes: &[Outcome]) -> Counts {
         let ledger = Ledger::new(Arc::default());
         if outage {
-            ledger.outages.begin("http://a", &[0]);
+            ledger.outages.begin("http://a", &[0], Cause::Process);
         }
         for outcome in outcomes {
             let took = Duration::from_millis(1);

@@ -7,9 +7,19 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub struct Outages(Mutex<Vec<Outage>>);
 
+/// Why a node cannot be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// Its process is dead, paused or stopping.
+    Process,
+    /// The network is cut.
+    Network,
+}
+
 #[derive(Debug)]
 struct Outage {
     endpoint: String,
+    cause: Cause,
     /// Which zones' clients it cannot be reached by.
     zones: Vec<usize>,
     begun: Instant,
@@ -18,16 +28,18 @@ struct Outage {
 
 impl Outages {
     /// From now on clients of `zones` may get no answer from the node at `endpoint`.
-    pub fn begin(&self, endpoint: &str, zones: &[usize]) {
+    pub fn begin(&self, endpoint: &str, zones: &[usize], cause: Cause) {
         let outage =
-            Outage { endpoint: endpoint.to_owned(), zones: zones.to_vec(), begun: Instant::now(), ended: None };
+            Outage { endpoint: endpoint.to_owned(), cause, zones: zones.to_vec(), begun: Instant::now(), ended: None };
         self.all().push(outage);
     }
 
-    /// From now on the node at `endpoint` must answer.
-    pub fn end(&self, endpoint: &str) {
+    /// From now on this is no reason any more why the node at `endpoint` should not answer.
+    pub fn end(&self, endpoint: &str, cause: Cause) {
         let now = Instant::now();
-        self.all().iter_mut().filter(|outage| outage.endpoint == endpoint).for_each(|outage| {
+        let mut all = self.all();
+        let over = all.iter_mut().filter(|outage| outage.endpoint == endpoint && outage.cause == cause);
+        over.for_each(|outage| {
             outage.ended.get_or_insert(now);
         });
     }
@@ -57,17 +69,19 @@ mod tests {
     fn an_outage_excuses_what_overlaps_it_and_nothing_else() {
         let outages = Outages::default();
         let before = Instant::now();
-        outages.begin("a", &[1]);
+        outages.begin("a", &[1], Cause::Process);
         let during = Instant::now();
         assert!(outages.touched("a", 1, before, during));
         assert!(!outages.touched("a", 0, before, during), "another zone can reach it");
         assert!(!outages.touched("b", 1, before, during));
-        outages.end("a");
+        outages.end("a", Cause::Network);
+        assert!(outages.touched("a", 1, Instant::now(), Instant::now()), "it is dead still");
+        outages.end("a", Cause::Process);
         let after = Instant::now() + Duration::from_millis(1);
         assert!(outages.touched("a", 1, during, after), "it began while the node was away");
         assert!(!outages.touched("a", 1, after, after));
-        outages.begin("a", &[1]);
-        outages.end("a");
+        outages.begin("a", &[1], Cause::Process);
+        outages.end("a", Cause::Process);
         assert!(outages.touched("a", 1, before, after), "the first end stays the first");
     }
 }

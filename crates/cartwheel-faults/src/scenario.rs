@@ -77,13 +77,10 @@ impl Scenario {
         Self::ALL.into_iter().chain(Self::CANARIES).find(|scenario| scenario.name() == name)
     }
 
-    fn writing(self) -> Writing {
-        let second = Some(Duration::from_secs(1));
-        match self {
-            Self::KillMost => Writing { replicas: None, timeout: second },
-            Self::LoseOnlyCopy => Writing { replicas: Some(1), timeout: second },
-            _ => Writing::default(),
-        }
+    /// How the clients write meanwhile.
+    const fn writing(self, pace: Pace) -> Writing {
+        let replicas = if matches!(self, Self::LoseOnlyCopy) { Some(1) } else { None };
+        Writing { replicas, within: pace.write }
     }
 
     const fn is_canary(self) -> bool {
@@ -102,17 +99,19 @@ pub struct Pace {
     pub cut: Duration,
     /// A node is paused.
     pub pause: Duration,
+    /// One node may take so long over a write.
+    pub write: Duration,
 }
 
 impl Pace {
     /// Long enough for a cluster to settle down with the fault.
-    pub const LONG: Self = Self::of_secs(5, 15, 30, 20);
+    pub const LONG: Self = Self::of_secs(5, 15, 30, 20, 5);
     /// Short enough for every commit.
-    pub const SHORT: Self = Self::of_secs(1, 3, 4, 4);
+    pub const SHORT: Self = Self::of_secs(1, 5, 5, 5, 2);
 
-    const fn of_secs(calm: u64, fault: u64, cut: u64, pause: u64) -> Self {
-        let (calm, fault) = (Duration::from_secs(calm), Duration::from_secs(fault));
-        Self { calm, fault, cut: Duration::from_secs(cut), pause: Duration::from_secs(pause) }
+    const fn of_secs(calm: u64, fault: u64, cut: u64, pause: u64, write: u64) -> Self {
+        let (calm, fault, cut) = (Duration::from_secs(calm), Duration::from_secs(fault), Duration::from_secs(cut));
+        Self { calm, fault, cut, pause: Duration::from_secs(pause), write: Duration::from_secs(write) }
     }
 }
 
@@ -156,7 +155,7 @@ impl Stage {
         let small_disks: &[usize] = if scenario == Scenario::FullDisk { &[0] } else { &[] };
         let mut cluster = Cluster::start(&self.bin, self.nodes, small_disks).await?;
         let ledger = Arc::new(Ledger::new(cluster.outages().clone()));
-        let traffic = Traffic::start(&cluster, &ledger, &scenario.writing())?;
+        let traffic = Traffic::start(&cluster, &ledger, scenario.writing(self.pace))?;
         let mut act = Act { cluster: &mut cluster, pace: self.pace, done: Vec::new() };
         act.sleep(self.pace.calm).await;
         act.perform(scenario).await?;
@@ -286,7 +285,7 @@ impl Act<'_> {
         self.sleep(self.pace.fault).await;
         let node = self.cluster.first_in(2);
         self.cluster.wipe(node).await?;
-        self.cluster.join()?;
+        self.cluster.join_without(node)?;
         self.note(format!("{} took writes alone and lost its disk", self.name(node)));
         Ok(())
     }

@@ -20,16 +20,18 @@ pub const BUCKET: &str = "carts";
 const WRITERS_PER_ZONE: usize = 2;
 /// How long a customer waits for the cart to be shown before an item is put into it unseen.
 const READ_WITHIN: Duration = Duration::from_secs(2);
+/// How long one node may take to show it.
+const ONE_READ_WITHIN: Duration = Duration::from_secs(1);
 /// A customer's moment between two updates: these are faults under traffic, not a bench.
 const BETWEEN_UPDATES: Duration = Duration::from_millis(3);
 
 /// How the writers write.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Writing {
-    /// How many replicas must have stored a write; what the bucket says, if not said.
+    /// How many replicas must have stored a write or show a cart; what the bucket says, if not said.
     pub replicas: Option<u8>,
-    /// How long one node may take over a write; 5 s if not said.
-    pub timeout: Option<Duration>,
+    /// How long one node may take over a write. Much shorter than a fault lasts, or waiting for its end would do.
+    pub within: Duration,
 }
 
 /// Writers at work. They end when this is dropped.
@@ -44,7 +46,7 @@ impl Traffic {
     ///
     /// # Errors
     /// If the purchases cannot be read.
-    pub fn start(cluster: &Cluster, ledger: &Arc<Ledger>, writing: &Writing) -> Result<Self, FaultsError> {
+    pub fn start(cluster: &Cluster, ledger: &Arc<Ledger>, writing: Writing) -> Result<Self, FaultsError> {
         let purchases = purchases::parse(purchases::CDNOW)
             .map_err(|error| FaultsError::system("read the purchases")(std::io::Error::other(error)))?;
         let queue = Arc::new(Queue { purchases, next: AtomicUsize::new(0) });
@@ -52,7 +54,7 @@ impl Traffic {
         let mut zones = JoinSet::new();
         for zone in 0..ZONES {
             let endpoints = (0..WRITERS_PER_ZONE).map(|first| cluster.endpoints_for(zone, first)).collect();
-            let (queue, ledger, writing, stopped) = (queue.clone(), ledger.clone(), writing.clone(), stopped.clone());
+            let (queue, ledger, stopped) = (queue.clone(), ledger.clone(), stopped.clone());
             let writers = Writers { zone, endpoints, queue, ledger, writing, stopped };
             let inside = cluster.network().inside(cluster.clients_of(zone), move || writers.write());
             zones.spawn(async move { inside.await? });
@@ -110,7 +112,7 @@ impl Writers {
             let (zone, ledger) = (self.zone, self.ledger.clone());
             let client = Client::new(endpoints)?.watched(move |attempt| ledger.attempted(zone, attempt));
             let (queue, ledger, stopped) = (self.queue.clone(), self.ledger.clone(), self.stopped.clone());
-            let writer = Writer { client, ledger, writing: self.writing.clone() };
+            let writer = Writer { client, ledger, writing: self.writing };
             writers.spawn(async move {
                 while !*stopped.borrow() {
                     writer.make(&queue.next()).await;
@@ -135,7 +137,10 @@ impl Writer {
     /// Read, merge, write. "Add to cart" is never refused for want of a read: then it is written beside whatever is there.
     async fn make(&self, purchase: &Purchase) {
         self.ledger.trying(purchase);
-        let read = tokio::time::timeout(READ_WITHIN, self.client.get(BUCKET, &purchase.customer)).await;
+        let Writing { replicas, within } = self.writing;
+        let reading = Options { replicas, timeout: Some(ONE_READ_WITHIN), ..Options::default() };
+        let read = self.client.get_with(BUCKET, &purchase.customer, &reading);
+        let read = tokio::time::timeout(READ_WITHIN, read).await;
         let (mut cart, context): (PlainCart, _) = match read {
             Ok(Ok(read)) => (merged(&read), read.context),
             Ok(Err(_)) | Err(_) => {
@@ -145,8 +150,7 @@ impl Writer {
         };
         cart.add(purchase);
         let value = Value { bytes: cart.encode().into(), content_type: "text/plain".to_owned() };
-        let Writing { replicas, timeout } = self.writing;
-        let options = Options { replicas, timeout, ..Options::default() };
+        let options = Options { replicas, timeout: Some(within), ..Options::default() };
         match self.client.put_with(BUCKET, &purchase.customer, value, context.as_ref(), &options).await {
             Ok(_) => self.ledger.acknowledged(purchase),
             Err(_) => self.ledger.given_up(),
