@@ -68,13 +68,20 @@ pub fn remove() -> Result<(), FaultsError> {
         for pid in pids_inside(&name) {
             let _ = kill_process(pid, Signal::KILL);
         }
-        ip(&[], &format!("netns del {name}\n"))?;
+        let deleted = ip(&[], &format!("netns del {name}\n"));
+        // Another run may have been faster.
+        if namespace.exists() {
+            deleted?;
+        }
     }
     for dir in of_the_dead(&std::env::temp_dir())? {
         for mounted in mounted_below(&dir) {
             let _ = unmount(&mounted, UnmountFlags::DETACH);
         }
-        fs::remove_dir_all(&dir).map_err(FaultsError::system(format!("remove {}", dir.display())))?;
+        let removed = fs::remove_dir_all(&dir).map_err(FaultsError::system(format!("remove {}", dir.display())));
+        if dir.exists() {
+            removed?;
+        }
     }
     Ok(())
 }

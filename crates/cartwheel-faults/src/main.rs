@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use cartwheel_faults::leftovers;
 use cartwheel_faults::network::Network;
-use cartwheel_faults::report::{self, Row};
-use cartwheel_faults::scenario::{Pace, Scenario, Stage};
+use cartwheel_faults::play::Stage;
+use cartwheel_faults::report;
+use cartwheel_faults::scenario::{Pace, Scenario};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,6 +22,9 @@ struct Args {
     /// A few seconds each, as for every commit.
     #[arg(long)]
     short: bool,
+    /// How many at the same time, each on a cluster of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    at_once: u8,
     /// How many nodes.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(5..=30))]
     nodes: u8,
@@ -64,17 +68,12 @@ async fn run(args: Args) -> Result<bool, String> {
     let scenarios = if args.scenarios.is_empty() { Scenario::ALL.to_vec() } else { args.scenarios };
     let handle = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
     let (mut interrupt, mut terminate) = (handle(SignalKind::interrupt())?, handle(SignalKind::terminate())?);
-    let mut rows: Vec<Row> = Vec::new();
-    for scenario in scenarios {
-        eprintln!("playing {}", scenario.name());
-        // Whatever is dropped half-way is removed.
-        let played = tokio::select! {
-            played = stage.play(scenario) => played,
-            _ = interrupt.recv() => return Err("interrupted".to_owned()),
-            _ = terminate.recv() => return Err("told to stop".to_owned()),
-        };
-        rows.push((scenario, played));
-    }
+    // Whatever is dropped half-way is removed.
+    let rows = tokio::select! {
+        rows = stage.play_all(&scenarios, usize::from(args.at_once)) => rows,
+        _ = interrupt.recv() => return Err("interrupted".to_owned()),
+        _ = terminate.recv() => return Err("told to stop".to_owned()),
+    };
     println!("{}", report::table(&rows));
     Ok(rows.iter().all(report::is_good))
 }

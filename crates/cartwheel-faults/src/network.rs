@@ -209,3 +209,72 @@ pub(crate) fn ip(flags: &[&str], lines: &str) -> Result<(), FaultsError> {
     }
     Err(FaultsError::Command { command, said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    /// Which of the hosts hear `from`.
+    async fn heard(network: &Network, from: Host) -> Vec<u8> {
+        let listen = |host: Host| {
+            let (bound, is_bound) = oneshot::channel();
+            let heard = network.inside(host, move || async move {
+                let socket = UdpSocket::bind((host.addr(), 9)).await.unwrap();
+                bound.send(()).unwrap();
+                let mut bytes = [0; 1];
+                let sent = tokio::time::timeout(Duration::from_secs(1), socket.recv(&mut bytes)).await;
+                sent.is_ok().then_some(host.0)
+            });
+            (is_bound, heard)
+        };
+        let others: Vec<Host> = network.hosts().filter(|&host| host != from).collect();
+        let mut heard = Vec::new();
+        for &host in &others {
+            let (is_bound, host_heard) = listen(host);
+            heard.push(host_heard);
+            is_bound.await.unwrap();
+        }
+        let send = move || async move {
+            let socket = UdpSocket::bind((from.addr(), 0)).await.unwrap();
+            for host in others {
+                assert_eq!(socket.send_to(b"x", (host.addr(), 9)).await.unwrap(), 1, "not even the sender notices");
+            }
+        };
+        network.inside(from, send).await.unwrap();
+        let mut all = Vec::new();
+        for heard in heard {
+            all.extend(heard.await.unwrap());
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_cut_loses_what_goes_one_way_and_nothing_else() {
+        if let Some(why) = Network::unavailable() {
+            writeln!(std::io::stderr(), "*** SKIPPED: no network namespaces can be made here: {why} ***").unwrap();
+            return;
+        }
+        let network = Network::new(3).unwrap();
+        let [a, b, c] = [0, 1, 2].map(Host);
+        assert_eq!(heard(&network, a).await, [1, 2]);
+        network.cut(&[a], &[b]).unwrap();
+        assert_eq!(heard(&network, a).await, [2]);
+        assert_eq!(heard(&network, b).await, [0, 2]);
+        network.join(&[a], &[b, c]).unwrap();
+        assert_eq!(heard(&network, a).await, [1, 2]);
+
+        // Another with the same addresses is another world, and neither outlives its value.
+        let other = Network::new(2).unwrap();
+        other.cut(&[a], &[b]).unwrap();
+        assert_eq!(heard(&network, a).await, [1, 2]);
+        let path = Path::new(NAMESPACES).join(network.namespace(a));
+        assert!(path.exists());
+        drop((network, other));
+        assert!(!path.exists());
+    }
+}

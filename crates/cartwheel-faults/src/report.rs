@@ -4,15 +4,16 @@ use std::fmt::Write as _;
 
 use crate::FaultsError;
 use crate::judge::{EXPECTED, listed, total};
+use crate::play::Played;
 use crate::proof::Equality;
-use crate::scenario::{Played, Scenario};
+use crate::scenario::Scenario;
 
 /// A scenario, and how far it came.
 pub type Row = (Scenario, Result<Played, FaultsError>);
 
-/// Whether all is as it should be.
-pub fn is_good(row: &Row) -> bool {
-    row.1.as_ref().is_ok_and(|played| played.outcome.complaints(&EXPECTED).is_empty())
+/// Whether all is as it should be: nothing to complain of, unless that is what the scenario is for.
+pub fn is_good((scenario, played): &Row) -> bool {
+    played.as_ref().is_ok_and(|played| played.outcome.complaints(&EXPECTED).is_empty() != scenario.is_canary())
 }
 
 /// The table, and beneath it what is to be said of single scenarios.
@@ -22,7 +23,12 @@ pub fn table(rows: &[Row]) -> String {
         "SCENARIO", "UPDATES", "REFUSED", "GIVEN UP", "SILENT", "BLIND", "CARTS", "LOST", "EQUAL AFTER", "VERDICT"
     );
     for row in rows {
-        let verdict = if is_good(row) { "ok" } else { "FAILED" };
+        let verdict = match (is_good(row), row.0.is_canary()) {
+            (true, false) => "ok",
+            (true, true) => "noticed",
+            (false, false) => "FAILED",
+            (false, true) => "NOT NOTICED",
+        };
         let name = row.0.name();
         let _ = match &row.1 {
             Err(_) => writeln!(text, "{name:<16}{:>69}  {verdict}", "could not be played"),
@@ -80,8 +86,9 @@ fn details((scenario, played): &Row) -> String {
             let _ = writeln!(text, "  {what} refused: {}", listed(kinds));
         }
     }
+    let what = if scenario.is_canary() { "noticed" } else { "FAILED" };
     for complaint in played.outcome.complaints(&EXPECTED) {
-        let _ = writeln!(text, "  FAILED: {complaint}");
+        let _ = writeln!(text, "  {what}: {complaint}");
     }
     if let Some(remains) = &played.remains {
         let _ =
