@@ -70,6 +70,8 @@ mod tests {
                     stream.write_all(answer.as_bytes()).await.unwrap();
                 }
             }
+            // Silence lasts.
+            std::future::pending::<()>().await;
         });
         endpoint
     }

@@ -112,7 +112,7 @@ mod tests {
         let spoils: [fn(&mut Outcome); 8] = [
             |outcome| outcome.counts.updates = 0,
             |outcome| outcome.counts.given_up = 1,
-            |outcome| drop(outcome.counts.writes_refused.insert("503 unavailable".to_owned(), 1)),
+            |outcome| *outcome.counts.writes_refused.entry("503 unavailable".to_owned()).or_default() += 1,
             |outcome| outcome.found.missing.push("customer 1: CD".to_owned()),
             |outcome| outcome.found.invented.push("customer 1: CD".to_owned()),
             |outcome| outcome.found.unreadable.push("customer 1".to_owned()),
