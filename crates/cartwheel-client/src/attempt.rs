@@ -35,9 +35,11 @@ pub enum Outcome {
     TimedOut,
 }
 
+type Tell = dyn Fn(&Attempt<'_>) + Send + Sync;
+
 /// Who is told of each attempt.
 #[derive(Clone, Default)]
-pub(crate) struct Watcher(pub(crate) Option<Arc<dyn Fn(&Attempt<'_>) + Send + Sync>>);
+pub(crate) struct Watcher(pub(crate) Option<Arc<Tell>>);
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
