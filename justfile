@@ -27,6 +27,12 @@ replay SEED:
 carts *ARGS:
     cargo run --release -p cart -- {{ARGS}}
 
+# Faults on real processes: kill, pause, cut off, fill up, wipe and restart nodes, and count what was refused and lost.
+faults *ARGS:
+    .ci/iproute2
+    cargo build --release -p cartwheel
+    cargo run --release -p cartwheel-faults -- {{ARGS}}
+
 # The ring's figures.
 bench:
     cargo bench -p cartwheel-core

@@ -1,12 +1,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
 
+use crate::attempt::{Attempt, Watcher};
 use crate::http::{self, Failure, Http, Reply};
 use crate::siblings;
 use crate::{
@@ -35,6 +36,7 @@ pub struct Client {
     endpoints: Arc<[String]>,
     /// The endpoint that answered last.
     preferred: Arc<AtomicUsize>,
+    watcher: Watcher,
 }
 
 /// A stored write.
@@ -66,7 +68,14 @@ impl Client {
         if endpoints.is_empty() {
             return Err(BadEndpoint::None.into());
         }
-        Ok(Self { http: Http::new(), endpoints, preferred: Arc::default() })
+        Ok(Self { http: Http::new(), endpoints, preferred: Arc::default(), watcher: Watcher::default() })
+    }
+
+    /// The same client, which tells `watcher` of each attempt that it makes, also of those that another node makes up for. Of a
+    /// request whose future is dropped the attempt under way is not told of.
+    #[must_use]
+    pub fn watched(self, watcher: impl Fn(&Attempt<'_>) + Send + Sync + 'static) -> Self {
+        Self { watcher: Watcher(Some(Arc::new(watcher))), ..self }
     }
 
     /// Reads a key.
@@ -301,7 +310,7 @@ impl Client {
             for offset in 0..count {
                 let at = (first + offset) % count;
                 attempts += 1;
-                match self.http.attempt(call.request(&self.endpoints[at], name)?, call.timeout).await {
+                match self.attempt(call, &self.endpoints[at], name).await? {
                     Ok(reply) => {
                         self.preferred.store(at, Ordering::Relaxed);
                         return Ok(reply);
@@ -312,6 +321,21 @@ impl Client {
             }
         }
         Err(Error::Unavailable { attempts, last })
+    }
+
+    async fn attempt(
+        &self,
+        call: &Call<'_>,
+        endpoint: &str,
+        name: Option<&str>,
+    ) -> Result<Result<Reply, Failure>, Error> {
+        let request = call.request(endpoint, name)?;
+        let begun = Instant::now();
+        let (outcome, ended) = self.http.attempt(request, call.timeout).await;
+        if let Watcher(Some(tell)) = &self.watcher {
+            tell(&Attempt { endpoint, is_write: call.method != Method::GET, outcome, took: begun.elapsed() });
+        }
+        Ok(ended)
     }
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response, StatusCode, header::HeaderMap};
+use hyper::{Request, StatusCode, header::HeaderMap};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
-use crate::{BadEndpoint, Error};
+use crate::{BadEndpoint, Error, Outcome};
 
 /// How long to wait for a connection before another node is tried.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -54,30 +54,50 @@ impl Http {
     }
 
     /// Makes a request of a node that may take as long as `timeout` over it.
-    pub(crate) async fn attempt(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Reply, Failure> {
-        let exchange = async {
-            let (parts, body) = self.0.request(request).await.map_err(|error| with_sources(&error))?.into_parts();
-            let body = body.collect().await.map_err(|error| with_sources(&error))?.to_bytes();
-            Ok(Response::from_parts(parts, body))
-        };
-        let response = match tokio::time::timeout(timeout + GRACE, exchange).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(Failure::Retry(error)),
-            Err(_) => return Err(Failure::Retry(format!("no answer within {} ms", (timeout + GRACE).as_millis()))),
-        };
-        let (parts, body) = response.into_parts();
-        let reply = Reply { status: parts.status, headers: parts.headers, body };
-        match reply.status {
-            StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::MULTIPLE_CHOICES => Ok(reply),
-            StatusCode::NOT_FOUND if reply.error().is_some_and(|error| error.error == "not_found") => Ok(reply),
-            _ => Err(reply.failure()),
+    pub(crate) async fn attempt(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> (Outcome, Result<Reply, Failure>) {
+        match tokio::time::timeout(timeout + GRACE, self.exchange(request)).await {
+            Ok(Ok(reply)) => (reply.outcome(), reply.judged()),
+            Ok(Err((outcome, why))) => (outcome, Err(Failure::Retry(why))),
+            Err(_) => {
+                let why = format!("no answer within {} ms", (timeout + GRACE).as_millis());
+                (Outcome::TimedOut, Err(Failure::Retry(why)))
+            }
         }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Reply, (Outcome, String)> {
+        let response = self.0.request(request).await.map_err(|error| {
+            let outcome = if error.is_connect() { Outcome::NoConnection } else { Outcome::Broken };
+            (outcome, with_sources(&error))
+        })?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(|error| (Outcome::Broken, with_sources(&error)))?.to_bytes();
+        Ok(Reply { status: parts.status, headers: parts.headers, body })
     }
 }
 
 impl Reply {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    fn outcome(&self) -> Outcome {
+        let is_error = self.status.is_client_error() || self.status.is_server_error();
+        let code = if is_error { self.error().map(|error| error.error) } else { None };
+        Outcome::Answered { status: self.status.as_u16(), code }
+    }
+
+    /// The reply, if it is one to go by.
+    fn judged(self) -> Result<Self, Failure> {
+        match self.status {
+            StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::MULTIPLE_CHOICES => Ok(self),
+            StatusCode::NOT_FOUND if self.error().is_some_and(|error| error.error == "not_found") => Ok(self),
+            _ => Err(self.failure()),
+        }
     }
 
     fn error(&self) -> Option<ErrorForm> {

@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod attempt;
 mod buckets;
 mod client;
 mod cluster;
@@ -25,6 +26,7 @@ mod http;
 mod options;
 mod siblings;
 
+pub use attempt::{Attempt, Outcome};
 pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets};
 pub use client::{Client, Updated, Written};
 pub use cluster::{

@@ -1,4 +1,4 @@
-//! Founding a cluster on one machine: the identities of its nodes, and their data directories.
+//! Founding a cluster: the identities of its nodes, and their data directories, all made on one machine.
 
 use std::fs;
 use std::io;
@@ -31,6 +31,37 @@ impl Default for Ports {
     }
 }
 
+impl Ports {
+    /// Where node `number` is.
+    fn site(self, number: u16) -> Result<Site, FoundError> {
+        let addr = |base: u16| {
+            base.checked_add(number).map(|port| format!("127.0.0.1:{port}")).ok_or(FoundError::Port(number))
+        };
+        Ok(Site {
+            zone: "local".to_owned(),
+            host: "localhost".to_owned(),
+            peer_addr: addr(self.peer_base)?,
+            http_addr: addr(self.http_base)?,
+            resp_addr: addr(self.resp_base)?,
+        })
+    }
+}
+
+/// Where a node of a new cluster is to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Site {
+    /// Its zone: homes of a key are in as many zones as there are.
+    pub zone: String,
+    /// Its machine: within a zone, homes of a key are on as many machines as there are.
+    pub host: String,
+    /// Where its peers reach it, as `host:port`.
+    pub peer_addr: String,
+    /// Where clients reach its HTTP door.
+    pub http_addr: String,
+    /// Where clients reach its RESP door.
+    pub resp_addr: String,
+}
+
 /// Why there is no cluster in a directory, and none was founded there.
 #[derive(Debug, thiserror::Error)]
 pub enum FoundError {
@@ -49,6 +80,9 @@ pub enum FoundError {
         /// How many were asked for.
         wanted: u16,
     },
+    /// It is to have no node.
+    #[error("a cluster needs at least one node")]
+    NoSite,
     /// A port is beyond what ports there are.
     #[error("node {0} would have a port above 65535: give lower bases or fewer nodes")]
     Port(u16),
@@ -105,7 +139,8 @@ pub fn open_or_found(
 ) -> Result<Vec<NodeDir>, FoundError> {
     if is_new(dir)? {
         let nodes = nodes.unwrap_or(3);
-        found(dir, nodes, shards.unwrap_or_else(|| fair_share(nodes)), ports)?;
+        let sites = (1..=nodes).map(|number| ports.site(number)).collect::<Result<Vec<_>, _>>()?;
+        make(dir, &sites, shards.unwrap_or_else(|| fair_share(nodes)))?;
     }
     let there = open(dir)?;
     match nodes {
@@ -114,6 +149,19 @@ pub fn open_or_found(
         }
         _ => Ok(there),
     }
+}
+
+/// Founds a cluster in `dir`, with a node of `shards` shards at each of `sites`: node i, counted from 1, is called node-i, has its
+/// data in DIR/node-i, and is at the i-th of them.
+///
+/// # Errors
+/// If the directory is not empty, or cannot be written.
+pub fn found(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<Vec<NodeDir>, FoundError> {
+    if !is_new(dir)? {
+        return Err(FoundError::NotEmpty(dir.to_path_buf()));
+    }
+    make(dir, sites, shards)?;
+    open(dir)
 }
 
 fn is_new(dir: &Path) -> Result<bool, FoundError> {
@@ -143,8 +191,9 @@ fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
 }
 
 /// Makes the data directories of a new cluster: all of them or, after a crash, none.
-fn found(dir: &Path, nodes: u16, shards: NonZeroU32, ports: Ports) -> Result<(), FoundError> {
-    let members = (1..=nodes).map(|number| member(number, ports)).collect::<Result<Vec<_>, _>>()?;
+fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError> {
+    let members = (1..).zip(sites).map(|(number, site)| member(number, site)).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = members.first() else { return Err(FoundError::NoSite) };
     let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
     let founding = ChangeKind::Found {
         cluster,
@@ -153,7 +202,7 @@ fn found(dir: &Path, nodes: u16, shards: NonZeroU32, ports: Ports) -> Result<(),
         members: members.clone(),
     };
     let mut history = History::new();
-    history.record(Hlc::at(clock::wall()), members[0].id, founding);
+    history.record(Hlc::at(clock::wall()), first.id, founding);
     let (secret, founding) = (ClusterSecret(random::bytes()?), history.encode());
 
     let parent = match dir.parent() {
@@ -194,21 +243,11 @@ fn unfinished(dir: &Path) -> PathBuf {
     dir.with_file_name(name)
 }
 
-fn member(number: u16, ports: Ports) -> Result<Member, FoundError> {
+fn member(number: u16, site: &Site) -> Result<Member, FoundError> {
     let name = name_of(number);
-    let addr =
-        |base: u16| base.checked_add(number).map(|port| format!("127.0.0.1:{port}")).ok_or(FoundError::Port(number));
-    Ok(Member {
-        id: NodeId::of_name(&name),
-        name,
-        life: Life(random::number()?),
-        weight: NORMAL_WEIGHT,
-        zone: "local".to_owned(),
-        host: "localhost".to_owned(),
-        peer_addr: addr(ports.peer_base)?,
-        http_addr: addr(ports.http_base)?,
-        resp_addr: addr(ports.resp_base)?,
-    })
+    let Site { zone, host, peer_addr, http_addr, resp_addr } = site.clone();
+    let (id, life) = (NodeId::of_name(&name), Life(random::number()?));
+    Ok(Member { id, name, life, weight: NORMAL_WEIGHT, zone, host, peer_addr, http_addr, resp_addr })
 }
 
 fn name_of(number: u16) -> String {
@@ -235,6 +274,30 @@ mod tests {
         assert!(identities[0].life != identities[1].life);
         let view = view_of(&identities[1], &nodes[1].dir).unwrap();
         assert_eq!((view.members().len(), view.ring.partitions().count()), (3, 256));
+    }
+
+    #[test]
+    fn a_cluster_is_founded_over_zones() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("data");
+        let site = |number: u16| Site {
+            zone: format!("zone-{}", number % 3),
+            host: format!("10.0.0.{number}"),
+            ..Ports::default().site(number).unwrap()
+        };
+        let sites: Vec<_> = (1..=5).map(site).collect();
+        let nodes = found(&dir, &sites, NonZeroU32::MIN).unwrap();
+        let zones: Vec<_> = nodes.iter().map(|node| (&*node.member.name, &*node.member.zone)).collect();
+        assert_eq!(zones[..2], [("node-1", "zone-1"), ("node-2", "zone-2")]);
+        assert_eq!(open_or_found(&dir, Some(5), None, Ports::default()).unwrap(), nodes);
+        let view = view_of(&data_dir::read_identity(&nodes[4].dir).unwrap(), &dir).unwrap();
+        for partition in view.ring.partitions().iter() {
+            let zone = |&home: &NodeId| &*view.member(home).unwrap().member.zone;
+            let zones: std::collections::BTreeSet<_> = view.ring.homes(partition, 3).iter().map(zone).collect();
+            assert_eq!(zones.len(), 3, "{partition:?}");
+        }
+        assert!(matches!(found(&dir, &sites, NonZeroU32::MIN), Err(FoundError::NotEmpty(_))));
+        assert!(matches!(found(&parent.path().join("none"), &[], NonZeroU32::MIN), Err(FoundError::NoSite)));
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! A small disk, so that filling it harms nobody else.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::FaultsError;
+
+/// A disk in memory. It is gone when this is dropped.
+#[derive(Debug)]
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Puts a disk of so many MiB under a directory that nobody uses meanwhile, and what the directory holds onto the disk.
+    ///
+    /// # Errors
+    /// If the system does not allow it.
+    pub fn under(dir: &Path, mib: u32) -> Result<Self, FaultsError> {
+        let failed = || FaultsError::system(format!("put a small disk under {}", dir.display()));
+        let aside = dir.with_extension("aside");
+        fs::rename(dir, &aside).map_err(failed())?;
+        fs::create_dir(dir).map_err(failed())?;
+        let size = std::ffi::CString::new(format!("size={mib}m")).unwrap_or_default();
+        mount("tmpfs", dir, "tmpfs", MountFlags::empty(), size.as_c_str()).map_err(io::Error::from).map_err(failed())?;
+        let disk = Self(dir.to_path_buf());
+        let copied = Command::new("cp").args(["-a", "--sparse=always"]).arg(aside.join(".")).arg(dir).output();
+        let copied = copied.map_err(failed())?;
+        if !copied.status.success() {
+            return Err(failed()(io::Error::other(String::from_utf8_lossy(&copied.stderr).into_owned())));
+        }
+        fs::remove_dir_all(&aside).map_err(failed())?;
+        Ok(disk)
+    }
+
+    /// Fills it to the last byte.
+    ///
+    /// # Errors
+    /// If that fails for another reason than that it is full.
+    pub fn fill(&self) -> Result<(), FaultsError> {
+        let failed = || FaultsError::system(format!("fill {}", self.0.display()));
+        let ballast = fs::File::options().create(true).append(true).open(self.ballast()).map_err(failed())?;
+        loop {
+            let disk = statvfs(&self.0).map_err(io::Error::from).map_err(failed())?;
+            let (free, filled) = (disk.f_bavail * disk.f_frsize, ballast.metadata().map_err(failed())?.len());
+            if free == 0 {
+                return Ok(());
+            }
+            match fallocate(&ballast, FallocateFlags::empty(), filled, free) {
+                // The node may take the last page meanwhile.
+                Ok(()) | Err(rustix::io::Errno::NOSPC) => {}
+                Err(error) => return Err(failed()(error.into())),
+            }
+        }
+    }
+
+    /// Takes away what filled it.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn make_room(&self) -> Result<(), FaultsError> {
+        fs::remove_file(self.ballast()).map_err(FaultsError::system(format!("make room on {}", self.0.display())))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Whatever still has files open there keeps them until it ends.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}

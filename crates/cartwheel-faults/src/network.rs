@@ -1,0 +1,281 @@
+//! A network of its own: hosts that are network namespaces, joined by a bridge in one more. Nothing of it is seen from outside, so
+//! two runs may use the same addresses.
+
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::sync::oneshot;
+
+use crate::FaultsError;
+use crate::leftovers;
+
+/// Where `ip` keeps the namespaces that have names.
+pub(crate) const NAMESPACES: &str = "/run/netns";
+
+/// One host of a network, counted from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Host(pub u8);
+
+impl Host {
+    /// Its address.
+    pub const fn addr(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 77, 0, self.0 + 1)
+    }
+
+    fn hardware_addr(self) -> String {
+        format!("02:00:00:00:00:{:02x}", self.0 + 1)
+    }
+}
+
+/// A network, which is gone when this is dropped.
+#[derive(Debug)]
+pub struct Network {
+    name: String,
+    hosts: u8,
+}
+
+impl Network {
+    /// Makes a network of `hosts` hosts, at most 200, under a name that no other run uses.
+    ///
+    /// # Errors
+    /// If the system does not allow it.
+    pub fn new(hosts: u8) -> Result<Self, FaultsError> {
+        let network = Self { name: leftovers::new_name(), hosts: hosts.min(200) };
+        network.lay()?;
+        Ok(network)
+    }
+
+    /// Why no network can be made here; none if one can.
+    pub fn unavailable() -> Option<String> {
+        Self::new(1).err().map(|error| error.to_string())
+    }
+
+    fn lay(&self) -> Result<(), FaultsError> {
+        let switch = self.switch();
+        let mut all = format!("netns add {switch}\n");
+        for host in self.hosts() {
+            let (namespace, number) = (self.namespace(host), host.0);
+            all += &format!(
+                "netns add {namespace}\n\
+                 link add name port{number} netns {switch} type veth peer name eth0 netns {namespace}\n"
+            );
+        }
+        ip(&[], &all)?;
+        let mut ports = "link add name bridge type bridge\nlink set bridge up\n".to_owned();
+        for host in self.hosts() {
+            ports += &format!("link set port{} master bridge up\n", host.0);
+        }
+        ip(&["-n", &switch], &ports)?;
+        for host in self.hosts() {
+            let (addr, hardware_addr) = (host.addr(), host.hardware_addr());
+            let own = format!(
+                "link set lo up\nlink set eth0 address {hardware_addr}\naddr add {addr}/24 dev eth0\nlink set eth0 up\n"
+            );
+            let others: String = self
+                .hosts()
+                .filter(|&other| other != host)
+                .map(|other| neighbour(other, &other.hardware_addr()))
+                .collect();
+            ip(&["-n", &self.namespace(host)], &(own + &others))?;
+        }
+        Ok(())
+    }
+
+    /// All its hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = Host> + use<> {
+        (0..self.hosts).map(Host)
+    }
+
+    /// The name of a host's namespace.
+    pub fn namespace(&self, host: Host) -> String {
+        format!("{}-host{}", self.name, host.0)
+    }
+
+    fn switch(&self) -> String {
+        format!("{}-switch", self.name)
+    }
+
+    /// From now on all that a host of `from` sends to one of `to` is lost without a word; what those send arrives.
+    ///
+    /// # Errors
+    /// If the system does not allow it.
+    pub fn cut(&self, from: &[Host], to: &[Host]) -> Result<(), FaultsError> {
+        // A hardware address that nobody has: the bridge floods the frames, and everybody takes them for somebody else's.
+        self.point(from, to, |_| "02:00:00:00:ff:ff".to_owned())
+    }
+
+    /// What a host of `from` sends to one of `to` arrives again.
+    ///
+    /// # Errors
+    /// If the system does not allow it.
+    pub fn join(&self, from: &[Host], to: &[Host]) -> Result<(), FaultsError> {
+        self.point(from, to, Host::hardware_addr)
+    }
+
+    fn point(&self, from: &[Host], to: &[Host], hardware_addr: impl Fn(Host) -> String) -> Result<(), FaultsError> {
+        for &host in from {
+            let others = to.iter().filter(|&&other| other != host);
+            let lines: String = others.map(|&other| neighbour(other, &hardware_addr(other))).collect();
+            ip(&["-n", &self.namespace(host)], &lines)?;
+        }
+        Ok(())
+    }
+
+    /// Does `work` on a host, on a thread with a runtime of its own. It ends when this future is dropped.
+    ///
+    /// # Errors
+    /// If the thread cannot get there, or panics.
+    pub fn inside<T, F, W>(&self, host: Host, work: W) -> impl Future<Output = Result<T, FaultsError>> + use<T, F, W>
+    where
+        W: FnOnce() -> F + Send + 'static,
+        F: Future<Output = T>,
+        T: Send + 'static,
+    {
+        let namespace = self.namespace(host);
+        let what = format!("work inside {namespace}");
+        let (mut teller, told) = oneshot::channel();
+        let started = thread::Builder::new().name(format!("host{}", host.0)).spawn(move || {
+            let ended = match enter(&namespace) {
+                Err(error) => Err(error),
+                Ok(runtime) => {
+                    let ended = runtime.block_on(async {
+                        tokio::select! {
+                            ended = work() => Some(ended),
+                            () = teller.closed() => None,
+                        }
+                    });
+                    let Some(ended) = ended else { return };
+                    Ok(ended)
+                }
+            };
+            let _ = teller.send(ended);
+        });
+        async move {
+            started.map_err(FaultsError::system(&what))?;
+            let panicked = |_| FaultsError::System { what, source: std::io::Error::other("its thread panicked") };
+            told.await.map_err(panicked)?
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // Some of it may not be there, if it could not be made.
+        for namespace in self.hosts().map(|host| self.namespace(host)).chain([self.switch()]) {
+            if Path::new(NAMESPACES).join(&namespace).exists() {
+                let _ = ip(&[], &format!("netns del {namespace}\n"));
+            }
+        }
+    }
+}
+
+fn neighbour(host: Host, hardware_addr: &str) -> String {
+    format!("neigh replace {} lladdr {hardware_addr} dev eth0 nud permanent\n", host.addr())
+}
+
+/// Moves this thread into a namespace, and makes a runtime there.
+fn enter(namespace: &str) -> Result<tokio::runtime::Runtime, FaultsError> {
+    let path = Path::new(NAMESPACES).join(namespace);
+    let file = std::fs::File::open(&path).map_err(FaultsError::system(format!("open {}", path.display())))?;
+    move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
+        .map_err(FaultsError::system(format!("move into {namespace}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(FaultsError::system("make a runtime"))
+}
+
+/// Runs `ip` with these flags for each of the lines.
+pub(crate) fn ip(flags: &[&str], lines: &str) -> Result<(), FaultsError> {
+    let command = format!("ip {} -batch -", flags.join(" "));
+    let failed = || FaultsError::system(format!("run `{command}` (it is in the package iproute2)"));
+    let mut child = Command::new("ip")
+        .args(flags)
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed())?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may end early; then it says why.
+        let _ = stdin.write_all(lines.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(FaultsError::Command { command, said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    /// Which of the hosts hear `from`.
+    async fn heard(network: &Network, from: Host) -> Vec<u8> {
+        let listen = |host: Host| {
+            let (bound, is_bound) = oneshot::channel();
+            let heard = network.inside(host, move || async move {
+                let socket = UdpSocket::bind((host.addr(), 9)).await.unwrap();
+                bound.send(()).unwrap();
+                let mut bytes = [0; 1];
+                let sent = tokio::time::timeout(Duration::from_secs(1), socket.recv(&mut bytes)).await;
+                sent.is_ok().then_some(host.0)
+            });
+            (is_bound, heard)
+        };
+        let others: Vec<Host> = network.hosts().filter(|&host| host != from).collect();
+        let mut heard = Vec::new();
+        for &host in &others {
+            let (is_bound, host_heard) = listen(host);
+            heard.push(host_heard);
+            is_bound.await.unwrap();
+        }
+        let send = move || async move {
+            let socket = UdpSocket::bind((from.addr(), 0)).await.unwrap();
+            for host in others {
+                assert_eq!(socket.send_to(b"x", (host.addr(), 9)).await.unwrap(), 1, "not even the sender notices");
+            }
+        };
+        network.inside(from, send).await.unwrap();
+        let mut all = Vec::new();
+        for heard in heard {
+            all.extend(heard.await.unwrap());
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_cut_loses_what_goes_one_way_and_nothing_else() {
+        if let Some(why) = Network::unavailable() {
+            let note = format!("*** SKIPPED: no network namespaces can be made here: {why} ***\n");
+            std::io::stderr().write_all(note.as_bytes()).unwrap();
+            return;
+        }
+        let network = Network::new(3).unwrap();
+        let [a, b, c] = [0, 1, 2].map(Host);
+        assert_eq!(heard(&network, a).await, [1, 2]);
+        network.cut(&[a], &[b]).unwrap();
+        assert_eq!(heard(&network, a).await, [2]);
+        assert_eq!(heard(&network, b).await, [0, 2]);
+        network.join(&[a], &[b, c]).unwrap();
+        assert_eq!(heard(&network, a).await, [1, 2]);
+
+        // Another with the same addresses is another world, and neither outlives its value.
+        let other = Network::new(2).unwrap();
+        other.cut(&[a], &[b]).unwrap();
+        assert_eq!(heard(&network, a).await, [1, 2]);
+        let path = Path::new(NAMESPACES).join(network.namespace(a));
+        assert!(path.exists());
+        drop((network, other));
+        assert!(!path.exists());
+    }
+}

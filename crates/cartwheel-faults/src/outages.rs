@@ -1,0 +1,87 @@
+//! When which node could not be reached from where, because a scenario made it so. That such a node gives no answer is no refusal.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// All outages of a scenario.
+#[derive(Debug, Default)]
+pub struct Outages(Mutex<Vec<Outage>>);
+
+/// Why a node cannot be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// Its process is dead, paused or stopping.
+    Process,
+    /// The network is cut.
+    Network,
+}
+
+#[derive(Debug)]
+struct Outage {
+    endpoint: String,
+    cause: Cause,
+    /// Which zones' clients it cannot be reached by.
+    zones: Vec<usize>,
+    begun: Instant,
+    ended: Option<Instant>,
+}
+
+impl Outages {
+    /// From now on clients of `zones` may get no answer from the node at `endpoint`.
+    pub fn begin(&self, endpoint: &str, zones: &[usize], cause: Cause) {
+        let outage =
+            Outage { endpoint: endpoint.to_owned(), cause, zones: zones.to_vec(), begun: Instant::now(), ended: None };
+        self.all().push(outage);
+    }
+
+    /// From now on this is no reason any more why the node at `endpoint` should not answer.
+    pub fn end(&self, endpoint: &str, cause: Cause) {
+        let now = Instant::now();
+        let mut all = self.all();
+        let over = all.iter_mut().filter(|outage| outage.endpoint == endpoint && outage.cause == cause);
+        over.for_each(|outage| {
+            outage.ended.get_or_insert(now);
+        });
+    }
+
+    /// Whether the node at `endpoint` could not be reached from `zone` at any time from `begun` to `ended`.
+    pub fn touched(&self, endpoint: &str, zone: usize, begun: Instant, ended: Instant) -> bool {
+        self.all().iter().any(|outage| {
+            outage.endpoint == endpoint
+                && outage.zones.contains(&zone)
+                && outage.begun <= ended
+                && outage.ended.is_none_or(|over| begun <= over)
+        })
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Outage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_outage_excuses_what_overlaps_it_and_nothing_else() {
+        let outages = Outages::default();
+        let before = Instant::now();
+        outages.begin("a", &[1], Cause::Process);
+        let during = Instant::now();
+        assert!(outages.touched("a", 1, before, during));
+        assert!(!outages.touched("a", 0, before, during), "another zone can reach it");
+        assert!(!outages.touched("b", 1, before, during));
+        outages.end("a", Cause::Network);
+        assert!(outages.touched("a", 1, Instant::now(), Instant::now()), "it is dead still");
+        outages.end("a", Cause::Process);
+        let after = Instant::now() + Duration::from_millis(1);
+        assert!(outages.touched("a", 1, during, after), "it began while the node was away");
+        assert!(!outages.touched("a", 1, after, after));
+        outages.begin("a", &[1], Cause::Process);
+        outages.end("a", Cause::Process);
+        assert!(outages.touched("a", 1, before, after), "the first end stays the first");
+    }
+}

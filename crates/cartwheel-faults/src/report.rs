@@ -1,0 +1,101 @@
+//! The table at the end.
+
+use std::fmt::Write as _;
+
+use crate::FaultsError;
+use crate::judge::{EXPECTED, listed, total};
+use crate::play::Played;
+use crate::proof::Equality;
+use crate::scenario::Scenario;
+
+/// A scenario, and how far it came.
+pub type Row = (Scenario, Result<Played, FaultsError>);
+
+/// Whether all is as it should be: nothing to complain of, unless that is what the scenario is for.
+pub fn is_good((scenario, played): &Row) -> bool {
+    played.as_ref().is_ok_and(|played| played.outcome.complaints(&EXPECTED).is_empty() != scenario.is_canary())
+}
+
+/// The table, and beneath it what is to be said of single scenarios.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:<16}{:>8}{:>9}{:>9}{:>9}{:>7}{:>8}{:>6}{:>13}  {}\n",
+        "SCENARIO", "UPDATES", "REFUSED", "GIVEN UP", "SILENT", "BLIND", "CARTS", "LOST", "EQUAL AFTER", "VERDICT"
+    );
+    for row in rows {
+        let verdict = match (is_good(row), row.0.is_canary()) {
+            (true, false) => "ok",
+            (true, true) => "noticed",
+            (false, false) => "FAILED",
+            (false, true) => "NOT NOTICED",
+        };
+        let name = row.0.name();
+        let _ = match &row.1 {
+            Err(_) => writeln!(text, "{name:<16}{:>69}  {verdict}", "could not be played"),
+            Ok(Played { outcome, .. }) => {
+                let (counts, found) = (&outcome.counts, &outcome.found);
+                writeln!(
+                    text,
+                    "{name:<16}{:>8}{:>9}{:>9}{:>9}{:>7}{:>8}{:>6}{:>13}  {verdict}",
+                    counts.updates,
+                    total(&counts.writes_refused),
+                    counts.given_up,
+                    counts.unreachable,
+                    counts.blind,
+                    found.carts,
+                    found.missing.len(),
+                    equal(&outcome.equality)
+                )
+            }
+        };
+    }
+    text += LEGEND;
+    rows.iter().for_each(|row| text += &details(row));
+    if rows.iter().any(|(_, played)| played.as_ref().is_ok_and(|it| it.outcome.equality == Equality::Unchecked)) {
+        text += "\n*** NOT CHECKED: whether replicas are equal, for this build has no `cartwheel verify` ***\n";
+    }
+    text
+}
+
+const LEGEND: &str = "
+UPDATES were acknowledged. REFUSED: requests to write that were answered with an error, or not at all by a node within reach.
+GIVEN UP: updates that no node took. SILENT: requests without an answer from a node that was made unreachable. BLIND: updates of
+carts that could not be read first. LOST: acknowledged adds that are in no cart.
+";
+
+fn equal(equality: &Equality) -> String {
+    match equality {
+        Equality::After(duration) => format!("{:.1} s", duration.as_secs_f64()),
+        Equality::Not(_) => "never".to_owned(),
+        Equality::Unchecked => "NOT CHECKED".to_owned(),
+        Equality::NotAsked => "-".to_owned(),
+    }
+}
+
+fn details((scenario, played): &Row) -> String {
+    let mut text = format!("\n{}: ", scenario.name());
+    let played = match played {
+        Err(error) => return text + &format!("could not be played: {error}\n"),
+        Ok(played) => played,
+    };
+    text += &played.done.join("; ");
+    text.push('\n');
+    let (writes, reads) = (&played.outcome.counts.writes_refused, &played.outcome.counts.reads_refused);
+    for (what, kinds) in [("writes", writes), ("reads", reads)] {
+        if !kinds.is_empty() {
+            let _ = writeln!(text, "  {what} refused: {}", listed(kinds));
+        }
+    }
+    let what = if scenario.is_canary() { "noticed" } else { "FAILED" };
+    for complaint in played.outcome.complaints(&EXPECTED) {
+        let _ = writeln!(text, "  {what}: {complaint}");
+    }
+    if let Some(remains) = &played.remains {
+        let _ =
+            writeln!(text, "  data and logs are in {} until the next run; the logs end with:", remains.dir.display());
+        for (name, tail) in &remains.logs {
+            let _ = writeln!(text, "  {name}:\n    {}", tail.replace('\n', "\n    "));
+        }
+    }
+    text
+}
