@@ -46,11 +46,17 @@ pub enum Mutation {
     SettingsUnsaved,
     /// A node tells no other of changes.
     SettingsStayHome,
+    /// Replicas are compared but for the last leaf of their trees.
+    ExchangeSkipsLastLeaf,
+    /// Trees that were saved at a stop are believed though the node has crashed since.
+    TreeTrustedAfterCrash,
+    /// A node that lost writes counts again once it was compared with one that lost them too.
+    ExchangeCountsAmnesiac,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -69,6 +75,9 @@ impl Mutation {
         Self::ActorsOutlivePowerLoss,
         Self::SettingsUnsaved,
         Self::SettingsStayHome,
+        Self::ExchangeSkipsLastLeaf,
+        Self::TreeTrustedAfterCrash,
+        Self::ExchangeCountsAmnesiac,
     ];
 
     /// Its name on the command line.
@@ -92,6 +101,9 @@ impl Mutation {
             Self::ActorsOutlivePowerLoss => "actors-outlive-power-loss",
             Self::SettingsUnsaved => "settings-unsaved",
             Self::SettingsStayHome => "settings-stay-home",
+            Self::ExchangeSkipsLastLeaf => "exchange-skips-last-leaf",
+            Self::TreeTrustedAfterCrash => "tree-trusted-after-crash",
+            Self::ExchangeCountsAmnesiac => "exchange-counts-amnesiac",
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::{Coordinator, Cx, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
 use crate::drift::{Comparison, Drift};
+use crate::exchange::{self, EXCHANGE, Exchange, Xcx};
 pub use crate::effects::{
     ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, ScanLimit, Scanned, StoreCommand, StoreId,
     StoreResult, Timing, WriteFailed,
@@ -42,6 +43,22 @@ macro_rules! cx {
             full: &mut $node.full,
             broken: $node.config.broken,
             out: &mut $step.out,
+        }
+    };
+}
+
+/// The same for the exchange.
+macro_rules! xcx {
+    ($node:ident, $step:ident) => {
+        Xcx {
+            now: $step.now,
+            me: $node.config.node,
+            liveness: &$node.liveness,
+            timing: &$node.config.timing,
+            epoch: $node.replica.epoch(),
+            replica: &mut $node.replica,
+            broken: $node.config.broken,
+            out: &mut $step.exchange,
         }
     };
 }
@@ -88,6 +105,7 @@ pub struct Node {
     sealer: Sealer,
     coordinator: Coordinator,
     replica: Replica,
+    exchange: Exchange,
     full: FullDisks,
     drift: Drift,
     clock_off: Option<Comparison>,
@@ -118,6 +136,7 @@ impl Node {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
             coordinator: Coordinator::new(config.boot, config.lane, config.limits.operations_max),
             replica: Replica::new(minter, clock, &config, view.clone()),
+            exchange: Exchange::new(&config, view.clone()),
             full: FullDisks::default(),
             drift: Drift::default(),
             clock_off: None,
@@ -146,24 +165,41 @@ impl Node {
         &self.liveness
     }
 
+    /// The comparisons of this node's replicas with others'.
+    pub const fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
     /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
     pub fn step(&mut self, now: Now, input: Input) -> Effects {
-        let mut step = Step { now, effects: Effects::default(), work: Work::default(), out: Outbox::default() };
+        let mut step = Step {
+            now,
+            effects: Effects::default(),
+            work: Work::default(),
+            out: Outbox::default(),
+            exchange: exchange::Out::default(),
+        };
         match input {
             Input::Client(id, request) => self.client(&mut step, id, request),
             Input::Message(envelope) => self.message(&mut step, envelope),
             Input::Stored(id, result) => self.stored(&mut step, id, result),
             Input::View(view) => {
                 self.replica.set_view(view.clone());
+                self.exchange.set_view(&xcx!(self, step), view.clone());
                 self.view = view;
             }
             Input::Liveness(liveness) => self.liveness = liveness,
             Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
+            Input::Stop => self.exchange.stop(&mut xcx!(self, step)),
         }
+        self.settle(&mut step);
+        self.exchange.tick(&mut xcx!(self, step));
         self.settle(&mut step);
         self.check_clock(&mut step);
         let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
         step.effects.wake_at = self.coordinator.wake_at().into_iter().chain(ceiling).chain([self.next_check]).min();
+        let exchange = self.exchange.wake_at(now.instant);
+        step.effects.wake_at = step.effects.wake_at.into_iter().chain(exchange).min();
         step.effects
     }
 
@@ -217,7 +253,7 @@ impl Node {
         let from = envelope.from;
         match envelope.message {
             Message::Ask(ticket, ask) => self.asked(step, from, ticket, ask),
-            Message::Answer(ticket, answer) => self.coordinator.answered(&mut cx!(self, step), from, ticket, answer),
+            Message::Answer(ticket, answer) => self.answered(step, from, ticket, answer),
             Message::Forward(ticket, put, budget) => {
                 let (reply_to, put) = (ReplyTo::Peer(from, ticket), Operation::Put(put));
                 self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX));
@@ -225,8 +261,19 @@ impl Node {
             Message::Forwarded(ticket, result) => {
                 self.coordinator.forwarded(&mut cx!(self, step), from, ticket, result);
             }
+            Message::Compare(ticket, question) => self.exchange.asked(&mut xcx!(self, step), from, ticket, question),
+            Message::Compared(ticket, finding) => self.exchange.told(&mut xcx!(self, step), from, ticket, finding),
             // The node's control takes these.
             Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
+        }
+    }
+
+    /// A replica has answered the coordinator or the exchange.
+    fn answered(&mut self, step: &mut Step, from: NodeId, ticket: Ticket, answer: Answer) {
+        if ticket.round & EXCHANGE == 0 {
+            self.coordinator.answered(&mut cx!(self, step), from, ticket, answer);
+        } else {
+            self.exchange.answered(&mut xcx!(self, step), from, ticket, answer);
         }
     }
 
@@ -248,6 +295,8 @@ impl Node {
             if !is_saved {
                 self.next_ceiling = step.now.instant + CEILING_RETRY_AFTER;
             }
+        } else if self.exchange.waits_for(id) {
+            self.exchange.stored(&mut xcx!(self, step), id, result);
         } else {
             self.replica.stored(step.now, id, result, &mut step.work);
         }
@@ -256,6 +305,7 @@ impl Node {
     /// Lets the coordinator and the replica talk until neither has anything to say to the other.
     fn settle(&mut self, step: &mut Step) {
         loop {
+            self.settle_exchange(step);
             for (to, ticket, ask) in std::mem::take(&mut step.out.asks) {
                 if to == self.config.node {
                     self.replica.ask(step.now, Asker::Here(ticket), ask, &mut step.work);
@@ -285,11 +335,24 @@ impl Node {
         step.effects.events.append(&mut step.out.events);
     }
 
+    /// Tells the exchange what has become of records, and hands on what it wants done.
+    fn settle_exchange(&mut self, step: &mut Step) {
+        self.exchange.changed(std::mem::take(&mut step.work.changes));
+        let exchange::Out { asks, sends, stores, heals, events } = std::mem::take(&mut step.exchange);
+        step.out.asks.extend(asks);
+        step.effects.stores.extend(stores);
+        step.effects.events.extend(events);
+        for (to, message) in sends {
+            self.send(step, to, message);
+        }
+        for (key, loss) in heals {
+            self.coordinator.heal_key(&mut cx!(self, step), key, self.config.node, loss);
+        }
+    }
+
     fn done(&mut self, step: &mut Step, done: Done) {
         match done {
-            Done::Answer(Asker::Here(ticket), answer) => {
-                self.coordinator.answered(&mut cx!(self, step), self.config.node, ticket, answer);
-            }
+            Done::Answer(Asker::Here(ticket), answer) => self.answered(step, self.config.node, ticket, answer),
             Done::Answer(Asker::Peer(peer, ticket), answer) => {
                 self.send(step, peer, Message::Answer(ticket, answer));
             }
@@ -351,4 +414,5 @@ struct Step {
     effects: Effects,
     work: Work,
     out: Outbox,
+    exchange: exchange::Out,
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::clock::Clock;
+use crate::digest::ContentDigest;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::state::{Epoch, State};
 use crate::wire;
@@ -38,6 +39,15 @@ pub struct LocalHeader {
     /// Losses of the node's store before this have left no hole in the record: it did not exist then, or was caught up since. It
     /// is compared with [`crate::node::NodeConfig::loss_floor`].
     pub whole_since: Since,
+    /// What the record added to the sums of its Merkle tree; none if a build that kept no trees wrote it.
+    pub content: Option<ContentDigest>,
+}
+
+impl LocalHeader {
+    /// Whether the record was lost by itself, after the last loss of the whole store, and does not count yet.
+    pub fn is_lost_since(&self, floor: Since) -> bool {
+        self.catching_up.is_some() && self.whole_since >= floor
+    }
 }
 
 /// The number of a loss, unique within a life of a node. What makes good one loss does not make good a later one.
@@ -81,7 +91,12 @@ impl std::error::Error for RecordError {}
 impl Record {
     /// A record in place of one that was there and cannot be read. The loss was noticed at or after `since`.
     pub fn lost(loss: Loss, since: Since) -> Self {
-        let header = LocalHeader { catching_up: Some(loss), whole_since: since, ..LocalHeader::default() };
+        let header = LocalHeader {
+            catching_up: Some(loss),
+            whole_since: since,
+            content: Some(ContentDigest::NONE),
+            ..LocalHeader::default()
+        };
         Self { header, state: State::default() }
     }
 

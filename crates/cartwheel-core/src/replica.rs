@@ -5,17 +5,18 @@
 //! failed write spoils nothing but its own tasks, and a busy key costs one write for many tasks.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::digest::ContentDigest;
 use crate::dot::{Dot, NodeId, Since};
-
 use crate::effects::{Event, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
 use crate::membership::{Durability, View};
+use crate::merkle::{Change, TreeId, content_of};
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::NodeConfig;
@@ -98,6 +99,8 @@ pub struct Work {
     pub stores: Vec<(StoreId, StoreCommand)>,
     /// What an operator should know.
     pub events: Vec<Event>,
+    /// What has become of records, for their Merkle trees.
+    pub changes: Vec<Change>,
 }
 
 #[derive(Debug)]
@@ -120,6 +123,8 @@ enum Phase {
     /// The record that is being written, and what to say once it is durable; if it cannot be, all of that has failed.
     Writing {
         record: Box<Record>,
+        /// What the record that it replaces had in its Merkle tree.
+        before: ContentDigest,
         done: Vec<Done>,
     },
 }
@@ -143,6 +148,9 @@ pub struct Replica {
     stores_begun: u64,
     minter: Minter,
     loss_floor: Since,
+    /// The trees whose keys have been caught up since the store lost writes before [`Self::loss_floor`].
+    caught_up: BTreeSet<TreeId>,
+    keeps_trees: bool,
     durability: Durability,
     view: Arc<View>,
     clock: HlcClock,
@@ -164,6 +172,8 @@ impl Replica {
             stores_begun: 0,
             minter,
             loss_floor: config.loss_floor,
+            caught_up: BTreeSet::new(),
+            keeps_trees: config.timing.exchange_every.is_some(),
             durability: config.durability,
             view,
             clock,
@@ -263,12 +273,13 @@ impl Replica {
                     self.fail(task, work);
                 }
             }
-            (Phase::Writing { record, done }, StoreResult::Written(written)) if self.is_stored(written) => {
+            (Phase::Writing { record, before, done }, StoreResult::Written(written)) if self.is_stored(written) => {
+                self.written(&key, &record, before, work);
                 self.tasks -= done.len();
                 work.done.extend(done);
                 self.run(now, key, (*record, Fresh::No), turn.waiting, work);
             }
-            (Phase::Writing { record, done }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
+            (Phase::Writing { record, done, .. }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
                 self.write_refused(key, &record, done, turn.waiting, work);
             }
             (Phase::Writing { done, .. }, _) => self.write_failed(key, done, turn.waiting, work),
@@ -285,6 +296,7 @@ impl Replica {
     /// and the tasks that wait begin with another read.
     fn write_failed(&mut self, key: Key, done: Vec<Done>, waiting: VecDeque<Task>, work: &mut Work) {
         self.minter.end_all_actors();
+        work.changes.push(Change::Doubtful(key.clone()));
         self.tasks -= done.len();
         work.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
         self.begin_again(key, waiting, work);
@@ -312,6 +324,40 @@ impl Replica {
         self.begin_again(key, waiting, work);
     }
 
+    /// What a stored record has in its Merkle tree.
+    fn content_of(&self, key: &Key, record: &Record) -> ContentDigest {
+        match record.header.content {
+            Some(content) => content,
+            None if self.keeps_trees && record.state.siblings().len() > 0 => content_of(record, &key.storage_key()),
+            None => ContentDigest::NONE,
+        }
+    }
+
+    fn written(&self, key: &Key, record: &Record, old: ContentDigest, work: &mut Work) {
+        if let Some(new) = record.header.content {
+            let is_lost = record.header.is_lost_since(self.loss_floor);
+            work.changes.push(Change::Written { key: key.clone(), old, new, is_lost });
+        }
+    }
+
+    /// The keys whose records are being written, and what each had in its Merkle tree before.
+    pub fn being_written(&self) -> impl Iterator<Item = (&Key, ContentDigest)> {
+        self.turns.iter().filter_map(|(key, turn)| match turn.phase {
+            Phase::Writing { before, .. } => Some((key, before)),
+            Phase::Reading => None,
+        })
+    }
+
+    /// The keys of a tree hold all that enough other homes held after the last loss of writes: they count again.
+    pub fn catch_up(&mut self, tree: TreeId) {
+        self.caught_up.insert(tree);
+    }
+
+    fn is_caught_up(&self, key: &Key) -> bool {
+        let partition = self.view.ring.partition_of(key.token());
+        self.caught_up.contains(&TreeId { partition, n: self.view.settings(key.bucket()).n })
+    }
+
     fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, work: &mut Work) {
         if !waiting.is_empty() {
             self.turns.insert(key.clone(), Turn { waiting, phase: Phase::Reading });
@@ -328,13 +374,15 @@ impl Replica {
         };
         // Whatever it says of its losses is from before the last one.
         if record.header.whole_since < self.loss_floor && !self.broken.is(Mutation::CountAfterPowerLoss) {
-            record.header.catching_up = Some(Minter::loss_before(self.loss_floor));
+            let lost = Minter::loss_before(self.loss_floor);
+            record.header.catching_up = if self.is_caught_up(key) { None } else { Some(lost) };
         }
         (record, fresh)
     }
 
     fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> (Record, Fresh) {
         work.events.push(Event::RecordLost(key.clone(), error));
+        work.changes.push(Change::Lost(key.clone()));
         if self.broken.is(Mutation::CountAmnesiac) {
             return (Record::default(), Fresh::No);
         }
@@ -351,6 +399,7 @@ impl Replica {
         waiting: VecDeque<Task>,
         work: &mut Work,
     ) {
+        let before = self.content_of(&key, &record);
         let mut changed = fresh == Fresh::Yes;
         let mut done = Vec::new();
         for task in waiting {
@@ -367,13 +416,14 @@ impl Replica {
             if record.header.catching_up.is_none() {
                 record.header.whole_since = self.loss_floor;
             }
-            self.write(key, record, done, work);
+            self.write(key, record, before, done, work);
         }
     }
 
-    fn write(&mut self, key: Key, record: Record, mut done: Vec<Done>, work: &mut Work) {
+    fn write(&mut self, key: Key, mut record: Record, before: ContentDigest, mut done: Vec<Done>, work: &mut Work) {
         let id = self.next_store();
         let storage_key = key.storage_key();
+        record.header.content = self.keeps_trees.then(|| ContentDigest::of(&storage_key, &record.state));
         let bytes = record.encode(&storage_key);
         let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
         work.stores.push((id, StoreCommand::Write { storage_key, record: Some(bytes), index: Vec::new(), sync }));
@@ -382,7 +432,7 @@ impl Replica {
             work.done.append(&mut done);
         }
         self.busy.insert(id, key.clone());
-        let phase = Phase::Writing { record: Box::new(record), done };
+        let phase = Phase::Writing { record: Box::new(record), before, done };
         self.turns.insert(key, Turn { waiting: VecDeque::new(), phase });
     }
 

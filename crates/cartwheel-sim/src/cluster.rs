@@ -156,6 +156,11 @@ impl Cluster {
         homes.iter().filter_map(|&id| self.index(id)).collect()
     }
 
+    /// The ring and the settings as they were founded.
+    pub const fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
     /// A node's state machine as it starts from its disk. This is the one place that knows how a node is made.
     pub fn make_node(&self, index: usize, boot: u32, loss_floor: Since, hlc_ceiling: Hlc, seed: u64) -> Node {
         let config = NodeConfig {

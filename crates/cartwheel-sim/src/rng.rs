@@ -25,6 +25,8 @@ pub enum Stream {
     Room = 8,
     /// Which buckets leave their writes to the operating system, and what a power failure takes.
     Power = 9,
+    /// How often replicas are compared, and which stops are orderly.
+    Exchange = 10,
 }
 
 /// A seeded generator.

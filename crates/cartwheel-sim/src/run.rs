@@ -15,13 +15,17 @@ use crate::failure::Failure;
 use crate::faults::{Fault, Faults};
 use crate::history::KeyHistory;
 use crate::options::Options;
-use crate::oracle::{self, converged};
+use crate::oracle::{self, converged, trees};
 use crate::rng::{Rng, Stream};
 use crate::trace::Trace;
 use crate::world::{Happening, World};
 
 /// How long the healed cluster is left alone before it is judged: longer than any message or request is under way.
 const QUIET_US: u64 = 30_000_000;
+
+/// How often, and how long each time, the replicas are given to become equal by themselves.
+const WAITS_MAX: u32 = 12;
+const WAIT_US: u64 = 5_000_000;
 
 /// How often all keys are read until their replicas must be equal. The first rounds may fail: nodes must hear from each other
 /// that clocks agree again, and replicas that lost records must merge them back.
@@ -183,7 +187,9 @@ impl Run {
         let rng = Rng::new(faults_rng.bits(), Stream::Faults);
         let mut room_rng = Rng::new(seed, Stream::Room);
         let room_rng = Rng::new(room_rng.bits(), Stream::Room);
-        let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng);
+        let mut stops_rng = Rng::new(seed, Stream::Exchange);
+        let stops_rng = Rng::new(stops_rng.bits(), Stream::Exchange);
+        let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng, stops_rng);
         Self { world, clients, faults, settings, administrator, rng, phase_over: false, inconclusive: 0 }
     }
 
@@ -203,6 +209,7 @@ impl Run {
         if let Some(failure) = self.world.judge_settings() {
             return Err(Stop::Failed(Box::new(failure)));
         }
+        self.become_equal()?;
         let states = self.converge()?;
         self.judge(&states)?;
         self.reads_agree(&states)?;
@@ -269,6 +276,25 @@ impl Run {
 
     fn keys(&self) -> Vec<Key> {
         self.clients.histories().iter().map(|history| history.key.clone()).collect()
+    }
+
+    /// Without anybody reading or writing, the replicas become equal and the trees are what they add up to.
+    fn become_equal(&mut self) -> Result<(), Stop> {
+        let keys = self.keys();
+        let mut waits = 0;
+        loop {
+            let unequal = keys.iter().find_map(|key| Some((key, converged::common_content(&self.world, key).err()?)));
+            let (check, key, message) = match (unequal, trees::judge(&self.world)) {
+                (None, None) => return Ok(()),
+                (Some((key, holdings)), _) => ("replicas become equal unread", Some(key.clone()), holdings),
+                (None, Some(wrong)) => ("trees match the data", None, wrong),
+            };
+            if waits == WAITS_MAX {
+                return Err(self.fail(check, key, message));
+            }
+            waits += 1;
+            self.quiet(WAIT_US)?;
+        }
     }
 
     /// Reads every key at all its homes until they are equal.

@@ -265,11 +265,17 @@ impl Coordinator {
 
     /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
     fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, ticket: Ticket, loss: Loss) {
-        let Some(asked) = self.running.get(&ticket.operation) else { return };
-        if self.healing.len() >= HEALINGS_MAX || !self.healing.insert((asked.key.clone(), node, loss)) {
+        if let Some(asked) = self.running.get(&ticket.operation) {
+            self.heal_key(cx, asked.key.clone(), node, loss);
+        }
+    }
+
+    /// Begins to heal a loss, unless that is under way or too many are.
+    pub fn heal_key(&mut self, cx: &mut Cx<'_>, key: Key, node: NodeId, loss: Loss) {
+        if self.healing.len() >= HEALINGS_MAX || !self.healing.insert((key.clone(), node, loss)) {
             return;
         }
-        let (key, deadline) = (asked.key.clone(), cx.now.instant + HEAL_FOR);
+        let deadline = cx.now.instant + HEAL_FOR;
         let id = self.number();
         let kind = Kind::Heal(heal::HealOp::new(cx, id, deadline, key.clone(), node, loss));
         self.drive(cx, id, Running { kind, key, reply_to: ReplyTo::Nobody, deadline, wake_at: deadline }, Told::Begin);
