@@ -26,7 +26,7 @@ mod siblings;
 
 pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets};
 pub use client::{Client, Updated, Written};
-pub use cluster::{ClusterStatus, Location, Member, MemberState, MemberStatus, Replica, Ring};
+pub use cluster::{ClusterStatus, Location, Member, MemberState, MemberStatus, Replica, ReplicaProof, Replicas, Ring};
 pub use context::{Acks, Context};
 pub use error::{BadEndpoint, Error};
 pub use http::{kv_path, parse_endpoint};

@@ -284,7 +284,12 @@ pub enum Event {
     /// A partition's Merkle tree was not what its records add up to; it was made anew.
     TreeWrong(PartitionId),
     /// So many partitions' Merkle trees are being made, and so long take no part in comparisons.
-    TreesUnready(usize),
+    TreesUnready {
+        /// As it was last told.
+        before: usize,
+        /// As it is.
+        now: usize,
+    },
     /// So many digests of keys or of ranges of keys were sent to peers, in comparisons.
     DigestsSent(usize),
     /// This node's clock is off its peers', by this much; it takes no writes while `refuses`.

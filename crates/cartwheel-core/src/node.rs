@@ -11,11 +11,11 @@ use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::{Coordinator, Cx, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
 use crate::drift::{Comparison, Drift};
-use crate::exchange::{self, EXCHANGE, Exchange, Xcx};
 pub use crate::effects::{
-    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, ScanLimit, Scanned, StoreCommand, StoreId,
-    StoreResult, Timing, WriteFailed,
+    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, ScanLimit, Scanned, StoreCommand,
+    StoreId, StoreResult, Timing, WriteFailed,
 };
+use crate::exchange::{self, EXCHANGE, Exchange, Xcx};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::liveness::Liveness;
 use crate::membership::{ClusterId, Durability, View};

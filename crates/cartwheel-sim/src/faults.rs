@@ -72,13 +72,7 @@ pub struct Faults {
 
 impl Faults {
     /// The faults of a run.
-    pub const fn new(
-        options: FaultOptions,
-        clocks: ClockOptions,
-        rng: Rng,
-        room_rng: Rng,
-        stops_rng: Rng,
-    ) -> Self {
+    pub const fn new(options: FaultOptions, clocks: ClockOptions, rng: Rng, room_rng: Rng, stops_rng: Rng) -> Self {
         Self { options, clocks, rng, room_rng, stops_rng, remedies: Vec::new(), over: false }
     }
 

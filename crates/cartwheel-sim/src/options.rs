@@ -194,6 +194,11 @@ impl Options {
 
     /// Replicas are compared often enough for what goes on in a run, and their trees grow deep over few keys.
     fn compare_replicas(&mut self, rng: &mut Rng) {
+        if rng.chance(200) && self.cluster.buckets.iter().all(|bucket| bucket.name != "crowd") {
+            // Many keys to a tree.
+            self.cluster.partitions = self.cluster.nodes.len() as u32;
+            self.workload.keys = rng.range(4, 10) as usize;
+        }
         let timing = &mut self.cluster.timing;
         // Many partitions are many comparisons.
         let low = 200_000 + u64::from(self.cluster.partitions) * 20_000;

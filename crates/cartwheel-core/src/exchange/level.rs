@@ -50,7 +50,11 @@ impl Level {
         match &self.merging {
             None => {
                 let read = || Ask::Read { key: self.key.clone(), want: Want::State };
-                SIDES.into_iter().filter(|&side| self.held[side as usize].is_none()).map(|side| (side, read())).collect()
+                SIDES
+                    .into_iter()
+                    .filter(|&side| self.held[side as usize].is_none())
+                    .map(|side| (side, read()))
+                    .collect()
             }
             Some((state, lacks)) => {
                 let merge = || Ask::Merge {

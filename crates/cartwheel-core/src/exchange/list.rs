@@ -6,7 +6,7 @@ use super::message::ListPage;
 use crate::digest::ContentDigest;
 use crate::effects::{ScanLimit, Scanned, StoreCommand};
 use crate::key::Key;
-use crate::merkle::{KeyRange, Trees, TreeId};
+use crate::merkle::{KeyRange, TreeId, Trees};
 
 /// How much is read for one answer. An entry takes some tens of bytes, and at most some thousands.
 const LIST_LIMIT: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };

@@ -236,9 +236,10 @@ impl Exchange {
         }
         self.begin_due(cx, every);
         self.save(cx);
-        let unready = self.trees.unready();
-        if std::mem::replace(&mut self.unready, unready) != unready {
-            cx.out.events.push(Event::TreesUnready(unready));
+        let now = self.trees.unready();
+        let before = std::mem::replace(&mut self.unready, now);
+        if before != now {
+            cx.out.events.push(Event::TreesUnready { before, now });
         }
     }
 

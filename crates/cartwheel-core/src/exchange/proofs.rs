@@ -37,7 +37,8 @@ pub struct Proofs {
 impl Proofs {
     /// Goes by these homes. Comparisons that are new are spread evenly over `every`, or are due `at_once`.
     pub fn go_by(&mut self, me: NodeId, view: &View, trees: &Trees, now: Instant, every: Duration, at_once: bool) {
-        let others = |id: TreeId| view.ring.homes(id.partition, id.n.into()).iter().copied().filter(move |&node| node != me);
+        let others =
+            |id: TreeId| view.ring.homes(id.partition, id.n.into()).iter().copied().filter(move |&node| node != me);
         let wanted: Vec<Pair> = trees.ids().flat_map(|id| others(id).map(move |peer| (id, peer))).collect();
         let mut before = std::mem::take(&mut self.pairs);
         let count = wanted.len().max(1) as u32;

@@ -24,8 +24,6 @@ use crate::time::{Instant, Now};
 pub const NODES_MAX: usize = 256;
 /// How many keys of one comparison are made equal at once.
 const LEVELS_MAX: usize = 16;
-/// A node above so few keys, of both together, is not looked into: its keys are listed.
-const LIST_KEYS_MAX: u64 = 64;
 /// How often something is asked before the comparison is given up.
 const TRIES_MAX: u32 = 6;
 /// The longest time between two tries.
@@ -245,7 +243,8 @@ impl Session {
                     if sum == theirs || (cx.broken.is(Mutation::ExchangeSkipsLastLeaf) && is_last(level, index)) {
                         continue;
                     }
-                    let is_small = sum.keys.saturating_add(theirs.keys) <= LIST_KEYS_MAX;
+                    // What is not worth a leaf is not looked into: its keys are listed.
+                    let is_small = sum.keys.saturating_add(theirs.keys) <= u64::from(trees.leaf_keys_max());
                     if is_small || level >= depth.min(mine.depth()) {
                         self.list(trees, level, index);
                     } else {

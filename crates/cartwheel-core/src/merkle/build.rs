@@ -143,7 +143,12 @@ impl Build {
 
     /// Takes in a part that was read, up to `end`; `being_written` is what is being written in the partition, as it was before. True
     /// if that was the last.
-    pub fn take(&mut self, mut read: BTreeMap<Bytes, Held>, end: Option<Bytes>, being_written: BTreeMap<Bytes, Held>) -> bool {
+    pub fn take(
+        &mut self,
+        mut read: BTreeMap<Bytes, Held>,
+        end: Option<Bytes>,
+        being_written: BTreeMap<Bytes, Held>,
+    ) -> bool {
         self.scan = None;
         let part = KeyRange { from: self.rest.from.clone(), upto: end.clone().or_else(|| self.rest.upto.clone()) };
         read.extend(being_written);

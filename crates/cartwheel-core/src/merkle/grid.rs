@@ -73,7 +73,10 @@ impl Grid {
         let shift = CELL_BITS - u32::from(level) * FANOUT_BITS;
         let first = self.position(u128::from(index) << shift)?;
         let end = self.position((u128::from(index) + 1) << shift);
-        Some(KeyRange { from: storage_key(first), upto: end.map_or_else(|| self.whole().upto, |end| Some(storage_key(end))) })
+        Some(KeyRange {
+            from: storage_key(first),
+            upto: end.map_or_else(|| self.whole().upto, |end| Some(storage_key(end))),
+        })
     }
 
     /// Where a cell begins; none if that is beyond the partition.

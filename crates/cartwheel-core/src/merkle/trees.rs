@@ -1,6 +1,7 @@
 //! The trees that a node keeps, and when they can be relied on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::saved::{self, SavedBy};
 use super::{Grid, Tree, TreeId};
 use crate::digest::ContentDigest;
 use crate::dot::{NodeId, Since};
-use crate::effects::{ReadFailed, Scanned, StoreCommand, StoreId, StoreResult};
+use crate::effects::{Scanned, StoreCommand, StoreId, StoreResult};
 use crate::key::Key;
 use crate::membership::View;
 use crate::message::Lane;
@@ -76,6 +77,7 @@ pub struct Trees {
     wanted: BTreeSet<PartitionId>,
     build: Option<Build>,
     recalls: BTreeMap<StoreId, PartitionId>,
+    unready: usize,
     next_scan_at: Instant,
     /// The partition that was scanned last though its tree is good, and when the next is.
     scrubbed: Option<PartitionId>,
@@ -89,6 +91,12 @@ struct Kept {
     forest: Forest,
     losses: Losses,
     phase: Phase,
+}
+
+impl Kept {
+    const fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
 }
 
 #[derive(Debug)]
@@ -117,6 +125,7 @@ impl Trees {
             wanted: BTreeSet::new(),
             build: None,
             recalls: BTreeMap::new(),
+            unready: 0,
             next_scan_at: Instant::default(),
             scrubbed: None,
             next_scrub_at: None,
@@ -164,6 +173,7 @@ impl Trees {
                 self.wanted.insert(partition);
             }
         }
+        self.unready = self.kept.values().filter(|kept| !kept.is_ready()).count();
     }
 
     /// All trees that this node keeps, ready or not.
@@ -179,7 +189,12 @@ impl Trees {
     /// A tree that is ready.
     pub fn get(&self, id: TreeId) -> Option<&Tree> {
         let kept = self.kept.get(&id.partition)?;
-        if matches!(kept.phase, Phase::Ready) { kept.forest.get(&id.n) } else { None }
+        if kept.is_ready() { kept.forest.get(&id.n) } else { None }
+    }
+
+    /// How many keys a leaf has at most, on average.
+    pub const fn leaf_keys_max(&self) -> u32 {
+        self.leaf_keys_max
     }
 
     /// How the tokens of a partition of this node's are dealt out.
@@ -193,8 +208,8 @@ impl Trees {
     }
 
     /// How many partitions' trees are not ready.
-    pub fn unready(&self) -> usize {
-        self.kept.values().filter(|kept| !matches!(kept.phase, Phase::Ready)).count()
+    pub const fn unready(&self) -> usize {
+        self.unready
     }
 
     /// The tree that a key belongs to.
@@ -226,9 +241,13 @@ impl Trees {
     }
 
     /// The commands that save what is ready, with nothing being written. No write may follow.
-    pub fn save(&self, mut number: impl FnMut() -> StoreId, being_written: &BTreeSet<PartitionId>) -> Vec<(StoreId, StoreCommand)> {
+    pub fn save(
+        &self,
+        mut number: impl FnMut() -> StoreId,
+        being_written: &BTreeSet<PartitionId>,
+    ) -> Vec<(StoreId, StoreCommand)> {
         let is_good = |(partition, kept): &(&PartitionId, &Kept)| {
-            matches!(kept.phase, Phase::Ready) && kept.losses.is_empty() && !being_written.contains(partition)
+            kept.is_ready() && kept.losses.is_empty() && !being_written.contains(partition)
         };
         let save = |(&partition, kept): (&PartitionId, &Kept)| {
             (number(), StoreCommand::Remember { name: name(partition), value: saved::encode(&kept.forest, self.by) })
@@ -273,6 +292,7 @@ impl Trees {
     fn doubt(&mut self, partition: PartitionId) {
         self.forget(partition);
         if let Some(kept) = self.kept.get_mut(&partition) {
+            self.unready += usize::from(kept.is_ready());
             kept.phase = Phase::Absent;
             self.wanted.insert(partition);
         }
@@ -292,7 +312,7 @@ impl Trees {
         self.scrub(now);
         if self.build.is_none() {
             // What is not ready comes before what only wants to grow.
-            let is_ready = |partition: &&PartitionId| matches!(self.kept[partition].phase, Phase::Ready);
+            let is_ready = |partition: &&PartitionId| self.kept[partition].is_ready();
             let partition = *self.wanted.iter().find(|p| !is_ready(p)).or_else(|| self.wanted.first())?;
             self.wanted.remove(&partition);
             let kept = &self.kept[&partition];
@@ -310,7 +330,8 @@ impl Trees {
         if now < next || !self.wanted.is_empty() || self.build.is_some() {
             return;
         }
-        let following = self.kept.range((self.scrubbed.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded), std::ops::Bound::Unbounded)).next();
+        let behind = (self.scrubbed.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let following = self.kept.range(behind).next();
         self.scrubbed = following.or_else(|| self.kept.first_key_value()).map(|(&partition, _)| partition);
         self.wanted.extend(self.scrubbed);
         self.next_scrub_at = Some(now + every);
@@ -346,7 +367,7 @@ impl Trees {
         self.next_scan_at = now + self.scan_pause;
         match result {
             StoreResult::Scanned(Ok(scanned)) => self.scanned(scanned, being_written),
-            StoreResult::Scanned(Err(ReadFailed::Unreadable | ReadFailed::Damaged)) | _ => {
+            _ => {
                 self.next_scan_at = now + RETRY_AFTER;
                 self.build.iter_mut().for_each(Build::failed);
                 Found::default()
@@ -367,6 +388,7 @@ impl Trees {
             Some((forest, by)) if is_believed(by) && forest.keys().eq(kept.forest.keys()) => {
                 kept.forest = forest;
                 kept.phase = Phase::Ready;
+                self.unready -= 1;
                 for (cell, old, held) in late {
                     if let Some(tree) = kept.forest.get_mut(&held.n) {
                         tree.fold(cell, old, held.content);
@@ -423,7 +445,8 @@ impl Trees {
             return None;
         };
         let agree = forest.iter().all(|(n, tree)| kept.forest.get(n).is_some_and(|old| old.agrees(tree)));
-        let was_wrong = matches!(kept.phase, Phase::Ready) && !agree;
+        let was_wrong = kept.is_ready() && !agree;
+        self.unready -= usize::from(!kept.is_ready());
         (kept.forest, kept.losses, kept.phase) = (forest, losses, Phase::Ready);
         was_wrong.then_some(partition)
     }

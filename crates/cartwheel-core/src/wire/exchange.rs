@@ -156,8 +156,6 @@ pub(super) fn finding_from_pb(compared: PbCompared) -> Result<Finding, WireError
             let entries = entries.into_iter().map(entry).collect::<Result<_, WireError>>()?;
             Finding::Keys { whole, page: ListPage { entries, next } }
         }
-        PbFinding::Refused(why) => {
-            Finding::Refused(*REFUSALS.get(why as usize).ok_or(WireError::Field("refused"))?)
-        }
+        PbFinding::Refused(why) => Finding::Refused(*REFUSALS.get(why as usize).ok_or(WireError::Field("refused"))?),
     })
 }

@@ -23,7 +23,7 @@ fn record() -> impl Strategy<Value = Record> {
         .prop_map(|own| own.map(|(since, count)| OwnActor { since: Since(since), count }));
     let loss = option::of(number()).prop_map(|loss| loss.map(|loss| Loss(loss.max(1))));
     (own, loss, number(), number(), state()).prop_map(|(own, catching_up, changed, since, state)| Record {
-        header: LocalHeader { own, catching_up, changed: Epoch(changed), whole_since: Since(since) },
+        header: LocalHeader { own, catching_up, changed: Epoch(changed), whole_since: Since(since), content },
         state,
     })
 }

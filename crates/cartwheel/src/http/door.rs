@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cartwheel_core::control::{Changed, SettingsChange};
+use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::membership::View;
 use cartwheel_core::request::{Outcome, Request};
 use tokio::sync::watch;
@@ -83,6 +84,11 @@ impl Door {
     /// Has a bucket's settings changed.
     pub(super) async fn change(&self, change: SettingsChange) -> Result<Changed, ApiError> {
         Ok(self.0.backend.control.change(change).await??)
+    }
+
+    /// Since when each of the node's partitions is proven equal here and at each other home.
+    pub(super) async fn proofs(&self) -> Vec<ReplicaProof> {
+        self.0.backend.shards.proofs().await
     }
 
     /// The cluster, as it is now.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::View;
 use cartwheel_core::message::{Envelope, Lane, Message};
@@ -39,7 +40,10 @@ impl Shards {
         match message {
             Message::Ask(_, ask) => Some(self.of_key(ask.key())),
             Message::Forward(_, put, _) => Some(self.of_key(&put.key)),
-            Message::Answer(ticket, _) | Message::Forwarded(ticket, _) => {
+            Message::Compare(_, question) => {
+                Some(&self.handles[Lane::of_partition(question.partition(), self.count()) as usize])
+            }
+            Message::Answer(ticket, _) | Message::Forwarded(ticket, _) | Message::Compared(ticket, _) => {
                 Some(&self.handles[Lane::of_ticket(*ticket, self.count()) as usize])
             }
             Message::Notice(_) => None,
@@ -74,6 +78,11 @@ impl Shards {
     pub async fn hold(&self, bucket: &Bytes) -> Option<bool> {
         let answers = join_all(self.handles.iter().map(|shard| shard.holds(bucket.clone()))).await;
         answers.into_iter().try_fold(false, |any, holds| Some(any | holds?))
+    }
+
+    /// Since when each partition is proven equal here and at each other home; none of a shard that stops.
+    pub async fn proofs(&self) -> Vec<ReplicaProof> {
+        join_all(self.handles.iter().map(ShardHandle::proofs)).await.into_iter().flatten().collect()
     }
 
     /// Has all shards finish what is in their queues, sync their stores and end.

@@ -21,6 +21,7 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
+use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::View;
 use cartwheel_core::message::Envelope;
@@ -57,6 +58,11 @@ pub trait Machine: Send + 'static {
     fn is_ready(&mut self, _now: Now) -> bool {
         true
     }
+
+    /// What its exchange has proven.
+    fn proofs(&self) -> Vec<ReplicaProof> {
+        Vec::new()
+    }
 }
 
 impl Machine for Node {
@@ -66,6 +72,10 @@ impl Machine for Node {
 
     fn is_ready(&mut self, now: Now) -> bool {
         Self::is_ready(self, now.wall)
+    }
+
+    fn proofs(&self) -> Vec<ReplicaProof> {
+        self.exchange().proofs().collect()
     }
 }
 
@@ -81,6 +91,7 @@ enum Work {
     Message(Envelope),
     View(Arc<View>),
     Holds(Bytes, oneshot::Sender<Option<bool>>),
+    Proofs(oneshot::Sender<Vec<ReplicaProof>>),
     Stop,
 }
 
@@ -141,6 +152,13 @@ impl ShardHandle {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Work::Holds(bucket, reply)).await.ok()?;
         answer.await.ok()?
+    }
+
+    /// Since when each of the shard's partitions is proven equal here and at each other home; nothing if it stops.
+    pub async fn proofs(&self) -> Vec<ReplicaProof> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inbox.send(Work::Proofs(reply)).await;
+        answer.await.unwrap_or_default()
     }
 
     /// Has the shard finish what is in its queue, sync its store and end.
@@ -238,6 +256,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Message(message) => turns.add(Input::Message(message)),
                 Work::View(view) => turns.add(Input::View(view)),
                 Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
+                Work::Proofs(reply) => drop(reply.send(turns.proofs())),
                 Work::Stop => stop = true,
             }
         }
