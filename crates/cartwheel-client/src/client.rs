@@ -12,7 +12,7 @@ use crate::http::{self, Failure, Http, Reply};
 use crate::siblings;
 use crate::{
     Acks, BadEndpoint, BucketChange, BucketSettings, Buckets, ClusterStatus, Context, DigestPage, Error, Location,
-    Options, Ring, Siblings, Value,
+    Options, Replicas, Ring, Siblings, Value,
 };
 
 /// How often each endpoint is tried before a request is given up.
@@ -203,6 +203,14 @@ impl Client {
     /// If no node could answer.
     pub async fn cluster(&self) -> Result<ClusterStatus, Error> {
         self.ask("/v1/cluster".to_owned()).await
+    }
+
+    /// Since when the replicas of the node that answers are proven equal to those of the other homes.
+    ///
+    /// # Errors
+    /// If no node could answer.
+    pub async fn replicas(&self) -> Result<Replicas, Error> {
+        self.ask("/v1/cluster/replicas".to_owned()).await
     }
 
     /// How the partitions are shared out.

@@ -131,3 +131,30 @@ pub struct Replica {
     /// `home` or `standin`.
     pub role: String,
 }
+
+/// How a node's replicas compare with those of the other homes of its partitions.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Replicas {
+    /// The name of the node that answered.
+    pub node: String,
+    /// All that was known to it or to another home then, both hold, as RFC 3339; none as long as one comparison has never come to
+    /// its end.
+    pub equal_since: Option<String>,
+    /// How many comparisons never have.
+    pub unproven: usize,
+    /// One for each partition of the node and each other home of it.
+    pub replicas: Vec<ReplicaProof>,
+}
+
+/// Two replicas of a partition.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReplicaProof {
+    /// The partition.
+    pub partition: u32,
+    /// The keys of buckets with so many replicas.
+    pub n: u8,
+    /// The name of the other home.
+    pub peer: String,
+    /// All that either held then, both hold, as RFC 3339; none if that was never shown.
+    pub equal_since: Option<String>,
+}

@@ -10,9 +10,11 @@ use crate::hlc::Hlc;
 use crate::key::Key;
 use crate::liveness::Liveness;
 use crate::membership::View;
+use crate::merkle::TreeId;
 use crate::message::Envelope;
 use crate::record::RecordError;
 use crate::request::{Outcome, Request};
+use crate::ring::PartitionId;
 use crate::time::Instant;
 
 /// How long a node waits before it acts.
@@ -24,6 +26,12 @@ pub struct Timing {
     pub resend_after: Duration,
     /// How long a node waits for the coordinator it forwarded a request to before it tries another.
     pub forward_after: Duration,
+    /// How often a node compares each of its partitions with each other home; none if it keeps no trees and compares nothing.
+    pub exchange_every: Option<Duration>,
+    /// How long a scan in the background leaves the store alone between two parts.
+    pub scan_pause: Duration,
+    /// In what time a node scans all that it holds, to find what is damaged and trees that are wrong.
+    pub scrub_every: Duration,
 }
 
 impl Default for Timing {
@@ -32,6 +40,9 @@ impl Default for Timing {
             hedge_after: Duration::from_millis(25),
             resend_after: Duration::from_millis(250),
             forward_after: Duration::from_millis(1_000),
+            exchange_every: Some(Duration::from_secs(60)),
+            scan_pause: Duration::from_millis(5),
+            scrub_every: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -49,6 +60,8 @@ pub struct Limits {
     pub sibling_bytes_max: usize,
     /// The bytes of records that are kept for other nodes beyond which no more are taken on.
     pub hint_bytes_max: u64,
+    /// Keys in a leaf of a Merkle tree, on average, beyond which the tree grows deeper.
+    pub leaf_keys_max: u32,
 }
 
 impl Default for Limits {
@@ -59,6 +72,7 @@ impl Default for Limits {
             siblings_max: 128,
             sibling_bytes_max: 128 << 20,
             hint_bytes_max: u64::MAX,
+            leaf_keys_max: 64,
         }
     }
 }
@@ -78,6 +92,8 @@ pub enum Input {
     Liveness(Arc<Liveness>),
     /// The time of [`Effects::wake_at`] has come. A tick too many does no harm.
     Tick,
+    /// The node stops in order: it says what it wants to remember, and nothing may follow but the ends of what it has begun.
+    Stop,
 }
 
 /// A client's request, as its caller numbers it.
@@ -91,7 +107,8 @@ pub struct StoreId(pub u64);
 /// What is to be done after a step.
 ///
 /// The parts may be carried out in any order and at the same time: whatever must wait until something is stored is told only by
-/// the step that takes in [`Input::Stored`]. Store commands on one key take effect in the order given. A message may be lost,
+/// the step that takes in [`Input::Stored`]. Store commands on one key take effect in the order given, and a scan sees all writes that
+/// were given before it and none that came after. A message may be lost,
 /// repeated or late.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -183,8 +200,19 @@ pub struct ScanLimit {
 pub struct Scanned {
     /// Storage keys and records, in order.
     pub records: Vec<(Bytes, Bytes)>,
+    /// The storage keys in between whose records the store finds damaged.
+    pub damaged: Vec<Bytes>,
     /// Whether nothing follows in the range.
     pub is_all: bool,
+}
+
+impl Scanned {
+    /// Where the range goes on; none if nothing follows.
+    pub fn next(&self) -> Option<Bytes> {
+        let last = self.records.last().map(|(key, _)| key).max(self.damaged.last());
+        let after = |last: &Bytes| [last.as_ref(), &[0]].concat().into();
+        if self.is_all { None } else { last.map(after) }
+    }
 }
 
 /// How a store command ended.
@@ -219,6 +247,28 @@ pub enum WriteFailed {
     DiskFull,
 }
 
+/// How a replica that was behind was found.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Repair {
+    /// A client's request met it.
+    Read,
+    /// It had told of a loss.
+    Heal,
+    /// It was compared with another.
+    Exchange,
+}
+
+impl Repair {
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Heal => "heal",
+            Self::Exchange => "exchange",
+        }
+    }
+}
+
 /// What an operator or a metric should know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -227,7 +277,24 @@ pub enum Event {
     /// A stored record cannot be read: it is healed from the other replicas.
     RecordLost(Key, RecordError),
     /// A replica was behind and was sent what it lacked.
-    Repaired(Key, NodeId),
+    Repaired(Key, NodeId, Repair),
+    /// The replicas of a partition here and at a peer were compared and are equal, or were made so.
+    Exchanged(TreeId, NodeId),
+    /// A comparison did not come to its end, and is tried again.
+    ExchangeFailed(TreeId, NodeId),
+    /// A peer asked about a partition that it does not share, or said what makes no sense; it was refused.
+    ExchangeRefused(NodeId),
+    /// A partition's Merkle tree was not what its records add up to; it was made anew.
+    TreeWrong(PartitionId),
+    /// So many partitions' Merkle trees are being made, and so long take no part in comparisons.
+    TreesUnready {
+        /// As it was last told.
+        before: usize,
+        /// As it is.
+        now: usize,
+    },
+    /// So many digests of keys or of ranges of keys were sent to peers, in comparisons.
+    DigestsSent(usize),
     /// This node's clock is off its peers', by this much; it takes no writes while `refuses`.
     ClockOff {
         /// The median peer's clock less this node's, in milliseconds; 0 once it is off no longer.

@@ -74,7 +74,7 @@ impl Image {
 
 /// As many of `records` as one scan may read.
 fn first(records: impl Iterator<Item = (Bytes, Bytes)>, at_most: ScanLimit) -> Scanned {
-    let mut scanned = Scanned { records: Vec::new(), is_all: true };
+    let mut scanned = Scanned { is_all: true, ..Scanned::default() };
     let mut bytes = 0;
     for (key, record) in records {
         bytes += record.len();

@@ -8,8 +8,9 @@
 //!
 //! 1. values: [`token`], [`dot`], [`clock`], [`state`], [`notes`], [`digest`], [`context`], [`write_id`], [`hlc`], [`key`], [`record`];
 //! 2. the ring and what nodes say: [`ring`], [`membership`], [`quorum`], [`message`], [`request`], [`wire`];
-//! 3. [`liveness`]: what a node thinks of every other;
-//! 4. the roles: [`coordinator`] (gets and puts), [`replica`] (records and dots), [`hint`] and [`handoff`] (what is kept for others), [`drift`] (whose clock is off);
+//! 3. [`liveness`]: what a node thinks of every other; [`merkle`]: sums by which replicas are compared;
+//! 4. the roles: [`coordinator`] (gets and puts), [`replica`] (records and dots), [`hint`] and [`handoff`] (what is kept for others),
+//!    [`exchange`] (replicas made equal), [`drift`] (whose clock is off);
 //! 5. [`node`]: owns the rest and passes inputs on; [`effects`]: what goes in and comes out; [`image`]: a model of its store;
 //! 6. [`control`]: what a node has once, however many shards it has: the history of changes, and how it spreads.
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod digest;
 pub mod dot;
 pub mod drift;
 pub mod effects;
+pub mod exchange;
 pub mod handoff;
 pub mod hint;
 pub mod hlc;
@@ -29,6 +31,7 @@ pub mod image;
 pub mod key;
 pub mod liveness;
 pub mod membership;
+pub mod merkle;
 pub mod message;
 pub mod mutation;
 pub mod node;

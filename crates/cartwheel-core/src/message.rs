@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::control::Notice;
 pub use crate::digest::StateDigest;
 use crate::dot::{Life, NodeId};
+use crate::exchange::{Finding, Question};
 use crate::hlc::WallMs;
 use crate::key::Key;
 use crate::membership::ClusterId;
@@ -42,6 +43,10 @@ pub enum Message {
     Forward(Ticket, Put, Duration),
     /// How a forwarded write ended.
     Forwarded(Ticket, Result<PutDone, Refusal>),
+    /// A home compares its replicas of a partition with another's.
+    Compare(Ticket, Question),
+    /// What the other holds.
+    Compared(Ticket, Finding),
     /// About the cluster itself.
     Notice(Notice),
 }

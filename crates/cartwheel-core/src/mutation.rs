@@ -56,11 +56,17 @@ pub enum Mutation {
     SwimNeverSuspects,
     /// A new life with an empty disk counts as if nothing had ever been written.
     AmnesiacLife,
+    /// Replicas are compared but for the last leaf of their trees.
+    ExchangeSkipsLastLeaf,
+    /// Trees that were saved at a stop are believed though the node has crashed since.
+    TreeTrustedAfterCrash,
+    /// A node that lost writes counts again once it was compared with one that lost them too.
+    ExchangeCountsAmnesiac,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -84,6 +90,9 @@ impl Mutation {
         Self::StandInCountsForStrong,
         Self::SwimNeverSuspects,
         Self::AmnesiacLife,
+        Self::ExchangeSkipsLastLeaf,
+        Self::TreeTrustedAfterCrash,
+        Self::ExchangeCountsAmnesiac,
     ];
 
     /// Its name on the command line.
@@ -112,6 +121,9 @@ impl Mutation {
             Self::StandInCountsForStrong => "stand-in-counts-for-strong",
             Self::SwimNeverSuspects => "swim-never-suspects",
             Self::AmnesiacLife => "amnesiac-life",
+            Self::ExchangeSkipsLastLeaf => "exchange-skips-last-leaf",
+            Self::TreeTrustedAfterCrash => "tree-trusted-after-crash",
+            Self::ExchangeCountsAmnesiac => "exchange-counts-amnesiac",
         }
     }
 }

@@ -13,9 +13,10 @@ use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
 use crate::drift::{Comparison, Drift};
 pub use crate::effects::{
-    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, ScanLimit, Scanned, StoreCommand, StoreId,
-    StoreResult, Timing, WriteFailed,
+    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, ScanLimit, Scanned, StoreCommand,
+    StoreId, StoreResult, Timing, WriteFailed,
 };
+use crate::exchange::{self, EXCHANGE, Exchange, Xcx};
 use crate::handoff::{Errand, Handoff, PAGE};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::liveness::Liveness;
@@ -46,6 +47,22 @@ macro_rules! cx {
             reach: &mut $node.reach,
             broken: $node.config.broken,
             out: &mut $step.out,
+        }
+    };
+}
+
+/// The same for the exchange.
+macro_rules! xcx {
+    ($node:ident, $step:ident) => {
+        Xcx {
+            now: $step.now,
+            me: $node.config.node,
+            liveness: &$node.liveness,
+            timing: &$node.config.timing,
+            epoch: $node.replica.epoch(),
+            replica: &mut $node.replica,
+            broken: $node.config.broken,
+            out: &mut $step.exchange,
         }
     };
 }
@@ -93,6 +110,7 @@ pub struct Node {
     sealer: Sealer,
     coordinator: Coordinator,
     replica: Replica,
+    exchange: Exchange,
     full: FullDisks,
     reach: Reach,
     handoff: Handoff,
@@ -125,6 +143,7 @@ impl Node {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
             coordinator: Coordinator::new(config.life, config.boot, config.lane, config.limits.operations_max),
             replica: Replica::new(minter, clock, &config, view.clone()),
+            exchange: Exchange::new(&config, view.clone()),
             full: FullDisks::default(),
             reach: Reach::default(),
             handoff: Handoff::default(),
@@ -155,26 +174,41 @@ impl Node {
         &self.liveness
     }
 
+    /// The comparisons of this node's replicas with others'.
+    pub const fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
     /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
     pub fn step(&mut self, now: Now, input: Input) -> Effects {
-        let mut step = Step { now, effects: Effects::default(), work: Work::default(), out: Outbox::default() };
+        let mut step = Step {
+            now,
+            effects: Effects::default(),
+            work: Work::default(),
+            out: Outbox::default(),
+            exchange: exchange::Out::default(),
+        };
         match input {
             Input::Client(id, request) => self.client(&mut step, id, request),
             Input::Message(envelope) => self.message(&mut step, envelope),
             Input::Stored(id, result) => self.stored(&mut step, id, result),
             Input::View(view) => {
                 self.replica.set_view(view.clone());
+                self.exchange.set_view(&xcx!(self, step), view.clone());
                 self.view = view;
             }
             Input::Liveness(liveness) => self.liveness = liveness,
             Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
+            Input::Stop => self.exchange.stop(&mut xcx!(self, step)),
         }
         self.settle(&mut step);
         self.hand_over(&mut step);
+        self.exchange.tick(&mut xcx!(self, step));
+        self.settle(&mut step);
         self.check_clock(&mut step);
         let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
-        let handoff = self.handoff.wake_at();
-        let wakes = self.coordinator.wake_at().into_iter().chain(ceiling).chain(handoff);
+        let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), self.exchange.wake_at(now.instant)];
+        let wakes = roles.into_iter().flatten().chain(ceiling);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
         step.effects
     }
@@ -231,7 +265,7 @@ impl Node {
         self.drift.heard(from, envelope.wall, step.now);
         match envelope.message {
             Message::Ask(ticket, ask) => self.asked(step, from, ticket, ask),
-            Message::Answer(ticket, answer) => self.coordinator.answered(&mut cx!(self, step), from, ticket, answer),
+            Message::Answer(ticket, answer) => self.answered(step, from, ticket, answer),
             Message::Forward(ticket, put, budget) => {
                 let (reply_to, put) = (ReplyTo::Peer(from, ticket), Operation::Put(put));
                 self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX));
@@ -239,8 +273,19 @@ impl Node {
             Message::Forwarded(ticket, result) => {
                 self.coordinator.forwarded(&mut cx!(self, step), from, ticket, result);
             }
+            Message::Compare(ticket, question) => self.exchange.asked(&mut xcx!(self, step), from, ticket, question),
+            Message::Compared(ticket, finding) => self.exchange.told(&mut xcx!(self, step), from, ticket, finding),
             // The node's control takes these.
             Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
+        }
+    }
+
+    /// A replica has answered the coordinator or the exchange.
+    fn answered(&mut self, step: &mut Step, from: NodeId, ticket: Ticket, answer: Answer) {
+        if ticket.round & EXCHANGE == 0 {
+            self.coordinator.answered(&mut cx!(self, step), from, ticket, answer);
+        } else {
+            self.exchange.answered(&mut xcx!(self, step), from, ticket, answer);
         }
     }
 
@@ -268,6 +313,8 @@ impl Node {
             if !is_saved {
                 self.next_ceiling = step.now.instant + CEILING_RETRY_AFTER;
             }
+        } else if self.exchange.waits_for(id) {
+            self.exchange.stored(&mut xcx!(self, step), id, result);
         } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints()) {
             self.replica.stored(step.now, id, result, &mut step.work);
         }
@@ -303,6 +350,7 @@ impl Node {
     /// Lets the coordinator and the replica talk until neither has anything to say to the other.
     fn settle(&mut self, step: &mut Step) {
         loop {
+            self.settle_exchange(step);
             for (to, ticket, ask) in std::mem::take(&mut step.out.asks) {
                 if to != self.config.node {
                     self.reach.asked(to, ticket, step.now.instant);
@@ -339,11 +387,24 @@ impl Node {
         step.effects.events.append(&mut step.out.events);
     }
 
+    /// Tells the exchange what has become of records, and hands on what it wants done.
+    fn settle_exchange(&mut self, step: &mut Step) {
+        self.exchange.changed(std::mem::take(&mut step.work.changes));
+        let exchange::Out { asks, sends, stores, heals, events } = std::mem::take(&mut step.exchange);
+        step.out.asks.extend(asks);
+        step.effects.stores.extend(stores);
+        step.effects.events.extend(events);
+        for (to, message) in sends {
+            self.send(step, to, message);
+        }
+        for (key, loss) in heals {
+            self.coordinator.heal_key(&mut cx!(self, step), key, self.config.node, loss);
+        }
+    }
+
     fn done(&mut self, step: &mut Step, done: Done) {
         match done {
-            Done::Answer(Asker::Here(ticket), answer) => {
-                self.coordinator.answered(&mut cx!(self, step), self.config.node, ticket, answer);
-            }
+            Done::Answer(Asker::Here(ticket), answer) => self.answered(step, self.config.node, ticket, answer),
             Done::Answer(Asker::Peer(peer, ticket), answer) => {
                 self.send(step, peer, Message::Answer(ticket, answer));
             }
@@ -406,4 +467,5 @@ struct Step {
     effects: Effects,
     work: Work,
     out: Outbox,
+    exchange: exchange::Out,
 }

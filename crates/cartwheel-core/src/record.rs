@@ -7,6 +7,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::clock::Clock;
+use crate::digest::ContentDigest;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::state::{Epoch, State};
 use crate::wire;
@@ -42,6 +43,15 @@ pub struct LocalHeader {
     /// The homes that this node keeps the record for, until each has told that it holds the same (paper, section 4.6). Empty on a
     /// home.
     pub owed: BTreeSet<NodeId>,
+    /// What the record added to the sums of its Merkle tree; none if a build that kept no trees wrote it.
+    pub content: Option<ContentDigest>,
+}
+
+impl LocalHeader {
+    /// Whether the record was lost by itself, after the last loss of the whole store, and does not count yet.
+    pub fn is_lost_since(&self, floor: Since) -> bool {
+        self.catching_up.is_some() && self.whole_since >= floor
+    }
 }
 
 /// The number of a loss, unique among those of all lives of a node. What makes good one loss does not make good a later one.
@@ -85,7 +95,12 @@ impl std::error::Error for RecordError {}
 impl Record {
     /// A record in place of one that was there and cannot be read. The loss was noticed at or after `since`.
     pub fn lost(loss: Loss, since: Since) -> Self {
-        let header = LocalHeader { catching_up: Some(loss), whole_since: since, ..LocalHeader::default() };
+        let header = LocalHeader {
+            catching_up: Some(loss),
+            whole_since: since,
+            content: Some(ContentDigest::NONE),
+            ..LocalHeader::default()
+        };
         Self { header, state: State::default() }
     }
 

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::digest::ContentDigest;
 use crate::dot::{Dot, NodeId, Since};
-
 use crate::effects::{Event, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
 use crate::hint::{HintBook, HintChange};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
 use crate::membership::{Durability, View};
+use crate::merkle::{Change, TreeId, content_of};
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::NodeConfig;
@@ -114,6 +115,8 @@ pub struct Work {
     pub stores: Vec<(StoreId, StoreCommand)>,
     /// What an operator should know.
     pub events: Vec<Event>,
+    /// What has become of records, for their Merkle trees.
+    pub changes: Vec<Change>,
 }
 
 #[derive(Debug)]
@@ -137,6 +140,8 @@ enum Phase {
     /// The record that is being written, and what to say once it is durable; if it cannot be, all of that has failed.
     Writing {
         record: Box<Record>,
+        /// What the record that it replaces had in its Merkle tree.
+        before: ContentDigest,
         done: Vec<Done>,
         hints: HintChange,
     },
@@ -169,6 +174,9 @@ pub struct Replica {
     stores_begun: u64,
     minter: Minter,
     loss_floor: Since,
+    /// The trees whose keys have been caught up since the store lost writes before [`Self::loss_floor`].
+    caught_up: BTreeSet<TreeId>,
+    keeps_trees: bool,
     durability: Durability,
     view: Arc<View>,
     clock: HlcClock,
@@ -195,6 +203,8 @@ impl Replica {
             } else {
                 config.loss_floor
             },
+            caught_up: BTreeSet::new(),
+            keeps_trees: config.timing.exchange_every.is_some(),
             durability: config.durability,
             view,
             clock,
@@ -315,7 +325,10 @@ impl Replica {
                     self.fail(task, work);
                 }
             }
-            (Phase::Writing { record, done, hints }, StoreResult::Written(written)) if self.is_stored(written) => {
+            (Phase::Writing { record, before, done, hints }, StoreResult::Written(written))
+                if self.is_stored(written) =>
+            {
+                self.written(&key, &record, before, work);
                 self.tasks -= done.len();
                 work.done.extend(done);
                 self.hints.changed(&hints);
@@ -340,6 +353,7 @@ impl Replica {
     fn write_failed(&mut self, key: Key, done: Vec<Done>, waiting: VecDeque<Task>, work: &mut Work) {
         self.minter.end_all_actors();
         self.hints.forget();
+        work.changes.push(Change::Doubtful(key.clone()));
         self.tasks -= done.len();
         work.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
         self.begin_again(key, waiting, work);
@@ -367,6 +381,40 @@ impl Replica {
         self.begin_again(key, waiting, work);
     }
 
+    /// What a stored record has in its Merkle tree.
+    fn content_of(&self, key: &Key, record: &Record) -> ContentDigest {
+        match record.header.content {
+            Some(content) => content,
+            None if self.keeps_trees && record.state.siblings().len() > 0 => content_of(record, &key.storage_key()),
+            None => ContentDigest::NONE,
+        }
+    }
+
+    fn written(&self, key: &Key, record: &Record, old: ContentDigest, work: &mut Work) {
+        if let Some(new) = record.header.content {
+            let is_lost = record.header.is_lost_since(self.loss_floor);
+            work.changes.push(Change::Written { key: key.clone(), old, new, is_lost });
+        }
+    }
+
+    /// The keys whose records are being written, and what each had in its Merkle tree before.
+    pub fn being_written(&self) -> impl Iterator<Item = (&Key, ContentDigest)> {
+        self.turns.iter().filter_map(|(key, turn)| match turn.phase {
+            Phase::Writing { before, .. } => Some((key, before)),
+            Phase::Reading => None,
+        })
+    }
+
+    /// The keys of a tree hold all that enough other homes held after the last loss of writes: they count again.
+    pub fn catch_up(&mut self, tree: TreeId) {
+        self.caught_up.insert(tree);
+    }
+
+    fn is_caught_up(&self, key: &Key) -> bool {
+        let partition = self.view.ring.partition_of(key.token());
+        self.caught_up.contains(&TreeId { partition, n: self.view.settings(key.bucket()).n })
+    }
+
     fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, work: &mut Work) {
         if !waiting.is_empty() {
             self.turns.insert(key.clone(), Turn { waiting, phase: Phase::Reading });
@@ -385,7 +433,8 @@ impl Replica {
         // Whatever it says of its losses is from before the last one. A stand-in makes no promise about what it does not hold.
         let may_count = self.broken.is(Mutation::CountAfterPowerLoss) || !self.is_home(key);
         if record.header.whole_since < self.loss_floor && !may_count {
-            record.header.catching_up = Some(self.minter.loss_before(self.loss_floor));
+            let lost = self.minter.loss_before(self.loss_floor);
+            record.header.catching_up = if self.is_caught_up(key) { None } else { Some(lost) };
         }
         Held { record, bytes: len, fresh }
     }
@@ -393,6 +442,7 @@ impl Replica {
     /// What stands in the place of a record that cannot be read: on a home the mark of its loss, elsewhere nothing.
     fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> Record {
         work.events.push(Event::RecordLost(key.clone(), error));
+        work.changes.push(Change::Lost(key.clone()));
         if self.broken.is(Mutation::CountAmnesiac) || !self.is_home(key) {
             return Record::default();
         }
@@ -403,6 +453,7 @@ impl Replica {
     /// record is stored.
     fn run(&mut self, now: Now, key: Key, held: Held, waiting: VecDeque<Task>, work: &mut Work) {
         let Held { mut record, bytes, fresh } = held;
+        let before = self.content_of(&key, &record);
         let owed = record.header.owed.clone();
         // What was handed over has an entry in the index, even if the record that it was for is lost.
         let listed = waiting.iter().filter_map(|task| match task {
@@ -434,16 +485,25 @@ impl Replica {
                 bytes_before: bytes,
                 bytes_after: 0,
             };
-            self.write(key, hints, record, done, work);
+            self.write(key, hints, record, before, done, work);
         }
     }
 
     /// Stores a record; `hints` says what was owed of it. What is owed to nobody any more goes from a node that is no home, and with
     /// it the actor.
-    fn write(&mut self, key: Key, hints: HintChange, mut record: Record, mut done: Vec<Done>, work: &mut Work) {
+    fn write(
+        &mut self,
+        key: Key,
+        hints: HintChange,
+        mut record: Record,
+        before: ContentDigest,
+        mut done: Vec<Done>,
+        work: &mut Work,
+    ) {
         let id = self.next_store();
         let storage_key = hints.storage_key.clone();
         let is_kept = !record.header.owed.is_empty() || self.is_home(&key);
+        record.header.content = self.keeps_trees.then(|| ContentDigest::of(&storage_key, &record.state));
         let bytes = if is_kept { Some(record.encode(&storage_key)) } else { None };
         if !is_kept {
             record = Record::default();
@@ -457,7 +517,7 @@ impl Replica {
             work.done.append(&mut done);
         }
         self.busy.insert(id, key.clone());
-        let phase = Phase::Writing { record: Box::new(record), done, hints };
+        let phase = Phase::Writing { record: Box::new(record), before, done, hints };
         self.turns.insert(key, Turn { waiting: VecDeque::new(), phase });
     }
 

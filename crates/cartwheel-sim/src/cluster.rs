@@ -158,6 +158,11 @@ impl Cluster {
         homes.iter().filter_map(|&id| self.index(id)).collect()
     }
 
+    /// The ring and the settings as they were founded.
+    pub const fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
     /// A node's state machine as it starts from its disk. This is the one place that knows how a node is made.
     pub fn make_node(&self, index: usize, start: Start, loss_floor: Since, hlc_ceiling: Hlc, seed: u64) -> Node {
         let Start { life, boot } = start;

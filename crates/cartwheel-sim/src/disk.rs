@@ -112,11 +112,17 @@ impl Disk {
             (StoreCommand::Read { storage_key }, _) if is_damaged(storage_key) => {
                 unreadable(command, ReadFailed::Damaged)
             }
-            (_, StoreResult::Scanned(Ok(scanned))) if scanned.records.iter().any(|(key, _)| is_damaged(key)) => {
-                unreadable(command, ReadFailed::Damaged)
-            }
-            _ => result,
+            _ => self.without_damaged(result),
         }
+    }
+
+    /// A scan names the damaged records that it comes by, and goes on.
+    fn without_damaged(&self, mut result: StoreResult) -> StoreResult {
+        if let StoreResult::Scanned(Ok(scanned)) = &mut result {
+            let is_damaged = |(key, _): &(Bytes, Bytes)| self.current.damaged.contains(key);
+            scanned.damaged = scanned.records.extract_if(.., |read| is_damaged(read)).map(|(key, _)| key).collect();
+        }
+        result
     }
 
     fn change(&mut self, change: StoreCommand, sync: bool, delay_us: u64) -> Started {

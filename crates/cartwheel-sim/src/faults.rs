@@ -78,14 +78,23 @@ pub struct Faults {
     room_rng: Rng,
     /// For lost disks alone.
     wipe_rng: Rng,
+    /// For orderly stops alone.
+    stops_rng: Rng,
     remedies: Vec<Option<Remedy>>,
     over: bool,
 }
 
 impl Faults {
     /// The faults of a run.
-    pub const fn new(options: FaultOptions, clocks: ClockOptions, rng: Rng, room_rng: Rng, wipe_rng: Rng) -> Self {
-        Self { options, clocks, rng, room_rng, wipe_rng, remedies: Vec::new(), over: false }
+    pub const fn new(
+        options: FaultOptions,
+        clocks: ClockOptions,
+        rng: Rng,
+        room_rng: Rng,
+        wipe_rng: Rng,
+        stops_rng: Rng,
+    ) -> Self {
+        Self { options, clocks, rng, room_rng, wipe_rng, stops_rng, remedies: Vec::new(), over: false }
     }
 
     const fn rng(&mut self, fault: Fault) -> &mut Rng {
@@ -138,7 +147,12 @@ impl Faults {
                 self.cut(world, fault, links);
             }
             Fault::Crash if world.machine(victim).is_up() => {
-                let lost = world.crash(victim, least_survivors(world, victim));
+                let is_orderly = self.stops_rng.chance(self.options.orderly_per_mille);
+                let lost = if is_orderly && !world.machine(victim).is_paused() {
+                    world.stop(victim)
+                } else {
+                    world.crash(victim, least_survivors(world, victim))
+                };
                 self.mend_later(world, fault, Remedy::Start(victim));
                 return (0..keys.len())
                     .filter(|&place| leaves_to_the_os(world, keys[place]) && lost.contains(keys[place]))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use cartwheel_core::dot::Life;
+use cartwheel_core::dot::{Life, Since};
 use cartwheel_core::node::{ClientId, Input, Node};
 
 use crate::clock::Clock;
@@ -36,6 +36,10 @@ pub struct Machine {
     pub(crate) running_since_us: u64,
     /// The tick it waits for.
     pub(crate) wake_at_us: Option<u64>,
+    /// What its store holds before this may have holes, as its next boot is told.
+    pub(crate) loss_floor: Since,
+    /// Its last stop was orderly: nothing was lost.
+    pub(crate) was_stopped: bool,
     /// The requests that it has not answered.
     pub(crate) unanswered: BTreeSet<ClientId>,
 }
@@ -55,6 +59,8 @@ impl Machine {
             down_since_us: 0,
             running_since_us: 0,
             wake_at_us: None,
+            loss_floor: Since(0),
+            was_stopped: false,
             unanswered: BTreeSet::new(),
         }
     }
@@ -79,6 +85,16 @@ impl Machine {
     /// Which start of its life the last one was.
     pub(crate) const fn start(&self) -> Start {
         Start { life: self.life, boot: self.boot - self.boots_before }
+    }
+
+    /// Its state machine; none while it is down.
+    pub const fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// What its store held before this may have holes.
+    pub const fn loss_floor(&self) -> Since {
+        self.loss_floor
     }
 
     /// Whether it takes requests.

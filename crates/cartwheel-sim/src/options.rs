@@ -101,6 +101,8 @@ pub struct FaultOptions {
     pub full_disk: Option<Rate>,
     /// A node loses its disk, and comes back as a new life.
     pub wipe: Option<Rate>,
+    /// How many of a thousand crashes are orderly stops instead.
+    pub orderly_per_mille: u32,
 }
 
 /// What clients do. The shares are weights.
@@ -195,7 +197,25 @@ impl Options {
             let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 2_000_000));
             options.faults.wipe = Some(Rate { every_us, lasts_us });
         }
+        options.compare_replicas(&mut Rng::new(seed, Stream::Exchange));
         options
+    }
+
+    /// Replicas are compared often enough for what goes on in a run, and their trees grow deep over few keys.
+    fn compare_replicas(&mut self, rng: &mut Rng) {
+        if rng.chance(200) && self.cluster.buckets.iter().all(|bucket| bucket.name != "crowd") {
+            // Many keys to a tree.
+            self.cluster.partitions = self.cluster.nodes.len() as u32;
+            self.workload.keys = rng.range(4, 10) as usize;
+        }
+        let timing = &mut self.cluster.timing;
+        // Many partitions are many comparisons.
+        let low = 200_000 + u64::from(self.cluster.partitions) * 20_000;
+        timing.exchange_every = Some(Duration::from_micros(rng.magnitude(low, 5_000_000)));
+        timing.scan_pause = Duration::from_micros(rng.magnitude(100, 20_000));
+        timing.scrub_every = Duration::from_micros(rng.magnitude(1_000_000, 8_000_000));
+        self.cluster.limits.leaf_keys_max = *rng.pick(&[1, 1, 1, 2, 64]);
+        self.faults.orderly_per_mille = *rng.pick(&[0, 300, 300, 700]);
     }
 
     /// In some runs, some buckets acknowledge writes that are not synced.
@@ -287,6 +307,7 @@ fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
             hedge_after: Duration::from_micros(rng.magnitude(1_000, 200_000)),
             resend_after: Duration::from_micros(rng.magnitude(5_000, 1_000_000)),
             forward_after: Duration::from_micros(rng.magnitude(5_000, 2_000_000)),
+            ..Timing::default()
         }
     } else {
         Timing::default()
@@ -355,6 +376,7 @@ fn draw_faults(rng: &mut Rng) -> FaultOptions {
         damage: rate(250, 10_000),
         full_disk: None,
         wipe: None,
+        orderly_per_mille: 0,
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Stream {
     Probes = 10,
     /// Whose disk is lost when, and what its new life is called.
     Wipe = 11,
+    /// How often replicas are compared, and which stops are orderly.
+    Exchange = 13,
 }
 
 /// A seeded generator.

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::faults::{Fault, Faults};
 use crate::history::KeyHistory;
 use crate::options::Options;
-use crate::oracle::{self, converged};
+use crate::oracle::{self, converged, trees};
 use crate::rng::{Rng, Stream};
 use crate::trace::Trace;
 use crate::world::{Happening, World};
@@ -25,6 +25,9 @@ const QUIET_US: u64 = 30_000_000;
 
 /// How many runs in a thousand end with a death.
 const DEATHS_PER_MILLE: u32 = 125;
+/// How often, and how long each time, the replicas are given to become equal by themselves.
+const WAITS_MAX: u32 = 12;
+const WAIT_US: u64 = 5_000_000;
 
 /// How often all keys are read until their replicas must be equal. The first rounds may fail: nodes must hear from each other
 /// that clocks agree again, and replicas that lost records must merge them back.
@@ -192,7 +195,9 @@ impl Run {
         let room_rng = Rng::new(room_rng.bits(), Stream::Room);
         let mut wipe_rng = Rng::new(seed, Stream::Wipe);
         let wipe_rng = Rng::new(wipe_rng.bits(), Stream::Wipe);
-        let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng, wipe_rng);
+        let mut stops_rng = Rng::new(seed, Stream::Exchange);
+        let stops_rng = Rng::new(stops_rng.bits(), Stream::Exchange);
+        let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng, wipe_rng, stops_rng);
         Self { world, clients, faults, settings, administrator, dies, rng, phase_over: false, inconclusive: 0 }
     }
 
@@ -216,6 +221,7 @@ impl Run {
             return Err(self.fail("hints go home", None, message));
         }
         self.all_seem_alive()?;
+        self.become_equal()?;
         let states = self.converge()?;
         self.judge(&states)?;
         self.reads_agree(&states)?;
@@ -297,6 +303,25 @@ impl Run {
 
     fn keys(&self) -> Vec<Key> {
         self.clients.histories().iter().map(|history| history.key.clone()).collect()
+    }
+
+    /// Without anybody reading or writing, the replicas become equal and the trees are what they add up to.
+    fn become_equal(&mut self) -> Result<(), Stop> {
+        let keys = self.keys();
+        let mut waits = 0;
+        loop {
+            let unequal = keys.iter().find_map(|key| Some((key, converged::common_content(&self.world, key).err()?)));
+            let (check, key, message) = match (unequal, trees::judge(&self.world)) {
+                (None, None) => return Ok(()),
+                (Some((key, holdings)), _) => ("replicas become equal unread", Some(key.clone()), holdings),
+                (None, Some(wrong)) => ("trees match the data", None, wrong),
+            };
+            if waits == WAITS_MAX {
+                return Err(self.fail(check, key, message));
+            }
+            waits += 1;
+            self.quiet(WAIT_US)?;
+        }
     }
 
     /// Reads every key at all its homes until they are equal.

@@ -87,6 +87,8 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
             let how = how.as_ref().map_or_else(refused, |done| put_done(names, done));
             format!("{} forwarded: {how}", ticket(*asked))
         }
+        Message::Compare(asked, question) => format!("{} {question:?}", ticket(*asked)),
+        Message::Compared(asked, finding) => format!("{} {finding:?}", ticket(*asked)),
         Message::Notice(notice) => format!("{notice:?}"),
     }
 }
@@ -219,7 +221,7 @@ pub fn store_result(result: &StoreResult) -> &'static str {
 /// What a node reports.
 pub fn event(cluster: &Cluster, event: &Event) -> String {
     match event {
-        Event::Repaired(key, node) => format!("repaired {key:?} on {}", cluster.name_of(*node)),
+        Event::Repaired(key, node, how) => format!("repaired {key:?} on {} ({})", cluster.name_of(*node), how.name()),
         Event::StrayMessage(node) => format!("drops a stray message of {}", cluster.name_of(*node)),
         other => format!("{other:?}"),
     }

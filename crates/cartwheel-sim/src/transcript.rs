@@ -169,7 +169,8 @@ impl Stage {
             return Err("a cluster has nodes".to_owned());
         }
         let partitions = nodes.len() as u32;
-        let (limits, timing) = (Limits::default(), Timing::default());
+        // Stories are about what clients ask for.
+        let (limits, timing) = (Limits::default(), Timing { exchange_every: None, ..Timing::default() });
         let spec = ClusterSpec { nodes, partitions, buckets: vec![bucket], limits, timing };
         let network = NetworkOptions { delay_min_us: 1_000, ..NetworkOptions::default() };
         let disks = DiskOptions { delay_min_us: 100, ..DiskOptions::default() };

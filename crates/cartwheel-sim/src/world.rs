@@ -414,6 +414,10 @@ impl World {
         self.trace.note(self.now_us, Kind::Report, &[&[index as u8]], || {
             format!("{} reports: {}", cluster.name(index), show::event(cluster, event))
         });
+        if let Reported::TreeWrong(partition) = event {
+            let message = format!("{} finds its tree of {partition:?} wrong", self.cluster.name(index));
+            self.fail("trees match the data", None, message);
+        }
         if let Reported::DotCollision(key) = event {
             let who = self.cluster.name(index).to_owned();
             self.fail("no dot is made twice", Some(key.clone()), format!("{who} saw one dot with two contents"));
@@ -460,6 +464,16 @@ impl World {
         self.renew_control(index);
     }
 
+    /// A node stops in order: it remembers what it wants to, and all it has written is synced.
+    pub fn stop(&mut self, index: usize) -> Vec<Key> {
+        self.note(Kind::Fault, &[11, index as u8], |cluster| format!("{} stops in order", cluster.name(index)));
+        self.input(index, Input::Stop);
+        let all = self.machines[index].disk.unsynced().count();
+        let lost = self.crash(index, all);
+        self.machines[index].was_stopped = true;
+        lost
+    }
+
     /// A node starts from its disk.
     pub fn start(&mut self, index: usize) {
         self.judge_death(index);
@@ -468,15 +482,16 @@ impl World {
         machine.boot += 1;
         machine.clock.instant_offset_us = self.nodes_rng.below(1 << 40);
         machine.running_since_us = self.now_us;
+        // A node whose writes were all synced knows that it has lost none.
+        let was_stopped = std::mem::take(&mut machine.was_stopped);
         let (start, ceiling) = (machine.start(), machine.disk.current().hlc_ceiling);
         let Start { life, boot } = start;
-        // Every stop is a crash here, and a node whose writes were all synced knows that it has lost none.
-        let is_unsure = boot > 1 && self.cluster.leaves_writes_to_the_os();
-        let loss_floor = match is_unsure {
-            true => Since::boot(boot),
-            false if life != first_life(index) => Since::boot(1),
-            false => Since(0),
-        };
+        if boot > 1 && self.cluster.leaves_writes_to_the_os() && !was_stopped {
+            machine.loss_floor = Since::boot(boot);
+        } else if boot == 1 && life != first_life(index) {
+            machine.loss_floor = Since::boot(1);
+        }
+        let loss_floor = machine.loss_floor;
         machine.node = Some(self.cluster.make_node(index, start, loss_floor, ceiling, seed));
         self.note(Kind::Fault, &[2, index as u8], |cluster| format!("{} starts, boot {boot}", cluster.name(index)));
         self.input(index, Input::Tick);

@@ -1,6 +1,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use crate::KEY_BYTES_MAX;
 
 /// Why a store could not do what it was asked.
@@ -26,6 +28,9 @@ pub enum StoreError {
     /// What the medium returned is not what was written there.
     #[error("the files of the store are damaged: {0}")]
     Damaged(fjall::Error),
+    /// The record of this key is damaged; a scan goes on behind it.
+    #[error("a record in the files of the store is damaged: {1}")]
+    DamagedRecord(Bytes, fjall::Error),
     /// An earlier commit or the engine's own work in the background failed, and the store takes nothing until it is opened again.
     #[error("the storage engine stopped after a failure, which the log has told of: it must be opened again")]
     Poisoned,
@@ -37,6 +42,16 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+impl StoreError {
+    /// Why an entry of a scan could not be read, of which the key may be known.
+    pub(crate) fn of_entry(key: Option<Bytes>, error: fjall::Error) -> Self {
+        match key {
+            Some(key) if is_damage(&error) => Self::DamagedRecord(key, error),
+            _ => error.into(),
+        }
+    }
 }
 
 impl From<fjall::Error> for StoreError {

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Bound;
 use std::path::Path;
@@ -93,8 +94,16 @@ impl Store for FjallStore {
     fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_> {
         let Some(range) = range(start, end) else { return Box::new(std::iter::empty()) };
         Box::new(self.records.range::<&[u8], _>(range).map(|guard| {
-            let (key, record) = guard.into_inner()?;
-            Ok((key.into(), record.into()))
+            let seen = RefCell::new(None);
+            let entry = guard.into_inner_if(|key| {
+                // The record may lie in another file than the key, and be damaged alone.
+                seen.replace(Some(Bytes::copy_from_slice(key)));
+                true
+            });
+            match entry {
+                Ok((key, record)) => Ok((key.into(), record.map(Bytes::from).unwrap_or_default())),
+                Err(error) => Err(StoreError::of_entry(seen.take(), error)),
+            }
         }))
     }
 

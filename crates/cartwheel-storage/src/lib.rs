@@ -46,7 +46,8 @@ pub trait Store: Send {
     /// medium cannot be read.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
-    /// The records from `start` up to `end`, which is left out; all that follow `start` if there is no end.
+    /// The records from `start` up to `end`, which is left out; all that follow `start` if there is no end. Behind
+    /// [`StoreError::DamagedRecord`] it goes on.
     fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_>;
 
     /// The keys from `start` up to `end`, as [`Self::scan`]. Where records lie apart from their keys they are not read, so a damaged

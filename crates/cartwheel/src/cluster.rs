@@ -1,5 +1,7 @@
 //! `cartwheel cluster status`, `ring` and `locate`: what a node knows of its cluster, over HTTP.
 
+mod replicas;
+
 use std::process::ExitCode;
 
 use cartwheel_client::{Client, ClusterStatus, LivenessStatus, Location, MemberState, MemberStatus, Ring};
@@ -17,6 +19,9 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
         ClusterCommand::Status(args) => {
             let status = client(args)?.cluster().await?;
             show(args, &status, status_table)?;
+            if !args.json {
+                print(format!("\n{}\n", replicas::summary(&status).await).as_bytes())?;
+            }
             let all_well = status.members.iter().all(is_well);
             Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }

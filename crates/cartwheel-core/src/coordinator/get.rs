@@ -8,7 +8,7 @@ use super::{Cx, Next, ReplyTo, Told, quorum};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::dot::NodeId;
-use crate::effects::Event;
+use crate::effects::{Event, Repair};
 use crate::key::Key;
 use crate::membership::{BucketSettings, Conflict};
 use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
@@ -305,7 +305,7 @@ pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Que
 
 /// Sends a home that was behind what the others hold (read repair).
 pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node: NodeId) {
-    cx.out.events.push(Event::Repaired(key.clone(), node));
+    cx.out.events.push(Event::Repaired(key.clone(), node, Repair::Read));
     let ask = Ask::Merge {
         key: key.clone(),
         state: joined.state.clone(),

@@ -6,7 +6,7 @@ use super::get::{READ, REPAIR, send_questions};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::{Cx, Next, Told};
 use crate::dot::NodeId;
-use crate::effects::Event;
+use crate::effects::{Event, Repair};
 use crate::key::Key;
 use crate::message::{Ask, Confirm, Ticket};
 use crate::quorum::majority;
@@ -74,7 +74,7 @@ impl HealOp {
     }
 
     fn heal(&self, cx: &mut Cx<'_>, joined: Joined) -> Next {
-        cx.out.events.push(Event::Repaired(self.key.clone(), self.node));
+        cx.out.events.push(Event::Repaired(self.key.clone(), self.node, Repair::Heal));
         let ask = Ask::Merge {
             key: self.key.clone(),
             epoch: joined.epoch.unwrap_or(cx.epoch),

@@ -352,14 +352,20 @@ impl Coordinator {
 
     /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
     fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, ticket: Ticket, loss: Loss) {
-        let Some(asked) = self.running.get(&ticket.operation) else { return };
-        if !cx.homes(&asked.key, cx.view.settings(asked.key.bucket()).n).contains(&node) {
+        if let Some(asked) = self.running.get(&ticket.operation) {
+            self.heal_key(cx, asked.key.clone(), node, loss);
+        }
+    }
+
+    /// Begins to heal a loss, unless that is under way or too many are. Only homes have anything to make good.
+    pub fn heal_key(&mut self, cx: &mut Cx<'_>, key: Key, node: NodeId, loss: Loss) {
+        if !cx.homes(&key, cx.view.settings(key.bucket()).n).contains(&node) {
             return;
         }
-        if self.healing.len() >= HEALINGS_MAX || !self.healing.insert((asked.key.clone(), node, loss)) {
+        if self.healing.len() >= HEALINGS_MAX || !self.healing.insert((key.clone(), node, loss)) {
             return;
         }
-        let (key, deadline) = (asked.key.clone(), cx.now.instant + HEAL_FOR);
+        let deadline = cx.now.instant + HEAL_FOR;
         let id = self.number();
         let kind = Kind::Heal(heal::HealOp::new(cx, id, deadline, key.clone(), node, loss));
         self.drive(cx, id, Running::new(kind, key, ReplyTo::Nobody, deadline), Told::Begin);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::exchange::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
 use super::value::{
     PbSibling, PbState, PbValue, content_from_pb, content_to_pb, loss_from_pb, sibling_from_pb, sibling_to_pb,
     state_from_pb, state_to_pb,
@@ -25,7 +26,7 @@ use crate::write_id::WriteId;
 /// The version of the protocol between nodes that this build speaks.
 ///
 /// 2: a replica or coordinator may say that its disk is full. 3: notes are one field of a state; digests are taken of another form.
-/// 4: nodes probe each other.
+/// 4: nodes probe each other; homes compare their Merkle trees; a node may be asked to stand in for a home.
 pub const PROTOCOL_VERSION: u32 = 4;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -46,7 +47,7 @@ struct PbEnvelope {
     operation: u64,
     #[prost(uint32, tag = "8")]
     round: u32,
-    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 40, 41")]
     message: Option<PbMessage>,
 }
 
@@ -82,6 +83,10 @@ enum PbMessage {
     Complement(Bytes),
     #[prost(bytes = "bytes", tag = "23")]
     Swim(Bytes),
+    #[prost(message, tag = "40")]
+    Compare(PbCompare),
+    #[prost(message, tag = "41")]
+    Compared(PbCompared),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -324,6 +329,8 @@ fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
         Message::Answer(ticket, answer) => (*ticket, answer_to_pb(answer)),
         Message::Forward(ticket, put, budget) => (*ticket, PbMessage::Forward(forward_to_pb(put, *budget))),
         Message::Forwarded(ticket, outcome) => (*ticket, PbMessage::Forwarded(outcome_to_pb(outcome))),
+        Message::Compare(ticket, question) => (*ticket, PbMessage::Compare(question_to_pb(question))),
+        Message::Compared(ticket, finding) => (*ticket, PbMessage::Compared(finding_to_pb(finding))),
         Message::Notice(notice) => (Ticket { operation: 0, round: 0 }, notice_to_pb(notice)),
     }
 }
@@ -394,6 +401,8 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
             Message::Forward(ticket, forward_from_pb(forward)?, budget)
         }
         PbMessage::Forwarded(outcome) => Message::Forwarded(ticket, outcome_from_pb(outcome)?),
+        PbMessage::Compare(question) => Message::Compare(ticket, question_from_pb(question)?),
+        PbMessage::Compared(finding) => Message::Compared(ticket, finding_from_pb(finding)?),
         PbMessage::Have(PbVersion { changes, digest }) => {
             Message::Notice(Notice::Have(RingVersion { changes, digest }))
         }

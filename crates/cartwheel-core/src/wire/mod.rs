@@ -3,6 +3,7 @@
 //! What comes in is parsed into the protocol's own types at once, so nothing behind this module meets a clock with a zero
 //! counter or an enumeration it does not know.
 
+mod exchange;
 mod message;
 mod value;
 

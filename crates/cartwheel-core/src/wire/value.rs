@@ -8,6 +8,7 @@ use prost::Message as _;
 use super::{WireError, fixed};
 use crate::clock::{Clock, Run};
 use crate::context::Context;
+use crate::digest::ContentDigest;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::hlc::{Hlc, WallMs};
 use crate::record::{LocalHeader, Loss, OwnActor, Record};
@@ -109,6 +110,9 @@ struct PbRecord {
     whole_since: u64,
     #[prost(fixed64, repeated, tag = "6")]
     owed: Vec<u64>,
+    /// Absent: none was taken.
+    #[prost(bytes = "bytes", optional, tag = "7")]
+    content: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -161,6 +165,10 @@ fn shown_from_pb(ids: &[PbShown]) -> Result<BTreeMap<WriteId, Hlc>, WireError> {
 
 fn write_id(bytes: &[u8]) -> Result<WriteId, WireError> {
     fixed(bytes, "write id").map(WriteId::from_bytes)
+}
+
+fn content_digest(bytes: Option<Bytes>) -> Result<Option<ContentDigest>, WireError> {
+    bytes.map(|bytes| fixed(&bytes, "content digest").map(ContentDigest)).transpose()
 }
 
 /// The loss with this number, which is never 0.
@@ -257,6 +265,7 @@ pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
         state: state_to_pb(&record.state),
         whole_since: record.header.whole_since.0,
         owed: record.header.owed.iter().map(|node| node.get()).collect(),
+        content: record.header.content.map(|content| Bytes::copy_from_slice(&content.0)),
     };
     let mut bytes = Vec::with_capacity(head_bytes + pb.encoded_len());
     bytes.resize(head_bytes, 0);
@@ -273,6 +282,7 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
             changed: Epoch(record.changed),
             whole_since: Since(record.whole_since),
             owed: record.owed.into_iter().map(NodeId::new).collect(),
+            content: content_digest(record.content)?,
         },
         state: state_from_pb(record.state)?,
     })

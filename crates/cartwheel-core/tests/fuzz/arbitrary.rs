@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::exchange::EXCHANGE;
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::message::{Answer, Ask, Confirm, Failure, Message, Role, StateDigest, Ticket, Want};
@@ -17,6 +18,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::exchange::{finding, question};
 use super::net::{BOOT, id};
 use super::notices::notice;
 
@@ -203,7 +205,7 @@ fn outcome() -> BoxedStrategy<Result<PutDone, Refusal>> {
 fn ticket() -> impl Strategy<Value = Ticket> {
     let begun = |(life, begun)| (Life(life).mark_of_boot(BOOT) << 40) + begun;
     let operation = prop_oneof![4 => (0u64..4, 0u64..40).prop_map(begun), 1 => number()];
-    let round = prop_oneof![4 => 0u32..5, 1 => any::<u32>(), 1 => Just(u32::MAX)];
+    let round = prop_oneof![4 => 0u32..5, 2 => (0u32..5).prop_map(|round| round | EXCHANGE), 1 => any::<u32>(), 1 => Just(u32::MAX)];
     (operation, round).prop_map(|(operation, round)| Ticket { operation, round })
 }
 
@@ -215,6 +217,8 @@ pub fn message() -> BoxedStrategy<Message> {
         3 => (ticket(), answer()).prop_map(|(ticket, answer)| Message::Answer(ticket, answer)),
         2 => (ticket(), put(), budget).prop_map(|(ticket, put, budget)| Message::Forward(ticket, put, budget)),
         1 => (ticket(), outcome()).prop_map(|(ticket, outcome)| Message::Forwarded(ticket, outcome)),
+        2 => (ticket(), question()).prop_map(|(ticket, question)| Message::Compare(ticket, question)),
+        2 => (ticket(), finding()).prop_map(|(ticket, finding)| Message::Compared(ticket, finding)),
         1 => notice().prop_map(Message::Notice),
     ]
     .boxed()

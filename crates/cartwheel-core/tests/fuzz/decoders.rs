@@ -22,15 +22,11 @@ fn record() -> impl Strategy<Value = Record> {
     let own = option::of((number(), number()))
         .prop_map(|own| own.map(|(since, count)| OwnActor { since: Since(since), count }));
     let loss = option::of(number()).prop_map(|loss| loss.map(|loss| Loss(loss.max(1))));
-    (own, loss, number(), number(), state()).prop_map(|(own, catching_up, changed, since, state)| Record {
-        header: LocalHeader {
-            own,
-            catching_up,
-            changed: Epoch(changed),
-            whole_since: Since(since),
-            owed: state.siblings().map(|held| held.dot.actor.node).collect(),
-        },
-        state,
+    let content = option::of(any::<[u8; 16]>().prop_map(ContentDigest));
+    (own, loss, number(), number(), content, state()).prop_map(|(own, catching_up, changed, since, content, state)| {
+        let owed = state.siblings().map(|held| held.dot.actor.node).collect();
+        let (changed, whole_since) = (Epoch(changed), Since(since));
+        Record { header: LocalHeader { own, catching_up, changed, whole_since, owed, content }, state }
     })
 }
 

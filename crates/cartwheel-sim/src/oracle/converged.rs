@@ -1,6 +1,8 @@
-//! After all faults have ended, reading every key makes its replicas equal.
+//! After all faults have ended replicas come to hold the same content by themselves, and reading a key makes them equal.
 
+use cartwheel_core::digest::ContentDigest;
 use cartwheel_core::key::Key;
+use cartwheel_core::record::Record;
 use cartwheel_core::state::State;
 
 use crate::show;
@@ -16,9 +18,9 @@ pub fn common_state(world: &World, key: &Key) -> Result<State, String> {
     let mut states = Vec::new();
     for &home in &homes {
         match world.record(home, key) {
-            None => states.push(State::default()),
-            Some(Ok(record)) if record.header.catching_up.is_none() => states.push(record.state),
-            Some(Ok(_) | Err(_)) => return Err(holdings(world, key)),
+            None if counts(world, home, key, &Record::default()) => states.push(State::default()),
+            Some(Ok(record)) if counts(world, home, key, &record) => states.push(record.state),
+            None | Some(Ok(_) | Err(_)) => return Err(holdings(world, key)),
         }
     }
     match states.pop() {
@@ -46,6 +48,32 @@ pub fn nothing_is_owed(world: &World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether all homes of a key hold the same content, and count.
+///
+/// # Errors
+/// Who holds what, if they differ or one cannot be read.
+pub fn common_content(world: &World, key: &Key) -> Result<(), String> {
+    let storage_key = key.storage_key();
+    let content = |home| match world.record(home, key) {
+        None if counts(world, home, key, &Record::default()) => Some(ContentDigest::NONE),
+        Some(Ok(record)) if counts(world, home, key, &record) => Some(ContentDigest::of(&storage_key, &record.state)),
+        None | Some(Ok(_) | Err(_)) => None,
+    };
+    let contents: Vec<_> = world.cluster().homes(key).into_iter().map(content).collect();
+    let is_common = contents.iter().all(|content| content.is_some() && *content == contents[0]);
+    if is_common { Ok(()) } else { Err(holdings(world, key)) }
+}
+
+/// Whether what a node has stored of a key counts there: it was not lost, or was made good.
+fn counts(world: &World, home: usize, key: &Key, record: &Record) -> bool {
+    let machine = world.machine(home);
+    let Some(node) = machine.node() else { return false };
+    if record.header.whole_since >= machine.loss_floor() {
+        return record.header.catching_up.is_none();
+    }
+    node.exchange().is_caught_up(node.exchange().trees().id_of(key))
 }
 
 /// What each home of a key has stored, a line each.

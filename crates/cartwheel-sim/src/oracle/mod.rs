@@ -7,6 +7,7 @@ pub mod last_write_wins;
 pub mod siblings;
 pub mod strong;
 pub mod timestamps;
+pub mod trees;
 
 use cartwheel_core::state::State;
 

@@ -7,16 +7,19 @@ mod address;
 mod environment;
 mod file;
 mod given;
+mod interval;
 mod log;
 mod settings;
 mod size;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use address::ListenAddr;
 pub use environment::Environment;
 pub use file::FileError;
 pub use given::BadValue;
+pub use interval::Interval;
 pub use log::{LogFormat, LogLevel};
 pub use settings::{Durability, Settings, Tuning};
 pub use size::Size;
@@ -25,6 +28,9 @@ pub use size::Size;
 const CACHE_DEFAULT: Size = Size(128 << 20);
 /// The disk space that is kept free, if nothing else is said.
 const DISK_RESERVE_DEFAULT: Size = Size(256 << 20);
+
+/// How often replicas are compared, if nothing else is said.
+const EXCHANGE_EVERY_DEFAULT: Interval = Interval(Duration::from_secs(60));
 
 /// How a node is to be served.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +49,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// The free disk space below which no more is written, in bytes.
     pub disk_reserve_bytes: u64,
+    /// How often each partition is compared with each other node that holds it.
+    pub exchange_every: Duration,
     /// How much is logged.
     pub log_level: LogLevel,
     /// How the log looks.
@@ -84,6 +92,7 @@ impl Config {
             durability: tuning.durability.unwrap_or_default(),
             cache_bytes: tuning.cache_size.unwrap_or(CACHE_DEFAULT).0,
             disk_reserve_bytes: tuning.disk_reserve.unwrap_or(DISK_RESERVE_DEFAULT).0,
+            exchange_every: tuning.exchange_every.unwrap_or(EXCHANGE_EVERY_DEFAULT).0,
             log_level: tuning.log_level.unwrap_or_default(),
             log_format: tuning.log_format.unwrap_or_default(),
         })

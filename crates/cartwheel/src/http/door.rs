@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cartwheel_core::control::{Changed, SettingsChange};
+use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
 use cartwheel_core::request::{Outcome, Request};
@@ -92,6 +93,11 @@ impl Door {
     /// What the node's disk holds of a partition; none if it cannot be read now.
     pub(super) async fn digests(&self, partition: PartitionId, ask: DigestsAsk) -> Option<DigestPage> {
         self.0.backend.shards.digests(partition, ask).await
+    }
+
+    /// Since when each of the node's partitions is proven equal here and at each other home.
+    pub(super) async fn proofs(&self) -> Vec<ReplicaProof> {
+        self.0.backend.shards.proofs().await
     }
 
     /// The cluster, as it is now.

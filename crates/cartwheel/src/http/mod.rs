@@ -12,6 +12,7 @@ mod health;
 mod kv;
 mod openapi;
 mod query;
+mod replicas;
 mod server;
 mod show;
 mod target;
@@ -46,6 +47,7 @@ fn calls(door: &Door) -> Vec<Call> {
         ("/v1/buckets/{*bucket}", "/v1/buckets/{bucket}", get(buckets::get).put(buckets::put)),
         ("/v1/cluster", "/v1/cluster", get(cluster::status)),
         ("/v1/cluster/ring", "/v1/cluster/ring", get(cluster::ring)),
+        ("/v1/cluster/replicas", "/v1/cluster/replicas", get(replicas::replicas)),
         ("/v1/cluster/locate/{*bucket_and_key}", "/v1/cluster/locate/{bucket}/{key}", get(cluster::locate)),
         (
             "/v1/cluster/partitions/{partition}/digests",

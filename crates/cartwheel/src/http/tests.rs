@@ -310,6 +310,7 @@ async fn what_makes_no_sense_never_reaches_the_node() {
         (request("GET", "/v1/buckets/b?r=1"), 400, "bad_request"),
         (request("GET", "/v1/cluster?x=1"), 400, "bad_request"),
         (request("GET", "/v1/cluster/ring?x=1"), 400, "bad_request"),
+        (request("GET", "/v1/cluster/replicas?x=1"), 400, "bad_request"),
         (request("GET", "/v1/cluster/locate/b/k?r=1"), 400, "bad_request"),
         (request("PUT", "/v1/cluster/ring"), 405, "method_not_allowed"),
         (request("GET", "/v1/nothing"), 404, "not_found"),

@@ -5,7 +5,7 @@ use cartwheel_core::dot::NodeId;
 use cartwheel_core::hlc::WallMs;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
-use cartwheel_core::node::Event;
+use cartwheel_core::node::{Event, Repair};
 
 use super::*;
 use crate::shard;
@@ -115,8 +115,11 @@ fn a_shard_counts_its_events_and_commits() {
     let before = parse(&metrics.text());
     let key = Key::new("b".into(), "k".into()).unwrap();
     let node = NodeId::new(1);
-    counted.event(&Event::Repaired(key.clone(), node));
-    counted.event(&Event::Repaired(key.clone(), node));
+    counted.event(&Event::Repaired(key.clone(), node, Repair::Read));
+    counted.event(&Event::Repaired(key.clone(), node, Repair::Read));
+    counted.event(&Event::Repaired(key.clone(), node, Repair::Exchange));
+    counted.event(&Event::TreesUnready { before: 0, now: 7 });
+    counted.event(&Event::TreesUnready { before: 7, now: 3 });
     counted.event(&Event::DotCollision(key));
     counted.event(&Event::StrayMessage(node));
     counted.event(&Event::ClockOff { offset_ms: 20_000, refuses: true });
@@ -124,7 +127,9 @@ fn a_shard_counts_its_events_and_commits() {
     counted.commit(1, Duration::from_millis(3), true);
     let after = parse(&metrics.text());
     let grew = |name: &str| after[name] - before[name];
-    assert_eq!(grew("cartwheel_read_repairs_total"), 2.0);
+    assert_eq!(grew("cartwheel_repairs_total{kind=\"read\"}"), 2.0);
+    assert_eq!(grew("cartwheel_repairs_total{kind=\"exchange\"}"), 1.0);
+    assert_eq!(grew("cartwheel_trees_unready"), 3.0);
     assert_eq!(grew("cartwheel_dot_collisions_total"), 1.0);
     assert_eq!(grew("cartwheel_stray_messages_total"), 1.0);
     assert_eq!(grew("cartwheel_records_lost_total"), 0.0);

@@ -208,7 +208,7 @@ fn node_config(
         durability: config.durability.into(),
         hlc_ceiling: shard::hlc_ceiling(store)?,
         seed: random::number()?,
-        timing: Timing::default(),
+        timing: Timing { exchange_every: Some(config.exchange_every), ..Timing::default() },
         limits: Limits::default(),
         broken: Broken::default(),
     })

@@ -110,12 +110,19 @@ impl Disk {
     /// The records from a key on.
     pub fn scan(&self, from: &[u8], upto: Option<&[u8]>, at_most: ScanLimit) -> Result<Scanned, ReadFailed> {
         let store = self.readable().ok_or(ReadFailed::Unreadable)?;
-        let mut scanned = Scanned { records: Vec::new(), is_all: true };
+        let mut scanned = Scanned { is_all: true, ..Scanned::default() };
         let mut bytes = 0;
         for entry in store.scan(from, upto) {
-            let (key, record) = entry.map_err(|error| unread("a range of records", &error))?;
+            let (key, record) = match entry {
+                Err(StoreError::DamagedRecord(key, error)) => {
+                    error!("a record could not be read: {error}");
+                    scanned.damaged.push(key);
+                    continue;
+                }
+                entry => entry.map_err(|error| unread("a range of records", &error))?,
+            };
             bytes += record.len();
-            let is_full = scanned.records.len() >= at_most.records.max(1);
+            let is_full = scanned.records.len() + scanned.damaged.len() >= at_most.records.max(1);
             if is_full || (bytes > at_most.bytes && !scanned.records.is_empty()) {
                 scanned.is_all = false;
                 break;
@@ -214,7 +221,11 @@ impl Disk {
 
 fn unread(what: &str, error: &StoreError) -> ReadFailed {
     error!("{what} could not be read: {error}");
-    if matches!(error, StoreError::Damaged(_)) { ReadFailed::Damaged } else { ReadFailed::Unreadable }
+    if matches!(error, StoreError::Damaged(_) | StoreError::DamagedRecord(..)) {
+        ReadFailed::Damaged
+    } else {
+        ReadFailed::Unreadable
+    }
 }
 
 impl fmt::Debug for Disk {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
@@ -40,7 +41,10 @@ impl Shards {
         match message {
             Message::Ask(_, ask) => Some(self.of_key(ask.key())),
             Message::Forward(_, put, _) => Some(self.of_key(&put.key)),
-            Message::Answer(ticket, _) | Message::Forwarded(ticket, _) => {
+            Message::Compare(_, question) => {
+                Some(&self.handles[Lane::of_partition(question.partition(), self.count()) as usize])
+            }
+            Message::Answer(ticket, _) | Message::Forwarded(ticket, _) | Message::Compared(ticket, _) => {
                 Some(&self.handles[Lane::of_ticket(*ticket, self.count()) as usize])
             }
             Message::Notice(_) => None,
@@ -85,6 +89,11 @@ impl Shards {
     /// What the node's disk holds of a partition, one page of it; none if the disk cannot be read.
     pub async fn digests(&self, partition: PartitionId, ask: DigestsAsk) -> Option<DigestPage> {
         self.handles[Lane::of_partition(partition, self.count()) as usize].digests(ask).await
+    }
+
+    /// Since when each partition is proven equal here and at each other home; none of a shard that stops.
+    pub async fn proofs(&self) -> Vec<ReplicaProof> {
+        join_all(self.handles.iter().map(ShardHandle::proofs)).await.into_iter().flatten().collect()
     }
 
     /// Has all shards finish what is in their queues, sync their stores and end.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use cartwheel_core::node::Event;
+use cartwheel_core::node::{Event, Repair};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -20,7 +21,13 @@ pub struct ShardMetrics {
     commit_failures: Counter,
     read_failures: Counter,
     pub(super) refusals: Counter,
-    repairs: Counter,
+    repairs: Family<[(&'static str, &'static str); 1], Counter>,
+    exchanges: Counter,
+    exchange_failures: Counter,
+    exchange_refusals: Counter,
+    exchange_digests: Counter,
+    trees_wrong: Counter,
+    trees_unready: Gauge,
     records_lost: Counter,
     dot_collisions: Counter,
     stray_messages: Counter,
@@ -39,7 +46,13 @@ impl Default for ShardMetrics {
             commit_failures: Counter::default(),
             read_failures: Counter::default(),
             refusals: Counter::default(),
-            repairs: Counter::default(),
+            repairs: Family::default(),
+            exchanges: Counter::default(),
+            exchange_failures: Counter::default(),
+            exchange_refusals: Counter::default(),
+            exchange_digests: Counter::default(),
+            trees_wrong: Counter::default(),
+            trees_unready: Gauge::default(),
             records_lost: Counter::default(),
             dot_collisions: Counter::default(),
             stray_messages: Counter::default(),
@@ -62,7 +75,27 @@ impl ShardMetrics {
                 "Requests refused with 429 because too much waited for a shard already",
                 &self.refusals,
             ),
-            ("read_repairs", "Replicas that were behind and were sent what they lacked", &self.repairs),
+            (
+                "exchanges",
+                "Comparisons of a partition with a peer that ended with both replicas equal",
+                &self.exchanges,
+            ),
+            (
+                "exchange_failures",
+                "Comparisons of a partition with a peer that did not come to their end",
+                &self.exchange_failures,
+            ),
+            (
+                "exchange_refusals",
+                "Questions and answers of peers about partitions that they do not share, or that make no sense",
+                &self.exchange_refusals,
+            ),
+            ("exchange_digests_sent", "Digests of keys and of ranges of keys sent to peers", &self.exchange_digests),
+            (
+                "trees_wrong",
+                "Merkle trees that were not what their records add up to, and were made anew",
+                &self.trees_wrong,
+            ),
             (
                 "records_lost",
                 "Stored records that could not be read and are healed from their replicas",
@@ -83,6 +116,12 @@ impl ShardMetrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        // A kind that has not come up yet is counted too.
+        for how in [Repair::Read, Repair::Heal, Repair::Exchange] {
+            drop(self.repaired(how));
+        }
+        let help = "Replicas that were behind and were sent what they lacked, by how they were found";
+        registry.register("repairs", help, self.repairs.clone());
         let histograms = [
             ("shard_turn_inputs", "Requests and messages that a shard took in at once", &self.turn_inputs),
             ("store_commit_writes", "Records that one commit wrote", &self.commit_writes),
@@ -96,6 +135,11 @@ impl ShardMetrics {
                 "clock_refuses_writes",
                 "1 while this node takes no writes because its clock is off its peers'",
                 &self.clock_refuses,
+            ),
+            (
+                "trees_unready",
+                "How many partitions are not compared because their Merkle trees are being made",
+                &self.trees_unready,
             ),
             ("disk_full", "How many shards store no writes because too little disk is free", &self.disk_full),
             ("store_failed", "How many shards have a store that has failed and is not open again", &self.store_failed),
@@ -130,9 +174,28 @@ impl ShardMetrics {
         }
     }
 
+    fn repaired(&self, how: Repair) -> impl std::ops::Deref<Target = Counter> + '_ {
+        self.repairs.get_or_create(&[("kind", how.name())])
+    }
+
     pub(crate) fn event(&self, event: &Event) {
         let counter = match event {
-            Event::Repaired(..) => &self.repairs,
+            Event::Repaired(_, _, how) => {
+                self.repaired(*how).inc();
+                return;
+            }
+            Event::Exchanged(..) => &self.exchanges,
+            Event::ExchangeFailed(..) => &self.exchange_failures,
+            Event::ExchangeRefused(_) => &self.exchange_refusals,
+            Event::TreeWrong(_) => &self.trees_wrong,
+            Event::DigestsSent(count) => {
+                self.exchange_digests.inc_by(*count as u64);
+                return;
+            }
+            Event::TreesUnready { before, now } => {
+                self.trees_unready.inc_by(*now as i64 - *before as i64);
+                return;
+            }
             Event::DotCollision(_) => &self.dot_collisions,
             Event::RecordLost(..) => &self.records_lost,
             Event::StrayMessage(_) => &self.stray_messages,

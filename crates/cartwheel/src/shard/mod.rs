@@ -22,6 +22,7 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
+use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
@@ -60,6 +61,11 @@ pub trait Machine: Send + 'static {
     fn is_ready(&mut self, _now: Now) -> bool {
         true
     }
+
+    /// What its exchange has proven.
+    fn proofs(&self) -> Vec<ReplicaProof> {
+        Vec::new()
+    }
 }
 
 impl Machine for Node {
@@ -69,6 +75,10 @@ impl Machine for Node {
 
     fn is_ready(&mut self, now: Now) -> bool {
         Self::is_ready(self, now.wall)
+    }
+
+    fn proofs(&self) -> Vec<ReplicaProof> {
+        self.exchange().proofs().collect()
     }
 }
 
@@ -86,6 +96,7 @@ enum Work {
     Liveness(Arc<Liveness>),
     Holds(Bytes, oneshot::Sender<Option<bool>>),
     Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
+    Proofs(oneshot::Sender<Vec<ReplicaProof>>),
     Stop,
 }
 
@@ -161,6 +172,13 @@ impl ShardHandle {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Work::Digests(ask, reply)).await.ok()?;
         answer.await.ok()?
+    }
+
+    /// Since when each of the shard's partitions is proven equal here and at each other home; nothing if it stops.
+    pub async fn proofs(&self) -> Vec<ReplicaProof> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inbox.send(Work::Proofs(reply)).await;
+        answer.await.unwrap_or_default()
     }
 
     /// Has the shard finish what is in its queue, sync its store and end.
@@ -261,6 +279,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Liveness(liveness) => turns.add(Input::Liveness(liveness)),
                 Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
                 Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
+                Work::Proofs(reply) => drop(reply.send(turns.proofs())),
                 Work::Stop => stop = true,
             }
         }

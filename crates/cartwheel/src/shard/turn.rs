@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
+use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{
     ClientId, Effects, Event, IndexChange, Input, StoreCommand, StoreId, StoreResult, WriteFailed,
@@ -117,6 +118,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.disk.readable().map(|store| digests::page(store, ask))
     }
 
+    /// What the machine's exchange has proven.
+    pub(super) fn proofs(&self) -> Vec<ReplicaProof> {
+        self.machine.proofs()
+    }
+
     /// Adds an input to the next turn.
     pub(super) fn add(&mut self, input: Input) {
         self.inputs.push_back(input);
@@ -170,6 +176,8 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// The same, at the end.
     pub(super) fn close(&mut self) {
+        self.add(Input::Stop);
+        self.take();
         self.disk.close(self.unsynced.last_batch());
     }
 
@@ -304,7 +312,20 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
 fn log(event: &Event) {
     match event {
-        Event::Repaired(key, node) => debug!("brought {key:?} up to date on {node}"),
+        Event::Repaired(key, node, how) => debug!("brought {key:?} up to date on {node} ({})", how.name()),
+        Event::Exchanged(tree, node) => {
+            debug!("partition {}, n {}, is equal here and at {node}", tree.partition, tree.n);
+        }
+        Event::ExchangeFailed(tree, node) => {
+            debug!("partition {}, n {}, could not be compared with {node} to the end", tree.partition, tree.n);
+        }
+        Event::ExchangeRefused(node) => {
+            warn!("refused what {node} said of a partition: it shares none like it, or it makes no sense")
+        }
+        Event::TreeWrong(partition) => {
+            error!("the Merkle tree of partition {partition} was not what its records add up to, and was made anew");
+        }
+        Event::TreesUnready { .. } | Event::DigestsSent(_) => {}
         Event::DotCollision(key) => {
             error!("{key:?} came with two contents under one name: a disk is broken or a message was forged");
         }

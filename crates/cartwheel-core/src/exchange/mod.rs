@@ -1,0 +1,589 @@
+//! How replicas become equal by themselves (anti-entropy; paper, section 4.7).
+//!
+//! A role beside the coordinator and the replica. It keeps this node's Merkle trees, compares each with each other home of its
+//! partition from time to time ([`session`]), and answers when others compare theirs. What differs is read at both, joined, and merged
+//! by whoever lacks something of it.
+
+mod level;
+mod list;
+mod message;
+mod proofs;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dot::{NodeId, Since};
+use crate::effects::{Event, StoreCommand, StoreId, StoreResult, Timing};
+use crate::hlc::WallMs;
+use crate::key::Key;
+use crate::liveness::{Liveness, Status};
+use crate::membership::View;
+use crate::merkle::{Change, DEPTH_MAX, FANOUT_BITS, KeyRange, TreeId, Trees};
+use crate::message::{Answer, Ask, Message, Role, Ticket, Want};
+use crate::mutation::{Broken, Mutation};
+use crate::node::NodeConfig;
+use crate::quorum::majority;
+use crate::record::{Loss, Minter};
+use crate::replica::Replica;
+use crate::state::Epoch;
+use crate::time::{Instant, Now};
+pub use message::{Finding, ListPage, Question, Refused};
+use proofs::{Pair, Proofs};
+use session::{NODES_MAX, Next, Session};
+
+/// Set in the rounds of all tickets of the exchange, and of nobody else's.
+pub const EXCHANGE: u32 = 1 << 31;
+
+/// How many comparisons a shard carries out at once, and with one peer.
+const SESSIONS_MAX: usize = 4;
+const SESSIONS_PER_PEER_MAX: usize = 2;
+/// How many peers' questions for keys wait for the store at once; more are told to ask again.
+const LISTS_MAX: usize = 16;
+/// How many lost records are looked at at once.
+const CHECKS_MAX: usize = 64;
+/// How many due comparisons are looked through for one that can begin.
+const DUE_SEEN_MAX: usize = 64;
+/// How often what is proven is saved.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+const PROVEN: &[u8] = b"proven equal";
+const CAUGHT_UP: &[u8] = b"caught up";
+
+/// What the exchange may know and use in a step.
+pub struct Xcx<'a> {
+    /// The time of the step.
+    pub now: Now,
+    /// This node.
+    pub me: NodeId,
+    /// Who is worth asking.
+    pub liveness: &'a Liveness,
+    /// How long to wait for what.
+    pub timing: &'a Timing,
+    /// The node's epoch.
+    pub epoch: Epoch,
+    /// This node's replica.
+    pub replica: &'a mut Replica,
+    /// Which rule is broken on purpose.
+    pub broken: Broken,
+    /// What is to be done.
+    pub out: &'a mut Out,
+}
+
+impl Xcx<'_> {
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.out.sends.push((to, message));
+    }
+
+    fn store(&mut self, command: StoreCommand) -> StoreId {
+        let id = self.replica.next_store();
+        self.out.stores.push((id, command));
+        id
+    }
+}
+
+/// What the exchange wants done.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// Questions to replicas, this node's own among them.
+    pub asks: Vec<(NodeId, Ticket, Ask)>,
+    /// Messages to peers.
+    pub sends: Vec<(NodeId, Message)>,
+    /// Commands for the store.
+    pub stores: Vec<(StoreId, StoreCommand)>,
+    /// Losses of this node's that are to be healed.
+    pub heals: Vec<(Key, Loss)>,
+    /// What an operator should know.
+    pub events: Vec<Event>,
+}
+
+/// Since when a partition here and at a peer is proven equal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplicaProof {
+    /// The partition, and the n of the buckets whose keys are meant.
+    pub tree: TreeId,
+    /// The other home.
+    pub peer: NodeId,
+    /// All that either held at this time, by this node's clock, both hold; none if that was never shown.
+    pub since: Option<WallMs>,
+}
+
+/// Why the exchange waits for the end of a store command.
+#[derive(Debug)]
+enum Own {
+    RecallProven,
+    RecallCaughtUp,
+    SaveProven,
+    SaveCaughtUp,
+    /// Keys for one of its own comparisons.
+    ListHere(u64, KeyRange),
+    /// Keys for a peer.
+    ListFor(NodeId, Ticket, TreeId, KeyRange),
+}
+
+/// The exchange of one shard.
+#[derive(Debug)]
+pub struct Exchange {
+    trees: Trees,
+    view: Arc<View>,
+    proofs: Proofs,
+    sessions: BTreeMap<u64, Session>,
+    stores: BTreeMap<StoreId, Own>,
+    /// Records that are being looked at because they are lost, by operation.
+    checks: BTreeMap<u64, Key>,
+    next_operation: u64,
+    stride: u64,
+    every: Option<Duration>,
+    loss_floor: Since,
+    /// The loss of writes before that.
+    floor_loss: Option<Loss>,
+    caught_up: BTreeSet<TreeId>,
+    caught_up_dirty: bool,
+    proven_dirty: bool,
+    next_save_at: Instant,
+    unready: usize,
+    has_started: bool,
+}
+
+impl Exchange {
+    /// The exchange of one boot.
+    pub fn new(config: &NodeConfig, view: Arc<View>) -> Self {
+        Self {
+            trees: Trees::new(config, view.clone()),
+            view,
+            proofs: Proofs::default(),
+            sessions: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            next_operation: config.lane.first_operation(config.life.mark_of_boot(config.boot) << 40),
+            stride: config.lane.count.into(),
+            every: config.timing.exchange_every,
+            loss_floor: config.loss_floor,
+            floor_loss: floor_loss(config),
+            caught_up: BTreeSet::new(),
+            caught_up_dirty: false,
+            proven_dirty: false,
+            next_save_at: Instant::default(),
+            unready: 0,
+            has_started: false,
+        }
+    }
+
+    /// This node's trees.
+    pub const fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// Whether the keys of a tree count that the store held, or did not hold, when it last lost writes.
+    pub fn is_caught_up(&self, tree: TreeId) -> bool {
+        self.loss_floor == Since(0) || self.caught_up.contains(&tree)
+    }
+
+    /// Since when each partition is proven equal here and at each other home.
+    pub fn proofs(&self) -> impl Iterator<Item = ReplicaProof> + '_ {
+        self.proofs.iter().map(|((tree, peer), since)| ReplicaProof { tree, peer, since })
+    }
+
+    /// Whether every partition has ended a comparison with every other home that began at `instant`, of this boot, or later.
+    pub fn all_begun_since(&self, instant: Instant) -> bool {
+        self.has_started && self.proofs.all_begun_since(instant)
+    }
+
+    /// Goes by another ring or other settings from now on.
+    pub fn set_view(&mut self, cx: &Xcx<'_>, view: Arc<View>) {
+        self.view = view.clone();
+        self.trees.set_view(view);
+        if self.has_started {
+            self.go_by(cx);
+        }
+    }
+
+    fn go_by(&mut self, cx: &Xcx<'_>) {
+        let Some(every) = self.every else { return };
+        let at_once = self.loss_floor > Since(0);
+        self.proofs.go_by(cx.me, &self.view, &self.trees, cx.now.instant, every, at_once);
+        self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
+    }
+
+    /// Takes in what has become of this node's records.
+    pub fn changed(&mut self, changes: Vec<Change>) {
+        if self.every.is_none() {
+            return;
+        }
+        for change in changes {
+            if let Change::Lost(key) = &change {
+                let partition = self.trees.id_of(key).partition;
+                self.proofs.disprove(|(tree, _)| tree.partition == partition);
+                self.proven_dirty = true;
+            }
+            self.trees.change(change);
+        }
+    }
+
+    /// Begins what is due.
+    pub fn tick(&mut self, cx: &mut Xcx<'_>) {
+        let Some(every) = self.every else { return };
+        if !self.has_started {
+            self.start(cx);
+        }
+        let replica = &mut *cx.replica;
+        cx.out.stores.extend(self.trees.tick(cx.now.instant, || replica.next_store()));
+        let woken: Vec<u64> =
+            self.sessions.iter().filter(|(_, session)| session.wake_at <= cx.now.instant).map(|(&id, _)| id).collect();
+        for id in woken {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if cx.liveness.status(session.peer) == Status::Down || !session.wake(cx) {
+                self.give_up(cx, id);
+            }
+        }
+        self.begin_due(cx, every);
+        self.save(cx);
+        let now = self.trees.unready();
+        let before = std::mem::replace(&mut self.unready, now);
+        if before != now {
+            cx.out.events.push(Event::TreesUnready { before, now });
+        }
+    }
+
+    fn start(&mut self, cx: &mut Xcx<'_>) {
+        self.has_started = true;
+        self.go_by(cx);
+        self.next_save_at = cx.now.instant + SAVE_EVERY;
+        for (name, own) in [(PROVEN, Own::RecallProven), (CAUGHT_UP, Own::RecallCaughtUp)] {
+            let id = cx.store(StoreCommand::Recall { name: name.into() });
+            self.stores.insert(id, own);
+        }
+        let replica = &mut *cx.replica;
+        cx.out.stores.extend(self.trees.recall(|| replica.next_store()));
+        // With nobody to be caught up from there is nothing to wait for.
+        let trees: Vec<TreeId> = self.trees.ids().collect();
+        trees.into_iter().for_each(|tree| self.check_caught_up(cx, tree));
+    }
+
+    fn begin_due(&mut self, cx: &mut Xcx<'_>, every: Duration) {
+        while self.sessions.len() < SESSIONS_MAX {
+            let with = |peer| self.sessions.values().filter(|session| session.peer == peer).count();
+            let is_free = |&(_, peer): &Pair| with(peer) < SESSIONS_PER_PEER_MAX;
+            let Some(pair) = self.proofs.due(cx.now.instant).take(DUE_SEEN_MAX).find(is_free) else { return };
+            let (tree, peer) = pair;
+            if cx.liveness.status(peer) == Status::Down || self.trees.get(tree).is_none() {
+                self.proofs.put_off(pair, cx.now.instant + retry_after(every));
+                continue;
+            }
+            self.proofs.put_off(pair, cx.now.instant + every);
+            self.check_losses(cx, tree);
+            let id = self.number();
+            let mut session = Session::new(id, tree, peer, cx.now);
+            let next = session.advance(cx);
+            self.sessions.insert(id, session);
+            self.go_on(cx, id, next);
+        }
+    }
+
+    /// A number for an operation; it differs from those of the coordinator by the rounds of its tickets.
+    const fn number(&mut self) -> u64 {
+        self.next_operation += self.stride;
+        self.next_operation
+    }
+
+    /// When it wants to be woken.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        self.every?;
+        let sessions = self.sessions.values().map(|session| session.wake_at).min();
+        let due = if self.sessions.len() < SESSIONS_MAX { self.proofs.next_due(now) } else { None };
+        let save = self.proven_dirty.then_some(self.next_save_at);
+        let start = (!self.has_started).then_some(now);
+        sessions.into_iter().chain(due).chain(save).chain(start).chain(self.trees.wake_at()).min()
+    }
+
+    fn advance(&mut self, cx: &mut Xcx<'_>, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let next = session.advance(cx);
+        self.go_on(cx, id, next);
+    }
+
+    fn go_on(&mut self, cx: &mut Xcx<'_>, id: u64, next: Next) {
+        match next {
+            Next::Wait => {}
+            Next::End { is_equal: false } => self.give_up(cx, id),
+            Next::End { is_equal: true } => {
+                let Some(session) = self.sessions.remove(&id) else { return };
+                // Trees that were lost meanwhile have proven nothing.
+                if self.trees.get(session.tree).is_none() {
+                    return;
+                }
+                let pair = (session.tree, session.peer);
+                self.proofs.prove(pair, session.begun, session.whole);
+                self.proven_dirty = true;
+                cx.out.events.push(Event::Exchanged(session.tree, session.peer));
+                self.check_caught_up(cx, session.tree);
+            }
+        }
+    }
+
+    fn give_up(&mut self, cx: &mut Xcx<'_>, id: u64) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        cx.out.events.push(Event::ExchangeFailed(session.tree, session.peer));
+        if let Some(every) = self.every {
+            self.proofs.put_off((session.tree, session.peer), cx.now.instant + retry_after(every));
+        }
+    }
+
+    /// A peer asks.
+    pub fn asked(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, question: Question) {
+        let refused = match question {
+            Question::Nodes { tree, level, nodes } => match self.sums(from, tree, level, &nodes) {
+                Ok(sums) => {
+                    cx.out.events.push(Event::DigestsSent(nodes.len()));
+                    return cx.send(from, Message::Compared(ticket, sums));
+                }
+                Err(refused) => refused,
+            },
+            Question::Keys { tree, range } => match self.may_list(from, tree, &range) {
+                Ok(range) => {
+                    let id = cx.store(list::scan(&range));
+                    self.stores.insert(id, Own::ListFor(from, ticket, tree, range));
+                    return;
+                }
+                Err(refused) => refused,
+            },
+        };
+        if matches!(refused, Refused::Nonsense | Refused::NotAHome) {
+            cx.out.events.push(Event::ExchangeRefused(from));
+        }
+        cx.send(from, Message::Compared(ticket, Finding::Refused(refused)));
+    }
+
+    fn sums(&self, from: NodeId, tree: TreeId, level: u8, nodes: &[u32]) -> Result<Finding, Refused> {
+        self.shares(from, tree)?;
+        let width = 1_u64 << (u32::from(level.min(DEPTH_MAX)) * FANOUT_BITS);
+        if level > DEPTH_MAX || nodes.len() > NODES_MAX || nodes.iter().any(|&node| u64::from(node) >= width) {
+            return Err(Refused::Nonsense);
+        }
+        let held = self.trees.get(tree).ok_or(Refused::NotReady)?;
+        let sums = nodes.iter().map(|&node| held.node(level, node)).collect::<Option<_>>();
+        Ok(Finding::Sums { depth: held.depth(), whole: self.is_whole(tree), sums: sums.ok_or(Refused::NotReady)? })
+    }
+
+    /// The part of a range that may be listed for a peer.
+    fn may_list(&self, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
+        self.shares(from, tree)?;
+        let whole = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
+        let ends_in_it = match (&range.upto, &whole.upto) {
+            (Some(upto), Some(end)) => upto <= end,
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        if !whole.contains(&range.from) || !ends_in_it || !range.ends_after(&range.from) {
+            return Err(Refused::Nonsense);
+        }
+        if self.trees.get(tree).is_none() {
+            return Err(Refused::NotReady);
+        }
+        let lists = self.stores.values().filter(|own| matches!(own, Own::ListFor(..))).count();
+        if lists >= LISTS_MAX { Err(Refused::Busy) } else { Ok(range.clone()) }
+    }
+
+    fn shares(&self, from: NodeId, tree: TreeId) -> Result<(), Refused> {
+        if self.every.is_none() || !self.has_started {
+            return Err(Refused::NotReady);
+        }
+        if self.proofs.knows((tree, from)) { Ok(()) } else { Err(Refused::NotAHome) }
+    }
+
+    /// Whether every record of a tree counts, the absent ones too.
+    fn is_whole(&self, tree: TreeId) -> bool {
+        self.is_caught_up(tree) && self.trees.losses(tree.partition).is_some_and(|losses| losses.is_empty())
+    }
+
+    /// A peer has answered a question.
+    pub fn told(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, finding: Finding) {
+        let id = ticket.operation;
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.peer == from) else { return };
+        let told = session.told(cx, &self.trees, ticket.round, finding);
+        if !session.whole {
+            // It has lost something, so what was proven of it holds no longer.
+            let pair = (session.tree, session.peer);
+            self.proofs.disprove(|proven| proven == pair);
+            self.proven_dirty = true;
+        }
+        match told {
+            Ok(None) => self.advance(cx, id),
+            Ok(Some(range)) => {
+                let store = cx.store(list::scan(&range));
+                self.stores.insert(store, Own::ListHere(id, range));
+            }
+            Err(broken) => self.broken(cx, id, from, broken),
+        }
+    }
+
+    fn broken(&mut self, cx: &mut Xcx<'_>, id: u64, peer: NodeId, broken: session::Broken) {
+        if broken == session::Broken::Nonsense {
+            cx.out.events.push(Event::ExchangeRefused(peer));
+        }
+        self.give_up(cx, id);
+    }
+
+    /// A replica has answered.
+    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, answer: Answer) {
+        if from == cx.me
+            && let Some(key) = self.checks.remove(&ticket.operation)
+        {
+            // The loss of the whole store is made good partition by partition.
+            let loss = answer.loss().filter(|&loss| Some(loss) != self.floor_loss);
+            cx.out.heals.extend(loss.map(|loss| (key, loss)));
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&ticket.operation) else { return };
+        session.answered(cx, from, ticket.round, answer);
+        cx.out.heals.retain(|(_, loss)| Some(*loss) != self.floor_loss);
+        self.advance(cx, ticket.operation);
+    }
+
+    /// Whether the end of a store command is for the exchange.
+    pub fn waits_for(&self, id: StoreId) -> bool {
+        self.stores.contains_key(&id) || self.trees.waits_for(id)
+    }
+
+    /// Takes in the end of a store command that it waits for.
+    pub fn stored(&mut self, cx: &mut Xcx<'_>, id: StoreId, result: StoreResult) {
+        match self.stores.remove(&id) {
+            None => {
+                let found = self.trees.stored(cx.now.instant, id, result, cx.replica.being_written());
+                found.lost.into_iter().for_each(|key| self.check(cx, key));
+                if let Some(partition) = found.wrong {
+                    self.proofs.disprove(|(tree, _)| tree.partition == partition);
+                    cx.out.events.push(Event::TreeWrong(partition));
+                }
+            }
+            Some(Own::RecallProven) => {
+                if let StoreResult::Read(Ok(Some(bytes))) = result {
+                    self.proofs.remember(&bytes, self.loss_floor);
+                }
+            }
+            Some(Own::RecallCaughtUp) => {
+                if let StoreResult::Read(Ok(Some(bytes))) = result {
+                    for tree in proofs::decode_caught_up(&bytes, self.loss_floor) {
+                        self.caught_up.insert(tree);
+                        cx.replica.catch_up(tree);
+                    }
+                }
+            }
+            Some(Own::SaveProven) => self.proven_dirty |= result != StoreResult::Written(Ok(())),
+            Some(Own::SaveCaughtUp) => self.caught_up_dirty |= result != StoreResult::Written(Ok(())),
+            Some(Own::ListHere(id, range)) => self.listed_here(cx, id, &range, result),
+            Some(Own::ListFor(peer, ticket, tree, range)) => self.listed_for(cx, peer, ticket, tree, &range, result),
+        }
+    }
+
+    fn listed_here(&mut self, cx: &mut Xcx<'_>, id: u64, range: &KeyRange, result: StoreResult) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let StoreResult::Scanned(Ok(scanned)) = result else { return self.give_up(cx, id) };
+        let (page, damaged) = list::page(&self.trees, session.tree, range, &scanned, cx.replica.being_written());
+        let peer = session.peer;
+        let told = session.own(cx, &self.trees, page);
+        damaged.into_iter().for_each(|key| self.check(cx, key));
+        match told {
+            Ok(()) => self.advance(cx, id),
+            Err(broken) => self.broken(cx, id, peer, broken),
+        }
+    }
+
+    fn listed_for(
+        &mut self,
+        cx: &mut Xcx<'_>,
+        peer: NodeId,
+        ticket: Ticket,
+        tree: TreeId,
+        range: &KeyRange,
+        result: StoreResult,
+    ) {
+        let finding = match result {
+            StoreResult::Scanned(Ok(scanned)) if self.trees.get(tree).is_some() => {
+                let (page, damaged) = list::page(&self.trees, tree, range, &scanned, cx.replica.being_written());
+                damaged.into_iter().for_each(|key| self.check(cx, key));
+                cx.out.events.push(Event::DigestsSent(page.entries.len()));
+                Finding::Keys { whole: self.is_whole(tree), page }
+            }
+            _ => Finding::Refused(Refused::NotReady),
+        };
+        cx.send(peer, Message::Compared(ticket, finding));
+    }
+
+    /// Has a record read that cannot be, or was lost: the replica then marks it, and its loss is healed.
+    fn check(&mut self, cx: &mut Xcx<'_>, key: Key) {
+        if self.checks.len() < CHECKS_MAX {
+            let operation = self.number();
+            let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
+            cx.out.asks.push((cx.me, Ticket { operation, round: EXCHANGE }, ask));
+            self.checks.insert(operation, key);
+        }
+    }
+
+    fn check_losses(&mut self, cx: &mut Xcx<'_>, tree: TreeId) {
+        let losses = self.trees.losses(tree.partition).into_iter().flat_map(|losses| losses.keys());
+        let keys: Vec<Key> = losses.take(CHECKS_MAX).filter_map(|key| Key::from_storage_key(key).ok()).collect();
+        keys.into_iter().for_each(|key| self.check(cx, key));
+    }
+
+    /// Whether a tree has been compared with so many that what its records lack was not lost: then all of them count again.
+    fn check_caught_up(&mut self, cx: &mut Xcx<'_>, tree: TreeId) {
+        if self.is_caught_up(tree) {
+            return;
+        }
+        let needed = |others: usize| majority(tree.n.into()).min(others);
+        let too_early = cx.broken.is(Mutation::ExchangeCountsAmnesiac) && self.proofs.is_compared(tree);
+        if too_early || self.proofs.is_caught_up(tree, needed) {
+            self.caught_up.insert(tree);
+            cx.replica.catch_up(tree);
+            self.caught_up_dirty = true;
+        }
+    }
+
+    fn save(&mut self, cx: &mut Xcx<'_>) {
+        let is_under_way = self.stores.values().any(|own| matches!(own, Own::SaveCaughtUp | Own::RecallCaughtUp));
+        if self.caught_up_dirty && !is_under_way {
+            self.caught_up_dirty = false;
+            let value = proofs::encode_caught_up(&self.caught_up, self.loss_floor);
+            let id = cx.store(StoreCommand::Remember { name: CAUGHT_UP.into(), value });
+            self.stores.insert(id, Own::SaveCaughtUp);
+        }
+        if self.proven_dirty && cx.now.instant >= self.next_save_at {
+            self.save_proven(cx);
+        }
+    }
+
+    fn save_proven(&mut self, cx: &mut Xcx<'_>) {
+        self.proven_dirty = false;
+        self.next_save_at = cx.now.instant + SAVE_EVERY;
+        let value = self.proofs.encode(self.loss_floor);
+        let id = cx.store(StoreCommand::Remember { name: PROVEN.into(), value });
+        self.stores.insert(id, Own::SaveProven);
+    }
+
+    /// The node stops in order: says what is to be remembered.
+    pub fn stop(&mut self, cx: &mut Xcx<'_>) {
+        if self.every.is_none() || !self.has_started {
+            return;
+        }
+        let being_written = cx.replica.being_written().map(|(key, _)| self.trees.id_of(key).partition).collect();
+        let replica = &mut *cx.replica;
+        cx.out.stores.extend(self.trees.save(|| replica.next_store(), &being_written));
+        self.save_proven(cx);
+    }
+}
+
+/// How long a comparison is put off that could not begin, or did not come to its end.
+fn retry_after(every: Duration) -> Duration {
+    (every / 8).clamp(Duration::from_millis(100), Duration::from_secs(5))
+}
+
+/// The loss of writes before this boot's floor, if there was one.
+fn floor_loss(config: &NodeConfig) -> Option<Loss> {
+    let NodeConfig { node, life, boot, loss_floor: floor, .. } = *config;
+    (floor > Since(0)).then(|| Minter::new(node, life, boot, floor).loss_before(floor))
+}
+
+#[cfg(test)]
+mod tests;

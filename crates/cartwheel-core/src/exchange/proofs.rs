@@ -1,0 +1,174 @@
+//! Who was compared with whom and when: when the next comparison is due, what is proven, and which partitions have been caught up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::dot::{NodeId, Since};
+use crate::hlc::WallMs;
+use crate::membership::View;
+use crate::merkle::{TreeId, Trees};
+use crate::ring::PartitionId;
+use crate::time::{Instant, Now};
+
+/// A tree and a peer that is a home of it too.
+pub type Pair = (TreeId, NodeId);
+
+/// How two replicas of a partition stand to each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    due: Instant,
+    /// When the last comparison began that ended with both equal, by this node's wall clock.
+    proven: Option<WallMs>,
+    /// The same in this boot, by the clock that never jumps.
+    begun: Option<Instant>,
+    /// Such a comparison has ended in this boot: with a replica all of which counts, or not.
+    compared: Option<bool>,
+}
+
+/// All pairs of this node's shard.
+#[derive(Debug, Default)]
+pub struct Proofs {
+    pairs: BTreeMap<Pair, Standing>,
+    due: BTreeSet<(Instant, TreeId, NodeId)>,
+}
+
+impl Proofs {
+    /// Goes by these homes. Comparisons that are new are spread evenly over `every`, or are due `at_once`.
+    pub fn go_by(&mut self, me: NodeId, view: &View, trees: &Trees, now: Instant, every: Duration, at_once: bool) {
+        let others =
+            |id: TreeId| view.ring.homes(id.partition, id.n.into()).iter().copied().filter(move |&node| node != me);
+        let wanted: Vec<Pair> = trees.ids().flat_map(|id| others(id).map(move |peer| (id, peer))).collect();
+        let mut before = std::mem::take(&mut self.pairs);
+        let count = wanted.len().max(1) as u32;
+        for (place, pair) in wanted.into_iter().enumerate() {
+            let wait = if at_once { Duration::ZERO } else { every / count * place as u32 };
+            let new = Standing { due: now + wait, proven: None, begun: None, compared: None };
+            self.pairs.insert(pair, before.remove(&pair).unwrap_or(new));
+        }
+        self.due = self.pairs.iter().map(|(&(tree, peer), standing)| (standing.due, tree, peer)).collect();
+    }
+
+    /// Whether the two are homes of the tree.
+    pub fn knows(&self, pair: Pair) -> bool {
+        self.pairs.contains_key(&pair)
+    }
+
+    /// The comparisons that are due, the longest due first.
+    pub fn due(&self, now: Instant) -> impl Iterator<Item = Pair> + '_ {
+        self.due.iter().take_while(move |(at, ..)| *at <= now).map(|&(_, tree, peer)| (tree, peer))
+    }
+
+    /// When the next comparison becomes due that is not yet.
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        let next = self.due.iter().find(|(at, ..)| *at > now);
+        next.map(|&(at, ..)| at)
+    }
+
+    /// The next comparison of a pair is due then.
+    pub fn put_off(&mut self, pair: Pair, until: Instant) {
+        if let Some(standing) = self.pairs.get_mut(&pair) {
+            self.due.remove(&(standing.due, pair.0, pair.1));
+            standing.due = until;
+            self.due.insert((until, pair.0, pair.1));
+        }
+    }
+
+    /// A comparison that began at `begun` has ended with both equal; the peer's replica was `whole` or not.
+    pub fn prove(&mut self, pair: Pair, begun: Now, whole: bool) {
+        if let Some(standing) = self.pairs.get_mut(&pair) {
+            standing.proven = Some(begun.wall);
+            standing.begun = Some(begun.instant);
+            standing.compared = Some(whole || standing.compared == Some(true));
+        }
+    }
+
+    /// A replica has lost something: what was proven of it holds no longer.
+    pub fn disprove(&mut self, is_meant: impl Fn(Pair) -> bool) {
+        for (_, standing) in self.pairs.iter_mut().filter(|(pair, _)| is_meant(**pair)) {
+            (standing.proven, standing.begun) = (None, None);
+        }
+    }
+
+    /// Since when each pair is proven equal.
+    pub fn iter(&self) -> impl Iterator<Item = (Pair, Option<WallMs>)> + '_ {
+        self.pairs.iter().map(|(&pair, standing)| (pair, standing.proven))
+    }
+
+    /// Whether every pair has ended a comparison that began at `instant`, of this boot, or later.
+    pub fn all_begun_since(&self, instant: Instant) -> bool {
+        self.pairs.values().all(|standing| standing.begun.is_some_and(|begun| begun >= instant))
+    }
+
+    /// Whether a tree has been compared in this boot with `needed` homes that count, or with all there are.
+    pub fn is_caught_up(&self, tree: TreeId, needed: impl Fn(usize) -> usize) -> bool {
+        let compared = || self.of_tree(tree).filter_map(|standing| standing.compared);
+        let others = self.of_tree(tree).count();
+        compared().count() == others || compared().filter(|&whole| whole).count() >= needed(others)
+    }
+
+    /// Whether a tree has been compared with any home in this boot.
+    pub fn is_compared(&self, tree: TreeId) -> bool {
+        self.of_tree(tree).any(|standing| standing.compared.is_some())
+    }
+
+    fn of_tree(&self, tree: TreeId) -> impl Iterator<Item = &Standing> {
+        self.pairs.range((tree, NodeId::new(0))..=(tree, NodeId::new(u64::MAX))).map(|(_, standing)| standing)
+    }
+
+    /// The stored form of what is proven, with the number of the last loss before it.
+    pub fn encode(&self, floor: Since) -> Bytes {
+        let mut bytes = floor.0.to_le_bytes().to_vec();
+        for ((tree, peer), proven) in self.iter() {
+            if let Some(wall) = proven {
+                bytes.extend(encode_tree(tree));
+                bytes.extend(peer.get().to_le_bytes());
+                bytes.extend(wall.0.to_le_bytes());
+            }
+        }
+        bytes.into()
+    }
+
+    /// Takes in what an earlier boot had proven, unless the store has lost writes since.
+    pub fn remember(&mut self, bytes: &[u8], floor: Since) {
+        let Some((saved, entries)) = bytes.split_first_chunk::<8>() else { return };
+        if u64::from_le_bytes(*saved) != floor.0 {
+            return;
+        }
+        for entry in entries.as_chunks::<21>().0 {
+            let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().expect("eight bytes"));
+            let pair = (decode_tree(&entry[..5]), NodeId::new(number(5)));
+            if let Some(standing) = self.pairs.get_mut(&pair).filter(|standing| standing.proven.is_none()) {
+                standing.proven = Some(WallMs(number(13)));
+            }
+        }
+    }
+}
+
+/// The trees that have been caught up since the last loss of writes, in their stored form.
+pub fn encode_caught_up(trees: &BTreeSet<TreeId>, floor: Since) -> Bytes {
+    let mut bytes = floor.0.to_le_bytes().to_vec();
+    trees.iter().for_each(|&tree| bytes.extend(encode_tree(tree)));
+    bytes.into()
+}
+
+/// The trees in a stored form, if no writes were lost since.
+pub fn decode_caught_up(bytes: &[u8], floor: Since) -> Vec<TreeId> {
+    match bytes.split_first_chunk::<8>() {
+        Some((saved, trees)) if u64::from_le_bytes(*saved) == floor.0 => {
+            trees.as_chunks::<5>().0.iter().map(|tree| decode_tree(tree)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn encode_tree(tree: TreeId) -> [u8; 5] {
+    let [a, b, c, d] = tree.partition.0.to_le_bytes();
+    [a, b, c, d, tree.n]
+}
+
+fn decode_tree(bytes: &[u8]) -> TreeId {
+    let partition = PartitionId(u32::from_le_bytes(bytes[..4].try_into().expect("four bytes")));
+    TreeId { partition, n: bytes[4] }
+}

@@ -1,0 +1,460 @@
+//! The trees that a node keeps, and when they can be relied on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::build::{Build, Forest, Held, Losses};
+use super::saved::{self, SavedBy};
+use super::{Grid, Tree, TreeId};
+use crate::digest::ContentDigest;
+use crate::dot::{NodeId, Since};
+use crate::effects::{Scanned, StoreCommand, StoreId, StoreResult};
+use crate::key::Key;
+use crate::membership::View;
+use crate::message::Lane;
+use crate::mutation::{Broken, Mutation};
+use crate::node::NodeConfig;
+use crate::record::Record;
+use crate::ring::PartitionId;
+use crate::time::Instant;
+
+/// How many writes may end before a saved tree is read; of more, it is built anew.
+const LATE_MAX: usize = 1_000;
+/// How long a store that could not be scanned is left alone.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What has become of a key's record.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// It was written, durably.
+    Written {
+        /// The key.
+        key: Key,
+        /// What it held.
+        old: ContentDigest,
+        /// What it holds.
+        new: ContentDigest,
+        /// The record was lost and does not count yet.
+        is_lost: bool,
+    },
+    /// It was to be written, and may have been or not.
+    Doubtful(Key),
+    /// It could not be read.
+    Lost(Key),
+}
+
+/// What a scan has found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    /// Records that cannot be read, or were lost and do not count yet.
+    pub lost: Vec<Key>,
+    /// A partition whose tree was not what its records add up to.
+    pub wrong: Option<PartitionId>,
+}
+
+/// What a record's key holds: as it was folded, if it was.
+pub fn content_of(record: &Record, storage_key: &[u8]) -> ContentDigest {
+    record.header.content.unwrap_or_else(|| ContentDigest::of(storage_key, &record.state))
+}
+
+/// The trees of one node's shard.
+#[derive(Debug)]
+pub struct Trees {
+    me: NodeId,
+    lane: Lane,
+    by: SavedBy,
+    loss_floor: Since,
+    leaf_keys_max: u32,
+    scan_pause: Duration,
+    scrub_every: Duration,
+    view: Arc<View>,
+    kept: BTreeMap<PartitionId, Kept>,
+    /// The partitions whose trees are to be built.
+    wanted: BTreeSet<PartitionId>,
+    build: Option<Build>,
+    recalls: BTreeMap<StoreId, PartitionId>,
+    unready: usize,
+    next_scan_at: Instant,
+    /// The partition that was scanned last though its tree is good, and when the next is.
+    scrubbed: Option<PartitionId>,
+    next_scrub_at: Option<Instant>,
+    broken: Broken,
+}
+
+#[derive(Debug)]
+struct Kept {
+    grid: Grid,
+    forest: Forest,
+    losses: Losses,
+    phase: Phase,
+}
+
+impl Kept {
+    const fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The trees are what the records add up to.
+    Ready,
+    /// Saved ones are being read; these writes have ended since.
+    Recalling(Vec<(u32, ContentDigest, Held)>),
+    /// They must be built.
+    Absent,
+}
+
+impl Trees {
+    /// The trees of one boot, none of which is ready.
+    pub fn new(config: &NodeConfig, view: Arc<View>) -> Self {
+        let mut trees = Self {
+            me: config.node,
+            lane: config.lane,
+            by: SavedBy { life: config.life, boot: config.boot },
+            loss_floor: config.loss_floor,
+            leaf_keys_max: config.limits.leaf_keys_max.max(1),
+            scan_pause: config.timing.scan_pause,
+            scrub_every: config.timing.scrub_every,
+            view: view.clone(),
+            kept: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            build: None,
+            recalls: BTreeMap::new(),
+            unready: 0,
+            next_scan_at: Instant::default(),
+            scrubbed: None,
+            next_scrub_at: None,
+            broken: config.broken,
+        };
+        trees.go_by(view);
+        trees
+    }
+
+    /// The trees that this node is to keep of a partition, by n.
+    fn ns(&self, partition: PartitionId) -> BTreeSet<u8> {
+        let all = self.view.buckets().map(|(_, settings)| settings.n).chain([self.view.settings(b"").n]);
+        let ns: BTreeSet<u8> = all.collect();
+        ns.into_iter().filter(|&n| self.view.ring.homes(partition, n.into()).contains(&self.me)).collect()
+    }
+
+    /// Goes by other settings, or another ring, from now on. Where keys may have gone from one tree to another, both are built anew.
+    pub fn set_view(&mut self, view: Arc<View>) {
+        let names: BTreeSet<&Bytes> = self.view.buckets().chain(view.buckets()).map(|(name, _)| name).collect();
+        if names.iter().any(|name| self.view.settings(name).n != view.settings(name).n) {
+            self.kept.clear();
+            self.wanted.clear();
+            self.recalls.clear();
+            self.build = None;
+        }
+        self.go_by(view);
+    }
+
+    fn go_by(&mut self, view: Arc<View>) {
+        let partitions = view.ring.partitions();
+        self.view = view;
+        let lane = self.lane;
+        for partition in partitions.iter().filter(|&p| Lane::of_partition(p, lane.count) == lane.index) {
+            let ns = self.ns(partition);
+            if self.kept.get(&partition).is_some_and(|kept| kept.forest.keys().eq(&ns)) {
+                continue;
+            }
+            self.kept.remove(&partition);
+            self.forget(partition);
+            self.wanted.remove(&partition);
+            if !ns.is_empty() {
+                let forest = ns.into_iter().map(|n| (n, Tree::new(0))).collect();
+                let grid = Grid::of(partitions, partition);
+                self.kept.insert(partition, Kept { grid, forest, losses: Losses::default(), phase: Phase::Absent });
+                self.wanted.insert(partition);
+            }
+        }
+        self.unready = self.kept.values().filter(|kept| !kept.is_ready()).count();
+    }
+
+    /// All trees that this node keeps, ready or not.
+    pub fn ids(&self) -> impl Iterator<Item = TreeId> + '_ {
+        self.kept.iter().flat_map(|(&partition, kept)| kept.forest.keys().map(move |&n| TreeId { partition, n }))
+    }
+
+    /// Whether this node keeps the tree, ready or not.
+    pub fn keeps(&self, id: TreeId) -> bool {
+        self.kept.get(&id.partition).is_some_and(|kept| kept.forest.contains_key(&id.n))
+    }
+
+    /// A tree that is ready.
+    pub fn get(&self, id: TreeId) -> Option<&Tree> {
+        let kept = self.kept.get(&id.partition)?;
+        if kept.is_ready() { kept.forest.get(&id.n) } else { None }
+    }
+
+    /// How many keys a leaf has at most, on average.
+    pub const fn leaf_keys_max(&self) -> u32 {
+        self.leaf_keys_max
+    }
+
+    /// How the tokens of a partition of this node's are dealt out.
+    pub fn grid(&self, partition: PartitionId) -> Option<&Grid> {
+        self.kept.get(&partition).map(|kept| &kept.grid)
+    }
+
+    /// The records of a partition that were lost and do not count yet.
+    pub fn losses(&self, partition: PartitionId) -> Option<&Losses> {
+        self.kept.get(&partition).map(|kept| &kept.losses)
+    }
+
+    /// How many partitions' trees are not ready.
+    pub const fn unready(&self) -> usize {
+        self.unready
+    }
+
+    /// The tree that a key belongs to.
+    pub fn id_of(&self, key: &Key) -> TreeId {
+        let partition = self.view.ring.partition_of(key.token());
+        TreeId { partition, n: self.view.settings(key.bucket()).n }
+    }
+
+    /// What a record that was read says of its key, and whether it was lost in a way that only its own healing makes good; none if the
+    /// bytes are no such record.
+    pub fn held(&self, storage_key: &Bytes, record: &Bytes) -> Option<Held> {
+        let record = Record::decode(record, storage_key).ok()?;
+        let n = self.view.settings(Key::bucket_of_storage_key(storage_key)?).n;
+        let is_lost = record.header.is_lost_since(self.loss_floor);
+        Some(Held { n, content: content_of(&record, storage_key), is_lost })
+    }
+
+    /// Asks for what an orderly stop has saved.
+    pub fn recall(&mut self, mut number: impl FnMut() -> StoreId) -> Vec<(StoreId, StoreCommand)> {
+        let mut commands = Vec::new();
+        for (&partition, kept) in &mut self.kept {
+            let id = number();
+            kept.phase = Phase::Recalling(Vec::new());
+            self.wanted.remove(&partition);
+            self.recalls.insert(id, partition);
+            commands.push((id, StoreCommand::Recall { name: name(partition) }));
+        }
+        commands
+    }
+
+    /// The commands that save what is ready, with nothing being written. No write may follow.
+    pub fn save(
+        &self,
+        mut number: impl FnMut() -> StoreId,
+        being_written: &BTreeSet<PartitionId>,
+    ) -> Vec<(StoreId, StoreCommand)> {
+        let is_good = |(partition, kept): &(&PartitionId, &Kept)| {
+            kept.is_ready() && kept.losses.is_empty() && !being_written.contains(partition)
+        };
+        let save = |(&partition, kept): (&PartitionId, &Kept)| {
+            (number(), StoreCommand::Remember { name: name(partition), value: saved::encode(&kept.forest, self.by) })
+        };
+        self.kept.iter().filter(is_good).map(save).collect()
+    }
+
+    /// Takes in what has become of a record.
+    pub fn change(&mut self, change: Change) {
+        match change {
+            Change::Written { key, old, new, is_lost } => {
+                let id = self.id_of(&key);
+                self.written(&key, id.partition, old, Held { n: id.n, content: new, is_lost });
+            }
+            Change::Doubtful(key) | Change::Lost(key) => self.doubt(self.id_of(&key).partition),
+        }
+    }
+
+    fn written(&mut self, key: &Key, partition: PartitionId, old: ContentDigest, held: Held) {
+        if let Some(build) = self.build.as_mut().filter(|build| build.partition == partition) {
+            build.written(key.storage_key(), old, held);
+        }
+        let Some(kept) = self.kept.get_mut(&partition) else { return };
+        let cell = kept.grid.cell(key.token());
+        match &mut kept.phase {
+            Phase::Ready => {
+                if let Some(tree) = kept.forest.get_mut(&held.n) {
+                    tree.fold(cell, old, held.content);
+                    if tree.is_overfull(self.leaf_keys_max) {
+                        self.wanted.insert(partition);
+                    }
+                }
+                kept.losses.note(|| key.storage_key(), held.is_lost);
+            }
+            Phase::Recalling(late) if late.len() < LATE_MAX && !held.is_lost => late.push((cell, old, held)),
+            Phase::Recalling(_) => self.doubt(partition),
+            Phase::Absent => {}
+        }
+    }
+
+    /// A partition's trees must be built anew.
+    fn doubt(&mut self, partition: PartitionId) {
+        self.forget(partition);
+        if let Some(kept) = self.kept.get_mut(&partition) {
+            self.unready += usize::from(kept.is_ready());
+            kept.phase = Phase::Absent;
+            self.wanted.insert(partition);
+        }
+    }
+
+    /// Nothing that was begun for a partition is gone on with.
+    fn forget(&mut self, partition: PartitionId) {
+        self.recalls.retain(|_, recalled| *recalled != partition);
+        self.build.take_if(|build| build.partition == partition);
+    }
+
+    /// Begins what is due: the next part of a scan.
+    pub fn tick(&mut self, now: Instant, number: impl FnOnce() -> StoreId) -> Option<(StoreId, StoreCommand)> {
+        if now < self.next_scan_at || self.build.as_ref().is_some_and(Build::is_scanning) {
+            return None;
+        }
+        self.scrub(now);
+        if self.build.is_none() {
+            // What is not ready comes before what only wants to grow.
+            let is_ready = |partition: &&PartitionId| self.kept[partition].is_ready();
+            let partition = *self.wanted.iter().find(|p| !is_ready(p)).or_else(|| self.wanted.first())?;
+            self.wanted.remove(&partition);
+            let kept = &self.kept[&partition];
+            let depths = kept.forest.iter().map(|(&n, tree)| (n, Tree::depth_for(tree.keys(), self.leaf_keys_max)));
+            self.build = Some(Build::new(partition, kept.grid, depths, self.leaf_keys_max));
+        }
+        let id = number();
+        Some((id, self.build.as_mut()?.scan(id)))
+    }
+
+    /// From time to time each partition is scanned though its trees are good: its records are read, and shown to add up to them.
+    fn scrub(&mut self, now: Instant) {
+        let every = self.scrub_every / (self.kept.len().max(1) as u32);
+        let next = *self.next_scrub_at.get_or_insert(now + every);
+        if now < next || !self.wanted.is_empty() || self.build.is_some() {
+            return;
+        }
+        let behind = (self.scrubbed.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let following = self.kept.range(behind).next();
+        self.scrubbed = following.or_else(|| self.kept.first_key_value()).map(|(&partition, _)| partition);
+        self.wanted.extend(self.scrubbed);
+        self.next_scrub_at = Some(now + every);
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub fn wake_at(&self) -> Option<Instant> {
+        if self.build.as_ref().is_some_and(Build::is_scanning) || self.kept.is_empty() {
+            return None;
+        }
+        let is_idle = self.build.is_none() && self.wanted.is_empty();
+        let due = if is_idle { self.next_scrub_at.unwrap_or_default() } else { Instant::default() };
+        Some(due.max(self.next_scan_at))
+    }
+
+    /// Whether the end of a store command is for the trees.
+    pub fn waits_for(&self, id: StoreId) -> bool {
+        self.recalls.contains_key(&id) || self.build.as_ref().is_some_and(|build| build.waits_for(id))
+    }
+
+    /// Takes in the end of a store command. `being_written` is what is being written, and its content before.
+    pub fn stored<'a>(
+        &mut self,
+        now: Instant,
+        id: StoreId,
+        result: StoreResult,
+        being_written: impl Iterator<Item = (&'a Key, ContentDigest)>,
+    ) -> Found {
+        if let Some(partition) = self.recalls.remove(&id) {
+            self.recalled(partition, result);
+            return Found::default();
+        }
+        self.next_scan_at = now + self.scan_pause;
+        match result {
+            StoreResult::Scanned(Ok(scanned)) => self.scanned(scanned, being_written),
+            _ => {
+                self.next_scan_at = now + RETRY_AFTER;
+                self.build.iter_mut().for_each(Build::failed);
+                Found::default()
+            }
+        }
+    }
+
+    fn recalled(&mut self, partition: PartitionId, result: StoreResult) {
+        let Some(kept) = self.kept.get_mut(&partition) else { return };
+        // They may have been built meanwhile.
+        let Phase::Recalling(late) = &mut kept.phase else { return };
+        let late = std::mem::take(late);
+        kept.phase = Phase::Absent;
+        let saved = match result {
+            StoreResult::Read(Ok(Some(bytes))) => saved::decode(&bytes),
+            _ => None,
+        };
+        let before = SavedBy { boot: self.by.boot.wrapping_sub(1), ..self.by };
+        let is_believed = |by| by == before || self.broken.is(Mutation::TreeTrustedAfterCrash);
+        match saved {
+            Some((forest, by)) if is_believed(by) && forest.keys().eq(kept.forest.keys()) => {
+                kept.forest = forest;
+                kept.phase = Phase::Ready;
+                self.unready -= 1;
+                for (cell, old, held) in late {
+                    if let Some(tree) = kept.forest.get_mut(&held.n) {
+                        tree.fold(cell, old, held.content);
+                    }
+                }
+                if kept.forest.values().any(|tree| tree.is_overfull(self.leaf_keys_max)) {
+                    self.wanted.insert(partition);
+                }
+            }
+            _ => drop(self.wanted.insert(partition)),
+        }
+    }
+
+    fn scanned<'a>(
+        &mut self,
+        scanned: Scanned,
+        being_written: impl Iterator<Item = (&'a Key, ContentDigest)>,
+    ) -> Found {
+        let Some(mut build) = self.build.take() else { return Found::default() };
+        let (mut found, mut read) = (Found::default(), BTreeMap::new());
+        for (storage_key, record) in &scanned.records {
+            let held = self.held(storage_key, record);
+            if held.is_none_or(|held| held.is_lost) {
+                found.lost.extend(Key::from_storage_key(storage_key));
+            }
+            match held {
+                Some(held) => drop(read.insert(storage_key.clone(), held)),
+                None => build.spoil(),
+            }
+        }
+        for storage_key in &scanned.damaged {
+            found.lost.extend(Key::from_storage_key(storage_key));
+            build.spoil();
+        }
+        let writes = being_written.filter_map(|(key, content)| {
+            let id = self.id_of(key);
+            (id.partition == build.partition).then(|| (key.storage_key(), Held { n: id.n, content, is_lost: false }))
+        });
+        let writes = writes.collect();
+        if build.take(read, scanned.next(), writes) {
+            found.wrong = self.built(build);
+        } else {
+            self.build = Some(build);
+        }
+        found
+    }
+
+    /// Puts new trees in the place of the old; the partition, if these were wrong.
+    fn built(&mut self, build: Build) -> Option<PartitionId> {
+        let partition = build.partition;
+        let kept = self.kept.get_mut(&partition)?;
+        let Some((forest, losses)) = build.finish() else {
+            self.wanted.insert(partition);
+            return None;
+        };
+        let agree = forest.iter().all(|(n, tree)| kept.forest.get(n).is_some_and(|old| old.agrees(tree)));
+        let was_wrong = kept.is_ready() && !agree;
+        self.unready -= usize::from(!kept.is_ready());
+        (kept.forest, kept.losses, kept.phase) = (forest, losses, Phase::Ready);
+        was_wrong.then_some(partition)
+    }
+}
+
+fn name(partition: PartitionId) -> Bytes {
+    [b"tree ", &partition.0.to_be_bytes()[..]].concat().into()
+}

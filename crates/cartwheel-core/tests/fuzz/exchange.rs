@@ -1,0 +1,59 @@
+//! What nobody in his right mind asks or answers when replicas are compared.
+
+use bytes::Bytes;
+use cartwheel_core::digest::ContentDigest;
+use cartwheel_core::exchange::{Finding, ListPage, Question, Refused};
+use cartwheel_core::merkle::{KeyRange, Sum, TreeId};
+use cartwheel_core::ring::PartitionId;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::arbitrary::spoilt_key;
+
+/// A partition of the ring's sixteen mostly, and a number of replicas that there is mostly.
+fn tree() -> impl Strategy<Value = TreeId> {
+    let partition = prop_oneof![6 => 0u32..16, 1 => any::<u32>()];
+    (partition, prop_oneof![6 => Just(3u8), 1 => any::<u8>()])
+        .prop_map(|(partition, n)| TreeId { partition: PartitionId(partition), n })
+}
+
+/// Storage keys, real ones among them.
+fn storage_key() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        (0usize..3).prop_map(|number| spoilt_key(number).storage_key()),
+        vec(any::<u8>(), 0..24).prop_map(Bytes::from),
+        (0u8..16).prop_map(|start| [&[start << 4][..], &[0; 15]].concat().into()),
+    ]
+}
+
+fn range() -> impl Strategy<Value = KeyRange> {
+    (storage_key(), option::of(storage_key())).prop_map(|(from, upto)| KeyRange { from, upto })
+}
+
+pub fn question() -> BoxedStrategy<Question> {
+    let place = prop_oneof![3 => 0u32..16, 1 => any::<u32>()];
+    let level = prop_oneof![4 => 0u8..3, 1 => any::<u8>()];
+    prop_oneof![
+        (tree(), level, vec(place, 0..600)).prop_map(|(tree, level, nodes)| Question::Nodes { tree, level, nodes }),
+        (tree(), range()).prop_map(|(tree, range)| Question::Keys { tree, range }),
+    ]
+    .boxed()
+}
+
+pub fn finding() -> BoxedStrategy<Finding> {
+    let sum = (any::<u128>(), any::<u64>()).prop_map(|(digests, keys)| Sum { digests, keys });
+    let entries = btree_map(storage_key(), any::<[u8; 16]>().prop_map(ContentDigest), 0..6);
+    let page = (entries, option::of(storage_key())).prop_map(|(entries, next)| ListPage { entries, next });
+    let refused = [Refused::NotAHome, Refused::NotReady, Refused::Busy, Refused::Nonsense];
+    prop_oneof![
+        (any::<u8>(), any::<bool>(), vec(sum, 0..20)).prop_map(|(depth, whole, sums)| Finding::Sums {
+            depth,
+            whole,
+            sums
+        }),
+        (any::<bool>(), page).prop_map(|(whole, page)| Finding::Keys { whole, page }),
+        prop::sample::select(refused.to_vec()).prop_map(Finding::Refused),
+    ]
+    .boxed()
+}

@@ -1,0 +1,38 @@
+//! Each node's Merkle trees are what its records add up to.
+
+use std::collections::BTreeMap;
+
+use cartwheel_core::digest::ContentDigest;
+use cartwheel_core::key::Key;
+use cartwheel_core::merkle::{Tree, TreeId};
+use cartwheel_core::record::Record;
+
+use crate::world::World;
+
+/// The first tree that is not ready or not right, in words.
+pub fn judge(world: &World) -> Option<String> {
+    (0..world.cluster().len()).find_map(|index| judge_node(world, index))
+}
+
+fn judge_node(world: &World, index: usize) -> Option<String> {
+    let name = world.cluster().name(index);
+    let Some(node) = world.machine(index).node() else { return Some(format!("{name} is down")) };
+    let trees = node.exchange().trees();
+    let mut expected = BTreeMap::new();
+    for id in trees.ids() {
+        let Some(tree) = trees.get(id) else { return Some(format!("{name} has no tree of {id:?}")) };
+        expected.insert(id, Tree::new(tree.depth()));
+    }
+    for (storage_key, bytes) in &world.machine(index).disk().current().records {
+        let (Ok(key), Ok(record)) = (Key::from_storage_key(storage_key), Record::decode(bytes, storage_key)) else {
+            return Some(format!("{name} has a damaged record"));
+        };
+        let id: TreeId = trees.id_of(&key);
+        if let (Some(tree), Some(grid)) = (expected.get_mut(&id), trees.grid(id.partition)) {
+            let content = ContentDigest::of(storage_key, &record.state);
+            tree.fold(grid.cell(key.token()), ContentDigest::NONE, content);
+        }
+    }
+    let wrong = expected.iter().find(|(id, tree)| trees.get(**id) != Some(*tree));
+    wrong.map(|(id, _)| format!("{name}'s tree of {id:?} is not what its records add up to"))
+}

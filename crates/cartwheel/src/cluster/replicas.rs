@@ -1,0 +1,80 @@
+//! Since when everything is known to be on all of its replicas, as the nodes of a cluster tell it together.
+
+use std::collections::BTreeMap;
+
+use cartwheel_client::{Client, ClusterStatus, Replicas};
+
+/// The two nodes, sorted by name, and the partition and n that they share.
+type Pair = (String, String, u32, u8);
+
+/// A sentence about it, from what every node that answers has proven of its own replicas.
+pub(super) async fn summary(status: &ClusterStatus) -> String {
+    let (mut told, mut silent) = (Vec::new(), Vec::new());
+    for member in status.members.iter().map(|status| &status.member) {
+        let asked = async { Client::new(&[format!("http://{}", member.http)]).ok()?.replicas().await.ok() };
+        match asked.await {
+            Some(replicas) => told.push(replicas),
+            None => silent.push(member.name.as_str()),
+        }
+    }
+    let mut text = sentence(&told);
+    if !silent.is_empty() {
+        text += &format!(" ({} did not answer)", silent.join(", "));
+    }
+    text
+}
+
+fn sentence(told: &[Replicas]) -> String {
+    let pairs = pairs(told);
+    let unproven = pairs.values().filter(|since| since.is_none()).count();
+    match pairs.values().flatten().min() {
+        _ if pairs.is_empty() => "no data is kept on more than one node".to_owned(),
+        Some(since) if unproven == 0 => {
+            format!("everything written before {since} is known to be on all of its replicas")
+        }
+        _ => format!("{unproven} of {} pairs of replicas have not been proven equal yet", pairs.len()),
+    }
+}
+
+/// Since when each two replicas are proven equal: what one of them has shown holds for both. In this form times sort as text.
+fn pairs(told: &[Replicas]) -> BTreeMap<Pair, Option<&str>> {
+    let mut pairs = BTreeMap::new();
+    for node in told {
+        for replica in &node.replicas {
+            let (one, other) =
+                (node.node.clone().min(replica.peer.clone()), node.node.clone().max(replica.peer.clone()));
+            let since = pairs.entry((one, other, replica.partition, replica.n)).or_insert(None);
+            *since = (*since).max(replica.equal_since.as_deref());
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use cartwheel_client::ReplicaProof;
+
+    use super::*;
+
+    fn node(name: &str, proofs: &[(&str, u32, Option<&str>)]) -> Replicas {
+        let proof = |&(peer, partition, since): &(&str, u32, Option<&str>)| ReplicaProof {
+            partition,
+            n: 3,
+            peer: peer.to_owned(),
+            equal_since: since.map(str::to_owned),
+        };
+        let replicas = proofs.iter().map(proof).collect();
+        Replicas { node: name.to_owned(), equal_since: None, unproven: 0, replicas }
+    }
+
+    #[test]
+    fn the_oldest_of_the_newer_proofs_of_all_pairs_counts() {
+        let (one, two) = (Some("2026-01-01T00:00:01.000Z"), Some("2026-01-01T00:00:02.000Z"));
+        let three = Some("2026-01-01T00:00:03.000Z");
+        let all = [node("a", &[("b", 1, one), ("c", 1, three)]), node("b", &[("a", 1, two), ("c", 1, three)])];
+        assert!(sentence(&all).contains("00:00:02.000Z"), "{}", sentence(&all));
+        let some = [node("a", &[("b", 1, one), ("c", 1, None)])];
+        assert_eq!(sentence(&some), "1 of 2 pairs of replicas have not been proven equal yet");
+        assert_eq!(sentence(&[]), "no data is kept on more than one node");
+    }
+}

@@ -1,0 +1,42 @@
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How often something is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interval(pub Duration);
+
+/// What is done more often would be all that a node does; what is done less often is not worth the name.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+impl FromStr for Interval {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || "give a time with a unit, from 1s to 30days, as `60s` or `5min`".to_owned();
+        let interval = humantime::parse_duration(text).map_err(|_| wanted())?;
+        if (SHORTEST..=LONGEST).contains(&interval) { Ok(Self(interval)) } else { Err(wanted()) }
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without spaces, so that it can be a flag's value anywhere.
+        f.write_str(&humantime::format_duration(self.0).to_string().replace(' ', ""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit_and_bounds() {
+        assert_eq!("90s".parse(), Ok(Interval(Duration::from_secs(90))));
+        assert_eq!(Interval(Duration::from_secs(90)).to_string().parse(), Ok(Interval(Duration::from_secs(90))));
+        for text in ["", "60", "0s", "999ms", "31days", "-5s", "a minute"] {
+            assert!(text.parse::<Interval>().is_err(), "{text}");
+        }
+    }
+}
