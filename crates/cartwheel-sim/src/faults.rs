@@ -229,7 +229,7 @@ impl Faults {
             && world.others_know_settings(victim)
             && keys
                 .iter()
-                .all(|key| !is_home(key) || holds_nothing(world, victim, key) || can_spare(world, victim, key));
+                .all(|key| holds_nothing(world, victim, key) || (is_home(key) && can_spare(world, victim, key)));
         if !can_go {
             return Vec::new();
         }

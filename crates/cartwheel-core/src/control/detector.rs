@@ -97,7 +97,12 @@ impl Detector {
         // What the control draws for itself is of another stream.
         random.set_stream(1);
         Self {
-            swim: Foca::new(Identity { node, life, boot, renewal: 0 }, swim_config(), random, PacketCodec),
+            swim: Foca::new(
+                Identity { node, generation: 0, life, boot, renewal: 0 },
+                swim_config(),
+                random,
+                PacketCodec,
+            ),
             broken: config.broken,
             timers: BTreeMap::new(),
             timers_set: 0,
@@ -129,7 +134,8 @@ impl Detector {
             self.known().filter(|known| view.member(known.id().node).is_none()).map(|known| *known.id()).collect();
         let come: Vec<Member<Identity>> = view
             .members()
-            .map(|member| Identity::unheard(member.member.id, member.member.life))
+            .map(|known| &known.member)
+            .map(|member| Identity::unheard(member.id, view.lives_ended(member.id), member.life))
             .filter(|id| id.node != me && self.current(id.node).is_none_or(|known| known.life != id.life))
             .map(Member::alive)
             .collect();
@@ -150,6 +156,7 @@ impl Detector {
     /// Takes in a packet of this boot of a node; false if it makes no sense.
     pub(super) fn heard(&mut self, now: Now, sender: (NodeId, Life, u32), bytes: &[u8], told: &mut Told) -> bool {
         let Ok(mut packet) = Packet::decode(bytes) else { return false };
+        packet.each_identity(|id| id.generation = self.generation(*id));
         let (from, to, message) = (packet.header.src, packet.header.dst, packet.header.message.clone());
         let Some(known) = self.current(from.node) else { return false };
         if (from.node, from.life, from.boot) != sender || known.life != from.life || to.node != self.me() {
@@ -386,6 +393,11 @@ impl Detector {
     fn known(&self) -> impl Iterator<Item = &Member<Identity>> {
         let me = self.me();
         self.swim.iter_membership_state().filter(move |known| known.id().node != me)
+    }
+
+    /// What is known here of the generation of a life; 0 of one that is not current, and of this node's own.
+    fn generation(&self, id: Identity) -> u32 {
+        self.current(id.node).filter(|known| known.life == id.life).map_or(0, |known| known.generation)
     }
 
     fn current(&self, node: NodeId) -> Option<Identity> {

@@ -206,13 +206,13 @@ fn who_missed_a_restart_hears_of_it_when_it_calls_the_old_boot() {
 fn nobody_can_invent_a_node_or_a_boot_of_another() {
     let mut lan = Lan::new(3);
     let header = foca::Header {
-        src: Identity { boot: 1, ..Identity::unheard(id(2), Life(2)) },
+        src: Identity { boot: 1, ..Identity::unheard(id(2), 0, Life(2)) },
         src_incarnation: 0,
-        dst: Identity { boot: 1, ..Identity::unheard(id(0), Life(0)) },
+        dst: Identity { boot: 1, ..Identity::unheard(id(0), 0, Life(0)) },
         message: foca::Message::Gossip,
     };
-    let later = Identity { boot: 9, ..Identity::unheard(id(1), Life(1)) };
-    let stranger = Identity { boot: 1, ..Identity::unheard(id(7), Life(7)) };
+    let later = Identity { boot: 9, ..Identity::unheard(id(1), 0, Life(1)) };
+    let stranger = Identity { boot: 1, ..Identity::unheard(id(7), 0, Life(7)) };
     lan.tell(0, &Packet { header, updates: vec![foca::Member::alive(later), foca::Member::alive(stranger)] });
     assert_eq!(lan.watch(20_000, 0, 1), BTreeSet::from([Status::Alive]));
     assert_eq!(lan.controls[0].as_ref().unwrap().liveness().iter().count(), 2);
@@ -223,9 +223,9 @@ fn one_who_goes_by_anothers_id_makes_no_storm() {
     let mut lan = Lan::new(3);
     // A second process of node 2, by a later boot.
     let header = foca::Header {
-        src: Identity { boot: 9, ..Identity::unheard(id(2), Life(2)) },
+        src: Identity { boot: 9, ..Identity::unheard(id(2), 0, Life(2)) },
         src_incarnation: 0,
-        dst: Identity { boot: 1, ..Identity::unheard(id(0), Life(0)) },
+        dst: Identity { boot: 1, ..Identity::unheard(id(0), 0, Life(0)) },
         message: foca::Message::Announce,
     };
     lan.tell(0, &Packet { header, updates: vec![] });

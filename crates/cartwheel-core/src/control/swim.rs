@@ -1,6 +1,6 @@
 //! What SWIM says between two nodes: who is meant, and how it is written down.
 //!
-//! The form is fixed: numbers in network order, an identity in 24 bytes.
+//! The form is fixed: numbers in network order, an identity in 28 bytes.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::dot::{Life, NodeId};
 /// The longest packet, in bytes: a header, and what is said of some fifty nodes.
 pub(super) const PACKET_BYTES_MAX: usize = 1_400;
 
-const IDENTITY_BYTES: usize = 24;
+const IDENTITY_BYTES: usize = 28;
 const MEMBER_BYTES: usize = IDENTITY_BYTES + 3;
 /// Two identities, an incarnation, the kind of message, and the longest message.
 const HEADER_BYTES_MAX: usize = 3 * IDENTITY_BYTES + 4;
@@ -24,6 +24,9 @@ const HEADER_BYTES_MAX: usize = 3 * IDENTITY_BYTES + 4;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
     pub(super) node: NodeId,
+    /// How many lives of the node are known to have ended. Lives have no order of their own; each node goes by what it knows itself,
+    /// whatever a packet says.
+    pub(super) generation: u32,
     pub(super) life: Life,
     /// 0 is before every boot: which one it is has not been heard.
     pub(super) boot: u32,
@@ -32,8 +35,8 @@ pub(super) struct Identity {
 
 impl Identity {
     /// A member of which nothing has been heard.
-    pub(super) const fn unheard(node: NodeId, life: Life) -> Self {
-        Self { node, life, boot: 0, renewal: 0 }
+    pub(super) const fn unheard(node: NodeId, generation: u32, life: Life) -> Self {
+        Self { node, generation, life, boot: 0, renewal: 0 }
     }
 }
 
@@ -48,9 +51,9 @@ impl foca::Identity for Identity {
         self.node
     }
 
-    /// Lives have no order. Only those of the view get here, so the one that is not known yet is the later one.
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        self.life == adversary.life && (self.boot, self.renewal) >= (adversary.boot, adversary.renewal)
+        let rank = |id: &Self| (id.generation, id.life, id.boot, id.renewal);
+        rank(self) >= rank(adversary)
     }
 }
 
@@ -138,6 +141,7 @@ impl Codec<Identity> for PacketCodec {
 
 fn put_identity(buf: &mut impl BufMut, id: &Identity) {
     buf.put_u64(id.node.get());
+    buf.put_u32(id.generation);
     buf.put_u64(id.life.0);
     buf.put_u32(id.boot);
     buf.put_u32(id.renewal);
@@ -146,6 +150,7 @@ fn put_identity(buf: &mut impl BufMut, id: &Identity) {
 fn get_identity(buf: &mut impl Buf) -> Result<Identity, BadPacket> {
     Ok(Identity {
         node: NodeId::new(buf.try_get_u64()?),
+        generation: buf.try_get_u32()?,
         life: Life(buf.try_get_u64()?),
         boot: buf.try_get_u32()?,
         renewal: buf.try_get_u32()?,
@@ -220,6 +225,24 @@ impl Packet {
         }
     }
 
+    /// Has `change` do something with each node that it names.
+    pub(super) fn each_identity(&mut self, mut change: impl FnMut(&mut Identity)) {
+        change(&mut self.header.src);
+        change(&mut self.header.dst);
+        match &mut self.header.message {
+            Message::PingReq { target: about, .. }
+            | Message::IndirectPing { origin: about, .. }
+            | Message::IndirectAck { target: about, .. }
+            | Message::ForwardedAck { origin: about, .. } => change(about),
+            _ => {}
+        }
+        for update in &mut self.updates {
+            let mut id = *update.id();
+            change(&mut id);
+            *update = Member::new(id, update.incarnation(), update.state());
+        }
+    }
+
     /// The bytes that [`Self::decode`] reads.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES_MAX + 2 + MEMBER_BYTES * self.updates.len());
@@ -242,8 +265,10 @@ mod tests {
     use super::*;
 
     fn identity() -> impl Strategy<Value = Identity> {
-        (any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>()).prop_map(|(node, life, boot, renewal)| Identity {
+        let numbers = (any::<u64>(), any::<u32>(), any::<u64>(), any::<u32>(), any::<u32>());
+        numbers.prop_map(|(node, generation, life, boot, renewal)| Identity {
             node: NodeId::new(node),
+            generation,
             life: Life(life),
             boot,
             renewal,
@@ -295,7 +320,7 @@ mod tests {
     #[test]
     fn a_later_boot_and_a_later_renewal_win() {
         use foca::Identity as _;
-        let id = Identity::unheard(NodeId::new(1), Life(1));
+        let id = Identity::unheard(NodeId::new(1), 0, Life(1));
         let booted = Identity { boot: 3, ..id };
         let renewed = booted.renew().unwrap();
         assert!(booted.win_addr_conflict(&id) && renewed.win_addr_conflict(&booted));

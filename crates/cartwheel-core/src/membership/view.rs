@@ -62,6 +62,11 @@ impl View {
         self.members.values()
     }
 
+    /// How many lives of the node were removed.
+    pub fn lives_ended(&self, node: NodeId) -> u32 {
+        self.removed.range((node, Life(0))..=(node, Life(u64::MAX))).count() as u32
+    }
+
     /// Whether this life of the node was removed: it is refused for ever.
     pub fn is_removed(&self, node: NodeId, life: Life) -> bool {
         self.removed.contains(&(node, life))

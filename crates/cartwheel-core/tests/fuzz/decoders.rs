@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cartwheel_core::context::{ClusterKey, Context, Sealer};
+use cartwheel_core::digest::ContentDigest;
 use cartwheel_core::dot::Since;
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
