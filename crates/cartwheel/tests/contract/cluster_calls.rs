@@ -36,6 +36,22 @@ fn all_nodes_tell_the_same_of_the_cluster() {
 }
 
 #[test]
+fn each_node_says_what_it_thinks_of_the_others() {
+    let cluster = Cluster::start();
+    for (at, node) in cluster.endpoints().iter().enumerate() {
+        let own = format!("node-{}", at + 1);
+        for member in get(node, "/v1/cluster").json()["members"].as_array().unwrap() {
+            let liveness = &member["liveness"];
+            assert_eq!(liveness.is_null(), member["name"] == own.as_str(), "{member}");
+            if !liveness.is_null() {
+                assert!(["alive", "suspect", "down"].iter().any(|status| liveness["status"] == *status), "{member}");
+                assert!(liveness["since"].is_string() && liveness["why"].is_string(), "{member}");
+            }
+        }
+    }
+}
+
+#[test]
 fn nodes_say_that_they_live_and_are_ready() {
     let mut cluster = Cluster::start();
     for node in cluster.endpoints() {
