@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cartwheel_core::clock::{Clock, Run};
+use cartwheel_core::digest::ContentDigest;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record, RecordError};
@@ -96,7 +97,7 @@ proptest! {
     fn records_come_back_as_they_were_stored(state in states(), count in 0u64..3, lost: bool) {
         let own = (count > 0).then_some(OwnActor { since: Since(5), count });
         let catching_up = lost.then_some(Loss(7));
-        let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3), whole_since: Since(9) }, state };
+        let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3), whole_since: Since(9), content: Some(ContentDigest([7; 16])) }, state };
         let bytes = record.encode(b"key");
         prop_assert_eq!(Record::decode(&bytes, b"key"), Ok(record));
         prop_assert_eq!(Record::decode(&bytes, b"another"), Err(RecordError::Damaged));

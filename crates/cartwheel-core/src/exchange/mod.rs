@@ -585,6 +585,3 @@ fn retry_after(every: Duration) -> Duration {
 const fn floor_loss(floor: Since) -> Loss {
     if floor.0 == 0 { Loss(0) } else { Minter::loss_before(floor) }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cartwheel_core::context::{ClusterKey, Context, Sealer};
+use cartwheel_core::digest::ContentDigest;
 use cartwheel_core::dot::Since;
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
@@ -22,9 +23,12 @@ fn record() -> impl Strategy<Value = Record> {
     let own = option::of((number(), number()))
         .prop_map(|own| own.map(|(since, count)| OwnActor { since: Since(since), count }));
     let loss = option::of(number()).prop_map(|loss| loss.map(|loss| Loss(loss.max(1))));
-    (own, loss, number(), number(), state()).prop_map(|(own, catching_up, changed, since, state)| Record {
-        header: LocalHeader { own, catching_up, changed: Epoch(changed), whole_since: Since(since), content },
-        state,
+    let content = option::of(any::<[u8; 16]>().prop_map(ContentDigest));
+    (own, loss, number(), number(), content, state()).prop_map(|(own, catching_up, changed, since, content, state)| {
+        Record {
+            header: LocalHeader { own, catching_up, changed: Epoch(changed), whole_since: Since(since), content },
+            state,
+        }
     })
 }
 
