@@ -582,9 +582,9 @@ fn a_ceiling_that_could_not_be_saved_is_not_asked_for_again_at_once() {
     let mut cluster = Cluster::new(3);
     let node = cluster.nodes.get_mut(&id(1)).expect("a node");
     let at = |seconds: u64| Now { instant: Instant(seconds * 1_000_000), wall: WallMs(2_000_000) };
-    let ceiling = |effects: &Effects| match effects.stores.as_slice() {
-        [(store, StoreCommand::SaveHlcCeiling(_))] => Some(*store),
-        _ => None,
+    let ceiling = |effects: &Effects| {
+        let is_ceiling = |(_, command): &&(_, StoreCommand)| matches!(command, StoreCommand::SaveHlcCeiling(_));
+        effects.stores.iter().find(is_ceiling).map(|&(store, _)| store)
     };
     let asked = ceiling(&node.step(at(10), Input::Tick)).expect("the wall clock has passed the ceiling");
     let failed = StoreResult::Written(Err(WriteFailed::Uncertain));

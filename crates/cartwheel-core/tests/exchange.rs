@@ -10,27 +10,27 @@ use cartwheel_core::message::{Message, Ticket};
 use cartwheel_core::node::{Event, Node};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::state::State;
-use pair::{EVERY, Pair, config, disk, id, state, view};
+use pair::{EVERY, Pair, config, disk, id, key, state, view};
 
-/// Two replicas of so many keys, in one partition, whose trees are ready and proven equal.
+/// Two replicas of so many keys, in two partitions, whose trees are ready and proven equal.
 fn compared(keys: usize) -> Pair {
-    let mut pair = Pair::new(disk(keys), 1);
+    let mut pair = Pair::new(disk(keys), 2);
     pair.pass(Duration::from_secs(60));
-    assert_eq!((pair.exchanged(1), pair.exchanged(2)), (1, 1), "both have begun with it at once");
+    assert_eq!((pair.exchanged(1), pair.exchanged(2)), (2, 2), "each has compared both partitions");
     pair.reset();
     pair
 }
 
 #[test]
-fn equal_replicas_are_compared_in_two_messages_whatever_they_hold() {
+fn equal_replicas_are_compared_in_two_messages_a_partition_whatever_they_hold() {
     let mut bytes = Vec::new();
     for keys in [0, 1, 5_000] {
         let mut pair = compared(keys);
         pair.pass(EVERY);
-        assert_eq!((pair.messages, pair.exchanged(1), pair.scans), (2, 1, 0), "{keys} keys");
+        assert_eq!((pair.messages, pair.exchanged(1), pair.scans), (4, 2, 0), "{keys} keys");
         bytes.push(pair.bytes);
     }
-    assert!(bytes.iter().all(|&bytes| bytes < 300), "{bytes:?}");
+    assert!(bytes.iter().all(|&bytes| bytes < 600), "{bytes:?}");
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn what_differs_is_joined_on_both_sides_and_nothing_else_is_sent() {
     pair.merge(2, 6_000, state(6_000, 1));
     pair.reset();
     pair.pass(EVERY);
-    assert_eq!(pair.exchanged(1), 1);
+    assert_eq!(pair.exchanged(1), 2);
     for number in [7, 8, 9, 6_000] {
         assert_eq!(pair.held(1, number), pair.held(2, number), "key {number}");
     }
@@ -58,7 +58,7 @@ fn what_differs_is_joined_on_both_sides_and_nothing_else_is_sent() {
     // They are equal now, and are found to be.
     pair.reset();
     pair.pass(EVERY);
-    assert_eq!((pair.messages, pair.exchanged(1)), (2, 1));
+    assert_eq!((pair.messages, pair.exchanged(1)), (4, 2));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_replica_that_has_nothing_gets_everything() {
     let mut pair = compared(3_000);
     pair.nodes.remove(&id(2));
     pair.disks.remove(&id(2));
-    pair.start(Node::new(config(2, 2, Some(EVERY * 1_000)), view(2, 1)), 2);
+    pair.start(Node::new(config(2, 2, Some(EVERY * 1_000)), view(2, 2)), 2);
     pair.pass(EVERY);
     assert!((0..3_000).all(|number| pair.held(2, number) == Some(state(number, 1))));
     let mut proofs = pair.nodes[&id(2)].exchange().proofs();
@@ -80,13 +80,15 @@ fn trees_saved_at_a_stop_are_believed_by_the_next_boot_alone() {
     pair.stop(2);
     pair.reset();
     let restart = |pair: &mut Pair, boot| {
-        pair.start(Node::new(config(2, boot, Some(EVERY * 1_000)), view(2, 1)), 2);
+        pair.start(Node::new(config(2, boot, Some(EVERY * 1_000)), view(2, 2)), 2);
         pair.pass(Duration::from_secs(60));
     };
     restart(&mut pair, 2);
     assert_eq!(pair.scans, 0, "nothing has to be scanned");
-    let tree = TreeId { partition: PartitionId(0), n: 3 };
-    let of = |pair: &Pair| pair.nodes[&id(2)].exchange().trees().get(tree).cloned();
+    let of = |pair: &Pair| {
+        let trees = pair.nodes[&id(2)].exchange().trees();
+        trees.get(trees.id_of(&key(8))).cloned()
+    };
     let saved = of(&pair).expect("a tree that is ready");
     pair.merge(2, 8, state(8, 2));
     // It dies, and what it had saved before is out of date.
@@ -106,7 +108,7 @@ fn what_makes_no_sense_is_refused_and_counted() {
         range: KeyRange { from: from.into(), upto: upto.map(Into::into) },
     };
     let nonsense = [
-        nodes(tree(1, 3), 0, vec![0]),
+        nodes(tree(2, 3), 0, vec![0]),
         nodes(tree(u32::MAX, 3), 0, vec![0]),
         nodes(tree(0, 5), 0, vec![0]),
         nodes(tree(0, 3), 6, vec![0]),
@@ -125,5 +127,5 @@ fn what_makes_no_sense_is_refused_and_counted() {
         assert_eq!(refused, 1, "{question:?}");
     }
     pair.pass(EVERY);
-    assert_eq!(pair.exchanged(1), 1);
+    assert_eq!(pair.exchanged(1), 2);
 }
