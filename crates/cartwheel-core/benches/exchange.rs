@@ -22,8 +22,8 @@ fn main() {
     println!("two replicas of two partitions\n{:>10} {:>12} {:>10} {:>12}", "keys", "differences", "messages", "bytes");
     for keys in [10_000, 100_000, 1_000_000] {
         let mut pair = Pair::new(disk(keys), 2);
-        pair.pass(Duration::from_secs(600));
-        assert_eq!((pair.exchanged(1), pair.exchanged(2)), (2, 2), "the trees are ready");
+        pair.pass(EVERY);
+        assert_eq!(pair.exchanged(1), 2, "the trees are ready");
         for (version, differences) in (2..).zip([0, 1, 10, 100, 1_000, 10_000]) {
             let step = keys / differences.max(1);
             (0..differences).for_each(|nth| pair.merge(2, nth * step, state(nth * step, version)));
