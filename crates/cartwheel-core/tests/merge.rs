@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cartwheel_core::clock::{Clock, Run};
+use cartwheel_core::digest::ContentDigest;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record, RecordError};
@@ -97,7 +98,7 @@ proptest! {
         let own = (count > 0).then_some(OwnActor { since: Since(5), count });
         let catching_up = lost.then_some(Loss(7));
         let owed = (0..owed).map(NodeId::new).collect();
-        let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3), whole_since: Since(9), owed, content: None }, state };
+        let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3), whole_since: Since(9), owed, content: Some(ContentDigest([7; 16])) }, state };
         let bytes = record.encode(b"key");
         prop_assert_eq!(Record::decode(&bytes, b"key"), Ok(record));
         prop_assert_eq!(Record::decode(&bytes, b"another"), Err(RecordError::Damaged));

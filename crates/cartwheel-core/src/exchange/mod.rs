@@ -584,6 +584,3 @@ fn floor_loss(config: &NodeConfig) -> Option<Loss> {
     let NodeConfig { node, life, boot, loss_floor: floor, .. } = *config;
     (floor > Since(0)).then(|| Minter::new(node, life, boot, floor).loss_before(floor))
 }
-
-#[cfg(test)]
-mod tests;

@@ -87,7 +87,7 @@ mod tests {
         let mut forest = Forest::from([(1, Tree::new(0)), (3, Tree::new(depth))]);
         for cell in 0..300u32 {
             let tree = forest.get_mut(&3).expect("it is there");
-            tree.fold(cell * 3_000, ContentDigest::NONE, ContentDigest([cell as u8 + 1; 16]));
+            tree.fold(cell * 3_000, ContentDigest::NONE, ContentDigest([(cell % 255) as u8 + 1; 16]));
         }
         forest
     }

@@ -1,0 +1,230 @@
+//! Two nodes that hold the same partitions, on disks that are maps and a network that counts what it carries.
+#![allow(dead_code, reason = "each file uses its part of it")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::clock::{Clock, Run};
+use cartwheel_core::context::ClusterKey;
+use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::image::Image;
+use cartwheel_core::key::Key;
+use cartwheel_core::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy, View};
+use cartwheel_core::message::{Ask, Confirm, Envelope, Lane, Message, Ticket};
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::{Event, Input, Limits, Node, NodeConfig, StoreCommand, Timing};
+use cartwheel_core::record::{LocalHeader, Record};
+use cartwheel_core::ring::Partitions;
+use cartwheel_core::state::{Content, Epoch, Notes, Sibling, State};
+use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::wire;
+use cartwheel_core::write_id::WriteId;
+
+const CLUSTER: ClusterId = ClusterId(1);
+/// How often the first node compares; the second does so once and never again.
+pub const EVERY: Duration = Duration::from_secs(3_600);
+
+pub fn id(node: usize) -> NodeId {
+    NodeId::of_name(&format!("node-{node}"))
+}
+
+/// The cluster of so many nodes and partitions.
+pub fn view(nodes: usize, partitions: u32) -> Arc<View> {
+    let member = |node: usize| Member {
+        name: format!("node-{node}"),
+        id: id(node),
+        life: Life(node as u64),
+        weight: 100,
+        zone: "zone".to_owned(),
+        host: format!("host-{node}"),
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    };
+    let founding = ChangeKind::Found {
+        cluster: CLUSTER,
+        partitions: Partitions::new(partitions).expect("a number of partitions"),
+        strategy: Strategy::Balanced,
+        members: (1..=nodes).map(member).collect(),
+    };
+    let mut history = History::new();
+    history.record(Hlc::at(WallMs(1)), id(1), founding);
+    Arc::new(history.view().expect("a founded cluster"))
+}
+
+pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeConfig {
+    NodeConfig {
+        cluster: CLUSTER,
+        cluster_key: ClusterKey::derive(b"secret"),
+        node: id(node),
+        life: Life(node as u64),
+        boot,
+        lane: Lane::ONLY,
+        loss_floor: Since(0),
+        durability: Durability::Fsync,
+        hlc_ceiling: Hlc::ZERO,
+        seed: node as u64,
+        timing: Timing { exchange_every, scan_pause: Duration::ZERO, ..Timing::default() },
+        limits: Limits::default(),
+        broken: Broken::default(),
+    }
+}
+
+pub fn key(number: usize) -> Key {
+    Key::new(Bytes::from_static(b"carts"), format!("key-{number}").into()).expect("a valid key")
+}
+
+/// What a key holds after its `version`-th write.
+pub fn state(number: usize, version: u64) -> State {
+    let actor = Actor { node: id(1), life: Life(1), since: Since(1 + number as u64) };
+    let mut clock = Clock::new();
+    clock.insert_run(&Run { actor, upto: version, beyond: vec![] });
+    let sibling = Sibling {
+        dot: Dot { actor, counter: version },
+        content: Content::Value { bytes: format!("value {version}").into(), content_type: String::new() },
+        hlc: Hlc::at(WallMs(version)),
+        epoch: Epoch(1),
+        write_id: WriteId::from_bytes([version as u8; 16]),
+        expires: None,
+    };
+    State::from_parts(clock, [sibling], Notes::new())
+}
+
+/// A disk on which the first `keys` keys hold their first version.
+pub fn disk(keys: usize) -> Image {
+    let mut image = Image::default();
+    for number in 0..keys {
+        let storage_key = key(number).storage_key();
+        let record = Record { header: LocalHeader::default(), state: state(number, 1) };
+        image.records.insert(storage_key.clone(), record.encode(&storage_key));
+    }
+    image
+}
+
+/// The two nodes.
+pub struct Pair {
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub disks: BTreeMap<NodeId, Image>,
+    wakes: BTreeMap<NodeId, Instant>,
+    queue: VecDeque<(NodeId, Input)>,
+    pub now: Instant,
+    pub messages: usize,
+    pub bytes: usize,
+    pub scans: usize,
+    pub events: Vec<(NodeId, Event)>,
+}
+
+impl Pair {
+    pub fn new(disk: Image, partitions: u32) -> Self {
+        let mut pair = Self {
+            nodes: BTreeMap::new(),
+            disks: (1..=2).map(|node| (id(node), disk.clone())).collect(),
+            wakes: BTreeMap::new(),
+            queue: VecDeque::new(),
+            now: Instant(1),
+            messages: 0,
+            bytes: 0,
+            scans: 0,
+            events: Vec::new(),
+        };
+        let view = view(2, partitions);
+        for node in 1..=2 {
+            let every = if node == 1 { EVERY } else { EVERY * 1_000 };
+            pair.start(Node::new(config(node, 1, Some(every)), view.clone()), node);
+        }
+        pair
+    }
+
+    pub fn start(&mut self, started: Node, node: usize) {
+        self.nodes.insert(id(node), started);
+        self.queue.push_back((id(node), Input::Tick));
+        self.run();
+    }
+
+    pub fn stop(&mut self, node: usize) {
+        self.queue.push_back((id(node), Input::Stop));
+        self.run();
+        self.nodes.remove(&id(node));
+        self.wakes.remove(&id(node));
+    }
+
+    pub fn run(&mut self) {
+        while let Some((to, input)) = self.queue.pop_front() {
+            let now = Now { instant: self.now, wall: WallMs(1_000_000 + self.now.0 / 1_000) };
+            let Some(node) = self.nodes.get_mut(&to) else { continue };
+            let effects = node.step(now, input);
+            self.wakes.insert(to, effects.wake_at.unwrap_or(Instant(u64::MAX)));
+            for (id, command) in effects.stores {
+                self.scans += usize::from(matches!(command, StoreCommand::Scan { .. }));
+                let result = self.disks.entry(to).or_default().execute(&command);
+                self.queue.push_back((to, Input::Stored(id, result)));
+            }
+            for (peer, envelope) in effects.sends {
+                let frame = wire::encode_envelope(&envelope);
+                self.messages += 1;
+                self.bytes += frame.len();
+                let arrived = wire::decode_envelope(frame).expect("a node sends what can be read");
+                self.queue.push_back((peer, Input::Message(arrived)));
+            }
+            self.events.extend(effects.events.into_iter().map(|event| (to, event)));
+        }
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some((&node, &at)) = self.wakes.iter().min_by_key(|(_, at)| **at).filter(|(_, at)| **at <= end) {
+            self.now = self.now.max(at) + Duration::from_micros(1);
+            self.queue.push_back((node, Input::Tick));
+            self.run();
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Has a node merge a state, as a coordinator would.
+    pub fn merge(&mut self, node: usize, number: usize, state: State) {
+        let ask = Ask::Merge {
+            key: key(number),
+            state,
+            epoch: Epoch(1),
+            heals: None,
+            confirm: Confirm::Stored,
+            stands_in_for: None,
+        };
+        self.say(node, Message::Ask(Ticket { operation: 1, round: 1 }, ask));
+    }
+
+    /// A message of the other node's.
+    pub fn say(&mut self, node: usize, message: Message) {
+        let from = 3 - node;
+        let envelope = Envelope {
+            cluster: CLUSTER,
+            from: id(from),
+            from_life: Life(from as u64),
+            from_boot: 1,
+            wall: WallMs(1_000_000 + self.now.0 / 1_000),
+            message,
+        };
+        self.queue.push_back((id(node), Input::Message(envelope)));
+        self.run();
+    }
+
+    /// Begins to count anew.
+    pub fn reset(&mut self) {
+        (self.messages, self.bytes, self.scans) = (0, 0, 0);
+        self.events.clear();
+    }
+
+    pub fn exchanged(&self, node: usize) -> usize {
+        let is_end = |(at, event): &&(NodeId, Event)| *at == id(node) && matches!(event, Event::Exchanged(..));
+        self.events.iter().filter(is_end).count()
+    }
+
+    pub fn held(&self, node: usize, number: usize) -> Option<State> {
+        let storage_key = key(number).storage_key();
+        let bytes = self.disks[&id(node)].records.get(&storage_key)?;
+        Some(Record::decode(bytes, &storage_key).expect("a sound record").state)
+    }
+}
