@@ -210,10 +210,10 @@ impl Options {
         }
         let timing = &mut self.cluster.timing;
         // Many partitions are many comparisons.
-        let low = 200_000 + u64::from(self.cluster.partitions) * 20_000;
-        timing.exchange_every = Some(Duration::from_micros(rng.magnitude(low, 5_000_000)));
+        let low = 300_000 + u64::from(self.cluster.partitions) * 100_000;
+        timing.exchange_every = Some(Duration::from_micros(rng.magnitude(low, 20_000_000)));
         timing.scan_pause = Duration::from_micros(rng.magnitude(100, 20_000));
-        timing.scrub_every = Duration::from_micros(rng.magnitude(1_000_000, 8_000_000));
+        timing.scrub_every = Duration::from_micros(rng.magnitude(4_000_000, 30_000_000));
         self.cluster.limits.leaf_keys_max = *rng.pick(&[1, 1, 1, 2, 64]);
         self.faults.orderly_per_mille = *rng.pick(&[0, 300, 300, 700]);
     }

@@ -21,6 +21,7 @@ pub(super) async fn root(State(door): State<Door>) -> String {
   GET /v1/cluster                               the members, and what this node thinks of each
   GET /v1/cluster/ring                          the partitions and their owners
   GET /v1/cluster/locate/{{bucket}}/{{key}}         where a key lies
+  GET /v1/cluster/replicas                         since when which replicas are proven equal
   GET /v1/cluster/partitions/{{partition}}/digests  what this node's disk holds of a partition
   GET /healthz                                  whether the node lives
   GET /readyz                                   whether it takes requests

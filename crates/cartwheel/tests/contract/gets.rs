@@ -134,9 +134,9 @@ fn a_get_covers_what_its_context_has_seen_or_is_refused() {
     let unverified = get(&nodes[0], "/v1/kv/seen/never?timeout_ms=300");
     assert_eq!(unverified.error(), (503, "unverified".to_owned()));
     assert!(unverified.text().contains("1 of 2 replicas"), "{}", unverified.text());
+    cluster.kill(1);
     cluster.restart(2);
     cluster.restart(3);
-    cluster.kill(1);
     let asks = |node: &str, timeout_ms: u32| {
         let path = format!("{path}?timeout_ms={timeout_ms}");
         call(node, "GET", &path, &[("cartwheel-context", alone.context())], b"")
