@@ -11,8 +11,22 @@ pub struct ClusterStatus {
     pub node: String,
     /// Which history of changes it goes by: nodes that say the same agree on members and ring.
     pub ring_version: String,
+    /// How far the cluster is with forgetting what was deleted.
+    #[serde(default)]
+    pub epoch: EpochStatus,
     /// The members, by id.
     pub members: Vec<MemberStatus>,
+}
+
+/// The epoch of a cluster: what was deleted five epochs ago is forgotten. It ends when all members have finished it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct EpochStatus {
+    /// Its number; 0 while the node does not know it.
+    pub epoch: u64,
+    /// Since when the node is in it, or has run, as RFC 3339.
+    pub since: String,
+    /// The names of the members that have not finished it yet, as far as the node knows.
+    pub waits_for: Vec<String>,
 }
 
 /// A node of the cluster.

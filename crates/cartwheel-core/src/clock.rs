@@ -94,6 +94,16 @@ impl Clock {
         self.actors.len()
     }
 
+    /// The actors that it names.
+    pub fn actors(&self) -> impl Iterator<Item = Actor> + '_ {
+        self.actors.keys().copied()
+    }
+
+    /// Takes out all dots of other actors than these.
+    pub fn retain_actors(&mut self, is_kept: impl Fn(Actor) -> bool) {
+        self.actors.retain(|&actor, _| is_kept(actor));
+    }
+
     /// Whether `dot` is in it.
     pub fn contains(&self, dot: Dot) -> bool {
         self.actors.get(&dot.actor).is_some_and(|counters| counters.contains(dot.counter))

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::clock::Clock;
 use crate::hlc::Hlc;
 use crate::key::Key;
 use crate::membership::ClusterId;
@@ -38,19 +39,30 @@ impl ClusterKey {
     }
 }
 
+impl Context {
+    /// The dots that a state must know in epoch `now` to be no older than what was shown.
+    pub fn needs_in(&self, now: Epoch) -> Clock {
+        if self.epoch.is_everywhere(now) { Clock::new() } else { self.needs.clone() }
+    }
+}
+
 impl fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClusterKey(..)")
     }
 }
 
-/// What a client was shown, and the oldest epoch that it was shown it in.
+/// What a client was shown, and in which epoch.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Context {
     /// The dots, timestamp and write ids.
     pub seen: Seen,
-    /// The oldest epoch among all that it was built from.
+    /// The epoch in which it was shown.
     pub epoch: Epoch,
+    /// The dots that a state must know to be no older than what was shown, as long as that is not on every home
+    /// ([`Epoch::is_everywhere`]): those of the siblings shown, or of the write that the context is the answer to. Whoever knows them
+    /// knows all that they replaced, which may be forgotten before they are.
+    pub needs: Clock,
 }
 
 /// Why a context was refused. Nothing was read or written.

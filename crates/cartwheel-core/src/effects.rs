@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::dot::NodeId;
+use crate::epoch::Epoch;
 use crate::hlc::Hlc;
 use crate::key::Key;
 use crate::liveness::Liveness;
@@ -90,6 +91,8 @@ pub enum Input {
     View(Arc<View>),
     /// What to think of the other nodes from now on.
     Liveness(Arc<Liveness>),
+    /// The epoch from now on. It is durable, and no earlier than the one before.
+    Epoch(Epoch),
     /// The time of [`Effects::wake_at`] has come. A tick too many does no harm.
     Tick,
     /// The node stops in order: it says what it wants to remember, and nothing may follow but the ends of what it has begun.
@@ -120,6 +123,8 @@ pub struct Effects {
     pub stores: Vec<(StoreId, StoreCommand)>,
     /// What an operator or a metric should know.
     pub events: Vec<Event>,
+    /// The shard has finished this epoch ([`crate::epoch`]).
+    pub finished: Option<Epoch>,
     /// When the node wants a [`Input::Tick`] at the latest. It replaces what the step before said.
     pub wake_at: Option<Instant>,
 }
@@ -302,6 +307,10 @@ pub enum Event {
         /// Whether writes are refused.
         refuses: bool,
     },
+    /// A record was looked after; so many tombstones and expired values went from it.
+    Forgot(u64),
+    /// State of a peer's was refused because its stamp is too old.
+    StaleRefused(NodeId),
     /// A message of another cluster, or of a node that is no member; it was dropped.
     StrayMessage(NodeId),
 }

@@ -10,8 +10,10 @@ use bytes::Bytes;
 
 use crate::dot::NodeId;
 use crate::effects::{StoreCommand, StoreId, StoreResult};
+use crate::epoch::Epoch;
 use crate::hint::{self, HintBook};
 use crate::key::Key;
+use crate::record::Record;
 use crate::time::Instant;
 
 /// How many entries of the index are read at once.
@@ -159,9 +161,9 @@ impl Handoff {
                 self.uncounted = entries.into();
             }
             (Some(Asked::Size(_, entry)), StoreResult::Read(read)) => {
-                // One that cannot be read has no size that anybody knows.
-                let bytes = read.ok().flatten().map_or(0, |bytes| bytes.len());
-                book.count(&entry, bytes);
+                let bytes = read.ok().flatten();
+                let since = bytes.as_ref().and_then(|bytes| owed_since(bytes, &entry));
+                book.count(&entry, since.map(|since| (bytes.map_or(0, |bytes| bytes.len()), since)));
             }
             (Some(Asked::Owed(node, page)), StoreResult::Listed(Ok(entries))) => {
                 let again =
@@ -182,4 +184,10 @@ impl Handoff {
         let keys = entries.iter().filter_map(|entry| Key::from_storage_key(&hint::parse(entry)?.1).ok());
         self.due.extend(keys.map(|key| (key, node)));
     }
+}
+
+/// Since when a record is owed to the home of an entry.
+fn owed_since(record: &Bytes, entry: &Bytes) -> Option<Epoch> {
+    let (home, storage_key) = hint::parse(entry)?;
+    Record::decode(record, &storage_key).ok()?.header.owed.get(&home).copied()
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::dot::NodeId;
 use crate::effects::IndexChange;
+use crate::epoch::Epoch;
 
 /// What the entries of hints begin with in the index.
 const MARK: u8 = b'h';
@@ -52,10 +53,10 @@ pub fn after(entry: &Bytes) -> Bytes {
 pub struct HintChange {
     /// The record's key.
     pub storage_key: Bytes,
-    /// To which homes it was owed.
-    pub before: BTreeSet<NodeId>,
+    /// To which homes it was owed, and since which epoch.
+    pub before: BTreeMap<NodeId, Epoch>,
     /// To which it is.
-    pub after: BTreeSet<NodeId>,
+    pub after: BTreeMap<NodeId, Epoch>,
     /// For which homes the index has an entry though it was not owed to them: the record that it was for is lost.
     pub stray: BTreeSet<NodeId>,
     /// How many bytes it had.
@@ -67,9 +68,11 @@ pub struct HintChange {
 impl HintChange {
     /// What changes in the index.
     pub fn index(&self) -> Vec<IndexChange> {
-        let removed = self.before.union(&self.stray).filter(|home| !self.after.contains(home));
+        let before: BTreeSet<NodeId> = self.before.keys().copied().collect();
+        let removed = before.union(&self.stray).filter(|home| !self.after.contains_key(home));
         let removed = removed.map(|&home| IndexChange::Remove(entry(home, &self.storage_key)));
-        let added = self.after.difference(&self.before).map(|&home| IndexChange::Add(entry(home, &self.storage_key)));
+        let added = self.after.keys().filter(|home| !before.contains(home));
+        let added = added.map(|&home| IndexChange::Add(entry(home, &self.storage_key)));
         removed.chain(added).collect()
     }
 }
@@ -96,12 +99,21 @@ pub struct HintBook {
     written: BTreeSet<Bytes>,
     /// Which time they are counted.
     count: u64,
+    /// How many are owed since which epoch.
+    since: BTreeMap<Epoch, u64>,
 }
 
 impl HintBook {
     /// A book in which nothing is counted yet.
     pub fn new(bytes_max: u64) -> Self {
-        Self { owed: BTreeMap::new(), bytes_max, counted_upto: Some(all().0), written: BTreeSet::new(), count: 1 }
+        Self {
+            owed: BTreeMap::new(),
+            bytes_max,
+            counted_upto: Some(all().0),
+            written: BTreeSet::new(),
+            count: 1,
+            since: BTreeMap::new(),
+        }
     }
 
     /// What is owed to each home, where anything is.
@@ -114,6 +126,12 @@ impl HintBook {
         self.owed.get(&home).copied().unwrap_or_default()
     }
 
+    /// The oldest epoch since which anything is owed; [`Epoch::UNKNOWN`] while that is not known.
+    pub fn oldest(&self) -> Option<Epoch> {
+        let oldest = self.since.keys().next().copied();
+        if self.counted_upto.is_some() { Some(Epoch::UNKNOWN) } else { oldest }
+    }
+
     /// Whether as much is kept for others as may be.
     pub fn is_full(&self) -> bool {
         self.owed.values().map(|backlog| backlog.bytes).sum::<u64>() >= self.bytes_max
@@ -124,12 +142,13 @@ impl HintBook {
         self.counted_upto.as_ref()
     }
 
-    /// The record of an entry has so many bytes. The entries before it are counted.
-    pub fn count(&mut self, entry: &Bytes, bytes: usize) {
+    /// The record of an entry has so many bytes and is owed since an epoch, or it is not owed. The entries before it are counted.
+    pub fn count(&mut self, entry: &Bytes, record: Option<(usize, Epoch)>) {
         if let Some((home, _)) = parse(entry)
+            && let Some((bytes, since)) = record
             && !self.written.contains(entry)
         {
-            self.add(home, bytes);
+            self.add(home, bytes, since);
         }
         self.counted_upto = Some(after(entry));
     }
@@ -137,6 +156,7 @@ impl HintBook {
     /// A write has failed that may have changed anything: everything is to be counted again.
     pub fn forget(&mut self) {
         self.owed.clear();
+        self.since.clear();
         self.written.clear();
         self.counted_upto = Some(all().0);
         self.count += 1;
@@ -155,27 +175,35 @@ impl HintBook {
 
     /// A record has been written.
     pub fn changed(&mut self, change: &HintChange) {
-        for &home in change.before.union(&change.after) {
+        let homes: BTreeSet<NodeId> = change.before.keys().chain(change.after.keys()).copied().collect();
+        for home in homes {
             let was_counted = self.counted_upto.as_ref().is_none_or(|upto| {
                 let entry = entry(home, &change.storage_key);
                 entry < *upto || !self.written.insert(entry)
             });
-            if was_counted && change.before.contains(&home) {
-                self.subtract(home, change.bytes_before);
+            if was_counted && let Some(&since) = change.before.get(&home) {
+                self.subtract(home, change.bytes_before, since);
             }
-            if change.after.contains(&home) {
-                self.add(home, change.bytes_after);
+            if let Some(&since) = change.after.get(&home) {
+                self.add(home, change.bytes_after, since);
             }
         }
     }
 
-    fn add(&mut self, home: NodeId, bytes: usize) {
+    fn add(&mut self, home: NodeId, bytes: usize, since: Epoch) {
+        *self.since.entry(since).or_default() += 1;
         let backlog = self.owed.entry(home).or_default();
         backlog.records += 1;
         backlog.bytes += bytes as u64;
     }
 
-    fn subtract(&mut self, home: NodeId, bytes: usize) {
+    fn subtract(&mut self, home: NodeId, bytes: usize, since: Epoch) {
+        if let Some(count) = self.since.get_mut(&since) {
+            *count -= 1;
+            if *count == 0 {
+                self.since.remove(&since);
+            }
+        }
         let Some(backlog) = self.owed.get_mut(&home) else { return };
         backlog.records = backlog.records.saturating_sub(1);
         backlog.bytes = backlog.bytes.saturating_sub(bytes as u64);
@@ -210,7 +238,7 @@ mod tests {
     }
 
     fn owe(key: &'static str, before: &[u64], after: &[u64], bytes: (usize, usize)) -> HintChange {
-        let homes = |of: &[u64]| of.iter().copied().map(NodeId::new).collect();
+        let homes = |of: &[u64]| of.iter().map(|&home| (NodeId::new(home), Epoch(home))).collect();
         let (bytes_before, bytes_after) = bytes;
         let stray = BTreeSet::new();
         HintChange {
@@ -227,13 +255,15 @@ mod tests {
     fn what_is_written_while_the_index_is_counted_is_counted_once() {
         let mut book = HintBook::new(100);
         let there = [entry(NodeId::new(1), b"a"), entry(NodeId::new(2), b"a"), entry(NodeId::new(2), b"b")];
-        book.count(&there[0], 10);
+        book.count(&there[0], Some((10, Epoch(1))));
+        assert_eq!(book.oldest(), Some(Epoch::UNKNOWN));
         // Counted already; not counted yet; new; gone before it was counted.
         book.changed(&owe("a", &[1, 2], &[1, 2], (10, 15)));
         book.changed(&owe("c", &[], &[2], (0, 30)));
         book.changed(&owe("b", &[2], &[], (20, 0)));
-        there[1..].iter().for_each(|entry| book.count(entry, 10));
+        there[1..].iter().for_each(|entry| book.count(entry, Some((10, Epoch(2)))));
         book.all_counted();
+        assert_eq!(book.oldest(), Some(Epoch(1)));
         let backlog = |records, bytes| Backlog { records, bytes };
         let owed: Vec<_> = book.owed().collect();
         assert_eq!(owed, [(NodeId::new(1), backlog(1, 15)), (NodeId::new(2), backlog(2, 45))]);

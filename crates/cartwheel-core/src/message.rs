@@ -39,8 +39,9 @@ pub enum Message {
     /// The replica's answer.
     Answer(Ticket, Answer),
     /// A node that cannot coordinate a write hands it to one that can, with the time that is left. The receiver coordinates it
-    /// or refuses; it does not forward it again.
-    Forward(Ticket, Put, Duration),
+    /// or refuses; it does not forward it again. The epoch is that in which the sender began: a late write may have been made, deleted
+    /// and forgotten meanwhile.
+    Forward(Ticket, Put, Duration, Epoch),
     /// How a forwarded write ended.
     Forwarded(Ticket, Result<PutDone, Refusal>),
     /// A home compares its replicas of a partition with another's.
@@ -214,4 +215,6 @@ pub enum Failure {
     DiskFull,
     /// It holds as much as it may in the place of others. Nothing was written.
     HintsFull,
+    /// The stamp on what it was sent is too old, or it does not know the epoch yet. Nothing was written.
+    WrongEpoch,
 }

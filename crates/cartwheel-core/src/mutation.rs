@@ -62,11 +62,21 @@ pub enum Mutation {
     TreeTrustedAfterCrash,
     /// A node that lost writes counts again once it was compared with one that lost them too.
     ExchangeCountsAmnesiac,
+    /// A tombstone is forgotten one epoch too early.
+    ReclaimEarly,
+    /// State is merged however old its stamp is.
+    StaleMerged,
+    /// What a repair sends is stamped when it is sent.
+    RepairsStampedWhenSent,
+    /// A tombstone that is to be forgotten is stored again.
+    DueStored,
+    /// A node finishes an epoch while it keeps hints from before it.
+    HintsOutliveEpochs,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 31] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -93,6 +103,11 @@ impl Mutation {
         Self::ExchangeSkipsLastLeaf,
         Self::TreeTrustedAfterCrash,
         Self::ExchangeCountsAmnesiac,
+        Self::ReclaimEarly,
+        Self::StaleMerged,
+        Self::RepairsStampedWhenSent,
+        Self::DueStored,
+        Self::HintsOutliveEpochs,
     ];
 
     /// Its name on the command line.
@@ -124,6 +139,11 @@ impl Mutation {
             Self::ExchangeSkipsLastLeaf => "exchange-skips-last-leaf",
             Self::TreeTrustedAfterCrash => "tree-trusted-after-crash",
             Self::ExchangeCountsAmnesiac => "exchange-counts-amnesiac",
+            Self::ReclaimEarly => "reclaim-early",
+            Self::StaleMerged => "stale-merged",
+            Self::RepairsStampedWhenSent => "repairs-stamped-when-sent",
+            Self::DueStored => "due-stored",
+            Self::HintsOutliveEpochs => "hints-outlive-epochs",
         }
     }
 }

@@ -16,6 +16,7 @@ pub use crate::effects::{
     ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, ScanLimit, Scanned, StoreCommand,
     StoreId, StoreResult, Timing, WriteFailed,
 };
+use crate::epoch::Epoch;
 use crate::exchange::{self, EXCHANGE, Exchange, Xcx};
 use crate::handoff::{Errand, Handoff, PAGE};
 use crate::hlc::{Hlc, HlcClock, WallMs};
@@ -24,6 +25,7 @@ use crate::liveness::Status;
 use crate::membership::{ClusterId, Durability, View};
 use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Role, Ticket};
 use crate::mutation::{Broken, Mutation};
+use crate::reclaimer::{self, Reclaimer};
 use crate::record::Minter;
 use crate::replica::{Asker, Done, Replica, Work};
 use crate::request::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
@@ -42,6 +44,7 @@ macro_rules! cx {
             sealer: &$node.sealer,
             timing: &$node.config.timing,
             epoch: $node.replica.epoch(),
+            begun: $node.replica.epoch(),
             clock: $node.replica.clock(),
             full: &mut $node.full,
             reach: &mut $node.reach,
@@ -97,6 +100,8 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// How much it takes on.
     pub limits: Limits,
+    /// The last epoch that is durable; [`Epoch::UNKNOWN`] in a life that has not heard of any.
+    pub epoch: Epoch,
     /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
     pub broken: Broken,
 }
@@ -114,6 +119,8 @@ pub struct Node {
     full: FullDisks,
     reach: Reach,
     handoff: Handoff,
+    reclaimer: Reclaimer,
+    epoch_end: EpochEnd,
     drift: Drift,
     clock_off: Option<Comparison>,
     ceiling_save: Option<StoreId>,
@@ -128,6 +135,9 @@ const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a node waits before it asks again for a ceiling that its store could not save.
 const CEILING_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether an epoch is finished.
+const CHECK_EPOCH_EVERY: Duration = Duration::from_millis(200);
 
 /// The longest that a peer may let an operation run here.
 const BUDGET_MAX: Duration = Duration::from_secs(60);
@@ -147,6 +157,8 @@ impl Node {
             full: FullDisks::default(),
             reach: Reach::default(),
             handoff: Handoff::default(),
+            reclaimer: Reclaimer::default(),
+            epoch_end: EpochEnd::default(),
             drift: Drift::default(),
             clock_off: None,
             ceiling_save: None,
@@ -198,17 +210,24 @@ impl Node {
                 self.view = view;
             }
             Input::Liveness(liveness) => self.liveness = liveness,
+            Input::Epoch(epoch) => {
+                self.replica.set_epoch(epoch);
+                self.epoch_end = EpochEnd { begun: Some(now.instant), ..EpochEnd::default() };
+            }
             Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
             Input::Stop => self.exchange.stop(&mut xcx!(self, step)),
         }
         self.settle(&mut step);
         self.hand_over(&mut step);
+        self.forget(&mut step);
         self.exchange.tick(&mut xcx!(self, step));
         self.settle(&mut step);
+        self.finish_epoch(&mut step);
         self.check_clock(&mut step);
         let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
         let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), self.exchange.wake_at(now.instant)];
-        let wakes = roles.into_iter().flatten().chain(ceiling);
+        let epochs = [self.reclaimer.wake_at(), self.epoch_end.wake_at(now.instant)];
+        let wakes = roles.into_iter().chain(epochs).flatten().chain(ceiling);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
         step.effects
     }
@@ -218,14 +237,15 @@ impl Node {
         let operation = match request.operation {
             Operation::Get(get) => Operation::Get(get),
             Operation::Put(put) => {
-                if let Some(refusal) = self.clock_refusal() {
+                if let Some(refusal) = self.clock_refusal().or_else(|| self.epoch_refusal()) {
                     step.out.replies.push((reply_to, Err(refusal)));
                     return;
                 }
                 Operation::Put(self.name_write(put))
             }
         };
-        self.coordinator.begin(&mut cx!(self, step), reply_to, operation, request.timeout.min(BUDGET_MAX));
+        let begun = self.replica.epoch();
+        self.coordinator.begin(&mut cx!(self, step), reply_to, operation, request.timeout.min(BUDGET_MAX), begun);
     }
 
     /// Gives a write the name under which it is tried, here and wherever it is forwarded to.
@@ -254,6 +274,13 @@ impl Node {
         Some(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }))
     }
 
+    /// A delete of a node that does not know the epoch would be forgotten too early.
+    fn epoch_refusal(&self) -> Option<Refusal> {
+        let why = "this node is new and has not heard from its cluster yet, so it takes no writes: write through another node";
+        let is_unknown = self.replica.epoch() == Epoch::UNKNOWN;
+        is_unknown.then(|| Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() }))
+    }
+
     fn message(&mut self, step: &mut Step, envelope: Envelope) {
         let from = envelope.from;
         // A life that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
@@ -266,10 +293,7 @@ impl Node {
         match envelope.message {
             Message::Ask(ticket, ask) => self.asked(step, from, ticket, ask),
             Message::Answer(ticket, answer) => self.answered(step, from, ticket, answer),
-            Message::Forward(ticket, put, budget) => {
-                let (reply_to, put) = (ReplyTo::Peer(from, ticket), Operation::Put(put));
-                self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX));
-            }
+            Message::Forward(ticket, put, budget, begun) => self.take_over(step, (from, ticket), put, budget, begun),
             Message::Forwarded(ticket, result) => {
                 self.coordinator.forwarded(&mut cx!(self, step), from, ticket, result);
             }
@@ -278,6 +302,29 @@ impl Node {
             // The node's control takes these.
             Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
         }
+    }
+
+    /// Coordinates a write for another node.
+    fn take_over(&mut self, step: &mut Step, from: (NodeId, Ticket), put: Put, budget: Duration, begun: Epoch) {
+        let (peer, ticket) = from;
+        if self.is_wrong_epoch(step, peer, begun) {
+            let why = "the write comes too late to be carried out, or to a node that knows too little of its cluster";
+            let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
+            return self.send(step, peer, Message::Forwarded(ticket, Err(Refusal::Unavailable(short))));
+        }
+        let (reply_to, put, begun) =
+            (ReplyTo::Peer(peer, ticket), Operation::Put(put), begun.min(self.replica.epoch()));
+        self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX), begun);
+    }
+
+    /// Whether what was sent under this stamp may not be stored here: it is too old, or this node could not tell.
+    fn is_wrong_epoch(&self, step: &mut Step, from: NodeId, stamp: Epoch) -> bool {
+        let epoch = self.replica.epoch();
+        let is_stale = stamp.is_stale(epoch, self.config.broken);
+        if is_stale {
+            step.effects.events.push(Event::StaleRefused(from));
+        }
+        is_stale || epoch == Epoch::UNKNOWN
     }
 
     /// A replica has answered the coordinator or the exchange.
@@ -298,7 +345,13 @@ impl Node {
             Ask::Merge { stands_in_for: Some(home), .. } => homes.contains(home),
             Ask::Read { .. } | Ask::Merge { .. } => homes.contains(&self.config.node),
         };
-        if is_ours {
+        let stamp = match &ask {
+            Ask::Merge { epoch, .. } => Some(*epoch),
+            Ask::Read { .. } => None,
+        };
+        if stamp.is_some_and(|stamp| self.is_wrong_epoch(step, from, stamp)) {
+            self.send(step, from, Message::Answer(ticket, Answer::Failed(Failure::WrongEpoch)));
+        } else if is_ours {
             self.replica.ask(step.now, Asker::Peer(from, ticket), ask, &mut step.work);
         } else {
             self.send(step, from, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
@@ -315,8 +368,44 @@ impl Node {
             }
         } else if self.exchange.waits_for(id) {
             self.exchange.stored(&mut xcx!(self, step), id, result);
-        } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints()) {
+        } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints())
+            && let Some(result) = self.reclaimer.stored(step.now.instant, id, result)
+        {
             self.replica.stored(step.now, id, result, &mut step.work);
+        }
+    }
+
+    /// Has records looked after that have something to forget.
+    fn forget(&mut self, step: &mut Step) {
+        while let Some(errand) = self.reclaimer.next(step.now, self.replica.epoch(), true) {
+            match errand {
+                reclaimer::Errand::Store(command) => {
+                    let id = self.replica.next_store();
+                    self.reclaimer.begun(id);
+                    step.effects.stores.push((id, command));
+                }
+                reclaimer::Errand::Forget(key, entry) => {
+                    self.replica.forget(key, entry, &mut step.work);
+                    self.settle(step);
+                }
+            }
+        }
+    }
+
+    /// Tells that the epoch is finished, once all that was begun or taken on before it has ended, and every partition was compared
+    /// with every other home since it began.
+    fn finish_epoch(&mut self, step: &mut Step) {
+        let now = step.now.instant;
+        let epoch = self.replica.epoch();
+        let begun = *self.epoch_end.begun.get_or_insert(now);
+        if self.epoch_end.is_finished || now < self.epoch_end.check_at || epoch == Epoch::UNKNOWN {
+            return;
+        }
+        self.epoch_end.check_at = now + CHECK_EPOCH_EVERY;
+        let oldest = self.coordinator.oldest().into_iter().chain(self.replica.oldest()).min();
+        if oldest.is_none_or(|oldest| oldest >= epoch) && self.exchange.has_compared_since(begun, now) {
+            self.epoch_end.is_finished = true;
+            step.effects.finished = Some(epoch);
         }
     }
 
@@ -375,9 +464,9 @@ impl Node {
                 self.done(step, done);
             }
         }
-        for (to, ticket, put, budget) in std::mem::take(&mut step.out.forwards) {
+        for (to, ticket, put, budget, begun) in std::mem::take(&mut step.out.forwards) {
             self.reach.asked(to, ticket, step.now.instant);
-            self.send(step, to, Message::Forward(ticket, put, budget));
+            self.send(step, to, Message::Forward(ticket, put, budget, begun));
         }
         for (reply_to, outcome) in std::mem::take(&mut step.out.replies) {
             self.reply(step, reply_to, outcome);
@@ -410,6 +499,10 @@ impl Node {
             }
             Done::Mint(ticket, result) => self.coordinator.minted(&mut cx!(self, step), ticket, result),
             Done::HandedOver => {}
+            Done::Forgot(deleted) => {
+                self.reclaimer.ended();
+                step.effects.events.push(Event::Forgot(deleted));
+            }
         }
     }
 
@@ -458,6 +551,21 @@ impl Node {
             step.effects.events.push(Event::ClockOff { offset_ms: now.offset_ms, refuses: now.refuses });
         }
         self.clock_off = off;
+    }
+}
+
+/// How far the node is with its epoch.
+#[derive(Debug, Default)]
+struct EpochEnd {
+    /// When it began, in this boot.
+    begun: Option<Instant>,
+    check_at: Instant,
+    is_finished: bool,
+}
+
+impl EpochEnd {
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        (!self.is_finished).then(|| self.check_at.max(now + CHECK_EPOCH_EVERY / 2))
     }
 }
 

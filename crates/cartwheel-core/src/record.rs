@@ -1,6 +1,6 @@
 //! Records: what one node stores of one key.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::clock::Clock;
 use crate::digest::ContentDigest;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
+use crate::reclaim::Look;
 use crate::state::{Epoch, State};
 use crate::wire;
 
@@ -35,14 +36,20 @@ pub struct LocalHeader {
     pub own: Option<OwnActor>,
     /// This node lost what it held of the key and has not merged it back, so its answers do not count.
     pub catching_up: Option<Loss>,
-    /// The epoch of the record's last change.
+    /// The epoch in which the record's siblings last changed.
     pub changed: Epoch,
     /// Losses of the node's store before this have left no hole in the record: it did not exist then, or was caught up since. It
     /// is compared with [`crate::node::NodeConfig::loss_floor`].
     pub whole_since: Since,
     /// The homes that this node keeps the record for, until each has told that it holds the same (paper, section 4.6). Empty on a
     /// home.
-    pub owed: BTreeSet<NodeId>,
+    ///
+    /// With each, since which epoch.
+    pub owed: BTreeMap<NodeId, Epoch>,
+    /// When the record is to be looked after, because it has something to forget; the index has an entry for that.
+    pub look: Option<Look>,
+    /// The epoch in which this node had first found expired all that is expired in it.
+    pub expired_since: Option<Epoch>,
     /// What the record added to the sums of its Merkle tree; none if a build that kept no trees wrote it.
     pub content: Option<ContentDigest>,
 }

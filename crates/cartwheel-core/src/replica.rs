@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::digest::ContentDigest;
 use crate::dot::{Dot, NodeId, Since};
-use crate::effects::{Event, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
+use crate::effects::{Event, IndexChange, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
 use crate::hint::{HintBook, HintChange};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
@@ -21,7 +21,8 @@ use crate::merkle::{Change, TreeId, content_of};
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::NodeConfig;
-use crate::record::{Loss, Minter, Record, RecordError};
+use crate::reclaim::{self, Forgotten, Look};
+use crate::record::{LocalHeader, Loss, Minter, Record, RecordError};
 use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
 use crate::time::{Instant, Now};
 use crate::write_id::WriteId;
@@ -104,6 +105,8 @@ pub enum Done {
     Mint(Ticket, Result<Minted, MintRefused>),
     /// A hand-over is noted, or not: then it is made again.
     HandedOver,
+    /// A record was looked after: so many tombstones and expired values went. If that failed, it is done again in another epoch.
+    Forgot(u64),
 }
 
 /// What a step of the replica leads to.
@@ -121,10 +124,27 @@ pub struct Work {
 
 #[derive(Debug)]
 enum Task {
-    Read { asker: Asker, want: Want },
-    Merge { asker: Asker, state: State, heals: Option<Loss>, confirm: Confirm, stands_in_for: Option<NodeId> },
-    Mint { ticket: Ticket, mint: Box<Mint> },
+    Read {
+        asker: Asker,
+        want: Want,
+    },
+    Merge {
+        asker: Asker,
+        state: State,
+        heals: Option<Loss>,
+        confirm: Confirm,
+        stands_in_for: Option<NodeId>,
+    },
+    Mint {
+        ticket: Ticket,
+        mint: Box<Mint>,
+    },
     HandedOver(HandedOver),
+    /// The index says by this entry that there is something to forget; so many tombstones and expired values were.
+    Forget {
+        entry: Bytes,
+        deleted: u64,
+    },
 }
 
 /// The tasks of one key while its store is busy with it.
@@ -132,6 +152,10 @@ enum Task {
 struct Turn {
     waiting: VecDeque<Task>,
     phase: Phase,
+    /// The epoch in which the first of those that wait was taken on.
+    waits_since: Epoch,
+    /// The same of those that are being carried out.
+    since: Epoch,
 }
 
 #[derive(Debug)]
@@ -153,6 +177,12 @@ struct Held {
     /// Its size; 0 if nothing is stored.
     bytes: usize,
     fresh: Fresh,
+    /// What it has in its Merkle tree.
+    content: ContentDigest,
+    /// What was forgotten when it was read, and is still stored.
+    forgotten: Forgotten,
+    /// The epoch in which the first of the tasks on it was taken on.
+    since: Epoch,
 }
 
 /// Whether a record differs from what is stored before any task has changed it.
@@ -208,7 +238,7 @@ impl Replica {
             durability: config.durability,
             view,
             clock,
-            epoch: Epoch(1),
+            epoch: config.epoch,
             hints: HintBook::new(config.limits.hint_bytes_max),
             broken: config.broken,
             node_wide_count: 0,
@@ -237,6 +267,18 @@ impl Replica {
     /// The node's epoch.
     pub const fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Another epoch has begun.
+    pub const fn set_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
+    /// The oldest epoch in which anything was taken on that has not ended, hints included.
+    pub fn oldest(&self) -> Option<Epoch> {
+        let turns = self.turns.values().map(|turn| turn.since);
+        let hints = if self.broken.is(Mutation::HintsOutliveEpochs) { None } else { self.hints.oldest() };
+        turns.chain(hints).min()
     }
 
     /// A number for a store command.
@@ -274,6 +316,11 @@ impl Replica {
         self.take_on(handed.key.clone(), Task::HandedOver(handed), work);
     }
 
+    /// The index says that a record has something to forget.
+    pub fn forget(&mut self, key: Key, entry: Bytes, work: &mut Work) {
+        self.take_on(key, Task::Forget { entry, deleted: 0 }, work);
+    }
+
     /// What is kept here for others.
     pub const fn hints(&mut self) -> &mut HintBook {
         &mut self.hints
@@ -292,10 +339,17 @@ impl Replica {
     fn take_on(&mut self, key: Key, task: Task, work: &mut Work) {
         self.tasks += 1;
         match self.turns.entry(key) {
-            Entry::Occupied(mut turn) => turn.get_mut().waiting.push_back(task),
+            Entry::Occupied(mut turn) => {
+                let turn = turn.get_mut();
+                if turn.waiting.is_empty() {
+                    turn.waits_since = self.epoch;
+                }
+                turn.waiting.push_back(task);
+            }
             Entry::Vacant(place) => {
                 let key = place.key().clone();
-                place.insert(Turn { waiting: VecDeque::from([task]), phase: Phase::Reading });
+                let waiting = VecDeque::from([task]);
+                place.insert(Turn { waiting, phase: Phase::Reading, waits_since: self.epoch, since: self.epoch });
                 self.read(key, work);
             }
         }
@@ -313,12 +367,13 @@ impl Replica {
         let Some(turn) = self.turns.remove(&key) else { return true };
         match (turn.phase, result) {
             (Phase::Reading, StoreResult::Read(Ok(bytes))) => {
-                let held = self.parse(&key, bytes, work);
+                let held = self.parse(now, &key, bytes, turn.since, work);
                 self.run(now, key, held, turn.waiting, work);
             }
             (Phase::Reading, StoreResult::Read(Err(ReadFailed::Damaged))) => {
                 let record = self.lost(&key, RecordError::Damaged, work);
-                self.run(now, key, Held { record, bytes: 0, fresh: Fresh::Yes }, turn.waiting, work);
+                let held = self.held(&key, record, 0, Fresh::Yes, turn.since);
+                self.run(now, key, held, turn.waiting, work);
             }
             (Phase::Reading, _) => {
                 for task in turn.waiting {
@@ -332,13 +387,14 @@ impl Replica {
                 self.tasks -= done.len();
                 work.done.extend(done);
                 self.hints.changed(&hints);
-                let bytes = hints.bytes_after;
-                self.run(now, key, Held { record: *record, bytes, fresh: Fresh::No }, turn.waiting, work);
+                let mut held = self.held(&key, *record, hints.bytes_after, Fresh::No, turn.waits_since);
+                self.forget_due(now, &mut held);
+                self.run(now, key, held, turn.waiting, work);
             }
             (Phase::Writing { record, done, .. }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
-                self.write_refused(key, &record, done, turn.waiting, work);
+                self.write_refused(key, &record, done, turn.waiting, turn.since, work);
             }
-            (Phase::Writing { done, .. }, _) => self.write_failed(key, done, turn.waiting, work),
+            (Phase::Writing { done, .. }, _) => self.write_failed(key, done, turn.waiting, turn.waits_since, work),
         }
         true
     }
@@ -350,13 +406,13 @@ impl Replica {
 
     /// A write that failed may be stored or not, so nothing in memory can be trusted: no actor that made a dot in it goes on,
     /// and the tasks that wait begin with another read.
-    fn write_failed(&mut self, key: Key, done: Vec<Done>, waiting: VecDeque<Task>, work: &mut Work) {
+    fn write_failed(&mut self, key: Key, done: Vec<Done>, waiting: VecDeque<Task>, since: Epoch, work: &mut Work) {
         self.minter.end_all_actors();
         self.hints.forget();
         work.changes.push(Change::Doubtful(key.clone()));
         self.tasks -= done.len();
         work.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
-        self.begin_again(key, waiting, work);
+        self.begin_again(key, waiting, since, work);
     }
 
     /// The disk is full. Nothing was stored and nobody was told of the dots that were given, so the actors go on; and what was only
@@ -367,6 +423,7 @@ impl Replica {
         record: &Record,
         done: Vec<Done>,
         mut waiting: VecDeque<Task>,
+        since: Epoch,
         work: &mut Work,
     ) {
         for done in done.into_iter().rev() {
@@ -378,7 +435,7 @@ impl Replica {
                 }
             }
         }
-        self.begin_again(key, waiting, work);
+        self.begin_again(key, waiting, since, work);
     }
 
     /// What a stored record has in its Merkle tree.
@@ -415,15 +472,17 @@ impl Replica {
         self.caught_up.contains(&TreeId { partition, n: self.view.settings(key.bucket()).n })
     }
 
-    fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, work: &mut Work) {
+    fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, since: Epoch, work: &mut Work) {
         if !waiting.is_empty() {
-            self.turns.insert(key.clone(), Turn { waiting, phase: Phase::Reading });
+            self.turns.insert(key.clone(), Turn { waiting, phase: Phase::Reading, waits_since: since, since });
             self.read(key, work);
         }
     }
 
     /// The stored record. One that cannot be read is replaced at once by the mark of its loss, so that the loss has one number.
-    fn parse(&mut self, key: &Key, bytes: Option<Bytes>, work: &mut Work) -> Held {
+    ///
+    /// What is to be forgotten is forgotten before anybody sees it.
+    fn parse(&mut self, now: Now, key: &Key, bytes: Option<Bytes>, since: Epoch, work: &mut Work) -> Held {
         let len = bytes.as_ref().map_or(0, Bytes::len);
         let (mut record, fresh) = match bytes.map(|bytes| Record::decode(&bytes, &key.storage_key())) {
             None => (Record::default(), Fresh::No),
@@ -436,14 +495,30 @@ impl Replica {
             let lost = self.minter.loss_before(self.loss_floor);
             record.header.catching_up = if self.is_caught_up(key) { None } else { Some(lost) };
         }
-        Held { record, bytes: len, fresh }
+        let mut held = self.held(key, record, len, fresh, since);
+        self.forget_due(now, &mut held);
+        held
+    }
+
+    fn forget_due(&self, now: Now, held: &mut Held) {
+        held.forgotten = reclaim::forget(&mut held.record, &self.minter, self.epoch, now.wall, self.broken);
+    }
+
+    fn held(&self, key: &Key, record: Record, bytes: usize, fresh: Fresh, since: Epoch) -> Held {
+        let content = self.content_of(key, &record);
+        Held { record, bytes, fresh, content, forgotten: Forgotten::default(), since }
     }
 
     /// What stands in the place of a record that cannot be read: on a home the mark of its loss, elsewhere nothing.
     fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> Record {
         work.events.push(Event::RecordLost(key.clone(), error));
         work.changes.push(Change::Lost(key.clone()));
-        if self.broken.is(Mutation::CountAmnesiac) || !self.is_home(key) {
+        if !self.is_home(key) {
+            // Whatever it was owed for cannot be told any more.
+            self.hints.forget();
+            return Record::default();
+        }
+        if self.broken.is(Mutation::CountAmnesiac) {
             return Record::default();
         }
         Record::lost(self.minter.lose(), self.loss_floor)
@@ -452,18 +527,26 @@ impl Replica {
     /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
     /// record is stored.
     fn run(&mut self, now: Now, key: Key, held: Held, waiting: VecDeque<Task>, work: &mut Work) {
-        let Held { mut record, bytes, fresh } = held;
-        let before = self.content_of(&key, &record);
+        let Held { mut record, bytes, fresh, content: before, forgotten, since } = held;
         let owed = record.header.owed.clone();
+        let siblings = if forgotten.any { self.digest(&key, &record) } else { Some(before) };
         // What was handed over has an entry in the index, even if the record that it was for is lost.
         let listed = waiting.iter().filter_map(|task| match task {
             Task::HandedOver(handed) => Some(handed.to),
             _ => None,
         });
-        let stray = listed.filter(|home| !owed.contains(home)).collect();
+        let stray = listed.filter(|home| !owed.contains_key(home)).collect();
+        let entry_of = |task: &Task| match task {
+            Task::Forget { entry, .. } => Some(entry.clone()),
+            _ => None,
+        };
+        let looked: Vec<Bytes> = waiting.iter().filter_map(entry_of).collect();
         let mut changed = fresh == Fresh::Yes;
         let mut done = Vec::new();
-        for task in waiting {
+        for mut task in waiting {
+            if let Task::Forget { deleted, .. } = &mut task {
+                *deleted = forgotten.deleted;
+            }
             let ended = self.carry_out(now, &key, &mut record, task, &mut changed, work);
             if changed {
                 done.push(ended);
@@ -473,52 +556,81 @@ impl Replica {
             }
         }
         if changed {
-            record.header.changed = self.epoch;
+            let content = self.digest(&key, &record);
+            if fresh == Fresh::Yes || content.is_none() || content != siblings {
+                record.header.changed = self.epoch;
+            }
+            record.header.content = content;
             if record.header.catching_up.is_none() {
                 record.header.whole_since = self.loss_floor;
             }
             let hints = HintChange {
                 storage_key: key.storage_key(),
                 before: owed,
-                after: BTreeSet::new(),
+                after: BTreeMap::new(),
                 stray,
                 bytes_before: bytes,
                 bytes_after: 0,
             };
-            self.write(key, hints, record, before, done, work);
+            self.write(key, Replaces { hints, looked, before, since }, record, done, work);
         }
     }
 
-    /// Stores a record; `hints` says what was owed of it. What is owed to nobody any more goes from a node that is no home, and with
-    /// it the actor.
-    fn write(
-        &mut self,
-        key: Key,
-        hints: HintChange,
-        mut record: Record,
-        before: ContentDigest,
-        mut done: Vec<Done>,
-        work: &mut Work,
-    ) {
+    fn digest(&self, key: &Key, record: &Record) -> Option<ContentDigest> {
+        self.keeps_trees.then(|| ContentDigest::of(&key.storage_key(), &record.state))
+    }
+
+    /// Stores a record, or removes what needs to be kept no more: what a node that is no home owes to nobody any more, and with it
+    /// the actor, and what has forgotten everything.
+    fn write(&mut self, key: Key, replaces: Replaces, mut record: Record, mut done: Vec<Done>, work: &mut Work) {
+        let Replaces { hints, looked, before, since } = replaces;
         let id = self.next_store();
         let storage_key = hints.storage_key.clone();
-        let is_kept = !record.header.owed.is_empty() || self.is_home(&key);
-        record.header.content = self.keeps_trees.then(|| ContentDigest::of(&storage_key, &record.state));
-        let bytes = if is_kept { Some(record.encode(&storage_key)) } else { None };
-        if !is_kept {
-            record = Record::default();
-        }
+        let look_before = record.header.look;
+        let bytes = if self.is_kept(&key, &record) {
+            record.header.look = self.next_look(&record, &looked);
+            Some(record.encode(&storage_key))
+        } else {
+            record = Record {
+                header: LocalHeader { content: record.header.content, ..LocalHeader::default() },
+                ..Record::default()
+            };
+            None
+        };
         let bytes_after = bytes.as_ref().map_or(0, Bytes::len);
         let hints = HintChange { after: record.header.owed.clone(), bytes_after, ..hints };
+        let mut index = hints.index();
+        index.extend(look_changes(&storage_key, look_before, record.header.look, looked));
         let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
-        work.stores.push((id, StoreCommand::Write { storage_key, record: bytes, index: hints.index(), sync }));
+        work.stores.push((id, StoreCommand::Write { storage_key, record: bytes, index, sync }));
         if self.broken.is(Mutation::ReplyBeforeStored) {
             self.tasks -= done.len();
             work.done.append(&mut done);
         }
         self.busy.insert(id, key.clone());
         let phase = Phase::Writing { record: Box::new(record), before, done, hints };
-        self.turns.insert(key, Turn { waiting: VecDeque::new(), phase });
+        self.turns.insert(key, Turn { waiting: VecDeque::new(), phase, waits_since: self.epoch, since });
+    }
+
+    /// Whether a record says anything that its absence would not.
+    fn is_kept(&self, key: &Key, record: &Record) -> bool {
+        let header = &record.header;
+        if !header.owed.is_empty() || !self.is_home(key) {
+            return !header.owed.is_empty();
+        }
+        let counts_absent = self.loss_floor == Since(0) || self.is_caught_up(key);
+        !record.state.is_empty() || header.catching_up.is_some() || !counts_absent
+    }
+
+    /// When a record is to be looked after that was looked after now by the entries `looked`. An entry that is there already will do
+    /// if it is early enough: so a record that changes all the time costs the index one change in some epochs.
+    fn next_look(&self, record: &Record, looked: &[Bytes]) -> Option<Look> {
+        let is_over = |look: &Look| looked.iter().any(|entry| entry.starts_with(&look.first()));
+        let planned = record.header.look.filter(|look| !is_over(look));
+        match (planned, reclaim::next_look(record, self.epoch)) {
+            (Some(planned), Some(next)) => Some(planned.min(next)),
+            (planned, next) => next.or(planned),
+        }
     }
 
     fn carry_out(
@@ -556,6 +668,10 @@ impl Replica {
                 *changed |= self.settle_debt(record, &handed);
                 Done::HandedOver
             }
+            Task::Forget { deleted, .. } => {
+                *changed = true;
+                Done::Forgot(deleted)
+            }
         }
     }
 
@@ -569,31 +685,47 @@ impl Replica {
 
     /// Notes that the record is kept for a home; true if that is new.
     fn owe(&self, record: &mut Record, home: Option<NodeId>) -> bool {
-        home.is_some_and(|home| !self.broken.is(Mutation::HintDropped) && record.header.owed.insert(home))
+        let Some(home) = home.filter(|home| !record.header.owed.contains_key(home)) else { return false };
+        if !self.broken.is(Mutation::HintDropped) {
+            record.header.owed.insert(home, self.epoch);
+        }
+        !self.broken.is(Mutation::HintDropped)
     }
 
     /// A home has the state that was sent to it. Only if that is what is held now is nothing owed to it any more.
     fn settle_debt(&self, record: &mut Record, handed: &HandedOver) -> bool {
-        if !record.header.owed.contains(&handed.to) {
+        let Some(&since) = record.header.owed.get(&handed.to) else {
             return true;
-        }
+        };
         match handed.stored {
             Some(stored) => {
                 let is_same =
                     StateDigest::of(&record.state) == stored || self.broken.is(Mutation::HintDroppedThoughNewer);
-                is_same && record.header.owed.remove(&handed.to)
+                is_same && record.header.owed.remove(&handed.to).is_some()
             }
             // Whoever the homes are now, some of them may lack it.
             None => {
                 let own = self.minter.node();
                 record.header.owed.remove(&handed.to);
-                record.header.owed.extend(self.homes(&handed.key).iter().filter(|&&home| home != own));
+                for &home in self.homes(&handed.key).iter().filter(|&&home| home != own) {
+                    record.header.owed.entry(home).or_insert(since);
+                }
                 true
             }
         }
     }
 
     fn merge(&mut self, key: &Key, record: &mut Record, state: &State, heals: Option<Loss>, work: &mut Work) -> bool {
+        let kept = if self.broken.is(Mutation::DueStored) {
+            None
+        } else {
+            reclaim::without_due(state, self.epoch, self.broken)
+        };
+        if record.state.is_empty() && heals.is_none() && kept.as_ref().is_some_and(|kept| kept.siblings().len() == 0) {
+            // Everybody forgets it now, and there is nothing here that it would replace.
+            return false;
+        }
+        let state = kept.as_ref().unwrap_or(state);
         self.minter.check_memory(record, state.clock());
         let merged = record.state.merge(state);
         for _ in 0..merged.collisions {
@@ -684,8 +816,32 @@ impl Replica {
             }
             Task::Mint { ticket, .. } => Done::Mint(ticket, Err(MintRefused::Failed(Failure::Storage))),
             Task::HandedOver(_) => Done::HandedOver,
+            Task::Forget { .. } => Done::Forgot(0),
         });
     }
+}
+
+/// What a record is written in the place of.
+struct Replaces {
+    hints: HintChange,
+    /// The entries of the index by which it was found to be looked after.
+    looked: Vec<Bytes>,
+    /// What it had in its Merkle tree.
+    before: ContentDigest,
+    /// The epoch in which the first of the tasks that are in it was taken on.
+    since: Epoch,
+}
+
+/// How the index changes with the time at which a record is to be looked after.
+fn look_changes(storage_key: &[u8], before: Option<Look>, after: Option<Look>, looked: Vec<Bytes>) -> Vec<IndexChange> {
+    let after = after.map(|look| look.entry(storage_key));
+    let before = before.map(|look| look.entry(storage_key));
+    let mut changes: Vec<IndexChange> = Vec::new();
+    for gone in looked.into_iter().chain(before.clone()).filter(|entry| Some(entry) != after.as_ref()) {
+        changes.push(IndexChange::Remove(gone));
+    }
+    changes.extend(after.filter(|entry| Some(entry) != before.as_ref()).map(IndexChange::Add));
+    changes
 }
 
 /// The timestamp that a write must be above: of what it replaces, or of everything that is held.
@@ -711,6 +867,7 @@ fn failed(done: Done, failure: Failure) -> Done {
         Done::Answer(asker, _) => Done::Answer(asker, Answer::Failed(failure)),
         Done::Mint(ticket, _) => Done::Mint(ticket, Err(MintRefused::Failed(failure))),
         Done::HandedOver => Done::HandedOver,
+        Done::Forgot(_) => Done::Forgot(0),
     }
 }
 
@@ -719,6 +876,6 @@ fn read_again(done: &Done) -> Option<Task> {
     match *done {
         Done::Answer(asker, Answer::State { .. }) => Some(Task::Read { asker, want: Want::State }),
         Done::Answer(asker, Answer::Digest { .. }) => Some(Task::Read { asker, want: Want::Digest }),
-        Done::Answer(..) | Done::Mint(..) | Done::HandedOver => None,
+        Done::Answer(..) | Done::Mint(..) | Done::HandedOver | Done::Forgot(_) => None,
     }
 }

@@ -7,17 +7,13 @@ use bytes::Bytes;
 
 use crate::clock::Clock;
 use crate::dot::Dot;
+pub use crate::epoch::Epoch;
 use crate::hlc::{Hlc, WallMs};
 pub use crate::notes::{Note, Notes};
 use crate::write_id::WriteId;
 
 /// How many notes of replaced writes a put leaves on a key.
 pub const NOTES_MAX: usize = 64;
-
-/// A round of the cluster's reclamation: what was deleted in one is forgotten some rounds later, when no late message can
-/// bring it back.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Epoch(pub u64);
 
 /// What a client wrote.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -196,6 +192,31 @@ impl State {
     fn drop_noted(&mut self) {
         let notes = &self.notes;
         self.siblings.retain(|held| notes.get(held.write_id).is_none_or(|note| !note.shown));
+    }
+
+    /// Takes out siblings, as if later writes had replaced them: their dots stay in the clock. True if there were any.
+    pub fn drop_siblings(&mut self, is_gone: impl Fn(&Sibling) -> bool) -> bool {
+        let before = self.siblings.len();
+        self.siblings.retain(|held| !is_gone(held));
+        self.siblings.len() < before
+    }
+
+    /// Forgets what only keeps replaced writes away: notes, and the dots of actors of which no sibling is left. True if there was
+    /// any. To be done when nothing can bring those writes back ([`crate::epoch`]).
+    pub fn forget_replaced(&mut self) -> bool {
+        let remembers = self.remembers_replaced();
+        if remembers {
+            let siblings = &self.siblings;
+            self.clock.retain_actors(|actor| siblings.iter().any(|held| held.dot.actor == actor));
+            self.notes = Notes::new();
+        }
+        remembers
+    }
+
+    /// Whether there is anything for [`Self::forget_replaced`].
+    pub fn remembers_replaced(&self) -> bool {
+        let has_sibling = |actor| self.siblings.iter().any(|held| held.dot.actor == actor);
+        !self.notes.is_empty() || self.clock.actors().any(|actor| !has_sibling(actor))
     }
 
     /// Where the sibling with this dot is, or would be.

@@ -96,6 +96,7 @@ fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
         seed: node as u64,
         timing: Timing::default(),
         limits: Limits { siblings_max: 4, sibling_bytes_max: 1_000, ..Limits::default() },
+        epoch: Epoch::FIRST,
         broken: Broken::default(),
     }
 }

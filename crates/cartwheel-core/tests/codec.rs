@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::clock::Clock;
 use cartwheel_core::context::{ClusterKey, Context, ContextError, Sealer};
+use cartwheel_core::control::EpochNotice;
 use cartwheel_core::control::{Inquiry, InquiryId, Notice};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
@@ -77,7 +78,7 @@ fn messages() -> Vec<Message> {
         Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::Digest, role: Role::StandIn }),
         Message::Ask(ticket, merge(Confirm::Stored, Some(Loss(5)), None)),
         Message::Ask(ticket, merge(Confirm::Exactly, None, Some(NodeId::new(7)))),
-        Message::Forward(ticket, put(), Duration::from_millis(1_500)),
+        Message::Forward(ticket, put(), Duration::from_millis(1_500), Epoch(3)),
     ];
     let answers = [
         Answer::State { state: state(), epoch: Epoch(1), loss: None },
@@ -107,6 +108,11 @@ fn messages() -> Vec<Message> {
     let inquiry = Inquiry { id: InquiryId(1 << 40), bucket: Bytes::from_static(b"b") };
     let notices = [
         Notice::Have(RingVersion { changes: 3, digest: u64::MAX }),
+        Notice::Epoch(EpochNotice {
+            epoch: Epoch(8),
+            finished: Epoch(7),
+            members: vec![(NodeId::new(1), Life(2)), (NodeId::new(u64::MAX), Life(0))],
+        }),
         Notice::History(History::new()),
         Notice::Complement(History::new()),
         Notice::Ask(inquiry.clone()),
@@ -151,7 +157,7 @@ fn sealer(cluster: u128, secret: &[u8]) -> Sealer {
 
 #[test]
 fn a_context_opens_for_its_own_key_and_cluster_alone() {
-    let context = Context { seen: state().seen(), epoch: Epoch(4) };
+    let context = Context { seen: state().seen(), epoch: Epoch(4), needs: state().clock().clone() };
     let sealed = sealer(1, b"secret").seal(&context, &key("alice"));
     assert_eq!(sealer(1, b"secret").open(&sealed, &key("alice")), Ok(context));
     assert_eq!(sealer(1, b"secret").open(&sealed, &key("bob")), Err(ContextError::NotOurs));
@@ -171,7 +177,7 @@ fn a_context_of_many_actors_and_siblings_stays_under_4_kb_in_a_header() {
     for number in 0..128u8 {
         seen.ids.insert(WriteId::from_bytes([number; 16]), Hlc::at(WallMs(1_700_000_000_000)));
     }
-    let sealed = sealer(1, b"secret").seal(&Context { seen, epoch: Epoch(9) }, &key("alice"));
+    let sealed = sealer(1, b"secret").seal(&Context { seen, epoch: Epoch(9), needs: Clock::new() }, &key("alice"));
     assert!(sealed.len().div_ceil(3) * 4 < 4_096, "{} bytes", sealed.len());
 }
 

@@ -5,6 +5,7 @@ use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::digest::ContentDigest;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::reclaim::Look;
 use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record, RecordError};
 use cartwheel_core::state::{Content, Epoch, Note, Notes, Sibling, State};
 use cartwheel_core::write_id::WriteId;
@@ -97,8 +98,10 @@ proptest! {
     fn records_come_back_as_they_were_stored(state in states(), count in 0u64..3, lost: bool, owed in 0u64..3) {
         let own = (count > 0).then_some(OwnActor { since: Since(5), count });
         let catching_up = lost.then_some(Loss(7));
-        let owed = (0..owed).map(NodeId::new).collect();
-        let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3), whole_since: Since(9), owed, content: Some(ContentDigest([7; 16])) }, state };
+        let owed = (0..owed).map(|node| (NodeId::new(node), Epoch(node + 1))).collect();
+        let look = [None, Some(Look::In(Epoch(8))), Some(Look::At(WallMs(9)))][count as usize];
+        let expired_since = lost.then_some(Epoch(6));
+        let record = Record { header: LocalHeader { own, catching_up, changed: Epoch(3), whole_since: Since(9), owed, look, expired_since, content: Some(ContentDigest([7; 16])) }, state };
         let bytes = record.encode(b"key");
         prop_assert_eq!(Record::decode(&bytes, b"key"), Ok(record));
         prop_assert_eq!(Record::decode(&bytes, b"another"), Err(RecordError::Damaged));

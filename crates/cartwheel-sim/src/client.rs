@@ -9,7 +9,6 @@ use cartwheel_core::hlc::Hlc;
 use cartwheel_core::node::ClientId;
 use cartwheel_core::request::{Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request};
 use cartwheel_core::state::Content;
-use cartwheel_core::write_id::WriteId;
 
 use crate::cluster::{BucketSpec, Cluster, key};
 use crate::failure::Failure;
@@ -144,11 +143,13 @@ impl Clients {
     }
 
     /// Takes in what writes were stored as.
-    pub fn learn_minted(&mut self, minted: &BTreeMap<WriteId, Minted>) {
+    pub fn learn_minted(&mut self, world: &World) {
+        let minted = world.minted();
         for write in self.histories.iter_mut().flat_map(|history| &mut history.writes) {
             let stored = write.id.and_then(|id| minted.get(&id));
             write.earliest = stored.and_then(Minted::earliest);
             write.latest = stored.and_then(Minted::latest);
+            write.forgotten_from_us = write.id.and_then(|id| world.forgotten_from_us(id));
             write.forwards = stored.map_or(0, |stored| stored.forwards);
             // The network may have delivered the forwarded write twice, and the refusal is that of one delivery.
             if write.forwards > 0 && write.fate == Fate::Refused {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use cartwheel_core::context::{ClusterKey, Sealer};
 use cartwheel_core::control::{Control, ControlConfig};
 use cartwheel_core::dot::{Life, NodeId, Since};
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{
@@ -165,7 +166,7 @@ impl Cluster {
 
     /// A node's state machine as it starts from its disk. This is the one place that knows how a node is made.
     pub fn make_node(&self, index: usize, start: Start, loss_floor: Since, hlc_ceiling: Hlc, seed: u64) -> Node {
-        let Start { life, boot } = start;
+        let Start { life, boot, epoch, .. } = start;
         let config = NodeConfig {
             cluster: CLUSTER,
             cluster_key: self.cluster_key.clone(),
@@ -179,6 +180,7 @@ impl Cluster {
             seed,
             timing: self.spec.timing,
             limits: self.spec.limits,
+            epoch,
             broken: self.broken,
         };
         Node::new(config, Arc::clone(&self.view))
@@ -189,8 +191,9 @@ impl Cluster {
     /// # Panics
     /// If what it has saved makes no cluster.
     pub fn make_control(&self, index: usize, start: Start, saved: Option<History>, seed: u64) -> Control {
-        let (node, Start { life, boot }) = (self.ids[index], start);
-        let config = ControlConfig { cluster: CLUSTER, node, life, boot, seed, broken: self.broken };
+        let (node, Start { life, boot, epoch, epoch_floor }) = (self.ids[index], start);
+        let (cluster, broken) = (CLUSTER, self.broken);
+        let config = ControlConfig { cluster, node, life, boot, seed, epoch, epoch_floor, lanes: 1, broken };
         Control::new(config, saved.unwrap_or_else(|| self.founding())).expect("a history of a cluster")
     }
 
@@ -207,6 +210,10 @@ pub struct Start {
     pub life: Life,
     /// Which of the life's boots it is, from 1.
     pub boot: u32,
+    /// The epoch that is on its disk.
+    pub epoch: Epoch,
+    /// The epoch that was on another's disk when its disk was made.
+    pub epoch_floor: Epoch,
 }
 
 /// The life of a node's first disk.

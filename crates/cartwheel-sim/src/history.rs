@@ -134,6 +134,8 @@ pub struct Write {
     pub earliest: Option<Hlc>,
     /// The latest timestamp that it was stored under, likewise: under that it has replaced what is earlier, wherever it was.
     pub latest: Option<Hlc>,
+    /// From when on it may be forgotten, if it is a delete.
+    pub forgotten_from_us: Option<u64>,
     /// How often one node asked another to carry it out. A write that was carried out more than once may have replaced more than
     /// its client was told; a client cannot see that, the simulator can.
     pub forwards: usize,
@@ -151,6 +153,11 @@ impl Write {
             Fate::Acknowledged { at, .. } | Fate::FoundNothing { at } => Some(at),
             Fate::Unknown | Fate::Refused => None,
         }
+    }
+
+    /// Whether it is a delete that may be forgotten at this time.
+    pub fn may_be_forgotten(&self, at_us: u64) -> bool {
+        self.forgotten_from_us.is_some_and(|from_us| from_us <= at_us)
     }
 
     /// The acknowledgement's moment, if there was one.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use cartwheel_core::dot::{Life, Since};
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::node::{ClientId, Input, Node};
 
 use crate::clock::Clock;
@@ -36,6 +37,10 @@ pub struct Machine {
     pub(crate) running_since_us: u64,
     /// The tick it waits for.
     pub(crate) wake_at_us: Option<u64>,
+    /// The epoch that is on its disk.
+    pub(crate) epoch: Epoch,
+    /// The epoch that was on another's when its own was made.
+    pub(crate) epoch_floor: Epoch,
     /// What its store holds before this may have holes, as its next boot is told.
     pub(crate) loss_floor: Since,
     /// Its last stop was orderly: nothing was lost.
@@ -59,6 +64,8 @@ impl Machine {
             down_since_us: 0,
             running_since_us: 0,
             wake_at_us: None,
+            epoch: Epoch::FIRST,
+            epoch_floor: Epoch::UNKNOWN,
             loss_floor: Since(0),
             was_stopped: false,
             unanswered: BTreeSet::new(),
@@ -77,14 +84,15 @@ impl Machine {
     }
 
     /// The disk is another one, which is empty. The machine must be down.
-    pub(crate) fn wipe(&mut self, life: Life, rng: Rng) {
+    pub(crate) fn wipe(&mut self, life: Life, epoch_floor: Epoch, rng: Rng) {
         self.disk = self.disk.replaced(rng);
         (self.life, self.boots_before) = (life, self.boot);
+        (self.epoch, self.epoch_floor) = (Epoch::UNKNOWN, epoch_floor);
     }
 
     /// Which start of its life the last one was.
     pub(crate) const fn start(&self) -> Start {
-        Start { life: self.life, boot: self.boot - self.boots_before }
+        Start { life: self.life, boot: self.boot - self.boots_before, epoch: self.epoch, epoch_floor: self.epoch_floor }
     }
 
     /// Its state machine; none while it is down.

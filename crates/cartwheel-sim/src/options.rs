@@ -198,6 +198,10 @@ impl Options {
             options.faults.wipe = Some(Rate { every_us, lasts_us });
         }
         options.compare_replicas(&mut Rng::new(seed, Stream::Exchange));
+        let rng = &mut Rng::new(seed, Stream::Epochs);
+        if rng.chance(150) {
+            options.take_long(rng);
+        }
         options
     }
 
@@ -216,6 +220,34 @@ impl Options {
         timing.scrub_every = Duration::from_micros(rng.magnitude(4_000_000, 30_000_000));
         self.cluster.limits.leaf_keys_max = *rng.pick(&[1, 1, 1, 2, 64]);
         self.faults.orderly_per_mille = *rng.pick(&[0, 300, 300, 700]);
+    }
+
+    /// In some runs many epochs go by: clients think long, deletes are many, faults last, and some messages are so late that what they
+    /// carry was deleted and forgotten long ago.
+    fn take_long(&mut self, rng: &mut Rng) {
+        self.cluster.partitions = self.cluster.nodes.len() as u32;
+        let timing = &mut self.cluster.timing;
+        timing.exchange_every = Some(Duration::from_micros(rng.range(1_000_000, 2_000_000)));
+        timing.scrub_every = Duration::from_secs(60);
+        let workload = &mut self.workload;
+        workload.operations = workload.operations.min(rng.range(40, 150) as usize);
+        workload.think_us = rng.magnitude(1_000_000, 20_000_000);
+        workload.keys = workload.keys.min(3);
+        if workload.shares.put_got + workload.shares.put_blind > 0 {
+            workload.shares.delete_seen += rng.range(1, 6) as u32;
+            workload.shares.delete_blind += rng.range(0, 3) as u32;
+        }
+        self.network.tail_per_mille = *rng.pick(&[1, 5, 20]);
+        self.network.tail_max_us = rng.magnitude(1_000_000, 200_000_000);
+        let faults = &mut self.faults;
+        let rates = [&mut faults.cut, &mut faults.partition, &mut faults.crash, &mut faults.pause, &mut faults.wipe];
+        for rate in rates.into_iter().flatten() {
+            *rate =
+                Rate { every_us: rng.magnitude(10_000_000, 100_000_000), lasts_us: rng.magnitude(100_000, 30_000_000) };
+        }
+        for rate in [&mut faults.clock_jump, &mut faults.damage, &mut faults.full_disk].into_iter().flatten() {
+            rate.every_us = rng.magnitude(10_000_000, 100_000_000);
+        }
     }
 
     /// In some runs, some buckets acknowledge writes that are not synced.

@@ -33,6 +33,8 @@ pub enum Stream {
     Wipe = 11,
     /// How often replicas are compared, and which stops are orderly.
     Exchange = 13,
+    /// Epochs.
+    Epochs = 14,
 }
 
 /// A seeded generator.

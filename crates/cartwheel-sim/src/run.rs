@@ -13,7 +13,7 @@ use crate::client::Clients;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::faults::{Fault, Faults};
-use crate::history::KeyHistory;
+use crate::history::{KeyHistory, WriteSet};
 use crate::options::Options;
 use crate::oracle::{self, converged, trees};
 use crate::rng::{Rng, Stream};
@@ -188,7 +188,14 @@ impl Run {
         let administrator = Administrator::draw(&mut settings_rng);
         let mut probes_rng = Rng::new(seed, Stream::Probes);
         let dies = probes_rng.chance(DEATHS_PER_MILLE).then(|| probes_rng.index(cluster.len()));
-        let world = World::new(cluster, options.network, &options.disks, seed, trace, Some((settings_rng, probes_rng)));
+        let world = World::new(
+            cluster,
+            options.network,
+            &options.disks,
+            seed,
+            trace,
+            Some((settings_rng, probes_rng, Rng::new(seed, Stream::Epochs))),
+        );
         let mut faults_rng = Rng::new(seed, Stream::Faults);
         let rng = Rng::new(faults_rng.bits(), Stream::Faults);
         let mut room_rng = Rng::new(seed, Stream::Room);
@@ -377,6 +384,7 @@ impl Run {
 
     /// Every node must answer every read, and the history must hold with what the replicas have come to.
     fn reads_agree(&mut self, states: &[State]) -> Result<(), Stop> {
+        self.clients.learn_minted(&self.world);
         for (place, key) in self.keys().iter().enumerate() {
             for node in 0..self.world.cluster().len() {
                 let r = self.rng.range(1, u64::from(self.world.cluster().replicas(key))) as u8;
@@ -390,7 +398,10 @@ impl Run {
                     Conflict::Siblings => history.writes_of(states[place].distinct_siblings()),
                     Conflict::Lww => history.writes_of(states[place].latest()),
                 };
-                if shown != Some(held) {
+                let forgotten: WriteSet = (0..history.writes.len())
+                    .filter(|&place| history.writes[place].may_be_forgotten(u64::MAX))
+                    .collect();
+                if shown.map(|shown| shown.without(forgotten)) != Some(held.without(forgotten)) {
                     let message =
                         format!("a get through {} differs from what all homes hold", self.world.cluster().name(node));
                     return Err(self.fail("a healed cluster agrees", Some(key.clone()), message));
@@ -432,7 +443,7 @@ impl Run {
 
     fn judge(&mut self, states: &[State]) -> Result<(), Stop> {
         self.inconclusive = 0;
-        self.clients.learn_minted(self.world.minted());
+        self.clients.learn_minted(&self.world);
         for (history, state) in self.clients.histories().iter().zip(states) {
             let verdict = oracle::judge(history, Some(state));
             self.inconclusive += u64::from(verdict.inconclusive);
@@ -481,7 +492,7 @@ impl Run {
 
     /// What was wrong first: the histories may already tell of something that happened before `stopped` was noticed.
     fn earliest(&mut self, stopped: Failure) -> Failure {
-        self.clients.learn_minted(self.world.minted());
+        self.clients.learn_minted(&self.world);
         let told = self
             .clients
             .histories()

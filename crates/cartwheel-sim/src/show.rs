@@ -80,7 +80,7 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
     match &envelope.message {
         Message::Ask(asked, what) => format!("{} {}", ticket(*asked), ask(names, what)),
         Message::Answer(asked, what) => format!("{} {}", ticket(*asked), answer(names, what)),
-        Message::Forward(asked, what, budget) => {
+        Message::Forward(asked, what, budget, _) => {
             format!("{} forwards, {budget:?} left: {}", ticket(*asked), put_request(what))
         }
         Message::Forwarded(asked, how) => {

@@ -262,6 +262,7 @@ fn add_write(
         fate,
         earliest: None,
         latest: None,
+        forgotten_from_us: None,
         forwards: 0,
     });
     (place, content)

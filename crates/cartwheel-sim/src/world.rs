@@ -5,13 +5,16 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
+use cartwheel_core::control::ControlInput;
 use cartwheel_core::dot::{Dot, Life, Since};
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::key::Key;
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{ClientId, Effects, Event as Reported, Input, StoreCommand, StoreId, StoreResult};
 use cartwheel_core::record::{Record, RecordError};
 use cartwheel_core::request::{Outcome, Put, Reply, Request, Retry};
+use cartwheel_core::state::Content;
 use cartwheel_core::wire;
 use cartwheel_core::write_id::WriteId;
 
@@ -27,6 +30,7 @@ use crate::show;
 use crate::trace::{Kind, Trace};
 
 mod controls;
+mod epochs;
 mod liveness;
 
 use controls::{Controls, MachineControl};
@@ -57,6 +61,8 @@ enum Event {
     SettingsSaved { machine: usize, boot: u32, history: Bytes, stored: bool, failed: bool },
     /// A control hears how that ended.
     SettingsEnded { machine: usize, boot: u32, failed: bool },
+    /// An epoch is on a node's disk, or not, and its control hears of that.
+    EpochSaved { machine: usize, boot: u32, epoch: Epoch, stored: bool, failed: bool },
     /// A control wanted a tick at this time.
     ControlTick { machine: usize, boot: u32 },
     /// The driver wanted to be told.
@@ -111,6 +117,8 @@ pub struct World {
     failure: Option<Failure>,
     /// What each write was stored as, anywhere.
     minted: BTreeMap<WriteId, Minted>,
+    /// When a node first entered each epoch.
+    epochs: BTreeMap<Epoch, u64>,
 }
 
 impl World {
@@ -122,7 +130,7 @@ impl World {
         disks: &DiskOptions,
         seed: u64,
         trace: Trace,
-        controls: Option<(Rng, Rng)>,
+        controls: Option<(Rng, Rng, Rng)>,
     ) -> Self {
         let mut disks_rng = Rng::new(seed, Stream::Disks);
         let machines = (0..cluster.len())
@@ -135,7 +143,7 @@ impl World {
         let mut world = Self {
             machines,
             machine_controls: (0..cluster.len()).map(|_| MachineControl::default()).collect(),
-            controls: controls.map(|(settings, probes)| Controls::new(settings, probes)),
+            controls: controls.map(|(settings, probes, epochs)| Controls::new(settings, probes, epochs)),
             network,
             nodes_rng: Rng::new(seed, Stream::Nodes),
             now_us: 0,
@@ -147,6 +155,7 @@ impl World {
             trace,
             failure: None,
             minted: BTreeMap::new(),
+            epochs: BTreeMap::from([(Epoch::FIRST, 0)]),
             cluster,
         };
         for index in 0..world.machines.len() {
@@ -263,6 +272,9 @@ impl World {
                 self.settings_saved(machine, boot, history, stored, failed);
             }
             Event::SettingsEnded { machine, boot, failed } => self.settings_ended(machine, boot, failed),
+            Event::EpochSaved { machine, boot, epoch, stored, failed } => {
+                self.epoch_saved(machine, boot, epoch, stored, failed);
+            }
             Event::ControlTick { machine, boot } => self.control_tick(machine, boot),
             Event::Alarm(number) => self.happenings.push_back(Happening::Alarm(number)),
         }
@@ -329,6 +341,12 @@ impl World {
         for event in effects.events {
             self.report(index, &event);
         }
+        if let Some(epoch) = effects.finished {
+            self.note(Kind::Report, &[index as u8], |cluster| {
+                format!("{} has finished epoch {epoch}", cluster.name(index))
+            });
+            self.control_input(index, ControlInput::Finished(0, epoch));
+        }
         let machine = &mut self.machines[index];
         let wake_at_us = effects.wake_at.map(|at| machine.clock.simulated_us(at).max(self.now_us));
         if machine.wake_at_us != wake_at_us {
@@ -341,7 +359,7 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: usize, envelope: Envelope) {
-        if let Message::Forward(_, Put { retry: Retry::Named(id), .. }, _) = &envelope.message {
+        if let Message::Forward(_, Put { retry: Retry::Named(id), .. }, ..) = &envelope.message {
             self.minted.entry(*id).or_default().forwards += 1;
         }
         let frame = wire::encode_envelope(&envelope);
@@ -385,6 +403,7 @@ impl World {
         self.trace.note(self.now_us, Kind::Store, &[&(index as u64).to_le_bytes(), bytes], || {
             format!("{} s{} {}", cluster.name(index), id.0, show::store_command(cluster, &command))
         });
+        self.judge_tombstones(index, &command);
         let machine = &mut self.machines[index];
         let started = machine.disk.start(&command);
         let boot = machine.boot;
@@ -460,7 +479,9 @@ impl World {
     /// A node that is down loses its disk. What comes in its place is empty but for the history that an administrator put there.
     pub fn wipe(&mut self, index: usize, life: Life, rng: Rng) {
         self.note(Kind::Fault, &[10, index as u8], |cluster| format!("the disk of {} is lost", cluster.name(index)));
-        self.machines[index].wipe(life, rng);
+        let others = self.machines.iter().enumerate().filter(|(other, _)| *other != index);
+        let floor = others.map(|(_, other)| other.epoch.max(other.epoch_floor)).max().unwrap_or_default();
+        self.machines[index].wipe(life, floor, rng);
         self.renew_control(index);
     }
 
@@ -485,7 +506,7 @@ impl World {
         // A node whose writes were all synced knows that it has lost none.
         let was_stopped = std::mem::take(&mut machine.was_stopped);
         let (start, ceiling) = (machine.start(), machine.disk.current().hlc_ceiling);
-        let Start { life, boot } = start;
+        let Start { life, boot, .. } = start;
         if boot > 1 && self.cluster.leaves_writes_to_the_os() && !was_stopped {
             machine.loss_floor = Since::boot(boot);
         } else if boot == 1 && life != first_life(index) {
@@ -589,6 +610,8 @@ pub struct Minted {
     pub forwards: usize,
     /// The dots with their timestamps.
     pub dots: BTreeMap<Dot, Hlc>,
+    /// The epoch of the delete that it is, if it is one.
+    pub deleted_in: Option<Epoch>,
     /// The earliest timestamp in a note of it: a dot that was replaced in the step that made it is never stored.
     pub noted: Option<Hlc>,
 }
@@ -608,7 +631,11 @@ impl Minted {
 fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], record: &Bytes) {
     let Ok(record) = Record::decode(record, storage_key) else { return };
     for sibling in record.state.siblings() {
-        minted.entry(sibling.write_id).or_default().dots.insert(sibling.dot, sibling.hlc);
+        let known = minted.entry(sibling.write_id).or_default();
+        known.dots.insert(sibling.dot, sibling.hlc);
+        if sibling.content == Content::Tombstone {
+            known.deleted_in = known.deleted_in.into_iter().chain([sibling.epoch]).min();
+        }
     }
     for (id, note) in record.state.notes().iter() {
         let known = minted.entry(id).or_default();

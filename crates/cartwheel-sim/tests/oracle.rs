@@ -53,6 +53,7 @@ impl Story {
             fate: Fate::Unknown,
             earliest: None,
             latest: None,
+            forgotten_from_us: None,
             forwards: 0,
         };
         self.history.writes.push(write);

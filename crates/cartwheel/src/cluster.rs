@@ -4,7 +4,7 @@ mod replicas;
 
 use std::process::ExitCode;
 
-use cartwheel_client::{Client, ClusterStatus, LivenessStatus, Location, MemberState, MemberStatus, Ring};
+use cartwheel_client::{Client, ClusterStatus, EpochStatus, LivenessStatus, Location, MemberState, MemberStatus, Ring};
 use serde::Serialize;
 
 use crate::cli::{AskArgs, ClusterCommand, LocateArgs};
@@ -75,6 +75,14 @@ fn problem(member: &MemberStatus) -> String {
     problems.join("; ")
 }
 
+/// For whom an epoch waits. All members do for a while, so it is no complaint by itself.
+fn waits(epoch: &EpochStatus) -> String {
+    match epoch.waits_for.as_slice() {
+        [] => String::new(),
+        names => format!(", not yet finished by {}", names.join(", ")),
+    }
+}
+
 fn status_table(status: &ClusterStatus) -> String {
     let header = ["NODE", "STANDING", "SINCE", "STATE", "SINCE", "CLOCK", "BOOT", "VERSION", "ZONE", "HTTP", "PROBLEM"];
     let unknown = || "-".to_owned();
@@ -101,7 +109,11 @@ fn status_table(status: &ClusterStatus) -> String {
         ]
     });
     let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
-    format!("cluster {cluster} as {node} sees it, ring version {version}\n\n{}", table(header, rows))
+    let (EpochStatus { epoch, since, .. }, waits) = (&status.epoch, waits(&status.epoch));
+    format!(
+        "cluster {cluster} as {node} sees it, ring version {version}\nepoch {epoch} since {since}{waits}\n\n{}",
+        table(header, rows)
+    )
 }
 
 fn ring_table(ring: &Ring) -> String {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel_core::control::{Changed, Control, ControlEffects, ControlInput, Inquiry, SettingsChange};
+use cartwheel_core::control::{Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, SettingsChange};
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::effects::{ClientId, WriteFailed};
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::liveness::{Liveness, Status};
 use cartwheel_core::membership::View;
 use cartwheel_core::message::Envelope;
@@ -16,8 +17,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::data_dir::HistoryFile;
-use crate::metrics::LivenessMetrics;
+use crate::data_dir::{EpochFile, HistoryFile, SavedEpoch};
+use crate::metrics::{EpochMetrics, LivenessMetrics};
 use crate::peers::Peers;
 use crate::shard::{Shards, Stopped};
 
@@ -82,6 +83,16 @@ pub struct Surroundings {
     pub liveness: watch::Sender<Arc<Liveness>>,
     /// Where that is counted.
     pub metrics: LivenessMetrics,
+    /// Where the epoch is kept, and what is kept there.
+    pub epoch_file: EpochFile,
+    /// One that the cluster had reached when the directory was made, as the file says.
+    pub reached: Epoch,
+    /// What each shard has finished.
+    pub finished: Vec<watch::Receiver<Epoch>>,
+    /// Who else looks at epochs.
+    pub epochs: watch::Sender<EpochStatus>,
+    /// Where they are shown.
+    pub epoch_metrics: EpochMetrics,
 }
 
 /// Runs a control until `stop` is true.
@@ -90,8 +101,19 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
     for (node, connection) in around.peers.connections() {
         tokio::spawn(watch_connection(node, connection, answers.clone()));
     }
+    for (lane, finished) in (0..).zip(around.finished.clone()) {
+        tokio::spawn(watch_shard(lane, finished, answers.clone()));
+    }
     tokio::spawn(tell_shards(around.shards.clone(), around.liveness.subscribe()));
-    let running = Running { control, around, answers, clients: BTreeMap::new(), clients_begun: 0, wake_at: None };
+    let running = Running {
+        control,
+        around,
+        answers,
+        clients: BTreeMap::new(),
+        clients_begun: 0,
+        wake_at: None,
+        held_at: tokio::time::Instant::now() + EPOCH_HELD_AFTER,
+    };
     tokio::select! {
         () = running.serve(inbox.0, answered) => {}
         _ = stop.wait_for(|stop| *stop) => {}
@@ -106,7 +128,12 @@ struct Running {
     clients: BTreeMap<ClientId, oneshot::Sender<Result<Changed, Refusal>>>,
     clients_begun: u64,
     wake_at: Option<Instant>,
+    /// When it is said next who holds the epoch still.
+    held_at: tokio::time::Instant,
 }
+
+/// How long an epoch may last before it is said who holds it still, and how often that is said.
+const EPOCH_HELD_AFTER: Duration = Duration::from_secs(5 * 60);
 
 impl Running {
     async fn serve(mut self, mut inbox: mpsc::Receiver<Work>, mut answered: mpsc::Receiver<ControlInput>) {
@@ -147,9 +174,50 @@ impl Running {
         }
     }
 
+    /// Says who holds the epoch still, if it has lasted too long: all the while nothing deleted is reclaimed anywhere.
+    fn complain_of_epoch(&mut self) {
+        if tokio::time::Instant::now() < self.held_at {
+            return;
+        }
+        self.held_at = tokio::time::Instant::now() + EPOCH_HELD_AFTER;
+        let (status, view) = (self.control.epoch_status(), self.control.view());
+        let names = status.waits_for.iter().filter_map(|&node| Some(view.member(node)?.member.name.as_str()));
+        let names: Vec<&str> = names.collect();
+        warn!(
+            "epoch {} has not ended for minutes, so the space of what is deleted is not reclaimed: it waits for {}; bring the node back, \
+             or renew it if its disk is gone",
+            status.epoch,
+            names.join(", ")
+        );
+    }
+
+    fn save_epoch(&self, epoch: Epoch) {
+        let (file, answers) = (self.around.epoch_file.clone(), self.answers.clone());
+        let saved = SavedEpoch { epoch, reached: self.around.reached };
+        tokio::task::spawn_blocking(move || {
+            let saved = file.save(saved).map_err(|error| {
+                error!("the epoch could not be saved and will be tried again; nothing deleted is reclaimed until then: {error}");
+                WriteFailed::Uncertain
+            });
+            let _ = answers.blocking_send(ControlInput::EpochSaved(saved));
+        });
+    }
+
     async fn step(&mut self, input: ControlInput) {
         let effects = self.control.step(self.around.clock.now(), input);
-        let ControlEffects { sends, replies, save, view, liveness, nonsense, inquiries, wake_at } = effects;
+        let ControlEffects {
+            sends,
+            replies,
+            save,
+            save_epoch,
+            epoch,
+            epoch_status,
+            view,
+            liveness,
+            nonsense,
+            inquiries,
+            wake_at,
+        } = effects;
         self.wake_at = wake_at;
         if let Some(view) = view {
             info!("the cluster's settings are now of version {}", view.ring.version());
@@ -160,6 +228,18 @@ impl Running {
         self.around.metrics.refused(nonsense);
         if let Some(liveness) = liveness {
             self.tell_liveness(liveness);
+        }
+        if let Some(epoch) = epoch {
+            self.around.shards.set_epoch(epoch).await;
+            self.held_at = tokio::time::Instant::now() + EPOCH_HELD_AFTER;
+        }
+        self.complain_of_epoch();
+        if let Some(status) = epoch_status {
+            self.around.epoch_metrics.changed(&status);
+            self.around.epochs.send_replace(status);
+        }
+        if let Some(epoch) = save_epoch {
+            self.save_epoch(epoch);
         }
         for (to, envelope) in sends {
             self.around.peers.send(to, &[envelope]);
@@ -185,6 +265,16 @@ impl Running {
                 let holds = shards.hold(&bucket).await;
                 let _ = answers.send(ControlInput::Holds(id, holds)).await;
             });
+        }
+    }
+}
+
+/// Tells the control what a shard has finished.
+async fn watch_shard(lane: u32, mut finished: watch::Receiver<Epoch>, control: mpsc::Sender<ControlInput>) {
+    while finished.changed().await.is_ok() {
+        let epoch = *finished.borrow_and_update();
+        if control.send(ControlInput::Finished(lane, epoch)).await.is_err() {
+            return;
         }
     }
 }

@@ -11,7 +11,7 @@ use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strateg
 use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
 
 use crate::clock;
-use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, HistoryFile, Identity};
+use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, HistoryFile, Identity, SavedEpoch};
 use crate::random::{self, NoRandomness};
 
 /// The ports of a cluster on one machine: node i, counted from 1, has each base plus i.
@@ -218,6 +218,7 @@ fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError
             &node_dir,
             &Identity { name: member.name, life: member.life, boot: 0, shards, cluster, secret, founding },
         )?;
+        data_dir::epoch_file(&node_dir).save(SavedEpoch::FOUNDED)?;
     }
     let sync = |dir: &Path| data_dir::sync_dir(dir).map_err(DataDirError::io("sync", dir));
     sync(&unfinished)?;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use cartwheel_core::dot::{Life, NodeId, Since};
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::{ChangeKind, History, Member, View};
 
 use crate::cli::RenewArgs;
 use crate::clock;
-use crate::data_dir::{self, DataDir, DataDirError, Identity};
+use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
 use crate::founding::{self, FoundError};
 use crate::random::{self, NoRandomness};
 
@@ -90,12 +91,17 @@ struct Known {
     identity: Identity,
     history: History,
     view: View,
+    /// The latest of the nodes' epochs.
+    reached: Epoch,
 }
 
 impl Known {
     fn of(like: &[PathBuf]) -> Result<Self, RenewError> {
         let mut known: Option<(&Path, Identity, History)> = None;
+        let mut reached = Epoch::UNKNOWN;
         for dir in like {
+            let saved = data_dir::epoch_file(dir).load()?;
+            reached = reached.max(saved.epoch).max(saved.reached);
             let identity = data_dir::read_identity(dir)?;
             let history = founding::history_of(&identity, &data_dir::history_file(dir), dir)?;
             match &mut known {
@@ -109,7 +115,7 @@ impl Known {
         let no_cluster = || FoundError::NoCluster(like.first().cloned().unwrap_or_default());
         let (_, identity, history) = known.ok_or_else(no_cluster)?;
         let view = history.view().ok_or_else(no_cluster)?;
-        Ok(Self { identity, history, view })
+        Ok(Self { identity, history, view, reached })
     }
 }
 
@@ -120,7 +126,7 @@ fn renew(dir: &Path, like: &[PathBuf], name: &str) -> Result<Member, RenewError>
     if !data_dir::is_vacant(dir)? {
         return Err(RenewError::NotVacant(dir.to_path_buf()));
     }
-    let Known { identity, mut history, view } = Known::of(like)?;
+    let Known { identity, mut history, view, reached } = Known::of(like)?;
     let Some(old) = view.member(NodeId::of_name(name)).filter(|known| known.member.name == name) else {
         let mut there: Vec<String> = view.members().map(|known| known.member.name.clone()).collect();
         there.sort();
@@ -138,6 +144,7 @@ fn renew(dir: &Path, like: &[PathBuf], name: &str) -> Result<Member, RenewError>
     // The history first: a directory without an identity is no node yet.
     std::fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
     data_dir::history_file(dir).save(&history.encode())?;
+    data_dir::epoch_file(dir).save(SavedEpoch { epoch: Epoch::UNKNOWN, reached })?;
     DataDir::create(dir, &Identity { name: name.to_owned(), life: member.life, boot: 0, ..identity })?;
     if let Some(parent) = dir.parent().filter(|parent| *parent != Path::new("")) {
         data_dir::sync_dir(parent).map_err(DataDirError::io("sync", parent))?;

@@ -68,7 +68,17 @@ impl Lan {
         self.boots[node] += 1;
         let (life, boot) = (Life(node as u64), self.boots[node]);
         let seed = node as u64 + 100 * u64::from(boot);
-        let config = ControlConfig { cluster: CLUSTER, node: id(node), life, boot, seed, broken: Broken::default() };
+        let config = ControlConfig {
+            cluster: CLUSTER,
+            node: id(node),
+            life,
+            boot,
+            seed,
+            epoch: Epoch::FIRST,
+            epoch_floor: Epoch::UNKNOWN,
+            lanes: 1,
+            broken: Broken::default(),
+        };
         self.controls[node] = Control::new(config, founding(self.controls.len()));
     }
 

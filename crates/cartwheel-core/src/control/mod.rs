@@ -10,6 +10,7 @@
 mod change;
 mod detector;
 mod emptiness;
+mod epochs;
 mod opinion;
 mod swim;
 
@@ -23,6 +24,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, WriteFailed};
+use crate::epoch::Epoch;
 use crate::liveness::Liveness;
 use crate::membership::{ClusterId, History, View};
 use crate::message::{Envelope, Message};
@@ -36,6 +38,8 @@ pub use detector::PROBE_EVERY;
 use detector::{Detector, Told};
 use emptiness::Inquiries;
 pub use emptiness::{Inquiry, InquiryId};
+use epochs::Epochs;
+pub use epochs::{EpochNotice, EpochStatus};
 
 /// How often a node tells another which version it has.
 const GOSSIP_EVERY: Duration = Duration::from_secs(1);
@@ -61,6 +65,8 @@ pub enum Notice {
     Ask(Inquiry),
     /// The answer to [`Notice::Ask`]: whether it does.
     Holds(InquiryId, bool),
+    /// How far the sender is with its epoch.
+    Epoch(EpochNotice),
     /// About who is there: a packet of SWIM, as [`detector`] reads it.
     Swim(Bytes),
 }
@@ -80,6 +86,10 @@ pub enum ControlInput {
     Unreachable(NodeId),
     /// [`ControlEffects::save`] has ended.
     Saved(Result<(), WriteFailed>),
+    /// [`ControlEffects::save_epoch`] has ended.
+    EpochSaved(Result<(), WriteFailed>),
+    /// The shard with this index has finished an epoch.
+    Finished(u32, Epoch),
     /// The time of [`ControlEffects::wake_at`] has come.
     Tick,
 }
@@ -94,6 +104,12 @@ pub struct ControlEffects {
     /// The encoded history, to be kept in the place of the one before, synced; answered by one [`ControlInput::Saved`]. There is
     /// never more than one under way.
     pub save: Option<Bytes>,
+    /// The epoch to be kept in the place of the one before, synced; answered by one [`ControlInput::EpochSaved`].
+    pub save_epoch: Option<Epoch>,
+    /// The epoch from now on, for the shards.
+    pub epoch: Option<Epoch>,
+    /// How far the cluster is with it from now on, as this node sees it.
+    pub epoch_status: Option<EpochStatus>,
     /// The view from now on.
     pub view: Option<Arc<View>>,
     /// What to think of the other nodes from now on.
@@ -119,6 +135,12 @@ pub struct ControlConfig {
     pub boot: u32,
     /// Where its randomness starts. Two boots must not share one.
     pub seed: u64,
+    /// The epoch that is saved; [`Epoch::UNKNOWN`] in a life that has not heard of any.
+    pub epoch: Epoch,
+    /// One that the cluster had reached when this life was made.
+    pub epoch_floor: Epoch,
+    /// How many shards it has.
+    pub lanes: u32,
     /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
     pub broken: Broken,
 }
@@ -142,6 +164,7 @@ pub struct Control {
     peers: BTreeMap<NodeId, RingVersion>,
     pending: Vec<Pending>,
     inquiries: Inquiries,
+    epochs: Epochs,
     detector: Detector,
     /// The view whose members the detector goes by.
     detected: Option<Arc<View>>,
@@ -162,6 +185,7 @@ impl Control {
             peers: BTreeMap::new(),
             pending: Vec::new(),
             inquiries: Inquiries::new(config.life, config.boot),
+            epochs: Epochs::new(config.epoch, config.epoch_floor, config.lanes),
             detector: Detector::new(&config),
             detected: None,
             config,
@@ -194,6 +218,8 @@ impl Control {
             ControlInput::Reachable(node) => self.connected(now, node, true, &mut effects),
             ControlInput::Unreachable(node) => self.connected(now, node, false, &mut effects),
             ControlInput::Saved(result) => self.saved(now, result, &mut effects),
+            ControlInput::EpochSaved(result) => self.epoch_saved(now, result, &mut effects),
+            ControlInput::Finished(lane, epoch) => self.finished(lane, epoch),
             ControlInput::Tick => {}
         }
         self.end_pending(now, &mut effects);
@@ -203,6 +229,7 @@ impl Control {
             self.gossip(now, &mut effects);
         }
         self.save(now, &mut effects);
+        self.turn_epoch(now, &mut effects);
         self.detect(now, &mut effects);
         let save_at = (self.saving.is_none() && self.has_unsaved()).then_some(self.next_save);
         let pending = self.pending.iter().map(|pending| pending.wake_at());
@@ -221,6 +248,7 @@ impl Control {
         }
         let peer = others[(self.random.next_u64() % others.len() as u64) as usize];
         self.send(now, peer, Notice::Have(self.version()), effects);
+        self.tell_epoch(now, peer, effects);
     }
 
     fn version(&self) -> RingVersion {
@@ -236,6 +264,7 @@ impl Control {
             return;
         }
         match notice {
+            Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_life, notice),
             Notice::Swim(packet) => self.hear(now, sender, &packet, effects),
             Notice::Have(version) => {
                 self.peers.insert(from, version);

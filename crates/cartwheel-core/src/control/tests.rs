@@ -49,6 +49,9 @@ impl Mesh {
                 life: Life(number),
                 boot: 1,
                 seed: number,
+                epoch: Epoch::FIRST,
+                epoch_floor: Epoch::UNKNOWN,
+                lanes: 1,
                 broken: Broken::default(),
             };
             Control::new(config, founding(CLUSTER)).unwrap()

@@ -120,7 +120,13 @@ impl ForwardOp {
         match self.untried.pop_front() {
             Some(home) if !is_late => {
                 let budget = self.deadline.since(cx.now.instant);
-                cx.out.forwards.push((home, Ticket { operation: self.id, round: 1 }, self.put.clone(), budget));
+                cx.out.forwards.push((
+                    home,
+                    Ticket { operation: self.id, round: 1 },
+                    self.put.clone(),
+                    budget,
+                    cx.begun,
+                ));
                 self.out.insert(home);
                 self.was_tried = true;
                 self.wait(cx)

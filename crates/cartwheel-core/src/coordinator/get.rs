@@ -15,7 +15,7 @@ use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
 use crate::mutation::Mutation;
 use crate::quorum::majority;
 use crate::request::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
-use crate::state::{Epoch, State};
+use crate::state::State;
 use crate::time::Instant;
 
 /// The round of a read's questions.
@@ -37,7 +37,7 @@ pub(super) struct GetOp {
     settings: BucketSettings,
     homes: Vec<NodeId>,
     consistency: Consistency,
-    /// What the answer must cover.
+    /// What the answer must cover to be no older than what the client has seen.
     seen: Clock,
     round: ReadRound,
     phase: Phase,
@@ -63,7 +63,7 @@ impl GetOp {
         let settings = *cx.view.settings(get.key.bucket());
         let r = quorum('r', get.r, settings.r, &settings)?;
         let seen = match &get.seen {
-            Some(sealed) => cx.open(sealed, &get.key)?.seen.clock,
+            Some(sealed) => cx.open(sealed, &get.key)?.needs_in(cx.epoch),
             None => Clock::new(),
         };
         let homes = cx.homes(&get.key, settings.n);
@@ -214,7 +214,7 @@ impl GetOp {
             }
             return next;
         }
-        self.reply(cx, &joined.state, joined.epoch, cx.acks(joined.held.keys(), &joined.stand_ins));
+        self.reply(cx, &joined.state, cx.acks(joined.held.keys(), &joined.stand_ins));
         let mut joined = joined;
         for node in joined.behind() {
             repair(cx, self.id, &self.key, &joined, node);
@@ -237,7 +237,7 @@ impl GetOp {
             let ask = Ask::Merge {
                 key: self.key.clone(),
                 state: joined.state.clone(),
-                epoch: joined.epoch.unwrap_or(cx.epoch),
+                epoch: cx.stamp(joined.epoch),
                 heals: None,
                 confirm: Confirm::Exactly,
                 stands_in_for: None,
@@ -256,12 +256,12 @@ impl GetOp {
             false => return self.wait(cx),
         };
         let joined = agreement.joined();
-        self.reply(cx, &joined.state, joined.epoch, cx.acks(&standing, []));
+        self.reply(cx, &joined.state, cx.acks(&standing, []));
         Next::End
     }
 
-    fn reply(&self, cx: &mut Cx<'_>, state: &State, epoch: Option<Epoch>, acks: Acks) {
-        let got = show(cx, &self.key, &self.settings, state, epoch, acks);
+    fn reply(&self, cx: &mut Cx<'_>, state: &State, acks: Acks) {
+        let got = show(cx, &self.key, &self.settings, state, acks);
         cx.out.replies.push((self.reply_to, Ok(Reply::Got(got))));
     }
 
@@ -309,7 +309,7 @@ pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node:
     let ask = Ask::Merge {
         key: key.clone(),
         state: joined.state.clone(),
-        epoch: joined.epoch.unwrap_or(cx.epoch),
+        epoch: cx.stamp(joined.epoch),
         heals: None,
         confirm: Confirm::Stored,
         stands_in_for: None,
@@ -318,19 +318,17 @@ pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node:
 }
 
 /// What a reader sees of `state`, by the bucket's policy for conflicts.
-pub(super) fn show(
-    cx: &Cx<'_>,
-    key: &Key,
-    settings: &BucketSettings,
-    state: &State,
-    epoch: Option<Epoch>,
-    acks: Acks,
-) -> Got {
+pub(super) fn show(cx: &Cx<'_>, key: &Key, settings: &BucketSettings, state: &State, acks: Acks) -> Got {
     let siblings = match settings.conflict {
         Conflict::Siblings => state.distinct_siblings().into_iter().cloned().collect(),
         Conflict::Lww => state.latest().cloned().into_iter().collect(),
     };
-    let epoch = epoch.unwrap_or(cx.epoch).min(cx.epoch);
-    let context = (!state.is_empty()).then(|| cx.sealer.seal(&Context { seen: state.seen(), epoch }, key));
+    let context = (!state.is_empty()).then(|| cx.sealer.seal(&context_of(cx, state), key));
     Got { siblings, context, acks }
+}
+
+/// The context of who was shown all of `state`.
+pub(super) fn context_of(cx: &Cx<'_>, state: &State) -> Context {
+    let recent = state.siblings().filter(|held| !held.epoch.is_everywhere(cx.epoch));
+    Context { seen: state.seen(), epoch: cx.epoch, needs: recent.map(|held| held.dot).collect() }
 }

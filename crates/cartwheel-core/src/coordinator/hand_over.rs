@@ -38,7 +38,7 @@ impl HandOverOp {
                 let ask = Ask::Merge {
                     key: self.key.clone(),
                     state,
-                    epoch,
+                    epoch: cx.stamp(Some(epoch)),
                     heals: None,
                     confirm: Confirm::Stored,
                     stands_in_for: None,

@@ -77,7 +77,7 @@ impl HealOp {
         cx.out.events.push(Event::Repaired(self.key.clone(), self.node, Repair::Heal));
         let ask = Ask::Merge {
             key: self.key.clone(),
-            epoch: joined.epoch.unwrap_or(cx.epoch),
+            epoch: cx.stamp(joined.epoch),
             state: joined.state,
             heals: Some(self.loss),
             confirm: Confirm::Stored,

@@ -72,8 +72,8 @@ pub struct Outbox {
     pub asks: Vec<(NodeId, Ticket, Ask)>,
     /// Writes that are to get their dot from this node's replica.
     pub mints: Vec<(Ticket, Mint)>,
-    /// Writes that another node is to coordinate.
-    pub forwards: Vec<(NodeId, Ticket, Put, Duration)>,
+    /// Writes that another node is to coordinate, and the epoch in which they began.
+    pub forwards: Vec<(NodeId, Ticket, Put, Duration, Epoch)>,
     /// What homes have taken over.
     pub handed_over: Vec<HandedOver>,
     /// Ended operations.
@@ -98,6 +98,8 @@ pub struct Cx<'a> {
     pub timing: &'a Timing,
     /// The node's epoch.
     pub epoch: Epoch,
+    /// The epoch in which the operation that is driven began.
+    pub begun: Epoch,
     /// The node's timestamps.
     pub clock: &'a mut HlcClock,
     /// Whose disks are full.
@@ -167,6 +169,14 @@ impl Cx<'_> {
         }
         acks.zones = zones.len() as u32;
         acks
+    }
+
+    /// The stamp of what an operation sends that was built from states of these epochs: the oldest of them and its own.
+    fn stamp(&self, built_from: Option<Epoch>) -> Epoch {
+        if self.broken.is(Mutation::RepairsStampedWhenSent) {
+            return self.epoch;
+        }
+        built_from.map_or(self.begun, |epoch| epoch.min(self.begun))
     }
 
     fn open(&self, sealed: &[u8], key: &Key) -> Result<Context, Refusal> {
@@ -251,6 +261,8 @@ struct Running {
     deadline: Instant,
     wake_at: Instant,
     is_foreground: bool,
+    /// The epoch in which it began, here or on the node that forwarded it.
+    begun: Epoch,
 }
 
 /// The operations that a node coordinates or has forwarded.
@@ -291,7 +303,8 @@ impl Coordinator {
     }
 
     /// Begins an operation. Writes must have been named.
-    pub fn begin(&mut self, cx: &mut Cx<'_>, reply_to: ReplyTo, operation: Operation, timeout: Duration) {
+    pub fn begin(&mut self, cx: &mut Cx<'_>, reply_to: ReplyTo, operation: Operation, timeout: Duration, begun: Epoch) {
+        cx.begun = begun;
         if self.foreground >= self.operations_max {
             cx.out.replies.push((reply_to, Err(Refusal::Overloaded)));
             return;
@@ -304,7 +317,7 @@ impl Coordinator {
             Operation::Put(put) => Self::place_put(cx, id, reply_to, deadline, put),
         };
         match kind {
-            Ok(kind) => self.drive(cx, id, Running::new(kind, key, reply_to, deadline), Told::Begin),
+            Ok(kind) => self.drive(cx, id, Running::new(kind, key, reply_to, deadline, begun), Told::Begin),
             Err(refusal) => cx.out.replies.push((reply_to, Err(refusal))),
         }
     }
@@ -368,7 +381,8 @@ impl Coordinator {
         let deadline = cx.now.instant + HEAL_FOR;
         let id = self.number();
         let kind = Kind::Heal(heal::HealOp::new(cx, id, deadline, key.clone(), node, loss));
-        self.drive(cx, id, Running::new(kind, key, ReplyTo::Nobody, deadline), Told::Begin);
+        let running = Running::new(kind, key, ReplyTo::Nobody, deadline, cx.epoch);
+        self.drive(cx, id, running, Told::Begin);
     }
 
     /// Begins to hand what is kept here of a key to a home that it is owed to, unless that is under way; false if too much is.
@@ -379,9 +393,15 @@ impl Coordinator {
         if self.handing_over.insert((key.clone(), to)) {
             let (id, deadline) = (self.number(), cx.now.instant + HAND_OVER_FOR);
             let kind = Kind::HandOver(hand_over::HandOverOp::new(id, deadline, key.clone(), to));
-            self.drive(cx, id, Running::new(kind, key, ReplyTo::Nobody, deadline), Told::Begin);
+            let running = Running::new(kind, key, ReplyTo::Nobody, deadline, cx.epoch);
+            self.drive(cx, id, running, Told::Begin);
         }
         true
+    }
+
+    /// The oldest epoch in which an operation began that has not ended.
+    pub fn oldest(&self) -> Option<Epoch> {
+        self.running.values().map(|running| running.begun).min()
     }
 
     /// How many keys are being handed over.
@@ -419,6 +439,7 @@ impl Coordinator {
     }
 
     fn drive(&mut self, cx: &mut Cx<'_>, id: u64, mut running: Running, told: Told) {
+        cx.begun = running.begun;
         let mut next = running.kind.told(cx, told);
         loop {
             running.kind = match next {
@@ -505,8 +526,8 @@ fn coordinators(cx: &Cx<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<
 }
 
 impl Running {
-    const fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant) -> Self {
-        Self { kind, key, reply_to, deadline, wake_at: deadline, is_foreground: false }
+    const fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant, begun: Epoch) -> Self {
+        Self { kind, key, reply_to, deadline, wake_at: deadline, is_foreground: false, begun }
     }
 }
 

@@ -3,10 +3,9 @@
 //! What it sees is settled once, by the node that took the request. If every coordinator that the delete is tried on looked for
 //! itself, a late attempt would delete what was written after the client had its answer.
 
-use super::get::{READ, send_questions, show};
+use super::get::{READ, context_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::{Cx, Next, ReplyTo, Told, quorum};
-use crate::context::Context;
 use crate::membership::BucketSettings;
 use crate::quorum::majority;
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
@@ -72,7 +71,7 @@ impl ObserveOp {
 
     /// The delete with what it has seen as its context.
     fn delete_seen(&self, cx: &Cx<'_>, joined: &Joined) -> Put {
-        let mut context = Context { seen: joined.state.seen(), epoch: joined.epoch.unwrap_or(cx.epoch).min(cx.epoch) };
+        let mut context = context_of(cx, &joined.state);
         // A retry may have met its own tombstone, which must not be noted as replaced.
         if let Retry::Named(own) = &self.put.retry {
             context.seen.ids.remove(own);
@@ -82,7 +81,7 @@ impl ObserveOp {
 
     fn nothing_to_delete(&self, cx: &mut Cx<'_>, joined: &Joined) -> Next {
         let acks = cx.acks(joined.held.keys(), &joined.stand_ins);
-        let shown = |cx: &Cx<'_>| show(cx, &self.put.key, &self.settings, &State::default(), None, acks);
+        let shown = |cx: &Cx<'_>| show(cx, &self.put.key, &self.settings, &State::default(), acks);
         let body = self.put.return_body.then(|| shown(cx));
         cx.out.replies.push((self.reply_to, Ok(Reply::Put(PutDone { context: None, acks, body }))));
         Next::End

@@ -3,7 +3,7 @@
 //! end the write is on n nodes whatever fails.
 
 use super::forward::is_tried_once;
-use super::get::{READ, send_questions, show};
+use super::get::{READ, context_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::WriteRound;
 use super::{Cx, Next, Own, ReplyTo, Told, quorum};
@@ -330,25 +330,29 @@ impl PutOp {
     /// What the client has seen once its write is stored: what it had seen before and the write itself, and no sibling that it
     /// was not shown.
     fn context_after(&self, cx: &Cx<'_>, mut context: Context, minted: &Minted) -> Context {
-        context.epoch = context.epoch.min(minted.epoch);
+        context.epoch = cx.epoch;
         if let (Some((dot, hlc)), Retry::Named(id)) = (minted.made, &self.checked.put.retry) {
             context.seen.clock.insert(dot);
             context.seen.hlc = context.seen.hlc.max(hlc);
             context.seen.ids.insert(*id, hlc);
+            // Who knows the write knows all that it has seen.
+            context.needs = [dot].into_iter().collect();
             if cx.broken.is(Mutation::NodeWideCounter) {
                 context.seen.clock.insert_run(&Run { actor: dot.actor, upto: dot.counter, beyond: vec![] });
             }
         }
         // A reply with a body shows all that is there.
         if self.checked.put.return_body || cx.broken.is(Mutation::ReplyCoversUnseen) {
-            context.seen.merge(&minted.state.seen());
+            let shown = context_of(cx, &minted.state);
+            context.seen.merge(&shown.seen);
+            context.needs.merge(&shown.needs);
         }
         context
     }
 
     /// Sends the write to homes, and to the next healthy nodes in the place of those that are down, full or late.
     fn send(&mut self, cx: &mut Cx<'_>, sending: Sending) {
-        let Phase::Writing { round, minted, context, sent_at, .. } = &mut self.phase else { return };
+        let Phase::Writing { round, minted, sent_at, .. } = &mut self.phase else { return };
         let mut receivers = if sending == Sending::Again { round.missing_stand_ins() } else { Vec::new() };
         for home in round.missing().into_iter().filter(|&home| !round.is_covered(home)).collect::<Vec<_>>() {
             let is_avoided = round.may_stand_in(home) && cx.liveness.status(home) == Status::Down;
@@ -370,7 +374,7 @@ impl PutOp {
             let ask = Ask::Merge {
                 key: self.checked.put.key.clone(),
                 state: minted.state.clone(),
-                epoch: context.epoch.min(minted.epoch),
+                epoch: cx.stamp(Some(minted.epoch)),
                 heals: None,
                 confirm: Confirm::Stored,
                 stands_in_for: (node != home).then_some(home),
@@ -397,9 +401,7 @@ impl PutOp {
         let Phase::Writing { round, minted, context, .. } = &self.phase else { return };
         let put = &self.checked.put;
         let acks = cx.acks(round.homes_stored(), round.stand_ins_stored());
-        let body = put
-            .return_body
-            .then(|| show(cx, &put.key, &self.checked.settings, &minted.state, Some(context.epoch), acks));
+        let body = put.return_body.then(|| show(cx, &put.key, &self.checked.settings, &minted.state, acks));
         let done = PutDone { context: Some(cx.sealer.seal(context, &put.key)), acks, body };
         cx.out.replies.push((self.reply_to, Ok(Reply::Put(done))));
     }

@@ -297,6 +297,15 @@ impl Exchange {
         sessions.into_iter().chain(due).chain(save).chain(start).chain(self.trees.wake_at()).min()
     }
 
+    /// Whether every tree was compared with every other home since `begun`, which is some time ago, and nothing that began before it is
+    /// under way.
+    pub fn has_compared_since(&self, begun: Instant, now: Instant) -> bool {
+        // Where there is nothing to compare, an epoch lasts as long as elsewhere.
+        let lasts = self.every.is_some_and(|every| now >= begun + every);
+        let is_late = self.sessions.values().any(|session| session.begun.instant < begun);
+        lasts && self.has_started && !is_late && self.proofs.all_begun_since(begun)
+    }
+
     fn advance(&mut self, cx: &mut Xcx<'_>, id: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let next = session.advance(cx);

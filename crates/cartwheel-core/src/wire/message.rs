@@ -11,7 +11,7 @@ use super::value::{
     state_from_pb, state_to_pb,
 };
 use super::{WireError, fixed};
-use crate::control::{Inquiry, InquiryId, Notice};
+use crate::control::{EpochNotice, Inquiry, InquiryId, Notice};
 use crate::dot::{Life, NodeId};
 use crate::hlc::{Hlc, WallMs};
 use crate::key::{Key, check_bucket};
@@ -47,7 +47,7 @@ struct PbEnvelope {
     operation: u64,
     #[prost(uint32, tag = "8")]
     round: u32,
-    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 40, 41")]
+    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 41")]
     message: Option<PbMessage>,
 }
 
@@ -83,6 +83,8 @@ enum PbMessage {
     Complement(Bytes),
     #[prost(bytes = "bytes", tag = "23")]
     Swim(Bytes),
+    #[prost(message, tag = "24")]
+    Epoch(PbEpoch),
     #[prost(message, tag = "40")]
     Compare(PbCompare),
     #[prost(message, tag = "41")]
@@ -95,6 +97,19 @@ struct PbVersion {
     changes: u64,
     #[prost(fixed64, tag = "2")]
     digest: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbEpoch {
+    #[prost(uint64, tag = "1")]
+    epoch: u64,
+    #[prost(uint64, tag = "2")]
+    finished: u64,
+    #[prost(fixed64, repeated, tag = "3")]
+    members: Vec<u64>,
+    /// The lives of `members`.
+    #[prost(fixed64, repeated, tag = "4")]
+    lives: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -207,6 +222,8 @@ struct PbForward {
     return_body: bool,
     #[prost(fixed64, tag = "10")]
     stamp: u64,
+    #[prost(uint64, tag = "11")]
+    epoch: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -327,7 +344,9 @@ fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
     match message {
         Message::Ask(ticket, ask) => (*ticket, ask_to_pb(ask)),
         Message::Answer(ticket, answer) => (*ticket, answer_to_pb(answer)),
-        Message::Forward(ticket, put, budget) => (*ticket, PbMessage::Forward(forward_to_pb(put, *budget))),
+        Message::Forward(ticket, put, budget, epoch) => {
+            (*ticket, PbMessage::Forward(forward_to_pb(put, *budget, *epoch)))
+        }
         Message::Forwarded(ticket, outcome) => (*ticket, PbMessage::Forwarded(outcome_to_pb(outcome))),
         Message::Compare(ticket, question) => (*ticket, PbMessage::Compare(question_to_pb(question))),
         Message::Compared(ticket, finding) => (*ticket, PbMessage::Compared(finding_to_pb(finding))),
@@ -337,6 +356,12 @@ fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
 
 fn notice_to_pb(notice: &Notice) -> PbMessage {
     match notice {
+        Notice::Epoch(notice) => PbMessage::Epoch(PbEpoch {
+            epoch: notice.epoch.0,
+            finished: notice.finished.0,
+            members: notice.members.iter().map(|(node, _)| node.get()).collect(),
+            lives: notice.members.iter().map(|(_, life)| life.0).collect(),
+        }),
         Notice::Have(version) => PbMessage::Have(PbVersion { changes: version.changes, digest: version.digest }),
         Notice::History(history) => PbMessage::History(history.encode()),
         Notice::Complement(history) => PbMessage::Complement(history.encode()),
@@ -344,6 +369,14 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
         Notice::Ask(inquiry) => PbMessage::Inquiry(PbInquiry { id: inquiry.id.0, bucket: inquiry.bucket.clone() }),
         Notice::Holds(id, holds) => PbMessage::BucketHolds(PbBucketHolds { id: id.0, holds: *holds }),
     }
+}
+
+fn epoch_notice_from_pb(notice: PbEpoch) -> Result<EpochNotice, WireError> {
+    if notice.members.len() != notice.lives.len() {
+        return Err(WireError::Field("lives"));
+    }
+    let members = notice.members.into_iter().map(NodeId::new).zip(notice.lives.into_iter().map(Life)).collect();
+    Ok(EpochNotice { epoch: Epoch(notice.epoch), finished: Epoch(notice.finished), members })
 }
 
 fn history_from_pb(bytes: &[u8]) -> Result<History, WireError> {
@@ -398,7 +431,8 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::Failed(failure) => Message::Answer(ticket, Answer::Failed(failure_from_pb(failure)?)),
         PbMessage::Forward(forward) => {
             let budget = Duration::from_micros(forward.budget_us);
-            Message::Forward(ticket, forward_from_pb(forward)?, budget)
+            let epoch = Epoch(forward.epoch);
+            Message::Forward(ticket, forward_from_pb(forward)?, budget, epoch)
         }
         PbMessage::Forwarded(outcome) => Message::Forwarded(ticket, outcome_from_pb(outcome)?),
         PbMessage::Compare(question) => Message::Compare(ticket, question_from_pb(question)?),
@@ -409,6 +443,7 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::History(history) => Message::Notice(Notice::History(history_from_pb(&history)?)),
         PbMessage::Complement(history) => Message::Notice(Notice::Complement(history_from_pb(&history)?)),
         PbMessage::Swim(packet) => Message::Notice(Notice::Swim(packet)),
+        PbMessage::Epoch(notice) => Message::Notice(Notice::Epoch(epoch_notice_from_pb(notice)?)),
         PbMessage::Inquiry(inquiry) => Message::Notice(Notice::Ask(inquiry_from_pb(inquiry)?)),
         PbMessage::BucketHolds(answer) => Message::Notice(Notice::Holds(InquiryId(answer.id), answer.holds)),
     })
@@ -452,6 +487,7 @@ fn answer_to_pb(answer: &Answer) -> PbMessage {
             Failure::NotAHome => 3,
             Failure::DiskFull => 4,
             Failure::HintsFull => 5,
+            Failure::WrongEpoch => 6,
         }),
     }
 }
@@ -467,6 +503,7 @@ fn failure_from_pb(failure: u32) -> Result<Failure, WireError> {
         3 => Ok(Failure::NotAHome),
         4 => Ok(Failure::DiskFull),
         5 => Ok(Failure::HintsFull),
+        6 => Ok(Failure::WrongEpoch),
         _ => Err(WireError::Field("failure")),
     }
 }
@@ -487,7 +524,7 @@ fn digest_from_pb(digest: &[u8]) -> Result<StateDigest, WireError> {
     fixed(digest, "digest").map(StateDigest)
 }
 
-fn forward_to_pb(put: &Put, budget: Duration) -> PbForward {
+fn forward_to_pb(put: &Put, budget: Duration, epoch: Epoch) -> PbForward {
     PbForward {
         key: key_to_pb(&put.key),
         budget_us: u64::try_from(budget.as_micros()).unwrap_or(u64::MAX),
@@ -502,6 +539,7 @@ fn forward_to_pb(put: &Put, budget: Duration) -> PbForward {
         },
         return_body: put.return_body,
         stamp: put.stamp.map_or(0, Hlc::to_bits),
+        epoch: epoch.0,
     }
 }
 

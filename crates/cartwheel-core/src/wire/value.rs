@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::digest::ContentDigest;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::hlc::{Hlc, WallMs};
+use crate::reclaim::Look;
 use crate::record::{LocalHeader, Loss, OwnActor, Record};
 use crate::state::{Content, Epoch, Notes, Seen, Sibling, State};
 use crate::write_id::WriteId;
@@ -92,6 +93,8 @@ struct PbContext {
     ids: Vec<PbShown>,
     #[prost(uint64, tag = "4")]
     epoch: u64,
+    #[prost(message, repeated, tag = "5")]
+    needs: Vec<PbRun>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -113,6 +116,17 @@ struct PbRecord {
     /// Absent: none was taken.
     #[prost(bytes = "bytes", optional, tag = "7")]
     content: Option<Bytes>,
+    /// Since when each of `owed` is.
+    #[prost(uint64, repeated, tag = "8")]
+    owed_since: Vec<u64>,
+    /// 0: none. At most one of the two.
+    #[prost(uint64, tag = "9")]
+    look_in: u64,
+    #[prost(uint64, tag = "10")]
+    look_at: u64,
+    /// 0: none.
+    #[prost(uint64, tag = "11")]
+    expired_since: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -240,6 +254,7 @@ pub(crate) fn encode_context(context: &Context) -> Vec<u8> {
         hlc: context.seen.hlc.to_bits(),
         ids: shown_to_pb(&context.seen.ids),
         epoch: context.epoch.0,
+        needs: clock_to_pb(&context.needs),
     }
     .encode_to_vec()
 }
@@ -253,6 +268,7 @@ pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
             ids: shown_from_pb(&context.ids)?,
         },
         epoch: Epoch(context.epoch),
+        needs: clock_from_pb(context.needs),
     })
 }
 
@@ -264,7 +280,11 @@ pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
         changed: record.header.changed.0,
         state: state_to_pb(&record.state),
         whole_since: record.header.whole_since.0,
-        owed: record.header.owed.iter().map(|node| node.get()).collect(),
+        owed: record.header.owed.keys().map(|node| node.get()).collect(),
+        owed_since: record.header.owed.values().map(|since| since.0).collect(),
+        look_in: record.header.look.map_or(0, |look| if let Look::In(epoch) = look { epoch.0 } else { 0 }),
+        look_at: record.header.look.map_or(0, |look| if let Look::At(wall) = look { wall.0 } else { 0 }),
+        expired_since: record.header.expired_since.map_or(0, |since| since.0),
         content: record.header.content.map(|content| Bytes::copy_from_slice(&content.0)),
     };
     let mut bytes = Vec::with_capacity(head_bytes + pb.encoded_len());
@@ -275,13 +295,20 @@ pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
 
 pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
     let record = PbRecord::decode(bytes)?;
+    let owed_since = record.owed_since.into_iter().map(Epoch).chain(std::iter::repeat(Epoch::UNKNOWN));
     Ok(Record {
         header: LocalHeader {
             own: record.own.map(|own| OwnActor { since: Since(own.since), count: own.count }),
             catching_up: loss_from_pb(record.catching_up),
             changed: Epoch(record.changed),
             whole_since: Since(record.whole_since),
-            owed: record.owed.into_iter().map(NodeId::new).collect(),
+            owed: record.owed.into_iter().map(NodeId::new).zip(owed_since).collect(),
+            look: match (record.look_in, record.look_at) {
+                (0, 0) => None,
+                (0, wall) => Some(Look::At(WallMs(wall))),
+                (epoch, _) => Some(Look::In(Epoch(epoch))),
+            },
+            expired_since: (record.expired_since > 0).then_some(Epoch(record.expired_since)),
             content: content_digest(record.content)?,
         },
         state: state_from_pb(record.state)?,

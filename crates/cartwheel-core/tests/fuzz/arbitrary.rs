@@ -215,7 +215,9 @@ pub fn message() -> BoxedStrategy<Message> {
     prop_oneof![
         3 => (ticket(), ask()).prop_map(|(ticket, ask)| Message::Ask(ticket, ask)),
         3 => (ticket(), answer()).prop_map(|(ticket, answer)| Message::Answer(ticket, answer)),
-        2 => (ticket(), put(), budget).prop_map(|(ticket, put, budget)| Message::Forward(ticket, put, budget)),
+        2 => (ticket(), put(), budget, number()).prop_map(|(ticket, put, budget, epoch)| {
+            Message::Forward(ticket, put, budget, Epoch(epoch))
+        }),
         1 => (ticket(), outcome()).prop_map(|(ticket, outcome)| Message::Forwarded(ticket, outcome)),
         2 => (ticket(), question()).prop_map(|(ticket, question)| Message::Compare(ticket, question)),
         2 => (ticket(), finding()).prop_map(|(ticket, finding)| Message::Compared(ticket, finding)),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use cartwheel_core::control::{Control, ControlConfig, ControlEffects, ControlInput, SettingsChange};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::effects::{ClientId, WriteFailed};
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::WallMs;
 use cartwheel_core::membership::{ChangeKind, ClusterId, History, SettingsPatch};
 use cartwheel_core::message::{Envelope, Message};
@@ -47,6 +48,9 @@ fn control(node: NodeId, boot: u32, saved: History) -> Control {
         life: Life(number as u64),
         boot,
         seed: node.get() ^ u64::from(boot),
+        epoch: Epoch::FIRST,
+        epoch_floor: Epoch::UNKNOWN,
+        lanes: 1,
         broken: Broken::default(),
     };
     Control::new(config, saved).expect("it is founded")

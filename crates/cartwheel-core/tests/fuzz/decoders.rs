@@ -8,6 +8,7 @@ use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::History;
 use cartwheel_core::mutation::Broken;
+use cartwheel_core::reclaim::Look;
 use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record};
 use cartwheel_core::state::{Epoch, Seen};
 use cartwheel_core::wire;
@@ -25,9 +26,15 @@ fn record() -> impl Strategy<Value = Record> {
     let loss = option::of(number()).prop_map(|loss| loss.map(|loss| Loss(loss.max(1))));
     let content = option::of(any::<[u8; 16]>().prop_map(ContentDigest));
     (own, loss, number(), number(), content, state()).prop_map(|(own, catching_up, changed, since, content, state)| {
-        let owed = state.siblings().map(|held| held.dot.actor.node).collect();
+        let owed = state.siblings().map(|held| (held.dot.actor.node, held.epoch)).collect();
+        let look =
+            [None, Some(Look::In(Epoch(changed.max(1)))), Some(Look::At(WallMs(since.max(1))))][(changed % 3) as usize];
+        let expired_since = own.map(|_| Epoch(since.max(1)));
         let (changed, whole_since) = (Epoch(changed), Since(since));
-        Record { header: LocalHeader { own, catching_up, changed, whole_since, owed, content }, state }
+        Record {
+            header: LocalHeader { own, catching_up, changed, whole_since, owed, look, expired_since, content },
+            state,
+        }
     })
 }
 
@@ -35,6 +42,7 @@ fn context() -> impl Strategy<Value = Context> {
     (clock(), number(), state(), number()).prop_map(|(clock, hlc, state, epoch)| Context {
         seen: Seen { clock, hlc: Hlc::from_bits(hlc), ids: state.seen().ids },
         epoch: Epoch(epoch),
+        needs: state.clock().clone(),
     })
 }
 

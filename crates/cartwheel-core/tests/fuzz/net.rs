@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::dot::{Life, NodeId, Since};
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
@@ -160,6 +161,7 @@ fn config(node: usize) -> NodeConfig {
         seed: node as u64,
         timing: Timing::default(),
         limits: Limits::default(),
+        epoch: Epoch::FIRST,
         broken: Broken::default(),
     }
 }

@@ -1,7 +1,9 @@
 //! What nodes say of their cluster: histories, and the notices that carry them.
 
+use cartwheel_core::control::EpochNotice;
 use cartwheel_core::control::{Inquiry, InquiryId, Notice};
 use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::{Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch};
 use cartwheel_core::ring::RingVersion;
@@ -120,8 +122,15 @@ pub fn notice() -> BoxedStrategy<Notice> {
     };
     let version = (number(), number()).prop_map(|(changes, digest)| RingVersion { changes, digest });
     let inquiry = (inquiry_id(), vec(any::<u8>(), 1..5)).prop_map(|(id, bucket)| Inquiry { id, bucket: bucket.into() });
+    let member = (1usize..4, number()).prop_map(|(node, life)| (id(node), Life(life % 5)));
+    let epochs = (number(), number(), vec(member, 0..5)).prop_map(|(epoch, finished, members)| EpochNotice {
+        epoch: Epoch(epoch),
+        finished: Epoch(finished),
+        members,
+    });
     prop_oneof![
         2 => version.prop_map(Notice::Have),
+        3 => epochs.prop_map(Notice::Epoch),
         3 => histories().prop_map(Notice::History),
         3 => histories().prop_map(Notice::Complement),
         2 => inquiry.prop_map(Notice::Ask),

@@ -187,6 +187,7 @@ fn replica(node: NodeId, boot: u32, floor: Since, ceiling: Hlc) -> Replica {
         seed: 1,
         timing: Timing::default(),
         limits: Limits::default(),
+        epoch: Epoch::FIRST,
         broken: Broken::default(),
     };
     let member = Member {

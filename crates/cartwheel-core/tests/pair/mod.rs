@@ -69,6 +69,7 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
         seed: node as u64,
         timing: Timing { exchange_every, scan_pause: Duration::ZERO, ..Timing::default() },
         limits: Limits::default(),
+        epoch: Epoch::FIRST,
         broken: Broken::default(),
     }
 }

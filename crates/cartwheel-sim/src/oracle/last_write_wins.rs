@@ -9,7 +9,10 @@ use super::accounts::Accounts;
 use super::siblings::{check_end_written, check_written};
 use super::{END, failure, must_meet};
 use crate::failure::Failure;
-use crate::history::{Fate, KeyHistory, Read, WriteSet};
+use crate::history::{Fate, KeyHistory, Moment, Read, Write, WriteSet};
+
+/// Longer than a request takes with all its tries.
+const REQUEST_MAX_US: u64 = 20_000_000;
 
 /// Checks all reads of a key, and what its replicas hold in the end.
 ///
@@ -22,7 +25,7 @@ pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failur
     }
     let Some(end) = end else { return Ok(()) };
     check_end_written(history, end)?;
-    let latest = reach(history, &accounts, end.latest());
+    let latest = reach(history, &accounts, end.latest(), END);
     if let Some((place, hlc)) = latest_known(history, |_, _| true).filter(|(_, hlc)| *hlc > latest) {
         let message = format!(
             "in the end there is {}@{latest:?}, but {}@{hlc:?} was acknowledged",
@@ -41,7 +44,7 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
         return Err(failure(history, "one value is shown", read.answered, message));
     }
     let shown = read.siblings.first();
-    let latest = reach(history, accounts, shown);
+    let latest = reach(history, accounts, shown, read.answered);
     let before = latest_known(history, |at, w| at < read.invoked && must_meet(history, read.r, w));
     if let Some((place, hlc)) = before.filter(|(_, hlc)| *hlc > latest) {
         let message = format!(
@@ -69,16 +72,27 @@ fn seen_stamp(history: &KeyHistory, read: &Read) -> Hlc {
 
 /// Up to which timestamp what is shown has replaced everything: its own, or that of a try of a write which what is shown had been
 /// shown by way of another try. That try has replaced all that is earlier, and went with its write.
-fn reach(history: &KeyHistory, accounts: &Accounts, shown: Option<&Sibling>) -> Hlc {
-    let own = shown.map_or(Hlc::ZERO, |sibling| sibling.hlc);
+fn reach(history: &KeyHistory, accounts: &Accounts, shown: Option<&Sibling>, at: Moment) -> Hlc {
+    let own = shown.map_or(Hlc::ZERO, |sibling| sibling.hlc).max(forgotten_reach(history, shown, at));
     let Some(place) = shown.and_then(|sibling| history.write_of(sibling)) else { return own };
     let replaced = accounts.accounted(WriteSet::of(place)).iter().filter_map(|place| history.writes.get(place));
     let tries = replaced.filter(|write| write.earliest != write.latest).filter_map(|write| write.latest);
     tries.max().unwrap_or_default().max(own)
 }
 
+/// Up to which timestamp deletes have replaced everything that may be forgotten by now, if nothing is shown, or a write from after that:
+/// of what is not remembered nothing can be later.
+fn forgotten_reach(history: &KeyHistory, shown: Option<&Sibling>, at: Moment) -> Hlc {
+    let shown = shown.and_then(|sibling| history.writes.get(history.write_of(sibling)?));
+    let is_after = |delete: &&Write| {
+        let is_later = |from_us: u64| shown.is_none_or(|write| write.invoked.at_us + REQUEST_MAX_US >= from_us);
+        delete.may_be_forgotten(at.at_us) && delete.forgotten_from_us.is_some_and(is_later)
+    };
+    history.writes.iter().filter(is_after).filter_map(|delete| delete.latest).max().unwrap_or_default()
+}
+
 /// The latest among the acknowledged writes that `counts` picks by moment and number of homes.
-fn latest_known(history: &KeyHistory, counts: impl Fn(crate::history::Moment, u8) -> bool) -> Option<(usize, Hlc)> {
+fn latest_known(history: &KeyHistory, counts: impl Fn(Moment, u8) -> bool) -> Option<(usize, Hlc)> {
     let stamps = history.writes.iter().enumerate().filter_map(|(place, write)| match write.fate {
         Fate::Acknowledged { at, w, hlc: Some(hlc) } if counts(at, w) => {
             Some((place, write.earliest.map_or(hlc, |earliest| earliest.min(hlc))))

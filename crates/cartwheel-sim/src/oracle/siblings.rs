@@ -8,7 +8,7 @@ use cartwheel_core::state::State;
 use super::accounts::Accounts;
 use super::{END, failure, must_meet};
 use crate::failure::Failure;
-use crate::history::{Fate, KeyHistory, Read, Shown, Write, WriteSet};
+use crate::history::{Fate, KeyHistory, Moment, Read, Shown, Write, WriteSet};
 
 /// Checks all reads of a key, and what its replicas hold in the end.
 ///
@@ -29,7 +29,7 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
         let message = format!("a read shows one write twice among {}", history.names(shown));
         return Err(failure(history, "a write is shown once", read.answered, message));
     }
-    let accounted = accounts.accounted(shown.union(repeated_deletes(history)));
+    let accounted = accounts.accounted(shown.union(repeated_deletes(history)).union(forgotten(history, read.answered)));
     let missing = known_to(history, read).without(accounted);
     if !missing.is_empty() {
         let message = format!(
@@ -69,6 +69,12 @@ fn repeated_deletes(history: &KeyHistory) -> WriteSet {
     history.writes.iter().enumerate().filter(|(_, write)| is_repeated(write)).map(|(place, _)| place).collect()
 }
 
+/// Deletes that need not be shown any more.
+fn forgotten(history: &KeyHistory, at: Moment) -> WriteSet {
+    let writes = history.writes.iter().enumerate();
+    writes.filter(|(_, write)| write.may_be_forgotten(at.at_us)).map(|(place, _)| place).collect()
+}
+
 /// The writes that a read must know of.
 fn known_to(history: &KeyHistory, read: &Read) -> WriteSet {
     let known = |fate: Fate| match fate {
@@ -105,7 +111,8 @@ fn check_end(history: &KeyHistory, accounts: &Accounts, end: &State) -> Result<(
     let present = history.writes_of(end.distinct_siblings());
     let acknowledged: WriteSet =
         (0..history.writes.len()).filter(|&place| history.writes[place].acknowledged().is_some()).collect();
-    let lost = acknowledged.without(accounts.accounted(present.union(repeated_deletes(history))));
+    let lost = acknowledged
+        .without(accounts.accounted(present.union(repeated_deletes(history)).union(forgotten(history, END))));
     if !lost.is_empty() {
         let message =
             format!("in the end there is {}; acknowledged and lost: {}", history.names(present), history.names(lost));

@@ -1,7 +1,7 @@
 //! Buckets that are written and read only strongly: linearizable, key by key.
 //!
 //! A key of a `siblings` bucket is a set of live writes. A put takes out what it had been shown and adds itself; a get returns
-//! the set, tombstones included: `Got` lists them, and none is reclaimed while a run lasts. A key of an `lww` bucket is a
+//! the set, tombstones included, as long as they are not forgotten. A key of an `lww` bucket is a
 //! register. A write with all its retries is one operation among siblings. A register has no memory of it, so there each try is
 //! an operation of its own that may have happened or not.
 
@@ -29,6 +29,8 @@ enum Operation {
 struct Key {
     conflict: Conflict,
     tombstones: WriteSet,
+    /// Those of them that may be forgotten while the run lasts.
+    forgotten: WriteSet,
 }
 
 impl Model for Key {
@@ -45,7 +47,11 @@ impl Model for Key {
                 Some(live.without(*shown).union(WriteSet::of(*write)))
             }
             (Operation::Put(write, _), Conflict::Lww) => Some(WriteSet::of(*write)),
-            (Operation::Get(shown), _) => (shown == live).then_some(*live),
+            (Operation::Get(shown), _) => {
+                let is_live =
+                    live.without(*shown).without(self.forgotten).is_empty() && shown.without(*live).is_empty();
+                is_live.then_some(*live)
+            }
             (Operation::FindNothing, _) => live.without(self.tombstones).is_empty().then_some(*live),
         }
     }
@@ -61,7 +67,9 @@ pub fn check(history: &KeyHistory) -> Verdict {
         .filter(|(_, write)| write.content == cartwheel_core::state::Content::Tombstone)
         .map(|(place, _)| place)
         .collect();
-    let model = Key { conflict: history.conflict, tombstones };
+    let is_forgotten = |&place: &usize| history.writes[place].may_be_forgotten(u64::MAX);
+    let forgotten = (0..history.writes.len()).filter(is_forgotten).collect();
+    let model = Key { conflict: history.conflict, tombstones, forgotten };
     match linear::check(&model, &operations, CONFIGURATIONS_MAX) {
         Linearity::Linear => Verdict::default(),
         Linearity::GaveUp => Verdict { inconclusive: true, ..Verdict::default() },

@@ -22,6 +22,8 @@ pub(super) struct Controls {
     rng: Rng,
     /// Probes have a stream of their own: what is drawn for settings does not depend on them.
     probes_rng: Rng,
+    /// So have epochs.
+    pub(super) epochs_rng: Rng,
     /// How many changes were asked for.
     asked: u32,
     /// What names the changes that clients were told of: the `max_value_bytes` that no other change has.
@@ -41,8 +43,8 @@ pub(super) struct MachineControl {
 const MARK_BASE: u32 = 1 << 20;
 
 impl Controls {
-    pub(super) const fn new(rng: Rng, probes_rng: Rng) -> Self {
-        Self { rng, probes_rng, asked: 0, told: BTreeSet::new() }
+    pub(super) const fn new(rng: Rng, probes_rng: Rng, epochs_rng: Rng) -> Self {
+        Self { rng, probes_rng, epochs_rng, asked: 0, told: BTreeSet::new() }
     }
 }
 
@@ -150,6 +152,12 @@ impl World {
             });
             self.input(index, Input::View(view));
         }
+        if let Some(epoch) = effects.save_epoch {
+            self.save_epoch(index, epoch);
+        }
+        if let Some(epoch) = effects.epoch {
+            self.enter_epoch(index, epoch);
+        }
         if let Some(liveness) = effects.liveness {
             self.note_liveness(index, &liveness);
             self.input(index, Input::Liveness(liveness));
@@ -190,8 +198,11 @@ impl World {
             decoded => self.fail("a message survives its codec", None, format!("{envelope:?} became {decoded:?}")),
         }
         let controls = self.controls.as_mut().expect("controls");
-        let is_probe = matches!(envelope.message, Message::Notice(Notice::Swim(_)));
-        let rng = if is_probe { &mut controls.probes_rng } else { &mut controls.rng };
+        let rng = match envelope.message {
+            Message::Notice(Notice::Swim(_)) => &mut controls.probes_rng,
+            Message::Notice(Notice::Epoch(_)) => &mut controls.epochs_rng,
+            _ => &mut controls.rng,
+        };
         let delays = self.network.send_by(rng, from, to);
         self.note(Kind::Send, &frame, |cluster| {
             let what = match &envelope.message {

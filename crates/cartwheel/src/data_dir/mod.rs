@@ -4,6 +4,7 @@
 //! node-1/
 //!   node.json   identity, boot number, the cluster's founding; replaced as a whole
 //!   history     the changes to the cluster since then, once there are any; replaced as a whole
+//!   epoch       the epoch that the node is in; replaced as a whole
 //!   seen        the latest boot that was seen of each peer; replaced as a whole
 //!   retired     why the directory must not be served any more, if so
 //!   lock        held by the process that serves the directory
@@ -11,6 +12,7 @@
 //! ```
 
 mod atomic_file;
+mod epoch;
 mod history;
 mod identity;
 mod seen;
@@ -20,12 +22,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use atomic_file::replace as replace_file;
+pub use epoch::{EpochFile, SavedEpoch};
 pub use history::HistoryFile;
 pub use identity::{ClusterSecret, Identity};
 pub use seen::{SeenBoots, SeenFile};
 
 pub(crate) const IDENTITY_FILE: &str = "node.json";
 const HISTORY_FILE: &str = "history";
+const EPOCH_FILE: &str = "epoch";
 const SEEN_FILE: &str = "seen";
 const RETIRED_FILE: &str = "retired";
 const LOCK_FILE: &str = "lock";
@@ -170,6 +174,11 @@ impl DataDir {
         history_file(&self.dir)
     }
 
+    /// Where the node's epoch is kept.
+    pub fn epoch_file(&self) -> EpochFile {
+        epoch_file(&self.dir)
+    }
+
     /// Where the latest boots of peers are kept.
     pub fn seen_file(&self) -> SeenFile {
         SeenFile::new(self.dir.join(SEEN_FILE))
@@ -186,6 +195,11 @@ pub fn history_file(dir: &Path) -> HistoryFile {
     HistoryFile::new(dir.join(HISTORY_FILE))
 }
 
+/// Where the epoch of the node of `dir` is kept.
+pub fn epoch_file(dir: &Path) -> EpochFile {
+    EpochFile::new(dir.join(EPOCH_FILE))
+}
+
 /// Whether `dir` is fit to become a node's directory: it is not there, or holds nothing that a node would miss.
 ///
 /// # Errors
@@ -199,7 +213,10 @@ pub fn is_vacant(dir: &Path) -> Result<bool, DataDirError> {
     for entry in entries {
         let name = entry.map_err(DataDirError::io("read", dir))?.file_name();
         // A log, and what is left of a new directory that was not finished.
-        if !["log", LOCK_FILE, HISTORY_FILE, "history.new", "node.json.new"].iter().any(|known| name == *known) {
+        if !["log", LOCK_FILE, HISTORY_FILE, "history.new", EPOCH_FILE, "epoch.new", "node.json.new"]
+            .iter()
+            .any(|known| name == *known)
+        {
             return Ok(false);
         }
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use cartwheel_core::control::EpochStatus;
 use cartwheel_core::liveness::Standing;
 use cartwheel_core::membership::{View, ViewMember};
 use cartwheel_core::ring::Replica;
@@ -29,8 +30,21 @@ pub(super) struct ClusterForm {
     node: String,
     /// Which history of changes it goes by: nodes that say the same agree on members and ring.
     ring_version: String,
+    /// How far the cluster is with forgetting what was deleted.
+    epoch: EpochForm,
     /// The members, by id.
     members: Vec<StatusForm>,
+}
+
+/// The epoch of a cluster: what was deleted five epochs ago is forgotten. It ends when all members have finished it.
+#[derive(Serialize, ToSchema)]
+struct EpochForm {
+    /// Its number; 0 while the node does not know it.
+    epoch: u64,
+    /// Since when the node is in it, or has run, as RFC 3339.
+    since: String,
+    /// The names of the members that have not finished it yet, as far as the node knows.
+    waits_for: Vec<String>,
 }
 
 /// A member, and what the node that answers thinks of it.
@@ -81,8 +95,17 @@ pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<Cl
         cluster: format!("{:032x}", local.cluster.0),
         node: local.name.clone(),
         ring_version: view.ring.version().to_string(),
+        epoch: epoch(&door.epoch(), &view),
         members: view.members().map(|member| thoughts_of(&door, member)).collect(),
     }))
+}
+
+fn epoch(status: &EpochStatus, view: &View) -> EpochForm {
+    let names = status.waits_for.iter().filter_map(|&node| Some(view.member(node)?.member.name.clone()));
+    let mut waits_for: Vec<String> = names.collect();
+    waits_for.sort();
+    let since = show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(status.since.0));
+    EpochForm { epoch: status.epoch.0, since, waits_for }
 }
 
 fn thoughts_of(door: &Door, known: &ViewMember) -> StatusForm {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cartwheel_core::control::EpochStatus;
 use cartwheel_core::control::{Changed, SettingsChange};
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::liveness::Liveness;
@@ -33,6 +34,8 @@ pub struct Backend {
     pub view: watch::Receiver<Arc<View>>,
     /// What this node thinks of the others.
     pub liveness: watch::Receiver<Arc<Liveness>>,
+    /// How far it sees the cluster with its epoch.
+    pub epochs: watch::Receiver<EpochStatus>,
     /// When the node acknowledges a write, in buckets that leave that to it.
     pub durability: Durability,
     /// Whether the node is ready to serve.
@@ -108,6 +111,11 @@ impl Door {
     /// What this node thinks of the others, as it is now.
     pub(super) fn liveness(&self) -> Arc<Liveness> {
         self.0.backend.liveness.borrow().clone()
+    }
+
+    /// How far it sees the cluster with its epoch, as it is now.
+    pub(super) fn epoch(&self) -> EpochStatus {
+        self.0.backend.epochs.borrow().clone()
     }
 
     /// When the node acknowledges a write, in buckets that leave that to it.

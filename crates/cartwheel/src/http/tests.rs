@@ -7,6 +7,7 @@ use axum::http::{Request, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use cartwheel_core::control::EpochStatus;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
@@ -111,6 +112,7 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
             control,
             view,
             liveness,
+            epochs: watch::channel(EpochStatus::default()).1,
             durability: Default::default(),
             readiness,
             board,

@@ -3,6 +3,7 @@
 //! Whoever does something counts it, in metrics of their own; here they get names. Names follow Prometheus' conventions: base
 //! units, `_total` for what only grows.
 
+mod epochs;
 mod http;
 mod liveness;
 mod peers;
@@ -15,6 +16,7 @@ use prometheus_client::registry::Registry;
 use crate::peers::Board;
 use crate::shard::{ShardHandle, ShardMetrics};
 
+pub use epochs::EpochMetrics;
 pub use http::{Asked, HttpMetrics, Outcome};
 pub use liveness::LivenessMetrics;
 
@@ -29,6 +31,8 @@ pub struct Metrics {
     pub http: HttpMetrics,
     /// What the control counts.
     pub liveness: LivenessMetrics,
+    /// How far the cluster is with its epoch.
+    pub epochs: EpochMetrics,
 }
 
 impl Metrics {
@@ -40,10 +44,12 @@ impl Metrics {
         http.register(ours);
         let liveness = LivenessMetrics::default();
         liveness.register(ours);
+        let epochs = EpochMetrics::default();
+        epochs.register(ours);
         counted.register(ours);
         ours.register_collector(Box::new(process::Inboxes(shards)));
         ours.register_collector(Box::new(peers::PeerCollector(board)));
-        Self { registry, http, liveness }
+        Self { registry, http, liveness, epochs }
     }
 
     /// All of them as text.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::control::{Control, ControlConfig};
 use cartwheel_core::dot::{NodeId, Since};
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::membership::{Member, View};
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
@@ -23,7 +24,7 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control;
-use crate::data_dir::{DataDir, Identity, SeenBoots};
+use crate::data_dir::{DataDir, Identity, SavedEpoch, SeenBoots};
 use crate::founding::{self, FoundError};
 use crate::http::{self, Backend, Door, Readiness};
 use crate::metrics::Metrics;
@@ -66,10 +67,15 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let places = StorePlace::of_all(&data_dir, config);
     let stores = places.iter().map(StorePlace::open).collect::<Result<Vec<_>, _>>()?;
     let boot = data_dir.begin_boot()?;
+    let epoch_file = data_dir.epoch_file();
+    let saved_epoch = epoch_file.load().unwrap_or_else(|error| {
+        warn!("the epoch that this node was in is lost, so it takes no writes until it has heard from a peer: {error}");
+        SavedEpoch::default()
+    });
     let identity = data_dir.identity();
     let local = local_node(&data_dir, &member);
-    let control =
-        Control::new(control_config(&local)?, history).ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+    let control = Control::new(control_config(&local, saved_epoch, identity.shards.get())?, history)
+        .ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
     let view = control.view().clone();
     let (stop_sender, stop) = watch::channel(false);
     let (clock, counted) = (Clock::start(), ShardMetrics::default());
@@ -79,7 +85,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let mut running = Vec::new();
     for (index, (place, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
         let lane = Lane { index, count: identity.shards.get() };
-        let node = Node::new(node_config(config, identity, &local, lane, &mut store)?, view.clone());
+        let node = Node::new(node_config(config, identity, &local, lane, saved_epoch.epoch, &mut store)?, view.clone());
         let (shard, inbox) = shard::counted_inbox(&counted);
         let reserve = ReserveOptions {
             bytes: config.disk_reserve_bytes,
@@ -97,6 +103,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let (control_handle, control_inbox) = control::inbox();
     let (view, mut own_view, own) = (views.clone(), views, (member.id, identity.life));
     let (liveness_sender, liveness) = watch::channel(control.liveness().clone());
+    let (epochs_sender, epochs) = watch::channel(control.epoch_status().clone());
     let surroundings = control::Surroundings {
         file: history_file,
         shards: shards.clone(),
@@ -105,6 +112,11 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         view: view_sender,
         liveness: liveness_sender,
         metrics: metrics.liveness.clone(),
+        epoch_file,
+        reached: saved_epoch.reached,
+        finished: running.iter().map(|shard| shard.finished.clone()).collect(),
+        epochs: epochs_sender,
+        epoch_metrics: metrics.epochs.clone(),
     };
     let mut controlling = tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
     let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
@@ -123,6 +135,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         control,
         view,
         liveness,
+        epochs,
         durability: config.durability,
         readiness,
         board,
@@ -176,9 +189,10 @@ fn other_members(view: &View, own: NodeId) -> Vec<Peer> {
     others.map(|member| Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }).collect()
 }
 
-fn control_config(local: &LocalNode) -> Result<ControlConfig, NoRandomness> {
+fn control_config(local: &LocalNode, saved: SavedEpoch, lanes: u32) -> Result<ControlConfig, NoRandomness> {
     let LocalNode { cluster, node, life, boot, .. } = *local;
-    Ok(ControlConfig { cluster, node, life, boot, seed: random::number()?, broken: Broken::default() })
+    let (SavedEpoch { epoch, reached: epoch_floor }, seed) = (saved, random::number()?);
+    Ok(ControlConfig { cluster, node, life, boot, seed, epoch, epoch_floor, lanes, broken: Broken::default() })
 }
 
 fn node_config(
@@ -186,6 +200,7 @@ fn node_config(
     identity: &Identity,
     local: &LocalNode,
     lane: Lane,
+    epoch: Epoch,
     store: &mut FjallStore,
 ) -> Result<NodeConfig, ServeError> {
     let loss_floor =
@@ -210,6 +225,7 @@ fn node_config(
         seed: random::number()?,
         timing: Timing { exchange_every: Some(config.exchange_every), ..Timing::default() },
         limits: Limits::default(),
+        epoch,
         broken: Broken::default(),
     })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::dot::Since;
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::key::Key;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{Input, Limits, Node, NodeConfig, Timing};
@@ -119,6 +120,7 @@ fn node() -> Node {
         seed: 1,
         timing: Timing::default(),
         limits: Limits::default(),
+        epoch: Epoch::FIRST,
         broken: Default::default(),
     };
     Node::new(config, view)

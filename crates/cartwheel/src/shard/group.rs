@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::Liveness;
@@ -40,7 +41,7 @@ impl Shards {
     fn of_message(&self, message: &Message) -> Option<&ShardHandle> {
         match message {
             Message::Ask(_, ask) => Some(self.of_key(ask.key())),
-            Message::Forward(_, put, _) => Some(self.of_key(&put.key)),
+            Message::Forward(_, put, ..) => Some(self.of_key(&put.key)),
             Message::Compare(_, question) => {
                 Some(&self.handles[Lane::of_partition(question.partition(), self.count()) as usize])
             }
@@ -78,6 +79,11 @@ impl Shards {
     /// What all shards are to think of the other nodes from now on.
     pub async fn set_liveness(&self, liveness: &Arc<Liveness>) {
         join_all(self.handles.iter().map(|shard| shard.set_liveness(liveness.clone()))).await;
+    }
+
+    /// The epoch of all shards from now on.
+    pub async fn set_epoch(&self, epoch: Epoch) {
+        join_all(self.handles.iter().map(|shard| shard.set_epoch(epoch))).await;
     }
 
     /// Whether any shard holds anything in `bucket`, be it a tombstone; none if not all can say.

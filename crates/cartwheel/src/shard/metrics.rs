@@ -31,6 +31,9 @@ pub struct ShardMetrics {
     records_lost: Counter,
     dot_collisions: Counter,
     stray_messages: Counter,
+    stale_refusals: Counter,
+    deleted_reclaimed: Counter,
+    records_looked_after: Counter,
     clock_alarms: Counter,
     clock_refuses: Gauge,
     disk_full: Gauge,
@@ -56,6 +59,9 @@ impl Default for ShardMetrics {
             records_lost: Counter::default(),
             dot_collisions: Counter::default(),
             stray_messages: Counter::default(),
+            stale_refusals: Counter::default(),
+            deleted_reclaimed: Counter::default(),
+            records_looked_after: Counter::default(),
             clock_alarms: Counter::default(),
             clock_refuses: Gauge::default(),
             disk_full: Gauge::default(),
@@ -110,6 +116,21 @@ impl ShardMetrics {
                 "stray_messages",
                 "Messages dropped because their sender is no member of the cluster",
                 &self.stray_messages,
+            ),
+            (
+                "stale_refusals",
+                "Messages refused because what they carry was sent more than one epoch ago",
+                &self.stale_refusals,
+            ),
+            (
+                "tombstones_reclaimed",
+                "Tombstones and expired values that were forgotten, with their space",
+                &self.deleted_reclaimed,
+            ),
+            (
+                "records_looked_after",
+                "Records looked at because they may have had something to forget",
+                &self.records_looked_after,
             ),
             ("clock_alarms", "How often this node's clock was found to be off its peers'", &self.clock_alarms),
         ];
@@ -199,6 +220,11 @@ impl ShardMetrics {
             Event::DotCollision(_) => &self.dot_collisions,
             Event::RecordLost(..) => &self.records_lost,
             Event::StrayMessage(_) => &self.stray_messages,
+            Event::StaleRefused(_) => &self.stale_refusals,
+            Event::Forgot(deleted) => {
+                self.deleted_reclaimed.inc_by(*deleted);
+                &self.records_looked_after
+            }
             Event::ClockOff { offset_ms, refuses } => {
                 self.clock_refuses.set(i64::from(*refuses));
                 // The end of an alarm is told with an offset of zero.

@@ -22,6 +22,7 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::liveness::Liveness;
@@ -94,6 +95,7 @@ enum Work {
     Message(Envelope),
     View(Arc<View>),
     Liveness(Arc<Liveness>),
+    Epoch(Epoch),
     Holds(Bytes, oneshot::Sender<Option<bool>>),
     Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
@@ -159,6 +161,11 @@ impl ShardHandle {
         let _ = self.inbox.send(Work::Liveness(liveness)).await;
     }
 
+    /// The epoch from now on.
+    pub async fn set_epoch(&self, epoch: Epoch) {
+        let _ = self.inbox.send(Work::Epoch(epoch)).await;
+    }
+
     /// Whether the shard holds anything in `bucket`, be it a tombstone; none if it cannot say.
     pub async fn holds(&self, bucket: Bytes) -> Option<bool> {
         let (reply, answer) = oneshot::channel();
@@ -220,6 +227,8 @@ pub struct Running {
     pub thread: JoinHandle<()>,
     /// What the shard can be asked for.
     pub ready: watch::Receiver<Readiness>,
+    /// The last epoch that it has finished.
+    pub finished: watch::Receiver<Epoch>,
 }
 
 /// What a shard can be asked for, the worst first.
@@ -249,8 +258,9 @@ pub fn start(
 ) -> io::Result<Running> {
     let turns = Turns::new(machine, disk, outgoing, clock).counted(inbox.1);
     let (ready_sender, ready) = watch::channel(Readiness::Starting);
-    let body = move || run(turns, inbox.0, clock, &ready_sender);
-    Ok(Running { thread: thread::Builder::new().name(format!("shard-{index}")).spawn(body)?, ready })
+    let (finished_sender, finished) = watch::channel(Epoch::UNKNOWN);
+    let body = move || run(turns, inbox.0, clock, &ready_sender, &finished_sender);
+    Ok(Running { thread: thread::Builder::new().name(format!("shard-{index}")).spawn(body)?, ready, finished })
 }
 
 fn run<M: Machine, O: Outgoing>(
@@ -258,6 +268,7 @@ fn run<M: Machine, O: Outgoing>(
     mut inbox: mpsc::Receiver<Work>,
     clock: Clock,
     ready: &watch::Sender<Readiness>,
+    finished: &watch::Sender<Epoch>,
 ) {
     let mut gathered = Vec::with_capacity(TURN_MAX);
     let waiter = Waiter::of_this_thread();
@@ -267,6 +278,9 @@ fn run<M: Machine, O: Outgoing>(
     loop {
         let readiness = turns.readiness();
         ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
+        if let Some(epoch) = turns.finished() {
+            finished.send_replace(epoch);
+        }
         let patience = turns.wake_at().map(|wake_at| wake_at.since(clock.instant()));
         waiter.gather(&mut inbox, &mut gathered, TURN_MAX, patience);
         // A queue that is closed and empty is the other way of being told to stop.
@@ -277,6 +291,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Message(message) => turns.add(Input::Message(message)),
                 Work::View(view) => turns.add(Input::View(view)),
                 Work::Liveness(liveness) => turns.add(Input::Liveness(liveness)),
+                Work::Epoch(epoch) => turns.add(Input::Epoch(epoch)),
                 Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
                 Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
+use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{
@@ -42,6 +43,7 @@ pub(super) struct Turns<M, O> {
     clients_begun: u64,
     metrics: ShardMetrics,
     wake_at: Option<Instant>,
+    finished: Option<Epoch>,
 }
 
 /// The writes that the next commit carries out.
@@ -83,6 +85,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             clients_begun: 0,
             metrics: ShardMetrics::default(),
             wake_at: None,
+            finished: None,
         }
     }
 
@@ -92,6 +95,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     /// When the next turn is due, if no input comes.
+    /// The epoch that the machine has finished since this was last asked, if it has.
+    pub(super) const fn finished(&mut self) -> Option<Epoch> {
+        self.finished.take()
+    }
+
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.wake_at.into_iter().chain(self.disk.wake_at()).chain(self.unsynced.wake_at()).min()
     }
@@ -182,7 +190,8 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        let Effects { sends, replies, stores, events, wake_at } = effects;
+        let Effects { sends, replies, stores, events, finished, wake_at } = effects;
+        self.finished = finished.or(self.finished);
         for (to, message) in sends {
             self.sends.entry(to).or_default().push(message);
         }
@@ -325,7 +334,12 @@ fn log(event: &Event) {
         Event::TreeWrong(partition) => {
             error!("the Merkle tree of partition {partition} was not what its records add up to, and was made anew");
         }
-        Event::TreesUnready { .. } | Event::DigestsSent(_) => {}
+        Event::TreesUnready { .. } | Event::DigestsSent(_) | Event::Forgot(_) => {}
+        Event::StaleRefused(node) => {
+            debug!(
+                "refused what {node} sent: it was sent more than one epoch ago, and what it carries may be forgotten"
+            );
+        }
         Event::DotCollision(key) => {
             error!("{key:?} came with two contents under one name: a disk is broken or a message was forged");
         }

@@ -1,0 +1,94 @@
+//! The epochs of the nodes: what is on their disks, and that no node forgets anything too early.
+
+use cartwheel_core::control::ControlInput;
+use cartwheel_core::epoch::{Epoch, KEPT_FOR};
+use cartwheel_core::node::{Input, StoreCommand, WriteFailed};
+use cartwheel_core::record::Record;
+use cartwheel_core::state::{Content, Sibling};
+use cartwheel_core::write_id::WriteId;
+
+use super::{Event, World};
+use crate::trace::Kind;
+
+impl World {
+    /// A node's control wants an epoch saved.
+    pub(super) fn save_epoch(&mut self, machine: usize, epoch: Epoch) {
+        let boot = self.machines[machine].boot;
+        let rng = &mut self.controls.as_mut().expect("controls").epochs_rng;
+        let (delay_us, stored, tells) = (rng.waiting_us(5_000), !rng.chance(50), !rng.chance(20));
+        let event = Event::EpochSaved { machine, boot, epoch, stored, failed: !(stored && tells) };
+        self.schedule(self.now_us + 1 + delay_us, event);
+    }
+
+    pub(super) fn epoch_saved(&mut self, machine: usize, boot: u32, epoch: Epoch, stored: bool, failed: bool) {
+        if self.machines[machine].boot != boot || !self.machines[machine].is_up() {
+            return;
+        }
+        if stored {
+            self.machines[machine].epoch = epoch;
+        }
+        if self.machines[machine].is_paused() {
+            let event = Event::EpochSaved { machine, boot, epoch, stored, failed };
+            return self.schedule(self.now_us + 1_000, event);
+        }
+        let result = if failed { Err(WriteFailed::Uncertain) } else { Ok(()) };
+        self.control_input(machine, ControlInput::EpochSaved(result));
+    }
+
+    /// A node has entered an epoch.
+    pub(super) fn enter_epoch(&mut self, index: usize, epoch: Epoch) {
+        self.note(Kind::Report, &[index as u8], |cluster| format!("{} enters epoch {epoch}", cluster.name(index)));
+        let now_us = self.now_us;
+        self.epochs.entry(epoch).or_insert(now_us);
+        let others = self.epochs_now();
+        if let (Some(low), Some(high)) = (others.iter().min(), others.iter().max())
+            && high.0 > low.0 + 1
+        {
+            self.fail("no two nodes are more than one epoch apart", None, format!("{low} and {high}"));
+        }
+        self.input(index, Input::Epoch(epoch));
+    }
+
+    /// The epochs of the nodes that know theirs.
+    pub fn epochs_now(&self) -> Vec<Epoch> {
+        let epochs = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.epoch()));
+        epochs.filter(|&epoch| epoch > Epoch::UNKNOWN).collect()
+    }
+
+    /// From when on a delete may be forgotten: when the first node entered the epoch in which it is due.
+    pub fn forgotten_from_us(&self, delete: WriteId) -> Option<u64> {
+        let epoch = self.minted.get(&delete)?.deleted_in?;
+        self.epochs.range(epoch.end()..).next().map(|(_, &at_us)| at_us)
+    }
+
+    /// A node stores something: it may neither forget a tombstone before its time, nor store one after it.
+    pub(super) fn judge_tombstones(&mut self, index: usize, command: &StoreCommand) {
+        let StoreCommand::Write { storage_key, record, .. } = command else { return };
+        let Some(control) = &self.machine_controls[index].control else { return };
+        // The disk may have failed to say that it has the next one, which the shard then does not know of.
+        let epoch = control.epoch();
+        let decode = |bytes| Record::decode(bytes, storage_key).ok();
+        let before = self.machines[index].disk.current().records.get(storage_key).and_then(decode);
+        let after = record.as_ref().and_then(decode).unwrap_or_default();
+        let is_tombstone = |held: &&Sibling| held.content == Content::Tombstone;
+        let owed = before.as_ref().is_some_and(|record| !record.header.owed.is_empty());
+        let gone = before.iter().flat_map(|record| record.state.siblings()).filter(is_tombstone);
+        // Whatever replaced it is there, or has left a note.
+        let is_replaced =
+            |held: &Sibling| after.state.siblings().len() > 0 || after.state.notes().get(held.write_id).is_some();
+        let latest = self.epochs.keys().next_back().copied().unwrap_or_default();
+        let mut early = gone.filter(|held| !owed && !is_replaced(held) && held.epoch.0 + KEPT_FOR > latest.0);
+        if let Some(held) = early.next() {
+            let message = format!("{:?} of epoch {} is gone when {latest} has come", held.dot, held.epoch);
+            return self.fail("tombstones are kept for five epochs", None, message);
+        }
+        if after.header.catching_up.is_some() {
+            return;
+        }
+        if let Some(held) = after.state.siblings().filter(is_tombstone).find(|held| held.epoch.0 + KEPT_FOR <= epoch.0)
+        {
+            let message = format!("{:?} of epoch {} is stored in epoch {epoch}", held.dot, held.epoch);
+            self.fail("no tombstone is stored that is due", None, message);
+        }
+    }
+}
