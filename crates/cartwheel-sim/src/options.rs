@@ -199,7 +199,7 @@ impl Options {
         }
         options.compare_replicas(&mut Rng::new(seed, Stream::Exchange));
         let rng = &mut Rng::new(seed, Stream::Epochs);
-        if rng.chance(150) {
+        if rng.chance(100) {
             options.take_long(rng);
         }
         options
@@ -227,18 +227,18 @@ impl Options {
     fn take_long(&mut self, rng: &mut Rng) {
         self.cluster.partitions = self.cluster.nodes.len() as u32;
         let timing = &mut self.cluster.timing;
-        timing.exchange_every = Some(Duration::from_micros(rng.range(1_000_000, 2_000_000)));
+        timing.exchange_every = Some(Duration::from_micros(rng.range(1_000_000, 1_500_000)));
         timing.scrub_every = Duration::from_secs(60);
         let workload = &mut self.workload;
-        workload.operations = workload.operations.min(rng.range(40, 150) as usize);
-        workload.think_us = rng.magnitude(1_000_000, 20_000_000);
+        workload.operations = workload.operations.min(rng.range(30, 100) as usize);
+        workload.think_us = rng.magnitude(1_000_000, 10_000_000);
         workload.keys = workload.keys.min(3);
         if workload.shares.put_got + workload.shares.put_blind > 0 {
             workload.shares.delete_seen += rng.range(1, 6) as u32;
             workload.shares.delete_blind += rng.range(0, 3) as u32;
         }
-        self.network.tail_per_mille = *rng.pick(&[1, 5, 20]);
-        self.network.tail_max_us = rng.magnitude(1_000_000, 200_000_000);
+        self.network.tail_per_mille = *rng.pick(&[5, 20, 50]);
+        self.network.tail_max_us = rng.magnitude(10_000_000, 60_000_000);
         let faults = &mut self.faults;
         let rates = [&mut faults.cut, &mut faults.partition, &mut faults.crash, &mut faults.pause, &mut faults.wipe];
         for rate in rates.into_iter().flatten() {

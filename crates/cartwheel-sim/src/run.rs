@@ -176,12 +176,15 @@ struct Run {
     rng: Rng,
     phase_over: bool,
     inconclusive: u64,
+    /// How late the latest message may be.
+    latest_us: u64,
 }
 
 impl Run {
     fn new(seed: u64, settings: Settings) -> Self {
         let options = Options::draw(seed);
         let trace = if settings.readable { Trace::readable() } else { Trace::default() };
+        let latest_us = options.network.tail_max_us;
         let cluster = Cluster::new(options.cluster, settings.broken);
         let clients = Clients::new(options.workload, &cluster, Rng::new(seed, Stream::Clients));
         let mut settings_rng = Rng::new(seed, Stream::Settings);
@@ -205,7 +208,18 @@ impl Run {
         let mut stops_rng = Rng::new(seed, Stream::Exchange);
         let stops_rng = Rng::new(stops_rng.bits(), Stream::Exchange);
         let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng, wipe_rng, stops_rng);
-        Self { world, clients, faults, settings, administrator, dies, rng, phase_over: false, inconclusive: 0 }
+        Self {
+            world,
+            clients,
+            faults,
+            settings,
+            administrator,
+            dies,
+            rng,
+            phase_over: false,
+            inconclusive: 0,
+            latest_us,
+        }
     }
 
     fn all_phases(&mut self) -> Result<(), Stop> {
@@ -220,7 +234,7 @@ impl Run {
         self.faults.end();
         self.administrator = None;
         self.world.heal();
-        self.quiet(QUIET_US)?;
+        self.quiet(QUIET_US + self.latest_us)?;
         if let Some(failure) = self.world.judge_settings() {
             return Err(Stop::Failed(Box::new(failure)));
         }

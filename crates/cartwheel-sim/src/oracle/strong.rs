@@ -100,7 +100,7 @@ fn operations(history: &KeyHistory) -> Option<Vec<Interval<Operation>>> {
         let operation = match (write.fate, &write.shown) {
             (Fate::Refused, _) => continue,
             // Nobody saw it, so nothing replaced it and no read came after it: leaving it out changes nothing.
-            (Fate::Unknown, _) if !observed.contains(place) => continue,
+            (Fate::Unknown, _) if !observed.contains(place) && !write.may_be_forgotten(u64::MAX) => continue,
             (Fate::FoundNothing { .. }, _) if write.attempts > 1 => return None,
             (Fate::FoundNothing { .. }, _) => Operation::FindNothing,
             (_, Shown::Writes(shown)) => Operation::Put(place, *shown),
