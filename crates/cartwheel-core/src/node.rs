@@ -197,7 +197,10 @@ impl Node {
                 self.exchange.set_view(&xcx!(self, step), view.clone());
                 self.view = view;
             }
-            Input::Liveness(liveness) => self.liveness = liveness,
+            Input::Liveness(liveness) => {
+                self.exchange.liveness_changed(now.instant, &self.liveness, &liveness);
+                self.liveness = liveness;
+            }
             Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
             Input::Stop => self.exchange.stop(&mut xcx!(self, step)),
         }
