@@ -209,6 +209,7 @@ impl Node {
         self.exchange.tick(&mut xcx!(self, step));
         self.settle(&mut step);
         self.check_clock(&mut step);
+        step.effects.events.extend(self.replica.hints().news());
         let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
         let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), self.exchange.wake_at(now.instant)];
         let wakes = roles.into_iter().flatten().chain(ceiling);
@@ -304,6 +305,7 @@ impl Node {
         if is_ours {
             self.replica.ask(step.now, Asker::Peer(from, ticket), ask, &mut step.work);
         } else {
+            step.effects.events.push(Event::NotAHome(from));
             self.send(step, from, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
         }
     }

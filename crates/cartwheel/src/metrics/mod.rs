@@ -3,6 +3,7 @@
 //! Whoever does something counts it, in metrics of their own; here they get names. Names follow Prometheus' conventions: base
 //! units, `_total` for what only grows.
 
+mod hints;
 mod http;
 mod liveness;
 mod peers;
@@ -13,7 +14,7 @@ use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 
 use crate::peers::Board;
-use crate::shard::{ShardHandle, ShardMetrics};
+use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
 
 pub use http::{Asked, HttpMetrics, Outcome};
 pub use liveness::LivenessMetrics;
@@ -29,6 +30,7 @@ pub struct Metrics {
     pub http: HttpMetrics,
     /// What the control counts.
     pub liveness: LivenessMetrics,
+    hints: HintsBoard,
 }
 
 impl Metrics {
@@ -42,8 +44,15 @@ impl Metrics {
         liveness.register(ours);
         counted.register(ours);
         ours.register_collector(Box::new(process::Inboxes(shards)));
+        let hints = hints::HintsCollector { hints: counted.hints().clone(), board: board.clone() };
+        ours.register_collector(Box::new(hints));
         ours.register_collector(Box::new(peers::PeerCollector(board)));
-        Self { registry, http, liveness }
+        Self { registry, http, liveness, hints: counted.hints().clone() }
+    }
+
+    /// What the shards keep for other nodes.
+    pub const fn hints(&self) -> &HintsBoard {
+        &self.hints
     }
 
     /// All of them as text.

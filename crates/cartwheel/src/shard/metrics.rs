@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use cartwheel_core::node::{Event, Repair};
+use cartwheel_core::request::{Outcome, Reply};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::HintsBoard;
 use super::disk::Condition;
 use crate::metrics::{latency_buckets, sizes};
+
+/// How many versions a read shows: nearly always one (the paper, section 6.3, counts 99.94% of reads).
+const SIBLINGS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 64.0];
 
 /// What the shards of a node count. Clones count together.
 #[derive(Clone, Debug)]
@@ -31,6 +36,10 @@ pub struct ShardMetrics {
     records_lost: Counter,
     dot_collisions: Counter,
     stray_messages: Counter,
+    not_a_home: Counter,
+    hints: HintsBoard,
+    hints_delivered: Counter,
+    read_siblings: Histogram,
     clock_alarms: Counter,
     clock_refuses: Gauge,
     disk_full: Gauge,
@@ -56,6 +65,10 @@ impl Default for ShardMetrics {
             records_lost: Counter::default(),
             dot_collisions: Counter::default(),
             stray_messages: Counter::default(),
+            not_a_home: Counter::default(),
+            hints: HintsBoard::default(),
+            hints_delivered: Counter::default(),
+            read_siblings: Histogram::new(SIBLINGS),
             clock_alarms: Counter::default(),
             clock_refuses: Gauge::default(),
             disk_full: Gauge::default(),
@@ -111,6 +124,12 @@ impl ShardMetrics {
                 "Messages dropped because their sender is no member of the cluster",
                 &self.stray_messages,
             ),
+            (
+                "not_a_home_refusals",
+                "Questions of peers about keys that this node is no home of, and records that it was to keep for one that is none",
+                &self.not_a_home,
+            ),
+            ("hints_delivered", "Records kept for a peer that it has taken", &self.hints_delivered),
             ("clock_alarms", "How often this node's clock was found to be off its peers'", &self.clock_alarms),
         ];
         for (name, help, counter) in counters {
@@ -124,6 +143,7 @@ impl ShardMetrics {
         registry.register("repairs", help, self.repairs.clone());
         let histograms = [
             ("shard_turn_inputs", "Requests and messages that a shard took in at once", &self.turn_inputs),
+            ("read_siblings", "Versions that a read showed its client, of reads that found any", &self.read_siblings),
             ("store_commit_writes", "Records that one commit wrote", &self.commit_writes),
             ("store_commit_duration_seconds", "Time that a commit took, its sync included", &self.commit_duration),
         ];
@@ -146,6 +166,20 @@ impl ShardMetrics {
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
+        }
+    }
+
+    /// What is kept for other nodes.
+    pub const fn hints(&self) -> &HintsBoard {
+        &self.hints
+    }
+
+    /// A client's read has ended.
+    pub(crate) fn answered(&self, outcome: &Outcome) {
+        if let Ok(Reply::Got(got)) = outcome
+            && !got.siblings.is_empty()
+        {
+            self.read_siblings.observe(got.siblings.len() as f64);
         }
     }
 
@@ -199,6 +233,16 @@ impl ShardMetrics {
             Event::DotCollision(_) => &self.dot_collisions,
             Event::RecordLost(..) => &self.records_lost,
             Event::StrayMessage(_) => &self.stray_messages,
+            Event::NotAHome(_) => &self.not_a_home,
+            Event::HintDelivered(_) => &self.hints_delivered,
+            Event::HintsHeld { home, before, now } => {
+                self.hints.changed(*home, *before, *now);
+                return;
+            }
+            Event::HintsFull { is_full, .. } => {
+                self.hints.full(*is_full);
+                return;
+            }
             Event::ClockOff { offset_ms, refuses } => {
                 self.clock_refuses.set(i64::from(*refuses));
                 // The end of an alarm is told with an offset of zero.
