@@ -154,7 +154,7 @@ impl HintBook {
         }
         self.told.retain(|_, backlog| *backlog != Backlog::default());
         // The alarm ends when there is some room again, not at each record that goes and comes.
-        let is_full = self.is_full() || (self.told_full && self.bytes() >= self.bytes_max / 8 * 7);
+        let is_full = self.is_full() || (self.told_full && self.bytes() > self.bytes_max - self.bytes_max / 8);
         if is_full != self.told_full {
             self.told_full = is_full;
             news.push(Event::HintsFull { is_full, bytes_max: self.bytes_max });
