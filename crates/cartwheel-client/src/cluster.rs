@@ -14,6 +14,9 @@ pub struct ClusterStatus {
     /// How far the cluster is with forgetting what was deleted.
     #[serde(default)]
     pub epoch: EpochStatus,
+    /// What it keeps for members that are away.
+    #[serde(default)]
+    pub hints: Hints,
     /// The members, by id.
     pub members: Vec<MemberStatus>,
 }
@@ -75,6 +78,31 @@ pub struct MemberStatus {
     pub liveness: Option<Liveness>,
     /// Its clock less that of the node that answered, in milliseconds.
     pub clock_offset_ms: Option<i64>,
+    /// What the node that answered keeps for it until it has it; none for that node itself.
+    #[serde(default)]
+    pub hints: Option<Backlog>,
+}
+
+/// What a node keeps for one member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Backlog {
+    /// Records.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a node keeps for members that are away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Hints {
+    /// Records, counted once for each member that they are owed to.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many bytes it may keep.
+    pub bytes_max: u64,
+    /// Whether part of it keeps as much as it may, so that further records go to other nodes.
+    pub full: bool,
 }
 
 /// Whether a member is there.

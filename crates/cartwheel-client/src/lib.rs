@@ -30,8 +30,8 @@ pub use attempt::{Attempt, Outcome};
 pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets};
 pub use client::{Client, Updated, Written};
 pub use cluster::{
-    ClusterStatus, EpochStatus, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus, Replica,
-    ReplicaProof, Replicas, Ring,
+    Backlog, ClusterStatus, EpochStatus, Hints, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus,
+    Replica, ReplicaProof, Replicas, Ring,
 };
 pub use context::{Acks, Context};
 pub use digests::{DigestPage, HeldRecord, Problem};

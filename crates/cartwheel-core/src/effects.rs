@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::dot::NodeId;
 use crate::epoch::Epoch;
+use crate::hint::Backlog;
 use crate::hlc::Hlc;
 use crate::key::Key;
 use crate::liveness::Liveness;
@@ -313,4 +314,24 @@ pub enum Event {
     StaleRefused(NodeId),
     /// A message of another cluster, or of a node that is no member; it was dropped.
     StrayMessage(NodeId),
+    /// What is kept here for a home has changed.
+    HintsHeld {
+        /// The home.
+        home: NodeId,
+        /// As it was last told.
+        before: Backlog,
+        /// As it is.
+        now: Backlog,
+    },
+    /// As much is kept here for other nodes as may be, or no longer so much.
+    HintsFull {
+        /// Which of the two.
+        is_full: bool,
+        /// How many bytes may be kept.
+        bytes_max: u64,
+    },
+    /// A home has stored what was kept here for it.
+    HintDelivered(NodeId),
+    /// A peer wanted a key read or stored of which this node is no home, nor the other in whose place it was to be kept; it was refused.
+    NotAHome(NodeId),
 }

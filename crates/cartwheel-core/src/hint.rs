@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::dot::NodeId;
-use crate::effects::IndexChange;
+use crate::effects::{Event, IndexChange};
 use crate::epoch::Epoch;
 
 /// What the entries of hints begin with in the index.
@@ -101,6 +101,11 @@ pub struct HintBook {
     count: u64,
     /// How many are owed since which epoch.
     since: BTreeMap<Epoch, u64>,
+    /// What was last told to operators.
+    told: BTreeMap<NodeId, Backlog>,
+    told_full: bool,
+    /// Something may have changed since.
+    has_news: bool,
 }
 
 impl HintBook {
@@ -113,6 +118,9 @@ impl HintBook {
             written: BTreeSet::new(),
             count: 1,
             since: BTreeMap::new(),
+            told: BTreeMap::new(),
+            told_full: false,
+            has_news: true,
         }
     }
 
@@ -134,7 +142,36 @@ impl HintBook {
 
     /// Whether as much is kept for others as may be.
     pub fn is_full(&self) -> bool {
-        self.owed.values().map(|backlog| backlog.bytes).sum::<u64>() >= self.bytes_max
+        self.bytes() >= self.bytes_max
+    }
+
+    fn bytes(&self) -> u64 {
+        self.owed.values().map(|backlog| backlog.bytes).sum()
+    }
+
+    /// What an operator should know that has changed since it was last told. While a backlog is being counted anew, what was told
+    /// before stands.
+    pub fn news(&mut self) -> Vec<Event> {
+        if !std::mem::take(&mut self.has_news) {
+            return Vec::new();
+        }
+        let mut news = Vec::new();
+        let homes: BTreeSet<NodeId> = self.told.keys().chain(self.owed.keys()).copied().collect();
+        for home in homes {
+            let (before, now) = (self.told.get(&home).copied().unwrap_or_default(), self.owed_to(home));
+            if before != now && (now.records > before.records || self.counted_upto.is_none()) {
+                news.push(Event::HintsHeld { home, before, now });
+                self.told.insert(home, now);
+            }
+        }
+        self.told.retain(|_, backlog| *backlog != Backlog::default());
+        // The alarm ends when there is some room again, not at each record that goes and comes.
+        let is_full = self.is_full() || (self.told_full && self.bytes() > self.bytes_max - self.bytes_max / 8);
+        if is_full != self.told_full {
+            self.told_full = is_full;
+            news.push(Event::HintsFull { is_full, bytes_max: self.bytes_max });
+        }
+        news
     }
 
     /// Where counting goes on; none if it is complete.
@@ -169,6 +206,7 @@ impl HintBook {
 
     /// Everything is counted.
     pub fn all_counted(&mut self) {
+        self.has_news = true;
         self.counted_upto = None;
         self.written.clear();
     }
@@ -192,6 +230,7 @@ impl HintBook {
 
     fn add(&mut self, home: NodeId, bytes: usize, since: Epoch) {
         *self.since.entry(since).or_default() += 1;
+        self.has_news = true;
         let backlog = self.owed.entry(home).or_default();
         backlog.records += 1;
         backlog.bytes += bytes as u64;
@@ -205,6 +244,7 @@ impl HintBook {
             }
         }
         let Some(backlog) = self.owed.get_mut(&home) else { return };
+        self.has_news = true;
         backlog.records = backlog.records.saturating_sub(1);
         backlog.bytes = backlog.bytes.saturating_sub(bytes as u64);
         if backlog.records == 0 {
@@ -274,5 +314,31 @@ mod tests {
         book.changed(&owe("c", &[2, 3], &[], (40, 0)));
         assert_eq!(book.owed_to(NodeId::new(3)), Backlog::default());
         assert!(!book.is_full());
+    }
+
+    #[test]
+    fn operators_are_told_what_is_held_and_when_the_bound_is_reached_and_left() {
+        let (home, none) = (NodeId::new(2), Backlog::default());
+        let mut book = HintBook::new(100);
+        book.all_counted();
+        assert_eq!(book.news(), []);
+        book.changed(&owe("a", &[], &[2], (0, 60)));
+        let first = Backlog { records: 1, bytes: 60 };
+        assert_eq!(book.news(), [Event::HintsHeld { home, before: none, now: first }]);
+        assert_eq!(book.news(), [], "it is told once");
+        book.changed(&owe("b", &[], &[2], (0, 40)));
+        let second = Backlog { records: 2, bytes: 100 };
+        let full = |is_full| Event::HintsFull { is_full, bytes_max: 100 };
+        assert_eq!(book.news(), [Event::HintsHeld { home, before: first, now: second }, full(true)]);
+        book.changed(&owe("b", &[2], &[2], (40, 30)));
+        assert_eq!(book.news().len(), 1, "the alarm does not end with a few bytes");
+        book.changed(&owe("a", &[2], &[], (60, 0)));
+        assert_eq!(book.news().last(), Some(&full(false)));
+        // A failed write makes the numbers doubtful, not zero.
+        book.forget();
+        assert_eq!(book.news(), []);
+        book.count(&entry(home, b"b"), Some((30, Epoch(1))));
+        book.all_counted();
+        assert_eq!(book.news(), []);
     }
 }

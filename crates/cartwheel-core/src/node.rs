@@ -209,7 +209,10 @@ impl Node {
                 self.exchange.set_view(&xcx!(self, step), view.clone());
                 self.view = view;
             }
-            Input::Liveness(liveness) => self.liveness = liveness,
+            Input::Liveness(liveness) => {
+                self.exchange.liveness_changed(now.instant, &self.liveness, &liveness);
+                self.liveness = liveness;
+            }
             Input::Epoch(epoch) => {
                 self.replica.set_epoch(epoch);
                 self.epoch_end = EpochEnd { begun: Some(now.instant), ..EpochEnd::default() };
@@ -224,6 +227,7 @@ impl Node {
         self.settle(&mut step);
         self.finish_epoch(&mut step);
         self.check_clock(&mut step);
+        step.effects.events.extend(self.replica.hints().news());
         let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
         let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), self.exchange.wake_at(now.instant)];
         let epochs = [self.reclaimer.wake_at(), self.epoch_end.wake_at(now.instant)];
@@ -354,6 +358,7 @@ impl Node {
         } else if is_ours {
             self.replica.ask(step.now, Asker::Peer(from, ticket), ask, &mut step.work);
         } else {
+            step.effects.events.push(Event::NotAHome(from));
             self.send(step, from, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
         }
     }

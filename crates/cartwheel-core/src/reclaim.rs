@@ -5,12 +5,15 @@
 //! then no state that could bring back what they keep away is under way or on any disk, and none is taken any more
 //! ([`Epoch::is_stale`]).
 //!
+//! Where the last write wins, what lost against a delete goes with it: without the delete it would be the last.
+//!
 //! Records that have anything to forget have an entry in the index, by which they are found when it is time.
 
 use bytes::Bytes;
 
 use crate::epoch::Epoch;
 use crate::hlc::WallMs;
+use crate::membership::Conflict;
 use crate::mutation::Broken;
 use crate::record::{Minter, Record};
 use crate::state::{Content, Sibling, State};
@@ -76,18 +79,43 @@ pub struct Forgotten {
     pub deleted: u64,
 }
 
-/// Takes out of a record what is to be forgotten in `now`. A record that does not count is left alone.
-pub fn forget(record: &mut Record, minter: &Minter, now: Epoch, wall: WallMs, broken: Broken) -> Forgotten {
+/// By what a replica forgets.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The epoch.
+    pub now: Epoch,
+    /// The bucket's policy for conflicts.
+    pub conflict: Conflict,
+    /// Which rule is broken on purpose.
+    pub broken: Broken,
+}
+
+impl Rules {
+    /// Takes out the siblings that `is_due` names, with those that lost against them. True if there were any.
+    fn drop(&self, state: &mut State, is_due: impl Fn(&Sibling) -> bool) -> bool {
+        let last = state.siblings().filter(|held| is_due(held)).map(Sibling::recency).max();
+        let lost = |held: &Sibling| self.conflict == Conflict::Lww && Some(held.recency()) < last;
+        last.is_some() && state.drop_siblings(|held| is_due(held) || lost(held))
+    }
+
+    fn is_due_tombstone(&self, held: &Sibling) -> bool {
+        held.content == Content::Tombstone && held.epoch.is_over(self.now, self.broken)
+    }
+}
+
+/// Takes out of a record what is to be forgotten. A record that does not count is left alone.
+pub fn forget(record: &mut Record, minter: &Minter, wall: WallMs, rules: &Rules) -> Forgotten {
+    let &Rules { now, broken, .. } = rules;
     if record.header.catching_up.is_some() {
         return Forgotten::default();
     }
     let before = record.state.siblings().len();
-    let tombstones = record.state.drop_siblings(|held| is_due_tombstone(held, now, broken));
+    let tombstones = rules.drop(&mut record.state, |held| rules.is_due_tombstone(held));
     let has_expired = |held: &Sibling| held.content != Content::Tombstone && held.is_deleted(wall);
     if !record.state.siblings().any(has_expired) {
         record.header.expired_since = None;
     } else if let Some(since) = record.header.expired_since {
-        if since.is_over(now, broken) && record.state.drop_siblings(has_expired) {
+        if since.is_over(now, broken) && rules.drop(&mut record.state, has_expired) {
             // Others, whose clocks are behind, are yet to learn of it.
             (record.header.changed, record.header.expired_since) = (now, None);
         }
@@ -106,13 +134,12 @@ pub fn forget(record: &mut Record, minter: &Minter, now: Epoch, wall: WallMs, br
 }
 
 /// The state without the tombstones that are to be forgotten: a due one is neither sent nor stored.
-pub fn without_due(state: &State, now: Epoch, broken: Broken) -> Option<State> {
+pub fn without_due(state: &State, rules: &Rules) -> Option<State> {
+    if !state.siblings().any(|held| rules.is_due_tombstone(held)) {
+        return None;
+    }
     let mut kept = state.clone();
-    kept.drop_siblings(|held| is_due_tombstone(held, now, broken)).then_some(kept)
-}
-
-fn is_due_tombstone(held: &Sibling, now: Epoch, broken: Broken) -> bool {
-    held.content == Content::Tombstone && held.epoch.is_over(now, broken)
+    rules.drop(&mut kept, |held| rules.is_due_tombstone(held)).then_some(kept)
 }
 
 /// When a record that was just looked after is to be looked after again; none if it has nothing to forget.

@@ -21,7 +21,7 @@ use crate::merkle::{Change, TreeId, content_of};
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::NodeConfig;
-use crate::reclaim::{self, Forgotten, Look};
+use crate::reclaim::{self, Forgotten, Look, Rules};
 use crate::record::{LocalHeader, Loss, Minter, Record, RecordError};
 use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
 use crate::time::{Instant, Now};
@@ -388,7 +388,7 @@ impl Replica {
                 work.done.extend(done);
                 self.hints.changed(&hints);
                 let mut held = self.held(&key, *record, hints.bytes_after, Fresh::No, turn.waits_since);
-                self.forget_due(now, &mut held);
+                self.forget_due(now, &key, &mut held);
                 self.run(now, key, held, turn.waiting, work);
             }
             (Phase::Writing { record, done, .. }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
@@ -496,12 +496,17 @@ impl Replica {
             record.header.catching_up = if self.is_caught_up(key) { None } else { Some(lost) };
         }
         let mut held = self.held(key, record, len, fresh, since);
-        self.forget_due(now, &mut held);
+        self.forget_due(now, key, &mut held);
         held
     }
 
-    fn forget_due(&self, now: Now, held: &mut Held) {
-        held.forgotten = reclaim::forget(&mut held.record, &self.minter, self.epoch, now.wall, self.broken);
+    fn forget_due(&self, now: Now, key: &Key, held: &mut Held) {
+        held.forgotten = reclaim::forget(&mut held.record, &self.minter, now.wall, &self.rules(key));
+    }
+
+    fn rules(&self, key: &Key) -> Rules {
+        let conflict = self.view.settings(key.bucket()).conflict;
+        Rules { now: self.epoch, conflict, broken: self.broken }
     }
 
     fn held(&self, key: &Key, record: Record, bytes: usize, fresh: Fresh, since: Epoch) -> Held {
@@ -716,11 +721,8 @@ impl Replica {
     }
 
     fn merge(&mut self, key: &Key, record: &mut Record, state: &State, heals: Option<Loss>, work: &mut Work) -> bool {
-        let kept = if self.broken.is(Mutation::DueStored) {
-            None
-        } else {
-            reclaim::without_due(state, self.epoch, self.broken)
-        };
+        let kept =
+            if self.broken.is(Mutation::DueStored) { None } else { reclaim::without_due(state, &self.rules(key)) };
         if record.state.is_empty() && heals.is_none() && kept.as_ref().is_some_and(|kept| kept.siblings().len() == 0) {
             // Everybody forgets it now, and there is nothing here that it would replace.
             return false;

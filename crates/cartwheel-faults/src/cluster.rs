@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cartwheel::cli::RenewArgs;
 use cartwheel::founding::{self, Site};
+use cartwheel::renewing;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -236,11 +238,15 @@ impl Cluster {
         std::fs::create_dir(dir).map_err(failed())
     }
 
-    /// Starts a node whose disk was wiped: under its name, as a new life.
+    /// Starts a node whose disk was wiped: under its name, as a new life, which `cartwheel renew` makes from what the others hold.
     ///
     /// # Errors
-    /// If it does not become ready.
+    /// If no new life can be made, or it does not become ready.
     pub async fn start_as_new_life(&mut self, node: usize) -> Result<(), FaultsError> {
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
+        let like = others.map(|(_, other)| other.at.dir.clone()).collect();
+        let at = &self.nodes[node].at;
+        renewing::run(&RenewArgs { dir: at.dir.clone(), like, name: at.member.name.clone() })?;
         self.restart(node).await
     }
 

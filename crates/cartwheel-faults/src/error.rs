@@ -3,6 +3,7 @@ use std::io;
 use std::path::PathBuf;
 
 use cartwheel::founding::FoundError;
+use cartwheel::renewing::RenewError;
 
 /// Why a scenario could not be played: never that the cluster did not do as it should.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum FaultsError {
     /// No cluster could be founded.
     #[error(transparent)]
     Found(#[from] FoundError),
+    /// A lost node could not be made anew.
+    #[error(transparent)]
+    Renew(#[from] RenewError),
     /// A node does not do what it must do for the scenario to go on.
     #[error("{name} {what}; its log {} ends with:\n{tail}", .log.display())]
     Node {

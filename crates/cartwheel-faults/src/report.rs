@@ -51,9 +51,6 @@ pub fn table(rows: &[Row]) -> String {
     }
     text += LEGEND;
     rows.iter().for_each(|row| text += &details(row));
-    if rows.iter().any(|(_, played)| played.as_ref().is_ok_and(|it| it.outcome.equality == Equality::Unchecked)) {
-        text += "\n*** NOT CHECKED: whether replicas are equal, for this build has no `cartwheel verify` ***\n";
-    }
     text
 }
 
@@ -67,7 +64,6 @@ fn equal(equality: &Equality) -> String {
     match equality {
         Equality::After(duration) => format!("{:.1} s", duration.as_secs_f64()),
         Equality::Not(_) => "never".to_owned(),
-        Equality::Unchecked => "NOT CHECKED".to_owned(),
         Equality::NotAsked => "-".to_owned(),
     }
 }

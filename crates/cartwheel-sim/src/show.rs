@@ -222,6 +222,14 @@ pub fn store_result(result: &StoreResult) -> &'static str {
 pub fn event(cluster: &Cluster, event: &Event) -> String {
     match event {
         Event::Repaired(key, node, how) => format!("repaired {key:?} on {} ({})", cluster.name_of(*node), how.name()),
+        Event::NotAHome(node) => format!("refuses what {} wants of another's key", cluster.name_of(*node)),
+        Event::HintsHeld { home, now, .. } => {
+            format!("keeps {} records for {}", now.records, cluster.name_of(*home))
+        }
+        Event::HintsFull { is_full, .. } => {
+            format!("keeps {} for others", if *is_full { "all that it may" } else { "less than it may" })
+        }
+        Event::HintDelivered(node) => format!("has handed a record to {}", cluster.name_of(*node)),
         Event::StrayMessage(node) => format!("drops a stray message of {}", cluster.name_of(*node)),
         other => format!("{other:?}"),
     }

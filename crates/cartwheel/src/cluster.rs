@@ -4,7 +4,9 @@ mod replicas;
 
 use std::process::ExitCode;
 
-use cartwheel_client::{Client, ClusterStatus, EpochStatus, LivenessStatus, Location, MemberState, MemberStatus, Ring};
+use cartwheel_client::{
+    Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, Location, MemberState, MemberStatus, Ring,
+};
 use serde::Serialize;
 
 use crate::cli::{AskArgs, ClusterCommand, LocateArgs};
@@ -22,7 +24,7 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
             if !args.json {
                 print(format!("\n{}\n", replicas::summary(&status).await).as_bytes())?;
             }
-            let all_well = status.members.iter().all(is_well);
+            let all_well = status.members.iter().all(is_well) && !status.hints.full;
             Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         ClusterCommand::Ring(args) => {
@@ -84,7 +86,8 @@ fn waits(epoch: &EpochStatus) -> String {
 }
 
 fn status_table(status: &ClusterStatus) -> String {
-    let header = ["NODE", "STANDING", "SINCE", "STATE", "SINCE", "CLOCK", "BOOT", "VERSION", "ZONE", "HTTP", "PROBLEM"];
+    let header =
+        ["NODE", "STANDING", "SINCE", "STATE", "SINCE", "HINTS", "CLOCK", "BOOT", "VERSION", "ZONE", "HTTP", "PROBLEM"];
     let unknown = || "-".to_owned();
     let mut members: Vec<&MemberStatus> = status.members.iter().collect();
     members.sort_by(|one, other| one.member.name.cmp(&other.member.name));
@@ -100,6 +103,7 @@ fn status_table(status: &ClusterStatus) -> String {
             status.liveness.as_ref().map_or_else(unknown, |liveness| liveness.since.clone()),
             if status.leaving { format!("{state}, leaving") } else { state.to_owned() },
             status.since.clone().unwrap_or_else(unknown),
+            status.hints.map_or_else(unknown, |hints| hints.records.to_string()),
             status.clock_offset_ms.map_or_else(unknown, |offset| format!("{offset:+} ms")),
             status.boot.map_or_else(unknown, |boot| boot.to_string()),
             status.version.clone().unwrap_or_else(unknown),
@@ -110,10 +114,24 @@ fn status_table(status: &ClusterStatus) -> String {
     });
     let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
     let (EpochStatus { epoch, since, .. }, waits) = (&status.epoch, waits(&status.epoch));
+    let members = table(header, rows);
+    let hints = hints_line(node, &status.hints);
     format!(
-        "cluster {cluster} as {node} sees it, ring version {version}\nepoch {epoch} since {since}{waits}\n\n{}",
-        table(header, rows)
+        "cluster {cluster} as {node} sees it, ring version {version}\nepoch {epoch} since {since}{waits}\n\n{members}{hints}"
     )
+}
+
+/// What the node keeps for others; nothing if that is nothing.
+fn hints_line(node: &str, hints: &Hints) -> String {
+    let Hints { records, bytes, bytes_max, full } = hints;
+    let kept = format!("{node} keeps {records} records ({bytes} bytes) for nodes that are away");
+    match (full, records) {
+        (true, _) => format!(
+            "\nALARM: {kept}, which in part of it is all that it may ({bytes_max} bytes): further ones go to other nodes\n"
+        ),
+        (false, 0) => String::new(),
+        (false, _) => format!("\n{kept}, of {bytes_max} bytes that it may\n"),
+    }
 }
 
 fn ring_table(ring: &Ring) -> String {

@@ -140,8 +140,11 @@ impl Epochs {
     /// The epoch in which a life begins that does not know any. Since it has done nothing yet, that may be any that a member is in.
     /// If all members are new, so that nobody knows, it is one that none of them had come to before.
     fn first(&self, me: NodeId, view: &View) -> Option<Epoch> {
+        let own = view.member(me).map(|known| known.member.life);
         let others = view.members().map(|known| &known.member).filter(|member| member.id != me);
-        let told = |member: &Member| self.told.get(&member.id).filter(|told| told.life == member.life);
+        // Who knows this life waits for it. What another says may be from any time: messages may be under way for long.
+        let knows_me = |told: &&Told| told.notice.members.iter().any(|&(id, life)| id == me && Some(life) == own);
+        let told = |member: &Member| self.told.get(&member.id).filter(|told| told.life == member.life).filter(knows_me);
         let notices: Vec<Option<&EpochNotice>> = others.map(|member| Some(&told(member)?.notice)).collect();
         let known = notices.iter().flatten().map(|notice| notice.epoch).filter(|&epoch| epoch > Epoch::UNKNOWN).max();
         let floors: Option<Vec<Epoch>> = notices.iter().map(|notice| Some((*notice)?.finished)).collect();

@@ -3,6 +3,7 @@
 use super::get::READ;
 use super::{Cx, Next, Told};
 use crate::dot::NodeId;
+use crate::effects::Event;
 use crate::key::Key;
 use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
 use crate::replica::HandedOver;
@@ -47,6 +48,7 @@ impl HandOverOp {
                 Next::Until(self.deadline)
             }
             Told::Answer(from, DELIVER, Answer::Stored) if from == self.to => {
+                cx.out.events.push(Event::HintDelivered(from));
                 self.ended(cx, self.sent);
                 Next::End
             }

@@ -199,10 +199,20 @@ impl Exchange {
         }
     }
 
+    /// What is thought of the other nodes has changed from `before`: those that are there again are compared with soon.
+    pub fn liveness_changed(&mut self, now: Instant, before: &Liveness, liveness: &Liveness) {
+        let Some(every) = self.every else { return };
+        for (node, standing) in liveness.iter() {
+            if standing.status == Status::Alive && before.status(node) != Status::Alive {
+                self.proofs.hasten(node, now, after_absence(every));
+            }
+        }
+    }
+
     fn go_by(&mut self, cx: &Xcx<'_>) {
         let Some(every) = self.every else { return };
-        let at_once = self.loss_floor > Since(0);
-        self.proofs.go_by(cx.me, &self.view, &self.trees, cx.now.instant, every, at_once);
+        let within = if self.loss_floor > Since(0) { Duration::ZERO } else { after_absence(every) };
+        self.proofs.go_by(cx.me, &self.view, &self.trees, cx.now.instant, every, within);
         self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
     }
 
@@ -271,7 +281,7 @@ impl Exchange {
                 self.proofs.put_off(pair, cx.now.instant + retry_after(every));
                 continue;
             }
-            self.proofs.put_off(pair, cx.now.instant + every);
+            self.proofs.begins(pair, cx.now.instant, every);
             self.check_losses(cx, tree);
             let id = self.number();
             let mut session = Session::new(id, tree, peer, cx.now);
@@ -586,6 +596,12 @@ impl Exchange {
 /// How long a comparison is put off that could not begin, or did not come to its end.
 fn retry_after(every: Duration) -> Duration {
     (every / 8).clamp(Duration::from_millis(100), Duration::from_secs(5))
+}
+
+/// In what time a node that was away, or itself has just started, is compared with: a sixth of what it takes otherwise, and not so soon
+/// that its clients notice.
+fn after_absence(every: Duration) -> Duration {
+    (every / 6).min(Duration::from_secs(10))
 }
 
 /// The loss of writes before this boot's floor, if there was one.

@@ -19,6 +19,8 @@ pub type Pair = (TreeId, NodeId);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Standing {
     due: Instant,
+    /// When its turn comes again, whatever is done besides: turns are spread evenly.
+    turn: Instant,
     /// When the last comparison began that ended with both equal, by this node's wall clock.
     proven: Option<WallMs>,
     /// The same in this boot, by the clock that never jumps.
@@ -35,16 +37,18 @@ pub struct Proofs {
 }
 
 impl Proofs {
-    /// Goes by these homes. Comparisons that are new are spread evenly over `every`, or are due `at_once`.
-    pub fn go_by(&mut self, me: NodeId, view: &View, trees: &Trees, now: Instant, every: Duration, at_once: bool) {
+    /// Goes by these homes. Comparisons have their turns spread evenly over `every`; those that are new are made once `within` a shorter
+    /// time too.
+    pub fn go_by(&mut self, me: NodeId, view: &View, trees: &Trees, now: Instant, every: Duration, within: Duration) {
         let others =
             |id: TreeId| view.ring.homes(id.partition, id.n.into()).iter().copied().filter(move |&node| node != me);
         let wanted: Vec<Pair> = trees.ids().flat_map(|id| others(id).map(move |peer| (id, peer))).collect();
         let mut before = std::mem::take(&mut self.pairs);
         let count = wanted.len().max(1) as u32;
         for (place, pair) in wanted.into_iter().enumerate() {
-            let wait = if at_once { Duration::ZERO } else { every / count * place as u32 };
-            let new = Standing { due: now + wait, proven: None, begun: None, compared: None };
+            let in_its_place = |time: Duration| now + time / count * place as u32;
+            let (due, turn) = (in_its_place(within), in_its_place(every));
+            let new = Standing { due, turn, proven: None, begun: None, compared: None };
             self.pairs.insert(pair, before.remove(&pair).unwrap_or(new));
         }
         self.due = self.pairs.iter().map(|(&(tree, peer), standing)| (standing.due, tree, peer)).collect();
@@ -64,6 +68,30 @@ impl Proofs {
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let next = self.due.iter().find(|(at, ..)| *at > now);
         next.map(|&(at, ..)| at)
+    }
+
+    /// A comparison of a pair begins: the next is due at its turn.
+    pub fn begins(&mut self, pair: Pair, now: Instant, every: Duration) {
+        if let Some(standing) = self.pairs.get_mut(&pair) {
+            if standing.turn <= now {
+                standing.turn = now + every;
+            }
+            let turn = standing.turn;
+            self.put_off(pair, turn);
+        }
+    }
+
+    /// A peer was away: what was written meanwhile, and nobody keeps a hint of, is to be found `within` this time, not when each
+    /// partition's turn comes.
+    pub fn hasten(&mut self, peer: NodeId, now: Instant, within: Duration) {
+        let pairs: Vec<Pair> = self.pairs.keys().copied().filter(|&(_, other)| other == peer).collect();
+        let count = pairs.len().max(1) as u32;
+        for (place, pair) in (0..).zip(pairs) {
+            let soon = now + within / count * place;
+            if self.pairs.get(&pair).is_some_and(|standing| standing.due > soon) {
+                self.put_off(pair, soon);
+            }
+        }
     }
 
     /// The next comparison of a pair is due then.

@@ -197,6 +197,12 @@ impl Pair {
         self.say(node, Message::Ask(Ticket { operation: 1, round: 1 }, ask));
     }
 
+    /// An input to a node.
+    pub fn input(&mut self, node: usize, input: Input) {
+        self.queue.push_back((id(node), input));
+        self.run();
+    }
+
     /// A message of the other node's.
     pub fn say(&mut self, node: usize, message: Message) {
         let from = 3 - node;

@@ -67,6 +67,15 @@ impl Given<'_> {
         }
     }
 
+    /// A number, or text.
+    pub(super) fn share(&self) -> Result<super::Share, String> {
+        match self {
+            Self::Toml(DeValue::Float(number)) => number.as_str().parse(),
+            Self::Toml(DeValue::Integer(number)) if number.radix() == 10 => number.as_str().parse(),
+            _ => self.parsed(),
+        }
+    }
+
     pub(super) fn switch(&self) -> Result<bool, String> {
         match self {
             Self::Toml(DeValue::Boolean(is)) => Ok(*is),

@@ -10,6 +10,7 @@ mod given;
 mod interval;
 mod log;
 mod settings;
+mod share;
 mod size;
 
 use std::path::PathBuf;
@@ -22,12 +23,16 @@ pub use given::BadValue;
 pub use interval::Interval;
 pub use log::{LogFormat, LogLevel};
 pub use settings::{Durability, Settings, Tuning};
+pub use share::Share;
 pub use size::Size;
 
 /// Memory for blocks that were read from disk, if nothing else is said.
 const CACHE_DEFAULT: Size = Size(128 << 20);
 /// The disk space that is kept free, if nothing else is said.
 const DISK_RESERVE_DEFAULT: Size = Size(256 << 20);
+
+/// The share of the file system that hints may take up, if nothing else is said.
+const HINTS_SHARE_DEFAULT: Share = Share::percent(10);
 
 /// How often replicas are compared, if nothing else is said.
 const EXCHANGE_EVERY_DEFAULT: Interval = Interval(Duration::from_secs(60));
@@ -49,6 +54,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// The free disk space below which no more is written, in bytes.
     pub disk_reserve_bytes: u64,
+    /// The share of the data directory's file system that records kept for other nodes may take up.
+    pub hints_share: Share,
     /// How often each partition is compared with each other node that holds it.
     pub exchange_every: Duration,
     /// How much is logged.
@@ -92,6 +99,7 @@ impl Config {
             durability: tuning.durability.unwrap_or_default(),
             cache_bytes: tuning.cache_size.unwrap_or(CACHE_DEFAULT).0,
             disk_reserve_bytes: tuning.disk_reserve.unwrap_or(DISK_RESERVE_DEFAULT).0,
+            hints_share: tuning.hints_share.unwrap_or(HINTS_SHARE_DEFAULT),
             exchange_every: tuning.exchange_every.unwrap_or(EXCHANGE_EVERY_DEFAULT).0,
             log_level: tuning.log_level.unwrap_or_default(),
             log_format: tuning.log_format.unwrap_or_default(),

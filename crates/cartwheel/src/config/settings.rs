@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::given::Given;
-use super::{Interval, ListenAddr, LogFormat, LogLevel, Size};
+use super::{Interval, ListenAddr, LogFormat, LogLevel, Share, Size};
 
 /// What one source says of the settings: much of it nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
@@ -46,6 +46,11 @@ pub struct Tuning {
     /// Disk space that is kept free: with less than this, writes are refused with 507 [default: 256MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Storage")]
     pub disk_reserve: Option<Size>,
+    /// The share of the disk that records kept for other nodes may take up: beyond it others keep them [default: 0.1]
+    ///
+    /// A node that is away is owed what was written meanwhile. It is a share of the file system that holds the data directory.
+    #[arg(long, value_name = "SHARE", help_heading = "Storage")]
+    pub hints_share: Option<Share>,
     /// How often each partition is compared with each other node that holds it, as `60s` or `5min` [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = "Repair")]
     pub exchange_every: Option<Interval>,
@@ -79,7 +84,7 @@ impl From<Durability> for cartwheel_core::membership::Durability {
 }
 
 /// The settings' names, as they are in a file.
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 11] = [
     "dir",
     "http_listen",
     "peer_listen",
@@ -87,6 +92,7 @@ pub(super) const NAMES: [&str; 10] = [
     "durability",
     "cache_size",
     "disk_reserve",
+    "hints_share",
     "exchange_every",
     "log_level",
     "log_format",
@@ -104,6 +110,7 @@ impl Settings {
             "durability" => tuning.durability = Some(given.choice()?),
             "cache_size" => tuning.cache_size = Some(given.size()?),
             "disk_reserve" => tuning.disk_reserve = Some(given.size()?),
+            "hints_share" => tuning.hints_share = Some(given.share()?),
             "exchange_every" => tuning.exchange_every = Some(given.parsed()?),
             "log_level" => tuning.log_level = Some(given.parsed()?),
             "log_format" => tuning.log_format = Some(given.choice()?),
@@ -130,6 +137,7 @@ impl Tuning {
             durability: self.durability.or(others.durability),
             cache_size: self.cache_size.or(others.cache_size),
             disk_reserve: self.disk_reserve.or(others.disk_reserve),
+            hints_share: self.hints_share.or(others.hints_share),
             exchange_every: self.exchange_every.or(others.exchange_every),
             log_level: self.log_level.or(others.log_level),
             log_format: self.log_format.or(others.log_format),
@@ -143,6 +151,7 @@ impl Tuning {
             ("durability", self.durability.and_then(|value| name(value.to_possible_value()))),
             ("cache-size", self.cache_size.map(|size| size.to_string())),
             ("disk-reserve", self.disk_reserve.map(|size| size.to_string())),
+            ("hints-share", self.hints_share.map(|share| share.to_string())),
             ("exchange-every", self.exchange_every.map(|every| every.to_string())),
             ("log-level", self.log_level.as_ref().map(ToString::to_string)),
             ("log-format", self.log_format.and_then(|value| name(value.to_possible_value()))),

@@ -1,11 +1,14 @@
 //! `/v1/cluster/...`: the members, the ring, and where keys lie.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use cartwheel_core::control::EpochStatus;
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::hint::Backlog;
 use cartwheel_core::liveness::Standing;
 use cartwheel_core::membership::{View, ViewMember};
 use cartwheel_core::ring::Replica;
@@ -32,6 +35,8 @@ pub(super) struct ClusterForm {
     ring_version: String,
     /// How far the cluster is with forgetting what was deleted.
     epoch: EpochForm,
+    /// What it keeps for members that are away.
+    hints: HintsForm,
     /// The members, by id.
     members: Vec<StatusForm>,
 }
@@ -45,6 +50,28 @@ struct EpochForm {
     since: String,
     /// The names of the members that have not finished it yet, as far as the node knows.
     waits_for: Vec<String>,
+}
+
+/// What a node keeps for members that are away.
+#[derive(Serialize, ToSchema)]
+struct HintsForm {
+    /// Records, counted once for each member that they are owed to.
+    records: u64,
+    /// Their bytes.
+    bytes: u64,
+    /// How many bytes it may keep.
+    bytes_max: u64,
+    /// Whether part of it keeps as much as it may, so that further records go to other nodes.
+    full: bool,
+}
+
+/// What a node keeps for one member.
+#[derive(Serialize, ToSchema)]
+struct BacklogForm {
+    /// Records.
+    records: u64,
+    /// Their bytes.
+    bytes: u64,
 }
 
 /// A member, and what the node that answers thinks of it.
@@ -72,6 +99,8 @@ pub(super) struct StatusForm {
     liveness: Option<LivenessForm>,
     /// Its clock less the answering node's, in milliseconds, if it was heard within some ten seconds.
     clock_offset_ms: Option<i64>,
+    /// What the answering node keeps for it until it has it; null for the node that answers.
+    hints: Option<BacklogForm>,
 }
 
 /// Whether a member is there, as the node that answers sees it.
@@ -90,13 +119,19 @@ struct LivenessForm {
     responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm), AskErrors))]
 pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<ClusterForm>, ApiError> {
     Query::none(uri.query())?;
-    let (view, local) = (door.view(), door.local());
+    let (view, local, owed) = (door.view(), door.local(), door.hints().owed());
     Ok(Json(ClusterForm {
         cluster: format!("{:032x}", local.cluster.0),
         node: local.name.clone(),
         ring_version: view.ring.version().to_string(),
         epoch: epoch(&door.epoch(), &view),
-        members: view.members().map(|member| thoughts_of(&door, member)).collect(),
+        hints: HintsForm {
+            records: owed.values().map(|backlog| backlog.records).sum(),
+            bytes: owed.values().map(|backlog| backlog.bytes).sum(),
+            bytes_max: door.hints().bytes_max(),
+            full: door.hints().full_shards() > 0,
+        },
+        members: view.members().map(|member| thoughts_of(&door, member, &owed)).collect(),
     }))
 }
 
@@ -108,7 +143,7 @@ fn epoch(status: &EpochStatus, view: &View) -> EpochForm {
     EpochForm { epoch: status.epoch.0, since, waits_for }
 }
 
-fn thoughts_of(door: &Door, known: &ViewMember) -> StatusForm {
+fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) -> StatusForm {
     let (local, board) = (door.local(), door.board());
     let mut form = StatusForm {
         member: member(known),
@@ -122,7 +157,12 @@ fn thoughts_of(door: &Door, known: &ViewMember) -> StatusForm {
         version: None,
         liveness: door.liveness().get(known.member.id).map(liveness),
         clock_offset_ms: None,
+        hints: None,
     };
+    if known.member.id != local.node {
+        let Backlog { records, bytes } = owed.get(&known.member.id).copied().unwrap_or_default();
+        form.hints = Some(BacklogForm { records, bytes });
+    }
     if known.member.id == local.node {
         form.state = "self";
         form.since = Some(show::rfc3339(door.opened()));

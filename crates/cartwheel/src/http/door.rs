@@ -19,7 +19,7 @@ use crate::control::ControlHandle;
 use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode};
 use crate::rate_limit::RateLimit;
-use crate::shard::{DigestPage, DigestsAsk, Shards};
+use crate::shard::{DigestPage, DigestsAsk, HintsBoard, Shards};
 
 /// A node, as the HTTP door is told of it.
 #[derive(Debug)]
@@ -130,6 +130,11 @@ impl Door {
 
     pub(super) fn readiness(&self) -> Readiness {
         *self.0.backend.readiness.borrow()
+    }
+
+    /// What the node keeps for others.
+    pub(super) fn hints(&self) -> &HintsBoard {
+        self.0.backend.metrics.hints()
     }
 
     pub(super) fn local(&self) -> &LocalNode {

@@ -4,6 +4,7 @@
 //! units, `_total` for what only grows.
 
 mod epochs;
+mod hints;
 mod http;
 mod liveness;
 mod peers;
@@ -14,7 +15,7 @@ use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 
 use crate::peers::Board;
-use crate::shard::{ShardHandle, ShardMetrics};
+use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
 
 pub use epochs::EpochMetrics;
 pub use http::{Asked, HttpMetrics, Outcome};
@@ -33,6 +34,7 @@ pub struct Metrics {
     pub liveness: LivenessMetrics,
     /// How far the cluster is with its epoch.
     pub epochs: EpochMetrics,
+    hints: HintsBoard,
 }
 
 impl Metrics {
@@ -48,8 +50,15 @@ impl Metrics {
         epochs.register(ours);
         counted.register(ours);
         ours.register_collector(Box::new(process::Inboxes(shards)));
+        let hints = hints::HintsCollector { hints: counted.hints().clone(), board: board.clone() };
+        ours.register_collector(Box::new(hints));
         ours.register_collector(Box::new(peers::PeerCollector(board)));
-        Self { registry, http, liveness, epochs }
+        Self { registry, http, liveness, epochs, hints: counted.hints().clone() }
+    }
+
+    /// What the shards keep for other nodes.
+    pub const fn hints(&self) -> &HintsBoard {
+        &self.hints
     }
 
     /// All of them as text.

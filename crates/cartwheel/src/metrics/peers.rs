@@ -16,7 +16,7 @@ pub(super) struct PeerCollector(pub(super) Board);
 impl Collector for PeerCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         type Count = fn(&PeerStats) -> u64;
-        let counters: [(&str, &str, Count); 6] = [
+        let counters: [(&str, &str, Count); 7] = [
             ("peer_messages_sent", "Messages sent to a peer.", |peer| peer.sent.messages.load(Ordering::Relaxed)),
             ("peer_sent_bytes", "Bytes of messages sent to a peer.", |peer| peer.sent.bytes.load(Ordering::Relaxed)),
             ("peer_messages_received", "Messages that came from a peer.", |peer| {
@@ -25,6 +25,11 @@ impl Collector for PeerCollector {
             ("peer_received_bytes", "Bytes of messages that came from a peer.", |peer| {
                 peer.received.bytes.load(Ordering::Relaxed)
             }),
+            (
+                "exchange_sent_bytes",
+                "Bytes of messages sent to a peer to compare replicas with it and to make them equal.",
+                |peer| peer.exchange_bytes.load(Ordering::Relaxed),
+            ),
             (
                 "peer_messages_dropped",
                 "Messages to a peer that were dropped: there was no connection, or too much waited for it.",

@@ -32,6 +32,8 @@ pub struct PeerStats {
     pub sent: Traffic,
     /// Messages that came in from it.
     pub received: Traffic,
+    /// Bytes of those of them that compare replicas, and of the states that this shows one to lack.
+    pub exchange_bytes: AtomicU64,
     /// Messages that were dropped instead of sent.
     pub dropped: AtomicU64,
     /// How often a connection to it came about.
@@ -89,6 +91,11 @@ impl Board {
         self.refusals.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// All peers and what is known of them, by id.
+    pub fn all(&self) -> impl Iterator<Item = (NodeId, &PeerStats)> {
+        self.peers.iter().map(|(&node, peer)| (node, peer.as_ref()))
+    }
+
     /// What is known of all peers.
     pub fn peers(&self) -> impl Iterator<Item = &PeerStats> {
         self.peers.values().map(AsRef::as_ref)
@@ -109,6 +116,7 @@ impl PeerStats {
             name,
             sent: Traffic::default(),
             received: Traffic::default(),
+            exchange_bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             connects: AtomicU64::new(0),
             link: Mutex::new(link),

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::message::Envelope;
+use cartwheel_core::exchange::EXCHANGE;
+use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::wire::encode_envelope;
 use futures_util::SinkExt;
 use tokio::io::AsyncReadExt as _;
@@ -81,7 +82,7 @@ impl Link {
             return self.dropped(messages.len(), "there is no connection");
         }
         let mut frames = Vec::with_capacity(messages.len());
-        let mut bytes = 0;
+        let (mut bytes, mut exchange_bytes) = (0, 0);
         for message in messages {
             let frame = encode_envelope(message);
             if frame.len() > FRAME_BYTES_MAX {
@@ -89,14 +90,16 @@ impl Link {
                 continue;
             }
             bytes += frame.len();
+            exchange_bytes += if is_exchange(&message.message) { frame.len() } else { 0 };
             frames.push(frame);
         }
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let count = frames.len();
         if (queued > 0 && queued + bytes > QUEUED_BYTES_MAX) || self.batches.try_send(frames).is_err() {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.dropped(count, "too much waits for it already");
+            return self.dropped(count, "too much waits for it already");
         }
+        self.stats.exchange_bytes.fetch_add(exchange_bytes as u64, Ordering::Relaxed);
     }
 
     fn dropped(&self, count: usize, why: &str) {
@@ -104,6 +107,15 @@ impl Link {
         if let Some(count) = self.drops.count(count as u64) {
             warn!("dropped {count} messages to {}: {why}", self.stats.name);
         }
+    }
+}
+
+/// Whether a message is one of those by which replicas are compared and made equal.
+const fn is_exchange(message: &Message) -> bool {
+    match message {
+        Message::Compare(..) | Message::Compared(..) => true,
+        Message::Ask(ticket, _) | Message::Answer(ticket, _) => ticket.round & EXCHANGE != 0,
+        Message::Forward(..) | Message::Forwarded(..) | Message::Notice(_) => false,
     }
 }
 

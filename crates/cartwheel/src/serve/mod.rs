@@ -32,7 +32,7 @@ use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peer, Peers, Retired
 use crate::random::{self, NoRandomness};
 use crate::renewing;
 use crate::shard::disk::Disk;
-use crate::shard::reserve::{Reserve, ReserveOptions};
+use crate::shard::reserve::{self, Reserve, ReserveOptions};
 use crate::shard::unsynced::{OsBoot, loss_floor};
 use crate::shard::{self, Running, ShardMetrics, Shards};
 use crate::signals;
@@ -79,13 +79,19 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let view = control.view().clone();
     let (stop_sender, stop) = watch::channel(false);
     let (clock, counted) = (Clock::start(), ShardMetrics::default());
+    let disk = reserve::space_of(&config.dir)
+        .map_err(|source| ServeError::System { what: "tell how large the data directory's disk is", source })?;
+    let hint_bytes_max = config.hints_share.of(disk.total);
+    counted.hints().set_bytes_max(hint_bytes_max);
     let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &acquaintances, &stop));
     let (connections, board) = (peers.connections().map(|(_, connection)| connection).collect(), peers.board());
     let mut handles = Vec::new();
     let mut running = Vec::new();
     for (index, (place, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
         let lane = Lane { index, count: identity.shards.get() };
-        let node = Node::new(node_config(config, identity, &local, lane, saved_epoch.epoch, &mut store)?, view.clone());
+        let mut node_config = node_config(config, identity, &local, lane, saved_epoch.epoch, &mut store)?;
+        node_config.limits.hint_bytes_max = hint_bytes_max / u64::from(lane.count.max(1));
+        let node = Node::new(node_config, view.clone());
         let (shard, inbox) = shard::counted_inbox(&counted);
         let reserve = ReserveOptions {
             bytes: config.disk_reserve_bytes,

@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use cartwheel_core::node::{Event, Repair};
+use cartwheel_core::request::{Outcome, Reply};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::HintsBoard;
 use super::disk::Condition;
 use crate::metrics::{latency_buckets, sizes};
+
+/// How many versions a read shows: nearly always one (the paper, section 6.3, counts 99.94% of reads).
+const SIBLINGS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 64.0];
 
 /// What the shards of a node count. Clones count together.
 #[derive(Clone, Debug)]
@@ -34,6 +39,10 @@ pub struct ShardMetrics {
     stale_refusals: Counter,
     deleted_reclaimed: Counter,
     records_looked_after: Counter,
+    not_a_home: Counter,
+    hints: HintsBoard,
+    hints_delivered: Counter,
+    read_siblings: Histogram,
     clock_alarms: Counter,
     clock_refuses: Gauge,
     disk_full: Gauge,
@@ -62,6 +71,10 @@ impl Default for ShardMetrics {
             stale_refusals: Counter::default(),
             deleted_reclaimed: Counter::default(),
             records_looked_after: Counter::default(),
+            not_a_home: Counter::default(),
+            hints: HintsBoard::default(),
+            hints_delivered: Counter::default(),
+            read_siblings: Histogram::new(SIBLINGS),
             clock_alarms: Counter::default(),
             clock_refuses: Gauge::default(),
             disk_full: Gauge::default(),
@@ -132,6 +145,12 @@ impl ShardMetrics {
                 "Records looked at because they may have had something to forget",
                 &self.records_looked_after,
             ),
+            (
+                "not_a_home_refusals",
+                "Questions of peers about keys that this node is no home of, and records that it was to keep for one that is none",
+                &self.not_a_home,
+            ),
+            ("hints_delivered", "Records kept for a peer that it has taken", &self.hints_delivered),
             ("clock_alarms", "How often this node's clock was found to be off its peers'", &self.clock_alarms),
         ];
         for (name, help, counter) in counters {
@@ -145,6 +164,7 @@ impl ShardMetrics {
         registry.register("repairs", help, self.repairs.clone());
         let histograms = [
             ("shard_turn_inputs", "Requests and messages that a shard took in at once", &self.turn_inputs),
+            ("read_siblings", "Versions that a read showed its client, of reads that found any", &self.read_siblings),
             ("store_commit_writes", "Records that one commit wrote", &self.commit_writes),
             ("store_commit_duration_seconds", "Time that a commit took, its sync included", &self.commit_duration),
         ];
@@ -167,6 +187,20 @@ impl ShardMetrics {
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());
+        }
+    }
+
+    /// What is kept for other nodes.
+    pub const fn hints(&self) -> &HintsBoard {
+        &self.hints
+    }
+
+    /// A client's read has ended.
+    pub(crate) fn answered(&self, outcome: &Outcome) {
+        if let Ok(Reply::Got(got)) = outcome
+            && !got.siblings.is_empty()
+        {
+            self.read_siblings.observe(got.siblings.len() as f64);
         }
     }
 
@@ -224,6 +258,16 @@ impl ShardMetrics {
             Event::Forgot(deleted) => {
                 self.deleted_reclaimed.inc_by(*deleted);
                 &self.records_looked_after
+            }
+            Event::NotAHome(_) => &self.not_a_home,
+            Event::HintDelivered(_) => &self.hints_delivered,
+            Event::HintsHeld { home, before, now } => {
+                self.hints.changed(*home, *before, *now);
+                return;
+            }
+            Event::HintsFull { is_full, .. } => {
+                self.hints.full(*is_full);
+                return;
             }
             Event::ClockOff { offset_ms, refuses } => {
                 self.clock_refuses.set(i64::from(*refuses));

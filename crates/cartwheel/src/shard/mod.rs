@@ -7,6 +7,7 @@ mod buckets;
 mod digests;
 pub mod disk;
 mod group;
+mod hints;
 mod metrics;
 pub mod reserve;
 mod turn;
@@ -41,6 +42,7 @@ use wait::Waiter;
 
 pub use digests::{DigestPage, DigestsAsk, Held, PAGE_RECORDS_MAX, Rest};
 pub use group::Shards;
+pub use hints::HintsBoard;
 pub use metrics::ShardMetrics;
 
 /// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.

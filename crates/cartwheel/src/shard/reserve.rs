@@ -4,7 +4,7 @@
 //! while there is nothing to be uncertain about.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cartwheel_core::time::Instant;
@@ -43,6 +43,16 @@ pub struct Space {
     pub total: u64,
 }
 
+/// The room on the file system that holds `dir`.
+///
+/// # Errors
+/// If the system cannot say.
+pub fn space_of(dir: &Path) -> io::Result<Space> {
+    let found = rustix::fs::statvfs(dir)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+}
+
 /// Says how much room there is.
 pub type Probe = Box<dyn FnMut() -> io::Result<Space> + Send>;
 
@@ -67,11 +77,7 @@ impl Reserve {
     /// The reserve of the file system that holds `dir`.
     pub fn of_dir(dir: PathBuf, options: ReserveOptions) -> Self {
         let place = dir.display().to_string();
-        let probe = move || {
-            let found = rustix::fs::statvfs(&dir)?;
-            let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-            Ok(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
-        };
+        let probe = move || space_of(&dir);
         Self::new(place, options, Box::new(probe))
     }
 

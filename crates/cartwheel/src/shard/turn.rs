@@ -312,6 +312,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
         for (id, outcome) in self.replies.drain(..) {
             if let Some(client) = self.clients.remove(&id) {
+                self.metrics.answered(&outcome);
                 // A client that has gone away is no concern of ours.
                 let _ = client.send(outcome);
             }
@@ -353,6 +354,19 @@ fn log(event: &Event) {
         Event::ClockOff { offset_ms, refuses: false } => {
             warn!("this node's clock is {offset_ms} ms off its peers': check the clock");
         }
+        Event::NotAHome(node) => {
+            debug!(
+                "refused {node}: it asked for a key that is not kept here, or in the place of a node that is no home of it"
+            );
+        }
+        Event::HintsHeld { .. } => {}
+        Event::HintDelivered(node) => debug!("{node} has taken what was kept here for it"),
+        Event::HintsFull { is_full: true, bytes_max } => warn!(
+            "hints_full: a shard of this node keeps {} MiB of records for nodes that are away, which is all that it may: further ones go \
+             to the next nodes. Bring those nodes back or replace them, or raise hints_share",
+            bytes_max >> 20
+        ),
+        Event::HintsFull { is_full: false, .. } => info!("this node keeps records for nodes that are away again"),
         Event::StrayMessage(node) => warn!("dropped a message that {node} should not have sent"),
     }
 }

@@ -1,0 +1,402 @@
+//! Stand-ins and what they keep, in a small cluster whose network and disks are perfect, where some nodes are down or have left.
+
+mod pair;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::hint::{self, Backlog};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::image::Image;
+use cartwheel_core::key::Key;
+use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Ticket};
+use cartwheel_core::node::{ClientId, Event, Input, Node, NodeConfig};
+use cartwheel_core::record::Record;
+use cartwheel_core::request::{
+    Acks, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
+};
+use cartwheel_core::ring::Partitions;
+use cartwheel_core::state::{Content, Epoch};
+use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::wire;
+use pair::{config, id, key, state};
+
+const NODES: usize = 5;
+
+fn member(node: usize) -> Member {
+    Member {
+        name: format!("node-{node}"),
+        id: id(node),
+        life: Life(node as u64),
+        weight: 100,
+        zone: "zone".to_owned(),
+        host: format!("host-{node}"),
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    }
+}
+
+fn founded() -> History {
+    let mut history = History::new();
+    let founding = ChangeKind::Found {
+        cluster: ClusterId(1),
+        partitions: Partitions::new(32).expect("32 partitions are allowed"),
+        strategy: Strategy::Balanced,
+        members: (1..=NODES).map(member).collect(),
+    };
+    history.record(Hlc::at(WallMs(1)), id(1), founding);
+    history
+}
+
+struct Cluster {
+    nodes: BTreeMap<NodeId, Node>,
+    disks: BTreeMap<NodeId, Image>,
+    wakes: BTreeMap<NodeId, Instant>,
+    down: BTreeSet<NodeId>,
+    queue: VecDeque<(NodeId, Input)>,
+    replies: BTreeMap<ClientId, Outcome>,
+    events: Vec<(NodeId, Event)>,
+    history: History,
+    now: Instant,
+    clients: u64,
+}
+
+impl Cluster {
+    /// Nodes that compare no replicas, so that what moves between them is hints alone.
+    fn new(tune: impl Fn(usize, &mut NodeConfig)) -> Self {
+        let history = founded();
+        let mut cluster = Self {
+            nodes: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            wakes: BTreeMap::new(),
+            down: BTreeSet::new(),
+            queue: VecDeque::new(),
+            replies: BTreeMap::new(),
+            events: Vec::new(),
+            history,
+            now: Instant(1),
+            clients: 0,
+        };
+        (1..=NODES).for_each(|node| cluster.start(node, &tune));
+        cluster.run();
+        cluster
+    }
+
+    fn start(&mut self, node: usize, tune: impl Fn(usize, &mut NodeConfig)) {
+        let mut config = config(node, 1, None);
+        tune(node, &mut config);
+        self.nodes.insert(id(node), Node::new(config, self.view()));
+        self.queue.push_back((id(node), Input::Tick));
+    }
+
+    fn leaves(&mut self, node: usize) {
+        self.nodes.remove(&id(node));
+        self.wakes.remove(&id(node));
+    }
+
+    fn view(&self) -> Arc<View> {
+        Arc::new(self.history.view().expect("a founded cluster"))
+    }
+
+    /// Everybody hears of a change of the cluster.
+    fn change(&mut self, kind: ChangeKind) {
+        self.history.record(Hlc::at(WallMs(2)), id(1), kind);
+        let view = self.view();
+        self.queue.extend(self.nodes.keys().map(|&node| (node, Input::View(view.clone()))));
+        self.run();
+    }
+
+    /// Only these are down, and everybody knows.
+    fn down(&mut self, down: &[NodeId]) {
+        self.down = down.iter().copied().collect();
+        let standing = |node: &NodeId| {
+            let status = if self.down.contains(node) { Status::Down } else { Status::Alive };
+            (*node, Standing { status, since: WallMs(1), why: Why::Heard })
+        };
+        let liveness = Arc::new(Liveness::new(self.nodes.keys().map(standing)));
+        self.queue.extend(self.nodes.keys().map(|&node| (node, Input::Liveness(liveness.clone()))));
+        self.run();
+    }
+
+    fn run(&mut self) {
+        while let Some((node, input)) = self.queue.pop_front() {
+            let Some(machine) = self.nodes.get_mut(&node).filter(|_| !self.down.contains(&node)) else { continue };
+            let effects = machine.step(Now { instant: self.now, wall: WallMs(1_000_000) }, input);
+            for (store, command) in effects.stores {
+                let result = self.disks.entry(node).or_default().execute(&command);
+                self.queue.push_back((node, Input::Stored(store, result)));
+            }
+            for (to, envelope) in effects.sends {
+                let arrived = wire::decode_envelope(wire::encode_envelope(&envelope)).expect("a frame of our own");
+                self.queue.push_back((to, Input::Message(arrived)));
+            }
+            self.replies.extend(effects.replies);
+            self.events.extend(effects.events.into_iter().map(|event| (node, event)));
+            self.wakes.insert(node, effects.wake_at.expect("a node always wants to be woken some time"));
+        }
+    }
+
+    fn tick(&mut self) {
+        let up = self.wakes.iter().filter(|(node, _)| !self.down.contains(node));
+        let (&node, &at) = up.min_by_key(|(_, at)| **at).expect("a node that is up");
+        self.now = self.now.max(at) + Duration::from_micros(1);
+        self.queue.push_back((node, Input::Tick));
+        self.run();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.tick();
+        }
+    }
+
+    fn ask(&mut self, node: NodeId, operation: Operation) -> Outcome {
+        self.clients += 1;
+        let client = ClientId(self.clients);
+        let request = Request { operation, timeout: Duration::from_secs(3) };
+        self.queue.push_back((node, Input::Client(client, request)));
+        for _ in 0..10_000 {
+            self.run();
+            if let Some(outcome) = self.replies.remove(&client) {
+                return outcome;
+            }
+            self.tick();
+        }
+        panic!("the request was never answered");
+    }
+
+    fn put(&mut self, node: NodeId, key: &Key, w: u8) -> Result<PutDone, Refusal> {
+        let put = Put {
+            key: key.clone(),
+            content: Content::Value { bytes: "milk".into(), content_type: String::new() },
+            expires: None,
+            context: None,
+            retry: Retry::Unnamed,
+            stamp: None,
+            consistency: Consistency::Eventual,
+            w: Some(w),
+            return_body: false,
+        };
+        match self.ask(node, Operation::Put(put))? {
+            Reply::Put(done) => Ok(done),
+            Reply::Got(got) => panic!("a put was answered with {got:?}"),
+        }
+    }
+
+    /// How many values a node's client is shown.
+    fn get(&mut self, node: NodeId, key: &Key, r: u8) -> Result<usize, Refusal> {
+        let get = Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(r), seen: None };
+        match self.ask(node, Operation::Get(get))? {
+            Reply::Got(got) => Ok(got.siblings.len()),
+            Reply::Put(done) => panic!("a get was answered with {done:?}"),
+        }
+    }
+
+    /// The homes of a key, and those who stand in for them in their order.
+    fn places(&self, key: &Key) -> (Vec<NodeId>, Vec<NodeId>) {
+        let view = self.view();
+        let partition = view.ring.partition_of(key.token());
+        let homes = view.ring.homes(partition, 3).to_vec();
+        let list = view.ring.preference_list(partition, 3).map(|replica| replica.node());
+        (homes.clone(), list.filter(|node| !homes.contains(node)).collect())
+    }
+
+    fn record(&self, node: NodeId, key: &Key) -> Option<Record> {
+        let storage_key = key.storage_key();
+        let bytes = self.disks.get(&node)?.records.get(&storage_key)?;
+        Some(Record::decode(bytes, &storage_key).expect("a sound record"))
+    }
+
+    fn owed(&self, node: NodeId, key: &Key) -> Vec<NodeId> {
+        self.record(node, key).into_iter().flat_map(|record| record.header.owed.into_keys()).collect()
+    }
+
+    /// Nobody owes anybody anything, and of each key exactly the homes hold a state, all the same one.
+    fn assert_settled(&self, keys: &[Key]) {
+        for key in keys {
+            let holders: BTreeSet<NodeId> =
+                self.nodes.keys().copied().filter(|&node| self.record(node, key).is_some()).collect();
+            assert_eq!(holders, self.places(key).0.into_iter().collect(), "{key:?}");
+            let states: Vec<_> = holders.iter().filter_map(|&node| self.record(node, key)).collect();
+            assert!(states.iter().all(|record| record.state == states[0].state && record.header.owed.is_empty()));
+        }
+        let (first, end) = hint::all();
+        for disk in self.disks.values() {
+            assert_eq!(disk.index.range(first.clone()..end.clone()).count(), 0);
+        }
+    }
+}
+
+fn acks(home: u32, standin: u32) -> Acks {
+    Acks { home, standin, zones: 1 }
+}
+
+#[test]
+fn what_a_stand_in_keeps_goes_home_and_operators_see_it_come_and_go() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let (homes, standins) = cluster.places(&key(1));
+    cluster.down(&homes[2..]);
+    assert_eq!(cluster.put(homes[0], &key(1), 3).unwrap().acks, acks(2, 1));
+    assert_eq!(cluster.owed(standins[0], &key(1)), [homes[2]]);
+    let held = |cluster: &Cluster| {
+        let told = cluster.events.iter().rev().find_map(|(node, event)| match event {
+            Event::HintsHeld { home, now, .. } if *node == standins[0] => Some((*home, *now)),
+            _ => None,
+        });
+        told.unwrap()
+    };
+    let (home, Backlog { records, bytes }) = held(&cluster);
+    assert!(home == homes[2] && records == 1 && bytes > 0);
+    cluster.down(&[]);
+    cluster.pass(Duration::from_secs(10));
+    cluster.assert_settled(&[key(1)]);
+    assert_eq!(held(&cluster), (homes[2], Backlog::default()));
+    let delivered = cluster.events.iter().filter(|(_, event)| *event == Event::HintDelivered(homes[2])).count();
+    assert_eq!(delivered, 1);
+}
+
+#[test]
+fn a_stand_in_that_keeps_as_much_as_it_may_is_passed_over_for_the_next() {
+    let full = Cluster::new(|_, _| {}).places(&key(1)).1[0];
+    let mut cluster = Cluster::new(|node, config| {
+        if id(node) == full {
+            config.limits.hint_bytes_max = 1;
+        }
+    });
+    let (homes, standins) = cluster.places(&key(1));
+    cluster.down(&homes[2..]);
+    // One record is taken, for nothing was kept so far; then that is all.
+    let same: Vec<Key> =
+        (1..400).map(key).filter(|key| cluster.places(key) == (homes.clone(), standins.clone())).collect();
+    let [first, second, ..] = &same[..] else { panic!("too few keys of one partition") };
+    cluster.put(homes[0], first, 3).unwrap();
+    assert_eq!(cluster.owed(full, first), [homes[2]]);
+    assert!(cluster.events.contains(&(full, Event::HintsFull { is_full: true, bytes_max: 1 })));
+    assert_eq!(cluster.put(homes[0], second, 3).unwrap().acks, acks(2, 1), "no write is refused");
+    assert_eq!(cluster.record(full, second), None);
+    assert_eq!(cluster.owed(standins[1], second), [homes[2]]);
+    // A record that is kept already may grow: nothing that was acknowledged is dropped.
+    cluster.put(homes[0], first, 3).unwrap();
+    assert_eq!(cluster.record(full, first).map(|record| record.state.siblings().len()), Some(2));
+    // It coordinates no write in the place of a home either, while others can.
+    cluster.down(&homes);
+    assert_eq!(cluster.put(full, second, 1).unwrap().acks, acks(0, 1));
+    assert_eq!(cluster.record(full, second), None);
+
+    cluster.down(&[]);
+    cluster.pass(Duration::from_secs(20));
+    cluster.assert_settled(&[first.clone(), second.clone()]);
+    assert!(cluster.events.contains(&(full, Event::HintsFull { is_full: false, bytes_max: 1 })));
+}
+
+/// Keys written while `gone` was down, so that others keep them for it.
+fn written_without(cluster: &mut Cluster, gone: NodeId) -> Vec<Key> {
+    let keys: Vec<Key> = (0..60).map(key).filter(|key| cluster.places(key).0.contains(&gone)).collect();
+    assert!(keys.len() > 10);
+    cluster.down(&[gone]);
+    for key in &keys {
+        let other = cluster.places(key).0.into_iter().find(|&home| home != gone).expect("another home");
+        assert_eq!(cluster.put(other, key, 3).unwrap().acks, acks(2, 1));
+        let keeper = cluster.places(key).1[0];
+        assert_eq!(cluster.owed(keeper, key), [gone]);
+    }
+    keys
+}
+
+#[test]
+fn what_is_kept_for_a_home_that_another_node_replaces_goes_to_that_one() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let keys = written_without(&mut cluster, id(2));
+    cluster.change(ChangeKind::Replace { old: id(2), new: member(6) });
+    cluster.leaves(2);
+    cluster.start(6, |_, _| {});
+    cluster.down(&[]);
+    cluster.pass(Duration::from_secs(20));
+    assert!(keys.iter().all(|key| cluster.places(key).0.contains(&id(6))));
+    cluster.assert_settled(&keys);
+}
+
+#[test]
+fn what_is_kept_for_a_home_that_leaves_goes_to_whoever_is_home_now_or_stays_with_it() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let keys = written_without(&mut cluster, id(2));
+    let keepers: Vec<NodeId> = keys.iter().map(|key| cluster.places(key).1[0]).collect();
+    cluster.change(ChangeKind::Remove { node: id(2), life: Life(2) });
+    cluster.leaves(2);
+    let is_home = |(key, keeper): (&Key, &NodeId)| cluster.places(key).0.contains(keeper);
+    let stays = keys.iter().zip(&keepers).map(is_home).collect::<BTreeSet<bool>>();
+    assert!(stays.contains(&true), "some keepers become homes");
+    cluster.down(&[]);
+    cluster.pass(Duration::from_secs(20));
+    for key in &keys {
+        assert!(cluster.places(key).0.iter().all(|&home| cluster.record(home, key).is_some()), "{key:?}");
+        assert!((1..=NODES).all(|node| cluster.owed(id(node), key).is_empty()), "{key:?}");
+    }
+}
+
+#[test]
+fn with_w_1_a_single_node_of_five_takes_writes_for_every_key_and_reads_them_back() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let keys: Vec<Key> = (0..200).map(key).collect();
+    let roles: BTreeSet<bool> = keys.iter().map(|key| cluster.places(key).0.contains(&id(4))).collect();
+    assert_eq!(roles.len(), 2, "it is a home of some and of others not");
+    cluster.down(&[1, 2, 3, 5].map(id));
+    for key in &keys {
+        let done = cluster.put(id(4), key, 1).unwrap();
+        assert_eq!(done.acks.home + done.acks.standin, 1, "{key:?}");
+        let read = cluster.get(id(4), key, 1);
+        let is_home = cluster.places(key).0.contains(&id(4));
+        assert!(read == Ok(1), "{key:?}, home {is_home}: {read:?}");
+    }
+    assert!(matches!(cluster.get(id(4), &key(1_000), 3), Err(Refusal::Unavailable(_) | Refusal::Unverified(_))));
+    assert!(matches!(cluster.put(id(4), &keys[0], 2), Err(Refusal::Unavailable(_))), "W is kept to");
+    cluster.down(&[]);
+    cluster.pass(Duration::from_secs(30));
+    // Each is at a home now; the other homes are the exchange's business.
+    for key in &keys {
+        assert!(cluster.owed(id(4), key).is_empty(), "{key:?}");
+        assert!(cluster.places(key).0.iter().any(|&home| cluster.record(home, key).is_some()), "{key:?}");
+    }
+}
+
+/// What a member asks of a node that has nothing to do with it.
+#[test]
+fn a_member_cannot_have_a_node_keep_what_is_not_its_business() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let (homes, standins) = cluster.places(&key(1));
+    let merge = |stands_in_for| Ask::Merge {
+        key: key(1),
+        state: state(1, 1),
+        epoch: Epoch(1),
+        heals: None,
+        confirm: Confirm::Stored,
+        stands_in_for,
+    };
+    let asks =
+        [merge(None), merge(Some(standins[0])), merge(Some(standins[1])), merge(Some(NodeId::of_name("nobody")))];
+    for ask in asks {
+        cluster.events.clear();
+        let envelope = Envelope {
+            cluster: ClusterId(1),
+            from: homes[0],
+            from_life: member_of(homes[0]).life,
+            from_boot: 1,
+            wall: WallMs(1_000_000),
+            message: Message::Ask(Ticket { operation: 1, round: 1 }, ask.clone()),
+        };
+        cluster.queue.push_back((standins[0], Input::Message(envelope)));
+        cluster.run();
+        assert!(cluster.events.contains(&(standins[0], Event::NotAHome(homes[0]))), "{ask:?}");
+        assert_eq!(cluster.record(standins[0], &key(1)), None, "{ask:?}");
+    }
+}
+
+fn member_of(node: NodeId) -> Member {
+    (1..=NODES).map(member).find(|member| member.id == node).expect("a member")
+}
