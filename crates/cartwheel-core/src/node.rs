@@ -1,11 +1,13 @@
 //! A node as a state machine: who handles what comes in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::admission::{Admission, Admitted, Slice};
 use crate::context::{ClusterKey, Sealer};
 use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::reach::Reach;
@@ -45,6 +47,7 @@ macro_rules! cx {
             clock: $node.replica.clock(),
             full: &mut $node.full,
             reach: &mut $node.reach,
+            admission: &mut $node.admission,
             broken: $node.config.broken,
             out: &mut $step.out,
         }
@@ -61,6 +64,7 @@ macro_rules! xcx {
             timing: &$node.config.timing,
             epoch: $node.replica.epoch(),
             replica: &mut $node.replica,
+            admission: &mut $node.admission,
             broken: $node.config.broken,
             out: &mut $step.exchange,
         }
@@ -114,6 +118,11 @@ pub struct Node {
     full: FullDisks,
     reach: Reach,
     handoff: Handoff,
+    admission: Admission,
+    /// When requests of clients began that are not answered yet.
+    begun: BTreeMap<ReplyTo, Instant>,
+    /// How long clients' requests had waited before they came to the node.
+    queued: Duration,
     drift: Drift,
     clock_off: Option<Comparison>,
     ceiling_save: Option<StoreId>,
@@ -147,6 +156,9 @@ impl Node {
             full: FullDisks::default(),
             reach: Reach::default(),
             handoff: Handoff::default(),
+            admission: Admission::new(config.timing.background_p99_target),
+            begun: BTreeMap::new(),
+            queued: Duration::ZERO,
             drift: Drift::default(),
             clock_off: None,
             ceiling_save: None,
@@ -179,6 +191,17 @@ impl Node {
         &self.exchange
     }
 
+    /// Clients' requests that come from now on have waited so long: it counts where the time that requests take is held against a
+    /// target.
+    pub const fn queued(&mut self, waited: Duration) {
+        self.queued = waited;
+    }
+
+    /// How much background work may begin.
+    pub fn admitted(&self) -> Admitted {
+        self.admission.admitted()
+    }
+
     /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
     pub fn step(&mut self, now: Now, input: Input) -> Effects {
         let mut step = Step {
@@ -188,6 +211,7 @@ impl Node {
             out: Outbox::default(),
             exchange: exchange::Out::default(),
         };
+        self.admission.advance(now.instant);
         match input {
             Input::Client(id, request) => self.client(&mut step, id, request),
             Input::Message(envelope) => self.message(&mut step, envelope),
@@ -207,7 +231,9 @@ impl Node {
         self.settle(&mut step);
         self.check_clock(&mut step);
         let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
-        let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), self.exchange.wake_at(now.instant)];
+        let scan_at = self.admission.next_at(Slice::Scan);
+        let exchange = self.exchange.wake_at(now.instant, scan_at);
+        let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), exchange, self.admission.wake_at()];
         let wakes = roles.into_iter().flatten().chain(ceiling);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
         step.effects
@@ -215,6 +241,7 @@ impl Node {
 
     fn client(&mut self, step: &mut Step, id: ClientId, request: Request) {
         let reply_to = ReplyTo::Client(id);
+        self.begun.insert(reply_to, step.now.instant);
         let operation = match request.operation {
             Operation::Get(get) => Operation::Get(get),
             Operation::Put(put) => {
@@ -268,6 +295,7 @@ impl Node {
             Message::Answer(ticket, answer) => self.answered(step, from, ticket, answer),
             Message::Forward(ticket, put, budget) => {
                 let (reply_to, put) = (ReplyTo::Peer(from, ticket), Operation::Put(put));
+                self.begun.entry(reply_to).or_insert(step.now.instant);
                 self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX));
             }
             Message::Forwarded(ticket, result) => {
@@ -323,9 +351,9 @@ impl Node {
     /// Hands over what is kept for homes that seem to be there again.
     fn hand_over(&mut self, step: &mut Step) {
         loop {
-            let Self { handoff, replica, coordinator, liveness, reach, view, config, .. } = &mut *self;
-            let room = HAND_OVERS_MAX - coordinator.handing_over();
+            let Self { handoff, admission, replica, coordinator, liveness, reach, view, config, .. } = &mut *self;
             let now = step.now.instant;
+            let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(Slice::HandOver, now));
             let at_once = |node: NodeId| match liveness.status(node) {
                 Status::Down => 0,
                 Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
@@ -339,6 +367,7 @@ impl Node {
                     step.effects.stores.push((id, command));
                 }
                 Some(Errand::HandOver(key, to)) => {
+                    admission.begin(Slice::HandOver, now);
                     self.coordinator.hand_over(&mut cx!(self, step), key, to);
                     self.settle(step);
                 }
@@ -413,7 +442,14 @@ impl Node {
         }
     }
 
-    fn reply(&self, step: &mut Step, reply_to: ReplyTo, outcome: Outcome) {
+    fn reply(&mut self, step: &mut Step, reply_to: ReplyTo, outcome: Outcome) {
+        let begun = self.begun.remove(&reply_to);
+        match (begun, &outcome) {
+            (Some(begun), Ok(_)) => self.admission.served(self.queued + step.now.instant.since(begun)),
+            (_, Err(Refusal::Overloaded)) => self.admission.overloaded(),
+            // That it failed, and how soon, says nothing of how busy this node is.
+            _ => {}
+        }
         match (reply_to, outcome) {
             (ReplyTo::Client(id), outcome) => step.effects.replies.push((id, outcome)),
             (ReplyTo::Peer(peer, ticket), Ok(Reply::Put(done))) => {

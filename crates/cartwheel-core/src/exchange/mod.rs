@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::{Admission, Slice};
 use crate::dot::{NodeId, Since};
 use crate::effects::{Event, StoreCommand, StoreId, StoreResult, Timing};
 use crate::hlc::WallMs;
@@ -65,6 +66,8 @@ pub struct Xcx<'a> {
     pub epoch: Epoch,
     /// This node's replica.
     pub replica: &'a mut Replica,
+    /// How much background work may begin.
+    pub admission: &'a mut Admission,
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.
@@ -228,7 +231,15 @@ impl Exchange {
             self.start(cx);
         }
         let replica = &mut *cx.replica;
-        cx.out.stores.extend(self.trees.tick(cx.now.instant, || replica.next_store()));
+        if cx.admission.next_at(Slice::Scan) <= cx.now.instant
+            && let Some(scan) = self.trees.tick(cx.now.instant, || replica.next_store())
+        {
+            cx.admission.begin(Slice::Scan, cx.now.instant);
+            cx.out.stores.push(scan);
+        }
+        let kept_waiting: Vec<u64> =
+            self.sessions.iter().filter(|(_, session)| session.is_kept_waiting()).map(|(&id, _)| id).collect();
+        kept_waiting.into_iter().for_each(|id| self.advance(cx, id));
         let woken: Vec<u64> =
             self.sessions.iter().filter(|(_, session)| session.wake_at <= cx.now.instant).map(|(&id, _)| id).collect();
         for id in woken {
@@ -271,6 +282,9 @@ impl Exchange {
                 self.proofs.put_off(pair, cx.now.instant + retry_after(every));
                 continue;
             }
+            if !cx.admission.may_begin(Slice::Compare, cx.now.instant) {
+                return;
+            }
             self.proofs.put_off(pair, cx.now.instant + every);
             self.check_losses(cx, tree);
             let id = self.number();
@@ -287,14 +301,20 @@ impl Exchange {
         self.next_operation
     }
 
-    /// When it wants to be woken.
-    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+    /// When it wants to be woken, if no scan may begin before `scan_at`.
+    pub fn wake_at(&self, now: Instant, scan_at: Instant) -> Option<Instant> {
         self.every?;
         let sessions = self.sessions.values().map(|session| session.wake_at).min();
         let due = if self.sessions.len() < SESSIONS_MAX { self.proofs.next_due(now) } else { None };
         let save = self.proven_dirty.then_some(self.next_save_at);
         let start = (!self.has_started).then_some(now);
-        sessions.into_iter().chain(due).chain(save).chain(start).chain(self.trees.wake_at()).min()
+        sessions
+            .into_iter()
+            .chain(due)
+            .chain(save)
+            .chain(start)
+            .chain(self.trees.wake_at().map(|at| at.max(scan_at)))
+            .min()
     }
 
     fn advance(&mut self, cx: &mut Xcx<'_>, id: u64) {
@@ -340,7 +360,7 @@ impl Exchange {
                 }
                 Err(refused) => refused,
             },
-            Question::Keys { tree, range } => match self.may_list(from, tree, &range) {
+            Question::Keys { tree, range } => match self.may_list(cx, from, tree, &range) {
                 Ok(range) => {
                     let id = cx.store(list::scan(&range));
                     self.stores.insert(id, Own::ListFor(from, ticket, tree, range));
@@ -367,7 +387,7 @@ impl Exchange {
     }
 
     /// The part of a range that may be listed for a peer.
-    fn may_list(&self, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
+    fn may_list(&self, cx: &mut Xcx<'_>, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
         self.shares(from, tree)?;
         let whole = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
         let ends_in_it = match (&range.upto, &whole.upto) {
@@ -382,7 +402,8 @@ impl Exchange {
             return Err(Refused::NotReady);
         }
         let lists = self.stores.values().filter(|own| matches!(own, Own::ListFor(..))).count();
-        if lists >= LISTS_MAX { Err(Refused::Busy) } else { Ok(range.clone()) }
+        let may_begin = lists < LISTS_MAX && cx.admission.may_begin(Slice::List, cx.now.instant);
+        if may_begin { Ok(range.clone()) } else { Err(Refused::Busy) }
     }
 
     fn shares(&self, from: NodeId, tree: TreeId) -> Result<(), Refused> {
