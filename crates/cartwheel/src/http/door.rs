@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use cartwheel_core::control::{Changed, SettingsChange};
 use cartwheel_core::exchange::ReplicaProof;
+use cartwheel_core::key::Key;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
 use cartwheel_core::request::{Outcome, Request};
@@ -83,6 +84,14 @@ impl Door {
     /// Has the node carry out a request on a key.
     pub(super) async fn request(&self, request: Request) -> Result<Outcome, ApiError> {
         Ok(self.0.backend.shards.request(request).await?)
+    }
+
+    /// Whether the node takes on a request on `key` now.
+    ///
+    /// # Errors
+    /// If it has too much to do.
+    pub(super) fn may_ask(&self, key: &Key) -> Result<(), ApiError> {
+        Ok(self.0.backend.shards.may_ask(key)?)
     }
 
     /// Has a bucket's settings changed.

@@ -94,6 +94,8 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
     let key = target::key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
     let content_type = ask::content_type(&parts.headers)?;
+    // Before the value is read: it would be for nothing.
+    door.may_ask(&key)?;
     let bytes_max = door.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
     let value = door.values().read(&parts.headers, body, bytes_max, query.timeout).await?;

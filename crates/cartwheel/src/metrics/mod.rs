@@ -3,6 +3,7 @@
 //! Whoever does something counts it, in metrics of their own; here they get names. Names follow Prometheus' conventions: base
 //! units, `_total` for what only grows.
 
+mod background;
 mod http;
 mod liveness;
 mod peers;
@@ -41,6 +42,7 @@ impl Metrics {
         let liveness = LivenessMetrics::default();
         liveness.register(ours);
         counted.register(ours);
+        ours.register_collector(Box::new(background::Background(shards.clone())));
         ours.register_collector(Box::new(process::Inboxes(shards)));
         ours.register_collector(Box::new(peers::PeerCollector(board)));
         Self { registry, http, liveness }

@@ -150,7 +150,7 @@ fn get(number: u64) -> Operation {
 fn ask(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outcome> {
     let ask = |operation| {
         let (reply, outcome) = oneshot::channel();
-        turns.add_request(Request { operation, timeout: Duration::from_secs(1) }, reply);
+        turns.add_request(Request { operation, timeout: Duration::from_secs(1) }, reply, Duration::ZERO);
         outcome
     };
     let mut outcomes: Vec<_> = operations.into_iter().map(ask).collect();

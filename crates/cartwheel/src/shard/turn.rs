@@ -1,15 +1,17 @@
 //! Turns: the state machine's steps, the store commands that they ask for, and what goes out.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_core::admission::Admitted;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{
     ClientId, Effects, Event, IndexChange, Input, StoreCommand, StoreId, StoreResult, WriteFailed,
 };
-use cartwheel_core::request::{Outcome, Request};
+use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::time::Instant;
 use cartwheel_storage::{Batch, Durability};
 use tokio::sync::oneshot;
@@ -38,10 +40,17 @@ pub(super) struct Turns<M, O> {
     sends: BTreeMap<NodeId, Vec<Envelope>>,
     replies: Vec<(ClientId, Outcome)>,
     /// The clients that wait for an answer.
-    clients: BTreeMap<ClientId, oneshot::Sender<Outcome>>,
+    clients: BTreeMap<ClientId, Client>,
     clients_begun: u64,
     metrics: ShardMetrics,
     wake_at: Option<Instant>,
+}
+
+/// A client that waits for an answer.
+struct Client {
+    reply: oneshot::Sender<Outcome>,
+    /// When its request came to the shard's queue.
+    came: Instant,
 }
 
 /// The writes that the next commit carries out.
@@ -128,12 +137,24 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.inputs.push_back(input);
     }
 
-    /// Adds a client's request to the next turn.
-    pub(super) fn add_request(&mut self, request: Request, reply: oneshot::Sender<Outcome>) {
+    /// Adds a client's request, which has waited so long, to the next turn, unless the client waits no longer.
+    pub(super) fn add_request(&mut self, mut request: Request, reply: oneshot::Sender<Outcome>, waited: Duration) {
+        request.timeout = request.timeout.saturating_sub(waited);
+        if request.timeout.is_zero() {
+            self.metrics.refusals.inc();
+            let _ = reply.send(Err(Refusal::Overloaded));
+            return;
+        }
         self.clients_begun += 1;
         let id = ClientId(self.clients_begun);
-        self.clients.insert(id, reply);
+        let came = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
+        self.clients.insert(id, Client { reply, came });
         self.inputs.push_back(Input::Client(id, request));
+    }
+
+    /// How much background work the machine lets in.
+    pub(super) fn admitted(&self) -> Admitted {
+        self.machine.admitted()
     }
 
     /// Takes a turn: steps until nothing is left to take in and nothing to store.
@@ -146,7 +167,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.metrics.turn(self.inputs.len());
         loop {
             while let Some(input) = self.inputs.pop_front() {
-                let effects = self.machine.step(self.clock.now(), input);
+                let now = self.clock.now();
+                if let Input::Client(id, _) = &input
+                    && let Some(client) = self.clients.get(id)
+                {
+                    self.machine.queued(now.instant.since(client.came));
+                }
+                let effects = self.machine.step(now, input);
                 self.carry_out(effects);
             }
             // What the machine says before a commit does not depend on it, so it does not wait for the disk either.
@@ -304,7 +331,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         for (id, outcome) in self.replies.drain(..) {
             if let Some(client) = self.clients.remove(&id) {
                 // A client that has gone away is no concern of ours.
-                let _ = client.send(outcome);
+                let _ = client.reply.send(outcome);
             }
         }
     }
