@@ -1,12 +1,13 @@
 //! How much waits for a shard, and whether clients' requests may still join it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cartwheel_core::admission::Admitted;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::pace::LIMIT_FIRST;
 use super::{INBOX_MAX, TURN_MAX};
 
 /// How many bytes of peers' messages may wait for a shard or be in its turn. One message may always.
@@ -28,6 +29,9 @@ pub(super) struct Load(Arc<Inner>);
 struct Inner {
     /// What one input of a large turn costs, a moving average.
     input_ns: AtomicU64,
+    /// How many of clients' requests are under way, and how many may be.
+    under_way: AtomicUsize,
+    limit: AtomicUsize,
     bytes: Arc<Semaphore>,
     admitted: watch::Sender<Admitted>,
 }
@@ -36,6 +40,8 @@ impl Default for Load {
     fn default() -> Self {
         Self(Arc::new(Inner {
             input_ns: AtomicU64::new(0),
+            under_way: AtomicUsize::new(0),
+            limit: AtomicUsize::new(LIMIT_FIRST),
             bytes: Arc::new(Semaphore::new(INBOX_BYTES_MAX as usize)),
             admitted: watch::Sender::new(Admitted::default()),
         }))
@@ -52,8 +58,32 @@ impl Load {
         }
     }
 
+    /// A client's request is under way until this is dropped.
+    pub(super) fn begin(&self) -> UnderWay {
+        self.0.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self.clone())
+    }
+
+    /// How many of clients' requests are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.0.under_way.load(Ordering::Relaxed)
+    }
+
+    /// How many may be.
+    pub(super) fn limit(&self) -> usize {
+        self.0.limit.load(Ordering::Relaxed)
+    }
+
+    /// So many may be from now on.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
+    }
+
     /// Whether a client's request is refused while so much waits.
     pub(super) fn refuses(&self, waiting: usize) -> bool {
+        if self.under_way() >= self.limit() {
+            return true;
+        }
         let input_ns = self.0.input_ns.load(Ordering::Relaxed).max(1);
         let in_time = usize::try_from(WAIT_MAX.as_nanos() as u64 / input_ns).unwrap_or(usize::MAX);
         waiting >= in_time.clamp(WAITING_MIN, WAITING_MAX)
@@ -81,9 +111,29 @@ impl Load {
     }
 }
 
+/// A client's request that is under way.
+#[derive(Debug)]
+pub(super) struct UnderWay(Load);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_may_be_under_way_as_the_limit_says() {
+        let load = Load::default();
+        load.set_limit(2);
+        let (_first, second) = (load.begin(), load.begin());
+        assert!(load.refuses(0));
+        drop(second);
+        assert!(!load.refuses(0));
+    }
 
     #[test]
     fn as_many_may_wait_as_are_worked_off_in_time() {

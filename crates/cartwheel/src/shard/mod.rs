@@ -9,6 +9,7 @@ pub mod disk;
 mod group;
 mod load;
 mod metrics;
+mod pace;
 pub mod reserve;
 mod turn;
 pub mod unsynced;
@@ -38,7 +39,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use disk::Disk;
-use load::Load;
+use load::{Load, UnderWay};
+use pace::Pace;
 use turn::Turns;
 use wait::Waiter;
 
@@ -111,7 +113,7 @@ pub trait Outgoing: Send + 'static {
 
 /// What waits in a shard's queue.
 enum Work {
-    Request(Request, oneshot::Sender<Outcome>, Instant),
+    Request(Request, oneshot::Sender<Outcome>, UnderWay, Instant),
     Message(Envelope, Option<OwnedSemaphorePermit>),
     View(Arc<View>),
     Liveness(Arc<Liveness>),
@@ -146,7 +148,7 @@ impl ShardHandle {
             return Ok(Err(overloaded));
         }
         let (reply, outcome) = oneshot::channel();
-        match self.inbox.try_send(Work::Request(request, reply, Instant::now())) {
+        match self.inbox.try_send(Work::Request(request, reply, self.load.begin(), Instant::now())) {
             Ok(()) => outcome.await.map_err(|_| Stopped),
             Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(self.overloaded())),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
@@ -174,6 +176,11 @@ impl ShardHandle {
     /// How many bytes of peers' messages wait for the shard or are in its turn.
     pub fn waiting_bytes(&self) -> usize {
         self.load.bytes()
+    }
+
+    /// How many of clients' requests the shard has under way, and how many it may have.
+    pub fn under_way(&self) -> (usize, usize) {
+        (self.load.under_way(), self.load.limit())
     }
 
     /// How much background work the shard lets in, as it was a moment ago.
@@ -306,6 +313,7 @@ fn run<M: Machine, O: Outgoing>(
     // The room that the turn's messages take, until it has ended.
     let mut rooms = Vec::new();
     let mut next_look = clock.instant();
+    let mut pace = Pace::default();
     let waiter = Waiter::of_this_thread();
     // The machine says nothing of itself: the first tick is what it begins with.
     turns.add(Input::Tick);
@@ -320,7 +328,11 @@ fn run<M: Machine, O: Outgoing>(
         let (begun, inputs) = (clock.instant(), gathered.len());
         for work in gathered.drain(..) {
             match work {
-                Work::Request(request, reply, came) => turns.add_request(request, reply, came.elapsed()),
+                Work::Request(request, reply, under_way, came) => {
+                    let waited = came.elapsed();
+                    pace.request(waited, load.under_way());
+                    turns.add_request(request, (reply, under_way), waited);
+                }
                 Work::Message(message, room) => {
                     rooms.extend(room);
                     turns.add(Input::Message(message));
@@ -339,6 +351,10 @@ fn run<M: Machine, O: Outgoing>(
         turns.take();
         rooms.clear();
         load.turn(inputs, clock.instant().since(begun));
+        pace.turn(turns.take_committing());
+        if let Some(limit) = pace.adjust(begun, load.limit()) {
+            load.set_limit(limit);
+        }
         if begun >= next_look {
             next_look = begun + LOOK_EVERY;
             load.admits(turns.admitted());

@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 use super::buckets::{self, MarkedBuckets};
 use super::digests::{self, DigestPage, DigestsAsk};
 use super::disk::{Condition, Disk};
+use super::load::UnderWay;
 use super::unsynced::{OsBoot, Unsynced};
 use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
@@ -42,6 +43,8 @@ pub(super) struct Turns<M, O> {
     /// The clients that wait for an answer.
     clients: BTreeMap<ClientId, Client>,
     clients_begun: u64,
+    /// How long commits took since that was last asked.
+    committing: Duration,
     metrics: ShardMetrics,
     wake_at: Option<Instant>,
 }
@@ -49,6 +52,7 @@ pub(super) struct Turns<M, O> {
 /// A client that waits for an answer.
 struct Client {
     reply: oneshot::Sender<Outcome>,
+    _under_way: UnderWay,
     /// When its request came to the shard's queue.
     came: Instant,
 }
@@ -90,6 +94,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             replies: Vec::new(),
             clients: BTreeMap::new(),
             clients_begun: 0,
+            committing: Duration::ZERO,
             metrics: ShardMetrics::default(),
             wake_at: None,
         }
@@ -138,7 +143,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     /// Adds a client's request, which has waited so long, to the next turn, unless the client waits no longer.
-    pub(super) fn add_request(&mut self, mut request: Request, reply: oneshot::Sender<Outcome>, waited: Duration) {
+    pub(super) fn add_request(
+        &mut self,
+        mut request: Request,
+        (reply, under_way): (oneshot::Sender<Outcome>, UnderWay),
+        waited: Duration,
+    ) {
         request.timeout = request.timeout.saturating_sub(waited);
         if request.timeout.is_zero() {
             self.metrics.refusals.inc();
@@ -148,8 +158,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.clients_begun += 1;
         let id = ClientId(self.clients_begun);
         let came = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
-        self.clients.insert(id, Client { reply, came });
+        self.clients.insert(id, Client { reply, _under_way: under_way, came });
         self.inputs.push_back(Input::Client(id, request));
+    }
+
+    /// How long commits took since that was last asked.
+    pub(super) fn take_committing(&mut self) -> Duration {
+        std::mem::take(&mut self.committing)
     }
 
     /// How much background work the machine lets in.
@@ -319,7 +334,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         let wanted = if sync { Durability::Synced } else { Durability::Os };
         let durability = self.unsynced.commit(&mut batch, wanted, begun);
         let written = self.write_out(batch, durability, begun);
-        self.metrics.commit(commands.len(), self.clock.instant().since(begun), written.is_err());
+        let took = self.clock.instant().since(begun);
+        self.committing += took;
+        self.metrics.commit(commands.len(), took, written.is_err());
         self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
     }
 
