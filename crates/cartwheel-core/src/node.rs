@@ -326,6 +326,10 @@ impl Node {
             Ask::Merge { stands_in_for: Some(home), .. } => homes.contains(home),
             Ask::Read { .. } | Ask::Merge { .. } => homes.contains(&self.config.node),
         };
+        // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
+        if ticket.round & EXCHANGE != 0 {
+            self.admission.begin(Slice::Repair, step.now.instant);
+        }
         if is_ours {
             self.replica.ask(step.now, Asker::Peer(from, ticket), ask, &mut step.work);
         } else {

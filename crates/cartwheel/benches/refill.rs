@@ -40,8 +40,8 @@ fn main() {
         .output()
         .expect("cartwheel renew runs");
     assert!(renewed.status.success(), "{}", String::from_utf8_lossy(&renewed.stderr));
-    let mut clients = begin(&cluster, &[1, 2, 3], &run);
     cluster.restart(3);
+    let mut clients = begin(&cluster, &[1, 2, 3], &run);
     let begun = Instant::now();
     println!("\nnode 3 is back with an empty disk\n    s  unequal  keys sent    rates let in");
     let mut is_measuring = true;

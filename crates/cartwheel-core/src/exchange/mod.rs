@@ -402,7 +402,9 @@ impl Exchange {
             return Err(Refused::NotReady);
         }
         let lists = self.stores.values().filter(|own| matches!(own, Own::ListFor(..))).count();
-        let may_begin = lists < LISTS_MAX && cx.admission.may_begin(Slice::List, cx.now.instant);
+        let may_begin = lists < LISTS_MAX
+            && cx.admission.next_at(Slice::Repair) <= cx.now.instant
+            && cx.admission.may_begin(Slice::List, cx.now.instant);
         if may_begin { Ok(range.clone()) } else { Err(Refused::Busy) }
     }
 
