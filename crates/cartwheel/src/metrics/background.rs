@@ -23,12 +23,12 @@ impl Collector for Background {
             ConstGauge::new(rate).encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
         let help = "The 99th percentile of the clients' requests of the last 60 seconds that ended well.";
-        let mut family = encoder.encode_descriptor("foreground_p99_seconds", help, None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor("foreground_tail_seconds", help, None, MetricType::Gauge)?;
         for (index, shard) in &shards {
             ConstGauge::new(shard.p99.as_secs_f64()).encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
         let help = "The time over which background work slows down, if that percentile or the last second's is longer.";
-        let mut family = encoder.encode_descriptor("foreground_p99_limit_seconds", help, None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor("foreground_tail_limit_seconds", help, None, MetricType::Gauge)?;
         for (index, shard) in &shards {
             ConstGauge::new(shard.limit.as_secs_f64())
                 .encode(family.encode_family(&[("shard", index.to_string())])?)?;
