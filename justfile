@@ -33,6 +33,14 @@ faults *ARGS:
     cargo build --release -p cartwheel
     cargo run --release -p cartwheel-faults -- {{ARGS}}
 
+# How much slower clients are served while a wiped node is filled again.
+refill *ARGS:
+    cargo bench -p cartwheel --bench refill -- {{ARGS}}
+
+# What is left of a cluster's throughput at three times of what it can do.
+overload *ARGS:
+    cargo bench -p cartwheel --bench overload -- {{ARGS}}
+
 # The ring's figures.
 bench:
     cargo bench -p cartwheel-core

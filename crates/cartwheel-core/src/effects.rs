@@ -32,6 +32,8 @@ pub struct Timing {
     pub exchange_every: Option<Duration>,
     /// How long a scan in the background leaves the store alone between two parts.
     pub scan_pause: Duration,
+    /// How far background work may push the 99th percentile of clients' requests.
+    pub background_p99_target: Duration,
     /// In what time a node scans all that it holds, to find what is damaged and trees that are wrong.
     pub scrub_every: Duration,
 }
@@ -44,6 +46,7 @@ impl Default for Timing {
             forward_after: Duration::from_millis(1_000),
             exchange_every: Some(Duration::from_secs(60)),
             scan_pause: Duration::from_millis(5),
+            background_p99_target: Duration::from_millis(50),
             scrub_every: Duration::from_secs(24 * 60 * 60),
         }
     }

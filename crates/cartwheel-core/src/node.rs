@@ -1,11 +1,13 @@
 //! A node as a state machine: who handles what comes in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::admission::{Admission, Admitted, Slice};
 use crate::context::{ClusterKey, Sealer};
 use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::reach::Reach;
@@ -48,6 +50,7 @@ macro_rules! cx {
             clock: $node.replica.clock(),
             full: &mut $node.full,
             reach: &mut $node.reach,
+            admission: &mut $node.admission,
             broken: $node.config.broken,
             out: &mut $step.out,
         }
@@ -64,6 +67,7 @@ macro_rules! xcx {
             timing: &$node.config.timing,
             epoch: $node.replica.epoch(),
             replica: &mut $node.replica,
+            admission: &mut $node.admission,
             broken: $node.config.broken,
             out: &mut $step.exchange,
         }
@@ -121,6 +125,11 @@ pub struct Node {
     handoff: Handoff,
     reclaimer: Reclaimer,
     epoch_end: EpochEnd,
+    admission: Admission,
+    /// When requests of clients began that are not answered yet.
+    begun: BTreeMap<ReplyTo, Instant>,
+    /// How long clients' requests had waited before they came to the node.
+    queued: Duration,
     drift: Drift,
     clock_off: Option<Comparison>,
     ceiling_save: Option<StoreId>,
@@ -159,6 +168,9 @@ impl Node {
             handoff: Handoff::default(),
             reclaimer: Reclaimer::default(),
             epoch_end: EpochEnd::default(),
+            admission: Admission::new(config.timing.background_p99_target),
+            begun: BTreeMap::new(),
+            queued: Duration::ZERO,
             drift: Drift::default(),
             clock_off: None,
             ceiling_save: None,
@@ -191,6 +203,17 @@ impl Node {
         &self.exchange
     }
 
+    /// Clients' requests that come from now on have waited so long: it counts where the time that requests take is held against a
+    /// target.
+    pub const fn queued(&mut self, waited: Duration) {
+        self.queued = waited;
+    }
+
+    /// How much background work may begin.
+    pub fn admitted(&self) -> Admitted {
+        self.admission.admitted()
+    }
+
     /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
     pub fn step(&mut self, now: Now, input: Input) -> Effects {
         let mut step = Step {
@@ -200,6 +223,7 @@ impl Node {
             out: Outbox::default(),
             exchange: exchange::Out::default(),
         };
+        self.admission.advance(now.instant);
         match input {
             Input::Client(id, request) => self.client(&mut step, id, request),
             Input::Message(envelope) => self.message(&mut step, envelope),
@@ -229,7 +253,9 @@ impl Node {
         self.check_clock(&mut step);
         step.effects.events.extend(self.replica.hints().news());
         let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
-        let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), self.exchange.wake_at(now.instant)];
+        let scan_at = self.admission.next_at(Slice::Scan);
+        let exchange = self.exchange.wake_at(now.instant, scan_at);
+        let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), exchange, self.admission.wake_at()];
         let epochs = [self.reclaimer.wake_at(), self.epoch_end.wake_at(now.instant)];
         let wakes = roles.into_iter().chain(epochs).flatten().chain(ceiling);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
@@ -238,6 +264,7 @@ impl Node {
 
     fn client(&mut self, step: &mut Step, id: ClientId, request: Request) {
         let reply_to = ReplyTo::Client(id);
+        self.begun.insert(reply_to, step.now.instant);
         let operation = match request.operation {
             Operation::Get(get) => Operation::Get(get),
             Operation::Put(put) => {
@@ -318,6 +345,7 @@ impl Node {
         }
         let (reply_to, put, begun) =
             (ReplyTo::Peer(peer, ticket), Operation::Put(put), begun.min(self.replica.epoch()));
+        self.begun.entry(reply_to).or_insert(step.now.instant);
         self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX), begun);
     }
 
@@ -349,6 +377,10 @@ impl Node {
             Ask::Merge { stands_in_for: Some(home), .. } => homes.contains(home),
             Ask::Read { .. } | Ask::Merge { .. } => homes.contains(&self.config.node),
         };
+        // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
+        if ticket.round & EXCHANGE != 0 {
+            self.admission.begin(Slice::Repair, step.now.instant);
+        }
         let stamp = match &ask {
             Ask::Merge { epoch, .. } => Some(*epoch),
             Ask::Read { .. } => None,
@@ -382,7 +414,9 @@ impl Node {
 
     /// Has records looked after that have something to forget.
     fn forget(&mut self, step: &mut Step) {
-        while let Some(errand) = self.reclaimer.next(step.now, self.replica.epoch(), true) {
+        loop {
+            let may_begin = self.admission.room(Slice::Reclaim, step.now.instant) > 0;
+            let Some(errand) = self.reclaimer.next(step.now, self.replica.epoch(), may_begin) else { return };
             match errand {
                 reclaimer::Errand::Store(command) => {
                     let id = self.replica.next_store();
@@ -390,6 +424,7 @@ impl Node {
                     step.effects.stores.push((id, command));
                 }
                 reclaimer::Errand::Forget(key, entry) => {
+                    self.admission.begin(Slice::Reclaim, step.now.instant);
                     self.replica.forget(key, entry, &mut step.work);
                     self.settle(step);
                 }
@@ -417,9 +452,9 @@ impl Node {
     /// Hands over what is kept for homes that seem to be there again.
     fn hand_over(&mut self, step: &mut Step) {
         loop {
-            let Self { handoff, replica, coordinator, liveness, reach, view, config, .. } = &mut *self;
-            let room = HAND_OVERS_MAX - coordinator.handing_over();
+            let Self { handoff, admission, replica, coordinator, liveness, reach, view, config, .. } = &mut *self;
             let now = step.now.instant;
+            let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(Slice::HandOver, now));
             let at_once = |node: NodeId| match liveness.status(node) {
                 Status::Down => 0,
                 Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
@@ -433,6 +468,7 @@ impl Node {
                     step.effects.stores.push((id, command));
                 }
                 Some(Errand::HandOver(key, to)) => {
+                    admission.begin(Slice::HandOver, now);
                     self.coordinator.hand_over(&mut cx!(self, step), key, to);
                     self.settle(step);
                 }
@@ -511,7 +547,14 @@ impl Node {
         }
     }
 
-    fn reply(&self, step: &mut Step, reply_to: ReplyTo, outcome: Outcome) {
+    fn reply(&mut self, step: &mut Step, reply_to: ReplyTo, outcome: Outcome) {
+        let begun = self.begun.remove(&reply_to);
+        match (begun, &outcome) {
+            (Some(begun), Ok(_)) => self.admission.served(self.queued + step.now.instant.since(begun)),
+            (_, Err(Refusal::Overloaded)) => self.admission.overloaded(),
+            // That it failed, and how soon, says nothing of how busy this node is.
+            _ => {}
+        }
         match (reply_to, outcome) {
             (ReplyTo::Client(id), outcome) => step.effects.replies.push((id, outcome)),
             (ReplyTo::Peer(peer, ticket), Ok(Reply::Put(done))) => {

@@ -398,7 +398,6 @@ impl Run {
 
     /// Every node must answer every read, and the history must hold with what the replicas have come to.
     fn reads_agree(&mut self, states: &[State]) -> Result<(), Stop> {
-        self.clients.learn_minted(&self.world);
         for (place, key) in self.keys().iter().enumerate() {
             for node in 0..self.world.cluster().len() {
                 let r = self.rng.range(1, u64::from(self.world.cluster().replicas(key))) as u8;
@@ -406,6 +405,7 @@ impl Run {
                 if !self.read(place, node, r, consistency)? {
                     return Err(self.fail("a healed cluster answers", Some(key.clone()), "a get failed".to_owned()));
                 }
+                self.clients.learn_minted(&self.world);
                 let history = &self.clients.histories()[place];
                 let shown = history.reads.last().map(|read| history.writes_of(&read.siblings));
                 let held = match history.conflict {

@@ -47,6 +47,18 @@ fn a_run_counts_what_it_does() {
 }
 
 #[test]
+fn an_open_loop_begins_what_is_due() {
+    let cluster = Cluster::start();
+    let args = ["--seconds", "2", "--connections", "50", "--reads", "100%", "--rate", "100"];
+    let found = report(&bench(&cluster, &args).output().unwrap());
+    assert_eq!(found["rate"], 100);
+    let begun = found["read_latency"]["count"].as_u64().unwrap();
+    // One is due every 10 ms, however many connections are free. A slow machine may do fewer in the time, never more.
+    assert!((1..=202).contains(&begun), "{found}");
+    assert!(found["late"].as_u64().is_some_and(|late| late <= begun), "{found}");
+}
+
+#[test]
 fn one_connection_replaces_what_it_wrote_unless_it_writes_blindly() {
     let cluster = Cluster::start();
     let siblings = |writes: &str| {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use full_disks::FullDisks;
 use reach::Reach;
 
+use crate::admission::{Admission, Slice};
 use crate::context::{Context, Sealer};
 use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, Event, Timing};
@@ -55,7 +56,7 @@ const PROBE: u32 = u32::MAX - 1;
 pub const HAND_OVERS_MAX: usize = 64;
 
 /// Who is told how an operation ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ReplyTo {
     /// A client of this node.
     Client(ClientId),
@@ -106,6 +107,8 @@ pub struct Cx<'a> {
     pub full: &'a mut FullDisks,
     /// Who answers, and how soon.
     pub reach: &'a mut Reach,
+    /// How much background work may begin.
+    pub admission: &'a mut Admission,
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.
@@ -375,9 +378,12 @@ impl Coordinator {
         if !cx.homes(&key, cx.view.settings(key.bucket()).n).contains(&node) {
             return;
         }
-        if self.healing.len() >= HEALINGS_MAX || !self.healing.insert((key.clone(), node, loss)) {
+        let target = (key.clone(), node, loss);
+        let is_new = self.healing.len() < HEALINGS_MAX && !self.healing.contains(&target);
+        if !is_new || !cx.admission.may_begin(Slice::Heal, cx.now.instant) {
             return;
         }
+        self.healing.insert(target);
         let deadline = cx.now.instant + HEAL_FOR;
         let id = self.number();
         let kind = Kind::Heal(heal::HealOp::new(cx, id, deadline, key.clone(), node, loss));

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::{Admission, Slice};
 use crate::dot::{NodeId, Since};
 use crate::effects::{Event, StoreCommand, StoreId, StoreResult, Timing};
 use crate::hlc::WallMs;
@@ -65,6 +66,8 @@ pub struct Xcx<'a> {
     pub epoch: Epoch,
     /// This node's replica.
     pub replica: &'a mut Replica,
+    /// How much background work may begin.
+    pub admission: &'a mut Admission,
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.
@@ -238,7 +241,15 @@ impl Exchange {
             self.start(cx);
         }
         let replica = &mut *cx.replica;
-        cx.out.stores.extend(self.trees.tick(cx.now.instant, || replica.next_store()));
+        if cx.admission.next_at(Slice::Scan) <= cx.now.instant
+            && let Some(scan) = self.trees.tick(cx.now.instant, || replica.next_store())
+        {
+            cx.admission.begin(Slice::Scan, cx.now.instant);
+            cx.out.stores.push(scan);
+        }
+        let kept_waiting: Vec<u64> =
+            self.sessions.iter().filter(|(_, session)| session.is_kept_waiting()).map(|(&id, _)| id).collect();
+        kept_waiting.into_iter().for_each(|id| self.advance(cx, id));
         let woken: Vec<u64> =
             self.sessions.iter().filter(|(_, session)| session.wake_at <= cx.now.instant).map(|(&id, _)| id).collect();
         for id in woken {
@@ -281,6 +292,9 @@ impl Exchange {
                 self.proofs.put_off(pair, cx.now.instant + retry_after(every));
                 continue;
             }
+            if !cx.admission.may_begin(Slice::Compare, cx.now.instant) {
+                return;
+            }
             self.proofs.begins(pair, cx.now.instant, every);
             self.check_losses(cx, tree);
             let id = self.number();
@@ -297,14 +311,20 @@ impl Exchange {
         self.next_operation
     }
 
-    /// When it wants to be woken.
-    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+    /// When it wants to be woken, if no scan may begin before `scan_at`.
+    pub fn wake_at(&self, now: Instant, scan_at: Instant) -> Option<Instant> {
         self.every?;
         let sessions = self.sessions.values().map(|session| session.wake_at).min();
         let due = if self.sessions.len() < SESSIONS_MAX { self.proofs.next_due(now) } else { None };
         let save = self.proven_dirty.then_some(self.next_save_at);
         let start = (!self.has_started).then_some(now);
-        sessions.into_iter().chain(due).chain(save).chain(start).chain(self.trees.wake_at()).min()
+        sessions
+            .into_iter()
+            .chain(due)
+            .chain(save)
+            .chain(start)
+            .chain(self.trees.wake_at().map(|at| at.max(scan_at)))
+            .min()
     }
 
     /// Whether every tree was compared with every other home since `begun`, which is some time ago, and nothing that began before it is
@@ -359,7 +379,7 @@ impl Exchange {
                 }
                 Err(refused) => refused,
             },
-            Question::Keys { tree, range } => match self.may_list(from, tree, &range) {
+            Question::Keys { tree, range } => match self.may_list(cx, from, tree, &range) {
                 Ok(range) => {
                     let id = cx.store(list::scan(&range));
                     self.stores.insert(id, Own::ListFor(from, ticket, tree, range));
@@ -386,7 +406,7 @@ impl Exchange {
     }
 
     /// The part of a range that may be listed for a peer.
-    fn may_list(&self, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
+    fn may_list(&self, cx: &mut Xcx<'_>, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
         self.shares(from, tree)?;
         let whole = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
         let ends_in_it = match (&range.upto, &whole.upto) {
@@ -401,7 +421,10 @@ impl Exchange {
             return Err(Refused::NotReady);
         }
         let lists = self.stores.values().filter(|own| matches!(own, Own::ListFor(..))).count();
-        if lists >= LISTS_MAX { Err(Refused::Busy) } else { Ok(range.clone()) }
+        let may_begin = lists < LISTS_MAX
+            && cx.admission.next_at(Slice::Repair) <= cx.now.instant
+            && cx.admission.may_begin(Slice::List, cx.now.instant);
+        if may_begin { Ok(range.clone()) } else { Err(Refused::Busy) }
     }
 
     fn shares(&self, from: NodeId, tree: TreeId) -> Result<(), Refused> {

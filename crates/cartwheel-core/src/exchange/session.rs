@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::level::{Level, Progress, Side};
 use super::message::{Finding, ListPage, Question, Refused};
 use super::{EXCHANGE, Xcx};
+use crate::admission::Slice;
 use crate::dot::NodeId;
 use crate::effects::{Event, Repair};
 use crate::key::Key;
@@ -93,7 +94,10 @@ impl Session {
 
     /// Goes on as far as it can.
     pub fn advance(&mut self, cx: &mut Xcx<'_>) -> Next {
+        let now = cx.now.instant;
         while self.levels.len() < LEVELS_MAX
+            && !self.differing.is_empty()
+            && cx.admission.may_begin(Slice::Repair, now)
             && let Some(key) = self.differing.pop_front()
         {
             self.begin_level(cx, key);
@@ -112,12 +116,22 @@ impl Session {
                 self.nodes.pop_front();
             }
             self.ask(cx, Question::Nodes { tree, level, nodes });
-        } else if let Some(range) = self.ranges.pop_front() {
-            self.ask(cx, Question::Keys { tree, range });
+        } else if !self.ranges.is_empty() {
+            if cx.admission.may_begin(Slice::List, now)
+                && let Some(range) = self.ranges.pop_front()
+            {
+                self.ask(cx, Question::Keys { tree, range });
+            }
         } else if self.levels.is_empty() {
             return Next::End { is_equal: !self.failed };
         }
         Next::Wait
+    }
+
+    /// Whether it could go on if more background work were let in.
+    pub fn is_kept_waiting(&self) -> bool {
+        let is_due = if self.differing.is_empty() { !self.ranges.is_empty() } else { self.levels.len() < LEVELS_MAX };
+        is_due && self.asked.is_none() && self.listed.is_none()
     }
 
     fn round(&mut self) -> u32 {
@@ -147,6 +161,10 @@ impl Session {
 
     /// Its time has come: asks again for what was not answered. False if that was done often enough.
     pub fn wake(&mut self, cx: &mut Xcx<'_>) -> bool {
+        if self.is_kept_waiting() && self.levels.is_empty() {
+            self.wait(cx);
+            return true;
+        }
         self.tries += 1;
         if self.tries > TRIES_MAX {
             return false;

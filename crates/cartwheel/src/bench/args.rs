@@ -44,6 +44,12 @@ pub struct BenchArgs {
     /// How many connections there are, each with one operation in flight.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
+    /// An open loop: begin so many operations a second, whether those before have ended or not.
+    ///
+    /// None is left out: one for which no connection is free begins late, and its time counts from when it was due. Give so many
+    /// connections that hardly any is late.
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rate: Option<u32>,
     /// How long to measure, in seconds.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,

@@ -1,7 +1,7 @@
 //! What all connections of a bench share, and the operations they carry out.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use super::{BenchArgs, Error, Writes};
 const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
 /// How long a connection waits after a failure: one that is refused at once must not ask again at once.
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
+/// One that begins so long after it was due is late.
+const LATE: Duration = Duration::from_millis(10);
 /// How much of what an error is called is kept.
 const CODE_CHARS_MAX: usize = 40;
 
@@ -33,10 +35,14 @@ pub(super) struct Job {
     reads: f64,
     writes: Writes,
     value_bytes: usize,
+    /// How long an operation may take; in a closed loop each of its requests.
+    timeout: Duration,
     /// The latest context of each key, for writes that go by it.
     known: Option<Mutex<HashMap<u64, HeaderValue>>>,
     pub(super) recorder: Recorder,
     stop: AtomicBool,
+    /// How many operations of an open loop were given out.
+    due: AtomicU64,
 }
 
 /// Why an operation failed: what it is called in a report.
@@ -63,9 +69,11 @@ impl Job {
             reads: args.reads,
             writes: args.writes,
             value_bytes: args.value_size as usize,
+            timeout: if args.rate.is_some() { args.timeout() } else { Duration::MAX },
             known: (args.writes == Writes::Known).then(Mutex::default),
             recorder: Recorder::new()?,
             stop: AtomicBool::new(false),
+            due: AtomicU64::new(0),
         })
     }
 
@@ -78,21 +86,49 @@ impl Job {
     pub(super) async fn work(&self, mut connection: Connection) {
         let mut random = fastrand::Rng::new();
         while !self.stop.load(Ordering::Relaxed) {
-            let number = self.keys.next(&mut random);
-            let kind = if random.f64() < self.reads { Kind::Read } else { Kind::Write };
-            let begun = Instant::now();
-            let done = match kind {
-                Kind::Read => self.get(&mut connection, number).await.map(drop),
-                Kind::Write => self.write(&mut connection, number, &mut random).await,
-            };
-            match done {
-                Ok(()) => self.recorder.done(kind, begun.elapsed()),
-                Err(Fault(why)) => {
-                    self.recorder.failed(&why);
-                    tokio::time::sleep(AFTER_FAILURE).await;
-                }
+            if self.operation(&mut connection, &mut random, Instant::now()).await.is_err() {
+                tokio::time::sleep(AFTER_FAILURE).await;
             }
         }
+    }
+
+    /// Carries out operations of an open loop: all connections take them in turn, each when it is due or as soon after as it can.
+    pub(super) async fn work_at(&self, rate: u32, begun: Instant, mut connection: Connection) {
+        let mut random = fastrand::Rng::new();
+        loop {
+            let number = self.due.fetch_add(1, Ordering::Relaxed);
+            let due = begun + Duration::from_secs_f64(number as f64 / f64::from(rate));
+            tokio::time::sleep_until(due.into()).await;
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if due.elapsed() > LATE {
+                self.recorder.late();
+            }
+            // What became of it is counted.
+            let _ = self.operation(&mut connection, &mut random, due).await;
+        }
+    }
+
+    /// Carries out an operation, and counts it and the time since `begun`.
+    async fn operation(
+        &self,
+        connection: &mut Connection,
+        random: &mut fastrand::Rng,
+        begun: Instant,
+    ) -> Result<(), Fault> {
+        let number = self.keys.next(random);
+        let kind = if random.f64() < self.reads { Kind::Read } else { Kind::Write };
+        let done = match kind {
+            Kind::Read => self.get(connection, number).await.map(drop),
+            Kind::Write => self.write(connection, number, random).await,
+        };
+        match &done {
+            Ok(()) if begun.elapsed() > self.timeout => self.recorder.failed("answered too late"),
+            Ok(()) => self.recorder.done(kind, begun.elapsed()),
+            Err(Fault(why)) => self.recorder.failed(why),
+        }
+        done
     }
 
     async fn write(&self, connection: &mut Connection, number: u64, random: &mut fastrand::Rng) -> Result<(), Fault> {

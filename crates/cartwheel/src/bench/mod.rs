@@ -1,6 +1,6 @@
-//! `cartwheel bench`: a closed loop over HTTP against nodes that run.
+//! `cartwheel bench`: a closed loop, or an open one, over HTTP against nodes that run.
 //!
-//! Each connection has one operation in flight and begins the next when it has ended. What is counted begins after the warm-up:
+//! Each connection has one operation in flight and begins the next when it has ended, or, in an open loop, when the next is due. What is counted begins after the warm-up:
 //! operations that succeed before the end make the rate and the CPU time of each, and the times are of all that began
 //! before the end, so that a slow last one is not left out.
 
@@ -156,10 +156,15 @@ async fn measure(
     servers: &Servers,
     mut stopped: Stopped<'_>,
 ) -> Result<Measured, Error> {
-    let mut workers = JoinSet::new();
+    let (mut workers, rate, begun) = (JoinSet::new(), args.rate, Instant::now());
     for connection in connections {
         let job = job.clone();
-        workers.spawn(async move { job.work(connection).await });
+        workers.spawn(async move {
+            match rate {
+                None => job.work(connection).await,
+                Some(rate) => job.work_at(rate, begun, connection).await,
+            }
+        });
     }
     tokio::select! {
         () = tokio::time::sleep(Duration::from_secs(args.warmup)) => {}

@@ -22,6 +22,10 @@ pub(super) struct Report {
     read_share: f64,
     writes: &'static str,
     connections: u32,
+    /// Operations that were to begin in a second; none in a closed loop.
+    rate: Option<u32>,
+    /// How many of them began later than they were due.
+    late: u64,
     strong: bool,
     r: Option<u8>,
     w: Option<u8>,
@@ -80,6 +84,8 @@ impl Report {
             read_share: args.reads,
             writes: args.writes.name(),
             connections: args.connections,
+            rate: args.rate,
+            late: stats.late,
             strong: args.strong,
             r: args.r,
             w: args.w,
@@ -103,8 +109,9 @@ impl Report {
     /// For people.
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{:.0} ops/s ({} operations in {:.1} s{}; {}% reads, write = {}, {} keys {}, {} bytes, {} connections{})\n\n",
+            "{:.0} ops/s{} ({} operations in {:.1} s{}; {}% reads, write = {}, {} keys {}, {} bytes, {} connections{})\n\n",
             self.ops_per_second,
+            self.rate.map(|rate| format!(" of {rate} begun")).unwrap_or_default(),
             self.ops,
             self.seconds,
             if self.interrupted { ", interrupted" } else { "" },
@@ -145,6 +152,10 @@ impl Report {
         };
         for (kind, count) in &self.errors {
             let _ = writeln!(text, "errors      {count} {kind}");
+        }
+        if self.late > 0 {
+            let _ =
+                writeln!(text, "late        {} operations, for want of a free connection or of CPU here", self.late);
         }
         if self.unfinished > 0 {
             let _ = writeln!(text, "unfinished  {} operations had no end in time", self.unfinished);

@@ -63,7 +63,7 @@ pub enum Command {
     /// Each record takes the place of what its key holds; of records with one key the last stays. If it is stopped or killed, the
     /// same command goes on where everything before is stored.
     Load(LoadArgs),
-    /// Measure a running cluster: a closed loop of reads and writes over HTTP.
+    /// Measure a running cluster: a closed loop of reads and writes over HTTP, or an open one with --rate.
     ///
     /// Without --load the keys must be there already. Ctrl-C ends the run and reports what was measured so far.
     Bench(BenchArgs),

@@ -27,6 +27,30 @@ impl fmt::Display for Interval {
     }
 }
 
+/// How long a request may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Latency(pub Duration);
+
+/// No request takes less than the one, or may take more than the other.
+const LATENCY_MIN: Duration = Duration::from_millis(1);
+const LATENCY_MAX: Duration = Duration::from_secs(60);
+
+impl FromStr for Latency {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let latency = humantime::parse_duration(text).ok();
+        let fits = latency.filter(|latency| (LATENCY_MIN..=LATENCY_MAX).contains(latency));
+        fits.map(Self).ok_or_else(|| "give a time with a unit, from 1ms to 60s, as `50ms`".to_owned())
+    }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Interval(self.0).fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +61,11 @@ mod tests {
         assert_eq!(Interval(Duration::from_secs(90)).to_string().parse(), Ok(Interval(Duration::from_secs(90))));
         for text in ["", "60", "0s", "999ms", "31days", "-5s", "a minute"] {
             assert!(text.parse::<Interval>().is_err(), "{text}");
+        }
+        assert_eq!("1s 500ms".parse(), Ok(Latency(Duration::from_millis(1_500))));
+        assert_eq!(Latency(Duration::from_millis(1_500)).to_string(), "1s500ms");
+        for text in ["", "50", "0ms", "999us", "61s", "-5ms", "soon"] {
+            assert!(text.parse::<Latency>().is_err(), "{text}");
         }
     }
 }

@@ -20,7 +20,7 @@ pub use address::ListenAddr;
 pub use environment::Environment;
 pub use file::FileError;
 pub use given::BadValue;
-pub use interval::Interval;
+pub use interval::{Interval, Latency};
 pub use log::{LogFormat, LogLevel};
 pub use settings::{Durability, Settings, Tuning};
 pub use share::Share;
@@ -36,6 +36,9 @@ const HINTS_SHARE_DEFAULT: Share = Share::percent(10);
 
 /// How often replicas are compared, if nothing else is said.
 const EXCHANGE_EVERY_DEFAULT: Interval = Interval(Duration::from_secs(60));
+
+/// How far background work may push the 99th percentile of clients' requests, if nothing else is said.
+const BACKGROUND_P99_TARGET_DEFAULT: Latency = Latency(Duration::from_millis(50));
 
 /// How a node is to be served.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,6 +61,8 @@ pub struct Config {
     pub hints_share: Share,
     /// How often each partition is compared with each other node that holds it.
     pub exchange_every: Duration,
+    /// How far background work may push the 99th percentile of clients' requests.
+    pub background_p99_target: Duration,
     /// How much is logged.
     pub log_level: LogLevel,
     /// How the log looks.
@@ -101,6 +106,7 @@ impl Config {
             disk_reserve_bytes: tuning.disk_reserve.unwrap_or(DISK_RESERVE_DEFAULT).0,
             hints_share: tuning.hints_share.unwrap_or(HINTS_SHARE_DEFAULT),
             exchange_every: tuning.exchange_every.unwrap_or(EXCHANGE_EVERY_DEFAULT).0,
+            background_p99_target: tuning.background_p99_target.unwrap_or(BACKGROUND_P99_TARGET_DEFAULT).0,
             log_level: tuning.log_level.unwrap_or_default(),
             log_format: tuning.log_format.unwrap_or_default(),
         })

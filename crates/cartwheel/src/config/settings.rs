@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::given::Given;
-use super::{Interval, ListenAddr, LogFormat, LogLevel, Share, Size};
+use super::{Interval, Latency, ListenAddr, LogFormat, LogLevel, Share, Size};
 
 /// What one source says of the settings: much of it nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
@@ -54,6 +54,10 @@ pub struct Tuning {
     /// How often each partition is compared with each other node that holds it, as `60s` or `5min` [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = "Repair")]
     pub exchange_every: Option<Interval>,
+    /// Repair and other background work slows down while the slowest of 100 requests takes longer than this, or much longer than
+    /// without it [default: 50ms]
+    #[arg(long, value_name = "TIME", help_heading = "Repair")]
+    pub background_p99_target: Option<Latency>,
     /// How much to log: off, error, warn, info, debug or trace [default: info]
     ///
     /// Parts of the program may have levels of their own: `info,cartwheel::peers=debug`.
@@ -84,7 +88,7 @@ impl From<Durability> for cartwheel_core::membership::Durability {
 }
 
 /// The settings' names, as they are in a file.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 12] = [
     "dir",
     "http_listen",
     "peer_listen",
@@ -94,6 +98,7 @@ pub(super) const NAMES: [&str; 11] = [
     "disk_reserve",
     "hints_share",
     "exchange_every",
+    "background_p99_target",
     "log_level",
     "log_format",
 ];
@@ -112,6 +117,7 @@ impl Settings {
             "disk_reserve" => tuning.disk_reserve = Some(given.size()?),
             "hints_share" => tuning.hints_share = Some(given.share()?),
             "exchange_every" => tuning.exchange_every = Some(given.parsed()?),
+            "background_p99_target" => tuning.background_p99_target = Some(given.parsed()?),
             "log_level" => tuning.log_level = Some(given.parsed()?),
             "log_format" => tuning.log_format = Some(given.choice()?),
             _ => return Err(format!("there is no setting of this name: use one of {}", NAMES.join(", "))),
@@ -139,6 +145,7 @@ impl Tuning {
             disk_reserve: self.disk_reserve.or(others.disk_reserve),
             hints_share: self.hints_share.or(others.hints_share),
             exchange_every: self.exchange_every.or(others.exchange_every),
+            background_p99_target: self.background_p99_target.or(others.background_p99_target),
             log_level: self.log_level.or(others.log_level),
             log_format: self.log_format.or(others.log_format),
         }
@@ -153,6 +160,7 @@ impl Tuning {
             ("disk-reserve", self.disk_reserve.map(|size| size.to_string())),
             ("hints-share", self.hints_share.map(|share| share.to_string())),
             ("exchange-every", self.exchange_every.map(|every| every.to_string())),
+            ("background-p99-target", self.background_p99_target.map(|target| target.to_string())),
             ("log-level", self.log_level.as_ref().map(ToString::to_string)),
             ("log-format", self.log_format.and_then(|value| name(value.to_possible_value()))),
         ]

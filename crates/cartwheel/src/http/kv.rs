@@ -44,6 +44,7 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["r", "consistency", "timeout_ms"])?;
     let seen = ask::context(&headers)?;
+    door.may_ask(&key)?;
     let get = Get { key, consistency: query.consistency, r: query.r, seen };
     let request = Request { operation: Operation::Get(get), timeout: query.timeout };
     match door.request(request).await?? {
@@ -94,6 +95,8 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
     let key = target::key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
     let content_type = ask::content_type(&parts.headers)?;
+    // Before the value is read: it would be for nothing.
+    door.may_ask(&key)?;
     let bytes_max = door.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
     let value = door.values().read(&parts.headers, body, bytes_max, query.timeout).await?;
@@ -129,6 +132,7 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
 pub(super) async fn delete(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     let key = target::key_of(target::KV, uri.path())?;
     let query = Query::parse(uri.query(), &["w", "consistency", "timeout_ms"])?;
+    door.may_ask(&key)?;
     let write = write(key, Content::Tombstone, &query, &headers)?;
     carry_out(&door, write, &query).await.map(|done| written(&done))
 }

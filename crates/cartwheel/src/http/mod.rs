@@ -15,6 +15,7 @@ mod query;
 mod replicas;
 mod server;
 mod show;
+mod sluice;
 mod target;
 mod watch;
 

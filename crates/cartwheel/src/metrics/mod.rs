@@ -3,6 +3,7 @@
 //! Whoever does something counts it, in metrics of their own; here they get names. Names follow Prometheus' conventions: base
 //! units, `_total` for what only grows.
 
+mod background;
 mod epochs;
 mod hints;
 mod http;
@@ -49,6 +50,7 @@ impl Metrics {
         let epochs = EpochMetrics::default();
         epochs.register(ours);
         counted.register(ours);
+        ours.register_collector(Box::new(background::Background(shards.clone())));
         ours.register_collector(Box::new(process::Inboxes(shards)));
         let hints = hints::HintsCollector { hints: counted.hints().clone(), board: board.clone() };
         ours.register_collector(Box::new(hints));

@@ -15,12 +15,12 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Hands a message to whom it is for, and waits while its queue is full.
+    /// Hands a message of so many bytes to whom it is for, and waits while its queue is full.
     ///
     /// # Errors
     /// If the node is stopping.
-    pub(super) async fn deliver(&self, message: Envelope) -> Result<(), Stopped> {
-        if let Some(notice) = self.shards.deliver(message).await? {
+    pub(super) async fn deliver(&self, message: Envelope, bytes: usize) -> Result<(), Stopped> {
+        if let Some(notice) = self.shards.deliver(message, bytes).await? {
             self.control.deliver(notice);
         }
         Ok(())

@@ -95,7 +95,7 @@ async fn serve(
             stats.heard(&message, bytes, board.now());
         }
         // While a shard is busy this waits, the socket fills, and in the end the peer drops what it cannot send.
-        if inbound.deliver(message).await.is_err() {
+        if inbound.deliver(message, bytes).await.is_err() {
             return;
         }
     }

@@ -229,7 +229,11 @@ fn node_config(
         durability: config.durability.into(),
         hlc_ceiling: shard::hlc_ceiling(store)?,
         seed: random::number()?,
-        timing: Timing { exchange_every: Some(config.exchange_every), ..Timing::default() },
+        timing: Timing {
+            exchange_every: Some(config.exchange_every),
+            background_p99_target: config.background_p99_target,
+            ..Timing::default()
+        },
         limits: Limits::default(),
         epoch,
         broken: Broken::default(),

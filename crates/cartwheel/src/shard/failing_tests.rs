@@ -18,6 +18,7 @@ use cartwheel_storage::{Batch, Durability, IndexScan, MemoryStore, Scan, Store, 
 use tokio::sync::oneshot;
 
 use super::disk::Disk;
+use super::load::Load;
 use super::reserve::{Reserve, ReserveOptions, Space};
 use super::turn::Turns;
 use super::{NodeId, Outgoing, Readiness};
@@ -152,7 +153,11 @@ fn get(number: u64) -> Operation {
 fn ask(turns: &mut Turns<Node, NoPeers>, operations: Vec<Operation>) -> Vec<Outcome> {
     let ask = |operation| {
         let (reply, outcome) = oneshot::channel();
-        turns.add_request(Request { operation, timeout: Duration::from_secs(1) }, reply);
+        turns.add_request(
+            Request { operation, timeout: Duration::from_secs(1) },
+            (reply, Load::default().begin()),
+            Duration::ZERO,
+        );
         outcome
     };
     let mut outcomes: Vec<_> = operations.into_iter().map(ask).collect();

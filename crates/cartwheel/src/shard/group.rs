@@ -9,7 +9,7 @@ use cartwheel_core::key::Key;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
 use cartwheel_core::message::{Envelope, Lane, Message};
-use cartwheel_core::request::{Outcome, Request};
+use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::ring::{PartitionId, Partitions};
 use futures_util::future::{join_all, select_all};
 
@@ -60,13 +60,21 @@ impl Shards {
         self.of_key(request.operation.key()).request(request).await
     }
 
+    /// Whether the key's shard takes on a request now ([`ShardHandle::may_ask`]).
+    ///
+    /// # Errors
+    /// If too much waits for it already.
+    pub fn may_ask(&self, key: &Key) -> Result<(), Refusal> {
+        self.of_key(key).may_ask()
+    }
+
     /// Hands a peer's message to its shard ([`ShardHandle::deliver`]); gives it back if it is for no shard.
     ///
     /// # Errors
     /// If the shard has stopped.
-    pub async fn deliver(&self, message: Envelope) -> Result<Option<Envelope>, Stopped> {
+    pub async fn deliver(&self, message: Envelope, bytes: usize) -> Result<Option<Envelope>, Stopped> {
         match self.of_message(&message.message) {
-            Some(shard) => shard.deliver(message).await.map(|()| None),
+            Some(shard) => shard.deliver(message, bytes).await.map(|()| None),
             None => Ok(Some(message)),
         }
     }

@@ -8,7 +8,9 @@ mod digests;
 pub mod disk;
 mod group;
 mod hints;
+mod load;
 mod metrics;
+mod pace;
 pub mod reserve;
 mod turn;
 pub mod unsynced;
@@ -20,8 +22,10 @@ mod failing_tests;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cartwheel_core::admission::Admitted;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
@@ -33,10 +37,12 @@ use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::time::Now;
 use cartwheel_storage::{Store, StoreError};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use disk::Disk;
+use load::{Load, UnderWay};
+use pace::Pace;
 use turn::Turns;
 use wait::Waiter;
 
@@ -47,10 +53,11 @@ pub use metrics::ShardMetrics;
 
 /// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.
 pub const INBOX_MAX: usize = 8_192;
-/// How much of the queue is kept free of clients' requests, so that the answers which end requests still get in.
-const INBOX_RESERVE: usize = INBOX_MAX / 2;
 /// How many inputs one turn takes at most, so that the first of them does not wait for too many others.
 const TURN_MAX: usize = 512;
+
+/// How often it is told how much background work is let in.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The name under which a store remembers the ceiling of the node's timestamps.
 const HLC_CEILING: &str = "hlc-ceiling";
@@ -69,6 +76,14 @@ pub trait Machine: Send + 'static {
     fn proofs(&self) -> Vec<ReplicaProof> {
         Vec::new()
     }
+
+    /// [`Node::queued`].
+    fn queued(&mut self, _waited: Duration) {}
+
+    /// [`Node::admitted`].
+    fn admitted(&self) -> Admitted {
+        Admitted::default()
+    }
 }
 
 impl Machine for Node {
@@ -83,6 +98,14 @@ impl Machine for Node {
     fn proofs(&self) -> Vec<ReplicaProof> {
         self.exchange().proofs().collect()
     }
+
+    fn queued(&mut self, waited: Duration) {
+        Self::queued(self, waited);
+    }
+
+    fn admitted(&self) -> Admitted {
+        Self::admitted(self)
+    }
 }
 
 /// Where a shard's messages go. None of this may block.
@@ -93,8 +116,8 @@ pub trait Outgoing: Send + 'static {
 
 /// What waits in a shard's queue.
 enum Work {
-    Request(Request, oneshot::Sender<Outcome>),
-    Message(Envelope),
+    Request(Request, oneshot::Sender<Outcome>, UnderWay, Instant),
+    Message(Envelope, Option<OwnedSemaphorePermit>),
     View(Arc<View>),
     Liveness(Arc<Liveness>),
     Epoch(Epoch),
@@ -110,6 +133,7 @@ pub struct ShardHandle {
     inbox: mpsc::Sender<Work>,
     /// Pages of digests are made one at a time, however many ask, so that requests wait for one at most.
     paging: Arc<Semaphore>,
+    load: Load,
     metrics: ShardMetrics,
 }
 
@@ -124,15 +148,23 @@ impl ShardHandle {
     /// # Errors
     /// If the shard stops before it has answered. A write may have been done or not.
     pub async fn request(&self, request: Request) -> Result<Outcome, Stopped> {
-        if self.inbox.capacity() < INBOX_RESERVE {
-            return Ok(Err(self.overloaded()));
+        if let Err(overloaded) = self.may_ask() {
+            return Ok(Err(overloaded));
         }
         let (reply, outcome) = oneshot::channel();
-        match self.inbox.try_send(Work::Request(request, reply)) {
+        match self.inbox.try_send(Work::Request(request, reply, self.load.begin(), Instant::now())) {
             Ok(()) => outcome.await.map_err(|_| Stopped),
             Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(self.overloaded())),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
         }
+    }
+
+    /// Whether a request would be taken on now: one whose value is yet to arrive need not be read if not.
+    ///
+    /// # Errors
+    /// If too much waits already.
+    pub fn may_ask(&self) -> Result<(), Refusal> {
+        if self.load.refuses(self.waiting()) { Err(self.overloaded()) } else { Ok(()) }
     }
 
     fn overloaded(&self) -> Refusal {
@@ -145,12 +177,28 @@ impl ShardHandle {
         self.inbox.max_capacity() - self.inbox.capacity()
     }
 
-    /// Hands a peer's message to the shard, and waits while its queue is full.
+    /// How many bytes of peers' messages wait for the shard or are in its turn.
+    pub fn waiting_bytes(&self) -> usize {
+        self.load.bytes()
+    }
+
+    /// How many of clients' requests the shard has under way, and how many it may have.
+    pub fn under_way(&self) -> (usize, usize) {
+        (self.load.under_way(), self.load.limit())
+    }
+
+    /// How much background work the shard lets in, as it was a moment ago.
+    pub fn admitted(&self) -> Admitted {
+        self.load.admitted()
+    }
+
+    /// Hands a peer's message of so many bytes to the shard, and waits while its queue is full.
     ///
     /// # Errors
     /// If the shard has stopped.
-    pub async fn deliver(&self, message: Envelope) -> Result<(), Stopped> {
-        self.inbox.send(Work::Message(message)).await.map_err(|_| Stopped)
+    pub async fn deliver(&self, message: Envelope, bytes: usize) -> Result<(), Stopped> {
+        let room = self.load.room_for(bytes).await;
+        self.inbox.send(Work::Message(message, room)).await.map_err(|_| Stopped)
     }
 
     /// Has the shard go by `view` from now on.
@@ -208,7 +256,7 @@ impl ShardHandle {
 
 /// A shard's queue before the shard is there: whatever must be able to reach the shard can be made first.
 #[derive(Debug)]
-pub struct Inbox(mpsc::Receiver<Work>, ShardMetrics);
+pub struct Inbox(mpsc::Receiver<Work>, Load, ShardMetrics);
 
 /// A shard's queue and the way into it. Nobody sees what the shard counts.
 pub fn inbox() -> (ShardHandle, Inbox) {
@@ -218,8 +266,9 @@ pub fn inbox() -> (ShardHandle, Inbox) {
 /// A shard's queue and the way into it. The shard counts what it does in `metrics`.
 pub fn counted_inbox(metrics: &ShardMetrics) -> (ShardHandle, Inbox) {
     let (sender, receiver) = mpsc::channel(INBOX_MAX);
-    let paging = Arc::new(Semaphore::new(1));
-    (ShardHandle { inbox: sender, paging, metrics: metrics.clone() }, Inbox(receiver, metrics.clone()))
+    let (paging, load) = (Arc::new(Semaphore::new(1)), Load::default());
+    let handle = ShardHandle { inbox: sender, paging, load: load.clone(), metrics: metrics.clone() };
+    (handle, Inbox(receiver, load, metrics.clone()))
 }
 
 /// A shard that runs.
@@ -258,21 +307,26 @@ pub fn start(
     inbox: Inbox,
     clock: Clock,
 ) -> io::Result<Running> {
-    let turns = Turns::new(machine, disk, outgoing, clock).counted(inbox.1);
+    let turns = Turns::new(machine, disk, outgoing, clock).counted(inbox.2);
     let (ready_sender, ready) = watch::channel(Readiness::Starting);
     let (finished_sender, finished) = watch::channel(Epoch::UNKNOWN);
-    let body = move || run(turns, inbox.0, clock, &ready_sender, &finished_sender);
+    let body = move || run(turns, inbox.0, &inbox.1, clock, &ready_sender, &finished_sender);
     Ok(Running { thread: thread::Builder::new().name(format!("shard-{index}")).spawn(body)?, ready, finished })
 }
 
 fn run<M: Machine, O: Outgoing>(
     mut turns: Turns<M, O>,
     mut inbox: mpsc::Receiver<Work>,
+    load: &Load,
     clock: Clock,
     ready: &watch::Sender<Readiness>,
     finished: &watch::Sender<Epoch>,
 ) {
     let mut gathered = Vec::with_capacity(TURN_MAX);
+    // The room that the turn's messages take, until it has ended.
+    let mut rooms = Vec::new();
+    let mut next_look = clock.instant();
+    let mut pace = Pace::default();
     let waiter = Waiter::of_this_thread();
     // The machine says nothing of itself: the first tick is what it begins with.
     turns.add(Input::Tick);
@@ -287,10 +341,18 @@ fn run<M: Machine, O: Outgoing>(
         waiter.gather(&mut inbox, &mut gathered, TURN_MAX, patience);
         // A queue that is closed and empty is the other way of being told to stop.
         let mut stop = inbox.is_closed() && gathered.is_empty();
+        let (begun, inputs) = (clock.instant(), gathered.len());
         for work in gathered.drain(..) {
             match work {
-                Work::Request(request, reply) => turns.add_request(request, reply),
-                Work::Message(message) => turns.add(Input::Message(message)),
+                Work::Request(request, reply, under_way, came) => {
+                    let waited = came.elapsed();
+                    pace.request(waited, load.under_way());
+                    turns.add_request(request, (reply, under_way), waited);
+                }
+                Work::Message(message, room) => {
+                    rooms.extend(room);
+                    turns.add(Input::Message(message));
+                }
                 Work::View(view) => turns.add(Input::View(view)),
                 Work::Liveness(liveness) => turns.add(Input::Liveness(liveness)),
                 Work::Epoch(epoch) => turns.add(Input::Epoch(epoch)),
@@ -304,6 +366,16 @@ fn run<M: Machine, O: Outgoing>(
             turns.add(Input::Tick);
         }
         turns.take();
+        rooms.clear();
+        load.turn(inputs, clock.instant().since(begun));
+        pace.turn(turns.take_committing());
+        if let Some(limit) = pace.adjust(begun, load.limit()) {
+            load.set_limit(limit);
+        }
+        if begun >= next_look {
+            next_look = begun + LOOK_EVERY;
+            load.admits(turns.admitted());
+        }
         if stop {
             turns.close();
             return;

@@ -1,8 +1,10 @@
 //! Turns: the state machine's steps, the store commands that they ask for, and what goes out.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_core::admission::Admitted;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
@@ -10,7 +12,7 @@ use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{
     ClientId, Effects, Event, IndexChange, Input, StoreCommand, StoreId, StoreResult, WriteFailed,
 };
-use cartwheel_core::request::{Outcome, Request};
+use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::time::Instant;
 use cartwheel_storage::{Batch, Durability};
 use tokio::sync::oneshot;
@@ -19,6 +21,7 @@ use tracing::{debug, error, info, warn};
 use super::buckets::{self, MarkedBuckets};
 use super::digests::{self, DigestPage, DigestsAsk};
 use super::disk::{Condition, Disk};
+use super::load::UnderWay;
 use super::unsynced::{OsBoot, Unsynced};
 use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
@@ -39,11 +42,21 @@ pub(super) struct Turns<M, O> {
     sends: BTreeMap<NodeId, Vec<Envelope>>,
     replies: Vec<(ClientId, Outcome)>,
     /// The clients that wait for an answer.
-    clients: BTreeMap<ClientId, oneshot::Sender<Outcome>>,
+    clients: BTreeMap<ClientId, Client>,
     clients_begun: u64,
+    /// How long commits took since that was last asked.
+    committing: Duration,
     metrics: ShardMetrics,
     wake_at: Option<Instant>,
     finished: Option<Epoch>,
+}
+
+/// A client that waits for an answer.
+struct Client {
+    reply: oneshot::Sender<Outcome>,
+    _under_way: UnderWay,
+    /// When its request came to the shard's queue.
+    came: Instant,
 }
 
 /// The writes that the next commit carries out.
@@ -83,6 +96,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             replies: Vec::new(),
             clients: BTreeMap::new(),
             clients_begun: 0,
+            committing: Duration::ZERO,
             metrics: ShardMetrics::default(),
             wake_at: None,
             finished: None,
@@ -136,12 +150,34 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.inputs.push_back(input);
     }
 
-    /// Adds a client's request to the next turn.
-    pub(super) fn add_request(&mut self, request: Request, reply: oneshot::Sender<Outcome>) {
+    /// Adds a client's request, which has waited so long, to the next turn, unless the client waits no longer.
+    pub(super) fn add_request(
+        &mut self,
+        mut request: Request,
+        (reply, under_way): (oneshot::Sender<Outcome>, UnderWay),
+        waited: Duration,
+    ) {
+        request.timeout = request.timeout.saturating_sub(waited);
+        if request.timeout.is_zero() {
+            self.metrics.refusals.inc();
+            let _ = reply.send(Err(Refusal::Overloaded));
+            return;
+        }
         self.clients_begun += 1;
         let id = ClientId(self.clients_begun);
-        self.clients.insert(id, reply);
+        let came = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
+        self.clients.insert(id, Client { reply, _under_way: under_way, came });
         self.inputs.push_back(Input::Client(id, request));
+    }
+
+    /// How long commits took since that was last asked.
+    pub(super) fn take_committing(&mut self) -> Duration {
+        std::mem::take(&mut self.committing)
+    }
+
+    /// How much background work the machine lets in.
+    pub(super) fn admitted(&self) -> Admitted {
+        self.machine.admitted()
     }
 
     /// Takes a turn: steps until nothing is left to take in and nothing to store.
@@ -154,7 +190,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.metrics.turn(self.inputs.len());
         loop {
             while let Some(input) = self.inputs.pop_front() {
-                let effects = self.machine.step(self.clock.now(), input);
+                let now = self.clock.now();
+                if let Input::Client(id, _) = &input
+                    && let Some(client) = self.clients.get(id)
+                {
+                    self.machine.queued(now.instant.since(client.came));
+                }
+                let effects = self.machine.step(now, input);
                 self.carry_out(effects);
             }
             // What the machine says before a commit does not depend on it, so it does not wait for the disk either.
@@ -301,7 +343,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         let wanted = if sync { Durability::Synced } else { Durability::Os };
         let durability = self.unsynced.commit(&mut batch, wanted, begun);
         let written = self.write_out(batch, durability, begun);
-        self.metrics.commit(commands.len(), self.clock.instant().since(begun), written.is_err());
+        let took = self.clock.instant().since(begun);
+        self.committing += took;
+        self.metrics.commit(commands.len(), took, written.is_err());
         self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
     }
 
@@ -314,7 +358,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             if let Some(client) = self.clients.remove(&id) {
                 self.metrics.answered(&outcome);
                 // A client that has gone away is no concern of ours.
-                let _ = client.send(outcome);
+                let _ = client.reply.send(outcome);
             }
         }
     }

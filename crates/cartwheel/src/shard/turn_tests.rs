@@ -8,6 +8,7 @@ use cartwheel_core::time::Now;
 use cartwheel_storage::{IndexScan, MemoryStore, Scan, Store, StoreError};
 
 use super::*;
+use crate::shard::load::Load;
 
 /// What happened, in the order in which it did.
 type Diary = Arc<Mutex<Vec<String>>>;
@@ -120,7 +121,7 @@ fn one_sync_serves_a_whole_turn_and_comes_before_its_replies() {
     let mut outcomes = Vec::new();
     for _ in 0..5 {
         let (reply, outcome) = oneshot::channel();
-        turns.add_request(request(), reply);
+        turns.add_request(request(), (reply, Load::default().begin()), Duration::ZERO);
         outcomes.push(outcome);
     }
     turns.take();
@@ -136,9 +137,9 @@ fn after_a_failed_commit_the_store_is_not_spoken_for() {
     let mut turns = turns(&diary, 1, write_then_reply());
     let mut ask = || {
         let (reply, outcome) = oneshot::channel();
-        turns.add_request(request(), reply);
+        turns.add_request(request(), (reply, Load::default().begin()), Duration::ZERO);
         let (second_reply, second) = oneshot::channel();
-        turns.add_request(request(), second_reply);
+        turns.add_request(request(), (second_reply, Load::default().begin()), Duration::ZERO);
         turns.take();
         [outcome, second].map(|mut outcome| outcome.try_recv().unwrap().is_ok())
     };
@@ -206,4 +207,14 @@ fn what_needs_no_disk_does_not_wait_for_it() {
     assert_eq!(*diary.lock().unwrap(), ["send 2 to 7", "commit Synced", "send 1 to 8"]);
     let store = turns.disk.open_store().unwrap();
     assert_eq!(super::super::hlc_ceiling(&**store).unwrap(), cartwheel_core::hlc::Hlc::from_bits(9));
+}
+
+#[test]
+fn a_request_whose_client_waits_no_longer_is_not_begun() {
+    let diary = Diary::default();
+    let mut turns = turns(&diary, 0, |input| panic!("it was begun: {input:?}"));
+    let (reply, mut outcome) = oneshot::channel();
+    turns.add_request(request(), (reply, Load::default().begin()), Duration::from_secs(1));
+    assert!(matches!(outcome.try_recv(), Ok(Err(Refusal::Overloaded))));
+    turns.take();
 }

@@ -1,0 +1,139 @@
+use super::*;
+
+const TARGET: Duration = Duration::from_millis(50);
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A controller, and clients and background work beside it.
+struct Node {
+    admission: Admission,
+    now: Instant,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self { admission: Admission::new(TARGET), now: Instant(1) }
+    }
+
+    /// Some seconds with 100 requests each, of which `slow` in a hundred take `slow_for`; all that may be repaired is. How much
+    /// that was in the last of them.
+    fn run(&mut self, seconds: usize, slow: usize, slow_for: Duration) -> u64 {
+        let mut repaired = 0;
+        for _ in 0..seconds {
+            repaired = 0;
+            for number in 0..100 {
+                self.admission.served(if number < slow { slow_for } else { ms(5) });
+                repaired += self.repair();
+                self.now = self.now + ms(10);
+            }
+        }
+        repaired
+    }
+
+    fn repair(&mut self) -> u64 {
+        (0..).take_while(|_| self.admission.may_begin(Slice::Repair, self.now)).count() as u64
+    }
+}
+
+#[test]
+fn background_work_grows_while_clients_are_served_in_time() {
+    let mut node = Node::new();
+    node.run(10, 0, ms(0));
+    let (early, late) = (node.run(1, 0, ms(0)), node.run(60, 0, ms(0)));
+    assert!(late > 10 * early, "{early} {late}");
+    assert!(late <= RATE_MAX);
+}
+
+#[test]
+fn a_bad_second_halves_it_and_bad_seconds_leave_the_floor() {
+    let mut node = Node::new();
+    node.run(40, 0, ms(0));
+    let before = node.admission.admitted().rate;
+    node.run(1, 5, ms(80));
+    node.run(1, 0, ms(0));
+    let after = node.admission.admitted().rate;
+    assert!((before / 4..=before * 3 / 4).contains(&after), "{before} {after}");
+    let floor = node.run(20, 5, ms(80));
+    assert!((RATE_MIN - 1..=RATE_MIN + 1).contains(&floor), "{floor}");
+}
+
+#[test]
+fn it_does_not_grow_again_before_the_last_minute_is_good() {
+    let mut node = Node::new();
+    node.run(40, 0, ms(0));
+    node.run(3, 50, ms(80));
+    node.run(1, 0, ms(0));
+    let rate = node.admission.admitted().rate;
+    node.run(50, 0, ms(0));
+    assert_eq!(node.admission.admitted().rate, rate);
+    node.run(15, 0, ms(0));
+    assert!(node.admission.admitted().rate > rate);
+}
+
+#[test]
+fn what_clients_are_used_to_counts_though_the_target_is_far() {
+    let mut node = Node::new();
+    for _ in 0..300 {
+        // No background work.
+        node.admission.served(ms(5));
+        node.now = node.now + ms(10);
+        node.admission.advance(node.now);
+    }
+    node.run(20, 0, ms(0));
+    let rate = node.admission.admitted().rate;
+    assert!(node.admission.admitted().limit < ms(8));
+    node.run(5, 5, ms(20));
+    assert!(node.admission.admitted().rate < rate / 4, "20 ms are far more than 5");
+}
+
+#[test]
+fn without_clients_there_is_nothing_to_yield_to() {
+    let mut node = Node::new();
+    node.run(5, 50, ms(80));
+    assert_eq!(node.admission.admitted().rate, RATE_MIN);
+    let mut repaired = 0;
+    for _ in 0..1_000 {
+        repaired += node.repair();
+        node.now = node.now + ms(10);
+    }
+    assert_eq!(node.admission.admitted().rate, RATE_MAX);
+    assert!(repaired > 10_000);
+}
+
+#[test]
+fn what_nobody_uses_does_not_grow_without_bound() {
+    let mut node = Node::new();
+    node.now = node.now + Duration::from_secs(1_000);
+    assert!(node.repair() <= 1 + RATE_UNUSED_MAX / 20);
+    assert_eq!(node.admission.admitted().rate, RATE_UNUSED_MAX);
+}
+
+#[test]
+fn refused_requests_are_a_bad_second() {
+    let mut node = Node::new();
+    node.run(40, 0, ms(0));
+    let before = node.admission.admitted().rate;
+    node.admission.overloaded();
+    node.run(1, 0, ms(0));
+    node.run(1, 0, ms(0));
+    assert!(node.admission.admitted().rate <= before * 3 / 4);
+}
+
+#[test]
+fn no_kind_starves_another_and_who_waits_is_woken() {
+    let mut node = Node::new();
+    assert_eq!(node.admission.wake_at(), None);
+    node.repair();
+    assert!(!node.admission.may_begin(Slice::Repair, node.now));
+    let wake_at = node.admission.wake_at().unwrap();
+    assert!(wake_at > node.now);
+    assert!(node.admission.may_begin(Slice::Scan, node.now), "repairs take nothing from scans");
+    assert!(!node.admission.may_begin(Slice::Scan, node.now), "it costs more than there was");
+    assert!(node.admission.may_begin(Slice::Repair, wake_at));
+    let later = wake_at + Duration::from_secs(1);
+    node.admission.advance(later);
+    assert_eq!(node.admission.wake_at(), None, "who does not ask again is not waited for");
+    assert!(node.admission.may_begin(Slice::Scan, node.admission.next_at(Slice::Scan)));
+}

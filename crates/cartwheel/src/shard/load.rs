@@ -1,0 +1,167 @@
+//! How much waits for a shard, and whether clients' requests may still join it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cartwheel_core::admission::Admitted;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::pace::LIMIT_FIRST;
+use super::{INBOX_MAX, TURN_MAX};
+
+/// How many bytes of peers' messages may wait for a shard or be in its turn. One message may always.
+const INBOX_BYTES_MAX: u32 = 64 << 20;
+/// How many inputs may wait before clients' requests are refused: at most this, so that the answers which end requests still get in;
+/// at least what one turn takes, for that costs hardly more than one of them.
+const WAITING_MAX: usize = INBOX_MAX / 2;
+const WAITING_MIN: usize = TURN_MAX;
+/// In between it is what the shard works off in this time: a client that would wait for longer is better told to try elsewhere.
+const WAIT_MAX: Duration = Duration::from_millis(50);
+/// Of turns with fewer inputs it cannot be told what one costs: a sync is paid once a turn.
+const TELLING_INPUTS: usize = TURN_MAX / 4;
+
+/// What is known of a shard from outside. Clones are of one shard.
+#[derive(Clone, Debug)]
+pub(super) struct Load(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What one input of a large turn costs, a moving average.
+    input_ns: AtomicU64,
+    /// How many of clients' requests are under way, and how many may be.
+    under_way: AtomicUsize,
+    limit: AtomicUsize,
+    bytes: Arc<Semaphore>,
+    admitted: watch::Sender<Admitted>,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            input_ns: AtomicU64::new(0),
+            under_way: AtomicUsize::new(0),
+            limit: AtomicUsize::new(LIMIT_FIRST),
+            bytes: Arc::new(Semaphore::new(INBOX_BYTES_MAX as usize)),
+            admitted: watch::Sender::new(Admitted::default()),
+        }))
+    }
+}
+
+impl Load {
+    /// A turn of so many inputs took so long.
+    pub(super) fn turn(&self, inputs: usize, took: Duration) {
+        if inputs >= TELLING_INPUTS {
+            let (average, latest) = (self.0.input_ns.load(Ordering::Relaxed), took.as_nanos() as u64 / inputs as u64);
+            let average = if average == 0 { latest } else { (7 * average + latest) / 8 };
+            self.0.input_ns.store(average, Ordering::Relaxed);
+        }
+    }
+
+    /// A client's request is under way until this is dropped.
+    pub(super) fn begin(&self) -> UnderWay {
+        self.0.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self.clone())
+    }
+
+    /// How many of clients' requests are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.0.under_way.load(Ordering::Relaxed)
+    }
+
+    /// How many may be.
+    pub(super) fn limit(&self) -> usize {
+        self.0.limit.load(Ordering::Relaxed)
+    }
+
+    /// So many may be from now on.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Whether a client's request is refused while so much waits.
+    pub(super) fn refuses(&self, waiting: usize) -> bool {
+        if self.under_way() >= self.limit() {
+            return true;
+        }
+        let input_ns = self.0.input_ns.load(Ordering::Relaxed).max(1);
+        let in_time = usize::try_from(WAIT_MAX.as_nanos() as u64 / input_ns).unwrap_or(usize::MAX);
+        waiting >= in_time.clamp(WAITING_MIN, WAITING_MAX)
+    }
+
+    /// Waits until there is room for a message of so many bytes; it is taken until the permit is dropped.
+    pub(super) async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(INBOX_BYTES_MAX);
+        self.0.bytes.clone().acquire_many_owned(bytes).await.ok()
+    }
+
+    /// How many bytes of messages wait or are being worked on.
+    pub(super) fn bytes(&self) -> usize {
+        INBOX_BYTES_MAX as usize - self.0.bytes.available_permits()
+    }
+
+    /// How much background work the shard lets in.
+    pub(super) fn admits(&self, admitted: Admitted) {
+        self.0.admitted.send_replace(admitted);
+    }
+
+    /// The same, as it was last told.
+    pub(super) fn admitted(&self) -> Admitted {
+        *self.0.admitted.borrow()
+    }
+}
+
+/// A client's request that is under way.
+#[derive(Debug)]
+pub(super) struct UnderWay(Load);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_may_be_under_way_as_the_limit_says() {
+        let load = Load::default();
+        load.set_limit(2);
+        let (_first, second) = (load.begin(), load.begin());
+        assert!(load.refuses(0));
+        drop(second);
+        assert!(!load.refuses(0));
+    }
+
+    #[test]
+    fn as_many_may_wait_as_are_worked_off_in_time() {
+        let load = Load::default();
+        assert!(!load.refuses(WAITING_MAX - 1), "nothing is known of it yet");
+        assert!(load.refuses(WAITING_MAX));
+        (0..100).for_each(|_| load.turn(TURN_MAX, TURN_MAX as u32 * Duration::from_micros(50)));
+        assert!(!load.refuses(999));
+        assert!(load.refuses(1_000), "50 ms of work");
+        load.turn(1, Duration::from_secs(1));
+        assert!(!load.refuses(999), "a small turn says nothing");
+        (0..100).for_each(|_| load.turn(TURN_MAX, TURN_MAX as u32 * Duration::from_millis(10)));
+        assert!(!load.refuses(WAITING_MIN - 1) && load.refuses(WAITING_MIN));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_wait_are_bounded() {
+        let load = Load::default();
+        let first = load.room_for(usize::MAX).await;
+        assert_eq!(load.bytes(), INBOX_BYTES_MAX as usize, "one may always wait");
+        let mut second = Box::pin(load.room_for(1));
+        tokio::select! {
+            biased;
+            _ = &mut second => panic!("there was no room"),
+            () = std::future::ready(()) => {}
+        }
+        drop(first);
+        assert!(second.await.is_some());
+        assert_eq!(load.bytes(), 0);
+    }
+}
