@@ -119,6 +119,8 @@ pub struct World {
     minted: BTreeMap<WriteId, Minted>,
     /// When a node first entered each epoch.
     epochs: BTreeMap<Epoch, u64>,
+    /// In which epoch of its node each operation first asked another.
+    operations: BTreeMap<(usize, u64), Epoch>,
 }
 
 impl World {
@@ -156,6 +158,7 @@ impl World {
             failure: None,
             minted: BTreeMap::new(),
             epochs: BTreeMap::from([(Epoch::FIRST, 0)]),
+            operations: BTreeMap::new(),
             cluster,
         };
         for index in 0..world.machines.len() {
@@ -345,6 +348,7 @@ impl World {
             self.note(Kind::Report, &[index as u8], |cluster| {
                 format!("{} has finished epoch {epoch}", cluster.name(index))
             });
+            self.judge_finished(index, epoch);
             self.control_input(index, ControlInput::Finished(0, epoch));
         }
         let machine = &mut self.machines[index];
@@ -362,6 +366,7 @@ impl World {
         if let Message::Forward(_, Put { retry: Retry::Named(id), .. }, ..) = &envelope.message {
             self.minted.entry(*id).or_default().forwards += 1;
         }
+        self.judge_stamp(from, &envelope.message);
         let frame = wire::encode_envelope(&envelope);
         self.messages += 1;
         let number = self.messages;

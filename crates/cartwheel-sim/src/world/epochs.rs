@@ -1,7 +1,11 @@
 //! The epochs of the nodes: what is on their disks, and that no node forgets anything too early.
 
+use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
 use cartwheel_core::epoch::{Epoch, KEPT_FOR};
+use cartwheel_core::exchange::EXCHANGE;
+use cartwheel_core::hint;
+use cartwheel_core::message::{Ask, Message};
 use cartwheel_core::node::{Input, StoreCommand, WriteFailed};
 use cartwheel_core::record::Record;
 use cartwheel_core::state::{Content, Sibling};
@@ -59,6 +63,38 @@ impl World {
     pub fn forgotten_from_us(&self, delete: WriteId) -> Option<u64> {
         let epoch = self.minted.get(&delete)?.deleted_in?;
         self.epochs.range(epoch.end()..).next().map(|(_, &at_us)| at_us)
+    }
+
+    /// State goes out under the epoch in which its operation began, or an older one. Each key of a comparison is an operation of its own.
+    pub(super) fn judge_stamp(&mut self, from: usize, message: &Message) {
+        let Message::Ask(ticket, ask) = message else { return };
+        let Some(control) = self.machine_controls[from].control.as_ref().filter(|_| ticket.round & EXCHANGE == 0)
+        else {
+            return;
+        };
+        let begun = *self.operations.entry((from, ticket.operation)).or_insert(control.epoch());
+        if let Ask::Merge { epoch, .. } = ask
+            && *epoch > begun
+        {
+            let message = format!("{} stamps with {epoch} what began in {begun}", self.cluster.name(from));
+            self.fail("state is stamped with its operation's epoch", None, message);
+        }
+    }
+
+    /// A node says that it has finished an epoch: it keeps no hint that it took on before.
+    pub(super) fn judge_finished(&mut self, index: usize, epoch: Epoch) {
+        let (first, end) = hint::all();
+        let image = self.machines[index].disk.current();
+        let since = |entry: &Bytes| {
+            let (home, storage_key) = hint::parse(entry)?;
+            let record = Record::decode(image.records.get(&storage_key)?, &storage_key).ok()?;
+            record.header.owed.get(&home).copied()
+        };
+        let oldest = image.index.range(first..end).filter_map(since).min();
+        if let Some(oldest) = oldest.filter(|&oldest| oldest < epoch) {
+            let message = format!("{} has finished {epoch} and keeps a hint since {oldest}", self.cluster.name(index));
+            self.fail("no hint outlives its epoch", None, message);
+        }
     }
 
     /// A node stores something: it may neither forget a tombstone before its time, nor store one after it.
