@@ -154,3 +154,94 @@ pub fn next_look(record: &Record, now: Epoch) -> Option<Look> {
     let soonest = ends.min().map(|end| Look::In(end.max(now.next())));
     soonest.or_else(|| state.siblings().filter_map(|held| held.expires).min().map(Look::At))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dot::{Actor, Dot, Life, NodeId, Since};
+    use crate::hlc::Hlc;
+    use crate::state::Notes;
+    use crate::write_id::WriteId;
+
+    fn rules(now: u64, conflict: Conflict) -> Rules {
+        Rules { now: Epoch(now), conflict, broken: Broken::default() }
+    }
+
+    fn sibling(number: u64, content: Content, expires: Option<u64>) -> Sibling {
+        let actor = Actor { node: NodeId::new(number), life: Life(1), since: Since(1) };
+        let (dot, write_id) = (Dot { actor, counter: 1 }, WriteId::from_bytes([number as u8; 16]));
+        let (hlc, expires) = (Hlc::at(WallMs(number)), expires.map(WallMs));
+        Sibling { dot, content, hlc, epoch: Epoch(1), write_id, expires }
+    }
+
+    fn value() -> Content {
+        Content::Value { bytes: Bytes::from_static(b"socks"), content_type: String::new() }
+    }
+
+    fn record(siblings: Vec<Sibling>) -> Record {
+        let state = State::from_parts(crate::clock::Clock::new(), siblings, Notes::new());
+        let mut record = Record { state, ..Record::default() };
+        record.header.changed = Epoch(1);
+        record
+    }
+
+    fn minter() -> Minter {
+        Minter::new(NodeId::new(1), Life(1), 1, Since(0))
+    }
+
+    fn numbers(record: &Record) -> Vec<u64> {
+        record.state.siblings().map(|held| held.dot.actor.node.get()).collect()
+    }
+
+    #[test]
+    fn entries_are_found_when_they_are_due() {
+        let (first, end) = Look::In(Epoch(7)).due();
+        let entry = |look: Look| look.entry(b"key");
+        for (look, is_due) in [(7, true), (1, true), (8, false), (u64::MAX, false)] {
+            let entry = entry(Look::In(Epoch(look)));
+            assert_eq!(first <= entry && entry < end, is_due, "{look}");
+            assert_eq!(parse(&entry), Some(Bytes::from_static(b"key")));
+        }
+        let other = entry(Look::At(WallMs(1)));
+        assert!(other < first || other >= end);
+        assert_eq!(parse(&Bytes::from_static(b"hint")), None);
+    }
+
+    #[test]
+    fn what_lost_against_a_delete_goes_with_it_where_the_last_write_wins() {
+        let siblings =
+            || vec![sibling(1, value(), None), sibling(2, Content::Tombstone, None), sibling(3, value(), None)];
+        for (conflict, kept) in [(Conflict::Siblings, vec![1, 3]), (Conflict::Lww, vec![3])] {
+            let mut record = record(siblings());
+            assert!(!forget(&mut record, &minter(), WallMs(9), &rules(5, conflict)).any);
+            assert!(forget(&mut record, &minter(), WallMs(9), &rules(6, conflict)).any);
+            assert_eq!(numbers(&record), kept);
+        }
+    }
+
+    #[test]
+    fn an_expired_value_goes_five_epochs_after_it_was_found_expired_whatever_the_clock_says() {
+        let mut record = record(vec![sibling(1, value(), Some(1_000))]);
+        assert_eq!(next_look(&record, Epoch(1)), Some(Look::At(WallMs(1_000))));
+        // A clock that is slow by far finds nothing expired, however many epochs go by.
+        forget(&mut record, &minter(), WallMs(999), &rules(50, Conflict::Siblings));
+        assert_eq!((numbers(&record), record.header.expired_since), (vec![1], None));
+        forget(&mut record, &minter(), WallMs(1_000), &rules(60, Conflict::Siblings));
+        assert_eq!(next_look(&record, Epoch(60)), Some(Look::In(Epoch(65))));
+        // One that jumps far ahead does not hasten it.
+        assert!(!forget(&mut record, &minter(), WallMs(u64::MAX), &rules(64, Conflict::Siblings)).any);
+        assert_eq!(forget(&mut record, &minter(), WallMs(1_000), &rules(65, Conflict::Siblings)).deleted, 1);
+        assert_eq!(numbers(&record), Vec::<u64>::new());
+        assert!(!record.state.is_empty(), "the clock stays five more epochs, so that slower nodes learn of it");
+        forget(&mut record, &minter(), WallMs(1_000), &rules(70, Conflict::Siblings));
+        assert!(record.state.is_empty());
+    }
+
+    #[test]
+    fn a_record_that_does_not_count_forgets_nothing() {
+        let mut lost = record(vec![sibling(2, Content::Tombstone, None)]);
+        lost.header.catching_up = Some(crate::record::Loss(1));
+        assert_eq!(forget(&mut lost, &minter(), WallMs(9), &rules(60, Conflict::Siblings)), Forgotten::default());
+        assert_eq!(next_look(&lost, Epoch(60)), Some(Look::In(Epoch(61))));
+    }
+}

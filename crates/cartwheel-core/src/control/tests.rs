@@ -78,11 +78,23 @@ impl Mesh {
                 let saved = if self.saves_fail { Err(WriteFailed::Uncertain) } else { Ok(()) };
                 inputs.push_back((at, ControlInput::Saved(saved)));
             }
+            if effects.save_epoch.is_some() {
+                inputs.push_back((at, ControlInput::EpochSaved(Ok(()))));
+            }
             for inquiry in effects.inquiries {
                 inputs.push_back((at, ControlInput::Holds(inquiry.id, Some(self.holders.contains(&at)))));
             }
             self.replies.extend(effects.replies.into_iter().map(|(_, reply)| reply));
         }
+    }
+
+    fn epochs(&self) -> Vec<u64> {
+        self.controls.iter().map(|control| control.epoch().0).collect()
+    }
+
+    /// The shards of nodes finish an epoch.
+    fn finish(&mut self, nodes: &[usize], epoch: u64) {
+        nodes.iter().for_each(|&at| self.input(at, ControlInput::Finished(0, Epoch(epoch))));
     }
 
     fn change(&mut self, at: usize, settings: SettingsPatch) {
@@ -234,4 +246,94 @@ fn a_history_without_end_is_not_taken_in() {
     assert_eq!(mesh.controls[0].history(), &founding(CLUSTER));
     mesh.change(0, w(3));
     assert_eq!(mesh.w_of(0), 3);
+}
+
+#[test]
+fn an_epoch_ends_when_every_member_has_finished_it() {
+    let mut mesh = Mesh::new();
+    mesh.tick(1_000);
+    mesh.finish(&[0, 1], 1);
+    mesh.tick(20_000);
+    assert_eq!(mesh.epochs(), [1, 1, 1]);
+    let third = mesh.controls[2].config.node;
+    assert_eq!(mesh.controls[0].epoch_status().waits_for.iter().copied().collect::<Vec<_>>(), [third]);
+    mesh.finish(&[2], 1);
+    mesh.tick(20_000);
+    assert_eq!(mesh.epochs(), [2, 2, 2]);
+}
+
+#[test]
+fn a_member_that_is_away_holds_the_epoch_and_none_gets_two_ahead() {
+    let mut mesh = Mesh::new();
+    mesh.cut_off = Some(2);
+    for epoch in 1..=5 {
+        mesh.finish(&[0, 1], epoch);
+        mesh.tick(20_000);
+    }
+    assert_eq!(mesh.epochs(), [1, 1, 1], "it has not said that it has finished");
+    mesh.cut_off = None;
+    mesh.finish(&[2], 1);
+    mesh.cut_off = Some(2);
+    mesh.tick(20_000);
+    assert_eq!(mesh.epochs(), [2, 2, 2], "it had heard of the others, and they of it");
+    mesh.finish(&[0, 1], 2);
+    mesh.tick(20_000);
+    assert_eq!(mesh.epochs(), [2, 2, 2]);
+}
+
+/// A control that does not know the epoch, of a life that the others know or not.
+fn renewed(mesh: &mut Mesh, at: usize, life: u64, others_know: bool) {
+    let (config, history) = (mesh.controls[at].config.clone(), mesh.controls[at].history.clone());
+    let old = mesh.controls[at].view.member(config.node).unwrap().member.clone();
+    let mut history = history;
+    let new = Member { life: Life(life), ..old.clone() };
+    history.record(Hlc::at(WallMs(5)), config.node, ChangeKind::Replace { old: old.id, new });
+    let config = ControlConfig { life: Life(life), epoch: Epoch::UNKNOWN, epoch_floor: Epoch(1), ..config };
+    mesh.controls[at] = Control::new(config, history.clone()).unwrap();
+    if others_know {
+        mesh.tick(20_000);
+    }
+}
+
+#[test]
+fn a_new_life_begins_in_the_epoch_of_those_who_know_it() {
+    let mut mesh = Mesh::new();
+    for epoch in 1..=3 {
+        mesh.finish(&[0, 1, 2], epoch);
+        mesh.tick(20_000);
+    }
+    // What was sent before the life was known may be from any time.
+    let late = EpochNotice {
+        epoch: Epoch(2),
+        finished: Epoch(1),
+        members: mesh.controls[0].view.members().map(|known| (known.member.id, known.member.life)).collect(),
+    };
+    renewed(&mut mesh, 2, 33, false);
+    let envelope = Envelope {
+        cluster: CLUSTER,
+        from: mesh.controls[0].config.node,
+        from_life: Life(1),
+        from_boot: 1,
+        wall: WallMs(1),
+        message: Message::Notice(Notice::Epoch(late)),
+    };
+    mesh.cut_off = Some(2);
+    let now = Now { instant: Instant(mesh.now_ms * 1_000), wall: WallMs(mesh.now_ms) };
+    let effects = mesh.controls[2].step(now, ControlInput::Message(Box::new(envelope)));
+    assert_eq!(effects.save_epoch, None);
+    mesh.cut_off = None;
+    mesh.tick(20_000);
+    assert_eq!(mesh.epochs(), [4, 4, 4]);
+}
+
+#[test]
+fn where_all_lives_are_new_they_begin_where_none_has_been() {
+    let mut mesh = Mesh::new();
+    mesh.finish(&[0, 1, 2], 1);
+    mesh.tick(5_000);
+    assert_eq!(mesh.epochs(), [2, 2, 2]);
+    (0..3).for_each(|at| renewed(&mut mesh, at, 40 + at as u64, false));
+    assert_eq!(mesh.epochs(), [0, 0, 0]);
+    mesh.tick(30_000);
+    assert_eq!(mesh.epochs(), [3, 3, 3], "after what each had been told was reached");
 }

@@ -23,7 +23,7 @@ use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::wire;
 use cartwheel_core::write_id::WriteId;
 
-const CLUSTER: ClusterId = ClusterId(1);
+pub const CLUSTER: ClusterId = ClusterId(1);
 /// How often the first node compares; the second does so once and never again.
 pub const EVERY: Duration = Duration::from_secs(3_600);
 

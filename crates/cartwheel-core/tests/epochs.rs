@@ -1,0 +1,206 @@
+//! Deletes that stay deleted, in two nodes that talk without loss: what is late is refused, what is due is forgotten and nothing of
+//! it is left.
+
+mod pair;
+
+use std::time::Duration;
+
+use cartwheel_core::clock::Clock;
+use cartwheel_core::dot::{Actor, Dot, Life, Since};
+use cartwheel_core::epoch::Epoch;
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::image::Image;
+use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, StateDigest, Ticket};
+use cartwheel_core::node::{ClientId, Event, Input, Node};
+use cartwheel_core::request::{Consistency, Get, Operation, Put, Request, Retry};
+use cartwheel_core::state::{Content, Notes, Sibling, State};
+use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::write_id::WriteId;
+use pair::{CLUSTER, EVERY, Pair, config, id, key, view};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A state with one sibling, the write of this number, made in an epoch.
+fn made(number: u64, content: Content, epoch: u64) -> State {
+    let dot = Dot { actor: Actor { node: id(9), life: Life(9), since: Since(9) }, counter: number };
+    let clock: Clock = (1..=number).map(|counter| Dot { counter, ..dot }).collect();
+    let hlc = Hlc::at(WallMs(1_000 + number));
+    let write_id = WriteId::from_bytes([number as u8; 16]);
+    let sibling = Sibling { dot, content, hlc, epoch: Epoch(epoch), write_id, expires: None };
+    State::from_parts(clock, [sibling], Notes::new())
+}
+
+fn value(number: u64, epoch: u64) -> State {
+    made(number, Content::Value { bytes: "socks".into(), content_type: String::new() }, epoch)
+}
+
+fn deleted(number: u64, epoch: u64) -> State {
+    made(number, Content::Tombstone, epoch)
+}
+
+/// Has a node told, under a stamp, to merge a state of key 1.
+fn merge(pair: &mut Pair, node: usize, state: State, stamp: u64) {
+    let ask = Ask::Merge {
+        key: key(1),
+        state,
+        epoch: Epoch(stamp),
+        heals: None,
+        confirm: Confirm::Stored,
+        stands_in_for: None,
+    };
+    pair.say(node, Message::Ask(Ticket { operation: 1, round: 1 }, ask));
+}
+
+fn enter(pair: &mut Pair, epoch: u64) {
+    for node in 1..=2 {
+        pair.input(node, Input::Epoch(Epoch(epoch)));
+    }
+    pair.pass(MINUTE);
+}
+
+fn deletes_forgotten(pair: &Pair) -> u64 {
+    pair.events.iter().map(|(_, event)| if let Event::Forgot(deleted) = event { *deleted } else { 0 }).sum()
+}
+
+#[test]
+fn a_tombstone_goes_after_five_epochs_and_leaves_nothing() {
+    let mut pair = Pair::new(Image::default(), 2);
+    merge(&mut pair, 1, value(1, 1), 1);
+    merge(&mut pair, 1, deleted(2, 1), 1);
+    (2..=5).for_each(|epoch| enter(&mut pair, epoch));
+    assert!((1..=2).all(|node| pair.held(node, 1) == Some(deleted(2, 1))), "the exchange has spread it");
+    enter(&mut pair, 6);
+    assert!((1..=2).all(|node| pair.held(node, 1).unwrap_or_default().siblings().len() == 0));
+    assert_eq!(deletes_forgotten(&pair), 2);
+    // The second node has had it since its second epoch.
+    (7..=8).for_each(|epoch| enter(&mut pair, epoch));
+    for node in 1..=2 {
+        assert!(pair.disks[&id(node)].records.is_empty() && pair.disks[&id(node)].index.is_empty());
+    }
+}
+
+#[test]
+fn a_message_that_is_late_by_two_epochs_brings_nothing_back() {
+    let mut pair = Pair::new(Image::default(), 2);
+    enter(&mut pair, 9);
+    merge(&mut pair, 1, value(1, 7), 7);
+    assert_eq!(pair.held(1, 1), None);
+    assert!(pair.events.contains(&(id(1), Event::StaleRefused(id(2)))));
+    merge(&mut pair, 1, value(1, 7), 8);
+    assert_eq!(pair.held(1, 1), Some(value(1, 7)), "one epoch apart is what nodes may be");
+}
+
+#[test]
+fn a_tombstone_that_is_due_is_not_stored_again() {
+    let mut pair = Pair::new(Image::default(), 2);
+    enter(&mut pair, 9);
+    merge(&mut pair, 1, deleted(2, 4), 8);
+    assert_eq!(pair.held(1, 1), None, "there is nothing that it would delete");
+    merge(&mut pair, 1, value(1, 8), 9);
+    merge(&mut pair, 1, deleted(2, 4), 9);
+    let held = pair.held(1, 1).unwrap_or_default();
+    assert_eq!(held.siblings().len(), 0, "what it deletes is deleted all the same: {held:?}");
+}
+
+#[test]
+fn a_write_that_was_forwarded_long_ago_is_not_carried_out() {
+    let mut pair = Pair::new(Image::default(), 2);
+    enter(&mut pair, 9);
+    let put = Put {
+        key: key(1),
+        content: Content::Value { bytes: "socks".into(), content_type: String::new() },
+        expires: None,
+        context: None,
+        retry: Retry::Named(WriteId::from_bytes([1; 16])),
+        stamp: None,
+        consistency: Consistency::Eventual,
+        w: Some(1),
+        return_body: false,
+    };
+    for (begun, stored) in [(7, 0), (8, 1)] {
+        let forward = Message::Forward(Ticket { operation: 1, round: 1 }, put.clone(), MINUTE, Epoch(begun));
+        pair.say(1, forward);
+        assert_eq!(pair.held(1, 1).unwrap_or_default().siblings().len(), stored, "begun in {begun}");
+    }
+}
+
+#[test]
+fn notes_and_old_entries_go_from_a_record_that_is_left_alone() {
+    let mut pair = Pair::new(Image::default(), 2);
+    let mut state = value(3, 1);
+    let other = Dot { actor: Actor { node: id(8), life: Life(8), since: Since(8) }, counter: 1 };
+    state.merge(&State::from_parts([other].into_iter().collect(), [], Notes::new()));
+    merge(&mut pair, 1, state.clone(), 1);
+    (2..=5).for_each(|epoch| enter(&mut pair, epoch));
+    assert_eq!(pair.held(2, 1), Some(state));
+    // The second node has it since its second epoch.
+    (6..=8).for_each(|epoch| enter(&mut pair, epoch));
+    for node in 1..=2 {
+        assert_eq!(pair.held(node, 1), Some(value(3, 1)), "the entry of the actor without a sibling is gone");
+    }
+}
+
+/// A get that reads key 1 at both nodes, one of which has nothing, begins in epoch 3 and ends in epoch 4.
+#[test]
+fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
+    let mut node = Node::new(config(1, 1, Some(EVERY)), view(2, 2));
+    let mut disk = Image::default();
+    let at = |seconds: u64| Now { instant: Instant(seconds * 1_000), wall: WallMs(1_000_000 + seconds) };
+    let mut step = |input: Input, disk: &mut Image| {
+        let mut sends = Vec::new();
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let effects = node.step(at(5), input);
+            inputs.extend(effects.stores.into_iter().map(|(id, command)| Input::Stored(id, disk.execute(&command))));
+            sends.extend(effects.sends);
+        }
+        sends
+    };
+    step(Input::Tick, &mut disk);
+    step(Input::Epoch(Epoch(3)), &mut disk);
+    let say = |message: Message| {
+        let (from, from_life) = (id(2), Life(2));
+        Input::Message(Envelope { cluster: CLUSTER, from, from_life, from_boot: 1, wall: WallMs(1_000_005), message })
+    };
+    let ask = Ask::Merge {
+        key: key(1),
+        state: value(1, 3),
+        epoch: Epoch(3),
+        heals: None,
+        confirm: Confirm::Stored,
+        stands_in_for: None,
+    };
+    step(say(Message::Ask(Ticket { operation: 1, round: 1 }, ask)), &mut disk);
+    let get = Get { key: key(1), seen: None, consistency: Consistency::Eventual, r: Some(2) };
+    let request = Request { operation: Operation::Get(get), timeout: MINUTE };
+    let asked = step(Input::Client(ClientId(1), request), &mut disk);
+    let ticket = asked.iter().find_map(|(_, envelope)| match envelope.message {
+        Message::Ask(ticket, Ask::Read { .. }) => Some(ticket),
+        _ => None,
+    });
+    let ticket = ticket.expect("the other home is asked");
+    step(Input::Epoch(Epoch(4)), &mut disk);
+    let empty = Answer::State { state: State::default(), epoch: Epoch(4), loss: None };
+    let digest = Answer::Digest { digest: StateDigest::of(&State::default()), loss: None };
+    let mut sends = step(say(Message::Answer(ticket, digest)), &mut disk);
+    sends.extend(step(say(Message::Answer(ticket, empty)), &mut disk));
+    let stamps: Vec<Epoch> = sends
+        .into_iter()
+        .filter_map(|(_, envelope)| match envelope.message {
+            Message::Ask(_, Ask::Merge { epoch, .. }) => Some(epoch),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(stamps, [Epoch(3)]);
+}
+
+#[test]
+fn a_node_that_does_not_know_the_epoch_stores_nothing() {
+    let mut pair = Pair::new(Image::default(), 2);
+    pair.input(1, Input::Epoch(Epoch::UNKNOWN));
+    merge(&mut pair, 1, value(1, 1), 1);
+    assert_eq!(pair.held(1, 1), None);
+    pair.input(1, Input::Epoch(Epoch(4)));
+    merge(&mut pair, 1, value(1, 1), 4);
+    assert_eq!(pair.held(1, 1), Some(value(1, 1)));
+}
