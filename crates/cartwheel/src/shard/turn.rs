@@ -1,6 +1,7 @@
 //! Turns: the state machine's steps, the store commands that they ask for, and what goes out.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::dot::NodeId;
@@ -21,6 +22,7 @@ use super::disk::{Condition, Disk};
 use super::unsynced::{OsBoot, Unsynced};
 use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
+use crate::rate_limit::RateLimit;
 
 /// A state machine with its store and all that is under way between them.
 pub(super) struct Turns<M, O> {
@@ -311,6 +313,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 }
 
+/// How often what others send for no good reason is worth a line.
+static NONSENSE: RateLimit = RateLimit::new(Duration::from_secs(10));
+
 fn log(event: &Event) {
     match event {
         Event::Repaired(key, node, how) => debug!("brought {key:?} up to date on {node} ({})", how.name()),
@@ -321,7 +326,12 @@ fn log(event: &Event) {
             debug!("partition {}, n {}, could not be compared with {node} to the end", tree.partition, tree.n);
         }
         Event::ExchangeRefused(node) => {
-            warn!("refused what {node} said of a partition: it shares none like it, or it makes no sense")
+            if let Some(count) = NONSENSE.count(1) {
+                warn!(
+                    "refused what {node} said of a partition ({count} refused since the last such line): it shares none like it, or it \
+                     makes no sense"
+                );
+            }
         }
         Event::TreeWrong(partition) => {
             error!("the Merkle tree of partition {partition} was not what its records add up to, and was made anew");
@@ -353,7 +363,11 @@ fn log(event: &Event) {
             bytes_max >> 20
         ),
         Event::HintsFull { is_full: false, .. } => info!("this node keeps records for nodes that are away again"),
-        Event::StrayMessage(node) => warn!("dropped a message that {node} should not have sent"),
+        Event::StrayMessage(node) => {
+            if let Some(count) = NONSENSE.count(1) {
+                warn!("dropped a message that {node} should not have sent ({count} refused since the last such line)");
+            }
+        }
     }
 }
 
