@@ -1,15 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::dot::NodeId;
 use cartwheel_core::hint::Backlog;
-use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::hlc::WallMs;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::node::{Event, Repair};
-use cartwheel_core::request::{Acks, Got, Refusal, Reply};
-use cartwheel_core::state::{Content, Epoch, Sibling};
-use cartwheel_core::write_id::WriteId;
 
 use super::*;
 use crate::shard;
@@ -111,20 +108,6 @@ fn what_a_node_thinks_of_the_others_is_counted() {
     assert_eq!(after["cartwheel_probe_refusals_total"], 3.0);
 }
 
-/// What a read shows that finds so many versions.
-fn shown(siblings: usize) -> Reply {
-    let actor = Actor { node: NodeId::new(1), life: Life(1), since: Since(1) };
-    let sibling = |counter: usize| Sibling {
-        dot: Dot { actor, counter: counter as u64 },
-        content: Content::Tombstone,
-        hlc: Hlc::ZERO,
-        epoch: Epoch(1),
-        write_id: WriteId::from_bytes([0; 16]),
-        expires: None,
-    };
-    Reply::Got(Got { siblings: (1..=siblings).map(sibling).collect(), context: None, acks: Acks::default() })
-}
-
 #[test]
 fn a_shard_counts_its_events_and_commits() {
     let counted = ShardMetrics::default();
@@ -145,10 +128,6 @@ fn a_shard_counts_its_events_and_commits() {
     counted.event(&Event::HintsHeld { home: node, before: Backlog::default(), now: Backlog { records: 3, bytes: 70 } });
     counted.event(&Event::HintsFull { is_full: true, bytes_max: 70 });
     counted.hints().set_bytes_max(140);
-    for siblings in [0, 1, 1, 3] {
-        counted.answered(&Ok(shown(siblings)));
-    }
-    counted.answered(&Err(Refusal::Overloaded));
     counted.event(&Event::ClockOff { offset_ms: 20_000, refuses: true });
     counted.commit(5, Duration::from_millis(3), false);
     counted.commit(1, Duration::from_millis(3), true);
@@ -163,8 +142,6 @@ fn a_shard_counts_its_events_and_commits() {
     let held = |name: &str| after[&format!("cartwheel_{name}{{peer=\"{node}\"}}")];
     assert_eq!((held("hints_held"), held("hints_held_bytes")), (3.0, 70.0));
     assert_eq!((after["cartwheel_hints_full"], after["cartwheel_hints_bytes_max"]), (1.0, 140.0));
-    let siblings = |upto: &str| grew(&format!("cartwheel_read_siblings_bucket{{le=\"{upto}\"}}"));
-    assert_eq!((siblings("1.0"), siblings("2.0"), siblings("3.0"), siblings("+Inf")), (2.0, 2.0, 3.0, 3.0));
     assert_eq!(grew("cartwheel_records_lost_total"), 0.0);
     assert_eq!((grew("cartwheel_clock_alarms_total"), after["cartwheel_clock_refuses_writes"]), (1.0, 1.0));
     assert_eq!((grew("cartwheel_store_commit_writes_sum"), grew("cartwheel_store_commit_failures_total")), (6.0, 1.0));

@@ -305,7 +305,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
         for (id, outcome) in self.replies.drain(..) {
             if let Some(client) = self.clients.remove(&id) {
-                self.metrics.answered(&outcome);
                 // A client that has gone away is no concern of ours.
                 let _ = client.send(outcome);
             }
