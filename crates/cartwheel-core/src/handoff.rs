@@ -114,8 +114,9 @@ impl Handoff {
     fn count(&mut self, from: Bytes, number: u64) -> Errand {
         if let Some(entry) = self.uncounted.pop_front()
             && entry >= from
-            && let Some((_, storage_key)) = hint::parse(&entry)
         {
+            // One that is no hint's must be got past too: it is nobody's key, so nothing is found.
+            let storage_key = hint::parse(&entry).map_or_else(|| entry.clone(), |(_, storage_key)| storage_key);
             self.asked = Some(Asked::Size(number, entry));
             return Errand::Store(StoreCommand::Read { storage_key });
         }

@@ -5,14 +5,14 @@
 //!
 //! | command | does |
 //! | --- | --- |
-//! | `cluster n1 n2 n3 [n=3] [r=2] [w=2] [lww]` | a new cluster of these nodes, with one bucket |
+//! | `cluster n1 n2 n3 [n=3] [r=2] [w=2] [lww] [strict]` | a new cluster of these nodes, with one bucket |
 //! | `put NODE KEY VALUE [after NAME] [as NAME] [strong] [w=N]` | a write with the context called NAME; its reply's context gets a name |
 //! | `delete NODE KEY [after NAME] [as NAME] [strong] [w=N]` | likewise |
 //! | `get NODE KEY [after NAME] [as NAME] [strong] [r=N]` | a read that must cover the context called NAME |
 //! | `cut n1 n2 \| n3` | nothing passes between the two sides |
 //! | `heal` | everything passes again |
 //! | `crash NODE`, `start NODE` | a node goes down, and comes back with its disk |
-//! | `stored KEY` | what each home holds |
+//! | `stored KEY` | what each home holds, and what stand-ins keep for which of them |
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -248,7 +248,11 @@ impl Stage {
         Ok(match self.ask(node, Operation::Put(put))? {
             Ok(Reply::Put(done)) => {
                 let clock = self.remember(&key, how, done.context);
-                format!("stored on {} homes, context {clock}\n", done.acks.home)
+                let standins = match done.acks.standin {
+                    0 => String::new(),
+                    count => format!(" and {count} stand-ins"),
+                };
+                format!("stored on {} homes{standins}, context {clock}\n", done.acks.home)
             }
             Ok(Reply::Got(_)) => return Err("a put was answered as a get".to_owned()),
             Err(why) => format!("{why}\n"),
@@ -280,7 +284,7 @@ impl Stage {
         let mut homes: Vec<usize> = cluster.homes(&key);
         homes.sort_unstable();
         let mut text = String::new();
-        for home in homes {
+        for &home in &homes {
             let held = match self.world.record(home, &key) {
                 None => "nothing".to_owned(),
                 Some(Err(error)) => error.to_string(),
@@ -291,6 +295,14 @@ impl Stage {
                 }
             };
             text.push_str(&format!("{}: {held}\n", cluster.name(home)));
+        }
+        for node in (0..cluster.len()).filter(|node| !homes.contains(node)) {
+            if let Some(Ok(record)) = self.world.record(node, &key) {
+                let owed: Vec<&str> = record.header.owed.iter().map(|&home| cluster.name_of(home)).collect();
+                let values = side_by_side(record.state.siblings());
+                let clock = show::clock(&actors, record.state.clock());
+                text.push_str(&format!("{}, for {}: {clock} {values}\n", cluster.name(node), owed.join(" and ")));
+            }
         }
         text
     }

@@ -172,20 +172,24 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     let borrowed = encode_envelope(&envelope(ours, "node-3", read()));
     let whole = encode_envelope(&envelope(ours, "node-2", read()));
     let (beyond, cut) = (((256u32 << 20) + 1).to_be_bytes(), framed(&whole[..whole.len() - 3]));
-    for (bytes, what) in [
-        (framed(b"\xff\xff\xff"), "node-2: malformed bytes"),
-        (framed(b"\x08\x63"), "node-2: protocol version 99"),
-        (framed(&[8, PROTOCOL_VERSION as u8]), "node-2: malformed field"),
-        (cut, "node-2: malformed bytes"),
-        (beyond.to_vec(), "a frame of 268435457 bytes"),
-        (framed(&borrowed), "it sent a message of"),
+    for (bytes, what, kind, count) in [
+        (framed(b"\xff\xff\xff"), "malformed bytes", "no_message", 1),
+        (framed(b"\x08\x63"), "protocol version 99", "no_message", 2),
+        (framed(&[8, PROTOCOL_VERSION as u8]), "a malformed field", "no_message", 3),
+        (cut, "a truncated message", "no_message", 4),
+        (beyond.to_vec(), "a frame of 268435457 bytes", "too_long", 1),
+        (framed(&borrowed), "a message of another node", "other_name", 1),
     ] {
         let mut stream = greet();
         stream.write_all(&bytes).unwrap();
         is_cut_off(stream);
-        target.logs(what);
+        let counted = format!("cartwheel_peer_nonsense_total{{kind=\"{kind}\"}} {count}\n");
+        let told = get(&target.endpoint, "/metrics").text();
+        assert!(told.contains(&counted), "{what}: {told}");
         target.still_serves(what);
     }
+    // One line speaks for all of them, for a while.
+    target.logs("closed the connection of node-2 (1 refused since the last such line): malformed bytes");
 
     // A message of another cluster on a connection of this one is dropped, and what it asked for not done.
     let wipe = Ask::Merge {

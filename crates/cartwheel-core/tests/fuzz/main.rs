@@ -9,6 +9,7 @@
 mod arbitrary;
 mod control;
 mod decoders;
+mod disks;
 mod exchange;
 mod mad_member;
 mod net;

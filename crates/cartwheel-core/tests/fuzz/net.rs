@@ -67,11 +67,16 @@ pub struct Net {
 
 impl Net {
     pub fn new() -> Self {
+        Self::on((1..=3).map(|node| (id(node), Image::default())).collect())
+    }
+
+    /// Nodes that find this on their disks.
+    pub fn on(disks: BTreeMap<NodeId, Image>) -> Self {
         let view: Arc<View> = Arc::new(history().view().expect("a founded cluster"));
         let ids = (1..=3).map(id);
         let mut net = Self {
             nodes: (1..=3).map(|node| (id(node), Node::new(config(node), view.clone()))).collect(),
-            disks: ids.clone().map(|node| (node, Image::default())).collect(),
+            disks,
             wakes: BTreeMap::new(),
             queue: ids.map(|node| (node, Input::Tick)).collect(),
             replies: BTreeMap::new(),

@@ -7,7 +7,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::peers::{Board, PeerStats};
+use crate::peers::{Board, Nonsense, PeerStats};
 
 /// What is known of the peers when Prometheus asks.
 #[derive(Debug)]
@@ -48,6 +48,12 @@ impl Collector for PeerCollector {
         let help = "Connections to the port for peers that were refused, or cut off before a hello.";
         let refusals = encoder.encode_descriptor("peer_refusals", help, None, MetricType::Counter)?;
         ConstCounter::new(self.0.refusals()).encode(refusals)?;
+        let help = "What peers sent that makes no sense, and that closed the connection it came on.";
+        let mut family = encoder.encode_descriptor("peer_nonsense", help, None, MetricType::Counter)?;
+        for kind in Nonsense::ALL {
+            let labels = [("kind", kind.name())];
+            ConstCounter::new(self.0.nonsense(kind)).encode(family.encode_family(&labels)?)?;
+        }
         let help = "1 while the connection to a peer stands.";
         let mut family = encoder.encode_descriptor("peer_connected", help, None, MetricType::Gauge)?;
         for peer in self.0.peers() {

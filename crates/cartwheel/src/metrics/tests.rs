@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cartwheel_core::dot::NodeId;
+use cartwheel_core::hint::Backlog;
 use cartwheel_core::hlc::WallMs;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
@@ -122,6 +123,11 @@ fn a_shard_counts_its_events_and_commits() {
     counted.event(&Event::TreesUnready { before: 7, now: 3 });
     counted.event(&Event::DotCollision(key));
     counted.event(&Event::StrayMessage(node));
+    counted.event(&Event::NotAHome(node));
+    counted.event(&Event::HintDelivered(node));
+    counted.event(&Event::HintsHeld { home: node, before: Backlog::default(), now: Backlog { records: 3, bytes: 70 } });
+    counted.event(&Event::HintsFull { is_full: true, bytes_max: 70 });
+    counted.hints().set_bytes_max(140);
     counted.event(&Event::ClockOff { offset_ms: 20_000, refuses: true });
     counted.commit(5, Duration::from_millis(3), false);
     counted.commit(1, Duration::from_millis(3), true);
@@ -132,6 +138,10 @@ fn a_shard_counts_its_events_and_commits() {
     assert_eq!(grew("cartwheel_trees_unready"), 3.0);
     assert_eq!(grew("cartwheel_dot_collisions_total"), 1.0);
     assert_eq!(grew("cartwheel_stray_messages_total"), 1.0);
+    assert_eq!((grew("cartwheel_not_a_home_refusals_total"), grew("cartwheel_hints_delivered_total")), (1.0, 1.0));
+    let held = |name: &str| after[&format!("cartwheel_{name}{{peer=\"{node}\"}}")];
+    assert_eq!((held("hints_held"), held("hints_held_bytes")), (3.0, 70.0));
+    assert_eq!((after["cartwheel_hints_full"], after["cartwheel_hints_bytes_max"]), (1.0, 140.0));
     assert_eq!(grew("cartwheel_records_lost_total"), 0.0);
     assert_eq!((grew("cartwheel_clock_alarms_total"), after["cartwheel_clock_refuses_writes"]), (1.0, 1.0));
     assert_eq!((grew("cartwheel_store_commit_writes_sum"), grew("cartwheel_store_commit_failures_total")), (6.0, 1.0));

@@ -21,6 +21,32 @@ pub struct Board {
     clock: Clock,
     peers: Arc<BTreeMap<NodeId, Arc<PeerStats>>>,
     refusals: Arc<AtomicU64>,
+    nonsense: Arc<[AtomicU64; Nonsense::ALL.len()]>,
+}
+
+/// What a peer sent that made no sense: the connection that it came on is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nonsense {
+    /// A frame that is no message.
+    Frame,
+    /// A frame that is longer than one may be.
+    TooLong,
+    /// A message in another node's name.
+    OtherName,
+}
+
+impl Nonsense {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Frame, Self::TooLong, Self::OtherName];
+
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Frame => "no_message",
+            Self::TooLong => "too_long",
+            Self::OtherName => "other_name",
+        }
+    }
 }
 
 /// What is known of one peer.
@@ -69,7 +95,12 @@ pub struct LinkState {
 impl Board {
     pub(super) fn of<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> Self {
         let peers = peers.into_iter().map(|peer| (peer.node, Arc::new(PeerStats::new(peer.name.clone()))));
-        Self { clock: Clock::start(), peers: Arc::new(peers.collect()), refusals: Arc::default() }
+        Self {
+            clock: Clock::start(),
+            peers: Arc::new(peers.collect()),
+            refusals: Arc::default(),
+            nonsense: Arc::default(),
+        }
     }
 
     /// The clocks that all peers' are compared with.
@@ -89,6 +120,15 @@ impl Board {
 
     pub(super) fn refused(&self) {
         self.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often peers sent what makes no sense.
+    pub fn nonsense(&self, kind: Nonsense) -> u64 {
+        self.nonsense[kind as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sent_nonsense(&self, kind: Nonsense) {
+        self.nonsense[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// All peers and what is known of them, by id.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::codec::FramedRead;
 use tracing::{debug, warn};
 
+use super::board::Nonsense;
 use super::frames::Frames;
 use super::{Acquaintances, Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
 use crate::acceptor::Acceptor;
@@ -83,11 +84,12 @@ async fn serve(
         let message = match frame.map(decode_envelope) {
             Ok(Ok(message)) if message.from == remote.node => message,
             Ok(Ok(message)) => {
-                return warn!("closed the connection of {}: it sent a message of {}", remote.name, message.from);
+                let why = format!("it sent a message of {}", message.from);
+                return cut_off(&remote.name, board, refusals, Nonsense::OtherName, &why);
             }
-            Ok(Err(error)) => return warn!("closed the connection of {}: {error}", remote.name),
+            Ok(Err(error)) => return cut_off(&remote.name, board, refusals, Nonsense::Frame, &error.to_string()),
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return warn!("closed the connection of {}: {error}", remote.name);
+                return cut_off(&remote.name, board, refusals, Nonsense::TooLong, &error.to_string());
             }
             Err(error) => return debug!("the connection of {} broke: {error}", remote.name),
         };
@@ -98,5 +100,13 @@ async fn serve(
         if inbound.deliver(message, bytes).await.is_err() {
             return;
         }
+    }
+}
+
+/// Tells of a peer whose connection is closed because of what it sent. It dials again, and may do so again at once.
+fn cut_off(peer: &str, board: &Board, refusals: &RateLimit, kind: Nonsense, why: &str) {
+    board.sent_nonsense(kind);
+    if let Some(count) = refusals.count(1) {
+        warn!("closed the connection of {peer} ({count} refused since the last such line): {why}");
     }
 }

@@ -26,7 +26,7 @@ use crate::shard::Outgoing;
 use outgoing::Link;
 
 pub use acquaintances::{Acquaintances, Retired};
-pub use board::{Board, LinkState, PeerStats, Traffic};
+pub use board::{Board, LinkState, Nonsense, PeerStats, Traffic};
 pub use hello::{HelloError, LocalNode};
 pub use inbound::Inbound;
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use cartwheel_core::node::{Event, Repair};
-use cartwheel_core::request::{Outcome, Reply};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,9 +12,6 @@ use prometheus_client::registry::Registry;
 use super::HintsBoard;
 use super::disk::Condition;
 use crate::metrics::{latency_buckets, sizes};
-
-/// How many versions a read shows: nearly always one (the paper, section 6.3, counts 99.94% of reads).
-const SIBLINGS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 64.0];
 
 /// What the shards of a node count. Clones count together.
 #[derive(Clone, Debug)]
@@ -42,7 +38,6 @@ pub struct ShardMetrics {
     not_a_home: Counter,
     hints: HintsBoard,
     hints_delivered: Counter,
-    read_siblings: Histogram,
     clock_alarms: Counter,
     clock_refuses: Gauge,
     disk_full: Gauge,
@@ -74,7 +69,6 @@ impl Default for ShardMetrics {
             not_a_home: Counter::default(),
             hints: HintsBoard::default(),
             hints_delivered: Counter::default(),
-            read_siblings: Histogram::new(SIBLINGS),
             clock_alarms: Counter::default(),
             clock_refuses: Gauge::default(),
             disk_full: Gauge::default(),
@@ -164,7 +158,6 @@ impl ShardMetrics {
         registry.register("repairs", help, self.repairs.clone());
         let histograms = [
             ("shard_turn_inputs", "Requests and messages that a shard took in at once", &self.turn_inputs),
-            ("read_siblings", "Versions that a read showed its client, of reads that found any", &self.read_siblings),
             ("store_commit_writes", "Records that one commit wrote", &self.commit_writes),
             ("store_commit_duration_seconds", "Time that a commit took, its sync included", &self.commit_duration),
         ];
@@ -193,15 +186,6 @@ impl ShardMetrics {
     /// What is kept for other nodes.
     pub const fn hints(&self) -> &HintsBoard {
         &self.hints
-    }
-
-    /// A client's read has ended.
-    pub(crate) fn answered(&self, outcome: &Outcome) {
-        if let Ok(Reply::Got(got)) = outcome
-            && !got.siblings.is_empty()
-        {
-            self.read_siblings.observe(got.siblings.len() as f64);
-        }
     }
 
     pub(crate) fn turn(&self, inputs: usize) {

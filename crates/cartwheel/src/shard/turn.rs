@@ -25,6 +25,7 @@ use super::load::UnderWay;
 use super::unsynced::{OsBoot, Unsynced};
 use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
+use crate::rate_limit::RateLimit;
 
 /// A state machine with its store and all that is under way between them.
 pub(super) struct Turns<M, O> {
@@ -356,13 +357,15 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
         for (id, outcome) in self.replies.drain(..) {
             if let Some(client) = self.clients.remove(&id) {
-                self.metrics.answered(&outcome);
                 // A client that has gone away is no concern of ours.
                 let _ = client.reply.send(outcome);
             }
         }
     }
 }
+
+/// How often what others send for no good reason is worth a line.
+static NONSENSE: RateLimit = RateLimit::new(Duration::from_secs(10));
 
 fn log(event: &Event) {
     match event {
@@ -374,7 +377,12 @@ fn log(event: &Event) {
             debug!("partition {}, n {}, could not be compared with {node} to the end", tree.partition, tree.n);
         }
         Event::ExchangeRefused(node) => {
-            warn!("refused what {node} said of a partition: it shares none like it, or it makes no sense")
+            if let Some(count) = NONSENSE.count(1) {
+                warn!(
+                    "refused what {node} said of a partition ({count} refused since the last such line): it shares none like it, or it \
+                     makes no sense"
+                );
+            }
         }
         Event::TreeWrong(partition) => {
             error!("the Merkle tree of partition {partition} was not what its records add up to, and was made anew");
@@ -411,7 +419,11 @@ fn log(event: &Event) {
             bytes_max >> 20
         ),
         Event::HintsFull { is_full: false, .. } => info!("this node keeps records for nodes that are away again"),
-        Event::StrayMessage(node) => warn!("dropped a message that {node} should not have sent"),
+        Event::StrayMessage(node) => {
+            if let Some(count) = NONSENSE.count(1) {
+                warn!("dropped a message that {node} should not have sent ({count} refused since the last such line)");
+            }
+        }
     }
 }
 
