@@ -298,7 +298,7 @@ impl Stage {
         }
         for node in (0..cluster.len()).filter(|node| !homes.contains(node)) {
             if let Some(Ok(record)) = self.world.record(node, &key) {
-                let owed: Vec<&str> = record.header.owed.iter().map(|&home| cluster.name_of(home)).collect();
+                let owed: Vec<&str> = record.header.owed.keys().map(|&home| cluster.name_of(home)).collect();
                 let values = side_by_side(record.state.siblings());
                 let clock = show::clock(&actors, record.state.clock());
                 text.push_str(&format!("{}, for {}: {clock} {values}\n", cluster.name(node), owed.join(" and ")));

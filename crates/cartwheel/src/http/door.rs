@@ -9,13 +9,12 @@ use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
-use cartwheel_core::request::{Outcome, Refusal, Request};
+use cartwheel_core::request::{Outcome, Request};
 use cartwheel_core::ring::PartitionId;
 use tokio::sync::watch;
 
 use super::body::Bodies;
 use super::error::ApiError;
-use super::sluice::Sluice;
 use crate::config::Durability;
 use crate::control::ControlHandle;
 use crate::metrics::Metrics;
@@ -72,7 +71,6 @@ struct Inner {
     backend: Backend,
     values: Bodies,
     answers: Bodies,
-    sluice: Sluice,
     opened: SystemTime,
     failures: RateLimit,
 }
@@ -83,12 +81,7 @@ impl Door {
         let values = Bodies::new(backend.metrics.http.value_bytes.clone());
         let answers = Bodies::new(backend.metrics.http.answer_bytes.clone());
         let failures = RateLimit::new(super::LOG_EVERY);
-        let sluice = Sluice::default();
-        // In a test without a runtime of its own nothing is late.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(sluice.clone().watch(backend.metrics.http.connections.clone()));
-        }
-        Self(Arc::new(Inner { backend, values, answers, sluice, opened: SystemTime::now(), failures }))
+        Self(Arc::new(Inner { backend, values, answers, opened: SystemTime::now(), failures }))
     }
 
     /// Has the node carry out a request on a key.
@@ -101,9 +94,6 @@ impl Door {
     /// # Errors
     /// If it has too much to do.
     pub(super) fn may_ask(&self, key: &Key) -> Result<(), ApiError> {
-        if self.0.sluice.refuses() {
-            return Err(Refusal::Overloaded.into());
-        }
         Ok(self.0.backend.shards.may_ask(key)?)
     }
 

@@ -15,7 +15,6 @@ mod query;
 mod replicas;
 mod server;
 mod show;
-mod sluice;
 mod target;
 mod watch;
 

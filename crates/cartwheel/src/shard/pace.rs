@@ -1,7 +1,7 @@
 //! How many clients' requests a shard has under way at most: as many as it can serve without letting them queue.
 //!
-//! A shard that is behind lets each request wait at every turn that it needs, here and at its replicas. Requests then take so
-//! long that others are asked beside those that are late, and more work gets less done. So the limit follows the time that requests
+//! A request that waits at every turn that it needs, here and at its replicas, comes too late for its client while it costs as much as
+//! one in time. So the limit follows the time that requests
 //! wait to be taken up, beyond what syncs cost: it falls while that is too long, and grows while it is not and all of it is used. How
 //! long peers take to answer has no part in it: a dead one must not make this node refuse what others could serve.
 
