@@ -19,6 +19,7 @@ Runs simulated clusters of the Cartwheel core through seeded faults.
   --start SEED       the first seed (default 1)
   --keep-going       list all failing seeds instead of stopping at the first
   --jobs N           how many seeds to run at a time (default: one a core)
+  --day              everything takes hours, and a run about a day of simulated time
   --mutation NAME    break a rule of the protocol; needs a build with `--features mutations`";
 
 /// What the command line asks for.
@@ -28,6 +29,7 @@ struct Arguments {
     jobs: usize,
     replay: Option<u64>,
     keep_going: bool,
+    takes_a_day: bool,
     broken: Broken,
     /// What a replay command needs besides the seed, before the `--`.
     flags: String,
@@ -54,6 +56,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         jobs: cores,
         replay: None,
         keep_going: false,
+        takes_a_day: false,
         broken: Broken::default(),
         flags: String::new(),
     };
@@ -66,10 +69,14 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--jobs" => arguments.jobs = number(value()?)?.max(1) as usize,
             "--seed" => arguments.replay = Some(number(value()?)?),
             "--keep-going" => arguments.keep_going = true,
+            "--day" => {
+                arguments.takes_a_day = true;
+                arguments.flags += " --day";
+            }
             "--mutation" => {
                 let name = value()?;
                 arguments.broken = mutation(&name)?;
-                arguments.flags = format!(" --mutation {name}");
+                arguments.flags += &format!(" --mutation {name}");
             }
             "--help" | "-h" => return Err("cartwheel-sim".to_owned()),
             other => return Err(format!("unknown argument {other}")),
@@ -95,7 +102,8 @@ fn mutation(_name: &str) -> Result<Broken, String> {
 }
 
 fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
-    let settings = Settings { readable: true, until_us: None, broken: arguments.broken };
+    let settings =
+        Settings { readable: true, until_us: None, takes_a_day: arguments.takes_a_day, broken: arguments.broken };
     let report = run(seed, settings);
     println!("{:#?}", cartwheel_sim::options::Options::draw(seed));
     print!("{}", report.trace.text());
@@ -116,7 +124,8 @@ fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
 }
 
 fn run_many(arguments: &Arguments) -> ExitCode {
-    let settings = Settings { readable: false, until_us: None, broken: arguments.broken };
+    let settings =
+        Settings { readable: false, until_us: None, takes_a_day: arguments.takes_a_day, broken: arguments.broken };
     let next = AtomicU64::new(arguments.start);
     let end = arguments.start + arguments.seeds;
     let stop = AtomicBool::new(false);

@@ -222,6 +222,32 @@ impl Options {
         self.faults.orderly_per_mille = *rng.pick(&[0, 300, 300, 700]);
     }
 
+    /// The options of a seed for a run of about a day: everything takes hours that takes seconds elsewhere, and nodes are away for long.
+    pub fn draw_a_day(seed: u64) -> Self {
+        const MINUTE_US: u64 = 60 * 1_000_000;
+        let mut options = Self::draw(seed);
+        let rng = &mut Rng::new(seed, Stream::Days);
+        options.cluster.nodes.truncate(4);
+        options.take_long(rng);
+        options.cluster.timing.exchange_every = Some(Duration::from_secs(20));
+        options.cluster.timing.scrub_every = Duration::from_secs(6 * 60 * 60);
+        let workload = &mut options.workload;
+        (workload.clients, workload.operations) = (workload.clients.min(3), 100);
+        workload.think_us = 25 * MINUTE_US;
+        options.network.tail_max_us = rng.magnitude(MINUTE_US, 6 * 60 * MINUTE_US);
+        let faults = &mut options.faults;
+        let often = Rate { every_us: 180 * MINUTE_US, lasts_us: rng.magnitude(MINUTE_US, 600 * MINUTE_US) };
+        (faults.crash, faults.pause, faults.partition) = (Some(often), Some(often), Some(often));
+        for rate in
+            [&mut faults.cut, &mut faults.wipe, &mut faults.clock_jump, &mut faults.damage, &mut faults.full_disk]
+                .into_iter()
+                .flatten()
+        {
+            *rate = Rate { every_us: 240 * MINUTE_US, lasts_us: rng.magnitude(MINUTE_US, 120 * MINUTE_US) };
+        }
+        options
+    }
+
     /// In some runs many epochs go by: clients think long, deletes are many, faults last, and some messages are so late that what they
     /// carry was deleted and forgotten long ago.
     fn take_long(&mut self, rng: &mut Rng) {

@@ -18,7 +18,11 @@ pub fn describe(failed: &Report, settings: Settings, flags: &str) -> String {
     let mut text = String::new();
     let Some(failure) = &failed.failure else { return text };
     let _ = writeln!(text, "seed {} fails: {failure}", failed.seed);
-    let _ = writeln!(text, "\noptions: {:#?}", Options::draw(failed.seed));
+    let _ = writeln!(
+        text,
+        "\noptions: {:#?}",
+        if settings.takes_a_day { Options::draw_a_day(failed.seed) } else { Options::draw(failed.seed) }
+    );
     let again = run(failed.seed, Settings { readable: true, until_us: Some(failure.at_us + 1), ..settings });
     let about: Vec<String> = again
         .trace

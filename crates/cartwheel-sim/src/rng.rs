@@ -35,6 +35,8 @@ pub enum Stream {
     Exchange = 13,
     /// Epochs.
     Epochs = 14,
+    /// Runs of a day.
+    Days = 15,
 }
 
 /// A seeded generator.

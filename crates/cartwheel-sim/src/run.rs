@@ -42,6 +42,8 @@ const CLOCK_WINDOW_US: u64 = 31_000_000;
 
 /// A run that takes longer than this in simulated time has got stuck.
 const TIME_MAX_US: u64 = 3600 * 1_000_000;
+/// The same of one that is to take a day.
+const DAYS_MAX_US: u64 = 96 * 3600 * 1_000_000;
 
 /// How much of a run is kept, and whether it is broken on purpose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +52,8 @@ pub struct Settings {
     pub readable: bool,
     /// Stop at this time, to see what is held then.
     pub until_us: Option<u64>,
+    /// Everything takes hours: the run lasts about a day.
+    pub takes_a_day: bool,
     /// The rule of the protocol that is broken; none but in a test of the tests.
     pub broken: Broken,
 }
@@ -182,7 +186,7 @@ struct Run {
 
 impl Run {
     fn new(seed: u64, settings: Settings) -> Self {
-        let options = Options::draw(seed);
+        let options = if settings.takes_a_day { Options::draw_a_day(seed) } else { Options::draw(seed) };
         let trace = if settings.readable { Trace::readable() } else { Trace::default() };
         let latest_us = options.network.tail_max_us;
         let cluster = Cluster::new(options.cluster, settings.broken);
@@ -281,7 +285,8 @@ impl Run {
         if self.settings.until_us.is_some_and(|until_us| self.world.now_us() >= until_us) {
             return Err(Stop::Until);
         }
-        if self.world.now_us() > TIME_MAX_US { Err(self.stuck("the run goes on and on")) } else { Ok(()) }
+        let time_max_us = if self.settings.takes_a_day { DAYS_MAX_US } else { TIME_MAX_US };
+        if self.world.now_us() > time_max_us { Err(self.stuck("the run goes on and on")) } else { Ok(()) }
     }
 
     fn stuck(&self, why: &str) -> Stop {
