@@ -44,7 +44,7 @@ impl Default for Timing {
             hedge_after: Duration::from_millis(25),
             resend_after: Duration::from_millis(250),
             forward_after: Duration::from_millis(1_000),
-            exchange_every: Some(Duration::from_secs(60)),
+            exchange_every: Some(Duration::from_secs(20)),
             scan_pause: Duration::from_millis(5),
             background_p99_target: Duration::from_millis(50),
             scrub_every: Duration::from_secs(24 * 60 * 60),

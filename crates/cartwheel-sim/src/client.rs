@@ -274,7 +274,8 @@ impl Clients {
         // A node that stood still may have taken the request in only when it went on.
         let since_us = pending.sent_us.max(machine.running_since_us());
         if machine.is_paused() || world.now_us() < since_us + timeout_us + SLACK_US {
-            world.alarm(SLACK_US, Alarm::Deadline(id).number());
+            let at_us = if machine.is_paused() { world.now_us() } else { since_us } + timeout_us + SLACK_US;
+            world.alarm(at_us - world.now_us(), Alarm::Deadline(id).number());
             return;
         }
         let message = format!("q{} was not answered in {timeout_us} us by {}", id.0, world.cluster().name(node));

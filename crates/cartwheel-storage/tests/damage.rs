@@ -72,7 +72,9 @@ fn a_flipped_bit_is_found(len: usize) {
     let found = store.get(&key(0));
     assert!(matches!(found, Err(StoreError::Damaged(_))), "{found:?}");
     let scanned: Vec<_> = store.scan(&key(0), Some(&key(1))).collect();
-    assert!(matches!(scanned[..], [Err(StoreError::Damaged(_))]), "{scanned:?}");
+    // A scan names the record where it can: one that lies in a file of its own.
+    let is_found = matches!(scanned[..], [Err(StoreError::Damaged(_) | StoreError::DamagedRecord(..))]);
+    assert!(is_found, "{scanned:?}");
     let whole =
         (0..count).filter(|&number| store.get(&key(number)).is_ok_and(|held| held == Some(record(number, len))));
     let lost = count - whole.count() as u64;

@@ -39,6 +39,9 @@ pub(super) struct MachineControl {
     wake_at_us: Option<u64>,
 }
 
+/// How often it is looked whether a machine goes on that stands still.
+pub(super) const PAUSED_US: u64 = 100_000;
+
 /// Above every size that the workload uses.
 const MARK_BASE: u32 = 1 << 20;
 
@@ -250,7 +253,7 @@ impl World {
             return;
         }
         if self.machines[machine].paused {
-            return self.schedule(self.now_us + 1_000, Event::SettingsEnded { machine, boot, failed });
+            return self.schedule(self.now_us + PAUSED_US, Event::SettingsEnded { machine, boot, failed });
         }
         let result = if failed { Err(WriteFailed::Uncertain) } else { Ok(()) };
         self.control_input(machine, ControlInput::Saved(result));
@@ -263,8 +266,8 @@ impl World {
             return;
         }
         if self.machines[machine].paused {
-            at.wake_at_us = Some(now_us + 10_000);
-            return self.schedule(now_us + 10_000, Event::ControlTick { machine, boot });
+            at.wake_at_us = Some(now_us + PAUSED_US);
+            return self.schedule(now_us + PAUSED_US, Event::ControlTick { machine, boot });
         }
         at.wake_at_us = None;
         self.control_input(machine, ControlInput::Tick);

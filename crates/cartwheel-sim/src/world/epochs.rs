@@ -11,6 +11,7 @@ use cartwheel_core::record::Record;
 use cartwheel_core::state::{Content, Sibling};
 use cartwheel_core::write_id::WriteId;
 
+use super::controls::PAUSED_US;
 use super::{Event, World};
 use crate::trace::Kind;
 
@@ -33,7 +34,7 @@ impl World {
         }
         if self.machines[machine].is_paused() {
             let event = Event::EpochSaved { machine, boot, epoch, stored, failed };
-            return self.schedule(self.now_us + 1_000, event);
+            return self.schedule(self.now_us + PAUSED_US, event);
         }
         let result = if failed { Err(WriteFailed::Uncertain) } else { Ok(()) };
         self.control_input(machine, ControlInput::EpochSaved(result));

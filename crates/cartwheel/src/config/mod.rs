@@ -35,7 +35,7 @@ const DISK_RESERVE_DEFAULT: Size = Size(256 << 20);
 const HINTS_SHARE_DEFAULT: Share = Share::percent(10);
 
 /// How often replicas are compared, if nothing else is said.
-const EXCHANGE_EVERY_DEFAULT: Interval = Interval(Duration::from_secs(60));
+const EXCHANGE_EVERY_DEFAULT: Interval = Interval(Duration::from_secs(20));
 
 /// How far background work may push the 99th percentile of clients' requests, if nothing else is said.
 const BACKGROUND_P99_TARGET_DEFAULT: Latency = Latency(Duration::from_millis(50));

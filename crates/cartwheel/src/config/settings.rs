@@ -51,7 +51,7 @@ pub struct Tuning {
     /// A node that is away is owed what was written meanwhile. It is a share of the file system that holds the data directory.
     #[arg(long, value_name = "SHARE", help_heading = "Storage")]
     pub hints_share: Option<Share>,
-    /// How often each partition is compared with each other node that holds it, as `60s` or `5min` [default: 60s]
+    /// How often each partition is compared with each other node that holds it, as `60s` or `5min` [default: 20s]. Space of what is deleted comes free some five times as long after
     #[arg(long, value_name = "TIME", help_heading = "Repair")]
     pub exchange_every: Option<Interval>,
     /// Repair and other background work slows down while the slowest of 100 requests takes longer than this, or much longer than
