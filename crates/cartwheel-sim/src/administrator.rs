@@ -16,18 +16,26 @@ use crate::world::World;
 pub struct Administrator {
     rng: Rng,
     every_us: u64,
+    left: u32,
 }
+
+/// How many changes there are at most: each goes to every node, and every history has all of them.
+const CHANGES_MAX: u32 = 60;
 
 impl Administrator {
     /// The administrator of a run; most runs have none.
     pub fn draw(rng: &mut Rng) -> Option<Self> {
         let own = Rng::new(rng.bits(), Stream::Settings);
         let every_us = rng.magnitude(50_000, 3_000_000);
-        rng.chance(350).then_some(Self { rng: own, every_us })
+        rng.chance(350).then_some(Self { rng: own, every_us, left: CHANGES_MAX })
     }
 
-    /// Plans the first change.
+    /// Plans the next change, if there is to be one.
     pub fn start(&mut self, world: &mut World) {
+        if self.left == 0 {
+            return;
+        }
+        self.left -= 1;
         let after_us = 1 + self.rng.waiting_us(self.every_us);
         world.alarm(after_us, Alarm::Settings.number());
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cartwheel_sim::run::{Settings, run};
 
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=24;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=18;
 const TWO_WEEKS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 #[test]
