@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::dot::NodeId;
-use crate::effects::{StoreCommand, StoreId, StoreResult};
+use crate::effects::{ReadFailed, StoreCommand, StoreId, StoreResult};
 use crate::epoch::Epoch;
 use crate::hint::{self, HintBook};
 use crate::key::Key;
@@ -160,6 +160,11 @@ impl Handoff {
                     book.all_counted();
                 }
                 self.uncounted = entries.into();
+            }
+            // One that is damaged is lost, and owed to nobody. One that only cannot be read now is looked at again.
+            (Some(Asked::Size(_, entry)), StoreResult::Read(Err(ReadFailed::Unreadable))) => {
+                self.uncounted.push_front(entry);
+                self.pause_until = now + AGAIN_AFTER;
             }
             (Some(Asked::Size(_, entry)), StoreResult::Read(read)) => {
                 let bytes = read.ok().flatten();

@@ -99,6 +99,8 @@ pub struct HintBook {
     written: BTreeSet<Bytes>,
     /// Which time they are counted.
     count: u64,
+    /// Entries that were counted as nothing, because the record is lost, or a write of it was about to end.
+    skipped: BTreeSet<Bytes>,
     /// How many are owed since which epoch.
     since: BTreeMap<Epoch, u64>,
     /// What was last told to operators.
@@ -117,6 +119,7 @@ impl HintBook {
             counted_upto: Some(all().0),
             written: BTreeSet::new(),
             count: 1,
+            skipped: BTreeSet::new(),
             since: BTreeMap::new(),
             told: BTreeMap::new(),
             told_full: false,
@@ -181,11 +184,10 @@ impl HintBook {
 
     /// The record of an entry has so many bytes and is owed since an epoch, or it is not owed. The entries before it are counted.
     pub fn count(&mut self, entry: &Bytes, record: Option<(usize, Epoch)>) {
-        if let Some((home, _)) = parse(entry)
-            && let Some((bytes, since)) = record
-            && !self.written.contains(entry)
-        {
-            self.add(home, bytes, since);
+        match (parse(entry), record) {
+            (Some((home, _)), Some((bytes, since))) if !self.written.contains(entry) => self.add(home, bytes, since),
+            (Some(_), None) => drop(self.skipped.insert(entry.clone())),
+            _ => {}
         }
         self.counted_upto = Some(after(entry));
     }
@@ -194,6 +196,7 @@ impl HintBook {
     pub fn forget(&mut self) {
         self.owed.clear();
         self.since.clear();
+        self.skipped.clear();
         self.written.clear();
         self.counted_upto = Some(all().0);
         self.count += 1;
@@ -219,7 +222,11 @@ impl HintBook {
                 let entry = entry(home, &change.storage_key);
                 entry < *upto || !self.written.insert(entry)
             });
-            if was_counted && let Some(&since) = change.before.get(&home) {
+            let was_skipped = !self.skipped.is_empty() && self.skipped.remove(&entry(home, &change.storage_key));
+            if was_counted
+                && !was_skipped
+                && let Some(&since) = change.before.get(&home)
+            {
                 self.subtract(home, change.bytes_before, since);
             }
             if let Some(&since) = change.after.get(&home) {
@@ -340,5 +347,19 @@ mod tests {
         book.count(&entry(home, b"b"), Some((30, Epoch(1))));
         book.all_counted();
         assert_eq!(book.news(), []);
+    }
+
+    /// The index is gone through while a write ends: what is read for an entry may be newer than what the book knows.
+    #[test]
+    fn what_is_read_while_a_write_ends_is_counted_once() {
+        let mut book = HintBook::new(100);
+        let there = [entry(NodeId::new(1), b"a"), entry(NodeId::new(2), b"a")];
+        book.count(&there[0], Some((10, Epoch(3))));
+        book.count(&there[1], None);
+        let mut change = owe("a", &[1, 2], &[1], (10, 10));
+        change.before.values_mut().chain(change.after.values_mut()).for_each(|since| *since = Epoch(3));
+        book.changed(&change);
+        book.all_counted();
+        assert_eq!((book.oldest(), book.owed().count()), (Some(Epoch(3)), 1));
     }
 }

@@ -23,6 +23,9 @@ use crate::world::{Happening, World};
 /// How long the healed cluster is left alone before it is judged: longer than any message or request is under way.
 const QUIET_US: u64 = 30_000_000;
 
+/// How long hints may wait in a healed cluster.
+const HAND_OVER_US: u64 = 10_000_000;
+
 /// How many runs in a thousand end with a death.
 const DEATHS_PER_MILLE: u32 = 125;
 /// How often, and how long each time, the replicas are given to become equal by themselves.
@@ -251,6 +254,11 @@ impl Run {
         self.judge(&states)?;
         self.reads_agree(&states)?;
         self.writes_succeed()?;
+        // A stand-in may have taken the last of them.
+        self.quiet(HAND_OVER_US)?;
+        if let Err(message) = converged::nothing_is_owed(&self.world) {
+            return Err(self.fail("hints go home", None, message));
+        }
         let states = self.converge()?;
         self.judge(&states)?;
         self.dies.map_or(Ok(()), |node| self.death_is_seen(node))

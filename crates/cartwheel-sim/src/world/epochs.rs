@@ -107,6 +107,10 @@ impl World {
         let decode = |bytes| Record::decode(bytes, storage_key).ok();
         let before = self.machines[index].disk.current().records.get(storage_key).and_then(decode);
         let after = record.as_ref().and_then(decode).unwrap_or_default();
+        // What was lost is not forgotten.
+        if after.header.catching_up.is_some() {
+            return;
+        }
         let is_tombstone = |held: &&Sibling| held.content == Content::Tombstone;
         let owed = before.as_ref().is_some_and(|record| !record.header.owed.is_empty());
         let gone = before.iter().flat_map(|record| record.state.siblings()).filter(is_tombstone);
@@ -118,9 +122,6 @@ impl World {
         if let Some(held) = early.next() {
             let message = format!("{:?} of epoch {} is gone when {latest} has come", held.dot, held.epoch);
             return self.fail("tombstones are kept for five epochs", None, message);
-        }
-        if after.header.catching_up.is_some() {
-            return;
         }
         if let Some(held) = after.state.siblings().filter(is_tombstone).find(|held| held.epoch.0 + KEPT_FOR <= epoch.0)
         {
