@@ -511,6 +511,8 @@ impl World {
         // A node whose writes were all synced knows that it has lost none.
         let was_stopped = std::mem::take(&mut machine.was_stopped);
         let (start, ceiling) = (machine.start(), machine.disk.current().hlc_ceiling);
+        // It may have been saved by a node that died before it knew.
+        self.epochs.entry(start.epoch).or_insert(self.now_us);
         let Start { life, boot, .. } = start;
         if boot > 1 && self.cluster.leaves_writes_to_the_os() && !was_stopped {
             machine.loss_floor = Since::boot(boot);
