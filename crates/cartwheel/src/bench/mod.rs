@@ -177,11 +177,12 @@ async fn measure(
         () = wait(job, args.seconds) => false,
         _ = &mut stopped => true,
     };
+    // Before anything else: what a connection begins from here on would count as begun before the end.
+    job.stop();
     let (ops, _) = job.recorder.progress();
     let elapsed = begun.elapsed();
     let server_cpu = servers.read().since(&servers_before);
     let client_cpu = client_cpu().zip(client_before).map(|(after, before)| after.saturating_sub(before));
-    job.stop();
     let unfinished = drain(workers).await?;
     Ok(Measured { stats: job.recorder.stats(), ops, elapsed, server_cpu, client_cpu, unfinished, interrupted })
 }
