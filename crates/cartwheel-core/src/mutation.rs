@@ -72,11 +72,15 @@ pub enum Mutation {
     DueStored,
     /// A node finishes an epoch while it keeps hints from before it.
     HintsOutliveEpochs,
+    /// An expired value is forgotten as soon as a node's clock says that it has expired.
+    ExpiredByClock,
+    /// A stand-in answers before its hint is stored.
+    HintBeforeStored,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -108,6 +112,8 @@ impl Mutation {
         Self::RepairsStampedWhenSent,
         Self::DueStored,
         Self::HintsOutliveEpochs,
+        Self::ExpiredByClock,
+        Self::HintBeforeStored,
     ];
 
     /// Its name on the command line.
@@ -144,6 +150,8 @@ impl Mutation {
             Self::RepairsStampedWhenSent => "repairs-stamped-when-sent",
             Self::DueStored => "due-stored",
             Self::HintsOutliveEpochs => "hints-outlive-epochs",
+            Self::ExpiredByClock => "expired-by-clock",
+            Self::HintBeforeStored => "hint-before-stored",
         }
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::epoch::Epoch;
 use crate::hlc::WallMs;
 use crate::membership::Conflict;
-use crate::mutation::Broken;
+use crate::mutation::{Broken, Mutation};
 use crate::record::{Minter, Record};
 use crate::state::{Content, Sibling, State};
 
@@ -114,8 +114,11 @@ pub fn forget(record: &mut Record, minter: &Minter, wall: WallMs, rules: &Rules)
     let has_expired = |held: &Sibling| held.content != Content::Tombstone && held.is_deleted(wall);
     if !record.state.siblings().any(has_expired) {
         record.header.expired_since = None;
-    } else if let Some(since) = record.header.expired_since {
-        if since.is_over(now, broken) && rules.drop(&mut record.state, has_expired) {
+    } else if let Some(since) = record.header.expired_since.or(broken.is(Mutation::ExpiredByClock).then_some(Epoch(0)))
+    {
+        if (since.is_over(now, broken) || broken.is(Mutation::ExpiredByClock))
+            && rules.drop(&mut record.state, has_expired)
+        {
             // Others, whose clocks are behind, are yet to learn of it.
             (record.header.changed, record.header.expired_since) = (now, None);
         }

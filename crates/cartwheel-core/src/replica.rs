@@ -17,7 +17,7 @@ use crate::hint::{HintBook, HintChange};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::key::Key;
 use crate::membership::{Durability, View};
-use crate::merkle::{Change, TreeId, content_of};
+use crate::merkle::{Change, Share, TreeId};
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::NodeConfig;
@@ -164,8 +164,8 @@ enum Phase {
     /// The record that is being written, and what to say once it is durable; if it cannot be, all of that has failed.
     Writing {
         record: Box<Record>,
-        /// What the record that it replaces had in its Merkle tree.
-        before: ContentDigest,
+        /// What the record that it replaces added to its Merkle tree.
+        before: Share,
         done: Vec<Done>,
         hints: HintChange,
     },
@@ -177,8 +177,8 @@ struct Held {
     /// Its size; 0 if nothing is stored.
     bytes: usize,
     fresh: Fresh,
-    /// What it has in its Merkle tree.
-    content: ContentDigest,
+    /// What it adds to its Merkle tree.
+    share: Share,
     /// What was forgotten when it was read, and is still stored.
     forgotten: Forgotten,
     /// The epoch in which the first of the tasks on it was taken on.
@@ -438,24 +438,27 @@ impl Replica {
         self.begin_again(key, waiting, since, work);
     }
 
-    /// What a stored record has in its Merkle tree.
-    fn content_of(&self, key: &Key, record: &Record) -> ContentDigest {
+    /// What a stored record adds to its Merkle tree.
+    fn share_of(&self, key: &Key, record: &Record) -> Share {
         match record.header.content {
-            Some(content) => content,
-            None if self.keeps_trees && record.state.siblings().len() > 0 => content_of(record, &key.storage_key()),
-            None => ContentDigest::NONE,
+            Some(digest) => Share::with(digest, &record.state),
+            None if self.keeps_trees && record.state.siblings().len() > 0 => {
+                Share::of(&key.storage_key(), &record.state)
+            }
+            None => Share::NOTHING,
         }
     }
 
-    fn written(&self, key: &Key, record: &Record, old: ContentDigest, work: &mut Work) {
-        if let Some(new) = record.header.content {
+    fn written(&self, key: &Key, record: &Record, old: Share, work: &mut Work) {
+        if let Some(digest) = record.header.content {
+            let new = Share::with(digest, &record.state);
             let is_lost = record.header.is_lost_since(self.loss_floor);
             work.changes.push(Change::Written { key: key.clone(), old, new, is_lost });
         }
     }
 
-    /// The keys whose records are being written, and what each had in its Merkle tree before.
-    pub fn being_written(&self) -> impl Iterator<Item = (&Key, ContentDigest)> {
+    /// The keys whose records are being written, and what each added to its Merkle tree before.
+    pub fn being_written(&self) -> impl Iterator<Item = (&Key, Share)> {
         self.turns.iter().filter_map(|(key, turn)| match turn.phase {
             Phase::Writing { before, .. } => Some((key, before)),
             Phase::Reading => None,
@@ -510,8 +513,8 @@ impl Replica {
     }
 
     fn held(&self, key: &Key, record: Record, bytes: usize, fresh: Fresh, since: Epoch) -> Held {
-        let content = self.content_of(key, &record);
-        Held { record, bytes, fresh, content, forgotten: Forgotten::default(), since }
+        let share = self.share_of(key, &record);
+        Held { record, bytes, fresh, share, forgotten: Forgotten::default(), since }
     }
 
     /// What stands in the place of a record that cannot be read: on a home the mark of its loss, elsewhere nothing.
@@ -532,9 +535,9 @@ impl Replica {
     /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
     /// record is stored.
     fn run(&mut self, now: Now, key: Key, held: Held, waiting: VecDeque<Task>, work: &mut Work) {
-        let Held { mut record, bytes, fresh, content: before, forgotten, since } = held;
+        let Held { mut record, bytes, fresh, share: before, forgotten, since } = held;
         let owed = record.header.owed.clone();
-        let siblings = if forgotten.any { self.digest(&key, &record) } else { Some(before) };
+        let siblings = if forgotten.any { self.digest(&key, &record) } else { Some(before.digest) };
         // What was handed over has an entry in the index, even if the record that it was for is lost.
         let listed = waiting.iter().filter_map(|task| match task {
             Task::HandedOver(handed) => Some(handed.to),
@@ -608,7 +611,8 @@ impl Replica {
         index.extend(look_changes(&storage_key, look_before, record.header.look, looked));
         let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
         work.stores.push((id, StoreCommand::Write { storage_key, record: bytes, index, sync }));
-        if self.broken.is(Mutation::ReplyBeforeStored) {
+        let is_hint = bytes_after > 0 && !hints.after.is_empty();
+        if self.broken.is(Mutation::ReplyBeforeStored) || is_hint && self.broken.is(Mutation::HintBeforeStored) {
             self.tasks -= done.len();
             work.done.append(&mut done);
         }
@@ -828,8 +832,8 @@ struct Replaces {
     hints: HintChange,
     /// The entries of the index by which it was found to be looked after.
     looked: Vec<Bytes>,
-    /// What it had in its Merkle tree.
-    before: ContentDigest,
+    /// What it added to its Merkle tree.
+    before: Share,
     /// The epoch in which the first of the tasks that are in it was taken on.
     since: Epoch,
 }

@@ -58,6 +58,10 @@ fn enter(pair: &mut Pair, epoch: u64) {
     pair.pass(MINUTE);
 }
 
+fn tombstones(pair: &Pair) -> [u64; 2] {
+    [1, 2].map(|node| pair.nodes[&id(node)].exchange().trees().tombstones())
+}
+
 fn deletes_forgotten(pair: &Pair) -> u64 {
     pair.events.iter().map(|(_, event)| if let Event::Forgot(deleted) = event { *deleted } else { 0 }).sum()
 }
@@ -69,7 +73,9 @@ fn a_tombstone_goes_after_five_epochs_and_leaves_nothing() {
     merge(&mut pair, 1, deleted(2, 1), 1);
     (2..=5).for_each(|epoch| enter(&mut pair, epoch));
     assert!((1..=2).all(|node| pair.held(node, 1) == Some(deleted(2, 1))), "the exchange has spread it");
+    assert_eq!(tombstones(&pair), [1, 1]);
     enter(&mut pair, 6);
+    assert_eq!(tombstones(&pair), [0, 0]);
     assert!((1..=2).all(|node| pair.held(node, 1).unwrap_or_default().siblings().len() == 0));
     assert_eq!(deletes_forgotten(&pair), 2);
     // The second node has had it since its second epoch.

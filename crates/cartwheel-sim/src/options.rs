@@ -126,6 +126,10 @@ pub struct Workload {
     pub strong_per_mille: u32,
     /// How many of a thousand requests override r or w.
     pub override_per_mille: u32,
+    /// How many of a thousand values expire while a run lasts, and within what time at the latest.
+    pub expires_per_mille: u32,
+    /// See there.
+    pub expires_within: Duration,
     /// Weights of what is asked.
     pub shares: Shares,
 }
@@ -202,7 +206,16 @@ impl Options {
         if rng.chance(100) {
             options.take_long(rng);
         }
+        options.let_expire(&mut Rng::new(seed, Stream::Expiry));
         options
+    }
+
+    /// In some runs values expire.
+    fn let_expire(&mut self, rng: &mut Rng) {
+        if rng.chance(300) {
+            self.workload.expires_per_mille = *rng.pick(&[100, 300, 800]);
+            self.workload.expires_within = Duration::from_micros(rng.magnitude(10_000, 90_000_000));
+        }
     }
 
     /// Replicas are compared often enough for what goes on in a run, and their trees grow deep over few keys.
@@ -451,6 +464,8 @@ fn draw_workload(rng: &mut Rng) -> Workload {
         retry_per_mille: *rng.pick(&[0, 500, 900]),
         strong_per_mille: *rng.pick(&[0, 0, 100, 400]),
         override_per_mille: *rng.pick(&[0, 0, 50, 300]),
+        expires_per_mille: 0,
+        expires_within: Duration::ZERO,
         shares: draw_shares(rng),
     }
 }

@@ -37,6 +37,8 @@ pub enum Stream {
     Epochs = 14,
     /// Runs of a day.
     Days = 15,
+    /// Which values expire while a run lasts.
+    Expiry = 16,
 }
 
 /// A seeded generator.

@@ -19,7 +19,7 @@ use crate::world::World;
 const WRITES_LEFT: usize = 2;
 
 /// Far enough that nothing expires while a run lasts: it is only to be kept.
-const EXPIRES: WallMs = WallMs(START_WALL_MS + 1_000_000_000);
+pub(crate) const EXPIRES_LATE: WallMs = WallMs(START_WALL_MS + 1_000_000_000);
 
 /// What a client may ask.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,9 +200,10 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
     let consistency = draw_consistency(clients, key);
     let overrides = how.varied && clients.rng.chance(clients.options.override_per_mille);
     // A delete and what last write wins decides on cannot be told by values alone.
-    let must_name = how.delete || !how.varied || clients.histories()[key].conflict == Conflict::Lww;
+    let expires = draw_expiry(clients, world, &how);
+    let is_kept = expires.is_none_or(|expires| expires == EXPIRES_LATE);
+    let must_name = how.delete || !how.varied || !is_kept || clients.histories()[key].conflict == Conflict::Lww;
     let named = must_name || clients.rng.chance(750);
-    let expires = (how.varied && !how.delete && clients.rng.chance(100)).then_some(EXPIRES);
     let return_body = how.varied && clients.rng.chance(200);
     let (replicas, w) = (clients.histories()[key].replicas, clients.buckets[key].w);
     let w = if overrides { clients.rng.range(1, u64::from(replicas)) as u8 } else { w };
@@ -222,6 +223,17 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
     let request = Request { operation: Operation::Put(put), timeout: timeout(clients) };
     let w = effective(consistency, w, replicas, clients.buckets[key].n);
     clients.set_pending(client, key, Asked::Write { place, w, refused }, request);
+}
+
+fn draw_expiry(clients: &mut Clients, world: &World, how: &Writing) -> Option<WallMs> {
+    if !how.varied || how.delete {
+        return None;
+    }
+    if clients.options.expires_per_mille > 0 && clients.rng.chance(clients.options.expires_per_mille) {
+        let within_ms = clients.rng.range(0, clients.options.expires_within.as_millis() as u64);
+        return Some(WallMs(START_WALL_MS + world.now_us() / 1_000 + within_ms));
+    }
+    clients.rng.chance(100).then_some(EXPIRES_LATE)
 }
 
 /// Writes a write down before anybody hears of it.

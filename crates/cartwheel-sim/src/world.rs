@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
 use cartwheel_core::dot::{Dot, Life, Since};
 use cartwheel_core::epoch::Epoch;
-use cartwheel_core::hlc::Hlc;
+use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{ClientId, Effects, Event as Reported, Input, StoreCommand, StoreId, StoreResult};
@@ -408,7 +408,7 @@ impl World {
         self.trace.note(self.now_us, Kind::Store, &[&(index as u64).to_le_bytes(), bytes], || {
             format!("{} s{} {}", cluster.name(index), id.0, show::store_command(cluster, &command))
         });
-        self.judge_tombstones(index, &command);
+        self.judge_forgetting(index, &command);
         let machine = &mut self.machines[index];
         let started = machine.disk.start(&command);
         let boot = machine.boot;
@@ -617,8 +617,10 @@ pub struct Minted {
     pub forwards: usize,
     /// The dots with their timestamps.
     pub dots: BTreeMap<Dot, Hlc>,
-    /// The epoch of the delete that it is, if it is one.
+    /// The epoch of the delete that it is, if it is one, or the first in which a node found that it had expired.
     pub deleted_in: Option<Epoch>,
+    /// When it expires.
+    pub expires: Option<WallMs>,
     /// The earliest timestamp in a note of it: a dot that was replaced in the step that made it is never stored.
     pub noted: Option<Hlc>,
 }
@@ -640,8 +642,12 @@ fn note_minted(minted: &mut BTreeMap<WriteId, Minted>, storage_key: &[u8], recor
     for sibling in record.state.siblings() {
         let known = minted.entry(sibling.write_id).or_default();
         known.dots.insert(sibling.dot, sibling.hlc);
-        if sibling.content == Content::Tombstone {
-            known.deleted_in = known.deleted_in.into_iter().chain([sibling.epoch]).min();
+        let is_tombstone = sibling.content == Content::Tombstone;
+        // A value may be found to have expired when another of the key's has been found so for long.
+        let deleted_in = if is_tombstone { Some(sibling.epoch) } else { record.header.expired_since };
+        known.expires = sibling.expires;
+        if is_tombstone || sibling.expires.is_some() {
+            known.deleted_in = known.deleted_in.into_iter().chain(deleted_in).min();
         }
     }
     for (id, note) in record.state.notes().iter() {

@@ -56,8 +56,8 @@ fn main() {
     let answered = report["ops"].as_u64().unwrap_or_default() + failed;
     let begun = answered as f64 / report["seconds"].as_f64().unwrap_or(1.0);
     println!(
-        "\nasked for {rate} ops/s ({times} times the peak of {peak:.0}), begun {begun:.0} ops/s, {} late",
-        report["late"]
+        "\nasked for {rate} ops/s ({times} times the peak of {peak:.0}), begun {begun:.0} ops/s, {} left out for want of a connection",
+        report["left_out"]
     );
     println!("goodput {:.0} ops/s: {:.0}% of the peak", goodput(&report), 100.0 * goodput(&report) / peak);
     println!("refused with 429: {:.0}%; all errors: {}", 100.0 * refused as f64 / answered as f64, report["errors"]);

@@ -53,9 +53,10 @@ fn an_open_loop_begins_what_is_due() {
     let found = report(&bench(&cluster, &args).output().unwrap());
     assert_eq!(found["rate"], 100);
     let begun = found["read_latency"]["count"].as_u64().unwrap();
-    // One is due every 10 ms, however many connections are free. A slow machine may do fewer in the time, never more.
-    assert!((1..=202).contains(&begun), "{found}");
-    assert!(found["late"].as_u64().is_some_and(|late| late <= begun), "{found}");
+    let left_out = found["left_out"].as_u64().unwrap();
+    // One is due every 10 ms, however many connections are free; on a slow machine the time is longer.
+    let due = (found["seconds"].as_f64().unwrap() * 100.0) as u64 + 2;
+    assert!(begun > 0 && begun + left_out <= due, "{found}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::message::ListPage;
 use crate::digest::ContentDigest;
 use crate::effects::{ScanLimit, Scanned, StoreCommand};
 use crate::key::Key;
-use crate::merkle::{KeyRange, TreeId, Trees};
+use crate::merkle::{KeyRange, Share, TreeId, Trees};
 
 /// How much is read for one answer. An entry takes some tens of bytes, and at most some thousands.
 const LIST_LIMIT: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };
@@ -24,7 +24,7 @@ pub fn page<'a>(
     tree: TreeId,
     range: &KeyRange,
     scanned: &Scanned,
-    being_written: impl Iterator<Item = (&'a Key, ContentDigest)>,
+    being_written: impl Iterator<Item = (&'a Key, Share)>,
 ) -> (ListPage, Vec<Key>) {
     let next = scanned.next();
     let mut page = ListPage { next: next.clone(), ..ListPage::default() };
@@ -33,15 +33,15 @@ pub fn page<'a>(
     let mut damaged: Vec<Key> = scanned.damaged.iter().filter_map(key_of).collect();
     for (storage_key, record) in &scanned.records {
         match trees.held(storage_key, record) {
-            Some(held) if held.n == tree.n => drop(page.entries.insert(storage_key.clone(), held.content)),
+            Some(held) if held.n == tree.n => drop(page.entries.insert(storage_key.clone(), held.share.digest)),
             Some(_) => {}
             None => damaged.extend(key_of(storage_key)),
         }
     }
-    for (key, content) in being_written.filter(|(key, _)| trees.id_of(key) == tree) {
+    for (key, share) in being_written.filter(|(key, _)| trees.id_of(key) == tree) {
         let storage_key = key.storage_key();
         if part.contains(&storage_key) {
-            page.entries.insert(storage_key, content);
+            page.entries.insert(storage_key, share.digest);
         }
     }
     page.entries.retain(|_, content| *content != ContentDigest::NONE);

@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{Grid, KeyRange, Tree};
-use crate::digest::ContentDigest;
+use super::{Grid, KeyRange, Share, Tree};
 use crate::effects::{ScanLimit, StoreCommand, StoreId};
 use crate::ring::PartitionId;
 use crate::token::Token;
@@ -28,8 +27,8 @@ pub type Forest = BTreeMap<u8, Tree>;
 pub struct Held {
     /// Its bucket's n.
     pub n: u8,
-    /// What it holds.
-    pub content: ContentDigest,
+    /// What it adds to its tree.
+    pub share: Share,
     /// Its record was lost and does not count yet.
     pub is_lost: bool,
 }
@@ -126,7 +125,7 @@ impl Build {
     }
 
     /// A write to a key of the partition has ended well.
-    pub fn written(&mut self, storage_key: Bytes, old: ContentDigest, held: Held) {
+    pub fn written(&mut self, storage_key: Bytes, old: Share, held: Held) {
         if storage_key < self.rest.from {
             self.fold(&storage_key, old, held);
         } else if self.scan.is_some() {
@@ -134,9 +133,9 @@ impl Build {
         }
     }
 
-    fn fold(&mut self, storage_key: &Bytes, old: ContentDigest, held: Held) {
+    fn fold(&mut self, storage_key: &Bytes, old: Share, held: Held) {
         if let (Some(tree), Some(token)) = (self.forest.get_mut(&held.n), token(storage_key)) {
-            tree.fold(self.grid.cell(token), old, held.content);
+            tree.fold(self.grid.cell(token), old, held.share);
         }
         self.losses.note(|| storage_key.clone(), held.is_lost);
     }
@@ -154,7 +153,7 @@ impl Build {
         read.extend(being_written);
         read.append(&mut self.touched);
         for (storage_key, held) in read.iter().filter(|(storage_key, _)| part.contains(storage_key)) {
-            self.fold(storage_key, ContentDigest::NONE, *held);
+            self.fold(storage_key, Share::NOTHING, *held);
         }
         if self.forest.values().any(|tree| tree.is_overfull(self.leaf_keys_max)) {
             self.begin_again();

@@ -8,15 +8,16 @@
 mod build;
 mod grid;
 mod saved;
+mod share;
 mod trees;
 
 use std::ops::AddAssign;
 
-use crate::digest::ContentDigest;
 use crate::ring::PartitionId;
 
 pub use grid::{Grid, KeyRange};
-pub use trees::{Change, Found, Trees, content_of};
+pub use share::Share;
+pub use trees::{Change, Found, Trees};
 
 /// How many nodes of one level a node of the level above is the sum of, as a power of two.
 pub const FANOUT_BITS: u32 = 4;
@@ -57,13 +58,14 @@ pub struct Tree {
     digests: Vec<u128>,
     counts: Vec<u32>,
     keys: u64,
+    tombstones: u64,
 }
 
 impl Tree {
     /// A tree over no keys.
     pub fn new(depth: u8) -> Self {
         let leaves = 1 << (u32::from(depth.min(DEPTH_MAX)) * FANOUT_BITS);
-        Self { depth: depth.min(DEPTH_MAX), digests: vec![0; leaves], counts: vec![0; leaves], keys: 0 }
+        Self { depth: depth.min(DEPTH_MAX), digests: vec![0; leaves], counts: vec![0; leaves], keys: 0, tombstones: 0 }
     }
 
     /// The level of its leaves; the root's is 0.
@@ -76,15 +78,22 @@ impl Tree {
         self.keys
     }
 
-    /// A key in `cell` of the partition's [`Grid`] had the content `old` and has the content `new`.
-    pub fn fold(&mut self, cell: u32, old: ContentDigest, new: ContentDigest) {
+    /// How many tombstones are among what they hold.
+    pub const fn tombstones(&self) -> u64 {
+        self.tombstones
+    }
+
+    /// A key in `cell` of the partition's [`Grid`] had the share `old` and has the share `new`.
+    pub fn fold(&mut self, cell: u32, old: Share, new: Share) {
         let leaf = Grid::node_of(self.depth, cell) as usize;
-        self.digests[leaf] = self.digests[leaf].wrapping_sub(old.to_u128()).wrapping_add(new.to_u128());
-        if old != ContentDigest::NONE {
+        let (minus, plus) = (old.digest.to_u128(), new.digest.to_u128());
+        self.digests[leaf] = self.digests[leaf].wrapping_sub(minus).wrapping_add(plus);
+        self.tombstones = self.tombstones.saturating_sub(old.tombstones.into()).saturating_add(new.tombstones.into());
+        if !old.is_nothing() {
             self.counts[leaf] = self.counts[leaf].saturating_sub(1);
             self.keys = self.keys.saturating_sub(1);
         }
-        if new != ContentDigest::NONE {
+        if !new.is_nothing() {
             self.counts[leaf] = self.counts[leaf].saturating_add(1);
             self.keys += 1;
         }
@@ -122,7 +131,7 @@ impl Tree {
             tree.digests[leaf >> shift] = tree.digests[leaf >> shift].wrapping_add(*digest);
             tree.counts[leaf >> shift] = tree.counts[leaf >> shift].saturating_add(*count);
         }
-        tree.keys = self.keys;
+        (tree.keys, tree.tombstones) = (self.keys, self.tombstones);
         tree
     }
 

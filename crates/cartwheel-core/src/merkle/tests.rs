@@ -6,45 +6,48 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::digest::ContentDigest;
 use crate::ring::Partitions;
 use crate::token::Token;
 
 /// The model: what each token holds.
-type Model = BTreeMap<u128, ContentDigest>;
+type Model = BTreeMap<u128, Share>;
 
 fn sum_of(model: &Model, grid: &Grid, level: u8, index: u32) -> Sum {
     let mut sum = Sum::default();
-    for (&position, digest) in model {
+    for (&position, share) in model {
         if Grid::node_of(level, grid.cell(Token::new(position))) == index {
-            sum += Sum { digests: digest.to_u128(), keys: 1 };
+            sum += Sum { digests: share.digest.to_u128(), keys: 1 };
         }
     }
     sum
 }
 
-fn digest() -> impl Strategy<Value = ContentDigest> {
-    prop_oneof![1 => Just(ContentDigest::NONE), 4 => any::<[u8; 16]>().prop_map(ContentDigest)]
+fn share() -> impl Strategy<Value = Share> {
+    let some = (any::<[u8; 16]>(), 0u32..3);
+    let some = some.prop_map(|(digest, tombstones)| Share { digest: ContentDigest(digest), tombstones });
+    prop_oneof![1 => Just(Share::NOTHING), 4 => some]
 }
 
 /// Writes to tokens of the second of three partitions, few enough that many are written twice.
-fn writes() -> impl Strategy<Value = Vec<(u128, ContentDigest)>> {
+fn writes() -> impl Strategy<Value = Vec<(u128, Share)>> {
     let third = u128::MAX / 3 + 1;
     let near = (0u128..6).prop_map(move |near| third + near);
     let far = (0u128..40).prop_map(move |step| third + step * (third / 41));
-    vec((prop_oneof![near, far], digest()), 0..120)
+    vec((prop_oneof![near, far], share()), 0..120)
 }
 
 fn grid() -> Grid {
     Grid::of(Partitions::new(3).unwrap(), PartitionId(1))
 }
 
-fn carry_out(writes: &[(u128, ContentDigest)], depth: u8) -> (Tree, Model) {
+fn carry_out(writes: &[(u128, Share)], depth: u8) -> (Tree, Model) {
     let (mut tree, mut model) = (Tree::new(depth), Model::new());
     for &(position, new) in writes {
         let old = model.insert(position, new).unwrap_or_default();
         tree.fold(grid().cell(Token::new(position)), old, new);
     }
-    model.retain(|_, digest| *digest != ContentDigest::NONE);
+    model.retain(|_, share| !share.is_nothing());
     (tree, model)
 }
 
@@ -53,6 +56,7 @@ proptest! {
     fn every_node_is_the_sum_of_the_keys_below_it(writes in writes(), depth in 0u8..=3, at: u128) {
         let (tree, model) = carry_out(&writes, depth);
         prop_assert_eq!(tree.keys(), model.len() as u64);
+        prop_assert_eq!(tree.tombstones(), model.values().map(|share| u64::from(share.tombstones)).sum::<u64>());
         let positions = model.keys().copied().chain([u128::MAX / 3 + 1 + at % (u128::MAX / 3)]);
         for position in positions {
             for level in 0..=depth {
@@ -66,11 +70,11 @@ proptest! {
 
     #[test]
     fn trees_agree_if_and_only_if_their_keys_do(
-        mut writes in writes(), depths in (0u8..=3, 0u8..=3), more in (0u128..40, digest()), order in any::<u64>(),
+        mut writes in writes(), depths in (0u8..=3, 0u8..=3), more in (0u128..40, share()), order in any::<u64>(),
     ) {
         let (one, model) = carry_out(&writes, depths.0);
         // The last write to each token, in another order.
-        let mut last: Vec<_> = model.iter().map(|(&position, &digest)| (position, digest)).collect();
+        let mut last: Vec<_> = model.iter().map(|(&position, &share)| (position, share)).collect();
         last.sort_by_key(|(position, _)| position.wrapping_mul(u128::from(order) | 1));
         let (other, _) = carry_out(&last, depths.1);
         prop_assert!(one.agrees(&other) && other.agrees(&one));

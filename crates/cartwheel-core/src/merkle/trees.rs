@@ -9,8 +9,7 @@ use bytes::Bytes;
 
 use super::build::{Build, Forest, Held, Losses};
 use super::saved::{self, SavedBy};
-use super::{Grid, Tree, TreeId};
-use crate::digest::ContentDigest;
+use super::{Grid, Share, Tree, TreeId};
 use crate::dot::{NodeId, Since};
 use crate::effects::{Scanned, StoreCommand, StoreId, StoreResult};
 use crate::key::Key;
@@ -34,10 +33,10 @@ pub enum Change {
     Written {
         /// The key.
         key: Key,
-        /// What it held.
-        old: ContentDigest,
-        /// What it holds.
-        new: ContentDigest,
+        /// What it added to its tree.
+        old: Share,
+        /// What it adds now.
+        new: Share,
         /// The record was lost and does not count yet.
         is_lost: bool,
     },
@@ -54,11 +53,6 @@ pub struct Found {
     pub lost: Vec<Key>,
     /// A partition whose tree was not what its records add up to.
     pub wrong: Option<PartitionId>,
-}
-
-/// What a record's key holds: as it was folded, if it was.
-pub fn content_of(record: &Record, storage_key: &[u8]) -> ContentDigest {
-    record.header.content.unwrap_or_else(|| ContentDigest::of(storage_key, &record.state))
 }
 
 /// The trees of one node's shard.
@@ -104,7 +98,7 @@ enum Phase {
     /// The trees are what the records add up to.
     Ready,
     /// Saved ones are being read; these writes have ended since.
-    Recalling(Vec<(u32, ContentDigest, Held)>),
+    Recalling(Vec<(u32, Share, Held)>),
     /// They must be built.
     Absent,
 }
@@ -212,6 +206,12 @@ impl Trees {
         self.unready
     }
 
+    /// How many tombstones are held, as far as the trees that are ready tell.
+    pub fn tombstones(&self) -> u64 {
+        let ready = self.kept.values().filter(|kept| kept.is_ready());
+        ready.flat_map(|kept| kept.forest.values()).map(Tree::tombstones).sum()
+    }
+
     /// The tree that a key belongs to.
     pub fn id_of(&self, key: &Key) -> TreeId {
         let partition = self.view.ring.partition_of(key.token());
@@ -224,7 +224,7 @@ impl Trees {
         let record = Record::decode(record, storage_key).ok()?;
         let n = self.view.settings(Key::bucket_of_storage_key(storage_key)?).n;
         let is_lost = record.header.is_lost_since(self.loss_floor);
-        Some(Held { n, content: content_of(&record, storage_key), is_lost })
+        Some(Held { n, share: Share::of_record(storage_key, &record), is_lost })
     }
 
     /// Asks for what an orderly stop has saved.
@@ -260,13 +260,13 @@ impl Trees {
         match change {
             Change::Written { key, old, new, is_lost } => {
                 let id = self.id_of(&key);
-                self.written(&key, id.partition, old, Held { n: id.n, content: new, is_lost });
+                self.written(&key, id.partition, old, Held { n: id.n, share: new, is_lost });
             }
             Change::Doubtful(key) | Change::Lost(key) => self.doubt(self.id_of(&key).partition),
         }
     }
 
-    fn written(&mut self, key: &Key, partition: PartitionId, old: ContentDigest, held: Held) {
+    fn written(&mut self, key: &Key, partition: PartitionId, old: Share, held: Held) {
         if let Some(build) = self.build.as_mut().filter(|build| build.partition == partition) {
             build.written(key.storage_key(), old, held);
         }
@@ -275,7 +275,7 @@ impl Trees {
         match &mut kept.phase {
             Phase::Ready => {
                 if let Some(tree) = kept.forest.get_mut(&held.n) {
-                    tree.fold(cell, old, held.content);
+                    tree.fold(cell, old, held.share);
                     if tree.is_overfull(self.leaf_keys_max) {
                         self.wanted.insert(partition);
                     }
@@ -352,13 +352,13 @@ impl Trees {
         self.recalls.contains_key(&id) || self.build.as_ref().is_some_and(|build| build.waits_for(id))
     }
 
-    /// Takes in the end of a store command. `being_written` is what is being written, and its content before.
+    /// Takes in the end of a store command. `being_written` is what is being written, and what it added before.
     pub fn stored<'a>(
         &mut self,
         now: Instant,
         id: StoreId,
         result: StoreResult,
-        being_written: impl Iterator<Item = (&'a Key, ContentDigest)>,
+        being_written: impl Iterator<Item = (&'a Key, Share)>,
     ) -> Found {
         if let Some(partition) = self.recalls.remove(&id) {
             self.recalled(partition, result);
@@ -394,7 +394,7 @@ impl Trees {
                 self.unready -= 1;
                 for (cell, old, held) in late {
                     if let Some(tree) = kept.forest.get_mut(&held.n) {
-                        tree.fold(cell, old, held.content);
+                        tree.fold(cell, old, held.share);
                     }
                 }
                 if kept.forest.values().any(|tree| tree.is_overfull(self.leaf_keys_max)) {
@@ -405,11 +405,7 @@ impl Trees {
         }
     }
 
-    fn scanned<'a>(
-        &mut self,
-        scanned: Scanned,
-        being_written: impl Iterator<Item = (&'a Key, ContentDigest)>,
-    ) -> Found {
+    fn scanned<'a>(&mut self, scanned: Scanned, being_written: impl Iterator<Item = (&'a Key, Share)>) -> Found {
         let Some(mut build) = self.build.take() else { return Found::default() };
         let (mut found, mut read) = (Found::default(), BTreeMap::new());
         for (storage_key, record) in &scanned.records {
@@ -426,9 +422,9 @@ impl Trees {
             found.lost.extend(Key::from_storage_key(storage_key));
             build.spoil();
         }
-        let writes = being_written.filter_map(|(key, content)| {
+        let writes = being_written.filter_map(|(key, share)| {
             let id = self.id_of(key);
-            (id.partition == build.partition).then(|| (key.storage_key(), Held { n: id.n, content, is_lost: false }))
+            (id.partition == build.partition).then(|| (key.storage_key(), Held { n: id.n, share, is_lost: false }))
         });
         let writes = writes.collect();
         if build.take(read, scanned.next(), writes) {

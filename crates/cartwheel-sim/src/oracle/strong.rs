@@ -28,6 +28,7 @@ enum Operation {
 
 struct Key {
     conflict: Conflict,
+    /// Deletes, and values that may have expired.
     tombstones: WriteSet,
     /// Those of them that may be forgotten while the run lasts.
     forgotten: WriteSet,
@@ -64,7 +65,7 @@ pub fn check(history: &KeyHistory) -> Verdict {
     };
     let deletes = history.writes.iter().enumerate();
     let tombstones = deletes
-        .filter(|(_, write)| write.content == cartwheel_core::state::Content::Tombstone)
+        .filter(|(_, write)| write.content == cartwheel_core::state::Content::Tombstone || write.expires.is_some())
         .map(|(place, _)| place)
         .collect();
     let is_forgotten = |&place: &usize| history.writes[place].may_be_forgotten(u64::MAX);

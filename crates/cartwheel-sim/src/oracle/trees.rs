@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cartwheel_core::digest::ContentDigest;
 use cartwheel_core::key::Key;
-use cartwheel_core::merkle::{Tree, TreeId};
+use cartwheel_core::merkle::{Share, Tree, TreeId};
 use cartwheel_core::record::Record;
 
 use crate::world::World;
@@ -29,8 +28,8 @@ fn judge_node(world: &World, index: usize) -> Option<String> {
         };
         let id: TreeId = trees.id_of(&key);
         if let (Some(tree), Some(grid)) = (expected.get_mut(&id), trees.grid(id.partition)) {
-            let content = ContentDigest::of(storage_key, &record.state);
-            tree.fold(grid.cell(key.token()), ContentDigest::NONE, content);
+            let share = Share::of(storage_key, &record.state);
+            tree.fold(grid.cell(key.token()), Share::NOTHING, share);
         }
     }
     let wrong = expected.iter().find(|(id, tree)| trees.get(**id) != Some(*tree));

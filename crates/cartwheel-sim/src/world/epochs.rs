@@ -13,7 +13,11 @@ use cartwheel_core::write_id::WriteId;
 
 use super::controls::PAUSED_US;
 use super::{Event, World};
+use crate::clock::START_WALL_MS;
 use crate::trace::Kind;
+
+/// How far off the clock of a node may be that takes it into account.
+const CLOCKS_OFF_MAX_MS: u64 = 12_000;
 
 impl World {
     /// A node's control wants an epoch saved.
@@ -60,10 +64,13 @@ impl World {
         epochs.filter(|&epoch| epoch > Epoch::UNKNOWN).collect()
     }
 
-    /// From when on a delete may be forgotten: when the first node entered the epoch in which it is due.
-    pub fn forgotten_from_us(&self, delete: WriteId) -> Option<u64> {
-        let epoch = self.minted.get(&delete)?.deleted_in?;
-        self.epochs.range(epoch.end()..).next().map(|(_, &at_us)| at_us)
+    /// From when on a delete, or a value that expires, may be forgotten: when the first node entered the epoch in which it is due.
+    pub fn forgotten_from_us(&self, write: WriteId) -> Option<u64> {
+        let minted = self.minted.get(&write)?;
+        let due_us = self.epochs.range(minted.deleted_in?.end()..).next().map(|(_, &at_us)| at_us)?;
+        let expired_ms =
+            minted.expires.map_or(0, |expires| expires.0.saturating_sub(START_WALL_MS + CLOCKS_OFF_MAX_MS));
+        Some(due_us.max(expired_ms * 1_000))
     }
 
     /// State goes out under the epoch in which its operation began, or an older one. Each key of a comparison is an operation of its own.
@@ -98,8 +105,8 @@ impl World {
         }
     }
 
-    /// A node stores something: it may neither forget a tombstone before its time, nor store one after it.
-    pub(super) fn judge_tombstones(&mut self, index: usize, command: &StoreCommand) {
+    /// A node stores something: it may neither forget a tombstone or an expired value before its time, nor store a tombstone after it.
+    pub(super) fn judge_forgetting(&mut self, index: usize, command: &StoreCommand) {
         let StoreCommand::Write { storage_key, record, .. } = command else { return };
         let Some(control) = &self.machine_controls[index].control else { return };
         // The disk may have failed to say that it has the next one, which the shard then does not know of.
@@ -112,16 +119,29 @@ impl World {
             return;
         }
         let is_tombstone = |held: &&Sibling| held.content == Content::Tombstone;
+        let deleted_in = |held: &Sibling| match held.content {
+            Content::Tombstone => Some(held.epoch),
+            // Once any node has forgotten it, the others follow. One that nobody has found to have expired is not forgotten at all.
+            Content::Value { .. } => held.expires.map(|_| {
+                let found = self.minted.get(&held.write_id).and_then(|minted| minted.deleted_in);
+                found.unwrap_or(Epoch(u64::MAX - KEPT_FOR))
+            }),
+        };
         let owed = before.as_ref().is_some_and(|record| !record.header.owed.is_empty());
-        let gone = before.iter().flat_map(|record| record.state.siblings()).filter(is_tombstone);
+        let held = || before.iter().flat_map(|record| record.state.siblings());
+        // Where the last write wins, what lost against a delete goes with it.
+        let has_lost = |value: &Sibling| held().any(|held| is_tombstone(&held) && held.recency() > value.recency());
+        let gone = held().filter(|held| is_tombstone(held) || !has_lost(held));
+        let gone = gone.filter_map(|held| Some((held, deleted_in(held)?)));
         // Whatever replaced it is there, or has left a note.
         let is_replaced =
             |held: &Sibling| after.state.siblings().len() > 0 || after.state.notes().get(held.write_id).is_some();
         let latest = self.epochs.keys().next_back().copied().unwrap_or_default();
-        let mut early = gone.filter(|held| !owed && !is_replaced(held) && held.epoch.0 + KEPT_FOR > latest.0);
-        if let Some(held) = early.next() {
-            let message = format!("{:?} of epoch {} is gone when {latest} has come", held.dot, held.epoch);
-            return self.fail("tombstones are kept for five epochs", None, message);
+        let mut early =
+            gone.filter(|(held, deleted_in)| !owed && !is_replaced(held) && deleted_in.0 + KEPT_FOR > latest.0);
+        if let Some((held, deleted_in)) = early.next() {
+            let message = format!("{:?}, deleted in epoch {deleted_in}, is gone when {latest} has come", held.dot);
+            return self.fail("what is deleted is kept for five epochs", None, message);
         }
         if let Some(held) = after.state.siblings().filter(is_tombstone).find(|held| held.epoch.0 + KEPT_FOR <= epoch.0)
         {

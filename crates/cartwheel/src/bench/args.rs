@@ -46,8 +46,8 @@ pub struct BenchArgs {
     pub connections: u32,
     /// An open loop: begin so many operations a second, whether those before have ended or not.
     ///
-    /// None is left out: one for which no connection is free begins late, and its time counts from when it was due. Give so many
-    /// connections that hardly any is late.
+    /// An operation's time counts from when it was due. One for which no connection was free by then is left out, and counted: with
+    /// any of those the clients asked for less than this, so give more connections, or CPU.
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rate: Option<u32>,
     /// How long to measure, in seconds.

@@ -21,7 +21,7 @@ use super::{BenchArgs, Error, Writes};
 const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
 /// How long a connection waits after a failure: one that is refused at once must not ask again at once.
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
-/// One that begins so long after it was due is late.
+/// An operation of an open loop that no connection has begun so long after it was due is left out.
 const LATE: Duration = Duration::from_millis(10);
 /// How much of what an error is called is kept.
 const CODE_CHARS_MAX: usize = 40;
@@ -92,7 +92,8 @@ impl Job {
         }
     }
 
-    /// Carries out operations of an open loop: all connections take them in turn, each when it is due or as soon after as it can.
+    /// Carries out operations of an open loop: all connections take them in turn, each when it is due. One for which none was free is
+    /// left out: in a queue here it would be late whatever the nodes do, and so would all after it.
     pub(super) async fn work_at(&self, rate: u32, begun: Instant, mut connection: Connection) {
         let mut random = fastrand::Rng::new();
         loop {
@@ -103,7 +104,8 @@ impl Job {
                 return;
             }
             if due.elapsed() > LATE {
-                self.recorder.late();
+                self.recorder.left_out();
+                continue;
             }
             // What became of it is counted.
             let _ = self.operation(&mut connection, &mut random, due).await;

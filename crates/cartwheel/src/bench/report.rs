@@ -24,8 +24,8 @@ pub(super) struct Report {
     connections: u32,
     /// Operations that were to begin in a second; none in a closed loop.
     rate: Option<u32>,
-    /// How many of them began later than they were due.
-    late: u64,
+    /// How many of them were not begun, as no connection was free.
+    left_out: u64,
     strong: bool,
     r: Option<u8>,
     w: Option<u8>,
@@ -85,7 +85,7 @@ impl Report {
             writes: args.writes.name(),
             connections: args.connections,
             rate: args.rate,
-            late: stats.late,
+            left_out: stats.left_out,
             strong: args.strong,
             r: args.r,
             w: args.w,
@@ -111,7 +111,7 @@ impl Report {
         let mut text = format!(
             "{:.0} ops/s{} ({} operations in {:.1} s{}; {}% reads, write = {}, {} keys {}, {} bytes, {} connections{})\n\n",
             self.ops_per_second,
-            self.rate.map(|rate| format!(" of {rate} begun")).unwrap_or_default(),
+            self.rate.map(|rate| format!(" of {rate} due")).unwrap_or_default(),
             self.ops,
             self.seconds,
             if self.interrupted { ", interrupted" } else { "" },
@@ -153,9 +153,12 @@ impl Report {
         for (kind, count) in &self.errors {
             let _ = writeln!(text, "errors      {count} {kind}");
         }
-        if self.late > 0 {
-            let _ =
-                writeln!(text, "late        {} operations, for want of a free connection or of CPU here", self.late);
+        if self.left_out > 0 {
+            let _ = writeln!(
+                text,
+                "left out    {} operations, for want of a free connection or of CPU here",
+                self.left_out
+            );
         }
         if self.unfinished > 0 {
             let _ = writeln!(text, "unfinished  {} operations had no end in time", self.unfinished);

@@ -25,8 +25,8 @@ pub(super) struct Stats {
     pub(super) reads: Histogram<u64>,
     pub(super) writes: Histogram<u64>,
     pub(super) errors: BTreeMap<String, u64>,
-    /// Operations of an open loop that began later than they were due.
-    pub(super) late: u64,
+    /// Operations of an open loop for which no connection was free.
+    pub(super) left_out: u64,
     /// Reads of keys that hold nothing.
     pub(super) not_found: u64,
     /// Gets that showed more than one sibling, and the most that one showed.
@@ -41,7 +41,7 @@ impl Stats {
             reads: histogram.clone(),
             writes: histogram,
             errors: BTreeMap::new(),
-            late: 0,
+            left_out: 0,
             not_found: 0,
             gets_with_siblings: 0,
             siblings_max: 0,
@@ -106,9 +106,9 @@ impl Recorder {
         });
     }
 
-    /// Notes an operation that began late.
-    pub(super) fn late(&self) {
-        self.note(|stats| stats.late += 1);
+    /// Notes an operation that was left out.
+    pub(super) fn left_out(&self) {
+        self.note(|stats| stats.left_out += 1);
     }
 
     /// Notes what a get showed.

@@ -121,6 +121,8 @@ fn a_shard_counts_its_events_and_commits() {
     counted.event(&Event::Repaired(key.clone(), node, Repair::Exchange));
     counted.event(&Event::TreesUnready { before: 0, now: 7 });
     counted.event(&Event::TreesUnready { before: 7, now: 3 });
+    counted.tombstones(0, 5);
+    counted.tombstones(5, 4);
     counted.event(&Event::DotCollision(key));
     counted.event(&Event::StrayMessage(node));
     counted.event(&Event::NotAHome(node));
@@ -135,7 +137,7 @@ fn a_shard_counts_its_events_and_commits() {
     let grew = |name: &str| after[name] - before[name];
     assert_eq!(grew("cartwheel_repairs_total{kind=\"read\"}"), 2.0);
     assert_eq!(grew("cartwheel_repairs_total{kind=\"exchange\"}"), 1.0);
-    assert_eq!(grew("cartwheel_trees_unready"), 3.0);
+    assert_eq!((grew("cartwheel_trees_unready"), after["cartwheel_tombstones"]), (3.0, 4.0));
     assert_eq!(grew("cartwheel_dot_collisions_total"), 1.0);
     assert_eq!(grew("cartwheel_stray_messages_total"), 1.0);
     assert_eq!((grew("cartwheel_not_a_home_refusals_total"), grew("cartwheel_hints_delivered_total")), (1.0, 1.0));

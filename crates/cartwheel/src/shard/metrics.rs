@@ -29,6 +29,7 @@ pub struct ShardMetrics {
     exchange_digests: Counter,
     trees_wrong: Counter,
     trees_unready: Gauge,
+    tombstones: Gauge,
     records_lost: Counter,
     dot_collisions: Counter,
     stray_messages: Counter,
@@ -60,6 +61,7 @@ impl Default for ShardMetrics {
             exchange_digests: Counter::default(),
             trees_wrong: Counter::default(),
             trees_unready: Gauge::default(),
+            tombstones: Gauge::default(),
             records_lost: Counter::default(),
             dot_collisions: Counter::default(),
             stray_messages: Counter::default(),
@@ -175,6 +177,11 @@ impl ShardMetrics {
                 "How many partitions are not compared because their Merkle trees are being made",
                 &self.trees_unready,
             ),
+            (
+                "tombstones",
+                "Tombstones held as a home and not reclaimed yet, but for those of partitions whose trees are being made",
+                &self.tombstones,
+            ),
             ("disk_full", "How many shards store no writes because too little disk is free", &self.disk_full),
             ("store_failed", "How many shards have a store that has failed and is not open again", &self.store_failed),
         ];
@@ -211,6 +218,11 @@ impl ShardMetrics {
         for (gauge, condition) in [(&self.disk_full, Condition::Full), (&self.store_failed, Condition::Failed)] {
             gauge.inc_by(i64::from(now == condition) - i64::from(before == condition));
         }
+    }
+
+    /// How many tombstones a shard held, and holds now.
+    pub(crate) fn tombstones(&self, before: u64, now: u64) {
+        self.tombstones.inc_by(now as i64 - before as i64);
     }
 
     fn repaired(&self, how: Repair) -> impl std::ops::Deref<Target = Counter> + '_ {

@@ -56,7 +56,7 @@ pub const INBOX_MAX: usize = 8_192;
 /// How many inputs one turn takes at most, so that the first of them does not wait for too many others.
 const TURN_MAX: usize = 512;
 
-/// How often it is told how much background work is let in.
+/// How often it is told how much background work is let in and how many tombstones are held.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The name under which a store remembers the ceiling of the node's timestamps.
@@ -80,6 +80,11 @@ pub trait Machine: Send + 'static {
     /// [`Node::queued`].
     fn queued(&mut self, _waited: Duration) {}
 
+    /// How many tombstones it holds.
+    fn tombstones(&self) -> u64 {
+        0
+    }
+
     /// [`Node::admitted`].
     fn admitted(&self) -> Admitted {
         Admitted::default()
@@ -97,6 +102,10 @@ impl Machine for Node {
 
     fn proofs(&self) -> Vec<ReplicaProof> {
         self.exchange().proofs().collect()
+    }
+
+    fn tombstones(&self) -> u64 {
+        self.exchange().trees().tombstones()
     }
 
     fn queued(&mut self, waited: Duration) {
@@ -375,6 +384,7 @@ fn run<M: Machine, O: Outgoing>(
         if begun >= next_look {
             next_look = begun + LOOK_EVERY;
             load.admits(turns.admitted());
+            turns.count_tombstones();
         }
         if stop {
             turns.close();

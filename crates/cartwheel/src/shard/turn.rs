@@ -47,6 +47,8 @@ pub(super) struct Turns<M, O> {
     clients_begun: u64,
     /// How long commits took since that was last asked.
     committing: Duration,
+    /// How many tombstones were counted last.
+    tombstones: u64,
     metrics: ShardMetrics,
     wake_at: Option<Instant>,
     finished: Option<Epoch>,
@@ -98,6 +100,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             clients: BTreeMap::new(),
             clients_begun: 0,
             committing: Duration::ZERO,
+            tombstones: 0,
             metrics: ShardMetrics::default(),
             wake_at: None,
             finished: None,
@@ -109,12 +112,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         Self { metrics, ..self }
     }
 
-    /// When the next turn is due, if no input comes.
     /// The epoch that the machine has finished since this was last asked, if it has.
     pub(super) const fn finished(&mut self) -> Option<Epoch> {
         self.finished.take()
     }
 
+    /// When the next turn is due, if no input comes.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.wake_at.into_iter().chain(self.disk.wake_at()).chain(self.unsynced.wake_at()).min()
     }
@@ -174,6 +177,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// How long commits took since that was last asked.
     pub(super) fn take_committing(&mut self) -> Duration {
         std::mem::take(&mut self.committing)
+    }
+
+    /// Counts the tombstones that the machine holds.
+    pub(super) fn count_tombstones(&mut self) {
+        let tombstones = self.machine.tombstones();
+        self.metrics.tombstones(std::mem::replace(&mut self.tombstones, tombstones), tombstones);
     }
 
     /// How much background work the machine lets in.
