@@ -9,7 +9,7 @@ use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
-use cartwheel_core::request::{Outcome, Request};
+use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::ring::PartitionId;
 use tokio::sync::watch;
 
@@ -95,6 +95,14 @@ impl Door {
     /// If it has too much to do.
     pub(super) fn may_ask(&self, key: &Key) -> Result<(), ApiError> {
         Ok(self.0.backend.shards.may_ask(key)?)
+    }
+
+    /// Whether the node takes on a request on any key now.
+    ///
+    /// # Errors
+    /// If it has too much to do.
+    pub(super) fn may_ask_any(&self) -> Result<(), Refusal> {
+        self.0.backend.shards.may_ask_any()
     }
 
     /// Has a bucket's settings changed.

@@ -69,6 +69,11 @@ impl ApiError {
         self.code
     }
 
+    /// The same, after which the connection is closed.
+    pub(super) fn closing(self) -> Self {
+        self.with(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Request as HttpRequest, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use cartwheel_core::key::Key;
 use cartwheel_core::request::{Get, Operation, Put, PutDone, Reply, Request};
@@ -86,7 +86,7 @@ pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) ->
     let (parts, mut body) = request.into_parts();
     let stored = store(&door, &parts, &mut body).await;
     if stored.is_err() && !body::discard(&parts.headers, &mut body).await {
-        return stored.map_err(|error| error.with(header::CONNECTION, HeaderValue::from_static("close")));
+        return stored.map_err(|error| error.closing());
     }
     stored
 }

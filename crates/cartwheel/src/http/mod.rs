@@ -8,6 +8,7 @@ mod cluster;
 mod digests;
 mod door;
 mod error;
+mod front;
 mod health;
 mod kv;
 mod openapi;
@@ -28,6 +29,7 @@ use axum::routing::{MethodRouter, any, get};
 use error::ApiError;
 
 pub use door::{Backend, Door, Readiness};
+pub use front::Front;
 pub use server::serve;
 
 /// How often requests that failed are worth a line in the log.
@@ -63,7 +65,7 @@ fn calls(door: &Door) -> Vec<Call> {
 }
 
 /// The contract's routes.
-pub fn router(door: Door) -> Router {
+fn router(door: Door) -> Router {
     let calls = calls(&door).into_iter();
     calls
         .fold(Router::new(), |router, (route, _, call)| router.route(route, call))

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use axum::Router;
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
@@ -43,25 +48,31 @@ impl Default for Limits {
 /// How long the requests under way may take once the node is told to stop.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Serves `router` on `listener`, at most so many connections at once and counted in `metrics`, until `stop` is true and the
+/// Serves `calls` on `listener`, at most so many connections at once and counted in `metrics`, until `stop` is true and the
 /// requests under way have ended, or had their time.
-pub async fn serve(
-    router: Router,
+pub async fn serve<S>(
+    calls: S,
     listener: TcpListener,
     connections_max: usize,
     metrics: HttpMetrics,
     stop: watch::Receiver<bool>,
-) {
-    serve_within(Limits { connections_max, ..Limits::default() }, router, listener, metrics, stop).await;
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    serve_within(Limits { connections_max, ..Limits::default() }, calls, listener, metrics, stop).await;
 }
 
-async fn serve_within(
+async fn serve_within<S>(
     limits: Limits,
-    router: Router,
+    calls: S,
     listener: TcpListener,
     metrics: HttpMetrics,
     mut stop: watch::Receiver<bool>,
-) {
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     let acceptor = Acceptor::new(listener, limits.connections_max, "HTTP clients");
     let graceful = GracefulShutdown::new();
     let mut server = http1::Builder::new();
@@ -78,7 +89,7 @@ async fn serve_within(
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.write_within));
         let stream = TokioIo::new(Box::pin(stream));
-        let connection = server.serve_connection(stream, TowerToHyperService::new(router.clone()));
+        let connection = server.serve_connection(stream, calls.clone());
         let connection = graceful.watch(connection);
         let counted = Counted::new(&metrics);
         tokio::spawn(async move {

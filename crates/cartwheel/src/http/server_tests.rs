@@ -2,16 +2,19 @@
 
 use std::net::SocketAddr;
 
+use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::get;
 use cartwheel_core::request::Operation;
 use cartwheel_core::state::Content;
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::http::router;
-use crate::http::tests::{door, got, put_done};
+use crate::http::tests::{busy, door, got, put_done};
+use crate::http::{Front, router};
+use crate::metrics::tests::parse;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,10 +26,17 @@ struct Serving {
 }
 
 async fn serving(router: Router, limits: Limits) -> Serving {
+    serving_calls(TowerToHyperService::new(router), limits).await
+}
+
+async fn serving_calls<S>(calls: S, limits: Limits) -> Serving
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (addr, metrics) = (listener.local_addr().unwrap(), HttpMetrics::default());
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(serve_within(limits, router, listener, metrics.clone(), stopped));
+    tokio::spawn(serve_within(limits, calls, listener, metrics.clone(), stopped));
     Serving { addr, metrics, _stop: stop }
 }
 
@@ -289,4 +299,30 @@ async fn connections_have_a_bound_and_those_over_it_wait() {
     drop(first);
     assert_eq!(answer(&mut third).await.unwrap().0, 200);
     assert_eq!(serving.metrics.accepted.get(), 3);
+}
+
+#[tokio::test]
+async fn a_busy_node_refuses_requests_on_keys_before_it_looks_at_them_and_goes_on_with_others() {
+    let (door, _, _busy) = busy().await;
+    let serving = serving_calls(Front::new(door.clone()), Limits::default()).await;
+    let mut stream = TcpStream::connect(serving.addr).await.unwrap();
+    for request in [
+        "PUT /v1/kv/b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nsocks",
+        "GET /v1/kv/b/k HTTP/1.1\r\nHost: h\r\n\r\n",
+        "DELETE /v1/kv/b/k HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        bounded(stream.write_all(request.as_bytes())).await.unwrap();
+        let refused = answer(&mut stream).await.unwrap();
+        assert_eq!((refused.0, refused.code().as_str(), refused.closes()), (429, "overloaded", false), "{request}");
+        assert!(refused.1.contains_key("retry-after"));
+    }
+    bounded(stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")).await.unwrap();
+    assert_eq!(answer(&mut stream).await.unwrap().0, 200);
+    let samples = parse(&door.metrics().text());
+    for operation in ["get", "put", "delete"] {
+        let name = format!("cartwheel_requests_total{{operation=\"{operation}\",outcome=\"overloaded\"}}");
+        assert!(samples[&name] >= 1.0, "{name}");
+    }
+    // The one that filled the queue, and these.
+    assert_eq!(samples["cartwheel_shard_inbox_refusals_total"], 4.0);
 }

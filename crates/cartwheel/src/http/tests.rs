@@ -534,9 +534,9 @@ impl Machine for Stuck {
     }
 }
 
-#[tokio::test]
-async fn what_a_busy_node_does_not_take_on_is_refused_at_once() {
-    let (_let_go, stuck) = std::sync::mpsc::channel();
+/// The door of a node that stands still and takes on no more: what it refused first, and what keeps it so.
+pub(super) async fn busy() -> (Door, Response<Body>, impl Sized) {
+    let (let_go, stuck) = std::sync::mpsc::channel::<()>();
     let (door, _) = door_of(Stuck(stuck));
     let mut waiting = Vec::new();
     let refused = loop {
@@ -549,8 +549,14 @@ async fn what_a_busy_node_does_not_take_on_is_refused_at_once() {
         }
         assert!(waiting.len() < shard::INBOX_MAX, "all of the queue is for clients");
     };
-    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     assert!(waiting.len() >= 256, "{}", waiting.len());
+    (door, refused, (waiting, let_go))
+}
+
+#[tokio::test]
+async fn what_a_busy_node_does_not_take_on_is_refused_at_once() {
+    let (door, refused, _busy) = busy().await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     let unread =
         Body::from_stream(futures_util::stream::poll_fn(|_| -> std::task::Poll<Option<std::io::Result<Bytes>>> {
             panic!("the value of a write that is refused was read")

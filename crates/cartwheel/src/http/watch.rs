@@ -1,47 +1,62 @@
 //! What is counted and logged of each request.
 
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::{debug, warn};
 
 use super::Door;
 use super::error::Told;
-use crate::metrics::{Asked, Outcome};
+use crate::metrics::{Asked, Outcome, Timed};
 
 /// Counts and times a request on a key.
 pub(super) async fn count(State(door): State<Door>, request: Request, next: Next) -> Response {
-    let asked = match *request.method() {
+    let timed = begin(&door, request.method());
+    let response = next.run(request).await;
+    end(timed, &response);
+    response
+}
+
+/// A request on a key has begun; none if it is none that is counted.
+pub(super) fn begin<'a>(door: &'a Door, method: &Method) -> Option<Timed<'a>> {
+    let asked = match *method {
         Method::GET | Method::HEAD => Asked::get,
         Method::PUT => Asked::put,
         Method::DELETE => Asked::delete,
-        _ => return next.run(request).await,
+        _ => return None,
     };
-    let timed = door.metrics().http.begin(asked);
-    let response = next.run(request).await;
+    Some(door.metrics().http.begin(asked))
+}
+
+/// It has ended.
+pub(super) fn end(timed: Option<Timed<'_>>, response: &Response) {
+    let Some(timed) = timed else { return };
     timed.end(match (response.extensions().get::<Told>(), response.status()) {
         (Some(told), _) => Outcome(told.code),
         (None, StatusCode::MULTIPLE_CHOICES) => Outcome("siblings"),
         (None, _) => Outcome("ok"),
     });
-    response
 }
 
-/// Logs a request that failed: each at level debug; what is the node's or the cluster's doing at level warn too, a line a second.
+/// Logs requests that failed.
 pub(super) async fn log_failures(State(door): State<Door>, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let response = next.run(request).await;
-    if let Some(Told { code, message }) = response.extensions().get() {
-        let (status, path) = (response.status().as_u16(), uri.path());
-        debug!(%method, path, status, code, "a request failed: {message}");
-        // A node that is starting says so to whoever asks whether it is ready: that is no failure.
-        if (status >= 500 || status == 429)
-            && path.starts_with("/v1/")
-            && let Some(count) = door.failures().count(1)
-        {
-            warn!(%method, path, status, code, "{count} requests failed since the last such line; this one: {message}");
-        }
-    }
+    log_failure(&door, &method, &uri, &response);
     response
+}
+
+/// Logs a request if it failed: each at level debug; what is the node's or the cluster's doing at level warn too, a line a second.
+pub(super) fn log_failure(door: &Door, method: &Method, uri: &Uri, response: &Response) {
+    let Some(Told { code, message }) = response.extensions().get() else { return };
+    let (status, path) = (response.status().as_u16(), uri.path());
+    debug!(%method, path, status, code, "a request failed: {message}");
+    // A node that is starting says so to whoever asks whether it is ready: that is no failure.
+    if (status >= 500 || status == 429)
+        && path.starts_with("/v1/")
+        && let Some(count) = door.failures().count(1)
+    {
+        warn!(%method, path, status, code, "{count} requests failed since the last such line; this one: {message}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::peers::Board;
 use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
 
 pub use epochs::EpochMetrics;
-pub use http::{Asked, HttpMetrics, Outcome};
+pub use http::{Asked, HttpMetrics, Outcome, Timed};
 pub use liveness::LivenessMetrics;
 
 /// The media type of [`Metrics::text`].

@@ -37,17 +37,11 @@ impl Collector for Inboxes {
             "How many requests and messages may wait for a shard; clients' requests get in while half of it is free.";
         let limit = ConstGauge::new(i64::try_from(crate::shard::INBOX_MAX).unwrap_or(i64::MAX));
         limit.encode(encoder.encode_descriptor("shard_inbox_limit", help, None, MetricType::Gauge)?)?;
-        let helps = [
-            ("shard_requests_under_way", "Requests of clients that a shard has under way."),
-            ("shard_requests_limit", "How many it may have: more are refused with 429."),
-        ];
-        for (which, (name, help)) in helps.into_iter().enumerate() {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (index, shard) in self.0.iter().enumerate() {
-                let (under_way, limit) = shard.under_way();
-                let count = i64::try_from([under_way, limit][which]).unwrap_or(i64::MAX);
-                ConstGauge::new(count).encode(family.encode_family(&[("shard", index.to_string())])?)?;
-            }
+        let help = "Requests of clients that a shard has under way.";
+        let mut family = encoder.encode_descriptor("shard_requests_under_way", help, None, MetricType::Gauge)?;
+        for (index, shard) in self.0.iter().enumerate() {
+            let count = i64::try_from(shard.under_way()).unwrap_or(i64::MAX);
+            ConstGauge::new(count).encode(family.encode_family(&[("shard", index.to_string())])?)?;
         }
         let help = "Bytes of peers' messages that wait for a shard or that it is at.";
         let mut family = encoder.encode_descriptor("shard_inbox_bytes", help, None, MetricType::Gauge)?;

@@ -5,6 +5,7 @@ mod error;
 mod listening;
 mod place;
 mod readiness;
+mod threads;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::config::Config;
 use crate::control;
 use crate::data_dir::{DataDir, Identity, SavedEpoch, SeenBoots};
 use crate::founding::{self, FoundError};
-use crate::http::{self, Backend, Door, Readiness};
+use crate::http::{self, Backend, Door, Front, Readiness};
 use crate::metrics::Metrics;
 use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peer, Peers, Retired};
 use crate::random::{self, NoRandomness};
@@ -38,6 +39,7 @@ use crate::shard::{self, Running, ShardMetrics, Shards};
 use crate::signals;
 use listening::{HTTP, PEERS, listen, shown};
 use place::StorePlace;
+use threads::ClientThreads;
 
 pub use error::ServeError;
 
@@ -147,8 +149,13 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         board,
         metrics,
     });
-    let http =
-        tokio::spawn(http::serve(http::router(door), http_listener, connections_max.http, http_metrics, http_stop));
+    let client_threads = ClientThreads::start();
+    let client_threads =
+        client_threads.map_err(|source| ServeError::System { what: "start the threads for clients", source })?;
+    let front = Front::new(door);
+    let serve = |listener| http::serve(front, listener, connections_max.http, http_metrics, http_stop);
+    let http = client_threads.serve(http_listener, serve);
+    let http = http.map_err(|source| ServeError::System { what: "hand the HTTP address to its threads", source })?;
     info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
     let ended = tokio::select! {

@@ -68,6 +68,17 @@ impl Shards {
         self.of_key(key).may_ask()
     }
 
+    /// Whether any shard takes on a request now.
+    ///
+    /// # Errors
+    /// If too much waits for each of them already.
+    pub fn may_ask_any(&self) -> Result<(), Refusal> {
+        match self.handles.iter().any(|shard| !shard.refuses()) {
+            true => Ok(()),
+            false => self.handles[0].may_ask(),
+        }
+    }
+
     /// Hands a peer's message to its shard ([`ShardHandle::deliver`]); gives it back if it is for no shard.
     ///
     /// # Errors

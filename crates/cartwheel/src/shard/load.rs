@@ -7,7 +7,6 @@ use std::time::Duration;
 use cartwheel_core::admission::Admitted;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::pace::LIMIT_FIRST;
 use super::{INBOX_MAX, TURN_MAX};
 
 /// How many bytes of peers' messages may wait for a shard or be in its turn. One message may always.
@@ -29,9 +28,8 @@ pub(super) struct Load(Arc<Inner>);
 struct Inner {
     /// What one input of a large turn costs, a moving average.
     input_ns: AtomicU64,
-    /// How many of clients' requests are under way, and how many may be.
+    /// How many of clients' requests are under way.
     under_way: AtomicUsize,
-    limit: AtomicUsize,
     bytes: Arc<Semaphore>,
     admitted: watch::Sender<Admitted>,
 }
@@ -41,7 +39,6 @@ impl Default for Load {
         Self(Arc::new(Inner {
             input_ns: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
-            limit: AtomicUsize::new(LIMIT_FIRST),
             bytes: Arc::new(Semaphore::new(INBOX_BYTES_MAX as usize)),
             admitted: watch::Sender::new(Admitted::default()),
         }))
@@ -69,21 +66,8 @@ impl Load {
         self.0.under_way.load(Ordering::Relaxed)
     }
 
-    /// How many may be.
-    pub(super) fn limit(&self) -> usize {
-        self.0.limit.load(Ordering::Relaxed)
-    }
-
-    /// So many may be from now on.
-    pub(super) fn set_limit(&self, limit: usize) {
-        self.0.limit.store(limit, Ordering::Relaxed);
-    }
-
     /// Whether a client's request is refused while so much waits.
     pub(super) fn refuses(&self, waiting: usize) -> bool {
-        if self.under_way() >= self.limit() {
-            return true;
-        }
         let input_ns = self.0.input_ns.load(Ordering::Relaxed).max(1);
         let in_time = usize::try_from(WAIT_MAX.as_nanos() as u64 / input_ns).unwrap_or(usize::MAX);
         waiting >= in_time.clamp(WAITING_MIN, WAITING_MAX)
@@ -126,13 +110,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_may_be_under_way_as_the_limit_says() {
+    fn what_is_under_way_is_counted_until_it_ends() {
         let load = Load::default();
-        load.set_limit(2);
         let (_first, second) = (load.begin(), load.begin());
-        assert!(load.refuses(0));
+        assert_eq!(load.under_way(), 2);
         drop(second);
-        assert!(!load.refuses(0));
+        assert_eq!(load.under_way(), 1);
     }
 
     #[test]

@@ -10,7 +10,6 @@ mod group;
 mod hints;
 mod load;
 mod metrics;
-mod pace;
 pub mod reserve;
 mod turn;
 pub mod unsynced;
@@ -42,7 +41,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use crate::clock::Clock;
 use disk::Disk;
 use load::{Load, UnderWay};
-use pace::Pace;
 use turn::Turns;
 use wait::Waiter;
 
@@ -173,7 +171,11 @@ impl ShardHandle {
     /// # Errors
     /// If too much waits already.
     pub fn may_ask(&self) -> Result<(), Refusal> {
-        if self.load.refuses(self.waiting()) { Err(self.overloaded()) } else { Ok(()) }
+        if self.refuses() { Err(self.overloaded()) } else { Ok(()) }
+    }
+
+    fn refuses(&self) -> bool {
+        self.load.refuses(self.waiting())
     }
 
     fn overloaded(&self) -> Refusal {
@@ -191,9 +193,9 @@ impl ShardHandle {
         self.load.bytes()
     }
 
-    /// How many of clients' requests the shard has under way, and how many it may have.
-    pub fn under_way(&self) -> (usize, usize) {
-        (self.load.under_way(), self.load.limit())
+    /// How many of clients' requests the shard has under way.
+    pub fn under_way(&self) -> usize {
+        self.load.under_way()
     }
 
     /// How much background work the shard lets in, as it was a moment ago.
@@ -335,7 +337,6 @@ fn run<M: Machine, O: Outgoing>(
     // The room that the turn's messages take, until it has ended.
     let mut rooms = Vec::new();
     let mut next_look = clock.instant();
-    let mut pace = Pace::default();
     let waiter = Waiter::of_this_thread();
     // The machine says nothing of itself: the first tick is what it begins with.
     turns.add(Input::Tick);
@@ -355,7 +356,6 @@ fn run<M: Machine, O: Outgoing>(
             match work {
                 Work::Request(request, reply, under_way, came) => {
                     let waited = came.elapsed();
-                    pace.request(waited, load.under_way());
                     turns.add_request(request, (reply, under_way), waited);
                 }
                 Work::Message(message, room) => {
@@ -377,10 +377,6 @@ fn run<M: Machine, O: Outgoing>(
         turns.take();
         rooms.clear();
         load.turn(inputs, clock.instant().since(begun));
-        pace.turn(turns.take_committing());
-        if let Some(limit) = pace.adjust(begun, load.limit()) {
-            load.set_limit(limit);
-        }
         if begun >= next_look {
             next_look = begun + LOOK_EVERY;
             load.admits(turns.admitted());

@@ -45,8 +45,6 @@ pub(super) struct Turns<M, O> {
     /// The clients that wait for an answer.
     clients: BTreeMap<ClientId, Client>,
     clients_begun: u64,
-    /// How long commits took since that was last asked.
-    committing: Duration,
     /// How many tombstones were counted last.
     tombstones: u64,
     metrics: ShardMetrics,
@@ -99,7 +97,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             replies: Vec::new(),
             clients: BTreeMap::new(),
             clients_begun: 0,
-            committing: Duration::ZERO,
             tombstones: 0,
             metrics: ShardMetrics::default(),
             wake_at: None,
@@ -172,11 +169,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         let came = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
         self.clients.insert(id, Client { reply, _under_way: under_way, came });
         self.inputs.push_back(Input::Client(id, request));
-    }
-
-    /// How long commits took since that was last asked.
-    pub(super) fn take_committing(&mut self) -> Duration {
-        std::mem::take(&mut self.committing)
     }
 
     /// Counts the tombstones that the machine holds.
@@ -354,7 +346,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         let durability = self.unsynced.commit(&mut batch, wanted, begun);
         let written = self.write_out(batch, durability, begun);
         let took = self.clock.instant().since(begun);
-        self.committing += took;
         self.metrics.commit(commands.len(), took, written.is_err());
         self.inputs.extend(commands.into_iter().map(|id| Input::Stored(id, StoreResult::Written(written))));
     }

@@ -1,0 +1,62 @@
+//! What comes before the router: where a node has too much to do, it refuses clients' requests here, for a fraction of what it costs to
+//! route and to parse them.
+//!
+//! Under several times the load that a node can take, most of its requests are refused, and what that costs is lost to the others.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use cartwheel_core::request::Refusal;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use super::error::ApiError;
+use super::{Door, body, target, watch};
+
+/// The door for HTTP clients. Clones are one door.
+#[derive(Clone, Debug)]
+pub struct Front {
+    door: Door,
+    router: TowerToHyperService<Router>,
+}
+
+impl Front {
+    /// The door with the contract's calls behind it.
+    pub fn new(door: Door) -> Self {
+        let router = TowerToHyperService::new(super::router(door.clone()));
+        Self { door, router }
+    }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if request.uri().path().starts_with(target::KV)
+            && let Err(overloaded) = self.door.may_ask_any()
+        {
+            let door = self.door.clone();
+            return Box::pin(async move { Ok(refuse(&door, request, overloaded).await) });
+        }
+        Box::pin(self.router.call(request))
+    }
+}
+
+/// Refuses a request on a key.
+async fn refuse(door: &Door, request: Request<Incoming>, why: Refusal) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let timed = watch::begin(door, &parts.method);
+    let error = ApiError::from(why);
+    let is_kept = body::discard(&parts.headers, &mut Body::new(body)).await;
+    let response = if is_kept { error } else { error.closing() }.into_response();
+    watch::log_failure(door, &parts.method, &parts.uri, &response);
+    watch::end(timed, &response);
+    response
+}
