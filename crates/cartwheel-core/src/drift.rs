@@ -79,6 +79,12 @@ impl Drift {
         Some(Comparison { offset_ms: median, refuses: 2 * far > members })
     }
 
+    /// Whether most of the cluster, this node included, was heard lately and is not further off than [`REFUSAL_MS`].
+    pub fn is_borne_out(&self, now: Now, members: usize) -> bool {
+        let near = self.offsets(now).filter(|offset| offset.unsigned_abs() <= REFUSAL_MS).count();
+        2 * (near + 1) > members
+    }
+
     /// The clocks of the peers heard lately less this node's, in milliseconds.
     fn offsets(&self, now: Now) -> impl Iterator<Item = i64> + '_ {
         let own_ms = signed(now.wall.0) - monotonic_ms(now.instant);
@@ -124,6 +130,21 @@ mod tests {
         let one_of_two = after_hearing(&[120_000], now(1, 100_000)).unwrap();
         assert!(one_of_two.alarms() && !one_of_two.refuses, "between two there is no telling whose is off");
         assert_eq!(after_hearing(&[], now(1, 100_000)), None);
+    }
+
+    #[test]
+    fn a_clock_is_borne_out_by_most_of_the_cluster() {
+        let borne_out = |peers: &[u64], members| {
+            let (mut drift, own) = (Drift::default(), now(1, 100_000));
+            for (peer, &wall_ms) in peers.iter().enumerate() {
+                drift.heard(NodeId::new(peer as u64), WallMs(wall_ms), own);
+            }
+            drift.is_borne_out(own, members)
+        };
+        assert!(borne_out(&[], 1) && borne_out(&[100_500], 2) && borne_out(&[109_000, 300_000], 3));
+        assert!(!borne_out(&[], 2), "nobody was heard");
+        assert!(!borne_out(&[120_000], 2), "between two there is no telling whose is off");
+        assert!(!borne_out(&[120_000, 300_000], 3), "all differ");
     }
 
     #[test]

@@ -57,8 +57,9 @@ struct Home {
 pub struct Handoff {
     asked: Option<Asked>,
     waiting_for: Option<StoreId>,
-    /// Entries whose records are to be counted.
+    /// Entries whose records are to be counted, in the count of this number.
     uncounted: VecDeque<Bytes>,
+    uncounted_in: u64,
     /// Keys that are to be handed over next.
     due: VecDeque<(Key, NodeId)>,
     homes: BTreeMap<NodeId, Home>,
@@ -112,7 +113,9 @@ impl Handoff {
     }
 
     fn count(&mut self, from: Bytes, number: u64) -> Errand {
-        if let Some(entry) = self.uncounted.pop_front()
+        // What was listed for a count that was broken off is not all that is to be counted in this one.
+        if self.uncounted_in == number
+            && let Some(entry) = self.uncounted.pop_front()
             && entry >= from
         {
             // One that is no hint's must be got past too: it is nobody's key, so nothing is found.
@@ -155,11 +158,11 @@ impl Handoff {
             (Some(Asked::ToCount(number) | Asked::Size(number, _)), _) if number != book.count_number() => {
                 self.uncounted.clear();
             }
-            (Some(Asked::ToCount(_)), StoreResult::Listed(Ok(entries))) => {
+            (Some(Asked::ToCount(number)), StoreResult::Listed(Ok(entries))) => {
                 if entries.is_empty() {
                     book.all_counted();
                 }
-                self.uncounted = entries.into();
+                (self.uncounted, self.uncounted_in) = (entries.into(), number);
             }
             // One that is damaged is lost, and owed to nobody. One that only cannot be read now is looked at again.
             (Some(Asked::Size(_, entry)), StoreResult::Read(Err(ReadFailed::Unreadable))) => {
@@ -196,4 +199,34 @@ impl Handoff {
 fn owed_since(record: &Bytes, entry: &Bytes) -> Option<Epoch> {
     let (home, storage_key) = hint::parse(entry)?;
     Record::decode(record, &storage_key).ok()?.header.owed.get(&home).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(handoff: &mut Handoff, book: &HintBook) -> Option<StoreCommand> {
+        match handoff.next(Instant(1), 1, |_| PAGE, [].into_iter(), book) {
+            Some(Errand::Store(command)) => Some(command),
+            _ => None,
+        }
+    }
+
+    fn end(handoff: &mut Handoff, book: &mut HintBook, result: StoreResult) {
+        handoff.begun(StoreId(1));
+        assert!(handoff.stored(Instant(1), StoreId(1), result, book).is_none());
+    }
+
+    #[test]
+    fn a_count_that_is_broken_off_begins_anew_from_the_first_entry() {
+        let (mut handoff, mut book) = (Handoff::default(), HintBook::new(u64::MAX));
+        let entries: Vec<Bytes> = [1, 2].map(|home| hint::entry(NodeId::new(home), b"key")).into();
+        let whole = next(&mut handoff, &book).unwrap();
+        end(&mut handoff, &mut book, StoreResult::Listed(Ok(entries)));
+        assert!(matches!(next(&mut handoff, &book), Some(StoreCommand::Read { .. })));
+        end(&mut handoff, &mut book, StoreResult::Read(Ok(None)));
+        // A write has failed: what was counted may be wrong.
+        book.forget();
+        assert_eq!(next(&mut handoff, &book), Some(whole));
+    }
 }

@@ -183,9 +183,9 @@ impl Node {
         }
     }
 
-    /// Whether the node can stamp writes at this time.
+    /// Whether the node can stamp writes at this time, and knows the epoch that they need.
     pub fn is_ready(&mut self, wall: WallMs) -> bool {
-        self.replica.clock().is_ready(wall)
+        self.replica.epoch() != Epoch::UNKNOWN && self.replica.clock().is_ready(wall)
     }
 
     /// The ring and the settings that the node goes by.
@@ -598,6 +598,7 @@ impl Node {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });
             step.effects.events.push(Event::ClockOff { offset_ms: now.offset_ms, refuses: now.refuses });
         }
+        self.replica.trust_clock(self.drift.is_borne_out(step.now, self.view.members().len()));
         self.clock_off = off;
     }
 }

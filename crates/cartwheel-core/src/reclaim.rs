@@ -91,10 +91,13 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Takes out the siblings that `is_due` names, with those that lost against them. True if there were any.
+    /// Takes out the siblings that `is_due` names, with the values that lost against them. True if there were any.
     fn drop(&self, state: &mut State, is_due: impl Fn(&Sibling) -> bool) -> bool {
         let last = state.siblings().filter(|held| is_due(held)).map(Sibling::recency).max();
-        let lost = |held: &Sibling| self.conflict == Conflict::Lww && Some(held.recency()) < last;
+        // A delete that lost has a time of its own: it may have been made an epoch later.
+        let lost = |held: &Sibling| {
+            self.conflict == Conflict::Lww && held.content != Content::Tombstone && Some(held.recency()) < last
+        };
         last.is_some() && state.drop_siblings(|held| is_due(held) || lost(held))
     }
 
@@ -103,27 +106,17 @@ impl Rules {
     }
 }
 
-/// Takes out of a record what is to be forgotten. A record that does not count is left alone.
-pub fn forget(record: &mut Record, minter: &Minter, wall: WallMs, rules: &Rules) -> Forgotten {
+/// Takes out of a record what is to be forgotten. A record that does not count is left alone, and so are values that expire while there
+/// is no clock to go by.
+pub fn forget(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules: &Rules) -> Forgotten {
     let &Rules { now, broken, .. } = rules;
     if record.header.catching_up.is_some() {
         return Forgotten::default();
     }
     let before = record.state.siblings().len();
     let tombstones = rules.drop(&mut record.state, |held| rules.is_due_tombstone(held));
-    let has_expired = |held: &Sibling| held.content != Content::Tombstone && held.is_deleted(wall);
-    if !record.state.siblings().any(has_expired) {
-        record.header.expired_since = None;
-    } else if let Some(since) = record.header.expired_since.or(broken.is(Mutation::ExpiredByClock).then_some(Epoch(0)))
-    {
-        if (since.is_over(now, broken) || broken.is(Mutation::ExpiredByClock))
-            && rules.drop(&mut record.state, has_expired)
-        {
-            // Others, whose clocks are behind, are yet to learn of it.
-            (record.header.changed, record.header.expired_since) = (now, None);
-        }
-    } else {
-        record.header.expired_since = Some(now);
+    if let Some(wall) = wall {
+        forget_expired(record, wall, rules);
     }
     let deleted = (before - record.state.siblings().len()) as u64;
     let mut any = tombstones || deleted > 0;
@@ -134,6 +127,21 @@ pub fn forget(record: &mut Record, minter: &Minter, wall: WallMs, rules: &Rules)
         any = true;
     }
     Forgotten { any, deleted }
+}
+
+fn forget_expired(record: &mut Record, wall: WallMs, rules: &Rules) {
+    let &Rules { now, broken, .. } = rules;
+    let has_expired = |held: &Sibling| held.content != Content::Tombstone && held.is_deleted(wall);
+    if !record.state.siblings().any(has_expired) {
+        record.header.expired_since = None;
+        return;
+    }
+    let since = *record.header.expired_since.get_or_insert(now);
+    let is_over = since.is_over(now, broken) || broken.is(Mutation::ExpiredByClock);
+    if is_over && rules.drop(&mut record.state, has_expired) {
+        // Others, whose clocks are behind, are yet to learn of it.
+        (record.header.changed, record.header.expired_since) = (now, None);
+    }
 }
 
 /// The state without the tombstones that are to be forgotten: a due one is neither sent nor stored.
@@ -216,10 +224,20 @@ mod tests {
             || vec![sibling(1, value(), None), sibling(2, Content::Tombstone, None), sibling(3, value(), None)];
         for (conflict, kept) in [(Conflict::Siblings, vec![1, 3]), (Conflict::Lww, vec![3])] {
             let mut record = record(siblings());
-            assert!(!forget(&mut record, &minter(), WallMs(9), &rules(5, conflict)).any);
-            assert!(forget(&mut record, &minter(), WallMs(9), &rules(6, conflict)).any);
+            assert!(!forget(&mut record, &minter(), Some(WallMs(9)), &rules(5, conflict)).any);
+            assert!(forget(&mut record, &minter(), Some(WallMs(9)), &rules(6, conflict)).any);
             assert_eq!(numbers(&record), kept);
         }
+    }
+
+    #[test]
+    fn a_delete_that_lost_against_one_of_an_earlier_epoch_is_kept_for_its_own_time() {
+        let later = Sibling { epoch: Epoch(2), ..sibling(1, Content::Tombstone, None) };
+        let mut record = record(vec![later, sibling(2, Content::Tombstone, None)]);
+        forget(&mut record, &minter(), Some(WallMs(9)), &rules(6, Conflict::Lww));
+        assert_eq!(numbers(&record), [1]);
+        forget(&mut record, &minter(), Some(WallMs(9)), &rules(7, Conflict::Lww));
+        assert_eq!(numbers(&record), Vec::<u64>::new());
     }
 
     #[test]
@@ -227,16 +245,17 @@ mod tests {
         let mut record = record(vec![sibling(1, value(), Some(1_000))]);
         assert_eq!(next_look(&record, Epoch(1)), Some(Look::At(WallMs(1_000))));
         // A clock that is slow by far finds nothing expired, however many epochs go by.
-        forget(&mut record, &minter(), WallMs(999), &rules(50, Conflict::Siblings));
+        forget(&mut record, &minter(), Some(WallMs(999)), &rules(50, Conflict::Siblings));
         assert_eq!((numbers(&record), record.header.expired_since), (vec![1], None));
-        forget(&mut record, &minter(), WallMs(1_000), &rules(60, Conflict::Siblings));
+        forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(60, Conflict::Siblings));
         assert_eq!(next_look(&record, Epoch(60)), Some(Look::In(Epoch(65))));
-        // One that jumps far ahead does not hasten it.
-        assert!(!forget(&mut record, &minter(), WallMs(u64::MAX), &rules(64, Conflict::Siblings)).any);
-        assert_eq!(forget(&mut record, &minter(), WallMs(1_000), &rules(65, Conflict::Siblings)).deleted, 1);
+        // One that jumps far ahead does not hasten it, nor one that is not to be relied on.
+        assert!(!forget(&mut record, &minter(), None, &rules(66, Conflict::Siblings)).any);
+        assert!(!forget(&mut record, &minter(), Some(WallMs(u64::MAX)), &rules(64, Conflict::Siblings)).any);
+        assert_eq!(forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(65, Conflict::Siblings)).deleted, 1);
         assert_eq!(numbers(&record), Vec::<u64>::new());
         assert!(!record.state.is_empty(), "the clock stays five more epochs, so that slower nodes learn of it");
-        forget(&mut record, &minter(), WallMs(1_000), &rules(70, Conflict::Siblings));
+        forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(70, Conflict::Siblings));
         assert!(record.state.is_empty());
     }
 
@@ -244,7 +263,7 @@ mod tests {
     fn a_record_that_does_not_count_forgets_nothing() {
         let mut lost = record(vec![sibling(2, Content::Tombstone, None)]);
         lost.header.catching_up = Some(crate::record::Loss(1));
-        assert_eq!(forget(&mut lost, &minter(), WallMs(9), &rules(60, Conflict::Siblings)), Forgotten::default());
+        assert_eq!(forget(&mut lost, &minter(), Some(WallMs(9)), &rules(60, Conflict::Siblings)), Forgotten::default());
         assert_eq!(next_look(&lost, Epoch(60)), Some(Look::In(Epoch(61))));
     }
 }

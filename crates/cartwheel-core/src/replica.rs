@@ -211,6 +211,7 @@ pub struct Replica {
     view: Arc<View>,
     clock: HlcClock,
     epoch: Epoch,
+    trusts_clock: bool,
     hints: HintBook,
     broken: Broken,
     node_wide_count: u64,
@@ -239,6 +240,7 @@ impl Replica {
             view,
             clock,
             epoch: config.epoch,
+            trusts_clock: true,
             hints: HintBook::new(config.limits.hint_bytes_max),
             broken: config.broken,
             node_wide_count: 0,
@@ -272,6 +274,11 @@ impl Replica {
     /// Another epoch has begun.
     pub const fn set_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
+    }
+
+    /// Whether the node's clock is near most of its peers'. While it is not, no value is found to have expired.
+    pub const fn trust_clock(&mut self, trusts_clock: bool) {
+        self.trusts_clock = trusts_clock;
     }
 
     /// The oldest epoch in which anything was taken on that has not ended, hints included.
@@ -504,7 +511,8 @@ impl Replica {
     }
 
     fn forget_due(&self, now: Now, key: &Key, held: &mut Held) {
-        held.forgotten = reclaim::forget(&mut held.record, &self.minter, now.wall, &self.rules(key));
+        let wall = self.trusts_clock.then_some(now.wall);
+        held.forgotten = reclaim::forget(&mut held.record, &self.minter, wall, &self.rules(key));
     }
 
     fn rules(&self, key: &Key) -> Rules {

@@ -215,6 +215,11 @@ impl Options {
         if rng.chance(300) {
             self.workload.expires_per_mille = *rng.pick(&[100, 300, 800]);
             self.workload.expires_within = Duration::from_micros(rng.magnitude(10_000, 90_000_000));
+            if rng.chance(300) {
+                // What a clock says that is far ahead must not count.
+                self.clocks.jump_max_ms = 90_000;
+                self.faults.clock_jump = Some(Rate { every_us: rng.magnitude(1_000_000, 30_000_000), lasts_us: 0 });
+            }
         }
     }
 

@@ -117,6 +117,8 @@ pub struct World {
     failure: Option<Failure>,
     /// What each write was stored as, anywhere.
     minted: BTreeMap<WriteId, Minted>,
+    /// How far most clocks were ahead, at the most.
+    most_ahead_ms: i64,
     /// When a node first entered each epoch.
     epochs: BTreeMap<Epoch, u64>,
     /// In which epoch of its node each operation first asked another.
@@ -157,6 +159,7 @@ impl World {
             trace,
             failure: None,
             minted: BTreeMap::new(),
+            most_ahead_ms: 0,
             epochs: BTreeMap::from([(Epoch::FIRST, 0)]),
             operations: BTreeMap::new(),
             cluster,
@@ -571,6 +574,9 @@ impl World {
             format!("the clock of {} is off by {wall_offset_ms} ms", cluster.name(index))
         });
         self.machines[index].clock.wall_offset_ms = wall_offset_ms;
+        let mut offsets: Vec<i64> = self.machines.iter().map(|machine| machine.clock.wall_offset_ms).collect();
+        offsets.sort_unstable();
+        self.most_ahead_ms = self.most_ahead_ms.max(offsets[(offsets.len() - 1) / 2]);
     }
 
     /// How far a wall clock is ahead, in milliseconds.

@@ -51,16 +51,10 @@ impl Slice {
             Self::Reclaim => "reclaim",
         }
     }
-
-    /// What it takes, in units of about one key's work.
-    const fn cost(self) -> i64 {
-        match self {
-            Self::HandOver | Self::Compare | Self::Repair | Self::Heal | Self::Reclaim => 1,
-            // A few hundred records in one go.
-            Self::List | Self::Scan => 16,
-        }
-    }
 }
+
+/// So many records that are read in one go take about as long as one key's work.
+const RECORDS_IN_A_UNIT: usize = 16;
 
 /// The least and the most units of each kind a second.
 const RATE_MIN: u64 = 128;
@@ -161,11 +155,21 @@ impl Admission {
     /// A slice begins, whether there is room or not; what follows waits the longer.
     pub fn begin(&mut self, slice: Slice, now: Instant) {
         self.advance(now);
+        self.begun[slice as usize] += 1;
+        self.charge(slice, 1);
+    }
+
+    /// A slice that has begun has read so many records: the more, the longer what follows waits.
+    pub fn has_read(&mut self, slice: Slice, records: usize, now: Instant) {
+        self.advance(now);
+        self.charge(slice, records / RECORDS_IN_A_UNIT);
+    }
+
+    fn charge(&mut self, slice: Slice, units: usize) {
         let debt_max = -(self.rate as i64 * DEBT.as_micros() as i64);
         let allowance = &mut self.allowances[slice as usize];
-        *allowance = (*allowance - slice.cost() * UNIT).max(debt_max);
-        self.begun[slice as usize] += 1;
-        self.used += slice.cost() as u64;
+        *allowance = (*allowance - units as i64 * UNIT).max(debt_max);
+        self.used += units as u64;
     }
 
     /// Begins a slice if there is room; if not, [`Self::wake_at`] says when there is.

@@ -130,7 +130,8 @@ fn no_kind_starves_another_and_who_waits_is_woken() {
     let wake_at = node.admission.wake_at().unwrap();
     assert!(wake_at > node.now);
     assert!(node.admission.may_begin(Slice::Scan, node.now), "repairs take nothing from scans");
-    assert!(!node.admission.may_begin(Slice::Scan, node.now), "it costs more than there was");
+    node.admission.has_read(Slice::Scan, 256, node.now);
+    assert!(!node.admission.may_begin(Slice::Scan, node.now), "what it read costs more than there was");
     assert!(node.admission.may_begin(Slice::Repair, wake_at));
     let later = wake_at + Duration::from_secs(1);
     node.admission.advance(later);

@@ -84,6 +84,13 @@ impl Xcx<'_> {
         self.out.stores.push((id, command));
         id
     }
+
+    /// A scan has ended, which is background work by how much it has read.
+    fn has_read(&mut self, slice: Slice, result: &StoreResult) {
+        if let StoreResult::Scanned(Ok(scanned)) = result {
+            self.admission.has_read(slice, scanned.records.len(), self.now.instant);
+        }
+    }
 }
 
 /// What the exchange wants done.
@@ -492,6 +499,7 @@ impl Exchange {
     pub fn stored(&mut self, cx: &mut Xcx<'_>, id: StoreId, result: StoreResult) {
         match self.stores.remove(&id) {
             None => {
+                cx.has_read(Slice::Scan, &result);
                 let found = self.trees.stored(cx.now.instant, id, result, cx.replica.being_written());
                 found.lost.into_iter().for_each(|key| self.check(cx, key));
                 if let Some(partition) = found.wrong {
@@ -514,8 +522,14 @@ impl Exchange {
             }
             Some(Own::SaveProven) => self.proven_dirty |= result != StoreResult::Written(Ok(())),
             Some(Own::SaveCaughtUp) => self.caught_up_dirty |= result != StoreResult::Written(Ok(())),
-            Some(Own::ListHere(id, range)) => self.listed_here(cx, id, &range, result),
-            Some(Own::ListFor(peer, ticket, tree, range)) => self.listed_for(cx, peer, ticket, tree, &range, result),
+            Some(Own::ListHere(id, range)) => {
+                cx.has_read(Slice::List, &result);
+                self.listed_here(cx, id, &range, result);
+            }
+            Some(Own::ListFor(peer, ticket, tree, range)) => {
+                cx.has_read(Slice::List, &result);
+                self.listed_for(cx, peer, ticket, tree, &range, result);
+            }
         }
     }
 

@@ -16,8 +16,8 @@ use super::{Event, World};
 use crate::clock::START_WALL_MS;
 use crate::trace::Kind;
 
-/// How far off the clock of a node may be that takes it into account.
-const CLOCKS_OFF_MAX_MS: u64 = 12_000;
+/// How far ahead of most others a node's clock may be that it goes by.
+const AHEAD_MAX_MS: u64 = 12_000;
 
 impl World {
     /// A node's control wants an epoch saved.
@@ -68,8 +68,8 @@ impl World {
     pub fn forgotten_from_us(&self, write: WriteId) -> Option<u64> {
         let minted = self.minted.get(&write)?;
         let due_us = self.epochs.range(minted.deleted_in?.end()..).next().map(|(_, &at_us)| at_us)?;
-        let expired_ms =
-            minted.expires.map_or(0, |expires| expires.0.saturating_sub(START_WALL_MS + CLOCKS_OFF_MAX_MS));
+        let ahead_ms = AHEAD_MAX_MS.saturating_add_signed(self.most_ahead_ms);
+        let expired_ms = minted.expires.map_or(0, |expires| expires.0.saturating_sub(START_WALL_MS + ahead_ms));
         Some(due_us.max(expired_ms * 1_000))
     }
 

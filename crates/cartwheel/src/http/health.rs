@@ -53,7 +53,8 @@ pub(super) fn why_not_ready(door: &Door) -> Option<String> {
     match door.readiness() {
         Readiness::Ready => None,
         Readiness::CannotStore => {
-            Some("the node cannot store writes: its timestamps could not be saved. See its log, and ask another node".to_owned())
+            Some("the node cannot store writes yet: it is new and has not heard from its cluster, or its timestamps could not be saved. \
+                  See its log, and ask another node".to_owned())
         }
         Readiness::StoreFailed => Some(
             "store_failed: the node's disk has failed, and its store is being opened again. See its log, and ask another node"

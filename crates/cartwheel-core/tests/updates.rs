@@ -1,0 +1,42 @@
+//! A key that is written over and over: what it costs does not depend on how often.
+
+mod harness;
+
+use cartwheel_core::context::{ClusterKey, Context, Sealer};
+use cartwheel_core::membership::ClusterId;
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::state::Epoch;
+use harness::{TestReplica, Write, key};
+
+const UPDATES: u64 = 1_000_000;
+/// A replica starts again after so many.
+const RESTART_EVERY: u64 = 9_973;
+
+#[test]
+fn a_context_stays_as_large_as_it_was_over_a_million_updates_with_restarts() {
+    let sealer = Sealer::new(ClusterId(1), ClusterKey::derive(b"secret"), Broken::default());
+    let mut replicas = [1, 2, 3].map(TestReplica::new);
+    let (mut early, mut late, mut restarts) = (0, 0, 0);
+    for number in 0..UPDATES {
+        let at = (number % 3) as usize;
+        let seen = replicas[at].state().seen();
+        let context =
+            sealer.seal(&Context { seen: seen.clone(), epoch: Epoch(1), needs: seen.clock.clone() }, &key()).len();
+        // Until each has written, and notes have piled up, it grows.
+        let largest = if number < 1_000 { &mut early } else { &mut late };
+        *largest = context.max(*largest);
+        replicas[at].write(&Write::numbered(number, seen)).expect("it is a new write");
+        let state = replicas[at].state();
+        assert_eq!(state.siblings().len(), 1);
+        for other in [1, 2].map(|ahead| (at + ahead) % 3) {
+            replicas[other].merge(&state);
+        }
+        if number % RESTART_EVERY == 0 {
+            replicas[(number / RESTART_EVERY % 3) as usize].restart();
+            restarts += 1;
+        }
+    }
+    // The counters take some bytes more as they grow.
+    assert!(late <= early + 8, "{early} bytes in the first thousand updates, {late} later");
+    println!("a context took {early} bytes at most in the first thousand updates, {late} later; {restarts} restarts");
+}
