@@ -457,11 +457,11 @@ impl Clients {
         self.send(world, client, Some(node));
     }
 
-    /// Has the extra client write a key through `node`, with the context of its last get.
-    pub fn write_now(&mut self, world: &mut World, key: usize, node: usize) {
+    /// Has the extra client write a key through `node`, or delete it, with the context of its last get.
+    pub fn write_now(&mut self, world: &mut World, key: usize, node: usize, delete: bool) {
         let client = self.extra();
         let context = self.clients[client].memory[key].got.clone();
-        workload::write(self, world, client, key, workload::Writing::value(context));
+        workload::write(self, world, client, key, workload::Writing::plain(context, delete));
         self.patient(client);
         self.send(world, client, Some(node));
     }

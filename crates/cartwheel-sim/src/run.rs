@@ -25,6 +25,8 @@ const QUIET_US: u64 = 30_000_000;
 
 /// How long hints may wait in a healed cluster.
 const HAND_OVER_US: u64 = 10_000_000;
+/// Within what time a healthy cluster has forgotten what was deleted: some ten epochs.
+const RECLAIMED_US: u64 = 10 * 60 * 1_000_000;
 
 /// How many runs in a thousand end with a death.
 const DEATHS_PER_MILLE: u32 = 125;
@@ -253,7 +255,7 @@ impl Run {
         let states = self.converge()?;
         self.judge(&states)?;
         self.reads_agree(&states)?;
-        self.writes_succeed()?;
+        self.writes_succeed(false)?;
         // A stand-in may have taken the last of them.
         self.quiet(HAND_OVER_US)?;
         if let Err(message) = converged::nothing_is_owed(&self.world) {
@@ -261,7 +263,29 @@ impl Run {
         }
         let states = self.converge()?;
         self.judge(&states)?;
+        if self.settings.takes_a_day {
+            self.deletes_leave_nothing()?;
+        }
         self.dies.map_or(Ok(()), |node| self.death_is_seen(node))
+    }
+
+    /// When every key is deleted, nothing is left of any of them some minutes later, on any disk.
+    fn deletes_leave_nothing(&mut self) -> Result<(), Stop> {
+        for place in 0..self.keys().len() {
+            let node = self.rng.index(self.world.cluster().len());
+            let replicas = self.world.cluster().replicas(&self.keys()[place]);
+            self.read(place, node, replicas, Consistency::Eventual)?;
+        }
+        self.writes_succeed(true)?;
+        self.quiet(RECLAIMED_US)?;
+        for index in 0..self.world.cluster().len() {
+            let (name, image) = (self.world.cluster().name(index), self.world.machine(index).disk().current());
+            if !image.records.is_empty() || !image.index.is_empty() {
+                let message = format!("{name} holds {} records and {} entries", image.records.len(), image.index.len());
+                return Err(self.fail("what is deleted leaves nothing", None, message));
+            }
+        }
+        Ok(())
     }
 
     fn all_seem_alive(&self) -> Result<(), Stop> {
@@ -438,16 +462,16 @@ impl Run {
         Ok(())
     }
 
-    /// Every key takes a write, through any node.
+    /// Every key takes a write, or a delete, through any node.
     ///
     /// A node remembers for a minute that its clock was off its peers', and it must hear from them to learn that it is right
     /// again: so a failed write is tried again, after some reads, a bounded number of times.
-    fn writes_succeed(&mut self) -> Result<(), Stop> {
+    fn writes_succeed(&mut self, delete: bool) -> Result<(), Stop> {
         for (place, key) in self.keys().iter().enumerate() {
             let node = self.rng.index(self.world.cluster().len());
             let mut attempt = 1;
             loop {
-                self.clients.write_now(&mut self.world, place, node);
+                self.clients.write_now(&mut self.world, place, node, delete);
                 if self.answer()? {
                     break;
                 }

@@ -16,7 +16,7 @@ use crate::options::Shares;
 use crate::world::World;
 
 /// Writes kept back for the end of the run.
-const WRITES_LEFT: usize = 2;
+const WRITES_LEFT: usize = 4;
 
 /// Far enough that nothing expires while a run lasts: it is only to be kept.
 pub(crate) const EXPIRES_LATE: WallMs = WallMs(START_WALL_MS + 1_000_000_000);
@@ -55,9 +55,9 @@ pub(crate) struct Writing {
 }
 
 impl Writing {
-    /// A value with the context of what was seen, if anything was.
-    pub(crate) fn value(context: Option<Held>) -> Self {
-        Self { delete: false, context: context.map(|held| (held, Good::Yes)), varied: false }
+    /// A value, or a delete, with the context of what was seen, if anything was.
+    pub(crate) fn plain(context: Option<Held>, delete: bool) -> Self {
+        Self { delete, context: context.map(|held| (held, Good::Yes)), varied: false }
     }
 }
 
