@@ -43,7 +43,7 @@ fn main() {
     cluster.restart(3);
     let mut clients = begin(&cluster, &[1, 2, 3], &run);
     let begun = Instant::now();
-    println!("\nnode 3 is back with an empty disk\n    s  unequal  keys sent    rates let in");
+    println!("\nnode 3 is back with an empty disk\n    s  unequal  keys sent    rates let in, tail and limit in ms");
     let mut is_measuring = true;
     let mut filled = None;
     while is_measuring || filled.is_none() {
@@ -52,7 +52,18 @@ fn main() {
         let unequal = unequal(&cluster);
         let rates: Vec<f64> = (1..=3).map(|node| metric(&cluster, node, "cartwheel_background_rate{")).collect();
         let elapsed = begun.elapsed();
-        println!("{:5.0}  {:7}  {:9}    {rates:?}", elapsed.as_secs_f64(), unequal.unwrap_or(0), sent(&cluster));
+        let ms = |name: &str| {
+            let of = |node| 1e3 * metric(&cluster, node, &format!("cartwheel_{name}_seconds{{"));
+            (1..=3).map(|node| format!("{:.1}", of(node))).collect::<Vec<_>>().join(" ")
+        };
+        println!(
+            "{:5.0}  {:7}  {:9}    {rates:?}, {}, {}",
+            elapsed.as_secs_f64(),
+            unequal.unwrap_or(0),
+            sent(&cluster),
+            ms("foreground_tail"),
+            ms("foreground_tail_limit")
+        );
         if filled.is_none() && unequal == Some(0) {
             filled = Some((elapsed, is_measuring));
         }

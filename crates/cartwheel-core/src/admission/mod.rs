@@ -71,6 +71,8 @@ const DEBT: Duration = Duration::from_secs(1);
 const REQUESTS_MIN: u64 = 20;
 /// Of fewer requests it is not known how long they take without background work.
 const QUIET_REQUESTS_MIN: u64 = 200;
+/// After a start, requests take longer for a while, whatever is done beside them; so many seconds in which there were any say nothing.
+const SETTLING_SECONDS: u32 = 10;
 /// Half of what is known of that is forgotten after so many quiet seconds.
 const QUIET_SECONDS: u32 = 60;
 /// What requests may take above that, if an eighth is less: a shorter time is noise.
@@ -100,6 +102,8 @@ pub struct Admission {
     /// How long requests took in seconds in which hardly any background work was done.
     quiet: Histogram,
     quiet_seconds: u32,
+    /// Of the seconds after the start, so many are to come that say nothing.
+    settling: u32,
     /// The second that `window` is in, of the node's clock.
     second: u64,
     /// Units begun in it.
@@ -123,6 +127,7 @@ impl Admission {
             window: Window::default(),
             quiet: Histogram::default(),
             quiet_seconds: 0,
+            settling: SETTLING_SECONDS,
             second: 0,
             used: 0,
             overloaded: false,
@@ -230,10 +235,16 @@ impl Admission {
     fn end_second(&mut self) {
         let ended = self.window.end_second();
         let (used, overloaded) = (std::mem::take(&mut self.used), std::mem::take(&mut self.overloaded));
+        let says_something = ended.count() >= REQUESTS_MIN;
+        if says_something && self.settling > 0 {
+            self.settling -= 1;
+            self.rate = RATE_MIN;
+            return;
+        }
         if (used <= RATE_MIN || self.rate <= RATE_QUIET_MAX) && !overloaded {
             self.learn(&ended);
         }
-        let (limit, says_something) = (self.limit(), ended.count() >= REQUESTS_MIN);
+        let limit = self.limit();
         let rate = if overloaded || (says_something && ended.p99() > limit) {
             self.rate / 2
         } else if !says_something {

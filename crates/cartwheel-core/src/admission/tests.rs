@@ -75,7 +75,8 @@ fn it_does_not_grow_again_before_the_last_minute_is_good() {
 #[test]
 fn what_clients_are_used_to_counts_though_the_target_is_far() {
     let mut node = Node::new();
-    for _ in 0..300 {
+    // Some seconds say nothing, a few are enough.
+    for _ in 0..100 * (SETTLING_SECONDS + 3) {
         // No background work.
         node.admission.served(ms(5));
         node.now = node.now + ms(10);
@@ -86,6 +87,17 @@ fn what_clients_are_used_to_counts_though_the_target_is_far() {
     assert!(node.admission.admitted().limit < ms(8));
     node.run(5, 5, ms(20));
     assert!(node.admission.admitted().rate < rate / 4, "20 ms are far more than 5");
+}
+
+#[test]
+fn the_seconds_after_a_start_say_nothing_and_let_little_in() {
+    let mut node = Node::new();
+    // Whatever was slow in them is not what clients are used to.
+    let repaired = node.run(SETTLING_SECONDS as usize, 50, ms(40));
+    assert!(repaired <= RATE_MIN + 1, "{repaired}");
+    node.run(4, 0, ms(0));
+    let Admitted { limit, rate, .. } = node.admission.admitted();
+    assert!(limit < ms(8) && rate >= RATE_MIN, "{limit:?} {rate}");
 }
 
 #[test]
