@@ -41,7 +41,7 @@ pub fn number() -> impl Strategy<Value = u64> {
 }
 
 fn node() -> impl Strategy<Value = NodeId> {
-    prop_oneof![5 => (1usize..=3).prop_map(id), 1 => any::<u64>().prop_map(NodeId::new)]
+    prop_oneof![5 => (1usize..=5).prop_map(id), 1 => any::<u64>().prop_map(NodeId::new)]
 }
 
 /// Actors of real nodes, those to come among them.

@@ -53,7 +53,7 @@ proptest! {
     #[test]
     fn nonsense_on_disks_stops_nobody(disks in btree_map((1usize..=3).prop_map(id), disk(), 0..=3)) {
         let strays = disks.values().map(|disk| disk.index.len()).sum::<usize>();
-        let mut net = Net::on(disks);
+        let mut net = Net::on(3, disks);
         for number in 0..3 {
             let done = net.end_of(1 + number, put(&spoilt_key(number), "a client's", None));
             prop_assert!(matches!(done, Ok(Reply::Put(_))), "{:?}", done);

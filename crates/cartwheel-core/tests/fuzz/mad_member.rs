@@ -21,10 +21,14 @@ fn safe_key(number: usize) -> Key {
 }
 
 const SAFE_KEYS: usize = 4;
+/// More than a key has homes, so that some stand in for others, or share nothing with who speaks to them.
+const NODES: usize = 5;
+/// Who goes mad.
+const MAD: usize = 3;
 
 /// A cluster in which each safe key holds its number.
 fn begun() -> Net {
-    let mut net = Net::new();
+    let mut net = Net::of(NODES);
     for number in 0..SAFE_KEYS {
         let done = net.end_of(1 + number % 3, put(&safe_key(number), &number.to_string(), None));
         assert!(matches!(done, Ok(Reply::Put(_))), "{done:?}");
@@ -44,7 +48,7 @@ fn values(outcome: &Outcome) -> BTreeSet<String> {
 
 /// Every safe key is what it was, at every node and in every way of reading.
 fn nothing_is_lost(net: &mut Net) {
-    for (number, node) in (0..SAFE_KEYS).flat_map(|number| [1, 2, 3].map(|node| (number, node))) {
+    for (number, node) in (0..SAFE_KEYS).flat_map(|number| (1..=NODES).map(move |node| (number, node))) {
         for consistency in [Consistency::Eventual, Consistency::Strong] {
             let read = net.end_of(node, get(&safe_key(number), consistency));
             assert_eq!(values(&read), [number.to_string()].into(), "key {number} at node {node}");
@@ -62,7 +66,7 @@ fn later_writes_stay(net: &mut Net) {
             let later = format!("later {writes}");
             let done = net.end_of(at, put(&key, &later, read.context));
             assert!(matches!(done, Ok(Reply::Put(_))), "{done:?}");
-            for node in [1, 2, 3] {
+            for node in 1..=NODES {
                 let read = values(&net.end_of(node, get(&key, Consistency::Eventual)));
                 assert!(read.contains(&later), "{later} at key {number} is not at node {node}: {read:?}");
             }
@@ -90,11 +94,15 @@ enum Act {
     Passes(u64),
 }
 
+fn sane() -> impl Strategy<Value = usize> {
+    (1..=NODES).prop_filter("it is mad", |&node| node != MAD)
+}
+
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        6 => (1usize..=2, message()).prop_map(|(to, message)| Act::Says(to, Box::new(message))),
+        6 => (sane(), message()).prop_map(|(to, message)| Act::Says(to, Box::new(message))),
         4 => (any::<prop::sample::Index>(), spoils()).prop_map(|(which, spoils)| Act::Distorts(which, spoils)),
-        3 => (1usize..=2, 0usize..3, any::<bool>()).prop_map(|(at, key, writes)| Act::Client(at, key, writes)),
+        3 => (sane(), 0usize..3, any::<bool>()).prop_map(|(at, key, writes)| Act::Client(at, key, writes)),
         1 => (0u64..3_000).prop_map(Act::Passes),
     ]
 }
@@ -102,7 +110,7 @@ fn act() -> impl Strategy<Value = Act> {
 fn does(net: &mut Net, said: &mut Vec<(usize, Envelope)>, act: Act) {
     match act {
         Act::Says(to, message) => {
-            said.push((to, envelope(CLUSTER, id(3), *message)));
+            said.push((to, envelope(CLUSTER, id(MAD), *message)));
             let (to, envelope) = said.last().cloned().expect("it was just pushed");
             net.inject(to, envelope);
         }
@@ -110,7 +118,7 @@ fn does(net: &mut Net, said: &mut Vec<(usize, Envelope)>, act: Act) {
             let (to, before) = &said[which.index(said.len())];
             // The connection it comes on says whose it is.
             if let Ok(distorted) = wire::decode_envelope(spoilt(&wire::encode_envelope(before), &spoils))
-                && distorted.from == id(3)
+                && distorted.from == id(MAD)
             {
                 net.inject(*to, distorted);
             }
@@ -140,14 +148,14 @@ proptest! {
     }
 
     #[test]
-    fn a_stranger_is_not_believed(messages in vec((1usize..=3, message(), any::<bool>()), 1..20)) {
+    fn a_stranger_is_not_believed(messages in vec((1..=NODES, message(), any::<bool>()), 1..20)) {
         let mut net = begun();
         let (disks, asked) = (net.disks.clone(), net.asked);
         let count = messages.len();
         for (to, message, is_of_another_cluster) in messages {
             let stranger = match is_of_another_cluster {
-                true => envelope(ClusterId(2), id(3), message),
-                false => envelope(CLUSTER, id(4), message),
+                true => envelope(ClusterId(2), id(MAD), message),
+                false => envelope(CLUSTER, id(NODES + 1), message),
             };
             net.inject(to, stranger);
         }

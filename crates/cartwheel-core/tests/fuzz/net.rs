@@ -1,4 +1,4 @@
-//! Three nodes on disks that are maps and a network that loses nothing, and one who may put anything into it.
+//! Nodes on disks that are maps and a network that loses nothing, and one who may put anything into it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,8 +29,13 @@ pub fn id(node: usize) -> NodeId {
     NodeId::of_name(&format!("node-{node}"))
 }
 
-/// The founding of the cluster.
+/// The founding of a cluster of three.
 pub fn history() -> History {
+    history_of(3)
+}
+
+/// The founding of a cluster of so many.
+fn history_of(nodes: usize) -> History {
     let member = |node: usize| Member {
         name: format!("node-{node}"),
         id: id(node),
@@ -46,7 +51,7 @@ pub fn history() -> History {
         cluster: CLUSTER,
         partitions: Partitions::new(16).expect("16 partitions are allowed"),
         strategy: Strategy::Balanced,
-        members: (1..=3).map(member).collect(),
+        members: (1..=nodes).map(member).collect(),
     };
     let mut history = History::new();
     history.record(Hlc::at(WallMs(1)), id(1), founding);
@@ -66,16 +71,17 @@ pub struct Net {
 }
 
 impl Net {
-    pub fn new() -> Self {
-        Self::on((1..=3).map(|node| (id(node), Image::default())).collect())
+    /// So many nodes that begin with empty disks.
+    pub fn of(nodes: usize) -> Self {
+        Self::on(nodes, BTreeMap::new())
     }
 
-    /// Nodes that find this on their disks.
-    pub fn on(disks: BTreeMap<NodeId, Image>) -> Self {
-        let view: Arc<View> = Arc::new(history().view().expect("a founded cluster"));
-        let ids = (1..=3).map(id);
+    /// So many nodes, of which some find this on their disks.
+    pub fn on(count: usize, disks: BTreeMap<NodeId, Image>) -> Self {
+        let view: Arc<View> = Arc::new(history_of(count).view().expect("a founded cluster"));
+        let ids = (1..=count).map(id);
         let mut net = Self {
-            nodes: (1..=3).map(|node| (id(node), Node::new(config(node), view.clone()))).collect(),
+            nodes: (1..=count).map(|node| (id(node), Node::new(config(node), view.clone()))).collect(),
             disks,
             wakes: BTreeMap::new(),
             queue: ids.map(|node| (node, Input::Tick)).collect(),
