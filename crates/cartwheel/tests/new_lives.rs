@@ -144,8 +144,10 @@ fn a_wiped_node_does_not_help_to_say_that_nothing_is_there() {
     let dir = cluster.node_dir(2);
     fs::remove_dir_all(&dir).unwrap();
     renew(&dir, &cluster.node_dir(1), "node-2");
-    cluster.restart(2);
+    // It is ready when it has heard from the others.
+    cluster.restart_unready(2);
     cluster.restart(3);
+    cluster.wait_for(2);
     for key in 0..30 {
         for (through, query) in [(2, "timeout_ms=200"), (3, "timeout_ms=200"), (2, "consistency=strong&timeout_ms=200")]
         {

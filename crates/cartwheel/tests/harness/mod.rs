@@ -128,20 +128,31 @@ impl Cluster {
 
     /// Starts node `number` again, on its own, and waits until it is ready.
     pub fn restart(&mut self, number: u16) {
-        self.restart_as(number, Command::new(CARTWHEEL));
+        self.start_as(number, Command::new(CARTWHEEL));
+        self.wait_for(number);
+    }
+
+    /// The same without waiting.
+    pub fn restart_unready(&mut self, number: u16) {
+        self.start_as(number, Command::new(CARTWHEEL));
     }
 
     /// The same with at most so many open files.
     pub fn restart_with_files(&mut self, number: u16, files: u32) {
         let mut limited = Command::new("sh");
         limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), CARTWHEEL]);
-        self.restart_as(number, limited);
+        self.start_as(number, limited);
+        self.wait_for(number);
     }
 
-    fn restart_as(&mut self, number: u16, mut serve: Command) {
+    fn start_as(&mut self, number: u16, mut serve: Command) {
         let log = File::options().create(true).append(true).open(self.log_of_restarted(number)).unwrap();
         serve.args(["serve", "--dir"]).arg(self.node_dir(number)).stderr(log);
         self.restarted.push(serve.spawn().unwrap());
+    }
+
+    /// Waits until a node is ready.
+    pub fn wait_for(&self, number: u16) {
         let ready = self.endpoint(number) + "/readyz";
         let begun = Instant::now();
         while status(&ready) != Some(200) {
