@@ -54,8 +54,8 @@ fn an_open_loop_begins_what_is_due() {
     assert_eq!(found["rate"], 100);
     let begun = found["read_latency"]["count"].as_u64().unwrap();
     let left_out = found["left_out"].as_u64().unwrap();
-    // One is due every 10 ms, however many connections are free; on a slow machine the time is longer.
-    let due = (found["seconds"].as_f64().unwrap() * 100.0) as u64 + 2;
+    // One is due every 10 ms, however many connections are free; each may have had one under way when the counting began.
+    let due = (found["seconds"].as_f64().unwrap() * 100.0) as u64 + 2 + 50;
     assert!(begun > 0 && begun + left_out <= due, "{found}");
 }
 
