@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::configuration::Phase;
 use crate::dot::NodeId;
 use crate::epoch::Epoch;
 use crate::hint::Backlog;
@@ -91,8 +92,10 @@ pub enum Input {
     Message(Envelope),
     /// A store command has ended.
     Stored(StoreId, StoreResult),
-    /// The ring and the settings to go by from now on.
+    /// The wish and the settings to go by from now on.
     View(Arc<View>),
+    /// What holds in partitions of this shard, as others know it.
+    Phases(Vec<(PartitionId, Phase)>),
     /// What to think of the other nodes from now on.
     Liveness(Arc<Liveness>),
     /// The epoch from now on. It is durable, and no earlier than the one before.
@@ -129,6 +132,8 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// The shard has finished this epoch ([`crate::epoch`]).
     pub finished: Option<Epoch>,
+    /// What holds from now on in partitions, as far as this node knows, for others to hear.
+    pub phases: Vec<(PartitionId, Phase)>,
     /// When the node wants a [`Input::Tick`] at the latest. It replaces what the step before said.
     pub wake_at: Option<Instant>,
 }

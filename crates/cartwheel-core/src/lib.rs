@@ -17,6 +17,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod configuration;
 pub mod context;
 pub mod control;
 pub mod coordinator;
@@ -29,6 +30,7 @@ pub mod exchange;
 pub mod handoff;
 pub mod hint;
 pub mod hlc;
+pub mod holdings;
 pub mod image;
 pub mod key;
 pub mod liveness;
@@ -46,6 +48,7 @@ pub mod replica;
 pub mod request;
 pub mod ring;
 pub mod state;
+pub mod succession;
 pub mod time;
 pub mod token;
 pub mod wire;

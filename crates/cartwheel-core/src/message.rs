@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::configuration::Footing;
 use crate::control::Notice;
 pub use crate::digest::StateDigest;
 use crate::dot::{Life, NodeId};
@@ -13,6 +14,7 @@ use crate::record::Loss;
 use crate::request::{Put, PutDone, Refusal};
 use crate::ring::PartitionId;
 use crate::state::{Epoch, State};
+use crate::succession::Word;
 
 /// A message with what every receiver must know of its sender.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +29,8 @@ pub struct Envelope {
     pub from_boot: u32,
     /// What the sender's clock read, so that a clock that is off is noticed.
     pub wall: WallMs,
+    /// On what it stands in the partition that the message is about, if it is about one.
+    pub footing: Footing,
     /// What it says.
     pub message: Message,
 }
@@ -48,6 +52,8 @@ pub enum Message {
     Compare(Ticket, Question),
     /// What the other holds.
     Compared(Ticket, Finding),
+    /// About who holds a partition.
+    Succession(PartitionId, Word),
     /// About the cluster itself.
     Notice(Notice),
 }

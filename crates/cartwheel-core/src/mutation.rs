@@ -76,11 +76,25 @@ pub enum Mutation {
     ExpiredByClock,
     /// A stand-in answers before its hint is stored.
     HintBeforeStored,
+    /// What a home that is being filled says of what it holds counts.
+    FillingCounts,
+    /// An operation ends on a configuration though a replica told of a later step.
+    StaleStepAccepted,
+    /// A node says what it has promised, accepted or learnt of a successor before that is durable.
+    StepsUnsaved,
+    /// Who proposes a successor takes it for chosen.
+    StepsUnagreed,
+    /// While one configuration takes over from another, quorums are needed of the current one only.
+    OneSideWritten,
+    /// A new home says that it holds everything before it was compared with the homes before.
+    WholeTooEarly,
+    /// A home that is none any more forgets what it has at once.
+    OldHomeForgets,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 40] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -114,6 +128,13 @@ impl Mutation {
         Self::HintsOutliveEpochs,
         Self::ExpiredByClock,
         Self::HintBeforeStored,
+        Self::FillingCounts,
+        Self::StaleStepAccepted,
+        Self::StepsUnsaved,
+        Self::StepsUnagreed,
+        Self::OneSideWritten,
+        Self::WholeTooEarly,
+        Self::OldHomeForgets,
     ];
 
     /// Its name on the command line.
@@ -152,6 +173,13 @@ impl Mutation {
             Self::HintsOutliveEpochs => "hints-outlive-epochs",
             Self::ExpiredByClock => "expired-by-clock",
             Self::HintBeforeStored => "hint-before-stored",
+            Self::FillingCounts => "filling-counts",
+            Self::StaleStepAccepted => "stale-step-accepted",
+            Self::StepsUnsaved => "steps-unsaved",
+            Self::StepsUnagreed => "steps-unagreed",
+            Self::OneSideWritten => "one-side-written",
+            Self::WholeTooEarly => "whole-too-early",
+            Self::OldHomeForgets => "old-home-forgets",
         }
     }
 }

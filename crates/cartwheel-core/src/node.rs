@@ -1,6 +1,6 @@
 //! A node as a state machine: who handles what comes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::admission::{Admission, Admitted, Slice};
+use crate::configuration::{Footing, Home, Step};
 use crate::context::{ClusterKey, Sealer};
 use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::reach::Reach;
@@ -22,6 +23,7 @@ use crate::epoch::Epoch;
 use crate::exchange::{self, EXCHANGE, Exchange, Xcx};
 use crate::handoff::{Errand, Handoff, PAGE};
 use crate::hlc::{Hlc, HlcClock, WallMs};
+use crate::holdings::Holdings;
 use crate::liveness::Liveness;
 use crate::liveness::Status;
 use crate::membership::{ClusterId, Durability, View};
@@ -31,6 +33,8 @@ use crate::reclaimer::{self, Reclaimer};
 use crate::record::Minter;
 use crate::replica::{Asker, Done, Replica, Work};
 use crate::request::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
+use crate::ring::PartitionId;
+use crate::succession::{self, Scx, Seat, Succession};
 use crate::time::{Instant, Now};
 use crate::write_id::WriteId;
 
@@ -41,7 +45,9 @@ macro_rules! cx {
         Cx {
             now: $step.now,
             me: $node.config.node,
-            view: &$node.view,
+            view: $node.held.view(),
+            held: &$node.held,
+            heard_of: Step::default(),
             liveness: &$node.liveness,
             sealer: &$node.sealer,
             timing: &$node.config.timing,
@@ -70,6 +76,22 @@ macro_rules! xcx {
             admission: &mut $node.admission,
             broken: $node.config.broken,
             out: &mut $step.exchange,
+        }
+    };
+}
+
+/// The same for the succession.
+macro_rules! scx {
+    ($node:ident, $step:ident) => {
+        Scx {
+            now: $step.now.instant,
+            held: &$node.held,
+            liveness: &$node.liveness,
+            exchange: &mut $node.exchange,
+            replica: &mut $node.replica,
+            random: &mut $node.random,
+            broken: $node.config.broken,
+            out: &mut $step.succession,
         }
     };
 }
@@ -104,6 +126,8 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// How much it takes on.
     pub limits: Limits,
+    /// Its seats in partitions of the shard, as the store holds them ([`crate::succession::seat_name`]).
+    pub seats: Vec<(PartitionId, Seat)>,
     /// The last epoch that is durable; [`Epoch::UNKNOWN`] in a life that has not heard of any.
     pub epoch: Epoch,
     /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
@@ -114,12 +138,13 @@ pub struct NodeConfig {
 #[derive(Debug)]
 pub struct Node {
     config: NodeConfig,
-    view: Arc<View>,
+    held: Arc<Holdings>,
     liveness: Arc<Liveness>,
     sealer: Sealer,
     coordinator: Coordinator,
     replica: Replica,
     exchange: Exchange,
+    succession: Succession,
     full: FullDisks,
     reach: Reach,
     handoff: Handoff,
@@ -136,6 +161,7 @@ pub struct Node {
     /// Not before this is a ceiling saved: one that could not be is not asked for again at once.
     next_ceiling: Instant,
     random: ChaCha8Rng,
+    has_reviewed: bool,
     next_check: Instant,
 }
 
@@ -158,11 +184,14 @@ impl Node {
         let floor = if outlive { Since(0) } else { config.loss_floor };
         let minter = Minter::new(config.node, config.life, config.boot, floor);
         let clock = HlcClock::new(config.hlc_ceiling);
+        let me = Home { node: config.node, life: config.life };
+        let held = Arc::new(Holdings::new(me, view, config.lane, config.seats.iter().cloned()));
         Self {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
             coordinator: Coordinator::new(config.life, config.boot, config.lane, config.limits.operations_max),
-            replica: Replica::new(minter, clock, &config, view.clone()),
-            exchange: Exchange::new(&config, view.clone()),
+            replica: Replica::new(minter, clock, &config, held.clone()),
+            exchange: Exchange::new(&config, held.clone()),
+            succession: Succession::new(me, config.seats.iter().map(|(partition, _)| *partition)),
             full: FullDisks::default(),
             reach: Reach::default(),
             handoff: Handoff::default(),
@@ -176,9 +205,10 @@ impl Node {
             ceiling_save: None,
             next_ceiling: Instant::default(),
             random: ChaCha8Rng::seed_from_u64(config.seed),
+            has_reviewed: false,
             next_check: Instant::default(),
             config,
-            view,
+            held,
             liveness: Arc::default(),
         }
     }
@@ -189,8 +219,13 @@ impl Node {
     }
 
     /// The ring and the settings that the node goes by.
-    pub const fn view(&self) -> &Arc<View> {
-        &self.view
+    pub fn view(&self) -> &Arc<View> {
+        self.held.view()
+    }
+
+    /// What holds in the partitions of the shard.
+    pub const fn held(&self) -> &Arc<Holdings> {
+        &self.held
     }
 
     /// What the node thinks of every other.
@@ -216,26 +251,37 @@ impl Node {
 
     /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
     pub fn step(&mut self, now: Now, input: Input) -> Effects {
-        let mut step = Step {
+        let mut step = Gathered {
             now,
             effects: Effects::default(),
             work: Work::default(),
             out: Outbox::default(),
             exchange: exchange::Out::default(),
+            succession: succession::Out::default(),
         };
+        if !self.has_reviewed {
+            self.has_reviewed = true;
+            self.succession.review(now.instant, &self.held);
+        }
         self.admission.advance(now.instant);
         match input {
             Input::Client(id, request) => self.client(&mut step, id, request),
             Input::Message(envelope) => self.message(&mut step, envelope),
             Input::Stored(id, result) => self.stored(&mut step, id, result),
             Input::View(view) => {
-                self.replica.set_view(view.clone());
-                self.exchange.set_view(&xcx!(self, step), view.clone());
-                self.view = view;
+                let held = Arc::new(self.held.with_view(view));
+                self.go_by(&mut step, held, &BTreeSet::new());
+                self.succession.review(now.instant, &self.held);
+            }
+            Input::Phases(phases) => {
+                for (partition, phase) in phases {
+                    self.succession.learn(&mut scx!(self, step), self.config.node, partition, phase);
+                }
             }
             Input::Liveness(liveness) => {
                 self.exchange.liveness_changed(now.instant, &self.liveness, &liveness);
                 self.liveness = liveness;
+                self.succession.review(now.instant, &self.held);
             }
             Input::Epoch(epoch) => {
                 self.replica.set_epoch(epoch);
@@ -249,6 +295,8 @@ impl Node {
         self.forget(&mut step);
         self.exchange.tick(&mut xcx!(self, step));
         self.settle(&mut step);
+        self.succession.tick(&mut scx!(self, step));
+        self.settle(&mut step);
         self.finish_epoch(&mut step);
         self.check_clock(&mut step);
         step.effects.events.extend(self.replica.hints().news());
@@ -256,13 +304,13 @@ impl Node {
         let scan_at = self.admission.next_at(Slice::Scan);
         let exchange = self.exchange.wake_at(now.instant, scan_at);
         let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), exchange, self.admission.wake_at()];
-        let epochs = [self.reclaimer.wake_at(), self.epoch_end.wake_at(now.instant)];
+        let epochs = [self.reclaimer.wake_at(), self.epoch_end.wake_at(now.instant), self.succession.wake_at()];
         let wakes = roles.into_iter().chain(epochs).flatten().chain(ceiling);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
         step.effects
     }
 
-    fn client(&mut self, step: &mut Step, id: ClientId, request: Request) {
+    fn client(&mut self, step: &mut Gathered, id: ClientId, request: Request) {
         let reply_to = ReplyTo::Client(id);
         self.begun.insert(reply_to, step.now.instant);
         let operation = match request.operation {
@@ -312,31 +360,54 @@ impl Node {
         is_unknown.then(|| Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() }))
     }
 
-    fn message(&mut self, step: &mut Step, envelope: Envelope) {
+    fn message(&mut self, step: &mut Gathered, envelope: Envelope) {
         let from = envelope.from;
         // A life that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
-        let is_member = self.view.member(from).is_some() && !self.view.is_removed(from, envelope.from_life);
+        let view = self.held.view();
+        let is_member = view.member(from).is_some() && !view.is_gone(from, envelope.from_life);
         if envelope.cluster != self.config.cluster || !is_member {
             step.effects.events.push(Event::StrayMessage(from));
             return;
         }
         self.drift.heard(from, envelope.wall, step.now);
+        let footing = envelope.footing;
         match envelope.message {
-            Message::Ask(ticket, ask) => self.asked(step, from, ticket, ask),
-            Message::Answer(ticket, answer) => self.answered(step, from, ticket, answer),
+            Message::Ask(ticket, ask) => {
+                let partition = self.held.partition_of(ask.key());
+                self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+                self.asked(step, from, ticket, ask);
+            }
+            Message::Answer(ticket, answer) => {
+                if let Some(partition) = self.partition_of(ticket) {
+                    self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+                }
+                self.answered(step, from, ticket, footing, answer);
+            }
             Message::Forward(ticket, put, budget, begun) => self.take_over(step, (from, ticket), put, budget, begun),
             Message::Forwarded(ticket, result) => {
                 self.coordinator.forwarded(&mut cx!(self, step), from, ticket, result);
             }
-            Message::Compare(ticket, question) => self.exchange.asked(&mut xcx!(self, step), from, ticket, question),
-            Message::Compared(ticket, finding) => self.exchange.told(&mut xcx!(self, step), from, ticket, finding),
+            Message::Compare(ticket, question) => {
+                self.succession.heard_of(&mut scx!(self, step), from, question.partition(), footing);
+                self.exchange.asked(&mut xcx!(self, step), from, ticket, question);
+            }
+            Message::Compared(ticket, finding) => {
+                if let Some(partition) = self.partition_of(ticket) {
+                    self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+                }
+                self.exchange.told(&mut xcx!(self, step), from, ticket, footing, finding);
+            }
+            Message::Succession(partition, word) => {
+                let from = Home { node: from, life: envelope.from_life };
+                self.succession.heard(&mut scx!(self, step), from, partition, word);
+            }
             // The node's control takes these.
             Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
         }
     }
 
     /// Coordinates a write for another node.
-    fn take_over(&mut self, step: &mut Step, from: (NodeId, Ticket), put: Put, budget: Duration, begun: Epoch) {
+    fn take_over(&mut self, step: &mut Gathered, from: (NodeId, Ticket), put: Put, budget: Duration, begun: Epoch) {
         let (peer, ticket) = from;
         if self.is_wrong_epoch(step, peer, begun) {
             let why = "the write comes too late to be carried out, or to a node that knows too little of its cluster";
@@ -350,7 +421,7 @@ impl Node {
     }
 
     /// Whether what was sent under this stamp may not be stored here: it is too old, or this node could not tell.
-    fn is_wrong_epoch(&self, step: &mut Step, from: NodeId, stamp: Epoch) -> bool {
+    fn is_wrong_epoch(&self, step: &mut Gathered, from: NodeId, stamp: Epoch) -> bool {
         let epoch = self.replica.epoch();
         let is_stale = stamp.is_stale(epoch, self.config.broken);
         if is_stale {
@@ -360,22 +431,26 @@ impl Node {
     }
 
     /// A replica has answered the coordinator or the exchange.
-    fn answered(&mut self, step: &mut Step, from: NodeId, ticket: Ticket, answer: Answer) {
+    fn answered(&mut self, step: &mut Gathered, from: NodeId, ticket: Ticket, footing: Footing, answer: Answer) {
         if ticket.round & EXCHANGE == 0 {
-            self.coordinator.answered(&mut cx!(self, step), from, ticket, answer);
+            self.coordinator.answered(&mut cx!(self, step), from, ticket, footing, answer);
         } else {
             self.exchange.answered(&mut xcx!(self, step), from, ticket, answer);
         }
     }
 
-    fn asked(&mut self, step: &mut Step, from: NodeId, ticket: Ticket, ask: Ask) {
-        let n = usize::from(self.view.settings(ask.key().bucket()).n);
-        let partition = self.view.ring.partition_of(ask.key().token());
-        let homes = self.view.ring.homes(partition, n);
+    fn asked(&mut self, step: &mut Gathered, from: NodeId, ticket: Ticket, ask: Ask) {
+        let (key, partition) = (ask.key(), self.held.partition_of(ask.key()));
+        // Who was a home says what it holds to those who are, until they have taken it over.
+        let is_left = || {
+            let n = self.held.n(key.bucket());
+            let leaves = self.held.seat(partition).is_some_and(|seat| seat.leaves(self.held.me(), n));
+            leaves && ticket.round & EXCHANGE != 0
+        };
         let is_ours = match &ask {
             Ask::Read { role: Role::StandIn, .. } => true,
-            Ask::Merge { stands_in_for: Some(home), .. } => homes.contains(home),
-            Ask::Read { .. } | Ask::Merge { .. } => homes.contains(&self.config.node),
+            Ask::Merge { stands_in_for: Some(home), .. } => self.held.has_home(key, *home),
+            Ask::Read { .. } | Ask::Merge { .. } => self.held.is_home(key) || is_left(),
         };
         // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
         if ticket.round & EXCHANGE != 0 {
@@ -386,16 +461,16 @@ impl Node {
             Ask::Read { .. } => None,
         };
         if stamp.is_some_and(|stamp| self.is_wrong_epoch(step, from, stamp)) {
-            self.send(step, from, Message::Answer(ticket, Answer::Failed(Failure::WrongEpoch)));
+            self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::WrongEpoch)));
         } else if is_ours {
-            self.replica.ask(step.now, Asker::Peer(from, ticket), ask, &mut step.work);
+            self.replica.ask(step.now, Asker::Peer(from, ticket, partition), ask, &mut step.work);
         } else {
             step.effects.events.push(Event::NotAHome(from));
-            self.send(step, from, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
+            self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
         }
     }
 
-    fn stored(&mut self, step: &mut Step, id: StoreId, result: StoreResult) {
+    fn stored(&mut self, step: &mut Gathered, id: StoreId, result: StoreResult) {
         if self.ceiling_save == Some(id) {
             self.ceiling_save = None;
             let is_saved = result == StoreResult::Written(Ok(()));
@@ -403,6 +478,8 @@ impl Node {
             if !is_saved {
                 self.next_ceiling = step.now.instant + CEILING_RETRY_AFTER;
             }
+        } else if self.succession.waits_for(id) {
+            self.succession.stored(&mut scx!(self, step), id, result);
         } else if self.exchange.waits_for(id) {
             self.exchange.stored(&mut xcx!(self, step), id, result);
         } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints())
@@ -413,7 +490,7 @@ impl Node {
     }
 
     /// Has records looked after that have something to forget.
-    fn forget(&mut self, step: &mut Step) {
+    fn forget(&mut self, step: &mut Gathered) {
         loop {
             let may_begin = self.admission.room(Slice::Reclaim, step.now.instant) > 0;
             let Some(errand) = self.reclaimer.next(step.now, self.replica.epoch(), may_begin) else { return };
@@ -434,7 +511,7 @@ impl Node {
 
     /// Tells that the epoch is finished, once all that was begun or taken on before it has ended, and every partition was compared
     /// with every other home since it began.
-    fn finish_epoch(&mut self, step: &mut Step) {
+    fn finish_epoch(&mut self, step: &mut Gathered) {
         let now = step.now.instant;
         let epoch = self.replica.epoch();
         let begun = *self.epoch_end.begun.get_or_insert(now);
@@ -443,16 +520,17 @@ impl Node {
         }
         self.epoch_end.check_at = now + CHECK_EPOCH_EVERY;
         let oldest = self.coordinator.oldest().into_iter().chain(self.replica.oldest()).min();
-        if oldest.is_none_or(|oldest| oldest >= epoch) && self.exchange.has_compared_since(begun, now) {
+        let has_ended = oldest.is_none_or(|oldest| oldest >= epoch) && !self.succession.has_leftovers(&self.held);
+        if has_ended && self.exchange.has_compared_since(begun, now) {
             self.epoch_end.is_finished = true;
             step.effects.finished = Some(epoch);
         }
     }
 
     /// Hands over what is kept for homes that seem to be there again.
-    fn hand_over(&mut self, step: &mut Step) {
+    fn hand_over(&mut self, step: &mut Gathered) {
         loop {
-            let Self { handoff, admission, replica, coordinator, liveness, reach, view, config, .. } = &mut *self;
+            let Self { handoff, admission, replica, coordinator, liveness, reach, held, config, .. } = &mut *self;
             let now = step.now.instant;
             let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(Slice::HandOver, now));
             let at_once = |node: NodeId| match liveness.status(node) {
@@ -460,7 +538,7 @@ impl Node {
                 Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
                 Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),
             };
-            let others = view.members().map(|known| known.member.id).filter(|&id| id != config.node);
+            let others = held.view().members().map(|known| known.member.id).filter(|&id| id != config.node);
             match handoff.next(now, room, at_once, others, replica.hints()) {
                 Some(Errand::Store(command)) => {
                     let id = replica.next_store();
@@ -478,8 +556,9 @@ impl Node {
     }
 
     /// Lets the coordinator and the replica talk until neither has anything to say to the other.
-    fn settle(&mut self, step: &mut Step) {
+    fn settle(&mut self, step: &mut Gathered) {
         loop {
+            self.settle_succession(step);
             self.settle_exchange(step);
             for (to, ticket, ask) in std::mem::take(&mut step.out.asks) {
                 if to != self.config.node {
@@ -488,7 +567,8 @@ impl Node {
                 if to == self.config.node {
                     self.replica.ask(step.now, Asker::Here(ticket), ask, &mut step.work);
                 } else {
-                    self.send(step, to, Message::Ask(ticket, ask));
+                    let partition = self.held.partition_of(ask.key());
+                    self.send_about(step, to, partition, Message::Ask(ticket, ask));
                 }
             }
             for (ticket, mint) in std::mem::take(&mut step.out.mints) {
@@ -517,29 +597,76 @@ impl Node {
         step.effects.events.append(&mut step.out.events);
     }
 
+    /// Goes by other settings or other configurations from now on; some partitions have moved.
+    fn go_by(&mut self, step: &mut Gathered, held: Arc<Holdings>, moved: &BTreeSet<PartitionId>) {
+        self.held = held.clone();
+        self.replica.set_held(held.clone());
+        self.exchange.set_held(&xcx!(self, step), held, moved);
+        if !moved.is_empty() {
+            self.coordinator.moved(&mut cx!(self, step), moved);
+        }
+    }
+
+    /// Goes by the seats that are durable now, and hands on what the succession wants done.
+    fn settle_succession(&mut self, step: &mut Gathered) {
+        loop {
+            let succession::Out { sends, stores, taken, drops } = std::mem::take(&mut step.succession);
+            step.effects.stores.extend(stores);
+            for (to, partition, word) in sends {
+                self.send_about(step, to, partition, Message::Succession(partition, word));
+            }
+            for key in drops {
+                self.replica.drop_record(key, &mut step.work);
+            }
+            if taken.is_empty() {
+                return;
+            }
+            let mut held = Holdings::clone(&self.held);
+            let mut moved = BTreeSet::new();
+            for (partition, seat) in taken {
+                if held.step(partition) < seat.phase.step() {
+                    moved.insert(partition);
+                    step.effects.phases.push((partition, seat.phase.clone()));
+                }
+                held.take(partition, seat);
+                self.succession.attend_soon(step.now.instant, partition);
+            }
+            self.go_by(step, Arc::new(held), &moved);
+        }
+    }
+
     /// Tells the exchange what has become of records, and hands on what it wants done.
-    fn settle_exchange(&mut self, step: &mut Step) {
+    fn settle_exchange(&mut self, step: &mut Gathered) {
         self.exchange.changed(std::mem::take(&mut step.work.changes));
         let exchange::Out { asks, sends, stores, heals, events } = std::mem::take(&mut step.exchange);
         step.out.asks.extend(asks);
         step.effects.stores.extend(stores);
+        for event in &events {
+            if let Event::Exchanged(tree, _) = event {
+                self.succession.attend_soon(step.now.instant, tree.partition);
+            }
+        }
         step.effects.events.extend(events);
-        for (to, message) in sends {
-            self.send(step, to, message);
+        for (to, partition, message) in sends {
+            self.send_about(step, to, partition, message);
         }
         for (key, loss) in heals {
             self.coordinator.heal_key(&mut cx!(self, step), key, self.config.node, loss);
         }
     }
 
-    fn done(&mut self, step: &mut Step, done: Done) {
+    fn done(&mut self, step: &mut Gathered, done: Done) {
         match done {
-            Done::Answer(Asker::Here(ticket), answer) => self.answered(step, self.config.node, ticket, answer),
-            Done::Answer(Asker::Peer(peer, ticket), answer) => {
-                self.send(step, peer, Message::Answer(ticket, answer));
+            Done::Answer(Asker::Here(ticket), answer) => {
+                let footing = self.partition_of(ticket).map(|partition| self.footing(partition)).unwrap_or_default();
+                self.answered(step, self.config.node, ticket, footing, answer);
+            }
+            Done::Answer(Asker::Peer(peer, ticket, partition), answer) => {
+                self.send_about(step, peer, partition, Message::Answer(ticket, answer));
             }
             Done::Mint(ticket, result) => self.coordinator.minted(&mut cx!(self, step), ticket, result),
             Done::HandedOver => {}
+            Done::Dropped(key) => self.succession.dropped(&mut scx!(self, step), &key),
             Done::Forgot(deleted) => {
                 self.reclaimer.ended();
                 step.effects.events.push(Event::Forgot(deleted));
@@ -547,7 +674,7 @@ impl Node {
         }
     }
 
-    fn reply(&mut self, step: &mut Step, reply_to: ReplyTo, outcome: Outcome) {
+    fn reply(&mut self, step: &mut Gathered, reply_to: ReplyTo, outcome: Outcome) {
         let begun = self.begun.remove(&reply_to);
         match (begun, &outcome) {
             (Some(begun), Ok(_)) => self.admission.served(self.queued + step.now.instant.since(begun)),
@@ -568,20 +695,45 @@ impl Node {
         }
     }
 
-    fn send(&self, step: &mut Step, to: NodeId, message: Message) {
+    /// On what this node stands in a partition.
+    fn footing(&self, partition: PartitionId) -> Footing {
+        let footing = self.held.footing(partition);
+        Footing { is_filling: footing.is_filling && !self.config.broken.is(Mutation::FillingCounts), ..footing }
+    }
+
+    /// The partition that one of this node's own operations is about.
+    fn partition_of(&self, ticket: Ticket) -> Option<PartitionId> {
+        if ticket.round & EXCHANGE == 0 {
+            self.coordinator.key_of(ticket.operation).map(|key| self.held.partition_of(key))
+        } else {
+            self.exchange.partition_of(ticket.operation)
+        }
+    }
+
+    fn send(&self, step: &mut Gathered, to: NodeId, message: Message) {
+        self.send_on(step, to, Footing::default(), message);
+    }
+
+    /// Sends what is about a partition.
+    fn send_about(&self, step: &mut Gathered, to: NodeId, partition: PartitionId, message: Message) {
+        self.send_on(step, to, self.footing(partition), message);
+    }
+
+    fn send_on(&self, step: &mut Gathered, to: NodeId, footing: Footing, message: Message) {
         let envelope = Envelope {
             cluster: self.config.cluster,
             from: self.config.node,
             from_life: self.config.life,
             from_boot: self.config.boot,
             wall: step.now.wall,
+            footing,
             message,
         };
         step.effects.sends.push((to, envelope));
     }
 
     /// Keeps a ceiling above the clock, and the clock under comparison with its peers'.
-    fn check_clock(&mut self, step: &mut Step) {
+    fn check_clock(&mut self, step: &mut Gathered) {
         if step.now.instant >= self.next_ceiling
             && let Some(ceiling) = self.replica.clock().wants_ceiling(step.now.wall)
         {
@@ -592,13 +744,14 @@ impl Node {
         if step.now.instant >= self.next_check {
             self.next_check = step.now.instant + CHECK_EVERY;
         }
-        let off = self.drift.alarm(step.now, self.view.members().len());
+        let members = self.held.view().members().len();
+        let off = self.drift.alarm(step.now, members);
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);
         if told(off) != told(self.clock_off) {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });
             step.effects.events.push(Event::ClockOff { offset_ms: now.offset_ms, refuses: now.refuses });
         }
-        self.replica.trust_clock(self.drift.is_borne_out(step.now, self.view.members().len()));
+        self.replica.trust_clock(self.drift.is_borne_out(step.now, members));
         self.clock_off = off;
     }
 }
@@ -619,10 +772,11 @@ impl EpochEnd {
 }
 
 /// What a step has gathered so far.
-struct Step {
+struct Gathered {
     now: Now,
     effects: Effects,
     work: Work,
     out: Outbox,
     exchange: exchange::Out,
+    succession: succession::Out,
 }

@@ -15,14 +15,16 @@ use crate::dot::{Dot, NodeId, Since};
 use crate::effects::{Event, IndexChange, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
 use crate::hint::{HintBook, HintChange};
 use crate::hlc::{Hlc, HlcClock, WallMs};
+use crate::holdings::Holdings;
 use crate::key::Key;
-use crate::membership::{Durability, View};
+use crate::membership::Durability;
 use crate::merkle::{Change, Share, TreeId};
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::NodeConfig;
 use crate::reclaim::{self, Forgotten, Look, Rules};
 use crate::record::{LocalHeader, Loss, Minter, Record, RecordError};
+use crate::ring::PartitionId;
 use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
 use crate::time::{Instant, Now};
 use crate::write_id::WriteId;
@@ -82,7 +84,7 @@ pub enum Asker {
     /// The coordinator on this node.
     Here(Ticket),
     /// A peer's.
-    Peer(NodeId, Ticket),
+    Peer(NodeId, Ticket, PartitionId),
 }
 
 /// What became of a state that was handed to a home.
@@ -105,6 +107,8 @@ pub enum Done {
     Mint(Ticket, Result<Minted, MintRefused>),
     /// A hand-over is noted, or not: then it is made again.
     HandedOver,
+    /// A record that nobody needs here is gone, or is not.
+    Dropped(Key),
     /// A record was looked after: so many tombstones and expired values went. If that failed, it is done again in another epoch.
     Forgot(u64),
 }
@@ -140,6 +144,8 @@ enum Task {
         mint: Box<Mint>,
     },
     HandedOver(HandedOver),
+    /// It may go, if nobody is owed it: the node has nothing to do with it any more.
+    Drop,
     /// The index says by this entry that there is something to forget; so many tombstones and expired values were.
     Forget {
         entry: Bytes,
@@ -208,7 +214,7 @@ pub struct Replica {
     caught_up: BTreeSet<TreeId>,
     keeps_trees: bool,
     durability: Durability,
-    view: Arc<View>,
+    held: Arc<Holdings>,
     clock: HlcClock,
     epoch: Epoch,
     trusts_clock: bool,
@@ -219,7 +225,7 @@ pub struct Replica {
 
 impl Replica {
     /// The replica of one boot.
-    pub fn new(minter: Minter, clock: HlcClock, config: &NodeConfig, view: Arc<View>) -> Self {
+    pub fn new(minter: Minter, clock: HlcClock, config: &NodeConfig, held: Arc<Holdings>) -> Self {
         Self {
             turns: BTreeMap::new(),
             busy: BTreeMap::new(),
@@ -237,7 +243,7 @@ impl Replica {
             caught_up: BTreeSet::new(),
             keeps_trees: config.timing.exchange_every.is_some(),
             durability: config.durability,
-            view,
+            held,
             clock,
             epoch: config.epoch,
             trusts_clock: true,
@@ -252,14 +258,14 @@ impl Replica {
         &mut self.clock
     }
 
-    /// Goes by other settings from now on.
-    pub fn set_view(&mut self, view: Arc<View>) {
-        self.view = view;
+    /// Goes by other settings or other configurations from now on.
+    pub fn set_held(&mut self, held: Arc<Holdings>) {
+        self.held = held;
     }
 
     /// Whether a write to `bucket` is to survive a power failure before it is acknowledged.
     fn syncs(&self, bucket: &[u8]) -> bool {
-        match self.view.settings(bucket).durability {
+        match self.held.view().settings(bucket).durability {
             Durability::NodeDefault => self.durability != Durability::Os,
             Durability::Fsync => true,
             Durability::Os => false,
@@ -323,6 +329,16 @@ impl Replica {
         self.take_on(handed.key.clone(), Task::HandedOver(handed), work);
     }
 
+    /// A record may go, if nobody is owed it.
+    pub fn drop_record(&mut self, key: Key, work: &mut Work) {
+        self.take_on(key, Task::Drop, work);
+    }
+
+    /// Whether any record of a partition is being read or written.
+    pub fn is_busy(&self, partition: PartitionId) -> bool {
+        self.turns.keys().any(|key| self.held.partition_of(key) == partition)
+    }
+
     /// The index says that a record has something to forget.
     pub fn forget(&mut self, key: Key, entry: Bytes, work: &mut Work) {
         self.take_on(key, Task::Forget { entry, deleted: 0 }, work);
@@ -335,12 +351,12 @@ impl Replica {
 
     /// Whether this node is a home of `key`.
     fn is_home(&self, key: &Key) -> bool {
-        self.homes(key).contains(&self.minter.node())
+        self.held.is_home(key)
     }
 
-    fn homes(&self, key: &Key) -> &[NodeId] {
-        let partition = self.view.ring.partition_of(key.token());
-        self.view.ring.homes(partition, usize::from(self.view.settings(key.bucket()).n))
+    /// Whether this node keeps what it has of `key` though it is owed to nobody.
+    fn keeps(&self, key: &Key) -> bool {
+        self.held.keeps(self.held.partition_of(key), self.held.n(key.bucket()))
     }
 
     fn take_on(&mut self, key: Key, task: Task, work: &mut Work) {
@@ -384,7 +400,7 @@ impl Replica {
             }
             (Phase::Reading, _) => {
                 for task in turn.waiting {
-                    self.fail(task, work);
+                    self.fail(&key, task, work);
                 }
             }
             (Phase::Writing { record, before, done, hints }, StoreResult::Written(written))
@@ -478,8 +494,8 @@ impl Replica {
     }
 
     fn is_caught_up(&self, key: &Key) -> bool {
-        let partition = self.view.ring.partition_of(key.token());
-        self.caught_up.contains(&TreeId { partition, n: self.view.settings(key.bucket()).n })
+        let (partition, n) = (self.held.partition_of(key), self.held.n(key.bucket()));
+        self.caught_up.contains(&TreeId { partition, n })
     }
 
     fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, since: Epoch, work: &mut Work) {
@@ -516,7 +532,7 @@ impl Replica {
     }
 
     fn rules(&self, key: &Key) -> Rules {
-        let conflict = self.view.settings(key.bucket()).conflict;
+        let conflict = self.held.view().settings(key.bucket()).conflict;
         Rules { now: self.epoch, conflict, broken: self.broken }
     }
 
@@ -632,7 +648,7 @@ impl Replica {
     /// Whether a record says anything that its absence would not.
     fn is_kept(&self, key: &Key, record: &Record) -> bool {
         let header = &record.header;
-        if !header.owed.is_empty() || !self.is_home(key) {
+        if !header.owed.is_empty() || !self.keeps(key) {
             return !header.owed.is_empty();
         }
         let counts_absent = self.loss_floor == Since(0) || self.is_caught_up(key);
@@ -685,6 +701,10 @@ impl Replica {
                 *changed |= self.settle_debt(record, &handed);
                 Done::HandedOver
             }
+            Task::Drop => {
+                *changed |= !self.is_kept(key, record) && *record != Record::default();
+                Done::Dropped(key.clone())
+            }
             Task::Forget { deleted, .. } => {
                 *changed = true;
                 Done::Forgot(deleted)
@@ -724,7 +744,7 @@ impl Replica {
             None => {
                 let own = self.minter.node();
                 record.header.owed.remove(&handed.to);
-                for &home in self.homes(&handed.key).iter().filter(|&&home| home != own) {
+                for home in self.held.homes_of(&handed.key).all().into_iter().filter(|&home| home != own) {
                     record.header.owed.entry(home).or_insert(since);
                 }
                 true
@@ -822,7 +842,7 @@ impl Replica {
         Minted { state: record.state.clone(), made, epoch: self.epoch }
     }
 
-    fn fail(&mut self, task: Task, work: &mut Work) {
+    fn fail(&mut self, key: &Key, task: Task, work: &mut Work) {
         self.tasks -= 1;
         work.done.push(match task {
             Task::Read { asker, .. } | Task::Merge { asker, .. } => {
@@ -830,6 +850,7 @@ impl Replica {
             }
             Task::Mint { ticket, .. } => Done::Mint(ticket, Err(MintRefused::Failed(Failure::Storage))),
             Task::HandedOver(_) => Done::HandedOver,
+            Task::Drop => Done::Dropped(key.clone()),
             Task::Forget { .. } => Done::Forgot(0),
         });
     }
@@ -880,7 +901,7 @@ fn failed(done: Done, failure: Failure) -> Done {
     match done {
         Done::Answer(asker, _) => Done::Answer(asker, Answer::Failed(failure)),
         Done::Mint(ticket, _) => Done::Mint(ticket, Err(MintRefused::Failed(failure))),
-        Done::HandedOver => Done::HandedOver,
+        Done::HandedOver | Done::Dropped(_) => done,
         Done::Forgot(_) => Done::Forgot(0),
     }
 }
@@ -890,6 +911,6 @@ fn read_again(done: &Done) -> Option<Task> {
     match *done {
         Done::Answer(asker, Answer::State { .. }) => Some(Task::Read { asker, want: Want::State }),
         Done::Answer(asker, Answer::Digest { .. }) => Some(Task::Read { asker, want: Want::Digest }),
-        Done::Answer(..) | Done::Mint(..) | Done::HandedOver | Done::Forgot(_) => None,
+        Done::Answer(..) | Done::Mint(..) | Done::HandedOver | Done::Dropped(_) | Done::Forgot(_) => None,
     }
 }

@@ -90,6 +90,7 @@ fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
         life: Life(node as u64),
         boot,
         lane: Lane::ONLY,
+        seats: Vec::new(),
         loss_floor,
         durability: Durability::Fsync,
         hlc_ceiling: Hlc::ZERO,
@@ -614,6 +615,7 @@ fn a_message_of_a_stranger_changes_nothing() {
         from_life: Life(1),
         from_boot: 1,
         wall: WallMs(u64::MAX),
+        footing: cartwheel_core::configuration::Footing::default(),
         message: Message::Ask(Ticket { operation: 1, round: 1 }, merge.clone()),
     };
     for stray in [envelope(ClusterId(2), id(2)), envelope(CLUSTER, id(9))] {

@@ -131,6 +131,7 @@ fn envelope(message: Message) -> Envelope {
         from_life: Life(1),
         from_boot: 2,
         wall: WallMs(3),
+        footing: cartwheel_core::configuration::Footing::default(),
         message,
     }
 }

@@ -166,7 +166,15 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
     step(Input::Epoch(Epoch(3)), &mut disk);
     let say = |message: Message| {
         let (from, from_life) = (id(2), Life(2));
-        Input::Message(Envelope { cluster: CLUSTER, from, from_life, from_boot: 1, wall: WallMs(1_000_005), message })
+        Input::Message(Envelope {
+            cluster: CLUSTER,
+            from,
+            from_life,
+            from_boot: 1,
+            wall: WallMs(1_000_005),
+            footing: cartwheel_core::configuration::Footing::default(),
+            message,
+        })
     };
     let ask = Ask::Merge {
         key: key(1),

@@ -388,6 +388,7 @@ fn a_member_cannot_have_a_node_keep_what_is_not_its_business() {
             from_life: member_of(homes[0]).life,
             from_boot: 1,
             wall: WallMs(1_000_000),
+            footing: cartwheel_core::configuration::Footing::default(),
             message: Message::Ask(Ticket { operation: 1, round: 1 }, ask.clone()),
         };
         cluster.queue.push_back((standins[0], Input::Message(envelope)));

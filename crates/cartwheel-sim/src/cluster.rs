@@ -9,6 +9,7 @@ use cartwheel_core::control::{Control, ControlConfig};
 use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
+use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{
     ChangeKind, ClusterId, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
@@ -16,7 +17,9 @@ use cartwheel_core::membership::{
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
-use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+use cartwheel_core::ring::{NORMAL_WEIGHT, PartitionId, Partitions};
+use cartwheel_core::succession::{Seat, seat_name};
+use cartwheel_core::wire;
 
 /// A bucket and how the workload uses it.
 #[derive(Clone, Debug)]
@@ -152,11 +155,9 @@ impl Cluster {
         self.bucket(key).n.min(self.len() as u8)
     }
 
-    /// The home replicas of a key.
-    pub fn homes(&self, key: &Key) -> Vec<usize> {
-        let ring = &self.view.ring;
-        let homes = ring.homes(ring.partition_of(key.token()), usize::from(self.bucket(key).n));
-        homes.iter().filter_map(|&id| self.index(id)).collect()
+    /// The partition of a key.
+    pub fn partition_of(&self, key: &Key) -> PartitionId {
+        self.view.ring.partition_of(key.token())
     }
 
     /// The ring and the settings as they were founded.
@@ -165,8 +166,18 @@ impl Cluster {
     }
 
     /// A node's state machine as it starts from its disk. This is the one place that knows how a node is made.
-    pub fn make_node(&self, index: usize, start: Start, loss_floor: Since, hlc_ceiling: Hlc, seed: u64) -> Node {
+    pub fn make_node(
+        &self,
+        index: usize,
+        start: Start,
+        loss_floor: Since,
+        disk: &Image,
+        view: Arc<View>,
+        seed: u64,
+    ) -> Node {
         let Start { life, boot, epoch, .. } = start;
+        let seats =
+            self.view.ring.partitions().iter().filter_map(|partition| Some((partition, seat_in(disk, partition)?)));
         let config = NodeConfig {
             cluster: CLUSTER,
             cluster_key: self.cluster_key.clone(),
@@ -174,16 +185,17 @@ impl Cluster {
             life,
             boot,
             lane: Lane::ONLY,
+            seats: seats.collect(),
             loss_floor,
             durability: Durability::Fsync,
-            hlc_ceiling,
+            hlc_ceiling: disk.hlc_ceiling,
             seed,
             timing: self.spec.timing,
             limits: self.spec.limits,
             epoch,
             broken: self.broken,
         };
-        Node::new(config, Arc::clone(&self.view))
+        Node::new(config, view)
     }
 
     /// A node's control as it starts from what it has saved.
@@ -214,6 +226,15 @@ pub struct Start {
     pub epoch: Epoch,
     /// The epoch that was on another's disk when its disk was made.
     pub epoch_floor: Epoch,
+}
+
+/// The seat in a partition that a disk remembers.
+///
+/// # Panics
+/// If what it remembers is none.
+pub fn seat_in(disk: &Image, partition: PartitionId) -> Option<Seat> {
+    let bytes = disk.named.get(seat_name(partition).as_bytes())?;
+    Some(wire::decode_seat(bytes).expect("what was saved"))
 }
 
 /// The life of a node's first disk.

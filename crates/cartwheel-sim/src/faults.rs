@@ -224,9 +224,10 @@ impl Faults {
 
     /// Takes the disk of `victim` away where that loses nothing. Returns the places of the keys that lay on it.
     fn wipe(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Vec<usize> {
-        let is_home = |key: &Key| world.cluster().homes(key).contains(&victim);
+        let is_home = |key: &Key| world.homes(key).contains(&victim);
         let can_go = world.machine(victim).is_up()
             && world.others_know_settings(victim)
+            && world.can_do_without(victim)
             && keys
                 .iter()
                 .all(|key| holds_nothing(world, victim, key) || (is_home(key) && can_spare(world, victim, key)));
@@ -271,7 +272,7 @@ fn least_survivors(world: &World, victim: usize) -> usize {
 fn others_hold(world: &World, victim: usize, key: &Key) -> bool {
     let Some(Ok(own)) = world.record(victim, key) else { return false };
     let mut others = State::default();
-    for home in world.cluster().homes(key).into_iter().filter(|&home| home != victim) {
+    for home in world.homes(key).into_iter().filter(|&home| home != victim) {
         if let Some(Ok(record)) = world.durable_record(home, key)
             && world.machine(home).is_up()
         {
@@ -289,7 +290,7 @@ fn holds_nothing(world: &World, victim: usize, key: &Key) -> bool {
 
 /// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already.
 fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
-    let homes = world.cluster().homes(key);
+    let homes = world.homes(key);
     if homes.len() < 2 {
         return false;
     }

@@ -395,7 +395,7 @@ impl Run {
                 }
                 if !answered {
                     // A home that lost its record does not count until it has merged the others' in a read of its own.
-                    for home in self.world.cluster().homes(key) {
+                    for home in self.world.homes(key) {
                         self.read(place, home, replicas / 2 + 1, Consistency::Eventual)?;
                     }
                 }

@@ -89,6 +89,7 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
         }
         Message::Compare(asked, question) => format!("{} {question:?}", ticket(*asked)),
         Message::Compared(asked, finding) => format!("{} {finding:?}", ticket(*asked)),
+        Message::Succession(partition, word) => format!("{partition:?} {word:?}"),
         Message::Notice(notice) => format!("{notice:?}"),
     }
 }

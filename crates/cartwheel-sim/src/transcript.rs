@@ -281,7 +281,7 @@ impl Stage {
     fn stored(&self, name: &str) -> String {
         let key = key(BUCKET, name);
         let (cluster, actors) = (self.world.cluster(), self.actors(&key));
-        let mut homes: Vec<usize> = cluster.homes(&key);
+        let mut homes: Vec<usize> = self.world.homes(&key);
         homes.sort_unstable();
         let mut text = String::new();
         for &home in &homes {
@@ -325,7 +325,7 @@ impl Stage {
     fn actors(&self, key: &Key) -> Actors<'_> {
         let cluster = self.world.cluster();
         let mut known: BTreeMap<NodeId, Vec<Actor>> = BTreeMap::new();
-        for record in cluster.homes(key).into_iter().filter_map(|home| self.world.record(home, key)?.ok()) {
+        for record in self.world.homes(key).into_iter().filter_map(|home| self.world.record(home, key)?.ok()) {
             for run in record.state.clock().runs() {
                 let actors = known.entry(run.actor.node).or_default();
                 if !actors.contains(&run.actor) {

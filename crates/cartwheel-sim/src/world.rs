@@ -31,6 +31,7 @@ use crate::trace::{Kind, Trace};
 
 mod controls;
 mod epochs;
+mod homes;
 mod liveness;
 
 use controls::{Controls, MachineControl};
@@ -513,7 +514,7 @@ impl World {
         machine.running_since_us = self.now_us;
         // A node whose writes were all synced knows that it has lost none.
         let was_stopped = std::mem::take(&mut machine.was_stopped);
-        let (start, ceiling) = (machine.start(), machine.disk.current().hlc_ceiling);
+        let start = machine.start();
         // It may have been saved by a node that died before it knew.
         self.epochs.entry(start.epoch).or_insert(self.now_us);
         let Start { life, boot, .. } = start;
@@ -523,7 +524,8 @@ impl World {
             machine.loss_floor = Since::boot(1);
         }
         let loss_floor = machine.loss_floor;
-        machine.node = Some(self.cluster.make_node(index, start, loss_floor, ceiling, seed));
+        let view = self.machine_controls[index].view().unwrap_or_else(|| self.cluster.view().clone());
+        machine.node = Some(self.cluster.make_node(index, start, loss_floor, machine.disk.current(), view, seed));
         self.note(Kind::Fault, &[2, index as u8], |cluster| format!("{} starts, boot {boot}", cluster.name(index)));
         self.input(index, Input::Tick);
         self.start_control(index);

@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(loss_floor(&after, &dir).unwrap(), Since::boot(1));
         assert_eq!(loss_floor(&before, &dir).unwrap(), Since(0));
         let view = view_in(&nodes[1].dir);
-        assert!(view.is_removed(nodes[1].member.id, before.life));
+        assert!(view.is_gone(nodes[1].member.id, before.life));
         assert_eq!(
             view.member(nodes[1].member.id).unwrap().member,
             Member { life: after.life, ..nodes[1].member.clone() }
@@ -206,7 +206,7 @@ mod tests {
         fs::create_dir(&first).unwrap();
         fs::write(first.join("log"), "old lines").unwrap();
         assert_eq!(renew_missing(&dir).unwrap(), ["node-1"]);
-        assert!(view_in(&first).is_removed(nodes[1].member.id, before.life));
+        assert!(view_in(&first).is_gone(nodes[1].member.id, before.life));
     }
 
     #[test]

@@ -166,6 +166,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
         from_life: target.identity.life,
         from_boot: 1,
         wall: WallMs(0),
+        footing: cartwheel_core::configuration::Footing::default(),
         message,
     };
     let ours = target.identity.cluster;

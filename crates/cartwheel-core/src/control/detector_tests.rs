@@ -122,8 +122,15 @@ impl Lan {
     fn tell(&mut self, to: usize, packet: &Packet) {
         let Identity { node, life, boot, .. } = packet.header.src;
         let message = Message::Notice(Notice::Swim(packet.encode().into()));
-        let envelope =
-            Envelope { cluster: CLUSTER, from: node, from_life: life, from_boot: boot, wall: WallMs(1), message };
+        let envelope = Envelope {
+            cluster: CLUSTER,
+            from: node,
+            from_life: life,
+            from_boot: boot,
+            wall: WallMs(1),
+            footing: crate::configuration::Footing::default(),
+            message,
+        };
         self.input(to, ControlInput::Message(Box::new(envelope)));
     }
 

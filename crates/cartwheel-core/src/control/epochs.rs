@@ -122,7 +122,7 @@ impl Epochs {
             }
             let known = told.into_iter().flat_map(|told| &told.notice.members);
             let is_known = |id: NodeId, life: Life| view.member(id).is_some_and(|known| known.member.life == life);
-            if known.copied().any(|(id, life)| !is_known(id, life) && !view.is_removed(id, life)) {
+            if known.copied().any(|(id, life)| !is_known(id, life) && !view.is_gone(id, life)) {
                 return None;
             }
         }

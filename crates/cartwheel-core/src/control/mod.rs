@@ -22,6 +22,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::configuration::Footing;
 use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, WriteFailed};
 use crate::epoch::Epoch;
@@ -259,7 +260,7 @@ impl Control {
     fn message(&mut self, now: Now, envelope: Envelope, effects: &mut ControlEffects) {
         let (from, sender) = (envelope.from, (envelope.from, envelope.from_life, envelope.from_boot));
         let Message::Notice(notice) = envelope.message else { return };
-        let is_member = self.view.member(from).is_some() && !self.view.is_removed(from, envelope.from_life);
+        let is_member = self.view.member(from).is_some() && !self.view.is_gone(from, envelope.from_life);
         if envelope.cluster != self.config.cluster || !is_member {
             return;
         }
@@ -392,6 +393,7 @@ impl Control {
             from_life: self.config.life,
             from_boot: self.config.boot,
             wall: now.wall,
+            footing: Footing::default(),
             message: Message::Notice(notice),
         };
         effects.sends.push((to, envelope));

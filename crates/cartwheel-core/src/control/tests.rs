@@ -110,6 +110,7 @@ impl Mesh {
             from_life: Life(2),
             from_boot: 1,
             wall: WallMs(1),
+            footing: crate::configuration::Footing::default(),
             message: Message::Notice(Notice::History(history)),
         };
         self.input(to, ControlInput::Message(Box::new(envelope)));
@@ -315,6 +316,7 @@ fn a_new_life_begins_in_the_epoch_of_those_who_know_it() {
         from_life: Life(1),
         from_boot: 1,
         wall: WallMs(1),
+        footing: crate::configuration::Footing::default(),
         message: Message::Notice(Notice::Epoch(late)),
     };
     mesh.cut_off = Some(2);

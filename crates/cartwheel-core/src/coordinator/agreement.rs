@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::read_round::Joined;
+use crate::configuration::{Footing, Homes};
 use crate::dot::NodeId;
 use crate::message::StateDigest;
 use crate::state::State;
@@ -14,7 +15,7 @@ use crate::state::State;
 /// A join on its way to a majority.
 #[derive(Debug)]
 pub struct Agreement {
-    homes: Vec<NodeId>,
+    homes: Homes,
     needed: usize,
     joined: Joined,
     /// What each home was last known to hold exactly, of those that count.
@@ -23,7 +24,7 @@ pub struct Agreement {
 
 impl Agreement {
     /// Begins with what a read of a majority has joined.
-    pub fn new(homes: Vec<NodeId>, needed: usize, joined: Joined) -> Self {
+    pub fn new(homes: Homes, needed: usize, joined: Joined) -> Self {
         let held = joined.held.clone();
         Self { homes, needed, joined, held }
     }
@@ -39,24 +40,45 @@ impl Agreement {
         self.held.iter().filter(exactly).map(|(&node, _)| node).collect()
     }
 
-    /// Whether a majority holds exactly what is to be answered.
+    /// The homes are others now.
+    pub fn move_to(&mut self, homes: Homes) {
+        self.homes = homes;
+    }
+
+    /// Whether a majority holds exactly what is to be answered, of each configuration.
     pub fn is_reached(&self) -> bool {
-        self.agreeing().len() >= self.needed
+        let agreeing = self.agreeing();
+        let is_enough = |of: &[NodeId], counts: &dyn Fn(&NodeId) -> bool| {
+            of.iter().filter(|home| agreeing.contains(home) && counts(home)).count() >= self.needed
+        };
+        is_enough(&self.homes.current, &|home| !self.joined.filling.contains(home))
+            && self.homes.next.as_ref().is_none_or(|next| is_enough(next, &|_| true))
     }
 
     /// The homes that must be sent the join.
     pub fn behind(&self) -> Vec<NodeId> {
         let agreeing = self.agreeing();
-        self.homes.iter().copied().filter(|node| !agreeing.contains(node)).collect()
+        self.homes.all().into_iter().filter(|node| !agreeing.contains(node)).collect()
     }
 
     /// A home has stored the join and holds exactly this; true if it taught us something, so that the join has grown.
-    pub fn holds(&mut self, node: NodeId, digest: StateDigest, state: Option<&State>, counts: bool) -> bool {
-        if !self.homes.contains(&node) {
+    pub fn holds(
+        &mut self,
+        node: NodeId,
+        footing: Footing,
+        digest: StateDigest,
+        state: Option<&State>,
+        counts: bool,
+    ) -> bool {
+        if !self.homes.contains(node) {
             return false;
         }
         if counts {
             self.held.insert(node, digest);
+            match footing.is_filling {
+                true => self.joined.filling.insert(node),
+                false => self.joined.filling.remove(&node),
+            };
         }
         let grown = state.is_some_and(|state| self.joined.state.merge(state).changed);
         if grown {
@@ -87,13 +109,30 @@ mod tests {
             digest: StateDigest::of(&state(&[1, 2])),
             epoch: None,
             held: held.iter().map(|(node, state)| (NodeId::new(*node), StateDigest::of(state))).collect(),
+            filling: BTreeSet::new(),
             stand_ins: BTreeSet::new(),
         };
-        Agreement::new([1, 2, 3].map(NodeId::new).into(), 2, joined)
+        Agreement::new(Vec::from([1, 2, 3].map(NodeId::new)).into(), 2, joined)
     }
 
     fn holds(agreement: &mut Agreement, node: u64, held: &State, counts: bool) -> bool {
-        agreement.holds(NodeId::new(node), StateDigest::of(held), Some(held), counts)
+        agreement.holds(NodeId::new(node), Footing::default(), StateDigest::of(held), Some(held), counts)
+    }
+
+    #[test]
+    fn both_configurations_must_agree_while_one_takes_over() {
+        let mut agreement = begun();
+        let (joined, next) = (state(&[1, 2]), Some([1, 4, 5].map(NodeId::new).into()));
+        agreement.move_to(Homes { next, ..Vec::from([1, 2, 3].map(NodeId::new)).into() });
+        assert_eq!(agreement.behind(), [1, 2, 3, 4, 5].map(NodeId::new));
+        holds(&mut agreement, 1, &joined, true);
+        holds(&mut agreement, 2, &joined, true);
+        assert!(!agreement.is_reached(), "of those that take over only the first holds it");
+        let filling = Footing { is_filling: true, ..Footing::default() };
+        agreement.holds(NodeId::new(4), filling, StateDigest::of(&joined), None, true);
+        assert!(agreement.is_reached(), "what a home that is being filled has stored it has");
+        agreement.holds(NodeId::new(2), filling, StateDigest::of(&joined), None, true);
+        assert!(!agreement.is_reached(), "what such a one lacks it may never have been told");
     }
 
     #[test]

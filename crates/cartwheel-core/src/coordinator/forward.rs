@@ -75,7 +75,7 @@ impl ForwardOp {
             }
             Told::Begin | Told::Timer => self.try_next(cx),
             Told::Forwarded(from, result) => self.ended(cx, from, result),
-            Told::Answer(..) | Told::Minted(_) => self.wait(cx),
+            Told::Answer(..) | Told::Minted(_) | Told::Moved => self.wait(cx),
         }
     }
 

@@ -6,6 +6,7 @@ use super::agreement::Agreement;
 use super::read_round::{Joined, Progress, Questions, ReadRound};
 use super::{Cx, Next, ReplyTo, Told, quorum};
 use crate::clock::Clock;
+use crate::configuration::Footing;
 use crate::context::Context;
 use crate::dot::NodeId;
 use crate::effects::{Event, Repair};
@@ -35,7 +36,6 @@ pub(super) struct GetOp {
     deadline: Instant,
     key: Key,
     settings: BucketSettings,
-    homes: Vec<NodeId>,
     consistency: Consistency,
     /// What the answer must cover to be no older than what the client has seen.
     seen: Clock,
@@ -66,15 +66,14 @@ impl GetOp {
             Some(sealed) => cx.open(sealed, &get.key)?.needs_in(cx.epoch),
             None => Clock::new(),
         };
-        let homes = cx.homes(&get.key, settings.n);
-        let readers = cx.readers(&get.key, settings.n, get.consistency);
+        let (homes, readers) = (cx.homes(&get.key), cx.readers(&get.key, get.consistency));
         let needed = match get.consistency {
             Consistency::Eventual => r,
             Consistency::Strong => majority(usize::from(settings.n)),
         };
-        let round = ReadRound::with_stand_ins(readers, needed);
+        let round = ReadRound::in_order(homes, readers, needed);
         let (key, consistency, phase) = (get.key, get.consistency, Phase::Reading);
-        Ok(Self { id, reply_to, deadline, key, settings, homes, consistency, seen, round, phase })
+        Ok(Self { id, reply_to, deadline, key, settings, consistency, seen, round, phase })
     }
 
     /// Whether the client has its answer.
@@ -85,37 +84,52 @@ impl GetOp {
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
         match told {
             Told::Begin => self.advance(cx),
-            Told::Answer(from, round, answer) => self.answered(cx, from, round, answer),
+            Told::Answer(from, round, footing, answer) => self.answered(cx, from, round, footing, answer),
+            Told::Moved => self.moved(cx),
             Told::Timer => self.woken(cx),
             Told::Minted(_) | Told::Forwarded(..) => self.wait(cx),
         }
     }
 
-    fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, answer: Answer) -> Next {
+    fn moved(&mut self, cx: &mut Cx<'_>) -> Next {
+        let homes = cx.homes(&self.key);
+        self.round.move_to(homes.clone(), cx.readers(&self.key, self.consistency));
+        match &mut self.phase {
+            Phase::Reading => self.advance(cx),
+            Phase::Agreeing { agreement, .. } => {
+                agreement.move_to(homes);
+                self.write_back(cx);
+                self.settle(cx)
+            }
+            Phase::Lingering { .. } => self.wait(cx),
+        }
+    }
+
+    fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, footing: Footing, answer: Answer) -> Next {
         match (&mut self.phase, round) {
             (Phase::Reading, READ) => {
-                self.round.heard(from, answer);
+                self.round.heard(from, footing, answer);
                 self.advance(cx)
             }
             (Phase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
                 if let Answer::Holds { digest, state, loss } = answer {
                     confirmed.insert(from);
-                    if agreement.holds(from, digest, state.as_ref(), loss.is_none()) {
+                    if agreement.holds(from, footing, digest, state.as_ref(), loss.is_none()) {
                         self.write_back(cx);
                     }
                 }
                 self.settle(cx)
             }
-            (Phase::Lingering { .. }, READ) => self.heard_late(cx, from, answer),
+            (Phase::Lingering { .. }, READ) => self.heard_late(cx, from, footing, answer),
             _ => self.wait(cx),
         }
     }
 
     /// A replica has answered after the client had its answer. A home that is behind is repaired; one that knows more teaches the
     /// others.
-    fn heard_late(&mut self, cx: &mut Cx<'_>, from: NodeId, answer: Answer) -> Next {
+    fn heard_late(&mut self, cx: &mut Cx<'_>, from: NodeId, footing: Footing, answer: Answer) -> Next {
+        let is_home = cx.homes(&self.key).contains(from);
         let Phase::Lingering { joined, .. } = &mut self.phase else { return self.wait(cx) };
-        let is_home = self.homes.contains(&from);
         match &answer {
             Answer::Digest { digest, .. } if *digest != joined.digest && is_home => {
                 self.round.ask_for_state(from);
@@ -137,7 +151,7 @@ impl GetOp {
             }
             Answer::Digest { .. } | Answer::Stored | Answer::Holds { .. } | Answer::Failed(_) => {}
         }
-        self.round.heard(from, answer);
+        self.round.heard(from, footing, answer);
         if self.round.is_waiting() { self.wait(cx) } else { Next::End }
     }
 
@@ -181,6 +195,8 @@ impl GetOp {
                     return self.wait(cx);
                 }
                 Progress::Short => return self.refuse(cx, "too few replicas can be reached"),
+                // What is enough for the homes that are known may not be for those that there are now.
+                Progress::Enough(_) if cx.is_behind(&self.key) => return self.wait(cx),
                 // That nothing is there is for homes to say.
                 Progress::Enough(joined) if !self.shows_anything(cx, &joined.state) && self.round.require_homes() => {}
                 Progress::Enough(joined) if joined.state.clock().covers(&self.seen) => {
@@ -206,7 +222,7 @@ impl GetOp {
 
     fn read(&mut self, cx: &mut Cx<'_>, joined: Box<Joined>) -> Next {
         if self.consistency == Consistency::Strong {
-            let agreement = Agreement::new(self.homes.clone(), majority(usize::from(self.settings.n)), *joined).into();
+            let agreement = Agreement::new(cx.homes(&self.key), majority(usize::from(self.settings.n)), *joined).into();
             self.phase = Phase::Agreeing { agreement, confirmed: BTreeSet::new() };
             let next = self.settle(cx);
             if matches!(next, Next::Until(_)) {
@@ -251,6 +267,7 @@ impl GetOp {
         let needed = majority(usize::from(self.settings.n));
         let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= needed;
         let standing = match agreement.is_reached() {
+            true if cx.is_behind(&self.key) => return self.wait(cx),
             true => agreement.agreeing(),
             false if unchecked => confirmed.clone(),
             false => return self.wait(cx),
@@ -282,9 +299,10 @@ impl GetOp {
     }
 
     fn refuse(&self, cx: &mut Cx<'_>, why: &str) -> Next {
+        let homes = cx.homes(&self.key).all().len();
         let short = Shortfall {
             answered: self.round.counted() as u32,
-            needed: self.round.needed().min(self.homes.len().max(usize::from(self.settings.n))) as u32,
+            needed: self.round.needed().min(homes.max(usize::from(self.settings.n))) as u32,
             why: why.to_owned(),
         };
         let nothing =

@@ -34,7 +34,7 @@ impl HandOverOp {
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
         match told {
             Told::Begin => self.begin(cx),
-            Told::Answer(from, READ, Answer::State { state, epoch, .. }) if from == cx.me && self.sent.is_none() => {
+            Told::Answer(from, READ, _, Answer::State { state, epoch, .. }) if from == cx.me && self.sent.is_none() => {
                 self.sent = Some(StateDigest::of(&state));
                 let ask = Ask::Merge {
                     key: self.key.clone(),
@@ -47,20 +47,22 @@ impl HandOverOp {
                 cx.out.asks.push((self.to, Ticket { operation: self.id, round: DELIVER }, ask));
                 Next::Until(self.deadline)
             }
-            Told::Answer(from, DELIVER, Answer::Stored) if from == self.to => {
+            Told::Answer(from, DELIVER, _, Answer::Stored) if from == self.to => {
                 cx.out.events.push(Event::HintDelivered(from));
                 self.ended(cx, self.sent);
                 Next::End
             }
             // The home is tried again some time later, and what cannot be read here too.
-            Told::Answer(_, READ | DELIVER, Answer::Failed(_)) => Next::End,
+            Told::Answer(_, READ | DELIVER, _, Answer::Failed(_)) => Next::End,
             Told::Timer if cx.now.instant >= self.deadline => Next::End,
-            Told::Answer(..) | Told::Timer | Told::Minted(_) | Told::Forwarded(..) => Next::Until(self.deadline),
+            Told::Answer(..) | Told::Moved | Told::Timer | Told::Minted(_) | Told::Forwarded(..) => {
+                Next::Until(self.deadline)
+            }
         }
     }
 
     fn begin(&self, cx: &mut Cx<'_>) -> Next {
-        if !cx.homes(&self.key, cx.view.settings(self.key.bucket()).n).contains(&self.to) {
+        if !cx.held.has_home(&self.key, self.to) {
             self.ended(cx, None);
             return Next::End;
         }

@@ -26,9 +26,9 @@ pub(super) struct HealOp {
 impl HealOp {
     pub(super) fn new(cx: &Cx<'_>, id: u64, deadline: Instant, key: Key, node: NodeId, loss: Loss) -> Self {
         let n = cx.view.settings(key.bucket()).n;
-        let mut others = cx.homes(&key, n);
-        others.retain(|&home| home != node);
-        let needed = majority(usize::from(n)).min(others.len());
+        let others = cx.homes(&key).without(node);
+        let fewest = others.lists().map(<[NodeId]>::len).min().unwrap_or(0);
+        let needed = majority(usize::from(n)).min(fewest);
         Self { id, deadline, key, node, loss, round: ReadRound::of_states(others, needed) }
     }
 
@@ -40,8 +40,10 @@ impl HealOp {
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
         match told {
             Told::Begin => self.advance(cx),
-            Told::Answer(from, READ, answer) => {
-                self.round.heard(from, answer);
+            // It begins anew when the loss is told of again.
+            Told::Moved => Next::End,
+            Told::Answer(from, READ, footing, answer) => {
+                self.round.heard(from, footing, answer);
                 self.advance(cx)
             }
             Told::Timer if cx.now.instant >= self.deadline => Next::End,
@@ -59,6 +61,9 @@ impl HealOp {
     }
 
     fn advance(&mut self, cx: &mut Cx<'_>) -> Next {
+        if cx.is_behind(&self.key) {
+            return self.wait(cx);
+        }
         // Others may have lost it too. If all have been heard there is nothing more to be had.
         if let Some(joined) = self.round.all() {
             return self.heal(cx, joined);

@@ -22,10 +22,12 @@ use full_disks::FullDisks;
 use reach::Reach;
 
 use crate::admission::{Admission, Slice};
+use crate::configuration::{Footing, Homes, Step};
 use crate::context::{Context, Sealer};
 use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, Event, Timing};
 use crate::hlc::HlcClock;
+use crate::holdings::Holdings;
 use crate::key::Key;
 use crate::liveness::{Liveness, Status};
 use crate::membership::{BucketSettings, View};
@@ -34,6 +36,7 @@ use crate::mutation::{Broken, Mutation};
 use crate::record::Loss;
 use crate::replica::{HandedOver, Mint, MintRefused, Minted};
 use crate::request::{Acks, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
+use crate::ring::PartitionId;
 use crate::state::{Content, Epoch};
 use crate::time::{Instant, Now};
 
@@ -89,8 +92,13 @@ pub struct Cx<'a> {
     pub now: Now,
     /// This node.
     pub me: NodeId,
-    /// The ring and the settings.
+    /// The wish and the settings.
     pub view: &'a View,
+    /// What holds.
+    pub held: &'a Holdings,
+    /// The latest step of the key's partition that an answer to the operation told of. It does not end on what it knows while
+    /// this is later.
+    pub heard_of: Step,
     /// Who is worth asking.
     pub liveness: &'a Liveness,
     /// Opens and seals contexts.
@@ -116,14 +124,31 @@ pub struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// The homes of `key`, this node first if it is one.
-    fn homes(&self, key: &Key, n: u8) -> Vec<NodeId> {
-        let partition = self.view.ring.partition_of(key.token());
-        let mut homes = self.view.ring.homes(partition, usize::from(n)).to_vec();
+    /// The homes of `key`.
+    fn homes(&self, key: &Key) -> Homes {
+        let homes = self.held.homes_of(key);
+        if self.broken.is(Mutation::OneSideWritten) { Homes { next: None, ..homes } } else { homes }
+    }
+
+    /// All homes of `key`, this node first if it is one.
+    fn own_first(&self, key: &Key) -> Vec<NodeId> {
+        let mut homes = self.homes(key).all();
         if let Some(own) = homes.iter().position(|&node| node == self.me) {
-            homes[..=own].rotate_right(1);
+            if self.held.is_home(key) {
+                homes[..=own].rotate_right(1);
+            } else {
+                // It was one in another life.
+                homes.remove(own);
+            }
         }
         homes
+    }
+
+    /// Whether the operation was told of a step of its key's partition that this node does not know yet. What it would end on may
+    /// not be enough then.
+    fn is_behind(&self, key: &Key) -> bool {
+        let is_behind = self.heard_of > self.held.step(self.held.partition_of(key));
+        is_behind && !self.broken.is(Mutation::StaleStepAccepted)
     }
 
     /// Whether a request of this kind may use stand-ins.
@@ -138,17 +163,22 @@ impl Cx<'_> {
     }
 
     /// The nodes that may stand in for homes of `key`, in the order of the walk: those that seem to be there.
-    fn stand_ins(&self, key: &Key, n: u8) -> Vec<NodeId> {
-        let partition = self.view.ring.partition_of(key.token());
-        let walk = self.view.ring.walk(partition).iter().copied().skip(usize::from(n));
-        walk.filter(|&node| self.is_reachable(node)).collect()
+    fn stand_ins(&self, key: &Key) -> Vec<NodeId> {
+        let (partition, homes) = (self.view.ring.partition_of(key.token()), self.homes(key));
+        let may = |node: NodeId| (node == self.me || !homes.contains(node)) && !self.is_own_home(key, node);
+        let walk = self.view.ring.walk(partition).iter().copied();
+        walk.filter(|&node| may(node) && self.is_reachable(node)).collect()
+    }
+
+    fn is_own_home(&self, key: &Key, node: NodeId) -> bool {
+        node == self.me && self.held.is_home(key)
     }
 
     /// Whom a read asks, in this order: homes that seem to be there, this node first; then, if the request may use them, stand-ins;
     /// then the other homes.
-    fn readers(&self, key: &Key, n: u8, consistency: Consistency) -> Vec<(NodeId, Role)> {
-        let (near, far): (Vec<_>, Vec<_>) = self.homes(key, n).into_iter().partition(|&home| self.is_reachable(home));
-        let stand_ins = if self.is_sloppy(key, consistency) { self.stand_ins(key, n) } else { Vec::new() };
+    fn readers(&self, key: &Key, consistency: Consistency) -> Vec<(NodeId, Role)> {
+        let (near, far): (Vec<_>, Vec<_>) = self.own_first(key).into_iter().partition(|&home| self.is_reachable(home));
+        let stand_ins = if self.is_sloppy(key, consistency) { self.stand_ins(key) } else { Vec::new() };
         let as_homes = |homes: Vec<NodeId>| homes.into_iter().map(|home| (home, Role::Home));
         as_homes(near).chain(stand_ins.into_iter().map(|node| (node, Role::StandIn))).chain(as_homes(far)).collect()
     }
@@ -191,8 +221,10 @@ impl Cx<'_> {
 enum Told {
     /// It begins.
     Begin,
-    /// A replica has answered its question of this round.
-    Answer(NodeId, u32, Answer),
+    /// A replica has answered its question of this round, on this footing.
+    Answer(NodeId, u32, Footing, Answer),
+    /// The homes of its key are others now.
+    Moved,
     /// This node's replica has given the write its dot, or not.
     Minted(Result<Minted, MintRefused>),
     /// Another coordinator has carried the write out, or not.
@@ -266,6 +298,8 @@ struct Running {
     is_foreground: bool,
     /// The epoch in which it began, here or on the node that forwarded it.
     begun: Epoch,
+    /// The latest step of the key's partition that an answer told of.
+    heard_of: Step,
 }
 
 /// The operations that a node coordinates or has forwarded.
@@ -337,7 +371,7 @@ impl Coordinator {
             return observe::ObserveOp::new(cx, id, reply_to, deadline, put).map(Kind::Observe);
         }
         let checked = put::Checked::new(cx, put)?;
-        if checked.homes.first() == Some(&cx.me) {
+        if cx.held.is_home(&checked.put.key) {
             return Ok(Kind::Put(put::PutOp::new(id, reply_to, deadline, checked).into()));
         }
         let may_stand_in = checked.may_use_stand_ins(cx);
@@ -357,13 +391,16 @@ impl Coordinator {
     }
 
     /// A replica has answered.
-    pub fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, answer: Answer) {
+    pub fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, footing: Footing, answer: Answer) {
         cx.full.heard(from, &answer, cx.now.instant);
         cx.reach.answered(from, ticket, cx.now.instant);
         if let Some(loss) = answer.loss() {
             self.heal(cx, from, ticket, loss);
         }
-        self.tell(cx, ticket.operation, Told::Answer(from, ticket.round, answer));
+        if let Some(running) = self.running.get_mut(&ticket.operation) {
+            running.heard_of = running.heard_of.max(footing.step);
+        }
+        self.tell(cx, ticket.operation, Told::Answer(from, ticket.round, footing, answer));
     }
 
     /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
@@ -375,7 +412,7 @@ impl Coordinator {
 
     /// Begins to heal a loss, unless that is under way or too many are. Only homes have anything to make good.
     pub fn heal_key(&mut self, cx: &mut Cx<'_>, key: Key, node: NodeId, loss: Loss) {
-        if !cx.homes(&key, cx.view.settings(key.bucket()).n).contains(&node) {
+        if !cx.held.has_home(&key, node) {
             return;
         }
         let target = (key.clone(), node, loss);
@@ -405,6 +442,11 @@ impl Coordinator {
         true
     }
 
+    /// The key of an operation that has not ended.
+    pub fn key_of(&self, operation: u64) -> Option<&Key> {
+        self.running.get(&operation).map(|running| &running.key)
+    }
+
     /// The oldest epoch in which an operation began that has not ended.
     pub fn oldest(&self) -> Option<Epoch> {
         self.running.values().map(|running| running.begun).min()
@@ -426,6 +468,13 @@ impl Coordinator {
         self.tell(cx, ticket.operation, Told::Forwarded(from, result));
     }
 
+    /// Some partitions have other homes now.
+    pub fn moved(&mut self, cx: &mut Cx<'_>, partitions: &BTreeSet<PartitionId>) {
+        let is_meant = |running: &Running| partitions.contains(&cx.held.partition_of(&running.key));
+        let moved: Vec<u64> = self.running.iter().filter(|(_, running)| is_meant(running)).map(|(&id, _)| id).collect();
+        moved.into_iter().for_each(|id| self.tell(cx, id, Told::Moved));
+    }
+
     /// Wakes the operations whose time has come.
     pub fn tick(&mut self, cx: &mut Cx<'_>) {
         while let Some(&(at, id)) = self.timers.first()
@@ -445,7 +494,7 @@ impl Coordinator {
     }
 
     fn drive(&mut self, cx: &mut Cx<'_>, id: u64, mut running: Running, told: Told) {
-        cx.begun = running.begun;
+        (cx.begun, cx.heard_of) = (running.begun, running.heard_of);
         let mut next = running.kind.told(cx, told);
         loop {
             running.kind = match next {
@@ -470,12 +519,11 @@ impl Coordinator {
                     }
                 },
                 Next::Reroute(put, own) => {
-                    let mut others = cx.homes(&put.key, cx.view.settings(put.key.bucket()).n);
-                    others.retain(|&node| node != cx.me);
+                    let mut others = cx.own_first(&put.key);
                     if cx.is_sloppy(&put.key, put.consistency) {
-                        others.extend(cx.stand_ins(&put.key, cx.view.settings(put.key.bucket()).n));
-                        others.retain(|&node| node != cx.me);
+                        others.extend(cx.stand_ins(&put.key));
                     }
+                    others.retain(|&node| node != cx.me);
                     let (reply_to, deadline) = (running.reply_to, running.deadline);
                     Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others).after(own))
                 }
@@ -503,7 +551,7 @@ impl Coordinator {
 /// Asks homes that have not answered of late whether they do again. Nobody waits for it: a request that others can carry out should
 /// not have to.
 fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
-    for home in cx.homes(key, cx.view.settings(key.bucket()).n) {
+    for home in cx.own_first(key) {
         if cx.reach.is_late(home, cx.now.instant) && cx.reach.may_ask(home, cx.now.instant) {
             let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
             cx.out.asks.push((home, Ticket { operation: id, round: PROBE }, ask));
@@ -514,13 +562,13 @@ fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
 /// Who is to coordinate a write that this node is no home for: homes; where none seems to be there, the first healthy nodes on the
 /// walk, this one among them as it comes.
 fn coordinators(cx: &Cx<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<NodeId> {
-    let mut homes = checked.homes.clone();
+    let mut homes = cx.own_first(&checked.put.key);
     if !may_stand_in {
         return homes;
     }
     homes.retain(|&home| cx.is_reachable(home));
     if homes.is_empty() {
-        homes = cx.stand_ins(&checked.put.key, checked.n());
+        homes = cx.stand_ins(&checked.put.key);
         homes.truncate(usize::from(checked.n()));
         match homes.iter().position(|&node| node == cx.me) {
             Some(own) => homes[..=own].rotate_right(1),
@@ -533,7 +581,8 @@ fn coordinators(cx: &Cx<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<
 
 impl Running {
     const fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant, begun: Epoch) -> Self {
-        Self { kind, key, reply_to, deadline, wake_at: deadline, is_foreground: false, begun }
+        let (wake_at, is_foreground, heard_of) = (deadline, false, Step(0));
+        Self { kind, key, reply_to, deadline, wake_at, is_foreground, begun, heard_of }
     }
 }
 

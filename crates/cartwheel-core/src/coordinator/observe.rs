@@ -30,15 +30,21 @@ impl ObserveOp {
             Consistency::Eventual => usize::from(settings.r),
             Consistency::Strong => majority(usize::from(settings.n)),
         };
-        let round = ReadRound::with_stand_ins(cx.readers(&put.key, settings.n, put.consistency), needed);
+        let readers = cx.readers(&put.key, put.consistency);
+        let round = ReadRound::in_order(cx.homes(&put.key), readers, needed);
         Ok(Self { id, reply_to, deadline, put, settings, round })
     }
 
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
         match told {
             Told::Begin => self.advance(cx),
-            Told::Answer(from, READ, answer) => {
-                self.round.heard(from, answer);
+            Told::Answer(from, READ, footing, answer) => {
+                self.round.heard(from, footing, answer);
+                self.advance(cx)
+            }
+            Told::Moved => {
+                let readers = cx.readers(&self.put.key, self.put.consistency);
+                self.round.move_to(cx.homes(&self.put.key), readers);
                 self.advance(cx)
             }
             Told::Timer if cx.now.instant >= self.deadline => self.refuse(cx),
@@ -62,6 +68,7 @@ impl ObserveOp {
                 self.wait(cx)
             }
             Progress::Short => self.refuse(cx),
+            Progress::Enough(_) if cx.is_behind(&self.put.key) => self.wait(cx),
             // That nothing is there is for homes to say.
             Progress::Enough(joined) if joined.state.is_empty() && self.round.require_homes() => self.advance(cx),
             Progress::Enough(joined) if joined.state.is_empty() => self.nothing_to_delete(cx, &joined),

@@ -8,11 +8,12 @@ use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::WriteRound;
 use super::{Cx, Next, Own, ReplyTo, Told, quorum};
 use crate::clock::Run;
+use crate::configuration::{Footing, Homes};
 use crate::context::Context;
 use crate::dot::NodeId;
 use crate::liveness::Status;
 use crate::membership::{BucketSettings, Conflict};
-use crate::message::{Answer, Ask, Confirm, Failure, Ticket};
+use crate::message::{Answer, Ask, Confirm, Failure, Role, Ticket};
 use crate::mutation::Mutation;
 use crate::quorum::majority;
 use crate::replica::{Mint, MintRefused, Minted};
@@ -30,8 +31,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// A put whose parts make sense together.
 pub(super) struct Checked {
     pub(super) put: Put,
-    /// The homes of the key, this node first if it is one.
-    pub(super) homes: Vec<NodeId>,
+    homes: Homes,
+    /// All of them in the order in which they are asked.
+    order: Vec<NodeId>,
     settings: BucketSettings,
     context: Option<Context>,
     /// How many homes must store the write.
@@ -56,8 +58,13 @@ impl Checked {
             Consistency::Strong => (all, Some(all)),
             Consistency::Eventual => (w, None),
         };
-        let homes = cx.homes(&put.key, settings.n);
-        Ok(Self { put, homes, settings, context, w, reads })
+        let (homes, order) = (cx.homes(&put.key), cx.own_first(&put.key));
+        Ok(Self { put, homes, order, settings, context, w, reads })
+    }
+
+    /// Whom a strong put asks what they hold.
+    fn readers(&self) -> Vec<(NodeId, Role)> {
+        self.order.iter().map(|&home| (home, Role::Home)).collect()
     }
 
     /// Whether nodes may stand in for homes.
@@ -75,15 +82,16 @@ impl Checked {
         if !self.may_use_stand_ins(cx) {
             return Vec::new();
         }
-        let mut spare = cx.stand_ins(&self.put.key, self.settings.n);
+        let mut spare = cx.stand_ins(&self.put.key);
         spare.retain(|&node| node != cx.me);
         spare
     }
 
     /// The home in whose place this node coordinates the write, if it is none: one that cannot be reached, if there is such a one.
     fn stands_in_for(&self, cx: &Cx<'_>) -> Option<NodeId> {
-        let unreachable = || self.homes.iter().find(|&&home| !cx.is_reachable(home)).or(self.homes.first());
-        if self.homes.contains(&cx.me) { None } else { unreachable().copied() }
+        let homes = cx.own_first(&self.put.key);
+        let unreachable = homes.iter().find(|&&home| !cx.is_reachable(home)).or(homes.first());
+        if cx.held.is_home(&self.put.key) { None } else { unreachable.copied() }
     }
 }
 
@@ -117,6 +125,8 @@ enum Phase {
     Reading(ReadRound),
     Minting {
         context: Context,
+        /// The home in whose place it is stored here, if this node is none.
+        stands_in_for: Option<NodeId>,
     },
     Writing {
         round: WriteRound,
@@ -133,7 +143,8 @@ enum Phase {
 
 impl PutOp {
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, checked: Checked) -> Self {
-        let phase = Phase::Reading(ReadRound::new(checked.homes.clone(), checked.reads.unwrap_or(0)));
+        let reading = ReadRound::in_order(checked.homes.clone(), checked.readers(), checked.reads.unwrap_or(0));
+        let phase = Phase::Reading(reading);
         Self { id, reply_to, deadline, checked, phase }
     }
 
@@ -148,17 +159,35 @@ impl PutOp {
                 Some(_) => self.read(cx),
                 None => self.mint(cx, None),
             },
-            Told::Answer(from, round, answer) => self.answered(cx, from, round, answer),
+            Told::Answer(from, round, footing, answer) => self.answered(cx, from, round, footing, answer),
+            Told::Moved => self.moved(cx),
             Told::Minted(result) => self.minted(cx, result),
             Told::Timer => self.woken(cx),
             Told::Forwarded(..) => self.wait(cx),
         }
     }
 
-    fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, answer: Answer) -> Next {
+    fn moved(&mut self, cx: &mut Cx<'_>) -> Next {
+        let (homes, spare) = (cx.homes(&self.checked.put.key), self.checked.spare(cx));
+        (self.checked.homes, self.checked.order) = (homes.clone(), cx.own_first(&self.checked.put.key));
+        match &mut self.phase {
+            Phase::Reading(reading) => {
+                reading.move_to(homes, self.checked.readers());
+                self.read(cx)
+            }
+            Phase::Minting { .. } => self.wait(cx),
+            Phase::Writing { round, .. } => {
+                round.move_to(homes, spare);
+                self.send(cx, Sending::First);
+                self.settle(cx)
+            }
+        }
+    }
+
+    fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, footing: Footing, answer: Answer) -> Next {
         match (&mut self.phase, round, answer) {
             (Phase::Reading(reading), READ, answer) => {
-                reading.heard(from, answer);
+                reading.heard(from, footing, answer);
                 self.read(cx)
             }
             (Phase::Writing { round: writing, .. }, WRITE, Answer::Stored) => {
@@ -230,13 +259,14 @@ impl PutOp {
                 self.wait(cx)
             }
             Progress::Short => self.refuse(cx, "too few replicas can be reached; nothing was written"),
+            Progress::Enough(_) if cx.is_behind(&self.checked.put.key) => self.wait(cx),
             Progress::Enough(joined) => self.mint(cx, Some(*joined)),
         }
     }
 
     fn mint(&mut self, cx: &mut Cx<'_>, joined: Option<Joined>) -> Next {
         // Better before anyone has stored it than after.
-        let everyone = [self.checked.homes.clone(), self.checked.spare(cx)].concat();
+        let everyone = [self.checked.homes.all(), self.checked.spare(cx)].concat();
         if cx.full.leave_too_few(&everyone, self.checked.w, Some(cx.me), cx.now.instant) {
             return self.refuse_as_full(cx);
         }
@@ -246,6 +276,7 @@ impl PutOp {
         let Retry::Named(write_id) = put.retry else {
             return self.refuse(cx, "the write was not named: this is a defect of the node");
         };
+        let stands_in_for = self.checked.stands_in_for(cx);
         let mint = Mint {
             key: put.key.clone(),
             content: put.content.clone(),
@@ -257,20 +288,20 @@ impl PutOp {
             stamp: put.stamp,
             covers_held: self.checked.settings.conflict == Conflict::Lww,
             base: joined.map(|joined| joined.state),
-            stands_in_for: self.checked.stands_in_for(cx),
+            stands_in_for,
         };
         cx.out.mints.push((Ticket { operation: self.id, round: MINT }, mint));
-        self.phase = Phase::Minting { context };
+        self.phase = Phase::Minting { context, stands_in_for };
         self.wait(cx)
     }
 
     fn minted(&mut self, cx: &mut Cx<'_>, result: Result<Minted, MintRefused>) -> Next {
-        let Phase::Minting { context } = &self.phase else { return self.wait(cx) };
+        let Phase::Minting { context, stands_in_for } = &self.phase else { return self.wait(cx) };
         match result {
             Ok(minted) => {
                 let context = self.context_after(cx, context.clone(), &minted);
                 let mut round = WriteRound::new(self.checked.homes.clone(), self.checked.spare(cx), self.checked.w);
-                if let Some(home) = self.checked.stands_in_for(cx) {
+                if let Some(home) = *stands_in_for {
                     round.stands_in(cx.me, home);
                 }
                 round.stored(cx.me);
@@ -302,7 +333,7 @@ impl PutOp {
     /// Nothing was stored here. Another home may do better, if enough of the others have room.
     fn own_disk_full(&self, cx: &mut Cx<'_>) -> Next {
         cx.full.note(cx.me, cx.now.instant);
-        let everyone = [self.checked.homes.clone(), self.checked.spare(cx)].concat();
+        let everyone = [self.checked.homes.all(), self.checked.spare(cx)].concat();
         let too_few = cx.full.leave_too_few(&everyone, self.checked.w, None, cx.now.instant);
         if too_few || !matches!(self.reply_to, ReplyTo::Client(_)) {
             return self.refuse_as_full(cx);
@@ -386,7 +417,8 @@ impl PutOp {
     /// Answers the client once enough have stored the write; ends when every home has, or somebody who stands in for it.
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
         let Phase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
-        if !round.is_enough() {
+        // What is enough for the homes that are known may not be for those that there are now.
+        if !round.is_enough() || lingers_until.is_none() && cx.is_behind(&self.checked.put.key) {
             return self.wait(cx);
         }
         let is_complete = round.is_complete() || !self.checked.may_use_stand_ins(cx);

@@ -5,19 +5,23 @@
 //!
 //! Stand-ins are asked where homes are missing. One that holds the key counts; one that holds nothing says nothing of what the homes
 //! hold, and counts only beside one of them.
+//!
+//! While one configuration takes over from another ([`Homes`]), as many of each must answer. One that is being filled says nothing of
+//! what the homes before held, and so counts for the second only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::configuration::{Footing, Homes};
 use crate::dot::NodeId;
-use crate::message::{Answer, Role, StateDigest, Want};
+use crate::message::{Answer, Failure, Role, StateDigest, Want};
 use crate::state::{Epoch, State};
 
 /// A read under way.
 #[derive(Debug)]
 pub struct ReadRound {
+    homes: Homes,
     /// The nodes in the order in which they are asked.
     order: Vec<(NodeId, Role)>,
-    asked: usize,
     needed: usize,
     /// Stand-ins do not count any more.
     homes_only: bool,
@@ -39,7 +43,9 @@ struct Heard {
     digest: StateDigest,
     state: Option<State>,
     epoch: Option<Epoch>,
+    /// It has made good its losses.
     counts: bool,
+    is_filling: bool,
 }
 
 impl Heard {
@@ -74,6 +80,8 @@ pub struct Joined {
     pub epoch: Option<Epoch>,
     /// The homes whose answers count, and what each held.
     pub held: BTreeMap<NodeId, StateDigest>,
+    /// Those of them that are being filled: they count only as homes that take over.
+    pub filling: BTreeSet<NodeId>,
     /// The stand-ins whose answers count.
     pub stand_ins: BTreeSet<NodeId>,
 }
@@ -87,18 +95,32 @@ impl Joined {
 
 impl ReadRound {
     /// A read of `needed` of `homes`.
-    pub fn new(homes: Vec<NodeId>, needed: usize) -> Self {
-        Self::with_stand_ins(homes.into_iter().map(|home| (home, Role::Home)).collect(), needed)
+    pub fn new(homes: Homes, needed: usize) -> Self {
+        let order = homes.all().into_iter().map(|home| (home, Role::Home)).collect();
+        Self::in_order(homes, order, needed)
     }
 
-    /// A read of `needed` of these nodes.
-    pub const fn with_stand_ins(order: Vec<(NodeId, Role)>, needed: usize) -> Self {
-        Self { order, asked: 0, needed, homes_only: false, states_only: false, slots: BTreeMap::new() }
+    /// A read of `needed` of `homes` and those who stand in for them, asked in this order.
+    pub const fn in_order(homes: Homes, order: Vec<(NodeId, Role)>, needed: usize) -> Self {
+        Self { homes, order, needed, homes_only: false, states_only: false, slots: BTreeMap::new() }
     }
 
     /// A read that asks each home for its state.
-    pub fn of_states(homes: Vec<NodeId>, needed: usize) -> Self {
+    pub fn of_states(homes: Homes, needed: usize) -> Self {
         Self { states_only: true, ..Self::new(homes, needed) }
+    }
+
+    /// The homes are others now. What was heard stays heard.
+    pub fn move_to(&mut self, homes: Homes, order: Vec<(NodeId, Role)>) {
+        (self.homes, self.order) = (homes, order);
+        let order = &self.order;
+        let role = |node: NodeId| order.iter().find(|(other, _)| *other == node).map(|(_, role)| *role);
+        self.slots.retain(|&node, slot| match (role(node), slot) {
+            (Some(now), Slot::Heard(heard)) => heard.role == now,
+            (Some(now), Slot::Waiting(was, _)) => *was == now,
+            // What it could not do as one it may do as another.
+            (_, Slot::Failed) | (None, _) => false,
+        });
     }
 
     /// The join of what all homes hold, if all have answered, whether they count or not.
@@ -115,8 +137,25 @@ impl ReadRound {
         homes + stand_ins
     }
 
+    /// How many homes count, in the configuration of which fewer do.
     fn homes_counted(&self) -> usize {
-        self.answers().filter(|(_, heard)| heard.role == Role::Home && heard.counts).count()
+        let current = self.homes.current.iter().filter(|&&home| self.counts_in_current(home)).count();
+        let next = self.homes.next.as_ref().map(|next| next.iter().filter(|&&home| self.counts(home)).count());
+        next.map_or(current, |next| next.min(current))
+    }
+
+    fn counts(&self, home: NodeId) -> bool {
+        matches!(self.slots.get(&home), Some(Slot::Heard(Heard { role: Role::Home, counts: true, .. })))
+    }
+
+    fn counts_in_current(&self, home: NodeId) -> bool {
+        let is_filling = matches!(self.slots.get(&home), Some(Slot::Heard(Heard { is_filling: true, .. })));
+        self.counts(home) && !is_filling
+    }
+
+    /// Whether what was heard of a home is all that is wanted of it.
+    fn counts_wherever_it_is(&self, home: NodeId) -> bool {
+        if self.homes.current.contains(&home) { self.counts_in_current(home) } else { self.counts(home) }
     }
 
     fn answers(&self) -> impl Iterator<Item = (NodeId, &Heard)> {
@@ -168,13 +207,14 @@ impl ReadRound {
                 Slot::Heard(_) | Slot::Failed => None,
             })
             .collect();
-        questions.extend(self.ask_next(1));
+        questions.extend(self.ask_next(1, |_, _| true));
         questions
     }
 
     /// Takes in an answer; false if nobody asked for it.
-    pub fn heard(&mut self, from: NodeId, answer: Answer) -> bool {
+    pub fn heard(&mut self, from: NodeId, footing: Footing, answer: Answer) -> bool {
         let Some(slot) = self.slots.get_mut(&from) else { return false };
+        let is_filling = footing.is_filling;
         let Some(&(_, role)) = self.order.iter().find(|(node, _)| *node == from) else { return false };
         let heard = match answer {
             Answer::State { state, epoch, loss } => Heard {
@@ -183,14 +223,17 @@ impl ReadRound {
                 state: Some(state),
                 epoch: Some(epoch),
                 counts: loss.is_none(),
+                is_filling,
             },
             Answer::Digest { digest, loss } => {
                 // A digest that comes after the state it was superseded by says nothing new.
                 if matches!(slot, Slot::Heard(Heard { state: Some(_), .. }) | Slot::Waiting(_, Want::State)) {
                     return true;
                 }
-                Heard { role, digest, state: None, epoch: None, counts: loss.is_none() }
+                Heard { role, digest, state: None, epoch: None, counts: loss.is_none(), is_filling }
             }
+            // It may not have heard yet that it is one; then it is asked again.
+            Answer::Failed(Failure::NotAHome) if matches!(slot, Slot::Waiting(Role::Home, _)) => return true,
             Answer::Failed(_) => {
                 *slot = Slot::Failed;
                 return true;
@@ -215,38 +258,58 @@ impl ReadRound {
         if counted >= self.needed && questions.is_empty() {
             return Progress::Enough(Box::new(self.join()));
         }
+        questions.extend(self.ask_missing());
         let homes_only = self.homes_only;
         let is_awaited = |slot: &&Slot| matches!(slot, Slot::Waiting(role, _) if *role == Role::Home || !homes_only);
         let waiting = self.slots.values().filter(is_awaited).count();
-        questions.extend(self.ask_next(self.needed.saturating_sub(counted + waiting)));
         if questions.is_empty() && waiting == 0 && !self.await_healing() {
             return Progress::Short;
         }
         Progress::Wait(questions)
     }
 
-    /// Puts the homes that have not made good a loss back among those to be asked at the next hedge: they are being healed. False
-    /// if there are none.
+    /// Puts the homes that have not made good a loss, or are being filled, back among those to be asked at the next hedge. False if
+    /// there are none.
     fn await_healing(&mut self) -> bool {
-        let mut healing = false;
-        for slot in self.slots.values_mut() {
-            if matches!(slot, Slot::Heard(heard) if heard.role == Role::Home && !heard.counts) {
-                *slot = Slot::Waiting(Role::Home, Want::State);
-                healing = true;
-            }
+        let is_healing = |node: &NodeId| {
+            let slot = self.slots.get(node);
+            matches!(slot, Some(Slot::Heard(Heard { role: Role::Home, .. }))) && !self.counts_wherever_it_is(*node)
+        };
+        let healing: Vec<NodeId> = self.slots.keys().copied().filter(is_healing).collect();
+        for &node in &healing {
+            self.slots.insert(node, Slot::Waiting(Role::Home, Want::State));
         }
-        healing
+        !healing.is_empty()
     }
 
-    fn ask_next(&mut self, count: usize) -> Questions {
+    /// Asks as many more as are missing in either configuration, if all answer that have been asked.
+    fn ask_missing(&mut self) -> Questions {
         let mut questions = Questions::new();
-        while questions.len() < count
-            && let Some(&(node, role)) = self.order.get(self.asked)
-        {
-            self.asked += 1;
-            if self.homes_only && role == Role::StandIn {
-                continue;
-            }
+        for list in [Some(self.homes.current.clone()), self.homes.next.clone()].into_iter().flatten() {
+            let may_count = |(node, slot): &(&NodeId, &Slot)| match slot {
+                Slot::Waiting(Role::Home, _) => list.contains(node),
+                Slot::Heard(Heard { role: Role::Home, .. }) => {
+                    list.contains(node) && self.counts_wherever_it_is(**node)
+                }
+                Slot::Waiting(Role::StandIn, _) => !self.homes_only,
+                Slot::Heard(Heard { role: Role::StandIn, .. }) => {
+                    !self.homes_only && self.counting_stand_ins(self.homes_counted() > 0).any(|other| other == **node)
+                }
+                Slot::Failed => false,
+            };
+            let missing = self.needed.saturating_sub(self.slots.iter().filter(may_count).count());
+            questions.extend(self.ask_next(missing, |node, role| role == Role::StandIn || list.contains(&node)));
+        }
+        questions
+    }
+
+    fn ask_next(&mut self, count: usize, may_ask: impl Fn(NodeId, Role) -> bool) -> Questions {
+        let mut questions = Questions::new();
+        let homes_only = self.homes_only;
+        let is_next = |&(node, role): &(NodeId, Role)| may_ask(node, role) && (!homes_only || role == Role::Home);
+        let unasked: Vec<(NodeId, Role)> =
+            self.order.iter().copied().filter(is_next).filter(|(node, _)| !self.slots.contains_key(node)).collect();
+        for (node, role) in unasked.into_iter().take(count) {
             // Only the first is asked for everything; the second stands in for it where the first has failed.
             let states = self.slots.values().any(|slot| match slot {
                 Slot::Waiting(_, want) => *want == Want::State,
@@ -303,11 +366,13 @@ impl ReadRound {
             }
         };
         let stand_ins = self.counting_stand_ins(self.homes_counted() > 0).collect();
-        let mut joined = Joined { digest, state, epoch: None, held: BTreeMap::new(), stand_ins };
+        let (held, filling) = (BTreeMap::new(), BTreeSet::new());
+        let mut joined = Joined { digest, state, epoch: None, held, filling, stand_ins };
         for (node, heard) in self.answers() {
             joined.epoch = joined.epoch.into_iter().chain(heard.epoch).min();
             if heard.role == Role::Home && heard.counts {
                 joined.held.insert(node, heard.digest);
+                joined.filling.extend(heard.is_filling.then_some(node));
             }
         }
         joined
@@ -354,11 +419,11 @@ mod tests {
 
     #[test]
     fn equal_homes_cost_one_state_and_digests() {
-        let mut round = ReadRound::new(nodes(3), 2);
+        let mut round = ReadRound::new(nodes(3).into(), 2);
         let Progress::Wait(questions) = round.progress() else { panic!("nothing is known yet") };
         assert_eq!(questions, [(NodeId::new(1), Role::Home, Want::State), (NodeId::new(2), Role::Home, Want::Digest)]);
         for (node, _, want) in questions {
-            assert!(round.heard(node, answer(&state(&[1]), want, true)));
+            assert!(round.heard(node, Footing::default(), answer(&state(&[1]), want, true)));
         }
         let Progress::Enough(joined) = round.progress() else { panic!("two have answered") };
         let agreeing = joined.held.values().filter(|digest| **digest == joined.digest).count();
@@ -367,10 +432,11 @@ mod tests {
 
     #[test]
     fn an_answer_that_nobody_asked_for_counts_for_nothing() {
-        let mut round = ReadRound::new(nodes(3), 1);
+        let mut round = ReadRound::new(nodes(3).into(), 1);
         round.progress();
-        assert!(!round.heard(NodeId::new(3), answer(&state(&[1]), Want::State, true)));
-        assert!(!round.heard(NodeId::new(77), answer(&state(&[1]), Want::State, true)));
+        for stranger in [3, 77].map(NodeId::new) {
+            assert!(!round.heard(stranger, Footing::default(), answer(&state(&[1]), Want::State, true)));
+        }
         assert_eq!(round.counted(), 0);
     }
 
@@ -383,7 +449,7 @@ mod tests {
         ) {
             let n = homes.len();
             let needed = needed.min(n);
-            let mut round = ReadRound::new(nodes(n as u64), needed);
+            let mut round = ReadRound::new(nodes(n as u64).into(), needed);
             let mut heard = BTreeSet::new();
             let ended = loop {
                 match round.progress() {
@@ -396,7 +462,8 @@ mod tests {
                             let (fails, counts, writes) = &homes[node.get() as usize - 1];
                             let failed = Answer::Failed(Failure::Storage);
                             heard.insert(node);
-                            round.heard(node, if *fails { failed } else { answer(&state(writes), want, *counts) });
+                            let answer = if *fails { failed } else { answer(&state(writes), want, *counts) };
+                            round.heard(node, Footing::default(), answer);
                         }
                     }
                     Progress::Enough(joined) => break Some(joined),

@@ -1,13 +1,17 @@
 //! The tally of a write: who has stored it, and when that is enough (paper, section 4.5).
+//!
+//! While one configuration takes over from another ([`Homes`]), as many of each must have stored it. Who has stored it has: it does
+//! not matter whether that node is still being filled.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::configuration::Homes;
 use crate::dot::NodeId;
 
 /// A write under way. Pure bookkeeping, like the read's.
 #[derive(Debug)]
 pub struct WriteRound {
-    homes: Vec<NodeId>,
+    homes: Homes,
     needed: usize,
     stored: BTreeSet<NodeId>,
     /// Those whose disks were full when they last answered.
@@ -20,9 +24,17 @@ pub struct WriteRound {
 
 impl WriteRound {
     /// A write that `needed` of `homes` are to store, or of those who stand in for one of them.
-    pub fn new(homes: Vec<NodeId>, spare: Vec<NodeId>, needed: usize) -> Self {
+    pub fn new(homes: Homes, spare: Vec<NodeId>, needed: usize) -> Self {
         let (stored, full) = (BTreeSet::new(), BTreeSet::new());
         Self { homes, needed, stored, full, spare: spare.into(), standing_in: BTreeMap::new() }
+    }
+
+    /// The homes are others now, and so are those who may stand in for them. Who has stored it has.
+    pub fn move_to(&mut self, homes: Homes, spare: Vec<NodeId>) {
+        let is_spare = |node: &NodeId| !self.standing_in.contains_key(node) && !homes.contains(*node);
+        self.spare = spare.into_iter().filter(is_spare).collect();
+        self.standing_in.retain(|node, home| !homes.contains(*node) && homes.contains(*home));
+        self.homes = homes;
     }
 
     /// `node` has stored it, durably. A second time changes nothing.
@@ -46,18 +58,19 @@ impl WriteRound {
     }
 
     fn is_asked(&self, node: NodeId) -> bool {
-        self.homes.contains(&node) || self.standing_in.contains_key(&node)
+        self.homes.contains(node) || self.standing_in.contains_key(&node)
     }
 
     /// Whether so many disks are full that too few nodes are left.
     pub fn is_blocked(&self) -> bool {
-        let all = self.homes.len() + self.standing_in.len() + self.spare.len();
-        !self.full.is_empty() && all - self.full.len() < self.needed
+        let may_stand_in = self.spare.len() + self.standing_in.keys().filter(|node| !self.full.contains(node)).count();
+        let has_room = |list: &[NodeId]| list.iter().filter(|home| !self.full.contains(home)).count();
+        !self.full.is_empty() && self.homes.lists().any(|list| has_room(list) + may_stand_in < self.needed)
     }
 
     /// The homes that have not said yet that they have it.
     pub fn missing(&self) -> Vec<NodeId> {
-        self.homes.iter().copied().filter(|node| !self.stored.contains(node)).collect()
+        self.homes.all().into_iter().filter(|node| !self.stored.contains(node)).collect()
     }
 
     /// The stand-ins that have not said so, and for which home they are asked.
@@ -93,7 +106,7 @@ impl WriteRound {
 
     /// Whether every home has it, or one who stands in for it.
     pub fn is_complete(&self) -> bool {
-        self.homes.iter().all(|&home| self.stored.contains(&home) || self.is_covered(home))
+        self.homes.all().into_iter().all(|home| self.stored.contains(&home) || self.is_covered(home))
     }
 
     /// Whether somebody has it who stands in for `home`.
@@ -103,22 +116,28 @@ impl WriteRound {
 
     /// Whether enough have it.
     pub fn is_enough(&self) -> bool {
-        self.stored.len() >= self.needed
+        self.acknowledged() >= self.needed
     }
 
     /// The homes that have it.
     pub fn homes_stored(&self) -> impl Iterator<Item = &NodeId> {
-        self.stored.iter().filter(|node| self.homes.contains(node))
+        self.stored.iter().filter(|&&node| self.homes.contains(node))
     }
 
     /// The stand-ins that have it.
     pub fn stand_ins_stored(&self) -> impl Iterator<Item = &NodeId> {
-        self.stored.iter().filter(|node| !self.homes.contains(node))
+        self.stored.iter().filter(|&&node| !self.homes.contains(node))
     }
 
-    /// How many have it.
+    /// How many have it, in the configuration of which fewer do.
     pub fn acknowledged(&self) -> usize {
-        self.stored.len()
+        let of = |list: &[NodeId]| {
+            let homes = list.iter().filter(|home| self.stored.contains(home)).count();
+            let stand_ins =
+                self.standing_in.iter().filter(|(node, home)| self.stored.contains(node) && list.contains(home));
+            homes + stand_ins.count()
+        };
+        self.homes.lists().map(of).min().unwrap_or(0)
     }
 
     /// How many must.
@@ -134,7 +153,7 @@ mod tests {
     #[test]
     fn only_distinct_homes_count() {
         let [a, b, c] = [1, 2, 3].map(NodeId::new);
-        let mut round = WriteRound::new(vec![a, b], Vec::new(), 2);
+        let mut round = WriteRound::new(vec![a, b].into(), Vec::new(), 2);
         for node in [a, a, c] {
             round.stored(node);
             assert!(!round.is_enough());
@@ -147,7 +166,7 @@ mod tests {
     #[test]
     fn full_disks_block_a_write_once_too_few_are_left() {
         let [a, b, c] = [1, 2, 3].map(NodeId::new);
-        let mut round = WriteRound::new(vec![a, b, c], Vec::new(), 2);
+        let mut round = WriteRound::new(vec![a, b, c].into(), Vec::new(), 2);
         round.stored(a);
         for (node, blocked) in [(a, false), (b, false), (NodeId::new(4), false), (c, true)] {
             round.full(node);
@@ -160,7 +179,7 @@ mod tests {
     #[test]
     fn a_stand_in_counts_once_it_is_asked_and_covers_its_home() {
         let [a, b, c, d, e] = [1, 2, 3, 4, 5].map(NodeId::new);
-        let mut round = WriteRound::new(vec![a, b, c], vec![d, e], 2);
+        let mut round = WriteRound::new(vec![a, b, c].into(), vec![d, e], 2);
         round.stored(a);
         round.stored(d);
         assert!(!round.is_enough(), "nobody has asked it yet");

@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::{Admission, Slice};
+use crate::configuration::Footing;
 use crate::dot::{NodeId, Since};
 use crate::effects::{Event, StoreCommand, StoreId, StoreResult, Timing};
 use crate::hlc::WallMs;
+use crate::holdings::Holdings;
 use crate::key::Key;
 use crate::liveness::{Liveness, Status};
-use crate::membership::View;
 use crate::merkle::{Change, DEPTH_MAX, FANOUT_BITS, KeyRange, TreeId, Trees};
 use crate::message::{Answer, Ask, Message, Role, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
@@ -28,9 +29,12 @@ use crate::node::NodeConfig;
 use crate::quorum::majority;
 use crate::record::{Loss, Minter};
 use crate::replica::Replica;
+use crate::ring::PartitionId;
 use crate::state::Epoch;
+use crate::succession::Seat;
 use crate::time::{Instant, Now};
 pub use message::{Finding, ListPage, Question, Refused};
+pub use proofs::Compared;
 use proofs::{Pair, Proofs};
 use session::{NODES_MAX, Next, Session};
 
@@ -75,8 +79,8 @@ pub struct Xcx<'a> {
 }
 
 impl Xcx<'_> {
-    fn send(&mut self, to: NodeId, message: Message) {
-        self.out.sends.push((to, message));
+    fn send(&mut self, to: NodeId, partition: PartitionId, message: Message) {
+        self.out.sends.push((to, partition, message));
     }
 
     fn store(&mut self, command: StoreCommand) -> StoreId {
@@ -98,8 +102,8 @@ impl Xcx<'_> {
 pub struct Out {
     /// Questions to replicas, this node's own among them.
     pub asks: Vec<(NodeId, Ticket, Ask)>,
-    /// Messages to peers.
-    pub sends: Vec<(NodeId, Message)>,
+    /// Messages to peers, and the partitions that they are about.
+    pub sends: Vec<(NodeId, PartitionId, Message)>,
     /// Commands for the store.
     pub stores: Vec<(StoreId, StoreCommand)>,
     /// Losses of this node's that are to be healed.
@@ -136,7 +140,7 @@ enum Own {
 #[derive(Debug)]
 pub struct Exchange {
     trees: Trees,
-    view: Arc<View>,
+    held: Arc<Holdings>,
     proofs: Proofs,
     sessions: BTreeMap<u64, Session>,
     stores: BTreeMap<StoreId, Own>,
@@ -158,10 +162,10 @@ pub struct Exchange {
 
 impl Exchange {
     /// The exchange of one boot.
-    pub fn new(config: &NodeConfig, view: Arc<View>) -> Self {
+    pub fn new(config: &NodeConfig, held: Arc<Holdings>) -> Self {
         Self {
-            trees: Trees::new(config, view.clone()),
-            view,
+            trees: Trees::new(config, held.clone()),
+            held,
             proofs: Proofs::default(),
             sessions: BTreeMap::new(),
             stores: BTreeMap::new(),
@@ -178,6 +182,11 @@ impl Exchange {
             unready: 0,
             has_started: false,
         }
+    }
+
+    /// The partition that a comparison is about.
+    pub fn partition_of(&self, operation: u64) -> Option<PartitionId> {
+        self.sessions.get(&operation).map(|session| session.tree.partition)
     }
 
     /// This node's trees.
@@ -200,12 +209,26 @@ impl Exchange {
         self.has_started && self.proofs.all_begun_since(instant)
     }
 
-    /// Goes by another ring or other settings from now on.
-    pub fn set_view(&mut self, cx: &Xcx<'_>, view: Arc<View>) {
-        self.view = view.clone();
-        self.trees.set_view(view);
+    /// Goes by other settings or other configurations from now on. Partitions that have `moved` are compared at once.
+    pub fn set_held(&mut self, cx: &Xcx<'_>, held: Arc<Holdings>, moved: &BTreeSet<PartitionId>) {
+        self.held = held.clone();
+        self.trees.set_held(held);
         if self.has_started {
             self.go_by(cx);
+            moved.iter().for_each(|&partition| self.proofs.hasten_partition(partition, cx.now.instant));
+        }
+    }
+
+    /// What the last comparison of a tree with a peer that ended well has shown, if there was one in this boot.
+    pub fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared> {
+        self.proofs.compared((tree, peer))
+    }
+
+    /// A tree is to be compared with a peer as soon as may be.
+    pub fn compare_soon(&mut self, now: Instant, tree: TreeId, peer: NodeId) {
+        let is_under_way = self.sessions.values().any(|session| session.tree == tree && session.peer == peer);
+        if !is_under_way {
+            self.proofs.hasten_pair((tree, peer), now);
         }
     }
 
@@ -222,7 +245,7 @@ impl Exchange {
     fn go_by(&mut self, cx: &Xcx<'_>) {
         let Some(every) = self.every else { return };
         let within = if self.loss_floor > Since(0) { Duration::ZERO } else { after_absence(every) };
-        self.proofs.go_by(cx.me, &self.view, &self.trees, cx.now.instant, every, within);
+        self.proofs.go_by(&self.held, &self.trees, cx.now.instant, every, within);
         self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
     }
 
@@ -360,7 +383,7 @@ impl Exchange {
                     return;
                 }
                 let pair = (session.tree, session.peer);
-                self.proofs.prove(pair, session.begun, session.whole);
+                self.proofs.prove(pair, session.begun, session.whole, session.footing);
                 self.proven_dirty = true;
                 cx.out.events.push(Event::Exchanged(session.tree, session.peer));
                 self.check_caught_up(cx, session.tree);
@@ -378,11 +401,12 @@ impl Exchange {
 
     /// A peer asks.
     pub fn asked(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, question: Question) {
+        let partition = question.partition();
         let refused = match question {
             Question::Nodes { tree, level, nodes } => match self.sums(from, tree, level, &nodes) {
                 Ok(sums) => {
                     cx.out.events.push(Event::DigestsSent(nodes.len()));
-                    return cx.send(from, Message::Compared(ticket, sums));
+                    return cx.send(from, partition, Message::Compared(ticket, sums));
                 }
                 Err(refused) => refused,
             },
@@ -398,7 +422,7 @@ impl Exchange {
         if matches!(refused, Refused::Nonsense | Refused::NotAHome) {
             cx.out.events.push(Event::ExchangeRefused(from));
         }
-        cx.send(from, Message::Compared(ticket, Finding::Refused(refused)));
+        cx.send(from, partition, Message::Compared(ticket, Finding::Refused(refused)));
     }
 
     fn sums(&self, from: NodeId, tree: TreeId, level: u8, nodes: &[u32]) -> Result<Finding, Refused> {
@@ -438,18 +462,25 @@ impl Exchange {
         if self.every.is_none() || !self.has_started {
             return Err(Refused::NotReady);
         }
-        if self.proofs.knows((tree, from)) { Ok(()) } else { Err(Refused::NotAHome) }
+        // One that is only to become a home has nothing to say. One that was a home may ask as long as it needs to.
+        let seat = self.held.seat(tree.partition).filter(|_| self.trees.keeps(tree));
+        let is_shared = |seat: &Arc<Seat>| !seat.is_candidate && self.held.view().member(from).is_some();
+        if seat.is_some_and(is_shared) { Ok(()) } else { Err(Refused::NotAHome) }
     }
 
     /// Whether every record of a tree counts, the absent ones too.
     fn is_whole(&self, tree: TreeId) -> bool {
-        self.is_caught_up(tree) && self.trees.losses(tree.partition).is_some_and(|losses| losses.is_empty())
+        let is_filling = self.held.footing(tree.partition).is_filling;
+        let is_unharmed = self.trees.losses(tree.partition).is_some_and(|losses| losses.is_empty());
+        self.is_caught_up(tree) && is_unharmed && !is_filling
     }
 
     /// A peer has answered a question.
-    pub fn told(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, finding: Finding) {
+    pub fn told(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, footing: Footing, finding: Finding) {
         let id = ticket.operation;
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.peer == from) else { return };
+        // All that the peer says later is said on a footing that is no earlier.
+        session.footing.get_or_insert(footing);
         let told = session.told(cx, &self.trees, ticket.round, finding);
         if !session.whole {
             // It has lost something, so what was proven of it holds no longer.
@@ -564,7 +595,7 @@ impl Exchange {
             }
             _ => Finding::Refused(Refused::NotReady),
         };
-        cx.send(peer, Message::Compared(ticket, finding));
+        cx.send(peer, tree.partition, Message::Compared(ticket, finding));
     }
 
     /// Has a record read that cannot be, or was lost: the replica then marks it, and its loss is healed.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::configuration::Footing;
 use crate::dot::{NodeId, Since};
 use crate::hlc::WallMs;
-use crate::membership::View;
+use crate::holdings::Holdings;
 use crate::merkle::{TreeId, Trees};
 use crate::ring::PartitionId;
 use crate::time::{Instant, Now};
@@ -27,6 +28,19 @@ pub struct Standing {
     begun: Option<Instant>,
     /// Such a comparison has ended in this boot: with a replica all of which counts, or not.
     compared: Option<bool>,
+    /// What the last of them has shown.
+    last: Option<Compared>,
+}
+
+/// What a comparison has shown that ended with both equal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Compared {
+    /// When it began: what the peer held then is held here.
+    pub begun: Instant,
+    /// Every record of the peer's counts, the absent ones too.
+    pub whole: bool,
+    /// On what footing the peer stood when it first said anything, and on no earlier one afterwards.
+    pub footing: Footing,
 }
 
 /// All pairs of this node's shard.
@@ -39,16 +53,15 @@ pub struct Proofs {
 impl Proofs {
     /// Goes by these homes. Comparisons have their turns spread evenly over `every`; those that are new are made once `within` a shorter
     /// time too.
-    pub fn go_by(&mut self, me: NodeId, view: &View, trees: &Trees, now: Instant, every: Duration, within: Duration) {
-        let others =
-            |id: TreeId| view.ring.homes(id.partition, id.n.into()).iter().copied().filter(move |&node| node != me);
-        let wanted: Vec<Pair> = trees.ids().flat_map(|id| others(id).map(move |peer| (id, peer))).collect();
+    pub fn go_by(&mut self, held: &Holdings, trees: &Trees, now: Instant, every: Duration, within: Duration) {
+        let others = |id: TreeId| held.homes(id.partition, id.n).without(held.me().node).all();
+        let wanted: Vec<Pair> = trees.ids().flat_map(|id| others(id).into_iter().map(move |peer| (id, peer))).collect();
         let mut before = std::mem::take(&mut self.pairs);
         let count = wanted.len().max(1) as u32;
         for (place, pair) in wanted.into_iter().enumerate() {
             let in_its_place = |time: Duration| now + time / count * place as u32;
             let (due, turn) = (in_its_place(within), in_its_place(every));
-            let new = Standing { due, turn, proven: None, begun: None, compared: None };
+            let new = Standing { due, turn, proven: None, begun: None, compared: None, last: None };
             self.pairs.insert(pair, before.remove(&pair).unwrap_or(new));
         }
         self.due = self.pairs.iter().map(|(&(tree, peer), standing)| (standing.due, tree, peer)).collect();
@@ -104,18 +117,39 @@ impl Proofs {
     }
 
     /// A comparison that began at `begun` has ended with both equal; the peer's replica was `whole` or not.
-    pub fn prove(&mut self, pair: Pair, begun: Now, whole: bool) {
+    pub fn prove(&mut self, pair: Pair, begun: Now, whole: bool, footing: Option<Footing>) {
         if let Some(standing) = self.pairs.get_mut(&pair) {
             standing.proven = Some(begun.wall);
             standing.begun = Some(begun.instant);
             standing.compared = Some(whole || standing.compared == Some(true));
+            standing.last = footing.map(|footing| Compared { begun: begun.instant, whole, footing });
         }
     }
 
     /// A replica has lost something: what was proven of it holds no longer.
     pub fn disprove(&mut self, is_meant: impl Fn(Pair) -> bool) {
         for (_, standing) in self.pairs.iter_mut().filter(|(pair, _)| is_meant(**pair)) {
-            (standing.proven, standing.begun) = (None, None);
+            (standing.proven, standing.begun, standing.last) = (None, None, None);
+        }
+    }
+
+    /// What the last comparison of a pair has shown that ended well in this boot.
+    pub fn compared(&self, pair: Pair) -> Option<Compared> {
+        self.pairs.get(&pair)?.last
+    }
+
+    /// The homes of a partition are others now: it is compared at once.
+    pub fn hasten_partition(&mut self, partition: PartitionId, now: Instant) {
+        let first = (TreeId { partition, n: 0 }, NodeId::new(0));
+        let last = (TreeId { partition, n: u8::MAX }, NodeId::new(u64::MAX));
+        let pairs: Vec<Pair> = self.pairs.range(first..=last).map(|(&pair, _)| pair).collect();
+        pairs.into_iter().for_each(|pair| self.hasten_pair(pair, now));
+    }
+
+    /// A pair is compared at once.
+    pub fn hasten_pair(&mut self, pair: Pair, now: Instant) {
+        if self.pairs.get(&pair).is_some_and(|standing| standing.due > now) {
+            self.put_off(pair, now);
         }
     }
 

@@ -13,6 +13,7 @@ use super::level::{Level, Progress, Side};
 use super::message::{Finding, ListPage, Question, Refused};
 use super::{EXCHANGE, Xcx};
 use crate::admission::Slice;
+use crate::configuration::Footing;
 use crate::dot::NodeId;
 use crate::effects::{Event, Repair};
 use crate::key::Key;
@@ -42,6 +43,8 @@ pub struct Session {
     pub begun: Now,
     /// What the peer has said so far came from replicas that count.
     pub whole: bool,
+    /// On what footing the peer first said anything.
+    pub footing: Option<Footing>,
     failed: bool,
     /// Nodes to be compared, by level and place.
     nodes: VecDeque<(u8, u32)>,
@@ -79,6 +82,7 @@ impl Session {
             peer,
             begun,
             whole: true,
+            footing: None,
             failed: false,
             nodes: VecDeque::from([(0, 0)]),
             ranges: VecDeque::new(),
@@ -141,7 +145,7 @@ impl Session {
 
     fn ask(&mut self, cx: &mut Xcx<'_>, question: Question) {
         let round = self.round();
-        cx.send(self.peer, Message::Compare(self.ticket(round), question.clone()));
+        cx.send(self.peer, self.tree.partition, Message::Compare(self.ticket(round), question.clone()));
         self.asked = Some((round, question));
         self.progress(cx);
     }
@@ -170,7 +174,7 @@ impl Session {
             return false;
         }
         if let Some((round, question)) = &self.asked {
-            cx.send(self.peer, Message::Compare(self.ticket(*round), question.clone()));
+            cx.send(self.peer, self.tree.partition, Message::Compare(self.ticket(*round), question.clone()));
         }
         for (&round, level) in &self.levels {
             self.ask_level(cx, round, level);

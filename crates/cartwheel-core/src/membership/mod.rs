@@ -87,11 +87,18 @@ pub enum ChangeKind {
     },
     /// Adds a node.
     Add(Member),
-    /// Removes a node; this life of it never comes back.
+    /// Removes a node: it hands over what it holds, and leaves ([`Self::Left`]). This life of it never comes back.
     Remove {
         /// The node.
         node: NodeId,
         /// Its life: a later one of the same node is another member.
+        life: Life,
+    },
+    /// A removed node holds nothing any more, or is dead and no configuration names it: from now on it is a stranger.
+    Left {
+        /// The node.
+        node: NodeId,
+        /// Its life.
         life: Life,
     },
     /// Puts a node in another's place: it takes over the same partitions. With the old one's id it is the same node with a

@@ -7,6 +7,7 @@ use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_oneof
 use proptest::strategy::Strategy as _;
 
 use super::*;
+use crate::configuration::Home;
 use crate::hlc::WallMs;
 use crate::ring::NORMAL_WEIGHT;
 
@@ -48,6 +49,10 @@ fn view(changes: impl IntoIterator<Item = ChangeKind>) -> View {
 
 fn remove(name: &str) -> ChangeKind {
     ChangeKind::Remove { node: id(name), life: Life(1) }
+}
+
+fn left(name: &str) -> ChangeKind {
+    ChangeKind::Left { node: id(name), life: Life(1) }
 }
 
 fn owned(view: &View, name: &str) -> usize {
@@ -112,9 +117,14 @@ fn the_first_founding_counts_and_nothing_before_it() {
 #[test]
 fn a_removed_life_never_returns_but_a_new_one_may() {
     let four = || [found(&["a", "b", "c", "d"]), remove("d"), ChangeKind::Add(member("d"))];
-    let gone = view(four());
+    let going = view(four());
+    assert!(going.member(id("d")).unwrap().leaving && !going.is_gone(id("d"), Life(1)));
+    assert!(going.is_removed(Home { node: id("d"), life: Life(1) }));
+    assert_eq!((owned(&going, "d"), going.lives_ended(id("d"))), (0, 0));
+    let gone = view(four().into_iter().chain([left("d")]));
     assert!(gone.member(id("d")).is_none());
-    assert!(gone.is_removed(id("d"), Life(1)));
+    assert!(gone.is_gone(id("d"), Life(1)));
+    assert_eq!(gone.lives_ended(id("d")), 1);
     let reborn = Member { life: Life(2), ..member("d") };
     let back = view(four().into_iter().chain([ChangeKind::Add(reborn)]));
     assert_eq!(owned(&back, "d"), 16);
@@ -142,13 +152,17 @@ fn too_few_to_remain_move_nothing_until_there_are_enough() {
     assert_eq!(removed.ring.owners(), before.ring.owners());
     assert!(removed.member(id("c")).unwrap().leaving);
     let enough = view([found(&["a", "b", "c"]), remove("c"), ChangeKind::Add(member("d"))]);
-    assert!(enough.member(id("c")).is_none());
+    assert!(enough.member(id("c")).unwrap().leaving);
     assert_eq!(owned(&enough, "c"), 0);
     assert!(owned(&enough, "d") > 0);
     let four = || [found(&["a", "b", "c", "d"]), bucket("x", patch(4)), remove("d")];
     assert!(view(four()).member(id("d")).unwrap().leaving, "the largest n of any bucket counts");
+    let too_early = view(four().into_iter().chain([left("d")]));
+    assert!(too_early.member(id("d")).unwrap().leaving && owned(&too_early, "d") > 0);
     let smaller = view(four().into_iter().chain([bucket("x", patch(3))]));
-    assert!(smaller.member(id("d")).is_none());
+    assert_eq!(owned(&smaller, "d"), 0);
+    let left_before = view(four().into_iter().chain([left("d"), bucket("x", patch(3))]));
+    assert!(left_before.member(id("d")).is_none());
     let idle = ChangeKind::Weight { node: id("c"), weight: 0 };
     let weighed = view([found(&["a", "b", "c"]), idle]);
     assert_eq!(weighed.ring.owners(), before.ring.owners());
@@ -158,11 +172,29 @@ fn too_few_to_remain_move_nothing_until_there_are_enough() {
 }
 
 #[test]
-fn who_holds_nothing_leaves_at_once() {
+fn who_holds_nothing_may_leave_though_too_few_remain() {
     let idle = Member { weight: 0, ..member("d") };
-    let changes = || [found(&["a", "b", "c"]), remove("c"), ChangeKind::Add(idle.clone()), remove("d")];
+    let changes = || [found(&["a", "b", "c"]), remove("c"), ChangeKind::Add(idle.clone()), remove("d"), left("d")];
     assert!(view(changes()).member(id("d")).is_none());
     assert!(view(changes()).member(id("c")).is_some());
+    // Its leaving may come before its removal, where two sides of a cut have recorded them.
+    let odd = view([found(&["a", "b", "c", "d"]), left("d"), remove("d")]);
+    assert!(odd.member(id("d")).is_none());
+    let never_removed = view([found(&["a", "b", "c", "d"]), left("d")]);
+    assert!(!never_removed.member(id("d")).unwrap().leaving);
+}
+
+#[test]
+fn the_first_configurations_are_those_of_the_founding() {
+    let founded = view([found(&["a", "b", "c", "d"])]);
+    let later = view([found(&["a", "b", "c", "d"]), ChangeKind::Add(member("e")), remove("a"), left("a")]);
+    for p in founded.ring.partitions().iter() {
+        let first = founded.first_configuration(p);
+        assert_eq!(first, later.first_configuration(p));
+        assert_eq!(first.of(3).iter().map(|home| home.node).collect::<Vec<_>>(), founded.ring.homes(p, 3));
+        assert_eq!(founded.wished(p), first.of(3));
+        assert!(!later.wished(p).iter().any(|home| home.node == id("a")));
+    }
 }
 
 #[test]
@@ -170,7 +202,7 @@ fn a_replacement_takes_over_the_same_partitions() {
     let before = view([found(&["a", "b", "c", "d"])]);
     let replace = |old: &str, new: Member| ChangeKind::Replace { old: id(old), new };
     let after = view([found(&["a", "b", "c", "d"]), replace("b", member("e"))]);
-    assert!(after.member(id("b")).is_none() && after.is_removed(id("b"), Life(1)));
+    assert!(after.member(id("b")).unwrap().leaving && !after.is_gone(id("b"), Life(1)));
     for (old, new) in before.ring.owners().iter().zip(after.ring.owners()) {
         assert_eq!(*new, if *old == id("b") { id("e") } else { *old });
     }
@@ -178,6 +210,7 @@ fn a_replacement_takes_over_the_same_partitions() {
     let after = view([found(&["a", "b", "c", "d"]), replace("b", reborn)]);
     assert_eq!(after.ring.owners(), before.ring.owners());
     assert_eq!(after.member(id("b")).unwrap().member.life, Life(2));
+    assert!(after.is_gone(id("b"), Life(1)), "nobody is there any more in the old life");
     for refused in
         [replace("b", member("c")), replace("x", member("e")), replace("b", Member { weight: 0, ..member("e") })]
     {
@@ -265,6 +298,7 @@ fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
         1 => founding,
         4 => a_member().prop_map(ChangeKind::Add),
         3 => (node(), 0u64..3).prop_map(|(node, life)| ChangeKind::Remove { node, life: Life(life) }),
+        2 => (node(), 0u64..3).prop_map(|(node, life)| ChangeKind::Left { node, life: Life(life) }),
         2 => (node(), a_member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
         1 => (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         1 => (node(), "[a-c]", "[a-c]?").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
@@ -310,10 +344,9 @@ proptest! {
         }
         for present in view.members() {
             let Member { id, life, ref name, .. } = present.member;
-            prop_assert_eq!(view.is_removed(id, life), present.leaving, "only who is leaving is both");
+            prop_assert_eq!(view.is_removed(Home { node: id, life }), present.leaving);
+            prop_assert!(!view.is_gone(id, life), "nobody who is gone is a member");
             prop_assert_eq!(view.members().filter(|other| other.member.name == *name).count(), 1);
-            let placed = view.ring.nodes().iter().any(|node| node.id == id);
-            prop_assert!(!present.leaving || placed, "who holds nothing has left");
         }
         for (_, settings) in view.buckets() {
             prop_assert!(settings.check().is_ok());

@@ -12,28 +12,39 @@
 //!
 //! **A wish with fewer nodes than the largest n moves nothing.** If a change takes data from a node (it is removed, or its
 //! weight becomes 0) and fewer nodes that can hold data remain than the largest n of any bucket (the default's included),
-//! the ring stays as it was, with the weights, zones and hosts it was made from. A removed node then is *leaving*: still a
-//! member, still an owner. The first later change after which enough nodes remain carries everything out. Growing is never
-//! held up: one node founds, two more join.
+//! the ring stays as it was, with the weights, zones and hosts it was made from. The first later change after which enough
+//! nodes remain carries everything out. Growing is never held up: one node founds, two more join.
+//!
+//! A removed node is *leaving*: still a member, until its leaving is recorded too ([`ChangeKind::Left`]). So is one that another
+//! has replaced; only a life that a new life of the same node replaces is gone at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::bucket::BucketSettings;
 use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Strategy};
+use crate::configuration::{Configuration, Home};
 use crate::dot::{Life, NodeId};
 use crate::ring::balanced::{SPREAD, balanced};
 use crate::ring::random::random;
-use crate::ring::{NodeInfo, Partitions, Ring};
+use crate::ring::{NodeInfo, PartitionId, Partitions, Ring, RingVersion};
 
 /// A member, and whether it is on its way out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ViewMember {
     /// The node.
     pub member: Member,
-    /// It was removed, but too few would remain, so it still owns its partitions.
+    /// It was removed, and still holds something, as far as is known.
     pub leaving: bool,
+}
+
+/// The ring on which a cluster was founded.
+#[derive(PartialEq, Eq, Debug)]
+struct Founding {
+    ring: Ring,
+    lives: BTreeMap<NodeId, Life>,
 }
 
 /// A cluster as its history says it should be. Immutable; cheap to share behind an `Arc`.
@@ -45,6 +56,7 @@ pub struct View {
     pub strategy: Strategy,
     /// The wished ring. Its version names the history.
     pub ring: Ring,
+    founding: Arc<Founding>,
     members: BTreeMap<NodeId, ViewMember>,
     removed: BTreeSet<(NodeId, Life)>,
     defaults: BucketSettings,
@@ -62,14 +74,35 @@ impl View {
         self.members.values()
     }
 
-    /// How many lives of the node were removed.
+    /// How many lives of the node are gone.
     pub fn lives_ended(&self, node: NodeId) -> u32 {
-        self.removed.range((node, Life(0))..=(node, Life(u64::MAX))).count() as u32
+        let removed = self.removed.range((node, Life(0))..=(node, Life(u64::MAX)));
+        removed.filter(|&&(node, life)| self.is_gone(node, life)).count() as u32
     }
 
-    /// Whether this life of the node was removed: it is refused for ever.
-    pub fn is_removed(&self, node: NodeId, life: Life) -> bool {
-        self.removed.contains(&(node, life))
+    /// Whether this life of the node was removed and has left: it is refused for ever.
+    pub fn is_gone(&self, node: NodeId, life: Life) -> bool {
+        let is_leaving = || self.members.get(&node).is_some_and(|present| present.member.life == life);
+        self.removed.contains(&(node, life)) && !is_leaving()
+    }
+
+    /// Whether a home is to hold nothing any more: it is leaving, or is gone.
+    pub fn is_removed(&self, home: Home) -> bool {
+        self.removed.contains(&(home.node, home.life))
+    }
+
+    /// The first configuration of a partition: who was to hold it when the cluster was founded.
+    pub fn first_configuration(&self, partition: PartitionId) -> Configuration {
+        let Founding { ring, lives } = &*self.founding;
+        let homes =
+            ring.walk(partition).iter().map(|&node| Home { node, life: lives.get(&node).copied().unwrap_or(Life(0)) });
+        Configuration { number: 0, homes: homes.collect(), choosers: BucketSettings::default().n }
+    }
+
+    /// Who is to hold a partition.
+    pub fn wished(&self, partition: PartitionId) -> Vec<Home> {
+        let life = |node: NodeId| self.members.get(&node).map_or(Life(0), |present| present.member.life);
+        self.ring.homes(partition, self.n_max()).iter().map(|&node| Home { node, life: life(node) }).collect()
     }
 
     /// The settings of `bucket`, which needs no creation.
@@ -101,10 +134,12 @@ pub(super) fn fold(history: &History) -> Option<View> {
     let version = history.version();
     let owners = fold.owners();
     let ring = Ring::new(version, fold.partitions, owners, fold.placed).expect("owners are placed nodes");
+    let founding = fold.founding.expect("the fold began with a founding");
     Some(View {
         cluster: fold.cluster,
         strategy: fold.strategy,
         ring,
+        founding,
         members: fold.members,
         removed: fold.removed,
         defaults: BucketSettings::default(),
@@ -119,7 +154,10 @@ struct Fold {
     strategy: Strategy,
     members: BTreeMap<NodeId, ViewMember>,
     names: BTreeMap<String, NodeId>,
+    founding: Option<Arc<Founding>>,
     removed: BTreeSet<(NodeId, Life)>,
+    /// Those who have left.
+    left: BTreeSet<(NodeId, Life)>,
     buckets: BTreeMap<Bytes, BucketSettings>,
     /// The nodes that the assignment in force was made for, sorted by id.
     placed: Vec<NodeInfo>,
@@ -136,7 +174,9 @@ impl Fold {
             strategy: *strategy,
             members: BTreeMap::new(),
             names: BTreeMap::new(),
+            founding: None,
             removed: BTreeSet::new(),
+            left: BTreeSet::new(),
             buckets: BTreeMap::new(),
             placed: Vec::new(),
             balanced: None,
@@ -145,7 +185,11 @@ impl Fold {
             fold.add(member);
         }
         fold.place();
-        (!fold.placed.is_empty()).then_some(fold)
+        if fold.placed.is_empty() {
+            return None;
+        }
+        fold.founding = Some(Arc::new(fold.first_ring()));
+        Some(fold)
     }
 
     fn apply(&mut self, what: &ChangeKind) {
@@ -153,6 +197,7 @@ impl Fold {
             ChangeKind::Found { .. } => false,
             ChangeKind::Add(member) => self.add(member),
             ChangeKind::Remove { node, life } => self.remove(*node, *life),
+            ChangeKind::Left { node, life } => self.leave(*node, *life),
             ChangeKind::Replace { old, new } => self.replace(*old, new),
             ChangeKind::Weight { node, weight } => self.edit(*node, |member| member.weight = *weight),
             ChangeKind::Zone { node, zone, host } => self.edit(*node, |member| {
@@ -196,11 +241,24 @@ impl Fold {
         true
     }
 
+    fn leave(&mut self, node: NodeId, life: Life) -> bool {
+        self.left.insert((node, life));
+        self.members.get(&node).is_some_and(|present| present.leaving && present.member.life == life)
+    }
+
+    /// The ring of the founding, and in which lives its nodes were.
+    fn first_ring(&self) -> Founding {
+        let owners = self.assignment().expect("a cluster is founded on a node that can hold data");
+        let lives = self.members.values().map(|present| (present.member.id, present.member.life)).collect();
+        let ring = Ring::new(RingVersion::default(), self.partitions, owners, self.placed.clone());
+        Founding { ring: ring.expect("owners are placed nodes"), lives }
+    }
+
     fn replace(&mut self, old: NodeId, new: &Member) -> bool {
         let Some(present) = self.members.get(&old) else { return false };
         let (same, old_life) = (old == new.id && present.member.life == new.life, present.member.life);
         let place = self.placed.iter().position(|node| node.id == old);
-        if !self.admits(new, Some(old)) || (place.is_some() && new.weight == 0) {
+        if !self.admits(new, (old == new.id).then_some(old)) || (place.is_some() && new.weight == 0) {
             return false;
         }
         if !same {
@@ -212,7 +270,11 @@ impl Fold {
             let owners = self.balanced.iter_mut().flatten();
             owners.filter(|owner| **owner == old).for_each(|owner| *owner = new.id);
         }
-        self.drop_member(old);
+        if old == new.id {
+            self.drop_member(old);
+        } else if let Some(present) = self.members.get_mut(&old) {
+            present.leaving = true;
+        }
         self.insert(new);
         true
     }
@@ -249,29 +311,35 @@ impl Fold {
         let nodes: Vec<NodeInfo> = staying.map(|member| member.member.info()).collect();
         let stays = |node: &NodeInfo| nodes.binary_search_by_key(&node.id, |other| other.id).is_ok();
         if nodes.len() < n_max(&self.buckets) && !self.placed.iter().all(stays) {
-            // Who holds nothing can go all the same.
-            self.drop_leaving(|placed, node| !placed.iter().any(|other| other.id == node));
+            self.drop_left();
             return;
         }
         if self.strategy == Strategy::Balanced && nodes != self.placed {
             self.balanced = balanced(self.balanced.as_deref(), &nodes, self.partitions, SPREAD);
         }
         self.placed = nodes;
-        self.drop_leaving(|_, _| true);
+        self.drop_left();
     }
 
-    fn drop_leaving(&mut self, may_go: impl Fn(&[NodeInfo], NodeId) -> bool) {
-        let leaving = self.members.values().filter(|member| member.leaving).map(|member| member.member.id);
-        let gone: Vec<_> = leaving.filter(|node| may_go(&self.placed, *node)).collect();
+    /// Those who are leaving and have left are members no more, unless they were wished back.
+    fn drop_left(&mut self) {
+        let has_left = |present: &&ViewMember| {
+            let Member { id, life, .. } = present.member;
+            present.leaving && self.left.contains(&(id, life)) && !self.placed.iter().any(|node| node.id == id)
+        };
+        let gone: Vec<NodeId> = self.members.values().filter(has_left).map(|present| present.member.id).collect();
         gone.into_iter().for_each(|node| self.drop_member(node));
     }
 
     /// The assignment in force.
-    fn owners(&mut self) -> Vec<NodeId> {
+    fn assignment(&self) -> Option<Vec<NodeId>> {
         match self.strategy {
-            Strategy::Balanced => self.balanced.take(),
+            Strategy::Balanced => self.balanced.clone(),
             Strategy::Random { tokens } => random(&self.placed, self.partitions, tokens),
         }
-        .expect("a cluster is founded on a node that can hold data")
+    }
+
+    fn owners(&self) -> Vec<NodeId> {
+        self.assignment().expect("a cluster is founded on a node that can hold data")
     }
 }

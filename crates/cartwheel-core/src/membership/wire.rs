@@ -68,7 +68,7 @@ struct ChangeMessage {
     node: u64,
     #[prost(uint64, tag = "3")]
     number: u64,
-    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11")]
     what: Option<What>,
 }
 
@@ -88,6 +88,8 @@ enum What {
     Zone(ZoneMessage),
     #[prost(message, tag = "10")]
     Bucket(BucketMessage),
+    #[prost(message, tag = "11")]
+    Left(RemoveMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -252,6 +254,7 @@ impl From<&ChangeKind> for What {
             }),
             ChangeKind::Add(member) => Self::Add(member.into()),
             ChangeKind::Remove { node, life } => Self::Remove(RemoveMessage { node: node.get(), life: life.0 }),
+            ChangeKind::Left { node, life } => Self::Left(RemoveMessage { node: node.get(), life: life.0 }),
             ChangeKind::Replace { old, new } => Self::Replace(ReplaceMessage { old: old.get(), new: Some(new.into()) }),
             ChangeKind::Weight { node, weight } => Self::Weight(WeightMessage { node: node.get(), weight: *weight }),
             ChangeKind::Zone { node, zone, host } => {
@@ -280,6 +283,7 @@ impl TryFrom<What> for ChangeKind {
             },
             What::Add(member) => Self::Add(member.into()),
             What::Remove(remove) => Self::Remove { node: NodeId::new(remove.node), life: Life(remove.life) },
+            What::Left(left) => Self::Left { node: NodeId::new(left.node), life: Life(left.life) },
             What::Replace(replace) => Self::Replace {
                 old: NodeId::new(replace.old),
                 new: replace.new.ok_or(DecodeError::Missing("a replacement"))?.into(),

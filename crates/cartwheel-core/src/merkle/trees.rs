@@ -10,11 +10,10 @@ use bytes::Bytes;
 use super::build::{Build, Forest, Held, Losses};
 use super::saved::{self, SavedBy};
 use super::{Grid, Share, Tree, TreeId};
-use crate::dot::{NodeId, Since};
+use crate::dot::Since;
 use crate::effects::{Scanned, StoreCommand, StoreId, StoreResult};
+use crate::holdings::Holdings;
 use crate::key::Key;
-use crate::membership::View;
-use crate::message::Lane;
 use crate::mutation::{Broken, Mutation};
 use crate::node::NodeConfig;
 use crate::record::Record;
@@ -58,14 +57,12 @@ pub struct Found {
 /// The trees of one node's shard.
 #[derive(Debug)]
 pub struct Trees {
-    me: NodeId,
-    lane: Lane,
     by: SavedBy,
     loss_floor: Since,
     leaf_keys_max: u32,
     scan_pause: Duration,
     scrub_every: Duration,
-    view: Arc<View>,
+    held: Arc<Holdings>,
     kept: BTreeMap<PartitionId, Kept>,
     /// The partitions whose trees are to be built.
     wanted: BTreeSet<PartitionId>,
@@ -105,16 +102,14 @@ enum Phase {
 
 impl Trees {
     /// The trees of one boot, none of which is ready.
-    pub fn new(config: &NodeConfig, view: Arc<View>) -> Self {
+    pub fn new(config: &NodeConfig, held: Arc<Holdings>) -> Self {
         let mut trees = Self {
-            me: config.node,
-            lane: config.lane,
             by: SavedBy { life: config.life, boot: config.boot },
             loss_floor: config.loss_floor,
             leaf_keys_max: config.limits.leaf_keys_max.max(1),
             scan_pause: config.timing.scan_pause,
             scrub_every: config.timing.scrub_every,
-            view: view.clone(),
+            held: held.clone(),
             kept: BTreeMap::new(),
             wanted: BTreeSet::new(),
             build: None,
@@ -125,34 +120,33 @@ impl Trees {
             next_scrub_at: None,
             broken: config.broken,
         };
-        trees.go_by(view);
+        trees.go_by(held);
         trees
     }
 
     /// The trees that this node is to keep of a partition, by n.
     fn ns(&self, partition: PartitionId) -> BTreeSet<u8> {
-        let all = self.view.buckets().map(|(_, settings)| settings.n).chain([self.view.settings(b"").n]);
-        let ns: BTreeSet<u8> = all.collect();
-        ns.into_iter().filter(|&n| self.view.ring.homes(partition, n.into()).contains(&self.me)).collect()
+        self.held.ns().into_iter().filter(|&n| self.held.keeps(partition, n)).collect()
     }
 
-    /// Goes by other settings, or another ring, from now on. Where keys may have gone from one tree to another, both are built anew.
-    pub fn set_view(&mut self, view: Arc<View>) {
-        let names: BTreeSet<&Bytes> = self.view.buckets().chain(view.buckets()).map(|(name, _)| name).collect();
-        if names.iter().any(|name| self.view.settings(name).n != view.settings(name).n) {
+    /// Goes by other settings, or other configurations, from now on. Where keys may have gone from one tree to another, both are built
+    /// anew.
+    pub fn set_held(&mut self, held: Arc<Holdings>) {
+        let (before, now) = (self.held.view(), held.view());
+        let names: BTreeSet<&Bytes> = before.buckets().chain(now.buckets()).map(|(name, _)| name).collect();
+        if names.iter().any(|name| before.settings(name).n != now.settings(name).n) {
             self.kept.clear();
             self.wanted.clear();
             self.recalls.clear();
             self.build = None;
         }
-        self.go_by(view);
+        self.go_by(held);
     }
 
-    fn go_by(&mut self, view: Arc<View>) {
-        let partitions = view.ring.partitions();
-        self.view = view;
-        let lane = self.lane;
-        for partition in partitions.iter().filter(|&p| Lane::of_partition(p, lane.count) == lane.index) {
+    fn go_by(&mut self, held: Arc<Holdings>) {
+        let partitions = held.view().ring.partitions();
+        self.held = held.clone();
+        for (partition, _) in held.seats() {
             let ns = self.ns(partition);
             if self.kept.get(&partition).is_some_and(|kept| kept.forest.keys().eq(&ns)) {
                 continue;
@@ -214,15 +208,14 @@ impl Trees {
 
     /// The tree that a key belongs to.
     pub fn id_of(&self, key: &Key) -> TreeId {
-        let partition = self.view.ring.partition_of(key.token());
-        TreeId { partition, n: self.view.settings(key.bucket()).n }
+        TreeId { partition: self.held.partition_of(key), n: self.held.n(key.bucket()) }
     }
 
     /// What a record that was read says of its key, and whether it was lost in a way that only its own healing makes good; none if the
     /// bytes are no such record.
     pub fn held(&self, storage_key: &Bytes, record: &Bytes) -> Option<Held> {
         let record = Record::decode(record, storage_key).ok()?;
-        let n = self.view.settings(Key::bucket_of_storage_key(storage_key)?).n;
+        let n = self.held.n(Key::bucket_of_storage_key(storage_key)?);
         let is_lost = record.header.is_lost_since(self.loss_floor);
         Some(Held { n, share: Share::of_record(storage_key, &record), is_lost })
     }

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::exchange::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
+use super::succession::{PbSuccession, word_from_pb, word_to_pb};
 use super::value::{
     PbSibling, PbState, PbValue, content_from_pb, content_to_pb, loss_from_pb, sibling_from_pb, sibling_to_pb,
     state_from_pb, state_to_pb,
 };
 use super::{WireError, fixed};
+use crate::configuration::{Footing, Step};
 use crate::control::{EpochNotice, Inquiry, InquiryId, Notice};
 use crate::dot::{Life, NodeId};
 use crate::hlc::{Hlc, WallMs};
@@ -26,8 +28,12 @@ use crate::write_id::WriteId;
 /// The version of the protocol between nodes that this build speaks.
 ///
 /// 2: a replica or coordinator may say that its disk is full. 3: notes are one field of a state; digests are taken of another form.
-/// 4: nodes probe each other; homes compare their Merkle trees; a node may be asked to stand in for a home.
-pub const PROTOCOL_VERSION: u32 = 4;
+/// 4: nodes probe each other; homes compare their Merkle trees; a node may be asked to stand in for a home. 5: partitions have
+/// configurations, and messages say on which of them they stand.
+pub const PROTOCOL_VERSION: u32 = 5;
+
+/// Of messages that answer nothing and that nothing answers.
+const NO_TICKET: Ticket = Ticket { operation: 0, round: 0 };
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbEnvelope {
@@ -47,8 +53,12 @@ struct PbEnvelope {
     operation: u64,
     #[prost(uint32, tag = "8")]
     round: u32,
-    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 41")]
+    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 41, 42")]
     message: Option<PbMessage>,
+    #[prost(uint64, tag = "50")]
+    step: u64,
+    #[prost(bool, tag = "51")]
+    is_filling: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -89,6 +99,8 @@ enum PbMessage {
     Compare(PbCompare),
     #[prost(message, tag = "41")]
     Compared(PbCompared),
+    #[prost(message, tag = "42")]
+    Succession(PbSuccession),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -315,6 +327,8 @@ pub fn encode_envelope(envelope: &Envelope) -> Bytes {
         operation: ticket.operation,
         round: ticket.round,
         message: Some(message),
+        step: envelope.footing.step.0,
+        is_filling: envelope.footing.is_filling,
     }
     .encode_to_vec()
     .into()
@@ -336,6 +350,7 @@ pub fn decode_envelope(frame: Bytes) -> Result<Envelope, WireError> {
         from_life: Life(envelope.from_life),
         from_boot: envelope.from_boot,
         wall: WallMs(envelope.wall),
+        footing: Footing { step: Step(envelope.step), is_filling: envelope.is_filling },
         message: message_from_pb(ticket, envelope.message.ok_or(WireError::Field("message"))?)?,
     })
 }
@@ -350,7 +365,8 @@ fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
         Message::Forwarded(ticket, outcome) => (*ticket, PbMessage::Forwarded(outcome_to_pb(outcome))),
         Message::Compare(ticket, question) => (*ticket, PbMessage::Compare(question_to_pb(question))),
         Message::Compared(ticket, finding) => (*ticket, PbMessage::Compared(finding_to_pb(finding))),
-        Message::Notice(notice) => (Ticket { operation: 0, round: 0 }, notice_to_pb(notice)),
+        Message::Succession(partition, word) => (NO_TICKET, PbMessage::Succession(word_to_pb(*partition, word))),
+        Message::Notice(notice) => (NO_TICKET, notice_to_pb(notice)),
     }
 }
 
@@ -437,6 +453,10 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::Forwarded(outcome) => Message::Forwarded(ticket, outcome_from_pb(outcome)?),
         PbMessage::Compare(question) => Message::Compare(ticket, question_from_pb(question)?),
         PbMessage::Compared(finding) => Message::Compared(ticket, finding_from_pb(finding)?),
+        PbMessage::Succession(word) => {
+            let (partition, word) = word_from_pb(word)?;
+            Message::Succession(partition, word)
+        }
         PbMessage::Have(PbVersion { changes, digest }) => {
             Message::Notice(Notice::Have(RingVersion { changes, digest }))
         }

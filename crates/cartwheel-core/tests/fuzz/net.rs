@@ -166,6 +166,7 @@ fn config(node: usize) -> NodeConfig {
         life: Life(node as u64),
         boot: BOOT,
         lane: cartwheel_core::message::Lane::ONLY,
+        seats: Vec::new(),
         loss_floor: Since(0),
         durability: cartwheel_core::membership::Durability::Fsync,
         hlc_ceiling: Hlc::ZERO,
@@ -179,7 +180,15 @@ fn config(node: usize) -> NodeConfig {
 
 /// What node `from` of `cluster` would send.
 pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope {
-    Envelope { cluster, from, from_life: Life(3), from_boot: BOOT, wall: WallMs(1_000_000), message }
+    Envelope {
+        cluster,
+        from,
+        from_life: Life(3),
+        from_boot: BOOT,
+        wall: WallMs(1_000_000),
+        footing: cartwheel_core::configuration::Footing::default(),
+        message,
+    }
 }
 
 pub fn get(key: &Key, consistency: Consistency) -> Operation {

@@ -49,6 +49,7 @@ fn change() -> impl Strategy<Value = Change> {
     let what = prop_oneof![
         member().prop_map(ChangeKind::Add),
         (node(), any::<u64>()).prop_map(|(node, life)| ChangeKind::Remove { node, life: Life(life) }),
+        (node(), any::<u64>()).prop_map(|(node, life)| ChangeKind::Left { node, life: Life(life) }),
         (node(), member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
         (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         (node(), ".{0,4}", ".{0,4}").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),

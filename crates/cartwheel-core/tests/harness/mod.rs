@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cartwheel_core::configuration::Home;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::dot::{Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, HlcClock, WallMs};
+use cartwheel_core::holdings::Holdings;
 use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy};
@@ -181,6 +183,7 @@ fn replica(node: NodeId, boot: u32, floor: Since, ceiling: Hlc) -> Replica {
         life,
         boot,
         lane: Lane::ONLY,
+        seats: Vec::new(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
         hlc_ceiling: ceiling,
@@ -206,5 +209,6 @@ fn replica(node: NodeId, boot: u32, floor: Since, ceiling: Hlc) -> Replica {
     let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members: vec![member] };
     history.record(Hlc::ZERO, node, found);
     let view = Arc::new(history.view().expect("a cluster"));
-    Replica::new(Minter::new(node, life, boot, floor), HlcClock::new(ceiling), &config, view)
+    let held = Arc::new(Holdings::new(Home { node, life }, view, Lane::ONLY, []));
+    Replica::new(Minter::new(node, life, boot, floor), HlcClock::new(ceiling), &config, held)
 }

@@ -63,6 +63,7 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
         life: Life(node as u64),
         boot,
         lane: Lane::ONLY,
+        seats: Vec::new(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
         hlc_ceiling: Hlc::ZERO,
@@ -212,6 +213,7 @@ impl Pair {
             from_life: Life(from as u64),
             from_boot: 1,
             wall: WallMs(1_000_000 + self.now.0 / 1_000),
+            footing: cartwheel_core::configuration::Footing::default(),
             message,
         };
         self.queue.push_back((id(node), Input::Message(envelope)));

@@ -14,8 +14,7 @@ use crate::world::World;
 /// # Errors
 /// Who holds what, if they differ or one cannot be read.
 pub fn common_state(world: &World, key: &Key) -> Result<State, String> {
-    let cluster = world.cluster();
-    let homes = cluster.homes(key);
+    let homes = world.homes(key);
     let mut states = Vec::new();
     for &home in &homes {
         match world.record(home, key) {
@@ -45,7 +44,7 @@ pub fn nothing_is_owed(world: &World) -> Result<(), String> {
         }
         for storage_key in image.records.keys() {
             let Ok(key) = Key::from_storage_key(storage_key) else { continue };
-            if !cluster.homes(&key).contains(&index) {
+            if !world.homes(&key).contains(&index) {
                 return Err(format!("{}, which is no home of {key:?}, holds it", cluster.name(index)));
             }
         }
@@ -64,7 +63,7 @@ pub fn common_content(world: &World, key: &Key) -> Result<(), String> {
         Some(Ok(record)) if counts(world, home, key, &record) => Some(ContentDigest::of(&storage_key, &record.state)),
         None | Some(Ok(_) | Err(_)) => None,
     };
-    let contents: Vec<_> = world.cluster().homes(key).into_iter().map(content).collect();
+    let contents: Vec<_> = world.homes(key).into_iter().map(content).collect();
     let is_common = contents.iter().all(|content| content.is_some() && *content == contents[0]);
     if is_common { Ok(()) } else { Err(holdings(world, key)) }
 }
@@ -90,5 +89,5 @@ pub fn holdings(world: &World, key: &Key) -> String {
         };
         format!("    {} {held}", cluster.name(home))
     };
-    cluster.homes(key).iter().map(line).collect::<Vec<_>>().join("\n")
+    world.homes(key).iter().map(line).collect::<Vec<_>>().join("\n")
 }

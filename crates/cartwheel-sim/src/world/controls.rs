@@ -3,11 +3,12 @@
 //! They draw from a stream of their own, so what they say changes nothing about what happens to the data.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cartwheel_core::control::{Control, ControlEffects, ControlInput, Notice, SettingsChange};
 use cartwheel_core::hlc::Hlc;
-use cartwheel_core::membership::{ChangeKind, History, Member};
+use cartwheel_core::membership::{ChangeKind, History, Member, View};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{ClientId, Input, WriteFailed};
 
@@ -52,6 +53,12 @@ impl Controls {
 }
 
 impl MachineControl {
+    /// The view that follows from what is saved, if anything but the founding is.
+    pub(super) fn view(&self) -> Option<Arc<View>> {
+        let saved = History::decode(self.saved.as_ref()?).expect("what was saved");
+        saved.view().map(Arc::new)
+    }
+
     /// The machine crashes.
     pub(super) fn crash(&mut self) {
         self.control = None;

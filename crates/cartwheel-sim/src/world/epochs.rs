@@ -5,6 +5,7 @@ use cartwheel_core::control::ControlInput;
 use cartwheel_core::epoch::{Epoch, KEPT_FOR};
 use cartwheel_core::exchange::EXCHANGE;
 use cartwheel_core::hint;
+use cartwheel_core::key::Key;
 use cartwheel_core::message::{Ask, Message};
 use cartwheel_core::node::{Input, StoreCommand, WriteFailed};
 use cartwheel_core::record::Record;
@@ -114,8 +115,10 @@ impl World {
         let decode = |bytes| Record::decode(bytes, storage_key).ok();
         let before = self.machines[index].disk.current().records.get(storage_key).and_then(decode);
         let after = record.as_ref().and_then(decode).unwrap_or_default();
-        // What was lost is not forgotten.
-        if after.header.catching_up.is_some() {
+        // What was lost is not forgotten, nor what a node drops that has nothing to do with it any more.
+        let key = Key::from_storage_key(storage_key).ok();
+        let is_kept = |key: &Key| self.machines[index].node().is_some_and(|node| node.held().is_home(key));
+        if after.header.catching_up.is_some() || record.is_none() && !key.is_some_and(|key| is_kept(&key)) {
             return;
         }
         let is_tombstone = |held: &&Sibling| held.content == Content::Tombstone;

@@ -48,7 +48,7 @@ impl Acquaintances {
     pub(super) async fn admit(&self, remote: &Remote) -> Result<(), HelloError> {
         let Some(view) = self.0.view.as_ref().map(|view| view.borrow().clone()) else { return Ok(()) };
         let Remote { node, life, boot, .. } = *remote;
-        if view.is_removed(node, life) {
+        if view.is_gone(node, life) {
             return Err(HelloError::Replaced { name: remote.name.clone() });
         }
         let mut seen = self.0.seen.lock().await;
@@ -59,7 +59,7 @@ impl Acquaintances {
             Some(latest) if boot == latest => return Ok(()),
             _ => {}
         }
-        seen.retain(|&(node, life), _| !view.is_removed(node, life));
+        seen.retain(|&(node, life), _| !view.is_gone(node, life));
         if has_room(&seen, &view, node, life) {
             seen.insert((node, life), boot);
             self.save(&seen).await;
@@ -70,7 +70,7 @@ impl Acquaintances {
     /// Waits until the life of a peer that was admitted is refused.
     pub(super) async fn refused(&self, remote: &Remote) {
         if let Some(mut view) = self.0.view.clone()
-            && view.wait_for(|view| view.is_removed(remote.node, remote.life)).await.is_ok()
+            && view.wait_for(|view| view.is_gone(remote.node, remote.life)).await.is_ok()
         {
             return;
         }

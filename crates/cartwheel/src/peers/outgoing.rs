@@ -115,7 +115,7 @@ const fn is_exchange(message: &Message) -> bool {
     match message {
         Message::Compare(..) | Message::Compared(..) => true,
         Message::Ask(ticket, _) | Message::Answer(ticket, _) => ticket.round & EXCHANGE != 0,
-        Message::Forward(..) | Message::Forwarded(..) | Message::Notice(_) => false,
+        Message::Forward(..) | Message::Forwarded(..) | Message::Succession(..) | Message::Notice(_) => false,
     }
 }
 

@@ -31,6 +31,7 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
         from_life: from.life,
         from_boot: from.boot,
         wall: WallMs(0),
+        footing: cartwheel_core::configuration::Footing::default(),
         message: Message::Answer(Ticket { operation, round: 0 }, Answer::Stored),
     }
 }

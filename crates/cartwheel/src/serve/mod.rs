@@ -163,7 +163,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         () = shards.any_ended() => Err(ServeError::PartFailed),
         _ = &mut controlling => Err(ServeError::PartFailed),
         why = acquaintances.retired() => Err(data_dir.retire(why.told()).into()),
-        Ok(_) = own_view.wait_for(|view| view.is_removed(own.0, own.1)) => Err(data_dir.retire(Retired::Replaced.told()).into()),
+        Ok(_) = own_view.wait_for(|view| view.is_gone(own.0, own.1)) => Err(data_dir.retire(Retired::Replaced.told()).into()),
     };
     // Doors first, while the peers that requests under way need can still be talked to.
     http_stop_sender.send_replace(true);
@@ -232,6 +232,7 @@ fn node_config(
         life: local.life,
         boot: local.boot,
         lane,
+        seats: Vec::new(),
         loss_floor,
         durability: config.durability.into(),
         hlc_ceiling: shard::hlc_ceiling(store)?,

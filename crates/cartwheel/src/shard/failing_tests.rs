@@ -115,6 +115,7 @@ fn node() -> Node {
         life: identity.life,
         boot: 1,
         lane: cartwheel_core::message::Lane::ONLY,
+        seats: Vec::new(),
         loss_floor: Since(0),
         durability: cartwheel_core::membership::Durability::Fsync,
         hlc_ceiling: cartwheel_core::hlc::Hlc::ZERO,

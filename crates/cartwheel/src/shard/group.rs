@@ -48,6 +48,9 @@ impl Shards {
             Message::Answer(ticket, _) | Message::Forwarded(ticket, _) | Message::Compared(ticket, _) => {
                 Some(&self.handles[Lane::of_ticket(*ticket, self.count()) as usize])
             }
+            Message::Succession(partition, _) => {
+                Some(&self.handles[Lane::of_partition(*partition, self.count()) as usize])
+            }
             Message::Notice(_) => None,
         }
     }

@@ -188,6 +188,7 @@ fn what_needs_no_disk_does_not_wait_for_it() {
         from_life: cartwheel_core::dot::Life(1),
         from_boot: 1,
         wall: cartwheel_core::hlc::WallMs(0),
+        footing: cartwheel_core::configuration::Footing::default(),
         message: cartwheel_core::message::Message::Answer(
             cartwheel_core::message::Ticket { operation: 1, round: 1 },
             cartwheel_core::message::Answer::Stored,

@@ -1,0 +1,226 @@
+//! Who holds a partition: a chain of configurations, of which each is succeeded by another that its own homes agreed on.
+//!
+//! The ring of the history of changes is only a *wish* ([`crate::membership::View`]). What holds is each partition's configuration.
+//! The first follows from the founding of the cluster; of each there is at most one successor ([`crate::succession`]). While one
+//! takes over from the other, both count: every quorum is needed of each ([`Homes`]).
+
+use std::fmt;
+
+use crate::dot::{Life, NodeId};
+
+/// A node in one of its lives, as a home of a partition. A new life of a node is another home: it holds nothing of what the one before held.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Home {
+    /// The node.
+    pub node: NodeId,
+    /// Its life.
+    pub life: Life,
+}
+
+/// How far a partition's chain has come, as far as somebody knows: twice the number of the configuration that stands alone, or one more
+/// while its successor takes over. Whoever knows of a later step goes by it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Step(pub u64);
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.0 / 2;
+        if self.0.is_multiple_of(2) { write!(f, "{number}") } else { write!(f, "{number}-{}", number + 1) }
+    }
+}
+
+/// The homes of a partition, in order: those of a key in a bucket of n replicas are the first n.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Configuration {
+    /// Its place in the chain; the founding's is 0.
+    pub number: u64,
+    /// The homes: no node twice, and at least one.
+    pub homes: Vec<Home>,
+    /// How many of the first homes choose the successor: the largest n of any bucket when this was made, as far as there were
+    /// nodes.
+    pub choosers: u8,
+}
+
+impl Configuration {
+    /// The homes of keys in buckets of `n` replicas.
+    pub fn of(&self, n: u8) -> &[Home] {
+        &self.homes[..usize::from(n).min(self.homes.len())]
+    }
+
+    /// Those who choose the successor.
+    pub fn choosers(&self) -> &[Home] {
+        self.of(self.choosers.max(1))
+    }
+
+    /// The place of a home, from 0.
+    pub fn place(&self, home: Home) -> Option<usize> {
+        self.homes.iter().position(|&other| other == home)
+    }
+
+    /// Whether it has this home.
+    pub fn has(&self, home: Home) -> bool {
+        self.homes.contains(&home)
+    }
+
+    /// The life in which a node is a home.
+    pub fn life_of(&self, node: NodeId) -> Option<Life> {
+        self.homes.iter().find(|home| home.node == node).map(|home| home.life)
+    }
+}
+
+/// What holds in a partition.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Phase {
+    /// One configuration.
+    Alone(Configuration),
+    /// The second has been chosen to succeed the first, and its homes are not all known to hold what those of the first held.
+    Joint(Configuration, Configuration),
+}
+
+impl Phase {
+    /// How far the chain has come.
+    pub const fn step(&self) -> Step {
+        match self {
+            Self::Alone(only) => Step(only.number.saturating_mul(2)),
+            Self::Joint(current, _) => Step(current.number.saturating_mul(2).saturating_add(1)),
+        }
+    }
+
+    /// The configuration whose homes hold everything.
+    pub const fn current(&self) -> &Configuration {
+        match self {
+            Self::Alone(only) => only,
+            Self::Joint(current, _) => current,
+        }
+    }
+
+    /// The one that takes over.
+    pub const fn next(&self) -> Option<&Configuration> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Joint(_, next) => Some(next),
+        }
+    }
+
+    /// The last of the chain.
+    pub const fn latest(&self) -> &Configuration {
+        match self {
+            Self::Alone(only) => only,
+            Self::Joint(_, next) => next,
+        }
+    }
+
+    /// Both configurations, the current one first.
+    pub fn both(&self) -> impl Iterator<Item = &Configuration> {
+        [self.current()].into_iter().chain(self.next())
+    }
+
+    /// Whether a node in this life is a home of the partition, of keys of whatever bucket.
+    pub fn has(&self, home: Home) -> bool {
+        self.both().any(|configuration| configuration.has(home))
+    }
+
+    /// Whether it is a home of keys in buckets of `n` replicas.
+    pub fn is_home(&self, home: Home, n: u8) -> bool {
+        self.both().any(|configuration| configuration.of(n).contains(&home))
+    }
+
+    /// The homes of keys in buckets of `n` replicas, without those lives that are past: they answer nobody.
+    pub fn homes(&self, n: u8, is_past: impl Fn(&Home) -> bool) -> Homes {
+        let is_followed = |home: &Home| self.latest().life_of(home.node).is_some_and(|life| life != home.life);
+        let nodes = |configuration: &Configuration| {
+            let present = configuration.of(n).iter().filter(|home| !is_followed(home) && !is_past(home));
+            present.map(|home| home.node).collect()
+        };
+        Homes { current: nodes(self.current()), next: self.next().map(nodes) }
+    }
+}
+
+/// The homes of a key: every quorum is needed of each of the two.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Homes {
+    /// Those that hold everything.
+    pub current: Vec<NodeId>,
+    /// Those that take over from them.
+    pub next: Option<Vec<NodeId>>,
+}
+
+impl Homes {
+    /// All of them, each once: those that hold everything first.
+    pub fn all(&self) -> Vec<NodeId> {
+        let mut all = self.current.clone();
+        all.extend(self.next.iter().flatten().filter(|node| !self.current.contains(node)));
+        all
+    }
+
+    /// Whether a node is one of them.
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.lists().any(|list| list.contains(&node))
+    }
+
+    /// The lists of which every quorum is needed.
+    pub fn lists(&self) -> impl Iterator<Item = &[NodeId]> {
+        [self.current.as_slice()].into_iter().chain(self.next.as_deref())
+    }
+
+    /// The same homes without `node`.
+    #[must_use]
+    pub fn without(mut self, node: NodeId) -> Self {
+        self.current.retain(|&home| home != node);
+        self.next.iter_mut().for_each(|next| next.retain(|&home| home != node));
+        self
+    }
+}
+
+impl From<Vec<NodeId>> for Homes {
+    fn from(current: Vec<NodeId>) -> Self {
+        Self { current, next: None }
+    }
+}
+
+/// On what a node stands that says something about a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Footing {
+    /// How far the chain has come, as far as it knows.
+    pub step: Step,
+    /// It is a home that does not hold yet all that the configuration before held: that it holds nothing of a key says nothing.
+    pub is_filling: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home(node: u64, life: u64) -> Home {
+        Home { node: NodeId::new(node), life: Life(life) }
+    }
+
+    fn configuration(number: u64, homes: &[(u64, u64)]) -> Configuration {
+        Configuration { number, homes: homes.iter().map(|&(node, life)| home(node, life)).collect(), choosers: 3 }
+    }
+
+    #[test]
+    fn both_configurations_have_a_say_while_one_takes_over() {
+        let (first, second) =
+            (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(1, 1), (4, 1), (3, 1)]));
+        let alone = Phase::Alone(first.clone());
+        assert_eq!((alone.step(), alone.homes(3, |_| false).all().len()), (Step(0), 3));
+        let joint = Phase::Joint(first, second.clone());
+        assert_eq!((joint.step(), joint.step().to_string()), (Step(1), "0-1".to_owned()));
+        assert_eq!(joint.homes(3, |_| false).all(), [1, 2, 3, 4].map(NodeId::new));
+        assert_eq!(joint.homes(1, |_| false).all(), [NodeId::new(1)]);
+        assert!(joint.is_home(home(4, 1), 2) && !joint.is_home(home(4, 1), 1) && !joint.is_home(home(4, 2), 3));
+        assert_eq!(Phase::Alone(second).step(), Step(2));
+    }
+
+    #[test]
+    fn a_new_life_takes_over_from_the_one_before() {
+        let joint = Phase::Joint(configuration(0, &[(1, 1), (2, 1)]), configuration(1, &[(1, 9), (2, 1)]));
+        let homes = joint.homes(3, |_| false);
+        assert_eq!(homes.current, [NodeId::new(2)], "the life before holds what nobody can ask it for");
+        assert_eq!(homes.next, Some([1, 2].map(NodeId::new).into()));
+        let without = joint.homes(3, |past| *past == home(2, 1));
+        assert_eq!(without.all(), [NodeId::new(1)]);
+        assert!(joint.has(home(1, 1)) && joint.has(home(1, 9)) && !joint.has(home(1, 2)));
+    }
+}

@@ -1,0 +1,270 @@
+//! What a node does for a partition whose configuration is not the one that is wished.
+
+use std::collections::BTreeSet;
+
+use super::successor::successor;
+use super::{ATTEND_EVERY, CANDIDATES_MAX, COPIED_FOR, Scx, Seat, Succession, Word, is_gone, is_there};
+use crate::configuration::{Configuration, Home, Phase};
+use crate::dot::NodeId;
+use crate::merkle::TreeId;
+use crate::mutation::Mutation;
+use crate::quorum::majority;
+use crate::ring::PartitionId;
+use crate::time::Instant;
+
+impl Succession {
+    /// Does what is due.
+    pub fn tick(&mut self, cx: &mut Scx<'_>) {
+        let unsaved: Vec<PartitionId> = self.saves.keys().copied().collect();
+        unsaved.into_iter().for_each(|partition| self.save(cx, partition));
+        let asked: Vec<PartitionId> = self.rumours.keys().copied().collect();
+        asked.into_iter().for_each(|partition| self.ask(cx, partition));
+        let due: Vec<PartitionId> =
+            self.attended.iter().filter(|(_, at)| at.at <= cx.now).map(|(&partition, _)| partition).collect();
+        for partition in due {
+            let Some(attention) = self.attended.get_mut(&partition) else { continue };
+            let is_turn = attention.turn <= cx.now;
+            if is_turn {
+                attention.turn = cx.now + ATTEND_EVERY;
+            }
+            attention.at = attention.turn;
+            self.attend(cx, partition, is_turn);
+        }
+    }
+
+    /// Does what there is to do for a partition; what others are told again and again only in its turn.
+    fn attend(&mut self, cx: &mut Scx<'_>, partition: PartitionId, is_turn: bool) {
+        let Some(seat) = cx.held.seat(partition).cloned() else { return };
+        if self.saves.contains_key(&partition) {
+            // What follows from what is being saved is looked at when it is.
+            return;
+        }
+        if !self.is_unsettled(cx.held, partition, &seat) {
+            self.attended.remove(&partition);
+            self.reports.remove(&partition);
+            self.proposals.remove(&partition);
+            self.left_at.remove(&partition);
+            return;
+        }
+        match &seat.phase {
+            Phase::Alone(only) => self.drive(cx, partition, only),
+            Phase::Joint(_, next) => {
+                if is_turn && next.has(self.me) && seat.is_whole_in(next.number) {
+                    self.report_whole(cx, partition, &seat.phase);
+                }
+                self.complete(cx, partition, &seat, next);
+            }
+        }
+        self.fill(cx, partition, &seat);
+        self.copy(cx, partition, &seat, is_turn);
+        self.leave(cx, partition, &seat);
+        if seat.has_leftovers {
+            self.clear(cx, partition);
+        }
+        if is_turn && (seat.phase.next().is_some() || seat.former.is_some() || !seat.phase.has(self.me)) {
+            self.inquire(cx, partition, &seat.phase);
+        }
+    }
+
+    /// Lets the homes know how far this node is, and those who are to be homes, for the homes that it knows of may be long gone: who is
+    /// further says so.
+    fn inquire(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &Phase) {
+        let wished = cx.held.view().wished(partition);
+        let nodes: BTreeSet<NodeId> =
+            phase.both().flat_map(|of| &of.homes).chain(&wished).map(|home| home.node).collect();
+        let is_member = |node: NodeId| node != self.me.node && cx.held.view().member(node).is_some();
+        for node in nodes.into_iter().filter(|&node| is_member(node)) {
+            cx.out.sends.push((node, partition, Word::Holds(phase.clone())));
+        }
+    }
+
+    /// Proposes the next configuration on the way to the wish, once those who come are ready. The first of those who choose does, of
+    /// those that seem to be there.
+    fn drive(&mut self, cx: &mut Scx<'_>, partition: PartitionId, only: &Configuration) {
+        if self.proposals.get(&partition).is_some_and(|proposal| cx.now < proposal.until) {
+            return;
+        }
+        self.proposals.remove(&partition);
+        let first = only.choosers().iter().find(|&&home| is_there(cx, home));
+        if first != Some(&self.me) {
+            return;
+        }
+        let number = only.number.saturating_add(1);
+        let reports = self.reports.entry(partition).or_default();
+        let has_copied = |home: Home| {
+            let said = reports.copied.get(&home);
+            let is_ready = said.is_some_and(|&(of, at)| of == number && at + COPIED_FOR > cx.now);
+            is_ready && is_there(cx, home)
+        };
+        let wished = cx.held.view().wished(partition);
+        let next = successor(only, &wished, &cx.held.ns(), has_copied, |home| !is_there(cx, home));
+        let present = only.of(cx.held.n_max());
+        let comes = |home: &&Home| !present.contains(home);
+        if let Some(next) = next.filter(|next| next.homes.iter().filter(comes).all(|&home| has_copied(home))) {
+            self.propose(cx, partition, only, next);
+        }
+    }
+
+    /// Tells all homes that this one holds what those before held.
+    fn report_whole(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &Phase) {
+        let nodes: BTreeSet<NodeId> = phase.both().flat_map(|of| &of.homes).map(|home| home.node).collect();
+        for node in nodes.into_iter().filter(|&node| node != self.me.node) {
+            cx.out.sends.push((node, partition, Word::Whole(phase.latest().number)));
+        }
+    }
+
+    /// The successor stands alone once a majority of its homes, and all of them that seem to be there, hold what the homes before held.
+    fn complete(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, next: &Configuration) {
+        let number = next.number;
+        let is_own = next.has(self.me) && seat.is_whole_in(number);
+        let reports = self.reports.entry(partition).or_default();
+        let is_whole = |home: Home| reports.whole.get(&home) == Some(&number) || is_own && home == self.me;
+        let is_done = cx.held.ns().into_iter().all(|n| {
+            let homes = next.of(n);
+            let whole = homes.iter().filter(|&&home| is_whole(home)).count();
+            whole >= majority(homes.len()) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
+        });
+        if is_done {
+            self.enter(cx, partition, Phase::Alone(next.clone()));
+        }
+    }
+
+    /// Brings this node to hold what the homes before held.
+    fn fill(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
+        let latest = seat.phase.latest();
+        if !latest.of(cx.held.n_max()).contains(&self.me) || seat.is_whole_in(latest.number) {
+            return;
+        }
+        let ns = cx.held.ns();
+        let mut is_whole = true;
+        for n in ns.into_iter().filter(|&n| latest.of(n).contains(&self.me)) {
+            let tree = TreeId { partition, n };
+            is_whole &= match &seat.phase {
+                Phase::Joint(current, _) => self.has_all_of(cx, tree, seat, current),
+                Phase::Alone(only) => self.has_one_whole(cx, tree, seat, only),
+            };
+        }
+        if is_whole || cx.broken.is(Mutation::WholeTooEarly) {
+            let number = latest.number;
+            let homes: BTreeSet<NodeId> = seat.phase.both().flat_map(|of| &of.homes).map(|home| home.node).collect();
+            let homes = homes.into_iter().filter(|&node| node != self.me.node);
+            let words = homes.map(|node| (node, Word::Whole(number))).collect();
+            self.change(cx, partition, |seat| seat.whole.insert(number), words);
+        }
+    }
+
+    /// Whether all that the homes of `current` held after they had heard of the successor is held here. Each of them counts that has
+    /// not been removed, for it alone may hold what was acknowledged with w=1; and a majority of them must hold everything.
+    fn has_all_of(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, current: &Configuration) -> bool {
+        let step = seat.phase.step();
+        let homes = current.of(tree.n);
+        let mut whole = usize::from(homes.contains(&self.me) && seat.is_whole_in(current.number));
+        let mut is_all = true;
+        for &home in homes.iter().filter(|&&home| home != self.me) {
+            match cx.exchange.compared(tree, home.node).filter(|compared| compared.footing.step >= step) {
+                Some(compared) => whole += usize::from(compared.whole),
+                None if is_gone(cx, home) => {}
+                None => {
+                    is_all = false;
+                    cx.exchange.compare_soon(cx.now, tree, home.node);
+                }
+            }
+        }
+        is_all && whole >= majority(homes.len())
+    }
+
+    /// Whether all is held here that one home held which holds everything: enough for one that comes late.
+    fn has_one_whole(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, only: &Configuration) -> bool {
+        let step = seat.phase.step();
+        let others = only.of(tree.n).iter().filter(|&&home| home != self.me);
+        let mut is_whole = false;
+        for &home in others {
+            let compared = cx.exchange.compared(tree, home.node);
+            let counts = compared.is_some_and(|compared| compared.footing.step >= step && compared.whole);
+            is_whole |= counts;
+            if !counts {
+                cx.exchange.compare_soon(cx.now, tree, home.node);
+            }
+        }
+        is_whole
+    }
+
+    /// Begins to copy where this node is wished as a home and is none, and says so when it has.
+    fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
+        let is_wanted =
+            !seat.phase.is_home(self.me, cx.held.n_max()) && cx.held.view().wished(partition).contains(&self.me);
+        match (seat.is_candidate, is_wanted) {
+            (false, true) if seat.former.is_none() && !seat.has_leftovers => {
+                let candidates = cx.held.seats().filter(|(_, seat)| seat.is_candidate).count();
+                let coming = self.saves.values().filter(|save| save.seat.is_candidate).count();
+                if candidates + coming < CANDIDATES_MAX {
+                    self.change(cx, partition, |seat| seat.is_candidate = true, Vec::new());
+                }
+            }
+            (true, false) => {
+                let leave = |seat: &mut Seat| (seat.is_candidate, seat.has_leftovers) = (false, true);
+                self.change(cx, partition, leave, Vec::new());
+            }
+            (true, true) if is_turn => self.report_copied(cx, partition, seat),
+            _ => {}
+        }
+    }
+
+    fn report_copied(&self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
+        let Phase::Alone(only) = &seat.phase else { return };
+        let ns = cx.held.ns();
+        let mut has_copied = true;
+        for n in ns.into_iter().filter(|&n| cx.held.keeps(partition, n)) {
+            let tree = TreeId { partition, n };
+            let mut from_any = false;
+            for &home in only.of(n) {
+                let compared = cx.exchange.compared(tree, home.node);
+                let counts = compared.is_some_and(|compared| compared.whole);
+                from_any |= counts;
+                if !counts {
+                    cx.exchange.compare_soon(cx.now, tree, home.node);
+                }
+            }
+            has_copied &= from_any;
+        }
+        if has_copied {
+            for &home in only.choosers() {
+                cx.out.sends.push((home.node, partition, Word::Copied(only.number.saturating_add(1))));
+            }
+        }
+    }
+
+    /// A home that is none any more is relieved once it was compared with every home since, with nothing under way.
+    fn leave(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
+        if seat.former.is_none() {
+            self.left_at.remove(&partition);
+            return;
+        }
+        if !self.left_at.contains_key(&partition) && cx.replica.is_busy(partition) {
+            return;
+        }
+        let since: Instant = *self.left_at.entry(partition).or_insert(cx.now);
+        let ns = cx.held.ns();
+        let mut is_relieved = true;
+        for n in ns.into_iter().filter(|&n| seat.leaves(self.me, n)) {
+            let tree = TreeId { partition, n };
+            let homes: BTreeSet<Home> = seat.phase.both().flat_map(|of| of.of(n)).copied().collect();
+            let awaited: Vec<Home> =
+                homes.into_iter().filter(|&home| home.node != self.me.node && !is_gone(cx, home)).collect();
+            for home in awaited {
+                let compared = cx.exchange.compared(tree, home.node);
+                let counts = |begun: Instant| begun >= since;
+                if !compared
+                    .is_some_and(|compared| counts(compared.begun) && compared.footing.step >= seat.phase.step())
+                {
+                    is_relieved = false;
+                    cx.exchange.compare_soon(cx.now, tree, home.node);
+                }
+            }
+        }
+        if is_relieved || cx.broken.is(Mutation::OldHomeForgets) {
+            let relieve = |seat: &mut Seat| (seat.former, seat.has_leftovers) = (None, true);
+            self.change(cx, partition, relieve, Vec::new());
+        }
+    }
+}

@@ -1,0 +1,561 @@
+//! How a partition's configuration is succeeded by another, one step after the other, until what holds is what is wished (Dynamo's
+//! section 4.9 hands key ranges over; this says when the new homes may speak for them).
+//!
+//! 1. A node that is wished as a home copies what the homes hold, as a *candidate*.
+//! 2. The homes choose the successor among themselves ([`paxos`]): one that differs in few homes ([`successor`](mod@successor)), all of
+//!    which have copied. It is chosen once; whoever hears of it goes by it once it is durable there.
+//! 3. Both configurations have a say ([`crate::configuration::Phase::Joint`]): every quorum is needed of each. Each home of the successor
+//!    is compared with the homes before, until it holds what each of them held after it had heard of the successor. So it holds
+//!    all that was acknowledged by homes that had not.
+//! 4. When a majority of the new homes has, and all that are there, the successor stands alone.
+//! 5. A home that is none any more keeps what it has until it was compared with every later home once more; then it forgets it.
+//!
+//! Why nothing acknowledged is overlooked: each answer says how far the answering replica knows the chain, and no operation ends while
+//! its coordinator knows less than any replica that answered it. A quorum of the configuration before that none of the
+//! comparisons of point 3 has met yet answered before them, and what it stored is found by them. A quorum that one of them had met sends
+//! its coordinator on to both configurations.
+
+mod attend;
+mod clearing;
+mod message;
+pub mod paxos;
+mod seat;
+pub mod successor;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+
+use crate::configuration::{Configuration, Footing, Home, Phase, Step};
+use crate::dot::NodeId;
+use crate::effects::{StoreCommand, StoreId, StoreResult};
+use crate::exchange::Exchange;
+use crate::holdings::Holdings;
+use crate::key::Key;
+use crate::liveness::{Liveness, Status};
+use crate::mutation::{Broken, Mutation};
+use crate::replica::Replica;
+use crate::ring::{N_MAX, PartitionId};
+use crate::time::Instant;
+use clearing::Clearing;
+pub use message::Word;
+use paxos::{Ballot, Proposed, Proposer};
+pub use seat::Seat;
+
+/// How often a partition is looked after while its configuration is not the one that is wished, or this node has something to do for it.
+const ATTEND_EVERY: Duration = Duration::from_millis(500);
+/// How long a proposer waits for answers before it tries again; up to twice that, so that two do not go on outbidding each other.
+const PROPOSE_FOR: Duration = Duration::from_millis(800);
+/// How long it counts that a candidate has said that it holds what the homes do. It says so again and again.
+const COPIED_FOR: Duration = Duration::from_secs(10);
+/// How long a node waits before it asks again for a step that it has heard of.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How soon a peer that goes by an earlier step is told of the later one again.
+const TELL_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// How long a node waits before it tries again to save a seat that it could not.
+const SAVE_RETRY_AFTER: Duration = Duration::from_millis(500);
+/// For how many partitions a shard copies at once.
+const CANDIDATES_MAX: usize = 8;
+
+/// The name under which a store remembers the seat in a partition.
+pub fn seat_name(partition: PartitionId) -> String {
+    format!("seat/{partition}")
+}
+
+/// What the succession may know and use in a step.
+pub struct Scx<'a> {
+    /// The time of the step.
+    pub now: Instant,
+    /// What holds, and what is wished.
+    pub held: &'a Holdings,
+    /// Who is there.
+    pub liveness: &'a Liveness,
+    /// What has been compared.
+    pub exchange: &'a mut Exchange,
+    /// This node's records.
+    pub replica: &'a mut Replica,
+    /// For the time that a proposer waits.
+    pub random: &'a mut ChaCha8Rng,
+    /// Which rule is broken on purpose.
+    pub broken: Broken,
+    /// What is to be done.
+    pub out: &'a mut Out,
+}
+
+/// What the succession wants done.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// Words to peers.
+    pub sends: Vec<(NodeId, PartitionId, Word)>,
+    /// Commands for the store.
+    pub stores: Vec<(StoreId, StoreCommand)>,
+    /// Seats that are durable, and that this node goes by from now on.
+    pub taken: Vec<(PartitionId, Seat)>,
+    /// Records that may go, if nobody is owed them.
+    pub drops: Vec<Key>,
+}
+
+/// A seat on its way to the disk.
+#[derive(Debug)]
+struct Save {
+    /// What is wanted there.
+    seat: Seat,
+    /// What is to be said once it is there.
+    after: Vec<(NodeId, Word)>,
+    in_flight: Option<InFlight>,
+    try_at: Instant,
+}
+
+/// A seat that is being written.
+#[derive(Debug)]
+struct InFlight {
+    seat: Seat,
+    /// What is to be said once it is there.
+    after: Vec<(NodeId, Word)>,
+}
+
+/// A proposal under way.
+#[derive(Debug)]
+struct Proposal {
+    number: u64,
+    proposer: Proposer,
+    until: Instant,
+}
+
+/// When a partition is looked after.
+#[derive(Clone, Copy, Debug)]
+struct Attention {
+    /// When next: something may have happened.
+    at: Instant,
+    /// When its turn comes to tell others, too.
+    turn: Instant,
+}
+
+impl Attention {
+    const fn at(now: Instant) -> Self {
+        Self { at: now, turn: now }
+    }
+}
+
+/// What peers have said of a partition.
+#[derive(Debug, Default)]
+struct Reports {
+    /// Who has copied what the homes hold, to be a home after this number, and when it said so last.
+    copied: BTreeMap<Home, (u64, Instant)>,
+    /// The last number for which a home has said that it is whole.
+    whole: BTreeMap<Home, u64>,
+}
+
+/// A later step that somebody goes by.
+#[derive(Debug)]
+struct Rumour {
+    step: Step,
+    from: NodeId,
+    ask_at: Instant,
+}
+
+/// The successions of one shard's partitions.
+#[derive(Debug)]
+pub struct Succession {
+    me: Home,
+    /// The partitions whose seats the store holds.
+    saved: BTreeSet<PartitionId>,
+    saves: BTreeMap<PartitionId, Save>,
+    stores: BTreeMap<StoreId, PartitionId>,
+    proposals: BTreeMap<PartitionId, Proposal>,
+    reports: BTreeMap<PartitionId, Reports>,
+    rumours: BTreeMap<PartitionId, Rumour>,
+    told: BTreeMap<(NodeId, PartitionId), Instant>,
+    /// The partitions that are looked after, and when next.
+    attended: BTreeMap<PartitionId, Attention>,
+    /// Since when nothing is under way any more in a partition that this node leaves.
+    left_at: BTreeMap<PartitionId, Instant>,
+    clearings: BTreeMap<PartitionId, Clearing>,
+}
+
+impl Succession {
+    /// The successions of one boot, which has found these seats in its store.
+    pub fn new(me: Home, saved: impl IntoIterator<Item = PartitionId>) -> Self {
+        Self {
+            me,
+            saved: saved.into_iter().collect(),
+            saves: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            rumours: BTreeMap::new(),
+            told: BTreeMap::new(),
+            attended: BTreeMap::new(),
+            left_at: BTreeMap::new(),
+            clearings: BTreeMap::new(),
+        }
+    }
+
+    /// What is wished, who is there, or what holds may have changed: all partitions are looked at.
+    pub fn review(&mut self, now: Instant, held: &Holdings) {
+        for (partition, seat) in held.seats() {
+            if self.is_unsettled(held, partition, seat) {
+                self.attended.entry(partition).or_insert(Attention::at(now));
+            }
+        }
+    }
+
+    /// Something has happened in a partition.
+    pub fn attend_soon(&mut self, now: Instant, partition: PartitionId) {
+        if let Some(attention) = self.attended.get_mut(&partition) {
+            attention.at = now.min(attention.at);
+        }
+    }
+
+    /// Whether this node has something to do for a partition.
+    fn is_unsettled(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> bool {
+        let wished = || held.view().wished(partition);
+        let is_wished = || wished().contains(&self.me);
+        let has_duties = seat.former.is_some() || seat.is_candidate || seat.has_leftovers;
+        let n_max = held.n_max();
+        if has_duties || seat.phase.next().is_some() && seat.phase.is_home(self.me, n_max) {
+            return true;
+        }
+        let Phase::Alone(only) = &seat.phase else { return is_wished() };
+        let is_home = only.of(n_max).contains(&self.me);
+        let is_filling = is_home && !seat.is_whole();
+        let is_to_change = || successor::successor(only, &wished(), &held.ns(), |_| true, |_| false).is_some();
+        is_filling || !is_home && is_wished() || only.choosers().contains(&self.me) && is_to_change()
+    }
+
+    /// The seat as it is wanted on the disk.
+    fn wanted<'a>(&'a self, held: &'a Holdings, partition: PartitionId) -> Option<&'a Seat> {
+        self.saves.get(&partition).map(|save| &save.seat).or_else(|| held.seat(partition).map(|seat| &**seat))
+    }
+
+    /// Changes a seat, and says these words once that is durable.
+    fn change<R>(
+        &mut self,
+        cx: &mut Scx<'_>,
+        partition: PartitionId,
+        change: impl FnOnce(&mut Seat) -> R,
+        after: Vec<(NodeId, Word)>,
+    ) {
+        let Some(mut seat) = self.wanted(cx.held, partition).cloned() else { return };
+        change(&mut seat);
+        self.attended.entry(partition).or_insert(Attention::at(cx.now));
+        if !seat.is_involved(self.me) && !self.saved.contains(&partition) && !self.saves.contains_key(&partition) {
+            // It promises nothing, so there is nothing to remember.
+            cx.out.taken.push((partition, seat));
+            return self.say(cx, partition, after);
+        }
+        if cx.broken.is(Mutation::StepsUnsaved) {
+            cx.out.taken.push((partition, seat));
+            return self.say(cx, partition, after);
+        }
+        let new = Save { seat: seat.clone(), after: Vec::new(), in_flight: None, try_at: cx.now };
+        let save = self.saves.entry(partition).or_insert(new);
+        save.seat = seat;
+        save.after.extend(after);
+        self.save(cx, partition);
+    }
+
+    fn save(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+        let Some(save) = self.saves.get_mut(&partition) else { return };
+        if save.in_flight.is_some() || cx.now < save.try_at {
+            return;
+        }
+        let id = cx.replica.next_store();
+        let value = crate::wire::encode_seat(&save.seat);
+        cx.out.stores.push((id, StoreCommand::Remember { name: Bytes::from(seat_name(partition)), value }));
+        save.in_flight = Some(InFlight { seat: save.seat.clone(), after: std::mem::take(&mut save.after) });
+        self.stores.insert(id, partition);
+    }
+
+    /// Whether the end of a store command is for the succession.
+    pub fn waits_for(&self, id: StoreId) -> bool {
+        self.stores.contains_key(&id)
+    }
+
+    /// Takes in the end of a store command that it waits for.
+    pub fn stored(&mut self, cx: &mut Scx<'_>, id: StoreId, result: StoreResult) {
+        let Some(partition) = self.stores.remove(&id) else { return };
+        if self.clearings.get(&partition).is_some_and(|clearing| clearing.waits_for(id)) {
+            return self.cleared(cx, partition, result);
+        }
+        let Some(save) = self.saves.get_mut(&partition) else { return };
+        let Some(InFlight { seat, after: mut words }) = save.in_flight.take() else { return };
+        if result == StoreResult::Written(Ok(())) {
+            self.saved.insert(partition);
+            if save.seat == seat && save.after.is_empty() {
+                self.saves.remove(&partition);
+            }
+            cx.out.taken.push((partition, seat));
+            self.say(cx, partition, words);
+        } else {
+            // It may be there or not, and what was promised stays promised.
+            words.append(&mut save.after);
+            (save.after, save.try_at) = (words, cx.now + SAVE_RETRY_AFTER);
+        }
+        self.save(cx, partition);
+    }
+
+    fn say(&mut self, cx: &mut Scx<'_>, partition: PartitionId, words: Vec<(NodeId, Word)>) {
+        for (to, word) in words {
+            if to == self.me.node {
+                self.heard(cx, self.me, partition, word);
+            } else {
+                cx.out.sends.push((to, partition, word));
+            }
+        }
+    }
+
+    /// A peer goes by this step of a partition. Who is behind is told.
+    pub fn heard_of(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, footing: Footing) {
+        let own = cx.held.step(partition);
+        if footing.step < own {
+            self.told.retain(|_, at| *at + TELL_AGAIN_AFTER > cx.now);
+            if !self.told.contains_key(&(from, partition))
+                && let Some(phase) = cx.held.phase(partition)
+            {
+                self.told.insert((from, partition), cx.now);
+                cx.out.sends.push((from, partition, Word::Holds(phase.clone())));
+            }
+        } else if footing.step > own && cx.held.seat(partition).is_some() {
+            let rumour = Rumour { step: footing.step, from, ask_at: cx.now };
+            let known = self.rumours.entry(partition).or_insert(rumour);
+            if footing.step > known.step {
+                (known.step, known.from) = (footing.step, from);
+            }
+            self.ask(cx, partition);
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+        let own = cx.held.step(partition);
+        let Some(rumour) = self.rumours.get_mut(&partition) else { return };
+        if rumour.step <= own {
+            self.rumours.remove(&partition);
+        } else if rumour.ask_at <= cx.now {
+            rumour.ask_at = cx.now + ASK_AGAIN_AFTER;
+            cx.out.sends.push((rumour.from, partition, Word::Ask(own)));
+        }
+    }
+
+    /// Takes in what a node says of a partition, in this life of it.
+    pub fn heard(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, word: Word) {
+        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        match word {
+            Word::Ask(step) => {
+                if let Some(phase) = cx.held.phase(partition).filter(|phase| phase.step() > step) {
+                    cx.out.sends.push((from.node, partition, Word::Holds(phase.clone())));
+                }
+            }
+            Word::Holds(phase) => self.learn(cx, from.node, partition, phase),
+            Word::Prepare(number, ballot) => self.prepare(cx, from, partition, number, ballot),
+            Word::Accept(ballot, proposal) => self.accept(cx, from, partition, ballot, proposal),
+            Word::Promise(number, ballot, accepted) => {
+                let Some(proposal) = self.proposals.get_mut(&partition).filter(|known| known.number == number) else {
+                    return;
+                };
+                let next = proposal.proposer.promised(from, ballot, accepted);
+                self.go_on(cx, partition, next);
+            }
+            Word::Accepted(number, ballot) => {
+                let Some(proposal) = self.proposals.get_mut(&partition).filter(|known| known.number == number) else {
+                    return;
+                };
+                let next = proposal.proposer.accepted(from, ballot);
+                self.go_on(cx, partition, next);
+            }
+            Word::Outbid(number, ballot, promised) => {
+                let is_ours = |known: &&Proposal| {
+                    known.number == number && known.proposer.ballot() == ballot && promised > ballot
+                };
+                if self.proposals.get(&partition).filter(is_ours).is_some() {
+                    self.proposals.remove(&partition);
+                    let pause = wait(cx.random, PROPOSE_FOR);
+                    self.attended.insert(partition, Attention::at(cx.now + pause));
+                }
+            }
+            Word::Copied(number) => {
+                if seat.phase.latest().number.checked_add(1) == Some(number) {
+                    self.reports.entry(partition).or_default().copied.insert(from, (number, cx.now));
+                    self.attend_soon(cx.now, partition);
+                }
+            }
+            Word::Whole(number) => {
+                if seat.phase.latest().number == number && seat.phase.latest().has(from) {
+                    self.reports.entry(partition).or_default().whole.insert(from, number);
+                    self.attend_soon(cx.now, partition);
+                }
+            }
+        }
+    }
+
+    /// Takes in what holds, as somebody else knows it: it was chosen, so it is so. Who knows less is told.
+    pub fn learn(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, phase: Phase) {
+        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        if !is_sound(&phase) {
+            return;
+        }
+        if phase.step() > seat.phase.step() {
+            let me = self.me;
+            self.change(cx, partition, |seat| seat.advance(me, phase), Vec::new());
+        } else if phase.step() < cx.held.step(partition)
+            && let Some(known) = cx.held.phase(partition)
+        {
+            cx.out.sends.push((from, partition, Word::Holds(known.clone())));
+        }
+    }
+
+    /// Whether this node is one of those who choose the successor of this number; one that is ahead or behind is told or asked.
+    fn may_choose(&self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64) -> bool {
+        let Some(seat) = self.wanted(cx.held, partition) else { return false };
+        let Phase::Alone(only) = &seat.phase else { return false };
+        if only.number.saturating_add(1) < number {
+            cx.out.sends.push((from.node, partition, Word::Ask(seat.phase.step())));
+        } else if only.number >= number
+            && let Some(phase) = cx.held.phase(partition)
+        {
+            cx.out.sends.push((from.node, partition, Word::Holds(phase.clone())));
+        }
+        only.number.checked_add(1) == Some(number) && only.choosers().contains(&self.me)
+    }
+
+    fn prepare(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64, ballot: Ballot) {
+        if !self.may_choose(cx, from, partition, number) {
+            return;
+        }
+        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        let mut acceptor = seat.acceptor.clone();
+        match acceptor.prepare(ballot) {
+            Ok(accepted) => {
+                let word = Word::Promise(number, ballot, accepted);
+                self.change(cx, partition, |seat| seat.acceptor = acceptor, vec![(from.node, word)]);
+            }
+            Err(promised) => self.say(cx, partition, vec![(from.node, Word::Outbid(number, ballot, promised))]),
+        }
+    }
+
+    fn accept(
+        &mut self,
+        cx: &mut Scx<'_>,
+        from: Home,
+        partition: PartitionId,
+        ballot: Ballot,
+        proposal: Configuration,
+    ) {
+        let number = proposal.number;
+        if !is_sound(&Phase::Alone(proposal.clone())) || !self.may_choose(cx, from, partition, number) {
+            return;
+        }
+        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        let mut acceptor = seat.acceptor.clone();
+        match acceptor.accept(ballot, proposal) {
+            Ok(()) => {
+                let word = Word::Accepted(number, ballot);
+                self.change(cx, partition, |seat| seat.acceptor = acceptor, vec![(from.node, word)]);
+            }
+            Err(promised) => self.say(cx, partition, vec![(from.node, Word::Outbid(number, ballot, promised))]),
+        }
+    }
+
+    /// Proposes a successor. This node promises first: so it never uses a ballot again, whatever it forgets.
+    fn propose(&mut self, cx: &mut Scx<'_>, partition: PartitionId, only: &Configuration, proposal: Configuration) {
+        if cx.broken.is(Mutation::StepsUnagreed) {
+            let (me, phase) = (self.me, Phase::Joint(only.clone(), proposal));
+            let told = phase.both().flat_map(|of| &of.homes).map(|home| (home.node, Word::Holds(phase.clone())));
+            let told = told.filter(|(node, _)| *node != me.node).collect();
+            return self.change(cx, partition, |seat| seat.advance(me, phase), told);
+        }
+        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        let highest = seat.acceptor.promised.map_or(0, |promised| promised.round);
+        let ballot = Ballot { round: highest.saturating_add(1), node: self.me.node };
+        let mut acceptor = seat.acceptor.clone();
+        let Ok(accepted) = acceptor.prepare(ballot) else { return };
+        let number = proposal.number;
+        let choosers = only.choosers().to_vec();
+        let mut words: Vec<(NodeId, Word)> =
+            others(&choosers, self.me).map(|node| (node, Word::Prepare(number, ballot))).collect();
+        words.push((self.me.node, Word::Promise(number, ballot, accepted)));
+        let until = cx.now + wait(cx.random, PROPOSE_FOR);
+        self.proposals
+            .insert(partition, Proposal { number, proposer: Proposer::new(choosers, ballot, proposal), until });
+        self.change(cx, partition, |seat| seat.acceptor = acceptor, words);
+    }
+
+    fn go_on(&mut self, cx: &mut Scx<'_>, partition: PartitionId, next: Proposed) {
+        let Some(proposal) = self.proposals.get(&partition) else { return };
+        match next {
+            Proposed::Waiting => {}
+            Proposed::Accept(configuration) => {
+                let ballot = proposal.proposer.ballot();
+                let choosers = proposal.proposer.choosers().to_vec();
+                let words = choosers.iter().map(|home| (home.node, Word::Accept(ballot, configuration.clone())));
+                self.say(cx, partition, words.collect());
+            }
+            Proposed::Chosen(configuration) => {
+                self.proposals.remove(&partition);
+                let Some(Phase::Alone(only)) = self.wanted(cx.held, partition).map(|seat| seat.phase.clone()) else {
+                    return;
+                };
+                if configuration.number == only.number.saturating_add(1) {
+                    self.enter(cx, partition, Phase::Joint(only, configuration));
+                }
+            }
+        }
+    }
+
+    /// Goes by a later phase, and tells all homes of it.
+    fn enter(&mut self, cx: &mut Scx<'_>, partition: PartitionId, phase: Phase) {
+        let Some(before) = self.wanted(cx.held, partition).map(|seat| seat.phase.clone()) else { return };
+        let homes: BTreeSet<NodeId> =
+            before.both().chain(phase.both()).flat_map(|of| &of.homes).map(|home| home.node).collect();
+        let words = homes.into_iter().filter(|&node| node != self.me.node);
+        let words = words.map(|node| (node, Word::Holds(phase.clone()))).collect();
+        let me = self.me;
+        self.change(cx, partition, |seat| seat.advance(me, phase), words);
+    }
+
+    /// Whether anything is held here that may go, and might not be known to have been deleted since.
+    pub fn has_leftovers(&self, held: &Holdings) -> bool {
+        held.seats().any(|(_, seat)| seat.has_leftovers)
+    }
+
+    /// When it wants to be woken.
+    pub fn wake_at(&self) -> Option<Instant> {
+        let saves = self.saves.values().filter(|save| save.in_flight.is_none()).map(|save| save.try_at);
+        let rumours = self.rumours.values().map(|rumour| rumour.ask_at);
+        self.attended.values().map(|attention| attention.at).chain(saves).chain(rumours).min()
+    }
+}
+
+/// A time from `least` up to twice that.
+fn wait(random: &mut ChaCha8Rng, least: Duration) -> Duration {
+    least + least.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX))
+}
+
+fn others(homes: &[Home], me: Home) -> impl Iterator<Item = NodeId> {
+    homes.iter().map(|home| home.node).filter(move |&node| node != me.node)
+}
+
+/// Whether a phase makes sense in itself.
+fn is_sound(phase: &Phase) -> bool {
+    let is_sound = |configuration: &Configuration| {
+        let nodes: BTreeSet<NodeId> = configuration.homes.iter().map(|home| home.node).collect();
+        !nodes.is_empty() && nodes.len() == configuration.homes.len() && nodes.len() <= N_MAX
+    };
+    let follows = |next: &Configuration| phase.current().number.checked_add(1) == Some(next.number);
+    phase.both().all(is_sound) && phase.next().is_none_or(follows) && phase.latest().number < u64::MAX / 4
+}
+
+/// Whether a node seems to be there.
+fn is_there(cx: &Scx<'_>, home: Home) -> bool {
+    home == cx.held.me() || !is_gone(cx, home) && cx.liveness.status(home.node) != Status::Down
+}
+
+/// Whether nothing is to be hoped for from a home: it is to hold nothing any more, and does not answer.
+fn is_gone(cx: &Scx<'_>, home: Home) -> bool {
+    let view = cx.held.view();
+    let is_other_life = view.member(home.node).is_none_or(|known| known.member.life != home.life);
+    view.is_removed(home) && (is_other_life || cx.liveness.status(home.node) == Status::Down)
+}

@@ -1,0 +1,257 @@
+//! What nodes say to each other about the configurations of a partition, and what they remember of them.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::WireError;
+use crate::configuration::{Configuration, Home, Phase, Step};
+use crate::dot::{Life, NodeId};
+use crate::ring::PartitionId;
+use crate::succession::paxos::{Accepted, Acceptor, Ballot};
+use crate::succession::{Seat, Word};
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbSuccession {
+    #[prost(uint32, tag = "1")]
+    partition: u32,
+    #[prost(oneof = "PbWord", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    word: Option<PbWord>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum PbWord {
+    #[prost(uint64, tag = "2")]
+    Ask(u64),
+    #[prost(message, tag = "3")]
+    Holds(PbPhase),
+    #[prost(message, tag = "4")]
+    Prepare(PbBallot),
+    #[prost(message, tag = "5")]
+    Promise(PbPromise),
+    #[prost(message, tag = "6")]
+    Accept(PbAccepted),
+    #[prost(message, tag = "7")]
+    Accepted(PbBallot),
+    #[prost(message, tag = "8")]
+    Outbid(PbOutbid),
+    #[prost(uint64, tag = "9")]
+    Copied(u64),
+    #[prost(uint64, tag = "10")]
+    Whole(u64),
+}
+
+/// A ballot, and the number of the configuration that it is about.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbBallot {
+    #[prost(uint64, tag = "1")]
+    round: u64,
+    #[prost(fixed64, tag = "2")]
+    node: u64,
+    #[prost(uint64, tag = "3")]
+    number: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbPromise {
+    #[prost(message, required, tag = "1")]
+    ballot: PbBallot,
+    #[prost(message, optional, tag = "2")]
+    accepted: Option<PbAccepted>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbOutbid {
+    #[prost(message, required, tag = "1")]
+    ballot: PbBallot,
+    #[prost(message, required, tag = "2")]
+    promised: PbBallot,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbAccepted {
+    #[prost(message, required, tag = "1")]
+    ballot: PbBallot,
+    #[prost(message, required, tag = "2")]
+    configuration: PbConfiguration,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbPhase {
+    #[prost(message, required, tag = "1")]
+    current: PbConfiguration,
+    #[prost(message, optional, tag = "2")]
+    next: Option<PbConfiguration>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbConfiguration {
+    #[prost(uint64, tag = "1")]
+    number: u64,
+    #[prost(fixed64, repeated, tag = "2")]
+    nodes: Vec<u64>,
+    /// The lives of `nodes`.
+    #[prost(fixed64, repeated, tag = "3")]
+    lives: Vec<u64>,
+    #[prost(uint32, tag = "4")]
+    choosers: u32,
+}
+
+/// A seat as it is stored. The version comes first, so that no later form is taken for this one.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbSeat {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(message, required, tag = "2")]
+    phase: PbPhase,
+    #[prost(uint64, repeated, tag = "3")]
+    whole: Vec<u64>,
+    #[prost(message, optional, tag = "4")]
+    former: Option<PbConfiguration>,
+    #[prost(bool, tag = "5")]
+    is_candidate: bool,
+    #[prost(bool, tag = "6")]
+    has_leftovers: bool,
+    #[prost(message, optional, tag = "7")]
+    promised: Option<PbBallot>,
+    #[prost(message, optional, tag = "8")]
+    accepted: Option<PbAccepted>,
+}
+
+const SEAT_VERSION: u32 = 1;
+
+pub(super) fn word_to_pb(partition: PartitionId, word: &Word) -> PbSuccession {
+    let word = match word {
+        Word::Ask(step) => PbWord::Ask(step.0),
+        Word::Holds(phase) => PbWord::Holds(phase_to_pb(phase)),
+        Word::Prepare(number, ballot) => PbWord::Prepare(ballot_to_pb(*number, *ballot)),
+        Word::Promise(number, ballot, accepted) => PbWord::Promise(PbPromise {
+            ballot: ballot_to_pb(*number, *ballot),
+            accepted: accepted.as_ref().map(accepted_to_pb),
+        }),
+        Word::Accept(ballot, configuration) => PbWord::Accept(PbAccepted {
+            ballot: ballot_to_pb(configuration.number, *ballot),
+            configuration: configuration_to_pb(configuration),
+        }),
+        Word::Accepted(number, ballot) => PbWord::Accepted(ballot_to_pb(*number, *ballot)),
+        Word::Outbid(number, ballot, promised) => PbWord::Outbid(PbOutbid {
+            ballot: ballot_to_pb(*number, *ballot),
+            promised: ballot_to_pb(*number, *promised),
+        }),
+        Word::Copied(number) => PbWord::Copied(*number),
+        Word::Whole(number) => PbWord::Whole(*number),
+    };
+    PbSuccession { partition: partition.0, word: Some(word) }
+}
+
+pub(super) fn word_from_pb(succession: PbSuccession) -> Result<(PartitionId, Word), WireError> {
+    let word = match succession.word.ok_or(WireError::Field("word"))? {
+        PbWord::Ask(step) => Word::Ask(Step(step)),
+        PbWord::Holds(phase) => Word::Holds(phase_from_pb(phase)?),
+        PbWord::Prepare(ballot) => Word::Prepare(ballot.number, ballot_from_pb(&ballot)),
+        PbWord::Promise(promise) => {
+            let accepted = promise.accepted.map(accepted_from_pb).transpose()?;
+            Word::Promise(promise.ballot.number, ballot_from_pb(&promise.ballot), accepted)
+        }
+        PbWord::Accept(accept) => {
+            let (ballot, configuration) = accepted_from_pb(accept)?;
+            Word::Accept(ballot, configuration)
+        }
+        PbWord::Accepted(ballot) => Word::Accepted(ballot.number, ballot_from_pb(&ballot)),
+        PbWord::Outbid(outbid) => {
+            let promised = ballot_from_pb(&outbid.promised);
+            Word::Outbid(outbid.ballot.number, ballot_from_pb(&outbid.ballot), promised)
+        }
+        PbWord::Copied(number) => Word::Copied(number),
+        PbWord::Whole(number) => Word::Whole(number),
+    };
+    Ok((PartitionId(succession.partition), word))
+}
+
+const fn ballot_to_pb(number: u64, ballot: Ballot) -> PbBallot {
+    PbBallot { round: ballot.round, node: ballot.node.get(), number }
+}
+
+const fn ballot_from_pb(ballot: &PbBallot) -> Ballot {
+    Ballot { round: ballot.round, node: NodeId::new(ballot.node) }
+}
+
+fn accepted_to_pb((ballot, configuration): &Accepted) -> PbAccepted {
+    PbAccepted {
+        ballot: ballot_to_pb(configuration.number, *ballot),
+        configuration: configuration_to_pb(configuration),
+    }
+}
+
+fn accepted_from_pb(accepted: PbAccepted) -> Result<Accepted, WireError> {
+    Ok((ballot_from_pb(&accepted.ballot), configuration_from_pb(accepted.configuration)?))
+}
+
+fn configuration_to_pb(configuration: &Configuration) -> PbConfiguration {
+    PbConfiguration {
+        number: configuration.number,
+        nodes: configuration.homes.iter().map(|home| home.node.get()).collect(),
+        lives: configuration.homes.iter().map(|home| home.life.0).collect(),
+        choosers: configuration.choosers.into(),
+    }
+}
+
+fn configuration_from_pb(configuration: PbConfiguration) -> Result<Configuration, WireError> {
+    let PbConfiguration { number, nodes, lives, choosers } = configuration;
+    if nodes.len() != lives.len() {
+        return Err(WireError::Field("lives"));
+    }
+    let home = |(node, life): (u64, u64)| Home { node: NodeId::new(node), life: Life(life) };
+    let choosers = u8::try_from(choosers).map_err(|_| WireError::Field("choosers"))?;
+    Ok(Configuration { number, homes: nodes.into_iter().zip(lives).map(home).collect(), choosers })
+}
+
+pub(super) fn phase_to_pb(phase: &Phase) -> PbPhase {
+    PbPhase { current: configuration_to_pb(phase.current()), next: phase.next().map(configuration_to_pb) }
+}
+
+pub(super) fn phase_from_pb(phase: PbPhase) -> Result<Phase, WireError> {
+    let current = configuration_from_pb(phase.current)?;
+    Ok(match phase.next {
+        None => Phase::Alone(current),
+        Some(next) => Phase::Joint(current, configuration_from_pb(next)?),
+    })
+}
+
+/// A seat as it is stored.
+pub fn encode_seat(seat: &Seat) -> Bytes {
+    let Acceptor { promised, accepted } = &seat.acceptor;
+    PbSeat {
+        version: SEAT_VERSION,
+        phase: phase_to_pb(&seat.phase),
+        whole: seat.whole.iter().copied().collect(),
+        former: seat.former.as_ref().map(configuration_to_pb),
+        is_candidate: seat.is_candidate,
+        has_leftovers: seat.has_leftovers,
+        promised: promised.map(|ballot| ballot_to_pb(0, ballot)),
+        accepted: accepted.as_ref().map(accepted_to_pb),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// The seat that a store remembers.
+///
+/// # Errors
+/// If the bytes are no seat, or one of a newer build.
+pub fn decode_seat(bytes: &[u8]) -> Result<Seat, WireError> {
+    let seat = PbSeat::decode(bytes)?;
+    if seat.version != SEAT_VERSION {
+        return Err(WireError::Version(seat.version));
+    }
+    Ok(Seat {
+        phase: phase_from_pb(seat.phase)?,
+        whole: seat.whole.into_iter().collect(),
+        former: seat.former.map(configuration_from_pb).transpose()?,
+        is_candidate: seat.is_candidate,
+        has_leftovers: seat.has_leftovers,
+        acceptor: Acceptor {
+            promised: seat.promised.as_ref().map(ballot_from_pb),
+            accepted: seat.accepted.map(accepted_from_pb).transpose()?,
+        },
+    })
+}
