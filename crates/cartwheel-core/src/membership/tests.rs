@@ -321,6 +321,27 @@ proptest! {
     }
 
     #[test]
+    fn a_history_that_grows_in_any_order_folds_as_if_it_had_been_there_at_once(
+        arrivals in a_history().prop_flat_map(|history| Just(history.changes().cloned().collect::<Vec<_>>()).prop_shuffle()),
+        at_once in 1usize..4,
+        forgotten: prop::sample::Index,
+    ) {
+        let (mut folded, mut history) = (Folded::default(), History::new());
+        for some in arrivals.chunks(at_once) {
+            for change in some {
+                history.insert(change.clone());
+            }
+            prop_assert_eq!(folded.view(&history), history.view());
+            prop_assert_eq!(history.cluster(), history.view().map(|view| view.cluster));
+        }
+        // Another history than before, and a smaller one, as no holder asks but may.
+        let Some(missing) = (!arrivals.is_empty()).then(|| forgotten.index(arrivals.len())) else { return Ok(()) };
+        let others = arrivals.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, change)| change.clone());
+        let other = History { changes: others.collect() };
+        prop_assert_eq!(folded.view(&other), other.view());
+    }
+
+    #[test]
     fn histories_survive_the_wire(history in a_history()) {
         prop_assert_eq!(History::decode(&history.encode()), Ok(history.clone()));
         for change in history.changes() {

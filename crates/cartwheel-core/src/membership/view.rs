@@ -25,7 +25,7 @@ use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Strategy};
 use crate::dot::{Life, NodeId};
 use crate::ring::balanced::{SPREAD, balanced};
 use crate::ring::random::random;
-use crate::ring::{NodeInfo, Partitions, Ring};
+use crate::ring::{NodeInfo, Partitions, Ring, RingVersion};
 
 /// A member, and whether it is on its way out.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,28 +92,14 @@ fn n_max(buckets: &BTreeMap<Bytes, BucketSettings>) -> usize {
     buckets.values().map(|settings| settings.n).fold(BucketSettings::default().n, u8::max).into()
 }
 
-pub(super) fn fold(history: &History) -> Option<View> {
-    let mut changes = history.changes();
-    let mut fold = changes.by_ref().find_map(|change| Fold::found(&change.what))?;
-    for change in changes {
-        fold.apply(&change.what);
-    }
-    let version = history.version();
-    let owners = fold.owners();
-    let ring = Ring::new(version, fold.partitions, owners, fold.placed).expect("owners are placed nodes");
-    Some(View {
-        cluster: fold.cluster,
-        strategy: fold.strategy,
-        ring,
-        members: fold.members,
-        removed: fold.removed,
-        defaults: BucketSettings::default(),
-        buckets: fold.buckets,
-    })
+/// The cluster that the changes found, if they do; without placing anything.
+pub(super) fn cluster(history: &History) -> Option<ClusterId> {
+    history.changes().find_map(|change| Fold::unplaced(&change.what)).map(|fold| fold.cluster)
 }
 
 /// The cluster after some of the changes.
-struct Fold {
+#[derive(Clone, Debug)]
+pub(super) struct Fold {
     cluster: ClusterId,
     partitions: Partitions,
     strategy: Strategy,
@@ -128,7 +114,15 @@ struct Fold {
 }
 
 impl Fold {
-    fn found(what: &ChangeKind) -> Option<Self> {
+    /// The cluster that `what` founds, if it does.
+    pub(super) fn found(what: &ChangeKind) -> Option<Self> {
+        let mut fold = Self::unplaced(what)?;
+        fold.place();
+        Some(fold)
+    }
+
+    /// The founders, of whom one at least can hold data, before anything is placed.
+    fn unplaced(what: &ChangeKind) -> Option<Self> {
         let ChangeKind::Found { cluster, partitions, strategy, members } = what else { return None };
         let mut fold = Self {
             cluster: *cluster,
@@ -144,11 +138,25 @@ impl Fold {
         for member in members {
             fold.add(member);
         }
-        fold.place();
-        (!fold.placed.is_empty()).then_some(fold)
+        fold.members.values().any(|founder| founder.member.weight > 0).then_some(fold)
     }
 
-    fn apply(&mut self, what: &ChangeKind) {
+    /// What all changes so far add up to; `version` is what they are called.
+    pub(super) fn view(&self, version: RingVersion) -> View {
+        let ring = Ring::new(version, self.partitions, self.owners(), self.placed.clone());
+        View {
+            cluster: self.cluster,
+            strategy: self.strategy,
+            ring: ring.expect("owners are placed nodes"),
+            members: self.members.clone(),
+            removed: self.removed.clone(),
+            defaults: BucketSettings::default(),
+            buckets: self.buckets.clone(),
+        }
+    }
+
+    /// Takes in the next change in the order.
+    pub(super) fn apply(&mut self, what: &ChangeKind) {
         let changed = match what {
             ChangeKind::Found { .. } => false,
             ChangeKind::Add(member) => self.add(member),
@@ -267,9 +275,9 @@ impl Fold {
     }
 
     /// The assignment in force.
-    fn owners(&mut self) -> Vec<NodeId> {
+    fn owners(&self) -> Vec<NodeId> {
         match self.strategy {
-            Strategy::Balanced => self.balanced.take(),
+            Strategy::Balanced => self.balanced.clone(),
             Strategy::Random { tokens } => random(&self.placed, self.partitions, tokens),
         }
         .expect("a cluster is founded on a node that can hold data")
