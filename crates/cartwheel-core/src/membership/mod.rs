@@ -71,6 +71,12 @@ impl Member {
     pub fn info(&self) -> NodeInfo {
         NodeInfo { id: self.id, weight: self.weight, zone: self.zone.clone(), host: self.host.clone() }
     }
+
+    /// The bytes of its texts, which lie outside the struct itself.
+    fn text_bytes(&self) -> usize {
+        let texts = [&self.name, &self.zone, &self.host, &self.peer_addr, &self.http_addr, &self.resp_addr];
+        texts.into_iter().map(String::capacity).sum()
+    }
 }
 
 /// What a change does. [`History::view`] says when it has no effect.

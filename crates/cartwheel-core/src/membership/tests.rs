@@ -232,6 +232,18 @@ fn recorded_changes_come_after_all_known_ones() {
     assert_eq!(next.number, 2);
 }
 
+#[test]
+fn a_view_takes_up_what_its_members_and_its_ring_do() {
+    let three = view([found(&["a", "b", "c"])]);
+    let four = view([found(&["a", "b", "c"]), ChangeKind::Add(member("d"))]);
+    let texts = "dzd:7400d:8080d:6380".len();
+    let rings = four.ring.size_in_memory() - three.ring.size_in_memory();
+    assert_eq!(rings, 64 * 8 + size_of::<NodeInfo>() + "z".len(), "lists of four, and a node");
+    assert_eq!(four.size_in_memory() - three.size_in_memory(), rings + size_of::<(NodeId, ViewMember)>() + texts);
+    let removed = view([found(&["a", "b", "c"]), ChangeKind::Add(member("d")), remove("d")]);
+    assert_eq!(removed.size_in_memory() - three.size_in_memory(), size_of::<(NodeId, Life)>());
+}
+
 fn a_member() -> impl proptest::strategy::Strategy<Value = Member> {
     (0u8..7, 0u64..3, 0u32..3, 0u8..3).prop_map(|(name, life, weight, zone)| Member {
         life: Life(life),

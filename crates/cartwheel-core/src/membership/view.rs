@@ -86,6 +86,18 @@ impl View {
     pub fn n_max(&self) -> usize {
         n_max(&self.buckets)
     }
+
+    /// What it takes up in memory, in bytes: itself, what its tables hold and their texts, the ring included
+    /// ([`Ring::size_in_memory`]); without what the allocator and the tables add.
+    pub fn size_in_memory(&self) -> usize {
+        let member = |present: &ViewMember| size_of::<(NodeId, ViewMember)>() + present.member.text_bytes();
+        let bucket = |name: &Bytes| size_of::<(Bytes, BucketSettings)>() + name.len();
+        size_of::<Self>() - size_of::<Ring>()
+            + self.ring.size_in_memory()
+            + self.members.values().map(member).sum::<usize>()
+            + self.removed.len() * size_of::<(NodeId, Life)>()
+            + self.buckets.keys().map(bucket).sum::<usize>()
+    }
 }
 
 fn n_max(buckets: &BTreeMap<Bytes, BucketSettings>) -> usize {
