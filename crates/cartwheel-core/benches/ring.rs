@@ -2,7 +2,7 @@
 
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::hlc::Hlc;
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy};
+use cartwheel_core::membership::{ChangeKind, ClusterId, Folded, History, Member, Strategy};
 use cartwheel_core::ring::balanced::{SPREAD, balanced};
 use cartwheel_core::ring::{NodeInfo, Partitions, Ring, RingVersion};
 use cartwheel_core::token::Token;
@@ -43,6 +43,13 @@ fn lookup_1000_times(bencher: Bencher<'_, '_>) {
 fn found(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     let (nodes, q) = (nodes(count), Partitions::new(q).expect("in bounds"));
     bencher.bench(|| owners(&nodes, q));
+}
+
+/// A new cluster's whole ring: the first assignment, and all preference lists.
+#[divan::bench(args = [(3, 256), (30, 256), (1000, LARGE), (5000, LARGE)])]
+fn found_ring(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
+    let (nodes, q) = (nodes(count), Partitions::new(q).expect("in bounds"));
+    bencher.bench(|| ring(&nodes, q));
 }
 
 /// The assignment after one node more.
@@ -94,4 +101,13 @@ fn grown(joiners: u64, partitions: u32) -> History {
 fn fold(bencher: Bencher<'_, '_>, (joiners, q): (u64, u32)) {
     let history = grown(joiners, q);
     bencher.bench(|| history.view());
+}
+
+/// From history to ring, if all but the last change were folded before.
+#[divan::bench(args = [(30, 256), (1000, 256), (1000, LARGE)], sample_count = 20)]
+fn fold_one_more(bencher: Bencher<'_, '_>, (joiners, q): (u64, u32)) {
+    let mut folded = Folded::default();
+    folded.view(&grown(joiners - 1, q));
+    let history = grown(joiners, q);
+    bencher.with_inputs(|| folded.clone()).bench_values(|mut folded| folded.view(&history));
 }

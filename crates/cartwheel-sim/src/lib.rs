@@ -3,6 +3,8 @@
 //!
 //! A run is a function of its seed ([`run::run`]). [`world`] is the simulated world, which does what it is told; [`run`] drives
 //! it through a phase of faults and a phase of healing; [`oracle`] judges what clients were told.
+//!
+//! [`placement`] is another kind of simulation: it compares the paper's strategies of placing data, without messages or faults.
 #![forbid(unsafe_code)]
 
 pub mod administrator;
@@ -18,6 +20,7 @@ pub mod machine;
 pub mod network;
 pub mod options;
 pub mod oracle;
+pub mod placement;
 pub mod report;
 pub mod rng;
 pub mod run;

@@ -39,6 +39,8 @@ pub enum Stream {
     Days = 15,
     /// Which values expire while a run lasts.
     Expiry = 16,
+    /// Nodes, keys and requests of [`crate::placement`].
+    Placement = 17,
 }
 
 /// A seeded generator.

@@ -23,4 +23,5 @@ pub mod renewing;
 pub mod serve;
 pub mod shard;
 pub mod signals;
+pub mod simulate;
 pub mod verify;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use cartwheel::cli::{Cli, Command, RenewArgs, ServeArgs};
 use cartwheel::config::{Config, Environment, LogFormat, LogLevel};
 use cartwheel::signals::Parent;
-use cartwheel::{bench, buckets, cluster, dev, keys, load, log, renewing, serve, verify};
+use cartwheel::{bench, buckets, cluster, dev, keys, load, log, renewing, serve, simulate, verify};
 use clap::{CommandFactory as _, Parser as _};
 use tracing::warn;
 
@@ -39,6 +39,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Verify(args) => verify::run(&args).await.map_err(|error| error.to_string()),
         Command::Bucket(command) => buckets::run(&command).await.map_err(|error| error.to_string()),
         Command::Cluster(command) => cluster::run(&command).await.map_err(|error| error.to_string()),
+        Command::Simulate(command) => simulate::run(&command).map_err(|error| error.to_string()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "cartwheel", &mut script);

@@ -27,7 +27,7 @@ use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, WriteFailed};
 use crate::epoch::Epoch;
 use crate::liveness::Liveness;
-use crate::membership::{ClusterId, History, View};
+use crate::membership::{ClusterId, Folded, History, View};
 use crate::message::{Envelope, Message};
 use crate::mutation::{Broken, Mutation};
 use crate::request::Refusal;
@@ -154,6 +154,8 @@ pub struct Control {
     history: History,
     /// What follows from it.
     view: Arc<View>,
+    /// How: the next view is made from here.
+    folded: Folded,
     /// What is to be saved: `history`, and what was learnt since.
     wanted: History,
     /// What is being saved.
@@ -174,12 +176,14 @@ pub struct Control {
 impl Control {
     /// The control of a node that has saved `history`; none if that makes no cluster.
     pub fn new(config: ControlConfig, history: History) -> Option<Self> {
-        let view = Arc::new(history.view()?);
+        let mut folded = Folded::default();
+        let view = Arc::new(folded.view(&history)?);
         Some(Self {
             random: ChaCha8Rng::seed_from_u64(config.seed),
             wanted: history.clone(),
             history,
             view,
+            folded,
             saving: None,
             next_save: Instant::default(),
             next_gossip: Instant::default(),
@@ -326,7 +330,7 @@ impl Control {
     fn learn(&mut self, now: Now, from: NodeId, history: &History, effects: &mut ControlEffects) -> bool {
         let mut union = self.wanted.clone();
         // A history that would make another cluster of this one is a mistake or a lie.
-        let is_ours = |union: &History| union.view().is_some_and(|view| view.cluster == self.config.cluster);
+        let is_ours = |union: &History| union.cluster() == Some(self.config.cluster);
         if union.merge(history) && (union.len() > LEARNT_MAX || !is_ours(&union)) {
             return false;
         }
@@ -367,7 +371,7 @@ impl Control {
     /// Goes by a history that is saved. Whoever made a change sends it to everyone; who learnt of one says so to whom it has it
     /// from, and gossip does the rest.
     fn adopt(&mut self, now: Now, history: History, effects: &mut ControlEffects) {
-        let Some(view) = history.view() else { return };
+        let Some(view) = self.folded.view(&history) else { return };
         self.view = Arc::new(view);
         self.history = history;
         effects.view = Some(self.view.clone());

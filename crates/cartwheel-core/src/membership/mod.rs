@@ -15,12 +15,14 @@ use crate::hlc::Hlc;
 use crate::ring::{NodeInfo, Partitions, RingVersion};
 
 pub mod bucket;
+mod folded;
 #[cfg(test)]
 mod tests;
 mod view;
 mod wire;
 
 pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatch};
+pub use folded::Folded;
 pub use view::{View, ViewMember};
 pub use wire::DecodeError;
 
@@ -68,6 +70,12 @@ impl Member {
     /// What placement needs to know.
     pub fn info(&self) -> NodeInfo {
         NodeInfo { id: self.id, weight: self.weight, zone: self.zone.clone(), host: self.host.clone() }
+    }
+
+    /// The bytes of its texts, which lie outside the struct itself.
+    fn text_bytes(&self) -> usize {
+        let texts = [&self.name, &self.zone, &self.host, &self.peer_addr, &self.http_addr, &self.resp_addr];
+        texts.into_iter().map(String::capacity).sum()
     }
 }
 
@@ -208,8 +216,15 @@ impl History {
     }
 
     /// What the changes add up to; nothing while none founds a cluster.
+    ///
+    /// Every change of members is placed anew. Who asks again after each of many changes keeps a [`Folded`].
     pub fn view(&self) -> Option<View> {
-        view::fold(self)
+        Folded::default().view(self)
+    }
+
+    /// The cluster that the changes found, if they do: that of their [`History::view`], at hardly any cost.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        view::cluster(self)
     }
 
     /// A name for exactly this set of changes.

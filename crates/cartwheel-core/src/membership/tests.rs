@@ -265,6 +265,18 @@ fn recorded_changes_come_after_all_known_ones() {
     assert_eq!(next.number, 2);
 }
 
+#[test]
+fn a_view_takes_up_what_its_members_and_its_ring_do() {
+    let three = view([found(&["a", "b", "c"])]);
+    let four = view([found(&["a", "b", "c"]), ChangeKind::Add(member("d"))]);
+    let texts = "dzd:7400d:8080d:6380".len();
+    let rings = four.ring.size_in_memory() - three.ring.size_in_memory();
+    assert_eq!(rings, 64 * 8 + size_of::<NodeInfo>() + "z".len(), "lists of four, and a node");
+    assert_eq!(four.size_in_memory() - three.size_in_memory(), rings + size_of::<(NodeId, ViewMember)>() + texts);
+    let removed = view([found(&["a", "b", "c"]), ChangeKind::Add(member("d")), remove("d")]);
+    assert_eq!(removed.size_in_memory() - three.size_in_memory(), size_of::<(NodeId, Life)>());
+}
+
 fn a_member() -> impl proptest::strategy::Strategy<Value = Member> {
     (0u8..7, 0u64..3, 0u32..3, 0u8..3).prop_map(|(name, life, weight, zone)| Member {
         life: Life(life),
@@ -351,6 +363,27 @@ proptest! {
         for (_, settings) in view.buckets() {
             prop_assert!(settings.check().is_ok());
         }
+    }
+
+    #[test]
+    fn a_history_that_grows_in_any_order_folds_as_if_it_had_been_there_at_once(
+        arrivals in a_history().prop_flat_map(|history| Just(history.changes().cloned().collect::<Vec<_>>()).prop_shuffle()),
+        at_once in 1usize..4,
+        forgotten: prop::sample::Index,
+    ) {
+        let (mut folded, mut history) = (Folded::default(), History::new());
+        for some in arrivals.chunks(at_once) {
+            for change in some {
+                history.insert(change.clone());
+            }
+            prop_assert_eq!(folded.view(&history), history.view());
+            prop_assert_eq!(history.cluster(), history.view().map(|view| view.cluster));
+        }
+        // Another history than before, and a smaller one, as no holder asks but may.
+        let Some(missing) = (!arrivals.is_empty()).then(|| forgotten.index(arrivals.len())) else { return Ok(()) };
+        let others = arrivals.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, change)| change.clone());
+        let other = History { changes: others.collect() };
+        prop_assert_eq!(folded.view(&other), other.view());
     }
 
     #[test]

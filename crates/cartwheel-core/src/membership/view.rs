@@ -119,36 +119,34 @@ impl View {
     pub fn n_max(&self) -> usize {
         n_max(&self.buckets)
     }
+
+    /// What it takes up in memory, in bytes: itself, what its tables hold and their texts, the ring included
+    /// ([`Ring::size_in_memory`]); without what the allocator and the tables add.
+    pub fn size_in_memory(&self) -> usize {
+        let member = |present: &ViewMember| size_of::<(NodeId, ViewMember)>() + present.member.text_bytes();
+        let bucket = |name: &Bytes| size_of::<(Bytes, BucketSettings)>() + name.len();
+        size_of::<Self>() - size_of::<Ring>()
+            + self.ring.size_in_memory()
+            + self.founding.ring.size_in_memory()
+            + self.founding.lives.len() * size_of::<(NodeId, Life)>()
+            + self.members.values().map(member).sum::<usize>()
+            + self.removed.len() * size_of::<(NodeId, Life)>()
+            + self.buckets.keys().map(bucket).sum::<usize>()
+    }
 }
 
 fn n_max(buckets: &BTreeMap<Bytes, BucketSettings>) -> usize {
     buckets.values().map(|settings| settings.n).fold(BucketSettings::default().n, u8::max).into()
 }
 
-pub(super) fn fold(history: &History) -> Option<View> {
-    let mut changes = history.changes();
-    let mut fold = changes.by_ref().find_map(|change| Fold::found(&change.what))?;
-    for change in changes {
-        fold.apply(&change.what);
-    }
-    let version = history.version();
-    let owners = fold.owners();
-    let ring = Ring::new(version, fold.partitions, owners, fold.placed).expect("owners are placed nodes");
-    let founding = fold.founding.expect("the fold began with a founding");
-    Some(View {
-        cluster: fold.cluster,
-        strategy: fold.strategy,
-        ring,
-        founding,
-        members: fold.members,
-        removed: fold.removed,
-        defaults: BucketSettings::default(),
-        buckets: fold.buckets,
-    })
+/// The cluster that the changes found, if they do; without placing anything.
+pub(super) fn cluster(history: &History) -> Option<ClusterId> {
+    history.changes().find_map(|change| Fold::unplaced(&change.what)).map(|fold| fold.cluster)
 }
 
 /// The cluster after some of the changes.
-struct Fold {
+#[derive(Clone, Debug)]
+pub(super) struct Fold {
     cluster: ClusterId,
     partitions: Partitions,
     strategy: Strategy,
@@ -166,7 +164,16 @@ struct Fold {
 }
 
 impl Fold {
-    fn found(what: &ChangeKind) -> Option<Self> {
+    /// The cluster that `what` founds, if it does.
+    pub(super) fn found(what: &ChangeKind) -> Option<Self> {
+        let mut fold = Self::unplaced(what)?;
+        fold.place();
+        fold.founding = Some(Arc::new(fold.first_ring()));
+        Some(fold)
+    }
+
+    /// The founders, of whom one at least can hold data, before anything is placed.
+    fn unplaced(what: &ChangeKind) -> Option<Self> {
         let ChangeKind::Found { cluster, partitions, strategy, members } = what else { return None };
         let mut fold = Self {
             cluster: *cluster,
@@ -184,15 +191,26 @@ impl Fold {
         for member in members {
             fold.add(member);
         }
-        fold.place();
-        if fold.placed.is_empty() {
-            return None;
-        }
-        fold.founding = Some(Arc::new(fold.first_ring()));
-        Some(fold)
+        fold.members.values().any(|founder| founder.member.weight > 0).then_some(fold)
     }
 
-    fn apply(&mut self, what: &ChangeKind) {
+    /// What all changes so far add up to; `version` is what they are called.
+    pub(super) fn view(&self, version: RingVersion) -> View {
+        let ring = Ring::new(version, self.partitions, self.owners(), self.placed.clone());
+        View {
+            cluster: self.cluster,
+            strategy: self.strategy,
+            ring: ring.expect("owners are placed nodes"),
+            founding: self.founding.clone().expect("a fold begins with a founding"),
+            members: self.members.clone(),
+            removed: self.removed.clone(),
+            defaults: BucketSettings::default(),
+            buckets: self.buckets.clone(),
+        }
+    }
+
+    /// Takes in the next change in the order.
+    pub(super) fn apply(&mut self, what: &ChangeKind) {
         let changed = match what {
             ChangeKind::Found { .. } => false,
             ChangeKind::Add(member) => self.add(member),

@@ -10,6 +10,7 @@ use crate::dot::NodeId;
 use crate::token::Token;
 
 pub mod balanced;
+mod footprint;
 mod found;
 #[cfg(test)]
 mod histories;

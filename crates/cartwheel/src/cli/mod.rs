@@ -4,6 +4,7 @@ mod bucket;
 mod cluster;
 mod renew;
 mod serve;
+mod simulate;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
 pub use cluster::{AskArgs, ClusterCommand, LocateArgs};
 pub use renew::RenewArgs;
 pub use serve::ServeArgs;
+pub use simulate::{PlacementArgs, RingStateArgs, SimulateCommand};
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
 #[derive(Debug, Parser)]
@@ -77,6 +79,9 @@ pub enum Command {
     /// What a node knows of its cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Compare how data can be placed, and see what membership costs, by computation: no cluster is asked.
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Print a script that completes this command line in a shell.
     ///
     /// For bash: cartwheel completions bash > ~/.local/share/bash-completion/completions/cartwheel

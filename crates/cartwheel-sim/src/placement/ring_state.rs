@@ -1,0 +1,91 @@
+//! What membership costs as a cluster grows: on the wire and in memory.
+
+use bytes::Bytes;
+use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+use serde::Serialize;
+
+/// The clusters that are looked at: how many nodes, and how many partitions. The default of 256 partitions where that is enough for
+/// every node to own some.
+pub const CLUSTERS: [(u32, u32); 6] =
+    [(10, 256), (10, 16_384), (100, 256), (100, 16_384), (1_000, 16_384), (5_000, 16_384)];
+
+/// The founding of a cluster of so many nodes in three zones, whose names and addresses are as long as an operator's would be.
+pub fn founding(nodes: u32, partitions: Partitions) -> History {
+    let members: Vec<_> = (0..nodes).map(member).collect();
+    let by = NodeId::of_name("node-0");
+    let mut history = History::new();
+    let what = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy: Strategy::Balanced, members };
+    // A time of today, since formats write small numbers in fewer bytes.
+    history.record(Hlc::at(WallMs(1_750_000_000_000)), by, what);
+    history
+}
+
+fn member(serial: u32) -> Member {
+    let name = format!("node-{serial}");
+    let address = |port: u16| format!("{name}.cartwheel.example.com:{port}");
+    Member {
+        id: NodeId::of_name(&name),
+        // A life is a random number of 64 bits.
+        life: Life(NodeId::of_name(&format!("life-{serial}")).get()),
+        weight: NORMAL_WEIGHT,
+        zone: format!("zone-{}", serial % 3),
+        host: String::new(),
+        peer_addr: address(7400),
+        http_addr: address(8080),
+        resp_addr: address(6380),
+        name,
+    }
+}
+
+/// What the membership of one cluster takes up.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RingState {
+    /// How many members there are.
+    pub nodes: usize,
+    /// How many partitions the ring has.
+    pub partitions: u32,
+    /// The history as it is sent, where two nodes differ, and saved. Equal ones only send its version, of 16 bytes.
+    pub history_bytes: usize,
+    /// The whole view in memory, the ring included ([`View::size_in_memory`]).
+    pub view_bytes: usize,
+    /// The ring in memory ([`cartwheel_core::ring::Ring::size_in_memory`]).
+    pub ring_bytes: usize,
+}
+
+impl RingState {
+    /// Of a cluster whose history has this encoded form, and folds into this view.
+    pub fn new(encoded: &Bytes, view: &View) -> Self {
+        Self {
+            nodes: view.members().len(),
+            partitions: view.ring.partitions().count(),
+            history_bytes: encoded.len(),
+            view_bytes: view.size_in_memory(),
+            ring_bytes: view.ring.size_in_memory(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(nodes: u32, partitions: u32) -> RingState {
+        let history = founding(nodes, Partitions::new(partitions).unwrap());
+        RingState::new(&history.encode(), &history.view().unwrap())
+    }
+
+    #[test]
+    fn what_travels_grows_with_nodes_and_what_is_kept_with_partitions_too() {
+        let (small, fine, large) = (state(20, 256), state(20, 1024), state(40, 256));
+        assert_eq!((small.nodes, small.partitions, large.nodes), (20, 256, 40));
+        assert!(fine.history_bytes - small.history_bytes <= 2, "owners do not travel");
+        assert!((19..=21).contains(&(large.history_bytes * 10 / small.history_bytes)), "{small:?} {large:?}");
+        // An owner and a list of 16 nodes for each partition more.
+        assert_eq!(fine.ring_bytes - small.ring_bytes, 768 * 17 * 8);
+        assert_eq!(fine.view_bytes - small.view_bytes, 768 * 17 * 8);
+        assert!(large.view_bytes > small.view_bytes);
+    }
+}
