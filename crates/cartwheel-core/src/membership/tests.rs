@@ -273,7 +273,7 @@ fn a_view_takes_up_what_its_members_and_its_ring_do() {
     let rings = four.ring.size_in_memory() - three.ring.size_in_memory();
     assert_eq!(rings, 64 * 8 + size_of::<NodeInfo>() + "z".len(), "lists of four, and a node");
     assert_eq!(four.size_in_memory() - three.size_in_memory(), rings + size_of::<(NodeId, ViewMember)>() + texts);
-    let removed = view([found(&["a", "b", "c"]), ChangeKind::Add(member("d")), remove("d")]);
+    let removed = view([found(&["a", "b", "c"]), ChangeKind::Add(member("d")), remove("d"), left("d")]);
     assert_eq!(removed.size_in_memory() - three.size_in_memory(), size_of::<(NodeId, Life)>());
 }
 
