@@ -13,7 +13,7 @@ use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::reach::Reach;
 use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
-use crate::drift::{Comparison, Drift};
+use crate::drift::{Comparison, Drift, Judgement};
 pub use crate::effects::{
     ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, ScanLimit, Scanned, StoreCommand,
     StoreId, StoreResult, Timing, WriteFailed,
@@ -231,10 +231,12 @@ impl Node {
             Input::View(view) => {
                 self.replica.set_view(view.clone());
                 self.exchange.set_view(&xcx!(self, step), view.clone());
+                self.handoff.members_changed();
                 self.view = view;
             }
             Input::Liveness(liveness) => {
                 self.exchange.liveness_changed(now.instant, &self.liveness, &liveness);
+                self.handoff.look_again();
                 self.liveness = liveness;
             }
             Input::Epoch(epoch) => {
@@ -592,13 +594,13 @@ impl Node {
         if step.now.instant >= self.next_check {
             self.next_check = step.now.instant + CHECK_EVERY;
         }
-        let off = self.drift.alarm(step.now, self.view.members().len());
+        let Judgement { alarm: off, borne_out } = self.drift.judgement(step.now, self.view.members().len());
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);
         if told(off) != told(self.clock_off) {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });
             step.effects.events.push(Event::ClockOff { offset_ms: now.offset_ms, refuses: now.refuses });
         }
-        self.replica.trust_clock(self.drift.is_borne_out(step.now, self.view.members().len()));
+        self.replica.trust_clock(borne_out);
         self.clock_off = off;
     }
 }
