@@ -12,6 +12,8 @@ mod detector;
 mod emptiness;
 mod epochs;
 mod opinion;
+mod opinions;
+mod roll;
 mod swim;
 
 use std::collections::BTreeMap;
