@@ -21,6 +21,7 @@ pub mod oracle;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod scale;
 pub mod show;
 pub mod trace;
 pub mod transcript;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -141,9 +142,11 @@ pub struct Change {
 }
 
 /// A set of changes. Merging is commutative, associative and idempotent.
+///
+/// A change is kept once, however many histories hold it: a copy of a history costs little, whatever its changes say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct History {
-    changes: BTreeSet<Change>,
+    changes: BTreeSet<Arc<Change>>,
 }
 
 impl History {
@@ -159,13 +162,13 @@ impl History {
         // A broken peer may have told of the greatest there is.
         let number = numbers.max().unwrap_or(0).saturating_add(1);
         let change = Change { hlc, node, number, what };
-        self.changes.insert(change.clone());
+        self.changes.insert(Arc::new(change.clone()));
         change
     }
 
     /// Adds a change; true if it is new.
     pub fn insert(&mut self, change: Change) -> bool {
-        self.changes.insert(change)
+        self.changes.insert(Arc::new(change))
     }
 
     /// Whether it holds `change`.
@@ -185,9 +188,15 @@ impl History {
         self.changes.len() > before
     }
 
+    /// The changes that `other` does not hold.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        Self { changes: self.changes.difference(&other.changes).cloned().collect() }
+    }
+
     /// The changes in their order.
     pub fn changes(&self) -> impl ExactSizeIterator<Item = &Change> {
-        self.changes.iter()
+        self.changes.iter().map(|change| &**change)
     }
 
     /// How many changes there are.
@@ -203,6 +212,11 @@ impl History {
     /// What the changes add up to; nothing while none founds a cluster.
     pub fn view(&self) -> Option<View> {
         view::fold(self)
+    }
+
+    /// Which cluster the changes found, if any: what [`Self::view`] would say, without placing a ring.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        view::cluster(self)
     }
 
     /// A name for exactly this set of changes.

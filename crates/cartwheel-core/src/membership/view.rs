@@ -112,6 +112,12 @@ pub(super) fn fold(history: &History) -> Option<View> {
     })
 }
 
+/// Which cluster a history founds: the first founding on a node that can hold data counts.
+pub(super) fn cluster(history: &History) -> Option<ClusterId> {
+    let holds_data = |fold: &Fold| fold.members.values().any(|member| member.member.weight > 0);
+    history.changes().find_map(|change| Fold::named(&change.what).filter(holds_data)).map(|fold| fold.cluster)
+}
+
 /// The cluster after some of the changes.
 struct Fold {
     cluster: ClusterId,
@@ -129,6 +135,13 @@ struct Fold {
 
 impl Fold {
     fn found(what: &ChangeKind) -> Option<Self> {
+        let mut fold = Self::named(what)?;
+        fold.place();
+        (!fold.placed.is_empty()).then_some(fold)
+    }
+
+    /// What a founding names, before anything is placed.
+    fn named(what: &ChangeKind) -> Option<Self> {
         let ChangeKind::Found { cluster, partitions, strategy, members } = what else { return None };
         let mut fold = Self {
             cluster: *cluster,
@@ -144,8 +157,7 @@ impl Fold {
         for member in members {
             fold.add(member);
         }
-        fold.place();
-        (!fold.placed.is_empty()).then_some(fold)
+        Some(fold)
     }
 
     fn apply(&mut self, what: &ChangeKind) {
