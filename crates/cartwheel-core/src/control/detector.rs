@@ -46,7 +46,8 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 /// How many others it asks.
 const HELPERS: usize = 3;
-/// How long a suspect has to speak up.
+/// How long a suspect has to speak up in a cluster of less than a hundred; as long again for each further digit of their number. It
+/// must hear of the suspicion, and others of its answer, and news takes longer to be everywhere among more.
 const CONFIRM_AFTER: Duration = Duration::from_secs(4);
 /// How often something new is passed on.
 const TELLINGS: u8 = 10;
@@ -83,6 +84,7 @@ struct Probe {
 pub(super) struct Detector {
     swim: Swim,
     broken: Broken,
+    confirm_after: Duration,
     timers: BTreeMap<(Instant, u64), Timer<Identity>>,
     timers_set: u64,
     roll: Roll,
@@ -107,11 +109,12 @@ impl Detector {
         Self {
             swim: Foca::new(
                 Identity { node, generation: 0, life, boot, renewal: 0 },
-                swim_config(),
+                swim_config(CONFIRM_AFTER),
                 random,
                 PacketCodec,
             ),
             broken: config.broken,
+            confirm_after: CONFIRM_AFTER,
             timers: BTreeMap::new(),
             timers_set: 0,
             roll: Roll::default(),
@@ -146,6 +149,9 @@ impl Detector {
             .filter(|id| id.node != me && self.current(id.node).is_none_or(|known| known.life != id.life))
             .map(Member::alive)
             .collect();
+        self.confirm_after = confirm_after(view.members().len());
+        // Nothing is switched on that was off, which is all that SWIM would refuse.
+        let _ = self.swim.set_config(swim_config(self.confirm_after));
         self.opinions.retain(now, |node| view.member(node).is_some());
         self.strangers.retain(|&node| view.member(node).is_some());
         for id in gone {
@@ -176,7 +182,7 @@ impl Detector {
         let own = *self.swim.identity();
         if to != own && message != Message::Announce {
             // It does not know under which name this node is here now.
-            self.drive(now, told, |swim, out| swim.announce(from, out));
+            self.drive_on(now, told, |swim, out| swim.announce(from, out));
             return true;
         }
         let may_renew = now.instant >= self.next_renewal;
@@ -189,13 +195,29 @@ impl Detector {
             *about == own && (may_renew || !asks_for_renewal)
                 || about.node != own.node && self.current(about.node) == Some(*about)
         });
+        if known != from {
+            // It is news, but none to pass on: others believe only the node itself which boot of it is there.
+            let alive = Member::new(from, packet.header.src_incarnation, State::Alive);
+            self.drive(now, told, |swim, out| swim.apply_many([alive].into_iter(), false, out));
+        }
         let bytes = packet.encode();
-        self.drive(now, told, |swim, out| swim.handle_data(&bytes, out));
+        if self.has_news(&packet) {
+            self.drive(now, told, |swim, out| swim.handle_data(&bytes, out));
+        } else {
+            self.drive_on(now, told, |swim, out| swim.handle_data(&bytes, out));
+        }
         let is_answer = matches!(message, Message::Ack(_) | Message::IndirectAck { .. } | Message::Feed);
         if is_answer && self.current(from.node) == Some(from) {
             self.answered(now.instant, from);
         }
         true
+    }
+
+    /// Whether a packet may change what SWIM knows of anyone.
+    fn has_news(&self, packet: &Packet) -> bool {
+        let all_known = self.roll.is_known((packet.header.src, State::Alive))
+            && packet.updates.iter().all(|update| self.roll.is_known((*update.id(), update.state())));
+        !all_known || packet.header.message == Message::TurnUndead
     }
 
     /// An answer shows that both ways are open.
@@ -212,7 +234,7 @@ impl Detector {
     pub(super) fn connected(&mut self, now: Now, node: NodeId, connected: bool, told: &mut Told) {
         self.opinions.edit(now.instant, node, |peer| peer.link_lost = !connected);
         if connected && let Some(id) = self.current(node) {
-            self.drive(now, told, |swim, out| swim.announce(id, out));
+            self.drive_on(now, told, |swim, out| swim.announce(id, out));
         }
     }
 
@@ -261,7 +283,7 @@ impl Detector {
     fn is_wanted(&self, now: Instant, timer: &Timer<Identity>) -> bool {
         let Timer::ChangeSuspectToDown { member_id, .. } = timer else { return true };
         let is_suspect = self.opinions.get(member_id.node).is_some_and(|peer| {
-            let is_confirmed = now.since(peer.suspected_at) >= CONFIRM_AFTER;
+            let is_confirmed = now.since(peer.suspected_at) >= self.confirm_after;
             is_confirmed && matches!(peer.suspicion, Some(Why::ProbeUnanswered | Why::SuspectedByOthers))
         });
         is_suspect && self.current(member_id.node) == Some(*member_id)
@@ -274,12 +296,34 @@ impl Detector {
         told: &mut Told,
         act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
     ) {
+        self.run(now, told, act, true);
+    }
+
+    /// The same for what changes nothing of what SWIM knows of the others.
+    fn drive_on(
+        &mut self,
+        now: Now,
+        told: &mut Told,
+        act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
+    ) {
+        self.run(now, told, act, false);
+    }
+
+    fn run(
+        &mut self,
+        now: Now,
+        told: &mut Told,
+        act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
+        looks: bool,
+    ) {
         let mut out = Runtime::new();
         // What fails here is what a peer sent: it is left undone.
         let _ = act(&mut self.swim, &mut out);
         let failed = self.set_timers(now.instant, &mut out);
-        let changed = self.roll.look(self.swim.iter_membership_state());
-        self.take_in_states(now.instant, &changed, failed.is_none());
+        if looks {
+            let changed = self.roll.look(self.swim.iter_membership_state());
+            self.take_in_states(now.instant, &changed, failed.is_none());
+        }
         let mut probe = None;
         while let Some((to, bytes)) = out.to_send() {
             let header = PacketCodec.decode_header(&bytes[..]);
@@ -359,7 +403,7 @@ impl Detector {
 
     fn announce(&mut self, now: Now, to: Vec<Identity>, told: &mut Told) {
         for id in to {
-            self.drive(now, told, |swim, out| swim.announce(id, out));
+            self.drive_on(now, told, |swim, out| swim.announce(id, out));
         }
     }
 
@@ -409,13 +453,18 @@ fn shortened(bytes: &[u8]) -> Option<Bytes> {
     Some(packet.encode().into())
 }
 
-fn swim_config() -> Config {
+/// How long a suspect has to speak up among so many members.
+fn confirm_after(members: usize) -> Duration {
+    CONFIRM_AFTER * members.checked_ilog10().unwrap_or_default().max(1)
+}
+
+fn swim_config(confirm_after: Duration) -> Config {
     Config {
         probe_period: PROBE_EVERY,
         probe_rtt: ANSWER_WITHIN,
         num_indirect_probes: NonZeroUsize::new(HELPERS).expect("not zero"),
         max_transmissions: NonZeroU8::new(TELLINGS).expect("not zero"),
-        suspect_to_down_after: CONFIRM_AFTER,
+        suspect_to_down_after: confirm_after,
         // Members go when the view says so.
         remove_down_after: None,
         max_packet_size: NonZeroUsize::new(PACKET_BYTES_MAX).expect("not zero"),

@@ -81,6 +81,8 @@ pub(super) struct Epochs {
     waits_for: BTreeSet<NodeId>,
     /// That may have changed.
     is_news: bool,
+    /// It was looked at anew, and nobody was told yet.
+    is_untold: bool,
     /// What this node last told of itself when it changed.
     last_told: (Epoch, Epoch, MembersDigest),
     /// With which peer a node goes on that has to be heard by all.
@@ -102,6 +104,7 @@ impl Epochs {
             finished: Vec::new(),
             waits_for: BTreeSet::new(),
             is_news: true,
+            is_untold: true,
             last_told: (Epoch::UNKNOWN, Epoch::UNKNOWN, MembersDigest::default()),
             next_told: 0,
             status: EpochStatus::default(),
@@ -173,7 +176,9 @@ impl Epochs {
                 self.is_news = true;
             }
         }
-        if let Some(place) = self.roster.place(me, life) {
+        if self.is_news
+            && let Some(place) = self.roster.place(me, life)
+        {
             self.mark(place, self.own());
         }
         if std::mem::take(&mut self.is_news) {
@@ -181,6 +186,7 @@ impl Epochs {
             let behind = members.filter(|&(_, &finished)| finished < self.epoch).map(|(&(node, _), _)| node);
             let own = (self.own() < self.epoch).then_some(me);
             self.waits_for = behind.chain(own).collect();
+            self.is_untold = true;
         }
     }
 
@@ -305,6 +311,9 @@ impl Control {
     }
 
     fn look_at_epoch(&mut self, now: Now, effects: &mut ControlEffects) {
+        if !std::mem::take(&mut self.epochs.is_untold) {
+            return;
+        }
         let Epochs { status, epoch, waits_for, .. } = &mut self.epochs;
         let is_new = status.epoch != *epoch || status.since == WallMs::default();
         if is_new || status.waits_for != *waits_for {

@@ -12,7 +12,7 @@ use crate::time::{Instant, Now};
 
 /// So long may it wait that a node was heard for the first time: it stands as before. When a large cluster starts, each node hears
 /// all others for the first time within seconds, and all shards are told each time.
-const FIRST_HEARD_TOLD_WITHIN: Duration = Duration::from_millis(500);
+const FIRST_HEARD_TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// The opinions of one node. They are gone through only when one has changed, or a time has come.
 #[derive(Debug, Default)]

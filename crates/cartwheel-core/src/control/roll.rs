@@ -28,6 +28,11 @@ impl Roll {
         self.known.get(&node).map(|&(id, _)| id)
     }
 
+    /// Whether SWIM knows a node just so, and hearing it once more changes nothing.
+    pub(super) fn is_known(&self, listed: Listed) -> bool {
+        self.known.get(&listed.0.node) == Some(&listed)
+    }
+
     /// All that SWIM knows, by node. It may know this node itself, by a former name.
     pub(super) fn iter(&self) -> impl Iterator<Item = Identity> + '_ {
         self.known.values().map(|&(id, _)| id)
