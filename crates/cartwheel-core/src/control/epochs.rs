@@ -24,6 +24,9 @@ use crate::time::{Instant, Now};
 /// How long a node waits before it tries again to save an epoch that it could not.
 const SAVE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How often it is told anew how far a large cluster is.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
 /// What a member tells of its epochs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EpochNotice {
@@ -77,12 +80,14 @@ pub(super) struct Epochs {
     roster: Roster,
     /// What each of the roster is known to have finished while it knew this roster.
     finished: Vec<Epoch>,
-    /// Who of the roster has not finished the epoch, as far as is known.
-    waits_for: BTreeSet<NodeId>,
+    /// How many of the roster have not finished the epoch, as far as is known.
+    behind: usize,
     /// That may have changed.
     is_news: bool,
     /// It was looked at anew, and nobody was told yet.
     is_untold: bool,
+    /// Not before this is it told how far the cluster is, if it is large and the epoch the same: marks come one by one.
+    next_status: Instant,
     /// What this node last told of itself when it changed.
     last_told: (Epoch, Epoch, MembersDigest),
     /// With which peer a node goes on that has to be heard by all.
@@ -102,9 +107,10 @@ impl Epochs {
             of: None,
             roster: Roster::default(),
             finished: Vec::new(),
-            waits_for: BTreeSet::new(),
+            behind: 0,
             is_news: true,
             is_untold: true,
+            next_status: Instant::default(),
             last_told: (Epoch::UNKNOWN, Epoch::UNKNOWN, MembersDigest::default()),
             next_told: 0,
             status: EpochStatus::default(),
@@ -182,10 +188,7 @@ impl Epochs {
             self.mark(place, self.own());
         }
         if std::mem::take(&mut self.is_news) {
-            let members = self.roster.members().iter().zip(&self.finished);
-            let behind = members.filter(|&(_, &finished)| finished < self.epoch).map(|(&(node, _), _)| node);
-            let own = (self.own() < self.epoch).then_some(me);
-            self.waits_for = behind.chain(own).collect();
+            self.behind = self.finished.iter().filter(|&&finished| finished < self.epoch).count();
             self.is_untold = true;
         }
     }
@@ -213,7 +216,14 @@ impl Epochs {
         if self.epoch == Epoch::UNKNOWN {
             return self.first(me);
         }
-        self.waits_for.is_empty().then(|| self.epoch.next())
+        (self.behind == 0 && self.own() >= self.epoch).then(|| self.epoch.next())
+    }
+
+    /// Who has not finished the epoch, as far as is known.
+    fn waits_for(&self, me: NodeId) -> BTreeSet<NodeId> {
+        let members = self.roster.members().iter().zip(&self.finished);
+        let behind = members.filter(|&(_, &finished)| finished < self.epoch).map(|(&(node, _), _)| node);
+        behind.chain((self.own() < self.epoch).then_some(me)).collect()
     }
 
     /// The epoch in which a life begins that does not know any. Since it has done nothing yet, that may be any that a member is in.
@@ -311,14 +321,19 @@ impl Control {
     }
 
     fn look_at_epoch(&mut self, now: Now, effects: &mut ControlEffects) {
-        if !std::mem::take(&mut self.epochs.is_untold) {
+        let (status, epoch) = (&self.epochs.status, self.epochs.epoch);
+        let is_new = status.epoch != epoch || status.since == WallMs::default();
+        let may_wait = !is_new && !self.is_small() && now.instant < self.epochs.next_status;
+        if !self.epochs.is_untold || may_wait {
             return;
         }
-        let Epochs { status, epoch, waits_for, .. } = &mut self.epochs;
-        let is_new = status.epoch != *epoch || status.since == WallMs::default();
-        if is_new || status.waits_for != *waits_for {
+        self.epochs.is_untold = false;
+        self.epochs.next_status = now.instant + STATUS_EVERY;
+        let waits_for = self.epochs.waits_for(self.config.node);
+        let status = &mut self.epochs.status;
+        if is_new || status.waits_for != waits_for {
             let since = if is_new { now.wall } else { status.since };
-            *status = EpochStatus { epoch: *epoch, since, waits_for: waits_for.clone() };
+            *status = EpochStatus { epoch, since, waits_for };
             effects.epoch_status = Some(status.clone());
         }
     }
