@@ -13,6 +13,10 @@ pub const ALARM_MS: u64 = 500;
 pub const REFUSAL_MS: u64 = 10_000;
 
 const WINDOW: Duration = Duration::from_secs(10);
+/// How long a judgement stands while nothing is heard that would change it: what was heard grows old, and clocks drift slowly.
+const JUDGED_EVERY: Duration = Duration::from_millis(100);
+/// So far, in milliseconds, may the local clock move against the monotonic one until it is judged anew: what rounding does.
+const ROUNDING_MS: u64 = 1;
 
 /// What is known of the peers' clocks.
 ///
@@ -21,6 +25,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub struct Drift {
     peers: BTreeMap<NodeId, Ahead>,
+    judged: Option<Judged>,
 }
 
 /// A peer's wall clock less this node's monotonic clock, in milliseconds: the greatest of this window and of the one before.
@@ -29,6 +34,31 @@ struct Ahead {
     window_began: Instant,
     now_ms: i64,
     before_ms: i64,
+}
+
+impl Ahead {
+    fn greatest_ms(self) -> i64 {
+        self.now_ms.max(self.before_ms)
+    }
+}
+
+/// What to think of this node's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Judgement {
+    /// How it compares with the peers heard lately, if an operator should know.
+    pub alarm: Option<Comparison>,
+    /// Most of the cluster, this node included, was heard lately and is not further off than [`REFUSAL_MS`].
+    pub borne_out: bool,
+}
+
+/// A judgement, and what it was made of.
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    at: Instant,
+    /// This node's wall clock less its monotonic one.
+    own_ms: i64,
+    members: usize,
+    judgement: Judgement,
 }
 
 /// How this node's clock compares.
@@ -51,23 +81,46 @@ impl Drift {
     /// Takes in what a message of `peer` says its clock read.
     pub fn heard(&mut self, peer: NodeId, wall: WallMs, now: Now) {
         let ahead_ms = signed(wall.0) - monotonic_ms(now.instant);
-        let known = self.peers.entry(peer).or_insert(Ahead {
-            window_began: now.instant,
-            now_ms: ahead_ms,
-            before_ms: ahead_ms,
-        });
+        let fresh = Ahead { window_began: now.instant, now_ms: ahead_ms, before_ms: ahead_ms };
+        let was = self.peers.get(&peer).copied();
+        let mut known = was.unwrap_or(fresh);
         if now.instant.since(known.window_began) > WINDOW {
-            *known = Ahead { window_began: now.instant, now_ms: ahead_ms, before_ms: known.now_ms };
+            known = Ahead { before_ms: known.now_ms, ..fresh };
         }
         known.now_ms = known.now_ms.max(ahead_ms);
+        let counted_ms = was.filter(|was| is_recent(was, now)).map(Ahead::greatest_ms);
+        if counted_ms != Some(known.greatest_ms()) {
+            self.judged = None;
+        }
+        self.peers.insert(peer, known);
     }
 
-    /// How this node's clock compares, if an operator should know. Asked at every step, so it sorts only when some clock is off.
-    pub fn alarm(&self, now: Now, members: usize) -> Option<Comparison> {
-        if self.offsets(now).all(|offset_ms| offset_ms.unsigned_abs() <= ALARM_MS) {
-            return None;
+    /// What to think of this node's clock in a cluster of `members`. Asked at every step, so the peers are gone through only when
+    /// something has changed that matters, or some time has passed.
+    pub fn judgement(&mut self, now: Now, members: usize) -> Judgement {
+        let own_ms = own_ms(now);
+        let stands = |judged: &Judged| {
+            judged.members == members
+                && now.instant.since(judged.at) < JUDGED_EVERY
+                && own_ms.abs_diff(judged.own_ms) <= ROUNDING_MS
+        };
+        if let Some(judged) = self.judged.filter(stands) {
+            return judged.judgement;
         }
-        self.compare(now, members).filter(|comparison| comparison.alarms())
+        let judgement = self.judge(now, members);
+        self.judged = Some(Judged { at: now.instant, own_ms, members, judgement });
+        judgement
+    }
+
+    fn judge(&self, now: Now, members: usize) -> Judgement {
+        let (mut off, mut near) = (0, 0);
+        for offset_ms in self.offsets(now).map(i64::unsigned_abs) {
+            off += usize::from(offset_ms > ALARM_MS);
+            near += usize::from(offset_ms <= REFUSAL_MS);
+        }
+        // Sorted only when some clock is off.
+        let comparison = if off > 0 { self.compare(now, members) } else { None };
+        Judgement { alarm: comparison.filter(|comparison| comparison.alarms()), borne_out: 2 * (near + 1) > members }
     }
 
     /// How this node's clock compares with those of the peers heard lately, in a cluster of `members`; none if it heard none.
@@ -79,18 +132,22 @@ impl Drift {
         Some(Comparison { offset_ms: median, refuses: 2 * far > members })
     }
 
-    /// Whether most of the cluster, this node included, was heard lately and is not further off than [`REFUSAL_MS`].
-    pub fn is_borne_out(&self, now: Now, members: usize) -> bool {
-        let near = self.offsets(now).filter(|offset| offset.unsigned_abs() <= REFUSAL_MS).count();
-        2 * (near + 1) > members
-    }
-
     /// The clocks of the peers heard lately less this node's, in milliseconds.
     fn offsets(&self, now: Now) -> impl Iterator<Item = i64> + '_ {
-        let own_ms = signed(now.wall.0) - monotonic_ms(now.instant);
-        let lately = move |ahead: &&Ahead| now.instant.since(ahead.window_began) <= 2 * WINDOW;
-        self.peers.values().filter(lately).map(move |ahead| ahead.now_ms.max(ahead.before_ms) - own_ms)
+        let own_ms = own_ms(now);
+        let lately = self.peers.values().filter(move |ahead| is_recent(ahead, now));
+        lately.map(move |ahead| ahead.greatest_ms() - own_ms)
     }
+}
+
+/// Whether a peer was heard lately.
+fn is_recent(ahead: &Ahead, now: Now) -> bool {
+    now.instant.since(ahead.window_began) <= 2 * WINDOW
+}
+
+/// The local wall clock less the monotonic one, in milliseconds.
+fn own_ms(now: Now) -> i64 {
+    signed(now.wall.0) - monotonic_ms(now.instant)
 }
 
 fn monotonic_ms(instant: Instant) -> i64 {
@@ -117,7 +174,7 @@ mod tests {
         }
         let comparison = drift.compare(own, peers_wall_ms.len() + 1);
         let alarm = comparison.filter(|comparison| comparison.alarms());
-        assert_eq!(drift.alarm(own, peers_wall_ms.len() + 1), alarm, "the short way says the same");
+        assert_eq!(drift.judgement(own, peers_wall_ms.len() + 1).alarm, alarm, "the short way says the same");
         comparison
     }
 
@@ -139,7 +196,7 @@ mod tests {
             for (peer, &wall_ms) in peers.iter().enumerate() {
                 drift.heard(NodeId::new(peer as u64), WallMs(wall_ms), own);
             }
-            drift.is_borne_out(own, members)
+            drift.judgement(own, members).borne_out
         };
         assert!(borne_out(&[], 1) && borne_out(&[100_500], 2) && borne_out(&[109_000, 300_000], 3));
         assert!(!borne_out(&[], 2), "nobody was heard");
@@ -163,5 +220,24 @@ mod tests {
         drift.heard(NodeId::new(2), WallMs(100_000), now(1, 100_000));
         assert!(drift.compare(now(2, 131_000), 3).unwrap().refuses);
         assert!(!drift.compare(now(2, 101_000), 3).unwrap().alarms());
+    }
+
+    #[test]
+    fn a_judgement_follows_what_is_heard_and_grows_old() {
+        let mut drift = Drift::default();
+        let own = |ms: u64| Now { instant: Instant(ms * 1_000), wall: WallMs(100_000 + ms) };
+        assert!(!drift.judgement(own(0), 2).borne_out);
+        drift.heard(NodeId::new(1), WallMs(100_001), own(1));
+        assert!(drift.judgement(own(1), 2).borne_out, "who is heard for the first time counts at once");
+        assert!(!drift.judgement(own(1), 4).borne_out, "so does a member more");
+        let jumped = Now { wall: WallMs(200_000), ..own(2) };
+        assert!(!drift.judgement(jumped, 2).borne_out && drift.judgement(jumped, 2).alarm.is_some());
+        assert!(drift.judgement(own(3), 2).borne_out);
+        drift.heard(NodeId::new(1), WallMs(130_000), own(4));
+        assert!(!drift.judgement(own(4), 2).borne_out, "and a clock that jumps");
+        let mut drift = Drift::default();
+        drift.heard(NodeId::new(1), WallMs(100_000), own(0));
+        assert!(drift.judgement(own(20_000), 2).borne_out);
+        assert!(!drift.judgement(own(20_100), 2).borne_out, "it was heard too long ago");
     }
 }

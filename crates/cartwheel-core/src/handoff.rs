@@ -63,6 +63,10 @@ pub struct Handoff {
     /// Keys that are to be handed over next.
     due: VecDeque<(Key, NodeId)>,
     homes: BTreeMap<NodeId, Home>,
+    /// The members are among them.
+    members_known: bool,
+    /// None of them was due. Until then they are not gone through again, unless something changes.
+    idle_until: Option<Instant>,
     /// After a store that failed.
     pause_until: Instant,
     wake_at: Option<Instant>,
@@ -77,6 +81,17 @@ impl Handoff {
     /// The command last given out has this number.
     pub const fn begun(&mut self, id: StoreId) {
         self.waiting_for = Some(id);
+    }
+
+    /// The members are others from now on.
+    pub const fn members_changed(&mut self) {
+        self.members_known = false;
+        self.look_again();
+    }
+
+    /// Something has changed that may make a home due: who is there.
+    pub const fn look_again(&mut self) {
+        self.idle_until = None;
     }
 
     /// The next thing to do at `now`, if so many keys may be handed over beside those that are being handed over. `at_once` says how
@@ -106,10 +121,20 @@ impl Handoff {
         if let Some((key, home)) = self.due.pop_front() {
             return Some(Errand::HandOver(key, home));
         }
-        for home in members.chain(book.owed().map(|(home, _)| home)) {
-            self.homes.entry(home).or_insert_with(|| Home { from: hint::first(home), at: now });
+        if let Some(until) = self.idle_until.filter(|&until| now < until) {
+            self.wake_at = Some(until);
+            return None;
         }
+        if !self.members_known {
+            self.members_known = true;
+            members.for_each(|home| self.note(now, home));
+        }
+        book.owed().for_each(|(home, _)| self.note(now, home));
         self.list(now, at_once)
+    }
+
+    fn note(&mut self, now: Instant, home: NodeId) {
+        self.homes.entry(home).or_insert_with(|| Home { from: hint::first(home), at: now });
     }
 
     fn count(&mut self, from: Bytes, number: u64) -> Errand {
@@ -133,7 +158,8 @@ impl Handoff {
             self.homes.iter().filter(|(_, home)| home.at <= now).map(|(&node, home)| (node, at_once(node), home));
         let Some((node, entries_max, home)) = due.find(|&(_, entries_max, _)| entries_max > 0) else {
             // Those that are not there now are looked after as often as those that could not take everything.
-            self.wake_at = self.homes.values().map(|home| home.at.max(now + AGAIN_AFTER / 4)).min();
+            self.idle_until = self.homes.values().map(|home| home.at.max(now + AGAIN_AFTER / 4)).min();
+            self.wake_at = self.idle_until;
             return None;
         };
         self.asked = Some(Asked::Owed(node, entries_max));
@@ -153,11 +179,10 @@ impl Handoff {
             return Some(result);
         }
         self.waiting_for = None;
+        self.look_again();
         match (self.asked.take(), result) {
             // What was asked for a count that was broken off says nothing.
-            (Some(Asked::ToCount(number) | Asked::Size(number, _)), _) if number != book.count_number() => {
-                self.uncounted.clear();
-            }
+            (Some(Asked::ToCount(number) | Asked::Size(number, _)), _) if number != book.count_number() => {}
             (Some(Asked::ToCount(number)), StoreResult::Listed(Ok(entries))) => {
                 if entries.is_empty() {
                     book.all_counted();

@@ -2,7 +2,6 @@
 //!
 //! It is a guess, made by the node's [`crate::control`] and handed to all that choose whom to ask. It never changes who is a home.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::dot::NodeId;
@@ -93,13 +92,17 @@ pub struct Standing {
 /// What a node thinks of every other. It does not change: a later opinion is a later value.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Liveness {
-    standings: BTreeMap<NodeId, Standing>,
+    /// By id. A large cluster's are made anew often, and in one piece.
+    standings: Vec<(NodeId, Standing)>,
 }
 
 impl Liveness {
-    /// The opinion that is made of these standings.
+    /// The opinion that is made of these standings, one for each node.
     pub fn new(standings: impl IntoIterator<Item = (NodeId, Standing)>) -> Self {
-        Self { standings: standings.into_iter().collect() }
+        let mut standings: Vec<(NodeId, Standing)> = standings.into_iter().collect();
+        standings.sort_by_key(|&(node, _)| node);
+        standings.dedup_by_key(|&mut (node, _)| node);
+        Self { standings }
     }
 
     /// Whether a node is worth asking. One of which nothing is known is.
@@ -109,12 +112,13 @@ impl Liveness {
 
     /// How a node stands; none for the node whose opinion this is, and for strangers.
     pub fn get(&self, node: NodeId) -> Option<&Standing> {
-        self.standings.get(&node)
+        let place = self.standings.binary_search_by_key(&node, |&(node, _)| node).ok()?;
+        self.standings.get(place).map(|(_, standing)| standing)
     }
 
     /// How each stands, by id.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Standing)> {
-        self.standings.iter().map(|(&node, standing)| (node, standing))
+        self.standings.iter().map(|(node, standing)| (*node, standing))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::reach::Reach;
 use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
-use crate::drift::{Comparison, Drift};
+use crate::drift::{Comparison, Drift, Judgement};
 pub use crate::effects::{
     ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, ScanLimit, Scanned, StoreCommand,
     StoreId, StoreResult, Timing, WriteFailed,
@@ -271,6 +271,7 @@ impl Node {
             Input::View(view) => {
                 let held = Arc::new(self.held.with_view(view));
                 self.go_by(&mut step, held, &BTreeSet::new());
+                self.handoff.members_changed();
                 self.succession.review(now.instant, &self.held);
             }
             Input::Phases(phases) => {
@@ -280,6 +281,7 @@ impl Node {
             }
             Input::Liveness(liveness) => {
                 self.exchange.liveness_changed(now.instant, &self.liveness, &liveness);
+                self.handoff.look_again();
                 self.liveness = liveness;
                 self.succession.review(now.instant, &self.held);
             }
@@ -745,13 +747,13 @@ impl Node {
             self.next_check = step.now.instant + CHECK_EVERY;
         }
         let members = self.held.view().members().len();
-        let off = self.drift.alarm(step.now, members);
+        let Judgement { alarm: off, borne_out } = self.drift.judgement(step.now, members);
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);
         if told(off) != told(self.clock_off) {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });
             step.effects.events.push(Event::ClockOff { offset_ms: now.offset_ms, refuses: now.refuses });
         }
-        self.replica.trust_clock(self.drift.is_borne_out(step.now, members));
+        self.replica.trust_clock(borne_out);
         self.clock_off = off;
     }
 }

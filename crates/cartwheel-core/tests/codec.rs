@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::clock::Clock;
 use cartwheel_core::context::{ClusterKey, Context, ContextError, Sealer};
-use cartwheel_core::control::EpochNotice;
+use cartwheel_core::control::{Changes, EpochNotice, MembersDigest};
 use cartwheel_core::control::{Inquiry, InquiryId, Notice};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
@@ -106,12 +106,17 @@ fn messages() -> Vec<Message> {
     ];
     all.extend(results.map(|result| Message::Forwarded(ticket, result)));
     let inquiry = Inquiry { id: InquiryId(1 << 40), bucket: Bytes::from_static(b"b") };
+    let version = |changes: u64| RingVersion { changes, digest: u64::MAX };
     let notices = [
-        Notice::Have(RingVersion { changes: 3, digest: u64::MAX }),
+        Notice::Have(version(3)),
+        Notice::Want(vec![version(3), version(1)]),
+        Notice::Changes(Changes { since: version(1), version: version(3), changes: History::new(), is_answer: true }),
         Notice::Epoch(EpochNotice {
             epoch: Epoch(8),
             finished: Epoch(7),
-            members: vec![(NodeId::new(1), Life(2)), (NodeId::new(u64::MAX), Life(0))],
+            members: MembersDigest(u128::MAX - 1),
+            done: [true, false, true].into_iter().collect(),
+            done_before: [true; 17].into_iter().collect(),
         }),
         Notice::History(History::new()),
         Notice::Complement(History::new()),

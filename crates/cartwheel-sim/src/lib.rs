@@ -24,6 +24,7 @@ pub mod placement;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod scale;
 pub mod show;
 pub mod trace;
 pub mod transcript;

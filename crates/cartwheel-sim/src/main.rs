@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cartwheel_core::mutation::Broken;
 use cartwheel_sim::report;
 use cartwheel_sim::run::{Report, Settings, Stats, run};
+use cartwheel_sim::scale::{self, Scale};
 use indicatif::{ProgressBar, ProgressStyle};
 
 const USAGE: &str = "\
@@ -15,6 +16,7 @@ Runs simulated clusters of the Cartwheel core through seeded faults.
 
   cartwheel-sim --seeds COUNT [--start SEED] [--jobs N]   run COUNT seeds, stop at the first failure
   cartwheel-sim --seed SEED                               replay one seed and print what happens
+  cartwheel-sim --scale NODES [--start SEED]              what gossip costs in a large cluster, and how soon news is everywhere
 
   --start SEED       the first seed (default 1)
   --keep-going       list all failing seeds instead of stopping at the first
@@ -28,6 +30,7 @@ struct Arguments {
     start: u64,
     jobs: usize,
     replay: Option<u64>,
+    scale: Option<u64>,
     keep_going: bool,
     takes_a_day: bool,
     broken: Broken,
@@ -37,9 +40,13 @@ struct Arguments {
 
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1)) {
-        Ok(arguments) => match arguments.replay {
-            Some(seed) => replay(seed, &arguments),
-            None => run_many(&arguments),
+        Ok(arguments) => match (arguments.scale, arguments.replay) {
+            (Some(nodes), _) => {
+                println!("{}", scale::run(Scale::of(nodes as usize, arguments.start)));
+                ExitCode::SUCCESS
+            }
+            (None, Some(seed)) => replay(seed, &arguments),
+            (None, None) => run_many(&arguments),
         },
         Err(why) => {
             eprintln!("{why}\n\n{USAGE}");
@@ -55,6 +62,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         start: 1,
         jobs: cores,
         replay: None,
+        scale: None,
         keep_going: false,
         takes_a_day: false,
         broken: Broken::default(),
@@ -68,6 +76,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--start" => arguments.start = number(value()?)?,
             "--jobs" => arguments.jobs = number(value()?)?.max(1) as usize,
             "--seed" => arguments.replay = Some(number(value()?)?),
+            "--scale" => arguments.scale = Some(number(value()?)?.max(1)),
             "--keep-going" => arguments.keep_going = true,
             "--day" => {
                 arguments.takes_a_day = true;
@@ -82,7 +91,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             other => return Err(format!("unknown argument {other}")),
         }
     }
-    if arguments.replay.is_none() && arguments.seeds == 0 {
+    if arguments.replay.is_none() && arguments.scale.is_none() && arguments.seeds == 0 {
         return Err("say how many seeds, or which".to_owned());
     }
     Ok(arguments)

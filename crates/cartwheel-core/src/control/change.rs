@@ -207,7 +207,7 @@ impl Control {
 
     fn nodes_up_to_date(&self) -> usize {
         let version = self.version();
-        1 + self.others().iter().filter(|&peer| self.peers.get(peer) == Some(&version)).count()
+        1 + self.others.iter().filter(|&peer| self.peers.get(peer) == Some(&version)).count()
     }
 
     fn changed(&self, settings: BucketSettings) -> Changed {

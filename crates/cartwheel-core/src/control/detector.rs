@@ -17,22 +17,25 @@
 //! Members come from the view alone, and only a node itself says which boot of it is there: no other can put a node in that does
 //! not exist, or a boot that has yet to be. What others say of a node it can refute.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU8, NonZeroUsize};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use foca::{AccumulatingRuntime, Config, Foca, Member, Message, NoCustomBroadcast, OwnedNotification, State, Timer};
+use foca::{
+    AccumulatingRuntime, Codec, Config, Foca, Member, Message, NoCustomBroadcast, OwnedNotification, State, Timer,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::ControlConfig;
 use super::opinion::Opinion;
+use super::opinions::Opinions;
+use super::roll::{Listed, Roll};
 use super::swim::{Identity, PACKET_BYTES_MAX, Packet, PacketCodec};
 use crate::dot::{Life, NodeId};
-use crate::liveness::{Liveness, Standing, Status, Why};
+use crate::liveness::{Liveness, Why};
 use crate::membership::View;
 use crate::mutation::{Broken, Mutation};
 use crate::time::{Instant, Now};
@@ -43,13 +46,18 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 /// How many others it asks.
 const HELPERS: usize = 3;
-/// How long a suspect has to speak up.
+/// How long a suspect has to speak up in a cluster of less than a hundred; as long again for each further digit of their number. It
+/// must hear of the suspicion, and others of its answer, and news takes longer to be everywhere among more.
 const CONFIRM_AFTER: Duration = Duration::from_secs(4);
 /// How often something new is passed on.
 const TELLINGS: u8 = 10;
 /// How often a node calls those that owe it an answer beside its probes, and how many at once.
 const KNOCK_EVERY: Duration = Duration::from_secs(1);
 const KNOCKS: usize = 3;
+/// To how many it introduces itself at once, as often as that. In a large cluster each answer costs somebody something.
+const INTRODUCTIONS: usize = 32;
+/// Of how many nodes an introduction's answer tells. Their boots must be heard from themselves, so more would be of little use.
+const FEED_MAX: usize = 8;
 /// How often a node takes a new name. Somebody else who goes by its id, under a later one, would have it do so without end.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// A timer that is late by this means that this node stood still.
@@ -76,18 +84,20 @@ struct Probe {
 pub(super) struct Detector {
     swim: Swim,
     broken: Broken,
+    confirm_after: Duration,
     timers: BTreeMap<(Instant, u64), Timer<Identity>>,
     timers_set: u64,
-    peers: BTreeMap<NodeId, Opinion>,
+    roll: Roll,
+    opinions: Opinions,
     probe: Option<Probe>,
     /// Whether SWIM probes: it rests while it knows of nobody that is there, or has to be heard under a new name.
     probes: bool,
     next_knock: Instant,
     knocked_last: NodeId,
     next_introduction: Instant,
-    introduction_due: bool,
+    /// To whom it has yet to introduce itself, by the name that it has now.
+    strangers: BTreeSet<NodeId>,
     next_renewal: Instant,
-    liveness: Arc<Liveness>,
 }
 
 impl Detector {
@@ -99,28 +109,29 @@ impl Detector {
         Self {
             swim: Foca::new(
                 Identity { node, generation: 0, life, boot, renewal: 0 },
-                swim_config(),
+                swim_config(CONFIRM_AFTER),
                 random,
                 PacketCodec,
             ),
             broken: config.broken,
+            confirm_after: CONFIRM_AFTER,
             timers: BTreeMap::new(),
             timers_set: 0,
-            peers: BTreeMap::new(),
+            roll: Roll::default(),
+            opinions: Opinions::default(),
             probe: None,
             probes: false,
             next_knock: Instant::default(),
             knocked_last: node,
             next_introduction: Instant::default(),
-            introduction_due: true,
+            strangers: BTreeSet::new(),
             next_renewal: Instant::default(),
-            liveness: Arc::default(),
         }
     }
 
     /// What this node thinks of every other.
     pub(super) const fn liveness(&self) -> &Arc<Liveness> {
-        &self.liveness
+        self.opinions.liveness()
     }
 
     fn me(&self) -> NodeId {
@@ -130,8 +141,7 @@ impl Detector {
     /// Goes by the members of a view.
     pub(super) fn set_members(&mut self, now: Now, view: &View, told: &mut Told) {
         let me = self.me();
-        let gone: Vec<Identity> =
-            self.known().filter(|known| view.member(known.id().node).is_none()).map(|known| *known.id()).collect();
+        let gone: Vec<Identity> = self.known().filter(|known| view.member(known.node).is_none()).collect();
         let come: Vec<Member<Identity>> = view
             .members()
             .map(|known| &known.member)
@@ -139,7 +149,11 @@ impl Detector {
             .filter(|id| id.node != me && self.current(id.node).is_none_or(|known| known.life != id.life))
             .map(Member::alive)
             .collect();
-        self.peers.retain(|&node, _| view.member(node).is_some());
+        self.confirm_after = confirm_after(view.members().len());
+        // Nothing is switched on that was off, which is all that SWIM would refuse.
+        let _ = self.swim.set_config(swim_config(self.confirm_after));
+        self.opinions.retain(now, |node| view.member(node).is_some());
+        self.strangers.retain(|&node| view.member(node).is_some());
         for id in gone {
             self.drive(now, told, |swim, out| {
                 swim.apply_many([Member::down(id)].into_iter(), false, &mut *out)?;
@@ -147,10 +161,12 @@ impl Detector {
             });
         }
         for member in &come {
-            self.peers.insert(member.id().node, Opinion::new(now.wall));
+            self.opinions.insert(now, member.id().node);
+            self.strangers.insert(member.id().node);
         }
-        self.introduction_due |= !come.is_empty();
-        self.drive(now, told, |swim, out| swim.apply_many(come.into_iter(), false, out));
+        if !come.is_empty() {
+            self.drive(now, told, |swim, out| swim.apply_many(come.into_iter(), false, out));
+        }
     }
 
     /// Takes in a packet of this boot of a node; false if it makes no sense.
@@ -162,13 +178,11 @@ impl Detector {
         if (from.node, from.life, from.boot) != sender || known.life != from.life || to.node != self.me() {
             return false;
         }
-        if let Some(peer) = self.peers.get_mut(&from.node) {
-            peer.heard = true;
-        }
+        self.opinions.edit(now.instant, from.node, |peer| peer.heard = true);
         let own = *self.swim.identity();
         if to != own && message != Message::Announce {
             // It does not know under which name this node is here now.
-            self.drive(now, told, |swim, out| swim.announce(from, out));
+            self.drive_on(now, told, |swim, out| swim.announce(from, out));
             return true;
         }
         let may_renew = now.instant >= self.next_renewal;
@@ -181,33 +195,46 @@ impl Detector {
             *about == own && (may_renew || !asks_for_renewal)
                 || about.node != own.node && self.current(about.node) == Some(*about)
         });
+        if known != from {
+            // It is news, but none to pass on: others believe only the node itself which boot of it is there.
+            let alive = Member::new(from, packet.header.src_incarnation, State::Alive);
+            self.drive(now, told, |swim, out| swim.apply_many([alive].into_iter(), false, out));
+        }
         let bytes = packet.encode();
-        self.drive(now, told, |swim, out| swim.handle_data(&bytes, out));
+        if self.has_news(&packet) {
+            self.drive(now, told, |swim, out| swim.handle_data(&bytes, out));
+        } else {
+            self.drive_on(now, told, |swim, out| swim.handle_data(&bytes, out));
+        }
         let is_answer = matches!(message, Message::Ack(_) | Message::IndirectAck { .. } | Message::Feed);
         if is_answer && self.current(from.node) == Some(from) {
-            self.answered(from);
+            self.answered(now.instant, from);
         }
         true
     }
 
+    /// Whether a packet may change what SWIM knows of anyone.
+    fn has_news(&self, packet: &Packet) -> bool {
+        let all_known = self.roll.is_known((packet.header.src, State::Alive))
+            && packet.updates.iter().all(|update| self.roll.is_known((*update.id(), update.state())));
+        !all_known || packet.header.message == Message::TurnUndead
+    }
+
     /// An answer shows that both ways are open.
-    fn answered(&mut self, from: Identity) {
+    fn answered(&mut self, now: Instant, from: Identity) {
         if let Some(probe) = &mut self.probe
             && probe.of == from
         {
             probe.answered = true;
         }
-        if let Some(peer) = self.peers.get_mut(&from.node) {
-            peer.answered();
-        }
+        self.opinions.edit(now, from.node, Opinion::answered);
     }
 
     /// The connection to a node broke or cannot be made, or is made.
     pub(super) fn connected(&mut self, now: Now, node: NodeId, connected: bool, told: &mut Told) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.link_lost = !connected;
+        self.opinions.edit(now.instant, node, |peer| peer.link_lost = !connected);
         if connected && let Some(id) = self.current(node) {
-            self.drive(now, told, |swim, out| swim.announce(id, out));
+            self.drive_on(now, told, |swim, out| swim.announce(id, out));
         }
     }
 
@@ -220,27 +247,25 @@ impl Detector {
                 self.drive(now, told, |swim, out| swim.handle_timer(timer, out));
             }
         }
-        if self.introduction_due && now.instant >= self.next_introduction {
-            self.introduction_due = false;
+        if !self.strangers.is_empty() && now.instant >= self.next_introduction {
             self.next_introduction = now.instant + KNOCK_EVERY;
-            let all: Vec<Identity> = self.known().map(|known| *known.id()).collect();
-            self.announce(now, all, told);
+            let chosen = self.next_to_greet();
+            self.announce(now, chosen, told);
         }
         if self.wants_to_knock() && now.instant >= self.next_knock {
             self.next_knock = now.instant + KNOCK_EVERY;
             let chosen = self.next_to_knock();
             self.announce(now, chosen, told);
         }
-        self.judge(now)
+        self.opinions.judge(now, self.broken.is(Mutation::SwimNeverSuspects))
     }
 
     /// When it wants to be ticked.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let timer = self.timers.keys().next().map(|&(at, _)| at);
         let knock = self.wants_to_knock().then_some(self.next_knock);
-        let introduction = self.introduction_due.then_some(self.next_introduction);
-        let held = self.peers.values().filter_map(|peer| peer.held_until);
-        held.chain(timer).chain(knock).chain(introduction).min()
+        let introduction = (!self.strangers.is_empty()).then_some(self.next_introduction);
+        self.opinions.wake_at().into_iter().chain(timer).chain(knock).chain(introduction).min()
     }
 
     /// Whoever is late itself cannot say that others are.
@@ -257,8 +282,8 @@ impl Detector {
     /// Whoever has answered since it was suspected is not given up, though it may be suspected anew.
     fn is_wanted(&self, now: Instant, timer: &Timer<Identity>) -> bool {
         let Timer::ChangeSuspectToDown { member_id, .. } = timer else { return true };
-        let is_suspect = self.peers.get(&member_id.node).is_some_and(|peer| {
-            let is_confirmed = now.since(peer.suspected_at) >= CONFIRM_AFTER;
+        let is_suspect = self.opinions.get(member_id.node).is_some_and(|peer| {
+            let is_confirmed = now.since(peer.suspected_at) >= self.confirm_after;
             is_confirmed && matches!(peer.suspicion, Some(Why::ProbeUnanswered | Why::SuspectedByOthers))
         });
         is_suspect && self.current(member_id.node) == Some(*member_id)
@@ -271,22 +296,45 @@ impl Detector {
         told: &mut Told,
         act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
     ) {
-        let before: Vec<(Identity, State)> = self.known().map(|known| (*known.id(), known.state())).collect();
+        self.run(now, told, act, true);
+    }
+
+    /// The same for what changes nothing of what SWIM knows of the others.
+    fn drive_on(
+        &mut self,
+        now: Now,
+        told: &mut Told,
+        act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
+    ) {
+        self.run(now, told, act, false);
+    }
+
+    fn run(
+        &mut self,
+        now: Now,
+        told: &mut Told,
+        act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
+        looks: bool,
+    ) {
         let mut out = Runtime::new();
         // What fails here is what a peer sent: it is left undone.
         let _ = act(&mut self.swim, &mut out);
         let failed = self.set_timers(now.instant, &mut out);
-        self.take_in_states(now.instant, &before, failed.is_none());
+        if looks {
+            let changed = self.roll.look(self.swim.iter_membership_state());
+            self.take_in_states(now.instant, &changed, failed.is_none());
+        }
         let mut probe = None;
         while let Some((to, bytes)) = out.to_send() {
-            if let Ok(Packet { header, .. }) = Packet::decode(&bytes)
-                && matches!(header.message, Message::Ping(_))
-            {
+            let header = PacketCodec.decode_header(&bytes[..]);
+            let message = header.map_or(Message::Gossip, |header| header.message);
+            if matches!(message, Message::Ping(_)) {
                 probe = Some(Probe { of: to, answered: false });
             }
             // SWIM may still talk to a former self.
             if to.node != self.me() {
-                told.sends.push((to.node, bytes));
+                let is_feed = message == Message::Feed;
+                told.sends.push((to.node, if is_feed { shortened(&bytes).unwrap_or(bytes) } else { bytes }));
             }
         }
         if let Some(ended) = probe.and_then(|probe| self.probe.replace(probe)) {
@@ -299,7 +347,7 @@ impl Detector {
                 OwnedNotification::Rejoin(_) => {
                     self.rest();
                     self.next_renewal = now.instant + RENEW_EVERY;
-                    self.introduction_due = true;
+                    self.strangers = self.known().map(|known| known.node).collect();
                 }
                 _ => {}
             }
@@ -320,32 +368,32 @@ impl Detector {
     }
 
     /// Goes along with SWIM where it has changed its mind.
-    fn take_in_states(&mut self, now: Instant, before: &[(Identity, State)], is_hearsay: bool) {
-        let after: Vec<(Identity, State)> = self.known().map(|known| (*known.id(), known.state())).collect();
-        for (id, state) in after {
-            let Some(&(former, was)) = before.iter().find(|(former, _)| former.node == id.node) else { continue };
-            let Some(peer) = self.peers.get_mut(&id.node) else { continue };
-            if former != id {
-                peer.started_anew();
-            }
-            match (was, state) {
-                (State::Alive, State::Suspect) if is_hearsay => peer.suspect(now, Why::SuspectedByOthers),
-                (State::Alive | State::Suspect, State::Down) => {
-                    let own = peer.suspicion == Some(Why::ProbeUnanswered);
-                    peer.down = Some(if own { Why::SuspicionConfirmed } else { Why::GivenUpByOthers });
+    fn take_in_states(&mut self, now: Instant, changed: &[(Listed, Listed)], is_hearsay: bool) {
+        for &((former, was), (id, state)) in changed {
+            self.opinions.edit(now, id.node, |peer| {
+                if former != id {
+                    peer.started_anew();
                 }
-                // It has refuted it.
-                (State::Suspect, State::Alive) if peer.suspicion != Some(Why::OnlyOthersReachIt) => peer.answered(),
-                _ => {}
-            }
+                match (was, state) {
+                    (State::Alive, State::Suspect) if is_hearsay => peer.suspect(now, Why::SuspectedByOthers),
+                    (State::Alive | State::Suspect, State::Down) => {
+                        let own = peer.suspicion == Some(Why::ProbeUnanswered);
+                        peer.down = Some(if own { Why::SuspicionConfirmed } else { Why::GivenUpByOthers });
+                    }
+                    // It has refuted it.
+                    (State::Suspect, State::Alive) if peer.suspicion != Some(Why::OnlyOthersReachIt) => peer.answered(),
+                    _ => {}
+                }
+            });
         }
     }
 
     fn probe_ended(&mut self, now: Instant, probe: &Probe, failed: Option<Identity>) {
-        let is_current = self.current(probe.of.node) == Some(probe.of);
-        let Some(peer) = self.peers.get_mut(&probe.of.node).filter(|_| is_current && !probe.answered) else { return };
+        if probe.answered || self.current(probe.of.node) != Some(probe.of) {
+            return;
+        }
         let why = if failed == Some(probe.of) { Why::ProbeUnanswered } else { Why::OnlyOthersReachIt };
-        peer.suspect(now, why);
+        self.opinions.edit(now, probe.of.node, |peer| peer.suspect(now, why));
     }
 
     fn rest(&mut self) {
@@ -355,44 +403,37 @@ impl Detector {
 
     fn announce(&mut self, now: Now, to: Vec<Identity>, told: &mut Told) {
         for id in to {
-            self.drive(now, told, |swim, out| swim.announce(id, out));
+            self.drive_on(now, told, |swim, out| swim.announce(id, out));
         }
     }
 
     fn wants_to_knock(&self) -> bool {
-        !self.peers.is_empty() && (!self.probes || self.peers.values().any(Opinion::owes_an_answer))
+        self.opinions.len() > 0 && (!self.probes || self.opinions.any_owing())
     }
 
     /// Those who owe an answer, or anyone while this node does not probe; each in turn.
     fn next_to_knock(&mut self) -> Vec<Identity> {
-        let after = (Bound::Excluded(self.knocked_last), Bound::Unbounded);
-        let turn = self.peers.range(after).chain(self.peers.range(..=self.knocked_last));
-        let silent = turn.filter(|(_, peer)| !self.probes || peer.owes_an_answer());
-        let chosen: Vec<Identity> = silent.filter_map(|(&node, _)| self.current(node)).take(KNOCKS).collect();
+        let silent = self.opinions.in_turn(self.knocked_last, !self.probes);
+        let chosen: Vec<Identity> = silent.filter_map(|node| self.current(node)).take(KNOCKS).collect();
         if let Some(last) = chosen.last() {
             self.knocked_last = last.node;
         }
         chosen
     }
 
-    fn judge(&mut self, now: Now) -> Option<Arc<Liveness>> {
-        let never = self.broken.is(Mutation::SwimNeverSuspects);
-        let standings = self.peers.iter_mut().map(|(&node, peer)| {
-            let standing = peer.judge(now);
-            let blind = Standing { status: Status::Alive, ..standing };
-            (node, if never { blind } else { standing })
-        });
-        let liveness = Liveness::new(standings);
-        (liveness != *self.liveness).then(|| {
-            self.liveness = Arc::new(liveness);
-            self.liveness.clone()
-        })
+    /// Those to introduce itself to next: from its own place in the order of ids on, so that not all nodes begin with the same ones.
+    fn next_to_greet(&mut self) -> Vec<Identity> {
+        let me = self.me();
+        let turn = self.strangers.range(me..).chain(self.strangers.range(..me));
+        let chosen: Vec<NodeId> = turn.copied().take(INTRODUCTIONS).collect();
+        self.strangers.retain(|node| !chosen.contains(node));
+        chosen.into_iter().filter_map(|node| self.current(node)).collect()
     }
 
     /// What SWIM knows of members other than this node.
-    fn known(&self) -> impl Iterator<Item = &Member<Identity>> {
+    fn known(&self) -> impl Iterator<Item = Identity> + '_ {
         let me = self.me();
-        self.swim.iter_membership_state().filter(move |known| known.id().node != me)
+        self.roll.iter().filter(move |known| known.node != me)
     }
 
     /// What is known here of the generation of a life; 0 of one that is not current, and of this node's own.
@@ -401,17 +442,29 @@ impl Detector {
     }
 
     fn current(&self, node: NodeId) -> Option<Identity> {
-        self.known().map(|known| *known.id()).find(|id| id.node == node)
+        self.roll.get(node).filter(|_| node != self.me())
     }
 }
 
-fn swim_config() -> Config {
+/// A packet that tells of no more than [`FEED_MAX`] nodes.
+fn shortened(bytes: &[u8]) -> Option<Bytes> {
+    let mut packet = Packet::decode(bytes).ok()?;
+    packet.updates.truncate(FEED_MAX);
+    Some(packet.encode().into())
+}
+
+/// How long a suspect has to speak up among so many members.
+fn confirm_after(members: usize) -> Duration {
+    CONFIRM_AFTER * members.checked_ilog10().unwrap_or_default().max(1)
+}
+
+fn swim_config(confirm_after: Duration) -> Config {
     Config {
         probe_period: PROBE_EVERY,
         probe_rtt: ANSWER_WITHIN,
         num_indirect_probes: NonZeroUsize::new(HELPERS).expect("not zero"),
         max_transmissions: NonZeroU8::new(TELLINGS).expect("not zero"),
-        suspect_to_down_after: CONFIRM_AFTER,
+        suspect_to_down_after: confirm_after,
         // Members go when the view says so.
         remove_down_after: None,
         max_packet_size: NonZeroUsize::new(PACKET_BYTES_MAX).expect("not zero"),
@@ -425,6 +478,6 @@ fn swim_config() -> Config {
 
 impl std::fmt::Debug for Detector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Detector").field("liveness", &self.liveness).finish_non_exhaustive()
+        f.debug_struct("Detector").field("opinions", &self.opinions).finish_non_exhaustive()
     }
 }

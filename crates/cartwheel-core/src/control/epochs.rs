@@ -1,24 +1,31 @@
 //! When the cluster enters the next epoch ([`crate::epoch`]).
 //!
-//! Every member tells every other in which epoch it is, which it has finished, and whom it knows as members. One that finds that all
-//! of them have finished its epoch, and all whom they know too, saves the next and enters it. So no two members are ever more than
-//! one epoch apart, and none is left behind that any of them knows of.
+//! Every member says in which epoch it is, which it has finished, and a digest of those whom it knows as members. One that finds that
+//! all members that it knows have finished its epoch, each while it knew the same members, saves the next and enters it. So no two
+//! members are ever more than one epoch apart, and none is left behind that any of them knows of.
+//!
+//! **Hearsay is as good as their own word.** That somebody has finished an epoch while it knew just these members never becomes
+//! untrue, so each also says of whom it knows that. With few members everyone is told of each change at once; with more, each tells a
+//! handful every second, and the marks spread as rumours do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Control, ControlEffects, Notice};
+use super::roster::{Marks, MembersDigest, Roster};
+use super::{Control, ControlEffects, Notice, TOLD};
 use crate::dot::{Life, NodeId};
 use crate::effects::WriteFailed;
 use crate::epoch::Epoch;
 use crate::hlc::WallMs;
-use crate::membership::{Member, View};
+use crate::membership::View;
 use crate::time::{Instant, Now};
 
 /// How long a node waits before it tries again to save an epoch that it could not.
 const SAVE_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How many members a peer's list may have; it keeps a broken peer from filling memory.
-const MEMBERS_MAX: usize = 10_000;
+
+/// How often it is told anew how far a large cluster is.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a member tells of its epochs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,7 +35,11 @@ pub struct EpochNotice {
     /// The last that it has finished. Of one that does not know the epoch: one that the cluster had reached when it was made.
     pub finished: Epoch,
     /// Whom it knows as members, itself included.
-    pub members: Vec<(NodeId, Life)>,
+    pub members: MembersDigest,
+    /// Who of them has finished the epoch that it is in, while they knew the same members.
+    pub done: Marks,
+    /// Who has finished the one before.
+    pub done_before: Marks,
 }
 
 /// How far this node sees the cluster with its epoch.
@@ -43,11 +54,13 @@ pub struct EpochStatus {
     pub waits_for: BTreeSet<NodeId>,
 }
 
-/// What one member has told.
-#[derive(Debug)]
+/// What one member has told of itself.
+#[derive(Clone, Copy, Debug)]
 struct Told {
     life: Life,
-    notice: EpochNotice,
+    epoch: Epoch,
+    finished: Epoch,
+    members: MembersDigest,
 }
 
 /// The epochs, as one node knows them.
@@ -62,8 +75,23 @@ pub(super) struct Epochs {
     /// What each of the node's shards has finished.
     lanes: Vec<Epoch>,
     told: BTreeMap<NodeId, Told>,
-    /// What this node last told everyone.
-    last_told: (Epoch, Epoch),
+    /// The members of this view.
+    of: Option<Arc<View>>,
+    roster: Roster,
+    /// What each of the roster is known to have finished while it knew this roster.
+    finished: Vec<Epoch>,
+    /// How many of the roster have not finished the epoch, as far as is known.
+    behind: usize,
+    /// That may have changed.
+    is_news: bool,
+    /// It was looked at anew, and nobody was told yet.
+    is_untold: bool,
+    /// Not before this is it told how far the cluster is, if it is large and the epoch the same: marks come one by one.
+    next_status: Instant,
+    /// What this node last told of itself when it changed.
+    last_told: (Epoch, Epoch, MembersDigest),
+    /// With which peer a node goes on that has to be heard by all.
+    next_told: usize,
     status: EpochStatus,
 }
 
@@ -76,7 +104,15 @@ impl Epochs {
             next_save: Instant::default(),
             lanes: vec![Epoch::UNKNOWN; lanes as usize],
             told: BTreeMap::new(),
-            last_told: (Epoch::UNKNOWN, Epoch::UNKNOWN),
+            of: None,
+            roster: Roster::default(),
+            finished: Vec::new(),
+            behind: 0,
+            is_news: true,
+            is_untold: true,
+            next_status: Instant::default(),
+            last_told: (Epoch::UNKNOWN, Epoch::UNKNOWN, MembersDigest::default()),
+            next_told: 0,
             status: EpochStatus::default(),
         }
     }
@@ -85,6 +121,7 @@ impl Epochs {
     pub(super) fn finished(&mut self, lane: u32, epoch: Epoch) {
         if let Some(finished) = self.lanes.get_mut(lane as usize) {
             *finished = epoch.max(*finished);
+            self.is_news = true;
         }
     }
 
@@ -94,63 +131,121 @@ impl Epochs {
             return self.floor;
         }
         let lanes = self.lanes.iter().copied().min().unwrap_or_default();
-        lanes.max(Epoch(self.epoch.0.saturating_sub(1)))
+        lanes.max(before(self.epoch))
     }
 
     /// Takes in what a member tells.
-    pub(super) fn heard(&mut self, from: NodeId, life: Life, notice: EpochNotice) {
-        if notice.members.len() > MEMBERS_MAX {
+    pub(super) fn heard(&mut self, from: NodeId, life: Life, notice: &EpochNotice) {
+        let EpochNotice { epoch, finished, members, .. } = *notice;
+        let is_old = |told: &Told| told.life == life && told.epoch > epoch;
+        if self.told.get(&from).is_none_or(|told| !is_old(told)) {
+            self.told.insert(from, Told { life, epoch, finished, members });
+        }
+        if members != self.roster.digest {
             return;
         }
-        let is_old = |told: &Told| told.life == life && told.notice.epoch > notice.epoch;
-        if self.told.get(&from).is_none_or(|told| !is_old(told)) {
-            self.told.insert(from, Told { life, notice });
+        if let Some(place) = self.roster.place(from, life) {
+            self.mark(place, finished);
+        }
+        // Nobody is further off, so who says otherwise is mistaken.
+        if epoch == Epoch::UNKNOWN || epoch.0.abs_diff(self.epoch.0) > 1 {
+            return;
+        }
+        for place in 0..self.finished.len() {
+            if notice.done.has(place) {
+                self.mark(place, epoch);
+            } else if notice.done_before.has(place) {
+                self.mark(place, before(epoch));
+            }
         }
     }
 
-    /// Whom this node waits for before it may enter the epoch after its own. It may not while a member is known to another that it
-    /// does not know itself, either.
-    fn waits_for(&self, me: NodeId, view: &View) -> Option<BTreeSet<NodeId>> {
-        let mut waits: BTreeSet<NodeId> = BTreeSet::new();
-        if self.own() < self.epoch {
-            waits.insert(me);
+    /// The one at this place of the roster has finished an epoch.
+    fn mark(&mut self, place: usize, epoch: Epoch) {
+        if let Some(finished) = self.finished.get_mut(place)
+            && *finished < epoch
+        {
+            *finished = epoch;
+            self.is_news = true;
         }
-        for member in view.members().map(|known| &known.member).filter(|member| member.id != me) {
-            let told = self.told.get(&member.id).filter(|told| told.life == member.life);
-            if told.is_none_or(|told| told.notice.finished < self.epoch) {
-                waits.insert(member.id);
-            }
-            let known = told.into_iter().flat_map(|told| &told.notice.members);
-            let is_known = |id: NodeId, life: Life| view.member(id).is_some_and(|known| known.member.life == life);
-            if known.copied().any(|(id, life)| !is_known(id, life) && !view.is_gone(id, life)) {
-                return None;
+    }
+
+    /// Goes by the members of a view, and by what this node has finished itself.
+    fn go_by(&mut self, me: NodeId, life: Life, view: &Arc<View>) {
+        if self.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, view)) {
+            self.of = Some(view.clone());
+            let roster = Roster::of(view);
+            if roster.digest != self.roster.digest {
+                self.finished =
+                    roster.members().iter().map(|&(node, life)| self.own_word(node, life, &roster)).collect();
+                self.roster = roster;
+                self.is_news = true;
             }
         }
-        Some(waits)
+        if self.is_news
+            && let Some(place) = self.roster.place(me, life)
+        {
+            self.mark(place, self.own());
+        }
+        if std::mem::take(&mut self.is_news) {
+            self.behind = self.finished.iter().filter(|&&finished| finished < self.epoch).count();
+            self.is_untold = true;
+        }
+    }
+
+    /// What a member has said itself that it has finished while it knew these members.
+    fn own_word(&self, node: NodeId, life: Life, roster: &Roster) -> Epoch {
+        let told = self.told.get(&node).filter(|told| told.life == life && told.members == roster.digest);
+        told.map_or(Epoch::UNKNOWN, |told| told.finished)
+    }
+
+    fn notice(&self) -> EpochNotice {
+        let has_finished = |epoch: Epoch| self.finished.iter().map(move |&finished| finished >= epoch);
+        let knows = self.epoch != Epoch::UNKNOWN;
+        EpochNotice {
+            epoch: self.epoch,
+            finished: self.own(),
+            members: self.roster.digest,
+            done: has_finished(self.epoch).filter(|_| knows).collect(),
+            done_before: has_finished(before(self.epoch)).filter(|_| knows).collect(),
+        }
     }
 
     /// The epoch that the node is to enter, if it may.
-    fn next(&self, me: NodeId, view: &View) -> Option<Epoch> {
+    fn next(&self, me: NodeId) -> Option<Epoch> {
         if self.epoch == Epoch::UNKNOWN {
-            return self.first(me, view);
+            return self.first(me);
         }
-        self.waits_for(me, view)?.is_empty().then(|| self.epoch.next())
+        (self.behind == 0 && self.own() >= self.epoch).then(|| self.epoch.next())
+    }
+
+    /// Who has not finished the epoch, as far as is known.
+    fn waits_for(&self, me: NodeId) -> BTreeSet<NodeId> {
+        let members = self.roster.members().iter().zip(&self.finished);
+        let behind = members.filter(|&(_, &finished)| finished < self.epoch).map(|(&(node, _), _)| node);
+        behind.chain((self.own() < self.epoch).then_some(me)).collect()
     }
 
     /// The epoch in which a life begins that does not know any. Since it has done nothing yet, that may be any that a member is in.
     /// If all members are new, so that nobody knows, it is one that none of them had come to before.
-    fn first(&self, me: NodeId, view: &View) -> Option<Epoch> {
-        let own = view.member(me).map(|known| known.member.life);
-        let others = view.members().map(|known| &known.member).filter(|member| member.id != me);
-        // Who knows this life waits for it. What another says may be from any time: messages may be under way for long.
-        let knows_me = |told: &&Told| told.notice.members.iter().any(|&(id, life)| id == me && Some(life) == own);
-        let told = |member: &Member| self.told.get(&member.id).filter(|told| told.life == member.life).filter(knows_me);
-        let notices: Vec<Option<&EpochNotice>> = others.map(|member| Some(&told(member)?.notice)).collect();
-        let known = notices.iter().flatten().map(|notice| notice.epoch).filter(|&epoch| epoch > Epoch::UNKNOWN).max();
-        let floors: Option<Vec<Epoch>> = notices.iter().map(|notice| Some((*notice)?.finished)).collect();
+    fn first(&self, me: NodeId) -> Option<Epoch> {
+        let others = self.roster.members().iter().filter(|&&(node, _)| node != me);
+        // Who knows the same members knows this life, and waits for it. What another says may be from any time: messages may be
+        // under way for long.
+        let told = |node: NodeId, life: Life| {
+            self.told.get(&node).filter(|told| told.life == life && told.members == self.roster.digest)
+        };
+        let told: Vec<Option<&Told>> = others.map(|&(node, life)| told(node, life)).collect();
+        let known = told.iter().flatten().map(|told| told.epoch).filter(|&epoch| epoch > Epoch::UNKNOWN).max();
+        let floors: Option<Vec<Epoch>> = told.iter().map(|told| Some((*told)?.finished)).collect();
         let reached = floors.map(|floors| floors.into_iter().chain([self.floor]).max().unwrap_or_default());
         known.or_else(|| Some(reached?.next().next()))
     }
+}
+
+/// The epoch before one.
+const fn before(epoch: Epoch) -> Epoch {
+    Epoch(epoch.0.saturating_sub(1))
 }
 
 impl Control {
@@ -169,27 +264,47 @@ impl Control {
         &self.epochs.status
     }
 
+    /// Has the epochs go by the members of the view.
+    pub(super) fn go_by_members(&mut self) {
+        self.epochs.go_by(self.config.node, self.config.life, &self.view);
+    }
+
     /// Enters the next epoch if all have finished this one, and tells the others what has changed.
     pub(super) fn turn_epoch(&mut self, now: Now, effects: &mut ControlEffects) {
+        self.go_by_members();
         if self.epochs.saving.is_none() && now.instant >= self.epochs.next_save {
-            self.epochs.saving = self.epochs.next(self.config.node, &self.view);
+            self.epochs.saving = self.epochs.next(self.config.node);
             effects.save_epoch = self.epochs.saving;
         }
-        let own = (self.epochs.epoch, self.epochs.own());
+        let own = (self.epochs.epoch, self.epochs.own(), self.epochs.roster.digest);
         if self.epochs.last_told != own {
             self.epochs.last_told = own;
-            for peer in self.others() {
-                self.tell_epoch(now, peer, effects);
-            }
+            let peers = self.everyone_or_some();
+            self.tell_epoch(now, &peers, effects);
         }
         self.look_at_epoch(now, effects);
     }
 
-    /// Tells a member of the epochs again: what was told may have been lost.
-    pub(super) fn tell_epoch(&self, now: Now, to: NodeId, effects: &mut ControlEffects) {
-        let members = self.view.members().map(|known| (known.member.id, known.member.life)).collect();
-        let notice = EpochNotice { epoch: self.epochs.epoch, finished: self.epochs.own(), members };
-        self.send(now, to, Notice::Epoch(notice), effects);
+    /// Tells some again of the epochs, one that is gossiped with among them: what was told may have been lost.
+    pub(super) fn tell_epoch_again(&mut self, now: Now, peer: NodeId, effects: &mut ControlEffects) {
+        let peers = if self.is_small() {
+            vec![peer]
+        } else if self.epochs.epoch == Epoch::UNKNOWN {
+            // If all are new, each has to hear it from every other.
+            let next = self.epochs.next_told;
+            self.epochs.next_told = next.wrapping_add(TOLD);
+            (0..TOLD).map(|at| self.others[next.wrapping_add(at) % self.others.len()]).collect()
+        } else {
+            self.some_others()
+        };
+        self.tell_epoch(now, &peers, effects);
+    }
+
+    fn tell_epoch(&self, now: Now, to: &[NodeId], effects: &mut ControlEffects) {
+        let notice = self.epochs.notice();
+        for &peer in to {
+            self.send(now, peer, Notice::Epoch(notice.clone()), effects);
+        }
     }
 
     /// [`ControlEffects::save_epoch`] has ended.
@@ -198,6 +313,7 @@ impl Control {
         match result {
             Ok(()) => {
                 self.epochs.epoch = saved;
+                self.epochs.is_news = true;
                 effects.epoch = Some(saved);
             }
             Err(_) => self.epochs.next_save = now.instant + SAVE_RETRY_AFTER,
@@ -205,12 +321,19 @@ impl Control {
     }
 
     fn look_at_epoch(&mut self, now: Now, effects: &mut ControlEffects) {
-        let waits_for = self.epochs.waits_for(self.config.node, &self.view).unwrap_or_default();
+        let (status, epoch) = (&self.epochs.status, self.epochs.epoch);
+        let is_new = status.epoch != epoch || status.since == WallMs::default();
+        let may_wait = !is_new && !self.is_small() && now.instant < self.epochs.next_status;
+        if !self.epochs.is_untold || may_wait {
+            return;
+        }
+        self.epochs.is_untold = false;
+        self.epochs.next_status = now.instant + STATUS_EVERY;
+        let waits_for = self.epochs.waits_for(self.config.node);
         let status = &mut self.epochs.status;
-        let is_new = status.epoch != self.epochs.epoch || status.since == WallMs::default();
         if is_new || status.waits_for != waits_for {
             let since = if is_new { now.wall } else { status.since };
-            *status = EpochStatus { epoch: self.epochs.epoch, since, waits_for };
+            *status = EpochStatus { epoch, since, waits_for };
             effects.epoch_status = Some(status.clone());
         }
     }

@@ -4,15 +4,21 @@
 //! Like [`crate::node::Node`] it is a state machine without input or output. Nothing that is not saved is told to anyone: a
 //! change that a client or a peer has heard of survives a crash of this node.
 //!
-//! **Spreading.** Every second a node tells one random member which version of the history it has. Who has another answers with
-//! all that it has; both then hold the union, for histories merge as sets. A new change is sent to everyone at once.
+//! **Spreading.** Every second a node tells one random member which version of the history it has. Who has had that version answers
+//! with what came since, who has not asks for what it lacks; both then hold the union, for histories merge as sets. A new change is
+//! told to everyone at once or, in a large cluster, to a handful, who tell a handful each.
 
 mod change;
 mod detector;
 mod emptiness;
 mod epochs;
 mod opinion;
+mod opinions;
+mod roll;
+mod roster;
+mod spread;
 mod swim;
+mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +47,11 @@ use emptiness::Inquiries;
 pub use emptiness::{Inquiry, InquiryId};
 use epochs::Epochs;
 pub use epochs::{EpochNotice, EpochStatus};
+pub use roster::{Marks, MembersDigest};
+pub use spread::Changes;
+use spread::Recent;
+pub(crate) use spread::WANT_MAX;
+pub use views::Views;
 
 /// How often a node tells another which version it has.
 const GOSSIP_EVERY: Duration = Duration::from_secs(1);
@@ -48,16 +59,18 @@ const GOSSIP_EVERY: Duration = Duration::from_secs(1);
 const SAVE_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How many changes may be under way at once, of clients of this node.
 const PENDING_MAX: usize = 64;
-
-/// How many changes a history may hold for a peer's to be taken in. It is far above what one node records, since the sides of a cut
-/// network record on their own, and keeps a broken peer from filling memory and disk.
-const LEARNT_MAX: usize = 100_000;
+/// How many others a node tells of something when it does not tell all.
+const TOLD: usize = 4;
 
 /// What nodes say to each other about their history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
     /// Which version the sender has.
     Have(RingVersion),
+    /// Which versions the sender has had, the one that it has first. The receiver is to tell what it lacks.
+    Want(Vec<RingVersion>),
+    /// What came to the sender's history since a version.
+    Changes(Changes),
     /// All that the sender has. The receiver answers with all that it has, if that is more.
     History(History),
     /// All that the sender has, in answer to [`Notice::History`].
@@ -154,8 +167,6 @@ pub struct Control {
     history: History,
     /// What follows from it.
     view: Arc<View>,
-    /// How: the next view is made from here.
-    folded: Folded,
     /// What is to be saved: `history`, and what was learnt since.
     wanted: History,
     /// What is being saved.
@@ -163,6 +174,10 @@ pub struct Control {
     next_save: Instant,
     next_gossip: Instant,
     random: ChaCha8Rng,
+    views: Box<dyn Views>,
+    /// The members of the view but this node.
+    others: Vec<NodeId>,
+    recent: Recent,
     /// The version that each peer last said it has.
     peers: BTreeMap<NodeId, RingVersion>,
     pending: Vec<Pending>,
@@ -176,14 +191,20 @@ pub struct Control {
 impl Control {
     /// The control of a node that has saved `history`; none if that makes no cluster.
     pub fn new(config: ControlConfig, history: History) -> Option<Self> {
-        let mut folded = Folded::default();
-        let view = Arc::new(folded.view(&history)?);
+        Self::with_views(config, history, Box::new(Folded::default()))
+    }
+
+    /// The same, with its views made by `views`.
+    pub fn with_views(config: ControlConfig, history: History, mut views: Box<dyn Views>) -> Option<Self> {
+        let view = views.view(&history)?;
         Some(Self {
+            views,
+            others: others(&view, config.node),
+            recent: Recent::default(),
             random: ChaCha8Rng::seed_from_u64(config.seed),
             wanted: history.clone(),
             history,
             view,
-            folded,
             saving: None,
             next_save: Instant::default(),
             next_gossip: Instant::default(),
@@ -216,6 +237,7 @@ impl Control {
     pub fn step(&mut self, now: Now, input: ControlInput) -> ControlEffects {
         let mut effects = ControlEffects::default();
         self.detect_members(now, &mut effects);
+        self.go_by_members();
         match input {
             ControlInput::Change(client, change) => self.change(now, client, change, &mut effects),
             ControlInput::Message(envelope) => self.message(now, *envelope, &mut effects),
@@ -242,18 +264,24 @@ impl Control {
         effects
     }
 
-    fn others(&self) -> Vec<NodeId> {
-        self.view.members().map(|member| member.member.id).filter(|&id| id != self.config.node).collect()
+    fn set_view(&mut self, view: Arc<View>) {
+        self.others = others(&view, self.config.node);
+        self.view = view;
+    }
+
+    /// A random number below `bound`, which is not 0.
+    fn random_below(&mut self, bound: usize) -> usize {
+        (self.random.next_u64() % bound as u64) as usize
     }
 
     fn gossip(&mut self, now: Now, effects: &mut ControlEffects) {
-        let others = self.others();
-        if others.is_empty() {
+        if self.others.is_empty() {
             return;
         }
-        let peer = others[(self.random.next_u64() % others.len() as u64) as usize];
+        let place = self.random_below(self.others.len());
+        let peer = self.others[place];
         self.send(now, peer, Notice::Have(self.version()), effects);
-        self.tell_epoch(now, peer, effects);
+        self.tell_epoch_again(now, peer, effects);
     }
 
     fn version(&self) -> RingVersion {
@@ -269,20 +297,13 @@ impl Control {
             return;
         }
         match notice {
-            Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_life, notice),
+            Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_life, &notice),
             Notice::Swim(packet) => self.hear(now, sender, &packet, effects),
-            Notice::Have(version) => {
-                self.peers.insert(from, version);
-                if version != self.version() {
-                    self.send(now, from, Notice::History(self.history.clone()), effects);
-                }
-            }
-            Notice::History(history) => {
-                if self.learn(now, from, &history, effects) && !self.history.is_within(&history) {
-                    self.send(now, from, Notice::Complement(self.history.clone()), effects);
-                }
-            }
-            Notice::Complement(history) => drop(self.learn(now, from, &history, effects)),
+            Notice::Have(version) => self.peer_has(now, from, version, effects),
+            Notice::Want(had) => self.wanted_by(now, from, &had, effects),
+            Notice::Changes(changes) => self.changes_came(now, from, changes, effects),
+            Notice::History(history) => self.history_came(now, from, &history, effects),
+            Notice::Complement(history) => drop(self.learn_all(now, from, &history, effects)),
             Notice::Ask(inquiry) => self.inquiries.asked(from, inquiry, effects),
             Notice::Holds(id, holds) => self.answered(now, from, id, holds, effects),
         }
@@ -326,23 +347,6 @@ impl Control {
         }
     }
 
-    /// Takes in what a peer has; false if it makes no sense. What is new here is saved before it is told to anyone.
-    fn learn(&mut self, now: Now, from: NodeId, history: &History, effects: &mut ControlEffects) -> bool {
-        let mut union = self.wanted.clone();
-        // A history that would make another cluster of this one is a mistake or a lie.
-        let is_ours = |union: &History| union.cluster() == Some(self.config.cluster);
-        if union.merge(history) && (union.len() > LEARNT_MAX || !is_ours(&union)) {
-            return false;
-        }
-        self.wanted = union;
-        self.peers.insert(from, history.version());
-        if *history == self.history {
-            // Both have the same, and now the peer knows it.
-            self.send(now, from, Notice::Have(self.version()), effects);
-        }
-        true
-    }
-
     /// Whether there is anything to save: nothing is ever taken out of what is wanted.
     fn has_unsaved(&self) -> bool {
         self.wanted.len() > self.history.len()
@@ -368,26 +372,9 @@ impl Control {
         }
     }
 
-    /// Goes by a history that is saved. Whoever made a change sends it to everyone; who learnt of one says so to whom it has it
-    /// from, and gossip does the rest.
-    fn adopt(&mut self, now: Now, history: History, effects: &mut ControlEffects) {
-        let Some(view) = self.folded.view(&history) else { return };
-        self.view = Arc::new(view);
-        self.history = history;
-        effects.view = Some(self.view.clone());
-        let is_author = self.note_saved(now);
-        for peer in self.others() {
-            if self.peers.get(&peer) == Some(&self.version()) {
-                self.send(now, peer, Notice::Have(self.version()), effects);
-            } else if is_author {
-                self.send(now, peer, Notice::History(self.history.clone()), effects);
-            }
-        }
-    }
-
     fn send(&self, now: Now, to: NodeId, notice: Notice, effects: &mut ControlEffects) {
         if self.config.broken.is(Mutation::SettingsStayHome)
-            && matches!(notice, Notice::History(_) | Notice::Complement(_))
+            && matches!(notice, Notice::Changes(_) | Notice::History(_) | Notice::Complement(_))
         {
             return;
         }
@@ -402,6 +389,10 @@ impl Control {
         };
         effects.sends.push((to, envelope));
     }
+}
+
+fn others(view: &View, me: NodeId) -> Vec<NodeId> {
+    view.members().map(|known| known.member.id).filter(|&id| id != me).collect()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const FALL_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 const HOLD: Duration = Duration::from_secs(2);
 
 /// What is held against a node.
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Opinion {
     /// It was given up.
     pub(super) down: Option<Why>,

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use super::spread::LEARNT_MAX;
 use super::*;
 use crate::hlc::{Hlc, WallMs};
 use crate::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
@@ -304,11 +305,9 @@ fn a_new_life_begins_in_the_epoch_of_those_who_know_it() {
         mesh.tick(20_000);
     }
     // What was sent before the life was known may be from any time.
-    let late = EpochNotice {
-        epoch: Epoch(2),
-        finished: Epoch(1),
-        members: mesh.controls[0].view.members().map(|known| (known.member.id, known.member.life)).collect(),
-    };
+    let members = MembersDigest::of(&mesh.controls[0].view);
+    let (done, done_before) = (Marks::default(), [true; 3].into_iter().collect());
+    let late = EpochNotice { epoch: Epoch(2), finished: Epoch(1), members, done, done_before };
     renewed(&mut mesh, 2, 33, false);
     let envelope = Envelope {
         cluster: CLUSTER,

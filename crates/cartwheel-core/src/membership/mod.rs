@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -156,9 +157,11 @@ pub struct Change {
 }
 
 /// A set of changes. Merging is commutative, associative and idempotent.
+///
+/// A change is kept once, however many histories hold it: a copy of a history costs little, whatever its changes say.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct History {
-    changes: BTreeSet<Change>,
+    changes: BTreeSet<Arc<Change>>,
 }
 
 impl History {
@@ -174,13 +177,13 @@ impl History {
         // A broken peer may have told of the greatest there is.
         let number = numbers.max().unwrap_or(0).saturating_add(1);
         let change = Change { hlc, node, number, what };
-        self.changes.insert(change.clone());
+        self.changes.insert(Arc::new(change.clone()));
         change
     }
 
     /// Adds a change; true if it is new.
     pub fn insert(&mut self, change: Change) -> bool {
-        self.changes.insert(change)
+        self.changes.insert(Arc::new(change))
     }
 
     /// Whether it holds `change`.
@@ -200,9 +203,15 @@ impl History {
         self.changes.len() > before
     }
 
+    /// The changes that `other` does not hold.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        Self { changes: self.changes.difference(&other.changes).cloned().collect() }
+    }
+
     /// The changes in their order.
     pub fn changes(&self) -> impl ExactSizeIterator<Item = &Change> {
-        self.changes.iter()
+        self.changes.iter().map(|change| &**change)
     }
 
     /// How many changes there are.

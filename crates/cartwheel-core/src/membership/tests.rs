@@ -325,7 +325,8 @@ fn a_history() -> impl proptest::strategy::Strategy<Value = History> {
         number,
         what,
     });
-    prop::collection::vec(change, 0..25).prop_map(|changes| History { changes: changes.into_iter().collect() })
+    prop::collection::vec(change, 0..25)
+        .prop_map(|changes| History { changes: changes.into_iter().map(std::sync::Arc::new).collect() })
 }
 
 fn merged(a: &History, b: &History) -> History {
@@ -349,7 +350,9 @@ proptest! {
 
     #[test]
     fn any_history_folds_into_a_sound_cluster(history in a_history()) {
-        let Some(view) = history.view() else { return Ok(()) };
+        let view = history.view();
+        prop_assert_eq!(history.cluster(), view.as_ref().map(|view| view.cluster));
+        let Some(view) = view else { return Ok(()) };
         prop_assert_eq!(view.ring.version(), history.version());
         for owner in view.ring.owners() {
             prop_assert!(view.member(*owner).is_some(), "an owner is a member");
@@ -382,7 +385,7 @@ proptest! {
         // Another history than before, and a smaller one, as no holder asks but may.
         let Some(missing) = (!arrivals.is_empty()).then(|| forgotten.index(arrivals.len())) else { return Ok(()) };
         let others = arrivals.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, change)| change.clone());
-        let other = History { changes: others.collect() };
+        let other = History { changes: others.map(Arc::new).collect() };
         prop_assert_eq!(folded.view(&other), other.view());
     }
 

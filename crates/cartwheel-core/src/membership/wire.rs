@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -197,7 +198,8 @@ impl History {
         if message.version != VERSION {
             return Err(DecodeError::Version(message.version));
         }
-        Ok(Self { changes: message.changes.into_iter().map(Change::try_from).collect::<Result<_, _>>()? })
+        let changes = message.changes.into_iter().map(|change| Change::try_from(change).map(Arc::new));
+        Ok(Self { changes: changes.collect::<Result<_, _>>()? })
     }
 }
 
@@ -211,7 +213,8 @@ impl Change {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let changes = History::decode(bytes)?.changes;
         let one = changes.len() == 1;
-        changes.into_iter().next().filter(|_| one).ok_or(DecodeError::Invalid("number of changes"))
+        let change = changes.into_iter().next().filter(|_| one).ok_or(DecodeError::Invalid("number of changes"))?;
+        Ok(Arc::unwrap_or_clone(change))
     }
 }
 

@@ -13,7 +13,7 @@ use super::value::{
 };
 use super::{WireError, fixed};
 use crate::configuration::{Footing, Step};
-use crate::control::{EpochNotice, Inquiry, InquiryId, Notice};
+use crate::control::{Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX};
 use crate::dot::{Life, NodeId};
 use crate::hlc::{Hlc, WallMs};
 use crate::key::{Key, check_bucket};
@@ -28,8 +28,9 @@ use crate::write_id::WriteId;
 /// The version of the protocol between nodes that this build speaks.
 ///
 /// 2: a replica or coordinator may say that its disk is full. 3: notes are one field of a state; digests are taken of another form.
-/// 4: nodes probe each other; homes compare their Merkle trees; a node may be asked to stand in for a home. 5: partitions have
-/// configurations, and messages say on which of them they stand.
+/// 4: nodes probe each other; homes compare their Merkle trees; a node may be asked to stand in for a home. 5: nodes tell what came to
+/// the history since a version, and of epochs with a digest of the members and marks on them; partitions have configurations, and
+/// messages say on which of them they stand.
 pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Of messages that answer nothing and that nothing answers.
@@ -53,7 +54,10 @@ struct PbEnvelope {
     operation: u64,
     #[prost(uint32, tag = "8")]
     round: u32,
-    #[prost(oneof = "PbMessage", tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 40, 41, 42")]
+    #[prost(
+        oneof = "PbMessage",
+        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42"
+    )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
     step: u64,
@@ -95,6 +99,10 @@ enum PbMessage {
     Swim(Bytes),
     #[prost(message, tag = "24")]
     Epoch(PbEpoch),
+    #[prost(message, tag = "25")]
+    Want(PbVersions),
+    #[prost(message, tag = "26")]
+    Changes(PbChanges),
     #[prost(message, tag = "40")]
     Compare(PbCompare),
     #[prost(message, tag = "41")]
@@ -117,11 +125,30 @@ struct PbEpoch {
     epoch: u64,
     #[prost(uint64, tag = "2")]
     finished: u64,
-    #[prost(fixed64, repeated, tag = "3")]
-    members: Vec<u64>,
-    /// The lives of `members`.
-    #[prost(fixed64, repeated, tag = "4")]
-    lives: Vec<u64>,
+    #[prost(bytes = "bytes", tag = "3")]
+    members: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    done: Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    done_before: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbVersions {
+    #[prost(message, repeated, tag = "1")]
+    versions: Vec<PbVersion>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbChanges {
+    #[prost(message, required, tag = "1")]
+    since: PbVersion,
+    #[prost(message, required, tag = "2")]
+    version: PbVersion,
+    #[prost(bytes = "bytes", tag = "3")]
+    changes: Bytes,
+    #[prost(bool, tag = "4")]
+    is_answer: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -375,10 +402,18 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
         Notice::Epoch(notice) => PbMessage::Epoch(PbEpoch {
             epoch: notice.epoch.0,
             finished: notice.finished.0,
-            members: notice.members.iter().map(|(node, _)| node.get()).collect(),
-            lives: notice.members.iter().map(|(_, life)| life.0).collect(),
+            members: Bytes::copy_from_slice(&notice.members.0.to_be_bytes()),
+            done: Bytes::copy_from_slice(notice.done.as_bytes()),
+            done_before: Bytes::copy_from_slice(notice.done_before.as_bytes()),
         }),
-        Notice::Have(version) => PbMessage::Have(PbVersion { changes: version.changes, digest: version.digest }),
+        Notice::Have(version) => PbMessage::Have(version_to_pb(*version)),
+        Notice::Want(had) => PbMessage::Want(PbVersions { versions: had.iter().copied().map(version_to_pb).collect() }),
+        Notice::Changes(notice) => PbMessage::Changes(PbChanges {
+            since: version_to_pb(notice.since),
+            version: version_to_pb(notice.version),
+            changes: notice.changes.encode(),
+            is_answer: notice.is_answer,
+        }),
         Notice::History(history) => PbMessage::History(history.encode()),
         Notice::Complement(history) => PbMessage::Complement(history.encode()),
         Notice::Swim(packet) => PbMessage::Swim(packet.clone()),
@@ -388,11 +423,38 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
 }
 
 fn epoch_notice_from_pb(notice: PbEpoch) -> Result<EpochNotice, WireError> {
-    if notice.members.len() != notice.lives.len() {
-        return Err(WireError::Field("lives"));
+    let marks = |bytes: &Bytes| Marks::from_bytes(bytes).ok_or(WireError::Field("marks"));
+    Ok(EpochNotice {
+        epoch: Epoch(notice.epoch),
+        finished: Epoch(notice.finished),
+        members: MembersDigest(u128::from_be_bytes(fixed(&notice.members, "members")?)),
+        done: marks(&notice.done)?,
+        done_before: marks(&notice.done_before)?,
+    })
+}
+
+fn version_to_pb(version: RingVersion) -> PbVersion {
+    PbVersion { changes: version.changes, digest: version.digest }
+}
+
+fn version_from_pb(version: &PbVersion) -> RingVersion {
+    RingVersion { changes: version.changes, digest: version.digest }
+}
+
+fn versions_from_pb(versions: &PbVersions) -> Result<Vec<RingVersion>, WireError> {
+    if versions.versions.len() > WANT_MAX {
+        return Err(WireError::Field("versions"));
     }
-    let members = notice.members.into_iter().map(NodeId::new).zip(notice.lives.into_iter().map(Life)).collect();
-    Ok(EpochNotice { epoch: Epoch(notice.epoch), finished: Epoch(notice.finished), members })
+    Ok(versions.versions.iter().map(version_from_pb).collect())
+}
+
+fn changes_from_pb(notice: &PbChanges) -> Result<Changes, WireError> {
+    Ok(Changes {
+        since: version_from_pb(&notice.since),
+        version: version_from_pb(&notice.version),
+        changes: history_from_pb(&notice.changes)?,
+        is_answer: notice.is_answer,
+    })
 }
 
 fn history_from_pb(bytes: &[u8]) -> Result<History, WireError> {
@@ -457,9 +519,9 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
             let (partition, word) = word_from_pb(word)?;
             Message::Succession(partition, word)
         }
-        PbMessage::Have(PbVersion { changes, digest }) => {
-            Message::Notice(Notice::Have(RingVersion { changes, digest }))
-        }
+        PbMessage::Have(version) => Message::Notice(Notice::Have(version_from_pb(&version))),
+        PbMessage::Want(had) => Message::Notice(Notice::Want(versions_from_pb(&had)?)),
+        PbMessage::Changes(notice) => Message::Notice(Notice::Changes(changes_from_pb(&notice)?)),
         PbMessage::History(history) => Message::Notice(Notice::History(history_from_pb(&history)?)),
         PbMessage::Complement(history) => Message::Notice(Notice::Complement(history_from_pb(&history)?)),
         PbMessage::Swim(packet) => Message::Notice(Notice::Swim(packet)),

@@ -1,7 +1,6 @@
 //! What nodes say of their cluster: histories, and the notices that carry them.
 
-use cartwheel_core::control::EpochNotice;
-use cartwheel_core::control::{Inquiry, InquiryId, Notice};
+use cartwheel_core::control::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
@@ -121,16 +120,28 @@ pub fn notice() -> BoxedStrategy<Notice> {
             history
         })]
     };
-    let version = (number(), number()).prop_map(|(changes, digest)| RingVersion { changes, digest });
+    // Versions that the nodes have among them.
+    let version = || {
+        prop_oneof![
+            2 => (number(), number()).prop_map(|(changes, digest)| RingVersion { changes, digest }),
+            2 => Just(history().version()),
+            1 => a_history().prop_map(|history| history.version()),
+        ]
+    };
+    let changes = (version(), version(), histories(), any::<bool>())
+        .prop_map(|(since, version, changes, is_answer)| Changes { since, version, changes, is_answer });
     let inquiry = (inquiry_id(), vec(any::<u8>(), 1..5)).prop_map(|(id, bucket)| Inquiry { id, bucket: bucket.into() });
-    let member = (1usize..4, number()).prop_map(|(node, life)| (id(node), Life(life % 5)));
-    let epochs = (number(), number(), vec(member, 0..5)).prop_map(|(epoch, finished, members)| EpochNotice {
-        epoch: Epoch(epoch),
-        finished: Epoch(finished),
-        members,
-    });
+    let members = prop_oneof![4 => Just(MembersDigest::of(&history().view().expect("a cluster"))), 1 => any::<u128>().prop_map(MembersDigest)];
+    let marks = || vec(any::<bool>(), 0..5).prop_map(|marks| marks.into_iter().collect());
+    let near = || prop_oneof![3 => 0u64..4, 1 => number()];
+    let epochs =
+        (near(), near(), members, marks(), marks()).prop_map(|(epoch, finished, members, done, done_before)| {
+            EpochNotice { epoch: Epoch(epoch), finished: Epoch(finished), members, done, done_before }
+        });
     prop_oneof![
-        2 => version.prop_map(Notice::Have),
+        2 => version().prop_map(Notice::Have),
+        2 => vec(version(), 0..4).prop_map(Notice::Want),
+        3 => changes.prop_map(Notice::Changes),
         3 => epochs.prop_map(Notice::Epoch),
         3 => histories().prop_map(Notice::History),
         3 => histories().prop_map(Notice::Complement),

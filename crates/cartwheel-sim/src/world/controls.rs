@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cartwheel_core::control::{Control, ControlEffects, ControlInput, Notice, SettingsChange};
+use cartwheel_core::control::{Changes, Control, ControlEffects, ControlInput, Notice, SettingsChange};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::{ChangeKind, History, Member, View};
 use cartwheel_core::message::{Envelope, Message};
@@ -218,6 +218,9 @@ impl World {
             let what = match &envelope.message {
                 Message::Notice(Notice::History(history) | Notice::Complement(history)) => {
                     format!("history {}", history.version())
+                }
+                Message::Notice(Notice::Changes(Changes { since, version, .. })) => {
+                    format!("the changes from {since} to {version}")
                 }
                 message => format!("{message:?}"),
             };

@@ -1,0 +1,116 @@
+//! What is held against each of the other nodes, and what to think of them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::opinion::Opinion;
+use crate::dot::NodeId;
+use crate::liveness::{Liveness, Standing, Status};
+use crate::time::{Instant, Now};
+
+/// So long may it wait that a node was heard for the first time: it stands as before. When a large cluster starts, each node hears
+/// all others for the first time within seconds, and all shards are told each time.
+const FIRST_HEARD_TOLD_WITHIN: Duration = Duration::from_secs(1);
+
+/// The opinions of one node. They are gone through only when one has changed, or a time has come.
+#[derive(Debug, Default)]
+pub(super) struct Opinions {
+    peers: BTreeMap<NodeId, Opinion>,
+    /// Those who must answer before they are taken for alive again.
+    owing: BTreeSet<NodeId>,
+    /// Something has changed that is to be judged by then.
+    judge_at: Option<Instant>,
+    /// The first at which a node has proved itself.
+    held_until: Option<Instant>,
+    liveness: Arc<Liveness>,
+}
+
+impl Opinions {
+    /// What this node thinks of every other.
+    pub(super) const fn liveness(&self) -> &Arc<Liveness> {
+        &self.liveness
+    }
+
+    /// What is held against a node.
+    pub(super) fn get(&self, node: NodeId) -> Option<&Opinion> {
+        self.peers.get(&node)
+    }
+
+    /// How many nodes there are.
+    pub(super) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// A node has come, of which nothing is known yet.
+    pub(super) fn insert(&mut self, now: Now, node: NodeId) {
+        self.peers.insert(node, Opinion::new(now.wall));
+        self.owing.remove(&node);
+        self.judge_at = Some(now.instant);
+    }
+
+    /// Forgets those who are no members any more.
+    pub(super) fn retain(&mut self, now: Now, is_member: impl Fn(NodeId) -> bool) {
+        let before = self.peers.len();
+        self.peers.retain(|&node, _| is_member(node));
+        if self.peers.len() < before {
+            self.owing.retain(|node| self.peers.contains_key(node));
+            self.judge_at = Some(now.instant);
+        }
+    }
+
+    /// Changes what is held against a node.
+    pub(super) fn edit(&mut self, now: Instant, node: NodeId, change: impl FnOnce(&mut Opinion)) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let before = *peer;
+        change(peer);
+        if *peer == before {
+            return;
+        }
+        if peer.owes_an_answer() {
+            self.owing.insert(node);
+        } else {
+            self.owing.remove(&node);
+        }
+        let mut heard = before;
+        heard.heard = true;
+        let only_heard = *peer == heard;
+        let judge_at = if only_heard { now + FIRST_HEARD_TOLD_WITHIN } else { now };
+        self.judge_at = Some(self.judge_at.map_or(judge_at, |at| at.min(judge_at)));
+    }
+
+    /// Whether anyone owes an answer.
+    pub(super) fn any_owing(&self) -> bool {
+        !self.owing.is_empty()
+    }
+
+    /// Those who owe an answer, or all, beginning after a node.
+    pub(super) fn in_turn(&self, after: NodeId, all: bool) -> impl Iterator<Item = NodeId> + '_ {
+        let turn = (Bound::Excluded(after), Bound::Unbounded);
+        let owing = self.owing.range(turn).chain(self.owing.range(..=after)).copied();
+        let everyone = self.peers.range(turn).chain(self.peers.range(..=after)).map(|(&node, _)| node);
+        owing.filter(move |_| !all).chain(everyone.filter(move |_| all))
+    }
+
+    /// When it is to be judged next, though nothing is heard until then.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        self.judge_at.into_iter().chain(self.held_until).min()
+    }
+
+    /// What to think of the others from now on, if that has changed. `blind`: nobody is ever suspected.
+    pub(super) fn judge(&mut self, now: Now, blind: bool) -> Option<Arc<Liveness>> {
+        self.wake_at().filter(|&at| at <= now.instant)?;
+        let standings = self.peers.iter_mut().map(|(&node, peer)| {
+            let standing = peer.judge(now);
+            (node, if blind { Standing { status: Status::Alive, ..standing } } else { standing })
+        });
+        let liveness = Liveness::new(standings);
+        self.judge_at = None;
+        self.held_until = self.peers.values().filter_map(|peer| peer.held_until).min();
+        (liveness != *self.liveness).then(|| {
+            self.liveness = Arc::new(liveness);
+            self.liveness.clone()
+        })
+    }
+}

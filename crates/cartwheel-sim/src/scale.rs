@@ -1,0 +1,465 @@
+//! A large cluster's controls, without their data: what gossip costs, and how soon news is everywhere.
+//!
+//! All nodes hold the founding history from the start; their shards finish each epoch some seconds after it began. The network has
+//! random delays and loses some messages. One run goes through four phases: the nodes get to know each other; nothing happens; a
+//! change of the membership is recorded at one node; a tenth of the nodes is down, and the same again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cartwheel_core::configuration::Footing;
+use cartwheel_core::control::{Changes, Control, ControlConfig, ControlEffects, ControlInput, Notice, Views};
+use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::epoch::Epoch;
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::liveness::Status;
+use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::message::{Envelope, Message};
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions, RingVersion};
+use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::wire;
+
+use crate::clock::START_WALL_MS;
+use crate::rng::{Rng, Stream};
+
+const CLUSTER: ClusterId = ClusterId(0x5ca1e);
+const SECOND_US: u64 = 1_000_000;
+/// How long a message is under way, in microseconds, and how many of a thousand are lost.
+const DELAY_US: (u64, u64) = (1_000, 50_000);
+const LOST_PER_MILLE: u32 = 10;
+/// How long a history or an epoch takes to be saved, in microseconds.
+const SAVE_US: (u64, u64) = (1_000, 10_000);
+/// How long the shards take to finish an epoch, in microseconds.
+const FINISH_US: (u64, u64) = (3 * SECOND_US, 10 * SECOND_US);
+/// How many nodes introduce themselves to one in a second.
+const INTRODUCTIONS: u64 = 32;
+/// What a frame costs beside its envelope, in bytes.
+const FRAME_BYTES: u64 = 4;
+
+/// What is simulated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scale {
+    /// How many nodes the cluster has.
+    pub nodes: usize,
+    /// How many partitions its ring has.
+    pub partitions: u32,
+    /// For how long traffic is measured while nothing changes.
+    pub quiet: Duration,
+    /// How long nodes have to find out who is down.
+    pub settle: Duration,
+    /// How long a change may take until it counts as not spread.
+    pub patience: Duration,
+    /// Where randomness starts.
+    pub seed: u64,
+}
+
+impl Scale {
+    /// A cluster of so many nodes, as the tests measure it.
+    pub const fn of(nodes: usize, seed: u64) -> Self {
+        let seconds = Duration::from_secs;
+        Self { nodes, partitions: 16_384, quiet: seconds(10), settle: seconds(20), patience: seconds(60), seed }
+    }
+}
+
+/// What nodes sent and received, in bytes a node and second.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    /// Of all that are up.
+    pub mean_sent: u64,
+    /// Of the one that sent most.
+    pub worst_sent: u64,
+    /// Of the one that received most.
+    pub worst_received: u64,
+    /// The mean that was sent, by kind of notice.
+    pub by_kind: BTreeMap<&'static str, u64>,
+}
+
+/// What was measured while a part of the nodes was up.
+#[derive(Clone, Debug, Default)]
+pub struct Phase {
+    /// How many nodes were up.
+    pub up: usize,
+    /// While nothing changed.
+    pub quiet: Traffic,
+    /// How long a change took from the node that recorded it to all that were up; none if it never came to all.
+    pub known_after: Option<Duration>,
+    /// What the nodes sent until then, in bytes a node and second.
+    pub spreading: Traffic,
+}
+
+/// What a run has measured.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// With all nodes up.
+    pub whole: Phase,
+    /// How often an epoch ended meanwhile.
+    pub epochs: u64,
+    /// The longest from when the last node had finished an epoch until all were in the next.
+    pub epoch_turns_within: Duration,
+    /// With a tenth of them down.
+    pub part: Phase,
+    /// Of the pairs of a node that is up and one that is down, in how many the latter seems alive, once the nodes had time to find
+    /// out, of a thousand.
+    pub unnoticed_per_mille: u64,
+}
+
+/// Views that all controls share: each history is folded once.
+#[derive(Debug, Default)]
+struct Made(BTreeMap<RingVersion, Arc<View>>);
+
+/// The same, as each control has it.
+#[derive(Clone, Debug, Default)]
+struct Shared(Arc<Mutex<Made>>);
+
+impl Views for Shared {
+    fn view(&mut self, history: &History) -> Option<Arc<View>> {
+        let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = history.version();
+        if let Some(view) = views.0.get(&version) {
+            return Some(view.clone());
+        }
+        let view = Arc::new(history.view()?);
+        views.0.insert(version, view.clone());
+        Some(view)
+    }
+}
+
+#[derive(Debug)]
+enum Event {
+    Arrives(usize, Box<Envelope>, u64),
+    Input(usize, ControlInput),
+    Tick(usize),
+}
+
+#[derive(Debug)]
+struct Machine {
+    control: Control,
+    up: bool,
+    wake_at_us: u64,
+    sent: u64,
+    received: u64,
+}
+
+#[derive(Debug)]
+struct World {
+    scale: Scale,
+    machines: Vec<Machine>,
+    places: BTreeMap<NodeId, usize>,
+    events: BTreeMap<(u64, u64), Event>,
+    scheduled: u64,
+    now_us: u64,
+    rng: Rng,
+    by_kind: BTreeMap<&'static str, u64>,
+    /// Who does not go by the latest history yet.
+    behind: BTreeSet<usize>,
+    latest: RingVersion,
+    /// When the last node finished each epoch, and when the last one left it.
+    finished_us: BTreeMap<Epoch, u64>,
+    entered_us: BTreeMap<Epoch, (usize, u64)>,
+}
+
+/// Simulates a large cluster.
+///
+/// # Panics
+/// If the nodes make no cluster.
+pub fn run(scale: Scale) -> Figures {
+    let mut world = World::new(scale);
+    let warm_up_us = (2 + scale.nodes as u64 / INTRODUCTIONS) * SECOND_US;
+    world.pass(warm_up_us);
+    let mut figures = Figures { whole: world.measure(), ..Figures::default() };
+    (figures.epochs, figures.epoch_turns_within) = world.epochs();
+    for place in (0..scale.nodes).filter(|place| place % 10 == 5) {
+        world.machines[place].up = false;
+    }
+    world.pass(scale.settle.as_micros() as u64);
+    figures.unnoticed_per_mille = world.unnoticed_per_mille();
+    figures.part = world.measure();
+    figures
+}
+
+fn member(number: usize) -> Member {
+    let name = format!("node-{number}");
+    Member {
+        id: NodeId::of_name(&name),
+        life: life(number),
+        weight: NORMAL_WEIGHT,
+        zone: format!("zone-{}", number % 5),
+        host: format!("host-{number}.example.net"),
+        peer_addr: format!("host-{number}.example.net:7400"),
+        http_addr: format!("host-{number}.example.net:8080"),
+        resp_addr: format!("host-{number}.example.net:6380"),
+        name,
+    }
+}
+
+const fn life(number: usize) -> Life {
+    Life(number as u64 + 1)
+}
+
+impl World {
+    fn new(scale: Scale) -> Self {
+        let members: Vec<Member> = (0..scale.nodes).map(member).collect();
+        let partitions = Partitions::new(scale.partitions).expect("a number of partitions");
+        let places = members.iter().enumerate().map(|(place, member)| (member.id, place)).collect();
+        let mut founding = History::new();
+        let (founder, strategy) = (members[0].id, Strategy::Balanced);
+        let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy, members };
+        founding.record(Hlc::at(WallMs(1)), founder, found);
+        let views = Shared::default();
+        let control = |place: usize| {
+            let config = ControlConfig {
+                cluster: CLUSTER,
+                node: member(place).id,
+                life: life(place),
+                boot: 1,
+                seed: scale.seed << 32 | place as u64,
+                epoch: Epoch::FIRST,
+                epoch_floor: Epoch::UNKNOWN,
+                lanes: 1,
+                broken: Broken::default(),
+            };
+            Control::with_views(config, founding.clone(), Box::new(views.clone())).expect("a cluster")
+        };
+        let machine = |place| Machine { control: control(place), up: true, wake_at_us: 0, sent: 0, received: 0 };
+        let mut world = Self {
+            scale,
+            machines: (0..scale.nodes).map(machine).collect(),
+            places,
+            events: BTreeMap::new(),
+            scheduled: 0,
+            now_us: 0,
+            rng: Rng::new(scale.seed, Stream::Network),
+            by_kind: BTreeMap::new(),
+            behind: BTreeSet::new(),
+            latest: founding.version(),
+            finished_us: BTreeMap::new(),
+            entered_us: BTreeMap::new(),
+        };
+        for place in 0..scale.nodes {
+            let start_us = world.rng.below(SECOND_US);
+            world.machines[place].wake_at_us = start_us;
+            world.schedule(start_us, Event::Tick(place));
+            world.finish_later(place, Epoch::FIRST);
+        }
+        world
+    }
+
+    fn schedule(&mut self, at_us: u64, event: Event) {
+        self.scheduled += 1;
+        self.events.insert((at_us, self.scheduled), event);
+    }
+
+    fn finish_later(&mut self, place: usize, epoch: Epoch) {
+        let at_us = self.now_us + self.rng.range(FINISH_US.0, FINISH_US.1);
+        self.schedule(at_us, Event::Input(place, ControlInput::Finished(0, epoch)));
+    }
+
+    fn pass(&mut self, us: u64) {
+        let until_us = self.now_us + us;
+        while self.step(until_us) {}
+        self.now_us = until_us;
+    }
+
+    /// Lets the next thing happen, if it happens by then.
+    fn step(&mut self, until_us: u64) -> bool {
+        let Some(first) = self.events.first_entry().filter(|first| first.key().0 <= until_us) else { return false };
+        self.now_us = first.key().0;
+        match first.remove() {
+            Event::Arrives(to, envelope, bytes) => {
+                self.machines[to].received += bytes;
+                self.input(to, ControlInput::Message(envelope));
+            }
+            Event::Input(place, input) => {
+                if let ControlInput::Finished(_, epoch) = input {
+                    self.finished_us.insert(epoch, self.now_us);
+                }
+                self.input(place, input);
+            }
+            Event::Tick(place) if self.machines[place].wake_at_us == self.now_us => {
+                self.input(place, ControlInput::Tick);
+            }
+            Event::Tick(_) => {}
+        }
+        true
+    }
+
+    fn now(&self) -> Now {
+        Now { instant: Instant(self.now_us), wall: WallMs(START_WALL_MS + self.now_us / 1_000) }
+    }
+
+    fn input(&mut self, place: usize, input: ControlInput) {
+        let now = self.now();
+        let machine = &mut self.machines[place];
+        if machine.up {
+            let effects = machine.control.step(now, input);
+            self.carry_out(place, effects);
+        }
+    }
+
+    fn carry_out(&mut self, place: usize, effects: ControlEffects) {
+        for (to, envelope) in effects.sends {
+            self.send(place, to, envelope);
+        }
+        let save_us = self.now_us + self.rng.range(SAVE_US.0, SAVE_US.1);
+        if effects.save.is_some() {
+            self.schedule(save_us, Event::Input(place, ControlInput::Saved(Ok(()))));
+        }
+        if effects.save_epoch.is_some() {
+            self.schedule(save_us, Event::Input(place, ControlInput::EpochSaved(Ok(()))));
+        }
+        if let Some(epoch) = effects.epoch {
+            let (count, last_us) = self.entered_us.entry(epoch).or_default();
+            (*count, *last_us) = (*count + 1, self.now_us);
+            self.finish_later(place, epoch);
+        }
+        if effects.view.is_some_and(|view| view.ring.version() == self.latest) {
+            self.behind.remove(&place);
+        }
+        if let Some(wake_at) = effects.wake_at {
+            let at_us = wake_at.0.max(self.now_us + 1);
+            if self.machines[place].wake_at_us != at_us {
+                self.machines[place].wake_at_us = at_us;
+                self.schedule(at_us, Event::Tick(place));
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, to: NodeId, envelope: Envelope) {
+        let bytes = wire::encode_envelope(&envelope).len() as u64 + FRAME_BYTES;
+        self.machines[from].sent += bytes;
+        *self.by_kind.entry(kind(&envelope.message)).or_default() += bytes;
+        let delay_us = self.rng.range(DELAY_US.0, DELAY_US.1);
+        let is_lost = self.rng.chance(LOST_PER_MILLE);
+        // A member may have been added that was never started.
+        if let Some(&to) = self.places.get(&to).filter(|_| !is_lost) {
+            self.schedule(self.now_us + delay_us, Event::Arrives(to, Box::new(envelope), bytes));
+        }
+    }
+
+    fn up(&self) -> impl Iterator<Item = &Machine> {
+        self.machines.iter().filter(|machine| machine.up)
+    }
+
+    /// What was sent and received since the last time, `us` ago.
+    fn traffic(&mut self, us: u64) -> Traffic {
+        let count = self.up().count() as u64;
+        let each_second = |bytes: u64| bytes * SECOND_US / us.max(1);
+        let sum: u64 = self.up().map(|machine| machine.sent).sum();
+        let by_kind = std::mem::take(&mut self.by_kind);
+        let traffic = Traffic {
+            mean_sent: each_second(sum) / count,
+            worst_sent: each_second(self.up().map(|machine| machine.sent).max().unwrap_or_default()),
+            worst_received: each_second(self.up().map(|machine| machine.received).max().unwrap_or_default()),
+            by_kind: by_kind.into_iter().map(|(kind, bytes)| (kind, each_second(bytes) / count)).collect(),
+        };
+        for machine in &mut self.machines {
+            (machine.sent, machine.received) = (0, 0);
+        }
+        traffic
+    }
+
+    /// Measures some quiet time, and then how a change spreads.
+    fn measure(&mut self) -> Phase {
+        self.traffic(1);
+        let quiet_us = self.scale.quiet.as_micros() as u64;
+        self.pass(quiet_us);
+        let quiet = self.traffic(quiet_us);
+        let begun_us = self.now_us;
+        self.change();
+        let until_us = begun_us + self.scale.patience.as_micros() as u64;
+        while !self.behind.is_empty() && self.step(until_us) {}
+        let took_us = self.now_us - begun_us;
+        let known_after = self.behind.is_empty().then(|| Duration::from_micros(took_us));
+        Phase { up: self.up().count(), quiet, known_after, spreading: self.traffic(took_us) }
+    }
+
+    /// An administrator's node has told another of a node more: that one is the first to save it.
+    fn change(&mut self) {
+        let (first, teller) = (0, 1);
+        let before = self.machines[first].control.history().clone();
+        let mut after = before.clone();
+        let number = self.scale.nodes + before.len();
+        after.record(Hlc::at(self.now().wall), member(first).id, ChangeKind::Add(member(number)));
+        self.latest = after.version();
+        self.behind = (0..self.machines.len()).filter(|&place| self.machines[place].up).collect();
+        let (since, version, changes) = (before.version(), self.latest, after.without(&before));
+        let envelope = Envelope {
+            cluster: CLUSTER,
+            from: member(teller).id,
+            from_life: life(teller),
+            from_boot: 1,
+            wall: self.now().wall,
+            footing: Footing::default(),
+            message: Message::Notice(Notice::Changes(Changes { since, version, changes, is_answer: true })),
+        };
+        self.input(first, ControlInput::Message(Box::new(envelope)));
+    }
+
+    /// How many epochs have ended everywhere, and how long the slowest took to turn.
+    fn epochs(&self) -> (u64, Duration) {
+        let turned = self.entered_us.iter().filter(|(_, entered)| entered.0 == self.machines.len());
+        let took_us: Vec<u64> = turned
+            .filter_map(|(epoch, &(_, entered_us))| {
+                Some(entered_us.saturating_sub(*self.finished_us.get(&Epoch(epoch.0 - 1))?))
+            })
+            .collect();
+        (took_us.len() as u64, Duration::from_micros(took_us.iter().copied().max().unwrap_or_default()))
+    }
+
+    fn unnoticed_per_mille(&self) -> u64 {
+        let down: Vec<NodeId> =
+            (0..self.machines.len()).filter(|&place| !self.machines[place].up).map(|place| member(place).id).collect();
+        let seems_alive = |machine: &Machine| {
+            let status = |&&node: &&NodeId| machine.control.liveness().status(node) == Status::Alive;
+            down.iter().filter(status).count() as u64
+        };
+        let pairs = (self.up().count() * down.len()) as u64;
+        1_000 * self.up().map(seems_alive).sum::<u64>() / pairs.max(1)
+    }
+}
+
+fn kind(message: &Message) -> &'static str {
+    match message {
+        Message::Notice(Notice::Swim(_)) => "probes",
+        Message::Notice(Notice::Epoch(_)) => "epochs",
+        Message::Notice(Notice::Have(_) | Notice::Want(_)) => "versions",
+        _ => "changes",
+    }
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mean_sent, worst_sent, worst_received, by_kind } = self;
+        let kinds: Vec<String> = by_kind.iter().map(|(kind, bytes)| format!("{kind} {bytes}")).collect();
+        write!(
+            f,
+            "{mean_sent} bytes a node and second ({}); the worst node sends {worst_sent} and receives {worst_received}",
+            kinds.join(", ")
+        )
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.known_after.map_or("not in time".to_owned(), |after| format!("after {after:?}"));
+        write!(
+            f,
+            "{} nodes up\n  nothing changes: {}\n  a change is known everywhere {known}; meanwhile {}",
+            self.up, self.quiet, self.spreading
+        )
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { whole, epochs, epoch_turns_within, part, unnoticed_per_mille } = self;
+        writeln!(
+            f,
+            "{whole}\n  {epochs} epochs have ended, each within {epoch_turns_within:?} of the last node's finishing it"
+        )?;
+        write!(f, "{part}\n  of the nodes that are down, {unnoticed_per_mille} in 1000 seem alive to another")
+    }
+}
