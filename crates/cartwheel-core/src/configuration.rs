@@ -4,9 +4,11 @@
 //! The first follows from the founding of the cluster; of each there is at most one successor ([`crate::succession`]). While one
 //! takes over from the other, both count: every quorum is needed of each ([`Homes`]).
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::dot::{Life, NodeId};
+use crate::ring::N_MAX;
 
 /// A node in one of its lives, as a home of a partition. A new life of a node is another home: it holds nothing of what the one before held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -123,6 +125,17 @@ impl Phase {
     /// Whether it is a home of keys in buckets of `n` replicas.
     pub fn is_home(&self, home: Home, n: u8) -> bool {
         self.both().any(|configuration| configuration.of(n).contains(&home))
+    }
+
+    /// Whether it makes sense in itself.
+    pub fn is_sound(&self) -> bool {
+        let is_sound = |configuration: &Configuration| {
+            let nodes: BTreeSet<NodeId> = configuration.homes.iter().map(|home| home.node).collect();
+            !nodes.is_empty() && nodes.len() == configuration.homes.len() && nodes.len() <= N_MAX
+        };
+        let follows = |next: &Configuration| self.current().number.checked_add(1) == Some(next.number);
+        // Nobody comes to a number at which the steps end.
+        self.both().all(is_sound) && self.next().is_none_or(follows) && self.latest().number < u64::MAX / 4
     }
 
     /// The homes of keys in buckets of `n` replicas, without those lives that are past: they answer nobody.

@@ -132,6 +132,8 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// The shard has finished this epoch ([`crate::epoch`]).
     pub finished: Option<Epoch>,
+    /// The shard holds nothing any more that its node, which is leaving, is to hand over; or it does.
+    pub drained: Option<bool>,
     /// What holds from now on in partitions, as far as this node knows, for others to hear.
     pub phases: Vec<(PartitionId, Phase)>,
     /// When the node wants a [`Input::Tick`] at the latest. It replaces what the step before said.

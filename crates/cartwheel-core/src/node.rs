@@ -162,6 +162,8 @@ pub struct Node {
     next_ceiling: Instant,
     random: ChaCha8Rng,
     has_reviewed: bool,
+    drained: Option<bool>,
+    check_drained_at: Instant,
     next_check: Instant,
 }
 
@@ -206,6 +208,8 @@ impl Node {
             next_ceiling: Instant::default(),
             random: ChaCha8Rng::seed_from_u64(config.seed),
             has_reviewed: false,
+            drained: None,
+            check_drained_at: Instant::default(),
             next_check: Instant::default(),
             config,
             held,
@@ -261,6 +265,8 @@ impl Node {
         };
         if !self.has_reviewed {
             self.has_reviewed = true;
+            let known = self.held.seats().filter(|(_, seat)| seat.phase.step() > Step::default());
+            step.effects.phases.extend(known.map(|(partition, seat)| (partition, seat.phase.clone())));
             self.succession.review(now.instant, &self.held);
         }
         self.admission.advance(now.instant);
@@ -300,6 +306,7 @@ impl Node {
         self.succession.tick(&mut scx!(self, step));
         self.settle(&mut step);
         self.finish_epoch(&mut step);
+        self.check_drained(&mut step);
         self.check_clock(&mut step);
         step.effects.events.extend(self.replica.hints().news());
         let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
@@ -508,6 +515,20 @@ impl Node {
                     self.settle(step);
                 }
             }
+        }
+    }
+
+    /// Tells whether anything is left to be handed over, if this node is leaving.
+    fn check_drained(&mut self, step: &mut Gathered) {
+        if !self.held.view().is_removed(self.held.me()) || step.now.instant < self.check_drained_at {
+            return;
+        }
+        self.check_drained_at = step.now.instant + CHECK_EPOCH_EVERY;
+        let owes = self.replica.hints().oldest().is_some();
+        let is_drained = !owes && !self.succession.is_involved(&self.held);
+        if self.drained != Some(is_drained) {
+            self.drained = Some(is_drained);
+            step.effects.drained = self.drained;
         }
     }
 

@@ -56,8 +56,10 @@ pub struct NodeSpec {
 /// A cluster's settings.
 #[derive(Clone, Debug)]
 pub struct ClusterSpec {
-    /// The members, fixed for the run.
+    /// The nodes that there may be.
     pub nodes: Vec<NodeSpec>,
+    /// How many of them, the last, are no members at first.
+    pub spares: usize,
     /// How many partitions the ring has.
     pub partitions: u32,
     /// The buckets.
@@ -101,6 +103,16 @@ impl Cluster {
     /// How many members it has.
     pub fn len(&self) -> usize {
         self.ids.len()
+    }
+
+    /// How many nodes found the cluster.
+    pub fn founders(&self) -> usize {
+        self.ids.len() - self.spec.spares
+    }
+
+    /// A node as a member.
+    pub fn member(&self, index: usize, life: Life) -> Member {
+        member(index, &self.spec.nodes[index], life)
     }
 
     /// Whether it has no member.
@@ -152,7 +164,7 @@ impl Cluster {
 
     /// How many replicas a key has: no more than there are nodes.
     pub fn replicas(&self, key: &Key) -> u8 {
-        self.bucket(key).n.min(self.len() as u8)
+        self.bucket(key).n.min(self.founders() as u8)
     }
 
     /// The partition of a key.
@@ -244,18 +256,8 @@ pub const fn first_life(index: usize) -> Life {
 
 /// The changes that make the cluster.
 fn history(spec: &ClusterSpec) -> History {
-    let member = |(index, node): (usize, &NodeSpec)| Member {
-        name: node.name.clone(),
-        id: NodeId::of_name(&node.name),
-        life: first_life(index),
-        weight: NORMAL_WEIGHT,
-        zone: node.zone.clone(),
-        host: node.host.clone(),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
-    };
-    let members: Vec<Member> = spec.nodes.iter().enumerate().map(member).collect();
+    let founders = spec.nodes.iter().take(spec.nodes.len() - spec.spares).enumerate();
+    let members: Vec<Member> = founders.map(|(index, node)| member(index, node, first_life(index))).collect();
     let founder = members[0].id;
     let partitions = Partitions::new(spec.partitions).expect("a number of partitions");
     let mut history = History::new();
@@ -275,6 +277,20 @@ fn history(spec: &ClusterSpec) -> History {
         history.record(Hlc::ZERO, founder, ChangeKind::Bucket { name, settings });
     }
     history
+}
+
+fn member(index: usize, node: &NodeSpec, life: Life) -> Member {
+    Member {
+        name: node.name.clone(),
+        id: NodeId::of_name(&node.name),
+        life,
+        weight: NORMAL_WEIGHT,
+        zone: node.zone.clone(),
+        host: node.host.clone(),
+        peer_addr: format!("{index}"),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    }
 }
 
 /// The key called `name` in `bucket`.

@@ -228,6 +228,7 @@ impl Faults {
         let can_go = world.machine(victim).is_up()
             && world.others_know_settings(victim)
             && world.can_do_without(victim)
+            && !world.is_leaving(victim)
             && keys
                 .iter()
                 .all(|key| holds_nothing(world, victim, key) || (is_home(key) && can_spare(world, victim, key)));
@@ -275,6 +276,7 @@ fn others_hold(world: &World, victim: usize, key: &Key) -> bool {
     for home in world.homes(key).into_iter().filter(|&home| home != victim) {
         if let Some(Ok(record)) = world.durable_record(home, key)
             && world.machine(home).is_up()
+            && !world.is_leaving(home)
         {
             others.merge(&record.state);
         }
@@ -302,7 +304,7 @@ fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
         match world.durable_record(home, key) {
             Some(Ok(record)) if record.header.catching_up.is_some() => return false,
             Some(Err(_)) => return false,
-            Some(Ok(record)) if world.machine(home).is_up() => {
+            Some(Ok(record)) if world.machine(home).is_up() && !world.is_leaving(home) => {
                 others.merge(&record.state);
             }
             Some(Ok(_)) | None => {}

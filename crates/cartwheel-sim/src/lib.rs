@@ -26,6 +26,7 @@ pub mod rng;
 pub mod run;
 pub mod scale;
 pub mod show;
+pub mod topology;
 pub mod trace;
 pub mod transcript;
 pub mod workload;

@@ -12,11 +12,24 @@ use crate::cluster::Start;
 use crate::disk::Disk;
 use crate::rng::Rng;
 
+/// What a machine is to the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It may become a member.
+    Spare,
+    /// It is one.
+    Member,
+    /// It was one.
+    Gone,
+}
+
 /// One machine of the cluster.
 #[derive(Debug)]
 pub struct Machine {
     /// The running node; none while it is down.
     pub(crate) node: Option<Node>,
+    /// What it is to the cluster.
+    pub(crate) standing: Standing,
     /// How often it has started.
     pub(crate) boot: u32,
     /// The life of its disk.
@@ -54,6 +67,7 @@ impl Machine {
     pub(crate) fn new(life: Life, disk: Disk, clock: Clock) -> Self {
         Self {
             node: None,
+            standing: Standing::Member,
             boot: 0,
             life,
             boots_before: 0,

@@ -24,6 +24,8 @@ pub struct Options {
     pub faults: FaultOptions,
     /// What clients do.
     pub workload: Workload,
+    /// How members change, if they do.
+    pub topology: Option<TopologyOptions>,
 }
 
 /// How messages travel.
@@ -172,6 +174,15 @@ impl Shares {
     }
 }
 
+/// How members change.
+#[derive(Clone, Debug)]
+pub struct TopologyOptions {
+    /// How often, in microseconds.
+    pub every_us: u64,
+    /// Whether any are removed or replaced.
+    pub removes: bool,
+}
+
 impl Options {
     /// The options of a seed.
     pub fn draw(seed: u64) -> Self {
@@ -183,6 +194,7 @@ impl Options {
             clocks: draw_clocks(rng),
             faults: draw_faults(rng),
             workload: draw_workload(rng),
+            topology: None,
             cluster,
         };
         if rng.chance(120) {
@@ -207,7 +219,26 @@ impl Options {
             options.take_long(rng);
         }
         options.let_expire(&mut Rng::new(seed, Stream::Expiry));
+        options.let_members_change(&mut Rng::new(seed, Stream::Topology));
         options
+    }
+
+    /// In some runs nodes come and go.
+    fn let_members_change(&mut self, rng: &mut Rng) {
+        if !rng.chance(350) {
+            return;
+        }
+        let spares = rng.range(1, 3) as usize;
+        for _ in 0..spares {
+            let number = self.cluster.nodes.len() as u64 + 1;
+            let (name, zone, host) = (format!("n{number}"), format!("z{}", number % 3), format!("h{number}"));
+            self.cluster.nodes.push(NodeSpec { name, zone, host });
+        }
+        self.cluster.spares = spares;
+        let every_us = rng.magnitude(100_000, 10_000_000).max(self.workload.think_us / 4);
+        // Whoever is removed unheard takes along what it alone acknowledged.
+        let removes = self.cluster.buckets.iter().all(|bucket| bucket.w >= 2 || bucket.strong_only);
+        self.topology = Some(TopologyOptions { every_us, removes });
     }
 
     /// In some runs values expire.
@@ -245,7 +276,9 @@ impl Options {
         const MINUTE_US: u64 = 60 * 1_000_000;
         let mut options = Self::draw(seed);
         let rng = &mut Rng::new(seed, Stream::Days);
-        options.cluster.nodes.truncate(4);
+        let founders = options.cluster.nodes.len() - options.cluster.spares;
+        options.cluster.nodes.truncate(founders.min(4));
+        (options.cluster.spares, options.topology) = (0, None);
         options.take_long(rng);
         options.cluster.timing.exchange_every = Some(Duration::from_secs(20));
         options.cluster.timing.scrub_every = Duration::from_secs(6 * 60 * 60);
@@ -388,7 +421,7 @@ fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
     } else {
         Timing::default()
     };
-    ClusterSpec { nodes, partitions, buckets, limits, timing }
+    ClusterSpec { nodes, spares: 0, partitions, buckets, limits, timing }
 }
 
 fn draw_network(rng: &mut Rng) -> NetworkOptions {

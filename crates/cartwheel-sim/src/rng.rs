@@ -41,6 +41,8 @@ pub enum Stream {
     Expiry = 16,
     /// Nodes, keys and requests of [`crate::placement`].
     Placement = 17,
+    /// When which members come, go and change.
+    Topology = 18,
 }
 
 /// A seeded generator.

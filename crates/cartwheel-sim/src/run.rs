@@ -17,6 +17,7 @@ use crate::history::{KeyHistory, WriteSet};
 use crate::options::Options;
 use crate::oracle::{self, converged, trees};
 use crate::rng::{Rng, Stream};
+use crate::topology::Topology;
 use crate::trace::Trace;
 use crate::world::{Happening, World};
 
@@ -33,6 +34,8 @@ const DEATHS_PER_MILLE: u32 = 125;
 /// How often, and how long each time, the replicas are given to become equal by themselves.
 const WAITS_MAX: u32 = 12;
 const WAIT_US: u64 = 5_000_000;
+/// How often as long the partitions are given to come to where they are wished.
+const SETTLE_WAITS_MAX: u32 = 60;
 
 /// How often all keys are read until their replicas must be equal. The first rounds may fail: nodes must hear from each other
 /// that clocks agree again, and replicas that lost records must merge them back.
@@ -124,6 +127,8 @@ pub enum Alarm {
     Mend(usize),
     /// An administrator changes a bucket's settings.
     Settings,
+    /// An administrator changes the members.
+    Topology,
     /// The driver has waited long enough.
     Phase,
 }
@@ -140,6 +145,7 @@ impl Alarm {
             Self::Mend(place) => (3, place as u64),
             Self::Phase => (4, 0),
             Self::Settings => (5, 0),
+            Self::Topology => (6, 0),
         };
         kind << KIND_SHIFT | value
     }
@@ -153,6 +159,7 @@ impl Alarm {
             2 => Self::Fault(Fault::ALL[value as usize]),
             3 => Self::Mend(value as usize),
             5 => Self::Settings,
+            6 => Self::Topology,
             _ => Self::Phase,
         }
     }
@@ -180,6 +187,7 @@ struct Run {
     faults: Faults,
     settings: Settings,
     administrator: Option<Administrator>,
+    topology: Option<Topology>,
     /// Who dies for a while in the end.
     dies: Option<usize>,
     rng: Rng,
@@ -198,8 +206,10 @@ impl Run {
         let clients = Clients::new(options.workload, &cluster, Rng::new(seed, Stream::Clients));
         let mut settings_rng = Rng::new(seed, Stream::Settings);
         let administrator = Administrator::draw(&mut settings_rng);
+        let topology_rng = Rng::new(seed, Stream::Topology);
+        let topology = options.topology.clone().map(|options| Topology::new(options, topology_rng));
         let mut probes_rng = Rng::new(seed, Stream::Probes);
-        let dies = probes_rng.chance(DEATHS_PER_MILLE).then(|| probes_rng.index(cluster.len()));
+        let dies = probes_rng.chance(DEATHS_PER_MILLE).then(|| probes_rng.index(cluster.founders()));
         let world = World::new(
             cluster,
             options.network,
@@ -223,6 +233,7 @@ impl Run {
             faults,
             settings,
             administrator,
+            topology,
             dies,
             rng,
             phase_over: false,
@@ -237,13 +248,18 @@ impl Run {
         if let Some(administrator) = &mut self.administrator {
             administrator.start(&mut self.world);
         }
+        if let Some(topology) = &mut self.topology {
+            topology.start(&mut self.world);
+        }
         while !self.clients.are_done() {
             self.turn()?;
         }
         self.faults.end();
         self.administrator = None;
+        self.topology = None;
         self.world.heal();
         self.quiet(QUIET_US + self.latest_us)?;
+        self.settle()?;
         if let Some(failure) = self.world.judge_settings() {
             return Err(Stop::Failed(Box::new(failure)));
         }
@@ -266,19 +282,20 @@ impl Run {
         if self.settings.takes_a_day {
             self.deletes_leave_nothing()?;
         }
-        self.dies.map_or(Ok(()), |node| self.death_is_seen(node))
+        let dies = self.dies.filter(|node| self.world.members().contains(node));
+        dies.map_or(Ok(()), |node| self.death_is_seen(node))
     }
 
     /// When every key is deleted, nothing is left of any of them some minutes later, on any disk.
     fn deletes_leave_nothing(&mut self) -> Result<(), Stop> {
         for place in 0..self.keys().len() {
-            let node = self.rng.index(self.world.cluster().len());
+            let node = self.any_member();
             let replicas = self.world.cluster().replicas(&self.keys()[place]);
             self.read(place, node, replicas, Consistency::Eventual)?;
         }
         self.writes_succeed(true)?;
         self.quiet(RECLAIMED_US)?;
-        for index in 0..self.world.cluster().len() {
+        for index in self.world.members() {
             let (name, image) = (self.world.cluster().name(index), self.world.machine(index).disk().current());
             if !image.records.is_empty() || !image.index.is_empty() {
                 let message = format!("{name} holds {} records and {} entries", image.records.len(), image.index.len());
@@ -286,6 +303,22 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    fn any_member(&mut self) -> usize {
+        let members = self.world.members();
+        members[self.rng.index(members.len())]
+    }
+
+    /// What is wished comes to hold.
+    fn settle(&mut self) -> Result<(), Stop> {
+        for _ in 0..SETTLE_WAITS_MAX {
+            if self.world.unsettled().is_none() {
+                return Ok(());
+            }
+            self.quiet(WAIT_US)?;
+        }
+        self.world.unsettled().map_or(Ok(()), |why| Err(self.fail("what is wished comes to hold", None, why)))
     }
 
     fn all_seem_alive(&self) -> Result<(), Stop> {
@@ -340,6 +373,11 @@ impl Run {
                     administrator.change(&mut self.world);
                 }
             }
+            Alarm::Topology => {
+                if let Some(topology) = &mut self.topology {
+                    topology.change(&mut self.world);
+                }
+            }
             Alarm::Fault(fault) => {
                 let keys: Vec<&Key> = self.clients.histories().iter().map(|history| &history.key).collect();
                 for place in self.faults.strike(&mut self.world, fault, &keys) {
@@ -387,7 +425,7 @@ impl Run {
         let keys = self.keys();
         for round in 0..ROUNDS_MAX {
             for (place, key) in keys.iter().enumerate() {
-                let node = self.rng.index(self.world.cluster().len());
+                let node = self.any_member();
                 let replicas = self.world.cluster().replicas(key);
                 let answered = self.read(place, node, replicas, Consistency::Eventual)?;
                 if !answered && round >= ROUNDS_MAY_FAIL {
@@ -436,7 +474,7 @@ impl Run {
     /// Every node must answer every read, and the history must hold with what the replicas have come to.
     fn reads_agree(&mut self, states: &[State]) -> Result<(), Stop> {
         for (place, key) in self.keys().iter().enumerate() {
-            for node in 0..self.world.cluster().len() {
+            for node in self.world.members() {
                 let r = self.rng.range(1, u64::from(self.world.cluster().replicas(key))) as u8;
                 let consistency = *self.rng.pick(&[Consistency::Eventual, Consistency::Strong]);
                 if !self.read(place, node, r, consistency)? {
@@ -468,7 +506,7 @@ impl Run {
     /// again: so a failed write is tried again, after some reads, a bounded number of times.
     fn writes_succeed(&mut self, delete: bool) -> Result<(), Stop> {
         for (place, key) in self.keys().iter().enumerate() {
-            let node = self.rng.index(self.world.cluster().len());
+            let node = self.any_member();
             let mut attempt = 1;
             loop {
                 self.clients.write_now(&mut self.world, place, node, delete);
@@ -480,7 +518,7 @@ impl Run {
                 }
                 attempt += 1;
                 self.quiet(CLOCK_WINDOW_US)?;
-                for through in 0..self.world.cluster().len() {
+                for through in self.world.members() {
                     for place in 0..self.clients.histories().len() {
                         self.read(place, through, 1, Consistency::Eventual)?;
                     }

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, Start, first_life};
 use crate::disk::{Disk, Durable};
 use crate::failure::Failure;
-use crate::machine::Machine;
+use crate::machine::{Machine, Standing};
 use crate::network::Network;
 use crate::options::{DiskOptions, NetworkOptions};
 use crate::rng::{Rng, Stream};
@@ -33,6 +33,7 @@ mod controls;
 mod epochs;
 mod homes;
 mod liveness;
+mod members;
 
 use controls::{Controls, MachineControl};
 
@@ -165,7 +166,11 @@ impl World {
             operations: BTreeMap::new(),
             cluster,
         };
-        for index in 0..world.machines.len() {
+        let founders = world.cluster.founders();
+        for index in founders..world.machines.len() {
+            (world.machines[index].standing, world.machines[index].epoch) = (Standing::Spare, Epoch::UNKNOWN);
+        }
+        for index in 0..founders {
             world.start(index);
         }
         world
@@ -355,7 +360,17 @@ impl World {
             self.judge_finished(index, epoch);
             self.control_input(index, ControlInput::Finished(0, epoch));
         }
+        if !effects.phases.is_empty() {
+            self.control_input(index, ControlInput::Phases(effects.phases));
+        }
+        if let Some(is_drained) = effects.drained {
+            self.control_input(index, ControlInput::Drained(0, is_drained));
+        }
         let machine = &mut self.machines[index];
+        if machine.node.is_none() {
+            // It has heard meanwhile that it has left.
+            return;
+        }
         let wake_at_us = effects.wake_at.map(|at| machine.clock.simulated_us(at).max(self.now_us));
         if machine.wake_at_us != wake_at_us {
             machine.wake_at_us = wake_at_us;
@@ -488,10 +503,15 @@ impl World {
     /// A node that is down loses its disk. What comes in its place is empty but for the history that an administrator put there.
     pub fn wipe(&mut self, index: usize, life: Life, rng: Rng) {
         self.note(Kind::Fault, &[10, index as u8], |cluster| format!("the disk of {} is lost", cluster.name(index)));
-        let others = self.machines.iter().enumerate().filter(|(other, _)| *other != index);
-        let floor = others.map(|(_, other)| other.epoch.max(other.epoch_floor)).max().unwrap_or_default();
+        let floor = self.epoch_floor_for(index);
         self.machines[index].wipe(life, floor, rng);
         self.renew_control(index);
+    }
+
+    /// The latest epoch that the disks of the others know.
+    fn epoch_floor_for(&self, index: usize) -> Epoch {
+        let others = self.machines.iter().enumerate().filter(|(other, _)| *other != index);
+        others.map(|(_, other)| other.epoch.max(other.epoch_floor)).max().unwrap_or_default()
     }
 
     /// A node stops in order: it remembers what it wants to, and all it has written is synced.
@@ -506,6 +526,10 @@ impl World {
 
     /// A node starts from its disk.
     pub fn start(&mut self, index: usize) {
+        self.bury();
+        if self.machines[index].standing != Standing::Member {
+            return;
+        }
         self.judge_death(index);
         let seed = self.nodes_rng.bits();
         let machine = &mut self.machines[index];

@@ -205,7 +205,7 @@ impl Control {
         }
     }
 
-    fn nodes_up_to_date(&self) -> usize {
+    pub(super) fn nodes_up_to_date(&self) -> usize {
         let version = self.version();
         1 + self.others.iter().filter(|&peer| self.peers.get(peer) == Some(&version)).count()
     }

@@ -12,8 +12,10 @@ mod change;
 mod detector;
 mod emptiness;
 mod epochs;
+mod members;
 mod opinion;
 mod opinions;
+mod phases;
 mod roll;
 mod roster;
 mod spread;
@@ -28,7 +30,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::configuration::Footing;
+use crate::configuration::{Footing, Phase};
 use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, WriteFailed};
 use crate::epoch::Epoch;
@@ -37,7 +39,7 @@ use crate::membership::{ClusterId, Folded, History, View};
 use crate::message::{Envelope, Message};
 use crate::mutation::{Broken, Mutation};
 use crate::request::Refusal;
-use crate::ring::RingVersion;
+use crate::ring::{PartitionId, RingVersion};
 use crate::time::{Instant, Now};
 use change::Pending;
 pub use change::{Changed, SettingsChange};
@@ -47,6 +49,11 @@ use emptiness::Inquiries;
 pub use emptiness::{Inquiry, InquiryId};
 use epochs::Epochs;
 pub use epochs::{EpochNotice, EpochStatus};
+use members::Recording;
+pub use members::{MembersChange, MembersChanged};
+pub(crate) use phases::PHASES_MAX;
+use phases::Phases;
+pub use phases::PhasesNotice;
 pub use roster::{Marks, MembersDigest};
 pub use spread::Changes;
 use spread::Recent;
@@ -79,6 +86,8 @@ pub enum Notice {
     Ask(Inquiry),
     /// The answer to [`Notice::Ask`]: whether it does.
     Holds(InquiryId, bool),
+    /// What holds in partitions.
+    Phases(PhasesNotice),
     /// How far the sender is with its epoch.
     Epoch(EpochNotice),
     /// About who is there: a packet of SWIM, as [`detector`] reads it.
@@ -90,6 +99,12 @@ pub enum Notice {
 pub enum ControlInput {
     /// A client of this node wants a bucket's settings changed.
     Change(ClientId, SettingsChange),
+    /// An administrator wants members changed.
+    ChangeMembers(ClientId, MembersChange),
+    /// The shards of this node go by these phases from now on.
+    Phases(Vec<(PartitionId, Phase)>),
+    /// The shard with this index holds nothing any more that its node, which is leaving, is to hand over; or it does.
+    Drained(u32, bool),
     /// A peer's message has arrived.
     Message(Box<Envelope>),
     /// Whether this node holds anything in the bucket that [`ControlEffects::inquiries`] asked about; none if it cannot say.
@@ -115,6 +130,12 @@ pub struct ControlEffects {
     pub sends: Vec<(NodeId, Envelope)>,
     /// Answers to clients.
     pub replies: Vec<(ClientId, Result<Changed, Refusal>)>,
+    /// Answers to administrators.
+    pub member_replies: Vec<(ClientId, Result<MembersChanged, Refusal>)>,
+    /// What holds in partitions, as others know it, for the shards.
+    pub phases: Vec<(PartitionId, Phase)>,
+    /// [`Control::phases`] says something else than before.
+    pub phases_changed: bool,
     /// The encoded history, to be kept in the place of the one before, synced; answered by one [`ControlInput::Saved`]. There is
     /// never more than one under way.
     pub save: Option<Bytes>,
@@ -181,6 +202,10 @@ pub struct Control {
     /// The version that each peer last said it has.
     peers: BTreeMap<NodeId, RingVersion>,
     pending: Vec<Pending>,
+    recordings: Vec<Recording>,
+    phases: Phases,
+    /// Which shards hold nothing any more that this node is to hand over.
+    drained: Vec<bool>,
     inquiries: Inquiries,
     epochs: Epochs,
     detector: Detector,
@@ -204,16 +229,19 @@ impl Control {
             random: ChaCha8Rng::seed_from_u64(config.seed),
             wanted: history.clone(),
             history,
-            view,
             saving: None,
             next_save: Instant::default(),
             next_gossip: Instant::default(),
             peers: BTreeMap::new(),
             pending: Vec::new(),
+            recordings: Vec::new(),
+            phases: Phases::new(&view),
+            drained: vec![false; config.lanes as usize],
             inquiries: Inquiries::new(config.life, config.boot),
             epochs: Epochs::new(config.epoch, config.epoch_floor, config.lanes),
             detector: Detector::new(&config),
             detected: None,
+            view,
             config,
         })
     }
@@ -240,6 +268,9 @@ impl Control {
         self.go_by_members();
         match input {
             ControlInput::Change(client, change) => self.change(now, client, change, &mut effects),
+            ControlInput::ChangeMembers(client, change) => self.change_members(now, client, change, &mut effects),
+            ControlInput::Phases(phases) => self.phases_here(now, phases, &mut effects),
+            ControlInput::Drained(lane, is_drained) => self.drained(lane, is_drained),
             ControlInput::Message(envelope) => self.message(now, *envelope, &mut effects),
             ControlInput::Holds(id, holds) => self.holds(now, id, holds, &mut effects),
             ControlInput::Reachable(node) => self.connected(now, node, true, &mut effects),
@@ -250,17 +281,21 @@ impl Control {
             ControlInput::Tick => {}
         }
         self.end_pending(now, &mut effects);
+        self.end_recordings(now, &mut effects);
         self.ask_again(now, &mut effects);
         if now.instant >= self.next_gossip {
             self.next_gossip = now.instant + GOSSIP_EVERY;
             self.gossip(now, &mut effects);
+            self.record_leaving(now);
         }
         self.save(now, &mut effects);
         self.turn_epoch(now, &mut effects);
         self.detect(now, &mut effects);
         let save_at = (self.saving.is_none() && self.has_unsaved()).then_some(self.next_save);
         let pending = self.pending.iter().map(|pending| pending.wake_at());
-        effects.wake_at = pending.chain(save_at).chain(self.detector.wake_at()).chain([self.next_gossip]).min();
+        let recordings = self.recordings.iter().map(Recording::wake_at);
+        effects.wake_at =
+            pending.chain(recordings).chain(save_at).chain(self.detector.wake_at()).chain([self.next_gossip]).min();
         effects
     }
 
@@ -282,6 +317,7 @@ impl Control {
         let peer = self.others[place];
         self.send(now, peer, Notice::Have(self.version()), effects);
         self.tell_epoch_again(now, peer, effects);
+        self.tell_phases(now, peer, effects);
     }
 
     fn version(&self) -> RingVersion {
@@ -299,6 +335,7 @@ impl Control {
         match notice {
             Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_life, &notice),
             Notice::Swim(packet) => self.hear(now, sender, &packet, effects),
+            Notice::Phases(notice) => self.phases_there(now, from, notice, effects),
             Notice::Have(version) => self.peer_has(now, from, version, effects),
             Notice::Want(had) => self.wanted_by(now, from, &had, effects),
             Notice::Changes(changes) => self.changes_came(now, from, changes, effects),

@@ -16,6 +16,7 @@ use crate::hlc::Hlc;
 use crate::ring::{NodeInfo, Partitions, RingVersion};
 
 pub mod bucket;
+mod check;
 mod folded;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod view;
 mod wire;
 
 pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatch};
+pub use check::{BadChange, check_members, planned};
 pub use folded::Folded;
 pub use view::{View, ViewMember};
 pub use wire::DecodeError;

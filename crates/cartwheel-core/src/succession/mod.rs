@@ -38,7 +38,7 @@ use crate::key::Key;
 use crate::liveness::{Liveness, Status};
 use crate::mutation::{Broken, Mutation};
 use crate::replica::Replica;
-use crate::ring::{N_MAX, PartitionId};
+use crate::ring::PartitionId;
 use crate::time::Instant;
 use clearing::Clearing;
 pub use message::Word;
@@ -394,7 +394,7 @@ impl Succession {
     /// Takes in what holds, as somebody else knows it: it was chosen, so it is so. Who knows less is told.
     pub fn learn(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, phase: Phase) {
         let Some(seat) = self.wanted(cx.held, partition) else { return };
-        if !is_sound(&phase) {
+        if !phase.is_sound() {
             return;
         }
         if phase.step() > seat.phase.step() {
@@ -445,7 +445,7 @@ impl Succession {
         proposal: Configuration,
     ) {
         let number = proposal.number;
-        if !is_sound(&Phase::Alone(proposal.clone())) || !self.may_choose(cx, from, partition, number) {
+        if !Phase::Alone(proposal.clone()).is_sound() || !self.may_choose(cx, from, partition, number) {
             return;
         }
         let Some(seat) = self.wanted(cx.held, partition) else { return };
@@ -521,6 +521,15 @@ impl Succession {
         held.seats().any(|(_, seat)| seat.has_leftovers)
     }
 
+    /// Whether this node is a home of any key, or still holds what it was or was to be one of.
+    pub fn is_involved(&self, held: &Holdings) -> bool {
+        let n_max = held.n_max();
+        let is_involved = |seat: &Seat| {
+            seat.phase.is_home(self.me, n_max) || seat.former.is_some() || seat.is_candidate || seat.has_leftovers
+        };
+        held.seats().any(|(_, seat)| is_involved(seat))
+    }
+
     /// When it wants to be woken.
     pub fn wake_at(&self) -> Option<Instant> {
         let saves = self.saves.values().filter(|save| save.in_flight.is_none()).map(|save| save.try_at);
@@ -536,16 +545,6 @@ fn wait(random: &mut ChaCha8Rng, least: Duration) -> Duration {
 
 fn others(homes: &[Home], me: Home) -> impl Iterator<Item = NodeId> {
     homes.iter().map(|home| home.node).filter(move |&node| node != me.node)
-}
-
-/// Whether a phase makes sense in itself.
-fn is_sound(phase: &Phase) -> bool {
-    let is_sound = |configuration: &Configuration| {
-        let nodes: BTreeSet<NodeId> = configuration.homes.iter().map(|home| home.node).collect();
-        !nodes.is_empty() && nodes.len() == configuration.homes.len() && nodes.len() <= N_MAX
-    };
-    let follows = |next: &Configuration| phase.current().number.checked_add(1) == Some(next.number);
-    phase.both().all(is_sound) && phase.next().is_none_or(follows) && phase.latest().number < u64::MAX / 4
 }
 
 /// Whether a node seems to be there.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::exchange::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
-use super::succession::{PbSuccession, word_from_pb, word_to_pb};
+use super::succession::{PbPhases, PbSuccession, phases_notice_from_pb, phases_notice_to_pb, word_from_pb, word_to_pb};
 use super::value::{
     PbSibling, PbState, PbValue, content_from_pb, content_to_pb, loss_from_pb, sibling_from_pb, sibling_to_pb,
     state_from_pb, state_to_pb,
@@ -56,7 +56,7 @@ struct PbEnvelope {
     round: u32,
     #[prost(
         oneof = "PbMessage",
-        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42"
+        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 40, 41, 42"
     )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
@@ -103,6 +103,8 @@ enum PbMessage {
     Want(PbVersions),
     #[prost(message, tag = "26")]
     Changes(PbChanges),
+    #[prost(message, tag = "27")]
+    Phases(PbPhases),
     #[prost(message, tag = "40")]
     Compare(PbCompare),
     #[prost(message, tag = "41")]
@@ -417,6 +419,7 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
         Notice::History(history) => PbMessage::History(history.encode()),
         Notice::Complement(history) => PbMessage::Complement(history.encode()),
         Notice::Swim(packet) => PbMessage::Swim(packet.clone()),
+        Notice::Phases(notice) => PbMessage::Phases(phases_notice_to_pb(notice)),
         Notice::Ask(inquiry) => PbMessage::Inquiry(PbInquiry { id: inquiry.id.0, bucket: inquiry.bucket.clone() }),
         Notice::Holds(id, holds) => PbMessage::BucketHolds(PbBucketHolds { id: id.0, holds: *holds }),
     }
@@ -525,6 +528,7 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::History(history) => Message::Notice(Notice::History(history_from_pb(&history)?)),
         PbMessage::Complement(history) => Message::Notice(Notice::Complement(history_from_pb(&history)?)),
         PbMessage::Swim(packet) => Message::Notice(Notice::Swim(packet)),
+        PbMessage::Phases(notice) => Message::Notice(Notice::Phases(phases_notice_from_pb(notice)?)),
         PbMessage::Epoch(notice) => Message::Notice(Notice::Epoch(epoch_notice_from_pb(notice)?)),
         PbMessage::Inquiry(inquiry) => Message::Notice(Notice::Ask(inquiry_from_pb(inquiry)?)),
         PbMessage::BucketHolds(answer) => Message::Notice(Notice::Holds(InquiryId(answer.id), answer.holds)),

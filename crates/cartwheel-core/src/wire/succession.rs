@@ -5,8 +5,9 @@ use prost::Message as _;
 
 use super::WireError;
 use crate::configuration::{Configuration, Home, Phase, Step};
+use crate::control::{PHASES_MAX, PhasesNotice};
 use crate::dot::{Life, NodeId};
-use crate::ring::PartitionId;
+use crate::ring::{PartitionId, Partitions};
 use crate::succession::paxos::{Accepted, Acceptor, Ballot};
 use crate::succession::{Seat, Word};
 
@@ -96,6 +97,22 @@ struct PbConfiguration {
     choosers: u32,
 }
 
+/// What a node tells of what holds. All fields are empty but those of one of the three kinds.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbPhases {
+    #[prost(fixed64, optional, tag = "1")]
+    digest: Option<u64>,
+    #[prost(uint64, repeated, tag = "2")]
+    steps: Vec<u64>,
+    #[prost(bool, tag = "3")]
+    is_answer: bool,
+    #[prost(uint32, repeated, tag = "4")]
+    partitions: Vec<u32>,
+    /// What holds in `partitions`.
+    #[prost(message, repeated, tag = "5")]
+    phases: Vec<PbPhase>,
+}
+
 /// A seat as it is stored. The version comes first, so that no later form is taken for this one.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbSeat {
@@ -146,7 +163,7 @@ pub(super) fn word_to_pb(partition: PartitionId, word: &Word) -> PbSuccession {
 pub(super) fn word_from_pb(succession: PbSuccession) -> Result<(PartitionId, Word), WireError> {
     let word = match succession.word.ok_or(WireError::Field("word"))? {
         PbWord::Ask(step) => Word::Ask(Step(step)),
-        PbWord::Holds(phase) => Word::Holds(phase_from_pb(phase)?),
+        PbWord::Holds(phase) => Word::Holds(sound_phase_from_pb(phase)?),
         PbWord::Prepare(ballot) => Word::Prepare(ballot.number, ballot_from_pb(&ballot)),
         PbWord::Promise(promise) => {
             let accepted = promise.accepted.map(accepted_from_pb).transpose()?;
@@ -215,6 +232,41 @@ pub(super) fn phase_from_pb(phase: PbPhase) -> Result<Phase, WireError> {
         None => Phase::Alone(current),
         Some(next) => Phase::Joint(current, configuration_from_pb(next)?),
     })
+}
+
+pub(super) fn phases_notice_to_pb(notice: &PhasesNotice) -> PbPhases {
+    match notice {
+        PhasesNotice::Digest(digest) => PbPhases { digest: Some(*digest), ..PbPhases::default() },
+        PhasesNotice::Steps(steps, is_answer) => {
+            let steps = steps.iter().map(|step| step.0).collect();
+            PbPhases { steps, is_answer: *is_answer, ..PbPhases::default() }
+        }
+        PhasesNotice::Hold(phases) => PbPhases {
+            partitions: phases.iter().map(|(partition, _)| partition.0).collect(),
+            phases: phases.iter().map(|(_, phase)| phase_to_pb(phase)).collect(),
+            ..PbPhases::default()
+        },
+    }
+}
+
+pub(super) fn phases_notice_from_pb(notice: PbPhases) -> Result<PhasesNotice, WireError> {
+    let PbPhases { digest, steps, is_answer, partitions, phases } = notice;
+    if steps.len() > Partitions::MAX as usize || phases.len() > PHASES_MAX || phases.len() != partitions.len() {
+        return Err(WireError::Field("phases"));
+    }
+    if let Some(digest) = digest {
+        return Ok(PhasesNotice::Digest(digest));
+    }
+    if !phases.is_empty() {
+        let phases = phases.into_iter().map(sound_phase_from_pb).collect::<Result<Vec<_>, _>>()?;
+        return Ok(PhasesNotice::Hold(partitions.into_iter().map(PartitionId).zip(phases).collect()));
+    }
+    Ok(PhasesNotice::Steps(steps.into_iter().map(Step).collect(), is_answer))
+}
+
+/// A phase that makes sense in itself.
+fn sound_phase_from_pb(phase: PbPhase) -> Result<Phase, WireError> {
+    Some(phase_from_pb(phase)?).filter(Phase::is_sound).ok_or(WireError::Field("phase"))
 }
 
 /// A seat as it is stored.

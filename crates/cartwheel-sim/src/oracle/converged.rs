@@ -36,7 +36,7 @@ pub fn common_state(world: &World, key: &Key) -> Result<State, String> {
 /// Who keeps what.
 pub fn nothing_is_owed(world: &World) -> Result<(), String> {
     let cluster = world.cluster();
-    for index in 0..cluster.len() {
+    for index in world.members() {
         let image = world.machine(index).disk().current();
         let (first, end) = hint::all();
         if let Some(entry) = image.index.range(first..end).next() {

@@ -10,7 +10,7 @@ use crate::world::World;
 
 /// The first tree that is not ready or not right, in words.
 pub fn judge(world: &World) -> Option<String> {
-    (0..world.cluster().len()).find_map(|index| judge_node(world, index))
+    world.members().into_iter().find_map(|index| judge_node(world, index))
 }
 
 fn judge_node(world: &World, index: usize) -> Option<String> {

@@ -59,6 +59,11 @@ impl MachineControl {
         saved.view().map(Arc::new)
     }
 
+    /// This history is on its disk from now on.
+    pub(super) fn save(&mut self, history: &History) {
+        self.saved = Some(history.encode());
+    }
+
     /// The machine crashes.
     pub(super) fn crash(&mut self) {
         self.control = None;
@@ -160,7 +165,14 @@ impl World {
             self.note(Kind::Report, &[index as u8], |cluster| {
                 format!("{} goes by history {}", cluster.name(index), view.ring.version())
             });
-            self.input(index, Input::View(view));
+            self.input(index, Input::View(view.clone()));
+            self.retire_if_gone(index, &view);
+            if !self.machines[index].is_up() {
+                return;
+            }
+        }
+        if !effects.phases.is_empty() {
+            self.input(index, Input::Phases(effects.phases));
         }
         if let Some(epoch) = effects.save_epoch {
             self.save_epoch(index, epoch);
@@ -248,7 +260,9 @@ impl World {
             return;
         }
         if stored {
+            let known = History::decode(&history).expect("what a control saves");
             self.machine_controls[machine].saved = Some(history);
+            self.welcome(&known);
         }
         // A disk ends its commands while the machine stands still; the node hears of it later.
         if self.machines[machine].paused {

@@ -57,8 +57,8 @@ impl World {
 
     /// Whether every node takes every other for alive, as it must some time after all faults have ended.
     pub fn judge_liveness(&self) -> Option<Failure> {
-        let nodes = 0..self.machines.len();
-        let pairs = nodes.clone().flat_map(|at| nodes.clone().map(move |of| (at, of)));
+        let nodes = self.members();
+        let pairs = nodes.iter().flat_map(|&at| nodes.iter().map(move |&of| (at, of)));
         let wrong: Vec<String> = pairs
             .filter(|&(at, of)| at != of && self.status(at, of).is_some_and(|status| status != Status::Alive))
             .map(|(at, of)| {

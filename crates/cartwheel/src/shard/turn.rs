@@ -234,7 +234,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        let Effects { sends, replies, stores, events, finished, phases: _, wake_at } = effects;
+        let Effects { sends, replies, stores, events, finished, drained: _, phases: _, wake_at } = effects;
         self.finished = finished.or(self.finished);
         for (to, message) in sends {
             self.sends.entry(to).or_default().push(message);

@@ -1,0 +1,180 @@
+//! What holds in all partitions, as far as this node knows, and how that spreads: whoever coordinates a request, or is to hold a
+//! partition, needs to know who holds it now. It decides nothing: what a replica says of its own partitions goes before it.
+
+use std::collections::BTreeSet;
+
+use super::{Control, ControlEffects, Notice};
+use crate::configuration::{Home, Phase, Step};
+use crate::dot::NodeId;
+use crate::hlc::Hlc;
+use crate::liveness::Status;
+use crate::membership::{ChangeKind, View};
+use crate::ring::PartitionId;
+use crate::time::Now;
+
+/// How many phases one notice carries at most.
+pub(crate) const PHASES_MAX: usize = 4_096;
+
+/// What nodes tell each other of what holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PhasesNotice {
+    /// A digest of how far the sender knows each partition's chain.
+    Digest(u64),
+    /// How far it knows each, as its digest is another. If it is no answer, the receiver tells in turn how far it is itself.
+    Steps(Vec<Step>, bool),
+    /// What holds in these partitions.
+    Hold(Vec<(PartitionId, Phase)>),
+}
+
+/// What holds, as one node knows it.
+#[derive(Debug)]
+pub(super) struct Phases {
+    by_partition: Vec<Phase>,
+    digest: u64,
+}
+
+impl Phases {
+    /// Nothing but the founding is known.
+    pub(super) fn new(view: &View) -> Self {
+        let first = |partition| Phase::Alone(view.first_configuration(partition));
+        Self { by_partition: view.ring.partitions().iter().map(first).collect(), digest: 0 }
+    }
+
+    /// Takes in what holds in a partition; false if that was known.
+    fn learn(&mut self, partition: PartitionId, phase: Phase) -> bool {
+        let Some(known) = self.by_partition.get_mut(partition.index()) else { return false };
+        if phase.step() <= known.step() {
+            return false;
+        }
+        self.digest ^= digest(partition, known.step()) ^ digest(partition, phase.step());
+        *known = phase;
+        true
+    }
+
+    /// What holds in each partition.
+    pub(super) fn all(&self) -> &[Phase] {
+        &self.by_partition
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        self.by_partition.iter().map(Phase::step).collect()
+    }
+
+    /// What is known of later than these steps.
+    fn later_than(&self, steps: &[Step]) -> Vec<(PartitionId, Phase)> {
+        let phases = (0..).map(PartitionId).zip(&self.by_partition).zip(steps);
+        let later = phases.filter(|((_, phase), step)| phase.step() > **step);
+        later.map(|((partition, phase), _)| (partition, phase.clone())).take(PHASES_MAX).collect()
+    }
+
+    /// Whether a partition names a node in this life as a home of any key.
+    fn name(&self, home: Home, n_max: u8) -> bool {
+        self.by_partition.iter().any(|phase| phase.is_home(home, n_max))
+    }
+}
+
+/// Nothing for the founding, so that all begin alike.
+fn digest(partition: PartitionId, step: Step) -> u64 {
+    if step == Step::default() {
+        return 0;
+    }
+    let bytes = [u64::from(partition.0).to_le_bytes(), step.0.to_le_bytes()].concat();
+    xxhash_rust::xxh3::xxh3_64(&bytes)
+}
+
+impl Control {
+    /// What holds in each partition, as far as this node knows.
+    pub fn phases(&self) -> &[Phase] {
+        self.phases.all()
+    }
+
+    /// This node's shards go by these phases from now on, and others are to know.
+    pub(super) fn phases_here(&mut self, now: Now, phases: Vec<(PartitionId, Phase)>, effects: &mut ControlEffects) {
+        let mut news = Vec::new();
+        for (partition, phase) in phases {
+            if self.phases.learn(partition, phase.clone()) {
+                news.push((partition, phase));
+            }
+        }
+        if news.is_empty() {
+            return;
+        }
+        effects.phases_changed = true;
+        for peer in self.everyone_or_some() {
+            self.send(now, peer, Notice::Phases(PhasesNotice::Hold(news.clone())), effects);
+        }
+    }
+
+    /// A peer tells of what holds.
+    pub(super) fn phases_there(&mut self, now: Now, from: NodeId, notice: PhasesNotice, effects: &mut ControlEffects) {
+        match notice {
+            PhasesNotice::Digest(digest) if digest == self.phases.digest => {}
+            PhasesNotice::Digest(_) => {
+                let steps = PhasesNotice::Steps(self.phases.steps(), false);
+                self.send(now, from, Notice::Phases(steps), effects);
+            }
+            PhasesNotice::Steps(steps, is_answer) => {
+                let later = self.phases.later_than(&steps);
+                if !later.is_empty() {
+                    self.send(now, from, Notice::Phases(PhasesNotice::Hold(later)), effects);
+                }
+                let own = self.phases.steps();
+                if !is_answer && own.iter().zip(&steps).any(|(own, theirs)| theirs > own) {
+                    self.send(now, from, Notice::Phases(PhasesNotice::Steps(own, true)), effects);
+                }
+            }
+            PhasesNotice::Hold(phases) => {
+                for (partition, phase) in phases {
+                    if self.phases.learn(partition, phase.clone()) {
+                        effects.phases.push((partition, phase));
+                        effects.phases_changed = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells a peer which phases this node knows.
+    pub(super) fn tell_phases(&self, now: Now, to: NodeId, effects: &mut ControlEffects) {
+        self.send(now, to, Notice::Phases(PhasesNotice::Digest(self.phases.digest)), effects);
+    }
+
+    /// A removed node that holds nothing any more leaves: itself, once it has handed over everything; one that is dead, once no
+    /// partition names it. Of those who could record that, the first of those who stay does.
+    pub(super) fn record_leaving(&mut self, now: Now) {
+        let n_max = u8::try_from(self.view.n_max()).unwrap_or(u8::MAX);
+        let leaving: Vec<Home> = self
+            .view
+            .members()
+            .filter(|known| known.leaving && !self.view.ring.nodes().iter().any(|node| node.id == known.member.id))
+            .map(|known| Home { node: known.member.id, life: known.member.life })
+            .filter(|&home| !self.phases.name(home, n_max))
+            .collect();
+        for Home { node, life } in leaving {
+            let may_leave = if node == self.config.node {
+                !self.drained.is_empty() && self.drained.iter().all(|&drained| drained)
+            } else {
+                self.is_first_of_those_who_stay() && self.liveness().status(node) == Status::Down
+            };
+            let what = ChangeKind::Left { node, life };
+            let is_recorded = |what: &ChangeKind| self.wanted.changes().any(|change| change.what == *what);
+            if may_leave && !is_recorded(&what) {
+                self.wanted.record(Hlc::at(now.wall), self.config.node, what);
+            }
+        }
+    }
+
+    fn is_first_of_those_who_stay(&self) -> bool {
+        let stay = self.view.members().filter(|known| !known.leaving).map(|known| known.member.id);
+        let alive: BTreeSet<NodeId> =
+            stay.filter(|&node| node == self.config.node || self.liveness().status(node) != Status::Down).collect();
+        alive.first() == Some(&self.config.node)
+    }
+
+    /// A shard holds nothing any more that its node is to hand over, or does again.
+    pub(super) fn drained(&mut self, lane: u32, is_drained: bool) {
+        if let Some(drained) = self.drained.get_mut(lane as usize) {
+            *drained = is_drained;
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Who is a member: machines that are to come, those that are there, and those that have left.
+
+use cartwheel_core::configuration::{Home, Phase};
+use cartwheel_core::control::{ControlInput, MembersChange};
+use cartwheel_core::membership::{ChangeKind, History, Member, View};
+use cartwheel_core::node::ClientId;
+use cartwheel_core::succession::successor::successor;
+
+use super::World;
+use crate::machine::Standing;
+use crate::trace::Kind;
+
+/// How long an administrator waits.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl World {
+    /// The machines that are members, up or not.
+    pub fn members(&self) -> Vec<usize> {
+        (0..self.machines.len()).filter(|&index| self.machines[index].standing == Standing::Member).collect()
+    }
+
+    /// The machines that may come.
+    pub fn spares(&self) -> Vec<usize> {
+        (0..self.machines.len()).filter(|&index| self.machines[index].standing == Standing::Spare).collect()
+    }
+
+    /// A machine's node in its life.
+    pub fn home(&self, index: usize) -> Home {
+        Home { node: self.cluster.id(index), life: self.machines[index].life }
+    }
+
+    /// A machine as a member.
+    pub fn member_of(&self, index: usize) -> Member {
+        self.cluster.member(index, self.machines[index].life)
+    }
+
+    /// An administrator asks a node to change the members.
+    pub fn change_members(&mut self, through: usize, changes: Vec<ChangeKind>) {
+        self.note(Kind::Ask, &[through as u8], |cluster| {
+            format!("{} is to change members: {changes:?}", cluster.name(through))
+        });
+        let change = MembersChange { changes, planned_on: None, timeout: PATIENCE };
+        self.control_input(through, ControlInput::ChangeMembers(ClientId(0), change));
+    }
+
+    /// A history is on some disk: who is a member by it, and is not there yet, hears of it and starts.
+    pub(super) fn welcome(&mut self, history: &History) {
+        if self.spares().is_empty() {
+            return;
+        }
+        let Some(view) = history.view() else { return };
+        for index in self.spares() {
+            let Home { node, life } = self.home(index);
+            if view.member(node).is_some_and(|known| known.member.life == life) {
+                let floor = self.epoch_floor_for(index);
+                let machine = &mut self.machines[index];
+                (machine.standing, machine.epoch_floor) = (Standing::Member, floor);
+                self.machine_controls[index].save(history);
+                self.start(index);
+            }
+        }
+    }
+
+    /// Whether any running node knows that a machine's life has left: then it is told so before it starts.
+    pub(super) fn is_gone(&self, index: usize) -> bool {
+        let Home { node, life } = self.home(index);
+        let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
+        views.into_iter().any(|view| view.is_gone(node, life))
+    }
+
+    /// Whether any running node knows that a machine's node is to leave.
+    pub fn is_leaving(&self, index: usize) -> bool {
+        let home = self.home(index);
+        let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
+        views.into_iter().any(|view| view.is_removed(home))
+    }
+
+    /// A node has heard that it has left: its process ends.
+    pub(super) fn retire_if_gone(&mut self, index: usize, view: &View) {
+        let Home { node, life } = self.home(index);
+        if view.is_gone(node, life) && self.machines[index].standing == Standing::Member {
+            let all = self.machines[index].disk.unsynced().count();
+            self.crash(index, all);
+            self.machines[index].standing = Standing::Gone;
+        }
+    }
+
+    /// Members that have left and do not run are gone.
+    pub(super) fn bury(&mut self) {
+        for index in self.members() {
+            if !self.machines[index].is_up() && self.is_gone(index) {
+                self.machines[index].standing = Standing::Gone;
+            }
+        }
+    }
+
+    /// What is still to be done until what holds is what is wished; none if nothing is.
+    pub fn unsettled(&self) -> Option<String> {
+        let running = self.members().into_iter().filter(|&index| self.machines[index].is_up());
+        for index in running {
+            let node = self.machines[index].node()?;
+            let (held, name) = (node.held(), self.cluster.name(index));
+            if held.view().is_removed(self.home(index)) {
+                return Some(format!("{name} was removed and has not left"));
+            }
+            for (partition, seat) in held.seats() {
+                let latest = self.phase(partition);
+                let is_behind = seat.phase.step() < latest.step() && seat.phase.has(self.home(index));
+                let has_duties = seat.former.is_some() || seat.is_candidate || seat.has_leftovers || is_behind;
+                if has_duties {
+                    return Some(format!("{name} has something to do for {partition:?}: {seat:?}, latest {latest:?}"));
+                }
+                let Phase::Alone(only) = &latest else {
+                    return Some(format!("{partition:?} is being taken over: {latest:?}"));
+                };
+                let wished = held.view().wished(partition);
+                if let Some(next) = successor(only, &wished, &held.ns(), |_| true, |_| false) {
+                    return Some(format!("{partition:?} is to be succeeded: {only:?} by {next:?}"));
+                }
+                if only.of(held.n_max()).contains(&self.home(index)) && !seat.is_whole() {
+                    return Some(format!("{name} is being filled in {partition:?}"));
+                }
+            }
+        }
+        None
+    }
+}
