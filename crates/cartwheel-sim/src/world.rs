@@ -526,7 +526,7 @@ impl World {
 
     /// A node starts from its disk.
     pub fn start(&mut self, index: usize) {
-        self.bury();
+        self.retire();
         if self.machines[index].standing != Standing::Member {
             return;
         }

@@ -88,6 +88,8 @@ pub enum Notice {
     Holds(InquiryId, bool),
     /// What holds in partitions.
     Phases(PhasesNotice),
+    /// The sender, which is leaving, holds nothing any more in this life.
+    Drained(Life),
     /// How far the sender is with its epoch.
     Epoch(EpochNotice),
     /// About who is there: a packet of SWIM, as [`detector`] reads it.
@@ -286,7 +288,7 @@ impl Control {
         if now.instant >= self.next_gossip {
             self.next_gossip = now.instant + GOSSIP_EVERY;
             self.gossip(now, &mut effects);
-            self.record_leaving(now);
+            self.see_off(now, &mut effects);
         }
         self.save(now, &mut effects);
         self.turn_epoch(now, &mut effects);
@@ -336,6 +338,7 @@ impl Control {
             Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_life, &notice),
             Notice::Swim(packet) => self.hear(now, sender, &packet, effects),
             Notice::Phases(notice) => self.phases_there(now, from, notice, effects),
+            Notice::Drained(life) => self.has_drained(now, from, life),
             Notice::Have(version) => self.peer_has(now, from, version, effects),
             Notice::Want(had) => self.wanted_by(now, from, &had, effects),
             Notice::Changes(changes) => self.changes_came(now, from, changes, effects),

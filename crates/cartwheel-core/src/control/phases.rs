@@ -1,11 +1,9 @@
 //! What holds in all partitions, as far as this node knows, and how that spreads: whoever coordinates a request, or is to hold a
 //! partition, needs to know who holds it now. It decides nothing: what a replica says of its own partitions goes before it.
 
-use std::collections::BTreeSet;
-
 use super::{Control, ControlEffects, Notice};
 use crate::configuration::{Home, Phase, Step};
-use crate::dot::NodeId;
+use crate::dot::{Life, NodeId};
 use crate::hlc::Hlc;
 use crate::liveness::Status;
 use crate::membership::{ChangeKind, View};
@@ -139,36 +137,49 @@ impl Control {
         self.send(now, to, Notice::Phases(PhasesNotice::Digest(self.phases.digest)), effects);
     }
 
-    /// A removed node that holds nothing any more leaves: itself, once it has handed over everything; one that is dead, once no
-    /// partition names it. Of those who could record that, the first of those who stay does.
-    pub(super) fn record_leaving(&mut self, now: Now) {
+    /// The nodes that are leaving and that no partition names any more.
+    fn unnamed(&self) -> Vec<Home> {
         let n_max = u8::try_from(self.view.n_max()).unwrap_or(u8::MAX);
-        let leaving: Vec<Home> = self
-            .view
-            .members()
-            .filter(|known| known.leaving && !self.view.ring.nodes().iter().any(|node| node.id == known.member.id))
-            .map(|known| Home { node: known.member.id, life: known.member.life })
-            .filter(|&home| !self.phases.name(home, n_max))
-            .collect();
-        for Home { node, life } in leaving {
-            let may_leave = if node == self.config.node {
-                !self.drained.is_empty() && self.drained.iter().all(|&drained| drained)
-            } else {
-                self.is_first_of_those_who_stay() && self.liveness().status(node) == Status::Down
-            };
-            let what = ChangeKind::Left { node, life };
-            let is_recorded = |what: &ChangeKind| self.wanted.changes().any(|change| change.what == *what);
-            if may_leave && !is_recorded(&what) {
-                self.wanted.record(Hlc::at(now.wall), self.config.node, what);
+        let is_placed = |node: NodeId| self.view.ring.nodes().iter().any(|placed| placed.id == node);
+        let leaving = self.view.members().filter(|known| known.leaving && !is_placed(known.member.id));
+        let homes = leaving.map(|known| Home { node: known.member.id, life: known.member.life });
+        homes.filter(|&home| !self.phases.name(home, n_max)).collect()
+    }
+
+    /// A removed node that holds nothing any more says so to those who stay. One of them records that it has left, and so of one that
+    /// is dead, once no partition names it. What the leaving node recorded itself might go with it.
+    pub(super) fn see_off(&mut self, now: Now, effects: &mut ControlEffects) {
+        let me = self.config.node;
+        for Home { node, life } in self.unnamed() {
+            if node == me && !self.drained.is_empty() && self.drained.iter().all(|&drained| drained) {
+                for peer in self.first_of_those_who_stay().into_iter().chain(self.some_others()) {
+                    self.send(now, peer, Notice::Drained(life), effects);
+                }
+            } else if self.liveness().status(node) == Status::Down && self.first_of_those_who_stay() == Some(me) {
+                self.record_left(now, node, life);
             }
         }
     }
 
-    fn is_first_of_those_who_stay(&self) -> bool {
+    /// A node says that in this life it holds nothing any more.
+    pub(super) fn has_drained(&mut self, now: Now, from: NodeId, life: Life) {
+        let is_leaving = self.unnamed().contains(&Home { node: from, life });
+        if is_leaving && self.first_of_those_who_stay() == Some(self.config.node) {
+            self.record_left(now, from, life);
+        }
+    }
+
+    fn record_left(&mut self, now: Now, node: NodeId, life: Life) {
+        let what = ChangeKind::Left { node, life };
+        if !self.wanted.changes().any(|change| change.what == what) {
+            self.wanted.record(Hlc::at(now.wall), self.config.node, what);
+        }
+    }
+
+    /// The first of those who stay and seem to be there: what one is to do, it does.
+    fn first_of_those_who_stay(&self) -> Option<NodeId> {
         let stay = self.view.members().filter(|known| !known.leaving).map(|known| known.member.id);
-        let alive: BTreeSet<NodeId> =
-            stay.filter(|&node| node == self.config.node || self.liveness().status(node) != Status::Down).collect();
-        alive.first() == Some(&self.config.node)
+        stay.filter(|&node| node == self.config.node || self.liveness().status(node) != Status::Down).min()
     }
 
     /// A shard holds nothing any more that its node is to hand over, or does again.

@@ -158,7 +158,8 @@ fn too_few_to_remain_move_nothing_until_there_are_enough() {
     let four = || [found(&["a", "b", "c", "d"]), bucket("x", patch(4)), remove("d")];
     assert!(view(four()).member(id("d")).unwrap().leaving, "the largest n of any bucket counts");
     let too_early = view(four().into_iter().chain([left("d")]));
-    assert!(too_early.member(id("d")).unwrap().leaving && owned(&too_early, "d") > 0);
+    assert!(too_early.member(id("d")).is_none(), "nobody can call it back");
+    assert_eq!((owned(&too_early, "d"), too_early.ring.nodes().len()), (0, 3));
     let smaller = view(four().into_iter().chain([bucket("x", patch(3))]));
     assert_eq!(owned(&smaller, "d"), 0);
     let left_before = view(four().into_iter().chain([left("d"), bucket("x", patch(3))]));

@@ -326,11 +326,16 @@ impl Fold {
     /// Assigns the partitions to the members as they now are, unless too few remain.
     fn place(&mut self) {
         let staying = self.members.values().filter(|member| !member.leaving && member.member.weight > 0);
-        let nodes: Vec<NodeInfo> = staying.map(|member| member.member.info()).collect();
+        let mut nodes: Vec<NodeInfo> = staying.map(|member| member.member.info()).collect();
         let stays = |node: &NodeInfo| nodes.binary_search_by_key(&node.id, |other| other.id).is_ok();
         if nodes.len() < n_max(&self.buckets) && !self.placed.iter().all(stays) {
-            self.drop_left();
-            return;
+            // Whoever has left already cannot be called back: that was recorded by somebody who did not know how few remain.
+            let is_there = |node: &&NodeInfo| !self.has_left(node.id);
+            let kept: Vec<NodeInfo> = self.placed.iter().filter(is_there).cloned().collect();
+            if kept.is_empty() || kept.len() == self.placed.len() {
+                return self.drop_left();
+            }
+            nodes = kept;
         }
         if self.strategy == Strategy::Balanced && nodes != self.placed {
             self.balanced = balanced(self.balanced.as_deref(), &nodes, self.partitions, SPREAD);
@@ -339,11 +344,16 @@ impl Fold {
         self.drop_left();
     }
 
+    fn has_left(&self, node: NodeId) -> bool {
+        let is_gone = |present: &ViewMember| present.leaving && self.left.contains(&(node, present.member.life));
+        self.members.get(&node).is_none_or(is_gone)
+    }
+
     /// Those who are leaving and have left are members no more, unless they were wished back.
     fn drop_left(&mut self) {
         let has_left = |present: &&ViewMember| {
-            let Member { id, life, .. } = present.member;
-            present.leaving && self.left.contains(&(id, life)) && !self.placed.iter().any(|node| node.id == id)
+            let id = present.member.id;
+            self.has_left(id) && !self.placed.iter().any(|node| node.id == id)
         };
         let gone: Vec<NodeId> = self.members.values().filter(has_left).map(|present| present.member.id).collect();
         gone.into_iter().for_each(|node| self.drop_member(node));

@@ -36,6 +36,10 @@ impl Clearing {
 impl Succession {
     /// Begins to clear, or goes on after the store failed.
     pub(super) fn clear(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+        if cx.held.ns().into_iter().all(|n| cx.held.keeps(partition, n)) {
+            self.clearings.remove(&partition);
+            return self.change(cx, partition, |seat| seat.has_leftovers = false, Vec::new());
+        }
         let whole = Grid::of(cx.held.view().ring.partitions(), partition).whole();
         let begin =
             || Clearing { waiting_for: None, going: BTreeSet::new(), next: Some(whole.from.clone()), found: false };

@@ -73,8 +73,8 @@ impl Seat {
         self.whole.retain(|&number| number + 1 >= latest);
         self.phase = phase;
         if self.phase.has(me) {
-            self.is_candidate = false;
-            self.has_leftovers = false;
+            // It may have copied more than it is a home of now.
+            self.has_leftovers |= std::mem::take(&mut self.is_candidate);
         }
         true
     }

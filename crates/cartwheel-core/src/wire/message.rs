@@ -56,7 +56,7 @@ struct PbEnvelope {
     round: u32,
     #[prost(
         oneof = "PbMessage",
-        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 40, 41, 42"
+        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 40, 41, 42"
     )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
@@ -105,6 +105,8 @@ enum PbMessage {
     Changes(PbChanges),
     #[prost(message, tag = "27")]
     Phases(PbPhases),
+    #[prost(fixed64, tag = "28")]
+    Drained(u64),
     #[prost(message, tag = "40")]
     Compare(PbCompare),
     #[prost(message, tag = "41")]
@@ -419,6 +421,7 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
         Notice::History(history) => PbMessage::History(history.encode()),
         Notice::Complement(history) => PbMessage::Complement(history.encode()),
         Notice::Swim(packet) => PbMessage::Swim(packet.clone()),
+        Notice::Drained(life) => PbMessage::Drained(life.0),
         Notice::Phases(notice) => PbMessage::Phases(phases_notice_to_pb(notice)),
         Notice::Ask(inquiry) => PbMessage::Inquiry(PbInquiry { id: inquiry.id.0, bucket: inquiry.bucket.clone() }),
         Notice::Holds(id, holds) => PbMessage::BucketHolds(PbBucketHolds { id: id.0, holds: *holds }),
@@ -528,6 +531,7 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::History(history) => Message::Notice(Notice::History(history_from_pb(&history)?)),
         PbMessage::Complement(history) => Message::Notice(Notice::Complement(history_from_pb(&history)?)),
         PbMessage::Swim(packet) => Message::Notice(Notice::Swim(packet)),
+        PbMessage::Drained(life) => Message::Notice(Notice::Drained(Life(life))),
         PbMessage::Phases(notice) => Message::Notice(Notice::Phases(phases_notice_from_pb(notice)?)),
         PbMessage::Epoch(notice) => Message::Notice(Notice::Epoch(epoch_notice_from_pb(notice)?)),
         PbMessage::Inquiry(inquiry) => Message::Notice(Notice::Ask(inquiry_from_pb(inquiry)?)),

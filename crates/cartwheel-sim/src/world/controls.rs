@@ -165,8 +165,8 @@ impl World {
             self.note(Kind::Report, &[index as u8], |cluster| {
                 format!("{} goes by history {}", cluster.name(index), view.ring.version())
             });
-            self.input(index, Input::View(view.clone()));
-            self.retire_if_gone(index, &view);
+            self.input(index, Input::View(view));
+            self.retire();
             if !self.machines[index].is_up() {
                 return;
             }

@@ -2,7 +2,7 @@
 
 use cartwheel_core::configuration::{Home, Phase};
 use cartwheel_core::control::{ControlInput, MembersChange};
-use cartwheel_core::membership::{ChangeKind, History, Member, View};
+use cartwheel_core::membership::{ChangeKind, History, Member};
 use cartwheel_core::node::ClientId;
 use cartwheel_core::succession::successor::successor;
 
@@ -75,20 +75,14 @@ impl World {
         views.into_iter().any(|view| view.is_removed(home))
     }
 
-    /// A node has heard that it has left: its process ends.
-    pub(super) fn retire_if_gone(&mut self, index: usize, view: &View) {
-        let Home { node, life } = self.home(index);
-        if view.is_gone(node, life) && self.machines[index].standing == Standing::Member {
-            let all = self.machines[index].disk.unsynced().count();
-            self.crash(index, all);
-            self.machines[index].standing = Standing::Gone;
-        }
-    }
-
-    /// Members that have left and do not run are gone.
-    pub(super) fn bury(&mut self) {
+    /// Members that have left are told so when they next talk to those who know, and end.
+    pub(super) fn retire(&mut self) {
         for index in self.members() {
-            if !self.machines[index].is_up() && self.is_gone(index) {
+            if self.is_gone(index) {
+                if self.machines[index].is_up() {
+                    let all = self.machines[index].disk.unsynced().count();
+                    self.crash(index, all);
+                }
                 self.machines[index].standing = Standing::Gone;
             }
         }
@@ -100,7 +94,9 @@ impl World {
         for index in running {
             let node = self.machines[index].node()?;
             let (held, name) = (node.held(), self.cluster.name(index));
-            if held.view().is_removed(self.home(index)) {
+            // Where too few would remain, who is removed stays.
+            let is_placed = held.view().ring.nodes().iter().any(|node| node.id == self.cluster.id(index));
+            if held.view().is_removed(self.home(index)) && !is_placed {
                 return Some(format!("{name} was removed and has not left"));
             }
             for (partition, seat) in held.seats() {
@@ -115,7 +111,16 @@ impl World {
                 };
                 let wished = held.view().wished(partition);
                 if let Some(next) = successor(only, &wished, &held.ns(), |_| true, |_| false) {
-                    return Some(format!("{partition:?} is to be succeeded: {only:?} by {next:?}"));
+                    let placed: Vec<&str> =
+                        held.view().ring.nodes().iter().map(|node| self.cluster.name_of(node.id)).collect();
+                    let members: Vec<String> = held
+                        .view()
+                        .members()
+                        .map(|known| format!("{}{}", known.member.name, if known.leaving { " (leaving)" } else { "" }))
+                        .collect();
+                    return Some(format!(
+                        "to {name} {partition:?} is to be succeeded, placed {placed:?}, members {members:?}: {only:?} by {next:?}"
+                    ));
                 }
                 if only.of(held.n_max()).contains(&self.home(index)) && !seat.is_whole() {
                     return Some(format!("{name} is being filled in {partition:?}"));
