@@ -12,7 +12,7 @@ use crate::http::{self, Failure, Http, Reply};
 use crate::siblings;
 use crate::{
     Acks, BadEndpoint, BucketChange, BucketSettings, Buckets, ClusterStatus, Context, DigestPage, Error, Location,
-    Options, Replicas, Ring, Siblings, Value,
+    MemberChange, MembersPlan, Moves, Options, Replicas, Ring, Siblings, Value,
 };
 
 /// How often each endpoint is tried before a request is given up.
@@ -255,6 +255,36 @@ impl Client {
         let bytes = serde_json::to_vec(change).unwrap_or_default().into();
         let value = Some(Value { bytes, content_type: "application/json".to_owned() });
         self.ask_with(Method::PUT, http::bucket_path(bucket.as_ref()), value).await
+    }
+
+    /// What changes of the members would lead to.
+    ///
+    /// # Errors
+    /// If they make no sense, or no node could answer.
+    pub async fn plan_members(&self, changes: &[MemberChange]) -> Result<MembersPlan, Error> {
+        self.members(serde_json::json!({ "changes": changes })).await
+    }
+
+    /// Makes changes of the members that were planned on this version of the cluster. Data moves in the background from then on.
+    ///
+    /// # Errors
+    /// If they make no sense, or the cluster has changed since, or they could not be saved: then they may yet appear.
+    pub async fn change_members(&self, changes: &[MemberChange], planned_on: &str) -> Result<MembersPlan, Error> {
+        self.members(serde_json::json!({ "changes": changes, "planned_on": planned_on, "apply": true })).await
+    }
+
+    async fn members(&self, wanted: serde_json::Value) -> Result<MembersPlan, Error> {
+        let bytes = wanted.to_string().into();
+        let value = Some(Value { bytes, content_type: "application/json".to_owned() });
+        self.ask_with(Method::POST, "/v1/cluster/members".to_owned(), value).await
+    }
+
+    /// What is on its way to where it is wished.
+    ///
+    /// # Errors
+    /// If no node could answer.
+    pub async fn moves(&self) -> Result<Moves, Error> {
+        self.ask("/v1/cluster/moves".to_owned()).await
     }
 
     /// The buckets whose settings were changed, and what all others have.

@@ -150,6 +150,8 @@ pub struct Ring {
     pub partitions: u32,
     /// The position of each partition's owner among the members.
     pub owners: Vec<usize>,
+    /// The positions of all that hold each partition now, in the order in which they are asked.
+    pub homes: Vec<Vec<usize>>,
     /// The members, by id.
     pub members: Vec<Member>,
 }

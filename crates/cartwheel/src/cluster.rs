@@ -1,11 +1,12 @@
 //! `cartwheel cluster status`, `ring` and `locate`: what a node knows of its cluster, over HTTP.
 
+mod members;
 mod replicas;
 
 use std::process::ExitCode;
 
 use cartwheel_client::{
-    Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, Location, MemberState, MemberStatus, Ring,
+    Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, Location, MemberChange, MemberState, MemberStatus, Ring,
 };
 use serde::Serialize;
 
@@ -32,6 +33,25 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
             show(args, &ring, ring_table)?;
             Ok(ExitCode::SUCCESS)
         }
+        ClusterCommand::Add { nodes, weight, apply } => {
+            let add = |node: &String| MemberChange::Add { node: node.clone(), weight: *weight };
+            members::change(nodes.iter().map(add).collect(), apply).await
+        }
+        ClusterCommand::Remove { nodes, apply } => {
+            let remove = |node: &String| MemberChange::Remove { node: node.clone() };
+            members::change(nodes.iter().map(remove).collect(), apply).await
+        }
+        ClusterCommand::Replace { node, with, apply } => {
+            members::change(vec![MemberChange::Replace { node: node.clone(), with: with.clone() }], apply).await
+        }
+        ClusterCommand::Weight { node, weight, apply } => {
+            members::change(vec![MemberChange::Weight { node: node.clone(), weight: *weight }], apply).await
+        }
+        ClusterCommand::Zone { node, zone, host, apply } => {
+            let (node, zone, host) = (node.clone(), zone.clone(), host.clone());
+            members::change(vec![MemberChange::Zone { node, zone, host }], apply).await
+        }
+        ClusterCommand::Moves { wait, ask } => members::moves(ask, *wait).await,
         ClusterCommand::Locate(LocateArgs { bucket, key, ask }) => {
             let location = client(ask)?.locate(bucket, key).await?;
             show(ask, &location, location_table)?;

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel_core::control::{Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, SettingsChange};
+use bytes::Bytes;
+use cartwheel_core::configuration::Phase;
+use cartwheel_core::control::{
+    Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, MembersChange, MembersChanged, SettingsChange,
+};
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::effects::{ClientId, WriteFailed};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::liveness::{Liveness, Status};
-use cartwheel_core::membership::View;
+use cartwheel_core::membership::{History, View};
 use cartwheel_core::message::Envelope;
 use cartwheel_core::request::Refusal;
 use cartwheel_core::time::Instant;
@@ -19,14 +23,15 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::data_dir::{EpochFile, HistoryFile, SavedEpoch};
 use crate::metrics::{EpochMetrics, LivenessMetrics};
-use crate::peers::Peers;
-use crate::shard::{Shards, Stopped};
+use crate::peers::{Peer, Peers};
+use crate::shard::{News, PhasesBox, Shards, Stopped};
 
 /// How many inputs may wait. Notices are few, and one that is lost is sent again.
 const INBOX_MAX: usize = 1_024;
 
 enum Work {
     Input(ControlInput),
+    Members(MembersChange, oneshot::Sender<Result<MembersChanged, Refusal>>),
     Change(SettingsChange, oneshot::Sender<Result<Changed, Refusal>>),
 }
 
@@ -44,6 +49,19 @@ impl ControlHandle {
     pub async fn change(&self, change: SettingsChange) -> Result<Result<Changed, Refusal>, Stopped> {
         let (reply, changed) = oneshot::channel();
         match self.inbox.try_send(Work::Change(change, reply)) {
+            Ok(()) => changed.await.map_err(|_| Stopped),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(Refusal::Overloaded)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
+        }
+    }
+
+    /// Has the members changed.
+    ///
+    /// # Errors
+    /// If the node stops before it has answered. The change may have been made or not.
+    pub async fn change_members(&self, change: MembersChange) -> Result<Result<MembersChanged, Refusal>, Stopped> {
+        let (reply, changed) = oneshot::channel();
+        match self.inbox.try_send(Work::Members(change, reply)) {
             Ok(()) => changed.await.map_err(|_| Stopped),
             Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(Refusal::Overloaded)),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
@@ -73,6 +91,8 @@ pub struct Surroundings {
     pub file: HistoryFile,
     /// Who goes by the view, and knows which buckets hold something.
     pub shards: Shards,
+    /// This node.
+    pub own: NodeId,
     /// Who is told of changes.
     pub peers: Arc<Peers>,
     /// What time it is.
@@ -87,8 +107,14 @@ pub struct Surroundings {
     pub epoch_file: EpochFile,
     /// One that the cluster had reached when the directory was made, as the file says.
     pub reached: Epoch,
-    /// What each shard has finished.
-    pub finished: Vec<watch::Receiver<Epoch>>,
+    /// What each shard tells.
+    pub news: Vec<News>,
+    /// Who else looks at the history.
+    pub history: watch::Sender<Arc<History>>,
+    /// The same, encoded, for those who want to be let in.
+    pub encoded_history: watch::Sender<Bytes>,
+    /// Who else looks at what holds in partitions.
+    pub phases: watch::Sender<Arc<Vec<Phase>>>,
     /// Who else looks at epochs.
     pub epochs: watch::Sender<EpochStatus>,
     /// Where they are shown.
@@ -101,8 +127,10 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
     for (node, connection) in around.peers.connections() {
         tokio::spawn(watch_connection(node, connection, answers.clone()));
     }
-    for (lane, finished) in (0..).zip(around.finished.clone()) {
-        tokio::spawn(watch_shard(lane, finished, answers.clone()));
+    for (lane, news) in (0..).zip(around.news.clone()) {
+        tokio::spawn(watch_shard(lane, news.finished, answers.clone()));
+        tokio::spawn(watch_drained(lane, news.drained, answers.clone()));
+        tokio::spawn(watch_phases(news.phases, answers.clone()));
     }
     tokio::spawn(tell_shards(around.shards.clone(), around.liveness.subscribe()));
     let running = Running {
@@ -110,6 +138,7 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
         around,
         answers,
         clients: BTreeMap::new(),
+        administrators: BTreeMap::new(),
         clients_begun: 0,
         wake_at: None,
         held_at: tokio::time::Instant::now() + EPOCH_HELD_AFTER,
@@ -126,6 +155,7 @@ struct Running {
     /// Where what was begun outside the state machine ends.
     answers: mpsc::Sender<ControlInput>,
     clients: BTreeMap<ClientId, oneshot::Sender<Result<Changed, Refusal>>>,
+    administrators: BTreeMap<ClientId, oneshot::Sender<Result<MembersChanged, Refusal>>>,
     clients_begun: u64,
     wake_at: Option<Instant>,
     /// When it is said next who holds the epoch still.
@@ -171,6 +201,12 @@ impl Running {
                 self.clients.insert(client, reply);
                 ControlInput::Change(client, change)
             }
+            Work::Members(change, reply) => {
+                self.clients_begun += 1;
+                let client = ClientId(self.clients_begun);
+                self.administrators.insert(client, reply);
+                ControlInput::ChangeMembers(client, change)
+            }
         }
     }
 
@@ -191,6 +227,15 @@ impl Running {
         );
     }
 
+    /// Dials those who have come, and those who have moved.
+    fn dial_members(&self, view: &View) {
+        let peers = &self.around.peers;
+        let new = peers.go_by(other_members(view, self.around.own));
+        for (node, connection) in peers.connections().into_iter().filter(|(node, _)| new.contains(node)) {
+            tokio::spawn(watch_connection(node, connection, self.answers.clone()));
+        }
+    }
+
     fn save_epoch(&self, epoch: Epoch) {
         let (file, answers) = (self.around.epoch_file.clone(), self.answers.clone());
         let saved = SavedEpoch { epoch, reached: self.around.reached };
@@ -208,6 +253,9 @@ impl Running {
         let ControlEffects {
             sends,
             replies,
+            member_replies,
+            phases,
+            phases_changed,
             save,
             save_epoch,
             epoch,
@@ -223,7 +271,21 @@ impl Running {
             info!("the cluster's settings are now of version {}", view.ring.version());
             // Whoever hears that a change is made finds this node going by it.
             self.around.shards.set_view(&view).await;
+            self.dial_members(&view);
+            self.around.history.send_replace(Arc::new(self.control.history().clone()));
+            self.around.encoded_history.send_replace(self.control.history().encode());
             self.around.view.send_replace(view);
+        }
+        if !phases.is_empty() {
+            self.around.shards.set_phases(phases).await;
+        }
+        if phases_changed {
+            self.around.phases.send_replace(Arc::new(self.control.phases().to_vec()));
+        }
+        for (client, reply) in member_replies {
+            if let Some(client) = self.administrators.remove(&client) {
+                let _ = client.send(reply);
+            }
         }
         self.around.metrics.refused(nonsense);
         if let Some(liveness) = liveness {
@@ -277,6 +339,32 @@ async fn watch_shard(lane: u32, mut finished: watch::Receiver<Epoch>, control: m
             return;
         }
     }
+}
+
+/// Tells the control whether a shard has nothing any more to hand over.
+async fn watch_drained(lane: u32, mut drained: watch::Receiver<bool>, control: mpsc::Sender<ControlInput>) {
+    while drained.changed().await.is_ok() {
+        let is_drained = *drained.borrow_and_update();
+        if control.send(ControlInput::Drained(lane, is_drained)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the control what a shard knows of who holds its partitions.
+async fn watch_phases(phases: PhasesBox, control: mpsc::Sender<ControlInput>) {
+    loop {
+        let phases = phases.take().await;
+        if control.send(ControlInput::Phases(phases)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The other members of a cluster, and where they are.
+pub fn other_members(view: &View, own: NodeId) -> Vec<Peer> {
+    let others = view.members().map(|member| &member.member).filter(|member| member.id != own);
+    others.map(|member| Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }).collect()
 }
 
 /// Tells the control when a connection comes about, breaks or cannot be made.

@@ -164,6 +164,27 @@ pub fn found(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<Vec<NodeD
     open(dir)
 }
 
+/// Founds a cluster in the place of nothing, of which `member` is the only node, with its data in `dir`.
+///
+/// # Errors
+/// If the directory cannot be written.
+pub fn found_alone(dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
+    let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
+    let founding = ChangeKind::Found {
+        cluster,
+        partitions: Partitions::default(),
+        strategy: Strategy::default(),
+        members: vec![member.clone()],
+    };
+    let mut history = History::new();
+    history.record(Hlc::at(clock::wall()), member.id, founding);
+    fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
+    data_dir::epoch_file(dir).save(SavedEpoch::FOUNDED)?;
+    let (secret, founding) = (ClusterSecret(random::bytes()?), history.encode());
+    let (name, life) = (member.name.clone(), member.life);
+    Ok(DataDir::create(dir, &Identity { name, life, boot: 0, shards, cluster, secret, founding })?)
+}
+
 fn is_new(dir: &Path) -> Result<bool, FoundError> {
     match fs::read_dir(dir) {
         Ok(mut entries) => Ok(entries.next().is_none()),

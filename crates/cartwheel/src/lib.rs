@@ -12,6 +12,7 @@ pub mod data_dir;
 pub mod dev;
 pub mod founding;
 pub mod http;
+pub mod joining;
 pub mod keys;
 pub mod load;
 pub mod log;

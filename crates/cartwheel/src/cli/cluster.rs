@@ -9,6 +9,86 @@ pub enum ClusterCommand {
     Ring(AskArgs),
     /// Show where a key lies, whether or not it has a value.
     Locate(LocateArgs),
+    /// Let nodes that wait become members: `cartwheel serve --seed HOST:PORT --name NODE` waits.
+    Add {
+        /// The nodes.
+        #[arg(required = true)]
+        nodes: Vec<String>,
+        /// Their share of the data; 100 is a normal one.
+        #[arg(long)]
+        weight: Option<u32>,
+        /// How.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
+    /// Have members hand over what they hold, and leave. One that is dead is removed without being heard; what only it holds goes
+    /// with it.
+    Remove {
+        /// The nodes.
+        #[arg(required = true)]
+        nodes: Vec<String>,
+        /// How.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
+    /// Put a node that waits in the place of a member, alive or dead: it takes over the same partitions.
+    Replace {
+        /// The member.
+        node: String,
+        /// The node that waits.
+        with: String,
+        /// How.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
+    /// Give a member another share of the data.
+    Weight {
+        /// The node.
+        node: String,
+        /// Its share of the data; 100 is a normal one.
+        weight: u32,
+        /// How.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
+    /// Say where a member stands.
+    Zone {
+        /// The node.
+        node: String,
+        /// Its zone.
+        zone: String,
+        /// Its machine; as before if not said.
+        host: Option<String>,
+        /// How.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
+    /// Show which partitions are on their way to where they are wished, and what they wait for.
+    Moves {
+        /// Wait until none is.
+        #[arg(long)]
+        wait: bool,
+        /// Whom to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// How a change of the members is made: first it is shown what it leads to.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Make the change without asking.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Only show what it leads to.
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// Wait until all data is where it is wished then.
+    #[arg(long)]
+    pub wait: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
 }
 
 /// Whom to ask, and how to answer.

@@ -176,14 +176,14 @@ impl PatchForm {
     }
 }
 
-async fn read(body: Body, within: Duration) -> Result<Bytes, ApiError> {
+pub(super) async fn read(body: Body, within: Duration) -> Result<Bytes, ApiError> {
     match tokio::time::timeout(within, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(text)) => Ok(text.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(format!(
-            "the settings have more than {BODY_BYTES_MAX} bytes: name each setting once"
-        ))),
-        Ok(Err(_)) => Err(ApiError::bad_request("the settings did not arrive whole: send them again")),
-        Err(_) => Err(ApiError::bad_request(format!("the settings did not arrive within {} ms", within.as_millis()))),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(ApiError::too_large(format!("the body has more than {BODY_BYTES_MAX} bytes: say less at once")))
+        }
+        Ok(Err(_)) => Err(ApiError::bad_request("the body did not arrive whole: send it again")),
+        Err(_) => Err(ApiError::bad_request(format!("the body did not arrive within {} ms", within.as_millis()))),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use cartwheel_core::configuration::Phase;
 use cartwheel_core::control::EpochStatus;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::hint::Backlog;
@@ -83,7 +84,7 @@ pub(super) struct StatusForm {
     weight: u32,
     /// Which data directory it is, in hexadecimal.
     life: String,
-    /// It was removed, but too few would remain, so it still owns its partitions.
+    /// It was removed, and hands over what it holds; or too few would remain.
     leaving: bool,
     /// `self`, `connected` or `disconnected`.
     state: &'static str,
@@ -193,8 +194,11 @@ pub(super) struct RingForm {
     version: String,
     /// How many partitions there are.
     partitions: u32,
-    /// The position of each partition's owner among the members.
+    /// The position of each partition's owner among the members: the first that is asked.
     owners: Vec<usize>,
+    /// The positions of all that hold each partition now, in the order in which they are asked; while some take over from
+    /// others, of both.
+    homes: Vec<Vec<usize>>,
     /// The members, by id.
     members: Vec<MemberForm>,
 }
@@ -222,18 +226,25 @@ struct MemberForm {
     responses((status = 200, description = "The partitions, their owners and the members", body = RingForm), AskErrors))]
 pub(super) async fn ring(State(door): State<Door>, uri: Uri) -> Result<Json<RingForm>, ApiError> {
     Query::none(uri.query())?;
-    Ok(Json(ring_of(&door.view())))
+    Ok(Json(ring_of(&door.view(), &door.phases())))
 }
 
-fn ring_of(view: &View) -> RingForm {
+fn ring_of(view: &View, phases: &[Phase]) -> RingForm {
     let ring = &view.ring;
     // Members come sorted by id.
     let ids: Vec<_> = view.members().map(|member| member.member.id).collect();
-    let position = |owner| ids.binary_search(owner).unwrap_or(usize::MAX);
+    let position = |node: NodeId| ids.binary_search(&node).ok();
+    // A home that is no member any more answers nobody.
+    let homes = |phase: &Phase| -> Vec<usize> {
+        let n = u8::try_from(view.n_max()).unwrap_or(u8::MAX);
+        phase.homes(n, |_| false).all().into_iter().filter_map(position).collect()
+    };
+    let homes: Vec<Vec<usize>> = phases.iter().map(homes).collect();
     RingForm {
         version: ring.version().to_string(),
         partitions: ring.partitions().count(),
-        owners: ring.owners().iter().map(position).collect(),
+        owners: homes.iter().map(|homes| homes.first().copied().unwrap_or_default()).collect(),
+        homes,
         members: view.members().map(member).collect(),
     }
 }
@@ -282,17 +293,16 @@ pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<Lo
     let view = door.view();
     let partition = view.ring.partition_of(key.token());
     let n = view.settings(key.bucket()).n;
-    let form = |replica: Replica| ReplicaForm {
-        node: view.member(replica.node()).map_or_else(String::new, |known| known.member.name.clone()),
-        role: match replica {
-            Replica::Home(_) => "home",
-            Replica::StandIn(_) => "standin",
-        },
-    };
+    let phases = door.phases();
+    let homes = phases.get(partition.index()).map(|phase| phase.homes(n, |_| false).all()).unwrap_or_default();
+    let name = |node: NodeId| view.member(node).map_or_else(String::new, |known| known.member.name.clone());
+    let walk = view.ring.preference_list(partition, 0).map(Replica::node).filter(|node| !homes.contains(node));
+    let stand_ins = walk.map(|node| ReplicaForm { node: name(node), role: "standin" });
+    let homes = homes.iter().map(|&node| ReplicaForm { node: name(node), role: "home" });
     Ok(Json(LocationForm {
         token: key.token().to_string(),
         partition: partition.0,
-        preference_list: view.ring.preference_list(partition, usize::from(n)).map(form).collect(),
+        preference_list: homes.chain(stand_ins).collect(),
     }))
 }
 

@@ -6,6 +6,7 @@ use axum::http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use cartwheel_core::configuration::Phase;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::View;
@@ -90,13 +91,14 @@ pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<Dige
     let page = door.digests(partition, ask).await.ok_or_else(|| {
         ApiError::unavailable("this node's store cannot be read now: its log says why. Try again later")
     })?;
-    let walk = view.ring.walk(partition);
-    let me = door.local().node;
+    let (phases, me) = (door.phases(), door.local().node);
+    let homes = phases.get(partition.index()).map(Phase::current).into_iter().flat_map(|current| &current.homes);
+    let walk: Vec<NodeId> = homes.map(|home| home.node).collect();
     Ok(Json(DigestsForm {
         node: door.local().name.clone(),
         ring_version: view.ring.version().to_string(),
         walk: walk.iter().map(|&node| name_of(&view, node)).collect(),
-        records: page.records.iter().map(|(storage_key, held)| form(&view, walk, me, storage_key, *held)).collect(),
+        records: page.records.iter().map(|(storage_key, held)| form(&view, &walk, me, storage_key, *held)).collect(),
         next: if let Rest::From(next) = &page.rest { Some(URL_SAFE_NO_PAD.encode(next)) } else { None },
         unreadable: page.rest == Rest::Unreadable,
     }))

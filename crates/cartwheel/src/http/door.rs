@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cartwheel_core::configuration::Phase;
 use cartwheel_core::control::EpochStatus;
 use cartwheel_core::control::{Changed, SettingsChange};
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::Liveness;
-use cartwheel_core::membership::View;
+use cartwheel_core::membership::{History, View};
 use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::ring::PartitionId;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use super::error::ApiError;
 use crate::config::Durability;
 use crate::control::ControlHandle;
 use crate::metrics::Metrics;
-use crate::peers::{Board, LocalNode};
+use crate::peers::{Board, LocalNode, Waiting};
 use crate::rate_limit::RateLimit;
 use crate::shard::{DigestPage, DigestsAsk, HintsBoard, Shards};
 
@@ -35,6 +36,12 @@ pub struct Backend {
     pub view: watch::Receiver<Arc<View>>,
     /// What this node thinks of the others.
     pub liveness: watch::Receiver<Arc<Liveness>>,
+    /// All changes that it knows.
+    pub history: watch::Receiver<Arc<History>>,
+    /// Nodes that have asked to be let in.
+    pub waiting: Waiting,
+    /// What holds in each partition, as far as it knows.
+    pub phases: watch::Receiver<Arc<Vec<Phase>>>,
     /// How far it sees the cluster with its epoch.
     pub epochs: watch::Receiver<EpochStatus>,
     /// When the node acknowledges a write, in buckets that leave that to it.
@@ -152,6 +159,25 @@ impl Door {
     /// What the node keeps for others.
     pub(super) fn hints(&self) -> &HintsBoard {
         self.0.backend.metrics.hints()
+    }
+
+    /// All changes that the node knows.
+    pub(super) fn history(&self) -> Arc<History> {
+        self.0.backend.history.borrow().clone()
+    }
+
+    /// Nodes that have asked to be let in.
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.0.backend.waiting
+    }
+
+    /// What holds in each partition.
+    pub(super) fn phases(&self) -> Arc<Vec<Phase>> {
+        self.0.backend.phases.borrow().clone()
+    }
+
+    pub(super) fn control(&self) -> &ControlHandle {
+        &self.0.backend.control
     }
 
     pub(super) fn local(&self) -> &LocalNode {

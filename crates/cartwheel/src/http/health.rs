@@ -65,7 +65,7 @@ pub(super) fn why_not_ready(door: &Door) -> Option<String> {
                 .to_owned(),
         ),
         Readiness::Connecting => {
-            let peers = door.board().peers().filter_map(|peer| {
+            let peers = door.board().peers().into_iter().filter_map(|peer| {
                 let link = peer.link();
                 let why = link.last_error.map_or_else(String::new, |error| format!(" ({error})"));
                 (!link.connected).then(|| format!("{}{why}", peer.name))

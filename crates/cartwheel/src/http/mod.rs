@@ -11,6 +11,7 @@ mod error;
 mod front;
 mod health;
 mod kv;
+mod members;
 mod openapi;
 mod query;
 mod replicas;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::{MethodRouter, any, get, post};
 
 use error::ApiError;
 
@@ -49,6 +50,8 @@ fn calls(door: &Door) -> Vec<Call> {
         ("/v1/buckets/{*bucket}", "/v1/buckets/{bucket}", get(buckets::get).put(buckets::put)),
         ("/v1/cluster", "/v1/cluster", get(cluster::status)),
         ("/v1/cluster/ring", "/v1/cluster/ring", get(cluster::ring)),
+        ("/v1/cluster/members", "/v1/cluster/members", post(members::change)),
+        ("/v1/cluster/moves", "/v1/cluster/moves", get(members::moves)),
         ("/v1/cluster/replicas", "/v1/cluster/replicas", get(replicas::replicas)),
         ("/v1/cluster/locate/{*bucket_and_key}", "/v1/cluster/locate/{bucket}/{key}", get(cluster::locate)),
         (

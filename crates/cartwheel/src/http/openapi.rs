@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, buckets, cluster, digests, error, health, kv, replicas, show};
+use super::{about, buckets, cluster, digests, error, health, kv, members, replicas, show};
 
 /// Every call's description stands at its function. One that is missing here is missed by the test of the routes.
 #[derive(OpenApi)]
@@ -23,6 +23,8 @@ use super::{about, buckets, cluster, digests, error, health, kv, replicas, show}
         buckets::put,
         cluster::status,
         cluster::ring,
+        members::change,
+        members::moves,
         replicas::replicas,
         cluster::locate,
         digests::page,

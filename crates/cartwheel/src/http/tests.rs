@@ -7,6 +7,7 @@ use axum::http::{Request, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use cartwheel_core::configuration::Phase;
 use cartwheel_core::control::EpochStatus;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
@@ -30,7 +31,7 @@ use crate::clock::Clock;
 use crate::control;
 use crate::founding::{self, Ports};
 use crate::metrics::{self, Metrics};
-use crate::peers::{Board, LocalNode};
+use crate::peers::{Board, LocalNode, Waiting};
 use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
 
 const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
@@ -102,6 +103,8 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
     let shards = Shards::new(vec![shard], view.ring.partitions());
     let (control, _) = control::inbox();
+    let first = |partition| Phase::Alone(view.first_configuration(partition));
+    let phases = watch::channel(Arc::new(view.ring.partitions().iter().map(first).collect())).1;
     let (_views, view) = watch::channel(view);
     let gone = Standing { status: Status::Down, since: WallMs(1_700_000_000_123), why: Why::SuspicionConfirmed };
     let (_opinions, liveness) = watch::channel(Arc::new(Liveness::new([(NodeId::of_name("node-3"), gone)])));
@@ -113,6 +116,9 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
             view,
             liveness,
             epochs: watch::channel(EpochStatus::default()).1,
+            phases,
+            history: watch::channel(Arc::default()).1,
+            waiting: Waiting::default(),
             durability: Default::default(),
             readiness,
             board,

@@ -42,7 +42,7 @@ impl Collector for PeerCollector {
         for (name, help, count) in counters {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for peer in self.0.peers() {
-                ConstCounter::new(count(peer)).encode(family.encode_family(&labels(peer))?)?;
+                ConstCounter::new(count(&peer)).encode(family.encode_family(&labels(&peer))?)?;
             }
         }
         let help = "Connections to the port for peers that were refused, or cut off before a hello.";
@@ -58,14 +58,14 @@ impl Collector for PeerCollector {
         let mut family = encoder.encode_descriptor("peer_connected", help, None, MetricType::Gauge)?;
         for peer in self.0.peers() {
             let connected = i64::from(peer.link().connected);
-            ConstGauge::new(connected).encode(family.encode_family(&labels(peer))?)?;
+            ConstGauge::new(connected).encode(family.encode_family(&labels(&peer))?)?;
         }
         let help = "A peer's clock less this node's, while the peer is heard.";
         let mut family = encoder.encode_descriptor("peer_clock_offset_seconds", help, None, MetricType::Gauge)?;
         let now = self.0.now();
         for peer in self.0.peers() {
             if let Some(offset_ms) = peer.clock_offset_ms(now) {
-                ConstGauge::new(offset_ms as f64 / 1e3).encode(family.encode_family(&labels(peer))?)?;
+                ConstGauge::new(offset_ms as f64 / 1e3).encode(family.encode_family(&labels(&peer))?)?;
             }
         }
         Ok(())

@@ -3,13 +3,14 @@
 //! A life that was replaced never returns. Nor does a boot that is over: a data directory that says a lower boot than a peer has
 //! seen was put back from a copy.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::membership::View;
 use tokio::sync::{Mutex, watch};
 use tracing::{error, warn};
 
+use super::Welcome;
 use super::hello::{HelloError, Remote};
 use crate::data_dir::{SeenBoots, SeenFile};
 
@@ -26,6 +27,7 @@ struct Inner {
     file: Option<SeenFile>,
     seen: Mutex<SeenBoots>,
     retired: watch::Sender<Option<Retired>>,
+    welcome: OnceLock<Welcome>,
 }
 
 /// Why a data directory must not be served any more.
@@ -41,7 +43,22 @@ impl Acquaintances {
     /// What is known from now on, to begin with `seen`, and kept in `file`.
     pub fn new(view: watch::Receiver<Arc<View>>, file: SeenFile, seen: SeenBoots) -> Self {
         let seen = Mutex::new(seen);
-        Self(Arc::new(Inner { view: Some(view), file: Some(file), seen, retired: watch::Sender::default() }))
+        Self(Arc::new(Inner {
+            view: Some(view),
+            file: Some(file),
+            seen,
+            retired: watch::Sender::default(),
+            welcome: OnceLock::new(),
+        }))
+    }
+
+    /// From now on, who asks to be let in is told this.
+    pub fn welcome_with(&self, welcome: Welcome) {
+        let _ = self.0.welcome.set(welcome);
+    }
+
+    pub(super) fn welcome(&self) -> Option<&Welcome> {
+        self.0.welcome.get()
     }
 
     /// Whether the other side of a connection is to be talked to. A boot that is new is remembered before it hears anything.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use cartwheel_core::dot::NodeId;
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 pub struct Board {
     /// What the peers' clocks are compared with.
     clock: Clock,
-    peers: Arc<BTreeMap<NodeId, Arc<PeerStats>>>,
+    peers: Arc<RwLock<BTreeMap<NodeId, Arc<PeerStats>>>>,
     refusals: Arc<AtomicU64>,
     nonsense: Arc<[AtomicU64; Nonsense::ALL.len()]>,
 }
@@ -97,7 +97,7 @@ impl Board {
         let peers = peers.into_iter().map(|peer| (peer.node, Arc::new(PeerStats::new(peer.name.clone()))));
         Self {
             clock: Clock::start(),
-            peers: Arc::new(peers.collect()),
+            peers: Arc::new(RwLock::new(peers.collect())),
             refusals: Arc::default(),
             nonsense: Arc::default(),
         }
@@ -109,8 +109,18 @@ impl Board {
     }
 
     /// What is known of a peer.
-    pub fn get(&self, node: NodeId) -> Option<&Arc<PeerStats>> {
-        self.peers.get(&node)
+    pub fn get(&self, node: NodeId) -> Option<Arc<PeerStats>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+    }
+
+    /// A peer that is dialled from now on.
+    pub(super) fn add(&self, node: NodeId, stats: Arc<PeerStats>) {
+        self.peers.write().unwrap_or_else(PoisonError::into_inner).insert(node, stats);
+    }
+
+    /// A peer that is not dialled any more.
+    pub(super) fn remove(&self, node: NodeId) {
+        self.peers.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 
     /// How many connections that were dialled to this node came to nothing: whoever dialled was no peer, or said nothing.
@@ -132,13 +142,14 @@ impl Board {
     }
 
     /// All peers and what is known of them, by id.
-    pub fn all(&self) -> impl Iterator<Item = (NodeId, &PeerStats)> {
-        self.peers.iter().map(|(&node, peer)| (node, peer.as_ref()))
+    pub fn all(&self) -> Vec<(NodeId, Arc<PeerStats>)> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().map(|(&node, peer)| (node, peer.clone())).collect()
     }
 
     /// What is known of all peers.
-    pub fn peers(&self) -> impl Iterator<Item = &PeerStats> {
-        self.peers.values().map(AsRef::as_ref)
+    pub fn peers(&self) -> Vec<Arc<PeerStats>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
 

@@ -7,15 +7,19 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use cartwheel_core::control::MembersChange;
 use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::membership::ClusterId;
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::membership::{Change, ChangeKind, ClusterId, History, Member};
 use cartwheel_core::wire::PROTOCOL_VERSION;
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
 use tokio::net::TcpStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
+use super::Invitation;
 use super::acquaintances::{Acquaintances, Retired};
+use crate::data_dir::ClusterSecret;
 
 const MAGIC: &[u8; 9] = b"cartwheel";
 /// A hello is this long at most: whoever has not said who he is gets no more memory than that.
@@ -88,6 +92,12 @@ pub enum HelloError {
     /// It says that this node's own directory must not be served.
     #[error("it refused this node: {}", .0.told())]
     Retired(Retired),
+    /// It is no member, and waits to be let in.
+    #[error("{name} there waits to be let in: add it with cartwheel cluster add {name}")]
+    Waits {
+        /// Its name.
+        name: String,
+    },
     /// It does not want to talk to this node.
     #[error("it refused: {0}")]
     Refused(String),
@@ -126,6 +136,17 @@ struct PbHello {
     /// Only in an answer, with a refusal: why the caller's data directory must not be served.
     #[prost(uint32, tag = "9")]
     retired: u32,
+    /// The caller is no member and asks to be let in as this: a change that adds it, encoded.
+    #[prost(bytes = "bytes", tag = "10")]
+    joins: Bytes,
+    /// It needs no administrator to let it in.
+    #[prost(bool, tag = "13")]
+    joins_at_once: bool,
+    /// Only in an answer to that: the cluster's secret, and all changes that are known.
+    #[prost(bytes = "bytes", tag = "11")]
+    secret: Bytes,
+    #[prost(bytes = "bytes", tag = "12")]
+    history: Bytes,
 }
 
 /// The values of [`PbHello::retired`].
@@ -176,7 +197,13 @@ pub(super) async fn answer(
     acquaintances: &Acquaintances,
 ) -> Result<Remote, HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
-    let checked = match next(&mut frames).await {
+    let first = next(&mut frames).await;
+    if let Ok(hello) = &first
+        && !hello.joins.is_empty()
+    {
+        return Err(welcome(&mut frames, local, hello, acquaintances).await?);
+    }
+    let checked = match first {
         Ok(hello) if NodeId::new(hello.to) != local.node => {
             Err((HelloError::WrongNode { found: local.name.clone() }, hello.from))
         }
@@ -212,9 +239,73 @@ pub(super) async fn answer(
     }
 }
 
+/// Tells a node that wants to be let in what it needs to know, and notes that it waits.
+async fn welcome(
+    frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>,
+    local: &LocalNode,
+    hello: &PbHello,
+    acquaintances: &Acquaintances,
+) -> Result<HelloError, HelloError> {
+    let Some(welcome) = acquaintances.welcome() else { return Ok(HelloError::Malformed) };
+    let Ok(Change { what: ChangeKind::Add(member), .. }) = Change::decode(&hello.joins) else {
+        return Ok(HelloError::Malformed);
+    };
+    let name = member.name.clone();
+    if hello.joins_at_once {
+        // It asks again until it is let in, and then the change is refused.
+        let (control, member) = (welcome.control.clone(), member.clone());
+        let changes = vec![ChangeKind::Add(member)];
+        let change = MembersChange { changes, planned_on: None, timeout: HELLO_WITHIN };
+        tokio::spawn(async move { drop(control.change_members(change).await) });
+    }
+    welcome.waiting.note(member);
+    let history = welcome.history.borrow().clone();
+    let answer = PbHello {
+        secret: Bytes::copy_from_slice(&welcome.secret.0),
+        history: history.clone(),
+        ..greeting(local, NodeId::new(hello.from), None)
+    };
+    frames.codec_mut().set_max_frame_length(history.len() + HELLO_BYTES_MAX);
+    frames.send(framed(&answer)).await?;
+    Ok(HelloError::Waits { name })
+}
+
+/// Asks whoever is at the other end of a connection to be let in.
+pub(super) async fn ask_to_join(
+    stream: &mut TcpStream,
+    joiner: &Member,
+    joins_at_once: bool,
+) -> Result<Invitation, HelloError> {
+    let mut frames = Framed::new(stream, super::codec(super::FRAME_BYTES_MAX));
+    let change = Change { hlc: Hlc::ZERO, node: joiner.id, number: 1, what: ChangeKind::Add(joiner.clone()) };
+    let nobody =
+        LocalNode { cluster: ClusterId(0), node: joiner.id, name: joiner.name.clone(), life: joiner.life, boot: 0 };
+    let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&nobody, NodeId::new(0), None) };
+    frames.send(framed(&hello)).await?;
+    let answer = next(&mut frames).await?;
+    if !answer.refusal.is_empty() {
+        return Err(HelloError::Refused(answer.refusal));
+    }
+    let secret = answer.secret.as_ref().try_into().map_err(|_| HelloError::Malformed)?;
+    let history = History::decode(&answer.history).map_err(|_| HelloError::Malformed)?;
+    Ok(Invitation { secret: ClusterSecret(secret), history })
+}
+
 fn encode(local: &LocalNode, to: NodeId, refusal: Option<(String, u32)>) -> Bytes {
+    framed(&greeting(local, to, refusal))
+}
+
+fn framed(hello: &PbHello) -> Bytes {
+    let mut frame = BytesMut::with_capacity(MAGIC.len() + 4 + hello.encoded_len());
+    frame.put_slice(MAGIC);
+    frame.put_u32(PROTOCOL_VERSION);
+    frame.extend_from_slice(&hello.encode_to_vec());
+    frame.freeze()
+}
+
+fn greeting(local: &LocalNode, to: NodeId, refusal: Option<(String, u32)>) -> PbHello {
     let (refusal, retired) = refusal.unwrap_or_default();
-    let hello = PbHello {
+    PbHello {
         cluster: Bytes::copy_from_slice(&local.cluster.0.to_be_bytes()),
         from: local.node.get(),
         to: to.get(),
@@ -224,12 +315,8 @@ fn encode(local: &LocalNode, to: NodeId, refusal: Option<(String, u32)>) -> Byte
         refusal,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         retired,
-    };
-    let mut frame = BytesMut::with_capacity(MAGIC.len() + 4 + hello.encoded_len());
-    frame.put_slice(MAGIC);
-    frame.put_u32(PROTOCOL_VERSION);
-    frame.extend_from_slice(&hello.encode_to_vec());
-    frame.freeze()
+        ..PbHello::default()
+    }
 }
 
 async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>) -> Result<PbHello, HelloError> {

@@ -93,7 +93,7 @@ async fn serve(
             }
             Err(error) => return debug!("the connection of {} broke: {error}", remote.name),
         };
-        if let Some(stats) = stats {
+        if let Some(stats) = &stats {
             stats.heard(&message, bytes, board.now());
         }
         // While a shard is busy this waits, the socket fills, and in the end the peer drops what it cannot send.

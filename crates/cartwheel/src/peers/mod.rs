@@ -10,11 +10,13 @@ mod frames;
 mod hello;
 mod inbound;
 mod incoming;
+mod joining;
 mod keepalive;
 mod outgoing;
+mod waiting;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::message::Envelope;
@@ -29,6 +31,8 @@ pub use acquaintances::{Acquaintances, Retired};
 pub use board::{Board, LinkState, Nonsense, PeerStats, Traffic};
 pub use hello::{HelloError, LocalNode};
 pub use inbound::Inbound;
+pub use joining::{Invitation, JoinError, ask_to_join};
+pub use waiting::{Waiting, Welcome};
 
 /// The longest frame, in bytes. A state of 128 siblings, as many as blind puts may pile up, of 1 MiB each fits in twice.
 const FRAME_BYTES_MAX: usize = 256 << 20;
@@ -47,8 +51,20 @@ pub struct Peer {
 /// The connections of a node.
 #[derive(Debug)]
 pub struct Peers {
-    links: BTreeMap<NodeId, Link>,
+    local: LocalNode,
+    acquaintances: Acquaintances,
+    stop: watch::Receiver<bool>,
+    links: RwLock<BTreeMap<NodeId, Dialled>>,
     board: Board,
+}
+
+/// A peer that is dialled.
+#[derive(Debug)]
+struct Dialled {
+    peer: Peer,
+    link: Link,
+    /// Ends the dialling.
+    _end: watch::Sender<()>,
 }
 
 impl Peers {
@@ -61,13 +77,37 @@ impl Peers {
         acquaintances: &Acquaintances,
         stop: &watch::Receiver<bool>,
     ) -> Self {
-        let peers: Vec<Peer> = peers.into_iter().collect();
-        let board = Board::of(&peers);
-        let start = |peer: Peer| {
-            let stats = board.get(peer.node)?.clone();
-            Some((peer.node, Link::start(local.clone(), peer, stats, acquaintances.clone(), stop.clone())))
-        };
-        Self { links: peers.into_iter().filter_map(start).collect(), board: board.clone() }
+        let (local, acquaintances, stop) = (local.clone(), acquaintances.clone(), stop.clone());
+        let dialled = Self { local, acquaintances, stop, links: RwLock::default(), board: Board::default() };
+        dialled.go_by(peers);
+        dialled
+    }
+
+    /// Dials these peers from now on and no others, and returns those that are new, or have moved.
+    pub fn go_by(&self, peers: impl IntoIterator<Item = Peer>) -> Vec<NodeId> {
+        let peers: BTreeMap<NodeId, Peer> = peers.into_iter().map(|peer| (peer.node, peer)).collect();
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|node, dialled| {
+            let stays = peers.get(node) == Some(&dialled.peer);
+            if !stays {
+                self.board.remove(*node);
+            }
+            stays
+        });
+        let mut new = Vec::new();
+        for (node, peer) in peers {
+            if links.contains_key(&node) {
+                continue;
+            }
+            let stats = Arc::new(PeerStats::new(peer.name.clone()));
+            self.board.add(node, stats.clone());
+            let (end, ended) = watch::channel(());
+            let (local, known, stop) = (self.local.clone(), self.acquaintances.clone(), self.stop.clone());
+            let link = Link::start(local, peer.clone(), stats, known, stop, ended);
+            links.insert(node, Dialled { peer, link, _end: end });
+            new.push(node);
+        }
+        new
     }
 
     /// What is known of each peer.
@@ -76,17 +116,20 @@ impl Peers {
     }
 
     /// For each peer, whether a connection to it stands; told anew each time when dialling fails.
-    pub fn connections(&self) -> impl Iterator<Item = (NodeId, watch::Receiver<bool>)> + '_ {
-        self.links.iter().map(|(&node, link)| (node, link.connected()))
+    pub fn connections(&self) -> Vec<(NodeId, watch::Receiver<bool>)> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().map(|(&node, dialled)| (node, dialled.link.connected())).collect()
     }
 }
 
 impl Peers {
     /// Sends `messages` to a peer, or drops them: while there is no connection, and when too much waits for a slow one.
     pub fn send(&self, to: NodeId, messages: &[Envelope]) {
-        match self.links.get(&to) {
-            Some(link) => link.send(messages),
-            None => tracing::warn!("dropped {} messages to {to}, which is no peer", messages.len()),
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        match links.get(&to) {
+            Some(dialled) => dialled.link.send(messages),
+            // It may have left a moment ago, or come.
+            None => tracing::debug!("dropped {} messages to {to}, which is no peer", messages.len()),
         }
     }
 }

@@ -47,13 +47,14 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Begins to dial `peer`, until `stop` is true.
+    /// Begins to dial `peer`, until `stop` is true or whoever would tell of `ended` is gone.
     pub(super) fn start(
         local: LocalNode,
         peer: Peer,
         stats: Arc<PeerStats>,
         acquaintances: Acquaintances,
         stop: watch::Receiver<bool>,
+        ended: watch::Receiver<()>,
     ) -> Self {
         let (batches, receiver) = mpsc::channel(BATCHES_MAX);
         let (connected_sender, connected) = watch::channel(false);
@@ -67,7 +68,7 @@ impl Link {
         };
         let connected = connected_sender;
         let dialler = Dialler { local, peer, stats, acquaintances, batches: receiver, queued_bytes, connected };
-        tokio::spawn(dialler.run(stop));
+        tokio::spawn(dialler.run(stop, ended));
         link
     }
 
@@ -131,9 +132,10 @@ struct Dialler {
 }
 
 impl Dialler {
-    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    async fn run(mut self, mut stop: watch::Receiver<bool>, mut ended: watch::Receiver<()>) {
         tokio::select! {
             () = self.dial_for_ever() => {}
+            _ = ended.changed() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
         self.connected.send_replace(false);

@@ -58,7 +58,8 @@ struct Listening {
 /// A node of one shard that passes on what it is told.
 fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
     let (handle, inbox) = shard::inbox();
-    let outgoing = Arc::new(Peers { links: BTreeMap::new(), board: Board::default() });
+    let (_, stop) = watch::channel(true);
+    let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &Acquaintances::default(), &stop));
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
     shard::start(0, Ear(heard), disk, outgoing, inbox, Clock::start()).unwrap();
     let (control, _) = control::inbox();
@@ -116,7 +117,7 @@ async fn messages_arrive_in_their_order_and_again_after_a_reconnect() {
     }
 
     there.stop.send_replace(true);
-    let mut link = peers.connections().next().unwrap().1;
+    let mut link = peers.connections().remove(0).1;
     link.wait_for(|connected| !connected).await.unwrap();
     peers.send(b.node, &[message(&a, 77)]);
     let mut again = listening(&b, &there.peer.addr).await;
@@ -196,7 +197,7 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     let (_stop, stopped) = watch::channel(false);
     let peer = Peer { node: b.node, name: b.name.clone(), addr: addr.clone() };
     let peers = Peers::dial(&a, [peer.clone()], &Acquaintances::default(), &stopped);
-    let (board, mut link) = (peers.board(), peers.connections().next().unwrap().1);
+    let (board, mut link) = (peers.board(), peers.connections().remove(0).1);
     let b_of_a = board.get(b.node).unwrap();
     peers.send(b.node, &[message(&a, 1), message(&a, 2)]);
     assert_eq!(b_of_a.dropped.load(Ordering::Relaxed), 2);

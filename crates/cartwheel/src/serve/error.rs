@@ -5,7 +5,9 @@ use cartwheel_storage::StoreError;
 
 use crate::data_dir::DataDirError;
 use crate::founding::FoundError;
+use crate::joining::NewNodeError;
 use crate::random::NoRandomness;
+use crate::shard::SeatsError;
 
 /// Why a node could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +18,9 @@ pub enum ServeError {
     /// Its cluster cannot be made out.
     #[error(transparent)]
     Cluster(#[from] FoundError),
+    /// It has no data directory and came to none.
+    #[error(transparent)]
+    NewNode(#[from] NewNodeError),
     /// The node is no member of its cluster.
     #[error(
         "{name} in {dir} is no member of its cluster in this life: make the node a new directory with cartwheel renew"
@@ -55,6 +60,9 @@ pub enum ServeError {
         /// The flag that gives another one.
         flag: &'static str,
     },
+    /// What the node has promised about partitions cannot be read.
+    #[error(transparent)]
+    Seats(#[from] SeatsError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -22,14 +22,16 @@ use cartwheel_storage::FjallStore;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use crate::cli::NewNodeArgs;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control;
+use crate::control::{self, other_members};
 use crate::data_dir::{DataDir, Identity, SavedEpoch, SeenBoots};
 use crate::founding::{self, FoundError};
 use crate::http::{self, Backend, Door, Front, Readiness};
+use crate::joining;
 use crate::metrics::Metrics;
-use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peer, Peers, Retired};
+use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peers, Retired, Waiting, Welcome};
 use crate::random::{self, NoRandomness};
 use crate::renewing;
 use crate::shard::disk::Disk;
@@ -47,8 +49,16 @@ pub use error::ServeError;
 ///
 /// # Errors
 /// If the node cannot be started, or fails.
-pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), ServeError> {
+pub async fn serve(config: &Config, new: &NewNodeArgs, parent: signals::Parent) -> Result<(), ServeError> {
     let stopped = signals::stop(parent).map_err(|source| ServeError::System { what: "listen to signals", source })?;
+    let mut stopped = Box::pin(stopped);
+    tokio::select! {
+        prepared = joining::prepare(config, new) => prepared?,
+        why = &mut stopped => {
+            info!("stopping: {why}");
+            return Ok(());
+        }
+    }
     let mut data_dir = DataDir::open(&config.dir)?;
     let history_file = data_dir.history_file();
     let history = founding::history_of(data_dir.identity(), &history_file, &config.dir)?;
@@ -86,12 +96,13 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let hint_bytes_max = config.hints_share.of(disk.total);
     counted.hints().set_bytes_max(hint_bytes_max);
     let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &acquaintances, &stop));
-    let (connections, board) = (peers.connections().map(|(_, connection)| connection).collect(), peers.board());
+    let (connections, board) =
+        (peers.connections().into_iter().map(|(_, connection)| connection).collect(), peers.board());
     let mut handles = Vec::new();
     let mut running = Vec::new();
     for (index, (place, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
         let lane = Lane { index, count: identity.shards.get() };
-        let mut node_config = node_config(config, identity, &local, lane, saved_epoch.epoch, &mut store)?;
+        let mut node_config = node_config(config, identity, &local, lane, &view, saved_epoch.epoch, &mut store)?;
         node_config.limits.hint_bytes_max = hint_bytes_max / u64::from(lane.count.max(1));
         let node = Node::new(node_config, view.clone());
         let (shard, inbox) = shard::counted_inbox(&counted);
@@ -112,6 +123,11 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let (view, mut own_view, own) = (views.clone(), views, (member.id, identity.life));
     let (liveness_sender, liveness) = watch::channel(control.liveness().clone());
     let (epochs_sender, epochs) = watch::channel(control.epoch_status().clone());
+    let (history_sender, history) = watch::channel(Arc::new(control.history().clone()));
+    let (encoded_sender, encoded) = watch::channel(control.history().encode());
+    let waiting = Waiting::default();
+    let secret = identity.secret.clone();
+    let (phases_sender, phases) = watch::channel(Arc::new(control.phases().to_vec()));
     let surroundings = control::Surroundings {
         file: history_file,
         shards: shards.clone(),
@@ -122,11 +138,17 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         metrics: metrics.liveness.clone(),
         epoch_file,
         reached: saved_epoch.reached,
-        finished: running.iter().map(|shard| shard.finished.clone()).collect(),
+        news: running.iter().map(|shard| shard.news.clone()).collect(),
+        phases: phases_sender,
+        history: history_sender,
+        encoded_history: encoded_sender,
+        own: member.id,
         epochs: epochs_sender,
         epoch_metrics: metrics.epochs.clone(),
     };
     let mut controlling = tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
+    let control = control_handle.clone();
+    acquaintances.welcome_with(Welcome { secret, history: encoded, waiting: waiting.clone(), control });
     let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
     let peers_max = connections_max.peers;
     let (known, stop) = (acquaintances.clone(), stop);
@@ -144,6 +166,9 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         view,
         liveness,
         epochs,
+        phases,
+        history,
+        waiting,
         durability: config.durability,
         readiness,
         board,
@@ -197,11 +222,6 @@ fn own_member<'a>(view: &'a View, identity: &Identity, dir: &Path) -> Result<&'a
         .ok_or_else(|| ServeError::NoMember { name: identity.name.clone(), dir: dir.to_path_buf() })
 }
 
-fn other_members(view: &View, own: NodeId) -> Vec<Peer> {
-    let others = view.members().map(|member| &member.member).filter(|member| member.id != own);
-    others.map(|member| Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }).collect()
-}
-
 fn control_config(local: &LocalNode, saved: SavedEpoch, lanes: u32) -> Result<ControlConfig, NoRandomness> {
     let LocalNode { cluster, node, life, boot, .. } = *local;
     let (SavedEpoch { epoch, reached: epoch_floor }, seed) = (saved, random::number()?);
@@ -213,6 +233,7 @@ fn node_config(
     identity: &Identity,
     local: &LocalNode,
     lane: Lane,
+    view: &View,
     epoch: Epoch,
     store: &mut FjallStore,
 ) -> Result<NodeConfig, ServeError> {
@@ -232,7 +253,7 @@ fn node_config(
         life: local.life,
         boot: local.boot,
         lane,
-        seats: Vec::new(),
+        seats: shard::seats(store, view.ring.partitions(), lane)?,
         loss_floor,
         durability: config.durability.into(),
         hlc_ceiling: shard::hlc_ceiling(store)?,

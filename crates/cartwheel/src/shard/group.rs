@@ -1,8 +1,10 @@
 //! All shards of a node, and which of them has to do with what.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cartwheel_core::configuration::Phase;
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::key::Key;
@@ -106,6 +108,16 @@ impl Shards {
     /// The epoch of all shards from now on.
     pub async fn set_epoch(&self, epoch: Epoch) {
         join_all(self.handles.iter().map(|shard| shard.set_epoch(epoch))).await;
+    }
+
+    /// What holds in partitions, as others know it.
+    pub async fn set_phases(&self, phases: Vec<(PartitionId, Phase)>) {
+        let mut by_lane: BTreeMap<usize, Vec<(PartitionId, Phase)>> = BTreeMap::new();
+        for (partition, phase) in phases {
+            let lane = Lane::of_partition(partition, self.count()) as usize;
+            by_lane.entry(lane).or_default().push((partition, phase));
+        }
+        join_all(by_lane.into_iter().map(|(lane, phases)| self.handles[lane].set_phases(phases))).await;
     }
 
     /// Whether any shard holds anything in `bucket`, be it a tombstone; none if not all can say.

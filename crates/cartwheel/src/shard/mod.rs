@@ -10,6 +10,7 @@ mod group;
 mod hints;
 mod load;
 mod metrics;
+mod phases;
 pub mod reserve;
 mod turn;
 pub mod unsynced;
@@ -25,16 +26,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cartwheel_core::admission::Admitted;
+use cartwheel_core::configuration::Phase;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::View;
-use cartwheel_core::message::Envelope;
+use cartwheel_core::message::{Envelope, Lane};
 use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::request::{Outcome, Refusal, Request};
+use cartwheel_core::ring::{PartitionId, Partitions};
+use cartwheel_core::succession::{Seat, seat_name};
 use cartwheel_core::time::Now;
+use cartwheel_core::wire::{WireError, decode_seat};
 use cartwheel_storage::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -48,6 +53,7 @@ pub use digests::{DigestPage, DigestsAsk, Held, PAGE_RECORDS_MAX, Rest};
 pub use group::Shards;
 pub use hints::HintsBoard;
 pub use metrics::ShardMetrics;
+pub use phases::PhasesBox;
 
 /// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.
 pub const INBOX_MAX: usize = 8_192;
@@ -128,6 +134,7 @@ enum Work {
     View(Arc<View>),
     Liveness(Arc<Liveness>),
     Epoch(Epoch),
+    Phases(Vec<(PartitionId, Phase)>),
     Holds(Bytes, oneshot::Sender<Option<bool>>),
     Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
@@ -227,6 +234,11 @@ impl ShardHandle {
         let _ = self.inbox.send(Work::Epoch(epoch)).await;
     }
 
+    /// What holds in partitions of the shard, as others know it.
+    pub async fn set_phases(&self, phases: Vec<(PartitionId, Phase)>) {
+        let _ = self.inbox.send(Work::Phases(phases)).await;
+    }
+
     /// Whether the shard holds anything in `bucket`, be it a tombstone; none if it cannot say.
     pub async fn holds(&self, bucket: Bytes) -> Option<bool> {
         let (reply, answer) = oneshot::channel();
@@ -289,8 +301,19 @@ pub struct Running {
     pub thread: JoinHandle<()>,
     /// What the shard can be asked for.
     pub ready: watch::Receiver<Readiness>,
+    /// What it tells its node's control.
+    pub news: News,
+}
+
+/// What a shard tells its node's control.
+#[derive(Clone, Debug)]
+pub struct News {
     /// The last epoch that it has finished.
     pub finished: watch::Receiver<Epoch>,
+    /// Whether it has nothing any more that its node, which is leaving, is to hand over.
+    pub drained: watch::Receiver<bool>,
+    /// What holds in its partitions.
+    pub phases: PhasesBox,
 }
 
 /// What a shard can be asked for, the worst first.
@@ -321,8 +344,20 @@ pub fn start(
     let turns = Turns::new(machine, disk, outgoing, clock).counted(inbox.2);
     let (ready_sender, ready) = watch::channel(Readiness::Starting);
     let (finished_sender, finished) = watch::channel(Epoch::UNKNOWN);
-    let body = move || run(turns, inbox.0, &inbox.1, clock, &ready_sender, &finished_sender);
-    Ok(Running { thread: thread::Builder::new().name(format!("shard-{index}")).spawn(body)?, ready, finished })
+    let (drained_sender, drained) = watch::channel(false);
+    let phases = PhasesBox::default();
+    let told = Told { ready: ready_sender, finished: finished_sender, drained: drained_sender, phases: phases.clone() };
+    let body = move || run(turns, inbox.0, &inbox.1, clock, &told);
+    let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(body)?;
+    Ok(Running { thread, ready, news: News { finished, drained, phases } })
+}
+
+/// Where a shard tells of itself.
+struct Told {
+    ready: watch::Sender<Readiness>,
+    finished: watch::Sender<Epoch>,
+    drained: watch::Sender<bool>,
+    phases: PhasesBox,
 }
 
 fn run<M: Machine, O: Outgoing>(
@@ -330,8 +365,7 @@ fn run<M: Machine, O: Outgoing>(
     mut inbox: mpsc::Receiver<Work>,
     load: &Load,
     clock: Clock,
-    ready: &watch::Sender<Readiness>,
-    finished: &watch::Sender<Epoch>,
+    told: &Told,
 ) {
     let mut gathered = Vec::with_capacity(TURN_MAX);
     // The room that the turn's messages take, until it has ended.
@@ -343,10 +377,14 @@ fn run<M: Machine, O: Outgoing>(
     turns.take();
     loop {
         let readiness = turns.readiness();
-        ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
+        told.ready.send_if_modified(|ready| std::mem::replace(ready, readiness) != readiness);
         if let Some(epoch) = turns.finished() {
-            finished.send_replace(epoch);
+            told.finished.send_replace(epoch);
         }
+        if let Some(drained) = turns.drained() {
+            told.drained.send_replace(drained);
+        }
+        told.phases.put(turns.phases());
         let patience = turns.wake_at().map(|wake_at| wake_at.since(clock.instant()));
         waiter.gather(&mut inbox, &mut gathered, TURN_MAX, patience);
         // A queue that is closed and empty is the other way of being told to stop.
@@ -365,6 +403,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::View(view) => turns.add(Input::View(view)),
                 Work::Liveness(liveness) => turns.add(Input::Liveness(liveness)),
                 Work::Epoch(epoch) => turns.add(Input::Epoch(epoch)),
+                Work::Phases(phases) => turns.add(Input::Phases(phases)),
                 Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
                 Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
@@ -387,6 +426,35 @@ fn run<M: Machine, O: Outgoing>(
             return;
         }
     }
+}
+
+/// The seats in partitions that a shard's store remembers.
+///
+/// # Errors
+/// If the store cannot be read, or holds what is no seat.
+pub fn seats(store: &dyn Store, partitions: Partitions, lane: Lane) -> Result<Vec<(PartitionId, Seat)>, SeatsError> {
+    let is_here = |partition: &PartitionId| Lane::of_partition(*partition, lane.count) == lane.index;
+    let mut seats = Vec::new();
+    for partition in partitions.iter().filter(is_here) {
+        let name = turn::remembered(seat_name(partition).as_bytes());
+        if let Some(bytes) = store.get_meta(&name)?.filter(|bytes| !bytes.is_empty()) {
+            seats.push((partition, decode_seat(&bytes).map_err(|error| SeatsError::Seat(partition, error))?));
+        }
+    }
+    Ok(seats)
+}
+
+/// Why a shard does not know what its node has promised about partitions.
+#[derive(Debug, thiserror::Error)]
+pub enum SeatsError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is kept is no seat.
+    #[error(
+        "what the node has promised about partition {0} cannot be read ({1}): its data directory is damaged; replace the node"
+    )]
+    Seat(PartitionId, WireError),
 }
 
 /// The ceiling of a node's timestamps that its store remembers; zero in a new store.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::admission::Admitted;
+use cartwheel_core::configuration::Phase;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
@@ -13,6 +14,7 @@ use cartwheel_core::node::{
     ClientId, Effects, Event, IndexChange, Input, StoreCommand, StoreId, StoreResult, WriteFailed,
 };
 use cartwheel_core::request::{Outcome, Refusal, Request};
+use cartwheel_core::ring::PartitionId;
 use cartwheel_core::time::Instant;
 use cartwheel_storage::{Batch, Durability};
 use tokio::sync::oneshot;
@@ -50,6 +52,8 @@ pub(super) struct Turns<M, O> {
     metrics: ShardMetrics,
     wake_at: Option<Instant>,
     finished: Option<Epoch>,
+    drained: Option<bool>,
+    phases: Vec<(PartitionId, Phase)>,
 }
 
 /// A client that waits for an answer.
@@ -77,7 +81,7 @@ impl Writes {
 }
 
 /// What the machine remembers, apart from what the shard does.
-fn remembered(name: &[u8]) -> Bytes {
+pub(super) fn remembered(name: &[u8]) -> Bytes {
     [b"core/", name].concat().into()
 }
 
@@ -101,12 +105,24 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             metrics: ShardMetrics::default(),
             wake_at: None,
             finished: None,
+            drained: None,
+            phases: Vec::new(),
         }
     }
 
     /// The same, counting what it does in `metrics`.
     pub(super) fn counted(self, metrics: ShardMetrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// What holds in partitions, as the machine has come to know since this was last asked.
+    pub(super) fn phases(&mut self) -> Vec<(PartitionId, Phase)> {
+        std::mem::take(&mut self.phases)
+    }
+
+    /// Whether the machine has nothing any more to hand over, if that has changed since this was last asked.
+    pub(super) const fn drained(&mut self) -> Option<bool> {
+        self.drained.take()
     }
 
     /// The epoch that the machine has finished since this was last asked, if it has.
@@ -234,7 +250,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        let Effects { sends, replies, stores, events, finished, drained: _, phases: _, wake_at } = effects;
+        let Effects { sends, replies, stores, events, finished, drained, phases, wake_at } = effects;
+        self.drained = drained.or(self.drained);
+        self.phases.extend(phases);
         self.finished = finished.or(self.finished);
         for (to, message) in sends {
             self.sends.entry(to).or_default().push(message);

@@ -1,0 +1,132 @@
+//! Changes of the cluster's members.
+
+use serde::{Deserialize, Serialize};
+
+/// One change of the members. Nodes are named.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum MemberChange {
+    /// A node that waits to be a member becomes one.
+    Add {
+        /// The node.
+        node: String,
+        /// Its share of the data; a normal one, 100, if not said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        weight: Option<u32>,
+    },
+    /// A member hands over what it holds, and leaves.
+    Remove {
+        /// The node.
+        node: String,
+    },
+    /// A node that waits takes the place of a member.
+    Replace {
+        /// The member.
+        node: String,
+        /// The node that waits.
+        with: String,
+    },
+    /// A member is to have another share of the data.
+    Weight {
+        /// The node.
+        node: String,
+        /// Its share of the data; 100 is a normal one.
+        weight: u32,
+    },
+    /// A member stands somewhere else.
+    Zone {
+        /// The node.
+        node: String,
+        /// Its zone.
+        zone: String,
+        /// Its machine; as before if not said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+    },
+}
+
+/// What changes of the members lead to.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MembersPlan {
+    /// Which history of changes it was made on.
+    pub version: String,
+    /// Whether the changes are made.
+    pub applied: bool,
+    /// The partitions whose homes change.
+    pub moves: Vec<PlannedMove>,
+    /// How many replicas of partitions go to nodes that do not hold them.
+    pub replicas: usize,
+    /// What each member holds before and after.
+    pub nodes: Vec<NodeShare>,
+    /// How far the placement is from an even one, before.
+    pub before: Balance,
+    /// And after.
+    pub after: Balance,
+}
+
+/// A partition that gets other homes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PlannedMove {
+    /// The partition.
+    pub partition: u32,
+    /// Who holds it now.
+    pub from: Vec<String>,
+    /// Who is to hold it.
+    pub to: Vec<String>,
+}
+
+/// What a node holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeShare {
+    /// The node.
+    pub node: String,
+    /// Replicas of partitions that it holds now.
+    pub before: usize,
+    /// Replicas of partitions that it is to hold.
+    pub after: usize,
+}
+
+/// How far a placement is from an even one.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Balance {
+    /// The largest distance of a node's number of partitions from its weighted share.
+    pub off_ideal: f64,
+    /// How often a node is met again among the homes of a partition's neighbours where that could be avoided.
+    pub node_repeats: u64,
+    /// The same of hosts.
+    pub host_repeats: u64,
+    /// The same of zones.
+    pub zone_repeats: u64,
+}
+
+/// What is on its way to where it is wished.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Moves {
+    /// Which history of changes the node that answers goes by.
+    pub version: String,
+    /// How many partitions there are.
+    pub partitions: u32,
+    /// The partitions that are not held as they are wished.
+    pub moves: Vec<Move>,
+    /// The members that are leaving.
+    pub leaving: Vec<String>,
+    /// The nodes that wait to be let in.
+    pub waiting: Vec<String>,
+}
+
+/// A partition on its way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Move {
+    /// The partition.
+    pub partition: u32,
+    /// How far its chain of configurations has come.
+    pub step: String,
+    /// Who holds it.
+    pub from: Vec<String>,
+    /// Who is to hold it in the end.
+    pub to: Vec<String>,
+    /// `copying` or `taking over`.
+    pub state: String,
+    /// Those who are needed and do not answer.
+    pub waits_for: Vec<String>,
+}

@@ -1,0 +1,78 @@
+//! How a node that is no member yet comes to know its cluster: it asks those that its operator named, and those that it then hears of.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use cartwheel_core::membership::{History, Member};
+use tokio::net::{TcpStream, lookup_host};
+
+use super::hello::{self, HelloError};
+use crate::data_dir::ClusterSecret;
+
+/// How long one node has to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a node needs to be a member once it is let in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Invitation {
+    /// What the nodes of the cluster share.
+    pub secret: ClusterSecret,
+    /// All changes that the node which was asked knows.
+    pub history: History,
+}
+
+/// Why nobody could be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// A name stands for no address.
+    #[error("{seed} cannot be resolved: {source}")]
+    Resolve {
+        /// What was given.
+        seed: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// None of them answers as it should.
+    #[error("{addr}: {source}")]
+    Asked {
+        /// Who was asked.
+        addr: String,
+        /// What went wrong.
+        source: HelloError,
+    },
+}
+
+/// Asks all of `seeds` to let `joiner` in, at once or when an administrator says so, under each address that a name stands for now,
+/// and says what the first that answered knows.
+///
+/// # Errors
+/// If none answers: what went wrong at each.
+pub async fn ask_to_join(
+    seeds: &BTreeSet<String>,
+    joiner: &Member,
+    at_once: bool,
+) -> Result<Invitation, Vec<JoinError>> {
+    let (mut invited, mut errors) = (None, Vec::new());
+    for seed in seeds {
+        let addrs = match lookup_host(seed).await {
+            Ok(addrs) => addrs.collect::<BTreeSet<_>>(),
+            Err(source) => {
+                errors.push(JoinError::Resolve { seed: seed.clone(), source });
+                continue;
+            }
+        };
+        for addr in addrs {
+            let ask = async {
+                let mut stream = TcpStream::connect(addr).await.map_err(HelloError::Unreachable)?;
+                hello::ask_to_join(&mut stream, joiner, at_once).await
+            };
+            let asked = tokio::time::timeout(ANSWER_WITHIN, ask).await.unwrap_or(Err(HelloError::Silent));
+            match asked {
+                Ok(invitation) => drop(invited.get_or_insert(invitation)),
+                Err(source) => errors.push(JoinError::Asked { addr: addr.to_string(), source }),
+            }
+        }
+    }
+    invited.ok_or(errors)
+}

@@ -1,0 +1,39 @@
+//! What a shard has come to know of who holds its partitions, on the way to the node's control.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cartwheel_core::configuration::Phase;
+use cartwheel_core::ring::PartitionId;
+use tokio::sync::Notify;
+
+/// The latest of each partition that the control has not taken yet: no more than there are partitions. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct PhasesBox(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting: Mutex<BTreeMap<PartitionId, Phase>>,
+    filled: Notify,
+}
+
+impl PhasesBox {
+    pub(super) fn put(&self, phases: Vec<(PartitionId, Phase)>) {
+        if phases.is_empty() {
+            return;
+        }
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(phases);
+        self.0.filled.notify_one();
+    }
+
+    /// Waits until there is something, and takes it.
+    pub async fn take(&self) -> Vec<(PartitionId, Phase)> {
+        loop {
+            let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if !waiting.is_empty() {
+                return waiting.into_iter().collect();
+            }
+            self.0.filled.notified().await;
+        }
+    }
+}
