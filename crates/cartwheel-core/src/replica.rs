@@ -624,7 +624,11 @@ impl Replica {
             Some(record.encode(&storage_key))
         } else {
             record = Record {
-                header: LocalHeader { content: record.header.content, ..LocalHeader::default() },
+                // Where trees are kept, nothing is what is there then.
+                header: LocalHeader {
+                    content: record.header.content.map(|_| ContentDigest::NONE),
+                    ..LocalHeader::default()
+                },
                 ..Record::default()
             };
             None

@@ -41,14 +41,14 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
             let remove = |node: &String| MemberChange::Remove { node: node.clone() };
             members::change(nodes.iter().map(remove).collect(), apply).await
         }
-        ClusterCommand::Replace { node, with, apply } => {
-            members::change(vec![MemberChange::Replace { node: node.clone(), with: with.clone() }], apply).await
+        ClusterCommand::Replace { member, with, apply } => {
+            members::change(vec![MemberChange::Replace { node: member.clone(), with: with.clone() }], apply).await
         }
-        ClusterCommand::Weight { node, weight, apply } => {
-            members::change(vec![MemberChange::Weight { node: node.clone(), weight: *weight }], apply).await
+        ClusterCommand::Weight { member, weight, apply } => {
+            members::change(vec![MemberChange::Weight { node: member.clone(), weight: *weight }], apply).await
         }
-        ClusterCommand::Zone { node, zone, host, apply } => {
-            let (node, zone, host) = (node.clone(), zone.clone(), host.clone());
+        ClusterCommand::Zone { member, zone, host, apply } => {
+            let (node, zone, host) = (member.clone(), zone.clone(), host.clone());
             members::change(vec![MemberChange::Zone { node, zone, host }], apply).await
         }
         ClusterCommand::Moves { wait, ask } => members::moves(ask, *wait).await,

@@ -44,6 +44,7 @@ impl Succession {
             self.reports.remove(&partition);
             self.proposals.remove(&partition);
             self.left_at.remove(&partition);
+            self.copied.remove(&partition);
             return;
         }
         match &seat.phase {
@@ -205,13 +206,17 @@ impl Succession {
                 let leave = |seat: &mut Seat| (seat.is_candidate, seat.has_leftovers) = (false, true);
                 self.change(cx, partition, leave, Vec::new());
             }
-            (true, true) if is_turn => self.report_copied(cx, partition, seat),
+            (true, true) => self.report_copied(cx, partition, seat, is_turn),
             _ => {}
         }
     }
 
-    fn report_copied(&self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
+    fn report_copied(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
         let Phase::Alone(only) = &seat.phase else { return };
+        let number = only.number.saturating_add(1);
+        if !is_turn && self.copied.get(&partition) == Some(&number) {
+            return;
+        }
         let ns = cx.held.ns();
         let mut has_copied = true;
         for n in ns.into_iter().filter(|&n| cx.held.keeps(partition, n)) {
@@ -228,8 +233,9 @@ impl Succession {
             has_copied &= from_any;
         }
         if has_copied {
+            self.copied.insert(partition, number);
             for &home in only.choosers() {
-                cx.out.sends.push((home.node, partition, Word::Copied(only.number.saturating_add(1))));
+                cx.out.sends.push((home.node, partition, Word::Copied(number)));
             }
         }
     }

@@ -58,7 +58,7 @@ const TELL_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// How long a node waits before it tries again to save a seat that it could not.
 const SAVE_RETRY_AFTER: Duration = Duration::from_millis(500);
 /// For how many partitions a shard copies at once.
-const CANDIDATES_MAX: usize = 8;
+const CANDIDATES_MAX: usize = 16;
 
 /// The name under which a store remembers the seat in a partition.
 pub fn seat_name(partition: PartitionId) -> String {
@@ -171,6 +171,8 @@ pub struct Succession {
     told: BTreeMap<(NodeId, PartitionId), Instant>,
     /// The partitions that are looked after, and when next.
     attended: BTreeMap<PartitionId, Attention>,
+    /// For which number this node has said that it has copied what the homes hold.
+    copied: BTreeMap<PartitionId, u64>,
     /// Since when nothing is under way any more in a partition that this node leaves.
     left_at: BTreeMap<PartitionId, Instant>,
     clearings: BTreeMap<PartitionId, Clearing>,
@@ -189,6 +191,7 @@ impl Succession {
             rumours: BTreeMap::new(),
             told: BTreeMap::new(),
             attended: BTreeMap::new(),
+            copied: BTreeMap::new(),
             left_at: BTreeMap::new(),
             clearings: BTreeMap::new(),
         }

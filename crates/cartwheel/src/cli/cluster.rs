@@ -34,7 +34,8 @@ pub enum ClusterCommand {
     /// Put a node that waits in the place of a member, alive or dead: it takes over the same partitions.
     Replace {
         /// The member.
-        node: String,
+        #[arg(value_name = "NODE")]
+        member: String,
         /// The node that waits.
         with: String,
         /// How.
@@ -44,7 +45,8 @@ pub enum ClusterCommand {
     /// Give a member another share of the data.
     Weight {
         /// The node.
-        node: String,
+        #[arg(value_name = "NODE")]
+        member: String,
         /// Its share of the data; 100 is a normal one.
         weight: u32,
         /// How.
@@ -54,7 +56,8 @@ pub enum ClusterCommand {
     /// Say where a member stands.
     Zone {
         /// The node.
-        node: String,
+        #[arg(value_name = "NODE")]
+        member: String,
         /// Its zone.
         zone: String,
         /// Its machine; as before if not said.
