@@ -52,6 +52,24 @@ struct Home {
     at: Instant,
 }
 
+/// Why there is nothing to do.
+#[derive(Clone, Debug)]
+struct Idle {
+    /// When the next home is due; none while all are.
+    until: Option<Instant>,
+    /// Those that are due and were not to be tried.
+    unreachable: Vec<NodeId>,
+}
+
+impl Idle {
+    /// When there may be something to do that no input tells of: those that are not there now are looked after as often as those that
+    /// could not take everything.
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let soon = now + AGAIN_AFTER / 4;
+        if self.unreachable.is_empty() { self.until.map(|until| until.max(soon)) } else { Some(soon) }
+    }
+}
+
 /// The hints that are being gone through.
 #[derive(Debug, Default)]
 pub struct Handoff {
@@ -65,8 +83,8 @@ pub struct Handoff {
     homes: BTreeMap<NodeId, Home>,
     /// The members are among them.
     members_known: bool,
-    /// None of them was due. Until then they are not gone through again, unless something changes.
-    idle_until: Option<Instant>,
+    /// None of them could be looked after. Until more of them are due they are not gone through again, unless something changes.
+    idle: Option<Idle>,
     /// After a store that failed.
     pause_until: Instant,
     wake_at: Option<Instant>,
@@ -84,14 +102,14 @@ impl Handoff {
     }
 
     /// The members are others from now on.
-    pub const fn members_changed(&mut self) {
+    pub fn members_changed(&mut self) {
         self.members_known = false;
         self.look_again();
     }
 
     /// Something has changed that may make a home due: who is there.
-    pub const fn look_again(&mut self) {
-        self.idle_until = None;
+    pub fn look_again(&mut self) {
+        self.idle = None;
     }
 
     /// The next thing to do at `now`, if so many keys may be handed over beside those that are being handed over. `at_once` says how
@@ -100,7 +118,7 @@ impl Handoff {
         &mut self,
         now: Instant,
         room: usize,
-        at_once: impl FnMut(NodeId) -> usize,
+        mut at_once: impl FnMut(NodeId) -> usize,
         members: impl Iterator<Item = NodeId>,
         book: &HintBook,
     ) -> Option<Errand> {
@@ -121,9 +139,16 @@ impl Handoff {
         if let Some((key, home)) = self.due.pop_front() {
             return Some(Errand::HandOver(key, home));
         }
-        if let Some(until) = self.idle_until.filter(|&until| now < until) {
-            self.wake_at = Some(until);
-            return None;
+        if let Some(idle) = &self.idle
+            && idle.until.is_none_or(|until| now < until)
+        {
+            // Asked once a step: to be told that a home may be tried is to try it.
+            let mut unreachable = idle.unreachable.iter().map(|&home| (home, at_once(home)));
+            let Some((home, entries_max)) = unreachable.find(|&(_, entries_max)| entries_max > 0) else {
+                self.wake_at = idle.wake_at(now);
+                return None;
+            };
+            return self.look_at(home, entries_max);
         }
         if !self.members_known {
             self.members_known = true;
@@ -154,16 +179,23 @@ impl Handoff {
     }
 
     fn list(&mut self, now: Instant, mut at_once: impl FnMut(NodeId) -> usize) -> Option<Errand> {
-        let mut due =
-            self.homes.iter().filter(|(_, home)| home.at <= now).map(|(&node, home)| (node, at_once(node), home));
-        let Some((node, entries_max, home)) = due.find(|&(_, entries_max, _)| entries_max > 0) else {
-            // Those that are not there now are looked after as often as those that could not take everything.
-            self.idle_until = self.homes.values().map(|home| home.at.max(now + AGAIN_AFTER / 4)).min();
-            self.wake_at = self.idle_until;
+        let is_due = |home: &Home| home.at <= now;
+        let due: Vec<NodeId> = self.homes.iter().filter(|(_, home)| is_due(home)).map(|(&node, _)| node).collect();
+        let mut found = due.iter().map(|&node| (node, at_once(node)));
+        let Some((node, entries_max)) = found.find(|&(_, entries_max)| entries_max > 0) else {
+            let later = self.homes.values().filter(|home| !is_due(home)).map(|home| home.at);
+            let idle = Idle { until: later.min(), unreachable: due };
+            self.wake_at = idle.wake_at(now);
+            self.idle = Some(idle);
             return None;
         };
+        self.look_at(node, entries_max)
+    }
+
+    /// Goes on with the entries of a home.
+    fn look_at(&mut self, node: NodeId, entries_max: usize) -> Option<Errand> {
+        let (from, upto) = (self.homes.get(&node)?.from.clone(), hint::end(node));
         self.asked = Some(Asked::Owed(node, entries_max));
-        let (from, upto) = (home.from.clone(), hint::end(node));
         Some(Errand::Store(StoreCommand::ScanIndex { from, upto, entries_max }))
     }
 

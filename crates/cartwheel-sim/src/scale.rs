@@ -34,8 +34,8 @@ const LOST_PER_MILLE: u32 = 10;
 const SAVE_US: (u64, u64) = (1_000, 10_000);
 /// How long the shards take to finish an epoch, in microseconds.
 const FINISH_US: (u64, u64) = (3 * SECOND_US, 10 * SECOND_US);
-/// How many nodes introduce themselves to one in a second.
-const INTRODUCTIONS: u64 = 32;
+/// How many nodes one gets to know in a second: it introduces itself to 32, and so many introduce themselves to it.
+const INTRODUCTIONS: u64 = 64;
 /// What a frame costs beside its envelope, in bytes.
 const FRAME_BYTES: u64 = 4;
 
@@ -60,7 +60,7 @@ impl Scale {
     /// A cluster of so many nodes, as the tests measure it.
     pub const fn of(nodes: usize, seed: u64) -> Self {
         let seconds = Duration::from_secs;
-        Self { nodes, partitions: 16_384, quiet: seconds(10), settle: seconds(20), patience: seconds(60), seed }
+        Self { nodes, partitions: 16_384, quiet: seconds(8), settle: seconds(20), patience: seconds(60), seed }
     }
 }
 
@@ -167,7 +167,7 @@ struct World {
 /// If the nodes make no cluster.
 pub fn run(scale: Scale) -> Figures {
     let mut world = World::new(scale);
-    let warm_up_us = (2 + scale.nodes as u64 / INTRODUCTIONS) * SECOND_US;
+    let warm_up_us = (3 + scale.nodes as u64 / INTRODUCTIONS) * SECOND_US;
     world.pass(warm_up_us);
     let mut figures = Figures { whole: world.measure(), ..Figures::default() };
     (figures.epochs, figures.epoch_turns_within) = world.epochs();

@@ -6,7 +6,7 @@ use cartwheel_sim::run::{Settings, run};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that once failed, and what was wrong with the protocol then.
-const ONCE_FAILED: [(u64, &str); 14] = [
+const ONCE_FAILED: [(u64, &str); 15] = [
     (655, "last write wins: two retried writes took each other along"),
     (1671, "last write wins: a late try of a replaced write"),
     (1745, "a late try of a delete deleted what came after it"),
@@ -17,6 +17,7 @@ const ONCE_FAILED: [(u64, &str); 14] = [
     (5823, "last write wins: tries of strong puts"),
     (6212, "a loss was healed by what was read before it"),
     (6655, "a loss was healed by what was read before it"),
+    (11_838, "epochs: the floor of a new life counted as an epoch that it had finished"),
     (13_963, "a loss was healed by what was read before it"),
     (14_478, "last write wins: tries of strong puts"),
     (17_792, "a loss was healed by what was read before it"),

@@ -33,6 +33,7 @@ use super::ControlConfig;
 use super::opinion::Opinion;
 use super::opinions::Opinions;
 use super::roll::{Listed, Roll};
+use super::spread::EVERYONE_MAX;
 use super::swim::{Identity, PACKET_BYTES_MAX, Packet, PacketCodec};
 use crate::dot::{Life, NodeId};
 use crate::liveness::{Liveness, Why};
@@ -179,6 +180,10 @@ impl Detector {
             return false;
         }
         self.opinions.edit(now.instant, from.node, |peer| peer.heard = true);
+        if message == Message::Announce {
+            // The answer introduces this node.
+            self.strangers.remove(&from.node);
+        }
         let own = *self.swim.identity();
         if to != own && message != Message::Announce {
             // It does not know under which name this node is here now.
@@ -411,9 +416,15 @@ impl Detector {
         self.opinions.len() > 0 && (!self.probes || self.opinions.any_owing())
     }
 
-    /// Those who owe an answer, or anyone while this node does not probe; each in turn.
+    /// Those who owe an answer, or anyone while this node does not probe; each in turn. In a large cluster whoever is suspected by
+    /// others alone is left to them: it would be called by everyone at once.
     fn next_to_knock(&mut self) -> Vec<Identity> {
+        let is_large = self.opinions.len() > EVERYONE_MAX;
+        let is_left_to_others = |peer: &Opinion| {
+            is_large && self.probes && peer.down.is_none() && peer.suspicion == Some(Why::SuspectedByOthers)
+        };
         let silent = self.opinions.in_turn(self.knocked_last, !self.probes);
+        let silent = silent.filter(|&node| !self.opinions.get(node).is_some_and(is_left_to_others));
         let chosen: Vec<Identity> = silent.filter_map(|node| self.current(node)).take(KNOCKS).collect();
         if let Some(last) = chosen.last() {
             self.knocked_last = last.node;

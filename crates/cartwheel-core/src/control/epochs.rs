@@ -141,14 +141,15 @@ impl Epochs {
         if self.told.get(&from).is_none_or(|told| !is_old(told)) {
             self.told.insert(from, Told { life, epoch, finished, members });
         }
-        if members != self.roster.digest {
+        // Who does not know the epoch may yet begin in one that others have finished.
+        if members != self.roster.digest || epoch == Epoch::UNKNOWN {
             return;
         }
         if let Some(place) = self.roster.place(from, life) {
             self.mark(place, finished);
         }
         // Nobody is further off, so who says otherwise is mistaken.
-        if epoch == Epoch::UNKNOWN || epoch.0.abs_diff(self.epoch.0) > 1 {
+        if epoch.0.abs_diff(self.epoch.0) > 1 {
             return;
         }
         for place in 0..self.finished.len() {
@@ -183,6 +184,7 @@ impl Epochs {
             }
         }
         if self.is_news
+            && self.epoch != Epoch::UNKNOWN
             && let Some(place) = self.roster.place(me, life)
         {
             self.mark(place, self.own());
@@ -196,7 +198,7 @@ impl Epochs {
     /// What a member has said itself that it has finished while it knew these members.
     fn own_word(&self, node: NodeId, life: Life, roster: &Roster) -> Epoch {
         let told = self.told.get(&node).filter(|told| told.life == life && told.members == roster.digest);
-        told.map_or(Epoch::UNKNOWN, |told| told.finished)
+        told.filter(|told| told.epoch != Epoch::UNKNOWN).map_or(Epoch::UNKNOWN, |told| told.finished)
     }
 
     fn notice(&self) -> EpochNotice {

@@ -15,7 +15,7 @@ use crate::time::Now;
 /// network record on their own, and keeps a broken peer from filling memory and disk.
 pub(super) const LEARNT_MAX: usize = 100_000;
 /// In a cluster of up to so many members everyone is told of a change at once.
-const EVERYONE_MAX: usize = 32;
+pub(super) const EVERYONE_MAX: usize = 32;
 /// How many of its former versions a node remembers, and how many changes may have come since.
 const STEPS_MAX: usize = 64;
 const STEP_CHANGES_MAX: usize = 256;

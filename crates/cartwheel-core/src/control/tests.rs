@@ -338,3 +338,29 @@ fn where_all_lives_are_new_they_begin_where_none_has_been() {
     mesh.tick(30_000);
     assert_eq!(mesh.epochs(), [3, 3, 3], "after what each had been told was reached");
 }
+
+#[test]
+fn a_new_life_that_does_not_know_the_epoch_has_finished_none() {
+    let mut mesh = Mesh::new();
+    mesh.tick(1_000);
+    renewed(&mut mesh, 2, 33, false);
+    let history = mesh.controls[2].history().clone();
+    (0..2).for_each(|at| mesh.controls[at] = Control::new(mesh.controls[at].config.clone(), history.clone()).unwrap());
+    let members = MembersDigest::of(&mesh.controls[0].view);
+    let (done, done_before) = (Marks::default(), Marks::default());
+    // What it says of a floor is true only until it begins, and that may be in an older epoch.
+    let floor = EpochNotice { epoch: Epoch::UNKNOWN, finished: Epoch(5), members, done, done_before };
+    let envelope = Envelope {
+        cluster: CLUSTER,
+        from: mesh.controls[2].config.node,
+        from_life: Life(33),
+        from_boot: 1,
+        wall: WallMs(1),
+        message: Message::Notice(Notice::Epoch(floor)),
+    };
+    mesh.cut_off = Some(2);
+    mesh.input(0, ControlInput::Message(Box::new(envelope)));
+    mesh.finish(&[0, 1], 1);
+    mesh.tick(5_000);
+    assert_eq!(mesh.epochs()[..2], [1, 1]);
+}
