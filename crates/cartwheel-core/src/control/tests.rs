@@ -355,6 +355,7 @@ fn a_new_life_that_does_not_know_the_epoch_has_finished_none() {
         from: mesh.controls[2].config.node,
         from_life: Life(33),
         from_boot: 1,
+        footing: crate::configuration::Footing::default(),
         wall: WallMs(1),
         message: Message::Notice(Notice::Epoch(floor)),
     };
