@@ -45,7 +45,7 @@ impl Administrator {
         self.start(world);
         let buckets = &world.cluster().spec().buckets;
         let bucket = &buckets[self.rng.index(buckets.len())];
-        let quorum_max = u64::from(bucket.n).min(world.cluster().len() as u64);
+        let quorum_max = u64::from(bucket.n).min(world.cluster().founders() as u64);
         let mut quorum = |least: u8| Some(self.rng.range(u64::from(least), quorum_max) as u8);
         let (r, w) = (quorum(bucket.r), quorum(bucket.w));
         let settings = SettingsPatch { r, w, ..SettingsPatch::default() };

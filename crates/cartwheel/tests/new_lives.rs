@@ -105,19 +105,14 @@ fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_life_does_not_com
         lives.iter().all(|life| *life == lives[1]) && lives[0] != old_life
     });
 
-    // With one of the two others gone, a majority that counts is there only for keys that it caught up on.
-    for key in 1..200 {
-        eventually("it catches up on what is read", || read(&cluster, 2, key, "r=3&timeout_ms=30000").0 == 200);
-    }
+    // Once it has taken over all partitions it counts, and one of the two others may go.
+    eventually("it takes over what its old life held", || {
+        let told = get(&cluster.endpoint(1), "/v1/cluster/moves").json();
+        told["moves"].as_array().unwrap().is_empty()
+    });
     cluster.kill(3);
     for key in 1..200 {
         assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key), "caught up, {key}");
-    }
-    for key in 200..220 {
-        let (status, told) = read(&cluster, 2, key, "consistency=strong&timeout_ms=300");
-        assert!((status, told.clone()) == found(key) || status == 503, "{key}: {status} {told}");
-        let (status, told) = read(&cluster, 2, key, "timeout_ms=300");
-        assert!((status, told.clone()) == found(key) || status == 503, "{key}: {status} {told}");
     }
 
     // The old directory is found again.

@@ -93,6 +93,7 @@ impl Control {
     fn acceptable(&self, change: &SettingsChange) -> Result<BucketSettings, Refusal> {
         let settings = change.settings.apply(*self.view.settings(&change.bucket));
         let settings = settings.map_err(|error| Refusal::BadRequest(error.to_string()))?;
+        self.takes_changes()?;
         if self.pending.len() >= PENDING_MAX {
             return Err(Refusal::Overloaded);
         }

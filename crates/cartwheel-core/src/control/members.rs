@@ -71,6 +71,7 @@ impl Control {
     }
 
     fn acceptable_members(&self, change: &MembersChange) -> Result<(), Refusal> {
+        self.takes_changes()?;
         if self.recordings.len() >= PENDING_MAX {
             return Err(Refusal::Overloaded);
         }

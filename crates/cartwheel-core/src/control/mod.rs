@@ -88,8 +88,8 @@ pub enum Notice {
     Holds(InquiryId, bool),
     /// What holds in partitions.
     Phases(PhasesNotice),
-    /// The sender, which is leaving, holds nothing any more in this life.
-    Drained(Life),
+    /// The sender, which is leaving, holds nothing any more in this life, and has this version of the history.
+    Drained(Life, RingVersion),
     /// How far the sender is with its epoch.
     Epoch(EpochNotice),
     /// About who is there: a packet of SWIM, as [`detector`] reads it.
@@ -338,7 +338,7 @@ impl Control {
             Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_life, &notice),
             Notice::Swim(packet) => self.hear(now, sender, &packet, effects),
             Notice::Phases(notice) => self.phases_there(now, from, notice, effects),
-            Notice::Drained(life) => self.has_drained(now, from, life),
+            Notice::Drained(life, version) => self.has_drained(now, from, life, version, effects),
             Notice::Have(version) => self.peer_has(now, from, version, effects),
             Notice::Want(had) => self.wanted_by(now, from, &had, effects),
             Notice::Changes(changes) => self.changes_came(now, from, changes, effects),

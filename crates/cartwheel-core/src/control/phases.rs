@@ -7,7 +7,8 @@ use crate::dot::{Life, NodeId};
 use crate::hlc::Hlc;
 use crate::liveness::Status;
 use crate::membership::{ChangeKind, View};
-use crate::ring::PartitionId;
+use crate::request::Refusal;
+use crate::ring::{PartitionId, RingVersion};
 use crate::time::Now;
 
 /// How many phases one notice carries at most.
@@ -137,23 +138,35 @@ impl Control {
         self.send(now, to, Notice::Phases(PhasesNotice::Digest(self.phases.digest)), effects);
     }
 
+    fn is_placed(&self, node: NodeId) -> bool {
+        self.view.ring.nodes().iter().any(|placed| placed.id == node)
+    }
+
     /// The nodes that are leaving and that no partition names any more.
     fn unnamed(&self) -> Vec<Home> {
         let n_max = u8::try_from(self.view.n_max()).unwrap_or(u8::MAX);
-        let is_placed = |node: NodeId| self.view.ring.nodes().iter().any(|placed| placed.id == node);
-        let leaving = self.view.members().filter(|known| known.leaving && !is_placed(known.member.id));
+        let leaving = self.view.members().filter(|known| known.leaving && !self.is_placed(known.member.id));
         let homes = leaving.map(|known| Home { node: known.member.id, life: known.member.life });
         homes.filter(|&home| !self.phases.name(home, n_max)).collect()
     }
 
-    /// A removed node that holds nothing any more says so to those who stay. One of them records that it has left, and so of one that
-    /// is dead, once no partition names it. What the leaving node recorded itself might go with it.
+    /// What a node that is leaving records might go with it, so it records no changes any more.
+    pub(super) fn takes_changes(&self) -> Result<(), Refusal> {
+        let is_leaving = self.view.member(self.config.node).is_some_and(|known| known.leaving);
+        if is_leaving && !self.is_placed(self.config.node) {
+            return Err(Refusal::BadRequest("this node is leaving the cluster: ask another".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// A removed node that holds nothing any more says so to those who stay. One of them that knows all that the leaving node knows
+    /// records that it has left, and so of one that is dead, once no partition names it.
     pub(super) fn see_off(&mut self, now: Now, effects: &mut ControlEffects) {
         let me = self.config.node;
         for Home { node, life } in self.unnamed() {
             if node == me && !self.drained.is_empty() && self.drained.iter().all(|&drained| drained) {
                 for peer in self.first_of_those_who_stay().into_iter().chain(self.some_others()) {
-                    self.send(now, peer, Notice::Drained(life), effects);
+                    self.send(now, peer, Notice::Drained(life, self.version()), effects);
                 }
             } else if self.liveness().status(node) == Status::Down && self.first_of_those_who_stay() == Some(me) {
                 self.record_left(now, node, life);
@@ -161,11 +174,24 @@ impl Control {
         }
     }
 
-    /// A node says that in this life it holds nothing any more.
-    pub(super) fn has_drained(&mut self, now: Now, from: NodeId, life: Life) {
+    /// A node says that in this life it holds nothing any more, and which version of the history it has.
+    pub(super) fn has_drained(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        life: Life,
+        version: RingVersion,
+        effects: &mut ControlEffects,
+    ) {
         let is_leaving = self.unnamed().contains(&Home { node: from, life });
-        if is_leaving && self.first_of_those_who_stay() == Some(self.config.node) {
+        if !is_leaving || self.first_of_those_who_stay() != Some(self.config.node) {
+            return;
+        }
+        if self.has_had(version) {
             self.record_left(now, from, life);
+        } else {
+            // It says so again, when this node has learnt the rest.
+            self.peer_has(now, from, version, effects);
         }
     }
 

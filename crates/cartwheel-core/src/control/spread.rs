@@ -88,6 +88,11 @@ impl Control {
         if version == self.version() { Some(History::new()) } else { self.recent.since(version) }
     }
 
+    /// Whether this node knows all that a version stands for: it has it, or has had it lately.
+    pub(super) fn has_had(&self, version: RingVersion) -> bool {
+        version == self.version() || self.recent.steps.iter().any(|&(former, _)| former == version)
+    }
+
     /// A member says which version it has.
     pub(super) fn peer_has(&mut self, now: Now, from: NodeId, version: RingVersion, effects: &mut ControlEffects) {
         self.peers.insert(from, version);

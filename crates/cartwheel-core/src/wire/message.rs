@@ -105,14 +105,22 @@ enum PbMessage {
     Changes(PbChanges),
     #[prost(message, tag = "27")]
     Phases(PbPhases),
-    #[prost(fixed64, tag = "28")]
-    Drained(u64),
+    #[prost(message, tag = "28")]
+    Drained(PbDrained),
     #[prost(message, tag = "40")]
     Compare(PbCompare),
     #[prost(message, tag = "41")]
     Compared(PbCompared),
     #[prost(message, tag = "42")]
     Succession(PbSuccession),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbDrained {
+    #[prost(fixed64, tag = "1")]
+    life: u64,
+    #[prost(message, optional, tag = "2")]
+    version: Option<PbVersion>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -421,7 +429,9 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
         Notice::History(history) => PbMessage::History(history.encode()),
         Notice::Complement(history) => PbMessage::Complement(history.encode()),
         Notice::Swim(packet) => PbMessage::Swim(packet.clone()),
-        Notice::Drained(life) => PbMessage::Drained(life.0),
+        Notice::Drained(life, version) => {
+            PbMessage::Drained(PbDrained { life: life.0, version: Some(version_to_pb(*version)) })
+        }
         Notice::Phases(notice) => PbMessage::Phases(phases_notice_to_pb(notice)),
         Notice::Ask(inquiry) => PbMessage::Inquiry(PbInquiry { id: inquiry.id.0, bucket: inquiry.bucket.clone() }),
         Notice::Holds(id, holds) => PbMessage::BucketHolds(PbBucketHolds { id: id.0, holds: *holds }),
@@ -531,7 +541,10 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::History(history) => Message::Notice(Notice::History(history_from_pb(&history)?)),
         PbMessage::Complement(history) => Message::Notice(Notice::Complement(history_from_pb(&history)?)),
         PbMessage::Swim(packet) => Message::Notice(Notice::Swim(packet)),
-        PbMessage::Drained(life) => Message::Notice(Notice::Drained(Life(life))),
+        PbMessage::Drained(drained) => {
+            let version = version_from_pb(&drained.version.ok_or(WireError::Field("version"))?);
+            Message::Notice(Notice::Drained(Life(drained.life), version))
+        }
         PbMessage::Phases(notice) => Message::Notice(Notice::Phases(phases_notice_from_pb(notice)?)),
         PbMessage::Epoch(notice) => Message::Notice(Notice::Epoch(epoch_notice_from_pb(notice)?)),
         PbMessage::Inquiry(inquiry) => Message::Notice(Notice::Ask(inquiry_from_pb(inquiry)?)),

@@ -20,6 +20,8 @@ pub(super) async fn root(State(door): State<Door>) -> String {
   GET, PUT /v1/buckets/{{bucket}}                 how a bucket's keys are kept and served
   GET /v1/cluster                               the members, and what this node thinks of each
   GET /v1/cluster/ring                          the partitions and their owners
+  POST /v1/cluster/members                      plans or makes changes of the members
+  GET /v1/cluster/moves                         which partitions are on their way, and what they wait for
   GET /v1/cluster/locate/{{bucket}}/{{key}}         where a key lies
   GET /v1/cluster/replicas                         since when which replicas are proven equal
   GET /v1/cluster/partitions/{{partition}}/digests  what this node's disk holds of a partition
