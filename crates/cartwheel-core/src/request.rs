@@ -140,9 +140,9 @@ pub struct PutDone {
 /// The replicas behind an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Acks {
-    /// Home replicas that answered.
+    /// Home replicas that answered. While a partition is taken over, a write counts those of the list of homes that has fewer.
     pub home: u32,
-    /// Stand-ins that answered.
+    /// The others that answered: stand-ins.
     pub standin: u32,
     /// Distinct zones among them.
     pub zones: u32,

@@ -432,7 +432,12 @@ impl PutOp {
     fn reply(&self, cx: &mut Cx<'_>) {
         let Phase::Writing { round, minted, context, .. } = &self.phase else { return };
         let put = &self.checked.put;
-        let acks = cx.acks(round.homes_stored(), round.stand_ins_stored());
+        let mut acks = cx.acks(round.homes_stored(), round.stand_ins_stored());
+        // While a partition is taken over, it is stored at home as often as in the list that has it less often.
+        let homes = cx.homes(&put.key);
+        let at_home = |list: &[NodeId]| round.homes_stored().filter(|node| list.contains(node)).count() as u32;
+        let fewest = homes.lists().map(at_home).min().unwrap_or(0);
+        (acks.home, acks.standin) = (fewest, acks.standin + acks.home - fewest);
         let body = put.return_body.then(|| show(cx, &put.key, &self.checked.settings, &minted.state, acks));
         let done = PutDone { context: Some(cx.sealer.seal(context, &put.key)), acks, body };
         cx.out.replies.push((self.reply_to, Ok(Reply::Put(done))));

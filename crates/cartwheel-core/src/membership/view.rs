@@ -232,7 +232,8 @@ impl Fold {
     /// Whether `member` may come in; `instead` is the member whose place it takes, if any.
     fn admits(&self, member: &Member, instead: Option<NodeId>) -> bool {
         let free = |holder: Option<NodeId>| holder.is_none() || holder == instead;
-        !self.removed.contains(&(member.id, member.life))
+        // A new life of a member may be removed before it is known; its old one is dead all the same.
+        (!self.removed.contains(&(member.id, member.life)) || instead == Some(member.id))
             && free(self.names.get(&member.name).copied())
             && free(self.members.contains_key(&member.id).then_some(member.id))
     }
@@ -240,7 +241,8 @@ impl Fold {
     fn add(&mut self, member: &Member) -> bool {
         // A node that is leaving may come back in a new life: it never went, so it keeps its place.
         let leaving = self.members.get(&member.id).is_some_and(|present| present.leaving);
-        if !self.admits(member, leaving.then_some(member.id)) {
+        let is_removed = self.removed.contains(&(member.id, member.life));
+        if is_removed || !self.admits(member, leaving.then_some(member.id)) {
             return false;
         }
         if leaving {
@@ -294,6 +296,8 @@ impl Fold {
             present.leaving = true;
         }
         self.insert(new);
+        let is_removed = self.removed.contains(&(new.id, new.life));
+        self.members.entry(new.id).and_modify(|present| present.leaving = is_removed);
         true
     }
 

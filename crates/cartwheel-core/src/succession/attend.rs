@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::successor::successor;
-use super::{ATTEND_EVERY, CANDIDATES_MAX, COPIED_FOR, Scx, Seat, Succession, Word, is_gone, is_there};
+use super::{ATTEND_EVERY, CANDIDATES_MAX, COPIED_FOR, Scx, Seat, Succession, Word, is_gone, is_lost, is_there};
 use crate::configuration::{Configuration, Home, Phase};
 use crate::dot::NodeId;
 use crate::merkle::TreeId;
@@ -123,7 +123,7 @@ impl Succession {
         let is_done = cx.held.ns().into_iter().all(|n| {
             let homes = next.of(n);
             let whole = homes.iter().filter(|&&home| is_whole(home)).count();
-            whole >= majority(homes.len()) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
+            whole >= majority_to_be_had(cx, homes) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
         });
         if is_done {
             self.enter(cx, partition, Phase::Alone(next.clone()));
@@ -171,7 +171,7 @@ impl Succession {
                 }
             }
         }
-        is_all && whole >= majority(homes.len())
+        is_all && whole >= majority_to_be_had(cx, homes)
     }
 
     /// Whether all is held here that one home held which holds everything: enough for one that comes late.
@@ -230,7 +230,8 @@ impl Succession {
                     cx.exchange.compare_soon(cx.now, tree, home.node);
                 }
             }
-            has_copied &= from_any;
+            // From those who are lost nothing is to be had.
+            has_copied &= from_any || majority_to_be_had(cx, only.of(n)) == 0;
         }
         if has_copied {
             self.copied.insert(partition, number);
@@ -255,6 +256,8 @@ impl Succession {
         for n in ns.into_iter().filter(|&n| seat.leaves(self.me, n)) {
             let tree = TreeId { partition, n };
             let homes: BTreeSet<Home> = seat.phase.both().flat_map(|of| of.of(n)).copied().collect();
+            // Where all are gone, this node may be the last that holds anything.
+            is_relieved &= homes.iter().any(|&home| !is_gone(cx, home));
             let awaited: Vec<Home> =
                 homes.into_iter().filter(|&home| home.node != self.me.node && !is_gone(cx, home)).collect();
             for home in awaited {
@@ -273,4 +276,10 @@ impl Succession {
             self.change(cx, partition, relieve, Vec::new());
         }
     }
+}
+
+/// How many homes must hold everything: a majority, or all that are left where so many are lost that there can be none.
+fn majority_to_be_had(cx: &Scx<'_>, homes: &[Home]) -> usize {
+    let lost = homes.iter().filter(|&&home| is_lost(cx, home)).count();
+    majority(homes.len()).min(homes.len() - lost)
 }

@@ -557,7 +557,12 @@ fn is_there(cx: &Scx<'_>, home: Home) -> bool {
 
 /// Whether nothing is to be hoped for from a home: it is to hold nothing any more, and does not answer.
 fn is_gone(cx: &Scx<'_>, home: Home) -> bool {
+    is_lost(cx, home) || cx.held.view().is_removed(home) && cx.liveness.status(home.node) == Status::Down
+}
+
+/// Whether an administrator has said that a home is dead, or it has left: nobody's opinion of the moment.
+fn is_lost(cx: &Scx<'_>, home: Home) -> bool {
     let view = cx.held.view();
     let is_other_life = view.member(home.node).is_none_or(|known| known.member.life != home.life);
-    view.is_removed(home) && (is_other_life || cx.liveness.status(home.node) == Status::Down)
+    view.is_removed(home) && is_other_life
 }
