@@ -551,8 +551,9 @@ impl World {
         let view = self.machine_controls[index].view().unwrap_or_else(|| self.cluster.view().clone());
         machine.node = Some(self.cluster.make_node(index, start, loss_floor, machine.disk.current(), view, seed));
         self.note(Kind::Fault, &[2, index as u8], |cluster| format!("{} starts, boot {boot}", cluster.name(index)));
-        self.input(index, Input::Tick);
+        // Its control is there first, to hear what the node says of what holds.
         self.start_control(index);
+        self.input(index, Input::Tick);
     }
 
     /// A node stands still.
