@@ -117,6 +117,11 @@ impl Phase {
         [self.current()].into_iter().chain(self.next())
     }
 
+    /// The nodes of both, each once.
+    pub fn nodes(&self) -> BTreeSet<NodeId> {
+        self.both().flat_map(|configuration| &configuration.homes).map(|home| home.node).collect()
+    }
+
     /// Whether a node in this life is a home of the partition, of keys of whatever bucket.
     pub fn has(&self, home: Home) -> bool {
         self.both().any(|configuration| configuration.has(home))

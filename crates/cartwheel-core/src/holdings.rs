@@ -86,7 +86,7 @@ impl Holdings {
 
     /// The largest n of any bucket.
     pub fn n_max(&self) -> u8 {
-        self.ns().last().copied().unwrap_or(1)
+        self.view.n_max()
     }
 
     /// The homes of keys in buckets of `n` replicas.

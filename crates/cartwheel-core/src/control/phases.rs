@@ -144,10 +144,9 @@ impl Control {
 
     /// The nodes that are leaving and that no partition names any more.
     fn unnamed(&self) -> Vec<Home> {
-        let n_max = u8::try_from(self.view.n_max()).unwrap_or(u8::MAX);
         let leaving = self.view.members().filter(|known| known.leaving && !self.is_placed(known.member.id));
         let homes = leaving.map(|known| Home { node: known.member.id, life: known.member.life });
-        homes.filter(|&home| !self.phases.name(home, n_max)).collect()
+        homes.filter(|&home| !self.phases.name(home, self.view.n_max())).collect()
     }
 
     /// What a node that is leaving records might go with it, so it records no changes any more.

@@ -433,10 +433,7 @@ impl PutOp {
         let Phase::Writing { round, minted, context, .. } = &self.phase else { return };
         let put = &self.checked.put;
         let mut acks = cx.acks(round.homes_stored(), round.stand_ins_stored());
-        // While a partition is taken over, it is stored at home as often as in the list that has it less often.
-        let homes = cx.homes(&put.key);
-        let at_home = |list: &[NodeId]| round.homes_stored().filter(|node| list.contains(node)).count() as u32;
-        let fewest = homes.lists().map(at_home).min().unwrap_or(0);
+        let fewest = round.stored_at_home() as u32;
         (acks.home, acks.standin) = (fewest, acks.standin + acks.home - fewest);
         let body = put.return_body.then(|| show(cx, &put.key, &self.checked.settings, &minted.state, acks));
         let done = PutDone { context: Some(cx.sealer.seal(context, &put.key)), acks, body };

@@ -132,12 +132,20 @@ impl WriteRound {
     /// How many have it, in the configuration of which fewer do.
     pub fn acknowledged(&self) -> usize {
         let of = |list: &[NodeId]| {
-            let homes = list.iter().filter(|home| self.stored.contains(home)).count();
             let stand_ins =
                 self.standing_in.iter().filter(|(node, home)| self.stored.contains(node) && list.contains(home));
-            homes + stand_ins.count()
+            self.stored_of(list) + stand_ins.count()
         };
         self.homes.lists().map(of).min().unwrap_or(0)
+    }
+
+    /// How many homes have it, in the configuration of which fewer do.
+    pub fn stored_at_home(&self) -> usize {
+        self.homes.lists().map(|list| self.stored_of(list)).min().unwrap_or(0)
+    }
+
+    fn stored_of(&self, homes: &[NodeId]) -> usize {
+        homes.iter().filter(|home| self.stored.contains(home)).count()
     }
 
     /// How many must.

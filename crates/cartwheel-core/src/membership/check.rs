@@ -127,7 +127,7 @@ fn may_come(view: &View, member: &Member, instead: Option<NodeId>) -> Result<(),
 fn enough_remain(view: &View, without: NodeId) -> Result<(), BadChange> {
     let remain =
         view.members().filter(|present| !present.leaving && present.member.weight > 0 && present.member.id != without);
-    let (remain, n) = (remain.count(), view.n_max());
+    let (remain, n) = (remain.count(), usize::from(view.n_max()));
     let holds_data = view.member(without).is_some_and(|present| present.member.weight > 0);
     if holds_data && remain < n { Err(BadChange::TooFew { remain, n }) } else { Ok(()) }
 }

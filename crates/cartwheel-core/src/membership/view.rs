@@ -102,7 +102,11 @@ impl View {
     /// Who is to hold a partition.
     pub fn wished(&self, partition: PartitionId) -> Vec<Home> {
         let life = |node: NodeId| self.members.get(&node).map_or(Life(0), |present| present.member.life);
-        self.ring.homes(partition, self.n_max()).iter().map(|&node| Home { node, life: life(node) }).collect()
+        self.ring
+            .homes(partition, usize::from(self.n_max()))
+            .iter()
+            .map(|&node| Home { node, life: life(node) })
+            .collect()
     }
 
     /// The settings of `bucket`, which needs no creation.
@@ -116,7 +120,7 @@ impl View {
     }
 
     /// The largest n of any bucket, the default's included.
-    pub fn n_max(&self) -> usize {
+    pub fn n_max(&self) -> u8 {
         n_max(&self.buckets)
     }
 
@@ -135,8 +139,8 @@ impl View {
     }
 }
 
-fn n_max(buckets: &BTreeMap<Bytes, BucketSettings>) -> usize {
-    buckets.values().map(|settings| settings.n).fold(BucketSettings::default().n, u8::max).into()
+fn n_max(buckets: &BTreeMap<Bytes, BucketSettings>) -> u8 {
+    buckets.values().map(|settings| settings.n).fold(BucketSettings::default().n, u8::max)
 }
 
 /// The cluster that the changes found, if they do; without placing anything.
@@ -332,7 +336,7 @@ impl Fold {
         let staying = self.members.values().filter(|member| !member.leaving && member.member.weight > 0);
         let mut nodes: Vec<NodeInfo> = staying.map(|member| member.member.info()).collect();
         let stays = |node: &NodeInfo| nodes.binary_search_by_key(&node.id, |other| other.id).is_ok();
-        if nodes.len() < n_max(&self.buckets) && !self.placed.iter().all(stays) {
+        if nodes.len() < usize::from(n_max(&self.buckets)) && !self.placed.iter().all(stays) {
             // Whoever has left already cannot be called back: that was recorded by somebody who did not know how few remain.
             let is_there = |node: &&NodeInfo| !self.has_left(node.id);
             let kept: Vec<NodeInfo> = self.placed.iter().filter(is_there).cloned().collect();

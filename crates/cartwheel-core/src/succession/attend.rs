@@ -6,6 +6,7 @@ use super::successor::successor;
 use super::{ATTEND_EVERY, CANDIDATES_MAX, COPIED_FOR, Scx, Seat, Succession, Word, is_gone, is_lost, is_there};
 use crate::configuration::{Configuration, Home, Phase};
 use crate::dot::NodeId;
+use crate::exchange::Compared;
 use crate::merkle::TreeId;
 use crate::mutation::Mutation;
 use crate::quorum::majority;
@@ -51,7 +52,7 @@ impl Succession {
             Phase::Alone(only) => self.drive(cx, partition, only),
             Phase::Joint(_, next) => {
                 if is_turn && next.has(self.me) && seat.is_whole_in(next.number) {
-                    self.report_whole(cx, partition, &seat.phase);
+                    self.say(cx, partition, self.whole_words(&seat.phase));
                 }
                 self.complete(cx, partition, &seat, next);
             }
@@ -71,8 +72,8 @@ impl Succession {
     /// further says so.
     fn inquire(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &Phase) {
         let wished = cx.held.view().wished(partition);
-        let nodes: BTreeSet<NodeId> =
-            phase.both().flat_map(|of| &of.homes).chain(&wished).map(|home| home.node).collect();
+        let mut nodes = phase.nodes();
+        nodes.extend(wished.iter().map(|home| home.node));
         let is_member = |node: NodeId| node != self.me.node && cx.held.view().member(node).is_some();
         for node in nodes.into_iter().filter(|&node| is_member(node)) {
             cx.out.sends.push((node, partition, Word::Holds(phase.clone())));
@@ -106,12 +107,10 @@ impl Succession {
         }
     }
 
-    /// Tells all homes that this one holds what those before held.
-    fn report_whole(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &Phase) {
-        let nodes: BTreeSet<NodeId> = phase.both().flat_map(|of| &of.homes).map(|home| home.node).collect();
-        for node in nodes.into_iter().filter(|&node| node != self.me.node) {
-            cx.out.sends.push((node, partition, Word::Whole(phase.latest().number)));
-        }
+    /// What tells all homes that this one holds what those before held.
+    fn whole_words(&self, phase: &Phase) -> Vec<(NodeId, Word)> {
+        let others = phase.nodes().into_iter().filter(|&node| node != self.me.node);
+        others.map(|node| (node, Word::Whole(phase.latest().number))).collect()
     }
 
     /// The successor stands alone once a majority of its homes, and all of them that seem to be there, hold what the homes before held.
@@ -146,10 +145,7 @@ impl Succession {
             };
         }
         if is_whole || cx.broken.is(Mutation::WholeTooEarly) {
-            let number = latest.number;
-            let homes: BTreeSet<NodeId> = seat.phase.both().flat_map(|of| &of.homes).map(|home| home.node).collect();
-            let homes = homes.into_iter().filter(|&node| node != self.me.node);
-            let words = homes.map(|node| (node, Word::Whole(number))).collect();
+            let (number, words) = (latest.number, self.whole_words(&seat.phase));
             self.change(cx, partition, |seat| seat.whole.insert(number), words);
         }
     }
@@ -180,12 +176,7 @@ impl Succession {
         let others = only.of(tree.n).iter().filter(|&&home| home != self.me);
         let mut is_whole = false;
         for &home in others {
-            let compared = cx.exchange.compared(tree, home.node);
-            let counts = compared.is_some_and(|compared| compared.footing.step >= step && compared.whole);
-            is_whole |= counts;
-            if !counts {
-                cx.exchange.compare_soon(cx.now, tree, home.node);
-            }
+            is_whole |= is_compared(cx, tree, home, |compared| compared.footing.step >= step && compared.whole);
         }
         is_whole
     }
@@ -223,12 +214,7 @@ impl Succession {
             let tree = TreeId { partition, n };
             let mut from_any = false;
             for &home in only.of(n) {
-                let compared = cx.exchange.compared(tree, home.node);
-                let counts = compared.is_some_and(|compared| compared.whole);
-                from_any |= counts;
-                if !counts {
-                    cx.exchange.compare_soon(cx.now, tree, home.node);
-                }
+                from_any |= is_compared(cx, tree, home, |compared| compared.whole);
             }
             // From those who are lost nothing is to be had.
             has_copied &= from_any || majority_to_be_had(cx, only.of(n)) == 0;
@@ -261,14 +247,9 @@ impl Succession {
             let awaited: Vec<Home> =
                 homes.into_iter().filter(|&home| home.node != self.me.node && !is_gone(cx, home)).collect();
             for home in awaited {
-                let compared = cx.exchange.compared(tree, home.node);
-                let counts = |begun: Instant| begun >= since;
-                if !compared
-                    .is_some_and(|compared| counts(compared.begun) && compared.footing.step >= seat.phase.step())
-                {
-                    is_relieved = false;
-                    cx.exchange.compare_soon(cx.now, tree, home.node);
-                }
+                is_relieved &= is_compared(cx, tree, home, |compared| {
+                    compared.begun >= since && compared.footing.step >= seat.phase.step()
+                });
             }
         }
         if is_relieved || cx.broken.is(Mutation::OldHomeForgets) {
@@ -276,6 +257,15 @@ impl Succession {
             self.change(cx, partition, relieve, Vec::new());
         }
     }
+}
+
+/// Whether this node was compared with a home as it counts; if not, it soon is.
+fn is_compared(cx: &mut Scx<'_>, tree: TreeId, home: Home, counts: impl FnOnce(Compared) -> bool) -> bool {
+    let is_compared = cx.exchange.compared(tree, home.node).is_some_and(counts);
+    if !is_compared {
+        cx.exchange.compare_soon(cx.now, tree, home.node);
+    }
+    is_compared
 }
 
 /// How many homes must hold everything: a majority, or all that are left where so many are lost that there can be none.

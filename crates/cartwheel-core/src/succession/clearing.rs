@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Scx, Seat, Succession};
+use super::{Scx, Succession};
 use crate::effects::{ScanLimit, StoreCommand, StoreId, StoreResult};
 use crate::key::Key;
 use crate::merkle::Grid;
@@ -71,8 +71,7 @@ impl Succession {
     pub(super) fn cleared(&mut self, cx: &mut Scx<'_>, partition: PartitionId, result: StoreResult) {
         let Some(clearing) = self.clearings.get_mut(&partition) else { return };
         clearing.waiting_for = None;
-        let has_leftovers = |seat: &Seat| seat.has_leftovers;
-        if !cx.held.seat(partition).is_some_and(|seat| has_leftovers(seat)) {
+        if !cx.held.seat(partition).is_some_and(|seat| seat.has_leftovers) {
             // It is wanted again.
             self.clearings.remove(&partition);
             return;

@@ -42,7 +42,7 @@ use crate::ring::PartitionId;
 use crate::time::Instant;
 use clearing::Clearing;
 pub use message::Word;
-use paxos::{Ballot, Proposed, Proposer};
+use paxos::{Acceptor, Ballot, Proposed, Proposer};
 pub use seat::Seat;
 
 /// How often a partition is looked after while its configuration is not the one that is wished, or this node has something to do for it.
@@ -217,9 +217,8 @@ impl Succession {
     fn is_unsettled(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> bool {
         let wished = || held.view().wished(partition);
         let is_wished = || wished().contains(&self.me);
-        let has_duties = seat.former.is_some() || seat.is_candidate || seat.has_leftovers;
         let n_max = held.n_max();
-        if has_duties || seat.phase.next().is_some() && seat.phase.is_home(self.me, n_max) {
+        if seat.has_duties() || seat.phase.next().is_some() && seat.phase.is_home(self.me, n_max) {
             return true;
         }
         let Phase::Alone(only) = &seat.phase else { return is_wished() };
@@ -245,12 +244,10 @@ impl Succession {
         let Some(mut seat) = self.wanted(cx.held, partition).cloned() else { return };
         change(&mut seat);
         self.attended.entry(partition).or_insert(Attention::at(cx.now));
-        if !seat.is_involved(self.me) && !self.saved.contains(&partition) && !self.saves.contains_key(&partition) {
-            // It promises nothing, so there is nothing to remember.
-            cx.out.taken.push((partition, seat));
-            return self.say(cx, partition, after);
-        }
-        if cx.broken.is(Mutation::StepsUnsaved) {
+        // Where it promises nothing there is nothing to remember.
+        let promises =
+            seat.is_involved(self.me) || self.saved.contains(&partition) || self.saves.contains_key(&partition);
+        if !promises || cx.broken.is(Mutation::StepsUnsaved) {
             cx.out.taken.push((partition, seat));
             return self.say(cx, partition, after);
         }
@@ -428,15 +425,10 @@ impl Succession {
         if !self.may_choose(cx, from, partition, number) {
             return;
         }
-        let Some(seat) = self.wanted(cx.held, partition) else { return };
-        let mut acceptor = seat.acceptor.clone();
-        match acceptor.prepare(ballot) {
-            Ok(accepted) => {
-                let word = Word::Promise(number, ballot, accepted);
-                self.change(cx, partition, |seat| seat.acceptor = acceptor, vec![(from.node, word)]);
-            }
-            Err(promised) => self.say(cx, partition, vec![(from.node, Word::Outbid(number, ballot, promised))]),
-        }
+        self.choose(cx, from, partition, |acceptor| match acceptor.prepare(ballot) {
+            Ok(accepted) => Ok(Word::Promise(number, ballot, accepted)),
+            Err(promised) => Err(Word::Outbid(number, ballot, promised)),
+        });
     }
 
     fn accept(
@@ -451,14 +443,25 @@ impl Succession {
         if !Phase::Alone(proposal.clone()).is_sound() || !self.may_choose(cx, from, partition, number) {
             return;
         }
+        self.choose(cx, from, partition, |acceptor| match acceptor.accept(ballot, proposal) {
+            Ok(()) => Ok(Word::Accepted(number, ballot)),
+            Err(promised) => Err(Word::Outbid(number, ballot, promised)),
+        });
+    }
+
+    /// Answers a proposer: with what is true once it is durable, or with why not.
+    fn choose(
+        &mut self,
+        cx: &mut Scx<'_>,
+        from: Home,
+        partition: PartitionId,
+        choose: impl FnOnce(&mut Acceptor) -> Result<Word, Word>,
+    ) {
         let Some(seat) = self.wanted(cx.held, partition) else { return };
         let mut acceptor = seat.acceptor.clone();
-        match acceptor.accept(ballot, proposal) {
-            Ok(()) => {
-                let word = Word::Accepted(number, ballot);
-                self.change(cx, partition, |seat| seat.acceptor = acceptor, vec![(from.node, word)]);
-            }
-            Err(promised) => self.say(cx, partition, vec![(from.node, Word::Outbid(number, ballot, promised))]),
+        match choose(&mut acceptor) {
+            Ok(word) => self.change(cx, partition, |seat| seat.acceptor = acceptor, vec![(from.node, word)]),
+            Err(word) => self.say(cx, partition, vec![(from.node, word)]),
         }
     }
 
@@ -511,10 +514,8 @@ impl Succession {
     /// Goes by a later phase, and tells all homes of it.
     fn enter(&mut self, cx: &mut Scx<'_>, partition: PartitionId, phase: Phase) {
         let Some(before) = self.wanted(cx.held, partition).map(|seat| seat.phase.clone()) else { return };
-        let homes: BTreeSet<NodeId> =
-            before.both().chain(phase.both()).flat_map(|of| &of.homes).map(|home| home.node).collect();
-        let words = homes.into_iter().filter(|&node| node != self.me.node);
-        let words = words.map(|node| (node, Word::Holds(phase.clone()))).collect();
+        let others = &(&before.nodes() | &phase.nodes()) - &BTreeSet::from([self.me.node]);
+        let words = others.into_iter().map(|node| (node, Word::Holds(phase.clone()))).collect();
         let me = self.me;
         self.change(cx, partition, |seat| seat.advance(me, phase), words);
     }
@@ -527,10 +528,7 @@ impl Succession {
     /// Whether this node is a home of any key, or still holds what it was or was to be one of.
     pub fn is_involved(&self, held: &Holdings) -> bool {
         let n_max = held.n_max();
-        let is_involved = |seat: &Seat| {
-            seat.phase.is_home(self.me, n_max) || seat.former.is_some() || seat.is_candidate || seat.has_leftovers
-        };
-        held.seats().any(|(_, seat)| is_involved(seat))
+        held.seats().any(|(_, seat)| seat.phase.is_home(self.me, n_max) || seat.has_duties())
     }
 
     /// When it wants to be woken.

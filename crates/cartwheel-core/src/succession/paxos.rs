@@ -36,10 +36,7 @@ impl Acceptor {
     /// # Errors
     /// The ballot that it has promised, if that is greater.
     pub fn prepare(&mut self, ballot: Ballot) -> Result<Option<Accepted>, Ballot> {
-        if let Some(promised) = self.promised.filter(|&promised| promised > ballot) {
-            return Err(promised);
-        }
-        self.promised = Some(ballot);
+        self.promise(ballot)?;
         Ok(self.accepted.clone())
     }
 
@@ -48,11 +45,16 @@ impl Acceptor {
     /// # Errors
     /// The ballot that it has promised, if that is greater.
     pub fn accept(&mut self, ballot: Ballot, proposal: Configuration) -> Result<(), Ballot> {
+        self.promise(ballot)?;
+        self.accepted = Some((ballot, proposal));
+        Ok(())
+    }
+
+    fn promise(&mut self, ballot: Ballot) -> Result<(), Ballot> {
         if let Some(promised) = self.promised.filter(|&promised| promised > ballot) {
             return Err(promised);
         }
         self.promised = Some(ballot);
-        self.accepted = Some((ballot, proposal));
         Ok(())
     }
 }
@@ -94,11 +96,6 @@ impl Proposer {
     /// Those who choose.
     pub fn choosers(&self) -> &[Home] {
         &self.choosers
-    }
-
-    /// What it proposes, if it has been promised to be heard.
-    pub fn to_accept(&self) -> Option<&Configuration> {
-        self.accepted.as_ref().map(|_| &self.proposal)
     }
 
     /// A chooser has promised. Once a majority has, what any of them accepted under the greatest ballot is proposed, for it may have been
@@ -187,7 +184,7 @@ mod tests {
                     }
                     Act::Accept(who, at, back) => {
                         let Some(proposer) = &mut proposers[who] else { continue };
-                        let Some(proposal) = proposer.to_accept().cloned() else { continue };
+                        let Some(proposal) = proposer.accepted.as_ref().map(|_| proposer.proposal.clone()) else { continue };
                         let ballot = proposer.ballot();
                         if acceptors[at].accept(ballot, proposal).is_ok()
                             && back

@@ -53,7 +53,12 @@ impl Seat {
 
     /// Whether the node has anything to do with the partition that it must remember.
     pub fn is_involved(&self, me: Home) -> bool {
-        self.phase.has(me) || self.former.is_some() || self.is_candidate || self.has_leftovers
+        self.phase.has(me) || self.has_duties()
+    }
+
+    /// Whether the node has anything to do that is none of a home's: to hand over, to copy or to clear away.
+    pub fn has_duties(&self) -> bool {
+        self.former.is_some() || self.is_candidate || self.has_leftovers
     }
 
     /// Goes by a later phase; false if it is none. What was promised was for a successor that has been chosen now.

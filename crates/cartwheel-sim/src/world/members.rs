@@ -102,7 +102,7 @@ impl World {
             for (partition, seat) in held.seats() {
                 let latest = self.phase(partition);
                 let is_behind = seat.phase.step() < latest.step() && seat.phase.has(self.home(index));
-                let has_duties = seat.former.is_some() || seat.is_candidate || seat.has_leftovers || is_behind;
+                let has_duties = seat.has_duties() || is_behind;
                 if has_duties {
                     return Some(format!("{name} has something to do for {partition:?}: {seat:?}, latest {latest:?}"));
                 }

@@ -236,8 +236,7 @@ fn ring_of(view: &View, phases: &[Phase]) -> RingForm {
     let position = |node: NodeId| ids.binary_search(&node).ok();
     // A home that is no member any more answers nobody.
     let homes = |phase: &Phase| -> Vec<usize> {
-        let n = u8::try_from(view.n_max()).unwrap_or(u8::MAX);
-        phase.homes(n, |_| false).all().into_iter().filter_map(position).collect()
+        phase.homes(view.n_max(), |_| false).all().into_iter().filter_map(position).collect()
     };
     let homes: Vec<Vec<usize>> = phases.iter().map(homes).collect();
     RingForm {

@@ -130,7 +130,7 @@ struct BalanceForm {
 impl BalanceForm {
     fn of(view: &View) -> Self {
         let Violations { node_repeats, host_repeats, zone_repeats, off_ideal_max } =
-            Violations::count(&view.ring, view.n_max());
+            Violations::count(&view.ring, usize::from(view.n_max()));
         Self { off_ideal: off_ideal_max, node_repeats, host_repeats, zone_repeats }
     }
 }
@@ -216,9 +216,8 @@ fn names(view: &View, homes: &[Home]) -> Vec<String> {
 fn plan_of(before: &View, after: &View, phases: &[Phase]) -> PlanForm {
     let (mut moves, mut replicas) = (Vec::new(), 0);
     let mut shares: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
-    let n = u8::try_from(before.n_max()).unwrap_or(u8::MAX);
     for (partition, phase) in before.ring.partitions().iter().zip(phases) {
-        let (from, to) = (phase.latest().of(n), after.wished(partition));
+        let (from, to) = (phase.latest().of(before.n_max()), after.wished(partition));
         from.iter().for_each(|home| shares.entry(home.node).or_default().0 += 1);
         to.iter().for_each(|home| shares.entry(home.node).or_default().1 += 1);
         let come = to.iter().filter(|home| !from.contains(home)).count();
@@ -283,10 +282,9 @@ struct UnderWayForm {
 pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<MovesForm>, ApiError> {
     Query::none(uri.query())?;
     let (view, phases, liveness) = (door.view(), door.phases(), door.liveness());
-    let n = u8::try_from(view.n_max()).unwrap_or(u8::MAX);
     let mut moves = Vec::new();
     for (partition, phase) in view.ring.partitions().iter().zip(phases.iter()) {
-        let (from, to) = (phase.current().of(n), view.wished(partition));
+        let (from, to) = (phase.current().of(view.n_max()), view.wished(partition));
         let is_there = phase.next().is_none() && from.len() == to.len() && from.iter().all(|home| to.contains(home));
         if is_there {
             continue;
