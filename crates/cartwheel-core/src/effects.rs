@@ -298,6 +298,22 @@ pub enum Event {
     Exchanged(TreeId, NodeId),
     /// A comparison did not come to its end, and is tried again.
     ExchangeFailed(TreeId, NodeId),
+    /// Records were handed out to a node that is to be their home.
+    TransferSent {
+        /// How many.
+        records: u64,
+        /// Their bytes, as this node stores them.
+        bytes: u64,
+    },
+    /// Records came that this node is to be a home of.
+    TransferReceived {
+        /// Their partition.
+        partition: PartitionId,
+        /// How many.
+        records: u64,
+        /// Their bytes, as the node stores them that sent them.
+        bytes: u64,
+    },
     /// A peer asked about a partition that it does not share, or said what makes no sense; it was refused.
     ExchangeRefused(NodeId),
     /// A partition's Merkle tree was not what its records add up to; it was made anew.

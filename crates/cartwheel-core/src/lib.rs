@@ -51,5 +51,6 @@ pub mod state;
 pub mod succession;
 pub mod time;
 pub mod token;
+pub mod transfer;
 pub mod wire;
 pub mod write_id;

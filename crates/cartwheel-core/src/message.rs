@@ -15,6 +15,7 @@ use crate::request::{Put, PutDone, Refusal};
 use crate::ring::PartitionId;
 use crate::state::{Epoch, State};
 use crate::succession::Word;
+use crate::transfer::{Fetch, Fetched};
 
 /// A message with what every receiver must know of its sender.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +53,10 @@ pub enum Message {
     Compare(Ticket, Question),
     /// What the other holds.
     Compared(Ticket, Finding),
+    /// One that is to be a home fetches what a home holds.
+    Fetch(Ticket, Fetch),
+    /// What the home hands out.
+    Fetched(Ticket, Fetched),
     /// About who holds a partition.
     Succession(PartitionId, Word),
     /// About the cluster itself.

@@ -36,6 +36,7 @@ use crate::request::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Sh
 use crate::ring::PartitionId;
 use crate::succession::{self, Scx, Seat, Succession};
 use crate::time::{Instant, Now};
+use crate::transfer::{self, TRANSFER, Tcx, Transfers};
 use crate::write_id::WriteId;
 
 /// What an operation of the coordinator may know and use in this step. A macro, because it borrows parts of the node beside the
@@ -80,6 +81,22 @@ macro_rules! xcx {
     };
 }
 
+/// The same for transfers.
+macro_rules! tcx {
+    ($node:ident, $step:ident) => {
+        Tcx {
+            now: $step.now,
+            held: &$node.held,
+            liveness: &$node.liveness,
+            timing: &$node.config.timing,
+            replica: &mut $node.replica,
+            admission: &mut $node.admission,
+            broken: $node.config.broken,
+            out: &mut $step.transfers,
+        }
+    };
+}
+
 /// The same for the succession.
 macro_rules! scx {
     ($node:ident, $step:ident) => {
@@ -88,6 +105,7 @@ macro_rules! scx {
             held: &$node.held,
             liveness: &$node.liveness,
             exchange: &mut $node.exchange,
+            transfers: &mut $node.transfers,
             replica: &mut $node.replica,
             random: &mut $node.random,
             broken: $node.config.broken,
@@ -144,6 +162,7 @@ pub struct Node {
     coordinator: Coordinator,
     replica: Replica,
     exchange: Exchange,
+    transfers: Transfers,
     succession: Succession,
     full: FullDisks,
     reach: Reach,
@@ -193,6 +212,7 @@ impl Node {
             coordinator: Coordinator::new(config.life, config.boot, config.lane, config.limits.operations_max),
             replica: Replica::new(minter, clock, &config, held.clone()),
             exchange: Exchange::new(&config, held.clone()),
+            transfers: Transfers::new(&config),
             succession: Succession::new(me, config.seats.iter().map(|(partition, _)| *partition)),
             full: FullDisks::default(),
             reach: Reach::default(),
@@ -261,6 +281,7 @@ impl Node {
             work: Work::default(),
             out: Outbox::default(),
             exchange: exchange::Out::default(),
+            transfers: transfer::Out::default(),
             succession: succession::Out::default(),
         };
         if !self.has_reviewed {
@@ -304,6 +325,7 @@ impl Node {
         self.exchange.tick(&mut xcx!(self, step));
         self.settle(&mut step);
         self.succession.tick(&mut scx!(self, step));
+        self.transfers.tick(&mut tcx!(self, step));
         self.settle(&mut step);
         self.finish_epoch(&mut step);
         self.check_drained(&mut step);
@@ -314,7 +336,8 @@ impl Node {
         let exchange = self.exchange.wake_at(now.instant, scan_at);
         let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), exchange, self.admission.wake_at()];
         let epochs = [self.reclaimer.wake_at(), self.epoch_end.wake_at(now.instant), self.succession.wake_at()];
-        let wakes = roles.into_iter().chain(epochs).flatten().chain(ceiling);
+        let transfers = self.transfers.wake_at(now.instant);
+        let wakes = roles.into_iter().chain(epochs).flatten().chain(transfers).chain(ceiling);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
         step.effects
     }
@@ -406,6 +429,16 @@ impl Node {
                 }
                 self.exchange.told(&mut xcx!(self, step), from, ticket, footing, finding);
             }
+            Message::Fetch(ticket, fetch) => {
+                self.succession.heard_of(&mut scx!(self, step), from, fetch.partition, footing);
+                self.transfers.asked(&mut tcx!(self, step), from, ticket, fetch);
+            }
+            Message::Fetched(ticket, fetched) => {
+                if let Some(partition) = self.partition_of(ticket) {
+                    self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+                }
+                self.transfers.told(&mut tcx!(self, step), from, ticket, fetched);
+            }
             Message::Succession(partition, word) => {
                 let from = Home { node: from, life: envelope.from_life };
                 self.succession.heard(&mut scx!(self, step), from, partition, word);
@@ -441,10 +474,14 @@ impl Node {
 
     /// A replica has answered the coordinator or the exchange.
     fn answered(&mut self, step: &mut Gathered, from: NodeId, ticket: Ticket, footing: Footing, answer: Answer) {
-        if ticket.round & EXCHANGE == 0 {
-            self.coordinator.answered(&mut cx!(self, step), from, ticket, footing, answer);
-        } else {
-            self.exchange.answered(&mut xcx!(self, step), from, ticket, answer);
+        match Asking::under(ticket) {
+            Asking::Coordinator => self.coordinator.answered(&mut cx!(self, step), from, ticket, footing, answer),
+            Asking::Exchange => self.exchange.answered(&mut xcx!(self, step), from, ticket, answer),
+            Asking::Transfer if from == self.config.node => {
+                self.transfers.answered(&mut tcx!(self, step), ticket, &answer);
+            }
+            // No other replica is asked.
+            Asking::Transfer => {}
         }
     }
 
@@ -489,6 +526,8 @@ impl Node {
             }
         } else if self.succession.waits_for(id) {
             self.succession.stored(&mut scx!(self, step), id, result);
+        } else if self.transfers.waits_for(id) {
+            self.transfers.stored(&mut tcx!(self, step), id, result);
         } else if self.exchange.waits_for(id) {
             self.exchange.stored(&mut xcx!(self, step), id, result);
         } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints())
@@ -583,6 +622,7 @@ impl Node {
         loop {
             self.settle_succession(step);
             self.settle_exchange(step);
+            self.settle_transfers(step);
             for (to, ticket, ask) in std::mem::take(&mut step.out.asks) {
                 if to != self.config.node {
                     self.reach.asked(to, ticket, step.now.instant);
@@ -678,6 +718,22 @@ impl Node {
         }
     }
 
+    /// Hands on what transfers want done.
+    fn settle_transfers(&mut self, step: &mut Gathered) {
+        let transfer::Out { asks, sends, stores, events, ended } = std::mem::take(&mut step.transfers);
+        for (ticket, ask) in asks {
+            self.replica.ask(step.now, Asker::Here(ticket), ask, &mut step.work);
+        }
+        step.effects.stores.extend(stores);
+        step.effects.events.extend(events);
+        for (to, partition, message) in sends {
+            self.send_about(step, to, partition, message);
+        }
+        for partition in ended {
+            self.succession.attend_soon(step.now.instant, partition);
+        }
+    }
+
     fn done(&mut self, step: &mut Gathered, done: Done) {
         match done {
             Done::Answer(Asker::Here(ticket), answer) => {
@@ -726,10 +782,10 @@ impl Node {
 
     /// The partition that one of this node's own operations is about.
     fn partition_of(&self, ticket: Ticket) -> Option<PartitionId> {
-        if ticket.round & EXCHANGE == 0 {
-            self.coordinator.key_of(ticket.operation).map(|key| self.held.partition_of(key))
-        } else {
-            self.exchange.partition_of(ticket.operation)
+        match Asking::under(ticket) {
+            Asking::Coordinator => self.coordinator.key_of(ticket.operation).map(|key| self.held.partition_of(key)),
+            Asking::Exchange => self.exchange.partition_of(ticket.operation),
+            Asking::Transfer => self.transfers.partition_of(ticket.operation),
         }
     }
 
@@ -779,6 +835,25 @@ impl Node {
     }
 }
 
+/// Whose question an answer belongs to.
+enum Asking {
+    Coordinator,
+    Exchange,
+    Transfer,
+}
+
+impl Asking {
+    const fn under(ticket: Ticket) -> Self {
+        if ticket.round & EXCHANGE != 0 {
+            Self::Exchange
+        } else if ticket.round & TRANSFER != 0 {
+            Self::Transfer
+        } else {
+            Self::Coordinator
+        }
+    }
+}
+
 /// How far the node is with its epoch.
 #[derive(Debug, Default)]
 struct EpochEnd {
@@ -801,5 +876,6 @@ struct Gathered {
     work: Work,
     out: Outbox,
     exchange: exchange::Out,
+    transfers: transfer::Out,
     succession: succession::Out,
 }

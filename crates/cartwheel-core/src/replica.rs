@@ -488,6 +488,11 @@ impl Replica {
         })
     }
 
+    /// Whether what the store holds of a key may not be durable.
+    pub fn is_being_written(&self, key: &Key) -> bool {
+        self.turns.get(key).is_some_and(|turn| matches!(turn.phase, Phase::Writing { .. }))
+    }
+
     /// The keys of a tree hold all that enough other homes held after the last loss of writes: they count again.
     pub fn catch_up(&mut self, tree: TreeId) {
         self.caught_up.insert(tree);
@@ -515,15 +520,29 @@ impl Replica {
             Some(Ok(record)) => (record, Fresh::No),
             Some(Err(error)) => (self.lost(key, error, work), Fresh::Yes),
         };
-        // Whatever it says of its losses is from before the last one. A stand-in makes no promise about what it does not hold.
+        self.note_loss(key, &mut record);
+        let mut held = self.held(key, record, len, fresh, since);
+        self.forget_due(now, key, &mut held);
+        held
+    }
+
+    /// Whatever a record says of its losses is from before the store's last one. A stand-in makes no promise about what it does not hold.
+    fn note_loss(&self, key: &Key, record: &mut Record) {
         let may_count = self.broken.is(Mutation::CountAfterPowerLoss) || !self.is_home(key);
         if record.header.whole_since < self.loss_floor && !may_count {
             let lost = self.minter.loss_before(self.loss_floor);
             record.header.catching_up = if self.is_caught_up(key) { None } else { Some(lost) };
         }
-        let mut held = self.held(key, record, len, fresh, since);
-        self.forget_due(now, key, &mut held);
-        held
+    }
+
+    /// What another node may be told of a stored record: nothing of what is due to be forgotten. None if there is nothing in it, or it
+    /// cannot be read.
+    pub fn shown(&self, now: Now, key: &Key, bytes: &Bytes) -> Option<State> {
+        let mut record = Record::decode(bytes, &key.storage_key()).ok()?;
+        self.note_loss(key, &mut record);
+        let wall = self.trusts_clock.then_some(now.wall);
+        reclaim::forget(&mut record, &self.minter, wall, &self.rules(key));
+        Some(record.state).filter(|state| *state != State::default())
     }
 
     fn forget_due(&self, now: Now, key: &Key, held: &mut Held) {

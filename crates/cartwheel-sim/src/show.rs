@@ -7,6 +7,7 @@ use cartwheel_core::node::{Event, ReadFailed, StoreCommand, StoreResult, WriteFa
 use cartwheel_core::record::{Loss, Record};
 use cartwheel_core::request::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
 use cartwheel_core::state::{Content, Sibling, State};
+use cartwheel_core::transfer::Fetched;
 
 use crate::cluster::Cluster;
 
@@ -89,6 +90,11 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
         }
         Message::Compare(asked, question) => format!("{} {question:?}", ticket(*asked)),
         Message::Compared(asked, finding) => format!("{} {finding:?}", ticket(*asked)),
+        Message::Fetch(asked, fetch) => format!("{} {fetch:?}", ticket(*asked)),
+        Message::Fetched(asked, Fetched::Page(page)) => {
+            format!("{} {} records of {} bytes, then {:?}", ticket(*asked), page.records.len(), page.bytes, page.next)
+        }
+        Message::Fetched(asked, Fetched::Refused(why)) => format!("{} {why:?}", ticket(*asked)),
         Message::Succession(partition, word) => format!("{partition:?} {word:?}"),
         Message::Notice(notice) => format!("{notice:?}"),
     }

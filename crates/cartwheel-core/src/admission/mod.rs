@@ -29,15 +29,25 @@ pub enum Slice {
     Scan,
     /// A record is reclaimed.
     Reclaim,
+    /// Records are handed out to a node that is to be their home, or stored by it.
+    Transfer,
 }
 
 /// How many kinds there are.
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 impl Slice {
     /// All of them.
-    pub const ALL: [Self; KINDS] =
-        [Self::HandOver, Self::Compare, Self::List, Self::Repair, Self::Heal, Self::Scan, Self::Reclaim];
+    pub const ALL: [Self; KINDS] = [
+        Self::HandOver,
+        Self::Compare,
+        Self::List,
+        Self::Repair,
+        Self::Heal,
+        Self::Scan,
+        Self::Reclaim,
+        Self::Transfer,
+    ];
 
     /// Its name in metrics.
     pub const fn name(self) -> &'static str {
@@ -49,6 +59,7 @@ impl Slice {
             Self::Heal => "heal",
             Self::Scan => "scan",
             Self::Reclaim => "reclaim",
+            Self::Transfer => "transfer",
         }
     }
 }
@@ -168,6 +179,12 @@ impl Admission {
     pub fn has_read(&mut self, slice: Slice, records: usize, now: Instant) {
         self.advance(now);
         self.charge(slice, records / RECORDS_IN_A_UNIT);
+    }
+
+    /// A slice that has begun turns out to be the work of so many keys: the more, the longer what follows waits.
+    pub fn does(&mut self, slice: Slice, keys: usize, now: Instant) {
+        self.advance(now);
+        self.charge(slice, keys);
     }
 
     fn charge(&mut self, slice: Slice, units: usize) {

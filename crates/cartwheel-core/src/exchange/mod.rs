@@ -158,6 +158,8 @@ pub struct Exchange {
     next_save_at: Instant,
     unready: usize,
     has_started: bool,
+    /// Partitions whose records are being fetched in bulk: to compare them now would fetch them twice.
+    held_back: BTreeSet<PartitionId>,
 }
 
 impl Exchange {
@@ -181,6 +183,12 @@ impl Exchange {
             next_save_at: Instant::default(),
             unready: 0,
             has_started: false,
+            held_back: config
+                .seats
+                .iter()
+                .filter(|(_, seat)| seat.is_candidate)
+                .map(|(partition, _)| *partition)
+                .collect(),
         }
     }
 
@@ -229,6 +237,15 @@ impl Exchange {
         let is_under_way = self.sessions.values().any(|session| session.tree == tree && session.peer == peer);
         if !is_under_way {
             self.proofs.hasten_pair((tree, peer), now);
+        }
+    }
+
+    /// A partition is not to be compared for now, or is again, and soon.
+    pub fn hold_back(&mut self, now: Instant, partition: PartitionId, is_held_back: bool) {
+        if is_held_back {
+            self.held_back.insert(partition);
+        } else if self.held_back.remove(&partition) {
+            self.proofs.hasten_partition(partition, now);
         }
     }
 
@@ -318,7 +335,8 @@ impl Exchange {
             let is_free = |&(_, peer): &Pair| with(peer) < SESSIONS_PER_PEER_MAX;
             let Some(pair) = self.proofs.due(cx.now.instant).take(DUE_SEEN_MAX).find(is_free) else { return };
             let (tree, peer) = pair;
-            if cx.liveness.status(peer) == Status::Down || self.trees.get(tree).is_none() {
+            let is_held_back = self.held_back.contains(&tree.partition);
+            if is_held_back || cx.liveness.status(peer) == Status::Down || self.trees.get(tree).is_none() {
                 self.proofs.put_off(pair, cx.now.instant + retry_after(every));
                 continue;
             }
@@ -440,12 +458,7 @@ impl Exchange {
     fn may_list(&self, cx: &mut Xcx<'_>, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
         self.shares(from, tree)?;
         let whole = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
-        let ends_in_it = match (&range.upto, &whole.upto) {
-            (Some(upto), Some(end)) => upto <= end,
-            (None, Some(_)) => false,
-            (_, None) => true,
-        };
-        if !whole.contains(&range.from) || !ends_in_it || !range.ends_after(&range.from) {
+        if !whole.covers(range) {
             return Err(Refused::Nonsense);
         }
         if self.trees.get(tree).is_none() {

@@ -32,6 +32,16 @@ impl KeyRange {
         self.from.as_ref() <= storage_key && self.ends_after(storage_key)
     }
 
+    /// Whether it has keys, and all that it has are in this range too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let ends_in_it = match (&other.upto, &self.upto) {
+            (Some(upto), Some(end)) => upto <= end,
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        self.contains(&other.from) && ends_in_it && other.ends_after(&other.from)
+    }
+
     /// Whether `storage_key` lies before its end.
     pub fn ends_after(&self, storage_key: &[u8]) -> bool {
         self.upto.as_ref().is_none_or(|upto| storage_key < upto.as_ref())

@@ -185,11 +185,17 @@ impl Succession {
     fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
         let is_wanted =
             !seat.phase.is_home(self.me, cx.held.n_max()) && cx.held.view().wished(partition).contains(&self.me);
+        if !seat.is_candidate {
+            cx.transfers.end(partition);
+            cx.exchange.hold_back(cx.now, partition, false);
+        }
         match (seat.is_candidate, is_wanted) {
             (false, true) if seat.former.is_none() && !seat.has_leftovers => {
                 let candidates = cx.held.seats().filter(|(_, seat)| seat.is_candidate).count();
                 let coming = self.saves.values().filter(|save| save.seat.is_candidate).count();
                 if candidates + coming < CANDIDATES_MAX {
+                    cx.transfers.begin(cx.held, partition);
+                    cx.exchange.hold_back(cx.now, partition, true);
                     self.change(cx, partition, |seat| seat.is_candidate = true, Vec::new());
                 }
             }
@@ -208,9 +214,16 @@ impl Succession {
         if !is_turn && self.copied.get(&partition) == Some(&number) {
             return;
         }
-        let ns = cx.held.ns();
+        let ns: Vec<u8> = cx.held.ns().into_iter().filter(|&n| cx.held.keeps(partition, n)).collect();
+        let Some(&least_n) = ns.first() else { return };
+        let sources = only.of(cx.held.n_max()).iter().filter(|&&home| is_there(cx, home)).map(|home| home.node);
+        let is_fetched = cx.transfers.want(partition, least_n, sources.collect());
+        cx.exchange.hold_back(cx.now, partition, !is_fetched);
+        if !is_fetched {
+            return;
+        }
         let mut has_copied = true;
-        for n in ns.into_iter().filter(|&n| cx.held.keeps(partition, n)) {
+        for n in ns {
             let tree = TreeId { partition, n };
             let mut from_any = false;
             for &home in only.of(n) {

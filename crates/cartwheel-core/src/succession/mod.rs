@@ -40,6 +40,7 @@ use crate::mutation::{Broken, Mutation};
 use crate::replica::Replica;
 use crate::ring::PartitionId;
 use crate::time::Instant;
+use crate::transfer::Transfers;
 use clearing::Clearing;
 pub use message::Word;
 use paxos::{Acceptor, Ballot, Proposed, Proposer};
@@ -75,6 +76,8 @@ pub struct Scx<'a> {
     pub liveness: &'a Liveness,
     /// What has been compared.
     pub exchange: &'a mut Exchange,
+    /// What is being fetched.
+    pub transfers: &'a mut Transfers,
     /// This node's records.
     pub replica: &'a mut Replica,
     /// For the time that a proposer waits.

@@ -35,7 +35,7 @@ struct PbNodes {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct PbRange {
+pub(super) struct PbRange {
     #[prost(bytes = "bytes", tag = "1")]
     from: Bytes,
     #[prost(bytes = "bytes", optional, tag = "2")]
@@ -91,14 +91,28 @@ struct PbEntry {
 
 const REFUSALS: [Refused; 4] = [Refused::NotAHome, Refused::NotReady, Refused::Busy, Refused::Nonsense];
 
+pub(super) fn refused_to_pb(why: Refused) -> u32 {
+    REFUSALS.iter().position(|&refusal| refusal == why).map_or(0, |place| place as u32)
+}
+
+pub(super) fn refused_from_pb(why: u32) -> Result<Refused, WireError> {
+    REFUSALS.get(why as usize).copied().ok_or(WireError::Field("refused"))
+}
+
+pub(super) fn range_to_pb(range: &KeyRange) -> PbRange {
+    PbRange { from: range.from.clone(), upto: range.upto.clone() }
+}
+
+pub(super) fn range_from_pb(range: PbRange) -> KeyRange {
+    KeyRange { from: range.from, upto: range.upto }
+}
+
 pub(super) fn question_to_pb(question: &Question) -> PbCompare {
     let (tree, question) = match question {
         Question::Nodes { tree, level, nodes } => {
             (tree, PbQuestion::Nodes(PbNodes { level: (*level).into(), nodes: nodes.clone() }))
         }
-        Question::Keys { tree, range } => {
-            (tree, PbQuestion::Keys(PbRange { from: range.from.clone(), upto: range.upto.clone() }))
-        }
+        Question::Keys { tree, range } => (tree, PbQuestion::Keys(range_to_pb(range))),
     };
     PbCompare { partition: tree.partition.0, n: tree.n.into(), question: Some(question) }
 }
@@ -110,7 +124,7 @@ pub(super) fn question_from_pb(compare: PbCompare) -> Result<Question, WireError
         PbQuestion::Nodes(PbNodes { level, nodes }) => {
             Question::Nodes { tree, level: u8::try_from(level).map_err(|_| WireError::Field("level"))?, nodes }
         }
-        PbQuestion::Keys(PbRange { from, upto }) => Question::Keys { tree, range: KeyRange { from, upto } },
+        PbQuestion::Keys(range) => Question::Keys { tree, range: range_from_pb(range) },
     })
 }
 
@@ -133,9 +147,7 @@ pub(super) fn finding_to_pb(finding: &Finding) -> PbCompared {
                 next: page.next.clone(),
             })
         }
-        Finding::Refused(why) => {
-            PbFinding::Refused(REFUSALS.iter().position(|refusal| refusal == why).map_or(0, |place| place as u32))
-        }
+        Finding::Refused(why) => PbFinding::Refused(refused_to_pb(*why)),
     };
     PbCompared { finding: Some(finding) }
 }
@@ -156,6 +168,6 @@ pub(super) fn finding_from_pb(compared: PbCompared) -> Result<Finding, WireError
             let entries = entries.into_iter().map(entry).collect::<Result<_, WireError>>()?;
             Finding::Keys { whole, page: ListPage { entries, next } }
         }
-        PbFinding::Refused(why) => Finding::Refused(*REFUSALS.get(why as usize).ok_or(WireError::Field("refused"))?),
+        PbFinding::Refused(why) => Finding::Refused(refused_from_pb(why)?),
     })
 }

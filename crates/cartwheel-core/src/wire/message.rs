@@ -7,6 +7,7 @@ use prost::Message as _;
 
 use super::exchange::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
 use super::succession::{PbPhases, PbSuccession, phases_notice_from_pb, phases_notice_to_pb, word_from_pb, word_to_pb};
+use super::transfer::{PbFetch, PbFetched, fetch_from_pb, fetch_to_pb, fetched_from_pb, fetched_to_pb};
 use super::value::{
     PbSibling, PbState, PbValue, content_from_pb, content_to_pb, loss_from_pb, sibling_from_pb, sibling_to_pb,
     state_from_pb, state_to_pb,
@@ -30,7 +31,7 @@ use crate::write_id::WriteId;
 /// 2: a replica or coordinator may say that its disk is full. 3: notes are one field of a state; digests are taken of another form.
 /// 4: nodes probe each other; homes compare their Merkle trees; a node may be asked to stand in for a home. 5: nodes tell what came to
 /// the history since a version, and of epochs with a digest of the members and marks on them; partitions have configurations, and
-/// messages say on which of them they stand.
+/// messages say on which of them they stand; who is to be a home fetches records in pages.
 pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Of messages that answer nothing and that nothing answers.
@@ -56,7 +57,7 @@ struct PbEnvelope {
     round: u32,
     #[prost(
         oneof = "PbMessage",
-        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 40, 41, 42"
+        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 40, 41, 42, 43, 44"
     )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
@@ -113,6 +114,10 @@ enum PbMessage {
     Compared(PbCompared),
     #[prost(message, tag = "42")]
     Succession(PbSuccession),
+    #[prost(message, tag = "43")]
+    Fetch(PbFetch),
+    #[prost(message, tag = "44")]
+    Fetched(PbFetched),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -404,6 +409,8 @@ fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
         Message::Forwarded(ticket, outcome) => (*ticket, PbMessage::Forwarded(outcome_to_pb(outcome))),
         Message::Compare(ticket, question) => (*ticket, PbMessage::Compare(question_to_pb(question))),
         Message::Compared(ticket, finding) => (*ticket, PbMessage::Compared(finding_to_pb(finding))),
+        Message::Fetch(ticket, fetch) => (*ticket, PbMessage::Fetch(fetch_to_pb(fetch))),
+        Message::Fetched(ticket, fetched) => (*ticket, PbMessage::Fetched(fetched_to_pb(fetched))),
         Message::Succession(partition, word) => (NO_TICKET, PbMessage::Succession(word_to_pb(*partition, word))),
         Message::Notice(notice) => (NO_TICKET, notice_to_pb(notice)),
     }
@@ -531,6 +538,8 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::Forwarded(outcome) => Message::Forwarded(ticket, outcome_from_pb(outcome)?),
         PbMessage::Compare(question) => Message::Compare(ticket, question_from_pb(question)?),
         PbMessage::Compared(finding) => Message::Compared(ticket, finding_from_pb(finding)?),
+        PbMessage::Fetch(fetch) => Message::Fetch(ticket, fetch_from_pb(fetch)?),
+        PbMessage::Fetched(fetched) => Message::Fetched(ticket, fetched_from_pb(fetched)?),
         PbMessage::Succession(word) => {
             let (partition, word) = word_from_pb(word)?;
             Message::Succession(partition, word)

@@ -6,12 +6,14 @@
 mod exchange;
 mod message;
 mod succession;
+mod transfer;
 mod value;
 
 use std::fmt;
 
 pub use message::{PROTOCOL_VERSION, decode_envelope, encode_envelope};
 pub use succession::{decode_seat, encode_seat};
+pub(crate) use transfer::{decode_transfer, encode_transfer};
 pub(crate) use value::{decode_context, decode_record, encode_context, encode_record, encode_sibling};
 
 /// Why bytes are not what they should be.

@@ -18,7 +18,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::exchange::{finding, question};
+use super::exchange::{fetch, fetched, finding, question};
 use super::net::{BOOT, id};
 use super::notices::notice;
 
@@ -221,6 +221,8 @@ pub fn message() -> BoxedStrategy<Message> {
         1 => (ticket(), outcome()).prop_map(|(ticket, outcome)| Message::Forwarded(ticket, outcome)),
         2 => (ticket(), question()).prop_map(|(ticket, question)| Message::Compare(ticket, question)),
         2 => (ticket(), finding()).prop_map(|(ticket, finding)| Message::Compared(ticket, finding)),
+        1 => (ticket(), fetch()).prop_map(|(ticket, fetch)| Message::Fetch(ticket, fetch)),
+        1 => (ticket(), fetched()).prop_map(|(ticket, fetched)| Message::Fetched(ticket, fetched)),
         1 => notice().prop_map(Message::Notice),
     ]
     .boxed()

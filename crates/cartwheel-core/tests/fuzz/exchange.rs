@@ -1,15 +1,17 @@
-//! What nobody in his right mind asks or answers when replicas are compared.
+//! What nobody in his right mind asks or answers when replicas are compared, or fetched.
 
 use bytes::Bytes;
 use cartwheel_core::digest::ContentDigest;
 use cartwheel_core::exchange::{Finding, ListPage, Question, Refused};
 use cartwheel_core::merkle::{KeyRange, Sum, TreeId};
 use cartwheel_core::ring::PartitionId;
+use cartwheel_core::state::Epoch;
+use cartwheel_core::transfer::{Fetch, Fetched, Page};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use super::arbitrary::spoilt_key;
+use super::arbitrary::{number, spoilt_key, state};
 
 /// A partition of the ring's sixteen mostly, and a number of replicas that there is mostly.
 fn tree() -> impl Strategy<Value = TreeId> {
@@ -45,7 +47,6 @@ pub fn finding() -> BoxedStrategy<Finding> {
     let sum = (any::<u128>(), any::<u64>()).prop_map(|(digests, keys)| Sum { digests, keys });
     let entries = btree_map(storage_key(), any::<[u8; 16]>().prop_map(ContentDigest), 0..6);
     let page = (entries, option::of(storage_key())).prop_map(|(entries, next)| ListPage { entries, next });
-    let refused = [Refused::NotAHome, Refused::NotReady, Refused::Busy, Refused::Nonsense];
     prop_oneof![
         (any::<u8>(), any::<bool>(), vec(sum, 0..20)).prop_map(|(depth, whole, sums)| Finding::Sums {
             depth,
@@ -53,7 +54,26 @@ pub fn finding() -> BoxedStrategy<Finding> {
             sums
         }),
         (any::<bool>(), page).prop_map(|(whole, page)| Finding::Keys { whole, page }),
-        prop::sample::select(refused.to_vec()).prop_map(Finding::Refused),
+        refused().prop_map(Finding::Refused),
+    ]
+    .boxed()
+}
+
+fn refused() -> impl Strategy<Value = Refused> {
+    prop::sample::select(vec![Refused::NotAHome, Refused::NotReady, Refused::Busy, Refused::Nonsense])
+}
+
+pub fn fetch() -> BoxedStrategy<Fetch> {
+    (tree(), range()).prop_map(|(tree, range)| Fetch { partition: tree.partition, least_n: tree.n, range }).boxed()
+}
+
+pub fn fetched() -> BoxedStrategy<Fetched> {
+    let page = (number(), vec((storage_key(), state()), 0..4), option::of(storage_key()), any::<u64>());
+    prop_oneof![
+        3 => page.prop_map(|(epoch, records, next, bytes)| {
+            Fetched::Page(Page { epoch: Epoch(epoch), records, next, bytes })
+        }),
+        1 => refused().prop_map(Fetched::Refused),
     ]
     .boxed()
 }

@@ -31,9 +31,8 @@ pub fn id(node: usize) -> NodeId {
     NodeId::of_name(&format!("node-{node}"))
 }
 
-/// The cluster of so many nodes and partitions.
-pub fn view(nodes: usize, partitions: u32) -> Arc<View> {
-    let member = |node: usize| Member {
+pub fn member(node: usize) -> Member {
+    Member {
         name: format!("node-{node}"),
         id: id(node),
         life: Life(node as u64),
@@ -43,7 +42,16 @@ pub fn view(nodes: usize, partitions: u32) -> Arc<View> {
         peer_addr: String::new(),
         http_addr: String::new(),
         resp_addr: String::new(),
-    };
+    }
+}
+
+/// The cluster of so many nodes and partitions.
+pub fn view(nodes: usize, partitions: u32) -> Arc<View> {
+    Arc::new(history(nodes, partitions).view().expect("a founded cluster"))
+}
+
+/// How it was founded.
+pub fn history(nodes: usize, partitions: u32) -> History {
     let founding = ChangeKind::Found {
         cluster: CLUSTER,
         partitions: Partitions::new(partitions).expect("a number of partitions"),
@@ -52,7 +60,7 @@ pub fn view(nodes: usize, partitions: u32) -> Arc<View> {
     };
     let mut history = History::new();
     history.record(Hlc::at(WallMs(1)), id(1), founding);
-    Arc::new(history.view().expect("a founded cluster"))
+    history
 }
 
 pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeConfig {
@@ -115,29 +123,36 @@ pub struct Pair {
     pub now: Instant,
     pub messages: usize,
     pub bytes: usize,
+    pub bytes_to: BTreeMap<NodeId, usize>,
     pub scans: usize,
     pub events: Vec<(NodeId, Event)>,
 }
 
 impl Pair {
     pub fn new(disk: Image, partitions: u32) -> Self {
-        let mut pair = Self {
-            nodes: BTreeMap::new(),
-            disks: (1..=2).map(|node| (id(node), disk.clone())).collect(),
-            wakes: BTreeMap::new(),
-            queue: VecDeque::new(),
-            now: Instant(1),
-            messages: 0,
-            bytes: 0,
-            scans: 0,
-            events: Vec::new(),
-        };
+        let mut pair = Self::on((1..=2).map(|node| (id(node), disk.clone())).collect());
         let view = view(2, partitions);
         for node in 1..=2 {
             let every = if node == 1 { EVERY } else { EVERY * 1_000 };
             pair.start(Node::new(config(node, 1, Some(every)), view.clone()), node);
         }
         pair
+    }
+
+    /// Disks, and no nodes yet.
+    pub fn on(disks: BTreeMap<NodeId, Image>) -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            disks,
+            wakes: BTreeMap::new(),
+            queue: VecDeque::new(),
+            now: Instant(1),
+            messages: 0,
+            bytes: 0,
+            bytes_to: BTreeMap::new(),
+            scans: 0,
+            events: Vec::new(),
+        }
     }
 
     pub fn start(&mut self, started: Node, node: usize) {
@@ -149,6 +164,10 @@ impl Pair {
     pub fn stop(&mut self, node: usize) {
         self.queue.push_back((id(node), Input::Stop));
         self.run();
+        self.kill(node);
+    }
+
+    pub fn kill(&mut self, node: usize) {
         self.nodes.remove(&id(node));
         self.wakes.remove(&id(node));
     }
@@ -168,6 +187,7 @@ impl Pair {
                 let frame = wire::encode_envelope(&envelope);
                 self.messages += 1;
                 self.bytes += frame.len();
+                *self.bytes_to.entry(peer).or_default() += frame.len();
                 let arrived = wire::decode_envelope(frame).expect("a node sends what can be read");
                 self.queue.push_back((peer, Input::Message(arrived)));
             }
@@ -206,7 +226,11 @@ impl Pair {
 
     /// A message of the other node's.
     pub fn say(&mut self, node: usize, message: Message) {
-        let from = 3 - node;
+        self.tell(node, 3 - node, message);
+    }
+
+    /// A message of `from`.
+    pub fn tell(&mut self, node: usize, from: usize, message: Message) {
         let envelope = Envelope {
             cluster: CLUSTER,
             from: id(from),
@@ -223,6 +247,7 @@ impl Pair {
     /// Begins to count anew.
     pub fn reset(&mut self) {
         (self.messages, self.bytes, self.scans) = (0, 0, 0);
+        self.bytes_to.clear();
         self.events.clear();
     }
 

@@ -116,7 +116,8 @@ const fn is_exchange(message: &Message) -> bool {
     match message {
         Message::Compare(..) | Message::Compared(..) => true,
         Message::Ask(ticket, _) | Message::Answer(ticket, _) => ticket.round & EXCHANGE != 0,
-        Message::Forward(..) | Message::Forwarded(..) | Message::Succession(..) | Message::Notice(_) => false,
+        Message::Forward(..) | Message::Forwarded(..) | Message::Fetch(..) | Message::Fetched(..) => false,
+        Message::Succession(..) | Message::Notice(_) => false,
     }
 }
 

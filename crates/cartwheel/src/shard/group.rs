@@ -36,7 +36,11 @@ impl Shards {
     }
 
     fn of_key(&self, key: &Key) -> &ShardHandle {
-        &self.handles[Lane::of_partition(self.partitions.of(key.token()), self.count()) as usize]
+        self.of_partition(self.partitions.of(key.token()))
+    }
+
+    fn of_partition(&self, partition: PartitionId) -> &ShardHandle {
+        &self.handles[Lane::of_partition(partition, self.count()) as usize]
     }
 
     /// The shard that a message is for; none if it is for the node's control.
@@ -44,15 +48,13 @@ impl Shards {
         match message {
             Message::Ask(_, ask) => Some(self.of_key(ask.key())),
             Message::Forward(_, put, ..) => Some(self.of_key(&put.key)),
-            Message::Compare(_, question) => {
-                Some(&self.handles[Lane::of_partition(question.partition(), self.count()) as usize])
-            }
-            Message::Answer(ticket, _) | Message::Forwarded(ticket, _) | Message::Compared(ticket, _) => {
-                Some(&self.handles[Lane::of_ticket(*ticket, self.count()) as usize])
-            }
-            Message::Succession(partition, _) => {
-                Some(&self.handles[Lane::of_partition(*partition, self.count()) as usize])
-            }
+            Message::Compare(_, question) => Some(self.of_partition(question.partition())),
+            Message::Fetch(_, fetch) => Some(self.of_partition(fetch.partition)),
+            Message::Succession(partition, _) => Some(self.of_partition(*partition)),
+            Message::Answer(ticket, _)
+            | Message::Forwarded(ticket, _)
+            | Message::Compared(ticket, _)
+            | Message::Fetched(ticket, _) => Some(&self.handles[Lane::of_ticket(*ticket, self.count()) as usize]),
             Message::Notice(_) => None,
         }
     }

@@ -27,6 +27,10 @@ pub struct ShardMetrics {
     exchange_failures: Counter,
     exchange_refusals: Counter,
     exchange_digests: Counter,
+    transfer_sent_records: Counter,
+    transfer_sent_bytes: Counter,
+    transfer_received_records: Counter,
+    transfer_received_bytes: Counter,
     trees_wrong: Counter,
     trees_unready: Gauge,
     tombstones: Gauge,
@@ -59,6 +63,10 @@ impl Default for ShardMetrics {
             exchange_failures: Counter::default(),
             exchange_refusals: Counter::default(),
             exchange_digests: Counter::default(),
+            transfer_sent_records: Counter::default(),
+            transfer_sent_bytes: Counter::default(),
+            transfer_received_records: Counter::default(),
+            transfer_received_bytes: Counter::default(),
             trees_wrong: Counter::default(),
             trees_unready: Gauge::default(),
             tombstones: Gauge::default(),
@@ -106,6 +114,22 @@ impl ShardMetrics {
                 &self.exchange_refusals,
             ),
             ("exchange_digests_sent", "Digests of keys and of ranges of keys sent to peers", &self.exchange_digests),
+            (
+                "transfer_sent_records",
+                "Records handed out to nodes that are to be their homes",
+                &self.transfer_sent_records,
+            ),
+            ("transfer_sent_bytes", "Bytes of these records, as they are stored", &self.transfer_sent_bytes),
+            (
+                "transfer_received_records",
+                "Records that came because this node is to be their home",
+                &self.transfer_received_records,
+            ),
+            (
+                "transfer_received_bytes",
+                "Bytes of these records, as they are stored where they came from",
+                &self.transfer_received_bytes,
+            ),
             (
                 "trees_wrong",
                 "Merkle trees that were not what their records add up to, and were made anew",
@@ -241,6 +265,16 @@ impl ShardMetrics {
             Event::TreeWrong(_) => &self.trees_wrong,
             Event::DigestsSent(count) => {
                 self.exchange_digests.inc_by(*count as u64);
+                return;
+            }
+            Event::TransferSent { records, bytes } => {
+                self.transfer_sent_records.inc_by(*records);
+                self.transfer_sent_bytes.inc_by(*bytes);
+                return;
+            }
+            Event::TransferReceived { records, bytes, .. } => {
+                self.transfer_received_records.inc_by(*records);
+                self.transfer_received_bytes.inc_by(*bytes);
                 return;
             }
             Event::TreesUnready { before, now } => {

@@ -405,7 +405,10 @@ fn log(event: &Event) {
         Event::TreeWrong(partition) => {
             error!("the Merkle tree of partition {partition} was not what its records add up to, and was made anew");
         }
-        Event::TreesUnready { .. } | Event::DigestsSent(_) | Event::Forgot(_) => {}
+        Event::TreesUnready { .. } | Event::DigestsSent(_) | Event::Forgot(_) | Event::TransferSent { .. } => {}
+        Event::TransferReceived { partition, records, bytes } => {
+            debug!("took {records} records ({bytes} bytes) of partition {partition}, to be a home of it");
+        }
         Event::StaleRefused(node) => {
             debug!(
                 "refused what {node} sent: it was sent more than one epoch ago, and what it carries may be forgotten"

@@ -1,0 +1,143 @@
+//! Records on their way to a new home, and how far they have come.
+
+use bytes::Bytes;
+use prost::Message as _;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::WireError;
+use super::exchange::{PbRange, range_from_pb, range_to_pb, refused_from_pb, refused_to_pb};
+use super::value::{PbState, state_from_pb, state_to_pb};
+use crate::dot::Since;
+use crate::ring::PartitionId;
+use crate::state::Epoch;
+use crate::transfer::{Fetch, Fetched, Page, Progress, Saved};
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbFetch {
+    #[prost(uint32, tag = "1")]
+    partition: u32,
+    #[prost(uint32, tag = "2")]
+    least_n: u32,
+    #[prost(message, required, tag = "3")]
+    range: PbRange,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PbFetched {
+    #[prost(oneof = "PbAnswer", tags = "1, 2")]
+    answer: Option<PbAnswer>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum PbAnswer {
+    #[prost(message, tag = "1")]
+    Page(PbChecked),
+    #[prost(uint32, tag = "2")]
+    Refused(u32),
+}
+
+/// An encoded page and its XXH3.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbChecked {
+    #[prost(bytes = "bytes", tag = "1")]
+    page: Bytes,
+    #[prost(fixed64, tag = "2")]
+    checksum: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbPage {
+    #[prost(uint64, tag = "1")]
+    epoch: u64,
+    #[prost(message, repeated, tag = "2")]
+    records: Vec<PbHeld>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    next: Option<Bytes>,
+    #[prost(uint64, tag = "4")]
+    bytes: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbHeld {
+    #[prost(bytes = "bytes", tag = "1")]
+    key: Bytes,
+    #[prost(message, required, tag = "2")]
+    state: PbState,
+}
+
+pub(super) fn fetch_to_pb(fetch: &Fetch) -> PbFetch {
+    PbFetch { partition: fetch.partition.0, least_n: fetch.least_n.into(), range: range_to_pb(&fetch.range) }
+}
+
+pub(super) fn fetch_from_pb(fetch: PbFetch) -> Result<Fetch, WireError> {
+    let least_n = u8::try_from(fetch.least_n).map_err(|_| WireError::Field("least n"))?;
+    Ok(Fetch { partition: PartitionId(fetch.partition), least_n, range: range_from_pb(fetch.range) })
+}
+
+pub(super) fn fetched_to_pb(fetched: &Fetched) -> PbFetched {
+    let answer = match fetched {
+        Fetched::Page(page) => PbAnswer::Page(page_to_pb(page)),
+        Fetched::Refused(why) => PbAnswer::Refused(refused_to_pb(*why)),
+    };
+    PbFetched { answer: Some(answer) }
+}
+
+pub(super) fn fetched_from_pb(fetched: PbFetched) -> Result<Fetched, WireError> {
+    Ok(match fetched.answer.ok_or(WireError::Field("answer"))? {
+        PbAnswer::Page(page) => Fetched::Page(page_from_pb(page)?),
+        PbAnswer::Refused(why) => Fetched::Refused(refused_from_pb(why)?),
+    })
+}
+
+fn page_to_pb(page: &Page) -> PbChecked {
+    let held = |(key, state): &(Bytes, _)| PbHeld { key: key.clone(), state: state_to_pb(state) };
+    let records = page.records.iter().map(held).collect();
+    let page = PbPage { epoch: page.epoch.0, records, next: page.next.clone(), bytes: page.bytes }.encode_to_vec();
+    PbChecked { checksum: xxh3_64(&page), page: page.into() }
+}
+
+fn page_from_pb(checked: PbChecked) -> Result<Page, WireError> {
+    if xxh3_64(&checked.page) != checked.checksum {
+        return Err(WireError::Field("checksum"));
+    }
+    let page = PbPage::decode(checked.page)?;
+    let held = |held: PbHeld| Ok((held.key, state_from_pb(held.state)?));
+    let records = page.records.into_iter().map(held).collect::<Result<_, WireError>>()?;
+    Ok(Page { epoch: Epoch(page.epoch), records, next: page.next, bytes: page.bytes })
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbTransfer {
+    #[prost(fixed64, tag = "1")]
+    floor: u64,
+    #[prost(uint32, tag = "2")]
+    least_n: u32,
+    #[prost(message, repeated, tag = "3")]
+    left: Vec<PbRange>,
+    #[prost(uint64, tag = "4")]
+    records: u64,
+    #[prost(uint64, tag = "5")]
+    bytes: u64,
+}
+
+/// The stored form of how far a transfer has come.
+pub(crate) fn encode_transfer(saved: &Saved) -> Bytes {
+    let Progress { records, bytes } = saved.progress;
+    let left = saved.left.iter().map(range_to_pb).collect();
+    let form = PbTransfer { floor: saved.floor.0, least_n: saved.least_n.into(), left, records, bytes };
+    form.encode_to_vec().into()
+}
+
+/// What is stored of a transfer. None if nothing is, or nothing that can be read: then it begins anew.
+pub(crate) fn decode_transfer(bytes: &[u8]) -> Option<Saved> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let form = PbTransfer::decode(bytes).ok()?;
+    Some(Saved {
+        floor: Since(form.floor),
+        least_n: u8::try_from(form.least_n).ok()?,
+        left: form.left.into_iter().map(range_from_pb).collect(),
+        progress: Progress { records: form.records, bytes: form.bytes },
+    })
+}

@@ -1,0 +1,202 @@
+//! A node that becomes a home: what it is sent, and by whom.
+
+mod pair;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cartwheel_core::configuration::Home;
+use cartwheel_core::dot::{Life, NodeId, Since};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::image::Image;
+use cartwheel_core::key::Key;
+use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::membership::{ChangeKind, View};
+use cartwheel_core::merkle::{Grid, KeyRange};
+use cartwheel_core::message::{Message, Ticket};
+use cartwheel_core::node::{Event, Input, Node, NodeConfig};
+use cartwheel_core::record::{LocalHeader, Record};
+use cartwheel_core::ring::PartitionId;
+use cartwheel_core::state::{Content, Sibling, State};
+use cartwheel_core::succession::seat_name;
+use cartwheel_core::transfer::{Fetch, Fetched, Page, TRANSFER};
+use cartwheel_core::wire;
+use pair::{EVERY, Pair, config, history, id, key, member, state, view};
+
+const COMER: usize = 4;
+const PARTITIONS: u32 = 4;
+const KEYS: usize = 12_000;
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
+/// A value of some hundred bytes, so that what goes with it does not count for more than it does elsewhere.
+fn large(number: usize) -> State {
+    let small = state(number, 1);
+    let siblings = small.siblings().map(|sibling| Sibling {
+        content: Content::Value { bytes: vec![number as u8; 500].into(), content_type: String::new() },
+        ..sibling.clone()
+    });
+    State::from_parts(small.clock().clone(), siblings.collect::<Vec<_>>(), Default::default())
+}
+
+fn disk() -> Image {
+    let mut image = Image::default();
+    for number in 0..KEYS {
+        let storage_key = key(number).storage_key();
+        let record = Record { header: LocalHeader::default(), state: large(number) };
+        image.records.insert(storage_key.clone(), record.encode(&storage_key));
+    }
+    image
+}
+
+/// Three nodes, and what is wished once a fourth comes.
+fn grown() -> Arc<View> {
+    let mut history = history(3, PARTITIONS);
+    history.record(Hlc::at(WallMs(2)), id(1), ChangeKind::Add(member(COMER)));
+    Arc::new(history.view().expect("a founded cluster"))
+}
+
+/// The comer, which may have been there before: it knows what its disk says.
+fn comer(net: &Pair, boot: u32) -> Node {
+    let seat = |partition: PartitionId| {
+        let saved = net.disks.get(&id(COMER))?.named.get(seat_name(partition).as_bytes())?;
+        Some((partition, wire::decode_seat(saved).expect("a seat")))
+    };
+    let seats = (0..PARTITIONS).map(PartitionId).filter_map(seat).collect();
+    // Its life was not there when the cluster was founded.
+    let loss_floor = Since::boot(1);
+    Node::new(NodeConfig { seats, loss_floor, ..config(COMER, boot, Some(EVERY)) }, grown())
+}
+
+/// Three nodes that hold everything, of which a fourth is wished to take its share.
+fn net() -> Pair {
+    let disk = disk();
+    let mut net = Pair::on((1..=3).map(|node| (id(node), disk.clone())).collect());
+    for node in 1..=3 {
+        net.start(Node::new(config(node, 1, Some(EVERY)), view(3, PARTITIONS)), node);
+    }
+    net.pass(EVERY);
+    net.reset();
+    for node in 1..=3 {
+        net.input(node, Input::View(grown()));
+    }
+    net.start(comer(&net, 1), COMER);
+    net
+}
+
+/// Those that it is to hold.
+fn wanted() -> BTreeMap<Bytes, State> {
+    let (view, me) = (grown(), Home { node: id(COMER), life: Life(COMER as u64) });
+    let is_wanted = |key: &Key| view.wished(view.ring.partition_of(key.token())).contains(&me);
+    (0..KEYS)
+        .filter(|&number| is_wanted(&key(number)))
+        .map(|number| (key(number).storage_key(), large(number)))
+        .collect()
+}
+
+fn received(net: &Pair) -> (u64, u64) {
+    net.events.iter().fold((0, 0), |sum, (_, event)| match event {
+        Event::TransferReceived { records, bytes, .. } => (sum.0 + records, sum.1 + bytes),
+        _ => sum,
+    })
+}
+
+/// Everything has been taken over, and nothing is left where it is no longer wanted.
+fn is_taken_over(net: &Pair) {
+    let wanted = wanted();
+    let held: BTreeMap<Bytes, State> = net.disks[&id(COMER)]
+        .records
+        .iter()
+        .map(|(key, record)| (key.clone(), Record::decode(record, key).expect("a sound record").state))
+        .collect();
+    assert!(held == wanted, "{} records are held and {} are wanted", held.len(), wanted.len());
+    let stayed: usize = (1..=3).map(|node| net.disks[&id(node)].records.len()).sum();
+    assert_eq!(stayed + held.len(), 3 * KEYS);
+}
+
+fn pass_until(net: &mut Pair, is_reached: impl Fn(&Pair) -> bool) {
+    for _ in 0..2_000 {
+        if is_reached(net) {
+            return;
+        }
+        net.pass(Duration::from_millis(20));
+    }
+    panic!("it never comes to that: {:?} received", received(net));
+}
+
+#[test]
+fn what_a_comer_must_hold_comes_once_and_from_all() {
+    let mut net = net();
+    net.pass(Duration::from_secs(60));
+    is_taken_over(&net);
+    let records = &net.disks[&id(COMER)].records;
+    let least: usize = records.iter().map(|(key, record)| key.len() + record.len()).sum();
+    let carried = net.bytes_to[&id(COMER)];
+    assert!(carried as f64 <= 1.1 * least as f64, "{carried} bytes were sent for {least}");
+    assert_eq!(received(&net).0, records.len() as u64);
+    let sent = |node: usize| {
+        let is_sent = |(at, event): &&(NodeId, Event)| *at == id(node) && matches!(event, Event::TransferSent { .. });
+        net.events.iter().filter(is_sent).count()
+    };
+    assert!((1..=3).all(|node| sent(node) > 3), "{:?} pages", [sent(1), sent(2), sent(3)]);
+}
+
+#[test]
+fn a_comer_that_dies_goes_on_where_it_was() {
+    let mut net = net();
+    let count = wanted().len() as u64;
+    for boot in 2..=4 {
+        pass_until(&mut net, |net| received(net).0 >= count * u64::from(boot - 1) / 4);
+        net.kill(COMER);
+        net.pass(HALF_A_SECOND);
+        net.start(comer(&net, boot), COMER);
+    }
+    net.pass(Duration::from_secs(60));
+    is_taken_over(&net);
+    let (records, _) = received(&net);
+    assert!(records as f64 <= 1.1 * count as f64, "{records} records came for {count}");
+}
+
+#[test]
+fn others_go_on_for_a_source_that_dies() {
+    let mut net = net();
+    let count = wanted().len() as u64;
+    pass_until(&mut net, |net| received(net).0 >= count / 4);
+    net.kill(2);
+    net.pass(Duration::from_secs(1));
+    let standing = Standing { status: Status::Down, since: WallMs(1), why: Why::Heard };
+    for node in [1, 3, COMER] {
+        net.input(node, Input::Liveness(Arc::new(Liveness::new([(id(2), standing)]))));
+    }
+    net.pass(Duration::from_secs(60));
+    let held: BTreeSet<&Bytes> = net.disks[&id(COMER)].records.keys().collect();
+    assert!(wanted().keys().all(|key| held.contains(key)), "{} of {count} records", held.len());
+    let (records, _) = received(&net);
+    assert!(records as f64 <= 1.1 * count as f64, "{records} records came for {count}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_stores_nothing() {
+    let mut net = net();
+    pass_until(&mut net, |net| received(net).0 > 0);
+    let whole = |partition| Grid::of(grown().ring.partitions(), PartitionId(partition)).whole();
+    let fetch = |partition: u32, range: KeyRange| Fetch { partition: PartitionId(partition), least_n: 3, range };
+    let beyond = KeyRange { from: whole(0).from, upto: whole(1).upto };
+    let empty = KeyRange { from: whole(0).from, upto: Some(whole(0).from) };
+    for fetch in [fetch(0, beyond), fetch(0, empty), fetch(1, whole(0)), fetch(u32::MAX, whole(0))] {
+        net.reset();
+        net.tell(1, COMER, Message::Fetch(Ticket { operation: 1, round: TRANSFER }, fetch.clone()));
+        let refused = net.events.iter().filter(|(_, event)| *event == Event::ExchangeRefused(id(COMER))).count();
+        assert_eq!(refused, 1, "{fetch:?}");
+    }
+    // Nobody has asked for this.
+    let strange = Key::new(Bytes::from_static(b"carts"), Bytes::from_static(b"strange")).expect("a valid key");
+    let page = Page { records: vec![(strange.storage_key(), state(1, 1))], ..Page::default() };
+    for operation in 0..1_000 {
+        let ticket = Ticket { operation, round: TRANSFER };
+        net.tell(COMER, 1, Message::Fetched(ticket, Fetched::Page(page.clone())));
+    }
+    net.pass(Duration::from_secs(60));
+    is_taken_over(&net);
+}
