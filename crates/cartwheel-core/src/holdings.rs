@@ -126,6 +126,12 @@ impl Holdings {
         })
     }
 
+    /// Whether this node is a home of a partition now and is none once the successor that was chosen stands alone.
+    pub fn goes(&self, partition: PartitionId) -> bool {
+        let next = self.phase(partition).and_then(Phase::next);
+        next.is_some_and(|next| !next.has(self.me))
+    }
+
     /// How far a partition's chain has come.
     pub fn step(&self, partition: PartitionId) -> Step {
         self.seat(partition).map(|seat| seat.phase.step()).unwrap_or_default()

@@ -88,7 +88,8 @@ pub enum Mutation {
     OneSideWritten,
     /// A new home says that it holds everything before it was compared with the homes before.
     WholeTooEarly,
-    /// A home that is none any more forgets what it has at once.
+    /// A home forgets what it has as soon as a successor was chosen in which it is none, not when those who come have confirmed that they
+    /// hold it.
     OldHomeForgets,
 }
 

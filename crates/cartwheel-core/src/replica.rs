@@ -356,7 +356,9 @@ impl Replica {
 
     /// Whether this node keeps what it has of `key` though it is owed to nobody.
     fn keeps(&self, key: &Key) -> bool {
-        self.held.keeps(self.held.partition_of(key), self.held.n(key.bucket()))
+        let partition = self.held.partition_of(key);
+        let forgets = self.broken.is(Mutation::OldHomeForgets) && self.held.goes(partition);
+        !forgets && self.held.keeps(partition, self.held.n(key.bucket()))
     }
 
     fn take_on(&mut self, key: Key, task: Task, work: &mut Work) {
@@ -564,9 +566,9 @@ impl Replica {
     fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> Record {
         work.events.push(Event::RecordLost(key.clone(), error));
         work.changes.push(Change::Lost(key.clone()));
+        // Whatever it was owed for cannot be told any more: a home may have stood in for another before it became one.
+        self.hints.forget();
         if !self.is_home(key) {
-            // Whatever it was owed for cannot be told any more.
-            self.hints.forget();
             return Record::default();
         }
         if self.broken.is(Mutation::CountAmnesiac) {

@@ -30,11 +30,13 @@ pub enum Fault {
     FullDisk,
     /// A node loses its disk, and comes back as a new life.
     Wipe,
+    /// All nodes crash.
+    Outage,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Cut,
         Self::Partition,
         Self::Crash,
@@ -43,6 +45,7 @@ impl Fault {
         Self::Damage,
         Self::FullDisk,
         Self::Wipe,
+        Self::Outage,
     ];
 
     const fn rate(self, options: &FaultOptions) -> Option<Rate> {
@@ -55,6 +58,7 @@ impl Fault {
             Self::Damage => options.damage,
             Self::FullDisk => options.full_disk,
             Self::Wipe => options.wipe,
+            Self::Outage => options.outage,
         }
     }
 }
@@ -80,6 +84,8 @@ pub struct Faults {
     wipe_rng: Rng,
     /// For orderly stops alone.
     stops_rng: Rng,
+    /// For crashes of all alone.
+    outages_rng: Rng,
     remedies: Vec<Option<Remedy>>,
     over: bool,
 }
@@ -93,14 +99,16 @@ impl Faults {
         room_rng: Rng,
         wipe_rng: Rng,
         stops_rng: Rng,
+        outages_rng: Rng,
     ) -> Self {
-        Self { options, clocks, rng, room_rng, wipe_rng, stops_rng, remedies: Vec::new(), over: false }
+        Self { options, clocks, rng, room_rng, wipe_rng, stops_rng, outages_rng, remedies: Vec::new(), over: false }
     }
 
     const fn rng(&mut self, fault: Fault) -> &mut Rng {
         match fault {
             Fault::FullDisk => &mut self.room_rng,
             Fault::Wipe => &mut self.wipe_rng,
+            Fault::Outage => &mut self.outages_rng,
             _ => &mut self.rng,
         }
     }
@@ -148,15 +156,12 @@ impl Faults {
             }
             Fault::Crash if world.machine(victim).is_up() => {
                 let is_orderly = self.stops_rng.chance(self.options.orderly_per_mille);
-                let lost = if is_orderly && !world.machine(victim).is_paused() {
-                    world.stop(victim)
-                } else {
-                    world.crash(victim, least_survivors(world, victim))
-                };
-                self.mend_later(world, fault, Remedy::Start(victim));
-                return (0..keys.len())
-                    .filter(|&place| leaves_to_the_os(world, keys[place]) && lost.contains(keys[place]))
-                    .collect();
+                if is_orderly && !world.machine(victim).is_paused() {
+                    let lost = world.stop(victim);
+                    self.mend_later(world, fault, Remedy::Start(victim));
+                    return places_of(world, keys, &lost);
+                }
+                return self.crash(world, fault, victim, keys);
             }
             Fault::Pause if world.machine(victim).is_up() && !world.machine(victim).is_paused() => {
                 world.pause(victim);
@@ -170,6 +175,7 @@ impl Faults {
                 world.set_clock(victim, offset_ms.clamp(-bound, bound));
             }
             Fault::Wipe => return self.wipe(world, victim, keys),
+            Fault::Outage => return self.crash_all(world, keys),
             Fault::Damage => return self.damage(world, victim, keys).into_iter().collect(),
             Fault::FullDisk => {
                 let victims: Vec<_> = if self.room_rng.chance(200) { (0..nodes).collect() } else { vec![victim] };
@@ -178,6 +184,19 @@ impl Faults {
             }
         }
         Vec::new()
+    }
+
+    /// Crashes a node. Returns the places of the keys of which it lost writes that had been acknowledged.
+    fn crash(&mut self, world: &mut World, fault: Fault, victim: usize, keys: &[&Key]) -> Vec<usize> {
+        let lost = world.crash(victim, least_survivors(world, victim));
+        self.mend_later(world, fault, Remedy::Start(victim));
+        places_of(world, keys, &lost)
+    }
+
+    fn crash_all(&mut self, world: &mut World, keys: &[&Key]) -> Vec<usize> {
+        let nodes = 0..world.cluster().len();
+        let up: Vec<usize> = nodes.filter(|&node| world.machine(node).is_up()).collect();
+        up.into_iter().flat_map(|victim| self.crash(world, Fault::Outage, victim, keys)).collect()
     }
 
     /// Both directions between two groups; sometimes only one.
@@ -252,6 +271,11 @@ impl Faults {
         world.damage(victim, key);
         Some(place)
     }
+}
+
+/// The places of the keys whose acknowledged writes may be among those that were lost.
+fn places_of(world: &World, keys: &[&Key], lost: &[Key]) -> Vec<usize> {
+    (0..keys.len()).filter(|&place| leaves_to_the_os(world, keys[place]) && lost.contains(keys[place])).collect()
 }
 
 fn leaves_to_the_os(world: &World, key: &Key) -> bool {

@@ -8,6 +8,7 @@ use cartwheel_core::node::{Limits, Timing};
 
 use crate::cluster::{BucketSpec, ClusterSpec, NodeSpec};
 use crate::rng::{Rng, Stream};
+use crate::topology::CHANGES_MAX;
 
 /// What a run does.
 #[derive(Clone, Debug)]
@@ -103,6 +104,8 @@ pub struct FaultOptions {
     pub full_disk: Option<Rate>,
     /// A node loses its disk, and comes back as a new life.
     pub wipe: Option<Rate>,
+    /// All nodes crash at once.
+    pub outage: Option<Rate>,
     /// How many of a thousand crashes are orderly stops instead.
     pub orderly_per_mille: u32,
 }
@@ -157,6 +160,13 @@ pub struct Shares {
     pub borrowed: u32,
     /// A put with a damaged context.
     pub forged: u32,
+}
+
+impl Workload {
+    /// About how long the clients work, in microseconds, if every request is answered at once.
+    pub const fn lasts_us(&self) -> u64 {
+        self.operations as u64 * self.think_us / self.clients as u64
+    }
 }
 
 impl Shares {
@@ -235,10 +245,33 @@ impl Options {
             self.cluster.nodes.push(NodeSpec { name, zone, host });
         }
         self.cluster.spares = spares;
-        let every_us = rng.magnitude(100_000, 10_000_000).max(self.workload.think_us / 4);
+        let mut every_us = rng.magnitude(100_000, 10_000_000).max(self.workload.think_us / 4);
+        if rng.chance(300) {
+            self.faults.outage =
+                Some(Rate { every_us: rng.magnitude(300_000, 5_000_000), lasts_us: rng.magnitude(5_000, 1_000_000) });
+        }
+        if rng.chance(300) {
+            self.crowd_few_keys(rng);
+            every_us = (self.workload.lasts_us() / u64::from(CHANGES_MAX)).max(30_000);
+        }
         // Whoever is removed unheard takes along what it alone acknowledged.
         let removes = self.cluster.buckets.iter().all(|bucket| bucket.w >= 2 || bucket.strong_only);
         self.topology = Some(TopologyOptions { every_us, removes });
+    }
+
+    /// All clients at few keys, whose reads ask few homes, or whose writes do: what a home does not hold shows.
+    fn crowd_few_keys(&mut self, rng: &mut Rng) {
+        let nodes_len = (self.cluster.nodes.len() - self.cluster.spares) as u8;
+        for bucket in &mut self.cluster.buckets {
+            bucket.n = bucket.n.min(nodes_len);
+            (bucket.r, bucket.w) = *rng.pick(&[(1, bucket.n), (1, bucket.n), (bucket.n, 1), (bucket.r, bucket.w)]);
+        }
+        self.cluster.partitions = self.cluster.nodes.len() as u32;
+        let workload = &mut self.workload;
+        (workload.clients, workload.keys, workload.sticky_per_mille) = (6, 1, 0);
+        workload.operations = rng.range(150, 300) as usize;
+        workload.think_us = rng.magnitude(5_000, 300_000);
+        workload.shares = Shares { get: 12, put_blind: 3, put_got: 3, ..Shares::default() };
     }
 
     /// In some runs values expire.
@@ -287,6 +320,7 @@ impl Options {
         workload.think_us = 25 * MINUTE_US;
         options.network.tail_max_us = rng.magnitude(MINUTE_US, 6 * 60 * MINUTE_US);
         let faults = &mut options.faults;
+        faults.outage = None;
         let often = Rate { every_us: 180 * MINUTE_US, lasts_us: rng.magnitude(MINUTE_US, 600 * MINUTE_US) };
         (faults.crash, faults.pause, faults.partition) = (Some(often), Some(often), Some(often));
         for rate in
@@ -485,6 +519,7 @@ fn draw_faults(rng: &mut Rng) -> FaultOptions {
         damage: rate(250, 10_000),
         full_disk: None,
         wipe: None,
+        outage: None,
         orderly_per_mille: 0,
     }
 }

@@ -43,6 +43,8 @@ pub enum Stream {
     Placement = 17,
     /// When which members come, go and change.
     Topology = 18,
+    /// When all nodes crash at once.
+    Outages = 19,
 }
 
 /// A seeded generator.

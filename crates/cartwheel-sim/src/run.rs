@@ -226,7 +226,9 @@ impl Run {
         let wipe_rng = Rng::new(wipe_rng.bits(), Stream::Wipe);
         let mut stops_rng = Rng::new(seed, Stream::Exchange);
         let stops_rng = Rng::new(stops_rng.bits(), Stream::Exchange);
-        let faults = Faults::new(options.faults, options.clocks, faults_rng, room_rng, wipe_rng, stops_rng);
+        let outages_rng = Rng::new(seed, Stream::Outages);
+        let faults =
+            Faults::new(options.faults, options.clocks, faults_rng, room_rng, wipe_rng, stops_rng, outages_rng);
         Self {
             world,
             clients,

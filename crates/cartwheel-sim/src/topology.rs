@@ -9,7 +9,7 @@ use crate::run::Alarm;
 use crate::world::World;
 
 /// How many changes there are at most.
-const CHANGES_MAX: u32 = 12;
+pub const CHANGES_MAX: u32 = 12;
 
 /// Changes the members through a random node, now and then. Now and then two do so at once, through two nodes.
 #[derive(Debug)]

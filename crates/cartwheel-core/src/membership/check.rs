@@ -19,6 +19,8 @@ pub enum BadChange {
     NoMember(NodeId),
     /// A member is called so already.
     NameTaken(String),
+    /// It has another life than the one that is to be removed, as far as the node that is asked knows.
+    OtherLife(String),
     /// It is on its way out already.
     Leaving(String),
     /// This life of the node was removed.
@@ -43,6 +45,10 @@ impl fmt::Display for BadChange {
             Self::NameTaken(name) => {
                 write!(f, "a member is called {name} already: give the new node another name, or replace the member")
             }
+            Self::OtherLife(name) => write!(
+                f,
+                "{name} has another data directory than the one that is to be removed: look again at `cartwheel cluster status`"
+            ),
             Self::Leaving(name) => write!(f, "{name} is leaving the cluster already"),
             Self::Removed(name) => write!(
                 f,
@@ -88,8 +94,12 @@ pub fn planned(history: &History, changes: &[ChangeKind]) -> Result<View, BadCha
 fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
     match what {
         ChangeKind::Add(member) => may_come(view, member, None),
-        ChangeKind::Remove { node, .. } => {
+        ChangeKind::Remove { node, life } => {
             let present = view.member(*node).ok_or(BadChange::NoMember(*node))?;
+            // What is removed before it is known would be taken for what is long gone.
+            if present.member.life != *life {
+                return Err(BadChange::OtherLife(present.member.name.clone()));
+            }
             if present.leaving {
                 return Err(BadChange::Leaving(present.member.name.clone()));
             }

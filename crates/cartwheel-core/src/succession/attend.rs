@@ -55,6 +55,9 @@ impl Succession {
                     self.say(cx, partition, self.whole_words(&seat.phase));
                 }
                 self.complete(cx, partition, &seat, next);
+                if cx.broken.is(Mutation::OldHomeForgets) && cx.held.goes(partition) && !seat.has_leftovers {
+                    return self.change(cx, partition, |seat| seat.has_leftovers = true, Vec::new());
+                }
             }
         }
         self.fill(cx, partition, &seat);
@@ -265,7 +268,7 @@ impl Succession {
                 });
             }
         }
-        if is_relieved || cx.broken.is(Mutation::OldHomeForgets) {
+        if is_relieved {
             let relieve = |seat: &mut Seat| (seat.former, seat.has_leftovers) = (None, true);
             self.change(cx, partition, relieve, Vec::new());
         }

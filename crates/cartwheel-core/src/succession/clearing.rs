@@ -9,6 +9,7 @@ use super::{Scx, Succession};
 use crate::effects::{ScanLimit, StoreCommand, StoreId, StoreResult};
 use crate::key::Key;
 use crate::merkle::Grid;
+use crate::mutation::Mutation;
 use crate::record::Record;
 use crate::ring::PartitionId;
 
@@ -33,10 +34,15 @@ impl Clearing {
     }
 }
 
+fn keeps(cx: &Scx<'_>, partition: PartitionId, n: u8) -> bool {
+    let forgets = cx.broken.is(Mutation::OldHomeForgets) && cx.held.goes(partition);
+    !forgets && cx.held.keeps(partition, n)
+}
+
 impl Succession {
     /// Begins to clear, or goes on after the store failed.
     pub(super) fn clear(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
-        if cx.held.ns().into_iter().all(|n| cx.held.keeps(partition, n)) {
+        if cx.held.ns().into_iter().all(|n| keeps(cx, partition, n)) {
             self.clearings.remove(&partition);
             return self.change(cx, partition, |seat| seat.has_leftovers = false, Vec::new());
         }
@@ -83,8 +89,7 @@ impl Succession {
         };
         let keys = scanned.records.iter().filter(|found| may_go(found)).map(|(key, _)| key).chain(&scanned.damaged);
         clearing.going.extend(keys.filter_map(|key| Key::from_storage_key(key).ok()));
-        let (view, held) = (cx.held.view(), cx.held);
-        let is_kept = |key: &Key| held.keeps(view.ring.partition_of(key.token()), held.n(key.bucket()));
+        let is_kept = |key: &Key| keeps(cx, cx.held.partition_of(key), cx.held.n(key.bucket()));
         clearing.going.retain(|key| !is_kept(key));
         clearing.found |= !clearing.going.is_empty();
         cx.out.drops.extend(clearing.going.iter().cloned());

@@ -37,7 +37,7 @@ impl World {
     fn keeps_majority(&self, configuration: &Configuration, lost: usize) -> bool {
         let is_left = |home: &&Home| {
             let index = self.cluster.index(home.node).filter(|&index| index != lost);
-            index.is_some_and(|index| self.machines[index].life == home.life)
+            index.is_some_and(|index| self.machines[index].life == home.life && !self.is_gone(index))
         };
         let ns = self.cluster.spec().buckets.iter().map(|bucket| bucket.n).chain([configuration.choosers]);
         let keeps = |homes: &[Home]| {
