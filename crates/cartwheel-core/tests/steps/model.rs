@@ -12,7 +12,7 @@ use cartwheel_core::succession::successor::successor;
 use cartwheel_core::succession::{Seat, Word};
 use stateright::{Model, Property};
 
-use super::operations::{Holds, Read, Write, Writes, homes};
+use super::operations::{Holds, Read, Write, Writes, homes, still_stands};
 use super::setup::Setup;
 use super::stage::{Done, Seen, Situation, Stage};
 
@@ -239,8 +239,9 @@ impl State {
     /// A node goes by another seat; whoever asks may hear of it.
     fn sit(&mut self, setup: &Setup, slot: usize, seat: Seat, is_unsaved: bool) {
         self.tell(&seat.phase);
+        let before = self.machines[slot].seat.clone();
         self.machine(slot).sit(setup, slot, seat, is_unsaved);
-        self.follow(setup, slot);
+        self.follow(setup, slot, &before.phase);
     }
 
     /// Takes in what a node has become and said.
@@ -506,10 +507,15 @@ impl State {
     }
 
     /// The writes that a node coordinates go by what it knows now.
-    fn follow(&mut self, setup: &Setup, slot: usize) {
+    fn follow(&mut self, setup: &Setup, slot: usize, before: &Phase) {
+        let view = self.view();
+        let (before, now) = (homes(setup, view, before), homes(setup, view, &self.machines[slot].seat.phase));
         let own: Vec<usize> =
             (0..self.writes.len()).filter(|&write| self.writes[write].coordinator == Some(slot)).collect();
-        own.into_iter().for_each(|write| self.settle_write(setup, write));
+        for write in own {
+            self.writes[write].stored.retain(|&node| still_stands(setup, node, &now, &before));
+            self.settle_write(setup, write);
+        }
     }
 
     /// A node has stopped, and with it what it coordinated.
@@ -704,9 +710,11 @@ impl Model for Setup {
             Action::BeginRead(read) => state.begin_read(self, read),
             Action::Answer(read, slot) | Action::WriteBack(read, slot) => state.answer(self, read, slot),
             Action::FollowRead(read, told) => {
-                let kept = homes(self, state.view(), &told.phase());
+                let before = homes(self, state.view(), state.reads[read].phase.as_ref()?);
+                let now = homes(self, state.view(), &told.phase());
                 state.reads[read].phase = Some(Arc::new(told.phase()));
-                state.reads[read].answers.retain(|&node, _| kept.contains(node));
+                let stands = |node: NodeId| now.contains(node) && still_stands(self, node, &now, &before);
+                state.reads[read].answers.retain(|&node, _| stands(node));
                 state.settle_read(self, read);
             }
         }

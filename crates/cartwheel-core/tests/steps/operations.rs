@@ -1,7 +1,7 @@
 //! Clients' writes and reads: who has answered what, judged by the coordinator's own tallies.
 //!
-//! A write's coordinator is a home, and goes by what that one knows; a read's is some other node. Both hear each answer at once: one that comes late lets
-//! an operation end later, which demands less of what comes after it. An answer that is lost was never given.
+//! A write's coordinator is a home, and goes by what that one knows; a read's is some other node. Both hear each answer at once: one that
+//! comes late lets an operation end later, which demands less of what comes after it. An answer that is lost was never given.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +69,11 @@ pub fn homes(setup: &Setup, view: u8, phase: &Phase) -> Homes {
     let view = &setup.views[usize::from(view)];
     let homes = phase.homes(setup.n, |home| view.is_gone(home.node, home.life));
     if setup.breaks(Mutation::OneSideWritten) { Homes { next: None, ..homes } } else { homes }
+}
+
+/// Whether what was heard of a node still stands for it, as tallies have it whose homes have changed.
+pub fn still_stands(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> bool {
+    setup.counts_past_lives || now.is_as_before(node, before)
 }
 
 /// Whether a coordinator that goes by this phase may not end, for it has heard of a later step.

@@ -61,6 +61,8 @@ pub struct Setup {
     pub is_chosen: bool,
     pub bounds: Bounds,
     pub mutation: Option<Mutation>,
+    /// What a home has said in a life that is over counts for the next one, as it once did.
+    pub counts_past_lives: bool,
     /// What each node holds under each wish, but for the partition.
     held: Vec<Vec<Holdings>>,
     /// What nodes did before that looked after the partition in the same situation.
@@ -104,9 +106,9 @@ fn view(founders: usize, n: u8, changes: &[ChangeKind]) -> Arc<View> {
 }
 
 impl Setup {
-    /// A cluster founded by so many nodes, whose clients' key has `n` homes; each list of changes is what some of the nodes wish. It looks at
-    /// a partition in which all of these wishes change the key's homes and those that are removed are homes of it, and of several at the one in which most
-    /// homes change.
+    /// A cluster founded by so many nodes, whose clients' key has `n` homes; each list of changes is what some of the nodes wish. It looks
+    /// at a partition in which all of these wishes change the key's homes and those who are removed are among them, and of several at
+    /// the one in which most homes change.
     pub fn new(founders: usize, n: u8, wishes: &[&[ChangeKind]], bounds: Bounds) -> Self {
         let views: Vec<Arc<View>> = wishes.iter().map(|changes| view(founders, n, changes)).collect();
         let homes = |of: &[Home], n: u8| of.iter().take(n.into()).copied().collect::<BTreeSet<Home>>();
@@ -145,6 +147,7 @@ impl Setup {
             is_chosen: bounds.ballots == 0,
             bounds,
             mutation: None,
+            counts_past_lives: false,
             held: Vec::new(),
             memory: Mutex::default(),
         };
@@ -165,6 +168,12 @@ impl Setup {
     #[must_use]
     pub fn with_quorums(self, w: usize, r: usize) -> Self {
         Self { w, r, ..self }
+    }
+
+    /// The same with tallies that know nodes, and not their lives.
+    #[must_use]
+    pub fn counting_past_lives(self) -> Self {
+        Self { counts_past_lives: true, ..self }
     }
 
     /// The same with a rule broken.
