@@ -150,7 +150,8 @@ impl Phase {
             let present = configuration.of(n).iter().filter(|home| !is_followed(home) && !is_past(home));
             present.map(|home| home.node).collect()
         };
-        Homes { current: nodes(self.current()), next: self.next().map(nodes) }
+        let lives = self.both().flat_map(|configuration| configuration.of(n)).filter(|home| !is_followed(home));
+        Homes { current: nodes(self.current()), next: self.next().map(nodes), lives: lives.copied().collect() }
     }
 }
 
@@ -161,9 +162,18 @@ pub struct Homes {
     pub current: Vec<NodeId>,
     /// Those that take over from them.
     pub next: Option<Vec<NodeId>>,
+    /// In which lives they are homes, where that matters.
+    pub lives: Vec<Home>,
 }
 
 impl Homes {
+    /// Whether what was heard of a node when `before` were the homes still stands for it: it is none now, or one in the life in which it was one
+    /// then. A new life holds nothing of what the one before said that it had stored.
+    pub fn is_as_before(&self, node: NodeId, before: &Self) -> bool {
+        let life = |homes: &Self| homes.lives.iter().find(|home| home.node == node).map(|home| home.life);
+        !self.contains(node) || life(self) == life(before)
+    }
+
     /// All of them, each once: those that hold everything first.
     pub fn all(&self) -> Vec<NodeId> {
         let mut all = self.current.clone();
@@ -192,7 +202,7 @@ impl Homes {
 
 impl From<Vec<NodeId>> for Homes {
     fn from(current: Vec<NodeId>) -> Self {
-        Self { current, next: None }
+        Self { current, next: None, lives: Vec::new() }
     }
 }
 
@@ -240,5 +250,8 @@ mod tests {
         let without = joint.homes(3, |past| *past == home(2, 1));
         assert_eq!(without.all(), [NodeId::new(1)]);
         assert!(joint.has(home(1, 1)) && joint.has(home(1, 9)) && !joint.has(home(1, 2)));
+        let before = Phase::Alone(configuration(0, &[(1, 1), (2, 1)])).homes(3, |_| false);
+        assert!(homes.is_as_before(NodeId::new(2), &before) && !homes.is_as_before(NodeId::new(1), &before));
+        assert!(homes.is_as_before(NodeId::new(1), &homes) && homes.is_as_before(NodeId::new(3), &before));
     }
 }

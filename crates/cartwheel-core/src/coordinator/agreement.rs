@@ -40,8 +40,9 @@ impl Agreement {
         self.held.iter().filter(exactly).map(|(&node, _)| node).collect()
     }
 
-    /// The homes are others now.
+    /// The homes are others now. What one held in a life that is over says nothing of the next one.
     pub fn move_to(&mut self, homes: Homes) {
+        self.held.retain(|&node, _| homes.is_as_before(node, &self.homes));
         self.homes = homes;
     }
 
@@ -92,6 +93,7 @@ impl Agreement {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::configuration::Home;
     use crate::dot::{Actor, Dot, Life, Since};
     use crate::state::Notes;
 
@@ -133,6 +135,20 @@ mod tests {
         assert!(agreement.is_reached(), "what a home that is being filled has stored it has");
         agreement.holds(NodeId::new(2), filling, StateDigest::of(&joined), None, true);
         assert!(!agreement.is_reached(), "what such a one lacks it may never have been told");
+    }
+
+    #[test]
+    fn what_a_life_held_does_not_count_for_the_next_one() {
+        let mut agreement = begun();
+        let lives = |life: u64| vec![Home { node: NodeId::new(1), life: Life(life) }];
+        let homes = |life: u64| Homes { lives: lives(life), ..Vec::from([1, 2, 3].map(NodeId::new)).into() };
+        agreement.move_to(homes(1));
+        holds(&mut agreement, 1, &state(&[1, 2]), true);
+        holds(&mut agreement, 2, &state(&[1, 2]), true);
+        agreement.move_to(homes(1));
+        assert!(agreement.is_reached());
+        agreement.move_to(homes(9));
+        assert!(!agreement.is_reached() && agreement.behind().contains(&NodeId::new(1)));
     }
 
     #[test]

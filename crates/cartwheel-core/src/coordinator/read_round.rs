@@ -110,8 +110,9 @@ impl ReadRound {
         Self { states_only: true, ..Self::new(homes, needed) }
     }
 
-    /// The homes are others now. What was heard stays heard.
+    /// The homes are others now. What was heard stays heard, but of lives that are over.
     pub fn move_to(&mut self, homes: Homes, order: Vec<(NodeId, Role)>) {
+        self.slots.retain(|&node, _| homes.is_as_before(node, &self.homes));
         (self.homes, self.order) = (homes, order);
         let order = &self.order;
         let role = |node: NodeId| order.iter().find(|(other, _)| *other == node).map(|(_, role)| *role);

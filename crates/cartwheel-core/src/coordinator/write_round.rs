@@ -29,8 +29,10 @@ impl WriteRound {
         Self { homes, needed, stored, full, spare: spare.into(), standing_in: BTreeMap::new() }
     }
 
-    /// The homes are others now, and so are those who may stand in for them. Who has stored it has.
+    /// The homes are others now, and so are those who may stand in for them. Who has stored it has, unless that life is over.
     pub fn move_to(&mut self, homes: Homes, spare: Vec<NodeId>) {
+        self.stored.retain(|&node| homes.is_as_before(node, &self.homes));
+        self.full.retain(|&node| homes.is_as_before(node, &self.homes));
         let is_spare = |node: &NodeId| !self.standing_in.contains_key(node) && !homes.contains(*node);
         self.spare = spare.into_iter().filter(is_spare).collect();
         self.standing_in.retain(|node, home| !homes.contains(*node) && homes.contains(*home));
@@ -157,6 +159,8 @@ impl WriteRound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::configuration::{Configuration, Home, Phase};
+    use crate::dot::Life;
 
     #[test]
     fn only_distinct_homes_count() {
@@ -169,6 +173,20 @@ mod tests {
         assert_eq!(round.missing(), [b]);
         round.stored(b);
         assert!(round.is_enough());
+    }
+
+    #[test]
+    fn what_a_life_has_stored_does_not_count_for_the_next_one() {
+        let home = |node: u64, life: u64| Home { node: NodeId::new(node), life: Life(life) };
+        let phase = |number: u64, homes: [Home; 2]| {
+            Phase::Alone(Configuration { number, homes: homes.to_vec(), choosers: 2 }).homes(2, |_| false)
+        };
+        let mut round = WriteRound::new(phase(0, [home(1, 1), home(2, 1)]), Vec::new(), 2);
+        round.stored(NodeId::new(1));
+        round.move_to(phase(1, [home(1, 1), home(3, 1)]), Vec::new());
+        assert_eq!(round.missing(), [NodeId::new(3)]);
+        round.move_to(phase(2, [home(3, 1), home(1, 9)]), Vec::new());
+        assert_eq!(round.missing(), [NodeId::new(3), NodeId::new(1)]);
     }
 
     #[test]

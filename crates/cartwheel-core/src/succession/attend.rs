@@ -268,7 +268,7 @@ impl Succession {
                 });
             }
         }
-        if is_relieved {
+        if is_relieved || cx.broken.is(Mutation::OldHomeForgets) {
             let relieve = |seat: &mut Seat| (seat.former, seat.has_leftovers) = (None, true);
             self.change(cx, partition, relieve, Vec::new());
         }

@@ -32,10 +32,11 @@ use rand_chacha::rand_core::Rng;
 use crate::configuration::{Configuration, Footing, Home, Phase, Step};
 use crate::dot::NodeId;
 use crate::effects::{StoreCommand, StoreId, StoreResult};
-use crate::exchange::Exchange;
+use crate::exchange::{Compared, Exchange};
 use crate::holdings::Holdings;
 use crate::key::Key;
 use crate::liveness::{Liveness, Status};
+use crate::merkle::TreeId;
 use crate::mutation::{Broken, Mutation};
 use crate::replica::Replica;
 use crate::ring::PartitionId;
@@ -66,6 +67,32 @@ pub fn seat_name(partition: PartitionId) -> String {
     format!("seat/{partition}")
 }
 
+/// The comparisons of this node's replicas with other homes', as far as the succession goes by them.
+pub trait Comparisons {
+    /// What the last comparison of a tree with a peer has shown that ended well, if there was one in this boot.
+    fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared>;
+
+    /// A tree is to be compared with a peer as soon as may be.
+    fn compare_soon(&mut self, now: Instant, tree: TreeId, peer: NodeId);
+
+    /// A partition is not to be compared for now, or is again, and soon.
+    fn hold_back(&mut self, now: Instant, partition: PartitionId, is_held_back: bool);
+}
+
+impl Comparisons for Exchange {
+    fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared> {
+        Self::compared(self, tree, peer)
+    }
+
+    fn compare_soon(&mut self, now: Instant, tree: TreeId, peer: NodeId) {
+        Self::compare_soon(self, now, tree, peer);
+    }
+
+    fn hold_back(&mut self, now: Instant, partition: PartitionId, is_held_back: bool) {
+        Self::hold_back(self, now, partition, is_held_back);
+    }
+}
+
 /// What the succession may know and use in a step.
 pub struct Scx<'a> {
     /// The time of the step.
@@ -75,7 +102,7 @@ pub struct Scx<'a> {
     /// Who is there.
     pub liveness: &'a Liveness,
     /// What has been compared.
-    pub exchange: &'a mut Exchange,
+    pub exchange: &'a mut dyn Comparisons,
     /// What is being fetched.
     pub transfers: &'a mut Transfers,
     /// This node's records.

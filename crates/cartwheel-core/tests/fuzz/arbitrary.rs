@@ -21,6 +21,7 @@ use proptest::sample::Index;
 use super::exchange::{fetch, fetched, finding, question};
 use super::net::{BOOT, id};
 use super::notices::notice;
+use super::succession::{harmless_word, notice_of_holders, partition, word};
 
 /// A run of so many cases, unless PROPTEST_CASES says otherwise.
 pub fn cases(count: u32) -> ProptestConfig {
@@ -40,7 +41,7 @@ pub fn number() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn node() -> impl Strategy<Value = NodeId> {
+pub fn node() -> impl Strategy<Value = NodeId> {
     prop_oneof![5 => (1usize..=5).prop_map(id), 1 => any::<u64>().prop_map(NodeId::new)]
 }
 
@@ -125,25 +126,35 @@ fn ask() -> BoxedStrategy<Ask> {
     let want = prop_oneof![Just(Want::State), Just(Want::Digest)];
     let confirm = prop_oneof![Just(Confirm::Stored), Just(Confirm::Exactly)];
     let role = prop_oneof![Just(Role::Home), Just(Role::StandIn)];
+    let merge = (key(), state(), number(), loss(), confirm, option::of(node())).prop_map(
+        |(key, state, epoch, heals, confirm, stands_in_for)| Ask::Merge {
+            key,
+            state,
+            epoch: Epoch(epoch),
+            heals,
+            confirm,
+            stands_in_for,
+        },
+    );
     prop_oneof![
-        1 => (key(), want, role).prop_map(|(key, want, role)| Ask::Read { key, want, role }),
-        4 => (key(), state(), number(), loss(), confirm, option::of(node())).prop_map(
-            |(key, state, epoch, heals, confirm, stands_in_for)| Ask::Merge {
-                key, state, epoch: Epoch(epoch), heals, confirm, stands_in_for,
-            }
-        ),
+        1 => (key(), want, role).prop_map(|(key, want, role)| Ask::Read { key, want, role }).boxed(),
+        4 => merge.boxed(),
     ]
     .boxed()
 }
 
 fn answer() -> BoxedStrategy<Answer> {
     let failure = prop_oneof![Just(Failure::Storage), Just(Failure::Overloaded), Just(Failure::NotAHome)];
+    let held = (state(), number(), loss());
+    let held = held.prop_map(|(state, epoch, loss)| Answer::State { state, epoch: Epoch(epoch), loss });
+    let holds = (digest(), option::of(state()), loss());
+    let holds = holds.prop_map(|(digest, state, loss)| Answer::Holds { digest, state, loss });
     prop_oneof![
-        (state(), number(), loss()).prop_map(|(state, epoch, loss)| Answer::State { state, epoch: Epoch(epoch), loss }),
-        (digest(), loss()).prop_map(|(digest, loss)| Answer::Digest { digest, loss }),
-        Just(Answer::Stored),
-        (digest(), option::of(state()), loss()).prop_map(|(digest, state, loss)| Answer::Holds { digest, state, loss }),
-        failure.prop_map(Answer::Failed),
+        held.boxed(),
+        (digest(), loss()).prop_map(|(digest, loss)| Answer::Digest { digest, loss }).boxed(),
+        Just(Answer::Stored).boxed(),
+        holds.boxed(),
+        failure.prop_map(Answer::Failed).boxed(),
     ]
     .boxed()
 }
@@ -182,23 +193,17 @@ fn outcome() -> BoxedStrategy<Result<PutDone, Refusal>> {
         (any::<u32>(), any::<u32>(), ".{0,8}").prop_map(|(answered, needed, why)| Shortfall { answered, needed, why })
     };
     let refusal = prop_oneof![
-        ".{0,8}".prop_map(Refusal::BadRequest),
-        ".{0,8}".prop_map(Refusal::BadContext),
-        any::<u32>().prop_map(Refusal::TooManySiblings),
-        (number(), number()).prop_map(|(bytes, bytes_max)| Refusal::TooLarge(bytes, bytes_max)),
-        Just(Refusal::Overloaded),
-        short().prop_map(Refusal::Unavailable),
-        short().prop_map(Refusal::Unverified),
+        ".{0,8}".prop_map(Refusal::BadRequest).boxed(),
+        ".{0,8}".prop_map(Refusal::BadContext).boxed(),
+        any::<u32>().prop_map(Refusal::TooManySiblings).boxed(),
+        (number(), number()).prop_map(|(bytes, bytes_max)| Refusal::TooLarge(bytes, bytes_max)).boxed(),
+        Just(Refusal::Overloaded).boxed(),
+        short().prop_map(Refusal::Unavailable).boxed(),
+        short().prop_map(Refusal::Unverified).boxed(),
     ];
-    prop_oneof![
-        (option::of(bytes()), acks(), option::of(got)).prop_map(|(context, acks, body)| Ok(PutDone {
-            context,
-            acks,
-            body
-        })),
-        refusal.prop_map(Err),
-    ]
-    .boxed()
+    let done = (option::of(bytes()), acks(), option::of(got));
+    let done = done.prop_map(|(context, acks, body)| PutDone { context, acks, body });
+    prop_oneof![done.prop_map(Ok).boxed(), refusal.prop_map(Err).boxed()].boxed()
 }
 
 /// Tickets, those of operations under way among them.
@@ -209,23 +214,33 @@ fn ticket() -> impl Strategy<Value = Ticket> {
     (operation, round).prop_map(|(operation, round)| Ticket { operation, round })
 }
 
+/// What one node may say to another without laying claim to a partition.
 pub fn message() -> BoxedStrategy<Message> {
     let budget =
         prop_oneof![number().prop_map(Duration::from_micros), (0u64..10_000_000).prop_map(Duration::from_micros)];
+    let forward = (ticket(), put(), budget, number());
+    let forward = forward.prop_map(|(ticket, put, budget, epoch)| Message::Forward(ticket, put, budget, Epoch(epoch)));
+    let says = (partition(), harmless_word());
+    // Each in a box of its own: side by side they are too large for the stack of a test.
     prop_oneof![
-        3 => (ticket(), ask()).prop_map(|(ticket, ask)| Message::Ask(ticket, ask)),
-        3 => (ticket(), answer()).prop_map(|(ticket, answer)| Message::Answer(ticket, answer)),
-        2 => (ticket(), put(), budget, number()).prop_map(|(ticket, put, budget, epoch)| {
-            Message::Forward(ticket, put, budget, Epoch(epoch))
-        }),
-        1 => (ticket(), outcome()).prop_map(|(ticket, outcome)| Message::Forwarded(ticket, outcome)),
-        2 => (ticket(), question()).prop_map(|(ticket, question)| Message::Compare(ticket, question)),
-        2 => (ticket(), finding()).prop_map(|(ticket, finding)| Message::Compared(ticket, finding)),
-        1 => (ticket(), fetch()).prop_map(|(ticket, fetch)| Message::Fetch(ticket, fetch)),
-        1 => (ticket(), fetched()).prop_map(|(ticket, fetched)| Message::Fetched(ticket, fetched)),
-        1 => notice().prop_map(Message::Notice),
+        3 => (ticket(), ask()).prop_map(|(ticket, ask)| Message::Ask(ticket, ask)).boxed(),
+        3 => (ticket(), answer()).prop_map(|(ticket, answer)| Message::Answer(ticket, answer)).boxed(),
+        2 => forward.boxed(),
+        1 => (ticket(), outcome()).prop_map(|(ticket, outcome)| Message::Forwarded(ticket, outcome)).boxed(),
+        2 => (ticket(), question()).prop_map(|(ticket, question)| Message::Compare(ticket, question)).boxed(),
+        2 => (ticket(), finding()).prop_map(|(ticket, finding)| Message::Compared(ticket, finding)).boxed(),
+        1 => (ticket(), fetch()).prop_map(|(ticket, fetch)| Message::Fetch(ticket, fetch)).boxed(),
+        1 => (ticket(), fetched()).prop_map(|(ticket, fetched)| Message::Fetched(ticket, fetched)).boxed(),
+        1 => says.prop_map(|(partition, word)| Message::Succession(partition, word)).boxed(),
+        1 => notice().prop_map(Message::Notice).boxed(),
     ]
     .boxed()
+}
+
+/// Whatever one node may say to another.
+pub fn any_message() -> BoxedStrategy<Message> {
+    let says = (partition(), word()).prop_map(|(partition, word)| Message::Succession(partition, word));
+    prop_oneof![10 => message(), 4 => says.boxed(), 1 => notice_of_holders().prop_map(Message::Notice).boxed()].boxed()
 }
 
 /// A way to spoil bytes.

@@ -7,6 +7,7 @@ use cartwheel_core::dot::Since;
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::History;
+use cartwheel_core::message::Envelope;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::reclaim::Look;
 use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record};
@@ -16,9 +17,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::arbitrary::{cases, clock, message, number, spoils, spoilt, state};
+use super::arbitrary::{any_message, cases, clock, number, spoils, spoilt, state};
 use super::net::{CLUSTER, envelope, id};
 use super::notices::a_history;
+use super::succession::{footing, seat};
 
 fn record() -> impl Strategy<Value = Record> {
     let own = option::of((number(), number()))
@@ -58,8 +60,10 @@ proptest! {
     #![proptest_config(cases(3_000))]
 
     #[test]
-    fn envelopes(message in message(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)) {
-        let sent = envelope(CLUSTER, id(3), message);
+    fn envelopes(
+        message in any_message(), footing in footing(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)
+    ) {
+        let sent = Envelope { footing, ..envelope(CLUSTER, id(3), message) };
         let frame = wire::encode_envelope(&sent);
         prop_assert_eq!(wire::decode_envelope(frame.clone()), Ok(sent));
         for bytes in [spoilt(&frame, &spoils), noise.into()] {
@@ -81,6 +85,17 @@ proptest! {
             prop_assert!(Record::decode(&spoilt, &storage_key).is_err(), "a damaged record was taken for a sound one");
         }
         prop_assert!(Record::decode(&noise.into(), &storage_key).is_err());
+    }
+
+    #[test]
+    fn seats(seat in seat(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)) {
+        let stored = wire::encode_seat(&seat);
+        prop_assert_eq!(wire::decode_seat(&stored), Ok(seat));
+        for bytes in [spoilt(&stored, &spoils), noise.into()] {
+            if let Ok(read) = wire::decode_seat(&bytes) {
+                prop_assert_eq!(wire::decode_seat(&wire::encode_seat(&read)), Ok(read));
+            }
+        }
     }
 
     #[test]

@@ -14,3 +14,4 @@ mod exchange;
 mod mad_member;
 mod net;
 mod notices;
+mod succession;

@@ -109,6 +109,7 @@ fn swim_packet() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// What a control may say to another without laying claim to a partition.
 pub fn notice() -> BoxedStrategy<Notice> {
     // One without a founding, too, and one of another cluster.
     let histories = || {
@@ -139,16 +140,16 @@ pub fn notice() -> BoxedStrategy<Notice> {
             EpochNotice { epoch: Epoch(epoch), finished: Epoch(finished), members, done, done_before }
         });
     prop_oneof![
-        2 => version().prop_map(Notice::Have),
-        2 => vec(version(), 0..4).prop_map(Notice::Want),
-        3 => changes.prop_map(Notice::Changes),
-        3 => epochs.prop_map(Notice::Epoch),
-        3 => histories().prop_map(Notice::History),
-        3 => histories().prop_map(Notice::Complement),
-        2 => inquiry.prop_map(Notice::Ask),
-        6 => swim_packet().prop_map(|packet| Notice::Swim(packet.into())),
-        1 => vec(any::<u8>(), 0..200).prop_map(|packet| Notice::Swim(packet.into())),
-        4 => (inquiry_id(), any::<bool>()).prop_map(|(id, holds)| Notice::Holds(id, holds)),
+        2 => version().prop_map(Notice::Have).boxed(),
+        2 => vec(version(), 0..4).prop_map(Notice::Want).boxed(),
+        3 => changes.prop_map(Notice::Changes).boxed(),
+        3 => epochs.prop_map(Notice::Epoch).boxed(),
+        3 => histories().prop_map(Notice::History).boxed(),
+        3 => histories().prop_map(Notice::Complement).boxed(),
+        2 => inquiry.prop_map(Notice::Ask).boxed(),
+        6 => swim_packet().prop_map(|packet| Notice::Swim(packet.into())).boxed(),
+        1 => vec(any::<u8>(), 0..200).prop_map(|packet| Notice::Swim(packet.into())).boxed(),
+        4 => (inquiry_id(), any::<bool>()).prop_map(|(id, holds)| Notice::Holds(id, holds)).boxed(),
     ]
     .boxed()
 }

@@ -1,0 +1,117 @@
+//! What is said, and kept, of who holds a partition.
+
+use cartwheel_core::configuration::{Configuration, Footing, Home, Phase, Step};
+use cartwheel_core::control::{Notice, PhasesNotice};
+use cartwheel_core::dot::Life;
+use cartwheel_core::ring::{PartitionId, RingVersion};
+use cartwheel_core::succession::paxos::{Acceptor, Ballot};
+use cartwheel_core::succession::{Seat, Word};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::arbitrary::{node, number};
+
+/// Mostly one of the ring's sixteen.
+pub fn partition() -> impl Strategy<Value = PartitionId> {
+    prop_oneof![6 => 0u32..16, 1 => any::<u32>()].prop_map(PartitionId)
+}
+
+fn home() -> impl Strategy<Value = Home> {
+    let life = prop_oneof![4 => 1u64..=3, 1 => number()];
+    (node(), life).prop_map(|(node, life)| Home { node, life: Life(life) })
+}
+
+/// Any, those that make no sense among them.
+fn configuration() -> BoxedStrategy<Configuration> {
+    let some = (number(), vec(home(), 0..6), any::<u8>());
+    some.prop_map(|(number, homes, choosers)| Configuration { number, homes, choosers }).boxed()
+}
+
+/// One that makes sense in itself.
+fn phase() -> BoxedStrategy<Phase> {
+    // No node twice, and at least one; the greatest number that makes sense among others.
+    let homes = || {
+        vec(home(), 1..6).prop_map(|mut homes| {
+            homes.sort_by_key(|home| home.node);
+            homes.dedup_by_key(|home| home.node);
+            homes
+        })
+    };
+    let number = prop_oneof![4 => 0u64..6, 1 => 0..u64::MAX / 4 - 1, 1 => Just(u64::MAX / 4 - 2)];
+    (number, homes(), option::of(homes()), any::<u8>(), any::<u8>())
+        .prop_map(|(number, homes, next, choosers, next_choosers)| {
+            let current = Configuration { number, homes, choosers };
+            match next {
+                None => Phase::Alone(current),
+                Some(homes) => {
+                    Phase::Joint(current, Configuration { number: number + 1, homes, choosers: next_choosers })
+                }
+            }
+        })
+        .boxed()
+}
+
+fn ballot() -> impl Strategy<Value = Ballot> {
+    (number(), node()).prop_map(|(round, node)| Ballot { round, node })
+}
+
+/// What anybody may say who holds nothing and decides nothing.
+pub fn harmless_word() -> BoxedStrategy<Word> {
+    prop_oneof![
+        number().prop_map(|step| Word::Ask(Step(step))).boxed(),
+        (number(), ballot()).prop_map(|(number, ballot)| Word::Prepare(number, ballot)).boxed(),
+        (number(), ballot(), ballot()).prop_map(|(number, one, other)| Word::Outbid(number, one, other)).boxed(),
+        number().prop_map(Word::Copied).boxed(),
+    ]
+    .boxed()
+}
+
+/// Anything.
+pub fn word() -> BoxedStrategy<Word> {
+    let accepted = || option::of((ballot(), configuration()));
+    prop_oneof![
+        4 => harmless_word(),
+        1 => phase().prop_map(Word::Holds).boxed(),
+        1 => (number(), ballot(), accepted()).prop_map(|(number, ballot, said)| Word::Promise(number, ballot, said)).boxed(),
+        1 => (ballot(), configuration()).prop_map(|(ballot, proposal)| Word::Accept(ballot, proposal)).boxed(),
+        1 => (number(), ballot()).prop_map(|(number, ballot)| Word::Accepted(number, ballot)).boxed(),
+        1 => number().prop_map(Word::Whole).boxed(),
+    ]
+    .boxed()
+}
+
+/// Notices of who holds what, and of who holds nothing any more.
+pub fn notice_of_holders() -> BoxedStrategy<Notice> {
+    let version = (number(), number()).prop_map(|(changes, digest)| RingVersion { changes, digest });
+    let steps = (vec(number().prop_map(Step), 0..20), any::<bool>());
+    prop_oneof![
+        number().prop_map(|digest| Notice::Phases(PhasesNotice::Digest(digest))).boxed(),
+        steps.prop_map(|(steps, is_answer)| Notice::Phases(PhasesNotice::Steps(steps, is_answer))).boxed(),
+        vec((partition(), phase()), 1..4).prop_map(|held| Notice::Phases(PhasesNotice::Hold(held))).boxed(),
+        (number(), version).prop_map(|(life, version)| Notice::Drained(Life(life), version)).boxed(),
+    ]
+    .boxed()
+}
+
+/// On what a sender may say that it stands.
+pub fn footing() -> impl Strategy<Value = Footing> {
+    (number(), any::<bool>()).prop_map(|(step, is_filling)| Footing { step: Step(step), is_filling })
+}
+
+/// What a node may remember of a partition.
+pub fn seat() -> BoxedStrategy<Seat> {
+    let acceptor = (option::of(ballot()), option::of((ballot(), configuration())))
+        .prop_map(|(promised, accepted)| Acceptor { promised, accepted });
+    let duties = (option::of(configuration()), any::<bool>(), any::<bool>());
+    (phase(), vec(number(), 0..3), duties, acceptor)
+        .prop_map(|(phase, whole, (former, is_candidate, has_leftovers), acceptor)| Seat {
+            phase,
+            whole: whole.into_iter().collect(),
+            former,
+            is_candidate,
+            has_leftovers,
+            acceptor,
+        })
+        .boxed()
+}

@@ -1,0 +1,768 @@
+//! What may happen to a few nodes, and what must hold whatever happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cartwheel_core::configuration::{Configuration, Home, Phase, Step};
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::mutation::Mutation;
+use cartwheel_core::quorum::majority;
+use cartwheel_core::succession::paxos::{Ballot, Proposed, Proposer};
+use cartwheel_core::succession::successor::successor;
+use cartwheel_core::succession::{Seat, Word};
+use stateright::{Model, Property};
+
+use super::operations::{Holds, Read, Write, Writes, homes, still_stands};
+use super::setup::Setup;
+use super::stage::{Done, Seen, Situation, Stage};
+
+pub const ONE_SUCCESSOR: &str = "of each configuration there is one successor";
+pub const SEEN: &str = "what was acknowledged is seen by every later read";
+pub const KEPT: &str = "nothing is dropped that nobody keeps";
+pub const THE_LAST_STEP_ENDS: &str = "the last successor stands alone";
+pub const READ_WHILE_JOINT: &str = "a read ends while one configuration takes over from another";
+pub const OVER_A_CRASH: &str = "a step ends though a node crashed in the middle of it";
+pub const READ_AFTERWARDS: &str = "what was acknowledged before a step is read after it";
+pub const CLEARED: &str = "an old home has dropped what it held";
+
+/// A proposal under way.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Proposal {
+    number: u64,
+    proposer: Proposer,
+    /// Its proposer knows that this was chosen, and has not gone by it yet.
+    chosen: Option<Configuration>,
+}
+
+/// A node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Machine {
+    /// Which of the wishes it goes by.
+    pub view: u8,
+    /// What it is in the partition.
+    pub seat: Arc<Seat>,
+    /// What its disk says of that, if that is something else.
+    unsaved: Option<Arc<Seat>>,
+    /// What it holds of the clients' key, durably.
+    data: Writes,
+    /// What has been compared since it started.
+    pub compared: BTreeMap<NodeId, Seen>,
+    proposal: Option<Proposal>,
+}
+
+/// What has happened, as far as the properties ask for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+struct Marks {
+    has_missed: bool,
+    has_lost: bool,
+    has_cleared: bool,
+    has_crashed_midway: bool,
+    has_read_while_joint: bool,
+    has_read_afterwards: bool,
+}
+
+/// All there is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct State {
+    machines: Vec<Arc<Machine>>,
+    /// The phases that somebody has gone by: anybody may hear of them at any time, again and again, or never.
+    told: Arc<BTreeSet<Told>>,
+    /// Who has said for which number that it is whole. It may be heard whenever it matters.
+    whole: Arc<BTreeSet<(Home, u64)>>,
+    /// What choosers were asked to accept. It may arrive whenever it likes, or never.
+    proposed: Arc<BTreeSet<(Ballot, Configuration)>>,
+    writes: Vec<Write>,
+    reads: Vec<Read>,
+    crashes: u8,
+    ballots: u8,
+    renewals: u8,
+    marks: Marks,
+}
+
+/// A phase, in the order of steps.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Told {
+    step: Step,
+    current: Configuration,
+    next: Option<Configuration>,
+}
+
+impl Told {
+    fn of(phase: &Phase) -> Self {
+        Self { step: phase.step(), current: phase.current().clone(), next: phase.next().cloned() }
+    }
+
+    fn is(&self, phase: &Phase) -> bool {
+        self.step == phase.step() && self.current == *phase.current() && self.next.as_ref() == phase.next()
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.next {
+            Some(next) => Phase::Joint(self.current.clone(), next.clone()),
+            None => Phase::Alone(self.current.clone()),
+        }
+    }
+}
+
+/// What may happen. Nodes are named by their slots.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// A node hears who holds everything, and may let the successor stand alone.
+    Hear(usize),
+    /// It hears of a later phase.
+    Learn(usize, Told),
+    /// It begins to propose, with a new ballot.
+    Propose(usize),
+    /// The first node's question for a promise reaches the second.
+    Prepare(usize, usize),
+    /// What is to be accepted reaches a node.
+    Accept(Ballot, Configuration, usize),
+    /// A proposer goes by what was chosen.
+    Enter(usize),
+    /// The homes of the latest configuration choose its successor, of which somebody hears.
+    Choose(Told),
+    /// The first compares what it holds with the second.
+    Compare(usize, usize),
+    /// A node drops what nobody needs there any more.
+    Drop(usize),
+    /// A node stops and starts anew with what is on its disk.
+    Crash(usize),
+    /// A node loses its disk and comes back in a new life; all know.
+    Renew(usize),
+    /// A node stores a write, if it is a home.
+    Store(usize, usize),
+    /// A coordinator begins a read.
+    BeginRead(usize),
+    /// A node answers a read, if it is a home.
+    Answer(usize, usize),
+    /// A read's coordinator hears of a later phase.
+    FollowRead(usize, Told),
+    /// A node stores what a strong read has joined.
+    WriteBack(usize, usize),
+}
+
+impl Machine {
+    fn home(&self, setup: &Setup, slot: usize) -> Home {
+        setup.home(slot, self.view)
+    }
+
+    fn is_home(&self, setup: &Setup, slot: usize) -> bool {
+        self.seat.phase.is_home(self.home(setup, slot), setup.n)
+    }
+
+    fn is_filling(&self, setup: &Setup, slot: usize) -> bool {
+        let latest = self.seat.phase.latest();
+        latest.of(setup.n).contains(&self.home(setup, slot)) && !self.seat.is_whole_in(latest.number)
+    }
+
+    fn leaves(&self, setup: &Setup, slot: usize) -> bool {
+        self.seat.leaves(self.home(setup, slot), setup.n)
+    }
+
+    /// Goes by another seat. What matters no more is forgotten, so that states are equal that differ in nothing else.
+    fn sit(&mut self, setup: &Setup, slot: usize, seat: Seat, is_unsaved: bool) {
+        let has_left = self.seat.former.is_some();
+        if is_unsaved {
+            self.unsaved.get_or_insert_with(|| self.seat.clone());
+        } else {
+            self.unsaved = None;
+        }
+        let has_moved = seat.phase != self.seat.phase;
+        self.seat = Arc::new(seat);
+        if has_moved {
+            let step = self.seat.phase.step();
+            self.compared.retain(|_, seen| seen.step >= step);
+            self.compared.values_mut().for_each(|seen| seen.is_since_left &= has_left);
+        }
+        if !self.is_filling(setup, slot) && !self.leaves(setup, slot) {
+            self.compared.clear();
+        }
+        let goes_on =
+            |proposal: &Proposal| matches!(&self.seat.phase, Phase::Alone(only) if only.number + 1 == proposal.number);
+        self.proposal = self.proposal.take().filter(goes_on);
+    }
+}
+
+impl State {
+    fn start(setup: &Setup) -> Self {
+        let first = setup.first();
+        let machine = |slot: usize| {
+            let view = setup.sides[slot];
+            let me = setup.home(slot, view);
+            let mut seat = Seat::founding(first.clone(), me);
+            seat.is_candidate = !first.has(me);
+            let (seat, unsaved, data) = (Arc::new(seat), None, 0);
+            Arc::new(Machine { view, seat, unsaved, data, compared: BTreeMap::new(), proposal: None })
+        };
+        let mut state = Self {
+            machines: (0..setup.nodes.len()).map(machine).collect(),
+            told: Arc::new(BTreeSet::from([Told::of(&Phase::Alone(first.clone()))])),
+            whole: Arc::default(),
+            proposed: Arc::default(),
+            writes: vec![Write::default(); setup.bounds.writes],
+            reads: vec![Read::default(); setup.bounds.reads],
+            crashes: 0,
+            ballots: 0,
+            renewals: 0,
+            marks: Marks::default(),
+        };
+        if setup.is_chosen {
+            state.next_choice(setup).iter().for_each(|next| state.tell(&next.phase()));
+        }
+        state
+    }
+
+    /// What the homes of the latest configuration would choose, if enough of them are there.
+    fn next_choice(&self, setup: &Setup) -> Option<Told> {
+        let latest = self.told.last().filter(|told| told.next.is_none())?;
+        let (only, view) = (&latest.current, self.view());
+        let is_there = |home: &&Home| {
+            setup.slot(home.node).is_some_and(|slot| {
+                let machine = &self.machines[slot];
+                machine.home(setup, slot) == **home && machine.seat.phase.step() == latest.step
+            })
+        };
+        let there = only.choosers().iter().filter(is_there).count();
+        if there < majority(only.choosers().len()) || only.number >= setup.bounds.last {
+            return None;
+        }
+        let wished = setup.views[usize::from(view)].wished(setup.partition);
+        let ns = setup.held(0, view, &self.machines[0].seat).ns();
+        let next = successor(only, &wished, &ns, |_| true, |_| false)?;
+        Some(Told::of(&Phase::Joint(only.clone(), next)))
+    }
+
+    fn machine(&mut self, slot: usize) -> &mut Machine {
+        Arc::make_mut(&mut self.machines[slot])
+    }
+
+    /// A node goes by another seat; whoever asks may hear of it.
+    fn sit(&mut self, setup: &Setup, slot: usize, seat: Seat, is_unsaved: bool) {
+        self.tell(&seat.phase);
+        let before = self.machines[slot].seat.clone();
+        self.machine(slot).sit(setup, slot, seat, is_unsaved);
+        self.follow(setup, slot, &before.phase);
+    }
+
+    /// Takes in what a node has become and said.
+    fn ended(&mut self, setup: &Setup, slot: usize, done: &Done) {
+        let me = self.machines[slot].home(setup, slot);
+        for (_, word) in &done.said {
+            match word {
+                Word::Holds(phase) => self.tell(phase),
+                Word::Whole(number) if !self.whole.contains(&(me, *number)) => {
+                    Arc::make_mut(&mut self.whole).insert((me, *number));
+                }
+                _ => {}
+            }
+        }
+        if done.seat != *self.machines[slot].seat {
+            self.sit(setup, slot, done.seat.clone(), done.is_unsaved);
+        }
+    }
+
+    fn tell(&mut self, phase: &Phase) {
+        if !self.told.iter().any(|told| told.is(phase)) {
+            Arc::make_mut(&mut self.told).insert(Told::of(phase));
+        }
+    }
+
+    fn others(&self, setup: &Setup, slot: usize) -> Vec<NodeId> {
+        setup.nodes.iter().copied().filter(|&node| node != setup.nodes[slot]).collect()
+    }
+
+    /// A node looks after the partition. While one configuration takes over from another it thinks that all others are down, and so waits for
+    /// nobody that it may do without.
+    fn attend(&mut self, setup: &Setup, slot: usize, whole: &Arc<BTreeSet<(Home, u64)>>) {
+        let before = self.machines[slot].clone();
+        let situation = Situation {
+            slot,
+            view: before.view,
+            seat: before.seat.clone(),
+            compared: before.compared.clone(),
+            whole: whole.clone(),
+        };
+        let known = setup.memory.lock().expect("nobody panicked").get(&situation).cloned();
+        let done = known.unwrap_or_else(|| {
+            let down = if before.seat.phase.next().is_some() { self.others(setup, slot) } else { Vec::new() };
+            let mut stage = Stage::new(setup, slot, &before, whole, &down);
+            stage.tick();
+            let done = Arc::new(stage.done());
+            setup.memory.lock().expect("nobody panicked").insert(situation, done.clone());
+            done
+        });
+        if !done.said.iter().any(|(_, word)| matches!(word, Word::Prepare(..))) {
+            self.ended(setup, slot, &done);
+            if self.machines[slot].seat != before.seat {
+                self.look(setup, slot);
+            }
+        }
+    }
+
+    /// A node looks after the partition, as it does whenever something has happened.
+    fn look(&mut self, setup: &Setup, slot: usize) {
+        self.attend(setup, slot, &Arc::default());
+    }
+
+    fn learn(&mut self, setup: &Setup, slot: usize, told: &Told) {
+        let before = self.machines[slot].clone();
+        let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &[]);
+        let from = setup.home((slot + 1) % setup.nodes.len(), before.view);
+        stage.hear(from, Word::Holds(told.phase()));
+        self.ended(setup, slot, &stage.done());
+    }
+
+    /// A node proposes: those who come have said that they have copied, and those who would propose before it seem to be down.
+    fn propose(&mut self, setup: &Setup, slot: usize) {
+        let before = self.machines[slot].clone();
+        let me = before.home(setup, slot);
+        let Phase::Alone(only) = &before.seat.phase else { return };
+        let choosers = only.choosers().to_vec();
+        let down: Vec<NodeId> = choosers.iter().take_while(|&&home| home != me).map(|home| home.node).collect();
+        let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &down);
+        for home in setup.views[usize::from(before.view)].wished(setup.partition) {
+            if !only.of(setup.n).contains(&home) && home != me {
+                stage.hear(home, Word::Copied(only.number + 1));
+            }
+        }
+        stage.tick();
+        let prepared = stage.said.iter().find_map(|(_, word)| match word {
+            Word::Prepare(number, ballot) => Some((*number, *ballot)),
+            _ => None,
+        });
+        let Some((number, ballot)) = prepared else {
+            return self.ended(setup, slot, &stage.done());
+        };
+        let seat = stage.seat.clone();
+        // What it would have accepted if nobody had accepted anything before.
+        for &home in choosers.iter().filter(|&&home| home != me) {
+            stage.hear(home, Word::Promise(number, ballot, None));
+        }
+        let proposal = stage.said.iter().find_map(|(_, word)| match word {
+            Word::Accept(_, proposal) => Some(proposal.clone()),
+            _ => None,
+        });
+        let Some(proposal) = proposal else { return };
+        let mut proposer = Proposer::new(choosers, ballot, proposal);
+        let next = proposer.promised(me, ballot, before.seat.acceptor.accepted.clone());
+        self.ballots += 1;
+        self.machine(slot).proposal = Some(Proposal { number, proposer, chosen: None });
+        let is_unsaved = stage.is_unsaved;
+        self.sit(setup, slot, seat, is_unsaved);
+        self.go_on(slot, next);
+    }
+
+    fn go_on(&mut self, slot: usize, next: Proposed) {
+        let Some(mut proposal) = self.machines[slot].proposal.clone() else { return };
+        match next {
+            Proposed::Waiting => {}
+            Proposed::Accept(configuration) => {
+                Arc::make_mut(&mut self.proposed).insert((proposal.proposer.ballot(), configuration));
+            }
+            Proposed::Chosen(configuration) => proposal.chosen = Some(configuration),
+        }
+        self.machine(slot).proposal = Some(proposal);
+    }
+
+    /// A chooser hears a proposer; its answer, if it has one, comes back at once.
+    fn choose(&mut self, setup: &Setup, slot: usize, proposer: usize, word: Word) {
+        let before = self.machines[slot].clone();
+        let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &[]);
+        // What it says to itself nobody would hear here.
+        let asker = if proposer == slot { (slot + 1) % self.machines.len() } else { proposer };
+        stage.hear(self.machines[asker].home(setup, asker), word);
+        let done = stage.done();
+        self.ended(setup, slot, &done);
+        let me = before.home(setup, slot);
+        for (_, word) in done.said {
+            let Some(mut proposal) = self.machines[proposer].proposal.clone() else { continue };
+            let next = match word {
+                Word::Promise(number, ballot, accepted) if number == proposal.number => {
+                    proposal.proposer.promised(me, ballot, accepted)
+                }
+                Word::Accepted(number, ballot) if number == proposal.number => proposal.proposer.accepted(me, ballot),
+                _ => continue,
+            };
+            self.machine(proposer).proposal = Some(proposal);
+            self.go_on(proposer, next);
+        }
+    }
+
+    fn enter(&mut self, setup: &Setup, slot: usize) {
+        let before = self.machines[slot].clone();
+        let Some(Proposal { chosen: Some(next), .. }) = &before.proposal else { return };
+        let told = Told::of(&Phase::Joint(before.seat.phase.current().clone(), next.clone()));
+        Arc::make_mut(&mut self.told).insert(told.clone());
+        self.learn(setup, slot, &told);
+    }
+
+    /// Whether a node answers one that compares.
+    fn shares(&self, setup: &Setup, slot: usize) -> bool {
+        let machine = &self.machines[slot];
+        !machine.seat.is_candidate && (machine.is_home(setup, slot) || machine.leaves(setup, slot))
+    }
+
+    /// One node compares what it holds with another: a new home gets what the other holds, an old home gives what it holds.
+    fn compare(&mut self, setup: &Setup, slot: usize, with: usize) {
+        let (one, other) = (self.machines[slot].clone(), self.machines[with].clone());
+        let home = other.home(setup, with);
+        let (is_filling, leaves) = (one.is_filling(setup, slot), one.leaves(setup, slot));
+        let step = other.seat.phase.step();
+        if !self.shares(setup, with) || step < one.seat.phase.step() {
+            return;
+        }
+        let seen = Seen { step, whole: other.seat.is_whole(), is_since_left: leaves };
+        if is_filling && one.seat.phase.current().of(setup.n).contains(&home) {
+            self.machine(slot).data |= other.data;
+            self.machine(slot).compared.insert(home.node, seen);
+        } else if leaves && one.seat.phase.is_home(home, setup.n) {
+            self.machine(with).data |= one.data;
+            self.machine(slot).compared.insert(home.node, seen);
+        }
+    }
+
+    /// A node drops what it holds of the key, unless it is to keep it.
+    fn clear(&mut self, setup: &Setup, slot: usize) {
+        let before = self.machines[slot].clone();
+        let held = setup.held(slot, before.view, &before.seat);
+        if !before.seat.has_leftovers {
+            return;
+        }
+        if !held.keeps(setup.partition, setup.n) {
+            self.machine(slot).data = 0;
+            self.marks.has_cleared |= before.data != 0;
+            let keeps = |&other: &usize| {
+                self.machines[other].is_home(setup, other) || self.machines[other].leaves(setup, other)
+            };
+            let kept = (0..self.machines.len()).filter(keeps).fold(0, |kept, other| kept | self.machines[other].data);
+            self.marks.has_lost |= before.data & !kept != 0;
+        }
+        let seat = Seat { has_leftovers: false, ..Seat::clone(&before.seat) };
+        self.sit(setup, slot, seat, before.unsaved.is_some());
+    }
+
+    fn crash(&mut self, slot: usize) {
+        self.crashes += 1;
+        self.orphan(slot);
+        let is_midway = |machine: &Arc<Machine>| machine.seat.phase.next().is_some();
+        self.marks.has_crashed_midway |= self.machines.iter().any(is_midway);
+        let machine = self.machine(slot);
+        machine.compared.clear();
+        machine.proposal = None;
+        if let Some(saved) = machine.unsaved.take() {
+            machine.seat = saved;
+        }
+    }
+
+    /// All go by the last wish from now on, in which this node has another life.
+    fn renew(&mut self, setup: &Setup, slot: usize) {
+        self.renewals += 1;
+        self.orphan(slot);
+        let last = setup.views.len() as u8 - 1;
+        (0..self.machines.len()).for_each(|slot| self.machine(slot).view = last);
+        let mut seat = Seat::founding(setup.first(), setup.home(slot, last));
+        seat.is_candidate = true;
+        *self.machine(slot) = Machine {
+            view: last,
+            seat: Arc::new(seat),
+            unsaved: None,
+            data: 0,
+            compared: BTreeMap::new(),
+            proposal: None,
+        };
+    }
+
+    fn view(&self) -> u8 {
+        self.machines.iter().map(|machine| machine.view).max().unwrap_or(0)
+    }
+
+    /// What every read that begins now must see.
+    fn must(&self, setup: &Setup) -> Writes {
+        let acknowledged = self.writes.iter().zip(0..).filter(|(write, _)| write.is_acknowledged);
+        let written: Writes = acknowledged.fold(0, |must, (_, bit)| must | 1 << bit);
+        let read = self.reads.iter().filter_map(|read| read.got.filter(|_| setup.is_strong));
+        read.fold(written, |must, got| must | got)
+    }
+
+    fn store(&mut self, setup: &Setup, write: usize, slot: usize) {
+        if !self.machines[slot].is_home(setup, slot) {
+            return;
+        }
+        self.machine(slot).data |= 1 << write;
+        let (step, node) = (self.machines[slot].seat.phase.step(), setup.nodes[slot]);
+        let now = &mut self.writes[write];
+        now.coordinator.get_or_insert(slot);
+        now.stored.insert(node);
+        now.heard_of = now.heard_of.max(step);
+        self.settle_write(setup, write);
+    }
+
+    fn settle_write(&mut self, setup: &Setup, write: usize) {
+        let view = self.view();
+        if let Some(coordinator) = self.writes[write].coordinator {
+            let seat = self.machines[coordinator].seat.clone();
+            self.writes[write].settle(setup, view, &seat.phase);
+            self.begin_at_once(setup);
+        }
+    }
+
+    /// The writes that a node coordinates go by what it knows now.
+    fn follow(&mut self, setup: &Setup, slot: usize, before: &Phase) {
+        let view = self.view();
+        let (before, now) = (homes(setup, view, before), homes(setup, view, &self.machines[slot].seat.phase));
+        let own: Vec<usize> =
+            (0..self.writes.len()).filter(|&write| self.writes[write].coordinator == Some(slot)).collect();
+        for write in own {
+            self.writes[write].stored.retain(|&node| still_stands(setup, node, &now, &before));
+            self.settle_write(setup, write);
+        }
+    }
+
+    /// A node has stopped, and with it what it coordinated.
+    fn orphan(&mut self, slot: usize) {
+        for write in self.writes.iter_mut().filter(|write| write.coordinator == Some(slot)) {
+            *write = Write { is_orphaned: true, ..Write::default() };
+        }
+    }
+
+    /// A read begins, by a coordinator that has heard of nothing but the founding; it may hear of more before it asks anybody.
+    fn begin_read(&mut self, setup: &Setup, read: usize) {
+        let (phase, must) = (Phase::Alone(setup.first()), self.must(setup));
+        self.reads[read] = Read { phase: Some(Arc::new(phase)), must, ..Read::default() };
+    }
+
+    /// Where there is one write, no read that begins later has to see more than one that begins at once.
+    fn begin_at_once(&mut self, setup: &Setup) {
+        if let [Write { is_acknowledged: true, .. }] = self.writes[..]
+            && let [Read { phase: None, got: None, .. }] = self.reads[..]
+        {
+            self.begin_read(setup, 0);
+        }
+    }
+
+    fn answer(&mut self, setup: &Setup, read: usize, slot: usize) {
+        let machine = self.machines[slot].clone();
+        if !machine.is_home(setup, slot) {
+            return;
+        }
+        let read_now = &mut self.reads[read];
+        if let Some(join) = read_now.join {
+            self.machine(slot).data |= join;
+        }
+        let holds = Holds {
+            writes: self.machines[slot].data,
+            is_filling: !machine.seat.is_whole() && !setup.breaks(Mutation::FillingCounts),
+        };
+        let read_now = &mut self.reads[read];
+        read_now.answers.insert(setup.nodes[slot], holds);
+        read_now.heard_of = read_now.heard_of.max(machine.seat.phase.step());
+        read_now.join = read_now.join.map(|join| join | holds.writes);
+        self.settle_read(setup, read);
+    }
+
+    fn settle_read(&mut self, setup: &Setup, read: usize) {
+        let view = self.view();
+        let phase = self.reads[read].phase.clone();
+        let read = &mut self.reads[read];
+        if read.settle(setup, view) {
+            let got = read.got.unwrap_or_default();
+            self.marks.has_missed |= read.must & !got != 0;
+            let has_moved = self.machines.iter().any(|machine| machine.seat.phase.current().number > 0);
+            self.marks.has_read_while_joint |= phase.is_some_and(|phase| phase.next().is_some());
+            self.marks.has_read_afterwards |= has_moved && read.must & got != 0;
+            read.must = 0;
+        }
+    }
+}
+
+impl Model for Setup {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::start(self)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        // Nobody looks any more.
+        if !state.reads.is_empty() && state.reads.iter().all(|read| read.got.is_some()) {
+            return;
+        }
+        let slots = || 0..self.nodes.len();
+        for slot in slots() {
+            let machine = &state.machines[slot];
+            let (me, phase) = (machine.home(self, slot), &machine.seat.phase);
+            if phase.next().is_some() {
+                actions.push(Action::Hear(slot));
+            }
+            actions.extend(later(state, phase.step()).map(|told| Action::Learn(slot, told)));
+            if let Phase::Alone(only) = phase
+                && only.choosers().contains(&me)
+            {
+                if state.ballots < self.bounds.ballots && only.number < self.bounds.last {
+                    actions.push(Action::Propose(slot));
+                }
+                if let Some(proposal) = &machine.proposal {
+                    actions.extend(slots().filter(|&to| to != slot).map(|to| Action::Prepare(slot, to)));
+                    actions.extend(proposal.chosen.iter().map(|_| Action::Enter(slot)));
+                }
+                let proposed = state.proposed.iter().filter(|(_, proposal)| proposal.number == only.number + 1);
+                actions.extend(proposed.map(|(ballot, proposal)| Action::Accept(*ballot, proposal.clone(), slot)));
+            }
+            if machine.is_filling(self, slot) || machine.leaves(self, slot) {
+                actions.extend(slots().filter(|&with| with != slot).map(|with| Action::Compare(slot, with)));
+            }
+            if machine.seat.has_leftovers {
+                actions.push(Action::Drop(slot));
+            }
+            if state.crashes < self.bounds.crashes {
+                actions.push(Action::Crash(slot));
+            }
+        }
+        if self.is_chosen {
+            actions.extend(state.next_choice(self).map(Action::Choose));
+        }
+        if state.renewals < self.bounds.renewals {
+            actions.push(Action::Renew(0));
+        }
+        for (number, write) in state.writes.iter().enumerate() {
+            if write.is_acknowledged || write.is_orphaned {
+                continue;
+            }
+            let Some(coordinator) = write.coordinator else {
+                actions.extend(slots().map(|slot| Action::Store(number, slot)));
+                break;
+            };
+            let asked = homes(self, state.view(), &state.machines[coordinator].seat.phase).all();
+            let asked = asked.into_iter().filter(|node| !write.stored.contains(node));
+            actions.extend(asked.filter_map(|node| self.slot(node)).map(|slot| Action::Store(number, slot)));
+        }
+        for (number, read) in state.reads.iter().enumerate() {
+            if read.got.is_some() {
+                continue;
+            }
+            let Some(phase) = &read.phase else {
+                let is_next = state.reads[..number].iter().all(|read| read.got.is_some());
+                if is_next && (state.must(self) != 0 || self.is_strong) {
+                    actions.push(Action::BeginRead(number));
+                }
+                break;
+            };
+            for node in homes(self, state.view(), phase).all() {
+                let Some(slot) = self.slot(node) else { continue };
+                let is_wanted = match (read.answers.get(&node), read.join) {
+                    (None, None) => true,
+                    // One that is being filled is asked again.
+                    (Some(holds), None) => holds.is_filling && state.machines[slot].seat.is_whole(),
+                    (holds, Some(join)) => holds.is_none_or(|holds| holds.writes != join),
+                };
+                if is_wanted {
+                    actions.push(match read.join {
+                        None => Action::Answer(number, slot),
+                        Some(_) => Action::WriteBack(number, slot),
+                    });
+                }
+            }
+            actions.extend(later(state, phase.step()).map(|told| Action::FollowRead(number, told)));
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Hear(slot) => {
+                let whole = state.whole.clone();
+                state.attend(self, slot, &whole);
+            }
+            Action::Learn(slot, told) => {
+                state.learn(self, slot, &told);
+                state.look(self, slot);
+            }
+            Action::Propose(slot) => state.propose(self, slot),
+            Action::Prepare(slot, to) => {
+                let Proposal { number, proposer, .. } = state.machines[slot].proposal.as_ref()?;
+                let word = Word::Prepare(*number, proposer.ballot());
+                state.choose(self, to, slot, word);
+            }
+            Action::Accept(ballot, proposal, slot) => {
+                let proposer = self.slot(ballot.node)?;
+                state.choose(self, slot, proposer, Word::Accept(ballot, proposal));
+            }
+            Action::Enter(slot) => {
+                state.enter(self, slot);
+                state.look(self, slot);
+            }
+            Action::Choose(told) => state.tell(&told.phase()),
+            Action::Compare(slot, with) => {
+                state.compare(self, slot, with);
+                state.look(self, slot);
+            }
+            Action::Drop(slot) => {
+                state.clear(self, slot);
+                state.look(self, slot);
+            }
+            Action::Crash(slot) => {
+                state.crash(slot);
+                state.look(self, slot);
+            }
+            Action::Renew(slot) => state.renew(self, slot),
+            Action::Store(write, slot) => state.store(self, write, slot),
+            Action::BeginRead(read) => state.begin_read(self, read),
+            Action::Answer(read, slot) | Action::WriteBack(read, slot) => state.answer(self, read, slot),
+            Action::FollowRead(read, told) => {
+                let before = homes(self, state.view(), state.reads[read].phase.as_ref()?);
+                let now = homes(self, state.view(), &told.phase());
+                state.reads[read].phase = Some(Arc::new(told.phase()));
+                let stands = |node: NodeId| now.contains(node) && still_stands(self, node, &now, &before);
+                state.reads[read].answers.retain(|&node, _| stands(node));
+                state.settle_read(self, read);
+            }
+        }
+        (state != *last).then_some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = vec![
+            Property::always(ONE_SUCCESSOR, |_: &Self, state: &State| state.has_one_chain()),
+            Property::always(SEEN, |_: &Self, state: &State| !state.marks.has_missed),
+            Property::always(KEPT, |_: &Self, state: &State| !state.marks.has_lost),
+            Property::sometimes(THE_LAST_STEP_ENDS, |setup: &Self, state: &State| {
+                state.has_stepped_to(setup.bounds.last)
+            }),
+        ];
+        if self.bounds.crashes > 0 {
+            let has_crashed = |_: &Self, state: &State| state.marks.has_crashed_midway && state.has_stepped_to(1);
+            properties.push(Property::sometimes(OVER_A_CRASH, has_crashed));
+        }
+        if self.bounds.reads > 0 {
+            properties.push(Property::sometimes(READ_WHILE_JOINT, |_: &Self, state: &State| {
+                state.marks.has_read_while_joint
+            }));
+            properties
+                .push(Property::sometimes(READ_AFTERWARDS, |_: &Self, state: &State| state.marks.has_read_afterwards));
+        }
+        if self.bounds.writes > 0 && self.has_leavers() {
+            properties.push(Property::sometimes(CLEARED, |_: &Self, state: &State| state.marks.has_cleared));
+        }
+        properties
+    }
+}
+
+/// The phases that somebody has gone by that are later than a step.
+fn later(state: &State, step: Step) -> impl Iterator<Item = Told> {
+    state.told.iter().filter(move |told| told.step > step).cloned()
+}
+
+impl State {
+    fn has_stepped_to(&self, number: u64) -> bool {
+        self.machines.iter().any(|machine| matches!(&machine.seat.phase, Phase::Alone(only) if only.number >= number))
+    }
+
+    /// Whether all that anybody was told of each number is the same.
+    fn has_one_chain(&self) -> bool {
+        let mut chain: BTreeMap<u64, &Configuration> = BTreeMap::new();
+        let all = self.told.iter().flat_map(|told| [Some(&told.current), told.next.as_ref()]).flatten();
+        all.into_iter()
+            .all(|configuration| *chain.entry(configuration.number).or_insert(configuration) == configuration)
+    }
+}

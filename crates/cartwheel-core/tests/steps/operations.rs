@@ -1,0 +1,168 @@
+//! Clients' writes and reads: who has answered what, judged by the coordinator's own tallies.
+//!
+//! A write's coordinator is a home, and goes by what that one knows; a read's is some other node. Both hear each answer at once: one that
+//! comes late lets an operation end later, which demands less of what comes after it. An answer that is lost was never given.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cartwheel_core::clock::Clock;
+use cartwheel_core::configuration::{Footing, Homes, Phase, Step};
+use cartwheel_core::coordinator::agreement::Agreement;
+use cartwheel_core::coordinator::read_round::{Joined, Progress, ReadRound};
+use cartwheel_core::coordinator::write_round::WriteRound;
+use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::epoch::Epoch;
+use cartwheel_core::hlc::Hlc;
+use cartwheel_core::message::{Answer, StateDigest};
+use cartwheel_core::mutation::Mutation;
+use cartwheel_core::state::{Content, Notes, Sibling, State};
+use cartwheel_core::write_id::WriteId;
+
+use super::setup::Setup;
+
+/// A set of writes, by their bits.
+pub type Writes = u8;
+
+/// A write of one client.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Write {
+    /// The home that coordinates it: the first that stores it.
+    pub coordinator: Option<usize>,
+    /// Its coordinator has stopped, so nobody will acknowledge it.
+    pub is_orphaned: bool,
+    /// Who has told that it has stored it.
+    pub stored: BTreeSet<NodeId>,
+    /// The latest step that an answer told of.
+    pub heard_of: Step,
+    /// The client was told that it is stored.
+    pub is_acknowledged: bool,
+}
+
+/// A replica's answer to a read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Holds {
+    pub writes: Writes,
+    pub is_filling: bool,
+}
+
+/// A read of one client.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Read {
+    /// What its coordinator goes by; none before it begins and once it has ended.
+    pub phase: Option<Arc<Phase>>,
+    /// What was acknowledged before it began.
+    pub must: Writes,
+    /// What was last heard of each home.
+    pub answers: BTreeMap<NodeId, Holds>,
+    /// The latest step that an answer told of.
+    pub heard_of: Step,
+    /// What a strong read brings a majority to hold.
+    pub join: Option<Writes>,
+    /// What the client was told.
+    pub got: Option<Writes>,
+}
+
+/// The homes that a coordinator goes by that knows this phase.
+pub fn homes(setup: &Setup, view: u8, phase: &Phase) -> Homes {
+    let view = &setup.views[usize::from(view)];
+    let homes = phase.homes(setup.n, |home| view.is_gone(home.node, home.life));
+    if setup.breaks(Mutation::OneSideWritten) { Homes { next: None, ..homes } } else { homes }
+}
+
+/// Whether what was heard of a node still stands for it, as tallies have it whose homes have changed.
+pub fn still_stands(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> bool {
+    setup.counts_past_lives || now.is_as_before(node, before)
+}
+
+/// Whether a coordinator that goes by this phase may not end, for it has heard of a later step.
+fn is_behind(setup: &Setup, phase: &Phase, heard_of: Step) -> bool {
+    heard_of > phase.step() && !setup.breaks(Mutation::StaleStepAccepted)
+}
+
+impl Write {
+    /// Acknowledges it once enough have stored it.
+    pub fn settle(&mut self, setup: &Setup, view: u8, phase: &Phase) {
+        let mut round = WriteRound::new(homes(setup, view, phase), Vec::new(), setup.w);
+        self.stored.iter().for_each(|&node| round.stored(node));
+        if round.is_enough() && !is_behind(setup, phase, self.heard_of) {
+            *self = Self { is_acknowledged: true, ..Self::default() };
+        }
+    }
+}
+
+impl Read {
+    /// Goes on as far as it can; true if it has ended.
+    pub fn settle(&mut self, setup: &Setup, view: u8) -> bool {
+        let Some(phase) = &self.phase else { return false };
+        let homes = homes(setup, view, phase);
+        if self.join.is_none() {
+            let Some(joined) = self.round(homes.clone(), setup.r) else { return false };
+            if is_behind(setup, phase, self.heard_of) {
+                return false;
+            }
+            self.join = Some(writes_of(&joined.state));
+        }
+        let got = self.join.unwrap_or_default();
+        if setup.is_strong && (!self.is_agreed(homes, setup.r, got) || is_behind(setup, phase, self.heard_of)) {
+            return false;
+        }
+        *self = Self { got: Some(got), must: self.must, ..Self::default() };
+        true
+    }
+
+    /// The join of what has been heard, if enough count.
+    fn round(&self, homes: Homes, needed: usize) -> Option<Joined> {
+        let mut round = ReadRound::of_states(homes.clone(), needed);
+        round.progress();
+        homes.all().iter().for_each(|_| drop(round.hedge()));
+        for (&node, holds) in &self.answers {
+            let footing = Footing { is_filling: holds.is_filling, ..Footing::default() };
+            let (state, _) = known(holds.writes);
+            round.heard(node, footing, Answer::State { state, epoch: Epoch::FIRST, loss: None });
+        }
+        match round.progress() {
+            Progress::Enough(joined) => Some(*joined),
+            Progress::Wait(_) | Progress::Short => None,
+        }
+    }
+
+    /// Whether a majority holds exactly what is to be answered.
+    fn is_agreed(&self, homes: Homes, needed: usize, join: Writes) -> bool {
+        let (state, digest) = known(join);
+        let held = self.answers.iter().map(|(&node, holds)| (node, known(holds.writes).1)).collect();
+        let filling = self.answers.iter().filter(|(_, holds)| holds.is_filling).map(|(&node, _)| node).collect();
+        let joined = Joined { state, digest, epoch: None, held, filling, stand_ins: BTreeSet::new() };
+        Agreement::new(homes, needed, joined).is_reached()
+    }
+}
+
+thread_local! {
+    static STATES: RefCell<BTreeMap<Writes, (State, StateDigest)>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// A record that holds these writes, and its digest.
+fn known(writes: Writes) -> (State, StateDigest) {
+    STATES.with_borrow_mut(|states| states.entry(writes).or_insert_with(|| record(writes)).clone())
+}
+
+fn record(writes: Writes) -> (State, StateDigest) {
+    let actor = Actor { node: NodeId::new(1), life: Life(1), since: Since(1) };
+    let sibling = |bit: u8| Sibling {
+        dot: Dot { actor, counter: u64::from(bit) + 1 },
+        content: Content::Tombstone,
+        hlc: Hlc::ZERO,
+        epoch: Epoch::FIRST,
+        write_id: WriteId::from_bytes([bit; 16]),
+        expires: None,
+    };
+    let held = (0..8).filter(|bit| writes & (1 << bit) != 0).map(sibling);
+    let state = State::from_parts(Clock::new(), held, Notes::new());
+    let digest = StateDigest::of(&state);
+    (state, digest)
+}
+
+fn writes_of(state: &State) -> Writes {
+    state.siblings().fold(0, |writes, held| writes | 1 << (held.dot.counter - 1))
+}

@@ -1,0 +1,236 @@
+//! Clusters of a few nodes and one partition of theirs, and what may happen to them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use cartwheel_core::configuration::{Configuration, Home};
+use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::hlc::{Hlc, WallMs};
+use cartwheel_core::holdings::Holdings;
+use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, SettingsPatch, Strategy, View};
+use cartwheel_core::message::Lane;
+use cartwheel_core::mutation::{Broken, Mutation};
+use cartwheel_core::ring::{PartitionId, Partitions};
+use cartwheel_core::succession::Seat;
+
+/// The bucket whose n is asked for, where it is not the default.
+const BUCKET: Bytes = Bytes::from_static(b"bucket");
+
+use super::stage::{Done, Situation};
+
+/// Of the cluster. What follows from one node's coming changes some of them.
+const PARTITIONS: u32 = 16;
+/// Of each node: so many that each has one partition at most.
+const SHARDS: u32 = 1 << 10;
+
+/// How much may happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// How many writes clients begin.
+    pub writes: usize,
+    /// How many reads.
+    pub reads: usize,
+    /// How often a node crashes.
+    pub crashes: u8,
+    /// How often somebody begins to propose.
+    pub ballots: u8,
+    /// The last number that a configuration may have.
+    pub last: u64,
+    /// A founding node loses its disk and comes back in a new life.
+    pub renewals: u8,
+}
+
+/// A cluster, one of its partitions, and its clients.
+#[derive(Debug)]
+pub struct Setup {
+    /// The nodes, by slot.
+    pub nodes: Vec<NodeId>,
+    /// What they may wish.
+    pub views: Vec<Arc<View>>,
+    /// Which of the wishes each goes by at first.
+    pub sides: Vec<u8>,
+    pub partition: PartitionId,
+    /// How many homes the clients' key has.
+    pub n: u8,
+    pub w: usize,
+    pub r: usize,
+    /// Reads are strong: a majority holds exactly what they answer.
+    pub is_strong: bool,
+    /// Without ballots, successors are chosen at once, and the first one when it begins: whoever is told of it goes by it.
+    pub is_chosen: bool,
+    pub bounds: Bounds,
+    pub mutation: Option<Mutation>,
+    /// What a home has said in a life that is over counts for the next one, as it once did.
+    pub counts_past_lives: bool,
+    /// What each node holds under each wish, but for the partition.
+    held: Vec<Vec<Holdings>>,
+    /// What nodes did before that looked after the partition in the same situation.
+    pub memory: Mutex<HashMap<Situation, Arc<Done>>>,
+}
+
+pub fn id(node: usize) -> NodeId {
+    NodeId::of_name(&format!("node-{node}"))
+}
+
+/// A node, as one adds it. Its first life has its own number.
+pub fn member(node: usize, life: u64) -> Member {
+    Member {
+        name: format!("node-{node}"),
+        id: id(node),
+        life: Life(life),
+        weight: 100,
+        zone: "zone".to_owned(),
+        host: format!("host-{node}"),
+        peer_addr: String::new(),
+        http_addr: String::new(),
+        resp_addr: String::new(),
+    }
+}
+
+/// What is wished after the founding of so many nodes, with a bucket of so many replicas, and these changes.
+fn view(founders: usize, n: u8, changes: &[ChangeKind]) -> Arc<View> {
+    let founding = ChangeKind::Found {
+        cluster: ClusterId(1),
+        partitions: Partitions::new(PARTITIONS).expect("a number of partitions"),
+        strategy: Strategy::Balanced,
+        members: (1..=founders).map(|node| member(node, node as u64)).collect(),
+    };
+    let settings = SettingsPatch { n: Some(n), r: Some(n.min(2)), w: Some(n.min(2)), ..SettingsPatch::default() };
+    let bucket = (n != 3).then(|| ChangeKind::Bucket { name: BUCKET, settings });
+    let mut history = History::new();
+    for what in [founding].into_iter().chain(bucket).chain(changes.iter().cloned()) {
+        history.record(Hlc::at(WallMs(1)), id(1), what);
+    }
+    Arc::new(history.view().expect("a founded cluster"))
+}
+
+impl Setup {
+    /// A cluster founded by so many nodes, whose clients' key has `n` homes; each list of changes is what some of the nodes wish. It looks
+    /// at a partition in which all of these wishes change the key's homes and those who are removed are among them, and of several at
+    /// the one in which most homes change.
+    pub fn new(founders: usize, n: u8, wishes: &[&[ChangeKind]], bounds: Bounds) -> Self {
+        let views: Vec<Arc<View>> = wishes.iter().map(|changes| view(founders, n, changes)).collect();
+        let homes = |of: &[Home], n: u8| of.iter().take(n.into()).copied().collect::<BTreeSet<Home>>();
+        let coming = |view: &View, partition: PartitionId, n: u8| {
+            (&homes(&view.wished(partition), n) - &homes(&view.first_configuration(partition).homes, n)).len()
+        };
+        let wishing = || views.iter().zip(wishes).filter(|(_, changes)| !changes.is_empty()).map(|(view, _)| view);
+        let is_removed = |view: &View, home: &&Home| view.is_removed(**home);
+        let is_changed = |partition: &PartitionId| {
+            wishing().all(|view| {
+                let first = view.first_configuration(*partition);
+                let removed = |homes: &[Home]| homes.iter().filter(|home| is_removed(view, home)).count();
+                coming(view, *partition, n) > 0 && removed(first.of(n)) == removed(&first.homes)
+            })
+        };
+        let partition = (0..PARTITIONS)
+            .map(PartitionId)
+            .filter(is_changed)
+            .max_by_key(|&partition| wishing().map(|view| coming(view, partition, view.n_max())).sum::<usize>())
+            .expect("a partition whose homes change");
+        let mut nodes: Vec<NodeId> = (1..=founders).map(id).collect();
+        for home in views.iter().flat_map(|view| view.wished(partition)) {
+            if !nodes.contains(&home.node) {
+                nodes.push(home.node);
+            }
+        }
+        let mut setup = Self {
+            sides: vec![0; nodes.len()],
+            nodes,
+            views,
+            partition,
+            n,
+            w: usize::from(n / 2 + 1),
+            r: usize::from(n / 2 + 1),
+            is_strong: false,
+            is_chosen: bounds.ballots == 0,
+            bounds,
+            mutation: None,
+            counts_past_lives: false,
+            held: Vec::new(),
+            memory: Mutex::default(),
+        };
+        let held = |&node: &NodeId| setup.views.iter().map(|view| setup.founding(node, view)).collect();
+        setup.held = setup.nodes.iter().map(held).collect();
+        setup
+    }
+
+    fn founding(&self, node: NodeId, view: &Arc<View>) -> Holdings {
+        let life = |view: &View| view.member(node).map(|known| known.member.life);
+        let life = life(view).or_else(|| self.views.iter().find_map(|view| life(view))).expect("a member");
+        // No other partition belongs to the shard.
+        let lane = Lane { index: Lane::of_partition(self.partition, SHARDS), count: SHARDS };
+        Holdings::new(Home { node, life }, view.clone(), lane, [])
+    }
+
+    /// The same with other quorums than majorities.
+    #[must_use]
+    pub fn with_quorums(self, w: usize, r: usize) -> Self {
+        Self { w, r, ..self }
+    }
+
+    /// The same with tallies that know nodes, and not their lives.
+    #[must_use]
+    pub fn counting_past_lives(self) -> Self {
+        Self { counts_past_lives: true, ..self }
+    }
+
+    /// The same with a rule broken.
+    #[cfg(feature = "mutations")]
+    #[must_use]
+    pub fn breaking(self, mutation: Mutation) -> Self {
+        Self { mutation: Some(mutation), ..self }
+    }
+
+    /// The same with strong reads.
+    #[must_use]
+    pub fn strong(self) -> Self {
+        Self { is_strong: true, ..self }
+    }
+
+    /// Which slot a node is in.
+    pub fn slot(&self, node: NodeId) -> Option<usize> {
+        self.nodes.iter().position(|&other| other == node)
+    }
+
+    /// The configuration of the founding.
+    pub fn first(&self) -> Configuration {
+        self.views[0].first_configuration(self.partition)
+    }
+
+    /// Who is in a slot, under a wish.
+    pub fn home(&self, slot: usize, view: u8) -> Home {
+        self.held[slot][usize::from(view)].me()
+    }
+
+    /// What is held in a slot, by a node that has this seat.
+    pub fn held(&self, slot: usize, view: u8, seat: &Seat) -> Holdings {
+        let mut held = self.held[slot][usize::from(view)].clone();
+        held.take(self.partition, seat.clone());
+        held
+    }
+
+    /// Whether some home of the key is to be none.
+    pub fn has_leavers(&self) -> bool {
+        let wished: Vec<Home> = self.views.iter().flat_map(|view| view.wished(self.partition)).collect();
+        self.first().of(self.n).iter().any(|home| !wished.contains(home))
+    }
+
+    /// Whether a rule is broken.
+    pub fn breaks(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+
+    /// The rule that is broken, for the code under test.
+    #[cfg(feature = "mutations")]
+    pub fn broken(&self) -> Broken {
+        self.mutation.map_or_else(Broken::default, Broken::rule)
+    }
+
+    /// No rule is broken in this build.
+    #[cfg(not(feature = "mutations"))]
+    pub fn broken(&self) -> Broken {
+        Broken::default()
+    }
+}

@@ -1,0 +1,232 @@
+//! The code under test: a node's [`Succession`], made anew for each thing that it does.
+//!
+//! All that a node must not forget is its seat. What it has heard since it started (which comparisons have ended, which homes have said that they
+//! are whole) it is told again here, so that between two things that it does there is nothing but the model's state.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cartwheel_core::configuration::{Footing, Home, Step};
+use cartwheel_core::context::ClusterKey;
+use cartwheel_core::dot::{NodeId, Since};
+use cartwheel_core::effects::{StoreCommand, StoreResult};
+use cartwheel_core::epoch::Epoch;
+use cartwheel_core::exchange::Compared;
+use cartwheel_core::hlc::{Hlc, HlcClock, WallMs};
+use cartwheel_core::holdings::Holdings;
+use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::membership::{ClusterId, Durability};
+use cartwheel_core::merkle::TreeId;
+use cartwheel_core::message::Lane;
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::{Limits, NodeConfig, Timing};
+use cartwheel_core::record::Minter;
+use cartwheel_core::replica::Replica;
+use cartwheel_core::ring::PartitionId;
+use cartwheel_core::succession::{Comparisons, Out, Scx, Seat, Succession, Word};
+use cartwheel_core::time::Instant;
+use cartwheel_core::transfer::Transfers;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::model::Machine;
+use super::setup::Setup;
+
+/// When everything happens; a comparison began before or after it.
+const NOW: Instant = Instant(1_000_000_000);
+
+/// What a node remembers, until it crashes, of a comparison with a home.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Seen {
+    /// How far the other was when it began.
+    pub step: Step,
+    /// The other held everything.
+    pub whole: bool,
+    /// It began after this node had left its homes' list.
+    pub is_since_left: bool,
+}
+
+/// The comparisons that are remembered. Those of keys of other buckets have always ended well.
+struct Remembered<'a> {
+    n: u8,
+    seen: &'a BTreeMap<NodeId, Seen>,
+}
+
+impl Comparisons for Remembered<'_> {
+    fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared> {
+        let ended = |step: Step, whole: bool, is_since_left: bool| Compared {
+            begun: if is_since_left { NOW + Duration::from_secs(1) } else { Instant(0) },
+            whole,
+            footing: Footing { step, is_filling: !whole },
+        };
+        if tree.n != self.n {
+            return Some(ended(Step(u64::MAX), true, true));
+        }
+        self.seen.get(&peer).map(|seen| ended(seen.step, seen.whole, seen.is_since_left))
+    }
+
+    fn compare_soon(&mut self, _: Instant, _: TreeId, _: NodeId) {}
+
+    fn hold_back(&mut self, _: Instant, _: PartitionId, _: bool) {}
+}
+
+thread_local! {
+    /// It gives numbers to store commands, and has nothing to do.
+    static REPLICA: RefCell<Option<(NodeConfig, Replica)>> = const { RefCell::new(None) };
+}
+
+fn idle_replica(held: &Holdings) -> (NodeConfig, Replica) {
+    let Home { node, life } = held.me();
+    let config = NodeConfig {
+        cluster: ClusterId(1),
+        cluster_key: ClusterKey::derive(b"secret"),
+        node,
+        life,
+        boot: 1,
+        lane: Lane::ONLY,
+        loss_floor: Since(0),
+        durability: Durability::Fsync,
+        hlc_ceiling: Hlc::ZERO,
+        seed: 1,
+        timing: Timing::default(),
+        limits: Limits::default(),
+        seats: Vec::new(),
+        epoch: Epoch::FIRST,
+        broken: Broken::default(),
+    };
+    let minter = Minter::new(node, life, 1, Since(0));
+    let replica = Replica::new(minter, HlcClock::new(Hlc::ZERO), &config, Arc::new(held.clone()));
+    (config, replica)
+}
+
+/// All that decides what a node does when it looks after the partition.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Situation {
+    pub slot: usize,
+    pub view: u8,
+    pub seat: Arc<Seat>,
+    pub compared: BTreeMap<NodeId, Seen>,
+    pub whole: Arc<BTreeSet<(Home, u64)>>,
+}
+
+/// What a node has done.
+#[derive(Debug)]
+pub struct Done {
+    /// What it has become.
+    pub seat: Seat,
+    /// It went by something that it had not saved.
+    pub is_unsaved: bool,
+    /// What it has said.
+    pub said: Vec<(NodeId, Word)>,
+}
+
+/// One node while it does one thing.
+pub struct Stage<'a> {
+    setup: &'a Setup,
+    held: Holdings,
+    seen: &'a BTreeMap<NodeId, Seen>,
+    liveness: Liveness,
+    succession: Succession,
+    random: ChaCha8Rng,
+    /// What it has become.
+    pub seat: Seat,
+    /// It went by something that it had not saved.
+    pub is_unsaved: bool,
+    /// What it has said.
+    pub said: Vec<(NodeId, Word)>,
+}
+
+impl<'a> Stage<'a> {
+    /// The node in a slot, which has heard who is whole, and thinks that these nodes are down.
+    pub fn new(
+        setup: &'a Setup,
+        slot: usize,
+        machine: &'a Machine,
+        whole: &BTreeSet<(Home, u64)>,
+        down: &[NodeId],
+    ) -> Self {
+        let held = setup.held(slot, machine.view, &machine.seat);
+        let standing = Standing { status: Status::Down, since: WallMs(0), why: Why::SuspicionConfirmed };
+        let mut stage = Self {
+            setup,
+            liveness: Liveness::new(down.iter().map(|&node| (node, standing))),
+            succession: Succession::new(held.me(), [setup.partition]),
+            held,
+            seen: &machine.compared,
+            random: ChaCha8Rng::seed_from_u64(1),
+            seat: Seat::clone(&machine.seat),
+            is_unsaved: false,
+            said: Vec::new(),
+        };
+        stage.succession.review(NOW, &stage.held);
+        let (me, partition) = (stage.held.me(), setup.partition);
+        for &(home, number) in whole.iter().filter(|(home, _)| *home != me) {
+            stage.act(|succession, cx| succession.heard(cx, home, partition, Word::Whole(number)));
+        }
+        stage
+    }
+
+    /// What it has done.
+    pub fn done(self) -> Done {
+        Done { seat: self.seat, is_unsaved: self.is_unsaved, said: self.said }
+    }
+
+    /// Has it hear a word.
+    pub fn hear(&mut self, from: Home, word: Word) {
+        let partition = self.setup.partition;
+        self.act(|succession, cx| succession.heard(cx, from, partition, word));
+    }
+
+    /// Has it look after the partition.
+    pub fn tick(&mut self) {
+        self.act(|succession, cx| succession.tick(cx));
+    }
+
+    /// Has it do something. What it wants on its disk gets there.
+    fn act(&mut self, act: impl FnOnce(&mut Succession, &mut Scx<'_>)) {
+        let mut out = Out::default();
+        self.with(&mut out, act);
+        loop {
+            let Out { sends, stores, taken, .. } = std::mem::take(&mut out);
+            self.said.extend(sends.into_iter().map(|(to, _, word)| (to, word)));
+            for (_, seat) in taken {
+                self.is_unsaved = true;
+                self.take(seat);
+            }
+            let mut seats = stores.iter().filter(|(_, command)| matches!(command, StoreCommand::Remember { .. }));
+            let Some(&(id, _)) = seats.next() else { return };
+            assert!(seats.next().is_none(), "one seat is saved at a time");
+            self.with(&mut out, |succession, cx| succession.stored(cx, id, StoreResult::Written(Ok(()))));
+            for (_, seat) in std::mem::take(&mut out.taken) {
+                self.is_unsaved = false;
+                self.take(seat);
+            }
+        }
+    }
+
+    fn take(&mut self, seat: Seat) {
+        self.held.take(self.setup.partition, seat.clone());
+        self.seat = seat;
+    }
+
+    fn with(&mut self, out: &mut Out, act: impl FnOnce(&mut Succession, &mut Scx<'_>)) {
+        REPLICA.with_borrow_mut(|replica| {
+            let (config, replica) = replica.get_or_insert_with(|| idle_replica(&self.held));
+            let mut cx = Scx {
+                now: NOW,
+                held: &self.held,
+                liveness: &self.liveness,
+                exchange: &mut Remembered { n: self.setup.n, seen: self.seen },
+                // Nothing is fetched: who comes is told of as one that has.
+                transfers: &mut Transfers::new(config),
+                replica,
+                random: &mut self.random,
+                broken: self.setup.broken(),
+                out,
+            };
+            act(&mut self.succession, &mut cx);
+        });
+    }
+}
