@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::configuration::Phase;
 use cartwheel_core::control::{
-    Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, MembersChange, MembersChanged, SettingsChange,
+    About, Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, MembersChange, MembersChanged, Report,
+    SettingsChange, Survey, Surveyed,
 };
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::effects::{ClientId, WriteFailed};
@@ -33,6 +34,7 @@ enum Work {
     Input(ControlInput),
     Members(MembersChange, oneshot::Sender<Result<MembersChanged, Refusal>>),
     Change(SettingsChange, oneshot::Sender<Result<Changed, Refusal>>),
+    Survey(Survey, oneshot::Sender<Surveyed>),
 }
 
 /// The way to a node's control.
@@ -64,6 +66,19 @@ impl ControlHandle {
         match self.inbox.try_send(Work::Members(change, reply)) {
             Ok(()) => changed.await.map_err(|_| Stopped),
             Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(Refusal::Overloaded)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
+        }
+    }
+
+    /// Asks nodes how much they hold. Those that do not answer in time are missing from what this returns.
+    ///
+    /// # Errors
+    /// If the node stops before it has answered.
+    pub async fn survey(&self, survey: Survey) -> Result<Surveyed, Stopped> {
+        let (reply, surveyed) = oneshot::channel();
+        match self.inbox.try_send(Work::Survey(survey, reply)) {
+            Ok(()) => surveyed.await.map_err(|_| Stopped),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(Surveyed::new()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
         }
     }
@@ -139,6 +154,7 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
         answers,
         clients: BTreeMap::new(),
         administrators: BTreeMap::new(),
+        surveyors: BTreeMap::new(),
         clients_begun: 0,
         wake_at: None,
         held_at: tokio::time::Instant::now() + EPOCH_HELD_AFTER,
@@ -156,6 +172,7 @@ struct Running {
     answers: mpsc::Sender<ControlInput>,
     clients: BTreeMap<ClientId, oneshot::Sender<Result<Changed, Refusal>>>,
     administrators: BTreeMap<ClientId, oneshot::Sender<Result<MembersChanged, Refusal>>>,
+    surveyors: BTreeMap<ClientId, oneshot::Sender<Surveyed>>,
     clients_begun: u64,
     wake_at: Option<Instant>,
     /// When it is said next who holds the epoch still.
@@ -207,6 +224,12 @@ impl Running {
                 self.administrators.insert(client, reply);
                 ControlInput::ChangeMembers(client, change)
             }
+            Work::Survey(survey, reply) => {
+                self.clients_begun += 1;
+                let client = ClientId(self.clients_begun);
+                self.surveyors.insert(client, reply);
+                ControlInput::Survey(client, survey)
+            }
         }
     }
 
@@ -254,6 +277,7 @@ impl Running {
             sends,
             replies,
             member_replies,
+            surveyed,
             phases,
             phases_changed,
             save,
@@ -285,6 +309,11 @@ impl Running {
         for (client, reply) in member_replies {
             if let Some(client) = self.administrators.remove(&client) {
                 let _ = client.send(reply);
+            }
+        }
+        for (client, surveyed) in surveyed {
+            if let Some(client) = self.surveyors.remove(&client) {
+                let _ = client.send(surveyed);
             }
         }
         self.around.metrics.refused(nonsense);
@@ -321,11 +350,14 @@ impl Running {
                 let _ = answers.blocking_send(ControlInput::Saved(saved));
             });
         }
-        for Inquiry { id, bucket } in inquiries {
+        for Inquiry { id, about } in inquiries {
             let (shards, answers) = (self.around.shards.clone(), self.answers.clone());
             tokio::spawn(async move {
-                let holds = shards.hold(&bucket).await;
-                let _ = answers.send(ControlInput::Holds(id, holds)).await;
+                let report = match about {
+                    About::Bucket(bucket) => shards.hold(&bucket).await.map(Report::Holds),
+                    About::Partitions(partitions) => shards.sizes(&partitions).await.map(Report::Sizes),
+                };
+                let _ = answers.send(ControlInput::Report(id, report)).await;
             });
         }
     }
