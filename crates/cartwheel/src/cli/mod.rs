@@ -5,6 +5,7 @@ mod cluster;
 mod renew;
 mod serve;
 mod simulate;
+mod wish;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
