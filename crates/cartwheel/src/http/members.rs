@@ -320,3 +320,68 @@ fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<S
     });
     gone.chain(awaited).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use cartwheel_core::request::Refusal;
+    use serde_json::{Value, json};
+
+    use super::super::tests::ask;
+    use super::*;
+
+    #[test]
+    fn every_change_has_its_form() {
+        for form in [
+            json!({"op": "add", "node": "c"}),
+            json!({"op": "add", "node": "c", "weight": 50}),
+            json!({"op": "remove", "node": "b"}),
+            json!({"op": "replace", "node": "a", "with": "d"}),
+            json!({"op": "weight", "node": "a", "weight": 0}),
+            json!({"op": "zone", "node": "a", "zone": "x"}),
+            json!({"op": "zone", "node": "a", "zone": "x", "host": "h"}),
+        ] {
+            let wanted: WantedForm = serde_json::from_value(json!({"changes": [form.clone()]})).unwrap();
+            assert!(!wanted.apply && wanted.planned_on.is_none(), "nothing is done that was not asked for");
+            // The client's own form is the same.
+            let client: cartwheel_client::MemberChange = serde_json::from_value(form.clone()).unwrap();
+            assert_eq!(serde_json::to_value(client).unwrap(), form);
+        }
+        for form in [
+            json!({}),
+            json!({"changes": "add"}),
+            json!({"changes": [{"op": "drop", "node": "a"}]}),
+            json!({"changes": [{"op": "add"}]}),
+            json!({"changes": [{"op": "add", "node": "a", "life": 1}]}),
+            json!({"changes": [{"op": "weight", "node": "a", "weight": -1}]}),
+            json!({"changes": [], "dry_run": true}),
+            json!({"changes": [], "apply": "yes"}),
+        ] {
+            assert!(serde_json::from_value::<WantedForm>(form.clone()).is_err(), "{form}");
+        }
+    }
+
+    async fn declined(body: &Value) -> String {
+        let (status, answer) = ask("POST", "/v1/cluster/members", Err(Refusal::Overloaded), body.to_string()).await;
+        assert_eq!((status, &answer["error"]), (StatusCode::BAD_REQUEST, &json!("bad_request")), "{answer}");
+        answer["message"].as_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn changes_of_nodes_that_are_not_there_are_declined() {
+        let of = |op: Value| json!({"changes": [op]});
+        for op in ["remove", "weight", "zone"] {
+            let form = json!({"op": op, "node": "z", "weight": 1, "zone": "x"});
+            let fields = |name: &str| [op, "op", "node"].contains(&name);
+            let form: Value = form.as_object().unwrap().clone().into_iter().filter(|(name, _)| fields(name)).collect();
+            assert!(declined(&of(form)).await.contains("no member called z"), "{op}");
+        }
+        let nobody = declined(&of(json!({"op": "add", "node": "d"}))).await;
+        assert!(nobody.contains("start it with `cartwheel serve --seed HOST:PORT --name d`"), "{nobody}");
+        let known = declined(&of(json!({"op": "add", "node": "node-2"}))).await;
+        assert!(known.contains("node-2 is a member already"), "{known}");
+        let stale = declined(&json!({"changes": [], "planned_on": "1-0"})).await;
+        assert!(stale.contains("the cluster has changed since this was planned"), "{stale}");
+        assert!(declined(&json!({"changes": 1})).await.contains("no JSON object of changes"));
+    }
+}
