@@ -170,4 +170,6 @@ pub struct Leaves {
     pub partition: u32,
     /// Who still holds it.
     pub node: String,
+    /// Those who are to confirm that they hold it, too, and do not answer.
+    pub waits_for: Vec<String>,
 }

@@ -99,7 +99,9 @@ fn states_text(moves: &Moves) -> String {
     let states: Vec<String> =
         states.into_iter().filter(|&(_, count)| count > 0).map(|(state, count)| format!("{count} {state}")).collect();
     let mut text = if states.is_empty() { String::new() } else { format!("; {}", states.join(", ")) };
-    let mut silent: Vec<&str> = moves.moves.iter().flat_map(|moving| &moving.waits_for).map(String::as_str).collect();
+    let awaited = moves.moves.iter().map(|moving| &moving.waits_for);
+    let awaited = awaited.chain(moves.handing_over.iter().map(|leaves| &leaves.waits_for)).flatten();
+    let mut silent: Vec<&str> = awaited.map(String::as_str).collect();
     silent.sort_unstable();
     silent.dedup();
     if !silent.is_empty() {
@@ -136,12 +138,16 @@ fn list(moves: &Moves, on_terminal: bool) -> String {
 
 /// The state of a move, or whom it waits for.
 fn state(moving: &Move) -> String {
-    let silent: Vec<&str> = moving.waits_for.iter().map(String::as_str).collect();
-    match (silent.as_slice(), moving.state.as_str()) {
+    match (moving.waits_for.as_slice(), moving.state.as_str()) {
         ([], "agreed") => "agreed, both count".to_owned(),
-        ([], state) => state.to_owned(),
-        (silent, state) => format!("{state}, waits for {}", down(silent)),
+        (silent, state) => waiting(state, silent),
     }
+}
+
+/// A state, and for whom it lasts.
+fn waiting(state: &str, silent: &[String]) -> String {
+    let silent: Vec<&str> = silent.iter().map(String::as_str).collect();
+    if silent.is_empty() { state.to_owned() } else { format!("{state}, waits for {}", down(&silent)) }
 }
 
 /// How much those who come hold of what they are to hold.
@@ -186,7 +192,8 @@ fn moves_text(moves: &Moves) -> String {
     });
     let handing_over = moves.handing_over.iter().map(|leaves| {
         let none = || "-".to_owned();
-        [leaves.partition.to_string(), none(), leaves.node.clone(), none(), none(), "handing over".to_owned()]
+        let state = waiting("handing over", &leaves.waits_for);
+        [leaves.partition.to_string(), none(), leaves.node.clone(), none(), none(), state]
     });
     if !moves.moves.is_empty() || !moves.handing_over.is_empty() {
         let rows = under_way.chain(handing_over);
@@ -225,7 +232,7 @@ mod tests {
             bytes: Some(6_144),
             copied_bytes: Some(3_072),
             estimated: true,
-            handing_over: vec![Leaves { partition: 9, node: "b".to_owned() }],
+            handing_over: vec![Leaves { partition: 9, node: "b".to_owned(), waits_for: vec!["node-2".to_owned()] }],
             leaving: vec!["b".to_owned()],
             waiting: vec![],
         }
@@ -239,7 +246,10 @@ mod tests {
         assert!(line("1 ").ends_with("1.00 KiB of 2.00 KiB  copying"), "{text}");
         assert!(line("2 ").ends_with("agreed, both count"), "{text}");
         assert!(line("3  ").ends_with("copying, waits for node-2, which is down"), "{text}");
-        assert!(line("9 ").contains("b") && line("9 ").ends_with("handing over"), "{text}");
+        assert!(
+            line("9 ").contains("b") && line("9 ").ends_with("handing over, waits for node-2, which is down"),
+            "{text}"
+        );
         let unknown = Move { bytes: None, copied_bytes: None, ..moving(1, "copying", &[]) };
         assert_eq!(copied(&unknown), "? of ?");
         assert_eq!(copied(&Move { bytes: Some(0), ..unknown }), "nothing to copy");

@@ -76,6 +76,8 @@ struct LeavesForm {
     partition: u32,
     /// Who still holds it.
     node: String,
+    /// Those who are to confirm that they hold it, too, and do not answer.
+    waits_for: Vec<String>,
 }
 
 /// What is on its way to where it is wished
@@ -115,7 +117,7 @@ pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<Mov
         copied_bytes: copied.iter().map(|copied| copied.map(|copied| copied.bytes)).sum(),
         estimated: total.is_some_and(|total| total.is_estimate),
         moves: known.map(|((moving, amount), &copied)| form(moving, amount, copied)).collect(),
-        handing_over: handing_over(&view, &surveyed),
+        handing_over: handing_over(&door, &view, &phases, &surveyed),
         leaving: leaving.collect(),
         waiting: waiting.collect(),
     }))
@@ -147,17 +149,24 @@ fn questions(door: &Door, view: &View, routes: &[Route]) -> amounts::Questions {
 
 /// Those who are needed and are down.
 fn silent(door: &Door, view: &View, route: &Route) -> Vec<Home> {
-    let liveness = door.liveness();
-    let needed = route.from.iter().filter(|&&home| !view.is_removed(home)).chain(&route.to);
-    let silent: BTreeSet<Home> = needed.filter(|home| liveness.status(home.node) == Status::Down).copied().collect();
-    silent.into_iter().collect()
+    down(door, route.from.iter().filter(|&&home| !view.is_removed(home)).chain(&route.to))
 }
 
-fn handing_over(view: &View, surveyed: &Surveyed) -> Vec<LeavesForm> {
+fn down<'a>(door: &Door, homes: impl Iterator<Item = &'a Home>) -> Vec<Home> {
+    let liveness = door.liveness();
+    let down: BTreeSet<Home> = homes.filter(|home| liveness.status(home.node) == Status::Down).copied().collect();
+    down.into_iter().collect()
+}
+
+fn handing_over(door: &Door, view: &View, phases: &[Phase], surveyed: &Surveyed) -> Vec<LeavesForm> {
     let mut leaves: Vec<LeavesForm> = Vec::new();
     for (&node, sizes) in surveyed {
-        let node = name_of(view, node);
-        leaves.extend(sizes.leaves.iter().map(|partition| LeavesForm { partition: partition.0, node: node.clone() }));
+        for &partition in &sizes.leaves {
+            let homes = phases.get(partition.index()).into_iter().flat_map(Phase::both);
+            let homes = homes.flat_map(|configuration| configuration.of(view.n_max()));
+            let waits_for = names(view, &down(door, homes.filter(|&&home| !view.is_removed(home))));
+            leaves.push(LeavesForm { partition: partition.0, node: name_of(view, node), waits_for });
+        }
     }
     leaves.sort_by(|a, b| (a.partition, &a.node).cmp(&(b.partition, &b.node)));
     leaves
