@@ -38,6 +38,6 @@ pub use context::{Acks, Context};
 pub use digests::{DigestPage, HeldRecord, Problem};
 pub use error::{BadEndpoint, Error};
 pub use http::{kv_path, parse_endpoint};
-pub use members::{Balance, MemberChange, MembersPlan, Move, Moves, NodeShare, PlannedMove};
+pub use members::{Balance, Leaves, MemberChange, MembersPlan, Move, Moves, NodeShare, PlannedMove};
 pub use options::{Consistency, Options};
 pub use siblings::{Siblings, Value};

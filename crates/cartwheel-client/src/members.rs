@@ -56,6 +56,14 @@ pub struct MembersPlan {
     pub moves: Vec<PlannedMove>,
     /// How many replicas of partitions go to nodes that do not hold them.
     pub replicas: usize,
+    /// How many keys those hold, tombstones among them; none if nobody could say.
+    pub keys: Option<u64>,
+    /// How many bytes keys and values have; none if nobody could say.
+    pub bytes: Option<u64>,
+    /// Not every partition's size is known: for some, keys and bytes are the mean of the others.
+    pub estimated: bool,
+    /// What an administrator should know before the changes are made.
+    pub warnings: Vec<String>,
     /// What each member holds before and after.
     pub nodes: Vec<NodeShare>,
     /// How far the placement is from an even one, before.
@@ -73,6 +81,12 @@ pub struct PlannedMove {
     pub from: Vec<String>,
     /// Who is to hold it.
     pub to: Vec<String>,
+    /// How many keys are copied to those who do not hold it; none if nobody could say.
+    pub keys: Option<u64>,
+    /// How many bytes those and their values have; none if nobody could say.
+    pub bytes: Option<u64>,
+    /// Keys and bytes are the mean of the other partitions.
+    pub estimated: bool,
 }
 
 /// What a node holds.
@@ -108,6 +122,14 @@ pub struct Moves {
     pub partitions: u32,
     /// The partitions that are not held as they are wished.
     pub moves: Vec<Move>,
+    /// How many bytes all of them together have to bring to the nodes that come; none if nobody could say.
+    pub bytes: Option<u64>,
+    /// How many of those have come; none if a node that comes has not said.
+    pub copied_bytes: Option<u64>,
+    /// For some partitions, keys and bytes are the mean of the others.
+    pub estimated: bool,
+    /// What nodes hold that they are no home of any more.
+    pub handing_over: Vec<Leaves>,
     /// The members that are leaving.
     pub leaving: Vec<String>,
     /// The nodes that wait to be let in.
@@ -125,8 +147,29 @@ pub struct Move {
     pub from: Vec<String>,
     /// Who is to hold it in the end.
     pub to: Vec<String>,
-    /// `copying` or `taking over`.
+    /// `copying`, or `agreed`: who holds it and who is to hold it both count.
     pub state: String,
+    /// How many keys are copied in all to those who come; none if nobody could say.
+    pub keys: Option<u64>,
+    /// How many bytes those and their values have; none if nobody could say.
+    pub bytes: Option<u64>,
+    /// How many of the keys have come; none if one of those who come has not said.
+    pub copied_keys: Option<u64>,
+    /// How many of the bytes have come; none if one of those who come has not said.
+    pub copied_bytes: Option<u64>,
+    /// Keys and bytes are the mean of the other partitions.
+    pub estimated: bool,
     /// Those who are needed and do not answer.
+    pub waits_for: Vec<String>,
+}
+
+/// A partition that a node holds and is no home of any more, until every home has confirmed that it holds it, too.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Leaves {
+    /// The partition.
+    pub partition: u32,
+    /// Who still holds it.
+    pub node: String,
+    /// Those who are to confirm that they hold it, too, and do not answer.
     pub waits_for: Vec<String>,
 }

@@ -81,7 +81,7 @@ impl Holdings {
 
     /// Each n that any bucket has.
     pub fn ns(&self) -> BTreeSet<u8> {
-        self.view.buckets().map(|(_, settings)| settings.n).chain([self.view.settings(b"").n]).collect()
+        self.view.ns()
     }
 
     /// The largest n of any bucket.

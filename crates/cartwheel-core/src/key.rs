@@ -83,12 +83,17 @@ impl Key {
     /// What its record is stored under: token, bucket length, bucket, name. A partition is one range of these, and within a
     /// token the key's own order is kept.
     pub fn storage_key(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(17 + self.bucket.len() + self.name.len());
+        let mut bytes = Vec::with_capacity(self.storage_key_len());
         bytes.extend_from_slice(&self.token.to_bytes());
         bytes.push(self.bucket.len() as u8);
         bytes.extend_from_slice(&self.bucket);
         bytes.extend_from_slice(&self.name);
         bytes.into()
+    }
+
+    /// How many bytes those are.
+    pub const fn storage_key_len(&self) -> usize {
+        17 + self.bucket.len() + self.name.len()
     }
 
     /// The bucket of the key whose record is stored under `bytes`, if they are a storage key.

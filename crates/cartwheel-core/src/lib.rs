@@ -12,6 +12,7 @@
 //! 4. the roles: [`coordinator`] (gets and puts), [`replica`] (records and dots), [`hint`] and [`handoff`] (what is kept for others),
 //!    [`exchange`] (replicas made equal), [`admission`] (how much of that at once), [`drift`] (whose clock is off);
 //! 5. [`node`]: owns the rest and passes inputs on; [`effects`]: what goes in and comes out; [`image`]: a model of its store;
+//!    [`sizes`]: how much it holds;
 //! 6. [`control`]: what a node has once, however many shards it has: the history of changes, and how it spreads.
 #![forbid(unsafe_code)]
 
@@ -47,6 +48,7 @@ pub mod record;
 pub mod replica;
 pub mod request;
 pub mod ring;
+pub mod sizes;
 pub mod state;
 pub mod succession;
 pub mod time;

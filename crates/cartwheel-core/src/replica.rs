@@ -466,7 +466,7 @@ impl Replica {
     /// What a stored record adds to its Merkle tree.
     fn share_of(&self, key: &Key, record: &Record) -> Share {
         match record.header.content {
-            Some(digest) => Share::with(digest, &record.state),
+            Some(digest) => Share::with(digest, key.storage_key_len(), &record.state),
             None if self.keeps_trees && record.state.siblings().len() > 0 => {
                 Share::of(&key.storage_key(), &record.state)
             }
@@ -476,7 +476,7 @@ impl Replica {
 
     fn written(&self, key: &Key, record: &Record, old: Share, work: &mut Work) {
         if let Some(digest) = record.header.content {
-            let new = Share::with(digest, &record.state);
+            let new = Share::with(digest, key.storage_key_len(), &record.state);
             let is_lost = record.header.is_lost_since(self.loss_floor);
             work.changes.push(Change::Written { key: key.clone(), old, new, is_lost });
         }

@@ -1,21 +1,23 @@
 //! Frames and contexts: what is sent is what arrives, and no bytes do harm.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::clock::Clock;
 use cartwheel_core::context::{ClusterKey, Context, ContextError, Sealer};
-use cartwheel_core::control::{Changes, EpochNotice, MembersDigest};
-use cartwheel_core::control::{Inquiry, InquiryId, Notice};
+use cartwheel_core::control::{About, Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice, Report};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ClusterId, History};
+use cartwheel_core::merkle::{Size, TreeId};
 use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
-use cartwheel_core::ring::RingVersion;
+use cartwheel_core::ring::{PartitionId, RingVersion};
+use cartwheel_core::sizes::NodeSizes;
 use cartwheel_core::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
 use cartwheel_core::wire::{self, WireError};
 use cartwheel_core::write_id::WriteId;
@@ -105,7 +107,14 @@ fn messages() -> Vec<Message> {
         Err(Refusal::DiskFull),
     ];
     all.extend(results.map(|result| Message::Forwarded(ticket, result)));
-    let inquiry = Inquiry { id: InquiryId(1 << 40), bucket: Bytes::from_static(b"b") };
+    let id = InquiryId(1 << 40);
+    let bucket = About::Bucket(Bytes::from_static(b"b"));
+    let partitions = vec![PartitionId(0), PartitionId(65_535)];
+    let tree = TreeId { partition: PartitionId(7), n: 3 };
+    let sizes = NodeSizes {
+        trees: BTreeMap::from([(tree, Size { keys: 2, bytes: 1 << 40 })]),
+        leaves: BTreeSet::from([PartitionId(0), PartitionId(9)]),
+    };
     let version = |changes: u64| RingVersion { changes, digest: u64::MAX };
     let notices = [
         Notice::Have(version(3)),
@@ -120,9 +129,13 @@ fn messages() -> Vec<Message> {
         }),
         Notice::History(History::new()),
         Notice::Complement(History::new()),
-        Notice::Ask(inquiry.clone()),
-        Notice::Holds(inquiry.id, true),
-        Notice::Holds(inquiry.id, false),
+        Notice::Ask(Inquiry { id, about: bucket }),
+        Notice::Ask(Inquiry { id, about: About::Partitions(partitions) }),
+        Notice::Ask(Inquiry { id, about: About::Partitions(Vec::new()) }),
+        Notice::Report(id, Report::Holds(true)),
+        Notice::Report(id, Report::Holds(false)),
+        Notice::Report(id, Report::Sizes(sizes)),
+        Notice::Report(id, Report::Sizes(NodeSizes::default())),
         Notice::Swim(Bytes::from_static(b"packet")),
     ];
     all.extend(notices.map(Message::Notice));

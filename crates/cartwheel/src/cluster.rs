@@ -1,7 +1,9 @@
-//! `cartwheel cluster status`, `ring` and `locate`: what a node knows of its cluster, over HTTP.
+//! `cartwheel cluster`: what a node knows of its cluster, and changes of it, over HTTP.
 
 mod members;
+mod moves;
 mod replicas;
+mod tracker;
 
 use std::process::ExitCode;
 
@@ -51,7 +53,8 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
             let (node, zone, host) = (member.clone(), zone.clone(), host.clone());
             members::change(vec![MemberChange::Zone { node, zone, host }], apply).await
         }
-        ClusterCommand::Moves { wait, ask } => members::moves(ask, *wait).await,
+        ClusterCommand::Change { changes, apply } => members::change(changes.clone(), apply).await,
+        ClusterCommand::Moves { wait, ask } => moves::moves(ask, *wait).await,
         ClusterCommand::Locate(LocateArgs { bucket, key, ask }) => {
             let location = client(ask)?.locate(bucket, key).await?;
             show(ask, &location, location_table)?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::configuration::Phase;
 use cartwheel_core::control::{
-    Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, MembersChange, MembersChanged, SettingsChange,
+    About, Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, MembersChange, MembersChanged, Report,
+    SettingsChange, Survey, Surveyed,
 };
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::effects::{ClientId, WriteFailed};
@@ -33,6 +34,7 @@ enum Work {
     Input(ControlInput),
     Members(MembersChange, oneshot::Sender<Result<MembersChanged, Refusal>>),
     Change(SettingsChange, oneshot::Sender<Result<Changed, Refusal>>),
+    Survey(Survey, oneshot::Sender<Surveyed>),
 }
 
 /// The way to a node's control.
@@ -47,12 +49,7 @@ impl ControlHandle {
     /// # Errors
     /// If the node stops before it has answered. The change may have been made or not.
     pub async fn change(&self, change: SettingsChange) -> Result<Result<Changed, Refusal>, Stopped> {
-        let (reply, changed) = oneshot::channel();
-        match self.inbox.try_send(Work::Change(change, reply)) {
-            Ok(()) => changed.await.map_err(|_| Stopped),
-            Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(Refusal::Overloaded)),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
-        }
+        self.ask(|reply| Work::Change(change, reply), Err(Refusal::Overloaded)).await
     }
 
     /// Has the members changed.
@@ -60,10 +57,23 @@ impl ControlHandle {
     /// # Errors
     /// If the node stops before it has answered. The change may have been made or not.
     pub async fn change_members(&self, change: MembersChange) -> Result<Result<MembersChanged, Refusal>, Stopped> {
-        let (reply, changed) = oneshot::channel();
-        match self.inbox.try_send(Work::Members(change, reply)) {
-            Ok(()) => changed.await.map_err(|_| Stopped),
-            Err(mpsc::error::TrySendError::Full(_)) => Ok(Err(Refusal::Overloaded)),
+        self.ask(|reply| Work::Members(change, reply), Err(Refusal::Overloaded)).await
+    }
+
+    /// Asks nodes how much they hold. Those that do not answer in time are missing from what this returns.
+    ///
+    /// # Errors
+    /// If the node stops before it has answered.
+    pub async fn survey(&self, survey: Survey) -> Result<Surveyed, Stopped> {
+        self.ask(|reply| Work::Survey(survey, reply), Surveyed::new()).await
+    }
+
+    /// Waits for the answer to what `work` asks for; `overloaded` if too much waits already.
+    async fn ask<T>(&self, work: impl FnOnce(oneshot::Sender<T>) -> Work, overloaded: T) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        match self.inbox.try_send(work(reply)) {
+            Ok(()) => answer.await.map_err(|_| Stopped),
+            Err(mpsc::error::TrySendError::Full(_)) => Ok(overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Stopped),
         }
     }
@@ -128,8 +138,9 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
         tokio::spawn(watch_connection(node, connection, answers.clone()));
     }
     for (lane, news) in (0..).zip(around.news.clone()) {
-        tokio::spawn(watch_shard(lane, news.finished, answers.clone()));
-        tokio::spawn(watch_drained(lane, news.drained, answers.clone()));
+        tokio::spawn(watch_shard(news.finished, move |epoch| ControlInput::Finished(lane, epoch), answers.clone()));
+        let drained = move |is_drained| ControlInput::Drained(lane, is_drained);
+        tokio::spawn(watch_shard(news.drained, drained, answers.clone()));
         tokio::spawn(watch_phases(news.phases, answers.clone()));
     }
     tokio::spawn(tell_shards(around.shards.clone(), around.liveness.subscribe()));
@@ -137,8 +148,9 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
         control,
         around,
         answers,
-        clients: BTreeMap::new(),
-        administrators: BTreeMap::new(),
+        clients: Waiting::default(),
+        administrators: Waiting::default(),
+        surveyors: Waiting::default(),
         clients_begun: 0,
         wake_at: None,
         held_at: tokio::time::Instant::now() + EPOCH_HELD_AFTER,
@@ -154,12 +166,41 @@ struct Running {
     around: Surroundings,
     /// Where what was begun outside the state machine ends.
     answers: mpsc::Sender<ControlInput>,
-    clients: BTreeMap<ClientId, oneshot::Sender<Result<Changed, Refusal>>>,
-    administrators: BTreeMap<ClientId, oneshot::Sender<Result<MembersChanged, Refusal>>>,
+    clients: Waiting<Result<Changed, Refusal>>,
+    administrators: Waiting<Result<MembersChanged, Refusal>>,
+    surveyors: Waiting<Surveyed>,
     clients_begun: u64,
     wake_at: Option<Instant>,
     /// When it is said next who holds the epoch still.
     held_at: tokio::time::Instant,
+}
+
+/// Those who wait for an answer of one kind.
+struct Waiting<T>(BTreeMap<ClientId, oneshot::Sender<T>>);
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> Waiting<T> {
+    /// One more waits, under a number of its own.
+    fn begin(&mut self, begun: &mut u64, reply: oneshot::Sender<T>) -> ClientId {
+        *begun += 1;
+        let client = ClientId(*begun);
+        self.0.insert(client, reply);
+        client
+    }
+
+    fn answer(&mut self, replies: Vec<(ClientId, T)>) {
+        for (client, reply) in replies {
+            if let Some(client) = self.0.remove(&client) {
+                // One that has gone away is no concern of ours.
+                let _ = client.send(reply);
+            }
+        }
+    }
 }
 
 /// How long an epoch may last before it is said who holds it still, and how often that is said.
@@ -196,16 +237,13 @@ impl Running {
         match work {
             Work::Input(input) => input,
             Work::Change(change, reply) => {
-                self.clients_begun += 1;
-                let client = ClientId(self.clients_begun);
-                self.clients.insert(client, reply);
-                ControlInput::Change(client, change)
+                ControlInput::Change(self.clients.begin(&mut self.clients_begun, reply), change)
             }
             Work::Members(change, reply) => {
-                self.clients_begun += 1;
-                let client = ClientId(self.clients_begun);
-                self.administrators.insert(client, reply);
-                ControlInput::ChangeMembers(client, change)
+                ControlInput::ChangeMembers(self.administrators.begin(&mut self.clients_begun, reply), change)
+            }
+            Work::Survey(survey, reply) => {
+                ControlInput::Survey(self.surveyors.begin(&mut self.clients_begun, reply), survey)
             }
         }
     }
@@ -254,6 +292,7 @@ impl Running {
             sends,
             replies,
             member_replies,
+            surveyed,
             phases,
             phases_changed,
             save,
@@ -282,11 +321,8 @@ impl Running {
         if phases_changed {
             self.around.phases.send_replace(Arc::new(self.control.phases().to_vec()));
         }
-        for (client, reply) in member_replies {
-            if let Some(client) = self.administrators.remove(&client) {
-                let _ = client.send(reply);
-            }
-        }
+        self.administrators.answer(member_replies);
+        self.surveyors.answer(surveyed);
         self.around.metrics.refused(nonsense);
         if let Some(liveness) = liveness {
             self.tell_liveness(liveness);
@@ -306,11 +342,7 @@ impl Running {
         for (to, envelope) in sends {
             self.around.peers.send(to, &[envelope]);
         }
-        for (client, reply) in replies {
-            if let Some(client) = self.clients.remove(&client) {
-                let _ = client.send(reply);
-            }
-        }
+        self.clients.answer(replies);
         if let Some(history) = save {
             let (file, answers) = (self.around.file.clone(), self.answers.clone());
             tokio::task::spawn_blocking(move || {
@@ -321,31 +353,28 @@ impl Running {
                 let _ = answers.blocking_send(ControlInput::Saved(saved));
             });
         }
-        for Inquiry { id, bucket } in inquiries {
+        for Inquiry { id, about } in inquiries {
             let (shards, answers) = (self.around.shards.clone(), self.answers.clone());
             tokio::spawn(async move {
-                let holds = shards.hold(&bucket).await;
-                let _ = answers.send(ControlInput::Holds(id, holds)).await;
+                let report = match about {
+                    About::Bucket(bucket) => shards.hold(&bucket).await.map(Report::Holds),
+                    About::Partitions(partitions) => shards.sizes(&partitions).await.map(Report::Sizes),
+                };
+                let _ = answers.send(ControlInput::Report(id, report)).await;
             });
         }
     }
 }
 
-/// Tells the control what a shard has finished.
-async fn watch_shard(lane: u32, mut finished: watch::Receiver<Epoch>, control: mpsc::Sender<ControlInput>) {
-    while finished.changed().await.is_ok() {
-        let epoch = *finished.borrow_and_update();
-        if control.send(ControlInput::Finished(lane, epoch)).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Tells the control whether a shard has nothing any more to hand over.
-async fn watch_drained(lane: u32, mut drained: watch::Receiver<bool>, control: mpsc::Sender<ControlInput>) {
-    while drained.changed().await.is_ok() {
-        let is_drained = *drained.borrow_and_update();
-        if control.send(ControlInput::Drained(lane, is_drained)).await.is_err() {
+/// Tells the control what a shard says of itself, whenever that changes.
+async fn watch_shard<T: Copy>(
+    mut said: watch::Receiver<T>,
+    input: impl Fn(T) -> ControlInput,
+    control: mpsc::Sender<ControlInput>,
+) {
+    while said.changed().await.is_ok() {
+        let now = *said.borrow_and_update();
+        if control.send(input(now)).await.is_err() {
             return;
         }
     }

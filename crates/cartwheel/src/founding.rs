@@ -62,6 +62,15 @@ pub struct Site {
     pub resp_addr: String,
 }
 
+impl Site {
+    /// The member that a node of this name is there in this life.
+    pub fn member(&self, name: &str, life: Life) -> Member {
+        let Self { zone, host, peer_addr, http_addr, resp_addr } = self.clone();
+        let (id, name) = (NodeId::of_name(name), name.to_owned());
+        Member { id, name, life, weight: NORMAL_WEIGHT, zone, host, peer_addr, http_addr, resp_addr }
+    }
+}
+
 /// Why there is no cluster in a directory, and none was founded there.
 #[derive(Debug, thiserror::Error)]
 pub enum FoundError {
@@ -169,20 +178,36 @@ pub fn found(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<Vec<NodeD
 /// # Errors
 /// If the directory cannot be written.
 pub fn found_alone(dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
-    let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
-    let founding = ChangeKind::Found {
-        cluster,
-        partitions: Partitions::default(),
-        strategy: Strategy::default(),
-        members: vec![member.clone()],
-    };
-    let mut history = History::new();
-    history.record(Hlc::at(clock::wall()), member.id, founding);
-    fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
-    data_dir::epoch_file(dir).save(SavedEpoch::FOUNDED)?;
-    let (secret, founding) = (ClusterSecret(random::bytes()?), history.encode());
-    let (name, life) = (member.name.clone(), member.life);
-    Ok(DataDir::create(dir, &Identity { name, life, boot: 0, shards, cluster, secret, founding })?)
+    Founding::of(vec![member.clone()])?.settle(dir, member, shards)
+}
+
+/// A cluster that is being founded: what all its nodes know.
+struct Founding {
+    cluster: ClusterId,
+    secret: ClusterSecret,
+    history: History,
+}
+
+impl Founding {
+    fn of(members: Vec<Member>) -> Result<Self, FoundError> {
+        let Some(first) = members.first().map(|first| first.id) else { return Err(FoundError::NoSite) };
+        let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
+        let (partitions, strategy) = (Partitions::default(), Strategy::default());
+        let mut history = History::new();
+        let founding = ChangeKind::Found { cluster, partitions, strategy, members };
+        history.record(Hlc::at(clock::wall()), first, founding);
+        Ok(Self { cluster, secret: ClusterSecret(random::bytes()?), history })
+    }
+
+    /// Makes the data directory of one of the nodes. The identity comes last: a directory without one is no node yet.
+    fn settle(&self, dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
+        let (name, life, secret) = (member.name.clone(), member.life, self.secret.clone());
+        let identity =
+            Identity { name, life, boot: 0, shards, cluster: self.cluster, secret, founding: self.history.encode() };
+        fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
+        data_dir::epoch_file(dir).save(SavedEpoch::FOUNDED)?;
+        Ok(DataDir::create(dir, &identity)?)
+    }
 }
 
 fn is_new(dir: &Path) -> Result<bool, FoundError> {
@@ -213,33 +238,17 @@ fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
 
 /// Makes the data directories of a new cluster: all of them or, after a crash, none.
 fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError> {
-    let members = (1..).zip(sites).map(|(number, site)| member(number, site)).collect::<Result<Vec<_>, _>>()?;
-    let Some(first) = members.first() else { return Err(FoundError::NoSite) };
-    let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
-    let founding = ChangeKind::Found {
-        cluster,
-        partitions: Partitions::default(),
-        strategy: Strategy::default(),
-        members: members.clone(),
-    };
-    let mut history = History::new();
-    history.record(Hlc::at(clock::wall()), first.id, founding);
-    let (secret, founding) = (ClusterSecret(random::bytes()?), history.encode());
-
+    let member = |(number, site): (u16, &Site)| Ok(site.member(&name_of(number), Life(random::number()?)));
+    let members = (1..).zip(sites).map(member).collect::<Result<Vec<_>, FoundError>>()?;
+    let founding = Founding::of(members.clone())?;
     let parent = match dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(DataDirError::io("create", parent))?;
     let unfinished = unfinished(dir);
-    for member in members {
-        let node_dir = unfinished.join(&member.name);
-        let (secret, founding) = (secret.clone(), founding.clone());
-        DataDir::create(
-            &node_dir,
-            &Identity { name: member.name, life: member.life, boot: 0, shards, cluster, secret, founding },
-        )?;
-        data_dir::epoch_file(&node_dir).save(SavedEpoch::FOUNDED)?;
+    for member in &members {
+        founding.settle(&unfinished.join(&member.name), member, shards)?;
     }
     let sync = |dir: &Path| data_dir::sync_dir(dir).map_err(DataDirError::io("sync", dir));
     sync(&unfinished)?;
@@ -263,13 +272,6 @@ fn unfinished(dir: &Path) -> PathBuf {
     let mut name = dir.file_name().unwrap_or("cluster".as_ref()).to_os_string();
     name.push(format!(".founding-{}", std::process::id()));
     dir.with_file_name(name)
-}
-
-fn member(number: u16, site: &Site) -> Result<Member, FoundError> {
-    let name = name_of(number);
-    let Site { zone, host, peer_addr, http_addr, resp_addr } = site.clone();
-    let (id, life) = (NodeId::of_name(&name), Life(random::number()?));
-    Ok(Member { id, name, life, weight: NORMAL_WEIGHT, zone, host, peer_addr, http_addr, resp_addr })
 }
 
 fn name_of(number: u16) -> String {

@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cartwheel_core::configuration::Home;
-use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::dot::Life;
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::membership::{ChangeKind, History, Member, View};
-use cartwheel_core::ring::NORMAL_WEIGHT;
 use tracing::{info, warn};
 
-use crate::cli::NewNodeArgs;
-use crate::config::Config;
+use crate::config::{Config, ListenAddr};
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
 use crate::founding::{self, FoundError, Site};
 use crate::peers::{Invitation, JoinError, ask_to_join};
@@ -36,8 +34,14 @@ const PEERS_DEFAULT: &str = "127.0.0.1:7400";
 #[derive(Debug, thiserror::Error)]
 pub enum NewNodeError {
     /// It was not said what it is called.
-    #[error("a new node needs a name: give it with --name")]
+    #[error("a new node needs a name: give it with --name, as CARTWHEEL_NAME, or as name in the file of --config")]
     NoName,
+    /// It was not said whom to join.
+    #[error("a node that is to join needs a node of the cluster: give one with --seed HOST:PORT")]
+    NoSeed,
+    /// It was told to found a cluster and to join one.
+    #[error("a node founds a cluster or joins one: give bootstrap or join, not both")]
+    BothWays,
     /// It cannot be called so.
     #[error("{0:?} is no name for a node: use 1 to 63 letters, digits, dots, dashes and underscores")]
     BadName(String),
@@ -58,6 +62,9 @@ pub enum NewNodeError {
     /// What the seeds say is no cluster.
     #[error("the nodes at the seeds belong to no cluster that this build understands")]
     NoCluster,
+    /// The seeds make no sense together.
+    #[error(transparent)]
+    Seeds(JoinError),
     /// A directory cannot be written.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -73,55 +80,62 @@ pub enum NewNodeError {
 ///
 /// # Errors
 /// If that is refused, or the directory cannot be written.
-pub async fn prepare(config: &Config, new: &NewNodeArgs) -> Result<(), NewNodeError> {
-    if config.dir.join(data_dir::IDENTITY_FILE).exists() || (new.seed.is_empty() && !new.bootstrap) {
+pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
+    let new = &config.new;
+    let (bootstraps, joins) = (new.bootstrap.unwrap_or(false), new.join.unwrap_or(false));
+    let seeds: BTreeSet<String> = new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
+    if config.dir.join(data_dir::IDENTITY_FILE).exists() || (seeds.is_empty() && !bootstraps && !joins) {
         return Ok(());
+    }
+    if bootstraps && joins {
+        return Err(NewNodeError::BothWays);
+    }
+    if seeds.is_empty() && joins {
+        return Err(NewNodeError::NoSeed);
     }
     let name = new.name.clone().ok_or(NewNodeError::NoName)?;
     let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if name.is_empty() || name.len() > 63 || !name.chars().all(is_fit) {
         return Err(NewNodeError::BadName(name));
     }
-    let site = site_of(config, new);
+    let site = site_of(config);
     let shards = new.shards.unwrap_or_else(one_a_core);
-    let seeds: BTreeSet<String> = new.seed.iter().cloned().collect();
     if !is_vacant(&config.dir)? {
         return Err(NewNodeError::NotVacant(config.dir.clone()));
     }
-    if new.bootstrap {
-        let member = member(&name, Life(random::number()?), &site);
+    if bootstraps {
+        let member = site.member(&name, Life(random::number()?));
         // Whoever is asked notes a node that waits, which then never comes.
-        if !seeds.is_empty() && ask_to_join(&seeds, &member, false).await.is_ok() {
-            return Err(NewNodeError::ClusterRuns(new.seed.join(", ")));
+        let runs = match ask_to_join(&seeds, &member, false).await {
+            Ok(_) => true,
+            Err(errors) => errors.iter().any(JoinError::is_final),
+        };
+        if runs {
+            return Err(NewNodeError::ClusterRuns(seeds.into_iter().collect::<Vec<_>>().join(", ")));
         }
         founding::found_alone(&config.dir, &member, shards)?;
         info!("founded a cluster with {name} as its only node, in {}", config.dir.display());
         return Ok(());
     }
-    let member = member(&name, waiting_life(&config.dir)?, &site);
-    let invitation = wait(&seeds, &member, new.join).await?;
+    let member = site.member(&name, waiting_life(&config.dir)?);
+    let invitation = wait(&seeds, &member, joins).await?;
     settle(&config.dir, &member, shards, &invitation)?;
     info!("{name} is a member of the cluster now, in {}", config.dir.display());
     Ok(())
 }
 
-fn site_of(config: &Config, new: &NewNodeArgs) -> Site {
-    let addr = |listen: &Option<crate::config::ListenAddr>, default: &str| {
-        listen.as_ref().map_or_else(|| default.to_owned(), |addr| addr.as_str().to_owned())
+fn site_of(config: &Config) -> Site {
+    let new = &config.new;
+    let addr = |said: &Option<ListenAddr>, listen: &Option<ListenAddr>, default: &str| {
+        said.as_ref().or(listen.as_ref()).map_or(default, ListenAddr::as_str).to_owned()
     };
     Site {
-        zone: new.zone.clone(),
-        host: new.host.clone(),
-        peer_addr: new.peer_address.clone().unwrap_or_else(|| addr(&config.peer_listen, PEERS_DEFAULT)),
-        http_addr: new.http_address.clone().unwrap_or_else(|| addr(&config.http_listen, HTTP_DEFAULT)),
+        zone: new.zone.clone().unwrap_or_default(),
+        host: new.host.clone().unwrap_or_default(),
+        peer_addr: addr(&new.peer_address, &config.peer_listen, PEERS_DEFAULT),
+        http_addr: addr(&new.http_address, &config.http_listen, HTTP_DEFAULT),
         resp_addr: RESP_DEFAULT.to_owned(),
     }
-}
-
-fn member(name: &str, life: Life, site: &Site) -> Member {
-    let Site { zone, host, peer_addr, http_addr, resp_addr } = site.clone();
-    let (id, name) = (NodeId::of_name(name), name.to_owned());
-    Member { id, name, life, weight: NORMAL_WEIGHT, zone, host, peer_addr, http_addr, resp_addr }
 }
 
 fn one_a_core() -> NonZeroU32 {
@@ -172,6 +186,12 @@ async fn wait(seeds: &BTreeSet<String>, member: &Member, asks_itself: bool) -> R
                     info!("{name} waits to be let into the cluster: add it with cartwheel cluster add {name}");
                 }
             }
+            // Whoever has taken over the address of a member that is gone is no seed.
+            Err(errors) if !known.is_empty() && errors.iter().any(JoinError::is_final) => known.clear(),
+            Err(mut errors) if errors.iter().any(JoinError::is_final) => {
+                errors.retain(JoinError::is_final);
+                return Err(NewNodeError::Seeds(errors.remove(0)));
+            }
             Err(errors) if round.is_multiple_of(SAY_EVERY) => {
                 let errors: Vec<String> = errors.iter().map(JoinError::to_string).collect();
                 warn!("no seed answers: {}", errors.join("; "));
@@ -219,4 +239,140 @@ fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitati
     let waiting = dir.join(WAITING_FILE);
     fs::remove_file(&waiting).map_err(DataDirError::io("remove", &waiting))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cartwheel_core::dot::NodeId;
+    use cartwheel_core::hlc::Hlc;
+
+    use super::*;
+    use crate::config::{Environment, NewNode, Settings};
+    use crate::data_dir::ClusterSecret;
+
+    fn config(dir: &Path, new: NewNode) -> Config {
+        let settings = Settings { dir: Some(dir.to_path_buf()), new, ..Settings::default() };
+        Config::resolve(settings, None, &Environment::default()).unwrap()
+    }
+
+    fn named(name: &str) -> NewNode {
+        NewNode { name: Some(name.to_owned()), bootstrap: Some(true), shards: NonZeroU32::new(2), ..NewNode::default() }
+    }
+
+    fn site() -> Site {
+        Site {
+            zone: "z".to_owned(),
+            host: "h".to_owned(),
+            peer_addr: "127.0.0.1:1".to_owned(),
+            http_addr: "127.0.0.1:2".to_owned(),
+            resp_addr: "127.0.0.1:3".to_owned(),
+        }
+    }
+
+    async fn refused(dir: &Path, new: NewNode) -> NewNodeError {
+        prepare(&config(dir, new)).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_node_founds_a_cluster_of_its_own_once() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a");
+        let new =
+            NewNode { zone: Some("east".to_owned()), peer_address: Some("a.example:1".parse().unwrap()), ..named("a") };
+        let config = Config { http_listen: Some("127.0.0.1:9".parse().unwrap()), ..config(&dir, new) };
+        prepare(&config).await.unwrap();
+        let identity = data_dir::read_identity(&dir).unwrap();
+        assert_eq!((identity.name.as_str(), identity.shards.get(), identity.boot), ("a", 2, 0));
+        let view = founding::view_of(&identity, &dir).unwrap();
+        let member = &view.member(NodeId::of_name("a")).unwrap().member;
+        let places = (member.zone.as_str(), member.host.as_str(), member.peer_addr.as_str(), member.http_addr.as_str());
+        assert_eq!(places, ("east", "", "a.example:1", "127.0.0.1:9"));
+        // Once it has a directory none of this counts, not even what makes no sense.
+        prepare(&Config { new: NewNode { join: Some(true), ..named("b") }, ..config }).await.unwrap();
+        assert_eq!(data_dir::read_identity(&dir).unwrap().life, identity.life);
+    }
+
+    #[tokio::test]
+    async fn what_makes_no_sense_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a");
+        let nameless = NewNode { name: None, ..named("a") };
+        assert!(matches!(refused(&dir, nameless).await, NewNodeError::NoName));
+        for name in ["", "a b", "a:1", "a/b", "\u{e4}", &"a".repeat(64)] {
+            assert!(matches!(refused(&dir, named(name)).await, NewNodeError::BadName(_)), "{name}");
+        }
+        let both = NewNode { join: Some(true), ..named("a") };
+        assert!(matches!(refused(&dir, both).await, NewNodeError::BothWays));
+        let nobody = NewNode { join: Some(true), bootstrap: None, ..named("a") };
+        assert!(matches!(refused(&dir, nobody).await, NewNodeError::NoSeed));
+        assert!(!dir.exists(), "nothing was begun");
+        fs::write(root.path().join("thesis.txt"), "mine").unwrap();
+        assert!(matches!(refused(root.path(), named("a")).await, NewNodeError::NotVacant(_)));
+    }
+
+    #[test]
+    fn a_node_that_waits_stays_what_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a");
+        let life = waiting_life(&dir).unwrap();
+        assert_eq!(waiting_life(&dir).unwrap(), life);
+        assert!(is_vacant(&dir).unwrap());
+        fs::write(dir.join(WAITING_FILE), "no life").unwrap();
+        let damaged = waiting_life(&dir).unwrap_err();
+        assert!(damaged.to_string().contains("it holds no life"), "{damaged}");
+    }
+
+    /// A cluster of a, as a knows it after these changes.
+    fn history(changes: Vec<ChangeKind>) -> History {
+        let founding = ChangeKind::Found {
+            cluster: cartwheel_core::membership::ClusterId(7),
+            partitions: cartwheel_core::ring::Partitions::default(),
+            strategy: cartwheel_core::membership::Strategy::default(),
+            members: vec![site().member("a", Life(1))],
+        };
+        let mut history = History::new();
+        for (at, what) in (1..).zip([founding].into_iter().chain(changes)) {
+            history.record(Hlc::from_bits(at), NodeId::of_name("a"), what);
+        }
+        history
+    }
+
+    #[test]
+    fn a_node_is_in_once_the_history_has_it_in_this_life() {
+        let (one, two) = (site().member("b", Life(1)), site().member("b", Life(2)));
+        let is_in = |changes: &[&ChangeKind], member: &Member| {
+            let changes = changes.iter().map(|&change| change.clone()).collect();
+            super::is_in(&history(changes).view().unwrap(), member)
+        };
+        let (add, remove) = (ChangeKind::Add(one.clone()), ChangeKind::Remove { node: one.id, life: one.life });
+        let left = ChangeKind::Left { node: one.id, life: one.life };
+        assert!(!is_in(&[], &one).unwrap());
+        assert!(is_in(&[&add], &one).unwrap());
+        assert!(matches!(is_in(&[&add], &two), Err(NewNodeError::NameTaken(name)) if name == "b"));
+        assert!(matches!(is_in(&[], &site().member("a", Life(2))), Err(NewNodeError::NameTaken(_))));
+        let removed = [&add, &remove, &left];
+        assert!(matches!(is_in(&removed, &one), Err(NewNodeError::Removed(_))));
+        assert!(!is_in(&removed, &two).unwrap(), "another life of it may be let in");
+    }
+
+    #[test]
+    fn a_node_that_was_let_in_settles_with_what_it_was_told() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("b");
+        let member = site().member("b", waiting_life(&dir).unwrap());
+        let secret = ClusterSecret([9; 32]);
+        let invitation = Invitation { secret: secret.clone(), history: history(vec![ChangeKind::Add(member.clone())]) };
+        settle(&dir, &member, NonZeroU32::MIN, &invitation).unwrap();
+        let identity = data_dir::read_identity(&dir).unwrap();
+        assert_eq!(
+            (identity.life, identity.secret == secret, dir.join(WAITING_FILE).exists()),
+            (member.life, true, false)
+        );
+        // The identity keeps the founding alone; what came since is in the file.
+        assert_eq!(founding::view_of(&identity, &dir).unwrap().members().len(), 1);
+        let known = founding::history_of(&identity, &data_dir::history_file(&dir), &dir).unwrap();
+        assert_eq!(known.version(), invitation.history.version());
+        let nobody = Invitation { secret, history: History::new() };
+        assert!(matches!(settle(&dir, &member, NonZeroU32::MIN, &nobody), Err(NewNodeError::NoCluster)));
+    }
 }

@@ -62,7 +62,7 @@ async fn run_node(args: ServeArgs) -> Result<(), String> {
         warn!("the environment variable {name} is no setting and is ignored{did_you_mean}");
     }
     let parent = if args.stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
-    serve::serve(&config, &args.new, parent).await.map_err(|error| error.to_string())
+    serve::serve(&config, parent).await.map_err(|error| error.to_string())
 }
 
 fn failed(error: &str) -> ExitCode {

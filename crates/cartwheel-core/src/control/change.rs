@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Control, ControlEffects, Inquiry, InquiryId, Notice, PENDING_MAX};
+use super::{About, Control, ControlEffects, Inquiry, InquiryId, PENDING_MAX};
 use crate::dot::NodeId;
 use crate::effects::ClientId;
 use crate::hlc::Hlc;
@@ -115,17 +115,9 @@ impl Control {
         let id = self.inquiries.next_id();
         let silent: BTreeSet<NodeId> = self.view.members().map(|member| member.member.id).collect();
         for &node in &silent {
-            self.ask(now, node, Inquiry { id, bucket: bucket.clone() }, effects);
+            self.ask(now, node, Inquiry { id, about: About::Bucket(bucket.clone()) }, effects);
         }
         Phase::Asking { id, silent, ask_again: now.instant + ASK_AGAIN_AFTER }
-    }
-
-    fn ask(&mut self, now: Now, node: NodeId, inquiry: Inquiry, effects: &mut ControlEffects) {
-        if node == self.config.node {
-            self.inquiries.asked(node, inquiry, effects);
-        } else {
-            self.send(now, node, Notice::Ask(inquiry), effects);
-        }
     }
 
     /// Asks those again who have not answered.
@@ -136,7 +128,7 @@ impl Control {
                 && *ask_again <= now.instant
             {
                 *ask_again = now.instant + ASK_AGAIN_AFTER;
-                let inquiry = Inquiry { id: *id, bucket: pending.change.bucket.clone() };
+                let inquiry = Inquiry { id: *id, about: About::Bucket(pending.change.bucket.clone()) };
                 asks.extend(silent.iter().map(|&node| (node, inquiry.clone())));
             }
         }

@@ -10,8 +10,8 @@
 
 mod change;
 mod detector;
-mod emptiness;
 mod epochs;
+mod inquiries;
 mod members;
 mod opinion;
 mod opinions;
@@ -19,6 +19,7 @@ mod phases;
 mod roll;
 mod roster;
 mod spread;
+mod survey;
 mod swim;
 mod views;
 
@@ -45,10 +46,10 @@ use change::Pending;
 pub use change::{Changed, SettingsChange};
 pub use detector::PROBE_EVERY;
 use detector::{Detector, Told};
-use emptiness::Inquiries;
-pub use emptiness::{Inquiry, InquiryId};
 use epochs::Epochs;
 pub use epochs::{EpochNotice, EpochStatus};
+use inquiries::Inquiries;
+pub use inquiries::{About, Inquiry, InquiryId, Report};
 use members::Recording;
 pub use members::{MembersChange, MembersChanged};
 pub(crate) use phases::PHASES_MAX;
@@ -58,6 +59,9 @@ pub use roster::{Marks, MembersDigest};
 pub use spread::Changes;
 use spread::Recent;
 pub(crate) use spread::WANT_MAX;
+pub(crate) use survey::ASKED_MAX;
+use survey::Surveying;
+pub use survey::{Survey, Surveyed};
 pub use views::Views;
 
 /// How often a node tells another which version it has.
@@ -82,10 +86,10 @@ pub enum Notice {
     History(History),
     /// All that the sender has, in answer to [`Notice::History`].
     Complement(History),
-    /// The receiver is to say whether it holds anything in a bucket.
+    /// The receiver's shards are to say something.
     Ask(Inquiry),
-    /// The answer to [`Notice::Ask`]: whether it does.
-    Holds(InquiryId, bool),
+    /// The answer to [`Notice::Ask`].
+    Report(InquiryId, Report),
     /// What holds in partitions.
     Phases(PhasesNotice),
     /// The sender, which is leaving, holds nothing any more in this life, and has this version of the history.
@@ -103,14 +107,16 @@ pub enum ControlInput {
     Change(ClientId, SettingsChange),
     /// An administrator wants members changed.
     ChangeMembers(ClientId, MembersChange),
+    /// An administrator wants to know how much nodes hold.
+    Survey(ClientId, Survey),
     /// The shards of this node go by these phases from now on.
     Phases(Vec<(PartitionId, Phase)>),
     /// The shard with this index holds nothing any more that its node, which is leaving, is to hand over; or it does.
     Drained(u32, bool),
     /// A peer's message has arrived.
     Message(Box<Envelope>),
-    /// Whether this node holds anything in the bucket that [`ControlEffects::inquiries`] asked about; none if it cannot say.
-    Holds(InquiryId, Option<bool>),
+    /// What this node's shards say to one of [`ControlEffects::inquiries`]; none if they cannot say.
+    Report(InquiryId, Option<Report>),
     /// The connection to a node has come about.
     Reachable(NodeId),
     /// The connection to a node broke, or cannot be made.
@@ -134,6 +140,8 @@ pub struct ControlEffects {
     pub replies: Vec<(ClientId, Result<Changed, Refusal>)>,
     /// Answers to administrators.
     pub member_replies: Vec<(ClientId, Result<MembersChanged, Refusal>)>,
+    /// Answers to surveys; they never fail, but may say nothing of some nodes.
+    pub surveyed: Vec<(ClientId, Surveyed)>,
     /// What holds in partitions, as others know it, for the shards.
     pub phases: Vec<(PartitionId, Phase)>,
     /// [`Control::phases`] says something else than before.
@@ -153,7 +161,7 @@ pub struct ControlEffects {
     pub liveness: Option<Arc<Liveness>>,
     /// How many packets of SWIM made no sense.
     pub nonsense: u64,
-    /// Buckets of which the shards are to say whether they hold anything; each is answered by one [`ControlInput::Holds`].
+    /// Questions to the shards; each is answered by one [`ControlInput::Report`].
     pub inquiries: Vec<Inquiry>,
     /// When it wants a [`ControlInput::Tick`] at the latest.
     pub wake_at: Option<Instant>,
@@ -205,6 +213,7 @@ pub struct Control {
     peers: BTreeMap<NodeId, RingVersion>,
     pending: Vec<Pending>,
     recordings: Vec<Recording>,
+    surveys: Vec<Surveying>,
     phases: Phases,
     /// Which shards hold nothing any more that this node is to hand over.
     drained: Vec<bool>,
@@ -237,6 +246,7 @@ impl Control {
             peers: BTreeMap::new(),
             pending: Vec::new(),
             recordings: Vec::new(),
+            surveys: Vec::new(),
             phases: Phases::new(&view),
             drained: vec![false; config.lanes as usize],
             inquiries: Inquiries::new(config.life, config.boot),
@@ -271,10 +281,11 @@ impl Control {
         match input {
             ControlInput::Change(client, change) => self.change(now, client, change, &mut effects),
             ControlInput::ChangeMembers(client, change) => self.change_members(now, client, change, &mut effects),
+            ControlInput::Survey(client, survey) => self.survey(now, client, survey, &mut effects),
             ControlInput::Phases(phases) => self.phases_here(now, phases, &mut effects),
             ControlInput::Drained(lane, is_drained) => self.drained(lane, is_drained),
             ControlInput::Message(envelope) => self.message(now, *envelope, &mut effects),
-            ControlInput::Holds(id, holds) => self.holds(now, id, holds, &mut effects),
+            ControlInput::Report(id, report) => self.shards_report(now, id, report, &mut effects),
             ControlInput::Reachable(node) => self.connected(now, node, true, &mut effects),
             ControlInput::Unreachable(node) => self.connected(now, node, false, &mut effects),
             ControlInput::Saved(result) => self.saved(now, result, &mut effects),
@@ -284,6 +295,7 @@ impl Control {
         }
         self.end_pending(now, &mut effects);
         self.end_recordings(now, &mut effects);
+        self.end_surveys(now, &mut effects);
         self.ask_again(now, &mut effects);
         if now.instant >= self.next_gossip {
             self.next_gossip = now.instant + GOSSIP_EVERY;
@@ -296,8 +308,9 @@ impl Control {
         let save_at = (self.saving.is_none() && self.has_unsaved()).then_some(self.next_save);
         let pending = self.pending.iter().map(|pending| pending.wake_at());
         let recordings = self.recordings.iter().map(Recording::wake_at);
-        effects.wake_at =
-            pending.chain(recordings).chain(save_at).chain(self.detector.wake_at()).chain([self.next_gossip]).min();
+        let surveys = self.surveys.iter().map(Surveying::wake_at);
+        let clients = pending.chain(recordings).chain(surveys);
+        effects.wake_at = clients.chain(save_at).chain(self.detector.wake_at()).chain([self.next_gossip]).min();
         effects
     }
 
@@ -345,7 +358,7 @@ impl Control {
             Notice::History(history) => self.history_came(now, from, &history, effects),
             Notice::Complement(history) => drop(self.learn_all(now, from, &history, effects)),
             Notice::Ask(inquiry) => self.inquiries.asked(from, inquiry, effects),
-            Notice::Holds(id, holds) => self.answered(now, from, id, holds, effects),
+            Notice::Report(id, report) => self.reported(now, from, id, report, effects),
         }
     }
 

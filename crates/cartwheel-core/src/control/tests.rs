@@ -1,10 +1,12 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::spread::LEARNT_MAX;
 use super::*;
 use crate::hlc::{Hlc, WallMs};
 use crate::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
+use crate::merkle::{Size, TreeId};
 use crate::ring::{NORMAL_WEIGHT, Partitions};
+use crate::sizes::NodeSizes;
 
 const CLUSTER: ClusterId = ClusterId(7);
 
@@ -38,6 +40,7 @@ struct Mesh {
     holders: Vec<usize>,
     saves_fail: bool,
     replies: Vec<Result<Changed, Refusal>>,
+    surveyed: Vec<Surveyed>,
 }
 
 impl Mesh {
@@ -58,7 +61,15 @@ impl Mesh {
             Control::new(config, founding(CLUSTER)).unwrap()
         };
         let controls = (1..=3).map(control).collect();
-        Self { controls, now_ms: 1_000, cut_off: None, holders: vec![], saves_fail: false, replies: vec![] }
+        Self {
+            controls,
+            now_ms: 1_000,
+            cut_off: None,
+            holders: vec![],
+            saves_fail: false,
+            replies: vec![],
+            surveyed: vec![],
+        }
     }
 
     fn input(&mut self, at: usize, input: ControlInput) {
@@ -83,10 +94,33 @@ impl Mesh {
                 inputs.push_back((at, ControlInput::EpochSaved(Ok(()))));
             }
             for inquiry in effects.inquiries {
-                inputs.push_back((at, ControlInput::Holds(inquiry.id, Some(self.holders.contains(&at)))));
+                inputs.push_back((at, ControlInput::Report(inquiry.id, Some(self.report(at, &inquiry.about)))));
             }
+            self.surveyed.extend(effects.surveyed.into_iter().map(|(_, surveyed)| surveyed));
             self.replies.extend(effects.replies.into_iter().map(|(_, reply)| reply));
         }
+    }
+
+    /// What the shards of a node say.
+    fn report(&self, at: usize, about: &About) -> Report {
+        let size = |partition: PartitionId| {
+            let (partition, keys) = (partition, u64::from(partition.0));
+            (TreeId { partition, n: 3 }, Size { keys, bytes: 100 * keys })
+        };
+        match about {
+            About::Bucket(_) => Report::Holds(self.holders.contains(&at)),
+            About::Partitions(partitions) => Report::Sizes(NodeSizes {
+                trees: partitions.iter().copied().map(size).collect(),
+                leaves: BTreeSet::from([PartitionId(at as u32)]),
+            }),
+        }
+    }
+
+    /// Has the first control ask nodes for the sizes of the first so many partitions.
+    fn survey(&mut self, of: &[(usize, u32)]) {
+        let node = |at: usize| self.controls[at].config.node;
+        let of = of.iter().map(|&(at, count)| (node(at), (0..count).map(PartitionId).collect())).collect();
+        self.input(0, ControlInput::Survey(ClientId(9), Survey { of, timeout: Duration::from_secs(1) }));
     }
 
     fn epochs(&self) -> Vec<u64> {
@@ -364,4 +398,52 @@ fn a_new_life_that_does_not_know_the_epoch_has_finished_none() {
     mesh.finish(&[0, 1], 1);
     mesh.tick(5_000);
     assert_eq!(mesh.epochs()[..2], [1, 1]);
+}
+
+#[test]
+fn a_survey_says_what_those_hold_that_answer() {
+    let mut mesh = Mesh::new();
+    mesh.survey(&[(0, 2), (1, 0), (2, 8)]);
+    let surveyed = mesh.surveyed.remove(0);
+    let of = |at: usize| &surveyed[&mesh.controls[at].config.node];
+    assert_eq!((of(0).trees.len(), of(1).trees.len(), of(2).trees.len()), (2, 0, 8));
+    assert_eq!(of(2).trees[&TreeId { partition: PartitionId(7), n: 3 }], Size { keys: 7, bytes: 700 });
+    assert_eq!(of(1).leaves, BTreeSet::from([PartitionId(1)]), "what it leaves it says in any case");
+
+    mesh.cut_off = Some(2);
+    mesh.survey(&[(1, 1), (2, 8)]);
+    mesh.tick(900);
+    assert!(mesh.surveyed.is_empty(), "one may answer yet");
+    mesh.tick(200);
+    let surveyed = mesh.surveyed.remove(0);
+    assert_eq!(surveyed.keys().copied().collect::<Vec<_>>(), [mesh.controls[1].config.node]);
+    // One that is known to be down is not asked, and so not waited for.
+    mesh.tick(20_000);
+    mesh.survey(&[(1, 1), (2, 8)]);
+    assert_eq!(mesh.surveyed.remove(0).len(), 1);
+}
+
+#[test]
+fn a_node_that_has_answered_half_of_its_questions_says_nothing() {
+    let mut mesh = Mesh::new();
+    let node = mesh.controls[1].config.node;
+    let of = BTreeMap::from([(node, (0..2 * ASKED_MAX as u32).map(PartitionId).collect())]);
+    let now = Now { instant: Instant(2_000_000), wall: WallMs(2_000) };
+    let survey = Survey { of, timeout: Duration::from_secs(1) };
+    let control = &mut mesh.controls[0];
+    let asked = control.step(now, ControlInput::Survey(ClientId(1), survey)).sends;
+    let ids: Vec<InquiryId> = asked
+        .iter()
+        .filter_map(|(_, envelope)| match &envelope.message {
+            Message::Notice(Notice::Ask(inquiry)) => Some(inquiry.id),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ids.len(), 2);
+    let report = Notice::Report(ids[0], Report::Sizes(NodeSizes::default()));
+    let envelope = Envelope { from: node, from_life: Life(2), message: Message::Notice(report), ..asked[0].1.clone() };
+    let effects = control.step(now, ControlInput::Message(Box::new(envelope)));
+    assert!(effects.surveyed.is_empty());
+    let later = Now { instant: now.instant + Duration::from_secs(1), ..now };
+    assert_eq!(control.step(later, ControlInput::Tick).surveyed, [(ClientId(1), Surveyed::new())]);
 }

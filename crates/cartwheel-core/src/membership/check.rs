@@ -66,7 +66,8 @@ impl fmt::Display for BadChange {
 
 impl std::error::Error for BadChange {}
 
-/// Whether changes of members make sense on top of a history, one after the other.
+/// Whether changes of members make sense on top of a history, one after the other. How many nodes remain counts at the end, so that
+/// one that goes may be named before one that comes.
 ///
 /// # Errors
 /// Why not.
@@ -74,7 +75,7 @@ pub fn check_members(history: &History, changes: &[ChangeKind]) -> Result<(), Ba
     planned(history, changes).map(drop)
 }
 
-/// The cluster that changes of members would lead to.
+/// The cluster that changes of members would lead to, all together.
 ///
 /// # Errors
 /// Why they make no sense.
@@ -82,11 +83,16 @@ pub fn planned(history: &History, changes: &[ChangeKind]) -> Result<View, BadCha
     let mut folded = Folded::default();
     let mut history = history.clone();
     let mut view = folded.view(&history).ok_or(BadChange::NoCluster)?;
+    let mut takes_data = false;
     for what in changes {
         check(&view, what)?;
+        takes_data |= is_taking_data(&view, what);
         // Who records it and when is not in question yet.
         history.record(Hlc::ZERO, NodeId::new(0), what.clone());
         view = folded.view(&history).ok_or(BadChange::NoCluster)?;
+    }
+    if takes_data {
+        enough_remain(&view)?
     }
     Ok(view)
 }
@@ -103,7 +109,7 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
             if present.leaving {
                 return Err(BadChange::Leaving(present.member.name.clone()));
             }
-            enough_remain(view, *node)
+            Ok(())
         }
         ChangeKind::Replace { old, new } => {
             let present = view.member(*old).ok_or(BadChange::NoMember(*old))?;
@@ -115,11 +121,9 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
             }
             may_come(view, new, Some(*old))
         }
-        ChangeKind::Weight { node, weight } => {
-            view.member(*node).ok_or(BadChange::NoMember(*node))?;
-            if *weight == 0 { enough_remain(view, *node) } else { Ok(()) }
+        ChangeKind::Weight { node, .. } | ChangeKind::Zone { node, .. } => {
+            view.member(*node).map(drop).ok_or(BadChange::NoMember(*node))
         }
-        ChangeKind::Zone { node, .. } => view.member(*node).map(drop).ok_or(BadChange::NoMember(*node)),
         ChangeKind::Found { .. } | ChangeKind::Left { .. } | ChangeKind::Bucket { .. } => Err(BadChange::NotOfMembers),
     }
 }
@@ -134,10 +138,108 @@ fn may_come(view: &View, member: &Member, instead: Option<NodeId>) -> Result<(),
     taken.map_or(Ok(()), |taken| Err(BadChange::NameTaken(taken.member.name.clone())))
 }
 
-fn enough_remain(view: &View, without: NodeId) -> Result<(), BadChange> {
-    let remain =
-        view.members().filter(|present| !present.leaving && present.member.weight > 0 && present.member.id != without);
-    let (remain, n) = (remain.count(), usize::from(view.n_max()));
-    let holds_data = view.member(without).is_some_and(|present| present.member.weight > 0);
-    if holds_data && remain < n { Err(BadChange::TooFew { remain, n }) } else { Ok(()) }
+/// Whether a node that holds data holds none after this.
+fn is_taking_data(view: &View, what: &ChangeKind) -> bool {
+    let (ChangeKind::Remove { node, .. } | ChangeKind::Weight { node, weight: 0 }) = what else { return false };
+    view.member(*node).is_some_and(|present| present.member.weight > 0)
+}
+
+fn enough_remain(view: &View) -> Result<(), BadChange> {
+    let remain = view.members().filter(|present| !present.leaving && present.member.weight > 0).count();
+    let n = usize::from(view.n_max());
+    if remain < n { Err(BadChange::TooFew { remain, n }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dot::Life;
+    use crate::membership::{ClusterId, Strategy};
+    use crate::ring::{NORMAL_WEIGHT, Partitions};
+
+    fn member(name: &str, life: u64) -> Member {
+        Member {
+            id: NodeId::of_name(name),
+            name: name.to_owned(),
+            life: Life(life),
+            weight: NORMAL_WEIGHT,
+            zone: String::new(),
+            host: String::new(),
+            peer_addr: String::new(),
+            http_addr: String::new(),
+            resp_addr: String::new(),
+        }
+    }
+
+    /// A cluster of a, b and c, each in its first life.
+    fn three() -> History {
+        let members: Vec<Member> = ["a", "b", "c"].map(|name| member(name, 1)).into();
+        let (partitions, strategy) = (Partitions::new(8).expect("a count"), Strategy::Balanced);
+        let mut history = History::new();
+        let founding = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members };
+        history.record(Hlc::from_bits(1), NodeId::of_name("a"), founding);
+        history
+    }
+
+    fn add(name: &str) -> ChangeKind {
+        ChangeKind::Add(member(name, 1))
+    }
+
+    fn remove(name: &str) -> ChangeKind {
+        ChangeKind::Remove { node: NodeId::of_name(name), life: Life(1) }
+    }
+
+    fn replace(old: &str, new: Member) -> ChangeKind {
+        ChangeKind::Replace { old: NodeId::of_name(old), new }
+    }
+
+    fn weight(name: &str, weight: u32) -> ChangeKind {
+        ChangeKind::Weight { node: NodeId::of_name(name), weight }
+    }
+
+    #[test]
+    fn as_many_nodes_must_remain_as_keys_have_replicas() {
+        let few = |changes: &[ChangeKind], remain| {
+            assert_eq!(check_members(&three(), changes), Err(BadChange::TooFew { remain, n: 3 }), "{changes:?}");
+        };
+        few(&[remove("b")], 2);
+        few(&[remove("a"), remove("b"), remove("c")], 0);
+        few(&[weight("b", 0)], 2);
+        few(&[add("d"), remove("b"), remove("c")], 2);
+        few(&[ChangeKind::Add(Member { weight: 0, ..member("d", 1) }), remove("b")], 2);
+    }
+
+    #[test]
+    fn one_that_goes_may_be_named_before_one_that_comes() {
+        for changes in [
+            vec![remove("b"), add("d")],
+            vec![add("d"), remove("b")],
+            vec![weight("a", 0), add("d")],
+            vec![replace("a", member("d", 1)), weight("d", 200), weight("b", 50)],
+            vec![remove("a"), remove("b"), remove("c"), add("d"), add("e"), add("f")],
+        ] {
+            let view = planned(&three(), &changes).unwrap();
+            let holders = view.ring.nodes().iter().filter(|node| node.weight > 0).count();
+            let stay = view.members().filter(|known| !known.leaving && known.member.weight > 0).count();
+            assert_eq!((holders, stay), (3, 3), "{changes:?}");
+            assert!(view.ring.partitions().iter().all(|partition| view.wished(partition).len() == 3));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_reason() {
+        let refused = |changes: &[ChangeKind]| check_members(&three(), changes).unwrap_err();
+        assert_eq!(refused(&[add("d"), add("d")]), BadChange::NameTaken("d".to_owned()));
+        assert_eq!(refused(&[add("b")]), BadChange::NameTaken("b".to_owned()));
+        assert_eq!(refused(&[replace("a", member("b", 2))]), BadChange::NameTaken("b".to_owned()));
+        assert_eq!(refused(&[weight("z", 1)]), BadChange::NoMember(NodeId::of_name("z")));
+        assert_eq!(refused(&[remove("z")]), BadChange::NoMember(NodeId::of_name("z")));
+        assert_eq!(refused(&[add("d"), remove("b"), remove("b")]), BadChange::Leaving("b".to_owned()));
+        assert_eq!(refused(&[add("d"), remove("b"), add("b")]), BadChange::Removed("b".to_owned()));
+        let weightless = Member { weight: 0, ..member("d", 1) };
+        assert_eq!(refused(&[replace("a", weightless)]), BadChange::Weightless("d".to_owned()));
+        let left = ChangeKind::Left { node: NodeId::of_name("a"), life: Life(1) };
+        assert_eq!(refused(&[left]), BadChange::NotOfMembers);
+        assert_eq!(check_members(&History::new(), &[add("d")]), Err(BadChange::NoCluster));
+    }
 }

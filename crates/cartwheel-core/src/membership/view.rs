@@ -114,6 +114,11 @@ impl View {
         self.buckets.get(bucket).unwrap_or(&self.defaults)
     }
 
+    /// Each n that any bucket has.
+    pub fn ns(&self) -> BTreeSet<u8> {
+        self.buckets.values().chain([&self.defaults]).map(|settings| settings.n).collect()
+    }
+
     /// The buckets whose settings were ever changed, by name.
     pub fn buckets(&self) -> impl ExactSizeIterator<Item = (&Bytes, &BucketSettings)> {
         self.buckets.iter()

@@ -51,6 +51,22 @@ impl AddAssign for Sum {
     }
 }
 
+/// How much keys and what they hold amount to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Size {
+    /// How many keys hold anything, be it a tombstone.
+    pub keys: u64,
+    /// How many bytes the keys, as they are stored, their values and media types have. Clocks and the like are not counted.
+    pub bytes: u64,
+}
+
+impl AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.keys = self.keys.saturating_add(other.keys);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
 /// A tree of sums over the keys of a partition. Only its leaves are stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tree {
@@ -59,13 +75,15 @@ pub struct Tree {
     counts: Vec<u32>,
     keys: u64,
     tombstones: u64,
+    bytes: u64,
 }
 
 impl Tree {
     /// A tree over no keys.
     pub fn new(depth: u8) -> Self {
         let leaves = 1 << (u32::from(depth.min(DEPTH_MAX)) * FANOUT_BITS);
-        Self { depth: depth.min(DEPTH_MAX), digests: vec![0; leaves], counts: vec![0; leaves], keys: 0, tombstones: 0 }
+        let depth = depth.min(DEPTH_MAX);
+        Self { depth, digests: vec![0; leaves], counts: vec![0; leaves], keys: 0, tombstones: 0, bytes: 0 }
     }
 
     /// The level of its leaves; the root's is 0.
@@ -83,12 +101,18 @@ impl Tree {
         self.tombstones
     }
 
+    /// How much those keys are.
+    pub const fn size(&self) -> Size {
+        Size { keys: self.keys, bytes: self.bytes }
+    }
+
     /// A key in `cell` of the partition's [`Grid`] had the share `old` and has the share `new`.
     pub fn fold(&mut self, cell: u32, old: Share, new: Share) {
         let leaf = Grid::node_of(self.depth, cell) as usize;
         let (minus, plus) = (old.digest.to_u128(), new.digest.to_u128());
         self.digests[leaf] = self.digests[leaf].wrapping_sub(minus).wrapping_add(plus);
         self.tombstones = self.tombstones.saturating_sub(old.tombstones.into()).saturating_add(new.tombstones.into());
+        self.bytes = self.bytes.saturating_sub(old.bytes).saturating_add(new.bytes);
         if !old.is_nothing() {
             self.counts[leaf] = self.counts[leaf].saturating_sub(1);
             self.keys = self.keys.saturating_sub(1);
@@ -131,7 +155,7 @@ impl Tree {
             tree.digests[leaf >> shift] = tree.digests[leaf >> shift].wrapping_add(*digest);
             tree.counts[leaf >> shift] = tree.counts[leaf >> shift].saturating_add(*count);
         }
-        (tree.keys, tree.tombstones) = (self.keys, self.tombstones);
+        (tree.keys, tree.tombstones, tree.bytes) = (self.keys, self.tombstones, self.bytes);
         tree
     }
 

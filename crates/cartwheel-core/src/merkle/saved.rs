@@ -10,7 +10,7 @@ use super::build::Forest;
 use super::{DEPTH_MAX, FANOUT_BITS, Tree};
 use crate::dot::Life;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Deeper trees are saved as if they had this depth, so that a stop does not take long, and grow again in the background.
 const SAVED_DEPTH_MAX: u8 = 3;
 const CHECKSUM_BYTES: usize = 8;
@@ -33,6 +33,7 @@ pub fn encode(forest: &Forest, by: SavedBy) -> Bytes {
         let tree = tree.at_most(SAVED_DEPTH_MAX);
         bytes.extend([n, tree.depth]);
         bytes.extend(tree.tombstones.to_le_bytes());
+        bytes.extend(tree.bytes.to_le_bytes());
         for (digest, count) in tree.digests.iter().zip(&tree.counts) {
             bytes.extend(digest.to_le_bytes());
             bytes.extend(count.to_le_bytes());
@@ -56,7 +57,9 @@ pub fn decode(bytes: &[u8]) -> Option<(Forest, SavedBy)> {
         if depth > DEPTH_MAX {
             return None;
         }
-        let mut tree = Tree { tombstones: u64::from_le_bytes(contents.take()?), ..Tree::new(depth) };
+        let mut tree = Tree::new(depth);
+        tree.tombstones = u64::from_le_bytes(contents.take()?);
+        tree.bytes = u64::from_le_bytes(contents.take()?);
         for leaf in 0..1 << (u32::from(depth) * FANOUT_BITS) {
             tree.digests[leaf] = u128::from_le_bytes(contents.take()?);
             tree.counts[leaf] = u32::from_le_bytes(contents.take()?);
@@ -89,7 +92,8 @@ mod tests {
         let mut forest = Forest::from([(1, Tree::new(0)), (3, Tree::new(depth))]);
         for cell in 0..300u32 {
             let tree = forest.get_mut(&3).expect("it is there");
-            let share = Share { digest: ContentDigest([(cell % 255) as u8 + 1; 16]), tombstones: cell % 2 };
+            let digest = ContentDigest([(cell % 255) as u8 + 1; 16]);
+            let share = Share { digest, tombstones: cell % 2, bytes: 40 + u64::from(cell) };
             tree.fold(cell * 3_000, Share::NOTHING, share);
         }
         forest

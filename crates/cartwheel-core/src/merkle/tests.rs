@@ -24,8 +24,8 @@ fn sum_of(model: &Model, grid: &Grid, level: u8, index: u32) -> Sum {
 }
 
 fn share() -> impl Strategy<Value = Share> {
-    let some = (any::<[u8; 16]>(), 0u32..3);
-    let some = some.prop_map(|(digest, tombstones)| Share { digest: ContentDigest(digest), tombstones });
+    let some = (any::<[u8; 16]>(), 0u32..3, 17u64..1_000);
+    let some = some.prop_map(|(digest, tombstones, bytes)| Share { digest: ContentDigest(digest), tombstones, bytes });
     prop_oneof![1 => Just(Share::NOTHING), 4 => some]
 }
 
@@ -57,6 +57,8 @@ proptest! {
         let (tree, model) = carry_out(&writes, depth);
         prop_assert_eq!(tree.keys(), model.len() as u64);
         prop_assert_eq!(tree.tombstones(), model.values().map(|share| u64::from(share.tombstones)).sum::<u64>());
+        let bytes = model.values().map(|share| share.bytes).sum::<u64>();
+        prop_assert_eq!(tree.size(), Size { keys: model.len() as u64, bytes });
         let positions = model.keys().copied().chain([u128::MAX / 3 + 1 + at % (u128::MAX / 3)]);
         for position in positions {
             for level in 0..=depth {

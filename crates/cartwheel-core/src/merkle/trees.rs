@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::build::{Build, Forest, Held, Losses};
 use super::saved::{self, SavedBy};
-use super::{Grid, Share, Tree, TreeId};
+use super::{Grid, Share, Size, Tree, TreeId};
 use crate::dot::Since;
 use crate::effects::{Scanned, StoreCommand, StoreId, StoreResult};
 use crate::holdings::Holdings;
@@ -178,6 +178,11 @@ impl Trees {
     pub fn get(&self, id: TreeId) -> Option<&Tree> {
         let kept = self.kept.get(&id.partition)?;
         if kept.is_ready() { kept.forest.get(&id.n) } else { None }
+    }
+
+    /// How much a tree that is ready is over.
+    pub fn size(&self, id: TreeId) -> Option<Size> {
+        self.get(id).map(Tree::size)
     }
 
     /// How many keys a leaf has at most, on average.

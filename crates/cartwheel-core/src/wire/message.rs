@@ -14,15 +14,19 @@ use super::value::{
 };
 use super::{WireError, fixed};
 use crate::configuration::{Footing, Step};
-use crate::control::{Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX};
+use crate::control::{
+    ASKED_MAX, About, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, Report, WANT_MAX,
+};
 use crate::dot::{Life, NodeId};
 use crate::hlc::{Hlc, WallMs};
 use crate::key::{Key, check_bucket};
 use crate::membership::{ClusterId, History};
+use crate::merkle::{Size, TreeId};
 use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
 use crate::record::Loss;
 use crate::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
-use crate::ring::RingVersion;
+use crate::ring::{PartitionId, RingVersion};
+use crate::sizes::NodeSizes;
 use crate::state::Epoch;
 use crate::write_id::WriteId;
 
@@ -57,7 +61,7 @@ struct PbEnvelope {
     round: u32,
     #[prost(
         oneof = "PbMessage",
-        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 40, 41, 42, 43, 44"
+        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 35, 36, 40, 41, 42, 43, 44"
     )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
@@ -108,6 +112,10 @@ enum PbMessage {
     Phases(PbPhases),
     #[prost(message, tag = "28")]
     Drained(PbDrained),
+    #[prost(message, tag = "35")]
+    SizesInquiry(PbSizesInquiry),
+    #[prost(message, tag = "36")]
+    Sizes(PbSizes),
     #[prost(message, tag = "40")]
     Compare(PbCompare),
     #[prost(message, tag = "41")]
@@ -182,6 +190,36 @@ struct PbBucketHolds {
     id: u64,
     #[prost(bool, tag = "2")]
     holds: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbSizesInquiry {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint32, repeated, tag = "2")]
+    partitions: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbSizes {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(message, repeated, tag = "2")]
+    trees: Vec<PbSize>,
+    #[prost(uint32, repeated, tag = "3")]
+    leaves: Vec<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct PbSize {
+    #[prost(uint32, tag = "1")]
+    partition: u32,
+    #[prost(uint32, tag = "2")]
+    n: u32,
+    #[prost(uint64, tag = "3")]
+    keys: u64,
+    #[prost(uint64, tag = "4")]
+    bytes: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -440,8 +478,15 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
             PbMessage::Drained(PbDrained { life: life.0, version: Some(version_to_pb(*version)) })
         }
         Notice::Phases(notice) => PbMessage::Phases(phases_notice_to_pb(notice)),
-        Notice::Ask(inquiry) => PbMessage::Inquiry(PbInquiry { id: inquiry.id.0, bucket: inquiry.bucket.clone() }),
-        Notice::Holds(id, holds) => PbMessage::BucketHolds(PbBucketHolds { id: id.0, holds: *holds }),
+        Notice::Ask(Inquiry { id, about: About::Bucket(bucket) }) => {
+            PbMessage::Inquiry(PbInquiry { id: id.0, bucket: bucket.clone() })
+        }
+        Notice::Ask(Inquiry { id, about: About::Partitions(partitions) }) => {
+            let partitions = partitions.iter().map(|partition| partition.0).collect();
+            PbMessage::SizesInquiry(PbSizesInquiry { id: id.0, partitions })
+        }
+        Notice::Report(id, Report::Holds(holds)) => PbMessage::BucketHolds(PbBucketHolds { id: id.0, holds: *holds }),
+        Notice::Report(id, Report::Sizes(sizes)) => PbMessage::Sizes(sizes_to_pb(*id, sizes)),
     }
 }
 
@@ -487,7 +532,38 @@ fn history_from_pb(bytes: &[u8]) -> Result<History, WireError> {
 fn inquiry_from_pb(inquiry: PbInquiry) -> Result<Inquiry, WireError> {
     let bucket = inquiry.bucket;
     check_bucket(&bucket).map_err(|_| WireError::Field("bucket"))?;
-    Ok(Inquiry { id: InquiryId(inquiry.id), bucket })
+    Ok(Inquiry { id: InquiryId(inquiry.id), about: About::Bucket(bucket) })
+}
+
+fn sizes_inquiry_from_pb(inquiry: PbSizesInquiry) -> Result<Inquiry, WireError> {
+    if inquiry.partitions.len() > ASKED_MAX {
+        return Err(WireError::Field("partitions"));
+    }
+    let partitions = inquiry.partitions.into_iter().map(PartitionId).collect();
+    Ok(Inquiry { id: InquiryId(inquiry.id), about: About::Partitions(partitions) })
+}
+
+fn sizes_to_pb(id: InquiryId, sizes: &NodeSizes) -> PbSizes {
+    let tree = |(id, size): (&TreeId, &Size)| PbSize {
+        partition: id.partition.0,
+        n: id.n.into(),
+        keys: size.keys,
+        bytes: size.bytes,
+    };
+    let trees = sizes.trees.iter().map(tree).collect();
+    PbSizes { id: id.0, trees, leaves: sizes.leaves.iter().map(|partition| partition.0).collect() }
+}
+
+fn sizes_from_pb(sizes: PbSizes) -> Result<NodeSizes, WireError> {
+    let tree = |size: PbSize| {
+        let n = u8::try_from(size.n).map_err(|_| WireError::Field("n"));
+        let id = |n| TreeId { partition: PartitionId(size.partition), n };
+        n.map(|n| (id(n), Size { keys: size.keys, bytes: size.bytes }))
+    };
+    Ok(NodeSizes {
+        trees: sizes.trees.into_iter().map(tree).collect::<Result<_, _>>()?,
+        leaves: sizes.leaves.into_iter().map(PartitionId).collect(),
+    })
 }
 
 fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireError> {
@@ -557,7 +633,13 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::Phases(notice) => Message::Notice(Notice::Phases(phases_notice_from_pb(notice)?)),
         PbMessage::Epoch(notice) => Message::Notice(Notice::Epoch(epoch_notice_from_pb(notice)?)),
         PbMessage::Inquiry(inquiry) => Message::Notice(Notice::Ask(inquiry_from_pb(inquiry)?)),
-        PbMessage::BucketHolds(answer) => Message::Notice(Notice::Holds(InquiryId(answer.id), answer.holds)),
+        PbMessage::BucketHolds(answer) => {
+            Message::Notice(Notice::Report(InquiryId(answer.id), Report::Holds(answer.holds)))
+        }
+        PbMessage::SizesInquiry(inquiry) => Message::Notice(Notice::Ask(sizes_inquiry_from_pb(inquiry)?)),
+        PbMessage::Sizes(sizes) => {
+            Message::Notice(Notice::Report(InquiryId(sizes.id), Report::Sizes(sizes_from_pb(sizes)?)))
+        }
     })
 }
 

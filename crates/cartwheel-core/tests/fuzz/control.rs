@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::control::{Control, ControlConfig, ControlEffects, ControlInput, SettingsChange};
+use cartwheel_core::control::{About, Control, ControlConfig, ControlEffects, ControlInput, Report, SettingsChange};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::effects::{ClientId, WriteFailed};
 use cartwheel_core::epoch::Epoch;
@@ -12,6 +12,7 @@ use cartwheel_core::hlc::WallMs;
 use cartwheel_core::membership::{ChangeKind, ClusterId, History, SettingsPatch};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
+use cartwheel_core::sizes::NodeSizes;
 use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::wire;
 use proptest::collection::vec;
@@ -112,7 +113,11 @@ impl Mesh {
             let result = if self.saves { Ok(()) } else { Err(WriteFailed::Uncertain) };
             follow.push((node, ControlInput::Saved(result)));
         }
-        follow.extend(inquiries.iter().map(|inquiry| (node, ControlInput::Holds(inquiry.id, self.holds))));
+        let report = |about: &About| match about {
+            About::Bucket(_) => self.holds.map(Report::Holds),
+            About::Partitions(_) => Some(Report::Sizes(NodeSizes::default())),
+        };
+        follow.extend(inquiries.iter().map(|inquiry| (node, ControlInput::Report(inquiry.id, report(&inquiry.about)))));
         follow
     }
 

@@ -1,11 +1,13 @@
 //! What nodes say of their cluster: histories, and the notices that carry them.
 
-use cartwheel_core::control::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
+use cartwheel_core::control::{About, Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice, Report};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::{Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch};
-use cartwheel_core::ring::RingVersion;
+use cartwheel_core::merkle::{Size, TreeId};
+use cartwheel_core::ring::{PartitionId, RingVersion};
+use cartwheel_core::sizes::NodeSizes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -131,7 +133,19 @@ pub fn notice() -> BoxedStrategy<Notice> {
     };
     let changes = (version(), version(), histories(), any::<bool>())
         .prop_map(|(since, version, changes, is_answer)| Changes { since, version, changes, is_answer });
-    let inquiry = (inquiry_id(), vec(any::<u8>(), 1..5)).prop_map(|(id, bucket)| Inquiry { id, bucket: bucket.into() });
+    let partitions = || vec((0u32..300).prop_map(PartitionId), 0..5);
+    let about = prop_oneof![
+        vec(any::<u8>(), 1..5).prop_map(|bucket| About::Bucket(bucket.into())),
+        partitions().prop_map(About::Partitions),
+    ];
+    let inquiry = (inquiry_id(), about).prop_map(|(id, about)| Inquiry { id, about });
+    let size = ((0u32..300).prop_map(PartitionId), any::<u8>(), number(), number())
+        .prop_map(|(partition, n, keys, bytes)| (TreeId { partition, n }, Size { keys, bytes }));
+    let sizes = (vec(size, 0..5), partitions()).prop_map(|(trees, leaves)| {
+        let (trees, leaves) = (trees.into_iter().collect(), leaves.into_iter().collect());
+        Report::Sizes(NodeSizes { trees, leaves })
+    });
+    let report = prop_oneof![2 => any::<bool>().prop_map(Report::Holds), 1 => sizes];
     let members = prop_oneof![4 => Just(MembersDigest::of(&history().view().expect("a cluster"))), 1 => any::<u128>().prop_map(MembersDigest)];
     let marks = || vec(any::<bool>(), 0..5).prop_map(|marks| marks.into_iter().collect());
     let near = || prop_oneof![3 => 0u64..4, 1 => number()];
@@ -149,7 +163,7 @@ pub fn notice() -> BoxedStrategy<Notice> {
         2 => inquiry.prop_map(Notice::Ask).boxed(),
         6 => swim_packet().prop_map(|packet| Notice::Swim(packet.into())).boxed(),
         1 => vec(any::<u8>(), 0..200).prop_map(|packet| Notice::Swim(packet.into())).boxed(),
-        4 => (inquiry_id(), any::<bool>()).prop_map(|(id, holds)| Notice::Holds(id, holds)).boxed(),
+        4 => (inquiry_id(), report).prop_map(|(id, report)| Notice::Report(id, report)).boxed(),
     ]
     .boxed()
 }

@@ -1,4 +1,7 @@
+use cartwheel_client::MemberChange;
 use clap::{Args, Subcommand};
+
+use super::wish;
 
 /// What to ask a node about its cluster.
 #[derive(Debug, Subcommand)]
@@ -66,6 +69,16 @@ pub enum ClusterCommand {
         #[command(flatten)]
         apply: ApplyArgs,
     },
+    /// Make several changes of the members with one plan: data moves once, to where all of them together want it.
+    #[command(after_help = CHANGE_EXAMPLES)]
+    Change {
+        /// The changes, in their order: add=NODE[:WEIGHT], remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT, zone=NODE:ZONE[/HOST].
+        #[arg(required = true, value_name = "CHANGE", value_parser = wish::parse)]
+        changes: Vec<MemberChange>,
+        /// How.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
     /// Show which partitions are on their way to where they are wished, and what they wait for.
     Moves {
         /// Wait until none is.
@@ -116,3 +129,10 @@ pub struct LocateArgs {
     #[command(flatten)]
     pub ask: AskArgs,
 }
+
+const CHANGE_EXAMPLES: &str = "Examples:
+  Two new nodes for an old one, and half as much again for a fourth:
+    cartwheel cluster change add=d add=e remove=b weight=a:150
+
+  See what it would lead to:
+    cartwheel cluster change replace=a:f zone=c:east/rack-7 --dry-run";

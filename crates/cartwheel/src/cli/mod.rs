@@ -5,6 +5,7 @@ mod cluster;
 mod renew;
 mod serve;
 mod simulate;
+mod wish;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use crate::verify::VerifyArgs;
 pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
 pub use cluster::{ApplyArgs, AskArgs, ClusterCommand, LocateArgs};
 pub use renew::RenewArgs;
-pub use serve::{NewNodeArgs, ServeArgs};
+pub use serve::ServeArgs;
 pub use simulate::{PlacementArgs, RingStateArgs, SimulateCommand};
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.

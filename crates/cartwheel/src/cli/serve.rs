@@ -1,4 +1,3 @@
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -15,46 +14,9 @@ pub struct ServeArgs {
     /// Stop when standard input ends. `cartwheel dev` holds it open, so that its nodes never outlive it.
     #[arg(long)]
     pub stop_with_stdin: bool,
-    /// How a node that has no data directory comes to one.
-    #[command(flatten)]
-    pub new: NewNodeArgs,
     /// The settings.
     #[command(flatten)]
     pub settings: Settings,
-}
-
-/// How a node that has no data directory yet founds a cluster, or is let into one. Once it has one, none of this counts.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "A node without a data directory")]
-pub struct NewNodeArgs {
-    /// What it is called: no other node of the cluster may be.
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Where nodes of the cluster listen for peers; names are resolved again each time. It then waits until an administrator lets it
-    /// in with `cartwheel cluster add NAME`.
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
-    pub seed: Vec<String>,
-    /// Be let in at once, without an administrator.
-    #[arg(long, requires = "seed", conflicts_with = "bootstrap")]
-    pub join: bool,
-    /// Found a cluster of which it is the only node. Refused if a seed answers.
-    #[arg(long)]
-    pub bootstrap: bool,
-    /// Its zone: homes of a key are in as many zones as there are.
-    #[arg(long, value_name = "ZONE", default_value = "")]
-    pub zone: String,
-    /// Its machine: within a zone, homes of a key are on as many machines as there are. Nameless, it is one of its own.
-    #[arg(long, value_name = "HOST", default_value = "")]
-    pub host: String,
-    /// Where other nodes reach it, if not at --peer-listen.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub peer_address: Option<String>,
-    /// Where clients reach it, if not at --http-listen.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub http_address: Option<String>,
-    /// How many shards its data is divided among; one a core if not said.
-    #[arg(long, value_name = "COUNT")]
-    pub shards: Option<NonZeroU32>,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -68,6 +30,11 @@ const EXAMPLES: &str = "Examples:
     log_format = \"json\"
     END
     CARTWHEEL_LOG_LEVEL=debug cartwheel serve --config node-1.toml
+
+  A cluster that grows: the first node founds it, another waits to be let in, a third lets itself in:
+    cartwheel serve --bootstrap --name a --dir ./a
+    cartwheel serve --seed cartwheel.example:7400 --name b --zone east --dir ./b --peer-listen 127.0.0.1:7401 --http-listen 127.0.0.1:8081
+    CARTWHEEL_SEED=10.0.0.1:7400,10.0.0.2:7400 cartwheel serve --join --name c --config c.toml
 
   On all interfaces of a machine whose network is yours alone:
     cartwheel serve --dir ./data/node-1 --http-listen 0.0.0.0:8081 --insecure";

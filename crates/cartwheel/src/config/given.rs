@@ -1,10 +1,14 @@
 //! A setting's value as it was given, before it is understood.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use toml::Spanned;
 use toml::de::DeValue;
+
+use super::ListenAddr;
 
 /// A value that makes no sense where it was given.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -51,6 +55,36 @@ impl Given<'_> {
 
     pub(super) fn path(&self) -> Result<PathBuf, String> {
         self.text().filter(|text| !text.is_empty()).map(PathBuf::from).ok_or_else(|| "give a path, as text".to_owned())
+    }
+
+    /// A name, which may be any text.
+    pub(super) fn name(&self) -> Result<String, String> {
+        self.text().map(str::to_owned).ok_or_else(|| "give a name, as text".to_owned())
+    }
+
+    /// Addresses: a list of them, or text with commas between them.
+    pub(super) fn addresses(&self) -> Result<Vec<ListenAddr>, String> {
+        let form = || "give addresses as HOST:PORT, with commas between them or as a list".to_owned();
+        match self {
+            Self::Toml(DeValue::Array(list)) => {
+                let address =
+                    |value: &Spanned<DeValue<'_>>| Given::Toml(value.get_ref()).parsed().map_err(|_: String| form());
+                list.iter().map(address).collect()
+            }
+            _ => {
+                let text = self.text().ok_or_else(form)?;
+                text.split(',').map(|address| address.trim().parse().map_err(|_: String| form())).collect()
+            }
+        }
+    }
+
+    /// A number from 1 on.
+    pub(super) fn count(&self) -> Result<NonZeroU32, String> {
+        let number = match self {
+            Self::Toml(DeValue::Integer(number)) if number.radix() == 10 => Some(number.as_str()),
+            _ => self.text(),
+        };
+        number.and_then(|number| number.parse().ok()).ok_or_else(|| "give a number from 1 on".to_owned())
     }
 
     /// What the text says.

@@ -9,6 +9,7 @@ mod file;
 mod given;
 mod interval;
 mod log;
+mod new_node;
 mod settings;
 mod share;
 mod size;
@@ -22,6 +23,7 @@ pub use file::FileError;
 pub use given::BadValue;
 pub use interval::{Interval, Latency};
 pub use log::{LogFormat, LogLevel};
+pub use new_node::NewNode;
 pub use settings::{Durability, Settings, Tuning};
 pub use share::Share;
 pub use size::Size;
@@ -67,6 +69,8 @@ pub struct Config {
     pub log_level: LogLevel,
     /// How the log looks.
     pub log_format: LogFormat,
+    /// How the node comes to a data directory, if it has none.
+    pub new: NewNode,
 }
 
 /// Why there is no configuration.
@@ -109,6 +113,7 @@ impl Config {
             background_p99_target: tuning.background_p99_target.unwrap_or(BACKGROUND_P99_TARGET_DEFAULT).0,
             log_level: tuning.log_level.unwrap_or_default(),
             log_format: tuning.log_format.unwrap_or_default(),
+            new: settings.new,
         })
     }
 }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::given::Given;
-use super::{Interval, Latency, ListenAddr, LogFormat, LogLevel, Share, Size};
+use super::{Interval, Latency, ListenAddr, LogFormat, LogLevel, NewNode, Share, Size, new_node};
 
 /// What one source says of the settings: much of it nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
@@ -29,6 +29,9 @@ pub struct Settings {
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub insecure: Option<bool>,
+    /// How a node comes to a data directory.
+    #[command(flatten)]
+    pub new: NewNode,
     /// What makes no difference to who the node is.
     #[command(flatten)]
     pub tuning: Tuning,
@@ -88,11 +91,20 @@ impl From<Durability> for cartwheel_core::membership::Durability {
 }
 
 /// The settings' names, as they are in a file.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 21] = [
     "dir",
     "http_listen",
     "peer_listen",
     "insecure",
+    "name",
+    "seed",
+    "join",
+    "bootstrap",
+    "zone",
+    "host",
+    "peer_address",
+    "http_address",
+    "shards",
     "durability",
     "cache_size",
     "disk_reserve",
@@ -120,6 +132,7 @@ impl Settings {
             "background_p99_target" => tuning.background_p99_target = Some(given.parsed()?),
             "log_level" => tuning.log_level = Some(given.parsed()?),
             "log_format" => tuning.log_format = Some(given.choice()?),
+            name if new_node::NAMES.contains(&name) => self.new.set(name, given)?,
             _ => return Err(format!("there is no setting of this name: use one of {}", NAMES.join(", "))),
         }
         Ok(())
@@ -132,6 +145,7 @@ impl Settings {
             http_listen: self.http_listen.or(others.http_listen),
             peer_listen: self.peer_listen.or(others.peer_listen),
             insecure: self.insecure.or(others.insecure),
+            new: self.new.or(others.new),
             tuning: self.tuning.or(others.tuning),
         }
     }

@@ -62,6 +62,69 @@ fn a_flag_goes_before_a_variable_and_that_before_the_file() {
 }
 
 #[test]
+fn what_makes_a_new_node_is_a_setting_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    let text =
+        "dir = 'd'\nname = 'file'\nzone = 'file'\nhost = 'file'\nseed = ['file:1', '[::1]:2']\nshards = 3\njoin = true";
+    std::fs::write(&path, text).unwrap();
+    let variables = [
+        ("CARTWHEEL_CONFIG", path.to_str().unwrap()),
+        ("CARTWHEEL_NAME", "variable"),
+        ("CARTWHEEL_ZONE", "variable"),
+        ("CARTWHEEL_SEED", "variable:1, variable:2"),
+        ("CARTWHEEL_PEER_ADDRESS", "variable:3"),
+        ("CARTWHEEL_BOOTSTRAP", "true"),
+    ];
+    let of = |flags: Settings, variables: &[(&str, &str)]| {
+        Config::resolve(flags, None, &environment(variables)).unwrap().new
+    };
+    let seeds = |new: &NewNode| new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect::<Vec<_>>();
+
+    let new = of(flags(&[]), &variables[..1]);
+    assert_eq!(
+        (new.name.as_deref(), new.zone.as_deref(), new.host.as_deref()),
+        (Some("file"), Some("file"), Some("file"))
+    );
+    assert_eq!((seeds(&new).join(" "), new.join, new.bootstrap), ("file:1 [::1]:2".to_owned(), Some(true), None));
+    assert_eq!(new.shards.map(std::num::NonZeroU32::get), Some(3));
+
+    let new = of(flags(&[]), &variables);
+    assert_eq!(
+        (new.name.as_deref(), new.host.as_deref()),
+        (Some("variable"), Some("file")),
+        "a variable before the file"
+    );
+    assert_eq!((seeds(&new).join(" "), new.bootstrap), ("variable:1 variable:2".to_owned(), Some(true)));
+    assert_eq!(new.peer_address.unwrap().as_str(), "variable:3");
+
+    let given = [
+        "--name",
+        "flag",
+        "--seed",
+        "flag:1,flag:2",
+        "--seed",
+        "flag:3",
+        "--join=false",
+        "--bootstrap=false",
+        "--shards",
+        "9",
+    ];
+    let new = of(flags(&given), &variables);
+    assert_eq!(
+        (new.name.as_deref(), new.zone.as_deref()),
+        (Some("flag"), Some("variable")),
+        "a flag before a variable"
+    );
+    assert_eq!(seeds(&new), ["flag:1", "flag:2", "flag:3"]);
+    assert_eq!(
+        (new.join, new.bootstrap, new.shards.map(std::num::NonZeroU32::get)),
+        (Some(false), Some(false), Some(9))
+    );
+    assert_eq!(of(flags(&["--dir", "d"]), &[]), NewNode::default());
+}
+
+#[test]
 fn nothing_said_is_the_default_but_for_the_directory() {
     let missing = Config::resolve(flags(&[]), None, &environment(&[])).unwrap_err();
     assert!(missing.to_string().contains("--dir") && missing.to_string().contains("CARTWHEEL_DIR"));
@@ -96,6 +159,15 @@ fn a_files_errors_say_where_and_what_is_allowed() {
         ("http_listen = 8080", "http_listen is 8080", "HOST:PORT"),
         ("peer_listen = ['a:1']", "peer_listen is a list", "HOST:PORT"),
         ("dir = {}", "dir is a table", "a path"),
+        ("seed = 'a'", "seed is \"a\"", "HOST:PORT"),
+        ("seed = ['a:1', 'b']", "seed is a list", "HOST:PORT"),
+        ("seed = [1]", "seed is a list", "HOST:PORT"),
+        ("seed = 1", "seed is 1", "HOST:PORT"),
+        ("name = 1", "name is 1", "as text"),
+        ("join = 'yes'", "join is \"yes\"", "true or false"),
+        ("shards = 0", "shards is 0", "from 1 on"),
+        ("shards = 'many'", "shards is \"many\"", "from 1 on"),
+        ("peer_address = 'a'", "peer_address is \"a\"", "HOST:PORT"),
     ] {
         let error = refused(text);
         assert!(error.starts_with("c.toml, line 1: ") && error.contains(named) && error.contains(allowed), "{error}");

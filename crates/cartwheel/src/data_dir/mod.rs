@@ -63,14 +63,11 @@ pub enum DataDirError {
         why: String,
     },
     /// It must not be served any more.
-    #[error(
-        "{dir} must not be served any more: {why}. Move it away, and make the node a new directory with cartwheel renew, which the \
-         other nodes refill"
-    )]
+    #[error("{dir} must not be served any more: {why}")]
     Retired {
         /// The directory.
         dir: PathBuf,
-        /// Why not.
+        /// Why not, and what to do.
         why: String,
     },
     /// The node has been started as often as a life allows.
@@ -138,14 +135,19 @@ impl DataDir {
         Ok(Self { dir: dir.to_path_buf(), identity: read_identity(dir)?, _lock: lock })
     }
 
-    /// Makes a note that the directory must not be served any more, and of why. Otherwise it would come to a boot that nobody has
-    /// seen, if it were only started often enough.
-    pub fn retire(&self, why: &str) -> DataDirError {
+    /// Makes a note that the directory must not be served any more, of why, and of what to do. Otherwise it would come to a boot that
+    /// nobody has seen, if it were only started often enough.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn retire(&self, why: &str) -> Result<(), DataDirError> {
         let path = self.dir.join(RETIRED_FILE);
-        if let Err(error) = atomic_file::replace(&path, why.as_bytes()) {
-            return DataDirError::io("write", &path)(error);
-        }
-        DataDirError::Retired { dir: self.dir.clone(), why: why.to_owned() }
+        atomic_file::replace(&path, why.as_bytes()).map_err(DataDirError::io("write", &path))
+    }
+
+    /// The error that says so.
+    pub fn retired(&self, why: String) -> DataDirError {
+        DataDirError::Retired { dir: self.dir.clone(), why }
     }
 
     /// Who the node is.

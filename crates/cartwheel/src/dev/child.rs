@@ -39,8 +39,8 @@ impl Child {
         let log_file = File::options().create(true).append(true).open(&log)?;
         let mut serve = Command::new(std::env::current_exe()?);
         // What is one node's alone cannot be meant for all.
-        for variable in ["CARTWHEEL_CONFIG", "CARTWHEEL_HTTP_LISTEN", "CARTWHEEL_PEER_LISTEN"] {
-            serve.env_remove(variable);
+        for variable in ["CONFIG", "HTTP_LISTEN", "PEER_LISTEN", "BOOTSTRAP", "JOIN", "SEED"] {
+            serve.env_remove(format!("CARTWHEEL_{variable}"));
         }
         let mut process = serve
             .args(["serve", "--stop-with-stdin", "--dir"])

@@ -1,11 +1,12 @@
 //! What the calls know of the node behind the door.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cartwheel_core::configuration::Phase;
-use cartwheel_core::control::EpochStatus;
-use cartwheel_core::control::{Changed, SettingsChange};
+use cartwheel_core::control::{Changed, EpochStatus, SettingsChange, Survey, Surveyed};
+use cartwheel_core::dot::NodeId;
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::Liveness;
@@ -22,6 +23,9 @@ use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
 use crate::rate_limit::RateLimit;
 use crate::shard::{DigestPage, DigestsAsk, HintsBoard, Shards};
+
+/// How long nodes have to say how much they hold: who is slower is left out, and estimated.
+const SURVEY_WITHIN: Duration = Duration::from_secs(1);
 
 /// A node, as the HTTP door is told of it.
 #[derive(Debug)]
@@ -115,6 +119,11 @@ impl Door {
     /// Has a bucket's settings changed.
     pub(super) async fn change(&self, change: SettingsChange) -> Result<Changed, ApiError> {
         Ok(self.0.backend.control.change(change).await??)
+    }
+
+    /// How much nodes hold, of those that answer in time.
+    pub(super) async fn survey(&self, of: BTreeMap<NodeId, BTreeSet<PartitionId>>) -> Result<Surveyed, ApiError> {
+        Ok(self.0.backend.control.survey(Survey { of, timeout: SURVEY_WITHIN }).await?)
     }
 
     /// What the node's disk holds of a partition; none if it cannot be read now.

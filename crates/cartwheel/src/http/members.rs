@@ -1,25 +1,26 @@
-//! `/v1/cluster/members` and `/v1/cluster/moves`: what an administrator wants changed about the members, and what is on its way.
+//! `/v1/cluster/members`: what an administrator wants changed about the members, and what that leads to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request as HttpRequest, Uri};
+use axum::http::Request as HttpRequest;
 use cartwheel_core::configuration::{Home, Phase};
 use cartwheel_core::control::MembersChange;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::liveness::Status;
 use cartwheel_core::membership::{ChangeKind, Member, View, planned};
-use cartwheel_core::ring::NORMAL_WEIGHT;
 use cartwheel_core::ring::report::Violations;
+use cartwheel_core::ring::{NORMAL_WEIGHT, PartitionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Door;
+use super::amounts::{self, Amount, Route};
 use super::buckets::read;
 use super::error::ApiError;
-use super::openapi::{AskErrors, ChangeErrors};
+use super::openapi::ChangeErrors;
 use super::query::Query;
 
 /// What is to be changed, all of it or nothing.
@@ -87,6 +88,14 @@ pub(super) struct PlanForm {
     moves: Vec<MoveForm>,
     /// How many replicas of partitions go to nodes that do not hold them.
     replicas: usize,
+    /// How many keys those hold, tombstones among them; none if nobody could say.
+    keys: Option<u64>,
+    /// How many bytes keys and values have; none if nobody could say.
+    bytes: Option<u64>,
+    /// Not every partition's size is known: for some, keys and bytes are the mean of the others.
+    estimated: bool,
+    /// What an administrator should know before the changes are made.
+    warnings: Vec<String>,
     /// What each member holds before and after.
     nodes: Vec<ShareForm>,
     /// How far the placement is from an even one, before.
@@ -103,6 +112,12 @@ struct MoveForm {
     from: Vec<String>,
     /// Who is to hold it.
     to: Vec<String>,
+    /// How many keys are copied to those who do not hold it; none if nobody could say.
+    keys: Option<u64>,
+    /// How many bytes those and their values have; none if nobody could say.
+    bytes: Option<u64>,
+    /// Keys and bytes are the mean of the other partitions: nobody who holds it has answered.
+    estimated: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -150,9 +165,9 @@ pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>)
     if wanted.planned_on.as_ref().is_some_and(|planned_on| *planned_on != version.to_string()) {
         return Err(ApiError::bad_request("the cluster has changed since this was planned: look at the plan again"));
     }
-    let changes = wanted.changes.iter().map(|wish| kind_of(&door, &view, wish)).collect::<Result<Vec<_>, _>>()?;
+    let changes = kinds_of(&door, &view, &wanted.changes)?;
     let after = planned(&history, &changes).map_err(|why| ApiError::bad_request(why.to_string()))?;
-    let mut plan = plan_of(&view, &after, &door.phases());
+    let mut plan = plan_of(&door, &view, &after).await?;
     plan.version = version.to_string();
     if wanted.apply {
         let planned_on = wanted.planned_on.is_some().then_some(version);
@@ -162,9 +177,24 @@ pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>)
     Ok(Json(plan))
 }
 
-fn kind_of(door: &Door, view: &View, wish: &WishForm) -> Result<ChangeKind, ApiError> {
+/// The changes that are wished. One may name a node that comes by another before it.
+fn kinds_of(door: &Door, view: &View, wishes: &[WishForm]) -> Result<Vec<ChangeKind>, ApiError> {
+    let mut come: Vec<Member> = Vec::new();
+    let mut kinds = Vec::new();
+    for wish in wishes {
+        let kind = kind_of(door, view, &come, wish)?;
+        if let ChangeKind::Add(member) | ChangeKind::Replace { new: member, .. } = &kind {
+            come.push(member.clone());
+        }
+        kinds.push(kind);
+    }
+    Ok(kinds)
+}
+
+fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result<ChangeKind, ApiError> {
     let member = |name: &str| {
-        let known = view.members().map(|known| &known.member).find(|member| member.name == *name);
+        let members = view.members().map(|known| &known.member);
+        let known = come.iter().chain(members).find(|member| member.name == *name);
         known.cloned().ok_or_else(|| {
             ApiError::bad_request(format!("the cluster has no member called {name}: see `cartwheel cluster status`"))
         })
@@ -207,107 +237,151 @@ fn waiting(door: &Door, view: &View, name: &str) -> Result<Member, ApiError> {
     })
 }
 
-fn names(view: &View, homes: &[Home]) -> Vec<String> {
-    let name =
-        |home: &Home| view.member(home.node).map_or_else(|| home.node.to_string(), |known| known.member.name.clone());
-    homes.iter().map(name).collect()
+pub(super) fn names(view: &View, homes: &[Home]) -> Vec<String> {
+    homes.iter().map(|home| name_of(view, home.node)).collect()
 }
 
-fn plan_of(before: &View, after: &View, phases: &[Phase]) -> PlanForm {
-    let (mut moves, mut replicas) = (Vec::new(), 0);
+/// What a node is called, or its id if it is no member any more.
+pub(super) fn name_of(view: &View, node: NodeId) -> String {
+    view.member(node).map_or_else(|| node.to_string(), |known| known.member.name.clone())
+}
+
+/// The partitions whose homes change.
+fn routes(before: &View, after: &View, phases: &[Phase]) -> Vec<Route> {
+    let partitions = before.ring.partitions().iter().zip(phases);
+    let route = |(partition, phase): (PartitionId, &Phase)| Route {
+        partition,
+        from: phase.latest().of(before.n_max()).to_vec(),
+        to: after.wished(partition),
+    };
+    partitions.map(route).collect()
+}
+
+async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, ApiError> {
+    let routes = routes(before, after, &door.phases());
     let mut shares: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
-    for (partition, phase) in before.ring.partitions().iter().zip(phases) {
-        let (from, to) = (phase.latest().of(before.n_max()), after.wished(partition));
+    for Route { from, to, .. } in &routes {
         from.iter().for_each(|home| shares.entry(home.node).or_default().0 += 1);
         to.iter().for_each(|home| shares.entry(home.node).or_default().1 += 1);
-        let come = to.iter().filter(|home| !from.contains(home)).count();
-        replicas += come;
-        if come > 0 || from.iter().any(|home| !to.contains(home)) {
-            moves.push(MoveForm { partition: partition.0, from: names(before, from), to: names(after, &to) });
-        }
     }
-    let name = |node: NodeId| {
-        let known = after.member(node).or_else(|| before.member(node));
-        known.map_or_else(|| node.to_string(), |known| known.member.name.clone())
-    };
+    let moving: Vec<Route> = routes.into_iter().filter(Route::is_change).collect();
+    let surveyed = door.survey(amounts::sources(door, before, &moving)).await?;
+    let amounts = amounts::amounts(&before.ns(), &moving, &surveyed);
+    let name = |node: NodeId| name_of(if after.member(node).is_some() { after } else { before }, node);
     let nodes = shares.into_iter().map(|(node, (before, after))| ShareForm { node: name(node), before, after });
     let mut nodes: Vec<ShareForm> = nodes.collect();
     nodes.sort_by(|a, b| a.node.cmp(&b.node));
-    let (version, applied) = (String::new(), false);
-    PlanForm {
-        version,
-        applied,
-        moves,
-        replicas,
+    let total = amounts::total(&amounts);
+    let moved = |(route, amount): (&Route, &Option<Amount>)| MoveForm {
+        partition: route.partition.0,
+        from: names(before, &route.from),
+        to: names(after, &route.to),
+        keys: amount.map(|amount| amount.size.keys),
+        bytes: amount.map(|amount| amount.size.bytes),
+        estimated: amount.is_some_and(|amount| amount.is_estimate),
+    };
+    Ok(PlanForm {
+        version: String::new(),
+        applied: false,
+        replicas: moving.iter().map(|route| route.come(before.n_max().max(after.n_max())).count()).sum(),
+        keys: total.map(|total| total.size.keys),
+        bytes: total.map(|total| total.size.bytes),
+        estimated: total.is_some_and(|total| total.is_estimate),
+        warnings: warnings(door, before, after, &moving),
+        moves: moving.iter().zip(&amounts).map(moved).collect(),
         nodes,
         before: BalanceForm::of(before),
         after: BalanceForm::of(after),
+    })
+}
+
+/// What becomes of nodes that do not answer: those that are to go, and those whose partitions are to move.
+fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<String> {
+    let liveness = door.liveness();
+    let is_down = |home: &Home| home.node != door.local().node && liveness.status(home.node) == Status::Down;
+    let lives = before.members().map(|known| Home { node: known.member.id, life: known.member.life });
+    let (mut gone, mut awaited) = (Vec::new(), BTreeMap::<NodeId, usize>::new());
+    gone.extend(lives.filter(|home| is_down(home) && after.is_removed(*home) && !before.is_removed(*home)));
+    for route in moving {
+        let needed = route.from.iter().filter(|home| !after.is_removed(**home));
+        let down: BTreeSet<NodeId> =
+            needed.chain(&route.to).filter(|home| is_down(home)).map(|home| home.node).collect();
+        down.into_iter().for_each(|node| *awaited.entry(node).or_default() += 1);
     }
+    let gone = gone.into_iter().map(|home| {
+        let name = name_of(before, home.node);
+        format!(
+            "{name} is down and goes unheard: what it alone holds (a write with w=1, what it keeps for others) is lost"
+        )
+    });
+    let awaited = awaited.into_iter().map(|(node, partitions)| {
+        let name = name_of(if after.member(node).is_some() { after } else { before }, node);
+        format!("{name} is down: {partitions} of the moves wait until it is back, or is removed or replaced, too")
+    });
+    gone.chain(awaited).collect()
 }
 
-/// What is on its way.
-#[derive(Serialize, ToSchema)]
-pub(super) struct MovesForm {
-    /// Which history of changes the node that answers goes by.
-    version: String,
-    /// How many partitions there are.
-    partitions: u32,
-    /// The partitions that are not held as they are wished.
-    moves: Vec<UnderWayForm>,
-    /// The members that are leaving.
-    leaving: Vec<String>,
-    /// The nodes that wait to be let in.
-    waiting: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use cartwheel_core::request::Refusal;
+    use serde_json::{Value, json};
 
-#[derive(Serialize, ToSchema)]
-struct UnderWayForm {
-    /// The partition.
-    partition: u32,
-    /// How far its chain of configurations has come: a number, or two while one takes over from the other.
-    step: String,
-    /// Who holds it.
-    from: Vec<String>,
-    /// Who is to hold it in the end.
-    to: Vec<String>,
-    /// `copying` (those who come copy what is held) or `taking over` (both say what is held).
-    state: &'static str,
-    /// Those who are needed and do not answer.
-    waits_for: Vec<String>,
-}
+    use super::super::tests::ask;
+    use super::*;
 
-/// What is on its way to where it is wished
-#[utoipa::path(get, path = "/v1/cluster/moves", tag = "cluster",
-    responses((status = 200, description = "The partitions that move, as this node knows", body = MovesForm), AskErrors))]
-pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<MovesForm>, ApiError> {
-    Query::none(uri.query())?;
-    let (view, phases, liveness) = (door.view(), door.phases(), door.liveness());
-    let mut moves = Vec::new();
-    for (partition, phase) in view.ring.partitions().iter().zip(phases.iter()) {
-        let (from, to) = (phase.current().of(view.n_max()), view.wished(partition));
-        let is_there = phase.next().is_none() && from.len() == to.len() && from.iter().all(|home| to.contains(home));
-        if is_there {
-            continue;
+    #[test]
+    fn every_change_has_its_form() {
+        for form in [
+            json!({"op": "add", "node": "c"}),
+            json!({"op": "add", "node": "c", "weight": 50}),
+            json!({"op": "remove", "node": "b"}),
+            json!({"op": "replace", "node": "a", "with": "d"}),
+            json!({"op": "weight", "node": "a", "weight": 0}),
+            json!({"op": "zone", "node": "a", "zone": "x"}),
+            json!({"op": "zone", "node": "a", "zone": "x", "host": "h"}),
+        ] {
+            let wanted: WantedForm = serde_json::from_value(json!({"changes": [form.clone()]})).unwrap();
+            assert!(!wanted.apply && wanted.planned_on.is_none(), "nothing is done that was not asked for");
+            // The client's own form is the same.
+            let client: cartwheel_client::MemberChange = serde_json::from_value(form.clone()).unwrap();
+            assert_eq!(serde_json::to_value(client).unwrap(), form);
         }
-        let needed = from.iter().filter(|&&home| !view.is_removed(home)).chain(&to);
-        let mut silent: Vec<Home> = needed.filter(|home| liveness.status(home.node) == Status::Down).copied().collect();
-        silent.sort_unstable();
-        silent.dedup();
-        moves.push(UnderWayForm {
-            partition: partition.0,
-            step: phase.step().to_string(),
-            from: names(&view, from),
-            to: names(&view, &to),
-            state: if phase.next().is_some() { "taking over" } else { "copying" },
-            waits_for: names(&view, &silent),
-        });
+        for form in [
+            json!({}),
+            json!({"changes": "add"}),
+            json!({"changes": [{"op": "drop", "node": "a"}]}),
+            json!({"changes": [{"op": "add"}]}),
+            json!({"changes": [{"op": "add", "node": "a", "life": 1}]}),
+            json!({"changes": [{"op": "weight", "node": "a", "weight": -1}]}),
+            json!({"changes": [], "dry_run": true}),
+            json!({"changes": [], "apply": "yes"}),
+        ] {
+            assert!(serde_json::from_value::<WantedForm>(form.clone()).is_err(), "{form}");
+        }
     }
-    let leaving = view.members().filter(|known| known.leaving).map(|known| known.member.name.clone());
-    Ok(Json(MovesForm {
-        version: view.ring.version().to_string(),
-        partitions: view.ring.partitions().count(),
-        moves,
-        leaving: leaving.collect(),
-        waiting: door.waiting().all().into_iter().map(|member| member.name).collect(),
-    }))
+
+    async fn declined(body: &Value) -> String {
+        let (status, answer) = ask("POST", "/v1/cluster/members", Err(Refusal::Overloaded), body.to_string()).await;
+        assert_eq!((status, &answer["error"]), (StatusCode::BAD_REQUEST, &json!("bad_request")), "{answer}");
+        answer["message"].as_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn changes_of_nodes_that_are_not_there_are_declined() {
+        let of = |op: Value| json!({"changes": [op]});
+        for op in ["remove", "weight", "zone"] {
+            let form = json!({"op": op, "node": "z", "weight": 1, "zone": "x"});
+            let fields = |name: &str| [op, "op", "node"].contains(&name);
+            let form: Value = form.as_object().unwrap().clone().into_iter().filter(|(name, _)| fields(name)).collect();
+            assert!(declined(&of(form)).await.contains("no member called z"), "{op}");
+        }
+        let nobody = declined(&of(json!({"op": "add", "node": "d"}))).await;
+        assert!(nobody.contains("start it with `cartwheel serve --seed HOST:PORT --name d`"), "{nobody}");
+        let known = declined(&of(json!({"op": "add", "node": "node-2"}))).await;
+        assert!(known.contains("node-2 is a member already"), "{known}");
+        let stale = declined(&json!({"changes": [], "planned_on": "1-0"})).await;
+        assert!(stale.contains("the cluster has changed since this was planned"), "{stale}");
+        assert!(declined(&json!({"changes": 1})).await.contains("no JSON object of changes"));
+    }
 }

@@ -1,6 +1,7 @@
 //! The HTTP door: the contract's calls, from bytes to requests and from outcomes to bytes.
 
 mod about;
+mod amounts;
 mod ask;
 mod body;
 mod buckets;
@@ -12,6 +13,7 @@ mod front;
 mod health;
 mod kv;
 mod members;
+mod moves;
 mod openapi;
 mod query;
 mod replicas;
@@ -51,7 +53,7 @@ fn calls(door: &Door) -> Vec<Call> {
         ("/v1/cluster", "/v1/cluster", get(cluster::status)),
         ("/v1/cluster/ring", "/v1/cluster/ring", get(cluster::ring)),
         ("/v1/cluster/members", "/v1/cluster/members", post(members::change)),
-        ("/v1/cluster/moves", "/v1/cluster/moves", get(members::moves)),
+        ("/v1/cluster/moves", "/v1/cluster/moves", get(moves::moves)),
         ("/v1/cluster/replicas", "/v1/cluster/replicas", get(replicas::replicas)),
         ("/v1/cluster/locate/{*bucket_and_key}", "/v1/cluster/locate/{bucket}/{key}", get(cluster::locate)),
         (

@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi};
 
-use super::{about, buckets, cluster, digests, error, health, kv, members, replicas, show};
+use super::{about, buckets, cluster, digests, error, health, kv, members, moves, replicas, show};
 
 /// Every call's description stands at its function. One that is missing here is missed by the test of the routes.
 #[derive(OpenApi)]
@@ -24,7 +24,7 @@ use super::{about, buckets, cluster, digests, error, health, kv, members, replic
         cluster::status,
         cluster::ring,
         members::change,
-        members::moves,
+        moves::moves,
         replicas::replicas,
         cluster::locate,
         digests::page,

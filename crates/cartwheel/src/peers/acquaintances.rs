@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::membership::View;
 use tokio::sync::{Mutex, watch};
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::Welcome;
 use super::hello::{HelloError, Remote};
@@ -109,7 +109,7 @@ impl Acquaintances {
     pub(super) fn retire(&self, why: Retired, who_says_so: &str) {
         let told = self.0.retired.send_if_modified(|retired| retired.replace(why).is_none());
         if told {
-            error!("{who_says_so} refuses this node: {}", why.told());
+            warn!("{who_says_so} refuses this node: {}", why.told());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use cartwheel_core::membership::{History, Member};
@@ -33,6 +34,20 @@ pub enum JoinError {
         /// What the system said.
         source: io::Error,
     },
+    /// Those that were asked are not of one cluster.
+    #[error(
+        "{first} and {other} belong to different clusters, {first_cluster:032x} and {other_cluster:032x}: give seeds of one cluster"
+    )]
+    TwoClusters {
+        /// The one that answered first.
+        first: String,
+        /// Its cluster.
+        first_cluster: u128,
+        /// One that answered later.
+        other: String,
+        /// Its cluster.
+        other_cluster: u128,
+    },
     /// None of them answers as it should.
     #[error("{addr}: {source}")]
     Asked {
@@ -43,17 +58,24 @@ pub enum JoinError {
     },
 }
 
+impl JoinError {
+    /// Whether it is of no use to ask again.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::TwoClusters { .. })
+    }
+}
+
 /// Asks all of `seeds` to let `joiner` in, at once or when an administrator says so, under each address that a name stands for now,
 /// and says what the first that answered knows.
 ///
 /// # Errors
-/// If none answers: what went wrong at each.
+/// If none answers: what went wrong at each. If two that answer belong to different clusters: that alone.
 pub async fn ask_to_join(
     seeds: &BTreeSet<String>,
     joiner: &Member,
     at_once: bool,
 ) -> Result<Invitation, Vec<JoinError>> {
-    let (mut invited, mut errors) = (None, Vec::new());
+    let (mut invited, mut errors): (Option<(SocketAddr, Invitation)>, _) = (None, Vec::new());
     for seed in seeds {
         let addrs = match lookup_host(seed).await {
             Ok(addrs) => addrs.collect::<BTreeSet<_>>(),
@@ -69,10 +91,22 @@ pub async fn ask_to_join(
             };
             let asked = tokio::time::timeout(ANSWER_WITHIN, ask).await.unwrap_or(Err(HelloError::Silent));
             match asked {
-                Ok(invitation) => drop(invited.get_or_insert(invitation)),
+                Ok(invitation) => match &invited {
+                    None => invited = Some((addr, invitation)),
+                    Some((first, known)) if known.history.cluster() != invitation.history.cluster() => {
+                        let cluster = |of: &Invitation| of.history.cluster().map_or(0, |cluster| cluster.0);
+                        return Err(vec![JoinError::TwoClusters {
+                            first: first.to_string(),
+                            first_cluster: cluster(known),
+                            other: addr.to_string(),
+                            other_cluster: cluster(&invitation),
+                        }]);
+                    }
+                    Some(_) => {}
+                },
                 Err(source) => errors.push(JoinError::Asked { addr: addr.to_string(), source }),
             }
         }
     }
-    invited.ok_or(errors)
+    invited.map(|(_, invitation)| invitation).ok_or(errors)
 }

@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod error;
+mod farewell;
 mod listening;
 mod place;
 mod readiness;
@@ -10,6 +11,7 @@ mod threads;
 use std::path::Path;
 use std::sync::Arc;
 
+use cartwheel_core::configuration::Home;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::control::{Control, ControlConfig};
 use cartwheel_core::dot::{NodeId, Since};
@@ -22,7 +24,6 @@ use cartwheel_storage::FjallStore;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::cli::NewNodeArgs;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{self, other_members};
@@ -39,21 +40,23 @@ use crate::shard::reserve::{self, Reserve, ReserveOptions};
 use crate::shard::unsynced::{OsBoot, loss_floor};
 use crate::shard::{self, Running, ShardMetrics, Shards};
 use crate::signals;
+use farewell::Farewell;
 use listening::{HTTP, PEERS, listen, shown};
 use place::StorePlace;
 use threads::ClientThreads;
 
 pub use error::ServeError;
 
-/// Serves a node until the process is told to stop or, if `parent` says so, until its standard input ends.
+/// Serves a node until the process is told to stop or, if `parent` says so, until its standard input ends; or until it has left its
+/// cluster.
 ///
 /// # Errors
 /// If the node cannot be started, or fails.
-pub async fn serve(config: &Config, new: &NewNodeArgs, parent: signals::Parent) -> Result<(), ServeError> {
+pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), ServeError> {
     let stopped = signals::stop(parent).map_err(|source| ServeError::System { what: "listen to signals", source })?;
     let mut stopped = Box::pin(stopped);
     tokio::select! {
-        prepared = joining::prepare(config, new) => prepared?,
+        prepared = joining::prepare(config) => prepared?,
         why = &mut stopped => {
             info!("stopping: {why}");
             return Ok(());
@@ -69,7 +72,7 @@ pub async fn serve(config: &Config, new: &NewNodeArgs, parent: signals::Parent) 
     let acquaintances = acquaintances(&data_dir, views.clone());
     let (local, others) = (local_node(&data_dir, &member), other_members(&view, member.id));
     if let Err(why) = peers::introduce(&local, &others, &acquaintances).await {
-        return Err(data_dir.retire(why.told()).into());
+        return farewell::end(&data_dir, Farewell::Refused(why));
     }
     let connections_max = descriptors::share_out();
     // Before the boot is counted: an address that is taken should cost nothing.
@@ -120,7 +123,9 @@ pub async fn serve(config: &Config, new: &NewNodeArgs, parent: signals::Parent) 
     let metrics = Metrics::new(handles.clone(), &counted, board.clone());
     let shards = Shards::new(handles, view.ring.partitions());
     let (control_handle, control_inbox) = control::inbox();
-    let (view, mut own_view, own) = (views.clone(), views, (member.id, identity.life));
+    let own = Home { node: member.id, life: identity.life };
+    let (view, mut own_view, view_at_end) = (views.clone(), views.clone(), views);
+    let drained: Vec<_> = running.iter().map(|shard| shard.news.drained.clone()).collect();
     let (liveness_sender, liveness) = watch::channel(control.liveness().clone());
     let (epochs_sender, epochs) = watch::channel(control.epoch_status().clone());
     let (history_sender, history) = watch::channel(Arc::new(control.history().clone()));
@@ -187,8 +192,13 @@ pub async fn serve(config: &Config, new: &NewNodeArgs, parent: signals::Parent) 
         why = stopped => { info!("stopping: {why}"); Ok(()) }
         () = shards.any_ended() => Err(ServeError::PartFailed),
         _ = &mut controlling => Err(ServeError::PartFailed),
-        why = acquaintances.retired() => Err(data_dir.retire(why.told()).into()),
-        Ok(_) = own_view.wait_for(|view| view.is_gone(own.0, own.1)) => Err(data_dir.retire(Retired::Replaced.told()).into()),
+        why = acquaintances.retired() => {
+            let farewell = Farewell::of(why, &view_at_end.borrow(), own, &drained);
+            farewell::end(&data_dir, farewell)
+        }
+        Ok(view) = own_view.wait_for(|view| view.is_gone(own.node, own.life)) => {
+            farewell::end(&data_dir, Farewell::of(Retired::Replaced, &view, own, &drained))
+        }
     };
     // Doors first, while the peers that requests under way need can still be talked to.
     http_stop_sender.send_replace(true);

@@ -13,6 +13,7 @@ use cartwheel_core::membership::View;
 use cartwheel_core::message::{Envelope, Lane, Message};
 use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::ring::{PartitionId, Partitions};
+use cartwheel_core::sizes::NodeSizes;
 use futures_util::future::{join_all, select_all};
 
 use super::{DigestPage, DigestsAsk, ShardHandle, Stopped};
@@ -136,6 +137,20 @@ impl Shards {
     /// Since when each partition is proven equal here and at each other home; none of a shard that stops.
     pub async fn proofs(&self) -> Vec<ReplicaProof> {
         join_all(self.handles.iter().map(ShardHandle::proofs)).await.into_iter().flatten().collect()
+    }
+
+    /// How much the node holds of these partitions; none if a shard stops.
+    pub async fn sizes(&self, partitions: &[PartitionId]) -> Option<NodeSizes> {
+        let of_lane = |lane: u32| {
+            let its = |partition: &&PartitionId| Lane::of_partition(**partition, self.count()) == lane;
+            partitions.iter().filter(its).copied().collect()
+        };
+        let told = (0..).zip(self.handles.iter()).map(|(lane, shard)| shard.sizes(of_lane(lane)));
+        let mut sizes = NodeSizes::default();
+        for told in join_all(told).await {
+            sizes.merge(told?);
+        }
+        Some(sizes)
     }
 
     /// Has all shards finish what is in their queues, sync their stores and end.

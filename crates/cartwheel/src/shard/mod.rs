@@ -37,6 +37,7 @@ use cartwheel_core::message::{Envelope, Lane};
 use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::ring::{PartitionId, Partitions};
+use cartwheel_core::sizes::NodeSizes;
 use cartwheel_core::succession::{Seat, seat_name};
 use cartwheel_core::time::Now;
 use cartwheel_core::wire::{WireError, decode_seat};
@@ -84,6 +85,11 @@ pub trait Machine: Send + 'static {
     /// [`Node::queued`].
     fn queued(&mut self, _waited: Duration) {}
 
+    /// How much it holds of partitions.
+    fn sizes(&self, _partitions: &[PartitionId]) -> NodeSizes {
+        NodeSizes::default()
+    }
+
     /// How many tombstones it holds.
     fn tombstones(&self) -> u64 {
         0
@@ -106,6 +112,10 @@ impl Machine for Node {
 
     fn proofs(&self) -> Vec<ReplicaProof> {
         self.exchange().proofs().collect()
+    }
+
+    fn sizes(&self, partitions: &[PartitionId]) -> NodeSizes {
+        NodeSizes::of(self, partitions)
     }
 
     fn tombstones(&self) -> u64 {
@@ -138,6 +148,7 @@ enum Work {
     Holds(Bytes, oneshot::Sender<Option<bool>>),
     Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
+    Sizes(Vec<PartitionId>, oneshot::Sender<NodeSizes>),
     Stop,
 }
 
@@ -259,6 +270,13 @@ impl ShardHandle {
         let (reply, answer) = oneshot::channel();
         let _ = self.inbox.send(Work::Proofs(reply)).await;
         answer.await.unwrap_or_default()
+    }
+
+    /// How much the shard holds of these partitions of its own; none if it stops.
+    pub async fn sizes(&self, partitions: Vec<PartitionId>) -> Option<NodeSizes> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Work::Sizes(partitions, reply)).await.ok()?;
+        answer.await.ok()
     }
 
     /// Has the shard finish what is in its queue, sync its store and end.
@@ -407,6 +425,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
                 Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
+                Work::Sizes(partitions, reply) => drop(reply.send(turns.sizes(&partitions))),
                 Work::Stop => stop = true,
             }
         }

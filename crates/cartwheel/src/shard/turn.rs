@@ -15,6 +15,7 @@ use cartwheel_core::node::{
 };
 use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::ring::PartitionId;
+use cartwheel_core::sizes::NodeSizes;
 use cartwheel_core::time::Instant;
 use cartwheel_storage::{Batch, Durability};
 use tokio::sync::oneshot;
@@ -160,6 +161,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// What the machine's exchange has proven.
     pub(super) fn proofs(&self) -> Vec<ReplicaProof> {
         self.machine.proofs()
+    }
+
+    /// How much the machine holds of partitions.
+    pub(super) fn sizes(&self, partitions: &[PartitionId]) -> NodeSizes {
+        self.machine.sizes(partitions)
     }
 
     /// Adds an input to the next turn.

@@ -1,6 +1,7 @@
 //! Real clusters of real processes, which are gone when a test ends, however it ends.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod grown;
 pub mod raw;
 
 use std::fs::File;

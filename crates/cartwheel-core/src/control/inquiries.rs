@@ -1,0 +1,118 @@
+//! Questions that nodes ask each other's shards, by way of the controls.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Control, ControlEffects, Notice};
+use crate::dot::{Life, NodeId};
+use crate::ring::PartitionId;
+use crate::sizes::NodeSizes;
+use crate::time::Now;
+
+/// How many questions may wait for the shards at once. One more is dropped: who asked asks again, or does without.
+const INQUIRIES_MAX: usize = 256;
+
+/// Which question, of those that one node asks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct InquiryId(pub u64);
+
+/// A question to a node's shards.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inquiry {
+    /// Which question it is.
+    pub id: InquiryId,
+    /// What it is about.
+    pub about: About,
+}
+
+/// What a question is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum About {
+    /// Whether the node holds anything in this bucket, be it a tombstone.
+    Bucket(Bytes),
+    /// How much it holds of these partitions.
+    Partitions(Vec<PartitionId>),
+}
+
+/// The answer to a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// Whether the node holds anything in the bucket.
+    Holds(bool),
+    /// How much it holds of the partitions.
+    Sizes(NodeSizes),
+}
+
+/// The questions that wait for this node's shards.
+#[derive(Debug)]
+pub(super) struct Inquiries {
+    begun: u64,
+    /// For each, who asked, and under which number.
+    asked: BTreeMap<InquiryId, (NodeId, InquiryId)>,
+}
+
+impl Inquiries {
+    /// Those of one boot. They are numbered through all boots, so that no late answer is taken for one to a later question.
+    pub(super) const fn new(life: Life, boot: u32) -> Self {
+        Self { begun: life.mark_of_boot(boot) << 40, asked: BTreeMap::new() }
+    }
+
+    /// A number for a question.
+    pub(super) const fn next_id(&mut self) -> InquiryId {
+        self.begun += 1;
+        InquiryId(self.begun)
+    }
+
+    /// Passes a node's question on to the shards, under a number of this node's own.
+    pub(super) fn asked(&mut self, by: NodeId, inquiry: Inquiry, effects: &mut ControlEffects) {
+        if self.asked.len() < INQUIRIES_MAX {
+            let id = self.next_id();
+            self.asked.insert(id, (by, inquiry.id));
+            effects.inquiries.push(Inquiry { id, about: inquiry.about });
+        }
+    }
+}
+
+impl Control {
+    /// Asks a node, which may be this one.
+    pub(super) fn ask(&mut self, now: Now, node: NodeId, inquiry: Inquiry, effects: &mut ControlEffects) {
+        if node == self.config.node {
+            self.inquiries.asked(node, inquiry, effects);
+        } else {
+            self.send(now, node, Notice::Ask(inquiry), effects);
+        }
+    }
+
+    /// The shards have answered. If they cannot say, the asker hears nothing, and does not take that for a no.
+    pub(super) fn shards_report(
+        &mut self,
+        now: Now,
+        id: InquiryId,
+        report: Option<Report>,
+        effects: &mut ControlEffects,
+    ) {
+        match self.inquiries.asked.remove(&id).zip(report) {
+            Some(((asker, theirs), report)) if asker == self.config.node => {
+                self.reported(now, asker, theirs, report, effects);
+            }
+            Some(((asker, theirs), report)) => self.send(now, asker, Notice::Report(theirs, report), effects),
+            None => {}
+        }
+    }
+
+    /// A node has answered a question of this one.
+    pub(super) fn reported(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        id: InquiryId,
+        report: Report,
+        effects: &mut ControlEffects,
+    ) {
+        match report {
+            Report::Holds(holds) => self.answered(now, from, id, holds, effects),
+            Report::Sizes(sizes) => self.surveyed(from, id, sizes),
+        }
+    }
+}

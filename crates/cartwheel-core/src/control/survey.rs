@@ -1,0 +1,91 @@
+//! How much nodes hold of partitions, as they say themselves when an administrator wants to know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{About, Control, ControlEffects, Inquiry, InquiryId, PENDING_MAX};
+use crate::dot::NodeId;
+use crate::effects::ClientId;
+use crate::liveness::Status;
+use crate::ring::PartitionId;
+use crate::sizes::NodeSizes;
+use crate::time::{Instant, Now};
+
+/// How many partitions one question names at most.
+pub(crate) const ASKED_MAX: usize = 4_096;
+
+/// Which nodes are to say how much they hold of which partitions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Survey {
+    /// The partitions, by node.
+    pub of: BTreeMap<NodeId, BTreeSet<PartitionId>>,
+    /// How long the administrator waits for them.
+    pub timeout: Duration,
+}
+
+/// What those said that answered.
+pub type Surveyed = BTreeMap<NodeId, NodeSizes>;
+
+/// A survey under way.
+#[derive(Debug)]
+pub(super) struct Surveying {
+    client: ClientId,
+    /// The questions that are not answered, and to whom they were put.
+    open: BTreeMap<InquiryId, NodeId>,
+    found: Surveyed,
+    until: Instant,
+}
+
+impl Surveying {
+    /// When it ends at the latest.
+    pub(super) const fn wake_at(&self) -> Instant {
+        self.until
+    }
+
+    /// What was found: of nodes that have answered all that they were asked.
+    fn end(mut self) -> (ClientId, Surveyed) {
+        for silent in self.open.values() {
+            self.found.remove(silent);
+        }
+        (self.client, self.found)
+    }
+}
+
+impl Control {
+    /// Asks those nodes that seem to be there.
+    pub(super) fn survey(&mut self, now: Now, client: ClientId, survey: Survey, effects: &mut ControlEffects) {
+        if self.surveys.len() >= PENDING_MAX {
+            return effects.surveyed.push((client, Surveyed::new()));
+        }
+        let is_there = |node: NodeId| {
+            let is_member = self.view.member(node).is_some();
+            is_member && (node == self.config.node || self.liveness().status(node) != Status::Down)
+        };
+        let asked: Vec<_> = survey.of.into_iter().filter(|&(node, _)| is_there(node)).collect();
+        let mut open = BTreeMap::new();
+        for (node, partitions) in asked {
+            let partitions: Vec<PartitionId> = partitions.into_iter().collect();
+            // One that is asked about none still says what it is to hand over.
+            let parts = if partitions.is_empty() { vec![&[][..]] } else { partitions.chunks(ASKED_MAX).collect() };
+            for part in parts {
+                let id = self.inquiries.next_id();
+                open.insert(id, node);
+                self.ask(now, node, Inquiry { id, about: About::Partitions(part.to_vec()) }, effects);
+            }
+        }
+        self.surveys.push(Surveying { client, open, found: Surveyed::new(), until: now.instant + survey.timeout });
+    }
+
+    /// A node has said how much it holds.
+    pub(super) fn surveyed(&mut self, from: NodeId, id: InquiryId, sizes: NodeSizes) {
+        let Some(survey) = self.surveys.iter_mut().find(|survey| survey.open.get(&id) == Some(&from)) else { return };
+        survey.open.remove(&id);
+        survey.found.entry(from).or_default().merge(sizes);
+    }
+
+    /// Answers those who know all that they wanted to know, and those who will wait no longer.
+    pub(super) fn end_surveys(&mut self, now: Now, effects: &mut ControlEffects) {
+        let ended = self.surveys.extract_if(.., |survey| survey.open.is_empty() || now.instant >= survey.until);
+        effects.surveyed.extend(ended.map(Surveying::end));
+    }
+}

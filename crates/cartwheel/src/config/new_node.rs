@@ -1,0 +1,86 @@
+use std::num::NonZeroU32;
+
+use clap::Args;
+
+use super::ListenAddr;
+use super::given::Given;
+
+/// How a node that has no data directory yet founds a cluster, or is let into one. Once it has one, none of this counts.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+#[command(next_help_heading = "A node without a data directory")]
+pub struct NewNode {
+    /// What it is called: no other node of the cluster may be.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where nodes of the cluster listen for peers
+    ///
+    /// Names are resolved anew each time, to all their addresses, so one name may stand for the whole cluster. The node then waits
+    /// until an administrator lets it in with `cartwheel cluster add NAME`.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub seed: Option<Vec<ListenAddr>>,
+    /// Be let in at once by the seeds, without an administrator [default: false]
+    #[arg(
+        long, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true"
+    )]
+    pub join: Option<bool>,
+    /// Found a cluster of which it is the only node; refused if a seed answers [default: false]
+    #[arg(
+        long, value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true"
+    )]
+    pub bootstrap: Option<bool>,
+    /// Its zone: homes of a key are in as many zones as there are.
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// Its machine: within a zone, homes of a key are on as many machines as there are. Nameless, it is one of its own.
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Where other nodes reach it, if not at --peer-listen.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer_address: Option<ListenAddr>,
+    /// Where clients reach it, if not at --http-listen.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http_address: Option<ListenAddr>,
+    /// How many shards its data is divided among [default: one a core]
+    #[arg(long, value_name = "COUNT")]
+    pub shards: Option<NonZeroU32>,
+}
+
+/// Their names, as they are in a file.
+pub(super) const NAMES: [&str; 9] =
+    ["name", "seed", "join", "bootstrap", "zone", "host", "peer_address", "http_address", "shards"];
+
+impl NewNode {
+    /// Takes in the value given for one of [`NAMES`], or says what would make sense.
+    pub(super) fn set(&mut self, name: &str, given: &Given<'_>) -> Result<(), String> {
+        match name {
+            "name" => self.name = Some(given.name()?),
+            "seed" => self.seed = Some(given.addresses()?),
+            "join" => self.join = Some(given.switch()?),
+            "bootstrap" => self.bootstrap = Some(given.switch()?),
+            "zone" => self.zone = Some(given.name()?),
+            "host" => self.host = Some(given.name()?),
+            "peer_address" => self.peer_address = Some(given.parsed()?),
+            "http_address" => self.http_address = Some(given.parsed()?),
+            "shards" => self.shards = Some(given.count()?),
+            _ => return Err(format!("there is no setting of this name: use one of {}", NAMES.join(", "))),
+        }
+        Ok(())
+    }
+
+    /// These settings, and `others` where these say nothing.
+    pub(super) fn or(self, others: Self) -> Self {
+        Self {
+            name: self.name.or(others.name),
+            seed: self.seed.or(others.seed),
+            join: self.join.or(others.join),
+            bootstrap: self.bootstrap.or(others.bootstrap),
+            zone: self.zone.or(others.zone),
+            host: self.host.or(others.host),
+            peer_address: self.peer_address.or(others.peer_address),
+            http_address: self.http_address.or(others.http_address),
+            shards: self.shards.or(others.shards),
+        }
+    }
+}

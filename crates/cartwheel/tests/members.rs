@@ -1,0 +1,147 @@
+//! Clusters that grow and shrink under an operator's hands: what is refused, what a plan says, and what becomes of nodes that go.
+
+mod harness;
+
+use harness::grown::Grown;
+use harness::raw::{call, get, put};
+use serde_json::{Value, json};
+
+fn plan(nodes: &Grown, through: &str, changes: &[&str]) -> Value {
+    let args = [&["change", "--dry-run", "--json"], changes].concat();
+    serde_json::from_str(&nodes.done(through, &args)).unwrap()
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
+    let mut nodes = Grown::new();
+    // The seed is not there yet, and its name stands for more than one address.
+    let seed = nodes.peer_addr("a").replace("127.0.0.1", "localhost");
+    nodes.serve("b", &["--seed", &seed]);
+    nodes.serve("a", &["--bootstrap"]);
+    nodes.wait_for("a");
+    nodes.eventually("the node waits", |nodes| nodes.moves("a")["waiting"] == json!(["b"]));
+    let version = nodes.version("a");
+
+    // A plan that is only shown, or not agreed to, changes nothing.
+    let added = plan(&nodes, "a", &["add=b:50"]);
+    assert_eq!((&added["applied"], &added["version"]), (&json!(false), &json!(version)));
+    let shown = nodes.run("a", &["add", "b"]);
+    assert!(!shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("Say --yes"), "{shown:?}");
+
+    for (args, reason) in [
+        (&["remove", "a"][..], "0 nodes would remain to hold data, and keys have up to 3 replicas"),
+        (&["weight", "a", "0"], "0 nodes would remain"),
+        (&["change", "remove=a", "add=b"], "1 nodes would remain"),
+        (&["remove", "z"], "the cluster has no member called z"),
+        (&["weight", "b", "50"], "the cluster has no member called b"),
+        (&["replace", "a", "z"], "no node called z waits to be let in; there are b"),
+        (&["add", "a"], "a is a member already"),
+        (&["change", "add=b", "add=b"], "a member is called b already"),
+    ] {
+        let declined = nodes.declined("a", &[args, &["--yes"]].concat());
+        assert!(declined.contains(reason), "{args:?}: {declined}");
+    }
+    let malformed = nodes.declined("a", &["change", "add"]);
+    assert!(malformed.contains("replace=NODE:WITH"), "{malformed}");
+
+    // The plan was made on another cluster than the one that it would change.
+    nodes.done("a", &["zone", "a", "x", "--yes"]);
+    let stale = json!({"changes": [{"op": "add", "node": "b"}], "planned_on": version, "apply": true}).to_string();
+    let reply = call(&nodes.endpoint("a"), "POST", "/v1/cluster/members", &[], stale.as_bytes());
+    assert_eq!(reply.error(), (400, "bad_request".to_owned()));
+    assert!(reply.text().contains("the cluster has changed since this was planned"), "{}", reply.text());
+
+    // Nodes that should not be there say so and end.
+    let alive = nodes.peer_addr("a");
+    nodes.serve("c", &["--bootstrap", "--seed", &alive]);
+    assert!(nodes.refused("c").contains("refused to found a cluster: "));
+    nodes.serve("d", &["--join"]);
+    assert!(nodes.refused("d").contains("give one with --seed"));
+    nodes.serve("other", &["--bootstrap"]);
+    nodes.wait_for("other");
+    let both = [nodes.peer_addr("a"), nodes.peer_addr("other")].join(",");
+    nodes.serve("e", &["--seed", &both]);
+    assert!(nodes.refused("e").contains("belong to different clusters"));
+    nodes.serve_as("namesake", "a", &["--seed", &alive]);
+    let taken = nodes.refused("namesake");
+    assert!(taken.contains("a node called a is a member of the cluster already"), "{taken}");
+
+    let moves = nodes.moves("a");
+    assert_eq!((&moves["moves"], &moves["leaving"]), (&json!([]), &json!([])), "nothing has come of all that");
+}
+
+const KEYS: u32 = 60;
+
+fn all_keys_are_there(nodes: &Grown, through: &str) {
+    for key in 0..KEYS {
+        let path = format!("/v1/kv/carts/{key}?consistency=strong&timeout_ms=30000");
+        let reply = get(&nodes.endpoint(through), &path);
+        assert_eq!((reply.status, reply.text()), (200, format!("milk {key}")), "{key} through {through}");
+    }
+}
+
+#[test]
+fn nodes_come_in_one_plan_and_go_alive_or_dead() {
+    let mut nodes = Grown::new();
+    nodes.serve("a", &["--bootstrap", "--zone", "x"]);
+    nodes.wait_for("a");
+    ["b", "c", "d", "e"].iter().for_each(|name| nodes.waits(name, "a"));
+    let wait = nodes.run("a", &["change", "add=b", "add=c", "add=d:50", "add=e", "weight=d:100", "--yes", "--wait"]);
+    assert!(wait.status.success(), "{wait:?}");
+    let (plan_shown, progress) = (String::from_utf8_lossy(&wait.stdout), String::from_utf8_lossy(&wait.stderr));
+    assert!(plan_shown.contains("Every partition is where it is wished."), "{plan_shown}");
+    assert!(progress.contains("of 256 partitions"), "{progress}");
+    for key in 0..KEYS {
+        let reply = put(&nodes.endpoint("a"), &format!("/v1/kv/carts/{key}?w=3"), &format!("milk {key}"));
+        assert_eq!(reply.status, 204, "{}", reply.text());
+    }
+
+    // All are there, so it is known how much each move carries.
+    let (version, planned) = (nodes.version("a"), plan(&nodes, "c", &["remove=b", "zone=a:y/h"]));
+    assert_eq!((&planned["estimated"], &planned["warnings"]), (&json!(false), &json!([])));
+    let of_moves = |field: &str| {
+        planned["moves"].as_array().unwrap().iter().map(|moved| moved[field].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!(
+        (planned["bytes"].as_u64(), planned["keys"].as_u64()),
+        (Some(of_moves("bytes")), Some(of_moves("keys")))
+    );
+    let shares = planned["nodes"].as_array().unwrap();
+    let held_by_b = shares.iter().find(|share| share["node"] == "b").unwrap();
+    assert_eq!((held_by_b["before"] != json!(0), &held_by_b["after"]), (true, &json!(0)));
+    assert_eq!(nodes.version("c"), version, "it was only shown");
+
+    // One is dead and replaced, another one goes in the same plan.
+    nodes.kill("b");
+    nodes.waits("f", "a");
+    nodes.eventually("it is seen to be dead", |nodes| {
+        let members = get(&nodes.endpoint("a"), "/v1/cluster").json();
+        let b = members["members"].as_array().unwrap().iter().find(|member| member["name"] == "b").unwrap().clone();
+        b["liveness"]["status"] == "down"
+    });
+    let warned = plan(&nodes, "a", &["replace=b:f", "remove=d"]);
+    assert!(warned["warnings"][0].as_str().unwrap().contains("b is down and goes unheard"), "{}", warned["warnings"]);
+    assert!(warned["bytes"].as_u64().unwrap() > 0, "others hold what it held");
+    nodes.done("a", &["change", "replace=b:f", "remove=d", "--yes", "--wait"]);
+    assert!(nodes.ends("d").success(), "{}", nodes.log("d"));
+    assert!(nodes.log("d").contains("left the cluster: the node was removed"), "{}", nodes.log("d"));
+    nodes.serve("d", &[]);
+    let again = nodes.refused("d");
+    assert!(
+        again.contains("d must not be served any more: the node was removed") && again.contains("--seed"),
+        "{again}"
+    );
+    all_keys_are_there(&nodes, "f");
+
+    // One is dead and removed; then there are no more than there must be.
+    nodes.kill("c");
+    nodes.done("a", &["remove", "c", "--yes", "--wait"]);
+    all_keys_are_there(&nodes, "e");
+    let too_few = nodes.declined("a", &["remove", "e", "--yes"]);
+    assert!(too_few.contains("2 nodes would remain to hold data"), "{too_few}");
+    let members = get(&nodes.endpoint("f"), "/v1/cluster").json();
+    let mut names: Vec<&str> =
+        members["members"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "e", "f"]);
+}
