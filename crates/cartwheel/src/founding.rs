@@ -9,6 +9,7 @@ use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+use cartwheel_core::wire::Protocol;
 
 use crate::clock;
 use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, HistoryFile, Identity, SavedEpoch};
@@ -181,8 +182,8 @@ pub fn found_alone(dir: &Path, member: &Member, shards: NonZeroU32) -> Result<()
     fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
     data_dir::epoch_file(dir).save(SavedEpoch::FOUNDED)?;
     let (secret, founding) = (ClusterSecret(random::bytes()?), history.encode());
-    let (name, life) = (member.name.clone(), member.life);
-    Ok(DataDir::create(dir, &Identity { name, life, boot: 0, shards, cluster, secret, founding })?)
+    let (name, life, all_speak) = (member.name.clone(), member.life, Protocol::OLDEST);
+    Ok(DataDir::create(dir, &Identity { name, life, boot: 0, shards, cluster, secret, founding, all_speak })?)
 }
 
 fn is_new(dir: &Path) -> Result<bool, FoundError> {
@@ -224,7 +225,7 @@ fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError
     };
     let mut history = History::new();
     history.record(Hlc::at(clock::wall()), first.id, founding);
-    let (secret, founding) = (ClusterSecret(random::bytes()?), history.encode());
+    let (secret, founding, all_speak) = (ClusterSecret(random::bytes()?), history.encode(), Protocol::OLDEST);
 
     let parent = match dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -237,7 +238,7 @@ fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError
         let (secret, founding) = (secret.clone(), founding.clone());
         DataDir::create(
             &node_dir,
-            &Identity { name: member.name, life: member.life, boot: 0, shards, cluster, secret, founding },
+            &Identity { name: member.name, life: member.life, boot: 0, shards, cluster, secret, founding, all_speak },
         )?;
         data_dir::epoch_file(&node_dir).save(SavedEpoch::FOUNDED)?;
     }
