@@ -6,8 +6,9 @@
 mod harness;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -241,6 +242,47 @@ fn run(build: &Path, args: &[&str]) -> Output {
     Command::new(build).args(args).output().unwrap()
 }
 
+/// A process that does not outlive the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A node of the older build that asks node-2 of a newer cluster to let it in hears that it is too old, and node-2 says so, too.
+async fn is_too_old_to_join(upgraded: &Upgraded, old: &Path) {
+    let status = upgraded.status(2).await.unwrap();
+    let seed = status.members.iter().find(|member| member.member.name == "node-2").unwrap().member.peers.clone();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut serve = Command::new(old);
+    serve.args(["serve", "--name", "node-4", "--seed", &seed, "--join", "--dir"]).arg(dir.path().join("node-4"));
+    let _joins = Killed(serve.stderr(File::create(&log).unwrap()).spawn().unwrap());
+    let here =
+        format!("node-2 speaks protocol version {NEW} and this node version {OLD}: the build of this node is too old");
+    let there = format!("node-4 speaks protocol version {OLD} and this node version {NEW}: its build is too old");
+    for (log, told) in [(log, here), (upgraded.cluster.log_of_restarted(2), there)] {
+        until(&told, || async { std::fs::read_to_string(&log).unwrap().contains(&told) }).await;
+    }
+}
+
+/// What a node says that should not start.
+fn refused(build: &Path, dir: &Path) -> String {
+    let mut serve = Command::new(build);
+    let mut serve = serve.args(["serve", "--dir"]).arg(dir).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while serve.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = serve.kill();
+    let output = serve.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "it serves");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// All that was added is there, at whichever node one asks.
 async fn nothing_is_lost(cluster: &Cluster, added: &[(usize, String)]) {
     for number in 1..=3 {
@@ -318,6 +360,8 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     upgraded.use_version(NEW).await;
     load.go_on(&[1, 2, 3]).await;
 
+    is_too_old_to_join(&upgraded, old).await;
+
     let (added, attempts) = load.end().await;
     upgraded.sent_no_nonsense();
     nothing_is_lost(&upgraded.cluster, &added).await;
@@ -333,9 +377,8 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
 
     // There is no way back any more, and whoever tries is told so.
     upgraded.cluster.stop(1, Signal::TERM);
-    let refused = run(old, &["serve", "--dir", upgraded.cluster.node_dir(1).to_str().unwrap()]);
-    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && error.contains("a newer cartwheel has written it"), "{error}");
+    let error = refused(old, &upgraded.cluster.node_dir(1));
+    assert!(error.contains("a newer cartwheel has written it"), "{error}");
     let stored = stored(&upgraded.cluster, 1);
     let (&newest, newer) = stored.last_key_value().unwrap();
     assert!(stored.len() == 2 && newer.iter().all(|read| *read == Err(RecordError::Version(newest))), "{stored:?}");
