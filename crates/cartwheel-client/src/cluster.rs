@@ -14,6 +14,9 @@ pub struct ClusterStatus {
     /// How far the cluster is with forgetting what was deleted.
     #[serde(default)]
     pub epoch: EpochStatus,
+    /// How far an upgrade of the cluster has come.
+    #[serde(default)]
+    pub protocol: ProtocolStatus,
     /// What it keeps for members that are away.
     #[serde(default)]
     pub hints: Hints,
@@ -30,6 +33,28 @@ pub struct EpochStatus {
     pub since: String,
     /// The names of the members that have not finished it yet, as far as the node knows.
     pub waits_for: Vec<String>,
+}
+
+/// The versions of the protocol between nodes. What came with a version is used once all members speak it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ProtocolStatus {
+    /// The version that all members are known to speak, and which is in use; 0 if the node does not say.
+    pub in_use: u32,
+    /// The newest that the node speaks.
+    pub newest: u32,
+    /// The names of the members that are not known to speak that one.
+    pub waits_for: Vec<String>,
+}
+
+/// The versions of the protocol that a member speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Spoken {
+    /// The lowest.
+    pub oldest: u32,
+    /// The highest.
+    pub newest: u32,
+    /// The one in which the node that answered talks to it; none for that node itself, and while there is no connection.
+    pub used: Option<u32>,
 }
 
 /// A node of the cluster.
@@ -73,6 +98,9 @@ pub struct MemberStatus {
     pub boot: Option<u32>,
     /// The version of its program, as it last said.
     pub version: Option<String>,
+    /// The versions of the protocol between nodes that it speaks, as it last said.
+    #[serde(default)]
+    pub protocol: Option<Spoken>,
     /// Whether it is there, as the node that answered sees it; none for that node itself.
     #[serde(default)]
     pub liveness: Option<Liveness>,

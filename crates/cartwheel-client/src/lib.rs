@@ -32,7 +32,7 @@ pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets};
 pub use client::{Client, Updated, Written};
 pub use cluster::{
     Backlog, ClusterStatus, EpochStatus, Hints, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus,
-    Replica, ReplicaProof, Replicas, Ring,
+    ProtocolStatus, Replica, ReplicaProof, Replicas, Ring, Spoken,
 };
 pub use context::{Acks, Context};
 pub use digests::{DigestPage, HeldRecord, Problem};

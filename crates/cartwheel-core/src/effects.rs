@@ -19,6 +19,7 @@ use crate::record::RecordError;
 use crate::request::{Outcome, Request};
 use crate::ring::PartitionId;
 use crate::time::Instant;
+use crate::wire::Protocol;
 
 /// How long a node waits before it acts.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +101,8 @@ pub enum Input {
     Liveness(Arc<Liveness>),
     /// The epoch from now on. It is durable, and no earlier than the one before.
     Epoch(Epoch),
+    /// All members speak this version of the protocol, and this node's disk says so: what came with it may be used.
+    AllSpeak(Protocol),
     /// The time of [`Effects::wake_at`] has come. A tick too many does no harm.
     Tick,
     /// The node stops in order: it says what it wants to remember, and nothing may follow but the ends of what it has begun.
@@ -292,6 +295,8 @@ pub enum Event {
     DotCollision(Key),
     /// A stored record cannot be read: it is healed from the other replicas.
     RecordLost(Key, RecordError),
+    /// A stored record is one of a newer build. It stays as it is, and nothing is done on it here.
+    RecordNotKnown(Key, RecordError),
     /// A replica was behind and was sent what it lacked.
     Repaired(Key, NodeId, Repair),
     /// The replicas of a partition here and at a peer were compared and are equal, or were made so.

@@ -316,6 +316,7 @@ impl Node {
                 self.replica.set_epoch(epoch);
                 self.epoch_end = EpochEnd { begun: Some(now.instant), ..EpochEnd::default() };
             }
+            Input::AllSpeak(protocol) => self.replica.set_all_speak(protocol),
             Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
             Input::Stop => self.exchange.stop(&mut xcx!(self, step)),
         }

@@ -27,6 +27,7 @@ use crate::record::{LocalHeader, Loss, Minter, Record, RecordError};
 use crate::ring::PartitionId;
 use crate::state::{Content, Epoch, Known, Seen, Sibling, State};
 use crate::time::{Instant, Now};
+use crate::wire::Protocol;
 use crate::write_id::WriteId;
 
 /// A write to be given its dot here.
@@ -217,6 +218,7 @@ pub struct Replica {
     held: Arc<Holdings>,
     clock: HlcClock,
     epoch: Epoch,
+    all_speak: Protocol,
     trusts_clock: bool,
     hints: HintBook,
     broken: Broken,
@@ -246,6 +248,7 @@ impl Replica {
             held,
             clock,
             epoch: config.epoch,
+            all_speak: Protocol::OLDEST,
             trusts_clock: true,
             hints: HintBook::new(config.limits.hint_bytes_max),
             broken: config.broken,
@@ -280,6 +283,11 @@ impl Replica {
     /// Another epoch has begun.
     pub const fn set_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
+    }
+
+    /// All members speak this version of the protocol from now on: records are stored in its form.
+    pub const fn set_all_speak(&mut self, protocol: Protocol) {
+        self.all_speak = protocol;
     }
 
     /// Whether the node's clock is near most of its peers'. While it is not, no value is found to have expired.
@@ -391,10 +399,10 @@ impl Replica {
         let Some(key) = self.busy.remove(&id) else { return false };
         let Some(turn) = self.turns.remove(&key) else { return true };
         match (turn.phase, result) {
-            (Phase::Reading, StoreResult::Read(Ok(bytes))) => {
-                let held = self.parse(now, &key, bytes, turn.since, work);
-                self.run(now, key, held, turn.waiting, work);
-            }
+            (Phase::Reading, StoreResult::Read(Ok(bytes))) => match self.parse(now, &key, bytes, turn.since, work) {
+                Some(held) => self.run(now, key, held, turn.waiting, work),
+                None => turn.waiting.into_iter().for_each(|task| self.fail(&key, task, work)),
+            },
             (Phase::Reading, StoreResult::Read(Err(ReadFailed::Damaged))) => {
                 let record = self.lost(&key, RecordError::Damaged, work);
                 let held = self.held(&key, record, 0, Fresh::Yes, turn.since);
@@ -512,20 +520,25 @@ impl Replica {
         }
     }
 
-    /// The stored record. One that cannot be read is replaced at once by the mark of its loss, so that the loss has one number.
+    /// The stored record. One that cannot be read is replaced at once by the mark of its loss, so that the loss has one number; none if
+    /// a newer build can read it.
     ///
     /// What is to be forgotten is forgotten before anybody sees it.
-    fn parse(&mut self, now: Now, key: &Key, bytes: Option<Bytes>, since: Epoch, work: &mut Work) -> Held {
+    fn parse(&mut self, now: Now, key: &Key, bytes: Option<Bytes>, since: Epoch, work: &mut Work) -> Option<Held> {
         let len = bytes.as_ref().map_or(0, Bytes::len);
         let (mut record, fresh) = match bytes.map(|bytes| Record::decode(&bytes, &key.storage_key())) {
             None => (Record::default(), Fresh::No),
             Some(Ok(record)) => (record, Fresh::No),
+            Some(Err(error @ RecordError::Version(_))) => {
+                work.events.push(Event::RecordNotKnown(key.clone(), error));
+                return None;
+            }
             Some(Err(error)) => (self.lost(key, error, work), Fresh::Yes),
         };
         self.note_loss(key, &mut record);
         let mut held = self.held(key, record, len, fresh, since);
         self.forget_due(now, key, &mut held);
-        held
+        Some(held)
     }
 
     /// Whatever a record says of its losses is from before the store's last one. A stand-in makes no promise about what it does not hold.
@@ -642,7 +655,7 @@ impl Replica {
         let look_before = record.header.look;
         let bytes = if self.is_kept(&key, &record) {
             record.header.look = self.next_look(&record, &looked);
-            Some(record.encode(&storage_key))
+            Some(record.encode_as(&storage_key, self.all_speak))
         } else {
             record = Record {
                 // Where trees are kept, nothing is what is there then.

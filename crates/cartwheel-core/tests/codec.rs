@@ -19,7 +19,7 @@ use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Ret
 use cartwheel_core::ring::{PartitionId, RingVersion};
 use cartwheel_core::sizes::NodeSizes;
 use cartwheel_core::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
-use cartwheel_core::wire::{self, WireError};
+use cartwheel_core::wire::{self, Protocol, WireError};
 use cartwheel_core::write_id::WriteId;
 use proptest::prelude::*;
 
@@ -168,6 +168,19 @@ fn a_frame_of_another_protocol_version_is_refused_by_its_number() {
     assert_eq!(frame[..2], [8, wire::PROTOCOL_VERSION as u8], "the version is the first field");
     frame[1] = 9;
     assert_eq!(wire::decode_envelope(frame.into()), Err(WireError::Version(9)));
+}
+
+#[test]
+fn a_frame_is_of_the_version_that_was_agreed_on() {
+    let sent = envelope(messages().remove(0));
+    for agreed in [Protocol::OLDEST, Protocol::NEWEST] {
+        let frame = wire::encode_envelope_as(&sent, agreed);
+        assert_eq!(wire::decode_envelope_as(frame.clone(), agreed).as_ref(), Ok(&sent));
+        assert_eq!(wire::decode_envelope(frame.clone()).as_ref(), Ok(&sent));
+        let other = Protocol(agreed.0 + 1);
+        let refused = Err(WireError::NotAgreed { said: agreed, agreed: other });
+        assert_eq!(wire::decode_envelope_as(frame, other), refused);
+    }
 }
 
 fn sealer(cluster: u128, secret: &[u8]) -> Sealer {

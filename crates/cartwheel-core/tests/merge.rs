@@ -113,7 +113,7 @@ proptest! {
         let mut bytes = record.encode(b"key").to_vec();
         let bit = bit.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
-        prop_assert!(Record::decode(&Bytes::from(bytes), b"key").is_err());
+        prop_assert_eq!(Record::decode(&Bytes::from(bytes), b"key"), Err(RecordError::Damaged));
     }
 
     #[test]

@@ -8,7 +8,8 @@ mod tracker;
 use std::process::ExitCode;
 
 use cartwheel_client::{
-    Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, Location, MemberChange, MemberState, MemberStatus, Ring,
+    Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, Location, MemberChange, MemberState, MemberStatus,
+    ProtocolStatus, Ring, Spoken,
 };
 use serde::Serialize;
 
@@ -109,8 +110,10 @@ fn waits(epoch: &EpochStatus) -> String {
 }
 
 fn status_table(status: &ClusterStatus) -> String {
-    let header =
-        ["NODE", "STANDING", "SINCE", "STATE", "SINCE", "HINTS", "CLOCK", "BOOT", "VERSION", "ZONE", "HTTP", "PROBLEM"];
+    let header = [
+        "NODE", "STANDING", "SINCE", "STATE", "SINCE", "HINTS", "CLOCK", "BOOT", "VERSION", "PROTOCOL", "ZONE", "HTTP",
+        "PROBLEM",
+    ];
     let unknown = || "-".to_owned();
     let mut members: Vec<&MemberStatus> = status.members.iter().collect();
     members.sort_by(|one, other| one.member.name.cmp(&other.member.name));
@@ -130,6 +133,7 @@ fn status_table(status: &ClusterStatus) -> String {
             status.clock_offset_ms.map_or_else(unknown, |offset| format!("{offset:+} ms")),
             status.boot.map_or_else(unknown, |boot| boot.to_string()),
             status.version.clone().unwrap_or_else(unknown),
+            status.protocol.map_or_else(unknown, spoken),
             status.member.zone.clone(),
             status.member.http.clone(),
             problem(status),
@@ -137,11 +141,31 @@ fn status_table(status: &ClusterStatus) -> String {
     });
     let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
     let (EpochStatus { epoch, since, .. }, waits) = (&status.epoch, waits(&status.epoch));
-    let members = table(header, rows);
+    let (members, upgrade) = (table(header, rows), upgrade_line(&status.protocol));
     let hints = hints_line(node, &status.hints);
     format!(
-        "cluster {cluster} as {node} sees it, ring version {version}\nepoch {epoch} since {since}{waits}\n\n{members}{hints}"
+        "cluster {cluster} as {node} sees it, ring version {version}\nepoch {epoch} since {since}{waits}\n{upgrade}\n{members}{hints}"
     )
+}
+
+/// The versions of the protocol that a member speaks, and which of them is used.
+fn spoken(Spoken { oldest, newest, used }: Spoken) -> String {
+    match used {
+        _ if oldest == newest => newest.to_string(),
+        Some(used) => format!("{used} of {oldest}-{newest}"),
+        None => format!("{oldest}-{newest}"),
+    }
+}
+
+/// How far an upgrade has come; nothing from a node that does not say.
+fn upgrade_line(ProtocolStatus { in_use, newest, waits_for }: &ProtocolStatus) -> String {
+    match waits_for.as_slice() {
+        _ if *in_use == 0 => String::new(),
+        [] => format!("protocol version {in_use}\n"),
+        names => {
+            format!("protocol version {in_use}; version {newest} is used once {} speak it, too\n", names.join(", "))
+        }
+    }
 }
 
 /// What the node keeps for others; nothing if that is nothing.

@@ -9,6 +9,7 @@ use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+use cartwheel_core::wire::Protocol;
 
 use crate::clock;
 use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, HistoryFile, Identity, SavedEpoch};
@@ -202,8 +203,8 @@ impl Founding {
     /// Makes the data directory of one of the nodes. The identity comes last: a directory without one is no node yet.
     fn settle(&self, dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
         let (name, life, secret) = (member.name.clone(), member.life, self.secret.clone());
-        let identity =
-            Identity { name, life, boot: 0, shards, cluster: self.cluster, secret, founding: self.history.encode() };
+        let (cluster, founding, all_speak) = (self.cluster, self.history.encode(), Protocol::OLDEST);
+        let identity = Identity { name, life, boot: 0, shards, cluster, secret, founding, all_speak };
         fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
         data_dir::epoch_file(dir).save(SavedEpoch::FOUNDED)?;
         Ok(DataDir::create(dir, &identity)?)

@@ -11,6 +11,7 @@ use cartwheel_core::configuration::Home;
 use cartwheel_core::dot::Life;
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::membership::{ChangeKind, History, Member, View};
+use cartwheel_core::wire::Protocol;
 use tracing::{info, warn};
 
 use crate::config::{Config, ListenAddr};
@@ -234,6 +235,7 @@ fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitati
         cluster,
         secret: secret.clone(),
         founding: founding.encode(),
+        all_speak: Protocol::OLDEST,
     };
     DataDir::create(dir, &identity)?;
     let waiting = dir.join(WAITING_FILE);

@@ -1,5 +1,11 @@
 //! The runtime around the protocol: data directories, shards, connections between nodes, the HTTP door, and the command line.
 
+/// The version of the program, as its nodes tell each other.
+pub const VERSION: &str = match cartwheel_core::wire::PRETENDS {
+    false => env!("CARGO_PKG_VERSION"),
+    true => concat!(env!("CARGO_PKG_VERSION"), "+next"),
+};
+
 mod acceptor;
 pub mod bench;
 pub mod buckets;
@@ -25,4 +31,5 @@ pub mod serve;
 pub mod shard;
 pub mod signals;
 pub mod simulate;
+pub mod upgrading;
 pub mod verify;

@@ -126,7 +126,7 @@ fn a_directory_of_another_build_is_left_alone() {
     let newer = std::fs::read_to_string(&file).unwrap().replacen("\"format\": 2", "\"format\": 1000", 1);
     std::fs::write(&file, &newer).unwrap();
     let error = refused(&["serve", "--dir", cluster.node_dir(1).to_str().unwrap()]);
-    assert!(error.contains("has format 1000") && error.contains("use the cartwheel that made it"), "{error}");
+    assert!(error.contains("has format 1000") && error.contains("start the newer one"), "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), newer);
 }
 

@@ -27,7 +27,7 @@ pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatc
 pub use check::{BadChange, check_members, planned};
 pub use folded::Folded;
 pub use view::{View, ViewMember};
-pub use wire::DecodeError;
+pub use wire::{DecodeError, HISTORY_VERSION};
 
 /// Which cluster: a random number drawn when it is made, so that nodes of two clusters never mix.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -16,8 +16,8 @@ use crate::hlc::Hlc;
 use crate::key::check_bucket;
 use crate::ring::Partitions;
 
-/// The version written, and the only one read.
-const VERSION: u32 = 1;
+/// The version of the form of histories that is written, and the only one that is read.
+pub const HISTORY_VERSION: u32 = 1;
 
 /// Why bytes are no history.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,7 +37,7 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Malformed(error) => write!(f, "not a membership history: {error}"),
             Self::Version(version) => {
-                write!(f, "membership format {version} is not understood, only {VERSION}: upgrade this node")
+                write!(f, "membership format {version} is not understood, only {HISTORY_VERSION}: upgrade this node")
             }
             Self::Missing(field) => write!(f, "membership change without {field}"),
             Self::Invalid(field) => write!(f, "membership change with an impossible {field}"),
@@ -195,7 +195,7 @@ impl History {
     /// The history that these bytes hold.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let message = HistoryMessage::decode(bytes)?;
-        if message.version != VERSION {
+        if message.version != HISTORY_VERSION {
             return Err(DecodeError::Version(message.version));
         }
         let changes = message.changes.into_iter().map(|change| Change::try_from(change).map(Arc::new));
@@ -219,7 +219,7 @@ impl Change {
 }
 
 fn message<'a>(changes: impl Iterator<Item = &'a Change>) -> HistoryMessage {
-    HistoryMessage { version: VERSION, changes: changes.map(ChangeMessage::from).collect() }
+    HistoryMessage { version: HISTORY_VERSION, changes: changes.map(ChangeMessage::from).collect() }
 }
 
 impl From<&Change> for ChangeMessage {

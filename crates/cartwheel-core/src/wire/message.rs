@@ -12,7 +12,8 @@ use super::value::{
     PbSibling, PbState, PbValue, content_from_pb, content_to_pb, loss_from_pb, sibling_from_pb, sibling_to_pb,
     state_from_pb, state_to_pb,
 };
-use super::{WireError, fixed};
+use super::version::{framed, unframed};
+use super::{Protocol, Spoken, WireError, fixed};
 use crate::configuration::{Footing, Step};
 use crate::control::{
     ASKED_MAX, About, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, Report, WANT_MAX,
@@ -29,14 +30,6 @@ use crate::ring::{PartitionId, RingVersion};
 use crate::sizes::NodeSizes;
 use crate::state::Epoch;
 use crate::write_id::WriteId;
-
-/// The version of the protocol between nodes that this build speaks.
-///
-/// 2: a replica or coordinator may say that its disk is full. 3: notes are one field of a state; digests are taken of another form.
-/// 4: nodes probe each other; homes compare their Merkle trees; a node may be asked to stand in for a home. 5: nodes tell what came to
-/// the history since a version, and of epochs with a digest of the members and marks on them; partitions have configurations, and
-/// messages say on which of them they stand; who is to be a home fetches records in pages.
-pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Of messages that answer nothing and that nothing answers.
 const NO_TICKET: Ticket = Ticket { operation: 0, round: 0 };
@@ -396,11 +389,16 @@ struct PbShortfall {
     why: String,
 }
 
-/// The frame that carries `envelope`, without a length prefix.
+/// The frame that carries `envelope`, without a length prefix, in the latest version of the protocol.
 pub fn encode_envelope(envelope: &Envelope) -> Bytes {
+    encode_envelope_as(envelope, Protocol::NEWEST)
+}
+
+/// The frame that carries `envelope`, without a length prefix, to a node with which this version of the protocol was agreed on.
+pub fn encode_envelope_as(envelope: &Envelope, protocol: Protocol) -> Bytes {
     let (ticket, message) = message_to_pb(&envelope.message);
-    PbEnvelope {
-        version: PROTOCOL_VERSION,
+    let frame = PbEnvelope {
+        version: protocol.0,
         cluster: Bytes::copy_from_slice(&envelope.cluster.0.to_be_bytes()),
         from: envelope.from.get(),
         from_life: envelope.from_life.0,
@@ -411,20 +409,35 @@ pub fn encode_envelope(envelope: &Envelope) -> Bytes {
         message: Some(message),
         step: envelope.footing.step.0,
         is_filling: envelope.footing.is_filling,
-    }
-    .encode_to_vec()
-    .into()
+    };
+    framed(frame.encode_to_vec().into(), protocol)
 }
 
-/// The envelope that a frame carries.
+/// The envelope that a frame of any version carries that this build speaks.
 ///
 /// # Errors
-/// If the frame is not one of this protocol version.
+/// If the frame is not one of such a version.
 pub fn decode_envelope(frame: Bytes) -> Result<Envelope, WireError> {
-    let envelope = PbEnvelope::decode(frame)?;
-    if envelope.version != PROTOCOL_VERSION {
+    let envelope = PbEnvelope::decode(unframed(frame)?)?;
+    if !Spoken::BY_THIS_BUILD.has(Protocol(envelope.version)) {
         return Err(WireError::Version(envelope.version));
     }
+    envelope_from_pb(envelope)
+}
+
+/// The envelope that a frame carries which came from a node with which this version of the protocol was agreed on.
+///
+/// # Errors
+/// If the frame is not one of that version.
+pub fn decode_envelope_as(frame: Bytes, protocol: Protocol) -> Result<Envelope, WireError> {
+    let envelope = PbEnvelope::decode(unframed(frame)?)?;
+    if envelope.version != protocol.0 {
+        return Err(WireError::NotAgreed { said: Protocol(envelope.version), agreed: protocol });
+    }
+    envelope_from_pb(envelope)
+}
+
+fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
     let ticket = Ticket { operation: envelope.operation, round: envelope.round };
     Ok(Envelope {
         cluster: ClusterId(u128::from_be_bytes(fixed(&envelope.cluster, "cluster")?)),

@@ -8,13 +8,15 @@ mod message;
 mod succession;
 mod transfer;
 mod value;
+mod version;
 
 use std::fmt;
 
-pub use message::{PROTOCOL_VERSION, decode_envelope, encode_envelope};
+pub use message::{decode_envelope, decode_envelope_as, encode_envelope, encode_envelope_as};
 pub use succession::{decode_seat, encode_seat};
 pub(crate) use transfer::{decode_transfer, encode_transfer};
 pub(crate) use value::{decode_context, decode_record, encode_context, encode_record, encode_sibling};
+pub use version::{PRETENDS, PROTOCOL_VERSION, Protocol, Spoken};
 
 /// Why bytes are not what they should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,8 +25,15 @@ pub enum WireError {
     Form(String),
     /// A field is missing or holds what it never should.
     Field(&'static str),
-    /// A peer speaks a protocol version that this build does not know.
+    /// They have a version that this build does not know.
     Version(u32),
+    /// A frame has another version than was agreed on with whoever sent it.
+    NotAgreed {
+        /// Its version.
+        said: Protocol,
+        /// The version that it should have.
+        agreed: Protocol,
+    },
 }
 
 impl fmt::Display for WireError {
@@ -32,11 +41,9 @@ impl fmt::Display for WireError {
         match self {
             Self::Form(why) => write!(f, "malformed bytes: {why}"),
             Self::Field(name) => write!(f, "malformed field: {name}"),
-            Self::Version(version) => {
-                write!(
-                    f,
-                    "protocol version {version}, and this node speaks {PROTOCOL_VERSION}: finish the upgrade of the older node"
-                )
+            Self::Version(version) => write!(f, "version {version}, which this build does not know"),
+            Self::NotAgreed { said, agreed } => {
+                write!(f, "a frame of protocol version {said} from a node with which {agreed} was agreed on")
             }
         }
     }

@@ -103,6 +103,11 @@ impl TestReplica {
         self.wall = wall;
     }
 
+    /// The record as it is stored.
+    pub fn stored(&mut self) -> &mut Bytes {
+        self.disk.records.get_mut(&key().storage_key()).expect("a record")
+    }
+
     /// The record is gone.
     pub fn lose(&mut self) {
         self.disk.records.clear();

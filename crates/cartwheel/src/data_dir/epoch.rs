@@ -57,10 +57,12 @@ impl EpochFile {
             Err(error) => return Err(DataDirError::io("read", &self.path)(error)),
         };
         let damaged = |why: String| DataDirError::Damaged { path: self.path.clone(), why };
-        let file: File = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if file.format != FORMAT {
-            return Err(DataDirError::Format { path: self.path.clone(), format: file.format });
+        // The format first: a newer one may have other fields.
+        let format = super::format_of_json(&bytes, &self.path)?;
+        if format != FORMAT {
+            return Err(DataDirError::Format { path: self.path.clone(), format, newest: FORMAT });
         }
+        let file: File = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         let saved = SavedEpoch { epoch: Epoch(file.epoch), reached: Epoch(file.reached) };
         if file.check == check(saved) {
             Ok(saved)

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use cartwheel_core::membership::History;
+use cartwheel_core::membership::{DecodeError, HISTORY_VERSION, History};
 
 use super::{DataDirError, atomic_file};
 
@@ -38,14 +38,21 @@ impl HistoryFile {
         let begins = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_first());
         let (&format, rest) = begins.ok_or_else(|| damaged("it does not begin as it should".to_owned()))?;
         if format != FORMAT {
-            return Err(DataDirError::Format { path: self.path.clone(), format: u64::from(format) });
+            return Err(self.other_format(format.into(), FORMAT.into()));
         }
         let (check_found, history) =
             rest.split_at_checked(CHECK_BYTES).ok_or_else(|| damaged("it is cut off".to_owned()))?;
         if check_found != check(history) {
             return Err(damaged("its check does not fit its contents".to_owned()));
         }
-        History::decode(history).map(Some).map_err(|error| damaged(error.to_string()))
+        History::decode(history).map(Some).map_err(|error| match error {
+            DecodeError::Version(version) => self.other_format(version.into(), HISTORY_VERSION.into()),
+            error => damaged(error.to_string()),
+        })
+    }
+
+    fn other_format(&self, format: u64, newest: u64) -> DataDirError {
+        DataDirError::Format { path: self.path.clone(), format, newest }
     }
 
     /// Puts an encoded history in the place of the one before, durably.

@@ -9,13 +9,30 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use cartwheel_core::dot::Life;
 use cartwheel_core::membership::ClusterId;
+use cartwheel_core::wire::Protocol;
 use serde::{Deserialize, Serialize};
 
 use super::DataDirError;
 
-/// The format of the directory that this build writes: of this file, and of all that the stores hold. A build that does not know it
-/// must not open them, for a record that it cannot read is as good as lost to it. 2: nodes have several shards, records version 2.
-pub(super) const FORMAT: u64 = 2;
+/// The lowest format of a directory that this build opens. 2: nodes have several shards, records version 2.
+const FORMAT_OLDEST: u64 = 2;
+
+/// The format of a directory of a node that knows all members to speak `protocol`: of this file, and of all else that it holds, the stores
+/// included.
+///
+/// A build that does not know it must not open them. It is raised, durably, before anything is stored that came with the protocol's
+/// version, and never goes back. 2: version 5, and each version after that one more.
+fn format_of(protocol: Protocol) -> u64 {
+    u64::from(protocol.0.saturating_sub(3))
+}
+
+/// What all members were known to speak when a directory got this format; none if this build does not know it.
+fn all_speak_at(format: u64) -> Option<Protocol> {
+    (FORMAT_OLDEST..=format_of(Protocol::NEWEST)).contains(&format).then(|| {
+        let protocol = Protocol(u32::try_from(format + 3).unwrap_or(Protocol::NEWEST.0));
+        protocol.max(Protocol::OLDEST)
+    })
+}
 
 /// What the nodes of a cluster share and nobody else knows.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +61,8 @@ pub struct Identity {
     pub secret: ClusterSecret,
     /// The cluster's membership at its founding, encoded.
     pub founding: Bytes,
+    /// The version of the protocol that all members were last known to speak: nothing in the directory came with a later one.
+    pub all_speak: Protocol,
 }
 
 /// The file. The check is over the node's part, so that a flipped bit in a boot number or a life, which would let the node
@@ -54,11 +73,6 @@ struct File {
     format: u64,
     check: String,
     node: NodeForm,
-}
-
-#[derive(Deserialize)]
-struct FormatOnly {
-    format: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,7 +102,8 @@ impl Identity {
             secret: BASE64.encode(self.secret.0),
             founding: BASE64.encode(&self.founding),
         };
-        let file = File { format: FORMAT, check: node.check(), node };
+        let format = format_of(self.all_speak);
+        let file = File { format, check: node.check(format), node };
         // Strings and numbers always have a JSON form.
         let mut bytes = serde_json::to_vec_pretty(&file).unwrap_or_default();
         bytes.push(b'\n');
@@ -99,30 +114,34 @@ impl Identity {
     pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self, DataDirError> {
         let damaged = |why: String| DataDirError::Damaged { path: path.to_path_buf(), why };
         // The format first: a newer one may have other fields.
-        let FormatOnly { format } = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-        if format != FORMAT {
-            return Err(DataDirError::Format { path: path.to_path_buf(), format });
-        }
+        let format = super::format_of_json(bytes, path)?;
+        let Some(all_speak) = all_speak_at(format) else {
+            return Err(DataDirError::Format { path: path.to_path_buf(), format, newest: format_of(Protocol::NEWEST) });
+        };
         let file: File = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-        if file.check != file.node.check() {
+        if file.check != file.node.check(format) {
             return Err(damaged("its check does not fit its contents".to_owned()));
         }
-        file.node.parse().ok_or_else(|| damaged("a field does not have its form".to_owned()))
+        file.node.parse(all_speak).ok_or_else(|| damaged("a field does not have its form".to_owned()))
     }
 }
 
 impl NodeForm {
-    fn check(&self) -> String {
+    fn check(&self, format: u64) -> String {
         let mut hasher = blake3::Hasher::new();
         let (boot, shards) = (self.boot.to_string(), self.shards.to_string());
         for field in [&self.name, &self.life, &boot, &shards, &self.cluster, &self.secret, &self.founding] {
             hasher.update(&(field.len() as u64).to_be_bytes());
             hasher.update(field.as_bytes());
         }
+        // The first format had no need of it.
+        if format > FORMAT_OLDEST {
+            hasher.update(&format.to_be_bytes());
+        }
         hasher.finalize().to_hex()[..32].to_owned()
     }
 
-    fn parse(self) -> Option<Identity> {
+    fn parse(self, all_speak: Protocol) -> Option<Identity> {
         Some(Identity {
             life: Life(u64::from_str_radix(&self.life, 16).ok()?),
             boot: self.boot,
@@ -131,6 +150,7 @@ impl NodeForm {
             secret: ClusterSecret(BASE64.decode(self.secret).ok()?.try_into().ok()?),
             founding: BASE64.decode(self.founding).ok()?.into(),
             name: self.name,
+            all_speak,
         })
     }
 }

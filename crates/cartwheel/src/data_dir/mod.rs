@@ -21,6 +21,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cartwheel_core::wire::Protocol;
+
 pub(crate) use atomic_file::replace as replace_file;
 pub use epoch::{EpochFile, SavedEpoch};
 pub use history::HistoryFile;
@@ -43,16 +45,15 @@ pub enum DataDirError {
     /// Another process serves it.
     #[error("{0} is served by another process already: stop that one, or give another directory")]
     InUse(PathBuf),
-    /// Another build made it.
-    #[error(
-        "{path} has format {format}, and this build knows format {}: use the cartwheel that made it",
-        identity::FORMAT
-    )]
+    /// Another build has written it, in a form that this build does not know.
+    #[error("{}", other_format(path, *format, *newest))]
     Format {
         /// The file.
         path: PathBuf,
         /// Its format.
         format: u64,
+        /// The newest that this build knows.
+        newest: u64,
     },
     /// A file is not what was written.
     #[error("{path} is damaged ({why}): restore it from a copy of this very boot, or replace the node")]
@@ -85,6 +86,18 @@ pub enum DataDirError {
     },
 }
 
+fn other_format(path: &Path, format: u64, newest: u64) -> String {
+    let path = path.display();
+    if format > newest {
+        format!(
+            "{path} has format {format}, and this build knows formats up to {newest}: a newer cartwheel has written it, and an older one \
+             would misread what it stored; start the newer one"
+        )
+    } else {
+        format!("{path} has format {format}, which this build does not read any more: use the cartwheel that made it")
+    }
+}
+
 impl DataDirError {
     /// Makes an error of what the system said when it was asked to do `what` to `path`.
     pub(crate) fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
@@ -107,8 +120,7 @@ impl DataDir {
     /// If it cannot be written.
     pub fn create(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
         fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
-        let path = dir.join(IDENTITY_FILE);
-        atomic_file::replace(&path, &identity.encode()).map_err(DataDirError::io("write", &path))
+        write_identity(dir, identity)
     }
 
     /// Opens the directory of a node, which no other process may have open.
@@ -165,10 +177,14 @@ impl DataDir {
             return Err(DataDirError::OutOfBoots(self.dir.clone()));
         }
         let identity = Identity { boot, ..self.identity.clone() };
-        let path = self.dir.join(IDENTITY_FILE);
-        atomic_file::replace(&path, &identity.encode()).map_err(DataDirError::io("write", &path))?;
+        write_identity(&self.dir, &identity)?;
         self.identity = identity;
         Ok(boot)
+    }
+
+    /// Where it is noted which version of the protocol all members speak. No boot may begin any more once anything was noted.
+    pub fn format_mark(&self) -> FormatMark {
+        FormatMark { dir: self.dir.clone(), identity: self.identity.clone() }
     }
 
     /// Where the history of the cluster's changes is kept.
@@ -190,6 +206,46 @@ impl DataDir {
     pub fn shard_dir(&self, shard: u32) -> PathBuf {
         self.dir.join(format!("shard-{shard}"))
     }
+}
+
+/// The mark of a directory that builds which speak only older versions of the protocol must not open it.
+#[derive(Clone, Debug)]
+pub struct FormatMark {
+    dir: PathBuf,
+    identity: Identity,
+}
+
+impl FormatMark {
+    /// What is noted.
+    pub const fn all_speak(&self) -> Protocol {
+        self.identity.all_speak
+    }
+
+    /// Notes durably that all members speak `protocol`, before anything is stored that came with it.
+    ///
+    /// # Errors
+    /// If it cannot be written: then it may have been or not.
+    pub fn raise(&mut self, protocol: Protocol) -> Result<(), DataDirError> {
+        let identity = Identity { all_speak: protocol, ..self.identity.clone() };
+        write_identity(&self.dir, &identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+}
+
+fn write_identity(dir: &Path, identity: &Identity) -> Result<(), DataDirError> {
+    let path = dir.join(IDENTITY_FILE);
+    atomic_file::replace(&path, &identity.encode()).map_err(DataDirError::io("write", &path))
+}
+
+/// The format that a file of JSON says it has.
+fn format_of_json(bytes: &[u8], path: &Path) -> Result<u64, DataDirError> {
+    #[derive(serde::Deserialize)]
+    struct FormatOnly {
+        format: u64,
+    }
+    let damaged = |error: serde_json::Error| DataDirError::Damaged { path: path.to_path_buf(), why: error.to_string() };
+    serde_json::from_slice(bytes).map(|FormatOnly { format }| format).map_err(damaged)
 }
 
 /// Where the history of the cluster's changes is kept in `dir`.

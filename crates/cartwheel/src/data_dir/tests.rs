@@ -14,6 +14,7 @@ fn identity() -> Identity {
         cluster: ClusterId(42),
         secret: ClusterSecret([7; 32]),
         founding: Bytes::from_static(b"\x00founding\xff"),
+        all_speak: Protocol::OLDEST,
     }
 }
 
@@ -76,6 +77,42 @@ fn another_format_says_so() {
         std::fs::write(&path, format!(r#"{{"format": {other}, "anything": "else"}}"#)).unwrap();
         let error = DataDir::open(dir.path()).unwrap_err();
         assert!(matches!(error, DataDirError::Format { format, .. } if format == other), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_that_uses_a_version_is_opened_by_no_build_that_does_not_know_it() {
+    let dir = created();
+    let mut data_dir = DataDir::open(dir.path()).unwrap();
+    assert_eq!(data_dir.begin_boot().unwrap(), 1);
+    let mut mark = data_dir.format_mark();
+    mark.raise(Protocol::NEWEST).unwrap();
+    let identity = read_identity(dir.path()).unwrap();
+    assert_eq!((identity.all_speak, identity.boot), (Protocol::NEWEST, 1));
+    mark.raise(Protocol(Protocol::NEWEST.0 + 1)).unwrap();
+    assert_eq!(mark.all_speak(), Protocol(Protocol::NEWEST.0 + 1));
+    drop(data_dir);
+    let error = DataDir::open(dir.path()).unwrap_err();
+    assert!(matches!(error, DataDirError::Format { format, newest, .. } if format == newest + 1), "{error}");
+    assert!(error.to_string().contains("a newer cartwheel has written it"), "{error}");
+}
+
+/// With fields that this build knows nothing of.
+#[test]
+fn files_of_a_newer_build_are_not_taken_for_damaged_ones() {
+    let dir = created();
+    let newer = r#"{"format": 9, "news": true}"#;
+    std::fs::write(dir.path().join(EPOCH_FILE), newer).unwrap();
+    std::fs::write(dir.path().join(SEEN_FILE), newer).unwrap();
+    history_file(dir.path()).save(b"\x08\x09").unwrap();
+    let data_dir = DataDir::open(dir.path()).unwrap();
+    let errors = [
+        data_dir.epoch_file().load().unwrap_err(),
+        data_dir.seen_file().load().unwrap_err(),
+        data_dir.history_file().load().unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, DataDirError::Format { format: 9, newest: 1, .. }), "{error}");
     }
 }
 

@@ -13,6 +13,7 @@ use cartwheel_core::hint::Backlog;
 use cartwheel_core::liveness::Standing;
 use cartwheel_core::membership::{View, ViewMember};
 use cartwheel_core::ring::Replica;
+use cartwheel_core::wire::{Protocol, Spoken};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -22,6 +23,7 @@ use super::openapi::AskErrors;
 use super::query::Query;
 use super::target::{self, key_of};
 use super::{Door, show};
+use crate::upgrading::UpgradeStatus;
 
 const LOCATE: &str = "/v1/cluster/locate/";
 
@@ -36,6 +38,8 @@ pub(super) struct ClusterForm {
     ring_version: String,
     /// How far the cluster is with forgetting what was deleted.
     epoch: EpochForm,
+    /// How far an upgrade of the cluster has come.
+    protocol: ProtocolForm,
     /// What it keeps for members that are away.
     hints: HintsForm,
     /// The members, by id.
@@ -51,6 +55,29 @@ struct EpochForm {
     since: String,
     /// The names of the members that have not finished it yet, as far as the node knows.
     waits_for: Vec<String>,
+}
+
+/// The versions of the protocol between nodes. A node that speaks a newer one than others uses what came with it, in what it sends and
+/// in what it stores, once all members speak it.
+#[derive(Serialize, ToSchema)]
+struct ProtocolForm {
+    /// The version that all members are known to speak, and which is in use.
+    in_use: u32,
+    /// The newest that the node speaks.
+    newest: u32,
+    /// The names of the members that are not known to speak that one.
+    waits_for: Vec<String>,
+}
+
+/// The versions of the protocol that a member speaks.
+#[derive(Serialize, ToSchema)]
+struct SpokenForm {
+    /// The lowest.
+    oldest: u32,
+    /// The highest.
+    newest: u32,
+    /// The one in which the node that answers talks to it; null for that node itself, and while there is no connection.
+    used: Option<u32>,
 }
 
 /// What a node keeps for members that are away.
@@ -96,6 +123,8 @@ pub(super) struct StatusForm {
     boot: Option<u32>,
     /// The version of its program, as it last said.
     version: Option<String>,
+    /// The versions of the protocol between nodes that it speaks, as it last said.
+    protocol: Option<SpokenForm>,
     /// Whether it is there; null for the node that answers, and before that has begun to look.
     liveness: Option<LivenessForm>,
     /// Its clock less the answering node's, in milliseconds, if it was heard within some ten seconds.
@@ -126,6 +155,7 @@ pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<Cl
         node: local.name.clone(),
         ring_version: view.ring.version().to_string(),
         epoch: epoch(&door.epoch(), &view),
+        protocol: protocol(&door.upgrade(), &view),
         hints: HintsForm {
             records: owed.values().map(|backlog| backlog.records).sum(),
             bytes: owed.values().map(|backlog| backlog.bytes).sum(),
@@ -137,11 +167,25 @@ pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<Cl
 }
 
 fn epoch(status: &EpochStatus, view: &View) -> EpochForm {
-    let names = status.waits_for.iter().filter_map(|&node| Some(view.member(node)?.member.name.clone()));
-    let mut waits_for: Vec<String> = names.collect();
-    waits_for.sort();
     let since = show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(status.since.0));
-    EpochForm { epoch: status.epoch.0, since, waits_for }
+    EpochForm { epoch: status.epoch.0, since, waits_for: names(&status.waits_for, view) }
+}
+
+fn protocol(status: &UpgradeStatus, view: &View) -> ProtocolForm {
+    let waits_for = names(&status.waits_for, view);
+    ProtocolForm { in_use: status.all_speak.0, newest: Protocol::NEWEST.0, waits_for }
+}
+
+/// The names of members, in their order.
+fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>, view: &View) -> Vec<String> {
+    let names = nodes.into_iter().filter_map(|&node| Some(view.member(node)?.member.name.clone()));
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+fn spoken(spoken: Spoken, used: Option<Protocol>) -> SpokenForm {
+    SpokenForm { oldest: spoken.oldest.0, newest: spoken.newest.0, used: used.map(|used| used.0) }
 }
 
 fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) -> StatusForm {
@@ -156,6 +200,7 @@ fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>
         problem: None,
         boot: None,
         version: None,
+        protocol: None,
         liveness: door.liveness().get(known.member.id).map(liveness),
         clock_offset_ms: None,
         hints: None,
@@ -168,12 +213,15 @@ fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>
         form.state = "self";
         form.since = Some(show::rfc3339(door.opened()));
         form.problem = why_not_ready(door);
-        (form.boot, form.version) = (Some(local.boot), Some(env!("CARGO_PKG_VERSION").to_owned()));
+        (form.boot, form.version) = (Some(local.boot), Some(crate::VERSION.to_owned()));
+        let oldest = door.upgrade().all_speak;
+        form.protocol = Some(spoken(Spoken { oldest, ..Spoken::BY_THIS_BUILD }, None));
     } else if let Some(peer) = board.get(known.member.id) {
         let link = peer.link();
         form.state = if link.connected { "connected" } else { "disconnected" };
         form.since = Some(show::rfc3339(link.since));
         (form.problem, form.boot, form.version) = (link.last_error, link.boot, link.version);
+        form.protocol = link.spoken.map(|range| spoken(range, link.protocol));
         form.clock_offset_ms = peer.clock_offset_ms(board.now());
     }
     form

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::peers::{Board, LocalNode, Waiting};
 use crate::rate_limit::RateLimit;
 use crate::shard::{DigestPage, DigestsAsk, HintsBoard, Shards};
+use crate::upgrading::UpgradeStatus;
 
 /// How long nodes have to say how much they hold: who is slower is left out, and estimated.
 const SURVEY_WITHIN: Duration = Duration::from_secs(1);
@@ -48,6 +49,8 @@ pub struct Backend {
     pub phases: watch::Receiver<Arc<Vec<Phase>>>,
     /// How far it sees the cluster with its epoch.
     pub epochs: watch::Receiver<EpochStatus>,
+    /// How far it sees the upgrade of the cluster.
+    pub upgrade: watch::Receiver<UpgradeStatus>,
     /// When the node acknowledges a write, in buckets that leave that to it.
     pub durability: Durability,
     /// Whether the node is ready to serve.
@@ -149,6 +152,11 @@ impl Door {
     /// How far it sees the cluster with its epoch, as it is now.
     pub(super) fn epoch(&self) -> EpochStatus {
         self.0.backend.epochs.borrow().clone()
+    }
+
+    /// How far it sees the upgrade of the cluster.
+    pub(super) fn upgrade(&self) -> UpgradeStatus {
+        self.0.backend.upgrade.borrow().clone()
     }
 
     /// When the node acknowledges a write, in buckets that leave that to it.

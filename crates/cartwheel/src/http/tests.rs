@@ -19,6 +19,7 @@ use cartwheel_core::request::{
 };
 use cartwheel_core::state::{Content, Epoch, Sibling};
 use cartwheel_core::time::Now;
+use cartwheel_core::wire::Protocol;
 use cartwheel_core::write_id::WriteId;
 use cartwheel_storage::MemoryStore;
 use http_body_util::BodyExt as _;
@@ -33,6 +34,7 @@ use crate::founding::{self, Ports};
 use crate::metrics::{self, Metrics};
 use crate::peers::{Board, LocalNode, Waiting};
 use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
+use crate::upgrading::UpgradeStatus;
 
 const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
 
@@ -108,6 +110,8 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let (_views, view) = watch::channel(view);
     let gone = Standing { status: Status::Down, since: WallMs(1_700_000_000_123), why: Why::SuspicionConfirmed };
     let (_opinions, liveness) = watch::channel(Arc::new(Liveness::new([(NodeId::of_name("node-3"), gone)])));
+    let waits_for = vec![NodeId::of_name("node-2")];
+    let upgrade = UpgradeStatus { waits_for, ..UpgradeStatus::default() };
     (
         Door::new(Backend {
             local,
@@ -116,6 +120,7 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
             view,
             liveness,
             epochs: watch::channel(EpochStatus::default()).1,
+            upgrade: watch::channel(upgrade).1,
             phases,
             history: watch::channel(Arc::default()).1,
             waiting: Waiting::default(),
@@ -403,7 +408,10 @@ async fn a_node_tells_what_it_thinks_of_the_members() {
     assert_eq!(members.len(), 3);
     let own = members.iter().find(|member| member["name"] == "node-1").unwrap();
     assert_eq!((&own["state"], &own["boot"], &own["problem"]), (&json!("self"), &json!(1), &Value::Null));
-    assert_eq!(own["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(own["version"], crate::VERSION);
+    let (oldest, newest) = (Protocol::OLDEST.0, Protocol::NEWEST.0);
+    assert_eq!(cluster["protocol"], json!({ "in_use": oldest, "newest": newest, "waits_for": ["node-2"] }));
+    assert_eq!(own["protocol"], json!({ "oldest": oldest, "newest": newest, "used": null }));
     let other = members.iter().find(|member| member["name"] == "node-2").unwrap();
     assert_eq!(
         (&other["state"], &other["boot"], &other["http"]),

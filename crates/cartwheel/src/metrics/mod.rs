@@ -10,6 +10,7 @@ mod http;
 mod liveness;
 mod peers;
 mod process;
+mod upgrades;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::histogram::exponential_buckets;
@@ -21,6 +22,7 @@ use crate::shard::{HintsBoard, ShardHandle, ShardMetrics};
 pub use epochs::EpochMetrics;
 pub use http::{Asked, HttpMetrics, Outcome, Timed};
 pub use liveness::LivenessMetrics;
+pub use upgrades::UpgradeMetrics;
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -35,6 +37,8 @@ pub struct Metrics {
     pub liveness: LivenessMetrics,
     /// How far the cluster is with its epoch.
     pub epochs: EpochMetrics,
+    /// How far its upgrade has come.
+    pub upgrades: UpgradeMetrics,
     hints: HintsBoard,
 }
 
@@ -49,13 +53,15 @@ impl Metrics {
         liveness.register(ours);
         let epochs = EpochMetrics::default();
         epochs.register(ours);
+        let upgrades = UpgradeMetrics::default();
+        upgrades.register(ours);
         counted.register(ours);
         ours.register_collector(Box::new(background::Background(shards.clone())));
         ours.register_collector(Box::new(process::Inboxes(shards)));
         let hints = hints::HintsCollector { hints: counted.hints().clone(), board: board.clone() };
         ours.register_collector(Box::new(hints));
         ours.register_collector(Box::new(peers::PeerCollector(board)));
-        Self { registry, http, liveness, epochs, hints: counted.hints().clone() }
+        Self { registry, http, liveness, epochs, upgrades, hints: counted.hints().clone() }
     }
 
     /// What the shards keep for other nodes.

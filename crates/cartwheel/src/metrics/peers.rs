@@ -60,6 +60,13 @@ impl Collector for PeerCollector {
             let connected = i64::from(peer.link().connected);
             ConstGauge::new(connected).encode(family.encode_family(&labels(&peer))?)?;
         }
+        let help = "The version of the protocol that is used on the connection to a peer, while it stands.";
+        let mut family = encoder.encode_descriptor("peer_protocol", help, None, MetricType::Gauge)?;
+        for peer in self.0.peers() {
+            if let Some(protocol) = peer.link().protocol {
+                ConstGauge::new(i64::from(protocol.0)).encode(family.encode_family(&labels(&peer))?)?;
+            }
+        }
         let help = "A peer's clock less this node's, while the peer is heard.";
         let mut family = encoder.encode_descriptor("peer_clock_offset_seconds", help, None, MetricType::Gauge)?;
         let now = self.0.now();

@@ -17,7 +17,7 @@ pub(super) fn register(registry: &mut Registry) {
     let help = "When the node's process began, in seconds since 1970";
     registry.register("process_start_time_seconds", help, started);
     let build = Family::<[(&str, &str); 1], Gauge>::default();
-    build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+    build.get_or_create(&[("version", crate::VERSION)]).set(1);
     registry.register("cartwheel_build_info", "1; the label says which version this is", build);
 }
 

@@ -1,12 +1,14 @@
-//! Which lives of its peers a node talks to, and whether they talk to it.
+//! Which lives of its peers a node talks to and in which versions of the protocol, and whether they talk to it.
 //!
 //! A life that was replaced never returns. Nor does a boot that is over: a data directory that says a lower boot than a peer has
 //! seen was put back from a copy.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::membership::View;
+use cartwheel_core::wire::{Protocol, Spoken};
 use tokio::sync::{Mutex, watch};
 use tracing::warn;
 
@@ -16,6 +18,9 @@ use crate::data_dir::{SeenBoots, SeenFile};
 
 /// Of how many lives of one node the boots are remembered. More than one is there only while the news of a replacement travels.
 const LIVES_MAX: usize = 8;
+
+/// The versions of the protocol that members speak, as they last said; none of those that have said nothing yet.
+pub type PeersSpeak = BTreeMap<NodeId, Spoken>;
 
 /// What a node knows of its peers' lives. Clones are one; the default knows nothing and takes everybody for what he says he is.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +32,9 @@ struct Inner {
     file: Option<SeenFile>,
     seen: Mutex<SeenBoots>,
     retired: watch::Sender<Option<Retired>>,
+    /// The lowest version of the protocol that is spoken, if it is not the build's own.
+    oldest: watch::Sender<Option<Protocol>>,
+    spoken: watch::Sender<PeersSpeak>,
     welcome: OnceLock<Welcome>,
 }
 
@@ -48,8 +56,30 @@ impl Acquaintances {
             file: Some(file),
             seen,
             retired: watch::Sender::default(),
+            oldest: watch::Sender::default(),
+            spoken: watch::Sender::default(),
             welcome: OnceLock::new(),
         }))
+    }
+
+    /// The versions of the protocol that this node speaks.
+    pub fn spoken(&self) -> Spoken {
+        let oldest = self.0.oldest.borrow().unwrap_or(Protocol::OLDEST);
+        Spoken { oldest, ..Spoken::BY_THIS_BUILD }
+    }
+
+    /// From now on no version below `oldest` is spoken: what came with it is in use, and none may be told of it who does not know it.
+    pub fn speak_from(&self, oldest: Protocol) {
+        self.0.oldest.send_if_modified(|spoken| {
+            let is_later = spoken.unwrap_or(Protocol::OLDEST) < oldest;
+            *spoken = (*spoken).max(Some(oldest.max(Protocol::OLDEST)));
+            is_later
+        });
+    }
+
+    /// What the members speak, as they last said.
+    pub fn peers_speak(&self) -> watch::Receiver<PeersSpeak> {
+        self.0.spoken.subscribe()
     }
 
     /// From now on, who asks to be let in is told this.
@@ -69,12 +99,13 @@ impl Acquaintances {
             return Err(HelloError::Replaced { name: remote.name.clone() });
         }
         let mut seen = self.0.seen.lock().await;
-        match seen.get(&(node, life)).copied() {
-            Some(latest) if boot < latest => {
-                return Err(HelloError::OldCopy { name: remote.name.clone(), boot, latest });
-            }
-            Some(latest) if boot == latest => return Ok(()),
-            _ => {}
+        let latest = seen.get(&(node, life)).copied();
+        if let Some(latest) = latest.filter(|&latest| boot < latest) {
+            return Err(HelloError::OldCopy { name: remote.name.clone(), boot, latest });
+        }
+        self.note_spoken(&view, remote);
+        if latest == Some(boot) {
+            return Ok(());
         }
         seen.retain(|&(node, life), _| !view.is_gone(node, life));
         if has_room(&seen, &view, node, life) {
@@ -84,8 +115,33 @@ impl Acquaintances {
         Ok(())
     }
 
-    /// Waits until the life of a peer that was admitted is refused.
+    /// Only of members: whoever reaches the port may claim to be as many as he likes.
+    fn note_spoken(&self, view: &View, remote: &Remote) {
+        self.0.spoken.send_if_modified(|spoken| {
+            spoken.retain(|&node, _| view.member(node).is_some());
+            view.member(remote.node).is_some() && spoken.insert(remote.node, remote.spoken) != Some(remote.spoken)
+        });
+    }
+
+    /// Waits until a peer that was admitted is refused: its life, or what it speaks.
     pub(super) async fn refused(&self, remote: &Remote) {
+        tokio::select! {
+            () = self.life_refused(remote) => {}
+            () = self.outgrows(remote.spoken) => {}
+        }
+    }
+
+    /// Waits until nothing of what a peer speaks is spoken here any more.
+    async fn outgrows(&self, spoken: Spoken) {
+        let mut oldest = self.0.oldest.subscribe();
+        let outgrown = oldest.wait_for(|oldest| oldest.is_some_and(|oldest| oldest > spoken.newest)).await.is_ok();
+        // The sender is in here.
+        if !outgrown {
+            std::future::pending().await
+        }
+    }
+
+    async fn life_refused(&self, remote: &Remote) {
         if let Some(mut view) = self.0.view.clone()
             && view.wait_for(|view| view.is_gone(remote.node, remote.life)).await.is_ok()
         {

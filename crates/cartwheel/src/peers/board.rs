@@ -9,6 +9,7 @@ use cartwheel_core::dot::NodeId;
 use cartwheel_core::drift::Drift;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::time::Now;
+use cartwheel_core::wire::{Protocol, Spoken};
 
 use super::Peer;
 use super::hello::Remote;
@@ -90,6 +91,10 @@ pub struct LinkState {
     pub boot: Option<u32>,
     /// The version of the peer's program, as it last said.
     pub version: Option<String>,
+    /// The versions of the protocol that the peer speaks, as it last said.
+    pub spoken: Option<Spoken>,
+    /// The one that is used on the connection, while it stands.
+    pub protocol: Option<Protocol>,
 }
 
 impl Board {
@@ -161,8 +166,15 @@ impl Default for Board {
 
 impl PeerStats {
     pub(super) fn new(name: String) -> Self {
-        let link =
-            LinkState { connected: false, since: SystemTime::now(), last_error: None, boot: None, version: None };
+        let link = LinkState {
+            connected: false,
+            since: SystemTime::now(),
+            last_error: None,
+            boot: None,
+            version: None,
+            spoken: None,
+            protocol: None,
+        };
         Self {
             name,
             sent: Traffic::default(),
@@ -186,7 +198,12 @@ impl PeerStats {
         drift.compare(now, 2).map(|comparison| comparison.offset_ms)
     }
 
-    pub(super) fn connected(&self, remote: &Remote) {
+    /// What the peer speaks, though it is nothing that this node does.
+    pub(super) fn speaks(&self, spoken: Spoken) {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).spoken = Some(spoken);
+    }
+
+    pub(super) fn connected(&self, remote: &Remote, protocol: Protocol) {
         self.connects.fetch_add(1, Ordering::Relaxed);
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         *link = LinkState {
@@ -195,6 +212,8 @@ impl PeerStats {
             last_error: None,
             boot: Some(remote.boot),
             version: remote.version.clone(),
+            spoken: Some(remote.spoken),
+            protocol: Some(protocol),
         };
     }
 
@@ -203,7 +222,7 @@ impl PeerStats {
         if link.connected {
             link.since = SystemTime::now();
         }
-        link.connected = false;
+        (link.connected, link.protocol) = (false, None);
         link.last_error = Some(error);
     }
 

@@ -1,7 +1,9 @@
 //! The first frame in each direction: who is there, and whether the two belong together.
 //!
 //! Who dialled speaks first and says nothing more until it was answered, so no frame can get lost between the hello and what
-//! follows. Its first bytes are the same in every version of the protocol, so that two nodes that cannot talk can at least say so.
+//! follows. Each says which versions of the protocol it speaks, and from then on both use the highest that they have in common. A hello
+//! has the same form in all versions, and only gets new fields, so that two nodes that cannot talk can at least say why: the magic,
+//! the lowest version, and a [`PbHello`].
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use cartwheel_core::control::MembersChange;
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::{Change, ChangeKind, ClusterId, History, Member};
-use cartwheel_core::wire::PROTOCOL_VERSION;
+use cartwheel_core::wire::{Protocol, Spoken};
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
 use tokio::net::TcpStream;
@@ -51,9 +53,16 @@ pub enum HelloError {
     /// The other side does not speak the protocol at all.
     #[error("whoever is there is no cartwheel node: check the address")]
     NotCartwheel,
-    /// It speaks another version of it.
-    #[error("it speaks protocol version {0} and this node {PROTOCOL_VERSION}: finish the upgrade of the older one")]
-    Version(u32),
+    /// There is no version of it that both speak.
+    #[error("{}", too_old(name, *theirs, *ours))]
+    Version {
+        /// Its name; empty if that cannot be told.
+        name: String,
+        /// The versions that it speaks.
+        theirs: Spoken,
+        /// Those that this node speaks.
+        ours: Spoken,
+    },
     /// It belongs to another cluster.
     #[error("{name} there belongs to cluster {theirs:032x} and this node to {ours:032x}: check the addresses")]
     Cluster {
@@ -112,6 +121,15 @@ pub enum HelloError {
     Broken(#[from] io::Error),
 }
 
+fn too_old(name: &str, theirs: Spoken, ours: Spoken) -> String {
+    let who = if name.is_empty() { "it" } else { name };
+    let upgrade = match theirs.newest < ours.oldest {
+        true => "its build is too old, upgrade it",
+        false => "the build of this node is too old, upgrade this node",
+    };
+    format!("{who} speaks protocol {theirs} and this node {ours}: {upgrade}")
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbHello {
     #[prost(bytes = "bytes", tag = "1")]
@@ -147,6 +165,9 @@ struct PbHello {
     secret: Bytes,
     #[prost(bytes = "bytes", tag = "12")]
     history: Bytes,
+    /// The highest version of the protocol that it speaks; 0 from one that speaks no other than the lowest.
+    #[prost(uint32, tag = "14")]
+    newest: u32,
 }
 
 /// The values of [`PbHello::retired`].
@@ -161,6 +182,14 @@ pub(super) struct Remote {
     pub(super) life: Life,
     pub(super) boot: u32,
     pub(super) version: Option<String>,
+    /// The versions of the protocol that it speaks.
+    pub(super) spoken: Spoken,
+}
+
+/// A hello that arrived.
+struct Heard {
+    hello: PbHello,
+    spoken: Spoken,
 }
 
 /// Introduces `local` on a connection that it dialled to `to`.
@@ -169,25 +198,28 @@ pub(super) async fn call(
     local: &LocalNode,
     to: NodeId,
     acquaintances: &Acquaintances,
-) -> Result<Remote, HelloError> {
+) -> Result<(Remote, Protocol), HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
-    frames.send(encode(local, to, None)).await?;
-    let answer = next(&mut frames).await?;
+    let ours = acquaintances.spoken();
+    frames.send(encode(local, ours, to, None)).await?;
+    let heard = next(&mut frames, ours).await?;
+    let answer = &heard.hello;
     let is_called = NodeId::new(answer.from) == to && answer.cluster.as_ref() == local.cluster.0.to_be_bytes();
     match answer.retired {
         OLD_COPY if is_called => return Err(HelloError::Retired(Retired::OldCopy)),
         REPLACED if is_called => return Err(HelloError::Retired(Retired::Replaced)),
         _ => {}
     }
+    let protocol = agree(&heard, ours)?;
     if !answer.refusal.is_empty() {
-        return Err(HelloError::Refused(answer.refusal));
+        return Err(HelloError::Refused(answer.refusal.clone()));
     }
-    let remote = check(&answer, local)?;
+    let remote = check(&heard, local)?;
     if remote.node != to {
         return Err(HelloError::WrongNode { found: remote.name });
     }
     acquaintances.admit(&remote).await?;
-    Ok(remote)
+    Ok((remote, protocol))
 }
 
 /// Hears who calls `local` and answers.
@@ -195,34 +227,30 @@ pub(super) async fn answer(
     stream: &mut TcpStream,
     local: &LocalNode,
     acquaintances: &Acquaintances,
-) -> Result<Remote, HelloError> {
+) -> Result<(Remote, Protocol), HelloError> {
     let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
-    let first = next(&mut frames).await;
-    if let Ok(hello) = &first
-        && !hello.joins.is_empty()
+    let ours = acquaintances.spoken();
+    let first = next(&mut frames, ours).await;
+    if let Ok(heard) = &first
+        && !heard.hello.joins.is_empty()
+        && agree(heard, ours).is_ok()
     {
-        return Err(welcome(&mut frames, local, hello, acquaintances).await?);
+        return Err(welcome(&mut frames, local, &heard.hello, acquaintances).await?);
     }
     let checked = match first {
-        Ok(hello) if NodeId::new(hello.to) != local.node => {
-            Err((HelloError::WrongNode { found: local.name.clone() }, hello.from))
-        }
-        Ok(hello) => match check(&hello, local) {
-            Ok(remote) => acquaintances.admit(&remote).await.map(|()| remote).map_err(|error| (error, hello.from)),
-            Err(error) => Err((error, hello.from)),
-        },
-        Err(error @ HelloError::Version(_)) => Err((error, 0)),
+        Ok(heard) => meet(&heard, local, ours, acquaintances).await.map_err(|error| (error, heard.hello.from)),
+        Err(error @ HelloError::Version { .. }) => Err((error, 0)),
         Err(error) => return Err(error),
     };
     match checked {
-        Ok(remote) => {
-            frames.send(encode(local, remote.node, None)).await?;
-            Ok(remote)
+        Ok((remote, protocol)) => {
+            frames.send(encode(local, ours, remote.node, None)).await?;
+            Ok((remote, protocol))
         }
         Err((error, from)) => {
             // From here on, "this node" and "it" are the other way round.
             let refusal = match &error {
-                HelloError::Version(_) => format!("{} speaks protocol version {PROTOCOL_VERSION}", local.name),
+                HelloError::Version { .. } => format!("{} speaks protocol {ours}", local.name),
                 HelloError::Cluster { .. } => {
                     format!("{} belongs to cluster {:032x}", local.name, local.cluster.0)
                 }
@@ -233,9 +261,31 @@ pub(super) async fn answer(
                 HelloError::Replaced { .. } => REPLACED,
                 _ => 0,
             };
-            frames.send(encode(local, NodeId::new(from), Some((refusal, retired)))).await?;
+            frames.send(encode(local, ours, NodeId::new(from), Some((refusal, retired)))).await?;
             Err(error)
         }
+    }
+}
+
+/// Whether the node that called is to be talked to, and in which version of the protocol.
+async fn meet(
+    heard: &Heard,
+    local: &LocalNode,
+    ours: Spoken,
+    acquaintances: &Acquaintances,
+) -> Result<(Remote, Protocol), HelloError> {
+    let checked = match NodeId::new(heard.hello.to) == local.node {
+        true => check(heard, local),
+        false => Err(HelloError::WrongNode { found: local.name.clone() }),
+    };
+    match (checked, agree(heard, ours)) {
+        (Ok(remote), agreed) => {
+            // An old copy is one in any version.
+            acquaintances.admit(&remote).await?;
+            Ok((remote, agreed?))
+        }
+        (Err(_), Err(version)) => Err(version),
+        (Err(error), Ok(_)) => Err(error),
     }
 }
 
@@ -263,10 +313,10 @@ async fn welcome(
     let answer = PbHello {
         secret: Bytes::copy_from_slice(&welcome.secret.0),
         history: history.clone(),
-        ..greeting(local, NodeId::new(hello.from), None)
+        ..greeting(local, acquaintances.spoken(), NodeId::new(hello.from), None)
     };
     frames.codec_mut().set_max_frame_length(history.len() + HELLO_BYTES_MAX);
-    frames.send(framed(&answer)).await?;
+    frames.send(framed(&answer, acquaintances.spoken())).await?;
     Ok(HelloError::Waits { name })
 }
 
@@ -280,9 +330,12 @@ pub(super) async fn ask_to_join(
     let change = Change { hlc: Hlc::ZERO, node: joiner.id, number: 1, what: ChangeKind::Add(joiner.clone()) };
     let nobody =
         LocalNode { cluster: ClusterId(0), node: joiner.id, name: joiner.name.clone(), life: joiner.life, boot: 0 };
-    let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&nobody, NodeId::new(0), None) };
-    frames.send(framed(&hello)).await?;
-    let answer = next(&mut frames).await?;
+    let ours = Spoken::BY_THIS_BUILD;
+    let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&nobody, ours, NodeId::new(0), None) };
+    frames.send(framed(&hello, ours)).await?;
+    let heard = next(&mut frames, ours).await?;
+    agree(&heard, ours)?;
+    let answer = heard.hello;
     if !answer.refusal.is_empty() {
         return Err(HelloError::Refused(answer.refusal));
     }
@@ -291,19 +344,19 @@ pub(super) async fn ask_to_join(
     Ok(Invitation { secret: ClusterSecret(secret), history })
 }
 
-fn encode(local: &LocalNode, to: NodeId, refusal: Option<(String, u32)>) -> Bytes {
-    framed(&greeting(local, to, refusal))
+fn encode(local: &LocalNode, spoken: Spoken, to: NodeId, refusal: Option<(String, u32)>) -> Bytes {
+    framed(&greeting(local, spoken, to, refusal), spoken)
 }
 
-fn framed(hello: &PbHello) -> Bytes {
+fn framed(hello: &PbHello, spoken: Spoken) -> Bytes {
     let mut frame = BytesMut::with_capacity(MAGIC.len() + 4 + hello.encoded_len());
     frame.put_slice(MAGIC);
-    frame.put_u32(PROTOCOL_VERSION);
+    frame.put_u32(spoken.oldest.0);
     frame.extend_from_slice(&hello.encode_to_vec());
     frame.freeze()
 }
 
-fn greeting(local: &LocalNode, to: NodeId, refusal: Option<(String, u32)>) -> PbHello {
+fn greeting(local: &LocalNode, spoken: Spoken, to: NodeId, refusal: Option<(String, u32)>) -> PbHello {
     let (refusal, retired) = refusal.unwrap_or_default();
     PbHello {
         cluster: Bytes::copy_from_slice(&local.cluster.0.to_be_bytes()),
@@ -313,13 +366,14 @@ fn greeting(local: &LocalNode, to: NodeId, refusal: Option<(String, u32)>) -> Pb
         boot: local.boot,
         name: local.name.clone(),
         refusal,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::VERSION.to_owned(),
         retired,
+        newest: spoken.newest.0,
         ..PbHello::default()
     }
 }
 
-async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>) -> Result<PbHello, HelloError> {
+async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>, ours: Spoken) -> Result<Heard, HelloError> {
     let frame = match tokio::time::timeout(HELLO_WITHIN, frames.next()).await {
         Err(_) => return Err(HelloError::Silent),
         Ok(None) => return Err(HelloError::Broken(io::ErrorKind::UnexpectedEof.into())),
@@ -327,30 +381,46 @@ async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>) -> Resu
         Ok(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => return Err(HelloError::NotCartwheel),
         Ok(Some(frame)) => frame?,
     };
-    decode(frame.freeze())
+    decode(frame.freeze(), ours)
 }
 
-fn decode(mut frame: Bytes) -> Result<PbHello, HelloError> {
+fn decode(mut frame: Bytes, ours: Spoken) -> Result<Heard, HelloError> {
     if !frame.starts_with(MAGIC) || frame.len() < MAGIC.len() + 4 {
         return Err(HelloError::NotCartwheel);
     }
     frame.advance(MAGIC.len());
-    match frame.get_u32() {
-        PROTOCOL_VERSION => PbHello::decode(frame).map_err(|_| HelloError::Malformed),
-        version => Err(HelloError::Version(version)),
+    let oldest = Protocol(frame.get_u32());
+    match PbHello::decode(frame) {
+        Ok(hello) => {
+            let spoken = Spoken { oldest, newest: Protocol(hello.newest).max(oldest) };
+            Ok(Heard { hello, spoken })
+        }
+        Err(_) if ours.has(oldest) => Err(HelloError::Malformed),
+        Err(_) => Err(HelloError::Version { name: String::new(), theirs: Spoken { oldest, newest: oldest }, ours }),
     }
 }
 
-fn check(hello: &PbHello, local: &LocalNode) -> Result<Remote, HelloError> {
+/// The version that is used from now on.
+fn agree(heard: &Heard, ours: Spoken) -> Result<Protocol, HelloError> {
+    let (name, theirs) = (text(&heard.hello.name), heard.spoken);
+    ours.in_common(theirs).ok_or(HelloError::Version { name, theirs, ours })
+}
+
+/// What comes from the network and goes to a log.
+fn text(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(255).collect()
+}
+
+fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
+    let Heard { hello, spoken } = heard;
     let cluster = hello.cluster.as_ref().try_into().map(u128::from_be_bytes).map_err(|_| HelloError::Malformed)?;
-    // What comes from the network and goes to a log.
-    let text = |text: &str| text.chars().filter(|c| !c.is_control()).take(255).collect::<String>();
     let name = text(&hello.name);
     if cluster != local.cluster.0 {
         return Err(HelloError::Cluster { name, theirs: cluster, ours: local.cluster.0 });
     }
     let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
-    Ok(Remote { node: NodeId::new(hello.from), name, life: Life(hello.life), boot: hello.boot, version })
+    let (node, life, boot) = (NodeId::new(hello.from), Life(hello.life), hello.boot);
+    Ok(Remote { node, name, life, boot, version, spoken: *spoken })
 }
 
 #[cfg(test)]
@@ -364,6 +434,84 @@ mod tests {
         LocalNode { cluster: ClusterId(cluster), node: NodeId::of_name(&name), name, life: Life(life), boot }
     }
 
+    /// What comes of it at both ends if a build that speaks `theirs` calls this one, or is called by it.
+    async fn talk(theirs: Spoken) -> [Result<Protocol, HelloError>; 2] {
+        let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 1, 1));
+        let (said, nobody) = (encode(&a, theirs, b.node, None), Acquaintances::default());
+        let mut ends = Vec::new();
+        for calls in [true, false] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut there = listener.accept().await.unwrap().0;
+            let mut frames = Framed::new(&mut there, crate::peers::codec(HELLO_BYTES_MAX));
+            frames.send(said.clone()).await.unwrap();
+            let ended = match calls {
+                true => answer(&mut here, &b, &nobody).await,
+                false => call(&mut here, &b, a.node, &nobody).await,
+            };
+            // The other end decides by the same numbers.
+            let heard = next(&mut frames, theirs).await.unwrap();
+            let ended = ended.map(|(_, protocol)| protocol);
+            assert_eq!(agree(&heard, theirs).ok(), ended.as_ref().ok().copied());
+            ends.push(ended);
+        }
+        ends.try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn two_builds_use_the_highest_version_that_both_speak_or_say_which_is_too_old() {
+        let Spoken { oldest, newest } = Spoken::BY_THIS_BUILD;
+        let spoken = |oldest, newest| Spoken { oldest: Protocol(oldest), newest: Protocol(newest) };
+        for (theirs, agreed) in [
+            (spoken(oldest.0, newest.0), newest),
+            (spoken(oldest.0 - 2, newest.0 + 2), newest),
+            (spoken(newest.0, newest.0 + 1), newest),
+            (spoken(oldest.0 - 1, oldest.0), oldest),
+        ] {
+            for end in talk(theirs).await {
+                assert_eq!(end.unwrap(), agreed, "{theirs}");
+            }
+        }
+        let future = newest.0 + 1;
+        for (theirs, told) in [
+            (
+                spoken(future, future + 1),
+                format!(
+                    "a speaks protocol versions {future} to {} and this node version {newest}: the build of this node is too old",
+                    future + 1
+                ),
+            ),
+            (
+                spoken(1, 2),
+                format!("a speaks protocol versions 1 to 2 and this node version {newest}: its build is too old"),
+            ),
+        ] {
+            for end in talk(theirs).await {
+                let error = end.unwrap_err().to_string();
+                assert!(error.starts_with(&told), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_uses_a_version_goes_on_talking_to_none_that_knows_only_older_ones() {
+        let acquaintances = Acquaintances::default();
+        assert_eq!(acquaintances.spoken(), Spoken::BY_THIS_BUILD);
+        let (node, name, life, version) = (NodeId::of_name("a"), "a".to_owned(), Life(1), None);
+        let remote = Remote { node, name, life, boot: 1, version, spoken: Spoken::BY_THIS_BUILD };
+        let mut refused = std::pin::pin!(acquaintances.refused(&remote));
+        tokio::select! {
+            biased;
+            () = &mut refused => panic!("there is no reason"),
+            () = std::future::ready(()) => {}
+        }
+        acquaintances.speak_from(Protocol(Protocol::NEWEST.0 + 1));
+        refused.await;
+        acquaintances.speak_from(Protocol::OLDEST);
+        assert_eq!(acquaintances.spoken().oldest, Protocol(Protocol::NEWEST.0 + 1), "it never goes back");
+        assert_eq!(acquaintances.spoken().in_common(Spoken::BY_THIS_BUILD), None);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
 
@@ -375,10 +523,13 @@ mod tests {
         ) {
             let (cluster, life, boot, to) = ids;
             let node = local(name, cluster, life, boot);
-            let said = encode(&node, NodeId::new(to), Some((refusal.clone(), boot)));
-            let heard = decode(said.clone()).unwrap();
-            prop_assert_eq!((heard.to, &heard.refusal, &heard.name), (to, &refusal, &node.name));
+            let ours = Spoken::BY_THIS_BUILD;
+            let said = encode(&node, ours, NodeId::new(to), Some((refusal.clone(), boot)));
+            let heard = decode(said.clone(), ours).unwrap();
+            let hello = &heard.hello;
+            prop_assert_eq!((hello.to, &hello.refusal, &hello.name), (to, &refusal, &node.name));
             let remote = check(&heard, &node).unwrap();
+            prop_assert_eq!((remote.spoken, agree(&heard, ours).unwrap()), (ours, ours.newest));
             prop_assert_eq!(remote.node, node.node);
             prop_assert!(remote.name.chars().count() <= 255 && !remote.name.chars().any(char::is_control));
 
@@ -386,8 +537,8 @@ mod tests {
             changes.iter().for_each(|(at, byte)| spoilt[at.index(said.len())] = *byte);
             let cut_off = spoilt[..cut.index(said.len())].to_vec();
             for bytes in [spoilt, cut_off, noise] {
-                if let Ok(hello) = decode(bytes.into()) {
-                    let _ = check(&hello, &node);
+                if let Ok(heard) = decode(bytes.into(), ours) {
+                    let _ = (check(&heard, &node), agree(&heard, ours));
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel_core::wire::decode_envelope;
+use cartwheel_core::wire::decode_envelope_as;
 use futures_util::StreamExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -59,8 +59,8 @@ async fn serve(
 ) {
     let _ = keepalive::watch(&stream);
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
-    let remote = match hello::answer(&mut stream, local, acquaintances).await {
-        Ok(remote) => remote,
+    let (remote, protocol) = match hello::answer(&mut stream, local, acquaintances).await {
+        Ok(met) => met,
         Err(error) => {
             board.refused();
             if let Some(count) = refusals.count(1) {
@@ -69,19 +69,19 @@ async fn serve(
             return;
         }
     };
-    debug!("{} connected from {addr}", remote.name);
+    debug!("{} connected from {addr}, in protocol version {protocol}", remote.name);
     let stats = board.get(remote.node);
     let mut frames = FramedRead::new(stream, Frames::new(FRAME_BYTES_MAX));
     let mut refused = pin!(acquaintances.refused(&remote));
     loop {
         // It dials again, and is told why it is refused.
         let frame = tokio::select! {
-            () = &mut refused => return warn!("closed the connection of {}: this life of it was replaced or removed", remote.name),
+            () = &mut refused => return warn!("closed the connection of {}: it is refused from now on", remote.name),
             frame = frames.next() => frame,
         };
         let Some(frame) = frame else { return };
         let bytes = frame.as_ref().map_or(0, |frame| frame.len());
-        let message = match frame.map(decode_envelope) {
+        let message = match frame.map(|frame| decode_envelope_as(frame, protocol)) {
             Ok(Ok(message)) if message.from == remote.node => message,
             Ok(Ok(message)) => {
                 let why = format!("it sent a message of {}", message.from);

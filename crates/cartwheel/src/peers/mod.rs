@@ -27,7 +27,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 use crate::shard::Outgoing;
 use outgoing::Link;
 
-pub use acquaintances::{Acquaintances, Retired};
+pub use acquaintances::{Acquaintances, PeersSpeak, Retired};
 pub use board::{Board, LinkState, Nonsense, PeerStats, Traffic};
 pub use hello::{HelloError, LocalNode};
 pub use inbound::Inbound;

@@ -1,13 +1,13 @@
 //! The connection that this node dials to one peer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::exchange::EXCHANGE;
 use cartwheel_core::message::{Envelope, Message};
-use cartwheel_core::wire::encode_envelope;
+use cartwheel_core::wire::{Protocol, encode_envelope_as};
 use futures_util::SinkExt;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -36,11 +36,21 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
+/// Frames that wait for a peer.
+#[derive(Debug)]
+struct Batch {
+    /// The version of the protocol that they are of.
+    protocol: Protocol,
+    frames: Vec<Bytes>,
+}
+
 /// The way to one peer.
 #[derive(Debug)]
 pub(super) struct Link {
     stats: Arc<PeerStats>,
-    batches: mpsc::Sender<Vec<Bytes>>,
+    batches: mpsc::Sender<Batch>,
+    /// The version of the protocol that was agreed on with the peer for the latest connection.
+    agreed: Arc<AtomicU32>,
     queued_bytes: Arc<AtomicUsize>,
     connected: watch::Receiver<bool>,
     drops: RateLimit,
@@ -58,16 +68,17 @@ impl Link {
     ) -> Self {
         let (batches, receiver) = mpsc::channel(BATCHES_MAX);
         let (connected_sender, connected) = watch::channel(false);
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let (queued_bytes, agreed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(Protocol::OLDEST.0)));
         let link = Self {
             stats: stats.clone(),
             batches,
+            agreed: agreed.clone(),
             queued_bytes: queued_bytes.clone(),
             connected,
             drops: RateLimit::new(LOG_EVERY),
         };
         let connected = connected_sender;
-        let dialler = Dialler { local, peer, stats, acquaintances, batches: receiver, queued_bytes, connected };
+        let dialler = Dialler { local, peer, stats, acquaintances, batches: receiver, agreed, queued_bytes, connected };
         tokio::spawn(dialler.run(stop, ended));
         link
     }
@@ -82,10 +93,11 @@ impl Link {
         if !*self.connected.borrow() {
             return self.dropped(messages.len(), "there is no connection");
         }
+        let protocol = Protocol(self.agreed.load(Ordering::Acquire));
         let mut frames = Vec::with_capacity(messages.len());
         let (mut bytes, mut exchange_bytes) = (0, 0);
         for message in messages {
-            let frame = encode_envelope(message);
+            let frame = encode_envelope_as(message, protocol);
             if frame.len() > FRAME_BYTES_MAX {
                 self.dropped(1, "it is longer than a frame may be");
                 continue;
@@ -96,7 +108,9 @@ impl Link {
         }
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let count = frames.len();
-        if (queued > 0 && queued + bytes > QUEUED_BYTES_MAX) || self.batches.try_send(frames).is_err() {
+        if (queued > 0 && queued + bytes > QUEUED_BYTES_MAX)
+            || self.batches.try_send(Batch { protocol, frames }).is_err()
+        {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return self.dropped(count, "too much waits for it already");
         }
@@ -127,7 +141,8 @@ struct Dialler {
     peer: Peer,
     stats: Arc<PeerStats>,
     acquaintances: Acquaintances,
-    batches: mpsc::Receiver<Vec<Bytes>>,
+    batches: mpsc::Receiver<Batch>,
+    agreed: Arc<AtomicU32>,
     queued_bytes: Arc<AtomicUsize>,
     connected: watch::Sender<bool>,
 }
@@ -147,18 +162,26 @@ impl Dialler {
         let mut last_error = String::new();
         loop {
             match self.dial().await {
-                Ok((stream, remote)) => {
-                    self.stats.connected(&remote);
-                    info!("connected to {} at {}", self.peer.name, self.peer.addr);
+                Ok((stream, remote, protocol)) => {
+                    self.stats.connected(&remote, protocol);
+                    let peer = &self.peer;
+                    info!("connected to {} at {}, in protocol version {protocol}", peer.name, peer.addr);
                     (backoff, last_error) = (BACKOFF_MIN, String::new());
-                    let error = self.serve(stream).await;
+                    let known = self.acquaintances.clone();
+                    let error = tokio::select! {
+                        error = self.serve(stream, protocol) => error,
+                        // It is told why when it is dialled again.
+                        () = known.refused(&remote) => std::io::Error::other("it is refused from now on"),
+                    };
                     self.connected.send_replace(false);
                     self.stats.failed(format!("the connection broke: {error}"));
                     warn!("the connection to {} broke: {error}", self.peer.name);
                 }
                 Err(error) => {
-                    if let HelloError::Retired(why) = error {
-                        self.acquaintances.retire(why, &self.peer.name);
+                    match error {
+                        HelloError::Retired(why) => self.acquaintances.retire(why, &self.peer.name),
+                        HelloError::Version { theirs, .. } => self.stats.speaks(theirs),
+                        _ => {}
                     }
                     let error = error.to_string();
                     self.stats.failed(error.clone());
@@ -177,27 +200,32 @@ impl Dialler {
         }
     }
 
-    async fn dial(&self) -> Result<(TcpStream, Remote), HelloError> {
+    async fn dial(&self) -> Result<(TcpStream, Remote, Protocol), HelloError> {
         dial(&self.local, &self.peer, &self.acquaintances).await
     }
 
     /// Writes until the connection breaks, and says why it did.
-    async fn serve(&mut self, stream: TcpStream) -> std::io::Error {
+    async fn serve(&mut self, stream: TcpStream, protocol: Protocol) -> std::io::Error {
         // Messages that waited for the last connection are stale by now.
         while let Ok(batch) = self.batches.try_recv() {
             self.taken(&batch);
         }
+        self.agreed.store(protocol.0, Ordering::Release);
         self.connected.send_replace(true);
         let (read, write) = stream.into_split();
         let mut frames = FramedWrite::new(write, codec(FRAME_BYTES_MAX));
         frames.set_backpressure_boundary(WRITE_BYTES);
         tokio::select! {
             error = closed(read) => error,
-            error = self.write(&mut frames) => error,
+            error = self.write(&mut frames, protocol) => error,
         }
     }
 
-    async fn write(&mut self, frames: &mut FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>) -> std::io::Error {
+    async fn write(
+        &mut self,
+        frames: &mut FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
+        protocol: Protocol,
+    ) -> std::io::Error {
         let mut gathered = Vec::new();
         loop {
             if self.batches.recv_many(&mut gathered, BATCHES_MAX).await == 0 {
@@ -205,8 +233,14 @@ impl Dialler {
             }
             let write_out = async {
                 for batch in gathered.drain(..) {
-                    self.stats.sent.count(batch.len(), self.taken(&batch));
-                    for frame in batch {
+                    let bytes = self.taken(&batch);
+                    // What was made for the last connection while this one came about.
+                    if batch.protocol != protocol {
+                        self.stats.dropped.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
+                        continue;
+                    }
+                    self.stats.sent.count(batch.frames.len(), bytes);
+                    for frame in batch.frames {
                         frames.feed(frame).await?;
                     }
                 }
@@ -221,8 +255,8 @@ impl Dialler {
     }
 
     /// Counts a batch out of the queue, and says how many bytes it has.
-    fn taken(&self, batch: &[Bytes]) -> usize {
-        let bytes = batch.iter().map(Bytes::len).sum();
+    fn taken(&self, batch: &Batch) -> usize {
+        let bytes = batch.frames.iter().map(Bytes::len).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         bytes
     }
@@ -233,14 +267,14 @@ async fn dial(
     local: &LocalNode,
     peer: &Peer,
     acquaintances: &Acquaintances,
-) -> Result<(TcpStream, Remote), HelloError> {
+) -> Result<(TcpStream, Remote, Protocol), HelloError> {
     let dialled = tokio::time::timeout(DIAL_WITHIN, TcpStream::connect(&peer.addr)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
     let mut stream = dialled.map_err(HelloError::Unreachable)?;
     stream.set_nodelay(true)?;
     keepalive::watch(&stream)?;
-    let remote = hello::call(&mut stream, local, peer.node, acquaintances).await?;
-    Ok((stream, remote))
+    let (remote, protocol) = hello::call(&mut stream, local, peer.node, acquaintances).await?;
+    Ok((stream, remote, protocol))
 }
 
 /// See [`super::introduce`]. A peer that does not answer soon says nothing.

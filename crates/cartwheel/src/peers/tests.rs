@@ -8,7 +8,7 @@ use cartwheel_core::message::{Answer, Message, Ticket};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::time::Now;
-use cartwheel_core::wire::PROTOCOL_VERSION;
+use cartwheel_core::wire::{PROTOCOL_VERSION, Protocol, Spoken};
 use cartwheel_storage::MemoryStore;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -156,7 +156,9 @@ async fn refusals_say_why() {
             hello::call(&mut calling, &caller, to, &nobody),
             hello::answer(&mut answering, &answerer, &nobody)
         );
-        let said = |result: Result<hello::Remote, HelloError>| result.map_or_else(|e| e.to_string(), |r| r.name);
+        let said = |result: Result<(hello::Remote, Protocol), HelloError>| {
+            result.map_or_else(|e| e.to_string(), |(r, _)| r.name)
+        };
         (said(called), said(answered))
     }
 
@@ -224,7 +226,8 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     link.wait_for(|connected| *connected).await.unwrap();
     let link_state = b_of_a.link();
     assert_eq!((link_state.connected, link_state.last_error, link_state.boot), (true, None, Some(7)));
-    assert_eq!(link_state.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    assert_eq!(link_state.version.as_deref(), Some(crate::VERSION));
+    assert_eq!((link_state.spoken, link_state.protocol), (Some(Spoken::BY_THIS_BUILD), Some(Protocol::NEWEST)));
     assert_eq!(b_of_a.connects.load(Ordering::Relaxed), 1);
 
     let a_of_b = board_of_b.get(a.node).unwrap();
@@ -246,6 +249,7 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     while b_of_a.link().connected {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    assert_eq!(b_of_a.link().protocol, None);
 }
 
 /// A view of a cluster of `a` and `b`, `b` in one life after the other.

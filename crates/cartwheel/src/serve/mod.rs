@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{self, other_members};
-use crate::data_dir::{DataDir, Identity, SavedEpoch, SeenBoots};
+use crate::data_dir::{DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
 use crate::founding::{self, FoundError};
 use crate::http::{self, Backend, Door, Front, Readiness};
 use crate::joining;
@@ -40,6 +40,7 @@ use crate::shard::reserve::{self, Reserve, ReserveOptions};
 use crate::shard::unsynced::{OsBoot, loss_floor};
 use crate::shard::{self, Running, ShardMetrics, Shards};
 use crate::signals;
+use crate::upgrading::{Upgrade, UpgradeStatus};
 use farewell::Farewell;
 use listening::{HTTP, PEERS, listen, shown};
 use place::StorePlace;
@@ -69,7 +70,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
 
     let (view_sender, views) = watch::channel(Arc::new(view.clone()));
-    let acquaintances = acquaintances(&data_dir, views.clone());
+    let acquaintances = acquaintances(&data_dir, views.clone())?;
     let (local, others) = (local_node(&data_dir, &member), other_members(&view, member.id));
     if let Err(why) = peers::introduce(&local, &others, &acquaintances).await {
         return farewell::end(&data_dir, Farewell::Refused(why));
@@ -83,10 +84,10 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let stores = places.iter().map(StorePlace::open).collect::<Result<Vec<_>, _>>()?;
     let boot = data_dir.begin_boot()?;
     let epoch_file = data_dir.epoch_file();
-    let saved_epoch = epoch_file.load().unwrap_or_else(|error| {
+    let saved_epoch = unless_newer(epoch_file.load(), |error| {
         warn!("the epoch that this node was in is lost, so it takes no writes until it has heard from a peer: {error}");
         SavedEpoch::default()
-    });
+    })?;
     let identity = data_dir.identity();
     let local = local_node(&data_dir, &member);
     let control = Control::new(control_config(&local, saved_epoch, identity.shards.get())?, history)
@@ -152,6 +153,17 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         epoch_metrics: metrics.epochs.clone(),
     };
     let mut controlling = tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
+    let (upgrade_sender, upgrade) = watch::channel(UpgradeStatus::default());
+    let upgrading = Upgrade {
+        own: member.id,
+        mark: data_dir.format_mark(),
+        view: view.clone(),
+        acquaintances: acquaintances.clone(),
+        shards: shards.clone(),
+        status: upgrade_sender,
+        metrics: metrics.upgrades.clone(),
+    };
+    tokio::spawn(upgrading.run(stop.clone()));
     let control = control_handle.clone();
     acquaintances.welcome_with(Welcome { secret, history: encoded, waiting: waiting.clone(), control });
     let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
@@ -171,6 +183,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         view,
         liveness,
         epochs,
+        upgrade,
         phases,
         history,
         waiting,
@@ -211,18 +224,30 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     ended
 }
 
+/// What was read, or what is taken in the place of what is lost; what a newer build has written is not.
+fn unless_newer<T>(loaded: Result<T, DataDirError>, lost: impl FnOnce(DataDirError) -> T) -> Result<T, DataDirError> {
+    match loaded {
+        Err(error @ DataDirError::Format { .. }) => Err(error),
+        loaded => Ok(loaded.unwrap_or_else(lost)),
+    }
+}
+
 fn local_node(data_dir: &DataDir, member: &Member) -> LocalNode {
     let Identity { cluster, life, boot, .. } = *data_dir.identity();
     LocalNode { cluster, node: member.id, name: member.name.clone(), life, boot }
 }
 
-fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Acquaintances {
+fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<Acquaintances, DataDirError> {
     let file = data_dir.seen_file();
-    let seen = file.load().unwrap_or_else(|error| {
-        warn!("which boots of its peers this node has seen is lost, so it may take an old copy of one for the peer: {error}");
+    let seen = unless_newer(file.load(), |error| {
+        warn!(
+            "which boots of its peers this node has seen is lost, so it may take an old copy of one for the peer: {error}"
+        );
         SeenBoots::new()
-    });
-    Acquaintances::new(view, file, seen)
+    })?;
+    let acquaintances = Acquaintances::new(view, file, seen);
+    acquaintances.speak_from(data_dir.identity().all_speak);
+    Ok(acquaintances)
 }
 
 fn own_member<'a>(view: &'a View, identity: &Identity, dir: &Path) -> Result<&'a Member, ServeError> {

@@ -14,6 +14,7 @@ use cartwheel_core::message::{Envelope, Lane, Message};
 use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::sizes::NodeSizes;
+use cartwheel_core::wire::Protocol;
 use futures_util::future::{join_all, select_all};
 
 use super::{DigestPage, DigestsAsk, ShardHandle, Stopped};
@@ -111,6 +112,11 @@ impl Shards {
     /// The epoch of all shards from now on.
     pub async fn set_epoch(&self, epoch: Epoch) {
         join_all(self.handles.iter().map(|shard| shard.set_epoch(epoch))).await;
+    }
+
+    /// The version of the protocol that all members speak from now on. The data directory says so already.
+    pub async fn set_all_speak(&self, protocol: Protocol) {
+        join_all(self.handles.iter().map(|shard| shard.set_all_speak(protocol))).await;
     }
 
     /// What holds in partitions, as others know it.

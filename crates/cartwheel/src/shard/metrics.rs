@@ -35,6 +35,7 @@ pub struct ShardMetrics {
     trees_unready: Gauge,
     tombstones: Gauge,
     records_lost: Counter,
+    records_not_known: Counter,
     dot_collisions: Counter,
     stray_messages: Counter,
     stale_refusals: Counter,
@@ -71,6 +72,7 @@ impl Default for ShardMetrics {
             trees_unready: Gauge::default(),
             tombstones: Gauge::default(),
             records_lost: Counter::default(),
+            records_not_known: Counter::default(),
             dot_collisions: Counter::default(),
             stray_messages: Counter::default(),
             stale_refusals: Counter::default(),
@@ -139,6 +141,11 @@ impl ShardMetrics {
                 "records_lost",
                 "Stored records that could not be read and are healed from their replicas",
                 &self.records_lost,
+            ),
+            (
+                "records_not_known",
+                "Stored records that were asked for and that only a newer build can read",
+                &self.records_not_known,
             ),
             (
                 "dot_collisions",
@@ -283,6 +290,7 @@ impl ShardMetrics {
             }
             Event::DotCollision(_) => &self.dot_collisions,
             Event::RecordLost(..) => &self.records_lost,
+            Event::RecordNotKnown(..) => &self.records_not_known,
             Event::StrayMessage(_) => &self.stray_messages,
             Event::StaleRefused(_) => &self.stale_refusals,
             Event::Forgot(deleted) => {

@@ -40,7 +40,7 @@ use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::sizes::NodeSizes;
 use cartwheel_core::succession::{Seat, seat_name};
 use cartwheel_core::time::Now;
-use cartwheel_core::wire::{WireError, decode_seat};
+use cartwheel_core::wire::{Protocol, WireError, decode_seat};
 use cartwheel_storage::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -144,6 +144,7 @@ enum Work {
     View(Arc<View>),
     Liveness(Arc<Liveness>),
     Epoch(Epoch),
+    AllSpeak(Protocol),
     Phases(Vec<(PartitionId, Phase)>),
     Holds(Bytes, oneshot::Sender<Option<bool>>),
     Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
@@ -243,6 +244,11 @@ impl ShardHandle {
     /// The epoch from now on.
     pub async fn set_epoch(&self, epoch: Epoch) {
         let _ = self.inbox.send(Work::Epoch(epoch)).await;
+    }
+
+    /// The version of the protocol that all members speak from now on. The data directory says so already.
+    pub async fn set_all_speak(&self, protocol: Protocol) {
+        let _ = self.inbox.send(Work::AllSpeak(protocol)).await;
     }
 
     /// What holds in partitions of the shard, as others know it.
@@ -421,6 +427,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::View(view) => turns.add(Input::View(view)),
                 Work::Liveness(liveness) => turns.add(Input::Liveness(liveness)),
                 Work::Epoch(epoch) => turns.add(Input::Epoch(epoch)),
+                Work::AllSpeak(protocol) => turns.add(Input::AllSpeak(protocol)),
                 Work::Phases(phases) => turns.add(Input::Phases(phases)),
                 Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
                 Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
@@ -457,7 +464,11 @@ pub fn seats(store: &dyn Store, partitions: Partitions, lane: Lane) -> Result<Ve
     for partition in partitions.iter().filter(is_here) {
         let name = turn::remembered(seat_name(partition).as_bytes());
         if let Some(bytes) = store.get_meta(&name)?.filter(|bytes| !bytes.is_empty()) {
-            seats.push((partition, decode_seat(&bytes).map_err(|error| SeatsError::Seat(partition, error))?));
+            let seat = decode_seat(&bytes).map_err(|error| match error {
+                WireError::Version(_) => SeatsError::Newer(partition, error),
+                error => SeatsError::Seat(partition, error),
+            })?;
+            seats.push((partition, seat));
         }
     }
     Ok(seats)
@@ -474,6 +485,9 @@ pub enum SeatsError {
         "what the node has promised about partition {0} cannot be read ({1}): its data directory is damaged; replace the node"
     )]
     Seat(PartitionId, WireError),
+    /// A newer build has written it.
+    #[error("what the node has promised about partition {0} has {1}: a newer cartwheel has written it; start that one")]
+    Newer(PartitionId, WireError),
 }
 
 /// The ceiling of a node's timestamps that its store remembers; zero in a new store.

@@ -390,6 +390,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
 /// How often what others send for no good reason is worth a line.
 static NONSENSE: RateLimit = RateLimit::new(Duration::from_secs(10));
+static NOT_KNOWN: RateLimit = RateLimit::new(Duration::from_secs(10));
 
 fn log(event: &Event) {
     match event {
@@ -425,6 +426,11 @@ fn log(event: &Event) {
         }
         Event::RecordLost(key, error) => {
             warn!("the record of {key:?} was lost and will be fetched from its replicas: {error}")
+        }
+        Event::RecordNotKnown(key, error) => {
+            if let Some(count) = NOT_KNOWN.count(1) {
+                error!("nothing is done on {key:?} here ({count} refused since the last such line): {error}");
+            }
         }
         Event::ClockOff { offset_ms: 0, .. } => info!("this node's clock agrees with its peers' again"),
         Event::ClockOff { offset_ms, refuses: true } => {

@@ -28,7 +28,7 @@ pub struct Cluster {
     http_base: u16,
     dev: Child,
     pids: Vec<Pid>,
-    restarted: Vec<Child>,
+    restarted: Vec<(u16, Child)>,
     _root: Option<tempfile::TempDir>,
 }
 
@@ -149,7 +149,29 @@ impl Cluster {
     fn start_as(&mut self, number: u16, mut serve: Command) {
         let log = File::options().create(true).append(true).open(self.log_of_restarted(number)).unwrap();
         serve.args(["serve", "--dir"]).arg(self.node_dir(number)).stderr(log);
-        self.restarted.push(serve.spawn().unwrap());
+        self.restarted.push((number, serve.spawn().unwrap()));
+    }
+
+    /// Starts node `number` again with another build of the program, and waits until it is ready.
+    pub fn restart_with(&mut self, number: u16, build: &Path) {
+        self.start_as(number, Command::new(build));
+        self.wait_for(number);
+    }
+
+    /// Ends node `number` as it was last started, and waits until it is gone.
+    pub fn stop(&mut self, number: u16, signal: Signal) {
+        match self.restarted.iter().position(|&(restarted, _)| restarted == number) {
+            Some(at) => {
+                let (_, mut child) = self.restarted.remove(at);
+                kill_process(Pid::from_raw(child.id().try_into().unwrap()).unwrap(), signal).unwrap();
+                child.wait().unwrap();
+            }
+            None => {
+                let pid = self.pids[usize::from(number) - 1];
+                kill_process(pid, signal).unwrap();
+                assert!(gone(pid), "node-{number} did not end");
+            }
+        }
     }
 
     /// Waits until a node is ready.
@@ -164,7 +186,7 @@ impl Cluster {
 
     /// Kills what was restarted with SIGKILL, and waits until it is gone.
     pub fn kill_restarted(&mut self) {
-        for mut child in self.restarted.drain(..) {
+        for (_, mut child) in self.restarted.drain(..) {
             child.kill().unwrap();
             child.wait().unwrap();
         }
@@ -195,7 +217,7 @@ impl Cluster {
         for &pid in &self.pids {
             let _ = kill_process(pid, Signal::KILL);
         }
-        for child in self.restarted.iter_mut().chain([&mut self.dev]) {
+        for child in self.restarted.iter_mut().map(|(_, child)| child).chain([&mut self.dev]) {
             let _ = child.kill();
             let _ = child.wait();
         }
