@@ -32,7 +32,7 @@ use crate::mutation::{Broken, Mutation};
 use crate::reclaimer::{self, Reclaimer};
 use crate::record::Minter;
 use crate::replica::{Asker, Done, Replica, Work};
-use crate::request::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
+use crate::request::{Consistency, Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
 use crate::ring::PartitionId;
 use crate::succession::{self, Scx, Seat, Succession};
 use crate::time::{Instant, Now};
@@ -557,6 +557,8 @@ impl Node {
             let now = step.now.instant;
             let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(Slice::HandOver, now));
             let at_once = |node: NodeId| match liveness.status(node) {
+                // Nothing is sent to one that has left, whose last silence says nothing: others are owed it now.
+                _ if held.view().member(node).is_none() => PAGE,
                 Status::Down => 0,
                 Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
                 Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),
@@ -609,7 +611,10 @@ impl Node {
             }
         }
         for (to, ticket, put, budget, begun) in std::mem::take(&mut step.out.forwards) {
-            self.reach.asked(to, ticket, step.now.instant);
+            // One that carries out a strong put waits for a majority: that it does not answer yet says nothing of it.
+            if put.consistency == Consistency::Eventual {
+                self.reach.asked(to, ticket, step.now.instant);
+            }
             self.send(step, to, Message::Forward(ticket, put, budget, begun));
         }
         for (reply_to, outcome) in std::mem::take(&mut step.out.replies) {

@@ -32,6 +32,8 @@ const HISTORY_FILE: &str = "history";
 const EPOCH_FILE: &str = "epoch";
 const SEEN_FILE: &str = "seen";
 const RETIRED_FILE: &str = "retired";
+/// What that file says of a node that was removed and has left.
+const LEFT: &str = "left";
 const LOCK_FILE: &str = "lock";
 
 /// What is wrong with a data directory.
@@ -73,6 +75,11 @@ pub enum DataDirError {
         /// Why not.
         why: String,
     },
+    /// It was removed in order.
+    #[error(
+        "the node in {0} has left its cluster: move the directory away. With an empty one and --seed, the node can be let in again"
+    )]
+    Left(PathBuf),
     /// The node has been started as often as a life allows.
     #[error("{0} has been started 2^24 times, which is all that one life of a node allows: replace the node")]
     OutOfBoots(PathBuf),
@@ -131,6 +138,7 @@ impl DataDir {
             Err(TryLockError::Error(source)) => return Err(DataDirError::io("lock", &path)(source)),
         }
         match fs::read_to_string(dir.join(RETIRED_FILE)) {
+            Ok(why) if why == LEFT => return Err(DataDirError::Left(dir.to_path_buf())),
             Ok(why) => return Err(DataDirError::Retired { dir: dir.to_path_buf(), why }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(DataDirError::io("read", &dir.join(RETIRED_FILE))(error)),
@@ -141,11 +149,23 @@ impl DataDir {
     /// Makes a note that the directory must not be served any more, and of why. Otherwise it would come to a boot that nobody has
     /// seen, if it were only started often enough.
     pub fn retire(&self, why: &str) -> DataDirError {
-        let path = self.dir.join(RETIRED_FILE);
-        if let Err(error) = atomic_file::replace(&path, why.as_bytes()) {
-            return DataDirError::io("write", &path)(error);
+        match self.note_retired(why) {
+            Ok(()) => DataDirError::Retired { dir: self.dir.clone(), why: why.to_owned() },
+            Err(error) => error,
         }
-        DataDirError::Retired { dir: self.dir.clone(), why: why.to_owned() }
+    }
+
+    /// The same of a node that was removed and has handed over what it held.
+    ///
+    /// # Errors
+    /// If it cannot be noted.
+    pub fn leave(&self) -> Result<(), DataDirError> {
+        self.note_retired(LEFT)
+    }
+
+    fn note_retired(&self, why: &str) -> Result<(), DataDirError> {
+        let path = self.dir.join(RETIRED_FILE);
+        atomic_file::replace(&path, why.as_bytes()).map_err(DataDirError::io("write", &path))
     }
 
     /// Who the node is.

@@ -10,6 +10,7 @@ mod threads;
 use std::path::Path;
 use std::sync::Arc;
 
+use cartwheel_core::configuration::Home;
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::control::{Control, ControlConfig};
 use cartwheel_core::dot::{NodeId, Since};
@@ -69,7 +70,7 @@ pub async fn serve(config: &Config, new: &NewNodeArgs, parent: signals::Parent) 
     let acquaintances = acquaintances(&data_dir, views.clone());
     let (local, others) = (local_node(&data_dir, &member), other_members(&view, member.id));
     if let Err(why) = peers::introduce(&local, &others, &acquaintances).await {
-        return Err(data_dir.retire(why.told()).into());
+        return retire(&data_dir, &view, why);
     }
     let connections_max = descriptors::share_out();
     // Before the boot is counted: an address that is taken should cost nothing.
@@ -183,12 +184,17 @@ pub async fn serve(config: &Config, new: &NewNodeArgs, parent: signals::Parent) 
     let http = http.map_err(|source| ServeError::System { what: "hand the HTTP address to its threads", source })?;
     info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
+    let mut retired = None;
     let ended = tokio::select! {
         why = stopped => { info!("stopping: {why}"); Ok(()) }
         () = shards.any_ended() => Err(ServeError::PartFailed),
         _ = &mut controlling => Err(ServeError::PartFailed),
-        why = acquaintances.retired() => Err(data_dir.retire(why.told()).into()),
-        Ok(_) = own_view.wait_for(|view| view.is_gone(own.0, own.1)) => Err(data_dir.retire(Retired::Replaced.told()).into()),
+        why = acquaintances.retired() => { retired = Some(why); Ok(()) }
+        Ok(_) = own_view.wait_for(|view| view.is_gone(own.0, own.1)) => { retired = Some(Retired::Replaced); Ok(()) }
+    };
+    let ended = match retired {
+        Some(why) => retire(&data_dir, &own_view.borrow(), why),
+        None => ended,
     };
     // Doors first, while the peers that requests under way need can still be talked to.
     http_stop_sender.send_replace(true);
@@ -199,6 +205,20 @@ pub async fn serve(config: &Config, new: &NewNodeArgs, parent: signals::Parent) 
         info!("stopped");
     }
     ended
+}
+
+/// Makes a note that the directory must not be served any more, which is no error of a node that knows that it was to leave.
+fn retire(data_dir: &DataDir, view: &View, why: Retired) -> Result<(), ServeError> {
+    let Identity { name, life, .. } = data_dir.identity();
+    let own = Home { node: NodeId::of_name(name), life: *life };
+    // Of one that was made anew the name is a member, in another life.
+    let is_another = view.member(own.node).is_some_and(|known| known.member.life != own.life);
+    if why != Retired::Replaced || !view.is_removed(own) || is_another {
+        return Err(data_dir.retire(why.told()).into());
+    }
+    data_dir.leave()?;
+    info!("{name} was removed from the cluster and has handed over what it held: its directory can go");
+    Ok(())
 }
 
 fn local_node(data_dir: &DataDir, member: &Member) -> LocalNode {
