@@ -408,6 +408,29 @@ fn who_waits_for_a_majority_can_stand_in_meanwhile() {
     assert!(matches!(refused, Some(Err(Refusal::Unavailable(_)))), "{refused:?}");
 }
 
+#[test]
+fn who_was_late_when_a_write_was_made_can_stand_in_later() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let of_1 = |cluster: &Cluster, key: &Key| {
+        cluster.places(key).0.contains(&id(1)) && !cluster.places(key).0.contains(&id(2))
+    };
+    let key = (0..).map(key).find(|key| of_1(&cluster, key)).expect("a key of the first");
+    // Nobody answers the first node, which knows no more than that.
+    cluster.down = [2, 3, 4, 5].map(id).into_iter().collect();
+    cluster.put(id(1), &key, 1).unwrap();
+    cluster.pass(Duration::from_millis(600));
+    let request = Request { operation: Operation::Put(blind_put(&key, Some(2))), timeout: Duration::from_secs(3) };
+    cluster.queue.push_back((id(1), Input::Client(ClientId(u64::MAX), request)));
+    cluster.run();
+    cluster.pass(Duration::from_millis(50));
+    cluster.down.remove(&id(2));
+    // Whatever it says shows that it is there.
+    cluster.put(id(2), &key, 1).unwrap();
+    cluster.pass(Duration::from_secs(3));
+    let outcome = cluster.replies.remove(&ClientId(u64::MAX));
+    assert!(matches!(&outcome, Some(Ok(Reply::Put(done))) if done.acks == acks(1, 1)), "{outcome:?}");
+}
+
 /// What a member asks of a node that has nothing to do with it.
 #[test]
 fn a_member_cannot_have_a_node_keep_what_is_not_its_business() {
