@@ -32,7 +32,7 @@ use crate::mutation::{Broken, Mutation};
 use crate::reclaimer::{self, Reclaimer};
 use crate::record::Minter;
 use crate::replica::{Asker, Done, Replica, Work};
-use crate::request::{Consistency, Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
+use crate::request::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
 use crate::ring::PartitionId;
 use crate::succession::{self, Scx, Seat, Succession};
 use crate::time::{Instant, Now};
@@ -611,10 +611,7 @@ impl Node {
             }
         }
         for (to, ticket, put, budget, begun) in std::mem::take(&mut step.out.forwards) {
-            // One that carries out a strong put waits for a majority: that it does not answer yet says nothing of it.
-            if put.consistency == Consistency::Eventual {
-                self.reach.asked(to, ticket, step.now.instant);
-            }
+            self.reach.asked(to, ticket, step.now.instant);
             self.send(step, to, Message::Forward(ticket, put, budget, begun));
         }
         for (reply_to, outcome) in std::mem::take(&mut step.out.replies) {

@@ -388,26 +388,6 @@ fn with_w_1_a_single_node_of_five_takes_writes_for_every_key_and_reads_them_back
     }
 }
 
-/// On the smaller side of a cut one node has forwarded a strong put to the other, which waits for a majority. They stand in for
-/// others all the same.
-#[test]
-fn who_waits_for_a_majority_can_stand_in_meanwhile() {
-    let mut cluster = Cluster::new(|_, _| {});
-    let is_home = |cluster: &Cluster, key: &Key| [1, 2].map(|node| cluster.places(key).0.contains(&id(node)));
-    let of_2 = (0..).map(key).find(|key| is_home(&cluster, key) == [false, true]).expect("a key of the other");
-    let of_1 = (0..).map(key).find(|key| is_home(&cluster, key) == [true, false]).expect("a key of its own");
-    cluster.down = [3, 4, 5].map(id).into_iter().collect();
-    let strong = Put { consistency: Consistency::Strong, ..blind_put(&of_2, None) };
-    let request = Request { operation: Operation::Put(strong), timeout: Duration::from_secs(3) };
-    cluster.queue.push_back((id(1), Input::Client(ClientId(u64::MAX), request)));
-    cluster.run();
-    cluster.pass(Duration::from_millis(600));
-    assert_eq!(cluster.put(id(1), &of_1, 2).unwrap().acks, acks(1, 1));
-    cluster.pass(Duration::from_secs(3));
-    let refused = cluster.replies.remove(&ClientId(u64::MAX));
-    assert!(matches!(refused, Some(Err(Refusal::Unavailable(_)))), "{refused:?}");
-}
-
 #[test]
 fn who_was_late_when_a_write_was_made_can_stand_in_later() {
     let mut cluster = Cluster::new(|_, _| {});
