@@ -27,11 +27,14 @@ replay SEED:
 carts *ARGS:
     cargo run --release -p cart -- {{ARGS}}
 
-# Faults on real processes: kill, pause, cut off, fill up, wipe and restart nodes, and count what was refused and lost.
+# Faults on real processes, all or those that are named: nodes are killed, cut off, wiped and more, come and go; what was refused and lost is counted.
 faults *ARGS:
     .ci/iproute2
     cargo build --release -p cartwheel
     cargo run --release -p cartwheel-faults -- {{ARGS}}
+
+# What it takes to grow from three nodes to six, to shrink back, and to replace a dead node, under load.
+elastic *ARGS: (faults "grow" "shrink" "replace-dead" ARGS)
 
 # How much slower clients are served while a wiped node is filled again.
 refill *ARGS:

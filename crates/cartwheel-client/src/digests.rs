@@ -32,6 +32,8 @@ pub struct HeldRecord {
     pub digest: Option<String>,
     /// Why there is no digest.
     pub problem: Option<Problem>,
+    /// How many bytes it takes up on that disk; 0 if it cannot be read.
+    pub bytes: u64,
 }
 
 /// Why there is no digest of a record.

@@ -597,6 +597,8 @@ impl Node {
             let now = step.now.instant;
             let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(Slice::HandOver, now));
             let at_once = |node: NodeId| match liveness.status(node) {
+                // Nothing is sent to one that has left, whose last silence says nothing: others are owed it now.
+                _ if held.view().member(node).is_none() => PAGE,
                 Status::Down => 0,
                 Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
                 Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),

@@ -177,18 +177,7 @@ impl Cluster {
     }
 
     fn put(&mut self, node: NodeId, key: &Key, w: u8) -> Result<PutDone, Refusal> {
-        let put = Put {
-            key: key.clone(),
-            content: Content::Value { bytes: "milk".into(), content_type: String::new() },
-            expires: None,
-            context: None,
-            retry: Retry::Unnamed,
-            stamp: None,
-            consistency: Consistency::Eventual,
-            w: Some(w),
-            return_body: false,
-        };
-        match self.ask(node, Operation::Put(put))? {
+        match self.ask(node, Operation::Put(blind_put(key, Some(w))))? {
             Reply::Put(done) => Ok(done),
             Reply::Got(got) => panic!("a put was answered with {got:?}"),
         }
@@ -235,6 +224,20 @@ impl Cluster {
         for disk in self.disks.values() {
             assert_eq!(disk.index.range(first.clone()..end.clone()).count(), 0);
         }
+    }
+}
+
+fn blind_put(key: &Key, w: Option<u8>) -> Put {
+    Put {
+        key: key.clone(),
+        content: Content::Value { bytes: "milk".into(), content_type: String::new() },
+        expires: None,
+        context: None,
+        retry: Retry::Unnamed,
+        stamp: None,
+        consistency: Consistency::Eventual,
+        w,
+        return_body: false,
     }
 }
 
@@ -305,12 +308,15 @@ fn comparing(_: usize, config: &mut NodeConfig) {
     config.timing.exchange_every = Some(Duration::from_secs(1));
 }
 
-/// Keys written while `gone` was down, so that others keep them for it.
+/// Keys written while `gone` was down, so that others keep them for it. At first nobody knew.
 fn written_without(cluster: &mut Cluster, gone: NodeId) -> Vec<Key> {
-    let keys: Vec<Key> = (0..60).map(key).filter(|key| cluster.places(key).0.contains(&gone)).collect();
-    assert!(keys.len() > 10);
-    cluster.down(&[gone]);
-    for key in &keys {
+    let keys: Vec<Key> = (0..200).map(key).filter(|key| cluster.places(key).0.contains(&gone)).collect();
+    assert!(keys.len() > 80);
+    cluster.down = BTreeSet::from([gone]);
+    for (number, key) in keys.iter().enumerate() {
+        if number == keys.len() / 3 {
+            cluster.down(&[gone]);
+        }
         let other = cluster.places(key).0.into_iter().find(|&home| home != gone).expect("another home");
         assert_eq!(cluster.put(other, key, 3).unwrap().acks, acks(2, 1));
         let keeper = cluster.places(key).1[0];
@@ -380,6 +386,29 @@ fn with_w_1_a_single_node_of_five_takes_writes_for_every_key_and_reads_them_back
         assert!(cluster.owed(id(4), key).is_empty(), "{key:?}");
         assert!(cluster.places(key).0.iter().any(|&home| cluster.record(home, key).is_some()), "{key:?}");
     }
+}
+
+#[test]
+fn who_was_late_when_a_write_was_made_can_stand_in_later() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let of_1 = |cluster: &Cluster, key: &Key| {
+        cluster.places(key).0.contains(&id(1)) && !cluster.places(key).0.contains(&id(2))
+    };
+    let key = (0..).map(key).find(|key| of_1(&cluster, key)).expect("a key of the first");
+    // Nobody answers the first node, which knows no more than that.
+    cluster.down = [2, 3, 4, 5].map(id).into_iter().collect();
+    cluster.put(id(1), &key, 1).unwrap();
+    cluster.pass(Duration::from_millis(600));
+    let request = Request { operation: Operation::Put(blind_put(&key, Some(2))), timeout: Duration::from_secs(3) };
+    cluster.queue.push_back((id(1), Input::Client(ClientId(u64::MAX), request)));
+    cluster.run();
+    cluster.pass(Duration::from_millis(50));
+    cluster.down.remove(&id(2));
+    // Whatever it says shows that it is there.
+    cluster.put(id(2), &key, 1).unwrap();
+    cluster.pass(Duration::from_secs(3));
+    let outcome = cluster.replies.remove(&ClientId(u64::MAX));
+    assert!(matches!(&outcome, Some(Ok(Reply::Put(done))) if done.acks == acks(1, 1)), "{outcome:?}");
 }
 
 /// What a member asks of a node that has nothing to do with it.

@@ -1,6 +1,5 @@
 //! The cluster that the faults happen to: its nodes in three zones, and in each zone a host for clients.
 
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +8,31 @@ use cartwheel::cli::RenewArgs;
 use cartwheel::founding::{self, Site};
 use cartwheel::renewing;
 use rustix::process::Signal;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::FaultsError;
 use crate::disk::SmallDisk;
 use crate::leftovers::RunDir;
 use crate::network::{Host, Network};
-use crate::node::Node;
+use crate::node::{Node, SHARDS, Standing};
 use crate::outages::{Cause, Outages};
+use crate::probe;
 
 /// How many zones there are.
 pub const ZONES: usize = 3;
 /// How long a node may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const BETWEEN_TRIES: Duration = Duration::from_millis(30);
-/// More than a node says about whether it is ready.
-const ANSWER_BYTES_MAX: u64 = 4_096;
-/// More than one, so that requests have to find theirs.
-const SHARDS: NonZeroU32 = NonZeroU32::new(2).unwrap();
 /// The size of a small disk.
 const SMALL_DISK_MIB: u32 = 256;
+
+/// Who is in a scenario.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cast {
+    /// The nodes that found the cluster: those of a zone follow each other.
+    pub founders: u8,
+    /// The nodes that may come later: the first into the first zone, the next into the next.
+    pub comers: u8,
+}
 
 /// A running cluster. All of it is gone when this is dropped.
 #[derive(Debug)]
@@ -44,33 +47,42 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Founds a cluster of so many nodes, of which some may have a small disk, and waits until all are ready. Nodes are counted
-    /// from 0; node i is called node-(i+1).
+    /// Founds a cluster, of whose nodes some may have a small disk, and waits until all founders are ready. Nodes are counted from 0,
+    /// those who come later behind the founders; node i is called node-(i+1).
     ///
     /// # Errors
     /// If that fails.
-    pub async fn start(bin: &Path, nodes: u8, with_small_disk: &[usize]) -> Result<Self, FaultsError> {
-        let count = usize::from(nodes);
-        let network = Network::new(nodes + ZONES as u8)?;
+    pub async fn start(bin: &Path, cast: Cast, with_small_disk: &[usize]) -> Result<Self, FaultsError> {
+        let Cast { founders, comers } = cast;
+        let network = Network::new(founders + comers + ZONES as u8)?;
         let run_dir = RunDir::new()?;
-        let sites: Vec<Site> = (0..nodes).map(|node| site(Host(node), zone_of(usize::from(node), count))).collect();
-        let founded = founding::found(&run_dir.path().join("data"), &sites, SHARDS)?;
-        let node = |(host, at): (u8, founding::NodeDir)| {
+        let data = run_dir.path().join("data");
+        let seeds: Vec<String> = (0..founders).map(|node| site(Host(node), 0).peer_addr).collect();
+        let node = |number: u8| {
+            let (at, founders) = (usize::from(number), usize::from(founders));
+            let is_founder = at < founders;
+            let zone = if is_founder { at * ZONES / founders } else { (at - founders) % ZONES };
+            let name = format!("node-{}", number + 1);
             // Not among the data, whose disk may be full.
-            let log = run_dir.path().join(format!("{}.log", at.member.name));
-            Node::new(at, Host(host), log)
+            let (dir, log) = (data.join(&name), run_dir.path().join(format!("{name}.log")));
+            let standing = if is_founder { Standing::Member } else { Standing::Outside };
+            let seeds = if is_founder { Vec::new() } else { seeds.clone() };
+            let (host, site) = (Host(number), site(Host(number), zone));
+            Node { name, dir, site, zone, host, standing, seeds, log, process: None }
         };
-        let nodes: Vec<Node> = (0..).zip(founded).map(node).collect();
+        let nodes: Vec<Node> = (0..founders + comers).map(node).collect();
+        let sites: Vec<Site> = nodes[..founders.into()].iter().map(|node| node.site.clone()).collect();
+        founding::found(&data, &sites, SHARDS)?;
         let (outages, bin) = (Arc::default(), bin.to_path_buf());
         let mut cluster = Self { nodes, disks: Vec::new(), network, outages, bin, run_dir };
         for &node in with_small_disk {
-            let disk = SmallDisk::under(&cluster.nodes[node].at.dir, SMALL_DISK_MIB)?;
+            let disk = SmallDisk::under(&cluster.nodes[node].dir, SMALL_DISK_MIB)?;
             cluster.disks.push((node, disk));
         }
-        for node in &mut cluster.nodes {
+        for node in &mut cluster.nodes[..founders.into()] {
             node.start(&cluster.network, &cluster.bin)?;
         }
-        for node in 0..count {
+        for node in 0..founders.into() {
             cluster.ready(node).await?;
         }
         Ok(cluster)
@@ -91,10 +103,19 @@ impl Cluster {
         &self.outages
     }
 
-    /// The nodes in a zone.
-    pub fn nodes_in(&self, zone: usize) -> impl Iterator<Item = usize> + use<> {
-        let count = self.nodes.len();
-        (0..count).filter(move |&node| zone_of(node, count) == zone)
+    /// The nodes that may be in a zone.
+    pub fn nodes_in(&self, zone: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.nodes.len()).filter(move |&node| self.nodes[node].zone == zone)
+    }
+
+    /// The nodes that are so to the cluster.
+    pub fn all_that_are(&self, standing: Standing) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&node| self.nodes[node].standing == standing).collect()
+    }
+
+    /// From now on a node is so to the cluster.
+    pub fn becomes(&mut self, node: usize, standing: Standing) {
+        self.nodes[node].standing = standing;
     }
 
     /// The first node in a zone.
@@ -107,12 +128,14 @@ impl Cluster {
         Host((self.nodes.len() + zone) as u8)
     }
 
-    /// The addresses of all nodes as a client in `zone` should try them: those of its own zone first, beginning with the `first`.
+    /// The addresses of all nodes that serve, as a client in `zone` should try them: those of its own zone first, beginning with the
+    /// `first`.
     pub fn endpoints_for(&self, zone: usize, first: usize) -> Vec<String> {
-        let mut own: Vec<usize> = self.nodes_in(zone).collect();
+        let serving = |zone| self.nodes_in(zone).filter(|&node| self.nodes[node].is_in());
+        let mut own: Vec<usize> = serving(zone).collect();
         let first = first % own.len().max(1);
         own.rotate_left(first);
-        let others = (1..ZONES).flat_map(|further| self.nodes_in((zone + further) % ZONES));
+        let others = (1..ZONES).flat_map(|further| serving((zone + further) % ZONES));
         own.into_iter().chain(others).map(|node| self.nodes[node].endpoint()).collect()
     }
 
@@ -125,6 +148,21 @@ impl Cluster {
         self.nodes[node].kill().await
     }
 
+    /// Kills nodes with SIGKILL, all at the same moment.
+    ///
+    /// # Errors
+    /// If one does not run.
+    pub async fn kill_at_once(&mut self, nodes: &[usize]) -> Result<(), FaultsError> {
+        for &node in nodes {
+            self.away(node);
+            self.nodes[node].signal(Signal::KILL)?;
+        }
+        for &node in nodes {
+            self.nodes[node].kill().await?;
+        }
+        Ok(())
+    }
+
     /// Asks a node to stop, and waits until it has.
     ///
     /// # Errors
@@ -132,6 +170,14 @@ impl Cluster {
     pub async fn stop(&mut self, node: usize) -> Result<(), FaultsError> {
         self.away(node);
         self.nodes[node].stop().await
+    }
+
+    /// Starts a node that is to come, which then waits until it is let in.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_outside(&mut self, node: usize) -> Result<(), FaultsError> {
+        self.nodes[node].start(&self.network, &self.bin)
     }
 
     /// Starts a node again on what it left behind, and waits until it is ready.
@@ -170,8 +216,8 @@ impl Cluster {
     /// If the system does not allow it.
     pub fn cut_off(&self, zone: usize) -> Result<(), FaultsError> {
         let outside: Vec<usize> = (0..ZONES).filter(|&other| other != zone).collect();
-        for (node, it) in self.nodes.iter().enumerate() {
-            let zones = if zone_of(node, self.nodes.len()) == zone { &outside[..] } else { &[zone] };
+        for it in &self.nodes {
+            let zones = if it.zone == zone { &outside[..] } else { &[zone] };
             self.outages.begin(&it.endpoint(), zones, Cause::Network);
         }
         let (inside, outside) = (self.hosts_in(&[zone]), self.hosts_in(&outside));
@@ -192,7 +238,7 @@ impl Cluster {
     /// # Errors
     /// If the system does not allow it.
     pub fn mute_out_of_zone(&self, node: usize) -> Result<(), FaultsError> {
-        let zone = zone_of(node, self.nodes.len());
+        let zone = self.nodes[node].zone;
         let others: Vec<usize> = (0..ZONES).filter(|&other| other != zone).collect();
         self.outages.begin(&self.nodes[node].endpoint(), &others, Cause::Network);
         self.network.cut(&[self.nodes[node].host], &self.hosts_in(&others))
@@ -226,13 +272,15 @@ impl Cluster {
         self.disks.iter().find(|(of, _)| *of == node).map(|(_, disk)| disk)
     }
 
-    /// Kills a node and takes away all that it stored.
+    /// Kills a node, unless that is done, and takes away all that it stored.
     ///
     /// # Errors
-    /// If it does not run, or its data cannot be removed.
+    /// If its data cannot be removed.
     pub async fn wipe(&mut self, node: usize) -> Result<(), FaultsError> {
-        self.kill(node).await?;
-        let dir = &self.nodes[node].at.dir;
+        if self.nodes[node].pid().is_some() {
+            self.kill(node).await?;
+        }
+        let dir = &self.nodes[node].dir;
         let failed = || FaultsError::system(format!("wipe {}", dir.display()));
         std::fs::remove_dir_all(dir).map_err(failed())?;
         std::fs::create_dir(dir).map_err(failed())
@@ -244,15 +292,23 @@ impl Cluster {
     /// If no new life can be made, or it does not become ready.
     pub async fn start_as_new_life(&mut self, node: usize) -> Result<(), FaultsError> {
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
-        let like = others.map(|(_, other)| other.at.dir.clone()).collect();
-        let at = &self.nodes[node].at;
-        renewing::run(&RenewArgs { dir: at.dir.clone(), like, name: at.member.name.clone() })?;
+        // Of one that was lost as well there is nothing to be learnt.
+        let like = others.map(|(_, other)| other.dir.clone()).filter(|dir| dir.join("node.json").exists()).collect();
+        let at = &self.nodes[node];
+        renewing::run(&RenewArgs { dir: at.dir.clone(), like, name: at.name.clone() })?;
         self.restart(node).await
+    }
+
+    /// Whether a node ends by itself and in order within this time. If it does not end, it is killed.
+    pub async fn ended_by_itself(&mut self, node: usize, within: Duration) -> bool {
+        self.nodes[node].ended_by_itself(within).await
     }
 
     /// A node that ended though nobody ended it, if there is one.
     pub fn died(&mut self) -> Option<String> {
-        self.nodes.iter_mut().find_map(|node| node.has_died().then(|| node.name().to_owned()))
+        let mut staying =
+            self.nodes.iter_mut().filter(|node| matches!(node.standing, Standing::Outside | Standing::Member));
+        staying.find_map(|node| node.has_died().then(|| node.name.clone()))
     }
 
     /// Leaves data and logs where they are, and says where that is.
@@ -261,7 +317,8 @@ impl Cluster {
         self.run_dir.path().to_path_buf()
     }
 
-    fn away(&self, node: usize) {
+    /// From now on no client need get an answer from a node.
+    pub fn away(&self, node: usize) {
         self.outages.begin(&self.nodes[node].endpoint(), &[0, 1, 2], Cause::Process);
     }
 
@@ -274,11 +331,14 @@ impl Cluster {
     }
 
     /// Waits until a node is ready, as a client in its zone sees it.
-    async fn ready(&mut self, node: usize) -> Result<(), FaultsError> {
-        let clients = self.clients_of(zone_of(node, self.nodes.len()));
-        let (addr, pid) = (self.nodes[node].at.member.http_addr.clone(), self.nodes[node].pid().unwrap_or_default());
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub async fn ready(&mut self, node: usize) -> Result<(), FaultsError> {
+        let clients = self.clients_of(self.nodes[node].zone);
+        let (addr, pid) = (self.nodes[node].site.http_addr.clone(), self.nodes[node].pid().unwrap_or_default());
         let ready = self.network.inside(clients, move || async move {
-            while !is_ready(&addr, pid).await.unwrap_or(false) {
+            while !probe::is_ready(&addr, pid).await {
                 tokio::time::sleep(BETWEEN_TRIES).await;
             }
         });
@@ -299,28 +359,10 @@ impl Cluster {
     }
 }
 
-fn zone_of(node: usize, nodes: usize) -> usize {
-    node * ZONES / nodes
-}
-
 fn site(host: Host, zone: usize) -> Site {
     let addr = |port: u16| format!("{}:{port}", host.addr());
     let (peer_addr, http_addr, resp_addr) = (addr(7400), addr(8080), addr(6380));
     Site { zone: format!("zone-{}", zone + 1), host: host.addr().to_string(), peer_addr, http_addr, resp_addr }
-}
-
-/// Asks the node at `addr`, in as little HTTP as that takes, whether it is ready and the process `pid`.
-async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
-    let ask = async {
-        let mut stream = TcpStream::connect(addr).await?;
-        let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
-        let answer = String::from_utf8_lossy(&answer);
-        Ok(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"pid\":{pid}}}")))
-    };
-    tokio::time::timeout(Duration::from_secs(1), ask).await.unwrap_or(Ok(false))
 }
 
 #[cfg(test)]
@@ -328,8 +370,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_nodes_are_in_three_zones() {
-        assert_eq!([0, 1, 2, 3, 4].map(|node| zone_of(node, 5)), [0, 0, 1, 1, 2]);
-        assert_eq!([0, 1, 2, 3, 4, 5].map(|node| zone_of(node, 6)), [0, 0, 1, 1, 2, 2]);
+    fn a_site_says_where_a_node_is() {
+        let site = site(Host(4), 2);
+        assert_eq!((&*site.zone, &*site.host, &*site.peer_addr), ("zone-3", "10.77.0.5", "10.77.0.5:7400"));
     }
 }

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::ledger::{Counts, Kinds};
 use crate::proof::{Equality, Found};
+use crate::sides::Sides;
+
+/// How much is shown of a list that may be long.
+const SHOWN: usize = 3;
 
 /// What must hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,12 +37,16 @@ pub struct Outcome {
     pub equality: Equality,
     /// A node that ended by itself.
     pub died: Option<String>,
+    /// What is not where it should be.
+    pub trouble: Vec<String>,
+    /// Whether strong requests must have been refused on the smaller side of a cut, and on that alone.
+    pub was_cut: bool,
 }
 
 impl Outcome {
     /// What is not as it should be: nothing, if all is well.
     pub fn complaints(&self, expected: &Expected) -> Vec<String> {
-        let Self { counts, found, equality, died } = self;
+        let Self { counts, found, equality, died, trouble, was_cut } = self;
         let mut complaints = Vec::new();
         let mut complain = |count: u64, max: u64, what: &str, detail: String| {
             if count > max {
@@ -64,12 +72,32 @@ impl Outcome {
         if let Some(name) = died {
             complaints.push(format!("{name} ended by itself"));
         }
+        complaints.extend(trouble.iter().take(SHOWN).cloned());
+        complaints.extend(self::sides(&counts.sides, *was_cut));
         // Nothing was lost where nothing was written.
         if counts.updates == 0 {
             complaints.push("no update was acknowledged at all".to_owned());
         }
         complaints
     }
+}
+
+/// What is wrong about the two sides of a cut.
+fn sides(sides: &Sides, was_cut: bool) -> Option<String> {
+    let Sides { minority, majority } = sides;
+    if minority.reads + minority.writes > 0 {
+        return Some(format!(
+            "the side without a majority answered {} strong reads and {} strong writes",
+            minority.reads, minority.writes
+        ));
+    }
+    if was_cut && (minority.reads_refused == 0 || minority.writes_refused == 0) {
+        return Some("the side without a majority refused no strong requests: it was not cut off".to_owned());
+    }
+    if was_cut && (majority.reads == 0 || majority.writes == 0) {
+        return Some("no strong requests went on where the majority is".to_owned());
+    }
+    None
 }
 
 /// How many there are of all kinds together.
@@ -84,7 +112,6 @@ pub fn listed(kinds: &Kinds) -> String {
 
 /// The first few of a list that may be long.
 fn some(list: &[String]) -> String {
-    const SHOWN: usize = 3;
     let more = if list.len() > SHOWN { "; ..." } else { "" };
     list[..list.len().min(SHOWN)].join("; ") + more
 }
@@ -92,11 +119,13 @@ fn some(list: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sides::Side;
 
     fn good() -> Outcome {
         let counts = Counts { updates: 7, unreachable: 3, blind: 2, ..Counts::default() };
         let equality = Equality::After(Duration::from_secs(1));
-        Outcome { counts, found: Found { carts: 5, ..Found::default() }, equality, died: None }
+        let found = Found { carts: 5, ..Found::default() };
+        Outcome { counts, found, equality, died: None, trouble: Vec::new(), was_cut: false }
     }
 
     #[test]
@@ -109,7 +138,7 @@ mod tests {
 
     #[test]
     fn each_fault_is_complained_of() {
-        let spoils: [fn(&mut Outcome); 8] = [
+        let spoils: [fn(&mut Outcome); 10] = [
             |outcome| outcome.counts.updates = 0,
             |outcome| outcome.counts.given_up = 1,
             |outcome| *outcome.counts.writes_refused.entry("503 unavailable".to_owned()).or_default() += 1,
@@ -118,11 +147,35 @@ mod tests {
             |outcome| outcome.found.unreadable.push("customer 1".to_owned()),
             |outcome| outcome.equality = Equality::Not("3 keys differ".to_owned()),
             |outcome| outcome.died = Some("node-1".to_owned()),
+            |outcome| outcome.trouble.push("partition 1 is on its way still".to_owned()),
+            |outcome| outcome.counts.sides.minority.reads = 1,
         ];
         for spoil in spoils {
             let mut outcome = good();
             spoil(&mut outcome);
             assert_eq!(outcome.complaints(&EXPECTED).len(), 1, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_must_be_felt_on_the_smaller_side_alone() {
+        let mut outcome = good();
+        outcome.was_cut = true;
+        outcome.counts.sides.minority = Side { reads_refused: 1, writes_refused: 1, ..Side::default() };
+        outcome.counts.sides.majority = Side { reads: 1, writes: 1, ..Side::default() };
+        assert_eq!(outcome.complaints(&EXPECTED), [""; 0]);
+        let spoils: [fn(&mut Sides); 6] = [
+            |sides| sides.minority.reads = 1,
+            |sides| sides.minority.writes = 1,
+            |sides| sides.minority.reads_refused = 0,
+            |sides| sides.minority.writes_refused = 0,
+            |sides| sides.majority.reads = 0,
+            |sides| sides.majority.writes = 0,
+        ];
+        for spoil in spoils {
+            let mut spoilt = outcome.clone();
+            spoil(&mut spoilt.counts.sides);
+            assert_eq!(spoilt.complaints(&EXPECTED).len(), 1, "{spoilt:?}");
         }
     }
 }

@@ -8,12 +8,26 @@ use cart::purchases::Purchase;
 use cartwheel_client::{Attempt, Outcome};
 
 use crate::outages::Outages;
+use crate::sides::{Cut, Sides, Whereabouts};
+use crate::timing::{Phase, Stopwatch, Tails};
 
 /// So many of each kind of failure.
 pub type Kinds = BTreeMap<String, u64>;
 
-/// Each customer's items.
-pub type Carts = BTreeMap<String, BTreeSet<String>>;
+/// A cart: its bucket, and its customer.
+pub type CartName = (&'static str, String);
+
+/// Each cart's items.
+pub type Carts = BTreeMap<CartName, BTreeSet<String>>;
+
+/// Who makes a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asker {
+    /// The client's zone.
+    pub zone: usize,
+    /// Whether it makes strong requests.
+    pub is_strong: bool,
+}
 
 /// What is counted of a scenario.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -31,6 +45,8 @@ pub struct Counts {
     pub reads_refused: Kinds,
     /// Requests that got no answer because the scenario had made the node unreachable.
     pub unreachable: u64,
+    /// How strong requests went on the two sides of a cut.
+    pub sides: Sides,
 }
 
 /// The clients' common ledger.
@@ -40,50 +56,116 @@ pub struct Ledger {
     counts: Mutex<Counts>,
     tried: Mutex<Carts>,
     acknowledged: Mutex<Carts>,
+    cut: Mutex<Option<Cut>>,
+    stopwatch: Stopwatch,
 }
 
 impl Ledger {
     /// An empty one of clients for whom nodes may have outages.
     pub fn new(outages: Arc<Outages>) -> Self {
-        Self { outages, counts: Mutex::default(), tried: Mutex::default(), acknowledged: Mutex::default() }
+        Self {
+            outages,
+            counts: Mutex::default(),
+            tried: Mutex::default(),
+            acknowledged: Mutex::default(),
+            cut: Mutex::default(),
+            stopwatch: Stopwatch::default(),
+        }
     }
 
-    /// Takes down how a request of a client in `zone` went, which has just ended.
-    pub fn attempted(&self, zone: usize, attempt: &Attempt<'_>) {
+    /// The network was just cut: clients in `zone` reach no majority of any key's homes.
+    pub fn cut(&self, zone: usize) {
+        *locked(&self.cut) = Some(Cut::begin(zone));
+    }
+
+    /// It is about to be healed.
+    pub fn heal(&self) {
+        if let Some(cut) = &mut *locked(&self.cut) {
+            cut.heal();
+        }
+    }
+
+    fn whereabouts(&self, asker: Asker, begun: Instant, ended: Instant) -> Whereabouts {
+        let cut = *locked(&self.cut);
+        cut.filter(|_| asker.is_strong).map_or(Whereabouts::Elsewhen, |cut| cut.of(asker.zone, begun, ended))
+    }
+
+    /// Takes down how a request went, which has just ended.
+    pub fn attempted(&self, asker: Asker, attempt: &Attempt<'_>) {
         let ended = Instant::now();
-        let kind = match &attempt.outcome {
-            // A key that is absent was answered as it should be.
-            Outcome::Answered { code: None, status: 200..=399 } => return,
-            Outcome::Answered { code: Some(code), status: 404 } if code == "not_found" => return,
-            Outcome::Answered { code, status } => format!("{status} {}", code.as_deref().unwrap_or("without a code")),
-            unanswered => {
-                let begun = ended.checked_sub(attempt.took).unwrap_or(ended);
-                if self.outages.touched(attempt.endpoint, zone, begun, ended) {
-                    locked(&self.counts).unreachable += 1;
-                    return;
-                }
-                format!("{} ({})", how(unanswered), attempt.endpoint.trim_start_matches("http://"))
-            }
-        };
+        let begun = ended.checked_sub(attempt.took).unwrap_or(ended);
+        let whereabouts = self.whereabouts(asker, begun, ended);
+        let kind = kind_of(attempt);
+        if self.counted_on_a_side(whereabouts, attempt.is_write, kind.is_none()) {
+            return;
+        }
+        let Some(kind) = kind else { return };
         let mut counts = locked(&self.counts);
+        let is_silent = !matches!(attempt.outcome, Outcome::Answered { .. });
+        if is_silent && self.outages.touched(attempt.endpoint, asker.zone, begun, ended) {
+            counts.unreachable += 1;
+            return;
+        }
+        let kind = if asker.is_strong { format!("strong: {kind}") } else { kind };
         let kinds = if attempt.is_write { &mut counts.writes_refused } else { &mut counts.reads_refused };
         *kinds.entry(kind).or_default() += 1;
     }
 
-    /// A purchase is about to be put into its cart.
-    pub fn trying(&self, purchase: &Purchase) {
-        note(&self.tried, purchase);
+    /// Counts a strong request while the network is cut; says whether that is all that is to be said of it.
+    fn counted_on_a_side(&self, whereabouts: Whereabouts, is_write: bool, was_answered: bool) -> bool {
+        let sides = &mut locked(&self.counts).sides;
+        match whereabouts {
+            Whereabouts::Elsewhen => return false,
+            Whereabouts::Majority => {
+                sides.majority.count(is_write, was_answered);
+                return false;
+            }
+            // Its answer may come from before or after the cut.
+            Whereabouts::PartlyMinority if was_answered => {}
+            Whereabouts::Minority | Whereabouts::PartlyMinority => sides.minority.count(is_write, was_answered),
+        }
+        true
+    }
+
+    /// A client's request has ended, with all its retries.
+    pub fn took(&self, is_write: bool, begun: Instant) {
+        self.stopwatch.took(is_write, begun.elapsed());
+    }
+
+    /// From now on the clients' waiting counts for this part.
+    pub fn enter(&self, phase: Phase) {
+        self.stopwatch.enter(phase);
+    }
+
+    /// The 99th percentiles of reads, and of writes.
+    pub fn tails(&self) -> (Tails, Tails) {
+        self.stopwatch.tails()
+    }
+
+    /// A purchase is about to be put into its cart in `bucket`.
+    pub fn trying(&self, bucket: &'static str, purchase: &Purchase) {
+        note(&self.tried, bucket, purchase);
     }
 
     /// Its write was acknowledged: from now on it must never be missing.
-    pub fn acknowledged(&self, purchase: &Purchase) {
-        note(&self.acknowledged, purchase);
+    pub fn acknowledged(&self, bucket: &'static str, purchase: &Purchase) {
+        note(&self.acknowledged, bucket, purchase);
         locked(&self.counts).updates += 1;
     }
 
-    /// Nobody took its write: it may be there or not.
-    pub fn given_up(&self) {
-        locked(&self.counts).given_up += 1;
+    /// The same of what was there before the scenario began, and is no update.
+    pub fn stocked(&self, bucket: &'static str, purchase: &Purchase) {
+        note(&self.tried, bucket, purchase);
+        note(&self.acknowledged, bucket, purchase);
+    }
+
+    /// Nobody took its write, which was begun at this time: it may be there or not.
+    pub fn given_up(&self, asker: Asker, begun: Instant) {
+        match self.whereabouts(asker, begun, Instant::now()) {
+            // That is how it should be, and counted by the request.
+            Whereabouts::Minority | Whereabouts::PartlyMinority => {}
+            Whereabouts::Majority | Whereabouts::Elsewhen => locked(&self.counts).given_up += 1,
+        }
     }
 
     /// The cart could not be read before it was written.
@@ -101,9 +183,20 @@ impl Ledger {
         locked(&self.acknowledged).clone()
     }
 
-    /// Whether anybody ever tried to put `item` into the customer's cart.
-    pub fn was_tried(&self, customer: &str, item: &str) -> bool {
-        locked(&self.tried).get(customer).is_some_and(|items| items.contains(item))
+    /// Whether anybody ever tried to put `item` into a cart.
+    pub fn was_tried(&self, cart: &CartName, item: &str) -> bool {
+        locked(&self.tried).get(cart).is_some_and(|items| items.contains(item))
+    }
+}
+
+/// What kind of failure it was, if it was one.
+fn kind_of(attempt: &Attempt<'_>) -> Option<String> {
+    match &attempt.outcome {
+        Outcome::Answered { code: None, status: 200..=399 } => None,
+        // A key that is absent was answered as it should be.
+        Outcome::Answered { code: Some(code), status: 404 } if code == "not_found" => None,
+        Outcome::Answered { code, status } => Some(format!("{status} {}", code.as_deref().unwrap_or("without a code"))),
+        unanswered => Some(format!("{} ({})", how(unanswered), attempt.endpoint.trim_start_matches("http://"))),
     }
 }
 
@@ -116,8 +209,8 @@ fn how(outcome: &Outcome) -> &'static str {
     }
 }
 
-fn note(carts: &Mutex<Carts>, purchase: &Purchase) {
-    locked(carts).entry(purchase.customer.clone()).or_default().insert(purchase.item.clone());
+fn note(carts: &Mutex<Carts>, bucket: &'static str, purchase: &Purchase) {
+    locked(carts).entry((bucket, purchase.customer.clone())).or_default().insert(purchase.item.clone());
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -143,7 +236,7 @@ mod tests {
         for outcome in outcomes {
             let took = Duration::from_millis(1);
             let attempt = Attempt { endpoint: "http://a", is_write: true, outcome: outcome.clone(), took };
-            ledger.attempted(0, &attempt);
+            ledger.attempted(Asker { zone: 0, is_strong: false }, &attempt);
         }
         ledger.counts()
     }
@@ -170,5 +263,32 @@ mod tests {
         let outcomes = [Outcome::TimedOut, Outcome::Broken, Outcome::NoConnection];
         assert_eq!(counts_of(false, &outcomes).writes_refused.values().sum::<u64>(), 3);
         assert_eq!(counts_of(true, &outcomes), Counts { unreachable: 3, ..Counts::default() });
+    }
+
+    #[test]
+    fn a_minority_must_refuse_strong_requests_and_a_majority_must_not() {
+        let ledger = Ledger::new(Arc::default());
+        let attempted = |zone, is_strong, outcome| {
+            let attempt = Attempt { endpoint: "http://a", is_write: true, outcome, took: Duration::ZERO };
+            ledger.attempted(Asker { zone, is_strong }, &attempt);
+        };
+        ledger.cut(0);
+        let refused = || answered(503, Some("unavailable"));
+        for (zone, is_strong) in [(0, true), (1, true), (0, false)] {
+            attempted(zone, is_strong, answered(204, None));
+            attempted(zone, is_strong, refused());
+        }
+        ledger.given_up(Asker { zone: 0, is_strong: true }, Instant::now());
+        ledger.given_up(Asker { zone: 1, is_strong: true }, Instant::now());
+        ledger.heal();
+        std::thread::sleep(Duration::from_millis(2));
+        attempted(0, true, refused());
+        let counts = ledger.counts();
+        let one_of_each = crate::sides::Side { writes: 1, writes_refused: 1, ..Default::default() };
+        assert_eq!(counts.sides, Sides { minority: one_of_each, majority: one_of_each });
+        let refused: Vec<_> = counts.writes_refused.into_iter().collect();
+        let kind = |kind: &str, count| (kind.to_owned(), count);
+        assert_eq!(refused, [kind("503 unavailable", 1), kind("strong: 503 unavailable", 2)]);
+        assert_eq!(counts.given_up, 1);
     }
 }

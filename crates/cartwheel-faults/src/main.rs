@@ -12,7 +12,8 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs five real nodes in three zones, each in a network namespace of its own; lets clients put real purchases into carts; kills,
-/// pauses, cuts off, fills up, wipes and restarts nodes; and counts what was refused and lost. Needs root and iproute2.
+/// pauses, cuts off, fills up, wipes, restarts, adds, removes and replaces nodes; and counts what was refused and lost. Needs root
+/// and iproute2.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Args {
@@ -25,7 +26,7 @@ struct Args {
     /// How many at the same time, each on a cluster of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
     at_once: u8,
-    /// How many nodes.
+    /// How many nodes, but in scenarios that need a certain number.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(5..=30))]
     nodes: u8,
     /// The cartwheel binary, if it is not beside this one; `cargo build --release` makes it.

@@ -1,11 +1,12 @@
 //! One node's process.
 
 use std::fs::File;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cartwheel::founding::NodeDir;
+use cartwheel::founding::Site;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -16,22 +17,50 @@ use crate::network::{Host, Network};
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// How long one that was asked to stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// More than one, so that requests have to find theirs.
+pub(crate) const SHARDS: NonZeroU32 = NonZeroU32::new(2).unwrap();
 /// How much of its log is shown.
 const TAIL_LINES: usize = 12;
 
 /// A node, running or not. Its process is gone when this is dropped.
 #[derive(Debug)]
 pub struct Node {
-    /// Its data directory, and who it is.
-    pub at: NodeDir,
+    /// What it is called.
+    pub name: String,
+    /// Its data directory.
+    pub dir: PathBuf,
+    /// Where the cluster is told that it is.
+    pub site: Site,
+    /// In which zone that is, counted from 0.
+    pub zone: usize,
     /// Where it runs.
     pub host: Host,
-    log: PathBuf,
-    running: Option<Running>,
+    /// What it is to the cluster.
+    pub standing: Standing,
+    /// Where the peers are that let it in; none of one that founded the cluster.
+    pub seeds: Vec<String>,
+    /// Where it logs to.
+    pub log: PathBuf,
+    /// Its process.
+    pub process: Option<Running>,
 }
 
+/// What a node is to the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// No member yet.
+    Outside,
+    /// A member.
+    Member,
+    /// A member that is to hand over what it holds, and to end then.
+    Leaving,
+    /// Dead for good, or gone.
+    Gone,
+}
+
+/// A node's process.
 #[derive(Debug)]
-struct Running {
+pub struct Running {
     process: Child,
     pid: Pid,
     /// The node stops when it is closed, so not even a run that is killed leaves nodes behind.
@@ -39,24 +68,19 @@ struct Running {
 }
 
 impl Node {
-    /// A node that does not run yet, and logs to `log`.
-    pub const fn new(at: NodeDir, host: Host, log: PathBuf) -> Self {
-        Self { at, host, log, running: None }
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.at.member.name
-    }
-
     /// Where clients reach it.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.at.member.http_addr)
+        format!("http://{}", self.site.http_addr)
+    }
+
+    /// Whether it holds data, and serves clients unless something keeps it from that.
+    pub fn is_in(&self) -> bool {
+        matches!(self.standing, Standing::Member | Standing::Leaving)
     }
 
     /// Its process, if it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.pid.as_raw_nonzero().get().unsigned_abs())
+        self.process.as_ref().map(|running| running.pid.as_raw_nonzero().get().unsigned_abs())
     }
 
     /// Starts `BIN serve` on the node's host.
@@ -64,10 +88,10 @@ impl Node {
     /// # Errors
     /// If it runs already, or cannot be started.
     pub fn start(&mut self, network: &Network, bin: &Path) -> Result<(), FaultsError> {
-        if self.running.is_some() {
+        if self.process.is_some() {
             return Err(self.failed("is to be started and runs already"));
         }
-        let failed = || FaultsError::system(format!("start {}", self.at.member.name));
+        let failed = || FaultsError::system(format!("start {}", self.name));
         let log = File::options().create(true).append(true).open(&self.log).map_err(failed())?;
         // `ip netns exec` becomes the node: the process stays the same.
         let mut serve = Command::new("ip");
@@ -76,14 +100,24 @@ impl Node {
         }
         serve.args(["netns", "exec", &network.namespace(self.host)]).arg(bin);
         // All others of the network are this cluster's, and nobody else can connect.
-        serve.args(["serve", "--stop-with-stdin", "--insecure", "--dir"]).arg(&self.at.dir);
+        serve.args(["serve", "--stop-with-stdin", "--insecure", "--dir"]).arg(&self.dir);
+        if !self.seeds.is_empty() {
+            let Site { zone, host, peer_addr, http_addr, .. } = &self.site;
+            let said = [("--name", &self.name), ("--zone", zone), ("--host", host)];
+            let listens = [("--peer-listen", peer_addr), ("--http-listen", http_addr)];
+            let seeds = self.seeds.iter().map(|seed| ("--seed", seed));
+            said.into_iter().chain(listens).chain(seeds).for_each(|(flag, value)| {
+                serve.args([flag, value]);
+            });
+            serve.args(["--shards", &SHARDS.to_string()]);
+        }
         serve.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         // A terminal's Ctrl-C is for the run alone.
         let mut process = serve.process_group(0).kill_on_drop(true).spawn().map_err(failed())?;
         let pid = process.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
         let pid = pid.ok_or_else(|| self.failed("ended at once"))?;
         let stdin = process.stdin.take();
-        self.running = Some(Running { process, pid, _stdin: stdin });
+        self.process = Some(Running { process, pid, _stdin: stdin });
         Ok(())
     }
 
@@ -105,10 +139,10 @@ impl Node {
 
     async fn end(&mut self, signal: Signal, within: Duration) -> Result<(), FaultsError> {
         self.signal(signal)?;
-        let Some(mut running) = self.running.take() else { return Ok(()) };
+        let Some(mut running) = self.process.take() else { return Ok(()) };
         match tokio::time::timeout(within, running.process.wait()).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(source)) => Err(FaultsError::System { what: format!("wait for {}", self.name()), source }),
+            Ok(Err(source)) => Err(FaultsError::System { what: format!("wait for {}", self.name), source }),
             Err(_) => Err(self.failed(&format!("did not end within {} s of {signal:?}", within.as_secs()))),
         }
     }
@@ -118,19 +152,30 @@ impl Node {
     /// # Errors
     /// If it does not run.
     pub fn signal(&self, signal: Signal) -> Result<(), FaultsError> {
-        let Some(running) = &self.running else { return Err(self.failed("does not run")) };
-        kill_process(running.pid, signal).map_err(FaultsError::system(format!("send {signal:?} to {}", self.name())))
+        let Some(running) = &self.process else { return Err(self.failed("does not run")) };
+        kill_process(running.pid, signal).map_err(FaultsError::system(format!("send {signal:?} to {}", self.name)))
+    }
+
+    /// Whether it ends by itself and in order within this time. If it does not end, it is killed.
+    pub async fn ended_by_itself(&mut self, within: Duration) -> bool {
+        let Some(mut running) = self.process.take() else { return true };
+        let ended = tokio::time::timeout(within, running.process.wait()).await;
+        if ended.is_err() {
+            // It is gone once this has waited for it, which dropping it would not.
+            let _ = running.process.kill().await;
+        }
+        matches!(ended, Ok(Ok(status)) if status.success())
     }
 
     /// Whether it ended by itself.
     pub fn has_died(&mut self) -> bool {
-        self.running.as_mut().is_some_and(|running| !matches!(running.process.try_wait(), Ok(None)))
+        self.process.as_mut().is_some_and(|running| !matches!(running.process.try_wait(), Ok(None)))
     }
 
     /// The error that it did something that it should not.
     pub fn failed(&self, what: &str) -> FaultsError {
         FaultsError::Node {
-            name: self.name().to_owned(),
+            name: self.name.clone(),
             what: what.to_owned(),
             log: self.log.clone(),
             tail: self.log_tail(),
@@ -148,7 +193,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let Some(mut running) = self.running.take() else { return };
+        let Some(mut running) = self.process.take() else { return };
         let _ = running.process.start_kill();
         // Its data can be removed only when it is gone.
         let begun = Instant::now();

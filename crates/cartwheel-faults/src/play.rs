@@ -8,12 +8,15 @@ use tokio::task::JoinSet;
 
 use crate::FaultsError;
 use crate::act::Act;
+use crate::change::Measured;
 use crate::cluster::Cluster;
 use crate::judge::{EXPECTED, Outcome};
 use crate::ledger::Ledger;
 use crate::proof::{self, Equality};
 use crate::report::Row;
 use crate::scenario::{Pace, Scenario};
+use crate::stock;
+use crate::timing::Tails;
 use crate::traffic::Traffic;
 
 /// How scenarios are played.
@@ -34,6 +37,10 @@ pub struct Played {
     pub done: Vec<String>,
     /// What came of it.
     pub outcome: Outcome,
+    /// What a change of the members took, if there was one.
+    pub change: Option<Measured>,
+    /// The 99th percentiles of what clients waited for reads, and for writes, before, during and after it.
+    pub tails: (Tails, Tails),
     /// If something is to be complained of: where data and logs are left, and the logs' ends.
     pub remains: Option<Remains>,
 }
@@ -76,15 +83,21 @@ impl Stage {
     pub async fn play(&self, scenario: Scenario) -> Result<Played, FaultsError> {
         eprintln!("playing {}", scenario.name());
         let small_disks: &[usize] = if scenario == Scenario::FullDisk { &[0] } else { &[] };
-        let mut cluster = Cluster::start(&self.bin, self.nodes, small_disks).await?;
+        let mut cluster = Cluster::start(&self.bin, scenario.cast(self.nodes), small_disks).await?;
         let ledger = Arc::new(Ledger::new(cluster.outages().clone()));
+        let mut trouble = proof::misplaced(&cluster).await?;
+        if scenario.changes_members() {
+            stock::fill(&cluster, &ledger, self.pace.stock).await?;
+        }
+        // Long enough for a percentile, where there is one.
+        let calm = if scenario.changes_members() { self.pace.calm * 2 } else { self.pace.calm };
         let traffic = Traffic::start(&cluster, &ledger, scenario.writing(self.pace))?;
-        let mut act = Act::new(&mut cluster, self.pace);
-        tokio::time::sleep(self.pace.calm).await;
+        let mut act = Act::new(&mut cluster, &traffic, &ledger, self.pace);
+        tokio::time::sleep(calm).await;
         act.perform(scenario).await?;
         let healed = Instant::now();
-        tokio::time::sleep(self.pace.calm).await;
-        let done = act.done;
+        tokio::time::sleep(calm).await;
+        let (done, change) = (act.done, act.measured);
         traffic.stop().await?;
 
         let equality = match scenario.is_canary() {
@@ -93,12 +106,17 @@ impl Stage {
         };
         let again = !matches!(equality, Equality::After(_));
         let found = proof::read_back(&cluster, &ledger, again).await?;
-        let outcome = Outcome { counts: ledger.counts(), found, equality, died: cluster.died() };
+        if !scenario.is_canary() {
+            trouble.extend(proof::misplaced(&cluster).await?);
+        }
+        trouble.extend(change.iter().flat_map(|change| change.trouble.clone()));
+        let (counts, died, was_cut) = (ledger.counts(), cluster.died(), scenario.cuts_strong_requests());
+        let outcome = Outcome { counts, found, equality, died, trouble, was_cut };
         let is_good = scenario.is_canary() || outcome.complaints(&EXPECTED).is_empty();
         let remains = (!is_good).then(|| {
-            let logs = cluster.nodes().iter().map(|node| (node.name().to_owned(), node.log_tail())).collect();
+            let logs = cluster.nodes().iter().map(|node| (node.name.clone(), node.log_tail())).collect();
             Remains { dir: cluster.keep(), logs }
         });
-        Ok(Played { done, outcome, remains })
+        Ok(Played { done, outcome, change, tails: ledger.tails(), remains })
     }
 }

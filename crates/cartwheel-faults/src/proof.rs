@@ -1,5 +1,6 @@
 //! What is there in the end: whether all replicas are equal, and whether every acknowledged add is in its cart.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -8,17 +9,22 @@ use std::time::{Duration, Instant};
 use cart::cart::{Cart as _, PlainCart, merged};
 use cartwheel_client::Client;
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use crate::FaultsError;
-use crate::cluster::Cluster;
-use crate::ledger::{Carts, Ledger};
-use crate::traffic::BUCKET;
+use crate::cluster::{Cluster, ZONES};
+use crate::ledger::{CartName, Carts, Ledger};
+use crate::node::Standing;
 
 const BETWEEN_TRIES: Duration = Duration::from_millis(250);
 /// How long the carts are read again while an add is missing, if nothing has said that the replicas are equal.
 const READ_AGAIN_FOR: Duration = Duration::from_secs(10);
-/// How long all carts may take to be read once.
-const READ_WITHIN: Duration = Duration::from_secs(60);
+/// How long all carts may take to be read once, on a machine that has other things to do.
+const READ_WITHIN: Duration = Duration::from_secs(300);
+/// How many replicas each key has, each of them in a zone of its own.
+const REPLICAS: usize = 3;
+/// How many carts are read at the same time.
+const READERS: usize = 8;
 /// How much of what `verify` said is kept.
 const SAID_BYTES_MAX: usize = 600;
 
@@ -50,7 +56,7 @@ pub async fn equality(
         let mut verify = Command::new("ip");
         verify.args(["netns", "exec", &cluster.network().namespace(cluster.clients_of(0))]).arg(bin);
         verify.args(["verify", "--settled", "--json", "--patience", "1"]);
-        cluster.nodes().iter().for_each(|node| {
+        cluster.nodes().iter().filter(|node| node.standing == Standing::Member).for_each(|node| {
             verify.args(["--node", &node.endpoint()]);
         });
         verify.stdin(Stdio::null()).kill_on_drop(true);
@@ -83,6 +89,13 @@ pub struct Found {
 }
 
 impl Found {
+    fn add(&mut self, other: Self) {
+        self.carts += other.carts;
+        self.missing.extend(other.missing);
+        self.invented.extend(other.invented);
+        self.unreadable.extend(other.unreadable);
+    }
+
     const fn is_whole(&self) -> bool {
         self.missing.is_empty() && self.unreadable.is_empty()
     }
@@ -116,19 +129,58 @@ pub async fn read_back(cluster: &Cluster, ledger: &Arc<Ledger>, again: bool) -> 
     }
 }
 
-async fn read_all(client: &Client, ledger: &Ledger, carts: Carts, found: &mut Found) {
-    for (customer, must_hold) in carts {
-        found.carts += 1;
-        let read = match client.get(BUCKET, &customer).await {
-            Ok(read) => read,
-            Err(error) => {
-                found.unreadable.push(format!("customer {customer}: {error}"));
-                continue;
-            }
-        };
-        let holds = merged::<PlainCart>(&read).items();
-        found.missing.extend(must_hold.difference(&holds).map(|item| format!("customer {customer}: {item}")));
-        let invented = holds.iter().filter(|item| !ledger.was_tried(&customer, item));
-        found.invented.extend(invented.map(|item| format!("customer {customer}: {item}")));
+async fn read_all(client: &Client, ledger: &Arc<Ledger>, carts: Carts, found: &mut Found) {
+    let (mut waiting, mut reading) = (carts.into_iter(), JoinSet::new());
+    loop {
+        while reading.len() < READERS
+            && let Some((cart, must_hold)) = waiting.next()
+        {
+            let (client, ledger) = (client.clone(), ledger.clone());
+            reading.spawn(async move { read_one(&client, &ledger, &cart, &must_hold).await });
+        }
+        match reading.join_next().await {
+            None => return,
+            Some(Ok(one)) => found.add(one),
+            Some(Err(panicked)) => found.unreadable.push(panicked.to_string()),
+        }
     }
+}
+
+async fn read_one(client: &Client, ledger: &Ledger, cart: &CartName, must_hold: &BTreeSet<String>) -> Found {
+    let (bucket, customer) = cart;
+    let mut found = Found { carts: 1, ..Found::default() };
+    match client.get(bucket, customer).await {
+        Err(error) => found.unreadable.push(format!("customer {customer}: {error}")),
+        Ok(read) => {
+            let holds = merged::<PlainCart>(&read).items();
+            let named = |item: &String| format!("customer {customer} in {bucket}: {item}");
+            found.missing.extend(must_hold.difference(&holds).map(named));
+            found.invented.extend(holds.iter().filter(|item| !ledger.was_tried(cart, item)).map(named));
+        }
+    }
+    found
+}
+
+/// What is wrong with the partitions in the end, or at any time when nothing is under way.
+///
+/// # Errors
+/// If no node can be asked.
+pub async fn misplaced(cluster: &Cluster) -> Result<Vec<String>, FaultsError> {
+    let endpoints: Vec<String> = (0..ZONES).flat_map(|zone| cluster.endpoints_for(zone, 0)).collect();
+    let asking = move || async move {
+        let client = Client::new(endpoints)?;
+        Ok::<_, FaultsError>((client.ring().await?, client.moves().await?))
+    };
+    let (ring, moves) = cluster.network().inside(cluster.clients_of(2), asking).await??;
+    let mut misplaced = Vec::new();
+    for (partition, homes) in ring.homes.iter().enumerate() {
+        let zones: BTreeSet<&str> =
+            homes.iter().filter_map(|&home| Some(ring.members.get(home)?.zone.as_str())).collect();
+        if homes.len() != REPLICAS || zones.len() != REPLICAS {
+            misplaced.push(format!("partition {partition} has {} replicas, in {} zones", homes.len(), zones.len()));
+        }
+    }
+    misplaced.extend(moves.moves.iter().map(|moved| format!("partition {} is on its way still", moved.partition)));
+    misplaced.extend(moves.leaving.iter().map(|node| format!("{node} has not left")));
+    Ok(misplaced)
 }

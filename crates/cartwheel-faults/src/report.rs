@@ -1,12 +1,15 @@
 //! The table at the end.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::FaultsError;
 use crate::judge::{EXPECTED, listed, total};
 use crate::play::Played;
 use crate::proof::Equality;
 use crate::scenario::Scenario;
+use crate::sides::Sides;
+use crate::timing::Tails;
 
 /// A scenario, and how far it came.
 pub type Row = (Scenario, Result<Played, FaultsError>);
@@ -50,6 +53,7 @@ pub fn table(rows: &[Row]) -> String {
         };
     }
     text += LEGEND;
+    text += &changes(rows);
     rows.iter().for_each(|row| text += &details(row));
     text
 }
@@ -59,6 +63,49 @@ UPDATES were acknowledged. REFUSED: requests to write that were answered with an
 GIVEN UP: updates that no node took. SILENT: requests without an answer from a node that was made unreachable. BLIND: updates of
 carts that could not be read first. LOST: acknowledged adds that are in no cart.
 ";
+
+/// What changes of the members took.
+fn changes(rows: &[Row]) -> String {
+    let of_row = |(scenario, played): &Row| {
+        let Played { change, tails: (reads, writes), .. } = played.as_ref().ok()?;
+        let change = change.as_ref()?;
+        let took = change.took.map_or_else(|| "-".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
+        Some(format!(
+            "{:<16}{took:>9}{:>10}{:>10}{:>13}{:>10}{:>20}{:>20}\n",
+            scenario.name(),
+            change.replicas,
+            mib(Some(change.bytes_min)),
+            mib(change.bytes_transferred),
+            mib(change.bytes_compared),
+            in_ms(reads),
+            in_ms(writes),
+        ))
+    };
+    let changed: String = rows.iter().filter_map(of_row).collect();
+    if changed.is_empty() {
+        return changed;
+    }
+    let head = format!(
+        "\n{:<16}{:>9}{:>10}{:>10}{:>13}{:>10}{:>20}{:>20}\n",
+        "CHANGE", "TOOK", "REPLICAS", "MINIMUM", "TRANSFERRED", "COMPARED", "READS' P99 MS", "WRITES' P99 MS"
+    );
+    head + &changed + CHANGES_LEGEND
+}
+
+const CHANGES_LEGEND: &str = "
+TOOK: from the change to nothing being left to move, the deaths of nodes included. REPLICAS of partitions came to nodes that did not hold
+them; MINIMUM: the MiB of their records. TRANSFERRED: MiB of records in bulk. COMPARED: MiB of messages that compared replicas and made them
+equal, with the ordinary comparisons of that time. P99: what clients waited before, during and after, with all retries.
+";
+
+fn mib(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)))
+}
+
+fn in_ms(tails: &Tails) -> String {
+    let ms = |tail: &Option<Duration>| tail.map_or_else(|| "-".to_owned(), |tail| tail.as_millis().to_string());
+    tails.iter().map(ms).collect::<Vec<_>>().join(" / ")
+}
 
 fn equal(equality: &Equality) -> String {
     match equality {
@@ -81,6 +128,19 @@ fn details((scenario, played): &Row) -> String {
         if !kinds.is_empty() {
             let _ = writeln!(text, "  {what} refused: {}", listed(kinds));
         }
+    }
+    if played.outcome.was_cut {
+        let Sides { minority, majority } = played.outcome.counts.sides;
+        let _ = writeln!(
+            text,
+            "  strong requests while cut: the minority refused {} reads and {} writes and answered {} and {}; the majority answered {} and {}",
+            minority.reads_refused,
+            minority.writes_refused,
+            minority.reads,
+            minority.writes,
+            majority.reads,
+            majority.writes
+        );
     }
     let what = if scenario.is_canary() { "noticed" } else { "FAILED" };
     for complaint in played.outcome.complaints(&EXPECTED) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cluster::Cast;
 use crate::traffic::Writing;
 
 /// What happens.
@@ -25,6 +26,16 @@ pub enum Scenario {
     WipeDisk,
     /// All nodes are stopped and started again, one after the other.
     RollingRestart,
+    /// A zone is cut off while clients on both sides make strong requests: the minority must refuse them.
+    CutStrong,
+    /// All nodes of a zone are killed at once, and lose their disks.
+    LoseZone,
+    /// Three nodes become six; one that hands over and one that comes are killed meanwhile.
+    Grow,
+    /// Six nodes become three; one that leaves and one that stays are killed meanwhile.
+    Shrink,
+    /// A node is dead for good, and a fresh one takes its place and is killed meanwhile.
+    ReplaceDead,
     /// All nodes but one are killed: writes must be refused. Shows that refusals are noticed.
     KillMost,
     /// A node that alone acknowledged writes loses its disk: adds must be lost. Shows that losses are noticed.
@@ -33,7 +44,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// Those in which nothing may go wrong.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::KillOne,
         Self::KillTwo,
         Self::CutZone,
@@ -43,6 +54,11 @@ impl Scenario {
         Self::FullDisk,
         Self::WipeDisk,
         Self::RollingRestart,
+        Self::CutStrong,
+        Self::LoseZone,
+        Self::Grow,
+        Self::Shrink,
+        Self::ReplaceDead,
     ];
 
     /// Those in which something must go wrong, or whoever looks for it is blind.
@@ -60,6 +76,11 @@ impl Scenario {
             Self::FullDisk => "full-disk",
             Self::WipeDisk => "wipe-disk",
             Self::RollingRestart => "rolling-restart",
+            Self::CutStrong => "cut-strong",
+            Self::LoseZone => "lose-zone",
+            Self::Grow => "grow",
+            Self::Shrink => "shrink",
+            Self::ReplaceDead => "replace-dead",
             Self::KillMost => "kill-most",
             Self::LoseOnlyCopy => "lose-only-copy",
         }
@@ -73,7 +94,35 @@ impl Scenario {
     /// How the clients write meanwhile.
     pub(crate) const fn writing(self, pace: Pace) -> Writing {
         let replicas = if matches!(self, Self::LoseOnlyCopy) { Some(1) } else { None };
-        Writing { replicas, within: pace.write }
+        Writing { replicas, within: pace.write, strongly_too: self.is_strong() }
+    }
+
+    /// Whether clients make strong requests too.
+    const fn is_strong(self) -> bool {
+        matches!(self, Self::CutStrong | Self::LoseZone) || self.changes_members()
+    }
+
+    /// Whether nodes come or go for good.
+    pub const fn changes_members(self) -> bool {
+        matches!(self, Self::Grow | Self::Shrink | Self::ReplaceDead)
+    }
+
+    /// Whether strong requests must be refused on the smaller side of a cut, and go on on the other.
+    pub const fn cuts_strong_requests(self) -> bool {
+        matches!(self, Self::CutStrong)
+    }
+
+    /// Who is in it, if there are so many nodes where that does not matter.
+    pub(crate) fn cast(self, nodes: u8) -> Cast {
+        let (founders, comers) = match self {
+            Self::Grow => (3, 3),
+            Self::Shrink => (6, 0),
+            // Each zone has more than one node to lose.
+            Self::LoseZone => (nodes.max(6), 0),
+            Self::ReplaceDead => (nodes, 1),
+            _ => (nodes, 0),
+        };
+        Cast { founders, comers }
     }
 
     /// Whether something must go wrong.
@@ -95,18 +144,37 @@ pub struct Pace {
     pub pause: Duration,
     /// One node may take so long over a write.
     pub write: Duration,
+    /// A node is dead in the middle of the moves.
+    pub death: Duration,
+    /// A change of the members may take so long.
+    pub change: Duration,
+    /// How many carts are there before a change of the members.
+    pub stock: usize,
 }
 
 impl Pace {
     /// Long enough for a cluster to settle down with the fault.
-    pub const LONG: Self = Self::of_secs(5, 15, 30, 20, 5);
+    pub const LONG: Self = Self {
+        calm: Duration::from_secs(5),
+        fault: Duration::from_secs(15),
+        cut: Duration::from_secs(30),
+        pause: Duration::from_secs(20),
+        write: Duration::from_secs(5),
+        death: Duration::from_secs(5),
+        change: Duration::from_secs(300),
+        stock: 20_000,
+    };
     /// Short enough for every commit.
-    pub const SHORT: Self = Self::of_secs(1, 5, 5, 5, 2);
-
-    const fn of_secs(calm: u64, fault: u64, cut: u64, pause: u64, write: u64) -> Self {
-        let (calm, fault, cut) = (Duration::from_secs(calm), Duration::from_secs(fault), Duration::from_secs(cut));
-        Self { calm, fault, cut, pause: Duration::from_secs(pause), write: Duration::from_secs(write) }
-    }
+    pub const SHORT: Self = Self {
+        calm: Duration::from_secs(1),
+        fault: Duration::from_secs(5),
+        cut: Duration::from_secs(5),
+        pause: Duration::from_secs(5),
+        write: Duration::from_secs(2),
+        death: Duration::from_secs(1),
+        change: Duration::from_secs(90),
+        stock: 1_000,
+    };
 }
 
 #[cfg(test)]

@@ -217,10 +217,12 @@ impl PutOp {
                 self.read(cx)
             }
             Phase::Minting { .. } => self.wait(cx),
-            Phase::Writing { resend_at, .. } => {
+            Phase::Writing { round, resend_at, .. } => {
                 let again = cx.now.instant >= *resend_at;
                 if again {
                     *resend_at = cx.now.instant + cx.timing.resend_after;
+                    // One that was late for a moment when the write was made may be the only one on this side of a cut.
+                    round.refill(self.checked.spare(cx));
                 }
                 self.send(cx, if again { Sending::Again } else { Sending::ToStandIns });
                 self.wait(cx)

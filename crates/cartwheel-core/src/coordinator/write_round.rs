@@ -33,10 +33,16 @@ impl WriteRound {
     pub fn move_to(&mut self, homes: Homes, spare: Vec<NodeId>) {
         self.stored.retain(|&node| homes.is_as_before(node, &self.homes));
         self.full.retain(|&node| homes.is_as_before(node, &self.homes));
-        let is_spare = |node: &NodeId| !self.standing_in.contains_key(node) && !homes.contains(*node);
-        self.spare = spare.into_iter().filter(is_spare).collect();
-        self.standing_in.retain(|node, home| !homes.contains(*node) && homes.contains(*home));
         self.homes = homes;
+        self.refill(spare);
+        let homes = &self.homes;
+        self.standing_in.retain(|node, home| !homes.contains(*node) && homes.contains(*home));
+    }
+
+    /// Those who may stand in are others now.
+    pub fn refill(&mut self, spare: Vec<NodeId>) {
+        let is_spare = |node: &NodeId| !self.standing_in.contains_key(node) && !self.homes.contains(*node);
+        self.spare = spare.into_iter().filter(is_spare).collect();
     }
 
     /// `node` has stored it, durably. A second time changes nothing.

@@ -6,7 +6,6 @@ use axum::http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use cartwheel_core::configuration::Phase;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::View;
@@ -18,7 +17,7 @@ use super::Door;
 use super::error::ApiError;
 use super::openapi::DiskErrors;
 use super::query::Query;
-use crate::shard::{DigestsAsk, Held, PAGE_RECORDS_MAX, Rest};
+use crate::shard::{DigestsAsk, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
 
 const PREFIX: &str = "/v1/cluster/partitions/";
 const SUFFIX: &str = "/digests";
@@ -54,6 +53,8 @@ struct HeldForm {
     /// Why there is no digest.
     #[schema(inline)]
     problem: Option<ProblemForm>,
+    /// How many bytes it takes up; 0 if it cannot be read.
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, Serialize, ToSchema)]
@@ -92,13 +93,14 @@ pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<Dige
         ApiError::unavailable("this node's store cannot be read now: its log says why. Try again later")
     })?;
     let (phases, me) = (door.phases(), door.local().node);
-    let homes = phases.get(partition.index()).map(Phase::current).into_iter().flat_map(|current| &current.homes);
+    // Behind the first n_max, which no key needs, there may be nodes that have left.
+    let homes = phases.get(partition.index()).into_iter().flat_map(|phase| phase.current().of(view.n_max()));
     let walk: Vec<NodeId> = homes.map(|home| home.node).collect();
     Ok(Json(DigestsForm {
         node: door.local().name.clone(),
         ring_version: view.ring.version().to_string(),
         walk: walk.iter().map(|&node| name_of(&view, node)).collect(),
-        records: page.records.iter().map(|(storage_key, held)| form(&view, &walk, me, storage_key, *held)).collect(),
+        records: page.records.iter().map(|record| form(&view, &walk, me, record)).collect(),
         next: if let Rest::From(next) = &page.rest { Some(URL_SAFE_NO_PAD.encode(next)) } else { None },
         unreadable: page.rest == Rest::Unreadable,
     }))
@@ -124,13 +126,14 @@ fn name_of(view: &View, node: NodeId) -> String {
     view.member(node).map_or_else(|| node.to_string(), |known| known.member.name.clone())
 }
 
-fn form(view: &View, walk: &[NodeId], me: NodeId, storage_key: &Bytes, held: Held) -> HeldForm {
+fn form(view: &View, walk: &[NodeId], me: NodeId, record: &HeldRecord) -> HeldForm {
+    let HeldRecord { storage_key, held, bytes } = record;
     let n = view.settings(Key::bucket_of_storage_key(storage_key).unwrap_or_default()).n;
-    let (digest, problem) = match held {
+    let (digest, problem) = match *held {
         Held::Content(digest) => (Some(digest.to_string()), None),
         Held::Damaged => (None, Some(ProblemForm::Damaged)),
         Held::Unreadable => (None, Some(ProblemForm::Unreadable)),
     };
     let home = walk.iter().take(usize::from(n)).any(|&node| node == me);
-    HeldForm { place: URL_SAFE_NO_PAD.encode(storage_key), n, home, digest, problem }
+    HeldForm { place: URL_SAFE_NO_PAD.encode(storage_key), n, home, digest, problem, bytes: *bytes }
 }

@@ -26,10 +26,21 @@ pub struct DigestsAsk {
 /// What a store holds in some range, in the order of the storage keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DigestPage {
-    /// Each record's storage key, and what it holds.
-    pub records: Vec<(Bytes, Held)>,
+    /// The records.
+    pub records: Vec<HeldRecord>,
     /// What comes after it.
     pub rest: Rest,
+}
+
+/// One record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeldRecord {
+    /// Its storage key.
+    pub storage_key: Bytes,
+    /// What is under it.
+    pub held: Held,
+    /// How many bytes that takes up; 0 if it cannot be read.
+    pub bytes: usize,
 }
 
 /// What is under a key.
@@ -76,12 +87,15 @@ pub(super) fn page(store: &dyn Store, ask: &DigestsAsk) -> DigestPage {
             Ok(None) => continue,
             Ok(Some(record)) => {
                 bytes += record.len();
-                page.records.push((key.clone(), held(&key, &record)));
+                let held = held(&key, &record);
+                page.records.push(HeldRecord { storage_key: key, held, bytes: record.len() });
             }
-            Err(StoreError::Damaged(_)) => page.records.push((key, Held::Damaged)),
+            Err(StoreError::Damaged(_)) => {
+                page.records.push(HeldRecord { storage_key: key, held: Held::Damaged, bytes: 0 });
+            }
             Err(error) => {
                 warn!("a record could not be read: {error}");
-                page.records.push((key, Held::Unreadable));
+                page.records.push(HeldRecord { storage_key: key, held: Held::Unreadable, bytes: 0 });
             }
         }
     }
@@ -159,7 +173,8 @@ mod tests {
             let pages = pages(&store, limit);
             let lens: Vec<usize> = pages.iter().map(|page| page.records.len()).collect();
             assert_eq!((lens.iter().max().copied(), lens.iter().sum::<usize>()), (Some(longest), count as usize));
-            let keys: Vec<_> = pages.iter().flat_map(|page| page.records.iter().map(|(key, _)| key.clone())).collect();
+            let keys: Vec<_> =
+                pages.iter().flat_map(|page| page.records.iter().map(|record| record.storage_key.clone())).collect();
             assert!(keys.is_sorted());
             assert_eq!(pages.last().unwrap().rest, Rest::Nothing);
         }
@@ -177,7 +192,7 @@ mod tests {
         store.commit(batch, Durability::Synced).unwrap();
         let all = pages(&store, 256).remove(0).records;
         assert_eq!(all.len(), 4);
-        for (storage_key, held) in all {
+        for HeldRecord { storage_key, held, .. } in all {
             let is_damaged = storage_key == one || storage_key == strange;
             assert_eq!(held == Held::Damaged, is_damaged, "{storage_key:?}");
         }
@@ -187,8 +202,10 @@ mod tests {
     fn what_is_held_is_what_the_record_says() {
         let store = store_of(1, 10);
         let storage_key = key(0).storage_key();
-        let state = Record::decode(&record(&storage_key, 10), &storage_key).unwrap().state;
-        let held = pages(&store, 1).remove(0).records;
-        assert_eq!(held, [(storage_key.clone(), Held::Content(ContentDigest::of(&storage_key, &state)))]);
+        let record = record(&storage_key, 10);
+        let state = Record::decode(&record, &storage_key).unwrap().state;
+        let found = pages(&store, 1).remove(0).records;
+        let held = Held::Content(ContentDigest::of(&storage_key, &state));
+        assert_eq!(found, [HeldRecord { storage_key, held, bytes: record.len() }]);
     }
 }

@@ -50,7 +50,7 @@ use load::{Load, UnderWay};
 use turn::Turns;
 use wait::Waiter;
 
-pub use digests::{DigestPage, DigestsAsk, Held, PAGE_RECORDS_MAX, Rest};
+pub use digests::{DigestPage, DigestsAsk, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
 pub use group::Shards;
 pub use hints::HintsBoard;
 pub use metrics::ShardMetrics;

@@ -140,6 +140,7 @@ mod tests {
             home: true,
             digest: digest.map(str::to_owned),
             problem,
+            bytes: 0,
         };
         assert_eq!(Held::of(&record(Some("00000000000000000000000000000002"), None)), Some(B));
         assert_eq!(Held::of(&record(None, Some(Problem::Damaged))), Some(Held::Damaged));

@@ -1,0 +1,132 @@
+//! What an administrator does: asks what changes of the members would lead to, makes them, and looks how far the data is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cartwheel_client::{Client, MemberChange, MembersPlan, Moves, PlannedMove};
+use tokio::task::JoinSet;
+
+use crate::FaultsError;
+use crate::cluster::{Cluster, ZONES};
+use crate::node::Node;
+use crate::probe;
+
+/// How long a node may take to say how far it is.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
+/// How many records of a partition are listed at once.
+const PAGE: usize = 256;
+/// How many partitions are measured at the same time.
+const MEASURED_AT_ONCE: usize = 8;
+
+/// What a node says of itself at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// The node.
+    pub node: usize,
+    /// What it knows to be on its way, if it answers.
+    pub moves: Option<Moves>,
+    /// Its metrics, if it answers.
+    pub metrics: Option<String>,
+}
+
+impl Cluster {
+    /// What changes of the members would lead to.
+    ///
+    /// # Errors
+    /// If they are refused, or no node answers.
+    pub async fn plan(&self, changes: &[MemberChange]) -> Result<MembersPlan, FaultsError> {
+        let (client, changes) = (self.administrator()?, changes.to_vec());
+        let asking = move || async move { client.plan_members(&changes).await };
+        Ok(self.network().inside(self.clients_of(ZONES - 1), asking).await??)
+    }
+
+    /// Makes changes of the members that were planned on this version of the cluster.
+    ///
+    /// # Errors
+    /// If they are refused, or no node answers.
+    pub async fn change(&self, changes: &[MemberChange], planned_on: &str) -> Result<(), FaultsError> {
+        let (client, changes, planned_on) = (self.administrator()?, changes.to_vec(), planned_on.to_owned());
+        let asking = move || async move { client.change_members(&changes, &planned_on).await };
+        self.network().inside(self.clients_of(ZONES - 1), asking).await??;
+        Ok(())
+    }
+
+    /// What each node that runs and holds data says of itself.
+    ///
+    /// # Errors
+    /// If nobody can be asked.
+    pub async fn looks(&self) -> Result<Vec<Look>, FaultsError> {
+        let running = |(_, node): &(usize, &Node)| node.is_in() && node.pid().is_some();
+        let nodes = self.nodes().iter().enumerate().filter(running);
+        let nodes: Vec<(usize, String)> = nodes.map(|(at, node)| (at, node.site.http_addr.clone())).collect();
+        let looking = move || async move {
+            let mut looks = JoinSet::new();
+            for (node, addr) in nodes {
+                let client = Client::new([format!("http://{addr}")])?;
+                looks.spawn(async move {
+                    let moves = tokio::time::timeout(LOOK_WITHIN, client.moves()).await;
+                    Look { node, moves: moves.ok().and_then(Result::ok), metrics: probe::metrics(&addr).await }
+                });
+            }
+            Ok::<_, FaultsError>(looks.join_all().await)
+        };
+        self.network().inside(self.clients_of(ZONES - 1), looking).await?
+    }
+
+    /// How many bytes of records all replicas have together that come to nodes which do not hold them: less cannot be moved.
+    ///
+    /// # Errors
+    /// If a node that holds some of them cannot be asked.
+    pub async fn bytes_that_come(&self, moves: &[PlannedMove]) -> Result<u64, FaultsError> {
+        let addrs: BTreeMap<String, String> = self
+            .nodes()
+            .iter()
+            .filter(|node| node.pid().is_some())
+            .map(|node| (node.name.clone(), node.endpoint()))
+            .collect();
+        let ask = |planned: &PlannedMove| {
+            let come = planned.to.iter().filter(|node| !planned.from.contains(node)).count() as u64;
+            let holder = planned.from.iter().find_map(|node| addrs.get(node).cloned());
+            holder.filter(|_| come > 0).map(|holder| (planned.partition, come, holder))
+        };
+        let mut waiting = moves.iter().filter_map(ask).collect::<Vec<_>>().into_iter();
+        let measuring = move || async move {
+            let (mut bytes, mut measuring) = (0, JoinSet::new());
+            loop {
+                while measuring.len() < MEASURED_AT_ONCE
+                    && let Some((partition, come, holder)) = waiting.next()
+                {
+                    measuring.spawn(async move { Ok::<_, FaultsError>(come * bytes_of(&holder, partition).await?) });
+                }
+                match measuring.join_next().await {
+                    None => return Ok::<u64, FaultsError>(bytes),
+                    Some(Ok(measured)) => bytes += measured?,
+                    Some(Err(error)) => {
+                        return Err(FaultsError::system("measure a partition")(std::io::Error::other(error)));
+                    }
+                }
+            }
+        };
+        self.network().inside(self.clients_of(ZONES - 1), measuring).await?
+    }
+
+    /// A client of all nodes that run.
+    fn administrator(&self) -> Result<Client, FaultsError> {
+        let running = self.nodes().iter().filter(|node| node.is_in() && node.pid().is_some());
+        Ok(Client::new(running.map(Node::endpoint))?)
+    }
+}
+
+/// How many bytes of records a node holds of a partition.
+async fn bytes_of(endpoint: &str, partition: u32) -> Result<u64, FaultsError> {
+    let client = Client::new([endpoint])?;
+    let (mut bytes, mut from) = (0, None);
+    loop {
+        let page = client.digests(partition, from.as_deref(), PAGE).await?;
+        bytes += page.records.iter().filter(|record| record.home).map(|record| record.bytes).sum::<u64>();
+        from = page.next;
+        if from.is_none() {
+            return Ok(bytes);
+        }
+    }
+}

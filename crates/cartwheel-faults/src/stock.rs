@@ -1,0 +1,78 @@
+//! What is there before a scenario begins, so that there is something to move.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cart::cart::{Cart as _, PlainCart};
+use cart::purchases::Purchase;
+use cartwheel_client::Client;
+use tokio::task::JoinSet;
+
+use crate::FaultsError;
+use crate::cluster::{Cluster, ZONES};
+use crate::ledger::Ledger;
+
+/// The bucket of the stock.
+const STOCK: &str = "stock";
+/// How many write at the same time.
+const WRITERS: usize = 24;
+/// How long the text of an item is, in bytes.
+const ITEM_BYTES: usize = 1_000;
+
+/// Puts so many carts with one large item each into a bucket of their own. From then on they must never be missing.
+///
+/// # Errors
+/// If one of them is not taken.
+pub async fn fill(cluster: &Cluster, ledger: &Arc<Ledger>, carts: usize) -> Result<(), FaultsError> {
+    let endpoints: Vec<Vec<String>> = (0..ZONES).map(|zone| cluster.endpoints_for(zone, 0)).collect();
+    let ledger = ledger.clone();
+    let filling = move || async move {
+        let clients = endpoints.iter().map(Client::new).collect::<Result<Vec<_>, _>>()?;
+        let (next, mut writers) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+        for client in clients.iter().cycle().take(WRITERS) {
+            writers.spawn(write(client.clone(), ledger.clone(), next.clone(), carts));
+        }
+        while let Some(ended) = writers.join_next().await {
+            ended.map_err(|error| FaultsError::system("fill the stock")(std::io::Error::other(error)))??;
+        }
+        Ok(())
+    };
+    cluster.network().inside(cluster.clients_of(0), filling).await?
+}
+
+async fn write(client: Client, ledger: Arc<Ledger>, next: Arc<AtomicUsize>, carts: usize) -> Result<(), FaultsError> {
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= carts {
+            return Ok(());
+        }
+        let mut cart = PlainCart::default();
+        let purchase = item(number);
+        cart.add(&purchase);
+        client.put(STOCK, &purchase.customer, cart.encode(), None).await?;
+        ledger.stocked(STOCK, &purchase);
+    }
+}
+
+fn item(number: usize) -> Purchase {
+    // Such that it does not shrink to nothing on the disk.
+    let mut state = number as u64 + 1;
+    let text: String = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + (state >> 33) as u8 % 26)
+    })
+    .take(ITEM_BYTES)
+    .collect();
+    Purchase { customer: format!("shelf {number}"), item: text, mark: number as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_another_one() {
+        let items: std::collections::BTreeSet<String> = (0..100).map(|number| item(number).item).collect();
+        assert!(items.len() == 100 && items.iter().all(|item| item.len() == ITEM_BYTES && !item.contains('\n')));
+    }
+}

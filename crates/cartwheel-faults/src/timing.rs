@@ -1,0 +1,92 @@
+//! How long clients waited before, during and after a change of the members.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// A part of a scenario.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Before the change.
+    Before,
+    /// Until everything is where it is wished.
+    During,
+    /// From then on.
+    After,
+    /// What is no part of it: clients' waiting does not count.
+    Between,
+}
+
+/// The 99th percentiles of each part, before, during and after; none where nothing was asked.
+pub type Tails = [Option<Duration>; 3];
+
+/// How long clients waited. All retries of a request together are one time.
+#[derive(Debug)]
+pub struct Stopwatch {
+    phase: AtomicUsize,
+    reads: [Mutex<Vec<Duration>>; 3],
+    writes: [Mutex<Vec<Duration>>; 3],
+}
+
+impl Default for Stopwatch {
+    fn default() -> Self {
+        let (reads, writes) = Default::default();
+        Self { phase: AtomicUsize::new(Phase::Before as usize), reads, writes }
+    }
+}
+
+impl Stopwatch {
+    /// From now on it is this part.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as usize, Ordering::Relaxed);
+    }
+
+    /// A request has ended, well or not.
+    pub fn took(&self, is_write: bool, took: Duration) {
+        let times = if is_write { &self.writes } else { &self.reads };
+        if let Some(times) = times.get(self.phase.load(Ordering::Relaxed)) {
+            times.lock().unwrap_or_else(PoisonError::into_inner).push(took);
+        }
+    }
+
+    /// The 99th percentiles of reads, and of writes.
+    pub fn tails(&self) -> (Tails, Tails) {
+        let tails = |all: &[Mutex<Vec<Duration>>; 3]| {
+            std::array::from_fn(|phase| p99(all[phase].lock().unwrap_or_else(PoisonError::into_inner).clone()))
+        };
+        (tails(&self.reads), tails(&self.writes))
+    }
+}
+
+/// The smallest of the times that at least 99 of a hundred do not exceed.
+fn p99(mut times: Vec<Duration>) -> Option<Duration> {
+    times.sort_unstable();
+    let rank = (times.len() * 99).div_ceil(100);
+    times.get(rank.checked_sub(1)?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_what_one_in_a_hundred_exceeds() {
+        let ms = Duration::from_millis;
+        assert_eq!(p99(Vec::new()), None);
+        assert_eq!(p99(vec![ms(7)]), Some(ms(7)));
+        assert_eq!(p99((1..=100).rev().map(ms).collect()), Some(ms(99)));
+        assert_eq!(p99((1..=101).map(ms).collect()), Some(ms(100)));
+    }
+
+    #[test]
+    fn each_time_counts_in_its_part() {
+        let watch = Stopwatch::default();
+        let ms = |ms| Some(Duration::from_millis(ms));
+        for (phase, took) in [(Phase::Before, 1), (Phase::During, 2), (Phase::Between, 9), (Phase::After, 3)] {
+            watch.enter(phase);
+            watch.took(true, Duration::from_millis(took));
+        }
+        watch.took(false, Duration::from_millis(5));
+        assert_eq!(watch.tails(), ([None, None, ms(5)], [ms(1), ms(2), ms(3)]));
+    }
+}
