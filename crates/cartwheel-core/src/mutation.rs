@@ -88,14 +88,15 @@ pub enum Mutation {
     OneSideWritten,
     /// A new home says that it holds everything before it was compared with the homes before.
     WholeTooEarly,
-    /// A home forgets what it has as soon as a successor was chosen in which it is none, not when those who come have confirmed that they
-    /// hold it.
+    /// A home forgets what it has as soon as a successor was chosen in which it is none.
+    SucceededHomeForgets,
+    /// A home that is none any more forgets what it has at once.
     OldHomeForgets,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -135,6 +136,7 @@ impl Mutation {
         Self::StepsUnagreed,
         Self::OneSideWritten,
         Self::WholeTooEarly,
+        Self::SucceededHomeForgets,
         Self::OldHomeForgets,
     ];
 
@@ -180,6 +182,7 @@ impl Mutation {
             Self::StepsUnagreed => "steps-unagreed",
             Self::OneSideWritten => "one-side-written",
             Self::WholeTooEarly => "whole-too-early",
+            Self::SucceededHomeForgets => "succeeded-home-forgets",
             Self::OldHomeForgets => "old-home-forgets",
         }
     }

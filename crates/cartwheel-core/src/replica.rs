@@ -365,7 +365,7 @@ impl Replica {
     /// Whether this node keeps what it has of `key` though it is owed to nobody.
     fn keeps(&self, key: &Key) -> bool {
         let partition = self.held.partition_of(key);
-        let forgets = self.broken.is(Mutation::OldHomeForgets) && self.held.goes(partition);
+        let forgets = self.broken.is(Mutation::SucceededHomeForgets) && self.held.goes(partition);
         !forgets && self.held.keeps(partition, self.held.n(key.bucket()))
     }
 

@@ -55,7 +55,7 @@ impl Succession {
                     self.say(cx, partition, self.whole_words(&seat.phase));
                 }
                 self.complete(cx, partition, &seat, next);
-                if cx.broken.is(Mutation::OldHomeForgets) && cx.held.goes(partition) && !seat.has_leftovers {
+                if cx.broken.is(Mutation::SucceededHomeForgets) && cx.held.goes(partition) && !seat.has_leftovers {
                     return self.change(cx, partition, |seat| seat.has_leftovers = true, Vec::new());
                 }
             }

@@ -35,7 +35,7 @@ impl Clearing {
 }
 
 fn keeps(cx: &Scx<'_>, partition: PartitionId, n: u8) -> bool {
-    let forgets = cx.broken.is(Mutation::OldHomeForgets) && cx.held.goes(partition);
+    let forgets = cx.broken.is(Mutation::SucceededHomeForgets) && cx.held.goes(partition);
     !forgets && cx.held.keeps(partition, n)
 }
 
