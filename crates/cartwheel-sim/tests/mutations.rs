@@ -1,6 +1,9 @@
 //! Each rule of the protocol that is broken on purpose must be noticed.
 #![cfg(feature = "mutations")]
 
+use std::sync::Mutex;
+use std::thread;
+
 use cartwheel_core::mutation::{Broken, Mutation};
 use cartwheel_sim::run::{Settings, run};
 
@@ -13,14 +16,22 @@ const SHOWN_BY_SEARCH: [Mutation; 3] = [Mutation::FillingCounts, Mutation::Stale
 
 #[test]
 fn every_mutation_is_caught() {
-    let mut missed = Vec::new();
-    for mutation in Mutation::ALL.into_iter().filter(|mutation| !SHOWN_BY_SEARCH.contains(mutation)) {
-        let settings = Settings { broken: Broken::rule(mutation), ..Settings::default() };
-        let caught = (1..=SEEDS_MAX).find_map(|seed| Some((seed, run(seed, settings).failure?)));
-        match caught {
-            Some((seed, failure)) => println!("{}: seed {seed}: {}", mutation.name(), failure.check),
-            None => missed.push(mutation.name()),
+    let mutations = Mutation::ALL.into_iter().filter(|mutation| !SHOWN_BY_SEARCH.contains(mutation));
+    let (mutations, missed) = (Mutex::new(mutations), Mutex::new(Vec::new()));
+    let next = || mutations.lock().expect("no thread panics").next();
+    let try_them = || {
+        while let Some(mutation) = next() {
+            let settings = Settings { broken: Broken::rule(mutation), ..Settings::default() };
+            let caught = (1..=SEEDS_MAX).find_map(|seed| Some((seed, run(seed, settings).failure?)));
+            match caught {
+                Some((seed, failure)) => println!("{}: seed {seed}: {}", mutation.name(), failure.check),
+                None => missed.lock().expect("no thread panics").push(mutation.name()),
+            }
         }
-    }
+    };
+    thread::scope(|scope| {
+        (0..thread::available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(try_them)));
+    });
+    let missed = missed.into_inner().expect("no thread panics");
     assert!(missed.is_empty(), "not noticed in {SEEDS_MAX} seeds: {missed:?}");
 }
