@@ -311,6 +311,11 @@ impl Options {
         let rng = &mut Rng::new(seed, Stream::Days);
         let founders = options.cluster.nodes.len() - options.cluster.spares;
         options.cluster.nodes.truncate(founders.min(4));
+        // No more answers are wanted than there are nodes.
+        let nodes_len = options.cluster.nodes.len() as u8;
+        for bucket in &mut options.cluster.buckets {
+            (bucket.r, bucket.w) = (bucket.r.min(nodes_len), bucket.w.min(nodes_len));
+        }
         (options.cluster.spares, options.topology) = (0, None);
         options.take_long(rng);
         options.cluster.timing.exchange_every = Some(Duration::from_secs(20));
