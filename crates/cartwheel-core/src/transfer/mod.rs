@@ -84,13 +84,11 @@ pub struct Out {
     pub ended: Vec<PartitionId>,
 }
 
-/// How far a transfer has come, over all boots.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Progress {
-    /// Records that were fetched and stored.
-    pub records: u64,
-    /// Their bytes, as the homes that handed them out store them.
-    pub bytes: u64,
+impl Out {
+    fn fetch(&mut self, from: NodeId, operation: u64, fetch: Fetch) {
+        let ticket = Ticket { operation, round: TRANSFER };
+        self.sends.push((from, fetch.partition, Message::Fetch(ticket, fetch)));
+    }
 }
 
 /// The saved form of a transfer.
@@ -102,8 +100,6 @@ pub struct Saved {
     pub least_n: u8,
     /// What is left.
     pub left: Vec<KeyRange>,
-    /// How far it had come.
-    pub progress: Progress,
 }
 
 /// The transfer of one partition to this node.
@@ -113,8 +109,13 @@ struct Transfer {
     sources: Vec<NodeId>,
     /// None while it is being looked up how far it had come.
     parts: Option<Vec<Part>>,
-    progress: Progress,
     is_dirty: bool,
+}
+
+impl Transfer {
+    const fn new(least_n: u8, parts: Option<Vec<Part>>) -> Self {
+        Self { least_n, sources: Vec::new(), parts, is_dirty: false }
+    }
 }
 
 /// The transfers to and from one shard.
@@ -154,23 +155,14 @@ impl Transfers {
     /// A partition is to be fetched that this node holds nothing of: from its beginning.
     pub fn begin(&mut self, held: &Holdings, partition: PartitionId) {
         let whole = Grid::of(held.view().ring.partitions(), partition).whole();
-        let transfer = Transfer {
-            least_n: u8::MAX,
-            sources: Vec::new(),
-            parts: Some(vec![Part::of(whole)]),
-            progress: Progress::default(),
-            is_dirty: false,
-        };
         self.ending.retain(|&other| other != partition);
-        self.running.insert(partition, transfer);
+        self.running.insert(partition, Transfer::new(u8::MAX, Some(vec![Part::of(whole)])));
     }
 
     /// A partition is to be fetched from these homes, in buckets of at least `least_n` replicas; one that was begun in an earlier boot
     /// goes on where it was. True once all of it has been.
     pub fn want(&mut self, partition: PartitionId, least_n: u8, sources: Vec<NodeId>) -> bool {
-        let recalled =
-            || Transfer { least_n, sources: Vec::new(), parts: None, progress: Progress::default(), is_dirty: false };
-        let transfer = self.running.entry(partition).or_insert_with(recalled);
+        let transfer = self.running.entry(partition).or_insert_with(|| Transfer::new(least_n, None));
         let is_there = |source: NodeId| sources.contains(&source);
         let is_over = sources.is_empty() || transfer.parts.as_ref().is_some_and(Vec::is_empty);
         // Another home may be asked at once for what was to come from one that is none any more.
@@ -193,17 +185,6 @@ impl Transfers {
         }
     }
 
-    /// Whether records of a partition are being fetched, so that it is not worth while yet to compare it.
-    pub fn is_under_way(&self, partition: PartitionId) -> bool {
-        let has_more = |transfer: &Transfer| transfer.parts.as_ref().is_none_or(|parts| !parts.is_empty());
-        self.running.get(&partition).is_some_and(|transfer| !transfer.sources.is_empty() && has_more(transfer))
-    }
-
-    /// How far each transfer has come that is under way or has just ended.
-    pub fn progress(&self) -> impl Iterator<Item = (PartitionId, Progress)> + '_ {
-        self.running.iter().map(|(&partition, transfer)| (partition, transfer.progress))
-    }
-
     /// Asks for what is due.
     pub fn tick(&mut self, cx: &mut Tcx<'_>) {
         for partition in std::mem::take(&mut self.ending) {
@@ -212,11 +193,15 @@ impl Transfers {
             self.saves.insert(id, partition);
         }
         let partitions: Vec<PartitionId> = self.running.keys().copied().collect();
-        for partition in partitions {
+        for &partition in &partitions {
             self.recall(cx, partition);
             self.save(cx, partition);
             self.ask_again(cx, partition);
-            self.ask(cx, partition);
+        }
+        // What comes from others is of no use before the epoch is known.
+        if cx.replica.epoch() != Epoch::UNKNOWN {
+            let mut load = self.load();
+            partitions.into_iter().for_each(|partition| self.ask(cx, partition, &mut load));
         }
     }
 
@@ -237,8 +222,7 @@ impl Transfers {
         }
         transfer.is_dirty = false;
         let left = parts.iter().map(|part| part.left.clone()).collect();
-        let (floor, least_n, progress) = (self.loss_floor, transfer.least_n, transfer.progress);
-        let value = wire::encode_transfer(&Saved { floor, least_n, left, progress });
+        let value = wire::encode_transfer(&Saved { floor: self.loss_floor, least_n: transfer.least_n, left });
         let id = cx.replica.next_store();
         cx.out.stores.push((id, StoreCommand::Remember { name: saved_name(partition), value }));
         self.saves.insert(id, partition);
@@ -259,21 +243,20 @@ impl Transfers {
             }
             *tries += 1;
             *again_at = cx.now.instant + cx.timing.resend_after * (1 << *tries);
-            let fetch = Fetch { partition, least_n, range: part.left.clone() };
-            let ticket = Ticket { operation: *operation, round: TRANSFER };
-            cx.out.sends.push((*from, partition, Message::Fetch(ticket, fetch)));
+            cx.out.fetch(*from, *operation, Fetch { partition, least_n, range: part.left.clone() });
         }
     }
 
-    /// Asks for the next page of each part that waits for nothing.
-    fn ask(&mut self, cx: &mut Tcx<'_>, partition: PartitionId) {
-        if cx.replica.epoch() == Epoch::UNKNOWN {
-            return;
-        }
-        let mut load: BTreeMap<NodeId, usize> = BTreeMap::new();
-        let sources =
-            self.running.values().flat_map(|transfer| transfer.parts.iter().flatten()).filter_map(Part::source);
-        sources.for_each(|source| *load.entry(source).or_default() += 1);
+    /// How many pages are on their way from each home.
+    fn load(&self) -> BTreeMap<NodeId, usize> {
+        let parts = self.running.values().flat_map(|transfer| transfer.parts.iter().flatten());
+        let mut load = BTreeMap::new();
+        parts.filter_map(Part::source).for_each(|source| *load.entry(source).or_default() += 1);
+        load
+    }
+
+    /// Asks for the next page of each part that waits for nothing, and notes that in `load`.
+    fn ask(&mut self, cx: &mut Tcx<'_>, partition: PartitionId, load: &mut BTreeMap<NodeId, usize>) {
         let Some(transfer) = self.running.get_mut(&partition) else { return };
         let (least_n, sources) = (transfer.least_n, &transfer.sources);
         for part in transfer.parts.iter_mut().flatten() {
@@ -299,9 +282,7 @@ impl Transfers {
             let again_at = cx.now.instant + cx.timing.resend_after * 2;
             part.stage = Stage::Asked { operation, from, tries: 1, again_at };
             *load.entry(from).or_default() += 1;
-            let fetch = Fetch { partition, least_n, range: part.left.clone() };
-            let ticket = Ticket { operation, round: TRANSFER };
-            cx.out.sends.push((from, partition, Message::Fetch(ticket, fetch)));
+            cx.out.fetch(from, operation, Fetch { partition, least_n, range: part.left.clone() });
         }
     }
 
@@ -377,10 +358,6 @@ impl Transfers {
         part.stage = Stage::Storing { operation, from, waiting, has_failed: false, next: page.next };
         cx.admission.does(Slice::Transfer, records as usize, cx.now.instant);
         cx.out.events.push(Event::TransferReceived { partition, records, bytes: page.bytes });
-        if let Some(transfer) = self.running.get_mut(&partition) {
-            transfer.progress.records += records;
-            transfer.progress.bytes += page.bytes;
-        }
         self.go_on(cx, operation);
     }
 
@@ -459,11 +436,11 @@ impl Transfers {
         match saved.filter(counts) {
             Some(saved) => {
                 transfer.parts = Some(saved.left.into_iter().map(Part::of).collect());
-                (transfer.progress, transfer.least_n) = (saved.progress, saved.least_n);
+                transfer.least_n = saved.least_n;
             }
             None => transfer.parts = Some(vec![Part::of(whole)]),
         }
-        if !self.is_under_way(partition) {
+        if transfer.parts.as_ref().is_some_and(Vec::is_empty) {
             cx.out.ended.push(partition);
         }
     }

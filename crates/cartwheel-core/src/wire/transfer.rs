@@ -10,7 +10,7 @@ use super::value::{PbState, state_from_pb, state_to_pb};
 use crate::dot::Since;
 use crate::ring::PartitionId;
 use crate::state::Epoch;
-use crate::transfer::{Fetch, Fetched, Page, Progress, Saved};
+use crate::transfer::{Fetch, Fetched, Page, Saved};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PbFetch {
@@ -114,17 +114,12 @@ struct PbTransfer {
     least_n: u32,
     #[prost(message, repeated, tag = "3")]
     left: Vec<PbRange>,
-    #[prost(uint64, tag = "4")]
-    records: u64,
-    #[prost(uint64, tag = "5")]
-    bytes: u64,
 }
 
 /// The stored form of how far a transfer has come.
 pub(crate) fn encode_transfer(saved: &Saved) -> Bytes {
-    let Progress { records, bytes } = saved.progress;
     let left = saved.left.iter().map(range_to_pb).collect();
-    let form = PbTransfer { floor: saved.floor.0, least_n: saved.least_n.into(), left, records, bytes };
+    let form = PbTransfer { floor: saved.floor.0, least_n: saved.least_n.into(), left };
     form.encode_to_vec().into()
 }
 
@@ -138,6 +133,5 @@ pub(crate) fn decode_transfer(bytes: &[u8]) -> Option<Saved> {
         floor: Since(form.floor),
         least_n: u8::try_from(form.least_n).ok()?,
         left: form.left.into_iter().map(range_from_pb).collect(),
-        progress: Progress { records: form.records, bytes: form.bytes },
     })
 }
