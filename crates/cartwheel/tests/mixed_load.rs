@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cartwheel_client::{Client, Context, Error, Options, Siblings, Value};
-use harness::Cluster;
+use cartwheel_client::{Client, Context, Error, Options, Value};
+use harness::{Cluster, members};
 use tokio::task::JoinSet;
 
 /// How many sets that all writers add to, and how many writers.
@@ -25,14 +25,6 @@ struct Acknowledged {
     blind: Vec<String>,
     /// Keys that were deleted after they had been written.
     deleted: Vec<String>,
-}
-
-fn members(siblings: &Siblings) -> Vec<String> {
-    let texts = siblings.values.iter().map(|value| String::from_utf8_lossy(&value.bytes).into_owned());
-    let mut all: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    all.sort();
-    all.dedup();
-    all
 }
 
 fn patient() -> Options {

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cartwheel_client::{Attempt, Client, ClusterStatus, Options, Outcome, Siblings, Value};
+use cartwheel_client::{Attempt, Client, ClusterStatus, Options, Outcome, Value};
 use cartwheel_core::record::{Record, RecordError};
 use cartwheel_core::wire::{PRETENDS, PROTOCOL_VERSION};
 use cartwheel_storage::{FjallOptions, FjallStore, Store as _};
-use harness::{CARTWHEEL, Cluster, raw};
+use harness::{CARTWHEEL, Cluster, members, raw};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
@@ -66,14 +66,6 @@ struct Load {
     adds: Arc<[AtomicUsize; 3]>,
     attempts: Arc<Mutex<Vec<Ended>>>,
     writers: JoinSet<Vec<(usize, String)>>,
-}
-
-fn members(siblings: &Siblings) -> Vec<String> {
-    let texts = siblings.values.iter().map(|value| String::from_utf8_lossy(&value.bytes).into_owned());
-    let mut all: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    all.sort();
-    all.dedup();
-    all
 }
 
 fn set(number: usize) -> String {

@@ -13,13 +13,22 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use cartwheel_client::Client;
+use cartwheel_client::{Client, Siblings};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The path of the binary under test.
 pub const CARTWHEEL: &str = env!("CARGO_BIN_EXE_cartwheel");
+
+/// The members of a set whose values are lists of them, one a line: those of all siblings together, in order.
+pub fn members(siblings: &Siblings) -> Vec<String> {
+    let texts = siblings.values.iter().map(|value| String::from_utf8_lossy(&value.bytes).into_owned());
+    let mut all: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
 
 /// Three nodes under `cartwheel dev`.
 pub struct Cluster {
