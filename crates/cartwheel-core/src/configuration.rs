@@ -191,6 +191,13 @@ impl Homes {
         [self.current.as_slice()].into_iter().chain(self.next.as_deref())
     }
 
+    /// How many of them count, in the list of which fewer do.
+    pub fn fewest(&self, in_current: impl Fn(NodeId) -> bool, in_next: impl Fn(NodeId) -> bool) -> usize {
+        let current = self.current.iter().filter(|&&home| in_current(home)).count();
+        let next = self.next.as_ref().map(|next| next.iter().filter(|&&home| in_next(home)).count());
+        next.map_or(current, |next| next.min(current))
+    }
+
     /// The same homes without `node`.
     #[must_use]
     pub fn without(mut self, node: NodeId) -> Self {

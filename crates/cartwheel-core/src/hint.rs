@@ -66,6 +66,16 @@ pub struct HintChange {
 }
 
 impl HintChange {
+    /// The homes to which something was owed before, or is after.
+    fn homes(&self) -> BTreeSet<NodeId> {
+        self.before.keys().chain(self.after.keys()).copied().collect()
+    }
+
+    /// Their entries in the index.
+    fn entries(&self) -> impl Iterator<Item = Bytes> + '_ {
+        self.homes().into_iter().map(|home| entry(home, &self.storage_key))
+    }
+
     /// What changes in the index.
     pub fn index(&self) -> Vec<IndexChange> {
         let before: BTreeSet<NodeId> = self.before.keys().copied().collect();
@@ -99,8 +109,10 @@ pub struct HintBook {
     written: BTreeSet<Bytes>,
     /// Which time they are counted.
     count: u64,
-    /// Entries that were counted as nothing, because the record is lost, or a write of it was about to end.
+    /// Entries that were counted as nothing, because the record is lost, or a write of it was under way.
     skipped: BTreeSet<Bytes>,
+    /// Entries that writes under way change: what the index and the record say of them may be as before the write, or as after it.
+    under_way: BTreeSet<Bytes>,
     /// How many are owed since which epoch.
     since: BTreeMap<Epoch, u64>,
     /// What was last told to operators.
@@ -120,6 +132,7 @@ impl HintBook {
             written: BTreeSet::new(),
             count: 1,
             skipped: BTreeSet::new(),
+            under_way: BTreeSet::new(),
             since: BTreeMap::new(),
             told: BTreeMap::new(),
             told_full: false,
@@ -184,15 +197,27 @@ impl HintBook {
 
     /// The record of an entry has so many bytes and is owed since an epoch, or it is not owed. The entries before it are counted.
     pub fn count(&mut self, entry: &Bytes, record: Option<(usize, Epoch)>) {
+        let next = after(entry);
+        self.pass(&next);
         match (parse(entry), record) {
-            (Some((home, _)), Some((bytes, since))) if !self.written.contains(entry) => self.add(home, bytes, since),
+            _ if self.written.contains(entry) || self.skipped.contains(entry) => {}
+            (Some((home, _)), Some((bytes, since))) => self.add(home, bytes, since),
             (Some(_), None) => drop(self.skipped.insert(entry.clone())),
-            _ => {}
+            (None, _) => {}
         }
-        self.counted_upto = Some(after(entry));
+        self.counted_upto = Some(next);
     }
 
-    /// A write has failed that may have changed anything: everything is to be counted again.
+    /// The entries before this are counted, but for those that writes under way change: they are as such a write leaves them, when it ends.
+    fn pass(&mut self, upto: &Bytes) {
+        if let Some(from) = self.counted_upto.as_ref().filter(|from| *from <= upto) {
+            let passed =
+                self.under_way.range(from.clone()..upto.clone()).filter(|entry| !self.written.contains(*entry));
+            self.skipped.extend(passed.cloned());
+        }
+    }
+
+    /// What is counted may be wrong: everything is to be counted again.
     pub fn forget(&mut self) {
         self.owed.clear();
         self.since.clear();
@@ -209,15 +234,39 @@ impl HintBook {
 
     /// Everything is counted.
     pub fn all_counted(&mut self) {
+        self.pass(&all().1);
         self.has_news = true;
         self.counted_upto = None;
         self.written.clear();
     }
 
+    /// A record is being written; [`Self::changed`] or [`Self::unchanged`] is to tell how that ended.
+    pub fn begins(&mut self, change: &HintChange) {
+        self.under_way.extend(change.entries());
+    }
+
+    /// A record has not been written, and is as it was before.
+    pub fn unchanged(&mut self, change: HintChange) {
+        self.end(&change);
+        self.changed(&HintChange { after: change.before.clone(), bytes_after: change.bytes_before, ..change });
+    }
+
+    /// Whether a record was written is not known: everything is to be counted again.
+    pub fn is_doubtful(&mut self, change: &HintChange) {
+        self.end(change);
+        self.forget();
+    }
+
+    fn end(&mut self, change: &HintChange) {
+        for entry in change.entries() {
+            self.under_way.remove(&entry);
+        }
+    }
+
     /// A record has been written.
     pub fn changed(&mut self, change: &HintChange) {
-        let homes: BTreeSet<NodeId> = change.before.keys().chain(change.after.keys()).copied().collect();
-        for home in homes {
+        self.end(change);
+        for home in change.homes() {
             let was_counted = self.counted_upto.as_ref().is_none_or(|upto| {
                 let entry = entry(home, &change.storage_key);
                 entry < *upto || !self.written.insert(entry)
@@ -262,6 +311,10 @@ impl HintBook {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -347,6 +400,144 @@ mod tests {
         book.count(&entry(home, b"b"), Some((30, Epoch(1))));
         book.all_counted();
         assert_eq!(book.news(), []);
+    }
+
+    /// A write under way, on a disk that may have carried it out already.
+    #[derive(Clone, Debug)]
+    struct Writing {
+        change: HintChange,
+        is_applied: bool,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        /// A write of a key begins, after which it is owed to these homes.
+        Begin(usize, BTreeSet<u64>, usize),
+        /// The disk carries it out.
+        Apply(usize),
+        /// The book hears that it ended.
+        End(usize),
+        /// The disk has no room for it, if it has not been carried out.
+        Refuse(usize),
+        /// The counting goes on by one step: a list of entries, or the read of a record, on the disk or as the book hears of it.
+        Count,
+        /// A record was lost.
+        Forget,
+    }
+
+    fn an_act() -> impl Strategy<Value = Act> {
+        let homes = prop::collection::btree_set(1u64..4, 0..3);
+        prop_oneof![
+            3 => (0usize..4, homes, 1usize..50).prop_map(|(key, homes, bytes)| Act::Begin(key, homes, bytes)),
+            3 => (0usize..4).prop_map(Act::Apply),
+            3 => (0usize..4).prop_map(Act::End),
+            1 => (0usize..4).prop_map(Act::Refuse),
+            6 => Just(Act::Count),
+            1 => Just(Act::Forget),
+        ]
+    }
+
+    /// Keys, what each is owed for on the disk, and the writes under way.
+    #[derive(Debug, Default)]
+    struct Disk {
+        held: [(BTreeMap<NodeId, Epoch>, usize); 4],
+        writing: [Option<Writing>; 4],
+    }
+
+    const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+
+    impl Disk {
+        fn entries(&self) -> BTreeMap<Bytes, (usize, Epoch)> {
+            let of = |(key, (owed, bytes)): (&&str, &(BTreeMap<NodeId, Epoch>, usize))| {
+                let entries = owed.iter().map(|(&home, &since)| (entry(home, key.as_bytes()), (*bytes, since)));
+                entries.collect::<Vec<_>>()
+            };
+            KEYS.iter().zip(&self.held).flat_map(of).collect()
+        }
+
+        fn apply(&mut self, key: usize) {
+            if let Some(writing) = &mut self.writing[key] {
+                writing.is_applied = true;
+                self.held[key] = (writing.change.after.clone(), writing.change.bytes_after);
+            }
+        }
+    }
+
+    /// The counting of the index, as [`crate::handoff`] does it: a page, then the record of each of its entries.
+    #[derive(Debug, Default)]
+    struct Counting {
+        number: u64,
+        listed: Option<Vec<Bytes>>,
+        page: VecDeque<Bytes>,
+        read: Option<(Bytes, Option<(usize, Epoch)>)>,
+    }
+
+    impl Counting {
+        fn go_on(&mut self, disk: &Disk, book: &mut HintBook) {
+            if self.number != book.count_number() {
+                *self = Self { number: book.count_number(), ..Self::default() };
+            }
+            let Some(upto) = book.counted_upto().cloned() else { return };
+            if let Some((entry, record)) = self.read.take() {
+                book.count(&entry, record);
+            } else if let Some(entry) = self.page.pop_front() {
+                self.read = Some((entry.clone(), disk.entries().get(&entry).copied()));
+            } else {
+                match self.listed.take() {
+                    Some(listed) if listed.is_empty() => book.all_counted(),
+                    Some(listed) => self.page = listed.into(),
+                    None => {
+                        self.listed = Some(disk.entries().into_keys().filter(|entry| *entry >= upto).take(2).collect())
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// However writes end while the index is gone through, the book says in the end what is there.
+        #[test]
+        fn what_is_counted_while_writes_go_on_is_what_is_there(acts in prop::collection::vec(an_act(), 0..80)) {
+            let (mut disk, mut book, mut counting) = (Disk::default(), HintBook::new(u64::MAX), Counting::default());
+            let ends = |key| [Act::Apply(key), Act::End(key)];
+            let rest = (0..KEYS.len()).flat_map(ends).chain(vec![Act::Count; 40]);
+            for act in acts.into_iter().chain(rest) {
+                match act {
+                    Act::Begin(key, homes, bytes) if disk.writing[key].is_none() => {
+                        let (before, bytes_before) = disk.held[key].clone();
+                        let after: BTreeMap<NodeId, Epoch> =
+                            homes.into_iter().map(|home| (NodeId::new(home), Epoch(home))).collect();
+                        let bytes_after = if after.is_empty() { 0 } else { bytes };
+                        let (storage_key, stray) = (KEYS[key].into(), BTreeSet::new());
+                        let change = HintChange { storage_key, before, after, stray, bytes_before, bytes_after };
+                        book.begins(&change);
+                        disk.writing[key] = Some(Writing { change, is_applied: false });
+                    }
+                    Act::Apply(key) => disk.apply(key),
+                    Act::End(key) if disk.writing[key].as_ref().is_some_and(|writing| writing.is_applied) => {
+                        let writing = disk.writing[key].take();
+                        writing.into_iter().for_each(|writing| book.changed(&writing.change));
+                    }
+                    Act::Refuse(key) if disk.writing[key].as_ref().is_some_and(|writing| !writing.is_applied) => {
+                        let writing = disk.writing[key].take();
+                        writing.into_iter().for_each(|writing| book.unchanged(writing.change));
+                    }
+                    Act::Count => counting.go_on(&disk, &mut book),
+                    Act::Forget => book.forget(),
+                    Act::Begin(..) | Act::End(_) | Act::Refuse(_) => {}
+                }
+            }
+            prop_assert!(book.counted_upto().is_none());
+            let mut there: BTreeMap<NodeId, Backlog> = BTreeMap::new();
+            let mut oldest = None;
+            for (entry, (bytes, since)) in disk.entries() {
+                let (home, _) = parse(&entry).expect("an entry");
+                let backlog = there.entry(home).or_default();
+                (backlog.records, backlog.bytes) = (backlog.records + 1, backlog.bytes + bytes as u64);
+                oldest = oldest.into_iter().chain([since]).min();
+            }
+            prop_assert_eq!((book.owed().collect::<BTreeMap<_, _>>(), book.oldest()), (there, oldest));
+        }
     }
 
     /// The index is gone through while a write ends: what is read for an entry may be newer than what the book knows.

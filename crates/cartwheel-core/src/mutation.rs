@@ -54,8 +54,6 @@ pub enum Mutation {
     StandInCountsForStrong,
     /// A node that does not answer is alive all the same.
     SwimNeverSuspects,
-    /// A new life with an empty disk counts as if nothing had ever been written.
-    AmnesiacLife,
     /// Replicas are compared but for the last leaf of their trees.
     ExchangeSkipsLastLeaf,
     /// Trees that were saved at a stop are believed though the node has crashed since.
@@ -96,7 +94,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 40] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -119,7 +117,6 @@ impl Mutation {
         Self::HintDroppedThoughNewer,
         Self::StandInCountsForStrong,
         Self::SwimNeverSuspects,
-        Self::AmnesiacLife,
         Self::ExchangeSkipsLastLeaf,
         Self::TreeTrustedAfterCrash,
         Self::ExchangeCountsAmnesiac,
@@ -165,7 +162,6 @@ impl Mutation {
             Self::HintDroppedThoughNewer => "hint-dropped-though-newer",
             Self::StandInCountsForStrong => "stand-in-counts-for-strong",
             Self::SwimNeverSuspects => "swim-never-suspects",
-            Self::AmnesiacLife => "amnesiac-life",
             Self::ExchangeSkipsLastLeaf => "exchange-skips-last-leaf",
             Self::TreeTrustedAfterCrash => "tree-trusted-after-crash",
             Self::ExchangeCountsAmnesiac => "exchange-counts-amnesiac",

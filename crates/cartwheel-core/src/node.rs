@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -195,6 +196,9 @@ const CEILING_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often it is looked whether an epoch is finished.
 const CHECK_EPOCH_EVERY: Duration = Duration::from_millis(200);
 
+/// Under this name a node keeps the epoch that it finished last with writes that were not synced yet.
+const FINISHED: &[u8] = b"finished";
+
 /// The longest that a peer may let an operation run here.
 const BUDGET_MAX: Duration = Duration::from_secs(60);
 
@@ -313,6 +317,10 @@ impl Node {
                 self.succession.review(now.instant, &self.held);
             }
             Input::Epoch(epoch) => {
+                if self.epoch_end.sync.is_some() {
+                    // How that ends is not looked at any more.
+                    self.replica.sync_failed();
+                }
                 self.replica.set_epoch(epoch);
                 self.epoch_end = EpochEnd { begun: Some(now.instant), ..EpochEnd::default() };
             }
@@ -525,6 +533,8 @@ impl Node {
             if !is_saved {
                 self.next_ceiling = step.now.instant + CEILING_RETRY_AFTER;
             }
+        } else if self.epoch_end.sync == Some(id) {
+            self.epoch_synced(step, &result);
         } else if self.succession.waits_for(id) {
             self.succession.stored(&mut scx!(self, step), id, result);
         } else if self.transfers.waits_for(id) {
@@ -578,15 +588,36 @@ impl Node {
         let now = step.now.instant;
         let epoch = self.replica.epoch();
         let begun = *self.epoch_end.begun.get_or_insert(now);
-        if self.epoch_end.is_finished || now < self.epoch_end.check_at || epoch == Epoch::UNKNOWN {
+        let EpochEnd { is_finished, sync, check_at, .. } = self.epoch_end;
+        if is_finished || sync.is_some() || now < check_at || epoch == Epoch::UNKNOWN {
             return;
         }
         self.epoch_end.check_at = now + CHECK_EPOCH_EVERY;
         let oldest = self.coordinator.oldest().into_iter().chain(self.replica.oldest()).min();
         let has_ended = oldest.is_none_or(|oldest| oldest >= epoch) && !self.succession.has_leftovers(&self.held);
-        if has_ended && self.exchange.has_compared_since(begun, now) {
+        if !has_ended || !self.exchange.has_compared_since(begun, now) {
+            return;
+        }
+        if self.replica.has_unsynced() {
+            // A disk that went back further than an epoch would bring back what everyone has forgotten.
+            self.replica.sync_begins();
+            let id = self.replica.next_store();
+            self.epoch_end.sync = Some(id);
+            let (name, value) = (Bytes::from_static(FINISHED), Bytes::copy_from_slice(&epoch.0.to_be_bytes()));
+            return step.effects.stores.push((id, StoreCommand::Remember { name, value }));
+        }
+        self.epoch_end.is_finished = true;
+        step.effects.finished = Some(epoch);
+    }
+
+    /// What was written before an epoch is finished is synced, or not.
+    fn epoch_synced(&mut self, step: &mut Gathered, result: &StoreResult) {
+        self.epoch_end.sync = None;
+        if *result == StoreResult::Written(Ok(())) {
             self.epoch_end.is_finished = true;
-            step.effects.finished = Some(epoch);
+            step.effects.finished = Some(self.replica.epoch());
+        } else {
+            self.replica.sync_failed();
         }
     }
 
@@ -863,6 +894,8 @@ struct EpochEnd {
     /// When it began, in this boot.
     begun: Option<Instant>,
     check_at: Instant,
+    /// All that was written in it and before is being synced by this command.
+    sync: Option<StoreId>,
     is_finished: bool,
 }
 

@@ -221,6 +221,8 @@ pub struct Replica {
     all_speak: Protocol,
     trusts_clock: bool,
     hints: HintBook,
+    /// Some writes have been left to the operating system since the store was last known to be synced.
+    has_unsynced: bool,
     broken: Broken,
     node_wide_count: u64,
 }
@@ -237,11 +239,7 @@ impl Replica {
             sibling_bytes_max: config.limits.sibling_bytes_max,
             stores_begun: 0,
             minter,
-            loss_floor: if config.broken.is(Mutation::AmnesiacLife) && config.loss_floor == Since::boot(1) {
-                Since(0)
-            } else {
-                config.loss_floor
-            },
+            loss_floor: config.loss_floor,
             caught_up: BTreeSet::new(),
             keeps_trees: config.timing.exchange_every.is_some(),
             durability: config.durability,
@@ -251,6 +249,7 @@ impl Replica {
             all_speak: Protocol::OLDEST,
             trusts_clock: true,
             hints: HintBook::new(config.limits.hint_bytes_max),
+            has_unsynced: false,
             broken: config.broken,
             node_wide_count: 0,
         }
@@ -357,6 +356,21 @@ impl Replica {
         &mut self.hints
     }
 
+    /// Whether a power failure may take writes away that have ended.
+    pub const fn has_unsynced(&self) -> bool {
+        self.has_unsynced
+    }
+
+    /// All writes up to here are being synced.
+    pub const fn sync_begins(&mut self) {
+        self.has_unsynced = false;
+    }
+
+    /// They may not be.
+    pub const fn sync_failed(&mut self) {
+        self.has_unsynced = true;
+    }
+
     /// Whether this node is a home of `key`.
     fn is_home(&self, key: &Key) -> bool {
         self.held.is_home(key)
@@ -424,10 +438,14 @@ impl Replica {
                 self.forget_due(now, &key, &mut held);
                 self.run(now, key, held, turn.waiting, work);
             }
-            (Phase::Writing { record, done, .. }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
+            (Phase::Writing { record, done, hints, .. }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
+                self.hints.unchanged(hints);
                 self.write_refused(key, &record, done, turn.waiting, turn.since, work);
             }
-            (Phase::Writing { done, .. }, _) => self.write_failed(key, done, turn.waiting, turn.waits_since, work),
+            (Phase::Writing { done, hints, .. }, _) => {
+                self.hints.is_doubtful(&hints);
+                self.write_failed(key, done, turn.waiting, turn.waits_since, work);
+            }
         }
         true
     }
@@ -441,7 +459,6 @@ impl Replica {
     /// and the tasks that wait begin with another read.
     fn write_failed(&mut self, key: Key, done: Vec<Done>, waiting: VecDeque<Task>, since: Epoch, work: &mut Work) {
         self.minter.end_all_actors();
-        self.hints.forget();
         work.changes.push(Change::Doubtful(key.clone()));
         self.tasks -= done.len();
         work.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
@@ -672,7 +689,9 @@ impl Replica {
         let mut index = hints.index();
         index.extend(look_changes(&storage_key, look_before, record.header.look, looked));
         let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
+        self.has_unsynced |= !sync;
         work.stores.push((id, StoreCommand::Write { storage_key, record: bytes, index, sync }));
+        self.hints.begins(&hints);
         let is_hint = bytes_after > 0 && !hints.after.is_empty();
         if self.broken.is(Mutation::ReplyBeforeStored) || is_hint && self.broken.is(Mutation::HintBeforeStored) {
             self.tasks -= done.len();

@@ -57,15 +57,9 @@ fn id(node: usize) -> NodeId {
 
 fn view(nodes: usize) -> View {
     let member = |node: usize| Member {
-        name: format!("node-{node}"),
-        id: id(node),
-        life: Life(node as u64),
-        weight: 100,
         zone: format!("zone-{}", node % 2),
         host: format!("host-{node}"),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
+        ..Member::new(&format!("node-{node}"), Life(node as u64))
     };
     let mut history = History::new();
     let founding = ChangeKind::Found {

@@ -3,6 +3,7 @@
 
 mod pair;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use cartwheel_core::clock::Clock;
@@ -10,13 +11,14 @@ use cartwheel_core::dot::{Actor, Dot, Life, Since};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::image::Image;
+use cartwheel_core::membership::Durability;
 use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, StateDigest, Ticket};
-use cartwheel_core::node::{ClientId, Event, Input, Node};
+use cartwheel_core::node::{ClientId, Event, Input, Node, NodeConfig, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::request::{Consistency, Get, Operation, Put, Request, Retry};
 use cartwheel_core::state::{Content, Notes, Sibling, State};
 use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::write_id::WriteId;
-use pair::{CLUSTER, EVERY, Pair, config, id, key, view};
+use pair::{CLUSTER, EVERY, Pair, blind_put, config, id, key, view};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -217,4 +219,39 @@ fn a_node_that_does_not_know_the_epoch_stores_nothing() {
     pair.input(1, Input::Epoch(Epoch(4)));
     merge(&mut pair, 1, value(1, 1), 4);
     assert_eq!(pair.held(1, 1), Some(value(1, 1)));
+}
+
+/// A node that lost more than an epoch's writes with its power would bring back what everyone has forgotten.
+#[test]
+fn an_epoch_ends_when_what_was_written_in_it_is_synced() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let alone = NodeConfig { durability, ..config(1, 1, Some(Duration::from_secs(1))) };
+        let mut node = Node::new(alone, view(1, 2));
+        let request = Request { operation: Operation::Put(blind_put(&key(1), Some(1))), timeout: MINUTE };
+        let (mut disk, mut now) = (Image::default(), Instant(1));
+        let mut inputs = VecDeque::from([Input::Tick, Input::Client(ClientId(1), request)]);
+        let (mut finished, mut syncs, mut written) = (Vec::new(), 0, false);
+        for _ in 0..1_000 {
+            let input = inputs.pop_front().unwrap_or(Input::Tick);
+            now = now + Duration::from_millis(100);
+            let effects = node.step(Now { instant: now, wall: WallMs(1_000_000 + now.0 / 1_000) }, input);
+            for (id, command) in effects.stores {
+                let is_sync = matches!(&command, StoreCommand::Remember { name, .. } if name.as_ref() == b"finished");
+                written |= matches!(command, StoreCommand::Write { .. });
+                syncs += u32::from(is_sync);
+                // The first does not succeed.
+                let result = match is_sync && syncs == 1 {
+                    true => StoreResult::Written(Err(WriteFailed::Uncertain)),
+                    false => disk.execute(&command),
+                };
+                inputs.push_back(Input::Stored(id, result));
+            }
+            if let Some(epoch) = effects.finished {
+                finished.push((epoch, syncs));
+            }
+        }
+        let needed = if durability == Durability::Os { 2 } else { 0 };
+        assert!(written);
+        assert_eq!(finished, [(Epoch::FIRST, needed)], "{durability:?}");
+    }
 }

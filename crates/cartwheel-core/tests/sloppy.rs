@@ -12,46 +12,17 @@ use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, View};
 use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Ticket};
 use cartwheel_core::node::{ClientId, Event, Input, Node, NodeConfig};
 use cartwheel_core::record::Record;
-use cartwheel_core::request::{
-    Acks, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
-};
-use cartwheel_core::ring::Partitions;
-use cartwheel_core::state::{Content, Epoch};
+use cartwheel_core::request::{Acks, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request};
+use cartwheel_core::state::Epoch;
 use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::wire;
-use pair::{config, id, key, state};
+use pair::{blind_put, config, history, id, key, member, state};
 
 const NODES: usize = 5;
-
-fn member(node: usize) -> Member {
-    Member {
-        name: format!("node-{node}"),
-        id: id(node),
-        life: Life(node as u64),
-        weight: 100,
-        zone: "zone".to_owned(),
-        host: format!("host-{node}"),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
-    }
-}
-
-fn founded() -> History {
-    let mut history = History::new();
-    let founding = ChangeKind::Found {
-        cluster: ClusterId(1),
-        partitions: Partitions::new(32).expect("32 partitions are allowed"),
-        strategy: Strategy::Balanced,
-        members: (1..=NODES).map(member).collect(),
-    };
-    history.record(Hlc::at(WallMs(1)), id(1), founding);
-    history
-}
 
 struct Cluster {
     nodes: BTreeMap<NodeId, Node>,
@@ -59,6 +30,9 @@ struct Cluster {
     wakes: BTreeMap<NodeId, Instant>,
     down: BTreeSet<NodeId>,
     queue: VecDeque<(NodeId, Input)>,
+    /// What replicas answer this node is held back while it is a home of this key.
+    held_back: Option<(NodeId, Key)>,
+    late: Vec<(NodeId, Input)>,
     replies: BTreeMap<ClientId, Outcome>,
     events: Vec<(NodeId, Event)>,
     history: History,
@@ -69,13 +43,15 @@ struct Cluster {
 impl Cluster {
     /// Unless they are tuned to, nodes compare no replicas, so that what moves between them is hints alone.
     fn new(tune: impl Fn(usize, &mut NodeConfig)) -> Self {
-        let history = founded();
+        let history = history(NODES, 32);
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
             wakes: BTreeMap::new(),
             down: BTreeSet::new(),
             queue: VecDeque::new(),
+            held_back: None,
+            late: Vec::new(),
             replies: BTreeMap::new(),
             events: Vec::new(),
             history,
@@ -134,7 +110,16 @@ impl Cluster {
             }
             for (to, envelope) in effects.sends {
                 let arrived = wire::decode_envelope(wire::encode_envelope(&envelope)).expect("a frame of our own");
-                self.queue.push_back((to, Input::Message(arrived)));
+                let is_answer = matches!(arrived.message, Message::Answer(..));
+                let is_late = is_answer && self.held_back.as_ref().is_some_and(|(node, _)| *node == to);
+                let arrived = (to, Input::Message(arrived));
+                if is_late { self.late.push(arrived) } else { self.queue.push_back(arrived) }
+            }
+            if let Some((held_back, key)) = &self.held_back
+                && !self.nodes[held_back].held().is_home(key)
+            {
+                self.held_back = None;
+                self.queue.extend(std::mem::take(&mut self.late));
             }
             if !effects.phases.is_empty() {
                 let others = self.nodes.keys().filter(|&&other| other != node);
@@ -164,7 +149,7 @@ impl Cluster {
     fn ask(&mut self, node: NodeId, operation: Operation) -> Outcome {
         self.clients += 1;
         let client = ClientId(self.clients);
-        let request = Request { operation, timeout: Duration::from_secs(3) };
+        let request = Request { operation, timeout: Duration::from_secs(10) };
         self.queue.push_back((node, Input::Client(client, request)));
         for _ in 0..10_000 {
             self.run();
@@ -224,20 +209,6 @@ impl Cluster {
         for disk in self.disks.values() {
             assert_eq!(disk.index.range(first.clone()..end.clone()).count(), 0);
         }
-    }
-}
-
-fn blind_put(key: &Key, w: Option<u8>) -> Put {
-    Put {
-        key: key.clone(),
-        content: Content::Value { bytes: "milk".into(), content_type: String::new() },
-        expires: None,
-        context: None,
-        retry: Retry::Unnamed,
-        stamp: None,
-        consistency: Consistency::Eventual,
-        w,
-        return_body: false,
     }
 }
 
@@ -364,6 +335,21 @@ fn what_is_kept_for_a_home_that_leaves_goes_to_whoever_is_home_now_or_stays_with
 }
 
 #[test]
+fn a_strong_write_that_began_on_a_home_is_carried_out_by_those_that_followed() {
+    let mut cluster = Cluster::new(comparing);
+    let (homes, _) = cluster.places(&key(1));
+    let leaver = (1..=NODES).find(|&node| id(node) == homes[0]).expect("one of them");
+    cluster.put(homes[0], &key(1), 3).unwrap();
+    // It asks the other homes what they hold, and by the time they answer it is a home no more.
+    cluster.held_back = Some((homes[0], key(1)));
+    cluster.change(ChangeKind::Remove { node: homes[0], life: Life(leaver as u64) });
+    let put = Put { consistency: Consistency::Strong, ..blind_put(&key(1), None) };
+    let Ok(Reply::Put(done)) = cluster.ask(homes[0], Operation::Put(put)) else { panic!("it was refused") };
+    assert!(cluster.held_back.is_none(), "it was no home any more when it was answered");
+    assert!(done.acks.standin == 0 && done.acks.home >= 2, "{:?}", done.acks);
+}
+
+#[test]
 fn with_w_1_a_single_node_of_five_takes_writes_for_every_key_and_reads_them_back() {
     let mut cluster = Cluster::new(|_, _| {});
     let keys: Vec<Key> = (0..200).map(key).collect();
@@ -386,6 +372,28 @@ fn with_w_1_a_single_node_of_five_takes_writes_for_every_key_and_reads_them_back
         assert!(cluster.owed(id(4), key).is_empty(), "{key:?}");
         assert!(cluster.places(key).0.iter().any(|&home| cluster.record(home, key).is_some()), "{key:?}");
     }
+}
+
+#[test]
+fn what_a_client_saw_long_ago_is_asked_of_homes_and_not_of_stand_ins_alone() {
+    let mut cluster = Cluster::new(comparing);
+    let (homes, standins) = cluster.places(&key(1));
+    let seen = cluster.put(homes[0], &key(1), 3).unwrap().context.expect("a context");
+    // What it saw is on every home by now, and nothing of it is asked for any more.
+    for epoch in 2..=5 {
+        let nodes: Vec<NodeId> = cluster.nodes.keys().copied().collect();
+        cluster.queue.extend(nodes.into_iter().map(|node| (node, Input::Epoch(Epoch(epoch)))));
+        cluster.run();
+    }
+    cluster.down(&homes);
+    cluster.put(standins[0], &key(1), 1).unwrap();
+    let mut get = |seen| {
+        let get = Get { key: key(1), consistency: Consistency::Eventual, r: Some(1), seen };
+        cluster.ask(standins[0], Operation::Get(get))
+    };
+    let Ok(Reply::Got(got)) = get(None) else { panic!("who has seen nothing is shown what is there") };
+    assert_eq!(got.siblings.len(), 1, "it holds nothing of the first write");
+    assert!(matches!(get(Some(seen)), Err(Refusal::Unavailable(_))), "that would go back behind what was seen");
 }
 
 #[test]

@@ -170,7 +170,7 @@ impl Pace {
         fault: Duration::from_secs(5),
         cut: Duration::from_secs(5),
         pause: Duration::from_secs(5),
-        write: Duration::from_secs(2),
+        write: Duration::from_secs(3),
         death: Duration::from_secs(1),
         change: Duration::from_secs(90),
         stock: 1_000,

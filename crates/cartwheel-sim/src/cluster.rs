@@ -17,7 +17,7 @@ use cartwheel_core::membership::{
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
-use cartwheel_core::ring::{NORMAL_WEIGHT, PartitionId, Partitions};
+use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::succession::{Seat, seat_name};
 use cartwheel_core::wire;
 
@@ -281,15 +281,10 @@ fn history(spec: &ClusterSpec) -> History {
 
 fn member(index: usize, node: &NodeSpec, life: Life) -> Member {
     Member {
-        name: node.name.clone(),
-        id: NodeId::of_name(&node.name),
-        life,
-        weight: NORMAL_WEIGHT,
         zone: node.zone.clone(),
         host: node.host.clone(),
         peer_addr: format!("{index}"),
-        http_addr: String::new(),
-        resp_addr: String::new(),
+        ..Member::new(&node.name, life)
     }
 }
 

@@ -317,7 +317,7 @@ fn holds_nothing(world: &World, victim: usize, key: &Key) -> bool {
 /// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already.
 fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
     let homes = world.homes(key);
-    if homes.len() < 2 {
+    if world.is_only_home(victim, key) {
         return false;
     }
     if !homes.contains(&victim) || world.machine(victim).disk().is_pending(&key.storage_key()) {

@@ -428,10 +428,11 @@ impl Run {
         for round in 0..ROUNDS_MAX {
             for (place, key) in keys.iter().enumerate() {
                 let node = self.any_member();
-                let replicas = self.world.cluster().replicas(key);
+                let replicas = self.replicas(key);
                 let answered = self.read(place, node, replicas, Consistency::Eventual)?;
                 if !answered && round >= ROUNDS_MAY_FAIL {
-                    return Err(self.fail("a healed cluster answers", Some(key.clone()), "a get failed".to_owned()));
+                    let message = format!("a get failed: {}", self.world.who_is_there(node));
+                    return Err(self.fail("a healed cluster answers", Some(key.clone()), message));
                 }
                 if !answered {
                     // A home that lost its record does not count until it has merged the others' in a read of its own.
@@ -451,6 +452,12 @@ impl Run {
         let (key, holdings) = keys.iter().find_map(differs).expect("some key's replicas differ");
         let message = format!("after {ROUNDS_MAX} rounds of reads its homes hold\n{holdings}");
         Err(self.fail("replicas become equal", Some(key), message))
+    }
+
+    /// How many replicas a key has. Administrators who did not know of each other may have left fewer nodes than there should be.
+    fn replicas(&self, key: &Key) -> u8 {
+        let homes = self.world.homes(key).len().max(1);
+        self.world.cluster().replicas(key).min(homes.try_into().unwrap_or(u8::MAX))
     }
 
     /// Has a key read, and says whether that succeeded.
@@ -477,10 +484,11 @@ impl Run {
     fn reads_agree(&mut self, states: &[State]) -> Result<(), Stop> {
         for (place, key) in self.keys().iter().enumerate() {
             for node in self.world.members() {
-                let r = self.rng.range(1, u64::from(self.world.cluster().replicas(key))) as u8;
+                let r = self.rng.range(1, u64::from(self.replicas(key))) as u8;
                 let consistency = *self.rng.pick(&[Consistency::Eventual, Consistency::Strong]);
                 if !self.read(place, node, r, consistency)? {
-                    return Err(self.fail("a healed cluster answers", Some(key.clone()), "a get failed".to_owned()));
+                    let message = format!("a get with r={r} failed: {}", self.world.who_is_there(node));
+                    return Err(self.fail("a healed cluster answers", Some(key.clone()), message));
                 }
                 self.clients.learn_minted(&self.world);
                 let history = &self.clients.histories()[place];
@@ -502,12 +510,15 @@ impl Run {
         Ok(())
     }
 
-    /// Every key takes a write, or a delete, through any node.
+    /// Every key that has W replicas takes a write, or a delete, through any node.
     ///
     /// A node remembers for a minute that its clock was off its peers', and it must hear from them to learn that it is right
     /// again: so a failed write is tried again, after some reads, a bounded number of times.
     fn writes_succeed(&mut self, delete: bool) -> Result<(), Stop> {
         for (place, key) in self.keys().iter().enumerate() {
+            if self.replicas(key) < self.world.cluster().bucket(key).w {
+                continue;
+            }
             let node = self.any_member();
             let mut attempt = 1;
             loop {

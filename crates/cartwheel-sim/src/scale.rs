@@ -18,7 +18,7 @@ use cartwheel_core::liveness::Status;
 use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions, RingVersion};
+use cartwheel_core::ring::{Partitions, RingVersion};
 use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::wire;
 
@@ -183,15 +183,12 @@ pub fn run(scale: Scale) -> Figures {
 fn member(number: usize) -> Member {
     let name = format!("node-{number}");
     Member {
-        id: NodeId::of_name(&name),
-        life: life(number),
-        weight: NORMAL_WEIGHT,
         zone: format!("zone-{}", number % 5),
         host: format!("host-{number}.example.net"),
         peer_addr: format!("host-{number}.example.net:7400"),
         http_addr: format!("host-{number}.example.net:8080"),
         resp_addr: format!("host-{number}.example.net:6380"),
-        name,
+        ..Member::new(&name, life(number))
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | command | does |
 //! | --- | --- |
-//! | `cluster n1 n2 n3 [n=3] [r=2] [w=2] [lww] [strict]` | a new cluster of these nodes, with one bucket |
+//! | `cluster n1[:ZONE] n2 n3 [n=3] [r=2] [w=2] [lww] [strict]` | a new cluster of these nodes, with one bucket |
 //! | `put NODE KEY VALUE [after NAME] [as NAME] [strong] [w=N]` | a write with the context called NAME; its reply's context gets a name |
 //! | `delete NODE KEY [after NAME] [as NAME] [strong] [w=N]` | likewise |
 //! | `get NODE KEY [after NAME] [as NAME] [strong] [r=N]` | a read that must cover the context called NAME |
@@ -159,7 +159,10 @@ impl Stage {
             match word.split_once('=') {
                 None if word == "lww" => bucket.conflict = Conflict::Lww,
                 None if word == "strict" => bucket.sloppy = false,
-                None => nodes.push(NodeSpec { name: word.to_owned(), zone: "z".to_owned(), host: word.to_owned() }),
+                None => {
+                    let (name, zone) = word.split_once(':').unwrap_or((word, "z"));
+                    nodes.push(NodeSpec { name: name.to_owned(), zone: zone.to_owned(), host: name.to_owned() });
+                }
                 Some(("n", _)) => bucket.n = number(word, "n")?,
                 Some(("r", _)) => bucket.r = number(word, "r")?,
                 Some(_) => bucket.w = number(word, "w")?,

@@ -6,7 +6,7 @@ use cartwheel_sim::run::{Settings, run};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that once failed, and what was wrong with the protocol then.
-const ONCE_FAILED: [(u64, &str); 15] = [
+const ONCE_FAILED: [(u64, &str); 23] = [
     (655, "last write wins: two retried writes took each other along"),
     (1671, "last write wins: a late try of a replaced write"),
     (1745, "a late try of a delete deleted what came after it"),
@@ -22,6 +22,14 @@ const ONCE_FAILED: [(u64, &str); 15] = [
     (14_478, "last write wins: tries of strong puts"),
     (17_792, "a loss was healed by what was read before it"),
     (102_797, "last write wins: strong and eventual puts of one key"),
+    (997, "membership: a node that only a dead one had let in was heard by nobody"),
+    (9_587, "succession: a node was to be a home in two lives at once"),
+    (21_826, "membership: where all were removed nobody saw off those who may go"),
+    (22_487, "a strong write was acknowledged by a coordinator that was a home no more"),
+    (64_757, "hints were counted while a write of one ended"),
+    (109_651, "a power failure took back what was older than the epochs that were finished since"),
+    (126_668, "a session that was old was answered by a stand-in alone"),
+    (22_549, "a read while homes change counted homes of either configuration"),
 ];
 
 /// The same seed is the same run, to the byte; without that no failure could be replayed.

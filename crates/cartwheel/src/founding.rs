@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
-use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+use cartwheel_core::ring::Partitions;
 use cartwheel_core::wire::Protocol;
 
 use crate::clock;
@@ -67,8 +67,7 @@ impl Site {
     /// The member that a node of this name is there in this life.
     pub fn member(&self, name: &str, life: Life) -> Member {
         let Self { zone, host, peer_addr, http_addr, resp_addr } = self.clone();
-        let (id, name) = (NodeId::of_name(name), name.to_owned());
-        Member { id, name, life, weight: NORMAL_WEIGHT, zone, host, peer_addr, http_addr, resp_addr }
+        Member { zone, host, peer_addr, http_addr, resp_addr, ..Member::new(name, life) }
     }
 }
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::hlc::{Hlc, WallMs};
 use crate::liveness::{Standing, Status, Why};
 use crate::membership::{ChangeKind, Member, Strategy};
-use crate::ring::{NORMAL_WEIGHT, Partitions};
+use crate::ring::Partitions;
 
 const CLUSTER: ClusterId = ClusterId(7);
 /// How long a message is under way, one way.
@@ -17,15 +17,9 @@ fn id(node: usize) -> NodeId {
 
 fn founding(nodes: usize) -> History {
     let member = |node: usize| Member {
-        name: format!("node-{node}"),
-        id: id(node),
-        life: Life(node as u64),
-        weight: NORMAL_WEIGHT,
         zone: "z".to_owned(),
         host: format!("h{node}"),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
+        ..Member::new(&format!("node-{node}"), Life(node as u64))
     };
     let members: Vec<_> = (0..nodes).map(member).collect();
     let (mut history, partitions) = (History::new(), Partitions::new(8).unwrap());

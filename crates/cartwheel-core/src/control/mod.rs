@@ -6,7 +6,8 @@
 //!
 //! **Spreading.** Every second a node tells one random member which version of the history it has. Who has had that version answers
 //! with what came since, who has not asks for what it lacks; both then hold the union, for histories merge as sets. A new change is
-//! told to everyone at once or, in a large cluster, to a handful, who tell a handful each.
+//! told to everyone at once or, in a large cluster, to a handful, who tell a handful each. Whoever let a node in may die before others
+//! hear of it: so that node tells those who do not answer what let it in, and that is the one word of a stranger that is heard.
 
 mod change;
 mod detector;
@@ -31,7 +32,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::configuration::{Footing, Phase};
+use crate::configuration::{Footing, Home, Phase};
 use crate::dot::{Life, NodeId};
 use crate::effects::{ClientId, WriteFailed};
 use crate::epoch::Epoch;
@@ -330,7 +331,7 @@ impl Control {
         }
         let place = self.random_below(self.others.len());
         let peer = self.others[place];
-        self.send(now, peer, Notice::Have(self.version()), effects);
+        self.send(now, peer, self.greeting(peer), effects);
         self.tell_epoch_again(now, peer, effects);
         self.tell_phases(now, peer, effects);
     }
@@ -339,12 +340,17 @@ impl Control {
         self.view.ring.version()
     }
 
-    /// Takes in what a member says; nobody else is heard.
+    /// Takes in what a member says, and who it is that nobody here has heard of.
     fn message(&mut self, now: Now, envelope: Envelope, effects: &mut ControlEffects) {
         let (from, sender) = (envelope.from, (envelope.from, envelope.from_life, envelope.from_boot));
         let Message::Notice(notice) = envelope.message else { return };
-        let is_member = self.view.member(from).is_some() && !self.view.is_gone(from, envelope.from_life);
-        if envelope.cluster != self.config.cluster || !is_member {
+        if envelope.cluster != self.config.cluster || self.view.is_gone(from, envelope.from_life) {
+            return;
+        }
+        if self.view.member(from).is_none() {
+            if let Notice::Changes(Changes { changes, .. }) = notice {
+                self.stranger_came(Home { node: from, life: envelope.from_life }, &changes);
+            }
             return;
         }
         match notice {

@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 
 use super::{Control, ControlEffects, Notice, TOLD};
+use crate::configuration::Home;
 use crate::dot::NodeId;
+use crate::liveness::Status;
 use crate::membership::History;
 use crate::ring::RingVersion;
 use crate::time::Now;
@@ -91,6 +93,25 @@ impl Control {
     /// Whether this node knows all that a version stands for: it has it, or has had it lately.
     pub(super) fn has_had(&self, version: RingVersion) -> bool {
         version == self.version() || self.recent.steps.iter().any(|&(former, _)| former == version)
+    }
+
+    /// What a member is told now and then. One that does not answer may not know that this node is a member, and listens only if it is
+    /// told what let it in.
+    pub(super) fn greeting(&self, peer: NodeId) -> Notice {
+        let version = self.version();
+        let is_known_there = self.peers.get(&peer) == Some(&version);
+        if self.liveness().status(peer) != Status::Down || is_known_there {
+            return Notice::Have(version);
+        }
+        let changes = self.history.introduction(self.config.node);
+        Notice::Changes(Changes { since: version, version, changes, is_answer: false })
+    }
+
+    /// A node that is no member here tells of changes. It is heard if one of them lets it in.
+    pub(super) fn stranger_came(&mut self, stranger: Home, changes: &History) {
+        if changes.changes().any(|change| change.what.lets_in() == Some(stranger)) {
+            self.learn(changes);
+        }
     }
 
     /// A member says which version it has.

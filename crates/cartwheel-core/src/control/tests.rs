@@ -3,25 +3,34 @@ use std::collections::{BTreeSet, VecDeque};
 use super::spread::LEARNT_MAX;
 use super::*;
 use crate::hlc::{Hlc, WallMs};
+use crate::liveness::Status;
 use crate::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
 use crate::merkle::{Size, TreeId};
-use crate::ring::{NORMAL_WEIGHT, Partitions};
+use crate::ring::Partitions;
 use crate::sizes::NodeSizes;
 
 const CLUSTER: ClusterId = ClusterId(7);
 
-fn founding(cluster: ClusterId) -> History {
-    let member = |number: u64| Member {
-        name: format!("node-{number}"),
-        id: NodeId::of_name(&format!("node-{number}")),
+fn member(number: u64) -> Member {
+    Member { zone: "z".to_owned(), host: format!("h{number}"), ..Member::new(&format!("node-{number}"), Life(number)) }
+}
+
+fn control(number: u64, history: History) -> Control {
+    let config = ControlConfig {
+        cluster: CLUSTER,
+        node: NodeId::of_name(&format!("node-{number}")),
         life: Life(number),
-        weight: NORMAL_WEIGHT,
-        zone: "z".to_owned(),
-        host: format!("h{number}"),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
+        boot: 1,
+        seed: number,
+        epoch: Epoch::FIRST,
+        epoch_floor: Epoch::UNKNOWN,
+        lanes: 1,
+        broken: Broken::default(),
     };
+    Control::new(config, history).unwrap()
+}
+
+fn founding(cluster: ClusterId) -> History {
     let members: Vec<_> = (1..=3).map(member).collect();
     let founder = members[0].id;
     let mut history = History::new();
@@ -45,22 +54,7 @@ struct Mesh {
 
 impl Mesh {
     fn new() -> Self {
-        let control = |number: u64| {
-            let node = NodeId::of_name(&format!("node-{number}"));
-            let config = ControlConfig {
-                cluster: CLUSTER,
-                node,
-                life: Life(number),
-                boot: 1,
-                seed: number,
-                epoch: Epoch::FIRST,
-                epoch_floor: Epoch::UNKNOWN,
-                lanes: 1,
-                broken: Broken::default(),
-            };
-            Control::new(config, founding(CLUSTER)).unwrap()
-        };
-        let controls = (1..=3).map(control).collect();
+        let controls = (1..=3).map(|number| control(number, founding(CLUSTER))).collect();
         Self {
             controls,
             now_ms: 1_000,
@@ -180,6 +174,53 @@ fn a_change_reaches_everyone_before_it_is_answered() {
     assert_eq!((0..3).map(|at| mesh.w_of(at)).collect::<Vec<_>>(), [3, 3, 3]);
     mesh.change(0, w(3));
     assert_eq!(mesh.controls[0].history().len(), 2, "what changes nothing is not recorded");
+}
+
+#[test]
+fn a_node_that_only_a_dead_one_knows_of_makes_itself_known() {
+    let mut mesh = Mesh::new();
+    // The first one lets a fourth in, and dies before it has told anyone.
+    let mut history = mesh.controls[0].history().clone();
+    let (fourth, founder) = (member(4), mesh.controls[0].config.node);
+    history.record(Hlc::at(WallMs(mesh.now_ms)), founder, ChangeKind::Add(fourth.clone()));
+    mesh.controls.push(control(4, history.clone()));
+    mesh.cut_off = Some(0);
+    mesh.tick(30_000);
+    for at in 1..4 {
+        assert_eq!(mesh.controls[at].history(), &history, "{at}");
+        assert!(mesh.controls[at].view().member(fourth.id).is_some());
+    }
+    let liveness = mesh.controls[1].liveness();
+    assert_eq!(liveness.status(fourth.id), Status::Alive, "it is heard like any other from then on");
+}
+
+#[test]
+fn one_who_says_of_himself_that_he_is_a_member_and_was_not_let_in_is_not_heard() {
+    let mut mesh = Mesh::new();
+    mesh.controls.push(control(4, founding(CLUSTER)));
+    let founder = mesh.controls[0].config.node;
+    let told = |what: ChangeKind| {
+        let mut history = founding(CLUSTER);
+        history.record(Hlc::at(WallMs(2)), founder, what);
+        let (version, changes) = (history.version(), history.without(&founding(CLUSTER)));
+        Message::Notice(Notice::Changes(Changes { since: version, version, changes, is_answer: false }))
+    };
+    let by = |message: Message, from_life: Life| Envelope {
+        cluster: CLUSTER,
+        from: member(4).id,
+        from_life,
+        from_boot: 1,
+        wall: WallMs(1),
+        footing: Footing::default(),
+        message,
+    };
+    let weight = ChangeKind::Weight { node: founder, weight: 1 };
+    for (what, life) in [(weight, 4), (ChangeKind::Add(member(5)), 4), (ChangeKind::Add(member(4)), 5)] {
+        mesh.input(0, ControlInput::Message(Box::new(by(told(what), Life(life)))));
+        assert_eq!(mesh.controls[0].history().len(), 1);
+    }
+    mesh.input(0, ControlInput::Message(Box::new(by(told(ChangeKind::Add(member(4))), Life(4)))));
+    assert_eq!(mesh.controls[0].history().len(), 2);
 }
 
 #[test]

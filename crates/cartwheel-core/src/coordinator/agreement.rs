@@ -46,14 +46,16 @@ impl Agreement {
         self.homes = homes;
     }
 
+    /// How many homes are known to hold exactly that, in the configuration of which fewer do.
+    pub fn at_home(&self) -> usize {
+        let agreeing = self.agreeing();
+        let in_current = |home: NodeId| agreeing.contains(&home) && !self.joined.filling.contains(&home);
+        self.homes.fewest(in_current, |home| agreeing.contains(&home))
+    }
+
     /// Whether a majority holds exactly what is to be answered, of each configuration.
     pub fn is_reached(&self) -> bool {
-        let agreeing = self.agreeing();
-        let is_enough = |of: &[NodeId], counts: &dyn Fn(&NodeId) -> bool| {
-            of.iter().filter(|home| agreeing.contains(home) && counts(home)).count() >= self.needed
-        };
-        is_enough(&self.homes.current, &|home| !self.joined.filling.contains(home))
-            && self.homes.next.as_ref().is_none_or(|next| is_enough(next, &|_| true))
+        self.at_home() >= self.needed
     }
 
     /// The homes that must be sent the join.
@@ -110,6 +112,7 @@ mod tests {
             state: state(&[1, 2]),
             digest: StateDigest::of(&state(&[1, 2])),
             epoch: None,
+            at_home: 2,
             held: held.iter().map(|(node, state)| (NodeId::new(*node), StateDigest::of(state))).collect(),
             filling: BTreeSet::new(),
             stand_ins: BTreeSet::new(),

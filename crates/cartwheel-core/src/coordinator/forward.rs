@@ -55,11 +55,12 @@ impl ForwardOp {
         Self { or_here: true, ..self }
     }
 
-    /// A put that this node's own replica could not store.
+    /// A put that this node has tried to carry out.
     pub(super) fn after(mut self, own: Own) -> Self {
         match own {
             Own::Uncertain => self.shortfall = Some(unknown()),
             Own::DiskFull => self.disk_full = true,
+            Own::NoHome => {}
         }
         self
     }

@@ -39,6 +39,8 @@ pub(super) struct GetOp {
     consistency: Consistency,
     /// What the answer must cover to be no older than what the client has seen.
     seen: Clock,
+    /// What the client has seen is on every home, and has been for so long that nobody is asked for it. A stand-in may still lack it.
+    is_seen_by_homes: bool,
     round: ReadRound,
     phase: Phase,
 }
@@ -62,10 +64,9 @@ impl GetOp {
     pub(super) fn new(cx: &Cx<'_>, id: u64, reply_to: ReplyTo, deadline: Instant, get: Get) -> Result<Self, Refusal> {
         let settings = *cx.view.settings(get.key.bucket());
         let r = quorum('r', get.r, settings.r, &settings)?;
-        let seen = match &get.seen {
-            Some(sealed) => cx.open(sealed, &get.key)?.needs_in(cx.epoch),
-            None => Clock::new(),
-        };
+        let context = get.seen.as_ref().map(|sealed| cx.open(sealed, &get.key)).transpose()?;
+        let is_seen_by_homes = context.as_ref().is_some_and(|context| context.epoch.is_everywhere(cx.epoch));
+        let seen = context.map_or_else(Clock::new, |context| context.needs_in(cx.epoch));
         let (homes, readers) = (cx.homes(&get.key), cx.readers(&get.key, get.consistency));
         let needed = match get.consistency {
             Consistency::Eventual => r,
@@ -73,7 +74,7 @@ impl GetOp {
         };
         let round = ReadRound::in_order(homes, readers, needed);
         let (key, consistency, phase) = (get.key, get.consistency, Phase::Reading);
-        Ok(Self { id, reply_to, deadline, key, settings, consistency, seen, round, phase })
+        Ok(Self { id, reply_to, deadline, key, settings, consistency, seen, is_seen_by_homes, round, phase })
     }
 
     /// Whether the client has its answer.
@@ -199,6 +200,8 @@ impl GetOp {
                 Progress::Enough(_) if cx.is_behind(&self.key) => return self.wait(cx),
                 // That nothing is there is for homes to say.
                 Progress::Enough(joined) if !self.shows_anything(cx, &joined.state) && self.round.require_homes() => {}
+                Progress::Enough(joined)
+                    if self.is_seen_by_homes && joined.at_home == 0 && self.round.require_homes() => {}
                 Progress::Enough(joined) if joined.state.clock().covers(&self.seen) => {
                     return self.read(cx, joined);
                 }
@@ -230,7 +233,7 @@ impl GetOp {
             }
             return next;
         }
-        self.reply(cx, &joined.state, cx.acks(joined.held.keys(), &joined.stand_ins));
+        self.reply(cx, &joined.state, cx.acks(joined.at_home, joined.held.keys(), &joined.stand_ins));
         let mut joined = joined;
         for node in joined.behind() {
             repair(cx, self.id, &self.key, &joined, node);
@@ -266,14 +269,14 @@ impl GetOp {
         let Phase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
         let needed = majority(usize::from(self.settings.n));
         let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= needed;
-        let standing = match agreement.is_reached() {
+        let (at_home, standing) = match agreement.is_reached() {
             true if cx.is_behind(&self.key) => return self.wait(cx),
-            true => agreement.agreeing(),
-            false if unchecked => confirmed.clone(),
+            true => (agreement.at_home(), agreement.agreeing()),
+            false if unchecked => (confirmed.len(), confirmed.clone()),
             false => return self.wait(cx),
         };
         let joined = agreement.joined();
-        self.reply(cx, &joined.state, cx.acks(&standing, []));
+        self.reply(cx, &joined.state, cx.acks(at_home, &standing, []));
         Next::End
     }
 

@@ -183,23 +183,23 @@ impl Cx<'_> {
         as_homes(near).chain(stand_ins.into_iter().map(|node| (node, Role::StandIn))).chain(as_homes(far)).collect()
     }
 
-    /// The replicas behind an answer, counted for the client.
+    /// The replicas behind an answer, counted for the client: as homes so many as every configuration has among these, and the others as
+    /// stand-ins.
     fn acks<'n>(
         &self,
+        at_home: usize,
         homes: impl IntoIterator<Item = &'n NodeId>,
         stand_ins: impl IntoIterator<Item = &'n NodeId>,
     ) -> Acks {
         let mut acks = Acks::default();
         let mut zones = BTreeSet::new();
         let zone = |node: &NodeId| self.view.member(*node).map(|known| known.member.zone.as_str());
-        for home in homes {
-            acks.home += 1;
-            zones.insert(zone(home));
-        }
-        for stand_in in stand_ins {
+        for node in homes.into_iter().chain(stand_ins) {
             acks.standin += 1;
-            zones.insert(zone(stand_in));
+            zones.insert(zone(node));
         }
+        acks.home = at_home as u32;
+        acks.standin = acks.standin.saturating_sub(acks.home);
         acks.zones = zones.len() as u32;
         acks
     }
@@ -241,7 +241,7 @@ enum Next {
     End,
     /// The write is complete; a home is to coordinate it.
     Place(Box<Put>),
-    /// This node's replica cannot store it, and has stored it or not; another home is to coordinate it.
+    /// This node cannot carry it out, and has stored it or not; another home is to coordinate it.
     Reroute(Box<Put>, Own),
     /// No home carries it out; this node does, in the place of one.
     StandIn(Box<Put>),
@@ -254,6 +254,8 @@ enum Own {
     Uncertain,
     /// Its disk is full: nothing was stored.
     DiskFull,
+    /// It is a home no more: nothing was stored.
+    NoHome,
 }
 
 enum Kind {

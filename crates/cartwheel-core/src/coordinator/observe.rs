@@ -87,7 +87,7 @@ impl ObserveOp {
     }
 
     fn nothing_to_delete(&self, cx: &mut Cx<'_>, joined: &Joined) -> Next {
-        let acks = cx.acks(joined.held.keys(), &joined.stand_ins);
+        let acks = cx.acks(joined.at_home, joined.held.keys(), &joined.stand_ins);
         let shown = |cx: &Cx<'_>| show(cx, &self.put.key, &self.settings, &State::default(), acks);
         let body = self.put.return_body.then(|| shown(cx));
         cx.out.replies.push((self.reply_to, Ok(Reply::Put(PutDone { context: None, acks, body }))));

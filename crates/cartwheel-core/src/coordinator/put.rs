@@ -279,6 +279,10 @@ impl PutOp {
             return self.refuse(cx, "the write was not named: this is a defect of the node");
         };
         let stands_in_for = self.checked.stands_in_for(cx);
+        if stands_in_for.is_some() && !self.checked.may_use_stand_ins(cx) {
+            // It was a home when it began, and what it would store now counts for none.
+            return Next::Reroute(Box::new(put.clone()), Own::NoHome);
+        }
         let mint = Mint {
             key: put.key.clone(),
             content: put.content.clone(),
@@ -434,9 +438,7 @@ impl PutOp {
     fn reply(&self, cx: &mut Cx<'_>) {
         let Phase::Writing { round, minted, context, .. } = &self.phase else { return };
         let put = &self.checked.put;
-        let mut acks = cx.acks(round.homes_stored(), round.stand_ins_stored());
-        let fewest = round.stored_at_home() as u32;
-        (acks.home, acks.standin) = (fewest, acks.standin + acks.home - fewest);
+        let acks = cx.acks(round.stored_at_home(), round.homes_stored(), round.stand_ins_stored());
         let body = put.return_body.then(|| show(cx, &put.key, &self.checked.settings, &minted.state, acks));
         let done = PutDone { context: Some(cx.sealer.seal(context, &put.key)), acks, body };
         cx.out.replies.push((self.reply_to, Ok(Reply::Put(done))));

@@ -78,6 +78,8 @@ pub struct Joined {
     pub digest: StateDigest,
     /// The oldest epoch among what it was built from, if any state came with one.
     pub epoch: Option<Epoch>,
+    /// How many homes count, in the configuration of which fewer do.
+    pub at_home: usize,
     /// The homes whose answers count, and what each held.
     pub held: BTreeMap<NodeId, StateDigest>,
     /// Those of them that are being filled: they count only as homes that take over.
@@ -140,9 +142,7 @@ impl ReadRound {
 
     /// How many homes count, in the configuration of which fewer do.
     fn homes_counted(&self) -> usize {
-        let current = self.homes.current.iter().filter(|&&home| self.counts_in_current(home)).count();
-        let next = self.homes.next.as_ref().map(|next| next.iter().filter(|&&home| self.counts(home)).count());
-        next.map_or(current, |next| next.min(current))
+        self.homes.fewest(|home| self.counts_in_current(home), |home| self.counts(home))
     }
 
     fn counts(&self, home: NodeId) -> bool {
@@ -366,9 +366,10 @@ impl ReadRound {
                 (StateDigest::of(&state), state)
             }
         };
-        let stand_ins = self.counting_stand_ins(self.homes_counted() > 0).collect();
+        let at_home = self.homes_counted();
+        let stand_ins = self.counting_stand_ins(at_home > 0).collect();
         let (held, filling) = (BTreeMap::new(), BTreeSet::new());
-        let mut joined = Joined { digest, state, epoch: None, held, filling, stand_ins };
+        let mut joined = Joined { digest, state, epoch: None, at_home, held, filling, stand_ins };
         for (node, heard) in self.answers() {
             joined.epoch = joined.epoch.into_iter().chain(heard.epoch).min();
             if heard.role == Role::Home && heard.counts {
@@ -439,6 +440,21 @@ mod tests {
             assert!(!round.heard(stranger, Footing::default(), answer(&state(&[1]), Want::State, true)));
         }
         assert_eq!(round.counted(), 0);
+    }
+
+    #[test]
+    fn while_homes_change_those_count_as_homes_that_every_configuration_has() {
+        let [a, b, c, d] = [1, 2, 3, 4].map(NodeId::new);
+        let homes = Homes { current: vec![a, b, c], next: Some(vec![a, b, d]), lives: Vec::new() };
+        let order = vec![(b, Role::Home), (c, Role::Home), (d, Role::Home), (NodeId::new(5), Role::StandIn)];
+        let mut round = ReadRound::in_order(homes, order, 3);
+        while let Progress::Wait(questions) = round.progress() {
+            for (node, _, want) in questions {
+                round.heard(node, Footing::default(), answer(&state(&[1]), want, true));
+            }
+        }
+        let Progress::Enough(joined) = round.progress() else { panic!("enough have answered") };
+        assert_eq!((joined.held.len(), joined.at_home, joined.stand_ins.len()), (3, 2, 1), "a was not heard");
     }
 
     proptest! {

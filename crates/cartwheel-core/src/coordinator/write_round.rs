@@ -149,7 +149,8 @@ impl WriteRound {
 
     /// How many homes have it, in the configuration of which fewer do.
     pub fn stored_at_home(&self) -> usize {
-        self.homes.lists().map(|list| self.stored_of(list)).min().unwrap_or(0)
+        let has_stored = |home: NodeId| self.stored.contains(&home);
+        self.homes.fewest(has_stored, has_stored)
     }
 
     fn stored_of(&self, homes: &[NodeId]) -> usize {

@@ -155,20 +155,10 @@ mod tests {
     use super::*;
     use crate::dot::Life;
     use crate::membership::{ClusterId, Strategy};
-    use crate::ring::{NORMAL_WEIGHT, Partitions};
+    use crate::ring::Partitions;
 
     fn member(name: &str, life: u64) -> Member {
-        Member {
-            id: NodeId::of_name(name),
-            name: name.to_owned(),
-            life: Life(life),
-            weight: NORMAL_WEIGHT,
-            zone: String::new(),
-            host: String::new(),
-            peer_addr: String::new(),
-            http_addr: String::new(),
-            resp_addr: String::new(),
-        }
+        Member::new(name, Life(life))
     }
 
     /// A cluster of a, b and c, each in its first life.

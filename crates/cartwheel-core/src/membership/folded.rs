@@ -47,20 +47,10 @@ mod tests {
     use super::*;
     use crate::dot::{Life, NodeId};
     use crate::hlc::{Hlc, WallMs};
-    use crate::ring::{NORMAL_WEIGHT, Partitions};
+    use crate::ring::Partitions;
 
     fn founding(cluster: u128) -> ChangeKind {
-        let member = Member {
-            name: "a".into(),
-            id: NodeId::of_name("a"),
-            life: Life(1),
-            weight: NORMAL_WEIGHT,
-            zone: String::new(),
-            host: String::new(),
-            peer_addr: String::new(),
-            http_addr: String::new(),
-            resp_addr: String::new(),
-        };
+        let member = Member::new("a", Life(1));
         let (cluster, strategy) = (ClusterId(cluster), Strategy::Balanced);
         ChangeKind::Found { cluster, partitions: Partitions::default(), strategy, members: vec![member] }
     }

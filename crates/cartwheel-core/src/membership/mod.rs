@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::configuration::Home;
 use crate::dot::{Life, NodeId};
 use crate::hlc::Hlc;
-use crate::ring::{NodeInfo, Partitions, RingVersion};
+use crate::ring::{NORMAL_WEIGHT, NodeInfo, Partitions, RingVersion};
 
 pub mod bucket;
 mod check;
@@ -70,6 +71,21 @@ pub struct Member {
 }
 
 impl Member {
+    /// A node with the id that follows from its name and a normal share of the data, of which nobody has said where it is.
+    pub fn new(name: &str, life: Life) -> Self {
+        Self {
+            name: name.to_owned(),
+            id: NodeId::of_name(name),
+            life,
+            weight: NORMAL_WEIGHT,
+            zone: String::new(),
+            host: String::new(),
+            peer_addr: String::new(),
+            http_addr: String::new(),
+            resp_addr: String::new(),
+        }
+    }
+
     /// What placement needs to know.
     pub fn info(&self) -> NodeInfo {
         NodeInfo { id: self.id, weight: self.weight, zone: self.zone.clone(), host: self.host.clone() }
@@ -145,6 +161,14 @@ pub enum ChangeKind {
     },
 }
 
+impl ChangeKind {
+    /// The node, in its life, that it adds or puts in another's place.
+    pub(crate) fn lets_in(&self) -> Option<Home> {
+        let (Self::Add(member) | Self::Replace { new: member, .. }) = self else { return None };
+        Some(Home { node: member.id, life: member.life })
+    }
+}
+
 /// One recorded change. Changes are ordered by time, then by who recorded them, then by number.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Change {
@@ -209,6 +233,24 @@ impl History {
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
         Self { changes: self.changes.difference(&other.changes).cloned().collect() }
+    }
+
+    /// The changes that let a node in, and all whose place it took, one after the other: who knows the cluster and these, knows the
+    /// node. None for a founder.
+    #[must_use]
+    pub fn introduction(&self, node: NodeId) -> Self {
+        let mut introduction = Self::new();
+        let mut nodes = BTreeSet::from([node]);
+        // Whoever is replaced came before.
+        for change in self.changes.iter().rev() {
+            if change.what.lets_in().is_some_and(|home| nodes.contains(&home.node)) {
+                introduction.changes.insert(change.clone());
+                if let ChangeKind::Replace { old, .. } = change.what {
+                    nodes.insert(old);
+                }
+            }
+        }
+        introduction
     }
 
     /// The changes in their order.

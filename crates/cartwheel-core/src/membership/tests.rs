@@ -13,15 +13,11 @@ use crate::ring::NORMAL_WEIGHT;
 
 fn member(name: &str) -> Member {
     Member {
-        name: name.into(),
-        id: NodeId::of_name(name),
-        life: Life(1),
-        weight: NORMAL_WEIGHT,
         zone: "z".into(),
-        host: String::new(),
         peer_addr: format!("{name}:7400"),
         http_addr: format!("{name}:8080"),
         resp_addr: format!("{name}:6380"),
+        ..Member::new(name, Life(1))
     }
 }
 
@@ -218,6 +214,22 @@ fn a_replacement_takes_over_the_same_partitions() {
         let after = view([found(&["a", "b", "c", "d"]), refused]);
         assert_eq!(after.ring.owners(), before.ring.owners());
         assert_eq!(after.members().len(), 4);
+    }
+}
+
+#[test]
+fn who_knows_the_cluster_and_an_introduction_knows_the_node() {
+    let replace = |old: &str, new: &str| ChangeKind::Replace { old: id(old), new: member(new) };
+    let weight = ChangeKind::Weight { node: id("d"), weight: 2 * NORMAL_WEIGHT };
+    let comings = [ChangeKind::Add(member("e")), replace("e", "f"), replace("d", "g")];
+    let others = [ChangeKind::Add(member("h")), weight, left("e")];
+    let all = history([found(&["a", "b", "c", "d"])].into_iter().chain(comings).chain(others));
+    for (name, changes) in [("a", 0), ("e", 1), ("f", 2), ("g", 1), ("x", 0)] {
+        let introduction = all.introduction(id(name));
+        assert_eq!(introduction.len(), changes, "{name}");
+        let mut told = history([found(&["a", "b", "c", "d"])]);
+        told.merge(&introduction);
+        assert_eq!(told.view().unwrap().member(id(name)).is_some(), name != "x", "{name}");
     }
 }
 

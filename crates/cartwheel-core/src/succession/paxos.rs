@@ -98,8 +98,8 @@ impl Proposer {
         &self.choosers
     }
 
-    /// A chooser has promised. Once a majority has, what any of them accepted under the greatest ballot is proposed, for it may have been
-    /// chosen.
+    /// A chooser has promised. Once a majority has, what any of them accepted under the greatest ballot is proposed, if anything may have
+    /// been chosen.
     pub fn promised(&mut self, by: Home, ballot: Ballot, accepted: Option<Accepted>) -> Proposed {
         if ballot != self.ballot || self.accepted.is_some() || !self.choosers.contains(&by) {
             return Proposed::Waiting;
@@ -108,7 +108,13 @@ impl Proposer {
         if self.promises.len() < majority(self.choosers.len()) {
             return Proposed::Waiting;
         }
-        if let Some((_, earlier)) = self.promises.values().flatten().max_by_key(|(ballot, _)| *ballot) {
+        let accepted = || self.promises.values().flatten();
+        // Whoever promised without having accepted anything never will under a lesser ballot. If the others are no majority, nothing was
+        // chosen: then nobody is bound to an earlier proposal, of which a home may have died since.
+        let may_have_accepted = self.choosers.len() - self.promises.len() + accepted().count();
+        if may_have_accepted >= majority(self.choosers.len())
+            && let Some((_, earlier)) = accepted().max_by_key(|(ballot, _)| *ballot)
+        {
             self.proposal = earlier.clone();
         }
         self.accepted = Some(BTreeSet::new());
@@ -154,17 +160,17 @@ mod tests {
     fn act() -> impl Strategy<Value = Act> {
         prop_oneof![
             1 => (0usize..3).prop_map(Act::Begin),
-            6 => (0usize..3, 0usize..3, any::<bool>()).prop_map(|(from, to, back)| Act::Prepare(from, to, back)),
-            6 => (0usize..3, 0usize..3, any::<bool>()).prop_map(|(from, to, back)| Act::Accept(from, to, back)),
+            6 => (0usize..3, 0usize..5, any::<bool>()).prop_map(|(from, to, back)| Act::Prepare(from, to, back)),
+            6 => (0usize..3, 0usize..5, any::<bool>()).prop_map(|(from, to, back)| Act::Accept(from, to, back)),
         ]
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn one_value_is_chosen_whatever_is_lost(acts in prop::collection::vec(act(), 0..120)) {
-            let choosers: Vec<Home> = (1..=3).map(home).collect();
-            let mut acceptors = vec![Acceptor::default(); 3];
+        fn one_value_is_chosen_whatever_is_lost(count in 3u64..6, acts in prop::collection::vec(act(), 0..200)) {
+            let choosers: Vec<Home> = (1..=count).map(home).collect();
+            let mut acceptors = vec![Acceptor::default(); choosers.len()];
             let mut rounds = 0;
             let mut proposers: Vec<Option<Proposer>> = vec![None; 3];
             let mut chosen: Option<Configuration> = None;
@@ -175,6 +181,7 @@ mod tests {
                         let ballot = Ballot { round: rounds, node: NodeId::new(who as u64) };
                         proposers[who] = Some(Proposer::new(choosers.clone(), ballot, configuration(who as u64)));
                     }
+                    Act::Prepare(_, at, _) | Act::Accept(_, at, _) if at >= choosers.len() => {}
                     Act::Prepare(who, at, back) => {
                         let Some(proposer) = &mut proposers[who] else { continue };
                         if let Ok(accepted) = acceptors[at].prepare(proposer.ballot()) && back {
@@ -196,6 +203,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_earlier_proposal_that_cannot_have_been_chosen_binds_nobody() {
+        let ballot = Ballot { round: 1, node: NodeId::new(1) };
+        let earlier = (Ballot { round: 0, node: NodeId::new(3) }, configuration(8));
+        let ends = |choosers: u64, accepted: &[u64]| {
+            let mut proposer = Proposer::new((1..=choosers).map(home).collect(), ballot, configuration(7));
+            let promises = 1..=majority(choosers as usize) as u64;
+            let promised = |by| proposer.promised(home(by), ballot, accepted.contains(&by).then(|| earlier.clone()));
+            promises.map(promised).last()
+        };
+        let own = |ended| ended == Some(Proposed::Accept(configuration(7)));
+        assert!(
+            own(ends(4, &[1])),
+            "one of three has accepted it, and perhaps the fourth: they are no majority of four"
+        );
+        assert!(!own(ends(4, &[1, 2])), "with the fourth they are");
+        assert!(!own(ends(3, &[1])) && own(ends(3, &[])));
     }
 
     #[test]

@@ -37,15 +37,9 @@ pub fn history() -> History {
 /// The founding of a cluster of so many.
 fn history_of(nodes: usize) -> History {
     let member = |node: usize| Member {
-        name: format!("node-{node}"),
-        id: id(node),
-        life: Life(node as u64),
-        weight: 100,
         zone: "zone".to_owned(),
         host: format!("host-{node}"),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
+        ..Member::new(&format!("node-{node}"), Life(node as u64))
     };
     let founding = ChangeKind::Found {
         cluster: CLUSTER,

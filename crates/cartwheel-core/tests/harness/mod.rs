@@ -198,17 +198,7 @@ fn replica(node: NodeId, boot: u32, floor: Since, ceiling: Hlc) -> Replica {
         epoch: Epoch::FIRST,
         broken: Broken::default(),
     };
-    let member = Member {
-        name: "alone".to_owned(),
-        id: node,
-        life,
-        weight: 100,
-        zone: String::new(),
-        host: String::new(),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
-    };
+    let member = Member { id: node, ..Member::new("alone", life) };
     let mut history = History::new();
     let partitions = Partitions::default();
     let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members: vec![member] };

@@ -17,6 +17,7 @@ use cartwheel_core::message::{Ask, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Event, Input, Limits, Node, NodeConfig, StoreCommand, Timing};
 use cartwheel_core::record::{LocalHeader, Record};
+use cartwheel_core::request::{Consistency, Put, Retry};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::state::{Content, Epoch, Notes, Sibling, State};
 use cartwheel_core::time::{Instant, Now};
@@ -33,15 +34,9 @@ pub fn id(node: usize) -> NodeId {
 
 pub fn member(node: usize) -> Member {
     Member {
-        name: format!("node-{node}"),
-        id: id(node),
-        life: Life(node as u64),
-        weight: 100,
         zone: "zone".to_owned(),
         host: format!("host-{node}"),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
+        ..Member::new(&format!("node-{node}"), Life(node as u64))
     }
 }
 
@@ -85,6 +80,21 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
 
 pub fn key(number: usize) -> Key {
     Key::new(Bytes::from_static(b"carts"), format!("key-{number}").into()).expect("a valid key")
+}
+
+/// A write that has seen nothing.
+pub fn blind_put(key: &Key, w: Option<u8>) -> Put {
+    Put {
+        key: key.clone(),
+        content: Content::Value { bytes: "milk".into(), content_type: String::new() },
+        expires: None,
+        context: None,
+        retry: Retry::Unnamed,
+        stamp: None,
+        consistency: Consistency::Eventual,
+        w,
+        return_body: false,
+    }
 }
 
 /// What a key holds after its `version`-th write.

@@ -133,7 +133,7 @@ impl Read {
         let (state, digest) = known(join);
         let held = self.answers.iter().map(|(&node, holds)| (node, known(holds.writes).1)).collect();
         let filling = self.answers.iter().filter(|(_, holds)| holds.is_filling).map(|(&node, _)| node).collect();
-        let joined = Joined { state, digest, epoch: None, held, filling, stand_ins: BTreeSet::new() };
+        let joined = Joined { state, digest, epoch: None, at_home: 0, held, filling, stand_ins: BTreeSet::new() };
         Agreement::new(homes, needed, joined).is_reached()
     }
 }

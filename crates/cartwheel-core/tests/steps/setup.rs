@@ -75,17 +75,7 @@ pub fn id(node: usize) -> NodeId {
 
 /// A node, as one adds it. Its first life has its own number.
 pub fn member(node: usize, life: u64) -> Member {
-    Member {
-        name: format!("node-{node}"),
-        id: id(node),
-        life: Life(life),
-        weight: 100,
-        zone: "zone".to_owned(),
-        host: format!("host-{node}"),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
-    }
+    Member { zone: "zone".to_owned(), host: format!("host-{node}"), ..Member::new(&format!("node-{node}"), Life(life)) }
 }
 
 /// What is wished after the founding of so many nodes, with a bucket of so many replicas, and these changes.

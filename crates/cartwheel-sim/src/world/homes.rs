@@ -1,12 +1,13 @@
 //! Who holds what: the configurations of partitions, as the machines know them.
 
-use cartwheel_core::configuration::{Configuration, Home, Phase};
+use cartwheel_core::configuration::{Configuration, Home, Homes, Phase};
 use cartwheel_core::key::Key;
 use cartwheel_core::quorum::majority;
 use cartwheel_core::ring::PartitionId;
 
 use super::World;
 use crate::cluster::seat_in;
+use crate::machine::Machine;
 
 impl World {
     /// What holds in a partition: the latest that any machine goes by, or has on its disk.
@@ -20,29 +21,68 @@ impl World {
 
     /// The home replicas of a key, while one configuration takes over from another those of both.
     pub fn homes(&self, key: &Key) -> Vec<usize> {
-        let homes = self.phase(self.cluster.partition_of(key)).homes(self.cluster.bucket(key).n, |_| false);
-        homes.all().into_iter().filter_map(|id| self.cluster.index(id)).collect()
+        self.homes_of(key).all().into_iter().filter_map(|id| self.cluster.index(id)).collect()
+    }
+
+    /// Whether a machine will be the only home of a key, or is, once one configuration has taken over from another.
+    pub fn is_only_home(&self, index: usize, key: &Key) -> bool {
+        self.homes_of(key).lists().any(|list| list == [self.cluster.id(index)])
+    }
+
+    fn homes_of(&self, key: &Key) -> Homes {
+        self.phase(self.cluster.partition_of(key)).homes(self.cluster.bucket(key).n, |_| false)
     }
 
     /// Whether each partition can find a successor without a machine's life: a majority of those who choose, and of the homes of each
-    /// n, has another life that is not lost.
+    /// n, has another life that is not lost. That holds, too, of a successor that may be chosen already, and where it is about to become
+    /// a home in the place of another; and nobody may be about to choose a life that is lost already.
     pub fn can_do_without(&self, index: usize) -> bool {
         let partitions = self.cluster.view().ring.partitions();
-        partitions.iter().all(|partition| {
-            let phase = self.phase(partition);
-            phase.both().all(|configuration| self.keeps_majority(configuration, index))
+        self.knows_all_lives()
+            && partitions.iter().all(|partition| {
+                let phase = self.phase(partition);
+                let seat = self.machines[index].node().and_then(|node| node.held().seat(partition));
+                let may_come = seat.is_some_and(|seat| seat.is_candidate);
+                phase.both().all(|configuration| self.keeps_majority(configuration, index, may_come))
+                    && self.proposed(partition).all(|proposal| self.keeps_majority(&proposal, index, false))
+            })
+    }
+
+    /// The successors that somebody has accepted, and that may come to be chosen.
+    fn proposed(&self, partition: PartitionId) -> impl Iterator<Item = Configuration> {
+        let latest = self.phase(partition).latest().number;
+        let seat = move |machine: &Machine| match machine.node() {
+            Some(node) => node.held().seat(partition).map(|seat| seat.acceptor.clone()),
+            None => seat_in(machine.disk().current(), partition).map(|seat| seat.acceptor),
+        };
+        let accepted = self.machines.iter().filter_map(move |machine| Some(seat(machine)?.accepted?.1));
+        accepted.filter(move |proposal| proposal.number > latest)
+    }
+
+    /// Whether nobody who runs takes a life for that of a member that it is not any more.
+    fn knows_all_lives(&self) -> bool {
+        let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
+        views.into_iter().flat_map(|view| view.members()).all(|known| {
+            let index = self.cluster.index(known.member.id).expect("a machine");
+            self.machines[index].life == known.member.life
         })
     }
 
-    fn keeps_majority(&self, configuration: &Configuration, lost: usize) -> bool {
-        let is_left = |home: &&Home| {
-            let index = self.cluster.index(home.node).filter(|&index| index != lost);
-            index.is_some_and(|index| self.machines[index].life == home.life && !self.is_gone(index))
-        };
+    /// Whether the life of a home is not lost, and has not left.
+    fn is_left(&self, home: &Home) -> bool {
+        let index = self.cluster.index(home.node);
+        index.is_some_and(|index| self.machines[index].life == home.life && !self.is_gone(index))
+    }
+
+    fn keeps_majority(&self, configuration: &Configuration, lost: usize, may_come: bool) -> bool {
+        let is_left = |home: &&Home| self.cluster.index(home.node) != Some(lost) && self.is_left(home);
         let ns = self.cluster.spec().buckets.iter().map(|bucket| bucket.n).chain([configuration.choosers]);
         let keeps = |homes: &[Home]| {
             let had = homes.iter().any(|home| self.cluster.index(home.node) == Some(lost));
-            !had || homes.iter().filter(is_left).count() >= majority(homes.len())
+            let left = homes.iter().filter(is_left).count();
+            // Whoever it replaces may be one of those that are left.
+            let left = if had || !may_come { left } else { left.saturating_sub(1) };
+            !had && !may_come || left >= majority(homes.len())
         };
         ns.map(|n| configuration.of(n)).all(keeps)
     }

@@ -2,7 +2,7 @@
 
 use cartwheel_core::configuration::{Home, Phase};
 use cartwheel_core::control::{ControlInput, MembersChange};
-use cartwheel_core::membership::{ChangeKind, History, Member};
+use cartwheel_core::membership::{ChangeKind, History, Member, ViewMember};
 use cartwheel_core::node::ClientId;
 use cartwheel_core::succession::successor::successor;
 
@@ -79,6 +79,7 @@ impl World {
     pub(super) fn retire(&mut self) {
         for index in self.members() {
             if self.is_gone(index) {
+                self.excuse_settings(index);
                 if self.machines[index].is_up() {
                     let all = self.machines[index].disk.unsynced().count();
                     self.crash(index, all);
@@ -86,6 +87,16 @@ impl World {
                 self.machines[index].standing = Standing::Gone;
             }
         }
+    }
+
+    /// Who are members to a running machine, and who of them hold data.
+    pub fn who_is_there(&self, index: usize) -> String {
+        let Some(node) = self.machines[index].node() else { return "it does not run".to_owned() };
+        let view = node.held().view();
+        let placed: Vec<&str> = view.ring.nodes().iter().map(|node| self.cluster.name_of(node.id)).collect();
+        let name =
+            |known: &ViewMember| format!("{}{}", known.member.name, if known.leaving { " (leaving)" } else { "" });
+        format!("placed {placed:?}, members {:?}", view.members().map(name).collect::<Vec<String>>())
     }
 
     /// What is still to be done until what holds is what is wished; none if nothing is.
@@ -111,16 +122,8 @@ impl World {
                 };
                 let wished = held.view().wished(partition);
                 if let Some(next) = successor(only, &wished, &held.ns(), |_| true, |_| false) {
-                    let placed: Vec<&str> =
-                        held.view().ring.nodes().iter().map(|node| self.cluster.name_of(node.id)).collect();
-                    let members: Vec<String> = held
-                        .view()
-                        .members()
-                        .map(|known| format!("{}{}", known.member.name, if known.leaving { " (leaving)" } else { "" }))
-                        .collect();
-                    return Some(format!(
-                        "to {name} {partition:?} is to be succeeded, placed {placed:?}, members {members:?}: {only:?} by {next:?}"
-                    ));
+                    let who = self.who_is_there(index);
+                    return Some(format!("to {name} {partition:?} is to be succeeded: {only:?} by {next:?}; {who}"));
                 }
                 if only.of(held.n_max()).contains(&self.home(index)) && !seat.is_whole() {
                     return Some(format!("{name} is being filled in {partition:?}"));

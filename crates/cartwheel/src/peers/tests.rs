@@ -254,17 +254,7 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
 
 /// A view of a cluster of `a` and `b`, `b` in one life after the other.
 fn view_of(lives_of_b: &[u64]) -> Arc<View> {
-    let member = |name: &str, life: u64| Member {
-        name: name.to_owned(),
-        id: NodeId::of_name(name),
-        life: Life(life),
-        weight: 100,
-        zone: String::new(),
-        host: String::new(),
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
-    };
+    let member = |name: &str, life: u64| Member::new(name, Life(life));
     let members = vec![member("a", 1), member("b", lives_of_b[0])];
     let (partitions, strategy) = (Partitions::default(), Strategy::default());
     let found = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members };

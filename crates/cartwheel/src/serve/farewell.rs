@@ -71,24 +71,12 @@ mod tests {
     use cartwheel_core::dot::{Life, NodeId};
     use cartwheel_core::hlc::Hlc;
     use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy};
-    use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+    use cartwheel_core::ring::Partitions;
 
     use super::*;
 
     fn member(name: &str, life: u64) -> Member {
-        let (id, name) = (NodeId::of_name(name), name.to_owned());
-        let nowhere = String::new;
-        Member {
-            id,
-            name,
-            life: Life(life),
-            weight: NORMAL_WEIGHT,
-            zone: nowhere(),
-            host: nowhere(),
-            peer_addr: nowhere(),
-            http_addr: nowhere(),
-            resp_addr: nowhere(),
-        }
+        Member::new(name, Life(life))
     }
 
     /// A cluster of four after these changes.

@@ -262,29 +262,17 @@ fn gone(pid: Pid) -> bool {
     true
 }
 
-/// Ten ports that are free, below those that the system hands out by itself.
-pub fn free_ports() -> Vec<u16> {
-    let base = free_base(10, 12);
-    (base..base + 10).collect()
-}
-
-/// Bases from which the next three ports are free.
+/// Bases from which the next three ports are free, which nobody else in this process tries.
 fn free_bases() -> (u16, u16) {
-    let base = free_base(7, 8);
-    (base, base + 4)
-}
-
-/// A base from which so many ports are free, of so many that nobody else in this process tries.
-fn free_base(ports: u16, apart: u32) -> u16 {
     /// Where this process's ports begin, and how many bases it has tried: tests that run side by side must not find the same
     /// ports free.
     static START: OnceLock<u32> = OnceLock::new();
     static TRIED: AtomicU32 = AtomicU32::new(0);
     loop {
         let start = *START.get_or_init(|| getrandom::u32().unwrap() % 18_000);
-        let base = 12_000 + ((start + TRIED.fetch_add(apart, Ordering::Relaxed)) % 18_000) as u16;
-        if (base..=base + ports).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return base;
+        let base = 12_000 + ((start + TRIED.fetch_add(8, Ordering::Relaxed)) % 18_000) as u16;
+        if (base..=base + 7).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            return (base, base + 4);
         }
     }
 }
