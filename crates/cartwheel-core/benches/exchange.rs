@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use cartwheel_core::hlc::WallMs;
 use cartwheel_core::image::Image;
 use cartwheel_core::node::{ClientId, Input, Node};
-use cartwheel_core::request::{Consistency, Operation, Put, Request, Retry};
+use cartwheel_core::request::{Operation, Put, Request};
 use cartwheel_core::state::Content;
 use cartwheel_core::time::{self, Now};
 use pair::{EVERY, Pair, config, disk, key, state, view};
@@ -83,17 +83,9 @@ impl Writer {
         for _ in 0..puts {
             self.puts += 1;
             self.now += 10;
-            let operation = Operation::Put(Put {
-                key: key(self.puts as usize % 10_000),
-                content: Content::Value { bytes: vec![self.puts as u8; 200].into(), content_type: String::new() },
-                expires: None,
-                context: None,
-                retry: Retry::Unnamed,
-                stamp: None,
-                consistency: Consistency::Eventual,
-                w: Some(1),
-                return_body: false,
-            });
+            let content = Content::untyped(vec![self.puts as u8; 200]);
+            let put = Put { w: Some(1), ..Put::blind(key(self.puts as usize % 10_000), content) };
+            let operation = Operation::Put(put);
             let request = Request { operation, timeout: Duration::from_secs(1) };
             self.step(Input::Client(ClientId(self.puts), request));
         }

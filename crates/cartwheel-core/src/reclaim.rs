@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn value() -> Content {
-        Content::Value { bytes: Bytes::from_static(b"socks"), content_type: String::new() }
+        Content::untyped("socks")
     }
 
     fn record(siblings: Vec<Sibling>) -> Record {

@@ -85,6 +85,23 @@ pub struct Put {
     pub return_body: bool,
 }
 
+impl Put {
+    /// A write that has seen nothing and goes by the bucket's settings.
+    pub const fn blind(key: Key, content: Content) -> Self {
+        Self {
+            key,
+            content,
+            expires: None,
+            context: None,
+            retry: Retry::Unnamed,
+            stamp: None,
+            consistency: Consistency::Eventual,
+            w: None,
+            return_body: false,
+        }
+    }
+}
+
 /// By which name a repeated write is known.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Retry {

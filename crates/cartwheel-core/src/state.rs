@@ -29,6 +29,13 @@ pub enum Content {
     Tombstone,
 }
 
+impl Content {
+    /// A value of which nobody has said the media type.
+    pub fn untyped(bytes: impl Into<Bytes>) -> Self {
+        Self::Value { bytes: bytes.into(), content_type: String::new() }
+    }
+}
+
 /// One write that no other write known here has replaced.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sibling {

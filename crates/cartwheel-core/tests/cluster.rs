@@ -222,17 +222,7 @@ fn key(bucket: &'static str) -> Key {
 }
 
 fn put_of(bucket: &'static str, value: &'static str) -> Put {
-    Put {
-        key: key(bucket),
-        content: Content::Value { bytes: Bytes::from_static(value.as_bytes()), content_type: String::new() },
-        expires: None,
-        context: None,
-        stamp: None,
-        retry: Retry::Unnamed,
-        consistency: Consistency::Eventual,
-        w: None,
-        return_body: false,
-    }
+    Put::blind(key(bucket), Content::untyped(value))
 }
 
 fn put(value: &'static str) -> Put {
@@ -407,7 +397,7 @@ fn a_quorum_that_the_bucket_cannot_give_is_refused() {
         assert!(matches!(cluster.put(1, Put { w: bad, ..put("a") }), Err(Refusal::BadRequest(_))));
         assert!(matches!(cluster.get(1, Get { r: bad, ..get() }), Err(Refusal::BadRequest(_))));
     }
-    let large = Content::Value { bytes: vec![0; 1_048_577].into(), content_type: String::new() };
+    let large = Content::untyped(vec![0; 1_048_577]);
     assert_eq!(cluster.put(1, Put { content: large, ..put("") }), Err(Refusal::TooLarge(1_048_577, 1_048_576)));
 }
 
@@ -638,8 +628,7 @@ fn more_requests_than_the_limit_are_refused_at_once() {
 #[test]
 fn siblings_that_would_be_too_large_for_a_message_are_refused() {
     let mut cluster = Cluster::new(3);
-    let heavy =
-        || Put { content: Content::Value { bytes: vec![0; 600].into(), content_type: String::new() }, ..put("") };
+    let heavy = || Put { content: Content::untyped(vec![0; 600]), ..put("") };
     let first = cluster.put(1, heavy()).unwrap();
     let refused = cluster.put(2, heavy()).unwrap_err();
     assert_eq!(refused, Refusal::TooManySiblings(1), "1,200 bytes are more than the limit of this test");

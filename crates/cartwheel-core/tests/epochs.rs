@@ -33,7 +33,7 @@ fn made(number: u64, content: Content, epoch: u64) -> State {
 }
 
 fn value(number: u64, epoch: u64) -> State {
-    made(number, Content::Value { bytes: "socks".into(), content_type: String::new() }, epoch)
+    made(number, Content::untyped("socks"), epoch)
 }
 
 fn deleted(number: u64, epoch: u64) -> State {
@@ -116,7 +116,7 @@ fn a_write_that_was_forwarded_long_ago_is_not_carried_out() {
     enter(&mut pair, 9);
     let put = Put {
         key: key(1),
-        content: Content::Value { bytes: "socks".into(), content_type: String::new() },
+        content: Content::untyped("socks"),
         expires: None,
         context: None,
         retry: Retry::Named(WriteId::from_bytes([1; 16])),

@@ -33,10 +33,9 @@ const HALF_A_SECOND: Duration = Duration::from_millis(500);
 /// A value of some hundred bytes, so that what goes with it does not count for more than it does elsewhere.
 fn large(number: usize) -> State {
     let small = state(number, 1);
-    let siblings = small.siblings().map(|sibling| Sibling {
-        content: Content::Value { bytes: vec![number as u8; 500].into(), content_type: String::new() },
-        ..sibling.clone()
-    });
+    let siblings = small
+        .siblings()
+        .map(|sibling| Sibling { content: Content::untyped(vec![number as u8; 500]), ..sibling.clone() });
     State::from_parts(small.clock().clone(), siblings.collect::<Vec<_>>(), Default::default())
 }
 

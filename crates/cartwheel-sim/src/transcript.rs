@@ -23,7 +23,7 @@ use cartwheel_core::key::Key;
 use cartwheel_core::membership::{Conflict, Durability};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Timing};
-use cartwheel_core::request::{Consistency, Get, Got, Operation, Put, Reply, Request, Retry};
+use cartwheel_core::request::{Consistency, Get, Got, Operation, Put, Reply, Request};
 use cartwheel_core::state::{Content, Sibling};
 
 use crate::cluster::{BucketSpec, Cluster, ClusterSpec, NodeSpec, key};
@@ -237,17 +237,8 @@ impl Stage {
             bytes: Bytes::copy_from_slice(value.as_bytes()),
             content_type: "text/plain".to_owned(),
         });
-        let put = Put {
-            key: key.clone(),
-            content,
-            expires: None,
-            context: self.context(how)?,
-            stamp: None,
-            retry: Retry::Unnamed,
-            consistency: how.consistency(),
-            w: how.quorum,
-            return_body: false,
-        };
+        let (context, consistency, w) = (self.context(how)?, how.consistency(), how.quorum);
+        let put = Put { context, consistency, w, ..Put::blind(key.clone(), content) };
         Ok(match self.ask(node, Operation::Put(put))? {
             Ok(Reply::Put(done)) => {
                 let clock = self.remember(&key, how, done.context);

@@ -1,6 +1,5 @@
 //! Each check of the oracle, on histories written by hand: one that it accepts and the smallest change that it must not.
 
-use bytes::Bytes;
 use cartwheel_core::clock::Clock;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::Hlc;
@@ -43,7 +42,7 @@ impl Story {
     fn ask(&mut self, shown: &[usize]) -> usize {
         let place = self.history.writes.len();
         let write = Write {
-            content: Content::Value { bytes: self.history.value(place), content_type: String::new() },
+            content: Content::untyped(self.history.value(place)),
             expires: None,
             id: Some(id(place)),
             shown: Shown::Writes(shown.iter().copied().collect()),
@@ -73,7 +72,7 @@ impl Story {
         let actor = Actor { node: NodeId::new(1), life: Life(1), since: Since(1) };
         Sibling {
             dot: Dot { actor, counter: place as u64 + 1 },
-            content: Content::Value { bytes: self.history.value(place), content_type: String::new() },
+            content: Content::untyped(self.history.value(place)),
             hlc: hlc(place),
             epoch: Epoch(0),
             write_id: id(place),
@@ -158,8 +157,7 @@ fn only_what_was_written_is_shown() {
     story.history.writes[0].fate = Fate::Refused;
     assert_eq!(story.fails(None), Some("what was refused did not happen"));
     story.history.writes[0].fate = Fate::Unknown;
-    story.history.reads[0].siblings[0].content =
-        Content::Value { bytes: Bytes::from_static(b"made up"), content_type: String::new() };
+    story.history.reads[0].siblings[0].content = Content::untyped("made up");
     assert_eq!(story.fails(None), Some("only what was written is shown"));
 }
 

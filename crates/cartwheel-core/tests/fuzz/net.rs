@@ -15,7 +15,7 @@ use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strateg
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{ClientId, Event, Input, Limits, Node, NodeConfig, StoreCommand, StoreResult, Timing};
-use cartwheel_core::request::{Consistency, Get, Operation, Outcome, Put, Request, Retry};
+use cartwheel_core::request::{Consistency, Get, Operation, Outcome, Put, Request};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::state::Content;
 use cartwheel_core::time::{Instant, Now};
@@ -195,15 +195,5 @@ pub fn get_of_all(key: &Key) -> Operation {
 }
 
 pub fn put(key: &Key, value: &str, context: Option<Bytes>) -> Operation {
-    Operation::Put(Put {
-        key: key.clone(),
-        content: Content::Value { bytes: value.to_owned().into(), content_type: String::new() },
-        expires: None,
-        context,
-        retry: Retry::Unnamed,
-        stamp: None,
-        consistency: Consistency::Eventual,
-        w: None,
-        return_body: false,
-    })
+    Operation::Put(Put { context, ..Put::blind(key.clone(), Content::untyped(value.to_owned())) })
 }

@@ -139,7 +139,7 @@ impl TestReplica {
     pub fn mint(&mut self, write: &Write) -> Result<Minted, MintRefused> {
         let mint = Mint {
             key: key(),
-            content: Content::Value { bytes: write.value.clone().into(), content_type: String::new() },
+            content: Content::untyped(write.value.clone()),
             expires: None,
             deadline: Instant(u64::MAX),
             write_id: write.id,

@@ -17,7 +17,7 @@ use cartwheel_core::message::{Ask, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Event, Input, Limits, Node, NodeConfig, StoreCommand, Timing};
 use cartwheel_core::record::{LocalHeader, Record};
-use cartwheel_core::request::{Consistency, Put, Retry};
+use cartwheel_core::request::Put;
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::state::{Content, Epoch, Notes, Sibling, State};
 use cartwheel_core::time::{Instant, Now};
@@ -84,17 +84,7 @@ pub fn key(number: usize) -> Key {
 
 /// A write that has seen nothing.
 pub fn blind_put(key: &Key, w: Option<u8>) -> Put {
-    Put {
-        key: key.clone(),
-        content: Content::Value { bytes: "milk".into(), content_type: String::new() },
-        expires: None,
-        context: None,
-        retry: Retry::Unnamed,
-        stamp: None,
-        consistency: Consistency::Eventual,
-        w,
-        return_body: false,
-    }
+    Put { w, ..Put::blind(key.clone(), Content::untyped("milk")) }
 }
 
 /// What a key holds after its `version`-th write.
@@ -104,7 +94,7 @@ pub fn state(number: usize, version: u64) -> State {
     clock.insert_run(&Run { actor, upto: version, beyond: vec![] });
     let sibling = Sibling {
         dot: Dot { actor, counter: version },
-        content: Content::Value { bytes: format!("value {version}").into(), content_type: String::new() },
+        content: Content::untyped(format!("value {version}")),
         hlc: Hlc::at(WallMs(version)),
         epoch: Epoch(1),
         write_id: WriteId::from_bytes([version as u8; 16]),

@@ -12,7 +12,7 @@ use cartwheel_core::epoch::Epoch;
 use cartwheel_core::key::Key;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{Input, Limits, Node, NodeConfig, Timing};
-use cartwheel_core::request::{Consistency, Get, Operation, Outcome, Put, Refusal, Reply, Request, Retry};
+use cartwheel_core::request::{Consistency, Get, Operation, Outcome, Put, Refusal, Reply, Request};
 use cartwheel_core::state::Content;
 use cartwheel_storage::{Batch, Durability, IndexScan, MemoryStore, Scan, Store, StoreError};
 use tokio::sync::oneshot;
@@ -133,17 +133,7 @@ fn key(number: u64) -> Key {
 }
 
 fn put(number: u64, value: &Bytes) -> Operation {
-    Operation::Put(Put {
-        key: key(number),
-        content: Content::Value { bytes: value.clone(), content_type: String::new() },
-        expires: None,
-        context: None,
-        retry: Retry::Unnamed,
-        stamp: None,
-        consistency: Consistency::Eventual,
-        w: Some(1),
-        return_body: false,
-    })
+    Operation::Put(Put { w: Some(1), ..Put::blind(key(number), Content::untyped(value.clone())) })
 }
 
 fn get(number: u64) -> Operation {
