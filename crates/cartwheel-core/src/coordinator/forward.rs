@@ -133,7 +133,8 @@ impl ForwardOp {
                 self.wait(cx)
             }
             None if self.or_here && !is_late && !is_tried_once(cx, &self.put) => {
-                Next::StandIn(Box::new(self.put.clone()))
+                let may_be_stored = self.shortfall.is_some() || !self.out.is_empty();
+                Next::StandIn(Box::new(self.put.clone()), may_be_stored)
             }
             None if !self.out.is_empty() && !is_late => self.wait(cx),
             _ => self.refuse(cx),
@@ -167,7 +168,7 @@ pub(super) fn is_tried_once(cx: &Cx<'_>, put: &Put) -> bool {
     put.consistency == Consistency::Strong && is_register
 }
 
-fn unknown() -> Shortfall {
+pub(super) fn unknown() -> Shortfall {
     Shortfall {
         answered: 0,
         needed: 1,

@@ -243,8 +243,8 @@ enum Next {
     Place(Box<Put>),
     /// This node cannot carry it out, and has stored it or not; another home is to coordinate it.
     Reroute(Box<Put>, Own),
-    /// No home carries it out; this node does, in the place of one.
-    StandIn(Box<Put>),
+    /// No home carries it out; this node does, in the place of one. One that has not answered may have stored it.
+    StandIn(Box<Put>, bool),
 }
 
 /// What became of a write on this node's own replica.
@@ -529,9 +529,13 @@ impl Coordinator {
                     let (reply_to, deadline) = (running.reply_to, running.deadline);
                     Kind::Forward(forward::ForwardOp::new(id, reply_to, deadline, *put, others).after(own))
                 }
-                Next::StandIn(put) => match put::Checked::new(cx, *put) {
-                    Ok(checked) => Kind::Put(put::PutOp::new(id, running.reply_to, running.deadline, checked).into()),
+                Next::StandIn(put, may_be_stored) => match put::Checked::new(cx, *put) {
+                    Ok(checked) => {
+                        let put = put::PutOp::new(id, running.reply_to, running.deadline, checked);
+                        Kind::Put(put.after_others(may_be_stored).into())
+                    }
                     Err(refusal) => {
+                        let refusal = if may_be_stored { Refusal::Unavailable(forward::unknown()) } else { refusal };
                         cx.out.replies.push((running.reply_to, Err(refusal)));
                         return;
                     }

@@ -117,6 +117,8 @@ pub(super) struct PutOp {
     reply_to: ReplyTo,
     deadline: Instant,
     checked: Checked,
+    /// Another coordinator has it and has not said how it ended: what this node says of itself does not hold for that one.
+    may_be_stored: bool,
     phase: Phase,
 }
 
@@ -145,7 +147,12 @@ impl PutOp {
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, checked: Checked) -> Self {
         let reading = ReadRound::in_order(checked.homes.clone(), checked.readers(), checked.reads.unwrap_or(0));
         let phase = Phase::Reading(reading);
-        Self { id, reply_to, deadline, checked, phase }
+        Self { id, reply_to, deadline, checked, may_be_stored: false, phase }
+    }
+
+    /// The same for a put that other coordinators were given, of which one may have stored it.
+    pub(super) fn after_others(self, may_be_stored: bool) -> Self {
+        Self { may_be_stored, ..self }
     }
 
     /// Whether the client has its answer.
@@ -318,6 +325,10 @@ impl PutOp {
                 self.send(cx, Sending::First);
                 self.settle(cx)
             }
+            Err(MintRefused::TooManySiblings(_)) if self.may_be_stored => self.refuse(
+                cx,
+                "this node holds too many unmerged siblings, and another may have stored it; the write may yet appear",
+            ),
             Err(MintRefused::TooManySiblings(held)) => {
                 cx.out.replies.push((self.reply_to, Err(Refusal::TooManySiblings(held))));
                 Next::End
@@ -344,7 +355,8 @@ impl PutOp {
         if too_few || !matches!(self.reply_to, ReplyTo::Client(_)) {
             return self.refuse_as_full(cx);
         }
-        Next::Reroute(Box::new(self.checked.put.clone()), Own::DiskFull)
+        let own = if self.may_be_stored { Own::Uncertain } else { Own::DiskFull };
+        Next::Reroute(Box::new(self.checked.put.clone()), own)
     }
 
     /// Too few of the other homes have room for what this one has stored. So the write may yet appear, and it would be wrong to
@@ -360,6 +372,10 @@ impl PutOp {
     }
 
     fn refuse_as_full(&self, cx: &mut Cx<'_>) -> Next {
+        if self.may_be_stored {
+            return self
+                .refuse(cx, "this node's disk is full, and another may have stored it; the write may yet appear");
+        }
         cx.out.replies.push((self.reply_to, Err(Refusal::DiskFull)));
         Next::End
     }
