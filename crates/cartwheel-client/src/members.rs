@@ -43,6 +43,9 @@ pub enum MemberChange {
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<String>,
     },
+    /// What was removed, by the changes with it or before, and does not answer is given up for good. Partitions that lack so many homes
+    /// that they cannot get others are made anew of those that are left, and what was promised of them ends.
+    Force,
 }
 
 /// What changes of the members lead to.
@@ -62,6 +65,8 @@ pub struct MembersPlan {
     pub bytes: Option<u64>,
     /// Not every partition's size is known: for some, keys and bytes are the mean of the others.
     pub estimated: bool,
+    /// The partitions that are made anew.
+    pub remade: Vec<Remade>,
     /// What an administrator should know before the changes are made.
     pub warnings: Vec<String>,
     /// What each member holds before and after.
@@ -87,6 +92,15 @@ pub struct PlannedMove {
     pub bytes: Option<u64>,
     /// Keys and bytes are the mean of the other partitions.
     pub estimated: bool,
+}
+
+/// A partition that is made anew, as too many of its homes are lost.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Remade {
+    /// The partition.
+    pub partition: u32,
+    /// Those of its homes that are left. If it is empty, nothing is.
+    pub left: Vec<String>,
 }
 
 /// What a node holds.

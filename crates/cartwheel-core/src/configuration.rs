@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::dot::{Life, NodeId};
+use crate::quorum::majority;
 use crate::ring::N_MAX;
 
 /// A node in one of its lives, as a home of a partition. A new life of a node is another home: it holds nothing of what the one before held.
@@ -26,15 +27,27 @@ pub struct Step(pub u64);
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = self.0 / 2;
-        if self.0.is_multiple_of(2) { write!(f, "{number}") } else { write!(f, "{number}-{}", number + 1) }
+        let (number, steps) = (self.0 / 2, (self.0 / 2) & STEPS_MASK);
+        if number >> REMADE_SHIFT > 0 {
+            write!(f, "re-made {}: ", number >> REMADE_SHIFT)?;
+        }
+        if self.0.is_multiple_of(2) { write!(f, "{steps}") } else { write!(f, "{steps}-{}", steps + 1) }
     }
 }
+
+/// The number of a configuration says how often its chain was re-made in the bits from here on, ...
+const REMADE_SHIFT: u32 = 40;
+/// ... in those from here on which of several that may have been re-made at the same time it follows, ...
+const BRANCH_SHIFT: u32 = 24;
+const BRANCH_MASK: u64 = (1 << (REMADE_SHIFT - BRANCH_SHIFT)) - 1;
+/// ... and below its place in the chain.
+const STEPS_MASK: u64 = (1 << BRANCH_SHIFT) - 1;
 
 /// The homes of a partition, in order: those of a key in a bucket of n replicas are the first n.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Configuration {
-    /// Its place in the chain; the founding's is 0.
+    /// Its place in the chain; the founding's is 0. One that was re-made has a greater number than all before
+    /// ([`Phase::remade`]).
     pub number: u64,
     /// The homes: no node twice, and at least one.
     pub homes: Vec<Home>,
@@ -62,6 +75,17 @@ impl Configuration {
     /// Whether it has this home.
     pub fn has(&self, home: Home) -> bool {
         self.homes.contains(&home)
+    }
+
+    /// Whether it was chosen by nobody ([`Phase::remade`]).
+    pub const fn is_remade(&self) -> bool {
+        self.number > 0 && self.number & STEPS_MASK == 0
+    }
+
+    /// Whether it can have no successor: so many of those who choose are lost that the others are no majority.
+    fn is_stuck(&self, is_lost: impl Fn(&Home) -> bool) -> bool {
+        let choosers = self.choosers();
+        choosers.iter().filter(|home| !is_lost(home)).count() < majority(choosers.len())
     }
 
     /// The life in which a node is a home.
@@ -132,6 +156,35 @@ impl Phase {
         self.both().any(|configuration| configuration.of(n).contains(&home))
     }
 
+    /// What holds instead if no successor can be chosen any more, as an administrator has given up so many homes: those that are left
+    /// alone, of keys in buckets of up to `n_max` replicas, or where there are none, those who are wished, with nothing. None if a
+    /// successor can be chosen.
+    ///
+    /// It follows from what held and from whom the administrator gave up. Two nodes that know different things of that may come to
+    /// different ends; those have different numbers, and the greater one holds.
+    pub fn remade(&self, n_max: u8, is_lost: impl Fn(&Home) -> bool, wished: &[Home]) -> Option<Configuration> {
+        let latest = self.latest();
+        if !latest.is_stuck(&is_lost) {
+            return None;
+        }
+        let mut homes: Vec<Home> = Vec::new();
+        let left = self.both().flat_map(|of| of.of(n_max.max(of.choosers))).filter(|home| !is_lost(home));
+        for home in left {
+            match homes.iter_mut().find(|known| known.node == home.node) {
+                // A later life is named later.
+                Some(known) => *known = *home,
+                None => homes.push(*home),
+            }
+        }
+        if homes.is_empty() {
+            homes.extend(wished.iter().filter(|home| !is_lost(home)));
+        }
+        homes.truncate(N_MAX);
+        let remade = (latest.number >> REMADE_SHIFT) + 1;
+        let number = remade << REMADE_SHIFT | (branch(self.step(), &homes) & BRANCH_MASK) << BRANCH_SHIFT;
+        (!homes.is_empty()).then_some(Configuration { number, homes, choosers: latest.choosers })
+    }
+
     /// Whether it makes sense in itself.
     pub fn is_sound(&self) -> bool {
         let is_sound = |configuration: &Configuration| {
@@ -153,6 +206,13 @@ impl Phase {
         let lives = self.both().flat_map(|configuration| configuration.of(n)).filter(|home| !is_followed(home));
         Homes { current: nodes(self.current()), next: self.next().map(nodes), lives: lives.copied().collect() }
     }
+}
+
+/// Differs, nearly always, where other homes are left, or where it was another step that had no successor.
+fn branch(step: Step, homes: &[Home]) -> u64 {
+    let homes = homes.iter().flat_map(|home| [home.node.get(), home.life.0]);
+    let bytes: Vec<u8> = [step.0].into_iter().chain(homes).flat_map(u64::to_le_bytes).collect();
+    xxhash_rust::xxh3::xxh3_64(&bytes)
 }
 
 /// The homes of a key: every quorum is needed of each of the two.
@@ -246,6 +306,47 @@ mod tests {
         assert_eq!(joint.homes(1, |_| false).all(), [NodeId::new(1)]);
         assert!(joint.is_home(home(4, 1), 2) && !joint.is_home(home(4, 1), 1) && !joint.is_home(home(4, 2), 3));
         assert_eq!(Phase::Alone(second).step(), Step(2));
+    }
+
+    #[test]
+    fn what_has_no_successor_is_made_anew_of_who_is_left() {
+        let alone = Phase::Alone(configuration(4, &[(1, 1), (2, 1), (3, 1)]));
+        let wished = [home(1, 1), home(4, 1), home(5, 1)];
+        let without = |lost: &'static [Home]| move |home: &Home| lost.contains(home);
+        const ONE: Home = Home { node: NodeId::new(1), life: Life(1) };
+        const TWO: Home = Home { node: NodeId::new(2), life: Life(1) };
+        const THREE: Home = Home { node: NodeId::new(3), life: Life(1) };
+        assert_eq!(alone.remade(3, without(&[]), &wished), None);
+        assert_eq!(alone.remade(3, without(&[TWO]), &wished), None, "two of three can choose");
+        let remade = alone.remade(3, without(&[TWO, ONE]), &wished).unwrap();
+        assert_eq!((&remade.homes[..], remade.choosers, remade.is_remade()), (&[THREE][..], 3, true));
+        assert!(Phase::Alone(remade.clone()).step() > alone.step() && Phase::Alone(remade.clone()).is_sound());
+        assert_eq!(Phase::Alone(remade.clone()).step().to_string(), "re-made 1: 0");
+        let other = alone.remade(3, without(&[TWO, THREE]), &wished).unwrap();
+        assert_ne!(remade.number, other.number, "what differs in its homes differs in its number");
+        let empty = alone.remade(3, without(&[ONE, TWO, THREE]), &wished).unwrap();
+        assert_eq!(empty.homes, wished[1..], "nobody is left, so those come who are wished");
+        assert_eq!(alone.remade(3, without(&[ONE, TWO, THREE]), &wished[..1]), None, "nobody can come");
+        let next = Configuration { number: remade.number + 1, ..configuration(0, &[(3, 1), (4, 1), (5, 1)]) };
+        assert!(!next.is_remade() && Phase::Joint(remade, next.clone()).is_sound());
+        let again = Phase::Alone(next.clone()).remade(3, |home| home.node.get() > 3, &wished).unwrap();
+        assert!(again.number > next.number && again.is_remade());
+        assert_eq!(Phase::Alone(again).step().to_string(), "re-made 2: 0");
+    }
+
+    #[test]
+    fn all_who_hold_anything_are_left_while_one_takes_over() {
+        let (first, second) =
+            (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(2, 9), (4, 1), (5, 1)]));
+        let joint = Phase::Joint(first, second);
+        let is_lost = |home: &Home| home.node.get() > 3 || *home == super::tests::home(2, 1);
+        let remade = joint.remade(3, is_lost, &[]).unwrap();
+        assert_eq!(remade.homes, [home(1, 1), home(3, 1), home(2, 9)]);
+        assert_eq!(
+            joint.remade(3, |home| home.node.get() < 4 && home.life == Life(1), &[]),
+            None,
+            "the second goes on"
+        );
     }
 
     #[test]

@@ -90,11 +90,13 @@ pub enum Mutation {
     SucceededHomeForgets,
     /// A home that is none any more forgets what it has at once.
     OldHomeForgets,
+    /// The homes of a partition that was made anew speak for it before they have merged what the others hold.
+    RemadeUnfilled,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -135,6 +137,7 @@ impl Mutation {
         Self::WholeTooEarly,
         Self::SucceededHomeForgets,
         Self::OldHomeForgets,
+        Self::RemadeUnfilled,
     ];
 
     /// Its name on the command line.
@@ -180,6 +183,7 @@ impl Mutation {
             Self::WholeTooEarly => "whole-too-early",
             Self::SucceededHomeForgets => "succeeded-home-forgets",
             Self::OldHomeForgets => "old-home-forgets",
+            Self::RemadeUnfilled => "remade-unfilled",
         }
     }
 }

@@ -698,7 +698,7 @@ impl Node {
     fn go_by(&mut self, step: &mut Gathered, held: Arc<Holdings>, moved: &BTreeSet<PartitionId>) {
         self.held = held.clone();
         self.replica.set_held(held.clone());
-        self.exchange.set_held(&xcx!(self, step), held, moved);
+        self.exchange.set_held(&mut xcx!(self, step), held, moved);
         if !moved.is_empty() {
             self.coordinator.moved(&mut cx!(self, step), moved);
         }

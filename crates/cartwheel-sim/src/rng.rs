@@ -45,6 +45,8 @@ pub enum Stream {
     Topology = 18,
     /// When all nodes crash at once.
     Outages = 19,
+    /// Which runs end with the loss of majorities.
+    Losses = 20,
 }
 
 /// A seeded generator.

@@ -1,6 +1,8 @@
 //! One run: a phase in which everything goes wrong and nothing may be told that is not so, then a phase in which nothing goes
 //! wrong and everything must come right.
 
+mod loss;
+
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::Conflict;
 use cartwheel_core::mutation::Broken;
@@ -190,6 +192,10 @@ struct Run {
     topology: Option<Topology>,
     /// Who dies for a while in the end.
     dies: Option<usize>,
+    /// The end of the run loses majorities.
+    loses: Option<Rng>,
+    /// It has: what clients were told holds no more.
+    is_promise_over: bool,
     rng: Rng,
     phase_over: bool,
     inconclusive: u64,
@@ -237,6 +243,8 @@ impl Run {
             administrator,
             topology,
             dies,
+            loses: loss::draw(seed),
+            is_promise_over: false,
             rng,
             phase_over: false,
             inconclusive: 0,
@@ -283,6 +291,8 @@ impl Run {
         self.judge(&states)?;
         if self.settings.takes_a_day {
             self.deletes_leave_nothing()?;
+        } else if let Some(rng) = self.loses.take() {
+            return self.majorities_are_lost(rng, &states);
         }
         let dies = self.dies.filter(|node| self.world.members().contains(node));
         dies.map_or(Ok(()), |node| self.death_is_seen(node))
@@ -563,6 +573,7 @@ impl Run {
             Some(Stop::Until) | None => None,
         };
         if self.settings.until_us.is_none()
+            && !self.is_promise_over
             && let Some(stopped) = failure.take()
         {
             failure = Some(self.earliest(stopped));

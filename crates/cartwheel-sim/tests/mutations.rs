@@ -13,8 +13,13 @@ const SEEDS_MAX: u64 = 10_000;
 
 /// Rules that the simulator does not show the breaking of: the windows in which it would be seen are too short. The search of every state
 /// does (`cartwheel-core/tests/steps`).
-const SHOWN_BY_SEARCH: [Mutation; 4] =
-    [Mutation::FillingCounts, Mutation::StaleStepAccepted, Mutation::StepsUnagreed, Mutation::OldHomeForgets];
+const SHOWN_BY_SEARCH: [Mutation; 5] = [
+    Mutation::FillingCounts,
+    Mutation::StaleStepAccepted,
+    Mutation::StepsUnagreed,
+    Mutation::OldHomeForgets,
+    Mutation::RemadeUnfilled,
+];
 
 /// Seeds that show mutations which few do, to be tried first. It only costs time if they do not any more.
 const SHOWN_BY: [(Mutation, u64); 7] = [

@@ -6,7 +6,7 @@ use cartwheel_sim::run::{Settings, run};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that once failed, and what was wrong with the protocol then.
-const ONCE_FAILED: [(u64, &str); 23] = [
+const ONCE_FAILED: [(u64, &str); 28] = [
     (655, "last write wins: two retried writes took each other along"),
     (1671, "last write wins: a late try of a replaced write"),
     (1745, "a late try of a delete deleted what came after it"),
@@ -29,6 +29,11 @@ const ONCE_FAILED: [(u64, &str); 23] = [
     (64_757, "hints were counted while a write of one ended"),
     (109_651, "a power failure took back what was older than the epochs that were finished since"),
     (126_668, "a session that was old was answered by a stand-in alone"),
+    (2_418, "succession: where the only home of a small bucket's keys was lost the partition got no other homes"),
+    (2_998, "succession: a partition was made anew of a configuration that was over"),
+    (2_946, "succession: a partition that was made anew got other homes before a majority held what was left"),
+    (2_157, "succession: nodes that had left were taken for homes that were left"),
+    (800_979, "a stand-in's refusal spoke for a coordinator that had the write"),
     (22_549, "a read while homes change counted homes of either configuration"),
 ];
 

@@ -70,6 +70,12 @@ fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
     assert_eq!((&moves["moves"], &moves["leaving"]), (&json!([]), &json!([])), "nothing has come of all that");
 }
 
+fn seems_down(nodes: &Grown, through: &str, name: &str) -> bool {
+    let members = get(&nodes.endpoint(through), "/v1/cluster").json();
+    let of_name = |member: &&Value| member["name"] == name;
+    members["members"].as_array().unwrap().iter().find(of_name).unwrap()["liveness"]["status"] == "down"
+}
+
 const KEYS: u32 = 60;
 
 fn all_keys_are_there(nodes: &Grown, through: &str) {
@@ -114,11 +120,7 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
     // One is dead and replaced, another one goes in the same plan.
     nodes.kill("b");
     nodes.waits("f", "a");
-    nodes.eventually("it is seen to be dead", |nodes| {
-        let members = get(&nodes.endpoint("a"), "/v1/cluster").json();
-        let b = members["members"].as_array().unwrap().iter().find(|member| member["name"] == "b").unwrap().clone();
-        b["liveness"]["status"] == "down"
-    });
+    nodes.eventually("it is seen to be dead", |nodes| seems_down(nodes, "a", "b"));
     let warned = plan(&nodes, "a", &["replace=b:f", "remove=d"]);
     assert!(warned["warnings"][0].as_str().unwrap().contains("b is down and goes unheard"), "{}", warned["warnings"]);
     assert!(warned["bytes"].as_u64().unwrap() > 0, "others hold what it held");
@@ -144,4 +146,44 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
         members["members"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names, ["a", "e", "f"]);
+}
+
+#[test]
+fn what_has_lost_most_of_its_homes_for_good_is_made_anew_when_that_is_forced() {
+    let mut nodes = Grown::new();
+    nodes.serve("a", &["--bootstrap"]);
+    nodes.wait_for("a");
+    ["b", "c"].iter().for_each(|name| nodes.waits(name, "a"));
+    nodes.done("a", &["add", "b", "c", "--yes", "--wait"]);
+    let small = json!({"n": 1, "r": 1, "w": 1}).to_string();
+    assert_eq!(call(&nodes.endpoint("a"), "PUT", "/v1/buckets/small", &[], small.as_bytes()).status, 200);
+    for key in 0..KEYS {
+        let reply = put(&nodes.endpoint("a"), &format!("/v1/kv/carts/{key}?w=3"), &format!("milk {key}"));
+        assert_eq!(reply.status, 204, "{}", reply.text());
+    }
+    let nothing = nodes.declined("a", &["change", "--force", "--yes"]);
+    assert!(nothing.contains("nothing is to be forced"), "{nothing}");
+
+    ["b", "c"].iter().for_each(|name| nodes.kill(name));
+    ["d", "e"].iter().for_each(|name| nodes.waits(name, "a"));
+    nodes.eventually("both are seen to be dead", |nodes| ["b", "c"].iter().all(|name| seems_down(nodes, "a", name)));
+    let replace = ["replace=b:d", "replace=c:e"];
+    let warned = plan(&nodes, "a", &replace);
+    assert_eq!(warned["remade"], json!([]));
+    assert!(warned["warnings"].to_string().contains("256 partitions have lost so many of their homes"), "{warned}");
+    // They are replaced, and nothing moves; what was forgotten is said later.
+    nodes.done("a", &[&["change"], &replace[..], &["--yes"]].concat());
+    let refused = get(&nodes.endpoint("a"), "/v1/kv/carts/1?consistency=strong&timeout_ms=1000");
+    assert_eq!(refused.error(), (503, "unavailable".to_owned()));
+    let forced = plan(&nodes, "a", &["remove=b", "--force"]);
+    let remade = forced["remade"].as_array().unwrap();
+    assert!(remade.len() == 256 && remade.iter().all(|remade| remade["left"] == json!(["a"])), "{forced}");
+    nodes.done("a", &["change", "--force", "--yes", "--wait"]);
+    all_keys_are_there(&nodes, "d");
+    for key in 0..KEYS {
+        let kept = get(&nodes.endpoint("e"), &format!("/v1/kv/small/{key}"));
+        assert_eq!((kept.status, kept.error().1.as_str()), (404, "not_found"), "{}", kept.text());
+        let reply = put(&nodes.endpoint("e"), &format!("/v1/kv/small/{key}?consistency=strong"), "bread");
+        assert_eq!(reply.status, 204, "{}", reply.text());
+    }
 }

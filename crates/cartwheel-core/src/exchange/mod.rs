@@ -218,11 +218,12 @@ impl Exchange {
     }
 
     /// Goes by other settings or other configurations from now on. Partitions that have `moved` are compared at once.
-    pub fn set_held(&mut self, cx: &Xcx<'_>, held: Arc<Holdings>, moved: &BTreeSet<PartitionId>) {
+    pub fn set_held(&mut self, cx: &mut Xcx<'_>, held: Arc<Holdings>, moved: &BTreeSet<PartitionId>) {
         self.held = held.clone();
         self.trees.set_held(held);
         if self.has_started {
             self.go_by(cx);
+            self.catch_up_alone(cx);
             moved.iter().for_each(|&partition| self.proofs.hasten_partition(partition, cx.now.instant));
         }
     }
@@ -264,6 +265,12 @@ impl Exchange {
         let within = if self.loss_floor > Since(0) { Duration::ZERO } else { after_absence(every) };
         self.proofs.go_by(&self.held, &self.trees, cx.now.instant, every, within);
         self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
+    }
+
+    /// With nobody to be caught up from, any more, there is nothing to wait for.
+    fn catch_up_alone(&mut self, cx: &mut Xcx<'_>) {
+        let trees: Vec<TreeId> = self.trees.ids().collect();
+        trees.into_iter().for_each(|tree| self.check_caught_up(cx, tree));
     }
 
     /// Takes in what has become of this node's records.
@@ -324,9 +331,7 @@ impl Exchange {
         }
         let replica = &mut *cx.replica;
         cx.out.stores.extend(self.trees.recall(|| replica.next_store()));
-        // With nobody to be caught up from there is nothing to wait for.
-        let trees: Vec<TreeId> = self.trees.ids().collect();
-        trees.into_iter().for_each(|tree| self.check_caught_up(cx, tree));
+        self.catch_up_alone(cx);
     }
 
     fn begin_due(&mut self, cx: &mut Xcx<'_>, every: Duration) {

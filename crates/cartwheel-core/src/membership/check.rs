@@ -34,6 +34,8 @@ pub enum BadChange {
     },
     /// A node that holds data cannot be replaced by one of weight 0.
     Weightless(String),
+    /// Only what was removed is given up.
+    NotRemoved(NodeId),
 }
 
 impl fmt::Display for BadChange {
@@ -59,6 +61,9 @@ impl fmt::Display for BadChange {
                 "{remain} nodes would remain to hold data, and keys have up to {n} replicas: add nodes first, replace the node, or \
                  lower n"
             ),
+            Self::NotRemoved(node) => {
+                write!(f, "{node} is a member that was not removed: remove or replace it to give it up")
+            }
             Self::Weightless(name) => write!(f, "{name} has weight 0, so it cannot take over what the other holds"),
         }
     }
@@ -123,6 +128,10 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
         }
         ChangeKind::Weight { node, .. } | ChangeKind::Zone { node, .. } => {
             view.member(*node).map(drop).ok_or(BadChange::NoMember(*node))
+        }
+        ChangeKind::Forsake { homes, .. } => {
+            let kept = homes.iter().find(|&&home| !view.is_removed(home));
+            kept.map_or(Ok(()), |home| Err(BadChange::NotRemoved(home.node)))
         }
         ChangeKind::Found { .. } | ChangeKind::Left { .. } | ChangeKind::Bucket { .. } => Err(BadChange::NotOfMembers),
     }
@@ -228,6 +237,13 @@ mod tests {
         assert_eq!(refused(&[add("d"), remove("b"), add("b")]), BadChange::Removed("b".to_owned()));
         let weightless = Member { weight: 0, ..member("d", 1) };
         assert_eq!(refused(&[replace("a", weightless)]), BadChange::Weightless("d".to_owned()));
+        let forsake = || ChangeKind::Forsake {
+            homes: vec![Home { node: NodeId::of_name("b"), life: Life(1) }],
+            steps: Vec::new(),
+        };
+        assert_eq!(refused(&[add("d"), forsake()]), BadChange::NotRemoved(NodeId::of_name("b")));
+        let given_up = planned(&three(), &[add("d"), remove("b"), forsake()]).unwrap();
+        assert!(given_up.is_forsaken(Home { node: NodeId::of_name("b"), life: Life(1) }));
         let left = ChangeKind::Left { node: NodeId::of_name("a"), life: Life(1) };
         assert_eq!(refused(&[left]), BadChange::NotOfMembers);
         assert_eq!(check_members(&History::new(), &[add("d")]), Err(BadChange::NoCluster));

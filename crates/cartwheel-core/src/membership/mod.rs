@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::configuration::Home;
+use crate::configuration::{Home, Step};
 use crate::dot::{Life, NodeId};
 use crate::hlc::Hlc;
-use crate::ring::{NORMAL_WEIGHT, NodeInfo, Partitions, RingVersion};
+use crate::ring::{NORMAL_WEIGHT, NodeInfo, PartitionId, Partitions, RingVersion};
 
 pub mod bucket;
 mod check;
@@ -127,6 +127,15 @@ pub enum ChangeKind {
         node: NodeId,
         /// Its life.
         life: Life,
+    },
+    /// Gives up lives that were removed and will never answer again. A partition that lacks them for choosing its next homes is made
+    /// anew of those that are left ([`crate::configuration::Phase::remade`]): what strong writes were promised ends there.
+    Forsake {
+        /// The lives.
+        homes: Vec<Home>,
+        /// How far each partition's chain had come that lacks too many of them, as the administrator knew. Whoever knows less has yet
+        /// to learn what it is made of.
+        steps: Vec<(PartitionId, Step)>,
     },
     /// Puts a node in another's place: it takes over the same partitions. With the old one's id it is the same node with a
     /// new life (a new data directory) or at new addresses.

@@ -7,9 +7,9 @@ use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_oneof
 use proptest::strategy::Strategy as _;
 
 use super::*;
-use crate::configuration::Home;
+use crate::configuration::{Phase, Step};
 use crate::hlc::WallMs;
-use crate::ring::NORMAL_WEIGHT;
+use crate::ring::{NORMAL_WEIGHT, PartitionId};
 
 fn member(name: &str) -> Member {
     Member {
@@ -218,6 +218,38 @@ fn a_replacement_takes_over_the_same_partitions() {
 }
 
 #[test]
+fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
+    let home = |name: &str| Home { node: id(name), life: Life(1) };
+    let p = PartitionId(0);
+    let forsake_from = |names: &[&str], step: Step| ChangeKind::Forsake {
+        homes: names.iter().map(|name| home(name)).collect(),
+        steps: vec![(p, step)],
+    };
+    let forsake = |names: &[&str]| forsake_from(names, Step(0));
+    let replaced = || {
+        let replace = |old: &str, new: &str| ChangeKind::Replace { old: id(old), new: member(new) };
+        [found(&["a", "b", "c"]), replace("b", "d"), replace("c", "e")]
+    };
+    let held = Phase::Alone(view([found(&["a", "b", "c"])]).first_configuration(p));
+    assert_eq!(view(replaced()).remade(p, &held), None);
+    assert_eq!(view(replaced().into_iter().chain([forsake(&["b", "a"])])).remade(p, &held), None, "a was not removed");
+    for early in [false, true] {
+        let given_up = forsake(&["b", "c"]);
+        let [founding, one, other] = replaced();
+        let changes = if early { [founding, one, given_up, other] } else { [founding, one, other, given_up] };
+        let view = view(changes);
+        assert!(view.is_forsaken(home("c")) && !view.is_forsaken(home("a")));
+        assert_eq!(view.remade(p, &held).unwrap().homes, [home("a")]);
+    }
+    let later = view(replaced().into_iter().chain([forsake_from(&["b", "c"], Step(1))]));
+    assert_eq!(later.remade(p, &held), None, "it has yet to hear of the step that had no successor");
+    assert_eq!(later.remade(PartitionId(1), &held), None, "of this partition nothing was said");
+    let third = ChangeKind::Replace { old: id("a"), new: member("f") };
+    let nobody = view(replaced().into_iter().chain([third, forsake(&["a", "b", "c"])]));
+    assert_eq!(nobody.remade(p, &held).unwrap().homes, nobody.wished(p));
+}
+
+#[test]
 fn who_knows_the_cluster_and_an_introduction_knows_the_node() {
     let replace = |old: &str, new: &str| ChangeKind::Replace { old: id(old), new: member(new) };
     let weight = ChangeKind::Weight { node: id("d"), weight: 2 * NORMAL_WEIGHT };
@@ -325,6 +357,10 @@ fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
         3 => (node(), 0u64..3).prop_map(|(node, life)| ChangeKind::Remove { node, life: Life(life) }),
         2 => (node(), 0u64..3).prop_map(|(node, life)| ChangeKind::Left { node, life: Life(life) }),
         2 => (node(), a_member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
+        1 => prop::collection::vec((node(), 0u64..3, 0u32..40), 0..3).prop_map(|homes| ChangeKind::Forsake {
+            homes: homes.iter().map(|&(node, life, _)| Home { node, life: Life(life) }).collect(),
+            steps: homes.iter().map(|&(_, life, partition)| (PartitionId(partition), Step(life))).collect(),
+        }),
         1 => (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         1 => (node(), "[a-c]", "[a-c]?").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
         1 => ("[a-c]", a_patch()).prop_map(|(name, settings)| ChangeKind::Bucket { name: name.into(), settings }),

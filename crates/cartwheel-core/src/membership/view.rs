@@ -15,6 +15,8 @@
 //! the ring stays as it was, with the weights, zones and hosts it was made from. The first later change after which enough
 //! nodes remain carries everything out. Growing is never held up: one node founds, two more join.
 //!
+//! Who is given up ([`ChangeKind::Forsake`]) counts as such once it is removed, by an earlier change or a later one.
+//!
 //! A removed node is *leaving*: still a member, until its leaving is recorded too ([`ChangeKind::Left`]). So is one that another
 //! has replaced; only a life that a new life of the same node replaces is gone at once.
 
@@ -25,7 +27,7 @@ use bytes::Bytes;
 
 use super::bucket::BucketSettings;
 use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Strategy};
-use crate::configuration::{Configuration, Home};
+use crate::configuration::{Configuration, Home, Phase, Step};
 use crate::dot::{Life, NodeId};
 use crate::ring::balanced::{SPREAD, balanced};
 use crate::ring::random::random;
@@ -59,6 +61,8 @@ pub struct View {
     founding: Arc<Founding>,
     members: BTreeMap<NodeId, ViewMember>,
     removed: BTreeSet<(NodeId, Life)>,
+    forsaken: BTreeSet<Home>,
+    remade_from: BTreeMap<PartitionId, Step>,
     defaults: BucketSettings,
     buckets: BTreeMap<Bytes, BucketSettings>,
 }
@@ -89,6 +93,19 @@ impl View {
     /// Whether a home is to hold nothing any more: it is leaving, or is gone.
     pub fn is_removed(&self, home: Home) -> bool {
         self.removed.contains(&(home.node, home.life))
+    }
+
+    /// Whether an administrator has given up a home: it was removed, and never answers again.
+    pub fn is_forsaken(&self, home: Home) -> bool {
+        self.forsaken.contains(&home) && self.is_removed(home)
+    }
+
+    /// What holds in a partition instead of `phase` if that has no successor, as too many of its homes were given up; none if that was said
+    /// of a later phase.
+    pub fn remade(&self, partition: PartitionId, phase: &Phase) -> Option<Configuration> {
+        self.remade_from.get(&partition).filter(|&&from| phase.step() >= from)?;
+        let is_lost = |home: &Home| self.is_forsaken(*home) || self.is_gone(home.node, home.life);
+        phase.remade(self.n_max(), is_lost, &self.wished(partition))
     }
 
     /// The first configuration of a partition: who was to hold it when the cluster was founded.
@@ -140,6 +157,8 @@ impl View {
             + self.founding.lives.len() * size_of::<(NodeId, Life)>()
             + self.members.values().map(member).sum::<usize>()
             + self.removed.len() * size_of::<(NodeId, Life)>()
+            + self.forsaken.len() * size_of::<Home>()
+            + self.remade_from.len() * size_of::<(PartitionId, Step)>()
             + self.buckets.keys().map(bucket).sum::<usize>()
     }
 }
@@ -165,6 +184,8 @@ pub(super) struct Fold {
     removed: BTreeSet<(NodeId, Life)>,
     /// Those who have left.
     left: BTreeSet<(NodeId, Life)>,
+    forsaken: BTreeSet<Home>,
+    remade_from: BTreeMap<PartitionId, Step>,
     buckets: BTreeMap<Bytes, BucketSettings>,
     /// The nodes that the assignment in force was made for, sorted by id.
     placed: Vec<NodeInfo>,
@@ -193,6 +214,8 @@ impl Fold {
             founding: None,
             removed: BTreeSet::new(),
             left: BTreeSet::new(),
+            forsaken: BTreeSet::new(),
+            remade_from: BTreeMap::new(),
             buckets: BTreeMap::new(),
             placed: Vec::new(),
             balanced: None,
@@ -213,6 +236,8 @@ impl Fold {
             founding: self.founding.clone().expect("a fold begins with a founding"),
             members: self.members.clone(),
             removed: self.removed.clone(),
+            forsaken: self.forsaken.clone(),
+            remade_from: self.remade_from.clone(),
             defaults: BucketSettings::default(),
             buckets: self.buckets.clone(),
         }
@@ -225,6 +250,14 @@ impl Fold {
             ChangeKind::Add(member) => self.add(member),
             ChangeKind::Remove { node, life } => self.remove(*node, *life),
             ChangeKind::Left { node, life } => self.leave(*node, *life),
+            ChangeKind::Forsake { homes, steps } => {
+                self.forsaken.extend(homes);
+                for &(partition, step) in steps {
+                    let from = self.remade_from.entry(partition).or_default();
+                    *from = step.max(*from);
+                }
+                false
+            }
             ChangeKind::Replace { old, new } => self.replace(*old, new),
             ChangeKind::Weight { node, weight } => self.edit(*node, |member| member.weight = *weight),
             ChangeKind::Zone { node, zone, host } => self.edit(*node, |member| {

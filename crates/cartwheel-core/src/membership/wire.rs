@@ -11,10 +11,11 @@ use prost::{Message, Oneof};
 
 use super::bucket::{Conflict, Durability, SettingsPatch};
 use super::{Change, ChangeKind, ClusterId, History, Member, Strategy};
+use crate::configuration::{Home, Step};
 use crate::dot::{Life, NodeId};
 use crate::hlc::Hlc;
 use crate::key::check_bucket;
-use crate::ring::Partitions;
+use crate::ring::{PartitionId, Partitions};
 
 /// The version of the form of histories that is written, and the only one that is read.
 pub const HISTORY_VERSION: u32 = 1;
@@ -69,7 +70,7 @@ struct ChangeMessage {
     node: u64,
     #[prost(uint64, tag = "3")]
     number: u64,
-    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12")]
     what: Option<What>,
 }
 
@@ -91,6 +92,8 @@ enum What {
     Bucket(BucketMessage),
     #[prost(message, tag = "11")]
     Left(RemoveMessage),
+    #[prost(message, tag = "12")]
+    Forsake(ForsakeMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -136,6 +139,15 @@ struct RemoveMessage {
     node: u64,
     #[prost(fixed64, tag = "2")]
     life: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ForsakeMessage {
+    #[prost(message, repeated, tag = "1")]
+    homes: Vec<RemoveMessage>,
+    /// A partition and a step each.
+    #[prost(uint64, repeated, tag = "2")]
+    steps: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -258,6 +270,11 @@ impl From<&ChangeKind> for What {
             ChangeKind::Add(member) => Self::Add(member.into()),
             ChangeKind::Remove { node, life } => Self::Remove(RemoveMessage { node: node.get(), life: life.0 }),
             ChangeKind::Left { node, life } => Self::Left(RemoveMessage { node: node.get(), life: life.0 }),
+            ChangeKind::Forsake { homes, steps } => {
+                let home = |home: &Home| RemoveMessage { node: home.node.get(), life: home.life.0 };
+                let steps = steps.iter().flat_map(|&(partition, step)| [partition.0.into(), step.0]);
+                Self::Forsake(ForsakeMessage { homes: homes.iter().map(home).collect(), steps: steps.collect() })
+            }
             ChangeKind::Replace { old, new } => Self::Replace(ReplaceMessage { old: old.get(), new: Some(new.into()) }),
             ChangeKind::Weight { node, weight } => Self::Weight(WeightMessage { node: node.get(), weight: *weight }),
             ChangeKind::Zone { node, zone, host } => {
@@ -287,6 +304,16 @@ impl TryFrom<What> for ChangeKind {
             What::Add(member) => Self::Add(member.into()),
             What::Remove(remove) => Self::Remove { node: NodeId::new(remove.node), life: Life(remove.life) },
             What::Left(left) => Self::Left { node: NodeId::new(left.node), life: Life(left.life) },
+            What::Forsake(forsake) => {
+                let home = |home: RemoveMessage| Home { node: NodeId::new(home.node), life: Life(home.life) };
+                let (steps, []) = forsake.steps.as_chunks::<2>() else { return Err(DecodeError::Invalid("steps")) };
+                let step = |&[partition, step]: &[u64; 2]| {
+                    let partition = u32::try_from(partition).map_err(|_| DecodeError::Invalid("partition"))?;
+                    Ok((PartitionId(partition), Step(step)))
+                };
+                let steps = steps.iter().map(step).collect::<Result<_, DecodeError>>()?;
+                Self::Forsake { homes: forsake.homes.into_iter().map(home).collect(), steps }
+            }
             What::Replace(replace) => Self::Replace {
                 old: NodeId::new(replace.old),
                 new: replace.new.ok_or(DecodeError::Missing("a replacement"))?.into(),

@@ -48,12 +48,19 @@ impl Succession {
             self.copied.remove(&partition);
             return;
         }
+        if let Some(remade) = self.remade(cx.held, partition, &seat) {
+            return self.enter(cx, partition, Phase::Alone(remade));
+        }
+        let latest = seat.phase.latest();
+        let is_awaited = seat.phase.next().is_some() || latest.is_remade();
+        if is_turn && is_awaited && latest.has(self.me) && seat.is_whole_in(latest.number) {
+            self.say(cx, partition, self.whole_words(&seat.phase));
+        }
         match &seat.phase {
+            // In what was made anew not every majority holds everything from the start.
+            Phase::Alone(only) if only.is_remade() && !self.are_whole(cx, partition, &seat, only) => {}
             Phase::Alone(only) => self.drive(cx, partition, only),
             Phase::Joint(_, next) => {
-                if is_turn && next.has(self.me) && seat.is_whole_in(next.number) {
-                    self.say(cx, partition, self.whole_words(&seat.phase));
-                }
                 self.complete(cx, partition, &seat, next);
                 if cx.broken.is(Mutation::SucceededHomeForgets) && cx.held.goes(partition) && !seat.has_leftovers {
                     return self.change(cx, partition, |seat| seat.has_leftovers = true, Vec::new());
@@ -118,18 +125,22 @@ impl Succession {
 
     /// The successor stands alone once a majority of its homes, and all of them that seem to be there, hold what the homes before held.
     fn complete(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, next: &Configuration) {
-        let number = next.number;
-        let is_own = next.has(self.me) && seat.is_whole_in(number);
-        let reports = self.reports.entry(partition).or_default();
-        let is_whole = |home: Home| reports.whole.get(&home) == Some(&number) || is_own && home == self.me;
-        let is_done = cx.held.ns().into_iter().all(|n| {
-            let homes = next.of(n);
-            let whole = homes.iter().filter(|&&home| is_whole(home)).count();
-            whole >= majority_to_be_had(cx, homes) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
-        });
-        if is_done {
+        if self.are_whole(cx, partition, seat, next) {
             self.enter(cx, partition, Phase::Alone(next.clone()));
         }
+    }
+
+    /// Whether a majority of the homes, and all of them that seem to be there, have said that they hold what there is to hold.
+    fn are_whole(&self, cx: &Scx<'_>, partition: PartitionId, seat: &Seat, latest: &Configuration) -> bool {
+        let number = latest.number;
+        let is_own = latest.has(self.me) && seat.is_whole_in(number);
+        let has_said = |home: &Home| self.reports.get(&partition)?.whole.get(home);
+        let is_whole = |home: Home| has_said(&home) == Some(&number) || is_own && home == self.me;
+        cx.held.ns().into_iter().all(|n| {
+            let homes = latest.of(n);
+            let whole = homes.iter().filter(|&&home| is_whole(home)).count();
+            whole >= majority_to_be_had(cx, homes) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
+        })
     }
 
     /// Brings this node to hold what the homes before held.
@@ -144,7 +155,8 @@ impl Succession {
             let tree = TreeId { partition, n };
             is_whole &= match &seat.phase {
                 Phase::Joint(current, _) => self.has_all_of(cx, tree, seat, current),
-                Phase::Alone(only) => self.has_one_whole(cx, tree, seat, only),
+                Phase::Alone(only) if self.has_one_whole(cx, tree, seat, only) => true,
+                Phase::Alone(only) => only.is_remade() && self.has_what_is_left(cx, tree, seat, only),
             };
         }
         if is_whole || cx.broken.is(Mutation::WholeTooEarly) {
@@ -184,6 +196,18 @@ impl Succession {
         is_whole
     }
 
+    /// Whether all is held here that anybody holds who is left and there: after a partition was made anew, nobody holds more.
+    fn has_what_is_left(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, only: &Configuration) -> bool {
+        let step = seat.phase.step();
+        let others = only.of(tree.n).iter().filter(|&&home| home != self.me);
+        let there: Vec<Home> = others.copied().filter(|&home| is_there(cx, home)).collect();
+        let mut has_all = true;
+        for home in there {
+            has_all &= is_compared(cx, tree, home, |compared| compared.footing.step >= step);
+        }
+        has_all || cx.broken.is(Mutation::RemadeUnfilled)
+    }
+
     /// Begins to copy where this node is wished as a home and is none, and says so when it has.
     fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
         let is_wanted =
@@ -218,7 +242,9 @@ impl Succession {
             return;
         }
         let ns: Vec<u8> = cx.held.ns().into_iter().filter(|&n| cx.held.keeps(partition, n)).collect();
-        let Some(&least_n) = ns.first() else { return };
+        // What lay only on those who are lost nobody can be asked for.
+        let is_left = |n: &&u8| only.of(**n).iter().any(|&home| !is_lost(cx, home));
+        let Some(&least_n) = ns.iter().find(is_left).or_else(|| ns.first()) else { return };
         let sources = only.of(cx.held.n_max()).iter().filter(|&&home| is_there(cx, home)).map(|home| home.node);
         let is_fetched = cx.transfers.want(partition, least_n, sources.collect());
         cx.exchange.hold_back(cx.now, partition, !is_fetched);

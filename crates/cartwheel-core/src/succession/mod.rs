@@ -10,6 +10,10 @@
 //! 4. When a majority of the new homes has, and all that are there, the successor stands alone.
 //! 5. A home that is none any more keeps what it has until it was compared with every later home once more; then it forgets it.
 //!
+//! Where a majority of those who choose is lost for good there is no successor. Once an administrator has given the lost ones up, what is
+//! left is a configuration of its own ([`Phase::remade`]), of which each home first merges what the others hold. That keeps what
+//! is left, and no promise.
+//!
 //! Why nothing acknowledged is overlooked: each answer says how far the answering replica knows the chain, and no operation ends while
 //! its coordinator knows less than any replica that answered it. A quorum of the configuration before that none of the
 //! comparisons of point 3 has met yet answered before them, and what it stored is found by them. A quorum that one of them had met sends
@@ -251,11 +255,19 @@ impl Succession {
         if seat.has_duties() || seat.phase.next().is_some() && seat.phase.is_home(self.me, n_max) {
             return true;
         }
+        if self.remade(held, partition, seat).is_some() {
+            return true;
+        }
         let Phase::Alone(only) = &seat.phase else { return is_wished() };
         let is_home = only.of(n_max).contains(&self.me);
         let is_filling = is_home && !seat.is_whole();
         let is_to_change = || successor::successor(only, &wished(), &held.ns(), |_| true, |_| false).is_some();
         is_filling || !is_home && is_wished() || only.choosers().contains(&self.me) && is_to_change()
+    }
+
+    /// What this node goes by instead, as one of the homes, if an administrator gave up so many that the partition has no successor.
+    fn remade(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> Option<Configuration> {
+        held.view().remade(partition, &seat.phase).filter(|remade| remade.has(self.me))
     }
 
     /// The seat as it is wanted on the disk.
@@ -588,9 +600,9 @@ fn is_gone(cx: &Scx<'_>, home: Home) -> bool {
     is_lost(cx, home) || cx.held.view().is_removed(home) && cx.liveness.status(home.node) == Status::Down
 }
 
-/// Whether an administrator has said that a home is dead, or it has left: nobody's opinion of the moment.
+/// Whether an administrator has given a home up or put a new life of its node in its place, or it has left: nobody's opinion of the moment.
 fn is_lost(cx: &Scx<'_>, home: Home) -> bool {
     let view = cx.held.view();
-    let is_other_life = view.member(home.node).is_none_or(|known| known.member.life != home.life);
-    view.is_removed(home) && is_other_life
+    let is_other_life = || view.member(home.node).is_none_or(|known| known.member.life != home.life);
+    view.is_removed(home) && (view.is_forsaken(home) || is_other_life())
 }

@@ -173,7 +173,7 @@ impl Transfers {
                 part.stage = Stage::Idle { until: Instant(0), failed: None };
             }
         }
-        transfer.least_n = transfer.least_n.min(least_n);
+        transfer.least_n = least_n;
         transfer.sources = sources;
         is_over
     }

@@ -1,5 +1,6 @@
 //! What nodes say of their cluster: histories, and the notices that carry them.
 
+use cartwheel_core::configuration::{Home, Step};
 use cartwheel_core::control::{About, Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice, Report};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::epoch::Epoch;
@@ -52,6 +53,10 @@ fn change() -> impl Strategy<Value = Change> {
         (node(), any::<u64>()).prop_map(|(node, life)| ChangeKind::Remove { node, life: Life(life) }),
         (node(), any::<u64>()).prop_map(|(node, life)| ChangeKind::Left { node, life: Life(life) }),
         (node(), member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
+        vec((node(), any::<u64>(), any::<u32>(), any::<u64>()), 0..3).prop_map(|lost| ChangeKind::Forsake {
+            homes: lost.iter().map(|&(node, life, ..)| Home { node, life: Life(life) }).collect(),
+            steps: lost.iter().map(|&(.., partition, step)| (PartitionId(partition), Step(step))).collect(),
+        }),
         (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         (node(), ".{0,4}", ".{0,4}").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
         (vec(any::<u8>(), 1..5), settings())

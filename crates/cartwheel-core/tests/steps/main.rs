@@ -4,7 +4,7 @@
 //! choose with the real proposers and acceptors, and operations are judged by the coordinator's own tallies. What is durable is the model's state; a message is
 //! delivered at any time, in any order, again, or never; a node crashes between any two things that it does. Simpler than the real thing are:
 //!
-//! - *Copying.* Who compares with another gets what that one holds (an old home gives instead), in one piece, and remembers how far the other
+//! - *Copying.* Who compares with another gets what that one holds (an old home gives, too), in one piece, and remembers how far the other
 //!   was. Nothing else evens replicas out: no read repair, no comparisons between homes that both hold everything.
 //! - *Clearing.* What may go goes at once.
 //! - *Choosing*, where no ballots are allowed for: a majority of the choosers is there, and so the choice is made.
@@ -26,6 +26,7 @@ mod operations;
 mod setup;
 mod stage;
 
+use cartwheel_core::configuration::{Home, Step};
 use cartwheel_core::dot::Life;
 use cartwheel_core::membership::ChangeKind;
 use model::SEEN;
@@ -80,6 +81,25 @@ fn rivals(bounds: Bounds) -> Setup {
 fn new_life(bounds: Bounds) -> Setup {
     let new = ChangeKind::Replace { old: id(1), new: member(1, 9) };
     Setup::new(3, 3, &[&[], &[new]], Bounds { renewals: 1, ..bounds })
+}
+
+/// Of three homes one is to be exchanged, and the two that are to stay are lost, at any time.
+fn majority_lost(bounds: Bounds) -> Setup {
+    let undisturbed = one_of_three(bounds);
+    let wished = undisturbed.views[0].wished(undisturbed.partition);
+    let stay: Vec<Home> = undisturbed.first().homes.into_iter().filter(|home| wished.contains(home)).collect();
+    let removed = stay.iter().map(|&Home { node, life }| ChangeKind::Remove { node, life });
+    let mut given_up: Vec<ChangeKind> = [add(4)].into_iter().chain(removed).collect();
+    given_up.push(ChangeKind::Forsake { homes: stay, steps: vec![(undisturbed.partition, Step(0))] });
+    let setup = Setup::new(3, 3, &[&[add(4)], &given_up], bounds);
+    assert_eq!(setup.partition, undisturbed.partition);
+    setup
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
+fn a_majority_is_lost_and_given_up() {
+    check(majority_lost(Bounds { reads: 0, ..ONCE }));
 }
 
 #[test]
@@ -178,7 +198,7 @@ fn one_step_follows_another_over_a_crash() {
 mod broken {
     use cartwheel_core::mutation::Mutation;
 
-    use super::model::{KEPT, ONE_SUCCESSOR};
+    use super::model::{KEPT, LEFT, ONE_SUCCESSOR};
     use super::*;
 
     fn finds_broken(mutation: Mutation, setup: Setup, property: &'static str) {
@@ -224,6 +244,11 @@ mod broken {
     fn an_operation_that_ends_on_a_step_that_is_over_misses_writes() {
         finds_broken(Mutation::StaleStepAccepted, only_home(ONCE), SEEN);
         finds_broken(Mutation::StaleStepAccepted, one_of_three(ONCE), SEEN);
+    }
+
+    #[test]
+    fn what_was_made_anew_must_not_speak_before_it_has_all_that_is_left() {
+        finds_broken(Mutation::RemadeUnfilled, majority_lost(Bounds { reads: 0, ..ONCE }), LEFT);
     }
 
     #[test]

@@ -19,6 +19,9 @@ use super::stage::{Done, Seen, Situation, Stage};
 pub const ONE_SUCCESSOR: &str = "of each configuration there is one successor";
 pub const SEEN: &str = "what was acknowledged is seen by every later read";
 pub const KEPT: &str = "nothing is dropped that nobody keeps";
+pub const LEFT: &str = "a home of what was made anew speaks for it only with all that was left";
+pub const MADE_ANEW: &str = "what has no successor is made anew, and speaks again";
+pub const SAVED: &str = "what a home held that was not lost is held by one that was being filled";
 pub const THE_LAST_STEP_ENDS: &str = "the last successor stands alone";
 pub const READ_WHILE_JOINT: &str = "a read ends while one configuration takes over from another";
 pub const OVER_A_CRASH: &str = "a step ends though a node crashed in the middle of it";
@@ -59,6 +62,9 @@ struct Marks {
     has_crashed_midway: bool,
     has_read_while_joint: bool,
     has_read_afterwards: bool,
+    has_spoken_for_little: bool,
+    has_spoken_anew: bool,
+    has_saved: bool,
 }
 
 /// All there is.
@@ -76,6 +82,8 @@ pub struct State {
     crashes: u8,
     ballots: u8,
     renewals: u8,
+    /// What each node held when a majority was lost, none of those that were; nothing before that.
+    left: Option<Vec<Option<Writes>>>,
     marks: Marks,
 }
 
@@ -129,6 +137,8 @@ pub enum Action {
     Crash(usize),
     /// A node loses its disk and comes back in a new life; all know.
     Renew(usize),
+    /// Some nodes are lost with their disks, and given up; all know.
+    GiveUp,
     /// A node stores a write, if it is a home.
     Store(usize, usize),
     /// A coordinator begins a read.
@@ -204,6 +214,7 @@ impl State {
             crashes: 0,
             ballots: 0,
             renewals: 0,
+            left: None,
             marks: Marks::default(),
         };
         if setup.is_chosen {
@@ -217,7 +228,7 @@ impl State {
         let latest = self.told.last().filter(|told| told.next.is_none())?;
         let (only, view) = (&latest.current, self.view());
         let is_there = |home: &&Home| {
-            setup.slot(home.node).is_some_and(|slot| {
+            setup.slot(home.node).filter(|&slot| !self.is_lost(slot)).is_some_and(|slot| {
                 let machine = &self.machines[slot];
                 machine.home(setup, slot) == **home && machine.seat.phase.step() == latest.step
             })
@@ -402,7 +413,7 @@ impl State {
         !machine.seat.is_candidate && (machine.is_home(setup, slot) || machine.leaves(setup, slot))
     }
 
-    /// One node compares what it holds with another: a new home gets what the other holds, an old home gives what it holds.
+    /// One node compares what it holds with another: a new home gets what the other holds, an old home and the other both do.
     fn compare(&mut self, setup: &Setup, slot: usize, with: usize) {
         let (one, other) = (self.machines[slot].clone(), self.machines[with].clone());
         let home = other.home(setup, with);
@@ -417,6 +428,7 @@ impl State {
             self.machine(slot).compared.insert(home.node, seen);
         } else if leaves && one.seat.phase.is_home(home, setup.n) {
             self.machine(with).data |= one.data;
+            self.machine(slot).data |= other.data;
             self.machine(slot).compared.insert(home.node, seen);
         }
     }
@@ -470,6 +482,43 @@ impl State {
             compared: BTreeMap::new(),
             proposal: None,
         };
+    }
+
+    /// All go by the last wish from now on, in which some nodes have been given up; they are no more.
+    fn give_up(&mut self, setup: &Setup) {
+        let last = setup.views.len() as u8 - 1;
+        for slot in 0..self.machines.len() {
+            self.machine(slot).view = last;
+            if setup.is_given_up(slot) {
+                self.orphan(slot);
+            }
+        }
+        let left = |(slot, machine): (usize, &Arc<Machine>)| (!setup.is_given_up(slot)).then_some(machine.data);
+        self.left = Some(self.machines.iter().enumerate().map(left).collect());
+    }
+
+    fn is_lost(&self, slot: usize) -> bool {
+        self.left.as_ref().is_some_and(|left| left[slot].is_none())
+    }
+
+    /// Whoever speaks for a partition that was made anew holds what each of its homes held.
+    fn judge_what_was_left(&mut self, setup: &Setup) {
+        let Some(left) = &self.left else { return };
+        let had = |home: &Home| setup.slot(home.node).and_then(|slot| left[slot]).unwrap_or_default();
+        let mut marks = self.marks;
+        for (slot, machine) in self.machines.iter().enumerate() {
+            if let Phase::Alone(only) = &machine.seat.phase
+                && only.is_remade()
+                && only.has(machine.home(setup, slot))
+                && machine.seat.is_whole()
+            {
+                let all = only.homes.iter().fold(0, |all, home| all | had(home));
+                marks.has_spoken_for_little |= all & !machine.data != 0;
+                marks.has_spoken_anew = true;
+                marks.has_saved |= all & !left[slot].unwrap_or_default() != 0;
+            }
+        }
+        self.marks = marks;
     }
 
     fn view(&self) -> u8 {
@@ -566,7 +615,8 @@ impl State {
         let read = &mut self.reads[read];
         if read.settle(setup, view) {
             let got = read.got.unwrap_or_default();
-            self.marks.has_missed |= read.must & !got != 0;
+            // What was promised ends where a majority is lost.
+            self.marks.has_missed |= self.left.is_none() && read.must & !got != 0;
             let has_moved = self.machines.iter().any(|machine| machine.seat.phase.current().number > 0);
             self.marks.has_read_while_joint |= phase.is_some_and(|phase| phase.next().is_some());
             self.marks.has_read_afterwards |= has_moved && read.must & got != 0;
@@ -588,11 +638,11 @@ impl Model for Setup {
         if !state.reads.is_empty() && state.reads.iter().all(|read| read.got.is_some()) {
             return;
         }
-        let slots = || 0..self.nodes.len();
+        let slots = || (0..self.nodes.len()).filter(|&slot| !state.is_lost(slot));
         for slot in slots() {
             let machine = &state.machines[slot];
             let (me, phase) = (machine.home(self, slot), &machine.seat.phase);
-            if phase.next().is_some() {
+            if phase.next().is_some() || state.left.is_some() {
                 actions.push(Action::Hear(slot));
             }
             actions.extend(later(state, phase.step()).map(|told| Action::Learn(slot, told)));
@@ -625,6 +675,9 @@ impl Model for Setup {
         if state.renewals < self.bounds.renewals {
             actions.push(Action::Renew(0));
         }
+        if self.gives_up() && state.left.is_none() {
+            actions.push(Action::GiveUp);
+        }
         for (number, write) in state.writes.iter().enumerate() {
             if write.is_acknowledged || write.is_orphaned {
                 continue;
@@ -635,7 +688,8 @@ impl Model for Setup {
             };
             let asked = homes(self, state.view(), &state.machines[coordinator].seat.phase).all();
             let asked = asked.into_iter().filter(|node| !write.stored.contains(node));
-            actions.extend(asked.filter_map(|node| self.slot(node)).map(|slot| Action::Store(number, slot)));
+            let asked = asked.filter_map(|node| self.slot(node)).filter(|&slot| !state.is_lost(slot));
+            actions.extend(asked.map(|slot| Action::Store(number, slot)));
         }
         for (number, read) in state.reads.iter().enumerate() {
             if read.got.is_some() {
@@ -649,7 +703,7 @@ impl Model for Setup {
                 break;
             };
             for node in homes(self, state.view(), phase).all() {
-                let Some(slot) = self.slot(node) else { continue };
+                let Some(slot) = self.slot(node).filter(|&slot| !state.is_lost(slot)) else { continue };
                 let is_wanted = match (read.answers.get(&node), read.join) {
                     (None, None) => true,
                     // One that is being filled is asked again.
@@ -706,6 +760,7 @@ impl Model for Setup {
                 state.look(self, slot);
             }
             Action::Renew(slot) => state.renew(self, slot),
+            Action::GiveUp => state.give_up(self),
             Action::Store(write, slot) => state.store(self, write, slot),
             Action::BeginRead(read) => state.begin_read(self, read),
             Action::Answer(read, slot) | Action::WriteBack(read, slot) => state.answer(self, read, slot),
@@ -718,6 +773,7 @@ impl Model for Setup {
                 state.settle_read(self, read);
             }
         }
+        state.judge_what_was_left(self);
         (state != *last).then_some(state)
     }
 
@@ -733,6 +789,11 @@ impl Model for Setup {
         if self.bounds.crashes > 0 {
             let has_crashed = |_: &Self, state: &State| state.marks.has_crashed_midway && state.has_stepped_to(1);
             properties.push(Property::sometimes(OVER_A_CRASH, has_crashed));
+        }
+        if self.gives_up() {
+            properties.push(Property::always(LEFT, |_: &Self, state: &State| !state.marks.has_spoken_for_little));
+            properties.push(Property::sometimes(MADE_ANEW, |_: &Self, state: &State| state.marks.has_spoken_anew));
+            properties.push(Property::sometimes(SAVED, |_: &Self, state: &State| state.marks.has_saved));
         }
         if self.bounds.reads > 0 {
             properties.push(Property::sometimes(READ_WHILE_JOINT, |_: &Self, state: &State| {

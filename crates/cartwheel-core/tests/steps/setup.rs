@@ -166,6 +166,17 @@ impl Setup {
         Self { counts_past_lives: true, ..self }
     }
 
+    /// Whether a node is given up in the last wish.
+    pub fn is_given_up(&self, slot: usize) -> bool {
+        let last = self.views.len() - 1;
+        self.views[last].is_forsaken(self.home(slot, last as u8))
+    }
+
+    /// Whether any is.
+    pub fn gives_up(&self) -> bool {
+        (0..self.nodes.len()).any(|slot| self.is_given_up(slot))
+    }
+
     /// The same with a rule broken.
     #[cfg(feature = "mutations")]
     #[must_use]

@@ -1,9 +1,12 @@
 //! Who is a member: machines that are to come, those that are there, and those that have left.
 
+use std::collections::BTreeSet;
+
 use cartwheel_core::configuration::{Home, Phase};
 use cartwheel_core::control::{ControlInput, MembersChange};
 use cartwheel_core::membership::{ChangeKind, History, Member, ViewMember};
 use cartwheel_core::node::ClientId;
+use cartwheel_core::ring::PartitionId;
 use cartwheel_core::succession::successor::successor;
 
 use super::World;
@@ -41,6 +44,22 @@ impl World {
         });
         let change = MembersChange { changes, planned_on: None, timeout: PATIENCE };
         self.control_input(through, ControlInput::ChangeMembers(ClientId(0), change));
+    }
+
+    /// The lost lives that a machine knows some partition to name.
+    pub fn lost_to(&self, index: usize) -> Vec<Home> {
+        let phases = self.machine_controls[index].control.iter().flat_map(|control| control.phases());
+        let homes: BTreeSet<Home> = phases.flat_map(Phase::both).flat_map(|of| &of.homes).copied().collect();
+        let is_lost =
+            |home: &Home| self.cluster.index(home.node).is_some_and(|index| self.machines[index].life != home.life);
+        homes.into_iter().filter(is_lost).collect()
+    }
+
+    /// An administrator has a node give up lives that are lost.
+    pub fn give_up(&mut self, through: usize, homes: Vec<Home>) {
+        let phases = self.machine_controls[through].control.iter().flat_map(|control| control.phases());
+        let steps = (0..).map(PartitionId).zip(phases.map(Phase::step)).collect();
+        self.change_members(through, vec![ChangeKind::Forsake { homes, steps }]);
     }
 
     /// A history is on some disk: who is a member by it, and is not there yet, hears of it and starts.

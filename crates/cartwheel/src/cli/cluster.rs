@@ -73,7 +73,7 @@ pub enum ClusterCommand {
     #[command(after_help = CHANGE_EXAMPLES)]
     Change {
         /// The changes, in their order: add=NODE[:WEIGHT], remove=NODE, replace=NODE:WITH, weight=NODE:WEIGHT, zone=NODE:ZONE[/HOST].
-        #[arg(required = true, value_name = "CHANGE", value_parser = wish::parse)]
+        #[arg(required_unless_present = "force", value_name = "CHANGE", value_parser = wish::parse)]
         changes: Vec<MemberChange>,
         /// How.
         #[command(flatten)]
@@ -99,6 +99,10 @@ pub struct ApplyArgs {
     /// Only show what it leads to.
     #[arg(long, conflicts_with = "yes")]
     pub dry_run: bool,
+    /// Give up for good what was removed or replaced, by this change or before, and does not answer. Partitions that have lost most of
+    /// their homes are made anew of those that are left, and what was promised of them ends.
+    #[arg(long)]
+    pub force: bool,
     /// Wait until all data is where it is wished then.
     #[arg(long)]
     pub wait: bool,
@@ -135,4 +139,7 @@ const CHANGE_EXAMPLES: &str = "Examples:
     cartwheel cluster change add=d add=e remove=b weight=a:150
 
   See what it would lead to:
-    cartwheel cluster change replace=a:f zone=c:east/rack-7 --dry-run";
+    cartwheel cluster change replace=a:f zone=c:east/rack-7 --dry-run
+
+  Two of three nodes are lost for good, with their disks:
+    cartwheel cluster change replace=b:d replace=c:e --force";

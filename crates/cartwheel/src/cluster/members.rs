@@ -18,7 +18,8 @@ const MOVES_SHOWN: usize = 12;
 ///
 /// # Errors
 /// If no node could answer, or the changes were refused.
-pub(super) async fn change(changes: Vec<MemberChange>, apply: &ApplyArgs) -> Result<ExitCode, Error> {
+pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) -> Result<ExitCode, Error> {
+    changes.extend(apply.force.then_some(MemberChange::Force));
     let client = client(&apply.ask)?;
     let plan = client.plan_members(&changes).await?;
     show(&apply.ask, &plan, plan_text)?;
@@ -60,6 +61,14 @@ fn plan_text(plan: &MembersPlan) -> String {
         text += &format!("WARNING: {warning}\n");
     }
     if !plan.warnings.is_empty() {
+        text.push('\n');
+    }
+    if !plan.remade.is_empty() {
+        let rows = plan.remade.iter().take(MOVES_SHOWN);
+        text += &table(["MADE ANEW", "LEFT"], rows.map(|remade| [remade.partition.to_string(), remade.left.join(" ")]));
+        if plan.remade.len() > MOVES_SHOWN {
+            text += &format!("... and {} more (--json lists all)\n", plan.remade.len() - MOVES_SHOWN);
+        }
         text.push('\n');
     }
     let rows = plan.nodes.iter().map(|share| [share.node.clone(), share.before.to_string(), share.after.to_string()]);

@@ -10,11 +10,13 @@ use cartwheel_core::configuration::{Home, Phase};
 use cartwheel_core::control::MembersChange;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::liveness::Status;
-use cartwheel_core::membership::{ChangeKind, Member, View, planned};
+use cartwheel_core::membership::{BadChange, ChangeKind, Member, View, planned};
 use cartwheel_core::ring::report::Violations;
 use cartwheel_core::ring::{NORMAL_WEIGHT, PartitionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+mod lost;
 
 use super::Door;
 use super::amounts::{self, Amount, Route};
@@ -75,6 +77,9 @@ enum WishForm {
         /// Its machine; as before if it is not said.
         host: Option<String>,
     },
+    /// What was removed, by these changes or before, and does not answer is given up for good. Partitions that lack so many homes that they
+    /// cannot get others are made anew of those that are left, and what was promised of them ends.
+    Force {},
 }
 
 /// What changes lead to.
@@ -94,6 +99,8 @@ pub(super) struct PlanForm {
     bytes: Option<u64>,
     /// Not every partition's size is known: for some, keys and bytes are the mean of the others.
     estimated: bool,
+    /// The partitions that are made anew.
+    remade: Vec<RemadeForm>,
     /// What an administrator should know before the changes are made.
     warnings: Vec<String>,
     /// What each member holds before and after.
@@ -118,6 +125,14 @@ struct MoveForm {
     bytes: Option<u64>,
     /// Keys and bytes are the mean of the other partitions: nobody who holds it has answered.
     estimated: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RemadeForm {
+    /// The partition.
+    partition: u32,
+    /// Those of its homes that are left. If it is empty, nothing is.
+    left: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -165,8 +180,13 @@ pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>)
     if wanted.planned_on.as_ref().is_some_and(|planned_on| *planned_on != version.to_string()) {
         return Err(ApiError::bad_request("the cluster has changed since this was planned: look at the plan again"));
     }
-    let changes = kinds_of(&door, &view, &wanted.changes)?;
-    let after = planned(&history, &changes).map_err(|why| ApiError::bad_request(why.to_string()))?;
+    let mut changes = kinds_of(&door, &view, &wanted.changes)?;
+    let refused = |why: BadChange| ApiError::bad_request(why.to_string());
+    let mut after = planned(&history, &changes).map_err(refused)?;
+    if is_forced(&wanted.changes) {
+        changes.push(lost::forsake(&door, &after)?);
+        after = planned(&history, &changes).map_err(refused)?;
+    }
     let mut plan = plan_of(&door, &view, &after).await?;
     plan.version = version.to_string();
     if wanted.apply {
@@ -181,8 +201,13 @@ pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>)
 fn kinds_of(door: &Door, view: &View, wishes: &[WishForm]) -> Result<Vec<ChangeKind>, ApiError> {
     let mut come: Vec<Member> = Vec::new();
     let mut kinds = Vec::new();
+    let is_forced = is_forced(wishes);
     for wish in wishes {
-        let kind = kind_of(door, view, &come, wish)?;
+        let Some(kind) = kind_of(door, view, &come, wish)? else { continue };
+        if is_forced && is_leaving(view, &kind) {
+            // It was removed before, and is to be given up now.
+            continue;
+        }
         if let ChangeKind::Add(member) | ChangeKind::Replace { new: member, .. } = &kind {
             come.push(member.clone());
         }
@@ -191,7 +216,16 @@ fn kinds_of(door: &Door, view: &View, wishes: &[WishForm]) -> Result<Vec<ChangeK
     Ok(kinds)
 }
 
-fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result<ChangeKind, ApiError> {
+fn is_forced(wishes: &[WishForm]) -> bool {
+    wishes.iter().any(|wish| matches!(wish, WishForm::Force {}))
+}
+
+fn is_leaving(view: &View, what: &ChangeKind) -> bool {
+    matches!(what, ChangeKind::Remove { node, .. } if view.member(*node).is_some_and(|known| known.leaving))
+}
+
+/// The change that a wish stands for; none if that follows from the others.
+fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result<Option<ChangeKind>, ApiError> {
     let member = |name: &str| {
         let members = view.members().map(|known| &known.member);
         let known = come.iter().chain(members).find(|member| member.name == *name);
@@ -199,7 +233,8 @@ fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result
             ApiError::bad_request(format!("the cluster has no member called {name}: see `cartwheel cluster status`"))
         })
     };
-    Ok(match wish {
+    Ok(Some(match wish {
+        WishForm::Force {} => return Ok(None),
         WishForm::Add { node, weight } => {
             ChangeKind::Add(Member { weight: weight.unwrap_or(NORMAL_WEIGHT), ..waiting(door, view, node)? })
         }
@@ -217,7 +252,7 @@ fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result
             let host = host.clone().unwrap_or(member.host);
             ChangeKind::Zone { node: member.id, zone: zone.clone(), host }
         }
-    })
+    }))
 }
 
 /// A node that has asked this one to be let in.
@@ -287,7 +322,8 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
         keys: total.map(|total| total.size.keys),
         bytes: total.map(|total| total.size.bytes),
         estimated: total.is_some_and(|total| total.is_estimate),
-        warnings: warnings(door, before, after, &moving),
+        remade: lost::remade(door, after),
+        warnings: warnings(door, before, after, &moving).into_iter().chain(lost::warnings(door, after)).collect(),
         moves: moving.iter().zip(&amounts).map(moved).collect(),
         nodes,
         before: BalanceForm::of(before),
@@ -340,6 +376,7 @@ mod tests {
             json!({"op": "weight", "node": "a", "weight": 0}),
             json!({"op": "zone", "node": "a", "zone": "x"}),
             json!({"op": "zone", "node": "a", "zone": "x", "host": "h"}),
+            json!({"op": "force"}),
         ] {
             let wanted: WantedForm = serde_json::from_value(json!({"changes": [form.clone()]})).unwrap();
             assert!(!wanted.apply && wanted.planned_on.is_none(), "nothing is done that was not asked for");

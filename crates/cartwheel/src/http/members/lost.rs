@@ -1,0 +1,80 @@
+//! What becomes of partitions whose homes are lost for good.
+
+use std::collections::BTreeSet;
+
+use cartwheel_core::configuration::{Configuration, Home, Phase, Step};
+use cartwheel_core::liveness::Status;
+use cartwheel_core::membership::{ChangeKind, View};
+use cartwheel_core::ring::PartitionId;
+
+use super::super::Door;
+use super::super::error::ApiError;
+use super::{RemadeForm, names};
+
+/// The homes of any partition that are to hold nothing any more, and do not answer, or not in the life in which they were homes.
+fn lost(door: &Door, after: &View) -> BTreeSet<Home> {
+    let liveness = door.liveness();
+    let phases = door.phases();
+    let homes: BTreeSet<Home> = phases.iter().flat_map(Phase::both).flat_map(|of| &of.homes).copied().collect();
+    let answers = |home: &Home| {
+        let is_present = after.member(home.node).is_some_and(|known| known.member.life == home.life);
+        is_present && (home.node == door.local().node || liveness.status(home.node) != Status::Down)
+    };
+    homes.into_iter().filter(|home| after.is_removed(*home) && !answers(home)).collect()
+}
+
+/// Gives up what is lost.
+pub(super) fn forsake(door: &Door, after: &View) -> Result<ChangeKind, ApiError> {
+    let lost = lost(door, after);
+    if lost.is_empty() {
+        let why = "nothing is to be forced: no node that was removed or replaced, now or before, is down and still named by a partition";
+        return Err(ApiError::bad_request(why));
+    }
+    let steps = stuck(door, after, &lost);
+    Ok(ChangeKind::Forsake { homes: lost.into_iter().collect(), steps })
+}
+
+/// The partitions that get no other homes any more once these are lost, and how far they have come.
+fn stuck(door: &Door, after: &View, lost: &BTreeSet<Home>) -> Vec<(PartitionId, Step)> {
+    let is_stuck = |(partition, phase): &(PartitionId, &Phase)| {
+        phase.remade(after.n_max(), |home| lost.contains(home), &after.wished(*partition)).is_some()
+    };
+    let phases = door.phases();
+    let phases = (0..).map(PartitionId).zip(phases.iter()).filter(is_stuck);
+    phases.map(|(partition, phase)| (partition, phase.step())).collect()
+}
+
+/// The partitions that are made anew.
+pub(super) fn remade(door: &Door, after: &View) -> Vec<RemadeForm> {
+    let phases = (0..).map(PartitionId).zip(door.phases().to_vec());
+    let remade = phases.filter_map(|(partition, phase)| Some((partition, after.remade(partition, &phase)?, phase)));
+    let form = |(PartitionId(partition), remade, phase): (PartitionId, Configuration, Phase)| {
+        let left: Vec<Home> = remade.homes.into_iter().filter(|&home| phase.has(home)).collect();
+        RemadeForm { partition, left: names(after, &left) }
+    };
+    remade.map(form).collect()
+}
+
+/// What an administrator should know of partitions that are, or would be, made anew.
+pub(super) fn warnings(door: &Door, after: &View) -> Vec<String> {
+    let remade = remade(door, after);
+    let empty = remade.iter().filter(|form| form.left.is_empty()).count();
+    let still_stuck = stuck(door, after, &lost(door, after)).len().saturating_sub(remade.len());
+    let mut warnings = Vec::new();
+    if !remade.is_empty() {
+        warnings.push(format!(
+            "{} partitions are made anew of the homes that are left: what only the lost ones held is gone, strong writes too",
+            remade.len()
+        ));
+    }
+    if empty > 0 {
+        warnings.push(format!("of {empty} of these no home is left: they begin empty"));
+    }
+    if still_stuck > 0 {
+        warnings.push(format!(
+            "{still_stuck} partitions have lost so many of their homes that they can get no others: if those never come back, give them up \
+             with --force"
+        ));
+    }
+    warnings
+}
