@@ -156,19 +156,25 @@ impl Phase {
         self.both().any(|configuration| configuration.of(n).contains(&home))
     }
 
-    /// What holds instead if no successor can be chosen any more, as an administrator has given up so many homes: those that are left
-    /// alone, of keys in buckets of up to `n_max` replicas, or where there are none, those who are wished, with nothing. None if a
-    /// successor can be chosen.
+    /// What holds instead if no successor can be chosen any more, as an administrator has given up so many homes: those alone that are
+    /// left, of keys in buckets of up to `n_max` replicas, or where there are none, those who are wished, with nothing. None if a
+    /// successor can be chosen, or could if others came back who were not given up.
     ///
     /// It follows from what held and from whom the administrator gave up. Two nodes that know different things of that may come to
     /// different ends; those have different numbers, and the greater one holds.
-    pub fn remade(&self, n_max: u8, is_lost: impl Fn(&Home) -> bool, wished: &[Home]) -> Option<Configuration> {
+    pub fn remade(
+        &self,
+        n_max: u8,
+        is_given_up: impl Fn(&Home) -> bool,
+        is_left: impl Fn(&Home) -> bool,
+        wished: &[Home],
+    ) -> Option<Configuration> {
         let latest = self.latest();
-        if !latest.is_stuck(&is_lost) {
+        if !latest.is_stuck(is_given_up) {
             return None;
         }
         let mut homes: Vec<Home> = Vec::new();
-        let left = self.both().flat_map(|of| of.of(n_max.max(of.choosers))).filter(|home| !is_lost(home));
+        let left = self.both().flat_map(|of| of.of(n_max.max(of.choosers))).filter(|home| is_left(home));
         for home in left {
             match homes.iter_mut().find(|known| known.node == home.node) {
                 // A later life is named later.
@@ -177,7 +183,7 @@ impl Phase {
             }
         }
         if homes.is_empty() {
-            homes.extend(wished.iter().filter(|home| !is_lost(home)));
+            homes.extend(wished.iter().filter(|home| is_left(home)));
         }
         homes.truncate(N_MAX);
         let remade = (latest.number >> REMADE_SHIFT) + 1;
@@ -312,24 +318,26 @@ mod tests {
     fn what_has_no_successor_is_made_anew_of_who_is_left() {
         let alone = Phase::Alone(configuration(4, &[(1, 1), (2, 1), (3, 1)]));
         let wished = [home(1, 1), home(4, 1), home(5, 1)];
-        let without = |lost: &'static [Home]| move |home: &Home| lost.contains(home);
+        let without = |of: &Phase, lost: &[Home], wished: &[Home]| {
+            of.remade(3, |home| lost.contains(home), |home| !lost.contains(home), wished)
+        };
         const ONE: Home = Home { node: NodeId::new(1), life: Life(1) };
         const TWO: Home = Home { node: NodeId::new(2), life: Life(1) };
         const THREE: Home = Home { node: NodeId::new(3), life: Life(1) };
-        assert_eq!(alone.remade(3, without(&[]), &wished), None);
-        assert_eq!(alone.remade(3, without(&[TWO]), &wished), None, "two of three can choose");
-        let remade = alone.remade(3, without(&[TWO, ONE]), &wished).unwrap();
+        assert_eq!(without(&alone, &[], &wished), None);
+        assert_eq!(without(&alone, &[TWO], &wished), None, "two of three can choose");
+        let remade = without(&alone, &[TWO, ONE], &wished).unwrap();
         assert_eq!((&remade.homes[..], remade.choosers, remade.is_remade()), (&[THREE][..], 3, true));
         assert!(Phase::Alone(remade.clone()).step() > alone.step() && Phase::Alone(remade.clone()).is_sound());
         assert_eq!(Phase::Alone(remade.clone()).step().to_string(), "re-made 1: 0");
-        let other = alone.remade(3, without(&[TWO, THREE]), &wished).unwrap();
+        let other = without(&alone, &[TWO, THREE], &wished).unwrap();
         assert_ne!(remade.number, other.number, "what differs in its homes differs in its number");
-        let empty = alone.remade(3, without(&[ONE, TWO, THREE]), &wished).unwrap();
+        let empty = without(&alone, &[ONE, TWO, THREE], &wished).unwrap();
         assert_eq!(empty.homes, wished[1..], "nobody is left, so those come who are wished");
-        assert_eq!(alone.remade(3, without(&[ONE, TWO, THREE]), &wished[..1]), None, "nobody can come");
+        assert_eq!(without(&alone, &[ONE, TWO, THREE], &wished[..1]), None, "nobody can come");
         let next = Configuration { number: remade.number + 1, ..configuration(0, &[(3, 1), (4, 1), (5, 1)]) };
         assert!(!next.is_remade() && Phase::Joint(remade, next.clone()).is_sound());
-        let again = Phase::Alone(next.clone()).remade(3, |home| home.node.get() > 3, &wished).unwrap();
+        let again = without(&Phase::Alone(next.clone()), &next.homes[1..], &wished).unwrap();
         assert!(again.number > next.number && again.is_remade());
         assert_eq!(Phase::Alone(again).step().to_string(), "re-made 2: 0");
     }
@@ -340,13 +348,12 @@ mod tests {
             (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(2, 9), (4, 1), (5, 1)]));
         let joint = Phase::Joint(first, second);
         let is_lost = |home: &Home| home.node.get() > 3 || *home == super::tests::home(2, 1);
-        let remade = joint.remade(3, is_lost, &[]).unwrap();
+        let remade = joint.remade(3, is_lost, |home| !is_lost(home), &[]).unwrap();
         assert_eq!(remade.homes, [home(1, 1), home(3, 1), home(2, 9)]);
-        assert_eq!(
-            joint.remade(3, |home| home.node.get() < 4 && home.life == Life(1), &[]),
-            None,
-            "the second goes on"
-        );
+        let is_of_first = |home: &Home| home.node.get() < 4 && home.life == Life(1);
+        assert_eq!(joint.remade(3, is_of_first, |_| true, &[]), None, "the second goes on");
+        let has_left = joint.remade(3, is_lost, |home| !is_lost(home) && home.node.get() != 3, &[]).unwrap();
+        assert_eq!(has_left.homes, [home(1, 1), home(2, 9)], "one that has left is no home, though nobody gave it up");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_oneof
 use proptest::strategy::Strategy as _;
 
 use super::*;
-use crate::configuration::{Phase, Step};
+use crate::configuration::{Configuration, Phase, Step};
 use crate::hlc::WallMs;
 use crate::ring::{NORMAL_WEIGHT, PartitionId};
 
@@ -244,6 +244,12 @@ fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
     let later = view(replaced().into_iter().chain([forsake_from(&["b", "c"], Step(1))]));
     assert_eq!(later.remade(p, &held), None, "it has yet to hear of the step that had no successor");
     assert_eq!(later.remade(PartitionId(1), &held), None, "of this partition nothing was said");
+    // What is lost after that was not given up with it.
+    let renew = |name: &str| ChangeKind::Replace { old: id(name), new: Member { life: Life(2), ..member(name) } };
+    let lost_later = view(replaced().into_iter().chain([forsake(&["b", "c"]), renew("d"), renew("e")]));
+    let homes = ["a", "d", "e"].map(home).to_vec();
+    let next = Phase::Alone(Configuration { number: 1, homes, choosers: 3 });
+    assert!(lost_later.is_gone(id("d"), Life(1)) && lost_later.remade(p, &next).is_none());
     let third = ChangeKind::Replace { old: id("a"), new: member("f") };
     let nobody = view(replaced().into_iter().chain([third, forsake(&["a", "b", "c"])]));
     assert_eq!(nobody.remade(p, &held).unwrap().homes, nobody.wished(p));

@@ -104,8 +104,8 @@ impl View {
     /// of a later phase.
     pub fn remade(&self, partition: PartitionId, phase: &Phase) -> Option<Configuration> {
         self.remade_from.get(&partition).filter(|&&from| phase.step() >= from)?;
-        let is_lost = |home: &Home| self.is_forsaken(*home) || self.is_gone(home.node, home.life);
-        phase.remade(self.n_max(), is_lost, &self.wished(partition))
+        let is_left = |home: &Home| !self.is_forsaken(*home) && !self.is_gone(home.node, home.life);
+        phase.remade(self.n_max(), |&home| self.is_forsaken(home), is_left, &self.wished(partition))
     }
 
     /// The first configuration of a partition: who was to hold it when the cluster was founded.

@@ -1,5 +1,7 @@
 //! `/v1/cluster/members`: what an administrator wants changed about the members, and what that leads to.
 
+mod lost;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
@@ -15,8 +17,6 @@ use cartwheel_core::ring::report::Violations;
 use cartwheel_core::ring::{NORMAL_WEIGHT, PartitionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-mod lost;
 
 use super::Door;
 use super::amounts::{self, Amount, Route};

@@ -37,7 +37,8 @@ pub(super) fn forsake(door: &Door, after: &View) -> Result<ChangeKind, ApiError>
 /// The partitions that get no other homes any more once these are lost, and how far they have come.
 fn stuck(door: &Door, after: &View, lost: &BTreeSet<Home>) -> Vec<(PartitionId, Step)> {
     let is_stuck = |(partition, phase): &(PartitionId, &Phase)| {
-        phase.remade(after.n_max(), |home| lost.contains(home), &after.wished(*partition)).is_some()
+        let wished = after.wished(*partition);
+        phase.remade(after.n_max(), |home| lost.contains(home), |home| !lost.contains(home), &wished).is_some()
     };
     let phases = door.phases();
     let phases = (0..).map(PartitionId).zip(phases.iter()).filter(is_stuck);
