@@ -103,6 +103,8 @@ pub struct Backlog {
 pub struct HintBook {
     owed: BTreeMap<NodeId, Backlog>,
     bytes_max: u64,
+    /// No more is taken on.
+    is_closed: bool,
     /// The entries before this are counted; none if all are.
     counted_upto: Option<Bytes>,
     /// Entries behind that which were written meanwhile, and are in the numbers as they are now.
@@ -128,6 +130,7 @@ impl HintBook {
         Self {
             owed: BTreeMap::new(),
             bytes_max,
+            is_closed: false,
             counted_upto: Some(all().0),
             written: BTreeSet::new(),
             count: 1,
@@ -159,6 +162,16 @@ impl HintBook {
     /// Whether as much is kept for others as may be.
     pub fn is_full(&self) -> bool {
         self.bytes() >= self.bytes_max
+    }
+
+    /// Whether nothing more is to be kept for others.
+    pub fn takes_no_more(&self) -> bool {
+        self.is_closed || self.is_full()
+    }
+
+    /// From now on nothing more is to be kept for others, or it is again.
+    pub const fn close(&mut self, is_closed: bool) {
+        self.is_closed = is_closed;
     }
 
     fn bytes(&self) -> u64 {

@@ -575,7 +575,10 @@ impl Node {
         }
         self.check_drained_at = step.now.instant + CHECK_EPOCH_EVERY;
         let owes = self.replica.hints().oldest().is_some();
-        let is_drained = !owes && !self.succession.is_involved(&self.held);
+        // From then on nothing is taken on for others, for that might go with it; until then, what is under way may be that.
+        let takes_on = self.drained != Some(true) && !self.replica.is_idle();
+        let is_drained = !owes && !takes_on && !self.succession.is_involved(&self.held);
+        self.replica.close_hints(is_drained);
         if self.drained != Some(is_drained) {
             self.drained = Some(is_drained);
             step.effects.drained = self.drained;

@@ -294,6 +294,16 @@ impl Replica {
         self.trusts_clock = trusts_clock;
     }
 
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// From now on nothing more is to be kept for others, or it is again.
+    pub const fn close_hints(&mut self, is_closed: bool) {
+        self.hints.close(is_closed);
+    }
+
     /// The oldest epoch in which anything was taken on that has not ended, hints included.
     pub fn oldest(&self) -> Option<Epoch> {
         let turns = self.turns.values().map(|turn| turn.since);
@@ -736,7 +746,7 @@ impl Replica {
             Task::Read { asker, want } => Done::Answer(asker, self.holds(record, want)),
             Task::Merge { asker, state, heals, confirm, stands_in_for } => {
                 let home = stands_in_for.filter(|_| !self.is_home(key));
-                if home.is_some() && record.header.owed.is_empty() && self.hints.is_full() {
+                if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
                     return Done::Answer(asker, Answer::Failed(Failure::HintsFull));
                 }
                 *changed |= self.merge(key, record, &state, heals, work);
@@ -745,7 +755,7 @@ impl Replica {
             }
             Task::Mint { ticket, mint } => {
                 let home = mint.stands_in_for.filter(|_| !self.is_home(key));
-                if home.is_some() && record.header.owed.is_empty() && self.hints.is_full() {
+                if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
                     return Done::Mint(ticket, Err(MintRefused::Failed(Failure::HintsFull)));
                 }
                 let made = self.give_dot(now, record, *mint, changed, work);

@@ -35,6 +35,7 @@ struct Cluster {
     late: Vec<(NodeId, Input)>,
     replies: BTreeMap<ClientId, Outcome>,
     events: Vec<(NodeId, Event)>,
+    drained: BTreeMap<NodeId, bool>,
     history: History,
     now: Instant,
     clients: u64,
@@ -54,6 +55,7 @@ impl Cluster {
             late: Vec::new(),
             replies: BTreeMap::new(),
             events: Vec::new(),
+            drained: BTreeMap::new(),
             history,
             now: Instant(1),
             clients: 0,
@@ -126,6 +128,7 @@ impl Cluster {
                 self.queue.extend(others.map(|&other| (other, Input::Phases(effects.phases.clone()))));
             }
             self.replies.extend(effects.replies);
+            self.drained.extend(effects.drained.map(|is_drained| (node, is_drained)));
             self.events.extend(effects.events.into_iter().map(|event| (node, event)));
             self.wakes.insert(node, effects.wake_at.expect("a node always wants to be woken some time"));
         }
@@ -436,22 +439,93 @@ fn a_member_cannot_have_a_node_keep_what_is_not_its_business() {
         [merge(None), merge(Some(standins[0])), merge(Some(standins[1])), merge(Some(NodeId::of_name("nobody")))];
     for ask in asks {
         cluster.events.clear();
-        let envelope = Envelope {
-            cluster: ClusterId(1),
-            from: homes[0],
-            from_life: member_of(homes[0]).life,
-            from_boot: 1,
-            wall: WallMs(1_000_000),
-            footing: cartwheel_core::configuration::Footing::default(),
-            message: Message::Ask(Ticket { operation: 1, round: 1 }, ask.clone()),
-        };
-        cluster.queue.push_back((standins[0], Input::Message(envelope)));
+        cluster.queue.push_back((standins[0], Input::Message(asked_by(homes[0], ask.clone()))));
         cluster.run();
         assert!(cluster.events.contains(&(standins[0], Event::NotAHome(homes[0]))), "{ask:?}");
         assert_eq!(cluster.record(standins[0], &key(1)), None, "{ask:?}");
     }
 }
 
+#[test]
+fn who_has_handed_over_everything_and_leaves_keeps_nothing_more_for_others() {
+    let mut cluster = Cluster::new(comparing);
+    let (homes, standins) = cluster.places(&key(1));
+    let leaver = (1..=NODES).find(|&node| id(node) == standins[0]).expect("one of them");
+    cluster.change(ChangeKind::Remove { node: id(leaver), life: Life(leaver as u64) });
+    let is_drained = |cluster: &Cluster| cluster.drained.get(&id(leaver)) == Some(&true);
+    assert!(!is_drained(&cluster));
+    cluster.pass(Duration::from_secs(60));
+    assert!(is_drained(&cluster));
+    // It is asked by one that has not heard of it.
+    let (state, epoch, confirm) = (state(1, 1), Epoch(1), Confirm::Stored);
+    let ask = Ask::Merge { key: key(1), state, epoch, heals: None, confirm, stands_in_for: Some(homes[1]) };
+    cluster.queue.push_back((id(leaver), Input::Message(asked_by(homes[0], ask))));
+    cluster.run();
+    assert_eq!(cluster.record(id(leaver), &key(1)), None);
+    // A client that reaches nobody else is told so.
+    let others = (1..=NODES).map(id).filter(|&node| node != id(leaver));
+    cluster.down(&others.collect::<Vec<_>>());
+    assert!(matches!(cluster.put(id(leaver), &key(1), 1), Err(Refusal::Unavailable(_) | Refusal::DiskFull)));
+    assert_eq!(cluster.record(id(leaver), &key(1)), None);
+}
+
+/// What a member asks.
+fn asked_by(from: NodeId, ask: Ask) -> Envelope {
+    Envelope {
+        cluster: ClusterId(1),
+        from,
+        from_life: member_of(from).life,
+        from_boot: 1,
+        wall: WallMs(1_000_000),
+        footing: cartwheel_core::configuration::Footing::default(),
+        message: Message::Ask(Ticket { operation: 1, round: 1 }, ask),
+    }
+}
+
 fn member_of(node: NodeId) -> Member {
     (1..=NODES).map(member).find(|member| member.id == node).expect("a member")
+}
+
+/// Writes through `through` while nobody answers it, and lets only `wakes` answer again, once the write is under way.
+fn written_as_one_wakes(cluster: &mut Cluster, key: &Key, through: NodeId, wakes: NodeId) -> Option<Outcome> {
+    cluster.down = (1..=NODES).map(id).filter(|&node| node != through).collect();
+    cluster.put(through, key, 1).unwrap();
+    // Until that write looks after nobody any more.
+    cluster.pass(Duration::from_secs(3));
+    let request = Request { operation: Operation::Put(blind_put(key, Some(2))), timeout: Duration::from_secs(3) };
+    cluster.queue.push_back((through, Input::Client(ClientId(u64::MAX), request)));
+    cluster.run();
+    cluster.down.remove(&wakes);
+    cluster.pass(Duration::from_secs(3));
+    cluster.replies.remove(&ClientId(u64::MAX))
+}
+
+#[test]
+fn a_home_that_another_node_stands_in_for_still_counts_where_too_few_have_the_write() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let (homes, standins) = cluster.places(&key(1));
+    let outcome = written_as_one_wakes(&mut cluster, &key(1), standins[0], homes[0]);
+    assert!(matches!(&outcome, Some(Ok(Reply::Put(done))) if done.acks == acks(1, 1)), "{outcome:?}");
+}
+
+#[test]
+fn one_that_was_late_is_asked_to_stand_in_where_nobody_else_can() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let (homes, standins) = cluster.places(&key(1));
+    let outcome = written_as_one_wakes(&mut cluster, &key(1), homes[0], standins[1]);
+    assert!(matches!(&outcome, Some(Ok(Reply::Put(done))) if done.acks == acks(1, 1)), "{outcome:?}");
+}
+
+#[test]
+fn the_last_home_that_a_write_is_forwarded_to_is_left_time_for_it() {
+    let mut cluster = Cluster::new(|_, _| {});
+    let (homes, standins) = cluster.places(&key(1));
+    // They do not answer, and nobody knows.
+    cluster.down = homes[..2].iter().copied().collect();
+    let request =
+        Request { operation: Operation::Put(blind_put(&key(1), Some(1))), timeout: Duration::from_millis(600) };
+    cluster.queue.push_back((standins[0], Input::Client(ClientId(u64::MAX), request)));
+    cluster.pass(Duration::from_secs(1));
+    let outcome = cluster.replies.remove(&ClientId(u64::MAX));
+    assert!(matches!(&outcome, Some(Ok(Reply::Put(_)))), "{outcome:?}");
 }

@@ -157,7 +157,10 @@ impl ForwardOp {
         // A coordinator has to wait for others in turn.
         let slowest = self.out.iter().map(|&node| FORWARD_PATIENCE * cx.reach.patience(node)).max();
         let patience = slowest.map_or(cx.timing.forward_after, |slowest| slowest.min(cx.timing.forward_after));
-        Next::Until((cx.now.instant + patience).min(self.deadline))
+        // Whoever comes last has as long as the first.
+        let turns = self.untried.len() + usize::from(self.or_here) + 1;
+        let share = self.deadline.since(cx.now.instant) / u32::try_from(turns).unwrap_or(u32::MAX);
+        Next::Until((cx.now.instant + patience.min(share)).min(self.deadline))
     }
 }
 

@@ -164,10 +164,20 @@ impl Cx<'_> {
 
     /// The nodes that may stand in for homes of `key`, in the order of the walk: those that seem to be there.
     fn stand_ins(&self, key: &Key) -> Vec<NodeId> {
+        self.no_homes(key).filter(|&node| self.is_reachable(node)).collect()
+    }
+
+    /// Those that do not answer of late, and are not known to be down.
+    fn late_stand_ins(&self, key: &Key) -> Vec<NodeId> {
+        let is_down = |node: NodeId| self.liveness.status(node) == Status::Down;
+        self.no_homes(key).filter(|&node| !self.is_reachable(node) && !is_down(node)).collect()
+    }
+
+    /// The nodes that are no homes of `key`, in the order of the walk.
+    fn no_homes(&self, key: &Key) -> impl Iterator<Item = NodeId> {
         let (partition, homes) = (self.view.ring.partition_of(key.token()), self.homes(key));
-        let may = |node: NodeId| (node == self.me || !homes.contains(node)) && !self.is_own_home(key, node);
-        let walk = self.view.ring.walk(partition).iter().copied();
-        walk.filter(|&node| may(node) && self.is_reachable(node)).collect()
+        let may = move |node: NodeId| (node == self.me || !homes.contains(node)) && !self.is_own_home(key, node);
+        self.view.ring.walk(partition).iter().copied().filter(move |&node| may(node))
     }
 
     fn is_own_home(&self, key: &Key, node: NodeId) -> bool {

@@ -87,6 +87,15 @@ impl Checked {
         spare
     }
 
+    /// Up to so many nodes that did not answer of late and may stand in all the same, if any may: each is asked only now and then.
+    fn late_ones(&self, cx: &mut Cx<'_>, count: usize) -> Vec<NodeId> {
+        if count == 0 || !self.may_use_stand_ins(cx) {
+            return Vec::new();
+        }
+        let (late, now) = (cx.late_stand_ins(&self.put.key), cx.now.instant);
+        late.into_iter().filter(|&node| cx.reach.may_ask(node, now)).take(count).collect()
+    }
+
     /// The home in whose place this node coordinates the write, if it is none: one that cannot be reached, if there is such a one.
     fn stands_in_for(&self, cx: &Cx<'_>) -> Option<NodeId> {
         let homes = cx.own_first(&self.put.key);
@@ -230,6 +239,7 @@ impl PutOp {
                     *resend_at = cx.now.instant + cx.timing.resend_after;
                     // One that was late for a moment when the write was made may be the only one on this side of a cut.
                     round.refill(self.checked.spare(cx));
+                    round.also(self.checked.late_ones(cx, round.lacks()));
                 }
                 self.send(cx, if again { Sending::Again } else { Sending::ToStandIns });
                 self.wait(cx)
@@ -407,7 +417,13 @@ impl PutOp {
     fn send(&mut self, cx: &mut Cx<'_>, sending: Sending) {
         let Phase::Writing { round, minted, sent_at, .. } = &mut self.phase else { return };
         let mut receivers = if sending == Sending::Again { round.missing_stand_ins() } else { Vec::new() };
-        for home in round.missing().into_iter().filter(|&home| !round.is_covered(home)).collect::<Vec<_>>() {
+        // As long as too few have it, a home is asked although another node has it in the place of that one: two have it then.
+        let is_short = !round.is_enough();
+        for home in round.missing() {
+            let is_covered = round.is_covered(home);
+            if is_covered && !is_short {
+                continue;
+            }
             let is_avoided = round.may_stand_in(home) && cx.liveness.status(home) == Status::Down;
             let is_asked = sending != Sending::ToStandIns && !is_avoided && may_ask(cx, round, home);
             if is_asked {
@@ -415,7 +431,7 @@ impl PutOp {
             }
             let is_late = !cx.is_reachable(home) || cx.now.instant >= *sent_at + cx.reach.patience(home);
             // The first stand-in may not be there either.
-            let is_alone = !round.has_stand_in(home) || sending == Sending::Again;
+            let is_alone = !is_covered && (!round.has_stand_in(home) || sending == Sending::Again);
             if (is_late || round.is_full(home))
                 && is_alone
                 && let Some(node) = round.stand_in(home)

@@ -45,6 +45,17 @@ impl WriteRound {
         self.spare = spare.into_iter().filter(is_spare).collect();
     }
 
+    /// These may stand in too, after the others.
+    pub fn also(&mut self, late: Vec<NodeId>) {
+        let others: Vec<NodeId> = self.spare.drain(..).collect();
+        self.refill([others, late].concat());
+    }
+
+    /// For how many homes nobody is left who could stand in.
+    pub fn lacks(&self) -> usize {
+        self.missing().iter().filter(|&&home| !self.has_stand_in(home)).count().saturating_sub(self.spare.len())
+    }
+
     /// `node` has stored it, durably. A second time changes nothing.
     pub fn stored(&mut self, node: NodeId) {
         if self.is_asked(node) {
