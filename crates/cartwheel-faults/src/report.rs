@@ -19,6 +19,17 @@ pub fn is_good((scenario, played): &Row) -> bool {
     played.as_ref().is_ok_and(|played| played.outcome.complaints(&EXPECTED).is_empty() != scenario.is_canary())
 }
 
+/// What is not as it should be, a line for each scenario of which anything is to be said.
+pub fn complaints(rows: &[Row]) -> String {
+    let of_row = |row: &Row| match &row.1 {
+        _ if is_good(row) => None,
+        Err(error) => Some(format!("{}: could not be played: {error}", row.0.name())),
+        Ok(_) if row.0.is_canary() => Some(format!("{}: nobody noticed", row.0.name())),
+        Ok(played) => Some(format!("{}: {}", row.0.name(), played.outcome.complaints(&EXPECTED).join("; "))),
+    };
+    rows.iter().filter_map(of_row).collect::<Vec<_>>().join("\n")
+}
+
 /// The table, and beneath it what is to be said of single scenarios.
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(

@@ -119,6 +119,9 @@ pub struct Surroundings {
     pub reached: Epoch,
     /// What each shard tells.
     pub news: Vec<News>,
+    /// Whether no client is served any more. Only then does a node that leaves say that it has handed over everything: the others
+    /// talk to it until they have recorded that, and what its last clients asked for may need them.
+    pub unserved: watch::Receiver<bool>,
     /// Who else looks at the history.
     pub history: watch::Sender<Arc<History>>,
     /// The same, encoded, for those who want to be let in.
@@ -140,7 +143,12 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
     for (lane, news) in (0..).zip(around.news.clone()) {
         tokio::spawn(watch_shard(news.finished, move |epoch| ControlInput::Finished(lane, epoch), answers.clone()));
         let drained = move |is_drained| ControlInput::Drained(lane, is_drained);
-        tokio::spawn(watch_shard(news.drained, drained, answers.clone()));
+        let (mut unserved, told) = (around.unserved.clone(), answers.clone());
+        tokio::spawn(async move {
+            if unserved.wait_for(|unserved| *unserved).await.is_ok() {
+                watch_shard(news.drained, drained, told).await;
+            }
+        });
         tokio::spawn(watch_phases(news.phases, answers.clone()));
     }
     tokio::spawn(tell_shards(around.shards.clone(), around.liveness.subscribe()));

@@ -26,8 +26,8 @@ async fn no_fault_refuses_a_write_or_loses_an_add() {
     say(&format!("\n{}", report::table(&rows)));
     let canaries = rows.split_off(Scenario::ALL.len());
     canaries.iter().for_each(was_noticed);
-    let bad: Vec<_> = rows.iter().filter(|row| !report::is_good(row)).map(|(scenario, _)| scenario.name()).collect();
-    assert!(bad.is_empty(), "see the table above: {}", bad.join(", "));
+    let complaints = report::complaints(&rows);
+    assert!(complaints.is_empty(), "see the table above:\n{complaints}");
 }
 
 /// What goes wrong on purpose must be seen to, or the others' success means nothing.

@@ -2,8 +2,10 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use harness::grown::Grown;
-use harness::raw::{call, get, put};
+use harness::raw::{Unfinished, call, get, put};
 use serde_json::{Value, json};
 
 fn plan(nodes: &Grown, through: &str, changes: &[&str]) -> Value {
@@ -186,4 +188,26 @@ fn what_has_lost_most_of_its_homes_for_good_is_made_anew_when_that_is_forced() {
         let reply = put(&nodes.endpoint("e"), &format!("/v1/kv/small/{key}?consistency=strong"), "bread");
         assert_eq!(reply.status, 204, "{}", reply.text());
     }
+}
+
+#[test]
+fn a_node_that_leaves_ends_what_its_clients_asked_for() {
+    let mut nodes = Grown::new();
+    nodes.serve("a", &["--bootstrap"]);
+    nodes.wait_for("a");
+    ["b", "c", "d"].iter().for_each(|name| nodes.waits(name, "a"));
+    nodes.done("a", &["add", "b", "c", "d", "--yes", "--wait"]);
+    // A client has begun to write when the node hands over the last of what it holds.
+    let path = "/v1/kv/carts/slow?consistency=strong&timeout_ms=60000";
+    let mut client = Unfinished::begin(&nodes.endpoint("d"), "PUT", path, b"mi", 4);
+    nodes.done("a", &["remove", "d", "--yes"]);
+    nodes.eventually("the node serves nobody else", |nodes| nodes.log("d").contains("it serves no more clients"));
+    // It needs the others for this, which would have recorded by then that it has left.
+    std::thread::sleep(Duration::from_secs(2));
+    let reply = client.end(b"lk");
+    assert_eq!(reply.status, 204, "{}: {}", reply.text(), nodes.log("d"));
+    assert!(nodes.ends("d").success(), "{}", nodes.log("d"));
+    nodes.done("a", &["moves", "--wait"]);
+    let read = get(&nodes.endpoint("a"), "/v1/kv/carts/slow?consistency=strong");
+    assert_eq!((read.status, read.text()), (200, "milk".to_owned()));
 }

@@ -1,6 +1,7 @@
 //! Serving one node: from a data directory to open doors, and back.
 
 mod descriptors;
+mod door;
 mod error;
 mod farewell;
 mod listening;
@@ -41,6 +42,7 @@ use crate::shard::unsynced::{OsBoot, loss_floor};
 use crate::shard::{self, Running, ShardMetrics, Shards};
 use crate::signals;
 use crate::upgrading::{Upgrade, UpgradeStatus};
+use door::ClosingDoor;
 use farewell::Farewell;
 use listening::{HTTP, PEERS, listen, shown};
 use place::StorePlace;
@@ -134,6 +136,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let waiting = Waiting::default();
     let secret = identity.secret.clone();
     let (phases_sender, phases) = watch::channel(Arc::new(control.phases().to_vec()));
+    let (unserved_sender, unserved) = watch::channel(false);
     let surroundings = control::Surroundings {
         file: history_file,
         shards: shards.clone(),
@@ -145,6 +148,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         epoch_file,
         reached: saved_epoch.reached,
         news: running.iter().map(|shard| shard.news.clone()).collect(),
+        unserved,
         phases: phases_sender,
         history: history_sender,
         encoded_history: encoded_sender,
@@ -199,6 +203,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let serve = |listener| http::serve(front, listener, connections_max.http, http_metrics, http_stop);
     let http = client_threads.serve(http_listener, serve);
     let http = http.map_err(|source| ServeError::System { what: "hand the HTTP address to its threads", source })?;
+    let closing_door = ClosingDoor::new(http, http_stop_sender, drained.clone(), unserved_sender);
     info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
 
     let ended = tokio::select! {
@@ -214,8 +219,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         }
     };
     // Doors first, while the peers that requests under way need can still be talked to.
-    http_stop_sender.send_replace(true);
-    let _ = http.await;
+    closing_door.close().await;
     end_shards(&shards, running).await;
     stop_sender.send_replace(true);
     if ended.is_ok() {

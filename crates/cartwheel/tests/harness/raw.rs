@@ -106,14 +106,43 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
 
 /// Sends `head` and `body` and reads until the other side closes.
 pub fn exchange(endpoint: &str, head: &str, body: &[u8]) -> Reply {
-    let mut stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut stream = connected(endpoint);
     stream.write_all(head.as_bytes()).unwrap();
     // A refusal may come, and the connection go, before the body has been sent.
     let _ = stream.write_all(body);
+    reply(&mut stream).unwrap_or_else(|answer| panic!("no reply to {head}: {answer}"))
+}
+
+/// A request of which a part was sent.
+pub struct Unfinished(TcpStream);
+
+impl Unfinished {
+    /// Sends the beginning of a body of this length.
+    pub fn begin(endpoint: &str, method: &str, path: &str, body: &[u8], length: usize) -> Self {
+        let mut stream = connected(endpoint);
+        stream.write_all(head(method, path, &[("content-length", &length.to_string())]).as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        Self(stream)
+    }
+
+    /// Sends the rest, and waits for the answer.
+    pub fn end(&mut self, body: &[u8]) -> Reply {
+        self.0.write_all(body).unwrap();
+        reply(&mut self.0).unwrap_or_else(|answer| panic!("no reply: {answer}"))
+    }
+}
+
+fn connected(endpoint: &str) -> TcpStream {
+    let stream = TcpStream::connect(endpoint.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+/// What comes until the other side closes, or what came if that is no reply.
+fn reply(stream: &mut TcpStream) -> Result<Reply, String> {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    parse(&answer).unwrap_or_else(|| panic!("no reply to {head}: {}", String::from_utf8_lossy(&answer)))
+    parse(&answer).ok_or_else(|| String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn parse(answer: &[u8]) -> Option<Reply> {
