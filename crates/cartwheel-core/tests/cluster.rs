@@ -189,11 +189,25 @@ impl Cluster {
 
     /// The power fails at a node whose store had not synced anything yet.
     fn lose_power(&mut self, node: usize) {
+        self.lose_power_and(node, Broken::default());
+    }
+
+    /// The same, and from then on the node breaks a rule.
+    fn lose_power_and(&mut self, node: usize, broken: Broken) {
         self.disks.insert(id(node), Image::default());
         let view = self.nodes[&id(node)].view().clone();
-        self.nodes.insert(id(node), Node::new(config(node, 2, Since::boot(2)), view));
+        let config = NodeConfig { broken, ..config(node, 2, Since::boot(2)) };
+        self.nodes.insert(id(node), Node::new(config, view));
         self.queue.push_back((id(node), Input::Tick));
         self.run();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.pass_time();
+            self.run();
+        }
     }
 
     fn put(&mut self, node: usize, put: Put) -> Result<PutDone, Refusal> {
@@ -680,6 +694,30 @@ fn after_a_power_failure_a_home_does_not_count_until_it_is_caught_up() {
     // Caught up, it counts.
     cluster.down.insert(id(2));
     assert_eq!(values(&cluster.get(1, Get { r: Some(2), ..get() }).unwrap()), ["milk"]);
+}
+
+/// What a strong get finds where a home that lost a write was compared only with one that never had it.
+fn read_after_comparing_with_another_that_lacks_it(broken: Broken) -> Result<Vec<String>, Refusal> {
+    let mut cluster = Cluster::new(3);
+    cluster.down.insert(id(3));
+    cluster.put(1, put_of("os", "milk")).unwrap();
+    cluster.lose_power_and(1, broken);
+    cluster.down = BTreeSet::from([id(2)]);
+    cluster.pass(Duration::from_secs(120));
+    let got = cluster.get(1, Get { key: key("os"), ..strong_get() });
+    got.map(|got| values(&got))
+}
+
+#[test]
+fn a_comparison_with_one_other_home_is_not_enough_to_count_again() {
+    let refused = read_after_comparing_with_another_that_lacks_it(Broken::default()).unwrap_err();
+    assert_eq!(refused.code(), "unavailable");
+    #[cfg(feature = "mutations")]
+    {
+        let broken = Broken::rule(cartwheel_core::mutation::Mutation::ExchangeCountsAmnesiac);
+        let nothing = read_after_comparing_with_another_that_lacks_it(broken);
+        assert_eq!(nothing, Ok(Vec::new()), "it would take what was acknowledged for absent");
+    }
 }
 
 #[test]
