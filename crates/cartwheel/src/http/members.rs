@@ -315,6 +315,7 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
         bytes: amount.map(|amount| amount.size.bytes),
         estimated: amount.is_some_and(|amount| amount.is_estimate),
     };
+    let remade = lost::remade(door, after);
     Ok(PlanForm {
         version: String::new(),
         applied: false,
@@ -322,8 +323,8 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
         keys: total.map(|total| total.size.keys),
         bytes: total.map(|total| total.size.bytes),
         estimated: total.is_some_and(|total| total.is_estimate),
-        remade: lost::remade(door, after),
-        warnings: warnings(door, before, after, &moving).into_iter().chain(lost::warnings(door, after)).collect(),
+        warnings: [warnings(door, before, after, &moving), lost::warnings(door, after, &remade)].concat(),
+        remade,
         moves: moving.iter().zip(&amounts).map(moved).collect(),
         nodes,
         before: BalanceForm::of(before),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cartwheel_core::configuration::{Configuration, Home, Phase, Step};
+use cartwheel_core::configuration::{Home, Phase, Step};
 use cartwheel_core::liveness::Status;
 use cartwheel_core::membership::{ChangeKind, View};
 use cartwheel_core::ring::PartitionId;
@@ -47,18 +47,17 @@ fn stuck(door: &Door, after: &View, lost: &BTreeSet<Home>) -> Vec<(PartitionId, 
 
 /// The partitions that are made anew.
 pub(super) fn remade(door: &Door, after: &View) -> Vec<RemadeForm> {
-    let phases = (0..).map(PartitionId).zip(door.phases().to_vec());
-    let remade = phases.filter_map(|(partition, phase)| Some((partition, after.remade(partition, &phase)?, phase)));
-    let form = |(PartitionId(partition), remade, phase): (PartitionId, Configuration, Phase)| {
+    let phases = door.phases();
+    let form = |(partition, phase): (PartitionId, &Phase)| {
+        let remade = after.remade(partition, phase)?;
         let left: Vec<Home> = remade.homes.into_iter().filter(|&home| phase.has(home)).collect();
-        RemadeForm { partition, left: names(after, &left) }
+        Some(RemadeForm { partition: partition.0, left: names(after, &left) })
     };
-    remade.map(form).collect()
+    (0..).map(PartitionId).zip(phases.iter()).filter_map(form).collect()
 }
 
 /// What an administrator should know of partitions that are, or would be, made anew.
-pub(super) fn warnings(door: &Door, after: &View) -> Vec<String> {
-    let remade = remade(door, after);
+pub(super) fn warnings(door: &Door, after: &View, remade: &[RemadeForm]) -> Vec<String> {
     let empty = remade.iter().filter(|form| form.left.is_empty()).count();
     let still_stuck = stuck(door, after, &lost(door, after)).len().saturating_sub(remade.len());
     let mut warnings = Vec::new();
