@@ -21,13 +21,15 @@ const SHOWN_BY_SEARCH: [Mutation; 5] = [
     Mutation::RemadeUnfilled,
 ];
 
+/// Rules that hardly a seed shows the breaking of, and that a test of a few nodes does (`cartwheel-core/tests/cluster.rs`).
+const SHOWN_BY_TEST: [Mutation; 1] = [Mutation::ExchangeCountsAmnesiac];
+
 /// Seeds that show mutations which few do, to be tried first. It only costs time if they do not any more.
-const SHOWN_BY: [(Mutation, u64); 7] = [
+const SHOWN_BY: [(Mutation, u64); 6] = [
     (Mutation::StrongGetUnchecked, 1_084),
     (Mutation::CountAfterPowerLoss, 1_429),
     (Mutation::ActorsOutlivePowerLoss, 905),
     (Mutation::HintDroppedThoughNewer, 5_316),
-    (Mutation::ExchangeCountsAmnesiac, 676),
     (Mutation::OneSideWritten, 1_597),
     (Mutation::WholeTooEarly, 527),
 ];
@@ -44,7 +46,8 @@ fn caught(mutation: Mutation) -> Option<(u64, Failure)> {
 
 #[test]
 fn every_mutation_is_caught() {
-    let mutations = Mutation::ALL.into_iter().filter(|mutation| !SHOWN_BY_SEARCH.contains(mutation));
+    let is_shown_here = |mutation: &Mutation| !SHOWN_BY_SEARCH.contains(mutation) && !SHOWN_BY_TEST.contains(mutation);
+    let mutations = Mutation::ALL.into_iter().filter(is_shown_here);
     let (mutations, missed) = (Mutex::new(mutations), Mutex::new(Vec::new()));
     let next = || mutations.lock().expect("no thread panics").next();
     let try_them = || {

@@ -6,7 +6,7 @@ use cartwheel_sim::run::{Settings, run};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that once failed, and what was wrong with the protocol then.
-const ONCE_FAILED: [(u64, &str); 28] = [
+const ONCE_FAILED: [(u64, &str); 30] = [
     (655, "last write wins: two retried writes took each other along"),
     (1671, "last write wins: a late try of a replaced write"),
     (1745, "a late try of a delete deleted what came after it"),
@@ -34,6 +34,11 @@ const ONCE_FAILED: [(u64, &str); 28] = [
     (2_946, "succession: a partition that was made anew got other homes before a majority held what was left"),
     (2_157, "succession: nodes that had left were taken for homes that were left"),
     (800_979, "a stand-in's refusal spoke for a coordinator that had the write"),
+    (
+        901_189,
+        "succession: a home that had been away never made up for it once the next step had begun, and another was lost",
+    ),
+    (911_145, "succession: the same with five homes"),
     (22_549, "a read while homes change counted homes of either configuration"),
 ];
 

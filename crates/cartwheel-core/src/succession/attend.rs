@@ -67,6 +67,7 @@ impl Succession {
                 }
             }
         }
+        self.make_up(cx, partition, &seat);
         self.fill(cx, partition, &seat);
         self.copy(cx, partition, &seat, is_turn);
         self.leave(cx, partition, &seat);
@@ -141,6 +142,23 @@ impl Succession {
             let whole = homes.iter().filter(|&&home| is_whole(home)).count();
             whole >= majority_to_be_had(cx, homes) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
         })
+    }
+
+    /// A home that was away when its configuration came to stand alone makes up for that while the next one takes over, too: of the
+    /// others so many may be lost meanwhile that without it no majority holds everything.
+    fn make_up(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
+        let Phase::Joint(current, _) = &seat.phase else { return };
+        let number = current.number;
+        if !current.of(cx.held.n_max()).contains(&self.me) || seat.is_whole_in(number) {
+            return;
+        }
+        let mut is_whole = true;
+        for n in cx.held.ns().into_iter().filter(|&n| current.of(n).contains(&self.me)) {
+            is_whole &= self.has_one_whole(cx, TreeId { partition, n }, seat, current);
+        }
+        if is_whole {
+            self.change(cx, partition, |seat| seat.whole.insert(number), Vec::new());
+        }
     }
 
     /// Brings this node to hold what the homes before held.
