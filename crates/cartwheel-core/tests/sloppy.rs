@@ -178,6 +178,16 @@ impl Cluster {
         }
     }
 
+    /// A client of a node begins to write, and waits so long.
+    fn begin_put(&mut self, node: NodeId, key: &Key, w: u8, timeout: Duration) -> ClientId {
+        self.clients += 1;
+        let client = ClientId(self.clients);
+        let request = Request { operation: Operation::Put(blind_put(key, Some(w))), timeout };
+        self.queue.push_back((node, Input::Client(client, request)));
+        self.run();
+        client
+    }
+
     /// How many values a node's client is shown.
     fn get(&mut self, node: NodeId, key: &Key, r: u8) -> Result<usize, Refusal> {
         let get = Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(r), seen: None };
@@ -447,15 +457,13 @@ fn who_was_late_when_a_write_was_made_can_stand_in_later() {
     cluster.down = [2, 3, 4, 5].map(id).into_iter().collect();
     cluster.put(id(1), &key, 1).unwrap();
     cluster.pass(Duration::from_millis(600));
-    let request = Request { operation: Operation::Put(blind_put(&key, Some(2))), timeout: Duration::from_secs(3) };
-    cluster.queue.push_back((id(1), Input::Client(ClientId(u64::MAX), request)));
-    cluster.run();
+    let client = cluster.begin_put(id(1), &key, 2, Duration::from_secs(3));
     cluster.pass(Duration::from_millis(50));
     cluster.down.remove(&id(2));
     // Whatever it says shows that it is there.
     cluster.put(id(2), &key, 1).unwrap();
     cluster.pass(Duration::from_secs(3));
-    let outcome = cluster.replies.remove(&ClientId(u64::MAX));
+    let outcome = cluster.replies.remove(&client);
     assert!(matches!(&outcome, Some(Ok(Reply::Put(done))) if done.acks == acks(1, 1)), "{outcome:?}");
 }
 
@@ -529,12 +537,10 @@ fn written_as_one_wakes(cluster: &mut Cluster, key: &Key, through: NodeId, wakes
     cluster.put(through, key, 1).unwrap();
     // Until that write looks after nobody any more.
     cluster.pass(Duration::from_secs(3));
-    let request = Request { operation: Operation::Put(blind_put(key, Some(2))), timeout: Duration::from_secs(3) };
-    cluster.queue.push_back((through, Input::Client(ClientId(u64::MAX), request)));
-    cluster.run();
+    let client = cluster.begin_put(through, key, 2, Duration::from_secs(3));
     cluster.down.remove(&wakes);
     cluster.pass(Duration::from_secs(3));
-    cluster.replies.remove(&ClientId(u64::MAX))
+    cluster.replies.remove(&client)
 }
 
 #[test]
@@ -559,10 +565,8 @@ fn the_last_home_that_a_write_is_forwarded_to_is_left_time_for_it() {
     let (homes, standins) = cluster.places(&key(1));
     // They do not answer, and nobody knows.
     cluster.down = homes[..2].iter().copied().collect();
-    let request =
-        Request { operation: Operation::Put(blind_put(&key(1), Some(1))), timeout: Duration::from_millis(600) };
-    cluster.queue.push_back((standins[0], Input::Client(ClientId(u64::MAX), request)));
+    let client = cluster.begin_put(standins[0], &key(1), 1, Duration::from_millis(600));
     cluster.pass(Duration::from_secs(1));
-    let outcome = cluster.replies.remove(&ClientId(u64::MAX));
+    let outcome = cluster.replies.remove(&client);
     assert!(matches!(&outcome, Some(Ok(Reply::Put(_)))), "{outcome:?}");
 }

@@ -67,7 +67,6 @@ impl Succession {
                 }
             }
         }
-        self.make_up(cx, partition, &seat);
         self.fill(cx, partition, &seat);
         self.copy(cx, partition, &seat, is_turn);
         self.leave(cx, partition, &seat);
@@ -144,41 +143,42 @@ impl Succession {
         })
     }
 
-    /// A home that was away when its configuration came to stand alone makes up for that while the next one takes over, too: of the
-    /// others so many may be lost meanwhile that without it no majority holds everything.
-    fn make_up(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
-        let Phase::Joint(current, _) = &seat.phase else { return };
-        let number = current.number;
-        if !current.of(cx.held.n_max()).contains(&self.me) || seat.is_whole_in(number) {
-            return;
-        }
-        let mut is_whole = true;
-        for n in cx.held.ns().into_iter().filter(|&n| current.of(n).contains(&self.me)) {
-            is_whole &= self.has_one_whole(cx, TreeId { partition, n }, seat, current);
-        }
-        if is_whole {
-            self.change(cx, partition, |seat| seat.whole.insert(number), Vec::new());
+    /// Brings this node to hold what the homes before held. A home that was away when its configuration came to stand alone makes up for
+    /// that while the next one takes over, too: of the others so many may be lost meanwhile that without it no majority holds everything.
+    fn fill(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
+        match &seat.phase {
+            Phase::Joint(current, next) => {
+                self.fill_in(cx, partition, seat, current, |it, cx, tree| it.has_one_whole(cx, tree, seat, current));
+                self.fill_in(cx, partition, seat, next, |it, cx, tree| it.has_all_of(cx, tree, seat, current));
+            }
+            Phase::Alone(only) => self.fill_in(cx, partition, seat, only, |it, cx, tree| {
+                it.has_one_whole(cx, tree, seat, only) || only.is_remade() && it.has_what_is_left(cx, tree, seat, only)
+            }),
         }
     }
 
-    /// Brings this node to hold what the homes before held.
-    fn fill(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
-        let latest = seat.phase.latest();
-        if !latest.of(cx.held.n_max()).contains(&self.me) || seat.is_whole_in(latest.number) {
+    /// Notes that this node holds all that a home of `filled` must, once each of its trees there `holds` that.
+    fn fill_in(
+        &mut self,
+        cx: &mut Scx<'_>,
+        partition: PartitionId,
+        seat: &Seat,
+        filled: &Configuration,
+        holds: impl Fn(&Self, &mut Scx<'_>, TreeId) -> bool,
+    ) {
+        let number = filled.number;
+        if !filled.of(cx.held.n_max()).contains(&self.me) || seat.is_whole_in(number) {
             return;
         }
-        let ns = cx.held.ns();
         let mut is_whole = true;
-        for n in ns.into_iter().filter(|&n| latest.of(n).contains(&self.me)) {
-            let tree = TreeId { partition, n };
-            is_whole &= match &seat.phase {
-                Phase::Joint(current, _) => self.has_all_of(cx, tree, seat, current),
-                Phase::Alone(only) if self.has_one_whole(cx, tree, seat, only) => true,
-                Phase::Alone(only) => only.is_remade() && self.has_what_is_left(cx, tree, seat, only),
-            };
+        // Each begins the comparisons that it lacks.
+        for n in cx.held.ns().into_iter().filter(|&n| filled.of(n).contains(&self.me)) {
+            is_whole &= holds(self, cx, TreeId { partition, n });
         }
-        if is_whole || cx.broken.is(Mutation::WholeTooEarly) {
-            let (number, words) = (latest.number, self.whole_words(&seat.phase));
+        let is_latest = number == seat.phase.latest().number;
+        if is_whole || is_latest && cx.broken.is(Mutation::WholeTooEarly) {
+            // What is said is said of the latest.
+            let words = if is_latest { self.whole_words(&seat.phase) } else { Vec::new() };
             self.change(cx, partition, |seat| seat.whole.insert(number), words);
         }
     }
