@@ -15,10 +15,11 @@ use super::WireError;
 /// 2: a replica or coordinator may say that its disk is full. 3: notes are one field of a state; digests are taken of another form.
 /// 4: nodes probe each other; homes compare their Merkle trees; a node may be asked to stand in for a home. 5: nodes tell what came to
 /// the history since a version, and of epochs with a digest of the members and marks on them; partitions have configurations, and
-/// messages say on which of them they stand; who is to be a home fetches records in pages.
-pub const PROTOCOL_VERSION: u32 = 5;
+/// messages say on which of them they stand; who is to be a home fetches records in pages. 6: messages, records and configurations
+/// carry more of what an acknowledgement rests on, so nodes of earlier builds are refused.
+pub const PROTOCOL_VERSION: u32 = 6;
 /// The lowest version that is still spoken.
-const OLDEST_VERSION: u32 = 5;
+const OLDEST_VERSION: u32 = 6;
 
 /// Whether this build pretends to speak one version more, which differs from the latest in nothing but the form of frames and records.
 ///
