@@ -1,9 +1,13 @@
 //! The machine's clocks. Nothing else in the project reads them on the protocol's behalf.
 
+mod offset;
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cartwheel_core::hlc::WallMs;
 use cartwheel_core::time::{self, Now};
+
+pub use offset::{TEST_CLOCK_OFFSET_FILE, follow_test_offset};
 
 /// The two clocks of a process.
 #[derive(Clone, Copy, Debug)]
@@ -32,5 +36,6 @@ impl Clock {
 /// What the wall clock reads. A clock set before 1970 reads zero, which peers then notice as a clock that is off.
 pub fn wall() -> WallMs {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallMs(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    let read = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+    WallMs(read.saturating_add_signed(offset::current_ms()))
 }

@@ -24,7 +24,9 @@ impl Environment {
     /// Those whose names mean nothing, with the ones that may have been meant. They are no error: a container's platform makes
     /// up variables of its own for a service that is called cartwheel.
     pub fn unknown(&self) -> impl Iterator<Item = (String, Option<String>)> + '_ {
-        let is_known = |name: &str| name == CONFIG || NAMES.contains(&name);
+        let is_known = |name: &str| {
+            name == CONFIG || NAMES.contains(&name) || variable(name) == crate::clock::TEST_CLOCK_OFFSET_FILE
+        };
         let unknown = self.variables.keys().filter(move |name| !is_known(name));
         unknown.map(|name| (variable(name), nearest(name, &NAMES).map(variable)))
     }

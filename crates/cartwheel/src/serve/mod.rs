@@ -25,7 +25,7 @@ use cartwheel_storage::FjallStore;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::control::{self, other_members};
 use crate::data_dir::{DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
@@ -56,6 +56,7 @@ pub use error::ServeError;
 /// # Errors
 /// If the node cannot be started, or fails.
 pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), ServeError> {
+    clock::follow_test_offset().map_err(|source| ServeError::System { what: "follow the test's clock", source })?;
     let stopped = signals::stop(parent).map_err(|source| ServeError::System { what: "listen to signals", source })?;
     let mut stopped = Box::pin(stopped);
     tokio::select! {
