@@ -20,8 +20,26 @@ pub struct ClusterStatus {
     /// What it keeps for members that are away.
     #[serde(default)]
     pub hints: Hints,
+    /// Whether partitions have as many replicas as they should.
+    #[serde(default)]
+    pub replication: Replication,
     /// The members, by id.
     pub members: Vec<MemberStatus>,
+}
+
+/// How many homes partitions have, as far as the node knows. Homes that are down count; those that were removed or given up do not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Replication {
+    /// The largest n of any bucket; 0 if the node does not say.
+    pub n: u8,
+    /// How many members can hold data: their weight is above 0, and they are not leaving.
+    pub data_nodes: usize,
+    /// How many homes each partition is to have: n, or all members that can hold data if those are fewer.
+    pub wanted: usize,
+    /// How many partitions have fewer homes than that.
+    pub under_replicated: usize,
+    /// How many homes the partition has that has the fewest.
+    pub fewest: usize,
 }
 
 /// The epoch of a cluster: what was deleted five epochs ago is forgotten. It ends when all members have finished it.

@@ -11,6 +11,12 @@ pub struct DigestPage {
     pub ring_version: String,
     /// Who may be a home of the partition's keys, by name: a bucket's keys are at the first n.
     pub walk: Vec<String>,
+    /// How many homes the partition has, for keys of the bucket of the largest n.
+    #[serde(default)]
+    pub homes: usize,
+    /// How many homes it is to have: as many as the largest n, or as nodes that can hold data if those are fewer.
+    #[serde(default)]
+    pub homes_wanted: usize,
     /// The records.
     pub records: Vec<HeldRecord>,
     /// Where the next page begins; none after the last.

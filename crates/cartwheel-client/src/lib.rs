@@ -32,12 +32,12 @@ pub use buckets::{Bucket, BucketChange, BucketSettings, Buckets};
 pub use client::{Client, Updated, Written};
 pub use cluster::{
     Backlog, ClusterStatus, EpochStatus, Hints, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus,
-    ProtocolStatus, Replica, ReplicaProof, Replicas, Ring, Spoken,
+    ProtocolStatus, Replica, ReplicaProof, Replicas, Replication, Ring, Spoken,
 };
 pub use context::{Acks, Context};
 pub use digests::{DigestPage, HeldRecord, Problem};
 pub use error::{BadEndpoint, Error};
 pub use http::{kv_path, parse_endpoint};
-pub use members::{Balance, Leaves, MemberChange, MembersPlan, Move, Moves, NodeShare, PlannedMove};
+pub use members::{Balance, Capped, Leaves, MemberChange, MembersPlan, Move, Moves, NodeShare, PlannedMove};
 pub use options::{Consistency, Options};
 pub use siblings::{Siblings, Value};

@@ -69,6 +69,9 @@ pub struct MembersPlan {
     pub remade: Vec<Remade>,
     /// What an administrator should know before the changes are made.
     pub warnings: Vec<String>,
+    /// The members whose weights ask for more replicas than a node can hold.
+    #[serde(default)]
+    pub capped: Vec<Capped>,
     /// What each member holds before and after.
     pub nodes: Vec<NodeShare>,
     /// How far the placement is from an even one, before.
@@ -101,6 +104,17 @@ pub struct Remade {
     pub partition: u32,
     /// Those of its homes that are left. If it is empty, nothing is.
     pub left: Vec<String>,
+}
+
+/// A member whose weight asks for more replicas than a node can hold: each partition once.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Capped {
+    /// The node.
+    pub node: String,
+    /// Its weight.
+    pub weight: u32,
+    /// The weight that it counts as.
+    pub counts_as: f64,
 }
 
 /// What a node holds.

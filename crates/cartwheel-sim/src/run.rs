@@ -326,7 +326,8 @@ impl Run {
     fn settle(&mut self) -> Result<(), Stop> {
         for _ in 0..SETTLE_WAITS_MAX {
             if self.world.unsettled().is_none() {
-                return Ok(());
+                let short = self.world.under_replicated();
+                return short.map_or(Ok(()), |short| Err(self.fail("no partition has too few homes", None, short)));
             }
             self.quiet(WAIT_US)?;
         }

@@ -11,6 +11,9 @@ use crate::world::World;
 /// How many changes there are at most.
 pub const CHANGES_MAX: u32 = 12;
 
+/// The weights that are given. The extreme ones ask for more, or less, than a node can hold.
+const WEIGHTS: [u32; 6] = [1, 50, 100, 200, 60_000, u32::MAX];
+
 /// Changes the members through a random node, now and then. Now and then two do so at once, through two nodes.
 #[derive(Debug)]
 pub struct Topology {
@@ -55,7 +58,7 @@ impl Topology {
             (0..4, Some(spare)) => Some(ChangeKind::Add(spare)),
             (4..6, Some(new)) if self.options.removes => Some(ChangeKind::Replace { old: node, new }),
             (4..8, _) if self.options.removes => Some(ChangeKind::Remove { node, life }),
-            (8, _) => Some(ChangeKind::Weight { node, weight: *self.rng.pick(&[50, 100, 200]) }),
+            (8, _) => Some(ChangeKind::Weight { node, weight: *self.rng.pick(&WEIGHTS) }),
             _ => {
                 let (zone, host) = (format!("z{}", self.rng.below(3)), format!("h{}", self.rng.below(6)));
                 Some(ChangeKind::Zone { node, zone, host })

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use cartwheel_client::{
     Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, Location, MemberChange, MemberState, MemberStatus,
-    ProtocolStatus, Ring, Spoken,
+    ProtocolStatus, Replication, Ring, Spoken,
 };
 use serde::Serialize;
 
@@ -28,7 +28,8 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
             if !args.json {
                 print(format!("\n{}\n", replicas::summary(&status).await).as_bytes())?;
             }
-            let all_well = status.members.iter().all(is_well) && !status.hints.full;
+            let all_well =
+                status.members.iter().all(is_well) && !status.hints.full && status.replication.under_replicated == 0;
             Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         ClusterCommand::Ring(args) => {
@@ -142,10 +143,27 @@ fn status_table(status: &ClusterStatus) -> String {
     let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
     let (EpochStatus { epoch, since, .. }, waits) = (&status.epoch, waits(&status.epoch));
     let (members, upgrade) = (table(header, rows), upgrade_line(&status.protocol));
-    let hints = hints_line(node, &status.hints);
+    let (hints, replication) = (hints_line(node, &status.hints), replication_line(&status.replication));
     format!(
-        "cluster {cluster} as {node} sees it, ring version {version}\nepoch {epoch} since {since}{waits}\n{upgrade}\n{members}{hints}"
+        "cluster {cluster} as {node} sees it, ring version {version}\nepoch {epoch} since {since}{waits}\n{upgrade}\n{members}{hints}\
+         {replication}"
     )
+}
+
+/// Which partitions have too few replicas, and whether the cluster has too few nodes; nothing if all is as it should be.
+fn replication_line(replication: &Replication) -> String {
+    let Replication { n, data_nodes, wanted, under_replicated, fewest } = *replication;
+    let mut text = String::new();
+    if under_replicated > 0 {
+        text += &format!(
+            "\nALARM: {under_replicated} partitions have fewer than {wanted} replicas (the fewest: {fewest}); see `cartwheel cluster \
+             moves`\n"
+        );
+    }
+    if data_nodes < usize::from(n) {
+        text += &format!("\nKeys have up to n={n} replicas, but {data_nodes} nodes can hold data: add nodes\n");
+    }
+    text
 }
 
 /// The versions of the protocol that a member speaks, and which of them is used.

@@ -211,3 +211,41 @@ fn a_node_that_leaves_ends_what_its_clients_asked_for() {
     let read = get(&nodes.endpoint("a"), "/v1/kv/carts/slow?consistency=strong");
     assert_eq!((read.status, read.text()), (200, "milk".to_owned()));
 }
+
+#[test]
+fn no_weight_takes_a_replica_away() {
+    let mut nodes = Grown::new();
+    nodes.serve("a", &["--bootstrap"]);
+    nodes.wait_for("a");
+    let status =
+        |nodes: &Grown, field: &str| get(&nodes.endpoint("a"), "/v1/cluster").json()["replication"][field].clone();
+    assert_eq!(
+        (status(&nodes, "n"), status(&nodes, "data_nodes"), status(&nodes, "wanted")),
+        (json!(3), json!(1), json!(1))
+    );
+    let alone = nodes.done("a", &["status"]);
+    assert!(alone.contains("Keys have up to n=3 replicas, but 1 nodes can hold data: add nodes"), "{alone}");
+    nodes.waits("b", "a");
+    nodes.waits("c", "a");
+    nodes.done("a", &["change", "add=b", "add=c", "--yes", "--wait"]);
+
+    for (changes, capped) in [
+        (&["weight=a:1", "weight=b:1000", "weight=c:1000"][..], json!([["b", 1000, 1.0], ["c", 1000, 1.0]])),
+        (&["weight=c:60000", "weight=a:100", "weight=b:100"], json!([["c", 60000, 100.0]])),
+    ] {
+        let plan = plan(&nodes, "a", changes);
+        let told = |capped: &Value| json!([capped["node"], capped["weight"], capped["counts_as"]]);
+        let mut by_name: Vec<Value> = plan["capped"].as_array().unwrap().iter().map(told).collect();
+        by_name.sort_by_key(Value::to_string);
+        assert_eq!(Value::from(by_name), capped, "{plan}");
+        assert!(plan["warnings"].to_string().contains("a node holds each partition once"), "{plan}");
+        nodes.done("a", &[&["change", "--yes", "--wait"], changes].concat());
+        let homes = get(&nodes.endpoint("a"), "/v1/cluster/ring").json()["homes"].clone();
+        assert!(homes.as_array().unwrap().iter().all(|homes| homes.as_array().unwrap().len() == 3), "{homes}");
+        assert_eq!((status(&nodes, "under_replicated"), status(&nodes, "fewest")), (json!(0), json!(3)));
+    }
+    let verify = ["verify", "--settled", "--json", "--node", &nodes.endpoint("a")];
+    let verified = std::process::Command::new(harness::CARTWHEEL).args(verify).output().unwrap();
+    let told: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!((&told["equal"], &told["under_replicated"]), (&json!(true), &json!(0)), "{told}");
+}

@@ -154,7 +154,7 @@ fn is_taking_data(view: &View, what: &ChangeKind) -> bool {
 }
 
 fn enough_remain(view: &View) -> Result<(), BadChange> {
-    let remain = view.members().filter(|present| !present.leaving && present.member.weight > 0).count();
+    let remain = view.data_nodes();
     let n = usize::from(view.n_max());
     if remain < n { Err(BadChange::TooFew { remain, n }) } else { Ok(()) }
 }

@@ -274,7 +274,10 @@ fn who_knows_the_cluster_and_an_introduction_knows_the_node() {
 #[test]
 fn weights_and_zones_shape_the_ring() {
     let doubled = view([found(&["a", "b", "c", "d"]), ChangeKind::Weight { node: id("d"), weight: 2 * NORMAL_WEIGHT }]);
-    assert!([25, 26].contains(&owned(&doubled, "d")));
+    assert!([21, 22].contains(&owned(&doubled, "d")), "no node holds more than one of three replicas");
+    let heavier =
+        view([found(&["a", "b", "c", "d"]), ChangeKind::Weight { node: id("d"), weight: NORMAL_WEIGHT * 5 / 4 }]);
+    assert!([18, 19].contains(&owned(&heavier, "d")));
     let zone = |name: &str, zone: &str| ChangeKind::Zone { node: id(name), zone: zone.into(), host: "h".into() };
     let zoned = view([found(&["a", "b", "c", "d"]), zone("c", "y"), zone("d", "x")]);
     for p in zoned.ring.partitions().iter() {
@@ -490,4 +493,41 @@ fn what_is_not_understood_is_refused() {
     assert_eq!(History::decode(b"\x08\x01\x12\x02\x3a\x00"), Err(DecodeError::Missing("a replacement")));
     assert_eq!(History::decode(b"\x08\x01\x12\x02\x52\x00"), Err(DecodeError::Invalid("bucket name")));
     assert_eq!(Change::decode(b"\x08\x01"), Err(DecodeError::Invalid("number of changes")));
+}
+
+/// Weights from one end of their range to the other.
+fn any_weight() -> impl proptest::strategy::Strategy<Value = u32> {
+    prop_oneof![Just(1), Just(NORMAL_WEIGHT), Just(1_000), Just(60_000), Just(u32::MAX), 1u32..=u32::MAX]
+}
+
+proptest! {
+    #[test]
+    fn no_weight_takes_a_replica_away(
+        q in 1u32..40,
+        tokens in prop::option::of(1u32..80),
+        founders in 1usize..5,
+        steps in prop::collection::vec((0u8..8, 0u8..12, any_weight()), 0..12),
+    ) {
+        let name = |serial: u8| format!("node-{serial}");
+        let strategy = tokens.and_then(NonZeroU32::new).map_or(Strategy::Balanced, |tokens| Strategy::Random { tokens });
+        let node = |serial: u8, weight| Member { weight, zone: format!("z{}", serial % 3), ..Member::new(&name(serial), Life(1)) };
+        let members = (0..founders as u8).map(|serial| node(serial, NORMAL_WEIGHT)).collect();
+        let (cluster, partitions) = (ClusterId(7), Partitions::new(q).unwrap());
+        let mut changes = vec![ChangeKind::Found { cluster, partitions, strategy, members }];
+        changes.push(bucket("wide", patch(16)));
+        for (kind, serial, weight) in steps {
+            changes.push(match kind {
+                0..3 => ChangeKind::Add(node(serial, weight)),
+                3 => ChangeKind::Replace { old: id(&name(serial)), new: node(serial + 20, weight) },
+                _ => ChangeKind::Weight { node: id(&name(serial)), weight },
+            });
+        }
+        let view = view(changes);
+        let holders = view.members().filter(|known| !known.leaving && known.member.weight > 0).count();
+        for partition in view.ring.partitions().iter() {
+            for n in 1..=16 {
+                prop_assert_eq!(view.ring.homes(partition, n).len(), n.min(holders), "n {} in {}", n, view.ring);
+            }
+        }
+    }
 }

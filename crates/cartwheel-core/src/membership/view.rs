@@ -146,6 +146,24 @@ impl View {
         n_max(&self.buckets)
     }
 
+    /// How many members can hold data: they are not leaving, and their weight is above 0.
+    pub fn data_nodes(&self) -> usize {
+        self.members().filter(|known| !known.leaving && known.member.weight > 0).count()
+    }
+
+    /// How many homes each partition is to have: as many as the largest n of any bucket, or as nodes that can hold data if those are
+    /// fewer.
+    pub fn homes_wanted(&self) -> usize {
+        usize::from(self.n_max()).min(self.data_nodes())
+    }
+
+    /// With how many homes a partition's keys have to do in the bucket of the largest n, where `phase` holds: those that are lost, or
+    /// have left, do not count, and while one configuration takes over from another the smaller one does.
+    pub fn homes_left(&self, phase: &Phase) -> usize {
+        let is_past = |home: &Home| self.is_gone(home.node, home.life) || self.is_forsaken(*home);
+        phase.homes(self.n_max(), is_past).lists().map(<[NodeId]>::len).min().unwrap_or(0)
+    }
+
     /// What it takes up in memory, in bytes: itself, what its tables hold and their texts, the ring included
     /// ([`Ring::size_in_memory`]); without what the allocator and the tables add.
     pub fn size_in_memory(&self) -> usize {

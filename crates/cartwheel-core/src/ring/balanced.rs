@@ -14,7 +14,8 @@ pub const SPREAD: usize = 3;
 
 /// The owners of the partitions for these nodes; none if no node can hold data.
 ///
-/// Each node owns its weighted share, rounded up or down. `previous` is the assignment in force (none for a new cluster): of
+/// Each node owns its weighted share, rounded up or down, and none owns more than it can hold of all replicas
+/// ([`super::Ring::capped`]). `previous` is the assignment in force (none for a new cluster): of
 /// what its owners keep, only as much moves as the shares demand, plus a few partitions to mend clashes between
 /// neighbours. The result depends on nothing else, in particular not on the order of `nodes`.
 ///
@@ -43,8 +44,8 @@ pub fn balanced(
 /// How many partitions each node is to own: its weighted share, rounded down, and the partitions that are then left go one
 /// each, first to nodes that hold more than that already, so that they keep it, then by the largest remainder.
 pub(super) fn targets(topology: &Topology, counts: &[u32], partitions: usize) -> Vec<u32> {
-    let total: u128 = topology.weights.iter().map(|weight| u128::from(*weight)).sum();
-    let share = |node: usize| u128::from(topology.weights[node]) * partitions as u128;
+    let total: u128 = topology.shares.iter().sum();
+    let share = |node: usize| topology.shares[node] * partitions as u128;
     let mut targets: Vec<u32> = (0..topology.len()).map(|node| (share(node) / total) as u32).collect();
     let left = partitions - targets.iter().sum::<u32>() as usize;
     if left == 0 {
@@ -188,11 +189,14 @@ mod tests {
         assert_eq!(of(&nodes, &[3, 3, 4]), [3, 3, 4]);
         assert_eq!(of(&nodes, &[3, 4, 3]), [3, 4, 3]);
         nodes[0].weight = 3 * NORMAL_WEIGHT;
-        assert_eq!(of(&nodes, &[0, 0, 0]), [6, 2, 2]);
-        nodes[2].weight = 0;
-        // Shares of 7.5 and 2.5.
-        assert_eq!(of(&nodes, &[8, 2]), [8, 2]);
-        assert_eq!(of(&nodes, &[7, 3]), [7, 3]);
+        assert_eq!(of(&nodes, &[4, 3, 3]), [4, 3, 3], "each of three nodes holds all three replicas");
+        nodes.push(NodeInfo::new(NodeId::new(u64::MAX)));
+        // Shares of a third, capped, and of two ninths.
+        assert_eq!(of(&nodes, &[3, 2, 2, 2]), [4, 2, 2, 2]);
+        nodes[0].weight = 3 * NORMAL_WEIGHT / 2;
+        nodes[3].weight = NORMAL_WEIGHT / 2;
+        // Shares of a third, capped, and of 2.67, 2.67 and 1.33 partitions.
+        assert_eq!(of(&nodes, &[3, 3, 2, 1]), [3, 3, 3, 1]);
     }
 
     #[test]

@@ -91,6 +91,9 @@ impl fmt::Display for BadRing {
 impl std::error::Error for BadRing {}
 
 /// An immutable ring: who owns each partition, and the beginning of every preference list, ready to read.
+///
+/// Every node of weight above 0 is on every preference list, also one that owns no partition. So no weight leaves keys with fewer
+/// homes than there are nodes for them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ring {
     version: RingVersion,
@@ -104,8 +107,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// The ring on which `owners[p]` owns partition `p`. `nodes` describes the members; those that own nothing are on no
-    /// preference list.
+    /// The ring on which `owners[p]` owns partition `p`. `nodes` describes the members; those of weight 0 are on no preference list.
     pub fn new(
         version: RingVersion,
         partitions: Partitions,
@@ -153,8 +155,8 @@ impl Ring {
         self.owners[partition.index()]
     }
 
-    /// The homes of the partition's keys in a bucket of `n` replicas (at most [`N_MAX`]): `n` different nodes, or as many as
-    /// own anything if there are fewer. A table lookup.
+    /// The homes of the partition's keys in a bucket of `n` replicas (at most [`N_MAX`]): `n` different nodes, or all of weight above
+    /// 0 if there are fewer. A table lookup.
     pub fn homes(&self, partition: PartitionId, n: usize) -> &[NodeId] {
         let walk = self.walk(partition);
         &walk[..n.min(walk.len())]
@@ -166,8 +168,8 @@ impl Ring {
         &self.walks[from..from + self.walk_len]
     }
 
-    /// The whole preference list: `n` homes (at most [`N_MAX`]), then every other node that owns anything as a stand-in, in
-    /// the order in which they are asked.
+    /// The whole preference list: `n` homes (at most [`N_MAX`]), then every other node of weight above 0 as a stand-in, in the order in
+    /// which they are asked.
     ///
     /// Up to [`N_MAX`] entries are read from a table; asking for more walks the ring once.
     pub fn preference_list(&self, partition: PartitionId, n: usize) -> impl Iterator<Item = Replica> + '_ {
@@ -181,13 +183,12 @@ impl Ring {
         near.iter().copied().chain(far).enumerate().map(entry)
     }
 
-    /// The walk past every node that owns anything.
+    /// The walk past every node of weight above 0.
     fn walk_all(&self, partition: PartitionId) -> Vec<NodeId> {
         let topology = Topology::new(&self.nodes);
         let Ok(owners) = dense(&topology, &self.owners) else { unreachable!("checked when the ring was made") };
-        let mut sweep = Sweep::new(&topology);
-        let (before, after) = owners.split_at(partition.index());
-        after.iter().chain(before).rev().for_each(|owner| sweep.back(*owner));
+        let mut sweep = Sweep::new(&topology, &owners);
+        (partition.index()..owners.len()).rev().for_each(|at| sweep.back(at));
         let mut walk = Vec::new();
         sweep.walk(usize::MAX, &mut walk);
         walk.into_iter().map(|node| topology.ids[node as usize]).collect()
@@ -203,13 +204,12 @@ fn dense(topology: &Topology, owners: &[NodeId]) -> Result<Vec<u32>, BadRing> {
 
 /// The first nodes of the walks from all partitions, one after the other, and how many each has.
 fn walks(topology: &Topology, owners: &[u32]) -> (Vec<NodeId>, usize) {
-    let mut sweep = Sweep::new(topology);
-    owners.iter().rev().for_each(|owner| sweep.back(*owner));
-    let walk_len = sweep.nodes_met().min(N_MAX);
+    let mut sweep = Sweep::new(topology, owners);
+    let walk_len = topology.len().min(N_MAX);
     let mut walks = vec![NodeId::new(0); owners.len() * walk_len];
     let mut walk = Vec::with_capacity(walk_len);
-    for (at, owner) in owners.iter().enumerate().rev() {
-        sweep.back(*owner);
+    for at in (0..owners.len()).rev() {
+        sweep.back(at);
         walk.clear();
         sweep.walk(walk_len, &mut walk);
         for (entry, node) in walks[at * walk_len..].iter_mut().zip(&walk) {
@@ -243,9 +243,11 @@ mod tests {
         assert_eq!(ring.homes(PartitionId(5), 3), ids(&[4, 1, 2]), "the walk goes on past position 0");
         let [two, three, one, four] = [2, 3, 1, 4].map(NodeId::new);
         let list: Vec<_> = ring.preference_list(PartitionId(1), 2).collect();
-        let expected = [Replica::Home(two), Replica::Home(three), Replica::StandIn(one), Replica::StandIn(four)];
-        assert_eq!(list, expected, "node 5 owns nothing, so it is on no list");
-        assert_eq!(ring.homes(PartitionId(0), 9).len(), 4, "no more homes than there are nodes");
+        let five = NodeId::new(5);
+        let stand_ins = [one, four, five].map(Replica::StandIn);
+        let expected = [Replica::Home(two), Replica::Home(three)].into_iter().chain(stand_ins);
+        assert_eq!(list, expected.collect::<Vec<_>>(), "node 5 owns nothing, so it comes after all owners");
+        assert_eq!(ring.homes(PartitionId(0), 9).len(), 5, "no more homes than there are nodes");
         assert_eq!(ring.owner(PartitionId(4)), one);
         assert_eq!(ring.partition_of(Token::new(u128::MAX)), PartitionId(5));
     }

@@ -31,10 +31,10 @@ impl Violations {
         let topology = Topology::new(&ring.nodes);
         let owners: Vec<u32> = ring.owners.iter().filter_map(|owner| topology.index(*owner)).collect();
         let group = |of: &[u32]| -> Vec<u32> { owners.iter().map(|owner| of[*owner as usize]).collect() };
-        let total: f64 = topology.weights.iter().map(|weight| f64::from(*weight)).sum();
+        let total: u128 = topology.shares.iter().sum();
         let counts = counts(&owners);
-        let off_ideal = topology.weights.iter().zip(0..).map(|(weight, node)| {
-            let ideal = owners.len() as f64 * f64::from(*weight) / total;
+        let off_ideal = topology.shares.iter().zip(0..).map(|(share, node)| {
+            let ideal = owners.len() as f64 * *share as f64 / total as f64;
             (counts.get(&node).copied().unwrap_or(0) as f64 - ideal).abs()
         });
         Self {
@@ -74,9 +74,11 @@ impl fmt::Display for Ring {
         for owner in &self.owners {
             *owned.entry(*owner).or_insert(0) += 1;
         }
-        let total: f64 = self.nodes.iter().map(|node| f64::from(node.weight)).sum();
+        let topology = Topology::new(&self.nodes);
+        let total: u128 = topology.shares.iter().sum();
         for node in &self.nodes {
-            let ideal = f64::from(self.partitions.count()) * f64::from(node.weight) / total.max(1.0);
+            let share = topology.index(node.id).map_or(0, |index| topology.shares[index as usize]);
+            let ideal = f64::from(self.partitions.count()) * share as f64 / total.max(1) as f64;
             let (owns, weight) = (owned.get(&node.id).unwrap_or(&0), node.weight);
             write!(f, "{}  owns {owns:>5}  ideal {ideal:>8.1}  weight {weight:>4}", node.id)?;
             writeln!(f, "  zone {:?}  host {:?}", node.zone, node.host)?;
@@ -98,7 +100,29 @@ impl fmt::Display for Range {
     }
 }
 
+/// A node whose weight asks for more replicas than it can hold.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Capped {
+    /// The node.
+    pub node: NodeId,
+    /// Its weight.
+    pub weight: u32,
+    /// What that counts as.
+    pub counts_as: f64,
+}
+
 impl Ring {
+    /// The nodes whose weights ask for more replicas than a node can hold: each holds a partition once, so none holds more than one
+    /// share in [`super::balanced::SPREAD`] of all replicas, or in as many as there are nodes.
+    pub fn capped(&self) -> Vec<Capped> {
+        let topology = Topology::new(&self.nodes);
+        let capped = |(index, &node): (usize, &NodeId)| {
+            let (weight, counts_as) = (topology.weights[index], topology.capped(index)?);
+            Some(Capped { node, weight, counts_as })
+        };
+        topology.ids.iter().enumerate().filter_map(capped).collect()
+    }
+
     /// Maximal runs of consecutive partitions with one owner: the first, the last, the owner.
     pub fn runs(&self) -> Vec<(PartitionId, PartitionId, NodeId)> {
         let mut runs: Vec<(PartitionId, PartitionId, NodeId)> = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::balanced::SPREAD;
 use crate::dot::NodeId;
 
 /// The weight of a node of normal size.
@@ -35,6 +36,9 @@ impl NodeInfo {
 pub(super) struct Topology {
     pub ids: Vec<NodeId>,
     pub weights: Vec<u32>,
+    /// What each node counts as, in units that only compare with each other: its weight, but no more than one of [`SPREAD`] equal
+    /// shares of all (or of as many as there are nodes).
+    pub shares: Vec<u128>,
     /// Of each node.
     pub zone: Vec<u32>,
     /// Of each node.
@@ -57,6 +61,7 @@ impl Topology {
         let mut topology = Self {
             ids: Vec::with_capacity(sorted.len()),
             weights: Vec::with_capacity(sorted.len()),
+            shares: Vec::new(),
             zone: Vec::with_capacity(sorted.len()),
             host: Vec::with_capacity(sorted.len()),
             zone_of_host: Vec::new(),
@@ -76,7 +81,15 @@ impl Topology {
             topology.host.push(host);
         }
         topology.zones = zones.len();
+        let (cap, unit) = cap(&topology.weights);
+        topology.shares = topology.weights.iter().map(|weight| (u128::from(*weight) * unit).min(cap)).collect();
         topology
+    }
+
+    /// What a node's weight counts as, in weights, if that is less than it says.
+    pub fn capped(&self, node: usize) -> Option<f64> {
+        let (cap, unit) = cap(&self.weights);
+        (self.shares[node] < u128::from(self.weights[node]) * unit).then(|| cap as f64 / unit as f64)
     }
 
     pub fn len(&self) -> usize {
@@ -86,5 +99,52 @@ impl Topology {
     /// The dense number of `id`, if it can hold data.
     pub fn index(&self, id: NodeId) -> Option<u32> {
         self.ids.binary_search(&id).ok().map(|index| index as u32)
+    }
+}
+
+/// The most that a node counts as, and how many of its units a weight of 1 is.
+///
+/// A node holds a partition once. One whose weight is more than a share in [`SPREAD`] of all cannot hold what its weight asks for, and
+/// an assignment that gave it so many partitions would leave the other replicas of all of them to the few nodes in between. So the
+/// greatest weights count as the largest share that a node can hold, and the others divide the rest by their weights.
+fn cap(weights: &[u32]) -> (u128, u128) {
+    let mut sorted: Vec<u128> = weights.iter().map(|weight| u128::from(*weight)).collect();
+    sorted.sort_unstable_by(|one, other| other.cmp(one));
+    let shares = SPREAD.min(sorted.len());
+    let mut rest: u128 = sorted.iter().sum();
+    for (above, weight) in sorted.iter().enumerate().take(shares) {
+        let unit = (shares - above) as u128;
+        if weight * unit <= rest {
+            return (rest, unit);
+        }
+        rest -= weight;
+    }
+    // Not reached: the last of the shares is no more than what is left. Without nodes nothing is capped.
+    (rest.max(1), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each weight counts as, if the smallest counts as itself.
+    fn counted(weights: &[u32]) -> Vec<f64> {
+        let info = |(id, weight): (u64, &u32)| NodeInfo { weight: *weight, ..NodeInfo::new(NodeId::new(id)) };
+        let topology = Topology::new(&(1..).zip(weights).map(info).collect::<Vec<_>>());
+        (0..weights.len()).map(|node| topology.capped(node).unwrap_or(f64::from(weights[node]))).collect()
+    }
+
+    #[test]
+    fn no_weight_counts_as_more_than_a_node_can_hold() {
+        assert_eq!(counted(&[100, 100, 60_000]), [100.0, 100.0, 100.0]);
+        assert_eq!(counted(&[1, 1_000, 1_000]), [1.0, 1.0, 1.0]);
+        assert_eq!(counted(&[100, 300]), [100.0, 100.0], "two nodes hold two replicas of all");
+        assert_eq!(counted(&[100, 100, 100, 60_000]), [100.0, 100.0, 100.0, 150.0], "a third of all");
+        assert_eq!(counted(&[100, 60_000, 100, 60_000, 100]), [100.0, 300.0, 100.0, 300.0, 100.0]);
+        assert_eq!(counted(&[50, 100, 200, 150]), [50.0, 100.0, 150.0, 150.0]);
+        assert_eq!(counted(&[50, 100, 200, 150, 150]), [50.0, 100.0, 200.0, 150.0, 150.0]);
+        assert_eq!(counted(&[u32::MAX; 4]), [f64::from(u32::MAX); 4]);
+        assert_eq!(counted(&[7]), [7.0]);
+        assert_eq!(counted(&[]), [0.0; 0]);
     }
 }

@@ -5,7 +5,12 @@
 //!
 //! To find it without looking along the ring, zones, hosts of a zone and nodes of a host are kept in the order in which the
 //! walk meets them first. Sweeping the partitions backwards, each step moves one node, its host and its zone to the front.
+//!
+//! Every node of weight above 0 is on every walk. One that owns no partition (its share is less than one) is met after all owners:
+//! the walk goes around a second time, on which such a node stands at a partition that its id picks. Without that a list would end
+//! early, and keys would have fewer replicas than there are nodes for them.
 
+use super::layout::mix;
 use super::topology::Topology;
 
 const NIL: u32 = u32::MAX;
@@ -23,14 +28,13 @@ impl Lists {
         Self { head: vec![NIL; lists], next: vec![NIL; items], prev: vec![NIL; items], linked: vec![false; items] }
     }
 
-    /// Moves `item` to the front of `list`, or puts it there; true if it is new.
-    fn bring_forward(&mut self, list: u32, item: u32) -> bool {
+    /// Moves `item` to the front of `list`, or puts it there.
+    fn bring_forward(&mut self, list: u32, item: u32) {
         let (at, list) = (item as usize, list as usize);
-        let new = !self.linked[at];
         if self.head[list] == item {
-            return new;
+            return;
         }
-        if !new {
+        if self.linked[at] {
             // It is not the head, so something comes before it.
             let (before, after) = (self.prev[at], self.next[at]);
             self.next[before as usize] = after;
@@ -46,7 +50,6 @@ impl Lists {
         }
         self.head[list] = item;
         self.linked[at] = true;
-        new
     }
 
     fn iter(&self, list: u32) -> impl Iterator<Item = u32> + '_ {
@@ -59,17 +62,46 @@ impl Lists {
     }
 }
 
+/// Lists in two parts: what the walk meets on its first round, then what it meets on its second.
+struct Rounds {
+    first: Lists,
+    second: Lists,
+}
+
+impl Rounds {
+    fn new(lists: usize, items: usize) -> Self {
+        Self { first: Lists::new(lists, items), second: Lists::new(lists, items) }
+    }
+
+    fn iter(&self, list: u32) -> impl Iterator<Item = u32> + '_ {
+        self.first.iter(list).chain(self.second.iter(list))
+    }
+
+    /// The first of a list that is not empty.
+    fn head(&self, list: u32) -> u32 {
+        match self.first.head[list as usize] {
+            NIL => self.second.head[list as usize],
+            head => head,
+        }
+    }
+}
+
+/// Further than any walk comes on its first round.
+const SECOND_ROUND: i64 = 1 << 40;
+
 /// The state of the backward sweep, and of one walk from where it stands.
 pub(super) struct Sweep<'a> {
     topology: &'a Topology,
-    zones: Lists,
-    hosts: Lists,
-    nodes: Lists,
+    /// The owners of all partitions.
+    owners: &'a [u32],
+    /// Where nodes without a partition stand on the second round: partition and node, the last first.
+    second: Vec<(usize, u32)>,
+    zones: Rounds,
+    hosts: Rounds,
+    nodes: Rounds,
     /// Where the walk meets each node first; only differences count.
     met_at: Vec<i64>,
     now: i64,
-    zones_met: usize,
-    nodes_met: usize,
     zone_size: Vec<u32>,
     host_size: Vec<u32>,
     zone_uses: Vec<u32>,
@@ -78,49 +110,80 @@ pub(super) struct Sweep<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    pub fn new(topology: &'a Topology) -> Self {
+    /// A sweep that stands at partition 0 of a ring with these owners.
+    pub fn new(topology: &'a Topology, owners: &'a [u32]) -> Self {
         let (nodes, hosts, zones) = (topology.len(), topology.zone_of_host.len(), topology.zones);
-        Self {
+        let mut sweep = Self {
             topology,
-            zones: Lists::new(1, zones),
-            hosts: Lists::new(zones, hosts),
-            nodes: Lists::new(hosts, nodes),
+            owners,
+            second: Vec::new(),
+            zones: Rounds::new(1, zones),
+            hosts: Rounds::new(zones, hosts),
+            nodes: Rounds::new(hosts, nodes),
             met_at: vec![0; nodes],
             now: 0,
-            zones_met: 0,
-            nodes_met: 0,
             zone_size: vec![0; zones],
             host_size: vec![0; hosts],
             zone_uses: vec![0; zones],
             host_uses: vec![0; hosts],
             taken: vec![false; nodes],
+        };
+        for (host, zone) in topology.host.iter().zip(&topology.zone) {
+            sweep.host_size[*host as usize] += 1;
+            sweep.zone_size[*zone as usize] += 1;
+        }
+        for &owner in owners.iter().rev() {
+            sweep.meet(owner);
+        }
+        let owns = |node: &u32| sweep.nodes.first.linked[*node as usize];
+        let without = (0..topology.ids.len() as u32).filter(|node| !owns(node));
+        let place = |node: u32| (mix(topology.ids[node as usize].get(), 0) % owners.len().max(1) as u64) as usize;
+        sweep.second = without.map(|node| (place(node), node)).collect();
+        sweep.second.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, node) in sweep.second.clone() {
+            sweep.meet_again(node);
+        }
+        sweep
+    }
+
+    /// Stands at `partition`, which comes right before where it stood; or, from where it began, is the last one.
+    pub fn back(&mut self, partition: usize) {
+        self.meet(self.owners[partition]);
+        let from = self.second.partition_point(|(place, _)| *place > partition);
+        for at in (from..self.second.len()).take_while(|at| self.second[*at].0 == partition).collect::<Vec<_>>() {
+            self.meet_again(self.second[at].1);
         }
     }
 
-    /// Steps one partition back, to one owned by `node`.
-    pub fn back(&mut self, node: u32) {
+    /// From here on the walk meets an owner first of all.
+    fn meet(&mut self, node: u32) {
         let (host, zone) = (self.topology.host[node as usize], self.topology.zone[node as usize]);
         self.now -= 1;
         self.met_at[node as usize] = self.now;
-        if self.nodes.bring_forward(host, node) {
-            self.nodes_met += 1;
-            self.zone_size[zone as usize] += 1;
-            self.host_size[host as usize] += 1;
-        }
-        self.hosts.bring_forward(zone, host);
-        self.zones_met += self.zones.bring_forward(0, zone) as usize;
+        self.nodes.first.bring_forward(host, node);
+        self.hosts.first.bring_forward(zone, host);
+        self.zones.first.bring_forward(0, zone);
     }
 
-    /// The nodes that own something.
-    pub fn nodes_met(&self) -> usize {
-        self.nodes_met
+    /// From here on the walk meets a node without a partition first of all on its second round.
+    fn meet_again(&mut self, node: u32) {
+        let (host, zone) = (self.topology.host[node as usize], self.topology.zone[node as usize]);
+        self.now -= 1;
+        self.met_at[node as usize] = self.now + SECOND_ROUND;
+        self.nodes.second.bring_forward(host, node);
+        if !self.hosts.first.linked[host as usize] {
+            self.hosts.second.bring_forward(zone, host);
+        }
+        if !self.zones.first.linked[zone as usize] {
+            self.zones.second.bring_forward(0, zone);
+        }
     }
 
     /// Appends the first `length` nodes of the walk from here to `walk`; fewer if there are fewer.
     pub fn walk(&mut self, length: usize, walk: &mut Vec<u32>) {
         let from = walk.len();
         let mut zones_used = 0;
-        while walk.len() - from < length.min(self.nodes_met) {
+        while walk.len() - from < length.min(self.topology.len()) {
             let node = self.next(zones_used);
             let (host, zone) = (self.topology.host[node as usize], self.topology.zone[node as usize]);
             zones_used += (self.zone_uses[zone as usize] == 0) as usize;
@@ -138,10 +201,10 @@ impl<'a> Sweep<'a> {
 
     /// The next node of a walk that used `zones_used` zones; one must be left.
     fn next(&self, zones_used: usize) -> u32 {
-        if zones_used < self.zones_met {
+        if zones_used < self.topology.zones {
             // In a new zone every host is new too, so the first node met there is the first of the first host.
             let zone = self.zones.iter(0).find(|&zone| self.zone_uses[zone as usize] == 0).expect("an unused zone");
-            return self.nodes.head[self.hosts.head[zone as usize] as usize];
+            return self.nodes.head(self.hosts.head(zone));
         }
         let left = |zone: &u32| self.zone_uses[*zone as usize] < self.zone_size[*zone as usize];
         let least = self.zones.iter(0).filter(left).map(|zone| self.zone_uses[zone as usize]).min();
@@ -176,14 +239,20 @@ mod tests {
     use super::*;
     use crate::dot::NodeId;
 
-    /// The rule of this module's head, word for word.
-    fn dumb(topology: &Topology, owners: &[u32], from: usize) -> Vec<u32> {
+    /// The rule of this module's head, word for word; `second` are the places of nodes on the second round.
+    fn dumb(topology: &Topology, owners: &[u32], second: &[(usize, u32)], from: usize) -> Vec<u32> {
         let mut met: Vec<u32> = Vec::new();
         for at in 0..owners.len() {
             let owner = owners[(from + at) % owners.len()];
             if !met.contains(&owner) {
                 met.push(owner);
             }
+        }
+        for at in 0..owners.len() {
+            let here = second.iter().filter(|(place, _)| *place == (from + at) % owners.len());
+            let mut here: Vec<u32> = here.map(|(_, node)| *node).collect();
+            here.sort_unstable();
+            met.extend(here);
         }
         let mut walk: Vec<u32> = Vec::new();
         while !met.is_empty() {
@@ -210,13 +279,13 @@ mod tests {
             };
             let topology = Topology::new(&(0..).zip(&nodes).map(info).collect::<Vec<_>>());
             let owners: Vec<u32> = picks.iter().map(|pick| pick.index(nodes.len()) as u32).collect();
-            let mut sweep = Sweep::new(&topology);
-            owners.iter().rev().for_each(|owner| sweep.back(*owner));
+            let mut sweep = Sweep::new(&topology, &owners);
+            let second = sweep.second.clone();
             for at in (0..owners.len()).rev() {
-                sweep.back(owners[at]);
+                sweep.back(at);
                 let mut walk = Vec::new();
                 sweep.walk(length, &mut walk);
-                let mut expected = dumb(&topology, &owners, at);
+                let mut expected = dumb(&topology, &owners, &second, at);
                 expected.truncate(length);
                 prop_assert_eq!(walk, expected);
             }

@@ -118,6 +118,18 @@ impl World {
         format!("placed {placed:?}, members {:?}", view.members().map(name).collect::<Vec<String>>())
     }
 
+    /// A partition that has fewer homes than nodes could hold it; none if there is none. Whatever the weights, the wish asks for that many.
+    pub fn under_replicated(&self) -> Option<String> {
+        let index = self.members().into_iter().find(|&index| self.machines[index].is_up())?;
+        let view = self.machines[index].node()?.held().view();
+        let wanted = view.homes_wanted();
+        view.ring.partitions().iter().find_map(|partition| {
+            let (phase, wished) = (self.phase(partition), view.wished(partition));
+            let is_short = view.homes_left(&phase) < wanted || wished.len() < wanted;
+            is_short.then(|| format!("{partition:?} is to have {wanted} homes: {phase:?}, wished {wished:?}"))
+        })
+    }
+
     /// What is still to be done until what holds is what is wished; none if nothing is.
     pub fn unsettled(&self) -> Option<String> {
         let running = self.members().into_iter().filter(|&index| self.machines[index].is_up());

@@ -42,8 +42,25 @@ pub(super) struct ClusterForm {
     protocol: ProtocolForm,
     /// What it keeps for members that are away.
     hints: HintsForm,
+    /// Whether partitions have as many replicas as they should.
+    replication: ReplicationForm,
     /// The members, by id.
     members: Vec<StatusForm>,
+}
+
+/// How many homes partitions have, as far as the node knows. Homes that are down count; those that were removed or given up do not.
+#[derive(Serialize, ToSchema)]
+struct ReplicationForm {
+    /// The largest n of any bucket.
+    n: u8,
+    /// How many members can hold data: their weight is above 0, and they are not leaving.
+    data_nodes: usize,
+    /// How many homes each partition is to have: n, or all members that can hold data if those are fewer.
+    wanted: usize,
+    /// How many partitions have fewer homes than that.
+    under_replicated: usize,
+    /// How many homes the partition has that has the fewest.
+    fewest: usize,
 }
 
 /// The epoch of a cluster: what was deleted five epochs ago is forgotten. It ends when all members have finished it.
@@ -162,8 +179,21 @@ pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<Cl
             bytes_max: door.hints().bytes_max(),
             full: door.hints().full_shards() > 0,
         },
+        replication: replication(&view, &door.phases()),
         members: view.members().map(|member| thoughts_of(&door, member, &owed)).collect(),
     }))
+}
+
+fn replication(view: &View, phases: &[Phase]) -> ReplicationForm {
+    let wanted = view.homes_wanted();
+    let homes = || phases.iter().map(|phase| view.homes_left(phase));
+    ReplicationForm {
+        n: view.n_max(),
+        data_nodes: view.data_nodes(),
+        wanted,
+        under_replicated: homes().filter(|&homes| homes < wanted).count(),
+        fewest: homes().min().unwrap_or(0),
+    }
 }
 
 fn epoch(status: &EpochStatus, view: &View) -> EpochForm {

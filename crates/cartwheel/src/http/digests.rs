@@ -31,6 +31,10 @@ pub(super) struct DigestsForm {
     ring_version: String,
     /// Who may be a home of the partition's keys, by name: a bucket's keys are at the first n.
     walk: Vec<String>,
+    /// How many homes the partition has, for keys of the bucket of the largest n.
+    homes: usize,
+    /// How many homes it is to have: as many as the largest n, or as nodes that can hold data if those are fewer.
+    homes_wanted: usize,
     /// The records.
     records: Vec<HeldForm>,
     /// Where the next page begins; none after the last.
@@ -93,13 +97,16 @@ pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<Dige
         ApiError::unavailable("this node's store cannot be read now: its log says why. Try again later")
     })?;
     let (phases, me) = (door.phases(), door.local().node);
+    let phase = phases.get(partition.index());
     // Behind the first n_max, which no key needs, there may be nodes that have left.
-    let homes = phases.get(partition.index()).into_iter().flat_map(|phase| phase.current().of(view.n_max()));
+    let homes = phase.into_iter().flat_map(|phase| phase.current().of(view.n_max()));
     let walk: Vec<NodeId> = homes.map(|home| home.node).collect();
     Ok(Json(DigestsForm {
         node: door.local().name.clone(),
         ring_version: view.ring.version().to_string(),
         walk: walk.iter().map(|&node| name_of(&view, node)).collect(),
+        homes: phase.map_or(0, |phase| view.homes_left(phase)),
+        homes_wanted: view.homes_wanted(),
         records: page.records.iter().map(|record| form(&view, &walk, me, record)).collect(),
         next: if let Rest::From(next) = &page.rest { Some(URL_SAFE_NO_PAD.encode(next)) } else { None },
         unreadable: page.rest == Rest::Unreadable,

@@ -13,7 +13,7 @@ use cartwheel_core::control::MembersChange;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::liveness::Status;
 use cartwheel_core::membership::{BadChange, ChangeKind, Member, View, planned};
-use cartwheel_core::ring::report::Violations;
+use cartwheel_core::ring::report::{Capped, Violations};
 use cartwheel_core::ring::{NORMAL_WEIGHT, PartitionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -103,6 +103,8 @@ pub(super) struct PlanForm {
     remade: Vec<RemadeForm>,
     /// What an administrator should know before the changes are made.
     warnings: Vec<String>,
+    /// The members whose weights ask for more replicas than a node can hold.
+    capped: Vec<CappedForm>,
     /// What each member holds before and after.
     nodes: Vec<ShareForm>,
     /// How far the placement is from an even one, before.
@@ -133,6 +135,23 @@ struct RemadeForm {
     partition: u32,
     /// Those of its homes that are left. If it is empty, nothing is.
     left: Vec<String>,
+}
+
+/// A member whose weight asks for more replicas than a node can hold: each partition once.
+#[derive(Serialize, ToSchema)]
+struct CappedForm {
+    /// The node.
+    node: String,
+    /// Its weight.
+    weight: u32,
+    /// The weight that it counts as.
+    counts_as: f64,
+}
+
+impl CappedForm {
+    fn of(view: &View, Capped { node, weight, counts_as }: Capped) -> Self {
+        Self { node: name_of(view, node), weight, counts_as }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -323,13 +342,31 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
         keys: total.map(|total| total.size.keys),
         bytes: total.map(|total| total.size.bytes),
         estimated: total.is_some_and(|total| total.is_estimate),
-        warnings: [warnings(door, before, after, &moving), lost::warnings(door, after, &remade)].concat(),
+        warnings: [
+            warnings(door, before, after, &moving),
+            weight_warnings(after),
+            lost::warnings(door, after, &remade),
+        ]
+        .concat(),
+        capped: after.ring.capped().into_iter().map(|capped| CappedForm::of(after, capped)).collect(),
         remade,
         moves: moving.iter().zip(&amounts).map(moved).collect(),
         nodes,
         before: BalanceForm::of(before),
         after: BalanceForm::of(after),
     })
+}
+
+/// What weights cannot lead to.
+fn weight_warnings(after: &View) -> Vec<String> {
+    let capped = after.ring.capped().into_iter().map(|Capped { node, weight, counts_as }| {
+        let counts_as = (counts_as * 10.0).round() / 10.0;
+        format!(
+            "{} has weight {weight}, which counts as {counts_as}: a node holds each partition once, so it cannot hold more",
+            name_of(after, node)
+        )
+    });
+    capped.collect()
 }
 
 /// What becomes of nodes that do not answer: those that are to go, and those whose partitions are to move.

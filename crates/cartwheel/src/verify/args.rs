@@ -9,8 +9,8 @@ pub struct VerifyArgs {
     /// The HTTP address of a node, which names all others; give it again for more nodes to try.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
     pub node: Vec<String>,
-    /// Nothing is on its way any more: hints that stand-ins still hold, and keys that were being written all the time, count as
-    /// differences.
+    /// Nothing is on its way any more: hints that stand-ins still hold, keys that were being written all the time, and partitions with
+    /// too few replicas count as differences.
     #[arg(long)]
     pub settled: bool,
     /// For how long a key that differs is read again, in seconds, before it counts as different: writes go on meanwhile.

@@ -48,6 +48,7 @@ pub(super) async fn verify(shared: &Shared, partition: u32) -> Result<Tally, Dis
         }
     }
     settle(shared, partition, suspects, &mut tally).await;
+    tally.under_replicated = ring.is_under_replicated.into();
     Ok(tally)
 }
 
@@ -74,10 +75,14 @@ struct AgreedRing {
     told: Option<(String, String)>,
     /// The places of those who may be homes.
     walk: Vec<usize>,
+    /// The partition has fewer homes than it is to have.
+    is_under_replicated: bool,
 }
 
 impl AgreedRing {
     fn agree(&mut self, shared: &Shared, page: DigestPage) -> Result<(), Disagree> {
+        // A node that is behind with the partitions' configurations is no alarm.
+        self.is_under_replicated = page.homes < page.homes_wanted && (self.told.is_none() || self.is_under_replicated);
         let Some((node, version)) = &self.told else {
             let place = |name: &String| {
                 let stranger = || Disagree(format!("{} says that {name} is a member now", page.node));

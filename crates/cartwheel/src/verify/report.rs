@@ -29,17 +29,20 @@ pub(super) struct Tally {
     pub(super) in_motion: u64,
     /// Records at nodes that are no homes of their keys.
     pub(super) hints: u64,
+    /// Partitions with fewer homes than they are to have.
+    pub(super) under_replicated: u64,
 }
 
 impl Tally {
     pub(super) fn add(&mut self, other: Self, list: usize) {
-        let Self { keys, records, differing, differences, unverified, in_motion, hints } = other;
+        let Self { keys, records, differing, differences, unverified, in_motion, hints, under_replicated } = other;
         self.keys += keys;
         self.records += records;
         self.differing += differing;
         self.unverified += unverified;
         self.in_motion += in_motion;
         self.hints += hints;
+        self.under_replicated += under_replicated;
         self.differences.extend(differences);
         self.differences.truncate(list);
     }
@@ -88,6 +91,8 @@ pub(super) struct Summary {
     unreachable: Vec<LostForm>,
     in_motion: u64,
     hints: u64,
+    /// Partitions with fewer homes than the largest n, or than there are nodes that can hold data if those are fewer.
+    under_replicated: u64,
     seconds: f64,
     keys_per_second: f64,
 }
@@ -100,10 +105,10 @@ struct LostForm {
 
 impl Summary {
     pub(super) fn new(tally: Tally, nodes: &Nodes, partitions: u32, took: Duration, settled: bool) -> Self {
-        let Tally { keys, records, differing, differences, unverified, in_motion, hints } = tally;
+        let Tally { keys, records, differing, differences, unverified, in_motion, hints, under_replicated } = tally;
         let lost = |(node, why): (&str, String)| LostForm { node: node.to_owned(), why };
         let unreachable: Vec<_> = nodes.lost().map(lost).collect();
-        let unsettled = settled && in_motion + hints > 0;
+        let unsettled = settled && in_motion + hints + under_replicated > 0;
         Self {
             equal: differing + unverified == 0 && unreachable.is_empty() && !unsettled,
             partitions,
@@ -115,6 +120,7 @@ impl Summary {
             unreachable,
             in_motion,
             hints,
+            under_replicated,
             seconds: took.as_secs_f64(),
             keys_per_second: keys as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE),
         }
@@ -160,6 +166,13 @@ impl Summary {
         }
         if self.hints > 0 {
             let _ = writeln!(text, "{} held by stand-ins, to be handed over", counted(self.hints, "record"));
+        }
+        if self.under_replicated > 0 {
+            let _ = writeln!(
+                text,
+                "WARNING: {} with too few replicas: see `cartwheel cluster status` and `cartwheel cluster moves`",
+                counted(self.under_replicated, "partition")
+            );
         }
         text.push_str(match (self.equal, self.in_motion) {
             (true, 0) => "EQUAL: every key is equal on all its replicas\n",
