@@ -16,8 +16,46 @@ use crate::succession::Seat;
 pub struct Holdings {
     me: Home,
     view: Arc<View>,
-    /// By partition; none where the partition belongs to another shard.
-    seats: Vec<Option<Arc<Seat>>>,
+    seats: Seats,
+}
+
+/// How many partitions' seats are copied when one of them changes: about the root of the largest number of them.
+const CHUNK: usize = 256;
+
+/// The seats by partition. A copy costs little: it shares all that does not change, in chunks.
+#[derive(Clone, Debug, Default)]
+struct Seats {
+    /// None where the partition belongs to another shard.
+    chunks: Vec<Arc<Vec<Option<Arc<Seat>>>>>,
+    /// How many are candidates' seats.
+    candidates: usize,
+    /// In how many something is left that may go.
+    leftovers: usize,
+}
+
+impl Seats {
+    fn new(seats: Vec<Option<Arc<Seat>>>) -> Self {
+        let count = |is_meant: fn(&Seat) -> bool| seats.iter().flatten().filter(|seat| is_meant(seat)).count();
+        let (candidates, leftovers) = (count(|seat| seat.is_candidate), count(|seat| seat.has_leftovers));
+        Self { chunks: seats.chunks(CHUNK).map(|chunk| Arc::new(chunk.to_vec())).collect(), candidates, leftovers }
+    }
+
+    fn get(&self, partition: PartitionId) -> Option<&Arc<Seat>> {
+        self.chunks.get(partition.index() / CHUNK)?.get(partition.index() % CHUNK)?.as_ref()
+    }
+
+    fn set(&mut self, partition: PartitionId, seat: Seat) {
+        let Some(before) = self.get(partition).cloned() else { return };
+        self.candidates = self.candidates + usize::from(seat.is_candidate) - usize::from(before.is_candidate);
+        self.leftovers = self.leftovers + usize::from(seat.has_leftovers) - usize::from(before.has_leftovers);
+        let chunk = Arc::make_mut(&mut self.chunks[partition.index() / CHUNK]);
+        chunk[partition.index() % CHUNK] = Some(Arc::new(seat));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (PartitionId, &Arc<Seat>)> {
+        let seats = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        (0..).map(PartitionId).zip(seats).filter_map(|(partition, seat)| Some((partition, seat.as_ref()?)))
+    }
 }
 
 impl Holdings {
@@ -33,7 +71,7 @@ impl Holdings {
                 *place = Some(Arc::new(seat));
             }
         }
-        Self { me, view, seats }
+        Self { me, view, seats: Seats::new(seats) }
     }
 
     /// The wish, and the settings.
@@ -54,19 +92,27 @@ impl Holdings {
 
     /// From now on this node has this seat.
     pub fn take(&mut self, partition: PartitionId, seat: Seat) {
-        if let Some(Some(place)) = self.seats.get_mut(partition.index()) {
-            *place = Arc::new(seat);
-        }
+        self.seats.set(partition, seat);
     }
 
     /// This node's seat; none if the partition belongs to another shard.
     pub fn seat(&self, partition: PartitionId) -> Option<&Arc<Seat>> {
-        self.seats.get(partition.index())?.as_ref()
+        self.seats.get(partition)
     }
 
     /// The seats of the shard.
     pub fn seats(&self) -> impl Iterator<Item = (PartitionId, &Arc<Seat>)> {
-        (0..).map(PartitionId).zip(&self.seats).filter_map(|(partition, seat)| Some((partition, seat.as_ref()?)))
+        self.seats.iter()
+    }
+
+    /// In how many partitions this node copies what the homes hold, to become one.
+    pub const fn candidates(&self) -> usize {
+        self.seats.candidates
+    }
+
+    /// Whether anything is held in any partition that may go.
+    pub const fn has_leftovers(&self) -> bool {
+        self.seats.leftovers > 0
     }
 
     /// The partition of a key.
@@ -146,5 +192,32 @@ impl Holdings {
     /// What holds in a partition.
     pub fn phase(&self, partition: PartitionId) -> Option<&Phase> {
         self.seat(partition).map(|seat| &seat.phase)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration::Configuration;
+    use crate::dot::Life;
+
+    #[test]
+    fn a_seat_that_changes_copies_its_chunk_alone() {
+        let me = Home { node: NodeId::new(1), life: Life(1) };
+        let seat = || Seat::founding(Configuration { number: 0, homes: vec![me], choosers: 3 }, me);
+        let mut before =
+            Seats::new((0..16_384).map(|partition| (partition % 2 == 0).then(|| Arc::new(seat()))).collect());
+        before.set(PartitionId(4), Seat { is_candidate: true, ..seat() });
+        assert_eq!((before.candidates, before.leftovers, before.iter().count()), (1, 0, 8_192));
+        let mut after = before.clone();
+        after.set(PartitionId(4), Seat { has_leftovers: true, ..seat() });
+        after.set(PartitionId(5), Seat { has_leftovers: true, ..seat() });
+        assert_eq!((after.candidates, after.leftovers), (0, 1), "partition 5 belongs to another shard");
+        assert!(
+            after.get(PartitionId(5)).is_none() && after.get(PartitionId(4)).is_some_and(|seat| seat.has_leftovers)
+        );
+        assert!(before.get(PartitionId(4)).is_some_and(|seat| seat.is_candidate), "what others hold stays as it is");
+        let copied = before.chunks.iter().zip(&after.chunks).filter(|(before, after)| !Arc::ptr_eq(before, after));
+        assert_eq!(copied.count(), 1);
     }
 }

@@ -300,10 +300,13 @@ impl Node {
             Input::Message(envelope) => self.message(&mut step, envelope),
             Input::Stored(id, result) => self.stored(&mut step, id, result),
             Input::View(view) => {
+                let is_placed_alike = view.places_like(self.held.view());
                 let held = Arc::new(self.held.with_view(view));
-                self.go_by(&mut step, held, &BTreeSet::new());
+                self.go_by(&mut step, held, &BTreeSet::new(), &BTreeSet::new());
                 self.handoff.members_changed();
-                self.succession.review(now.instant, &self.held);
+                if !is_placed_alike {
+                    self.succession.review(now.instant, &self.held);
+                }
             }
             Input::Phases(phases) => {
                 for (partition, phase) in phases {
@@ -314,7 +317,6 @@ impl Node {
                 self.exchange.liveness_changed(now.instant, &self.liveness, &liveness);
                 self.handoff.look_again();
                 self.liveness = liveness;
-                self.succession.review(now.instant, &self.held);
             }
             Input::Epoch(epoch) => {
                 if self.epoch_end.sync.is_some() {
@@ -597,7 +599,7 @@ impl Node {
         }
         self.epoch_end.check_at = now + CHECK_EPOCH_EVERY;
         let oldest = self.coordinator.oldest().into_iter().chain(self.replica.oldest()).min();
-        let has_ended = oldest.is_none_or(|oldest| oldest >= epoch) && !self.succession.has_leftovers(&self.held);
+        let has_ended = oldest.is_none_or(|oldest| oldest >= epoch) && !self.held.has_leftovers();
         if !has_ended || !self.exchange.has_compared_since(begun, now) {
             return;
         }
@@ -697,11 +699,17 @@ impl Node {
         step.effects.events.append(&mut step.out.events);
     }
 
-    /// Goes by other settings or other configurations from now on; some partitions have moved.
-    fn go_by(&mut self, step: &mut Gathered, held: Arc<Holdings>, moved: &BTreeSet<PartitionId>) {
+    /// Goes by other settings or other seats from now on: those of `touched` partitions, of which some have moved.
+    fn go_by(
+        &mut self,
+        step: &mut Gathered,
+        held: Arc<Holdings>,
+        touched: &BTreeSet<PartitionId>,
+        moved: &BTreeSet<PartitionId>,
+    ) {
         self.held = held.clone();
         self.replica.set_held(held.clone());
-        self.exchange.set_held(&mut xcx!(self, step), held, moved);
+        self.exchange.set_held(&mut xcx!(self, step), held, touched, moved);
         if !moved.is_empty() {
             self.coordinator.moved(&mut cx!(self, step), moved);
         }
@@ -722,8 +730,9 @@ impl Node {
                 return;
             }
             let mut held = Holdings::clone(&self.held);
-            let mut moved = BTreeSet::new();
+            let (mut touched, mut moved) = (BTreeSet::new(), BTreeSet::new());
             for (partition, seat) in taken {
+                touched.insert(partition);
                 if held.step(partition) < seat.phase.step() {
                     moved.insert(partition);
                     step.effects.phases.push((partition, seat.phase.clone()));
@@ -731,7 +740,7 @@ impl Node {
                 held.take(partition, seat);
                 self.succession.attend_soon(step.now.instant, partition);
             }
-            self.go_by(step, Arc::new(held), &moved);
+            self.go_by(step, Arc::new(held), &touched, &moved);
         }
     }
 

@@ -351,9 +351,9 @@ impl Replica {
         self.take_on(key, Task::Drop, work);
     }
 
-    /// Whether any record of a partition is being read or written.
-    pub fn is_busy(&self, partition: PartitionId) -> bool {
-        self.turns.keys().any(|key| self.held.partition_of(key) == partition)
+    /// The partitions of which any record is being read or written.
+    pub fn busy(&self) -> BTreeSet<PartitionId> {
+        self.turns.keys().map(|key| self.held.partition_of(key)).collect()
     }
 
     /// The index says that a record has something to forget.

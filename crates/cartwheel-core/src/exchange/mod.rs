@@ -217,15 +217,27 @@ impl Exchange {
         self.has_started && self.proofs.all_begun_since(instant)
     }
 
-    /// Goes by other settings or other configurations from now on. Partitions that have `moved` are compared at once.
-    pub fn set_held(&mut self, cx: &mut Xcx<'_>, held: Arc<Holdings>, moved: &BTreeSet<PartitionId>) {
+    /// Goes by other settings or other configurations from now on: the seats of `touched` partitions are others. Those that have `moved`
+    /// are compared at once.
+    pub fn set_held(
+        &mut self,
+        cx: &mut Xcx<'_>,
+        held: Arc<Holdings>,
+        touched: &BTreeSet<PartitionId>,
+        moved: &BTreeSet<PartitionId>,
+    ) {
         self.held = held.clone();
-        self.trees.set_held(held);
-        if self.has_started {
+        let is_all = self.trees.set_held(held, touched);
+        if !self.has_started {
+            return;
+        }
+        if is_all {
             self.go_by(cx);
             self.catch_up_alone(cx);
-            moved.iter().for_each(|&partition| self.proofs.hasten_partition(partition, cx.now.instant));
+        } else if !touched.is_empty() {
+            self.go_by_some(cx, touched);
         }
+        moved.iter().for_each(|&partition| self.proofs.hasten_partition(partition, cx.now.instant));
     }
 
     /// What the last comparison of a tree with a peer that ended well has shown, if there was one in this boot.
@@ -262,13 +274,33 @@ impl Exchange {
 
     fn go_by(&mut self, cx: &Xcx<'_>) {
         let Some(every) = self.every else { return };
-        let within = if self.loss_floor > Since(0) { Duration::ZERO } else { after_absence(every) };
+        let within = self.first_within(every);
         self.proofs.go_by(&self.held, &self.trees, cx.now.instant, every, within);
+        self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
+    }
+
+    /// In what time pairs are compared that are new.
+    fn first_within(&self, every: Duration) -> Duration {
+        if self.loss_floor > Since(0) { Duration::ZERO } else { after_absence(every) }
+    }
+
+    /// Only these partitions have other homes, or other trees.
+    fn go_by_some(&mut self, cx: &mut Xcx<'_>, touched: &BTreeSet<PartitionId>) {
+        let Some(every) = self.every else { return };
+        let times = (every, self.first_within(every));
+        for &partition in touched {
+            self.proofs.go_by_partition(&self.held, &self.trees, partition, cx.now.instant, times);
+            let trees: Vec<TreeId> = self.trees.ids_of(partition).collect();
+            trees.into_iter().for_each(|tree| self.check_caught_up(cx, tree));
+        }
         self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
     }
 
     /// With nobody to be caught up from, any more, there is nothing to wait for.
     fn catch_up_alone(&mut self, cx: &mut Xcx<'_>) {
+        if self.loss_floor == Since(0) {
+            return;
+        }
         let trees: Vec<TreeId> = self.trees.ids().collect();
         trees.into_iter().for_each(|tree| self.check_caught_up(cx, tree));
     }
@@ -281,7 +313,7 @@ impl Exchange {
         for change in changes {
             if let Change::Lost(key) = &change {
                 let partition = self.trees.id_of(key).partition;
-                self.proofs.disprove(|(tree, _)| tree.partition == partition);
+                self.proofs.disprove_partition(partition);
                 self.proven_dirty = true;
             }
             self.trees.change(change);
@@ -503,7 +535,7 @@ impl Exchange {
         if !session.whole {
             // It has lost something, so what was proven of it holds no longer.
             let pair = (session.tree, session.peer);
-            self.proofs.disprove(|proven| proven == pair);
+            self.proofs.disprove(pair);
             self.proven_dirty = true;
         }
         match told {
@@ -552,7 +584,7 @@ impl Exchange {
                 let found = self.trees.stored(cx.now.instant, id, result, cx.replica.being_written());
                 found.lost.into_iter().for_each(|key| self.check(cx, key));
                 if let Some(partition) = found.wrong {
-                    self.proofs.disprove(|(tree, _)| tree.partition == partition);
+                    self.proofs.disprove_partition(partition);
                     cx.out.events.push(Event::TreeWrong(partition));
                 }
             }

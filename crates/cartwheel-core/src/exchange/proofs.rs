@@ -1,6 +1,7 @@
 //! Who was compared with whom and when: when the next comparison is due, what is proven, and which partitions have been caught up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,6 +49,8 @@ pub struct Compared {
 pub struct Proofs {
     pairs: BTreeMap<Pair, Standing>,
     due: BTreeSet<(Instant, TreeId, NodeId)>,
+    /// The pairs by when the last comparison began that ended well in this boot: those of which none has come first.
+    begun: BTreeSet<(Option<Instant>, TreeId, NodeId)>,
 }
 
 impl Proofs {
@@ -65,6 +68,46 @@ impl Proofs {
             self.pairs.insert(pair, before.remove(&pair).unwrap_or(new));
         }
         self.due = self.pairs.iter().map(|(&(tree, peer), standing)| (standing.due, tree, peer)).collect();
+        self.begun = self.pairs.iter().map(|(&(tree, peer), standing)| (standing.begun, tree, peer)).collect();
+    }
+
+    /// The same of one partition, whose other pairs stay as they are. A new one has its turn where a hash puts it.
+    pub fn go_by_partition(
+        &mut self,
+        held: &Holdings,
+        trees: &Trees,
+        partition: PartitionId,
+        now: Instant,
+        (every, within): (Duration, Duration),
+    ) {
+        let others = |id: TreeId| held.homes(id.partition, id.n).without(held.me().node).all();
+        let ids = trees.ids_of(partition);
+        let wanted: BTreeSet<Pair> = ids.flat_map(|id| others(id).into_iter().map(move |peer| (id, peer))).collect();
+        for pair in self.of_partition(partition) {
+            if !wanted.contains(&pair)
+                && let Some(gone) = self.pairs.remove(&pair)
+            {
+                self.due.remove(&(gone.due, pair.0, pair.1));
+                self.begun.remove(&(gone.begun, pair.0, pair.1));
+            }
+        }
+        for pair in wanted {
+            if self.pairs.contains_key(&pair) {
+                continue;
+            }
+            let share = f64::from(spread(pair)) / f64::from(u32::MAX);
+            let (due, turn) = (now + within.mul_f64(share), now + every.mul_f64(share));
+            let new = Standing { due, turn, proven: None, begun: None, compared: None, last: None };
+            self.pairs.insert(pair, new);
+            self.due.insert((due, pair.0, pair.1));
+            self.begun.insert((None, pair.0, pair.1));
+        }
+    }
+
+    fn of_partition(&self, partition: PartitionId) -> Vec<Pair> {
+        let first = (TreeId { partition, n: 0 }, NodeId::new(0));
+        let last = (TreeId { partition, n: u8::MAX }, NodeId::new(u64::MAX));
+        self.pairs.range(first..=last).map(|(&pair, _)| pair).collect()
     }
 
     /// Whether the two are homes of the tree.
@@ -79,8 +122,9 @@ impl Proofs {
 
     /// When the next comparison becomes due that is not yet.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let next = self.due.iter().find(|(at, ..)| *at > now);
-        next.map(|&(at, ..)| at)
+        let last = (now, TreeId { partition: PartitionId(u32::MAX), n: u8::MAX }, NodeId::new(u64::MAX));
+        let mut next = self.due.range((Bound::Excluded(last), Bound::Unbounded));
+        next.next().map(|&(at, ..)| at)
     }
 
     /// A comparison of a pair begins: the next is due at its turn.
@@ -120,17 +164,26 @@ impl Proofs {
     pub fn prove(&mut self, pair: Pair, begun: Now, whole: bool, footing: Option<Footing>) {
         if let Some(standing) = self.pairs.get_mut(&pair) {
             standing.proven = Some(begun.wall);
+            self.begun.remove(&(standing.begun, pair.0, pair.1));
             standing.begun = Some(begun.instant);
+            self.begun.insert((standing.begun, pair.0, pair.1));
             standing.compared = Some(whole || standing.compared == Some(true));
             standing.last = footing.map(|footing| Compared { begun: begun.instant, whole, footing });
         }
     }
 
-    /// A replica has lost something: what was proven of it holds no longer.
-    pub fn disprove(&mut self, is_meant: impl Fn(Pair) -> bool) {
-        for (_, standing) in self.pairs.iter_mut().filter(|(pair, _)| is_meant(**pair)) {
+    /// A replica of a pair has lost something: what was proven of it holds no longer.
+    pub fn disprove(&mut self, pair: Pair) {
+        if let Some(standing) = self.pairs.get_mut(&pair) {
+            self.begun.remove(&(standing.begun, pair.0, pair.1));
             (standing.proven, standing.begun, standing.last) = (None, None, None);
+            self.begun.insert((None, pair.0, pair.1));
         }
+    }
+
+    /// This node's replica of a partition has lost something.
+    pub fn disprove_partition(&mut self, partition: PartitionId) {
+        self.of_partition(partition).into_iter().for_each(|pair| self.disprove(pair));
     }
 
     /// What the last comparison of a pair has shown that ended well in this boot.
@@ -140,10 +193,7 @@ impl Proofs {
 
     /// The homes of a partition are others now: it is compared at once.
     pub fn hasten_partition(&mut self, partition: PartitionId, now: Instant) {
-        let first = (TreeId { partition, n: 0 }, NodeId::new(0));
-        let last = (TreeId { partition, n: u8::MAX }, NodeId::new(u64::MAX));
-        let pairs: Vec<Pair> = self.pairs.range(first..=last).map(|(&pair, _)| pair).collect();
-        pairs.into_iter().for_each(|pair| self.hasten_pair(pair, now));
+        self.of_partition(partition).into_iter().for_each(|pair| self.hasten_pair(pair, now));
     }
 
     /// A pair is compared at once.
@@ -160,7 +210,7 @@ impl Proofs {
 
     /// Whether every pair has ended a comparison that began at `instant`, of this boot, or later.
     pub fn all_begun_since(&self, instant: Instant) -> bool {
-        self.pairs.values().all(|standing| standing.begun.is_some_and(|begun| begun >= instant))
+        self.begun.first().is_none_or(|&(begun, ..)| begun.is_some_and(|begun| begun >= instant))
     }
 
     /// Whether a tree has been compared in this boot with `needed` homes that count, or with all there are.
@@ -225,6 +275,12 @@ pub fn decode_caught_up(bytes: &[u8], floor: Since) -> Vec<TreeId> {
     }
 }
 
+/// A number that differs from pair to pair and looks random.
+fn spread((tree, peer): Pair) -> u32 {
+    let bytes = [&encode_tree(tree)[..], &peer.get().to_le_bytes()].concat();
+    xxhash_rust::xxh3::xxh3_64(&bytes) as u32
+}
+
 fn encode_tree(tree: TreeId) -> [u8; 5] {
     let [a, b, c, d] = tree.partition.0.to_le_bytes();
     [a, b, c, d, tree.n]
@@ -233,4 +289,53 @@ fn encode_tree(tree: TreeId) -> [u8; 5] {
 fn decode_tree(bytes: &[u8]) -> TreeId {
     let partition = PartitionId(u32::from_le_bytes(bytes[..4].try_into().expect("four bytes")));
     TreeId { partition, n: bytes[4] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hlc::WallMs;
+
+    fn pair(partition: u32, peer: u64) -> Pair {
+        (TreeId { partition: PartitionId(partition), n: 3 }, NodeId::new(peer))
+    }
+
+    fn at(time: u64) -> Now {
+        Now { instant: Instant(time), wall: WallMs(time) }
+    }
+
+    /// Pairs that are due at these times.
+    fn proofs(due: &[(Pair, u64)]) -> Proofs {
+        let mut proofs = Proofs::default();
+        for &(pair, time) in due {
+            let (due, turn) = (Instant(time), Instant(time));
+            proofs.pairs.insert(pair, Standing { due, turn, proven: None, begun: None, compared: None, last: None });
+            proofs.due.insert((due, pair.0, pair.1));
+            proofs.begun.insert((None, pair.0, pair.1));
+        }
+        proofs
+    }
+
+    #[test]
+    fn what_is_not_due_yet_is_found_behind_all_that_is() {
+        let proofs = proofs(&[(pair(1, 2), 10), (pair(1, 3), 20), (pair(2, 2), 20), (pair(2, 3), 30)]);
+        assert_eq!(proofs.due(Instant(20)).count(), 3);
+        assert_eq!(proofs.next_due(Instant(20)), Some(Instant(30)));
+        assert_eq!((proofs.next_due(Instant(9)), proofs.next_due(Instant(30))), (Some(Instant(10)), None));
+    }
+
+    #[test]
+    fn all_are_compared_when_the_last_one_is_and_one_that_lost_something_is_not() {
+        let mut proofs = proofs(&[(pair(1, 2), 10), (pair(2, 2), 10)]);
+        assert!(!proofs.all_begun_since(Instant(0)));
+        proofs.prove(pair(1, 2), at(15), true, None);
+        proofs.prove(pair(2, 2), at(12), true, None);
+        assert!(proofs.all_begun_since(Instant(12)) && !proofs.all_begun_since(Instant(13)));
+        proofs.prove(pair(2, 2), at(20), true, None);
+        assert!(proofs.all_begun_since(Instant(15)) && !proofs.all_begun_since(Instant(16)));
+        proofs.disprove_partition(PartitionId(1));
+        assert!(!proofs.all_begun_since(Instant(0)));
+        proofs.prove(pair(1, 2), at(30), false, None);
+        assert!(proofs.all_begun_since(Instant(20)) && Proofs::default().all_begun_since(Instant(99)));
+    }
 }

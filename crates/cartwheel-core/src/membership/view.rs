@@ -65,6 +65,8 @@ pub struct View {
     remade_from: BTreeMap<PartitionId, Step>,
     defaults: BucketSettings,
     buckets: BTreeMap<Bytes, BucketSettings>,
+    /// Each n that any bucket has: asked for each partition, where there may be many buckets.
+    ns: BTreeSet<u8>,
 }
 
 impl View {
@@ -133,7 +135,7 @@ impl View {
 
     /// Each n that any bucket has.
     pub fn ns(&self) -> BTreeSet<u8> {
-        self.buckets.values().chain([&self.defaults]).map(|settings| settings.n).collect()
+        self.ns.clone()
     }
 
     /// The buckets whose settings were ever changed, by name.
@@ -143,7 +145,18 @@ impl View {
 
     /// The largest n of any bucket, the default's included.
     pub fn n_max(&self) -> u8 {
-        n_max(&self.buckets)
+        self.ns.last().copied().unwrap_or(self.defaults.n)
+    }
+
+    /// Whether all partitions have the same target, and the same nodes are members, as in another view. Settings of buckets may differ,
+    /// as long as some bucket has each n that one has there.
+    pub fn places_like(&self, other: &Self) -> bool {
+        self.ns == other.ns
+            && self.members == other.members
+            && self.removed == other.removed
+            && self.forsaken == other.forsaken
+            && self.remade_from == other.remade_from
+            && self.ring.places_like(&other.ring)
     }
 
     /// How many members can hold data: they are not leaving, and their weight is above 0.
@@ -256,6 +269,7 @@ impl Fold {
             removed: self.removed.clone(),
             forsaken: self.forsaken.clone(),
             remade_from: self.remade_from.clone(),
+            ns: self.buckets.values().chain([&BucketSettings::default()]).map(|settings| settings.n).collect(),
             defaults: BucketSettings::default(),
             buckets: self.buckets.clone(),
         }

@@ -130,43 +130,63 @@ impl Trees {
     }
 
     /// Goes by other settings, or other configurations, from now on. Where keys may have gone from one tree to another, both are built
-    /// anew.
-    pub fn set_held(&mut self, held: Arc<Holdings>) {
-        let (before, now) = (self.held.view(), held.view());
-        let names: BTreeSet<&Bytes> = before.buckets().chain(now.buckets()).map(|(name, _)| name).collect();
-        if names.iter().any(|name| before.settings(name).n != now.settings(name).n) {
-            self.kept.clear();
-            self.wanted.clear();
-            self.recalls.clear();
-            self.build = None;
+    /// anew. If only the seats of `touched` partitions are others, no other partition is looked at; true if all are.
+    pub fn set_held(&mut self, held: Arc<Holdings>, touched: &BTreeSet<PartitionId>) -> bool {
+        let (before, now) = (self.held.view().clone(), held.view().clone());
+        if !Arc::ptr_eq(&before, &now) {
+            let names: BTreeSet<&Bytes> = before.buckets().chain(now.buckets()).map(|(name, _)| name).collect();
+            let is_regrouped = names.iter().any(|name| before.settings(name).n != now.settings(name).n);
+            if is_regrouped {
+                self.kept.clear();
+                self.wanted.clear();
+                self.recalls.clear();
+                self.build = None;
+            }
+            if is_regrouped || !now.places_like(&before) {
+                self.go_by(held);
+                return true;
+            }
         }
-        self.go_by(held);
+        self.held = held;
+        touched.iter().for_each(|&partition| self.go_by_partition(partition));
+        false
     }
 
     fn go_by(&mut self, held: Arc<Holdings>) {
-        let partitions = held.view().ring.partitions();
         self.held = held.clone();
-        for (partition, _) in held.seats() {
-            let ns = self.ns(partition);
-            if self.kept.get(&partition).is_some_and(|kept| kept.forest.keys().eq(&ns)) {
-                continue;
-            }
-            self.kept.remove(&partition);
-            self.forget(partition);
-            self.wanted.remove(&partition);
-            if !ns.is_empty() {
-                let forest = ns.into_iter().map(|n| (n, Tree::new(0))).collect();
-                let grid = Grid::of(partitions, partition);
-                self.kept.insert(partition, Kept { grid, forest, losses: Losses::default(), phase: Phase::Absent });
-                self.wanted.insert(partition);
-            }
-        }
+        held.seats().for_each(|(partition, _)| self.go_by_partition(partition));
         self.unready = self.kept.values().filter(|kept| !kept.is_ready()).count();
+    }
+
+    /// Keeps the trees of a partition that this node is to keep now.
+    fn go_by_partition(&mut self, partition: PartitionId) {
+        let ns = self.ns(partition);
+        if self.kept.get(&partition).is_some_and(|kept| kept.forest.keys().eq(&ns)) {
+            return;
+        }
+        if let Some(gone) = self.kept.remove(&partition) {
+            self.unready = self.unready.saturating_sub(usize::from(!gone.is_ready()));
+        }
+        self.forget(partition);
+        self.wanted.remove(&partition);
+        if !ns.is_empty() {
+            let forest = ns.into_iter().map(|n| (n, Tree::new(0))).collect();
+            let grid = Grid::of(self.held.view().ring.partitions(), partition);
+            self.kept.insert(partition, Kept { grid, forest, losses: Losses::default(), phase: Phase::Absent });
+            self.wanted.insert(partition);
+            self.unready += 1;
+        }
     }
 
     /// All trees that this node keeps, ready or not.
     pub fn ids(&self) -> impl Iterator<Item = TreeId> + '_ {
         self.kept.iter().flat_map(|(&partition, kept)| kept.forest.keys().map(move |&n| TreeId { partition, n }))
+    }
+
+    /// The trees that this node keeps of a partition, ready or not.
+    pub fn ids_of(&self, partition: PartitionId) -> impl Iterator<Item = TreeId> + '_ {
+        let kept = self.kept.get(&partition).into_iter();
+        kept.flat_map(move |kept| kept.forest.keys().map(move |&n| TreeId { partition, n }))
     }
 
     /// Whether this node keeps the tree, ready or not.

@@ -125,6 +125,14 @@ impl Ring {
         Ok(Self { version, partitions, nodes, owners, walks, walk_len })
     }
 
+    /// Whether another ring assigns all partitions alike, whatever history it was folded from.
+    pub fn places_like(&self, other: &Self) -> bool {
+        self.partitions == other.partitions
+            && self.nodes == other.nodes
+            && self.owners == other.owners
+            && self.walks == other.walks
+    }
+
     /// Which history this ring was folded from.
     pub fn version(&self) -> RingVersion {
         self.version

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::successor::successor;
-use super::{ATTEND_EVERY, CANDIDATES_MAX, COPIED_FOR, Scx, Seat, Succession, Word, is_gone, is_lost, is_there};
+use super::{CANDIDATES_MAX, COPIED_FOR, Scx, Seat, Succession, Word, is_gone, is_lost, is_there};
 use crate::configuration::{Configuration, Home, Phase};
 use crate::dot::NodeId;
 use crate::exchange::Compared;
@@ -13,35 +13,36 @@ use crate::quorum::majority;
 use crate::ring::PartitionId;
 use crate::time::Instant;
 
+/// The partitions of which a record is being read or written.
+type Busy = BTreeSet<PartitionId>;
+
 impl Succession {
     /// Does what is due.
     pub fn tick(&mut self, cx: &mut Scx<'_>) {
-        let unsaved: Vec<PartitionId> = self.saves.keys().copied().collect();
-        unsaved.into_iter().for_each(|partition| self.save(cx, partition));
-        let asked: Vec<PartitionId> = self.rumours.keys().copied().collect();
-        asked.into_iter().for_each(|partition| self.ask(cx, partition));
-        let due: Vec<PartitionId> =
-            self.attended.iter().filter(|(_, at)| at.at <= cx.now).map(|(&partition, _)| partition).collect();
-        for partition in due {
-            let Some(attention) = self.attended.get_mut(&partition) else { continue };
-            let is_turn = attention.turn <= cx.now;
+        self.unsaved.due(cx.now).into_iter().for_each(|partition| self.save(cx, partition));
+        self.rumours.due(cx.now).into_iter().for_each(|partition| self.ask(cx, partition));
+        let (mut busy, every) = (None, self.turn_every());
+        for partition in self.attended.due(cx.now) {
+            let Some(turn) = self.attended.get_mut(partition) else { continue };
+            let is_turn = *turn <= cx.now;
             if is_turn {
-                attention.turn = cx.now + ATTEND_EVERY;
+                *turn = cx.now + every;
             }
-            attention.at = attention.turn;
-            self.attend(cx, partition, is_turn);
+            let next = *turn;
+            self.attended.put_off(partition, next);
+            self.attend(cx, partition, is_turn, &mut busy);
         }
     }
 
     /// Does what there is to do for a partition; what others are told again and again only in its turn.
-    fn attend(&mut self, cx: &mut Scx<'_>, partition: PartitionId, is_turn: bool) {
+    fn attend(&mut self, cx: &mut Scx<'_>, partition: PartitionId, is_turn: bool, busy: &mut Option<Busy>) {
         let Some(seat) = cx.held.seat(partition).cloned() else { return };
         if self.saves.contains_key(&partition) {
             // What follows from what is being saved is looked at when it is.
             return;
         }
         if !self.is_unsettled(cx.held, partition, &seat) {
-            self.attended.remove(&partition);
+            self.attended.remove(partition);
             self.reports.remove(&partition);
             self.proposals.remove(&partition);
             self.left_at.remove(&partition);
@@ -69,7 +70,7 @@ impl Succession {
         }
         self.fill(cx, partition, &seat);
         self.copy(cx, partition, &seat, is_turn);
-        self.leave(cx, partition, &seat);
+        self.leave(cx, partition, &seat, busy);
         if seat.has_leftovers {
             self.clear(cx, partition);
         }
@@ -236,9 +237,10 @@ impl Succession {
         }
         match (seat.is_candidate, is_wanted) {
             (false, true) if seat.former.is_none() && !seat.has_leftovers => {
-                let candidates = cx.held.seats().filter(|(_, seat)| seat.is_candidate).count();
-                let coming = self.saves.values().filter(|save| save.seat.is_candidate).count();
-                if candidates + coming < CANDIDATES_MAX {
+                // Those on their way to the disk are few, as no more are begun than may be.
+                let candidates = cx.held.candidates();
+                let coming = || self.saves.values().filter(|save| save.seat.is_candidate).count();
+                if candidates < CANDIDATES_MAX && candidates + coming() < CANDIDATES_MAX {
                     cx.transfers.begin(cx.held, partition);
                     cx.exchange.hold_back(cx.now, partition, true);
                     self.change(cx, partition, |seat| seat.is_candidate = true, Vec::new());
@@ -288,12 +290,13 @@ impl Succession {
     }
 
     /// A home that is none any more is relieved once it was compared with every home since, with nothing under way.
-    fn leave(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
+    fn leave(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, busy: &mut Option<Busy>) {
         if seat.former.is_none() {
             self.left_at.remove(&partition);
             return;
         }
-        if !self.left_at.contains_key(&partition) && cx.replica.is_busy(partition) {
+        let mut is_busy = || busy.get_or_insert_with(|| cx.replica.busy()).contains(&partition);
+        if !self.left_at.contains_key(&partition) && is_busy() {
             return;
         }
         let since: Instant = *self.left_at.entry(partition).or_insert(cx.now);

@@ -19,6 +19,7 @@
 //! comparisons of point 3 has met yet answered before them, and what it stored is found by them. A quorum that one of them had met sends
 //! its coordinator on to both configurations.
 
+mod agenda;
 mod attend;
 mod clearing;
 mod message;
@@ -46,6 +47,7 @@ use crate::replica::Replica;
 use crate::ring::PartitionId;
 use crate::time::Instant;
 use crate::transfer::Transfers;
+use agenda::Agenda;
 use clearing::Clearing;
 pub use message::Word;
 use paxos::{Acceptor, Ballot, Proposed, Proposer};
@@ -53,6 +55,10 @@ pub use seat::Seat;
 
 /// How often a partition is looked after while its configuration is not the one that is wished, or this node has something to do for it.
 const ATTEND_EVERY: Duration = Duration::from_millis(500);
+/// How much less often that is for each partition that is looked after, once they are many; and how often at least. A candidate must say
+/// more often than it is forgotten ([`COPIED_FOR`]) that it has copied.
+const ATTEND_EACH: Duration = Duration::from_micros(500);
+const ATTEND_EVERY_MAX: Duration = Duration::from_secs(4);
 /// How long a proposer waits for answers before it tries again; up to twice that, so that two do not go on outbidding each other.
 const PROPOSE_FOR: Duration = Duration::from_millis(800);
 /// How long it counts that a candidate has said that it holds what the homes do. It says so again and again.
@@ -159,21 +165,6 @@ struct Proposal {
     until: Instant,
 }
 
-/// When a partition is looked after.
-#[derive(Clone, Copy, Debug)]
-struct Attention {
-    /// When next: something may have happened.
-    at: Instant,
-    /// When its turn comes to tell others, too.
-    turn: Instant,
-}
-
-impl Attention {
-    const fn at(now: Instant) -> Self {
-        Self { at: now, turn: now }
-    }
-}
-
 /// What peers have said of a partition.
 #[derive(Debug, Default)]
 struct Reports {
@@ -188,7 +179,6 @@ struct Reports {
 struct Rumour {
     step: Step,
     from: NodeId,
-    ask_at: Instant,
 }
 
 /// The successions of one shard's partitions.
@@ -198,13 +188,18 @@ pub struct Succession {
     /// The partitions whose seats the store holds.
     saved: BTreeSet<PartitionId>,
     saves: BTreeMap<PartitionId, Save>,
+    /// Those that could not be saved, and when that is tried again.
+    unsaved: Agenda<()>,
     stores: BTreeMap<StoreId, PartitionId>,
     proposals: BTreeMap<PartitionId, Proposal>,
     reports: BTreeMap<PartitionId, Reports>,
-    rumours: BTreeMap<PartitionId, Rumour>,
+    /// When the node that goes by a later step is asked for it again.
+    rumours: Agenda<Rumour>,
     told: BTreeMap<(NodeId, PartitionId), Instant>,
-    /// The partitions that are looked after, and when next.
-    attended: BTreeMap<PartitionId, Attention>,
+    /// When those of them go that do not count any more.
+    told_until: Instant,
+    /// The partitions that are looked after, when next as something may have happened, and when their turn comes to tell others, too.
+    attended: Agenda<Instant>,
     /// For which number this node has said that it has copied what the homes hold.
     copied: BTreeMap<PartitionId, u64>,
     /// Since when nothing is under way any more in a partition that this node leaves.
@@ -219,31 +214,47 @@ impl Succession {
             me,
             saved: saved.into_iter().collect(),
             saves: BTreeMap::new(),
+            unsaved: Agenda::default(),
             stores: BTreeMap::new(),
             proposals: BTreeMap::new(),
             reports: BTreeMap::new(),
-            rumours: BTreeMap::new(),
+            rumours: Agenda::default(),
             told: BTreeMap::new(),
-            attended: BTreeMap::new(),
+            told_until: Instant::default(),
+            attended: Agenda::default(),
             copied: BTreeMap::new(),
             left_at: BTreeMap::new(),
             clearings: BTreeMap::new(),
         }
     }
 
-    /// What is wished, who is there, or what holds may have changed: all partitions are looked at.
+    /// What is wished, or who is a member, may have changed: all partitions are looked at. Who is there at the moment has no say in what
+    /// is to be done, only in whether it can be.
     pub fn review(&mut self, now: Instant, held: &Holdings) {
         for (partition, seat) in held.seats() {
             if self.is_unsettled(held, partition, seat) {
-                self.attended.entry(partition).or_insert(Attention::at(now));
+                self.look_after(now, partition);
             }
         }
     }
 
+    /// A partition is looked after from now on.
+    fn look_after(&mut self, now: Instant, partition: PartitionId) {
+        if !self.attended.contains(partition) {
+            self.attended.insert(partition, now, now);
+        }
+    }
+
+    /// How often a partition has its turn: the more are looked after the less often, so that all of them together cost no more.
+    fn turn_every(&self) -> Duration {
+        let paced = ATTEND_EACH * u32::try_from(self.attended.len()).unwrap_or(u32::MAX);
+        paced.clamp(ATTEND_EVERY, ATTEND_EVERY_MAX)
+    }
+
     /// Something has happened in a partition.
     pub fn attend_soon(&mut self, now: Instant, partition: PartitionId) {
-        if let Some(attention) = self.attended.get_mut(&partition) {
-            attention.at = now.min(attention.at);
+        if self.attended.due_at(partition).is_some_and(|at| at > now) {
+            self.attended.put_off(partition, now);
         }
     }
 
@@ -285,7 +296,7 @@ impl Succession {
     ) {
         let Some(mut seat) = self.wanted(cx.held, partition).cloned() else { return };
         change(&mut seat);
-        self.attended.entry(partition).or_insert(Attention::at(cx.now));
+        self.look_after(cx.now, partition);
         // Where it promises nothing there is nothing to remember.
         let promises =
             seat.is_involved(self.me) || self.saved.contains(&partition) || self.saves.contains_key(&partition);
@@ -305,6 +316,7 @@ impl Succession {
         if save.in_flight.is_some() || cx.now < save.try_at {
             return;
         }
+        self.unsaved.remove(partition);
         let id = cx.replica.next_store();
         let value = crate::wire::encode_seat(&save.seat);
         cx.out.stores.push((id, StoreCommand::Remember { name: Bytes::from(seat_name(partition)), value }));
@@ -336,6 +348,7 @@ impl Succession {
             // It may be there or not, and what was promised stays promised.
             words.append(&mut save.after);
             (save.after, save.try_at) = (words, cx.now + SAVE_RETRY_AFTER);
+            self.unsaved.insert(partition, save.try_at, ());
         }
         self.save(cx, partition);
     }
@@ -354,18 +367,21 @@ impl Succession {
     pub fn heard_of(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, footing: Footing) {
         let own = cx.held.step(partition);
         if footing.step < own {
-            self.told.retain(|_, at| *at + TELL_AGAIN_AFTER > cx.now);
-            if !self.told.contains_key(&(from, partition))
+            if self.told_until <= cx.now {
+                self.told.retain(|_, at| *at + TELL_AGAIN_AFTER > cx.now);
+                self.told_until = cx.now + TELL_AGAIN_AFTER;
+            }
+            if self.told.get(&(from, partition)).is_none_or(|&at| at + TELL_AGAIN_AFTER <= cx.now)
                 && let Some(phase) = cx.held.phase(partition)
             {
                 self.told.insert((from, partition), cx.now);
                 cx.out.sends.push((from, partition, Word::Holds(phase.clone())));
             }
         } else if footing.step > own && cx.held.seat(partition).is_some() {
-            let rumour = Rumour { step: footing.step, from, ask_at: cx.now };
-            let known = self.rumours.entry(partition).or_insert(rumour);
-            if footing.step > known.step {
-                (known.step, known.from) = (footing.step, from);
+            match self.rumours.get_mut(partition) {
+                Some(known) if footing.step > known.step => (known.step, known.from) = (footing.step, from),
+                Some(_) => {}
+                None => self.rumours.insert(partition, cx.now, Rumour { step: footing.step, from }),
             }
             self.ask(cx, partition);
         }
@@ -373,12 +389,12 @@ impl Succession {
 
     fn ask(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
         let own = cx.held.step(partition);
-        let Some(rumour) = self.rumours.get_mut(&partition) else { return };
-        if rumour.step <= own {
-            self.rumours.remove(&partition);
-        } else if rumour.ask_at <= cx.now {
-            rumour.ask_at = cx.now + ASK_AGAIN_AFTER;
-            cx.out.sends.push((rumour.from, partition, Word::Ask(own)));
+        let Some(&Rumour { step, from }) = self.rumours.get(partition) else { return };
+        if step <= own {
+            self.rumours.remove(partition);
+        } else if self.rumours.due_at(partition).is_some_and(|at| at <= cx.now) {
+            self.rumours.put_off(partition, cx.now + ASK_AGAIN_AFTER);
+            cx.out.sends.push((from, partition, Word::Ask(own)));
         }
     }
 
@@ -415,7 +431,7 @@ impl Succession {
                 if self.proposals.get(&partition).filter(is_ours).is_some() {
                     self.proposals.remove(&partition);
                     let pause = wait(cx.random, PROPOSE_FOR);
-                    self.attended.insert(partition, Attention::at(cx.now + pause));
+                    self.attended.insert(partition, cx.now + pause, cx.now + pause);
                 }
             }
             Word::Copied(number) => {
@@ -562,11 +578,6 @@ impl Succession {
         self.change(cx, partition, |seat| seat.advance(me, phase), words);
     }
 
-    /// Whether anything is held here that may go, and might not be known to have been deleted since.
-    pub fn has_leftovers(&self, held: &Holdings) -> bool {
-        held.seats().any(|(_, seat)| seat.has_leftovers)
-    }
-
     /// Whether this node is a home of any key, or still holds what it was or was to be one of.
     pub fn is_involved(&self, held: &Holdings) -> bool {
         let n_max = held.n_max();
@@ -575,9 +586,8 @@ impl Succession {
 
     /// When it wants to be woken.
     pub fn wake_at(&self) -> Option<Instant> {
-        let saves = self.saves.values().filter(|save| save.in_flight.is_none()).map(|save| save.try_at);
-        let rumours = self.rumours.values().map(|rumour| rumour.ask_at);
-        self.attended.values().map(|attention| attention.at).chain(saves).chain(rumours).min()
+        let all = [self.attended.next_at(), self.unsaved.next_at(), self.rumours.next_at()];
+        all.into_iter().flatten().min()
     }
 }
 
