@@ -23,6 +23,9 @@ pub struct ClusterStatus {
     /// Whether partitions have as many replicas as they should.
     #[serde(default)]
     pub replication: Replication,
+    /// How often, since it started, a key came to it with two values of one version; above 0 it is an alarm.
+    #[serde(default)]
+    pub dot_collisions: u64,
     /// The members, by id.
     pub members: Vec<MemberStatus>,
 }

@@ -52,6 +52,12 @@ impl Life {
     pub const fn mark_of_boot(self, boot: u32) -> u64 {
         self.0.wrapping_add(boot as u64) & 0x7f_ffff
     }
+
+    /// Where the numbers of a boot's operations begin, by the random number that the boot drew. A directory that was put back from a copy
+    /// has boots of one number more than once; the numbers of their operations are far apart all the same.
+    pub const fn first_operation(self, boot: u32, drawn: u64) -> u64 {
+        self.mark_of_boot(boot) << 40 | drawn & ((1 << 36) - 1)
+    }
 }
 
 /// When, within a life, an actor began: the boot's number in the upper 24 bits, a count within the boot in the lower 40.
@@ -70,12 +76,13 @@ impl Since {
 /// A node's unbroken memory of one key.
 ///
 /// Counters run 1, 2, 3, ... within an actor. Whenever the memory may have a hole (the record was absent, damaged, handed
-/// over or reclaimed) a new actor begins, so that no dot is ever made twice and no clock covers what its maker never held.
+/// over or reclaimed, or the node may have been set back) a new actor begins, so that no dot is ever made twice and no clock covers what its
+/// maker never held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Actor {
     /// The node that writes.
     pub node: NodeId,
-    /// Its life.
+    /// A number that a boot of the node drew ([`crate::record::ActorsSince`]); of an actor of an earlier build, the node's life.
     pub life: Life,
     /// When its memory of the key began.
     pub since: Since,

@@ -40,8 +40,10 @@ pub enum Mutation {
     RefuseStored,
     /// A node whose store may have lost writes in a power failure counts as if it had not.
     CountAfterPowerLoss,
-    /// It goes on with its actors, too.
-    ActorsOutlivePowerLoss,
+    /// A node goes on with its actors after a restart, from whatever its directory holds then.
+    ActorsOutliveBoots,
+    /// The actors of all boots of one number have the same names, though the directory was put back from a copy in between.
+    BootsNamedAlike,
     /// A change of settings is told of before it is saved.
     SettingsUnsaved,
     /// A node tells no other of changes.
@@ -96,7 +98,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -112,7 +114,8 @@ impl Mutation {
         Self::FullDiskAcknowledges,
         Self::RefuseStored,
         Self::CountAfterPowerLoss,
-        Self::ActorsOutlivePowerLoss,
+        Self::ActorsOutliveBoots,
+        Self::BootsNamedAlike,
         Self::SettingsUnsaved,
         Self::SettingsStayHome,
         Self::HintDropped,
@@ -158,7 +161,8 @@ impl Mutation {
             Self::FullDiskAcknowledges => "full-disk-acknowledges",
             Self::RefuseStored => "refuse-stored",
             Self::CountAfterPowerLoss => "count-after-power-loss",
-            Self::ActorsOutlivePowerLoss => "actors-outlive-power-loss",
+            Self::ActorsOutliveBoots => "actors-outlive-boots",
+            Self::BootsNamedAlike => "boots-named-alike",
             Self::SettingsUnsaved => "settings-unsaved",
             Self::SettingsStayHome => "settings-stay-home",
             Self::HintDropped => "hint-dropped",

@@ -31,7 +31,7 @@ use crate::membership::{ClusterId, Durability, View};
 use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Role, Ticket};
 use crate::mutation::{Broken, Mutation};
 use crate::reclaimer::{self, Reclaimer};
-use crate::record::Minter;
+use crate::record::{ActorsSince, Minter};
 use crate::replica::{Asker, Done, Replica, Work};
 use crate::request::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
 use crate::ring::PartitionId;
@@ -132,14 +132,17 @@ pub struct NodeConfig {
     pub lane: Lane,
     /// What the store held before this may have holes: [`Since::boot`] of the last boot that came after a loss of writes (an unclean
     /// stop of a store that does not sync each write), of the first boot of a life that was not there when the cluster was founded
-    /// (its disk is empty where that of the life before was not), zero if there was no loss. It is kept for all later boots. Actors
-    /// that began before it have ended, and what the store holds, or does not hold, does not count until it is caught up, key by key.
+    /// (its disk is empty where that of the life before was not), zero if there was no loss. It is kept for all later boots. What the
+    /// store holds, or does not hold, does not count until it is caught up, key by key.
     pub loss_floor: Since,
     /// When this node acknowledges a write, in buckets that leave that to their nodes.
     pub durability: Durability,
     /// The highest ceiling that was saved for its timestamps ([`StoreCommand::SaveHlcCeiling`]); zero in a new directory.
     pub hlc_ceiling: Hlc,
-    /// Where its randomness starts. Two boots must not share one.
+    /// Which of its actors it goes on with.
+    pub actors: ActorsSince,
+    /// Where its randomness starts, drawn for this boot: no other boot may share it, nor another run of this one from a copy of the
+    /// directory, for it tells their operations apart.
     pub seed: u64,
     /// How long it waits for what.
     pub timing: Timing,
@@ -205,15 +208,22 @@ const BUDGET_MAX: Duration = Duration::from_secs(60);
 impl Node {
     /// A node that knows its cluster. It takes writes once [`Self::is_ready`], which needs a first [`Input::Tick`] and the store.
     pub fn new(config: NodeConfig, view: Arc<View>) -> Self {
-        let outlive = config.broken.is(Mutation::ActorsOutlivePowerLoss);
-        let floor = if outlive { Since(0) } else { config.loss_floor };
-        let minter = Minter::new(config.node, config.life, config.boot, floor);
+        let minter = Minter::new(config.node, config.life, config.boot, config.actors);
+        let minter = match config.broken {
+            broken if broken.is(Mutation::ActorsOutliveBoots) => minter.outliving_boots(),
+            broken if broken.is(Mutation::BootsNamedAlike) => minter.naming_boots_alike(),
+            _ => minter,
+        };
         let clock = HlcClock::new(config.hlc_ceiling);
         let me = Home { node: config.node, life: config.life };
         let held = Arc::new(Holdings::new(me, view, config.lane, config.seats.iter().cloned()));
         Self {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
-            coordinator: Coordinator::new(config.life, config.boot, config.lane, config.limits.operations_max),
+            coordinator: Coordinator::new(
+                config.life.first_operation(config.boot, config.seed),
+                config.lane,
+                config.limits.operations_max,
+            ),
             replica: Replica::new(minter, clock, &config, held.clone()),
             exchange: Exchange::new(&config, held.clone()),
             transfers: Transfers::new(&config),

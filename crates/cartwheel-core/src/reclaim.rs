@@ -171,6 +171,7 @@ mod tests {
     use super::*;
     use crate::dot::{Actor, Dot, Life, NodeId, Since};
     use crate::hlc::Hlc;
+    use crate::record::ActorsSince;
     use crate::state::Notes;
     use crate::write_id::WriteId;
 
@@ -197,7 +198,7 @@ mod tests {
     }
 
     fn minter() -> Minter {
-        Minter::new(NodeId::new(1), Life(1), 1, Since(0))
+        Minter::new(NodeId::new(1), Life(1), 1, ActorsSince { boot: 0, drawn: 0 })
     }
 
     fn numbers(record: &Record) -> Vec<u64> {

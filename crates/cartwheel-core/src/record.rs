@@ -35,7 +35,8 @@ pub struct Record {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LocalHeader {
     /// The actor under which this node writes the key, and how far its counter has run; none before its first write, and
-    /// whenever the node's memory of the key may have a hole.
+    /// whenever the node's memory of the key may have a hole. It ends when the node cannot tell any more that it remembers
+    /// the whole of it ([`ActorsSince`]).
     pub own: Option<OwnActor>,
     /// This node lost what it held of the key and has not merged it back, so its answers do not count.
     pub catching_up: Option<Loss>,
@@ -164,11 +165,26 @@ fn checksum(version: u8, storage_key: &[u8], contents: &[u8]) -> [u8; CHECKSUM_B
     xxh3_64_with_seed(contents, seed).to_le_bytes()
 }
 
-/// Makes the dots of one life of one node.
+/// Since which boot a node goes on with the actors that it has begun, and the random number that this boot drew, by which they are named.
+///
+/// It is the present boot, unless the directory is known to be what the last boot left when it stopped, and no other copy of it can have
+/// been served: only then does nothing that it has stored lack a dot that it has made. So a directory that was put back from a copy, of
+/// whatever boot and at whatever time, never makes a dot that another run of it has made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ActorsSince {
+    /// The boot's number within the life.
+    pub boot: u32,
+    /// What it drew.
+    pub drawn: u64,
+}
+
+/// Makes the dots of one boot of one node.
 #[derive(Clone, Debug)]
 pub struct Minter {
     node: NodeId,
     life: Life,
+    /// By this number actors are named, in the place of the life.
+    named: Life,
     boot: u32,
     begun: u64,
     /// Actors that began before this are not continued.
@@ -177,10 +193,26 @@ pub struct Minter {
 
 impl Minter {
     /// The minter of a boot. Boots are numbered from 1 within a life, and the number is durable before the boot serves anything.
-    ///
-    /// Actors that began before `floor` are not continued ([`crate::node::NodeConfig::loss_floor`]).
-    pub const fn new(node: NodeId, life: Life, boot: u32, floor: Since) -> Self {
-        Self { node, life, boot, begun: 0, floor }
+    pub fn new(node: NodeId, life: Life, boot: u32, actors: ActorsSince) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("cartwheel actors of a boot");
+        for part in [life.0, actors.boot.into(), actors.drawn] {
+            hasher.update(&part.to_be_bytes());
+        }
+        let mut named = [0; 8];
+        hasher.finalize_xof().fill(&mut named);
+        Self { node, life, named: Life(u64::from_be_bytes(named)), boot, begun: 0, floor: Since::boot(actors.boot) }
+    }
+
+    /// The same with actors that outlive every stop, as a test of the tests has it.
+    #[must_use]
+    pub const fn outliving_boots(self) -> Self {
+        Self { named: self.life, floor: Since(0), ..self }
+    }
+
+    /// The same with the actors of all boots of one number named alike, as a test of the tests has it.
+    #[must_use]
+    pub const fn naming_boots_alike(self) -> Self {
+        Self { named: self.life, ..self }
     }
 
     /// The node that it makes them for.
@@ -195,7 +227,7 @@ impl Minter {
 
     /// The actor of `own` on this node.
     pub const fn actor(&self, own: OwnActor) -> Actor {
-        Actor { node: self.node, life: self.life, since: own.since }
+        Actor { node: self.node, life: self.named, since: own.since }
     }
 
     /// Ends the record's actor if `clock` knows more of it than the record does: then this node has forgotten some of its
@@ -269,6 +301,29 @@ mod tests {
         bytes[1..HEAD_BYTES].copy_from_slice(&checksum);
         assert_eq!(Record::decode(&bytes.clone().into(), b"key"), Err(RecordError::Version(newer)));
         assert_eq!(Record::decode(&bytes.into(), b"another"), Err(RecordError::Damaged));
+    }
+
+    /// A copy of a directory is put back twice, and both times it opens as the boot that follows the one that it was copied from.
+    #[test]
+    fn two_boots_of_one_number_make_no_dot_twice() {
+        let minter = |drawn| Minter::new(NodeId::new(1), Life(1), 2, ActorsSince { boot: 2, drawn });
+        let copied = Record {
+            header: LocalHeader { own: Some(OwnActor { since: Since::boot(1), count: 7 }), ..LocalHeader::default() },
+            ..Record::default()
+        };
+        let dot = |mut minter: Minter| minter.mint(&mut copied.clone(), &Clock::new());
+        assert_ne!(dot(minter(1)), dot(minter(2)));
+        // So each rule is needed.
+        assert_eq!(dot(minter(1).naming_boots_alike()), dot(minter(2).naming_boots_alike()));
+        assert_eq!(dot(minter(1).outliving_boots()), dot(minter(2).outliving_boots()));
+        // A stop in order that the peers confirm: the actor goes on.
+        let begun_before = minter(1).mint(&mut Record::default(), &Clock::new());
+        let mut kept = Record::default();
+        let mut first = minter(1);
+        first.mint(&mut kept, &Clock::new());
+        let actors = ActorsSince { boot: 2, drawn: 1 };
+        let next = Minter::new(NodeId::new(1), Life(1), 3, actors).mint(&mut kept, &Clock::new());
+        assert_eq!((next.actor, next.counter), (begun_before.actor, 2));
     }
 
     /// The build that only pretends to be newer has forms of its own, and reads those of before.

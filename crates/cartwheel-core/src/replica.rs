@@ -855,7 +855,7 @@ impl Replica {
             *changed |= self.merge(&mint.key, record, base, None, work);
         }
         if let Some(known) = record.state.knows(mint.write_id) {
-            return Ok(self.already_made(record, known));
+            return Ok(self.already_made(record, mint.write_id, known));
         }
         let held = record.state.siblings().len();
         if mint.blind && !mint.covers_held && (held >= self.siblings_max || self.is_too_heavy(record, &mint.content)) {
@@ -901,9 +901,12 @@ impl Replica {
         held + bytes(more) > self.sibling_bytes_max
     }
 
-    fn already_made(&self, record: &Record, known: Known) -> Minted {
+    fn already_made(&self, record: &Record, write_id: WriteId, known: Known) -> Minted {
         let made = match known {
-            Known::Live(dot) => record.state.siblings().find(|held| held.dot == dot).map(|held| (dot, held.hlc)),
+            Known::Live(dot) => {
+                let is_it = |held: &&Sibling| held.dot == dot && held.write_id == write_id;
+                record.state.siblings().find(is_it).map(|held| (dot, held.hlc))
+            }
             Known::Replaced => None,
         };
         Minted { state: record.state.clone(), made, epoch: self.epoch }

@@ -90,17 +90,21 @@ impl Seen {
 pub struct Merged {
     /// Whether the state is another one now.
     pub changed: bool,
-    /// How many dots came with two contents. Each is the mark of a broken disk or a forged message and is to be reported.
+    /// How many contents came under a dot that had another one here: both are siblings from now on. Each is the mark of a broken disk or
+    /// a forged message and is to be reported.
     pub collisions: usize,
 }
 
 /// The replicated state of one key.
 ///
 /// Invariants: every sibling's dot is in the clock; no sibling's write is noted as shown to its replacer.
+///
+/// Two siblings have one dot only where it was made twice, which sound nodes do not do. Then none of the two values is known to have
+/// replaced the other, so both are kept.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct State {
     clock: Clock,
-    /// Ascending by their dots. As a rule there is one, and a map would take the room of eleven.
+    /// Ascending by their dots, and those of one dot by their fingerprints. As a rule there is one, and a map would take the room of eleven.
     siblings: Vec<Sibling>,
     notes: Notes,
 }
@@ -172,7 +176,9 @@ impl State {
     /// The names of what it replaces are kept as notes, the newest [`NOTES_MAX`] of them: one that is trimmed can only cost a
     /// superfluous sibling, if a retry of that write is still on its way.
     pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
-        let covered = self.siblings.iter().filter(|held| seen.clock.contains(held.dot));
+        // Of two contents of one dot, a clock cannot say which was shown.
+        let was_shown = |held: &&Sibling| self.is_alone(held.dot) || seen.ids.contains_key(&held.write_id);
+        let covered = self.siblings.iter().filter(|held| seen.clock.contains(held.dot)).filter(was_shown);
         let shown = covered.map(|held| (held.write_id, held.hlc)).chain(seen.ids.iter().map(|(&id, &hlc)| (id, hlc)));
         self.notes.unite(&shown.map(|(id, hlc)| (id, Note { hlc, shown: true })).collect());
         self.drop_noted();
@@ -193,6 +199,11 @@ impl State {
         self.notes.unite(&notes);
         self.siblings.retain(|held| held.hlc >= hlc);
         self.put(sibling, seen);
+    }
+
+    /// Whether a sibling's write is noted as shown to the one that replaced it.
+    fn is_noted(&self, sibling: &Sibling) -> bool {
+        self.notes.get(sibling.write_id).is_some_and(|note| note.shown)
     }
 
     /// A sibling whose write is noted as shown goes, under whichever dot it came.
@@ -234,7 +245,8 @@ impl State {
     /// Takes in all that `other` knows. Commutative, associative and idempotent, whatever a bucket's settings say.
     ///
     /// A sibling stays if both hold it, or if one holds it and the other has not met its dot: a dot that was met and is no
-    /// longer held was replaced. Notes drop the siblings they name, which have been replaced under another dot.
+    /// longer held was replaced. Notes drop the siblings they name, which have been replaced under another dot. If both hold a dot with
+    /// different contents, all of those stay.
     pub fn merge(&mut self, other: &Self) -> Merged {
         let mut merged = Merged::default();
         let before = self.siblings.len();
@@ -243,14 +255,18 @@ impl State {
         let mut fresh = Vec::new();
         for theirs in &other.siblings {
             match self.place(theirs.dot) {
-                Ok(at) => self.settle(at, theirs, &mut merged),
+                Ok(_) if self.siblings.contains(theirs) || self.is_noted(theirs) => {}
+                Ok(_) => {
+                    merged.collisions += 1;
+                    fresh.push(theirs.clone());
+                }
                 Err(_) if self.clock.contains(theirs.dot) => {}
                 Err(_) => fresh.push(theirs.clone()),
             }
         }
         if !fresh.is_empty() {
             self.siblings.extend(fresh);
-            self.siblings.sort_by_key(|held| held.dot);
+            self.siblings = ascending(std::mem::take(&mut self.siblings));
             merged.changed = true;
         }
         if !self.clock.covers(&other.clock) {
@@ -264,34 +280,21 @@ impl State {
         merged
     }
 
-    /// Both hold a sibling under one dot: if with two contents, the same one stays on every node.
-    fn settle(&mut self, at: usize, theirs: &Sibling, merged: &mut Merged) {
-        let ours = &mut self.siblings[at];
-        if ours != theirs {
-            merged.collisions += 1;
-            if fingerprint(theirs) > fingerprint(ours) {
-                *ours = theirs.clone();
-                merged.changed = true;
-            }
-        }
+    /// Whether at most one sibling has this dot.
+    fn is_alone(&self, dot: Dot) -> bool {
+        let first = self.siblings.partition_point(|held| held.dot < dot);
+        self.siblings.get(first + 1).is_none_or(|next| next.dot != dot)
     }
 
-    /// The siblings as a reader of a `siblings` bucket sees them: of a write that was minted twice, one.
+    /// The siblings as a reader of a `siblings` bucket sees them: of a write that was minted twice, one; of a dot that was made twice, both.
     pub fn distinct_siblings(&self) -> Vec<&Sibling> {
-        let mut by_id = BTreeMap::new();
-        for sibling in self.siblings.iter() {
-            by_id
-                .entry(sibling.write_id)
-                .and_modify(|shown: &mut &Sibling| {
-                    if sibling.recency() > shown.recency() {
-                        *shown = sibling;
-                    }
-                })
-                .or_insert(sibling);
+        let mut latest = BTreeMap::new();
+        for sibling in &self.siblings {
+            let latest = latest.entry(sibling.write_id).or_insert(sibling.recency());
+            *latest = sibling.recency().max(*latest);
         }
-        let mut shown: Vec<_> = by_id.into_values().collect();
-        shown.sort_by_key(|sibling| sibling.dot);
-        shown
+        let is_shown = |held: &&Sibling| latest.get(&held.write_id).is_none_or(|&(_, dot)| held.dot == dot);
+        self.siblings.iter().filter(is_shown).collect()
     }
 
     /// The sibling that a reader of an `lww` bucket sees.
@@ -300,13 +303,14 @@ impl State {
     }
 }
 
-/// In the order of their dots; of two with one dot, the last.
-fn ascending(siblings: Vec<Sibling>) -> Vec<Sibling> {
+/// In the order of their dots, and where a dot has several contents, of these; each once.
+fn ascending(mut siblings: Vec<Sibling>) -> Vec<Sibling> {
     if siblings.is_sorted_by(|a, b| a.dot < b.dot) {
         return siblings;
     }
-    let by_dot: BTreeMap<Dot, Sibling> = siblings.into_iter().map(|sibling| (sibling.dot, sibling)).collect();
-    by_dot.into_values().collect()
+    siblings.sort_by(|a, b| a.dot.cmp(&b.dot).then_with(|| fingerprint(a).cmp(&fingerprint(b))));
+    siblings.dedup();
+    siblings
 }
 
 /// Orders two contents of one dot the same way on every node.

@@ -34,11 +34,16 @@ enum Event {
     Deliver { copy: usize },
     /// A replica loses its record, if the others hold all that was in it.
     Lose { node: usize },
-    /// A replica starts again.
-    Restart { node: usize },
+    /// A replica starts again, after a stop in order or not.
+    Restart { node: usize, in_order: bool },
     /// A replica's record goes back to an earlier one, if the others hold all that was in it. It learns of it from a peer, or it
-    /// knows that it was not stopped cleanly.
+    /// starts again.
     RollBack { node: usize, from_peer: bool },
+    /// A replica's directory is copied while it runs.
+    Copy { node: usize },
+    /// A copy of some time is put in the place of the directory and started, if the others hold all that was in it. Nothing tells the
+    /// replica of that, and nobody.
+    PutBack { node: usize, copy: usize },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -51,8 +56,10 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (node.clone(), node.clone()).prop_map(|(from, to)| Event::Send { from, to }),
         4 => any::<usize>().prop_map(|copy| Event::Deliver { copy }),
         1 => node.clone().prop_map(|node| Event::Lose { node }),
-        1 => node.clone().prop_map(|node| Event::Restart { node }),
-        1 => (node, any::<bool>()).prop_map(|(node, from_peer)| Event::RollBack { node, from_peer }),
+        1 => (node.clone(), any::<bool>()).prop_map(|(node, in_order)| Event::Restart { node, in_order }),
+        1 => (node.clone(), any::<bool>()).prop_map(|(node, from_peer)| Event::RollBack { node, from_peer }),
+        1 => node.clone().prop_map(|node| Event::Copy { node }),
+        1 => (node, any::<usize>()).prop_map(|(node, copy)| Event::PutBack { node, copy }),
     ]
 }
 
@@ -179,8 +186,16 @@ impl World {
                 }
             }
             Event::Lose { node } => self.lose(node),
-            Event::Restart { node } => self.replicas[node].restart(),
+            Event::Restart { node, in_order: true } => self.replicas[node].restart(),
+            Event::Restart { node, in_order: false } => self.replicas[node].restart_unsure(),
             Event::RollBack { node, from_peer } => self.roll_back(node, from_peer),
+            Event::Copy { node } => self.replicas[node].copy(),
+            Event::PutBack { node, copy } => {
+                if self.held_by_others(node).is_some() {
+                    self.replicas[node].put_back(copy);
+                    self.dumb[node] = Dumb::of(&self.replicas[node].state());
+                }
+            }
         }
     }
 
@@ -230,7 +245,7 @@ impl World {
         if from_peer {
             self.replicas[node].merge(&others);
         } else {
-            self.replicas[node].restart_unclean();
+            self.replicas[node].restart_unsure();
         }
         self.dumb[node] = Dumb::of(&self.replicas[node].state());
     }

@@ -88,6 +88,7 @@ fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
         loss_floor,
         durability: Durability::Fsync,
         hlc_ceiling: Hlc::ZERO,
+        actors: cartwheel_core::record::ActorsSince { boot, drawn: node as u64 },
         seed: node as u64,
         timing: Timing::default(),
         limits: Limits { siblings_max: 4, sibling_bytes_max: 1_000, ..Limits::default() },

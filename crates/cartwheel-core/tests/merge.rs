@@ -59,6 +59,26 @@ fn states() -> impl Strategy<Value = State> {
     })
 }
 
+/// A state of a cluster in which dots were made twice: each of its siblings has one of two contents. What was noted of one of two such
+/// writes cannot be told of the other, so there are no notes.
+fn spoilt_states() -> impl Strategy<Value = State> {
+    let siblings = prop::collection::vec((0u64..2, 1u64..4, any::<bool>()), 0..5);
+    (clocks(), siblings).prop_map(|(clock, siblings)| {
+        let spoilt = |(node, counter, is_other)| match is_other {
+            false => sibling(node, counter),
+            true => other_content(&sibling(node, counter)),
+        };
+        State::from_parts(clock, siblings.into_iter().map(spoilt), Notes::new())
+    })
+}
+
+/// Another write under the same dot.
+fn other_content(sibling: &Sibling) -> Sibling {
+    let mut id = sibling.write_id.to_bytes();
+    id[1] = 1;
+    Sibling { content: Content::untyped("another"), write_id: WriteId::from_bytes(id), ..sibling.clone() }
+}
+
 fn merged(a: &State, b: &State) -> State {
     let mut joined = a.clone();
     joined.merge(b);
@@ -73,6 +93,18 @@ proptest! {
         prop_assert_eq!(merged(&a, &b), merged(&b, &a));
         prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
         prop_assert_eq!(merged(&a, &a), a.clone());
+    }
+
+    #[test]
+    fn merge_keeps_its_laws_where_dots_were_made_twice(a in spoilt_states(), b in spoilt_states(), c in spoilt_states()) {
+        prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+        prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+        prop_assert_eq!(merged(&a, &a), a.clone());
+        let mut joined = a.clone();
+        prop_assert_eq!(joined.merge(&b).changed, joined != a);
+        prop_assert_eq!(joined.merge(&b), cartwheel_core::state::Merged::default());
+        let bytes = Record { header: LocalHeader::default(), state: joined.clone() }.encode(b"key");
+        prop_assert_eq!(Record::decode(&bytes, b"key").unwrap().state, joined);
     }
 
     #[test]
@@ -122,13 +154,32 @@ proptest! {
     }
 }
 
+/// Nobody can tell which of the two was acknowledged to whom, so both were.
 #[test]
-fn two_contents_of_one_dot_are_reported_and_resolved_alike_everywhere() {
+fn two_contents_of_one_dot_are_reported_and_kept_everywhere() {
     let ours = sibling(1, 1);
-    let theirs = Sibling { content: Content::Tombstone, ..ours.clone() };
-    let [a, b] = [ours, theirs].map(|held| State::from_parts(Clock::new(), [held], Notes::new()));
-    let mut joined = a.clone();
-    assert_eq!(joined.merge(&b).collisions, 1);
-    assert_eq!(joined, merged(&b, &a));
-    assert_eq!(joined.siblings().len(), 1);
+    for theirs in [other_content(&ours), Sibling { content: Content::untyped("same name"), ..ours.clone() }] {
+        let [a, b] = [&ours, &theirs].map(|held| State::from_parts(Clock::new(), [held.clone()], Notes::new()));
+        let mut joined = a.clone();
+        assert_eq!(joined.merge(&b).collisions, 1);
+        assert_eq!(joined, merged(&b, &a));
+        assert_eq!(joined.siblings().len(), 2);
+        assert_eq!(joined.distinct_siblings().len(), 2, "readers see both");
+        assert_eq!(joined.merge(&b).collisions, 0, "it is reported once");
+    }
+}
+
+#[test]
+fn a_put_replaces_of_two_contents_of_one_dot_only_those_that_it_was_shown() {
+    let ours = sibling(1, 1);
+    let theirs = other_content(&ours);
+    let [a, b] = [&ours, &theirs].map(|held| State::from_parts(Clock::new(), [held.clone()], Notes::new()));
+    let mut seen_one = merged(&a, &b);
+    seen_one.put(sibling(2, 1), &a.seen());
+    assert_eq!(seen_one.siblings().cloned().collect::<Vec<_>>(), [theirs, sibling(2, 1)]);
+    assert_eq!(merged(&seen_one, &merged(&a, &b)), seen_one, "another replica does not bring back what was replaced");
+    let mut seen_both = merged(&a, &b);
+    let seen = seen_both.seen();
+    seen_both.put(sibling(2, 1), &seen);
+    assert_eq!(seen_both.siblings().cloned().collect::<Vec<_>>(), [sibling(2, 1)]);
 }

@@ -17,6 +17,7 @@ use cartwheel_core::membership::{
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
+use cartwheel_core::record::ActorsSince;
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::succession::{Seat, seat_name};
 use cartwheel_core::wire;
@@ -187,7 +188,7 @@ impl Cluster {
         view: Arc<View>,
         seed: u64,
     ) -> Node {
-        let Start { life, boot, epoch, .. } = start;
+        let Start { life, boot, epoch, actors, .. } = start;
         let seats =
             self.view.ring.partitions().iter().filter_map(|partition| Some((partition, seat_in(disk, partition)?)));
         let config = NodeConfig {
@@ -201,6 +202,7 @@ impl Cluster {
             loss_floor,
             durability: Durability::Fsync,
             hlc_ceiling: disk.hlc_ceiling,
+            actors,
             seed,
             timing: self.spec.timing,
             limits: self.spec.limits,
@@ -215,7 +217,7 @@ impl Cluster {
     /// # Panics
     /// If what it has saved makes no cluster.
     pub fn make_control(&self, index: usize, start: Start, saved: Option<History>, seed: u64) -> Control {
-        let (node, Start { life, boot, epoch, epoch_floor }) = (self.ids[index], start);
+        let (node, Start { life, boot, epoch, epoch_floor, .. }) = (self.ids[index], start);
         let (cluster, broken) = (CLUSTER, self.broken);
         let config = ControlConfig { cluster, node, life, boot, seed, epoch, epoch_floor, lanes: 1, broken };
         Control::new(config, saved.unwrap_or_else(|| self.founding())).expect("a history of a cluster")
@@ -234,6 +236,8 @@ pub struct Start {
     pub life: Life,
     /// Which of the life's boots it is, from 1.
     pub boot: u32,
+    /// Since when it goes on with its actors.
+    pub actors: ActorsSince,
     /// The epoch that is on its disk.
     pub epoch: Epoch,
     /// The epoch that was on another's disk when its disk was made.

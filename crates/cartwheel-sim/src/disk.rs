@@ -11,13 +11,18 @@ use crate::rng::Rng;
 
 /// What is on a disk, and what of it is spoilt.
 #[derive(Clone, Debug, Default)]
-struct Medium {
+pub(crate) struct Medium {
     image: Image,
     /// Damaged records that the store itself does not give out.
     damaged: BTreeSet<Bytes>,
 }
 
 impl Medium {
+    /// The bytes on it.
+    pub(crate) const fn image(&self) -> &Image {
+        &self.image
+    }
+
     fn apply(&mut self, change: &StoreCommand) {
         self.image.change(change);
         if let StoreCommand::Write { storage_key, .. } = change {
@@ -174,6 +179,18 @@ impl Disk {
         self.pending.clear();
         self.current = self.durable.clone();
         lost
+    }
+
+    /// What is on it now, as somebody else copies it.
+    pub(crate) fn copy(&self) -> Medium {
+        self.current.clone()
+    }
+
+    /// A copy is in its place from now on.
+    pub(crate) fn put_back(&mut self, copy: Medium) {
+        self.pending_from += self.pending.len() as u64;
+        self.pending.clear();
+        (self.current, self.durable) = (copy.clone(), copy);
     }
 
     /// What a crash now could not take away.

@@ -1,15 +1,21 @@
 //! What strikes when: each kind of fault by its own rate, on a random victim.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use cartwheel_core::dot::Life;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::Durability;
 use cartwheel_core::state::State;
 
+use crate::machine::DirCopy;
 use crate::options::{ClockOptions, FaultOptions, Rate};
 use crate::rng::{Rng, Stream};
 use crate::run::Alarm;
 use crate::world::World;
+
+/// How many copies of one node's disk are kept.
+const COPIES_MAX: usize = 3;
 
 /// A kind of fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,11 +38,13 @@ pub enum Fault {
     Wipe,
     /// All nodes crash.
     Outage,
+    /// A running node's disk is copied, and the copy is put in its place after a crash, of the same boot or a later one.
+    HotCopy,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Cut,
         Self::Partition,
         Self::Crash,
@@ -46,6 +54,7 @@ impl Fault {
         Self::FullDisk,
         Self::Wipe,
         Self::Outage,
+        Self::HotCopy,
     ];
 
     const fn rate(self, options: &FaultOptions) -> Option<Rate> {
@@ -59,6 +68,7 @@ impl Fault {
             Self::FullDisk => options.full_disk,
             Self::Wipe => options.wipe,
             Self::Outage => options.outage,
+            Self::HotCopy => options.hot_copy,
         }
     }
 }
@@ -70,6 +80,8 @@ enum Remedy {
     Start(usize),
     Resume(usize),
     Room(Vec<usize>),
+    /// Mends nothing: a copy is put back.
+    PutBack(usize),
 }
 
 /// Strikes and mends.
@@ -86,22 +98,27 @@ pub struct Faults {
     stops_rng: Rng,
     /// For crashes of all alone.
     outages_rng: Rng,
+    /// For copies of disks alone.
+    copies_rng: Rng,
+    /// The last copies of each node's disk.
+    copies: BTreeMap<usize, Vec<DirCopy>>,
     remedies: Vec<Option<Remedy>>,
     over: bool,
 }
 
 impl Faults {
     /// The faults of a run.
-    pub const fn new(
+    pub fn new(
         options: FaultOptions,
         clocks: ClockOptions,
         rng: Rng,
         room_rng: Rng,
         wipe_rng: Rng,
         stops_rng: Rng,
-        outages_rng: Rng,
+        (outages_rng, copies_rng): (Rng, Rng),
     ) -> Self {
-        Self { options, clocks, rng, room_rng, wipe_rng, stops_rng, outages_rng, remedies: Vec::new(), over: false }
+        let (copies, remedies, over) = (BTreeMap::new(), Vec::new(), false);
+        Self { options, clocks, rng, room_rng, wipe_rng, stops_rng, outages_rng, copies_rng, copies, remedies, over }
     }
 
     const fn rng(&mut self, fault: Fault) -> &mut Rng {
@@ -109,6 +126,7 @@ impl Faults {
             Fault::FullDisk => &mut self.room_rng,
             Fault::Wipe => &mut self.wipe_rng,
             Fault::Outage => &mut self.outages_rng,
+            Fault::HotCopy => &mut self.copies_rng,
             _ => &mut self.rng,
         }
     }
@@ -176,6 +194,13 @@ impl Faults {
             }
             Fault::Wipe => return self.wipe(world, victim, keys),
             Fault::Outage => return self.crash_all(world, keys),
+            Fault::HotCopy if world.machine(victim).is_up() => {
+                let copies = self.copies.entry(victim).or_default();
+                copies.push(world.copy_disk(victim));
+                copies.drain(..copies.len().saturating_sub(COPIES_MAX));
+                self.mend_later(world, fault, Remedy::PutBack(victim));
+            }
+            Fault::HotCopy => {}
             Fault::Damage => return self.damage(world, victim, keys).into_iter().collect(),
             Fault::FullDisk => {
                 let victims: Vec<_> = if self.room_rng.chance(200) { (0..nodes).collect() } else { vec![victim] };
@@ -222,18 +247,37 @@ impl Faults {
         self.remedies.push(Some(remedy));
     }
 
-    /// The time of a remedy has come.
-    pub fn mend(&mut self, world: &mut World, place: usize) {
+    /// The time of a remedy has come. Returns the places of the keys that lie on a disk which went back.
+    pub fn mend(&mut self, world: &mut World, place: usize, keys: &[&Key]) -> Vec<usize> {
         if self.over {
-            return;
+            return Vec::new();
         }
         match self.remedies[place].take() {
             Some(Remedy::Links(links)) => links.iter().for_each(|&(from, to)| world.heal_link(from, to)),
             Some(Remedy::Start(node)) if !world.machine(node).is_up() => world.start(node),
             Some(Remedy::Resume(node)) if world.machine(node).is_paused() => world.resume(node),
             Some(Remedy::Room(nodes)) => nodes.iter().for_each(|&node| world.set_full(node, false)),
+            Some(Remedy::PutBack(node)) => return self.put_back(world, node, keys),
             _ => {}
         }
+        Vec::new()
+    }
+
+    /// Puts a copy of the disk of `victim` in its place, where that loses nothing, no epoch has begun since, and the node has made no
+    /// promise since. Returns the places of the keys that lie on it.
+    fn put_back(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Vec<usize> {
+        let Some(copies) = self.copies.get(&victim).filter(|copies| !copies.is_empty()) else { return Vec::new() };
+        let copy = copies[self.copies_rng.index(copies.len())].clone();
+        let machine = world.machine(victim);
+        let is_fit =
+            machine.start().life == copy.life && machine.start().epoch == copy.epoch && machine.has_seats_of(&copy);
+        if !is_fit || !can_lose(world, victim, keys) {
+            return Vec::new();
+        }
+        world.crash(victim, 0);
+        world.put_back(victim, copy);
+        self.mend_later(world, Fault::HotCopy, Remedy::Start(victim));
+        (0..keys.len()).filter(|&place| world.homes(keys[place]).contains(&victim)).collect()
     }
 
     /// A number of milliseconds, either way.
@@ -244,14 +288,7 @@ impl Faults {
     /// Takes the disk of `victim` away where that loses nothing. Returns the places of the keys that lay on it.
     fn wipe(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Vec<usize> {
         let is_home = |key: &Key| world.homes(key).contains(&victim);
-        let can_go = world.machine(victim).is_up()
-            && world.others_know_settings(victim)
-            && world.can_do_without(victim)
-            && !world.is_leaving(victim)
-            && keys
-                .iter()
-                .all(|key| holds_nothing(world, victim, key) || (is_home(key) && can_spare(world, victim, key)));
-        if !can_go {
+        if !can_lose(world, victim, keys) {
             return Vec::new();
         }
         let places = (0..keys.len()).filter(|&place| is_home(keys[place])).collect();
@@ -307,6 +344,17 @@ fn others_hold(world: &World, victim: usize, key: &Key) -> bool {
     }
     let notes = own.state.notes().iter().all(|(id, _)| others.notes().get(id).is_some());
     notes && others.clock().covers(own.state.clock())
+}
+
+/// Whether nothing is lost with the disk of `victim`.
+fn can_lose(world: &World, victim: usize, keys: &[&Key]) -> bool {
+    let is_home = |key: &Key| world.homes(key).contains(&victim);
+    let can_spare = |key: &Key| holds_nothing(world, victim, key) || (is_home(key) && can_spare(world, victim, key));
+    world.machine(victim).is_up()
+        && world.others_know_settings(victim)
+        && world.can_do_without(victim)
+        && !world.is_leaving(victim)
+        && keys.iter().all(|key| can_spare(key))
 }
 
 /// Whether `victim` holds nothing of `key`, and nothing is on its way to its disk.

@@ -5,12 +5,17 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use cartwheel_core::dot::{Life, Since};
 use cartwheel_core::epoch::Epoch;
+use cartwheel_core::image::Image;
 use cartwheel_core::node::{ClientId, Input, Node};
+use cartwheel_core::record::ActorsSince;
 
 use crate::clock::Clock;
 use crate::cluster::Start;
-use crate::disk::Disk;
+use crate::disk::{Disk, Medium};
 use crate::rng::Rng;
+
+/// How the names begin under which a node remembers its seats.
+const SEAT: &str = "seat";
 
 /// What a machine is to the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +26,18 @@ pub enum Standing {
     Member,
     /// It was one.
     Gone,
+}
+
+/// All that a data directory held once, but for the history of changes.
+#[derive(Clone, Debug)]
+pub(crate) struct DirCopy {
+    /// Whose it is.
+    pub(crate) life: Life,
+    /// Which of the life's boots it was copied from.
+    pub(crate) boot: u32,
+    medium: Medium,
+    pub(crate) epoch: Epoch,
+    loss_floor: Since,
 }
 
 /// One machine of the cluster.
@@ -54,8 +71,16 @@ pub struct Machine {
     pub(crate) epoch: Epoch,
     /// The epoch that was on another's when its own was made.
     pub(crate) epoch_floor: Epoch,
+    /// Since which boot of its life it goes on with its actors.
+    pub(crate) actors: ActorsSince,
     /// What its store holds before this may have holes, as its next boot is told.
     pub(crate) loss_floor: Since,
+    /// Its disk is a copy that was put back, and nobody noticed.
+    pub(crate) went_back: bool,
+    /// By how many boots its disk has gone back in its life. Its control does not: peers that had met the later boot would notice.
+    pub(crate) back_by: u32,
+    /// Messages of lower numbers, to it or from it, ended with the connections that they were on.
+    pub(crate) connected_from: u64,
     /// Its last stop was orderly: nothing was lost.
     pub(crate) was_stopped: bool,
     /// The requests that it has not answered.
@@ -80,7 +105,11 @@ impl Machine {
             wake_at_us: None,
             epoch: Epoch::FIRST,
             epoch_floor: Epoch::UNKNOWN,
+            actors: ActorsSince { boot: 0, drawn: 0 },
             loss_floor: Since(0),
+            went_back: false,
+            back_by: 0,
+            connected_from: 0,
             was_stopped: false,
             unanswered: BTreeSet::new(),
         }
@@ -100,13 +129,38 @@ impl Machine {
     /// The disk is another one, which is empty. The machine must be down.
     pub(crate) fn wipe(&mut self, life: Life, epoch_floor: Epoch, rng: Rng) {
         self.disk = self.disk.replaced(rng);
-        (self.life, self.boots_before) = (life, self.boot);
-        (self.epoch, self.epoch_floor) = (Epoch::UNKNOWN, epoch_floor);
+        (self.life, self.boots_before, self.back_by) = (life, self.boot, 0);
+        (self.epoch, self.epoch_floor, self.was_stopped) = (Epoch::UNKNOWN, epoch_floor, false);
+    }
+
+    /// A copy of its data directory, made while it runs.
+    pub(crate) fn copy(&self) -> DirCopy {
+        let Start { life, boot, epoch, .. } = self.start();
+        DirCopy { life, boot, medium: self.disk.copy(), epoch, loss_floor: self.loss_floor }
+    }
+
+    /// A copy of an earlier time is in the place of the data directory. The machine must be down.
+    pub(crate) fn put_back(&mut self, copy: DirCopy) {
+        self.was_stopped = false;
+        self.disk.put_back(copy.medium);
+        self.back_by += self.start().boot - copy.boot;
+        self.boots_before = self.boot - copy.boot;
+        (self.life, self.epoch, self.loss_floor, self.went_back) = (copy.life, copy.epoch, copy.loss_floor, true);
+    }
+
+    /// Whether its seats are what they were in a copy: what it has promised since cannot be taken back.
+    pub(crate) fn has_seats_of(&self, copy: &DirCopy) -> bool {
+        let seats = |image: &Image| -> Vec<(Bytes, Bytes)> {
+            let named = image.named.iter().filter(|(name, _)| name.starts_with(SEAT.as_bytes()));
+            named.map(|(name, seat)| (name.clone(), seat.clone())).collect()
+        };
+        seats(self.disk.current()) == seats(copy.medium.image())
     }
 
     /// Which start of its life the last one was.
     pub(crate) const fn start(&self) -> Start {
-        Start { life: self.life, boot: self.boot - self.boots_before, epoch: self.epoch, epoch_floor: self.epoch_floor }
+        let Self { life, epoch, epoch_floor, actors, .. } = *self;
+        Start { life, boot: self.boot - self.boots_before, actors, epoch, epoch_floor }
     }
 
     /// Its state machine; none while it is down.

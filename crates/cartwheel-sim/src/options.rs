@@ -106,6 +106,8 @@ pub struct FaultOptions {
     pub wipe: Option<Rate>,
     /// All nodes crash at once.
     pub outage: Option<Rate>,
+    /// A running node's disk is copied, and after a while the copy is put in its place.
+    pub hot_copy: Option<Rate>,
     /// How many of a thousand crashes are orderly stops instead.
     pub orderly_per_mille: u32,
 }
@@ -230,6 +232,11 @@ impl Options {
         }
         options.let_expire(&mut Rng::new(seed, Stream::Expiry));
         options.let_members_change(&mut Rng::new(seed, Stream::Topology));
+        let rng = &mut Rng::new(seed, Stream::Copies);
+        if rng.chance(250) {
+            let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 3_000_000));
+            options.faults.hot_copy = Some(Rate { every_us, lasts_us });
+        }
         options
     }
 
@@ -525,6 +532,7 @@ fn draw_faults(rng: &mut Rng) -> FaultOptions {
         full_disk: None,
         wipe: None,
         outage: None,
+        hot_copy: None,
         orderly_per_mille: 0,
     }
 }

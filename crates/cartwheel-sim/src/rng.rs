@@ -47,6 +47,8 @@ pub enum Stream {
     Outages = 19,
     /// Which runs end with the loss of majorities.
     Losses = 20,
+    /// When whose disk is copied, and put back.
+    Copies = 31,
 }
 
 /// A seeded generator.

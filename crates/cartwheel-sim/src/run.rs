@@ -233,8 +233,15 @@ impl Run {
         let mut stops_rng = Rng::new(seed, Stream::Exchange);
         let stops_rng = Rng::new(stops_rng.bits(), Stream::Exchange);
         let outages_rng = Rng::new(seed, Stream::Outages);
-        let faults =
-            Faults::new(options.faults, options.clocks, faults_rng, room_rng, wipe_rng, stops_rng, outages_rng);
+        let faults = Faults::new(
+            options.faults,
+            options.clocks,
+            faults_rng,
+            room_rng,
+            wipe_rng,
+            stops_rng,
+            (outages_rng, Rng::new(seed, Stream::Copies)),
+        );
         Self {
             world,
             clients,
@@ -379,7 +386,12 @@ impl Run {
         match alarm {
             Alarm::Client(client) => self.clients.wake(&mut self.world, client),
             Alarm::Deadline(id) => self.clients.check_deadline(&mut self.world, id),
-            Alarm::Mend(place) => self.faults.mend(&mut self.world, place),
+            Alarm::Mend(place) => {
+                let keys: Vec<&Key> = self.clients.histories().iter().map(|history| &history.key).collect();
+                for place in self.faults.mend(&mut self.world, place, &keys) {
+                    self.clients.history_mut(place).damaged = true;
+                }
+            }
             Alarm::Phase => self.phase_over = true,
             Alarm::Settings => {
                 if let Some(administrator) = &mut self.administrator {

@@ -12,7 +12,7 @@ use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{ClientId, Effects, Event as Reported, Input, StoreCommand, StoreId, StoreResult};
-use cartwheel_core::record::{Record, RecordError};
+use cartwheel_core::record::{ActorsSince, Record, RecordError};
 use cartwheel_core::request::{Outcome, Put, Reply, Request, Retry};
 use cartwheel_core::state::Content;
 use cartwheel_core::wire;
@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, Start, first_life};
 use crate::disk::{Disk, Durable};
 use crate::failure::Failure;
-use crate::machine::{Machine, Standing};
+use crate::machine::{DirCopy, Machine, Standing};
 use crate::network::Network;
 use crate::options::{DiskOptions, NetworkOptions};
 use crate::rng::{Rng, Stream};
@@ -293,7 +293,8 @@ impl World {
     }
 
     fn deliver(&mut self, from: usize, to: usize, number: u64, envelope: Envelope) {
-        let arrives = self.machines[to].is_up() && self.network.arrives(from, to);
+        let is_connected = number >= self.machines[from].connected_from.max(self.machines[to].connected_from);
+        let arrives = is_connected && self.machines[to].is_up() && self.network.arrives(from, to);
         let cluster = &self.cluster;
         self.trace.note(self.now_us, Kind::Deliver, &[&number.to_le_bytes(), &[u8::from(arrives)]], || {
             let (from, to) = (cluster.name(from), cluster.name(to));
@@ -508,6 +509,24 @@ impl World {
         self.renew_control(index);
     }
 
+    /// A copy of a running node's disk, for [`Self::put_back`].
+    pub(crate) fn copy_disk(&mut self, index: usize) -> DirCopy {
+        self.note(Kind::Fault, &[12, index as u8], |cluster| format!("the disk of {} is copied", cluster.name(index)));
+        self.machines[index].copy()
+    }
+
+    /// A node that is down gets a copy of its disk in the place of the disk, and nobody notices.
+    ///
+    /// What the disk lacks then no protocol could know of, so the node counts as one that knows of a loss; but it knows nothing of
+    /// when the copy was made, and its next boot has a number that another one has had.
+    pub(crate) fn put_back(&mut self, index: usize, copy: DirCopy) {
+        self.note(Kind::Fault, &[13, index as u8], |cluster| {
+            format!("the disk of {} is a copy of boot {} from now on", cluster.name(index), copy.boot)
+        });
+        self.machines[index].connected_from = self.messages + 1;
+        self.machines[index].put_back(copy);
+    }
+
     /// The latest epoch that the disks of the others know.
     fn epoch_floor_for(&self, index: usize) -> Epoch {
         let others = self.machines.iter().enumerate().filter(|(other, _)| *other != index);
@@ -538,11 +557,15 @@ impl World {
         machine.running_since_us = self.now_us;
         // A node whose writes were all synced knows that it has lost none.
         let was_stopped = std::mem::take(&mut machine.was_stopped);
+        if !was_stopped {
+            machine.actors = ActorsSince { boot: machine.start().boot, drawn: seed };
+        }
         let start = machine.start();
         // It may have been saved by a node that died before it knew.
         self.epochs.entry(start.epoch).or_insert(self.now_us);
         let Start { life, boot, .. } = start;
-        if boot > 1 && self.cluster.leaves_writes_to_the_os() && !was_stopped {
+        if std::mem::take(&mut machine.went_back) || boot > 1 && self.cluster.leaves_writes_to_the_os() && !was_stopped
+        {
             machine.loss_floor = Since::boot(boot);
         } else if boot == 1 && life != first_life(index) {
             machine.loss_floor = Since::boot(1);

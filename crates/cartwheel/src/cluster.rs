@@ -28,8 +28,9 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
             if !args.json {
                 print(format!("\n{}\n", replicas::summary(&status).await).as_bytes())?;
             }
-            let all_well =
-                status.members.iter().all(is_well) && !status.hints.full && status.replication.under_replicated == 0;
+            let replicas_well = status.replication.under_replicated == 0;
+            let members_well = status.members.iter().all(is_well);
+            let all_well = members_well && replicas_well && !status.hints.full && status.dot_collisions == 0;
             Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         ClusterCommand::Ring(args) => {
@@ -143,7 +144,8 @@ fn status_table(status: &ClusterStatus) -> String {
     let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
     let (EpochStatus { epoch, since, .. }, waits) = (&status.epoch, waits(&status.epoch));
     let (members, upgrade) = (table(header, rows), upgrade_line(&status.protocol));
-    let (hints, replication) = (hints_line(node, &status.hints), replication_line(&status.replication));
+    let hints = hints_line(node, &status.hints) + &collisions_line(node, status.dot_collisions);
+    let replication = replication_line(&status.replication);
     format!(
         "cluster {cluster} as {node} sees it, ring version {version}\nepoch {epoch} since {since}{waits}\n{upgrade}\n{members}{hints}\
          {replication}"
@@ -196,6 +198,17 @@ fn hints_line(node: &str, hints: &Hints) -> String {
         ),
         (false, 0) => String::new(),
         (false, _) => format!("\n{kept}, of {bytes_max} bytes that it may\n"),
+    }
+}
+
+/// The alarm for keys that came with two values of one version; nothing if none did.
+fn collisions_line(node: &str, collisions: u64) -> String {
+    match collisions {
+        0 => String::new(),
+        _ => format!(
+            "\nALARM: {collisions} times since it started, {node} was sent two values of one version, and kept both: a disk is broken, or two \
+             nodes run on copies of one data directory; the log names the keys\n"
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ use cartwheel_core::wire::Protocol;
 
 use crate::clock;
 use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, HistoryFile, Identity, SavedEpoch};
+use crate::lineage::Lineage;
 use crate::random::{self, NoRandomness};
 
 /// The ports of a cluster on one machine: node i, counted from 1, has each base plus i.
@@ -203,7 +204,20 @@ impl Founding {
     fn settle(&self, dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
         let (name, life, secret) = (member.name.clone(), member.life, self.secret.clone());
         let (cluster, founding, all_speak) = (self.cluster, self.history.encode(), Protocol::OLDEST);
-        let identity = Identity { name, life, boot: 0, shards, cluster, secret, founding, all_speak };
+        let lineage = Lineage::default();
+        let identity = Identity {
+            name,
+            life,
+            boot: 0,
+            lineage,
+            actors: None,
+            stopped: None,
+            shards,
+            cluster,
+            secret,
+            founding,
+            all_speak,
+        };
         fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
         data_dir::epoch_file(dir).save(SavedEpoch::FOUNDED)?;
         Ok(DataDir::create(dir, &identity)?)

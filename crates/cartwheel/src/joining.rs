@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::config::{Config, ListenAddr};
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
 use crate::founding::{self, FoundError, Site};
+use crate::lineage::Lineage;
 use crate::peers::{Invitation, JoinError, ask_to_join};
 use crate::random::{self, NoRandomness};
 
@@ -231,6 +232,9 @@ fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitati
         name: member.name.clone(),
         life: member.life,
         boot: 0,
+        lineage: Lineage::default(),
+        actors: None,
+        stopped: None,
         shards,
         cluster,
         secret: secret.clone(),

@@ -20,6 +20,7 @@ pub mod founding;
 pub mod http;
 pub mod joining;
 pub mod keys;
+pub mod lineage;
 pub mod load;
 pub mod log;
 pub mod metrics;

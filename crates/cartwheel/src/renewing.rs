@@ -11,6 +11,7 @@ use crate::cli::RenewArgs;
 use crate::clock;
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
 use crate::founding::{self, FoundError};
+use crate::lineage::Lineage;
 use crate::random::{self, NoRandomness};
 
 /// Why a node got no new directory.
@@ -145,7 +146,8 @@ fn renew(dir: &Path, like: &[PathBuf], name: &str) -> Result<Member, RenewError>
     std::fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
     data_dir::history_file(dir).save(&history.encode())?;
     data_dir::epoch_file(dir).save(SavedEpoch { epoch: Epoch::UNKNOWN, reached })?;
-    DataDir::create(dir, &Identity { name: name.to_owned(), life: member.life, boot: 0, ..identity })?;
+    let (name, life, boot, lineage) = (name.to_owned(), member.life, 0, Lineage::default());
+    DataDir::create(dir, &Identity { name, life, boot, lineage, actors: None, stopped: None, ..identity })?;
     if let Some(parent) = dir.parent().filter(|parent| *parent != Path::new("")) {
         data_dir::sync_dir(parent).map_err(DataDirError::io("sync", parent))?;
     }

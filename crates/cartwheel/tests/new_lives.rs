@@ -3,12 +3,13 @@
 mod harness;
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::raw::{call, get, put};
 use harness::{CARTWHEEL, Cluster};
+use rustix::process::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KEYS: u32 = 300;
@@ -51,9 +52,15 @@ fn renew(dir: &Path, like: &Path, name: &str) {
 
 /// What a node says that does not serve `dir`.
 fn refuses_to_serve(dir: &Path, log: &Path) -> String {
+    refuses_to_serve_with(dir, log, &[])
+}
+
+/// The same with further arguments.
+fn refuses_to_serve_with(dir: &Path, log: &Path, args: &[&str]) -> String {
     let mut serve = Command::new(CARTWHEEL)
         .args(["serve", "--dir"])
         .arg(dir)
+        .args(args)
         .stdout(Stdio::null())
         .stderr(File::create(log).unwrap())
         .spawn()
@@ -197,6 +204,68 @@ fn a_directory_that_was_put_back_from_a_copy_is_found_out_though_all_nodes_resta
     renew(&dir, &cluster.node_dir(1), "node-2");
     cluster.restart(2);
     cluster.restart(3);
+    for key in 0..20 {
+        assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key));
+    }
+}
+
+/// A copy of the directory of node 2 while it runs, of one instant.
+fn hot_copy(cluster: &Cluster, name: &str) -> PathBuf {
+    let (dir, to) = (cluster.node_dir(2), cluster.node_dir(2).with_file_name(name));
+    cluster.signal(2, Signal::STOP);
+    copy(&dir, &to);
+    cluster.signal(2, Signal::CONT);
+    to
+}
+
+/// It says the very boot that the others know; and they know that it has acknowledged more in that boot than the copy holds.
+#[test]
+fn a_hot_copy_that_is_put_back_in_the_same_boot_is_found_out() {
+    let mut cluster = Cluster::start();
+    fill(&cluster);
+    let hot = hot_copy(&cluster, "hot-2");
+    // Each home acknowledges, so each lacks something if it goes back.
+    for key in 0..20 {
+        let path = format!("/v1/kv/carts/{key}?w=3");
+        assert_eq!(put(&cluster.endpoint(1), &path, &format!("tea {key}")).status, 204);
+    }
+    cluster.kill(2);
+    let dir = cluster.node_dir(2);
+    fs::rename(&dir, dir.with_file_name("newest-2")).unwrap();
+    copy(&hot, &dir);
+    let log = cluster.log_of_restarted(2);
+    for _ in 0..2 {
+        let told = refuses_to_serve(&dir, &log);
+        assert!(told.contains("is an old copy") && told.contains("cartwheel renew"), "{told}");
+    }
+
+    // The newest directory is the node's all the same.
+    fs::remove_dir_all(&dir).unwrap();
+    fs::rename(dir.with_file_name("newest-2"), &dir).unwrap();
+    cluster.restart(2);
+    for key in 0..20 {
+        let (status, told) = read(&cluster, 2, key, "consistency=strong&timeout_ms=30000");
+        assert!(
+            (status == 200 || status == 300) && told.contains("tea") | told.contains("dGVh"),
+            "{key}: {status} {told}"
+        );
+    }
+}
+
+#[test]
+fn a_copy_is_not_served_beside_its_original_which_can_be_started_again() {
+    let mut cluster = Cluster::start();
+    fill(&cluster);
+    let hot = hot_copy(&cluster, "hot-2");
+    let log = cluster.log_of_restarted(2);
+    let elsewhere = ["--http-listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let told = refuses_to_serve_with(&hot, &log, &elsewhere);
+    assert!(told.contains("node-2 runs already") && told.contains("is a copy of the data directory"), "{told}");
+    for key in 0..20 {
+        assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key));
+    }
+    cluster.kill(2);
+    cluster.restart(2);
     for key in 0..20 {
         assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key));
     }

@@ -24,7 +24,7 @@ use reach::Reach;
 use crate::admission::{Admission, Slice};
 use crate::configuration::{Footing, Homes, Step};
 use crate::context::{Context, Sealer};
-use crate::dot::{Life, NodeId};
+use crate::dot::NodeId;
 use crate::effects::{ClientId, Event, Timing};
 use crate::hlc::HlcClock;
 use crate::holdings::Holdings;
@@ -331,16 +331,16 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// The coordinator of one boot of a life. Operations are numbered through all boots, so that a late answer to one of an earlier
+    /// The coordinator of one boot of a life ([`crate::dot::Life::first_operation`]). Operations are numbered through all boots, so that a late answer to one of an earlier
     /// boot is not taken for an answer to one of this, and the numbers of a node's shards are apart.
-    pub const fn new(life: Life, boot: u32, lane: Lane, operations_max: usize) -> Self {
+    pub const fn new(first_operation: u64, lane: Lane, operations_max: usize) -> Self {
         Self {
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
             healing: BTreeSet::new(),
             handing_over: BTreeSet::new(),
             foreground: 0,
-            next_operation: lane.first_operation(life.mark_of_boot(boot) << 40),
+            next_operation: lane.first_operation(first_operation),
             stride: lane.count as u64,
             operations_max,
         }

@@ -172,7 +172,7 @@ impl Exchange {
             sessions: BTreeMap::new(),
             stores: BTreeMap::new(),
             checks: BTreeMap::new(),
-            next_operation: config.lane.first_operation(config.life.mark_of_boot(config.boot) << 40),
+            next_operation: config.lane.first_operation(config.life.first_operation(config.boot, config.seed)),
             stride: config.lane.count.into(),
             every: config.timing.exchange_every,
             loss_floor: config.loss_floor,
@@ -724,6 +724,6 @@ fn after_absence(every: Duration) -> Duration {
 
 /// The loss of writes before this boot's floor, if there was one.
 fn floor_loss(config: &NodeConfig) -> Option<Loss> {
-    let NodeConfig { node, life, boot, loss_floor: floor, .. } = *config;
-    (floor > Since(0)).then(|| Minter::new(node, life, boot, floor).loss_before(floor))
+    let NodeConfig { node, life, boot, loss_floor: floor, actors, .. } = *config;
+    (floor > Since(0)).then(|| Minter::new(node, life, boot, actors).loss_before(floor))
 }

@@ -146,7 +146,7 @@ impl Transfers {
             saves: BTreeMap::new(),
             ending: Vec::new(),
             serving: BTreeMap::new(),
-            next_operation: config.lane.first_operation(config.life.mark_of_boot(config.boot) << 40),
+            next_operation: config.lane.first_operation(config.life.first_operation(config.boot, config.seed)),
             stride: config.lane.count.into(),
             loss_floor: config.loss_floor,
         }

@@ -164,6 +164,7 @@ fn config(node: usize) -> NodeConfig {
         loss_floor: Since(0),
         durability: cartwheel_core::membership::Durability::Fsync,
         hlc_ceiling: Hlc::ZERO,
+        actors: cartwheel_core::record::ActorsSince { boot: BOOT, drawn: node as u64 },
         seed: node as u64,
         timing: Timing::default(),
         limits: Limits::default(),

@@ -15,7 +15,7 @@ use cartwheel_core::membership::{ChangeKind, ClusterId, Durability, History, Mem
 use cartwheel_core::message::{Ask, Confirm, Lane, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, NodeConfig, StoreCommand, StoreResult, Timing};
-use cartwheel_core::record::{Minter, Record};
+use cartwheel_core::record::{ActorsSince, Minter, Record};
 use cartwheel_core::replica::{Asker, Done, Mint, MintRefused, Minted, Replica, Work};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::state::{Content, Epoch, Seen, State};
@@ -61,36 +61,66 @@ pub fn join(states: impl IntoIterator<Item = State>) -> State {
 pub struct TestReplica {
     node: NodeId,
     boot: u32,
+    /// How many boots there have been, those of directories that were put back included.
+    boots: u64,
+    actors: ActorsSince,
     wall: WallMs,
     ceiling: Hlc,
-    floor: Since,
     replica: Replica,
     disk: Image,
     /// The disk as it was before its last write.
     before: Image,
+    copies: Vec<Copy>,
+}
+
+/// A data directory as it was once.
+#[derive(Clone)]
+struct Copy {
+    boot: u32,
+    ceiling: Hlc,
+    disk: Image,
 }
 
 impl TestReplica {
     pub fn new(node: u64) -> Self {
-        let (node, floor, ceiling) = (NodeId::new(node), Since(0), Hlc::ZERO);
-        let (replica, disk, before) = (replica(node, 0, floor, ceiling), Image::default(), Image::default());
-        let mut new = Self { node, boot: 0, wall: WallMs(1_000_000), ceiling, floor, replica, disk, before };
+        let (node, ceiling, wall) = (NodeId::new(node), Hlc::ZERO, WallMs(1_000_000));
+        let actors = ActorsSince { boot: 0, drawn: 0 };
+        let (replica, disk, before) = (replica(node, 0, actors, ceiling), Image::default(), Image::default());
+        let mut new =
+            Self { node, boot: 0, boots: 0, actors, wall, ceiling, replica, disk, before, copies: Vec::new() };
         new.restart();
         new
     }
 
-    /// A clean stop and a new boot.
+    /// A stop in order and a new boot, whose peers confirm that no other one of its number has been.
     pub fn restart(&mut self) {
         self.boot += 1;
-        self.replica = replica(self.node, self.boot, self.floor, self.ceiling);
+        self.boots += 1;
+        self.replica = replica(self.node, self.boot, self.actors, self.ceiling);
         self.ceiling = self.replica.clock().wants_ceiling(self.wall).expect("a new boot wants a ceiling");
         self.replica.clock().saved(true);
     }
 
-    /// A new boot after a stop that may have lost writes.
-    pub fn restart_unclean(&mut self) {
-        self.floor = Since::boot(self.boot + 1);
+    /// A new boot that knows nothing of what its directory holds.
+    pub fn restart_unsure(&mut self) {
+        self.actors = ActorsSince { boot: self.boot + 1, drawn: self.boots };
         self.restart();
+    }
+
+    /// Its directory is copied while it runs.
+    pub fn copy(&mut self) {
+        let Self { boot, ceiling, ref disk, .. } = *self;
+        self.copies.push(Copy { boot, ceiling, disk: disk.clone() });
+    }
+
+    /// One of the copies, or the first state of all, is put in the place of the directory, and started.
+    pub fn put_back(&mut self, copy: usize) {
+        let first = Copy { boot: 0, ceiling: Hlc::ZERO, disk: Image::default() };
+        let place = copy % (self.copies.len() + 1);
+        let Copy { boot, ceiling, disk } = self.copies.get(place).cloned().unwrap_or(first);
+        (self.boot, self.ceiling, self.disk) = (boot, ceiling, disk);
+        self.before = self.disk.clone();
+        self.restart_unsure();
     }
 
     /// The last write is lost.
@@ -179,7 +209,7 @@ impl TestReplica {
     }
 }
 
-fn replica(node: NodeId, boot: u32, floor: Since, ceiling: Hlc) -> Replica {
+fn replica(node: NodeId, boot: u32, actors: ActorsSince, ceiling: Hlc) -> Replica {
     let life = Life(node.get());
     let config = NodeConfig {
         cluster: CLUSTER,
@@ -192,6 +222,7 @@ fn replica(node: NodeId, boot: u32, floor: Since, ceiling: Hlc) -> Replica {
         loss_floor: Since(0),
         durability: Durability::Fsync,
         hlc_ceiling: ceiling,
+        actors,
         seed: 1,
         timing: Timing::default(),
         limits: Limits::default(),
@@ -205,5 +236,5 @@ fn replica(node: NodeId, boot: u32, floor: Since, ceiling: Hlc) -> Replica {
     history.record(Hlc::ZERO, node, found);
     let view = Arc::new(history.view().expect("a cluster"));
     let held = Arc::new(Holdings::new(Home { node, life }, view, Lane::ONLY, []));
-    Replica::new(Minter::new(node, life, boot, floor), HlcClock::new(ceiling), &config, held)
+    Replica::new(Minter::new(node, life, boot, actors), HlcClock::new(ceiling), &config, held)
 }

@@ -22,7 +22,7 @@ use cartwheel_core::merkle::TreeId;
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, NodeConfig, Timing};
-use cartwheel_core::record::Minter;
+use cartwheel_core::record::{ActorsSince, Minter};
 use cartwheel_core::replica::Replica;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::succession::{Comparisons, Out, Scx, Seat, Succession, Word};
@@ -89,6 +89,7 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica) {
         loss_floor: Since(0),
         durability: Durability::Fsync,
         hlc_ceiling: Hlc::ZERO,
+        actors: ActorsSince { boot: 1, drawn: 1 },
         seed: 1,
         timing: Timing::default(),
         limits: Limits::default(),
@@ -96,7 +97,7 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica) {
         epoch: Epoch::FIRST,
         broken: Broken::default(),
     };
-    let minter = Minter::new(node, life, 1, Since(0));
+    let minter = Minter::new(node, life, 1, config.actors);
     let replica = Replica::new(minter, HlcClock::new(Hlc::ZERO), &config, Arc::new(held.clone()));
     (config, replica)
 }

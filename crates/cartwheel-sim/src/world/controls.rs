@@ -77,7 +77,8 @@ impl World {
     /// A node's control starts from what is saved, and with it the view of its data path.
     pub(super) fn start_control(&mut self, index: usize) {
         let Some(controls) = &mut self.controls else { return };
-        let (start, seed) = (self.machines[index].start(), controls.rng.bits());
+        let (mut start, seed) = (self.machines[index].start(), controls.rng.bits());
+        start.boot += self.machines[index].back_by;
         let at = &mut self.machine_controls[index];
         let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
         let control = self.cluster.make_control(index, start, saved, seed);

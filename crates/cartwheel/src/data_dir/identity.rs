@@ -9,10 +9,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use cartwheel_core::dot::Life;
 use cartwheel_core::membership::ClusterId;
+use cartwheel_core::record::ActorsSince;
 use cartwheel_core::wire::Protocol;
 use serde::{Deserialize, Serialize};
 
 use super::DataDirError;
+use crate::lineage::{Begun, Lineage, Mark};
 
 /// The lowest format of a directory that this build opens. 2: nodes have several shards, records version 2.
 const FORMAT_OLDEST: u64 = 2;
@@ -53,6 +55,12 @@ pub struct Identity {
     pub life: Life,
     /// How often the directory has been opened to be served.
     pub boot: u32,
+    /// Its last boots.
+    pub lineage: Lineage,
+    /// Since which boot it goes on with its actors; none before the first.
+    pub actors: Option<ActorsSince>,
+    /// The last boot has stopped in order, and left the stores at these marks.
+    pub stopped: Option<Vec<Mark>>,
     /// How many shards its data is divided among; fixed when the directory was made.
     pub shards: NonZeroU32,
     /// The cluster it belongs to.
@@ -85,6 +93,44 @@ struct NodeForm {
     cluster: String,
     secret: String,
     founding: String,
+    /// The last boots; none in a directory of a build that did not note them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    boots: Vec<BootForm>,
+    /// The boot since which it goes on with its actors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    actors: Option<BootForm>,
+    /// How far the stores had come when the last boot stopped in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stopped: Option<Vec<(u32, u64)>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BootForm {
+    boot: u32,
+    drawn: String,
+    /// The boot and the commit of each shard's store.
+    marks: Vec<(u32, u64)>,
+}
+
+impl BootForm {
+    fn of(begun: &Begun) -> Self {
+        let marks = pairs(&begun.marks);
+        Self { boot: begun.boot, drawn: format!("{:016x}", begun.drawn), marks }
+    }
+
+    fn parse(&self) -> Option<Begun> {
+        let marks = marks(&self.marks);
+        Some(Begun { boot: self.boot, drawn: u64::from_str_radix(&self.drawn, 16).ok()?, marks })
+    }
+}
+
+fn pairs(marks: &[Mark]) -> Vec<(u32, u64)> {
+    marks.iter().map(|mark| (mark.boot, mark.commit)).collect()
+}
+
+fn marks(pairs: &[(u32, u64)]) -> Vec<Mark> {
+    pairs.iter().map(|&(boot, commit)| Mark { boot, commit }).collect()
 }
 
 impl Identity {
@@ -101,6 +147,11 @@ impl Identity {
             cluster: format!("{:032x}", self.cluster.0),
             secret: BASE64.encode(self.secret.0),
             founding: BASE64.encode(&self.founding),
+            boots: self.lineage.boots().iter().map(BootForm::of).collect(),
+            actors: self
+                .actors
+                .map(|ActorsSince { boot, drawn }| BootForm::of(&Begun { boot, drawn, marks: Vec::new() })),
+            stopped: self.stopped.as_deref().map(pairs),
         };
         let format = format_of(self.all_speak);
         let file = File { format, check: node.check(format), node };
@@ -134,6 +185,15 @@ impl NodeForm {
             hasher.update(&(field.len() as u64).to_be_bytes());
             hasher.update(field.as_bytes());
         }
+        for BootForm { boot, drawn, marks } in &self.boots {
+            hasher.update(format!("boot {boot} {drawn} {marks:?}").as_bytes());
+        }
+        if let Some(BootForm { boot, drawn, .. }) = &self.actors {
+            hasher.update(format!("actors {boot} {drawn}").as_bytes());
+        }
+        if let Some(marks) = &self.stopped {
+            hasher.update(format!("stopped {marks:?}").as_bytes());
+        }
         // The first format had no need of it.
         if format > FORMAT_OLDEST {
             hasher.update(&format.to_be_bytes());
@@ -145,6 +205,12 @@ impl NodeForm {
         Some(Identity {
             life: Life(u64::from_str_radix(&self.life, 16).ok()?),
             boot: self.boot,
+            lineage: Lineage::of(self.boots.iter().map(BootForm::parse).collect::<Option<_>>()?),
+            actors: match &self.actors {
+                Some(actors) => actors.parse().map(|Begun { boot, drawn, .. }| Some(ActorsSince { boot, drawn }))?,
+                None => None,
+            },
+            stopped: self.stopped.as_deref().map(marks),
             shards: self.shards,
             cluster: ClusterId(u128::from_str_radix(&self.cluster, 16).ok()?),
             secret: ClusterSecret(BASE64.decode(self.secret).ok()?.try_into().ok()?),

@@ -21,7 +21,10 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cartwheel_core::record::ActorsSince;
 use cartwheel_core::wire::Protocol;
+
+use crate::lineage::{Begun, Mark};
 
 pub(crate) use atomic_file::replace as replace_file;
 pub use epoch::{EpochFile, SavedEpoch};
@@ -71,6 +74,12 @@ pub enum DataDirError {
         /// Why not, and what to do.
         why: String,
     },
+    /// Its parts were put together from copies of different times.
+    #[error(
+        "the stores in {0} have been written to by a later boot than its node.json knows: it was put together from copies of different \
+         times. Put the whole directory back as it was, or replace the node"
+    )]
+    OfTwoTimes(PathBuf),
     /// The node has been started as often as a life allows.
     #[error("{0} has been started 2^24 times, which is all that one life of a node allows: replace the node")]
     OutOfBoots(PathBuf),
@@ -167,19 +176,57 @@ impl DataDir {
         &self.identity
     }
 
-    /// Counts one more boot, durably, and returns its number.
+    /// The next boot, which draws `drawn` at random and finds the stores at these marks.
     ///
     /// # Errors
-    /// If it cannot be written, or the numbers have run out.
-    pub fn begin_boot(&mut self) -> Result<u32, DataDirError> {
+    /// If the numbers have run out, or a store has been written to by a boot that the rest of the directory does not know.
+    pub fn next_boot(&self, drawn: u64, marks: Vec<Mark>) -> Result<Begun, DataDirError> {
         let boot = self.identity.boot.saturating_add(1);
         if boot > Identity::BOOT_MAX {
             return Err(DataDirError::OutOfBoots(self.dir.clone()));
         }
-        let identity = Identity { boot, ..self.identity.clone() };
+        if marks.iter().any(|mark| mark.boot >= boot) {
+            return Err(DataDirError::OfTwoTimes(self.dir.clone()));
+        }
+        Ok(Begun { boot, drawn, marks })
+    }
+
+    /// Counts the next boot, durably, and returns its number.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn begin_boot(&mut self, next: Begun) -> Result<u32, DataDirError> {
+        let boot = next.boot;
+        let lineage = self.identity.lineage.with(next);
+        let identity = Identity { boot, lineage, stopped: None, ..self.identity.clone() };
         write_identity(&self.dir, &identity)?;
         self.identity = identity;
         Ok(boot)
+    }
+
+    /// Whether the last boot has stopped in order and nothing has touched the stores since, which are at these marks.
+    pub fn was_stopped(&self, marks: &[Mark]) -> bool {
+        self.identity.stopped.as_deref() == Some(marks)
+    }
+
+    /// Notes durably which actors this boot goes on with, before it makes any dot.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn go_on_with(&mut self, actors: ActorsSince) -> Result<(), DataDirError> {
+        let identity = Identity { actors: Some(actors), ..self.identity.clone() };
+        write_identity(&self.dir, &identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// Notes durably that the boot has stopped in order, when nothing is written any more, and at which marks its stores are.
+    ///
+    /// # Errors
+    /// If it cannot be read or written.
+    pub fn stopped(&self, marks: Vec<Mark>) -> Result<(), DataDirError> {
+        let identity = read_identity(&self.dir)?;
+        write_identity(&self.dir, &Identity { stopped: Some(marks), ..identity })
     }
 
     /// Where it is noted which version of the protocol all members speak. No boot may begin any more once anything was noted.

@@ -1,7 +1,7 @@
-//! The file in which a node remembers the latest boot that it has seen of each life of its peers.
+//! The file in which a node remembers how far each life of its peers has come ([`crate::lineage`]).
 //!
-//! A data directory that was put back from a copy says a boot that has been: it must not serve, for it would make dots anew that its
-//! later boots have made. Only its peers can know.
+//! A data directory that was put back from a copy must not serve: it has forgotten writes that it acknowledged, and promises that it
+//! made. Only its peers can know.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +12,15 @@ use cartwheel_core::dot::{Life, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::{DataDirError, atomic_file};
+use crate::lineage::{Known, Mark};
 
 /// The format of the file that this build writes.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The oldest that it reads: boots alone.
+const FORMAT_OLDEST: u64 = 1;
 
-/// The latest boots by node and life.
-pub type SeenBoots = BTreeMap<(NodeId, Life), u32>;
+/// What is known by node and life.
+pub type SeenBoots = BTreeMap<(NodeId, Life), Known>;
 
 /// Where they are kept.
 #[derive(Clone, Debug)]
@@ -39,6 +42,11 @@ struct SeenForm {
     node: String,
     life: String,
     boot: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    drawn: Option<String>,
+    /// The boot and the commit of each shard's store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<(u32, u64)>,
 }
 
 impl SeenFile {
@@ -59,7 +67,7 @@ impl SeenFile {
         let damaged = |why: String| DataDirError::Damaged { path: self.path.clone(), why };
         // The format first: a newer one may have other fields.
         let format = super::format_of_json(&bytes, &self.path)?;
-        if format != FORMAT {
+        if !(FORMAT_OLDEST..=FORMAT).contains(&format) {
             return Err(DataDirError::Format { path: self.path.clone(), format, newest: FORMAT });
         }
         let file: File = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -75,10 +83,12 @@ impl SeenFile {
     /// # Errors
     /// If it cannot be written.
     pub fn save(&self, boots: &SeenBoots) -> Result<(), DataDirError> {
-        let form = |(&(node, life), &boot): (&(NodeId, Life), &u32)| SeenForm {
+        let form = |(&(node, life), known): (&(NodeId, Life), &Known)| SeenForm {
             node: format!("{:016x}", node.get()),
             life: format!("{:016x}", life.0),
-            boot,
+            boot: known.boot,
+            drawn: Some(format!("{:016x}", known.drawn)),
+            marks: known.marks.iter().map(|mark| (mark.boot, mark.commit)).collect(),
         };
         let seen: Vec<SeenForm> = boots.iter().map(form).collect();
         let file = File { format: FORMAT, check: check(&seen), seen };
@@ -89,16 +99,21 @@ impl SeenFile {
 }
 
 impl SeenForm {
-    fn parse(&self) -> Option<((NodeId, Life), u32)> {
+    fn parse(&self) -> Option<((NodeId, Life), Known)> {
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
-        Some(((NodeId::new(number(&self.node)?), Life(number(&self.life)?)), self.boot))
+        let marks = self.marks.iter().map(|&(boot, commit)| Mark { boot, commit }).collect();
+        let drawn = self.drawn.as_deref().map_or(Some(0), number)?;
+        let known = Known { boot: self.boot, drawn, marks };
+        Some(((NodeId::new(number(&self.node)?), Life(number(&self.life)?)), known))
     }
 }
 
 fn check(seen: &[SeenForm]) -> String {
     let mut hasher = blake3::Hasher::new();
-    for SeenForm { node, life, boot } in seen {
-        for field in [node.as_str(), life.as_str(), &boot.to_string()] {
+    for SeenForm { node, life, boot, drawn, marks } in seen {
+        // The first format had the first three.
+        let drawn = drawn.as_ref().map(|drawn| format!("{drawn} {marks:?}"));
+        for field in [Some(node), Some(life), Some(&boot.to_string()), drawn.as_ref()].into_iter().flatten() {
             hasher.update(&(field.len() as u64).to_be_bytes());
             hasher.update(field.as_bytes());
         }
@@ -130,7 +145,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = file(&dir);
         assert_eq!(file.load().unwrap(), SeenBoots::new());
-        let boots = SeenBoots::from([((NodeId::new(1), Life(u64::MAX)), 7), ((NodeId::new(u64::MAX), Life(0)), 1)]);
+        let known = Known { boot: 7, drawn: 9, marks: vec![Mark { boot: 7, commit: 3 }, Mark::default()] };
+        let other = Known { boot: 1, ..Known::default() };
+        let boots =
+            SeenBoots::from([((NodeId::new(1), Life(u64::MAX)), known), ((NodeId::new(u64::MAX), Life(0)), other)]);
         file.save(&boots).unwrap();
         assert_eq!(file.load().unwrap(), boots);
         let whole = fs::read(&file.path).unwrap();

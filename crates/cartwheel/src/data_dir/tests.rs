@@ -1,6 +1,7 @@
 use std::num::NonZeroU32;
 
 use super::*;
+use crate::lineage::Lineage;
 use bytes::Bytes;
 use cartwheel_core::dot::Life;
 use cartwheel_core::membership::ClusterId;
@@ -10,6 +11,9 @@ fn identity() -> Identity {
         name: "node-1".to_owned(),
         life: Life(0x0123_4567_89ab_cdef),
         boot: 0,
+        lineage: Lineage::default(),
+        actors: None,
+        stopped: None,
         shards: NonZeroU32::MIN,
         cluster: ClusterId(42),
         secret: ClusterSecret([7; 32]),
@@ -26,13 +30,32 @@ fn created() -> tempfile::TempDir {
 
 #[test]
 fn boots_are_counted_across_openings() {
-    let dir = created();
+    let (dir, mut lineage) = (created(), Lineage::default());
     for boot in 1..4 {
         let mut data_dir = DataDir::open(dir.path()).unwrap();
-        assert_eq!(data_dir.begin_boot().unwrap(), boot);
-        assert_eq!(data_dir.identity(), &Identity { boot, ..identity() });
+        let marks = vec![Mark { boot: boot - 1, commit: 7 }];
+        let next = data_dir.next_boot(boot.into(), marks.clone()).unwrap();
+        assert_eq!(next, Begun { boot, drawn: boot.into(), marks });
+        lineage = lineage.with(next.clone());
+        assert_eq!(data_dir.begin_boot(next).unwrap(), boot);
+        assert_eq!(data_dir.identity(), &Identity { boot, lineage: lineage.clone(), ..identity() });
     }
-    assert_eq!(read_identity(dir.path()).unwrap().boot, 3);
+    assert_eq!(read_identity(dir.path()).unwrap().lineage, lineage);
+    let marks = vec![Mark { boot: 3, commit: 9 }];
+    let mut data_dir = DataDir::open(dir.path()).unwrap();
+    let actors = ActorsSince { boot: 3, drawn: u64::MAX };
+    data_dir.go_on_with(actors).unwrap();
+    data_dir.stopped(marks.clone()).unwrap();
+    drop(data_dir);
+    let mut data_dir = DataDir::open(dir.path()).unwrap();
+    assert!(data_dir.was_stopped(&marks) && !data_dir.was_stopped(&[Mark { boot: 3, commit: 10 }]));
+    data_dir.begin_boot(data_dir.next_boot(4, marks.clone()).unwrap()).unwrap();
+    assert_eq!(data_dir.identity().actors, Some(actors));
+    assert!(!data_dir.was_stopped(&marks), "it runs");
+    drop(data_dir);
+    let ahead = DataDir::open(dir.path()).unwrap().next_boot(9, vec![Mark { boot: 5, commit: 1 }]);
+    assert!(matches!(ahead, Err(DataDirError::OfTwoTimes(_))), "{ahead:?}");
+    assert_eq!(read_identity(dir.path()).unwrap().boot, 4);
 }
 
 #[test]
@@ -84,7 +107,8 @@ fn another_format_says_so() {
 fn a_directory_that_uses_a_version_is_opened_by_no_build_that_does_not_know_it() {
     let dir = created();
     let mut data_dir = DataDir::open(dir.path()).unwrap();
-    assert_eq!(data_dir.begin_boot().unwrap(), 1);
+    let next = data_dir.next_boot(1, Vec::new()).unwrap();
+    assert_eq!(data_dir.begin_boot(next).unwrap(), 1);
     let mut mark = data_dir.format_mark();
     mark.raise(Protocol::NEWEST).unwrap();
     let identity = read_identity(dir.path()).unwrap();
@@ -112,7 +136,7 @@ fn files_of_a_newer_build_are_not_taken_for_damaged_ones() {
         data_dir.history_file().load().unwrap_err(),
     ];
     for error in errors {
-        assert!(matches!(error, DataDirError::Format { format: 9, newest: 1, .. }), "{error}");
+        assert!(matches!(error, DataDirError::Format { format: 9, newest: 1 | 2, .. }), "{error}");
     }
 }
 
@@ -120,7 +144,7 @@ fn files_of_a_newer_build_are_not_taken_for_damaged_ones() {
 fn boots_run_out_before_they_repeat() {
     let dir = tempfile::tempdir().unwrap();
     DataDir::create(dir.path(), &Identity { boot: Identity::BOOT_MAX, ..identity() }).unwrap();
-    let error = DataDir::open(dir.path()).unwrap().begin_boot().unwrap_err();
+    let error = DataDir::open(dir.path()).unwrap().next_boot(1, Vec::new()).unwrap_err();
     assert!(matches!(error, DataDirError::OutOfBoots(_)), "{error}");
 }
 

@@ -44,6 +44,9 @@ pub(super) struct ClusterForm {
     hints: HintsForm,
     /// Whether partitions have as many replicas as they should.
     replication: ReplicationForm,
+    /// How often, since it started, a key came to it with two values of one version. Both are kept; above 0 it is an alarm: a disk is
+    /// broken, or two nodes run on copies of one data directory.
+    dot_collisions: u64,
     /// The members, by id.
     members: Vec<StatusForm>,
 }
@@ -180,6 +183,7 @@ pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<Cl
             full: door.hints().full_shards() > 0,
         },
         replication: replication(&view, &door.phases()),
+        dot_collisions: door.dot_collisions(),
         members: view.members().map(|member| thoughts_of(&door, member, &owed)).collect(),
     }))
 }

@@ -70,6 +70,8 @@ pub enum Readiness {
     CannotStore,
     /// Its store has failed and is being opened again.
     StoreFailed,
+    /// Another node of its name is the member: both were let in at once, through nodes that did not know of each other.
+    NameTaken,
     /// It stores no writes for want of room. It still serves reads, and writes for which other homes have room.
     DiskFull,
     /// It is.
@@ -176,6 +178,11 @@ impl Door {
     /// What the node keeps for others.
     pub(super) fn hints(&self) -> &HintsBoard {
         self.0.backend.metrics.hints()
+    }
+
+    /// How often a key came with two values of one version.
+    pub(super) fn dot_collisions(&self) -> u64 {
+        self.0.backend.metrics.dot_collisions()
     }
 
     /// All changes that the node knows.

@@ -60,6 +60,11 @@ pub(super) fn why_not_ready(door: &Door) -> Option<String> {
             "store_failed: the node's disk has failed, and its store is being opened again. See its log, and ask another node"
                 .to_owned(),
         ),
+        Readiness::NameTaken => Some(
+            "name_taken: another node of this name was let into the cluster at the same time, and is the member; this one is none. Stop \
+             this one, keep its directory until the data is checked, and let it in anew with an empty directory and another name"
+                .to_owned(),
+        ),
         Readiness::DiskFull => Some(
             "disk_full: too little disk is free, so the node stores no writes; it serves reads. Free space there, or add nodes"
                 .to_owned(),

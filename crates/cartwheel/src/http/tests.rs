@@ -52,7 +52,7 @@ impl Machine for Fixed {
 struct NoPeers;
 
 impl Outgoing for NoPeers {
-    fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>) {}
+    fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>, _: Option<crate::lineage::Mark>) {}
 }
 
 /// A reply, and what the node was asked for it.
@@ -99,8 +99,15 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     shard::start(0, machine, disk, NoPeers, inbox, Clock::start()).unwrap();
     let (states, readiness) = watch::channel(Readiness::Ready);
     let member = &nodes[0].member;
-    let local =
-        LocalNode { cluster: identity.cluster, node: member.id, name: identity.name, life: identity.life, boot: 1 };
+    let local = LocalNode {
+        cluster: identity.cluster,
+        node: member.id,
+        name: identity.name,
+        life: identity.life,
+        boot: 1,
+        lineage: identity.lineage,
+        opens: false,
+    };
     let board = Board::default();
     let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
     let shards = Shards::new(vec![shard], view.ring.partitions());

@@ -13,6 +13,7 @@ mod process;
 mod upgrades;
 
 use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 
@@ -40,6 +41,7 @@ pub struct Metrics {
     /// How far its upgrade has come.
     pub upgrades: UpgradeMetrics,
     hints: HintsBoard,
+    dot_collisions: Counter,
 }
 
 impl Metrics {
@@ -61,12 +63,25 @@ impl Metrics {
         let hints = hints::HintsCollector { hints: counted.hints().clone(), board: board.clone() };
         ours.register_collector(Box::new(hints));
         ours.register_collector(Box::new(peers::PeerCollector(board)));
-        Self { registry, http, liveness, epochs, upgrades, hints: counted.hints().clone() }
+        Self {
+            registry,
+            http,
+            liveness,
+            epochs,
+            upgrades,
+            hints: counted.hints().clone(),
+            dot_collisions: counted.dot_collisions().clone(),
+        }
     }
 
     /// What the shards keep for other nodes.
     pub const fn hints(&self) -> &HintsBoard {
         &self.hints
+    }
+
+    /// How often a key came with two values of one version.
+    pub fn dot_collisions(&self) -> u64 {
+        self.dot_collisions.get()
     }
 
     /// All of them as text.

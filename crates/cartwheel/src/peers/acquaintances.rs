@@ -1,10 +1,12 @@
 //! Which lives of its peers a node talks to and in which versions of the protocol, and whether they talk to it.
 //!
-//! A life that was replaced never returns. Nor does a boot that is over: a data directory that says a lower boot than a peer has
-//! seen was put back from a copy.
+//! A life that was replaced never returns. Nor does a data directory that lacks what a peer knows it to have had: it was put back from a
+//! copy ([`crate::lineage`]).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
 
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::membership::View;
@@ -15,9 +17,19 @@ use tracing::warn;
 use super::Welcome;
 use super::hello::{HelloError, Remote};
 use crate::data_dir::{SeenBoots, SeenFile};
+use crate::lineage::{Known, Mark};
 
 /// Of how many lives of one node the boots are remembered. More than one is there only while the news of a replacement travels.
 const LIVES_MAX: usize = 8;
+/// Of how many shards of a node marks are remembered.
+const SHARDS_MAX: usize = 1024;
+/// How often it is saved how far peers have come. Until then only this process knows, so an old copy goes unnoticed if it dies meanwhile.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a node is watched that seems to run while its directory is to be served elsewhere, and in what part of that, the last, it must
+/// have said something: what it said before it died may arrive later.
+const WATCHED: Duration = Duration::from_millis(2_500);
+const SILENT: Duration = Duration::from_millis(1_250);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The versions of the protocol that members speak, as they last said; none of those that have said nothing yet.
 pub type PeersSpeak = BTreeMap<NodeId, Spoken>;
@@ -31,11 +43,58 @@ struct Inner {
     view: Option<watch::Receiver<Arc<View>>>,
     file: Option<SeenFile>,
     seen: Mutex<SeenBoots>,
+    /// The highest marks of those that are in `seen`, as they were heard since the last save.
+    marks: std::sync::Mutex<BTreeMap<(NodeId, Life), Vec<Mark>>>,
+    /// Who has connections here.
+    live: std::sync::Mutex<BTreeMap<(NodeId, Life), Arc<Live>>>,
     retired: watch::Sender<Option<Retired>>,
     /// The lowest version of the protocol that is spoken, if it is not the build's own.
     oldest: watch::Sender<Option<Protocol>>,
     spoken: watch::Sender<PeersSpeak>,
     welcome: OnceLock<Welcome>,
+}
+
+/// A life of a node that has connections to this one.
+#[derive(Debug, Default)]
+struct Live {
+    connections: AtomicUsize,
+    frames: AtomicU64,
+}
+
+/// A connection that a peer has dialled, as long as this is kept.
+#[derive(Debug)]
+pub(super) struct Connected {
+    live: Arc<Live>,
+    acquaintances: Acquaintances,
+    of: (NodeId, Life),
+}
+
+impl Connected {
+    /// The peer has said something.
+    pub(super) fn heard(&self) {
+        self.live.frames.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The peer has synced a commit of one of its shards' stores.
+    pub(super) fn marked(&self, shard: u32, mark: Mark) {
+        let shard = shard as usize;
+        let mut marks = self.acquaintances.0.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = marks.get_mut(&self.of).filter(|_| shard < SHARDS_MAX) {
+            if known.len() <= shard {
+                known.resize(shard + 1, Mark::default());
+            }
+            known[shard] = known[shard].max(mark);
+        }
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut live = self.acquaintances.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.live.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            live.remove(&self.of);
+        }
+    }
 }
 
 /// Why a data directory must not be served any more.
@@ -50,11 +109,14 @@ pub enum Retired {
 impl Acquaintances {
     /// What is known from now on, to begin with `seen`, and kept in `file`.
     pub fn new(view: watch::Receiver<Arc<View>>, file: SeenFile, seen: SeenBoots) -> Self {
-        let seen = Mutex::new(seen);
+        let marks = seen.iter().map(|(&of, known)| (of, known.marks.clone())).collect();
+        let (seen, marks, live) = (Mutex::new(seen), std::sync::Mutex::new(marks), std::sync::Mutex::default());
         Self(Arc::new(Inner {
             view: Some(view),
             file: Some(file),
             seen,
+            marks,
+            live,
             retired: watch::Sender::default(),
             oldest: watch::Sender::default(),
             spoken: watch::Sender::default(),
@@ -94,25 +156,102 @@ impl Acquaintances {
     /// Whether the other side of a connection is to be talked to. A boot that is new is remembered before it hears anything.
     pub(super) async fn admit(&self, remote: &Remote) -> Result<(), HelloError> {
         let Some(view) = self.0.view.as_ref().map(|view| view.borrow().clone()) else { return Ok(()) };
-        let Remote { node, life, boot, .. } = *remote;
+        let Remote { node, life, boot, opens, .. } = *remote;
         if view.is_gone(node, life) {
             return Err(HelloError::Replaced { name: remote.name.clone() });
         }
+        // An original that runs is told from one that has died before anything is decided on what it has said.
+        if opens && self.is_served_elsewhere(node, life).await {
+            return Err(HelloError::Runs { name: remote.name.clone() });
+        }
         let mut seen = self.0.seen.lock().await;
-        let latest = seen.get(&(node, life)).copied();
-        if let Some(latest) = latest.filter(|&latest| boot < latest) {
-            return Err(HelloError::OldCopy { name: remote.name.clone(), boot, latest });
+        let known = self.known(&seen, node, life);
+        if let Some(known) = &known
+            && let Err(why) = remote.lineage.judge(boot, known)
+        {
+            return Err(HelloError::OldCopy { name: remote.name.clone(), why });
+        }
+        if opens {
+            return Ok(());
         }
         self.note_spoken(&view, remote);
-        if latest == Some(boot) {
+        let drawn = remote.lineage.boots().last().map_or(0, |begun| begun.drawn);
+        if known.as_ref().is_some_and(|known| (known.boot, known.drawn) == (boot, drawn)) {
             return Ok(());
         }
         seen.retain(|&(node, life), _| !view.is_gone(node, life));
         if has_room(&seen, &view, node, life) {
-            seen.insert((node, life), boot);
+            let marks = known.map(|known| known.marks).unwrap_or_default();
+            seen.insert((node, life), Known { boot, drawn, marks: marks.clone() });
+            self.marks().entry((node, life)).or_insert(marks);
             self.save(&seen).await;
         }
+        self.marks().retain(|of, _| seen.contains_key(of));
         Ok(())
+    }
+
+    fn marks(&self) -> std::sync::MutexGuard<'_, BTreeMap<(NodeId, Life), Vec<Mark>>> {
+        self.0.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far a life has come at the least.
+    fn known(&self, seen: &SeenBoots, node: NodeId, life: Life) -> Option<Known> {
+        let known = seen.get(&(node, life))?.clone();
+        let marks = self.marks().get(&(node, life)).cloned().unwrap_or(known.marks);
+        Some(Known { marks, ..known })
+    }
+
+    /// A peer has a connection to this node, as long as what this returns is kept.
+    pub(super) fn connected(&self, remote: &Remote) -> Connected {
+        let of = (remote.node, remote.life);
+        let mut all = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = all.entry(of).or_default().clone();
+        live.connections.fetch_add(1, Ordering::Relaxed);
+        Connected { live, acquaintances: self.clone(), of }
+    }
+
+    /// Whether a node is there, and goes on speaking. A connection whose other end has died breaks, or falls silent.
+    async fn is_served_elsewhere(&self, node: NodeId, life: Life) -> bool {
+        let find = || self.0.live.lock().unwrap_or_else(PoisonError::into_inner).get(&(node, life)).cloned();
+        let Some(live) = find() else { return false };
+        let begun = tokio::time::Instant::now();
+        let mut frames = 0;
+        while begun.elapsed() < WATCHED {
+            if live.connections.load(Ordering::Relaxed) == 0 {
+                return false;
+            }
+            if begun.elapsed() < WATCHED - SILENT {
+                frames = live.frames.load(Ordering::Relaxed);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        live.frames.load(Ordering::Relaxed) > frames
+    }
+
+    /// Saves from time to time how far peers have come, and once more when `stop` is true.
+    pub async fn keep_marks(self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let stops = tokio::time::timeout(SAVE_EVERY, stop.wait_for(|stop| *stop)).await.is_ok();
+            self.save_marks().await;
+            if stops {
+                return;
+            }
+        }
+    }
+
+    /// Saves how far peers have come, if that is news.
+    pub async fn save_marks(&self) {
+        let mut seen = self.0.seen.lock().await;
+        let mut is_news = false;
+        for (of, marks) in self.marks().iter() {
+            if let Some(known) = seen.get_mut(of).filter(|known| known.marks != *marks) {
+                known.marks.clone_from(marks);
+                is_news = true;
+            }
+        }
+        if is_news {
+            self.save(&seen).await;
+        }
     }
 
     /// Only of members: whoever reaches the port may claim to be as many as he likes.
@@ -185,7 +324,7 @@ impl Retired {
     /// What an operator is told.
     pub const fn told(self) -> &'static str {
         match self {
-            Self::OldCopy => "its data directory is an old copy, for a later boot of it has been seen",
+            Self::OldCopy => "its data directory is an old copy, for it lacks what another node knows it to have had",
             Self::Replaced => "its data directory was replaced by another one, or the node was removed",
         }
     }

@@ -22,6 +22,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use super::Invitation;
 use super::acquaintances::{Acquaintances, Retired};
 use crate::data_dir::ClusterSecret;
+use crate::lineage::{Begun, Behind, Lineage, Mark};
 
 const MAGIC: &[u8; 9] = b"cartwheel";
 /// A hello is this long at most: whoever has not said who he is gets no more memory than that.
@@ -40,8 +41,12 @@ pub struct LocalNode {
     pub name: String,
     /// Its life.
     pub life: Life,
-    /// Its boot within that life.
+    /// Its boot within that life; before the next one begins, the last one.
     pub boot: u32,
+    /// Its last boots; before the next one begins, that one too.
+    pub lineage: Lineage,
+    /// It asks whether its data directory may be served, before a boot begins.
+    pub opens: bool,
 }
 
 /// Why two nodes do not talk.
@@ -80,17 +85,18 @@ pub enum HelloError {
         found: String,
     },
     /// It is a data directory that was put back from a copy.
-    #[error(
-        "{name} there says boot {boot} of its data directory, of which boot {latest} has been seen: it is an old copy, and must be \
-         replaced with cartwheel renew"
-    )]
+    #[error("the data directory of {name} there is an old copy, and must be replaced with cartwheel renew: {why}")]
     OldCopy {
         /// Its name.
         name: String,
-        /// What it says.
-        boot: u32,
-        /// The latest that was seen.
-        latest: u32,
+        /// How that shows.
+        why: Behind,
+    },
+    /// It is about to serve a data directory of which another copy is being served.
+    #[error("{name} runs already, on another copy of that data directory")]
+    Runs {
+        /// Its name.
+        name: String,
     },
     /// It is a life that was replaced, or removed.
     #[error("{name} there has a data directory that was replaced or removed, and never comes back: stop it")]
@@ -168,11 +174,29 @@ struct PbHello {
     /// The highest version of the protocol that it speaks; 0 from one that speaks no other than the lowest.
     #[prost(uint32, tag = "14")]
     newest: u32,
+    /// It asks whether its data directory may be served, and says nothing more.
+    #[prost(bool, tag = "15")]
+    opens: bool,
+    /// The last boots of its data directory, the latest last: the one that has begun, or is about to.
+    #[prost(message, repeated, tag = "16")]
+    boots: Vec<PbBegun>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbBegun {
+    #[prost(uint32, tag = "1")]
+    boot: u32,
+    #[prost(fixed64, tag = "2")]
+    drawn: u64,
+    /// Of each shard's store, the boot and the commit.
+    #[prost(uint64, repeated, tag = "3")]
+    marks: Vec<u64>,
 }
 
 /// The values of [`PbHello::retired`].
 const OLD_COPY: u32 = 1;
 const REPLACED: u32 = 2;
+const RUNS: u32 = 3;
 
 /// The other side of a connection on which both have said hello.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -181,6 +205,9 @@ pub(super) struct Remote {
     pub(super) name: String,
     pub(super) life: Life,
     pub(super) boot: u32,
+    pub(super) lineage: Lineage,
+    /// It only asks whether it may be served.
+    pub(super) opens: bool,
     pub(super) version: Option<String>,
     /// The versions of the protocol that it speaks.
     pub(super) spoken: Spoken,
@@ -208,6 +235,7 @@ pub(super) async fn call(
     match answer.retired {
         OLD_COPY if is_called => return Err(HelloError::Retired(Retired::OldCopy)),
         REPLACED if is_called => return Err(HelloError::Retired(Retired::Replaced)),
+        RUNS if is_called => return Err(HelloError::Runs { name: local.name.clone() }),
         _ => {}
     }
     let protocol = agree(&heard, ours)?;
@@ -259,6 +287,7 @@ pub(super) async fn answer(
             let retired = match &error {
                 HelloError::OldCopy { .. } => OLD_COPY,
                 HelloError::Replaced { .. } => REPLACED,
+                HelloError::Runs { .. } => RUNS,
                 _ => 0,
             };
             frames.send(encode(local, ours, NodeId::new(from), Some((refusal, retired)))).await?;
@@ -279,6 +308,10 @@ async fn meet(
         false => Err(HelloError::WrongNode { found: local.name.clone() }),
     };
     match (checked, agree(heard, ours)) {
+        // Whoever else has this node's directory, it is this process that serves it.
+        (Ok(remote), _) if (remote.node, remote.life) == (local.node, local.life) => {
+            Err(HelloError::Runs { name: remote.name })
+        }
         (Ok(remote), agreed) => {
             // An old copy is one in any version.
             acquaintances.admit(&remote).await?;
@@ -328,8 +361,15 @@ pub(super) async fn ask_to_join(
 ) -> Result<Invitation, HelloError> {
     let mut frames = Framed::new(stream, super::codec(super::FRAME_BYTES_MAX));
     let change = Change { hlc: Hlc::ZERO, node: joiner.id, number: 1, what: ChangeKind::Add(joiner.clone()) };
-    let nobody =
-        LocalNode { cluster: ClusterId(0), node: joiner.id, name: joiner.name.clone(), life: joiner.life, boot: 0 };
+    let nobody = LocalNode {
+        cluster: ClusterId(0),
+        node: joiner.id,
+        name: joiner.name.clone(),
+        life: joiner.life,
+        boot: 0,
+        lineage: Lineage::default(),
+        opens: false,
+    };
     let ours = Spoken::BY_THIS_BUILD;
     let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&nobody, ours, NodeId::new(0), None) };
     frames.send(framed(&hello, ours)).await?;
@@ -369,8 +409,20 @@ fn greeting(local: &LocalNode, spoken: Spoken, to: NodeId, refusal: Option<(Stri
         version: crate::VERSION.to_owned(),
         retired,
         newest: spoken.newest.0,
+        opens: local.opens,
+        boots: local.lineage.for_hello().boots().iter().map(begun_to_pb).collect(),
         ..PbHello::default()
     }
+}
+
+fn begun_to_pb(begun: &Begun) -> PbBegun {
+    let marks = begun.marks.iter().flat_map(|mark| [mark.boot.into(), mark.commit]).collect();
+    PbBegun { boot: begun.boot, drawn: begun.drawn, marks }
+}
+
+fn begun_from_pb(begun: &PbBegun) -> Begun {
+    let mark = |pair: &[u64]| Mark { boot: u32::try_from(pair[0]).unwrap_or(u32::MAX), commit: pair[1] };
+    Begun { boot: begun.boot, drawn: begun.drawn, marks: begun.marks.chunks_exact(2).map(mark).collect() }
 }
 
 async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>, ours: Spoken) -> Result<Heard, HelloError> {
@@ -420,7 +472,8 @@ fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
     }
     let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
     let (node, life, boot) = (NodeId::new(hello.from), Life(hello.life), hello.boot);
-    Ok(Remote { node, name, life, boot, version, spoken: *spoken })
+    let lineage = Lineage::of(hello.boots.iter().map(begun_from_pb).collect());
+    Ok(Remote { node, name, life, boot, lineage, opens: hello.opens, version, spoken: *spoken })
 }
 
 #[cfg(test)]
@@ -431,7 +484,8 @@ mod tests {
     use super::*;
 
     fn local(name: String, cluster: u128, life: u64, boot: u32) -> LocalNode {
-        LocalNode { cluster: ClusterId(cluster), node: NodeId::of_name(&name), name, life: Life(life), boot }
+        let (node, lineage) = (NodeId::of_name(&name), Lineage::default());
+        LocalNode { cluster: ClusterId(cluster), node, name, life: Life(life), boot, lineage, opens: false }
     }
 
     /// What comes of it at both ends if a build that speaks `theirs` calls this one, or is called by it.
@@ -498,7 +552,8 @@ mod tests {
         let acquaintances = Acquaintances::default();
         assert_eq!(acquaintances.spoken(), Spoken::BY_THIS_BUILD);
         let (node, name, life, version) = (NodeId::of_name("a"), "a".to_owned(), Life(1), None);
-        let remote = Remote { node, name, life, boot: 1, version, spoken: Spoken::BY_THIS_BUILD };
+        let (lineage, opens, spoken) = (Lineage::default(), false, Spoken::BY_THIS_BUILD);
+        let remote = Remote { node, name, life, boot: 1, lineage, opens, version, spoken };
         let mut refused = std::pin::pin!(acquaintances.refused(&remote));
         tokio::select! {
             biased;

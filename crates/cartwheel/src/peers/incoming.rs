@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use super::board::Nonsense;
 use super::frames::Frames;
+use super::outgoing::read_mark_frame;
 use super::{Acquaintances, Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
 use crate::acceptor::Acceptor;
 use crate::rate_limit::RateLimit;
@@ -70,6 +71,10 @@ async fn serve(
         }
     };
     debug!("{} connected from {addr}, in protocol version {protocol}", remote.name);
+    if remote.opens {
+        return;
+    }
+    let connected = acquaintances.connected(&remote);
     let stats = board.get(remote.node);
     let mut frames = FramedRead::new(stream, Frames::new(FRAME_BYTES_MAX));
     let mut refused = pin!(acquaintances.refused(&remote));
@@ -80,6 +85,13 @@ async fn serve(
             frame = frames.next() => frame,
         };
         let Some(frame) = frame else { return };
+        connected.heard();
+        if let Ok(frame) = &frame
+            && let Some((shard, mark)) = read_mark_frame(frame)
+        {
+            connected.marked(shard, mark);
+            continue;
+        }
         let bytes = frame.as_ref().map_or(0, |frame| frame.len());
         let message = match frame.map(|frame| decode_envelope_as(frame, protocol)) {
             Ok(Ok(message)) if message.from == remote.node => message,

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::codec::LengthDelimitedCodec;
 
+use crate::lineage::Mark;
 use crate::shard::Outgoing;
 use outgoing::Link;
 
@@ -125,29 +126,60 @@ impl Peers {
 impl Peers {
     /// Sends `messages` to a peer, or drops them: while there is no connection, and when too much waits for a slow one.
     pub fn send(&self, to: NodeId, messages: &[Envelope]) {
+        self.send_of(to, messages, None);
+    }
+
+    /// The same for the shard with this index.
+    pub fn of_shard(self: Arc<Self>, shard: u32) -> ShardPeers {
+        ShardPeers { peers: self, shard }
+    }
+
+    fn send_of(&self, to: NodeId, messages: &[Envelope], synced: Option<(u32, Mark)>) {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         match links.get(&to) {
-            Some(dialled) => dialled.link.send(messages),
+            Some(dialled) => dialled.link.send(messages, synced),
             // It may have left a moment ago, or come.
             None => tracing::debug!("dropped {} messages to {to}, which is no peer", messages.len()),
         }
     }
 }
 
-impl Outgoing for Arc<Peers> {
-    fn send(&mut self, to: NodeId, messages: Vec<Envelope>) {
-        Peers::send(self, to, &messages);
+/// The way of a shard to the peers.
+#[derive(Debug)]
+pub struct ShardPeers {
+    peers: Arc<Peers>,
+    shard: u32,
+}
+
+impl Outgoing for ShardPeers {
+    fn send(&mut self, to: NodeId, messages: Vec<Envelope>, synced: Option<Mark>) {
+        self.peers.send_of(to, &messages, synced.map(|mark| (self.shard, mark)));
     }
 }
 
-/// Asks all peers that can be reached at once whether this node's data directory may be served: `local` says the last boot that has
-/// been, before the next one begins.
+/// Why a data directory cannot be served now, or ever.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unwelcome {
+    /// It must not be.
+    Retired(Retired),
+    /// Another process serves a copy of it.
+    Runs {
+        /// The node that says so.
+        told_by: String,
+    },
+}
+
+/// Asks all peers that can be reached at once whether this node's data directory may be served, before the next boot begins; and whoever
+/// is at its own address, which must not be listened on yet: a node that runs there serves a copy.
 ///
 /// # Errors
 /// If one of them says that it may not.
-pub async fn introduce(local: &LocalNode, peers: &[Peer], acquaintances: &Acquaintances) -> Result<(), Retired> {
+pub async fn introduce(local: &LocalNode, peers: &[Peer], acquaintances: &Acquaintances) -> Result<(), Unwelcome> {
     let asked = peers.iter().map(|peer| outgoing::introduce(local, peer, acquaintances));
-    futures_util::future::join_all(asked).await.into_iter().collect()
+    let answers = futures_util::future::join_all(asked).await;
+    // A copy that lacks what its original has learnt meanwhile is refused for good only when the original does not run.
+    let runs = answers.iter().find(|answer| matches!(answer, Err(Unwelcome::Runs { .. }))).cloned();
+    runs.into_iter().chain(answers).collect()
 }
 
 /// Takes in what peers say on at most `connections_max` connections to `listener`, hands it to `inbound` and counts it on `board`, until `stop` is true.

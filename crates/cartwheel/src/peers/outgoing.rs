@@ -1,5 +1,6 @@
 //! The connection that this node dials to one peer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use tokio_util::codec::{FramedWrite, LengthDelimitedCodec};
 use tracing::{debug, info, warn};
 
 use super::hello::{self, HelloError, Remote};
-use super::{Acquaintances, FRAME_BYTES_MAX, LocalNode, Peer, PeerStats, Retired, codec, keepalive};
+use super::{Acquaintances, FRAME_BYTES_MAX, LocalNode, Peer, PeerStats, Unwelcome, codec, keepalive};
+use crate::lineage::Mark;
 use crate::random;
 use crate::rate_limit::RateLimit;
 
@@ -28,8 +30,12 @@ const QUEUED_BYTES_MAX: usize = 64 << 20;
 const WRITE_BYTES: usize = 256 << 10;
 /// How long dialling may take, and how long a peer may take no bytes before the connection counts as broken.
 const DIAL_WITHIN: Duration = Duration::from_secs(3);
-/// How long a peer may take to say what it knows of this node, before that goes on without it.
-const INTRODUCED_WITHIN: Duration = Duration::from_secs(1);
+/// How long it may take to reach a peer that is to say what it knows of this node, and how long the peer may take in all, before that goes
+/// on without it.
+const REACHED_WITHIN: Duration = Duration::from_secs(1);
+const INTRODUCED_WITHIN: Duration = Duration::from_secs(4);
+/// The tag of field 31 with a wire type that protobuf does not have.
+const MARK_FRAME: u8 = 0xff;
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before the next dial: at first, and at most.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -41,6 +47,8 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 struct Batch {
     /// The version of the protocol that they are of.
     protocol: Protocol,
+    /// The shard that they are of, and the mark of its store that goes before them.
+    synced: Option<(u32, Mark)>,
     frames: Vec<Bytes>,
 }
 
@@ -89,7 +97,7 @@ impl Link {
     }
 
     /// Sends `messages`, or drops them: while there is no connection, and when too much waits for a slow one.
-    pub(super) fn send(&self, messages: &[Envelope]) {
+    pub(super) fn send(&self, messages: &[Envelope], synced: Option<(u32, Mark)>) {
         if !*self.connected.borrow() {
             return self.dropped(messages.len(), "there is no connection");
         }
@@ -109,7 +117,7 @@ impl Link {
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let count = frames.len();
         if (queued > 0 && queued + bytes > QUEUED_BYTES_MAX)
-            || self.batches.try_send(Batch { protocol, frames }).is_err()
+            || self.batches.try_send(Batch { protocol, synced, frames }).is_err()
         {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return self.dropped(count, "too much waits for it already");
@@ -226,7 +234,7 @@ impl Dialler {
         frames: &mut FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
         protocol: Protocol,
     ) -> std::io::Error {
-        let mut gathered = Vec::new();
+        let (mut gathered, mut told) = (Vec::new(), BTreeMap::new());
         loop {
             if self.batches.recv_many(&mut gathered, BATCHES_MAX).await == 0 {
                 return std::io::Error::other("this node is stopping");
@@ -240,6 +248,12 @@ impl Dialler {
                         continue;
                     }
                     self.stats.sent.count(batch.frames.len(), bytes);
+                    // Before what it may be needed for: it must not be acknowledged what a peer would not miss.
+                    if let Some((shard, mark)) = batch.synced
+                        && told.insert(shard, mark) != Some(mark)
+                    {
+                        frames.feed(mark_frame(shard, mark)).await?;
+                    }
                     for frame in batch.frames {
                         frames.feed(frame).await?;
                     }
@@ -268,21 +282,42 @@ async fn dial(
     peer: &Peer,
     acquaintances: &Acquaintances,
 ) -> Result<(TcpStream, Remote, Protocol), HelloError> {
-    let dialled = tokio::time::timeout(DIAL_WITHIN, TcpStream::connect(&peer.addr)).await;
-    let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-    let mut stream = dialled.map_err(HelloError::Unreachable)?;
-    stream.set_nodelay(true)?;
-    keepalive::watch(&stream)?;
+    let mut stream = connect(peer, DIAL_WITHIN).await?;
     let (remote, protocol) = hello::call(&mut stream, local, peer.node, acquaintances).await?;
     Ok((stream, remote, protocol))
 }
 
+async fn connect(peer: &Peer, within: Duration) -> Result<TcpStream, HelloError> {
+    let dialled = tokio::time::timeout(within, TcpStream::connect(&peer.addr)).await;
+    let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let stream = dialled.map_err(HelloError::Unreachable)?;
+    stream.set_nodelay(true)?;
+    keepalive::watch(&stream)?;
+    Ok(stream)
+}
+
 /// See [`super::introduce`]. A peer that does not answer soon says nothing.
-pub(super) async fn introduce(local: &LocalNode, peer: &Peer, acquaintances: &Acquaintances) -> Result<(), Retired> {
-    match tokio::time::timeout(INTRODUCED_WITHIN, dial(local, peer, acquaintances)).await {
-        Ok(Err(HelloError::Retired(why))) => Err(why),
+pub(super) async fn introduce(local: &LocalNode, peer: &Peer, acquaintances: &Acquaintances) -> Result<(), Unwelcome> {
+    let asked = async {
+        let mut stream = connect(peer, REACHED_WITHIN).await?;
+        hello::call(&mut stream, local, peer.node, acquaintances).await
+    };
+    match tokio::time::timeout(INTRODUCED_WITHIN, asked).await {
+        Ok(Err(HelloError::Retired(why))) => Err(Unwelcome::Retired(why)),
+        Ok(Err(HelloError::Runs { .. })) => Err(Unwelcome::Runs { told_by: peer.name.clone() }),
         _ => Ok(()),
     }
+}
+
+/// The frame that says how far the store of a shard has come. No message begins with its first byte.
+fn mark_frame(shard: u32, mark: Mark) -> Bytes {
+    [&[MARK_FRAME][..], &shard.to_be_bytes(), &mark.to_bytes()].concat().into()
+}
+
+/// What such a frame says; none if it is another one.
+pub(super) fn read_mark_frame(frame: &[u8]) -> Option<(u32, Mark)> {
+    let (shard, mark) = frame.strip_prefix(&[MARK_FRAME])?.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*shard), Mark::from_bytes(mark)?))
 }
 
 /// Waits for the end of a connection on which the peer says nothing more.

@@ -17,11 +17,13 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::clock::Clock;
 use crate::control;
+use crate::lineage::Lineage;
 use crate::shard::{self, Machine, Shards};
 
 fn local(name: &str, cluster: u128) -> LocalNode {
     let node = NodeId::of_name(name);
-    LocalNode { cluster: ClusterId(cluster), node, name: name.to_owned(), life: Life(1), boot: 1 }
+    let (name, life, lineage) = (name.to_owned(), Life(1), Lineage::default());
+    LocalNode { cluster: ClusterId(cluster), node, name, life, boot: 1, lineage, opens: false }
 }
 
 fn message(from: &LocalNode, operation: u64) -> Envelope {
@@ -61,7 +63,7 @@ fn ear(heard: mpsc::UnboundedSender<u64>) -> Inbound {
     let (_, stop) = watch::channel(true);
     let outgoing = Arc::new(Peers::dial(&local("ear", 1), [], &Acquaintances::default(), &stop));
     let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
-    shard::start(0, Ear(heard), disk, outgoing, inbox, Clock::start()).unwrap();
+    shard::start(0, Ear(heard), disk, outgoing.of_shard(0), inbox, Clock::start()).unwrap();
     let (control, _) = control::inbox();
     Inbound { shards: Shards::new(vec![handle], Partitions::default()), control }
 }
@@ -285,12 +287,12 @@ async fn old_boots_and_old_lives_are_refused_and_told_so() {
         async move { introduce(&local, &peers, &Acquaintances::default()).await }
     };
     assert_eq!(call(7, 1).await, Ok(()));
-    assert_eq!(call(6, 1).await, Err(Retired::OldCopy));
+    assert_eq!(call(6, 1).await, Err(Unwelcome::Retired(Retired::OldCopy)));
     assert_eq!(call(7, 1).await, Ok(()), "the same boot again");
     assert_eq!(call(1, 2).await, Ok(()), "a life that nobody has told of yet");
     assert_eq!(
-        data_dir.seen_file().load().unwrap().get(&(b.node, Life(1))),
-        Some(&7),
+        data_dir.seen_file().load().unwrap().get(&(b.node, Life(1))).map(|known| known.boot),
+        Some(7),
         "it outlives this node's own boot"
     );
 
@@ -302,6 +304,6 @@ async fn old_boots_and_old_lives_are_refused_and_told_so() {
     views.send_replace(view_of(&[1, 2]));
     let retired = tokio::time::timeout(Duration::from_secs(20), known.retired()).await;
     assert_eq!(retired, Ok(Retired::Replaced), "its connection is closed, and its next hello refused");
-    assert_eq!(call(9, 1).await, Err(Retired::Replaced));
+    assert_eq!(call(9, 1).await, Err(Unwelcome::Retired(Retired::Replaced)));
     assert_eq!(call(2, 2).await, Ok(()));
 }

@@ -31,6 +31,32 @@ pub enum ServeError {
         /// Its directory.
         dir: PathBuf,
     },
+    /// Another node of its name is the member.
+    #[error(
+        "{dir} belongs to a node called {name} that is no member of its cluster: another one of this name was let in at the same time. Keep \
+         the directory until the data is checked, and start the node with an empty one and another name"
+    )]
+    NameTaken {
+        /// The node's name.
+        name: String,
+        /// Its directory.
+        dir: PathBuf,
+    },
+    /// Another process serves a copy of its data directory.
+    #[error(
+        "{name} runs already, as {told_by} says, so {dir} is a copy of the data directory that it serves, and two cannot be served as one \
+         node. If that one is to go on, delete this copy; for one more node, start it with an empty directory and another name. If this \
+         one is to go on, stop that one and never start it again: whatever it has stored since the copy was made must then come from the \
+         other nodes, so make {dir} anew with cartwheel renew"
+    )]
+    CopyRuns {
+        /// The node's name.
+        name: String,
+        /// Its directory.
+        dir: PathBuf,
+        /// Who says so.
+        told_by: String,
+    },
     /// An address is taken or not this machine's.
     #[error(
         "cannot listen on {addr} for {what}: {source}. Stop whatever uses the port, or give an address of this machine with \

@@ -5,6 +5,7 @@ mod door;
 mod error;
 mod farewell;
 mod listening;
+mod opening;
 mod place;
 mod readiness;
 mod threads;
@@ -21,6 +22,7 @@ use cartwheel_core::membership::{Member, View};
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
+use cartwheel_core::record::ActorsSince;
 use cartwheel_storage::FjallStore;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -32,8 +34,9 @@ use crate::data_dir::{DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
 use crate::founding::{self, FoundError};
 use crate::http::{self, Backend, Door, Front, Readiness};
 use crate::joining;
+use crate::lineage::Mark;
 use crate::metrics::Metrics;
-use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peers, Retired, Waiting, Welcome};
+use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peers, Retired, Unwelcome, Waiting, Welcome};
 use crate::random::{self, NoRandomness};
 use crate::renewing;
 use crate::shard::disk::Disk;
@@ -70,22 +73,38 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let history_file = data_dir.history_file();
     let history = founding::history_of(data_dir.identity(), &history_file, &config.dir)?;
     let view = history.view().ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+    let home = Home { node: NodeId::of_name(&data_dir.identity().name), life: data_dir.identity().life };
+    if readiness::is_name_taken(&view, home) {
+        let (name, dir) = (data_dir.identity().name.clone(), config.dir.clone());
+        return Err(ServeError::NameTaken { name, dir });
+    }
     let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
 
     let (view_sender, views) = watch::channel(Arc::new(view.clone()));
     let acquaintances = acquaintances(&data_dir, views.clone())?;
-    let (local, others) = (local_node(&data_dir, &member), other_members(&view, member.id));
-    if let Err(why) = peers::introduce(&local, &others, &acquaintances).await {
-        return farewell::end(&data_dir, Farewell::Refused(why));
+    let places = StorePlace::of_all(&data_dir, config);
+    let stores = places.iter().map(StorePlace::open).collect::<Result<Vec<_>, _>>()?;
+    let marks = stores.iter().map(|store| Mark::of_store(store)).collect::<Result<Vec<_>, _>>()?;
+    let was_stopped = data_dir.was_stopped(&marks);
+    let next_boot = data_dir.next_boot(random::number()?, marks)?;
+    let new_actors = ActorsSince { boot: next_boot.boot, drawn: next_boot.drawn };
+    let lineage = data_dir.identity().lineage.with(next_boot.clone());
+    let opening = LocalNode { lineage, opens: true, ..local_node(&data_dir, &member) };
+    let asked = other_members(&view, member.id).into_iter().chain([opening::own_place(&member)]).collect::<Vec<_>>();
+    match opening::introduce(&opening, &asked, &acquaintances).await {
+        Ok(()) => {}
+        Err(Unwelcome::Retired(why)) => return farewell::end(&data_dir, Farewell::Refused(why)),
+        Err(Unwelcome::Runs { told_by }) => {
+            let (name, dir) = (member.name.clone(), config.dir.clone());
+            return Err(ServeError::CopyRuns { name, dir, told_by });
+        }
     }
     let connections_max = descriptors::share_out();
     // Before the boot is counted: an address that is taken should cost nothing.
     let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
     let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
     let (http_addr, peer_addr) = (shown(&http_listener), shown(&peer_listener));
-    let places = StorePlace::of_all(&data_dir, config);
-    let stores = places.iter().map(StorePlace::open).collect::<Result<Vec<_>, _>>()?;
-    let boot = data_dir.begin_boot()?;
+    let boot = data_dir.begin_boot(next_boot)?;
     let epoch_file = data_dir.epoch_file();
     let saved_epoch = unless_newer(epoch_file.load(), |error| {
         warn!("the epoch that this node was in is lost, so it takes no writes until it has heard from a peer: {error}");
@@ -105,6 +124,12 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &acquaintances, &stop));
     let (connections, board) =
         (peers.connections().into_iter().map(|(_, connection)| connection).collect(), peers.board());
+    let actors = match data_dir.identity().actors.filter(|_| was_stopped) {
+        Some(actors) if opening::is_confirmed(&peers).await => actors,
+        _ => new_actors,
+    };
+    data_dir.go_on_with(actors)?;
+    let identity = data_dir.identity();
     let mut handles = Vec::new();
     let mut running = Vec::new();
     for (index, (place, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
@@ -119,8 +144,8 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
             ..ReserveOptions::default()
         };
         let reserve = Reserve::of_dir(config.dir.clone(), reserve);
-        let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve);
-        let started = shard::start(index, node, disk, peers.clone(), inbox, clock);
+        let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve).marked(boot);
+        let started = shard::start(index, node, disk, peers.clone().of_shard(index), inbox, clock);
         running.push(started.map_err(|source| ServeError::System { what: "start a shard's thread", source })?);
         handles.push(shard);
     }
@@ -169,6 +194,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         metrics: metrics.upgrades.clone(),
     };
     tokio::spawn(upgrading.run(stop.clone()));
+    tokio::spawn(acquaintances.clone().keep_marks(stop.clone()));
     let control = control_handle.clone();
     acquaintances.welcome_with(Welcome { secret, history: encoded, waiting: waiting.clone(), control });
     let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
@@ -177,7 +203,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     tokio::spawn(peers::listen(local.clone(), peer_listener, peers_max, inbound, board.clone(), known, stop));
     let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
     let ready = running.iter().map(|shard| shard.ready.clone()).collect();
-    tokio::spawn(readiness::announce(ready, connections, ready_sender));
+    tokio::spawn(readiness::announce(ready, connections, view.clone(), own, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
     let http_metrics = metrics.http.clone();
     let control = control_handle;
@@ -221,8 +247,17 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     };
     // Doors first, while the peers that requests under way need can still be talked to.
     closing_door.close().await;
-    end_shards(&shards, running).await;
+    let marks = end_shards(&shards, running).await;
     stop_sender.send_replace(true);
+    acquaintances.save_marks().await;
+    if ended.is_ok()
+        && let Some(marks) = marks
+        && let Err(error) = data_dir.stopped(marks)
+    {
+        warn!(
+            "it could not be noted that the node has stopped in order, so it begins new actors at its next start: {error}"
+        );
+    }
     if ended.is_ok() {
         info!("stopped");
     }
@@ -238,8 +273,9 @@ fn unless_newer<T>(loaded: Result<T, DataDirError>, lost: impl FnOnce(DataDirErr
 }
 
 fn local_node(data_dir: &DataDir, member: &Member) -> LocalNode {
-    let Identity { cluster, life, boot, .. } = *data_dir.identity();
-    LocalNode { cluster, node: member.id, name: member.name.clone(), life, boot }
+    let Identity { cluster, life, boot, ref lineage, .. } = *data_dir.identity();
+    let (name, lineage) = (member.name.clone(), lineage.clone());
+    LocalNode { cluster, node: member.id, name, life, boot, lineage, opens: false }
 }
 
 fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<Acquaintances, DataDirError> {
@@ -292,6 +328,7 @@ fn node_config(
         node: local.node,
         life: local.life,
         boot: local.boot,
+        actors: identity.actors.unwrap_or(ActorsSince { boot: local.boot, drawn: 0 }),
         lane,
         seats: shard::seats(store, view.ring.partitions(), lane)?,
         loss_floor,
@@ -309,12 +346,19 @@ fn node_config(
     })
 }
 
-async fn end_shards(shards: &Shards, running: Vec<Running>) {
+/// Ends the shards, and says at which marks their stores are if all have ended in order.
+async fn end_shards(shards: &Shards, running: Vec<Running>) -> Option<Vec<Mark>> {
     shards.stop().await;
+    let mut marks = Some(Vec::new());
     for shard in running {
         let joined = tokio::task::spawn_blocking(move || shard.thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            error!("a shard of the node did not end well: see the log above");
+        match joined {
+            Ok(Ok(mark)) => marks = marks.zip(mark).map(|(marks, mark)| [marks, vec![mark]].concat()),
+            _ => {
+                error!("a shard of the node did not end well: see the log above");
+                marks = None;
+            }
         }
     }
+    marks
 }

@@ -10,6 +10,7 @@ use cartwheel_storage::{Batch, Durability, Store, StoreError};
 use tracing::{error, info};
 
 use super::reserve::Reserve;
+use crate::lineage::Mark;
 
 /// Opens a shard's store again. It must make sure that it is the right one, and that what a recovery found is synced.
 pub type Reopen = Box<dyn FnMut() -> Result<Box<dyn Store>, ReopenError> + Send>;
@@ -30,6 +31,10 @@ pub struct Disk {
     reserve: Reserve,
     retry_after: Duration,
     opened: Instant,
+    /// The mark of the last commit; none if commits are not marked.
+    mark: Option<Mark>,
+    /// That of the last one that is known to be synced.
+    synced: Option<Mark>,
 }
 
 enum State {
@@ -57,7 +62,18 @@ impl Disk {
     pub fn new(store: Box<dyn Store>, reopen: Reopen, mut reserve: Reserve) -> Self {
         reserve.check(store.unflushed_bytes(), Instant::default());
         let (retry_after, opened) = (RETRY_AFTER, Instant::default());
-        Self { store: State::Open(store), reopen, reserve, retry_after, opened }
+        Self { store: State::Open(store), reopen, reserve, retry_after, opened, mark: None, synced: None }
+    }
+
+    /// The same, whose commits are marked as those of this boot.
+    #[must_use]
+    pub fn marked(self, boot: u32) -> Self {
+        Self { mark: Some(Mark { boot, commit: 0 }), ..self }
+    }
+
+    /// The mark of the last commit that no power failure can take away.
+    pub const fn synced(&self) -> Option<Mark> {
+        self.synced
     }
 
     /// The disk of a store that takes up none, and does not come back after a failure.
@@ -162,9 +178,17 @@ impl Disk {
     }
 
     /// Carries out a batch.
-    pub fn commit(&mut self, batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
+    pub fn commit(&mut self, mut batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
         self.reserve.committed();
+        // One that fails may have been carried out, so its number is not given again.
+        if let Some(mark) = &mut self.mark {
+            mark.commit += 1;
+            mark.put(&mut batch);
+        }
         let committed = self.open_store()?.commit(batch, durability);
+        if committed.is_ok() && durability == Durability::Synced {
+            self.synced = self.mark;
+        }
         committed.map_err(|error| {
             self.failed(&error, now);
             WriteFailed::Uncertain
@@ -172,12 +196,15 @@ impl Disk {
     }
 
     /// Carries out the last batch, and syncs what was written without a sync.
-    pub fn close(&mut self, last: Batch) {
-        if let State::Open(store) = &mut self.store
-            && let Err(error) = store.commit(last, Durability::Synced)
-        {
+    ///
+    /// Returns the mark that the store has then, if all of that worked.
+    pub fn close(&mut self, last: Batch) -> Option<Mark> {
+        let State::Open(store) = &mut self.store else { return None };
+        if let Err(error) = store.commit(last, Durability::Synced) {
             error!("the store could not be synced at the end: {error}");
+            return None;
         }
+        Mark::of_store(store.as_ref()).ok()
     }
 
     fn failed(&mut self, error: &StoreError, now: Instant) {

@@ -97,7 +97,7 @@ impl Store for FailingStore {
 struct NoPeers;
 
 impl Outgoing for NoPeers {
-    fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>) {}
+    fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>, _: Option<crate::lineage::Mark>) {}
 }
 
 /// A cluster of one node.
@@ -119,6 +119,7 @@ fn node() -> Node {
         loss_floor: Since(0),
         durability: cartwheel_core::membership::Durability::Fsync,
         hlc_ceiling: cartwheel_core::hlc::Hlc::ZERO,
+        actors: cartwheel_core::record::ActorsSince { boot: 1, drawn: 1 },
         seed: 1,
         timing: Timing::default(),
         limits: Limits::default(),

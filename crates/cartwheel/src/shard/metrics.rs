@@ -226,6 +226,11 @@ impl ShardMetrics {
         &self.hints
     }
 
+    /// How often a key came with two values of one version.
+    pub const fn dot_collisions(&self) -> &Counter {
+        &self.dot_collisions
+    }
+
     pub(crate) fn turn(&self, inputs: usize) {
         if inputs > 0 {
             self.turn_inputs.observe(inputs as f64);

@@ -45,6 +45,7 @@ use cartwheel_storage::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
+use crate::lineage::Mark;
 use disk::Disk;
 use load::{Load, UnderWay};
 use turn::Turns;
@@ -133,8 +134,9 @@ impl Machine for Node {
 
 /// Where a shard's messages go. None of this may block.
 pub trait Outgoing: Send + 'static {
-    /// Sends `messages` to a peer, or drops them.
-    fn send(&mut self, to: NodeId, messages: Vec<Envelope>);
+    /// Sends `messages` to a peer, or drops them. `synced` is the mark of the shard's last synced commit: what the messages acknowledge
+    /// came with that one or an earlier one.
+    fn send(&mut self, to: NodeId, messages: Vec<Envelope>, synced: Option<Mark>);
 }
 
 /// What waits in a shard's queue.
@@ -322,7 +324,7 @@ pub fn counted_inbox(metrics: &ShardMetrics) -> (ShardHandle, Inbox) {
 #[derive(Debug)]
 pub struct Running {
     /// The shard's thread.
-    pub thread: JoinHandle<()>,
+    pub thread: JoinHandle<Option<Mark>>,
     /// What the shard can be asked for.
     pub ready: watch::Receiver<Readiness>,
     /// What it tells its node's control.
@@ -390,7 +392,7 @@ fn run<M: Machine, O: Outgoing>(
     load: &Load,
     clock: Clock,
     told: &Told,
-) {
+) -> Option<Mark> {
     let mut gathered = Vec::with_capacity(TURN_MAX);
     // The room that the turn's messages take, until it has ended.
     let mut rooms = Vec::new();
@@ -448,8 +450,7 @@ fn run<M: Machine, O: Outgoing>(
             turns.count_tombstones();
         }
         if stop {
-            turns.close();
-            return;
+            return turns.close();
         }
     }
 }

@@ -28,6 +28,7 @@ use super::load::UnderWay;
 use super::unsynced::{OsBoot, Unsynced};
 use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
 use crate::clock::Clock;
+use crate::lineage::Mark;
 use crate::rate_limit::RateLimit;
 
 /// A state machine with its store and all that is under way between them.
@@ -248,11 +249,11 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         written
     }
 
-    /// The same, at the end.
-    pub(super) fn close(&mut self) {
+    /// The same, at the end. Returns the mark that the store has then, if all of that worked.
+    pub(super) fn close(&mut self) -> Option<Mark> {
         self.add(Input::Stop);
         self.take();
-        self.disk.close(self.unsynced.last_batch());
+        self.disk.close(self.unsynced.last_batch())
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -377,7 +378,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// Lets everything out that has gathered for peers and clients.
     fn flush(&mut self) {
         while let Some((to, messages)) = self.sends.pop_first() {
-            self.outgoing.send(to, messages);
+            self.outgoing.send(to, messages, self.disk.synced());
         }
         for (id, outcome) in self.replies.drain(..) {
             if let Some(client) = self.clients.remove(&id) {
@@ -422,7 +423,10 @@ fn log(event: &Event) {
             );
         }
         Event::DotCollision(key) => {
-            error!("{key:?} came with two contents under one name: a disk is broken or a message was forged");
+            error!(
+                "dot_collision: {key:?} came with two values of one version, and both are kept as siblings: a disk is broken, two nodes run on \
+                 copies of one data directory, or a message was forged"
+            );
         }
         Event::RecordLost(key, error) => {
             warn!("the record of {key:?} was lost and will be fetched from its replicas: {error}")

@@ -1,0 +1,60 @@
+//! Whether a data directory may be served, asked before its next boot begins.
+
+use std::time::Duration;
+
+use cartwheel_core::membership::Member;
+use tracing::warn;
+
+use crate::peers::{self, Acquaintances, LocalNode, Peer, Peers, Unwelcome};
+
+/// How often it is asked again whether another process that serves a copy of the directory has ended: one that was just stopped may not
+/// have, and what one said that was killed may still be on its way.
+const TRIES_MAX: u32 = 5;
+const TRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Where the node would be found itself.
+pub(super) fn own_place(member: &Member) -> Peer {
+    Peer { node: member.id, name: member.name.clone(), addr: member.peer_addr.clone() }
+}
+
+/// Asks until nobody says any more that the node runs already, or for long enough.
+pub(super) async fn introduce(
+    local: &LocalNode,
+    asked: &[Peer],
+    acquaintances: &Acquaintances,
+) -> Result<(), Unwelcome> {
+    for _ in 1..TRIES_MAX {
+        match peers::introduce(local, asked, acquaintances).await {
+            Err(Unwelcome::Runs { told_by }) => {
+                warn!("{} runs already, as {told_by} says; waiting whether it stops", local.name);
+                tokio::time::sleep(TRY_AFTER).await;
+            }
+            answer => return answer,
+        }
+    }
+    peers::introduce(local, asked, acquaintances).await
+}
+
+/// How long a node that stopped in order waits until most members know of its new boot, before it goes on with new actors instead.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whether a majority of the members, this node included, know by now of the boot that has begun, so that no copy of the directory can ever
+/// come to believe that its boot of this number is the only one.
+pub(super) async fn is_confirmed(peers: &Peers) -> bool {
+    let mut waiting = peers.connections().into_iter().map(|(_, connected)| connected).collect::<Vec<_>>();
+    let needed = waiting.len().div_ceil(2);
+    if needed == 0 {
+        return false;
+    }
+    let begun = tokio::time::Instant::now();
+    let mut confirmed = 0;
+    while begun.elapsed() < CONFIRMED_WITHIN {
+        waiting.retain(|connected| !*connected.borrow());
+        confirmed = peers.connections().len().saturating_sub(waiting.len());
+        if confirmed >= needed {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    confirmed >= needed
+}
