@@ -1,7 +1,8 @@
 //! Which hints are due: what is kept for homes that are there again goes to them (paper, section 4.6).
 //!
-//! The index is gone through home by home, a page at a time. After a start it is first gone through as a whole, to know how much there
-//! is; until then nothing is handed over.
+//! The index is gone through home by home, a page at a time. After a start, and after a write whose outcome is not known, it is also gone
+//! through as a whole, to know how much there is. Hundreds of thousands of entries may be there, so each step of that waits for the
+//! admission controller; meanwhile hints are handed over.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,6 +19,8 @@ use crate::time::Instant;
 
 /// How many entries of the index are read at once.
 pub const PAGE: usize = 64;
+/// To read one record by its key takes about as long as to scan so many.
+const RECORDS_IN_A_READ: usize = 2;
 /// How long a home that still is owed something after all was tried is left alone.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often it is looked whether there is anything for a home to which nothing is owed as far as is known: a write that failed may
@@ -27,8 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What is to be done next.
 #[derive(Debug)]
 pub enum Errand {
-    /// A command for the store; [`Handoff::begun`] is told its number.
+    /// A command for the store that lists hints of a home; [`Handoff::begun`] is told its number.
     Store(StoreCommand),
+    /// One that counts hints, and reads about as many records as this; likewise.
+    Count(StoreCommand, usize),
     /// What is kept of a key goes to a home.
     HandOver(Key, NodeId),
 }
@@ -112,12 +117,13 @@ impl Handoff {
         self.idle = None;
     }
 
-    /// The next thing to do at `now`, if so many keys may be handed over beside those that are being handed over. `at_once` says how
-    /// many a home is to be tried with, from none to [`PAGE`].
+    /// The next thing to do at `now`, if so many keys may be handed over beside those that are being handed over, and hints may be
+    /// counted if `may_count` says so. `at_once` says how many a home is to be tried with, from none to [`PAGE`].
     pub fn next(
         &mut self,
         now: Instant,
         room: usize,
+        may_count: impl FnOnce() -> bool,
         mut at_once: impl FnMut(NodeId) -> usize,
         members: impl Iterator<Item = NodeId>,
         book: &HintBook,
@@ -130,7 +136,9 @@ impl Handoff {
             self.wake_at = Some(self.pause_until);
             return None;
         }
-        if let Some(upto) = book.counted_upto() {
+        if let Some(upto) = book.counted_upto()
+            && may_count()
+        {
             return Some(self.count(upto.clone(), book.count_number()));
         }
         if room == 0 {
@@ -171,11 +179,11 @@ impl Handoff {
             // One that is no hint's must be got past too: it is nobody's key, so nothing is found.
             let storage_key = hint::parse(&entry).map_or_else(|| entry.clone(), |(_, storage_key)| storage_key);
             self.asked = Some(Asked::Size(number, entry));
-            return Errand::Store(StoreCommand::Read { storage_key });
+            return Errand::Count(StoreCommand::Read { storage_key }, RECORDS_IN_A_READ);
         }
         self.uncounted.clear();
         self.asked = Some(Asked::ToCount(number));
-        Errand::Store(StoreCommand::ScanIndex { from, upto: hint::all().1, entries_max: PAGE })
+        Errand::Count(StoreCommand::ScanIndex { from, upto: hint::all().1, entries_max: PAGE }, PAGE)
     }
 
     fn list(&mut self, now: Instant, mut at_once: impl FnMut(NodeId) -> usize) -> Option<Errand> {
@@ -263,8 +271,8 @@ mod tests {
     use super::*;
 
     fn next(handoff: &mut Handoff, book: &HintBook) -> Option<StoreCommand> {
-        match handoff.next(Instant(1), 1, |_| PAGE, [].into_iter(), book) {
-            Some(Errand::Store(command)) => Some(command),
+        match handoff.next(Instant(1), 1, || true, |_| PAGE, [].into_iter(), book) {
+            Some(Errand::Store(command) | Errand::Count(command, _)) => Some(command),
             _ => None,
         }
     }

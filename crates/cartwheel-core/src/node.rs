@@ -108,6 +108,7 @@ macro_rules! scx {
             exchange: &mut $node.exchange,
             transfers: &mut $node.transfers,
             replica: &mut $node.replica,
+            admission: &mut $node.admission,
             random: &mut $node.random,
             broken: $node.config.broken,
             out: &mut $step.succession,
@@ -650,7 +651,14 @@ impl Node {
                 Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),
             };
             let others = held.view().members().map(|known| known.member.id).filter(|&id| id != config.node);
-            match handoff.next(now, room, at_once, others, replica.hints()) {
+            let may_count = || admission.room(Slice::Count, now) > 0;
+            match handoff.next(now, room, may_count, at_once, others, replica.hints()) {
+                Some(Errand::Count(command, records)) => {
+                    admission.has_read(Slice::Count, records, now);
+                    let id = replica.next_store();
+                    handoff.begun(id);
+                    step.effects.stores.push((id, command));
+                }
                 Some(Errand::Store(command)) => {
                     let id = replica.next_store();
                     handoff.begun(id);

@@ -31,10 +31,14 @@ pub enum Slice {
     Reclaim,
     /// Records are handed out to a node that is to be their home, or stored by it.
     Transfer,
+    /// An entry of the index of hints is counted, after a start or after a write whose outcome is not known.
+    Count,
+    /// A record that the node is not to keep any longer is removed.
+    Purge,
 }
 
 /// How many kinds there are.
-const KINDS: usize = 8;
+const KINDS: usize = 10;
 
 impl Slice {
     /// All of them.
@@ -47,6 +51,8 @@ impl Slice {
         Self::Scan,
         Self::Reclaim,
         Self::Transfer,
+        Self::Count,
+        Self::Purge,
     ];
 
     /// Its name in metrics.
@@ -60,12 +66,14 @@ impl Slice {
             Self::Scan => "scan",
             Self::Reclaim => "reclaim",
             Self::Transfer => "transfer",
+            Self::Count => "count",
+            Self::Purge => "purge",
         }
     }
 }
 
 /// So many records that are read in one go take about as long as one key's work.
-const RECORDS_IN_A_UNIT: usize = 16;
+const RECORDS_IN_A_UNIT: i64 = 16;
 
 /// The least and the most units of each kind a second.
 const RATE_MIN: u64 = 128;
@@ -117,7 +125,7 @@ pub struct Admission {
     settling: u32,
     /// The second that `window` is in, of the node's clock.
     second: u64,
-    /// Units begun in it.
+    /// Millionths of units begun in it.
     used: u64,
     /// Requests were refused in it because there were too many.
     overloaded: bool,
@@ -172,26 +180,26 @@ impl Admission {
     pub fn begin(&mut self, slice: Slice, now: Instant) {
         self.advance(now);
         self.begun[slice as usize] += 1;
-        self.charge(slice, 1);
+        self.charge(slice, UNIT);
     }
 
     /// A slice that has begun has read so many records: the more, the longer what follows waits.
     pub fn has_read(&mut self, slice: Slice, records: usize, now: Instant) {
         self.advance(now);
-        self.charge(slice, records / RECORDS_IN_A_UNIT);
+        self.charge(slice, records as i64 * UNIT / RECORDS_IN_A_UNIT);
     }
 
     /// A slice that has begun turns out to be the work of so many keys: the more, the longer what follows waits.
     pub fn does(&mut self, slice: Slice, keys: usize, now: Instant) {
         self.advance(now);
-        self.charge(slice, keys);
+        self.charge(slice, keys as i64 * UNIT);
     }
 
-    fn charge(&mut self, slice: Slice, units: usize) {
+    fn charge(&mut self, slice: Slice, millionths: i64) {
         let debt_max = -(self.rate as i64 * DEBT.as_micros() as i64);
         let allowance = &mut self.allowances[slice as usize];
-        *allowance = (*allowance - units as i64 * UNIT).max(debt_max);
-        self.used += units as u64;
+        *allowance = (*allowance - millionths).max(debt_max);
+        self.used += millionths.unsigned_abs();
     }
 
     /// Begins a slice if there is room; if not, [`Self::wake_at`] says when there is.
@@ -251,7 +259,7 @@ impl Admission {
 
     fn end_second(&mut self) {
         let ended = self.window.end_second();
-        let (used, overloaded) = (std::mem::take(&mut self.used), std::mem::take(&mut self.overloaded));
+        let (used, overloaded) = (std::mem::take(&mut self.used) / UNIT as u64, std::mem::take(&mut self.overloaded));
         let says_something = ended.count() >= REQUESTS_MIN;
         if says_something && self.settling > 0 {
             self.settling -= 1;

@@ -32,6 +32,7 @@ impl Succession {
             self.attended.put_off(partition, next);
             self.attend(cx, partition, is_turn, &mut busy);
         }
+        self.clear_waiting(cx);
     }
 
     /// Does what there is to do for a partition; what others are told again and again only in its turn.

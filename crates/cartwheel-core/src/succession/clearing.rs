@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::{Scx, Succession};
+use crate::admission::Slice;
 use crate::effects::{ScanLimit, StoreCommand, StoreId, StoreResult};
 use crate::key::Key;
 use crate::merkle::Grid;
@@ -15,6 +16,8 @@ use crate::ring::PartitionId;
 
 /// How much is read at once.
 const PAGE: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };
+/// To remove a record takes about as long as to scan so many.
+const RECORDS_IN_A_REMOVAL: usize = 4;
 
 /// The clearing of one partition.
 #[derive(Debug)]
@@ -40,7 +43,17 @@ fn keeps(cx: &Scx<'_>, partition: PartitionId, n: u8) -> bool {
 }
 
 impl Succession {
-    /// Begins to clear, or goes on after the store failed.
+    /// Goes on with the clearings that wait for the admission controller, as far as it lets them.
+    pub(super) fn clear_waiting(&mut self, cx: &mut Scx<'_>) {
+        while !self.clearings_waiting.is_empty() && cx.admission.room(Slice::Purge, cx.now) > 0 {
+            if let Some(partition) = self.clearings_waiting.pop_first() {
+                self.clear(cx, partition);
+            }
+        }
+    }
+
+    /// Begins to clear, or goes on after the store failed. Each page waits until the admission controller lets it begin: a partition
+    /// may hold millions of records.
     pub(super) fn clear(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
         if cx.held.ns().into_iter().all(|n| keeps(cx, partition, n)) {
             self.clearings.remove(&partition);
@@ -54,6 +67,10 @@ impl Succession {
             return;
         }
         match clearing.next.take() {
+            Some(from) if !cx.admission.may_begin(Slice::Purge, cx.now) => {
+                clearing.next = Some(from);
+                self.clearings_waiting.insert(partition);
+            }
             Some(from) => {
                 let id = cx.replica.next_store();
                 clearing.next = Some(from.clone());
@@ -84,6 +101,7 @@ impl Succession {
         }
         let StoreResult::Scanned(Ok(scanned)) = result else { return };
         clearing.next = scanned.next();
+        cx.admission.has_read(Slice::Purge, scanned.records.len(), cx.now);
         let may_go = |(storage_key, record): &(Bytes, Bytes)| {
             Record::decode(record, storage_key).map_or(true, |record| record.header.owed.is_empty())
         };
@@ -92,6 +110,7 @@ impl Succession {
         let is_kept = |key: &Key| keeps(cx, cx.held.partition_of(key), cx.held.n(key.bucket()));
         clearing.going.retain(|key| !is_kept(key));
         clearing.found |= !clearing.going.is_empty();
+        cx.admission.has_read(Slice::Purge, RECORDS_IN_A_REMOVAL * clearing.going.len(), cx.now);
         cx.out.drops.extend(clearing.going.iter().cloned());
         if clearing.going.is_empty() {
             self.clear(cx, partition);

@@ -34,6 +34,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
+use crate::admission::Admission;
 use crate::configuration::{Configuration, Footing, Home, Phase, Step};
 use crate::dot::NodeId;
 use crate::effects::{StoreCommand, StoreId, StoreResult};
@@ -117,6 +118,8 @@ pub struct Scx<'a> {
     pub transfers: &'a mut Transfers,
     /// This node's records.
     pub replica: &'a mut Replica,
+    /// How much background work may begin.
+    pub admission: &'a mut Admission,
     /// For the time that a proposer waits.
     pub random: &'a mut ChaCha8Rng,
     /// Which rule is broken on purpose.
@@ -205,6 +208,8 @@ pub struct Succession {
     /// Since when nothing is under way any more in a partition that this node leaves.
     left_at: BTreeMap<PartitionId, Instant>,
     clearings: BTreeMap<PartitionId, Clearing>,
+    /// The clearings that the admission controller has told to wait.
+    clearings_waiting: BTreeSet<PartitionId>,
 }
 
 impl Succession {
@@ -225,6 +230,7 @@ impl Succession {
             copied: BTreeMap::new(),
             left_at: BTreeMap::new(),
             clearings: BTreeMap::new(),
+            clearings_waiting: BTreeSet::new(),
         }
     }
 

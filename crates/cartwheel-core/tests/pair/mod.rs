@@ -126,6 +126,8 @@ pub struct Pair {
     pub bytes: usize,
     pub bytes_to: BTreeMap<NodeId, usize>,
     pub scans: usize,
+    /// Commands for the disks, of whatever kind.
+    pub stores: usize,
     pub events: Vec<(NodeId, Event)>,
 }
 
@@ -152,6 +154,7 @@ impl Pair {
             bytes: 0,
             bytes_to: BTreeMap::new(),
             scans: 0,
+            stores: 0,
             events: Vec::new(),
         }
     }
@@ -180,6 +183,7 @@ impl Pair {
             let effects = node.step(now, input);
             self.wakes.insert(to, effects.wake_at.unwrap_or(Instant(u64::MAX)));
             for (id, command) in effects.stores {
+                self.stores += 1;
                 self.scans += usize::from(matches!(command, StoreCommand::Scan { .. }));
                 let result = self.disks.entry(to).or_default().execute(&command);
                 self.queue.push_back((to, Input::Stored(id, result)));
@@ -247,7 +251,7 @@ impl Pair {
 
     /// Begins to count anew.
     pub fn reset(&mut self) {
-        (self.messages, self.bytes, self.scans) = (0, 0, 0);
+        (self.messages, self.bytes, self.scans, self.stores) = (0, 0, 0, 0);
         self.bytes_to.clear();
         self.events.clear();
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cartwheel_core::admission::Admission;
 use cartwheel_core::configuration::{Footing, Home, Step};
 use cartwheel_core::context::ClusterKey;
 use cartwheel_core::dot::{NodeId, Since};
@@ -74,10 +75,10 @@ impl Comparisons for Remembered<'_> {
 
 thread_local! {
     /// It gives numbers to store commands, and has nothing to do.
-    static REPLICA: RefCell<Option<(NodeConfig, Replica)>> = const { RefCell::new(None) };
+    static REPLICA: RefCell<Option<(NodeConfig, Replica, Admission)>> = const { RefCell::new(None) };
 }
 
-fn idle_replica(held: &Holdings) -> (NodeConfig, Replica) {
+fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
     let Home { node, life } = held.me();
     let config = NodeConfig {
         cluster: ClusterId(1),
@@ -99,7 +100,8 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica) {
     };
     let minter = Minter::new(node, life, 1, config.actors);
     let replica = Replica::new(minter, HlcClock::new(Hlc::ZERO), &config, Arc::new(held.clone()));
-    (config, replica)
+    let admission = Admission::new(config.timing.background_p99_target);
+    (config, replica, admission)
 }
 
 /// All that decides what a node does when it looks after the partition.
@@ -214,7 +216,7 @@ impl<'a> Stage<'a> {
 
     fn with(&mut self, out: &mut Out, act: impl FnOnce(&mut Succession, &mut Scx<'_>)) {
         REPLICA.with_borrow_mut(|replica| {
-            let (config, replica) = replica.get_or_insert_with(|| idle_replica(&self.held));
+            let (config, replica, admission) = replica.get_or_insert_with(|| idle_replica(&self.held));
             let mut cx = Scx {
                 now: NOW,
                 held: &self.held,
@@ -223,6 +225,7 @@ impl<'a> Stage<'a> {
                 // Nothing is fetched: who comes is told of as one that has.
                 transfers: &mut Transfers::new(config),
                 replica,
+                admission,
                 random: &mut self.random,
                 broken: self.setup.broken(),
                 out,

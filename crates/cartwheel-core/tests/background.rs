@@ -1,0 +1,79 @@
+//! Background work that goes through many records takes them a few at a time: on a disk that answers at once, what does not pause by itself
+//! runs to its end before the node hears of anything else.
+
+mod pair;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cartwheel_core::configuration::{Configuration, Home, Phase};
+use cartwheel_core::dot::Life;
+use cartwheel_core::hint;
+use cartwheel_core::image::Image;
+use cartwheel_core::node::{Event, Node};
+use cartwheel_core::record::{LocalHeader, Record};
+use cartwheel_core::ring::PartitionId;
+use cartwheel_core::state::Epoch;
+use cartwheel_core::succession::Seat;
+use pair::{Pair, config, disk, id, key, state, view};
+
+const RECORDS: usize = 5_000;
+/// More commands for the disk than one turn may lead to, by far.
+const COMMANDS_MAX: usize = RECORDS / 5;
+
+/// A disk with records that are kept for node 2.
+fn hints() -> Image {
+    let mut image = Image::default();
+    for number in 0..RECORDS {
+        let storage_key = key(number).storage_key();
+        let header = LocalHeader { owed: [(id(2), Epoch::FIRST)].into(), ..LocalHeader::default() };
+        let record = Record { header, state: state(number, 1) };
+        image.records.insert(storage_key.clone(), record.encode(&storage_key));
+        image.index.insert(hint::entry(id(2), &storage_key));
+    }
+    image
+}
+
+fn home(node: usize) -> Home {
+    Home { node: id(node), life: Life(node as u64) }
+}
+
+#[test]
+fn hints_are_counted_in_many_turns_after_a_start() {
+    let mut pair = Pair::on([(id(1), hints())].into());
+    pair.start(Node::new(config(1, 1, None), view(2, 1)), 1);
+    assert!(pair.stores < COMMANDS_MAX, "{} commands in the first turn", pair.stores);
+    let counted = |pair: &Pair| {
+        let records = |event: &Event| match event {
+            Event::HintsHeld { now, .. } => Some(now.records),
+            _ => None,
+        };
+        pair.events.iter().filter_map(|(_, event)| records(event)).max()
+    };
+    for _ in 0..600 {
+        if counted(&pair) == Some(RECORDS as u64) {
+            return;
+        }
+        pair.pass(Duration::from_secs(1));
+    }
+    panic!("only {:?} hints are counted after ten minutes", counted(&pair));
+}
+
+#[test]
+fn a_partition_that_moved_away_is_purged_in_many_turns() {
+    let mut pair = Pair::on([(id(1), disk(RECORDS))].into());
+    let now = Configuration { number: 1, homes: vec![home(2)], choosers: 1 };
+    let mut seat = Seat::founding(Configuration { number: 0, homes: vec![home(1), home(2)], choosers: 2 }, home(1));
+    (seat.phase, seat.whole, seat.has_leftovers) = (Phase::Alone(now), BTreeSet::new(), true);
+    let mut config = config(1, 1, None);
+    config.seats = vec![(PartitionId(0), seat)];
+    pair.start(Node::new(config, view(2, 1)), 1);
+    assert!(pair.stores < COMMANDS_MAX, "{} commands in the first turn", pair.stores);
+    for _ in 0..600 {
+        if pair.disks[&id(1)].records.is_empty() {
+            return;
+        }
+        pair.pass(Duration::from_secs(1));
+    }
+    panic!("{} records are left after ten minutes", pair.disks[&id(1)].records.len());
+}
