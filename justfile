@@ -40,6 +40,10 @@ elastic *ARGS: (faults "grow" "shrink" "replace-dead" ARGS)
 refill *ARGS:
     cargo bench -p cartwheel --bench refill -- {{ARGS}}
 
+# How much longer small requests take beside reads of large values, and while a backlog of hints is handed over.
+neighbours *ARGS:
+    cargo bench -p cartwheel --bench neighbours -- {{ARGS}}
+
 # What is left of a cluster's throughput at three times of what it can do.
 overload *ARGS:
     cargo bench -p cartwheel --bench overload -- {{ARGS}}

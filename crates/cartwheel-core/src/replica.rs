@@ -154,6 +154,20 @@ enum Task {
     },
 }
 
+/// Among so many tasks it is looked whether a question is there already.
+const REPEATS_MAX: usize = 64;
+
+impl Task {
+    /// Whether another task is the same question of the same asker, which is answered by the answer to this one. Large records take long
+    /// to read, and are asked for again meanwhile.
+    fn is_repeated_by(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Read { asker, want }, Self::Read { asker: other, want: wanted }) => asker == other && want == wanted,
+            _ => false,
+        }
+    }
+}
+
 /// The tasks of one key while its store is busy with it.
 #[derive(Debug)]
 struct Turn {
@@ -398,6 +412,10 @@ impl Replica {
         match self.turns.entry(key) {
             Entry::Occupied(mut turn) => {
                 let turn = turn.get_mut();
+                if turn.waiting.iter().take(REPEATS_MAX).any(|waiting| waiting.is_repeated_by(&task)) {
+                    self.tasks -= 1;
+                    return;
+                }
                 if turn.waiting.is_empty() {
                     turn.waits_since = self.epoch;
                 }
@@ -897,8 +915,7 @@ impl Replica {
             Content::Value { bytes, .. } => bytes.len(),
             Content::Tombstone => 0,
         };
-        let held: usize = record.state.siblings().map(|sibling| bytes(&sibling.content)).sum();
-        held + bytes(more) > self.sibling_bytes_max
+        record.state.value_bytes() + bytes(more) > self.sibling_bytes_max
     }
 
     fn already_made(&self, record: &Record, write_id: WriteId, known: Known) -> Minted {

@@ -129,6 +129,15 @@ impl State {
         state
     }
 
+    /// How many bytes the values of its siblings have.
+    pub fn value_bytes(&self) -> usize {
+        let bytes = |sibling: &Sibling| match &sibling.content {
+            Content::Value { bytes, .. } => bytes.len(),
+            Content::Tombstone => 0,
+        };
+        self.siblings.iter().map(bytes).sum()
+    }
+
     /// All dots that this state has taken in.
     pub const fn clock(&self) -> &Clock {
         &self.clock

@@ -91,6 +91,10 @@ impl Store for FjallStore {
         Ok(self.records.get(key)?.map(Bytes::from))
     }
 
+    fn size_of(&self, key: &[u8]) -> Result<Option<usize>, StoreError> {
+        Ok(self.records.size_of(key)?.map(|bytes| bytes as usize))
+    }
+
     fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_> {
         let Some(range) = range(start, end) else { return Box::new(std::iter::empty()) };
         Box::new(self.records.range::<&[u8], _>(range).map(|guard| {

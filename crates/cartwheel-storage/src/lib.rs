@@ -46,6 +46,14 @@ pub trait Store: Send {
     /// medium cannot be read.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
+    /// How many bytes the record under `key` has, if there is one. Where records lie apart from their keys it is not read.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    fn size_of(&self, key: &[u8]) -> Result<Option<usize>, StoreError> {
+        Ok(self.get(key)?.map(|record| record.len()))
+    }
+
     /// The records from `start` up to `end`, which is left out; all that follow `start` if there is no end. Behind
     /// [`StoreError::DamagedRecord`] it goes on.
     fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_>;

@@ -68,6 +68,7 @@ fn agree(store: &impl Store, model: &Model) {
     for first in 0..4_u8 {
         let key = [first, 1];
         assert_eq!(store.get(&key).unwrap().as_ref(), model.get(&key[..]));
+        assert_eq!(store.size_of(&key).unwrap(), model.get(&key[..]).map(|record| record.len()));
         let (start, end) = ([first], [first + 1]);
         let scanned: Vec<Bytes> = store.scan(&start, Some(&end)).map(|entry| entry.unwrap().0).collect();
         let expected: Vec<Bytes> = model.keys().filter(|key| key[0] == first).cloned().collect();

@@ -182,7 +182,7 @@ impl GetOp {
     fn wait(&self, cx: &Cx<'_>) -> Next {
         let at = match &self.phase {
             Phase::Reading => cx.now.instant + cx.timing.hedge_after,
-            Phase::Agreeing { .. } => cx.now.instant + cx.timing.resend_after,
+            Phase::Agreeing { agreement, .. } => cx.now.instant + cx.resend_after(&agreement.joined().state),
             Phase::Lingering { until, .. } => *until,
         };
         Next::Until(at.min(self.deadline))

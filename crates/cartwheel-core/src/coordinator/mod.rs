@@ -37,7 +37,7 @@ use crate::record::Loss;
 use crate::replica::{HandedOver, Mint, MintRefused, Minted};
 use crate::request::{Acks, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
 use crate::ring::PartitionId;
-use crate::state::{Content, Epoch};
+use crate::state::{Content, Epoch, State};
 use crate::time::{Instant, Now};
 
 /// How long a loss is tried to be healed before it must be told of again.
@@ -54,6 +54,9 @@ const BACKGROUND_MAX: usize = 10_000;
 
 /// The round of questions that only show whether a peer answers.
 const PROBE: u32 = u32::MAX - 1;
+
+/// What is sent to a replica and has not been confirmed is in no hurry to be sent again: so many bytes may take a microsecond.
+const SENT_BYTES_IN_1_US: u64 = 16;
 
 /// How many keys are handed over at once.
 pub const HAND_OVERS_MAX: usize = 64;
@@ -142,6 +145,11 @@ impl Cx<'_> {
             }
         }
         homes
+    }
+
+    /// When a state that a replica has not confirmed is sent to it again: large ones take long to travel and to be stored.
+    fn resend_after(&self, state: &State) -> Duration {
+        self.timing.resend_after + Duration::from_micros(state.value_bytes() as u64 / SENT_BYTES_IN_1_US)
     }
 
     /// Whether the operation was told of a step of its key's partition that this node does not know yet. What it would end on may

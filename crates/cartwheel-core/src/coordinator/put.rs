@@ -233,10 +233,10 @@ impl PutOp {
                 self.read(cx)
             }
             Phase::Minting { .. } => self.wait(cx),
-            Phase::Writing { round, resend_at, .. } => {
+            Phase::Writing { round, resend_at, minted, .. } => {
                 let again = cx.now.instant >= *resend_at;
                 if again {
-                    *resend_at = cx.now.instant + cx.timing.resend_after;
+                    *resend_at = cx.now.instant + cx.resend_after(&minted.state);
                     // One that was late for a moment when the write was made may be the only one on this side of a cut.
                     round.refill(self.checked.spare(cx));
                     round.also(self.checked.late_ones(cx, round.lacks()));
@@ -328,7 +328,7 @@ impl PutOp {
                     round.stands_in(cx.me, home);
                 }
                 round.stored(cx.me);
-                let resend_at = cx.now.instant + cx.timing.resend_after;
+                let resend_at = cx.now.instant + cx.resend_after(&minted.state);
                 let minted = Box::new(minted);
                 let sent_at = cx.now.instant;
                 self.phase = Phase::Writing { round, minted, context, sent_at, resend_at, lingers_until: None };

@@ -16,6 +16,9 @@ use crate::dot::NodeId;
 use crate::message::{Answer, Failure, Role, StateDigest, Want};
 use crate::state::{Epoch, State};
 
+/// A node that does not answer is asked again at the latest after so many hedges.
+const REPEAT_MAX: u32 = 32;
+
 /// A read under way.
 #[derive(Debug)]
 pub struct ReadRound {
@@ -28,6 +31,10 @@ pub struct ReadRound {
     /// Every home is asked for its state.
     states_only: bool,
     slots: BTreeMap<NodeId, Slot>,
+    /// How often it has taken too long.
+    hedges: u32,
+    /// The hedge before which each node was first asked of those that have not answered since.
+    waits_since: BTreeMap<NodeId, u32>,
 }
 
 #[derive(Debug)]
@@ -104,7 +111,16 @@ impl ReadRound {
 
     /// A read of `needed` of `homes` and those who stand in for them, asked in this order.
     pub const fn in_order(homes: Homes, order: Vec<(NodeId, Role)>, needed: usize) -> Self {
-        Self { homes, order, needed, homes_only: false, states_only: false, slots: BTreeMap::new() }
+        Self {
+            homes,
+            order,
+            needed,
+            homes_only: false,
+            states_only: false,
+            slots: BTreeMap::new(),
+            hedges: 0,
+            waits_since: BTreeMap::new(),
+        }
     }
 
     /// A read that asks each home for its state.
@@ -115,6 +131,7 @@ impl ReadRound {
     /// The homes are others now. What was heard stays heard, but of lives that are over.
     pub fn move_to(&mut self, homes: Homes, order: Vec<(NodeId, Role)>) {
         self.slots.retain(|&node, _| homes.is_as_before(node, &self.homes));
+        self.waits_since.clear();
         (self.homes, self.order) = (homes, order);
         let order = &self.order;
         let role = |node: NodeId| order.iter().find(|(other, _)| *other == node).map(|(_, role)| *role);
@@ -199,21 +216,26 @@ impl ReadRound {
     }
 
     /// It has taken too long: asks those again that have not answered, and one home more.
+    ///
+    /// As a rule a question is not lost but is being answered, and a large answer takes its time. So a node is asked again after one
+    /// hedge, two, four and so on, and then every [`REPEAT_MAX`].
     pub fn hedge(&mut self) -> Questions {
-        let mut questions: Questions = self
-            .slots
-            .iter()
-            .filter_map(|(&node, slot)| match slot {
-                Slot::Waiting(role, want) => Some((node, *role, *want)),
-                Slot::Heard(_) | Slot::Failed => None,
-            })
-            .collect();
+        self.hedges += 1;
+        let mut questions = Questions::new();
+        for (&node, slot) in &self.slots {
+            let Slot::Waiting(role, want) = slot else { continue };
+            let waited = self.hedges - *self.waits_since.entry(node).or_insert(self.hedges - 1);
+            if waited.is_power_of_two() && waited < REPEAT_MAX || waited.is_multiple_of(REPEAT_MAX) {
+                questions.push((node, *role, *want));
+            }
+        }
         questions.extend(self.ask_next(1, |_, _| true));
         questions
     }
 
     /// Takes in an answer; false if nobody asked for it.
     pub fn heard(&mut self, from: NodeId, footing: Footing, answer: Answer) -> bool {
+        self.waits_since.remove(&from);
         let Some(slot) = self.slots.get_mut(&from) else { return false };
         let is_filling = footing.is_filling;
         let Some(&(_, role)) = self.order.iter().find(|(node, _)| *node == from) else { return false };
@@ -417,6 +439,21 @@ mod tests {
 
     fn nodes(count: u64) -> Vec<NodeId> {
         (1..=count).map(NodeId::new).collect()
+    }
+
+    #[test]
+    fn a_node_that_is_answering_is_not_asked_all_the_time() {
+        let homes = [1, 2, 3].map(NodeId::new);
+        let mut round = ReadRound::new(homes.to_vec().into(), 1);
+        assert!(matches!(round.progress(), Progress::Wait(first) if first == [(homes[0], Role::Home, Want::State)]));
+        let asked_at = |round: &mut ReadRound, hedges: u32| -> Vec<u32> {
+            let is_asked = |round: &mut ReadRound| round.hedge().iter().any(|&(node, ..)| node == homes[0]);
+            (1..=hedges).filter(|_| is_asked(round)).collect()
+        };
+        assert_eq!(asked_at(&mut round, 100), [1, 2, 4, 8, 16, 32, 64, 96]);
+        // What has answered and is asked for more is asked as soon as at first.
+        round.heard(homes[0], Footing::default(), Answer::Failed(Failure::NotAHome));
+        assert_eq!(asked_at(&mut round, 5), [1, 2, 4]);
     }
 
     #[test]

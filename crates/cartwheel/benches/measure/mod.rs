@@ -1,4 +1,4 @@
-//! What both benches need: `cartwheel bench` as a child, and a node's metrics.
+//! What the benches need: `cartwheel bench` as a child, and a node's metrics.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::io::{Read as _, Write as _};
@@ -11,8 +11,13 @@ use crate::harness::{CARTWHEEL, Cluster};
 
 /// Begins `cartwheel bench` against these nodes; what it reports is for [`end`].
 pub fn begin(cluster: &Cluster, nodes: &[u16], args: &[String]) -> Child {
+    begin_in("measured", cluster, nodes, args)
+}
+
+/// The same in another bucket.
+pub fn begin_in(bucket: &str, cluster: &Cluster, nodes: &[u16], args: &[String]) -> Child {
     let mut command = Command::new(CARTWHEEL);
-    command.args(["bench", "--json", "--bucket", "measured"]).args(args).stdout(Stdio::piped());
+    command.args(["bench", "--json", "--bucket", bucket]).args(args).stdout(Stdio::piped());
     for &node in nodes {
         command.args(["--node", &cluster.endpoint(node)]);
     }

@@ -1,13 +1,14 @@
-//! The connection that this node dials to one peer.
+//! The connections that this node dials to one peer: one that always stands, and one for frames with large values, which is dialled
+//! when there are any. Small frames would wait behind those for as long as they take to travel.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::exchange::EXCHANGE;
-use cartwheel_core::message::{Envelope, Message};
+use cartwheel_core::message::{Envelope, Message, Ticket};
 use cartwheel_core::wire::{Protocol, encode_envelope_as};
 use futures_util::SinkExt;
 use tokio::io::AsyncReadExt as _;
@@ -41,6 +42,10 @@ const WRITE_WITHIN: Duration = Duration::from_secs(10);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(10);
+/// From so many bytes on a frame goes by the connection for large ones.
+const LARGE_BYTES: usize = 64 << 10;
+/// How long that connection stands while there are none.
+const IDLE_FOR: Duration = Duration::from_secs(60);
 
 /// Frames that wait for a peer.
 #[derive(Debug)]
@@ -52,14 +57,54 @@ struct Batch {
     frames: Vec<Bytes>,
 }
 
+/// A frame with a large value that waits for a peer.
+#[derive(Debug)]
+struct Large {
+    /// The version of the protocol that it is of.
+    protocol: Protocol,
+    /// The shard that it is of, and the mark of its store that goes before it.
+    synced: Option<(u32, Mark)>,
+    frame: Bytes,
+    /// The question that it answers, if it answers one.
+    answers: Option<Answers>,
+}
+
+/// The questions of a peer whose answers wait to be sent to it. A large answer takes long to travel, and is asked for again meanwhile.
+#[derive(Clone, Debug, Default)]
+struct Answering(Arc<Mutex<BTreeSet<Ticket>>>);
+
+impl Answering {
+    /// The answer to this question is on its way until what is returned is dropped; none if another one is already.
+    fn begin(&self, ticket: Ticket) -> Option<Answers> {
+        let is_first = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket);
+        is_first.then(|| Answers { ticket, of: self.clone() })
+    }
+}
+
+/// A question that is being answered.
+#[derive(Debug)]
+struct Answers {
+    ticket: Ticket,
+    of: Answering,
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.of.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.ticket);
+    }
+}
+
 /// The way to one peer.
 #[derive(Debug)]
 pub(super) struct Link {
     stats: Arc<PeerStats>,
     batches: mpsc::Sender<Batch>,
+    large: mpsc::Sender<Large>,
     /// The version of the protocol that was agreed on with the peer for the latest connection.
     agreed: Arc<AtomicU32>,
     queued_bytes: Arc<AtomicUsize>,
+    large_bytes: Arc<AtomicUsize>,
+    answering: Answering,
     connected: watch::Receiver<bool>,
     drops: RateLimit,
 }
@@ -75,18 +120,32 @@ impl Link {
         ended: watch::Receiver<()>,
     ) -> Self {
         let (batches, receiver) = mpsc::channel(BATCHES_MAX);
+        let (large, large_receiver) = mpsc::channel(BATCHES_MAX);
         let (connected_sender, connected) = watch::channel(false);
         let (queued_bytes, agreed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(Protocol::OLDEST.0)));
+        let large_bytes = Arc::new(AtomicUsize::new(0));
         let link = Self {
             stats: stats.clone(),
             batches,
+            large,
             agreed: agreed.clone(),
             queued_bytes: queued_bytes.clone(),
+            large_bytes: large_bytes.clone(),
+            answering: Answering::default(),
             connected,
             drops: RateLimit::new(LOG_EVERY),
         };
+        let carrier = Carrier {
+            local: local.clone(),
+            peer: peer.clone(),
+            stats: stats.clone(),
+            acquaintances: acquaintances.clone(),
+            frames: large_receiver,
+            queued_bytes: large_bytes,
+        };
         let connected = connected_sender;
         let dialler = Dialler { local, peer, stats, acquaintances, batches: receiver, agreed, queued_bytes, connected };
+        tokio::spawn(carrier.run(stop.clone(), ended.clone()));
         tokio::spawn(dialler.run(stop, ended));
         link
     }
@@ -110,9 +169,17 @@ impl Link {
                 self.dropped(1, "it is longer than a frame may be");
                 continue;
             }
-            bytes += frame.len();
             exchange_bytes += if is_exchange(&message.message) { frame.len() } else { 0 };
+            if frame.len() >= LARGE_BYTES {
+                self.send_large(message, Large { protocol, synced, frame, answers: None });
+                continue;
+            }
+            bytes += frame.len();
             frames.push(frame);
+        }
+        self.stats.exchange_bytes.fetch_add(exchange_bytes as u64, Ordering::Relaxed);
+        if frames.is_empty() {
+            return;
         }
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let count = frames.len();
@@ -120,9 +187,26 @@ impl Link {
             || self.batches.try_send(Batch { protocol, synced, frames }).is_err()
         {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return self.dropped(count, "too much waits for it already");
+            self.dropped(count, "too much waits for it already");
         }
-        self.stats.exchange_bytes.fetch_add(exchange_bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Sends a frame with a large value, or drops it: when too much waits already, or what it answers is being answered.
+    fn send_large(&self, message: &Envelope, large: Large) {
+        let answers = match &message.message {
+            Message::Answer(ticket, _) => match self.answering.begin(*ticket) {
+                Some(answers) => Some(answers),
+                None => return debug!("{} has asked again for what is on its way to it", self.stats.name),
+            },
+            _ => None,
+        };
+        let bytes = large.frame.len();
+        let queued = self.large_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let is_too_much = queued > 0 && queued + bytes > QUEUED_BYTES_MAX;
+        if is_too_much || self.large.try_send(Large { answers, ..large }).is_err() {
+            self.large_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.dropped(1, "too much waits for it already");
+        }
     }
 
     fn dropped(&self, count: usize, why: &str) {
@@ -273,6 +357,92 @@ impl Dialler {
         let bytes = batch.frames.iter().map(Bytes::len).sum();
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         bytes
+    }
+}
+
+/// Carries frames with large values to a peer, one after the other.
+struct Carrier {
+    local: LocalNode,
+    peer: Peer,
+    stats: Arc<PeerStats>,
+    acquaintances: Acquaintances,
+    frames: mpsc::Receiver<Large>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+impl Carrier {
+    async fn run(mut self, mut stop: watch::Receiver<bool>, mut ended: watch::Receiver<()>) {
+        tokio::select! {
+            () = self.carry() => {}
+            _ = ended.changed() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn carry(&mut self) {
+        while let Some(first) = self.frames.recv().await {
+            let carried = match dial(&self.local, &self.peer, &self.acquaintances).await {
+                Ok((stream, remote, protocol)) => {
+                    let known = self.acquaintances.clone();
+                    tokio::select! {
+                        carried = self.serve(stream, protocol, first) => carried,
+                        () = known.refused(&remote) => Ok(()),
+                    }
+                }
+                // The other connection tells operators of it.
+                Err(error) => {
+                    self.drop_frame(first);
+                    Err(std::io::Error::other(error))
+                }
+            };
+            if let Err(error) = carried {
+                debug!("the connection to {} for large values ended: {error}", self.peer.name);
+                // What waits is asked for again where it is still wanted.
+                while let Ok(large) = self.frames.try_recv() {
+                    self.drop_frame(large);
+                }
+            }
+        }
+    }
+
+    /// Sends what waits until there has been nothing for a while.
+    async fn serve(&mut self, stream: TcpStream, protocol: Protocol, first: Large) -> std::io::Result<()> {
+        let (read, write) = stream.into_split();
+        let mut frames = FramedWrite::new(write, codec(FRAME_BYTES_MAX));
+        let write = async {
+            let (mut next, mut told) = (Some(first), BTreeMap::new());
+            while let Some(large) = next {
+                self.queued_bytes.fetch_sub(large.frame.len(), Ordering::Relaxed);
+                if large.protocol == protocol {
+                    self.stats.sent.count(1, large.frame.len());
+                    let send = async {
+                        if let Some((shard, mark)) = large.synced
+                            && told.insert(shard, mark) != Some(mark)
+                        {
+                            frames.feed(mark_frame(shard, mark)).await?;
+                        }
+                        frames.send(large.frame).await
+                    };
+                    tokio::time::timeout(WRITE_WITHIN, send)
+                        .await
+                        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+                } else {
+                    self.stats.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+                drop(large.answers);
+                next = tokio::time::timeout(IDLE_FOR, self.frames.recv()).await.ok().flatten();
+            }
+            Ok(())
+        };
+        tokio::select! {
+            error = closed(read) => Err(error),
+            written = write => written,
+        }
+    }
+
+    fn drop_frame(&self, large: Large) {
+        self.queued_bytes.fetch_sub(large.frame.len(), Ordering::Relaxed);
+        self.stats.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 

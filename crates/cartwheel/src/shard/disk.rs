@@ -123,6 +123,11 @@ impl Disk {
         store.get(storage_key).map_err(|error| unread("a record", &error))
     }
 
+    /// How many bytes a record has, without reading it where the store can tell; 0 if there is none, or it cannot be told.
+    pub fn size_of(&self, storage_key: &[u8]) -> usize {
+        self.readable().and_then(|store| store.size_of(storage_key).ok().flatten()).unwrap_or(0)
+    }
+
     /// The records from a key on.
     pub fn scan(&self, from: &[u8], upto: Option<&[u8]>, at_most: ScanLimit) -> Result<Scanned, ReadFailed> {
         let store = self.readable().ok_or(ReadFailed::Unreadable)?;

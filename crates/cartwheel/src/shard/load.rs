@@ -7,10 +7,13 @@ use std::time::Duration;
 use cartwheel_core::admission::Admitted;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::turn::LARGE_BYTES;
 use super::{INBOX_MAX, TURN_MAX};
 
-/// How many bytes of peers' messages may wait for a shard or be in its turn. One message may always.
-const INBOX_BYTES_MAX: u32 = 64 << 20;
+/// How many bytes of peers' messages may wait for a shard or be in its turn: of small ones, and of those with large values, so that
+/// these do not hold up the others. One message of each kind may always.
+const SMALL_BYTES_MAX: u32 = 16 << 20;
+const LARGE_BYTES_MAX: u32 = 64 << 20;
 /// How many inputs may wait before clients' requests are refused: at most this, so that the answers which end requests still get in;
 /// at least what one turn takes, for that costs hardly more than one of them.
 const WAITING_MAX: usize = INBOX_MAX / 2;
@@ -30,7 +33,8 @@ struct Inner {
     input_ns: AtomicU64,
     /// How many of clients' requests are under way.
     under_way: AtomicUsize,
-    bytes: Arc<Semaphore>,
+    small_bytes: Arc<Semaphore>,
+    large_bytes: Arc<Semaphore>,
     admitted: watch::Sender<Admitted>,
 }
 
@@ -39,7 +43,8 @@ impl Default for Load {
         Self(Arc::new(Inner {
             input_ns: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
-            bytes: Arc::new(Semaphore::new(INBOX_BYTES_MAX as usize)),
+            small_bytes: Arc::new(Semaphore::new(SMALL_BYTES_MAX as usize)),
+            large_bytes: Arc::new(Semaphore::new(LARGE_BYTES_MAX as usize)),
             admitted: watch::Sender::new(Admitted::default()),
         }))
     }
@@ -75,13 +80,18 @@ impl Load {
 
     /// Waits until there is room for a message of so many bytes; it is taken until the permit is dropped.
     pub(super) async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(INBOX_BYTES_MAX);
-        self.0.bytes.clone().acquire_many_owned(bytes).await.ok()
+        let (room, most) = match bytes < LARGE_BYTES {
+            true => (&self.0.small_bytes, SMALL_BYTES_MAX),
+            false => (&self.0.large_bytes, LARGE_BYTES_MAX),
+        };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(most);
+        room.clone().acquire_many_owned(bytes).await.ok()
     }
 
     /// How many bytes of messages wait or are being worked on.
     pub(super) fn bytes(&self) -> usize {
-        INBOX_BYTES_MAX as usize - self.0.bytes.available_permits()
+        let free = self.0.small_bytes.available_permits() + self.0.large_bytes.available_permits();
+        (SMALL_BYTES_MAX + LARGE_BYTES_MAX) as usize - free
     }
 
     /// How much background work the shard lets in.
@@ -136,8 +146,9 @@ mod tests {
     async fn bytes_that_wait_are_bounded() {
         let load = Load::default();
         let first = load.room_for(usize::MAX).await;
-        assert_eq!(load.bytes(), INBOX_BYTES_MAX as usize, "one may always wait");
-        let mut second = Box::pin(load.room_for(1));
+        assert_eq!(load.bytes(), LARGE_BYTES_MAX as usize, "one may always wait");
+        assert!(load.room_for(1).await.is_some(), "a small one does not wait for a large one");
+        let mut second = Box::pin(load.room_for(LARGE_BYTES));
         tokio::select! {
             biased;
             _ = &mut second => panic!("there was no room"),

@@ -142,7 +142,8 @@ pub trait Outgoing: Send + 'static {
 /// What waits in a shard's queue.
 enum Work {
     Request(Request, oneshot::Sender<Outcome>, UnderWay, Instant),
-    Message(Envelope, Option<OwnedSemaphorePermit>),
+    /// With its bytes and the room that they take up.
+    Message(Envelope, usize, Option<OwnedSemaphorePermit>),
     View(Arc<View>),
     Liveness(Arc<Liveness>),
     Epoch(Epoch),
@@ -230,7 +231,7 @@ impl ShardHandle {
     /// If the shard has stopped.
     pub async fn deliver(&self, message: Envelope, bytes: usize) -> Result<(), Stopped> {
         let room = self.load.room_for(bytes).await;
-        self.inbox.send(Work::Message(message, room)).await.map_err(|_| Stopped)
+        self.inbox.send(Work::Message(message, bytes, room)).await.map_err(|_| Stopped)
     }
 
     /// Has the shard go by `view` from now on.
@@ -411,7 +412,10 @@ fn run<M: Machine, O: Outgoing>(
             told.drained.send_replace(drained);
         }
         told.phases.put(turns.phases());
-        let patience = turns.wake_at().map(|wake_at| wake_at.since(clock.instant()));
+        let patience = match turns.has_more() {
+            true => Some(Duration::ZERO),
+            false => turns.wake_at().map(|wake_at| wake_at.since(clock.instant())),
+        };
         waiter.gather(&mut inbox, &mut gathered, TURN_MAX, patience);
         // A queue that is closed and empty is the other way of being told to stop.
         let mut stop = inbox.is_closed() && gathered.is_empty();
@@ -422,10 +426,7 @@ fn run<M: Machine, O: Outgoing>(
                     let waited = came.elapsed();
                     turns.add_request(request, (reply, under_way), waited);
                 }
-                Work::Message(message, room) => {
-                    rooms.extend(room);
-                    turns.add(Input::Message(message));
-                }
+                Work::Message(message, bytes, room) => rooms.extend(turns.add_message(message, bytes, room)),
                 Work::View(view) => turns.add(Input::View(view)),
                 Work::Liveness(liveness) => turns.add(Input::Liveness(liveness)),
                 Work::Epoch(epoch) => turns.add(Input::Epoch(epoch)),

@@ -13,12 +13,13 @@ use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{
     ClientId, Effects, Event, IndexChange, Input, StoreCommand, StoreId, StoreResult, WriteFailed,
 };
-use cartwheel_core::request::{Outcome, Refusal, Request};
+use cartwheel_core::request::{Operation, Outcome, Put, Refusal, Request};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::sizes::NodeSizes;
+use cartwheel_core::state::Content;
 use cartwheel_core::time::Instant;
 use cartwheel_storage::{Batch, Durability};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, error, info, warn};
 
 use super::buckets::{self, MarkedBuckets};
@@ -31,7 +32,17 @@ use crate::clock::Clock;
 use crate::lineage::Mark;
 use crate::rate_limit::RateLimit;
 
+/// From this many bytes on a value is large. It takes milliseconds to check, hash and encode, so a turn takes in one of them.
+pub(super) const LARGE_BYTES: usize = 256 << 10;
+/// How long a turn steps before it lets in what has come meanwhile.
+const TURN_FOR: Duration = Duration::from_millis(8);
+/// So many turns that are full of small inputs may pass before a large one is taken in all the same.
+const PASSED_OVER_MAX: u32 = 4;
+
 /// A state machine with its store and all that is under way between them.
+///
+/// A turn is bounded: what is left of it when its time is over goes on in the next one, behind which nothing new has to wait, and large
+/// values come one a turn, after what is small.
 pub(super) struct Turns<M, O> {
     machine: M,
     disk: Disk,
@@ -39,6 +50,7 @@ pub(super) struct Turns<M, O> {
     clock: Clock,
     /// What the machine has yet to take in.
     inputs: VecDeque<Input>,
+    large: Large,
     writes: Writes,
     marked: MarkedBuckets,
     unsynced: Unsynced,
@@ -56,6 +68,25 @@ pub(super) struct Turns<M, O> {
     finished: Option<Epoch>,
     drained: Option<bool>,
     phases: Vec<(PartitionId, Phase)>,
+}
+
+/// What has to do with large values and waits for a turn to take it in.
+#[derive(Default)]
+struct Large {
+    /// Inputs that carry one, with the room that they take up in the shard's queue.
+    inputs: VecDeque<(Input, Option<OwnedSemaphorePermit>)>,
+    /// Reads of large records.
+    reads: VecDeque<(StoreId, Bytes)>,
+    /// How much was read of large records in this turn.
+    read_bytes: usize,
+    /// For how many turns nothing of this was taken in.
+    passed_over: u32,
+}
+
+impl Large {
+    fn is_empty(&self) -> bool {
+        self.inputs.is_empty() && self.reads.is_empty()
+    }
 }
 
 /// A client that waits for an answer.
@@ -95,6 +126,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             outgoing,
             clock,
             inputs: VecDeque::new(),
+            large: Large::default(),
             writes: Writes::default(),
             marked: MarkedBuckets::default(),
             unsynced: Unsynced::new(OsBoot::current()),
@@ -174,6 +206,27 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.inputs.push_back(input);
     }
 
+    /// Adds a peer's message of so many bytes to this turn or a later one, and gives its room back if that is the next one.
+    pub(super) fn add_message(
+        &mut self,
+        message: Envelope,
+        bytes: usize,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Option<OwnedSemaphorePermit> {
+        let input = Input::Message(message);
+        if bytes < LARGE_BYTES {
+            self.inputs.push_back(input);
+            return room;
+        }
+        self.large.inputs.push_back((input, room));
+        None
+    }
+
+    /// Whether anything is left that a turn had no time for.
+    pub(super) fn has_more(&self) -> bool {
+        !self.inputs.is_empty() || !self.large.is_empty()
+    }
+
     /// Adds a client's request, which has waited so long, to the next turn, unless the client waits no longer.
     pub(super) fn add_request(
         &mut self,
@@ -191,7 +244,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         let id = ClientId(self.clients_begun);
         let came = Instant(self.clock.instant().0.saturating_sub(waited.as_micros() as u64));
         self.clients.insert(id, Client { reply, _under_way: under_way, came });
-        self.inputs.push_back(Input::Client(id, request));
+        let is_large = carries(&request.operation) >= LARGE_BYTES;
+        let input = Input::Client(id, request);
+        if is_large {
+            self.large.inputs.push_back((input, None));
+        } else {
+            self.inputs.push_back(input);
+        }
     }
 
     /// Counts the tombstones that the machine holds.
@@ -205,7 +264,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.machine.admitted()
     }
 
-    /// Takes a turn: steps until nothing is left to take in and nothing to store.
+    /// Takes a turn: steps until nothing is left to take in and nothing to store, or until its time is over. What was to be stored is.
     pub(super) fn take(&mut self) {
         let now = self.clock.instant();
         self.disk.tick(now);
@@ -213,23 +272,61 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             self.sync(now);
         }
         self.metrics.turn(self.inputs.len());
+        self.large.read_bytes = 0;
+        let (mut stepped, mut has_taken_large) = (Duration::ZERO, false);
         loop {
-            while let Some(input) = self.inputs.pop_front() {
-                let now = self.clock.now();
-                if let Input::Client(id, _) = &input
-                    && let Some(client) = self.clients.get(id)
-                {
-                    self.machine.queued(now.instant.since(client.came));
-                }
-                let effects = self.machine.step(now, input);
-                self.carry_out(effects);
-            }
+            stepped += self.step_for(TURN_FOR.saturating_sub(stepped));
+            let is_over = stepped >= TURN_FOR;
             // What the machine says before a commit does not depend on it, so it does not wait for the disk either.
             self.flush();
-            if self.writes.commands.is_empty() {
+            if !self.writes.commands.is_empty() {
+                self.commit();
+                if !is_over {
+                    continue;
+                }
+            }
+            if has_taken_large || self.large.is_empty() {
+                if !is_over && !self.inputs.is_empty() {
+                    continue;
+                }
                 return;
             }
-            self.commit();
+            if is_over && self.large.passed_over < PASSED_OVER_MAX {
+                self.large.passed_over += 1;
+                return;
+            }
+            has_taken_large = true;
+            self.take_large();
+        }
+    }
+
+    /// Steps until nothing is left to take in or so much time has passed, and says how long that took. One input is taken in always.
+    fn step_for(&mut self, most: Duration) -> Duration {
+        let begun = self.clock.instant();
+        let mut now = self.clock.now();
+        while let Some(input) = self.inputs.pop_front() {
+            if let Input::Client(id, _) = &input
+                && let Some(client) = self.clients.get(id)
+            {
+                self.machine.queued(now.instant.since(client.came));
+            }
+            let effects = self.machine.step(now, input);
+            self.carry_out(effects);
+            now = self.clock.now();
+            if now.instant.since(begun) >= most {
+                break;
+            }
+        }
+        now.instant.since(begun)
+    }
+
+    /// Lets in one thing that has to do with a large value.
+    fn take_large(&mut self) {
+        self.large.passed_over = 0;
+        if let Some((id, storage_key)) = self.large.reads.pop_front() {
+            self.read(id, &storage_key);
+        } else if let Some((input, _room)) = self.large.inputs.pop_front() {
+            self.inputs.push_back(input);
         }
     }
 
@@ -253,6 +350,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     pub(super) fn close(&mut self) -> Option<Mark> {
         self.add(Input::Stop);
         self.take();
+        while self.has_more() {
+            self.take();
+        }
         self.disk.close(self.unsynced.last_batch())
     }
 
@@ -277,14 +377,13 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     fn store(&mut self, id: StoreId, command: StoreCommand) {
         match command {
-            StoreCommand::Read { storage_key } => {
-                // Commands on one key take effect in their order.
-                if self.writes.keys.contains(&storage_key) {
-                    self.commit();
-                }
-                let read = self.disk.read(&storage_key);
-                self.ended(id, StoreResult::Read(read));
+            // Only after a large record is it worth looking first how large the next one is.
+            StoreCommand::Read { storage_key }
+                if self.large.read_bytes >= LARGE_BYTES && self.disk.size_of(&storage_key) >= LARGE_BYTES =>
+            {
+                self.large.reads.push_back((id, storage_key));
             }
+            StoreCommand::Read { storage_key } => self.read(id, &storage_key),
             StoreCommand::Scan { from, upto, at_most } => {
                 self.commit_if_any();
                 let scanned = self.disk.scan(&from, upto.as_deref(), at_most);
@@ -325,6 +424,17 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             }
             StoreCommand::Remember { name, value } => self.remember(id, remembered(&name), value),
         }
+    }
+
+    fn read(&mut self, id: StoreId, storage_key: &Bytes) {
+        // Commands on one key take effect in their order.
+        if self.writes.keys.contains(storage_key) {
+            self.commit();
+        }
+        let read = self.disk.read(storage_key);
+        let bytes = read.as_ref().map_or(0, |record| record.as_ref().map_or(0, Bytes::len));
+        self.large.read_bytes += if bytes >= LARGE_BYTES { bytes } else { 0 };
+        self.ended(id, StoreResult::Read(read));
     }
 
     fn ended(&mut self, id: StoreId, result: StoreResult) {
@@ -386,6 +496,14 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                 let _ = client.reply.send(outcome);
             }
         }
+    }
+}
+
+/// How many bytes of a value a client's request carries.
+fn carries(operation: &Operation) -> usize {
+    match operation {
+        Operation::Put(Put { content: Content::Value { bytes, .. }, .. }) => bytes.len(),
+        Operation::Put(_) | Operation::Get(_) => 0,
     }
 }
 

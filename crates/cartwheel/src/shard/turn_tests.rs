@@ -179,10 +179,9 @@ fn a_read_sees_the_write_before_it() {
     assert_eq!(*diary.lock().unwrap(), ["get", "commit Synced", "get"], "only a read of the written key waits for it");
 }
 
-#[test]
-fn what_needs_no_disk_does_not_wait_for_it() {
-    let diary = Diary::default();
-    let envelope = Envelope {
+/// A message.
+fn answer() -> Envelope {
+    Envelope {
         cluster: cartwheel_core::membership::ClusterId(1),
         from: NodeId::new(1),
         from_life: cartwheel_core::dot::Life(1),
@@ -193,7 +192,13 @@ fn what_needs_no_disk_does_not_wait_for_it() {
             cartwheel_core::message::Ticket { operation: 1, round: 1 },
             cartwheel_core::message::Answer::Stored,
         ),
-    };
+    }
+}
+
+#[test]
+fn what_needs_no_disk_does_not_wait_for_it() {
+    let diary = Diary::default();
+    let envelope = answer();
     let mut turns = turns(&diary, 0, move |input| match input {
         Input::Tick => Effects {
             sends: vec![(NodeId::new(7), envelope.clone()), (NodeId::new(7), envelope.clone())],
@@ -218,4 +223,74 @@ fn a_request_whose_client_waits_no_longer_is_not_begun() {
     turns.add_request(request(), (reply, Load::default().begin()), Duration::from_secs(1));
     assert!(matches!(outcome.try_recv(), Ok(Err(Refusal::Overloaded))));
     turns.take();
+}
+
+#[test]
+fn work_that_never_pauses_does_not_keep_a_turn_from_ending() {
+    let diary = Diary::default();
+    let mut begun = 0;
+    let mut turns = turns(&diary, 0, move |_| {
+        begun += 1;
+        let read = StoreCommand::Read { storage_key: Bytes::from_static(b"k") };
+        Effects { stores: vec![(StoreId(begun), read)], ..Effects::default() }
+    });
+    turns.add(Input::Tick);
+    turns.take();
+    let first = diary.lock().unwrap().len();
+    assert!(turns.has_more(), "it goes on in the next turn");
+    turns.take();
+    assert!(diary.lock().unwrap().len() > first);
+}
+
+#[test]
+fn small_inputs_pass_large_ones_which_come_one_a_turn() {
+    let (diary, order) = (Diary::default(), Diary::default());
+    let noted = order.clone();
+    let mut turns = turns(&diary, 0, move |input| {
+        if let Input::Message(message) = input {
+            noted.lock().unwrap().push(format!("{}", message.from_boot));
+        }
+        Effects::default()
+    });
+    for (boot, bytes) in [(1, LARGE_BYTES), (2, LARGE_BYTES), (3, 10), (4, 10)] {
+        turns.add_message(Envelope { from_boot: boot, ..answer() }, bytes, None);
+    }
+    turns.take();
+    assert_eq!(*order.lock().unwrap(), ["3", "4", "1"]);
+    turns.add_message(Envelope { from_boot: 5, ..answer() }, 10, None);
+    turns.take();
+    assert_eq!(*order.lock().unwrap(), ["3", "4", "1", "5", "2"]);
+    assert!(!turns.has_more());
+}
+
+#[test]
+fn small_records_are_read_before_further_large_ones() {
+    let diary = Diary::default();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = seen.clone();
+    let keys = [&b"large-1"[..], b"large-2", b"large-3", b"small"].map(Bytes::from_static);
+    let reads = keys.clone();
+    let mut turns = turns(&diary, 0, move |input| match input {
+        Input::Tick => {
+            let read = |(number, storage_key)| (StoreId(number), StoreCommand::Read { storage_key });
+            Effects { stores: (0..).zip(reads.clone()).map(read).collect(), ..Effects::default() }
+        }
+        Input::Stored(id, StoreResult::Read(Ok(Some(_)))) => {
+            noted.lock().unwrap().push(id.0);
+            Effects::default()
+        }
+        _ => Effects::default(),
+    });
+    let mut batch = Batch::new();
+    for key in keys {
+        let bytes = if key.starts_with(b"large") { LARGE_BYTES } else { 10 };
+        batch.put(key, Bytes::from(vec![0; bytes]));
+    }
+    turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
+    turns.add(Input::Tick);
+    turns.take();
+    assert_eq!(*seen.lock().unwrap(), [0, 3, 1], "how large a record is shows when it is read");
+    turns.take();
+    assert_eq!(*seen.lock().unwrap(), [0, 3, 1, 2]);
+    assert!(!turns.has_more());
 }
