@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::dot::{Life, NodeId};
+use crate::losses::Memory;
 use crate::quorum::majority;
 use crate::ring::N_MAX;
 
@@ -286,6 +287,10 @@ pub struct Footing {
     pub step: Step,
     /// It is a home that does not hold yet all that the configuration before held: that it holds nothing of a key says nothing.
     pub is_filling: bool,
+    /// Since when it has lost no record.
+    pub memory: Memory,
+    /// Its store has lost writes of the partition, and it has not recovered from enough others.
+    pub is_recovering: bool,
 }
 
 #[cfg(test)]

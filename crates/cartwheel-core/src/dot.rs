@@ -43,7 +43,7 @@ impl fmt::Debug for NodeId {
 /// One life of a node: a random number drawn when its data directory is made.
 ///
 /// An empty, restored or copied directory is a new life: it does not remember what an earlier one wrote.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Life(pub u64);
 
 impl Life {

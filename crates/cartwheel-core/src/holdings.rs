@@ -186,7 +186,7 @@ impl Holdings {
     /// On what this node stands when it says something about a partition.
     pub fn footing(&self, partition: PartitionId) -> Footing {
         let Some(seat) = self.seat(partition) else { return Footing::default() };
-        Footing { step: seat.phase.step(), is_filling: !seat.is_whole() }
+        Footing { step: seat.phase.step(), is_filling: !seat.is_whole(), ..Footing::default() }
     }
 
     /// What holds in a partition.

@@ -35,6 +35,7 @@ pub mod holdings;
 pub mod image;
 pub mod key;
 pub mod liveness;
+pub mod losses;
 pub mod membership;
 pub mod merkle;
 pub mod message;

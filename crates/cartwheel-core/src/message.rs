@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::configuration::Footing;
+use crate::configuration::{Footing, Home};
 use crate::control::Notice;
 pub use crate::digest::StateDigest;
-use crate::dot::{Life, NodeId};
+use crate::dot::{Life, NodeId, Since};
 use crate::exchange::{Finding, Question};
 use crate::hlc::WallMs;
 use crate::key::Key;
+use crate::losses::Losses;
 use crate::membership::ClusterId;
 use crate::record::Loss;
 use crate::request::{Put, PutDone, Refusal};
@@ -32,6 +33,8 @@ pub struct Envelope {
     pub wall: WallMs,
     /// On what it stands in the partition that the message is about, if it is about one.
     pub footing: Footing,
+    /// The losses of that partition's homes that it was told of.
+    pub losses: Losses,
     /// What it says.
     pub message: Message,
 }
@@ -116,6 +119,15 @@ pub enum Ask {
         /// As what it is asked: as a home, it refuses if it is none.
         role: Role,
     },
+    /// Note, durably, that a home has lost records before a time, and then say what is held: the home recovers from the answer.
+    Recover {
+        /// The key.
+        key: Key,
+        /// The home that recovers.
+        home: Home,
+        /// Since when it has lost nothing more.
+        since: Since,
+    },
     /// Take in a state, durably.
     Merge {
         /// The key.
@@ -137,7 +149,7 @@ impl Ask {
     /// The key in question.
     pub const fn key(&self) -> &Key {
         match self {
-            Self::Read { key, .. } | Self::Merge { key, .. } => key,
+            Self::Read { key, .. } | Self::Recover { key, .. } | Self::Merge { key, .. } => key,
         }
     }
 }

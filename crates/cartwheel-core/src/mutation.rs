@@ -94,6 +94,8 @@ pub enum Mutation {
     OldHomeForgets,
     /// The homes of a partition that was made anew speak for it before they have merged what the others hold.
     RemadeUnfilled,
+    /// What a home said before it lost a record counts, whoever tells of the loss.
+    CountLost,
 }
 
 impl Mutation {
@@ -141,6 +143,7 @@ impl Mutation {
         Self::SucceededHomeForgets,
         Self::OldHomeForgets,
         Self::RemadeUnfilled,
+        Self::CountLost,
     ];
 
     /// Its name on the command line.
@@ -188,6 +191,7 @@ impl Mutation {
             Self::SucceededHomeForgets => "succeeded-home-forgets",
             Self::OldHomeForgets => "old-home-forgets",
             Self::RemadeUnfilled => "remade-unfilled",
+            Self::CountLost => "count-lost",
         }
     }
 }

@@ -21,12 +21,13 @@ pub use crate::effects::{
     StoreId, StoreResult, Timing, WriteFailed,
 };
 use crate::epoch::Epoch;
-use crate::exchange::{self, EXCHANGE, Exchange, Xcx};
+use crate::exchange::{self, EXCHANGE, Exchange, Finding, Question, Xcx};
 use crate::handoff::{Errand, Handoff, PAGE};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::holdings::Holdings;
 use crate::liveness::Liveness;
 use crate::liveness::Status;
+use crate::losses::{LossBook, Losses, Waiting};
 use crate::membership::{ClusterId, Durability, View};
 use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Role, Ticket};
 use crate::mutation::{Broken, Mutation};
@@ -50,6 +51,8 @@ macro_rules! cx {
             view: $node.held.view(),
             held: &$node.held,
             heard_of: Step::default(),
+            losses: Losses::NONE,
+            memory: $node.replica.memory(),
             liveness: &$node.liveness,
             sealer: &$node.sealer,
             timing: &$node.config.timing,
@@ -151,6 +154,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Its seats in partitions of the shard, as the store holds them ([`crate::succession::seat_name`]).
     pub seats: Vec<(PartitionId, Seat)>,
+    /// What it was told of other nodes' losses, as the store holds it under [`crate::losses::NAME`].
+    pub losses: LossBook,
     /// The last epoch that is durable; [`Epoch::UNKNOWN`] in a life that has not heard of any.
     pub epoch: Epoch,
     /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
@@ -169,6 +174,7 @@ pub struct Node {
     exchange: Exchange,
     transfers: Transfers,
     succession: Succession,
+    losses: LossBook,
     full: FullDisks,
     reach: Reach,
     handoff: Handoff,
@@ -208,7 +214,7 @@ const BUDGET_MAX: Duration = Duration::from_secs(60);
 
 impl Node {
     /// A node that knows its cluster. It takes writes once [`Self::is_ready`], which needs a first [`Input::Tick`] and the store.
-    pub fn new(config: NodeConfig, view: Arc<View>) -> Self {
+    pub fn new(mut config: NodeConfig, view: Arc<View>) -> Self {
         let minter = Minter::new(config.node, config.life, config.boot, config.actors);
         let minter = match config.broken {
             broken if broken.is(Mutation::ActorsOutliveBoots) => minter.outliving_boots(),
@@ -229,6 +235,7 @@ impl Node {
             exchange: Exchange::new(&config, held.clone()),
             transfers: Transfers::new(&config),
             succession: Succession::new(me, config.seats.iter().map(|(partition, _)| *partition)),
+            losses: std::mem::take(&mut config.losses),
             full: FullDisks::default(),
             reach: Reach::default(),
             handoff: Handoff::default(),
@@ -349,6 +356,7 @@ impl Node {
         self.succession.tick(&mut scx!(self, step));
         self.transfers.tick(&mut tcx!(self, step));
         self.settle(&mut step);
+        self.save_losses(&mut step);
         self.finish_epoch(&mut step);
         self.check_drained(&mut step);
         self.check_clock(&mut step);
@@ -357,7 +365,12 @@ impl Node {
         let scan_at = self.admission.next_at(Slice::Scan);
         let exchange = self.exchange.wake_at(now.instant, scan_at);
         let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), exchange, self.admission.wake_at()];
-        let epochs = [self.reclaimer.wake_at(), self.epoch_end.wake_at(now.instant), self.succession.wake_at()];
+        let epochs = [
+            self.reclaimer.wake_at(),
+            self.epoch_end.wake_at(now.instant),
+            self.succession.wake_at(),
+            self.losses.wake_at(),
+        ];
         let transfers = self.transfers.wake_at(now.instant);
         let wakes = roles.into_iter().chain(epochs).flatten().chain(transfers).chain(ceiling);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
@@ -424,7 +437,7 @@ impl Node {
             return;
         }
         self.drift.heard(from, envelope.wall, step.now);
-        let footing = envelope.footing;
+        let (footing, losses) = (envelope.footing, envelope.losses);
         match envelope.message {
             Message::Ask(ticket, ask) => {
                 let partition = self.held.partition_of(ask.key());
@@ -435,7 +448,7 @@ impl Node {
                 if let Some(partition) = self.partition_of(ticket) {
                     self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
                 }
-                self.answered(step, from, ticket, footing, answer);
+                self.answered(step, from, ticket, (footing, &losses), answer);
             }
             Message::Forward(ticket, put, budget, begun) => self.take_over(step, (from, ticket), put, budget, begun),
             Message::Forwarded(ticket, result) => {
@@ -443,13 +456,13 @@ impl Node {
             }
             Message::Compare(ticket, question) => {
                 self.succession.heard_of(&mut scx!(self, step), from, question.partition(), footing);
-                self.exchange.asked(&mut xcx!(self, step), from, ticket, question);
+                self.compare(step, Home { node: from, life: envelope.from_life }, ticket, footing, question);
             }
             Message::Compared(ticket, finding) => {
                 if let Some(partition) = self.partition_of(ticket) {
                     self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
                 }
-                self.exchange.told(&mut xcx!(self, step), from, ticket, footing, finding);
+                self.compared(step, from, ticket, (footing, &losses), finding);
             }
             Message::Fetch(ticket, fetch) => {
                 self.succession.heard_of(&mut scx!(self, step), from, fetch.partition, footing);
@@ -495,7 +508,16 @@ impl Node {
     }
 
     /// A replica has answered the coordinator or the exchange.
-    fn answered(&mut self, step: &mut Gathered, from: NodeId, ticket: Ticket, footing: Footing, answer: Answer) {
+    fn answered(
+        &mut self,
+        step: &mut Gathered,
+        from: NodeId,
+        ticket: Ticket,
+        footing: (Footing, &Losses),
+        answer: Answer,
+    ) {
+        // Whoever asked: the peer is there, and not late.
+        self.reach.answered(from, ticket, step.now.instant);
         match Asking::under(ticket) {
             Asking::Coordinator => self.coordinator.answered(&mut cx!(self, step), from, ticket, footing, answer),
             Asking::Exchange => self.exchange.answered(&mut xcx!(self, step), from, ticket, answer),
@@ -518,7 +540,7 @@ impl Node {
         let is_ours = match &ask {
             Ask::Read { role: Role::StandIn, .. } => true,
             Ask::Merge { stands_in_for: Some(home), .. } => self.held.has_home(key, *home),
-            Ask::Read { .. } | Ask::Merge { .. } => self.held.is_home(key) || is_left(),
+            Ask::Read { .. } | Ask::Recover { .. } | Ask::Merge { .. } => self.held.is_home(key) || is_left(),
         };
         // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
         if ticket.round & EXCHANGE != 0 {
@@ -526,12 +548,12 @@ impl Node {
         }
         let stamp = match &ask {
             Ask::Merge { epoch, .. } => Some(*epoch),
-            Ask::Read { .. } => None,
+            Ask::Read { .. } | Ask::Recover { .. } => None,
         };
         if stamp.is_some_and(|stamp| self.is_wrong_epoch(step, from, stamp)) {
             self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::WrongEpoch)));
         } else if is_ours {
-            self.replica.ask(step.now, Asker::Peer(from, ticket, partition), ask, &mut step.work);
+            self.ask_own(step, Asker::Peer(from, ticket, partition), ask);
         } else {
             step.effects.events.push(Event::NotAHome(from));
             self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
@@ -548,6 +570,8 @@ impl Node {
             }
         } else if self.epoch_end.sync == Some(id) {
             self.epoch_synced(step, &result);
+        } else if self.losses.waits_for(id) {
+            self.losses_saved(step, &result);
         } else if self.succession.waits_for(id) {
             self.succession.stored(&mut scx!(self, step), id, result);
         } else if self.transfers.waits_for(id) {
@@ -685,7 +709,7 @@ impl Node {
                     self.reach.asked(to, ticket, step.now.instant);
                 }
                 if to == self.config.node {
-                    self.replica.ask(step.now, Asker::Here(ticket), ask, &mut step.work);
+                    self.ask_own(step, Asker::Here(ticket), ask);
                 } else {
                     let partition = self.held.partition_of(ask.key());
                     self.send_about(step, to, partition, Message::Ask(ticket, ask));
@@ -778,6 +802,7 @@ impl Node {
             self.send_about(step, to, partition, message);
         }
         for (key, loss) in heals {
+            let loss = (loss, self.replica.memory());
             self.coordinator.heal_key(&mut cx!(self, step), key, self.config.node, loss);
         }
     }
@@ -801,13 +826,16 @@ impl Node {
     fn done(&mut self, step: &mut Gathered, done: Done) {
         match done {
             Done::Answer(Asker::Here(ticket), answer) => {
-                let footing = self.partition_of(ticket).map(|partition| self.footing(partition)).unwrap_or_default();
-                self.answered(step, self.config.node, ticket, footing, answer);
+                let (footing, losses) = self.own_footing(ticket);
+                self.answered(step, self.config.node, ticket, (footing, &losses), answer);
             }
             Done::Answer(Asker::Peer(peer, ticket, partition), answer) => {
                 self.send_about(step, peer, partition, Message::Answer(ticket, answer));
             }
-            Done::Mint(ticket, result) => self.coordinator.minted(&mut cx!(self, step), ticket, result),
+            Done::Mint(ticket, result) => {
+                let (_, losses) = self.own_footing(ticket);
+                self.coordinator.minted(&mut cx!(self, step), ticket, &losses, result);
+            }
             Done::HandedOver => {}
             Done::Dropped(key) => self.succession.dropped(&mut scx!(self, step), &key),
             Done::Forgot(deleted) => {
@@ -841,7 +869,87 @@ impl Node {
     /// On what this node stands in a partition.
     fn footing(&self, partition: PartitionId) -> Footing {
         let footing = self.held.footing(partition);
-        Footing { is_filling: footing.is_filling && !self.config.broken.is(Mutation::FillingCounts), ..footing }
+        Footing {
+            is_filling: footing.is_filling && !self.config.broken.is(Mutation::FillingCounts),
+            memory: self.replica.memory(),
+            is_recovering: self.exchange.is_recovering(partition),
+            ..footing
+        }
+    }
+
+    /// The same for the partition that one of this node's own operations is about, and what is known of its homes' losses.
+    fn own_footing(&self, ticket: Ticket) -> (Footing, Losses) {
+        let of = |partition| (self.footing(partition), self.losses.of(partition, self.replica.epoch()));
+        self.partition_of(ticket).map(of).unwrap_or_default()
+    }
+
+    /// Asks this node's replica; what a home recovers from waits until the loss is durable here.
+    fn ask_own(&mut self, step: &mut Gathered, asker: Asker, ask: Ask) {
+        if let Ask::Recover { key, home, since } = &ask {
+            let partition = self.held.partition_of(key);
+            if !self.losses.has_room(partition, *home) {
+                // It is asked again.
+                return;
+            }
+            if !self.losses.note(partition, *home, *since, self.replica.epoch()) {
+                return self.losses.wait(Waiting::Ask(asker, ask));
+            }
+        }
+        self.replica.ask(step.now, asker, ask, &mut step.work);
+    }
+
+    /// A peer compares; if it recovers from a loss, it is answered once that is durable here.
+    fn compare(&mut self, step: &mut Gathered, from: Home, ticket: Ticket, footing: Footing, question: Question) {
+        let (partition, epoch) = (question.partition(), self.replica.epoch());
+        let is_noted = footing.is_recovering && self.held.seat(partition).is_some();
+        if is_noted && !self.losses.has_room(partition, from) {
+            return;
+        }
+        if is_noted && !self.losses.note(partition, from, footing.memory.since, epoch) {
+            return self.losses.wait(Waiting::Compare(from.node, ticket, question));
+        }
+        self.exchange.asked(&mut xcx!(self, step), from.node, ticket, question);
+    }
+
+    /// A peer has answered a comparison. A new home takes over what the peer knows of losses: it must be durable before the comparison counts.
+    fn compared(
+        &mut self,
+        step: &mut Gathered,
+        from: NodeId,
+        ticket: Ticket,
+        (footing, losses): (Footing, &Losses),
+        finding: Finding,
+    ) {
+        let partition = self.exchange.partition_of(ticket.operation);
+        let is_durable = partition.is_none_or(|partition| {
+            let is_own = |(home, _): &(Home, Since)| *home == self.held.me();
+            let of_others: Losses = losses.iter().filter(|known| !is_own(known)).collect();
+            self.losses.absorb(partition, &of_others, self.replica.epoch())
+        });
+        if is_durable {
+            self.exchange.told(&mut xcx!(self, step), from, ticket, footing, finding);
+        } else {
+            self.exchange.begin_anew(&mut xcx!(self, step), ticket.operation);
+        }
+    }
+
+    /// Saves which losses this node was told of.
+    fn save_losses(&mut self, step: &mut Gathered) {
+        let Self { losses, replica, .. } = &mut *self;
+        let epoch = replica.epoch();
+        step.effects.stores.extend(losses.save(step.now.instant, epoch, || replica.next_store()));
+    }
+
+    /// They are saved, or not: questions that waited for it are answered.
+    fn losses_saved(&mut self, step: &mut Gathered, result: &StoreResult) {
+        for waiting in self.losses.stored(step.now.instant, result) {
+            match waiting {
+                Waiting::Ask(asker, ask) => self.replica.ask(step.now, asker, ask, &mut step.work),
+                Waiting::Compare(from, ticket, question) => {
+                    self.exchange.asked(&mut xcx!(self, step), from, ticket, question);
+                }
+            }
+        }
     }
 
     /// The partition that one of this node's own operations is about.
@@ -854,15 +962,16 @@ impl Node {
     }
 
     fn send(&self, step: &mut Gathered, to: NodeId, message: Message) {
-        self.send_on(step, to, Footing::default(), message);
+        self.send_on(step, to, (Footing::default(), Losses::NONE), message);
     }
 
     /// Sends what is about a partition.
     fn send_about(&self, step: &mut Gathered, to: NodeId, partition: PartitionId, message: Message) {
-        self.send_on(step, to, self.footing(partition), message);
+        let losses = self.losses.of(partition, self.replica.epoch());
+        self.send_on(step, to, (self.footing(partition), losses), message);
     }
 
-    fn send_on(&self, step: &mut Gathered, to: NodeId, footing: Footing, message: Message) {
+    fn send_on(&self, step: &mut Gathered, to: NodeId, (footing, losses): (Footing, Losses), message: Message) {
         let envelope = Envelope {
             cluster: self.config.cluster,
             from: self.config.node,
@@ -870,6 +979,7 @@ impl Node {
             from_boot: self.config.boot,
             wall: step.now.wall,
             footing,
+            losses,
             message,
         };
         step.effects.sends.push((to, envelope));

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::clock::Clock;
 use crate::digest::ContentDigest;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
+use crate::losses::Memory;
 use crate::reclaim::Look;
 use crate::state::{Epoch, State};
 use crate::wire::{self, Protocol};
@@ -189,6 +190,8 @@ pub struct Minter {
     begun: u64,
     /// Actors that began before this are not continued.
     floor: Since,
+    /// When the last loss was noticed, or the boot began.
+    lost_at: Since,
 }
 
 impl Minter {
@@ -200,7 +203,15 @@ impl Minter {
         }
         let mut named = [0; 8];
         hasher.finalize_xof().fill(&mut named);
-        Self { node, life, named: Life(u64::from_be_bytes(named)), boot, begun: 0, floor: Since::boot(actors.boot) }
+        Self {
+            node,
+            life,
+            named: Life(u64::from_be_bytes(named)),
+            boot,
+            begun: 0,
+            floor: Since::boot(actors.boot),
+            lost_at: Since::boot(boot),
+        }
     }
 
     /// The same with actors that outlive every stop, as a test of the tests has it.
@@ -218,6 +229,11 @@ impl Minter {
     /// The node that it makes them for.
     pub const fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// Since when no record was lost.
+    pub const fn memory(&self) -> Memory {
+        Memory { life: self.life, since: self.lost_at }
     }
 
     /// Ends every actor that has begun: some record may have lost writes that its actor made.
@@ -268,6 +284,7 @@ impl Minter {
     /// A number for a loss that was just noticed.
     pub fn lose(&mut self) -> Loss {
         let since = self.begin();
+        self.lost_at = self.next_since();
         self.loss(since.0)
     }
 

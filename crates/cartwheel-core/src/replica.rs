@@ -17,6 +17,7 @@ use crate::hint::{HintBook, HintChange};
 use crate::hlc::{Hlc, HlcClock, WallMs};
 use crate::holdings::Holdings;
 use crate::key::Key;
+use crate::losses::Memory;
 use crate::membership::Durability;
 use crate::merkle::{Change, Share, TreeId};
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
@@ -288,6 +289,11 @@ impl Replica {
         }
     }
 
+    /// Since when this node has lost no record.
+    pub const fn memory(&self) -> Memory {
+        self.minter.memory()
+    }
+
     /// The node's epoch.
     pub const fn epoch(&self) -> Epoch {
         self.epoch
@@ -339,6 +345,7 @@ impl Replica {
         }
         match ask {
             Ask::Read { key, want, role: _ } => self.take_on(key, Task::Read { asker, want }, work),
+            Ask::Recover { key, .. } => self.take_on(key, Task::Read { asker, want: Want::State }, work),
             Ask::Merge { key, state, epoch: _, heals, confirm, stands_in_for } => {
                 self.clock.observe(state.hlc(), now.wall);
                 self.take_on(key, Task::Merge { asker, state, heals, confirm, stands_in_for }, work);

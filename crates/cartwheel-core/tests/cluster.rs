@@ -85,6 +85,7 @@ fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
         boot,
         lane: Lane::ONLY,
         seats: Vec::new(),
+        losses: cartwheel_core::losses::LossBook::default(),
         loss_floor,
         durability: Durability::Fsync,
         hlc_ceiling: Hlc::ZERO,
@@ -615,6 +616,7 @@ fn a_message_of_a_stranger_changes_nothing() {
         from_boot: 1,
         wall: WallMs(u64::MAX),
         footing: cartwheel_core::configuration::Footing::default(),
+        losses: cartwheel_core::losses::Losses::NONE,
         message: Message::Ask(Ticket { operation: 1, round: 1 }, merge.clone()),
     };
     for stray in [envelope(ClusterId(2), id(2)), envelope(CLUSTER, id(9))] {
@@ -741,4 +743,38 @@ fn when_the_power_fails_everywhere_all_homes_together_are_enough() {
     // A write after that begins a new actor: whatever dots were lost are not made again.
     cluster.put(1, put_of("os", "bread")).unwrap();
     assert_eq!(values(&cluster.get(2, Get { r: Some(3), ..get() }).unwrap()), ["bread", "milk"]);
+}
+
+/// A home stores a write, loses its record, and recovers from others that do not have the write yet. What it said before says nothing of what it
+/// holds now.
+#[test]
+fn a_write_does_not_count_a_home_that_has_lost_it_and_recovered_meanwhile() {
+    let mut cluster = Cluster::new(3);
+    cluster.slow = [2, 3].map(id).into();
+    cluster.clients += 1;
+    let writer = ClientId(cluster.clients);
+    let request = Request { operation: Operation::Put(put("a")), timeout: Duration::from_secs(3) };
+    cluster.queue.push_back((id(1), Input::Client(writer, request)));
+    cluster.run();
+    assert!(cluster.replies.is_empty(), "one home is not enough");
+    // What was sent to the others is lost.
+    cluster.slow.clear();
+    cluster.held_back.clear();
+    cluster.damaged.insert(id(1));
+    assert!(values(&cluster.get(1, get()).unwrap()).is_empty());
+    assert_eq!(cluster.get(1, Get { r: Some(3), ..get() }).unwrap().acks.home, 3, "it has recovered");
+    // It is sent again, and reaches the third.
+    cluster.slow.insert(id(2));
+    for _ in 0..1_000 {
+        if !cluster.replies.contains_key(&writer) {
+            cluster.pass_time();
+            cluster.run();
+        }
+    }
+    let outcome = cluster.replies.remove(&writer);
+    assert!(matches!(outcome, Some(Ok(Reply::Put(_)))), "{outcome:?}");
+    cluster.slow.clear();
+    cluster.held_back.clear();
+    cluster.down.insert(id(3));
+    assert_eq!(values(&cluster.get(2, strong_get()).unwrap()), ["a"]);
 }

@@ -150,6 +150,7 @@ fn envelope(message: Message) -> Envelope {
         from_boot: 2,
         wall: WallMs(3),
         footing: cartwheel_core::configuration::Footing::default(),
+        losses: cartwheel_core::losses::Losses::NONE,
         message,
     }
 }

@@ -260,6 +260,37 @@ fn what_a_stand_in_keeps_goes_home_and_operators_see_it_come_and_go() {
     assert_eq!(delivered, 1);
 }
 
+/// What comparisons and reads ask and repair makes no home late, so every home takes each write itself.
+#[test]
+fn a_healthy_cluster_at_low_load_leaves_no_hints() {
+    let mut cluster = Cluster::new(comparing);
+    let keys: Vec<Key> = (0..40).map(key).collect();
+    for (number, key) in keys.iter().enumerate() {
+        let homes = cluster.places(key).0;
+        // One home holds what the others lack; comparisons repair these, or the first read does.
+        let ask = Ask::Merge {
+            key: key.clone(),
+            state: state(number, 1),
+            epoch: Epoch::FIRST,
+            heals: None,
+            confirm: Confirm::Stored,
+            stands_in_for: None,
+        };
+        cluster.queue.push_back((homes[0], Input::Message(asked_by(homes[1], ask))));
+        cluster.run();
+        if number % 2 == 0 {
+            cluster.get(homes[1], key, 3).unwrap();
+        }
+    }
+    for key in &keys {
+        cluster.pass(Duration::from_millis(100));
+        let (homes, stand_ins) = cluster.places(key);
+        let done = cluster.put(homes[0], key, 3).unwrap();
+        assert_eq!(done.acks, acks(3, 0));
+        assert!(stand_ins.iter().all(|&node| cluster.owed(node, key).is_empty()), "{key:?}");
+    }
+}
+
 #[test]
 fn a_stand_in_that_keeps_as_much_as_it_may_is_passed_over_for_the_next() {
     let full = Cluster::new(|_, _| {}).places(&key(1)).1[0];
@@ -523,6 +554,7 @@ fn asked_by(from: NodeId, ask: Ask) -> Envelope {
         from_boot: 1,
         wall: WallMs(1_000_000),
         footing: cartwheel_core::configuration::Footing::default(),
+        losses: cartwheel_core::losses::Losses::NONE,
         message: Message::Ask(Ticket { operation: 1, round: 1 }, ask),
     }
 }

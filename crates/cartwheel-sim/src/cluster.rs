@@ -11,6 +11,7 @@ use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
+use cartwheel_core::losses::{self, LossBook};
 use cartwheel_core::membership::{
     ChangeKind, ClusterId, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
 };
@@ -199,6 +200,7 @@ impl Cluster {
             boot,
             lane: Lane::ONLY,
             seats: seats.collect(),
+            losses: losses_in(disk),
             loss_floor,
             durability: Durability::Fsync,
             hlc_ceiling: disk.hlc_ceiling,
@@ -251,6 +253,15 @@ pub struct Start {
 pub fn seat_in(disk: &Image, partition: PartitionId) -> Option<Seat> {
     let bytes = disk.named.get(seat_name(partition).as_bytes())?;
     Some(wire::decode_seat(bytes).expect("what was saved"))
+}
+
+/// What a disk remembers of other nodes' losses.
+///
+/// # Panics
+/// If what it remembers is none.
+pub fn losses_in(disk: &Image) -> LossBook {
+    let bytes = disk.named.get(losses::NAME.as_bytes());
+    bytes.map_or_else(LossBook::default, |bytes| LossBook::decode(bytes).expect("what was saved"))
 }
 
 /// The life of a node's first disk.

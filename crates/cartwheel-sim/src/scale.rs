@@ -390,6 +390,7 @@ impl World {
             from_boot: 1,
             wall: self.now().wall,
             footing: Footing::default(),
+            losses: cartwheel_core::losses::Losses::NONE,
             message: Message::Notice(Notice::Changes(Changes { since, version, changes, is_answer: true })),
         };
         self.input(first, ControlInput::Message(Box::new(envelope)));

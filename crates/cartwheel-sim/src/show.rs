@@ -102,6 +102,7 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
 
 fn ask(names: &impl Naming, what: &Ask) -> String {
     match what {
+        Ask::Recover { key, home, .. } => format!("read {key:?} for the recovery of {:?}", home.node),
         Ask::Read { key, want: Want::State, role } => format!("read {key:?}{}", as_role(*role)),
         Ask::Read { key, want: Want::Digest, role } => format!("digest {key:?}{}", as_role(*role)),
         Ask::Merge { key, state: sent, epoch, heals, confirm, stands_in_for } => {

@@ -13,12 +13,13 @@ const SEEDS_MAX: u64 = 10_000;
 
 /// Rules that the simulator does not show the breaking of: the windows in which it would be seen are too short. The search of every state
 /// does (`cartwheel-core/tests/steps`).
-const SHOWN_BY_SEARCH: [Mutation; 5] = [
+const SHOWN_BY_SEARCH: [Mutation; 6] = [
     Mutation::FillingCounts,
     Mutation::StaleStepAccepted,
     Mutation::StepsUnagreed,
     Mutation::OldHomeForgets,
     Mutation::RemadeUnfilled,
+    Mutation::CountLost,
 ];
 
 /// Rules that hardly a seed shows the breaking of, and that a test of a few nodes does (`cartwheel-core/tests`, `cluster.rs` and `sloppy.rs`), or

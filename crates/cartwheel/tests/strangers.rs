@@ -167,6 +167,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
         from_boot: 1,
         wall: WallMs(0),
         footing: cartwheel_core::configuration::Footing::default(),
+        losses: cartwheel_core::losses::Losses::NONE,
         message,
     };
     let ours = target.identity.cluster;

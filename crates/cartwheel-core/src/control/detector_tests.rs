@@ -123,6 +123,7 @@ impl Lan {
             from_boot: boot,
             wall: WallMs(1),
             footing: crate::configuration::Footing::default(),
+            losses: crate::losses::Losses::NONE,
             message,
         };
         self.input(to, ControlInput::Message(Box::new(envelope)));

@@ -444,6 +444,7 @@ impl Control {
             from_boot: self.config.boot,
             wall: now.wall,
             footing: Footing::default(),
+            losses: crate::losses::Losses::NONE,
             message: Message::Notice(notice),
         };
         effects.sends.push((to, envelope));

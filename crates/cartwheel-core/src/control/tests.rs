@@ -140,6 +140,7 @@ impl Mesh {
             from_boot: 1,
             wall: WallMs(1),
             footing: crate::configuration::Footing::default(),
+            losses: crate::losses::Losses::NONE,
             message: Message::Notice(Notice::History(history)),
         };
         self.input(to, ControlInput::Message(Box::new(envelope)));
@@ -212,6 +213,7 @@ fn one_who_says_of_himself_that_he_is_a_member_and_was_not_let_in_is_not_heard()
         from_boot: 1,
         wall: WallMs(1),
         footing: Footing::default(),
+        losses: crate::losses::Losses::NONE,
         message,
     };
     let weight = ChangeKind::Weight { node: founder, weight: 1 };
@@ -391,6 +393,7 @@ fn a_new_life_begins_in_the_epoch_of_those_who_know_it() {
         from_boot: 1,
         wall: WallMs(1),
         footing: crate::configuration::Footing::default(),
+        losses: crate::losses::Losses::NONE,
         message: Message::Notice(Notice::Epoch(late)),
     };
     mesh.cut_off = Some(2);
@@ -431,6 +434,7 @@ fn a_new_life_that_does_not_know_the_epoch_has_finished_none() {
         from_life: Life(33),
         from_boot: 1,
         footing: crate::configuration::Footing::default(),
+        losses: crate::losses::Losses::NONE,
         wall: WallMs(1),
         message: Message::Notice(Notice::Epoch(floor)),
     };

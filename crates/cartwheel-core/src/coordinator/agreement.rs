@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::read_round::Joined;
 use crate::configuration::{Footing, Homes};
 use crate::dot::NodeId;
+use crate::losses::Losses;
 use crate::message::StateDigest;
 use crate::state::State;
 
@@ -46,6 +47,13 @@ impl Agreement {
         self.homes = homes;
     }
 
+    /// Drops what homes said that they hold before they lost records: they are asked again.
+    pub fn drop_lost(&mut self, losses: &Losses) {
+        let memories = &self.joined.memories;
+        let memory = |node: &NodeId| memories.get(node).copied().unwrap_or_default();
+        self.held.retain(|node, _| !losses.outdate(*node, memory(node)));
+    }
+
     /// How many homes are known to hold exactly that, in the configuration of which fewer do.
     pub fn at_home(&self) -> usize {
         let agreeing = self.agreeing();
@@ -78,6 +86,7 @@ impl Agreement {
         }
         if counts {
             self.held.insert(node, digest);
+            self.joined.memories.insert(node, footing.memory);
             match footing.is_filling {
                 true => self.joined.filling.insert(node),
                 false => self.joined.filling.remove(&node),
@@ -97,6 +106,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::configuration::Home;
     use crate::dot::{Actor, Dot, Life, Since};
+    use crate::losses::Memory;
     use crate::state::Notes;
 
     fn state(counters: &[u64]) -> State {
@@ -114,6 +124,7 @@ mod tests {
             epoch: None,
             at_home: 2,
             held: held.iter().map(|(node, state)| (NodeId::new(*node), StateDigest::of(state))).collect(),
+            memories: BTreeMap::new(),
             filling: BTreeSet::new(),
             stand_ins: BTreeSet::new(),
         };
@@ -152,6 +163,24 @@ mod tests {
         assert!(agreement.is_reached());
         agreement.move_to(homes(9));
         assert!(!agreement.is_reached() && agreement.behind().contains(&NodeId::new(1)));
+    }
+
+    #[test]
+    fn what_a_home_held_before_a_loss_does_not_count_after_it() {
+        let mut agreement = begun();
+        let memory = |since: u64| Memory { life: Life(1), since: Since(since) };
+        let footing = |since: u64| Footing { memory: memory(since), ..Footing::default() };
+        let digest = StateDigest::of(&state(&[1, 2]));
+        for node in [1, 2] {
+            agreement.holds(NodeId::new(node), footing(1), digest, None, true);
+        }
+        assert!(agreement.is_reached());
+        let losses: Losses = [(Home { node: NodeId::new(1), life: Life(1) }, Since(2))].into_iter().collect();
+        for (since, is_reached) in [(1, false), (2, true)] {
+            agreement.holds(NodeId::new(1), footing(since), digest, None, true);
+            agreement.drop_lost(&losses);
+            assert_eq!(agreement.is_reached(), is_reached);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::configuration::Footing;
 use crate::context::Context;
 use crate::dot::NodeId;
 use crate::effects::{Event, Repair};
+use crate::exchange::EXCHANGE;
 use crate::key::Key;
 use crate::membership::{BucketSettings, Conflict};
 use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
@@ -18,13 +19,16 @@ use crate::quorum::majority;
 use crate::request::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
 use crate::state::State;
 use crate::time::Instant;
+use crate::transfer::TRANSFER;
 
 /// The round of a read's questions.
 pub(super) const READ: u32 = 1;
 /// The round of a strong get's writing back.
 const WRITE_BACK: u32 = 2;
-/// The round of repairs, whose answers nobody waits for.
-pub(super) const REPAIR: u32 = u32::MAX;
+/// The round of repairs, whose answers no operation waits for: below the bits that mark the exchange's and transfers' tickets, or their
+/// answers would be taken for those of the exchange.
+pub(super) const REPAIR: u32 = TRANSFER - 1;
+const _: () = assert!(REPAIR & (EXCHANGE | TRANSFER) == 0);
 
 /// For how many hedging delays an answered get stays to repair those who answer late.
 const LINGER: u32 = 4;
@@ -266,6 +270,8 @@ impl GetOp {
     }
 
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
+        let Phase::Agreeing { agreement, .. } = &mut self.phase else { return self.wait(cx) };
+        agreement.drop_lost(&cx.losses);
         let Phase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
         let needed = majority(usize::from(self.settings.n));
         let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= needed;

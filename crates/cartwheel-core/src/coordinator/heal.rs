@@ -1,13 +1,15 @@
 //! How a home that lost a record comes to count again: it must hold what a majority of homes besides itself hold, or all of
 //! them, and what they hold must have been read after the loss. An earlier read may lack a write that the home itself
-//! acknowledged before it lost it.
+//! acknowledged before it lost it. Those that are read note the loss first ([`crate::losses`]).
 
-use super::get::{READ, REPAIR, send_questions};
-use super::read_round::{Joined, Progress, ReadRound};
+use super::get::{READ, REPAIR};
+use super::read_round::{Joined, Progress, Questions, ReadRound};
 use super::{Cx, Next, Told};
+use crate::configuration::Home;
 use crate::dot::NodeId;
 use crate::effects::{Event, Repair};
 use crate::key::Key;
+use crate::losses::Memory;
 use crate::message::{Ask, Confirm, Ticket};
 use crate::quorum::majority;
 use crate::record::Loss;
@@ -20,16 +22,25 @@ pub(super) struct HealOp {
     key: Key,
     node: NodeId,
     loss: Loss,
+    /// Since when the home had lost nothing more when it told of the loss.
+    memory: Memory,
     round: ReadRound,
 }
 
 impl HealOp {
-    pub(super) fn new(cx: &Cx<'_>, id: u64, deadline: Instant, key: Key, node: NodeId, loss: Loss) -> Self {
+    pub(super) fn new(
+        cx: &Cx<'_>,
+        id: u64,
+        deadline: Instant,
+        key: Key,
+        node: NodeId,
+        (loss, memory): (Loss, Memory),
+    ) -> Self {
         let n = cx.view.settings(key.bucket()).n;
         let others = cx.homes(&key).without(node);
         let fewest = others.lists().map(<[NodeId]>::len).min().unwrap_or(0);
         let needed = majority(usize::from(n)).min(fewest);
-        Self { id, deadline, key, node, loss, round: ReadRound::of_states(others, needed) }
+        Self { id, deadline, key, node, loss, memory, round: ReadRound::of_states(others, needed) }
     }
 
     /// Which loss of which key on which node it heals.
@@ -49,10 +60,19 @@ impl HealOp {
             Told::Timer if cx.now.instant >= self.deadline => Next::End,
             Told::Timer => {
                 let questions = self.round.hedge();
-                send_questions(cx, self.id, &self.key, questions);
+                self.send(cx, questions);
                 self.advance(cx)
             }
             Told::Answer(..) | Told::Minted(_) | Told::Forwarded(..) => self.wait(cx),
+        }
+    }
+
+    /// Each home that is asked first notes the loss: coordinators that hear from it later count no more what the lost record held.
+    fn send(&self, cx: &mut Cx<'_>, questions: Questions) {
+        let home = Home { node: self.node, life: self.memory.life };
+        for (node, ..) in questions {
+            let ask = Ask::Recover { key: self.key.clone(), home, since: self.memory.since };
+            cx.out.asks.push((node, Ticket { operation: self.id, round: READ }, ask));
         }
     }
 
@@ -70,7 +90,7 @@ impl HealOp {
         }
         match self.round.progress() {
             Progress::Wait(questions) => {
-                send_questions(cx, self.id, &self.key, questions);
+                self.send(cx, questions);
                 self.wait(cx)
             }
             Progress::Enough(joined) => self.heal(cx, *joined),

@@ -30,6 +30,7 @@ use crate::hlc::HlcClock;
 use crate::holdings::Holdings;
 use crate::key::Key;
 use crate::liveness::{Liveness, Status};
+use crate::losses::{Losses, Memory};
 use crate::membership::{BucketSettings, View};
 use crate::message::{Answer, Ask, Lane, Role, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
@@ -53,7 +54,7 @@ const HAND_OVER_FOR: Duration = Duration::from_secs(5);
 const BACKGROUND_MAX: usize = 10_000;
 
 /// The round of questions that only show whether a peer answers.
-const PROBE: u32 = u32::MAX - 1;
+const PROBE: u32 = get::REPAIR - 1;
 
 /// What is sent to a replica and has not been confirmed is in no hurry to be sent again: so many bytes may take a microsecond.
 const SENT_BYTES_IN_1_US: u64 = 16;
@@ -102,6 +103,10 @@ pub struct Cx<'a> {
     /// The latest step of the key's partition that an answer to the operation told of. It does not end on what it knows while
     /// this is later.
     pub heard_of: Step,
+    /// The losses of the key's homes that answers to the operation told of: what these said before counts no more.
+    pub losses: Losses,
+    /// Since when this node has lost no record.
+    pub memory: Memory,
     /// Who is worth asking.
     pub liveness: &'a Liveness,
     /// Opens and seals contexts.
@@ -320,6 +325,8 @@ struct Running {
     begun: Epoch,
     /// The latest step of the key's partition that an answer told of.
     heard_of: Step,
+    /// The losses of its homes that answers told of.
+    losses: Losses,
 }
 
 /// The operations that a node coordinates or has forwarded.
@@ -411,31 +418,38 @@ impl Coordinator {
     }
 
     /// A replica has answered.
-    pub fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, footing: Footing, answer: Answer) {
+    pub fn answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        ticket: Ticket,
+        (footing, losses): (Footing, &Losses),
+        answer: Answer,
+    ) {
         cx.full.heard(from, &answer, cx.now.instant);
-        cx.reach.answered(from, ticket, cx.now.instant);
         if let Some(loss) = answer.loss() {
-            self.heal(cx, from, ticket, loss);
+            self.heal(cx, from, ticket, (loss, footing.memory));
         }
         if let Some(running) = self.running.get_mut(&ticket.operation) {
             running.heard_of = running.heard_of.max(footing.step);
+            running.note(cx, losses);
         }
         self.tell(cx, ticket.operation, Told::Answer(from, ticket.round, footing, answer));
     }
 
     /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
-    fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, ticket: Ticket, loss: Loss) {
+    fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, ticket: Ticket, loss: (Loss, Memory)) {
         if let Some(asked) = self.running.get(&ticket.operation) {
             self.heal_key(cx, asked.key.clone(), node, loss);
         }
     }
 
     /// Begins to heal a loss, unless that is under way or too many are. Only homes have anything to make good.
-    pub fn heal_key(&mut self, cx: &mut Cx<'_>, key: Key, node: NodeId, loss: Loss) {
+    pub fn heal_key(&mut self, cx: &mut Cx<'_>, key: Key, node: NodeId, loss: (Loss, Memory)) {
         if !cx.held.has_home(&key, node) {
             return;
         }
-        let target = (key.clone(), node, loss);
+        let target = (key.clone(), node, loss.0);
         let is_new = self.healing.len() < HEALINGS_MAX && !self.healing.contains(&target);
         if !is_new || !cx.admission.may_begin(Slice::Heal, cx.now.instant) {
             return;
@@ -478,7 +492,10 @@ impl Coordinator {
     }
 
     /// This node's replica has given a write its dot, or not.
-    pub fn minted(&mut self, cx: &mut Cx<'_>, ticket: Ticket, result: Result<Minted, MintRefused>) {
+    pub fn minted(&mut self, cx: &mut Cx<'_>, ticket: Ticket, losses: &Losses, result: Result<Minted, MintRefused>) {
+        if let Some(running) = self.running.get_mut(&ticket.operation) {
+            running.note(cx, losses);
+        }
         self.tell(cx, ticket.operation, Told::Minted(result));
     }
 
@@ -514,7 +531,7 @@ impl Coordinator {
     }
 
     fn drive(&mut self, cx: &mut Cx<'_>, id: u64, mut running: Running, told: Told) {
-        (cx.begun, cx.heard_of) = (running.begun, running.heard_of);
+        (cx.begun, cx.heard_of, cx.losses) = (running.begun, running.heard_of, running.losses.clone());
         let mut next = running.kind.told(cx, told);
         loop {
             running.kind = match next {
@@ -604,9 +621,16 @@ fn coordinators(cx: &Cx<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<
 }
 
 impl Running {
-    const fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant, begun: Epoch) -> Self {
-        let (wake_at, is_foreground, heard_of) = (deadline, false, Step(0));
-        Self { kind, key, reply_to, deadline, wake_at, is_foreground, begun, heard_of }
+    /// Takes over what an answer tells of homes' losses.
+    fn note(&mut self, cx: &Cx<'_>, losses: &Losses) {
+        if !losses.is_empty() && !cx.broken.is(Mutation::CountLost) {
+            self.losses.merge(losses);
+        }
+    }
+
+    fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant, begun: Epoch) -> Self {
+        let (wake_at, is_foreground, heard_of, losses) = (deadline, false, Step(0), Losses::NONE);
+        Self { kind, key, reply_to, deadline, wake_at, is_foreground, begun, heard_of, losses }
     }
 }
 

@@ -207,7 +207,7 @@ impl PutOp {
                 self.read(cx)
             }
             (Phase::Writing { round: writing, .. }, WRITE, Answer::Stored) => {
-                writing.stored(from);
+                writing.stored(from, footing.memory);
                 self.settle(cx)
             }
             (Phase::Writing { round: writing, .. }, WRITE, Answer::Failed(Failure::DiskFull | Failure::HintsFull)) => {
@@ -327,7 +327,7 @@ impl PutOp {
                 if let Some(home) = *stands_in_for {
                     round.stands_in(cx.me, home);
                 }
-                round.stored(cx.me);
+                round.stored(cx.me, cx.memory);
                 let resend_at = cx.now.instant + cx.resend_after(&minted.state);
                 let minted = Box::new(minted);
                 let sent_at = cx.now.instant;
@@ -455,6 +455,7 @@ impl PutOp {
     /// Answers the client once enough have stored the write; ends when every home has, or somebody who stands in for it.
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
         let Phase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
+        round.drop_lost(&cx.losses);
         // What is enough for the homes that are known may not be for those that there are now.
         if !round.is_enough() || lingers_until.is_none() && cx.is_behind(&self.checked.put.key) {
             return self.wait(cx);

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::configuration::{Footing, Homes};
 use crate::dot::NodeId;
+use crate::losses::Memory;
 use crate::message::{Answer, Failure, Role, StateDigest, Want};
 use crate::state::{Epoch, State};
 
@@ -53,6 +54,7 @@ struct Heard {
     /// It has made good its losses.
     counts: bool,
     is_filling: bool,
+    memory: Memory,
 }
 
 impl Heard {
@@ -89,6 +91,8 @@ pub struct Joined {
     pub at_home: usize,
     /// The homes whose answers count, and what each held.
     pub held: BTreeMap<NodeId, StateDigest>,
+    /// Since when each of them had lost nothing when it answered.
+    pub memories: BTreeMap<NodeId, Memory>,
     /// Those of them that are being filled: they count only as homes that take over.
     pub filling: BTreeSet<NodeId>,
     /// The stand-ins whose answers count.
@@ -237,7 +241,7 @@ impl ReadRound {
     pub fn heard(&mut self, from: NodeId, footing: Footing, answer: Answer) -> bool {
         self.waits_since.remove(&from);
         let Some(slot) = self.slots.get_mut(&from) else { return false };
-        let is_filling = footing.is_filling;
+        let (is_filling, memory) = (footing.is_filling, footing.memory);
         let Some(&(_, role)) = self.order.iter().find(|(node, _)| *node == from) else { return false };
         let heard = match answer {
             Answer::State { state, epoch, loss } => Heard {
@@ -247,13 +251,14 @@ impl ReadRound {
                 epoch: Some(epoch),
                 counts: loss.is_none(),
                 is_filling,
+                memory,
             },
             Answer::Digest { digest, loss } => {
                 // A digest that comes after the state it was superseded by says nothing new.
                 if matches!(slot, Slot::Heard(Heard { state: Some(_), .. }) | Slot::Waiting(_, Want::State)) {
                     return true;
                 }
-                Heard { role, digest, state: None, epoch: None, counts: loss.is_none(), is_filling }
+                Heard { role, digest, state: None, epoch: None, counts: loss.is_none(), is_filling, memory }
             }
             // It may not have heard yet that it is one; then it is asked again.
             Answer::Failed(Failure::NotAHome) if matches!(slot, Slot::Waiting(Role::Home, _)) => return true,
@@ -390,12 +395,13 @@ impl ReadRound {
         };
         let at_home = self.homes_counted();
         let stand_ins = self.counting_stand_ins(at_home > 0).collect();
-        let (held, filling) = (BTreeMap::new(), BTreeSet::new());
-        let mut joined = Joined { digest, state, epoch: None, at_home, held, filling, stand_ins };
+        let (held, memories, filling) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut joined = Joined { digest, state, epoch: None, at_home, held, memories, filling, stand_ins };
         for (node, heard) in self.answers() {
             joined.epoch = joined.epoch.into_iter().chain(heard.epoch).min();
             if heard.role == Role::Home && heard.counts {
                 joined.held.insert(node, heard.digest);
+                joined.memories.insert(node, heard.memory);
                 joined.filling.extend(heard.is_filling.then_some(node));
             }
         }

@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::configuration::Homes;
 use crate::dot::NodeId;
+use crate::losses::{Losses, Memory};
 
 /// A write under way. Pure bookkeeping, like the read's.
 #[derive(Debug)]
 pub struct WriteRound {
     homes: Homes,
     needed: usize,
-    stored: BTreeSet<NodeId>,
+    /// Who has stored it, and since when each had lost nothing when it said so.
+    stored: BTreeMap<NodeId, Memory>,
     /// Those whose disks were full when they last answered.
     full: BTreeSet<NodeId>,
     /// The nodes that may stand in for a home and do not yet, in the order in which they are asked.
@@ -25,13 +27,13 @@ pub struct WriteRound {
 impl WriteRound {
     /// A write that `needed` of `homes` are to store, or of those who stand in for one of them.
     pub fn new(homes: Homes, spare: Vec<NodeId>, needed: usize) -> Self {
-        let (stored, full) = (BTreeSet::new(), BTreeSet::new());
+        let (stored, full) = (BTreeMap::new(), BTreeSet::new());
         Self { homes, needed, stored, full, spare: spare.into(), standing_in: BTreeMap::new() }
     }
 
     /// The homes are others now, and so are those who may stand in for them. Who has stored it has, unless that life is over.
     pub fn move_to(&mut self, homes: Homes, spare: Vec<NodeId>) {
-        self.stored.retain(|&node| homes.is_as_before(node, &self.homes));
+        self.stored.retain(|&node, _| homes.is_as_before(node, &self.homes));
         self.full.retain(|&node| homes.is_as_before(node, &self.homes));
         self.homes = homes;
         self.refill(spare);
@@ -56,17 +58,23 @@ impl WriteRound {
         self.missing().iter().filter(|&&home| !self.has_stand_in(home)).count().saturating_sub(self.spare.len())
     }
 
-    /// `node` has stored it, durably. A second time changes nothing.
-    pub fn stored(&mut self, node: NodeId) {
+    /// `node` has stored it, durably, and has lost nothing since this time.
+    pub fn stored(&mut self, node: NodeId, memory: Memory) {
         if self.is_asked(node) {
-            self.stored.insert(node);
+            let known = self.stored.entry(node).or_insert(memory);
+            *known = if known.life == memory.life { memory.max(*known) } else { memory };
             self.full.remove(&node);
         }
     }
 
+    /// Drops what nodes said before they lost records: they are asked again.
+    pub fn drop_lost(&mut self, losses: &Losses) {
+        self.stored.retain(|&node, &mut memory| !losses.outdate(node, memory));
+    }
+
     /// `node` has not, because it has no room; it may yet, when it is asked again.
     pub fn full(&mut self, node: NodeId) {
-        if self.is_asked(node) && !self.stored.contains(&node) {
+        if self.is_asked(node) && !self.stored.contains_key(&node) {
             self.full.insert(node);
         }
     }
@@ -89,13 +97,13 @@ impl WriteRound {
 
     /// The homes that have not said yet that they have it.
     pub fn missing(&self) -> Vec<NodeId> {
-        self.homes.all().into_iter().filter(|node| !self.stored.contains(node)).collect()
+        self.homes.all().into_iter().filter(|node| !self.stored.contains_key(node)).collect()
     }
 
     /// The stand-ins that have not said so, and for which home they are asked.
     pub fn missing_stand_ins(&self) -> Vec<(NodeId, NodeId)> {
         let missing = self.standing_in.iter().filter(|(node, home)| {
-            !self.stored.contains(node) && !self.stored.contains(home) && !self.full.contains(node)
+            !self.stored.contains_key(node) && !self.stored.contains_key(home) && !self.full.contains(node)
         });
         missing.map(|(&node, &home)| (node, home)).collect()
     }
@@ -125,12 +133,12 @@ impl WriteRound {
 
     /// Whether every home has it, or one who stands in for it.
     pub fn is_complete(&self) -> bool {
-        self.homes.all().into_iter().all(|home| self.stored.contains(&home) || self.is_covered(home))
+        self.homes.all().into_iter().all(|home| self.stored.contains_key(&home) || self.is_covered(home))
     }
 
     /// Whether somebody has it who stands in for `home`.
     pub fn is_covered(&self, home: NodeId) -> bool {
-        self.standing_in.iter().any(|(node, of)| *of == home && self.stored.contains(node))
+        self.standing_in.iter().any(|(node, of)| *of == home && self.stored.contains_key(node))
     }
 
     /// Whether enough have it.
@@ -140,19 +148,19 @@ impl WriteRound {
 
     /// The homes that have it.
     pub fn homes_stored(&self) -> impl Iterator<Item = &NodeId> {
-        self.stored.iter().filter(|&&node| self.homes.contains(node))
+        self.stored.keys().filter(|&&node| self.homes.contains(node))
     }
 
     /// The stand-ins that have it.
     pub fn stand_ins_stored(&self) -> impl Iterator<Item = &NodeId> {
-        self.stored.iter().filter(|&&node| !self.homes.contains(node))
+        self.stored.keys().filter(|&&node| !self.homes.contains(node))
     }
 
     /// How many have it, in the configuration of which fewer do.
     pub fn acknowledged(&self) -> usize {
         let of = |list: &[NodeId]| {
             let stand_ins =
-                self.standing_in.iter().filter(|(node, home)| self.stored.contains(node) && list.contains(home));
+                self.standing_in.iter().filter(|(node, home)| self.stored.contains_key(node) && list.contains(home));
             self.stored_of(list) + stand_ins.count()
         };
         self.homes.lists().map(of).min().unwrap_or(0)
@@ -160,12 +168,12 @@ impl WriteRound {
 
     /// How many homes have it, in the configuration of which fewer do.
     pub fn stored_at_home(&self) -> usize {
-        let has_stored = |home: NodeId| self.stored.contains(&home);
+        let has_stored = |home: NodeId| self.stored.contains_key(&home);
         self.homes.fewest(has_stored, has_stored)
     }
 
     fn stored_of(&self, homes: &[NodeId]) -> usize {
-        homes.iter().filter(|home| self.stored.contains(home)).count()
+        homes.iter().filter(|home| self.stored.contains_key(home)).count()
     }
 
     /// How many must.
@@ -178,18 +186,18 @@ impl WriteRound {
 mod tests {
     use super::*;
     use crate::configuration::{Configuration, Home, Phase};
-    use crate::dot::Life;
+    use crate::dot::{Life, Since};
 
     #[test]
     fn only_distinct_homes_count() {
         let [a, b, c] = [1, 2, 3].map(NodeId::new);
         let mut round = WriteRound::new(vec![a, b].into(), Vec::new(), 2);
         for node in [a, a, c] {
-            round.stored(node);
+            round.stored(node, Memory::default());
             assert!(!round.is_enough());
         }
         assert_eq!(round.missing(), [b]);
-        round.stored(b);
+        round.stored(b, Memory::default());
         assert!(round.is_enough());
     }
 
@@ -200,7 +208,7 @@ mod tests {
             Phase::Alone(Configuration { number, homes: homes.to_vec(), choosers: 2 }).homes(2, |_| false)
         };
         let mut round = WriteRound::new(phase(0, [home(1, 1), home(2, 1)]), Vec::new(), 2);
-        round.stored(NodeId::new(1));
+        round.stored(NodeId::new(1), Memory::default());
         round.move_to(phase(1, [home(1, 1), home(3, 1)]), Vec::new());
         assert_eq!(round.missing(), [NodeId::new(3)]);
         round.move_to(phase(2, [home(3, 1), home(1, 9)]), Vec::new());
@@ -208,15 +216,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_home_stored_before_a_loss_does_not_count_after_it() {
+        let [a, b] = [1, 2].map(NodeId::new);
+        let memory = |since: u64| Memory { life: Life(1), since: Since(since) };
+        let mut round = WriteRound::new(vec![a, b].into(), Vec::new(), 2);
+        round.stored(a, memory(1));
+        round.stored(b, memory(1));
+        round.drop_lost(&[(Home { node: a, life: Life(1) }, Since(2))].into_iter().collect());
+        assert_eq!((round.is_enough(), round.missing()), (false, vec![a]));
+        // A late answer is no better; one that was given since is.
+        for (since, is_enough) in [(1, false), (2, true)] {
+            round.stored(a, memory(since));
+            round.drop_lost(&[(Home { node: a, life: Life(1) }, Since(2))].into_iter().collect());
+            assert_eq!(round.is_enough(), is_enough);
+        }
+    }
+
+    #[test]
     fn full_disks_block_a_write_once_too_few_are_left() {
         let [a, b, c] = [1, 2, 3].map(NodeId::new);
         let mut round = WriteRound::new(vec![a, b, c].into(), Vec::new(), 2);
-        round.stored(a);
+        round.stored(a, Memory::default());
         for (node, blocked) in [(a, false), (b, false), (NodeId::new(4), false), (c, true)] {
             round.full(node);
             assert_eq!(round.is_blocked(), blocked, "{node}");
         }
-        round.stored(c);
+        round.stored(c, Memory::default());
         assert!(round.is_enough() && !round.is_blocked());
     }
 
@@ -224,18 +249,18 @@ mod tests {
     fn a_stand_in_counts_once_it_is_asked_and_covers_its_home() {
         let [a, b, c, d, e] = [1, 2, 3, 4, 5].map(NodeId::new);
         let mut round = WriteRound::new(vec![a, b, c].into(), vec![d, e], 2);
-        round.stored(a);
-        round.stored(d);
+        round.stored(a, Memory::default());
+        round.stored(d, Memory::default());
         assert!(!round.is_enough(), "nobody has asked it yet");
         assert_eq!(round.stand_in(b), Some(d));
         round.full(d);
         assert!(!round.has_stand_in(b) && !round.is_blocked());
         assert_eq!(round.stand_in(b), Some(e));
         assert_eq!(round.missing_stand_ins(), [(e, b)]);
-        round.stored(e);
+        round.stored(e, Memory::default());
         assert!(round.is_enough() && !round.is_complete());
         assert_eq!(round.stand_ins_stored().collect::<Vec<_>>(), [&e]);
-        round.stored(c);
+        round.stored(c, Memory::default());
         assert!(round.is_complete());
         assert_eq!(round.stand_in(c), None);
     }

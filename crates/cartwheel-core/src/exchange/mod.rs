@@ -53,6 +53,9 @@ const DUE_SEEN_MAX: usize = 64;
 /// How often what is proven is saved.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
+/// How long a comparison waits for the losses to be saved that the peer told of.
+const ANEW_AFTER: Duration = Duration::from_millis(100);
+
 const PROVEN: &[u8] = b"proven equal";
 const CAUGHT_UP: &[u8] = b"caught up";
 
@@ -200,6 +203,12 @@ impl Exchange {
     /// This node's trees.
     pub const fn trees(&self) -> &Trees {
         &self.trees
+    }
+
+    /// Whether the store has lost writes of a partition that it has not recovered from others.
+    pub fn is_recovering(&self, partition: PartitionId) -> bool {
+        let is_recovering = |&n: &u8| !self.is_caught_up(TreeId { partition, n });
+        self.loss_floor > Since(0) && self.held.ns().iter().any(is_recovering)
     }
 
     /// Whether the keys of a tree count that the store held, or did not hold, when it last lost writes.
@@ -443,6 +452,13 @@ impl Exchange {
                 cx.out.events.push(Event::Exchanged(session.tree, session.peer));
                 self.check_caught_up(cx, session.tree);
             }
+        }
+    }
+
+    /// A comparison of this number must begin anew: what the peer told of losses is not durable yet.
+    pub fn begin_anew(&mut self, cx: &mut Xcx<'_>, id: u64) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.proofs.put_off((session.tree, session.peer), cx.now.instant + ANEW_AFTER);
         }
     }
 

@@ -14,13 +14,14 @@ use super::value::{
 };
 use super::version::{framed, unframed};
 use super::{Protocol, Spoken, WireError, fixed};
-use crate::configuration::{Footing, Step};
+use crate::configuration::{Footing, Home, Step};
 use crate::control::{
     ASKED_MAX, About, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, Report, WANT_MAX,
 };
-use crate::dot::{Life, NodeId};
+use crate::dot::{Life, NodeId, Since};
 use crate::hlc::{Hlc, WallMs};
 use crate::key::{Key, check_bucket};
+use crate::losses::Memory;
 use crate::membership::{ClusterId, History};
 use crate::merkle::{Size, TreeId};
 use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
@@ -54,13 +55,29 @@ struct PbEnvelope {
     round: u32,
     #[prost(
         oneof = "PbMessage",
-        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 35, 36, 40, 41, 42, 43, 44"
+        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 35, 36, 40, 41, 42, 43, 44, 45"
     )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
     step: u64,
     #[prost(bool, tag = "51")]
     is_filling: bool,
+    #[prost(uint64, tag = "60")]
+    memory: u64,
+    #[prost(bool, tag = "61")]
+    is_recovering: bool,
+    #[prost(message, repeated, tag = "62")]
+    losses: Vec<PbKnownLoss>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbKnownLoss {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(fixed64, tag = "2")]
+    life: u64,
+    #[prost(uint64, tag = "3")]
+    since: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
@@ -119,6 +136,8 @@ enum PbMessage {
     Fetch(PbFetch),
     #[prost(message, tag = "44")]
     Fetched(PbFetched),
+    #[prost(message, tag = "45")]
+    Recover(PbRecover),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -231,6 +250,14 @@ struct PbRead {
     digest: bool,
     #[prost(bool, tag = "3")]
     stand_in: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbRecover {
+    #[prost(message, required, tag = "1")]
+    key: PbKey,
+    #[prost(message, required, tag = "2")]
+    loss: PbKnownLoss,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -409,6 +436,9 @@ pub fn encode_envelope_as(envelope: &Envelope, protocol: Protocol) -> Bytes {
         message: Some(message),
         step: envelope.footing.step.0,
         is_filling: envelope.footing.is_filling,
+        memory: envelope.footing.memory.since.0,
+        is_recovering: envelope.footing.is_recovering,
+        losses: envelope.losses.iter().map(known_loss_to_pb).collect(),
     };
     framed(frame.encode_to_vec().into(), protocol)
 }
@@ -445,9 +475,27 @@ fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
         from_life: Life(envelope.from_life),
         from_boot: envelope.from_boot,
         wall: WallMs(envelope.wall),
-        footing: Footing { step: Step(envelope.step), is_filling: envelope.is_filling },
+        footing: Footing {
+            step: Step(envelope.step),
+            is_filling: envelope.is_filling,
+            // Zero is no time at which a boot can begin: the message is about no partition.
+            memory: match envelope.memory {
+                0 => Memory::default(),
+                since => Memory { life: Life(envelope.from_life), since: Since(since) },
+            },
+            is_recovering: envelope.is_recovering,
+        },
+        losses: envelope.losses.iter().map(known_loss_from_pb).collect(),
         message: message_from_pb(ticket, envelope.message.ok_or(WireError::Field("message"))?)?,
     })
+}
+
+fn known_loss_to_pb((home, since): (Home, Since)) -> PbKnownLoss {
+    PbKnownLoss { node: home.node.get(), life: home.life.0, since: since.0 }
+}
+
+const fn known_loss_from_pb(loss: &PbKnownLoss) -> (Home, Since) {
+    (Home { node: NodeId::new(loss.node), life: Life(loss.life) }, Since(loss.since))
 }
 
 fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
@@ -586,6 +634,10 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
             let role = if read.stand_in { Role::StandIn } else { Role::Home };
             Message::Ask(ticket, Ask::Read { key: key_from_pb(read.key)?, want, role })
         }
+        PbMessage::Recover(recover) => {
+            let (home, since) = known_loss_from_pb(&recover.loss);
+            Message::Ask(ticket, Ask::Recover { key: key_from_pb(recover.key)?, home, since })
+        }
         PbMessage::Merge(merge) => Message::Ask(
             ticket,
             Ask::Merge {
@@ -658,6 +710,9 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
 
 fn ask_to_pb(ask: &Ask) -> PbMessage {
     match ask {
+        Ask::Recover { key, home, since } => {
+            PbMessage::Recover(PbRecover { key: key_to_pb(key), loss: known_loss_to_pb((*home, *since)) })
+        }
         Ask::Read { key, want, role } => PbMessage::Read(PbRead {
             key: key_to_pb(key),
             digest: *want == Want::Digest,

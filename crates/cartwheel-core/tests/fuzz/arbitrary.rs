@@ -21,7 +21,7 @@ use proptest::sample::Index;
 use super::exchange::{fetch, fetched, finding, question};
 use super::net::{BOOT, id};
 use super::notices::notice;
-use super::succession::{harmless_word, notice_of_holders, partition, word};
+use super::succession::{harmless_word, home, notice_of_holders, partition, word};
 
 /// A run of so many cases, unless PROPTEST_CASES says otherwise.
 pub fn cases(count: u32) -> ProptestConfig {
@@ -138,6 +138,7 @@ fn ask() -> BoxedStrategy<Ask> {
     );
     prop_oneof![
         1 => (key(), want, role).prop_map(|(key, want, role)| Ask::Read { key, want, role }).boxed(),
+        1 => (key(), home(), number()).prop_map(|(key, home, since)| Ask::Recover { key, home, since: Since(since) }).boxed(),
         4 => merge.boxed(),
     ]
     .boxed()

@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use super::arbitrary::{any_message, cases, clock, number, spoils, spoilt, state};
 use super::net::{CLUSTER, envelope, id};
 use super::notices::a_history;
-use super::succession::{footing, seat};
+use super::succession::{footing, losses, seat};
 
 fn record() -> impl Strategy<Value = Record> {
     let own = option::of((number(), number()))
@@ -61,9 +61,9 @@ proptest! {
 
     #[test]
     fn envelopes(
-        message in any_message(), footing in footing(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)
+        message in any_message(), footing in footing(), losses in losses(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)
     ) {
-        let sent = Envelope { footing, ..envelope(CLUSTER, id(3), message) };
+        let sent = Envelope { footing, losses, ..envelope(CLUSTER, id(3), message) };
         let frame = wire::encode_envelope(&sent);
         prop_assert_eq!(wire::decode_envelope(frame.clone()), Ok(sent));
         for bytes in [spoilt(&frame, &spoils), noise.into()] {

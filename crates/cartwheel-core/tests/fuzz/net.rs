@@ -161,6 +161,7 @@ fn config(node: usize) -> NodeConfig {
         boot: BOOT,
         lane: cartwheel_core::message::Lane::ONLY,
         seats: Vec::new(),
+        losses: cartwheel_core::losses::LossBook::default(),
         loss_floor: Since(0),
         durability: cartwheel_core::membership::Durability::Fsync,
         hlc_ceiling: Hlc::ZERO,
@@ -173,15 +174,19 @@ fn config(node: usize) -> NodeConfig {
     }
 }
 
+/// The life of every sender.
+pub const LIFE: Life = Life(3);
+
 /// What node `from` of `cluster` would send.
 pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope {
     Envelope {
         cluster,
         from,
-        from_life: Life(3),
+        from_life: LIFE,
         from_boot: BOOT,
         wall: WallMs(1_000_000),
         footing: cartwheel_core::configuration::Footing::default(),
+        losses: cartwheel_core::losses::Losses::NONE,
         message,
     }
 }

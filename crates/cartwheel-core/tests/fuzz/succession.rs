@@ -2,7 +2,8 @@
 
 use cartwheel_core::configuration::{Configuration, Footing, Home, Phase, Step};
 use cartwheel_core::control::{Notice, PhasesNotice};
-use cartwheel_core::dot::Life;
+use cartwheel_core::dot::{Life, Since};
+use cartwheel_core::losses::{Losses, Memory};
 use cartwheel_core::ring::{PartitionId, RingVersion};
 use cartwheel_core::succession::paxos::{Acceptor, Ballot};
 use cartwheel_core::succession::{Seat, Word};
@@ -11,13 +12,15 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::arbitrary::{node, number};
+use super::net::LIFE;
 
 /// Mostly one of the ring's sixteen.
 pub fn partition() -> impl Strategy<Value = PartitionId> {
     prop_oneof![6 => 0u32..16, 1 => any::<u32>()].prop_map(PartitionId)
 }
 
-fn home() -> impl Strategy<Value = Home> {
+/// A node in some life.
+pub fn home() -> impl Strategy<Value = Home> {
     let life = prop_oneof![4 => 1u64..=3, 1 => number()];
     (node(), life).prop_map(|(node, life)| Home { node, life: Life(life) })
 }
@@ -96,7 +99,18 @@ pub fn notice_of_holders() -> BoxedStrategy<Notice> {
 
 /// On what a sender may say that it stands.
 pub fn footing() -> impl Strategy<Value = Footing> {
-    (number(), any::<bool>()).prop_map(|(step, is_filling)| Footing { step: Step(step), is_filling })
+    (number(), any::<bool>(), number(), any::<bool>()).prop_map(|(step, is_filling, since, is_recovering)| {
+        let memory = match since {
+            0 => Memory::default(),
+            since => Memory { life: LIFE, since: Since(since) },
+        };
+        Footing { step: Step(step), is_filling, memory, is_recovering }
+    })
+}
+
+/// What a sender may know of others' losses.
+pub fn losses() -> impl Strategy<Value = Losses> {
+    vec((home(), number().prop_map(Since)), 0..3).prop_map(|known| known.into_iter().collect())
 }
 
 /// What a node may remember of a partition.

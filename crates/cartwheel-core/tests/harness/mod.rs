@@ -219,6 +219,7 @@ fn replica(node: NodeId, boot: u32, actors: ActorsSince, ceiling: Hlc) -> Replic
         boot,
         lane: Lane::ONLY,
         seats: Vec::new(),
+        losses: cartwheel_core::losses::LossBook::default(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
         hlc_ceiling: ceiling,

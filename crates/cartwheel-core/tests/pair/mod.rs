@@ -67,6 +67,7 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
         boot,
         lane: Lane::ONLY,
         seats: Vec::new(),
+        losses: cartwheel_core::losses::LossBook::default(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
         hlc_ceiling: Hlc::ZERO,
@@ -243,6 +244,7 @@ impl Pair {
             from_boot: 1,
             wall: WallMs(1_000_000 + self.now.0 / 1_000),
             footing: cartwheel_core::configuration::Footing::default(),
+            losses: cartwheel_core::losses::Losses::NONE,
             message,
         };
         self.queue.push_back((id(node), Input::Message(envelope)));

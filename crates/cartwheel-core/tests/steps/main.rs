@@ -34,7 +34,8 @@ use setup::{Bounds, Setup, id, member};
 use stateright::{Checker, HasDiscoveries, Model};
 
 /// Clients write once, and read once afterwards.
-const ONCE: Bounds = Bounds { writes: 1, reads: 1, crashes: 0, ballots: 0, last: 1, renewals: 0 };
+const ONCE: Bounds =
+    Bounds { writes: 1, reads: 1, crashes: 0, ballots: 0, last: 1, renewals: 0, losses: 0, failures: 0 };
 /// Nobody writes or reads: it is about the choice.
 const NO_CLIENTS: Bounds = Bounds { writes: 0, reads: 0, ..ONCE };
 
@@ -167,6 +168,40 @@ fn strong_reads_count_no_life_that_is_over() {
     check(new_life(Bounds { reads: 2, ..ONCE }).strong());
 }
 
+/// Nothing changes but what homes hold: one loses its record, or the power while the write is not synced, and recovers.
+fn settled(founders: usize, n: u8, bounds: Bounds) -> Setup {
+    Setup::new(founders, n, &[&[add(founders + 1)]], Bounds { last: 0, ..bounds })
+}
+
+#[test]
+fn homes_lose_what_they_hold_and_recover() {
+    check(settled(3, 3, Bounds { losses: 2, failures: 1, ..ONCE }));
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
+fn homes_lose_what_strong_reads_have_shown() {
+    check(settled(3, 3, Bounds { reads: 2, losses: 1, ..ONCE }).strong());
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
+fn one_of_five_homes_loses_what_it_holds() {
+    check(settled(5, 5, Bounds { losses: 1, ..ONCE }));
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
+fn a_home_loses_what_it_holds_while_a_third_one_comes() {
+    check(Setup::new(2, 3, &[&[add(3)]], Bounds { losses: 1, ..ONCE }));
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_home_loses_what_it_holds_while_another_is_exchanged() {
+    check(one_of_three(Bounds { losses: 1, ..ONCE }));
+}
+
 /// A defect that this model has found, and that is mended: a home holds what a strong get is to answer, loses its disk while the get goes
 /// on, and is a home again in a new life that never had it.
 #[test]
@@ -244,6 +279,12 @@ mod broken {
     fn an_operation_that_ends_on_a_step_that_is_over_misses_writes() {
         finds_broken(Mutation::StaleStepAccepted, only_home(ONCE), SEEN);
         finds_broken(Mutation::StaleStepAccepted, one_of_three(ONCE), SEEN);
+    }
+
+    #[test]
+    fn what_a_home_said_before_a_loss_must_not_count_after_it() {
+        finds_broken(Mutation::CountLost, settled(3, 3, Bounds { losses: 1, ..ONCE }), SEEN);
+        finds_broken(Mutation::CountLost, settled(3, 3, Bounds { reads: 2, losses: 1, ..ONCE }).strong(), SEEN);
     }
 
     #[test]

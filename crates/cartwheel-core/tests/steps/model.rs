@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cartwheel_core::configuration::{Configuration, Home, Phase, Step};
-use cartwheel_core::dot::NodeId;
+use cartwheel_core::dot::{NodeId, Since};
+use cartwheel_core::losses::{Losses, Memory};
 use cartwheel_core::mutation::Mutation;
 use cartwheel_core::quorum::majority;
 use cartwheel_core::succession::paxos::{Ballot, Proposed, Proposer};
@@ -12,7 +13,7 @@ use cartwheel_core::succession::successor::successor;
 use cartwheel_core::succession::{Seat, Word};
 use stateright::{Model, Property};
 
-use super::operations::{Holds, Read, Write, Writes, homes, still_stands};
+use super::operations::{Holds, Read, Write, Writes, homes, recovered, still_stands};
 use super::setup::Setup;
 use super::stage::{Done, Seen, Situation, Stage};
 
@@ -26,6 +27,7 @@ pub const THE_LAST_STEP_ENDS: &str = "the last successor stands alone";
 pub const READ_WHILE_JOINT: &str = "a read ends while one configuration takes over from another";
 pub const OVER_A_CRASH: &str = "a step ends though a node crashed in the middle of it";
 pub const READ_AFTERWARDS: &str = "what was acknowledged before a step is read after it";
+pub const RECOVERED: &str = "a home that lost what it held counts again";
 pub const CLEARED: &str = "an old home has dropped what it held";
 
 /// A proposal under way.
@@ -48,6 +50,15 @@ pub struct Machine {
     unsaved: Option<Arc<Seat>>,
     /// What it holds of the clients' key, durably.
     data: Writes,
+    /// It has lost what it held, and not recovered.
+    is_lost: bool,
+    /// How often it has lost that.
+    losses: u8,
+    /// What it was told of others' losses, durably.
+    noted: Losses,
+    /// What others have answered since it recovers, and the latest step that they told of.
+    heard: BTreeMap<NodeId, Holds>,
+    heard_of: Step,
     /// What has been compared since it started.
     pub compared: BTreeMap<NodeId, Seen>,
     proposal: Option<Proposal>,
@@ -82,6 +93,8 @@ pub struct State {
     crashes: u8,
     ballots: u8,
     renewals: u8,
+    losses: u8,
+    failures: u8,
     /// What each node held when a majority was lost, none of those that were; nothing before that.
     left: Option<Vec<Option<Writes>>>,
     marks: Marks,
@@ -139,6 +152,12 @@ pub enum Action {
     Renew(usize),
     /// Some nodes are lost with their disks, and given up; all know.
     GiveUp,
+    /// A home loses what it holds. True: with the power, and so with all that it remembered.
+    Lose(usize, bool),
+    /// The first, which has lost what it held, recovers from the second.
+    Recover(usize, usize),
+    /// A node stores a write, and its store says that this failed.
+    StoreFails(usize, usize),
     /// A node stores a write, if it is a home.
     Store(usize, usize),
     /// A coordinator begins a read.
@@ -165,6 +184,20 @@ impl Machine {
         latest.of(setup.n).contains(&self.home(setup, slot)) && !self.seat.is_whole_in(latest.number)
     }
 
+    fn memory(&self, setup: &Setup, slot: usize) -> Memory {
+        Memory { life: self.home(setup, slot).life, since: Since(u64::from(self.losses) + 1) }
+    }
+
+    /// What it says of the key.
+    fn holds(&self, setup: &Setup, slot: usize) -> Holds {
+        Holds {
+            writes: self.data,
+            is_filling: !self.seat.is_whole() && !setup.breaks(Mutation::FillingCounts),
+            is_lost: self.is_lost,
+            memory: self.memory(setup, slot),
+        }
+    }
+
     fn leaves(&self, setup: &Setup, slot: usize) -> bool {
         self.seat.leaves(self.home(setup, slot), setup.n)
     }
@@ -180,6 +213,7 @@ impl Machine {
         let has_moved = seat.phase != self.seat.phase;
         self.seat = Arc::new(seat);
         if has_moved {
+            self.heard.clear();
             let step = self.seat.phase.step();
             self.compared.retain(|_, seen| seen.step >= step);
             self.compared.values_mut().for_each(|seen| seen.is_since_left &= has_left);
@@ -202,7 +236,19 @@ impl State {
             let mut seat = Seat::founding(first.clone(), me);
             seat.is_candidate = !first.has(me);
             let (seat, unsaved, data) = (Arc::new(seat), None, 0);
-            Arc::new(Machine { view, seat, unsaved, data, compared: BTreeMap::new(), proposal: None })
+            Arc::new(Machine {
+                view,
+                seat,
+                unsaved,
+                data,
+                is_lost: false,
+                losses: 0,
+                noted: Losses::NONE,
+                heard: BTreeMap::new(),
+                heard_of: Step(0),
+                compared: BTreeMap::new(),
+                proposal: None,
+            })
         };
         let mut state = Self {
             machines: (0..setup.nodes.len()).map(machine).collect(),
@@ -214,6 +260,8 @@ impl State {
             crashes: 0,
             ballots: 0,
             renewals: 0,
+            losses: 0,
+            failures: 0,
             left: None,
             marks: Marks::default(),
         };
@@ -422,9 +470,10 @@ impl State {
         if !self.shares(setup, with) || step < one.seat.phase.step() {
             return;
         }
-        let seen = Seen { step, whole: other.seat.is_whole(), is_since_left: leaves };
+        let seen = Seen { step, whole: other.seat.is_whole() && !other.is_lost, is_since_left: leaves };
         if is_filling && one.seat.phase.current().of(setup.n).contains(&home) {
             self.machine(slot).data |= other.data;
+            self.machine(slot).noted.merge(&other.noted);
             self.machine(slot).compared.insert(home.node, seen);
         } else if leaves && one.seat.phase.is_home(home, setup.n) {
             self.machine(with).data |= one.data;
@@ -447,7 +496,8 @@ impl State {
                 self.machines[other].is_home(setup, other) || self.machines[other].leaves(setup, other)
             };
             let kept = (0..self.machines.len()).filter(keeps).fold(0, |kept, other| kept | self.machines[other].data);
-            self.marks.has_lost |= before.data & !kept != 0;
+            // What a home was given and lost is another matter.
+            self.marks.has_lost |= self.losses == 0 && before.data & !kept != 0;
         }
         let seat = Seat { has_leftovers: false, ..Seat::clone(&before.seat) };
         self.sit(setup, slot, seat, before.unsaved.is_some());
@@ -460,6 +510,7 @@ impl State {
         self.marks.has_crashed_midway |= self.machines.iter().any(is_midway);
         let machine = self.machine(slot);
         machine.compared.clear();
+        machine.heard.clear();
         machine.proposal = None;
         if let Some(saved) = machine.unsaved.take() {
             machine.seat = saved;
@@ -479,6 +530,11 @@ impl State {
             seat: Arc::new(seat),
             unsaved: None,
             data: 0,
+            is_lost: false,
+            losses: 0,
+            noted: Losses::NONE,
+            heard: BTreeMap::new(),
+            heard_of: Step(0),
             compared: BTreeMap::new(),
             proposal: None,
         };
@@ -533,15 +589,59 @@ impl State {
         read.fold(written, |must, got| must | got)
     }
 
+    /// A home loses its record: it comes back damaged, or what was not synced goes with the power.
+    fn lose(&mut self, slot: usize, with_power: bool) {
+        self.losses += 1;
+        if with_power {
+            self.crash(slot);
+            self.crashes -= 1;
+        }
+        let machine = self.machine(slot);
+        machine.data = 0;
+        machine.is_lost = true;
+        machine.losses += 1;
+        machine.heard.clear();
+        machine.heard_of = Step(0);
+    }
+
+    /// A home that has lost its record hears from another, which notes that first.
+    fn recover(&mut self, setup: &Setup, slot: usize, from: usize) {
+        let (one, view) = (self.machines[slot].clone(), self.view());
+        if !self.machines[from].is_home(setup, from) {
+            return;
+        }
+        let (home, memory) = (one.home(setup, slot), one.memory(setup, slot));
+        self.machine(from).noted.note(home, memory.since);
+        let holds = self.machines[from].holds(setup, from);
+        let step = self.machines[from].seat.phase.step();
+        let node = setup.nodes[from];
+        let machine = self.machine(slot);
+        machine.heard.insert(node, holds);
+        machine.heard_of = machine.heard_of.max(step);
+        let others = homes(setup, view, &machine.seat.phase).without(home.node);
+        if machine.heard_of <= machine.seat.phase.step()
+            && let Some(join) = recovered(setup, &machine.heard, others)
+        {
+            machine.data |= join;
+            machine.is_lost = false;
+            machine.heard.clear();
+            machine.heard_of = Step(0);
+        }
+    }
+
     fn store(&mut self, setup: &Setup, write: usize, slot: usize) {
         if !self.machines[slot].is_home(setup, slot) {
             return;
         }
         self.machine(slot).data |= 1 << write;
         let (step, node) = (self.machines[slot].seat.phase.step(), setup.nodes[slot]);
+        let (memory, noted) = (self.machines[slot].memory(setup, slot), self.machines[slot].noted.clone());
         let now = &mut self.writes[write];
         now.coordinator.get_or_insert(slot);
-        now.stored.insert(node);
+        now.stored.insert(node, memory);
+        if !setup.breaks(Mutation::CountLost) {
+            now.losses.merge(&noted);
+        }
         now.heard_of = now.heard_of.max(step);
         self.settle_write(setup, write);
     }
@@ -562,7 +662,7 @@ impl State {
         let own: Vec<usize> =
             (0..self.writes.len()).filter(|&write| self.writes[write].coordinator == Some(slot)).collect();
         for write in own {
-            self.writes[write].stored.retain(|&node| still_stands(setup, node, &now, &before));
+            self.writes[write].stored.retain(|&node, _| still_stands(setup, node, &now, &before));
             self.settle_write(setup, write);
         }
     }
@@ -598,11 +698,11 @@ impl State {
         if let Some(join) = read_now.join {
             self.machine(slot).data |= join;
         }
-        let holds = Holds {
-            writes: self.machines[slot].data,
-            is_filling: !machine.seat.is_whole() && !setup.breaks(Mutation::FillingCounts),
-        };
+        let holds = self.machines[slot].holds(setup, slot);
         let read_now = &mut self.reads[read];
+        if !setup.breaks(Mutation::CountLost) {
+            read_now.losses.merge(&machine.noted);
+        }
         read_now.answers.insert(setup.nodes[slot], holds);
         read_now.heard_of = read_now.heard_of.max(machine.seat.phase.step());
         read_now.join = read_now.join.map(|join| join | holds.writes);
@@ -665,6 +765,17 @@ impl Model for Setup {
             if machine.seat.has_leftovers {
                 actions.push(Action::Drop(slot));
             }
+            if state.losses < self.bounds.losses
+                && machine.data != 0
+                && state.machines.iter().all(|other| !other.is_lost)
+            {
+                actions.extend([false, true].map(|with_power| Action::Lose(slot, with_power)));
+            }
+            if machine.is_lost {
+                let others = homes(self, state.view(), phase).without(me.node).all();
+                actions
+                    .extend(others.iter().filter_map(|&node| self.slot(node)).map(|from| Action::Recover(slot, from)));
+            }
             if state.crashes < self.bounds.crashes {
                 actions.push(Action::Crash(slot));
             }
@@ -682,12 +793,17 @@ impl Model for Setup {
             if write.is_acknowledged || write.is_orphaned {
                 continue;
             }
+            if state.failures < self.bounds.failures {
+                actions.extend(slots().map(|slot| Action::StoreFails(number, slot)));
+            }
             let Some(coordinator) = write.coordinator else {
                 actions.extend(slots().map(|slot| Action::Store(number, slot)));
                 break;
             };
             let asked = homes(self, state.view(), &state.machines[coordinator].seat.phase).all();
-            let asked = asked.into_iter().filter(|node| !write.stored.contains(node));
+            let asked = asked
+                .into_iter()
+                .filter(|node| !write.stored.get(node).is_some_and(|&memory| !write.losses.outdate(*node, memory)));
             let asked = asked.filter_map(|node| self.slot(node)).filter(|&slot| !state.is_lost(slot));
             actions.extend(asked.map(|slot| Action::Store(number, slot)));
         }
@@ -707,8 +823,14 @@ impl Model for Setup {
                 let is_wanted = match (read.answers.get(&node), read.join) {
                     (None, None) => true,
                     // One that is being filled is asked again.
-                    (Some(holds), None) => holds.is_filling && state.machines[slot].seat.is_whole(),
-                    (holds, Some(join)) => holds.is_none_or(|holds| holds.writes != join),
+                    (Some(holds), None) => {
+                        holds.is_filling && state.machines[slot].seat.is_whole()
+                            || holds.is_lost && !state.machines[slot].is_lost
+                    }
+                    (holds, Some(join)) => holds.is_none_or(|holds| {
+                        let is_better = holds.is_lost && !state.machines[slot].is_lost;
+                        holds.writes != join || is_better || read.losses.outdate(node, holds.memory)
+                    }),
                 };
                 if is_wanted {
                     actions.push(match read.join {
@@ -761,6 +883,18 @@ impl Model for Setup {
             }
             Action::Renew(slot) => state.renew(self, slot),
             Action::GiveUp => state.give_up(self),
+            Action::Lose(slot, with_power) => {
+                state.lose(slot, with_power);
+                state.look(self, slot);
+            }
+            Action::Recover(slot, from) => state.recover(self, slot, from),
+            Action::StoreFails(write, slot) => {
+                if !state.machines[slot].is_home(self, slot) {
+                    return None;
+                }
+                state.failures += 1;
+                state.machine(slot).data |= 1 << write;
+            }
             Action::Store(write, slot) => state.store(self, write, slot),
             Action::BeginRead(read) => state.begin_read(self, read),
             Action::Answer(read, slot) | Action::WriteBack(read, slot) => state.answer(self, read, slot),
@@ -786,7 +920,12 @@ impl Model for Setup {
                 state.has_stepped_to(setup.bounds.last)
             }),
         ];
-        if self.bounds.crashes > 0 {
+        if self.bounds.losses > 0 {
+            properties.push(Property::sometimes(RECOVERED, |_: &Self, state: &State| {
+                state.losses > 0 && state.machines.iter().all(|machine| !machine.is_lost)
+            }));
+        }
+        if self.bounds.crashes > 0 && self.bounds.last > 0 {
             let has_crashed = |_: &Self, state: &State| state.marks.has_crashed_midway && state.has_stepped_to(1);
             properties.push(Property::sometimes(OVER_A_CRASH, has_crashed));
         }
@@ -795,14 +934,14 @@ impl Model for Setup {
             properties.push(Property::sometimes(MADE_ANEW, |_: &Self, state: &State| state.marks.has_spoken_anew));
             properties.push(Property::sometimes(SAVED, |_: &Self, state: &State| state.marks.has_saved));
         }
-        if self.bounds.reads > 0 {
+        if self.bounds.reads > 0 && self.bounds.last > 0 {
             properties.push(Property::sometimes(READ_WHILE_JOINT, |_: &Self, state: &State| {
                 state.marks.has_read_while_joint
             }));
             properties
                 .push(Property::sometimes(READ_AFTERWARDS, |_: &Self, state: &State| state.marks.has_read_afterwards));
         }
-        if self.bounds.writes > 0 && self.has_leavers() {
+        if self.bounds.writes > 0 && self.bounds.last > 0 && self.has_leavers() {
             properties.push(Property::sometimes(CLEARED, |_: &Self, state: &State| state.marks.has_cleared));
         }
         properties

@@ -15,8 +15,11 @@ use cartwheel_core::coordinator::write_round::WriteRound;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
+use cartwheel_core::losses::{Losses, Memory};
 use cartwheel_core::message::{Answer, StateDigest};
 use cartwheel_core::mutation::Mutation;
+use cartwheel_core::quorum::majority;
+use cartwheel_core::record::Loss;
 use cartwheel_core::state::{Content, Notes, Sibling, State};
 use cartwheel_core::write_id::WriteId;
 
@@ -33,7 +36,9 @@ pub struct Write {
     /// Its coordinator has stopped, so nobody will acknowledge it.
     pub is_orphaned: bool,
     /// Who has told that it has stored it.
-    pub stored: BTreeSet<NodeId>,
+    pub stored: BTreeMap<NodeId, Memory>,
+    /// The losses that answers told of.
+    pub losses: Losses,
     /// The latest step that an answer told of.
     pub heard_of: Step,
     /// The client was told that it is stored.
@@ -45,6 +50,9 @@ pub struct Write {
 pub struct Holds {
     pub writes: Writes,
     pub is_filling: bool,
+    /// It has not recovered from a loss.
+    pub is_lost: bool,
+    pub memory: Memory,
 }
 
 /// A read of one client.
@@ -56,6 +64,8 @@ pub struct Read {
     pub must: Writes,
     /// What was last heard of each home.
     pub answers: BTreeMap<NodeId, Holds>,
+    /// The losses that answers told of.
+    pub losses: Losses,
     /// The latest step that an answer told of.
     pub heard_of: Step,
     /// What a strong read brings a majority to hold.
@@ -85,7 +95,8 @@ impl Write {
     /// Acknowledges it once enough have stored it.
     pub fn settle(&mut self, setup: &Setup, view: u8, phase: &Phase) {
         let mut round = WriteRound::new(homes(setup, view, phase), Vec::new(), setup.w);
-        self.stored.iter().for_each(|&node| round.stored(node));
+        self.stored.iter().for_each(|(&node, &memory)| round.stored(node, memory));
+        round.drop_lost(&self.losses);
         if round.is_enough() && !is_behind(setup, phase, self.heard_of) {
             *self = Self { is_acknowledged: true, ..Self::default() };
         }
@@ -98,7 +109,7 @@ impl Read {
         let Some(phase) = &self.phase else { return false };
         let homes = homes(setup, view, phase);
         if self.join.is_none() {
-            let Some(joined) = self.round(homes.clone(), setup.r) else { return false };
+            let Some(joined) = round(&self.answers, homes.clone(), setup.r) else { return false };
             if is_behind(setup, phase, self.heard_of) {
                 return false;
             }
@@ -112,29 +123,49 @@ impl Read {
         true
     }
 
-    /// The join of what has been heard, if enough count.
-    fn round(&self, homes: Homes, needed: usize) -> Option<Joined> {
-        let mut round = ReadRound::of_states(homes.clone(), needed);
-        round.progress();
-        homes.all().iter().for_each(|_| drop(round.hedge()));
-        for (&node, holds) in &self.answers {
-            let footing = Footing { is_filling: holds.is_filling, ..Footing::default() };
-            let (state, _) = known(holds.writes);
-            round.heard(node, footing, Answer::State { state, epoch: Epoch::FIRST, loss: None });
-        }
-        match round.progress() {
-            Progress::Enough(joined) => Some(*joined),
-            Progress::Wait(_) | Progress::Short => None,
-        }
-    }
-
     /// Whether a majority holds exactly what is to be answered.
     fn is_agreed(&self, homes: Homes, needed: usize, join: Writes) -> bool {
         let (state, digest) = known(join);
-        let held = self.answers.iter().map(|(&node, holds)| (node, known(holds.writes).1)).collect();
+        let counting = || self.answers.iter().filter(|(_, holds)| !holds.is_lost);
+        let held = counting().map(|(&node, holds)| (node, known(holds.writes).1)).collect();
+        let memories = counting().map(|(&node, holds)| (node, holds.memory)).collect();
         let filling = self.answers.iter().filter(|(_, holds)| holds.is_filling).map(|(&node, _)| node).collect();
-        let joined = Joined { state, digest, epoch: None, at_home: 0, held, filling, stand_ins: BTreeSet::new() };
-        Agreement::new(homes, needed, joined).is_reached()
+        let joined =
+            Joined { state, digest, epoch: None, at_home: 0, held, memories, filling, stand_ins: BTreeSet::new() };
+        let mut agreement = Agreement::new(homes, needed, joined);
+        agreement.drop_lost(&self.losses);
+        agreement.is_reached()
+    }
+}
+
+/// A home that recovers holds what enough of the others held, or all of them.
+pub fn recovered(setup: &Setup, answers: &BTreeMap<NodeId, Holds>, others: Homes) -> Option<Writes> {
+    let all = others.all();
+    let is_heard = all.iter().all(|node| answers.contains_key(node));
+    let fewest = others.lists().map(<[NodeId]>::len).min().unwrap_or(0);
+    let needed = majority(setup.n.into()).min(fewest);
+    is_heard
+        .then(|| all.iter().filter_map(|node| answers.get(node)).fold(0, |join, holds| join | holds.writes))
+        .or_else(|| round(answers, others.clone(), needed).map(|joined| writes_of(&joined.state)))
+}
+
+/// The join of what has been heard, if enough count.
+fn round(answers: &BTreeMap<NodeId, Holds>, homes: Homes, needed: usize) -> Option<Joined> {
+    let mut round = ReadRound::of_states(homes.clone(), needed);
+    round.progress();
+    homes.all().iter().for_each(|_| drop(round.hedge()));
+    for (&node, holds) in answers {
+        let footing = Footing { is_filling: holds.is_filling, memory: holds.memory, ..Footing::default() };
+        let (state, _) = known(holds.writes);
+        round.heard(
+            node,
+            footing,
+            Answer::State { state, epoch: Epoch::FIRST, loss: holds.is_lost.then_some(Loss(1)) },
+        );
+    }
+    match round.progress() {
+        Progress::Enough(joined) => Some(*joined),
+        Progress::Wait(_) | Progress::Short => None,
     }
 }
 

@@ -39,6 +39,10 @@ pub struct Bounds {
     pub last: u64,
     /// A founding node loses its disk and comes back in a new life.
     pub renewals: u8,
+    /// How often a home loses its record: it is damaged, or the power fails before it was synced. One is lost at a time.
+    pub losses: u8,
+    /// How often a store fails to say that it has stored what it has.
+    pub failures: u8,
 }
 
 /// A cluster, one of its partitions, and its clients.

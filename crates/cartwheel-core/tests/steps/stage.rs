@@ -60,7 +60,7 @@ impl Comparisons for Remembered<'_> {
         let ended = |step: Step, whole: bool, is_since_left: bool| Compared {
             begun: if is_since_left { NOW + Duration::from_secs(1) } else { Instant(0) },
             whole,
-            footing: Footing { step, is_filling: !whole },
+            footing: Footing { step, is_filling: !whole, ..Footing::default() },
         };
         if tree.n != self.n {
             return Some(ended(Step(u64::MAX), true, true));
@@ -95,6 +95,7 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
         timing: Timing::default(),
         limits: Limits::default(),
         seats: Vec::new(),
+        losses: cartwheel_core::losses::LossBook::default(),
         epoch: Epoch::FIRST,
         broken: Broken::default(),
     };

@@ -34,6 +34,7 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
         from_boot: from.boot,
         wall: WallMs(0),
         footing: cartwheel_core::configuration::Footing::default(),
+        losses: cartwheel_core::losses::Losses::NONE,
         message: Message::Answer(Ticket { operation, round: 0 }, Answer::Stored),
     }
 }

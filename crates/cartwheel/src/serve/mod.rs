@@ -331,6 +331,7 @@ fn node_config(
         actors: identity.actors.unwrap_or(ActorsSince { boot: local.boot, drawn: 0 }),
         lane,
         seats: shard::seats(store, view.ring.partitions(), lane)?,
+        losses: shard::losses(store)?,
         loss_floor,
         durability: config.durability.into(),
         hlc_ceiling: shard::hlc_ceiling(store)?,

@@ -116,6 +116,7 @@ fn node() -> Node {
         boot: 1,
         lane: cartwheel_core::message::Lane::ONLY,
         seats: Vec::new(),
+        losses: cartwheel_core::losses::LossBook::default(),
         loss_floor: Since(0),
         durability: cartwheel_core::membership::Durability::Fsync,
         hlc_ceiling: cartwheel_core::hlc::Hlc::ZERO,

@@ -32,6 +32,7 @@ use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::liveness::Liveness;
+use cartwheel_core::losses::{self, LossBook, LossesDamaged};
 use cartwheel_core::membership::View;
 use cartwheel_core::message::{Envelope, Lane};
 use cartwheel_core::node::{Effects, Input, Node};
@@ -476,12 +477,24 @@ pub fn seats(store: &dyn Store, partitions: Partitions, lane: Lane) -> Result<Ve
     Ok(seats)
 }
 
+/// What a shard's store remembers of other nodes' losses.
+///
+/// # Errors
+/// If the store cannot be read, or holds what makes no sense.
+pub fn losses(store: &dyn Store) -> Result<LossBook, SeatsError> {
+    let bytes = store.get_meta(&turn::remembered(losses::NAME.as_bytes()))?;
+    Ok(LossBook::decode(bytes.as_deref().unwrap_or_default())?)
+}
+
 /// Why a shard does not know what its node has promised about partitions.
 #[derive(Debug, thiserror::Error)]
 pub enum SeatsError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What is kept of other nodes' losses is damaged.
+    #[error("{0}: its data directory is damaged; replace the node")]
+    Losses(#[from] LossesDamaged),
     /// What is kept is no seat.
     #[error(
         "what the node has promised about partition {0} cannot be read ({1}): its data directory is damaged; replace the node"

@@ -188,6 +188,7 @@ fn answer() -> Envelope {
         from_boot: 1,
         wall: cartwheel_core::hlc::WallMs(0),
         footing: cartwheel_core::configuration::Footing::default(),
+        losses: cartwheel_core::losses::Losses::NONE,
         message: cartwheel_core::message::Message::Answer(
             cartwheel_core::message::Ticket { operation: 1, round: 1 },
             cartwheel_core::message::Answer::Stored,
