@@ -9,7 +9,6 @@ use crate::configuration::Phase;
 use crate::dot::NodeId;
 use crate::epoch::Epoch;
 use crate::hint::Backlog;
-use crate::hlc::Hlc;
 use crate::key::Key;
 use crate::liveness::Liveness;
 use crate::membership::View;
@@ -192,8 +191,6 @@ pub enum StoreCommand {
         /// The name.
         name: Bytes,
     },
-    /// Keep this, synced, for [`crate::node::NodeConfig::hlc_ceiling`] of the next boot; answered by [`StoreResult::Written`].
-    SaveHlcCeiling(Hlc),
 }
 
 /// A change of the index: an ordered set of byte strings beside the records, by which a node finds records that it owes something.
@@ -338,6 +335,12 @@ pub enum Event {
         offset_ms: i64,
         /// Whether writes are refused.
         refuses: bool,
+    },
+    /// Writes got timestamps this far ahead of this node's wall clock of late, because they had to win over what was held; an operator should know
+    /// that clocks were wrong.
+    TimestampsAhead {
+        /// By how many milliseconds at most; 0 once it happens no longer.
+        ahead_ms: u64,
     },
     /// A record was looked after; so many tombstones and expired values went from it.
     Forgot(u64),

@@ -55,112 +55,84 @@ impl fmt::Debug for Hlc {
 /// How far ahead of the local wall clock a timestamp may be to move the local clock.
 pub const AHEAD_MS_MAX: u64 = 10_000;
 
-/// How far ahead of what is given out a ceiling is saved, and how near to it a new one is wanted.
-const CEILING_LEAD_MS: u64 = 60_000;
-const CEILING_RENEW_MS: u64 = 30_000;
-
-/// A node's hybrid clock.
+/// A node's clock for the timestamps of its writes: never behind its wall clock, never far ahead of it.
 ///
-/// It gives out nothing above its *ceiling*, which is durable, and starts above the ceiling of the boot before: so its
-/// timestamps rise through restarts, whatever the wall clock does in between.
-#[derive(Clone, Debug)]
+/// It rises, however the wall clock moves by a little. Nothing of it is saved: a boot starts from the wall clock. Nothing rests on its being above
+/// what the boot before gave out, for a write gets a timestamp above all that its record holds, and its name in clocks is its dot. A clock that
+/// started above a saved bound went further ahead with each boot, and won over later writes of nodes that had not been restarted.
+///
+/// A wall clock that was set back by more than [`AHEAD_MS_MAX`] takes it along: peers would not follow it that far, and a restart would set it
+/// back all the same.
+#[derive(Clone, Debug, Default)]
 pub struct HlcClock {
     last: Hlc,
-    ceiling: Hlc,
-    saving: Option<Hlc>,
 }
 
 impl HlcClock {
-    /// The clock of a boot that finds `ceiling` saved.
-    pub const fn new(ceiling: Hlc) -> Self {
-        Self { last: ceiling, ceiling, saving: None }
+    /// The clock of a new boot.
+    pub const fn new() -> Self {
+        Self { last: Hlc::ZERO }
     }
 
-    /// A timestamp above all that this clock gave out or took in; none while it waits for a ceiling to be saved.
-    pub fn tick(&mut self, wall: WallMs) -> Option<Hlc> {
-        let given = self.last.next().max(Hlc::at(wall));
-        if given > self.ceiling {
-            return None;
-        }
-        self.last = given;
-        Some(given)
+    /// A timestamp above all that this clock gave out or took in, as far as they are near `wall`.
+    pub fn tick(&mut self, wall: WallMs) -> Hlc {
+        let near = if is_near(self.last, wall) { self.last } else { Hlc::ZERO };
+        self.last = near.next().max(Hlc::at(wall));
+        self.last
     }
 
     /// Takes in a timestamp of another node, unless it is so far ahead that one bad clock would drag all others along.
     pub fn observe(&mut self, hlc: Hlc, wall: WallMs) {
-        if hlc.wall().0 <= wall.0.saturating_add(AHEAD_MS_MAX) && hlc <= self.ceiling {
+        if is_near(hlc, wall) {
             self.last = self.last.max(hlc);
         }
     }
+}
 
-    /// Whether it can give out a timestamp at `wall`.
-    pub fn is_ready(&self, wall: WallMs) -> bool {
-        self.last.next().max(Hlc::at(wall)) <= self.ceiling
-    }
-
-    /// The ceiling that should be saved now, if one should. It counts as being saved until [`Self::saved`].
-    pub fn wants_ceiling(&mut self, wall: WallMs) -> Option<Hlc> {
-        let now = self.last.max(Hlc::at(wall));
-        let soon = Hlc::at(WallMs(now.wall().0.saturating_add(CEILING_RENEW_MS)));
-        if self.saving.is_some() || soon <= self.ceiling {
-            return None;
-        }
-        let ceiling = Hlc::at(WallMs(now.wall().0.saturating_add(CEILING_LEAD_MS)));
-        self.saving = Some(ceiling);
-        Some(ceiling)
-    }
-
-    /// The ceiling asked for is durable, or could not be saved.
-    pub fn saved(&mut self, stored: bool) {
-        if let Some(ceiling) = self.saving.take()
-            && stored
-        {
-            self.ceiling = self.ceiling.max(ceiling);
-        }
-    }
+/// Whether a timestamp is at most [`AHEAD_MS_MAX`] ahead of `wall`.
+const fn is_near(hlc: Hlc, wall: WallMs) -> bool {
+    hlc.wall().0 <= wall.0.saturating_add(AHEAD_MS_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ready(wall: u64) -> HlcClock {
-        let mut clock = HlcClock::new(Hlc::ZERO);
-        clock.wants_ceiling(WallMs(wall)).expect("a new clock wants a ceiling");
-        clock.saved(true);
-        clock
-    }
-
     #[test]
-    fn nothing_is_given_out_above_a_ceiling_that_is_not_saved() {
-        let mut clock = HlcClock::new(Hlc::ZERO);
-        assert_eq!(clock.tick(WallMs(1_000)), None);
-        clock.wants_ceiling(WallMs(1_000)).expect("a new clock wants a ceiling");
-        assert_eq!(clock.tick(WallMs(1_000)), None, "it is not durable yet");
-        clock.saved(false);
-        assert_eq!(clock.tick(WallMs(1_000)), None, "it could not be saved");
-        clock.wants_ceiling(WallMs(1_000)).expect("it is wanted again");
-        clock.saved(true);
-        assert_eq!(clock.tick(WallMs(1_000)), Some(Hlc::at(WallMs(1_000))));
-        assert_eq!(clock.tick(WallMs(1_000_000)), None, "the wall clock has leapt over the ceiling");
-    }
-
-    #[test]
-    fn it_rises_while_the_wall_clock_stands_or_goes_back() {
-        let mut clock = ready(1_000);
-        let first = clock.tick(WallMs(1_000));
-        let second = clock.tick(WallMs(1_000));
-        let third = clock.tick(WallMs(10));
+    fn it_rises_while_the_wall_clock_stands_or_goes_back_a_little() {
+        let mut clock = HlcClock::new();
+        let first = clock.tick(WallMs(20_000));
+        let second = clock.tick(WallMs(20_000));
+        let third = clock.tick(WallMs(10_001));
         assert!(first < second && second < third);
     }
 
     #[test]
+    fn a_wall_clock_that_was_set_back_far_takes_it_along() {
+        let mut clock = HlcClock::new();
+        clock.tick(WallMs(3_600_000));
+        assert_eq!(clock.tick(WallMs(1_000)), Hlc::at(WallMs(1_000)));
+        let second = clock.tick(WallMs(1_000));
+        assert_eq!(second, Hlc::at(WallMs(1_000)).next(), "and goes on from there");
+    }
+
+    #[test]
     fn it_follows_its_peers_but_not_one_that_is_far_ahead() {
-        let mut clock = ready(1_000);
+        let mut clock = HlcClock::new();
+        clock.tick(WallMs(1_000));
         let near = Hlc::at(WallMs(1_000 + AHEAD_MS_MAX));
         clock.observe(Hlc::at(WallMs(1_001 + AHEAD_MS_MAX)), WallMs(1_000));
-        assert!(clock.tick(WallMs(1_000)) < Some(near));
+        assert!(clock.tick(WallMs(1_000)) < near);
         clock.observe(near, WallMs(1_000));
-        assert_eq!(clock.tick(WallMs(1_000)), Some(near.next()));
+        assert_eq!(clock.tick(WallMs(1_000)), near.next());
+    }
+
+    /// However often a node is restarted, and however fast.
+    #[test]
+    fn boots_do_not_drift_ahead() {
+        for boot in 0..100 {
+            let wall = WallMs(1_000_000 + boot);
+            assert_eq!(HlcClock::new().tick(wall), Hlc::at(wall));
+        }
     }
 }

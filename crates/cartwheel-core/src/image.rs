@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::effects::{IndexChange, ScanLimit, Scanned, StoreCommand, StoreResult};
-use crate::hlc::Hlc;
 
 /// What is on a disk.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -16,8 +15,6 @@ pub struct Image {
     pub index: BTreeSet<Bytes>,
     /// Values by name.
     pub named: BTreeMap<Bytes, Bytes>,
-    /// The highest saved ceiling of timestamps.
-    pub hlc_ceiling: Hlc,
 }
 
 impl Image {
@@ -43,7 +40,6 @@ impl Image {
                 }
             }
             StoreCommand::Remember { name, value } => drop(self.named.insert(name.clone(), value.clone())),
-            StoreCommand::SaveHlcCeiling(ceiling) => self.hlc_ceiling = self.hlc_ceiling.max(*ceiling),
             StoreCommand::Read { .. }
             | StoreCommand::Scan { .. }
             | StoreCommand::ScanIndex { .. }
@@ -65,9 +61,7 @@ impl Image {
                 let entries = self.index.range(from.clone()..).take_while(|entry| *entry < upto).take(*entries_max);
                 StoreResult::Listed(Ok(entries.cloned().collect()))
             }
-            StoreCommand::Write { .. } | StoreCommand::Remember { .. } | StoreCommand::SaveHlcCeiling(_) => {
-                return None;
-            }
+            StoreCommand::Write { .. } | StoreCommand::Remember { .. } => return None,
         })
     }
 }

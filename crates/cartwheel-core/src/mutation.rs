@@ -96,11 +96,17 @@ pub enum Mutation {
     RemadeUnfilled,
     /// What a home said before it lost a record counts, whoever tells of the loss.
     CountLost,
+    /// A forwarded write is stored though its coordinator holds something later.
+    ForwardStoredBelow,
+    /// A forwarded write is raised above what its coordinator holds, however late it comes.
+    LateForwardRaised,
+    /// A boot's timestamps begin ten seconds ahead of the wall clock.
+    BootsLead,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 45] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -144,6 +150,9 @@ impl Mutation {
         Self::OldHomeForgets,
         Self::RemadeUnfilled,
         Self::CountLost,
+        Self::ForwardStoredBelow,
+        Self::LateForwardRaised,
+        Self::BootsLead,
     ];
 
     /// Its name on the command line.
@@ -192,6 +201,9 @@ impl Mutation {
             Self::OldHomeForgets => "old-home-forgets",
             Self::RemadeUnfilled => "remade-unfilled",
             Self::CountLost => "count-lost",
+            Self::ForwardStoredBelow => "forward-stored-below",
+            Self::LateForwardRaised => "late-forward-raised",
+            Self::BootsLead => "boots-lead",
         }
     }
 }

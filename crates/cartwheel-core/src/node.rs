@@ -15,7 +15,7 @@ use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::reach::Reach;
 use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
-use crate::drift::{Comparison, Drift, Judgement};
+use crate::drift::{ALARM_MS, Comparison, Drift, Judgement};
 pub use crate::effects::{
     ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, ScanLimit, Scanned, StoreCommand,
     StoreId, StoreResult, Timing, WriteFailed,
@@ -23,7 +23,7 @@ pub use crate::effects::{
 use crate::epoch::Epoch;
 use crate::exchange::{self, EXCHANGE, Exchange, Finding, Question, Xcx};
 use crate::handoff::{Errand, Handoff, PAGE};
-use crate::hlc::{Hlc, HlcClock, WallMs};
+use crate::hlc::{AHEAD_MS_MAX, Hlc, HlcClock, WallMs};
 use crate::holdings::Holdings;
 use crate::liveness::Liveness;
 use crate::liveness::Status;
@@ -141,8 +141,6 @@ pub struct NodeConfig {
     pub loss_floor: Since,
     /// When this node acknowledges a write, in buckets that leave that to their nodes.
     pub durability: Durability,
-    /// The highest ceiling that was saved for its timestamps ([`StoreCommand::SaveHlcCeiling`]); zero in a new directory.
-    pub hlc_ceiling: Hlc,
     /// Which of its actors it goes on with.
     pub actors: ActorsSince,
     /// Where its randomness starts, drawn for this boot: no other boot may share it, nor another run of this one from a copy of the
@@ -187,9 +185,8 @@ pub struct Node {
     queued: Duration,
     drift: Drift,
     clock_off: Option<Comparison>,
-    ceiling_save: Option<StoreId>,
-    /// Not before this is a ceiling saved: one that could not be is not asked for again at once.
-    next_ceiling: Instant,
+    /// Whether it was told that timestamps are ahead of the wall clock.
+    timestamps_ahead: bool,
     random: ChaCha8Rng,
     has_reviewed: bool,
     drained: Option<bool>,
@@ -199,9 +196,6 @@ pub struct Node {
 
 /// How often a node looks after its clock when nothing else happens.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-
-/// How long a node waits before it asks again for a ceiling that its store could not save.
-const CEILING_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether an epoch is finished.
 const CHECK_EPOCH_EVERY: Duration = Duration::from_millis(200);
@@ -213,7 +207,7 @@ const FINISHED: &[u8] = b"finished";
 const BUDGET_MAX: Duration = Duration::from_secs(60);
 
 impl Node {
-    /// A node that knows its cluster. It takes writes once [`Self::is_ready`], which needs a first [`Input::Tick`] and the store.
+    /// A node that knows its cluster. It takes writes once [`Self::is_ready`].
     pub fn new(mut config: NodeConfig, view: Arc<View>) -> Self {
         let minter = Minter::new(config.node, config.life, config.boot, config.actors);
         let minter = match config.broken {
@@ -221,7 +215,7 @@ impl Node {
             broken if broken.is(Mutation::BootsNamedAlike) => minter.naming_boots_alike(),
             _ => minter,
         };
-        let clock = HlcClock::new(config.hlc_ceiling);
+        let clock = HlcClock::new();
         let me = Home { node: config.node, life: config.life };
         let held = Arc::new(Holdings::new(me, view, config.lane, config.seats.iter().cloned()));
         Self {
@@ -246,8 +240,7 @@ impl Node {
             queued: Duration::ZERO,
             drift: Drift::default(),
             clock_off: None,
-            ceiling_save: None,
-            next_ceiling: Instant::default(),
+            timestamps_ahead: false,
             random: ChaCha8Rng::seed_from_u64(config.seed),
             has_reviewed: false,
             drained: None,
@@ -259,9 +252,9 @@ impl Node {
         }
     }
 
-    /// Whether the node can stamp writes at this time, and knows the epoch that they need.
-    pub fn is_ready(&mut self, wall: WallMs) -> bool {
-        self.replica.epoch() != Epoch::UNKNOWN && self.replica.clock().is_ready(wall)
+    /// Whether the node knows the epoch that writes need.
+    pub fn is_ready(&self) -> bool {
+        self.replica.epoch() != Epoch::UNKNOWN
     }
 
     /// The ring and the settings that the node goes by.
@@ -311,7 +304,13 @@ impl Node {
             let known = self.held.seats().filter(|(_, seat)| seat.phase.step() > Step::default());
             step.effects.phases.extend(known.map(|(partition, seat)| (partition, seat.phase.clone())));
             self.succession.review(now.instant, &self.held);
+            if self.config.broken.is(Mutation::BootsLead) {
+                let lead = Hlc::at(WallMs(now.wall.0 + AHEAD_MS_MAX));
+                self.replica.clock().observe(lead, now.wall);
+            }
         }
+        // Before anything gets a timestamp: a jump of the wall clock shows at once.
+        self.check_clock(&mut step);
         self.admission.advance(now.instant);
         match input {
             Input::Client(id, request) => self.client(&mut step, id, request),
@@ -359,9 +358,8 @@ impl Node {
         self.save_losses(&mut step);
         self.finish_epoch(&mut step);
         self.check_drained(&mut step);
-        self.check_clock(&mut step);
+        self.check_timestamps(&mut step);
         step.effects.events.extend(self.replica.hints().news());
-        let ceiling = Some(self.next_ceiling).filter(|&at| at > now.instant);
         let scan_at = self.admission.next_at(Slice::Scan);
         let exchange = self.exchange.wake_at(now.instant, scan_at);
         let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), exchange, self.admission.wake_at()];
@@ -372,7 +370,7 @@ impl Node {
             self.losses.wake_at(),
         ];
         let transfers = self.transfers.wake_at(now.instant);
-        let wakes = roles.into_iter().chain(epochs).flatten().chain(transfers).chain(ceiling);
+        let wakes = roles.into_iter().chain(epochs).flatten().chain(transfers);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
         step.effects
     }
@@ -491,6 +489,9 @@ impl Node {
             let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
             return self.send(step, peer, Message::Forwarded(ticket, Err(Refusal::Unavailable(short))));
         }
+        if let Some(refusal) = self.clock_refusal() {
+            return self.send(step, peer, Message::Forwarded(ticket, Err(refusal)));
+        }
         let (reply_to, put, begun) =
             (ReplyTo::Peer(peer, ticket), Operation::Put(put), begun.min(self.replica.epoch()));
         self.begun.entry(reply_to).or_insert(step.now.instant);
@@ -561,14 +562,7 @@ impl Node {
     }
 
     fn stored(&mut self, step: &mut Gathered, id: StoreId, result: StoreResult) {
-        if self.ceiling_save == Some(id) {
-            self.ceiling_save = None;
-            let is_saved = result == StoreResult::Written(Ok(()));
-            self.replica.clock().saved(is_saved);
-            if !is_saved {
-                self.next_ceiling = step.now.instant + CEILING_RETRY_AFTER;
-            }
-        } else if self.epoch_end.sync == Some(id) {
+        if self.epoch_end.sync == Some(id) {
             self.epoch_synced(step, &result);
         } else if self.losses.waits_for(id) {
             self.losses_saved(step, &result);
@@ -985,18 +979,23 @@ impl Node {
         step.effects.sends.push((to, envelope));
     }
 
-    /// Keeps a ceiling above the clock, and the clock under comparison with its peers'.
-    fn check_clock(&mut self, step: &mut Gathered) {
-        if step.now.instant >= self.next_ceiling
-            && let Some(ceiling) = self.replica.clock().wants_ceiling(step.now.wall)
-        {
-            let id = self.replica.next_store();
-            self.ceiling_save = Some(id);
-            step.effects.stores.push((id, StoreCommand::SaveHlcCeiling(ceiling)));
+    /// Tells if writes got timestamps far ahead of the wall clock, and when that has ended.
+    fn check_timestamps(&mut self, step: &mut Gathered) {
+        let ahead_ms = self.replica.ahead_ms();
+        let is_ahead = ahead_ms > ALARM_MS;
+        let has_ended = step.now.instant >= self.next_check;
+        if is_ahead != self.timestamps_ahead && (is_ahead || has_ended) {
+            self.timestamps_ahead = is_ahead;
+            step.effects.events.push(Event::TimestampsAhead { ahead_ms: if is_ahead { ahead_ms } else { 0 } });
         }
-        if step.now.instant >= self.next_check {
+        if has_ended {
+            self.replica.forget_ahead();
             self.next_check = step.now.instant + CHECK_EVERY;
         }
+    }
+
+    /// Keeps the clock under comparison with its peers'.
+    fn check_clock(&mut self, step: &mut Gathered) {
         let members = self.held.view().members().len();
         let Judgement { alarm: off, borne_out } = self.drift.judgement(step.now, members);
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);

@@ -50,12 +50,22 @@ pub struct Mint {
     pub blind: bool,
     /// It also replaces everything older that is held here (last write wins).
     pub covers_held: bool,
-    /// The timestamp that the first node gave it, if it came from another node.
-    pub stamp: Option<Hlc>,
+    /// Who decides its timestamp.
+    pub stamp: Stamp,
     /// What a majority held, to be merged first and stamped above (a strong put).
     pub base: Option<State>,
     /// The home in whose place it is stored here, if this node is none.
     pub stands_in_for: Option<NodeId>,
+}
+
+/// Which node decides a write's timestamp. It is always above what the write has been shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stamp {
+    /// This one: at least this timestamp, if the write has one already, and where the last write wins above all that is held.
+    Here(Option<Hlc>),
+    /// The node that took the write from its client has decided. What arrives may be a late attempt, so it is never raised here; one that would
+    /// lose to what is held is not stored.
+    Fixed(Hlc),
 }
 
 /// A write that has its dot and is durable here.
@@ -76,6 +86,8 @@ pub enum MintRefused {
     TooManySiblings(u32),
     /// The client has stopped waiting.
     Late,
+    /// What is held here under this timestamp would win over it: it must get a later one from the node that took it. Nothing was written.
+    StampTooLow(Hlc),
     /// The replica could not.
     Failed(Failure),
 }
@@ -232,6 +244,8 @@ pub struct Replica {
     durability: Durability,
     held: Arc<Holdings>,
     clock: HlcClock,
+    /// How far ahead of the wall clock the timestamps were that writes got here, at most, since that was last asked.
+    ahead_ms: u64,
     epoch: Epoch,
     all_speak: Protocol,
     trusts_clock: bool,
@@ -260,6 +274,7 @@ impl Replica {
             durability: config.durability,
             held,
             clock,
+            ahead_ms: 0,
             epoch: config.epoch,
             all_speak: Protocol::OLDEST,
             trusts_clock: true,
@@ -273,6 +288,16 @@ impl Replica {
     /// The node's timestamps.
     pub const fn clock(&mut self) -> &mut HlcClock {
         &mut self.clock
+    }
+
+    /// How far ahead of the wall clock the timestamps were that writes got here, in milliseconds, at most, since [`Self::forget_ahead`].
+    pub const fn ahead_ms(&self) -> u64 {
+        self.ahead_ms
+    }
+
+    /// Another look at that begins.
+    pub const fn forget_ahead(&mut self) {
+        self.ahead_ms = 0;
     }
 
     /// Goes by other settings or other configurations from now on.
@@ -887,15 +912,21 @@ impl Replica {
             return Err(MintRefused::TooManySiblings(u32::try_from(held).unwrap_or(u32::MAX)));
         }
         let seen = mint.seen;
-        // A write that was stamped elsewhere may be a late attempt, so it is not raised above what it does not know of. A strong
-        // one knows what a majority holds, and whether it was made already.
-        let stamp = mint.stamp.filter(|_| mint.covers_held && mint.base.is_none());
-        let above = highest_replaced(record, &seen, mint.base.is_some() || (mint.covers_held && stamp.is_none()));
-        let Some(tick) = stamp.or_else(|| self.clock.tick(now.wall)) else {
-            return Err(MintRefused::Failed(Failure::Storage));
+        let is_fixed = matches!(mint.stamp, Stamp::Fixed(_)) && !self.broken.is(Mutation::LateForwardRaised);
+        let above = highest_replaced(record, &seen, mint.base.is_some() || (mint.covers_held && !is_fixed));
+        let stamp = match mint.stamp {
+            Stamp::Fixed(stamp) | Stamp::Here(Some(stamp)) => stamp,
+            Stamp::Here(None) => self.clock.tick(now.wall),
         };
-        let hlc = tick.max(above.next());
+        let hlc = stamp.max(above.next());
+        if is_fixed && mint.covers_held && !self.broken.is(Mutation::ForwardStoredBelow) {
+            let held = record.state.siblings().filter(|held| !is_replaced(held, &seen)).map(|held| held.hlc).max();
+            if let Some(held) = held.filter(|&held| held >= hlc) {
+                return Err(MintRefused::StampTooLow(held));
+            }
+        }
         self.clock.observe(hlc, now.wall);
+        self.ahead_ms = self.ahead_ms.max(hlc.wall().0.saturating_sub(now.wall.0));
         self.minter.check_memory(record, &seen.clock);
         let dot = self.broken.dot(self.minter.mint(record, &seen.clock), &mut self.node_wide_count);
         let sibling = Sibling {
@@ -975,9 +1006,13 @@ fn look_changes(storage_key: &[u8], before: Option<Look>, after: Option<Look>, l
 
 /// The timestamp that a write must be above: of what it replaces, or of everything that is held.
 fn highest_replaced(record: &Record, seen: &Seen, everything: bool) -> Hlc {
-    let is_replaced = |held: &&Sibling| seen.clock.contains(held.dot) || seen.ids.contains_key(&held.write_id);
-    let replaced = record.state.siblings().filter(|held| everything || is_replaced(held));
+    let replaced = record.state.siblings().filter(|held| everything || is_replaced(held, seen));
     replaced.map(|held| held.hlc).max().unwrap_or_default().max(seen.hlc)
+}
+
+/// Whether a write that has seen `seen` replaces what is held.
+fn is_replaced(held: &Sibling, seen: &Seen) -> bool {
+    seen.clock.contains(held.dot) || seen.ids.contains_key(&held.write_id)
 }
 
 fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> Answer {

@@ -182,6 +182,9 @@ pub enum Refusal {
     Unavailable(Shortfall),
     /// Nothing was found, but by too few home replicas to say that nothing is there.
     Unverified(Shortfall),
+    /// Between nodes only: the coordinator that the write was forwarded to holds something under this timestamp that would win over it. Nothing was
+    /// written; the node that took the write gives it a later timestamp.
+    StampTooLow(Hlc),
     /// Too many of the key's replicas have no room on their disks. Nothing was written, on any of them, and nothing of it will
     /// appear.
     DiskFull,
@@ -207,7 +210,7 @@ impl Refusal {
             Self::TooManySiblings(_) => "too_many_siblings",
             Self::TooLarge(..) => "too_large",
             Self::Overloaded => "overloaded",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::StampTooLow(_) => "unavailable",
             Self::Unverified(_) => "unverified",
             Self::DiskFull => "disk_full",
         }
@@ -230,6 +233,7 @@ impl fmt::Display for Refusal {
             Self::Unavailable(short) | Self::Unverified(short) => {
                 write!(f, "{}: {} of {} replicas answered", short.why, short.answered, short.needed)
             }
+            Self::StampTooLow(_) => f.write_str("the key holds a later value; nothing was written: try again"),
             Self::DiskFull => f.write_str(
                 "too many of the key's replicas have full disks, so nothing was written, and reads go on: free space on the nodes whose \
                  /readyz says disk_full (a delete needs room too), or add nodes, then try again",

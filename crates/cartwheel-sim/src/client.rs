@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::context::Sealer;
+use cartwheel_core::dot::Dot;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::node::ClientId;
 use cartwheel_core::request::{Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request};
@@ -145,6 +146,16 @@ impl Clients {
     /// Takes in what writes were stored as.
     pub fn learn_minted(&mut self, world: &World) {
         let minted = world.minted();
+        let clocks_within_us = world.clocks_within_us();
+        for history in &mut self.histories {
+            history.clocks_within_us = Some(clocks_within_us);
+            let homes = world.unmoved_homes(&history.key);
+            let is_home = |dot: &Dot| homes.contains(&dot.actor.node);
+            for write in &mut history.writes {
+                let dots = write.id.and_then(|id| minted.get(&id)).map(|stored| &stored.dots);
+                write.made_at_homes = dots.is_some_and(|dots| !dots.is_empty() && dots.keys().all(is_home));
+            }
+        }
         for write in self.histories.iter_mut().flat_map(|history| &mut history.writes) {
             let stored = write.id.and_then(|id| minted.get(&id));
             write.earliest = stored.and_then(Minted::earliest);

@@ -203,7 +203,6 @@ impl Cluster {
             losses: losses_in(disk),
             loss_floor,
             durability: Durability::Fsync,
-            hlc_ceiling: disk.hlc_ceiling,
             actors,
             seed,
             timing: self.spec.timing,

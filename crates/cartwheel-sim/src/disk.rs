@@ -96,9 +96,7 @@ impl Disk {
                 Started { delay_us, result, durable: Durable::default() }
             }
             StoreCommand::Write { sync, .. } => self.change(command.clone(), *sync, delay_us),
-            StoreCommand::SaveHlcCeiling(_) | StoreCommand::Remember { .. } => {
-                self.change(command.clone(), true, delay_us)
-            }
+            StoreCommand::Remember { .. } => self.change(command.clone(), true, delay_us),
             StoreCommand::Read { .. }
             | StoreCommand::Scan { .. }
             | StoreCommand::ScanIndex { .. }
@@ -255,7 +253,6 @@ fn unreadable(command: &StoreCommand, why: ReadFailed) -> StoreResult {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::hlc::Hlc;
 
     use super::*;
     use crate::rng::Stream;
@@ -322,13 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_changes_nothing_but_keeps_ceilings() {
+    fn a_full_disk_takes_no_records_but_small_notes() {
         let mut disk = disk(1);
         disk.set_full(true);
         let refused = disk.start(&write("a", "1", true));
         assert_eq!(refused.result, StoreResult::Written(Err(WriteFailed::DiskFull)));
-        let ceiling = disk.start(&StoreCommand::SaveHlcCeiling(Hlc::from_bits(7)));
-        assert_eq!(ceiling.result, StoreResult::Written(Ok(())));
+        let note = disk.start(&StoreCommand::Remember { name: "note".into(), value: "7".into() });
+        assert_eq!(note.result, StoreResult::Written(Ok(())));
         disk.end(refused.durable);
         assert!(disk.current().records.is_empty());
         disk.set_full(false);

@@ -136,6 +136,8 @@ pub struct Write {
     pub latest: Option<Hlc>,
     /// From when on it may be forgotten, if it is a delete.
     pub forgotten_from_us: Option<u64>,
+    /// Whether only homes of the key gave it its dots, and the key's homes were the same all the time: each knew what all homes had acknowledged.
+    pub made_at_homes: bool,
     /// How often one node asked another to carry it out. A write that was carried out more than once may have replaced more than
     /// its client was told; a client cannot see that, the simulator can.
     pub forwards: usize,
@@ -207,12 +209,25 @@ pub struct KeyHistory {
     pub reads: Vec<Read>,
     /// Whether one of its records was damaged at some time.
     pub damaged: bool,
+    /// By how much two timestamps can be apart at most, in microseconds, whose writes were made at the same time: as far apart as two nodes' clocks
+    /// ever were, and what the protocol adds. None if that is not known.
+    pub clocks_within_us: Option<u64>,
 }
 
 impl KeyHistory {
     /// A key that nothing has happened to.
     pub const fn new(key: Key, number: usize, conflict: Conflict, strong_only: bool, replicas: u8) -> Self {
-        Self { key, number, conflict, strong_only, replicas, writes: Vec::new(), reads: Vec::new(), damaged: false }
+        Self {
+            key,
+            number,
+            conflict,
+            strong_only,
+            replicas,
+            writes: Vec::new(),
+            reads: Vec::new(),
+            damaged: false,
+            clocks_within_us: None,
+        }
     }
 
     /// The value of the write at `place`: unlike that of any other write of the run.

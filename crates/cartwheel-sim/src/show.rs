@@ -200,7 +200,6 @@ pub fn store_command(names: &impl Naming, command: &StoreCommand) -> String {
         StoreCommand::ScanIndex { from, upto, .. } => format!("scans the index from {from:?} to {upto:?}"),
         StoreCommand::Remember { name, value } => format!("remembers {} bytes as {name:?}", value.len()),
         StoreCommand::Recall { name } => format!("recalls {name:?}"),
-        StoreCommand::SaveHlcCeiling(ceiling) => format!("saves its timestamps' ceiling {ceiling:?}"),
     }
 }
 

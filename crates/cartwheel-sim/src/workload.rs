@@ -275,6 +275,7 @@ fn add_write(
         earliest: None,
         latest: None,
         forgotten_from_us: None,
+        made_at_homes: false,
         forwards: 0,
     });
     (place, content)

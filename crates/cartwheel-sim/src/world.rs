@@ -121,6 +121,8 @@ pub struct World {
     minted: BTreeMap<WriteId, Minted>,
     /// How far most clocks were ahead, at the most.
     most_ahead_ms: i64,
+    /// The least and the most that any clock was ever ahead.
+    clocks_ms: (i64, i64),
     /// When a node first entered each epoch.
     epochs: BTreeMap<Epoch, u64>,
     /// In which epoch of its node each operation first asked another.
@@ -162,6 +164,7 @@ impl World {
             failure: None,
             minted: BTreeMap::new(),
             most_ahead_ms: 0,
+            clocks_ms: (0, 0),
             epochs: BTreeMap::from([(Epoch::FIRST, 0)]),
             operations: BTreeMap::new(),
             cluster,
@@ -624,9 +627,17 @@ impl World {
             format!("the clock of {} is off by {wall_offset_ms} ms", cluster.name(index))
         });
         self.machines[index].clock.wall_offset_ms = wall_offset_ms;
+        let (least, most) = self.clocks_ms;
+        self.clocks_ms = (least.min(wall_offset_ms), most.max(wall_offset_ms));
         let mut offsets: Vec<i64> = self.machines.iter().map(|machine| machine.clock.wall_offset_ms).collect();
         offsets.sort_unstable();
         self.most_ahead_ms = self.most_ahead_ms.max(offsets[(offsets.len() - 1) / 2]);
+    }
+
+    /// By how much the timestamps of two writes can be apart at most that were made at the same time, in microseconds.
+    pub const fn clocks_within_us(&self) -> u64 {
+        let (least, most) = self.clocks_ms;
+        (most.abs_diff(least) + TIMESTAMPS_AHEAD_MS) * 1_000
     }
 
     /// How far a wall clock is ahead, in milliseconds.
@@ -665,6 +676,10 @@ impl World {
         }
     }
 }
+
+/// How far a timestamp may be ahead of its node's clock though nothing that it replaced was: a forwarded write on a busy key is raised by up to a
+/// second, in steps.
+const TIMESTAMPS_AHEAD_MS: u64 = 1_500;
 
 /// Under which dots a write was stored.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -24,17 +24,22 @@ const SHOWN_BY_SEARCH: [Mutation; 6] = [
 
 /// Rules that hardly a seed shows the breaking of, and that a test of a few nodes does (`cartwheel-core/tests`, `cluster.rs` and `sloppy.rs`), or
 /// one of a single function (`record.rs`).
-const SHOWN_BY_TEST: [Mutation; 3] =
-    [Mutation::ExchangeCountsAmnesiac, Mutation::StandInCountsForStrong, Mutation::BootsNamedAlike];
+const SHOWN_BY_TEST: [Mutation; 4] = [
+    Mutation::ExchangeCountsAmnesiac,
+    Mutation::StandInCountsForStrong,
+    Mutation::BootsNamedAlike,
+    Mutation::LateForwardRaised,
+];
 
 /// Seeds that show mutations which few do, to be tried first. It only costs time if they do not any more.
-const SHOWN_BY: [(Mutation, u64); 6] = [
+const SHOWN_BY: [(Mutation, u64); 7] = [
     (Mutation::StrongGetUnchecked, 1_084),
     (Mutation::CountAfterPowerLoss, 2_170),
     (Mutation::ActorsOutliveBoots, 905),
     (Mutation::HintDroppedThoughNewer, 6_196),
     (Mutation::OneSideWritten, 1_597),
     (Mutation::WholeTooEarly, 527),
+    (Mutation::BootsLead, 1_971),
 ];
 
 /// A seed whose run fails for a mutation, and passes without it, and how it fails.

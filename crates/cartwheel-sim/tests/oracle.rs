@@ -53,6 +53,7 @@ impl Story {
             earliest: None,
             latest: None,
             forgotten_from_us: None,
+            made_at_homes: false,
             forwards: 0,
         };
         self.history.writes.push(write);

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::{Cx, Next, Own, ReplyTo, Told};
 use crate::dot::NodeId;
+use crate::hlc::{Hlc, WallMs};
 use crate::membership::Conflict;
 use crate::message::Ticket;
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
@@ -12,8 +13,18 @@ use crate::time::Instant;
 /// How many times as long as for a replica's answer a coordinator is waited for before another is tried.
 const FORWARD_PATIENCE: u32 = 8;
 
+/// How often a write gets a later timestamp because a coordinator holds something later, and how much further above that each time, in
+/// milliseconds: on a key that others write all the time, the next timestamp would be too low again by the time it arrives.
+const RAISES_MS: [u64; 7] = [0, 0, 1, 4, 16, 64, 256];
+/// No raise goes further ahead of the wall clock than this, but for what must be won over.
+const RAISE_AHEAD_MS_MAX: u64 = 1_000;
+
 /// A forwarded put under way. It goes to one home after another until one has carried it out; the write's name keeps it one
 /// write, whichever of them did.
+///
+/// Under last write wins this node alone decides its timestamp, and only as long as its client waits. A coordinator that holds something later
+/// stores nothing and says so, and the write gets a timestamp above that. So what is acknowledged won over what its coordinator held, and an attempt
+/// that arrives late bears a timestamp from before the acknowledgement: it loses to whatever was written since.
 pub(super) struct ForwardOp {
     id: u64,
     reply_to: ReplyTo,
@@ -30,6 +41,8 @@ pub(super) struct ForwardOp {
     disk_full: bool,
     /// If nobody carries it out, this node does, in the place of a home.
     or_here: bool,
+    /// How often it got a later timestamp.
+    raises: usize,
 }
 
 impl ForwardOp {
@@ -47,6 +60,7 @@ impl ForwardOp {
             shortfall: None,
             disk_full: false,
             or_here: false,
+            raises: 0,
         }
     }
 
@@ -68,11 +82,8 @@ impl ForwardOp {
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
         match told {
             Told::Begin if self.put.stamp.is_none() => {
-                self.put.stamp = cx.clock.tick(cx.now.wall);
-                match self.put.stamp {
-                    Some(_) => self.try_next(cx),
-                    None => self.refuse(cx),
-                }
+                self.put.stamp = Some(cx.clock.tick(cx.now.wall));
+                self.try_next(cx)
             }
             Told::Begin | Told::Timer => self.try_next(cx),
             Told::Forwarded(from, result) => self.ended(cx, from, result),
@@ -86,6 +97,9 @@ impl ForwardOp {
                 self.out.remove(&from);
                 self.shortfall = Some(short);
                 self.try_next(cx)
+            }
+            Err(Refusal::StampTooLow(held)) if !matches!(self.reply_to, ReplyTo::Peer(..)) => {
+                self.raise(cx, from, held)
             }
             // It says that nothing was done; but if it was asked twice it says so of the second time only.
             Err(Refusal::Overloaded) => {
@@ -111,6 +125,27 @@ impl ForwardOp {
                 Next::End
             }
         }
+    }
+
+    /// Goes to the same coordinator again, above what it holds.
+    fn raise(&mut self, cx: &mut Cx<'_>, from: NodeId, held: Hlc) -> Next {
+        if self.put.stamp.is_some_and(|stamp| stamp > held) {
+            // It says so of an earlier attempt.
+            return self.wait(cx);
+        }
+        self.out.remove(&from);
+        match RAISES_MS.get(self.raises) {
+            Some(&further_ms) => {
+                self.raises += 1;
+                let further = Hlc::at(WallMs(held.wall().0.saturating_add(further_ms)));
+                let bound = Hlc::at(WallMs(cx.now.wall.0.saturating_add(RAISE_AHEAD_MS_MAX)));
+                let tick = cx.clock.tick(cx.now.wall);
+                self.put.stamp = Some(tick.max(held.next()).max(further.min(bound)));
+                self.untried.push_front(from);
+            }
+            None => drop(self.shortfall.get_or_insert_with(unknown)),
+        }
+        self.try_next(cx)
     }
 
     fn try_next(&mut self, cx: &mut Cx<'_>) -> Next {

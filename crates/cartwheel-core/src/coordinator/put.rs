@@ -16,7 +16,7 @@ use crate::membership::{BucketSettings, Conflict};
 use crate::message::{Answer, Ask, Confirm, Failure, Role, Ticket};
 use crate::mutation::Mutation;
 use crate::quorum::majority;
-use crate::replica::{Mint, MintRefused, Minted};
+use crate::replica::{Mint, MintRefused, Minted, Stamp};
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
 use crate::state::Content;
 use crate::time::Instant;
@@ -308,7 +308,7 @@ impl PutOp {
             write_id,
             seen: context.seen.clone(),
             blind: self.checked.context.is_none(),
-            stamp: put.stamp,
+            stamp: self.stamp(joined.is_some()),
             covers_held: self.checked.settings.conflict == Conflict::Lww,
             base: joined.map(|joined| joined.state),
             stands_in_for,
@@ -316,6 +316,16 @@ impl PutOp {
         cx.out.mints.push((Ticket { operation: self.id, round: MINT }, mint));
         self.phase = Phase::Minting { context, stands_in_for };
         self.wait(cx)
+    }
+
+    /// Which node decides the timestamp of an eventual write under last write wins: the one that took it from its client, as long as the
+    /// client waits. A strong write goes above what a majority holds (`has_read`), and of siblings no timestamp decides anything.
+    fn stamp(&self, has_read: bool) -> Stamp {
+        let stamp = self.checked.put.stamp.filter(|_| self.checked.settings.conflict == Conflict::Lww && !has_read);
+        match (self.reply_to, stamp) {
+            (ReplyTo::Peer(..), Some(stamp)) => Stamp::Fixed(stamp),
+            (_, stamp) => Stamp::Here(stamp),
+        }
     }
 
     fn minted(&mut self, cx: &mut Cx<'_>, result: Result<Minted, MintRefused>) -> Next {
@@ -341,6 +351,10 @@ impl PutOp {
             ),
             Err(MintRefused::TooManySiblings(held)) => {
                 cx.out.replies.push((self.reply_to, Err(Refusal::TooManySiblings(held))));
+                Next::End
+            }
+            Err(MintRefused::StampTooLow(held)) => {
+                cx.out.replies.push((self.reply_to, Err(Refusal::StampTooLow(held))));
                 Next::End
             }
             Err(MintRefused::Late) => self.refuse(cx, "the store was too slow; nothing was written"),

@@ -372,7 +372,7 @@ struct PbAcks {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbOutcome {
-    #[prost(oneof = "PbResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "PbResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 12")]
     result: Option<PbResult>,
 }
 
@@ -396,6 +396,8 @@ enum PbResult {
     Unverified(PbShortfall),
     #[prost(message, tag = "9")]
     DiskFull(PbNothing),
+    #[prost(uint64, tag = "12")]
+    StampTooLow(u64),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -860,6 +862,7 @@ fn outcome_to_pb(outcome: &Result<PutDone, Refusal>) -> PbOutcome {
         Err(Refusal::Overloaded) => PbResult::Overloaded(PbNothing {}),
         Err(Refusal::Unavailable(short)) => PbResult::Unavailable(shortfall_to_pb(short)),
         Err(Refusal::Unverified(short)) => PbResult::Unverified(shortfall_to_pb(short)),
+        Err(Refusal::StampTooLow(held)) => PbResult::StampTooLow(held.to_bits()),
         Err(Refusal::DiskFull) => PbResult::DiskFull(PbNothing {}),
     };
     PbOutcome { result: Some(result) }
@@ -879,6 +882,7 @@ fn outcome_from_pb(outcome: PbOutcome) -> Result<Result<PutDone, Refusal>, WireE
         PbResult::Overloaded(_) => Err(Refusal::Overloaded),
         PbResult::Unavailable(short) => Err(Refusal::Unavailable(shortfall_from_pb(short))),
         PbResult::Unverified(short) => Err(Refusal::Unverified(shortfall_from_pb(short))),
+        PbResult::StampTooLow(held) => Err(Refusal::StampTooLow(Hlc::from_bits(held))),
         PbResult::DiskFull(_) => Err(Refusal::DiskFull),
     })
 }

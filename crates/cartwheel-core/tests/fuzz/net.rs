@@ -164,7 +164,6 @@ fn config(node: usize) -> NodeConfig {
         losses: cartwheel_core::losses::LossBook::default(),
         loss_floor: Since(0),
         durability: cartwheel_core::membership::Durability::Fsync,
-        hlc_ceiling: Hlc::ZERO,
         actors: cartwheel_core::record::ActorsSince { boot: BOOT, drawn: node as u64 },
         seed: node as u64,
         timing: Timing::default(),

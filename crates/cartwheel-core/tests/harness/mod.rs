@@ -16,7 +16,7 @@ use cartwheel_core::message::{Ask, Confirm, Lane, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, NodeConfig, StoreCommand, StoreResult, Timing};
 use cartwheel_core::record::{ActorsSince, Minter, Record};
-use cartwheel_core::replica::{Asker, Done, Mint, MintRefused, Minted, Replica, Work};
+use cartwheel_core::replica::{Asker, Done, Mint, MintRefused, Minted, Replica, Stamp, Work};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::state::{Content, Epoch, Seen, State};
 use cartwheel_core::time::{Instant, Now};
@@ -65,7 +65,6 @@ pub struct TestReplica {
     boots: u64,
     actors: ActorsSince,
     wall: WallMs,
-    ceiling: Hlc,
     replica: Replica,
     disk: Image,
     /// The disk as it was before its last write.
@@ -77,17 +76,15 @@ pub struct TestReplica {
 #[derive(Clone)]
 struct Copy {
     boot: u32,
-    ceiling: Hlc,
     disk: Image,
 }
 
 impl TestReplica {
     pub fn new(node: u64) -> Self {
-        let (node, ceiling, wall) = (NodeId::new(node), Hlc::ZERO, WallMs(1_000_000));
+        let (node, wall) = (NodeId::new(node), WallMs(1_000_000));
         let actors = ActorsSince { boot: 0, drawn: 0 };
-        let (replica, disk, before) = (replica(node, 0, actors, ceiling), Image::default(), Image::default());
-        let mut new =
-            Self { node, boot: 0, boots: 0, actors, wall, ceiling, replica, disk, before, copies: Vec::new() };
+        let (replica, disk, before) = (replica(node, 0, actors), Image::default(), Image::default());
+        let mut new = Self { node, boot: 0, boots: 0, actors, wall, replica, disk, before, copies: Vec::new() };
         new.restart();
         new
     }
@@ -96,9 +93,7 @@ impl TestReplica {
     pub fn restart(&mut self) {
         self.boot += 1;
         self.boots += 1;
-        self.replica = replica(self.node, self.boot, self.actors, self.ceiling);
-        self.ceiling = self.replica.clock().wants_ceiling(self.wall).expect("a new boot wants a ceiling");
-        self.replica.clock().saved(true);
+        self.replica = replica(self.node, self.boot, self.actors);
     }
 
     /// A new boot that knows nothing of what its directory holds.
@@ -109,16 +104,16 @@ impl TestReplica {
 
     /// Its directory is copied while it runs.
     pub fn copy(&mut self) {
-        let Self { boot, ceiling, ref disk, .. } = *self;
-        self.copies.push(Copy { boot, ceiling, disk: disk.clone() });
+        let Self { boot, ref disk, .. } = *self;
+        self.copies.push(Copy { boot, disk: disk.clone() });
     }
 
     /// One of the copies, or the first state of all, is put in the place of the directory, and started.
     pub fn put_back(&mut self, copy: usize) {
-        let first = Copy { boot: 0, ceiling: Hlc::ZERO, disk: Image::default() };
+        let first = Copy { boot: 0, disk: Image::default() };
         let place = copy % (self.copies.len() + 1);
-        let Copy { boot, ceiling, disk } = self.copies.get(place).cloned().unwrap_or(first);
-        (self.boot, self.ceiling, self.disk) = (boot, ceiling, disk);
+        let Copy { boot, disk } = self.copies.get(place).cloned().unwrap_or(first);
+        (self.boot, self.disk) = (boot, disk);
         self.before = self.disk.clone();
         self.restart_unsure();
     }
@@ -176,7 +171,7 @@ impl TestReplica {
             seen: write.seen.clone(),
             blind: write.seen.clock.is_empty(),
             covers_held: write.covers_held,
-            stamp: None,
+            stamp: Stamp::Here(None),
             base: None,
             stands_in_for: None,
         };
@@ -209,7 +204,7 @@ impl TestReplica {
     }
 }
 
-fn replica(node: NodeId, boot: u32, actors: ActorsSince, ceiling: Hlc) -> Replica {
+fn replica(node: NodeId, boot: u32, actors: ActorsSince) -> Replica {
     let life = Life(node.get());
     let config = NodeConfig {
         cluster: CLUSTER,
@@ -222,7 +217,6 @@ fn replica(node: NodeId, boot: u32, actors: ActorsSince, ceiling: Hlc) -> Replic
         losses: cartwheel_core::losses::LossBook::default(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
-        hlc_ceiling: ceiling,
         actors,
         seed: 1,
         timing: Timing::default(),
@@ -237,5 +231,5 @@ fn replica(node: NodeId, boot: u32, actors: ActorsSince, ceiling: Hlc) -> Replic
     history.record(Hlc::ZERO, node, found);
     let view = Arc::new(history.view().expect("a cluster"));
     let held = Arc::new(Holdings::new(Home { node, life }, view, Lane::ONLY, []));
-    Replica::new(Minter::new(node, life, boot, actors), HlcClock::new(ceiling), &config, held)
+    Replica::new(Minter::new(node, life, boot, actors), HlcClock::new(), &config, held)
 }

@@ -70,7 +70,6 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
         losses: cartwheel_core::losses::LossBook::default(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
-        hlc_ceiling: Hlc::ZERO,
         actors: cartwheel_core::record::ActorsSince { boot, drawn: node as u64 },
         seed: node as u64,
         timing: Timing { exchange_every, scan_pause: Duration::ZERO, ..Timing::default() },

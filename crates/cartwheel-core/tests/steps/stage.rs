@@ -15,7 +15,7 @@ use cartwheel_core::dot::{NodeId, Since};
 use cartwheel_core::effects::{StoreCommand, StoreResult};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::Compared;
-use cartwheel_core::hlc::{Hlc, HlcClock, WallMs};
+use cartwheel_core::hlc::{HlcClock, WallMs};
 use cartwheel_core::holdings::Holdings;
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::membership::{ClusterId, Durability};
@@ -89,7 +89,6 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
         lane: Lane::ONLY,
         loss_floor: Since(0),
         durability: Durability::Fsync,
-        hlc_ceiling: Hlc::ZERO,
         actors: ActorsSince { boot: 1, drawn: 1 },
         seed: 1,
         timing: Timing::default(),
@@ -100,7 +99,7 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
         broken: Broken::default(),
     };
     let minter = Minter::new(node, life, 1, config.actors);
-    let replica = Replica::new(minter, HlcClock::new(Hlc::ZERO), &config, Arc::new(held.clone()));
+    let replica = Replica::new(minter, HlcClock::new(), &config, Arc::new(held.clone()));
     let admission = Admission::new(config.timing.background_p99_target);
     (config, replica, admission)
 }

@@ -1,9 +1,12 @@
 //! Buckets in which the last write wins: the greatest (timestamp, dot).
 //!
 //! Replies tell a write's timestamp but not its dot, so between equal timestamps nothing is asked.
+//!
+//! Timestamps alone do not show that the *last* write won: they may be wrong themselves. So writes are judged by the real order, too, where one was
+//! acknowledged before another was asked for ([`precedes`]).
 
 use cartwheel_core::hlc::Hlc;
-use cartwheel_core::state::{Sibling, State};
+use cartwheel_core::state::{Content, Sibling, State};
 
 use super::accounts::Accounts;
 use super::siblings::{check_end_written, check_written};
@@ -25,6 +28,10 @@ pub fn check(history: &KeyHistory, end: Option<&State>) -> Result<(), Box<Failur
     }
     let Some(end) = end else { return Ok(()) };
     check_end_written(history, end)?;
+    let acknowledged = |_: Moment, _: u8| true;
+    if let Some(message) = outlived(history, end.latest(), acknowledged) {
+        return Err(failure(history, "a later write replaces an earlier one", END, format!("in the end {message}")));
+    }
     let latest = reach(history, &accounts, end.latest(), END);
     if let Some((place, hlc)) = latest_known(history, |_, _| true).filter(|(_, hlc)| *hlc > latest) {
         let message = format!(
@@ -44,6 +51,10 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
         return Err(failure(history, "one value is shown", read.answered, message));
     }
     let shown = read.siblings.first();
+    let is_known = |at: Moment, w: u8| at < read.invoked && must_meet(history, read.r, w);
+    if let Some(message) = outlived(history, shown, is_known) {
+        return Err(failure(history, "a later write replaces an earlier one", read.answered, message));
+    }
     let latest = reach(history, accounts, shown, read.answered);
     let before = latest_known(history, |at, w| at < read.invoked && must_meet(history, read.r, w));
     if let Some((place, hlc)) = before.filter(|(_, hlc)| *hlc > latest) {
@@ -61,6 +72,44 @@ fn check_read(history: &KeyHistory, accounts: &Accounts, read: &Read) -> Result<
         return Err(failure(history, "a session sees what it has seen", read.answered, message));
     }
     Ok(())
+}
+
+/// What is wrong if `shown` is what there is though all acknowledged writes were known that `is_known` picks by moment and number of homes: it was
+/// replaced by one of them; or nothing is shown, and nothing that came after one of them can have deleted that.
+fn outlived(history: &KeyHistory, shown: Option<&Sibling>, is_known: impl Fn(Moment, u8) -> bool) -> Option<String> {
+    let is_known = |write: &Write| matches!(write.fate, Fate::Acknowledged { at, w, .. } if is_known(at, w));
+    let mut known = history.writes.iter().enumerate().filter(|(_, write)| is_known(write));
+    let Some(shown) = shown else {
+        let (place, _) = known.find(|(place, write)| lasts(history, *place, write))?;
+        return Some(format!("nothing is shown, but {} was written and not deleted after that", history.name(place)));
+    };
+    let first = history.write_of(shown)?;
+    let (later, _) = known.find(|(_, later)| precedes(history, &history.writes[first], later))?;
+    let (first, later) = (history.name(first), history.name(later));
+    Some(format!(
+        "{first} is shown, but {later} was asked for after {first} was acknowledged, and was acknowledged too"
+    ))
+}
+
+/// Whether a value is there for good: nothing that may have come after it deletes or expires.
+fn lasts(history: &KeyHistory, place: usize, write: &Write) -> bool {
+    let goes = |write: &Write| write.content == Content::Tombstone || write.expires.is_some();
+    let mut others = history.writes.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, write)| write);
+    !goes(write) && others.all(|other| other.fate == Fate::Refused || !goes(other) || precedes(history, other, write))
+}
+
+/// Whether `later` must win over `first`, whatever their timestamps: `first` was acknowledged before `later` was asked for, and either no two clocks
+/// were so far apart, or the homes that gave `later` its dots held `first`.
+///
+/// Of a write that was tried more than once a try that seemed to have failed may surface later.
+fn precedes(history: &KeyHistory, first: &Write, later: &Write) -> bool {
+    let Fate::Acknowledged { at, w, .. } = first.fate else { return false };
+    if at >= later.invoked || first.attempts > 1 {
+        return false;
+    }
+    let is_apart = history.clocks_within_us.is_some_and(|within_us| later.invoked.at_us > at.at_us + within_us);
+    let is_held = w >= history.replicas && !history.damaged && !first.may_be_forgotten(later.invoked.at_us);
+    is_apart || (is_held && later.made_at_homes)
 }
 
 /// The timestamp that a read may not fall behind: the latest that its context had shown. A write that was stored under several

@@ -1,6 +1,7 @@
 //! Who holds what: the configurations of partitions, as the machines know them.
 
 use cartwheel_core::configuration::{Configuration, Home, Homes, Phase};
+use cartwheel_core::dot::NodeId;
 use cartwheel_core::key::Key;
 use cartwheel_core::quorum::majority;
 use cartwheel_core::ring::PartitionId;
@@ -17,6 +18,14 @@ impl World {
         let saved = self.machines.iter().filter(|machine| !machine.is_up());
         let saved = saved.filter_map(|machine| Some(seat_in(machine.disk().current(), partition)?.phase));
         running.chain(saved).chain([Phase::Alone(first)]).max_by_key(Phase::step).expect("the first")
+    }
+
+    /// The home replicas of a key, if they have been the same from the beginning; none otherwise.
+    pub fn unmoved_homes(&self, key: &Key) -> Vec<NodeId> {
+        let partition = self.cluster.partition_of(key);
+        let first = Phase::Alone(self.cluster.view().first_configuration(partition));
+        let is_first = self.phase(partition).step() == first.step();
+        if is_first { first.homes(self.cluster.bucket(key).n, |_| false).all() } else { Vec::new() }
     }
 
     /// The home replicas of a key, while one configuration takes over from another those of both.

@@ -87,7 +87,9 @@ impl From<Refusal> for ApiError {
             Refusal::TooManySiblings(_) => StatusCode::CONFLICT,
             Refusal::TooLarge(..) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Overloaded => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Unavailable(_) | Refusal::Unverified(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Unavailable(_) | Refusal::Unverified(_) | Refusal::StampTooLow(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Refusal::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         };
         let error = Self::new(status, refusal.code(), refusal.to_string());

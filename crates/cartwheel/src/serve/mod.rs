@@ -334,7 +334,6 @@ fn node_config(
         losses: shard::losses(store)?,
         loss_floor,
         durability: config.durability.into(),
-        hlc_ceiling: shard::hlc_ceiling(store)?,
         seed: random::number()?,
         timing: Timing {
             exchange_every: Some(config.exchange_every),

@@ -119,7 +119,6 @@ fn node() -> Node {
         losses: cartwheel_core::losses::LossBook::default(),
         loss_floor: Since(0),
         durability: cartwheel_core::membership::Durability::Fsync,
-        hlc_ceiling: cartwheel_core::hlc::Hlc::ZERO,
         actors: cartwheel_core::record::ActorsSince { boot: 1, drawn: 1 },
         seed: 1,
         timing: Timing::default(),
@@ -258,7 +257,7 @@ fn survives(failing: Failing, at: u64) {
     }
 }
 
-/// The first commit is the ceiling's; each turn then has one more.
+/// Each turn has one commit.
 #[test]
 fn nothing_acknowledged_is_lost_by_a_failing_store() {
     for failing in [Failing::CommitLost, Failing::CommitDone, Failing::Stopped, Failing::Read] {
@@ -270,7 +269,7 @@ fn nothing_acknowledged_is_lost_by_a_failing_store() {
 
 #[test]
 fn a_store_that_stopped_by_itself_can_still_be_read() {
-    let (left, openings) = (Arc::new(AtomicU64::new(3)), Arc::new(AtomicU64::new(u64::MAX)));
+    let (left, openings) = (Arc::new(AtomicU64::new(2)), Arc::new(AtomicU64::new(u64::MAX)));
     let medium = Medium { inner: Arc::default(), failing: Failing::Stopped, left, openings };
     let mut turns = turns_on(&medium);
     turns.add(Input::Tick);

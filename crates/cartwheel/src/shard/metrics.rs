@@ -45,6 +45,7 @@ pub struct ShardMetrics {
     hints: HintsBoard,
     hints_delivered: Counter,
     clock_alarms: Counter,
+    timestamp_alarms: Counter,
     clock_refuses: Gauge,
     disk_full: Gauge,
     store_failed: Gauge,
@@ -82,6 +83,7 @@ impl Default for ShardMetrics {
             hints: HintsBoard::default(),
             hints_delivered: Counter::default(),
             clock_alarms: Counter::default(),
+            timestamp_alarms: Counter::default(),
             clock_refuses: Gauge::default(),
             disk_full: Gauge::default(),
             store_failed: Gauge::default(),
@@ -178,6 +180,11 @@ impl ShardMetrics {
                 &self.not_a_home,
             ),
             ("hints_delivered", "Records kept for a peer that it has taken", &self.hints_delivered),
+            (
+                "timestamp_alarms",
+                "How often this node's writes began to get timestamps well ahead of its clock",
+                &self.timestamp_alarms,
+            ),
             ("clock_alarms", "How often this node's clock was found to be off its peers'", &self.clock_alarms),
         ];
         for (name, help, counter) in counters {
@@ -320,6 +327,8 @@ impl ShardMetrics {
                 }
                 &self.clock_alarms
             }
+            Event::TimestampsAhead { ahead_ms: 0 } => return,
+            Event::TimestampsAhead { .. } => &self.timestamp_alarms,
         };
         counter.inc();
     }

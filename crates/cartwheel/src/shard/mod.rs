@@ -30,7 +30,6 @@ use cartwheel_core::configuration::Phase;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
-use cartwheel_core::hlc::Hlc;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::losses::{self, LossBook, LossesDamaged};
 use cartwheel_core::membership::View;
@@ -66,16 +65,13 @@ const TURN_MAX: usize = 512;
 /// How often it is told how much background work is let in and how many tombstones are held.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The name under which a store remembers the ceiling of the node's timestamps.
-const HLC_CEILING: &str = "hlc-ceiling";
-
 /// What a shard drives: [`Node`], or a script in a test.
 pub trait Machine: Send + 'static {
     /// [`Node::step`].
     fn step(&mut self, now: Now, input: Input) -> Effects;
 
     /// [`Node::is_ready`].
-    fn is_ready(&mut self, _now: Now) -> bool {
+    fn is_ready(&self) -> bool {
         true
     }
 
@@ -108,8 +104,8 @@ impl Machine for Node {
         Self::step(self, now, input)
     }
 
-    fn is_ready(&mut self, now: Now) -> bool {
-        Self::is_ready(self, now.wall)
+    fn is_ready(&self) -> bool {
+        Self::is_ready(self)
     }
 
     fn proofs(&self) -> Vec<ReplicaProof> {
@@ -503,18 +499,4 @@ pub enum SeatsError {
     /// A newer build has written it.
     #[error("what the node has promised about partition {0} has {1}: a newer cartwheel has written it; start that one")]
     Newer(PartitionId, WireError),
-}
-
-/// The ceiling of a node's timestamps that its store remembers; zero in a new store.
-///
-/// # Errors
-/// If the store cannot be read.
-pub fn hlc_ceiling(store: &dyn Store) -> Result<Hlc, StoreError> {
-    let saved = store.get_meta(HLC_CEILING.as_bytes())?;
-    let bits = saved.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_be_bytes));
-    Ok(bits.map_or(Hlc::ZERO, Hlc::from_bits))
-}
-
-fn encode_hlc_ceiling(ceiling: Hlc) -> Bytes {
-    Bytes::copy_from_slice(&ceiling.to_bits().to_be_bytes())
 }

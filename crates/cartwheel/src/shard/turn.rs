@@ -27,7 +27,7 @@ use super::digests::{self, DigestPage, DigestsAsk};
 use super::disk::{Condition, Disk};
 use super::load::UnderWay;
 use super::unsynced::{OsBoot, Unsynced};
-use super::{HLC_CEILING, Machine, Outgoing, Readiness, ShardMetrics, encode_hlc_ceiling};
+use super::{Machine, Outgoing, Readiness, ShardMetrics};
 use crate::clock::Clock;
 use crate::lineage::Mark;
 use crate::rate_limit::RateLimit;
@@ -175,7 +175,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         self.metrics.disk(std::mem::replace(&mut self.condition, condition), condition);
         match condition {
             Condition::Failed => Readiness::StoreFailed,
-            _ if !self.machine.is_ready(self.clock.now()) => Readiness::Starting,
+            _ if !self.machine.is_ready() => Readiness::Starting,
             Condition::Full => Readiness::DiskFull,
             Condition::Good => Readiness::Ready,
         }
@@ -419,9 +419,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                 self.writes.keys.insert(storage_key);
                 self.writes.add(id, sync);
             }
-            StoreCommand::SaveHlcCeiling(ceiling) => {
-                self.remember(id, Bytes::from_static(HLC_CEILING.as_bytes()), encode_hlc_ceiling(ceiling));
-            }
             StoreCommand::Remember { name, value } => self.remember(id, remembered(&name), value),
         }
     }
@@ -560,6 +557,13 @@ fn log(event: &Event) {
         }
         Event::ClockOff { offset_ms, refuses: false } => {
             warn!("this node's clock is {offset_ms} ms off its peers': check the clock");
+        }
+        Event::TimestampsAhead { ahead_ms: 0 } => info!("this node's timestamps are near its clock again"),
+        Event::TimestampsAhead { ahead_ms } => {
+            warn!(
+                ahead_ms,
+                "this node's writes get timestamps ahead of its clock: a clock was wrong, here or elsewhere"
+            );
         }
         Event::NotAHome(node) => {
             debug!(

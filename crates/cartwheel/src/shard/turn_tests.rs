@@ -203,7 +203,7 @@ fn what_needs_no_disk_does_not_wait_for_it() {
     let mut turns = turns(&diary, 0, move |input| match input {
         Input::Tick => Effects {
             sends: vec![(NodeId::new(7), envelope.clone()), (NodeId::new(7), envelope.clone())],
-            stores: vec![(StoreId(1), StoreCommand::SaveHlcCeiling(cartwheel_core::hlc::Hlc::from_bits(9)))],
+            stores: vec![(StoreId(1), StoreCommand::Remember { name: "mark".into(), value: "9".into() })],
             ..Effects::default()
         },
         Input::Stored(..) => Effects { sends: vec![(NodeId::new(8), envelope.clone())], ..Effects::default() },
@@ -213,7 +213,7 @@ fn what_needs_no_disk_does_not_wait_for_it() {
     turns.take();
     assert_eq!(*diary.lock().unwrap(), ["send 2 to 7", "commit Synced", "send 1 to 8"]);
     let store = turns.disk.open_store().unwrap();
-    assert_eq!(super::super::hlc_ceiling(&**store).unwrap(), cartwheel_core::hlc::Hlc::from_bits(9));
+    assert_eq!(store.get_meta(&super::remembered(b"mark")).unwrap().unwrap(), "9");
 }
 
 #[test]
