@@ -163,6 +163,18 @@ impl Holdings {
         self.seat(self.partition_of(key)).is_some_and(|seat| seat.phase.both().any(is_home))
     }
 
+    /// Whether this node knows no other node to which it could owe what it keeps of `key` for `home`. It knows none, and is none; or it
+    /// has forgotten who they are. Nothing is kept for a node that no configuration has named. So a node that is owed something, and that
+    /// the founding's configuration does not name, was named by a later one.
+    pub fn knows_no_home_instead_of(&self, key: &Key, home: NodeId) -> bool {
+        let others = self.homes_of(key).without(self.me.node);
+        let is_named = |configuration: &Configuration| configuration.homes.iter().any(|named| named.node == home);
+        let is_founding = |seat: &&Arc<Seat>| seat.phase.step() == Step::default();
+        let founding = self.seat(self.partition_of(key)).filter(is_founding);
+        let has_forgotten = founding.is_some_and(|seat| !seat.phase.both().any(is_named));
+        has_forgotten || others.all().is_empty() && !self.is_home(key)
+    }
+
     /// Whether this node holds what it has of a partition's keys in buckets of `n` replicas for more than to hand it over: it is a home,
     /// is to be one, or was one and has not been relieved.
     pub fn keeps(&self, partition: PartitionId, n: u8) -> bool {

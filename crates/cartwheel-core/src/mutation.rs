@@ -102,11 +102,14 @@ pub enum Mutation {
     LateForwardRaised,
     /// A boot's timestamps begin ten seconds ahead of the wall clock.
     BootsLead,
+    /// A node forgets at a restart what it has learnt of partitions in which it has no part, and as a stand-in it settles a debt though it
+    /// knows no home that could be owed it instead. Either rule alone would keep the debt.
+    DebtSettledWithoutHome,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 47] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -153,6 +156,7 @@ impl Mutation {
         Self::ForwardStoredBelow,
         Self::LateForwardRaised,
         Self::BootsLead,
+        Self::DebtSettledWithoutHome,
     ];
 
     /// Its name on the command line.
@@ -204,6 +208,7 @@ impl Mutation {
             Self::ForwardStoredBelow => "forward-stored-below",
             Self::LateForwardRaised => "late-forward-raised",
             Self::BootsLead => "boots-lead",
+            Self::DebtSettledWithoutHome => "debt-settled-without-home",
         }
     }
 }

@@ -857,11 +857,15 @@ impl Replica {
                     StateDigest::of(&record.state) == stored || self.broken.is(Mutation::HintDroppedThoughNewer);
                 is_same && record.header.owed.remove(&handed.to).is_some()
             }
-            // Whoever the homes are now, some of them may lack it.
+            // Whoever the homes are now, some of them may lack it. While this node does not know them the debt stays.
             None => {
-                let own = self.minter.node();
+                let is_lost = self.held.knows_no_home_instead_of(&handed.key, handed.to);
+                if is_lost && !self.broken.is(Mutation::DebtSettledWithoutHome) {
+                    return false;
+                }
+                let homes = self.held.homes_of(&handed.key).without(self.minter.node()).all();
                 record.header.owed.remove(&handed.to);
-                for home in self.held.homes_of(&handed.key).all().into_iter().filter(|&home| home != own) {
+                for home in homes {
                     record.header.owed.entry(home).or_insert(since);
                 }
                 true

@@ -18,7 +18,9 @@ use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{ClientId, Event, Input, Node, NodeConfig};
 use cartwheel_core::record::Record;
 use cartwheel_core::request::{Acks, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request};
+use cartwheel_core::ring::PartitionId;
 use cartwheel_core::state::Epoch;
+use cartwheel_core::succession::seat_name;
 use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::wire;
 use pair::{blind_put, config, history, id, key, member, state};
@@ -47,7 +49,12 @@ struct Cluster {
 impl Cluster {
     /// Unless they are tuned to, nodes compare no replicas, so that what moves between them is hints alone.
     fn new(tune: impl Fn(usize, &mut NodeConfig)) -> Self {
-        let history = history(NODES, 32);
+        Self::founded_by(NODES, tune)
+    }
+
+    /// The same with so many nodes at first.
+    fn founded_by(founders: usize, tune: impl Fn(usize, &mut NodeConfig)) -> Self {
+        let history = history(founders, 32);
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -64,13 +71,23 @@ impl Cluster {
             now: Instant(1),
             clients: 0,
         };
-        (1..=NODES).for_each(|node| cluster.start(node, &tune));
+        (1..=founders).for_each(|node| cluster.start(node, &tune));
         cluster.run();
         cluster
     }
 
     fn start(&mut self, node: usize, tune: impl Fn(usize, &mut NodeConfig)) {
-        let mut config = config(node, 1, None);
+        self.start_again(node, 1, tune);
+    }
+
+    /// A boot of a node, with what its disk remembers of partitions.
+    fn start_again(&mut self, node: usize, boot: u32, tune: impl Fn(usize, &mut NodeConfig)) {
+        let seat = |partition: PartitionId| {
+            let saved = self.disks.get(&id(node))?.named.get(seat_name(partition).as_bytes())?;
+            Some((partition, wire::decode_seat(saved).expect("a seat")))
+        };
+        let seats = self.view().ring.partitions().iter().filter_map(seat).collect();
+        let mut config = NodeConfig { seats, ..config(node, boot, None) };
         tune(node, &mut config);
         self.nodes.insert(id(node), Node::new(config, self.view()));
         self.queue.push_back((id(node), Input::Tick));
@@ -109,7 +126,8 @@ impl Cluster {
     fn run(&mut self) {
         while let Some((node, input)) = self.queue.pop_front() {
             let Some(machine) = self.nodes.get_mut(&node).filter(|_| !self.down.contains(&node)) else { continue };
-            let effects = machine.step(Now { instant: self.now, wall: WallMs(1_000_000) }, input);
+            let wall = WallMs(1_000_000 + self.now.since(Instant::default()).as_millis() as u64);
+            let effects = machine.step(Now { instant: self.now, wall }, input);
             for (store, command) in effects.stores {
                 let result = self.disks.entry(node).or_default().execute(&command);
                 self.queue.push_back((node, Input::Stored(store, result)));
@@ -601,4 +619,85 @@ fn the_last_home_that_a_write_is_forwarded_to_is_left_time_for_it() {
     cluster.pass(Duration::from_secs(1));
     let outcome = cluster.replies.remove(&client);
     assert!(matches!(&outcome, Some(Ok(Reply::Put(_)))), "{outcome:?}");
+}
+
+/// The nodes 2 to 6 of a cluster that the first founded alone and in which the last has replaced it.
+fn without_its_founder(tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
+    let tune = |node: usize, config: &mut NodeConfig| {
+        comparing(node, config);
+        tune(node, config);
+    };
+    let mut cluster = Cluster::founded_by(1, &tune);
+    let come = |cluster: &mut Cluster, node: usize, kind: ChangeKind| {
+        cluster.change(kind);
+        cluster.start(node, &tune);
+        cluster.down(&[]);
+    };
+    (2..=NODES).for_each(|node| come(&mut cluster, node, ChangeKind::Add(member(node))));
+    cluster.pass(Duration::from_secs(60));
+    come(&mut cluster, 6, ChangeKind::Replace { old: id(1), new: member(6) });
+    cluster.pass(Duration::from_secs(60));
+    assert_eq!(cluster.drained.get(&id(1)), Some(&true), "it has handed over what it held");
+    cluster.leaves(1);
+    cluster.change(ChangeKind::Left { node: id(1), life: Life(1) });
+    cluster.down(&[]);
+    cluster
+}
+
+/// How many of the writes that two stand-ins alone have acknowledged are left on any home, after those restarted and the homes came back.
+/// What restarts knows no more of configurations than `remembers` leaves it.
+fn kept_through_a_restart_of_stand_ins(
+    tune: impl Fn(usize, &mut NodeConfig),
+    remembers: impl Fn(&mut Image),
+) -> (usize, usize) {
+    let mut cluster = without_its_founder(&tune);
+    let (homes, standins) = cluster.places(&key(1));
+    let keys: Vec<Key> = (0..600).map(key).filter(|key| cluster.places(key).0 == homes).collect();
+    assert!(keys.len() > 10 && standins.len() == 2);
+    cluster.down(&homes);
+    for key in &keys {
+        assert_eq!(cluster.put(standins[0], key, 2).unwrap().acks, acks(0, 2));
+    }
+    cluster.pass(Duration::from_secs(3));
+    for node in (2..=6).filter(|&node| standins.contains(&id(node))) {
+        cluster.nodes.remove(&id(node));
+        remembers(cluster.disks.get_mut(&id(node)).expect("a disk"));
+        cluster.start_again(node, 2, |node, config| {
+            comparing(node, config);
+            tune(node, config);
+        });
+    }
+    cluster.down(&homes);
+    cluster.pass(Duration::from_secs(10));
+    cluster.down(&[]);
+    cluster.pass(Duration::from_secs(30));
+    let is_left = |key: &&Key| homes.iter().any(|&home| cluster.record(home, key).is_some());
+    if remembers_all(&cluster, &standins) {
+        cluster.assert_settled(&keys);
+    }
+    (keys.iter().filter(is_left).count(), keys.len())
+}
+
+fn remembers_all(cluster: &Cluster, nodes: &[NodeId]) -> bool {
+    nodes.iter().all(|node| cluster.disks[node].named.keys().filter(|name| name.starts_with(b"seat/")).count() == 32)
+}
+
+#[test]
+fn what_lies_on_stand_ins_survives_their_restart_though_no_founder_is_left() {
+    let (left, all) = kept_through_a_restart_of_stand_ins(|_, _| {}, |_| {});
+    assert_eq!(left, all);
+    #[cfg(feature = "mutations")]
+    {
+        let broken = Broken::rule(cartwheel_core::mutation::Mutation::DebtSettledWithoutHome);
+        let (left, _) = kept_through_a_restart_of_stand_ins(|_, config| config.broken = broken, |_| {});
+        assert_eq!(left, 0, "all copies are removed");
+    }
+}
+
+/// The directory of an earlier build holds no seat in which its node had no part.
+#[test]
+fn what_a_stand_in_keeps_it_keeps_while_it_knows_no_home() {
+    let forget = |disk: &mut Image| disk.named.retain(|name, _| !name.starts_with(b"seat/"));
+    let (left, all) = kept_through_a_restart_of_stand_ins(|_, _| {}, forget);
+    assert_eq!(left, all);
 }

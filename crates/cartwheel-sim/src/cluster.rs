@@ -62,6 +62,8 @@ pub struct ClusterSpec {
     pub nodes: Vec<NodeSpec>,
     /// How many of them, the last, are no members at first.
     pub spares: usize,
+    /// One node founds the cluster alone, the others join it, and then the last of them replaces the founder before clients come.
+    pub outlives_founder: bool,
     /// How many partitions the ring has.
     pub partitions: u32,
     /// The buckets.
@@ -110,6 +112,11 @@ impl Cluster {
     /// How many nodes found the cluster.
     pub fn founders(&self) -> usize {
         self.ids.len() - self.spec.spares
+    }
+
+    /// How many nodes the founding names.
+    pub const fn first_members(&self) -> usize {
+        first_members(&self.spec)
     }
 
     /// A node as a member.
@@ -268,9 +275,14 @@ pub const fn first_life(index: usize) -> Life {
     Life(index as u64 + 1)
 }
 
+/// How many nodes the founding names.
+const fn first_members(spec: &ClusterSpec) -> usize {
+    if spec.outlives_founder { 1 } else { spec.nodes.len() - spec.spares }
+}
+
 /// The changes that make the cluster.
 fn history(spec: &ClusterSpec) -> History {
-    let founders = spec.nodes.iter().take(spec.nodes.len() - spec.spares).enumerate();
+    let founders = spec.nodes.iter().take(first_members(spec)).enumerate();
     let members: Vec<Member> = founders.map(|(index, node)| member(index, node, first_life(index))).collect();
     let founder = members[0].id;
     let partitions = Partitions::new(spec.partitions).expect("a number of partitions");

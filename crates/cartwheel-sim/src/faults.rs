@@ -40,11 +40,13 @@ pub enum Fault {
     Outage,
     /// A running node's disk is copied, and the copy is put in its place after a crash, of the same boot or a later one.
     HotCopy,
+    /// All homes of a key crash, and those who stand in for them restart before the homes are back.
+    StandIns,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Cut,
         Self::Partition,
         Self::Crash,
@@ -55,6 +57,7 @@ impl Fault {
         Self::Wipe,
         Self::Outage,
         Self::HotCopy,
+        Self::StandIns,
     ];
 
     const fn rate(self, options: &FaultOptions) -> Option<Rate> {
@@ -69,6 +72,7 @@ impl Fault {
             Self::Wipe => options.wipe,
             Self::Outage => options.outage,
             Self::HotCopy => options.hot_copy,
+            Self::StandIns => options.stand_ins,
         }
     }
 }
@@ -78,6 +82,8 @@ impl Fault {
 enum Remedy {
     Links(Vec<(usize, usize)>),
     Start(usize),
+    /// These restart, and then those start.
+    Restart(Vec<usize>, Vec<usize>),
     Resume(usize),
     Room(Vec<usize>),
     /// Mends nothing: a copy is put back.
@@ -102,6 +108,8 @@ pub struct Faults {
     copies_rng: Rng,
     /// The last copies of each node's disk.
     copies: BTreeMap<usize, Vec<DirCopy>>,
+    /// For restarts of stand-ins alone.
+    founders_rng: Rng,
     remedies: Vec<Option<Remedy>>,
     over: bool,
 }
@@ -115,10 +123,22 @@ impl Faults {
         room_rng: Rng,
         wipe_rng: Rng,
         stops_rng: Rng,
-        (outages_rng, copies_rng): (Rng, Rng),
+        (outages_rng, copies_rng, founders_rng): (Rng, Rng, Rng),
     ) -> Self {
-        let (copies, remedies, over) = (BTreeMap::new(), Vec::new(), false);
-        Self { options, clocks, rng, room_rng, wipe_rng, stops_rng, outages_rng, copies_rng, copies, remedies, over }
+        Self {
+            options,
+            clocks,
+            rng,
+            room_rng,
+            wipe_rng,
+            stops_rng,
+            outages_rng,
+            copies_rng,
+            copies: BTreeMap::new(),
+            founders_rng,
+            remedies: Vec::new(),
+            over: false,
+        }
     }
 
     const fn rng(&mut self, fault: Fault) -> &mut Rng {
@@ -127,6 +147,7 @@ impl Faults {
             Fault::Wipe => &mut self.wipe_rng,
             Fault::Outage => &mut self.outages_rng,
             Fault::HotCopy => &mut self.copies_rng,
+            Fault::StandIns => &mut self.founders_rng,
             _ => &mut self.rng,
         }
     }
@@ -201,6 +222,7 @@ impl Faults {
                 self.mend_later(world, fault, Remedy::PutBack(victim));
             }
             Fault::HotCopy => {}
+            Fault::StandIns => return self.crash_homes(world, keys),
             Fault::Damage => return self.damage(world, victim, keys).into_iter().collect(),
             Fault::FullDisk => {
                 let victims: Vec<_> = if self.room_rng.chance(200) { (0..nodes).collect() } else { vec![victim] };
@@ -222,6 +244,38 @@ impl Faults {
         let nodes = 0..world.cluster().len();
         let up: Vec<usize> = nodes.filter(|&node| world.machine(node).is_up()).collect();
         up.into_iter().flat_map(|victim| self.crash(world, Fault::Outage, victim, keys)).collect()
+    }
+
+    /// Crashes all homes of a key.
+    fn crash_homes(&mut self, world: &mut World, keys: &[&Key]) -> Vec<usize> {
+        let homes = world.homes(keys[self.founders_rng.index(keys.len())]);
+        let up: Vec<usize> = homes.into_iter().filter(|&node| world.machine(node).is_up()).collect();
+        let others: Vec<usize> = world.members().into_iter().filter(|node| !up.contains(node)).collect();
+        let lost: Vec<usize> = up
+            .iter()
+            .flat_map(|&home| {
+                let lost = world.crash(home, least_survivors(world, home));
+                places_of(world, keys, &lost)
+            })
+            .collect();
+        self.mend_later(world, Fault::StandIns, Remedy::Restart(others, up));
+        lost
+    }
+
+    /// Restarts stand-ins in order, and starts the homes that they stood in for.
+    fn restart(&mut self, world: &mut World, stand_ins: &[usize], homes: &[usize], keys: &[&Key]) -> Vec<usize> {
+        let mut places = Vec::new();
+        for &node in stand_ins {
+            if world.machine(node).is_up() && !world.machine(node).is_paused() {
+                let lost = world.stop(node);
+                places.extend(places_of(world, keys, &lost));
+                world.start(node);
+            }
+        }
+        for &node in homes {
+            self.mend_later(world, Fault::StandIns, Remedy::Start(node));
+        }
+        places
     }
 
     /// Both directions between two groups; sometimes only one.
@@ -247,7 +301,7 @@ impl Faults {
         self.remedies.push(Some(remedy));
     }
 
-    /// The time of a remedy has come. Returns the places of the keys that lie on a disk which went back.
+    /// The time of a remedy has come. Returns what [`Self::strike`] does.
     pub fn mend(&mut self, world: &mut World, place: usize, keys: &[&Key]) -> Vec<usize> {
         if self.over {
             return Vec::new();
@@ -258,6 +312,7 @@ impl Faults {
             Some(Remedy::Resume(node)) if world.machine(node).is_paused() => world.resume(node),
             Some(Remedy::Room(nodes)) => nodes.iter().for_each(|&node| world.set_full(node, false)),
             Some(Remedy::PutBack(node)) => return self.put_back(world, node, keys),
+            Some(Remedy::Restart(stand_ins, homes)) => return self.restart(world, &stand_ins, &homes, keys),
             _ => {}
         }
         Vec::new()

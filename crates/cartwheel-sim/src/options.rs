@@ -108,6 +108,8 @@ pub struct FaultOptions {
     pub outage: Option<Rate>,
     /// A running node's disk is copied, and after a while the copy is put in its place.
     pub hot_copy: Option<Rate>,
+    /// All homes of a key are down for a while, and those who stand in for them restart meanwhile.
+    pub stand_ins: Option<Rate>,
     /// How many of a thousand crashes are orderly stops instead.
     pub orderly_per_mille: u32,
 }
@@ -237,7 +239,33 @@ impl Options {
             let (every_us, lasts_us) = (rng.magnitude(20_000, 3_000_000), rng.magnitude(5_000, 3_000_000));
             options.faults.hot_copy = Some(Rate { every_us, lasts_us });
         }
+        options.outlive_the_founder(&mut Rng::new(seed, Stream::Founders));
         options
+    }
+
+    /// In some runs no founder is left, the homes of keys are down together now and then, and those who stand in for them restart.
+    fn outlive_the_founder(&mut self, rng: &mut Rng) {
+        if !rng.chance(60) {
+            return;
+        }
+        let zones = rng.range(1, 3);
+        let node = |number: u64| {
+            let (name, zone, host) = (format!("n{number}"), format!("z{}", number % zones), format!("h{number}"));
+            NodeSpec { name, zone, host }
+        };
+        self.cluster.nodes = (1..=rng.range(6, 7)).map(node).collect();
+        (self.cluster.spares, self.cluster.outlives_founder, self.topology) = (0, true, None);
+        self.cluster.partitions = self.cluster.nodes.len() as u32;
+        for bucket in self.cluster.buckets.iter_mut() {
+            (bucket.n, bucket.r, bucket.w, bucket.sloppy) = (3, 2, 2, true);
+        }
+        self.faults.wipe = None;
+        self.faults.stand_ins =
+            Some(Rate { every_us: rng.magnitude(300_000, 3_000_000), lasts_us: rng.magnitude(100_000, 2_000_000) });
+        let workload = &mut self.workload;
+        workload.operations = workload.operations.max(100);
+        workload.think_us = workload.think_us.max(20_000);
+        workload.shares.put_blind += 5;
     }
 
     /// In some runs nodes come and go.
@@ -332,7 +360,7 @@ impl Options {
         workload.think_us = 25 * MINUTE_US;
         options.network.tail_max_us = rng.magnitude(MINUTE_US, 6 * 60 * MINUTE_US);
         let faults = &mut options.faults;
-        faults.outage = None;
+        (faults.outage, faults.stand_ins, options.cluster.outlives_founder) = (None, None, false);
         let often = Rate { every_us: 180 * MINUTE_US, lasts_us: rng.magnitude(MINUTE_US, 600 * MINUTE_US) };
         (faults.crash, faults.pause, faults.partition) = (Some(often), Some(often), Some(often));
         for rate in
@@ -467,7 +495,7 @@ fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
     } else {
         Timing::default()
     };
-    ClusterSpec { nodes, spares: 0, partitions, buckets, limits, timing }
+    ClusterSpec { nodes, spares: 0, outlives_founder: false, partitions, buckets, limits, timing }
 }
 
 fn draw_network(rng: &mut Rng) -> NetworkOptions {
@@ -533,6 +561,7 @@ fn draw_faults(rng: &mut Rng) -> FaultOptions {
         wipe: None,
         outage: None,
         hot_copy: None,
+        stand_ins: None,
         orderly_per_mille: 0,
     }
 }

@@ -49,6 +49,8 @@ pub enum Stream {
     Losses = 20,
     /// When whose disk is copied, and put back.
     Copies = 31,
+    /// Clusters whose founder is gone, and when their stand-ins restart.
+    Founders = 32,
 }
 
 /// A seeded generator.

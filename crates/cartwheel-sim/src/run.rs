@@ -4,7 +4,7 @@
 mod loss;
 
 use cartwheel_core::key::Key;
-use cartwheel_core::membership::Conflict;
+use cartwheel_core::membership::{ChangeKind, Conflict};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::ClientId;
 use cartwheel_core::request::Consistency;
@@ -233,6 +233,8 @@ impl Run {
         let mut stops_rng = Rng::new(seed, Stream::Exchange);
         let stops_rng = Rng::new(stops_rng.bits(), Stream::Exchange);
         let outages_rng = Rng::new(seed, Stream::Outages);
+        let mut founders_rng = Rng::new(seed, Stream::Founders);
+        let founders_rng = Rng::new(founders_rng.bits(), Stream::Founders);
         let faults = Faults::new(
             options.faults,
             options.clocks,
@@ -240,7 +242,7 @@ impl Run {
             room_rng,
             wipe_rng,
             stops_rng,
-            (outages_rng, Rng::new(seed, Stream::Copies)),
+            (outages_rng, Rng::new(seed, Stream::Copies), founders_rng),
         );
         Self {
             world,
@@ -260,6 +262,9 @@ impl Run {
     }
 
     fn all_phases(&mut self) -> Result<(), Stop> {
+        if self.world.cluster().spec().outlives_founder {
+            self.replace_founder()?;
+        }
         self.faults.start(&mut self.world);
         self.clients.start(&mut self.world);
         if let Some(administrator) = &mut self.administrator {
@@ -303,6 +308,25 @@ impl Run {
         }
         let dies = self.dies.filter(|node| self.world.members().contains(node));
         dies.map_or(Ok(()), |node| self.death_is_seen(node))
+    }
+
+    /// The others join the node that founded the cluster, and the last of them replaces it.
+    fn replace_founder(&mut self) -> Result<(), Stop> {
+        let spares = self.world.spares();
+        let (&last, joining) = spares.split_last().expect("nodes that join");
+        self.change_members(joining, |world, node| ChangeKind::Add(world.member_of(node)))?;
+        let old = self.world.cluster().id(0);
+        self.change_members(&[last], |world, node| ChangeKind::Replace { old, new: world.member_of(node) })
+    }
+
+    /// Makes each of these spare machines a member, and waits until what is wished holds.
+    fn change_members(&mut self, come: &[usize], change: impl Fn(&World, usize) -> ChangeKind) -> Result<(), Stop> {
+        while let Some(next) = come.iter().find(|node| !self.world.members().contains(node)) {
+            let change = change(&self.world, *next);
+            self.world.change_members(0, vec![change]);
+            self.quiet(WAIT_US)?;
+        }
+        self.settle()
     }
 
     /// When every key is deleted, nothing is left of any of them some minutes later, on any disk.

@@ -174,7 +174,15 @@ impl Stage {
         let partitions = nodes.len() as u32;
         // Stories are about what clients ask for.
         let (limits, timing) = (Limits::default(), Timing { exchange_every: None, ..Timing::default() });
-        let spec = ClusterSpec { nodes, spares: 0, partitions, buckets: vec![bucket], limits, timing };
+        let spec = ClusterSpec {
+            nodes,
+            spares: 0,
+            outlives_founder: false,
+            partitions,
+            buckets: vec![bucket],
+            limits,
+            timing,
+        };
         let network = NetworkOptions { delay_min_us: 1_000, ..NetworkOptions::default() };
         let disks = DiskOptions { delay_min_us: 100, ..DiskOptions::default() };
         let world = World::new(Cluster::new(spec, Broken::default()), network, &disks, 0, Trace::default(), None);

@@ -169,7 +169,7 @@ impl World {
             operations: BTreeMap::new(),
             cluster,
         };
-        let founders = world.cluster.founders();
+        let founders = world.cluster.first_members();
         for index in founders..world.machines.len() {
             (world.machines[index].standing, world.machines[index].epoch) = (Standing::Spare, Epoch::UNKNOWN);
         }

@@ -6,6 +6,7 @@ use crate::dot::NodeId;
 use crate::effects::Event;
 use crate::key::Key;
 use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
+use crate::mutation::Mutation;
 use crate::replica::HandedOver;
 use crate::time::Instant;
 
@@ -48,8 +49,11 @@ impl HandOverOp {
                 Next::Until(self.deadline)
             }
             Told::Answer(from, DELIVER, _, Answer::Stored) if from == self.to => {
-                cx.out.events.push(Event::HintDelivered(from));
-                self.ended(cx, self.sent);
+                // Where the chain has gone further, it may be a home no more. The debt stays until this node knows.
+                if !cx.is_behind(&self.key) && cx.held.has_home(&self.key, from) {
+                    cx.out.events.push(Event::HintDelivered(from));
+                    self.ended(cx, self.sent);
+                }
                 Next::End
             }
             // The home is tried again some time later, and what cannot be read here too.
@@ -62,7 +66,10 @@ impl HandOverOp {
     }
 
     fn begin(&self, cx: &mut Cx<'_>) -> Next {
-        if !cx.held.has_home(&self.key, self.to) {
+        // Where this node does not know the homes, the one that was to have it knows more.
+        let is_lost =
+            cx.held.knows_no_home_instead_of(&self.key, self.to) && !cx.broken.is(Mutation::DebtSettledWithoutHome);
+        if !cx.held.has_home(&self.key, self.to) && !is_lost {
             self.ended(cx, None);
             return Next::End;
         }

@@ -303,10 +303,12 @@ impl Succession {
         let Some(mut seat) = self.wanted(cx.held, partition).cloned() else { return };
         change(&mut seat);
         self.look_after(cx.now, partition);
-        // Where it promises nothing there is nothing to remember.
-        let promises =
-            seat.is_involved(self.me) || self.saved.contains(&partition) || self.saves.contains_key(&partition);
-        if !promises || cx.broken.is(Mutation::StepsUnsaved) {
+        // What it has learnt of others is saved, too: after a restart it would owe what it keeps for them to the homes of the founding.
+        let is_forgotten = cx.broken.is(Mutation::DebtSettledWithoutHome)
+            && !seat.is_involved(self.me)
+            && !self.saved.contains(&partition)
+            && !self.saves.contains_key(&partition);
+        if is_forgotten || cx.broken.is(Mutation::StepsUnsaved) {
             cx.out.taken.push((partition, seat));
             return self.say(cx, partition, after);
         }
