@@ -123,7 +123,9 @@ fn a_directory_of_another_build_is_left_alone() {
     let mut cluster = Cluster::start();
     assert!(cluster.end_dev(Signal::TERM).success());
     let file = cluster.node_dir(1).join("node.json");
-    let newer = std::fs::read_to_string(&file).unwrap().replacen("\"format\": 2", "\"format\": 1000", 1);
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let (head, rest) = whole.split_once("\"format\": ").unwrap();
+    let newer = format!("{head}\"format\": 1000{}", rest.trim_start_matches(|digit: char| digit.is_ascii_digit()));
     std::fs::write(&file, &newer).unwrap();
     let error = refused(&["serve", "--dir", cluster.node_dir(1).to_str().unwrap()]);
     assert!(error.contains("has format 1000") && error.contains("start the newer one"), "{error}");
