@@ -627,10 +627,10 @@ fn without_its_founder(tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
         comparing(node, config);
         tune(node, config);
     };
-    let mut cluster = Cluster::founded_by(1, &tune);
+    let mut cluster = Cluster::founded_by(1, tune);
     let come = |cluster: &mut Cluster, node: usize, kind: ChangeKind| {
         cluster.change(kind);
-        cluster.start(node, &tune);
+        cluster.start(node, tune);
         cluster.down(&[]);
     };
     (2..=NODES).for_each(|node| come(&mut cluster, node, ChangeKind::Add(member(node))));
