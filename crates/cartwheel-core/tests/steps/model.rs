@@ -803,7 +803,7 @@ impl Model for Setup {
             let asked = homes(self, state.view(), &state.machines[coordinator].seat.phase).all();
             let asked = asked
                 .into_iter()
-                .filter(|node| !write.stored.get(node).is_some_and(|&memory| !write.losses.outdate(*node, memory)));
+                .filter(|node| write.stored.get(node).is_none_or(|&memory| write.losses.outdate(*node, memory)));
             let asked = asked.filter_map(|node| self.slot(node)).filter(|&slot| !state.is_lost(slot));
             actions.extend(asked.map(|slot| Action::Store(number, slot)));
         }
