@@ -11,7 +11,7 @@ use crate::epoch::Epoch;
 use crate::hint::Backlog;
 use crate::key::Key;
 use crate::liveness::Liveness;
-use crate::membership::View;
+use crate::membership::{VALUE_BYTES_MAX, View};
 use crate::merkle::TreeId;
 use crate::message::Envelope;
 use crate::record::RecordError;
@@ -60,9 +60,10 @@ pub struct Limits {
     pub operations_max: usize,
     /// Replica tasks that wait for its store.
     pub tasks_max: usize,
-    /// Siblings on a key beyond which a blind put is refused.
+    /// Siblings on a key beyond which a put is refused that would add one.
     pub siblings_max: usize,
-    /// The bytes in a key's siblings beyond which a blind put is refused: a state must fit into one message.
+    /// The bytes in a key's siblings beyond which a put is refused that would make them larger. A state must fit into one message,
+    /// also when it was joined from what many coordinators took on apart, each up to this bound.
     pub sibling_bytes_max: usize,
     /// The bytes of records that are kept for other nodes beyond which no more are taken on.
     pub hint_bytes_max: u64,
@@ -70,13 +71,19 @@ pub struct Limits {
     pub leaf_keys_max: u32,
 }
 
+/// The bytes that a key's siblings may have together at one coordinator: two values of the largest size.
+pub const SIBLING_BYTES_MAX: usize = 2 * (VALUE_BYTES_MAX as usize + VALUE_HEAD_BYTES);
+
+/// What a value takes besides its bytes, at most: a media type comes in a head of a request, which has 64 KiB.
+const VALUE_HEAD_BYTES: usize = 80 << 10;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             operations_max: 10_000,
             tasks_max: 50_000,
             siblings_max: 128,
-            sibling_bytes_max: 128 << 20,
+            sibling_bytes_max: SIBLING_BYTES_MAX,
             hint_bytes_max: u64::MAX,
             leaf_keys_max: 64,
         }

@@ -17,8 +17,8 @@ use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
 use crate::dot::{Life, NodeId, Since};
 use crate::drift::{ALARM_MS, Comparison, Drift, Judgement};
 pub use crate::effects::{
-    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, ScanLimit, Scanned, StoreCommand,
-    StoreId, StoreResult, Timing, WriteFailed,
+    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, SIBLING_BYTES_MAX, ScanLimit, Scanned,
+    StoreCommand, StoreId, StoreResult, Timing, WriteFailed,
 };
 use crate::epoch::Epoch;
 use crate::exchange::{self, EXCHANGE, Exchange, Finding, Question, Xcx};

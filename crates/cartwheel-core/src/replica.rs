@@ -46,8 +46,6 @@ pub struct Mint {
     pub write_id: WriteId,
     /// What it has seen, and so replaces.
     pub seen: Seen,
-    /// It has no context: it adds a sibling and is refused where there are too many.
-    pub blind: bool,
     /// It also replaces everything older that is held here (last write wins).
     pub covers_held: bool,
     /// Who decides its timestamp.
@@ -82,8 +80,10 @@ pub struct Minted {
 /// Why a write got no dot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MintRefused {
-    /// The key holds this many siblings.
+    /// The key holds this many siblings, and the write would add to them.
     TooManySiblings(u32),
+    /// The write would make the key's siblings larger than a key may be: so many bytes, and how many they may have.
+    TooManyBytes(u64, u64),
     /// The client has stopped waiting.
     Late,
     /// What is held here under this timestamp would win over it: it must get a later one from the node that took it. Nothing was written.
@@ -911,10 +911,6 @@ impl Replica {
         if let Some(known) = record.state.knows(mint.write_id) {
             return Ok(self.already_made(record, mint.write_id, known));
         }
-        let held = record.state.siblings().len();
-        if mint.blind && !mint.covers_held && (held >= self.siblings_max || self.is_too_heavy(record, &mint.content)) {
-            return Err(MintRefused::TooManySiblings(u32::try_from(held).unwrap_or(u32::MAX)));
-        }
         let seen = mint.seen;
         let is_fixed = matches!(mint.stamp, Stamp::Fixed(_)) && !self.broken.is(Mutation::LateForwardRaised);
         let above = highest_replaced(record, &seen, mint.base.is_some() || (mint.covers_held && !is_fixed));
@@ -932,6 +928,7 @@ impl Replica {
         self.clock.observe(hlc, now.wall);
         self.ahead_ms = self.ahead_ms.max(hlc.wall().0.saturating_sub(now.wall.0));
         self.minter.check_memory(record, &seen.clock);
+        let own = record.header.own;
         let dot = self.broken.dot(self.minter.mint(record, &seen.clock), &mut self.node_wide_count);
         let sibling = Sibling {
             dot,
@@ -941,23 +938,40 @@ impl Replica {
             write_id: mint.write_id,
             expires: mint.expires,
         };
-        if mint.covers_held {
-            record.state.put_over(sibling, &seen);
-        } else {
-            record.state.put(sibling, &seen);
+        if let Err(refused) = self.add(&mut record.state, sibling, &seen, mint.covers_held) {
+            // The dot was given to nothing, and a counter that is left out would be a gap in every clock from now on.
+            record.header.own = own;
+            return Err(refused);
         }
         self.broken.after_put(&mut record.state, dot);
         *changed = true;
         Ok(Minted { state: record.state.clone(), made: Some((dot, hlc)), epoch: self.epoch })
     }
 
-    /// Whether one more sibling would make a state that is too large to be sent.
-    fn is_too_heavy(&self, record: &Record, more: &Content) -> bool {
-        let bytes = |content: &Content| match content {
-            Content::Value { bytes, .. } => bytes.len(),
-            Content::Tombstone => 0,
+    /// Adds a write to a state, unless that would make the state larger than it may be. A write that replaces as much as it adds
+    /// always passes, however large the state has become by merging.
+    fn add(&self, state: &mut State, sibling: Sibling, seen: &Seen, covers_held: bool) -> Result<(), MintRefused> {
+        let put = |state: &mut State, sibling| match covers_held {
+            true => state.put_over(sibling, seen),
+            false => state.put(sibling, seen),
         };
-        record.state.value_bytes() + bytes(more) > self.sibling_bytes_max
+        let (before, bytes_max) = (state.weight(), self.sibling_bytes_max);
+        // Hardly any key is near its bounds, and only for those is the state copied.
+        if before.siblings < self.siblings_max && before.bytes + sibling.weight() <= bytes_max {
+            put(state, sibling);
+            return Ok(());
+        }
+        let mut larger = state.clone();
+        put(&mut larger, sibling);
+        let after = larger.weight();
+        if after.siblings > before.siblings.max(self.siblings_max) {
+            return Err(MintRefused::TooManySiblings(u32::try_from(before.siblings).unwrap_or(u32::MAX)));
+        }
+        if after.bytes > before.bytes.max(bytes_max) {
+            return Err(MintRefused::TooManyBytes(after.bytes as u64, bytes_max as u64));
+        }
+        *state = larger;
+        Ok(())
     }
 
     fn already_made(&self, record: &Record, write_id: WriteId, known: Known) -> Minted {

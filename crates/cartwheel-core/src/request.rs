@@ -172,8 +172,10 @@ pub enum Refusal {
     BadRequest(String),
     /// The context is not one that this cluster gave out for this key.
     BadContext(String),
-    /// A blind put to a key that already holds this many siblings.
+    /// The key holds this many siblings already, and the write would add one: it has no context, or one that replaces none of them.
     TooManySiblings(u32),
+    /// The write would make the key's siblings larger than a key may be: how many bytes, and how many they may have.
+    SiblingsTooLarge(u64, u64),
     /// The value has more bytes than the bucket takes: how many, and how many it takes.
     TooLarge(u64, u64),
     /// The node has more to do than it takes on. Nothing was done; try again.
@@ -207,7 +209,7 @@ impl Refusal {
         match self {
             Self::BadRequest(_) => "bad_request",
             Self::BadContext(_) => "bad_context",
-            Self::TooManySiblings(_) => "too_many_siblings",
+            Self::TooManySiblings(_) | Self::SiblingsTooLarge(..) => "too_many_siblings",
             Self::TooLarge(..) => "too_large",
             Self::Overloaded => "overloaded",
             Self::Unavailable(_) | Self::StampTooLow(_) => "unavailable",
@@ -223,7 +225,13 @@ impl fmt::Display for Refusal {
             Self::BadRequest(why) | Self::BadContext(why) => f.write_str(why),
             Self::TooManySiblings(held) => write!(
                 f,
-                "the key holds {held} unmerged siblings: get it, merge them, and put the result with the context of that reply"
+                "the key holds {held} unmerged siblings and this write would add one: get the key, merge its siblings, and put the \
+                 result with the context of that reply"
+            ),
+            Self::SiblingsTooLarge(bytes, bytes_max) => write!(
+                f,
+                "this write would make the key's unmerged siblings {bytes} bytes large, and {bytes_max} is the most: get the key, merge \
+                 its siblings, and put the result with the context of that reply"
             ),
             Self::TooLarge(bytes, bytes_max) => write!(
                 f,

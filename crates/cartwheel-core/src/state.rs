@@ -15,6 +15,18 @@ use crate::write_id::WriteId;
 /// How many notes of replaced writes a put leaves on a key.
 pub const NOTES_MAX: usize = 64;
 
+/// What a sibling takes besides its content: its dot, its names and times, and its entry in the clock.
+const SIBLING_BYTES: usize = 128;
+
+/// How large a key's siblings are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Weight {
+    /// How many there are.
+    pub siblings: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
 /// What a client wrote.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Content {
@@ -57,6 +69,15 @@ impl Sibling {
     /// Whether a reader at `wall` sees nothing here: a tombstone or an expired value.
     pub fn is_deleted(&self, wall: WallMs) -> bool {
         matches!(self.content, Content::Tombstone) || self.expires.is_some_and(|expires| expires <= wall)
+    }
+
+    /// The bytes that it takes in a state, at most a few too many.
+    pub fn weight(&self) -> usize {
+        let content = match &self.content {
+            Content::Value { bytes, content_type } => bytes.len() + content_type.len(),
+            Content::Tombstone => 0,
+        };
+        SIBLING_BYTES + content
     }
 
     /// The order of last write wins: the later timestamp, and among equal ones the greater dot.
@@ -129,15 +150,6 @@ impl State {
         state
     }
 
-    /// How many bytes the values of its siblings have.
-    pub fn value_bytes(&self) -> usize {
-        let bytes = |sibling: &Sibling| match &sibling.content {
-            Content::Value { bytes, .. } => bytes.len(),
-            Content::Tombstone => 0,
-        };
-        self.siblings.iter().map(bytes).sum()
-    }
-
     /// All dots that this state has taken in.
     pub const fn clock(&self) -> &Clock {
         &self.clock
@@ -146,6 +158,11 @@ impl State {
     /// The siblings in the order of their dots.
     pub fn siblings(&self) -> impl ExactSizeIterator<Item = &Sibling> {
         self.siblings.iter()
+    }
+
+    /// How large its siblings are.
+    pub fn weight(&self) -> Weight {
+        Weight { siblings: self.siblings.len(), bytes: self.siblings.iter().map(Sibling::weight).sum() }
     }
 
     /// The names of replaced writes that are kept, so that a late retry of one is known.

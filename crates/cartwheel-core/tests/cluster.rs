@@ -770,8 +770,52 @@ fn siblings_that_would_be_too_large_for_a_message_are_refused() {
     let heavy = || Put { content: Content::untyped(vec![0; 600]), ..put("") };
     let first = cluster.put(1, heavy()).unwrap();
     let refused = cluster.put(2, heavy()).unwrap_err();
-    assert_eq!(refused, Refusal::TooManySiblings(1), "1,200 bytes are more than the limit of this test");
+    assert!(matches!(refused, Refusal::SiblingsTooLarge(1_200.., 1_000)), "{refused:?}");
     cluster.put(2, Put { context: first.context, ..heavy() }).unwrap();
+}
+
+/// A put that has seen little counts like a blind one where it would add a sibling, however often its context is used.
+#[test]
+fn puts_on_one_old_context_stop_where_blind_ones_do() {
+    let mut cluster = Cluster::new(3);
+    let old = cluster.put(1, put("a")).unwrap().context;
+    let on_old = |value: &'static str| Put { context: old.clone(), w: Some(3), ..put(value) };
+    for value in ["b", "c", "d", "e"] {
+        cluster.put(1, on_old(value)).unwrap();
+    }
+    for node in [1, 2, 3] {
+        assert_eq!(cluster.put(node, on_old("f")), Err(Refusal::TooManySiblings(4)));
+    }
+    // One that replaces what it adds passes, and so does what merges them.
+    let own = cluster.get(1, get()).unwrap();
+    assert_eq!(values(&own), ["b", "c", "d", "e"]);
+    let merged = cluster.put(2, Put { context: own.context, ..put("bcde") }).unwrap();
+    cluster.put(3, Put { context: merged.context, ..put("f") }).unwrap();
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["f"]);
+}
+
+/// Siblings that several coordinators took on apart may be more than a key may hold. They are all kept, and every put that makes them no
+/// more and no larger passes.
+#[test]
+fn a_key_that_merging_has_made_too_large_takes_puts_that_make_it_no_larger() {
+    let mut cluster = Cluster::new(3);
+    let sized = |byte: u8, len: usize| Put { content: Content::untyped(vec![byte; len]), w: Some(1), ..put("") };
+    let mut contexts = Vec::new();
+    for node in [1, 2, 3] {
+        cluster.down = [1, 2, 3].into_iter().filter(|&other| other != node).map(id).collect();
+        contexts.push(cluster.put(node, sized(node as u8, 700)).unwrap().context);
+    }
+    cluster.down.clear();
+    assert_eq!(cluster.get(1, Get { r: Some(3), ..get() }).unwrap().siblings.len(), 3, "more than 1,000 bytes in all");
+    cluster.run();
+    let larger = cluster.put(1, Put { context: contexts[0].clone(), w: Some(3), ..sized(4, 701) });
+    assert!(matches!(larger, Err(Refusal::SiblingsTooLarge(..))), "{larger:?}");
+    assert!(cluster.put(1, Put { w: Some(3), ..sized(5, 1) }).is_err());
+    cluster.put(1, Put { context: contexts[0].clone(), w: Some(3), ..sized(6, 700) }).unwrap();
+    let got = cluster.get(1, get()).unwrap();
+    assert_eq!(got.siblings.len(), 3);
+    cluster.put(1, Put { context: got.context, ..sized(7, 1_000) }).unwrap();
+    assert_eq!(cluster.get(1, get()).unwrap().siblings.len(), 1);
 }
 
 #[test]

@@ -101,6 +101,7 @@ fn messages() -> Vec<Message> {
         Err(Refusal::BadContext("forged".to_owned())),
         Err(Refusal::TooManySiblings(128)),
         Err(Refusal::TooLarge(9, 8)),
+        Err(Refusal::SiblingsTooLarge(9, 8)),
         Err(Refusal::Overloaded),
         Err(Refusal::Unavailable(short())),
         Err(Refusal::Unverified(short())),

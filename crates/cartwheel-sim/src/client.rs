@@ -383,7 +383,6 @@ impl Clients {
         outcome: Outcome,
     ) {
         let write = &mut self.histories[pending.key].writes[place];
-        let blind = matches!(&pending.request.operation, Operation::Put(put) if put.context.is_none());
         match outcome {
             Ok(Reply::Put(done)) if !refused => self.write_done(client, pending, place, w, at, done),
             Err(Refusal::BadContext(_)) if refused => {}
@@ -398,7 +397,7 @@ impl Clients {
                     write.fate = Fate::Refused;
                 }
             }
-            Err(Refusal::TooManySiblings(_)) if blind => {
+            Err(Refusal::TooManySiblings(_) | Refusal::SiblingsTooLarge(..)) if !refused => {
                 if pending.attempts == 1 {
                     write.fate = Fate::Refused;
                 }

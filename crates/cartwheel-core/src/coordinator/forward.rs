@@ -114,7 +114,7 @@ impl ForwardOp {
                 self.try_next(cx)
             }
             // This one has not written it, but another may have.
-            Err(Refusal::TooManySiblings(_))
+            Err(Refusal::TooManySiblings(_) | Refusal::SiblingsTooLarge(..))
                 if self.shortfall.is_some() || self.out.iter().any(|&other| other != from) =>
             {
                 self.out.remove(&from);

@@ -154,7 +154,7 @@ impl Cx<'_> {
 
     /// When a state that a replica has not confirmed is sent to it again: large ones take long to travel and to be stored.
     fn resend_after(&self, state: &State) -> Duration {
-        self.timing.resend_after + Duration::from_micros(state.value_bytes() as u64 / SENT_BYTES_IN_1_US)
+        self.timing.resend_after + Duration::from_micros(state.weight().bytes as u64 / SENT_BYTES_IN_1_US)
     }
 
     /// Whether the operation was told of a step of its key's partition that this node does not know yet. What it would end on may

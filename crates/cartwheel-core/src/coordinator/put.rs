@@ -307,7 +307,6 @@ impl PutOp {
             deadline: self.deadline,
             write_id,
             seen: context.seen.clone(),
-            blind: self.checked.context.is_none(),
             stamp: self.stamp(joined.is_some()),
             covers_held: self.checked.settings.conflict == Conflict::Lww,
             base: joined.map(|joined| joined.state),
@@ -345,7 +344,7 @@ impl PutOp {
                 self.send(cx, Sending::First);
                 self.settle(cx)
             }
-            Err(MintRefused::TooManySiblings(_)) if self.may_be_stored => self.refuse(
+            Err(MintRefused::TooManySiblings(_) | MintRefused::TooManyBytes(..)) if self.may_be_stored => self.refuse(
                 cx,
                 "this node holds too many unmerged siblings, and another may have stored it; the write may yet appear",
             ),
@@ -355,6 +354,10 @@ impl PutOp {
             }
             Err(MintRefused::StampTooLow(held)) => {
                 cx.out.replies.push((self.reply_to, Err(Refusal::StampTooLow(held))));
+                Next::End
+            }
+            Err(MintRefused::TooManyBytes(bytes, bytes_max)) => {
+                cx.out.replies.push((self.reply_to, Err(Refusal::SiblingsTooLarge(bytes, bytes_max))));
                 Next::End
             }
             Err(MintRefused::Late) => self.refuse(cx, "the store was too slow; nothing was written"),

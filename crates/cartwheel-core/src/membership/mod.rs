@@ -24,7 +24,7 @@ mod tests;
 mod view;
 mod wire;
 
-pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatch};
+pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatch, VALUE_BYTES_MAX};
 pub use check::{BadChange, check_members, planned};
 pub use folded::Folded;
 pub use view::{View, ViewMember};

@@ -372,7 +372,7 @@ struct PbAcks {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbOutcome {
-    #[prost(oneof = "PbResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 12")]
+    #[prost(oneof = "PbResult", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12")]
     result: Option<PbResult>,
 }
 
@@ -396,6 +396,8 @@ enum PbResult {
     Unverified(PbShortfall),
     #[prost(message, tag = "9")]
     DiskFull(PbNothing),
+    #[prost(message, tag = "10")]
+    SiblingsTooLarge(PbTooLarge),
     #[prost(uint64, tag = "12")]
     StampTooLow(u64),
 }
@@ -859,6 +861,9 @@ fn outcome_to_pb(outcome: &Result<PutDone, Refusal>) -> PbOutcome {
         Err(Refusal::TooLarge(bytes, bytes_max)) => {
             PbResult::TooLarge(PbTooLarge { bytes: *bytes, bytes_max: *bytes_max })
         }
+        Err(Refusal::SiblingsTooLarge(bytes, bytes_max)) => {
+            PbResult::SiblingsTooLarge(PbTooLarge { bytes: *bytes, bytes_max: *bytes_max })
+        }
         Err(Refusal::Overloaded) => PbResult::Overloaded(PbNothing {}),
         Err(Refusal::Unavailable(short)) => PbResult::Unavailable(shortfall_to_pb(short)),
         Err(Refusal::Unverified(short)) => PbResult::Unverified(shortfall_to_pb(short)),
@@ -879,6 +884,7 @@ fn outcome_from_pb(outcome: PbOutcome) -> Result<Result<PutDone, Refusal>, WireE
         PbResult::BadContext(why) => Err(Refusal::BadContext(why)),
         PbResult::TooManySiblings(held) => Err(Refusal::TooManySiblings(held)),
         PbResult::TooLarge(large) => Err(Refusal::TooLarge(large.bytes, large.bytes_max)),
+        PbResult::SiblingsTooLarge(large) => Err(Refusal::SiblingsTooLarge(large.bytes, large.bytes_max)),
         PbResult::Overloaded(_) => Err(Refusal::Overloaded),
         PbResult::Unavailable(short) => Err(Refusal::Unavailable(shortfall_from_pb(short))),
         PbResult::Unverified(short) => Err(Refusal::Unverified(shortfall_from_pb(short))),

@@ -198,6 +198,7 @@ fn outcome() -> BoxedStrategy<Result<PutDone, Refusal>> {
         ".{0,8}".prop_map(Refusal::BadContext).boxed(),
         any::<u32>().prop_map(Refusal::TooManySiblings).boxed(),
         (number(), number()).prop_map(|(bytes, bytes_max)| Refusal::TooLarge(bytes, bytes_max)).boxed(),
+        (number(), number()).prop_map(|(bytes, bytes_max)| Refusal::SiblingsTooLarge(bytes, bytes_max)).boxed(),
         Just(Refusal::Overloaded).boxed(),
         short().prop_map(Refusal::Unavailable).boxed(),
         short().prop_map(Refusal::Unverified).boxed(),

@@ -169,7 +169,6 @@ impl TestReplica {
             deadline: Instant(u64::MAX),
             write_id: write.id,
             seen: write.seen.clone(),
-            blind: write.seen.clock.is_empty(),
             covers_held: write.covers_held,
             stamp: Stamp::Here(None),
             base: None,

@@ -84,7 +84,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match &refusal {
             Refusal::BadRequest(_) | Refusal::BadContext(_) => StatusCode::BAD_REQUEST,
-            Refusal::TooManySiblings(_) => StatusCode::CONFLICT,
+            Refusal::TooManySiblings(_) | Refusal::SiblingsTooLarge(..) => StatusCode::CONFLICT,
             Refusal::TooLarge(..) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Unavailable(_) | Refusal::Unverified(_) | Refusal::StampTooLow(_) => {

@@ -60,7 +60,10 @@ const ERRORS: [(&str, &str); 7] = [
         "`bad_request`: the request makes no sense. `bad_context`: the context is not one that was given out for this key",
     ),
     ("404", "`not_found`: nothing is stored under the key; with Cartwheel-Context where a delete is"),
-    ("409", "`too_many_siblings`: a blind write to a key with 128 unmerged siblings"),
+    (
+        "409",
+        "`too_many_siblings`: the write would add to a key's 128 unmerged siblings, or make them larger than 32 MiB",
+    ),
     ("413", "`too_large`: the value is larger than the bucket takes"),
     ("429", "`overloaded`: the node has more to do than it takes on; nothing was done, try again"),
     (

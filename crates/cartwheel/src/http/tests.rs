@@ -363,6 +363,7 @@ async fn refusals_have_the_contracts_codes() {
         (Refusal::BadRequest("no".to_owned()), 400, "bad_request"),
         (Refusal::BadContext("no".to_owned()), 400, "bad_context"),
         (Refusal::TooManySiblings(128), 409, "too_many_siblings"),
+        (Refusal::SiblingsTooLarge(2, 1), 409, "too_many_siblings"),
         (Refusal::TooLarge(2, 1), 413, "too_large"),
         (Refusal::Overloaded, 429, "overloaded"),
         (Refusal::DiskFull, 507, "disk_full"),

@@ -20,6 +20,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::message::Envelope;
+use cartwheel_core::node::SIBLING_BYTES_MAX;
+use cartwheel_core::ring::N_MAX;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::codec::LengthDelimitedCodec;
@@ -35,8 +37,12 @@ pub use inbound::Inbound;
 pub use joining::{Invitation, JoinError, ask_to_join};
 pub use waiting::{Waiting, Welcome};
 
-/// The longest frame, in bytes. A state of 128 siblings, as many as blind puts may pile up, of 1 MiB each fits in twice.
-const FRAME_BYTES_MAX: usize = 256 << 20;
+/// How many coordinators may take on siblings of one key apart, each up to its bound, before the joined state no longer fits a
+/// frame: every home of the largest n, and half as many stand-ins.
+const COORDINATORS_MAX: usize = N_MAX + N_MAX / 2;
+
+/// The longest frame, in bytes: whatever a key's siblings come to, with clock and notes. Only what arrives takes memory.
+const FRAME_BYTES_MAX: usize = COORDINATORS_MAX * (SIBLING_BYTES_MAX + (1 << 20));
 
 /// A node that this one talks to.
 #[derive(Clone, PartialEq, Eq, Debug)]
