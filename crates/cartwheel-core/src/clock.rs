@@ -104,6 +104,40 @@ impl Clock {
         self.actors.retain(|&actor, _| is_kept(actor));
     }
 
+    /// How many single dots beyond gaps it names.
+    pub fn singles_len(&self) -> usize {
+        self.actors.values().map(|counters| counters.beyond.len()).sum()
+    }
+
+    /// Takes single dots beyond gaps out until `singles_max` are left, or only dots in `kept`: the lowest of the actor that has most.
+    pub fn thin(&mut self, singles_max: usize, kept: &Self) {
+        for _ in singles_max..self.singles_len() {
+            let spare = |(&actor, counters): (&Actor, &Counters)| {
+                let mut spare = counters.beyond.iter().filter(|&&counter| !kept.contains(Dot { actor, counter }));
+                let lowest = *spare.next()?;
+                Some((spare.count(), actor, lowest))
+            };
+            let Some((_, actor, lowest)) = self.actors.iter().filter_map(spare).max() else { return };
+            if let Some(counters) = self.actors.get_mut(&actor) {
+                counters.beyond.remove(&lowest);
+            }
+        }
+        self.actors.retain(|_, counters| !counters.is_empty());
+    }
+
+    /// Those of its dots that are in `other` too.
+    pub fn dots_in(&self, other: &Self) -> Self {
+        let mut common = Self::new();
+        for (&actor, counters) in &self.actors {
+            let Some(theirs) = other.actors.get(&actor) else { continue };
+            let upto = counters.upto.min(theirs.upto);
+            let ours = counters.beyond.iter().filter(|&&counter| theirs.contains(counter));
+            let theirs = theirs.beyond.iter().filter(|&&counter| counters.contains(counter));
+            common.add(actor, &Counters { upto, beyond: ours.chain(theirs).copied().filter(|&c| c > upto).collect() });
+        }
+        common
+    }
+
     /// Whether `dot` is in it.
     pub fn contains(&self, dot: Dot) -> bool {
         self.actors.get(&dot.actor).is_some_and(|counters| counters.contains(dot.counter))

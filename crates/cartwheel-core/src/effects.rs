@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::configuration::Phase;
+use crate::context::SINGLES_MAX;
 use crate::dot::NodeId;
 use crate::epoch::Epoch;
 use crate::hint::Backlog;
@@ -65,6 +66,8 @@ pub struct Limits {
     /// The bytes in a key's siblings beyond which a put is refused that would make them larger. A state must fit into one message,
     /// also when it was joined from what many coordinators took on apart, each up to this bound.
     pub sibling_bytes_max: usize,
+    /// Single dots beyond gaps that a context names ([`crate::context::SINGLES_MAX`]).
+    pub context_singles_max: usize,
     /// The bytes of records that are kept for other nodes beyond which no more are taken on.
     pub hint_bytes_max: u64,
     /// Keys in a leaf of a Merkle tree, on average, beyond which the tree grows deeper.
@@ -84,6 +87,7 @@ impl Default for Limits {
             tasks_max: 50_000,
             siblings_max: 128,
             sibling_bytes_max: SIBLING_BYTES_MAX,
+            context_singles_max: SINGLES_MAX,
             hint_bytes_max: u64::MAX,
             leaf_keys_max: 64,
         }

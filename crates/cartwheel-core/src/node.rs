@@ -219,7 +219,8 @@ impl Node {
         let me = Home { node: config.node, life: config.life };
         let held = Arc::new(Holdings::new(me, view, config.lane, config.seats.iter().cloned()));
         Self {
-            sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken),
+            sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken)
+                .naming(config.limits.context_singles_max),
             coordinator: Coordinator::new(
                 config.life.first_operation(config.boot, config.seed),
                 config.lane,

@@ -7,7 +7,7 @@ mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cartwheel_core::clock::Run;
+use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::Dot;
 use cartwheel_core::state::{Seen, State};
 use cartwheel_core::write_id::WriteId;
@@ -26,6 +26,10 @@ enum Event {
     Write { client: usize, node: usize, reply: bool },
     /// A write that has seen nothing.
     Blind { node: usize },
+    /// A client's context is made shorter, as a long one is.
+    Thin { client: usize, singles_max: usize },
+    /// A client goes on from the context of another: both do from now on.
+    Fork { from: usize, to: usize },
     /// A write is tried again, at whichever node.
     Retry { write: usize, node: usize },
     /// A replica's state is put on its way to another; it may be delivered late, twice or never.
@@ -52,6 +56,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (client.clone(), node.clone()).prop_map(|(client, node)| Event::Read { client, node }),
         4 => (client, node.clone(), any::<bool>()).prop_map(|(client, node, reply)| Event::Write { client, node, reply }),
         2 => node.clone().prop_map(|node| Event::Blind { node }),
+        2 => (0..CLIENTS, 0usize..3).prop_map(|(client, singles_max)| Event::Thin { client, singles_max }),
+        1 => (0..CLIENTS, 0..CLIENTS).prop_map(|(from, to)| Event::Fork { from, to }),
         2 => (any::<usize>(), node.clone()).prop_map(|(write, node)| Event::Retry { write, node }),
         4 => (node.clone(), node.clone()).prop_map(|(from, to)| Event::Send { from, to }),
         4 => any::<usize>().prop_map(|copy| Event::Deliver { copy }),
@@ -166,6 +172,14 @@ impl World {
                     self.clients[client] = after;
                 }
             }
+            Event::Thin { client, singles_max } => {
+                let Knowledge { seen, dots, .. } = &mut self.clients[client];
+                let before = seen.clock.singles_len();
+                seen.clock.thin(singles_max, &Clock::new());
+                assert!(seen.clock.singles_len() == before.min(singles_max));
+                dots.retain(|&dot| seen.clock.contains(dot));
+            }
+            Event::Fork { from, to } => self.clients[to] = self.clients[from].clone(),
             Event::Blind { node } => {
                 self.write(node, Knowledge::default());
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::clock::Clock;
-use cartwheel_core::context::ClusterKey;
+use cartwheel_core::context::{ClusterKey, SEALED_BYTES_GIVEN_MAX};
 use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::image::Image;
@@ -772,6 +772,42 @@ fn siblings_that_would_be_too_large_for_a_message_are_refused() {
     let refused = cluster.put(2, heavy()).unwrap_err();
     assert!(matches!(refused, Refusal::SiblingsTooLarge(1_200.., 1_000)), "{refused:?}");
     cluster.put(2, Put { context: first.context, ..heavy() }).unwrap();
+}
+
+/// Two writers who each go on from their own put's reply have every second dot of an actor, and no end of them.
+#[test]
+fn contexts_of_writers_who_never_read_stay_short_and_are_taken_back() {
+    let mut cluster = Cluster::new(3);
+    let (mut contexts, mut longest) = ([None, None], 0);
+    for _ in 0..1_800 {
+        for (writer, value) in ["a", "b"].into_iter().enumerate() {
+            let done = cluster.put(1, Put { context: contexts[writer].take(), ..put(value) }).unwrap();
+            let context = done.context.unwrap();
+            longest = longest.max(context.len());
+            contexts[writer] = Some(context);
+        }
+    }
+    assert!(longest <= SEALED_BYTES_GIVEN_MAX, "{longest} bytes");
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["a", "b"], "of each writer the last write, and nothing else");
+}
+
+/// What an old context of a long chain is used for a second time replaces nothing that came after it, and nothing replaces it.
+#[test]
+fn a_context_that_is_used_twice_makes_siblings_however_long_its_chain_is() {
+    let mut cluster = Cluster::new(3);
+    let chain = |cluster: &mut Cluster, mut context: Option<Bytes>, puts: usize| {
+        for _ in 0..puts {
+            context = cluster.put(1, Put { context, ..put("chain") }).unwrap().context;
+        }
+        context
+    };
+    let old = chain(&mut cluster, None, 10);
+    let context = chain(&mut cluster, old.clone(), 300);
+    for fork in ["fork", "fork again"] {
+        cluster.put(1, Put { context: old.clone(), ..put(fork) }).unwrap();
+    }
+    chain(&mut cluster, context, 300);
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["chain", "fork", "fork again"]);
 }
 
 /// A put that has seen little counts like a blind one where it would add a sibling, however often its context is used.

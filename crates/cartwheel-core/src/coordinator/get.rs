@@ -350,8 +350,13 @@ pub(super) fn show(cx: &Cx<'_>, key: &Key, settings: &BucketSettings, state: &St
         Conflict::Siblings => state.distinct_siblings().into_iter().cloned().collect(),
         Conflict::Lww => state.latest().cloned().into_iter().collect(),
     };
-    let context = (!state.is_empty()).then(|| cx.sealer.seal(&context_of(cx, state), key));
+    let context = (!state.is_empty()).then(|| cx.sealer.seal_shown(&context_of(cx, state), || dots_of(state), key));
     Got { siblings, context, acks }
+}
+
+/// The dots of the siblings in `state`.
+pub(super) fn dots_of(state: &State) -> Clock {
+    state.siblings().map(|held| held.dot).collect()
 }
 
 /// The context of who was shown all of `state`.

@@ -3,7 +3,7 @@
 //! What it sees is settled once, by the node that took the request. If every coordinator that the delete is tried on looked for
 //! itself, a late attempt would delete what was written after the client had its answer.
 
-use super::get::{READ, context_of, send_questions, show};
+use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::{Cx, Next, ReplyTo, Told, quorum};
 use crate::membership::BucketSettings;
@@ -83,7 +83,10 @@ impl ObserveOp {
         if let Retry::Named(own) = &self.put.retry {
             context.seen.ids.remove(own);
         }
-        Put { context: Some(cx.sealer.seal(&context, &self.put.key)), ..self.put.clone() }
+        Put {
+            context: Some(cx.sealer.seal_shown(&context, || dots_of(&joined.state), &self.put.key)),
+            ..self.put.clone()
+        }
     }
 
     fn nothing_to_delete(&self, cx: &mut Cx<'_>, joined: &Joined) -> Next {

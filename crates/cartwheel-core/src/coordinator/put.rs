@@ -3,7 +3,7 @@
 //! end the write is on n nodes whatever fails.
 
 use super::forward::is_tried_once;
-use super::get::{READ, context_of, send_questions, show};
+use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::WriteRound;
 use super::{Cx, Next, Own, ReplyTo, Told, quorum};
@@ -490,7 +490,11 @@ impl PutOp {
         let put = &self.checked.put;
         let acks = cx.acks(round.stored_at_home(), round.homes_stored(), round.stand_ins_stored());
         let body = put.return_body.then(|| show(cx, &put.key, &self.checked.settings, &minted.state, acks));
-        let done = PutDone { context: Some(cx.sealer.seal(context, &put.key)), acks, body };
+        let sealed = match put.return_body {
+            true => cx.sealer.seal_shown(context, || dots_of(&minted.state), &put.key),
+            false => cx.sealer.seal(context, &put.key),
+        };
+        let done = PutDone { context: Some(sealed), acks, body };
         cx.out.replies.push((self.reply_to, Ok(Reply::Put(done))));
     }
 
