@@ -374,6 +374,25 @@ fn a_delete_removes_what_it_has_seen() {
     assert!(got.context.is_some(), "a tombstone is held");
 }
 
+/// Two of three homes have forgotten a delete, and the third will in its next epoch.
+#[test]
+fn a_strong_get_of_a_deleted_key_is_answered_at_the_turn_of_an_epoch() {
+    for (ahead, behind) in [([1, 2], 3), ([1, 3], 2), ([2, 3], 1)] {
+        let mut cluster = Cluster::new(3);
+        let context = cluster.put(1, put("shoes")).unwrap().context;
+        cluster.put(1, Put { context, ..delete() }).unwrap();
+        cluster.pass(Duration::from_secs(1));
+        for epoch in 2..=6 {
+            let nodes = ahead.into_iter().chain((epoch < 6).then_some(behind));
+            cluster.queue.extend(nodes.map(|node| (id(node), Input::Epoch(Epoch(epoch)))));
+            cluster.run();
+        }
+        for node in 1..=3 {
+            assert!(cluster.get(node, strong_get()).unwrap().siblings.is_empty(), "through {node}, {behind} is behind");
+        }
+    }
+}
+
 #[test]
 fn a_repeated_delete_that_meets_its_own_tombstone_is_one_delete() {
     let mut cluster = Cluster::new(3);

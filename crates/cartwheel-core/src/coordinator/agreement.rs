@@ -3,6 +3,10 @@
 //! Joining a majority's states is not enough. Of two gets at the same time, one may have met write x and not y, the other y and
 //! not x, and no order of the writes explains both. If each answers only what a majority held *exactly*, then some replica held
 //! the one and later the other; a replica's state only grows, so the one answer includes the other.
+//!
+//! But homes forget deletes, one an epoch earlier than another, and one that has forgotten takes none in again. So tombstones count here as
+//! forgotten once any home may have forgotten them: in the epoch after the coordinator's. They are on every home by then, so nothing that
+//! they keep away can come back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +15,7 @@ use crate::configuration::{Footing, Homes};
 use crate::dot::NodeId;
 use crate::losses::Losses;
 use crate::message::StateDigest;
+use crate::reclaim::{self, Rules};
 use crate::state::State;
 
 /// A join on its way to a majority.
@@ -21,13 +26,20 @@ pub struct Agreement {
     joined: Joined,
     /// What each home was last known to hold exactly, of those that count.
     held: BTreeMap<NodeId, StateDigest>,
+    /// By what homes may have forgotten already.
+    rules: Rules,
 }
 
 impl Agreement {
-    /// Begins with what a read of a majority has joined.
-    pub fn new(homes: Homes, needed: usize, joined: Joined) -> Self {
+    /// Begins with what a read of a majority has joined, by a coordinator that forgets by `rules`.
+    pub fn new(homes: Homes, needed: usize, mut joined: Joined, rules: Rules) -> Self {
+        let rules = Rules { now: rules.now.next(), ..rules };
         let held = joined.held.clone();
-        Self { homes, needed, joined, held }
+        if let Some(kept) = reclaim::without_due(&joined.state, &rules) {
+            joined.digest = StateDigest::of(&kept);
+            joined.state = kept;
+        }
+        Self { homes, needed, joined, held, rules }
     }
 
     /// What a majority is to hold.
@@ -84,6 +96,9 @@ impl Agreement {
         if !self.homes.contains(node) {
             return false;
         }
+        let kept = state.and_then(|state| reclaim::without_due(state, &self.rules));
+        let digest = kept.as_ref().map_or(digest, StateDigest::of);
+        let state = kept.as_ref().or(state);
         if counts {
             self.held.insert(node, digest);
             self.joined.memories.insert(node, footing.memory);
@@ -106,7 +121,10 @@ mod tests {
     use crate::clock::Clock;
     use crate::configuration::Home;
     use crate::dot::{Actor, Dot, Life, Since};
+    use crate::epoch::Epoch;
     use crate::losses::Memory;
+    use crate::membership::Conflict;
+    use crate::mutation::Broken;
     use crate::state::Notes;
 
     fn state(counters: &[u64]) -> State {
@@ -128,7 +146,8 @@ mod tests {
             filling: BTreeSet::new(),
             stand_ins: BTreeSet::new(),
         };
-        Agreement::new(Vec::from([1, 2, 3].map(NodeId::new)).into(), 2, joined)
+        let rules = Rules { now: Epoch(1), conflict: Conflict::Siblings, broken: Broken::default() };
+        Agreement::new(Vec::from([1, 2, 3].map(NodeId::new)).into(), 2, joined, rules)
     }
 
     fn holds(agreement: &mut Agreement, node: u64, held: &State, counts: bool) -> bool {

@@ -16,6 +16,7 @@ use crate::membership::{BucketSettings, Conflict};
 use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
 use crate::mutation::Mutation;
 use crate::quorum::majority;
+use crate::reclaim::Rules;
 use crate::request::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
 use crate::state::State;
 use crate::time::Instant;
@@ -229,7 +230,9 @@ impl GetOp {
 
     fn read(&mut self, cx: &mut Cx<'_>, joined: Box<Joined>) -> Next {
         if self.consistency == Consistency::Strong {
-            let agreement = Agreement::new(cx.homes(&self.key), majority(usize::from(self.settings.n)), *joined).into();
+            let rules = Rules { now: cx.epoch, conflict: self.settings.conflict, broken: cx.broken };
+            let needed = majority(usize::from(self.settings.n));
+            let agreement = Agreement::new(cx.homes(&self.key), needed, *joined, rules).into();
             self.phase = Phase::Agreeing { agreement, confirmed: BTreeSet::new() };
             let next = self.settle(cx);
             if matches!(next, Next::Until(_)) {

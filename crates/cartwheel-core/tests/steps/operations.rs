@@ -16,9 +16,11 @@ use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
 use cartwheel_core::losses::{Losses, Memory};
+use cartwheel_core::membership::Conflict;
 use cartwheel_core::message::{Answer, StateDigest};
-use cartwheel_core::mutation::Mutation;
+use cartwheel_core::mutation::{Broken, Mutation};
 use cartwheel_core::quorum::majority;
+use cartwheel_core::reclaim::Rules;
 use cartwheel_core::record::Loss;
 use cartwheel_core::state::{Content, Notes, Sibling, State};
 use cartwheel_core::write_id::WriteId;
@@ -132,7 +134,8 @@ impl Read {
         let filling = self.answers.iter().filter(|(_, holds)| holds.is_filling).map(|(&node, _)| node).collect();
         let joined =
             Joined { state, digest, epoch: None, at_home: 0, held, memories, filling, stand_ins: BTreeSet::new() };
-        let mut agreement = Agreement::new(homes, needed, joined);
+        let rules = Rules { now: Epoch::FIRST, conflict: Conflict::Siblings, broken: Broken::default() };
+        let mut agreement = Agreement::new(homes, needed, joined, rules);
         agreement.drop_lost(&self.losses);
         agreement.is_reached()
     }
