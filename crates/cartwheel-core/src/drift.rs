@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::dot::NodeId;
-use crate::hlc::WallMs;
+use crate::dot::{Life, NodeId};
 use crate::time::{Instant, Now};
 
 /// Off by more than this, a clock is worth an alarm.
@@ -17,20 +16,30 @@ const WINDOW: Duration = Duration::from_secs(10);
 const JUDGED_EVERY: Duration = Duration::from_millis(100);
 /// So far, in milliseconds, may the local clock move against the monotonic one until it is judged anew: what rounding does.
 const ROUNDING_MS: u64 = 1;
+/// So far does a wall clock not move against the monotonic one between two looks, unless it was set: time servers slew it by half a
+/// millisecond in a second.
+const SET_MS: u64 = 100;
 
 /// What is known of the peers' clocks.
 ///
-/// A message says what its sender's clock read, some delay ago. The greatest difference seen within a window belongs to the
-/// smallest delay and is kept. It is kept against this node's monotonic clock, so a jump of the local wall clock shows at once.
+/// A message says what its sender's clocks read, some delay ago. The greatest difference seen within a window belongs to the
+/// smallest delay and is kept. It is kept against this node's monotonic clock, so a jump of the local wall clock shows at once; and a
+/// peer's wall clock that jumps moves against that peer's monotonic one, so it is not taken for a delay.
 #[derive(Clone, Debug, Default)]
 pub struct Drift {
     peers: BTreeMap<NodeId, Ahead>,
     judged: Option<Judged>,
+    /// This node's wall clock less its monotonic one when it was last looked at.
+    own_ms: Option<i64>,
 }
 
 /// A peer's wall clock less this node's monotonic clock, in milliseconds: the greatest of this window and of the one before.
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
+    /// The boot of the peer that was heard last, when it said so by its own monotonic clock, and its wall clock less that.
+    boot: (Life, u32),
+    sent: Instant,
+    peers_ms: i64,
     window_began: Instant,
     now_ms: i64,
     before_ms: i64,
@@ -78,12 +87,28 @@ impl Comparison {
 }
 
 impl Drift {
-    /// Takes in what a message of `peer` says its clock read.
-    pub fn heard(&mut self, peer: NodeId, wall: WallMs, now: Now) {
-        let ahead_ms = signed(wall.0) - monotonic_ms(now.instant);
-        let fresh = Ahead { window_began: now.instant, now_ms: ahead_ms, before_ms: ahead_ms };
+    /// Takes in what a message of `peer`, in this life and boot, says its clocks read.
+    pub fn heard(&mut self, peer: NodeId, boot: (Life, u32), sent: Now, now: Now) {
+        let (ahead_ms, peers_ms) = (signed(sent.wall.0) - monotonic_ms(now.instant), own_ms(sent));
+        let fresh = Ahead {
+            boot,
+            sent: sent.instant,
+            peers_ms,
+            window_began: now.instant,
+            now_ms: ahead_ms,
+            before_ms: ahead_ms,
+        };
         let was = self.peers.get(&peer).copied();
         let mut known = was.unwrap_or(fresh);
+        if known.boot != boot || peers_ms.abs_diff(known.peers_ms) > SET_MS {
+            let is_older = known.boot == boot && sent.instant < known.sent;
+            if is_older || known.boot.0 == boot.0 && known.boot.1 > boot.1 {
+                // From before its clock was set.
+                return;
+            }
+            known = fresh;
+        }
+        (known.sent, known.peers_ms) = (known.sent.max(sent.instant), peers_ms);
         if now.instant.since(known.window_began) > WINDOW {
             known = Ahead { before_ms: known.now_ms, ..fresh };
         }
@@ -93,6 +118,13 @@ impl Drift {
             self.judged = None;
         }
         self.peers.insert(peer, known);
+    }
+
+    /// Whether this node's wall clock was set since this was asked last.
+    pub fn has_jumped(&mut self, now: Now) -> bool {
+        let own_ms = own_ms(now);
+        let before = self.own_ms.replace(own_ms);
+        before.is_some_and(|before| own_ms.abs_diff(before) > SET_MS)
     }
 
     /// What to think of this node's clock in a cluster of `members`. Asked at every step, so the peers are gone through only when
@@ -162,15 +194,21 @@ fn signed(ms: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hlc::WallMs;
 
     fn now(seconds: u64, wall_ms: u64) -> Now {
         Now { instant: Instant(seconds * 1_000_000), wall: WallMs(wall_ms) }
     }
 
+    /// A peer says without delay what its wall clock reads; its monotonic one runs like this node's.
+    fn heard(drift: &mut Drift, peer: u64, wall_ms: u64, own: Now) {
+        drift.heard(NodeId::new(peer), (Life(1), 1), Now { wall: WallMs(wall_ms), ..own }, own);
+    }
+
     fn after_hearing(peers_wall_ms: &[u64], own: Now) -> Option<Comparison> {
         let mut drift = Drift::default();
         for (peer, &wall_ms) in peers_wall_ms.iter().enumerate() {
-            drift.heard(NodeId::new(peer as u64), WallMs(wall_ms), own);
+            heard(&mut drift, peer as u64, wall_ms, own);
         }
         let comparison = drift.compare(own, peers_wall_ms.len() + 1);
         let alarm = comparison.filter(|comparison| comparison.alarms());
@@ -194,7 +232,7 @@ mod tests {
         let borne_out = |peers: &[u64], members| {
             let (mut drift, own) = (Drift::default(), now(1, 100_000));
             for (peer, &wall_ms) in peers.iter().enumerate() {
-                drift.heard(NodeId::new(peer as u64), WallMs(wall_ms), own);
+                heard(&mut drift, peer as u64, wall_ms, own);
             }
             drift.judgement(own, members).borne_out
         };
@@ -207,19 +245,43 @@ mod tests {
     #[test]
     fn a_delayed_message_is_not_a_slow_clock() {
         let mut drift = Drift::default();
-        let peer = NodeId::new(1);
-        drift.heard(peer, WallMs(100_000), now(1, 100_000));
-        drift.heard(peer, WallMs(100_000), now(10, 109_000));
+        let (sent, boot) = (now(1, 100_000), (Life(1), 1));
+        drift.heard(NodeId::new(1), boot, sent, now(1, 100_000));
+        drift.heard(NodeId::new(1), boot, sent, now(10, 109_000));
         assert_eq!(drift.compare(now(10, 109_000), 2), Some(Comparison { offset_ms: 0, refuses: false }));
     }
 
     #[test]
     fn a_local_jump_shows_at_once() {
         let mut drift = Drift::default();
-        drift.heard(NodeId::new(1), WallMs(100_000), now(1, 100_000));
-        drift.heard(NodeId::new(2), WallMs(100_000), now(1, 100_000));
+        heard(&mut drift, 1, 100_000, now(1, 100_000));
+        heard(&mut drift, 2, 100_000, now(1, 100_000));
         assert!(drift.compare(now(2, 131_000), 3).unwrap().refuses);
         assert!(!drift.compare(now(2, 101_000), 3).unwrap().alarms());
+    }
+
+    #[test]
+    fn a_peers_clock_that_is_set_back_counts_at_once_and_what_it_said_before_no_more() {
+        let (mut drift, peer) = (Drift::default(), NodeId::new(1));
+        let set_back = |seconds: u64| now(seconds, 3_600_000 + 1_000 * seconds);
+        drift.heard(peer, (Life(1), 1), now(5, 7_205_000), now(5, 3_605_000));
+        drift.heard(peer, (Life(1), 1), set_back(6), now(6, 3_606_000));
+        let own = now(7, 3_607_000);
+        assert_eq!(drift.compare(own, 2).map(|comparison| comparison.offset_ms), Some(0));
+        drift.heard(peer, (Life(1), 1), now(4, 7_204_000), own);
+        assert_eq!(drift.compare(own, 2).map(|comparison| comparison.offset_ms), Some(0), "that was under way");
+        // The monotonic clock of a new boot begins anew.
+        drift.heard(peer, (Life(1), 2), Now { instant: Instant(1), ..set_back(7) }, own);
+        drift.heard(peer, (Life(1), 1), now(6, 7_206_000), own);
+        assert_eq!(drift.compare(own, 2).map(|comparison| comparison.offset_ms), Some(0));
+    }
+
+    #[test]
+    fn a_jump_is_noticed_once() {
+        let mut drift = Drift::default();
+        let looks = [(1, 1_000), (2, 2_000), (3, 3_101), (4, 4_101), (5, 90_000), (6, 91_000), (7, 8_000)];
+        let jumps = looks.map(|(seconds, wall_ms)| drift.has_jumped(now(seconds, wall_ms)));
+        assert_eq!(jumps, [false, false, true, false, true, false, true]);
     }
 
     #[test]
@@ -227,16 +289,16 @@ mod tests {
         let mut drift = Drift::default();
         let own = |ms: u64| Now { instant: Instant(ms * 1_000), wall: WallMs(100_000 + ms) };
         assert!(!drift.judgement(own(0), 2).borne_out);
-        drift.heard(NodeId::new(1), WallMs(100_001), own(1));
+        heard(&mut drift, 1, 100_001, own(1));
         assert!(drift.judgement(own(1), 2).borne_out, "who is heard for the first time counts at once");
         assert!(!drift.judgement(own(1), 4).borne_out, "so does a member more");
         let jumped = Now { wall: WallMs(200_000), ..own(2) };
         assert!(!drift.judgement(jumped, 2).borne_out && drift.judgement(jumped, 2).alarm.is_some());
         assert!(drift.judgement(own(3), 2).borne_out);
-        drift.heard(NodeId::new(1), WallMs(130_000), own(4));
+        heard(&mut drift, 1, 130_000, own(4));
         assert!(!drift.judgement(own(4), 2).borne_out, "and a clock that jumps");
         let mut drift = Drift::default();
-        drift.heard(NodeId::new(1), WallMs(100_000), own(0));
+        heard(&mut drift, 1, 100_000, own(0));
         assert!(drift.judgement(own(20_000), 2).borne_out);
         assert!(!drift.judgement(own(20_100), 2).borne_out, "it was heard too long ago");
     }

@@ -7,7 +7,6 @@ use crate::control::Notice;
 pub use crate::digest::StateDigest;
 use crate::dot::{Life, NodeId, Since};
 use crate::exchange::{Finding, Question};
-use crate::hlc::WallMs;
 use crate::key::Key;
 use crate::losses::Losses;
 use crate::membership::ClusterId;
@@ -16,6 +15,7 @@ use crate::request::{Put, PutDone, Refusal};
 use crate::ring::PartitionId;
 use crate::state::{Epoch, State};
 use crate::succession::Word;
+use crate::time::Now;
 use crate::transfer::{Fetch, Fetched};
 
 /// A message with what every receiver must know of its sender.
@@ -29,8 +29,8 @@ pub struct Envelope {
     pub from_life: Life,
     /// The sender's boot within that life.
     pub from_boot: u32,
-    /// What the sender's clock read, so that a clock that is off is noticed.
-    pub wall: WallMs,
+    /// What the sender's clocks read, so that a wall clock that is off, or that jumps, is noticed.
+    pub sent: Now,
     /// On what it stands in the partition that the message is about, if it is about one.
     pub footing: Footing,
     /// The losses of that partition's homes that it was told of.
@@ -60,6 +60,10 @@ pub enum Message {
     Fetch(Ticket, Fetch),
     /// What the home hands out.
     Fetched(Ticket, Fetched),
+    /// A node whose wall clock has jumped asks what others' clocks read.
+    AskClocks(Ticket),
+    /// The answer: the envelope says it.
+    Clocks(Ticket),
     /// About who holds a partition.
     Succession(PartitionId, Word),
     /// About the cluster itself.

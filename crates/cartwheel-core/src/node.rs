@@ -435,7 +435,7 @@ impl Node {
             step.effects.events.push(Event::StrayMessage(from));
             return;
         }
-        self.drift.heard(from, envelope.wall, step.now);
+        self.drift.heard(from, (envelope.from_life, envelope.from_boot), envelope.sent, step.now);
         let (footing, losses) = (envelope.footing, envelope.losses);
         match envelope.message {
             Message::Ask(ticket, ask) => {
@@ -450,6 +450,9 @@ impl Node {
                 self.answered(step, from, ticket, (footing, &losses), answer);
             }
             Message::Forward(ticket, put, budget, begun) => self.take_over(step, (from, ticket), put, budget, begun),
+            Message::AskClocks(ticket) => self.send(step, from, Message::Clocks(ticket)),
+            // The envelope has said it.
+            Message::Clocks(_) => {}
             Message::Forwarded(ticket, result) => {
                 self.coordinator.forwarded(&mut cx!(self, step), from, ticket, result);
             }
@@ -972,7 +975,7 @@ impl Node {
             from: self.config.node,
             from_life: self.config.life,
             from_boot: self.config.boot,
-            wall: step.now.wall,
+            sent: step.now,
             footing,
             losses,
             message,
@@ -997,6 +1000,9 @@ impl Node {
 
     /// Keeps the clock under comparison with its peers'.
     fn check_clock(&mut self, step: &mut Gathered) {
+        if self.drift.has_jumped(step.now) {
+            self.ask_clocks(step);
+        }
         let members = self.held.view().members().len();
         let Judgement { alarm: off, borne_out } = self.drift.judgement(step.now, members);
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);
@@ -1006,6 +1012,15 @@ impl Node {
         }
         self.replica.trust_clock(borne_out);
         self.clock_off = off;
+    }
+
+    /// Asks all others what their clocks read. If all jumped together, what was heard of them before says that this one is off.
+    fn ask_clocks(&self, step: &mut Gathered) {
+        let ticket = Ticket { operation: self.config.lane.first_operation(0), round: 0 };
+        let others = self.held.view().members().map(|known| known.member.id).filter(|&id| id != self.config.node);
+        for other in others {
+            self.send(step, other, Message::AskClocks(ticket));
+        }
     }
 }
 

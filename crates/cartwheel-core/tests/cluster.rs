@@ -737,6 +737,31 @@ fn a_node_whose_clock_is_off_its_peers_takes_no_writes() {
     cluster.put(2, put("c")).expect("the others go on");
 }
 
+/// They are off nobody's, though none of them reads what the others said before.
+#[test]
+fn clocks_that_step_back_together_stop_no_writes() {
+    let mut cluster = Cluster::new(5);
+    // Everybody hears of everybody.
+    for bucket in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        (1..=5).for_each(|node| drop(cluster.get(node, Get { key: key(bucket), ..strong_get() }).unwrap()));
+    }
+    let alone = |cluster: &mut Cluster| match cluster.put(2, put_of("lww", "gloves")) {
+        Err(Refusal::Unavailable(short)) => assert!(short.why.contains("clock"), "{}", short.why),
+        other => panic!("a clock that jumps alone is off: {other:?}"),
+    };
+    cluster.walls.insert(id(2), WallMs(400_000));
+    alone(&mut cluster);
+    cluster.walls.values_mut().for_each(|wall| *wall = WallMs(400_000));
+    // Each notices at its next step, whatever that is for.
+    cluster.queue.extend((1..=5).map(|node| (id(node), Input::Tick)));
+    cluster.run();
+    for node in 1..=5 {
+        cluster.put(node, put_of("lww", "socks")).unwrap();
+    }
+    cluster.walls.insert(id(2), WallMs(4_000_000));
+    alone(&mut cluster);
+}
+
 #[test]
 fn a_message_of_a_stranger_changes_nothing() {
     let mut cluster = Cluster::new(3);
@@ -755,7 +780,7 @@ fn a_message_of_a_stranger_changes_nothing() {
         from,
         from_life: Life(1),
         from_boot: 1,
-        wall: WallMs(u64::MAX),
+        sent: Now { wall: WallMs(u64::MAX), ..Now::default() },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
         message: Message::Ask(Ticket { operation: 1, round: 1 }, merge.clone()),

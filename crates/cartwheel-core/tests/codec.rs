@@ -19,6 +19,7 @@ use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Ret
 use cartwheel_core::ring::{PartitionId, RingVersion};
 use cartwheel_core::sizes::NodeSizes;
 use cartwheel_core::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
+use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::wire::{self, Protocol, WireError};
 use cartwheel_core::write_id::WriteId;
 use proptest::prelude::*;
@@ -108,6 +109,7 @@ fn messages() -> Vec<Message> {
         Err(Refusal::DiskFull),
     ];
     all.extend(results.map(|result| Message::Forwarded(ticket, result)));
+    all.extend([Message::AskClocks(ticket), Message::Clocks(ticket)]);
     let id = InquiryId(1 << 40);
     let bucket = About::Bucket(Bytes::from_static(b"b"));
     let partitions = vec![PartitionId(0), PartitionId(65_535)];
@@ -149,7 +151,7 @@ fn envelope(message: Message) -> Envelope {
         from: NodeId::new(u64::MAX),
         from_life: Life(1),
         from_boot: 2,
-        wall: WallMs(3),
+        sent: Now { instant: Instant(5), wall: WallMs(3) },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
         message,

@@ -173,7 +173,7 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
             from,
             from_life,
             from_boot: 1,
-            wall: WallMs(1_000_005),
+            sent: Now { wall: WallMs(1_000_005), ..Now::default() },
             footing: cartwheel_core::configuration::Footing::default(),
             losses: cartwheel_core::losses::Losses::NONE,
             message,

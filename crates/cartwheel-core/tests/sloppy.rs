@@ -570,7 +570,7 @@ fn asked_by(from: NodeId, ask: Ask) -> Envelope {
         from,
         from_life: member_of(from).life,
         from_boot: 1,
-        wall: WallMs(1_000_000),
+        sent: Now { wall: WallMs(1_000_000), ..Now::default() },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
         message: Message::Ask(Ticket { operation: 1, round: 1 }, ask),

@@ -388,7 +388,7 @@ impl World {
             from: member(teller).id,
             from_life: life(teller),
             from_boot: 1,
-            wall: self.now().wall,
+            sent: Now { wall: self.now().wall, ..Now::default() },
             footing: Footing::default(),
             losses: cartwheel_core::losses::Losses::NONE,
             message: Message::Notice(Notice::Changes(Changes { since, version, changes, is_answer: true })),

@@ -95,6 +95,8 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
             format!("{} {} records of {} bytes, then {:?}", ticket(*asked), page.records.len(), page.bytes, page.next)
         }
         Message::Fetched(asked, Fetched::Refused(why)) => format!("{} {why:?}", ticket(*asked)),
+        Message::AskClocks(asked) => format!("{} what do your clocks read?", ticket(*asked)),
+        Message::Clocks(asked) => format!("{} says what its clocks read", ticket(*asked)),
         Message::Succession(partition, word) => format!("{partition:?} {word:?}"),
         Message::Notice(notice) => format!("{notice:?}"),
     }

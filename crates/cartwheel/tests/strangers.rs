@@ -14,6 +14,7 @@ use cartwheel_core::key::Key;
 use cartwheel_core::membership::ClusterId;
 use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Role, Ticket, Want};
 use cartwheel_core::state::{Epoch, State};
+use cartwheel_core::time::Now;
 use cartwheel_core::wire::{PROTOCOL_VERSION, encode_envelope};
 use harness::Cluster;
 use harness::raw::{get, put};
@@ -165,7 +166,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
         from: NodeId::of_name(from),
         from_life: target.identity.life,
         from_boot: 1,
-        wall: WallMs(0),
+        sent: Now { wall: WallMs(0), ..Now::default() },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
         message,

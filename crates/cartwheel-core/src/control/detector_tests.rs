@@ -121,7 +121,7 @@ impl Lan {
             from: node,
             from_life: life,
             from_boot: boot,
-            wall: WallMs(1),
+            sent: Now { wall: WallMs(1), ..Now::default() },
             footing: crate::configuration::Footing::default(),
             losses: crate::losses::Losses::NONE,
             message,

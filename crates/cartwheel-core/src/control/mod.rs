@@ -442,7 +442,7 @@ impl Control {
             from: self.config.node,
             from_life: self.config.life,
             from_boot: self.config.boot,
-            wall: now.wall,
+            sent: now,
             footing: Footing::default(),
             losses: crate::losses::Losses::NONE,
             message: Message::Notice(notice),

@@ -30,6 +30,7 @@ use crate::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Short
 use crate::ring::{PartitionId, RingVersion};
 use crate::sizes::NodeSizes;
 use crate::state::Epoch;
+use crate::time::{Instant, Now};
 use crate::write_id::WriteId;
 
 /// Of messages that answer nothing and that nothing answers.
@@ -55,7 +56,7 @@ struct PbEnvelope {
     round: u32,
     #[prost(
         oneof = "PbMessage",
-        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 35, 36, 40, 41, 42, 43, 44, 45"
+        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 35, 36, 40, 41, 42, 43, 44, 45, 46, 47"
     )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
@@ -68,6 +69,8 @@ struct PbEnvelope {
     is_recovering: bool,
     #[prost(message, repeated, tag = "62")]
     losses: Vec<PbKnownLoss>,
+    #[prost(uint64, tag = "63")]
+    monotonic_us: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -138,6 +141,10 @@ enum PbMessage {
     Fetched(PbFetched),
     #[prost(message, tag = "45")]
     Recover(PbRecover),
+    #[prost(message, tag = "46")]
+    AskClocks(PbNothing),
+    #[prost(message, tag = "47")]
+    Clocks(PbNothing),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -434,7 +441,7 @@ pub fn encode_envelope_as(envelope: &Envelope, protocol: Protocol) -> Bytes {
         from: envelope.from.get(),
         from_life: envelope.from_life.0,
         from_boot: envelope.from_boot,
-        wall: envelope.wall.0,
+        wall: envelope.sent.wall.0,
         operation: ticket.operation,
         round: ticket.round,
         message: Some(message),
@@ -443,6 +450,7 @@ pub fn encode_envelope_as(envelope: &Envelope, protocol: Protocol) -> Bytes {
         memory: envelope.footing.memory.since.0,
         is_recovering: envelope.footing.is_recovering,
         losses: envelope.losses.iter().map(known_loss_to_pb).collect(),
+        monotonic_us: envelope.sent.instant.0,
     };
     framed(frame.encode_to_vec().into(), protocol)
 }
@@ -478,7 +486,7 @@ fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
         from: NodeId::new(envelope.from),
         from_life: Life(envelope.from_life),
         from_boot: envelope.from_boot,
-        wall: WallMs(envelope.wall),
+        sent: Now { instant: Instant(envelope.monotonic_us), wall: WallMs(envelope.wall) },
         footing: Footing {
             step: Step(envelope.step),
             is_filling: envelope.is_filling,
@@ -514,6 +522,8 @@ fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
         Message::Compared(ticket, finding) => (*ticket, PbMessage::Compared(finding_to_pb(finding))),
         Message::Fetch(ticket, fetch) => (*ticket, PbMessage::Fetch(fetch_to_pb(fetch))),
         Message::Fetched(ticket, fetched) => (*ticket, PbMessage::Fetched(fetched_to_pb(fetched))),
+        Message::AskClocks(ticket) => (*ticket, PbMessage::AskClocks(PbNothing {})),
+        Message::Clocks(ticket) => (*ticket, PbMessage::Clocks(PbNothing {})),
         Message::Succession(partition, word) => (NO_TICKET, PbMessage::Succession(word_to_pb(*partition, word))),
         Message::Notice(notice) => (NO_TICKET, notice_to_pb(notice)),
     }
@@ -681,6 +691,8 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
             Message::Forward(ticket, forward_from_pb(forward)?, budget, epoch)
         }
         PbMessage::Forwarded(outcome) => Message::Forwarded(ticket, outcome_from_pb(outcome)?),
+        PbMessage::AskClocks(_) => Message::AskClocks(ticket),
+        PbMessage::Clocks(_) => Message::Clocks(ticket),
         PbMessage::Compare(question) => Message::Compare(ticket, question_from_pb(question)?),
         PbMessage::Compared(finding) => Message::Compared(ticket, finding_from_pb(finding)?),
         PbMessage::Fetch(fetch) => Message::Fetch(ticket, fetch_from_pb(fetch)?),

@@ -233,6 +233,7 @@ pub fn message() -> BoxedStrategy<Message> {
         2 => (ticket(), finding()).prop_map(|(ticket, finding)| Message::Compared(ticket, finding)).boxed(),
         1 => (ticket(), fetch()).prop_map(|(ticket, fetch)| Message::Fetch(ticket, fetch)).boxed(),
         1 => (ticket(), fetched()).prop_map(|(ticket, fetched)| Message::Fetched(ticket, fetched)).boxed(),
+        1 => prop_oneof![ticket().prop_map(Message::AskClocks), ticket().prop_map(Message::Clocks)].boxed(),
         1 => says.prop_map(|(partition, word)| Message::Succession(partition, word)).boxed(),
         1 => notice().prop_map(Message::Notice).boxed(),
     ]

@@ -183,7 +183,7 @@ pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope 
         from,
         from_life: LIFE,
         from_boot: BOOT,
-        wall: WallMs(1_000_000),
+        sent: Now { wall: WallMs(1_000_000), ..Now::default() },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
         message,

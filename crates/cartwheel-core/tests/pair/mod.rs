@@ -241,7 +241,7 @@ impl Pair {
             from: id(from),
             from_life: Life(from as u64),
             from_boot: 1,
-            wall: WallMs(1_000_000 + self.now.0 / 1_000),
+            sent: Now { wall: WallMs(1_000_000 + self.now.0 / 1_000), ..Now::default() },
             footing: cartwheel_core::configuration::Footing::default(),
             losses: cartwheel_core::losses::Losses::NONE,
             message,

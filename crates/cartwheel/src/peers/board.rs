@@ -229,7 +229,7 @@ impl PeerStats {
     pub(super) fn heard(&self, message: &Envelope, bytes: usize, now: Now) {
         self.received.count(1, bytes);
         let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        drift.heard(message.from, message.wall, now);
+        drift.heard(message.from, (message.from_life, message.from_boot), message.sent, now);
     }
 }
 

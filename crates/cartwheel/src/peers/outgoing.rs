@@ -223,7 +223,7 @@ const fn is_exchange(message: &Message) -> bool {
         Message::Compare(..) | Message::Compared(..) => true,
         Message::Ask(ticket, _) | Message::Answer(ticket, _) => ticket.round & EXCHANGE != 0,
         Message::Forward(..) | Message::Forwarded(..) | Message::Fetch(..) | Message::Fetched(..) => false,
-        Message::Succession(..) | Message::Notice(_) => false,
+        Message::AskClocks(_) | Message::Clocks(_) | Message::Succession(..) | Message::Notice(_) => false,
     }
 }
 

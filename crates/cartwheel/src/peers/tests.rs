@@ -32,7 +32,7 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
         from: from.node,
         from_life: from.life,
         from_boot: from.boot,
-        wall: WallMs(0),
+        sent: Now { wall: WallMs(0), ..Now::default() },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
         message: Message::Answer(Ticket { operation, round: 0 }, Answer::Stored),
@@ -235,8 +235,8 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
 
     let a_of_b = board_of_b.get(a.node).unwrap();
     assert_eq!(a_of_b.clock_offset_ms(board_of_b.now()), None, "nothing heard");
-    let wall = WallMs(crate::clock::wall().0 + 60_000);
-    peers.send(b.node, &[Envelope { wall, ..message(&a, 3) }, Envelope { wall, ..message(&a, 4) }]);
+    let sent = Now { wall: WallMs(crate::clock::wall().0 + 60_000), ..Now::default() };
+    peers.send(b.node, &[Envelope { sent, ..message(&a, 3) }, Envelope { sent, ..message(&a, 4) }]);
     for expected in [3, 4] {
         assert_eq!(tokio::time::timeout(Duration::from_secs(5), heard.recv()).await.unwrap(), Some(expected));
     }

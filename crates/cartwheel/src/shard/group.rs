@@ -53,7 +53,10 @@ impl Shards {
             Message::Compare(_, question) => Some(self.of_partition(question.partition())),
             Message::Fetch(_, fetch) => Some(self.of_partition(fetch.partition)),
             Message::Succession(partition, _) => Some(self.of_partition(*partition)),
-            Message::Answer(ticket, _)
+            // Any shard can say what the node's clocks read.
+            Message::AskClocks(ticket)
+            | Message::Clocks(ticket)
+            | Message::Answer(ticket, _)
             | Message::Forwarded(ticket, _)
             | Message::Compared(ticket, _)
             | Message::Fetched(ticket, _) => Some(&self.handles[Lane::of_ticket(*ticket, self.count()) as usize]),

@@ -186,7 +186,7 @@ fn answer() -> Envelope {
         from: NodeId::new(1),
         from_life: cartwheel_core::dot::Life(1),
         from_boot: 1,
-        wall: cartwheel_core::hlc::WallMs(0),
+        sent: Now { wall: cartwheel_core::hlc::WallMs(0), ..Now::default() },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
         message: cartwheel_core::message::Message::Answer(
