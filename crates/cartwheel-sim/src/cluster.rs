@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cartwheel_core::context::{ClusterKey, Sealer};
-use cartwheel_core::control::{Control, ControlConfig};
+use cartwheel_core::control::{Control, ControlConfig, SNAPSHOT_AFTER};
 use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
@@ -227,7 +227,11 @@ impl Cluster {
     pub fn make_control(&self, index: usize, start: Start, saved: Option<History>, seed: u64) -> Control {
         let (node, Start { life, boot, epoch, epoch_floor, .. }) = (self.ids[index], start);
         let (cluster, broken) = (CLUSTER, self.broken);
-        let config = ControlConfig { cluster, node, life, boot, seed, epoch, epoch_floor, lanes: 1, broken };
+        // Not drawn, so that seeds stay what they were.
+        let snapshot_after = if self.spec.partitions / 2 % 2 == 0 { 4 } else { SNAPSHOT_AFTER };
+        let lanes = 1;
+        let config =
+            ControlConfig { cluster, node, life, boot, seed, epoch, epoch_floor, lanes, snapshot_after, broken };
         Control::new(config, saved.unwrap_or_else(|| self.founding())).expect("a history of a cluster")
     }
 

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cartwheel_core::configuration::Footing;
-use cartwheel_core::control::{Changes, Control, ControlConfig, ControlEffects, ControlInput, Notice, Views};
+use cartwheel_core::control::{
+    Changes, Control, ControlConfig, ControlEffects, ControlInput, Notice, SNAPSHOT_AFTER, Views,
+};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::{Hlc, WallMs};
@@ -216,6 +218,7 @@ impl World {
                 epoch: Epoch::FIRST,
                 epoch_floor: Epoch::UNKNOWN,
                 lanes: 1,
+                snapshot_after: SNAPSHOT_AFTER,
                 broken: Broken::default(),
             };
             Control::with_views(config, founding.clone(), Box::new(views.clone())).expect("a cluster")

@@ -17,7 +17,10 @@ use crate::time::{Instant, Now};
 const SPREAD_WITHIN: Duration = Duration::from_secs(1);
 /// How long a node waits for an answer about a bucket before it asks again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
-/// How many changes a history may hold before no more are taken: each is kept for ever and travels with all others.
+/// How many changes the history holds when a snapshot takes their place.
+pub const SNAPSHOT_AFTER: usize = 1_000;
+/// How many changes a history may hold before no more are taken: so many only come together while a member that is away keeps a snapshot
+/// from taking their place.
 const CHANGES_MAX: usize = 10_000;
 
 /// What a client wants changed.
@@ -98,9 +101,7 @@ impl Control {
             return Err(Refusal::Overloaded);
         }
         if self.wanted.len() >= CHANGES_MAX {
-            let why =
-                format!("the cluster keeps {CHANGES_MAX} changes of its settings, and there are no more to be had");
-            return Err(Refusal::BadRequest(why));
+            return Err(Refusal::Unavailable(self.too_many_changes()));
         }
         Ok(settings)
     }
@@ -168,7 +169,7 @@ impl Control {
         let mut any = false;
         for pending in &mut self.pending {
             if let Phase::Saving(change) = &pending.phase
-                && self.history.contains(change)
+                && self.history.knows(change)
             {
                 pending.phase = Phase::Spreading { until: now.instant + SPREAD_WITHIN };
                 any = true;
@@ -205,6 +206,16 @@ impl Control {
 
     fn changed(&self, settings: BucketSettings) -> Changed {
         Changed { settings, nodes: self.nodes_up_to_date(), members: self.view.members().len() }
+    }
+
+    /// Its settings can be changed again once all members know of the changes so far.
+    fn too_many_changes(&self) -> Shortfall {
+        let (know, members) = (self.nodes_up_to_date(), self.view.members().len());
+        let why = format!(
+            "{CHANGES_MAX} changes wait until all members know of them, and only {know} of {members} do: start those that are down, or \
+             remove them"
+        );
+        Shortfall { answered: know as u32, needed: members as u32, why }
     }
 
     fn too_silent(&self, silent: usize) -> Refusal {

@@ -71,6 +71,7 @@ impl Lan {
             epoch: Epoch::FIRST,
             epoch_floor: Epoch::UNKNOWN,
             lanes: 1,
+            snapshot_after: SNAPSHOT_AFTER,
             broken: Broken::default(),
         };
         self.controls[node] = Control::new(config, founding(self.controls.len()));

@@ -89,7 +89,7 @@ impl Control {
         }
         let everywhere = self.nodes_up_to_date() == self.view.members().len();
         for recording in &mut self.recordings {
-            let is_saved = recording.changes.iter().all(|change| self.history.contains(change));
+            let is_saved = recording.changes.iter().all(|change| self.history.knows(change));
             if recording.spreads_until.is_none() && is_saved {
                 recording.spreads_until = Some(now.instant + SPREAD_WITHIN);
             }

@@ -44,7 +44,7 @@ use crate::request::Refusal;
 use crate::ring::{PartitionId, RingVersion};
 use crate::time::{Instant, Now};
 use change::Pending;
-pub use change::{Changed, SettingsChange};
+pub use change::{Changed, SNAPSHOT_AFTER, SettingsChange};
 pub use detector::PROBE_EVERY;
 use detector::{Detector, Told};
 use epochs::Epochs;
@@ -187,6 +187,8 @@ pub struct ControlConfig {
     pub epoch_floor: Epoch,
     /// How many shards it has.
     pub lanes: u32,
+    /// How many changes the history holds when a snapshot takes their place ([`SNAPSHOT_AFTER`]).
+    pub snapshot_after: usize,
     /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
     pub broken: Broken,
 }
@@ -295,6 +297,7 @@ impl Control {
             ControlInput::Tick => {}
         }
         self.end_pending(now, &mut effects);
+        self.take_snapshot();
         self.end_recordings(now, &mut effects);
         self.end_surveys(now, &mut effects);
         self.ask_again(now, &mut effects);
@@ -406,9 +409,25 @@ impl Control {
         }
     }
 
-    /// Whether there is anything to save: nothing is ever taken out of what is wanted.
+    /// Whether there is anything to save: what is wanted grows out of what is saved.
     fn has_unsaved(&self) -> bool {
-        self.wanted.len() > self.history.len()
+        self.history.is_before(&self.wanted)
+    }
+
+    /// Has a snapshot take the place of the changes once there are many, and every member has said that it knows exactly these. One member
+    /// sees to it: who knows the same would come to the same.
+    fn take_snapshot(&mut self) {
+        // A snapshot and the founding are left at the least.
+        if self.history.len() <= self.config.snapshot_after.max(2) || self.saving.is_some() || self.has_unsaved() {
+            return;
+        }
+        let is_first = self.others.first().is_none_or(|&first| self.config.node < first);
+        if !is_first || self.nodes_up_to_date() < self.view.members().len() {
+            return;
+        }
+        if let Some(snapshot) = self.views.snapshot(&self.history) {
+            self.wanted.take_snapshot(self.config.node, snapshot);
+        }
     }
 
     /// Begins to save what is not saved, unless that is under way.

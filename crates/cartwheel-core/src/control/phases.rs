@@ -195,9 +195,8 @@ impl Control {
     }
 
     fn record_left(&mut self, now: Now, node: NodeId, life: Life) {
-        let what = ChangeKind::Left { node, life };
-        if !self.wanted.changes().any(|change| change.what == what) {
-            self.wanted.record(Hlc::at(now.wall), self.config.node, what);
+        if !self.wanted.says_left(Home { node, life }) {
+            self.wanted.record(Hlc::at(now.wall), self.config.node, ChangeKind::Left { node, life });
         }
     }
 

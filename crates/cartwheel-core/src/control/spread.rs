@@ -109,7 +109,7 @@ impl Control {
 
     /// A node that is no member here tells of changes. It is heard if one of them lets it in.
     pub(super) fn stranger_came(&mut self, stranger: Home, changes: &History) {
-        if changes.changes().any(|change| change.what.lets_in() == Some(stranger)) {
+        if changes.changes().any(|change| change.what.lets_in(stranger)) {
             self.learn(changes);
         }
     }

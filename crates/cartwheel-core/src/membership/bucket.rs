@@ -92,6 +92,20 @@ impl fmt::Display for BadSettings {
 impl std::error::Error for BadSettings {}
 
 impl BucketSettings {
+    /// The patch that sets all of them.
+    pub fn as_patch(&self) -> SettingsPatch {
+        let Self { n, r, w, conflict, sloppy, durability, max_value_bytes } = *self;
+        SettingsPatch {
+            n: Some(n),
+            r: Some(r),
+            w: Some(w),
+            conflict: Some(conflict),
+            sloppy: Some(sloppy),
+            durability: Some(durability),
+            max_value_bytes: Some(max_value_bytes),
+        }
+    }
+
     /// Refuses what no cluster could serve.
     pub fn check(self) -> Result<Self, BadSettings> {
         let Self { n, r, w, max_value_bytes, .. } = self;

@@ -133,7 +133,9 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
             let kept = homes.iter().find(|&&home| !view.is_removed(home));
             kept.map_or(Ok(()), |home| Err(BadChange::NotRemoved(home.node)))
         }
-        ChangeKind::Found { .. } | ChangeKind::Left { .. } | ChangeKind::Bucket { .. } => Err(BadChange::NotOfMembers),
+        ChangeKind::Found { .. } | ChangeKind::Left { .. } | ChangeKind::Bucket { .. } | ChangeKind::Snapshot(_) => {
+            Err(BadChange::NotOfMembers)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The fold of a history that grows.
 
 use super::view::Fold;
-use super::{History, View};
+use super::{History, Snapshot, View};
 
 /// The last fold of a history, kept by whoever holds one that grows.
 ///
@@ -20,6 +20,12 @@ pub struct Folded {
 impl Folded {
     /// What the changes of `history` add up to; nothing while none founds a cluster. The same as [`History::view`].
     pub fn view(&mut self, history: &History) -> Option<View> {
+        self.fold(history);
+        self.fold.as_ref().map(|fold| fold.view(history.version()))
+    }
+
+    /// Folds what has come since.
+    fn fold(&mut self, history: &History) {
         if !self.is_beginning_of(history) {
             *self = Self::default();
         }
@@ -31,7 +37,12 @@ impl Folded {
             }
             self.known.insert(change.clone());
         }
-        self.fold.as_ref().map(|fold| fold.view(history.version()))
+    }
+
+    /// What the changes of `history` add up to, as a snapshot; none while none founds a cluster.
+    pub fn snapshot(&mut self, history: &History) -> Option<Snapshot> {
+        self.fold(history);
+        self.fold.as_ref().map(|fold| fold.snapshot(history.recorded()))
     }
 
     /// Whether what is folded are the first changes of `history` in its order.

@@ -4,6 +4,10 @@
 //! that took it, and travels by gossip. Histories merge as sets, so two administrators on two sides of a cut network
 //! converge when it heals. What the cluster is follows from the set alone ([`History::view`]): a change that arrives late
 //! takes its place in the order, as if it had been there from the start.
+//!
+//! Once all members know the same changes, a snapshot may take their place ([`Snapshot`]): it voids every change up to its own timestamp,
+//! but the founding. Of several snapshots the last in the order counts. So what a set of changes says is still a function of the set,
+//! whichever of the void ones are still in it.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -19,6 +23,7 @@ use crate::ring::{NORMAL_WEIGHT, NodeInfo, PartitionId, Partitions, RingVersion}
 pub mod bucket;
 mod check;
 mod folded;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -27,6 +32,7 @@ mod wire;
 pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatch, VALUE_BYTES_MAX};
 pub use check::{BadChange, check_members, planned};
 pub use folded::Folded;
+pub use snapshot::Snapshot;
 pub use view::{View, ViewMember};
 pub use wire::{DecodeError, HISTORY_VERSION};
 
@@ -168,13 +174,18 @@ pub enum ChangeKind {
         /// The fields to change.
         settings: SettingsPatch,
     },
+    /// What all changes up to this one's timestamp add up to, the founding apart: they are void from now on.
+    Snapshot(Box<Snapshot>),
 }
 
 impl ChangeKind {
-    /// The node, in its life, that it adds or puts in another's place.
-    pub(crate) fn lets_in(&self) -> Option<Home> {
-        let (Self::Add(member) | Self::Replace { new: member, .. }) = self else { return None };
-        Some(Home { node: member.id, life: member.life })
+    /// Whether it adds a node in this life, puts it in another's place, or says that it is a member.
+    pub(crate) fn lets_in(&self, home: Home) -> bool {
+        match self {
+            Self::Add(member) | Self::Replace { new: member, .. } => member.id == home.node && member.life == home.life,
+            Self::Snapshot(snapshot) => snapshot.lets_in(home),
+            _ => false,
+        }
     }
 }
 
@@ -218,30 +229,88 @@ impl History {
 
     /// Adds a change; true if it is new.
     pub fn insert(&mut self, change: Change) -> bool {
-        self.changes.insert(Arc::new(change))
+        self.insert_shared(Arc::new(change))
     }
 
-    /// Whether it holds `change`.
-    pub fn contains(&self, change: &Change) -> bool {
-        self.changes.contains(change)
+    fn insert_shared(&mut self, change: Arc<Change>) -> bool {
+        if self.voids(&change) {
+            return false;
+        }
+        let is_snapshot = matches!(change.what, ChangeKind::Snapshot(_));
+        let is_new = self.changes.insert(change.clone());
+        if is_snapshot && is_new {
+            self.changes.retain(|held| !is_void_by(held, &change));
+        }
+        is_new
     }
 
-    /// Whether `other` holds all of its changes.
+    /// The snapshot that stands for all changes before it but the founding, if there is one: it is the first of what is left.
+    fn snapshot(&self) -> Option<(&Arc<Change>, &Snapshot)> {
+        let first = self.changes.iter().find(|change| !matches!(change.what, ChangeKind::Found { .. }))?;
+        let ChangeKind::Snapshot(snapshot) = &first.what else { return None };
+        Some((first, snapshot))
+    }
+
+    /// Whether a snapshot stands for its first changes.
+    pub fn has_snapshot(&self) -> bool {
+        self.snapshot().is_some()
+    }
+
+    /// Whether a snapshot stands for a change that is not held.
+    fn voids(&self, change: &Arc<Change>) -> bool {
+        self.snapshot().is_some_and(|(snapshot, _)| is_void_by(change, snapshot))
+    }
+
+    /// Whether it holds `change`, or a snapshot that stands for it.
+    pub fn knows(&self, change: &Change) -> bool {
+        self.changes.contains(change) || self.snapshot().is_some_and(|(snapshot, _)| is_void_by(change, snapshot))
+    }
+
+    /// Whether it says that this life of a node has left.
+    pub fn says_left(&self, home: Home) -> bool {
+        let left = ChangeKind::Left { node: home.node, life: home.life };
+        self.changes().any(|change| change.what == left)
+            || self.snapshot().is_some_and(|(_, snapshot)| snapshot.left.contains(&home))
+    }
+
+    /// Whether `other` knows all of its changes.
     pub fn is_within(&self, other: &Self) -> bool {
-        self.changes.is_subset(&other.changes)
+        self.changes.difference(&other.changes).all(|change| other.knows(change))
     }
 
     /// Adds all changes of `other`; true if any is new.
     pub fn merge(&mut self, other: &Self) -> bool {
-        let before = self.changes.len();
-        self.changes.extend(other.changes.difference(&self.changes).cloned().collect::<Vec<_>>());
-        self.changes.len() > before
+        let new: Vec<_> = other.changes.difference(&self.changes).cloned().collect();
+        new.into_iter().fold(false, |any, change| self.insert_shared(change) || any)
     }
 
-    /// The changes that `other` does not hold.
+    /// The changes that `other` does not know.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
-        Self { changes: self.changes.difference(&other.changes).cloned().collect() }
+        let unknown = self.changes.difference(&other.changes).filter(|change| !other.knows(change));
+        Self { changes: unknown.cloned().collect() }
+    }
+
+    /// Records a snapshot in the place of all changes, on behalf of `node`, to which all members have said that they know exactly these. False
+    /// if none of them founds a cluster.
+    pub fn take_snapshot(&mut self, node: NodeId, snapshot: Snapshot) -> bool {
+        let Some(hlc) = self.changes.last().map(|last| last.hlc) else { return false };
+        let number = self.changes.len() as u64;
+        self.insert(Change { hlc, node, number, what: ChangeKind::Snapshot(Box::new(snapshot)) })
+    }
+
+    /// How many changes there have been, those included for which a snapshot stands.
+    pub fn recorded(&self) -> u64 {
+        let held = self.changes.len() as u64;
+        let Some((change, snapshot)) = self.snapshot() else { return held };
+        // The founding is among those that it stands for, and it counts itself.
+        let founding = self.changes.iter().take_while(|held| held.hlc <= change.hlc).count() as u64 - 1;
+        (held - founding).saturating_add(snapshot.changes)
+    }
+
+    /// Whether it holds less than `later`, which grew out of it.
+    pub fn is_before(&self, later: &Self) -> bool {
+        self.recorded() != later.recorded() || self.snapshot().map(|of| of.0) != later.snapshot().map(|of| of.0)
     }
 
     /// The changes that let a node in, and all whose place it took, one after the other: who knows the cluster and these, knows the
@@ -252,7 +321,12 @@ impl History {
         let mut nodes = BTreeSet::from([node]);
         // Whoever is replaced came before.
         for change in self.changes.iter().rev() {
-            if change.what.lets_in().is_some_and(|home| nodes.contains(&home.node)) {
+            let lets_in = match &change.what {
+                ChangeKind::Add(member) | ChangeKind::Replace { new: member, .. } => nodes.contains(&member.id),
+                ChangeKind::Snapshot(snapshot) => nodes.iter().any(|&node| snapshot.has(node)),
+                _ => false,
+            };
+            if lets_in {
                 introduction.changes.insert(change.clone());
                 if let ChangeKind::Replace { old, .. } = change.what {
                     nodes.insert(old);
@@ -299,6 +373,15 @@ impl History {
             hash.update(&bytes);
         }
         let digest = hash.finalize().as_bytes()[..8].try_into().map_or(0, u64::from_be_bytes);
-        RingVersion { changes: self.changes.len() as u64, digest }
+        RingVersion { changes: self.recorded(), digest }
+    }
+}
+
+/// Whether `snapshot` stands for `change`.
+fn is_void_by(change: &Change, snapshot: &Change) -> bool {
+    match change.what {
+        ChangeKind::Found { .. } => false,
+        ChangeKind::Snapshot(_) => change < snapshot,
+        _ => change.hlc <= snapshot.hlc,
     }
 }

@@ -387,6 +387,30 @@ fn a_history() -> impl proptest::strategy::Strategy<Value = History> {
         .prop_map(|changes| History { changes: changes.into_iter().map(std::sync::Arc::new).collect() })
 }
 
+/// One that makes no sense, most likely.
+fn a_snapshot() -> impl proptest::strategy::Strategy<Value = Snapshot> {
+    let members = prop::collection::vec((a_member(), any::<bool>()), 0..4);
+    let homes = || {
+        let home = (0u8..7, 0u64..3).prop_map(|(name, life)| Home { node: id(&format!("n{name}")), life: Life(life) });
+        prop::collection::vec(home, 0..4)
+    };
+    let steps = prop::collection::vec((0u32..40, 0u64..3), 0..4);
+    let rest = (steps, prop::collection::vec(a_member(), 0..4), prop::collection::vec(0u32..5, 0..40));
+    (any::<u64>(), members, homes(), homes(), homes(), rest).prop_map(
+        |(changes, members, removed, left, forsaken, (steps, placed, owners))| Snapshot {
+            changes,
+            members,
+            removed,
+            left,
+            forsaken,
+            remade_from: steps.into_iter().map(|(partition, step)| (PartitionId(partition), Step(step))).collect(),
+            buckets: vec![(Bytes::from_static(b"carts"), BucketSettings::default())],
+            placed: placed.iter().map(Member::info).collect(),
+            owners,
+        },
+    )
+}
+
 fn merged(a: &History, b: &History) -> History {
     let mut merged = a.clone();
     merged.merge(b);
@@ -445,6 +469,60 @@ proptest! {
         let others = arrivals.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, change)| change.clone());
         let other = History { changes: others.map(Arc::new).collect() };
         prop_assert_eq!(folded.view(&other), other.view());
+    }
+
+    #[test]
+    fn a_snapshot_stands_for_the_changes_before_it(
+        history in a_history(), upto in 0u64..20, order in Just((0usize..30).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let (before, after): (Vec<_>, Vec<_>) = history.changes().cloned().partition(|change| change.hlc.wall().0 <= upto);
+        let before = History { changes: before.into_iter().map(Arc::new).collect() };
+        let Some(snapshot) = Folded::default().snapshot(&before) else { return Ok(()) };
+        let mut short = before.clone();
+        prop_assert!(short.take_snapshot(NodeId::new(1), snapshot));
+        prop_assert!(before.is_before(&short) && !short.is_before(&short) && short.has_snapshot());
+        prop_assert_eq!(short.recorded(), before.recorded() + 1);
+        prop_assert_eq!(History::decode(&short.encode()), Ok(short.clone()));
+        // Who still has the changes learns nothing by them, and goes by the snapshot once it hears of it.
+        prop_assert!(before.is_within(&short) && before.changes().all(|change| short.knows(change)));
+        prop_assert!(before.without(&short).is_empty() && !short.clone().merge(&before));
+        prop_assert_eq!(merged(&before, &short), short.clone());
+        // Whatever comes after, in whatever order.
+        let mut all = short.clone();
+        for place in order {
+            let again = before.changes().nth(place).into_iter().chain(after.get(place));
+            again.for_each(|change| drop(all.insert(change.clone())));
+        }
+        let (view, plain) = (all.view().expect("a cluster"), history.view().expect("a cluster"));
+        prop_assert!(view.places_like(&plain) && view.buckets().eq(plain.buckets()));
+        prop_assert_eq!((view.cluster, view.strategy), (plain.cluster, plain.strategy));
+        for partition in view.ring.partitions().iter() {
+            prop_assert_eq!(view.first_configuration(partition), plain.first_configuration(partition));
+        }
+        for known in plain.members() {
+            let home = Home { node: known.member.id, life: known.member.life };
+            let is_introduced = all.introduction(home.node).changes().any(|change| change.what.lets_in(home));
+            prop_assert!(is_introduced || history.introduction(home.node).is_empty());
+        }
+        // Of two snapshots the later one counts.
+        let mut twice = all.clone();
+        prop_assert!(twice.take_snapshot(NodeId::new(2), Folded::default().snapshot(&all).expect("a cluster")));
+        prop_assert_eq!(merged(&all, &twice), twice.clone());
+        prop_assert_eq!(merged(&twice, &short), twice.clone());
+        prop_assert!(twice.view().expect("a cluster").places_like(&plain));
+    }
+
+    #[test]
+    fn no_snapshot_makes_a_fold_panic(
+        history in a_history(), snapshot in a_snapshot(), time in 0u64..20, more in a_history(),
+    ) {
+        let (hlc, what) = (Hlc::at(WallMs(time)), ChangeKind::Snapshot(Box::new(snapshot)));
+        let mut all = history;
+        all.insert(Change { hlc, node: NodeId::new(1), number: 1, what });
+        all.merge(&more);
+        prop_assert_eq!(History::decode(&all.encode()), Ok(all.clone()));
+        drop(all.view());
+        drop(Folded::default().snapshot(&all));
     }
 
     #[test]

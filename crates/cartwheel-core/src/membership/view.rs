@@ -26,7 +26,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bucket::BucketSettings;
-use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Strategy};
+use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy};
 use crate::configuration::{Configuration, Home, Phase, Step};
 use crate::dot::{Life, NodeId};
 use crate::ring::balanced::{SPREAD, balanced};
@@ -297,10 +297,58 @@ impl Fold {
                 member.host.clone_from(host);
             }),
             ChangeKind::Bucket { name, settings } => self.set(name, settings),
+            ChangeKind::Snapshot(snapshot) => {
+                self.restore(snapshot);
+                false
+            }
         };
         if changed {
             self.place();
         }
+    }
+
+    /// What all changes so far, of which there have been so many, add up to.
+    pub(super) fn snapshot(&self, changes: u64) -> Snapshot {
+        let homes = |lives: &BTreeSet<(NodeId, Life)>| lives.iter().map(|&(node, life)| Home { node, life }).collect();
+        let place = |owner: &NodeId| self.placed.iter().position(|node| node.id == *owner).unwrap_or_default() as u32;
+        Snapshot {
+            changes,
+            members: self.members.values().map(|known| (known.member.clone(), known.leaving)).collect(),
+            removed: homes(&self.removed),
+            left: homes(&self.left),
+            forsaken: self.forsaken.iter().copied().collect(),
+            remade_from: self.remade_from.iter().map(|(&partition, &step)| (partition, step)).collect(),
+            buckets: self.buckets.iter().map(|(name, &settings)| (name.clone(), settings)).collect(),
+            placed: self.placed.clone(),
+            owners: self.balanced.iter().flatten().map(place).collect(),
+        }
+    }
+
+    /// Goes by a snapshot, all but the founding forgotten. One that says of no node that it holds data makes no sense.
+    fn restore(&mut self, snapshot: &Snapshot) {
+        let mut placed: Vec<NodeInfo> = snapshot.placed.iter().filter(|node| node.weight > 0).cloned().collect();
+        placed.sort_unstable();
+        placed.dedup_by_key(|node| node.id);
+        let owner =
+            |&place: &u32| snapshot.placed.get(place as usize).filter(|node| node.weight > 0).map(|node| node.id);
+        let owners: Option<Vec<NodeId>> = snapshot.owners.iter().map(owner).collect();
+        let owners = owners.filter(|owners| owners.len() == self.partitions.len());
+        if placed.is_empty() {
+            return;
+        }
+        self.balanced = match self.strategy {
+            Strategy::Balanced => owners.or_else(|| balanced(None, &placed, self.partitions, SPREAD)),
+            Strategy::Random { .. } => None,
+        };
+        self.placed = placed;
+        let present = |(member, leaving): &(Member, bool)| ViewMember { member: member.clone(), leaving: *leaving };
+        let lives = |homes: &[Home]| homes.iter().map(|home| (home.node, home.life)).collect();
+        self.members = snapshot.members.iter().map(|member| (member.0.id, present(member))).collect();
+        self.names = snapshot.members.iter().map(|(member, _)| (member.name.clone(), member.id)).collect();
+        (self.removed, self.left) = (lives(&snapshot.removed), lives(&snapshot.left));
+        self.forsaken = snapshot.forsaken.iter().copied().collect();
+        self.remade_from = snapshot.remade_from.iter().copied().collect();
+        self.buckets = snapshot.buckets.iter().cloned().collect();
     }
 
     /// Whether `member` may come in; `instead` is the member whose place it takes, if any.

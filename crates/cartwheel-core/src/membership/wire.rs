@@ -2,6 +2,7 @@
 //!
 //! Bytes of another version are refused, not guessed at: a change that is not understood would fold into another cluster.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
-use super::bucket::{Conflict, Durability, SettingsPatch};
-use super::{Change, ChangeKind, ClusterId, History, Member, Strategy};
+use super::bucket::{BucketSettings, Conflict, Durability, SettingsPatch};
+use super::{Change, ChangeKind, ClusterId, History, Member, Snapshot, Strategy};
 use crate::configuration::{Home, Step};
 use crate::dot::{Life, NodeId};
 use crate::hlc::Hlc;
 use crate::key::check_bucket;
-use crate::ring::{PartitionId, Partitions};
+use crate::ring::{NodeInfo, PartitionId, Partitions};
 
 /// The version of the form of histories that is written, and the only one that is read.
 pub const HISTORY_VERSION: u32 = 1;
@@ -70,7 +71,7 @@ struct ChangeMessage {
     node: u64,
     #[prost(uint64, tag = "3")]
     number: u64,
-    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     what: Option<What>,
 }
 
@@ -94,6 +95,8 @@ enum What {
     Left(RemoveMessage),
     #[prost(message, tag = "12")]
     Forsake(ForsakeMessage),
+    #[prost(message, tag = "13")]
+    Snapshot(SnapshotMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -148,6 +151,41 @@ struct ForsakeMessage {
     /// A partition and a step each.
     #[prost(uint64, repeated, tag = "2")]
     steps: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SnapshotMessage {
+    #[prost(uint64, tag = "1")]
+    changes: u64,
+    #[prost(message, repeated, tag = "2")]
+    members: Vec<MemberMessage>,
+    /// The places in `members` of those who are leaving.
+    #[prost(uint32, repeated, tag = "3")]
+    leaving: Vec<u32>,
+    #[prost(message, repeated, tag = "4")]
+    removed: Vec<RemoveMessage>,
+    #[prost(message, repeated, tag = "5")]
+    left: Vec<RemoveMessage>,
+    #[prost(message, optional, tag = "6")]
+    given_up: Option<ForsakeMessage>,
+    #[prost(message, repeated, tag = "7")]
+    buckets: Vec<BucketMessage>,
+    #[prost(message, repeated, tag = "8")]
+    placed: Vec<PlacedMessage>,
+    #[prost(uint32, repeated, tag = "9")]
+    owners: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PlacedMessage {
+    #[prost(fixed64, tag = "1")]
+    id: u64,
+    #[prost(uint32, tag = "2")]
+    weight: u32,
+    #[prost(string, tag = "3")]
+    zone: String,
+    #[prost(string, tag = "4")]
+    host: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -210,8 +248,11 @@ impl History {
         if message.version != HISTORY_VERSION {
             return Err(DecodeError::Version(message.version));
         }
-        let changes = message.changes.into_iter().map(|change| Change::try_from(change).map(Arc::new));
-        Ok(Self { changes: changes.collect::<Result<_, _>>()? })
+        let mut history = Self::new();
+        for change in message.changes {
+            history.insert(Change::try_from(change)?);
+        }
+        Ok(history)
     }
 }
 
@@ -270,17 +311,14 @@ impl From<&ChangeKind> for What {
             ChangeKind::Add(member) => Self::Add(member.into()),
             ChangeKind::Remove { node, life } => Self::Remove(RemoveMessage { node: node.get(), life: life.0 }),
             ChangeKind::Left { node, life } => Self::Left(RemoveMessage { node: node.get(), life: life.0 }),
-            ChangeKind::Forsake { homes, steps } => {
-                let home = |home: &Home| RemoveMessage { node: home.node.get(), life: home.life.0 };
-                let steps = steps.iter().flat_map(|&(partition, step)| [partition.0.into(), step.0]);
-                Self::Forsake(ForsakeMessage { homes: homes.iter().map(home).collect(), steps: steps.collect() })
-            }
+            ChangeKind::Forsake { homes, steps } => Self::Forsake(forsake_message(homes, steps)),
             ChangeKind::Replace { old, new } => Self::Replace(ReplaceMessage { old: old.get(), new: Some(new.into()) }),
             ChangeKind::Weight { node, weight } => Self::Weight(WeightMessage { node: node.get(), weight: *weight }),
             ChangeKind::Zone { node, zone, host } => {
                 Self::Zone(ZoneMessage { node: node.get(), zone: zone.clone(), host: host.clone() })
             }
             ChangeKind::Bucket { name, settings } => Self::Bucket(bucket_message(name, settings)),
+            ChangeKind::Snapshot(snapshot) => Self::Snapshot(snapshot_message(snapshot)),
         }
     }
 }
@@ -305,14 +343,8 @@ impl TryFrom<What> for ChangeKind {
             What::Remove(remove) => Self::Remove { node: NodeId::new(remove.node), life: Life(remove.life) },
             What::Left(left) => Self::Left { node: NodeId::new(left.node), life: Life(left.life) },
             What::Forsake(forsake) => {
-                let home = |home: RemoveMessage| Home { node: NodeId::new(home.node), life: Life(home.life) };
-                let (steps, []) = forsake.steps.as_chunks::<2>() else { return Err(DecodeError::Invalid("steps")) };
-                let step = |&[partition, step]: &[u64; 2]| {
-                    let partition = u32::try_from(partition).map_err(|_| DecodeError::Invalid("partition"))?;
-                    Ok((PartitionId(partition), Step(step)))
-                };
-                let steps = steps.iter().map(step).collect::<Result<_, DecodeError>>()?;
-                Self::Forsake { homes: forsake.homes.into_iter().map(home).collect(), steps }
+                let (homes, steps) = given_up(&forsake)?;
+                Self::Forsake { homes, steps }
             }
             What::Replace(replace) => Self::Replace {
                 old: NodeId::new(replace.old),
@@ -321,8 +353,84 @@ impl TryFrom<What> for ChangeKind {
             What::Weight(change) => Self::Weight { node: NodeId::new(change.node), weight: change.weight },
             What::Zone(change) => Self::Zone { node: NodeId::new(change.node), zone: change.zone, host: change.host },
             What::Bucket(bucket) => Self::Bucket { settings: patch(&bucket)?, name: bucket_name(bucket.name)? },
+            What::Snapshot(snapshot) => Self::Snapshot(Box::new(snapshot_of(snapshot)?)),
         })
     }
+}
+
+impl From<&Home> for RemoveMessage {
+    fn from(home: &Home) -> Self {
+        Self { node: home.node.get(), life: home.life.0 }
+    }
+}
+
+impl From<&RemoveMessage> for Home {
+    fn from(message: &RemoveMessage) -> Self {
+        Self { node: NodeId::new(message.node), life: Life(message.life) }
+    }
+}
+
+fn forsake_message(homes: &[Home], steps: &[(PartitionId, Step)]) -> ForsakeMessage {
+    let steps = steps.iter().flat_map(|&(partition, step)| [partition.0.into(), step.0]);
+    ForsakeMessage { homes: homes.iter().map(RemoveMessage::from).collect(), steps: steps.collect() }
+}
+
+fn given_up(message: &ForsakeMessage) -> Result<(Vec<Home>, Vec<(PartitionId, Step)>), DecodeError> {
+    let (steps, []) = message.steps.as_chunks::<2>() else { return Err(DecodeError::Invalid("steps")) };
+    let step = |&[partition, step]: &[u64; 2]| {
+        let partition = u32::try_from(partition).map_err(|_| DecodeError::Invalid("partition"))?;
+        Ok((PartitionId(partition), Step(step)))
+    };
+    let steps = steps.iter().map(step).collect::<Result<_, DecodeError>>()?;
+    Ok((message.homes.iter().map(Home::from).collect(), steps))
+}
+
+fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
+    let leaving = snapshot.members.iter().enumerate().filter(|(_, (_, leaving))| *leaving);
+    let placed = |node: &NodeInfo| PlacedMessage {
+        id: node.id.get(),
+        weight: node.weight,
+        zone: node.zone.clone(),
+        host: node.host.clone(),
+    };
+    SnapshotMessage {
+        changes: snapshot.changes,
+        members: snapshot.members.iter().map(|(member, _)| member.into()).collect(),
+        leaving: leaving.map(|(place, _)| place as u32).collect(),
+        removed: snapshot.removed.iter().map(RemoveMessage::from).collect(),
+        left: snapshot.left.iter().map(RemoveMessage::from).collect(),
+        given_up: Some(forsake_message(&snapshot.forsaken, &snapshot.remade_from)),
+        buckets: snapshot.buckets.iter().map(|(name, settings)| bucket_message(name, &settings.as_patch())).collect(),
+        placed: snapshot.placed.iter().map(placed).collect(),
+        owners: snapshot.owners.clone(),
+    }
+}
+
+fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
+    let (forsaken, remade_from) = given_up(&message.given_up.unwrap_or_default())?;
+    let leaving: BTreeSet<u32> = message.leaving.into_iter().collect();
+    let members = message.members.into_iter().zip(0..).map(|(member, place)| (member.into(), leaving.contains(&place)));
+    let settings = |bucket: BucketMessage| {
+        let settings = patch(&bucket)?.apply(BucketSettings::default());
+        Ok((bucket_name(bucket.name)?, settings.map_err(|_| DecodeError::Invalid("settings"))?))
+    };
+    let placed = |node: PlacedMessage| NodeInfo {
+        id: NodeId::new(node.id),
+        weight: node.weight,
+        zone: node.zone,
+        host: node.host,
+    };
+    Ok(Snapshot {
+        changes: message.changes,
+        members: members.collect(),
+        removed: message.removed.iter().map(Home::from).collect(),
+        left: message.left.iter().map(Home::from).collect(),
+        forsaken,
+        remade_from,
+        buckets: message.buckets.into_iter().map(settings).collect::<Result<_, DecodeError>>()?,
+        placed: message.placed.into_iter().map(placed).collect(),
+        owners: message.owners,
+    })
 }
 
 impl From<&Member> for MemberMessage {

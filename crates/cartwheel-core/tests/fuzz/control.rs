@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::control::{About, Control, ControlConfig, ControlEffects, ControlInput, Report, SettingsChange};
+use cartwheel_core::control::{
+    About, Control, ControlConfig, ControlEffects, ControlInput, Report, SNAPSHOT_AFTER, SettingsChange,
+};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::effects::{ClientId, WriteFailed};
 use cartwheel_core::epoch::Epoch;
@@ -52,6 +54,7 @@ fn control(node: NodeId, boot: u32, saved: History) -> Control {
         epoch: Epoch::FIRST,
         epoch_floor: Epoch::UNKNOWN,
         lanes: 1,
+        snapshot_after: SNAPSHOT_AFTER,
         broken: Broken::default(),
     };
     Control::new(config, saved).expect("it is founded")

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cartwheel_core::control::{Changes, Control, ControlEffects, ControlInput, Notice, SettingsChange};
 use cartwheel_core::hlc::Hlc;
-use cartwheel_core::membership::{ChangeKind, History, Member, View};
+use cartwheel_core::membership::{Change, ChangeKind, History, Member, View};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{ClientId, Input, WriteFailed};
 
@@ -31,6 +31,8 @@ pub(super) struct Controls {
     told: BTreeSet<u32>,
     /// Those that a node knew of which left unheard: what it alone knew is lost with it.
     excused: BTreeSet<u32>,
+    /// All changes that were ever on a disk, snapshots apart.
+    recorded: History,
 }
 
 /// The control of one machine.
@@ -49,8 +51,25 @@ pub(super) const PAUSED_US: u64 = 100_000;
 const MARK_BASE: u32 = 1 << 20;
 
 impl Controls {
-    pub(super) const fn new(rng: Rng, probes_rng: Rng, epochs_rng: Rng) -> Self {
-        Self { rng, probes_rng, epochs_rng, asked: 0, told: BTreeSet::new(), excused: BTreeSet::new() }
+    pub(super) fn new(rng: Rng, probes_rng: Rng, epochs_rng: Rng) -> Self {
+        Self {
+            rng,
+            probes_rng,
+            epochs_rng,
+            asked: 0,
+            told: BTreeSet::new(),
+            excused: BTreeSet::new(),
+            recorded: History::new(),
+        }
+    }
+}
+
+impl Controls {
+    /// These changes are on a disk.
+    fn has_recorded(&mut self, history: &History) {
+        for change in history.changes().filter(|change| !matches!(change.what, ChangeKind::Snapshot(_))) {
+            self.recorded.insert(change.clone());
+        }
     }
 }
 
@@ -81,6 +100,7 @@ impl World {
         start.boot += self.machines[index].back_by;
         let at = &mut self.machine_controls[index];
         let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
+        controls.has_recorded(saved.as_ref().unwrap_or(&self.cluster.founding()));
         let control = self.cluster.make_control(index, start, saved, seed);
         let view = control.view().clone();
         at.control = Some(control);
@@ -143,7 +163,7 @@ impl World {
         if let Some(controls) = &mut self.controls
             && let Some(saved) = saved.filter(|_| !is_heard)
         {
-            controls.excused.extend(marks(&saved));
+            controls.excused.extend(marks(saved.changes()));
         }
     }
 
@@ -158,10 +178,19 @@ impl World {
             let versions: Vec<String> = histories.iter().map(|history| history.version().to_string()).collect();
             return fail(format!("the nodes have the versions {}", versions.join(", ")));
         }
-        let known = histories.first().map(|history| marks(history)).unwrap_or_default();
+        let Some(&history) = histories.first() else { return None };
+        let known = marks(controls.recorded.changes().filter(|change| history.knows(change)));
         let lost: Vec<&u32> =
             controls.told.difference(&known).filter(|mark| !controls.excused.contains(mark)).collect();
-        if lost.is_empty() { None } else { fail(format!("the changes {lost:?} are known nowhere")) }
+        if !lost.is_empty() {
+            return fail(format!("the changes {lost:?} are known nowhere"));
+        }
+        let (view, folded) = (history.view()?, controls.recorded.view()?);
+        let is_alike = view.places_like(&folded) && view.buckets().eq(folded.buckets());
+        if is_alike || !controls.excused.is_empty() || !history.has_snapshot() {
+            return None;
+        }
+        fail("a snapshot says something else than the changes for which it stands".to_owned())
     }
 
     pub(super) fn control_input(&mut self, index: usize, input: ControlInput) {
@@ -278,6 +307,9 @@ impl World {
         }
         if stored {
             let known = History::decode(&history).expect("what a control saves");
+            if let Some(controls) = &mut self.controls {
+                controls.has_recorded(&known);
+            }
             self.machine_controls[machine].saved = Some(history);
             self.welcome(&known);
         }
@@ -315,12 +347,11 @@ impl World {
     }
 }
 
-/// What names the changes of a history.
-fn marks(history: &History) -> BTreeSet<u32> {
-    use cartwheel_core::membership::ChangeKind;
+/// What names changes.
+fn marks<'c>(changes: impl Iterator<Item = &'c Change>) -> BTreeSet<u32> {
     let mark = |kind: &ChangeKind| match kind {
         ChangeKind::Bucket { settings, .. } => settings.max_value_bytes,
         _ => None,
     };
-    history.changes().filter_map(|change| mark(&change.what)).collect()
+    changes.filter_map(|change| mark(&change.what)).collect()
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use cartwheel_core::configuration::Home;
 use cartwheel_core::context::ClusterKey;
-use cartwheel_core::control::{Control, ControlConfig};
+use cartwheel_core::control::{Control, ControlConfig, SNAPSHOT_AFTER};
 use cartwheel_core::dot::{NodeId, Since};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::membership::{Member, View};
@@ -301,7 +301,18 @@ fn own_member<'a>(view: &'a View, identity: &Identity, dir: &Path) -> Result<&'a
 fn control_config(local: &LocalNode, saved: SavedEpoch, lanes: u32) -> Result<ControlConfig, NoRandomness> {
     let LocalNode { cluster, node, life, boot, .. } = *local;
     let (SavedEpoch { epoch, reached: epoch_floor }, seed) = (saved, random::number()?);
-    Ok(ControlConfig { cluster, node, life, boot, seed, epoch, epoch_floor, lanes, broken: Broken::default() })
+    Ok(ControlConfig {
+        cluster,
+        node,
+        life,
+        boot,
+        seed,
+        epoch,
+        epoch_floor,
+        lanes,
+        snapshot_after: SNAPSHOT_AFTER,
+        broken: Broken::default(),
+    })
 }
 
 fn node_config(
