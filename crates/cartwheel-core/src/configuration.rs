@@ -253,6 +253,11 @@ impl Homes {
         self.lists().any(|list| list.contains(&node))
     }
 
+    /// Whether a node may stand in for a home: in some list there is this home, and not that node.
+    pub fn may_stand_in(&self, node: NodeId, home: NodeId) -> bool {
+        self.lists().any(|list| list.contains(&home) && !list.contains(&node))
+    }
+
     /// The lists of which every quorum is needed.
     pub fn lists(&self) -> impl Iterator<Item = &[NodeId]> {
         [self.current.as_slice()].into_iter().chain(self.next.as_deref())

@@ -163,6 +163,17 @@ impl Holdings {
         self.seat(self.partition_of(key)).is_some_and(|seat| seat.phase.both().any(is_home))
     }
 
+    /// Whether this node may keep what it has of `key` for a home: in some configuration there is that home, and this node is none. While
+    /// one configuration takes over from another, it may be a home in the other one.
+    pub fn may_stand_in(&self, key: &Key, home: NodeId) -> bool {
+        let n = self.n(key.bucket());
+        let is_without_me = |configuration: &Configuration| {
+            let homes = configuration.of(n);
+            homes.iter().any(|other| other.node == home) && !homes.contains(&self.me)
+        };
+        self.seat(self.partition_of(key)).is_some_and(|seat| seat.phase.both().any(is_without_me))
+    }
+
     /// Whether this node knows no other node to which it could owe what it keeps of `key` for `home`. It knows none, and is none; or it
     /// has forgotten who they are. Nothing is kept for a node that no configuration has named. So a node that is owed something, and that
     /// the founding's configuration does not name, was named by a later one.

@@ -105,11 +105,13 @@ pub enum Mutation {
     /// A node forgets at a restart what it has learnt of partitions in which it has no part, and as a stand-in it settles a debt though it
     /// knows no home that could be owed it instead. Either rule alone would keep the debt.
     DebtSettledWithoutHome,
+    /// While one configuration takes over from another, a home of one of them stands in for none of the other.
+    ListsStandApart,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -157,6 +159,7 @@ impl Mutation {
         Self::LateForwardRaised,
         Self::BootsLead,
         Self::DebtSettledWithoutHome,
+        Self::ListsStandApart,
     ];
 
     /// Its name on the command line.
@@ -209,6 +212,7 @@ impl Mutation {
             Self::LateForwardRaised => "late-forward-raised",
             Self::BootsLead => "boots-lead",
             Self::DebtSettledWithoutHome => "debt-settled-without-home",
+            Self::ListsStandApart => "lists-stand-apart",
         }
     }
 }

@@ -795,7 +795,7 @@ impl Replica {
         match task {
             Task::Read { asker, want } => Done::Answer(asker, self.holds(record, want)),
             Task::Merge { asker, state, heals, confirm, stands_in_for } => {
-                let home = stands_in_for.filter(|_| !self.is_home(key));
+                let home = self.to_be_owed(key, stands_in_for);
                 if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
                     return Done::Answer(asker, Answer::Failed(Failure::HintsFull));
                 }
@@ -804,7 +804,7 @@ impl Replica {
                 Done::Answer(asker, confirmation(record, &state, confirm))
             }
             Task::Mint { ticket, mint } => {
-                let home = mint.stands_in_for.filter(|_| !self.is_home(key));
+                let home = self.to_be_owed(key, mint.stands_in_for);
                 if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
                     return Done::Mint(ticket, Err(MintRefused::Failed(Failure::HintsFull)));
                 }
@@ -835,6 +835,11 @@ impl Replica {
             Want::State => Answer::State { state: record.state.clone(), epoch: self.epoch, loss },
             Want::Digest => Answer::Digest { digest: StateDigest::of(&record.state), loss },
         }
+    }
+
+    /// The home that a write is to be kept for here, if any: a home of every list needs no hint, as it is compared with the others.
+    fn to_be_owed(&self, key: &Key, stands_in_for: Option<NodeId>) -> Option<NodeId> {
+        stands_in_for.filter(|&home| !self.is_home(key) || self.held.may_stand_in(key, home))
     }
 
     /// Notes that the record is kept for a home; true if that is new.

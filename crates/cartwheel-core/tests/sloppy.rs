@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cartwheel_core::configuration::{Configuration, Home, Phase};
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::hint::{self, Backlog};
 use cartwheel_core::hlc::{Hlc, WallMs};
@@ -20,7 +21,7 @@ use cartwheel_core::record::Record;
 use cartwheel_core::request::{Acks, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::state::Epoch;
-use cartwheel_core::succession::seat_name;
+use cartwheel_core::succession::{Seat, seat_name};
 use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::wire;
 use pair::{blind_put, config, history, id, key, member, state};
@@ -699,5 +700,90 @@ fn what_a_stand_in_keeps_it_keeps_while_it_knows_no_home() {
         let broken = Broken::rule(cartwheel_core::mutation::Mutation::DebtSettledWithoutHome);
         let (left, _) = kept_through_a_restart_of_stand_ins(|_, config| config.broken = broken, forget);
         assert_eq!(left, 0, "all copies are removed: a debt to no home is settled");
+    }
+}
+
+/// A cluster in which each key of the partition of `key` is in the middle of a step: the first stand-in is a home from now on, and the last home
+/// is one no more. The step does not end, for the nodes compare no replicas.
+fn in_the_middle_of_a_step(key: &Key, tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
+    let mut cluster = Cluster::new(|_, _| {});
+    let (view, home) = (cluster.view(), |node: usize| Home { node: id(node), life: Life(node as u64) });
+    let partition = view.ring.partition_of(key.token());
+    let current = view.first_configuration(partition);
+    let mut next = Configuration { number: 1, ..current.clone() };
+    next.homes.swap(2, 3);
+    for node in 1..=NODES {
+        let mut seat = Seat::founding(current.clone(), home(node));
+        assert!(seat.advance(home(node), Phase::Joint(current.clone(), next.clone())));
+        let named = &mut cluster.disks.entry(id(node)).or_default().named;
+        named.insert(seat_name(partition).into(), wire::encode_seat(&seat));
+        cluster.start_again(node, 2, &tune);
+    }
+    cluster.run();
+    cluster
+}
+
+/// Each group of two nodes or more.
+fn groups() -> impl Iterator<Item = Vec<NodeId>> {
+    let group = |mask: u32| (1..=NODES).filter(move |node| mask >> (node - 1) & 1 == 1).map(id).collect::<Vec<_>>();
+    (1..1 << NODES).map(group).filter(|group| group.len() > 1)
+}
+
+/// Whichever nodes are left, and whatever they are in each of the two lists: W of them are enough for an eventual write. When the others
+/// are back, it goes to where it belongs.
+#[test]
+fn a_write_in_the_middle_of_a_step_is_acknowledged_where_w_nodes_are_in_reach() {
+    let mut cluster = in_the_middle_of_a_step(&key(1), |_, _| {});
+    let partition = |key: &Key| cluster.view().ring.partition_of(key.token());
+    let mut fresh = (2..).map(key).filter(|other| partition(other) == partition(&key(1))).take(200).collect::<Vec<_>>();
+    let mut written = Vec::new();
+    for (group, are_known) in groups().flat_map(|group| [(group.clone(), true), (group, false)]) {
+        let w = group.len().min(3) as u8;
+        let down: Vec<NodeId> = (1..=NODES).map(id).filter(|node| !group.contains(node)).collect();
+        cluster.down(&[]);
+        if are_known {
+            cluster.down(&down)
+        } else {
+            cluster.down = down.into_iter().collect()
+        }
+        for &through in &group {
+            let key = fresh.pop().expect("a fresh key");
+            let done = cluster.put(through, &key, w);
+            assert!(done.is_ok(), "{group:?} through {through}, known {are_known}: {done:?}");
+            let holders = group.iter().filter(|&&node| cluster.record(node, &key).is_some()).count();
+            assert!(holders >= usize::from(w), "{group:?} through {through}: {holders} hold it");
+            written.push(key);
+        }
+    }
+    cluster.down.clear();
+    (1..=NODES).for_each(|node| cluster.start_again(node, 3, comparing));
+    cluster.down(&[]);
+    cluster.pass(Duration::from_secs(60));
+    cluster.assert_settled(&written);
+}
+
+/// A write with w=2 while only the home that comes and the one that goes are there.
+fn written_by_who_comes_and_who_goes(broken: Broken) -> (Cluster, Result<PutDone, Refusal>) {
+    let mut cluster = in_the_middle_of_a_step(&key(1), |_, config| config.broken = broken);
+    let (homes, standins) = cluster.places(&key(1));
+    cluster.down(&[homes[0], homes[1], standins[1]]);
+    let written = cluster.put(homes[2], &key(1), 2);
+    (cluster, written)
+}
+
+#[test]
+fn a_home_of_one_list_keeps_a_hint_for_the_home_of_the_other_that_it_stands_in_for() {
+    let (cluster, written) = written_by_who_comes_and_who_goes(Broken::default());
+    let (homes, standins) = cluster.places(&key(1));
+    assert_eq!(written.unwrap().acks, acks(1, 1));
+    for node in [homes[2], standins[0]] {
+        let owed = cluster.owed(node, &key(1));
+        assert!(owed.iter().all(|home| homes[..2].contains(home)) && owed.len() == 1, "{node} owes {owed:?}");
+    }
+    #[cfg(feature = "mutations")]
+    {
+        let broken = Broken::rule(cartwheel_core::mutation::Mutation::ListsStandApart);
+        let (_, written) = written_by_who_comes_and_who_goes(broken);
+        assert!(matches!(written, Err(Refusal::Unavailable(_))), "two copies count as one: {written:?}");
     }
 }

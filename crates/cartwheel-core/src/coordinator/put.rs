@@ -5,7 +5,7 @@
 use super::forward::is_tried_once;
 use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
-use super::write_round::WriteRound;
+use super::write_round::{StandIn, WriteRound};
 use super::{Cx, Next, Own, ReplyTo, Told, quorum};
 use crate::clock::Run;
 use crate::configuration::{Footing, Homes};
@@ -24,6 +24,8 @@ use std::time::Duration;
 
 const MINT: u32 = 2;
 const WRITE: u32 = 3;
+/// The rounds from here on are of stand-ins: which choice of one is meant ([`StandIn::choice`]) is added to it.
+const STAND_IN: u32 = WRITE;
 
 /// How long a put that is answered looks after homes that have not stored it, before it leaves them to anti-entropy.
 const LINGER: Duration = Duration::from_secs(2);
@@ -210,7 +212,15 @@ impl PutOp {
                 writing.stored(from, footing.memory);
                 self.settle(cx)
             }
-            (Phase::Writing { round: writing, .. }, WRITE, Answer::Failed(Failure::DiskFull | Failure::HintsFull)) => {
+            (Phase::Writing { round: writing, .. }, STAND_IN.., Answer::Stored) => {
+                writing.keeps(from, round - STAND_IN, footing.memory);
+                self.settle(cx)
+            }
+            (
+                Phase::Writing { round: writing, .. },
+                WRITE..,
+                Answer::Failed(Failure::DiskFull | Failure::HintsFull),
+            ) => {
                 writing.full(from);
                 if writing.is_blocked() && !self.has_replied() {
                     return self.out_of_room(cx);
@@ -261,7 +271,8 @@ impl PutOp {
             Phase::Minting { .. } => self.deadline,
             Phase::Writing { round, sent_at, resend_at, .. } => {
                 // The next time that a home without a stand-in is late.
-                let alone = round.missing().into_iter().filter(|&home| round.may_stand_in(home));
+                let may_be_covered = |&home: &NodeId| round.may_stand_in(home) || round.may_cross(home);
+                let alone = round.missing().into_iter().filter(may_be_covered);
                 let soon = cx.now.instant + Duration::from_millis(1);
                 let late = alone.map(|home| (*sent_at + cx.reach.patience(home)).max(soon));
                 late.chain([*resend_at]).min().unwrap_or(*resend_at)
@@ -332,11 +343,13 @@ impl PutOp {
         match result {
             Ok(minted) => {
                 let context = self.context_after(cx, context.clone(), &minted);
-                let mut round = WriteRound::new(self.checked.homes.clone(), self.checked.spare(cx), self.checked.w);
-                if let Some(home) = *stands_in_for {
-                    round.stands_in(cx.me, home);
+                let may_cross = self.checked.may_use_stand_ins(cx) && !cx.broken.is(Mutation::ListsStandApart);
+                let mut round = WriteRound::new(self.checked.homes.clone(), self.checked.spare(cx), self.checked.w)
+                    .crossing(may_cross);
+                match *stands_in_for {
+                    Some(home) => round.stored_for(cx.me, home, cx.memory),
+                    None => round.stored(cx.me, cx.memory),
                 }
-                round.stored(cx.me, cx.memory);
                 let resend_at = cx.now.instant + cx.resend_after(&minted.state);
                 let minted = Box::new(minted);
                 let sent_at = cx.now.instant;
@@ -433,7 +446,8 @@ impl PutOp {
     /// Sends the write to homes, and to the next healthy nodes in the place of those that are down, full or late.
     fn send(&mut self, cx: &mut Cx<'_>, sending: Sending) {
         let Phase::Writing { round, minted, sent_at, .. } = &mut self.phase else { return };
-        let mut receivers = if sending == Sending::Again { round.missing_stand_ins() } else { Vec::new() };
+        let mut stand_ins = if sending == Sending::Again { round.missing_stand_ins() } else { Vec::new() };
+        let mut receivers = Vec::new();
         // As long as too few have it, a home is asked although another node has it in the place of that one: two have it then.
         let is_short = !round.is_enough();
         for home in round.missing() {
@@ -444,28 +458,30 @@ impl PutOp {
             let is_avoided = round.may_stand_in(home) && cx.liveness.status(home) == Status::Down;
             let is_asked = sending != Sending::ToStandIns && !is_avoided && may_ask(cx, round, home);
             if is_asked {
-                receivers.push((home, home));
+                receivers.push((home, WRITE, None));
             }
             let is_late = !cx.is_reachable(home) || cx.now.instant >= *sent_at + cx.reach.patience(home);
             // The first stand-in may not be there either.
             let is_alone = !is_covered && (!round.has_stand_in(home) || sending == Sending::Again);
-            if (is_late || round.is_full(home))
-                && is_alone
-                && let Some(node) = round.stand_in(home)
-            {
-                receivers.push((node, home));
+            if is_late || round.is_full(home) {
+                let stand_in = if is_alone { round.stand_in(home) } else { None };
+                // At first the homes that are asked may be enough.
+                let crosses = || if sending == Sending::First { None } else { round.cross(home) };
+                stand_ins.extend(stand_in.or_else(crosses));
             }
         }
-        for (node, home) in receivers {
+        let in_place = |place: &StandIn| (place.node, STAND_IN + place.choice, Some(place.home));
+        receivers.extend(stand_ins.iter().map(in_place));
+        for (node, round, stands_in_for) in receivers {
             let ask = Ask::Merge {
                 key: self.checked.put.key.clone(),
                 state: minted.state.clone(),
                 epoch: cx.stamp(Some(minted.epoch)),
                 heals: None,
                 confirm: Confirm::Stored,
-                stands_in_for: (node != home).then_some(home),
+                stands_in_for,
             };
-            cx.out.asks.push((node, Ticket { operation: self.id, round: WRITE }, ask));
+            cx.out.asks.push((node, Ticket { operation: self.id, round }, ask));
         }
     }
 

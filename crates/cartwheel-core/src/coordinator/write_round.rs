@@ -1,7 +1,8 @@
 //! The tally of a write: who has stored it, and when that is enough (paper, section 4.5).
 //!
 //! While one configuration takes over from another ([`Homes`]), as many of each must have stored it. Who has stored it has: it does
-//! not matter whether that node is still being filled.
+//! not matter whether that node is still being filled. Where nodes may stand in for homes and too few are left, one that counts in one of
+//! the two lists stands in for a home of the other: so W nodes are enough, whatever they are.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -21,14 +22,47 @@ pub struct WriteRound {
     /// The nodes that may stand in for a home and do not yet, in the order in which they are asked.
     spare: VecDeque<NodeId>,
     /// Who stands in for which home. A home may have several, if the first did not answer.
-    standing_in: BTreeMap<NodeId, NodeId>,
+    standing_in: Vec<StandIn>,
+    /// A node that counts in one list may stand in for a home of the other.
+    may_cross: bool,
+    /// How often a node was chosen to stand in.
+    choices: u32,
+}
+
+/// A node that is to keep the write for a home.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StandIn {
+    /// The node.
+    pub node: NodeId,
+    /// The home.
+    pub home: NodeId,
+    /// Which choice of a stand-in this is, from 1: a node may be chosen for a home of each list, and its answers are told apart by this.
+    pub choice: u32,
+    /// It has the write for this home alone, and not already for another reason.
+    adds_copy: bool,
+    /// It has said that it keeps the write for this home.
+    has_hint: bool,
 }
 
 impl WriteRound {
     /// A write that `needed` of `homes` are to store, or of those who stand in for one of them.
     pub fn new(homes: Homes, spare: Vec<NodeId>, needed: usize) -> Self {
-        let (stored, full) = (BTreeMap::new(), BTreeSet::new());
-        Self { homes, needed, stored, full, spare: spare.into(), standing_in: BTreeMap::new() }
+        Self {
+            homes,
+            needed,
+            stored: BTreeMap::new(),
+            full: BTreeSet::new(),
+            spare: spare.into(),
+            standing_in: Vec::new(),
+            may_cross: false,
+            choices: 0,
+        }
+    }
+
+    /// A write for which a node that counts in one list may stand in for a home of the other, or not.
+    #[must_use]
+    pub fn crossing(self, may_cross: bool) -> Self {
+        Self { may_cross, ..self }
     }
 
     /// The homes are others now, and so are those who may stand in for them. Who has stored it has, unless that life is over.
@@ -36,15 +70,20 @@ impl WriteRound {
         self.stored.retain(|&node, _| homes.is_as_before(node, &self.homes));
         self.full.retain(|&node| homes.is_as_before(node, &self.homes));
         self.homes = homes;
-        self.refill(spare);
         let homes = &self.homes;
-        self.standing_in.retain(|node, home| !homes.contains(*node) && homes.contains(*home));
+        self.standing_in.retain(|place| homes.may_stand_in(place.node, place.home));
+        self.drop_hints_of_lost();
+        self.refill(spare);
     }
 
     /// Those who may stand in are others now.
     pub fn refill(&mut self, spare: Vec<NodeId>) {
-        let is_spare = |node: &NodeId| !self.standing_in.contains_key(node) && !self.homes.contains(*node);
+        let is_spare = |node: &NodeId| !self.stands_in_somewhere(*node) && !self.homes.contains(*node);
         self.spare = spare.into_iter().filter(is_spare).collect();
+    }
+
+    fn stands_in_somewhere(&self, node: NodeId) -> bool {
+        self.standing_in.iter().any(|place| place.node == node)
     }
 
     /// These may stand in too, after the others.
@@ -56,6 +95,13 @@ impl WriteRound {
     /// For how many homes nobody is left who could stand in.
     pub fn lacks(&self) -> usize {
         self.missing().iter().filter(|&&home| !self.has_stand_in(home)).count().saturating_sub(self.spare.len())
+    }
+
+    /// `node`, chosen to stand in by this choice, has stored it for the home, durably, and has lost nothing since this time.
+    pub fn keeps(&mut self, node: NodeId, choice: u32, memory: Memory) {
+        self.stored(node, memory);
+        let meant = self.standing_in.iter_mut().find(|place| (place.node, place.choice) == (node, choice));
+        meant.into_iter().for_each(|place| place.has_hint = true);
     }
 
     /// `node` has stored it, durably, and has lost nothing since this time.
@@ -70,11 +116,18 @@ impl WriteRound {
     /// Drops what nodes said before they lost records: they are asked again.
     pub fn drop_lost(&mut self, losses: &Losses) {
         self.stored.retain(|&node, &mut memory| !losses.outdate(node, memory));
+        self.drop_hints_of_lost();
+    }
+
+    fn drop_hints_of_lost(&mut self) {
+        let stored = &self.stored;
+        self.standing_in.iter_mut().for_each(|place| place.has_hint &= stored.contains_key(&place.node));
     }
 
     /// `node` has not, because it has no room; it may yet, when it is asked again.
     pub fn full(&mut self, node: NodeId) {
-        if self.is_asked(node) && !self.stored.contains_key(&node) {
+        let lacks_a_hint = self.standing_in.iter().any(|place| place.node == node && !place.has_hint);
+        if self.is_asked(node) && (lacks_a_hint || !self.stored.contains_key(&node)) {
             self.full.insert(node);
         }
     }
@@ -85,14 +138,19 @@ impl WriteRound {
     }
 
     fn is_asked(&self, node: NodeId) -> bool {
-        self.homes.contains(node) || self.standing_in.contains_key(&node)
+        self.homes.contains(node) || self.stands_in_somewhere(node)
     }
 
     /// Whether so many disks are full that too few nodes are left.
     pub fn is_blocked(&self) -> bool {
-        let may_stand_in = self.spare.len() + self.standing_in.keys().filter(|node| !self.full.contains(node)).count();
-        let has_room = |list: &[NodeId]| list.iter().filter(|home| !self.full.contains(home)).count();
-        !self.full.is_empty() && self.homes.lists().any(|list| has_room(list) + may_stand_in < self.needed)
+        let has_room = |node: &NodeId| self.stored.contains_key(node) || !self.full.contains(node);
+        let elsewhere = if self.may_cross { self.homes.all() } else { Vec::new() };
+        let may_count = |list: &[NodeId]| {
+            let stand_ins = self.spare.iter().copied().chain(self.standing_in.iter().map(|place| place.node));
+            let nodes: BTreeSet<NodeId> = list.iter().copied().chain(stand_ins).chain(elsewhere.clone()).collect();
+            nodes.iter().filter(|node| has_room(node)).count()
+        };
+        !self.full.is_empty() && self.homes.lists().any(|list| may_count(list) < self.needed)
     }
 
     /// The homes that have not said yet that they have it.
@@ -100,12 +158,12 @@ impl WriteRound {
         self.homes.all().into_iter().filter(|node| !self.stored.contains_key(node)).collect()
     }
 
-    /// The stand-ins that have not said so, and for which home they are asked.
-    pub fn missing_stand_ins(&self) -> Vec<(NodeId, NodeId)> {
-        let missing = self.standing_in.iter().filter(|(node, home)| {
-            !self.stored.contains_key(node) && !self.stored.contains_key(home) && !self.full.contains(node)
-        });
-        missing.map(|(&node, &home)| (node, home)).collect()
+    /// The stand-ins that have not said so, where the home itself has not either.
+    pub fn missing_stand_ins(&self) -> Vec<StandIn> {
+        let is_missing = |place: &&StandIn| {
+            !place.has_hint && !self.stored.contains_key(&place.home) && !self.full.contains(&place.node)
+        };
+        self.standing_in.iter().filter(is_missing).copied().collect()
     }
 
     /// Whether somebody is left who could stand in for `home`, and nobody does.
@@ -114,21 +172,53 @@ impl WriteRound {
     }
 
     /// Has the next node stand in for `home`; none if there is none left.
-    pub fn stand_in(&mut self, home: NodeId) -> Option<NodeId> {
+    pub fn stand_in(&mut self, home: NodeId) -> Option<StandIn> {
         let node = self.spare.pop_front()?;
-        self.standing_in.insert(node, home);
-        Some(node)
+        Some(self.choose(node, home, true))
     }
 
-    /// `node`, which may be none of the spare ones, stands in for `home`.
-    pub fn stands_in(&mut self, node: NodeId, home: NodeId) {
+    /// Has a node stand in for `home` that has the write already, and so far counts in the other list only. It adds no copy: so only
+    /// where enough have the write, and it is the lists that are short.
+    pub fn cross(&mut self, home: NodeId) -> Option<StandIn> {
+        let node = self.crosses(home)?;
+        Some(self.choose(node, home, false))
+    }
+
+    /// Whether [`Self::cross`] finds a node.
+    pub fn may_cross(&self, home: NodeId) -> bool {
+        self.crosses(home).is_some()
+    }
+
+    fn crosses(&self, home: NodeId) -> Option<NodeId> {
+        // Those that have been chosen will do, if they have room.
+        let is_likely = |place: &StandIn| place.has_hint || !self.full.contains(&place.node);
+        let is_short = self.acknowledged_if(is_likely) < self.needed;
+        if !self.may_cross || self.stored.len() < self.needed || !is_short {
+            return None;
+        }
+        let would_count =
+            |node: NodeId| self.homes.lists().any(|list| list.contains(&home) && !self.counts_in(list, node, |_| true));
+        self.stored.keys().copied().find(|&node| !self.full.contains(&node) && would_count(node))
+    }
+
+    fn choose(&mut self, node: NodeId, home: NodeId, adds_copy: bool) -> StandIn {
+        self.choices += 1;
+        let place = StandIn { node, home, choice: self.choices, adds_copy, has_hint: false };
+        self.standing_in.push(place);
+        place
+    }
+
+    /// `node`, which may be none of the spare ones, has stored it for `home`, durably, and has lost nothing since this time.
+    pub fn stored_for(&mut self, node: NodeId, home: NodeId, memory: Memory) {
         self.spare.retain(|&spare| spare != node);
-        self.standing_in.insert(node, home);
+        let place = self.choose(node, home, true);
+        self.keeps(node, place.choice, memory);
     }
 
-    /// Whether somebody who may have room has been asked to stand in for `home`.
+    /// Whether somebody who may have room has been asked to store the write in the place of `home`.
     pub fn has_stand_in(&self, home: NodeId) -> bool {
-        self.standing_in.iter().any(|(node, &of)| of == home && !self.full.contains(node))
+        let may_have_room = |place: &StandIn| place.has_hint || !self.full.contains(&place.node);
+        self.standing_in.iter().any(|place| place.home == home && place.adds_copy && may_have_room(place))
     }
 
     /// Whether every home has it, or one who stands in for it.
@@ -138,7 +228,7 @@ impl WriteRound {
 
     /// Whether somebody has it who stands in for `home`.
     pub fn is_covered(&self, home: NodeId) -> bool {
-        self.standing_in.iter().any(|(node, of)| *of == home && self.stored.contains_key(node))
+        self.standing_in.iter().any(|place| place.home == home && place.has_hint)
     }
 
     /// Whether enough have it.
@@ -156,24 +246,26 @@ impl WriteRound {
         self.stored.keys().filter(|&&node| !self.homes.contains(node))
     }
 
-    /// How many have it, in the configuration of which fewer do.
+    /// How many have it, in the configuration of which fewer do. A node counts once in each.
     pub fn acknowledged(&self) -> usize {
-        let of = |list: &[NodeId]| {
-            let stand_ins =
-                self.standing_in.iter().filter(|(node, home)| self.stored.contains_key(node) && list.contains(home));
-            self.stored_of(list) + stand_ins.count()
-        };
+        self.acknowledged_if(|place| place.has_hint)
+    }
+
+    fn acknowledged_if(&self, is_in: impl Fn(&StandIn) -> bool) -> usize {
+        let of = |list: &[NodeId]| self.stored.keys().filter(|&&node| self.counts_in(list, node, &is_in)).count();
         self.homes.lists().map(of).min().unwrap_or(0)
+    }
+
+    /// Whether a node that has it counts in a list: as a home, or in the place of one, where it is in such a place.
+    fn counts_in(&self, list: &[NodeId], node: NodeId, is_in: impl Fn(&StandIn) -> bool) -> bool {
+        let stands_in = |place: &StandIn| place.node == node && list.contains(&place.home) && is_in(place);
+        list.contains(&node) || self.standing_in.iter().any(stands_in)
     }
 
     /// How many homes have it, in the configuration of which fewer do.
     pub fn stored_at_home(&self) -> usize {
         let has_stored = |home: NodeId| self.stored.contains_key(&home);
         self.homes.fewest(has_stored, has_stored)
-    }
-
-    fn stored_of(&self, homes: &[NodeId]) -> usize {
-        homes.iter().filter(|home| self.stored.contains_key(home)).count()
     }
 
     /// How many must.
@@ -252,16 +344,48 @@ mod tests {
         round.stored(a, Memory::default());
         round.stored(d, Memory::default());
         assert!(!round.is_enough(), "nobody has asked it yet");
-        assert_eq!(round.stand_in(b), Some(d));
+        assert_eq!(round.stand_in(b).map(|place| place.node), Some(d));
         round.full(d);
         assert!(!round.has_stand_in(b) && !round.is_blocked());
-        assert_eq!(round.stand_in(b), Some(e));
-        assert_eq!(round.missing_stand_ins(), [(e, b)]);
-        round.stored(e, Memory::default());
+        let place = round.stand_in(b).unwrap();
+        assert_eq!((place.node, place.home, &round.missing_stand_ins()[..]), (e, b, &[place][..]));
+        round.keeps(e, place.choice, Memory::default());
         assert!(round.is_enough() && !round.is_complete());
         assert_eq!(round.stand_ins_stored().collect::<Vec<_>>(), [&e]);
         round.stored(c, Memory::default());
         assert!(round.is_complete());
         assert_eq!(round.stand_in(c), None);
+    }
+    #[test]
+    fn a_node_that_counts_in_one_list_stands_in_for_a_home_of_the_other_once_it_keeps_a_hint() {
+        let [a, b, c, d] = [1, 2, 3, 4].map(NodeId::new);
+        let homes = || Homes { current: vec![a, b, c], next: Some(vec![a, b, d]), lives: Vec::new() };
+        let strict = WriteRound::new(homes(), Vec::new(), 2);
+        let sloppy = WriteRound::new(homes(), Vec::new(), 2).crossing(true);
+        for (mut round, may_cross) in [(strict, false), (sloppy, true)] {
+            round.stored(c, Memory::default());
+            round.stored(d, Memory::default());
+            assert_eq!((round.acknowledged(), round.may_cross(a)), (1, may_cross), "two copies, one in each list");
+            assert_eq!(round.cross(a).is_some(), may_cross);
+        }
+        let mut round = WriteRound::new(homes(), Vec::new(), 2).crossing(true);
+        round.stored(d, Memory::default());
+        assert_eq!(round.cross(a), None, "there is one copy, whatever it counts for");
+        round.stored(c, Memory::default());
+        let [first, second] = [a, b].map(|home| round.cross(home).unwrap());
+        assert_eq!([(first.node, first.home), (second.node, second.home)], [(c, a), (d, b)]);
+        assert!(!round.may_cross(a) && !round.is_covered(a) && !round.has_stand_in(a));
+        round.stored(c, Memory::default());
+        round.keeps(d, second.choice, Memory::default());
+        assert_eq!(
+            (round.acknowledged(), round.missing_stand_ins()),
+            (1, vec![first]),
+            "it has said nothing of the hint"
+        );
+        round.keeps(c, first.choice, Memory::default());
+        assert!(round.is_enough() && round.is_covered(a));
+        // Once the second stands alone, what is kept for it still counts.
+        round.move_to(vec![a, b, d].into(), Vec::new());
+        assert_eq!((round.acknowledged(), round.stored_at_home()), (2, 1));
     }
 }
