@@ -488,6 +488,10 @@ impl Node {
     /// Coordinates a write for another node.
     fn take_over(&mut self, step: &mut Gathered, from: (NodeId, Ticket), put: Put, budget: Duration, begun: Epoch) {
         let (peer, ticket) = from;
+        if self.begun.contains_key(&ReplyTo::Peer(peer, ticket)) {
+            // It was sent again because it takes so long. It is answered once.
+            return;
+        }
         if self.is_wrong_epoch(step, peer, begun) {
             let why = "the write comes too late to be carried out, or to a node that knows too little of its cluster";
             let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
@@ -498,7 +502,7 @@ impl Node {
         }
         let (reply_to, put, begun) =
             (ReplyTo::Peer(peer, ticket), Operation::Put(put), begun.min(self.replica.epoch()));
-        self.begun.entry(reply_to).or_insert(step.now.instant);
+        self.begun.insert(reply_to, step.now.instant);
         self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX), begun);
     }
 

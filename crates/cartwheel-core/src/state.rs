@@ -46,6 +46,14 @@ impl Content {
     pub fn untyped(bytes: impl Into<Bytes>) -> Self {
         Self::Value { bytes: bytes.into(), content_type: String::new() }
     }
+
+    /// The bytes that it takes in a state, at most a few too many.
+    pub const fn weight(&self) -> usize {
+        match self {
+            Self::Value { bytes, content_type } => bytes.len() + content_type.len(),
+            Self::Tombstone => 0,
+        }
+    }
 }
 
 /// One write that no other write known here has replaced.
@@ -72,12 +80,8 @@ impl Sibling {
     }
 
     /// The bytes that it takes in a state, at most a few too many.
-    pub fn weight(&self) -> usize {
-        let content = match &self.content {
-            Content::Value { bytes, content_type } => bytes.len() + content_type.len(),
-            Content::Tombstone => 0,
-        };
-        SIBLING_BYTES + content
+    pub const fn weight(&self) -> usize {
+        SIBLING_BYTES + self.content.weight()
     }
 
     /// The order of last write wins: the later timestamp, and among equal ones the greater dot.

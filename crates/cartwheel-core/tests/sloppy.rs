@@ -13,7 +13,7 @@ use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, View};
+use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, View};
 use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{ClientId, Event, Input, Node, NodeConfig};
@@ -42,6 +42,10 @@ struct Cluster {
     drained: BTreeMap<NodeId, bool>,
     /// What these are to store is lost on its way.
     unwritten: BTreeSet<NodeId>,
+    /// So many of the next forwarded writes are lost, and of the answers to those that arrive.
+    lost_forwards: (usize, usize),
+    /// How many of both arrived.
+    forwards: (usize, usize),
     history: History,
     now: Instant,
     clients: u64,
@@ -68,6 +72,8 @@ impl Cluster {
             events: Vec::new(),
             drained: BTreeMap::new(),
             unwritten: BTreeSet::new(),
+            lost_forwards: (0, 0),
+            forwards: (0, 0),
             history,
             now: Instant(1),
             clients: 0,
@@ -137,6 +143,19 @@ impl Cluster {
                 let arrived = wire::decode_envelope(wire::encode_envelope(&envelope)).expect("a frame of our own");
                 if matches!(arrived.message, Message::Ask(_, Ask::Merge { .. })) && self.unwritten.contains(&to) {
                     continue;
+                }
+                let (lost, arrivals) = (&mut self.lost_forwards, &mut self.forwards);
+                let forward = match arrived.message {
+                    Message::Forward(..) => Some((&mut lost.0, &mut arrivals.0)),
+                    Message::Forwarded(..) => Some((&mut lost.1, &mut arrivals.1)),
+                    _ => None,
+                };
+                if let Some((lost, arrived)) = forward {
+                    if *lost > 0 {
+                        *lost -= 1;
+                        continue;
+                    }
+                    *arrived += 1;
                 }
                 let is_answer = matches!(arrived.message, Message::Answer(..));
                 let is_late = is_answer && self.held_back.as_ref().is_some_and(|(node, _)| *node == to);
@@ -786,4 +805,40 @@ fn a_home_of_one_list_keeps_a_hint_for_the_home_of_the_other_that_it_stands_in_f
         let (_, written) = written_by_who_comes_and_who_goes(broken);
         assert!(matches!(written, Err(Refusal::Unavailable(_))), "two copies count as one: {written:?}");
     }
+}
+
+/// A cluster in which the last write wins, and a strong write that a node which is no home of its key forwards to one.
+fn forwarded_strong_write(prepare: impl Fn(&mut Cluster)) -> (Cluster, Outcome) {
+    let mut cluster = Cluster::new(|_, _| {});
+    let settings = SettingsPatch { conflict: Some(Conflict::Lww), ..SettingsPatch::default() };
+    cluster.change(ChangeKind::Bucket { name: key(1).bucket().to_vec().into(), settings });
+    prepare(&mut cluster);
+    let through = cluster.places(&key(1)).1[0];
+    let put = Put { consistency: Consistency::Strong, ..blind_put(&key(1), None) };
+    let outcome = cluster.ask(through, Operation::Put(put));
+    (cluster, outcome)
+}
+
+/// It goes to one coordinator alone, for a try that seems to have failed may surface later. So nobody else makes up for what is lost.
+#[test]
+fn a_forwarded_write_that_is_lost_is_sent_again_and_stays_one_write() {
+    for lost in [(1, 0), (0, 1), (2, 1)] {
+        let (cluster, outcome) = forwarded_strong_write(|cluster| cluster.lost_forwards = lost);
+        assert!(matches!(&outcome, Ok(Reply::Put(done)) if done.acks.home >= 2), "{lost:?}: {outcome:?}");
+        assert_eq!(cluster.forwards, (1 + lost.1, 1), "each that was lost was sent once more");
+        for record in cluster.places(&key(1)).0.into_iter().filter_map(|home| cluster.record(home, &key(1))) {
+            let runs: Vec<_> = record.state.clock().runs().map(|run| (run.upto, run.beyond.len())).collect();
+            assert_eq!(runs, [(1, 0)], "{lost:?}: one write has one dot");
+        }
+    }
+}
+
+#[test]
+fn a_coordinator_takes_no_notice_of_repeats_of_a_write_that_it_is_at_work_on() {
+    let (cluster, outcome) = forwarded_strong_write(|cluster| {
+        cluster.unwritten = cluster.places(&key(1)).0[1..].iter().copied().collect();
+    });
+    assert!(matches!(outcome, Err(Refusal::Unavailable(_))), "{outcome:?}");
+    let (arrived, answered) = cluster.forwards;
+    assert!(arrived > 1 && answered <= 1, "{arrived} repeats had {answered} answers");
 }

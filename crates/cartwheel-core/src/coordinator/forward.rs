@@ -1,6 +1,7 @@
 //! Writes that another node coordinates, because this one is no home of the key or cannot store it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::{Cx, Next, Own, ReplyTo, Told};
 use crate::dot::NodeId;
@@ -43,6 +44,13 @@ pub(super) struct ForwardOp {
     or_here: bool,
     /// How often it got a later timestamp.
     raises: usize,
+    /// When another coordinator is tried.
+    next_at: Instant,
+    /// When those that have it are sent it again, and how long after that.
+    resend_at: Instant,
+    resend_after: Duration,
+    /// Some coordinator was sent it more than once: what it says that was not done may have been done the first time.
+    was_resent: bool,
 }
 
 impl ForwardOp {
@@ -61,6 +69,10 @@ impl ForwardOp {
             disk_full: false,
             or_here: false,
             raises: 0,
+            next_at: deadline,
+            resend_at: deadline,
+            resend_after: Duration::ZERO,
+            was_resent: false,
         }
     }
 
@@ -85,9 +97,11 @@ impl ForwardOp {
                 self.put.stamp = Some(cx.clock.tick(cx.now.wall));
                 self.try_next(cx)
             }
-            Told::Begin | Told::Timer => self.try_next(cx),
+            Told::Begin => self.try_next(cx),
+            Told::Timer if cx.now.instant < self.next_at.min(self.deadline) => self.resend(cx),
+            Told::Timer => self.try_next(cx),
             Told::Forwarded(from, result) => self.ended(cx, from, result),
-            Told::Answer(..) | Told::Minted(_) | Told::Moved => self.wait(cx),
+            Told::Answer(..) | Told::Minted(_) | Told::Moved => self.wait(),
         }
     }
 
@@ -111,11 +125,14 @@ impl ForwardOp {
             Err(Refusal::DiskFull) => {
                 self.out.remove(&from);
                 self.disk_full = true;
+                if self.was_resent {
+                    self.shortfall.get_or_insert_with(unknown);
+                }
                 self.try_next(cx)
             }
             // This one has not written it, but another may have.
             Err(Refusal::TooManySiblings(_) | Refusal::SiblingsTooLarge(..))
-                if self.shortfall.is_some() || self.out.iter().any(|&other| other != from) =>
+                if self.shortfall.is_some() || self.was_resent || self.out.iter().any(|&other| other != from) =>
             {
                 self.out.remove(&from);
                 self.try_next(cx)
@@ -131,7 +148,7 @@ impl ForwardOp {
     fn raise(&mut self, cx: &mut Cx<'_>, from: NodeId, held: Hlc) -> Next {
         if self.put.stamp.is_some_and(|stamp| stamp > held) {
             // It says so of an earlier attempt.
-            return self.wait(cx);
+            return self.wait();
         }
         self.out.remove(&from);
         match RAISES_MS.get(self.raises) {
@@ -155,25 +172,43 @@ impl ForwardOp {
         }
         match self.untried.pop_front() {
             Some(home) if !is_late => {
-                let budget = self.deadline.since(cx.now.instant);
-                cx.out.forwards.push((
-                    home,
-                    Ticket { operation: self.id, round: 1 },
-                    self.put.clone(),
-                    budget,
-                    cx.begun,
-                ));
+                self.send(cx, home);
                 self.out.insert(home);
                 self.was_tried = true;
-                self.wait(cx)
+                self.next_at = self.when_to_try_next(cx);
+                self.resend_after = cx.resend_after_bytes(self.put.content.weight());
+                self.resend_at = cx.now.instant + self.resend_after;
+                self.wait()
             }
             None if self.or_here && !is_late && !is_tried_once(cx, &self.put) => {
                 let may_be_stored = self.shortfall.is_some() || !self.out.is_empty();
                 Next::StandIn(Box::new(self.put.clone()), may_be_stored)
             }
-            None if !self.out.is_empty() && !is_late => self.wait(cx),
+            None if !self.out.is_empty() && !is_late => {
+                self.next_at = self.deadline;
+                self.wait()
+            }
             _ => self.refuse(cx),
         }
+    }
+
+    fn send(&self, cx: &mut Cx<'_>, home: NodeId) {
+        // With each timestamp it is another question.
+        let ticket = Ticket { operation: self.id, round: 1 + self.raises as u32 };
+        let budget = self.deadline.since(cx.now.instant);
+        cx.out.forwards.push((home, ticket, self.put.clone(), budget, cx.begun));
+    }
+
+    /// A question or its answer may have been lost. A coordinator that is at work on it takes no notice, and one that has ended it answers
+    /// again: by the write's name it knows what it has done. Most often nothing was lost, so it is sent ever more seldom.
+    fn resend(&mut self, cx: &mut Cx<'_>) -> Next {
+        if cx.now.instant >= self.resend_at {
+            self.out.iter().for_each(|&home| self.send(cx, home));
+            self.was_resent = true;
+            self.resend_after *= 2;
+            self.resend_at = cx.now.instant + self.resend_after;
+        }
+        self.wait()
     }
 
     fn refuse(&mut self, cx: &mut Cx<'_>) -> Next {
@@ -185,9 +220,13 @@ impl ForwardOp {
         Next::End
     }
 
-    fn wait(&self, cx: &Cx<'_>) -> Next {
+    fn wait(&self) -> Next {
+        Next::Until(self.next_at.min(self.resend_at).min(self.deadline))
+    }
+
+    fn when_to_try_next(&self, cx: &Cx<'_>) -> Instant {
         if self.untried.is_empty() && !self.or_here {
-            return Next::Until(self.deadline);
+            return self.deadline;
         }
         // A coordinator has to wait for others in turn.
         let slowest = self.out.iter().map(|&node| FORWARD_PATIENCE * cx.reach.patience(node)).max();
@@ -195,7 +234,7 @@ impl ForwardOp {
         // Whoever comes last has as long as the first.
         let turns = self.untried.len() + usize::from(self.or_here) + 1;
         let share = self.deadline.since(cx.now.instant) / u32::try_from(turns).unwrap_or(u32::MAX);
-        Next::Until((cx.now.instant + patience.min(share)).min(self.deadline))
+        cx.now.instant + patience.min(share)
     }
 }
 

@@ -154,7 +154,12 @@ impl Cx<'_> {
 
     /// When a state that a replica has not confirmed is sent to it again: large ones take long to travel and to be stored.
     fn resend_after(&self, state: &State) -> Duration {
-        self.timing.resend_after + Duration::from_micros(state.weight().bytes as u64 / SENT_BYTES_IN_1_US)
+        self.resend_after_bytes(state.weight().bytes)
+    }
+
+    /// The same for so many bytes.
+    fn resend_after_bytes(&self, bytes: usize) -> Duration {
+        self.timing.resend_after + Duration::from_micros(bytes as u64 / SENT_BYTES_IN_1_US)
     }
 
     /// Whether the operation was told of a step of its key's partition that this node does not know yet. What it would end on may
