@@ -231,6 +231,7 @@ impl Running {
     fn tell_liveness(&self, liveness: Arc<Liveness>) {
         let before = self.around.liveness.send_replace(liveness.clone());
         self.around.metrics.changed(&before, &liveness);
+        self.around.peers.doubt(&liveness);
         let view = self.control.view();
         for (node, standing) in liveness.iter().filter(|&(node, now)| before.status(node) != now.status) {
             let name = view.member(node).map_or("", |known| known.member.name.as_str());

@@ -10,6 +10,7 @@ use cartwheel_core::drift::Drift;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::time::Now;
 use cartwheel_core::wire::{Protocol, Spoken};
+use tokio::sync::Notify;
 
 use super::Peer;
 use super::hello::Remote;
@@ -65,6 +66,8 @@ pub struct PeerStats {
     pub dropped: AtomicU64,
     /// How often a connection to it came about.
     pub connects: AtomicU64,
+    /// It has dialled this node.
+    pub(super) called: Notify,
     link: Mutex<LinkState>,
     drift: Mutex<Drift>,
 }
@@ -182,6 +185,7 @@ impl PeerStats {
             exchange_bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             connects: AtomicU64::new(0),
+            called: Notify::new(),
             link: Mutex::new(link),
             drift: Mutex::default(),
         }

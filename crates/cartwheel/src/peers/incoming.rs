@@ -76,6 +76,7 @@ async fn serve(
     }
     let connected = acquaintances.connected(&remote);
     let stats = board.get(remote.node);
+    stats.iter().for_each(|stats| stats.called.notify_one());
     let mut frames = FramedRead::new(stream, Frames::new(FRAME_BYTES_MAX));
     let mut refused = pin!(acquaintances.refused(&remote));
     loop {

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cartwheel_core::dot::NodeId;
+use cartwheel_core::liveness::{Liveness, Status};
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::SIBLING_BYTES_MAX;
 use cartwheel_core::ring::N_MAX;
@@ -130,6 +131,13 @@ impl Peers {
 }
 
 impl Peers {
+    /// Has peers looked after that do not answer this node, as far as it knows: a connection to one that was cut off is made anew as soon as it
+    /// can be reached again.
+    pub fn doubt(&self, liveness: &Liveness) {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().for_each(|(&node, dialled)| dialled.link.doubt(liveness.status(node) != Status::Alive));
+    }
+
     /// Sends `messages` to a peer, or drops them: while there is no connection, and when too much waits for a slow one.
     pub fn send(&self, to: NodeId, messages: &[Envelope]) {
         self.send_of(to, messages, None);

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use cartwheel_core::exchange::EXCHANGE;
 use cartwheel_core::message::{Envelope, Message, Ticket};
 use cartwheel_core::wire::{Protocol, encode_envelope_as};
-use futures_util::SinkExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{SinkExt, StreamExt as _};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -29,8 +30,13 @@ const BATCHES_MAX: usize = 1_024;
 const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// How many bytes are gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
-/// How long dialling may take, and how long a peer may take no bytes before the connection counts as broken.
+/// How long dialling may take, how long a peer may take no bytes before the connection counts as broken, and ...
 const DIAL_WITHIN: Duration = Duration::from_secs(3);
+/// ... how often a connection is asked for meanwhile. The system would repeat a lost request after one second, three and seven: too late to
+/// notice that a cut has healed.
+const DIAL_EVERY: Duration = Duration::from_millis(500);
+/// How long a peer that may be cut off, and was reached, is left alone before it is looked again.
+const REACHED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long it may take to reach a peer that is to say what it knows of this node, and how long the peer may take in all, before that goes
 /// on without it.
 const REACHED_WITHIN: Duration = Duration::from_secs(1);
@@ -40,7 +46,7 @@ const MARK_FRAME: u8 = 0xff;
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before the next dial: at first, and at most.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_millis(350);
 const LOG_EVERY: Duration = Duration::from_secs(10);
 /// From so many bytes on a frame goes by the connection for large ones.
 const LARGE_BYTES: usize = 64 << 10;
@@ -106,6 +112,8 @@ pub(super) struct Link {
     large_bytes: Arc<AtomicUsize>,
     answering: Answering,
     connected: watch::Receiver<bool>,
+    /// Whether the peer does not answer this node, as its detector has it.
+    doubted: watch::Sender<bool>,
     drops: RateLimit,
 }
 
@@ -122,6 +130,7 @@ impl Link {
         let (batches, receiver) = mpsc::channel(BATCHES_MAX);
         let (large, large_receiver) = mpsc::channel(BATCHES_MAX);
         let (connected_sender, connected) = watch::channel(false);
+        let (doubted_sender, doubted) = watch::channel(false);
         let (queued_bytes, agreed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(Protocol::OLDEST.0)));
         let large_bytes = Arc::new(AtomicUsize::new(0));
         let link = Self {
@@ -133,6 +142,7 @@ impl Link {
             large_bytes: large_bytes.clone(),
             answering: Answering::default(),
             connected,
+            doubted: doubted_sender,
             drops: RateLimit::new(LOG_EVERY),
         };
         let carrier = Carrier {
@@ -144,7 +154,8 @@ impl Link {
             queued_bytes: large_bytes,
         };
         let connected = connected_sender;
-        let dialler = Dialler { local, peer, stats, acquaintances, batches: receiver, agreed, queued_bytes, connected };
+        let dialler =
+            Dialler { local, peer, stats, acquaintances, batches: receiver, agreed, queued_bytes, connected, doubted };
         tokio::spawn(carrier.run(stop.clone(), ended.clone()));
         tokio::spawn(dialler.run(stop, ended));
         link
@@ -153,6 +164,11 @@ impl Link {
     /// Whether a connection stands.
     pub(super) fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
+    }
+
+    /// The peer does not answer this node, or does again.
+    pub(super) fn doubt(&self, is_doubted: bool) {
+        self.doubted.send_if_modified(|doubted| std::mem::replace(doubted, is_doubted) != is_doubted);
     }
 
     /// Sends `messages`, or drops them: while there is no connection, and when too much waits for a slow one.
@@ -237,6 +253,7 @@ struct Dialler {
     agreed: Arc<AtomicU32>,
     queued_bytes: Arc<AtomicUsize>,
     connected: watch::Sender<bool>,
+    doubted: watch::Receiver<bool>,
 }
 
 impl Dialler {
@@ -260,8 +277,11 @@ impl Dialler {
                     info!("connected to {} at {}, in protocol version {protocol}", peer.name, peer.addr);
                     (backoff, last_error) = (BACKOFF_MIN, String::new());
                     let known = self.acquaintances.clone();
+                    let (local, peer, doubted) = (self.local.clone(), self.peer.clone(), self.doubted.clone());
+                    let healed = cut_healed(&local, &peer, &known, doubted);
                     let error = tokio::select! {
                         error = self.serve(stream, protocol) => error,
+                        error = healed => error,
                         // It is told why when it is dialled again.
                         () = known.refused(&remote) => std::io::Error::other("it is refused from now on"),
                     };
@@ -287,7 +307,11 @@ impl Dialler {
                     }
                 }
             }
-            tokio::time::sleep(jittered(backoff)).await;
+            // A peer that reaches this node can be reached, as a rule.
+            tokio::select! {
+                () = tokio::time::sleep(jittered(backoff)) => {}
+                () = self.stats.called.notified() => {}
+            }
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
@@ -458,12 +482,55 @@ async fn dial(
 }
 
 async fn connect(peer: &Peer, within: Duration) -> Result<TcpStream, HelloError> {
-    let dialled = tokio::time::timeout(within, TcpStream::connect(&peer.addr)).await;
+    let dialled = tokio::time::timeout(within, first_to_connect(&peer.addr)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
     let stream = dialled.map_err(HelloError::Unreachable)?;
     stream.set_nodelay(true)?;
     keepalive::watch(&stream)?;
     Ok(stream)
+}
+
+/// Asks for a connection again and again, until one comes about or is refused.
+async fn first_to_connect(addr: &str) -> std::io::Result<TcpStream> {
+    let mut asked = FuturesUnordered::new();
+    loop {
+        asked.push(TcpStream::connect(addr));
+        tokio::select! {
+            Some(ended) = asked.next() => return ended,
+            () = tokio::time::sleep(DIAL_EVERY) => {}
+        }
+    }
+}
+
+/// Waits until a peer that does not answer could not be reached, and then can be again. A connection that stood before is of no use by then:
+/// what was lost on it is sent again ever more seldom, the longer the cut was.
+pub(super) async fn cut_healed(
+    local: &LocalNode,
+    peer: &Peer,
+    acquaintances: &Acquaintances,
+    mut doubted: watch::Receiver<bool>,
+) -> std::io::Error {
+    let mut was_cut = false;
+    loop {
+        // What it says by then on a connection of its own does not mend this one.
+        if !was_cut && doubted.wait_for(|doubted| *doubted).await.is_err() {
+            return std::io::Error::other("this node does not talk to it any more");
+        }
+        let begun = tokio::time::Instant::now();
+        let reached = connect(peer, DIAL_WITHIN).await;
+        // The first request was lost.
+        was_cut |= reached.is_err() || begun.elapsed() >= DIAL_EVERY;
+        let Ok(mut stream) = reached else {
+            tokio::time::sleep(jittered(BACKOFF_MAX)).await;
+            continue;
+        };
+        // Whoever says nothing is taken for a stranger there.
+        let _ = tokio::time::timeout(REACHED_WITHIN, hello::call(&mut stream, local, peer.node, acquaintances)).await;
+        if was_cut {
+            return std::io::Error::other("it was cut off, and can be reached again");
+        }
+        tokio::time::sleep(REACHED_AGAIN_AFTER).await;
+    }
 }
 
 /// See [`super::introduce`]. A peer that does not answer soon says nothing.

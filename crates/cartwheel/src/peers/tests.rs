@@ -308,3 +308,45 @@ async fn old_boots_and_old_lives_are_refused_and_told_so() {
     assert_eq!(call(9, 1).await, Err(Unwelcome::Retired(Retired::Replaced)));
     assert_eq!(call(2, 2).await, Ok(()));
 }
+
+/// A listener at which requests for connections are lost while nobody accepts any.
+fn narrow() -> (TcpListener, String) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from_std(socket.into()).unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    (listener, addr)
+}
+
+#[tokio::test]
+async fn a_connection_is_given_up_only_if_the_peer_could_not_be_reached_meanwhile() {
+    let (listener, addr) = narrow();
+    let (a, known) = (local("a", 1), Acquaintances::default());
+    let peer = Peer { node: NodeId::of_name("b"), name: "b".to_owned(), addr: addr.clone() };
+    let (_doubt, doubted) = watch::channel(true);
+    let reached_twice = async {
+        for _ in 0..2 {
+            drop(listener.accept().await.unwrap());
+        }
+    };
+    tokio::select! {
+        error = outgoing::cut_healed(&a, &peer, &known, doubted.clone()) => panic!("it was never cut off: {error}"),
+        () = reached_twice => {}
+    }
+    let mut waiting = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(&addr)).await {
+        waiting.push(stream.unwrap());
+    }
+    let heals = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        loop {
+            drop(listener.accept().await.unwrap());
+        }
+    };
+    tokio::select! {
+        _ = outgoing::cut_healed(&a, &peer, &known, doubted) => {}
+        () = heals => {}
+    }
+}
