@@ -1,6 +1,6 @@
 //! A node's control at work: its state machine, the file that it keeps, and who hears of a new view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,6 +128,8 @@ pub struct Surroundings {
     pub encoded_history: watch::Sender<Bytes>,
     /// Who else looks at what holds in partitions.
     pub phases: watch::Sender<Arc<Vec<Phase>>>,
+    /// Who else looks at whom this node has compared with what it knows of what holds in partitions.
+    pub compared: watch::Sender<BTreeSet<NodeId>>,
     /// Who else looks at epochs.
     pub epochs: watch::Sender<EpochStatus>,
     /// Where they are shown.
@@ -327,6 +329,14 @@ impl Running {
         if !phases.is_empty() {
             self.around.shards.set_phases(phases).await;
         }
+        self.around.compared.send_if_modified(|compared| {
+            let known = self.control.compared();
+            let is_news = compared != known;
+            if is_news {
+                compared.clone_from(known);
+            }
+            is_news
+        });
         if phases_changed {
             self.around.phases.send_replace(Arc::new(self.control.phases().to_vec()));
         }

@@ -383,6 +383,9 @@ impl Control {
         let mut told = Told::default();
         self.detector.connected(now, node, connected, &mut told);
         self.tell(now, told, effects);
+        if connected && self.view.member(node).is_some() {
+            self.tell_phases(now, node, effects);
+        }
     }
 
     /// Has the detector go by the members of the view.

@@ -1,6 +1,8 @@
 //! What holds in all partitions, as far as this node knows, and how that spreads: whoever coordinates a request, or is to hold a
 //! partition, needs to know who holds it now. It decides nothing: what a replica says of its own partitions goes before it.
 
+use std::collections::BTreeSet;
+
 use super::{Control, ControlEffects, Notice};
 use crate::configuration::{Home, Phase, Step};
 use crate::dot::{Life, NodeId};
@@ -17,8 +19,13 @@ pub(crate) const PHASES_MAX: usize = 4_096;
 /// What nodes tell each other of what holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PhasesNotice {
-    /// A digest of how far the sender knows each partition's chain.
-    Digest(u64),
+    /// How far the sender knows each partition's chain.
+    Digest {
+        /// A digest of that.
+        digest: u64,
+        /// It is answered, also if the receiver knows just as much.
+        asks: bool,
+    },
     /// How far it knows each, as its digest is another. If it is no answer, the receiver tells in turn how far it is itself.
     Steps(Vec<Step>, bool),
     /// What holds in these partitions.
@@ -30,13 +37,15 @@ pub enum PhasesNotice {
 pub(super) struct Phases {
     by_partition: Vec<Phase>,
     digest: u64,
+    /// The nodes that knew nothing later than this node, when they last said what they know in this boot.
+    compared: BTreeSet<NodeId>,
 }
 
 impl Phases {
     /// Nothing but the founding is known.
     pub(super) fn new(view: &View) -> Self {
         let first = |partition| Phase::Alone(view.first_configuration(partition));
-        Self { by_partition: view.ring.partitions().iter().map(first).collect(), digest: 0 }
+        Self { by_partition: view.ring.partitions().iter().map(first).collect(), digest: 0, compared: BTreeSet::new() }
     }
 
     /// Takes in what holds in a partition; false if that was known.
@@ -82,6 +91,11 @@ fn digest(partition: PartitionId, step: Step) -> u64 {
 }
 
 impl Control {
+    /// The nodes that this node has learnt from what they know of what holds in partitions, in this boot.
+    pub const fn compared(&self) -> &BTreeSet<NodeId> {
+        &self.phases.compared
+    }
+
     /// What holds in each partition, as far as this node knows.
     pub fn phases(&self) -> &[Phase] {
         self.phases.all()
@@ -107,8 +121,14 @@ impl Control {
     /// A peer tells of what holds.
     pub(super) fn phases_there(&mut self, now: Now, from: NodeId, notice: PhasesNotice, effects: &mut ControlEffects) {
         match notice {
-            PhasesNotice::Digest(digest) if digest == self.phases.digest => {}
-            PhasesNotice::Digest(_) => {
+            PhasesNotice::Digest { digest, asks } if digest == self.phases.digest => {
+                self.phases.compared.insert(from);
+                if asks {
+                    let same = PhasesNotice::Digest { digest, asks: false };
+                    self.send(now, from, Notice::Phases(same), effects);
+                }
+            }
+            PhasesNotice::Digest { .. } => {
                 let steps = PhasesNotice::Steps(self.phases.steps(), false);
                 self.send(now, from, Notice::Phases(steps), effects);
             }
@@ -118,7 +138,11 @@ impl Control {
                     self.send(now, from, Notice::Phases(PhasesNotice::Hold(later)), effects);
                 }
                 let own = self.phases.steps();
-                if !is_answer && own.iter().zip(&steps).any(|(own, theirs)| theirs > own) {
+                let is_behind = own.iter().zip(&steps).any(|(own, theirs)| theirs > own);
+                if !is_behind && own.len() == steps.len() {
+                    self.phases.compared.insert(from);
+                }
+                if !is_answer && is_behind {
                     self.send(now, from, Notice::Phases(PhasesNotice::Steps(own, true)), effects);
                 }
             }
@@ -129,13 +153,18 @@ impl Control {
                         effects.phases_changed = true;
                     }
                 }
+                // There may be more.
+                if !self.phases.compared.contains(&from) {
+                    self.tell_phases(now, from, effects);
+                }
             }
         }
     }
 
-    /// Tells a peer which phases this node knows.
+    /// Tells a peer which phases this node knows, and asks for what that one knows if it has not said so in this boot.
     pub(super) fn tell_phases(&self, now: Now, to: NodeId, effects: &mut ControlEffects) {
-        self.send(now, to, Notice::Phases(PhasesNotice::Digest(self.phases.digest)), effects);
+        let (digest, asks) = (self.phases.digest, !self.phases.compared.contains(&to));
+        self.send(now, to, Notice::Phases(PhasesNotice::Digest { digest, asks }), effects);
     }
 
     fn is_placed(&self, node: NodeId) -> bool {

@@ -2,6 +2,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::spread::LEARNT_MAX;
 use super::*;
+use crate::configuration::{Configuration, Phase, Step};
 use crate::hlc::{Hlc, WallMs};
 use crate::liveness::Status;
 use crate::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
@@ -520,4 +521,23 @@ fn a_node_that_has_answered_half_of_its_questions_says_nothing() {
     assert!(effects.surveyed.is_empty());
     let later = Now { instant: now.instant + Duration::from_secs(1), ..now };
     assert_eq!(control.step(later, ControlInput::Tick).surveyed, [(ClientId(1), Surveyed::new())]);
+}
+
+#[test]
+fn a_node_that_starts_asks_what_holds_and_remembers_which_nodes_have_said_so() {
+    let mut mesh = Mesh::new();
+    let [first, second, third] = [0, 1, 2].map(|at: usize| mesh.controls[at].config.node);
+    let next = Configuration { number: 1, ..mesh.controls[0].phases()[3].current().clone() };
+    mesh.cut_off = Some(1);
+    mesh.input(0, ControlInput::Phases(vec![(PartitionId(3), Phase::Alone(next))]));
+    mesh.cut_off = None;
+    assert_eq!((mesh.controls[1].compared().len(), mesh.controls[1].phases()[3].step()), (0, Step(0)));
+    mesh.input(1, ControlInput::Reachable(first));
+    assert_eq!(mesh.controls[1].phases()[3].step(), Step(2));
+    assert!(mesh.controls[1].compared().contains(&first));
+    // One that knows just as much says so, and one that knows less learns.
+    mesh.input(1, ControlInput::Reachable(third));
+    assert_eq!(*mesh.controls[1].compared(), BTreeSet::from([first, third]));
+    assert!(mesh.controls[2].compared().contains(&second));
+    assert_eq!(mesh.controls[2].phases()[3].step(), Step(2));
 }

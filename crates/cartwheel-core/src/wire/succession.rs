@@ -111,6 +111,9 @@ pub(super) struct PbPhases {
     /// What holds in `partitions`.
     #[prost(message, repeated, tag = "5")]
     phases: Vec<PbPhase>,
+    /// Of a digest. A build that does not know this answers only if its own is another.
+    #[prost(bool, tag = "6")]
+    asks: bool,
 }
 
 /// A seat as it is stored. The version comes first, so that no later form is taken for this one.
@@ -236,7 +239,7 @@ pub(super) fn phase_from_pb(phase: PbPhase) -> Result<Phase, WireError> {
 
 pub(super) fn phases_notice_to_pb(notice: &PhasesNotice) -> PbPhases {
     match notice {
-        PhasesNotice::Digest(digest) => PbPhases { digest: Some(*digest), ..PbPhases::default() },
+        PhasesNotice::Digest { digest, asks } => PbPhases { digest: Some(*digest), asks: *asks, ..PbPhases::default() },
         PhasesNotice::Steps(steps, is_answer) => {
             let steps = steps.iter().map(|step| step.0).collect();
             PbPhases { steps, is_answer: *is_answer, ..PbPhases::default() }
@@ -250,12 +253,12 @@ pub(super) fn phases_notice_to_pb(notice: &PhasesNotice) -> PbPhases {
 }
 
 pub(super) fn phases_notice_from_pb(notice: PbPhases) -> Result<PhasesNotice, WireError> {
-    let PbPhases { digest, steps, is_answer, partitions, phases } = notice;
+    let PbPhases { digest, steps, is_answer, partitions, phases, asks } = notice;
     if steps.len() > Partitions::MAX as usize || phases.len() > PHASES_MAX || phases.len() != partitions.len() {
         return Err(WireError::Field("phases"));
     }
     if let Some(digest) = digest {
-        return Ok(PhasesNotice::Digest(digest));
+        return Ok(PhasesNotice::Digest { digest, asks });
     }
     if !phases.is_empty() {
         let phases = phases.into_iter().map(sound_phase_from_pb).collect::<Result<Vec<_>, _>>()?;

@@ -89,7 +89,9 @@ pub fn notice_of_holders() -> BoxedStrategy<Notice> {
     let version = (number(), number()).prop_map(|(changes, digest)| RingVersion { changes, digest });
     let steps = (vec(number().prop_map(Step), 0..20), any::<bool>());
     prop_oneof![
-        number().prop_map(|digest| Notice::Phases(PhasesNotice::Digest(digest))).boxed(),
+        (number(), any::<bool>())
+            .prop_map(|(digest, asks)| Notice::Phases(PhasesNotice::Digest { digest, asks }))
+            .boxed(),
         steps.prop_map(|(steps, is_answer)| Notice::Phases(PhasesNotice::Steps(steps, is_answer))).boxed(),
         vec((partition(), phase()), 1..4).prop_map(|held| Notice::Phases(PhasesNotice::Hold(held))).boxed(),
         (number(), version).prop_map(|(life, version)| Notice::Drained(Life(life), version)).boxed(),

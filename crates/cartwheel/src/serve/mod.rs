@@ -10,6 +10,7 @@ mod place;
 mod readiness;
 mod threads;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -122,8 +123,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let hint_bytes_max = config.hints_share.of(disk.total);
     counted.hints().set_bytes_max(hint_bytes_max);
     let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &acquaintances, &stop));
-    let (connections, board) =
-        (peers.connections().into_iter().map(|(_, connection)| connection).collect(), peers.board());
+    let (connections, board) = (peers.connections(), peers.board());
     let actors = match data_dir.identity().actors.filter(|_| was_stopped) {
         Some(actors) if opening::is_confirmed(&peers).await => actors,
         _ => new_actors,
@@ -162,6 +162,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let waiting = Waiting::default();
     let secret = identity.secret.clone();
     let (phases_sender, phases) = watch::channel(Arc::new(control.phases().to_vec()));
+    let (compared_sender, compared) = watch::channel(BTreeSet::new());
     let (unserved_sender, unserved) = watch::channel(false);
     let surroundings = control::Surroundings {
         file: history_file,
@@ -176,6 +177,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         news: running.iter().map(|shard| shard.news.clone()).collect(),
         unserved,
         phases: phases_sender,
+        compared: compared_sender,
         history: history_sender,
         encoded_history: encoded_sender,
         own: member.id,
@@ -203,7 +205,8 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     tokio::spawn(peers::listen(local.clone(), peer_listener, peers_max, inbound, board.clone(), known, stop));
     let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
     let ready = running.iter().map(|shard| shard.ready.clone()).collect();
-    tokio::spawn(readiness::announce(ready, connections, view.clone(), own, ready_sender));
+    let acquainted = readiness::acquainted(connections, compared);
+    tokio::spawn(readiness::announce(ready, acquainted, view.clone(), own, ready_sender));
     let (http_stop_sender, http_stop) = watch::channel(false);
     let http_metrics = metrics.http.clone();
     let control = control_handle;

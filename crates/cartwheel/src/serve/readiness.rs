@@ -1,35 +1,60 @@
 //! When a node calls itself ready.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cartwheel_core::configuration::Home;
+use cartwheel_core::dot::NodeId;
 use cartwheel_core::membership::View;
+use cartwheel_core::quorum::majority;
 use futures_util::future::select_all;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::error;
 
 use crate::http::Readiness;
 use crate::shard;
 
-/// How long a node that starts waits for connections to its peers before it calls itself ready without them.
+/// How long a node that starts waits for connections to its peers before it calls itself ready without them, ...
 const PEERS_WITHIN: Duration = Duration::from_secs(2);
+/// ... and how long, in all, for those that are connected to say what holds in the partitions.
+const COMPARED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Calls the node ready while all its shards are, once its peers are connected or have had their time: a node whose peers are
-/// down can still serve what it can.
+/// Waits until this node's peers are connected, and until most members have told it what holds in the partitions, or all that it can reach: until
+/// then it might ask nodes that are no homes any more. Peers that are down have had their time: a node can still serve what it can.
+pub(super) async fn acquainted(
+    connections: Vec<(NodeId, watch::Receiver<bool>)>,
+    mut compared: watch::Receiver<BTreeSet<NodeId>>,
+) {
+    let all_connected = async {
+        for (_, mut connection) in connections.clone() {
+            let _ = connection.wait_for(|connected| *connected).await;
+        }
+    };
+    let begun = Instant::now();
+    let _ = tokio::time::timeout(PEERS_WITHIN, all_connected).await;
+    let know_enough = |compared: &BTreeSet<NodeId>| {
+        let is_silent =
+            |(node, connected): &(NodeId, watch::Receiver<bool>)| *connected.borrow() && !compared.contains(node);
+        compared.len() + 1 >= majority(connections.len() + 1) || !connections.iter().any(is_silent)
+    };
+    while begun.elapsed() < COMPARED_WITHIN && !know_enough(&compared.borrow_and_update()) {
+        // A connection that breaks is no news of who was compared.
+        let _ = tokio::time::timeout(LOOK_EVERY, compared.changed()).await;
+    }
+}
+
+/// Calls the node ready while all its shards are, once it is `acquainted` with its peers.
 pub(super) async fn announce(
     mut shards: Vec<watch::Receiver<shard::Readiness>>,
-    connections: Vec<watch::Receiver<bool>>,
+    acquainted: impl Future<Output = ()>,
     mut view: watch::Receiver<Arc<View>>,
     own: Home,
     ready: watch::Sender<Readiness>,
 ) {
-    let all_connected = async {
-        for mut connection in connections {
-            let _ = connection.wait_for(|connected| *connected).await;
-        }
-    };
-    let _ = tokio::time::timeout(PEERS_WITHIN, all_connected).await;
+    acquainted.await;
     loop {
         let each: Vec<_> = shards.iter_mut().map(|shard| *shard.borrow_and_update()).collect();
         let is_taken = is_name_taken(&view.borrow_and_update(), own);
@@ -74,12 +99,37 @@ fn of_all(shards: &[shard::Readiness]) -> Readiness {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::dot::{Life, NodeId};
+    use cartwheel_core::dot::Life;
     use cartwheel_core::hlc::Hlc;
     use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy};
     use cartwheel_core::ring::Partitions;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_waits_for_what_most_members_know_and_alone_not_for_long() {
+        let peers = [1, 2, 3, 4].map(NodeId::new);
+        let (senders, connected): (Vec<_>, Vec<_>) = peers.iter().map(|_| watch::channel(true)).unzip();
+        let connections: Vec<_> = peers.into_iter().zip(connected).collect();
+        let (known, compared) = watch::channel(BTreeSet::from([peers[0]]));
+        let waiting = tokio::spawn(acquainted(connections.clone(), compared.clone()));
+        tokio::time::sleep(PEERS_WITHIN * 2).await;
+        assert!(!waiting.is_finished(), "two of five know too little");
+        known.send_replace(peers[..2].iter().copied().collect());
+        waiting.await.unwrap();
+
+        known.send_replace(BTreeSet::from([peers[0]]));
+        let connect = |of: &[watch::Sender<bool>], stands| {
+            of.iter().for_each(|connected| connected.send(stands).unwrap());
+        };
+        connect(&senders[1..], false);
+        acquainted(connections.clone(), compared.clone()).await;
+        connect(&senders, true);
+        known.send_replace(BTreeSet::new());
+        let begun = Instant::now();
+        acquainted(connections, compared).await;
+        assert!(begun.elapsed() >= COMPARED_WITHIN, "they say nothing");
+    }
 
     /// What a founder knows, and then this.
     fn history(changes: &[(u64, ChangeKind)]) -> History {
@@ -102,7 +152,7 @@ mod tests {
         let (views, view) = watch::channel(Arc::new(other.view().unwrap()));
         let (_shard, shard_ready) = watch::channel(shard::Readiness::Ready);
         let (sender, mut ready) = watch::channel(Readiness::Connecting);
-        tokio::spawn(announce(vec![shard_ready], Vec::new(), view, own, sender));
+        tokio::spawn(announce(vec![shard_ready], async {}, view, own, sender));
         ready.wait_for(|ready| *ready == Readiness::Ready).await.unwrap();
         all.merge(&other);
         let merged = all.view().unwrap();
