@@ -521,7 +521,10 @@ pub(super) async fn cut_healed(
         // The first request was lost.
         was_cut |= reached.is_err() || begun.elapsed() >= DIAL_EVERY;
         let Ok(mut stream) = reached else {
-            tokio::time::sleep(jittered(BACKOFF_MAX)).await;
+            // It was refused, and would be at once again.
+            if begun.elapsed() < DIAL_EVERY {
+                tokio::time::sleep(jittered(BACKOFF_MAX)).await;
+            }
             continue;
         };
         // Whoever says nothing is taken for a stranger there.
