@@ -211,7 +211,17 @@ impl Phase {
             present.map(|home| home.node).collect()
         };
         let lives = self.both().flat_map(|configuration| configuration.of(n)).filter(|home| !is_followed(home));
-        Homes { current: nodes(self.current()), next: self.next().map(nodes), lives: lives.copied().collect() }
+        let (current, next) = (nodes(self.current()), self.next().map(nodes));
+        let vacant = |of: &Configuration, nodes: &Vec<NodeId>| of.of(n).len() - nodes.len();
+        Homes {
+            vacant: [
+                vacant(self.current(), &current),
+                self.next().zip(next.as_ref()).map_or(0, |(of, nodes)| vacant(of, nodes)),
+            ],
+            current,
+            next,
+            lives: lives.copied().collect(),
+        }
     }
 }
 
@@ -231,6 +241,8 @@ pub struct Homes {
     pub next: Option<Vec<NodeId>>,
     /// In which lives they are homes, where that matters.
     pub lives: Vec<Home>,
+    /// How many homes of each list are left out, as their lives are over: nobody is in their places until a step ends.
+    pub vacant: [usize; 2],
 }
 
 impl Homes {
@@ -281,7 +293,7 @@ impl Homes {
 
 impl From<Vec<NodeId>> for Homes {
     fn from(current: Vec<NodeId>) -> Self {
-        Self { current, next: None, lives: Vec::new() }
+        Self { current, ..Self::default() }
     }
 }
 

@@ -107,11 +107,13 @@ pub enum Mutation {
     DebtSettledWithoutHome,
     /// While one configuration takes over from another, a home of one of them stands in for none of the other.
     ListsStandApart,
+    /// Nobody stores a write in the place of a home whose life is over, before the step that has another home in it.
+    VacantPlacesStayEmpty,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -160,6 +162,7 @@ impl Mutation {
         Self::BootsLead,
         Self::DebtSettledWithoutHome,
         Self::ListsStandApart,
+        Self::VacantPlacesStayEmpty,
     ];
 
     /// Its name on the command line.
@@ -213,6 +216,7 @@ impl Mutation {
             Self::BootsLead => "boots-lead",
             Self::DebtSettledWithoutHome => "debt-settled-without-home",
             Self::ListsStandApart => "lists-stand-apart",
+            Self::VacantPlacesStayEmpty => "vacant-places-stay-empty",
         }
     }
 }

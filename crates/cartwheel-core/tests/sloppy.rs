@@ -781,6 +781,47 @@ fn a_write_in_the_middle_of_a_step_is_acknowledged_where_w_nodes_are_in_reach() 
     cluster.assert_settled(&written);
 }
 
+/// A life of a home has ended, and the step to the homes after it has not. Its new life, or another node, takes its place for a while.
+fn written_to_all_after_a_life_has_ended(broken: Broken, nodes: usize) -> (Cluster, Vec<Result<PutDone, Refusal>>) {
+    let tune = |_: usize, config: &mut NodeConfig| config.broken = broken;
+    let mut cluster = Cluster::founded_by(nodes, tune);
+    let is_home = |cluster: &Cluster, key: &Key| cluster.places(key).0.contains(&id(2));
+    let keys: Vec<Key> = (1..).map(key).filter(|key| is_home(&cluster, key)).take(20).collect();
+    cluster.change(ChangeKind::Replace { old: id(2), new: Member { life: Life(12), ..member(2) } });
+    cluster.leaves(2);
+    cluster.disks.remove(&id(2));
+    cluster.start_again(2, 1, |node, config| {
+        tune(node, config);
+        config.life = Life(12);
+    });
+    cluster.run();
+    let through = |key: &Key| cluster.places(key).0.into_iter().find(|&home| home != id(2)).expect("another home");
+    let throughs: Vec<NodeId> = keys.iter().map(through).collect();
+    let written = keys.iter().zip(throughs).map(|(key, through)| cluster.put(through, key, 3)).collect();
+    (cluster, written)
+}
+
+#[test]
+fn a_write_to_all_homes_is_acknowledged_though_a_life_of_one_has_ended() {
+    for nodes in [3, NODES] {
+        let (cluster, written) = written_to_all_after_a_life_has_ended(Broken::default(), nodes);
+        for done in written {
+            let acks = done.expect("three nodes are there").acks;
+            assert_eq!(acks.home + acks.standin, 3);
+        }
+        drop(cluster);
+        #[cfg(feature = "mutations")]
+        {
+            let broken = Broken::rule(cartwheel_core::mutation::Mutation::VacantPlacesStayEmpty);
+            let (_, written) = written_to_all_after_a_life_has_ended(broken, nodes);
+            assert!(
+                written.iter().all(Result::is_err),
+                "without the rule nothing is in the place of the life that has ended"
+            );
+        }
+    }
+}
+
 /// A write with w=2 while only the home that comes and the one that goes are there.
 fn written_by_who_comes_and_who_goes(broken: Broken) -> (Cluster, Result<PutDone, Refusal>) {
     let mut cluster = in_the_middle_of_a_step(&key(1), |_, config| config.broken = broken);

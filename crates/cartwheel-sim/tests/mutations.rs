@@ -24,13 +24,14 @@ const SHOWN_BY_SEARCH: [Mutation; 6] = [
 
 /// Rules that hardly a seed shows the breaking of, and that a test of a few nodes does (`cartwheel-core/tests`, `cluster.rs` and `sloppy.rs`), or
 /// one of a single function (`record.rs`).
-const SHOWN_BY_TEST: [Mutation; 6] = [
+const SHOWN_BY_TEST: [Mutation; 7] = [
     Mutation::ExchangeCountsAmnesiac,
     Mutation::StandInCountsForStrong,
     Mutation::BootsNamedAlike,
     Mutation::LateForwardRaised,
     Mutation::DebtSettledWithoutHome,
     Mutation::ListsStandApart,
+    Mutation::VacantPlacesStayEmpty,
 ];
 
 /// Seeds that show mutations which few do, to be tried first. It only costs time if they do not any more.

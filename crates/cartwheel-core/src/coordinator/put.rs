@@ -18,6 +18,7 @@ use crate::mutation::Mutation;
 use crate::quorum::majority;
 use crate::replica::{Mint, MintRefused, Minted, Stamp};
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
+use crate::ring::N_MAX;
 use crate::state::Content;
 use crate::time::Instant;
 use std::time::Duration;
@@ -469,6 +470,9 @@ impl PutOp {
                 let crosses = || if sending == Sending::First { None } else { round.cross(home) };
                 stand_ins.extend(stand_in.or_else(crosses));
             }
+        }
+        if !cx.broken.is(Mutation::VacantPlacesStayEmpty) {
+            stand_ins.extend(std::iter::from_fn(|| round.fill(sending == Sending::Again)).take(N_MAX));
         }
         let in_place = |place: &StandIn| (place.node, STAND_IN + place.choice, Some(place.home));
         receivers.extend(stand_ins.iter().map(in_place));

@@ -488,7 +488,7 @@ mod tests {
     #[test]
     fn while_homes_change_those_count_as_homes_that_every_configuration_has() {
         let [a, b, c, d] = [1, 2, 3, 4].map(NodeId::new);
-        let homes = Homes { current: vec![a, b, c], next: Some(vec![a, b, d]), lives: Vec::new() };
+        let homes = Homes { current: vec![a, b, c], next: Some(vec![a, b, d]), ..Homes::default() };
         let order = vec![(b, Role::Home), (c, Role::Home), (d, Role::Home), (NodeId::new(5), Role::StandIn)];
         let mut round = ReadRound::in_order(homes, order, 3);
         while let Progress::Wait(questions) = round.progress() {

@@ -40,8 +40,17 @@ pub struct StandIn {
     pub choice: u32,
     /// It has the write for this home alone, and not already for another reason.
     adds_copy: bool,
+    /// It is in a place that nobody holds, and keeps the write for another home of the list.
+    fills_vacancy: bool,
     /// It has said that it keeps the write for this home.
     has_hint: bool,
+}
+
+impl StandIn {
+    /// Whether it stands in for this home, and not in a place that nobody holds.
+    fn is_for(&self, home: NodeId) -> bool {
+        self.home == home && !self.fills_vacancy
+    }
 }
 
 impl WriteRound {
@@ -94,7 +103,8 @@ impl WriteRound {
 
     /// For how many homes nobody is left who could stand in.
     pub fn lacks(&self) -> usize {
-        self.missing().iter().filter(|&&home| !self.has_stand_in(home)).count().saturating_sub(self.spare.len())
+        let alone = self.missing().iter().filter(|&&home| !self.has_stand_in(home)).count();
+        (alone + self.vacancies(false).count()).saturating_sub(self.spare.len())
     }
 
     /// `node`, chosen to stand in by this choice, has stored it for the home, durably, and has lost nothing since this time.
@@ -161,7 +171,8 @@ impl WriteRound {
     /// The stand-ins that have not said so, where the home itself has not either.
     pub fn missing_stand_ins(&self) -> Vec<StandIn> {
         let is_missing = |place: &&StandIn| {
-            !place.has_hint && !self.stored.contains_key(&place.home) && !self.full.contains(&place.node)
+            let is_wanted = place.fills_vacancy || !self.stored.contains_key(&place.home);
+            !place.has_hint && is_wanted && !self.full.contains(&place.node)
         };
         self.standing_in.iter().filter(is_missing).copied().collect()
     }
@@ -175,6 +186,31 @@ impl WriteRound {
     pub fn stand_in(&mut self, home: NodeId) -> Option<StandIn> {
         let node = self.spare.pop_front()?;
         Some(self.choose(node, home, true))
+    }
+
+    /// Has a node store the write in a place that nobody holds, the life of its home being over, if a list has too few homes without it. It
+    /// keeps it for another home of the list: nobody else is left there. `again`: those that were chosen and have not answered may not be there.
+    pub fn fill(&mut self, again: bool) -> Option<StandIn> {
+        let (home, list) = self.vacancies(again).next()?;
+        let counts_elsewhere = |node: &NodeId| !self.counts_in(&list, *node, |_| true) && !self.full.contains(node);
+        let crossing = || self.stored.keys().copied().find(counts_elsewhere).filter(|_| self.may_cross);
+        let node = self.spare.front().copied().or_else(crossing)?;
+        self.spare.retain(|&spare| spare != node);
+        let place = self.choose(node, home, !self.stored.contains_key(&node));
+        let chosen = self.standing_in.last_mut().filter(|chosen| chosen.choice == place.choice)?;
+        chosen.fills_vacancy = true;
+        Some(*chosen)
+    }
+
+    /// A home in whose name a place is to be filled that nobody holds, and the list, for each such place.
+    fn vacancies(&self, again: bool) -> impl Iterator<Item = (NodeId, Vec<NodeId>)> + '_ {
+        let may_do = move |place: &&StandIn| place.has_hint || !again && !self.full.contains(&place.node);
+        self.homes.lists().zip(self.homes.vacant).flat_map(move |(list, vacant)| {
+            let fills = |place: &&StandIn| place.fills_vacancy && list.contains(&place.home);
+            let filled = self.standing_in.iter().filter(fills).filter(may_do).count();
+            let wanted = self.needed.saturating_sub(list.len()).min(vacant).saturating_sub(filled);
+            list.first().into_iter().cycle().take(wanted).map(|&home| (home, list.to_vec()))
+        })
     }
 
     /// Has a node stand in for `home` that has the write already, and so far counts in the other list only. It adds no copy: so only
@@ -203,7 +239,7 @@ impl WriteRound {
 
     fn choose(&mut self, node: NodeId, home: NodeId, adds_copy: bool) -> StandIn {
         self.choices += 1;
-        let place = StandIn { node, home, choice: self.choices, adds_copy, has_hint: false };
+        let place = StandIn { node, home, choice: self.choices, adds_copy, fills_vacancy: false, has_hint: false };
         self.standing_in.push(place);
         place
     }
@@ -218,7 +254,7 @@ impl WriteRound {
     /// Whether somebody who may have room has been asked to store the write in the place of `home`.
     pub fn has_stand_in(&self, home: NodeId) -> bool {
         let may_have_room = |place: &StandIn| place.has_hint || !self.full.contains(&place.node);
-        self.standing_in.iter().any(|place| place.home == home && place.adds_copy && may_have_room(place))
+        self.standing_in.iter().any(|place| place.is_for(home) && place.adds_copy && may_have_room(place))
     }
 
     /// Whether every home has it, or one who stands in for it.
@@ -228,7 +264,7 @@ impl WriteRound {
 
     /// Whether somebody has it who stands in for `home`.
     pub fn is_covered(&self, home: NodeId) -> bool {
-        self.standing_in.iter().any(|place| place.home == home && place.has_hint)
+        self.standing_in.iter().any(|place| place.is_for(home) && place.has_hint)
     }
 
     /// Whether enough have it.
@@ -359,7 +395,7 @@ mod tests {
     #[test]
     fn a_node_that_counts_in_one_list_stands_in_for_a_home_of_the_other_once_it_keeps_a_hint() {
         let [a, b, c, d] = [1, 2, 3, 4].map(NodeId::new);
-        let homes = || Homes { current: vec![a, b, c], next: Some(vec![a, b, d]), lives: Vec::new() };
+        let homes = || Homes { current: vec![a, b, c], next: Some(vec![a, b, d]), ..Homes::default() };
         let strict = WriteRound::new(homes(), Vec::new(), 2);
         let sloppy = WriteRound::new(homes(), Vec::new(), 2).crossing(true);
         for (mut round, may_cross) in [(strict, false), (sloppy, true)] {
