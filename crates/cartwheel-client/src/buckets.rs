@@ -19,6 +19,9 @@ pub struct BucketSettings {
     pub durability: String,
     /// The largest value, in bytes.
     pub max_value_bytes: u32,
+    /// What the cluster, as it is, cannot give of this, and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Settings to change; those that are none stay as they are.

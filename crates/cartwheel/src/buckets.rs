@@ -22,6 +22,7 @@ pub async fn run(command: &BucketCommand) -> Result<ExitCode, Error> {
         BucketCommand::Set(args) => {
             let settings = client(&args.ask)?.set_bucket(&args.bucket, &change(&args.change)).await?;
             show(&args.ask, &settings, |settings| settings_table(&[(args.bucket.as_str(), settings)]))?;
+            settings.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         }
         BucketCommand::List(ask) => {
             let buckets = client(ask)?.buckets().await?;

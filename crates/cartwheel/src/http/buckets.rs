@@ -10,6 +10,7 @@ use bytes::Bytes;
 use cartwheel_core::control::SettingsChange;
 use cartwheel_core::key::check_bucket;
 use cartwheel_core::membership::{BucketSettings, Conflict, Durability, SettingsPatch};
+use cartwheel_core::quorum::majority;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -44,6 +45,9 @@ pub(super) struct SettingsForm {
     durability: DurabilityForm,
     /// The largest value, in bytes.
     max_value_bytes: u32,
+    /// What the cluster, as it is, cannot give of this, and what to do. Not there if it can.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// A bucket and its settings.
@@ -222,7 +226,31 @@ fn settings_form(door: &Door, settings: &BucketSettings) -> SettingsForm {
         Durability::Fsync => DurabilityForm::Fsync,
         Durability::Os => DurabilityForm::Os,
     };
-    SettingsForm { n, r, w, conflict, sloppy, durability, max_value_bytes }
+    let warnings = warnings(settings, door.view().ring.nodes().len());
+    SettingsForm { n, r, w, conflict, sloppy, durability, max_value_bytes, warnings }
+}
+
+/// What a cluster of so many nodes that hold data cannot give.
+fn warnings(settings: &BucketSettings, nodes: usize) -> Vec<String> {
+    let BucketSettings { n, r, w, .. } = *settings;
+    let is_more = |count: u8| usize::from(count) > nodes;
+    let mut warnings = Vec::new();
+    if is_more(n) {
+        let keys = format!("n={n}, but the cluster has {nodes} nodes that hold data, so each key has {nodes} replicas");
+        warnings.push(format!("{keys}: add nodes, or set a smaller n"));
+    }
+    if is_more(r) {
+        warnings.push(format!("gets fail: r={r}, and there are {nodes} nodes. Add nodes, or set a smaller r"));
+    }
+    if is_more(w) {
+        warnings.push(format!("puts fail: w={w}, and there are {nodes} nodes. Add nodes, or set a smaller w"));
+    }
+    if majority(n.into()) > nodes {
+        let needed = majority(n.into());
+        warnings
+            .push(format!("strong requests fail: they need {needed} of n={n} replicas. Add nodes, or set a smaller n"));
+    }
+    warnings
 }
 
 impl From<config::Durability> for DurabilityForm {
@@ -246,5 +274,19 @@ impl From<PatchForm> for SettingsPatch {
             DurabilityForm::Os => Durability::Os,
         });
         Self { n, r, w, conflict, sloppy, durability, max_value_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_cluster_cannot_give_is_said() {
+        let of = |n, r, w| warnings(&BucketSettings { n, r, w, ..BucketSettings::default() }, 3);
+        assert!(of(3, 3, 3).is_empty());
+        assert!(matches!(&of(5, 3, 3)[..], [n] if n.contains("each key has 3 replicas")));
+        assert!(matches!(&of(5, 4, 5)[..], [_, r, w] if r.starts_with("gets fail") && w.starts_with("puts fail")));
+        assert!(matches!(&of(16, 2, 2)[..], [_, strong] if strong.contains("they need 9 of n=16")));
     }
 }
