@@ -27,7 +27,7 @@ pub struct BucketSettings {
 /// Settings to change; those that are none stay as they are.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct BucketChange {
-    /// See [`BucketSettings::n`]. It can be changed only before the bucket's first write.
+    /// See [`BucketSettings::n`]. Replicas of keys that are there follow in the background.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n: Option<u8>,
     /// See [`BucketSettings::r`].

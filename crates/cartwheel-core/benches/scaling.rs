@@ -158,7 +158,8 @@ fn seats(kind: Kind) -> Duration {
             let partition = PartitionId(place as u32);
             let first = alone.view.first_configuration(partition);
             let homes: Vec<Home> = first.homes.clone();
-            let phase = Phase::Alone(Configuration { number, homes, choosers: first.choosers });
+            let phase =
+                Phase::Alone(Configuration { number, homes, choosers: first.choosers, counts: first.counts.clone() });
             alone.now += 10;
             alone.step(Input::Phases(vec![(partition, phase)]));
         }

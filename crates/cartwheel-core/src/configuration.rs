@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::counts::{Group, ReplicaCounts};
 use crate::dot::{Life, NodeId};
 use crate::losses::Memory;
-use crate::quorum::majority;
+use crate::quorum::{Quorum, majority};
 use crate::ring::N_MAX;
 
 /// A node in one of its lives, as a home of a partition. A new life of a node is another home: it holds nothing of what the one before held.
@@ -55,12 +56,29 @@ pub struct Configuration {
     /// How many of the first homes choose the successor: the largest n of any bucket when this was made, as far as there were
     /// nodes.
     pub choosers: u8,
+    /// How many of the first homes are those of a key, by bucket.
+    pub counts: ReplicaCounts,
 }
 
 impl Configuration {
-    /// The homes of keys in buckets of `n` replicas.
+    /// The homes of keys that have `n` of them.
     pub fn of(&self, n: u8) -> &[Home] {
         &self.homes[..usize::from(n).min(self.homes.len())]
+    }
+
+    /// The homes of the keys of a group.
+    pub fn homes_of(&self, group: Group) -> &[Home] {
+        self.of(self.counts.n_of(group))
+    }
+
+    /// Those that are homes of any key.
+    pub fn homes_of_any(&self) -> &[Home] {
+        self.of(self.counts.n_max())
+    }
+
+    /// Whether it has this home for the keys of a group.
+    pub fn is_home(&self, home: Home, group: Group) -> bool {
+        self.homes_of(group).contains(&home)
     }
 
     /// Those who choose the successor.
@@ -147,25 +165,34 @@ impl Phase {
         self.both().flat_map(|configuration| &configuration.homes).map(|home| home.node).collect()
     }
 
-    /// Whether a node in this life is a home of the partition, of keys of whatever bucket.
+    /// How many homes keys have, by bucket, once the latest configuration stands alone.
+    pub const fn counts(&self) -> &ReplicaCounts {
+        &self.latest().counts
+    }
+
+    /// Whether a configuration lists a node in this life, be it behind the homes of every key.
     pub fn has(&self, home: Home) -> bool {
         self.both().any(|configuration| configuration.has(home))
     }
 
-    /// Whether it is a home of keys in buckets of `n` replicas.
-    pub fn is_home(&self, home: Home, n: u8) -> bool {
-        self.both().any(|configuration| configuration.of(n).contains(&home))
+    /// Whether it is a home of the keys of a group.
+    pub fn is_home(&self, home: Home, group: Group) -> bool {
+        self.both().any(|configuration| configuration.is_home(home, group))
+    }
+
+    /// Whether it is a home of any key.
+    pub fn is_home_of_any(&self, home: Home) -> bool {
+        self.both().any(|configuration| configuration.homes_of_any().contains(&home))
     }
 
     /// What holds instead if no successor can be chosen any more, as an administrator has given up so many homes: those alone that are
-    /// left, of keys in buckets of up to `n_max` replicas, or where there are none, those who are wished, with nothing. None if a
+    /// left, or where there are none, those who are wished, with nothing. None if a
     /// successor can be chosen, or could if others came back who were not given up.
     ///
     /// It follows from what held and from whom the administrator gave up. Two nodes that know different things of that may come to
     /// different ends; those have different numbers, and the greater one holds.
     pub fn remade(
         &self,
-        n_max: u8,
         is_given_up: impl Fn(&Home) -> bool,
         is_left: impl Fn(&Home) -> bool,
         wished: &[Home],
@@ -175,7 +202,7 @@ impl Phase {
             return None;
         }
         let mut homes: Vec<Home> = Vec::new();
-        let left = self.both().flat_map(|of| of.of(n_max.max(of.choosers))).filter(|home| is_left(home));
+        let left = self.both().flat_map(|of| of.of(of.counts.n_max().max(of.choosers))).filter(|home| is_left(home));
         for home in left {
             match homes.iter_mut().find(|known| known.node == home.node) {
                 // A later life is named later.
@@ -189,39 +216,51 @@ impl Phase {
         homes.truncate(N_MAX);
         let remade = (latest.number >> REMADE_SHIFT) + 1;
         let number = remade << REMADE_SHIFT | (branch(self.step(), &homes) & BRANCH_MASK) << BRANCH_SHIFT;
-        (!homes.is_empty()).then_some(Configuration { number, homes, choosers: latest.choosers })
+        let (choosers, counts) = (latest.choosers, latest.counts.clone());
+        (!homes.is_empty()).then_some(Configuration { number, homes, choosers, counts })
     }
 
     /// Whether it makes sense in itself.
     pub fn is_sound(&self) -> bool {
         let is_sound = |configuration: &Configuration| {
             let nodes: BTreeSet<NodeId> = configuration.homes.iter().map(|home| home.node).collect();
-            !nodes.is_empty() && nodes.len() == configuration.homes.len() && nodes.len() <= N_MAX
+            let has_homes = !nodes.is_empty() && nodes.len() == configuration.homes.len() && nodes.len() <= N_MAX;
+            has_homes && configuration.counts.is_sound()
         };
-        let follows = |next: &Configuration| self.current().number.checked_add(1) == Some(next.number);
+        let follows = |next: &Configuration| {
+            let current = self.current();
+            current.number.checked_add(1) == Some(next.number) && current.counts.may_become(&next.counts)
+        };
         // Nobody comes to a number at which the steps end.
         self.both().all(is_sound) && self.next().is_none_or(follows) && self.latest().number < u64::MAX / 4
     }
 
-    /// The homes of keys in buckets of `n` replicas, without those lives that are past: they answer nobody.
-    pub fn homes(&self, n: u8, is_past: impl Fn(&Home) -> bool) -> Homes {
+    /// The homes of the keys of a group, without those lives that are past: they answer nobody.
+    pub fn homes(&self, group: Group, is_past: impl Fn(&Home) -> bool) -> Homes {
+        self.homes_by(|configuration| configuration.counts.n_of(group), is_past)
+    }
+
+    /// Those that are homes of any key, without those lives that are past.
+    pub fn homes_of_any(&self, is_past: impl Fn(&Home) -> bool) -> Homes {
+        self.homes_by(|configuration| configuration.counts.n_max(), is_past)
+    }
+
+    fn homes_by(&self, n: impl Fn(&Configuration) -> u8, is_past: impl Fn(&Home) -> bool) -> Homes {
         let is_followed = |home: &Home| self.latest().life_of(home.node).is_some_and(|life| life != home.life);
         let nodes = |configuration: &Configuration| {
-            let present = configuration.of(n).iter().filter(|home| !is_followed(home) && !is_past(home));
-            present.map(|home| home.node).collect()
+            let homes = configuration.of(n(configuration)).iter();
+            homes.filter(|home| !is_followed(home) && !is_past(home)).map(|home| home.node).collect()
         };
-        let lives = self.both().flat_map(|configuration| configuration.of(n)).filter(|home| !is_followed(home));
+        let lives = self.both().flat_map(|configuration| configuration.of(n(configuration)));
+        let lives = lives.filter(|home| !is_followed(home)).copied().collect();
+        let ns = [self.current(), self.latest()].map(&n);
         let (current, next) = (nodes(self.current()), self.next().map(nodes));
-        let vacant = |of: &Configuration, nodes: &Vec<NodeId>| of.of(n).len() - nodes.len();
-        Homes {
-            vacant: [
-                vacant(self.current(), &current),
-                self.next().zip(next.as_ref()).map_or(0, |(of, nodes)| vacant(of, nodes)),
-            ],
-            current,
-            next,
-            lives: lives.copied().collect(),
-        }
+        let vacant = |of: &Configuration, nodes: &Vec<NodeId>| of.of(n(of)).len() - nodes.len();
+        let vacant = [
+            vacant(self.current(), &current),
+            self.next().zip(next.as_ref()).map_or(0, |(of, nodes)| vacant(of, nodes)),
+        ];
+        Homes { current, next, lives, vacant, ns }
     }
 }
 
@@ -243,6 +282,8 @@ pub struct Homes {
     pub lives: Vec<Home>,
     /// How many homes of each list are left out, as their lives are over: nobody is in their places until a step ends.
     pub vacant: [usize; 2],
+    /// How many homes there should be in each of the two; 0 where nothing says it.
+    pub ns: [u8; 2],
 }
 
 impl Homes {
@@ -251,6 +292,12 @@ impl Homes {
     pub fn is_as_before(&self, node: NodeId, before: &Self) -> bool {
         let life = |homes: &Self| homes.lives.iter().find(|home| home.node == node).map(|home| home.life);
         !self.contains(node) || life(self) == life(before)
+    }
+
+    /// Whether what a node said that it holds, when `before` were the homes, still stands for it. Where keys have fewer homes than before, those
+    /// that are left have met those that are not: what they held before that is too little.
+    pub fn still_holds(&self, node: NodeId, before: &Self) -> bool {
+        self.is_as_before(node, before) && self.ns[0] >= before.ns[0]
     }
 
     /// All of them, each once: those that hold everything first.
@@ -273,6 +320,25 @@ impl Homes {
     /// The lists of which every quorum is needed.
     pub fn lists(&self) -> impl Iterator<Item = &[NodeId]> {
         [self.current.as_slice()].into_iter().chain(self.next.as_deref())
+    }
+
+    /// By how many those that count are too few, in the list that lacks the most.
+    pub fn missing(
+        &self,
+        quorum: Quorum,
+        in_current: impl Fn(NodeId) -> bool,
+        in_next: impl Fn(NodeId) -> bool,
+    ) -> usize {
+        let lacks = |list: &[NodeId], n: u8, count: usize| quorum.of(n, list.len()).saturating_sub(count);
+        let [n, next_n] = self.ns;
+        let current = lacks(&self.current, n, self.current.iter().filter(|&&home| in_current(home)).count());
+        let of_next = |next: &Vec<NodeId>| lacks(next, next_n, next.iter().filter(|&&home| in_next(home)).count());
+        self.next.as_ref().map_or(current, |next| current.max(of_next(next)))
+    }
+
+    /// The lists, and how many of each a quorum needs.
+    pub fn needs(&self, quorum: Quorum) -> impl Iterator<Item = (&[NodeId], usize)> {
+        self.lists().zip(self.ns).map(move |(list, n)| (list, quorum.of(n, list.len())))
     }
 
     /// How many of them count, in the list of which fewer do.
@@ -319,7 +385,15 @@ mod tests {
     }
 
     fn configuration(number: u64, homes: &[(u64, u64)]) -> Configuration {
-        Configuration { number, homes: homes.iter().map(|&(node, life)| home(node, life)).collect(), choosers: 3 }
+        let homes = homes.iter().map(|&(node, life)| home(node, life)).collect();
+        let by_bucket = [("one", 1), ("two", 2)].map(|(bucket, n)| (bucket.into(), n));
+        Configuration { number, homes, choosers: 3, counts: ReplicaCounts::new(by_bucket.into()) }
+    }
+
+    /// The group of keys that have `n` homes.
+    fn of(n: u8) -> Group {
+        let bucket: &[u8] = [b"one", b"two", b"any"][usize::from(n) - 1];
+        configuration(0, &[]).counts.group_of(bucket)
     }
 
     #[test]
@@ -327,12 +401,14 @@ mod tests {
         let (first, second) =
             (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(1, 1), (4, 1), (3, 1)]));
         let alone = Phase::Alone(first.clone());
-        assert_eq!((alone.step(), alone.homes(3, |_| false).all().len()), (Step(0), 3));
+        assert_eq!((alone.step(), alone.homes(of(3), |_| false).all().len()), (Step(0), 3));
         let joint = Phase::Joint(first, second.clone());
         assert_eq!((joint.step(), joint.step().to_string()), (Step(1), "0-1".to_owned()));
-        assert_eq!(joint.homes(3, |_| false).all(), [1, 2, 3, 4].map(NodeId::new));
-        assert_eq!(joint.homes(1, |_| false).all(), [NodeId::new(1)]);
-        assert!(joint.is_home(home(4, 1), 2) && !joint.is_home(home(4, 1), 1) && !joint.is_home(home(4, 2), 3));
+        assert_eq!(joint.homes(of(3), |_| false).all(), [1, 2, 3, 4].map(NodeId::new));
+        assert_eq!(joint.homes(of(1), |_| false).all(), [NodeId::new(1)]);
+        assert!(
+            joint.is_home(home(4, 1), of(2)) && !joint.is_home(home(4, 1), of(1)) && !joint.is_home(home(4, 2), of(3))
+        );
         assert_eq!(Phase::Alone(second).step(), Step(2));
     }
 
@@ -341,7 +417,7 @@ mod tests {
         let alone = Phase::Alone(configuration(4, &[(1, 1), (2, 1), (3, 1)]));
         let wished = [home(1, 1), home(4, 1), home(5, 1)];
         let without = |of: &Phase, lost: &[Home], wished: &[Home]| {
-            of.remade(3, |home| lost.contains(home), |home| !lost.contains(home), wished)
+            of.remade(|home| lost.contains(home), |home| !lost.contains(home), wished)
         };
         const ONE: Home = Home { node: NodeId::new(1), life: Life(1) };
         const TWO: Home = Home { node: NodeId::new(2), life: Life(1) };
@@ -370,24 +446,36 @@ mod tests {
             (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(2, 9), (4, 1), (5, 1)]));
         let joint = Phase::Joint(first, second);
         let is_lost = |home: &Home| home.node.get() > 3 || *home == super::tests::home(2, 1);
-        let remade = joint.remade(3, is_lost, |home| !is_lost(home), &[]).unwrap();
+        let remade = joint.remade(is_lost, |home| !is_lost(home), &[]).unwrap();
         assert_eq!(remade.homes, [home(1, 1), home(3, 1), home(2, 9)]);
         let is_of_first = |home: &Home| home.node.get() < 4 && home.life == Life(1);
-        assert_eq!(joint.remade(3, is_of_first, |_| true, &[]), None, "the second goes on");
-        let has_left = joint.remade(3, is_lost, |home| !is_lost(home) && home.node.get() != 3, &[]).unwrap();
+        assert_eq!(joint.remade(is_of_first, |_| true, &[]), None, "the second goes on");
+        let has_left = joint.remade(is_lost, |home| !is_lost(home) && home.node.get() != 3, &[]).unwrap();
         assert_eq!(has_left.homes, [home(1, 1), home(2, 9)], "one that has left is no home, though nobody gave it up");
+    }
+
+    #[test]
+    fn what_homes_held_when_there_were_more_of_them_is_asked_again() {
+        let of_n = |n: u8| {
+            let counts = ReplicaCounts::new([("two".into(), n)].into());
+            Phase::Alone(Configuration { counts, ..configuration(0, &[(1, 1), (2, 1), (3, 1)]) })
+                .homes(of(2), |_| false)
+        };
+        let one = NodeId::new(1);
+        assert!(of_n(3).still_holds(one, &of_n(2)) && of_n(2).still_holds(one, &of_n(2)));
+        assert!(of_n(2).is_as_before(one, &of_n(3)) && !of_n(2).still_holds(one, &of_n(3)));
     }
 
     #[test]
     fn a_new_life_takes_over_from_the_one_before() {
         let joint = Phase::Joint(configuration(0, &[(1, 1), (2, 1)]), configuration(1, &[(1, 9), (2, 1)]));
-        let homes = joint.homes(3, |_| false);
+        let homes = joint.homes(of(3), |_| false);
         assert_eq!(homes.current, [NodeId::new(2)], "the life before holds what nobody can ask it for");
         assert_eq!(homes.next, Some([1, 2].map(NodeId::new).into()));
-        let without = joint.homes(3, |past| *past == home(2, 1));
+        let without = joint.homes(of(3), |past| *past == home(2, 1));
         assert_eq!(without.all(), [NodeId::new(1)]);
         assert!(joint.has(home(1, 1)) && joint.has(home(1, 9)) && !joint.has(home(1, 2)));
-        let before = Phase::Alone(configuration(0, &[(1, 1), (2, 1)])).homes(3, |_| false);
+        let before = Phase::Alone(configuration(0, &[(1, 1), (2, 1)])).homes(of(3), |_| false);
         assert!(homes.is_as_before(NodeId::new(2), &before) && !homes.is_as_before(NodeId::new(1), &before));
         assert!(homes.is_as_before(NodeId::new(1), &homes) && homes.is_as_before(NodeId::new(3), &before));
     }

@@ -1,12 +1,13 @@
 //! What holds in the partitions of a shard, and what this node is in each. Immutable, like the view that it goes with, and cheap to share.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::configuration::{Configuration, Footing, Home, Homes, Phase, Step};
+use crate::counts::{Group, KnownCounts, ReplicaCounts};
 use crate::dot::NodeId;
 use crate::key::Key;
 use crate::membership::View;
+use crate::merkle::TreeId;
 use crate::message::Lane;
 use crate::ring::PartitionId;
 use crate::succession::Seat;
@@ -17,6 +18,7 @@ pub struct Holdings {
     me: Home,
     view: Arc<View>,
     seats: Seats,
+    known: KnownCounts,
 }
 
 /// How many partitions' seats are copied when one of them changes: about the root of the largest number of them.
@@ -66,12 +68,15 @@ impl Holdings {
             is_here.then(|| Arc::new(Seat::founding(view.first_configuration(partition), me)))
         };
         let mut seats: Vec<Option<Arc<Seat>>> = view.ring.partitions().iter().map(seat).collect();
+        let mut known = KnownCounts::default();
         for (partition, seat) in saved {
             if let Some(place) = seats.get_mut(partition.index()).filter(|place| place.is_some()) {
+                let mut seat = seat.said(view.first_counts());
+                seat.share_counts(&mut known);
                 *place = Some(Arc::new(seat));
             }
         }
-        Self { me, view, seats: Seats::new(seats) }
+        Self { me, view, seats: Seats::new(seats), known }
     }
 
     /// The wish, and the settings.
@@ -90,8 +95,20 @@ impl Holdings {
         Self { view, ..self.clone() }
     }
 
+    /// The same, as if the settings that this node knows said how many homes keys have, and no configuration: a rule broken on purpose.
+    #[must_use]
+    pub(crate) fn with_counts_by_settings(mut self) -> Self {
+        let wished = self.view.wished_counts().clone();
+        let mut seats: Vec<(PartitionId, Seat)> =
+            self.seats().map(|(partition, seat)| (partition, Seat::clone(seat))).collect();
+        seats.iter_mut().for_each(|(_, seat)| seat.set_counts(&wished));
+        seats.into_iter().for_each(|(partition, seat)| self.take(partition, seat));
+        self
+    }
+
     /// From now on this node has this seat.
-    pub fn take(&mut self, partition: PartitionId, seat: Seat) {
+    pub fn take(&mut self, partition: PartitionId, mut seat: Seat) {
+        seat.share_counts(&mut self.known);
         self.seats.set(partition, seat);
     }
 
@@ -120,58 +137,72 @@ impl Holdings {
         self.view.ring.partition_of(key.token())
     }
 
-    /// How many homes a key of `bucket` has.
-    pub fn n(&self, bucket: &[u8]) -> u8 {
-        self.view.settings(bucket).n
+    /// How many homes keys have, by bucket, once the latest configuration of a partition that this node knows stands alone.
+    pub fn counts(&self, partition: PartitionId) -> ReplicaCounts {
+        self.seat(partition).map(|seat| seat.phase.counts().clone()).unwrap_or_default()
     }
 
-    /// Each n that any bucket has.
-    pub fn ns(&self) -> BTreeSet<u8> {
-        self.view.ns()
+    /// The group of the keys of `bucket`.
+    pub fn group(&self, partition: PartitionId, bucket: &[u8]) -> Group {
+        self.seat(partition).map(|seat| seat.phase.counts().group_of(bucket)).unwrap_or_default()
     }
 
-    /// The largest n of any bucket.
-    pub fn n_max(&self) -> u8 {
-        self.view.n_max()
+    /// The partition of a key, and its group there.
+    pub fn group_of(&self, key: &Key) -> (PartitionId, Group) {
+        let partition = self.partition_of(key);
+        (partition, self.group(partition, key.bucket()))
     }
 
-    /// The homes of keys in buckets of `n` replicas.
-    pub fn homes(&self, partition: PartitionId, n: u8) -> Homes {
+    /// The tree that a key belongs to.
+    pub fn tree_of(&self, key: &Key) -> TreeId {
+        let (partition, group) = self.group_of(key);
+        TreeId { partition, group }
+    }
+
+    /// The groups of a partition's keys.
+    pub fn groups(&self, partition: PartitionId) -> Vec<Group> {
+        self.seat(partition).map(|seat| seat.phase.counts().groups().collect()).unwrap_or_default()
+    }
+
+    /// The homes of the keys of a group.
+    pub fn homes(&self, partition: PartitionId, group: Group) -> Homes {
         let Some(seat) = self.seat(partition) else { return Homes::default() };
         let is_past = |home: &Home| match home.node == self.me.node {
             true => *home != self.me,
             false => self.view.is_gone(home.node, home.life),
         };
-        seat.phase.homes(n, is_past)
+        seat.phase.homes(group, is_past)
     }
 
     /// The homes of `key`.
     pub fn homes_of(&self, key: &Key) -> Homes {
-        self.homes(self.partition_of(key), self.n(key.bucket()))
+        let (partition, group) = self.group_of(key);
+        self.homes(partition, group)
     }
 
     /// Whether this node is a home of `key`.
     pub fn is_home(&self, key: &Key) -> bool {
-        let n = self.n(key.bucket());
-        self.seat(self.partition_of(key)).is_some_and(|seat| seat.phase.is_home(self.me, n))
+        let (partition, group) = self.group_of(key);
+        self.seat(partition).is_some_and(|seat| seat.phase.is_home(self.me, group))
     }
 
     /// Whether a node is a home of `key`, in whatever life.
     pub fn has_home(&self, key: &Key, node: NodeId) -> bool {
-        let n = self.n(key.bucket());
-        let is_home = |configuration: &Configuration| configuration.of(n).iter().any(|home| home.node == node);
-        self.seat(self.partition_of(key)).is_some_and(|seat| seat.phase.both().any(is_home))
+        let (partition, group) = self.group_of(key);
+        let is_home =
+            |configuration: &Configuration| configuration.homes_of(group).iter().any(|home| home.node == node);
+        self.seat(partition).is_some_and(|seat| seat.phase.both().any(is_home))
     }
 
     /// Whether this node may keep what it has of `key` for a home: in some configuration there is that home, and this node is none. While
     /// one configuration takes over from another, it may be a home in the other one.
     pub fn may_stand_in(&self, key: &Key, home: NodeId) -> bool {
-        let n = self.n(key.bucket());
+        let (partition, group) = self.group_of(key);
         let is_without_me = |configuration: &Configuration| {
-            let homes = configuration.of(n);
+            let homes = configuration.homes_of(group);
             homes.iter().any(|other| other.node == home) && !homes.contains(&self.me)
         };
-        self.seat(self.partition_of(key)).is_some_and(|seat| seat.phase.both().any(is_without_me))
+        self.seat(partition).is_some_and(|seat| seat.phase.both().any(is_without_me))
     }
 
     /// Whether this node knows no other node to which it could owe what it keeps of `key` for `home`. It knows none, and is none; or it
@@ -186,12 +217,18 @@ impl Holdings {
         has_forgotten || others.all().is_empty() && !self.is_home(key)
     }
 
-    /// Whether this node holds what it has of a partition's keys in buckets of `n` replicas for more than to hand it over: it is a home,
-    /// is to be one, or was one and has not been relieved.
-    pub fn keeps(&self, partition: PartitionId, n: u8) -> bool {
-        let is_wished = || self.view.wished(partition).iter().take(n.into()).any(|&home| home == self.me);
+    /// Whether this node is to be a home of the keys of a group.
+    pub fn is_wished(&self, partition: PartitionId, group: Group) -> bool {
+        let n = self.view.wished_counts().n_of(group);
+        self.view.wished(partition).iter().take(n.into()).any(|&home| home == self.me)
+    }
+
+    /// Whether this node holds what it has of a group's keys for more than to hand it over: it is a home, is to be one, or was one and
+    /// has not been relieved.
+    pub fn keeps(&self, partition: PartitionId, group: Group) -> bool {
         self.seat(partition).is_some_and(|seat| {
-            seat.phase.is_home(self.me, n) || seat.leaves(self.me, n) || seat.is_candidate && is_wished()
+            let is_to_come = || seat.is_candidate && self.is_wished(partition, group);
+            seat.phase.counts().has(group) && (seat.shares(self.me, group) || is_to_come())
         })
     }
 
@@ -212,6 +249,12 @@ impl Holdings {
         Footing { step: seat.phase.step(), is_filling: !seat.is_whole(), ..Footing::default() }
     }
 
+    /// The same about the keys of one group.
+    pub fn footing_of(&self, TreeId { partition, group }: TreeId) -> Footing {
+        let holds_all = self.seat(partition).is_some_and(|seat| seat.holds_all(self.me, group));
+        Footing { is_filling: !holds_all, ..self.footing(partition) }
+    }
+
     /// What holds in a partition.
     pub fn phase(&self, partition: PartitionId) -> Option<&Phase> {
         self.seat(partition).map(|seat| &seat.phase)
@@ -227,7 +270,12 @@ mod tests {
     #[test]
     fn a_seat_that_changes_copies_its_chunk_alone() {
         let me = Home { node: NodeId::new(1), life: Life(1) };
-        let seat = || Seat::founding(Configuration { number: 0, homes: vec![me], choosers: 3 }, me);
+        let seat = || {
+            Seat::founding(
+                Configuration { number: 0, homes: vec![me], choosers: 3, counts: ReplicaCounts::default() },
+                me,
+            )
+        };
         let mut before =
             Seats::new((0..16_384).map(|partition| (partition % 2 == 0).then(|| Arc::new(seat()))).collect());
         before.set(PartitionId(4), Seat { is_candidate: true, ..seat() });

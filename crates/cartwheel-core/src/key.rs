@@ -102,6 +102,11 @@ impl Key {
         bytes.get(17..17 + bucket_len)
     }
 
+    /// The token of the key whose record is stored under `bytes`.
+    pub fn token_of_storage_key(bytes: &[u8]) -> Option<Token> {
+        Some(Token::new(u128::from_be_bytes(*bytes.first_chunk()?)))
+    }
+
     /// The key whose record is stored under `bytes`.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ pub mod configuration;
 pub mod context;
 pub mod control;
 pub mod coordinator;
+pub mod counts;
 pub mod digest;
 pub mod dot;
 pub mod drift;

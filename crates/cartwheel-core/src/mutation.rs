@@ -48,6 +48,8 @@ pub enum Mutation {
     SettingsUnsaved,
     /// A node tells no other of changes.
     SettingsStayHome,
+    /// How many replicas a key has follows from the settings that each node knows, not from the partition's configuration.
+    ReplicaCountBySettings,
     /// A stand-in does not note for whom it stores.
     HintDropped,
     /// A stand-in is done with a key once a home has stored what it was sent, though more has come since.
@@ -113,7 +115,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -133,6 +135,7 @@ impl Mutation {
         Self::BootsNamedAlike,
         Self::SettingsUnsaved,
         Self::SettingsStayHome,
+        Self::ReplicaCountBySettings,
         Self::HintDropped,
         Self::HintDroppedThoughNewer,
         Self::StandInCountsForStrong,
@@ -187,6 +190,7 @@ impl Mutation {
             Self::BootsNamedAlike => "boots-named-alike",
             Self::SettingsUnsaved => "settings-unsaved",
             Self::SettingsStayHome => "settings-stay-home",
+            Self::ReplicaCountBySettings => "replica-count-by-settings",
             Self::HintDropped => "hint-dropped",
             Self::HintDroppedThoughNewer => "hint-dropped-though-newer",
             Self::StandInCountsForStrong => "stand-in-counts-for-strong",

@@ -29,6 +29,7 @@ use crate::liveness::Liveness;
 use crate::liveness::Status;
 use crate::losses::{LossBook, Losses, Waiting};
 use crate::membership::{ClusterId, Durability, View};
+use crate::merkle::TreeId;
 use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Role, Ticket};
 use crate::mutation::{Broken, Mutation};
 use crate::reclaimer::{self, Reclaimer};
@@ -319,7 +320,12 @@ impl Node {
             Input::Stored(id, result) => self.stored(&mut step, id, result),
             Input::View(view) => {
                 let is_placed_alike = view.places_like(self.held.view());
-                let held = Arc::new(self.held.with_view(view));
+                let held = self.held.with_view(view);
+                let held = match self.config.broken.is(Mutation::ReplicaCountBySettings) {
+                    true => held.with_counts_by_settings(),
+                    false => held,
+                };
+                let held = Arc::new(held);
                 self.go_by(&mut step, held, &BTreeSet::new(), &BTreeSet::new());
                 self.handoff.members_changed();
                 if !is_placed_alike {
@@ -539,11 +545,11 @@ impl Node {
     }
 
     fn asked(&mut self, step: &mut Gathered, from: NodeId, ticket: Ticket, ask: Ask) {
-        let (key, partition) = (ask.key(), self.held.partition_of(ask.key()));
+        let (key, tree) = (ask.key(), self.held.tree_of(ask.key()));
+        let TreeId { partition, group } = tree;
         // Who was a home says what it holds to those who are, until they have taken it over.
         let is_left = || {
-            let n = self.held.n(key.bucket());
-            let leaves = self.held.seat(partition).is_some_and(|seat| seat.leaves(self.held.me(), n));
+            let leaves = self.held.seat(partition).is_some_and(|seat| seat.leaves(self.held.me(), group));
             leaves && ticket.round & EXCHANGE != 0
         };
         let is_ours = match &ask {
@@ -562,7 +568,7 @@ impl Node {
         if stamp.is_some_and(|stamp| self.is_wrong_epoch(step, from, stamp)) {
             self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::WrongEpoch)));
         } else if is_ours {
-            self.ask_own(step, Asker::Peer(from, ticket, partition), ask);
+            self.ask_own(step, Asker::Peer(from, ticket, tree), ask);
         } else {
             step.effects.events.push(Event::NotAHome(from));
             self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
@@ -831,8 +837,9 @@ impl Node {
                 let (footing, losses) = self.own_footing(ticket);
                 self.answered(step, self.config.node, ticket, (footing, &losses), answer);
             }
-            Done::Answer(Asker::Peer(peer, ticket, partition), answer) => {
-                self.send_about(step, peer, partition, Message::Answer(ticket, answer));
+            Done::Answer(Asker::Peer(peer, ticket, tree), answer) => {
+                let losses = self.losses.of(tree.partition, self.replica.epoch());
+                self.send_on(step, peer, (self.footing_of(tree), losses), Message::Answer(ticket, answer));
             }
             Done::Mint(ticket, result) => {
                 let (_, losses) = self.own_footing(ticket);
@@ -870,7 +877,15 @@ impl Node {
 
     /// On what this node stands in a partition.
     fn footing(&self, partition: PartitionId) -> Footing {
-        let footing = self.held.footing(partition);
+        self.ours(partition, self.held.footing(partition))
+    }
+
+    /// The same about some of its keys.
+    fn footing_of(&self, tree: TreeId) -> Footing {
+        self.ours(tree.partition, self.held.footing_of(tree))
+    }
+
+    fn ours(&self, partition: PartitionId, footing: Footing) -> Footing {
         Footing {
             is_filling: footing.is_filling && !self.config.broken.is(Mutation::FillingCounts),
             memory: self.replica.memory(),
@@ -881,8 +896,16 @@ impl Node {
 
     /// The same for the partition that one of this node's own operations is about, and what is known of its homes' losses.
     fn own_footing(&self, ticket: Ticket) -> (Footing, Losses) {
-        let of = |partition| (self.footing(partition), self.losses.of(partition, self.replica.epoch()));
-        self.partition_of(ticket).map(of).unwrap_or_default()
+        let losses = |partition| self.losses.of(partition, self.replica.epoch());
+        let key = match Asking::under(ticket) {
+            Asking::Coordinator => self.coordinator.key_of(ticket.operation),
+            Asking::Exchange | Asking::Transfer => None,
+        };
+        if let Some(key) = key {
+            let tree = self.held.tree_of(key);
+            return (self.footing_of(tree), losses(tree.partition));
+        }
+        self.partition_of(ticket).map(|partition| (self.footing(partition), losses(partition))).unwrap_or_default()
     }
 
     /// Asks this node's replica; what a home recovers from waits until the loss is durable here.

@@ -11,6 +11,80 @@ pub const fn majority(n: usize) -> usize {
     n / 2 + 1
 }
 
+/// How many of the home replicas of one configuration an operation needs.
+///
+/// A request counts in terms of its bucket's settings. While a change of n is under way, a configuration may have another n; then
+/// what is needed of it follows from that, so that reads meet writes there too: `r + w > n` in the settings means that they do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quorum {
+    share: Share,
+    more: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Share {
+    Exactly(usize),
+    Writes(usize, u8),
+    Reads(usize, u8),
+    Majority(u8),
+    MajorityWithin(u8, usize),
+}
+
+impl Quorum {
+    const fn new(share: Share) -> Self {
+        Self { share, more: 0 }
+    }
+
+    /// So many that a write is stored by, out of the `n` of the settings: not more than there are.
+    pub const fn writes(w: usize, n: u8) -> Self {
+        Self::new(Share::Writes(w, n))
+    }
+
+    /// So many that a read hears, out of the `n` of the settings: more where there are more, by as many.
+    pub const fn reads(r: usize, n: u8) -> Self {
+        Self::new(Share::Reads(r, n))
+    }
+
+    /// A majority, of the `n` of the settings where nothing else is known.
+    pub const fn majority(n: u8) -> Self {
+        Self::new(Share::Majority(n))
+    }
+
+    /// A majority, but not more than so many.
+    pub const fn majority_within(n: u8, most: usize) -> Self {
+        Self::new(Share::MajorityWithin(n, most))
+    }
+
+    /// One more.
+    #[must_use]
+    pub const fn and_one(self) -> Self {
+        Self { more: self.more + 1, ..self }
+    }
+
+    /// How many of a configuration in which keys have `n` homes, as the settings say if it is 0, of which `there` are there.
+    pub fn of(self, n: u8, there: usize) -> usize {
+        let or = |settings: u8| usize::from(if n == 0 { settings } else { n });
+        let needed = match self.share {
+            Share::Exactly(needed) => needed,
+            Share::Writes(w, settings) => w.min(or(settings)),
+            Share::Reads(r, settings) => match or(settings).checked_sub(settings.into()) {
+                // Who hears all that there are misses nothing.
+                Some(more) => (r + more).min(there.max(r)),
+                None => r.min(or(settings)),
+            },
+            Share::Majority(settings) => majority(or(settings)),
+            Share::MajorityWithin(settings, most) => majority(or(settings)).min(most),
+        };
+        needed + self.more
+    }
+}
+
+impl From<usize> for Quorum {
+    fn from(needed: usize) -> Self {
+        Self::new(Share::Exactly(needed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,6 +103,23 @@ mod tests {
         for n in 1..=7 {
             for (r, w) in (1..=n).flat_map(|r| (1..=n).map(move |w| (r, w))) {
                 assert_eq!(overlap(n, r, w), all_meet(n, r, w), "n {n}, r {r}, w {w}");
+            }
+        }
+    }
+
+    #[test]
+    fn reads_meet_writes_in_a_configuration_of_any_n() {
+        for (settings, n) in (1..=5u8).flat_map(|settings| (1..=5u8).map(move |n| (settings, n))) {
+            for (r, w) in (1..=settings).flat_map(|r| (1..=settings).map(move |w| (r, w))) {
+                let (r, w) = (usize::from(r), usize::from(w));
+                let there = usize::from(n);
+                let (reads, writes) =
+                    (Quorum::reads(r, settings).of(n, there), Quorum::writes(w, settings).of(n, there));
+                assert!((1..=usize::from(n)).contains(&reads) && (1..=usize::from(n)).contains(&writes));
+                if overlap(settings.into(), r, w) {
+                    assert!(overlap(n.into(), reads, writes), "n {n}, settings {settings}, r {r}, w {w}");
+                }
+                assert_eq!(Quorum::reads(r, settings).of(0, there), r);
             }
         }
     }

@@ -98,7 +98,7 @@ pub enum Asker {
     /// The coordinator on this node.
     Here(Ticket),
     /// A peer's.
-    Peer(NodeId, Ticket, PartitionId),
+    Peer(NodeId, Ticket, TreeId),
 }
 
 /// What became of a state that was handed to a home.
@@ -436,7 +436,7 @@ impl Replica {
     fn keeps(&self, key: &Key) -> bool {
         let partition = self.held.partition_of(key);
         let forgets = self.broken.is(Mutation::SucceededHomeForgets) && self.held.goes(partition);
-        !forgets && self.held.keeps(partition, self.held.n(key.bucket()))
+        !forgets && self.held.keeps(partition, self.held.group(partition, key.bucket()))
     }
 
     fn take_on(&mut self, key: Key, task: Task, work: &mut Work) {
@@ -586,8 +586,8 @@ impl Replica {
     }
 
     fn is_caught_up(&self, key: &Key) -> bool {
-        let (partition, n) = (self.held.partition_of(key), self.held.n(key.bucket()));
-        self.caught_up.contains(&TreeId { partition, n })
+        let (partition, group) = self.held.group_of(key);
+        self.caught_up.contains(&TreeId { partition, group })
     }
 
     fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, since: Epoch, work: &mut Work) {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cartwheel_core::configuration::{Configuration, Home, Phase};
+use cartwheel_core::counts::ReplicaCounts;
 use cartwheel_core::dot::Life;
 use cartwheel_core::hint;
 use cartwheel_core::image::Image;
@@ -62,8 +63,12 @@ fn hints_are_counted_in_many_turns_after_a_start() {
 #[test]
 fn a_partition_that_moved_away_is_purged_in_many_turns() {
     let mut pair = Pair::on([(id(1), disk(RECORDS))].into());
-    let now = Configuration { number: 1, homes: vec![home(2)], choosers: 1 };
-    let mut seat = Seat::founding(Configuration { number: 0, homes: vec![home(1), home(2)], choosers: 2 }, home(1));
+    let configuration = |number: u64, homes: &[Home]| {
+        let counts = ReplicaCounts::default();
+        Configuration { number, homes: homes.to_vec(), choosers: homes.len() as u8, counts }
+    };
+    let now = configuration(1, &[home(2)]);
+    let mut seat = Seat::founding(configuration(0, &[home(1), home(2)]), home(1));
     (seat.phase, seat.whole, seat.has_leftovers) = (Phase::Alone(now), BTreeSet::new(), true);
     let mut config = config(1, 1, None);
     config.seats = vec![(PartitionId(0), seat)];

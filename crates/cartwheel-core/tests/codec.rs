@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::clock::Clock;
 use cartwheel_core::context::{ClusterKey, Context, ContextError, Sealer};
-use cartwheel_core::control::{About, Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice, Report};
+use cartwheel_core::control::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
+use cartwheel_core::counts::Group;
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
@@ -111,9 +112,8 @@ fn messages() -> Vec<Message> {
     all.extend(results.map(|result| Message::Forwarded(ticket, result)));
     all.extend([Message::AskClocks(ticket), Message::Clocks(ticket)]);
     let id = InquiryId(1 << 40);
-    let bucket = About::Bucket(Bytes::from_static(b"b"));
     let partitions = vec![PartitionId(0), PartitionId(65_535)];
-    let tree = TreeId { partition: PartitionId(7), n: 3 };
+    let tree = TreeId { partition: PartitionId(7), group: Group(3) };
     let sizes = NodeSizes {
         trees: BTreeMap::from([(tree, Size { keys: 2, bytes: 1 << 40 })]),
         leaves: BTreeSet::from([PartitionId(0), PartitionId(9)]),
@@ -132,13 +132,10 @@ fn messages() -> Vec<Message> {
         }),
         Notice::History(History::new()),
         Notice::Complement(History::new()),
-        Notice::Ask(Inquiry { id, about: bucket }),
-        Notice::Ask(Inquiry { id, about: About::Partitions(partitions) }),
-        Notice::Ask(Inquiry { id, about: About::Partitions(Vec::new()) }),
-        Notice::Report(id, Report::Holds(true)),
-        Notice::Report(id, Report::Holds(false)),
-        Notice::Report(id, Report::Sizes(sizes)),
-        Notice::Report(id, Report::Sizes(NodeSizes::default())),
+        Notice::Ask(Inquiry { id, partitions }),
+        Notice::Ask(Inquiry { id, partitions: Vec::new() }),
+        Notice::Report(id, sizes),
+        Notice::Report(id, NodeSizes::default()),
         Notice::Swim(Bytes::from_static(b"packet")),
     ];
     all.extend(notices.map(Message::Notice));

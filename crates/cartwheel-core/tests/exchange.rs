@@ -5,6 +5,7 @@ mod pair;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cartwheel_core::counts::Group;
 use cartwheel_core::exchange::Question;
 use cartwheel_core::hlc::WallMs;
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
@@ -130,7 +131,7 @@ fn trees_saved_at_a_stop_are_believed_by_the_next_boot_alone() {
 
 #[test]
 fn what_makes_no_sense_is_refused_and_counted() {
-    let tree = |partition, n| TreeId { partition: PartitionId(partition), n };
+    let tree = |partition, n: u64| TreeId { partition: PartitionId(partition), group: Group(n - 3) };
     let nodes = |tree, level, nodes| Question::Nodes { tree, level, nodes };
     let keys = |from: &'static [u8], upto: Option<&'static [u8]>| Question::Keys {
         tree: tree(0, 3),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::configuration::Home;
+use cartwheel_core::counts::Group;
 use cartwheel_core::dot::{Life, NodeId, Since};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::image::Image;
@@ -180,7 +181,11 @@ fn what_makes_no_sense_is_refused_and_stores_nothing() {
     let mut net = net();
     pass_until(&mut net, |net| received(net).0 > 0);
     let whole = |partition| Grid::of(grown().ring.partitions(), PartitionId(partition)).whole();
-    let fetch = |partition: u32, range: KeyRange| Fetch { partition: PartitionId(partition), least_n: 3, range };
+    let fetch = |partition: u32, range: KeyRange| Fetch {
+        partition: PartitionId(partition),
+        groups: [Group::default()].into(),
+        range,
+    };
     let beyond = KeyRange { from: whole(0).from, upto: whole(1).upto };
     let empty = KeyRange { from: whole(0).from, upto: Some(whole(0).from) };
     for fetch in [fetch(0, beyond), fetch(0, empty), fetch(1, whole(0)), fetch(u32::MAX, whole(0))] {

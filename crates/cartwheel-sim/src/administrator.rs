@@ -6,17 +6,19 @@ use bytes::Bytes;
 use cartwheel_core::control::SettingsChange;
 use cartwheel_core::membership::SettingsPatch;
 
+use crate::cluster::{BucketSpec, Cluster};
 use crate::rng::{Rng, Stream};
 use crate::run::Alarm;
 use crate::world::World;
 
-/// Changes R and W of a random bucket through a random node, now and then. They never fall below those of the run's options, so
-/// that what every answer must at least stand on stays known.
+/// Changes R and W of a random bucket through a random node, now and then, and in some runs n, up and down. R and W never fall below
+/// those of the run's options, so that what every answer must at least stand on stays known.
 #[derive(Debug)]
 pub struct Administrator {
     rng: Rng,
     every_us: u64,
     left: u32,
+    changes_n: bool,
 }
 
 /// How many changes there are at most: each goes to every node, and every history has all of them.
@@ -27,7 +29,24 @@ impl Administrator {
     pub fn draw(rng: &mut Rng) -> Option<Self> {
         let own = Rng::new(rng.bits(), Stream::Settings);
         let every_us = rng.magnitude(50_000, 3_000_000);
-        rng.chance(350).then_some(Self { rng: own, every_us, left: CHANGES_MAX })
+        rng.chance(350).then_some(Self { rng: own, every_us, left: CHANGES_MAX, changes_n: false })
+    }
+
+    /// Draws whether n is changed, too, and between which numbers. Where nodes come and go it is never more than the run's options say:
+    /// a cluster that is to become smaller than n stays as it is.
+    pub fn draw_ns(&mut self, cluster: &mut Cluster, has_topology: bool) {
+        self.changes_n = self.rng.chance(500);
+        if !self.changes_n {
+            return;
+        }
+        let nodes = cluster.founders() as u8;
+        let mut ns = |bucket: &BucketSpec| {
+            let least = self.rng.range(bucket.r.max(bucket.w).into(), bucket.n.into()) as u8;
+            let most = if has_topology { bucket.n } else { bucket.n.max(self.rng.range(1, nodes.into()) as u8) };
+            (least, most)
+        };
+        let ns = cluster.spec().buckets.iter().map(&mut ns).collect();
+        cluster.let_n_change(ns);
     }
 
     /// Plans the next change, if there is to be one.
@@ -44,11 +63,13 @@ impl Administrator {
     pub fn change(&mut self, world: &mut World) {
         self.start(world);
         let buckets = &world.cluster().spec().buckets;
-        let bucket = &buckets[self.rng.index(buckets.len())];
-        let quorum_max = u64::from(bucket.n).min(world.cluster().founders() as u64);
+        let place = self.rng.index(buckets.len());
+        let (bucket, (n_least, n_most)) = (&buckets[place], world.cluster().ns()[place]);
+        let quorum_max = u64::from(n_least).min(world.cluster().founders() as u64);
         let mut quorum = |least: u8| Some(self.rng.range(u64::from(least), quorum_max) as u8);
         let (r, w) = (quorum(bucket.r), quorum(bucket.w));
-        let settings = SettingsPatch { r, w, ..SettingsPatch::default() };
+        let n = (self.changes_n && self.rng.chance(500)).then(|| self.rng.range(n_least.into(), n_most.into()) as u8);
+        let settings = SettingsPatch { n, r, w, ..SettingsPatch::default() };
         let bucket = Bytes::copy_from_slice(bucket.name.as_bytes());
         let timeout = Duration::from_micros(self.rng.magnitude(10_000, 5_000_000));
         let node = self.rng.index(world.cluster().len());

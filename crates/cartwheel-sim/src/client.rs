@@ -101,9 +101,10 @@ impl Clients {
             for name in 0..options.keys {
                 let number = histories.len();
                 let key = key(&bucket.name, &format!("k{name}"));
-                let replicas = cluster.replicas(&key);
+                let (n, replicas) = (cluster.n_least(&key), cluster.replicas_max(&key));
                 histories.push(KeyHistory::new(key, number, bucket.conflict, bucket.strong_only, replicas));
-                buckets.push(bucket.clone());
+                // What a request needs follows from an n that may be any of them: no less than from the least.
+                buckets.push(BucketSpec { n, ..bucket.clone() });
             }
         }
         let clients = (0..=options.clients)

@@ -85,6 +85,8 @@ pub struct Cluster {
     view: Arc<View>,
     cluster_key: ClusterKey,
     broken: Broken,
+    /// Between which numbers an administrator changes the n of each bucket, if one does.
+    ns: Vec<(u8, u8)>,
 }
 
 impl Cluster {
@@ -96,7 +98,8 @@ impl Cluster {
         let ids: Vec<NodeId> = spec.nodes.iter().map(|node| NodeId::of_name(&node.name)).collect();
         let indices = ids.iter().enumerate().map(|(index, &id)| (id, index)).collect();
         let view = Arc::new(history(&spec).view().expect("settings of a cluster"));
-        Self { spec, ids, indices, view, cluster_key: ClusterKey::derive(b"simulated"), broken }
+        let ns = spec.buckets.iter().map(|bucket| (bucket.n, bucket.n)).collect();
+        Self { spec, ids, indices, view, cluster_key: ClusterKey::derive(b"simulated"), broken, ns }
     }
 
     /// Its settings.
@@ -171,9 +174,34 @@ impl Cluster {
         self.spec.buckets.iter().any(|bucket| bucket.durability == Durability::Os)
     }
 
-    /// How many replicas a key has: no more than there are nodes.
+    /// How many replicas a key has at least, as far as settings say it: no more than there are nodes.
     pub fn replicas(&self, key: &Key) -> u8 {
-        self.bucket(key).n.min(self.founders() as u8)
+        self.ns_of(key).0.min(self.founders() as u8)
+    }
+
+    /// How many it has at most. Reads meet writes for certain where they would among so many.
+    pub fn replicas_max(&self, key: &Key) -> u8 {
+        self.ns_of(key).1.min(self.founders() as u8)
+    }
+
+    /// The least n that its bucket comes to have, however many nodes there are.
+    pub fn n_least(&self, key: &Key) -> u8 {
+        self.ns_of(key).0
+    }
+
+    fn ns_of(&self, key: &Key) -> (u8, u8) {
+        let place = self.spec.buckets.iter().position(|bucket| bucket.name.as_bytes() == key.bucket());
+        self.ns[place.expect("clients use only the run's buckets")]
+    }
+
+    /// Between which numbers an administrator changes the n of each bucket.
+    pub fn ns(&self) -> &[(u8, u8)] {
+        &self.ns
+    }
+
+    /// An administrator will change the n of each bucket, between these numbers.
+    pub fn let_n_change(&mut self, ns: Vec<(u8, u8)>) {
+        self.ns = ns;
     }
 
     /// The partition of a key.

@@ -208,10 +208,13 @@ impl Run {
         let options = if settings.takes_a_day { Options::draw_a_day(seed) } else { Options::draw(seed) };
         let trace = if settings.readable { Trace::readable() } else { Trace::default() };
         let latest_us = options.network.tail_max_us;
-        let cluster = Cluster::new(options.cluster, settings.broken);
-        let clients = Clients::new(options.workload, &cluster, Rng::new(seed, Stream::Clients));
+        let mut cluster = Cluster::new(options.cluster, settings.broken);
         let mut settings_rng = Rng::new(seed, Stream::Settings);
-        let administrator = Administrator::draw(&mut settings_rng);
+        let mut administrator = Administrator::draw(&mut settings_rng);
+        if let Some(administrator) = &mut administrator {
+            administrator.draw_ns(&mut cluster, options.topology.is_some());
+        }
+        let clients = Clients::new(options.workload, &cluster, Rng::new(seed, Stream::Clients));
         let topology_rng = Rng::new(seed, Stream::Topology);
         let topology = options.topology.clone().map(|options| Topology::new(options, topology_rng));
         let mut probes_rng = Rng::new(seed, Stream::Probes);

@@ -153,7 +153,7 @@ fn draw_consistency(clients: &mut Clients, key: usize) -> Consistency {
 fn get(clients: &mut Clients, world: &World, client: usize, key: usize, seen: Option<(Held, Good)>) {
     let consistency = draw_consistency(clients, key);
     let override_r = clients.rng.chance(clients.options.override_per_mille);
-    let replicas = u64::from(clients.histories()[key].replicas);
+    let replicas = u64::from(clients.histories()[key].replicas.min(clients.buckets[key].n));
     let r = if override_r { clients.rng.range(1, replicas) as u8 } else { clients.buckets[key].r };
     read(clients, world, client, key, Reading { consistency, r, override_r, seen });
 }
@@ -206,7 +206,7 @@ pub(crate) fn write(clients: &mut Clients, world: &World, client: usize, key: us
     let named = must_name || clients.rng.chance(750);
     let return_body = how.varied && clients.rng.chance(200);
     let (replicas, w) = (clients.histories()[key].replicas, clients.buckets[key].w);
-    let w = if overrides { clients.rng.range(1, u64::from(replicas)) as u8 } else { w };
+    let w = if overrides { clients.rng.range(1, u64::from(replicas.min(clients.buckets[key].n))) as u8 } else { w };
     let (place, content) = add_write(clients, world, key, &how, named, expires);
     let name = clients.histories()[key].value(place);
     let put = Put {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::configuration::Phase;
 use cartwheel_core::control::{
-    About, Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, MembersChange, MembersChanged, Report,
+    Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, MembersChange, MembersChanged,
     SettingsChange, Survey, Surveyed,
 };
 use cartwheel_core::dot::NodeId;
@@ -372,13 +372,10 @@ impl Running {
                 let _ = answers.blocking_send(ControlInput::Saved(saved));
             });
         }
-        for Inquiry { id, about } in inquiries {
+        for Inquiry { id, partitions } in inquiries {
             let (shards, answers) = (self.around.shards.clone(), self.answers.clone());
             tokio::spawn(async move {
-                let report = match about {
-                    About::Bucket(bucket) => shards.hold(&bucket).await.map(Report::Holds),
-                    About::Partitions(partitions) => shards.sizes(&partitions).await.map(Report::Sizes),
-                };
+                let report = shards.sizes(&partitions).await;
                 let _ = answers.send(ControlInput::Report(id, report)).await;
             });
         }

@@ -2,8 +2,15 @@
 
 mod harness;
 
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cartwheel_client::{BucketChange, Error};
-use harness::Cluster;
+use harness::grown::Grown;
+use harness::raw::{get, put, put_seen};
+use harness::{CARTWHEEL, Cluster};
+use serde_json::json;
 
 fn change(n: Option<u8>, r: Option<u8>, w: Option<u8>) -> BucketChange {
     BucketChange { n, r, w, ..BucketChange::default() }
@@ -49,27 +56,94 @@ async fn settings_are_changed_through_any_node_and_survive_a_crash() {
     assert_eq!(listed.buckets[0].settings, changed);
 }
 
-#[tokio::test]
-async fn n_is_fixed_by_the_first_write() {
-    let cluster = Cluster::start();
-    let (one, two) = (cluster.client(1), cluster.client(2));
-    let single = one.set_bucket("cache", &change(Some(1), Some(1), Some(1))).await.unwrap();
-    assert_eq!((single.n, single.r, single.w), (1, 1, 1));
-    assert_eq!(two.put("cache", "k", "v", None).await.unwrap().acks.home, 1);
-    for client in [&one, &two] {
-        let (code, message) = refusal(client.set_bucket("cache", &change(Some(2), None, None)).await);
-        assert_eq!(code, "bad_request");
-        assert!(message.contains("holds keys"), "{message}");
-    }
-    assert_eq!(one.set_bucket("empty", &change(Some(5), Some(3), Some(3))).await.unwrap().n, 5);
+/// Nodes that found a cluster and join it, with a bucket that no stand-in serves.
+fn grown(names: &[&str]) -> Grown {
+    let mut nodes = Grown::new();
+    let (first, others) = names.split_first().unwrap();
+    nodes.serve(first, &["--bootstrap"]);
+    nodes.wait_for(first);
+    others.iter().for_each(|name| nodes.waits(name, first));
+    nodes.done(first, &[&["add"], others, &["--yes", "--wait"]].concat());
+    set(&nodes.endpoint(first), "--sloppy false");
+    nodes
+}
 
-    cluster.kill(3);
-    let without_n = one.set_bucket("cache", &BucketChange { sloppy: Some(false), ..BucketChange::default() }).await;
-    assert!(!without_n.unwrap().sloppy, "other settings need no quorum");
-    match one.set_bucket("other", &change(Some(2), None, None)).await {
-        Err(Error::Unavailable { last, .. }) => assert!(last.contains("2 of 3"), "{last}"),
-        other => panic!("{other:?}"),
+/// `cartwheel bucket set cache FLAGS`: what it says on standard error.
+fn set(node: &str, flags: &str) -> String {
+    let args = ["bucket", "set", "cache"].into_iter().chain(flags.split(' ')).chain(["--node", node]);
+    let output = Command::new(CARTWHEEL).args(args).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{flags}: {said}");
+    said
+}
+
+/// A client that alone writes its keys: it reads each through one node and replaces it through another, until it is told to stop. Returns what its
+/// keys hold then.
+fn works(endpoints: &[String], client: usize, stop: &AtomicBool) -> Vec<(String, String)> {
+    let mut held: Vec<(String, String)> =
+        (0..20).map(|key| (format!("/v1/kv/cache/{client}-{key}"), "0".to_owned())).collect();
+    let endpoint = |number: usize| &endpoints[number % endpoints.len()];
+    for (path, value) in &held {
+        assert_eq!(put(endpoint(client), path, value).status, 204);
     }
+    let mut number = 1;
+    while !stop.load(Ordering::Relaxed) {
+        let (path, value) = &mut held[number % 20];
+        let read = get(endpoint(number), path);
+        assert_eq!((read.status, read.text()), (200, value.clone()), "{path}");
+        *value = number.to_string();
+        let written = put_seen(endpoint(number + 1 + client), path, read.context(), value);
+        assert_eq!(written.status, 204, "{path}: {}", written.text());
+        number += 1;
+    }
+    held
+}
+
+/// On how many nodes each key of the bucket lies, and whether all of them are its homes.
+fn replicas(nodes: &Grown, names: &[&str]) -> BTreeMap<String, (usize, bool)> {
+    let mut found: BTreeMap<String, (usize, bool)> = BTreeMap::new();
+    for (name, partition) in names.iter().flat_map(|name| (0..256).map(move |partition| (name, partition))) {
+        let page = get(&nodes.endpoint(name), &format!("/v1/cluster/partitions/{partition}/digests")).json();
+        for record in page["records"].as_array().unwrap_or_else(|| panic!("{page}")) {
+            let (count, are_homes) = found.entry(record["place"].as_str().unwrap().to_owned()).or_insert((0, true));
+            *count += 1;
+            *are_homes &= record["home"] == true;
+        }
+    }
+    found
+}
+
+/// While n goes up and down and a mistyped one is undone, nothing is refused and every read meets the write before it; in the end each
+/// key lies on its homes, and nowhere else.
+#[test]
+fn n_of_a_bucket_that_holds_keys_goes_up_and_down_under_load() {
+    let names = ["a", "b", "c", "d", "e"];
+    let nodes = grown(&names);
+    let endpoints: Vec<String> = names.iter().map(|name| nodes.endpoint(name)).collect();
+    let stop = AtomicBool::new(false);
+    let held: Vec<(String, String)> = std::thread::scope(|scope| {
+        let (endpoints, stop) = (&endpoints, &stop);
+        let clients: Vec<_> = (0..4).map(|client| scope.spawn(move || works(endpoints, client, stop))).collect();
+        // R + W is always more than n.
+        for (flags, n) in
+            [("--n 2", 2), ("--n 3", 3), ("--r 3 --w 3", 3), ("--n 5", 5), ("--n 4", 4), ("--n 16", 5), ("--n 3", 3)]
+        {
+            let warning = set(&endpoints[n % 5], flags);
+            assert_eq!(warning.contains("the cluster has 5 nodes"), flags == "--n 16", "{flags}: {warning}");
+            nodes.eventually("the partitions have the new n", |nodes| {
+                let is_settled = nodes.moves("a")["moves"] == json!([]);
+                is_settled && replicas(nodes, &names).values().all(|&replicas| replicas == (n, true))
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    assert_eq!(replicas(&nodes, &names).len(), held.len());
+    for (path, value) in held {
+        assert_eq!(get(&endpoints[0], &format!("{path}?r=1")).text(), value, "{path}");
+    }
+    let verified = Command::new(CARTWHEEL).args(["verify", "--node", &endpoints[0]]).output().unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }
 
 #[tokio::test]

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use super::{Control, ControlEffects, Notice};
 use crate::dot::{Life, NodeId};
 use crate::ring::PartitionId;
@@ -17,31 +15,13 @@ const INQUIRIES_MAX: usize = 256;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct InquiryId(pub u64);
 
-/// A question to a node's shards.
+/// A question to a node's shards: how much they hold of these partitions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Inquiry {
     /// Which question it is.
     pub id: InquiryId,
-    /// What it is about.
-    pub about: About,
-}
-
-/// What a question is about.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum About {
-    /// Whether the node holds anything in this bucket, be it a tombstone.
-    Bucket(Bytes),
-    /// How much it holds of these partitions.
-    Partitions(Vec<PartitionId>),
-}
-
-/// The answer to a question.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Report {
-    /// Whether the node holds anything in the bucket.
-    Holds(bool),
-    /// How much it holds of the partitions.
-    Sizes(NodeSizes),
+    /// The partitions.
+    pub partitions: Vec<PartitionId>,
 }
 
 /// The questions that wait for this node's shards.
@@ -69,7 +49,7 @@ impl Inquiries {
         if self.asked.len() < INQUIRIES_MAX {
             let id = self.next_id();
             self.asked.insert(id, (by, inquiry.id));
-            effects.inquiries.push(Inquiry { id, about: inquiry.about });
+            effects.inquiries.push(Inquiry { id, ..inquiry });
         }
     }
 }
@@ -89,30 +69,13 @@ impl Control {
         &mut self,
         now: Now,
         id: InquiryId,
-        report: Option<Report>,
+        report: Option<NodeSizes>,
         effects: &mut ControlEffects,
     ) {
         match self.inquiries.asked.remove(&id).zip(report) {
-            Some(((asker, theirs), report)) if asker == self.config.node => {
-                self.reported(now, asker, theirs, report, effects);
-            }
+            Some(((asker, theirs), report)) if asker == self.config.node => self.surveyed(asker, theirs, report),
             Some(((asker, theirs), report)) => self.send(now, asker, Notice::Report(theirs, report), effects),
             None => {}
-        }
-    }
-
-    /// A node has answered a question of this one.
-    pub(super) fn reported(
-        &mut self,
-        now: Now,
-        from: NodeId,
-        id: InquiryId,
-        report: Report,
-        effects: &mut ControlEffects,
-    ) {
-        match report {
-            Report::Holds(holds) => self.answered(now, from, id, holds, effects),
-            Report::Sizes(sizes) => self.surveyed(from, id, sizes),
         }
     }
 }

@@ -42,6 +42,7 @@ use crate::message::{Envelope, Message};
 use crate::mutation::{Broken, Mutation};
 use crate::request::Refusal;
 use crate::ring::{PartitionId, RingVersion};
+use crate::sizes::NodeSizes;
 use crate::time::{Instant, Now};
 use change::Pending;
 pub use change::{Changed, SNAPSHOT_AFTER, SettingsChange};
@@ -50,7 +51,7 @@ use detector::{Detector, Told};
 use epochs::Epochs;
 pub use epochs::{EpochNotice, EpochStatus};
 use inquiries::Inquiries;
-pub use inquiries::{About, Inquiry, InquiryId, Report};
+pub use inquiries::{Inquiry, InquiryId};
 use members::Recording;
 pub use members::{MembersChange, MembersChanged};
 pub(crate) use phases::PHASES_MAX;
@@ -87,10 +88,10 @@ pub enum Notice {
     History(History),
     /// All that the sender has, in answer to [`Notice::History`].
     Complement(History),
-    /// The receiver's shards are to say something.
+    /// The receiver's shards are to say how much they hold.
     Ask(Inquiry),
     /// The answer to [`Notice::Ask`].
-    Report(InquiryId, Report),
+    Report(InquiryId, NodeSizes),
     /// What holds in partitions.
     Phases(PhasesNotice),
     /// The sender, which is leaving, holds nothing any more in this life, and has this version of the history.
@@ -117,7 +118,7 @@ pub enum ControlInput {
     /// A peer's message has arrived.
     Message(Box<Envelope>),
     /// What this node's shards say to one of [`ControlEffects::inquiries`]; none if they cannot say.
-    Report(InquiryId, Option<Report>),
+    Report(InquiryId, Option<NodeSizes>),
     /// The connection to a node has come about.
     Reachable(NodeId),
     /// The connection to a node broke, or cannot be made.
@@ -300,7 +301,6 @@ impl Control {
         self.take_snapshot();
         self.end_recordings(now, &mut effects);
         self.end_surveys(now, &mut effects);
-        self.ask_again(now, &mut effects);
         if now.instant >= self.next_gossip {
             self.next_gossip = now.instant + GOSSIP_EVERY;
             self.gossip(now, &mut effects);
@@ -367,7 +367,7 @@ impl Control {
             Notice::History(history) => self.history_came(now, from, &history, effects),
             Notice::Complement(history) => drop(self.learn_all(now, from, &history, effects)),
             Notice::Ask(inquiry) => self.inquiries.asked(from, inquiry, effects),
-            Notice::Report(id, report) => self.reported(now, from, id, report, effects),
+            Notice::Report(id, report) => self.surveyed(from, id, report),
         }
     }
 

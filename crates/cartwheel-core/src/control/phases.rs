@@ -76,8 +76,8 @@ impl Phases {
     }
 
     /// Whether a partition names a node in this life as a home of any key.
-    fn name(&self, home: Home, n_max: u8) -> bool {
-        self.by_partition.iter().any(|phase| phase.is_home(home, n_max))
+    fn name(&self, home: Home) -> bool {
+        self.by_partition.iter().any(|phase| phase.is_home_of_any(home))
     }
 }
 
@@ -175,7 +175,7 @@ impl Control {
     fn unnamed(&self) -> Vec<Home> {
         let leaving = self.view.members().filter(|known| known.leaving && !self.is_placed(known.member.id));
         let homes = leaving.map(|known| Home { node: known.member.id, life: known.member.life });
-        homes.filter(|&home| !self.phases.name(home, self.view.n_max())).collect()
+        homes.filter(|&home| !self.phases.name(home)).collect()
     }
 
     /// What a node that is leaving records might go with it, so it records no changes any more.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{About, Control, ControlEffects, Inquiry, InquiryId, PENDING_MAX};
+use super::{Control, ControlEffects, Inquiry, InquiryId, PENDING_MAX};
 use crate::dot::NodeId;
 use crate::effects::ClientId;
 use crate::liveness::Status;
@@ -70,7 +70,7 @@ impl Control {
             for part in parts {
                 let id = self.inquiries.next_id();
                 open.insert(id, node);
-                self.ask(now, node, Inquiry { id, about: About::Partitions(part.to_vec()) }, effects);
+                self.ask(now, node, Inquiry { id, partitions: part.to_vec() }, effects);
             }
         }
         self.surveys.push(Surveying { client, open, found: Surveyed::new(), until: now.instant + survey.timeout });

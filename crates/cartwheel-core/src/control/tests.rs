@@ -3,6 +3,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::spread::LEARNT_MAX;
 use super::*;
 use crate::configuration::{Configuration, Phase, Step};
+use crate::counts::Group;
 use crate::hlc::{Hlc, WallMs};
 use crate::liveness::Status;
 use crate::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
@@ -48,7 +49,6 @@ struct Mesh {
     now_ms: u64,
     cut_off: Option<usize>,
     /// Nodes that hold something in every bucket.
-    holders: Vec<usize>,
     saves_fail: bool,
     replies: Vec<Result<Changed, Refusal>>,
     surveyed: Vec<Surveyed>,
@@ -57,15 +57,7 @@ struct Mesh {
 impl Mesh {
     fn new() -> Self {
         let controls = (1..=3).map(|number| control(number, founding(CLUSTER))).collect();
-        Self {
-            controls,
-            now_ms: 1_000,
-            cut_off: None,
-            holders: vec![],
-            saves_fail: false,
-            replies: vec![],
-            surveyed: vec![],
-        }
+        Self { controls, now_ms: 1_000, cut_off: None, saves_fail: false, replies: vec![], surveyed: vec![] }
     }
 
     fn input(&mut self, at: usize, input: ControlInput) {
@@ -90,7 +82,7 @@ impl Mesh {
                 inputs.push_back((at, ControlInput::EpochSaved(Ok(()))));
             }
             for inquiry in effects.inquiries {
-                inputs.push_back((at, ControlInput::Report(inquiry.id, Some(self.report(at, &inquiry.about)))));
+                inputs.push_back((at, ControlInput::Report(inquiry.id, Some(self.report(at, &inquiry.partitions)))));
             }
             self.surveyed.extend(effects.surveyed.into_iter().map(|(_, surveyed)| surveyed));
             self.replies.extend(effects.replies.into_iter().map(|(_, reply)| reply));
@@ -98,17 +90,14 @@ impl Mesh {
     }
 
     /// What the shards of a node say.
-    fn report(&self, at: usize, about: &About) -> Report {
+    fn report(&self, at: usize, partitions: &[PartitionId]) -> NodeSizes {
         let size = |partition: PartitionId| {
             let (partition, keys) = (partition, u64::from(partition.0));
-            (TreeId { partition, n: 3 }, Size { keys, bytes: 100 * keys })
+            (TreeId { partition, group: Group(3) }, Size { keys, bytes: 100 * keys })
         };
-        match about {
-            About::Bucket(_) => Report::Holds(self.holders.contains(&at)),
-            About::Partitions(partitions) => Report::Sizes(NodeSizes {
-                trees: partitions.iter().copied().map(size).collect(),
-                leaves: BTreeSet::from([PartitionId(at as u32)]),
-            }),
+        NodeSizes {
+            trees: partitions.iter().copied().map(size).collect(),
+            leaves: BTreeSet::from([PartitionId(at as u32)]),
         }
     }
 
@@ -247,26 +236,16 @@ fn both_sides_of_a_cut_converge_when_it_heals() {
 }
 
 #[test]
-fn n_is_changed_only_while_everyone_says_that_the_bucket_is_empty() {
+fn n_is_a_wish_like_any_other_setting_and_configurations_follow_it() {
     let mut mesh = Mesh::new();
-    mesh.holders = vec![1];
-    mesh.change(0, n(1));
-    assert!(
-        matches!(&mesh.replies[0], Err(Refusal::BadRequest(why)) if why.contains("holds keys")),
-        "{:?}",
-        mesh.replies
-    );
-    mesh.holders.clear();
-    mesh.cut_off = Some(1);
-    mesh.change(0, n(1));
-    mesh.tick(3_100);
-    let Err(Refusal::Unavailable(short)) = &mesh.replies[1] else { panic!("{:?}", mesh.replies) };
-    assert_eq!((short.answered, short.needed), (2, 3));
-    mesh.change(0, n(1));
-    mesh.cut_off = None;
-    mesh.tick(500);
-    assert_eq!(mesh.replies[2].as_ref().unwrap().settings.n, 1, "a lost question is asked again");
-    assert_eq!(mesh.controls[2].view().settings(b"carts").n, 1);
+    mesh.change(0, n(5));
+    assert_eq!(mesh.replies[0].as_ref().unwrap().settings.n, 5);
+    let view = mesh.controls[2].view();
+    assert_eq!((view.settings(b"carts").n, view.wished_counts().n(b"carts")), (5, 5));
+    assert_eq!((view.first_counts().n(b"carts"), view.first_configuration(PartitionId(0)).counts.n(b"carts")), (3, 3));
+    mesh.change(1, n(3));
+    let view = mesh.controls[2].view();
+    assert!(view.wished_counts().is_empty(), "it can be undone");
 }
 
 #[test]
@@ -482,7 +461,7 @@ fn a_survey_says_what_those_hold_that_answer() {
     let surveyed = mesh.surveyed.remove(0);
     let of = |at: usize| &surveyed[&mesh.controls[at].config.node];
     assert_eq!((of(0).trees.len(), of(1).trees.len(), of(2).trees.len()), (2, 0, 8));
-    assert_eq!(of(2).trees[&TreeId { partition: PartitionId(7), n: 3 }], Size { keys: 7, bytes: 700 });
+    assert_eq!(of(2).trees[&TreeId { partition: PartitionId(7), group: Group(3) }], Size { keys: 7, bytes: 700 });
     assert_eq!(of(1).leaves, BTreeSet::from([PartitionId(1)]), "what it leaves it says in any case");
 
     mesh.cut_off = Some(2);
@@ -515,7 +494,7 @@ fn a_node_that_has_answered_half_of_its_questions_says_nothing() {
         })
         .collect();
     assert_eq!(ids.len(), 2);
-    let report = Notice::Report(ids[0], Report::Sizes(NodeSizes::default()));
+    let report = Notice::Report(ids[0], NodeSizes::default());
     let envelope = Envelope { from: node, from_life: Life(2), message: Message::Notice(report), ..asked[0].1.clone() };
     let effects = control.step(now, ControlInput::Message(Box::new(envelope)));
     assert!(effects.surveyed.is_empty());

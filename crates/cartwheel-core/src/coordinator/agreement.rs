@@ -15,6 +15,7 @@ use crate::configuration::{Footing, Homes};
 use crate::dot::NodeId;
 use crate::losses::Losses;
 use crate::message::StateDigest;
+use crate::quorum::Quorum;
 use crate::reclaim::{self, Rules};
 use crate::state::State;
 
@@ -22,7 +23,7 @@ use crate::state::State;
 #[derive(Debug)]
 pub struct Agreement {
     homes: Homes,
-    needed: usize,
+    needed: Quorum,
     joined: Joined,
     /// What each home was last known to hold exactly, of those that count.
     held: BTreeMap<NodeId, StateDigest>,
@@ -32,9 +33,9 @@ pub struct Agreement {
 
 impl Agreement {
     /// Begins with what a read of a majority has joined, by a coordinator that forgets by `rules`.
-    pub fn new(homes: Homes, needed: usize, mut joined: Joined, rules: Rules) -> Self {
+    pub fn new(homes: Homes, needed: impl Into<Quorum>, mut joined: Joined, rules: Rules) -> Self {
         let rules = Rules { now: rules.now.next(), ..rules };
-        let held = joined.held.clone();
+        let (held, needed) = (joined.held.clone(), needed.into());
         if let Some(kept) = reclaim::without_due(&joined.state, &rules) {
             joined.digest = StateDigest::of(&kept);
             joined.state = kept;
@@ -55,7 +56,7 @@ impl Agreement {
 
     /// The homes are others now. What one held in a life that is over says nothing of the next one.
     pub fn move_to(&mut self, homes: Homes) {
-        self.held.retain(|&node, _| homes.is_as_before(node, &self.homes));
+        self.held.retain(|&node, _| homes.still_holds(node, &self.homes));
         self.homes = homes;
     }
 
@@ -75,7 +76,14 @@ impl Agreement {
 
     /// Whether a majority holds exactly what is to be answered, of each configuration.
     pub fn is_reached(&self) -> bool {
-        self.at_home() >= self.needed
+        let agreeing = self.agreeing();
+        let in_current = |home: NodeId| agreeing.contains(&home) && !self.joined.filling.contains(&home);
+        self.homes.missing(self.needed, in_current, |home| agreeing.contains(&home)) == 0
+    }
+
+    /// How many must, in the configuration of which most must.
+    pub fn needed(&self) -> usize {
+        self.homes.needs(self.needed).map(|(_, needed)| needed).max().unwrap_or(0)
     }
 
     /// The homes that must be sent the join.

@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::membership::{BucketSettings, Conflict};
 use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
 use crate::mutation::Mutation;
-use crate::quorum::majority;
+use crate::quorum::Quorum;
 use crate::reclaim::Rules;
 use crate::request::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
 use crate::state::State;
@@ -74,8 +74,8 @@ impl GetOp {
         let seen = context.map_or_else(Clock::new, |context| context.needs_in(cx.epoch));
         let (homes, readers) = (cx.homes(&get.key), cx.readers(&get.key, get.consistency));
         let needed = match get.consistency {
-            Consistency::Eventual => r,
-            Consistency::Strong => majority(usize::from(settings.n)),
+            Consistency::Eventual => Quorum::reads(r, settings.n),
+            Consistency::Strong => Quorum::majority(settings.n),
         };
         let round = ReadRound::in_order(homes, readers, needed);
         let (key, consistency, phase) = (get.key, get.consistency, Phase::Reading);
@@ -231,7 +231,7 @@ impl GetOp {
     fn read(&mut self, cx: &mut Cx<'_>, joined: Box<Joined>) -> Next {
         if self.consistency == Consistency::Strong {
             let rules = Rules { now: cx.epoch, conflict: self.settings.conflict, broken: cx.broken };
-            let needed = majority(usize::from(self.settings.n));
+            let needed = Quorum::majority(self.settings.n);
             let agreement = Agreement::new(cx.homes(&self.key), needed, *joined, rules).into();
             self.phase = Phase::Agreeing { agreement, confirmed: BTreeSet::new() };
             let next = self.settle(cx);
@@ -276,7 +276,8 @@ impl GetOp {
         let Phase::Agreeing { agreement, .. } = &mut self.phase else { return self.wait(cx) };
         agreement.drop_lost(&cx.losses);
         let Phase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
-        let needed = majority(usize::from(self.settings.n));
+        let homes = cx.homes(&self.key);
+        let needed = homes.needs(Quorum::majority(self.settings.n)).map(|(_, needed)| needed).max().unwrap_or(0);
         let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= needed;
         let (at_home, standing) = match agreement.is_reached() {
             true if cx.is_behind(&self.key) => return self.wait(cx),
@@ -300,7 +301,7 @@ impl GetOp {
             Phase::Agreeing { agreement, .. } => {
                 let short = Shortfall {
                     answered: agreement.agreeing().len() as u32,
-                    needed: majority(usize::from(self.settings.n)) as u32,
+                    needed: agreement.needed() as u32,
                     why: "no majority of the home replicas came to agree in time".to_owned(),
                 };
                 cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));

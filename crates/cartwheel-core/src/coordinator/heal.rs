@@ -11,7 +11,7 @@ use crate::effects::{Event, Repair};
 use crate::key::Key;
 use crate::losses::Memory;
 use crate::message::{Ask, Confirm, Ticket};
-use crate::quorum::majority;
+use crate::quorum::Quorum;
 use crate::record::Loss;
 use crate::time::Instant;
 
@@ -39,7 +39,7 @@ impl HealOp {
         let n = cx.view.settings(key.bucket()).n;
         let others = cx.homes(&key).without(node);
         let fewest = others.lists().map(<[NodeId]>::len).min().unwrap_or(0);
-        let needed = majority(usize::from(n)).min(fewest);
+        let needed = Quorum::majority_within(n, fewest);
         Self { id, deadline, key, node, loss, memory, round: ReadRound::of_states(others, needed) }
     }
 

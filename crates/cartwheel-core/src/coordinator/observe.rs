@@ -7,7 +7,7 @@ use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::{Cx, Next, ReplyTo, Told, quorum};
 use crate::membership::BucketSettings;
-use crate::quorum::majority;
+use crate::quorum::Quorum;
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
 use crate::state::State;
 use crate::time::Instant;
@@ -27,8 +27,8 @@ impl ObserveOp {
         let settings = *cx.view.settings(put.key.bucket());
         quorum('w', put.w, settings.w, &settings)?;
         let needed = match put.consistency {
-            Consistency::Eventual => usize::from(settings.r),
-            Consistency::Strong => majority(usize::from(settings.n)),
+            Consistency::Eventual => Quorum::reads(settings.r.into(), settings.n),
+            Consistency::Strong => Quorum::majority(settings.n),
         };
         let readers = cx.readers(&put.key, put.consistency);
         let round = ReadRound::in_order(cx.homes(&put.key), readers, needed);

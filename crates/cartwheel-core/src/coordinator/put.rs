@@ -15,7 +15,7 @@ use crate::liveness::Status;
 use crate::membership::{BucketSettings, Conflict};
 use crate::message::{Answer, Ask, Confirm, Failure, Role, Ticket};
 use crate::mutation::Mutation;
-use crate::quorum::majority;
+use crate::quorum::Quorum;
 use crate::replica::{Mint, MintRefused, Minted, Stamp};
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
 use crate::ring::N_MAX;
@@ -40,9 +40,9 @@ pub(super) struct Checked {
     settings: BucketSettings,
     context: Option<Context>,
     /// How many homes must store the write.
-    w: usize,
+    w: Quorum,
     /// How many must say what they hold before it, if any.
-    reads: Option<usize>,
+    reads: Option<Quorum>,
 }
 
 impl Checked {
@@ -55,11 +55,11 @@ impl Checked {
         }
         let context = put.context.as_ref().map(|sealed| cx.open(sealed, &put.key)).transpose()?;
         let w = quorum('w', put.w, settings.w, &settings)?;
-        let all = majority(usize::from(settings.n));
+        let all = Quorum::majority(settings.n);
         let (w, reads) = match put.consistency {
             Consistency::Strong if cx.broken.is(Mutation::StrongPutBlind) => (all, None),
             Consistency::Strong => (all, Some(all)),
-            Consistency::Eventual => (w, None),
+            Consistency::Eventual => (Quorum::writes(w, settings.n), None),
         };
         let (homes, order) = (cx.homes(&put.key), cx.own_first(&put.key));
         Ok(Self { put, homes, order, settings, context, w, reads })
@@ -73,6 +73,11 @@ impl Checked {
     /// Whether nodes may stand in for homes.
     pub(super) fn may_use_stand_ins(&self, cx: &Cx<'_>) -> bool {
         cx.is_sloppy(&self.put.key, self.put.consistency)
+    }
+
+    /// How many homes must store the write, in the configuration of which most must.
+    fn needed(&self) -> usize {
+        self.homes.needs(self.w).map(|(_, needed)| needed).max().unwrap_or(0)
     }
 
     /// How many homes there should be.
@@ -157,7 +162,8 @@ enum Phase {
 
 impl PutOp {
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, checked: Checked) -> Self {
-        let reading = ReadRound::in_order(checked.homes.clone(), checked.readers(), checked.reads.unwrap_or(0));
+        let reading =
+            ReadRound::in_order(checked.homes.clone(), checked.readers(), checked.reads.unwrap_or(Quorum::from(0)));
         let phase = Phase::Reading(reading);
         Self { id, reply_to, deadline, checked, may_be_stored: false, phase }
     }
@@ -298,7 +304,7 @@ impl PutOp {
     fn mint(&mut self, cx: &mut Cx<'_>, joined: Option<Joined>) -> Next {
         // Better before anyone has stored it than after.
         let everyone = [self.checked.homes.all(), self.checked.spare(cx)].concat();
-        if cx.full.leave_too_few(&everyone, self.checked.w, Some(cx.me), cx.now.instant) {
+        if cx.full.leave_too_few(&everyone, self.checked.needed(), Some(cx.me), cx.now.instant) {
             return self.refuse_as_full(cx);
         }
         let put = &self.checked.put;
@@ -392,7 +398,7 @@ impl PutOp {
     fn own_disk_full(&self, cx: &mut Cx<'_>) -> Next {
         cx.full.note(cx.me, cx.now.instant);
         let everyone = [self.checked.homes.all(), self.checked.spare(cx)].concat();
-        let too_few = cx.full.leave_too_few(&everyone, self.checked.w, None, cx.now.instant);
+        let too_few = cx.full.leave_too_few(&everyone, self.checked.needed(), None, cx.now.instant);
         if too_few || !matches!(self.reply_to, ReplyTo::Client(_)) {
             return self.refuse_as_full(cx);
         }
@@ -530,7 +536,7 @@ impl PutOp {
     fn refuse(&self, cx: &mut Cx<'_>, why: &str) -> Next {
         let (answered, needed) = match &self.phase {
             Phase::Reading(reading) => (reading.counted(), reading.needed()),
-            Phase::Minting { .. } => (0, self.checked.w),
+            Phase::Minting { .. } => (0, self.checked.needed()),
             Phase::Writing { round, .. } => (round.acknowledged(), round.needed()),
         };
         let short = Shortfall { answered: answered as u32, needed: needed as u32, why: why.to_owned() };

@@ -15,6 +15,7 @@ use crate::configuration::{Footing, Homes};
 use crate::dot::NodeId;
 use crate::losses::Memory;
 use crate::message::{Answer, Failure, Role, StateDigest, Want};
+use crate::quorum::Quorum;
 use crate::state::{Epoch, State};
 
 /// A node that does not answer is asked again at the latest after so many hedges.
@@ -26,7 +27,7 @@ pub struct ReadRound {
     homes: Homes,
     /// The nodes in the order in which they are asked.
     order: Vec<(NodeId, Role)>,
-    needed: usize,
+    needed: Quorum,
     /// Stand-ins do not count any more.
     homes_only: bool,
     /// Every home is asked for its state.
@@ -108,17 +109,17 @@ impl Joined {
 
 impl ReadRound {
     /// A read of `needed` of `homes`.
-    pub fn new(homes: Homes, needed: usize) -> Self {
+    pub fn new(homes: Homes, needed: impl Into<Quorum>) -> Self {
         let order = homes.all().into_iter().map(|home| (home, Role::Home)).collect();
         Self::in_order(homes, order, needed)
     }
 
     /// A read of `needed` of `homes` and those who stand in for them, asked in this order.
-    pub const fn in_order(homes: Homes, order: Vec<(NodeId, Role)>, needed: usize) -> Self {
+    pub fn in_order(homes: Homes, order: Vec<(NodeId, Role)>, needed: impl Into<Quorum>) -> Self {
         Self {
             homes,
             order,
-            needed,
+            needed: needed.into(),
             homes_only: false,
             states_only: false,
             slots: BTreeMap::new(),
@@ -128,13 +129,13 @@ impl ReadRound {
     }
 
     /// A read that asks each home for its state.
-    pub fn of_states(homes: Homes, needed: usize) -> Self {
+    pub fn of_states(homes: Homes, needed: impl Into<Quorum>) -> Self {
         Self { states_only: true, ..Self::new(homes, needed) }
     }
 
     /// The homes are others now. What was heard stays heard, but of lives that are over.
     pub fn move_to(&mut self, homes: Homes, order: Vec<(NodeId, Role)>) {
-        self.slots.retain(|&node, _| homes.is_as_before(node, &self.homes));
+        self.slots.retain(|&node, _| homes.still_holds(node, &self.homes));
         self.waits_since.clear();
         (self.homes, self.order) = (homes, order);
         let order = &self.order;
@@ -195,18 +196,29 @@ impl ReadRound {
     /// From now on only homes count: false if as many as needed have been heard already.
     pub fn require_homes(&mut self) -> bool {
         self.homes_only = true;
-        self.homes_counted() < self.needed
+        self.homes_missing() > 0
     }
 
-    /// How many must.
-    pub const fn needed(&self) -> usize {
-        self.needed
+    /// How many homes are missing, in the configuration that lacks the most.
+    fn homes_missing(&self) -> usize {
+        self.homes.missing(self.needed, |home| self.counts_in_current(home), |home| self.counts(home))
+    }
+
+    /// Whether enough have answered in a way that counts.
+    fn is_enough(&self) -> bool {
+        let stand_ins = if self.homes_only { 0 } else { self.counting_stand_ins(self.homes_counted() > 0).count() };
+        self.homes_missing() <= stand_ins
+    }
+
+    /// How many must, in the configuration of which most must.
+    pub fn needed(&self) -> usize {
+        self.homes.needs(self.needed).map(|(_, needed)| needed).max().unwrap_or(0)
     }
 
     /// Asks for one more home than before to answer; false if there is none.
-    pub const fn need_more(&mut self) -> bool {
-        self.needed += 1;
-        self.needed <= self.order.len()
+    pub fn need_more(&mut self) -> bool {
+        self.needed = self.needed.and_one();
+        self.needed() <= self.order.len()
     }
 
     /// Whether any home that was asked has not answered yet.
@@ -282,8 +294,7 @@ impl ReadRound {
     /// What the read has come to, and whom to ask next.
     pub fn progress(&mut self) -> Progress {
         let mut questions = self.fetch_missing_states();
-        let counted = self.counted();
-        if counted >= self.needed && questions.is_empty() {
+        if self.is_enough() && questions.is_empty() {
             return Progress::Enough(Box::new(self.join()));
         }
         questions.extend(self.ask_missing());
@@ -313,7 +324,9 @@ impl ReadRound {
     /// Asks as many more as are missing in either configuration, if all answer that have been asked.
     fn ask_missing(&mut self) -> Questions {
         let mut questions = Questions::new();
-        for list in [Some(self.homes.current.clone()), self.homes.next.clone()].into_iter().flatten() {
+        let lists: Vec<(Vec<NodeId>, usize)> =
+            self.homes.needs(self.needed).map(|(list, needed)| (list.to_vec(), needed)).collect();
+        for (list, needed) in lists {
             let may_count = |(node, slot): &(&NodeId, &Slot)| match slot {
                 Slot::Waiting(Role::Home, _) => list.contains(node),
                 Slot::Heard(Heard { role: Role::Home, .. }) => {
@@ -325,7 +338,7 @@ impl ReadRound {
                 }
                 Slot::Failed => false,
             };
-            let missing = self.needed.saturating_sub(self.slots.iter().filter(may_count).count());
+            let missing = needed.saturating_sub(self.slots.iter().filter(may_count).count());
             questions.extend(self.ask_next(missing, |node, role| role == Role::StandIn || list.contains(&node)));
         }
         questions
@@ -354,7 +367,7 @@ impl ReadRound {
     /// Once enough have answered: asks one home for each state of which only the digest is known. Until it answers, that home
     /// does not count.
     fn fetch_missing_states(&mut self) -> Questions {
-        if self.counted() < self.needed {
+        if !self.is_enough() {
             return Questions::new();
         }
         let known: BTreeSet<StateDigest> = self.states().map(|(digest, _)| digest).collect();

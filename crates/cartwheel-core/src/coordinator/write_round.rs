@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::configuration::Homes;
 use crate::dot::NodeId;
 use crate::losses::{Losses, Memory};
+use crate::quorum::Quorum;
 
 /// A write under way. Pure bookkeeping, like the read's.
 #[derive(Debug)]
 pub struct WriteRound {
     homes: Homes,
-    needed: usize,
+    needed: Quorum,
     /// Who has stored it, and since when each had lost nothing when it said so.
     stored: BTreeMap<NodeId, Memory>,
     /// Those whose disks were full when they last answered.
@@ -55,10 +56,10 @@ impl StandIn {
 
 impl WriteRound {
     /// A write that `needed` of `homes` are to store, or of those who stand in for one of them.
-    pub fn new(homes: Homes, spare: Vec<NodeId>, needed: usize) -> Self {
+    pub fn new(homes: Homes, spare: Vec<NodeId>, needed: impl Into<Quorum>) -> Self {
         Self {
             homes,
-            needed,
+            needed: needed.into(),
             stored: BTreeMap::new(),
             full: BTreeSet::new(),
             spare: spare.into(),
@@ -160,7 +161,7 @@ impl WriteRound {
             let nodes: BTreeSet<NodeId> = list.iter().copied().chain(stand_ins).chain(elsewhere.clone()).collect();
             nodes.iter().filter(|node| has_room(node)).count()
         };
-        !self.full.is_empty() && self.homes.lists().any(|list| may_count(list) < self.needed)
+        !self.full.is_empty() && self.homes.needs(self.needed).any(|(list, needed)| may_count(list) < needed)
     }
 
     /// The homes that have not said yet that they have it.
@@ -205,10 +206,10 @@ impl WriteRound {
     /// A home in whose name a place is to be filled that nobody holds, and the list, for each such place.
     fn vacancies(&self, again: bool) -> impl Iterator<Item = (NodeId, Vec<NodeId>)> + '_ {
         let may_do = move |place: &&StandIn| place.has_hint || !again && !self.full.contains(&place.node);
-        self.homes.lists().zip(self.homes.vacant).flat_map(move |(list, vacant)| {
+        self.homes.needs(self.needed).zip(self.homes.vacant).flat_map(move |((list, needed), vacant)| {
             let fills = |place: &&StandIn| place.fills_vacancy && list.contains(&place.home);
             let filled = self.standing_in.iter().filter(fills).filter(may_do).count();
-            let wanted = self.needed.saturating_sub(list.len()).min(vacant).saturating_sub(filled);
+            let wanted = needed.saturating_sub(list.len()).min(vacant).saturating_sub(filled);
             list.first().into_iter().cycle().take(wanted).map(|&home| (home, list.to_vec()))
         })
     }
@@ -228,8 +229,7 @@ impl WriteRound {
     fn crosses(&self, home: NodeId) -> Option<NodeId> {
         // Those that have been chosen will do, if they have room.
         let is_likely = |place: &StandIn| place.has_hint || !self.full.contains(&place.node);
-        let is_short = self.acknowledged_if(is_likely) < self.needed;
-        if !self.may_cross || self.stored.len() < self.needed || !is_short {
+        if !self.may_cross || self.stored.len() < self.needed() || !self.is_short_if(is_likely) {
             return None;
         }
         let would_count =
@@ -269,7 +269,12 @@ impl WriteRound {
 
     /// Whether enough have it.
     pub fn is_enough(&self) -> bool {
-        self.acknowledged() >= self.needed
+        !self.is_short_if(|place| place.has_hint)
+    }
+
+    /// Whether too few have it in some list, where these count among those that stand in.
+    fn is_short_if(&self, is_in: impl Fn(&StandIn) -> bool) -> bool {
+        self.homes.needs(self.needed).any(|(list, needed)| self.acknowledged_of(list, &is_in) < needed)
     }
 
     /// The homes that have it.
@@ -284,12 +289,11 @@ impl WriteRound {
 
     /// How many have it, in the configuration of which fewer do. A node counts once in each.
     pub fn acknowledged(&self) -> usize {
-        self.acknowledged_if(|place| place.has_hint)
+        self.homes.lists().map(|list| self.acknowledged_of(list, |place| place.has_hint)).min().unwrap_or(0)
     }
 
-    fn acknowledged_if(&self, is_in: impl Fn(&StandIn) -> bool) -> usize {
-        let of = |list: &[NodeId]| self.stored.keys().filter(|&&node| self.counts_in(list, node, &is_in)).count();
-        self.homes.lists().map(of).min().unwrap_or(0)
+    fn acknowledged_of(&self, list: &[NodeId], is_in: impl Fn(&StandIn) -> bool) -> usize {
+        self.stored.keys().filter(|&&node| self.counts_in(list, node, &is_in)).count()
     }
 
     /// Whether a node that has it counts in a list: as a home, or in the place of one, where it is in such a place.
@@ -304,9 +308,9 @@ impl WriteRound {
         self.homes.fewest(has_stored, has_stored)
     }
 
-    /// How many must.
-    pub const fn needed(&self) -> usize {
-        self.needed
+    /// How many must, in the configuration of which most must.
+    pub fn needed(&self) -> usize {
+        self.homes.needs(self.needed).map(|(_, needed)| needed).max().unwrap_or(0)
     }
 }
 
@@ -314,6 +318,7 @@ impl WriteRound {
 mod tests {
     use super::*;
     use crate::configuration::{Configuration, Home, Phase};
+    use crate::counts::{Group, ReplicaCounts};
     use crate::dot::{Life, Since};
 
     #[test]
@@ -333,7 +338,9 @@ mod tests {
     fn what_a_life_has_stored_does_not_count_for_the_next_one() {
         let home = |node: u64, life: u64| Home { node: NodeId::new(node), life: Life(life) };
         let phase = |number: u64, homes: [Home; 2]| {
-            Phase::Alone(Configuration { number, homes: homes.to_vec(), choosers: 2 }).homes(2, |_| false)
+            let counts = ReplicaCounts::default();
+            let configuration = Configuration { number, homes: homes.to_vec(), choosers: 2, counts };
+            Phase::Alone(configuration).homes(Group::default(), |_| false)
         };
         let mut round = WriteRound::new(phase(0, [home(1, 1), home(2, 1)]), Vec::new(), 2);
         round.stored(NodeId::new(1), Memory::default());

@@ -33,7 +33,7 @@ pub fn page<'a>(
     let mut damaged: Vec<Key> = scanned.damaged.iter().filter_map(key_of).collect();
     for (storage_key, record) in &scanned.records {
         match trees.held(storage_key, record) {
-            Some(held) if held.n == tree.n => drop(page.entries.insert(storage_key.clone(), held.share.digest)),
+            Some(held) if held.group == tree.group => drop(page.entries.insert(storage_key.clone(), held.share.digest)),
             Some(_) => {}
             None => damaged.extend(key_of(storage_key)),
         }

@@ -56,8 +56,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// How long a comparison waits for the losses to be saved that the peer told of.
 const ANEW_AFTER: Duration = Duration::from_millis(100);
 
-const PROVEN: &[u8] = b"proven equal";
-const CAUGHT_UP: &[u8] = b"caught up";
+/// The same names without a number held an earlier form.
+const PROVEN: &[u8] = b"proven equal 2";
+const CAUGHT_UP: &[u8] = b"caught up 2";
 
 /// What the exchange may know and use in a step.
 pub struct Xcx<'a> {
@@ -168,6 +169,8 @@ pub struct Exchange {
 impl Exchange {
     /// The exchange of one boot.
     pub fn new(config: &NodeConfig, held: Arc<Holdings>) -> Self {
+        let is_fetched = |seat: &Seat| seat.is_candidate && !seat.phase.is_home_of_any(held.me());
+        let held_back = held.seats().filter(|(_, seat)| is_fetched(seat)).map(|(partition, _)| partition).collect();
         Self {
             trees: Trees::new(config, held.clone()),
             held,
@@ -186,12 +189,7 @@ impl Exchange {
             next_save_at: Instant::default(),
             unready: 0,
             has_started: false,
-            held_back: config
-                .seats
-                .iter()
-                .filter(|(_, seat)| seat.is_candidate)
-                .map(|(partition, _)| *partition)
-                .collect(),
+            held_back,
         }
     }
 
@@ -207,8 +205,7 @@ impl Exchange {
 
     /// Whether the store has lost writes of a partition that it has not recovered from others.
     pub fn is_recovering(&self, partition: PartitionId) -> bool {
-        let is_recovering = |&n: &u8| !self.is_caught_up(TreeId { partition, n });
-        self.loss_floor > Since(0) && self.held.ns().iter().any(is_recovering)
+        self.loss_floor > Since(0) && self.trees.ids_of(partition).any(|tree| !self.is_caught_up(tree))
     }
 
     /// Whether the keys of a tree count that the store held, or did not hold, when it last lost writes.
@@ -235,8 +232,9 @@ impl Exchange {
         touched: &BTreeSet<PartitionId>,
         moved: &BTreeSet<PartitionId>,
     ) {
-        self.held = held.clone();
+        let before = std::mem::replace(&mut self.held, held.clone());
         let is_all = self.trees.set_held(held, touched);
+        self.stay_caught_up(cx, &before, touched);
         if !self.has_started {
             return;
         }
@@ -247,6 +245,24 @@ impl Exchange {
             self.go_by_some(cx, touched);
         }
         moved.iter().for_each(|&partition| self.proofs.hasten_partition(partition, cx.now.instant));
+    }
+
+    /// Keys that are a group of their own from now on have been caught up if those were of which they were some.
+    fn stay_caught_up(&mut self, cx: &mut Xcx<'_>, before: &Holdings, touched: &BTreeSet<PartitionId>) {
+        for &partition in touched {
+            let (were, are) = (before.counts(partition), self.held.counts(partition));
+            let others = TreeId { partition, group: were.others() };
+            if were.len() >= are.len() || !self.caught_up.contains(&others) {
+                continue;
+            }
+            let new = are.iter().filter(|(bucket, _)| were.get(bucket).is_none());
+            let new = new.map(|(bucket, _)| are.group_of(bucket)).chain([are.others()]);
+            for tree in new.map(|group| TreeId { partition, group }) {
+                self.caught_up.insert(tree);
+                cx.replica.catch_up(tree);
+                self.caught_up_dirty = true;
+            }
+        }
     }
 
     /// What the last comparison of a tree with a peer that ended well has shown, if there was one in this boot.
@@ -530,13 +546,14 @@ impl Exchange {
         }
         // One that is only to become a home has nothing to say. One that was a home may ask as long as it needs to.
         let seat = self.held.seat(tree.partition).filter(|_| self.trees.keeps(tree));
-        let is_shared = |seat: &Arc<Seat>| !seat.is_candidate && self.held.view().member(from).is_some();
+        let is_shared =
+            |seat: &Arc<Seat>| seat.shares(self.held.me(), tree.group) && self.held.view().member(from).is_some();
         if seat.is_some_and(is_shared) { Ok(()) } else { Err(Refused::NotAHome) }
     }
 
     /// Whether every record of a tree counts, the absent ones too.
     fn is_whole(&self, tree: TreeId) -> bool {
-        let is_filling = self.held.footing(tree.partition).is_filling;
+        let is_filling = self.held.footing_of(tree).is_filling;
         let is_unharmed = self.trees.losses(tree.partition).is_some_and(|losses| losses.is_empty());
         self.is_caught_up(tree) && is_unharmed && !is_filling
     }
@@ -685,7 +702,10 @@ impl Exchange {
         if self.is_caught_up(tree) {
             return;
         }
-        let needed = |others: usize| majority(tree.n.into()).min(others);
+        let phase = self.held.phase(tree.partition);
+        let ns = phase.into_iter().flat_map(|phase| phase.both().map(|of| of.counts.n_of(tree.group)));
+        let n = ns.max().unwrap_or_default();
+        let needed = |others: usize| majority(n.into()).min(others);
         let too_early = cx.broken.is(Mutation::ExchangeCountsAmnesiac) && self.proofs.is_compared(tree);
         if too_early || self.proofs.is_caught_up(tree, needed) {
             self.caught_up.insert(tree);

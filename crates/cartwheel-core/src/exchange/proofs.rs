@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::configuration::Footing;
+use crate::counts::Group;
 use crate::dot::{NodeId, Since};
 use crate::hlc::WallMs;
 use crate::holdings::Holdings;
@@ -57,7 +58,7 @@ impl Proofs {
     /// Goes by these homes. Comparisons have their turns spread evenly over `every`; those that are new are made once `within` a shorter
     /// time too.
     pub fn go_by(&mut self, held: &Holdings, trees: &Trees, now: Instant, every: Duration, within: Duration) {
-        let others = |id: TreeId| held.homes(id.partition, id.n).without(held.me().node).all();
+        let others = |id: TreeId| held.homes(id.partition, id.group).without(held.me().node).all();
         let wanted: Vec<Pair> = trees.ids().flat_map(|id| others(id).into_iter().map(move |peer| (id, peer))).collect();
         let mut before = std::mem::take(&mut self.pairs);
         let count = wanted.len().max(1) as u32;
@@ -80,7 +81,7 @@ impl Proofs {
         now: Instant,
         (every, within): (Duration, Duration),
     ) {
-        let others = |id: TreeId| held.homes(id.partition, id.n).without(held.me().node).all();
+        let others = |id: TreeId| held.homes(id.partition, id.group).without(held.me().node).all();
         let ids = trees.ids_of(partition);
         let wanted: BTreeSet<Pair> = ids.flat_map(|id| others(id).into_iter().map(move |peer| (id, peer))).collect();
         for pair in self.of_partition(partition) {
@@ -105,8 +106,8 @@ impl Proofs {
     }
 
     fn of_partition(&self, partition: PartitionId) -> Vec<Pair> {
-        let first = (TreeId { partition, n: 0 }, NodeId::new(0));
-        let last = (TreeId { partition, n: u8::MAX }, NodeId::new(u64::MAX));
+        let first = (TreeId { partition, group: Group(0) }, NodeId::new(0));
+        let last = (TreeId { partition, group: Group(u64::MAX) }, NodeId::new(u64::MAX));
         self.pairs.range(first..=last).map(|(&pair, _)| pair).collect()
     }
 
@@ -122,7 +123,7 @@ impl Proofs {
 
     /// When the next comparison becomes due that is not yet.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let last = (now, TreeId { partition: PartitionId(u32::MAX), n: u8::MAX }, NodeId::new(u64::MAX));
+        let last = (now, TreeId { partition: PartitionId(u32::MAX), group: Group(u64::MAX) }, NodeId::new(u64::MAX));
         let mut next = self.due.range((Bound::Excluded(last), Bound::Unbounded));
         next.next().map(|&(at, ..)| at)
     }
@@ -248,11 +249,11 @@ impl Proofs {
         if u64::from_le_bytes(*saved) != floor.0 {
             return;
         }
-        for entry in entries.as_chunks::<21>().0 {
+        for entry in entries.as_chunks::<28>().0 {
             let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().expect("eight bytes"));
-            let pair = (decode_tree(&entry[..5]), NodeId::new(number(5)));
+            let pair = (decode_tree(entry[..12].try_into().expect("twelve bytes")), NodeId::new(number(12)));
             if let Some(standing) = self.pairs.get_mut(&pair).filter(|standing| standing.proven.is_none()) {
-                standing.proven = Some(WallMs(number(13)));
+                standing.proven = Some(WallMs(number(20)));
             }
         }
     }
@@ -269,7 +270,7 @@ pub fn encode_caught_up(trees: &BTreeSet<TreeId>, floor: Since) -> Bytes {
 pub fn decode_caught_up(bytes: &[u8], floor: Since) -> Vec<TreeId> {
     match bytes.split_first_chunk::<8>() {
         Some((saved, trees)) if u64::from_le_bytes(*saved) == floor.0 => {
-            trees.as_chunks::<5>().0.iter().map(|tree| decode_tree(tree)).collect()
+            trees.as_chunks::<12>().0.iter().map(|&tree| decode_tree(tree)).collect()
         }
         _ => Vec::new(),
     }
@@ -281,14 +282,17 @@ fn spread((tree, peer): Pair) -> u32 {
     xxhash_rust::xxh3::xxh3_64(&bytes) as u32
 }
 
-fn encode_tree(tree: TreeId) -> [u8; 5] {
-    let [a, b, c, d] = tree.partition.0.to_le_bytes();
-    [a, b, c, d, tree.n]
+fn encode_tree(tree: TreeId) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&tree.partition.0.to_le_bytes());
+    bytes[4..].copy_from_slice(&tree.group.0.to_le_bytes());
+    bytes
 }
 
-fn decode_tree(bytes: &[u8]) -> TreeId {
-    let partition = PartitionId(u32::from_le_bytes(bytes[..4].try_into().expect("four bytes")));
-    TreeId { partition, n: bytes[4] }
+fn decode_tree(bytes: [u8; 12]) -> TreeId {
+    let (partition, group) = bytes.split_at(4);
+    let partition = PartitionId(u32::from_le_bytes(partition.try_into().expect("four bytes")));
+    TreeId { partition, group: Group(u64::from_le_bytes(group.try_into().expect("eight bytes"))) }
 }
 
 #[cfg(test)]
@@ -297,7 +301,7 @@ mod tests {
     use crate::hlc::WallMs;
 
     fn pair(partition: u32, peer: u64) -> Pair {
-        (TreeId { partition: PartitionId(partition), n: 3 }, NodeId::new(peer))
+        (TreeId { partition: PartitionId(partition), group: Group(3) }, NodeId::new(peer))
     }
 
     fn at(time: u64) -> Now {

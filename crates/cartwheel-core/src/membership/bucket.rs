@@ -97,6 +97,7 @@ impl BucketSettings {
         let Self { n, r, w, conflict, sloppy, durability, max_value_bytes } = *self;
         SettingsPatch {
             n: Some(n),
+            n_by_steps: true,
             r: Some(r),
             w: Some(w),
             conflict: Some(conflict),
@@ -128,6 +129,9 @@ impl BucketSettings {
 pub struct SettingsPatch {
     /// See [`BucketSettings::n`].
     pub n: Option<u8>,
+    /// Each partition takes on the n by a step of its configuration. An earlier build changed the n of buckets that held nothing, and
+    /// configurations did not say it: such an n holds in each partition's first one.
+    pub n_by_steps: bool,
     /// See [`BucketSettings::r`].
     pub r: Option<u8>,
     /// See [`BucketSettings::w`].

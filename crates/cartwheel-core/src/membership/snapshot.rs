@@ -27,6 +27,10 @@ pub struct Snapshot {
     pub remade_from: Vec<(PartitionId, Step)>,
     /// The settings of the buckets whose settings were ever changed.
     pub buckets: Vec<(Bytes, BucketSettings)>,
+    /// The n of buckets in the partitions' first configurations, where it is not the default.
+    pub first_ns: Vec<(Bytes, u8)>,
+    /// The buckets whose n was ever another than the default.
+    pub counted: Vec<Bytes>,
     /// The nodes that the assignment of partitions in force was made for.
     pub placed: Vec<NodeInfo>,
     /// That assignment where the next one depends on it: for each partition the place of its owner in `placed`. Empty elsewhere.

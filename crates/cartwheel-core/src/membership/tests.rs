@@ -8,6 +8,7 @@ use proptest::strategy::Strategy as _;
 
 use super::*;
 use crate::configuration::{Configuration, Phase, Step};
+use crate::counts::ReplicaCounts;
 use crate::hlc::WallMs;
 use crate::ring::{NORMAL_WEIGHT, PartitionId};
 
@@ -248,7 +249,7 @@ fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
     let renew = |name: &str| ChangeKind::Replace { old: id(name), new: Member { life: Life(2), ..member(name) } };
     let lost_later = view(replaced().into_iter().chain([forsake(&["b", "c"]), renew("d"), renew("e")]));
     let homes = ["a", "d", "e"].map(home).to_vec();
-    let next = Phase::Alone(Configuration { number: 1, homes, choosers: 3 });
+    let next = Phase::Alone(Configuration { number: 1, homes, choosers: 3, counts: ReplicaCounts::default() });
     assert!(lost_later.is_gone(id("d"), Life(1)) && lost_later.remade(p, &next).is_none());
     let third = ChangeKind::Replace { old: id("a"), new: member("f") };
     let nobody = view(replaced().into_iter().chain([third, forsake(&["a", "b", "c"])]));
@@ -346,7 +347,7 @@ fn a_patch() -> impl proptest::strategy::Strategy<Value = SettingsPatch> {
     let quorum = || prop::option::of(0u8..6);
     let rest = (conflict, prop::option::of(any::<bool>()), prop::option::of(durability), any::<Option<u32>>());
     (quorum(), quorum(), quorum(), rest).prop_map(|(n, r, w, (conflict, sloppy, durability, max_value_bytes))| {
-        SettingsPatch { n, r, w, conflict, sloppy, durability, max_value_bytes }
+        SettingsPatch { n, n_by_steps: false, r, w, conflict, sloppy, durability, max_value_bytes }
     })
 }
 
@@ -405,6 +406,8 @@ fn a_snapshot() -> impl proptest::strategy::Strategy<Value = Snapshot> {
             forsaken,
             remade_from: steps.into_iter().map(|(partition, step)| (PartitionId(partition), Step(step))).collect(),
             buckets: vec![(Bytes::from_static(b"carts"), BucketSettings::default())],
+            first_ns: vec![(Bytes::from_static(b"carts"), 5)],
+            counted: vec![Bytes::from_static(b"carts")],
             placed: placed.iter().map(Member::info).collect(),
             owners,
         },

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use super::bucket::BucketSettings;
 use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy};
 use crate::configuration::{Configuration, Home, Phase, Step};
+use crate::counts::{BUCKETS_MAX, ReplicaCounts};
 use crate::dot::{Life, NodeId};
 use crate::ring::balanced::{SPREAD, balanced};
 use crate::ring::random::random;
@@ -65,8 +66,10 @@ pub struct View {
     remade_from: BTreeMap<PartitionId, Step>,
     defaults: BucketSettings,
     buckets: BTreeMap<Bytes, BucketSettings>,
-    /// Each n that any bucket has: asked for each partition, where there may be many buckets.
-    ns: BTreeSet<u8>,
+    first_counts: ReplicaCounts,
+    wished_counts: ReplicaCounts,
+    /// The buckets whose n was ever another than the default.
+    counted: BTreeSet<Bytes>,
 }
 
 impl View {
@@ -107,7 +110,7 @@ impl View {
     pub fn remade(&self, partition: PartitionId, phase: &Phase) -> Option<Configuration> {
         self.remade_from.get(&partition).filter(|&&from| phase.step() >= from)?;
         let is_left = |home: &Home| !self.is_forsaken(*home) && !self.is_gone(home.node, home.life);
-        phase.remade(self.n_max(), |&home| self.is_forsaken(home), is_left, &self.wished(partition))
+        phase.remade(|&home| self.is_forsaken(home), is_left, &self.wished(partition))
     }
 
     /// The first configuration of a partition: who was to hold it when the cluster was founded.
@@ -115,7 +118,23 @@ impl View {
         let Founding { ring, lives } = &*self.founding;
         let homes =
             ring.walk(partition).iter().map(|&node| Home { node, life: lives.get(&node).copied().unwrap_or(Life(0)) });
-        Configuration { number: 0, homes: homes.collect(), choosers: BucketSettings::default().n }
+        let (choosers, counts) = (BucketSettings::default().n, self.first_counts.clone());
+        Configuration { number: 0, homes: homes.collect(), choosers, counts }
+    }
+
+    /// How many homes keys have in the first configurations, by bucket.
+    pub const fn first_counts(&self) -> &ReplicaCounts {
+        &self.first_counts
+    }
+
+    /// How many homes keys are to have, by bucket. What holds is what each partition's configuration says.
+    pub const fn wished_counts(&self) -> &ReplicaCounts {
+        &self.wished_counts
+    }
+
+    /// Whether configurations can have a table with this bucket in it: once there are as many as may be, there cannot be more.
+    pub fn may_count(&self, bucket: &[u8]) -> bool {
+        self.counted.len() < BUCKETS_MAX || self.counted.contains(bucket)
     }
 
     /// Who is to hold a partition.
@@ -133,11 +152,6 @@ impl View {
         self.buckets.get(bucket).unwrap_or(&self.defaults)
     }
 
-    /// Each n that any bucket has.
-    pub fn ns(&self) -> BTreeSet<u8> {
-        self.ns.clone()
-    }
-
     /// The buckets whose settings were ever changed, by name.
     pub fn buckets(&self) -> impl ExactSizeIterator<Item = (&Bytes, &BucketSettings)> {
         self.buckets.iter()
@@ -145,13 +159,13 @@ impl View {
 
     /// The largest n of any bucket, the default's included.
     pub fn n_max(&self) -> u8 {
-        self.ns.last().copied().unwrap_or(self.defaults.n)
+        self.wished_counts.n_max()
     }
 
-    /// Whether all partitions have the same target, and the same nodes are members, as in another view. Settings of buckets may differ,
-    /// as long as some bucket has each n that one has there.
+    /// Whether all partitions have the same target, and the same nodes are members, as in another view. Settings of buckets may differ
+    /// but for their n.
     pub fn places_like(&self, other: &Self) -> bool {
-        self.ns == other.ns
+        self.wished_counts == other.wished_counts
             && self.members == other.members
             && self.removed == other.removed
             && self.forsaken == other.forsaken
@@ -174,7 +188,7 @@ impl View {
     /// have left, do not count, and while one configuration takes over from another the smaller one does.
     pub fn homes_left(&self, phase: &Phase) -> usize {
         let is_past = |home: &Home| self.is_gone(home.node, home.life) || self.is_forsaken(*home);
-        phase.homes(self.n_max(), is_past).lists().map(<[NodeId]>::len).min().unwrap_or(0)
+        phase.homes_of_any(is_past).lists().map(<[NodeId]>::len).min().unwrap_or(0)
     }
 
     /// What it takes up in memory, in bytes: itself, what its tables hold and their texts, the ring included
@@ -191,6 +205,8 @@ impl View {
             + self.forsaken.len() * size_of::<Home>()
             + self.remade_from.len() * size_of::<(PartitionId, Step)>()
             + self.buckets.keys().map(bucket).sum::<usize>()
+            + self.first_counts.size_in_memory()
+            + self.wished_counts.size_in_memory()
     }
 }
 
@@ -218,6 +234,10 @@ pub(super) struct Fold {
     forsaken: BTreeSet<Home>,
     remade_from: BTreeMap<PartitionId, Step>,
     buckets: BTreeMap<Bytes, BucketSettings>,
+    /// The n that earlier builds recorded ([`SettingsPatch::n_by_steps`]).
+    first_ns: BTreeMap<Bytes, u8>,
+    /// The buckets whose n was ever another than the default.
+    counted: BTreeSet<Bytes>,
     /// The nodes that the assignment in force was made for, sorted by id.
     placed: Vec<NodeInfo>,
     /// That assignment; only kept where the next one depends on it.
@@ -248,6 +268,8 @@ impl Fold {
             forsaken: BTreeSet::new(),
             remade_from: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            first_ns: BTreeMap::new(),
+            counted: BTreeSet::new(),
             placed: Vec::new(),
             balanced: None,
         };
@@ -269,10 +291,18 @@ impl Fold {
             removed: self.removed.clone(),
             forsaken: self.forsaken.clone(),
             remade_from: self.remade_from.clone(),
-            ns: self.buckets.values().chain([&BucketSettings::default()]).map(|settings| settings.n).collect(),
             defaults: BucketSettings::default(),
             buckets: self.buckets.clone(),
+            first_counts: ReplicaCounts::new(self.first_ns.clone().into_iter().take(BUCKETS_MAX).collect()),
+            wished_counts: self.wished_counts(),
+            counted: self.counted.clone(),
         }
+    }
+
+    fn wished_counts(&self) -> ReplicaCounts {
+        let ns = self.buckets.iter().map(|(name, settings)| (name, settings.n));
+        let others = ns.filter(|&(_, n)| n != ReplicaCounts::default_n());
+        ReplicaCounts::new(others.take(BUCKETS_MAX).map(|(name, n)| (name.clone(), n)).collect())
     }
 
     /// Takes in the next change in the order.
@@ -319,6 +349,8 @@ impl Fold {
             forsaken: self.forsaken.iter().copied().collect(),
             remade_from: self.remade_from.iter().map(|(&partition, &step)| (partition, step)).collect(),
             buckets: self.buckets.iter().map(|(name, &settings)| (name.clone(), settings)).collect(),
+            first_ns: self.first_ns.iter().map(|(name, &n)| (name.clone(), n)).collect(),
+            counted: self.counted.iter().cloned().collect(),
             placed: self.placed.clone(),
             owners: self.balanced.iter().flatten().map(place).collect(),
         }
@@ -349,6 +381,8 @@ impl Fold {
         self.forsaken = snapshot.forsaken.iter().copied().collect();
         self.remade_from = snapshot.remade_from.iter().copied().collect();
         self.buckets = snapshot.buckets.iter().cloned().collect();
+        self.first_ns = snapshot.first_ns.iter().cloned().collect();
+        self.counted = snapshot.counted.iter().cloned().collect();
     }
 
     /// Whether `member` may come in; `instead` is the member whose place it takes, if any.
@@ -432,6 +466,12 @@ impl Fold {
     fn set(&mut self, name: &Bytes, patch: &SettingsPatch) -> bool {
         let settings = self.buckets.get(name).copied().unwrap_or_default();
         let Ok(settings) = patch.apply(settings) else { return false };
+        if !patch.n_by_steps && patch.n.is_some() {
+            self.first_ns.insert(name.clone(), settings.n);
+        }
+        if settings.n != ReplicaCounts::default_n() {
+            self.counted.insert(name.clone());
+        }
         let before = n_max(&self.buckets);
         self.buckets.insert(name.clone(), settings);
         // A smaller n may let those go who are leaving.

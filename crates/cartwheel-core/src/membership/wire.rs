@@ -16,7 +16,7 @@ use crate::configuration::{Home, Step};
 use crate::dot::{Life, NodeId};
 use crate::hlc::Hlc;
 use crate::key::check_bucket;
-use crate::ring::{NodeInfo, PartitionId, Partitions};
+use crate::ring::{N_MAX, NodeInfo, PartitionId, Partitions};
 
 /// The version of the form of histories that is written, and the only one that is read.
 pub const HISTORY_VERSION: u32 = 1;
@@ -174,6 +174,11 @@ struct SnapshotMessage {
     placed: Vec<PlacedMessage>,
     #[prost(uint32, repeated, tag = "9")]
     owners: Vec<u32>,
+    /// Of each nothing but its n.
+    #[prost(message, repeated, tag = "10")]
+    first_ns: Vec<BucketMessage>,
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    counted: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -234,6 +239,8 @@ struct BucketMessage {
     durability: Option<u32>,
     #[prost(uint32, optional, tag = "8")]
     max_value_bytes: Option<u32>,
+    #[prost(bool, tag = "9")]
+    n_by_steps: bool,
 }
 
 impl History {
@@ -403,6 +410,8 @@ fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
         buckets: snapshot.buckets.iter().map(|(name, settings)| bucket_message(name, &settings.as_patch())).collect(),
         placed: snapshot.placed.iter().map(placed).collect(),
         owners: snapshot.owners.clone(),
+        first_ns: snapshot.first_ns.iter().map(|(name, n)| bucket_message(name, &only_n(*n))).collect(),
+        counted: snapshot.counted.clone(),
     }
 }
 
@@ -413,6 +422,13 @@ fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
     let settings = |bucket: BucketMessage| {
         let settings = patch(&bucket)?.apply(BucketSettings::default());
         Ok((bucket_name(bucket.name)?, settings.map_err(|_| DecodeError::Invalid("settings"))?))
+    };
+    let first_n = |bucket: BucketMessage| {
+        let n = patch(&bucket)?.n.ok_or(DecodeError::Missing("an n"))?;
+        if n == 0 || usize::from(n) > N_MAX {
+            return Err(DecodeError::Invalid("n"));
+        }
+        Ok((bucket_name(bucket.name)?, n))
     };
     let placed = |node: PlacedMessage| NodeInfo {
         id: NodeId::new(node.id),
@@ -430,7 +446,13 @@ fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
         buckets: message.buckets.into_iter().map(settings).collect::<Result<_, DecodeError>>()?,
         placed: message.placed.into_iter().map(placed).collect(),
         owners: message.owners,
+        first_ns: message.first_ns.into_iter().map(first_n).collect::<Result<_, DecodeError>>()?,
+        counted: message.counted.into_iter().map(bucket_name).collect::<Result<_, DecodeError>>()?,
     })
+}
+
+fn only_n(n: u8) -> SettingsPatch {
+    SettingsPatch { n: Some(n), ..SettingsPatch::default() }
 }
 
 impl From<&Member> for MemberMessage {
@@ -474,6 +496,7 @@ fn bucket_message(name: &Bytes, settings: &SettingsPatch) -> BucketMessage {
             Durability::Os => 2,
         }),
         max_value_bytes: settings.max_value_bytes,
+        n_by_steps: settings.n_by_steps,
     }
 }
 
@@ -496,6 +519,7 @@ fn patch(message: &BucketMessage) -> Result<SettingsPatch, DecodeError> {
     };
     Ok(SettingsPatch {
         n: small(message.n, "n")?,
+        n_by_steps: message.n_by_steps,
         r: small(message.r, "r")?,
         w: small(message.w, "w")?,
         conflict: message.conflict.map(conflict).transpose()?,

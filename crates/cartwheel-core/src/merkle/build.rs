@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::{Grid, KeyRange, Share, Tree};
+use crate::counts::Group;
 use crate::effects::{ScanLimit, StoreCommand, StoreId};
 use crate::ring::PartitionId;
 use crate::token::Token;
@@ -19,14 +20,14 @@ pub const SCAN_LIMIT: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };
 /// How many lost records of a partition are known by name.
 const LOSSES_MAX: usize = 10_000;
 
-/// A partition's trees, by n.
-pub type Forest = BTreeMap<u8, Tree>;
+/// A partition's trees.
+pub type Forest = BTreeMap<Group, Tree>;
 
 /// What is known of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Held {
-    /// Its bucket's n.
-    pub n: u8,
+    /// Its group.
+    pub group: Group,
     /// What it adds to its tree.
     pub share: Share,
     /// Its record was lost and does not count yet.
@@ -82,13 +83,18 @@ pub struct Build {
 }
 
 impl Build {
-    /// Trees of these depths, by n.
-    pub fn new(partition: PartitionId, grid: Grid, depths: impl Iterator<Item = (u8, u8)>, leaf_keys_max: u32) -> Self {
+    /// Trees of these depths.
+    pub fn new(
+        partition: PartitionId,
+        grid: Grid,
+        depths: impl Iterator<Item = (Group, u8)>,
+        leaf_keys_max: u32,
+    ) -> Self {
         Self {
             partition,
             grid,
             leaf_keys_max,
-            forest: depths.map(|(n, depth)| (n, Tree::new(depth))).collect(),
+            forest: depths.map(|(group, depth)| (group, Tree::new(depth))).collect(),
             losses: Losses::default(),
             rest: grid.whole(),
             scan: None,
@@ -134,7 +140,7 @@ impl Build {
     }
 
     fn fold(&mut self, storage_key: &Bytes, old: Share, held: Held) {
-        if let (Some(tree), Some(token)) = (self.forest.get_mut(&held.n), token(storage_key)) {
+        if let (Some(tree), Some(token)) = (self.forest.get_mut(&held.group), token(storage_key)) {
             tree.fold(self.grid.cell(token), old, held.share);
         }
         self.losses.note(|| storage_key.clone(), held.is_lost);

@@ -1,6 +1,6 @@
 //! Merkle trees, by which replicas of any size are compared in a few messages (paper, section 4.7).
 //!
-//! A node keeps one [`Tree`] for each partition and each n of which it is a home ([`Trees`]). A leaf is the sum of the
+//! A node keeps one [`Tree`] for each group of a partition's keys of which it is a home ([`Trees`]). A leaf is the sum of the
 //! [`ContentDigest`]s of the keys in its range of tokens, so a write changes it by subtracting what was there and adding what is,
 //! without looking at any other key; and a node above the leaves is the sum of the leaves below it, so trees of different depths can be
 //! compared on every level that both have.
@@ -13,6 +13,7 @@ mod trees;
 
 use std::ops::AddAssign;
 
+use crate::counts::Group;
 use crate::ring::PartitionId;
 
 pub use grid::{Grid, KeyRange};
@@ -26,13 +27,13 @@ pub const FANOUT: u32 = 1 << FANOUT_BITS;
 /// The depth of the deepest tree: a million leaves.
 pub const DEPTH_MAX: u8 = 5;
 
-/// Which tree: the keys of one partition whose buckets keep so many replicas, and so have the same homes.
+/// Which tree: the keys of a group of one partition, which have the same homes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TreeId {
     /// The partition.
     pub partition: PartitionId,
-    /// How many replicas.
-    pub n: u8,
+    /// Which of its keys.
+    pub group: Group,
 }
 
 /// What a node of a tree says of the keys below it.

@@ -8,9 +8,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::build::Forest;
 use super::{DEPTH_MAX, FANOUT_BITS, Tree};
+use crate::counts::Group;
 use crate::dot::Life;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// Deeper trees are saved as if they had this depth, so that a stop does not take long, and grow again in the background.
 const SAVED_DEPTH_MAX: u8 = 3;
 const CHECKSUM_BYTES: usize = 8;
@@ -29,9 +30,10 @@ pub fn encode(forest: &Forest, by: SavedBy) -> Bytes {
     let mut bytes = vec![VERSION];
     bytes.extend(by.life.0.to_le_bytes());
     bytes.extend(by.boot.to_le_bytes());
-    for (&n, tree) in forest {
+    for (&group, tree) in forest {
         let tree = tree.at_most(SAVED_DEPTH_MAX);
-        bytes.extend([n, tree.depth]);
+        bytes.extend(group.0.to_le_bytes());
+        bytes.push(tree.depth);
         bytes.extend(tree.tombstones.to_le_bytes());
         bytes.extend(tree.bytes.to_le_bytes());
         for (digest, count) in tree.digests.iter().zip(&tree.counts) {
@@ -53,7 +55,8 @@ pub fn decode(bytes: &[u8]) -> Option<(Forest, SavedBy)> {
     let by = SavedBy { life: Life(u64::from_le_bytes(contents.take()?)), boot: u32::from_le_bytes(contents.take()?) };
     let mut forest = Forest::new();
     while !contents.0.is_empty() {
-        let [n, depth] = contents.take()?;
+        let group = Group(u64::from_le_bytes(contents.take()?));
+        let [depth] = contents.take()?;
         if depth > DEPTH_MAX {
             return None;
         }
@@ -65,7 +68,7 @@ pub fn decode(bytes: &[u8]) -> Option<(Forest, SavedBy)> {
             tree.counts[leaf] = u32::from_le_bytes(contents.take()?);
             tree.keys += u64::from(tree.counts[leaf]);
         }
-        forest.insert(n, tree);
+        forest.insert(group, tree);
     }
     Some((forest, by))
 }
@@ -89,9 +92,9 @@ mod tests {
     use crate::merkle::Share;
 
     fn forest(depth: u8) -> Forest {
-        let mut forest = Forest::from([(1, Tree::new(0)), (3, Tree::new(depth))]);
+        let mut forest = Forest::from([(Group(1), Tree::new(0)), (Group(3), Tree::new(depth))]);
         for cell in 0..300u32 {
-            let tree = forest.get_mut(&3).expect("it is there");
+            let tree = forest.get_mut(&Group(3)).expect("it is there");
             let digest = ContentDigest([(cell % 255) as u8 + 1; 16]);
             let share = Share { digest, tombstones: cell % 2, bytes: 40 + u64::from(cell) };
             tree.fold(cell * 3_000, Share::NOTHING, share);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::build::{Build, Forest, Held, Losses};
 use super::saved::{self, SavedBy};
 use super::{Grid, Share, Size, Tree, TreeId};
+use crate::counts::Group;
 use crate::dot::Since;
 use crate::effects::{Scanned, StoreCommand, StoreId, StoreResult};
 use crate::holdings::Holdings;
@@ -124,28 +125,18 @@ impl Trees {
         trees
     }
 
-    /// The trees that this node is to keep of a partition, by n.
-    fn ns(&self, partition: PartitionId) -> BTreeSet<u8> {
-        self.held.ns().into_iter().filter(|&n| self.held.keeps(partition, n)).collect()
+    /// The groups of a partition's keys of which this node is to keep trees.
+    fn groups(&self, partition: PartitionId) -> BTreeSet<Group> {
+        self.held.groups(partition).into_iter().filter(|&group| self.held.keeps(partition, group)).collect()
     }
 
     /// Goes by other settings, or other configurations, from now on. Where keys may have gone from one tree to another, both are built
     /// anew. If only the seats of `touched` partitions are others, no other partition is looked at; true if all are.
     pub fn set_held(&mut self, held: Arc<Holdings>, touched: &BTreeSet<PartitionId>) -> bool {
-        let (before, now) = (self.held.view().clone(), held.view().clone());
-        if !Arc::ptr_eq(&before, &now) {
-            let names: BTreeSet<&Bytes> = before.buckets().chain(now.buckets()).map(|(name, _)| name).collect();
-            let is_regrouped = names.iter().any(|name| before.settings(name).n != now.settings(name).n);
-            if is_regrouped {
-                self.kept.clear();
-                self.wanted.clear();
-                self.recalls.clear();
-                self.build = None;
-            }
-            if is_regrouped || !now.places_like(&before) {
-                self.go_by(held);
-                return true;
-            }
+        let is_placed_alike = held.view().places_like(self.held.view());
+        if !is_placed_alike {
+            self.go_by(held);
+            return true;
         }
         self.held = held;
         touched.iter().for_each(|&partition| self.go_by_partition(partition));
@@ -160,8 +151,8 @@ impl Trees {
 
     /// Keeps the trees of a partition that this node is to keep now.
     fn go_by_partition(&mut self, partition: PartitionId) {
-        let ns = self.ns(partition);
-        if self.kept.get(&partition).is_some_and(|kept| kept.forest.keys().eq(&ns)) {
+        let groups = self.groups(partition);
+        if self.kept.get(&partition).is_some_and(|kept| kept.forest.keys().eq(&groups)) {
             return;
         }
         if let Some(gone) = self.kept.remove(&partition) {
@@ -169,8 +160,8 @@ impl Trees {
         }
         self.forget(partition);
         self.wanted.remove(&partition);
-        if !ns.is_empty() {
-            let forest = ns.into_iter().map(|n| (n, Tree::new(0))).collect();
+        if !groups.is_empty() {
+            let forest = groups.into_iter().map(|group| (group, Tree::new(0))).collect();
             let grid = Grid::of(self.held.view().ring.partitions(), partition);
             self.kept.insert(partition, Kept { grid, forest, losses: Losses::default(), phase: Phase::Absent });
             self.wanted.insert(partition);
@@ -180,24 +171,26 @@ impl Trees {
 
     /// All trees that this node keeps, ready or not.
     pub fn ids(&self) -> impl Iterator<Item = TreeId> + '_ {
-        self.kept.iter().flat_map(|(&partition, kept)| kept.forest.keys().map(move |&n| TreeId { partition, n }))
+        self.kept
+            .iter()
+            .flat_map(|(&partition, kept)| kept.forest.keys().map(move |&group| TreeId { partition, group }))
     }
 
     /// The trees that this node keeps of a partition, ready or not.
     pub fn ids_of(&self, partition: PartitionId) -> impl Iterator<Item = TreeId> + '_ {
         let kept = self.kept.get(&partition).into_iter();
-        kept.flat_map(move |kept| kept.forest.keys().map(move |&n| TreeId { partition, n }))
+        kept.flat_map(move |kept| kept.forest.keys().map(move |&group| TreeId { partition, group }))
     }
 
     /// Whether this node keeps the tree, ready or not.
     pub fn keeps(&self, id: TreeId) -> bool {
-        self.kept.get(&id.partition).is_some_and(|kept| kept.forest.contains_key(&id.n))
+        self.kept.get(&id.partition).is_some_and(|kept| kept.forest.contains_key(&id.group))
     }
 
     /// A tree that is ready.
     pub fn get(&self, id: TreeId) -> Option<&Tree> {
         let kept = self.kept.get(&id.partition)?;
-        if kept.is_ready() { kept.forest.get(&id.n) } else { None }
+        if kept.is_ready() { kept.forest.get(&id.group) } else { None }
     }
 
     /// How much a tree that is ready is over.
@@ -233,16 +226,17 @@ impl Trees {
 
     /// The tree that a key belongs to.
     pub fn id_of(&self, key: &Key) -> TreeId {
-        TreeId { partition: self.held.partition_of(key), n: self.held.n(key.bucket()) }
+        self.held.tree_of(key)
     }
 
     /// What a record that was read says of its key, and whether it was lost in a way that only its own healing makes good; none if the
     /// bytes are no such record.
     pub fn held(&self, storage_key: &Bytes, record: &Bytes) -> Option<Held> {
         let record = Record::decode(record, storage_key).ok()?;
-        let n = self.held.n(Key::bucket_of_storage_key(storage_key)?);
+        let partition = self.held.view().ring.partition_of(Key::token_of_storage_key(storage_key)?);
+        let group = self.held.group(partition, Key::bucket_of_storage_key(storage_key)?);
         let is_lost = record.header.is_lost_since(self.loss_floor);
-        Some(Held { n, share: Share::of_record(storage_key, &record), is_lost })
+        Some(Held { group, share: Share::of_record(storage_key, &record), is_lost })
     }
 
     /// Asks for what an orderly stop has saved.
@@ -278,7 +272,7 @@ impl Trees {
         match change {
             Change::Written { key, old, new, is_lost } => {
                 let id = self.id_of(&key);
-                self.written(&key, id.partition, old, Held { n: id.n, share: new, is_lost });
+                self.written(&key, id.partition, old, Held { group: id.group, share: new, is_lost });
             }
             Change::Doubtful(key) | Change::Lost(key) => self.doubt(self.id_of(&key).partition),
         }
@@ -292,7 +286,7 @@ impl Trees {
         let cell = kept.grid.cell(key.token());
         match &mut kept.phase {
             Phase::Ready => {
-                if let Some(tree) = kept.forest.get_mut(&held.n) {
+                if let Some(tree) = kept.forest.get_mut(&held.group) {
                     tree.fold(cell, old, held.share);
                     if tree.is_overfull(self.leaf_keys_max) {
                         self.wanted.insert(partition);
@@ -334,7 +328,8 @@ impl Trees {
             let partition = *self.wanted.iter().find(|p| !is_ready(p)).or_else(|| self.wanted.first())?;
             self.wanted.remove(&partition);
             let kept = &self.kept[&partition];
-            let depths = kept.forest.iter().map(|(&n, tree)| (n, Tree::depth_for(tree.keys(), self.leaf_keys_max)));
+            let depths =
+                kept.forest.iter().map(|(&group, tree)| (group, Tree::depth_for(tree.keys(), self.leaf_keys_max)));
             self.build = Some(Build::new(partition, kept.grid, depths, self.leaf_keys_max));
         }
         let id = number();
@@ -411,7 +406,7 @@ impl Trees {
                 kept.phase = Phase::Ready;
                 self.unready -= 1;
                 for (cell, old, held) in late {
-                    if let Some(tree) = kept.forest.get_mut(&held.n) {
+                    if let Some(tree) = kept.forest.get_mut(&held.group) {
                         tree.fold(cell, old, held.share);
                     }
                 }
@@ -442,7 +437,8 @@ impl Trees {
         }
         let writes = being_written.filter_map(|(key, share)| {
             let id = self.id_of(key);
-            (id.partition == build.partition).then(|| (key.storage_key(), Held { n: id.n, share, is_lost: false }))
+            (id.partition == build.partition)
+                .then(|| (key.storage_key(), Held { group: id.group, share, is_lost: false }))
         });
         let writes = writes.collect();
         if build.take(read, scanned.next(), writes) {
@@ -461,7 +457,7 @@ impl Trees {
             self.wanted.insert(partition);
             return None;
         };
-        let agree = forest.iter().all(|(n, tree)| kept.forest.get(n).is_some_and(|old| old.agrees(tree)));
+        let agree = forest.iter().all(|(group, tree)| kept.forest.get(group).is_some_and(|old| old.agrees(tree)));
         let was_wrong = kept.is_ready() && !agree;
         self.unready -= usize::from(!kept.is_ready());
         (kept.forest, kept.losses, kept.phase) = (forest, losses, Phase::Ready);

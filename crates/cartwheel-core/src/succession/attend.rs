@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::successor::successor;
 use super::{CANDIDATES_MAX, COPIED_FOR, Scx, Seat, Succession, Word, is_gone, is_lost, is_there};
 use crate::configuration::{Configuration, Home, Phase};
+use crate::counts::Group;
 use crate::dot::NodeId;
 use crate::exchange::Compared;
 use crate::merkle::TreeId;
@@ -111,10 +112,9 @@ impl Succession {
             is_ready && is_there(cx, home)
         };
         let wished = cx.held.view().wished(partition);
-        let next = successor(only, &wished, &cx.held.ns(), has_copied, |home| !is_there(cx, home));
-        let present = only.of(cx.held.n_max());
-        let comes = |home: &&Home| !present.contains(home);
-        if let Some(next) = next.filter(|next| next.homes.iter().filter(comes).all(|&home| has_copied(home))) {
+        let counts = cx.held.view().wished_counts();
+        let next = successor(only, &wished, counts, has_copied, |home| !is_there(cx, home));
+        if let Some(next) = next.filter(|next| newcomers(only, next).into_iter().all(has_copied)) {
             self.propose(cx, partition, only, next);
         }
     }
@@ -138,7 +138,7 @@ impl Succession {
         let is_own = latest.has(self.me) && seat.is_whole_in(number);
         let has_said = |home: &Home| self.reports.get(&partition)?.whole.get(home);
         let is_whole = |home: Home| has_said(&home) == Some(&number) || is_own && home == self.me;
-        cx.held.ns().into_iter().all(|n| {
+        latest.counts.ns().into_iter().all(|n| {
             let homes = latest.of(n);
             let whole = homes.iter().filter(|&&home| is_whole(home)).count();
             whole >= majority_to_be_had(cx, homes) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
@@ -169,13 +169,13 @@ impl Succession {
         holds: impl Fn(&Self, &mut Scx<'_>, TreeId) -> bool,
     ) {
         let number = filled.number;
-        if !filled.of(cx.held.n_max()).contains(&self.me) || seat.is_whole_in(number) {
+        if !filled.homes_of_any().contains(&self.me) || seat.is_whole_in(number) {
             return;
         }
         let mut is_whole = true;
         // Each begins the comparisons that it lacks.
-        for n in cx.held.ns().into_iter().filter(|&n| filled.of(n).contains(&self.me)) {
-            is_whole &= holds(self, cx, TreeId { partition, n });
+        for group in seat.phase.counts().groups().filter(|&group| filled.is_home(self.me, group)) {
+            is_whole &= holds(self, cx, TreeId { partition, group });
         }
         let is_latest = number == seat.phase.latest().number;
         if is_whole || is_latest && cx.broken.is(Mutation::WholeTooEarly) {
@@ -189,7 +189,7 @@ impl Succession {
     /// not been removed, for it alone may hold what was acknowledged with w=1; and a majority of them must hold everything.
     fn has_all_of(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, current: &Configuration) -> bool {
         let step = seat.phase.step();
-        let homes = current.of(tree.n);
+        let homes = current.homes_of(tree.group);
         let mut whole = usize::from(homes.contains(&self.me) && seat.is_whole_in(current.number));
         let mut is_all = true;
         for &home in homes.iter().filter(|&&home| home != self.me) {
@@ -208,7 +208,7 @@ impl Succession {
     /// Whether all is held here that one home held which holds everything: enough for one that comes late.
     fn has_one_whole(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, only: &Configuration) -> bool {
         let step = seat.phase.step();
-        let others = only.of(tree.n).iter().filter(|&&home| home != self.me);
+        let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
         let mut is_whole = false;
         for &home in others {
             is_whole |= is_compared(cx, tree, home, |compared| compared.footing.step >= step && compared.whole);
@@ -219,7 +219,7 @@ impl Succession {
     /// Whether all is held here that anybody holds who is left and there: after a partition was made anew, nobody holds more.
     fn has_what_is_left(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, only: &Configuration) -> bool {
         let step = seat.phase.step();
-        let others = only.of(tree.n).iter().filter(|&&home| home != self.me);
+        let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
         let there: Vec<Home> = others.copied().filter(|&home| is_there(cx, home)).collect();
         let mut has_all = true;
         for home in there {
@@ -230,8 +230,7 @@ impl Succession {
 
     /// Begins to copy where this node is wished as a home and is none, and says so when it has.
     fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
-        let is_wanted =
-            !seat.phase.is_home(self.me, cx.held.n_max()) && cx.held.view().wished(partition).contains(&self.me);
+        let is_wanted = self.is_wanted(cx.held, partition, seat);
         if !seat.is_candidate {
             cx.transfers.end(partition);
             cx.exchange.hold_back(cx.now, partition, false);
@@ -242,8 +241,11 @@ impl Succession {
                 let candidates = cx.held.candidates();
                 let coming = || self.saves.values().filter(|save| save.seat.is_candidate).count();
                 if candidates < CANDIDATES_MAX && candidates + coming() < CANDIDATES_MAX {
-                    cx.transfers.begin(cx.held, partition);
-                    cx.exchange.hold_back(cx.now, partition, true);
+                    // Of the partition's other keys a home must be compared meanwhile, so it copies by comparison.
+                    if !seat.phase.is_home_of_any(self.me) {
+                        cx.transfers.begin(cx.held, partition);
+                        cx.exchange.hold_back(cx.now, partition, true);
+                    }
                     self.change(cx, partition, |seat| seat.is_candidate = true, Vec::new());
                 }
             }
@@ -262,25 +264,35 @@ impl Succession {
         if !is_turn && self.copied.get(&partition) == Some(&number) {
             return;
         }
-        let ns: Vec<u8> = cx.held.ns().into_iter().filter(|&n| cx.held.keeps(partition, n)).collect();
-        // What lay only on those who are lost nobody can be asked for.
-        let is_left = |n: &&u8| only.of(**n).iter().any(|&home| !is_lost(cx, home));
-        let Some(&least_n) = ns.iter().find(is_left).or_else(|| ns.first()) else { return };
-        let sources = only.of(cx.held.n_max()).iter().filter(|&&home| is_there(cx, home)).map(|home| home.node);
-        let is_fetched = cx.transfers.want(partition, least_n, sources.collect());
-        cx.exchange.hold_back(cx.now, partition, !is_fetched);
-        if !is_fetched {
-            return;
+        let is_to_come = |&group: &Group| cx.held.keeps(partition, group) && !only.is_home(self.me, group);
+        let groups: BTreeSet<Group> = only.counts.groups().filter(is_to_come).collect();
+        if !only.homes_of_any().contains(&self.me) {
+            // What lay only on those who are lost nobody can be asked for.
+            let is_left = |group: &&Group| only.homes_of(**group).iter().any(|&home| !is_lost(cx, home));
+            let left: BTreeSet<Group> = groups.iter().filter(is_left).copied().collect();
+            let left = if left.is_empty() { groups.clone() } else { left };
+            let least_n = left.iter().map(|&group| only.counts.n_of(group)).min().unwrap_or(u8::MAX);
+            let there = |homes: &[Home]| -> Vec<NodeId> {
+                homes.iter().filter(|&&home| is_there(cx, home)).map(|home| home.node).collect()
+            };
+            // Those that hold all of it, or where none of them is there, the others: what is there of it may be there again soon.
+            let sources = Some(there(only.of(least_n))).filter(|sources| !sources.is_empty());
+            let sources = sources.unwrap_or_else(|| there(only.homes_of_any()));
+            let is_fetched = cx.transfers.want(cx.held, partition, left, sources);
+            cx.exchange.hold_back(cx.now, partition, !is_fetched);
+            if !is_fetched {
+                return;
+            }
         }
         let mut has_copied = true;
-        for n in ns {
-            let tree = TreeId { partition, n };
+        for group in groups {
+            let tree = TreeId { partition, group };
             let mut from_any = false;
-            for &home in only.of(n) {
+            for &home in only.homes_of(group) {
                 from_any |= is_compared(cx, tree, home, |compared| compared.whole);
             }
             // From those who are lost nothing is to be had.
-            has_copied &= from_any || majority_to_be_had(cx, only.of(n)) == 0;
+            has_copied &= from_any || majority_to_be_had(cx, only.homes_of(group)) == 0;
         }
         if has_copied {
             self.copied.insert(partition, number);
@@ -301,11 +313,10 @@ impl Succession {
             return;
         }
         let since: Instant = *self.left_at.entry(partition).or_insert(cx.now);
-        let ns = cx.held.ns();
         let mut is_relieved = true;
-        for n in ns.into_iter().filter(|&n| seat.leaves(self.me, n)) {
-            let tree = TreeId { partition, n };
-            let homes: BTreeSet<Home> = seat.phase.both().flat_map(|of| of.of(n)).copied().collect();
+        for group in seat.phase.counts().groups().filter(|&group| seat.leaves(self.me, group)) {
+            let tree = TreeId { partition, group };
+            let homes: BTreeSet<Home> = seat.phase.both().flat_map(|of| of.homes_of(group)).copied().collect();
             // Where all are gone, this node may be the last that holds anything.
             is_relieved &= homes.iter().any(|&home| !is_gone(cx, home));
             let awaited: Vec<Home> =
@@ -321,6 +332,15 @@ impl Succession {
             self.change(cx, partition, relieve, Vec::new());
         }
     }
+}
+
+/// Those who come to hold what they do not hold in `current`: homes that were none, or not of the keys of a bucket whose n becomes more.
+fn newcomers(current: &Configuration, next: &Configuration) -> BTreeSet<Home> {
+    let present = current.homes_of_any();
+    let new = next.homes_of_any().iter().filter(|home| !present.contains(home));
+    let raised = next.counts.groups().filter(|&group| next.counts.n_of(group) > current.counts.n_of(group));
+    let more = raised.flat_map(|group| next.homes_of(group).iter().filter(move |home| !current.is_home(**home, group)));
+    new.chain(more).copied().collect()
 }
 
 /// Whether this node was compared with a home as it counts; if not, it soon is.

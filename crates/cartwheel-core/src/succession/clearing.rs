@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{Scx, Succession};
 use crate::admission::Slice;
+use crate::counts::Group;
 use crate::effects::{ScanLimit, StoreCommand, StoreId, StoreResult};
 use crate::key::Key;
 use crate::merkle::Grid;
@@ -37,9 +38,9 @@ impl Clearing {
     }
 }
 
-fn keeps(cx: &Scx<'_>, partition: PartitionId, n: u8) -> bool {
+fn keeps(cx: &Scx<'_>, partition: PartitionId, group: Group) -> bool {
     let forgets = cx.broken.is(Mutation::SucceededHomeForgets) && cx.held.goes(partition);
-    !forgets && cx.held.keeps(partition, n)
+    !forgets && cx.held.keeps(partition, group)
 }
 
 impl Succession {
@@ -55,7 +56,7 @@ impl Succession {
     /// Begins to clear, or goes on after the store failed. Each page waits until the admission controller lets it begin: a partition
     /// may hold millions of records.
     pub(super) fn clear(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
-        if cx.held.ns().into_iter().all(|n| keeps(cx, partition, n)) {
+        if cx.held.groups(partition).into_iter().all(|group| keeps(cx, partition, group)) {
             self.clearings.remove(&partition);
             return self.change(cx, partition, |seat| seat.has_leftovers = false, Vec::new());
         }
@@ -107,7 +108,10 @@ impl Succession {
         };
         let keys = scanned.records.iter().filter(|found| may_go(found)).map(|(key, _)| key).chain(&scanned.damaged);
         clearing.going.extend(keys.filter_map(|key| Key::from_storage_key(key).ok()));
-        let is_kept = |key: &Key| keeps(cx, cx.held.partition_of(key), cx.held.n(key.bucket()));
+        let is_kept = |key: &Key| {
+            let (partition, group) = cx.held.group_of(key);
+            keeps(cx, partition, group)
+        };
         clearing.going.retain(|key| !is_kept(key));
         clearing.found |= !clearing.going.is_empty();
         cx.admission.has_read(Slice::Purge, RECORDS_IN_A_REMOVAL * clearing.going.len(), cx.now);

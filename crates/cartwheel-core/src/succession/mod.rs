@@ -266,20 +266,32 @@ impl Succession {
 
     /// Whether this node has something to do for a partition.
     fn is_unsettled(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> bool {
-        let wished = || held.view().wished(partition);
-        let is_wished = || wished().contains(&self.me);
-        let n_max = held.n_max();
-        if seat.has_duties() || seat.phase.next().is_some() && seat.phase.is_home(self.me, n_max) {
+        let is_wanted = || self.is_wanted(held, partition, seat);
+        if seat.has_duties() || seat.phase.next().is_some() && seat.phase.is_home_of_any(self.me) {
             return true;
         }
         if self.remade(held, partition, seat).is_some() {
             return true;
         }
-        let Phase::Alone(only) = &seat.phase else { return is_wished() };
-        let is_home = only.of(n_max).contains(&self.me);
-        let is_filling = is_home && !seat.is_whole();
-        let is_to_change = || successor::successor(only, &wished(), &held.ns(), |_| true, |_| false).is_some();
-        is_filling || !is_home && is_wished() || only.choosers().contains(&self.me) && is_to_change()
+        let Phase::Alone(only) = &seat.phase else { return is_wanted() };
+        let is_filling = only.homes_of_any().contains(&self.me) && !seat.is_whole();
+        let is_to_change = || {
+            let (wished, counts) = (held.view().wished(partition), held.view().wished_counts());
+            successor::successor(only, &wished, counts, |_| true, |_| false).is_some()
+        };
+        is_filling || is_wanted() || only.choosers().contains(&self.me) && is_to_change()
+    }
+
+    /// Whether this node is to copy keys, to become a home of them. A home of others copies those of a bucket whose n is to be more; that
+    /// it is to be a home of more for another reason is left to the comparisons of the step.
+    fn is_wanted(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> bool {
+        let (phase, wished) = (&seat.phase, held.view().wished_counts());
+        let is_home = phase.is_home_of_any(self.me);
+        let mut groups = phase.counts().groups();
+        groups.any(|group| {
+            let counts = !is_home || wished.n_of(group) > phase.counts().n_of(group);
+            counts && !phase.is_home(self.me, group) && held.is_wished(partition, group)
+        })
     }
 
     /// What this node goes by instead, as one of the homes, if an administrator gave up so many that the partition has no successor.
@@ -588,8 +600,7 @@ impl Succession {
 
     /// Whether this node is a home of any key, or still holds what it was or was to be one of.
     pub fn is_involved(&self, held: &Holdings) -> bool {
-        let n_max = held.n_max();
-        held.seats().any(|(_, seat)| seat.phase.is_home(self.me, n_max) || seat.has_duties())
+        held.seats().any(|(_, seat)| seat.phase.is_home_of_any(self.me) || seat.has_duties())
     }
 
     /// When it wants to be woken.

@@ -139,6 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::counts::ReplicaCounts;
     use crate::dot::Life;
 
     fn home(node: u64) -> Home {
@@ -146,7 +147,7 @@ mod tests {
     }
 
     fn configuration(home_of: u64) -> Configuration {
-        Configuration { number: 1, homes: vec![home(home_of)], choosers: 1 }
+        Configuration { number: 1, homes: vec![home(home_of)], choosers: 1, counts: ReplicaCounts::default() }
     }
 
     /// What may happen: a proposer begins anew, or some message of its latest try reaches an acceptor and the answer comes back or not.

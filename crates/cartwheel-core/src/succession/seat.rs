@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::paxos::Acceptor;
 use crate::configuration::{Configuration, Home, Phase};
+use crate::counts::{Group, KnownCounts, ReplicaCounts};
 
 /// A node's seat in a partition: what it knows of the chain of configurations, and what it has promised.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -12,7 +13,8 @@ pub struct Seat {
     pub phase: Phase,
     /// The configurations for which this node holds all that the one before held when it ended, by number.
     pub whole: BTreeSet<u64>,
-    /// The configuration whose home this node was, and whose later homes have not all confirmed that they hold what it holds.
+    /// Whose home this node was, if the later homes have not all confirmed that they hold what it holds: a configuration that it has
+    /// put together of those before, in which it is a home of the keys of which it was one in any of them.
     pub former: Option<Configuration>,
     /// It copies what the homes hold, to become one.
     pub is_candidate: bool,
@@ -46,9 +48,51 @@ impl Seat {
         self.whole.contains(&number)
     }
 
-    /// Whether this node was a home of keys in buckets of `n` replicas, and has not been relieved.
-    pub fn leaves(&self, me: Home, n: u8) -> bool {
-        !self.phase.is_home(me, n) && self.former.as_ref().is_some_and(|former| former.of(n).contains(&me))
+    /// The same, as it is to be read after an earlier build wrote it, which did not say how many homes keys have.
+    #[must_use]
+    pub fn said(mut self, counts: &ReplicaCounts) -> Self {
+        self.each(|configuration| {
+            if configuration.counts.is_unsaid() {
+                configuration.counts = counts.clone();
+            }
+        });
+        self
+    }
+
+    /// Has its configurations share tables with those of other partitions.
+    pub(crate) fn share_counts(&mut self, known: &mut KnownCounts) {
+        self.each(|configuration| known.share(&mut configuration.counts));
+    }
+
+    /// All configurations that it knows say this of how many homes keys have.
+    pub(crate) fn set_counts(&mut self, counts: &ReplicaCounts) {
+        self.each(|configuration| configuration.counts = counts.clone());
+    }
+
+    fn each(&mut self, change: impl FnMut(&mut Configuration)) {
+        let known: Vec<&mut Configuration> = match &mut self.phase {
+            Phase::Alone(only) => vec![only],
+            Phase::Joint(current, next) => vec![current, next],
+        };
+        let accepted = self.acceptor.accepted.iter_mut().map(|(_, configuration)| configuration);
+        known.into_iter().chain(&mut self.former).chain(accepted).for_each(change);
+    }
+
+    /// Whether this node was a home of the keys of a group, and has not been relieved.
+    pub fn leaves(&self, me: Home, group: Group) -> bool {
+        !self.phase.is_home(me, group) && self.former.as_ref().is_some_and(|former| former.is_home(me, group))
+    }
+
+    /// Whether the node has something to say of the keys of a group: it is a home, or was one and has not been relieved.
+    pub fn shares(&self, me: Home, group: Group) -> bool {
+        self.phase.is_home(me, group) || self.leaves(me, group)
+    }
+
+    /// Whether it holds all that a home of the keys of a group must, by the configuration that those go by that is not yet succeeded. A
+    /// home of some keys may only be on its way to become one of others.
+    pub fn holds_all(&self, me: Home, group: Group) -> bool {
+        let current = self.phase.current();
+        self.is_whole() && self.phase.counts().has(group) && current.is_home(me, group)
     }
 
     /// Whether the node has anything to do with the partition that it must remember.
@@ -66,11 +110,7 @@ impl Seat {
         if phase.step() <= self.phase.step() {
             return false;
         }
-        // Whoever held keys of which it is no home any more keeps them until those who are have confirmed that they hold them.
-        let before = self.former.iter().chain(self.phase.both()).filter(|before| before.has(me));
-        let was = before.min_by_key(|before| before.place(me)).cloned();
-        let place = phase.both().filter_map(|now| now.place(me)).min().unwrap_or(usize::MAX);
-        self.former = was.filter(|was| was.place(me).is_some_and(|before| before < place));
+        self.former = self.former_after(me, &phase);
         let latest = phase.latest().number;
         if latest > self.phase.latest().number {
             self.acceptor = Acceptor::default();
@@ -85,6 +125,24 @@ impl Seat {
     }
 }
 
+impl Seat {
+    /// Whoever held keys of which it is no home any more keeps them until those who are have confirmed that they hold them.
+    fn former_after(&self, me: Home, phase: &Phase) -> Option<Configuration> {
+        let before: Vec<&Configuration> =
+            self.former.iter().chain(self.phase.both()).filter(|before| before.has(me)).collect();
+        let was_home = |group: Group| before.iter().any(|before| before.is_home(me, group));
+        if phase.counts().groups().all(|group| phase.is_home(me, group) || !was_home(group)) {
+            return None;
+        }
+        // Where it is listed first it was a home of all whose n was the default, if it was that anywhere.
+        let first = before.iter().min_by_key(|before| before.place(me))?;
+        let n = first.place(me).map_or(0, |place| place + 1) as u8;
+        let counts = phase.counts();
+        let counts = counts.with(|bucket, _| if was_home(counts.group_of(bucket)) { n } else { 0 });
+        Some(Configuration { counts, ..Configuration::clone(first) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,8 +152,19 @@ mod tests {
         Home { node: NodeId::new(node), life: Life(1) }
     }
 
+    fn counts() -> ReplicaCounts {
+        ReplicaCounts::new([("one", 1), ("two", 2)].map(|(bucket, n)| (bucket.into(), n)).into())
+    }
+
+    /// The group of keys that have `n` homes.
+    fn of(n: u8) -> Group {
+        let bucket: &[u8] = [b"one", b"two", b"any"][usize::from(n) - 1];
+        counts().group_of(bucket)
+    }
+
     fn configuration(number: u64, nodes: &[u64]) -> Configuration {
-        Configuration { number, homes: nodes.iter().map(|&node| home(node)).collect(), choosers: 3 }
+        let homes = nodes.iter().map(|&node| home(node)).collect();
+        Configuration { number, homes, choosers: 3, counts: counts() }
     }
 
     fn seat(me: u64) -> Seat {
@@ -109,19 +178,45 @@ mod tests {
         assert!(seat.is_whole() && seat.advance(home(3), Phase::Joint(configuration(0, &[1, 2, 3]), next.clone())));
         assert!(seat.former.is_none() && seat.is_whole(), "it is a home of the first still");
         assert!(seat.advance(home(3), Phase::Alone(next.clone())) && !seat.advance(home(3), Phase::Alone(next)));
-        assert!(seat.leaves(home(3), 3) && !seat.leaves(home(3), 2) && seat.is_involved(home(3)));
+        assert!(seat.leaves(home(3), of(3)) && !seat.leaves(home(3), of(2)) && seat.is_involved(home(3)));
         // It is wanted again before it was relieved.
         assert!(seat.advance(home(3), Phase::Alone(configuration(2, &[3, 1, 2]))));
         assert!(seat.former.is_none() && !seat.is_whole());
     }
 
     #[test]
+    fn a_home_of_some_keys_does_not_hold_all_of_those_of_which_it_is_to_become_one() {
+        let mut seat = seat(2);
+        let joint = Phase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[2, 1, 3]));
+        assert!(seat.holds_all(home(2), of(3)) && seat.advance(home(2), joint));
+        assert!(seat.phase.is_home(home(2), of(1)) && !seat.holds_all(home(2), of(1)));
+        assert!(seat.holds_all(home(2), of(2)) && seat.holds_all(home(2), of(3)));
+    }
+
+    #[test]
     fn a_home_that_moves_back_leaves_the_keys_of_smaller_buckets() {
         let mut seat = seat(1);
         assert!(seat.advance(home(1), Phase::Alone(configuration(1, &[2, 1, 3]))));
-        assert!(seat.leaves(home(1), 1) && !seat.leaves(home(1), 2));
+        assert!(seat.leaves(home(1), of(1)) && !seat.leaves(home(1), of(2)));
         assert!(seat.advance(home(1), Phase::Alone(configuration(2, &[2, 3, 4]))));
-        assert!(seat.leaves(home(1), 1) && seat.leaves(home(1), 3), "it was the first of the first");
+        assert!(seat.leaves(home(1), of(1)) && seat.leaves(home(1), of(3)), "it was the first of the first");
+    }
+
+    #[test]
+    fn a_home_leaves_the_keys_of_a_bucket_whose_n_was_lowered() {
+        let of_n = |number: u64, one: u8, two: u8| {
+            let by_bucket = [("one", one), ("two", two)].map(|(bucket, n)| (bucket.into(), n));
+            Configuration { counts: ReplicaCounts::new(by_bucket.into()), ..configuration(number, &[1, 2, 3, 4]) }
+        };
+        let mut seat = Seat::founding(of_n(0, 4, 4), home(4));
+        assert!(seat.advance(home(4), Phase::Joint(of_n(0, 4, 4), of_n(1, 2, 4))) && seat.former.is_none());
+        assert!(seat.advance(home(4), Phase::Alone(of_n(1, 2, 4))));
+        assert!(seat.leaves(home(4), of(1)) && !seat.leaves(home(4), of(2)) && !seat.leaves(home(4), of(3)));
+        // The other's is lowered before it was relieved of the first.
+        assert!(seat.advance(home(4), Phase::Alone(of_n(2, 2, 3))));
+        assert!(seat.leaves(home(4), of(1)) && seat.leaves(home(4), of(2)) && !seat.leaves(home(4), of(3)));
+        // It was a home of these alone, and is again.
+        assert!(seat.advance(home(4), Phase::Alone(of_n(3, 4, 4))) && seat.former.is_none());
     }
 
     #[test]

@@ -6,21 +6,70 @@
 use std::collections::BTreeSet;
 
 use crate::configuration::{Configuration, Home};
+use crate::counts::{BUCKETS_MAX, ReplicaCounts};
 
-/// The next configuration on the way from `current` to `wished`; none if keys of every n in `ns` have the homes that they are to have.
-/// Of those that are to come, the ready come first; of those that are to go, the dead go first.
+/// The next configuration on the way from `current` to `wished` homes, of which keys have so many as `wished_counts` says; none if it is
+/// what is wished. Of those that are to come, the ready come first; of those that are to go, the dead go first.
+///
+/// Each step does one of four things, in this order, so that what is left for the next is simple. A bucket whose n is to be another
+/// than the default comes into the table with the n that it has. The n of buckets become less. Homes are exchanged. The n of
+/// buckets become more.
 pub fn successor(
     current: &Configuration,
     wished: &[Home],
-    ns: &BTreeSet<u8>,
+    wished_counts: &ReplicaCounts,
     is_ready: impl Fn(Home) -> bool,
     is_dead: impl Fn(Home) -> bool,
 ) -> Option<Configuration> {
-    let n_max = ns.last().copied().unwrap_or(1).max(1);
+    if wished.is_empty() {
+        return None;
+    }
+    let counts = &current.counts;
+    let room = BUCKETS_MAX.saturating_sub(counts.len());
+    let mut coming = wished_counts
+        .iter()
+        .map(|(bucket, _)| bucket)
+        .filter(|bucket| counts.get(bucket).is_none())
+        .take(room)
+        .peekable();
+    let is_any = |is: fn(u8, u8) -> bool| counts.iter().any(|(bucket, n)| is(n, wished_counts.n(bucket)));
+    let (homes, counts) = if coming.peek().is_some() {
+        (current.homes_of_any().to_vec(), counts.with_buckets(coming))
+    } else if is_any(|n, wished| n > wished) {
+        let lowered = counts.with(|bucket, n| n.min(wished_counts.n(bucket)));
+        (current.of(lowered.n_max()).to_vec(), lowered)
+    } else if let Some(homes) = exchanged(current, wished, is_ready, is_dead) {
+        (homes, counts.clone())
+    } else if is_any(|n, wished| n < wished) {
+        let raised = counts.with(|bucket, n| raised(n, wished_counts.n(bucket), current.homes.len(), wished.len()));
+        (wished[..wished.len().min(raised.n_max().into())].to_vec(), raised)
+    } else {
+        return None;
+    };
+    let choosers = counts.n_max().min(homes.len() as u8);
+    Some(Configuration { number: current.number.saturating_add(1), homes, choosers, counts })
+}
+
+/// The n to which one is raised at once: those who are homes already are to be a majority of those who will be.
+fn raised(n: u8, wished: u8, homes: usize, there: usize) -> u8 {
+    let here = n.min(homes as u8).max(1);
+    let most = here.saturating_add(1).max(here.saturating_mul(2).saturating_sub(1));
+    // More than there are change nothing but the number.
+    if wished <= n || usize::from(most) >= there { wished.max(n) } else { most.min(wished) }
+}
+
+/// The homes after some were exchanged for others; none if keys have the homes that they are to have.
+fn exchanged(
+    current: &Configuration,
+    wished: &[Home],
+    is_ready: impl Fn(Home) -> bool,
+    is_dead: impl Fn(Home) -> bool,
+) -> Option<Vec<Home>> {
+    let n_max = current.counts.n_max();
     let prefix = |homes: &[Home], n: u8| homes.iter().take(n.into()).copied().collect::<BTreeSet<Home>>();
     // That nearly always is so, and asked of every partition.
     let is_reached = current.of(n_max) == &wished[..wished.len().min(n_max.into())];
-    if wished.is_empty() || is_reached || ns.iter().all(|&n| prefix(&current.homes, n) == prefix(wished, n)) {
+    if is_reached || current.counts.ns().iter().all(|&n| prefix(&current.homes, n) == prefix(wished, n)) {
         return None;
     }
     let (present, wished) = (current.of(n_max), &wished[..wished.len().min(n_max.into())]);
@@ -46,8 +95,7 @@ pub fn successor(
             }
         }
     }
-    let choosers = n_max.min(homes.len() as u8);
-    Some(Configuration { number: current.number.saturating_add(1), homes, choosers })
+    Some(homes)
 }
 
 #[cfg(test)]
@@ -69,16 +117,20 @@ mod tests {
         nodes.iter().map(|&node| home(node)).collect()
     }
 
-    fn configuration(nodes: &[u64]) -> Configuration {
-        Configuration { number: 4, homes: homes(nodes), choosers: 3 }
+    /// Buckets with these n.
+    fn counts(ns: &[u8]) -> ReplicaCounts {
+        ReplicaCounts::new(ns.iter().map(|&n| (vec![n].into(), n)).collect())
+    }
+
+    fn configuration(nodes: &[u64], ns: &[u8]) -> Configuration {
+        Configuration { number: 4, homes: homes(nodes), choosers: 3, counts: counts(ns) }
     }
 
     fn next(current: &[u64], wished: &[u64], ns: &[u8], dead: u64) -> Option<Vec<u64>> {
-        let ns = ns.iter().copied().collect();
         let next = successor(
-            &configuration(current),
+            &configuration(current, ns),
             &homes(wished),
-            &ns,
+            &counts(ns),
             |other| other != home(5),
             |other| other == home(dead),
         )?;
@@ -106,6 +158,31 @@ mod tests {
         assert_eq!(next(&[1, 2, 3], &[], &[3], 0), None);
     }
 
+    #[test]
+    fn an_n_changes_after_its_bucket_has_come_into_the_table() {
+        let of = |n: u8| ReplicaCounts::new([("a".into(), n)].into());
+        let none = ReplicaCounts::default();
+        let steps = |from: &ReplicaCounts, nodes: &[u64], to: &ReplicaCounts, wished: &[u64]| {
+            let mut now = Configuration { counts: from.clone(), ..configuration(nodes, &[]) };
+            let mut all = Vec::new();
+            while let Some(next) = successor(&now, &homes(wished), to, |_| true, |_| false) {
+                assert!(Phase::Joint(now.clone(), next.clone()).is_sound() && all.len() < 9);
+                all.push((next.counts.get(b"a").unwrap_or(0), next.homes.len(), next.choosers));
+                now = next;
+            }
+            all
+        };
+        let nine: Vec<u64> = (1..10).collect();
+        assert_eq!(steps(&none, &[1, 2, 3], &of(5), &nine[..5]), [(3, 3, 3), (5, 5, 5)]);
+        assert_eq!(steps(&none, &[1, 2, 3], &of(8), &nine[..8]), [(3, 3, 3), (5, 5, 5), (8, 8, 8)]);
+        assert_eq!(steps(&none, &[1, 2, 3], &of(1), &nine[..3]), [(3, 3, 3), (1, 3, 3)]);
+        assert_eq!(steps(&of(1), &[1, 2, 3], &none, &nine[..3]), [(2, 3, 3), (3, 3, 3)], "it stays in the table");
+        assert_eq!(steps(&of(5), &[1, 2, 3, 4, 5], &none, &nine[..3]), [(3, 3, 3)]);
+        assert_eq!(steps(&of(3), &[1, 2, 3], &of(16), &nine[..3]), [(16, 3, 3)], "there are no more nodes");
+        assert_eq!(steps(&of(16), &[1, 2, 3], &none, &nine[..3]), [(3, 3, 3)]);
+        assert_eq!(steps(&of(16), &[1, 2, 3], &of(16), &nine[..5]), [(16, 4, 4), (16, 5, 5)], "nodes have come");
+    }
+
     proptest! {
         #[test]
         fn the_wish_is_reached_and_those_who_stay_can_finish_each_step(
@@ -113,15 +190,15 @@ mod tests {
             wished in prop::collection::btree_map(0u64..9, 1u64..3, 1..6),
             dead in 0u64..9,
         ) {
-            let ns = BTreeSet::from([1, 3, 5]);
+            let counts = counts(&[1, 5]);
             let homes = |lives: BTreeMap<u64, u64>| -> Vec<Home> {
                 lives.into_iter().map(|(node, life)| Home { node: NodeId::new(node), life: Life(life) }).collect()
             };
             let (current, wished) = (homes(current), homes(wished));
-            let mut now = Configuration { number: 0, homes: current, choosers: 5 };
+            let mut now = Configuration { number: 0, homes: current, choosers: 5, counts: counts.clone() };
             for _ in 0..10 {
                 let is_dead = |home: Home| home.node.get() == dead;
-                let Some(next) = successor(&now, &wished, &ns, |home| !is_dead(home), is_dead) else { break };
+                let Some(next) = successor(&now, &wished, &counts, |home| !is_dead(home), is_dead) else { break };
                 prop_assert!(!next.homes.is_empty() && next.homes.len() <= 5);
                 prop_assert!(Phase::Joint(now.clone(), next.clone()).is_sound(), "{:?} to {:?}", now, next);
                 let staying = next.homes.iter().filter(|home| now.has(**home)).count();

@@ -1,7 +1,10 @@
 //! What a node that fetches a partition asks a home, and what that answers.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
+use crate::counts::Group;
 use crate::exchange::Refused;
 use crate::merkle::KeyRange;
 use crate::ring::PartitionId;
@@ -12,8 +15,8 @@ use crate::state::{Epoch, State};
 pub struct Fetch {
     /// The partition.
     pub partition: PartitionId,
-    /// Of keys in buckets of at least so many replicas.
-    pub least_n: u8,
+    /// Of the keys of these groups.
+    pub groups: BTreeSet<Group>,
     /// The range, which lies in the partition.
     pub range: KeyRange,
 }

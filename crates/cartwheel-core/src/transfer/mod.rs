@@ -11,12 +11,13 @@ mod message;
 mod part;
 mod serving;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::admission::{Admission, Slice};
+use crate::counts::Group;
 use crate::dot::{NodeId, Since};
 use crate::effects::{Event, StoreCommand, StoreId, StoreResult, Timing};
 use crate::epoch::Epoch;
@@ -96,8 +97,8 @@ impl Out {
 pub struct Saved {
     /// When the store last lost writes: what was fetched before may be lost again.
     pub floor: Since,
-    /// Of keys in buckets of at least so many replicas.
-    pub least_n: u8,
+    /// Of the keys of these groups.
+    pub groups: BTreeSet<Group>,
     /// What is left.
     pub left: Vec<KeyRange>,
 }
@@ -105,7 +106,7 @@ pub struct Saved {
 /// The transfer of one partition to this node.
 #[derive(Debug)]
 struct Transfer {
-    least_n: u8,
+    groups: BTreeSet<Group>,
     sources: Vec<NodeId>,
     /// None while it is being looked up how far it had come.
     parts: Option<Vec<Part>>,
@@ -113,8 +114,8 @@ struct Transfer {
 }
 
 impl Transfer {
-    const fn new(least_n: u8, parts: Option<Vec<Part>>) -> Self {
-        Self { least_n, sources: Vec::new(), parts, is_dirty: false }
+    const fn new(groups: BTreeSet<Group>, parts: Option<Vec<Part>>) -> Self {
+        Self { groups, sources: Vec::new(), parts, is_dirty: false }
     }
 }
 
@@ -156,13 +157,24 @@ impl Transfers {
     pub fn begin(&mut self, held: &Holdings, partition: PartitionId) {
         let whole = Grid::of(held.view().ring.partitions(), partition).whole();
         self.ending.retain(|&other| other != partition);
-        self.running.insert(partition, Transfer::new(u8::MAX, Some(vec![Part::of(whole)])));
+        self.running.insert(partition, Transfer::new(BTreeSet::new(), Some(vec![Part::of(whole)])));
     }
 
-    /// A partition is to be fetched from these homes, in buckets of at least `least_n` replicas; one that was begun in an earlier boot
-    /// goes on where it was. True once all of it has been.
-    pub fn want(&mut self, partition: PartitionId, least_n: u8, sources: Vec<NodeId>) -> bool {
-        let transfer = self.running.entry(partition).or_insert_with(|| Transfer::new(least_n, None));
+    /// The keys of these groups are to be fetched from these homes; what was begun in an earlier boot goes on where it was. True once
+    /// all of it has been.
+    pub fn want(
+        &mut self,
+        held: &Holdings,
+        partition: PartitionId,
+        groups: BTreeSet<Group>,
+        sources: Vec<NodeId>,
+    ) -> bool {
+        let transfer = self.running.entry(partition).or_insert_with(|| Transfer::new(groups.clone(), None));
+        if transfer.parts.is_some() && !transfer.groups.is_empty() && !groups.is_subset(&transfer.groups) {
+            // What was fetched lacks some of them.
+            let whole = Grid::of(held.view().ring.partitions(), partition).whole();
+            *transfer = Transfer::new(groups.clone(), Some(vec![Part::of(whole)]));
+        }
         let is_there = |source: NodeId| sources.contains(&source);
         let is_over = sources.is_empty() || transfer.parts.as_ref().is_some_and(Vec::is_empty);
         // Another home may be asked at once for what was to come from one that is none any more.
@@ -173,7 +185,7 @@ impl Transfers {
                 part.stage = Stage::Idle { until: Instant(0), failed: None };
             }
         }
-        transfer.least_n = least_n;
+        transfer.groups = groups;
         transfer.sources = sources;
         is_over
     }
@@ -222,7 +234,7 @@ impl Transfers {
         }
         transfer.is_dirty = false;
         let left = parts.iter().map(|part| part.left.clone()).collect();
-        let value = wire::encode_transfer(&Saved { floor: self.loss_floor, least_n: transfer.least_n, left });
+        let value = wire::encode_transfer(&Saved { floor: self.loss_floor, groups: transfer.groups.clone(), left });
         let id = cx.replica.next_store();
         cx.out.stores.push((id, StoreCommand::Remember { name: saved_name(partition), value }));
         self.saves.insert(id, partition);
@@ -231,7 +243,7 @@ impl Transfers {
     /// Asks once more for pages that have not come.
     fn ask_again(&mut self, cx: &mut Tcx<'_>, partition: PartitionId) {
         let Some(transfer) = self.running.get_mut(&partition) else { return };
-        let least_n = transfer.least_n;
+        let groups = transfer.groups.clone();
         for part in transfer.parts.iter_mut().flatten() {
             let Stage::Asked { operation, from, tries, again_at } = &mut part.stage else { continue };
             if *again_at > cx.now.instant {
@@ -243,7 +255,8 @@ impl Transfers {
             }
             *tries += 1;
             *again_at = cx.now.instant + cx.timing.resend_after * (1 << *tries);
-            cx.out.fetch(*from, *operation, Fetch { partition, least_n, range: part.left.clone() });
+            let range = part.left.clone();
+            cx.out.fetch(*from, *operation, Fetch { partition, groups: groups.clone(), range });
         }
     }
 
@@ -258,7 +271,7 @@ impl Transfers {
     /// Asks for the next page of each part that waits for nothing, and notes that in `load`.
     fn ask(&mut self, cx: &mut Tcx<'_>, partition: PartitionId, load: &mut BTreeMap<NodeId, usize>) {
         let Some(transfer) = self.running.get_mut(&partition) else { return };
-        let (least_n, sources) = (transfer.least_n, &transfer.sources);
+        let (groups, sources) = (&transfer.groups, &transfer.sources);
         for part in transfer.parts.iter_mut().flatten() {
             let Stage::Idle { until, failed } = part.stage else { continue };
             if until > cx.now.instant || load.values().sum::<usize>() >= PAGES_MAX {
@@ -282,7 +295,7 @@ impl Transfers {
             let again_at = cx.now.instant + cx.timing.resend_after * 2;
             part.stage = Stage::Asked { operation, from, tries: 1, again_at };
             *load.entry(from).or_default() += 1;
-            cx.out.fetch(from, operation, Fetch { partition, least_n, range: part.left.clone() });
+            cx.out.fetch(from, operation, Fetch { partition, groups: groups.clone(), range: part.left.clone() });
         }
     }
 
@@ -430,13 +443,14 @@ impl Transfers {
             _ => None,
         };
         let counts = |saved: &Saved| {
-            let is_wide = saved.least_n <= transfer.least_n && saved.left.iter().all(|left| whole.covers(left));
+            let is_wide =
+                saved.groups.is_superset(&transfer.groups) && saved.left.iter().all(|left| whole.covers(left));
             saved.floor == self.loss_floor && saved.left.len() <= PARTS_MAX && is_wide
         };
         match saved.filter(counts) {
             Some(saved) => {
                 transfer.parts = Some(saved.left.into_iter().map(Part::of).collect());
-                transfer.least_n = saved.least_n;
+                transfer.groups = saved.groups;
             }
             None => transfer.parts = Some(vec![Part::of(whole)]),
         }

@@ -2,6 +2,7 @@
 
 use super::{Fetch, Fetched, Page, Tcx, Transfers};
 use crate::admission::Slice;
+use crate::counts::Group;
 use crate::dot::NodeId;
 use crate::effects::{Event, ScanLimit, Scanned, StoreCommand, StoreResult};
 use crate::exchange::Refused;
@@ -44,13 +45,15 @@ impl Transfers {
     fn may_serve(&self, cx: &mut Tcx<'_>, from: NodeId, fetch: &Fetch) -> Result<(), Refused> {
         let seat = cx.held.seat(fetch.partition).ok_or(Refused::NotAHome)?;
         let is_member = cx.held.view().member(from).is_some();
-        if !is_member || seat.is_candidate || !cx.held.keeps(fetch.partition, fetch.least_n) {
+        let me = cx.held.me();
+        let has = |&group: &Group| seat.phase.counts().has(group) && seat.shares(me, group);
+        if !is_member || !fetch.groups.iter().all(has) {
             return Err(Refused::NotAHome);
         }
         if !Grid::of(cx.held.view().ring.partitions(), fetch.partition).whole().covers(&fetch.range) {
             return Err(Refused::Nonsense);
         }
-        if !seat.is_whole() {
+        if !fetch.groups.iter().all(|&group| seat.holds_all(me, group)) {
             return Err(Refused::NotReady);
         }
         let has_room = self.serving.len() < SERVED_MAX && cx.admission.may_begin(Slice::Transfer, cx.now.instant);
@@ -81,7 +84,8 @@ fn page(cx: &Tcx<'_>, fetch: &Fetch, scanned: Scanned) -> Page {
     let mut page = Page { epoch: cx.replica.epoch(), records: Vec::new(), next, bytes: 0 };
     for (storage_key, record) in scanned.records {
         let Ok(key) = Key::from_storage_key(&storage_key) else { continue };
-        if cx.held.n(key.bucket()) < fetch.least_n || cx.replica.is_being_written(&key) {
+        let (_, group) = cx.held.group_of(&key);
+        if !fetch.groups.contains(&group) || cx.replica.is_being_written(&key) {
             continue;
         }
         if let Some(state) = cx.replica.shown(cx.now, &key, &record) {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{WireError, fixed};
+use crate::counts::Group;
 use crate::digest::ContentDigest;
 use crate::exchange::{Finding, ListPage, Question, Refused};
 use crate::merkle::{KeyRange, Sum, TreeId};
@@ -12,8 +13,8 @@ use crate::ring::PartitionId;
 pub(super) struct PbCompare {
     #[prost(uint32, tag = "1")]
     partition: u32,
-    #[prost(uint32, tag = "2")]
-    n: u32,
+    #[prost(fixed64, tag = "5")]
+    group: u64,
     #[prost(oneof = "PbQuestion", tags = "3, 4")]
     question: Option<PbQuestion>,
 }
@@ -114,12 +115,11 @@ pub(super) fn question_to_pb(question: &Question) -> PbCompare {
         }
         Question::Keys { tree, range } => (tree, PbQuestion::Keys(range_to_pb(range))),
     };
-    PbCompare { partition: tree.partition.0, n: tree.n.into(), question: Some(question) }
+    PbCompare { partition: tree.partition.0, group: tree.group.0, question: Some(question) }
 }
 
 pub(super) fn question_from_pb(compare: PbCompare) -> Result<Question, WireError> {
-    let n = u8::try_from(compare.n).map_err(|_| WireError::Field("n"))?;
-    let tree = TreeId { partition: PartitionId(compare.partition), n };
+    let tree = TreeId { partition: PartitionId(compare.partition), group: Group(compare.group) };
     Ok(match compare.question.ok_or(WireError::Field("question"))? {
         PbQuestion::Nodes(PbNodes { level, nodes }) => {
             Question::Nodes { tree, level: u8::try_from(level).map_err(|_| WireError::Field("level"))?, nodes }

@@ -15,12 +15,11 @@ use super::value::{
 use super::version::{framed, unframed};
 use super::{Protocol, Spoken, WireError, fixed};
 use crate::configuration::{Footing, Home, Step};
-use crate::control::{
-    ASKED_MAX, About, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, Report, WANT_MAX,
-};
+use crate::control::{ASKED_MAX, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX};
+use crate::counts::Group;
 use crate::dot::{Life, NodeId, Since};
 use crate::hlc::{Hlc, WallMs};
-use crate::key::{Key, check_bucket};
+use crate::key::Key;
 use crate::losses::Memory;
 use crate::membership::{ClusterId, History};
 use crate::merkle::{Size, TreeId};
@@ -56,7 +55,7 @@ struct PbEnvelope {
     round: u32,
     #[prost(
         oneof = "PbMessage",
-        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 35, 36, 40, 41, 42, 43, 44, 45, 46, 47"
+        tags = "9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 22, 23, 24, 25, 26, 27, 28, 35, 36, 40, 41, 42, 43, 44, 45, 46, 47"
     )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
@@ -107,10 +106,6 @@ enum PbMessage {
     Have(PbVersion),
     #[prost(bytes = "bytes", tag = "19")]
     History(Bytes),
-    #[prost(message, tag = "20")]
-    Inquiry(PbInquiry),
-    #[prost(message, tag = "21")]
-    BucketHolds(PbBucketHolds),
     #[prost(bytes = "bytes", tag = "22")]
     Complement(Bytes),
     #[prost(bytes = "bytes", tag = "23")]
@@ -196,22 +191,6 @@ struct PbChanges {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct PbInquiry {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(bytes = "bytes", tag = "2")]
-    bucket: Bytes,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PbBucketHolds {
-    #[prost(uint64, tag = "1")]
-    id: u64,
-    #[prost(bool, tag = "2")]
-    holds: bool,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
 struct PbSizesInquiry {
     #[prost(uint64, tag = "1")]
     id: u64,
@@ -233,8 +212,8 @@ struct PbSizes {
 struct PbSize {
     #[prost(uint32, tag = "1")]
     partition: u32,
-    #[prost(uint32, tag = "2")]
-    n: u32,
+    #[prost(fixed64, tag = "5")]
+    group: u64,
     #[prost(uint64, tag = "3")]
     keys: u64,
     #[prost(uint64, tag = "4")]
@@ -553,15 +532,11 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
             PbMessage::Drained(PbDrained { life: life.0, version: Some(version_to_pb(*version)) })
         }
         Notice::Phases(notice) => PbMessage::Phases(phases_notice_to_pb(notice)),
-        Notice::Ask(Inquiry { id, about: About::Bucket(bucket) }) => {
-            PbMessage::Inquiry(PbInquiry { id: id.0, bucket: bucket.clone() })
-        }
-        Notice::Ask(Inquiry { id, about: About::Partitions(partitions) }) => {
+        Notice::Ask(Inquiry { id, partitions }) => {
             let partitions = partitions.iter().map(|partition| partition.0).collect();
             PbMessage::SizesInquiry(PbSizesInquiry { id: id.0, partitions })
         }
-        Notice::Report(id, Report::Holds(holds)) => PbMessage::BucketHolds(PbBucketHolds { id: id.0, holds: *holds }),
-        Notice::Report(id, Report::Sizes(sizes)) => PbMessage::Sizes(sizes_to_pb(*id, sizes)),
+        Notice::Report(id, sizes) => PbMessage::Sizes(sizes_to_pb(*id, sizes)),
     }
 }
 
@@ -604,24 +579,18 @@ fn history_from_pb(bytes: &[u8]) -> Result<History, WireError> {
     History::decode(bytes).map_err(|error| WireError::Form(error.to_string()))
 }
 
-fn inquiry_from_pb(inquiry: PbInquiry) -> Result<Inquiry, WireError> {
-    let bucket = inquiry.bucket;
-    check_bucket(&bucket).map_err(|_| WireError::Field("bucket"))?;
-    Ok(Inquiry { id: InquiryId(inquiry.id), about: About::Bucket(bucket) })
-}
-
 fn sizes_inquiry_from_pb(inquiry: PbSizesInquiry) -> Result<Inquiry, WireError> {
     if inquiry.partitions.len() > ASKED_MAX {
         return Err(WireError::Field("partitions"));
     }
     let partitions = inquiry.partitions.into_iter().map(PartitionId).collect();
-    Ok(Inquiry { id: InquiryId(inquiry.id), about: About::Partitions(partitions) })
+    Ok(Inquiry { id: InquiryId(inquiry.id), partitions })
 }
 
 fn sizes_to_pb(id: InquiryId, sizes: &NodeSizes) -> PbSizes {
     let tree = |(id, size): (&TreeId, &Size)| PbSize {
         partition: id.partition.0,
-        n: id.n.into(),
+        group: id.group.0,
         keys: size.keys,
         bytes: size.bytes,
     };
@@ -629,16 +598,15 @@ fn sizes_to_pb(id: InquiryId, sizes: &NodeSizes) -> PbSizes {
     PbSizes { id: id.0, trees, leaves: sizes.leaves.iter().map(|partition| partition.0).collect() }
 }
 
-fn sizes_from_pb(sizes: PbSizes) -> Result<NodeSizes, WireError> {
+fn sizes_from_pb(sizes: PbSizes) -> NodeSizes {
     let tree = |size: PbSize| {
-        let n = u8::try_from(size.n).map_err(|_| WireError::Field("n"));
-        let id = |n| TreeId { partition: PartitionId(size.partition), n };
-        n.map(|n| (id(n), Size { keys: size.keys, bytes: size.bytes }))
+        let id = TreeId { partition: PartitionId(size.partition), group: Group(size.group) };
+        (id, Size { keys: size.keys, bytes: size.bytes })
     };
-    Ok(NodeSizes {
-        trees: sizes.trees.into_iter().map(tree).collect::<Result<_, _>>()?,
+    NodeSizes {
+        trees: sizes.trees.into_iter().map(tree).collect(),
         leaves: sizes.leaves.into_iter().map(PartitionId).collect(),
-    })
+    }
 }
 
 fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireError> {
@@ -695,7 +663,7 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::Clocks(_) => Message::Clocks(ticket),
         PbMessage::Compare(question) => Message::Compare(ticket, question_from_pb(question)?),
         PbMessage::Compared(finding) => Message::Compared(ticket, finding_from_pb(finding)?),
-        PbMessage::Fetch(fetch) => Message::Fetch(ticket, fetch_from_pb(fetch)?),
+        PbMessage::Fetch(fetch) => Message::Fetch(ticket, fetch_from_pb(fetch)),
         PbMessage::Fetched(fetched) => Message::Fetched(ticket, fetched_from_pb(fetched)?),
         PbMessage::Succession(word) => {
             let (partition, word) = word_from_pb(word)?;
@@ -713,14 +681,8 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         }
         PbMessage::Phases(notice) => Message::Notice(Notice::Phases(phases_notice_from_pb(notice)?)),
         PbMessage::Epoch(notice) => Message::Notice(Notice::Epoch(epoch_notice_from_pb(notice)?)),
-        PbMessage::Inquiry(inquiry) => Message::Notice(Notice::Ask(inquiry_from_pb(inquiry)?)),
-        PbMessage::BucketHolds(answer) => {
-            Message::Notice(Notice::Report(InquiryId(answer.id), Report::Holds(answer.holds)))
-        }
         PbMessage::SizesInquiry(inquiry) => Message::Notice(Notice::Ask(sizes_inquiry_from_pb(inquiry)?)),
-        PbMessage::Sizes(sizes) => {
-            Message::Notice(Notice::Report(InquiryId(sizes.id), Report::Sizes(sizes_from_pb(sizes)?)))
-        }
+        PbMessage::Sizes(sizes) => Message::Notice(Notice::Report(InquiryId(sizes.id), sizes_from_pb(sizes))),
     })
 }
 

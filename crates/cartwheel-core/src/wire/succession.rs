@@ -6,6 +6,7 @@ use prost::Message as _;
 use super::WireError;
 use crate::configuration::{Configuration, Home, Phase, Step};
 use crate::control::{PHASES_MAX, PhasesNotice};
+use crate::counts::ReplicaCounts;
 use crate::dot::{Life, NodeId};
 use crate::ring::{PartitionId, Partitions};
 use crate::succession::paxos::{Accepted, Acceptor, Ballot};
@@ -95,6 +96,31 @@ struct PbConfiguration {
     lives: Vec<u64>,
     #[prost(uint32, tag = "4")]
     choosers: u32,
+    /// The buckets whose n was ever another than the default.
+    #[prost(message, repeated, tag = "5")]
+    counts: Vec<PbCount>,
+    /// Earlier builds did not say them.
+    #[prost(bool, tag = "6")]
+    says_counts: bool,
+    /// Which of the tables that are sent beside it says them instead of `counts`, counted from 1.
+    #[prost(uint32, tag = "7")]
+    table: u32,
+}
+
+/// How many home replicas keys have, by bucket.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbTable {
+    #[prost(message, repeated, tag = "1")]
+    counts: Vec<PbCount>,
+}
+
+/// How many home replicas the keys of a bucket have.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbCount {
+    #[prost(bytes = "bytes", tag = "1")]
+    bucket: Bytes,
+    #[prost(uint32, tag = "2")]
+    n: u32,
 }
 
 /// What a node tells of what holds. All fields are empty but those of one of the three kinds.
@@ -114,6 +140,9 @@ pub(super) struct PbPhases {
     /// Of a digest. A build that does not know this answers only if its own is another.
     #[prost(bool, tag = "6")]
     asks: bool,
+    /// What the configurations of `phases` say of how many homes keys have: most say the same.
+    #[prost(message, repeated, tag = "7")]
+    tables: Vec<PbTable>,
 }
 
 /// A seat as it is stored. The version comes first, so that no later form is taken for this one.
@@ -212,17 +241,54 @@ fn configuration_to_pb(configuration: &Configuration) -> PbConfiguration {
         nodes: configuration.homes.iter().map(|home| home.node.get()).collect(),
         lives: configuration.homes.iter().map(|home| home.life.0).collect(),
         choosers: configuration.choosers.into(),
+        counts: counts_to_pb(&configuration.counts),
+        says_counts: !configuration.counts.is_unsaid(),
+        table: 0,
+    }
+}
+
+fn counts_to_pb(counts: &ReplicaCounts) -> Vec<PbCount> {
+    counts.iter().map(|(bucket, n)| PbCount { bucket: bucket.clone(), n: n.into() }).collect()
+}
+
+fn counts_from_pb(counts: Vec<PbCount>) -> Result<ReplicaCounts, WireError> {
+    let count = |count: PbCount| u8::try_from(count.n).map(|n| (count.bucket, n)).map_err(|_| WireError::Field("n"));
+    Ok(ReplicaCounts::new(counts.into_iter().map(count).collect::<Result<_, _>>()?))
+}
+
+/// The same, with its table among those that are sent beside it.
+fn beside(tables: &mut Vec<ReplicaCounts>, configuration: &Configuration) -> PbConfiguration {
+    let place = tables.iter().position(|table| *table == configuration.counts).unwrap_or_else(|| {
+        tables.push(configuration.counts.clone());
+        tables.len() - 1
+    });
+    let inline = configuration_to_pb(&Configuration { counts: ReplicaCounts::default(), ..configuration.clone() });
+    PbConfiguration { table: place as u32 + 1, ..inline }
+}
+
+/// A configuration whose table may be among those that were sent beside it.
+fn configuration_from_pb_with(
+    tables: &[ReplicaCounts],
+    configuration: PbConfiguration,
+) -> Result<Configuration, WireError> {
+    match (configuration.table as usize).checked_sub(1) {
+        Some(place) => {
+            let counts = tables.get(place).ok_or(WireError::Field("table"))?.clone();
+            Ok(Configuration { counts, ..configuration_from_pb(configuration)? })
+        }
+        None => configuration_from_pb(configuration),
     }
 }
 
 fn configuration_from_pb(configuration: PbConfiguration) -> Result<Configuration, WireError> {
-    let PbConfiguration { number, nodes, lives, choosers } = configuration;
+    let PbConfiguration { number, nodes, lives, choosers, counts, says_counts, table: _ } = configuration;
     if nodes.len() != lives.len() {
         return Err(WireError::Field("lives"));
     }
     let home = |(node, life): (u64, u64)| Home { node: NodeId::new(node), life: Life(life) };
     let choosers = u8::try_from(choosers).map_err(|_| WireError::Field("choosers"))?;
-    Ok(Configuration { number, homes: nodes.into_iter().zip(lives).map(home).collect(), choosers })
+    let counts = if says_counts { counts_from_pb(counts)? } else { ReplicaCounts::unsaid() };
+    Ok(Configuration { number, homes: nodes.into_iter().zip(lives).map(home).collect(), choosers, counts })
 }
 
 pub(super) fn phase_to_pb(phase: &Phase) -> PbPhase {
@@ -230,10 +296,14 @@ pub(super) fn phase_to_pb(phase: &Phase) -> PbPhase {
 }
 
 pub(super) fn phase_from_pb(phase: PbPhase) -> Result<Phase, WireError> {
-    let current = configuration_from_pb(phase.current)?;
+    phase_from_pb_with(&[], phase)
+}
+
+fn phase_from_pb_with(tables: &[ReplicaCounts], phase: PbPhase) -> Result<Phase, WireError> {
+    let current = configuration_from_pb_with(tables, phase.current)?;
     Ok(match phase.next {
         None => Phase::Alone(current),
-        Some(next) => Phase::Joint(current, configuration_from_pb(next)?),
+        Some(next) => Phase::Joint(current, configuration_from_pb_with(tables, next)?),
     })
 }
 
@@ -244,24 +314,39 @@ pub(super) fn phases_notice_to_pb(notice: &PhasesNotice) -> PbPhases {
             let steps = steps.iter().map(|step| step.0).collect();
             PbPhases { steps, is_answer: *is_answer, ..PbPhases::default() }
         }
-        PhasesNotice::Hold(phases) => PbPhases {
-            partitions: phases.iter().map(|(partition, _)| partition.0).collect(),
-            phases: phases.iter().map(|(_, phase)| phase_to_pb(phase)).collect(),
-            ..PbPhases::default()
-        },
+        PhasesNotice::Hold(phases) => {
+            let mut tables = Vec::new();
+            let mut phase_to_pb = |phase: &Phase| PbPhase {
+                current: beside(&mut tables, phase.current()),
+                next: phase.next().map(|next| beside(&mut tables, next)),
+            };
+            PbPhases {
+                partitions: phases.iter().map(|(partition, _)| partition.0).collect(),
+                phases: phases.iter().map(|(_, phase)| phase_to_pb(phase)).collect(),
+                tables: tables.iter().map(|table| PbTable { counts: counts_to_pb(table) }).collect(),
+                ..PbPhases::default()
+            }
+        }
     }
 }
 
 pub(super) fn phases_notice_from_pb(notice: PbPhases) -> Result<PhasesNotice, WireError> {
-    let PbPhases { digest, steps, is_answer, partitions, phases, asks } = notice;
-    if steps.len() > Partitions::MAX as usize || phases.len() > PHASES_MAX || phases.len() != partitions.len() {
+    let PbPhases { digest, steps, is_answer, partitions, phases, tables, asks } = notice;
+    if steps.len() > Partitions::MAX as usize
+        || phases.len() > PHASES_MAX
+        || phases.len() != partitions.len()
+        || tables.len() > 2 * PHASES_MAX
+    {
         return Err(WireError::Field("phases"));
     }
     if let Some(digest) = digest {
         return Ok(PhasesNotice::Digest { digest, asks });
     }
     if !phases.is_empty() {
-        let phases = phases.into_iter().map(sound_phase_from_pb).collect::<Result<Vec<_>, _>>()?;
+        let tables: Vec<ReplicaCounts> =
+            tables.into_iter().map(|table| counts_from_pb(table.counts)).collect::<Result<_, _>>()?;
+        let sound = |phase| sound(phase_from_pb_with(&tables, phase)?);
+        let phases = phases.into_iter().map(sound).collect::<Result<Vec<_>, _>>()?;
         return Ok(PhasesNotice::Hold(partitions.into_iter().map(PartitionId).zip(phases).collect()));
     }
     Ok(PhasesNotice::Steps(steps.into_iter().map(Step).collect(), is_answer))
@@ -269,7 +354,11 @@ pub(super) fn phases_notice_from_pb(notice: PbPhases) -> Result<PhasesNotice, Wi
 
 /// A phase that makes sense in itself.
 fn sound_phase_from_pb(phase: PbPhase) -> Result<Phase, WireError> {
-    Some(phase_from_pb(phase)?).filter(Phase::is_sound).ok_or(WireError::Field("phase"))
+    sound(phase_from_pb(phase)?)
+}
+
+fn sound(phase: Phase) -> Result<Phase, WireError> {
+    Some(phase).filter(Phase::is_sound).ok_or(WireError::Field("phase"))
 }
 
 /// A seat as it is stored.

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::WireError;
 use super::exchange::{PbRange, range_from_pb, range_to_pb, refused_from_pb, refused_to_pb};
 use super::value::{PbState, state_from_pb, state_to_pb};
+use crate::counts::Group;
 use crate::dot::Since;
 use crate::ring::PartitionId;
 use crate::state::Epoch;
@@ -16,10 +17,10 @@ use crate::transfer::{Fetch, Fetched, Page, Saved};
 pub(super) struct PbFetch {
     #[prost(uint32, tag = "1")]
     partition: u32,
-    #[prost(uint32, tag = "2")]
-    least_n: u32,
     #[prost(message, required, tag = "3")]
     range: PbRange,
+    #[prost(fixed64, repeated, tag = "4")]
+    groups: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -66,12 +67,13 @@ struct PbHeld {
 }
 
 pub(super) fn fetch_to_pb(fetch: &Fetch) -> PbFetch {
-    PbFetch { partition: fetch.partition.0, least_n: fetch.least_n.into(), range: range_to_pb(&fetch.range) }
+    let groups = fetch.groups.iter().map(|group| group.0).collect();
+    PbFetch { partition: fetch.partition.0, groups, range: range_to_pb(&fetch.range) }
 }
 
-pub(super) fn fetch_from_pb(fetch: PbFetch) -> Result<Fetch, WireError> {
-    let least_n = u8::try_from(fetch.least_n).map_err(|_| WireError::Field("least n"))?;
-    Ok(Fetch { partition: PartitionId(fetch.partition), least_n, range: range_from_pb(fetch.range) })
+pub(super) fn fetch_from_pb(fetch: PbFetch) -> Fetch {
+    let groups = fetch.groups.into_iter().map(Group).collect();
+    Fetch { partition: PartitionId(fetch.partition), groups, range: range_from_pb(fetch.range) }
 }
 
 pub(super) fn fetched_to_pb(fetched: &Fetched) -> PbFetched {
@@ -110,16 +112,16 @@ fn page_from_pb(checked: PbChecked) -> Result<Page, WireError> {
 struct PbTransfer {
     #[prost(fixed64, tag = "1")]
     floor: u64,
-    #[prost(uint32, tag = "2")]
-    least_n: u32,
     #[prost(message, repeated, tag = "3")]
     left: Vec<PbRange>,
+    #[prost(fixed64, repeated, tag = "4")]
+    groups: Vec<u64>,
 }
 
 /// The stored form of how far a transfer has come.
 pub(crate) fn encode_transfer(saved: &Saved) -> Bytes {
     let left = saved.left.iter().map(range_to_pb).collect();
-    let form = PbTransfer { floor: saved.floor.0, least_n: saved.least_n.into(), left };
+    let form = PbTransfer { floor: saved.floor.0, left, groups: saved.groups.iter().map(|group| group.0).collect() };
     form.encode_to_vec().into()
 }
 
@@ -131,7 +133,7 @@ pub(crate) fn decode_transfer(bytes: &[u8]) -> Option<Saved> {
     let form = PbTransfer::decode(bytes).ok()?;
     Some(Saved {
         floor: Since(form.floor),
-        least_n: u8::try_from(form.least_n).ok()?,
+        groups: form.groups.into_iter().map(Group).collect(),
         left: form.left.into_iter().map(range_from_pb).collect(),
     })
 }

@@ -1,11 +1,11 @@
 //! Controls that are told nonsense about their cluster, by a stranger and by a member gone mad.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::control::{
-    About, Control, ControlConfig, ControlEffects, ControlInput, Report, SNAPSHOT_AFTER, SettingsChange,
+    Control, ControlConfig, ControlEffects, ControlInput, SNAPSHOT_AFTER, SettingsChange, Survey, Surveyed,
 };
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::effects::{ClientId, WriteFailed};
@@ -35,12 +35,13 @@ struct Mesh {
     files: BTreeMap<NodeId, Bytes>,
     now_ms: u64,
     /// What the shards of all nodes say when they are asked, and whether saving works.
-    holds: Option<bool>,
+    shards_say: bool,
     saves: bool,
     asked: BTreeMap<ClientId, (NodeId, SettingsChange)>,
     answered: BTreeMap<ClientId, u32>,
     /// The settings that a client of this node was told are made.
     told: Vec<(NodeId, SettingsChange)>,
+    surveyed: Vec<Surveyed>,
 }
 
 fn control(node: NodeId, boot: u32, saved: History) -> Control {
@@ -67,11 +68,12 @@ impl Mesh {
             controls: ids().map(|node| (node, control(node, BOOT, history()))).collect(),
             files: ids().map(|node| (node, history().encode())).collect(),
             now_ms: 1_000,
-            holds: Some(false),
+            shards_say: true,
             saves: true,
             asked: BTreeMap::new(),
             answered: BTreeMap::new(),
             told: Vec::new(),
+            surveyed: Vec::new(),
         }
     }
 
@@ -90,7 +92,8 @@ impl Mesh {
         let now = Now { instant: Instant(self.now_ms * 1_000), wall: WallMs(self.now_ms) };
         let control = self.controls.get_mut(&node).expect("one of three");
         let before = control.history().clone();
-        let ControlEffects { sends, replies, save, inquiries, .. } = control.step(now, input);
+        let ControlEffects { sends, replies, save, inquiries, surveyed, .. } = control.step(now, input);
+        self.surveyed.extend(surveyed.into_iter().map(|(_, surveyed)| surveyed));
         assert!(before.is_within(control.history()), "a change is forgotten");
         // Nobody is thought of who is no member, whatever is said of it.
         let members = control.view().members().count();
@@ -116,12 +119,15 @@ impl Mesh {
             let result = if self.saves { Ok(()) } else { Err(WriteFailed::Uncertain) };
             follow.push((node, ControlInput::Saved(result)));
         }
-        let report = |about: &About| match about {
-            About::Bucket(_) => self.holds.map(Report::Holds),
-            About::Partitions(_) => Some(Report::Sizes(NodeSizes::default())),
-        };
-        follow.extend(inquiries.iter().map(|inquiry| (node, ControlInput::Report(inquiry.id, report(&inquiry.about)))));
+        let report = || self.shards_say.then(NodeSizes::default);
+        follow.extend(inquiries.iter().map(|inquiry| (node, ControlInput::Report(inquiry.id, report()))));
         follow
+    }
+
+    /// A node asks another how much it holds.
+    fn survey(&mut self, node: NodeId, of: NodeId) {
+        let survey = Survey { of: BTreeMap::from([(of, BTreeSet::new())]), timeout: Duration::from_secs(1) };
+        self.input(node, ControlInput::Survey(ClientId(0), survey));
     }
 
     fn change(&mut self, node: NodeId, settings: SettingsPatch) {
@@ -165,7 +171,7 @@ impl Mesh {
 /// Settings that say which change they are of.
 fn settings(number: usize, with_n: bool) -> SettingsPatch {
     let n = with_n.then_some((4 + number % 5) as u8);
-    SettingsPatch { n, max_value_bytes: Some(1_000 + number as u32), ..SettingsPatch::default() }
+    SettingsPatch { n, n_by_steps: with_n, max_value_bytes: Some(1_000 + number as u32), ..SettingsPatch::default() }
 }
 
 /// What happens next.
@@ -177,8 +183,8 @@ enum Act {
     Distorts(Index, Vec<Spoil>),
     /// A client of a node wants settings changed, with n or without.
     Client(usize, bool),
-    /// What the shards say from now on, and whether files can be written.
-    Turns(Option<bool>, bool),
+    /// Whether the shards can say what they hold from now on, and whether files can be written.
+    Turns(bool, bool),
     /// A node dies and comes back.
     Crashes(usize),
     /// A connection breaks or comes about.
@@ -193,7 +199,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (1usize..=2, says()).prop_map(|(to, message)| Act::Says(to, message)),
         3 => (any::<Index>(), spoils()).prop_map(|(which, spoils)| Act::Distorts(which, spoils)),
         4 => (1usize..=2, any::<bool>()).prop_map(|(at, with_n)| Act::Client(at, with_n)),
-        1 => (any::<Option<bool>>(), any::<bool>()).prop_map(|(holds, saves)| Act::Turns(holds, saves)),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(shards_say, saves)| Act::Turns(shards_say, saves)),
         1 => (1usize..=2).prop_map(Act::Crashes),
         1 => (1usize..=2, 1usize..6, any::<bool>()).prop_map(|(at, to, comes)| Act::Connects(at, to, comes)),
         2 => (0u64..2_000).prop_map(Act::Passes),
@@ -216,7 +222,7 @@ fn does(mesh: &mut Mesh, said: &mut Vec<(usize, Envelope)>, act: Act) {
         }
         Act::Distorts(..) => {}
         Act::Client(at, with_n) => mesh.change(id(at), settings(mesh.asked.len(), with_n)),
-        Act::Turns(holds, saves) => (mesh.holds, mesh.saves) = (holds, saves),
+        Act::Turns(shards_say, saves) => (mesh.shards_say, mesh.saves) = (shards_say, saves),
         Act::Crashes(node) => mesh.crash(id(node)),
         Act::Connects(at, to, true) => mesh.input(id(at), ControlInput::Reachable(id(to))),
         Act::Connects(at, to, false) => mesh.input(id(at), ControlInput::Unreachable(id(to))),
@@ -262,12 +268,13 @@ proptest! {
 #[test]
 fn questions_that_could_not_be_answered_are_not_kept() {
     let mut mesh = Mesh::new();
-    mesh.holds = None;
+    mesh.shards_say = false;
     for _ in 0..60 {
-        (0..10).for_each(|number| mesh.change(id(1), settings(number, true)));
+        (0..10).for_each(|_| mesh.survey(id(1), id(2)));
         mesh.pass(4_000);
     }
-    mesh.holds = Some(false);
-    mesh.change(id(1), settings(0, true));
-    assert_eq!(mesh.controls[&id(2)].view().settings(b"carts").n, 4);
+    assert!(mesh.surveyed.iter().all(Surveyed::is_empty) && mesh.surveyed.len() == 600);
+    mesh.shards_say = true;
+    mesh.survey(id(1), id(2));
+    assert!(mesh.surveyed.last().is_some_and(|surveyed| surveyed.contains_key(&id(2))));
 }

@@ -1,6 +1,7 @@
 //! What nobody in his right mind asks or answers when replicas are compared, or fetched.
 
 use bytes::Bytes;
+use cartwheel_core::counts::Group;
 use cartwheel_core::digest::ContentDigest;
 use cartwheel_core::exchange::{Finding, ListPage, Question, Refused};
 use cartwheel_core::merkle::{KeyRange, Sum, TreeId};
@@ -13,11 +14,11 @@ use proptest::prelude::*;
 
 use super::arbitrary::{number, spoilt_key, state};
 
-/// A partition of the ring's sixteen mostly, and a number of replicas that there is mostly.
+/// A partition of the ring's sixteen mostly, and a group of keys that there is mostly.
 fn tree() -> impl Strategy<Value = TreeId> {
     let partition = prop_oneof![6 => 0u32..16, 1 => any::<u32>()];
-    (partition, prop_oneof![6 => Just(3u8), 1 => any::<u8>()])
-        .prop_map(|(partition, n)| TreeId { partition: PartitionId(partition), n })
+    (partition, prop_oneof![6 => Just(0u64), 1 => any::<u64>()])
+        .prop_map(|(partition, group)| TreeId { partition: PartitionId(partition), group: Group(group) })
 }
 
 /// Storage keys, real ones among them.
@@ -64,7 +65,9 @@ fn refused() -> impl Strategy<Value = Refused> {
 }
 
 pub fn fetch() -> BoxedStrategy<Fetch> {
-    (tree(), range()).prop_map(|(tree, range)| Fetch { partition: tree.partition, least_n: tree.n, range }).boxed()
+    (tree(), range())
+        .prop_map(|(tree, range)| Fetch { partition: tree.partition, groups: [tree.group].into(), range })
+        .boxed()
 }
 
 pub fn fetched() -> BoxedStrategy<Fetched> {

@@ -1,7 +1,8 @@
 //! What nodes say of their cluster: histories, and the notices that carry them.
 
 use cartwheel_core::configuration::{Home, Step};
-use cartwheel_core::control::{About, Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice, Report};
+use cartwheel_core::control::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
+use cartwheel_core::counts::Group;
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::Hlc;
@@ -33,10 +34,11 @@ fn member() -> impl Strategy<Value = Member> {
 fn settings() -> impl Strategy<Value = SettingsPatch> {
     let conflict = prop_oneof![Just(Conflict::Siblings), Just(Conflict::Lww)];
     let durability = prop_oneof![Just(Durability::NodeDefault), Just(Durability::Fsync), Just(Durability::Os)];
-    let quorums = (option::of(any::<u8>()), option::of(any::<u8>()), option::of(any::<u8>()));
+    let quorums = (option::of(any::<u8>()), any::<bool>(), option::of(any::<u8>()), option::of(any::<u8>()));
     let rest = (option::of(conflict), option::of(any::<bool>()), option::of(durability), option::of(any::<u32>()));
-    (quorums, rest).prop_map(|((n, r, w), (conflict, sloppy, durability, max_value_bytes))| SettingsPatch {
+    (quorums, rest).prop_map(|((n, n_by_steps, r, w), (conflict, sloppy, durability, max_value_bytes))| SettingsPatch {
         n,
+        n_by_steps,
         r,
         w,
         conflict,
@@ -139,18 +141,13 @@ pub fn notice() -> BoxedStrategy<Notice> {
     let changes = (version(), version(), histories(), any::<bool>())
         .prop_map(|(since, version, changes, is_answer)| Changes { since, version, changes, is_answer });
     let partitions = || vec((0u32..300).prop_map(PartitionId), 0..5);
-    let about = prop_oneof![
-        vec(any::<u8>(), 1..5).prop_map(|bucket| About::Bucket(bucket.into())),
-        partitions().prop_map(About::Partitions),
-    ];
-    let inquiry = (inquiry_id(), about).prop_map(|(id, about)| Inquiry { id, about });
-    let size = ((0u32..300).prop_map(PartitionId), any::<u8>(), number(), number())
-        .prop_map(|(partition, n, keys, bytes)| (TreeId { partition, n }, Size { keys, bytes }));
+    let inquiry = (inquiry_id(), partitions()).prop_map(|(id, partitions)| Inquiry { id, partitions });
+    let size = ((0u32..300).prop_map(PartitionId), any::<u64>(), number(), number())
+        .prop_map(|(partition, n, keys, bytes)| (TreeId { partition, group: Group(n) }, Size { keys, bytes }));
     let sizes = (vec(size, 0..5), partitions()).prop_map(|(trees, leaves)| {
         let (trees, leaves) = (trees.into_iter().collect(), leaves.into_iter().collect());
-        Report::Sizes(NodeSizes { trees, leaves })
+        NodeSizes { trees, leaves }
     });
-    let report = prop_oneof![2 => any::<bool>().prop_map(Report::Holds), 1 => sizes];
     let members = prop_oneof![4 => Just(MembersDigest::of(&history().view().expect("a cluster"))), 1 => any::<u128>().prop_map(MembersDigest)];
     let marks = || vec(any::<bool>(), 0..5).prop_map(|marks| marks.into_iter().collect());
     let near = || prop_oneof![3 => 0u64..4, 1 => number()];
@@ -168,7 +165,7 @@ pub fn notice() -> BoxedStrategy<Notice> {
         2 => inquiry.prop_map(Notice::Ask).boxed(),
         6 => swim_packet().prop_map(|packet| Notice::Swim(packet.into())).boxed(),
         1 => vec(any::<u8>(), 0..200).prop_map(|packet| Notice::Swim(packet.into())).boxed(),
-        4 => (inquiry_id(), report).prop_map(|(id, report)| Notice::Report(id, report)).boxed(),
+        4 => (inquiry_id(), sizes).prop_map(|(id, sizes)| Notice::Report(id, sizes)).boxed(),
     ]
     .boxed()
 }

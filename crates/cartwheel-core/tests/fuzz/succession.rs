@@ -2,6 +2,7 @@
 
 use cartwheel_core::configuration::{Configuration, Footing, Home, Phase, Step};
 use cartwheel_core::control::{Notice, PhasesNotice};
+use cartwheel_core::counts::ReplicaCounts;
 use cartwheel_core::dot::{Life, Since};
 use cartwheel_core::losses::{Losses, Memory};
 use cartwheel_core::ring::{PartitionId, RingVersion};
@@ -27,8 +28,12 @@ pub fn home() -> impl Strategy<Value = Home> {
 
 /// Any, those that make no sense among them.
 fn configuration() -> BoxedStrategy<Configuration> {
-    let some = (number(), vec(home(), 0..6), any::<u8>());
-    some.prop_map(|(number, homes, choosers)| Configuration { number, homes, choosers }).boxed()
+    let some = (number(), vec(home(), 0..6), any::<u8>(), vec((vec(any::<u8>(), 0..3), any::<u8>()), 0..3));
+    some.prop_map(|(number, homes, choosers, counts)| {
+        let counts = counts.into_iter().map(|(bucket, n)| (bucket.into(), n)).collect();
+        Configuration { number, homes, choosers, counts: ReplicaCounts::new(counts) }
+    })
+    .boxed()
 }
 
 /// One that makes sense in itself.
@@ -42,13 +47,16 @@ fn phase() -> BoxedStrategy<Phase> {
         })
     };
     let number = prop_oneof![4 => 0u64..6, 1 => 0..u64::MAX / 4 - 1, 1 => Just(u64::MAX / 4 - 2)];
-    (number, homes(), option::of(homes()), any::<u8>(), any::<u8>())
-        .prop_map(|(number, homes, next, choosers, next_choosers)| {
-            let current = Configuration { number, homes, choosers };
+    let counts = vec((prop_oneof![Just("a"), Just("b")], 1u8..6), 0..3)
+        .prop_map(|counts| ReplicaCounts::new(counts.into_iter().map(|(bucket, n)| (bucket.into(), n)).collect()));
+    (number, homes(), option::of(homes()), any::<u8>(), any::<u8>(), counts)
+        .prop_map(|(number, homes, next, choosers, next_choosers, counts)| {
+            let current = Configuration { number, homes, choosers, counts: counts.clone() };
             match next {
                 None => Phase::Alone(current),
                 Some(homes) => {
-                    Phase::Joint(current, Configuration { number: number + 1, homes, choosers: next_choosers })
+                    let counts = counts.with(|_, n| n % 3 + 1);
+                    Phase::Joint(current, Configuration { number: number + 1, homes, choosers: next_choosers, counts })
                 }
             }
         })

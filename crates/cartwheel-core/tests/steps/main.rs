@@ -30,7 +30,7 @@ use cartwheel_core::configuration::{Home, Step};
 use cartwheel_core::dot::Life;
 use cartwheel_core::membership::ChangeKind;
 use model::SEEN;
-use setup::{Bounds, Setup, id, member};
+use setup::{Bounds, Setup, id, member, set_n};
 use stateright::{Checker, HasDiscoveries, Model};
 
 /// Clients write once, and read once afterwards.
@@ -138,6 +138,29 @@ fn a_home_is_exchanged_that_was_removed() {
 #[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
 fn one_step_follows_another() {
     check(Setup::new(3, 1, &[&[add(4), add(5)]], Bounds { last: 2, ..ONCE }));
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
+fn a_bucket_comes_to_have_more_replicas() {
+    let bounds = Bounds { crashes: 1, ..ONCE };
+    check(Setup::new(3, 2, &[&[set_n(3)]], bounds).with_quorums(2, 2).with_settings_n(3));
+    check(Setup::new(3, 1, &[&[set_n(3)]], Bounds { last: 2, ..ONCE }).with_quorums(2, 2).with_settings_n(3));
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
+fn a_bucket_comes_to_have_fewer_replicas() {
+    check(Setup::new(3, 2, &[&[set_n(1)]], Bounds { crashes: 1, ..ONCE }).with_quorums(1, 1).with_settings_n(1));
+    check(Setup::new(3, 3, &[&[set_n(2)]], ONCE).with_quorums(1, 2).with_settings_n(2));
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
+fn strong_reads_while_a_bucket_comes_to_have_more_or_fewer_replicas() {
+    check(Setup::new(3, 1, &[&[set_n(2)]], ONCE).with_settings_n(2).strong());
+    check(Setup::new(3, 2, &[&[set_n(1)]], ONCE).with_settings_n(1).strong());
+    check(Setup::new(3, 2, &[&[set_n(3)]], ONCE).with_settings_n(3).strong());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use cartwheel_core::succession::successor::successor;
 use cartwheel_core::succession::{Seat, Word};
 use stateright::{Model, Property};
 
-use super::operations::{Holds, Read, Write, Writes, homes, recovered, still_stands};
+use super::operations::{Holds, Read, Write, Writes, homes, recovered, still_holds, still_stands};
 use super::setup::Setup;
 use super::stage::{Done, Seen, Situation, Stage};
 
@@ -176,12 +176,12 @@ impl Machine {
     }
 
     fn is_home(&self, setup: &Setup, slot: usize) -> bool {
-        self.seat.phase.is_home(self.home(setup, slot), setup.n)
+        self.seat.phase.is_home(self.home(setup, slot), setup.group)
     }
 
     fn is_filling(&self, setup: &Setup, slot: usize) -> bool {
         let latest = self.seat.phase.latest();
-        latest.of(setup.n).contains(&self.home(setup, slot)) && !self.seat.is_whole_in(latest.number)
+        latest.homes_of(setup.group).contains(&self.home(setup, slot)) && !self.seat.is_whole_in(latest.number)
     }
 
     fn memory(&self, setup: &Setup, slot: usize) -> Memory {
@@ -192,14 +192,15 @@ impl Machine {
     fn holds(&self, setup: &Setup, slot: usize) -> Holds {
         Holds {
             writes: self.data,
-            is_filling: !self.seat.is_whole() && !setup.breaks(Mutation::FillingCounts),
+            is_filling: !self.seat.holds_all(self.home(setup, slot), setup.group)
+                && !setup.breaks(Mutation::FillingCounts),
             is_lost: self.is_lost,
             memory: self.memory(setup, slot),
         }
     }
 
     fn leaves(&self, setup: &Setup, slot: usize) -> bool {
-        self.seat.leaves(self.home(setup, slot), setup.n)
+        self.seat.leaves(self.home(setup, slot), setup.group)
     }
 
     /// Goes by another seat. What matters no more is forgotten, so that states are equal that differ in nothing else.
@@ -286,8 +287,8 @@ impl State {
             return None;
         }
         let wished = setup.views[usize::from(view)].wished(setup.partition);
-        let ns = setup.held(0, view, &self.machines[0].seat).ns();
-        let next = successor(only, &wished, &ns, |_| true, |_| false)?;
+        let counts = setup.views[usize::from(view)].wished_counts();
+        let next = successor(only, &wished, counts, |_| true, |_| false)?;
         Some(Told::of(&Phase::Joint(only.clone(), next)))
     }
 
@@ -380,7 +381,7 @@ impl State {
         let down: Vec<NodeId> = choosers.iter().take_while(|&&home| home != me).map(|home| home.node).collect();
         let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &down);
         for home in setup.views[usize::from(before.view)].wished(setup.partition) {
-            if !only.of(setup.n).contains(&home) && home != me {
+            if !only.homes_of(setup.group).contains(&home) && home != me {
                 stage.hear(home, Word::Copied(only.number + 1));
             }
         }
@@ -470,12 +471,13 @@ impl State {
         if !self.shares(setup, with) || step < one.seat.phase.step() {
             return;
         }
-        let seen = Seen { step, whole: other.seat.is_whole() && !other.is_lost, is_since_left: leaves };
-        if is_filling && one.seat.phase.current().of(setup.n).contains(&home) {
+        let seen =
+            Seen { step, whole: other.seat.holds_all(home, setup.group) && !other.is_lost, is_since_left: leaves };
+        if is_filling && one.seat.phase.current().homes_of(setup.group).contains(&home) {
             self.machine(slot).data |= other.data;
             self.machine(slot).noted.merge(&other.noted);
             self.machine(slot).compared.insert(home.node, seen);
-        } else if leaves && one.seat.phase.is_home(home, setup.n) {
+        } else if leaves && one.seat.phase.is_home(home, setup.group) {
             self.machine(with).data |= one.data;
             self.machine(slot).data |= other.data;
             self.machine(slot).compared.insert(home.node, seen);
@@ -489,7 +491,7 @@ impl State {
         if !before.seat.has_leftovers {
             return;
         }
-        if !held.keeps(setup.partition, setup.n) {
+        if !held.keeps(setup.partition, setup.group) {
             self.machine(slot).data = 0;
             self.marks.has_cleared |= before.data != 0;
             let keeps = |&other: &usize| {
@@ -902,7 +904,7 @@ impl Model for Setup {
                 let before = homes(self, state.view(), state.reads[read].phase.as_ref()?);
                 let now = homes(self, state.view(), &told.phase());
                 state.reads[read].phase = Some(Arc::new(told.phase()));
-                let stands = |node: NodeId| now.contains(node) && still_stands(self, node, &now, &before);
+                let stands = |node: NodeId| now.contains(node) && still_holds(self, node, &now, &before);
                 state.reads[read].answers.retain(|&node, _| stands(node));
                 state.settle_read(self, read);
             }

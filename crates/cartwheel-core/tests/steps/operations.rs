@@ -19,7 +19,7 @@ use cartwheel_core::losses::{Losses, Memory};
 use cartwheel_core::membership::Conflict;
 use cartwheel_core::message::{Answer, StateDigest};
 use cartwheel_core::mutation::{Broken, Mutation};
-use cartwheel_core::quorum::majority;
+use cartwheel_core::quorum::Quorum;
 use cartwheel_core::reclaim::Rules;
 use cartwheel_core::record::Loss;
 use cartwheel_core::state::{Content, Notes, Sibling, State};
@@ -79,13 +79,18 @@ pub struct Read {
 /// The homes that a coordinator goes by that knows this phase.
 pub fn homes(setup: &Setup, view: u8, phase: &Phase) -> Homes {
     let view = &setup.views[usize::from(view)];
-    let homes = phase.homes(setup.n, |home| view.is_gone(home.node, home.life));
+    let homes = phase.homes(setup.group, |home| view.is_gone(home.node, home.life));
     if setup.breaks(Mutation::OneSideWritten) { Homes { next: None, ..homes } } else { homes }
 }
 
 /// Whether what was heard of a node still stands for it, as tallies have it whose homes have changed.
 pub fn still_stands(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> bool {
     setup.counts_past_lives || now.is_as_before(node, before)
+}
+
+/// Whether what was heard that a node holds still stands, as tallies have it.
+pub fn still_holds(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> bool {
+    setup.counts_past_lives || now.still_holds(node, before)
 }
 
 /// Whether a coordinator that goes by this phase may not end, for it has heard of a later step.
@@ -96,7 +101,7 @@ fn is_behind(setup: &Setup, phase: &Phase, heard_of: Step) -> bool {
 impl Write {
     /// Acknowledges it once enough have stored it.
     pub fn settle(&mut self, setup: &Setup, view: u8, phase: &Phase) {
-        let mut round = WriteRound::new(homes(setup, view, phase), Vec::new(), setup.w);
+        let mut round = WriteRound::new(homes(setup, view, phase), Vec::new(), setup.writes());
         self.stored.iter().for_each(|(&node, &memory)| round.stored(node, memory));
         round.drop_lost(&self.losses);
         if round.is_enough() && !is_behind(setup, phase, self.heard_of) {
@@ -111,14 +116,14 @@ impl Read {
         let Some(phase) = &self.phase else { return false };
         let homes = homes(setup, view, phase);
         if self.join.is_none() {
-            let Some(joined) = round(&self.answers, homes.clone(), setup.r) else { return false };
+            let Some(joined) = round(&self.answers, homes.clone(), setup.reads()) else { return false };
             if is_behind(setup, phase, self.heard_of) {
                 return false;
             }
             self.join = Some(writes_of(&joined.state));
         }
         let got = self.join.unwrap_or_default();
-        if setup.is_strong && (!self.is_agreed(homes, setup.r, got) || is_behind(setup, phase, self.heard_of)) {
+        if setup.is_strong && (!self.is_agreed(homes, setup.reads(), got) || is_behind(setup, phase, self.heard_of)) {
             return false;
         }
         *self = Self { got: Some(got), must: self.must, ..Self::default() };
@@ -126,7 +131,7 @@ impl Read {
     }
 
     /// Whether a majority holds exactly what is to be answered.
-    fn is_agreed(&self, homes: Homes, needed: usize, join: Writes) -> bool {
+    fn is_agreed(&self, homes: Homes, needed: Quorum, join: Writes) -> bool {
         let (state, digest) = known(join);
         let counting = || self.answers.iter().filter(|(_, holds)| !holds.is_lost);
         let held = counting().map(|(&node, holds)| (node, known(holds.writes).1)).collect();
@@ -146,14 +151,14 @@ pub fn recovered(setup: &Setup, answers: &BTreeMap<NodeId, Holds>, others: Homes
     let all = others.all();
     let is_heard = all.iter().all(|node| answers.contains_key(node));
     let fewest = others.lists().map(<[NodeId]>::len).min().unwrap_or(0);
-    let needed = majority(setup.n.into()).min(fewest);
+    let needed = Quorum::majority_within(setup.settings_n, fewest);
     is_heard
         .then(|| all.iter().filter_map(|node| answers.get(node)).fold(0, |join, holds| join | holds.writes))
         .or_else(|| round(answers, others.clone(), needed).map(|joined| writes_of(&joined.state)))
 }
 
 /// The join of what has been heard, if enough count.
-fn round(answers: &BTreeMap<NodeId, Holds>, homes: Homes, needed: usize) -> Option<Joined> {
+fn round(answers: &BTreeMap<NodeId, Holds>, homes: Homes, needed: Quorum) -> Option<Joined> {
     let mut round = ReadRound::of_states(homes.clone(), needed);
     round.progress();
     homes.all().iter().for_each(|_| drop(round.hedge()));

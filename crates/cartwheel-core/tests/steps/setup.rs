@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use cartwheel_core::configuration::{Configuration, Home};
+use cartwheel_core::counts::Group;
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::holdings::Holdings;
 use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, SettingsPatch, Strategy, View};
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::{Broken, Mutation};
+use cartwheel_core::quorum::Quorum;
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::succession::Seat;
 
@@ -57,6 +59,10 @@ pub struct Setup {
     pub partition: PartitionId,
     /// How many homes the clients' key has.
     pub n: u8,
+    /// The key's group.
+    pub group: Group,
+    /// The n in the settings that clients' requests go by.
+    pub settings_n: u8,
     pub w: usize,
     pub r: usize,
     /// Reads are strong: a majority holds exactly what they answer.
@@ -82,6 +88,13 @@ pub fn member(node: usize, life: u64) -> Member {
     Member { zone: "zone".to_owned(), host: format!("host-{node}"), ..Member::new(&format!("node-{node}"), Life(life)) }
 }
 
+/// The key's bucket is to have another n.
+pub fn set_n(n: u8) -> ChangeKind {
+    let quorum = Some(n / 2 + 1);
+    let settings = SettingsPatch { n: Some(n), n_by_steps: true, r: quorum, w: quorum, ..SettingsPatch::default() };
+    ChangeKind::Bucket { name: BUCKET, settings }
+}
+
 /// What is wished after the founding of so many nodes, with a bucket of so many replicas, and these changes.
 fn view(founders: usize, n: u8, changes: &[ChangeKind]) -> Arc<View> {
     let founding = ChangeKind::Found {
@@ -91,7 +104,9 @@ fn view(founders: usize, n: u8, changes: &[ChangeKind]) -> Arc<View> {
         members: (1..=founders).map(|node| member(node, node as u64)).collect(),
     };
     let settings = SettingsPatch { n: Some(n), r: Some(n.min(2)), w: Some(n.min(2)), ..SettingsPatch::default() };
-    let bucket = (n != 3).then(|| ChangeKind::Bucket { name: BUCKET, settings });
+    // Where its n changes, the bucket is in the table of the first configuration.
+    let changes_n = changes.iter().any(|what| matches!(what, ChangeKind::Bucket { .. }));
+    let bucket = (n != 3 || changes_n).then(|| ChangeKind::Bucket { name: BUCKET, settings });
     let mut history = History::new();
     for what in [founding].into_iter().chain(bucket).chain(changes.iter().cloned()) {
         history.record(Hlc::at(WallMs(1)), id(1), what);
@@ -106,8 +121,11 @@ impl Setup {
     pub fn new(founders: usize, n: u8, wishes: &[&[ChangeKind]], bounds: Bounds) -> Self {
         let views: Vec<Arc<View>> = wishes.iter().map(|changes| view(founders, n, changes)).collect();
         let homes = |of: &[Home], n: u8| of.iter().take(n.into()).copied().collect::<BTreeSet<Home>>();
+        let wished_n = |view: &View| view.wished_counts().n(&BUCKET);
         let coming = |view: &View, partition: PartitionId, n: u8| {
-            (&homes(&view.wished(partition), n) - &homes(&view.first_configuration(partition).homes, n)).len()
+            (&homes(&view.wished(partition), n.max(wished_n(view)))
+                - &homes(&view.first_configuration(partition).homes, n))
+                .len()
         };
         let wishing = || views.iter().zip(wishes).filter(|(_, changes)| !changes.is_empty()).map(|(view, _)| view);
         let is_removed = |view: &View, home: &&Home| view.is_removed(**home);
@@ -115,7 +133,7 @@ impl Setup {
             wishing().all(|view| {
                 let first = view.first_configuration(*partition);
                 let removed = |homes: &[Home]| homes.iter().filter(|home| is_removed(view, home)).count();
-                coming(view, *partition, n) > 0 && removed(first.of(n)) == removed(&first.homes)
+                (coming(view, *partition, n) > 0 || wished_n(view) < n) && removed(first.of(n)) == removed(&first.homes)
             })
         };
         let partition = (0..PARTITIONS)
@@ -129,12 +147,15 @@ impl Setup {
                 nodes.push(home.node);
             }
         }
+        let group = views[0].first_counts().group_of(&BUCKET);
         let mut setup = Self {
             sides: vec![0; nodes.len()],
             nodes,
             views,
             partition,
             n,
+            group,
+            settings_n: n,
             w: usize::from(n / 2 + 1),
             r: usize::from(n / 2 + 1),
             is_strong: false,
@@ -162,6 +183,22 @@ impl Setup {
     #[must_use]
     pub fn with_quorums(self, w: usize, r: usize) -> Self {
         Self { w, r, ..self }
+    }
+
+    /// The same with an n in the settings that is to be taken on by steps, or that was before.
+    #[must_use]
+    pub fn with_settings_n(self, settings_n: u8) -> Self {
+        Self { settings_n, ..self }
+    }
+
+    /// How many must store a write.
+    pub fn writes(&self) -> Quorum {
+        if self.is_strong { Quorum::majority(self.settings_n) } else { Quorum::writes(self.w, self.settings_n) }
+    }
+
+    /// How many a read must hear.
+    pub fn reads(&self) -> Quorum {
+        if self.is_strong { Quorum::majority(self.settings_n) } else { Quorum::reads(self.r, self.settings_n) }
     }
 
     /// The same with tallies that know nodes, and not their lives.
@@ -218,7 +255,11 @@ impl Setup {
 
     /// Whether some home of the key is to be none.
     pub fn has_leavers(&self) -> bool {
-        let wished: Vec<Home> = self.views.iter().flat_map(|view| view.wished(self.partition)).collect();
+        let wished_of = |view: &Arc<View>| {
+            let n = view.wished_counts().n_of(self.group);
+            view.wished(self.partition).into_iter().take(n.into())
+        };
+        let wished: Vec<Home> = self.views.iter().flat_map(wished_of).collect();
         self.first().of(self.n).iter().any(|home| !wished.contains(home))
     }
 

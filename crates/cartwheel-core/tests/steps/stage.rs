@@ -11,6 +11,7 @@ use std::time::Duration;
 use cartwheel_core::admission::Admission;
 use cartwheel_core::configuration::{Footing, Home, Step};
 use cartwheel_core::context::ClusterKey;
+use cartwheel_core::counts::Group;
 use cartwheel_core::dot::{NodeId, Since};
 use cartwheel_core::effects::{StoreCommand, StoreResult};
 use cartwheel_core::epoch::Epoch;
@@ -51,7 +52,7 @@ pub struct Seen {
 
 /// The comparisons that are remembered. Those of keys of other buckets have always ended well.
 struct Remembered<'a> {
-    n: u8,
+    group: Group,
     seen: &'a BTreeMap<NodeId, Seen>,
 }
 
@@ -62,7 +63,7 @@ impl Comparisons for Remembered<'_> {
             whole,
             footing: Footing { step, is_filling: !whole, ..Footing::default() },
         };
-        if tree.n != self.n {
+        if tree.group != self.group {
             return Some(ended(Step(u64::MAX), true, true));
         }
         self.seen.get(&peer).map(|seen| ended(seen.step, seen.whole, seen.is_since_left))
@@ -221,7 +222,7 @@ impl<'a> Stage<'a> {
                 now: NOW,
                 held: &self.held,
                 liveness: &self.liveness,
-                exchange: &mut Remembered { n: self.setup.n, seen: self.seen },
+                exchange: &mut Remembered { group: self.setup.group, seen: self.seen },
                 // Nothing is fetched: who comes is told of as one that has.
                 transfers: &mut Transfers::new(config),
                 replica,

@@ -25,7 +25,7 @@ impl World {
         let partition = self.cluster.partition_of(key);
         let first = Phase::Alone(self.cluster.view().first_configuration(partition));
         let is_first = self.phase(partition).step() == first.step();
-        if is_first { first.homes(self.cluster.bucket(key).n, |_| false).all() } else { Vec::new() }
+        if is_first { first.homes(first.counts().group_of(key.bucket()), |_| false).all() } else { Vec::new() }
     }
 
     /// The home replicas of a key, while one configuration takes over from another those of both.
@@ -39,7 +39,8 @@ impl World {
     }
 
     fn homes_of(&self, key: &Key) -> Homes {
-        self.phase(self.cluster.partition_of(key)).homes(self.cluster.bucket(key).n, |_| false)
+        let phase = self.phase(self.cluster.partition_of(key));
+        phase.homes(phase.counts().group_of(key.bucket()), |_| false)
     }
 
     /// Whether each partition can find a successor without a machine's life: a majority of those who choose, and of the homes of each
@@ -85,7 +86,7 @@ impl World {
 
     fn keeps_majority(&self, configuration: &Configuration, lost: usize, may_come: bool) -> bool {
         let is_left = |home: &&Home| self.cluster.index(home.node) != Some(lost) && self.is_left(home);
-        let ns = self.cluster.spec().buckets.iter().map(|bucket| bucket.n).chain([configuration.choosers]);
+        let ns = configuration.counts.ns().into_iter().chain([configuration.choosers]);
         let keeps = |homes: &[Home]| {
             let had = homes.iter().any(|home| self.cluster.index(home.node) == Some(lost));
             let left = homes.iter().filter(is_left).count();

@@ -152,11 +152,12 @@ impl World {
                     return Some(format!("{partition:?} is being taken over: {latest:?}"));
                 };
                 let wished = held.view().wished(partition);
-                if let Some(next) = successor(only, &wished, &held.ns(), |_| true, |_| false) {
+                let counts = held.view().wished_counts();
+                if let Some(next) = successor(only, &wished, counts, |_| true, |_| false) {
                     let who = self.who_is_there(index);
                     return Some(format!("to {name} {partition:?} is to be succeeded: {only:?} by {next:?}; {who}"));
                 }
-                if only.of(held.n_max()).contains(&self.home(index)) && !seat.is_whole() {
+                if only.homes_of_any().contains(&self.home(index)) && !seat.is_whole() {
                     return Some(format!("{name} is being filled in {partition:?}"));
                 }
             }

@@ -41,7 +41,7 @@ pub struct BucketSetArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct ChangeArgs {
-    /// How many nodes keep each key, 1 to 16. It can be changed only before the bucket's first write.
+    /// How many nodes keep each key, 1 to 16. Replicas of keys that are there follow in the background.
     #[arg(short, long)]
     pub n: Option<u8>,
     /// How many nodes answer a get, 1 to n.

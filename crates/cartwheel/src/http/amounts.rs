@@ -1,12 +1,13 @@
 //! How much is copied when partitions get other homes, as the nodes say that hold them.
 //!
-//! Keys of buckets with different n have different homes, so each n is looked at by itself: a home that comes to the third place copies
-//! the keys of those buckets that keep three replicas.
+//! Keys of buckets with different n have different homes, so each group of keys is looked at by itself: a home that comes to the third
+//! place copies the keys of those buckets that keep three replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cartwheel_core::configuration::Home;
+use cartwheel_core::configuration::{Configuration, Home};
 use cartwheel_core::control::Surveyed;
+use cartwheel_core::counts::{Group, ReplicaCounts};
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::liveness::Status;
 use cartwheel_core::membership::View;
@@ -27,18 +28,40 @@ pub(super) struct Route {
     pub(super) from: Vec<Home>,
     /// Who is to hold it, in order.
     pub(super) to: Vec<Home>,
+    /// The groups of its keys, and how many homes each has and is to have.
+    pub(super) groups: Vec<(Group, u8, u8)>,
+    /// A bucket is to have another n.
+    pub(super) changes_n: bool,
 }
 
 impl Route {
-    /// Whether any home comes or goes.
-    pub(super) fn is_change(&self) -> bool {
-        self.from.iter().collect::<BTreeSet<_>>() != self.to.iter().collect()
+    /// From what a configuration says to what is wished.
+    pub(super) fn new(partition: PartitionId, from: &Configuration, view: &View) -> Self {
+        let (counts, wished) = (&from.counts, view.wished_counts());
+        let of = |counts: &ReplicaCounts, other: &ReplicaCounts| counts.iter().all(|(bucket, n)| other.n(bucket) == n);
+        Self {
+            partition,
+            from: from.homes_of_any().to_vec(),
+            to: view.wished(partition),
+            groups: counts.groups().map(|group| (group, counts.n_of(group), wished.n_of(group))).collect(),
+            changes_n: !of(counts, wished) || !of(wished, counts),
+        }
     }
 
-    /// Those who come as homes of keys in buckets of `n` replicas.
-    pub(super) fn come(&self, n: u8) -> impl Iterator<Item = &Home> {
-        let from = &self.from[..self.from.len().min(n.into())];
-        self.to.iter().take(n.into()).filter(|home| !from.contains(home))
+    /// Whether any home comes or goes.
+    pub(super) fn is_change(&self) -> bool {
+        self.changes_n || self.from.iter().collect::<BTreeSet<_>>() != self.to.iter().collect()
+    }
+
+    /// Those who come as homes of the keys of any group.
+    pub(super) fn come_at_all(&self) -> BTreeSet<&Home> {
+        self.groups.iter().flat_map(|&(_, before, after)| self.come(before, after)).collect()
+    }
+
+    /// Those who come as homes of keys that have `before` homes and are to have `after`.
+    fn come(&self, before: u8, after: u8) -> impl Iterator<Item = &Home> {
+        let from = &self.from[..self.from.len().min(before.into())];
+        self.to.iter().take(after.into()).filter(|home| !from.contains(home))
     }
 }
 
@@ -68,17 +91,19 @@ pub(super) fn sources(door: &Door, view: &View, routes: &[Route]) -> Questions {
 }
 
 /// How much is copied of each partition; none where nobody knows how much any partition holds.
-pub(super) fn amounts(ns: &BTreeSet<u8>, routes: &[Route], surveyed: &Surveyed) -> Vec<Option<Amount>> {
-    let means: BTreeMap<u8, Size> = ns.iter().filter_map(|&n| Some((n, mean(n, routes, surveyed)?))).collect();
+pub(super) fn amounts(routes: &[Route], surveyed: &Surveyed) -> Vec<Option<Amount>> {
+    let groups: BTreeSet<Group> = routes.iter().flat_map(|route| &route.groups).map(|&(group, ..)| group).collect();
+    let mean = |group| Some((group, mean(group, routes, surveyed)?));
+    let means: BTreeMap<Group, Size> = groups.into_iter().filter_map(mean).collect();
     let amount = |route: &Route| {
         let mut amount = Amount::default();
-        for &n in ns {
-            let come = route.come(n).count() as u64;
+        for &(group, before, after) in &route.groups {
+            let come = route.come(before, after).count() as u64;
             if come == 0 {
                 continue;
             }
-            let said = said(route, n, surveyed);
-            let Size { keys, bytes } = said.or_else(|| means.get(&n).copied())?;
+            let said = said(route, group, before, surveyed);
+            let Size { keys, bytes } = said.or_else(|| means.get(&group).copied())?;
             amount.size += Size { keys: keys.saturating_mul(come), bytes: bytes.saturating_mul(come) };
             amount.is_estimate |= said.is_none();
         }
@@ -88,12 +113,12 @@ pub(super) fn amounts(ns: &BTreeSet<u8>, routes: &[Route], surveyed: &Surveyed) 
 }
 
 /// How much of it those who come hold already; none where one of them has not said.
-pub(super) fn copied(ns: &BTreeSet<u8>, route: &Route, surveyed: &Surveyed) -> Option<Size> {
+pub(super) fn copied(route: &Route, surveyed: &Surveyed) -> Option<Size> {
     let mut copied = Size::default();
-    for &n in ns {
-        let whole = said(route, n, surveyed);
-        for home in route.come(n) {
-            let held = surveyed.get(&home.node)?.trees.get(&TreeId { partition: route.partition, n });
+    for &(group, before, after) in &route.groups {
+        let whole = said(route, group, before, surveyed);
+        for home in route.come(before, after) {
+            let held = surveyed.get(&home.node)?.trees.get(&TreeId { partition: route.partition, group });
             let held = held.copied().unwrap_or_default();
             let most = whole.unwrap_or(held);
             copied += Size { keys: held.keys.min(most.keys), bytes: held.bytes.min(most.bytes) };
@@ -113,15 +138,16 @@ pub(super) fn total(amounts: &[Option<Amount>]) -> Option<Amount> {
 }
 
 /// What the first of its homes said that has answered.
-fn said(route: &Route, n: u8, surveyed: &Surveyed) -> Option<Size> {
-    let tree = TreeId { partition: route.partition, n };
+fn said(route: &Route, group: Group, n: u8, surveyed: &Surveyed) -> Option<Size> {
+    let tree = TreeId { partition: route.partition, group };
     let homes = route.from.iter().take(n.into());
     homes.filter_map(|home| surveyed.get(&home.node)?.trees.get(&tree)).next().copied()
 }
 
-fn mean(n: u8, routes: &[Route], surveyed: &Surveyed) -> Option<Size> {
+fn mean(group: Group, routes: &[Route], surveyed: &Surveyed) -> Option<Size> {
     let (mut sum, mut count) = (Size::default(), 0);
-    for size in routes.iter().filter_map(|route| said(route, n, surveyed)) {
+    let known = |route: &Route| route.groups.iter().find(|&&(other, ..)| other == group).map(|&(_, n, _)| n);
+    for size in routes.iter().filter_map(|route| said(route, group, known(route)?, surveyed)) {
         sum += size;
         count += 1;
     }
@@ -140,7 +166,13 @@ mod tests {
     }
 
     fn route(partition: u32, from: &[u64], to: &[u64]) -> Route {
-        Route { partition: PartitionId(partition), from: homes(from), to: homes(to) }
+        let groups = vec![(Group(1), 1, 1), (Group(3), 3, 3)];
+        Route { partition: PartitionId(partition), from: homes(from), to: homes(to), groups, changes_n: false }
+    }
+
+    /// Where all keys have three homes.
+    fn of_three(partition: u32, from: &[u64], to: &[u64]) -> Route {
+        Route { groups: vec![(Group(3), 3, 3)], ..route(partition, from, to) }
     }
 
     /// A partition, n, and how many keys of ten bytes are there.
@@ -149,7 +181,7 @@ mod tests {
     /// What nodes say.
     fn surveyed(said: &[(u64, &[Said])]) -> Surveyed {
         let tree = |&(partition, n, keys): &Said| {
-            (TreeId { partition: PartitionId(partition), n }, Size { keys, bytes: 10 * keys })
+            (TreeId { partition: PartitionId(partition), group: Group(n.into()) }, Size { keys, bytes: 10 * keys })
         };
         let sizes = |trees: &[Said]| NodeSizes { trees: trees.iter().map(tree).collect(), ..NodeSizes::default() };
         said.iter().map(|&(node, trees)| (NodeId::new(node), sizes(trees))).collect()
@@ -161,41 +193,40 @@ mod tests {
 
     #[test]
     fn each_home_that_comes_copies_the_keys_of_the_buckets_whose_home_it_will_be() {
-        let ns = BTreeSet::from([1, 3]);
         let said = surveyed(&[(1, &[(0, 1, 100), (0, 3, 7), (1, 1, 50), (1, 3, 9)])]);
         let third = route(0, &[1, 2, 3], &[1, 2, 4]);
-        assert_eq!(keys(&amounts(&ns, &[third], &said)), [Some((7, false))]);
+        assert_eq!(keys(&amounts(&[third], &said)), [Some((7, false))]);
         // 4 comes to the first place; 1 stays a home of the buckets of three alone.
         let first = route(1, &[1, 2, 3], &[4, 1, 5]);
-        assert_eq!(keys(&amounts(&ns, &[first], &said)), [Some((50 + 2 * 9, false))]);
+        assert_eq!(keys(&amounts(&[first], &said)), [Some((50 + 2 * 9, false))]);
         let leaves = route(7, &[1, 2, 3], &[1, 2]);
         assert!(leaves.is_change());
-        assert_eq!(keys(&amounts(&ns, &[leaves], &said)), [Some((0, false))], "nothing is copied of what nobody knows");
+        assert_eq!(keys(&amounts(&[leaves], &said)), [Some((0, false))], "nothing is copied of what nobody knows");
         assert!(!route(0, &[1, 2, 3], &[3, 1, 2]).is_change());
     }
 
     #[test]
     fn what_nobody_says_is_taken_for_the_mean_of_the_others() {
-        let ns = BTreeSet::from([3]);
+        let route = of_three;
         let said = surveyed(&[(1, &[(0, 3, 100)]), (2, &[(1, 3, 300)])]);
         let routes = [route(0, &[1, 2], &[1, 9]), route(1, &[2, 1], &[8, 9]), route(2, &[3], &[9])];
-        let amounts_of = amounts(&ns, &routes, &said);
+        let amounts_of = amounts(&routes, &said);
         assert_eq!(keys(&amounts_of), [Some((100, false)), Some((600, false)), Some((200, true))]);
         let total_of = total(&amounts_of).unwrap();
         assert_eq!((total_of.size, total_of.is_estimate), (Size { keys: 900, bytes: 9_000 }, true));
-        let unknown = amounts(&ns, &routes, &Surveyed::new());
+        let unknown = amounts(&routes, &Surveyed::new());
         assert_eq!((keys(&unknown), total(&unknown)), (vec![None; 3], None));
     }
 
     #[test]
     fn what_is_copied_is_what_those_hold_who_come() {
-        let ns = BTreeSet::from([3]);
+        let route = of_three;
         let moving = route(0, &[1, 2], &[3, 4]);
         let known = surveyed(&[(1, &[(0, 3, 100)]), (3, &[(0, 3, 60)]), (4, &[])]);
-        assert_eq!(copied(&ns, &moving, &known), Some(Size { keys: 60, bytes: 600 }));
+        assert_eq!(copied(&moving, &known), Some(Size { keys: 60, bytes: 600 }));
         // It may have got what the source has lost since.
         let more = surveyed(&[(1, &[(0, 3, 100)]), (3, &[(0, 3, 120)]), (4, &[(0, 3, 100)])]);
-        assert_eq!(copied(&ns, &moving, &more), Some(Size { keys: 200, bytes: 2_000 }));
-        assert_eq!(copied(&ns, &moving, &surveyed(&[(1, &[(0, 3, 100)]), (3, &[])])), None, "4 has not said");
+        assert_eq!(copied(&moving, &more), Some(Size { keys: 200, bytes: 2_000 }));
+        assert_eq!(copied(&moving, &surveyed(&[(1, &[(0, 3, 100)]), (3, &[])])), None, "4 has not said");
     }
 }

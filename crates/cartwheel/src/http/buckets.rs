@@ -72,7 +72,7 @@ pub(super) struct BucketsForm {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct PatchForm {
-    /// 1 to 16. It can be changed only before the bucket's first write.
+    /// 1 to 16. Replicas of keys that are there follow in the background: `/v1/cluster/moves` shows them.
     #[serde(default, deserialize_with = "named")]
     n: Option<u8>,
     /// 1 to n.
@@ -273,7 +273,7 @@ impl From<PatchForm> for SettingsPatch {
             DurabilityForm::Fsync => Durability::Fsync,
             DurabilityForm::Os => Durability::Os,
         });
-        Self { n, r, w, conflict, sloppy, durability, max_value_bytes }
+        Self { n, n_by_steps: false, r, w, conflict, sloppy, durability, max_value_bytes }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use cartwheel_core::configuration::Phase;
+use cartwheel_core::configuration::{Home, Phase};
 use cartwheel_core::control::EpochStatus;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::hint::Backlog;
@@ -318,7 +318,14 @@ fn ring_of(view: &View, phases: &[Phase]) -> RingForm {
     let position = |node: NodeId| ids.binary_search(&node).ok();
     // A home that is no member any more answers nobody.
     let homes = |phase: &Phase| -> Vec<usize> {
-        phase.homes(view.n_max(), |_| false).all().into_iter().filter_map(position).collect()
+        let present = |home: &&Home| phase.latest().life_of(home.node).is_none_or(|life| life == home.life);
+        let mut nodes: Vec<NodeId> = Vec::new();
+        for home in phase.both().flat_map(|of| of.homes_of_any()).filter(present) {
+            if !nodes.contains(&home.node) {
+                nodes.push(home.node);
+            }
+        }
+        nodes.into_iter().filter_map(position).collect()
     };
     let homes: Vec<Vec<usize>> = phases.iter().map(homes).collect();
     RingForm {
@@ -373,9 +380,9 @@ pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<Lo
     Query::none(uri.query())?;
     let view = door.view();
     let partition = view.ring.partition_of(key.token());
-    let n = view.settings(key.bucket()).n;
     let phases = door.phases();
-    let homes = phases.get(partition.index()).map(|phase| phase.homes(n, |_| false).all()).unwrap_or_default();
+    let homes = |phase: &Phase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
+    let homes = phases.get(partition.index()).map(homes).unwrap_or_default();
     let name = |node: NodeId| view.member(node).map_or_else(String::new, |known| known.member.name.clone());
     let walk = view.ring.preference_list(partition, 0).map(Replica::node).filter(|node| !homes.contains(node));
     let stand_ins = walk.map(|node| ReplicaForm { node: name(node), role: "standin" });

@@ -6,6 +6,8 @@ use axum::http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use cartwheel_core::configuration::{Configuration, Phase};
+use cartwheel_core::counts::ReplicaCounts;
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::View;
@@ -98,16 +100,18 @@ pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<Dige
     })?;
     let (phases, me) = (door.phases(), door.local().node);
     let phase = phases.get(partition.index());
-    // Behind the first n_max, which no key needs, there may be nodes that have left.
-    let homes = phase.into_iter().flat_map(|phase| phase.current().of(view.n_max()));
+    let current = phase.map(Phase::current);
+    // Behind the homes that any key has there may be nodes that have left.
+    let homes = current.into_iter().flat_map(Configuration::homes_of_any);
     let walk: Vec<NodeId> = homes.map(|home| home.node).collect();
+    let counts = current.map(|current| current.counts.clone()).unwrap_or_default();
     Ok(Json(DigestsForm {
         node: door.local().name.clone(),
         ring_version: view.ring.version().to_string(),
         walk: walk.iter().map(|&node| name_of(&view, node)).collect(),
         homes: phase.map_or(0, |phase| view.homes_left(phase)),
         homes_wanted: view.homes_wanted(),
-        records: page.records.iter().map(|record| form(&view, &walk, me, record)).collect(),
+        records: page.records.iter().map(|record| form(&counts, &walk, me, record)).collect(),
         next: if let Rest::From(next) = &page.rest { Some(URL_SAFE_NO_PAD.encode(next)) } else { None },
         unreadable: page.rest == Rest::Unreadable,
     }))
@@ -133,9 +137,9 @@ fn name_of(view: &View, node: NodeId) -> String {
     view.member(node).map_or_else(|| node.to_string(), |known| known.member.name.clone())
 }
 
-fn form(view: &View, walk: &[NodeId], me: NodeId, record: &HeldRecord) -> HeldForm {
+fn form(counts: &ReplicaCounts, walk: &[NodeId], me: NodeId, record: &HeldRecord) -> HeldForm {
     let HeldRecord { storage_key, held, bytes } = record;
-    let n = view.settings(Key::bucket_of_storage_key(storage_key).unwrap_or_default()).n;
+    let n = counts.n(Key::bucket_of_storage_key(storage_key).unwrap_or_default());
     let (digest, problem) = match *held {
         Held::Content(digest) => (Some(digest.to_string()), None),
         Held::Damaged => (None, Some(ProblemForm::Damaged)),

@@ -303,11 +303,7 @@ pub(super) fn name_of(view: &View, node: NodeId) -> String {
 /// The partitions whose homes change.
 fn routes(before: &View, after: &View, phases: &[Phase]) -> Vec<Route> {
     let partitions = before.ring.partitions().iter().zip(phases);
-    let route = |(partition, phase): (PartitionId, &Phase)| Route {
-        partition,
-        from: phase.latest().of(before.n_max()).to_vec(),
-        to: after.wished(partition),
-    };
+    let route = |(partition, phase): (PartitionId, &Phase)| Route::new(partition, phase.latest(), after);
     partitions.map(route).collect()
 }
 
@@ -320,7 +316,7 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
     }
     let moving: Vec<Route> = routes.into_iter().filter(Route::is_change).collect();
     let surveyed = door.survey(amounts::sources(door, before, &moving)).await?;
-    let amounts = amounts::amounts(&before.ns(), &moving, &surveyed);
+    let amounts = amounts::amounts(&moving, &surveyed);
     let name = |node: NodeId| name_of(if after.member(node).is_some() { after } else { before }, node);
     let nodes = shares.into_iter().map(|(node, (before, after))| ShareForm { node: name(node), before, after });
     let mut nodes: Vec<ShareForm> = nodes.collect();
@@ -338,7 +334,7 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
     Ok(PlanForm {
         version: String::new(),
         applied: false,
-        replicas: moving.iter().map(|route| route.come(before.n_max().max(after.n_max())).count()).sum(),
+        replicas: moving.iter().map(|route| route.come_at_all().len()).sum(),
         keys: total.map(|total| total.size.keys),
         bytes: total.map(|total| total.size.bytes),
         estimated: total.is_some_and(|total| total.is_estimate),

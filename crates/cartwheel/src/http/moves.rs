@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use cartwheel_core::configuration::{Home, Phase};
+use cartwheel_core::configuration::{Configuration, Home, Phase};
 use cartwheel_core::control::Surveyed;
 use cartwheel_core::liveness::Status;
 use cartwheel_core::membership::{Member, View};
@@ -89,9 +89,8 @@ pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<Mov
     let moving = under_way(&view, &phases);
     let routes: Vec<Route> = moving.iter().map(|(route, _)| route.clone()).collect();
     let surveyed = door.survey(questions(&door, &view, &routes)).await?;
-    let ns = view.ns();
-    let amounts = amounts::amounts(&ns, &routes, &surveyed);
-    let copied: Vec<_> = routes.iter().map(|route| amounts::copied(&ns, route, &surveyed)).collect();
+    let amounts = amounts::amounts(&routes, &surveyed);
+    let copied: Vec<_> = routes.iter().map(|route| amounts::copied(route, &surveyed)).collect();
     let total = amounts::total(&amounts);
     let form = |(route, phase): &(Route, &Phase), amount: Option<Amount>, copied: Option<Size>| UnderWayForm {
         partition: route.partition.0,
@@ -126,10 +125,7 @@ pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<Mov
 /// The partitions that are not held as they are wished, and what holds in them.
 fn under_way<'a>(view: &View, phases: &'a [Phase]) -> Vec<(Route, &'a Phase)> {
     let partitions = view.ring.partitions().iter().zip(phases);
-    let route = |(partition, phase): (_, &'a Phase)| {
-        let (from, to) = (phase.current().of(view.n_max()).to_vec(), view.wished(partition));
-        (Route { partition, from, to }, phase)
-    };
+    let route = |(partition, phase): (_, &'a Phase)| (Route::new(partition, phase.current(), view), phase);
     partitions.map(route).filter(|(route, phase)| phase.next().is_some() || route.is_change()).collect()
 }
 
@@ -140,7 +136,7 @@ fn questions(door: &Door, view: &View, routes: &[Route]) -> amounts::Questions {
         questions.entry(known.member.id).or_default();
     }
     for route in routes {
-        for home in route.come(view.n_max()) {
+        for home in route.come_at_all() {
             questions.entry(home.node).or_default().insert(route.partition);
         }
     }
@@ -163,7 +159,7 @@ fn handing_over(door: &Door, view: &View, phases: &[Phase], surveyed: &Surveyed)
     for (&node, sizes) in surveyed {
         for &partition in &sizes.leaves {
             let homes = phases.get(partition.index()).into_iter().flat_map(Phase::both);
-            let homes = homes.flat_map(|configuration| configuration.of(view.n_max()));
+            let homes = homes.flat_map(Configuration::homes_of_any);
             let waits_for = names(view, &down(door, homes.filter(|&&home| !view.is_removed(home))));
             leaves.push(LeavesForm { partition: partition.0, node: name_of(view, node), waits_for });
         }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use cartwheel_core::hlc::WallMs;
+use cartwheel_core::merkle::TreeId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -50,9 +51,14 @@ pub(super) async fn replicas(State(door): State<Door>, uri: Uri) -> Result<Json<
     let unproven = proofs.iter().filter(|proof| proof.since.is_none()).count();
     let oldest = proofs.iter().filter_map(|proof| proof.since).min();
     let view = door.view();
+    let phases = door.phases();
+    let n_of = |tree: TreeId| {
+        let phase = phases.get(tree.partition.index());
+        phase.map_or(0, |phase| phase.counts().n_of(tree.group))
+    };
     let form = |proof: cartwheel_core::exchange::ReplicaProof| ReplicaForm {
         partition: proof.tree.partition.0,
-        n: proof.tree.n,
+        n: n_of(proof.tree),
         peer: view.member(proof.peer).map_or_else(|| proof.peer.to_string(), |known| known.member.name.clone()),
         equal_since: proof.since.map(rfc3339),
     };

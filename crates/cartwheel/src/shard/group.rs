@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cartwheel_core::configuration::Phase;
 use cartwheel_core::epoch::Epoch;
 use cartwheel_core::exchange::ReplicaProof;
@@ -130,12 +129,6 @@ impl Shards {
             by_lane.entry(lane).or_default().push((partition, phase));
         }
         join_all(by_lane.into_iter().map(|(lane, phases)| self.handles[lane].set_phases(phases))).await;
-    }
-
-    /// Whether any shard holds anything in `bucket`, be it a tombstone; none if not all can say.
-    pub async fn hold(&self, bucket: &Bytes) -> Option<bool> {
-        let answers = join_all(self.handles.iter().map(|shard| shard.holds(bucket.clone()))).await;
-        answers.into_iter().try_fold(false, |any, holds| Some(any | holds?))
     }
 
     /// What the node's disk holds of a partition, one page of it; none if the disk cannot be read.

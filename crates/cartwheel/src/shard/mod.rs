@@ -3,7 +3,6 @@
 //! Everything else reaches it through a bounded queue. It takes what has gathered there in one turn and pays for one sync a
 //! turn, so the busier it is, the less a write costs.
 
-mod buckets;
 mod digests;
 pub mod disk;
 mod group;
@@ -24,7 +23,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use cartwheel_core::admission::Admitted;
 use cartwheel_core::configuration::Phase;
 use cartwheel_core::dot::NodeId;
@@ -146,7 +144,6 @@ enum Work {
     Epoch(Epoch),
     AllSpeak(Protocol),
     Phases(Vec<(PartitionId, Phase)>),
-    Holds(Bytes, oneshot::Sender<Option<bool>>),
     Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
     Sizes(Vec<PartitionId>, oneshot::Sender<NodeSizes>),
@@ -254,13 +251,6 @@ impl ShardHandle {
     /// What holds in partitions of the shard, as others know it.
     pub async fn set_phases(&self, phases: Vec<(PartitionId, Phase)>) {
         let _ = self.inbox.send(Work::Phases(phases)).await;
-    }
-
-    /// Whether the shard holds anything in `bucket`, be it a tombstone; none if it cannot say.
-    pub async fn holds(&self, bucket: Bytes) -> Option<bool> {
-        let (reply, answer) = oneshot::channel();
-        self.inbox.send(Work::Holds(bucket, reply)).await.ok()?;
-        answer.await.ok()?
     }
 
     /// What the shard's disk holds in a range of keys, one page of it; none if the disk cannot be read.
@@ -429,7 +419,6 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Epoch(epoch) => turns.add(Input::Epoch(epoch)),
                 Work::AllSpeak(protocol) => turns.add(Input::AllSpeak(protocol)),
                 Work::Phases(phases) => turns.add(Input::Phases(phases)),
-                Work::Holds(bucket, reply) => drop(reply.send(turns.holds(&bucket))),
                 Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
                 Work::Sizes(partitions, reply) => drop(reply.send(turns.sizes(&partitions))),

@@ -22,7 +22,6 @@ use cartwheel_storage::{Batch, Durability};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, error, info, warn};
 
-use super::buckets::{self, MarkedBuckets};
 use super::digests::{self, DigestPage, DigestsAsk};
 use super::disk::{Condition, Disk};
 use super::load::UnderWay;
@@ -52,7 +51,6 @@ pub(super) struct Turns<M, O> {
     inputs: VecDeque<Input>,
     large: Large,
     writes: Writes,
-    marked: MarkedBuckets,
     unsynced: Unsynced,
     /// What the disk was good for when that was last told.
     condition: Condition,
@@ -128,7 +126,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             inputs: VecDeque::new(),
             large: Large::default(),
             writes: Writes::default(),
-            marked: MarkedBuckets::default(),
             unsynced: Unsynced::new(OsBoot::current()),
             condition: Condition::Good,
             sends: BTreeMap::new(),
@@ -179,11 +176,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             Condition::Full => Readiness::DiskFull,
             Condition::Good => Readiness::Ready,
         }
-    }
-
-    /// Whether the store holds anything in `bucket`; none if it cannot say.
-    pub(super) fn holds(&self, bucket: &[u8]) -> Option<bool> {
-        buckets::holds(self.disk.readable()?, bucket).ok()
     }
 
     /// A page of what the disk holds; none if it cannot be read.
@@ -340,7 +332,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     fn write_out(&mut self, batch: Batch, durability: Durability, now: Instant) -> Result<(), WriteFailed> {
         let written = self.disk.commit(batch, durability, now);
         if written.is_err() {
-            self.marked.forget();
             self.unsynced.forget();
         }
         written
@@ -404,10 +395,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
                     return self.refuse(id, failed);
                 }
                 match record {
-                    Some(record) => {
-                        self.marked.mark(&storage_key, &mut self.writes.batch);
-                        self.writes.batch.put(storage_key.clone(), record);
-                    }
+                    Some(record) => self.writes.batch.put(storage_key.clone(), record),
                     None => self.writes.batch.remove(storage_key.clone()),
                 }
                 for change in index {
@@ -512,10 +500,13 @@ fn log(event: &Event) {
     match event {
         Event::Repaired(key, node, how) => debug!("brought {key:?} up to date on {node} ({})", how.name()),
         Event::Exchanged(tree, node) => {
-            debug!("partition {}, n {}, is equal here and at {node}", tree.partition, tree.n);
+            debug!("partition {}, keys {:x}, is equal here and at {node}", tree.partition, tree.group.0);
         }
         Event::ExchangeFailed(tree, node) => {
-            debug!("partition {}, n {}, could not be compared with {node} to the end", tree.partition, tree.n);
+            debug!(
+                "partition {}, keys {:x}, could not be compared with {node} to the end",
+                tree.partition, tree.group.0
+            );
         }
         Event::ExchangeRefused(node) => {
             if let Some(count) = NONSENSE.count(1) {

@@ -38,7 +38,7 @@ pub(super) fn forsake(door: &Door, after: &View) -> Result<ChangeKind, ApiError>
 fn stuck(door: &Door, after: &View, lost: &BTreeSet<Home>) -> Vec<(PartitionId, Step)> {
     let is_stuck = |(partition, phase): &(PartitionId, &Phase)| {
         let wished = after.wished(*partition);
-        phase.remade(after.n_max(), |home| lost.contains(home), |home| !lost.contains(home), &wished).is_some()
+        phase.remade(|home| lost.contains(home), |home| !lost.contains(home), &wished).is_some()
     };
     let phases = door.phases();
     let phases = (0..).map(PartitionId).zip(phases.iter()).filter(is_stuck);
