@@ -945,6 +945,18 @@ fn after_a_power_failure_a_home_does_not_count_until_it_is_caught_up() {
     assert_eq!(values(&cluster.get(1, Get { r: Some(2), ..get() }).unwrap()), ["milk"]);
 }
 
+#[cfg(feature = "mutations")]
+#[test]
+fn a_home_that_counts_after_a_power_failure_denies_what_was_acknowledged() {
+    let mut cluster = Cluster::new(3);
+    cluster.down.insert(id(3));
+    cluster.put(1, put_of("os", "milk")).unwrap();
+    cluster.lose_power_and(1, Broken::rule(Mutation::CountAfterPowerLoss));
+    cluster.down = BTreeSet::from([id(2)]);
+    let got = cluster.get(1, Get { key: key("os"), ..get() }).expect("two homes answer");
+    assert_eq!(values(&got), [""; 0], "the rule above is what keeps it from that");
+}
+
 /// What a strong get finds where a home that lost a write was compared only with one that never had it.
 fn read_after_comparing_with_another_that_lacks_it(broken: Broken) -> Result<Vec<String>, Refusal> {
     let mut cluster = Cluster::new(3);
