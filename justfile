@@ -33,6 +33,9 @@ faults *ARGS:
     cargo build --release -p cartwheel
     cargo run --release -p cartwheel-faults -- {{ARGS}}
 
+# Faults drawn from a seed, which is printed, for an hour; `just faults random --seed S --runs 1` plays one schedule again.
+faults-for DURATION="1h" *ARGS: (faults "random" "--for" DURATION ARGS)
+
 # What it takes to grow from three nodes to six, to shrink back, and to replace a dead node, under load.
 elastic *ARGS: (faults "grow" "shrink" "replace-dead" ARGS)
 

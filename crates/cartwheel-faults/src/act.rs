@@ -1,5 +1,6 @@
 //! The faults themselves: what is done in each scenario, step by step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cartwheel_client::MemberChange;
@@ -22,20 +23,27 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// A scenario under way.
 pub(crate) struct Act<'a> {
-    cluster: &'a mut Cluster,
+    pub(crate) cluster: &'a mut Cluster,
     traffic: &'a Traffic,
-    ledger: &'a Ledger,
-    pace: Pace,
+    pub(crate) ledger: &'a Arc<Ledger>,
+    pub(crate) pace: Pace,
     /// What was done, in order.
     pub(crate) done: Vec<String>,
     /// What a change of the members took.
     pub(crate) measured: Option<Measured>,
+    /// What is not as it should be.
+    pub(crate) trouble: Vec<String>,
 }
 
 impl<'a> Act<'a> {
     /// A scenario in which nothing has been done yet.
-    pub(crate) const fn new(cluster: &'a mut Cluster, traffic: &'a Traffic, ledger: &'a Ledger, pace: Pace) -> Self {
-        Self { cluster, traffic, ledger, pace, done: Vec::new(), measured: None }
+    pub(crate) const fn new(
+        cluster: &'a mut Cluster,
+        traffic: &'a Traffic,
+        ledger: &'a Arc<Ledger>,
+        pace: Pace,
+    ) -> Self {
+        Self { cluster, traffic, ledger, pace, done: Vec::new(), measured: None, trouble: Vec::new() }
     }
 
     /// Does what the scenario says, up to the healing.
@@ -75,6 +83,11 @@ impl<'a> Act<'a> {
             Scenario::Shrink => self.shrink().await,
             Scenario::ReplaceDead => self.replace_dead().await,
             Scenario::LoseOnlyCopy => self.lose_only_copy().await,
+            Scenario::RestartStandins => self.restart_standins().await,
+            Scenario::CrashLoop => self.crash_loop().await,
+            Scenario::HotCopy => self.hot_copy().await,
+            Scenario::HeavyWeight => self.heavy_weight().await,
+            Scenario::CutMoving => self.cut_moving().await,
         }
     }
 
@@ -92,7 +105,7 @@ impl<'a> Act<'a> {
         Ok(())
     }
 
-    async fn cut(&mut self, what: &str) -> Result<(), FaultsError> {
+    pub(crate) async fn cut(&mut self, what: &str) -> Result<(), FaultsError> {
         self.sleep(self.pace.cut).await;
         self.cluster.join()?;
         self.note(format!("{what} for {} s", self.pace.cut.as_secs()));
@@ -216,29 +229,12 @@ impl<'a> Act<'a> {
     }
 
     /// Starts nodes that are to come, and waits until the cluster knows that they wait.
-    async fn knock(&mut self, comers: &[usize]) -> Result<(), FaultsError> {
-        for &node in comers {
-            self.cluster.start_outside(node)?;
-        }
-        let knocked = async {
-            loop {
-                let looks = self.cluster.looks().await?;
-                let known = |node: &usize| {
-                    let name = &self.cluster.nodes()[*node].name;
-                    looks.iter().all(|look| look.moves.as_ref().is_some_and(|moves| moves.waiting.contains(name)))
-                };
-                if comers.iter().all(known) {
-                    return Ok(());
-                }
-                tokio::time::sleep(BETWEEN_TRIES).await;
-            }
-        };
-        let in_time = tokio::time::timeout(COMES_WITHIN, knocked).await;
-        in_time.unwrap_or_else(|_| Err(self.cluster.nodes()[comers[0]].failed("has not asked everybody to be let in")))
+    pub(crate) async fn knock(&mut self, comers: &[usize]) -> Result<(), FaultsError> {
+        knock(self.cluster, comers).await
     }
 
     /// Waits until those who were let in are ready, and sends clients to them.
-    async fn let_in(&mut self, comers: &[usize]) -> Result<(), FaultsError> {
+    pub(crate) async fn let_in(&mut self, comers: &[usize]) -> Result<(), FaultsError> {
         for &node in comers {
             self.cluster.ready(node).await?;
             self.cluster.becomes(node, Standing::Member);
@@ -262,19 +258,46 @@ impl<'a> Act<'a> {
         Ok(())
     }
 
-    fn names(&self, nodes: &[usize]) -> String {
+    /// Tells clients which nodes serve now.
+    pub(crate) fn redirect(&self) {
+        self.traffic.redirect(self.cluster);
+    }
+
+    pub(crate) fn names(&self, nodes: &[usize]) -> String {
         nodes.iter().map(|&node| self.name(node)).collect::<Vec<_>>().join(", ")
     }
 
-    fn name(&self, node: usize) -> String {
+    pub(crate) fn name(&self, node: usize) -> String {
         self.cluster.nodes()[node].name.clone()
     }
 
-    fn note(&mut self, what: String) {
+    pub(crate) fn note(&mut self, what: String) {
         self.done.push(what);
     }
 
-    async fn sleep(&self, duration: Duration) {
+    pub(crate) async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
+}
+
+/// Starts nodes that are to come, and waits until the cluster knows that they wait.
+pub(crate) async fn knock(cluster: &mut Cluster, comers: &[usize]) -> Result<(), FaultsError> {
+    for &node in comers {
+        cluster.start_outside(node)?;
+    }
+    let knocked = async {
+        loop {
+            let looks = cluster.looks().await?;
+            let known = |node: &usize| {
+                let name = &cluster.nodes()[*node].name;
+                looks.iter().all(|look| look.moves.as_ref().is_some_and(|moves| moves.waiting.contains(name)))
+            };
+            if comers.iter().all(known) {
+                return Ok(());
+            }
+            tokio::time::sleep(BETWEEN_TRIES).await;
+        }
+    };
+    let in_time = tokio::time::timeout(COMES_WITHIN, knocked).await;
+    in_time.unwrap_or_else(|_| Err(cluster.nodes()[comers[0]].failed("has not asked everybody to be let in")))
 }

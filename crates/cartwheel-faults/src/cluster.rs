@@ -65,10 +65,11 @@ impl Cluster {
             let name = format!("node-{}", number + 1);
             // Not among the data, whose disk may be full.
             let (dir, log) = (data.join(&name), run_dir.path().join(format!("{name}.log")));
+            let clock = run_dir.path().join(format!("{name}.clock"));
             let standing = if is_founder { Standing::Member } else { Standing::Outside };
             let seeds = if is_founder { Vec::new() } else { seeds.clone() };
             let (host, site) = (Host(number), site(Host(number), zone));
-            Node { name, dir, site, zone, host, standing, seeds, log, process: None }
+            Node { name, dir, site, zone, host, standing, seeds, log, clock, process: None }
         };
         let nodes: Vec<Node> = (0..founders + comers).map(node).collect();
         let sites: Vec<Site> = nodes[..founders.into()].iter().map(|node| node.site.clone()).collect();
@@ -291,17 +292,77 @@ impl Cluster {
     /// # Errors
     /// If no new life can be made, or it does not become ready.
     pub async fn start_as_new_life(&mut self, node: usize) -> Result<(), FaultsError> {
+        self.renew(node)?;
+        self.restart(node).await
+    }
+
+    /// Makes a new life of a node whose disk was wiped, from what the others hold.
+    ///
+    /// # Errors
+    /// If none can be made.
+    pub fn renew(&self, node: usize) -> Result<(), FaultsError> {
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
         // Of one that was lost as well there is nothing to be learnt.
         let like = others.map(|(_, other)| other.dir.clone()).filter(|dir| dir.join("node.json").exists()).collect();
         let at = &self.nodes[node];
         renewing::run(&RenewArgs { dir: at.dir.clone(), like, name: at.name.clone() })?;
-        self.restart(node).await
+        Ok(())
+    }
+
+    /// Starts a node on what its directory holds, and does not wait for it.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_again(&mut self, node: usize) -> Result<(), FaultsError> {
+        self.nodes[node].start(&self.network, &self.bin)
+    }
+
+    /// Shifts the clock of a node by so many milliseconds, whether it runs or not.
+    ///
+    /// # Errors
+    /// If the file that says so cannot be written.
+    pub fn shift_clock(&self, node: usize, ms: i64) -> Result<(), FaultsError> {
+        let node = &self.nodes[node];
+        let failed = FaultsError::system(format!("shift the clock of {}", node.name));
+        std::fs::write(&node.clock, format!("{ms}\n")).map_err(failed)
+    }
+
+    /// Copies a node's data directory while the node runs, as a snapshot does that was not told of it.
+    ///
+    /// # Errors
+    /// If nothing can be copied.
+    pub async fn copy_while_running(&self, node: usize) -> Result<PathBuf, FaultsError> {
+        let dir = &self.nodes[node].dir;
+        let copy = dir.with_extension("copy");
+        let failed = || FaultsError::system(format!("copy {}", dir.display()));
+        if copy.exists() {
+            std::fs::remove_dir_all(&copy).map_err(failed())?;
+        }
+        // What the engine removes meanwhile makes `cp` complain; the rest is there.
+        let cp = tokio::process::Command::new("cp").args(["-a", "--sparse=always"]).arg(dir).arg(&copy).output().await;
+        cp.map_err(failed())?;
+        Ok(copy)
+    }
+
+    /// Puts a copy in the place of a dead node's data directory.
+    ///
+    /// # Errors
+    /// If the system does not allow it.
+    pub fn put_back(&self, node: usize, copy: &Path) -> Result<(), FaultsError> {
+        let dir = &self.nodes[node].dir;
+        let failed = || FaultsError::system(format!("put a copy in the place of {}", dir.display()));
+        std::fs::remove_dir_all(dir).map_err(failed())?;
+        std::fs::rename(copy, dir).map_err(failed())
     }
 
     /// Whether a node ends by itself and in order within this time. If it does not end, it is killed.
     pub async fn ended_by_itself(&mut self, node: usize, within: Duration) -> bool {
         self.nodes[node].ended_by_itself(within).await
+    }
+
+    /// Whether a node ended by itself.
+    pub fn has_died(&mut self, node: usize) -> bool {
+        self.nodes[node].has_died()
     }
 
     /// A node that ended though nobody ended it, if there is one.

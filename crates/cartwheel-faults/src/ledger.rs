@@ -45,6 +45,9 @@ pub struct Counts {
     pub reads_refused: Kinds,
     /// Requests that got no answer because the scenario had made the node unreachable.
     pub unreachable: u64,
+    /// Requests that were answered with an error when the scenario had made that right: the node's clock was off, or too few nodes were
+    /// within reach.
+    pub excused: u64,
     /// How strong requests went on the two sides of a cut.
     pub sides: Sides,
 }
@@ -106,6 +109,10 @@ impl Ledger {
             counts.unreachable += 1;
             return;
         }
+        if self.outages.excused(Some(attempt.endpoint), begun, ended) {
+            counts.excused += 1;
+            return;
+        }
         let kind = if asker.is_strong { format!("strong: {kind}") } else { kind };
         let kinds = if attempt.is_write { &mut counts.writes_refused } else { &mut counts.reads_refused };
         *kinds.entry(kind).or_default() += 1;
@@ -161,7 +168,11 @@ impl Ledger {
 
     /// Nobody took its write, which was begun at this time: it may be there or not.
     pub fn given_up(&self, asker: Asker, begun: Instant) {
-        match self.whereabouts(asker, begun, Instant::now()) {
+        let now = Instant::now();
+        if self.outages.excused(None, begun, now) {
+            return;
+        }
+        match self.whereabouts(asker, begun, now) {
             // That is how it should be, and counted by the request.
             Whereabouts::Minority | Whereabouts::PartlyMinority => {}
             Whereabouts::Majority | Whereabouts::Elsewhen => locked(&self.counts).given_up += 1,

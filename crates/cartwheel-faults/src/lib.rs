@@ -4,7 +4,7 @@
 //!
 //! A [`scenario::Scenario`] says what is done and [`judge::EXPECTED`] what must hold. All else is the [`play::Stage`] for it, from
 //! the ground up: [`network`], [`disk`] and [`node`] make a [`cluster::Cluster`], [`traffic`] writes to it, the [`ledger`] keeps what was
-//! answered, and [`proof`] looks what is there in the end. Needs root, Linux and `ip` (iproute2), nothing else.
+//! answered, and [`proof`] looks what is there in the end. [`random`] draws what is done from a seed, round after round. Needs root, Linux and `ip` (iproute2), nothing else.
 
 mod act;
 pub mod change;
@@ -22,7 +22,11 @@ pub mod outages;
 pub mod play;
 pub mod probe;
 pub mod proof;
+pub mod random;
+pub mod registers;
 pub mod report;
+mod repro;
+pub mod requests;
 pub mod scenario;
 pub mod sides;
 pub mod stock;

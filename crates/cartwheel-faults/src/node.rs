@@ -41,6 +41,8 @@ pub struct Node {
     pub seeds: Vec<String>,
     /// Where it logs to.
     pub log: PathBuf,
+    /// The file whose content shifts its clock.
+    pub clock: PathBuf,
     /// Its process.
     pub process: Option<Running>,
 }
@@ -98,6 +100,7 @@ impl Node {
         for variable in ["CARTWHEEL_CONFIG", "CARTWHEEL_HTTP_LISTEN", "CARTWHEEL_PEER_LISTEN"] {
             serve.env_remove(variable);
         }
+        serve.env(cartwheel::clock::TEST_CLOCK_OFFSET_FILE, &self.clock);
         serve.args(["netns", "exec", &network.namespace(self.host)]).arg(bin);
         // All others of the network are this cluster's, and nobody else can connect.
         serve.args(["serve", "--stop-with-stdin", "--insecure", "--dir"]).arg(&self.dir);

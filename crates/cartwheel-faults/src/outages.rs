@@ -5,7 +5,10 @@ use std::time::Instant;
 
 /// All outages of a scenario.
 #[derive(Debug, Default)]
-pub struct Outages(Mutex<Vec<Outage>>);
+pub struct Outages {
+    silences: Mutex<Vec<Outage>>,
+    excuses: Mutex<Vec<Excuse>>,
+}
 
 /// Why a node cannot be reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +29,48 @@ struct Outage {
     ended: Option<Instant>,
 }
 
+/// A time in which even answers may be errors.
+#[derive(Debug)]
+struct Excuse {
+    /// Of which node; of all if none.
+    endpoint: Option<String>,
+    begun: Instant,
+    ended: Option<Instant>,
+}
+
 impl Outages {
+    /// From now on the node at `endpoint`, or every node, may refuse: its clock is off, or too few nodes are within reach.
+    pub fn excuse(&self, endpoint: Option<&str>) {
+        let excuse = Excuse { endpoint: endpoint.map(str::to_owned), begun: Instant::now(), ended: None };
+        locked(&self.excuses).push(excuse);
+    }
+
+    /// That is over.
+    pub fn end_excuse(&self, endpoint: Option<&str>) {
+        let now = Instant::now();
+        let mut all = locked(&self.excuses);
+        for excuse in all.iter_mut().filter(|excuse| excuse.endpoint.as_deref() == endpoint) {
+            excuse.ended.get_or_insert(now);
+        }
+    }
+
+    /// Nothing is excused any more.
+    pub fn end_all_excuses(&self) {
+        let now = Instant::now();
+        locked(&self.excuses).iter_mut().for_each(|excuse| {
+            excuse.ended.get_or_insert(now);
+        });
+    }
+
+    /// Whether a request to the node at `endpoint`, or to whichever node, may have been refused.
+    pub fn excused(&self, endpoint: Option<&str>, begun: Instant, ended: Instant) -> bool {
+        locked(&self.excuses).iter().any(|excuse| {
+            (excuse.endpoint.is_none() || endpoint.is_some_and(|it| excuse.endpoint.as_deref() == Some(it)))
+                && excuse.begun <= ended
+                && excuse.ended.is_none_or(|over| begun <= over)
+        })
+    }
+
     /// From now on clients of `zones` may get no answer from the node at `endpoint`.
     pub fn begin(&self, endpoint: &str, zones: &[usize], cause: Cause) {
         let outage =
@@ -55,8 +99,12 @@ impl Outages {
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Outage>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.silences)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -83,5 +131,20 @@ mod tests {
         outages.begin("a", &[1], Cause::Process);
         outages.end("a", Cause::Process);
         assert!(outages.touched("a", 1, before, after), "the first end stays the first");
+    }
+
+    #[test]
+    fn an_excuse_of_all_nodes_is_one_of_each_but_not_the_other_way_round() {
+        let outages = Outages::default();
+        let now = Instant::now();
+        outages.excuse(Some("a"));
+        let then = Instant::now();
+        assert!(outages.excused(Some("a"), now, then));
+        assert!(!outages.excused(Some("b"), now, then) && !outages.excused(None, now, then));
+        outages.excuse(None);
+        assert!(outages.excused(Some("b"), now, Instant::now()) && outages.excused(None, now, Instant::now()));
+        outages.end_excuse(None);
+        let after = Instant::now() + Duration::from_millis(1);
+        assert!(!outages.excused(None, after, after) && outages.excused(Some("a"), after, after));
     }
 }

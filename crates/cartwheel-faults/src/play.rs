@@ -14,6 +14,7 @@ use crate::judge::{EXPECTED, Outcome};
 use crate::ledger::Ledger;
 use crate::proof::{self, Equality};
 use crate::report::Row;
+use crate::repro;
 use crate::scenario::{Pace, Scenario};
 use crate::stock;
 use crate::timing::Tails;
@@ -85,8 +86,11 @@ impl Stage {
         let small_disks: &[usize] = if scenario == Scenario::FullDisk { &[0] } else { &[] };
         let mut cluster = Cluster::start(&self.bin, scenario.cast(self.nodes), small_disks).await?;
         let ledger = Arc::new(Ledger::new(cluster.outages().clone()));
+        if scenario == Scenario::RestartStandins {
+            repro::grow_from_one(&mut cluster, &ledger, self.pace).await?;
+        }
         let mut trouble = proof::misplaced(&cluster).await?;
-        if scenario.changes_members() {
+        if scenario.has_stock() {
             stock::fill(&cluster, &ledger, self.pace.stock).await?;
         }
         // Long enough for a percentile, where there is one.
@@ -98,6 +102,7 @@ impl Stage {
         let healed = Instant::now();
         tokio::time::sleep(calm).await;
         let (done, change) = (act.done, act.measured);
+        trouble.extend(act.trouble);
         traffic.stop().await?;
 
         let equality = match scenario.is_canary() {

@@ -36,6 +36,16 @@ pub enum Scenario {
     Shrink,
     /// A node is dead for good, and a fresh one takes its place and is killed meanwhile.
     ReplaceDead,
+    /// The only founder is replaced; then stand-ins that alone hold writes are restarted.
+    RestartStandins,
+    /// A node is killed again and again, and the last write wins.
+    CrashLoop,
+    /// A snapshot of a running node's directory is put in the directory's place after a crash.
+    HotCopy,
+    /// A node gets a weight with which it could take all replicas, and another node dies.
+    HeavyWeight,
+    /// A zone of two nodes is cut off while partitions are on their way.
+    CutMoving,
     /// All nodes but one are killed: writes must be refused. Shows that refusals are noticed.
     KillMost,
     /// A node that alone acknowledged writes loses its disk: adds must be lost. Shows that losses are noticed.
@@ -44,7 +54,30 @@ pub enum Scenario {
 
 impl Scenario {
     /// Those in which nothing may go wrong.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
+        Self::KillOne,
+        Self::KillTwo,
+        Self::CutZone,
+        Self::CutOneWay,
+        Self::MuteNode,
+        Self::Pause,
+        Self::FullDisk,
+        Self::WipeDisk,
+        Self::RollingRestart,
+        Self::CutStrong,
+        Self::LoseZone,
+        Self::Grow,
+        Self::Shrink,
+        Self::ReplaceDead,
+        Self::RestartStandins,
+        Self::CrashLoop,
+        Self::HotCopy,
+        Self::HeavyWeight,
+        Self::CutMoving,
+    ];
+
+    /// Those of them that every commit is tried with, a few seconds each.
+    pub const SHORT: [Self; 14] = [
         Self::KillOne,
         Self::KillTwo,
         Self::CutZone,
@@ -81,6 +114,11 @@ impl Scenario {
             Self::Grow => "grow",
             Self::Shrink => "shrink",
             Self::ReplaceDead => "replace-dead",
+            Self::RestartStandins => "restart-standins",
+            Self::CrashLoop => "crash-loop",
+            Self::HotCopy => "hot-copy",
+            Self::HeavyWeight => "heavy-weight",
+            Self::CutMoving => "cut-moving",
             Self::KillMost => "kill-most",
             Self::LoseOnlyCopy => "lose-only-copy",
         }
@@ -94,7 +132,7 @@ impl Scenario {
     /// How the clients write meanwhile.
     pub(crate) const fn writing(self, pace: Pace) -> Writing {
         let replicas = if matches!(self, Self::LoseOnlyCopy) { Some(1) } else { None };
-        Writing { replicas, within: pace.write, strongly_too: self.is_strong() }
+        Writing { replicas, within: pace.write, strongly_too: self.is_strong(), round: 0 }
     }
 
     /// Whether clients make strong requests too.
@@ -105,6 +143,11 @@ impl Scenario {
     /// Whether nodes come or go for good.
     pub const fn changes_members(self) -> bool {
         matches!(self, Self::Grow | Self::Shrink | Self::ReplaceDead)
+    }
+
+    /// Whether there is a stock of carts to move.
+    pub(crate) const fn has_stock(self) -> bool {
+        self.changes_members() || matches!(self, Self::CutMoving)
     }
 
     /// Whether strong requests must be refused on the smaller side of a cut, and go on on the other.
@@ -120,6 +163,9 @@ impl Scenario {
             // Each zone has more than one node to lose.
             Self::LoseZone => (nodes.max(6), 0),
             Self::ReplaceDead => (nodes, 1),
+            // Of its partitions' first configurations nothing is left once that one is replaced.
+            Self::RestartStandins => (1, 5),
+            Self::HeavyWeight => (3, 0),
             _ => (nodes, 0),
         };
         Cast { founders, comers }

@@ -15,7 +15,7 @@ use crate::cluster::{Cluster, ZONES};
 use crate::ledger::{Asker, Ledger};
 
 /// The bucket of the carts that are always to be had.
-const CARTS: &str = "carts";
+pub const CARTS: &str = "carts";
 /// The bucket of the carts that are read and written strongly.
 const STRONG_CARTS: &str = "strong-carts";
 /// How long a customer waits for the cart to be shown before an item is put into it unseen.
@@ -34,6 +34,8 @@ pub struct Writing {
     pub within: Duration,
     /// Whether two more in each zone make strong requests: one writes, and one only looks.
     pub strongly_too: bool,
+    /// How often the purchases were all made before, so that none is made twice.
+    pub round: usize,
 }
 
 /// What a writer does.
@@ -75,7 +77,8 @@ impl Traffic {
     pub fn start(cluster: &Cluster, ledger: &Arc<Ledger>, writing: Writing) -> Result<Self, FaultsError> {
         let purchases = purchases::parse(purchases::CDNOW)
             .map_err(|error| FaultsError::system("read the purchases")(std::io::Error::other(error)))?;
-        let queue = Arc::new(Queue { purchases, next: AtomicUsize::new(0) });
+        let next = AtomicUsize::new(writing.round * purchases.len());
+        let queue = Arc::new(Queue { purchases, next });
         let (stop, stopped) = watch::channel(false);
         let (mut senders, mut zones) = (Vec::new(), JoinSet::new());
         for zone in 0..ZONES {

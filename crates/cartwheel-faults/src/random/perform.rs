@@ -1,0 +1,293 @@
+//! A round's faults, begun and ended when the schedule says so, and the healing behind them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cartwheel_client::{BucketChange, MemberChange};
+
+use super::schedule::{Fault, SMALL_DISK, Step};
+use crate::FaultsError;
+use crate::act::knock;
+use crate::cluster::Cluster;
+use crate::disk::SmallDisk;
+use crate::node::Standing;
+use crate::outages::Cause;
+use crate::traffic::{CARTS, Traffic};
+
+/// How long all data may take to be where it is wished.
+const SETTLES_WITHIN: Duration = Duration::from_secs(120);
+/// How long a clock that is right again may keep its node from taking writes.
+const CLOCK_FORGOTTEN_AFTER: Duration = Duration::from_secs(22);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// For so many looks in a row nothing must be left to move.
+const LOOKS_SETTLED: u32 = 3;
+/// Of every so many bytes of a table one bit is flipped.
+const DAMAGE_EVERY: usize = 40_000;
+
+/// A round under way.
+pub(crate) struct Performance<'a> {
+    cluster: &'a mut Cluster,
+    traffic: &'a Traffic,
+    w: u8,
+    /// What was done, in order.
+    pub(crate) done: Vec<String>,
+    /// What is not as it should be.
+    pub(crate) trouble: Vec<String>,
+    copies: BTreeMap<usize, PathBuf>,
+    paused: BTreeSet<usize>,
+    /// Nodes that may end by themselves: their disk is not what it was.
+    may_end: BTreeSet<usize>,
+    /// Nodes that were started and are not known to be ready.
+    starting: BTreeSet<usize>,
+    clock_right_at: Option<Instant>,
+}
+
+impl<'a> Performance<'a> {
+    /// A round in which nothing has happened yet.
+    pub(crate) fn new(cluster: &'a mut Cluster, traffic: &'a Traffic, w: u8) -> Self {
+        Self {
+            cluster,
+            traffic,
+            w,
+            done: Vec::new(),
+            trouble: Vec::new(),
+            copies: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            may_end: BTreeSet::new(),
+            starting: BTreeSet::new(),
+            clock_right_at: None,
+        }
+    }
+
+    /// Plays a round, up to the healing.
+    pub(crate) async fn perform(&mut self, steps: &[Step]) -> Result<(), FaultsError> {
+        let moments = |step: &Step| [(step.begin, false, step.fault), (step.end, true, step.fault)];
+        let mut moments: Vec<(Duration, bool, Fault)> = steps.iter().flat_map(moments).collect();
+        moments.sort_by_key(|&(moment, is_end, _)| (moment, is_end));
+        let begun = Instant::now();
+        for (moment, is_end, fault) in moments {
+            tokio::time::sleep_until((begun + moment).into()).await;
+            let what = if is_end { "end of " } else { "" };
+            self.done.push(format!("{:.1} s: {what}{fault}", begun.elapsed().as_secs_f64()));
+            if is_end { self.end(fault).await? } else { self.begin(fault).await? }
+        }
+        self.heal().await
+    }
+
+    async fn begin(&mut self, fault: Fault) -> Result<(), FaultsError> {
+        match fault {
+            Fault::Kill(node) => self.cluster.kill(node).await,
+            Fault::Stop(node) => self.cluster.stop(node).await,
+            Fault::Pause(node) => {
+                self.paused.insert(node);
+                self.cluster.pause(node)
+            }
+            Fault::CutZone(zone) => self.cluster.cut_off(zone),
+            Fault::CutOneWay(node, other) => self.cluster.mute_towards(node, other),
+            Fault::FillDisk => self.cluster.small_disk(SMALL_DISK).map_or(Ok(()), SmallDisk::fill),
+            Fault::Wipe(node) => self.cluster.wipe(node).await,
+            Fault::HotCopy(node) => {
+                let copy = self.cluster.copy_while_running(node).await?;
+                self.copies.insert(node, copy);
+                Ok(())
+            }
+            Fault::Damage(node) => {
+                self.cluster.kill(node).await?;
+                let blocks = damage(&self.cluster.nodes()[node].dir)?;
+                self.done.push(format!("{blocks} blocks damaged"));
+                self.may_end.insert(node);
+                self.start(node)
+            }
+            Fault::Clock(node, ms) => {
+                let endpoint = self.cluster.nodes()[node].endpoint();
+                self.cluster.outages().excuse(Some(&endpoint));
+                self.cluster.shift_clock(node, ms)
+            }
+            Fault::AllClocks(ms) => self.shift_all(ms),
+            Fault::Weight(node, weight) => {
+                let change = MemberChange::Weight { node: self.name(node), weight };
+                self.change(&[change]).await
+            }
+            Fault::Replicas(n) => {
+                let change = BucketChange { n: Some(n.max(self.w)), ..BucketChange::default() };
+                let through = self.running();
+                if let Err(error) = self.cluster.set_bucket(through, CARTS, change).await? {
+                    self.done.push(format!("refused: {error}"));
+                }
+                Ok(())
+            }
+            Fault::Replace(node, comer) => {
+                self.cluster.kill(node).await?;
+                self.cluster.becomes(node, Standing::Gone);
+                self.let_in(comer, MemberChange::Replace { node: self.name(node), with: self.name(comer) }).await
+            }
+            Fault::Add(comer) => self.let_in(comer, MemberChange::Add { node: self.name(comer), weight: None }).await,
+        }
+    }
+
+    async fn end(&mut self, fault: Fault) -> Result<(), FaultsError> {
+        match fault {
+            Fault::Kill(node) | Fault::Stop(node) => self.start(node),
+            Fault::Pause(node) => {
+                self.paused.remove(&node);
+                self.cluster.resume(node)
+            }
+            Fault::CutZone(_) | Fault::CutOneWay(..) => self.cluster.join(),
+            Fault::FillDisk => self.cluster.small_disk(SMALL_DISK).map_or(Ok(()), SmallDisk::make_room),
+            Fault::Wipe(node) => self.renew(node),
+            Fault::HotCopy(node) => {
+                self.cluster.kill(node).await?;
+                if let Some(copy) = self.copies.remove(&node) {
+                    self.cluster.put_back(node, &copy)?;
+                }
+                self.may_end.insert(node);
+                self.start(node)
+            }
+            Fault::Damage(node) => {
+                self.cluster.wipe(node).await?;
+                self.may_end.remove(&node);
+                self.renew(node)
+            }
+            Fault::Clock(node, _) => {
+                self.clock_right_at = Some(Instant::now() + CLOCK_FORGOTTEN_AFTER);
+                self.cluster.shift_clock(node, 0)
+            }
+            Fault::AllClocks(_) => self.shift_all(0),
+            Fault::Weight(..) | Fault::Replicas(_) | Fault::Replace(..) | Fault::Add(_) => Ok(()),
+        }
+    }
+
+    fn shift_all(&self, ms: i64) -> Result<(), FaultsError> {
+        (0..self.cluster.nodes().len()).try_for_each(|node| self.cluster.shift_clock(node, ms))
+    }
+
+    /// Starts a node, and does not wait until it is ready: until then it need not answer.
+    fn start(&mut self, node: usize) -> Result<(), FaultsError> {
+        self.starting.insert(node);
+        self.cluster.start_again(node)
+    }
+
+    fn renew(&mut self, node: usize) -> Result<(), FaultsError> {
+        self.cluster.renew(node)?;
+        self.start(node)
+    }
+
+    async fn let_in(&mut self, comer: usize, change: MemberChange) -> Result<(), FaultsError> {
+        self.traffic.redirect(self.cluster);
+        knock(self.cluster, &[comer]).await?;
+        self.change(&[change]).await?;
+        self.cluster.becomes(comer, Standing::Member);
+        self.cluster.away(comer);
+        self.starting.insert(comer);
+        Ok(())
+    }
+
+    /// Makes a change of the members, again if another node knew of a newer history than the one that planned it.
+    async fn change(&mut self, changes: &[MemberChange]) -> Result<(), FaultsError> {
+        let mut last = Ok(());
+        for _ in 0..20 {
+            last = match self.cluster.plan(changes).await {
+                Ok(plan) => self.cluster.change(changes, &plan.version).await,
+                Err(error) => Err(error),
+            };
+            if last.is_ok() {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        last
+    }
+
+    /// Makes everything whole, and waits until it is.
+    async fn heal(&mut self) -> Result<(), FaultsError> {
+        self.cluster.join()?;
+        if let Some(right_at) = self.clock_right_at {
+            tokio::time::sleep_until(right_at.into()).await;
+        }
+        let starting = std::mem::take(&mut self.starting);
+        for node in starting {
+            if let Err(error) = self.cluster.ready(node).await {
+                if !self.may_end.contains(&node) || !self.cluster.has_died(node) {
+                    return Err(error);
+                }
+                self.done.push(format!("{} refuses to serve its copy, and is renewed", self.name(node)));
+                self.cluster.wipe(node).await?;
+                self.cluster.renew(node)?;
+                self.cluster.start_again(node)?;
+                self.cluster.ready(node).await?;
+            }
+            let endpoint = self.cluster.nodes()[node].endpoint();
+            self.cluster.outages().end(&endpoint, Cause::Process);
+        }
+        self.traffic.redirect(self.cluster);
+        self.settle().await
+    }
+
+    /// Waits until all members that there are know of nothing on its way.
+    async fn settle(&mut self) -> Result<(), FaultsError> {
+        let (begun, mut settled) = (Instant::now(), 0);
+        while settled < LOOKS_SETTLED {
+            let looks = self.cluster.looks().await?;
+            let is_over = looks.iter().all(|look| {
+                look.moves.as_ref().is_some_and(|moves| moves.moves.is_empty() && moves.leaving.is_empty())
+            });
+            settled = if is_over { settled + 1 } else { 0 };
+            if begun.elapsed() > SETTLES_WITHIN {
+                let left = looks.iter().filter_map(|look| Some(look.moves.as_ref()?.moves.len())).max();
+                self.trouble.push(format!(
+                    "{left:?} partitions are on their way still {} s after the healing",
+                    SETTLES_WITHIN.as_secs()
+                ));
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// A node that runs and can be asked.
+    fn running(&self) -> usize {
+        let nodes = self.cluster.nodes().iter().enumerate();
+        let mut running = nodes.filter(|(at, node)| {
+            node.is_in() && node.pid().is_some() && !self.paused.contains(at) && !self.starting.contains(at)
+        });
+        running.next_back().map_or(0, |(at, _)| at)
+    }
+
+    fn name(&self, node: usize) -> String {
+        self.cluster.nodes()[node].name.clone()
+    }
+}
+
+/// Flips bits in the tables of a data directory, but in no journal: what a journal lost, nobody can know of. Says how many.
+fn damage(dir: &Path) -> Result<usize, FaultsError> {
+    let failed = || FaultsError::system(format!("damage {}", dir.display()));
+    let mut damaged = 0;
+    for path in tables(dir).map_err(failed())? {
+        let mut content = fs::read(&path).map_err(failed())?;
+        let mut at = DAMAGE_EVERY / 2;
+        while let Some(byte) = content.get_mut(at) {
+            *byte ^= 4;
+            damaged += 1;
+            at += DAMAGE_EVERY;
+        }
+        fs::write(&path, content).map_err(failed())?;
+    }
+    Ok(damaged)
+}
+
+/// The files under `dir` that hold tables or values.
+fn tables(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut tables = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            tables.extend(self::tables(&path)?);
+        } else if path.parent().and_then(Path::file_name).is_some_and(|dir| dir == "tables" || dir == "blobs") {
+            tables.push(path);
+        }
+    }
+    Ok(tables)
+}

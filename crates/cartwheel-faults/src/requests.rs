@@ -1,0 +1,101 @@
+//! Single requests through one node, for scenarios that must know which node took what.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cart::cart::{Cart as _, PlainCart};
+use cart::purchases::Purchase;
+use cartwheel_client::{BucketChange, Client, Error, Options, Value};
+
+use crate::FaultsError;
+use crate::cluster::Cluster;
+use crate::ledger::Ledger;
+
+/// How long one node may take over one of them.
+const WITHIN: Duration = Duration::from_secs(5);
+
+impl Cluster {
+    /// Does something with a client of one node alone, from that node's zone.
+    ///
+    /// # Errors
+    /// If nothing can be done there.
+    pub async fn through<T, F>(
+        &self,
+        node: usize,
+        work: impl FnOnce(Client) -> F + Send + 'static,
+    ) -> Result<T, FaultsError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T>,
+    {
+        let (client, zone) = (Client::new([self.nodes()[node].endpoint()])?, self.nodes()[node].zone);
+        self.network().inside(self.clients_of(zone), move || work(client)).await
+    }
+
+    /// The nodes that are homes of a key, as `node` knows.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub async fn homes_of(&self, node: usize, bucket: &'static str, key: &str) -> Result<Vec<usize>, FaultsError> {
+        let key = key.to_owned();
+        let location = self.through(node, move |client| async move { client.locate(bucket, &key).await }).await??;
+        let homes = location.preference_list.iter().filter(|replica| replica.role == "home");
+        let place = |name: &str| self.nodes().iter().position(|node| node.name == name);
+        Ok(homes.filter_map(|home| place(&home.node)).collect())
+    }
+
+    /// Changes a bucket's settings through `node`; says why not, if that is refused.
+    ///
+    /// # Errors
+    /// If nothing can be done there.
+    pub async fn set_bucket(
+        &self,
+        node: usize,
+        bucket: &'static str,
+        change: BucketChange,
+    ) -> Result<Result<(), Error>, FaultsError> {
+        self.through(node, move |client| async move { client.set_bucket(bucket, &change).await.map(drop) }).await
+    }
+
+    /// Puts one item each into carts, unseen, through one node. Those that are acknowledged must never be missing from then on, and are
+    /// returned.
+    ///
+    /// # Errors
+    /// If nothing can be done there.
+    pub async fn add_through(
+        &self,
+        node: usize,
+        ledger: &Arc<Ledger>,
+        bucket: &'static str,
+        adds: Vec<Purchase>,
+        replicas: Option<u8>,
+    ) -> Result<Vec<Added>, FaultsError> {
+        let ledger = ledger.clone();
+        self.through(node, move |client| async move {
+            let options = Options { replicas, timeout: Some(WITHIN), ..Options::default() };
+            let mut added = Vec::new();
+            for purchase in adds {
+                let mut cart = PlainCart::default();
+                cart.add(&purchase);
+                let value = Value { bytes: cart.encode().into(), content_type: "text/plain".to_owned() };
+                ledger.trying(bucket, &purchase);
+                if let Ok(written) = client.put_with(bucket, &purchase.customer, value, None, &options).await {
+                    ledger.stocked(bucket, &purchase);
+                    let standins = written.acks.standin;
+                    added.push(Added { purchase, standins });
+                }
+            }
+            added
+        })
+        .await
+    }
+}
+
+/// An add that was acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Added {
+    /// What was put where.
+    pub purchase: Purchase,
+    /// How many stand-ins acknowledged it.
+    pub standins: u32,
+}
