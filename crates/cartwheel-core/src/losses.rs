@@ -258,6 +258,7 @@ impl std::error::Error for LossesDamaged {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Asking;
 
     const HOME: Home = Home { node: NodeId::new(1), life: Life(7) };
     const OF: PartitionId = PartitionId(3);
@@ -282,7 +283,7 @@ mod tests {
         let now = Instant::default();
         assert!(!book.note(OF, HOME, Since(5), Epoch(1)));
         book.wait(Waiting::Ask(
-            Asker::Here(Ticket { operation: 1, round: 1 }),
+            Asker::Here(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }),
             Ask::Recover { key: key(), home: HOME, since: Since(5) },
         ));
         let (_, command) = book.save(now, Epoch(1), || StoreId(1)).expect("it is not durable");

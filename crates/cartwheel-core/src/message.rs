@@ -73,10 +73,23 @@ pub enum Message {
 /// Which question of which operation of the asker an answer belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Ticket {
+    /// Which part of the asker it is that asks.
+    pub asking: Asking,
     /// The operation, unique among all that the asker ever began.
     pub operation: u64,
     /// The question within the operation.
     pub round: u32,
+}
+
+/// Which part of a node asks, and is to be told the answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Asking {
+    /// An operation of the coordinator's: a client's, or a repair, or one that heals or hands over.
+    Coordinator,
+    /// A comparison of replicas ([`crate::exchange`]).
+    Exchange,
+    /// The copying of a partition to one that is to be a home ([`crate::transfer`]).
+    Transfer,
 }
 
 /// Which of a node's shards, of how many. Each is a state machine with a store of its own, and each partition belongs to one.

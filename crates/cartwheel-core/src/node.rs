@@ -21,7 +21,7 @@ pub use crate::effects::{
     StoreCommand, StoreId, StoreResult, Timing, WriteFailed,
 };
 use crate::epoch::Epoch;
-use crate::exchange::{self, EXCHANGE, Exchange, Finding, Question, Xcx};
+use crate::exchange::{self, Exchange, Finding, Question, Xcx};
 use crate::handoff::{Errand, Handoff, PAGE};
 use crate::hlc::{AHEAD_MS_MAX, Hlc, HlcClock, WallMs};
 use crate::holdings::Holdings;
@@ -30,7 +30,7 @@ use crate::liveness::Status;
 use crate::losses::{LossBook, Losses, Waiting};
 use crate::membership::{ClusterId, Durability, View};
 use crate::merkle::TreeId;
-use crate::message::{Answer, Ask, Envelope, Failure, Lane, Message, Role, Ticket};
+use crate::message::{Answer, Ask, Asking, Envelope, Failure, Lane, Message, Role, Ticket};
 use crate::mutation::{Broken, Mutation};
 use crate::reclaimer::{self, Reclaimer};
 use crate::record::{ActorsSince, Minter};
@@ -39,7 +39,7 @@ use crate::request::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Sh
 use crate::ring::PartitionId;
 use crate::succession::{self, Scx, Seat, Succession};
 use crate::time::{Instant, Now};
-use crate::transfer::{self, TRANSFER, Tcx, Transfers};
+use crate::transfer::{self, Tcx, Transfers};
 use crate::write_id::WriteId;
 
 /// What an operation of the coordinator may know and use in this step. A macro, because it borrows parts of the node beside the
@@ -533,7 +533,7 @@ impl Node {
     ) {
         // Whoever asked: the peer is there, and not late.
         self.reach.answered(from, ticket, step.now.instant);
-        match Asking::under(ticket) {
+        match ticket.asking {
             Asking::Coordinator => self.coordinator.answered(&mut cx!(self, step), from, ticket, footing, answer),
             Asking::Exchange => self.exchange.answered(&mut xcx!(self, step), from, ticket, answer),
             Asking::Transfer if from == self.config.node => {
@@ -550,7 +550,7 @@ impl Node {
         // Who was a home says what it holds to those who are, until they have taken it over.
         let is_left = || {
             let leaves = self.held.seat(partition).is_some_and(|seat| seat.leaves(self.held.me(), group));
-            leaves && ticket.round & EXCHANGE != 0
+            leaves && ticket.asking == Asking::Exchange
         };
         let is_ours = match &ask {
             Ask::Read { role: Role::StandIn, .. } => true,
@@ -558,7 +558,7 @@ impl Node {
             Ask::Read { .. } | Ask::Recover { .. } | Ask::Merge { .. } => self.held.is_home(key) || is_left(),
         };
         // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
-        if ticket.round & EXCHANGE != 0 {
+        if ticket.asking == Asking::Exchange {
             self.admission.begin(Slice::Repair, step.now.instant);
         }
         let stamp = match &ask {
@@ -897,7 +897,7 @@ impl Node {
     /// The same for the partition that one of this node's own operations is about, and what is known of its homes' losses.
     fn own_footing(&self, ticket: Ticket) -> (Footing, Losses) {
         let losses = |partition| self.losses.of(partition, self.replica.epoch());
-        let key = match Asking::under(ticket) {
+        let key = match ticket.asking {
             Asking::Coordinator => self.coordinator.key_of(ticket.operation),
             Asking::Exchange | Asking::Transfer => None,
         };
@@ -979,7 +979,7 @@ impl Node {
 
     /// The partition that one of this node's own operations is about.
     fn partition_of(&self, ticket: Ticket) -> Option<PartitionId> {
-        match Asking::under(ticket) {
+        match ticket.asking {
             Asking::Coordinator => self.coordinator.key_of(ticket.operation).map(|key| self.held.partition_of(key)),
             Asking::Exchange => self.exchange.partition_of(ticket.operation),
             Asking::Transfer => self.transfers.partition_of(ticket.operation),
@@ -1043,29 +1043,10 @@ impl Node {
 
     /// Asks all others what their clocks read. If all jumped together, what was heard of them before says that this one is off.
     fn ask_clocks(&self, step: &mut Gathered) {
-        let ticket = Ticket { operation: self.config.lane.first_operation(0), round: 0 };
+        let ticket = Ticket { asking: Asking::Coordinator, operation: self.config.lane.first_operation(0), round: 0 };
         let others = self.held.view().members().map(|known| known.member.id).filter(|&id| id != self.config.node);
         for other in others {
             self.send(step, other, Message::AskClocks(ticket));
-        }
-    }
-}
-
-/// Whose question an answer belongs to.
-enum Asking {
-    Coordinator,
-    Exchange,
-    Transfer,
-}
-
-impl Asking {
-    const fn under(ticket: Ticket) -> Self {
-        if ticket.round & EXCHANGE != 0 {
-            Self::Exchange
-        } else if ticket.round & TRANSFER != 0 {
-            Self::Transfer
-        } else {
-            Self::Coordinator
         }
     }
 }

@@ -15,7 +15,7 @@ use cartwheel_core::key::Key;
 use cartwheel_core::membership::{
     ChangeKind, ClusterId, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
 };
-use cartwheel_core::message::{Ask, Confirm, Envelope, Lane, Message, Ticket};
+use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 #[cfg(feature = "mutations")]
 use cartwheel_core::mutation::Mutation;
@@ -783,7 +783,7 @@ fn a_message_of_a_stranger_changes_nothing() {
         sent: Now { wall: WallMs(u64::MAX), ..Now::default() },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
-        message: Message::Ask(Ticket { operation: 1, round: 1 }, merge.clone()),
+        message: Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, merge.clone()),
     };
     for stray in [envelope(ClusterId(2), id(2)), envelope(CLUSTER, id(9))] {
         let now = Now { instant: cluster.now, wall: WallMs(1_000_000) };

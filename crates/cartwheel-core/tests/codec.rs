@@ -13,7 +13,9 @@ use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ClusterId, History};
 use cartwheel_core::merkle::{Size, TreeId};
-use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
+use cartwheel_core::message::{
+    Answer, Ask, Asking, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want,
+};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
@@ -64,7 +66,7 @@ fn put() -> Put {
 }
 
 fn messages() -> Vec<Message> {
-    let ticket = Ticket { operation: 1 << 41, round: u32::MAX };
+    let ticket = Ticket { asking: Asking::Coordinator, operation: 1 << 41, round: u32::MAX };
     let digest = StateDigest::of(&state());
     let acks = Acks { home: 2, standin: 1, zones: 2 };
     let got = Got { siblings: vec![sibling()], context: Some(Bytes::from_static(b"c")), acks };
@@ -110,7 +112,8 @@ fn messages() -> Vec<Message> {
         Err(Refusal::DiskFull),
     ];
     all.extend(results.map(|result| Message::Forwarded(ticket, result)));
-    all.extend([Message::AskClocks(ticket), Message::Clocks(ticket)]);
+    let of = |asking| Ticket { asking, ..ticket };
+    all.extend([Message::AskClocks(of(Asking::Exchange)), Message::Clocks(of(Asking::Transfer))]);
     let id = InquiryId(1 << 40);
     let partitions = vec![PartitionId(0), PartitionId(65_535)];
     let tree = TreeId { partition: PartitionId(7), group: Group(3) };

@@ -12,7 +12,7 @@ use cartwheel_core::epoch::Epoch;
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::image::Image;
 use cartwheel_core::membership::Durability;
-use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, StateDigest, Ticket};
+use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Envelope, Message, StateDigest, Ticket};
 use cartwheel_core::node::{ClientId, Event, Input, Node, NodeConfig, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::request::{Consistency, Get, Operation, Put, Request, Retry};
 use cartwheel_core::state::{Content, Notes, Sibling, State};
@@ -50,7 +50,7 @@ fn merge(pair: &mut Pair, node: usize, state: State, stamp: u64) {
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    pair.say(node, Message::Ask(Ticket { operation: 1, round: 1 }, ask));
+    pair.say(node, Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, ask));
 }
 
 fn enter(pair: &mut Pair, epoch: u64) {
@@ -126,7 +126,12 @@ fn a_write_that_was_forwarded_long_ago_is_not_carried_out() {
         return_body: false,
     };
     for (begun, stored) in [(7, 0), (8, 1)] {
-        let forward = Message::Forward(Ticket { operation: 1, round: 1 }, put.clone(), MINUTE, Epoch(begun));
+        let forward = Message::Forward(
+            Ticket { asking: Asking::Coordinator, operation: 1, round: 1 },
+            put.clone(),
+            MINUTE,
+            Epoch(begun),
+        );
         pair.say(1, forward);
         assert_eq!(pair.held(1, 1).unwrap_or_default().siblings().len(), stored, "begun in {begun}");
     }
@@ -187,7 +192,7 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    step(say(Message::Ask(Ticket { operation: 1, round: 1 }, ask)), &mut disk);
+    step(say(Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, ask)), &mut disk);
     let get = Get { key: key(1), seen: None, consistency: Consistency::Eventual, r: Some(2) };
     let request = Request { operation: Operation::Get(get), timeout: MINUTE };
     let asked = step(Input::Client(ClientId(1), request), &mut disk);

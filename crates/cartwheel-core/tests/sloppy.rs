@@ -14,7 +14,7 @@ use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, View};
-use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Ticket};
+use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{ClientId, Event, Input, Node, NodeConfig};
 use cartwheel_core::record::Record;
@@ -593,7 +593,7 @@ fn asked_by(from: NodeId, ask: Ask) -> Envelope {
         sent: Now { wall: WallMs(1_000_000), ..Now::default() },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
-        message: Message::Ask(Ticket { operation: 1, round: 1 }, ask),
+        message: Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, ask),
     }
 }
 

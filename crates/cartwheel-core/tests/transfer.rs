@@ -16,13 +16,13 @@ use cartwheel_core::key::Key;
 use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::membership::{ChangeKind, View};
 use cartwheel_core::merkle::{Grid, KeyRange};
-use cartwheel_core::message::{Message, Ticket};
+use cartwheel_core::message::{Asking, Message, Ticket};
 use cartwheel_core::node::{Event, Input, Node, NodeConfig};
 use cartwheel_core::record::{LocalHeader, Record};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::state::{Content, Sibling, State};
 use cartwheel_core::succession::seat_name;
-use cartwheel_core::transfer::{Fetch, Fetched, Page, TRANSFER};
+use cartwheel_core::transfer::{Fetch, Fetched, Page};
 use cartwheel_core::wire;
 use pair::{EVERY, Pair, config, history, id, key, member, state, view};
 
@@ -190,7 +190,7 @@ fn what_makes_no_sense_is_refused_and_stores_nothing() {
     let empty = KeyRange { from: whole(0).from, upto: Some(whole(0).from) };
     for fetch in [fetch(0, beyond), fetch(0, empty), fetch(1, whole(0)), fetch(u32::MAX, whole(0))] {
         net.reset();
-        net.tell(1, COMER, Message::Fetch(Ticket { operation: 1, round: TRANSFER }, fetch.clone()));
+        net.tell(1, COMER, Message::Fetch(Ticket { asking: Asking::Transfer, operation: 1, round: 0 }, fetch.clone()));
         let refused = net.events.iter().filter(|(_, event)| *event == Event::ExchangeRefused(id(COMER))).count();
         assert_eq!(refused, 1, "{fetch:?}");
     }
@@ -198,7 +198,7 @@ fn what_makes_no_sense_is_refused_and_stores_nothing() {
     let strange = Key::new(Bytes::from_static(b"carts"), Bytes::from_static(b"strange")).expect("a valid key");
     let page = Page { records: vec![(strange.storage_key(), state(1, 1))], ..Page::default() };
     for operation in 0..1_000 {
-        let ticket = Ticket { operation, round: TRANSFER };
+        let ticket = Ticket { asking: Asking::Transfer, operation, round: 0 };
         net.tell(COMER, 1, Message::Fetched(ticket, Fetched::Page(page.clone())));
     }
     net.pass(Duration::from_secs(60));

@@ -2,7 +2,7 @@
 
 use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot};
-use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, Role, Ticket, Want};
+use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Envelope, Message, Role, Ticket, Want};
 use cartwheel_core::node::{Event, ReadFailed, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::record::{Loss, Record};
 use cartwheel_core::request::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
@@ -72,8 +72,17 @@ pub fn record(names: &impl Naming, record: &Record) -> String {
     format!("{}{own}{behind}", state(names, &record.state))
 }
 
+/// What marks the part of a node that asks; nothing for the coordinator.
+const fn whose(asking: Asking) -> &'static str {
+    match asking {
+        Asking::Coordinator => "",
+        Asking::Exchange => "exchange",
+        Asking::Transfer => "transfer",
+    }
+}
+
 fn ticket(ticket: Ticket) -> String {
-    format!("#{:x}.{}", ticket.operation & 0xff_ffff, ticket.round)
+    format!("{}#{:x}.{}", whose(ticket.asking), ticket.operation & 0xff_ffff, ticket.round)
 }
 
 /// A message.

@@ -12,7 +12,7 @@ use cartwheel_core::dot::NodeId;
 use cartwheel_core::hlc::WallMs;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::ClusterId;
-use cartwheel_core::message::{Ask, Confirm, Envelope, Message, Role, Ticket, Want};
+use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Role, Ticket, Want};
 use cartwheel_core::state::{Epoch, State};
 use cartwheel_core::time::Now;
 use cartwheel_core::wire::{PROTOCOL_VERSION, encode_envelope};
@@ -159,7 +159,10 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     };
     let key = || Key::new("b".into(), "k".into()).unwrap();
     let read = || {
-        Message::Ask(Ticket { operation: 1, round: 1 }, Ask::Read { key: key(), want: Want::State, role: Role::Home })
+        Message::Ask(
+            Ticket { asking: Asking::Coordinator, operation: 1, round: 1 },
+            Ask::Read { key: key(), want: Want::State, role: Role::Home },
+        )
     };
     let envelope = |cluster, from: &str, message| Envelope {
         cluster,
@@ -204,7 +207,11 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
         stands_in_for: None,
     };
     let mut stream = greet();
-    let stray = envelope(ClusterId(7), "node-2", Message::Ask(Ticket { operation: 1, round: 1 }, wipe));
+    let stray = envelope(
+        ClusterId(7),
+        "node-2",
+        Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, wipe),
+    );
     stream.write_all(&framed(&encode_envelope(&stray))).unwrap();
     target.still_serves("another cluster's message");
 

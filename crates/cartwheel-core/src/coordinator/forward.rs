@@ -7,7 +7,7 @@ use super::{Cx, Next, Own, ReplyTo, Told};
 use crate::dot::NodeId;
 use crate::hlc::{Hlc, WallMs};
 use crate::membership::Conflict;
-use crate::message::Ticket;
+use crate::message::{Asking, Ticket};
 use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
 use crate::time::Instant;
 
@@ -194,7 +194,7 @@ impl ForwardOp {
 
     fn send(&self, cx: &mut Cx<'_>, home: NodeId) {
         // With each timestamp it is another question.
-        let ticket = Ticket { operation: self.id, round: 1 + self.raises as u32 };
+        let ticket = Ticket { asking: Asking::Coordinator, operation: self.id, round: 1 + self.raises as u32 };
         let budget = self.deadline.since(cx.now.instant);
         cx.out.forwards.push((home, ticket, self.put.clone(), budget, cx.begun));
     }

@@ -10,26 +10,22 @@ use crate::configuration::Footing;
 use crate::context::Context;
 use crate::dot::NodeId;
 use crate::effects::{Event, Repair};
-use crate::exchange::EXCHANGE;
 use crate::key::Key;
 use crate::membership::{BucketSettings, Conflict};
-use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
+use crate::message::{Answer, Ask, Asking, Confirm, Role, StateDigest, Ticket, Want};
 use crate::mutation::Mutation;
 use crate::quorum::Quorum;
 use crate::reclaim::Rules;
 use crate::request::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
 use crate::state::State;
 use crate::time::Instant;
-use crate::transfer::TRANSFER;
 
 /// The round of a read's questions.
 pub(super) const READ: u32 = 1;
 /// The round of a strong get's writing back.
 const WRITE_BACK: u32 = 2;
-/// The round of repairs, whose answers no operation waits for: below the bits that mark the exchange's and transfers' tickets, or their
-/// answers would be taken for those of the exchange.
-pub(super) const REPAIR: u32 = TRANSFER - 1;
-const _: () = assert!(REPAIR & (EXCHANGE | TRANSFER) == 0);
+/// The round of repairs, whose answers no operation waits for.
+pub(super) const REPAIR: u32 = u32::MAX;
 
 /// For how many hedging delays an answered get stays to repair those who answer late.
 const LINGER: u32 = 4;
@@ -268,7 +264,11 @@ impl GetOp {
                 confirm: Confirm::Exactly,
                 stands_in_for: None,
             };
-            cx.out.asks.push((node, Ticket { operation: self.id, round: WRITE_BACK }, ask));
+            cx.out.asks.push((
+                node,
+                Ticket { asking: Asking::Coordinator, operation: self.id, round: WRITE_BACK },
+                ask,
+            ));
         }
     }
 
@@ -330,7 +330,7 @@ impl GetOp {
 pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Questions) {
     for (node, role, want) in questions {
         let ask = Ask::Read { key: key.clone(), want, role };
-        cx.out.asks.push((node, Ticket { operation: id, round: READ }, ask));
+        cx.out.asks.push((node, Ticket { asking: Asking::Coordinator, operation: id, round: READ }, ask));
     }
 }
 
@@ -345,7 +345,7 @@ pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node:
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    cx.out.asks.push((node, Ticket { operation: id, round: REPAIR }, ask));
+    cx.out.asks.push((node, Ticket { asking: Asking::Coordinator, operation: id, round: REPAIR }, ask));
 }
 
 /// What a reader sees of `state`, by the bucket's policy for conflicts.

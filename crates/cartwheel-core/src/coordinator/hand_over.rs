@@ -5,7 +5,7 @@ use super::{Cx, Next, Told};
 use crate::dot::NodeId;
 use crate::effects::Event;
 use crate::key::Key;
-use crate::message::{Answer, Ask, Confirm, Role, StateDigest, Ticket, Want};
+use crate::message::{Answer, Ask, Asking, Confirm, Role, StateDigest, Ticket, Want};
 use crate::mutation::Mutation;
 use crate::replica::HandedOver;
 use crate::time::Instant;
@@ -45,7 +45,11 @@ impl HandOverOp {
                     confirm: Confirm::Stored,
                     stands_in_for: None,
                 };
-                cx.out.asks.push((self.to, Ticket { operation: self.id, round: DELIVER }, ask));
+                cx.out.asks.push((
+                    self.to,
+                    Ticket { asking: Asking::Coordinator, operation: self.id, round: DELIVER },
+                    ask,
+                ));
                 Next::Until(self.deadline)
             }
             Told::Answer(from, DELIVER, _, Answer::Stored) if from == self.to => {
@@ -74,7 +78,7 @@ impl HandOverOp {
             return Next::End;
         }
         let ask = Ask::Read { key: self.key.clone(), want: Want::State, role: Role::StandIn };
-        cx.out.asks.push((cx.me, Ticket { operation: self.id, round: READ }, ask));
+        cx.out.asks.push((cx.me, Ticket { asking: Asking::Coordinator, operation: self.id, round: READ }, ask));
         Next::Until(self.deadline)
     }
 

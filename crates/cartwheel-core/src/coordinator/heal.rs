@@ -10,7 +10,7 @@ use crate::dot::NodeId;
 use crate::effects::{Event, Repair};
 use crate::key::Key;
 use crate::losses::Memory;
-use crate::message::{Ask, Confirm, Ticket};
+use crate::message::{Ask, Asking, Confirm, Ticket};
 use crate::quorum::Quorum;
 use crate::record::Loss;
 use crate::time::Instant;
@@ -72,7 +72,7 @@ impl HealOp {
         let home = Home { node: self.node, life: self.memory.life };
         for (node, ..) in questions {
             let ask = Ask::Recover { key: self.key.clone(), home, since: self.memory.since };
-            cx.out.asks.push((node, Ticket { operation: self.id, round: READ }, ask));
+            cx.out.asks.push((node, Ticket { asking: Asking::Coordinator, operation: self.id, round: READ }, ask));
         }
     }
 
@@ -108,7 +108,7 @@ impl HealOp {
             confirm: Confirm::Stored,
             stands_in_for: None,
         };
-        cx.out.asks.push((self.node, Ticket { operation: self.id, round: REPAIR }, ask));
+        cx.out.asks.push((self.node, Ticket { asking: Asking::Coordinator, operation: self.id, round: REPAIR }, ask));
         Next::End
     }
 }

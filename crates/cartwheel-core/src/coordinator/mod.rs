@@ -32,7 +32,7 @@ use crate::key::Key;
 use crate::liveness::{Liveness, Status};
 use crate::losses::{Losses, Memory};
 use crate::membership::{BucketSettings, View};
-use crate::message::{Answer, Ask, Lane, Role, Ticket, Want};
+use crate::message::{Answer, Ask, Asking, Lane, Role, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::record::Loss;
 use crate::replica::{HandedOver, Mint, MintRefused, Minted};
@@ -600,7 +600,7 @@ fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
     for home in cx.own_first(key) {
         if cx.reach.is_late(home, cx.now.instant) && cx.reach.may_ask(home, cx.now.instant) {
             let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
-            cx.out.asks.push((home, Ticket { operation: id, round: PROBE }, ask));
+            cx.out.asks.push((home, Ticket { asking: Asking::Coordinator, operation: id, round: PROBE }, ask));
         }
     }
 }

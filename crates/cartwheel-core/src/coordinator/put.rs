@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::dot::NodeId;
 use crate::liveness::Status;
 use crate::membership::{BucketSettings, Conflict};
-use crate::message::{Answer, Ask, Confirm, Failure, Role, Ticket};
+use crate::message::{Answer, Ask, Asking, Confirm, Failure, Role, Ticket};
 use crate::mutation::Mutation;
 use crate::quorum::Quorum;
 use crate::replica::{Mint, MintRefused, Minted, Stamp};
@@ -330,7 +330,7 @@ impl PutOp {
             base: joined.map(|joined| joined.state),
             stands_in_for,
         };
-        cx.out.mints.push((Ticket { operation: self.id, round: MINT }, mint));
+        cx.out.mints.push((Ticket { asking: Asking::Coordinator, operation: self.id, round: MINT }, mint));
         self.phase = Phase::Minting { context, stands_in_for };
         self.wait(cx)
     }
@@ -491,7 +491,7 @@ impl PutOp {
                 confirm: Confirm::Stored,
                 stands_in_for,
             };
-            cx.out.asks.push((node, Ticket { operation: self.id, round }, ask));
+            cx.out.asks.push((node, Ticket { asking: Asking::Coordinator, operation: self.id, round }, ask));
         }
     }
 

@@ -100,11 +100,12 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Asking;
 
     const PEER: NodeId = NodeId::new(1);
 
     fn ticket(operation: u64) -> Ticket {
-        Ticket { operation, round: 1 }
+        Ticket { asking: Asking::Coordinator, operation, round: 1 }
     }
 
     fn at(ms: u64) -> Instant {

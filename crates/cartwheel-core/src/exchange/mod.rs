@@ -23,7 +23,7 @@ use crate::holdings::Holdings;
 use crate::key::Key;
 use crate::liveness::{Liveness, Status};
 use crate::merkle::{Change, DEPTH_MAX, FANOUT_BITS, KeyRange, TreeId, Trees};
-use crate::message::{Answer, Ask, Message, Role, Ticket, Want};
+use crate::message::{Answer, Ask, Asking, Message, Role, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::node::NodeConfig;
 use crate::quorum::majority;
@@ -37,9 +37,6 @@ pub use message::{Finding, ListPage, Question, Refused};
 pub use proofs::Compared;
 use proofs::{Pair, Proofs};
 use session::{NODES_MAX, Next, Session};
-
-/// Set in the rounds of all tickets of the exchange, and of nobody else's.
-pub const EXCHANGE: u32 = 1 << 31;
 
 /// How many comparisons a shard carries out at once, and with one peer.
 const SESSIONS_MAX: usize = 4;
@@ -686,7 +683,7 @@ impl Exchange {
         if self.checks.len() < CHECKS_MAX {
             let operation = self.number();
             let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
-            cx.out.asks.push((cx.me, Ticket { operation, round: EXCHANGE }, ask));
+            cx.out.asks.push((cx.me, Ticket { asking: Asking::Exchange, operation, round: 0 }, ask));
             self.checks.insert(operation, key);
         }
     }

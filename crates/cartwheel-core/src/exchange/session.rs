@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Xcx;
 use super::level::{Level, Progress, Side};
 use super::message::{Finding, ListPage, Question, Refused};
-use super::{EXCHANGE, Xcx};
 use crate::admission::Slice;
 use crate::configuration::Footing;
 use crate::dot::NodeId;
 use crate::effects::{Event, Repair};
 use crate::key::Key;
 use crate::merkle::{DEPTH_MAX, FANOUT, KeyRange, TreeId, Trees};
-use crate::message::{Answer, Ask, Message, Ticket};
+use crate::message::{Answer, Ask, Asking, Message, Ticket};
 use crate::mutation::Mutation;
 use crate::time::{Instant, Now};
 
@@ -139,8 +139,8 @@ impl Session {
     }
 
     fn round(&mut self) -> u32 {
-        self.rounds = (self.rounds + 1) & !EXCHANGE;
-        self.rounds | EXCHANGE
+        self.rounds = self.rounds.wrapping_add(1);
+        self.rounds
     }
 
     fn ask(&mut self, cx: &mut Xcx<'_>, question: Question) {
@@ -151,7 +151,7 @@ impl Session {
     }
 
     const fn ticket(&self, round: u32) -> Ticket {
-        Ticket { operation: self.id, round }
+        Ticket { asking: Asking::Exchange, operation: self.id, round }
     }
 
     fn progress(&mut self, cx: &Xcx<'_>) {

@@ -26,7 +26,7 @@ use crate::holdings::Holdings;
 use crate::key::Key;
 use crate::liveness::{Liveness, Status};
 use crate::merkle::{Grid, KeyRange};
-use crate::message::{Answer, Ask, Confirm, Message, Ticket};
+use crate::message::{Answer, Ask, Asking, Confirm, Message, Ticket};
 use crate::mutation::Broken;
 use crate::node::NodeConfig;
 use crate::replica::Replica;
@@ -36,9 +36,6 @@ use crate::wire;
 pub use message::{Fetch, Fetched, Page};
 use part::{Part, Stage};
 use serving::Serving;
-
-/// Set in the rounds of all tickets of transfers, and of nobody else's.
-pub const TRANSFER: u32 = 1 << 30;
 
 /// Into how many parts a partition is cut at most, each of which comes from one home.
 const PARTS_MAX: usize = 4;
@@ -87,7 +84,7 @@ pub struct Out {
 
 impl Out {
     fn fetch(&mut self, from: NodeId, operation: u64, fetch: Fetch) {
-        let ticket = Ticket { operation, round: TRANSFER };
+        let ticket = Ticket { asking: Asking::Transfer, operation, round: 0 };
         self.sends.push((from, fetch.partition, Message::Fetch(ticket, fetch)));
     }
 }
@@ -366,7 +363,7 @@ impl Transfers {
                 confirm: Confirm::Stored,
                 stands_in_for: None,
             };
-            cx.out.asks.push((Ticket { operation, round: TRANSFER | number }, ask));
+            cx.out.asks.push((Ticket { asking: Asking::Transfer, operation, round: number }, ask));
         }
         part.stage = Stage::Storing { operation, from, waiting, has_failed: false, next: page.next };
         cx.admission.does(Slice::Transfer, records as usize, cx.now.instant);
@@ -378,7 +375,7 @@ impl Transfers {
     pub fn answered(&mut self, cx: &mut Tcx<'_>, ticket: Ticket, answer: &Answer) {
         let Some(part) = self.place_of(ticket.operation).and_then(|place| self.part(place)) else { return };
         let Stage::Storing { waiting, has_failed, .. } = &mut part.stage else { return };
-        if waiting.remove(&(ticket.round & !TRANSFER)) {
+        if waiting.remove(&ticket.round) {
             *has_failed |= !matches!(answer, Answer::Stored);
             self.go_on(cx, ticket.operation);
         }

@@ -23,7 +23,7 @@ use crate::key::Key;
 use crate::losses::Memory;
 use crate::membership::{ClusterId, History};
 use crate::merkle::{Size, TreeId};
-use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
+use crate::message::{Answer, Ask, Asking, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
 use crate::record::Loss;
 use crate::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use crate::ring::{PartitionId, RingVersion};
@@ -33,7 +33,7 @@ use crate::time::{Instant, Now};
 use crate::write_id::WriteId;
 
 /// Of messages that answer nothing and that nothing answers.
-const NO_TICKET: Ticket = Ticket { operation: 0, round: 0 };
+const NO_TICKET: Ticket = Ticket { asking: Asking::Coordinator, operation: 0, round: 0 };
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbEnvelope {
@@ -70,6 +70,9 @@ struct PbEnvelope {
     losses: Vec<PbKnownLoss>,
     #[prost(uint64, tag = "63")]
     monotonic_us: u64,
+    /// 0: the coordinator, 1: the exchange, 2: a transfer.
+    #[prost(uint32, tag = "64")]
+    asking: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -423,6 +426,11 @@ pub fn encode_envelope_as(envelope: &Envelope, protocol: Protocol) -> Bytes {
         wall: envelope.sent.wall.0,
         operation: ticket.operation,
         round: ticket.round,
+        asking: match ticket.asking {
+            Asking::Coordinator => 0,
+            Asking::Exchange => 1,
+            Asking::Transfer => 2,
+        },
         message: Some(message),
         step: envelope.footing.step.0,
         is_filling: envelope.footing.is_filling,
@@ -459,7 +467,13 @@ pub fn decode_envelope_as(frame: Bytes, protocol: Protocol) -> Result<Envelope, 
 }
 
 fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
-    let ticket = Ticket { operation: envelope.operation, round: envelope.round };
+    let asking = match envelope.asking {
+        0 => Asking::Coordinator,
+        1 => Asking::Exchange,
+        2 => Asking::Transfer,
+        _ => return Err(WireError::Field("asking")),
+    };
+    let ticket = Ticket { asking, operation: envelope.operation, round: envelope.round };
     Ok(Envelope {
         cluster: ClusterId(u128::from_be_bytes(fixed(&envelope.cluster, "cluster")?)),
         from: NodeId::new(envelope.from),

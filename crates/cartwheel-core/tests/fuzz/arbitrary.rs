@@ -5,10 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::clock::{Clock, Run};
 use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
-use cartwheel_core::exchange::EXCHANGE;
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::key::Key;
-use cartwheel_core::message::{Answer, Ask, Confirm, Failure, Message, Role, StateDigest, Ticket, Want};
+use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Failure, Message, Role, StateDigest, Ticket, Want};
 use cartwheel_core::record::Loss;
 use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::state::{Content, Epoch, Note, Sibling, State};
@@ -212,8 +211,9 @@ fn outcome() -> BoxedStrategy<Result<PutDone, Refusal>> {
 fn ticket() -> impl Strategy<Value = Ticket> {
     let begun = |(life, begun)| (Life(life).mark_of_boot(BOOT) << 40) + begun;
     let operation = prop_oneof![4 => (0u64..4, 0u64..40).prop_map(begun), 1 => number()];
-    let round = prop_oneof![4 => 0u32..5, 2 => (0u32..5).prop_map(|round| round | EXCHANGE), 1 => any::<u32>(), 1 => Just(u32::MAX)];
-    (operation, round).prop_map(|(operation, round)| Ticket { operation, round })
+    let round = prop_oneof![6 => 0u32..5, 1 => any::<u32>(), 1 => Just(u32::MAX)];
+    let asking = prop_oneof![2 => Just(Asking::Coordinator), 1 => Just(Asking::Exchange), 1 => Just(Asking::Transfer)];
+    (asking, operation, round).prop_map(|(asking, operation, round)| Ticket { asking, operation, round })
 }
 
 /// What one node may say to another without laying claim to a partition.

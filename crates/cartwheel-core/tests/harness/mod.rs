@@ -12,7 +12,7 @@ use cartwheel_core::holdings::Holdings;
 use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy};
-use cartwheel_core::message::{Ask, Confirm, Lane, Ticket};
+use cartwheel_core::message::{Ask, Asking, Confirm, Lane, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, NodeConfig, StoreCommand, StoreResult, Timing};
 use cartwheel_core::record::{ActorsSince, Minter, Record};
@@ -23,7 +23,7 @@ use cartwheel_core::time::{Instant, Now};
 use cartwheel_core::write_id::WriteId;
 
 const CLUSTER: ClusterId = ClusterId(1);
-const TICKET: Ticket = Ticket { operation: 1, round: 1 };
+const TICKET: Ticket = Ticket { asking: Asking::Coordinator, operation: 1, round: 1 };
 
 /// The key of all these tests.
 pub fn key() -> Key {

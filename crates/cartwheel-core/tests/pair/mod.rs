@@ -13,7 +13,7 @@ use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::image::Image;
 use cartwheel_core::key::Key;
 use cartwheel_core::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy, View};
-use cartwheel_core::message::{Ask, Confirm, Envelope, Lane, Message, Ticket};
+use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Event, Input, Limits, Node, NodeConfig, StoreCommand, Timing};
 use cartwheel_core::record::{LocalHeader, Record};
@@ -220,7 +220,7 @@ impl Pair {
             confirm: Confirm::Stored,
             stands_in_for: None,
         };
-        self.say(node, Message::Ask(Ticket { operation: 1, round: 1 }, ask));
+        self.say(node, Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, ask));
     }
 
     /// An input to a node.

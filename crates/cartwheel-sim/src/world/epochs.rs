@@ -3,10 +3,9 @@
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
 use cartwheel_core::epoch::{Epoch, KEPT_FOR};
-use cartwheel_core::exchange::EXCHANGE;
 use cartwheel_core::hint;
 use cartwheel_core::key::Key;
-use cartwheel_core::message::{Ask, Message};
+use cartwheel_core::message::{Ask, Asking, Message};
 use cartwheel_core::node::{Input, StoreCommand, WriteFailed};
 use cartwheel_core::record::Record;
 use cartwheel_core::state::{Content, Sibling};
@@ -77,7 +76,7 @@ impl World {
     /// State goes out under the epoch in which its operation began, or an older one. Each key of a comparison is an operation of its own.
     pub(super) fn judge_stamp(&mut self, from: usize, message: &Message) {
         let Message::Ask(ticket, ask) = message else { return };
-        let Some(control) = self.machine_controls[from].control.as_ref().filter(|_| ticket.round & EXCHANGE == 0)
+        let Some(control) = self.machine_controls[from].control.as_ref().filter(|_| ticket.asking != Asking::Exchange)
         else {
             return;
         };

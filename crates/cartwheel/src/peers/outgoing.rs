@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::exchange::EXCHANGE;
-use cartwheel_core::message::{Envelope, Message, Ticket};
+use cartwheel_core::message::{Asking, Envelope, Message, Ticket};
 use cartwheel_core::wire::{Protocol, encode_envelope_as};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt as _};
@@ -237,7 +236,7 @@ impl Link {
 const fn is_exchange(message: &Message) -> bool {
     match message {
         Message::Compare(..) | Message::Compared(..) => true,
-        Message::Ask(ticket, _) | Message::Answer(ticket, _) => ticket.round & EXCHANGE != 0,
+        Message::Ask(ticket, _) | Message::Answer(ticket, _) => matches!(ticket.asking, Asking::Exchange),
         Message::Forward(..) | Message::Forwarded(..) | Message::Fetch(..) | Message::Fetched(..) => false,
         Message::AskClocks(_) | Message::Clocks(_) | Message::Succession(..) | Message::Notice(_) => false,
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use cartwheel_core::dot::{Life, NodeId};
 use cartwheel_core::hlc::{Hlc, WallMs};
 use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
-use cartwheel_core::message::{Answer, Message, Ticket};
+use cartwheel_core::message::{Answer, Asking, Message, Ticket};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::time::Now;
@@ -35,7 +35,7 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
         sent: Now { wall: WallMs(0), ..Now::default() },
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
-        message: Message::Answer(Ticket { operation, round: 0 }, Answer::Stored),
+        message: Message::Answer(Ticket { asking: Asking::Coordinator, operation, round: 0 }, Answer::Stored),
     }
 }
 

@@ -190,7 +190,11 @@ fn answer() -> Envelope {
         footing: cartwheel_core::configuration::Footing::default(),
         losses: cartwheel_core::losses::Losses::NONE,
         message: cartwheel_core::message::Message::Answer(
-            cartwheel_core::message::Ticket { operation: 1, round: 1 },
+            cartwheel_core::message::Ticket {
+                asking: cartwheel_core::message::Asking::Coordinator,
+                operation: 1,
+                round: 1,
+            },
             cartwheel_core::message::Answer::Stored,
         ),
     }
