@@ -104,6 +104,14 @@ impl Clock {
         self.actors.retain(|&actor, _| is_kept(actor));
     }
 
+    /// Its actors of which all dots are in `other`, too.
+    pub fn actors_within(&self, other: &Self) -> Vec<Actor> {
+        let is_within = |(actor, counters): &(&Actor, &Counters)| {
+            other.actors.get(actor).is_some_and(|theirs| theirs.covers(counters))
+        };
+        self.actors.iter().filter(is_within).map(|(&actor, _)| actor).collect()
+    }
+
     /// How many single dots beyond gaps it names.
     pub fn singles_len(&self) -> usize {
         self.actors.values().map(|counters| counters.beyond.len()).sum()

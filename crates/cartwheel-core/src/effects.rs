@@ -68,6 +68,8 @@ pub struct Limits {
     pub sibling_bytes_max: usize,
     /// Single dots beyond gaps that a context names ([`crate::context::SINGLES_MAX`]).
     pub context_singles_max: usize,
+    /// Actors without a sibling that a record may name that changes all the time, before those are forgotten one by one that have ended.
+    pub idle_actors_max: usize,
     /// The bytes of records that are kept for other nodes beyond which no more are taken on.
     pub hint_bytes_max: u64,
     /// Keys in a leaf of a Merkle tree, on average, beyond which the tree grows deeper.
@@ -88,6 +90,7 @@ impl Default for Limits {
             siblings_max: 128,
             sibling_bytes_max: SIBLING_BYTES_MAX,
             context_singles_max: SINGLES_MAX,
+            idle_actors_max: 8,
             hint_bytes_max: u64::MAX,
             leaf_keys_max: 64,
         }

@@ -5,6 +5,10 @@
 //! then no state that could bring back what they keep away is under way or on any disk, and none is taken any more
 //! ([`Epoch::is_stale`]).
 //!
+//! A record that changes all the time never comes to that, so where it has many actors without siblings they go one by one: five epochs after
+//! they were noted those go of which nothing came since. What every home held in the meantime said that their writes are replaced. Another home
+//! may forget them later and hand them back in the meantime, as may an old context; so those that went last go again.
+//!
 //! Where the last write wins, what lost against a delete goes with it: without the delete it would be the last.
 //!
 //! Records that have anything to forget have an entry in the index, by which they are found when it is time.
@@ -86,6 +90,8 @@ pub struct Rules {
     pub now: Epoch,
     /// The bucket's policy for conflicts.
     pub conflict: Conflict,
+    /// So many actors without siblings may a record have that changes all the time.
+    pub idle_max: usize,
     /// Which rule is broken on purpose.
     pub broken: Broken,
 }
@@ -109,7 +115,7 @@ impl Rules {
 /// Takes out of a record what is to be forgotten. A record that does not count is left alone, and so are values that expire while there
 /// is no clock to go by.
 pub fn forget(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules: &Rules) -> Forgotten {
-    let &Rules { now, broken, .. } = rules;
+    let &Rules { now, broken, idle_max, .. } = rules;
     if record.header.catching_up.is_some() {
         return Forgotten::default();
     }
@@ -124,9 +130,36 @@ pub fn forget(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules:
         // Dots that nobody remembers must not be given again.
         let clock = record.state.clock();
         record.header.own = record.header.own.filter(|&own| clock.highest(minter.actor(own)) > 0);
+        record.header.idle = None;
         any = true;
     }
+    if record.header.idle.is_some() || record.state.clock().actors_len() > idle_max {
+        forget_idle(record, minter, rules);
+    }
     Forgotten { any, deleted }
+}
+
+/// Forgets actors of which no sibling is left and of which nothing has come since they were noted, once that is long enough ago, and those
+/// that went before and have come back.
+fn forget_idle(record: &mut Record, minter: &Minter, rules: &Rules) {
+    let &Rules { now, broken, idle_max, .. } = rules;
+    let mut idle = record.state.idle();
+    let mut notes = record.header.idle.take().unwrap_or_default();
+    let mut going = idle.actors_within(&notes.gone);
+    if notes.since.is_over(now, broken) {
+        let noted = std::mem::take(&mut notes.noted);
+        going.extend(idle.actors_within(&noted));
+        notes.gone = noted;
+        idle.retain_actors(|actor| !going.contains(&actor));
+        if idle.actors_len() > idle_max {
+            notes.noted = idle;
+        }
+        notes.since = now;
+    }
+    record.state.forget_actors(&going);
+    // Dots that nobody remembers must not be given again.
+    record.header.own = record.header.own.filter(|&own| !going.contains(&minter.actor(own)));
+    record.header.idle = Some(notes).filter(|notes| !notes.noted.is_empty() || !notes.gone.is_empty());
 }
 
 fn forget_expired(record: &mut Record, wall: WallMs, rules: &Rules) {
@@ -176,7 +209,7 @@ mod tests {
     use crate::write_id::WriteId;
 
     fn rules(now: u64, conflict: Conflict) -> Rules {
-        Rules { now: Epoch(now), conflict, broken: Broken::default() }
+        Rules { now: Epoch(now), conflict, idle_max: 2, broken: Broken::default() }
     }
 
     fn sibling(number: u64, content: Content, expires: Option<u64>) -> Sibling {
@@ -258,6 +291,69 @@ mod tests {
         assert!(!record.state.is_empty(), "the clock stays five more epochs, so that slower nodes learn of it");
         forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(70, Conflict::Siblings));
         assert!(record.state.is_empty());
+    }
+
+    fn dot(actor: u64, counter: u64) -> Dot {
+        Dot { actor: Actor { node: NodeId::new(9), life: Life(1), since: Since(actor) }, counter }
+    }
+
+    fn actors(record: &Record) -> Vec<u64> {
+        record.state.clock().actors().map(|actor| actor.since.0).collect()
+    }
+
+    /// A record that knows of actors 1 to `actors`, of which the last made its only sibling, and that changes in every epoch.
+    fn changing(actors: u64) -> Record {
+        let mut record = record(vec![Sibling { dot: dot(actors, 1), ..sibling(1, value(), None) }]);
+        (1..actors)
+            .for_each(|actor| record.state.merge(&knows(dot(actor, 2))).changed.then_some(()).expect("it is new"));
+        record
+    }
+
+    fn knows(dot: Dot) -> State {
+        State::from_parts((1..=dot.counter).map(|counter| Dot { counter, ..dot }).collect(), Vec::new(), Notes::new())
+    }
+
+    #[test]
+    fn actors_that_have_ended_are_forgotten_though_the_record_changes_all_the_time() {
+        let mut record = changing(6);
+        record.header.own = Some(crate::record::OwnActor { since: Since(3), count: 2 });
+        let look = |record: &mut Record, epoch: u64| {
+            record.header.changed = Epoch(epoch);
+            let own = Minter::new(NodeId::new(9), Life(1), 1, ActorsSince { boot: 1, drawn: 0 });
+            forget(record, &own, None, &rules(epoch, Conflict::Siblings));
+        };
+        look(&mut record, 10);
+        // Something comes of one of them after they were noted, and one more is there.
+        record.state.merge(&knows(dot(2, 3)));
+        record.state.merge(&knows(dot(7, 1)));
+        look(&mut record, 14);
+        assert_eq!(actors(&record), [1, 2, 3, 4, 5, 6, 7]);
+        look(&mut record, 15);
+        assert_eq!(actors(&record), [2, 6, 7], "no more than may stay, and the sibling's");
+        // They come back, and one of them with something new.
+        for dot in [dot(1, 2), dot(3, 1), dot(4, 3)] {
+            record.state.merge(&knows(dot));
+        }
+        look(&mut record, 16);
+        assert_eq!(actors(&record), [2, 4, 6, 7]);
+        assert_eq!(record.state.siblings().len(), 1);
+        // In the end no more are left than may be.
+        (17..40).for_each(|epoch| look(&mut record, epoch));
+        assert!(actors(&record).len() <= 3 && record.header.idle.is_none(), "{:?}", record.header.idle);
+    }
+
+    #[test]
+    fn the_actor_of_a_node_that_is_forgotten_makes_no_more_dots() {
+        let own = minter();
+        let mut record = changing(6);
+        let mine = crate::record::OwnActor { since: Since(1), count: 1 };
+        record.state.merge(&knows(Dot { actor: own.actor(mine), counter: 1 }));
+        record.header.own = Some(mine);
+        for epoch in [10, 15] {
+            record.header.changed = Epoch(epoch);
+            forget(&mut record, &own, None, &rules(epoch, Conflict::Siblings));
+        }
+        assert_eq!((record.header.own, record.state.clock().actors_len()), (None, 1));
     }
 
     #[test]

@@ -55,8 +55,21 @@ pub struct LocalHeader {
     pub look: Option<Look>,
     /// The epoch in which this node had first found expired all that is expired in it.
     pub expired_since: Option<Epoch>,
+    /// The actors of which no sibling is left, where there are many and the record changes all the time.
+    pub idle: Option<Idle>,
     /// What the record added to the sums of its Merkle tree; none if a build that kept no trees wrote it.
     pub content: Option<ContentDigest>,
+}
+
+/// Actors of which no sibling was left, and which are forgotten one by one ([`crate::reclaim`]).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Idle {
+    /// When they were noted.
+    pub since: Epoch,
+    /// All their dots then.
+    pub noted: Clock,
+    /// The dots of those that were forgotten last. They may come back from homes that have not forgotten them yet.
+    pub gone: Clock,
 }
 
 impl LocalHeader {

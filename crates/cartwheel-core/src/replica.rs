@@ -234,6 +234,7 @@ pub struct Replica {
     tasks: usize,
     tasks_max: usize,
     siblings_max: usize,
+    idle_actors_max: usize,
     sibling_bytes_max: usize,
     stores_begun: u64,
     minter: Minter,
@@ -265,6 +266,7 @@ impl Replica {
             tasks: 0,
             tasks_max: config.limits.tasks_max,
             siblings_max: config.limits.siblings_max,
+            idle_actors_max: config.limits.idle_actors_max,
             sibling_bytes_max: config.limits.sibling_bytes_max,
             stores_begun: 0,
             minter,
@@ -644,7 +646,7 @@ impl Replica {
 
     fn rules(&self, key: &Key) -> Rules {
         let conflict = self.held.view().settings(key.bucket()).conflict;
-        Rules { now: self.epoch, conflict, broken: self.broken }
+        Rules { now: self.epoch, conflict, idle_max: self.idle_actors_max, broken: self.broken }
     }
 
     fn held(&self, key: &Key, record: Record, bytes: usize, fresh: Fresh, since: Epoch) -> Held {

@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::clock::Clock;
-use crate::dot::Dot;
+use crate::dot::{Actor, Dot};
 pub use crate::epoch::Epoch;
 use crate::hlc::{Hlc, WallMs};
 pub use crate::notes::{Note, Notes};
@@ -265,6 +265,18 @@ impl State {
     pub fn remembers_replaced(&self) -> bool {
         let has_sibling = |actor| self.siblings.iter().any(|held| held.dot.actor == actor);
         !self.notes.is_empty() || self.clock.actors().any(|actor| !has_sibling(actor))
+    }
+
+    /// The dots of actors of which no sibling is left.
+    pub fn idle(&self) -> Clock {
+        let mut idle = self.clock.clone();
+        idle.retain_actors(|actor| self.siblings.iter().all(|held| held.dot.actor != actor));
+        idle
+    }
+
+    /// Forgets the dots of these actors, of which no sibling is left. To be done when nothing can bring their writes back.
+    pub fn forget_actors(&mut self, actors: &[Actor]) {
+        self.clock.retain_actors(|actor| !actors.contains(&actor));
     }
 
     /// Where the sibling with this dot is, or would be.

@@ -487,6 +487,9 @@ fn draw_cluster(rng: &mut Rng) -> ClusterSpec {
     }
     // In every second run contexts leave out what a long chain of writes would make them leave out. Not drawn, so that seeds stay what they
     // were.
+    if (partitions / 2).is_multiple_of(2) {
+        limits.idle_actors_max = 0;
+    }
     if partitions.is_multiple_of(2) {
         limits.context_singles_max = partitions as usize / 2 % 3;
     }

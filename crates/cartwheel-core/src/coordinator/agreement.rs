@@ -154,7 +154,7 @@ mod tests {
             filling: BTreeSet::new(),
             stand_ins: BTreeSet::new(),
         };
-        let rules = Rules { now: Epoch(1), conflict: Conflict::Siblings, broken: Broken::default() };
+        let rules = Rules { now: Epoch(1), conflict: Conflict::Siblings, idle_max: 8, broken: Broken::default() };
         Agreement::new(Vec::from([1, 2, 3].map(NodeId::new)).into(), 2, joined, rules)
     }
 

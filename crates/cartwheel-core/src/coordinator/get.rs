@@ -226,7 +226,8 @@ impl GetOp {
 
     fn read(&mut self, cx: &mut Cx<'_>, joined: Box<Joined>) -> Next {
         if self.consistency == Consistency::Strong {
-            let rules = Rules { now: cx.epoch, conflict: self.settings.conflict, broken: cx.broken };
+            let rules =
+                Rules { now: cx.epoch, conflict: self.settings.conflict, idle_max: usize::MAX, broken: cx.broken };
             let needed = Quorum::majority(self.settings.n);
             let agreement = Agreement::new(cx.homes(&self.key), needed, *joined, rules).into();
             self.phase = Phase::Agreeing { agreement, confirmed: BTreeSet::new() };

@@ -12,7 +12,7 @@ use crate::digest::ContentDigest;
 use crate::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::hlc::{Hlc, WallMs};
 use crate::reclaim::Look;
-use crate::record::{LocalHeader, Loss, OwnActor, Record};
+use crate::record::{Idle, LocalHeader, Loss, OwnActor, Record};
 use crate::state::{Content, Epoch, Notes, Seen, Sibling, State};
 use crate::write_id::WriteId;
 
@@ -127,6 +127,18 @@ struct PbRecord {
     /// 0: none.
     #[prost(uint64, tag = "11")]
     expired_since: u64,
+    #[prost(message, optional, tag = "12")]
+    idle: Option<PbIdle>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbIdle {
+    #[prost(uint64, tag = "1")]
+    since: u64,
+    #[prost(message, repeated, tag = "2")]
+    noted: Vec<PbRun>,
+    #[prost(message, repeated, tag = "3")]
+    gone: Vec<PbRun>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -285,6 +297,11 @@ pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
         look_in: record.header.look.map_or(0, |look| if let Look::In(epoch) = look { epoch.0 } else { 0 }),
         look_at: record.header.look.map_or(0, |look| if let Look::At(wall) = look { wall.0 } else { 0 }),
         expired_since: record.header.expired_since.map_or(0, |since| since.0),
+        idle: record.header.idle.as_ref().map(|idle| PbIdle {
+            since: idle.since.0,
+            noted: clock_to_pb(&idle.noted),
+            gone: clock_to_pb(&idle.gone),
+        }),
         content: record.header.content.map(|content| Bytes::copy_from_slice(&content.0)),
     };
     let mut bytes = Vec::with_capacity(head_bytes + pb.encoded_len());
@@ -309,6 +326,11 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
                 (epoch, _) => Some(Look::In(Epoch(epoch))),
             },
             expired_since: (record.expired_since > 0).then_some(Epoch(record.expired_since)),
+            idle: record.idle.map(|idle| Idle {
+                since: Epoch(idle.since),
+                noted: clock_from_pb(idle.noted),
+                gone: clock_from_pb(idle.gone),
+            }),
             content: content_digest(record.content)?,
         },
         state: state_from_pb(record.state)?,

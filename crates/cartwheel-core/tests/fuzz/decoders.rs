@@ -10,7 +10,7 @@ use cartwheel_core::membership::History;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::reclaim::Look;
-use cartwheel_core::record::{LocalHeader, Loss, OwnActor, Record};
+use cartwheel_core::record::{Idle, LocalHeader, Loss, OwnActor, Record};
 use cartwheel_core::state::{Epoch, Seen};
 use cartwheel_core::wire;
 use proptest::collection::vec;
@@ -33,8 +33,9 @@ fn record() -> impl Strategy<Value = Record> {
             [None, Some(Look::In(Epoch(changed.max(1)))), Some(Look::At(WallMs(since.max(1))))][(changed % 3) as usize];
         let expired_since = own.map(|_| Epoch(since.max(1)));
         let (changed, whole_since) = (Epoch(changed), Since(since));
+        let idle = (since % 2 == 1).then(|| Idle { since: changed, noted: state.clock().clone(), gone: state.idle() });
         Record {
-            header: LocalHeader { own, catching_up, changed, whole_since, owed, look, expired_since, content },
+            header: LocalHeader { own, catching_up, changed, whole_since, owed, look, expired_since, idle, content },
             state,
         }
     })

@@ -139,7 +139,8 @@ impl Read {
         let filling = self.answers.iter().filter(|(_, holds)| holds.is_filling).map(|(&node, _)| node).collect();
         let joined =
             Joined { state, digest, epoch: None, at_home: 0, held, memories, filling, stand_ins: BTreeSet::new() };
-        let rules = Rules { now: Epoch::FIRST, conflict: Conflict::Siblings, broken: Broken::default() };
+        let rules =
+            Rules { now: Epoch::FIRST, conflict: Conflict::Siblings, idle_max: usize::MAX, broken: Broken::default() };
         let mut agreement = Agreement::new(homes, needed, joined, rules);
         agreement.drop_lost(&self.losses);
         agreement.is_reached()
