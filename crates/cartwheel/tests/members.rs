@@ -143,11 +143,14 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
     all_keys_are_there(&nodes, "e");
     let too_few = nodes.declined("a", &["remove", "e", "--yes"]);
     assert!(too_few.contains("2 nodes would remain to hold data"), "{too_few}");
-    let members = get(&nodes.endpoint("f"), "/v1/cluster").json();
-    let mut names: Vec<&str> =
-        members["members"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["a", "e", "f"]);
+    // The others hear of it a moment later.
+    nodes.eventually("three are left", |nodes| {
+        let members = get(&nodes.endpoint("f"), "/v1/cluster").json();
+        let mut names: Vec<&str> =
+            members["members"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+        names.sort_unstable();
+        names == ["a", "e", "f"]
+    });
 }
 
 #[test]

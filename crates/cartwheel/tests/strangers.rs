@@ -177,13 +177,13 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     let ours = target.identity.cluster;
     let borrowed = encode_envelope(&envelope(ours, "node-3", read()));
     let whole = encode_envelope(&envelope(ours, "node-2", read()));
-    let (beyond, cut) = (((256u32 << 20) + 1).to_be_bytes(), framed(&whole[..whole.len() - 3]));
+    let (beyond, cut) = (u32::MAX.to_be_bytes(), framed(&whole[..whole.len() - 3]));
     for (bytes, what, kind, count) in [
         (framed(b"\xff\xff\xff"), "malformed bytes", "no_message", 1),
         (framed(b"\x08\x63"), "protocol version 99", "no_message", 2),
         (framed(&[8, PROTOCOL_VERSION as u8]), "a malformed field", "no_message", 3),
         (cut, "a truncated message", "no_message", 4),
-        (beyond.to_vec(), "a frame of 268435457 bytes", "too_long", 1),
+        (beyond.to_vec(), "a frame of 4294967295 bytes", "too_long", 1),
         (framed(&borrowed), "a message of another node", "other_name", 1),
     ] {
         let mut stream = greet();
