@@ -4,9 +4,9 @@
 //! not x, and no order of the writes explains both. If each answers only what a majority held *exactly*, then some replica held
 //! the one and later the other; a replica's state only grows, so the one answer includes the other.
 //!
-//! But homes forget deletes, one an epoch earlier than another, and one that has forgotten takes none in again. So tombstones count here as
-//! forgotten once any home may have forgotten them: in the epoch after the coordinator's. They are on every home by then, so nothing that
-//! they keep away can come back.
+//! But homes forget deletes, one an epoch earlier than another, and one that has forgotten a key takes its tombstones in no more. So where
+//! nothing is joined but tombstones that some home may have forgotten, those due in the epoch after the coordinator's, one that holds nothing
+//! at all counts as holding that: it says the same of the key, and nothing that those tombstones keep away is anywhere by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,13 +33,9 @@ pub struct Agreement {
 
 impl Agreement {
     /// Begins with what a read of a majority has joined, by a coordinator that forgets by `rules`.
-    pub fn new(homes: Homes, needed: impl Into<Quorum>, mut joined: Joined, rules: Rules) -> Self {
+    pub fn new(homes: Homes, needed: impl Into<Quorum>, joined: Joined, rules: Rules) -> Self {
         let rules = Rules { now: rules.now.next(), ..rules };
         let (held, needed) = (joined.held.clone(), needed.into());
-        if let Some(kept) = reclaim::without_due(&joined.state, &rules) {
-            joined.digest = StateDigest::of(&kept);
-            joined.state = kept;
-        }
         Self { homes, needed, joined, held, rules }
     }
 
@@ -48,9 +44,12 @@ impl Agreement {
         &self.joined
     }
 
-    /// The homes known to hold exactly that.
+    /// The homes known to hold exactly that, or to have forgotten it.
     pub fn agreeing(&self) -> BTreeSet<NodeId> {
-        let exactly = |(_, digest): &(&NodeId, &StateDigest)| **digest == self.joined.digest;
+        let kept = reclaim::without_due(&self.joined.state, &self.rules);
+        let forgotten = kept.filter(|kept| kept.siblings().len() == 0).map(|_| StateDigest::of(&State::default()));
+        let exactly =
+            |(_, digest): &(&NodeId, &StateDigest)| **digest == self.joined.digest || Some(**digest) == forgotten;
         self.held.iter().filter(exactly).map(|(&node, _)| node).collect()
     }
 
@@ -104,9 +103,6 @@ impl Agreement {
         if !self.homes.contains(node) {
             return false;
         }
-        let kept = state.and_then(|state| reclaim::without_due(state, &self.rules));
-        let digest = kept.as_ref().map_or(digest, StateDigest::of);
-        let state = kept.as_ref().or(state);
         if counts {
             self.held.insert(node, digest);
             self.joined.memories.insert(node, footing.memory);
