@@ -417,14 +417,14 @@ impl Control {
         self.history.is_before(&self.wanted)
     }
 
-    /// Has a snapshot take the place of the changes once there are many, and every member has said that it knows exactly these. One member
-    /// sees to it: who knows the same would come to the same.
+    /// Has a snapshot take the place of the changes once there are many, and every member has said that it knows exactly these, whether or not it
+    /// is there now. One that is there sees to it: who knows the same would come to the same.
     fn take_snapshot(&mut self) {
         // A snapshot and the founding are left at the least.
         if self.history.len() <= self.config.snapshot_after.max(2) || self.saving.is_some() || self.has_unsaved() {
             return;
         }
-        let is_first = self.others.first().is_none_or(|&first| self.config.node < first);
+        let is_first = self.first_of_those_who_stay() == Some(self.config.node);
         if !is_first || self.nodes_up_to_date() < self.view.members().len() {
             return;
         }

@@ -230,7 +230,7 @@ impl Control {
     }
 
     /// The first of those who stay and seem to be there: what one is to do, it does. Who was removed stays where too few would remain.
-    fn first_of_those_who_stay(&self) -> Option<NodeId> {
+    pub(super) fn first_of_those_who_stay(&self) -> Option<NodeId> {
         let stay = self.view.members().filter(|known| !known.leaving || self.is_placed(known.member.id));
         let stay = stay.map(|known| known.member.id);
         stay.filter(|&node| node == self.config.node || self.liveness().status(node) != Status::Down).min()
