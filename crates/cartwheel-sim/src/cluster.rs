@@ -256,7 +256,7 @@ impl Cluster {
         let (node, Start { life, boot, epoch, epoch_floor, .. }) = (self.ids[index], start);
         let (cluster, broken) = (CLUSTER, self.broken);
         // Not drawn, so that seeds stay what they were.
-        let snapshot_after = if self.spec.partitions / 2 % 2 == 0 { 4 } else { SNAPSHOT_AFTER };
+        let snapshot_after = if (self.spec.partitions / 2).is_multiple_of(2) { 4 } else { SNAPSHOT_AFTER };
         let lanes = 1;
         let config =
             ControlConfig { cluster, node, life, boot, seed, epoch, epoch_floor, lanes, snapshot_after, broken };

@@ -311,14 +311,15 @@ fn a_history_without_end_is_not_taken_in() {
 #[test]
 fn a_snapshot_takes_the_place_of_many_changes_once_all_know_them() {
     let mut mesh = Mesh::new();
-    let settings = |number: u8| SettingsPatch { r: Some(1 + number % 3), ..SettingsPatch::default() };
+    let r = |number: u8| 1 + number % 3;
+    let settings = |number: u8| SettingsPatch { r: Some(r(number)), ..SettingsPatch::default() };
     (1..=30).for_each(|number| mesh.change(usize::from(number) % 3, settings(number)));
     mesh.tick(2_000);
     assert_eq!(mesh.replies.len(), 30);
     for (at, control) in mesh.controls.iter().enumerate() {
         assert!(control.history().has_snapshot() && control.history().len() <= 10, "{}", control.history().len());
         assert_eq!(control.history().version(), mesh.controls[0].history().version());
-        assert_eq!(control.view().settings(b"carts").r, 1 + 30 % 3, "at {at}");
+        assert_eq!(control.view().settings(b"carts").r, r(30), "at {at}");
     }
     // One that is away knows less, so what it may record meanwhile is not to be void.
     mesh.cut_off = Some(2);
@@ -330,7 +331,7 @@ fn a_snapshot_takes_the_place_of_many_changes_once_all_know_them() {
     (0..10).for_each(|_| mesh.tick(2_000));
     for control in &mesh.controls {
         let settings = control.view().settings(b"carts");
-        assert_eq!((settings.r, settings.w), (1 + 60 % 3, 3));
+        assert_eq!((settings.r, settings.w), (r(60), 3));
         assert!(control.history().len() <= 10, "{}", control.history().len());
         assert_eq!(control.history().version(), mesh.controls[0].history().version());
     }

@@ -281,7 +281,11 @@ impl History {
     /// Adds all changes of `other`; true if any is new.
     pub fn merge(&mut self, other: &Self) -> bool {
         let new: Vec<_> = other.changes.difference(&self.changes).cloned().collect();
-        new.into_iter().fold(false, |any, change| self.insert_shared(change) || any)
+        let mut any = false;
+        for change in new {
+            any |= self.insert_shared(change);
+        }
+        any
     }
 
     /// The changes that `other` does not know.

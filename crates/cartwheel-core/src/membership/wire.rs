@@ -382,7 +382,10 @@ fn forsake_message(homes: &[Home], steps: &[(PartitionId, Step)]) -> ForsakeMess
     ForsakeMessage { homes: homes.iter().map(RemoveMessage::from).collect(), steps: steps.collect() }
 }
 
-fn given_up(message: &ForsakeMessage) -> Result<(Vec<Home>, Vec<(PartitionId, Step)>), DecodeError> {
+/// The lives that were given up, and from which steps on partitions may be made anew.
+type GivenUp = (Vec<Home>, Vec<(PartitionId, Step)>);
+
+fn given_up(message: &ForsakeMessage) -> Result<GivenUp, DecodeError> {
     let (steps, []) = message.steps.as_chunks::<2>() else { return Err(DecodeError::Invalid("steps")) };
     let step = |&[partition, step]: &[u64; 2]| {
         let partition = u32::try_from(partition).map_err(|_| DecodeError::Invalid("partition"))?;

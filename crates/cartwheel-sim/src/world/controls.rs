@@ -181,7 +181,7 @@ impl World {
             let versions: Vec<String> = histories.iter().map(|history| history.version().to_string()).collect();
             return fail(format!("the nodes have the versions {}", versions.join(", ")));
         }
-        let Some(&history) = histories.first() else { return None };
+        let &history = histories.first()?;
         let known = marks(controls.recorded.changes().filter(|change| history.knows(change)));
         let lost: Vec<&u32> =
             controls.told.difference(&known).filter(|mark| !controls.excused.contains(mark)).collect();
