@@ -37,6 +37,8 @@ struct Cluster {
     /// What replicas answer this node is held back while it is a home of this key.
     held_back: Option<(NodeId, Key)>,
     late: Vec<(NodeId, Input)>,
+    /// What replicas answer this node is held back.
+    hears_late: Option<NodeId>,
     replies: BTreeMap<ClientId, Outcome>,
     events: Vec<(NodeId, Event)>,
     drained: BTreeMap<NodeId, bool>,
@@ -68,6 +70,7 @@ impl Cluster {
             queue: VecDeque::new(),
             held_back: None,
             late: Vec::new(),
+            hears_late: None,
             replies: BTreeMap::new(),
             events: Vec::new(),
             drained: BTreeMap::new(),
@@ -158,7 +161,8 @@ impl Cluster {
                     *arrived += 1;
                 }
                 let is_answer = matches!(arrived.message, Message::Answer(..));
-                let is_late = is_answer && self.held_back.as_ref().is_some_and(|(node, _)| *node == to);
+                let is_held_back = self.held_back.as_ref().is_some_and(|(node, _)| *node == to);
+                let is_late = is_answer && (is_held_back || self.hears_late == Some(to));
                 let arrived = (to, Input::Message(arrived));
                 if is_late { self.late.push(arrived) } else { self.queue.push_back(arrived) }
             }
@@ -779,6 +783,36 @@ fn a_write_in_the_middle_of_a_step_is_acknowledged_where_w_nodes_are_in_reach() 
     cluster.down(&[]);
     cluster.pass(Duration::from_secs(60));
     cluster.assert_settled(&written);
+}
+
+/// A stand-in hands a write over, and takes on a second one before it hears that the first has come. Whom it owes the key then.
+fn owed_after_a_write_that_came_in_between(broken: Broken) -> Vec<NodeId> {
+    let mut cluster = Cluster::new(|_, config| config.broken = broken);
+    let (homes, standins) = cluster.places(&key(1));
+    cluster.down(&homes[2..]);
+    cluster.put(homes[0], &key(1), 3).unwrap();
+    cluster.hears_late = Some(standins[0]);
+    cluster.down(&[]);
+    while cluster.late.is_empty() {
+        cluster.tick();
+        cluster.run();
+    }
+    cluster.down(&homes[2..]);
+    assert_eq!(cluster.put(homes[0], &key(1), 3).unwrap().acks, acks(2, 1));
+    cluster.hears_late = None;
+    cluster.queue.extend(std::mem::take(&mut cluster.late));
+    cluster.run();
+    cluster.owed(standins[0], &key(1))
+}
+
+#[test]
+fn a_debt_that_has_grown_since_it_was_handed_over_stays() {
+    assert_eq!(owed_after_a_write_that_came_in_between(Broken::default()).len(), 1);
+    #[cfg(feature = "mutations")]
+    {
+        let broken = Broken::rule(cartwheel_core::mutation::Mutation::HintDroppedThoughNewer);
+        assert_eq!(owed_after_a_write_that_came_in_between(broken), [], "the second write is forgotten with the first");
+    }
 }
 
 /// A life of a home has ended, and the step to the homes after it has not. Its new life, or another node, takes its place for a while.

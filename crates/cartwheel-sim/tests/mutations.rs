@@ -25,7 +25,7 @@ const SHOWN_BY_SEARCH: [Mutation; 7] = [
 
 /// Rules that hardly a seed shows the breaking of, and that a test of a few nodes does (`cartwheel-core/tests`, `cluster.rs` and `sloppy.rs`), or
 /// one of a single function (`record.rs`).
-const SHOWN_BY_TEST: [Mutation; 9] = [
+const SHOWN_BY_TEST: [Mutation; 10] = [
     Mutation::ExchangeCountsAmnesiac,
     Mutation::StandInCountsForStrong,
     Mutation::BootsNamedAlike,
@@ -35,13 +35,15 @@ const SHOWN_BY_TEST: [Mutation; 9] = [
     Mutation::VacantPlacesStayEmpty,
     Mutation::BootsLead,
     Mutation::CountAfterPowerLoss,
+    Mutation::HintDroppedThoughNewer,
 ];
 
 /// Seeds that show mutations which few do, to be tried first. It only costs time if they do not any more.
-const SHOWN_BY: [(Mutation, u64); 4] = [
+const SHOWN_BY: [(Mutation, u64); 5] = [
     (Mutation::StrongGetUnchecked, 24),
     (Mutation::ActorsOutliveBoots, 905),
-    (Mutation::HintDroppedThoughNewer, 6_196),
+    (Mutation::ForwardStoredBelow, 685),
+    (Mutation::ExchangeSkipsLastLeaf, 342),
     (Mutation::OneSideWritten, 1_597),
 ];
 
