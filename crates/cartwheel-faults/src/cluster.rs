@@ -278,7 +278,7 @@ impl Cluster {
     /// # Errors
     /// If its data cannot be removed.
     pub async fn wipe(&mut self, node: usize) -> Result<(), FaultsError> {
-        if self.nodes[node].pid().is_some() {
+        if !self.nodes[node].has_been_reaped() && self.nodes[node].pid().is_some() {
             self.kill(node).await?;
         }
         let dir = &self.nodes[node].dir;

@@ -175,6 +175,15 @@ impl Node {
         self.process.as_mut().is_some_and(|running| !matches!(running.process.try_wait(), Ok(None)))
     }
 
+    /// It ended by itself, and there is nothing to be killed.
+    pub fn has_been_reaped(&mut self) -> bool {
+        let has_died = self.has_died();
+        if has_died {
+            self.process = None;
+        }
+        has_died
+    }
+
     /// The error that it did something that it should not.
     pub fn failed(&self, what: &str) -> FaultsError {
         FaultsError::Node {

@@ -418,14 +418,17 @@ impl Control {
     }
 
     /// Has a snapshot take the place of the changes once there are many, and every member has said that it knows exactly these, whether or not it
-    /// is there now. One that is there sees to it: who knows the same would come to the same.
+    /// is there now. One that is there sees to it, or whoever finds it so if that one does not: as long as changes come one upon the other, only
+    /// those hear from everybody through whom they come. Who knows the same comes to the same.
     fn take_snapshot(&mut self) {
         // A snapshot and the founding are left at the least.
-        if self.history.len() <= self.config.snapshot_after.max(2) || self.saving.is_some() || self.has_unsaved() {
+        let after = self.config.snapshot_after.max(2);
+        if self.history.len() <= after || self.saving.is_some() || self.has_unsaved() {
             return;
         }
         let is_first = self.first_of_those_who_stay() == Some(self.config.node);
-        if !is_first || self.nodes_up_to_date() < self.view.members().len() {
+        let is_mine = is_first || self.history.len() > 2 * after;
+        if !is_mine || self.nodes_up_to_date() < self.view.members().len() {
             return;
         }
         if let Some(snapshot) = self.views.snapshot(&self.history) {
