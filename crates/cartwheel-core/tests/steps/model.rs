@@ -64,6 +64,25 @@ pub struct Machine {
     proposal: Option<Proposal>,
 }
 
+impl Machine {
+    /// One that holds nothing and has heard from nobody.
+    fn with_nothing(view: u8, seat: Seat) -> Self {
+        Self {
+            view,
+            seat: Arc::new(seat),
+            unsaved: None,
+            data: 0,
+            is_lost: false,
+            losses: 0,
+            noted: Losses::NONE,
+            heard: BTreeMap::new(),
+            heard_of: Step(0),
+            compared: BTreeMap::new(),
+            proposal: None,
+        }
+    }
+}
+
 /// What has happened, as far as the properties ask for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 struct Marks {
@@ -236,20 +255,7 @@ impl State {
             let me = setup.home(slot, view);
             let mut seat = Seat::founding(first.clone(), me);
             seat.is_candidate = !first.has(me);
-            let (seat, unsaved, data) = (Arc::new(seat), None, 0);
-            Arc::new(Machine {
-                view,
-                seat,
-                unsaved,
-                data,
-                is_lost: false,
-                losses: 0,
-                noted: Losses::NONE,
-                heard: BTreeMap::new(),
-                heard_of: Step(0),
-                compared: BTreeMap::new(),
-                proposal: None,
-            })
+            Arc::new(Machine::with_nothing(view, seat))
         };
         let mut state = Self {
             machines: (0..setup.nodes.len()).map(machine).collect(),
@@ -527,19 +533,7 @@ impl State {
         (0..self.machines.len()).for_each(|slot| self.machine(slot).view = last);
         let mut seat = Seat::founding(setup.first(), setup.home(slot, last));
         seat.is_candidate = true;
-        *self.machine(slot) = Machine {
-            view: last,
-            seat: Arc::new(seat),
-            unsaved: None,
-            data: 0,
-            is_lost: false,
-            losses: 0,
-            noted: Losses::NONE,
-            heard: BTreeMap::new(),
-            heard_of: Step(0),
-            compared: BTreeMap::new(),
-            proposal: None,
-        };
+        *self.machine(slot) = Machine::with_nothing(last, seat);
     }
 
     /// All go by the last wish from now on, in which some nodes have been given up; they are no more.
