@@ -6,10 +6,17 @@ use crate::dot::Actor;
 use crate::state::{Content, Epoch, Sibling, State};
 
 /// Keeps these hashes apart from all others; another form of the digest takes another number.
-const DOMAIN: &[u8; 32] = b"cartwheel: digest of a state, v1";
+const DOMAIN: &[u8; 32] = b"cartwheel: digest of a state, v2";
 const CONTENT_DOMAIN: &[u8; 32] = b"cartwheel: digest of content, v1";
 
+/// Values of more bytes are known by their write ids in a [`StateDigest`]. Hashing 16 MiB takes milliseconds, for each replica of each
+/// read, and requests for small values wait meanwhile.
+const HASHED_BYTES_MAX: usize = 4 << 10;
+
 /// A digest of a [`State`], equal for equal states on every node.
+///
+/// Of large values it has the length and the [write id](crate::write_id::WriteId), which is a hash of the value already. A disk or a
+/// peer that gives a write other bytes is found out by the checksum of records and by [`ContentDigest`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StateDigest(pub [u8; 16]);
 
@@ -28,7 +35,7 @@ impl StateDigest {
             run.beyond.into_iter().for_each(|counter| parts.number(counter));
         }
         parts.number(state.siblings().len() as u64);
-        state.siblings().for_each(|sibling| parts.sibling(sibling, Some(sibling.epoch)));
+        state.siblings().for_each(|sibling| parts.sibling(sibling, Some(sibling.epoch), HASHED_BYTES_MAX));
         parts.bytes(state.notes().as_bytes());
         Self(parts.finish())
     }
@@ -60,7 +67,7 @@ impl ContentDigest {
         let mut parts = Parts(blake3::Hasher::new_keyed(CONTENT_DOMAIN));
         parts.bytes(storage_key);
         parts.number(state.siblings().len() as u64);
-        state.siblings().for_each(|sibling| parts.sibling(sibling, None));
+        state.siblings().for_each(|sibling| parts.sibling(sibling, None, usize::MAX));
         Self(parts.finish())
     }
 
@@ -100,7 +107,7 @@ impl Parts {
         }
     }
 
-    fn sibling(&mut self, sibling: &Sibling, epoch: Option<Epoch>) {
+    fn sibling(&mut self, sibling: &Sibling, epoch: Option<Epoch>, hashed_bytes_max: usize) {
         // All fields by name: one that is added must not be forgotten here.
         let Sibling { dot, content, hlc, epoch: _, write_id, expires } = sibling;
         self.actor(dot.actor);
@@ -115,7 +122,11 @@ impl Parts {
             Content::Value { bytes, content_type } => {
                 self.number(1);
                 self.bytes(content_type.as_bytes());
-                self.bytes(bytes);
+                if bytes.len() <= hashed_bytes_max {
+                    self.bytes(bytes);
+                } else {
+                    self.number(bytes.len() as u64);
+                }
             }
         }
     }
@@ -220,6 +231,24 @@ mod tests {
         ];
         let digests: BTreeSet<_> = states.iter().map(StateDigest::of).collect();
         assert_eq!(digests.len(), states.len());
+    }
+
+    #[test]
+    fn a_large_value_is_known_by_its_write_id() {
+        let large = |byte: u8, length: usize, id: u8| {
+            with_sibling(|held| {
+                held.content = Content::Value { bytes: vec![byte; length].into(), content_type: String::new() };
+                held.write_id = WriteId::from_bytes([id; 16]);
+            })
+        };
+        let of = |byte, length, id| StateDigest::of(&large(byte, length, id));
+        let length = HASHED_BYTES_MAX + 1;
+        assert_ne!(of(1, length, 1), of(2, length, 2));
+        assert_ne!(of(1, length, 1), of(1, length + 1, 1));
+        assert_ne!(of(1, HASHED_BYTES_MAX, 1), of(2, HASHED_BYTES_MAX, 1));
+        // What is not that of an honest write is found by comparing contents.
+        assert_eq!(of(1, length, 1), of(2, length, 1));
+        assert_ne!(ContentDigest::of(b"key", &large(1, length, 1)), ContentDigest::of(b"key", &large(2, length, 1)));
     }
 
     #[test]

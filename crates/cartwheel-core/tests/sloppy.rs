@@ -752,10 +752,10 @@ fn groups() -> impl Iterator<Item = Vec<NodeId>> {
     (1..1 << NODES).map(group).filter(|group| group.len() > 1)
 }
 
-/// Whichever nodes are left, and whatever they are in each of the two lists: W of them are enough for an eventual write. When the others
+/// Whichever nodes are left, and whatever they are in each of the two lists: W of them are enough for an eventual write, and for a read. When the others
 /// are back, it goes to where it belongs.
 #[test]
-fn a_write_in_the_middle_of_a_step_is_acknowledged_where_w_nodes_are_in_reach() {
+fn a_write_in_the_middle_of_a_step_is_acknowledged_and_read_where_w_nodes_are_in_reach() {
     let mut cluster = in_the_middle_of_a_step(&key(1), |_, _| {});
     let partition = |key: &Key| cluster.view().ring.partition_of(key.token());
     let mut fresh = (2..).map(key).filter(|other| partition(other) == partition(&key(1))).take(200).collect::<Vec<_>>();
@@ -775,6 +775,7 @@ fn a_write_in_the_middle_of_a_step_is_acknowledged_where_w_nodes_are_in_reach() 
             assert!(done.is_ok(), "{group:?} through {through}, known {are_known}: {done:?}");
             let holders = group.iter().filter(|&&node| cluster.record(node, &key).is_some()).count();
             assert!(holders >= usize::from(w), "{group:?} through {through}: {holders} hold it");
+            assert_eq!(cluster.get(through, &key, w), Ok(1), "{group:?} through {through}, known {are_known}");
             written.push(key);
         }
     }
@@ -856,13 +857,50 @@ fn a_write_to_all_homes_is_acknowledged_though_a_life_of_one_has_ended() {
     }
 }
 
-/// A write with w=2 while only the home that comes and the one that goes are there.
-fn written_by_who_comes_and_who_goes(broken: Broken) -> (Cluster, Result<PutDone, Refusal>) {
+/// A cluster in the middle of a step, of which only the home that comes and the one that goes are there.
+fn who_comes_and_who_goes(broken: Broken) -> Cluster {
     let mut cluster = in_the_middle_of_a_step(&key(1), |_, config| config.broken = broken);
     let (homes, standins) = cluster.places(&key(1));
     cluster.down(&[homes[0], homes[1], standins[1]]);
+    cluster
+}
+
+/// A write with w=2 through the one that goes.
+fn written_by_who_comes_and_who_goes(broken: Broken) -> (Cluster, Result<PutDone, Refusal>) {
+    let mut cluster = who_comes_and_who_goes(broken);
+    let homes = cluster.places(&key(1)).0;
     let written = cluster.put(homes[2], &key(1), 2);
     (cluster, written)
+}
+
+/// What a read with r=2 finds there, before the write and after it, through the one that goes and the one that comes.
+fn read_from_who_comes_and_who_goes(broken: Broken) -> [Result<usize, Refusal>; 3] {
+    let (homes, standins) = who_comes_and_who_goes(Broken::default()).places(&key(1));
+    let before = who_comes_and_who_goes(broken).get(homes[2], &key(1), 2);
+    // It was written when the rule held.
+    let (mut cluster, written) = written_by_who_comes_and_who_goes(Broken::default());
+    written.unwrap();
+    for node in [homes[2], standins[0]] {
+        let number = (1..=NODES).find(|number| id(*number) == node).expect("a node");
+        cluster.start_again(number, 3, |_, config| config.broken = broken);
+    }
+    cluster.run();
+    [before, cluster.get(homes[2], &key(1), 2), cluster.get(standins[0], &key(1), 2)]
+}
+
+#[test]
+fn a_home_of_one_list_answers_reads_for_the_home_of_the_other() {
+    let [before, through_who_goes, through_who_comes] = read_from_who_comes_and_who_goes(Broken::default());
+    assert!(matches!(before, Err(Refusal::Unverified(_))), "that nothing is there is for homes to say: {before:?}");
+    assert_eq!((through_who_goes, through_who_comes), (Ok(1), Ok(1)));
+    #[cfg(feature = "mutations")]
+    {
+        let broken = Broken::rule(cartwheel_core::mutation::Mutation::ListsStandApart);
+        let [_, through_who_goes, through_who_comes] = read_from_who_comes_and_who_goes(broken);
+        for refused in [through_who_goes, through_who_comes] {
+            assert!(matches!(refused, Err(Refusal::Unavailable(_) | Refusal::Unverified(_))), "{refused:?}");
+        }
+    }
 }
 
 #[test]

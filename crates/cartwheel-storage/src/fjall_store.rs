@@ -8,7 +8,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Pers
 
 use crate::batch::Write;
 use crate::journal;
-use crate::{Batch, Durability, IndexScan, Keys, Scan, Store, StoreError};
+use crate::{Batch, Durability, IndexScan, Keys, Reader, Scan, Store, StoreError};
 
 /// Records from this many bytes on live in files of their own, so that compaction moves their keys only.
 ///
@@ -86,6 +86,15 @@ fn range<'a>(start: &'a [u8], end: Option<&'a [u8]>) -> Option<Range<'a>> {
     (!is_empty).then(|| (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded)))
 }
 
+/// A [`Reader`] of a [`FjallStore`].
+struct FjallReader(Keyspace);
+
+impl Reader for FjallReader {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.0.get(key)?.map(Bytes::from))
+    }
+}
+
 impl Store for FjallStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.records.get(key)?.map(Bytes::from))
@@ -125,6 +134,10 @@ impl Store for FjallStore {
 
     fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.meta.get(name)?.map(Bytes::from))
+    }
+
+    fn reader(&self) -> Option<Box<dyn Reader>> {
+        Some(Box::new(FjallReader(self.records.clone())))
     }
 
     fn unflushed_bytes(&self) -> u64 {

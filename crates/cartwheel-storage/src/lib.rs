@@ -37,6 +37,17 @@ pub type Keys<'a> = Box<dyn Iterator<Item = Result<Bytes, StoreError>> + 'a>;
 /// Entries of the index in their order.
 pub type IndexScan<'a> = Box<dyn Iterator<Item = Result<Bytes, StoreError>> + 'a>;
 
+/// Reads what a store holds, on another thread than its owner's.
+///
+/// It keeps the store's files open: it must have been dropped before the store is opened again.
+pub trait Reader: Send {
+    /// As [`Store::get`]. What was committed before it is called is seen.
+    ///
+    /// # Errors
+    /// As for [`Store::get`].
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+}
+
 /// A shard's store.
 pub trait Store: Send {
     /// The record under `key`, if there is one.
@@ -72,6 +83,11 @@ pub trait Store: Send {
     /// # Errors
     /// If the medium cannot be read.
     fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// A way to read it on another thread, if it has one.
+    fn reader(&self) -> Option<Box<dyn Reader>> {
+        None
+    }
 
     /// How much the store holds in memory and has yet to write in order, in bytes. So much room it will need, beside what it holds.
     fn unflushed_bytes(&self) -> u64 {

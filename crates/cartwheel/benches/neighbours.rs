@@ -10,7 +10,7 @@ mod measure;
 use std::process::Command;
 
 use harness::{CARTWHEEL, Cluster};
-use measure::{begin, begin_in, end, flag, metric, p99_ms, words};
+use measure::{begin, begin_in, begin_yielding_in, end, flag, metric, p99_ms, words};
 use serde_json::Value;
 
 const LARGE_BYTES: u64 = 16 << 20;
@@ -29,7 +29,7 @@ fn main() {
     show("alone", &alone, &alone);
 
     let reads = format!("{large} --reads 100% --connections {readers} --seconds {}", seconds + 4);
-    let large_reads = begin_in("large", &cluster, &[1], &words(&reads));
+    let large_reads = begin_yielding_in("large", &cluster, &[1], &words(&reads));
     let beside = end(begin(&cluster, &[2, 3], &small));
     let read = end(large_reads)["ops"].as_u64().unwrap_or_default() * (LARGE_BYTES >> 20);
     show(&format!("beside {read} MiB of large reads"), &beside, &alone);

@@ -25,6 +25,7 @@ pub mod load;
 pub mod log;
 pub mod metrics;
 pub mod peers;
+mod priority;
 pub mod random;
 mod rate_limit;
 pub mod renewing;

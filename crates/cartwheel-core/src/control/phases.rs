@@ -196,7 +196,10 @@ impl Control {
                 for peer in self.first_of_those_who_stay().into_iter().chain(self.some_others()) {
                     self.send(now, peer, Notice::Drained(life, self.version()), effects);
                 }
-            } else if self.liveness().status(node) == Status::Down && self.first_of_those_who_stay() == Some(me) {
+            } else if self.liveness().status(node) == Status::Down
+                && self.first_of_those_who_stay() == Some(me)
+                && self.has_compared_with_most()
+            {
                 self.record_left(now, node, life);
             }
         }
@@ -212,7 +215,7 @@ impl Control {
         effects: &mut ControlEffects,
     ) {
         let is_leaving = self.unnamed().contains(&Home { node: from, life });
-        if !is_leaving || self.first_of_those_who_stay() != Some(self.config.node) {
+        if !is_leaving || self.first_of_those_who_stay() != Some(self.config.node) || !self.has_compared_with_most() {
             return;
         }
         if self.has_had(version) {
@@ -223,6 +226,14 @@ impl Control {
         }
     }
 
+    /// Whether most of those who stay have told this node what holds since it has started. Before that it goes by the founding, which names
+    /// no node that came later.
+    fn has_compared_with_most(&self) -> bool {
+        let is_compared = |node: &NodeId| *node == self.config.node || self.compared().contains(node);
+        let stay: Vec<NodeId> = self.those_who_stay().collect();
+        2 * stay.iter().filter(|node| is_compared(node)).count() > stay.len()
+    }
+
     fn record_left(&mut self, now: Now, node: NodeId, life: Life) {
         if !self.wanted.says_left(Home { node, life }) {
             self.wanted.record(Hlc::at(now.wall), self.config.node, ChangeKind::Left { node, life });
@@ -231,9 +242,13 @@ impl Control {
 
     /// The first of those who stay and seem to be there: what one is to do, it does. Who was removed stays where too few would remain.
     pub(super) fn first_of_those_who_stay(&self) -> Option<NodeId> {
+        let is_there = |node: &NodeId| *node == self.config.node || self.liveness().status(*node) != Status::Down;
+        self.those_who_stay().filter(is_there).min()
+    }
+
+    fn those_who_stay(&self) -> impl Iterator<Item = NodeId> {
         let stay = self.view.members().filter(|known| !known.leaving || self.is_placed(known.member.id));
-        let stay = stay.map(|known| known.member.id);
-        stay.filter(|&node| node == self.config.node || self.liveness().status(node) != Status::Down).min()
+        stay.map(|known| known.member.id)
     }
 
     /// A shard holds nothing any more that its node is to hand over, or does again.

@@ -69,7 +69,8 @@ impl Mesh {
             let now = Now { instant: Instant(self.now_ms * 1_000), wall: WallMs(self.now_ms) };
             let effects = self.controls[at].step(now, input);
             for (to, envelope) in effects.sends {
-                let to = self.controls.iter().position(|control| control.config.node == to).unwrap();
+                // A member that is not there hears nothing.
+                let Some(to) = self.controls.iter().position(|control| control.config.node == to) else { continue };
                 if self.cut_off != Some(to) && self.cut_off != Some(at) {
                     inputs.push_back((to, ControlInput::Message(Box::new(envelope))));
                 }
@@ -520,4 +521,32 @@ fn a_node_that_starts_asks_what_holds_and_remembers_which_nodes_have_said_so() {
     assert_eq!(*mesh.controls[1].compared(), BTreeSet::from([first, third]));
     assert!(mesh.controls[2].compared().contains(&second));
     assert_eq!(mesh.controls[2].phases()[3].step(), Step(2));
+}
+
+#[test]
+fn a_dead_node_is_not_seen_off_by_one_that_has_yet_to_learn_which_partitions_name_it() {
+    let mut mesh = Mesh::new();
+    // A fourth node came, is named by a partition, and was removed. It is dead.
+    let mut history = founding(CLUSTER);
+    let (first, gone) = (mesh.controls[0].config.node, Home { node: member(4).id, life: Life(4) });
+    history.record(Hlc::at(WallMs(2)), first, ChangeKind::Add(member(4)));
+    history.record(Hlc::at(WallMs(3)), first, ChangeKind::Remove { node: gone.node, life: gone.life });
+    let least = (0..3).min_by_key(|&at| mesh.controls[at].config.node).unwrap();
+    mesh.controls = (1..=3).map(|number| control(number, history.clone())).collect();
+    let founded = mesh.controls[0].phases()[3].current().clone();
+    let names_it = Configuration { number: 1, homes: vec![gone], ..founded.clone() };
+    mesh.cut_off = Some(least);
+    let others: Vec<usize> = (0..3).filter(|&at| at != least).collect();
+    mesh.input(others[0], ControlInput::Phases(vec![(PartitionId(3), Phase::Alone(names_it))]));
+    let is_down = |mesh: &Mesh, at: usize| mesh.controls[at].liveness().status(gone.node) == Status::Down;
+    let says_left = |mesh: &Mesh, at: usize| mesh.controls[at].history.says_left(gone);
+    mesh.tick(60_000);
+    assert!(is_down(&mesh, least) && !says_left(&mesh, least), "it knows only the founding");
+    mesh.cut_off = None;
+    mesh.tick(20_000);
+    assert!((0..3).all(|at| is_down(&mesh, at) && !says_left(&mesh, at)), "a partition names it");
+    let without_it = Configuration { number: 2, ..founded };
+    mesh.input(others[0], ControlInput::Phases(vec![(PartitionId(3), Phase::Alone(without_it))]));
+    mesh.tick(20_000);
+    assert!((0..3).all(|at| says_left(&mesh, at)));
 }

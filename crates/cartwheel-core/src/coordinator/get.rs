@@ -73,7 +73,8 @@ impl GetOp {
             Consistency::Eventual => Quorum::reads(r, settings.n),
             Consistency::Strong => Quorum::majority(settings.n),
         };
-        let round = ReadRound::in_order(homes, readers, needed);
+        let may_cross = cx.is_sloppy(&get.key, get.consistency) && !cx.broken.is(Mutation::ListsStandApart);
+        let round = ReadRound::in_order(homes, readers, needed).crossing(may_cross);
         let (key, consistency, phase) = (get.key, get.consistency, Phase::Reading);
         Ok(Self { id, reply_to, deadline, key, settings, consistency, seen, is_seen_by_homes, round, phase })
     }

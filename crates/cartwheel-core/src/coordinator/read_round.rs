@@ -7,7 +7,8 @@
 //! hold, and counts only beside one of them.
 //!
 //! While one configuration takes over from another ([`Homes`]), as many of each must answer. One that is being filled says nothing of
-//! what the homes before held, and so counts for the second only.
+//! what the homes before held, and so counts for the second only. Where stand-ins may count and it takes too long, one that counts in one of
+//! the two lists stands in for a home of the other: so R nodes are enough, whatever they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +29,8 @@ pub struct ReadRound {
     /// The nodes in the order in which they are asked.
     order: Vec<(NodeId, Role)>,
     needed: Quorum,
+    /// A node that counts in one list may stand in for a home of the other.
+    may_cross: bool,
     /// Stand-ins do not count any more.
     homes_only: bool,
     /// Every home is asked for its state.
@@ -120,12 +123,19 @@ impl ReadRound {
             homes,
             order,
             needed: needed.into(),
+            may_cross: false,
             homes_only: false,
             states_only: false,
             slots: BTreeMap::new(),
             hedges: 0,
             waits_since: BTreeMap::new(),
         }
+    }
+
+    /// A read in which a node that counts in one list may stand in for a home of the other, or not.
+    #[must_use]
+    pub fn crossing(self, may_cross: bool) -> Self {
+        Self { may_cross, ..self }
     }
 
     /// A read that asks each home for its state.
@@ -207,7 +217,29 @@ impl ReadRound {
     /// Whether enough have answered in a way that counts.
     fn is_enough(&self) -> bool {
         let stand_ins = if self.homes_only { 0 } else { self.counting_stand_ins(self.homes_counted() > 0).count() };
-        self.homes_missing() <= stand_ins
+        self.homes_missing() <= stand_ins || self.crosses_now() && self.lists_lack_at_most(stand_ins)
+    }
+
+    /// Whether a node that counts in one list stands in for a home of the other by now: the homes of that one have had their time.
+    fn crosses_now(&self) -> bool {
+        let has_been_heard =
+            |(node, _): &(NodeId, Role)| matches!(self.slots.get(node), Some(Slot::Heard(_) | Slot::Failed));
+        self.may_cross && !self.homes_only && (self.hedges > 0 || self.order.iter().all(has_been_heard))
+    }
+
+    /// Whether so many stand-ins and the homes that count elsewhere are enough, with those that count, in each list.
+    fn lists_lack_at_most(&self, stand_ins: usize) -> bool {
+        self.homes.needs(self.needed).enumerate().all(|(at, (list, needed))| {
+            let counts = |node: NodeId| {
+                list.contains(&node) && if at == 0 { self.counts_in_current(node) } else { self.counts(node) }
+            };
+            let at_home = list.iter().filter(|&&home| counts(home)).count();
+            // Like any other stand-in, one that holds nothing says nothing of what the list's homes hold.
+            let may_stand_in = |heard: &Heard| heard.counts && (at_home > 0 || heard.holds_something());
+            let crosses =
+                |(node, heard): &(NodeId, &Heard)| heard.role == Role::Home && !counts(*node) && may_stand_in(heard);
+            at_home + stand_ins + self.answers().filter(crosses).count() >= needed
+        })
     }
 
     /// How many must, in the configuration of which most must.

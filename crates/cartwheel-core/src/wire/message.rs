@@ -409,37 +409,61 @@ struct PbShortfall {
     why: String,
 }
 
+/// A frame, without a length prefix, whose bytes have yet to be put together. Large values are not copied before that.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Frame {
+    envelope: PbEnvelope,
+    protocol: Protocol,
+}
+
+impl Frame {
+    /// The frame that carries `envelope` to a node with which this version of the protocol was agreed on.
+    pub fn of(envelope: &Envelope, protocol: Protocol) -> Self {
+        let (ticket, message) = message_to_pb(&envelope.message);
+        let envelope = PbEnvelope {
+            version: protocol.0,
+            cluster: Bytes::copy_from_slice(&envelope.cluster.0.to_be_bytes()),
+            from: envelope.from.get(),
+            from_life: envelope.from_life.0,
+            from_boot: envelope.from_boot,
+            wall: envelope.sent.wall.0,
+            operation: ticket.operation,
+            round: ticket.round,
+            asking: match ticket.asking {
+                Asking::Coordinator => 0,
+                Asking::Exchange => 1,
+                Asking::Transfer => 2,
+            },
+            message: Some(message),
+            step: envelope.footing.step.0,
+            is_filling: envelope.footing.is_filling,
+            memory: envelope.footing.memory.since.0,
+            is_recovering: envelope.footing.is_recovering,
+            losses: envelope.losses.iter().map(known_loss_to_pb).collect(),
+            monotonic_us: envelope.sent.instant.0,
+        };
+        Self { envelope, protocol }
+    }
+
+    /// How many bytes it has, or a few less.
+    pub fn bytes(&self) -> usize {
+        self.envelope.encoded_len()
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        framed(self.envelope.encode_to_vec().into(), self.protocol)
+    }
+}
+
 /// The frame that carries `envelope`, without a length prefix, in the latest version of the protocol.
 pub fn encode_envelope(envelope: &Envelope) -> Bytes {
     encode_envelope_as(envelope, Protocol::NEWEST)
 }
 
-/// The frame that carries `envelope`, without a length prefix, to a node with which this version of the protocol was agreed on.
+/// The same, to a node with which this version of the protocol was agreed on.
 pub fn encode_envelope_as(envelope: &Envelope, protocol: Protocol) -> Bytes {
-    let (ticket, message) = message_to_pb(&envelope.message);
-    let frame = PbEnvelope {
-        version: protocol.0,
-        cluster: Bytes::copy_from_slice(&envelope.cluster.0.to_be_bytes()),
-        from: envelope.from.get(),
-        from_life: envelope.from_life.0,
-        from_boot: envelope.from_boot,
-        wall: envelope.sent.wall.0,
-        operation: ticket.operation,
-        round: ticket.round,
-        asking: match ticket.asking {
-            Asking::Coordinator => 0,
-            Asking::Exchange => 1,
-            Asking::Transfer => 2,
-        },
-        message: Some(message),
-        step: envelope.footing.step.0,
-        is_filling: envelope.footing.is_filling,
-        memory: envelope.footing.memory.since.0,
-        is_recovering: envelope.footing.is_recovering,
-        losses: envelope.losses.iter().map(known_loss_to_pb).collect(),
-        monotonic_us: envelope.sent.instant.0,
-    };
-    framed(frame.encode_to_vec().into(), protocol)
+    Frame::of(envelope, protocol).encode()
 }
 
 /// The envelope that a frame of any version carries that this build speaks.

@@ -12,7 +12,7 @@ mod version;
 
 use std::fmt;
 
-pub use message::{decode_envelope, decode_envelope_as, encode_envelope, encode_envelope_as};
+pub use message::{Frame, decode_envelope, decode_envelope_as, encode_envelope, encode_envelope_as};
 pub use succession::{decode_seat, encode_seat};
 pub(crate) use transfer::{decode_transfer, encode_transfer};
 pub(crate) use value::{decode_context, decode_record, encode_context, encode_record, encode_sibling};

@@ -16,7 +16,18 @@ pub fn begin(cluster: &Cluster, nodes: &[u16], args: &[String]) -> Child {
 
 /// The same in another bucket.
 pub fn begin_in(bucket: &str, cluster: &Cluster, nodes: &[u16], args: &[String]) -> Child {
-    let mut command = Command::new(CARTWHEEL);
+    spawn(Command::new(CARTWHEEL), bucket, cluster, nodes, args)
+}
+
+/// The same by clients that take the CPU only where nobody else wants it. Clients of a real cluster run elsewhere; here a load of large
+/// values would take from the nodes what it does not take there.
+pub fn begin_yielding_in(bucket: &str, cluster: &Cluster, nodes: &[u16], args: &[String]) -> Child {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19", CARTWHEEL]);
+    spawn(nice, bucket, cluster, nodes, args)
+}
+
+fn spawn(mut command: Command, bucket: &str, cluster: &Cluster, nodes: &[u16], args: &[String]) -> Child {
     command.args(["bench", "--json", "--bucket", bucket]).args(args).stdout(Stdio::piped());
     for &node in nodes {
         command.args(["--node", &cluster.endpoint(node)]);

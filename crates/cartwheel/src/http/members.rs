@@ -18,12 +18,12 @@ use cartwheel_core::ring::{NORMAL_WEIGHT, PartitionId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Door;
 use super::amounts::{self, Amount, Route};
 use super::buckets::read;
 use super::error::ApiError;
 use super::openapi::ChangeErrors;
 use super::query::Query;
+use super::{Door, Readiness};
 
 /// What is to be changed, all of it or nothing.
 #[derive(Deserialize, ToSchema)]
@@ -203,6 +203,10 @@ pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>)
     let refused = |why: BadChange| ApiError::bad_request(why.to_string());
     let mut after = planned(&history, &changes).map_err(refused)?;
     if is_forced(&wanted.changes) {
+        if door.readiness() == Readiness::Connecting {
+            let why = "the node has just started and has yet to learn which partitions are lost: try again in a moment, or ask another one";
+            return Err(ApiError::unavailable(why));
+        }
         changes.push(lost::forsake(&door, &after)?);
         after = planned(&history, &changes).map_err(refused)?;
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::message::{Asking, Envelope, Message, Ticket};
-use cartwheel_core::wire::{Protocol, encode_envelope_as};
+use cartwheel_core::wire::{Frame, Protocol};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt as _};
 use tokio::io::AsyncReadExt as _;
@@ -69,7 +69,8 @@ struct Large {
     protocol: Protocol,
     /// The shard that it is of, and the mark of its store that goes before it.
     synced: Option<(u32, Mark)>,
-    frame: Bytes,
+    /// Its bytes are put together when it is its turn, and not by the shard, which has others waiting.
+    frame: Frame,
     /// The question that it answers, if it answers one.
     answers: Option<Answers>,
 }
@@ -179,16 +180,18 @@ impl Link {
         let mut frames = Vec::with_capacity(messages.len());
         let (mut bytes, mut exchange_bytes) = (0, 0);
         for message in messages {
-            let frame = encode_envelope_as(message, protocol);
-            if frame.len() > FRAME_BYTES_MAX {
+            let frame = Frame::of(message, protocol);
+            let frame_bytes = frame.bytes();
+            if frame_bytes > FRAME_BYTES_MAX {
                 self.dropped(1, "it is longer than a frame may be");
                 continue;
             }
-            exchange_bytes += if is_exchange(&message.message) { frame.len() } else { 0 };
-            if frame.len() >= LARGE_BYTES {
+            exchange_bytes += if is_exchange(&message.message) { frame_bytes } else { 0 };
+            if frame_bytes >= LARGE_BYTES {
                 self.send_large(message, Large { protocol, synced, frame, answers: None });
                 continue;
             }
+            let frame = frame.encode();
             bytes += frame.len();
             frames.push(frame);
         }
@@ -215,7 +218,7 @@ impl Link {
             },
             _ => None,
         };
-        let bytes = large.frame.len();
+        let bytes = large.frame.bytes();
         let queued = self.large_bytes.fetch_add(bytes, Ordering::Relaxed);
         let is_too_much = queued > 0 && queued + bytes > QUEUED_BYTES_MAX;
         if is_too_much || self.large.try_send(Large { answers, ..large }).is_err() {
@@ -435,16 +438,18 @@ impl Carrier {
         let write = async {
             let (mut next, mut told) = (Some(first), BTreeMap::new());
             while let Some(large) = next {
-                self.queued_bytes.fetch_sub(large.frame.len(), Ordering::Relaxed);
+                let bytes = large.frame.bytes();
+                self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 if large.protocol == protocol {
-                    self.stats.sent.count(1, large.frame.len());
+                    self.stats.sent.count(1, bytes);
+                    let frame = tokio::task::spawn_blocking(move || large.frame.encode()).await?;
                     let send = async {
                         if let Some((shard, mark)) = large.synced
                             && told.insert(shard, mark) != Some(mark)
                         {
                             frames.feed(mark_frame(shard, mark)).await?;
                         }
-                        frames.send(large.frame).await
+                        frames.send(frame).await
                     };
                     tokio::time::timeout(WRITE_WITHIN, send)
                         .await
@@ -464,7 +469,7 @@ impl Carrier {
     }
 
     fn drop_frame(&self, large: Large) {
-        self.queued_bytes.fetch_sub(large.frame.len(), Ordering::Relaxed);
+        self.queued_bytes.fetch_sub(large.frame.bytes(), Ordering::Relaxed);
         self.stats.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -10,10 +10,8 @@ use std::io;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
-use tracing::debug;
 
-/// By how much they yield, on the system's scale from 0 to 19: at 10, where all have work to do, they get a tenth of what others get.
-const NICE: i32 = 10;
+use crate::priority;
 
 /// Threads that end when this is dropped, whatever they are at.
 #[derive(Debug)]
@@ -26,7 +24,7 @@ impl ClientThreads {
     /// If the system has none to give.
     pub(super) fn start() -> io::Result<Self> {
         let mut runtime = Builder::new_multi_thread();
-        runtime.thread_name("clients").on_thread_start(yield_to_others).enable_all();
+        runtime.thread_name("clients").on_thread_start(priority::yield_to_others).enable_all();
         Ok(Self(Some(runtime.build()?)))
     }
 
@@ -54,14 +52,5 @@ impl Drop for ClientThreads {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-fn yield_to_others() {
-    // Elsewhere it would be the whole process that yields.
-    if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::nice(NICE)
-    {
-        debug!("a thread that serves clients does not yield to others: {error}");
     }
 }

@@ -9,6 +9,7 @@ use cartwheel_core::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store, StoreError};
 use tracing::{error, info};
 
+use super::reader::Beside;
 use super::reserve::Reserve;
 use crate::lineage::Mark;
 
@@ -29,6 +30,8 @@ pub struct Disk {
     store: State,
     reopen: Reopen,
     reserve: Reserve,
+    /// The store as it is read beside the shard, while it is not known to have failed.
+    beside: Beside,
     retry_after: Duration,
     opened: Instant,
     /// The mark of the last commit; none if commits are not marked.
@@ -61,8 +64,10 @@ impl Disk {
     /// The disk of a store that has just been opened.
     pub fn new(store: Box<dyn Store>, reopen: Reopen, mut reserve: Reserve) -> Self {
         reserve.check(store.unflushed_bytes(), Instant::default());
+        let beside = Beside::default();
+        beside.open(store.reader());
         let (retry_after, opened) = (RETRY_AFTER, Instant::default());
-        Self { store: State::Open(store), reopen, reserve, retry_after, opened, mark: None, synced: None }
+        Self { store: State::Open(store), reopen, reserve, beside, retry_after, opened, mark: None, synced: None }
     }
 
     /// The same, whose commits are marked as those of this boot.
@@ -88,6 +93,11 @@ impl Disk {
             State::Open(_) => Condition::Good,
             State::ReadOnly(..) | State::Closed(_) => Condition::Failed,
         }
+    }
+
+    /// The store as another thread reads it.
+    pub(super) fn beside(&self) -> Beside {
+        self.beside.clone()
     }
 
     /// When [`Self::tick`] has something to do.
@@ -204,6 +214,7 @@ impl Disk {
     ///
     /// Returns the mark that the store has then, if all of that worked.
     pub fn close(&mut self, last: Batch) -> Option<Mark> {
+        self.beside.close();
         let State::Open(store) = &mut self.store else { return None };
         if let Err(error) = store.commit(last, Durability::Synced) {
             error!("the store could not be synced at the end: {error}");
@@ -227,17 +238,23 @@ impl Disk {
             // The engine says so before it begins with a write.
             (State::Open(store), StoreError::Poisoned) => State::ReadOnly(store, at),
             // Whatever was open is closed here.
-            _ => State::Closed(at),
+            (open, _) => {
+                self.beside.close();
+                drop(open);
+                State::Closed(at)
+            }
         };
     }
 
     fn open_again(&mut self, now: Instant) {
         // One store at a time.
+        self.beside.close();
         self.store = State::Closed(now);
         match (self.reopen)() {
             Ok(store) => {
                 info!("the store is open again");
                 self.reserve.check(store.unflushed_bytes(), now);
+                self.beside.open(store.reader());
                 self.store = State::Open(store);
                 self.opened = now;
             }
@@ -251,7 +268,7 @@ impl Disk {
     }
 }
 
-fn unread(what: &str, error: &StoreError) -> ReadFailed {
+pub(super) fn unread(what: &str, error: &StoreError) -> ReadFailed {
     error!("{what} could not be read: {error}");
     if matches!(error, StoreError::Damaged(_) | StoreError::DamagedRecord(..)) {
         ReadFailed::Damaged

@@ -10,6 +10,7 @@ mod hints;
 mod load;
 mod metrics;
 mod phases;
+mod reader;
 pub mod reserve;
 mod turn;
 pub mod unsynced;
@@ -32,7 +33,7 @@ use cartwheel_core::liveness::Liveness;
 use cartwheel_core::losses::{self, LossBook, LossesDamaged};
 use cartwheel_core::membership::View;
 use cartwheel_core::message::{Envelope, Lane};
-use cartwheel_core::node::{Effects, Input, Node};
+use cartwheel_core::node::{Effects, Input, Node, StoreId};
 use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::sizes::NodeSizes;
@@ -46,6 +47,7 @@ use crate::clock::Clock;
 use crate::lineage::Mark;
 use disk::Disk;
 use load::{Load, UnderWay};
+use reader::ReaderThread;
 use turn::Turns;
 use wait::Waiter;
 
@@ -147,6 +149,8 @@ enum Work {
     Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
     Sizes(Vec<PartitionId>, oneshot::Sender<NodeSizes>),
+    /// A large record was read beside the shard.
+    Read(StoreId, reader::Read),
     Stop,
 }
 
@@ -293,7 +297,13 @@ impl ShardHandle {
 
 /// A shard's queue before the shard is there: whatever must be able to reach the shard can be made first.
 #[derive(Debug)]
-pub struct Inbox(mpsc::Receiver<Work>, Load, ShardMetrics);
+pub struct Inbox {
+    queue: mpsc::Receiver<Work>,
+    /// For what works for the shard. It does not keep the queue open.
+    own: mpsc::WeakSender<Work>,
+    load: Load,
+    metrics: ShardMetrics,
+}
 
 /// A shard's queue and the way into it. Nobody sees what the shard counts.
 pub fn inbox() -> (ShardHandle, Inbox) {
@@ -302,10 +312,11 @@ pub fn inbox() -> (ShardHandle, Inbox) {
 
 /// A shard's queue and the way into it. The shard counts what it does in `metrics`.
 pub fn counted_inbox(metrics: &ShardMetrics) -> (ShardHandle, Inbox) {
-    let (sender, receiver) = mpsc::channel(INBOX_MAX);
+    let (sender, queue) = mpsc::channel(INBOX_MAX);
+    let own = sender.downgrade();
     let (paging, load) = (Arc::new(Semaphore::new(1)), Load::default());
     let handle = ShardHandle { inbox: sender, paging, load: load.clone(), metrics: metrics.clone() };
-    (handle, Inbox(receiver, load, metrics.clone()))
+    (handle, Inbox { queue, own, load, metrics: metrics.clone() })
 }
 
 /// A shard that runs.
@@ -355,13 +366,17 @@ pub fn start(
     inbox: Inbox,
     clock: Clock,
 ) -> io::Result<Running> {
-    let turns = Turns::new(machine, disk, outgoing, clock).counted(inbox.2);
+    let Inbox { queue, own, load, metrics } = inbox;
+    // Where the shard has ended nobody waits for it.
+    let read = move |id, read| own.upgrade().map_or((), |shard| drop(shard.blocking_send(Work::Read(id, read))));
+    let reader = ReaderThread::start(index, disk.beside(), read);
+    let turns = Turns::new(machine, disk, outgoing, clock).counted(metrics).beside(reader);
     let (ready_sender, ready) = watch::channel(Readiness::Starting);
     let (finished_sender, finished) = watch::channel(Epoch::UNKNOWN);
     let (drained_sender, drained) = watch::channel(false);
     let phases = PhasesBox::default();
     let told = Told { ready: ready_sender, finished: finished_sender, drained: drained_sender, phases: phases.clone() };
-    let body = move || run(turns, inbox.0, &inbox.1, clock, &told);
+    let body = move || run(turns, queue, &load, clock, &told);
     let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(body)?;
     Ok(Running { thread, ready, news: News { finished, drained, phases } })
 }
@@ -422,6 +437,7 @@ fn run<M: Machine, O: Outgoing>(
                 Work::Digests(ask, reply) => drop(reply.send(turns.digests(&ask))),
                 Work::Proofs(reply) => drop(reply.send(turns.proofs())),
                 Work::Sizes(partitions, reply) => drop(reply.send(turns.sizes(&partitions))),
+                Work::Read(id, read) => turns.has_read(id, read),
                 Work::Stop => stop = true,
             }
         }

@@ -25,14 +25,17 @@ use tracing::{debug, error, info, warn};
 use super::digests::{self, DigestPage, DigestsAsk};
 use super::disk::{Condition, Disk};
 use super::load::UnderWay;
+use super::reader::{self, ReaderThread};
 use super::unsynced::{OsBoot, Unsynced};
 use super::{Machine, Outgoing, Readiness, ShardMetrics};
 use crate::clock::Clock;
 use crate::lineage::Mark;
 use crate::rate_limit::RateLimit;
 
-/// From this many bytes on a value is large. It takes milliseconds to check, hash and encode, so a turn takes in one of them.
+/// From this many bytes on a value is large. It takes milliseconds to read, check and encode, so a turn takes in one of them.
 pub(super) const LARGE_BYTES: usize = 256 << 10;
+/// For how long after a large record it is worth looking how large a record is before it is read.
+const LOOK_FOR: Duration = Duration::from_secs(1);
 /// How long a turn steps before it lets in what has come meanwhile.
 const TURN_FOR: Duration = Duration::from_millis(8);
 /// So many turns that are full of small inputs may pass before a large one is taken in all the same.
@@ -75,15 +78,27 @@ struct Large {
     inputs: VecDeque<(Input, Option<OwnedSemaphorePermit>)>,
     /// Reads of large records.
     reads: VecDeque<(StoreId, Bytes)>,
-    /// How much was read of large records in this turn.
-    read_bytes: usize,
+    /// The thread that does these, where there is one.
+    reader: Option<ReaderThread>,
+    /// Until when it is looked how large a record is before it is read, which is worth it only after a large one.
+    look_until: Instant,
     /// For how many turns nothing of this was taken in.
     passed_over: u32,
 }
 
 impl Large {
+    /// Whether nothing is left for a turn to take in.
     fn is_empty(&self) -> bool {
-        self.inputs.is_empty() && self.reads.is_empty()
+        self.inputs.is_empty() && (self.reads.is_empty() || self.reader.is_some())
+    }
+
+    /// Has the next record read beside the shard, if that can be.
+    fn read_next(&mut self) {
+        if let Some(reader) = self.reader.as_mut().filter(|reader| reader.is_free())
+            && let Some((id, storage_key)) = self.reads.pop_front()
+        {
+            reader.ask(id, storage_key);
+        }
     }
 }
 
@@ -144,6 +159,12 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// The same, counting what it does in `metrics`.
     pub(super) fn counted(self, metrics: ShardMetrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same, which has this thread read large records.
+    pub(super) fn beside(mut self, reader: Option<ReaderThread>) -> Self {
+        self.large.reader = reader;
+        self
     }
 
     /// What holds in partitions, as the machine has come to know since this was last asked.
@@ -264,7 +285,6 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
             self.sync(now);
         }
         self.metrics.turn(self.inputs.len());
-        self.large.read_bytes = 0;
         let (mut stepped, mut has_taken_large) = (Duration::ZERO, false);
         loop {
             stepped += self.step_for(TURN_FOR.saturating_sub(stepped));
@@ -315,7 +335,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     /// Lets in one thing that has to do with a large value.
     fn take_large(&mut self) {
         self.large.passed_over = 0;
-        if let Some((id, storage_key)) = self.large.reads.pop_front() {
+        if self.large.reader.is_none()
+            && let Some((id, storage_key)) = self.large.reads.pop_front()
+        {
             self.read(id, &storage_key);
         } else if let Some((input, _room)) = self.large.inputs.pop_front() {
             self.inputs.push_back(input);
@@ -339,6 +361,9 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     /// The same, at the end. Returns the mark that the store has then, if all of that worked.
     pub(super) fn close(&mut self) -> Option<Mark> {
+        // It is not waited for: the shard reads itself what was asked for.
+        let reading = self.large.reader.take().and_then(ReaderThread::into_reading);
+        reading.into_iter().for_each(|read| self.large.reads.push_front(read));
         self.add(Input::Stop);
         self.take();
         while self.has_more() {
@@ -368,11 +393,10 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
 
     fn store(&mut self, id: StoreId, command: StoreCommand) {
         match command {
-            // Only after a large record is it worth looking first how large the next one is.
-            StoreCommand::Read { storage_key }
-                if self.large.read_bytes >= LARGE_BYTES && self.disk.size_of(&storage_key) >= LARGE_BYTES =>
-            {
+            StoreCommand::Read { storage_key } if self.may_be_large(&storage_key) => {
+                self.commit_before(&storage_key);
                 self.large.reads.push_back((id, storage_key));
+                self.large.read_next();
             }
             StoreCommand::Read { storage_key } => self.read(id, &storage_key),
             StoreCommand::Scan { from, upto, at_most } => {
@@ -411,15 +435,39 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
         }
     }
 
+    /// Whether a record is known to be large before it is read.
+    fn may_be_large(&self, storage_key: &Bytes) -> bool {
+        self.clock.instant() < self.large.look_until && self.disk.size_of(storage_key) >= LARGE_BYTES
+    }
+
     fn read(&mut self, id: StoreId, storage_key: &Bytes) {
-        // Commands on one key take effect in their order.
+        self.commit_before(storage_key);
+        let read = self.disk.read(storage_key);
+        self.note_size(&read);
+        self.ended(id, StoreResult::Read(read));
+    }
+
+    /// A record that was asked for was read beside the shard.
+    pub(super) fn has_read(&mut self, id: StoreId, read: reader::Read) {
+        self.note_size(&read);
+        self.ended(id, StoreResult::Read(read));
+        if let Some(reader) = &mut self.large.reader {
+            reader.has_read();
+        }
+        self.large.read_next();
+    }
+
+    fn note_size(&mut self, read: &reader::Read) {
+        if read.as_ref().is_ok_and(|record| record.as_ref().is_some_and(|record| record.len() >= LARGE_BYTES)) {
+            self.large.look_until = self.clock.instant() + LOOK_FOR;
+        }
+    }
+
+    /// Commands on one key take effect in their order.
+    fn commit_before(&mut self, storage_key: &Bytes) {
         if self.writes.keys.contains(storage_key) {
             self.commit();
         }
-        let read = self.disk.read(storage_key);
-        let bytes = read.as_ref().map_or(0, |record| record.as_ref().map_or(0, Bytes::len));
-        self.large.read_bytes += if bytes >= LARGE_BYTES { bytes } else { 0 };
-        self.ended(id, StoreResult::Read(read));
     }
 
     fn ended(&mut self, id: StoreId, result: StoreResult) {

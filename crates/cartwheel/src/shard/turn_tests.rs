@@ -268,29 +268,35 @@ fn small_inputs_pass_large_ones_which_come_one_a_turn() {
     assert!(!turns.has_more());
 }
 
-#[test]
-fn small_records_are_read_before_further_large_ones() {
-    let diary = Diary::default();
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let noted = seen.clone();
-    let keys = [&b"large-1"[..], b"large-2", b"large-3", b"small"].map(Bytes::from_static);
-    let reads = keys.clone();
-    let mut turns = turns(&diary, 0, move |input| match input {
+/// A machine that asks for these records at each tick, and notes which it is given.
+fn asking(keys: [Bytes; 4], seen: Arc<Mutex<Vec<u64>>>) -> impl FnMut(Input) -> Effects + Send + 'static {
+    move |input| match input {
         Input::Tick => {
             let read = |(number, storage_key)| (StoreId(number), StoreCommand::Read { storage_key });
-            Effects { stores: (0..).zip(reads.clone()).map(read).collect(), ..Effects::default() }
+            Effects { stores: (0..).zip(keys.clone()).map(read).collect(), ..Effects::default() }
         }
         Input::Stored(id, StoreResult::Read(Ok(Some(_)))) => {
-            noted.lock().unwrap().push(id.0);
+            seen.lock().unwrap().push(id.0);
             Effects::default()
         }
         _ => Effects::default(),
-    });
+    }
+}
+
+fn large_and_small() -> ([Bytes; 4], Batch) {
+    let keys = [&b"large-1"[..], b"large-2", b"large-3", b"small"].map(Bytes::from_static);
     let mut batch = Batch::new();
-    for key in keys {
+    for key in keys.clone() {
         let bytes = if key.starts_with(b"large") { LARGE_BYTES } else { 10 };
         batch.put(key, Bytes::from(vec![0; bytes]));
     }
+    (keys, batch)
+}
+
+#[test]
+fn small_records_are_read_before_further_large_ones() {
+    let (diary, seen, (keys, batch)) = (Diary::default(), Arc::default(), large_and_small());
+    let mut turns = turns(&diary, 0, asking(keys, Arc::clone(&seen)));
     turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
     turns.add(Input::Tick);
     turns.take();
@@ -298,4 +304,39 @@ fn small_records_are_read_before_further_large_ones() {
     turns.take();
     assert_eq!(*seen.lock().unwrap(), [0, 3, 1, 2]);
     assert!(!turns.has_more());
+}
+
+/// A store's reader that has what is asked for, and gives it back as soon as it is told to.
+struct Slow(std::sync::mpsc::Receiver<()>);
+
+impl cartwheel_storage::Reader for Slow {
+    fn get(&self, _: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.0.recv().unwrap();
+        Ok(Some(vec![0; LARGE_BYTES].into()))
+    }
+}
+
+#[test]
+fn large_records_are_read_beside_the_shard_one_at_a_time() {
+    let (diary, seen, (keys, batch)) = (Diary::default(), Arc::default(), large_and_small());
+    let ((go_on, waits), (tell, told)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let beside = reader::Beside::default();
+    beside.open(Some(Box::new(Slow(waits))));
+    let reader = ReaderThread::start(0, beside, move |id, read| tell.send((id, read)).unwrap());
+    let mut turns = turns(&diary, 0, asking(keys, Arc::clone(&seen))).beside(reader);
+    turns.write_out(batch, Durability::Os, Instant::default()).unwrap();
+    turns.add(Input::Tick);
+    turns.take();
+    assert_eq!(*seen.lock().unwrap(), [0, 3], "that the first is large was not known");
+    assert!(!turns.has_more() && told.try_recv().is_err(), "there is nothing to do but wait");
+    go_on.send(()).unwrap();
+    let (id, read) = told.recv().unwrap();
+    turns.has_read(id, read);
+    turns.take();
+    assert_eq!(*seen.lock().unwrap(), [0, 3, 1]);
+    // Whoever stops does not wait for the third one.
+    turns.close();
+    assert_eq!(*seen.lock().unwrap(), [0, 3, 1, 2]);
+    assert_eq!(diary.lock().unwrap().iter().filter(|did| *did == "get").count(), 2 + 1 + 3, "and sizes were looked at");
+    go_on.send(()).unwrap();
 }
