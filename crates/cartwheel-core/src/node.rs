@@ -945,7 +945,9 @@ impl Node {
         (footing, losses): (Footing, &Losses),
         finding: Finding,
     ) {
+        // Only a new one: otherwise two homes would take over from each other, for ever, what both have long been free to forget.
         let partition = self.exchange.partition_of(ticket.operation);
+        let partition = partition.filter(|&partition| self.held.footing(partition).is_filling);
         let is_durable = partition.is_none_or(|partition| {
             let is_own = |(home, _): &(Home, Since)| *home == self.held.me();
             let of_others: Losses = losses.iter().filter(|known| !is_own(known)).collect();

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use crate::cli::{BucketCommand, ChangeArgs};
 use crate::cluster::{client, show, table};
 use crate::keys::Error;
+use crate::output;
 
 /// Asks a node, or has it change something, and shows what it says.
 ///
@@ -22,7 +23,7 @@ pub async fn run(command: &BucketCommand) -> Result<ExitCode, Error> {
         BucketCommand::Set(args) => {
             let settings = client(&args.ask)?.set_bucket(&args.bucket, &change(&args.change)).await?;
             show(&args.ask, &settings, |settings| settings_table(&[(args.bucket.as_str(), settings)]))?;
-            settings.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            settings.warnings.iter().for_each(|warning| output::note(format_args!("warning: {warning}")));
         }
         BucketCommand::List(ask) => {
             let buckets = client(ask)?.buckets().await?;

@@ -10,6 +10,7 @@ use cartwheel_client::{Client, Consistency, Context, Options, Siblings, Value, W
 use serde_json::{Value as Json, json};
 
 use crate::cli::{DeleteArgs, GetArgs, KeyArgs, PutArgs};
+use crate::output;
 
 /// Why a command ended without doing what it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,7 @@ pub async fn get(args: &GetArgs) -> Result<ExitCode, Error> {
         print(&readable(&found))?;
     }
     if found.values.is_empty() {
-        eprintln!("{}/{} has no value", args.at.bucket, args.at.key);
+        output::note(format_args!("{}/{} has no value", args.at.bucket, args.at.key));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
@@ -62,7 +63,7 @@ pub async fn put(args: &PutArgs) -> Result<ExitCode, Error> {
     let context = read.as_ref().and_then(|read| read.context.as_ref());
     let written = client.put_with(&args.at.bucket, &args.at.key, value, context, &args.at.options()).await?;
     if let Some(replaced) = read.map(|read| read.values.len()).filter(|&replaced| replaced > 1) {
-        eprintln!("it replaces {replaced} siblings");
+        output::note(format_args!("it replaces {replaced} siblings"));
     }
     tell(&args.at, "stored", &written)
 }
@@ -141,11 +142,14 @@ fn encoded(context: Option<&Context>) -> Option<String> {
     context.map(|context| URL_SAFE_NO_PAD.encode(context.as_bytes()))
 }
 
-/// Writes an answer to standard output.
+/// Writes an answer to standard output. If whoever reads it has gone, that is no error: they have seen enough.
 ///
 /// # Errors
 /// If it cannot be written.
 pub fn print(bytes: &[u8]) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Error::Io("write the answer", error))
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Io("write the answer", error)),
+        _ => Ok(()),
+    }
 }

@@ -1,5 +1,7 @@
 //! The runtime around the protocol: data directories, shards, connections between nodes, the HTTP door, and the command line.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 /// The version of the program, as its nodes tell each other.
 pub const VERSION: &str = match cartwheel_core::wire::PRETENDS {
     false => env!("CARGO_PKG_VERSION"),
@@ -24,6 +26,7 @@ pub mod lineage;
 pub mod load;
 pub mod log;
 pub mod metrics;
+pub mod output;
 pub mod peers;
 mod priority;
 pub mod random;

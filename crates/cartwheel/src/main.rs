@@ -1,11 +1,13 @@
 //! The `cartwheel` binary.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use cartwheel::cli::{Cli, Command, RenewArgs, ServeArgs};
 use cartwheel::config::{Config, Environment, LogFormat, LogLevel};
-use cartwheel::signals::Parent;
-use cartwheel::{bench, buckets, cluster, dev, keys, load, log, renewing, serve, simulate, verify};
+use cartwheel::signals::{self, Parent};
+use cartwheel::{bench, buckets, cluster, dev, keys, load, log, output, renewing, serve, simulate, verify};
 use clap::{CommandFactory as _, Parser as _};
 use tracing::warn;
 
@@ -25,7 +27,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
     if let Command::Serve(args) = command {
         return run_node(args).await.map(|()| ExitCode::SUCCESS);
     }
-    log::to_stderr(&LogLevel::default(), LogFormat::Human);
+    let _log = log::to_stderr(&LogLevel::default(), LogFormat::Human);
     match command {
         Command::Dev(args) => dev::run(&args).await.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
         // It has a log of its own.
@@ -53,10 +55,11 @@ fn renew(args: &RenewArgs) -> Result<ExitCode, String> {
     keys::print(done.as_bytes()).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
 }
 
-async fn run_node(args: ServeArgs) -> Result<(), String> {
+async fn run_node(args: Box<ServeArgs>) -> Result<(), String> {
     let environment = Environment::of_process();
     let config = Config::resolve(args.settings, args.config, &environment).map_err(|error| error.to_string())?;
-    log::to_stderr(&config.log_level, config.log_format);
+    let _log = log::to_stderr(&config.log_level, config.log_format);
+    signals::reopen_log_on_hang_up().map_err(|error| format!("cannot listen to signals: {error}"))?;
     for (name, nearest) in environment.unknown() {
         let did_you_mean = nearest.map_or_else(String::new, |nearest| format!(": did you mean {nearest}?"));
         warn!("the environment variable {name} is no setting and is ignored{did_you_mean}");
@@ -66,6 +69,6 @@ async fn run_node(args: ServeArgs) -> Result<(), String> {
 }
 
 fn failed(error: &str) -> ExitCode {
-    eprintln!("error: {error}");
+    output::note(format_args!("error: {error}"));
     ExitCode::FAILURE
 }

@@ -5,6 +5,8 @@ use std::io::{self, Read as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::log;
+
 /// Whether a process lives only as long as the one that started it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parent {
@@ -29,6 +31,32 @@ pub fn stop(parent: Parent) -> io::Result<impl Future<Output = &'static str>> {
             Ok(()) = orphaned => "the parent process is gone",
         }
     })
+}
+
+/// Waits until the terminal is gone that the process was started from, and says so.
+///
+/// # Errors
+/// If signals cannot be listened to.
+pub fn hang_up() -> io::Result<impl Future<Output = &'static str>> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        hang_up.recv().await;
+        "the terminal is gone"
+    })
+}
+
+/// Has SIGHUP open the log anew from here on. Without this it would end the process.
+///
+/// # Errors
+/// If signals cannot be listened to.
+pub fn reopen_log_on_hang_up() -> io::Result<()> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            log::reopen();
+        }
+    });
+    Ok(())
 }
 
 /// Completes when the parent is gone; never, if there is none to watch.

@@ -25,6 +25,7 @@ use cartwheel_core::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 
+use crate::output;
 use crate::signals;
 use connection::{Connection, Endpoint};
 use job::Job;
@@ -144,7 +145,9 @@ async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, Er
     let (servers, members) = Servers::found(endpoints).await;
     if servers.count() < members {
         let found = servers.count();
-        eprintln!("{found} of the cluster's {members} nodes are up on this machine: server CPU is theirs alone");
+        output::note(format_args!(
+            "{found} of the cluster's {members} nodes are up on this machine: server CPU is theirs alone"
+        ));
     }
     Ok(servers)
 }

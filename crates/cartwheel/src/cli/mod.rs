@@ -49,7 +49,7 @@ pub enum Command {
     /// before the file, the file before the default. A name that the file has and cartwheel does not is an error.
     ///
     /// Sizes are in bytes, or have a unit: 268435456 and 256MiB are the same.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Make a new, empty data directory for a node that has lost its own.
     ///
     /// The node keeps its name, its addresses and its partitions, and begins a new life; the old one is refused from then on. What

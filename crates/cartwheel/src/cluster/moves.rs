@@ -12,6 +12,7 @@ use super::tracker::{Standing, Tracker};
 use super::{client, show, table};
 use crate::cli::AskArgs;
 use crate::keys::Error;
+use crate::output;
 
 /// How often it is asked how far the data is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -67,7 +68,7 @@ pub(super) async fn wait(client: &Client) -> Result<(), Error> {
         };
         if !on_terminal && settled == 0 && Instant::now() >= line_at {
             line_at = Instant::now() + LINE_EVERY;
-            eprintln!("{text}");
+            output::note(&text);
         }
         bar.set_message(text);
         tokio::time::sleep(LOOK_EVERY).await;

@@ -51,6 +51,8 @@ pub struct Config {
     pub http_listen: Option<ListenAddr>,
     /// Where to listen for peers; if not said, where the cluster believes it to be.
     pub peer_listen: Option<ListenAddr>,
+    /// Where to listen for administrators apart from clients, if anywhere.
+    pub admin_listen: Option<ListenAddr>,
     /// Whether to listen where other machines can connect, though there is neither TLS nor a user to ask for a password.
     pub insecure: bool,
     /// When a write is acknowledged, in buckets that do not say.
@@ -104,6 +106,7 @@ impl Config {
             dir: settings.dir.ok_or(ConfigError::NoDir)?,
             http_listen: settings.http_listen,
             peer_listen: settings.peer_listen,
+            admin_listen: settings.admin_listen,
             insecure: settings.insecure.unwrap_or(false),
             durability: tuning.durability.unwrap_or_default(),
             cache_bytes: tuning.cache_size.unwrap_or(CACHE_DEFAULT).0,

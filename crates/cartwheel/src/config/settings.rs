@@ -20,6 +20,12 @@ pub struct Settings {
     /// Listen here for other nodes [default: the node's address in the cluster]
     #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
     pub peer_listen: Option<ListenAddr>,
+    /// Listen here, too, for administrators and monitoring [default: nowhere]
+    ///
+    /// Health, metrics and everything about the cluster is answered there by threads of their own, and nothing about keys: however busy the
+    /// node is with its clients.
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
+    pub admin_listen: Option<ListenAddr>,
     /// Allow to listen where other machines can connect [default: false]
     ///
     /// There is neither TLS nor a user whose password is asked for: whoever can connect can read and change everything. Without
@@ -91,10 +97,11 @@ impl From<Durability> for cartwheel_core::membership::Durability {
 }
 
 /// The settings' names, as they are in a file.
-pub(super) const NAMES: [&str; 21] = [
+pub(super) const NAMES: [&str; 22] = [
     "dir",
     "http_listen",
     "peer_listen",
+    "admin_listen",
     "insecure",
     "name",
     "seed",
@@ -123,6 +130,7 @@ impl Settings {
             "dir" => self.dir = Some(given.path()?),
             "http_listen" => self.http_listen = Some(given.parsed()?),
             "peer_listen" => self.peer_listen = Some(given.parsed()?),
+            "admin_listen" => self.admin_listen = Some(given.parsed()?),
             "insecure" => self.insecure = Some(given.switch()?),
             "durability" => tuning.durability = Some(given.choice()?),
             "cache_size" => tuning.cache_size = Some(given.size()?),
@@ -144,6 +152,7 @@ impl Settings {
             dir: self.dir.or(others.dir),
             http_listen: self.http_listen.or(others.http_listen),
             peer_listen: self.peer_listen.or(others.peer_listen),
+            admin_listen: self.admin_listen.or(others.admin_listen),
             insecure: self.insecure.or(others.insecure),
             new: self.new.or(others.new),
             tuning: self.tuning.or(others.tuning),

@@ -14,6 +14,7 @@ use tokio::process::{self, ChildStdin, Command};
 use super::DevError;
 use crate::config::Tuning;
 use crate::founding::NodeDir;
+use crate::output;
 
 /// How long a node may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ impl Child {
         let log_file = File::options().create(true).append(true).open(&log)?;
         let mut serve = Command::new(std::env::current_exe()?);
         // What is one node's alone cannot be meant for all.
-        for variable in ["CONFIG", "HTTP_LISTEN", "PEER_LISTEN", "BOOTSTRAP", "JOIN", "SEED"] {
+        for variable in ["CONFIG", "HTTP_LISTEN", "PEER_LISTEN", "ADMIN_LISTEN", "BOOTSTRAP", "JOIN", "SEED"] {
             serve.env_remove(format!("CARTWHEEL_{variable}"));
         }
         let mut process = serve
@@ -91,7 +92,7 @@ impl Child {
             let _ = kill_process(pid, Signal::TERM);
         }
         if tokio::time::timeout(STOP_WITHIN, self.process.wait()).await.is_err() {
-            println!("{} did not stop within {} s and is killed", self.name, STOP_WITHIN.as_secs());
+            output::say(format_args!("{} did not stop within {} s and is killed", self.name, STOP_WITHIN.as_secs()));
             let _ = self.process.kill().await;
         }
     }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::DevArgs;
 use crate::founding::{self, FoundError, NodeDir, Ports};
+use crate::output;
 use crate::renewing::{self, RenewError};
 use crate::signals;
 use child::Child;
@@ -67,12 +68,21 @@ pub enum DevError {
 /// If it cannot be founded or started, or all its nodes die.
 pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     let stopped = signals::stop(signals::Parent::Unwatched).map_err(DevError::Signals)?;
+    let hung_up = signals::hang_up().map_err(DevError::Signals)?;
+    let stopped = async {
+        tokio::select! {
+            why = stopped => why,
+            why = hung_up => why,
+        }
+    };
     for name in renewing::renew_missing(&args.dir)? {
-        eprintln!("note: {name} had no data directory any more: it begins a new life, and its peers refill it");
+        output::note(format_args!(
+            "note: {name} had no data directory any more: it begins a new life, and its peers refill it"
+        ));
     }
     let nodes = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;
     if let Some(note) = not_heeded(args, &nodes) {
-        eprintln!("{note}");
+        output::note(note);
     }
     let mut children = Vec::new();
     for node in &nodes {
@@ -88,7 +98,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     let ended = tokio::select! {
         ended = watch(&args.dir, &nodes, &mut children) => ended,
         why = stopped => {
-            println!("\nstopping all nodes ({why})");
+            output::say(format_args!("\nstopping all nodes ({why})"));
             Ok(())
         }
     };
@@ -125,7 +135,11 @@ async fn watch(dir: &Path, nodes: &[NodeDir], children: &mut [Child]) -> Result<
         let (at, how) = child::first_death(children).await;
         alive -= 1;
         let node = &nodes[at];
-        println!("{} {how}. Start it again with: cartwheel serve --dir {}", node.member.name, node.dir.display());
+        output::say(format_args!(
+            "{} {how}. Start it again with: cartwheel serve --dir {}",
+            node.member.name,
+            node.dir.display()
+        ));
     }
     Err(DevError::AllDead(dir.to_path_buf()))
 }
@@ -155,20 +169,26 @@ async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
 }
 
 fn print_table(dir: &Path, nodes: &[NodeDir], children: &[Child]) {
-    println!("{} nodes with their data in {}\n", nodes.len(), dir.display());
-    println!("{:<9}{:<24}{:<18}{:<9}LOG", "NODE", "HTTP", "PEERS", "PID");
+    output::say(format_args!("{} nodes with their data in {}\n", nodes.len(), dir.display()));
+    output::say(format_args!("{:<9}{:<24}{:<18}{:<9}LOG", "NODE", "HTTP", "PEERS", "PID"));
     for (node, child) in nodes.iter().zip(children) {
         let (member, http) = (&node.member, format!("http://{}", node.member.http_addr));
-        println!("{:<9}{http:<24}{:<18}{:<9}{}", member.name, member.peer_addr, child.pid(), child.log().display());
+        output::say(format_args!(
+            "{:<9}{http:<24}{:<18}{:<9}{}",
+            member.name,
+            member.peer_addr,
+            child.pid(),
+            child.log().display()
+        ));
     }
 }
 
 fn print_examples(nodes: &[NodeDir]) {
     let (first, last) = (&nodes[0].member.http_addr, &nodes[nodes.len() - 1].member.http_addr);
-    println!("\nall {} nodes are ready. Try, in another terminal:\n", nodes.len());
-    println!("  curl -i -X PUT -d 'hello' http://{first}/v1/kv/greetings/world");
-    println!("  curl -i http://{last}/v1/kv/greetings/world");
-    println!("\nCtrl-C stops all nodes.");
+    output::say(format_args!("\nall {} nodes are ready. Try, in another terminal:\n", nodes.len()));
+    output::say(format_args!("  curl -i -X PUT -d 'hello' http://{first}/v1/kv/greetings/world"));
+    output::say(format_args!("  curl -i http://{last}/v1/kv/greetings/world"));
+    output::say("\nCtrl-C stops all nodes.");
 }
 
 #[cfg(test)]

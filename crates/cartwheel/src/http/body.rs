@@ -1,25 +1,24 @@
 //! The bodies of requests and answers: as much of them at a time as the node has memory for.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::http::{HeaderMap, header};
-use axum::response::Response;
 use bytes::Bytes;
 use cartwheel_core::request::Refusal;
 use http_body_util::BodyExt as _;
-use hyper::body::{Frame, SizeHint};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
 /// How many bytes of values may be arriving or wait to be stored, over all requests; and how many bytes of answers may wait
-/// for their clients to read them.
-const BYTES_MAX: usize = 256 << 20;
+/// for their clients to read them: of large ones, ...
+const LARGE_BYTES_MAX: usize = 224 << 20;
+/// ... and of those of at most [`SMALL_BYTES`], so that a few large ones leave room for them.
+const SMALL_BYTES_MAX: usize = 32 << 20;
+const SMALL_BYTES: usize = 64 << 10;
 /// The first memory that a value of unknown length is given.
 const FIRST_BYTES: usize = 4096;
 /// How much of a value that is refused is read all the same, and for how long: a client that is cut off while it sends may never
@@ -30,7 +29,8 @@ const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 /// The memory for values, or for answers.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    permits: Arc<Semaphore>,
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
     gauge: Gauge,
 }
 
@@ -48,18 +48,37 @@ pub(super) struct Held {
     gauge: Gauge,
 }
 
+/// Bytes with their share of the memory. Whoever has a part of them holds all of them.
+struct HeldBytes {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Bodies {
     pub(super) fn new(gauge: Gauge) -> Self {
-        Self { permits: Arc::new(Semaphore::new(BYTES_MAX)), gauge }
+        let pool = |bytes: usize| Arc::new(Semaphore::new(bytes));
+        Self { small: pool(SMALL_BYTES_MAX), large: pool(LARGE_BYTES_MAX), gauge }
     }
 
-    /// An answer that takes its share of the memory until its client has read it, or a refusal if there is no more.
-    pub(super) fn hold(&self, answer: Response) -> Result<Response, ApiError> {
+    /// A share of so many bytes, or a refusal if there is no more.
+    pub(super) fn take(&self, bytes: usize) -> Result<Held, ApiError> {
         let mut held = Held { permit: None, gauge: self.gauge.clone() };
-        let bytes = answer.body().size_hint().lower();
-        // One that is larger than all of the memory may have all of it.
-        held.grow(self, usize::try_from(bytes).unwrap_or(usize::MAX).min(BYTES_MAX))?;
-        Ok(answer.map(|body| Body::new(HeldBody { body, _held: held })))
+        // What is larger than all of the memory may have all of it.
+        held.grow_to(self, bytes.min(LARGE_BYTES_MAX))?;
+        Ok(held)
+    }
+
+    /// The same bytes, which have their share of the memory until they are dropped, wherever that is: a connection has taken in an answer
+    /// long before its client has read it.
+    pub(super) fn hold(&self, bytes: Bytes) -> Result<Bytes, ApiError> {
+        let held = self.take(bytes.len())?;
+        Ok(Bytes::from_owner(HeldBytes { bytes, _held: held }))
     }
 
     /// Reads a value of at most `bytes_max` bytes within a time: a client that trickles must not cost a connection.
@@ -70,7 +89,7 @@ impl Bodies {
         bytes_max: u32,
         within: Duration,
     ) -> Result<Value, ApiError> {
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(BYTES_MAX);
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(LARGE_BYTES_MAX);
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if let Some(declared) = declared.filter(|&declared| declared > bytes_max as u64) {
             return Err(too_large(&format!("{declared}"), bytes_max));
@@ -99,8 +118,10 @@ impl Bodies {
                 return Err(too_large(&format!("more than {bytes_max}"), bytes_max));
             }
             if needed > bytes.capacity() {
-                let wanted = declared.unwrap_or((bytes.capacity() * 2).max(FIRST_BYTES)).min(bytes_max).max(needed);
-                held.grow(self, wanted - bytes.capacity())?;
+                // Room is made as bytes arrive, and not as they are announced.
+                let doubled = (bytes.capacity() * 2).max(FIRST_BYTES).min(declared.unwrap_or(usize::MAX));
+                let wanted = doubled.min(bytes_max).max(needed);
+                held.grow_to(self, wanted)?;
                 bytes.reserve_exact(wanted - bytes.len());
             }
             bytes.extend_from_slice(&data);
@@ -110,45 +131,30 @@ impl Bodies {
 }
 
 impl Held {
-    fn grow(&mut self, bodies: &Bodies, bytes: usize) -> Result<(), ApiError> {
-        let count = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let more = bodies.permits.clone().try_acquire_many_owned(count).map_err(|_| Refusal::Overloaded)?;
-        self.gauge.inc_by(i64::from(count));
+    /// Has it be of so many bytes, which are no fewer than before.
+    fn grow_to(&mut self, bodies: &Bodies, bytes: usize) -> Result<(), ApiError> {
+        let held = self.bytes();
+        let (was_small, is_small) = (held <= SMALL_BYTES, bytes <= SMALL_BYTES);
+        let pool = if is_small { &bodies.small } else { &bodies.large };
+        let wanted = if was_small == is_small { bytes - held } else { bytes };
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let more = pool.clone().try_acquire_many_owned(wanted).map_err(|_| Refusal::Overloaded)?;
+        self.gauge.inc_by((bytes - held) as i64);
         match &mut self.permit {
-            Some(permit) => permit.merge(more),
-            None => self.permit = Some(more),
+            Some(permit) if was_small == is_small => permit.merge(more),
+            permit => *permit = Some(more),
         }
         Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let bytes = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        self.gauge.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-}
-
-/// An answer's body with its share of the memory.
-struct HeldBody {
-    body: Body,
-    _held: Held,
-}
-
-impl HttpBody for HeldBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.gauge.dec_by(self.bytes() as i64);
     }
 }
 
@@ -198,30 +204,55 @@ mod tests {
         let bodies = Bodies::new(gauge.clone());
         let headers = HeaderMap::new();
         let read = async |size: usize| bodies.read(&headers, &mut Body::from(vec![7; size]), u32::MAX, second).await;
-        let first = read(BYTES_MAX - 100).await.unwrap();
-        assert_eq!((first.bytes.len(), gauge.get()), (BYTES_MAX - 100, BYTES_MAX as i64 - 100));
-        assert_eq!(read(5_000).await.unwrap_err().code(), "overloaded");
-        assert_eq!(gauge.get(), BYTES_MAX as i64 - 100, "a refused value holds nothing");
+        let first = read(LARGE_BYTES_MAX - 100_000).await.unwrap();
+        let held = LARGE_BYTES_MAX - 100_000;
+        assert_eq!((first.bytes.len(), gauge.get()), (held, held as i64));
+        assert_eq!(read(100_001).await.unwrap_err().code(), "overloaded");
+        assert_eq!(gauge.get(), held as i64, "a refused value holds nothing");
+        assert_eq!(read(SMALL_BYTES).await.unwrap().bytes.len(), SMALL_BYTES, "there is room for small ones");
         drop(first);
         assert_eq!(gauge.get(), 0);
-        assert_eq!(read(5_000).await.unwrap().bytes.len(), 5_000);
-        assert_eq!(read(BYTES_MAX + 1).await.unwrap_err().code(), "too_large");
+        assert_eq!(read(100_001).await.unwrap().bytes.len(), 100_001);
+        assert_eq!(read(LARGE_BYTES_MAX + 1).await.unwrap_err().code(), "too_large");
+        let small: Vec<Held> = (0..SMALL_BYTES_MAX / SMALL_BYTES).map(|_| bodies.take(SMALL_BYTES).unwrap()).collect();
+        assert_eq!(bodies.take(1).unwrap_err().code(), "overloaded");
+        drop(small);
+        assert_eq!(gauge.get(), 0);
     }
 
     #[tokio::test]
-    async fn memory_for_answers_is_held_until_they_are_read() {
+    async fn a_value_takes_memory_as_it_arrives_and_not_as_it_is_announced() {
         let gauge = Gauge::default();
         let bodies = Bodies::new(gauge.clone());
-        let answer = |size: usize| bodies.hold(Response::new(Body::from(vec![7; size])));
-        let first = answer(BYTES_MAX - 100).unwrap();
-        assert_eq!(answer(101).unwrap_err().code(), "overloaded");
-        let second = answer(100).unwrap();
-        assert_eq!(second.body().size_hint().exact(), Some(100), "its length is still known");
-        assert_eq!(second.into_body().collect().await.unwrap().to_bytes().len(), 100);
-        assert_eq!(gauge.get(), BYTES_MAX as i64 - 100);
-        drop(first);
+        let headers = [(header::CONTENT_LENGTH, (16 << 20).into())].into_iter().collect();
+        let begun = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"x"))]);
+        let never = futures_util::StreamExt::chain(begun, futures_util::stream::pending());
+        let mut body = Body::from_stream(never);
+        let mut reading = Box::pin(bodies.read(&headers, &mut body, 16 << 20, Duration::from_secs(60)));
+        tokio::select! {
+            biased;
+            _ = &mut reading => panic!("it has not arrived"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(gauge.get(), FIRST_BYTES as i64);
+        drop(reading);
         assert_eq!(gauge.get(), 0);
-        drop(answer(BYTES_MAX + 100).unwrap());
+    }
+
+    #[test]
+    fn memory_for_answers_is_held_until_the_last_part_of_them_is_gone() {
+        let gauge = Gauge::default();
+        let bodies = Bodies::new(gauge.clone());
+        let answer = |size: usize| bodies.hold(Bytes::from(vec![7; size]));
+        let mut first = answer(LARGE_BYTES_MAX - 100_000).unwrap();
+        assert_eq!(answer(100_001).unwrap_err().code(), "overloaded");
+        assert_eq!(answer(100_000).unwrap().len(), 100_000);
+        let end = first.split_off(first.len() - 1);
+        drop(first);
+        assert_eq!(gauge.get(), LARGE_BYTES_MAX as i64 - 100_000);
+        drop(end);
+        assert_eq!(gauge.get(), 0);
+        drop(answer(LARGE_BYTES_MAX + 100).unwrap());
     }
 
     #[tokio::test]

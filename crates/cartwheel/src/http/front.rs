@@ -16,6 +16,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::error::ApiError;
+use super::standing::Serves;
 use super::{Door, body, target, watch};
 
 /// The door for HTTP clients. Clones are one door.
@@ -33,6 +34,19 @@ impl Front {
     }
 }
 
+impl Front {
+    /// Whether a request about a key is taken on.
+    fn may_ask(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
+        match request.extensions().get() {
+            Some(Serves::Administrators) => Err(ApiError::not_found(
+                "this address is for administrators: keys are read and written where the node listens for HTTP",
+            )),
+            Some(Serves::Itself) => Err(ApiError::from(Refusal::Overloaded)),
+            Some(Serves::All) | None => Ok(self.door.may_ask_any()?),
+        }
+    }
+}
+
 impl Service<Request<Incoming>> for Front {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -40,20 +54,19 @@ impl Service<Request<Incoming>> for Front {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         if request.uri().path().starts_with(target::KV)
-            && let Err(overloaded) = self.door.may_ask_any()
+            && let Err(refused) = self.may_ask(&request)
         {
             let door = self.door.clone();
-            return Box::pin(async move { Ok(refuse(&door, request, overloaded).await) });
+            return Box::pin(async move { Ok(refuse(&door, request, refused).await) });
         }
         Box::pin(self.router.call(request))
     }
 }
 
 /// Refuses a request on a key.
-async fn refuse(door: &Door, request: Request<Incoming>, why: Refusal) -> Response<Body> {
+async fn refuse(door: &Door, request: Request<Incoming>, error: ApiError) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let timed = watch::begin(door, &parts.method);
-    let error = ApiError::from(why);
     let is_kept = body::discard(&parts.headers, &mut Body::new(body)).await;
     let response = if is_kept { error } else { error.closing() }.into_response();
     watch::log_failure(door, &parts.method, &parts.uri, &response);

@@ -50,7 +50,7 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
     match door.request(request).await?? {
         Reply::Got(got) => {
             door.metrics().http.shown(got.siblings.len());
-            door.answers().hold(show::got(&got, got.acks, ask::wants_json(&headers), clock::wall()))
+            show::got(door.answers(), &got, got.acks, ask::wants_json(&headers), clock::wall())
         }
         Reply::Put(_) => Err(mismatched()),
     }
@@ -106,7 +106,7 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
     drop(value.held);
     let done = done?;
     match &done.body {
-        Some(body) => door.answers().hold(show::got(body, done.acks, ask::wants_json(&parts.headers), clock::wall())),
+        Some(body) => show::got(door.answers(), body, done.acks, ask::wants_json(&parts.headers), clock::wall()),
         None => Ok(written(&done)),
     }
 }

@@ -19,6 +19,8 @@ mod query;
 mod replicas;
 mod server;
 mod show;
+mod siblings;
+mod standing;
 mod target;
 mod watch;
 
@@ -33,7 +35,7 @@ use error::ApiError;
 
 pub use door::{Backend, Door, Readiness};
 pub use front::Front;
-pub use server::serve;
+pub use server::{serve, serve_administrators};
 
 /// How often requests that failed are worth a line in the log.
 const LOG_EVERY: Duration = Duration::from_secs(1);

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use std::convert::Infallible;
+use std::pin::Pin;
 
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -17,14 +19,18 @@ use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
+use super::standing::{Serves, Standing, Stands};
 use crate::acceptor::Acceptor;
 use crate::metrics::HttpMetrics;
 
 /// What a client may cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// How many connections may stand at once. Further clients wait in the system's queue.
+    /// How many connections may stand at once, those among them that are kept for who looks after the node. Further clients wait in the
+    /// system's queue.
     connections_max: usize,
+    /// What is answered.
+    serves: Serves,
     /// How long a client may take to send a request's head, and so how long an idle connection is kept.
     head_within: Duration,
     /// The longest head, in bytes, give or take what is read at once. A key of 4096 bytes, each percent-encoded, and a context
@@ -38,6 +44,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
+            serves: Serves::All,
             head_within: Duration::from_secs(75),
             head_bytes_max: 64 << 10,
             write_within: Duration::from_secs(30),
@@ -45,6 +52,8 @@ impl Default for Limits {
     }
 }
 
+/// How many connections administrators may have where they are listened to apart from others.
+const ADMINISTRATORS_MAX: usize = 128;
 /// How long the requests under way may take once the node is told to stop.
 const FINISH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -63,6 +72,16 @@ pub async fn serve<S>(
     serve_within(Limits { connections_max, ..Limits::default() }, calls, listener, metrics, stop).await;
 }
 
+/// The same where administrators are listened to, who ask for nothing about keys.
+pub async fn serve_administrators<S>(calls: S, listener: TcpListener, metrics: HttpMetrics, stop: watch::Receiver<bool>)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let limits = Limits { connections_max: ADMINISTRATORS_MAX, serves: Serves::Administrators, ..Limits::default() };
+    serve_within(limits, calls, listener, metrics, stop).await;
+}
+
 async fn serve_within<S>(
     limits: Limits,
     calls: S,
@@ -74,27 +93,30 @@ async fn serve_within<S>(
     S::Future: Send,
 {
     let acceptor = Acceptor::new(listener, limits.connections_max, "HTTP clients");
-    let graceful = GracefulShutdown::new();
+    let (graceful, standing) = (GracefulShutdown::new(), Standing::new(limits.connections_max));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes_max);
     // A client may say that it has said all, and still wait for the answer.
     server.half_close(true);
     loop {
         let (stream, permit) = tokio::select! {
-            accepted = acceptor.next() => accepted,
+            accepted = async { standing.room().await; acceptor.next().await } => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         // Without it, the end of an answer may wait 40 ms for the client's acknowledgement of its beginning.
         let _ = stream.set_nodelay(true);
+        let client = stream.peer_addr().ok().map(|addr| addr.ip());
+        let stands = standing.begin(client, limits.serves);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.write_within));
         let stream = TokioIo::new(Box::pin(stream));
-        let connection = server.serve_connection(stream, calls.clone());
-        let connection = graceful.watch(connection);
+        let calls = Tracked { calls: calls.clone(), stands: stands.clone() };
+        let connection = graceful.watch(server.serve_connection(stream, calls));
         let counted = Counted::new(&metrics);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                debug!("an HTTP connection broke: {error}");
+            tokio::select! {
+                ended = connection => ended.unwrap_or_else(|error| debug!("an HTTP connection broke: {error}")),
+                () = stands.given_up() => debug!("an idle HTTP connection is closed to make room for another"),
             }
             drop((permit, counted));
         });
@@ -102,6 +124,37 @@ async fn serve_within<S>(
     drop(acceptor);
     if tokio::time::timeout(FINISH_WITHIN, graceful.shutdown()).await.is_err() {
         warn!("some HTTP requests did not end in {} s and are cut off", FINISH_WITHIN.as_secs());
+    }
+}
+
+/// What is asked on one connection.
+struct Tracked<S> {
+    calls: S,
+    stands: Stands,
+}
+
+impl<S> Service<Request<Incoming>> for Tracked<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let (stands, serves) = (self.stands.clone(), self.stands.serves());
+        stands.is_busy();
+        if serves != Serves::All {
+            request.extensions_mut().insert(serves);
+        }
+        let call = self.calls.call(request);
+        Box::pin(async move {
+            let mut answer = call.await?;
+            if serves == Serves::Itself {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(stands.answered(answer))
+        })
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Json;
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cartwheel_core::dot::Dot;
 use cartwheel_core::hlc::WallMs;
@@ -16,7 +16,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ask::CONTEXT;
+use super::body::Bodies;
 use super::error::ApiError;
+use super::siblings::{Text, ValueBody};
 
 const ACKS: HeaderName = HeaderName::from_static("cartwheel-acks");
 
@@ -25,8 +27,9 @@ const ACKS: HeaderName = HeaderName::from_static("cartwheel-acks");
 const SHOWN_SECONDS_MAX: u64 = 253_402_300_799;
 
 /// What is stored under a key.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(as = Siblings)]
+#[allow(dead_code, reason = "it says what is sent, and is never whole in memory")]
 pub(super) struct Form {
     /// What its reader has then seen, as base64url; opaque.
     context: String,
@@ -38,7 +41,8 @@ pub(super) struct Form {
 #[schema(as = Sibling)]
 struct SiblingForm {
     /// The value, as base64; none for a delete.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[allow(dead_code, reason = "it is sent apart from the rest")]
+    #[serde(skip)]
     value: Option<String>,
     /// Whether it is a delete.
     deleted: bool,
@@ -51,8 +55,14 @@ struct SiblingForm {
     version: String,
 }
 
-/// The reply to a get, or to a put that asks for it, at the time `wall`.
-pub(super) fn got(got: &Got, acks: Acks, wants_json: bool, wall: WallMs) -> Response {
+/// The reply to a get, or to a put that asks for it, at the time `wall`, or a refusal if `answers` has no room for it.
+pub(super) fn got(
+    answers: &Bodies,
+    got: &Got,
+    acks: Acks,
+    wants_json: bool,
+    wall: WallMs,
+) -> Result<Response, ApiError> {
     let live: Vec<&Sibling> = got.live(wall).collect();
     let mut headers = standing(got.context.as_ref(), acks);
     if live.is_empty() {
@@ -60,7 +70,7 @@ pub(super) fn got(got: &Got, acks: Acks, wants_json: bool, wall: WallMs) -> Resp
         for (name, value) in &headers {
             error = error.with(name.clone(), value.clone());
         }
-        return error.into_response();
+        return Err(error);
     }
     headers.extend(validators(got));
     match (&live[0].content, got.siblings.len()) {
@@ -71,10 +81,15 @@ pub(super) fn got(got: &Got, acks: Acks, wants_json: bool, wall: WallMs) -> Resp
                 header::CONTENT_TYPE,
                 content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")),
             );
-            (StatusCode::OK, headers, bytes.clone()).into_response()
+            Ok((StatusCode::OK, headers, Body::new(ValueBody(answers.hold(bytes.clone())?))).into_response())
         }
-        (_, 1) => (StatusCode::OK, headers, Json(form(got, wall))).into_response(),
-        (..) => (StatusCode::MULTIPLE_CHOICES, headers, Json(form(got, wall))).into_response(),
+        (_, count) => {
+            let text = form(got, wall);
+            let held = answers.take(text.held())?;
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            let status = if count == 1 { StatusCode::OK } else { StatusCode::MULTIPLE_CHOICES };
+            Ok((status, headers, Body::new(text.body(held))).into_response())
+        }
     }
 }
 
@@ -108,25 +123,36 @@ fn validators(got: &Got) -> HeaderMap {
         .collect()
 }
 
-fn form(got: &Got, wall: WallMs) -> Form {
-    let sibling = |sibling: &Sibling| {
+/// What [`Form`] says.
+fn form(got: &Got, wall: WallMs) -> Text {
+    let context = got.context.as_ref().map(|context| URL_SAFE_NO_PAD.encode(context)).unwrap_or_default();
+    let mut text = Text::default();
+    text.push(&format!("{{\"context\":\"{context}\",\"siblings\":["));
+    for (at, sibling) in got.siblings.iter().enumerate() {
         let modified = rfc3339(shown_time(sibling.hlc.wall()));
         let version = version(sibling.dot);
-        match &sibling.content {
-            Content::Value { bytes, content_type } if !sibling.is_deleted(wall) => SiblingForm {
-                value: Some(STANDARD.encode(bytes)),
-                deleted: false,
-                content_type: Some(content_type.clone()),
-                modified,
-                version,
-            },
-            _ => SiblingForm { value: None, deleted: true, content_type: None, modified, version },
+        if at > 0 {
+            text.push(",");
         }
-    };
-    Form {
-        context: got.context.as_ref().map(|context| URL_SAFE_NO_PAD.encode(context)).unwrap_or_default(),
-        siblings: got.siblings.iter().map(sibling).collect(),
+        match &sibling.content {
+            Content::Value { bytes, content_type } if !sibling.is_deleted(wall) => {
+                let content_type = Some(content_type.clone());
+                let form = SiblingForm { value: None, deleted: false, content_type, modified, version };
+                text.push("{\"value\":\"");
+                text.push_value(bytes);
+                text.push("\",");
+                text.push(&json(&form)[1..]);
+            }
+            _ => text.push(&json(&SiblingForm { value: None, deleted: true, content_type: None, modified, version })),
+        }
     }
+    text.push("]}");
+    text
+}
+
+/// Texts and truth values always make JSON.
+fn json(form: &SiblingForm) -> String {
+    serde_json::to_string(form).unwrap_or_else(|_| "{}".to_owned())
 }
 
 /// A write's name; opaque to clients, legible to us.

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use cartwheel_core::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output;
 use crate::random::NoRandomness;
 use crate::signals;
 use progress::Place;
@@ -109,7 +110,7 @@ pub async fn run(args: &LoadArgs) -> Result<ExitCode, Error> {
         // At once: that it cannot be written should not come out only when it is needed.
         state.write(place)?;
         if place.stored + place.skipped > 0 {
-            eprintln!("going on from line {}: what comes before it is stored", place.line);
+            output::note(format_args!("going on from line {}: what comes before it is stored", place.line));
         }
     }
     let begun = Instant::now();

@@ -60,6 +60,7 @@ impl Metrics {
         counted.register(ours);
         ours.register_collector(Box::new(background::Background(shards.clone())));
         ours.register_collector(Box::new(process::Inboxes(shards)));
+        ours.register_collector(Box::new(process::LostLines));
         let hints = hints::HintsCollector { hints: counted.hints().clone(), board: board.clone() };
         ours.register_collector(Box::new(hints));
         ours.register_collector(Box::new(peers::PeerCollector(board)));

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -19,6 +20,19 @@ pub(super) fn register(registry: &mut Registry) {
     let build = Family::<[(&str, &str); 1], Gauge>::default();
     build.get_or_create(&[("version", crate::VERSION)]).set(1);
     registry.register("cartwheel_build_info", "1; the label says which version this is", build);
+}
+
+/// What this process could not log.
+#[derive(Debug)]
+pub(super) struct LostLines;
+
+impl Collector for LostLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help =
+            "Lines of the log that were dropped: they could not be written, or whoever reads the log is too slow.";
+        let lost = ConstCounter::new(crate::log::lines_lost());
+        lost.encode(encoder.encode_descriptor("log_lines_lost", help, None, MetricType::Counter)?)
+    }
 }
 
 /// How much waits for each shard when Prometheus asks.

@@ -10,6 +10,7 @@ use crate::config::ListenAddr;
 /// For whom a node listens, and the flag that says where.
 pub(super) type For = (&'static str, &'static str);
 pub(super) const HTTP: For = ("HTTP", "http-listen");
+pub(super) const ADMINISTRATORS: For = ("administrators", "admin-listen");
 pub(super) const PEERS: For = ("peers", "peer-listen");
 
 /// Listens where it is `wanted`, or at the address that the cluster knows. Where other machines can connect, only if that was

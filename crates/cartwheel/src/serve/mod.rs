@@ -48,7 +48,7 @@ use crate::signals;
 use crate::upgrading::{Upgrade, UpgradeStatus};
 use door::ClosingDoor;
 use farewell::Farewell;
-use listening::{HTTP, PEERS, listen, shown};
+use listening::{ADMINISTRATORS, HTTP, PEERS, listen, shown};
 use place::StorePlace;
 use threads::ClientThreads;
 
@@ -104,6 +104,10 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     // Before the boot is counted: an address that is taken should cost nothing.
     let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
     let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
+    let admin_listener = match &config.admin_listen {
+        Some(addr) => Some(listen(ADMINISTRATORS, Some(addr), addr.as_str(), config.insecure).await?),
+        None => None,
+    };
     let (http_addr, peer_addr) = (shown(&http_listener), shown(&peer_listener));
     let boot = data_dir.begin_boot(next_boot)?;
     let epoch_file = data_dir.epoch_file();
@@ -230,6 +234,11 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let client_threads =
         client_threads.map_err(|source| ServeError::System { what: "start the threads for clients", source })?;
     let front = Front::new(door);
+    if let Some(listener) = admin_listener {
+        info!("administrators are served on {}", shown(&listener));
+        let (front, metrics, stop) = (front.clone(), http_metrics.clone(), http_stop.clone());
+        tokio::spawn(http::serve_administrators(front, listener, metrics, stop));
+    }
     let serve = |listener| http::serve(front, listener, connections_max.http, http_metrics, http_stop);
     let http = client_threads.serve(http_listener, serve);
     let http = http.map_err(|source| ServeError::System { what: "hand the HTTP address to its threads", source })?;

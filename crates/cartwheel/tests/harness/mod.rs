@@ -263,7 +263,7 @@ fn gone(pid: Pid) -> bool {
 }
 
 /// Bases from which the next three ports are free, which nobody else in this process tries.
-fn free_bases() -> (u16, u16) {
+pub fn free_bases() -> (u16, u16) {
     /// Where this process's ports begin, and how many bases it has tried: tests that run side by side must not find the same
     /// ports free.
     static START: OnceLock<u32> = OnceLock::new();
