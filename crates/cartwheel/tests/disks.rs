@@ -319,3 +319,23 @@ fn a_disk_that_others_fill_to_the_last_byte_fails_and_comes_back() {
     cramped.cluster.restart(1);
     cramped.check("r=3");
 }
+
+#[test]
+fn a_node_starts_on_a_full_disk_and_serves_what_it_holds() {
+    let Some(mut cramped) = Cramped::start() else { return };
+    for _ in 0..5 {
+        assert_eq!(cramped.put(1, "w=3").0, 204);
+    }
+    cramped.cluster.kill_restarted();
+    cramped.disk.fill_up_to(0);
+    for _ in 0..3 {
+        cramped.cluster.restart(1);
+        eventually("it says that its disk is full", || cramped.readyz().1.contains("disk_full"));
+        cramped.check("r=3");
+        cramped.cluster.kill_restarted();
+    }
+    cramped.disk.make_room();
+    cramped.cluster.restart(1);
+    eventually("it takes writes", || cramped.put(1, "w=3").0 == 204);
+    cramped.check("r=3");
+}

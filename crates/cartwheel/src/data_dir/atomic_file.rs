@@ -1,9 +1,18 @@
 //! Files that are replaced as a whole: after a crash there is the old one or the new one.
+//!
+//! A node must be able to replace its files on a disk that is full to the last byte: otherwise it could not even start, to serve what it holds.
+//! So it keeps room for them, a file that is given up when there is no other room and made again afterwards.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+/// The file that keeps room.
+pub(crate) const SPARE_FILE: &str = "spare";
+/// Room for the largest of a node's files, the history of a large cluster.
+const SPARE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Puts `bytes` in place of the file `path`, durably. Only the owner may read it.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -13,10 +22,67 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary_name = name.to_os_string();
     temporary_name.push(".new");
     let temporary = dir.join(temporary_name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
+    if let Err(error) = write(&temporary, bytes) {
+        let spare = dir.join(SPARE_FILE);
+        if !is_full(&error) || fs::remove_file(&spare).is_err() {
+            return Err(error);
+        }
+        write(&temporary, bytes)?;
+        fs::rename(&temporary, path)?;
+        keep_room(dir);
+        return super::sync_dir(dir);
+    }
     fs::rename(&temporary, path)?;
     super::sync_dir(dir)
+}
+
+/// Makes the file in `dir` that keeps room for others, or as much of it as there is room for.
+pub(crate) fn keep_room(dir: &Path) {
+    let path = dir.join(SPARE_FILE);
+    let held = fs::metadata(&path).map_or(0, |held| held.len() as usize);
+    if held >= SPARE_BYTES {
+        return;
+    }
+    // What there is no room for now, there may be the next time.
+    let _ = filled(&path, held);
+}
+
+fn filled(spare: &Path, held: usize) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(spare)?;
+    // Bytes that a file system cannot make fewer of.
+    let (mut random, mut piece) = (fastrand::Rng::new(), vec![0; PIECE_BYTES]);
+    for _ in held / PIECE_BYTES..SPARE_BYTES / PIECE_BYTES {
+        random.fill(&mut piece);
+        file.write_all(&piece)?;
+    }
+    file.sync_all()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_kept_and_made_again_where_some_of_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let spare = dir.path().join(SPARE_FILE);
+        keep_room(dir.path());
+        assert_eq!(fs::metadata(&spare).unwrap().len(), SPARE_BYTES as u64);
+        File::options().write(true).open(&spare).unwrap().set_len(3 * PIECE_BYTES as u64 + 1).unwrap();
+        keep_room(dir.path());
+        assert!(fs::metadata(&spare).unwrap().len() >= SPARE_BYTES as u64);
+        replace(&dir.path().join("file"), b"new").unwrap();
+        assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"new");
+        assert!(spare.exists(), "where there is other room it is kept");
+    }
 }

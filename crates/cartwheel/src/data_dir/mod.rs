@@ -7,6 +7,7 @@
 //!   epoch       the epoch that the node is in; replaced as a whole
 //!   seen        the latest boot that was seen of each peer; replaced as a whole
 //!   retired     why the directory must not be served any more, if so
+//!   spare       room for replacing these on a full disk
 //!   lock        held by the process that serves the directory
 //!   shard-0/    the store of the first shard; and so on
 //! ```
@@ -26,6 +27,7 @@ use cartwheel_core::wire::Protocol;
 
 use crate::lineage::{Begun, Mark};
 
+use atomic_file::SPARE_FILE;
 pub(crate) use atomic_file::replace as replace_file;
 pub use epoch::{EpochFile, SavedEpoch};
 pub use history::HistoryFile;
@@ -153,7 +155,9 @@ impl DataDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(DataDirError::io("read", &dir.join(RETIRED_FILE))(error)),
         }
-        Ok(Self { dir: dir.to_path_buf(), identity: read_identity(dir)?, _lock: lock })
+        let identity = read_identity(dir)?;
+        atomic_file::keep_room(dir);
+        Ok(Self { dir: dir.to_path_buf(), identity, _lock: lock })
     }
 
     /// Makes a note that the directory must not be served any more, of why, and of what to do. Otherwise it would come to a boot that
@@ -317,11 +321,9 @@ pub fn is_vacant(dir: &Path) -> Result<bool, DataDirError> {
     };
     for entry in entries {
         let name = entry.map_err(DataDirError::io("read", dir))?.file_name();
-        // A log, and what is left of a new directory that was not finished.
-        if !["log", LOCK_FILE, HISTORY_FILE, "history.new", EPOCH_FILE, "epoch.new", "node.json.new"]
-            .iter()
-            .any(|known| name == *known)
-        {
+        // A log, what is left of a new directory that was not finished, and what is on every new file system.
+        let left = ["log", LOCK_FILE, HISTORY_FILE, "history.new", EPOCH_FILE, "epoch.new", "node.json.new"];
+        if !left.iter().chain(&[SPARE_FILE, "lost+found"]).any(|known| name == *known) {
             return Ok(false);
         }
     }
