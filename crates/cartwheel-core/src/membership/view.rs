@@ -18,7 +18,8 @@
 //! Who is given up ([`ChangeKind::Forsake`]) counts as such once it is removed, by an earlier change or a later one.
 //!
 //! A removed node is *leaving*: still a member, until its leaving is recorded too ([`ChangeKind::Left`]). So is one that another
-//! has replaced; only a life that a new life of the same node replaces is gone at once.
+//! has replaced; only a life that a new life of the same node replaces is gone at once. What is recorded to have left is gone, though the
+//! change that removed it may have no effect any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -419,7 +420,8 @@ impl Fold {
 
     fn leave(&mut self, node: NodeId, life: Life) -> bool {
         self.left.insert((node, life));
-        self.members.get(&node).is_some_and(|present| present.leaving && present.member.life == life)
+        // What removed it may have come to nothing since, where it met an earlier change that was heard of later. The node has gone all the same.
+        self.remove(node, life)
     }
 
     /// The ring of the founding, and in which lives its nodes were.
