@@ -43,6 +43,17 @@ pub enum MemberChange {
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<String>,
     },
+    /// A member is found somewhere else: it moved, and could not say so itself.
+    Address {
+        /// The node.
+        node: String,
+        /// Where peers find it, as `HOST:PORT`; as before if not said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer_address: Option<String>,
+        /// Where HTTP clients find it, as `HOST:PORT`; as before if not said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        http_address: Option<String>,
+    },
     /// What was removed, by the changes with it or before, and does not answer is given up for good. Partitions that lack so many homes
     /// that they cannot get others are made anew of those that are left, and what was promised of them ends.
     Force,

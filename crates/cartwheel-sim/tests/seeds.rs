@@ -6,7 +6,7 @@ use cartwheel_sim::run::{Settings, run};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that once failed, and what was wrong with the protocol then.
-const ONCE_FAILED: [(u64, &str); 30] = [
+const ONCE_FAILED: [(u64, &str); 32] = [
     (655, "last write wins: two retried writes took each other along"),
     (1671, "last write wins: a late try of a replaced write"),
     (1745, "a late try of a delete deleted what came after it"),

@@ -56,6 +56,10 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
             let (node, zone, host) = (member.clone(), zone.clone(), host.clone());
             members::change(vec![MemberChange::Zone { node, zone, host }], apply).await
         }
+        ClusterCommand::SetAddress { member, peer_address, http_address, apply } => {
+            let (node, peer_address, http_address) = (member.clone(), peer_address.clone(), http_address.clone());
+            members::change(vec![MemberChange::Address { node, peer_address, http_address }], apply).await
+        }
         ClusterCommand::Change { changes, apply } => members::change(changes.clone(), apply).await,
         ClusterCommand::Moves { wait, ask } => moves::moves(ask, *wait).await,
         ClusterCommand::Locate(LocateArgs { bucket, key, ask }) => {

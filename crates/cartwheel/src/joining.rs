@@ -14,7 +14,7 @@ use cartwheel_core::membership::{ChangeKind, History, Member, View};
 use cartwheel_core::wire::Protocol;
 use tracing::{info, warn};
 
-use crate::config::{Config, ListenAddr};
+use crate::config::{Config, ListenAddr, NewNode};
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
 use crate::founding::{self, FoundError, Site};
 use crate::lineage::Lineage;
@@ -47,9 +47,47 @@ pub enum NewNodeError {
     /// It cannot be called so.
     #[error("{0:?} is no name for a node: use 1 to 63 letters, digits, dots, dashes and underscores")]
     BadName(String),
-    /// A cluster was to be founded that is there.
-    #[error("refused to found a cluster: {0} belongs to one that runs. Leave --bootstrap out to be let into it")]
-    ClusterRuns(String),
+    /// It was told to be another node than the directory's.
+    #[error(
+        "{dir} holds the node {name}, and it was told to be {said}: give the directory of {said}, or leave --name out"
+    )]
+    OtherName {
+        /// The directory.
+        dir: PathBuf,
+        /// The node's name.
+        name: String,
+        /// What was said.
+        said: String,
+    },
+    /// It was told to have another number of shards than the directory has.
+    #[error(
+        "{dir} has {shards} shards and it was told to have {said}: their number is fixed when a directory is made, so leave --shards out, or \
+         let the node in anew with an empty directory (cartwheel renew)"
+    )]
+    OtherShards {
+        /// The directory.
+        dir: PathBuf,
+        /// Its shards.
+        shards: NonZeroU32,
+        /// What was said.
+        said: NonZeroU32,
+    },
+    /// Nobody could find it.
+    #[error(
+        "{addr} of {listen} stands for all addresses of this machine, or for any port, so others could not find the node there: say with \
+         {address} HOST:PORT where they do"
+    )]
+    NoPlace {
+        /// The address.
+        addr: String,
+        /// The flag that gave it.
+        listen: &'static str,
+        /// The flag to give.
+        address: &'static str,
+    },
+    /// A zone needs a name.
+    #[error("the zone is empty: leave zone out, or give it a name")]
+    EmptyZone,
     /// The directory holds something else.
     #[error("{0} holds something, and no node: give another directory, or an empty one")]
     NotVacant(PathBuf),
@@ -86,7 +124,10 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
     let new = &config.new;
     let (bootstraps, joins) = (new.bootstrap.unwrap_or(false), new.join.unwrap_or(false));
     let seeds: BTreeSet<String> = new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
-    if config.dir.join(data_dir::IDENTITY_FILE).exists() || (seeds.is_empty() && !bootstraps && !joins) {
+    if config.dir.join(data_dir::IDENTITY_FILE).exists() {
+        return is_as_said(&config.dir, new);
+    }
+    if seeds.is_empty() && !bootstraps && !joins {
         return Ok(());
     }
     if bootstraps && joins {
@@ -96,28 +137,30 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
         return Err(NewNodeError::NoSeed);
     }
     let name = new.name.clone().ok_or(NewNodeError::NoName)?;
+    if new.zone.as_ref().is_some_and(String::is_empty) {
+        return Err(NewNodeError::EmptyZone);
+    }
     let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if name.is_empty() || name.len() > 63 || !name.chars().all(is_fit) {
         return Err(NewNodeError::BadName(name));
     }
-    let site = site_of(config);
+    let site = site_of(config)?;
     let shards = new.shards.unwrap_or_else(one_a_core);
     if !is_vacant(&config.dir)? {
         return Err(NewNodeError::NotVacant(config.dir.clone()));
     }
-    if bootstraps {
+    if bootstraps && seeds.is_empty() {
         let member = site.member(&name, Life(random::number()?));
-        // Whoever is asked notes a node that waits, which then never comes.
-        let runs = match ask_to_join(&seeds, &member, false).await {
-            Ok(_) => true,
-            Err(errors) => errors.iter().any(JoinError::is_final),
-        };
-        if runs {
-            return Err(NewNodeError::ClusterRuns(seeds.into_iter().collect::<Vec<_>>().join(", ")));
-        }
         founding::found_alone(&config.dir, &member, shards)?;
         info!("founded a cluster with {name} as its only node, in {}", config.dir.display());
         return Ok(());
+    }
+    if bootstraps {
+        // A node that has lost its disk, with a flag of its first start, must not found a second cluster because the others are down.
+        let seeds = seeds.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        warn!(
+            "no cluster is founded, as seeds are given: {name} waits for them ({seeds}). To found one, leave --seed out"
+        );
     }
     let member = site.member(&name, waiting_life(&config.dir)?);
     let invitation = wait(&seeds, &member, joins).await?;
@@ -126,17 +169,40 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
     Ok(())
 }
 
-fn site_of(config: &Config) -> Site {
+fn site_of(config: &Config) -> Result<Site, NewNodeError> {
     let new = &config.new;
-    let addr = |said: &Option<ListenAddr>, listen: &Option<ListenAddr>, default: &str| {
-        said.as_ref().or(listen.as_ref()).map_or(default, ListenAddr::as_str).to_owned()
-    };
-    Site {
+    let addr =
+        |said: &Option<ListenAddr>, listen: &Option<ListenAddr>, default: &str, flags: (&'static str, _)| match said
+            .as_ref()
+            .or(listen.as_ref())
+        {
+            Some(addr) if !addr.is_one_place() => {
+                Err(NewNodeError::NoPlace { addr: addr.to_string(), listen: flags.0, address: flags.1 })
+            }
+            addr => Ok(addr.map_or(default, ListenAddr::as_str).to_owned()),
+        };
+    let peers = ("--peer-listen", "--peer-address");
+    let http = ("--http-listen", "--http-address");
+    Ok(Site {
         zone: new.zone.clone().unwrap_or_default(),
         host: new.host.clone().unwrap_or_default(),
-        peer_addr: addr(&new.peer_address, &config.peer_listen, PEERS_DEFAULT),
-        http_addr: addr(&new.http_address, &config.http_listen, HTTP_DEFAULT),
+        peer_addr: addr(&new.peer_address, &config.peer_listen, PEERS_DEFAULT, peers)?,
+        http_addr: addr(&new.http_address, &config.http_listen, HTTP_DEFAULT, http)?,
         resp_addr: RESP_DEFAULT.to_owned(),
+    })
+}
+
+/// Whether a directory is the one of the node that was described, as far as it was.
+fn is_as_said(dir: &Path, new: &NewNode) -> Result<(), NewNodeError> {
+    let identity = data_dir::read_identity(dir)?;
+    if let Some(said) = new.name.clone().filter(|said| *said != identity.name) {
+        return Err(NewNodeError::OtherName { dir: dir.to_path_buf(), name: identity.name, said });
+    }
+    match new.shards {
+        Some(said) if said != identity.shards => {
+            Err(NewNodeError::OtherShards { dir: dir.to_path_buf(), shards: identity.shards, said })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -253,7 +319,7 @@ mod tests {
     use cartwheel_core::hlc::Hlc;
 
     use super::*;
-    use crate::config::{Environment, NewNode, Settings};
+    use crate::config::{Environment, Settings};
     use crate::data_dir::ClusterSecret;
 
     fn config(dir: &Path, new: NewNode) -> Config {
@@ -293,8 +359,13 @@ mod tests {
         let member = &view.member(NodeId::of_name("a")).unwrap().member;
         let places = (member.zone.as_str(), member.host.as_str(), member.peer_addr.as_str(), member.http_addr.as_str());
         assert_eq!(places, ("east", "", "a.example:1", "127.0.0.1:9"));
-        // Once it has a directory none of this counts, not even what makes no sense.
-        prepare(&Config { new: NewNode { join: Some(true), ..named("b") }, ..config }).await.unwrap();
+        // Once it has a directory nothing of this is done again. What says that it is another node's is refused.
+        prepare(&Config { new: NewNode { join: Some(true), ..named("a") }, ..config.clone() }).await.unwrap();
+        let other = prepare(&Config { new: named("b"), ..config.clone() }).await.unwrap_err();
+        assert!(matches!(other, NewNodeError::OtherName { .. }), "{other}");
+        let more = NewNode { shards: NonZeroU32::new(3), ..named("a") };
+        let more = prepare(&Config { new: more, ..config }).await.unwrap_err();
+        assert!(matches!(more, NewNodeError::OtherShards { .. }), "{more}");
         assert_eq!(data_dir::read_identity(&dir).unwrap().life, identity.life);
     }
 
@@ -312,8 +383,44 @@ mod tests {
         let nobody = NewNode { join: Some(true), bootstrap: None, ..named("a") };
         assert!(matches!(refused(&dir, nobody).await, NewNodeError::NoSeed));
         assert!(!dir.exists(), "nothing was begun");
+        let zoneless = NewNode { zone: Some(String::new()), ..named("a") };
+        assert!(matches!(refused(&dir, zoneless).await, NewNodeError::EmptyZone));
+        for everywhere in ["0.0.0.0:1", "[::]:1", "127.0.0.1:0"] {
+            let listen = |peers: bool| {
+                let addr = Some(everywhere.parse().unwrap());
+                let config = config(&dir, named("a"));
+                if peers { Config { peer_listen: addr, ..config } } else { Config { http_listen: addr, ..config } }
+            };
+            for peers in [true, false] {
+                let refused = prepare(&listen(peers)).await.unwrap_err();
+                assert!(matches!(refused, NewNodeError::NoPlace { .. }), "{refused}");
+            }
+        }
+        assert!(!dir.exists(), "nothing was begun");
         fs::write(root.path().join("thesis.txt"), "mine").unwrap();
         assert!(matches!(refused(root.path(), named("a")).await, NewNodeError::NotVacant(_)));
+    }
+
+    /// As after its disk was lost, while the others are down.
+    #[tokio::test]
+    async fn with_seeds_no_cluster_is_founded() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a");
+        let seed = Some(vec!["127.0.0.1:1".parse().unwrap()]);
+        let config = config(&dir, NewNode { seed, ..named("a") });
+        tokio::select! {
+            prepared = prepare(&config) => panic!("it waits: {prepared:?}"),
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        }
+        assert!(!dir.join(data_dir::IDENTITY_FILE).exists() && dir.join(WAITING_FILE).exists());
+    }
+
+    #[tokio::test]
+    async fn a_new_file_system_is_no_obstacle() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("lost+found")).unwrap();
+        prepare(&config(root.path(), named("a"))).await.unwrap();
+        assert_eq!(data_dir::read_identity(root.path()).unwrap().name, "a");
     }
 
     #[test]

@@ -129,6 +129,10 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
         ChangeKind::Weight { node, .. } | ChangeKind::Zone { node, .. } => {
             view.member(*node).map(drop).ok_or(BadChange::NoMember(*node))
         }
+        ChangeKind::Address { node, life, .. } => {
+            let present = view.member(*node).ok_or(BadChange::NoMember(*node))?;
+            if present.member.life == *life { Ok(()) } else { Err(BadChange::OtherLife(present.member.name.clone())) }
+        }
         ChangeKind::Forsake { homes, .. } => {
             let kept = homes.iter().find(|&&home| !view.is_removed(home));
             kept.map_or(Ok(()), |home| Err(BadChange::NotRemoved(home.node)))

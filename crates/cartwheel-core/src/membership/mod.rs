@@ -167,6 +167,17 @@ pub enum ChangeKind {
         /// Its machine ([`NodeInfo::host`]).
         host: String,
     },
+    /// Says where others find a node.
+    Address {
+        /// The node.
+        node: NodeId,
+        /// Its life: a later one may be elsewhere.
+        life: Life,
+        /// Where peers find it.
+        peer_addr: String,
+        /// Where HTTP clients find it.
+        http_addr: String,
+    },
     /// Changes a bucket's settings.
     Bucket {
         /// The bucket.

@@ -257,6 +257,29 @@ fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
     assert_eq!(nobody.remade(p, &held).unwrap().homes, nobody.wished(p));
 }
 
+#[test]
+fn a_node_is_where_it_said_last_in_this_life() {
+    let moves = |life: u64, peer_addr: &str| ChangeKind::Address {
+        node: id("b"),
+        life: Life(life),
+        peer_addr: peer_addr.to_owned(),
+        http_addr: format!("http-{peer_addr}"),
+    };
+    let renewed = || ChangeKind::Replace { old: id("b"), new: Member { life: Life(2), ..member("b") } };
+    let addr = |changes: Vec<ChangeKind>| {
+        let view = view([found(&["a", "b", "c"])].into_iter().chain(changes));
+        let member = &view.member(id("b")).unwrap().member;
+        assert!(member.peer_addr == "b:7400" || member.http_addr == format!("http-{}", member.peer_addr));
+        member.peer_addr.clone()
+    };
+    assert_eq!(addr(vec![moves(1, "x"), moves(1, "y")]), "y");
+    assert_eq!(addr(vec![moves(1, "x"), renewed()]), "b:7400", "the new life has said where it is");
+    assert_eq!(addr(vec![renewed(), moves(1, "x")]), "b:7400");
+    assert_eq!(addr(vec![renewed(), moves(2, "x")]), "x");
+    let before = view([found(&["a", "b", "c"])]);
+    assert_eq!(view([found(&["a", "b", "c"]), moves(1, "x")]).ring.owners(), before.ring.owners());
+}
+
 /// Nodes are replaced by one that somebody else has added before, which was not known then.
 #[test]
 fn who_has_left_is_gone_though_what_removed_it_has_no_effect_any_more() {
@@ -390,6 +413,9 @@ fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
         }),
         1 => (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         1 => (node(), "[a-c]", "[a-c]?").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
+        1 => (node(), 0u64..3, "[a-c]", "[a-c]?").prop_map(|(node, life, peer_addr, http_addr)| {
+            ChangeKind::Address { node, life: Life(life), peer_addr, http_addr }
+        }),
         1 => ("[a-c]", a_patch()).prop_map(|(name, settings)| ChangeKind::Bucket { name: name.into(), settings }),
     ]
 }

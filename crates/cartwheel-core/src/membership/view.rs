@@ -327,6 +327,14 @@ impl Fold {
                 member.zone.clone_from(zone);
                 member.host.clone_from(host);
             }),
+            ChangeKind::Address { node, life, peer_addr, http_addr } => {
+                self.edit_life(*node, *life, |member| {
+                    member.peer_addr.clone_from(peer_addr);
+                    member.http_addr.clone_from(http_addr);
+                });
+                // It holds what it held, wherever it is.
+                false
+            }
             ChangeKind::Bucket { name, settings } => self.set(name, settings),
             ChangeKind::Snapshot(snapshot) => {
                 self.restore(snapshot);
@@ -457,6 +465,12 @@ impl Fold {
         let is_removed = self.removed.contains(&(new.id, new.life));
         self.members.entry(new.id).and_modify(|present| present.leaving = is_removed);
         true
+    }
+
+    fn edit_life(&mut self, node: NodeId, life: Life, edit: impl FnOnce(&mut Member)) {
+        if let Some(present) = self.members.get_mut(&node).filter(|present| present.member.life == life) {
+            edit(&mut present.member);
+        }
     }
 
     fn edit(&mut self, node: NodeId, edit: impl FnOnce(&mut Member)) -> bool {

@@ -71,7 +71,7 @@ struct ChangeMessage {
     node: u64,
     #[prost(uint64, tag = "3")]
     number: u64,
-    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     what: Option<What>,
 }
 
@@ -97,6 +97,8 @@ enum What {
     Forsake(ForsakeMessage),
     #[prost(message, tag = "13")]
     Snapshot(SnapshotMessage),
+    #[prost(message, tag = "14")]
+    Address(AddressMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -220,6 +222,18 @@ struct ZoneMessage {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct AddressMessage {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(fixed64, tag = "2")]
+    life: u64,
+    #[prost(string, tag = "3")]
+    peer_addr: String,
+    #[prost(string, tag = "4")]
+    http_addr: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct BucketMessage {
     #[prost(bytes = "bytes", tag = "1")]
     name: Bytes,
@@ -324,6 +338,12 @@ impl From<&ChangeKind> for What {
             ChangeKind::Zone { node, zone, host } => {
                 Self::Zone(ZoneMessage { node: node.get(), zone: zone.clone(), host: host.clone() })
             }
+            ChangeKind::Address { node, life, peer_addr, http_addr } => Self::Address(AddressMessage {
+                node: node.get(),
+                life: life.0,
+                peer_addr: peer_addr.clone(),
+                http_addr: http_addr.clone(),
+            }),
             ChangeKind::Bucket { name, settings } => Self::Bucket(bucket_message(name, settings)),
             ChangeKind::Snapshot(snapshot) => Self::Snapshot(snapshot_message(snapshot)),
         }
@@ -359,6 +379,12 @@ impl TryFrom<What> for ChangeKind {
             },
             What::Weight(change) => Self::Weight { node: NodeId::new(change.node), weight: change.weight },
             What::Zone(change) => Self::Zone { node: NodeId::new(change.node), zone: change.zone, host: change.host },
+            What::Address(change) => Self::Address {
+                node: NodeId::new(change.node),
+                life: Life(change.life),
+                peer_addr: change.peer_addr,
+                http_addr: change.http_addr,
+            },
             What::Bucket(bucket) => Self::Bucket { settings: patch(&bucket)?, name: bucket_name(bucket.name)? },
             What::Snapshot(snapshot) => Self::Snapshot(Box::new(snapshot_of(snapshot)?)),
         })

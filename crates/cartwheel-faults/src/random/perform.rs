@@ -20,6 +20,8 @@ use crate::traffic::{CARTS, Traffic};
 const SETTLES_WITHIN: Duration = Duration::from_secs(120);
 /// How long a clock that is right again may keep its node from taking writes.
 const CLOCK_FORGOTTEN_AFTER: Duration = Duration::from_secs(22);
+/// How long it may take until all clocks that jump together have.
+const CLOCKS_JUMP_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// For so many looks in a row nothing must be left to move.
 const LOOKS_SETTLED: u32 = 3;
@@ -105,7 +107,7 @@ impl<'a> Performance<'a> {
                 self.cluster.outages().excuse(Some(&endpoint));
                 self.cluster.shift_clock(node, ms)
             }
-            Fault::AllClocks(ms) => self.shift_all(ms),
+            Fault::AllClocks(ms) => self.shift_all(ms).await,
             Fault::Weight(node, weight) => {
                 let change = MemberChange::Weight { node: self.name(node), weight };
                 self.change(&[change]).await
@@ -154,13 +156,19 @@ impl<'a> Performance<'a> {
                 self.clock_right_at = Some(Instant::now() + CLOCK_FORGOTTEN_AFTER);
                 self.cluster.shift_clock(node, 0)
             }
-            Fault::AllClocks(_) => self.shift_all(0),
+            Fault::AllClocks(_) => self.shift_all(0).await,
             Fault::Weight(..) | Fault::Replicas(_) | Fault::Replace(..) | Fault::Add(_) => Ok(()),
         }
     }
 
-    fn shift_all(&self, ms: i64) -> Result<(), FaultsError> {
-        (0..self.cluster.nodes().len()).try_for_each(|node| self.cluster.shift_clock(node, ms))
+    /// They do not jump at the very same moment, and the first to jump is off the others' until it hears from them.
+    async fn shift_all(&self, ms: i64) -> Result<(), FaultsError> {
+        let outages = self.cluster.outages();
+        outages.excuse(None);
+        (0..self.cluster.nodes().len()).try_for_each(|node| self.cluster.shift_clock(node, ms))?;
+        tokio::time::sleep(CLOCKS_JUMP_WITHIN).await;
+        outages.end_excuse(None);
+        Ok(())
     }
 
     /// Starts a node, and does not wait until it is ready: until then it need not answer.

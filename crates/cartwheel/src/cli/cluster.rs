@@ -69,6 +69,21 @@ pub enum ClusterCommand {
         #[command(flatten)]
         apply: ApplyArgs,
     },
+    /// Say where a member is found now. A node that is started elsewhere says so itself; this is for one that reaches no other.
+    SetAddress {
+        /// The node.
+        #[arg(value_name = "NODE")]
+        member: String,
+        /// Where peers find it; as before if not said.
+        #[arg(long, value_name = "HOST:PORT", required_unless_present = "http_address")]
+        peer_address: Option<String>,
+        /// Where HTTP clients find it; as before if not said.
+        #[arg(long, value_name = "HOST:PORT")]
+        http_address: Option<String>,
+        /// How.
+        #[command(flatten)]
+        apply: ApplyArgs,
+    },
     /// Make several changes of the members with one plan: data moves once, to where all of them together want it.
     #[command(after_help = CHANGE_EXAMPLES)]
     Change {

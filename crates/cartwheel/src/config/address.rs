@@ -10,6 +10,13 @@ impl ListenAddr {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether others can be told to come here: it is neither all addresses of a machine nor whichever port is free.
+    pub fn is_one_place(&self) -> bool {
+        let (host, port) = self.0.rsplit_once(':').unwrap_or((&self.0, ""));
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        port.parse() != Ok(0_u16) && !ip.is_ok_and(|ip| ip.to_canonical().is_unspecified())
+    }
 }
 
 impl fmt::Display for ListenAddr {

@@ -5,7 +5,8 @@ use clap::Args;
 use super::ListenAddr;
 use super::given::Given;
 
-/// How a node that has no data directory yet founds a cluster, or is let into one. Once it has one, none of this counts.
+/// How a node that has no data directory yet founds a cluster, or is let into one. Once it has one, name, shards and zone
+/// must be those that it has, and addresses are where it is found from then on.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
 #[command(next_help_heading = "A node without a data directory")]
 pub struct NewNode {
@@ -24,7 +25,7 @@ pub struct NewNode {
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub join: Option<bool>,
-    /// Found a cluster of which it is the only node; refused if a seed answers [default: false]
+    /// Found a cluster of which it is the only node, unless seeds are given: then it waits for them [default: false]
     #[arg(
         long, value_name = "BOOL",
         num_args = 0..=1, require_equals = true, default_missing_value = "true"

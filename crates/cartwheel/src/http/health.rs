@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::liveness;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -51,7 +53,7 @@ pub(super) fn why_not_ready(door: &Door) -> Option<String> {
         return Some("the node is stopping: ask another one".to_owned());
     }
     match door.readiness() {
-        Readiness::Ready => None,
+        Readiness::Ready => too_few_in_reach(door),
         Readiness::CannotStore => {
             Some("the node cannot store writes yet: it is new and has not heard from its cluster, or its timestamps could not be saved. \
                   See its log, and ask another node".to_owned())
@@ -80,4 +82,33 @@ pub(super) fn why_not_ready(door: &Door) -> Option<String> {
             Some(format!("the node has just started{peers}. Try again in a moment, or ask another one"))
         }
     }
+}
+
+/// Why most keys could not be read or written through this node as their buckets ask by default; none if they can.
+///
+/// Where nodes may stand in for homes, any W nodes are enough; otherwise W of a partition's homes must be in reach. A node that has just
+/// started takes all others for being there until they have not answered for some seconds.
+fn too_few_in_reach(door: &Door) -> Option<String> {
+    let (view, statuses) = (door.view(), door.liveness());
+    let settings = view.settings(b"");
+    let is_in_reach = |node: NodeId| node == door.local().node || statuses.status(node) != liveness::Status::Down;
+    let members: Vec<_> = view.members().filter(|known| known.member.weight > 0).map(|known| &known.member).collect();
+    let reached = members.iter().filter(|member| is_in_reach(member.id)).count();
+    // A cluster with fewer nodes than that has yet to grow.
+    let needed = usize::from(settings.w).min(members.len());
+    let is_short = |homes: &[NodeId]| homes.iter().filter(|&&home| is_in_reach(home)).count() < needed.min(homes.len());
+    let partitions = view.ring.partitions();
+    let short = partitions.iter().filter(|&of| is_short(view.ring.homes(of, usize::from(settings.n)))).count();
+    let is_too_few = if settings.sloppy { reached < needed } else { 2 * short > partitions.iter().count() };
+    is_too_few.then(|| {
+        let gone = members.iter().filter(|member| !is_in_reach(member.id)).map(|member| member.name.as_str());
+        let mut gone: Vec<_> = gone.collect();
+        gone.sort_unstable();
+        format!(
+            "too few nodes can be reached: writes need {needed} by default, and of {} nodes {reached} can be reached ({} cannot). Start them, \
+             or mend the network; if they have other addresses now, see `cartwheel cluster set-address`",
+            members.len(),
+            gone.join(", ")
+        )
+    })
 }

@@ -24,6 +24,7 @@ use super::error::ApiError;
 use super::openapi::ChangeErrors;
 use super::query::Query;
 use super::{Door, Readiness};
+use crate::config::ListenAddr;
 
 /// What is to be changed, all of it or nothing.
 #[derive(Deserialize, ToSchema)]
@@ -76,6 +77,15 @@ enum WishForm {
         zone: String,
         /// Its machine; as before if it is not said.
         host: Option<String>,
+    },
+    /// A member is found somewhere else: it moved, and could not say so itself.
+    Address {
+        /// The node.
+        node: String,
+        /// Where peers find it; as before if it is not said.
+        peer_address: Option<String>,
+        /// Where HTTP clients find it; as before if it is not said.
+        http_address: Option<String>,
     },
     /// What was removed, by these changes or before, and does not answer is given up for good. Partitions that lack so many homes that they
     /// cannot get others are made anew of those that are left, and what was promised of them ends.
@@ -275,7 +285,28 @@ fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result
             let host = host.clone().unwrap_or(member.host);
             ChangeKind::Zone { node: member.id, zone: zone.clone(), host }
         }
+        WishForm::Address { node, peer_address, http_address } => {
+            let member = member(node)?;
+            ChangeKind::Address {
+                node: member.id,
+                life: member.life,
+                peer_addr: address(peer_address.as_ref(), member.peer_addr)?,
+                http_addr: address(http_address.as_ref(), member.http_addr)?,
+            }
+        }
     }))
+}
+
+/// Where a node is said to be, or was before.
+fn address(said: Option<&String>, before: String) -> Result<String, ApiError> {
+    let Some(said) = said else { return Ok(before) };
+    match said.parse::<ListenAddr>() {
+        Ok(addr) if addr.is_one_place() => Ok(addr.to_string()),
+        Ok(_) => {
+            Err(ApiError::bad_request(format!("{said} stands for many addresses: give one that others can connect to")))
+        }
+        Err(why) => Err(ApiError::bad_request(format!("{said:?} is no address: {why}"))),
+    }
 }
 
 /// A node that has asked this one to be let in.

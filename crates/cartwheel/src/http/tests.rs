@@ -107,6 +107,8 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
         boot: 1,
         lineage: identity.lineage,
         opens: false,
+        peer_addr: member.peer_addr.clone(),
+        http_addr: member.http_addr.clone(),
     };
     let board = Board::default();
     let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());

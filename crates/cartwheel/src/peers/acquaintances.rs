@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
+use cartwheel_core::control::MembersChange;
 use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::membership::View;
+use cartwheel_core::membership::{ChangeKind, View};
 use cartwheel_core::wire::{Protocol, Spoken};
 use tokio::sync::{Mutex, watch};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Welcome;
 use super::hello::{HelloError, Remote};
+use crate::config::ListenAddr;
 use crate::data_dir::{SeenBoots, SeenFile};
 use crate::lineage::{Known, Mark};
 
@@ -30,6 +32,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const WATCHED: Duration = Duration::from_millis(2_500);
 const SILENT: Duration = Duration::from_millis(1_250);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long it may take to record where a peer is.
+const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The versions of the protocol that members speak, as they last said; none of those that have said nothing yet.
 pub type PeersSpeak = BTreeMap<NodeId, Spoken>;
@@ -151,6 +155,26 @@ impl Acquaintances {
 
     pub(super) fn welcome(&self) -> Option<&Welcome> {
         self.0.welcome.get()
+    }
+
+    /// A peer that was admitted says where it is found: if that is news, the cluster is to know. It may not be able to say so itself, for the
+    /// answers to what it says go to where it was before.
+    pub(super) fn is_found_at(&self, remote: &Remote) {
+        let (Some(welcome), Some(view)) = (self.welcome(), &self.0.view) else { return };
+        let Remote { node, life, ref peer_addr, ref http_addr, opens, .. } = *remote;
+        let known = view.borrow().member(node).map(|known| known.member.clone()).filter(|known| known.life == life);
+        let is_news = known.is_some_and(|known| (&known.peer_addr, &known.http_addr) != (peer_addr, http_addr));
+        let is_place = |addr: &str| addr.parse::<ListenAddr>().is_ok_and(|addr| addr.is_one_place());
+        if opens || !is_news || !is_place(peer_addr) || !is_place(http_addr) {
+            return;
+        }
+        info!("{} is at {peer_addr} for peers and at {http_addr} for HTTP, as it says itself", remote.name);
+        let (peer_addr, http_addr) = (peer_addr.clone(), http_addr.clone());
+        let changes = vec![ChangeKind::Address { node, life, peer_addr, http_addr }];
+        let (control, change) =
+            (welcome.control.clone(), MembersChange { changes, planned_on: None, timeout: NOTED_WITHIN });
+        // If it comes to nothing, the peer says so again when it next connects.
+        tokio::spawn(async move { drop(control.change_members(change).await) });
     }
 
     /// Whether the other side of a connection is to be talked to. A boot that is new is remembered before it hears anything.

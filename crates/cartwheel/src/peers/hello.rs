@@ -47,6 +47,10 @@ pub struct LocalNode {
     pub lineage: Lineage,
     /// It asks whether its data directory may be served, before a boot begins.
     pub opens: bool,
+    /// Where peers find it.
+    pub peer_addr: String,
+    /// Where HTTP clients find it.
+    pub http_addr: String,
 }
 
 /// Why two nodes do not talk.
@@ -110,6 +114,12 @@ pub enum HelloError {
     /// It is no member, and waits to be let in.
     #[error("{name} there waits to be let in: add it with cartwheel cluster add {name}")]
     Waits {
+        /// Its name.
+        name: String,
+    },
+    /// It only asked who is there.
+    #[error("{name} asked who is there")]
+    Asked {
         /// Its name.
         name: String,
     },
@@ -180,6 +190,11 @@ struct PbHello {
     /// The last boots of its data directory, the latest last: the one that has begun, or is about to.
     #[prost(message, repeated, tag = "16")]
     boots: Vec<PbBegun>,
+    /// Where it is found, for peers and for HTTP clients; empty from one that did not say yet.
+    #[prost(string, tag = "17")]
+    peer_addr: String,
+    #[prost(string, tag = "18")]
+    http_addr: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -192,6 +207,9 @@ struct PbBegun {
     #[prost(uint64, repeated, tag = "3")]
     marks: Vec<u64>,
 }
+
+/// Who calls this one asks who is there.
+const NOBODY: NodeId = NodeId::new(0);
 
 /// The values of [`PbHello::retired`].
 const OLD_COPY: u32 = 1;
@@ -209,6 +227,9 @@ pub(super) struct Remote {
     /// It only asks whether it may be served.
     pub(super) opens: bool,
     pub(super) version: Option<String>,
+    /// Where it says that it is found, for peers and for HTTP clients; empty if it does not.
+    pub(super) peer_addr: String,
+    pub(super) http_addr: String,
     /// The versions of the protocol that it speaks.
     pub(super) spoken: Spoken,
 }
@@ -248,6 +269,29 @@ pub(super) async fn call(
     }
     acquaintances.admit(&remote).await?;
     Ok((remote, protocol))
+}
+
+/// A member of the same cluster, and where it says that it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Its id.
+    pub node: NodeId,
+    /// Its life.
+    pub life: Life,
+    /// Where peers find it; empty if it does not say.
+    pub peer_addr: String,
+    /// Where HTTP clients find it; empty if it does not say.
+    pub http_addr: String,
+}
+
+/// Asks who is at the other end of a connection.
+pub(super) async fn ask_who(stream: &mut TcpStream, local: &LocalNode) -> Result<Found, HelloError> {
+    let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
+    let ours = Spoken::BY_THIS_BUILD;
+    frames.send(encode(local, ours, NOBODY, None)).await?;
+    let heard = next(&mut frames, ours).await?;
+    let Remote { node, life, peer_addr, http_addr, .. } = check(&heard, local)?;
+    Ok(Found { node, life, peer_addr, http_addr })
 }
 
 /// Hears who calls `local` and answers.
@@ -303,9 +347,10 @@ async fn meet(
     ours: Spoken,
     acquaintances: &Acquaintances,
 ) -> Result<(Remote, Protocol), HelloError> {
-    let checked = match NodeId::new(heard.hello.to) == local.node {
-        true => check(heard, local),
-        false => Err(HelloError::WrongNode { found: local.name.clone() }),
+    let checked = match NodeId::new(heard.hello.to) {
+        to if to == local.node => check(heard, local),
+        NOBODY => check(heard, local).and_then(|remote| Err(HelloError::Asked { name: remote.name })),
+        _ => Err(HelloError::WrongNode { found: local.name.clone() }),
     };
     match (checked, agree(heard, ours)) {
         // Whoever else has this node's directory, it is this process that serves it.
@@ -369,6 +414,8 @@ pub(super) async fn ask_to_join(
         boot: 0,
         lineage: Lineage::default(),
         opens: false,
+        peer_addr: joiner.peer_addr.clone(),
+        http_addr: joiner.http_addr.clone(),
     };
     let ours = Spoken::BY_THIS_BUILD;
     let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&nobody, ours, NodeId::new(0), None) };
@@ -411,6 +458,8 @@ fn greeting(local: &LocalNode, spoken: Spoken, to: NodeId, refusal: Option<(Stri
         newest: spoken.newest.0,
         opens: local.opens,
         boots: local.lineage.for_hello().boots().iter().map(begun_to_pb).collect(),
+        peer_addr: local.peer_addr.clone(),
+        http_addr: local.http_addr.clone(),
         ..PbHello::default()
     }
 }
@@ -473,7 +522,9 @@ fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
     let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
     let (node, life, boot) = (NodeId::new(hello.from), Life(hello.life), hello.boot);
     let lineage = Lineage::of(hello.boots.iter().map(begun_from_pb).collect());
-    Ok(Remote { node, name, life, boot, lineage, opens: hello.opens, version, spoken: *spoken })
+    let (peer_addr, http_addr) = (text(&hello.peer_addr), text(&hello.http_addr));
+    let opens = hello.opens;
+    Ok(Remote { node, name, life, boot, lineage, opens, version, peer_addr, http_addr, spoken: *spoken })
 }
 
 #[cfg(test)]
@@ -484,8 +535,10 @@ mod tests {
     use super::*;
 
     fn local(name: String, cluster: u128, life: u64, boot: u32) -> LocalNode {
-        let (node, lineage) = (NodeId::of_name(&name), Lineage::default());
-        LocalNode { cluster: ClusterId(cluster), node, name, life: Life(life), boot, lineage, opens: false }
+        let (node, lineage, peer_addr, http_addr) =
+            (NodeId::of_name(&name), Lineage::default(), format!("{name}:1"), format!("{name}:2"));
+        let (cluster, life) = (ClusterId(cluster), Life(life));
+        LocalNode { cluster, node, name, life, boot, lineage, opens: false, peer_addr, http_addr }
     }
 
     /// What comes of it at both ends if a build that speaks `theirs` calls this one, or is called by it.
@@ -510,6 +563,22 @@ mod tests {
             ends.push(ended);
         }
         ends.try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_is_told_who_is_there_and_where_that_is_found() {
+        let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 2, 1));
+        let stranger = local("c".to_owned(), 9, 1, 1);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (asks, is_told) in [(&a, true), (&stranger, false)] {
+            let mut here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut there = listener.accept().await.unwrap().0;
+            let acquaintances = Acquaintances::default();
+            let (asked, answered) = tokio::join!(ask_who(&mut here, asks), answer(&mut there, &b, &acquaintances));
+            assert!(matches!(answered, Err(HelloError::Asked { .. } | HelloError::Cluster { .. })));
+            let found = Found { node: b.node, life: Life(2), peer_addr: "b:1".to_owned(), http_addr: "b:2".to_owned() };
+            assert_eq!(asked.ok(), is_told.then_some(found));
+        }
     }
 
     #[tokio::test]
@@ -553,7 +622,8 @@ mod tests {
         assert_eq!(acquaintances.spoken(), Spoken::BY_THIS_BUILD);
         let (node, name, life, version) = (NodeId::of_name("a"), "a".to_owned(), Life(1), None);
         let (lineage, opens, spoken) = (Lineage::default(), false, Spoken::BY_THIS_BUILD);
-        let remote = Remote { node, name, life, boot: 1, lineage, opens, version, spoken };
+        let (peer_addr, http_addr) = (String::new(), String::new());
+        let remote = Remote { node, name, life, boot: 1, lineage, opens, version, peer_addr, http_addr, spoken };
         let mut refused = std::pin::pin!(acquaintances.refused(&remote));
         tokio::select! {
             biased;

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::board::Nonsense;
 use super::frames::Frames;
 use super::outgoing::read_mark_frame;
-use super::{Acquaintances, Board, FRAME_BYTES_MAX, Inbound, LocalNode, hello, keepalive};
+use super::{Acquaintances, Board, FRAME_BYTES_MAX, HelloError, Inbound, LocalNode, hello, keepalive};
 use crate::acceptor::Acceptor;
 use crate::rate_limit::RateLimit;
 
@@ -62,6 +62,7 @@ async fn serve(
     let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
     let (remote, protocol) = match hello::answer(&mut stream, local, acquaintances).await {
         Ok(met) => met,
+        Err(HelloError::Asked { name }) => return debug!("{name} asked from {addr} who is there"),
         Err(error) => {
             board.refused();
             if let Some(count) = refusals.count(1) {
@@ -74,6 +75,7 @@ async fn serve(
     if remote.opens {
         return;
     }
+    acquaintances.is_found_at(&remote);
     let connected = acquaintances.connected(&remote);
     let stats = board.get(remote.node);
     stats.iter().for_each(|stats| stats.called.notify_one());

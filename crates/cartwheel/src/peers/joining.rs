@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cartwheel_core::membership::{History, Member};
+use futures_util::future::join_all;
 use tokio::net::{TcpStream, lookup_host};
 
 use super::hello::{self, HelloError};
@@ -76,36 +77,38 @@ pub async fn ask_to_join(
     at_once: bool,
 ) -> Result<Invitation, Vec<JoinError>> {
     let (mut invited, mut errors): (Option<(SocketAddr, Invitation)>, _) = (None, Vec::new());
-    for seed in seeds {
-        let addrs = match lookup_host(seed).await {
-            Ok(addrs) => addrs.collect::<BTreeSet<_>>(),
-            Err(source) => {
-                errors.push(JoinError::Resolve { seed: seed.clone(), source });
-                continue;
-            }
+    let resolved = seeds.iter().map(|seed| async move { (seed, lookup_host(seed).await) });
+    let mut addrs = BTreeSet::new();
+    for (seed, resolved) in join_all(resolved).await {
+        match resolved {
+            Ok(found) => addrs.extend(found),
+            Err(source) => errors.push(JoinError::Resolve { seed: seed.clone(), source }),
+        }
+    }
+    // All at once: one that is silent must not keep the others from hearing that the node still waits.
+    let asked = addrs.into_iter().map(|addr| async move {
+        let ask = async {
+            let mut stream = TcpStream::connect(addr).await.map_err(HelloError::Unreachable)?;
+            hello::ask_to_join(&mut stream, joiner, at_once).await
         };
-        for addr in addrs {
-            let ask = async {
-                let mut stream = TcpStream::connect(addr).await.map_err(HelloError::Unreachable)?;
-                hello::ask_to_join(&mut stream, joiner, at_once).await
-            };
-            let asked = tokio::time::timeout(ANSWER_WITHIN, ask).await.unwrap_or(Err(HelloError::Silent));
-            match asked {
-                Ok(invitation) => match &invited {
-                    None => invited = Some((addr, invitation)),
-                    Some((first, known)) if known.history.cluster() != invitation.history.cluster() => {
-                        let cluster = |of: &Invitation| of.history.cluster().map_or(0, |cluster| cluster.0);
-                        return Err(vec![JoinError::TwoClusters {
-                            first: first.to_string(),
-                            first_cluster: cluster(known),
-                            other: addr.to_string(),
-                            other_cluster: cluster(&invitation),
-                        }]);
-                    }
-                    Some(_) => {}
-                },
-                Err(source) => errors.push(JoinError::Asked { addr: addr.to_string(), source }),
-            }
+        (addr, tokio::time::timeout(ANSWER_WITHIN, ask).await.unwrap_or(Err(HelloError::Silent)))
+    });
+    for (addr, asked) in join_all(asked).await {
+        match asked {
+            Ok(invitation) => match &invited {
+                None => invited = Some((addr, invitation)),
+                Some((first, known)) if known.history.cluster() != invitation.history.cluster() => {
+                    let cluster = |of: &Invitation| of.history.cluster().map_or(0, |cluster| cluster.0);
+                    return Err(vec![JoinError::TwoClusters {
+                        first: first.to_string(),
+                        first_cluster: cluster(known),
+                        other: addr.to_string(),
+                        other_cluster: cluster(&invitation),
+                    }]);
+                }
+                Some(_) => {}
+            },
+            Err(source) => errors.push(JoinError::Asked { addr: addr.to_string(), source }),
         }
     }
     invited.map(|(_, invitation)| invitation).ok_or(errors)

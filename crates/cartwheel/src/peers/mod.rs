@@ -33,7 +33,7 @@ use outgoing::Link;
 
 pub use acquaintances::{Acquaintances, PeersSpeak, Retired};
 pub use board::{Board, LinkState, Nonsense, PeerStats, Traffic};
-pub use hello::{HelloError, LocalNode};
+pub use hello::{Found, HelloError, LocalNode};
 pub use inbound::Inbound;
 pub use joining::{Invitation, JoinError, ask_to_join};
 pub use waiting::{Waiting, Welcome};
@@ -194,6 +194,14 @@ pub async fn introduce(local: &LocalNode, peers: &[Peer], acquaintances: &Acquai
     // A copy that lacks what its original has learnt meanwhile is refused for good only when the original does not run.
     let runs = answers.iter().find(|answer| matches!(answer, Err(Unwelcome::Runs { .. }))).cloned();
     runs.into_iter().chain(answers).collect()
+}
+
+/// Asks who is at an address.
+///
+/// # Errors
+/// If nobody is there, or no node of this cluster.
+pub async fn who_is_at(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
+    outgoing::who_is_at(local, addr).await
 }
 
 /// Takes in what peers say on at most `connections_max` connections to `listener`, hands it to `inbound` and counts it on `board`, until `stop` is true.

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::codec::{FramedWrite, LengthDelimitedCodec};
 use tracing::{debug, info, warn};
 
-use super::hello::{self, HelloError, Remote};
+use super::hello::{self, Found, HelloError, Remote};
 use super::{Acquaintances, FRAME_BYTES_MAX, LocalNode, Peer, PeerStats, Unwelcome, codec, keepalive};
 use crate::lineage::Mark;
 use crate::random;
@@ -480,13 +480,19 @@ async fn dial(
     peer: &Peer,
     acquaintances: &Acquaintances,
 ) -> Result<(TcpStream, Remote, Protocol), HelloError> {
-    let mut stream = connect(peer, DIAL_WITHIN).await?;
+    let mut stream = connect(&peer.addr, DIAL_WITHIN).await?;
     let (remote, protocol) = hello::call(&mut stream, local, peer.node, acquaintances).await?;
     Ok((stream, remote, protocol))
 }
 
-async fn connect(peer: &Peer, within: Duration) -> Result<TcpStream, HelloError> {
-    let dialled = tokio::time::timeout(within, first_to_connect(&peer.addr)).await;
+/// See [`super::who_is_at`].
+pub(super) async fn who_is_at(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
+    let mut stream = connect(addr, REACHED_WITHIN).await?;
+    hello::ask_who(&mut stream, local).await
+}
+
+async fn connect(addr: &str, within: Duration) -> Result<TcpStream, HelloError> {
+    let dialled = tokio::time::timeout(within, first_to_connect(addr)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
     let stream = dialled.map_err(HelloError::Unreachable)?;
     stream.set_nodelay(true)?;
@@ -521,7 +527,7 @@ pub(super) async fn cut_healed(
             return std::io::Error::other("this node does not talk to it any more");
         }
         let begun = tokio::time::Instant::now();
-        let reached = connect(peer, DIAL_WITHIN).await;
+        let reached = connect(&peer.addr, DIAL_WITHIN).await;
         // The first request was lost.
         was_cut |= reached.is_err() || begun.elapsed() >= DIAL_EVERY;
         let Ok(mut stream) = reached else {
@@ -543,7 +549,7 @@ pub(super) async fn cut_healed(
 /// See [`super::introduce`]. A peer that does not answer soon says nothing.
 pub(super) async fn introduce(local: &LocalNode, peer: &Peer, acquaintances: &Acquaintances) -> Result<(), Unwelcome> {
     let asked = async {
-        let mut stream = connect(peer, REACHED_WITHIN).await?;
+        let mut stream = connect(&peer.addr, REACHED_WITHIN).await?;
         hello::call(&mut stream, local, peer.node, acquaintances).await
     };
     match tokio::time::timeout(INTRODUCED_WITHIN, asked).await {

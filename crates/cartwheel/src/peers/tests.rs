@@ -23,7 +23,8 @@ use crate::shard::{self, Machine, Shards};
 fn local(name: &str, cluster: u128) -> LocalNode {
     let node = NodeId::of_name(name);
     let (name, life, lineage) = (name.to_owned(), Life(1), Lineage::default());
-    LocalNode { cluster: ClusterId(cluster), node, name, life, boot: 1, lineage, opens: false }
+    let (peer_addr, http_addr) = (String::new(), String::new());
+    LocalNode { cluster: ClusterId(cluster), node, name, life, boot: 1, lineage, opens: false, peer_addr, http_addr }
 }
 
 fn message(from: &LocalNode, operation: u64) -> Envelope {

@@ -31,6 +31,19 @@ pub enum ServeError {
         /// Its directory.
         dir: PathBuf,
     },
+    /// It was told to be in another zone than the cluster has it in.
+    #[error(
+        "the cluster has {name} in zone {zone:?}, and it was told that it is in {said:?}: change that with `cartwheel cluster zone`, or leave \
+         --zone out"
+    )]
+    OtherZone {
+        /// Its name.
+        name: String,
+        /// Its zone.
+        zone: String,
+        /// What was said.
+        said: String,
+    },
     /// Another node of its name is the member.
     #[error(
         "{dir} belongs to a node called {name} that is no member of its cluster: another one of this name was let in at the same time. Keep \

@@ -1,5 +1,6 @@
 //! Serving one node: from a data directory to open doors, and back.
 
+mod address;
 mod descriptors;
 mod door;
 mod error;
@@ -79,7 +80,12 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         let (name, dir) = (data_dir.identity().name.clone(), config.dir.clone());
         return Err(ServeError::NameTaken { name, dir });
     }
-    let member = own_member(&view, data_dir.identity(), &config.dir)?.clone();
+    let known = own_member(&view, data_dir.identity(), &config.dir)?.clone();
+    if let Some(said) = config.new.zone.clone().filter(|said| *said != known.zone) {
+        return Err(ServeError::OtherZone { name: known.name, zone: known.zone, said });
+    }
+    let member = address::served_at(&known, config);
+    let has_moved = member != known;
 
     let (view_sender, views) = watch::channel(Arc::new(view.clone()));
     let acquaintances = acquaintances(&data_dir, views.clone())?;
@@ -127,7 +133,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let hint_bytes_max = config.hints_share.of(disk.total);
     counted.hints().set_bytes_max(hint_bytes_max);
     let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &acquaintances, &stop));
-    let (connections, board) = (peers.connections(), peers.board());
+    let (connections, board, dialled) = (peers.connections(), peers.board(), peers.clone());
     let actors = match data_dir.identity().actors.filter(|_| was_stopped) {
         Some(actors) if opening::is_confirmed(&peers).await => actors,
         _ => new_actors,
@@ -200,6 +206,14 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         metrics: metrics.upgrades.clone(),
     };
     tokio::spawn(upgrading.run(stop.clone()));
+    if has_moved {
+        tokio::spawn(address::make_known(member.clone(), control_handle.clone(), view.clone()));
+    }
+    let seeds: BTreeSet<String> = config.new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
+    if !seeds.is_empty() {
+        let (local, control, view) = (local.clone(), control_handle.clone(), view.clone());
+        tokio::spawn(address::look_for_others(seeds, local, dialled, control, view));
+    }
     tokio::spawn(acquaintances.clone().keep_marks(stop.clone()));
     let control = control_handle.clone();
     acquaintances.welcome_with(Welcome { secret, history: encoded, waiting: waiting.clone(), control });
@@ -286,8 +300,8 @@ fn unless_newer<T>(loaded: Result<T, DataDirError>, lost: impl FnOnce(DataDirErr
 
 fn local_node(data_dir: &DataDir, member: &Member) -> LocalNode {
     let Identity { cluster, life, boot, ref lineage, .. } = *data_dir.identity();
-    let (name, lineage) = (member.name.clone(), lineage.clone());
-    LocalNode { cluster, node: member.id, name, life, boot, lineage, opens: false }
+    let Member { id: node, name, peer_addr, http_addr, .. } = member.clone();
+    LocalNode { cluster, node, name, life, boot, lineage: lineage.clone(), opens: false, peer_addr, http_addr }
 }
 
 fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<Acquaintances, DataDirError> {

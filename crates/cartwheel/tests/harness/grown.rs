@@ -39,6 +39,12 @@ impl Grown {
         ports
     }
 
+    /// From now on a node, which does not run, is served at other ports.
+    pub fn moves_house(&mut self, name: &str) {
+        self.ports.remove(name);
+        self.ports(name);
+    }
+
     /// Starts a node.
     pub fn serve(&mut self, name: &str, args: &[&str]) {
         self.serve_as(name, name, args);

@@ -1,0 +1,130 @@
+//! Where others find this node: recorded for all when it is started elsewhere than before; and where this node finds others that have
+//! moved, all at once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cartwheel_core::control::MembersChange;
+use cartwheel_core::membership::{ChangeKind, Member, View};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::config::{Config, ListenAddr};
+use crate::control::ControlHandle;
+use crate::peers::{self, Found, LocalNode, Peers};
+
+/// How long it may take to record an address, and after how long that is tried again.
+const RECORDED_WITHIN: Duration = Duration::from_secs(5);
+const TRY_AFTER: Duration = Duration::from_secs(1);
+/// How often the seeds are asked who is there, while peers are missing.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+
+/// The member at the addresses at which it is served now, as far as the configuration says them: what is advertised goes before what is
+/// listened on, and an address that stands for all of a machine's says nothing.
+pub(super) fn served_at(member: &Member, config: &Config) -> Member {
+    let said = |advertised: &Option<ListenAddr>, listen: &Option<ListenAddr>, known: &str| {
+        let listened = listen.as_ref().filter(|listen| listen.is_one_place());
+        advertised.as_ref().or(listened).map_or(known, ListenAddr::as_str).to_owned()
+    };
+    Member {
+        peer_addr: said(&config.new.peer_address, &config.peer_listen, &member.peer_addr),
+        http_addr: said(&config.new.http_address, &config.http_listen, &member.http_addr),
+        ..member.clone()
+    }
+}
+
+/// Has the cluster know where a member is, until the node ends. Each of its nodes dials it there from then on.
+pub(super) async fn make_known(member: Member, control: ControlHandle, mut view: watch::Receiver<Arc<View>>) {
+    info!("{} is at {} for peers and at {} for HTTP from now on", member.name, member.peer_addr, member.http_addr);
+    while differs(&view.borrow_and_update(), &member) {
+        if let Err(error) = record(&control, &member).await {
+            warn!("where {} is could not be recorded, and is tried again: {error}", member.name);
+            tokio::time::sleep(TRY_AFTER).await;
+        }
+    }
+}
+
+/// Whether a member in this life is known to be elsewhere.
+fn differs(view: &View, member: &Member) -> bool {
+    let known = view.member(member.id).map(|known| &known.member).filter(|known| known.life == member.life);
+    known.is_some_and(|known| (&known.peer_addr, &known.http_addr) != (&member.peer_addr, &member.http_addr))
+}
+
+async fn record(control: &ControlHandle, member: &Member) -> Result<(), String> {
+    let Member { id: node, life, peer_addr, http_addr, .. } = member.clone();
+    let changes = vec![ChangeKind::Address { node, life, peer_addr, http_addr }];
+    let change = MembersChange { changes, planned_on: None, timeout: RECORDED_WITHIN };
+    match control.change_members(change).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(refusal)) => Err(format!("{refusal:?}")),
+        Err(stopped) => Err(stopped.to_string()),
+    }
+}
+
+/// Asks the seeds who is there while peers are missing, and has the cluster know where those are that have moved.
+pub(super) async fn look_for_others(
+    seeds: BTreeSet<String>,
+    local: LocalNode,
+    peers: Arc<Peers>,
+    control: ControlHandle,
+    view: watch::Receiver<Arc<View>>,
+) {
+    loop {
+        tokio::time::sleep(ASK_EVERY).await;
+        let missing: BTreeSet<_> = peers
+            .connections()
+            .into_iter()
+            .filter(|(_, connected)| !*connected.borrow())
+            .map(|(node, _)| node)
+            .collect();
+        if missing.is_empty() {
+            continue;
+        }
+        for seed in &seeds {
+            let Ok(Found { node, life, peer_addr, http_addr }) = peers::who_is_at(&local, seed).await else { continue };
+            let known = view.borrow().member(node).map(|known| known.member.clone());
+            let Some(known) = known.filter(|known| missing.contains(&node) && known.life == life) else { continue };
+            // What it says of itself; from a build that says nothing, where it was found.
+            let or = |said: String, otherwise: &str| if said.is_empty() { otherwise.to_owned() } else { said };
+            let peer_addr = or(peer_addr, seed);
+            let http_addr = or(http_addr, &known.http_addr);
+            let moved = Member { peer_addr, http_addr, ..known };
+            if differs(&view.borrow(), &moved) {
+                info!("{} was found at {seed}", moved.name);
+                if let Err(error) = record(&control, &moved).await {
+                    warn!("where {} is could not be recorded, and is tried again: {error}", moved.name);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cartwheel_core::dot::Life;
+
+    use super::*;
+    use crate::config::{Environment, NewNode, Settings};
+
+    #[test]
+    fn what_is_advertised_goes_before_what_is_listened_on() {
+        let member = Member { peer_addr: "p:1".to_owned(), http_addr: "h:1".to_owned(), ..Member::new("a", Life(1)) };
+        let at = |peer_listen: Option<&str>, peer_address: Option<&str>| {
+            let parsed = |addr: Option<&str>| addr.map(|addr| addr.parse().unwrap());
+            let new = NewNode { peer_address: parsed(peer_address), ..NewNode::default() };
+            let dir = Some("/nowhere".into());
+            let settings = Settings { dir, peer_listen: parsed(peer_listen), new, ..Settings::default() };
+            let config = Config::resolve(settings, None, &Environment::default()).unwrap();
+            let served = served_at(&member, &config);
+            assert_eq!(served.http_addr, "h:1");
+            served.peer_addr
+        };
+        assert_eq!(at(None, None), "p:1");
+        assert_eq!(at(Some("127.0.0.1:2"), None), "127.0.0.1:2");
+        assert_eq!(at(Some("127.0.0.1:2"), Some("name:3")), "name:3");
+        assert_eq!(at(Some("0.0.0.0:2"), None), "p:1");
+        assert_eq!(at(Some("[::]:2"), Some("name:3")), "name:3");
+        assert_eq!(at(Some("127.0.0.1:0"), None), "p:1");
+    }
+}
