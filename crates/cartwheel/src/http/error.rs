@@ -55,6 +55,14 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
+    pub(super) fn precondition_failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
+    }
+
+    pub(super) fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", message)
+    }
+
     pub(super) fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
@@ -72,6 +80,12 @@ impl ApiError {
     /// The same, after which the connection is closed.
     pub(super) fn closing(self) -> Self {
         self.with(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// The same, with all these headers.
+    pub(super) fn with_all(mut self, headers: &HeaderMap) -> Self {
+        self.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {

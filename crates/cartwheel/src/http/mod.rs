@@ -6,6 +6,7 @@ mod ask;
 mod body;
 mod buckets;
 mod cluster;
+mod conditions;
 mod digests;
 mod door;
 mod error;

@@ -232,6 +232,64 @@ async fn the_json_form_lists_what_is_there() {
 }
 
 #[tokio::test]
+async fn reads_honour_their_conditions() {
+    for siblings in [&[Some("v")][..], &[Some("a"), None, Some("b")]] {
+        let ask = async |method: &str, conditions: &[(&str, &str)]| {
+            let asks =
+                conditions.iter().fold(request(method, "/v1/kv/b/k"), |asks, (name, value)| asks.header(*name, *value));
+            exchange(Ok(Reply::Got(got(siblings))), asks.body(Body::empty()).unwrap()).await
+        };
+        let plain = ask("GET", &[]).await;
+        let (etag, modified) = (plain.header("etag"), plain.header("last-modified"));
+        let shown = plain.headers.iter().filter(|(name, _)| *name != "content-length");
+        let shown: axum::http::HeaderMap = shown.map(|(name, value)| (name.clone(), value.clone())).collect();
+        for method in ["GET", "HEAD"] {
+            let weak = format!("\"x\", W/{etag}");
+            for known in [("if-none-match", &*weak), ("if-none-match", "*"), ("if-modified-since", modified)] {
+                let answer = ask(method, &[known]).await;
+                assert_eq!((answer.status, answer.body.len()), (StatusCode::NOT_MODIFIED, 0), "{method} {known:?}");
+                assert_eq!(answer.headers, shown, "{method} {known:?}");
+            }
+            let other = ask(method, &[("if-none-match", "\"x\""), ("if-modified-since", modified)]).await;
+            assert_eq!((other.status, &other.headers), (plain.status, &plain.headers), "{method}");
+            for held in [("if-match", etag), ("if-match", "*"), ("if-unmodified-since", modified)] {
+                assert_eq!(ask(method, &[held]).await.status, plain.status, "{method} {held:?}");
+            }
+            for missed in [("if-match", &*weak), ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:36 GMT")] {
+                let answer = ask(method, &[missed]).await;
+                assert_eq!(
+                    (answer.status, answer.header("etag")),
+                    (StatusCode::PRECONDITION_FAILED, etag),
+                    "{missed:?}"
+                );
+                assert!(method == "HEAD" || answer.json()["error"] == "precondition_failed");
+            }
+        }
+    }
+    let asks = request("GET", "/v1/kv/b/k").header("if-match", "\"x\"").header("if-none-match", "*");
+    let gone = exchange(Ok(Reply::Got(got(&[None]))), asks.body(Body::empty()).unwrap()).await;
+    assert_eq!(gone.status, StatusCode::NOT_FOUND, "what is not there has no condition");
+}
+
+#[tokio::test]
+async fn a_write_under_a_condition_is_refused_before_its_value_is_read() {
+    for method in ["PUT", "DELETE"] {
+        for (name, value) in [
+            ("if-match", "\"x\""),
+            ("if-none-match", "*"),
+            ("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("if-unmodified-since", "nonsense"),
+            ("content-range", "bytes 0-1/3"),
+        ] {
+            let unread = Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>());
+            let writes = request(method, "/v1/kv/b/k").header(name, value).header("expect", "100-continue");
+            let refused = exchange(put_done(None), writes.body(unread).unwrap()).await;
+            assert_eq!(refused.refused(), (501, "not_implemented".to_owned()), "{method} {name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_not_found() {
     let deleted = get(&[None, None], "*/*").await;
     assert_eq!((deleted.status, deleted.header("cartwheel-context")), (StatusCode::NOT_FOUND, &*sealed()));
@@ -468,10 +526,10 @@ async fn the_document_has_every_status_of_the_contract() {
         responses.keys().cloned().collect::<Vec<_>>().join(" ")
     };
     let key = "/v1/kv/{bucket}/{key}";
-    assert_eq!(statuses(key, "get"), "200 300 400 404 429 503");
-    assert_eq!(statuses(key, "head"), "200 300 400 404 429 503");
-    assert_eq!(statuses(key, "put"), "200 204 300 400 409 413 429 503 507");
-    assert_eq!(statuses(key, "delete"), "204 400 409 413 429 503 507");
+    assert_eq!(statuses(key, "get"), "200 300 304 400 404 412 429 503");
+    assert_eq!(statuses(key, "head"), "200 300 304 400 404 412 429 503");
+    assert_eq!(statuses(key, "put"), "200 204 300 400 409 413 429 501 503 507");
+    assert_eq!(statuses(key, "delete"), "204 400 409 413 429 501 503 507");
     assert_eq!(statuses("/v1/buckets/{bucket}", "put"), "200 400 413 429 503");
     assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400");
     assert_eq!(statuses("/v1/cluster/partitions/{partition}/digests", "get"), "200 400 503");
@@ -483,7 +541,9 @@ async fn the_document_has_every_status_of_the_contract() {
         "bad_context",
         "not_found",
         "too_many_siblings",
+        "precondition_failed",
         "too_large",
+        "not_implemented",
         "overloaded",
         "unavailable",
         "unverified",
