@@ -1,20 +1,14 @@
 //! Conditional requests: a read may be spared its body, a write is never made as if it had no condition.
 
 use crate::harness::Cluster;
-use crate::harness::raw::{call, get, put};
+use crate::harness::raw::{call, get, put, set_bucket};
 
 const PATH: &str = "/v1/kv/b/k";
 
 #[test]
 fn conditional_reads_are_answered_and_conditional_writes_refused() {
     let cluster = Cluster::start();
-    let lww = call(
-        &cluster.endpoint(1),
-        "PUT",
-        "/v1/buckets/b",
-        &[("content-type", "application/json")],
-        br#"{"conflict":"lww"}"#,
-    );
+    let lww = set_bucket(&cluster.endpoint(1), "b", r#"{"conflict":"lww"}"#);
     assert_eq!(lww.status, 200);
     for node in cluster.endpoints() {
         assert_eq!(put(&node, &format!("{PATH}?w=3"), "kept").status, 204);

@@ -74,7 +74,7 @@ pub fn call(endpoint: &str, method: &str, path: &str, headers: &[(&str, &str)], 
 }
 
 /// A request without a declared length, whose body comes in these chunks.
-pub fn call_chunked(endpoint: &str, method: &str, path: &str, chunks: &[&[u8]]) -> Reply {
+pub fn call_chunked(endpoint: &str, method: &str, path: &str, headers: &[(&str, &str)], chunks: &[&[u8]]) -> Reply {
     let mut body = Vec::new();
     for chunk in chunks {
         body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
@@ -82,7 +82,7 @@ pub fn call_chunked(endpoint: &str, method: &str, path: &str, chunks: &[&[u8]]) 
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(b"0\r\n\r\n");
-    exchange(endpoint, &head(method, path, &[("transfer-encoding", "chunked")]), &body)
+    exchange(endpoint, &head(method, path, &[headers, &[("transfer-encoding", "chunked")]].concat()), &body)
 }
 
 pub fn get(endpoint: &str, path: &str) -> Reply {
@@ -91,6 +91,14 @@ pub fn get(endpoint: &str, path: &str) -> Reply {
 
 pub fn put(endpoint: &str, path: &str, body: &str) -> Reply {
     call(endpoint, "PUT", path, &[], body.as_bytes())
+}
+
+/// A body that is said to be JSON, as those of changes are.
+pub const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+
+/// Sets a bucket's settings.
+pub fn set_bucket(endpoint: &str, bucket: &str, settings: &str) -> Reply {
+    call(endpoint, "PUT", &format!("/v1/buckets/{bucket}"), JSON, settings.as_bytes())
 }
 
 /// A put that has seen `context`.
