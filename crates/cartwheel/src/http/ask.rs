@@ -50,6 +50,20 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<String, ApiError> {
     })
 }
 
+/// Refuses a value that is encoded: its encoding would not be kept, and its readers could not tell what it is.
+pub(super) fn refuse_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match single(headers, &header::CONTENT_ENCODING)? {
+        Some(encoding) if !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity") => {
+            Err(ApiError::unsupported_media_type(
+                "a Content-Encoding is not kept yet, and nothing was written: send the value as it is, or say in its Content-Type what it \
+                 is (as application/gzip)",
+            )
+            .with(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the client asks for the JSON form.
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     let accepts = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());

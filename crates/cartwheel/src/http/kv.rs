@@ -52,7 +52,7 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
     door.may_ask(&key)?;
     let get = Get { key, consistency: query.consistency, r: query.r, seen };
     let request = Request { operation: Operation::Get(get), timeout: query.timeout };
-    match door.request(request).await?? {
+    match door.request(request).await? {
         Reply::Got(got) => {
             door.metrics().http.shown(got.siblings.len());
             show::got(door.answers(), &got, got.acks, &headers, clock::wall())
@@ -100,6 +100,7 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
     let key = target::key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
     let content_type = ask::content_type(&parts.headers)?;
+    ask::refuse_encoding(&parts.headers)?;
     // Before the value is read: it would be for nothing.
     door.may_ask(&key)?;
     let bytes_max = door.view().settings(key.bucket()).max_value_bytes;
@@ -165,7 +166,7 @@ fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Resu
 
 async fn carry_out(door: &Door, put: Put, query: &Query) -> Result<PutDone, ApiError> {
     let request = Request { operation: Operation::Put(put), timeout: query.timeout };
-    match door.request(request).await?? {
+    match door.request(request).await? {
         Reply::Put(done) => Ok(done),
         Reply::Got(_) => Err(mismatched()),
     }

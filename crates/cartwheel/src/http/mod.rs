@@ -22,6 +22,7 @@ mod openapi;
 mod query;
 mod replicas;
 mod server;
+mod shortfall;
 mod show;
 mod siblings;
 mod standing;
