@@ -5,7 +5,7 @@ mod harness;
 use std::time::Duration;
 
 use harness::grown::Grown;
-use harness::raw::{Unfinished, call, get, put};
+use harness::raw::{JSON, Unfinished, call, get, put, set_bucket};
 use serde_json::{Value, json};
 
 fn plan(nodes: &Grown, through: &str, changes: &[&str]) -> Value {
@@ -49,7 +49,7 @@ fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
     // The plan was made on another cluster than the one that it would change.
     nodes.done("a", &["zone", "a", "x", "--yes"]);
     let stale = json!({"changes": [{"op": "add", "node": "b"}], "planned_on": version, "apply": true}).to_string();
-    let reply = call(&nodes.endpoint("a"), "POST", "/v1/cluster/members", &[], stale.as_bytes());
+    let reply = call(&nodes.endpoint("a"), "POST", "/v1/cluster/members", JSON, stale.as_bytes());
     assert_eq!(reply.error(), (400, "bad_request".to_owned()));
     assert!(reply.text().contains("the cluster has changed since this was planned"), "{}", reply.text());
 
@@ -161,7 +161,7 @@ fn what_has_lost_most_of_its_homes_for_good_is_made_anew_when_that_is_forced() {
     ["b", "c"].iter().for_each(|name| nodes.waits(name, "a"));
     nodes.done("a", &["add", "b", "c", "--yes", "--wait"]);
     let small = json!({"n": 1, "r": 1, "w": 1}).to_string();
-    assert_eq!(call(&nodes.endpoint("a"), "PUT", "/v1/buckets/small", &[], small.as_bytes()).status, 200);
+    assert_eq!(set_bucket(&nodes.endpoint("a"), "small", &small).status, 200);
     for key in 0..KEYS {
         let reply = put(&nodes.endpoint("a"), &format!("/v1/kv/carts/{key}?w=3"), &format!("milk {key}"));
         assert_eq!(reply.status, 204, "{}", reply.text());

@@ -5,11 +5,10 @@ mod harness;
 use std::time::Duration;
 
 use harness::grown::Grown;
-use harness::raw::{call, get, put};
+use harness::raw::{get, put, set_bucket};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const KEYS: u32 = 60;
-const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 
 fn partitions_on_their_way(nodes: &Grown, through: &str) -> usize {
     nodes.moves(through)["moves"].as_array().unwrap().len()
@@ -28,7 +27,7 @@ fn a_restarted_node_that_is_ready_refuses_no_strong_request_though_partitions_mo
     }
     let settled = |nodes: &Grown| NAMES.iter().all(|name| partitions_on_their_way(nodes, name) == 0);
     nodes.eventually("all is where it is wished", settled);
-    let settings = call(&nodes.endpoint("a"), "PUT", "/v1/buckets/registers", JSON, br#"{"conflict":"lww"}"#);
+    let settings = set_bucket(&nodes.endpoint("a"), "registers", r#"{"conflict":"lww"}"#);
     assert_eq!(settings.status, 200, "{}", settings.text());
 
     let mut refused = Vec::new();

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::raw::{self, Unfinished, get, put};
+use harness::raw::{self, Unfinished, get, put, set_bucket};
 use harness::{CARTWHEEL, free_bases, status};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -82,7 +82,7 @@ impl Lone {
     }
 
     fn set(&self, bucket: &str, settings: &str) {
-        assert_eq!(put(&self.endpoint(""), &format!("/v1/buckets/{bucket}"), settings).status, 200);
+        assert_eq!(set_bucket(&self.endpoint(""), bucket, settings).status, 200);
     }
 
     /// Stops it, and says how it ended.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cartwheel_core::key::Key;
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store as _};
-use harness::raw::{call, get, put};
+use harness::raw::{call, get, put, set_bucket};
 use harness::{CARTWHEEL, Cluster};
 use serde_json::Value;
 
@@ -152,7 +152,7 @@ fn whatever_differs_is_found_on_the_disk_and_named() {
 #[test]
 fn records_at_nodes_that_are_no_homes_are_hints() {
     let mut cluster = Cluster::start();
-    let settings = call(&cluster.endpoint(1), "PUT", "/v1/buckets/one", &[], b"{\"n\":1,\"r\":1,\"w\":1}");
+    let settings = set_bucket(&cluster.endpoint(1), "one", r#"{"n":1,"r":1,"w":1}"#);
     assert_eq!(settings.status, 200, "{}", settings.text());
     assert_eq!(put(&cluster.endpoint(1), "/v1/kv/one/k", "milk").status, 204);
     // The partitions take on the bucket's n one after the other, and those that are no homes any more clear the key.

@@ -10,8 +10,8 @@ use cartwheel_core::request::Retry;
 use super::error::ApiError;
 
 pub(super) const CONTEXT: HeaderName = HeaderName::from_static("cartwheel-context");
-const TTL: HeaderName = HeaderName::from_static("cartwheel-ttl");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const TTL: HeaderName = HeaderName::from_static("cartwheel-ttl");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The longest idempotency key and the longest media type, in bytes.
 const TEXT_BYTES_MAX: usize = 255;
 
@@ -50,13 +50,46 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<String, ApiError> {
     })
 }
 
+/// Refuses a value that is encoded: its encoding would not be kept, and its readers could not tell what it is.
+pub(super) fn refuse_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match single(headers, &header::CONTENT_ENCODING)? {
+        Some(encoding) if !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity") => {
+            Err(ApiError::unsupported_media_type(
+                "a Content-Encoding is not kept yet, and nothing was written: send the value as it is, or say in its Content-Type what it \
+                 is (as application/gzip)",
+            )
+            .with(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the client asks for the JSON form.
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     let accepts = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    accepts.flat_map(|value| value.split(',')).any(|range| {
-        let media_type = range.split(';').next().unwrap_or_default();
-        media_type.trim().eq_ignore_ascii_case("application/json")
-    })
+    accepts.flat_map(|value| value.split(',')).any(|range| is_json(range) && !is_unacceptable(range))
+}
+
+/// Refuses a body that is not said to be JSON: a browser sends that for another site's page only after asking, which no node grants.
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    match single(headers, &header::CONTENT_TYPE)?.map(|value| value.to_str()) {
+        Some(Ok(content_type)) if is_json(content_type) => Ok(()),
+        _ => Err(ApiError::unsupported_media_type(
+            "changes are sent as JSON: add the header `Content-Type: application/json` (curl -H 'Content-Type: application/json')",
+        )),
+    }
+}
+
+/// Whether a media type, or a range of them, is JSON's, whatever its parameters.
+fn is_json(media_type: &str) -> bool {
+    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+/// Whether a media range has the weight 0: it is named as what is not wanted.
+fn is_unacceptable(range: &str) -> bool {
+    let parameters = range.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let mut weights = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    weights.next().is_some_and(|(_, weight)| weight.trim().parse() == Ok(0.0))
 }
 
 /// Refuses what is promised for later, rather than taking the value and forgetting the promise.
@@ -67,10 +100,52 @@ pub(super) fn refuse_ttl(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, ApiError> {
+/// The value of a header that may be given once.
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, ApiError> {
     let mut values = headers.get_all(name).into_iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
         _ => Err(ApiError::bad_request(format!("the header {name} is given twice: give it once"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_form_is_asked_for_with_a_weight_above_zero() {
+        for (accept, wants) in [
+            ("application/json", true),
+            ("text/html, Application/JSON ; Q=0.001", true),
+            ("application/json;q=1;x=0", true),
+            ("application/json;q=0", false),
+            ("text/html;q=1, application/json; q=0.000", false),
+            ("application/json;charset=utf-8;q=0.0", false),
+            ("text/html;q=0, application/json", true),
+            ("application/json;q=nonsense", true),
+            ("application/jsonp, */*", false),
+            ("", false),
+        ] {
+            let headers = [(header::ACCEPT, HeaderValue::from_static(accept))].into_iter().collect();
+            assert_eq!(wants_json(&headers), wants, "{accept}");
+        }
+    }
+
+    #[test]
+    fn changes_are_said_to_be_json() {
+        for (content_type, is_taken) in [
+            ("application/json", true),
+            ("Application/Json; charset=utf-8", true),
+            ("text/plain", false),
+            ("application/x-www-form-urlencoded", false),
+            ("multipart/form-data; boundary=application/json", false),
+            ("text/plain; application/json", false),
+            ("", false),
+        ] {
+            let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(content_type))].into_iter().collect();
+            assert_eq!(require_json(&headers).is_ok(), is_taken, "{content_type}");
+        }
+        assert!(require_json(&HeaderMap::new()).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request as HttpRequest, Uri};
+use axum::http::{HeaderMap, Request as HttpRequest, Uri};
 use bytes::Bytes;
 use cartwheel_core::control::SettingsChange;
 use cartwheel_core::key::check_bucket;
@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use super::openapi::{AskErrors, ChangeErrors};
 use super::query::Query;
-use super::{Door, target};
+use super::{Door, ask, target};
 use crate::config;
 
 /// What the path of a call on a bucket begins with.
@@ -158,7 +158,7 @@ pub(super) async fn put(State(door): State<Door>, request: HttpRequest<Body>) ->
     let (parts, body) = request.into_parts();
     let bucket = bucket_of(parts.uri.path())?;
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
-    let patch = PatchForm::parse(&read(body, timeout).await?)?;
+    let patch = PatchForm::parse(&read_change(&parts.headers, body, timeout).await?)?;
     let change = SettingsChange { bucket, settings: patch.into(), timeout };
     let changed = door.change(change).await?;
     Ok(Json(settings_form(&door, &changed.settings)))
@@ -180,7 +180,9 @@ impl PatchForm {
     }
 }
 
-pub(super) async fn read(body: Body, within: Duration) -> Result<Bytes, ApiError> {
+/// Reads the JSON of a change, which must be said to be that.
+pub(super) async fn read_change(headers: &HeaderMap, body: Body, within: Duration) -> Result<Bytes, ApiError> {
+    ask::require_json(headers)?;
     match tokio::time::timeout(within, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(text)) => Ok(text.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {

@@ -11,12 +11,13 @@ use cartwheel_core::exchange::ReplicaProof;
 use cartwheel_core::key::Key;
 use cartwheel_core::liveness::Liveness;
 use cartwheel_core::membership::{History, View};
-use cartwheel_core::request::{Outcome, Refusal, Request};
+use cartwheel_core::request::{Refusal, Reply, Request};
 use cartwheel_core::ring::PartitionId;
 use tokio::sync::watch;
 
 use super::body::Bodies;
 use super::error::ApiError;
+use super::shortfall::Asked;
 use crate::config::Durability;
 use crate::control::ControlHandle;
 use crate::metrics::Metrics;
@@ -101,8 +102,10 @@ impl Door {
     }
 
     /// Has the node carry out a request on a key.
-    pub(super) async fn request(&self, request: Request) -> Result<Outcome, ApiError> {
-        Ok(self.0.backend.shards.request(request).await?)
+    pub(super) async fn request(&self, request: Request) -> Result<Reply, ApiError> {
+        let asked = Asked::of(&request.operation);
+        let outcome = self.0.backend.shards.request(request).await?;
+        outcome.map_err(|refusal| asked.refused(self, refusal))
     }
 
     /// Whether the node takes on a request on `key` now.

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cartwheel_core::request::Refusal;
+use cartwheel_core::request::{Refusal, Shortfall};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,6 +15,15 @@ pub(super) struct ApiError {
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    lack: Option<Lack>,
+}
+
+/// What a request lacked.
+#[derive(Debug)]
+struct Lack {
+    needed: u32,
+    answered: u32,
+    unreachable: Vec<String>,
 }
 
 /// Every error.
@@ -25,6 +34,15 @@ pub(super) struct Body<'a> {
     error: &'a str,
     /// What happened, and what to do.
     message: &'a str,
+    /// With `unavailable` and `unverified`, where it is known: how many replicas were to answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed: Option<u32>,
+    /// How many did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered: Option<u32>,
+    /// The names of the nodes that would have been asked and cannot be reached, as far as the node that answers knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreachable: Option<&'a [String]>,
 }
 
 /// What an error's response says, for whoever logs and counts it.
@@ -36,7 +54,7 @@ pub(super) struct Told {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: Vec::new() }
+        Self { status, code, message: message.into(), headers: Vec::new(), lack: None }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -55,8 +73,40 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
+    pub(super) fn precondition_failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
+    }
+
+    pub(super) fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", message)
+    }
+
+    /// For a web page of another origin.
+    pub(super) fn forbidden_origin(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden_origin", message)
+    }
+
+    /// For a host that is no node's.
+    pub(super) fn misdirected(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message)
+    }
+
+    pub(super) fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
     pub(super) fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// For a request whose headers are too large.
+    pub(super) fn head_too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", message)
+    }
+
+    /// For a request whose first line is too long.
+    pub(super) fn target_too_long(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, "too_large", message)
     }
 
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
@@ -69,9 +119,34 @@ impl ApiError {
         self.code
     }
 
+    #[cfg(test)]
+    pub(super) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The same, with the nodes that could not be reached, if it is one of too few replicas.
+    pub(super) fn unreachable(mut self, nodes: &[String]) -> Self {
+        if let Some(lack) = &mut self.lack {
+            lack.unreachable = nodes.to_vec();
+        }
+        self
+    }
+
+    /// The same, with what caused it before what happened.
+    pub(super) fn because(mut self, cause: &str) -> Self {
+        self.message = format!("{cause} ({})", self.message);
+        self
+    }
+
     /// The same, after which the connection is closed.
     pub(super) fn closing(self) -> Self {
         self.with(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// The same, with all these headers.
+    pub(super) fn with_all(mut self, headers: &HeaderMap) -> Self {
+        self.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -92,8 +167,13 @@ impl From<Refusal> for ApiError {
             }
             Refusal::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         };
-        let error = Self::new(status, refusal.code(), refusal.to_string());
+        let mut error = Self::new(status, refusal.code(), refusal.to_string());
         match refusal {
+            Refusal::Unavailable(Shortfall { needed, answered, .. })
+            | Refusal::Unverified(Shortfall { needed, answered, .. }) => {
+                error.lack = Some(Lack { needed, answered, unreachable: Vec::new() });
+                error
+            }
             Refusal::Overloaded => error.with(header::RETRY_AFTER, HeaderValue::from_static("1")),
             _ => error,
         }
@@ -108,7 +188,14 @@ impl From<Stopped> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = axum::Json(Body { error: self.code, message: &self.message });
+        let lack = self.lack.as_ref();
+        let body = axum::Json(Body {
+            error: self.code,
+            message: &self.message,
+            needed: lack.map(|lack| lack.needed),
+            answered: lack.map(|lack| lack.answered),
+            unreachable: lack.map(|lack| &lack.unreachable[..]),
+        });
         let headers: HeaderMap = self.headers.into_iter().collect();
         let mut response = (self.status, headers, body).into_response();
         response.extensions_mut().insert(Told { code: self.code, message: self.message });

@@ -1,5 +1,5 @@
-//! What comes before the router: where a node has too much to do, it refuses clients' requests here, for a fraction of what it costs to
-//! route and to parse them.
+//! What comes before the router: requests that are refused whatever they ask. And where a node has too much to do, it refuses clients'
+//! requests here, for a fraction of what it costs to route and to parse them.
 //!
 //! Under several times the load that a node can take, most of its requests are refused, and what that costs is lost to the others.
 
@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::Uri;
 use axum::response::{IntoResponse as _, Response};
 use cartwheel_core::request::Refusal;
 use hyper::Request;
@@ -17,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::error::ApiError;
 use super::standing::Serves;
-use super::{Door, body, target, watch};
+use super::{Door, body, guard, target, watch};
 
 /// The door for HTTP clients. Clones are one door.
 #[derive(Clone, Debug)]
@@ -35,6 +36,15 @@ impl Front {
 }
 
 impl Front {
+    /// Whether a request is taken on.
+    fn check(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
+        if is_on_key(request.uri()) {
+            // A node with too much to do looks no further.
+            self.may_ask(request)?;
+        }
+        guard::check(&self.door, request)
+    }
+
     /// Whether a request about a key is taken on.
     fn may_ask(&self, request: &Request<Incoming>) -> Result<(), ApiError> {
         match request.extensions().get() {
@@ -53,9 +63,7 @@ impl Service<Request<Incoming>> for Front {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if request.uri().path().starts_with(target::KV)
-            && let Err(refused) = self.may_ask(&request)
-        {
+        if let Err(refused) = self.check(&request) {
             let door = self.door.clone();
             return Box::pin(async move { Ok(refuse(&door, request, refused).await) });
         }
@@ -63,10 +71,14 @@ impl Service<Request<Incoming>> for Front {
     }
 }
 
-/// Refuses a request on a key.
+fn is_on_key(uri: &Uri) -> bool {
+    uri.path().starts_with(target::KV)
+}
+
+/// Refuses a request.
 async fn refuse(door: &Door, request: Request<Incoming>, error: ApiError) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let timed = watch::begin(door, &parts.method);
+    let timed = if is_on_key(&parts.uri) { watch::begin(door, &parts.method) } else { None };
     let is_kept = body::discard(&parts.headers, &mut Body::new(body)).await;
     let response = if is_kept { error } else { error.closing() }.into_response();
     watch::log_failure(door, &parts.method, &parts.uri, &response);

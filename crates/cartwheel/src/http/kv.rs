@@ -12,7 +12,7 @@ use cartwheel_core::state::Content;
 use super::error::ApiError;
 use super::openapi::{ReadErrors, WriteErrors};
 use super::query::Query;
-use super::{Door, ask, body, show, target};
+use super::{Door, ask, body, conditions, show, target};
 use crate::clock;
 
 /// Read a key
@@ -26,7 +26,11 @@ use crate::clock;
         ("consistency" = Option<String>, Query, description = "`eventual` (the default) or `strong`"),
         ("timeout_ms" = Option<u32>, Query, description = "1 to 60000; 5000 if not given"),
         ("Cartwheel-Context" = Option<String>, Header, description = "The answer must cover what this context has seen"),
-        ("Accept" = Option<String>, Header, description = "`application/json` asks for the JSON form of one value too")
+        ("Accept" = Option<String>, Header, description = "`application/json` asks for the JSON form of one value too"),
+        ("If-None-Match" = Option<String>, Header, description = "304 if the ETag is one of these"),
+        ("If-Modified-Since" = Option<String>, Header, description = "Without If-None-Match: 304 if nothing was written later"),
+        ("If-Match" = Option<String>, Header, description = "412 if the ETag is none of these"),
+        ("If-Unmodified-Since" = Option<String>, Header, description = "Without If-Match: 412 if something was written later")
     ),
     responses(
         (status = 200, description = "One value: the body is the value, with the Content-Type it was stored with",
@@ -38,6 +42,7 @@ use crate::clock;
                 ("Last-Modified" = String, description = "When the latest of the values was written")
             )),
         (status = 300, description = "Several values that did not know of each other, with the same headers", body = show::Form),
+        (status = 304, description = "The client has what is stored, with the same headers"),
         ReadErrors
     ))]
 pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
@@ -47,10 +52,10 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
     door.may_ask(&key)?;
     let get = Get { key, consistency: query.consistency, r: query.r, seen };
     let request = Request { operation: Operation::Get(get), timeout: query.timeout };
-    match door.request(request).await?? {
+    match door.request(request).await? {
         Reply::Got(got) => {
             door.metrics().http.shown(got.siblings.len());
-            show::got(door.answers(), &got, got.acks, ask::wants_json(&headers), clock::wall())
+            show::got(door.answers(), &got, got.acks, &headers, clock::wall())
         }
         Reply::Put(_) => Err(mismatched()),
     }
@@ -95,6 +100,7 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
     let key = target::key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
     let content_type = ask::content_type(&parts.headers)?;
+    ask::refuse_encoding(&parts.headers)?;
     // Before the value is read: it would be for nothing.
     door.may_ask(&key)?;
     let bytes_max = door.view().settings(key.bucket()).max_value_bytes;
@@ -106,7 +112,7 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
     drop(value.held);
     let done = done?;
     match &done.body {
-        Some(body) => show::got(door.answers(), body, done.acks, ask::wants_json(&parts.headers), clock::wall()),
+        Some(body) => show::got(door.answers(), body, done.acks, &parts.headers, clock::wall()),
         None => Ok(written(&done)),
     }
 }
@@ -144,6 +150,7 @@ pub(super) async fn no_key() -> ApiError {
 
 fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Result<Put, ApiError> {
     ask::refuse_ttl(headers)?;
+    conditions::refuse_on_write(headers)?;
     Ok(Put {
         key,
         content,
@@ -159,7 +166,7 @@ fn write(key: Key, content: Content, query: &Query, headers: &HeaderMap) -> Resu
 
 async fn carry_out(door: &Door, put: Put, query: &Query) -> Result<PutDone, ApiError> {
     let request = Request { operation: Operation::Put(put), timeout: query.timeout };
-    match door.request(request).await?? {
+    match door.request(request).await? {
         Reply::Put(done) => Ok(done),
         Reply::Got(_) => Err(mismatched()),
     }

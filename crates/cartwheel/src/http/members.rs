@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::amounts::{self, Amount, Route};
-use super::buckets::read;
+use super::buckets::read_change;
 use super::error::ApiError;
 use super::openapi::ChangeErrors;
 use super::query::Query;
@@ -202,7 +202,7 @@ impl BalanceForm {
 pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>) -> Result<Json<PlanForm>, ApiError> {
     let (parts, body) = request.into_parts();
     let timeout = Query::parse(parts.uri.query(), &["timeout_ms"])?.timeout;
-    let wanted: WantedForm = serde_json::from_slice(&read(body, timeout).await?)
+    let wanted: WantedForm = serde_json::from_slice(&read_change(&parts.headers, body, timeout).await?)
         .map_err(|error| ApiError::bad_request(format!("the body is no JSON object of changes: {error}")))?;
     let (view, history) = (door.view(), door.history());
     let version = history.version();

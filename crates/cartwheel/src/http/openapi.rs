@@ -54,18 +54,26 @@ pub(super) async fn openapi_json() -> impl IntoResponse {
 }
 
 /// What each error status means: the contract's codes.
-const ERRORS: [(&str, &str); 7] = [
+const ERRORS: [(&str, &str); 12] = [
     (
         "400",
         "`bad_request`: the request makes no sense. `bad_context`: the context is not one that was given out for this key",
     ),
+    ("403", "`forbidden_origin`: a web page of another origin may change nothing"),
     ("404", "`not_found`: nothing is stored under the key; with Cartwheel-Context where a delete is"),
     (
         "409",
         "`too_many_siblings`: the write would add to a key's 128 unmerged siblings, or make them larger than 32 MiB",
     ),
+    ("412", "`precondition_failed`: what is stored is not what If-Match or If-Unmodified-Since asks for"),
     ("413", "`too_large`: the value is larger than the bucket takes"),
+    ("415", "`unsupported_media_type`: a change is sent as application/json, a value without a Content-Encoding"),
+    ("421", "`misdirected`: the Host is none that the node knows; nothing was done"),
     ("429", "`overloaded`: the node has more to do than it takes on; nothing was done, try again"),
+    (
+        "501",
+        "`not_implemented`: the request carries a condition or a range, which this call cannot honour; nothing was done",
+    ),
     (
         "503",
         "`unavailable`: too few replicas answered; a write may yet appear. `unverified`: too few to say that nothing is there",
@@ -87,7 +95,7 @@ pub(super) struct ReadErrors;
 
 impl IntoResponses for ReadErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "404", "429", "503"])
+        errors(&["400", "404", "412", "429", "503"])
     }
 }
 
@@ -96,7 +104,7 @@ pub(super) struct WriteErrors;
 
 impl IntoResponses for WriteErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "409", "413", "429", "503", "507"])
+        errors(&["400", "403", "409", "413", "415", "421", "429", "501", "503", "507"])
     }
 }
 
@@ -123,7 +131,7 @@ pub(super) struct ChangeErrors;
 
 impl IntoResponses for ChangeErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&["400", "413", "429", "503"])
+        errors(&["400", "403", "413", "415", "421", "429", "503"])
     }
 }
 

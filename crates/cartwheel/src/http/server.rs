@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
+use super::heads::{CheckedHeads, Refused};
 use super::standing::{Serves, Standing, Stands};
 use crate::acceptor::Acceptor;
 use crate::metrics::HttpMetrics;
@@ -33,8 +34,7 @@ pub(super) struct Limits {
     serves: Serves,
     /// How long a client may take to send a request's head, and so how long an idle connection is kept.
     head_within: Duration,
-    /// The longest head, in bytes, give or take what is read at once. A key of 4096 bytes, each percent-encoded, and a context
-    /// fit in together.
+    /// The longest head, in bytes. A key of 4096 bytes, each percent-encoded, and a context fit in together.
     head_bytes_max: usize,
     /// How long a client may take nothing of an answer that is ready for it.
     write_within: Duration,
@@ -95,7 +95,9 @@ async fn serve_within<S>(
     let acceptor = Acceptor::new(listener, limits.connections_max, "HTTP clients");
     let (graceful, standing) = (GracefulShutdown::new(), Standing::new(limits.connections_max));
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(limits.head_bytes_max);
+    server.timer(TokioTimer::new()).header_read_timeout(limits.head_within);
+    // The library counts what it was given of a head before it has all of it; `CheckedHeads` has bounded the head before.
+    server.max_buf_size(limits.head_bytes_max + 1);
     // A client may say that it has said all, and still wait for the answer.
     server.half_close(true);
     loop {
@@ -109,8 +111,9 @@ async fn serve_within<S>(
         let stands = standing.begin(client, limits.serves);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.write_within));
-        let stream = TokioIo::new(Box::pin(stream));
-        let calls = Tracked { calls: calls.clone(), stands: stands.clone() };
+        let (stream, refused) = CheckedHeads::new(Box::pin(stream), limits.head_bytes_max);
+        let stream = TokioIo::new(stream);
+        let calls = Tracked { calls: calls.clone(), stands: stands.clone(), refused };
         let connection = graceful.watch(server.serve_connection(stream, calls));
         let counted = Counted::new(&metrics);
         tokio::spawn(async move {
@@ -131,6 +134,7 @@ async fn serve_within<S>(
 struct Tracked<S> {
     calls: S,
     stands: Stands,
+    refused: Refused,
 }
 
 impl<S> Service<Request<Incoming>> for Tracked<S>
@@ -146,6 +150,10 @@ where
         stands.is_busy();
         if serves != Serves::All {
             request.extensions_mut().insert(serves);
+        }
+        if let Some(error) = self.refused.of(&request) {
+            debug!("an HTTP client sent a head that is refused: {error:?}");
+            return Box::pin(async move { Ok(stands.answered(error.into_response())) });
         }
         let call = self.calls.call(request);
         Box::pin(async move {

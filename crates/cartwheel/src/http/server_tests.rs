@@ -228,12 +228,57 @@ async fn heads_have_their_bounds() {
         let refused = answer(&mut stream).await;
         // A connection that is cut off while it still sends may lose the answer; the server must go on serving all the same.
         if bytes.len() < 60_000 || refused.is_some() {
-            assert_eq!(refused.map(|answer| answer.0), Some(status), "{shown}");
+            let refused = refused.expect("an answer");
+            assert_eq!(refused.0, status, "{shown}");
+            assert_eq!(refused.code(), if status == 400 { "bad_request" } else { "too_large" }, "{shown}");
         }
         assert!(is_closed(&mut stream).await, "{shown}");
     }
     let (_, well) = say(&serving, get("/healthz", "")).await;
     assert_eq!(well.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_may_have_64_kib_and_no_more() {
+    let serving = keys().await;
+    let head = |bytes: usize| {
+        let empty = "GET /healthz HTTP/1.1\r\nHost: x\r\nX: \r\n\r\n";
+        empty.replace("X: ", &format!("X: {}", "x".repeat(bytes - empty.len())))
+    };
+    let (mut stream, longest) = say(&serving, head(64 << 10)).await;
+    assert!(longest.0 == 200 && is_usable(&mut stream).await);
+    for bytes in [(64 << 10) + 1, 1 << 20] {
+        let (mut stream, longer) = say(&serving, head(bytes)).await;
+        assert_eq!((longer.0, longer.code().as_str(), longer.closes()), (431, "too_large", true));
+        assert!(is_closed(&mut stream).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raw_fragment_and_an_ambiguous_length_are_refused_wherever_they_come_on_a_connection() {
+    let (door, asked) = door(put_done(None));
+    let serving = serving(router(door), Limits::default()).await;
+    let fine = put("/v1/kv/b/k%23", "Content-Length: 3\r\n", "PUT");
+    let chunked = put("/v1/kv/b/k", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n");
+    for (refused, status) in [
+        (put("/v1/kv/b/k#1", "Content-Length: 3\r\n", "abc"), 400),
+        (put("/v1/kv/b/k?w=1#", "Content-Length: 3\r\n", "abc"), 400),
+        (put("/v1/kv/b/k", "Content-Length: 3\r\nContent-Length: 3\r\n", "abc"), 400),
+        (put("/v1/kv/b/k", "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "abc"), 400),
+        (put("/v1/kv/b/k", "Transfer-Encoding: identity\r\n", ""), 501),
+        (put("/v1/kv/b/k", "Transfer-Encoding: gzip, chunked\r\n", ""), 501),
+    ] {
+        let (mut stream, mut last) = say(&serving, format!("{fine}{chunked}{fine}{refused}{fine}")).await;
+        for _ in 0..3 {
+            assert_eq!((last.0, last.closes()), (204, false), "{refused}");
+            last = answer(&mut stream).await.unwrap();
+        }
+        assert_eq!((last.0, last.closes()), (status, true), "{refused}");
+        assert_eq!(last.code(), if status == 400 { "bad_request" } else { "not_implemented" });
+        assert!(is_closed(&mut stream).await, "{refused}");
+        let Some(Operation::Put(stored)) = asked.lock().unwrap().take().map(|asked| asked.operation) else { panic!() };
+        assert_eq!(stored.key.name(), "k#", "what was refused was stored: {refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What was read, as a client sees it.
 
+use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
@@ -15,8 +16,9 @@ use cartwheel_core::state::{Content, Sibling};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::ask::CONTEXT;
+use super::ask::{self, CONTEXT};
 use super::body::Bodies;
+use super::conditions::{self, Validators, Verdict};
 use super::error::ApiError;
 use super::siblings::{Text, ValueBody};
 
@@ -55,40 +57,70 @@ struct SiblingForm {
     version: String,
 }
 
-/// The reply to a get, or to a put that asks for it, at the time `wall`, or a refusal if `answers` has no room for it.
+/// The reply to a get with these request headers, or to a put that asks for it, at the time `wall`, or a refusal if `answers` has no room for
+/// it.
 pub(super) fn got(
     answers: &Bodies,
     got: &Got,
     acks: Acks,
-    wants_json: bool,
+    asked: &HeaderMap,
     wall: WallMs,
 ) -> Result<Response, ApiError> {
     let live: Vec<&Sibling> = got.live(wall).collect();
     let mut headers = standing(got.context.as_ref(), acks);
     if live.is_empty() {
-        let mut error = ApiError::not_found("nothing is stored under this key");
-        for (name, value) in &headers {
-            error = error.with(name.clone(), value.clone());
-        }
-        return Err(error);
+        return Err(ApiError::not_found("nothing is stored under this key").with_all(&headers));
     }
-    headers.extend(validators(got));
-    match (&live[0].content, got.siblings.len()) {
-        (Content::Value { bytes, content_type }, 1) if !wants_json => {
-            let content_type = HeaderValue::from_str(content_type);
-            // What a peer stored may be no header value.
-            headers.insert(
-                header::CONTENT_TYPE,
-                content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")),
-            );
-            Ok((StatusCode::OK, headers, Body::new(ValueBody(answers.hold(bytes.clone())?))).into_response())
+    let validators = validators(got);
+    headers.extend(validator_headers(&validators));
+    let verdict = conditions::of_read(asked, &validators);
+    if verdict == Verdict::Failed {
+        let why = "what is stored is not what the request's condition asks for (If-Match or If-Unmodified-Since): read it again without \
+                   the condition, or with the ETag of this answer";
+        return Err(ApiError::precondition_failed(why).with_all(&headers));
+    }
+    let shown = match &live[0].content {
+        Content::Value { bytes, content_type } if got.siblings.len() == 1 && !ask::wants_json(asked) => {
+            Shown::Value(bytes, content_type)
         }
-        (_, count) => {
+        _ => Shown::Form,
+    };
+    // A cache keeps the two forms apart.
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    headers.insert(header::CONTENT_TYPE, shown.content_type());
+    if verdict == Verdict::NotModified {
+        // Of no known length: that of nothing would pass for the length of the representation.
+        let nothing = Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>());
+        return Ok((StatusCode::NOT_MODIFIED, headers, nothing).into_response());
+    }
+    let body = match shown {
+        Shown::Value(bytes, _) => Body::new(ValueBody(answers.hold(bytes.clone())?)),
+        Shown::Form => {
             let text = form(got, wall);
             let held = answers.take(text.held())?;
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let status = if count == 1 { StatusCode::OK } else { StatusCode::MULTIPLE_CHOICES };
-            Ok((status, headers, Body::new(text.body(held))).into_response())
+            Body::new(text.body(held))
+        }
+    };
+    let status = if got.siblings.len() == 1 { StatusCode::OK } else { StatusCode::MULTIPLE_CHOICES };
+    Ok((status, headers, body).into_response())
+}
+
+/// How what is stored is shown.
+enum Shown<'a> {
+    /// As the one value that it is, and its media type.
+    Value(&'a Bytes, &'a str),
+    /// In JSON.
+    Form,
+}
+
+impl Shown<'_> {
+    fn content_type(&self) -> HeaderValue {
+        match self {
+            // What a peer stored may be no header value.
+            Self::Value(_, content_type) => {
+                HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("application/octet-stream"))
+            }
+            Self::Form => HeaderValue::from_static("application/json"),
         }
     }
 }
@@ -107,8 +139,8 @@ pub(super) fn standing(context: Option<&Bytes>, acks: Acks) -> HeaderMap {
     headers
 }
 
-/// `ETag` and `Last-Modified` of what is shown.
-fn validators(got: &Got) -> HeaderMap {
+/// What identifies the state that is shown.
+fn validators(got: &Got) -> Validators {
     let mut hasher = blake3::Hasher::new();
     for sibling in &got.siblings {
         hasher.update(version(sibling.dot).as_bytes());
@@ -116,8 +148,13 @@ fn validators(got: &Got) -> HeaderMap {
     }
     let etag = format!("\"{}\"", &hasher.finalize().to_hex()[..32]);
     let modified = got.siblings.iter().map(|sibling| sibling.hlc.wall()).max().unwrap_or_default();
-    let modified = httpdate::fmt_http_date(shown_time(modified));
-    [(header::ETAG, etag), (header::LAST_MODIFIED, modified)]
+    Validators { etag, modified: shown_time(modified) }
+}
+
+/// `ETag` and `Last-Modified`.
+fn validator_headers(validators: &Validators) -> HeaderMap {
+    let modified = httpdate::fmt_http_date(validators.modified);
+    [(header::ETAG, validators.etag.clone()), (header::LAST_MODIFIED, modified)]
         .into_iter()
         .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)))
         .collect()

@@ -115,9 +115,10 @@ impl Standing {
         for (client, _) in connections.values() {
             *counts.entry(*client).or_default() += 1;
         }
-        let before = self.now().saturating_sub(IDLE_AFTER.as_millis() as u64);
+        let now = self.now();
         let idle = connections.values().filter(|(_, state)| {
-            state.idle_since.load(Ordering::Relaxed) <= before && !state.told.load(Ordering::Relaxed)
+            let idle_from = state.idle_since.load(Ordering::Relaxed).saturating_add(IDLE_AFTER.as_millis() as u64);
+            idle_from <= now && !state.told.load(Ordering::Relaxed)
         });
         let most = idle.max_by_key(|(client, state)| {
             (counts.get(client), std::cmp::Reverse(state.idle_since.load(Ordering::Relaxed)))

@@ -15,7 +15,7 @@ use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::request::{
-    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as Asked, Retry, Shortfall,
+    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as Asked, Retry,
 };
 use cartwheel_core::state::{Content, Epoch, Sibling};
 use cartwheel_core::time::Now;
@@ -149,7 +149,8 @@ async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
 
 /// What node-1 of three answers, in JSON.
 pub(super) async fn ask(method: &str, uri: &str, outcome: Outcome, body: String) -> (StatusCode, Value) {
-    let answer = exchange(outcome, request(method, uri).body(Body::from(body)).unwrap()).await;
+    let asks = request(method, uri).header("content-type", "application/json");
+    let answer = exchange(outcome, asks.body(Body::from(body)).unwrap()).await;
     (answer.status, answer.json())
 }
 
@@ -231,6 +232,64 @@ async fn the_json_form_lists_what_is_there() {
     assert_eq!(several.header("cartwheel-context"), sealed());
     let beside_a_tombstone = get(&[Some("a"), None], "*/*").await;
     assert_eq!(beside_a_tombstone.status, StatusCode::MULTIPLE_CHOICES);
+}
+
+#[tokio::test]
+async fn reads_honour_their_conditions() {
+    for siblings in [&[Some("v")][..], &[Some("a"), None, Some("b")]] {
+        let ask = async |method: &str, conditions: &[(&str, &str)]| {
+            let asks =
+                conditions.iter().fold(request(method, "/v1/kv/b/k"), |asks, (name, value)| asks.header(*name, *value));
+            exchange(Ok(Reply::Got(got(siblings))), asks.body(Body::empty()).unwrap()).await
+        };
+        let plain = ask("GET", &[]).await;
+        let (etag, modified) = (plain.header("etag"), plain.header("last-modified"));
+        let shown = plain.headers.iter().filter(|(name, _)| *name != "content-length");
+        let shown: axum::http::HeaderMap = shown.map(|(name, value)| (name.clone(), value.clone())).collect();
+        for method in ["GET", "HEAD"] {
+            let weak = format!("\"x\", W/{etag}");
+            for known in [("if-none-match", &*weak), ("if-none-match", "*"), ("if-modified-since", modified)] {
+                let answer = ask(method, &[known]).await;
+                assert_eq!((answer.status, answer.body.len()), (StatusCode::NOT_MODIFIED, 0), "{method} {known:?}");
+                assert_eq!(answer.headers, shown, "{method} {known:?}");
+            }
+            let other = ask(method, &[("if-none-match", "\"x\""), ("if-modified-since", modified)]).await;
+            assert_eq!((other.status, &other.headers), (plain.status, &plain.headers), "{method}");
+            for held in [("if-match", etag), ("if-match", "*"), ("if-unmodified-since", modified)] {
+                assert_eq!(ask(method, &[held]).await.status, plain.status, "{method} {held:?}");
+            }
+            for missed in [("if-match", &*weak), ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:36 GMT")] {
+                let answer = ask(method, &[missed]).await;
+                assert_eq!(
+                    (answer.status, answer.header("etag")),
+                    (StatusCode::PRECONDITION_FAILED, etag),
+                    "{missed:?}"
+                );
+                assert!(method == "HEAD" || answer.json()["error"] == "precondition_failed");
+            }
+        }
+    }
+    let asks = request("GET", "/v1/kv/b/k").header("if-match", "\"x\"").header("if-none-match", "*");
+    let gone = exchange(Ok(Reply::Got(got(&[None]))), asks.body(Body::empty()).unwrap()).await;
+    assert_eq!(gone.status, StatusCode::NOT_FOUND, "what is not there has no condition");
+}
+
+#[tokio::test]
+async fn a_write_under_a_condition_is_refused_before_its_value_is_read() {
+    for method in ["PUT", "DELETE"] {
+        for (name, value) in [
+            ("if-match", "\"x\""),
+            ("if-none-match", "*"),
+            ("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("if-unmodified-since", "nonsense"),
+            ("content-range", "bytes 0-1/3"),
+        ] {
+            let unread = Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>());
+            let writes = request(method, "/v1/kv/b/k").header(name, value).header("expect", "100-continue");
+            let refused = exchange(put_done(None), writes.body(unread).unwrap()).await;
+            assert_eq!(refused.refused(), (501, "not_implemented".to_owned()), "{method} {name}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -334,6 +393,10 @@ async fn what_makes_no_sense_never_reaches_the_node() {
         (request("PUT", "/v1/kv/b/k").header("idempotency-key", "i".repeat(256)), 400, "bad_request"),
         (request("PUT", "/v1/kv/b/k").header("content-type", &b"\xff"[..]), 400, "bad_request"),
         (request("PUT", "/v1/kv/b/k").header("content-length", "1048577"), 413, "too_large"),
+        (request("PUT", "/v1/kv/b/k").header("content-encoding", "gzip"), 415, "unsupported_media_type"),
+        (request("PUT", "/v1/kv/b/k").header("content-encoding", "identity, br"), 415, "unsupported_media_type"),
+        (request("PUT", "/v1/buckets/b"), 415, "unsupported_media_type"),
+        (request("POST", "/v1/cluster/members"), 415, "unsupported_media_type"),
         (request("POST", "/v1/kv/b/k"), 405, "method_not_allowed"),
         (request("GET", "/v1/buckets?x=1"), 400, "bad_request"),
         (request("GET", "/v1/buckets/b?r=1"), 400, "bad_request"),
@@ -360,7 +423,6 @@ async fn what_makes_no_sense_never_reaches_the_node() {
 
 #[tokio::test]
 async fn refusals_have_the_contracts_codes() {
-    let short = || Shortfall { answered: 1, needed: 2, why: "too few homes answered".to_owned() };
     let cases = [
         (Refusal::BadRequest("no".to_owned()), 400, "bad_request"),
         (Refusal::BadContext("no".to_owned()), 400, "bad_context"),
@@ -369,8 +431,6 @@ async fn refusals_have_the_contracts_codes() {
         (Refusal::TooLarge(2, 1), 413, "too_large"),
         (Refusal::Overloaded, 429, "overloaded"),
         (Refusal::DiskFull, 507, "disk_full"),
-        (Refusal::Unavailable(short()), 503, "unavailable"),
-        (Refusal::Unverified(short()), 503, "unverified"),
     ];
     for (refusal, status, code) in cases {
         let message = refusal.to_string();
@@ -470,11 +530,11 @@ async fn the_document_has_every_status_of_the_contract() {
         responses.keys().cloned().collect::<Vec<_>>().join(" ")
     };
     let key = "/v1/kv/{bucket}/{key}";
-    assert_eq!(statuses(key, "get"), "200 300 400 404 429 503");
-    assert_eq!(statuses(key, "head"), "200 300 400 404 429 503");
-    assert_eq!(statuses(key, "put"), "200 204 300 400 409 413 429 503 507");
-    assert_eq!(statuses(key, "delete"), "204 400 409 413 429 503 507");
-    assert_eq!(statuses("/v1/buckets/{bucket}", "put"), "200 400 413 429 503");
+    assert_eq!(statuses(key, "get"), "200 300 304 400 404 412 429 503");
+    assert_eq!(statuses(key, "head"), "200 300 304 400 404 412 429 503");
+    assert_eq!(statuses(key, "put"), "200 204 300 400 403 409 413 415 421 429 501 503 507");
+    assert_eq!(statuses(key, "delete"), "204 400 403 409 413 415 421 429 501 503 507");
+    assert_eq!(statuses("/v1/buckets/{bucket}", "put"), "200 400 403 413 415 421 429 503");
     assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400");
     assert_eq!(statuses("/v1/cluster/partitions/{partition}/digests", "get"), "200 400 503");
     assert_eq!(statuses("/readyz", "get"), "200 503");
@@ -485,7 +545,12 @@ async fn the_document_has_every_status_of_the_contract() {
         "bad_context",
         "not_found",
         "too_many_siblings",
+        "forbidden_origin",
+        "unsupported_media_type",
+        "misdirected",
+        "precondition_failed",
         "too_large",
+        "not_implemented",
         "overloaded",
         "unavailable",
         "unverified",

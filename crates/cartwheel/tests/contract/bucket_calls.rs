@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::Cluster;
-use crate::harness::raw::{Reply, call, call_chunked, get, put, put_seen};
+use crate::harness::raw::{JSON, Reply, call, call_chunked, get, put, put_seen, set_bucket};
 
 /// What every bucket has that nobody has changed.
 fn defaults() -> Value {
@@ -29,7 +29,7 @@ fn with(settings: &Value, change: &Value) -> Value {
 }
 
 fn set(node: &str, bucket: &str, change: &Value) -> Reply {
-    put(node, &format!("/v1/buckets/{bucket}"), &change.to_string())
+    set_bucket(node, bucket, &change.to_string())
 }
 
 /// What is answered, without the warnings that the cluster has too few nodes.
@@ -150,18 +150,23 @@ fn what_are_no_settings_is_refused_and_changes_nothing() {
         (r#"{"max_value_bytes": 0}"#, "max_value_bytes must be from 1 to 16777216, not 0"),
         (r#"{"max_value_bytes": 16777217}"#, "max_value_bytes must be from 1 to 16777216, not 16777217"),
     ] {
-        let refused = put(&node, path, body);
+        let refused = call(&node, "PUT", path, JSON, body.as_bytes());
         assert_eq!(refused.error(), (400, "bad_request".to_owned()), "{body}");
         assert!(refused.text().contains(why), "{body}: {}", refused.text());
         assert!(!refused.text().contains("struct"), "that is ours alone: {}", refused.text());
     }
     let long = format!(r#"{{"r": 1{}}}"#, " ".repeat(4096));
-    assert_eq!(put(&node, path, &long).error(), (413, "too_large".to_owned()));
-    assert_eq!(call_chunked(&node, "PUT", path, &[long.as_bytes()]).error(), (413, "too_large".to_owned()));
+    assert_eq!(call(&node, "PUT", path, JSON, long.as_bytes()).error(), (413, "too_large".to_owned()));
+    assert_eq!(call_chunked(&node, "PUT", path, JSON, &[long.as_bytes()]).error(), (413, "too_large".to_owned()));
     for query in ["x=1", "w=1", "timeout_ms=0", "timeout_ms=60001", "timeout_ms=1&timeout_ms=1"] {
-        let refused = put(&node, &format!("{path}?{query}"), r#"{"r": 1}"#);
+        let refused = call(&node, "PUT", &format!("{path}?{query}"), JSON, br#"{"r": 1}"#);
         assert_eq!(refused.error(), (400, "bad_request".to_owned()), "{query}");
     }
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
+        let refused = call(&node, "PUT", path, &[("content-type", content_type)], br#"{"r": 1}"#);
+        assert_eq!(refused.error(), (415, "unsupported_media_type".to_owned()), "{content_type}");
+    }
+    assert_eq!(call(&node, "PUT", path, &[], br#"{"r": 1}"#).error(), (415, "unsupported_media_type".to_owned()));
     assert_eq!(get(&node, "/v1/buckets?x=1").error(), (400, "bad_request".to_owned()));
     assert_eq!(get(&node, &format!("{path}?r=1")).error(), (400, "bad_request".to_owned()));
     for (method, path, allowed) in

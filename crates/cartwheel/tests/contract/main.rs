@@ -5,6 +5,7 @@ mod harness;
 
 mod bucket_calls;
 mod cluster_calls;
+mod conditions;
 mod contexts;
 mod deletes;
 mod gets;

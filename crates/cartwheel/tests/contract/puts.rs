@@ -1,5 +1,7 @@
 //! `PUT /v1/kv/{bucket}/{key}`.
 
+use serde_json::json;
+
 use crate::harness::Cluster;
 use crate::harness::raw::{call, get, put, put_seen};
 
@@ -86,9 +88,16 @@ fn a_put_that_too_few_can_store_says_how_many_have() {
     let cluster = Cluster::start();
     cluster.kill(3);
     for node in [1, 2] {
-        let short = put(&cluster.endpoint(node), "/v1/kv/b/k?w=3&timeout_ms=300", "v");
+        let short = put(&cluster.endpoint(node), "/v1/kv/b/k?w=3&timeout_ms=5000", "v");
         assert_eq!(short.error(), (503, "unavailable".to_owned()));
         assert!(short.text().contains("2 of 3") && short.text().contains("may yet appear"), "{}", short.text());
+        let said = short.json();
+        assert_eq!((&said["needed"], &said["answered"]), (&json!(3), &json!(2)), "{said}");
+        assert_eq!(said["unreachable"], json!(["node-3"]), "{said}");
+        assert!(
+            short.text().contains("the request needs w=3 of n=3, and 2 of the key's 3 homes can be reached"),
+            "{said}"
+        );
     }
     cluster.kill(2);
     let short = put(&cluster.endpoint(1), "/v1/kv/b/k?consistency=strong&timeout_ms=300", "v");

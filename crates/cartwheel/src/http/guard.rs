@@ -1,0 +1,199 @@
+//! What a request must carry, whatever it asks; and what keeps a web page from commanding a node.
+//!
+//! A browser sends requests for any page that it shows, with the rights of the network that it is in. It says which page that is (`Origin`,
+//! `Sec-Fetch-Site`), and under which name it believes to reach the node (`Host`): a name that the page's owner has pointed at
+//! the node (DNS rebinding) is none that the node has. What changes anything is refused if one of these is strange.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderName, HeaderValue, Method, Request, Version, header};
+use cartwheel_core::membership::View;
+
+use super::Door;
+use super::ask::{CONTEXT, IDEMPOTENCY_KEY, TTL, single};
+use super::error::ApiError;
+
+/// The headers that have one value.
+const SINGLE: [HeaderName; 11] = [
+    header::HOST,
+    header::ORIGIN,
+    SEC_FETCH_SITE,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::EXPECT,
+    header::AUTHORIZATION,
+    CONTEXT,
+    IDEMPOTENCY_KEY,
+    TTL,
+];
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Refuses a request whose headers are not what they must be.
+pub(super) fn check<B>(door: &Door, request: &Request<B>) -> Result<(), ApiError> {
+    let headers = request.headers();
+    for name in &SINGLE {
+        single(headers, name)?;
+    }
+    let host = match single(headers, &header::HOST)? {
+        Some(host) => Some(authority(host)?),
+        None if request.version() < Version::HTTP_11 => None,
+        None => return Err(ApiError::bad_request("the request has no Host: HTTP/1.1 demands one")),
+    };
+    if request.method() == Method::GET || request.method() == Method::HEAD {
+        return Ok(());
+    }
+    let host = host.as_ref().map_or("", Authority::as_str);
+    check_page(headers.get(header::ORIGIN), headers.get(SEC_FETCH_SITE), host)?;
+    check_host(host, &door.view())
+}
+
+fn authority(host: &HeaderValue) -> Result<Authority, ApiError> {
+    let authority = Authority::try_from(host.as_bytes()).ok().filter(|host| !host.as_str().contains('@'));
+    authority.ok_or_else(|| ApiError::bad_request("the Host is no host and port: give it as in node-1:8081"))
+}
+
+/// Refuses what another page than one of the node itself has a browser send.
+fn check_page(origin: Option<&HeaderValue>, site: Option<&HeaderValue>, host: &str) -> Result<(), ApiError> {
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+        origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+    };
+    let is_same = |site: &HeaderValue| site == "same-origin" || site == "none";
+    if origin.is_none_or(is_own) && site.is_none_or(is_same) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden_origin(
+        "a web page of another origin may change nothing here: send the request without Origin and Sec-Fetch-Site, from a program",
+    ))
+}
+
+/// Refuses a name that is none of a node's. An address is one that nobody can point elsewhere.
+fn check_host(host: &str, view: &View) -> Result<(), ApiError> {
+    let name = name_of(host);
+    let is_known = name.is_empty()
+        || name.parse::<IpAddr>().is_ok()
+        || name
+            .strip_prefix('[')
+            .and_then(|name| name.strip_suffix(']'))
+            .is_some_and(|v6| v6.parse::<Ipv6Addr>().is_ok())
+        || name.eq_ignore_ascii_case("localhost")
+        || view.members().any(|known| name_of(&known.member.http_addr).eq_ignore_ascii_case(name));
+    if is_known {
+        return Ok(());
+    }
+    Err(ApiError::misdirected(format!(
+        "no node is called {name:?}: to change anything, send the request to an IP address, to localhost, or to a name of a node as \
+         /v1/cluster lists it (`cartwheel serve --http-address` says what that is)"
+    )))
+}
+
+/// A host without its port and without the dot of a complete name.
+fn name_of(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    };
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::super::tests::{door, put_done};
+    use super::*;
+
+    /// The status of a request with these headers; none if it may pass.
+    fn checked(method: &str, headers: &[(&str, &str)]) -> Option<u16> {
+        let (door, _) = door(put_done(None));
+        let request = headers
+            .iter()
+            .fold(Request::builder().method(method), |request, (name, value)| request.header(*name, *value));
+        check(&door, &request.body(()).unwrap()).err().map(|error| error.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn hosts_are_there_once_and_are_hosts() {
+        for method in ["GET", "PUT"] {
+            assert_eq!(checked(method, &[]), Some(400));
+            assert_eq!(checked(method, &[("host", "127.0.0.1"), ("host", "127.0.0.1")]), Some(400));
+            for host in ["a b", "http://x", "a/b", "a@127.0.0.1", "x, y"] {
+                assert_eq!(checked(method, &[("host", host)]), Some(400), "{host}");
+            }
+        }
+        let (door, _) = door(put_done(None));
+        let old = Request::put("/").version(Version::HTTP_10).body(()).unwrap();
+        assert!(check(&door, &old).is_ok(), "HTTP/1.0 knows no Host");
+    }
+
+    #[tokio::test]
+    async fn what_has_one_value_is_given_once() {
+        for name in SINGLE {
+            assert_eq!(
+                checked("GET", &[("host", "x"), (name.as_str(), "x"), (name.as_str(), "x")]),
+                Some(400),
+                "{name}"
+            );
+        }
+        assert_eq!(checked("GET", &[("host", "x"), ("accept", "a/b"), ("accept", "c/d")]), None);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_another_origin_changes_nothing() {
+        let forbidden = Some(StatusCode::FORBIDDEN.as_u16());
+        for (name, value, refused) in [
+            ("origin", "http://127.0.0.1:8081", None),
+            ("origin", "http://127.0.0.1", forbidden),
+            ("origin", "http://127.0.0.1:80", forbidden),
+            ("origin", "https://127.0.0.1:8081", forbidden),
+            ("origin", "http://evil.example", forbidden),
+            ("origin", "null", forbidden),
+            ("origin", "", forbidden),
+            ("sec-fetch-site", "same-origin", None),
+            ("sec-fetch-site", "none", None),
+            ("sec-fetch-site", "same-site", forbidden),
+            ("sec-fetch-site", "cross-site", forbidden),
+        ] {
+            for method in ["PUT", "POST", "DELETE", "PATCH"] {
+                assert_eq!(
+                    checked(method, &[("host", "127.0.0.1:8081"), (name, value)]),
+                    refused,
+                    "{method} {name}: {value}"
+                );
+            }
+            assert_eq!(checked("GET", &[("host", "127.0.0.1:8081"), (name, value)]), None, "GET {name}: {value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_go_to_a_name_that_the_node_knows() {
+        let misdirected = Some(StatusCode::MISDIRECTED_REQUEST.as_u16());
+        for (host, refused) in [
+            ("127.0.0.1", None),
+            ("10.1.2.3:9999", None),
+            ("[::1]", None),
+            ("[fe80::1]:80", None),
+            ("localhost:1", None),
+            ("LocalHost.", None),
+            ("evil.example:8081", misdirected),
+            ("localhost.evil.example", misdirected),
+            ("127.0.0.1.evil.example", misdirected),
+            ("[::1].evil.example", misdirected),
+        ] {
+            assert_eq!(checked("PUT", &[("host", host)]), refused, "{host}");
+            assert_eq!(checked("GET", &[("host", host)]), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn names_of_hosts() {
+        for (host, name) in
+            [("a:1", "a"), ("a", "a"), ("a.:1", "a"), ("[::1]:1", "[::1]"), ("[::1]", "[::1]"), ("", "")]
+        {
+            assert_eq!(name_of(host), name);
+        }
+    }
+}

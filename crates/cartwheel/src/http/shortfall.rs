@@ -1,0 +1,182 @@
+//! Why too few replicas answered, in the terms of who asked: what is needed, what the cluster has, and which of its nodes cannot be reached.
+
+use std::collections::BTreeSet;
+
+use cartwheel_core::configuration::Phase;
+use cartwheel_core::dot::NodeId;
+use cartwheel_core::key::Key;
+use cartwheel_core::liveness::Status;
+use cartwheel_core::membership::{BucketSettings, View};
+use cartwheel_core::quorum::majority;
+use cartwheel_core::request::{Consistency, Operation, Refusal};
+
+use super::Door;
+use super::error::ApiError;
+use super::members::name_of;
+
+/// What a request on a key asks of the key's replicas.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    key: Key,
+    /// How many are to answer: the number that the request gives.
+    count: Option<u8>,
+    is_read: bool,
+    is_strong: bool,
+}
+
+impl Asked {
+    pub(super) fn of(operation: &Operation) -> Self {
+        let key = operation.key().clone();
+        let (count, consistency, is_read) = match operation {
+            Operation::Get(get) => (get.r, get.consistency, true),
+            Operation::Put(put) => (put.w, put.consistency, false),
+        };
+        Self { key, count, is_read, is_strong: consistency == Consistency::Strong }
+    }
+
+    /// How many replicas must answer, and how that is said.
+    fn needs(&self, settings: &BucketSettings) -> (usize, String) {
+        let BucketSettings { n, r, w, .. } = *settings;
+        let (name, of_bucket) = if self.is_read { ("r", r) } else { ("w", w) };
+        let count = self.count.unwrap_or(of_bucket);
+        let asks = if self.count.is_some() { "the request" } else { "the bucket" };
+        let majority = majority(n.into());
+        if self.is_strong && majority >= count.into() {
+            return (majority, format!("a strong request needs {majority} of n={n}"));
+        }
+        (count.into(), format!("{asks} needs {name}={count} of n={n}"))
+    }
+
+    /// The error of a refusal.
+    pub(super) fn refused(&self, door: &Door, refusal: Refusal) -> ApiError {
+        let (Refusal::Unavailable(_) | Refusal::Unverified(_)) = &refusal else { return ApiError::from(refusal) };
+        let (view, phases) = (door.view(), door.phases());
+        let settings = view.settings(self.key.bucket());
+        let homes = homes_of(&self.key, &view, &phases);
+        // Others stand in for homes of eventual requests, if the bucket says so.
+        let may_stand_in = settings.sloppy && !self.is_strong;
+        let others = view.members().filter(|known| may_stand_in && !known.leaving && known.member.weight > 0);
+        let asked: BTreeSet<NodeId> = homes.iter().copied().chain(others.map(|known| known.member.id)).collect();
+        let is_out_of_reach = |node: &NodeId| is_out_of_reach(door, *node);
+        let mut unreachable: Vec<String> =
+            asked.iter().filter(|node| is_out_of_reach(node)).map(|&node| name_of(&view, node)).collect();
+        unreachable.sort();
+        let (needed, needs) = self.needs(settings);
+        let facts = Facts {
+            needed,
+            needs,
+            data_nodes: view.data_nodes(),
+            homes: homes.len(),
+            homes_in_reach: homes.iter().filter(|node| !is_out_of_reach(node)).count(),
+            unreachable: &unreachable,
+        };
+        let error = ApiError::from(refusal).unreachable(&unreachable);
+        match facts.cause() {
+            Some(cause) => error.because(&cause),
+            None => error,
+        }
+    }
+}
+
+/// The homes of a key.
+fn homes_of(key: &Key, view: &View, phases: &[Phase]) -> Vec<NodeId> {
+    let partition = view.ring.partition_of(key.token());
+    let homes = |phase: &Phase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
+    phases.get(partition.index()).map(homes).unwrap_or_default()
+}
+
+fn is_out_of_reach(door: &Door, node: NodeId) -> bool {
+    let is_cut_off = || door.board().get(node).is_some_and(|peer| !peer.link().connected);
+    node != door.local().node && (door.liveness().status(node) != Status::Alive || is_cut_off())
+}
+
+/// What a cause is found from.
+struct Facts<'a> {
+    needed: usize,
+    needs: String,
+    data_nodes: usize,
+    homes: usize,
+    homes_in_reach: usize,
+    unreachable: &'a [String],
+}
+
+impl Facts<'_> {
+    /// Why too few answered; none if it is nothing that the node knows of, as where nodes are slow.
+    fn cause(&self) -> Option<String> {
+        let Self { needed, needs, data_nodes, homes, homes_in_reach, unreachable } = self;
+        if data_nodes < needed {
+            let has = match data_nodes {
+                1 => "one node that holds data".to_owned(),
+                nodes => format!("{nodes} nodes that hold data"),
+            };
+            return Some(format!("{needs} and the cluster has {has}: add nodes, or ask for fewer replicas"));
+        }
+        let names = listed(unreachable)?;
+        Some(format!("{needs}, and {homes_in_reach} of the key's {homes} homes can be reached: {names} cannot"))
+    }
+}
+
+/// Names as in a sentence; none if there are none.
+fn listed(names: &[String]) -> Option<String> {
+    match names {
+        [] => None,
+        [name] => Some(name.clone()),
+        [names @ .., last] => Some(format!("{} and {last}", names.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cartwheel_core::request::Shortfall;
+    use serde_json::json;
+
+    use super::super::tests::ask;
+    use super::*;
+
+    fn cause(needed: usize, data_nodes: usize, homes: (usize, usize), unreachable: &[&str]) -> Option<String> {
+        let unreachable: Vec<String> = unreachable.iter().map(|&name| name.to_owned()).collect();
+        let needs = format!("the bucket needs w={needed} of n=3");
+        let (homes_in_reach, homes) = homes;
+        Facts { needed, needs, data_nodes, homes, homes_in_reach, unreachable: &unreachable }.cause()
+    }
+
+    #[test]
+    fn causes() {
+        let one = cause(2, 1, (1, 1), &[]).unwrap();
+        assert_eq!(
+            one,
+            "the bucket needs w=2 of n=3 and the cluster has one node that holds data: add nodes, or ask for fewer replicas"
+        );
+        assert!(cause(3, 2, (1, 2), &["b"]).unwrap().contains("the cluster has 2 nodes that hold data"));
+        let down = cause(2, 3, (1, 3), &["node-2", "node-3"]).unwrap();
+        assert_eq!(
+            down,
+            "the bucket needs w=2 of n=3, and 1 of the key's 3 homes can be reached: node-2 and node-3 cannot"
+        );
+        assert!(cause(2, 5, (2, 3), &["a", "b", "c"]).unwrap().ends_with("a, b and c cannot"));
+        assert_eq!(cause(2, 3, (3, 3), &[]), None, "they are slow");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_why() {
+        let short = || Shortfall { answered: 1, needed: 3, why: "too few replicas answered in time".to_owned() };
+        for (method, query, needs) in [
+            ("GET", "r=3", "the request needs r=3 of n=3"),
+            ("GET", "", "the bucket needs r=2 of n=3"),
+            ("GET", "consistency=strong", "a strong request needs 2 of n=3"),
+            ("PUT", "", "the bucket needs w=2 of n=3"),
+            ("PUT", "w=3&consistency=strong", "the request needs w=3 of n=3"),
+            ("DELETE", "w=1", "the request needs w=1 of n=3"),
+        ] {
+            let uri = format!("/v1/kv/b/k?{query}");
+            let (status, error) = ask(method, &uri, Err(Refusal::Unavailable(short())), String::new()).await;
+            let message = format!(
+                "{needs}, and 2 of the key's 3 homes can be reached: node-3 cannot (too few replicas answered in time: 1 of 3 replicas \
+                 answered)"
+            );
+            assert_eq!(status.as_u16(), 503);
+            let expected = json!({"error": "unavailable", "message": message, "needed": 3, "answered": 1, "unreachable": ["node-3"]});
+            assert_eq!(error, expected, "{method} {query}");
+        }
+    }
+}
