@@ -25,6 +25,7 @@ mod error;
 mod http;
 mod members;
 mod options;
+mod retry;
 mod siblings;
 
 pub use attempt::{Attempt, Outcome};
@@ -36,7 +37,7 @@ pub use cluster::{
 };
 pub use context::{Acks, Context};
 pub use digests::{DigestPage, HeldRecord, Problem};
-pub use error::{BadEndpoint, Error};
+pub use error::{BadEndpoint, Cause, Error};
 pub use http::{kv_path, parse_endpoint};
 pub use members::{Balance, Capped, Leaves, MemberChange, MembersPlan, Move, Moves, NodeShare, PlannedMove};
 pub use options::{Consistency, Options};
