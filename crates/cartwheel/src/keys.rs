@@ -10,6 +10,7 @@ use cartwheel_client::{Client, Consistency, Context, Options, Siblings, Value, W
 use serde_json::{Value as Json, json};
 
 use crate::cli::{DeleteArgs, GetArgs, KeyArgs, PutArgs};
+use crate::exit::{Ending, Exit};
 use crate::output;
 
 /// Why a command ended without doing what it was told to.
@@ -21,6 +22,15 @@ pub enum Error {
     /// The value could not be read, or the answer not be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
+}
+
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => error.exit(),
+            Self::Io(..) => Exit::Usage,
+        }
+    }
 }
 
 impl KeyArgs {

@@ -18,6 +18,7 @@ pub mod config;
 pub mod control;
 pub mod data_dir;
 pub mod dev;
+pub mod exit;
 pub mod founding;
 pub mod http;
 pub mod joining;

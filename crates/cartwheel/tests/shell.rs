@@ -112,7 +112,7 @@ fn the_cluster_from_the_shell() {
     };
     assert!(gone.lines().any(|line| line.starts_with("node-3") && line.contains("disconnected")), "{gone}");
     let output = Command::new(CARTWHEEL).args(["cluster", "ring", "--node", "http://127.0.0.1:9"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: no node could carry out the request"));
 }
 
@@ -132,6 +132,6 @@ fn completions_for_the_usual_shells() {
 fn a_cluster_that_cannot_be_reached_is_an_error() {
     let output =
         Command::new(CARTWHEEL).args(["get", "carts", "alice", "--node", "http://127.0.0.1:9"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: "));
 }

@@ -25,6 +25,7 @@ use cartwheel_core::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 
+use crate::exit::{Ending, Exit};
 use crate::output;
 use crate::signals;
 use connection::{Connection, Endpoint};
@@ -82,6 +83,18 @@ pub enum Error {
     /// A task of the bench itself ended badly.
     #[error("a connection's task broke down: report this as a bug")]
     Broken,
+}
+
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::BadEndpoint(_) | Self::Endpoint(_) | Self::Bucket(_) | Self::NoSuchProcess(_) => Exit::Usage,
+            Self::NoNode(_) => Exit::Unreachable,
+            Self::Fill { .. } => Exit::NoQuorum,
+            Self::Stopped => Exit::Interrupted,
+            Self::Io(..) | Self::Histogram(_) | Self::Broken => Exit::NotFound,
+        }
+    }
 }
 
 /// What came out.

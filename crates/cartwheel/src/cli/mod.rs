@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::config::Tuning;
+use crate::exit::HELP;
 use crate::founding::Ports;
 use crate::load::LoadArgs;
 use crate::verify::VerifyArgs;
@@ -26,7 +27,7 @@ pub use simulate::{PlacementArgs, RingStateArgs, SimulateCommand};
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(version, max_term_width = 100, after_help = format!("{EXAMPLES}\n\n{HELP}"))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

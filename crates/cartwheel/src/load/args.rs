@@ -34,7 +34,8 @@ pub struct LoadArgs {
     /// faster, and right for fresh keys that occur once.
     #[arg(long)]
     pub blind: bool,
-    /// Skip records that make no sense, and count them, rather than stop at the first.
+    /// Skip records that make no sense or are too large for the bucket, and count them, rather than stop at the first. The exit code
+    /// is 5 then.
     #[arg(long)]
     pub skip_bad: bool,
     /// How many records are stored at once.

@@ -19,6 +19,7 @@ use cartwheel_client::Client;
 use futures_util::stream::{self as futures, StreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::exit::{Ending, Exit};
 use crate::keys;
 use nodes::Nodes;
 use partition::Disagree;
@@ -47,6 +48,16 @@ pub enum Error {
          try again"
     )]
     Disagree(String),
+}
+
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => error.exit(),
+            Self::Show(error) => error.exit(),
+            Self::Disagree(_) => Exit::NoQuorum,
+        }
+    }
 }
 
 /// What all partitions share.
