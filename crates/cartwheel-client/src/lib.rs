@@ -35,7 +35,7 @@ pub use cluster::{
     Backlog, ClusterStatus, EpochStatus, Hints, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus,
     ProtocolStatus, Replica, ReplicaProof, Replicas, Replication, Ring, Spoken,
 };
-pub use context::{Acks, Context};
+pub use context::{Acks, BadContext, Context};
 pub use digests::{DigestPage, HeldRecord, Problem};
 pub use error::{BadEndpoint, Cause, Error};
 pub use http::{kv_path, parse_endpoint};

@@ -39,3 +39,4 @@ pub mod signals;
 pub mod simulate;
 pub mod upgrading;
 pub mod verify;
+mod yaml;

@@ -9,45 +9,54 @@ use indicatif::HumanBytes;
 use super::moves::{self, size};
 use super::{client, show, table};
 use crate::cli::ApplyArgs;
+use crate::exit::Exit;
 use crate::keys::{Error, print};
 
 /// How many partitions a plan lists for people.
 const MOVES_SHOWN: usize = 12;
 
-/// Plans changes, shows what they lead to, and makes them if that is wanted.
+/// Plans changes, shows what they lead to, and makes them if that is wanted. A program gets one answer, the plan, at the end.
 ///
 /// # Errors
 /// If no node could answer, or the changes were refused.
 pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) -> Result<ExitCode, Error> {
     changes.extend(apply.force.then_some(MemberChange::Force));
     let client = client(&apply.ask)?;
+    // The node that is asked may be the one that is removed.
+    client.learn_members().await?;
     let plan = client.plan_members(&changes).await?;
-    show(&apply.ask, &plan, plan_text)?;
+    let for_programs = apply.ask.format.is_for_programs();
+    if apply.dry_run || !for_programs {
+        show(&apply.ask, &plan, plan_text)?;
+    }
     if apply.dry_run {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(Exit::Done.into());
     }
-    if !apply.yes && !agreed()? {
-        print(b"Nothing was changed.\n")?;
-        return Ok(ExitCode::FAILURE);
+    if !apply.yes {
+        if for_programs || !io::stdin().is_terminal() {
+            return Err(Error::NotAgreed);
+        }
+        if !agreed()? {
+            print(b"Nothing was changed.\n")?;
+            return Ok(Exit::NotFound.into());
+        }
     }
-    client.change_members(&changes, &plan.version).await?;
-    if !apply.ask.json {
+    let made = client.change_members(&changes, &plan.version).await?;
+    if !for_programs {
         print(b"Done. Data moves in the background: see `cartwheel cluster moves`.\n")?;
     }
     if apply.wait {
         moves::wait(&client).await?;
-        if !apply.ask.json {
-            print(b"Every partition is where it is wished.\n")?;
-        }
     }
-    Ok(ExitCode::SUCCESS)
+    if for_programs {
+        show(&apply.ask, &MembersPlan { applied: true, ..made }, plan_text)?;
+    } else if apply.wait {
+        print(b"Every partition is where it is wished.\n")?;
+    }
+    Ok(Exit::Done.into())
 }
 
 fn agreed() -> Result<bool, Error> {
-    if !io::stdin().is_terminal() {
-        print(b"Say --yes to make this change.\n")?;
-        return Ok(false);
-    }
     print(b"Make this change? [y/N] ")?;
     io::stdout().flush().map_err(|error| Error::Io("write the question", error))?;
     let mut answer = String::new();
@@ -55,7 +64,7 @@ fn agreed() -> Result<bool, Error> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn plan_text(plan: &MembersPlan) -> String {
+fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
     let mut text = format!("{} of the partitions get other homes; {}.\n\n", plan.moves.len(), copies(plan));
     for warning in &plan.warnings {
         text += &format!("WARNING: {warning}\n");

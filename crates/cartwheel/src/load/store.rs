@@ -77,7 +77,7 @@ struct Job {
 impl Store {
     pub(super) fn new(args: &LoadArgs, identity: Identity, place: Place) -> Result<Self, Error> {
         Ok(Self {
-            client: Client::new(&args.node)?,
+            client: args.endpoints.client()?,
             bucket: args.bucket.clone(),
             blind: args.blind,
             skip_bad: args.skip_bad,
