@@ -97,6 +97,8 @@ impl Store {
     /// # Errors
     /// If the source cannot be read.
     pub(super) async fn run(self: &Arc<Self>, source: Source, lanes: usize) -> Result<(), Error> {
+        // Then a load outlives the nodes that it was given. One that does not answer now may do so later.
+        let _ = self.client.learn_members().await;
         let mut tasks = JoinSet::new();
         let mut senders = Vec::with_capacity(lanes);
         for _ in 0..lanes {
