@@ -17,7 +17,7 @@ use crate::keys::{Error, print};
 
 /// How long one node may take, and all of it, unless the command line says otherwise.
 const NODE_WITHIN: Duration = Duration::from_millis(1_500);
-const ALL_WITHIN: Duration = Duration::from_millis(1_900);
+const ALL_WITHIN: Duration = Duration::from_millis(1_700);
 /// How long a node is waited for before the next is asked beside it: the first one given is the one that answers, if it is well.
 const HEAD_START: Duration = Duration::from_millis(100);
 
