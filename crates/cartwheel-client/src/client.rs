@@ -1,5 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,16 +9,15 @@ use serde::de::DeserializeOwned;
 
 use crate::attempt::{Attempt, Watcher};
 use crate::http::{self, Failure, Http, Reply};
+use crate::retry::{self, Budget, Next, Tries};
 use crate::siblings;
 use crate::{
-    Acks, BadEndpoint, BucketChange, BucketSettings, Buckets, ClusterStatus, Context, DigestPage, Error, Location,
-    MemberChange, MembersPlan, Moves, Options, Replicas, Ring, Siblings, Value,
+    Acks, BadEndpoint, BucketChange, BucketSettings, Buckets, Cause, ClusterStatus, Context, DigestPage, Error,
+    Location, MemberChange, MembersPlan, Moves, Options, Replicas, Ring, Siblings, Value,
 };
 
-/// How often each endpoint is tried before a request is given up.
-const ROUNDS: u32 = 3;
-/// How long to wait between rounds.
-const BETWEEN_ROUNDS: Duration = Duration::from_millis(100);
+/// Which part of a time that has become short a node is told to use: its answer needs the rest.
+const NODES_PART: f64 = 0.8;
 
 /// How often an update reads at most.
 const UPDATES_MAX: u32 = 3;
@@ -30,13 +29,19 @@ const READ_AGAIN: [&str; 2] = ["too_many_siblings", "bad_context"];
 ///
 /// Requests go to one node; when it cannot be reached or is overloaded, they go to the next, and stay there. A write that is
 /// tried again is the same write to the cluster, whichever node it went to first.
+///
+/// What reached a node and failed is repeated up to three times, after pauses that grow and are random in length, and not before the time that a
+/// node names in `Retry-After`. Beyond a few, no more than a tenth of a client's requests is repeated at all.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: Http,
-    endpoints: Arc<[String]>,
+    endpoints: Arc<RwLock<Arc<[String]>>>,
+    budget: Arc<Budget>,
     /// The endpoint that answered last.
     preferred: Arc<AtomicUsize>,
     watcher: Watcher,
+    /// How long questions about the cluster and changes of it may take in all.
+    timeout: Option<Duration>,
 }
 
 /// A stored write.
@@ -61,14 +66,21 @@ impl Client {
     /// A client of the cluster whose nodes, some or all, serve HTTP at `endpoints`. The first is tried first.
     ///
     /// # Errors
-    /// If there is no endpoint, or one is not of the form `http://host:port`.
+    /// If there is no endpoint, or one is not of the form `http://host:port` or `host:port`.
     pub fn new<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> Result<Self, Error> {
         let endpoints: Arc<[String]> =
             endpoints.into_iter().map(|endpoint| http::parse_endpoint(endpoint.as_ref())).collect::<Result<_, _>>()?;
         if endpoints.is_empty() {
             return Err(BadEndpoint::None.into());
         }
-        Ok(Self { http: Http::new(), endpoints, preferred: Arc::default(), watcher: Watcher::default() })
+        Ok(Self {
+            http: Http::new(),
+            endpoints: Arc::new(RwLock::new(endpoints)),
+            budget: Arc::default(),
+            preferred: Arc::default(),
+            watcher: Watcher::default(),
+            timeout: None,
+        })
     }
 
     /// The same client, which tells `watcher` of each attempt that it makes, also of those that another node makes up for. Of a
@@ -76,6 +88,13 @@ impl Client {
     #[must_use]
     pub fn watched(self, watcher: impl Fn(&Attempt<'_>) + Send + Sync + 'static) -> Self {
         Self { watcher: Watcher(Some(Arc::new(watcher))), ..self }
+    }
+
+    /// The same client, whose questions about the cluster and changes of it take no longer than `timeout` in all. Reads and writes of keys have
+    /// [`Options`] of their own.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
     }
 
     /// Reads a key.
@@ -96,9 +115,8 @@ impl Client {
         key: impl AsRef<[u8]>,
         options: &Options,
     ) -> Result<Siblings, Error> {
-        let path = http::kv_path(bucket.as_ref(), key.as_ref()) + &options.query('r');
-        let call =
-            Call { method: Method::GET, path, context: options.seen.as_ref(), value: None, timeout: options.timeout() };
+        let (path, query) = (http::kv_path(bucket.as_ref(), key.as_ref()), options.query('r'));
+        let call = Call { context: options.seen.as_ref(), query: Some(query), ..Call::new(Method::GET, path, options) };
         let reply = self.carry_out(&call, None).await?;
         let (context, acks) = standing(&reply)?;
         let (values, deleted) = match reply.status {
@@ -140,8 +158,8 @@ impl Client {
         context: Option<&Context>,
         options: &Options,
     ) -> Result<Written, Error> {
-        let path = http::kv_path(bucket.as_ref(), key.as_ref()) + &options.query('w');
-        let call = Call { method: Method::PUT, path, context, value: Some(value), timeout: options.timeout() };
+        let (path, query) = (http::kv_path(bucket.as_ref(), key.as_ref()), options.query('w'));
+        let call = Call { context, value: Some(value), query: Some(query), ..Call::new(Method::PUT, path, options) };
         self.write(&call, options).await
     }
 
@@ -169,8 +187,8 @@ impl Client {
         context: Option<&Context>,
         options: &Options,
     ) -> Result<Written, Error> {
-        let path = http::kv_path(bucket.as_ref(), key.as_ref()) + &options.query('w');
-        let call = Call { method: Method::DELETE, path, context, value: None, timeout: options.timeout() };
+        let (path, query) = (http::kv_path(bucket.as_ref(), key.as_ref()), options.query('w'));
+        let call = Call { context, query: Some(query), ..Call::new(Method::DELETE, path, options) };
         self.write(&call, options).await
     }
 
@@ -305,7 +323,8 @@ impl Client {
         path: String,
         value: Option<Value>,
     ) -> Result<T, Error> {
-        let call = Call { method, path, context: None, value, timeout: Options::default().timeout() };
+        let options = Options { timeout: self.timeout, deadline: self.timeout, ..Options::default() };
+        let call = Call { value, ..Call::new(method, path, &options) };
         let reply = self.carry_out(&call, None).await?;
         serde_json::from_slice(&reply.body).map_err(|error| Error::Strange(format!("what cannot be read ({error})")))
     }
@@ -336,29 +355,49 @@ impl Client {
         Ok(Written { context, acks })
     }
 
-    /// Makes attempts at one node after the other until one succeeds or none can.
+    /// Makes attempts at one node after the other until one succeeds or it makes no sense to go on.
     async fn carry_out(&self, call: &Call<'_>, name: Option<&str>) -> Result<Reply, Error> {
-        let count = self.endpoints.len();
-        let (mut attempts, mut last) = (0, String::new());
-        for round in 0..ROUNDS {
-            if round > 0 {
-                tokio::time::sleep(BETWEEN_ROUNDS * round).await;
-            }
-            let first = self.preferred.load(Ordering::Relaxed);
-            for offset in 0..count {
-                let at = (first + offset) % count;
-                attempts += 1;
-                match self.attempt(call, &self.endpoints[at], name).await? {
-                    Ok(reply) => {
-                        self.preferred.store(at, Ordering::Relaxed);
-                        return Ok(reply);
-                    }
-                    Err(Failure::Retry(why)) => last = format!("{}: {why}", self.endpoints[at]),
-                    Err(Failure::Final(error)) => return Err(error),
+        let endpoints = self.endpoints();
+        let first = self.preferred.load(Ordering::Relaxed);
+        let deadline = call.deadline.and_then(|within| Instant::now().checked_add(within));
+        let mut tries = Tries::new(&self.budget, endpoints.len(), first, call.timeout, deadline);
+        let mut strange = None;
+        let mut last: Option<(Cause, String)> = None;
+        loop {
+            let (at, endpoint) = (tries.at(), &endpoints[tries.at()]);
+            let (cause, busy_for) = match self.attempt(call, endpoint, name, &tries).await? {
+                Ok(reply) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    return Ok(reply);
                 }
+                // Some other program's port may be among those given.
+                Err(Failure::Final(error @ Error::Strange(_))) if tries.others_wait() => {
+                    strange = Some(error);
+                    (Cause::Unreachable, None)
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Retry { cause, why, busy_for }) => {
+                    if last.as_ref().is_none_or(|(known, _)| cause >= *known) {
+                        last = Some((cause, format!("{endpoint}: {why}")));
+                    }
+                    (cause, busy_for)
+                }
+            };
+            match tries.failed(cause, busy_for, retry::random()) {
+                Next::After(pause) => tokio::time::sleep(pause).await,
+                Next::GiveUp => break,
             }
         }
-        Err(Error::Unavailable { attempts, last })
+        // The next request begins elsewhere, so that where none is repeated any more, not all fail at one node.
+        let next = (first + 1) % endpoints.len();
+        let _ = self.preferred.compare_exchange(first, next, Ordering::Relaxed, Ordering::Relaxed);
+        match (last, strange) {
+            (Some((Cause::Unreachable, _)) | None, Some(strange)) => Err(strange),
+            (last, _) => {
+                let (cause, last) = last.unwrap_or((Cause::Unreachable, String::new()));
+                Err(Error::Unavailable { attempts: tries.attempts(), last, cause })
+            }
+        }
     }
 
     async fn attempt(
@@ -366,14 +405,39 @@ impl Client {
         call: &Call<'_>,
         endpoint: &str,
         name: Option<&str>,
+        tries: &Tries<'_>,
     ) -> Result<Result<Reply, Failure>, Error> {
-        let request = call.request(endpoint, name)?;
+        let (timeout, within) = call.times(tries);
+        let request = call.request(endpoint, name, timeout)?;
         let begun = Instant::now();
-        let (outcome, ended) = self.http.attempt(request, call.timeout).await;
+        let (outcome, ended) = self.http.attempt(request, within).await;
         if let Watcher(Some(tell)) = &self.watcher {
             tell(&Attempt { endpoint, is_write: call.method != Method::GET, outcome, took: begun.elapsed() });
         }
         Ok(ended)
+    }
+
+    fn endpoints(&self) -> Arc<[String]> {
+        self.endpoints.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks for the cluster's members, and from then on tries those too whose addresses were not given: what is asked of the cluster does not
+    /// depend on a few of its nodes any more.
+    ///
+    /// # Errors
+    /// If no node could answer.
+    pub async fn learn_members(&self) -> Result<(), Error> {
+        let members = self.cluster().await?.members;
+        let found = members.iter().filter_map(|status| http::parse_endpoint(&status.member.http).ok());
+        let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = endpoints.to_vec();
+        for endpoint in found {
+            if !all.contains(&endpoint) {
+                all.push(endpoint);
+            }
+        }
+        *endpoints = all.into();
+        Ok(())
     }
 }
 
@@ -383,12 +447,36 @@ struct Call<'a> {
     path: String,
     context: Option<&'a Context>,
     value: Option<Value>,
+    /// How long one node may take.
     timeout: Duration,
+    /// How long all attempts may take.
+    deadline: Option<Duration>,
+    /// For a call that takes one: the query, but for the time that the node has.
+    query: Option<String>,
 }
 
-impl Call<'_> {
-    fn request(&self, endpoint: &str, name: Option<&str>) -> Result<Request<Full<Bytes>>, Error> {
-        let mut request = Request::builder().method(self.method.clone()).uri(format!("{endpoint}{}", self.path));
+impl<'a> Call<'a> {
+    fn new(method: Method, path: String, options: &'a Options) -> Self {
+        let (timeout, deadline) = (options.timeout(), options.deadline);
+        Self { method, path, context: None, value: None, timeout, deadline, query: None }
+    }
+
+    /// How long the node may take over the next attempt, and how long to wait for its answer.
+    fn times(&self, tries: &Tries<'_>) -> (Duration, Duration) {
+        let within = self.timeout + http::GRACE;
+        match tries.left() {
+            Some(left) if !tries.others_wait() && left < within => (left.mul_f64(NODES_PART), left),
+            Some(left) if tries.others_wait() && left / 2 < within => ((left / 2).mul_f64(NODES_PART), left / 2),
+            _ => (self.timeout, within),
+        }
+    }
+
+    fn request(&self, endpoint: &str, name: Option<&str>, timeout: Duration) -> Result<Request<Full<Bytes>>, Error> {
+        let mut uri = format!("{endpoint}{}", self.path);
+        if let Some(query) = &self.query {
+            uri += &format!("?timeout_ms={}{query}", timeout.as_millis().max(1));
+        }
+        let mut request = Request::builder().method(self.method.clone()).uri(uri);
         if let Some(context) = self.context {
             request = request.header("cartwheel-context", context.encode());
         }
@@ -416,4 +504,115 @@ fn standing(reply: &Reply) -> Result<(Option<Context>, Acks), Error> {
         }
     };
     Ok((context, reply.header("cartwheel-acks").map(Acks::parse).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A node that gives every request the same answer, and how many it has seen.
+    async fn node(answer: &'static str) -> (String, Arc<AtomicU32>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (endpoint, seen) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicU32::new(0)));
+        let count = seen.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let count = count.clone();
+                tokio::spawn(async move {
+                    let _ = stream.read(&mut [0; 4_096]).await;
+                    count.fetch_add(1, Ordering::Relaxed);
+                    if answer.is_empty() {
+                        std::future::pending::<()>().await;
+                    }
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        (endpoint, seen)
+    }
+
+    const OVERLOADED: &str = "HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 41\r\n\r\n\
+        {\"error\":\"overloaded\",\"message\":\"later.\"}";
+    const OVERLOADED_FOR_LONG: &str = "HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: 3600\r\ncontent-length: 41\r\n\r\n\
+        {\"error\":\"overloaded\",\"message\":\"later.\"}";
+    const DONE: &str = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+    const ANOTHER_PROGRAM: &str = "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 3\r\n\r\nno.";
+
+    fn requests(nodes: &[(String, Arc<AtomicU32>)]) -> u32 {
+        nodes.iter().map(|(_, seen)| seen.load(Ordering::Relaxed)).sum()
+    }
+
+    fn client(nodes: &[(String, Arc<AtomicU32>)]) -> Client {
+        Client::new(nodes.iter().map(|(endpoint, _)| endpoint)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_overloaded_cluster_is_asked_little_more_often_than_there_are_requests() {
+        let nodes = [node(OVERLOADED).await, node(OVERLOADED).await, node(OVERLOADED).await];
+        let client = client(&nodes);
+        let one = client.put("b", "k", "v", None).await;
+        assert!(matches!(one, Err(Error::Unavailable { cause: Cause::Overloaded, .. })), "{one:?}");
+        assert_eq!(requests(&nodes), 4, "one request and three repetitions");
+        for _ in 0..99 {
+            assert!(client.put("b", "k", "v", None).await.is_err());
+        }
+        assert!((110..=120).contains(&requests(&nodes)), "a tenth more, and a few to begin with: {}", requests(&nodes));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_asks_to_be_left_alone_is() {
+        let alone = [node(OVERLOADED_FOR_LONG).await];
+        assert!(client(&alone).put("b", "k", "v", None).await.is_err());
+        assert_eq!(requests(&alone), 1);
+        let beside = [node(OVERLOADED_FOR_LONG).await, node(DONE).await];
+        client(&beside).put("b", "k", "v", None).await.unwrap();
+        assert_eq!(requests(&beside), 2);
+    }
+
+    #[tokio::test]
+    async fn with_a_deadline_a_silent_node_leaves_time_for_the_next() {
+        let options = Options { deadline: Some(Duration::from_secs(2)), ..Options::default() };
+        let value = || Value { bytes: "v".into(), content_type: "text/plain".to_owned() };
+        let nodes = [node("").await, node(DONE).await];
+        client(&nodes).put_with("b", "k", value(), None, &options).await.unwrap();
+        let silent = [node("").await, node("").await];
+        let late = client(&silent).put_with("b", "k", value(), None, &options).await;
+        assert!(matches!(late, Err(Error::Unavailable { cause: Cause::TimedOut, attempts: 2, .. })), "{late:?}");
+    }
+
+    #[tokio::test]
+    async fn a_port_of_another_program_is_passed_over() {
+        let nodes = [node(ANOTHER_PROGRAM).await, node(DONE).await];
+        client(&nodes).put("b", "k", "v", None).await.unwrap();
+        let none = client(&nodes[..1]).put("b", "k", "v", None).await;
+        assert!(matches!(none, Err(Error::Strange(_))), "{none:?}");
+    }
+
+    #[tokio::test]
+    async fn members_that_were_asked_for_are_tried_when_the_first_is_gone() {
+        let (endpoint, _) = node(DONE).await;
+        let body = serde_json::json!({"cluster": "", "node": "a", "ring_version": "", "members": [{
+            "name": "b", "id": "", "zone": "", "host": "", "http": endpoint, "resp": "", "peers": "", "weight": 100, "life": "",
+            "leaving": false, "state": "connected"
+        }]});
+        let body = body.to_string();
+        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new([listener.local_addr().unwrap().to_string()]).unwrap();
+        // It answers once and is gone.
+        let once = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4_096]).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        });
+        client.learn_members().await.unwrap();
+        once.await.unwrap();
+        client.put("b", "k", "v", None).await.unwrap();
+    }
 }

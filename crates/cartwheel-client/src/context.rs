@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,6 +27,26 @@ impl Context {
 
     pub(crate) fn decode(text: &str) -> Option<Self> {
         URL_SAFE_NO_PAD.decode(text).ok().map(|bytes| Self(bytes.into()))
+    }
+}
+
+/// As [`Display`](fmt::Display) writes it, and the header of the protocol.
+impl FromStr for Context {
+    type Err = BadContext;
+
+    fn from_str(text: &str) -> Result<Self, BadContext> {
+        Self::decode(text).ok_or(BadContext)
+    }
+}
+
+/// A text that is no context.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("it is no context: one is base64 for URLs, without padding")]
+pub struct BadContext;
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.encode())
     }
 }
 

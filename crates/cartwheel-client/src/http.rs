@@ -10,12 +10,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
-use crate::{BadEndpoint, Error, Outcome};
+use crate::{BadEndpoint, Cause, Error, Outcome};
 
 /// How long to wait for a connection before another node is tried.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How much longer than a node itself the client waits for it.
-const GRACE: Duration = Duration::from_millis(500);
+pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
 /// A pool of connections.
 #[derive(Clone, Debug)]
@@ -33,7 +33,12 @@ pub(crate) struct Reply {
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Another node, or the same one later, may do better.
-    Retry(String),
+    Retry {
+        cause: Cause,
+        why: String,
+        /// How long the node wants to be left alone.
+        busy_for: Option<Duration>,
+    },
     /// None will.
     Final(Error),
 }
@@ -53,18 +58,20 @@ impl Http {
         Self(client)
     }
 
-    /// Makes a request of a node that may take as long as `timeout` over it.
+    /// Makes a request and waits for the answer as long as `within`.
     pub(crate) async fn attempt(
         &self,
         request: Request<Full<Bytes>>,
-        timeout: Duration,
+        within: Duration,
     ) -> (Outcome, Result<Reply, Failure>) {
-        match tokio::time::timeout(timeout + GRACE, self.exchange(request)).await {
+        match tokio::time::timeout(within, self.exchange(request)).await {
             Ok(Ok(reply)) => (reply.outcome(), reply.judged()),
-            Ok(Err((outcome, why))) => (outcome, Err(Failure::Retry(why))),
+            Ok(Err((outcome, why))) => {
+                (outcome, Err(Failure::Retry { cause: Cause::Unreachable, why, busy_for: None }))
+            }
             Err(_) => {
-                let why = format!("no answer within {} ms", (timeout + GRACE).as_millis());
-                (Outcome::TimedOut, Err(Failure::Retry(why)))
+                let why = format!("no answer within {} ms", within.as_millis());
+                (Outcome::TimedOut, Err(Failure::Retry { cause: Cause::TimedOut, why, busy_for: None }))
             }
         }
     }
@@ -108,22 +115,31 @@ impl Reply {
         let Some(ErrorForm { error: code, message }) = self.error() else {
             return Failure::Final(Error::Strange(format!("the status {}", self.status)));
         };
-        match self.status {
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
-                Failure::Retry(format!("{message} ({code})"))
-            }
-            _ => Failure::Final(Error::Refused { code, message }),
-        }
+        let cause = match self.status {
+            StatusCode::TOO_MANY_REQUESTS => Cause::Overloaded,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Cause::TooFewReplicas,
+            StatusCode::INSUFFICIENT_STORAGE => Cause::DiskFull,
+            _ => return Failure::Final(Error::Refused { code, message }),
+        };
+        // The other form, a date, is not what a node says.
+        let busy_for = self.header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        Failure::Retry { cause, why: format!("{message} ({code})"), busy_for }
     }
 }
 
-/// The address of a node, as `http://host:port` without a slash at the end.
+/// The address of a node, as `http://host:port` without a slash at the end. `host:port` alone means the same.
 ///
 /// # Errors
 /// If `text` is none.
 pub fn parse_endpoint(text: &str) -> Result<String, BadEndpoint> {
     let bad = || BadEndpoint::Form(text.to_owned());
-    let uri: hyper::Uri = text.parse().map_err(|_| bad())?;
+    let is_bare = !text.contains("://");
+    let with_scheme = if is_bare { format!("http://{text}") } else { text.to_owned() };
+    let uri: hyper::Uri = with_scheme.parse().map_err(|_| bad())?;
+    let has_port = uri.authority().is_some_and(|authority| authority.as_str() != authority.host());
+    if (has_port || is_bare) && uri.port_u16().is_none() {
+        return Err(bad());
+    }
     match (uri.scheme_str(), uri.authority(), uri.path_and_query().map(|path| path.as_str())) {
         (Some("http"), Some(authority), None | Some("/")) => Ok(format!("http://{authority}")),
         _ => Err(bad()),
@@ -183,8 +199,10 @@ mod tests {
     fn endpoints_are_addresses_of_nodes() {
         assert_eq!(parse_endpoint("http://127.0.0.1:8081/").unwrap(), "http://127.0.0.1:8081");
         assert_eq!(parse_endpoint("http://node.example").unwrap(), "http://node.example");
+        assert_eq!(parse_endpoint("node.example:8080").unwrap(), "http://node.example:8080");
+        assert_eq!(parse_endpoint("[::1]:8080/").unwrap(), "http://[::1]:8080");
         for bad in
-            ["", "127.0.0.1:8081", "https://127.0.0.1:8081", "http://127.0.0.1:8081/v1", "http:///x", "http://a b"]
+            ["", "https://127.0.0.1:8081", "http://127.0.0.1:8081/v1", "http:///x", "http://a b", "a:b", "node", "/x"]
         {
             assert!(parse_endpoint(bad).is_err(), "{bad}");
         }

@@ -25,6 +25,7 @@ mod error;
 mod http;
 mod members;
 mod options;
+mod retry;
 mod siblings;
 
 pub use attempt::{Attempt, Outcome};
@@ -34,9 +35,9 @@ pub use cluster::{
     Backlog, ClusterStatus, EpochStatus, Hints, Liveness, LivenessStatus, Location, Member, MemberState, MemberStatus,
     ProtocolStatus, Replica, ReplicaProof, Replicas, Replication, Ring, Spoken,
 };
-pub use context::{Acks, Context};
+pub use context::{Acks, BadContext, Context};
 pub use digests::{DigestPage, HeldRecord, Problem};
-pub use error::{BadEndpoint, Error};
+pub use error::{BadEndpoint, Cause, Error};
 pub use http::{kv_path, parse_endpoint};
 pub use members::{Balance, Capped, Leaves, MemberChange, MembersPlan, Move, Moves, NodeShare, PlannedMove};
 pub use options::{Consistency, Options};

@@ -21,6 +21,9 @@ pub struct Options {
     pub replicas: Option<u8>,
     /// How long one node may take; 5 s if not said. With other endpoints to try, a request may take longer in all.
     pub timeout: Option<Duration>,
+    /// How long the request may take in all, whatever nodes do; not bounded if not said. While there are other endpoints to try, one node gets
+    /// at most half of what is left.
+    pub deadline: Option<Duration>,
     /// For a write: its name, 1 to 255 printable ASCII characters; made up if not said. The same write under the same name, at any
     /// time and from any client, is one write: no second sibling.
     pub idempotency_key: Option<String>,
@@ -36,9 +39,9 @@ impl Options {
         self.timeout.unwrap_or(TIMEOUT_DEFAULT)
     }
 
-    /// The query, in which a quorum is called `quorum`.
+    /// The query, in which a quorum is called `quorum`, but for the time that the node has.
     pub(crate) fn query(&self, quorum: char) -> String {
-        let mut query = format!("?timeout_ms={}", self.timeout().as_millis());
+        let mut query = String::new();
         if let Some(replicas) = self.replicas {
             query.push_str(&format!("&{quorum}={replicas}"));
         }

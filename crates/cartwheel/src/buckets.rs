@@ -18,11 +18,11 @@ pub async fn run(command: &BucketCommand) -> Result<ExitCode, Error> {
     match command {
         BucketCommand::Get(args) => {
             let settings = client(&args.ask)?.bucket(&args.bucket).await?;
-            show(&args.ask, &settings, |settings| settings_table(&[(args.bucket.as_str(), settings)]))?;
+            show(&args.ask, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
         }
         BucketCommand::Set(args) => {
             let settings = client(&args.ask)?.set_bucket(&args.bucket, &change(&args.change)).await?;
-            show(&args.ask, &settings, |settings| settings_table(&[(args.bucket.as_str(), settings)]))?;
+            show(&args.ask, &settings, |settings, _| settings_table(&[(args.bucket.as_str(), settings)]))?;
             settings.warnings.iter().for_each(|warning| output::note(format_args!("warning: {warning}")));
         }
         BucketCommand::List(ask) => {
@@ -49,7 +49,7 @@ fn name(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-fn buckets_table(buckets: &Buckets) -> String {
+fn buckets_table(buckets: &Buckets, _wide: bool) -> String {
     let named = buckets.buckets.iter().map(|bucket| (bucket.bucket.as_str(), &bucket.settings));
     settings_table(&named.chain([("(all others)", &buckets.defaults)]).collect::<Vec<_>>())
 }

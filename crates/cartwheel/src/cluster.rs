@@ -3,36 +3,25 @@
 mod members;
 mod moves;
 mod replicas;
+mod status;
 mod tracker;
 
 use std::process::ExitCode;
 
-use cartwheel_client::{
-    Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, Location, MemberChange, MemberState, MemberStatus,
-    ProtocolStatus, Replication, Ring, Spoken,
-};
+use cartwheel_client::{Client, Location, Member, MemberChange, Ring};
 use serde::Serialize;
 
-use crate::cli::{AskArgs, ClusterCommand, LocateArgs};
+use crate::cli::{AskArgs, ClusterCommand, Format, LocateArgs};
 use crate::keys::{Error, print};
+use crate::yaml::to_yaml;
 
-/// Asks a node and shows what it says. The exit status of `status` says whether all members are reached and well.
+/// Asks a node and shows what it says.
 ///
 /// # Errors
 /// If no node could answer.
 pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
     match command {
-        ClusterCommand::Status(args) => {
-            let status = client(args)?.cluster().await?;
-            show(args, &status, status_table)?;
-            if !args.json {
-                print(format!("\n{}\n", replicas::summary(&status).await).as_bytes())?;
-            }
-            let replicas_well = status.replication.under_replicated == 0;
-            let members_well = status.members.iter().all(is_well);
-            let all_well = members_well && replicas_well && !status.hints.full && status.dot_collisions == 0;
-            Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
+        ClusterCommand::Status(args) => status::status(args).await,
         ClusterCommand::Ring(args) => {
             let ring = client(args)?.ring().await?;
             show(args, &ring, ring_table)?;
@@ -71,171 +60,47 @@ pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
 }
 
 pub(crate) fn client(args: &AskArgs) -> Result<Client, Error> {
-    Ok(Client::new(&args.node)?)
+    let client = args.endpoints.client()?;
+    Ok(match args.timeout {
+        Some(timeout) => client.with_timeout(timeout),
+        None => client,
+    })
 }
 
-pub(crate) fn show<T: Serialize>(args: &AskArgs, answer: &T, readable: impl Fn(&T) -> String) -> Result<(), Error> {
-    let text = if args.json {
-        // Text and numbers always have a JSON form.
-        serde_json::to_string(answer).unwrap_or_default() + "\n"
-    } else {
-        readable(answer)
+/// Shows an answer as it was asked for; `readable` makes the text for people, with all there is if it is to be wide.
+pub(crate) fn show<T: Serialize>(
+    args: &AskArgs,
+    answer: &T,
+    readable: impl Fn(&T, bool) -> String,
+) -> Result<(), Error> {
+    // Text and numbers always have a JSON form.
+    let text = match args.format.format() {
+        Format::Json => serde_json::to_string(answer).unwrap_or_default() + "\n",
+        Format::Yaml => to_yaml(&serde_json::to_value(answer).unwrap_or_default()),
+        format => readable(answer, format == Format::Wide),
     };
     print(text.as_bytes())
 }
 
-fn is_well(member: &MemberStatus) -> bool {
-    member.problem.is_none() && member.state != MemberState::Disconnected && complaint(member).is_none()
-}
-
-const fn standing(status: LivenessStatus) -> &'static str {
-    match status {
-        LivenessStatus::Alive => "alive",
-        LivenessStatus::Suspect => "suspect",
-        LivenessStatus::Down => "down",
-    }
-}
-
-/// Why a member is not taken for alive.
-fn complaint(member: &MemberStatus) -> Option<&str> {
-    let liveness = member.liveness.as_ref().filter(|liveness| liveness.status != LivenessStatus::Alive);
-    liveness.map(|liveness| liveness.why.as_str())
-}
-
-fn problem(member: &MemberStatus) -> String {
-    let problems: Vec<&str> = complaint(member).into_iter().chain(member.problem.as_deref()).collect();
-    problems.join("; ")
-}
-
-/// For whom an epoch waits. All members do for a while, so it is no complaint by itself.
-fn waits(epoch: &EpochStatus) -> String {
-    match epoch.waits_for.as_slice() {
-        [] => String::new(),
-        names => format!(", not yet finished by {}", names.join(", ")),
-    }
-}
-
-fn status_table(status: &ClusterStatus) -> String {
-    let header = [
-        "NODE", "STANDING", "SINCE", "STATE", "SINCE", "HINTS", "CLOCK", "BOOT", "VERSION", "PROTOCOL", "ZONE", "HTTP",
-        "PROBLEM",
-    ];
-    let unknown = || "-".to_owned();
-    let mut members: Vec<&MemberStatus> = status.members.iter().collect();
-    members.sort_by(|one, other| one.member.name.cmp(&other.member.name));
-    let rows = members.into_iter().map(|status| {
-        let state = match status.state {
-            MemberState::Itself => "self",
-            MemberState::Connected => "connected",
-            MemberState::Disconnected => "disconnected",
+fn ring_table(ring: &Ring, wide: bool) -> String {
+    let owned = |at: usize| ring.owners.iter().filter(|&&owner| owner == at).count();
+    let share = |at: usize| format!("{:.1}%", 100.0 * owned(at) as f64 / f64::from(ring.partitions.max(1)));
+    let members = || ring.members.iter().enumerate();
+    let head = format!("ring version {}, {} partitions\n\n", ring.version, ring.partitions);
+    if !wide {
+        let row = |(at, member): (usize, &Member)| {
+            [member.name.clone(), owned(at).to_string(), share(at), member.zone.clone(), member.http.clone()]
         };
-        [
-            status.member.name.clone(),
-            status.liveness.as_ref().map_or_else(unknown, |liveness| standing(liveness.status).to_owned()),
-            status.liveness.as_ref().map_or_else(unknown, |liveness| liveness.since.clone()),
-            if status.leaving { format!("{state}, leaving") } else { state.to_owned() },
-            status.since.clone().unwrap_or_else(unknown),
-            status.hints.map_or_else(unknown, |hints| hints.records.to_string()),
-            status.clock_offset_ms.map_or_else(unknown, |offset| format!("{offset:+} ms")),
-            status.boot.map_or_else(unknown, |boot| boot.to_string()),
-            status.version.clone().unwrap_or_else(unknown),
-            status.protocol.map_or_else(unknown, spoken),
-            status.member.zone.clone(),
-            status.member.http.clone(),
-            problem(status),
-        ]
-    });
-    let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
-    let (EpochStatus { epoch, since, .. }, waits) = (&status.epoch, waits(&status.epoch));
-    let (members, upgrade) = (table(header, rows), upgrade_line(&status.protocol));
-    let hints = hints_line(node, &status.hints) + &collisions_line(node, status.dot_collisions);
-    let replication = replication_line(&status.replication);
-    format!(
-        "cluster {cluster} as {node} sees it, ring version {version}\nepoch {epoch} since {since}{waits}\n{upgrade}\n{members}{hints}\
-         {replication}"
-    )
-}
-
-/// Which partitions have too few replicas, and whether the cluster has too few nodes; nothing if all is as it should be.
-fn replication_line(replication: &Replication) -> String {
-    let Replication { n, data_nodes, wanted, under_replicated, fewest } = *replication;
-    let mut text = String::new();
-    if under_replicated > 0 {
-        text += &format!(
-            "\nALARM: {under_replicated} partitions have fewer than {wanted} replicas (the fewest: {fewest}); see `cartwheel cluster \
-             moves`\n"
-        );
+        return head + &table(["NAME", "PARTITIONS", "SHARE", "ZONE", "ADDRESS"], members().map(row));
     }
-    if data_nodes < usize::from(n) {
-        text += &format!("\nKeys have up to n={n} replicas, but {data_nodes} nodes can hold data: add nodes\n");
-    }
-    text
+    let row = |(at, member): (usize, &Member)| {
+        let Member { name, id, zone, host, http, .. } = member.clone();
+        [name, id, owned(at).to_string(), share(at), zone, host, http]
+    };
+    head + &table(["NAME", "ID", "PARTITIONS", "SHARE", "ZONE", "HOST", "ADDRESS"], members().map(row))
 }
 
-/// The versions of the protocol that a member speaks, and which of them is used.
-fn spoken(Spoken { oldest, newest, used }: Spoken) -> String {
-    match used {
-        _ if oldest == newest => newest.to_string(),
-        Some(used) => format!("{used} of {oldest}-{newest}"),
-        None => format!("{oldest}-{newest}"),
-    }
-}
-
-/// How far an upgrade has come; nothing from a node that does not say.
-fn upgrade_line(ProtocolStatus { in_use, newest, waits_for }: &ProtocolStatus) -> String {
-    match waits_for.as_slice() {
-        _ if *in_use == 0 => String::new(),
-        [] => format!("protocol version {in_use}\n"),
-        names => {
-            format!("protocol version {in_use}; version {newest} is used once {} speak it, too\n", names.join(", "))
-        }
-    }
-}
-
-/// What the node keeps for others; nothing if that is nothing.
-fn hints_line(node: &str, hints: &Hints) -> String {
-    let Hints { records, bytes, bytes_max, full } = hints;
-    let kept = format!("{node} keeps {records} records ({bytes} bytes) for nodes that are away");
-    match (full, records) {
-        (true, _) => format!(
-            "\nALARM: {kept}, which in part of it is all that it may ({bytes_max} bytes): further ones go to other nodes\n"
-        ),
-        (false, 0) => String::new(),
-        (false, _) => format!("\n{kept}, of {bytes_max} bytes that it may\n"),
-    }
-}
-
-/// The alarm for keys that came with two values of one version; nothing if none did.
-fn collisions_line(node: &str, collisions: u64) -> String {
-    match collisions {
-        0 => String::new(),
-        _ => format!(
-            "\nALARM: {collisions} times since it started, {node} was sent two values of one version, and kept both: a disk is broken, or two \
-             nodes run on copies of one data directory; the log names the keys\n"
-        ),
-    }
-}
-
-fn ring_table(ring: &Ring) -> String {
-    let share = |at: usize| ring.owners.iter().filter(|&&owner| owner == at).count();
-    let rows = ring.members.iter().enumerate().map(|(at, member)| {
-        let owned = share(at);
-        let percent = 100.0 * owned as f64 / f64::from(ring.partitions.max(1));
-        [
-            member.name.clone(),
-            member.id.clone(),
-            owned.to_string(),
-            format!("{percent:.1}%"),
-            member.zone.clone(),
-            member.host.clone(),
-            member.http.clone(),
-        ]
-    });
-    let header = ["NODE", "ID", "PARTITIONS", "SHARE", "ZONE", "HOST", "HTTP"];
-    format!("ring version {}, {} partitions\n\n{}", ring.version, ring.partitions, table(header, rows))
-}
-
-fn location_table(location: &Location) -> String {
+fn location_table(location: &Location, _wide: bool) -> String {
     let rows = location.preference_list.iter().enumerate();
     let rows = rows.map(|(at, replica)| [(at + 1).to_string(), replica.node.clone(), replica.role.clone()]);
     let Location { token, partition, .. } = location;

@@ -16,6 +16,9 @@ use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, HistoryFile, I
 use crate::lineage::Lineage;
 use crate::random::{self, NoRandomness};
 
+/// How many nodes a new cluster on one machine has.
+pub(crate) const NODES_DEFAULT: u16 = 3;
+
 /// The ports of a cluster on one machine: node i, counted from 1, has each base plus i.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ports {
@@ -35,7 +38,10 @@ impl Default for Ports {
 
 impl Ports {
     /// Where node `number` is.
-    fn site(self, number: u16) -> Result<Site, FoundError> {
+    ///
+    /// # Errors
+    /// If there are no ports of such numbers.
+    pub fn site(self, number: u16) -> Result<Site, FoundError> {
         let addr = |base: u16| {
             base.checked_add(number).map(|port| format!("127.0.0.1:{port}")).ok_or(FoundError::Port(number))
         };
@@ -148,7 +154,7 @@ pub fn open_or_found(
     ports: Ports,
 ) -> Result<Vec<NodeDir>, FoundError> {
     if is_new(dir)? {
-        let nodes = nodes.unwrap_or(3);
+        let nodes = nodes.unwrap_or(NODES_DEFAULT);
         let sites = (1..=nodes).map(|number| ports.site(number)).collect::<Result<Vec<_>, _>>()?;
         make(dir, &sites, shards.unwrap_or_else(|| fair_share(nodes)))?;
     }
@@ -224,7 +230,11 @@ impl Founding {
     }
 }
 
-fn is_new(dir: &Path) -> Result<bool, FoundError> {
+/// Whether there is nothing in `dir`, so that a cluster can be founded there.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_new(dir: &Path) -> Result<bool, FoundError> {
     match fs::read_dir(dir) {
         Ok(mut entries) => Ok(entries.next().is_none()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -288,7 +298,8 @@ fn unfinished(dir: &Path) -> PathBuf {
     dir.with_file_name(name)
 }
 
-fn name_of(number: u16) -> String {
+/// What node `number` is called.
+pub(crate) fn name_of(number: u16) -> String {
     format!("node-{number}")
 }
 

@@ -1,15 +1,18 @@
 //! `cartwheel get`, `put` and `delete`: keys from the shell, over HTTP.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cartwheel_client::{Client, Consistency, Context, Options, Siblings, Value, Written};
 use serde_json::{Value as Json, json};
 
-use crate::cli::{DeleteArgs, GetArgs, KeyArgs, PutArgs};
+use crate::cli::{DeleteArgs, GetArgs, KeyArgs, PutArgs, node_timeout};
+use crate::exit::{Ending, Exit};
 use crate::output;
 
 /// Why a command ended without doing what it was told to.
@@ -21,35 +24,78 @@ pub enum Error {
     /// The value could not be read, or the answer not be written.
     #[error("cannot {0}: {1}")]
     Io(&'static str, std::io::Error),
+    /// A file cannot be written.
+    #[error("cannot write {0}: {1}")]
+    File(PathBuf, std::io::Error),
+    /// Nobody was there to agree to a change.
+    #[error("nothing was changed: say --yes to make this change, or --dry-run to see what it leads to")]
+    NotAgreed,
+    /// There is more than one value.
+    #[error(
+        "the key has {0} siblings and a file takes one value: see them without --output, and merge them with a put"
+    )]
+    Siblings(usize),
 }
 
-impl KeyArgs {
-    fn client(&self) -> Result<Client, Error> {
-        Ok(Client::new(&self.node)?)
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => error.exit(),
+            Self::Io(..) | Self::File(..) | Self::NotAgreed => Exit::Usage,
+            Self::Siblings(_) => Exit::Refused,
+        }
+    }
+}
+
+/// A command on a key, which may take a certain time in all.
+struct Command<'a> {
+    at: &'a KeyArgs,
+    client: Client,
+    begun: Instant,
+}
+
+impl<'a> Command<'a> {
+    fn begin(at: &'a KeyArgs) -> Result<Self, Error> {
+        Ok(Self { at, client: at.endpoints.client()?, begun: Instant::now() })
     }
 
+    /// How the next request is to be made, in the time that is left.
     fn options(&self) -> Options {
-        let consistency = if self.strong { Consistency::Strong } else { Consistency::Eventual };
-        Options { consistency, ..Options::default() }
+        let consistency = if self.at.strong { Consistency::Strong } else { Consistency::Eventual };
+        let left = self.at.timeout.saturating_sub(self.begun.elapsed());
+        Options { consistency, timeout: Some(node_timeout(left)), deadline: Some(left), ..Options::default() }
+    }
+
+    async fn read(&self) -> Result<Siblings, Error> {
+        Ok(self.client.get_with(&self.at.bucket, &self.at.key, &self.options()).await?)
     }
 }
 
 /// Shows a key. The exit status says whether it has a value.
 ///
 /// # Errors
-/// If no node could answer.
+/// If no node could answer, or several siblings are to go to one file.
 pub async fn get(args: &GetArgs) -> Result<ExitCode, Error> {
-    let found = args.at.client()?.get_with(&args.at.bucket, &args.at.key, &args.at.options()).await?;
-    if args.at.json {
-        print(format!("{}\n", shown(&found)).as_bytes())?;
-    } else {
-        print(&readable(&found))?;
+    let found = Command::begin(&args.at)?.read().await?;
+    match &args.output {
+        _ if args.at.json => print(format!("{}\n", shown(&found)).as_bytes())?,
+        Some(_) if found.values.is_empty() => {}
+        Some(file) => write(file, &found)?,
+        None => print(&readable(&found))?,
     }
     if found.values.is_empty() {
         output::note(format_args!("{}/{} has no value", args.at.bucket, args.at.key));
-        return Ok(ExitCode::FAILURE);
+        return Ok(Exit::NotFound.into());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Exit::Done.into())
+}
+
+/// Writes the only value into a file, in the place of what that holds.
+fn write(file: &Path, found: &Siblings) -> Result<(), Error> {
+    match (found.values.as_slice(), found.deleted) {
+        ([value], false) => std::fs::write(file, &value.bytes).map_err(|error| Error::File(file.to_path_buf(), error)),
+        (values, _) => Err(Error::Siblings(values.len() + usize::from(found.deleted))),
+    }
 }
 
 /// Writes a key in the place of what is there, or beside it.
@@ -57,11 +103,12 @@ pub async fn get(args: &GetArgs) -> Result<ExitCode, Error> {
 /// # Errors
 /// If the value cannot be read, or too few nodes could store it: then it may yet appear.
 pub async fn put(args: &PutArgs) -> Result<ExitCode, Error> {
-    let client = args.at.client()?;
     let value = Value { bytes: value(&args.value)?, content_type: args.content_type.clone() };
-    let read = if args.blind { None } else { Some(read(&client, &args.at).await?) };
-    let context = read.as_ref().and_then(|read| read.context.as_ref());
-    let written = client.put_with(&args.at.bucket, &args.at.key, value, context, &args.at.options()).await?;
+    let command = Command::begin(&args.at)?;
+    let read = if args.blind || args.context.is_some() { None } else { Some(command.read().await?) };
+    let context = args.context.as_ref().or_else(|| read.as_ref().and_then(|read| read.context.as_ref()));
+    let (at, options) = (&args.at, command.options());
+    let written = command.client.put_with(&at.bucket, &at.key, value, context, &options).await?;
     if let Some(replaced) = read.map(|read| read.values.len()).filter(|&replaced| replaced > 1) {
         output::note(format_args!("it replaces {replaced} siblings"));
     }
@@ -73,14 +120,14 @@ pub async fn put(args: &PutArgs) -> Result<ExitCode, Error> {
 /// # Errors
 /// If too few nodes could store the delete: then it may yet happen.
 pub async fn delete(args: &DeleteArgs) -> Result<ExitCode, Error> {
-    let client = args.at.client()?;
-    let found = read(&client, &args.at).await?;
-    let written = client.delete_with(&args.at.bucket, &args.at.key, found.context.as_ref(), &args.at.options()).await?;
+    let command = Command::begin(&args.at)?;
+    let context = match &args.context {
+        Some(context) => Some(context.clone()),
+        None => command.read().await?.context,
+    };
+    let (at, options) = (&args.at, command.options());
+    let written = command.client.delete_with(&at.bucket, &at.key, context.as_ref(), &options).await?;
     tell(&args.at, "deleted", &written)
-}
-
-async fn read(client: &Client, at: &KeyArgs) -> Result<Siblings, Error> {
-    Ok(client.get_with(&at.bucket, &at.key, &at.options()).await?)
 }
 
 fn value(given: &str) -> Result<Bytes, Error> {
@@ -139,7 +186,7 @@ fn shown(found: &Siblings) -> Json {
 }
 
 fn encoded(context: Option<&Context>) -> Option<String> {
-    context.map(|context| URL_SAFE_NO_PAD.encode(context.as_bytes()))
+    context.map(Context::to_string)
 }
 
 /// Writes an answer to standard output. If whoever reads it has gone, that is no error: they have seen enough.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use cartwheel::cli::{Cli, Command, RenewArgs, ServeArgs};
 use cartwheel::config::{Config, Environment, LogFormat, LogLevel};
+use cartwheel::exit::{Exit, Failure};
 use cartwheel::signals::{self, Parent};
 use cartwheel::{bench, buckets, cluster, dev, keys, load, log, output, renewing, serve, simulate, verify};
 use clap::{CommandFactory as _, Parser as _};
@@ -15,60 +16,62 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("cannot start the threads that the node needs: {error}")),
+        Err(error) => {
+            return failed(&Failure::other(format_args!("cannot start the threads that the node needs: {error}")));
+        }
     };
-    match runtime.block_on(run(cli.command)) {
-        Ok(code) => code,
-        Err(error) => failed(&error),
-    }
+    runtime.block_on(run(cli.command)).unwrap_or_else(|failure| failed(&failure))
 }
 
-async fn run(command: Command) -> Result<ExitCode, String> {
+async fn run(command: Command) -> Result<ExitCode, Failure> {
     if let Command::Serve(args) = command {
-        return run_node(args).await.map(|()| ExitCode::SUCCESS);
+        return run_node(args).await.map(|()| Exit::Done.into());
     }
     let _log = log::to_stderr(&LogLevel::default(), LogFormat::Human);
-    match command {
-        Command::Dev(args) => dev::run(&args).await.map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string()),
+    Ok(match command {
+        Command::Dev(args) => dev::run(&args).await.map(|()| Exit::Done.into()).map_err(Failure::other)?,
         // It has a log of its own.
-        Command::Serve(_) => Ok(ExitCode::SUCCESS),
-        Command::Renew(args) => renew(&args),
-        Command::Get(args) => keys::get(&args).await.map_err(|error| error.to_string()),
-        Command::Put(args) => keys::put(&args).await.map_err(|error| error.to_string()),
-        Command::Delete(args) => keys::delete(&args).await.map_err(|error| error.to_string()),
-        Command::Load(args) => load::run(&args).await.map_err(|error| error.to_string()),
-        Command::Bench(args) => bench::run(&args).await.map_err(|error| error.to_string()),
-        Command::Verify(args) => verify::run(&args).await.map_err(|error| error.to_string()),
-        Command::Bucket(command) => buckets::run(&command).await.map_err(|error| error.to_string()),
-        Command::Cluster(command) => cluster::run(&command).await.map_err(|error| error.to_string()),
-        Command::Simulate(command) => simulate::run(&command).map_err(|error| error.to_string()),
+        Command::Serve(_) => Exit::Done.into(),
+        Command::Renew(args) => renew(&args)?,
+        Command::Get(args) => keys::get(&args).await?,
+        Command::Put(args) => keys::put(&args).await?,
+        Command::Delete(args) => keys::delete(&args).await?,
+        Command::Load(args) => load::run(&args).await?,
+        Command::Bench(args) => bench::run(&args).await?,
+        Command::Verify(args) => verify::run(&args).await?,
+        Command::Bucket(command) => buckets::run(&command).await?,
+        Command::Cluster(command) => cluster::run(&command).await?,
+        Command::Simulate(command) => simulate::run(&command).map_err(Failure::usage)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "cartwheel", &mut script);
-            keys::print(&script).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+            keys::print(&script)?;
+            Exit::Done.into()
         }
-    }
+    })
 }
 
-fn renew(args: &RenewArgs) -> Result<ExitCode, String> {
-    let done = renewing::run(args).map_err(|error| error.to_string())?;
-    keys::print(done.as_bytes()).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+fn renew(args: &RenewArgs) -> Result<ExitCode, Failure> {
+    let done = renewing::run(args).map_err(Failure::other)?;
+    keys::print(done.as_bytes())?;
+    Ok(Exit::Done.into())
 }
 
-async fn run_node(args: Box<ServeArgs>) -> Result<(), String> {
+async fn run_node(args: Box<ServeArgs>) -> Result<(), Failure> {
     let environment = Environment::of_process();
-    let config = Config::resolve(args.settings, args.config, &environment).map_err(|error| error.to_string())?;
+    let config = Config::resolve(args.settings, args.config, &environment).map_err(Failure::usage)?;
     let _log = log::to_stderr(&config.log_level, config.log_format);
-    signals::reopen_log_on_hang_up().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    signals::reopen_log_on_hang_up()
+        .map_err(|error| Failure::other(format_args!("cannot listen to signals: {error}")))?;
     for (name, nearest) in environment.unknown() {
         let did_you_mean = nearest.map_or_else(String::new, |nearest| format!(": did you mean {nearest}?"));
         warn!("the environment variable {name} is no setting and is ignored{did_you_mean}");
     }
     let parent = if args.stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
-    serve::serve(&config, parent).await.map_err(|error| error.to_string())
+    serve::serve(&config, parent).await.map_err(Failure::other)
 }
 
-fn failed(error: &str) -> ExitCode {
-    output::note(format_args!("error: {error}"));
-    ExitCode::FAILURE
+fn failed(failure: &Failure) -> ExitCode {
+    output::note(format_args!("error: {}", failure.message));
+    failure.exit.into()
 }

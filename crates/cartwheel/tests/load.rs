@@ -24,9 +24,16 @@ fn done(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// What a load says that the file or the cluster does not bear.
 fn refused(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(1));
-    String::from_utf8(output.stderr.clone()).unwrap()
+    failed(output, 5)
+}
+
+/// What a load says that ends with the exit code `code`.
+fn failed(output: &Output, code: i32) -> String {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    said
 }
 
 fn state_path(file: &Path) -> PathBuf {
@@ -151,7 +158,7 @@ fn a_load_goes_on_without_one_node_and_waits_for_two() {
     std::fs::write(&file, &text).unwrap();
     // It fails for want of a quorum, says where, and goes on when there is one again.
     let output = load(&cluster, &file, &["--key", "id", "--patience", "1"]).output().unwrap();
-    let said = refused(&output);
+    let said = failed(&output, 4);
     assert!(said.contains("error: line ") && said.contains("the same command goes on from there"), "{said}");
     assert!(state_path(&file).exists());
     let child = load(&cluster, &file, &["--key", "id", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -173,7 +180,7 @@ fn bad_records_stop_a_load_or_are_skipped() {
     assert_eq!(one_value(&cluster.client(1), "2").0, "{\"id\":2}");
 
     // The same load goes on, and skips.
-    let summary = done(&load(&cluster, &file, &["--key", "id", "--skip-bad", "--json"]).output().unwrap());
+    let summary = skipped(&load(&cluster, &file, &["--key", "id", "--skip-bad", "--json"]).output().unwrap());
     assert_eq!((&summary["stored"], &summary["stored_before"], &summary["skipped"]), (&3.into(), &2.into(), &2.into()));
     assert_eq!(summary["bad"][1]["line"], 4);
     assert_eq!(one_value(&cluster.client(1), "5").0, "{\"id\":5}");
@@ -188,6 +195,70 @@ fn bad_records_stop_a_load_or_are_skipped() {
     std::fs::write(&file, "{\"id\":7}\n").unwrap();
     let said = refused(&load(&cluster, &file, &["--key", "id"]).output().unwrap());
     assert!(said.contains("is the state of another load"), "{said}");
+}
+
+/// A load that skipped something exits with 5, and sums up all the same.
+fn skipped(output: &Output) -> Value {
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn an_open_quote_costs_its_own_line_and_not_the_rest_of_the_file() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    let rows: Vec<String> = (0..3_000).map(|number| format!("k{number},{number}")).collect();
+    let mut broken = rows.clone();
+    broken[1] = "k1,\"one".to_owned();
+    let file = write(&dir, "rows.csv", format!("k,v\r\n{}\r\n", broken.join("\r\n")));
+    let args = ["--key", "k", "--value", "v", "--blind", "--json"];
+    let said = refused(&load(&cluster, &file, &args).output().unwrap());
+    assert!(said.contains("line 3: a quote is opened and not closed"), "{said}");
+    assert!(said.contains("All before line 3 is stored, 1 record"), "{said}");
+
+    let summary = skipped(&load(&cluster, &file, &[&args[..], &["--skip-bad"]].concat()).output().unwrap());
+    assert_eq!((&summary["stored"], &summary["skipped"]), (&2_999.into(), &1.into()));
+    assert_eq!(summary["bad"][0]["line"], 3);
+    assert_eq!(one_value(&cluster.client(1), "k2999").0, "2999");
+}
+
+#[test]
+fn a_value_over_the_limit_is_skipped_if_that_is_wanted() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(&dir, "rows.csv", format!("k,v\na,1\nb,{}\nc,3\n", "x".repeat(2 << 20)));
+    let args = ["--key", "k", "--value", "v", "--json"];
+    let said = refused(&load(&cluster, &file, &args).output().unwrap());
+    assert!(said.contains("line 3: ") && said.contains("too_large") && said.contains("--skip-bad"), "{said}");
+
+    let summary = skipped(&load(&cluster, &file, &[&args[..], &["--skip-bad"]].concat()).output().unwrap());
+    assert_eq!((&summary["stored"], &summary["skipped"]), (&2.into(), &1.into()));
+    assert_eq!(summary["bad"][0]["line"], 3);
+    assert_eq!(one_value(&cluster.client(1), "c").0, "3");
+}
+
+#[test]
+fn two_loads_of_one_file_at_once_are_not_one_load() {
+    let cluster = Cluster::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(&dir, "rows.jsonl", json_lines(20, "x"));
+    // The first has no quorum, and waits for one.
+    cluster.kill(2);
+    cluster.kill(3);
+    let mut first =
+        load(&cluster, &file, &["--key", "id"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !state_path(&file).exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the first load has written no state");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let said = refused(&load(&cluster, &file, &["--key", "id"]).output().unwrap());
+    assert!(said.contains("another load keeps its state in"), "{said}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // What was killed holds up nothing.
+    let said = failed(&load(&cluster, &file, &["--key", "id", "--patience", "1"]).output().unwrap(), 4);
+    assert!(said.contains("the same command goes on from there"), "{said}");
 }
 
 #[test]
@@ -205,10 +276,10 @@ fn what_cannot_be_loaded_is_said() {
         (path("other.csv"), "no column \"k\": the header has a, b"),
     ] {
         let output = Command::new(CARTWHEEL).arg("load").arg(&file).args(["--bucket", "b", "--key", "k"]).output();
-        let said = refused(&output.unwrap());
+        let said = failed(&output.unwrap(), 2);
         assert!(said.starts_with("error: ") && said.contains(why), "{said}");
     }
     let mut command = Command::new(CARTWHEEL);
     command.arg("load").arg(dir.path()).args(["--bucket", "b", "--key", "k", "--format", "csv"]);
-    assert!(refused(&command.output().unwrap()).contains("is a directory: give a file"));
+    assert!(failed(&command.output().unwrap(), 2).contains("is a directory: give a file"));
 }

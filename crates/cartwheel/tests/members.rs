@@ -28,7 +28,8 @@ fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
     let added = plan(&nodes, "a", &["add=b:50"]);
     assert_eq!((&added["applied"], &added["version"]), (&json!(false), &json!(version)));
     let shown = nodes.run("a", &["add", "b"]);
-    assert!(!shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("Say --yes"), "{shown:?}");
+    assert_eq!(shown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&shown.stderr).contains("say --yes"), "{shown:?}");
 
     for (args, reason) in [
         (&["remove", "a"][..], "0 nodes would remain to hold data, and keys have up to 3 replicas"),
@@ -139,7 +140,9 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
 
     // One is dead and removed; then there are no more than there must be.
     nodes.kill("c");
-    nodes.done("a", &["remove", "c", "--yes", "--wait"]);
+    let removed: Value = serde_json::from_str(&nodes.done("a", &["remove", "c", "--yes", "--wait", "--json"]))
+        .expect("nothing but JSON");
+    assert_eq!(removed["applied"], true);
     all_keys_are_there(&nodes, "e");
     let too_few = nodes.declined("a", &["remove", "e", "--yes"]);
     assert!(too_few.contains("2 nodes would remain to hold data"), "{too_few}");
@@ -213,6 +216,21 @@ fn a_node_that_leaves_ends_what_its_clients_asked_for() {
     nodes.done("a", &["moves", "--wait"]);
     let read = get(&nodes.endpoint("a"), "/v1/kv/carts/slow?consistency=strong");
     assert_eq!((read.status, read.text()), (200, "milk".to_owned()));
+}
+
+#[test]
+fn a_node_can_be_asked_to_remove_itself() {
+    let mut nodes = Grown::new();
+    nodes.serve("a", &["--bootstrap"]);
+    nodes.wait_for("a");
+    ["b", "c", "d"].iter().for_each(|name| nodes.waits(name, "a"));
+    nodes.done("a", &["add", "b", "c", "d", "--yes", "--wait"]);
+    let output = nodes.run("d", &["remove", "d", "--yes", "--wait"]);
+    let (said, progress) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("Every partition is where it is wished."), "{said} {progress}");
+    let lines: Vec<&str> = progress.lines().collect();
+    assert!(lines.windows(2).all(|two| two[0] != two[1]), "without a terminal only changes are told: {progress}");
+    assert!(nodes.ends("d").success(), "{}", nodes.log("d"));
 }
 
 #[test]

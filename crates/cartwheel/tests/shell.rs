@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use harness::{CARTWHEEL, Cluster};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Runs `cartwheel ARGS --node URL`, with `input` on its standard input.
@@ -81,11 +82,15 @@ fn the_cluster_from_the_shell() {
             break said(&output);
         }
     };
-    assert_eq!(status.matches(" alive ").count(), 2, "{status}");
-    assert!(status.contains("as node-1 sees it") && status.contains("NODE"), "{status}");
+    assert_eq!(status.matches(" alive ").count(), 3, "{status}");
+    assert!(status.contains("as node-1 sees it") && status.contains("NAME"), "{status}");
+    assert!(status.lines().filter(|line| line.starts_with("node-")).all(|line| line.contains("33.")), "{status}");
     let places: Vec<_> = ["\nnode-1", "\nnode-2", "\nnode-3"].iter().map(|name| status.find(name).unwrap()).collect();
     assert!(places.is_sorted(), "by name: {status}");
-    assert_eq!(status.lines().filter(|line| line.contains(" connected ")).count(), 2, "{status}");
+    let wide = said(&run(1, &["cluster", "status", "-o", "wide"]));
+    assert_eq!(wide.lines().filter(|line| line.contains(" connected ")).count(), 2, "{wide}");
+    let yaml = said(&run(1, &["cluster", "status", "-o", "yaml"]));
+    assert!(yaml.contains("\nnode: node-1\n") && yaml.contains("\nmembers:\n  - "), "{yaml}");
     let json: Value = serde_json::from_str(&said(&run(2, &["cluster", "status", "--json"]))).unwrap();
     assert_eq!((&json["node"], json["members"].as_array().map(Vec::len)), (&Value::from("node-2"), Some(3)));
 
@@ -110,10 +115,84 @@ fn the_cluster_from_the_shell() {
             break text;
         }
     };
-    assert!(gone.lines().any(|line| line.starts_with("node-3") && line.contains("disconnected")), "{gone}");
+    assert!(gone.lines().any(|line| line.starts_with("node-3: ") && line.contains("cannot be reached")), "{gone}");
+    assert!(gone.lines().all(|line| line.len() <= 100 || line.contains(": ")), "{gone}");
     let output = Command::new(CARTWHEEL).args(["cluster", "ring", "--node", "http://127.0.0.1:9"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: no node could carry out the request"));
+}
+
+#[test]
+fn contexts_files_and_addresses_from_the_shell() {
+    let cluster = Cluster::start();
+    let run = |node, args: &[&str]| run(&cluster, node, b"", args);
+    let context = |output: &Output| {
+        let json: Value = serde_json::from_str(&said(output)).unwrap();
+        json["context"].as_str().unwrap().to_owned()
+    };
+    let first = context(&run(1, &["put", "carts", "alice", "milk", "--json"]));
+    let second = context(&run(2, &["put", "carts", "alice", "bread", "--context", &first, "--json"]));
+    // The first context was not shown what has come since.
+    said(&run(3, &["put", "carts", "alice", "tea", "--context", &first]));
+    let both = said(&run(1, &["get", "carts", "alice"]));
+    assert!(both.contains("sibling 1 of 2") && both.contains("bread") && both.contains("tea"), "{both}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("value");
+    let file = file.to_str().unwrap();
+    let refused = run(1, &["get", "carts", "alice", "--output", file]);
+    assert_eq!(refused.status.code(), Some(5));
+    said(&run(2, &["delete", "carts", "alice", "--context", &second]));
+    let left = said(&run(1, &["get", "carts", "alice"]));
+    assert!(left.contains("tea\n--- and a delete that did not see them") && !left.contains("bread"), "{left}");
+    said(&run(2, &["put", "carts", "alice", "tea"]));
+    assert_eq!(said(&run(1, &["get", "carts", "alice", "--output", file])), "");
+    assert_eq!(std::fs::read(file).unwrap(), b"tea");
+    assert_eq!(run(1, &["delete", "carts", "alice", "--context", "?"]).status.code(), Some(2));
+
+    // Addresses need no scheme, and the environment may name them; a port of no node is passed over.
+    let addresses = format!("127.0.0.1:9,{}", cluster.endpoint(2).trim_start_matches("http://"));
+    let from_environment = |args: &[&str]| {
+        let output = Command::new(CARTWHEEL).args(args).env("CARTWHEEL_ENDPOINTS", &addresses).output();
+        output.unwrap()
+    };
+    assert_eq!(said(&from_environment(&["get", "carts", "alice"])), "tea");
+    assert!(said(&from_environment(&["cluster", "ring"])).contains("256 partitions"));
+}
+
+#[test]
+fn exit_codes_tell_how_a_command_ended() {
+    let cluster = Cluster::start();
+    let code = |args: &[&str]| run(&cluster, 1, b"", args).status.code();
+    assert_eq!(code(&["put", "b", "k", "v"]), Some(0));
+    assert_eq!(code(&["get", "b", "absent"]), Some(1));
+    assert_eq!(code(&["get", "b"]), Some(2));
+    assert_eq!(code(&["get", "b", "k", "--node", "https://127.0.0.1:1"]), Some(2));
+    assert_eq!(code(&["get", "b", "k", "--timeout", "soon"]), Some(2));
+    assert_eq!(code(&["bucket", "set", "b", "--n", "17"]), Some(5));
+    assert_eq!(code(&["bench", "--w", "9"]), Some(2));
+    assert_eq!(code(&["bench", "--value-size", "2000000"]), Some(2));
+    assert_eq!(code(&["cluster", "remove", "node-9", "--yes"]), Some(5));
+    assert_eq!(code(&["cluster", "weight", "node-2", "50"]), Some(2), "nobody agreed");
+    cluster.signal(2, Signal::STOP);
+    cluster.signal(3, Signal::STOP);
+    assert_eq!(code(&["put", "b", "k", "w", "--timeout", "1s"]), Some(4));
+    assert_eq!(code(&["get", "b", "k", "--strong", "--timeout", "500ms"]), Some(4));
+    let help = Command::new(CARTWHEEL).arg("--help").output().unwrap();
+    assert!(said(&help).contains("3  no node could be reached"));
+}
+
+#[test]
+fn a_node_that_hangs_holds_up_no_status() {
+    let cluster = Cluster::start();
+    cluster.signal(1, Signal::STOP);
+    let nodes = cluster.endpoints().join(",");
+    let status = Command::new(CARTWHEEL).args(["cluster", "status", "--node", &nodes]).output().unwrap();
+    let text = String::from_utf8(status.stdout).unwrap();
+    assert!(text.contains("as node-2 sees it") && text.contains("(node-1 did not answer)"), "{text}");
+    // Nor a key: what the first node does not answer, the second does.
+    for args in [&["put", "b", "k", "v"][..], &["get", "b", "k"]] {
+        said(&Command::new(CARTWHEEL).args(args).args(["--node", &nodes]).output().unwrap());
+    }
 }
 
 #[test]
@@ -132,6 +211,6 @@ fn completions_for_the_usual_shells() {
 fn a_cluster_that_cannot_be_reached_is_an_error() {
     let output =
         Command::new(CARTWHEEL).args(["get", "carts", "alice", "--node", "http://127.0.0.1:9"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: "));
 }

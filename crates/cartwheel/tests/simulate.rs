@@ -72,6 +72,6 @@ fn what_makes_no_sense_is_refused() {
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     let output = simulate(&[&SMALL[..], &["--svg-dir", file.path().to_str().unwrap()]].concat());
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: cannot write "));
 }

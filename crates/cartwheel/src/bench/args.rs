@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::Endpoints;
+
 /// What to measure.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BenchArgs {
-    /// A node's HTTP address; give it again for each node. The connections are spread over them.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    pub node: Vec<String>,
+    /// Where the cluster is.
+    #[command(flatten)]
+    pub endpoints: Endpoints,
     /// The bucket, best one that nothing else uses.
     #[arg(long, default_value = "bench")]
     pub bucket: String,
@@ -118,7 +120,7 @@ fn share(text: &str) -> Result<f64, String> {
 const EXAMPLES: &str = "Examples:
   The keys first, then half reads and half writes through three nodes:
     cartwheel bench --load --keys 10000 \\
-      --node http://127.0.0.1:8081 --node http://127.0.0.1:8082 --node http://127.0.0.1:8083
+      --node 127.0.0.1:8081,127.0.0.1:8082,127.0.0.1:8083
 
   Nothing but reads of what is there, each key as often as any other:
     cartwheel bench --keys 10000 --reads 100% --uniform --seconds 10 --json";

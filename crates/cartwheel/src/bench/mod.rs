@@ -20,11 +20,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cartwheel_client::parse_endpoint;
+use cartwheel_client::{Client, parse_endpoint};
 use cartwheel_core::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 
+use crate::cli::Endpoints;
+use crate::exit::{Ending, Exit};
 use crate::output;
 use crate::signals;
 use connection::{Connection, Endpoint};
@@ -54,6 +56,12 @@ pub enum Error {
     /// The bucket has no name that a bucket can have.
     #[error(transparent)]
     Bucket(#[from] KeyError),
+    /// The bucket's settings cannot be asked for.
+    #[error(transparent)]
+    Client(#[from] cartwheel_client::Error),
+    /// No operation can succeed.
+    #[error("{0}: choose other settings, or see `cartwheel bucket set`")]
+    Impossible(String),
     /// No node answers.
     #[error("no node answers at {0}: start the cluster, or give the address of one with --node")]
     NoNode(String),
@@ -84,6 +92,23 @@ pub enum Error {
     Broken,
 }
 
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::BadEndpoint(_)
+            | Self::Endpoint(_)
+            | Self::Bucket(_)
+            | Self::NoSuchProcess(_)
+            | Self::Impossible(_) => Exit::Usage,
+            Self::Client(error) => error.exit(),
+            Self::NoNode(_) => Exit::Unreachable,
+            Self::Fill { .. } => Exit::NoQuorum,
+            Self::Stopped => Exit::Interrupted,
+            Self::Io(..) | Self::Histogram(_) | Self::Broken => Exit::NotFound,
+        }
+    }
+}
+
 /// What came out.
 struct Measured {
     stats: Stats,
@@ -106,7 +131,8 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
     check_bucket(args.bucket.as_bytes())?;
     let stopped = signals::stop(signals::Parent::Unwatched).map_err(|error| Error::Io("listen to signals", error))?;
     let mut stopped = pin!(stopped);
-    let endpoints = endpoints(&args.node).await?;
+    let endpoints = endpoints(&args.endpoints).await?;
+    check_possible(args, &endpoints).await?;
     let servers = servers(args, &endpoints).await?;
     let keys = if args.uniform { Keys::Uniform(args.keys) } else { Keys::Zipfian(args.keys) };
     let job = Arc::new(Job::new(args, keys)?);
@@ -127,15 +153,39 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
     Ok(if measured.ops > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn endpoints(nodes: &[String]) -> Result<Arc<[Endpoint]>, Error> {
-    let endpoint = |node: &String| servers::endpoint(parse_endpoint(node)?.trim_start_matches("http://"));
-    let endpoints: Arc<[Endpoint]> = nodes.iter().map(endpoint).collect::<Result<_, Error>>()?;
-    for endpoint in endpoints.iter() {
+async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, Error> {
+    let addresses = given.addresses();
+    let endpoint = |node: &&str| servers::endpoint(parse_endpoint(node)?.trim_start_matches("http://"));
+    let endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect::<Result<_, Error>>()?;
+    for endpoint in &endpoints {
         if tokio::net::TcpStream::connect(&endpoint.authority).await.is_ok() {
-            return Ok(endpoints);
+            // Nobody has said that there are nodes at the other addresses, too.
+            let alone = given.is_default().then(|| endpoint.clone());
+            return Ok(alone.map_or_else(|| endpoints.clone().into(), |endpoint| [endpoint].into()));
         }
     }
-    Err(Error::NoNode(nodes.join(", ")))
+    Err(Error::NoNode(addresses.join(", ")))
+}
+
+/// Settings with which every operation would fail are found before any is made.
+async fn check_possible(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), Error> {
+    let client = Client::new(endpoints.iter().map(|endpoint| &endpoint.authority))?;
+    let bucket = client.bucket(&args.bucket).await?;
+    for (name, asked) in [("--r", args.r), ("--w", args.w)] {
+        if let Some(asked) = asked.filter(|&asked| asked > bucket.n) {
+            let why =
+                format!("{name} {asked} is more than the n={} replicas that the bucket {} has", bucket.n, args.bucket);
+            return Err(Error::Impossible(why));
+        }
+    }
+    if args.value_size > bucket.max_value_bytes && (args.load || args.reads < 1.0) {
+        let why = format!(
+            "--value-size {} is more than the {} bytes that the bucket {} allows",
+            args.value_size, bucket.max_value_bytes, args.bucket
+        );
+        return Err(Error::Impossible(why));
+    }
+    Ok(())
 }
 
 async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, Error> {

@@ -76,7 +76,7 @@ impl Report {
         // A process that ended half-way makes the sum mean nothing.
         let whole = !server_cpu.is_empty() && server_cpu.len() == servers.count();
         Self {
-            nodes: args.node.clone(),
+            nodes: args.endpoints.addresses().into_iter().map(str::to_owned).collect(),
             bucket: args.bucket.clone(),
             keys: args.keys,
             key_choice: keys.name(),

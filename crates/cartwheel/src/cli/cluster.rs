@@ -1,12 +1,18 @@
+use std::time::Duration;
+
 use cartwheel_client::MemberChange;
 use clap::{Args, Subcommand};
 
+use super::endpoints::{self, Endpoints};
+use super::format::FormatArgs;
 use super::wish;
 
 /// What to ask a node about its cluster.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
     /// Show the members, and what the asked node thinks of each. The exit status is 1 if one has a problem.
+    ///
+    /// LOAD is the share of all replicas that a member holds. Several nodes are asked at once, so that one that hangs holds up nothing.
     Status(AskArgs),
     /// Show how the ring's partitions are shared out.
     Ring(AskArgs),
@@ -129,12 +135,15 @@ pub struct ApplyArgs {
 /// Whom to ask, and how to answer.
 #[derive(Debug, Args)]
 pub struct AskArgs {
-    /// A node's HTTP address; give it again for more nodes to try.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    pub node: Vec<String>,
-    /// Answer in JSON, as the node gave it.
-    #[arg(long)]
-    pub json: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub endpoints: Endpoints,
+    /// How to answer.
+    #[command(flatten)]
+    pub format: FormatArgs,
+    /// How long a question may take in all, as 2s or 500ms.
+    #[arg(long, value_name = "TIME", value_parser = endpoints::time)]
+    pub timeout: Option<Duration>,
 }
 
 /// Which key.

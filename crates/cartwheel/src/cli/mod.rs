@@ -2,6 +2,8 @@
 
 mod bucket;
 mod cluster;
+mod endpoints;
+mod format;
 mod renew;
 mod serve;
 mod simulate;
@@ -9,24 +11,30 @@ mod wish;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use cartwheel_client::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::config::Tuning;
+use crate::exit::HELP;
 use crate::founding::Ports;
 use crate::load::LoadArgs;
 use crate::verify::VerifyArgs;
 
 pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
 pub use cluster::{ApplyArgs, AskArgs, ClusterCommand, LocateArgs};
+pub(crate) use endpoints::node_timeout;
+pub use endpoints::{ENDPOINTS, Endpoints};
+pub use format::{Format, FormatArgs};
 pub use renew::RenewArgs;
 pub use serve::ServeArgs;
 pub use simulate::{PlacementArgs, RingStateArgs, SimulateCommand};
 
 /// An always-writeable, leaderless, replicated key-value store: Amazon's Dynamo as one binary.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(version, max_term_width = 100, after_help = format!("{EXAMPLES}\n\n{HELP}"))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -99,9 +107,12 @@ pub struct KeyArgs {
     pub bucket: String,
     /// The key.
     pub key: String,
-    /// A node's HTTP address; give it again for more nodes to try.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    pub node: Vec<String>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub endpoints: Endpoints,
+    /// How long it may take in all, as 2s or 500ms.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = endpoints::time)]
+    pub timeout: Duration,
     /// Read and write majorities of the key's homes.
     #[arg(long)]
     pub strong: bool,
@@ -117,6 +128,9 @@ pub struct GetArgs {
     /// Which key.
     #[command(flatten)]
     pub at: KeyArgs,
+    /// Write the value into this file, as it is; of several siblings that makes no sense.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub output: Option<PathBuf>,
 }
 
 /// What to write.
@@ -132,6 +146,9 @@ pub struct PutArgs {
     /// Do not read first: the value stands beside whatever is there.
     #[arg(long)]
     pub blind: bool,
+    /// Do not read first: replace what this context was shown, as `get --json` and `put --json` give it.
+    #[arg(long, conflicts_with = "blind", value_parser = context)]
+    pub context: Option<Context>,
     /// The value's media type.
     #[arg(long, default_value = "text/plain; charset=utf-8")]
     pub content_type: String,
@@ -143,6 +160,9 @@ pub struct DeleteArgs {
     /// Which key.
     #[command(flatten)]
     pub at: KeyArgs,
+    /// Do not read first: delete what this context was shown, as `get --json` and `put --json` give it.
+    #[arg(long, value_parser = context)]
+    pub context: Option<Context>,
 }
 
 /// How to run a cluster.
@@ -176,15 +196,19 @@ impl DevArgs {
     }
 }
 
+fn context(text: &str) -> Result<Context, String> {
+    text.parse().map_err(|_| "it is no context: give one as `cartwheel get --json` shows it".to_owned())
+}
+
 const EXAMPLES: &str = "A first look, in two terminals:
   cartwheel dev
   cartwheel put greetings world hello
-  cartwheel get greetings world --node http://127.0.0.1:8083
+  cartwheel get greetings world --node 127.0.0.1:8083
   cartwheel cluster status";
 
 const GET_EXAMPLES: &str = "Examples:
   cartwheel get carts alice
-  cartwheel get carts alice --json --node http://127.0.0.1:8081 --node http://127.0.0.1:8082";
+  cartwheel get carts alice --json --node 127.0.0.1:8081,127.0.0.1:8082";
 
 const PUT_EXAMPLES: &str = "Examples:
   Replace whatever is there, siblings too:

@@ -3,51 +3,94 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use cartwheel_client::{MemberChange, MembersPlan};
+use cartwheel_client::{Client, ClusterStatus, MemberChange, MembersPlan};
 use indicatif::HumanBytes;
+use serde_json::json;
 
 use super::moves::{self, size};
 use super::{client, show, table};
 use crate::cli::ApplyArgs;
+use crate::exit::Exit;
 use crate::keys::{Error, print};
+use crate::output;
 
 /// How many partitions a plan lists for people.
 const MOVES_SHOWN: usize = 12;
 
-/// Plans changes, shows what they lead to, and makes them if that is wanted.
+/// Plans changes, shows what they lead to, and makes them if that is wanted. A program gets one answer, the plan, at the end.
 ///
 /// # Errors
 /// If no node could answer, or the changes were refused.
 pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) -> Result<ExitCode, Error> {
     changes.extend(apply.force.then_some(MemberChange::Force));
     let client = client(&apply.ask)?;
+    // The node that is asked may be the one that is removed.
+    client.learn_members().await?;
+    let repeated = take_repeated(&mut changes, &client.cluster().await?);
+    for name in &repeated {
+        output::note(format_args!("{name} is leaving already"));
+    }
+    if changes.is_empty() && !apply.dry_run {
+        return go_on(&client, &repeated, apply).await;
+    }
     let plan = client.plan_members(&changes).await?;
-    show(&apply.ask, &plan, plan_text)?;
+    let for_programs = apply.ask.format.is_for_programs();
+    if apply.dry_run || !for_programs {
+        show(&apply.ask, &plan, plan_text)?;
+    }
     if apply.dry_run {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(Exit::Done.into());
     }
-    if !apply.yes && !agreed()? {
-        print(b"Nothing was changed.\n")?;
-        return Ok(ExitCode::FAILURE);
+    if !apply.yes {
+        if for_programs || !io::stdin().is_terminal() {
+            return Err(Error::NotAgreed);
+        }
+        if !agreed()? {
+            print(b"Nothing was changed.\n")?;
+            return Ok(Exit::NotFound.into());
+        }
     }
-    client.change_members(&changes, &plan.version).await?;
-    if !apply.ask.json {
+    let made = client.change_members(&changes, &plan.version).await?;
+    if !for_programs {
         print(b"Done. Data moves in the background: see `cartwheel cluster moves`.\n")?;
     }
     if apply.wait {
         moves::wait(&client).await?;
-        if !apply.ask.json {
-            print(b"Every partition is where it is wished.\n")?;
-        }
     }
-    Ok(ExitCode::SUCCESS)
+    if for_programs {
+        show(&apply.ask, &MembersPlan { applied: true, ..made }, plan_text)?;
+    } else if apply.wait {
+        print(b"Every partition is where it is wished.\n")?;
+    }
+    Ok(Exit::Done.into())
+}
+
+/// Takes out the removals that were made before, so that a change that was interrupted, or that waits for a dead node, can be asked for again,
+/// with `--force` too. The names of those nodes.
+fn take_repeated(changes: &mut Vec<MemberChange>, status: &ClusterStatus) -> Vec<String> {
+    let is_leaving = |name: &str| status.members.iter().any(|status| status.leaving && status.member.name == name);
+    let is_repeated = |change: &mut MemberChange| matches!(change, MemberChange::Remove { node } if is_leaving(node));
+    let repeated = changes.extract_if(.., is_repeated).map(|change| match change {
+        MemberChange::Remove { node } => node,
+        _ => String::new(),
+    });
+    repeated.collect()
+}
+
+/// All that was asked for was asked for before: what is left is to wait for it.
+async fn go_on(client: &Client, leaving: &[String], apply: &ApplyArgs) -> Result<ExitCode, Error> {
+    if apply.wait {
+        moves::wait(client).await?;
+    }
+    let outcome = json!({ "applied": true, "leaving": leaving, "moves": [] });
+    show(&apply.ask, &outcome, |_, _| match apply.wait {
+        true => "Every partition is where it is wished.\n".to_owned(),
+        false => "Nothing else is to be changed: see `cartwheel cluster moves`.\n".to_owned(),
+    })?;
+    Ok(Exit::Done.into())
 }
 
 fn agreed() -> Result<bool, Error> {
-    if !io::stdin().is_terminal() {
-        print(b"Say --yes to make this change.\n")?;
-        return Ok(false);
-    }
     print(b"Make this change? [y/N] ")?;
     io::stdout().flush().map_err(|error| Error::Io("write the question", error))?;
     let mut answer = String::new();
@@ -55,7 +98,7 @@ fn agreed() -> Result<bool, Error> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn plan_text(plan: &MembersPlan) -> String {
+fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
     let mut text = format!("{} of the partitions get other homes; {}.\n\n", plan.moves.len(), copies(plan));
     for warning in &plan.warnings {
         text += &format!("WARNING: {warning}\n");
@@ -112,5 +155,25 @@ fn copies(plan: &MembersPlan) -> String {
             "{replicas} replicas are copied, about {} of {keys} keys and their values (an estimate: not all who hold them answered)",
             HumanBytes(bytes)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_that_was_made_before_is_left_out_of_a_change() {
+        let member = |name: &str, leaving: bool| {
+            json!({"name": name, "id": "", "zone": "", "host": "", "http": "", "resp": "", "peers": "", "weight": 100, "life": "",
+                   "leaving": leaving, "state": "connected"})
+        };
+        let status =
+            json!({"cluster": "", "node": "a", "ring_version": "", "members": [member("a", false), member("b", true)]});
+        let status: ClusterStatus = serde_json::from_value(status).unwrap();
+        let remove = |name: &str| MemberChange::Remove { node: name.to_owned() };
+        let mut changes = vec![remove("a"), remove("b"), MemberChange::Force];
+        assert_eq!(take_repeated(&mut changes, &status), ["b"]);
+        assert_eq!(changes, [remove("a"), MemberChange::Force]);
     }
 }

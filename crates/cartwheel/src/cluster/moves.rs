@@ -16,7 +16,7 @@ use crate::output;
 
 /// How often it is asked how far the data is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often a line is written where nobody looks at a terminal.
+/// How often a line is written at most where nobody looks at a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// For so many looks in a row everything must be where it is wished: a change that has just been made is not known everywhere.
 const LOOKS_SETTLED: u32 = 3;
@@ -34,6 +34,7 @@ const BAR_LEN: u64 = 1_000;
 pub(super) async fn moves(ask: &AskArgs, waits: bool) -> Result<ExitCode, Error> {
     let client = client(ask)?;
     if waits {
+        client.learn_members().await?;
         wait(&client).await?;
     }
     show(ask, &client.moves().await?, moves_text)?;
@@ -50,7 +51,8 @@ pub(super) async fn wait(client: &Client) -> Result<(), Error> {
     let bar = ProgressBar::with_draw_target(Some(BAR_LEN), target);
     bar.set_style(ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
     let begun = Instant::now();
-    let (mut tracker, mut settled, mut answered_at, mut line_at) = (Tracker::default(), 0, begun, begun);
+    let (mut tracker, mut settled, mut answered_at) = (Tracker::default(), 0, begun);
+    let mut lines = Lines::default();
     while settled < LOOKS_SETTLED {
         let text = match client.moves().await {
             Ok(moves) => {
@@ -58,23 +60,48 @@ pub(super) async fn wait(client: &Client) -> Result<(), Error> {
                 let standing = tracker.look(begun.elapsed(), &moves);
                 settled = if moves.moves.is_empty() && moves.leaving.is_empty() { settled + 1 } else { 0 };
                 bar.set_position((standing.done() * BAR_LEN as f64) as u64);
+                if !on_terminal && settled == 0 {
+                    let Standing { arrived, partitions, .. } = standing;
+                    lines.note(format!("{arrived} of {partitions} partitions{}", states_text(&moves)), Instant::now());
+                }
                 [standing_text(&standing), states_text(&moves)].concat() + &list(&moves, on_terminal)
             }
             Err(error) if answered_at.elapsed() > SILENT_FOR_MAX => {
                 bar.finish_and_clear();
                 return Err(error.into());
             }
-            Err(error) => format!("no node answers, and will be asked again: {error}"),
+            Err(error) => {
+                let text = format!("no node answers, and will be asked again: {error}");
+                if !on_terminal {
+                    lines.note("no node answers, and will be asked again".to_owned(), Instant::now());
+                }
+                text
+            }
         };
-        if !on_terminal && settled == 0 && Instant::now() >= line_at {
-            line_at = Instant::now() + LINE_EVERY;
-            output::note(&text);
-        }
         bar.set_message(text);
         tokio::time::sleep(LOOK_EVERY).await;
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+/// The lines where nobody looks at a terminal: one when something has changed, and not too many of them.
+#[derive(Debug, Default)]
+struct Lines {
+    last: Option<(Instant, String)>,
+}
+
+impl Lines {
+    fn note(&mut self, line: String, now: Instant) {
+        if self.is_due(&line, now) {
+            output::note(&line);
+            self.last = Some((now, line));
+        }
+    }
+
+    fn is_due(&self, line: &str, now: Instant) -> bool {
+        self.last.as_ref().is_none_or(|(at, last)| last != line && now.duration_since(*at) >= LINE_EVERY)
+    }
 }
 
 fn standing_text(standing: &Standing) -> String {
@@ -165,7 +192,7 @@ pub(super) fn size(bytes: Option<u64>, estimated: bool) -> String {
     bytes.map_or_else(|| "?".to_owned(), |bytes| format!("{about}{}", HumanBytes(bytes)))
 }
 
-fn moves_text(moves: &Moves) -> String {
+fn moves_text(moves: &Moves, wide: bool) -> String {
     let named = |what: &str, names: &[String]| match names {
         [] => String::new(),
         names => format!("{what}: {}\n", names.join(", ")),
@@ -198,7 +225,13 @@ fn moves_text(moves: &Moves) -> String {
     });
     if !moves.moves.is_empty() || !moves.handing_over.is_empty() {
         let rows = under_way.chain(handing_over);
-        text += &format!("\n{}", table(["PARTITION", "STEP", "FROM", "TO", "COPIED", "STATE"], rows));
+        let rows_and_header = if wide {
+            table(["PARTITION", "STEP", "FROM", "TO", "COPIED", "STATE"], rows)
+        } else {
+            let rows = rows.map(|[partition, _, _, to, copied, state]| [partition, to, copied, state]);
+            table(["PARTITION", "TO", "COPIED", "STATE"], rows)
+        };
+        text += &format!("\n{rows_and_header}");
     }
     text
 }
@@ -241,7 +274,7 @@ mod tests {
 
     #[test]
     fn every_move_shows_its_state_and_for_whom_it_waits() {
-        let text = moves_text(&moves());
+        let text = moves_text(&moves(), true);
         let line = |partition: &str| text.lines().find(|line| line.starts_with(partition)).unwrap();
         assert!(line("3 of").ends_with("on their way, with 3.00 KiB of ~6.00 KiB copied."), "{text}");
         assert!(line("1 ").ends_with("1.00 KiB of 2.00 KiB  copying"), "{text}");
@@ -254,6 +287,16 @@ mod tests {
         let unknown = Move { bytes: None, copied_bytes: None, ..moving(1, "copying", &[]) };
         assert_eq!(copied(&unknown), "? of ?");
         assert_eq!(copied(&Move { bytes: Some(0), ..unknown }), "nothing to copy");
+    }
+
+    #[test]
+    fn a_line_is_written_when_something_has_changed() {
+        let now = Instant::now();
+        let lines = Lines { last: Some((now, "1 of 2".to_owned())) };
+        assert!(Lines::default().is_due("1 of 2", now));
+        assert!(!lines.is_due("1 of 2", now + 10 * LINE_EVERY));
+        assert!(!lines.is_due("2 of 2", now));
+        assert!(lines.is_due("2 of 2", now + LINE_EVERY));
     }
 
     #[test]

@@ -2,22 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use cartwheel_client::{Client, ClusterStatus, Replicas};
+use cartwheel_client::Replicas;
 
 /// The two nodes, sorted by name, and the partition and n that they share.
 type Pair = (String, String, u32, u8);
 
-/// A sentence about it, from what every node that answers has proven of its own replicas.
-pub(super) async fn summary(status: &ClusterStatus) -> String {
-    let (mut told, mut silent) = (Vec::new(), Vec::new());
-    for member in status.members.iter().map(|status| &status.member) {
-        let asked = async { Client::new(&[format!("http://{}", member.http)]).ok()?.replicas().await.ok() };
-        match asked.await {
-            Some(replicas) => told.push(replicas),
-            None => silent.push(member.name.as_str()),
-        }
-    }
-    let mut text = sentence(&told);
+/// A sentence about it, from what every node that answered has proven of its own replicas. The nodes in `silent` did not answer.
+pub(super) fn summary(told: &[Replicas], silent: &[&str]) -> String {
+    let mut text = sentence(told);
     if !silent.is_empty() {
         text += &format!(" ({} did not answer)", silent.join(", "));
     }

@@ -25,7 +25,10 @@ impl Environment {
     /// up variables of its own for a service that is called cartwheel.
     pub fn unknown(&self) -> impl Iterator<Item = (String, Option<String>)> + '_ {
         let is_known = |name: &str| {
-            name == CONFIG || NAMES.contains(&name) || variable(name) == crate::clock::TEST_CLOCK_OFFSET_FILE
+            // The endpoints are the tools' alone.
+            let is_other =
+                [crate::cli::ENDPOINTS, crate::clock::TEST_CLOCK_OFFSET_FILE].contains(&variable(name).as_str());
+            name == CONFIG || NAMES.contains(&name) || is_other
         };
         let unknown = self.variables.keys().filter(move |name| !is_known(name));
         unknown.map(|name| (variable(name), nearest(name, &NAMES).map(variable)))

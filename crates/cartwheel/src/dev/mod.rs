@@ -2,6 +2,7 @@
 
 mod child;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::cli::DevArgs;
-use crate::founding::{self, FoundError, NodeDir, Ports};
+use crate::founding::{self, FoundError, NodeDir, Ports, Site};
 use crate::output;
 use crate::renewing::{self, RenewError};
 use crate::signals;
@@ -31,6 +32,20 @@ pub enum DevError {
     /// A node's directory is missing, and could not be made anew.
     #[error(transparent)]
     Renew(#[from] RenewError),
+    /// Something else listens where a node is to listen.
+    #[error(
+        "{name} cannot listen at {addr} ({source}): end what listens there, or choose other ports with {flag}. Nothing was founded"
+    )]
+    PortTaken {
+        /// The node's name.
+        name: String,
+        /// Where.
+        addr: String,
+        /// Which flag says so.
+        flag: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A node's process could not be started.
     #[error("cannot start {name}: {source}")]
     Start {
@@ -75,6 +90,14 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
             why = hung_up => why,
         }
     };
+    let is_new = founding::is_new(&args.dir)?;
+    if is_new {
+        // Before anything is founded that would keep these ports.
+        for number in 1..=args.nodes.unwrap_or(founding::NODES_DEFAULT) {
+            let Site { http_addr, peer_addr, .. } = args.ports().site(number)?;
+            check_free(&founding::name_of(number), &http_addr, &peer_addr)?;
+        }
+    }
     for name in renewing::renew_missing(&args.dir)? {
         output::note(format_args!(
             "note: {name} had no data directory any more: it begins a new life, and its peers refill it"
@@ -94,7 +117,9 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
             }
         }
     }
-    print_table(&args.dir, &nodes, &children);
+    let data = if is_new { "a new cluster in" } else { "using the data, founded earlier, in" };
+    output::say(format_args!("{} nodes, {data} {}\n", nodes.len(), args.dir.display()));
+    print_table(&nodes, &children);
     let ended = tokio::select! {
         ended = watch(&args.dir, &nodes, &mut children) => ended,
         why = stopped => {
@@ -104,6 +129,16 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     };
     child::stop_all(children).await;
     ended
+}
+
+/// Checks that nothing listens where a node is to listen: found out by its own process, it would be a line in a log.
+fn check_free(name: &str, http_addr: &str, peer_addr: &str) -> Result<(), DevError> {
+    for (addr, flag) in [(http_addr, "--http-base"), (peer_addr, "--peer-base")] {
+        if let Err(source) = TcpListener::bind(addr) {
+            return Err(DevError::PortTaken { name: name.to_owned(), addr: addr.to_owned(), flag, source });
+        }
+    }
+    Ok(())
 }
 
 /// What to say if the cluster was founded before and has other ports than those asked for.
@@ -168,8 +203,7 @@ async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"pid\":{pid}}}")))
 }
 
-fn print_table(dir: &Path, nodes: &[NodeDir], children: &[Child]) {
-    output::say(format_args!("{} nodes with their data in {}\n", nodes.len(), dir.display()));
+fn print_table(nodes: &[NodeDir], children: &[Child]) {
     output::say(format_args!("{:<9}{:<24}{:<18}{:<9}LOG", "NODE", "HTTP", "PEERS", "PID"));
     for (node, child) in nodes.iter().zip(children) {
         let (member, http) = (&node.member, format!("http://{}", node.member.http_addr));

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::cli::Endpoints;
+
 /// What to load.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -27,14 +29,15 @@ pub struct LoadArgs {
     /// The values' media type; if not given, application/json for JSON, and text/plain; charset=utf-8 for text.
     #[arg(long)]
     pub content_type: Option<String>,
-    /// A node's HTTP address; give it again for more nodes to try.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    pub node: Vec<String>,
+    /// Where the cluster is.
+    #[command(flatten)]
+    pub endpoints: Endpoints,
     /// Do not read first: each record stands beside whatever its key holds, records of the same key beside each other. It is
     /// faster, and right for fresh keys that occur once.
     #[arg(long)]
     pub blind: bool,
-    /// Skip records that make no sense, and count them, rather than stop at the first.
+    /// Skip records that make no sense or are too large for the bucket, and count them, rather than stop at the first. The exit code
+    /// is 5 then.
     #[arg(long)]
     pub skip_bad: bool,
     /// How many records are stored at once.
@@ -96,4 +99,4 @@ const EXAMPLES: &str = "Examples:
 
   One column of a CSV file, through any of three nodes, into a bucket without those keys:
     cartwheel load prices.csv --bucket prices --key sku --value price --blind \\
-      --node http://127.0.0.1:8081 --node http://127.0.0.1:8082 --node http://127.0.0.1:8083";
+      --node 127.0.0.1:8081,127.0.0.1:8082,127.0.0.1:8083";

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use cartwheel_core::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::exit::{Ending, Exit};
 use crate::output;
 use crate::random::NoRandomness;
 use crate::signals;
@@ -73,6 +74,11 @@ pub enum Error {
         "{0} is the state of another load, or the file has changed since: remove it to begin anew, or give --state"
     )]
     OtherLoad(PathBuf),
+    /// Another load is under way.
+    #[error(
+        "another load keeps its state in {0} and is under way: wait until it has ended, or give another place with --state"
+    )]
+    UnderWay(PathBuf),
     /// A record could not be loaded.
     #[error("line {line}: {why}. {after}")]
     Record {
@@ -80,6 +86,8 @@ pub enum Error {
         line: u64,
         /// What is wrong.
         why: String,
+        /// The exit code that says so.
+        exit: Exit,
         /// What is there by now, and how to go on.
         after: String,
     },
@@ -97,7 +105,26 @@ pub enum Error {
     Broken,
 }
 
-/// Loads a file, and sums up on standard output.
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => error.exit(),
+            Self::Record { exit, .. } => *exit,
+            Self::OtherLoad(_) | Self::UnderWay(_) => Exit::Refused,
+            Self::Stopped(_) => Exit::Interrupted,
+            Self::Bucket(_)
+            | Self::Format(_)
+            | Self::Read(..)
+            | Self::ReadOn(_)
+            | Self::Directory(_)
+            | Self::Table(..)
+            | Self::State(..) => Exit::Usage,
+            Self::NoRandomness(_) | Self::Io(..) | Self::Broken => Exit::NotFound,
+        }
+    }
+}
+
+/// Loads a file, and sums up on standard output. The exit status says whether a record was skipped, by this run or an earlier one.
 ///
 /// # Errors
 /// If it cannot be loaded as a whole; then it is said up to where everything is stored.
@@ -110,21 +137,27 @@ pub async fn run(args: &LoadArgs) -> Result<ExitCode, Error> {
         // At once: that it cannot be written should not come out only when it is needed.
         state.write(place)?;
         if place.stored + place.skipped > 0 {
-            output::note(format_args!("going on from line {}: what comes before it is stored", place.line));
+            output::note(format_args!(
+                "going on from line {}: what comes before it is stored or was skipped",
+                place.line
+            ));
         }
     }
     let begun = Instant::now();
-    let mut load = pin!(store.run(source, usize::from(args.connections)));
-    let mut stopped = pin!(stopped);
-    let watch = watch(&store, state.as_ref(), bytes);
-    let mut watch = pin!(watch);
-    let mut interrupted = false;
-    let ended = loop {
-        tokio::select! {
-            ended = &mut load => break ended,
-            failed = &mut watch => { store.stop(); break load.await.and(failed); }
-            _ = &mut stopped, if !interrupted => { interrupted = true; store.stop(); }
-        }
+    let (ended, interrupted) = {
+        let mut load = pin!(store.run(source, usize::from(args.connections)));
+        let mut stopped = pin!(stopped);
+        let mut watch = pin!(watch(&store, state.as_ref(), bytes));
+        let mut interrupted = false;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut load => break ended,
+                failed = &mut watch => { store.stop(); break load.await.and(failed); }
+                _ = &mut stopped, if !interrupted => { interrupted = true; store.stop(); }
+            }
+        };
+        // The progress bar is off the terminal from here on: the summary has lines of its own.
+        (ended, interrupted)
     };
     let failure = store.failure();
     let complete = ended.is_ok() && failure.is_none() && !interrupted;
@@ -134,9 +167,12 @@ pub async fn run(args: &LoadArgs) -> Result<ExitCode, Error> {
     print(args, &Summary::new(args, &store, place, begun.elapsed(), complete))?;
     ended?;
     match failure {
-        Some(Failure { line, why }) => Err(Error::Record { line, why, after: after(args, store.place()) }),
-        None if interrupted => Err(Error::Stopped(after(args, store.place()))),
-        None => Ok(ExitCode::SUCCESS),
+        Some(Failure { line, why, exit }) => {
+            Err(Error::Record { line, why, exit, after: after(args, store.place(), exit) })
+        }
+        None if interrupted => Err(Error::Stopped(after(args, store.place(), Exit::Interrupted))),
+        None if store.place().skipped > 0 => Ok(Exit::Refused.into()),
+        None => Ok(Exit::Done.into()),
     }
 }
 
@@ -211,14 +247,21 @@ impl Drop for Clear<'_> {
     }
 }
 
-fn after(args: &LoadArgs, place: Place) -> String {
-    let Place { line, stored, .. } = place;
-    let there = format!("All before line {line} is stored, {stored} records in all");
+/// What is there by now, and how to go on after the load ended with `exit`.
+fn after(args: &LoadArgs, place: Place, exit: Exit) -> String {
+    let Place { line, stored, skipped, .. } = place;
+    let records = if stored == 1 { "record" } else { "records" };
+    let but = if skipped > 0 { format!(" but {skipped} skipped ones") } else { String::new() };
+    let there = format!("All before line {line} is stored{but}, {stored} {records} in all");
+    let skip = if exit == Exit::Refused { ", with --skip-bad without what is refused" } else { "" };
     if args.is_stdin() {
-        return format!("{there}; begin anew");
+        return format!("{there}; begin anew{skip}");
     }
     let state: &Path = &args.state_path();
-    format!("{there}; the same command goes on from there (if the file is changed, remove {} first)", state.display())
+    format!(
+        "{there}; the same command goes on from there{skip} (if the file is changed, remove {} first)",
+        state.display()
+    )
 }
 
 fn print(args: &LoadArgs, summary: &Summary) -> Result<(), Error> {

@@ -1,7 +1,8 @@
 //! The file that remembers how far a load has come.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -74,18 +75,21 @@ impl Identity {
     }
 }
 
-/// The state file of a load.
-#[derive(Clone, Debug)]
+/// The state file of a load, which no other load may use meanwhile.
+#[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
     load: Identity,
+    _lock: Lock,
 }
 
 impl StateFile {
     /// The file at `path`, of `load`.
     pub(super) fn new(path: &Path, load: Identity) -> Result<Self, Error> {
-        let path = std::path::absolute(path).map_err(|error| Error::State(path.to_path_buf(), error))?;
-        Ok(Self { path, load })
+        let cannot = |error| Error::State(path.to_path_buf(), error);
+        let path = std::path::absolute(path).map_err(cannot)?;
+        let Some(lock) = Lock::take(&path).map_err(cannot)? else { return Err(Error::UnderWay(path)) };
+        Ok(Self { path, load, _lock: lock })
     }
 
     /// How far the load has come; none if it has not begun.
@@ -118,6 +122,55 @@ impl StateFile {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::State(self.path.clone(), error)),
             _ => Ok(()),
+        }
+    }
+}
+
+/// A locked file beside the state file, which itself is replaced again and again. The system lets go of it when the process ends, however it
+/// ends.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    /// The lock of the state file at `path`; none if another process has it.
+    fn take(path: &Path) -> io::Result<Option<Self>> {
+        let mut name = path.to_path_buf().into_os_string();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        loop {
+            let file = File::options().create(true).append(true).open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // A load that has just ended may have taken the file away between the opening and the locking.
+            let lock = Self { path: path.clone(), file };
+            if lock.is_there()? {
+                return Ok(Some(lock));
+            }
+        }
+    }
+
+    /// Whether the file is still the one that others find under its name.
+    fn is_there(&self) -> io::Result<bool> {
+        let (own, found) = (self.file.metadata()?, fs::metadata(&self.path));
+        match found {
+            Ok(found) => Ok((own.dev(), own.ino()) == (found.dev(), found.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Only what is found under the name is this lock's.
+        if self.is_there().unwrap_or(false) {
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -163,12 +216,18 @@ mod tests {
         let place = Place { offset: 10, line: 2, stored: 1, skipped: 0 };
         state.write(place).unwrap();
         assert_eq!(state.read().unwrap(), Some(place));
+        let at_once = StateFile::new(&dir.path().join("state"), Identity("a".to_owned()));
+        assert!(matches!(at_once, Err(Error::UnderWay(_))));
+        drop(state);
         assert!(matches!(state_file(dir.path(), "b").read(), Err(Error::OtherLoad(_))));
+        let state = state_file(dir.path(), "a");
         fs::write(dir.path().join("state"), b"{").unwrap();
         assert!(matches!(state.read(), Err(Error::OtherLoad(_))));
         state.remove().unwrap();
         state.remove().unwrap();
         assert_eq!(state.read().unwrap(), None);
+        drop(state);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
     }
 
     #[test]

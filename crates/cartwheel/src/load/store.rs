@@ -11,6 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::exit::{Ending as _, Exit};
+
 use super::progress::{End, Place, Progress, Ticket};
 use super::record::{Item, RECORD_BYTES_MAX, Record, Start};
 use super::source::Source;
@@ -27,6 +29,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How often a record's key is read again because its context was refused.
 const READS_MAX: u32 = 3;
+/// With this refusal a value is over the limit of its bucket.
+const TOO_LARGE: &str = "too_large";
 /// How many bad records are shown; the rest are counted.
 pub(super) const BAD_SHOWN_MAX: usize = 10;
 
@@ -58,6 +62,7 @@ pub(super) struct Bad {
 pub(super) struct Failure {
     pub(super) line: u64,
     pub(super) why: String,
+    pub(super) exit: Exit,
 }
 
 struct Job {
@@ -72,7 +77,7 @@ struct Job {
 impl Store {
     pub(super) fn new(args: &LoadArgs, identity: Identity, place: Place) -> Result<Self, Error> {
         Ok(Self {
-            client: Client::new(&args.node)?,
+            client: args.endpoints.client()?,
             bucket: args.bucket.clone(),
             blind: args.blind,
             skip_bad: args.skip_bad,
@@ -92,6 +97,8 @@ impl Store {
     /// # Errors
     /// If the source cannot be read.
     pub(super) async fn run(self: &Arc<Self>, source: Source, lanes: usize) -> Result<(), Error> {
+        // Then a load outlives the nodes that it was given. One that does not answer now may do so later.
+        let _ = self.client.learn_members().await;
         let mut tasks = JoinSet::new();
         let mut senders = Vec::with_capacity(lanes);
         for _ in 0..lanes {
@@ -160,7 +167,7 @@ impl Store {
                 Err(why) if self.skip_bad => self.skip(Bad { line, why }, ticket),
                 Err(why) => {
                     // What comes before it is still stored.
-                    self.note_failure(line, why);
+                    self.note_failure(Failure { line, why, exit: Exit::Refused });
                     break;
                 }
                 Ok(record) => {
@@ -192,7 +199,10 @@ impl Store {
                     self.bytes.fetch_add(bytes, Ordering::Relaxed);
                     lock(&self.progress).end(job.ticket, End::Stored);
                 }
-                Err(error) => self.fail(job.line, error.to_string()),
+                Err(ClientError::Refused { code, message }) if self.skip_bad && code == TOO_LARGE => {
+                    self.skip(Bad { line: job.line, why: format!("{message} ({code})") }, job.ticket);
+                }
+                Err(error) => self.fail(Failure { line: job.line, why: error.to_string(), exit: error.exit() }),
             }
         }
     }
@@ -252,16 +262,16 @@ impl Store {
     }
 
     /// A record cannot be stored: the load stops.
-    fn fail(&self, line: u64, why: String) {
-        self.note_failure(line, why);
+    fn fail(&self, failure: Failure) {
+        self.note_failure(failure);
         self.stop();
     }
 
     /// Of several failures the one of the first line is told.
-    fn note_failure(&self, line: u64, why: String) {
-        let mut failure = lock(&self.failure);
-        if failure.as_ref().is_none_or(|known| line < known.line) {
-            *failure = Some(Failure { line, why });
+    fn note_failure(&self, failure: Failure) {
+        let mut first = lock(&self.failure);
+        if first.as_ref().is_none_or(|known| failure.line < known.line) {
+            *first = Some(failure);
         }
     }
 }

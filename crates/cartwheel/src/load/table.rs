@@ -3,15 +3,15 @@
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde::Serializer as _;
 
 use super::record::{Item, RECORD_BYTES_MAX, Record, Shape, Start, TOO_LONG};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
-/// How much that was parsed may be kept before it is let go.
-const KEPT_BYTES_MAX: usize = 1 << 20;
+/// How much is read at once.
+const READ_BYTES: usize = 64 << 10;
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// What is wrong with a table as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +47,10 @@ impl Header {
     /// Reads the header of the table that `input` begins with.
     pub(super) fn read<R: Read>(input: R, delimiter: u8, shape: &Shape) -> Result<Self, TableError> {
         let mut rows = Rows::new(input, delimiter, Start::FILE);
+        rows.skip_byte_order_mark()?;
         let row = rows.next()?.ok_or(TableError::NoHeader)?;
         row.fields.as_ref().map_err(|why| TableError::BadHeader(format!("cannot be read: {why}")))?;
-        let texts = rows.record.iter().map(|field| std::str::from_utf8(field).map(str::to_owned));
+        let texts = rows.fields.iter().map(|field| std::str::from_utf8(field).map(str::to_owned));
         let columns: Vec<String> =
             texts.collect::<Result<_, _>>().map_err(|_| TableError::BadHeader("is not UTF-8".to_owned()))?;
         for (at, name) in columns.iter().enumerate() {
@@ -80,13 +81,13 @@ impl<R: Read> Table<R> {
     }
 
     fn record(&self) -> Result<Record, String> {
-        let (row, header) = (&self.rows.record, &self.header);
+        let (row, header) = (&self.rows.fields, &self.header);
         if row.len() != header.columns.len() {
             let columns = header.columns.len();
             return Err(format!("there are {} fields, and {columns} columns in the header", row.len()));
         }
         let text = |at: usize| {
-            std::str::from_utf8(&row[at]).map_err(|_| format!("the field {:?} is not UTF-8", header.columns[at]))
+            std::str::from_utf8(row.get(at)).map_err(|_| format!("the field {:?} is not UTF-8", header.columns[at]))
         };
         let key = Bytes::copy_from_slice(text(header.key)?.as_bytes());
         if let Some(at) = header.value {
@@ -101,7 +102,7 @@ impl<R: Read> Table<R> {
     }
 }
 
-/// A row's place, and what is wrong with its quotes if anything is.
+/// A row's place, and what is wrong with it if its fields cannot be told apart.
 struct Row {
     line: u64,
     next_line: u64,
@@ -109,107 +110,196 @@ struct Row {
     fields: Result<(), String>,
 }
 
+/// The fields of one row, in one piece of memory that is used again for the next.
+#[derive(Default)]
+struct Fields {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Fields {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    fn end_field(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn get(&self, at: usize) -> &[u8] {
+        let begin = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[begin..self.ends[at]]
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|at| self.get(at))
+    }
+}
+
+/// Where in a row the reader is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Before a field's first byte: only here a quote opens anything.
+    FieldStart,
+    /// In a field without quotes.
+    Plain,
+    /// Between quotes.
+    Quotes,
+    /// Behind a quote within quotes: it closes them, unless another follows.
+    AfterQuote,
+}
+
+/// Rows as RFC 4180 has them, except that a line may end with CR, LF or both. A row that makes no sense ends with the line on which its last
+/// quote was opened, so that a quote that was never meant to open anything costs that line and not the file.
 struct Rows<R> {
-    reader: Reader<Window<R>>,
-    record: ByteRecord,
+    input: R,
     delimiter: u8,
+    /// Where the next row begins.
     start: Start,
+    /// What was read from there on, from `used` on.
+    ahead: Vec<u8>,
+    used: usize,
+    fields: Fields,
 }
 
 impl<R: Read> Rows<R> {
     fn new(input: R, delimiter: u8, start: Start) -> Self {
-        let window = Window { input, kept: Vec::new(), from: 0, read_to: RECORD_BYTES_MAX };
-        let reader = ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(window);
-        Self { reader, record: ByteRecord::new(), delimiter, start }
+        Self { input, delimiter, start, ahead: Vec::new(), used: 0, fields: Fields::default() }
     }
 
+    /// The next row, whose fields are in `fields` then; none at the end of the table.
     fn next(&mut self) -> io::Result<Option<Row>> {
-        let begun = self.reader.position().clone();
-        self.reader.get_mut().begin(begun.byte());
-        let more = self.reader.read_byte_record(&mut self.record).map_err(|error| match error.into_kind() {
-            csv::ErrorKind::Io(error) => error,
-            other => io::Error::other(format!("{other:?}")),
-        })?;
-        if !more {
+        self.skip_blank_lines()?;
+        if self.peek(0)?.is_none() {
             return Ok(None);
         }
-        let ended = self.reader.position();
-        let raw = self.reader.get_ref().between(begun.byte(), ended.byte());
-        // Blank lines before the record are taken along with it.
-        let blank = raw.iter().take_while(|&&byte| byte == b'\n' || byte == b'\r');
-        let blank_lines = blank.filter(|&&byte| byte == b'\n').count() as u64;
-        Ok(Some(Row {
-            line: self.start.line + begun.line() - 1 + blank_lines,
-            next_line: self.start.line + ended.line() - 1,
-            end: self.start.offset + ended.byte(),
-            fields: check_quotes(raw, self.delimiter),
-        }))
+        let line = self.start.line;
+        let fields = self.read_row()?;
+        let line = fields.as_ref().err().map_or(line, |bad| bad.line);
+        let Start { offset: end, line: next_line } = self.start;
+        Ok(Some(Row { line, next_line, end, fields: fields.map_err(|bad| bad.why.to_owned()) }))
     }
-}
 
-/// The parser takes whatever comes after a closing quote for a part of the field, and the end of the file for a closing quote;
-/// but who wrote that meant something else.
-fn check_quotes(raw: &[u8], delimiter: u8) -> Result<(), String> {
-    let mut bytes = raw.iter().copied().peekable();
-    let mut at_field_start = true;
-    while let Some(byte) = bytes.next() {
-        if byte != b'"' || !at_field_start {
-            at_field_start = byte == delimiter || byte == b'\n' || byte == b'\r';
-            continue;
-        }
-        loop {
-            match (bytes.next(), bytes.peek()) {
-                (None, _) => return Err("a quote is opened and not closed".to_owned()),
-                (Some(b'"'), Some(b'"')) => drop(bytes.next()),
-                (Some(b'"'), None | Some(b'\n' | b'\r')) => break,
-                (Some(b'"'), Some(&next)) if next == delimiter => break,
-                (Some(b'"'), Some(_)) => {
-                    return Err("something follows a closing quote: write a quote within quotes as \"\"".to_owned());
+    /// Reads one row and stands behind it.
+    fn read_row(&mut self) -> io::Result<Result<(), BadRow>> {
+        self.fields.clear();
+        let (mut at, mut within, mut line) = (0, Within::FieldStart, self.start.line);
+        // Where the last quote was opened; until there is one, where the row begins.
+        let mut quote = (0, line);
+        let mut after_return = false;
+        let why = loop {
+            let byte = self.peek(at)?;
+            match (within, byte) {
+                (Within::Quotes, None) => break NOT_CLOSED,
+                _ if at as u64 >= RECORD_BYTES_MAX => {
+                    break if within == Within::Quotes { NOT_CLOSED_SOON } else { TOO_LONG };
                 }
-                (Some(_), _) => {}
+                (Within::Quotes, Some(b'"')) => within = Within::AfterQuote,
+                (Within::Quotes, Some(byte)) => {
+                    self.fields.bytes.push(byte);
+                    line += u64::from(byte == b'\r' || (byte == b'\n' && !after_return));
+                    after_return = byte == b'\r';
+                }
+                (Within::AfterQuote, Some(b'"')) => {
+                    self.fields.bytes.push(b'"');
+                    (within, after_return) = (Within::Quotes, false);
+                }
+                (_, None | Some(b'\r' | b'\n')) => {
+                    self.fields.end_field();
+                    self.advance(at);
+                    self.start.line = line;
+                    self.end_line()?;
+                    return Ok(Ok(()));
+                }
+                (_, Some(byte)) if byte == self.delimiter => {
+                    self.fields.end_field();
+                    within = Within::FieldStart;
+                }
+                (Within::FieldStart, Some(b'"')) => (within, quote, after_return) = (Within::Quotes, (at, line), false),
+                (Within::AfterQuote, Some(_)) => break AFTER_QUOTE,
+                (Within::FieldStart | Within::Plain, Some(byte)) => {
+                    self.fields.bytes.push(byte);
+                    within = Within::Plain;
+                }
+            }
+            at += 1;
+        };
+        let (at, line) = quote;
+        self.advance(at);
+        self.start.line = line;
+        self.end_line()?;
+        Ok(Err(BadRow { line, why }))
+    }
+
+    fn skip_byte_order_mark(&mut self) -> io::Result<()> {
+        for (at, &byte) in BYTE_ORDER_MARK.as_bytes().iter().enumerate() {
+            if self.peek(at)? != Some(byte) {
+                return Ok(());
             }
         }
-        at_field_start = false;
+        self.advance(BYTE_ORDER_MARK.len());
+        Ok(())
     }
-    Ok(())
-}
 
-/// Keeps what was read of the current record, and ends where that becomes too much: an open quote must not take in a whole file.
-struct Window<R> {
-    input: R,
-    kept: Vec<u8>,
-    /// Where `kept` begins, in bytes since the first that was read.
-    from: u64,
-    /// How far may be read.
-    read_to: u64,
-}
-
-impl<R> Window<R> {
-    /// A record begins at `offset`: nothing before it is needed any more.
-    fn begin(&mut self, offset: u64) {
-        self.read_to = offset + RECORD_BYTES_MAX;
-        let before = (offset - self.from) as usize;
-        if before > KEPT_BYTES_MAX {
-            self.kept.drain(..before);
-            self.from = offset;
+    fn skip_blank_lines(&mut self) -> io::Result<()> {
+        while matches!(self.peek(0)?, Some(b'\r' | b'\n')) {
+            self.end_line()?;
         }
+        Ok(())
     }
 
-    fn between(&self, begin: u64, end: u64) -> &[u8] {
-        &self.kept[(begin - self.from) as usize..(end - self.from) as usize]
-    }
-}
-
-impl<R: Read> Read for Window<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.from + self.kept.len() as u64 > self.read_to {
-            return Err(io::Error::other(TOO_LONG));
+    /// Goes on behind the end of the line.
+    fn end_line(&mut self) -> io::Result<()> {
+        while let Some(byte) = self.peek(0)? {
+            self.advance(1);
+            if byte == b'\r' && self.peek(0)? == Some(b'\n') {
+                self.advance(1);
+            }
+            if byte == b'\r' || byte == b'\n' {
+                self.start.line += 1;
+                break;
+            }
         }
-        let count = self.input.read(buffer)?;
-        self.kept.extend_from_slice(&buffer[..count]);
-        Ok(count)
+        Ok(())
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.used += count;
+        self.start.offset += count as u64;
+    }
+
+    /// The byte so far ahead; none behind the last.
+    fn peek(&mut self, at: usize) -> io::Result<Option<u8>> {
+        while self.ahead.len() - self.used <= at {
+            self.ahead.drain(..std::mem::take(&mut self.used));
+            let read = self.ahead.len();
+            self.ahead.resize(read + READ_BYTES, 0);
+            let count = self.input.read(&mut self.ahead[read..]);
+            self.ahead.truncate(read + count.as_ref().copied().unwrap_or(0));
+            match count {
+                Ok(0) => return Ok(None),
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(Some(self.ahead[self.used + at]))
     }
 }
+
+/// Why a row makes no sense, and the line that is to blame.
+struct BadRow {
+    line: u64,
+    why: &'static str,
+}
+
+const NOT_CLOSED: &str = "a quote is opened and not closed";
+const NOT_CLOSED_SOON: &str = "a quote is opened and not closed within 16 MiB";
+const AFTER_QUOTE: &str = "something follows a closing quote: write a quote within quotes as \"\"";
 
 #[cfg(test)]
 mod tests {
@@ -237,8 +327,8 @@ mod tests {
         assert_eq!(records[1].value, r#"{"id":"2","na\"me":"5\" disk"}"#);
         assert_eq!((records[1].key.as_ref(), &*records[1].content_type), (&b"2"[..], JSON));
         assert_eq!(found.iter().map(|item| item.line).collect::<Vec<_>>(), [2, 5]);
-        // The parser leaves the second half of a line end to the next row.
-        assert_eq!(found[1].end, text.len() as u64 - 1);
+        assert_eq!(found.iter().map(|item| item.next_line).collect::<Vec<_>>(), [4, 6]);
+        assert_eq!(found[1].end, text.len() as u64);
     }
 
     #[test]
@@ -265,9 +355,25 @@ mod tests {
             assert_eq!(found[1].record.as_ref().unwrap().key, "good");
             assert_eq!(found[1].line, 3);
         }
-        let open = items(b"k,v\na,\"1\nb,2\n", &Shape::of("k", None)).unwrap();
-        assert_eq!(open[0].record, Err("a quote is opened and not closed".to_owned()));
-        assert_eq!(open.len(), 1);
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_costs_the_line_that_it_is_on() {
+        for (text, bad_line, good) in [
+            (&b"k,v\na,\"1\nb,2\nc,3\n"[..], 2, &["b", "c"][..]),
+            (b"k,v\r\na,1\r\nb,\"2\r\nc,3", 3, &["a", "c"]),
+            // The next quote closes it, where no closing quote can be.
+            (b"k,v\na,\"1\nb,\"2\"\nc,3\n", 2, &["b", "c"]),
+            // Only the last quote of a row is to blame.
+            (b"k,v\n\"a\nb\",\"1\nc,3\n", 3, &["c"]),
+            (b"k,v\ra,\"1\rb,2\r", 2, &["b"]),
+        ] {
+            let (bad, read): (Vec<_>, Vec<_>) =
+                items(text, &Shape::of("k", None)).unwrap().into_iter().partition(|item| item.record.is_err());
+            assert_eq!(bad.iter().map(|item| item.line).collect::<Vec<_>>(), [bad_line]);
+            let keys: Vec<_> = read.into_iter().map(|item| item.record.unwrap().key).collect();
+            assert_eq!(keys, good);
+        }
     }
 
     #[test]
@@ -286,20 +392,24 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quote_does_not_take_in_a_whole_file() {
+    fn what_is_too_long_takes_bounded_memory_and_the_next_is_read() {
         let shape = Shape::of("k", None);
         let header = Header::read(&b"k\n"[..], b',', &shape).unwrap();
-        let input = (&b"\""[..]).chain(io::repeat(b'x'));
-        let mut table = Table::new(input, b',', shape, header, Start::FILE);
-        assert_eq!(table.next().unwrap_err().to_string(), TOO_LONG);
+        for (begin, why) in [(&b"\""[..], NOT_CLOSED_SOON), (b"x", TOO_LONG)] {
+            let input = begin.chain(io::repeat(b'x').take(3 * RECORD_BYTES_MAX)).chain(&b"\ngood\n"[..]);
+            let mut table = Table::new(input, b',', shape.clone(), header.clone(), Start { offset: 2, line: 2 });
+            let bad = table.next().unwrap().unwrap();
+            assert_eq!((bad.line, bad.record), (2, Err(why.to_owned())));
+            let good = table.next().unwrap().unwrap();
+            assert_eq!((good.line, good.record.unwrap().key), (3, "good".into()));
+            assert!(table.rows.ahead.capacity() as u64 <= 3 * RECORD_BYTES_MAX);
+        }
     }
 
     #[test]
     fn a_long_table_is_let_go_as_it_is_read() {
         let shape = Shape::of("k", None);
         let header = Header::read(&b"k\n"[..], b',', &shape).unwrap();
-        let mut table = Table::new(io::repeat(b'\n').take(0), b',', shape.clone(), header.clone(), Start::FILE);
-        assert_eq!(table.next().unwrap(), None);
         let text = "0123456789\n".repeat(400_000);
         let mut table = Table::new(text.as_bytes(), b',', shape, header, Start::FILE);
         let mut count = 0;
@@ -308,7 +418,7 @@ mod tests {
             assert_eq!((item.line, item.end), (count, count * 11));
         }
         assert_eq!(count, 400_000);
-        assert!(table.rows.reader.get_ref().kept.len() < 2 * KEPT_BYTES_MAX);
+        assert!(table.rows.ahead.capacity() <= 4 * READ_BYTES);
     }
 
     proptest! {

@@ -2,13 +2,15 @@
 
 use clap::Args;
 
+use crate::cli::Endpoints;
+
 /// How to verify.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
-    /// The HTTP address of a node, which names all others; give it again for more nodes to try.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
-    pub node: Vec<String>,
+    /// Where the cluster is.
+    #[command(flatten)]
+    pub endpoints: Endpoints,
     /// Nothing is on its way any more: hints that stand-ins still hold, keys that were being written all the time, and partitions with
     /// too few replicas count as differences.
     #[arg(long)]
@@ -31,4 +33,4 @@ const EXAMPLES: &str = "The exit status is 0 if every key is equal on all its re
 
 Examples:
   cartwheel verify
-  cartwheel verify --settled --json --node http://127.0.0.1:8081 --node http://127.0.0.1:8082";
+  cartwheel verify --settled --json --node 127.0.0.1:8081,127.0.0.1:8082";

@@ -15,10 +15,10 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cartwheel_client::Client;
 use futures_util::stream::{self as futures, StreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::exit::{Ending, Exit};
 use crate::keys;
 use nodes::Nodes;
 use partition::Disagree;
@@ -47,6 +47,16 @@ pub enum Error {
          try again"
     )]
     Disagree(String),
+}
+
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => error.exit(),
+            Self::Show(error) => error.exit(),
+            Self::Disagree(_) => Exit::NoQuorum,
+        }
+    }
 }
 
 /// What all partitions share.
@@ -83,7 +93,7 @@ impl Shared {
 /// If no node names the others, or they do not agree on the ring.
 pub async fn run(args: &VerifyArgs) -> Result<ExitCode, Error> {
     let begun = Instant::now();
-    let ring = Client::new(&args.node)?.ring().await?;
+    let ring = args.endpoints.client()?.ring().await?;
     let shared = Shared {
         nodes: Nodes::of(&ring)?,
         list: usize::from(args.list),

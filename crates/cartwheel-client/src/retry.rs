@@ -1,0 +1,201 @@
+//! When a request that failed is made again, where, and how often: enough to outlast the death of a node, and too little to keep an overloaded
+//! cluster overloaded.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::Cause;
+
+/// How often one request is repeated at most that reached a node.
+const REPEATS_MAX: u32 = 3;
+/// How often one request tries each endpoint at most while there is nobody to reach.
+const ROUNDS: u32 = 3;
+/// The longest pause before the first repetition; it doubles with each further one.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What a repetition costs, in units of what a request earns: a tenth of the requests may be repeated.
+const COST: u32 = 10;
+/// As many repetitions may follow each other at once.
+const BURST: u32 = 10;
+
+/// How many requests all users of a client may repeat. Where many fail, most are given up at once: repeated, they would be what keeps the
+/// cluster from recovering.
+#[derive(Debug)]
+pub(crate) struct Budget(AtomicU32);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(AtomicU32::new(BURST * COST))
+    }
+}
+
+impl Budget {
+    /// A request is made for the first time.
+    pub(crate) fn earn(&self) {
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| (saved < BURST * COST).then_some(saved + 1));
+    }
+
+    /// Whether a request may be repeated.
+    fn spend(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| saved.checked_sub(COST)).is_ok()
+    }
+}
+
+/// The attempts at one request.
+#[derive(Debug)]
+pub(crate) struct Tries<'a> {
+    budget: &'a Budget,
+    /// When all of it must have ended.
+    deadline: Option<Instant>,
+    /// A node that asks to be left alone longer than this is not waited for.
+    patience: Duration,
+    /// For each endpoint, until when it has asked to be left alone.
+    busy_until: Vec<Option<Instant>>,
+    /// The endpoint to try.
+    at: usize,
+    attempts: u32,
+    repeats: u32,
+    pauses: u32,
+}
+
+/// How a request goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// With another attempt after a pause.
+    After(Duration),
+    /// Not at all.
+    GiveUp,
+}
+
+impl<'a> Tries<'a> {
+    /// Attempts at `endpoints` nodes, of which number `first` is tried first. A node that wants to be left alone longer than
+    /// `patience` is not waited for.
+    pub(crate) fn new(
+        budget: &'a Budget,
+        endpoints: usize,
+        first: usize,
+        patience: Duration,
+        deadline: Option<Instant>,
+    ) -> Self {
+        budget.earn();
+        let busy_until = vec![None; endpoints];
+        Self { budget, deadline, patience, busy_until, at: first, attempts: 0, repeats: 0, pauses: 0 }
+    }
+
+    /// The endpoint to try.
+    pub(crate) const fn at(&self) -> usize {
+        self.at
+    }
+
+    /// How many attempts have failed.
+    pub(crate) const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Whether there are endpoints that were not tried yet, besides this one.
+    pub(crate) fn others_wait(&self) -> bool {
+        (self.attempts as usize) + 1 < self.busy_until.len()
+    }
+
+    /// How much time is left; none if nobody asked for an end.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The attempt has failed, and the node has asked to be left alone for as long as `busy_for`. `random` is a number from 0 to 1.
+    pub(crate) fn failed(&mut self, cause: Cause, busy_for: Option<Duration>, random: f64) -> Next {
+        let now = Instant::now();
+        self.attempts += 1;
+        self.busy_until[self.at] = busy_for.and_then(|busy_for| now.checked_add(busy_for));
+        let count = self.busy_until.len();
+        // That a node cannot be reached says nothing of the others, and it has no work with such an attempt.
+        let is_free = cause == Cause::Unreachable;
+        if is_free && self.attempts >= ROUNDS * count as u32 {
+            return Next::GiveUp;
+        }
+        if !is_free && (self.repeats == REPEATS_MAX || !self.budget.spend()) {
+            return Next::GiveUp;
+        }
+        self.repeats += u32::from(!is_free);
+        let mut pause = Duration::ZERO;
+        if !is_free || (self.attempts as usize).is_multiple_of(count) {
+            pause = PAUSE.saturating_mul(1 << self.pauses.min(8)).min(PAUSE_MAX).mul_f64(random);
+            self.pauses += 1;
+        }
+        let wait = |at: usize| self.busy_until[at].map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let others = (1..=count).map(|step| (self.at + step) % count);
+        let Some((busy, at)) = others.map(|at| (wait(at), at)).min_by_key(|&(busy, _)| busy) else {
+            return Next::GiveUp;
+        };
+        // The pause comes on top, so that not all who were sent away come back together.
+        let pause = busy + pause;
+        let too_long = busy > self.patience || self.deadline.is_some_and(|deadline| now + pause >= deadline);
+        if too_long {
+            return Next::GiveUp;
+        }
+        self.at = at;
+        Next::After(pause)
+    }
+}
+
+/// A number from 0 to 1; 1 if there is no randomness.
+pub(crate) fn random() -> f64 {
+    getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn tries(budget: &Budget, endpoints: usize) -> Tries<'_> {
+        Tries::new(budget, endpoints, 0, 5 * SECOND, None)
+    }
+
+    /// The pauses, each the longest that may be, until the request is given up.
+    fn pauses(mut tries: Tries<'_>, cause: Cause) -> Vec<u128> {
+        std::iter::from_fn(|| match tries.failed(cause, None, 1.0) {
+            Next::After(pause) => Some(pause.as_millis()),
+            Next::GiveUp => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn pauses_grow_and_the_request_is_given_up() {
+        let budget = Budget::default();
+        assert_eq!(pauses(tries(&budget, 3), Cause::Overloaded), [100, 200, 400]);
+        assert_eq!(pauses(tries(&budget, 3), Cause::Unreachable), [0, 0, 100, 0, 0, 200, 0, 0]);
+        let mut jittered = tries(&budget, 3);
+        assert_eq!(jittered.failed(Cause::Overloaded, None, 0.25), Next::After(PAUSE / 4));
+    }
+
+    #[test]
+    fn where_most_requests_fail_a_tenth_is_repeated() {
+        let budget = Budget::default();
+        let repeated: usize = (0..1_000).map(|_| pauses(tries(&budget, 3), Cause::TooFewReplicas).len()).sum();
+        assert!((100..=110).contains(&repeated), "{repeated}");
+        assert_eq!(pauses(tries(&budget, 1), Cause::Unreachable).len(), 2, "a node that is gone costs nothing");
+    }
+
+    #[test]
+    fn a_node_is_left_alone_as_long_as_it_asks_for_and_others_are_tried() {
+        let budget = Budget::default();
+        let mut two = tries(&budget, 2);
+        assert_eq!(two.failed(Cause::Overloaded, Some(3 * SECOND), 0.0), Next::After(Duration::ZERO));
+        assert_eq!(two.at(), 1);
+        let Next::After(pause) = two.failed(Cause::Overloaded, Some(SECOND), 0.0) else { panic!("it gave up") };
+        assert_eq!(two.at(), 1, "it is free first");
+        assert!(pause <= SECOND && pause > SECOND / 2);
+
+        let mut one = tries(&budget, 1);
+        assert_eq!(one.failed(Cause::Overloaded, Some(60 * SECOND), 0.0), Next::GiveUp, "nobody waits so long");
+        let soon = Some(Instant::now() + SECOND);
+        let mut hurried = Tries::new(&budget, 1, 0, 5 * SECOND, soon);
+        assert_eq!(hurried.failed(Cause::Overloaded, Some(2 * SECOND), 0.0), Next::GiveUp, "it would be too late");
+    }
+}
