@@ -321,7 +321,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_loses_nothing() {
     load.go_on(&[1, 2, 3]).await;
     let protocol = upgraded.status(1).await.unwrap().protocol;
     assert_eq!((protocol.in_use, protocol.waits_for), (OLD, vec!["node-2".to_owned(), "node-3".to_owned()]));
-    let told = run(old, &["cluster", "status", "--node", &upgraded.cluster.endpoint(1)]);
+    let told = run(old, &["cluster", "status", "-o", "wide", "--node", &upgraded.cluster.endpoint(1)]);
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
     let waits = format!("protocol version {OLD}; version {NEW} is used once node-2, node-3 speak it, too");
     assert!(told.contains(&waits) && told.contains(&format!("{OLD}-{NEW}")), "{told}");
