@@ -8,6 +8,8 @@ use harness::grown::Grown;
 use harness::raw::{get, put, set_bucket};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+/// As many of them are restarted.
+const ROUNDS: usize = 3;
 const KEYS: u32 = 60;
 
 fn partitions_on_their_way(nodes: &Grown, through: &str) -> usize {
@@ -31,7 +33,7 @@ fn a_restarted_node_that_is_ready_refuses_no_strong_request_though_partitions_mo
     assert_eq!(settings.status, 200, "{}", settings.text());
 
     let mut refused = Vec::new();
-    for (round, name) in NAMES.into_iter().enumerate() {
+    for (round, name) in NAMES.into_iter().take(ROUNDS).enumerate() {
         let (through, other) = (NAMES[(round + 1) % 5], NAMES[(round + 2) % 5]);
         nodes.kill(name);
         nodes.done(through, &["weight", other, if round % 2 == 0 { "1000" } else { "100" }, "--yes"]);
@@ -49,5 +51,5 @@ fn a_restarted_node_that_is_ready_refuses_no_strong_request_though_partitions_mo
         }
         nodes.eventually("all is where it is wished", settled);
     }
-    assert!(refused.is_empty(), "{} of {} strong requests: {refused:#?}", refused.len(), 2 * KEYS * 5);
+    assert!(refused.is_empty(), "{} of {} strong requests: {refused:#?}", refused.len(), 2 * KEYS * ROUNDS as u32);
 }
