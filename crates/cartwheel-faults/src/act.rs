@@ -290,7 +290,9 @@ pub(crate) async fn knock(cluster: &mut Cluster, comers: &[usize]) -> Result<(),
             let looks = cluster.looks().await?;
             let known = |node: &usize| {
                 let name = &cluster.nodes()[*node].name;
-                looks.iter().all(|look| look.moves.as_ref().is_some_and(|moves| moves.waiting.contains(name)))
+                // One that stands still hears of it later.
+                let mut answers = looks.iter().filter_map(|look| look.moves.as_ref()).peekable();
+                answers.peek().is_some() && answers.all(|moves| moves.waiting.contains(name))
             };
             if comers.iter().all(known) {
                 return Ok(());
