@@ -8,14 +8,7 @@ use harness::status;
 
 /// Three members, all ready, and a key.
 fn three() -> Grown {
-    let mut nodes = Grown::new();
-    nodes.serve("a", &["--bootstrap"]);
-    nodes.wait_for("a");
-    let seed = nodes.peer_addr("a");
-    for name in ["b", "c"] {
-        nodes.serve(name, &["--seed", &seed, "--join"]);
-        nodes.wait_for(name);
-    }
+    let nodes = Grown::of(&["a", "b", "c"]);
     nodes
         .eventually("all hold what they are to hold", |nodes| nodes.moves("a")["moves"].as_array().unwrap().is_empty());
     assert_eq!(put(&nodes.endpoint("a"), "/v1/kv/b/k?w=3", "v").status, 204);

@@ -44,14 +44,7 @@ fn settled(nodes: &Grown, all: &[&str]) {
 
 #[test]
 fn nodes_come_die_are_replaced_and_leave_and_nothing_is_missed() {
-    let mut nodes = Grown::new();
-    nodes.serve("a", &["--bootstrap"]);
-    nodes.wait_for("a");
-    let seed = nodes.peer_addr("a");
-    for name in ["b", "c"] {
-        nodes.serve(name, &["--seed", &seed, "--join"]);
-        nodes.wait_for(name);
-    }
+    let mut nodes = Grown::of(&["a", "b", "c"]);
     settled(&nodes, &["a", "b", "c"]);
     write(&nodes, "b", 0..KEYS);
 

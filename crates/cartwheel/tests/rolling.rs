@@ -19,14 +19,7 @@ fn partitions_on_their_way(nodes: &Grown, through: &str) -> usize {
 /// A strong write of a register goes to one coordinator alone, and a node that knows the homes of long ago chooses one that is none any more.
 #[test]
 fn a_restarted_node_that_is_ready_refuses_no_strong_request_though_partitions_moved_meanwhile() {
-    let mut nodes = Grown::new();
-    nodes.serve("a", &["--bootstrap"]);
-    nodes.wait_for("a");
-    let seed = nodes.peer_addr("a");
-    for name in &NAMES[1..] {
-        nodes.serve(name, &["--seed", &seed, "--join"]);
-        nodes.wait_for(name);
-    }
+    let mut nodes = Grown::of(&NAMES);
     let settled = |nodes: &Grown| NAMES.iter().all(|name| partitions_on_their_way(nodes, name) == 0);
     nodes.eventually("all is where it is wished", settled);
     let settings = set_bucket(&nodes.endpoint("a"), "registers", r#"{"conflict":"lww"}"#);

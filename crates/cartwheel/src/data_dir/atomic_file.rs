@@ -3,7 +3,7 @@
 //! A node must be able to replace its files on a disk that is full to the last byte: otherwise it could not even start, to serve what it holds.
 //! So it keeps room for them, a file that is given up when there is no other room and made again afterwards.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -22,17 +22,16 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary_name = name.to_os_string();
     temporary_name.push(".new");
     let temporary = dir.join(temporary_name);
-    if let Err(error) = write(&temporary, bytes) {
-        let spare = dir.join(SPARE_FILE);
-        if !is_full(&error) || fs::remove_file(&spare).is_err() {
-            return Err(error);
-        }
-        write(&temporary, bytes)?;
-        fs::rename(&temporary, path)?;
-        keep_room(dir);
-        return super::sync_dir(dir);
+    let mut written = write(&temporary, bytes);
+    let gives_room = written.as_ref().is_err_and(is_full) && fs::remove_file(dir.join(SPARE_FILE)).is_ok();
+    if gives_room {
+        written = write(&temporary, bytes);
     }
+    written?;
     fs::rename(&temporary, path)?;
+    if gives_room {
+        keep_room(dir);
+    }
     super::sync_dir(dir)
 }
 
@@ -59,7 +58,7 @@ fn filled(spare: &Path, held: usize) -> io::Result<()> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -70,6 +69,8 @@ fn is_full(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

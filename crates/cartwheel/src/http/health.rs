@@ -97,9 +97,12 @@ fn too_few_in_reach(door: &Door) -> Option<String> {
     // A cluster with fewer nodes than that has yet to grow.
     let needed = usize::from(settings.w).min(members.len());
     let is_short = |homes: &[NodeId]| homes.iter().filter(|&&home| is_in_reach(home)).count() < needed.min(homes.len());
-    let partitions = view.ring.partitions();
-    let short = partitions.iter().filter(|&of| is_short(view.ring.homes(of, usize::from(settings.n)))).count();
-    let is_too_few = if settings.sloppy { reached < needed } else { 2 * short > partitions.iter().count() };
+    let are_most_short = || {
+        let partitions = view.ring.partitions();
+        let short = partitions.iter().filter(|&of| is_short(view.ring.homes(of, usize::from(settings.n)))).count();
+        2 * short > partitions.iter().count()
+    };
+    let is_too_few = if settings.sloppy { reached < needed } else { are_most_short() };
     is_too_few.then(|| {
         let gone = members.iter().filter(|member| !is_in_reach(member.id)).map(|member| member.name.as_str());
         let mut gone: Vec<_> = gone.collect();

@@ -26,6 +26,20 @@ impl Grown {
         Self { root: tempfile::tempdir().unwrap(), ports, free, running }
     }
 
+    /// The first founds a cluster, and the others join it one after the other.
+    pub fn of(names: &[&str]) -> Self {
+        let mut nodes = Self::new();
+        let (founder, others) = names.split_first().unwrap();
+        nodes.serve(founder, &["--bootstrap"]);
+        nodes.wait_for(founder);
+        let seed = nodes.peer_addr(founder);
+        for name in others {
+            nodes.serve(name, &["--seed", &seed, "--join"]);
+            nodes.wait_for(name);
+        }
+        nodes
+    }
+
     fn ports(&mut self, name: &str) -> (u16, u16) {
         if let Some(&ports) = self.ports.get(name) {
             return ports;
