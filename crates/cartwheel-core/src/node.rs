@@ -1033,7 +1033,8 @@ impl Node {
             self.ask_clocks(step);
         }
         let members = self.held.view().members().len();
-        let Judgement { alarm: off, borne_out } = self.drift.judgement(step.now, members);
+        let Judgement { alarm: off, borne_out } =
+            self.drift.judgement(step.now, members, |peer| self.liveness.status(peer) == Status::Down);
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);
         if told(off) != told(self.clock_off) {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::successor::successor;
-use super::{CANDIDATES_MAX, COPIED_FOR, Scx, Seat, Succession, Word, is_gone, is_lost, is_there};
+use super::{CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Scx, Seat, Succession, Word, is_gone, is_lost, is_there, wait};
 use crate::configuration::{Configuration, Home, Phase};
 use crate::counts::Group;
 use crate::dot::NodeId;
@@ -49,6 +49,7 @@ impl Succession {
             self.proposals.remove(&partition);
             self.left_at.remove(&partition);
             self.copied.remove(&partition);
+            self.undecided.remove(&partition);
             return;
         }
         if let Some(remade) = self.remade(cx.held, partition, &seat) {
@@ -62,7 +63,7 @@ impl Succession {
         match &seat.phase {
             // In what was made anew not every majority holds everything from the start.
             Phase::Alone(only) if only.is_remade() && !self.are_whole(cx, partition, &seat, only) => {}
-            Phase::Alone(only) => self.drive(cx, partition, only),
+            Phase::Alone(only) => self.drive(cx, partition, &seat, only),
             Phase::Joint(_, next) => {
                 self.complete(cx, partition, &seat, next);
                 if cx.broken.is(Mutation::SucceededHomeForgets) && cx.held.goes(partition) && !seat.has_leftovers {
@@ -94,16 +95,36 @@ impl Succession {
     }
 
     /// Proposes the next configuration on the way to the wish, once those who come are ready. The first of those who choose does, of
-    /// those that seem to be there.
-    fn drive(&mut self, cx: &mut Scx<'_>, partition: PartitionId, only: &Configuration) {
+    /// those that seem to be there; and one that has accepted a successor of which it hears no more sees to it that one is chosen.
+    fn drive(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, only: &Configuration) {
+        let decides = self.is_to_decide(cx, partition, seat);
         if self.proposals.get(&partition).is_some_and(|proposal| cx.now < proposal.until) {
             return;
         }
         self.proposals.remove(&partition);
         let first = only.choosers().iter().find(|&&home| is_there(cx, home));
-        if first != Some(&self.me) {
-            return;
+        let next = if first == Some(&self.me) { self.next_on_the_way(cx, partition, only) } else { None };
+        // The same homes once more, where what was accepted cannot have been chosen: then nobody moves for what is not wished any more.
+        let same = || Configuration { number: only.number.saturating_add(1), ..only.clone() };
+        if let Some(next) = next.or_else(|| decides.then(same)) {
+            self.propose(cx, partition, only, next);
         }
+    }
+
+    /// Whether this node has accepted a successor so long ago that it waits for nobody else any more to have one chosen.
+    fn is_to_decide(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) -> bool {
+        let Some((ballot, _)) = seat.acceptor.accepted else {
+            self.undecided.remove(&partition);
+            return false;
+        };
+        let known = self.undecided.get(&partition).filter(|(of, _)| *of == ballot);
+        let (_, at) = known.copied().unwrap_or_else(|| (ballot, cx.now + wait(cx.random, DECIDE_AFTER)));
+        self.undecided.insert(partition, (ballot, at));
+        at <= cx.now
+    }
+
+    /// The next configuration on the way to the wish, if those who come are ready.
+    fn next_on_the_way(&mut self, cx: &Scx<'_>, partition: PartitionId, only: &Configuration) -> Option<Configuration> {
         let number = only.number.saturating_add(1);
         let reports = self.reports.entry(partition).or_default();
         let has_copied = |home: Home| {
@@ -114,9 +135,7 @@ impl Succession {
         let wished = cx.held.view().wished(partition);
         let counts = cx.held.view().wished_counts();
         let next = successor(only, &wished, counts, has_copied, |home| !is_there(cx, home));
-        if let Some(next) = next.filter(|next| newcomers(only, next).into_iter().all(has_copied)) {
-            self.propose(cx, partition, only, next);
-        }
+        next.filter(|next| newcomers(only, next).into_iter().all(has_copied))
     }
 
     /// What tells all homes that this one holds what those before held.

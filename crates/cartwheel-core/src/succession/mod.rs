@@ -62,6 +62,8 @@ const ATTEND_EACH: Duration = Duration::from_micros(500);
 const ATTEND_EVERY_MAX: Duration = Duration::from_secs(4);
 /// How long a proposer waits for answers before it tries again; up to twice that, so that two do not go on outbidding each other.
 const PROPOSE_FOR: Duration = Duration::from_millis(800);
+/// How long an acceptor leaves it to others to have a successor chosen of which it has accepted one; up to twice that.
+const DECIDE_AFTER: Duration = Duration::from_secs(3);
 /// How long it counts that a candidate has said that it holds what the homes do. It says so again and again.
 const COPIED_FOR: Duration = Duration::from_secs(10);
 /// How long a node waits before it asks again for a step that it has heard of.
@@ -205,6 +207,8 @@ pub struct Succession {
     attended: Agenda<Instant>,
     /// For which number this node has said that it has copied what the homes hold.
     copied: BTreeMap<PartitionId, u64>,
+    /// The ballots under which this node has accepted a successor last, and from when on it sees to it itself that one is chosen.
+    undecided: BTreeMap<PartitionId, (Ballot, Instant)>,
     /// Since when nothing is under way any more in a partition that this node leaves.
     left_at: BTreeMap<PartitionId, Instant>,
     clearings: BTreeMap<PartitionId, Clearing>,
@@ -228,6 +232,7 @@ impl Succession {
             told_until: Instant::default(),
             attended: Agenda::default(),
             copied: BTreeMap::new(),
+            undecided: BTreeMap::new(),
             left_at: BTreeMap::new(),
             clearings: BTreeMap::new(),
             clearings_waiting: BTreeSet::new(),
@@ -268,6 +273,10 @@ impl Succession {
     fn is_unsettled(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> bool {
         let is_wanted = || self.is_wanted(held, partition, seat);
         if seat.has_duties() || seat.phase.next().is_some() && seat.phase.is_home_of_any(self.me) {
+            return true;
+        }
+        // Perhaps nobody else knows of it, and it may be chosen much later, when its homes are long gone.
+        if seat.acceptor.accepted.is_some() {
             return true;
         }
         if self.remade(held, partition, seat).is_some() {

@@ -111,6 +111,10 @@ impl Facts<'_> {
             };
             return Some(format!("{needs} and the cluster has {has}: add nodes, or ask for fewer replicas"));
         }
+        if homes_in_reach == homes {
+            // Then it is not for those who cannot be reached that it failed.
+            return None;
+        }
         let names = listed(unreachable)?;
         Some(format!("{needs}, and {homes_in_reach} of the key's {homes} homes can be reached: {names} cannot"))
     }
@@ -155,6 +159,7 @@ mod tests {
         );
         assert!(cause(2, 5, (2, 3), &["a", "b", "c"]).unwrap().ends_with("a, b and c cannot"));
         assert_eq!(cause(2, 3, (3, 3), &[]), None, "they are slow");
+        assert_eq!(cause(2, 5, (3, 3), &["a"]), None, "a is no home, and all homes can be reached");
     }
 
     #[tokio::test]
