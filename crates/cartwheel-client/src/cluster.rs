@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct ClusterStatus {
     /// The cluster's id, in hexadecimal.
     pub cluster: String,
+    /// What it is called; empty if it was given no name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster_name: String,
     /// The name of the node that answered.
     pub node: String,
     /// Which history of changes it goes by: nodes that say the same agree on members and ring.

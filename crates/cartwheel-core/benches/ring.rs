@@ -89,7 +89,11 @@ fn grown(joiners: u64, partitions: u32) -> History {
     let partitions = Partitions::new(partitions).expect("in bounds");
     let (cluster, strategy, members) = (ClusterId(1), Strategy::Balanced, vec![member(0)]);
     let founder = member(0).id;
-    history.record(Hlc::ZERO, founder, ChangeKind::Found { cluster, partitions, strategy, members });
+    history.record(
+        Hlc::ZERO,
+        founder,
+        ChangeKind::Found { cluster, partitions, strategy, members, name: String::new() },
+    );
     for serial in 1..=joiners {
         history.record(Hlc::ZERO, founder, ChangeKind::Add(member(serial)));
     }

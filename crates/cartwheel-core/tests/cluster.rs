@@ -72,6 +72,7 @@ fn view(nodes: usize) -> View {
         partitions: Partitions::new(32).expect("32 partitions are allowed"),
         strategy: Strategy::Random { tokens: NonZeroU32::MIN.saturating_add(15) },
         members: (1..=nodes).map(member).collect(),
+        name: String::new(),
     };
     history.record(Hlc::at(WallMs(1)), id(1), founding);
     let lww = SettingsPatch { conflict: Some(Conflict::Lww), ..SettingsPatch::default() };

@@ -319,7 +319,8 @@ fn history(spec: &ClusterSpec) -> History {
     let founder = members[0].id;
     let partitions = Partitions::new(spec.partitions).expect("a number of partitions");
     let mut history = History::new();
-    let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members };
+    let found =
+        ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members, name: String::new() };
     history.record(Hlc::ZERO, founder, found);
     for bucket in &spec.buckets {
         let settings = SettingsPatch {

@@ -205,7 +205,7 @@ impl World {
         let places = members.iter().enumerate().map(|(place, member)| (member.id, place)).collect();
         let mut founding = History::new();
         let (founder, strategy) = (members[0].id, Strategy::Balanced);
-        let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy, members };
+        let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy, members, name: String::new() };
         founding.record(Hlc::at(WallMs(1)), founder, found);
         let views = Shared::default();
         let control = |place: usize| {

@@ -180,12 +180,12 @@ pub fn found(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<Vec<NodeD
     open(dir)
 }
 
-/// Founds a cluster in the place of nothing, of which `member` is the only node, with its data in `dir`.
+/// Founds a cluster of this name in the place of nothing, of which `member` is the only node, with its data in `dir`.
 ///
 /// # Errors
 /// If the directory cannot be written.
-pub fn found_alone(dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
-    Founding::of(vec![member.clone()])?.settle(dir, member, shards)
+pub fn found_alone(dir: &Path, name: &str, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
+    Founding::of(name, vec![member.clone()])?.settle(dir, member, shards)
 }
 
 /// A cluster that is being founded: what all its nodes know.
@@ -196,12 +196,12 @@ struct Founding {
 }
 
 impl Founding {
-    fn of(members: Vec<Member>) -> Result<Self, FoundError> {
+    fn of(name: &str, members: Vec<Member>) -> Result<Self, FoundError> {
         let Some(first) = members.first().map(|first| first.id) else { return Err(FoundError::NoSite) };
         let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
         let (partitions, strategy) = (Partitions::default(), Strategy::default());
         let mut history = History::new();
-        let founding = ChangeKind::Found { cluster, partitions, strategy, members };
+        let founding = ChangeKind::Found { cluster, partitions, strategy, members, name: name.to_owned() };
         history.record(Hlc::at(clock::wall()), first, founding);
         Ok(Self { cluster, secret: ClusterSecret(random::bytes()?), history })
     }
@@ -264,7 +264,8 @@ fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
 fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError> {
     let member = |(number, site): (u16, &Site)| Ok(site.member(&name_of(number), Life(random::number()?)));
     let members = (1..).zip(sites).map(member).collect::<Result<Vec<_>, FoundError>>()?;
-    let founding = Founding::of(members.clone())?;
+    // One that lives on one machine needs no name.
+    let founding = Founding::of("", members.clone())?;
     let parent = match dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),

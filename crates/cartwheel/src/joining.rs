@@ -45,8 +45,13 @@ pub enum NewNodeError {
     #[error("a node founds a cluster or joins one: give bootstrap or join, not both")]
     BothWays,
     /// It cannot be called so.
-    #[error("{0:?} is no name for a node: use 1 to 63 letters, digits, dots, dashes and underscores")]
-    BadName(String),
+    #[error("{name:?} is no name for {of}: use 1 to 63 letters, digits, dots, dashes and underscores")]
+    BadName {
+        /// What was to be called so.
+        of: &'static str,
+        /// The name.
+        name: String,
+    },
     /// It was told to be another node than the directory's.
     #[error(
         "{dir} holds the node {name}, and it was told to be {said}: give the directory of {said}, or leave --name out"
@@ -71,6 +76,22 @@ pub enum NewNodeError {
         shards: NonZeroU32,
         /// What was said.
         said: NonZeroU32,
+    },
+    /// It was not said what the new cluster is called.
+    #[error(
+        "a new cluster needs a name: give it with --cluster-name, as CARTWHEEL_CLUSTER_NAME, or as cluster_name in the file of --config; or \
+         name nodes of one that is there, with --seed"
+    )]
+    NoClusterName,
+    /// The directory's node, or those at the seeds, belong to another cluster.
+    #[error("{whose} belongs to {}, and this node was told to belong to {said}", called(name))]
+    OtherCluster {
+        /// Whose cluster that is.
+        whose: String,
+        /// Its name; empty if it has none.
+        name: String,
+        /// What was said.
+        said: String,
     },
     /// Nobody could find it.
     #[error(
@@ -137,12 +158,15 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
         return Err(NewNodeError::NoSeed);
     }
     let name = new.name.clone().ok_or(NewNodeError::NoName)?;
+    let cluster_name = new.cluster_name.clone().unwrap_or_default();
     if new.zone.as_ref().is_some_and(String::is_empty) {
         return Err(NewNodeError::EmptyZone);
     }
-    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if name.is_empty() || name.len() > 63 || !name.chars().all(is_fit) {
-        return Err(NewNodeError::BadName(name));
+    if !is_name(&name) {
+        return Err(NewNodeError::BadName { of: "a node", name });
+    }
+    if new.cluster_name.is_some() && !is_name(&cluster_name) {
+        return Err(NewNodeError::BadName { of: "a cluster", name: cluster_name });
     }
     let site = site_of(config)?;
     let shards = new.shards.unwrap_or_else(one_a_core);
@@ -150,9 +174,12 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
         return Err(NewNodeError::NotVacant(config.dir.clone()));
     }
     if bootstraps && seeds.is_empty() {
+        if cluster_name.is_empty() {
+            return Err(NewNodeError::NoClusterName);
+        }
         let member = site.member(&name, Life(random::number()?));
-        founding::found_alone(&config.dir, &member, shards)?;
-        info!("founded a cluster with {name} as its only node, in {}", config.dir.display());
+        founding::found_alone(&config.dir, &cluster_name, &member, shards)?;
+        info!("founded the cluster {cluster_name} with {name} as its only node, in {}", config.dir.display());
         return Ok(());
     }
     if bootstraps {
@@ -163,10 +190,20 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
         );
     }
     let member = site.member(&name, waiting_life(&config.dir)?);
-    let invitation = wait(&seeds, &member, joins).await?;
+    let invitation = wait(&seeds, &member, joins, &cluster_name).await?;
     settle(&config.dir, &member, shards, &invitation)?;
     info!("{name} is a member of the cluster now, in {}", config.dir.display());
     Ok(())
+}
+
+fn is_name(name: &str) -> bool {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    (1..=63).contains(&name.len()) && name.chars().all(is_fit)
+}
+
+/// A cluster, as in a sentence.
+fn called(name: &str) -> String {
+    if name.is_empty() { "a cluster without a name".to_owned() } else { format!("the cluster {name}") }
 }
 
 fn site_of(config: &Config) -> Result<Site, NewNodeError> {
@@ -197,6 +234,10 @@ fn is_as_said(dir: &Path, new: &NewNode) -> Result<(), NewNodeError> {
     let identity = data_dir::read_identity(dir)?;
     if let Some(said) = new.name.clone().filter(|said| *said != identity.name) {
         return Err(NewNodeError::OtherName { dir: dir.to_path_buf(), name: identity.name, said });
+    }
+    let view = founding::view_of(&identity, dir)?;
+    if let Some(said) = new.cluster_name.clone().filter(|said| *said != view.cluster_name) {
+        return Err(NewNodeError::OtherCluster { whose: dir.display().to_string(), name: view.cluster_name, said });
     }
     match new.shards {
         Some(said) if said != identity.shards => {
@@ -238,11 +279,16 @@ fn waiting_life(dir: &Path) -> Result<Life, NewNodeError> {
 }
 
 /// Asks to be let in until it is.
-async fn wait(seeds: &BTreeSet<String>, member: &Member, asks_itself: bool) -> Result<Invitation, NewNodeError> {
+async fn wait(
+    seeds: &BTreeSet<String>,
+    member: &Member,
+    asks_itself: bool,
+    cluster_name: &str,
+) -> Result<Invitation, NewNodeError> {
     let mut known = BTreeSet::new();
     for round in 0_u32.. {
         let asked: BTreeSet<String> = seeds.union(&known).cloned().collect();
-        match ask_to_join(&asked, member, asks_itself).await {
+        match ask_to_join(&asked, member, asks_itself, cluster_name).await {
             Ok(invitation) => {
                 let view = invitation.history.view().ok_or(NewNodeError::NoCluster)?;
                 if is_in(&view, member)? {
@@ -328,7 +374,13 @@ mod tests {
     }
 
     fn named(name: &str) -> NewNode {
-        NewNode { name: Some(name.to_owned()), bootstrap: Some(true), shards: NonZeroU32::new(2), ..NewNode::default() }
+        NewNode {
+            name: Some(name.to_owned()),
+            bootstrap: Some(true),
+            cluster_name: Some("shop".to_owned()),
+            shards: NonZeroU32::new(2),
+            ..NewNode::default()
+        }
     }
 
     fn site() -> Site {
@@ -363,6 +415,10 @@ mod tests {
         prepare(&Config { new: NewNode { join: Some(true), ..named("a") }, ..config.clone() }).await.unwrap();
         let other = prepare(&Config { new: named("b"), ..config.clone() }).await.unwrap_err();
         assert!(matches!(other, NewNodeError::OtherName { .. }), "{other}");
+        assert_eq!(view.cluster_name, "shop");
+        let stray = NewNode { cluster_name: Some("depot".to_owned()), ..named("a") };
+        let stray = prepare(&Config { new: stray, ..config.clone() }).await.unwrap_err().to_string();
+        assert!(stray.ends_with("belongs to the cluster shop, and this node was told to belong to depot"), "{stray}");
         let more = NewNode { shards: NonZeroU32::new(3), ..named("a") };
         let more = prepare(&Config { new: more, ..config }).await.unwrap_err();
         assert!(matches!(more, NewNodeError::OtherShards { .. }), "{more}");
@@ -376,12 +432,16 @@ mod tests {
         let nameless = NewNode { name: None, ..named("a") };
         assert!(matches!(refused(&dir, nameless).await, NewNodeError::NoName));
         for name in ["", "a b", "a:1", "a/b", "\u{e4}", &"a".repeat(64)] {
-            assert!(matches!(refused(&dir, named(name)).await, NewNodeError::BadName(_)), "{name}");
+            assert!(matches!(refused(&dir, named(name)).await, NewNodeError::BadName { .. }), "{name}");
         }
         let both = NewNode { join: Some(true), ..named("a") };
         assert!(matches!(refused(&dir, both).await, NewNodeError::BothWays));
         let nobody = NewNode { join: Some(true), bootstrap: None, ..named("a") };
         assert!(matches!(refused(&dir, nobody).await, NewNodeError::NoSeed));
+        let nameless = NewNode { cluster_name: None, ..named("a") };
+        assert!(matches!(refused(&dir, nameless).await, NewNodeError::NoClusterName));
+        let odd = NewNode { cluster_name: Some("my shop".to_owned()), ..named("a") };
+        assert!(matches!(refused(&dir, odd).await, NewNodeError::BadName { of: "a cluster", .. }));
         assert!(!dir.exists(), "nothing was begun");
         let zoneless = NewNode { zone: Some(String::new()), ..named("a") };
         assert!(matches!(refused(&dir, zoneless).await, NewNodeError::EmptyZone));
@@ -442,6 +502,7 @@ mod tests {
             partitions: cartwheel_core::ring::Partitions::default(),
             strategy: cartwheel_core::membership::Strategy::default(),
             members: vec![site().member("a", Life(1))],
+            name: String::new(),
         };
         let mut history = History::new();
         for (at, what) in (1..).zip([founding].into_iter().chain(changes)) {

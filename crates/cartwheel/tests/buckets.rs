@@ -60,7 +60,7 @@ async fn settings_are_changed_through_any_node_and_survive_a_crash() {
 fn grown(names: &[&str]) -> Grown {
     let mut nodes = Grown::new();
     let (first, others) = names.split_first().unwrap();
-    nodes.serve(first, &["--bootstrap"]);
+    nodes.founds(first);
     nodes.wait_for(first);
     others.iter().for_each(|name| nodes.waits(name, first));
     nodes.done(first, &[&["add"], others, &["--yes", "--wait"]].concat());

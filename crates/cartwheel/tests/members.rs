@@ -19,7 +19,7 @@ fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
     // The seed is not there yet, and its name stands for more than one address.
     let seed = nodes.peer_addr("a").replace("127.0.0.1", "localhost");
     nodes.serve("b", &["--seed", &seed]);
-    nodes.serve("a", &["--bootstrap"]);
+    nodes.founds("a");
     nodes.wait_for("a");
     nodes.eventually("the node waits", |nodes| nodes.moves("a")["waiting"] == json!(["b"]));
     let version = nodes.version("a");
@@ -64,7 +64,17 @@ fn what_makes_no_sense_is_refused_with_its_reason_and_changes_nothing() {
     nodes.kill("c");
     nodes.serve("d", &["--join"]);
     assert!(nodes.refused("d").contains("give one with --seed"));
-    nodes.serve("other", &["--bootstrap"]);
+    nodes.serve("nameless", &["--bootstrap"]);
+    assert!(nodes.refused("nameless").contains("--cluster-name"), "as it would be again if its disk were lost");
+    nodes.serve("d", &["--seed", &alive, "--join", "--cluster-name", "shop"]);
+    let refused = nodes.refused("d");
+    assert!(refused.contains("a there belongs to the cluster test, and this node to the cluster shop"), "{refused}");
+    nodes.serve("f", &["--seed", &alive, "--cluster-name", "test"]);
+    nodes.eventually("a node that knows the cluster's name waits", |nodes| {
+        nodes.moves("a")["waiting"].as_array().unwrap().iter().any(|waits| waits == "f")
+    });
+    nodes.kill("f");
+    nodes.founds("other");
     nodes.wait_for("other");
     let both = [nodes.peer_addr("a"), nodes.peer_addr("other")].join(",");
     nodes.serve("e", &["--seed", &both]);
@@ -96,7 +106,7 @@ fn all_keys_are_there(nodes: &Grown, through: &str) {
 #[test]
 fn nodes_come_in_one_plan_and_go_alive_or_dead() {
     let mut nodes = Grown::new();
-    nodes.serve("a", &["--bootstrap", "--zone", "x"]);
+    nodes.serve("a", &["--bootstrap", "--cluster-name", "test", "--zone", "x"]);
     nodes.wait_for("a");
     ["b", "c", "d", "e"].iter().for_each(|name| nodes.waits(name, "a"));
     let wait = nodes.run("a", &["change", "add=b", "add=c", "add=d:50", "add=e", "weight=d:100", "--yes", "--wait"]);
@@ -163,7 +173,7 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
 #[test]
 fn what_has_lost_most_of_its_homes_for_good_is_made_anew_when_that_is_forced() {
     let mut nodes = Grown::new();
-    nodes.serve("a", &["--bootstrap"]);
+    nodes.founds("a");
     nodes.wait_for("a");
     ["b", "c"].iter().for_each(|name| nodes.waits(name, "a"));
     nodes.done("a", &["add", "b", "c", "--yes", "--wait"]);
@@ -203,7 +213,7 @@ fn what_has_lost_most_of_its_homes_for_good_is_made_anew_when_that_is_forced() {
 #[test]
 fn a_node_that_leaves_ends_what_its_clients_asked_for() {
     let mut nodes = Grown::new();
-    nodes.serve("a", &["--bootstrap"]);
+    nodes.founds("a");
     nodes.wait_for("a");
     ["b", "c", "d"].iter().for_each(|name| nodes.waits(name, "a"));
     nodes.done("a", &["add", "b", "c", "d", "--yes", "--wait"]);
@@ -225,7 +235,7 @@ fn a_node_that_leaves_ends_what_its_clients_asked_for() {
 #[test]
 fn a_node_can_be_asked_to_remove_itself() {
     let mut nodes = Grown::new();
-    nodes.serve("a", &["--bootstrap"]);
+    nodes.founds("a");
     nodes.wait_for("a");
     ["b", "c", "d"].iter().for_each(|name| nodes.waits(name, "a"));
     nodes.done("a", &["add", "b", "c", "d", "--yes", "--wait"]);
@@ -240,7 +250,7 @@ fn a_node_can_be_asked_to_remove_itself() {
 #[test]
 fn no_weight_takes_a_replica_away() {
     let mut nodes = Grown::new();
-    nodes.serve("a", &["--bootstrap"]);
+    nodes.founds("a");
     nodes.wait_for("a");
     let status =
         |nodes: &Grown, field: &str| get(&nodes.endpoint("a"), "/v1/cluster").json()["replication"][field].clone();

@@ -31,7 +31,21 @@ impl Lone {
         let (root, (http, peers)) = (tempfile::tempdir().unwrap(), free_bases());
         let serve = format!("{limits} exec \"$@\"");
         let child = Command::new("sh")
-            .args(["-c", &serve, "sh", CARTWHEEL, "serve", "--name", "a", "--bootstrap", "--shards", "1", "--dir"])
+            .args([
+                "-c",
+                &serve,
+                "sh",
+                CARTWHEEL,
+                "serve",
+                "--name",
+                "a",
+                "--bootstrap",
+                "--cluster-name",
+                "c",
+                "--shards",
+                "1",
+                "--dir",
+            ])
             .arg(root.path().join("data"))
             .args(["--http-listen", &format!("127.0.0.1:{}", http + 1)])
             .args(["--peer-listen", &format!("127.0.0.1:{}", peers + 1)])

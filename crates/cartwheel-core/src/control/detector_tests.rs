@@ -23,7 +23,8 @@ fn founding(nodes: usize) -> History {
     };
     let members: Vec<_> = (0..nodes).map(member).collect();
     let (mut history, partitions) = (History::new(), Partitions::new(8).unwrap());
-    let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members };
+    let found =
+        ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members, name: String::new() };
     history.record(Hlc::at(WallMs(1)), id(0), found);
     history
 }

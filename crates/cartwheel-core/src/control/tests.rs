@@ -38,7 +38,7 @@ fn founding(cluster: ClusterId) -> History {
     let founder = members[0].id;
     let mut history = History::new();
     let partitions = Partitions::new(8).unwrap();
-    let found = ChangeKind::Found { cluster, partitions, strategy: Strategy::Balanced, members };
+    let found = ChangeKind::Found { cluster, partitions, strategy: Strategy::Balanced, members, name: String::new() };
     history.record(Hlc::at(WallMs(1)), founder, found);
     history
 }

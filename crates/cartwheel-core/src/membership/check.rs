@@ -181,7 +181,7 @@ mod tests {
         let members: Vec<Member> = ["a", "b", "c"].map(|name| member(name, 1)).into();
         let (partitions, strategy) = (Partitions::new(8).expect("a count"), Strategy::Balanced);
         let mut history = History::new();
-        let founding = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members };
+        let founding = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
         history.record(Hlc::from_bits(1), NodeId::of_name("a"), founding);
         history
     }

@@ -63,7 +63,13 @@ mod tests {
     fn founding(cluster: u128) -> ChangeKind {
         let member = Member::new("a", Life(1));
         let (cluster, strategy) = (ClusterId(cluster), Strategy::Balanced);
-        ChangeKind::Found { cluster, partitions: Partitions::default(), strategy, members: vec![member] }
+        ChangeKind::Found {
+            cluster,
+            partitions: Partitions::default(),
+            strategy,
+            members: vec![member],
+            name: String::new(),
+        }
     }
 
     #[test]

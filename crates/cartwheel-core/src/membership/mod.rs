@@ -117,6 +117,8 @@ pub enum ChangeKind {
         strategy: Strategy,
         /// Its first nodes.
         members: Vec<Member>,
+        /// What its administrators call it; empty if they gave it no name.
+        name: String,
     },
     /// Adds a node.
     Add(Member),

@@ -29,7 +29,7 @@ fn id(name: &str) -> NodeId {
 fn found(names: &[&str]) -> ChangeKind {
     let members = names.iter().map(|name| member(name)).collect();
     let (cluster, partitions) = (ClusterId(7), Partitions::new(64).unwrap());
-    ChangeKind::Found { cluster, partitions, strategy: Strategy::Balanced, members }
+    ChangeKind::Found { cluster, partitions, strategy: Strategy::Balanced, members, name: String::new() }
 }
 
 fn history(changes: impl IntoIterator<Item = ChangeKind>) -> History {
@@ -101,13 +101,14 @@ fn an_event_that_comes_late_takes_its_place_in_the_order() {
 #[test]
 fn the_first_founding_counts_and_nothing_before_it() {
     let ChangeKind::Found { partitions, strategy, members, .. } = found(&["x"]) else { unreachable!() };
-    let second = ChangeKind::Found { cluster: ClusterId(8), partitions, strategy, members };
+    let second = ChangeKind::Found { cluster: ClusterId(8), partitions, strategy, members, name: String::new() };
     let twice = view([ChangeKind::Add(member("y")), found(&["a", "b"]), second]);
     assert_eq!(twice.cluster, ClusterId(7));
     assert_eq!(twice.members().len(), 2);
     let mut idle = member("a");
     idle.weight = 0;
-    let nothing = ChangeKind::Found { cluster: ClusterId(9), partitions, strategy, members: vec![idle] };
+    let nothing =
+        ChangeKind::Found { cluster: ClusterId(9), partitions, strategy, members: vec![idle], name: String::new() };
     assert_eq!(view([nothing, found(&["a"])]).cluster, ClusterId(7), "a cluster needs a node that can hold data");
 }
 
@@ -331,7 +332,7 @@ fn weights_and_zones_shape_the_ring() {
 fn random_placement_folds_too() {
     let ChangeKind::Found { cluster, partitions, members, .. } = found(&["a", "b", "c", "d"]) else { unreachable!() };
     let strategy = Strategy::Random { tokens: NonZeroU32::new(32).unwrap() };
-    let random = || ChangeKind::Found { cluster, partitions, strategy, members: members.clone() };
+    let random = || ChangeKind::Found { cluster, partitions, strategy, members: members.clone(), name: String::new() };
     let before = view([random()]);
     assert_ne!(before.ring.owners(), view([found(&["a", "b", "c", "d"])]).ring.owners());
     let after = view([random(), remove("d"), remove("c")]);
@@ -399,6 +400,7 @@ fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
             partitions: Partitions::new(q).unwrap(),
             strategy: NonZeroU32::new(tokens).map_or(Strategy::Balanced, |tokens| Strategy::Random { tokens }),
             members,
+            name: String::new(),
         },
     );
     prop_oneof![
@@ -644,7 +646,7 @@ proptest! {
         let node = |serial: u8, weight| Member { weight, zone: format!("z{}", serial % 3), ..Member::new(&name(serial), Life(1)) };
         let members = (0..founders as u8).map(|serial| node(serial, NORMAL_WEIGHT)).collect();
         let (cluster, partitions) = (ClusterId(7), Partitions::new(q).unwrap());
-        let mut changes = vec![ChangeKind::Found { cluster, partitions, strategy, members }];
+        let mut changes = vec![ChangeKind::Found { cluster, partitions, strategy, members, name: String::new() }];
         changes.push(bucket("wide", patch(16)));
         for (kind, serial, weight) in steps {
             changes.push(match kind {

@@ -56,6 +56,8 @@ struct Founding {
 pub struct View {
     /// Which cluster.
     pub cluster: ClusterId,
+    /// What it is called; empty if it was given no name.
+    pub cluster_name: String,
     /// How its partitions are assigned.
     pub strategy: Strategy,
     /// The wished ring. Its version names the history.
@@ -224,6 +226,7 @@ pub(super) fn cluster(history: &History) -> Option<ClusterId> {
 #[derive(Clone, Debug)]
 pub(super) struct Fold {
     cluster: ClusterId,
+    cluster_name: String,
     partitions: Partitions,
     strategy: Strategy,
     members: BTreeMap<NodeId, ViewMember>,
@@ -256,9 +259,10 @@ impl Fold {
 
     /// The founders, of whom one at least can hold data, before anything is placed.
     fn unplaced(what: &ChangeKind) -> Option<Self> {
-        let ChangeKind::Found { cluster, partitions, strategy, members } = what else { return None };
+        let ChangeKind::Found { cluster, partitions, strategy, members, name } = what else { return None };
         let mut fold = Self {
             cluster: *cluster,
+            cluster_name: name.clone(),
             partitions: *partitions,
             strategy: *strategy,
             members: BTreeMap::new(),
@@ -285,6 +289,7 @@ impl Fold {
         let ring = Ring::new(version, self.partitions, self.owners(), self.placed.clone());
         View {
             cluster: self.cluster,
+            cluster_name: self.cluster_name.clone(),
             strategy: self.strategy,
             ring: ring.expect("owners are placed nodes"),
             founding: self.founding.clone().expect("a fold begins with a founding"),

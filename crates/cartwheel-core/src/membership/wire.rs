@@ -114,6 +114,8 @@ struct FoundMessage {
     random_tokens: Option<u32>,
     #[prost(message, repeated, tag = "5")]
     members: Vec<MemberMessage>,
+    #[prost(string, tag = "6")]
+    name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -319,7 +321,7 @@ impl TryFrom<ChangeMessage> for Change {
 impl From<&ChangeKind> for What {
     fn from(what: &ChangeKind) -> Self {
         match what {
-            ChangeKind::Found { cluster, partitions, strategy, members } => Self::Found(FoundMessage {
+            ChangeKind::Found { cluster, partitions, strategy, members, name } => Self::Found(FoundMessage {
                 cluster_high: (cluster.0 >> 64) as u64,
                 cluster_low: cluster.0 as u64,
                 partitions: partitions.count(),
@@ -328,6 +330,7 @@ impl From<&ChangeKind> for What {
                     Strategy::Random { tokens } => Some(tokens.get()),
                 },
                 members: members.iter().map(MemberMessage::from).collect(),
+                name: name.clone(),
             }),
             ChangeKind::Add(member) => Self::Add(member.into()),
             ChangeKind::Remove { node, life } => Self::Remove(RemoveMessage { node: node.get(), life: life.0 }),
@@ -365,6 +368,7 @@ impl TryFrom<What> for ChangeKind {
                     },
                 },
                 members: found.members.into_iter().map(Member::from).collect(),
+                name: found.name,
             },
             What::Add(member) => Self::Add(member.into()),
             What::Remove(remove) => Self::Remove { node: NodeId::new(remove.node), life: Life(remove.life) },

@@ -46,6 +46,7 @@ fn history_of(nodes: usize) -> History {
         partitions: Partitions::new(16).expect("16 partitions are allowed"),
         strategy: Strategy::Balanced,
         members: (1..=nodes).map(member).collect(),
+        name: String::new(),
     };
     let mut history = History::new();
     history.record(Hlc::at(WallMs(1)), id(1), founding);

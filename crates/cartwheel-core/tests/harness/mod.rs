@@ -226,7 +226,13 @@ fn replica(node: NodeId, boot: u32, actors: ActorsSince) -> Replica {
     let member = Member { id: node, ..Member::new("alone", life) };
     let mut history = History::new();
     let partitions = Partitions::default();
-    let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members: vec![member] };
+    let found = ChangeKind::Found {
+        cluster: CLUSTER,
+        partitions,
+        strategy: Strategy::Balanced,
+        members: vec![member],
+        name: String::new(),
+    };
     history.record(Hlc::ZERO, node, found);
     let view = Arc::new(history.view().expect("a cluster"));
     let held = Arc::new(Holdings::new(Home { node, life }, view, Lane::ONLY, []));

@@ -52,6 +52,7 @@ pub fn history(nodes: usize, partitions: u32) -> History {
         partitions: Partitions::new(partitions).expect("a number of partitions"),
         strategy: Strategy::Balanced,
         members: (1..=nodes).map(member).collect(),
+        name: String::new(),
     };
     let mut history = History::new();
     history.record(Hlc::at(WallMs(1)), id(1), founding);

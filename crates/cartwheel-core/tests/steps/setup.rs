@@ -102,6 +102,7 @@ fn view(founders: usize, n: u8, changes: &[ChangeKind]) -> Arc<View> {
         partitions: Partitions::new(PARTITIONS).expect("a number of partitions"),
         strategy: Strategy::Balanced,
         members: (1..=founders).map(|node| member(node, node as u64)).collect(),
+        name: String::new(),
     };
     let settings = SettingsPatch { n: Some(n), r: Some(n.min(2)), w: Some(n.min(2)), ..SettingsPatch::default() };
     // Where its n changes, the bucket is in the table of the first configuration.

@@ -17,7 +17,13 @@ pub fn founding(nodes: u32, partitions: Partitions) -> History {
     let members: Vec<_> = (0..nodes).map(member).collect();
     let by = NodeId::of_name("node-0");
     let mut history = History::new();
-    let what = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy: Strategy::Balanced, members };
+    let what = ChangeKind::Found {
+        cluster: ClusterId(1),
+        partitions,
+        strategy: Strategy::Balanced,
+        members,
+        name: String::new(),
+    };
     // A time of today, since formats write small numbers in fewer bytes.
     history.record(Hlc::at(WallMs(1_750_000_000_000)), by, what);
     history

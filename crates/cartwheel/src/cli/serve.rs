@@ -32,7 +32,7 @@ const EXAMPLES: &str = "Examples:
     CARTWHEEL_LOG_LEVEL=debug cartwheel serve --config node-1.toml
 
   A cluster that grows: the first node founds it, another waits to be let in, a third lets itself in:
-    cartwheel serve --bootstrap --name a --dir ./a
+    cartwheel serve --bootstrap --cluster-name shop --name a --dir ./a
     cartwheel serve --seed cartwheel.example:7400 --name b --zone east --dir ./b --peer-listen 127.0.0.1:7401 --http-listen 127.0.0.1:8081
     CARTWHEEL_SEED=10.0.0.1:7400,10.0.0.2:7400 cartwheel serve --join --name c --config c.toml
 

@@ -144,7 +144,8 @@ fn status_text(status: &ClusterStatus, ring: Option<&Ring>, wide: bool) -> Strin
     let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
     let (EpochStatus { epoch, since, .. }, waits) = (&status.epoch, waits(&status.epoch));
     let upgrade = upgrade_line(&status.protocol);
-    let mut text = format!("cluster {cluster} as {node} sees it, ring version {version}\n");
+    let called = if status.cluster_name.is_empty() { String::new() } else { format!("{}, ", status.cluster_name) };
+    let mut text = format!("cluster {called}{cluster} as {node} sees it, ring version {version}\n");
     text += &format!("epoch {epoch} since {since}{waits}\n{upgrade}\n");
     text += &if wide { wide_table(&members, ring) } else { members_table(&members, ring) };
     if !wide {
@@ -326,6 +327,7 @@ mod tests {
         };
         let status = ClusterStatus {
             cluster: "c".to_owned(),
+            cluster_name: "shop".to_owned(),
             node: "node-1".to_owned(),
             ring_version: "v".to_owned(),
             epoch: EpochStatus::default(),

@@ -25,12 +25,18 @@ pub struct NewNode {
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub join: Option<bool>,
-    /// Found a cluster of which it is the only node, unless seeds are given: then it waits for them [default: false]
+    /// Found a cluster of which it is the only node, unless seeds are given: then it waits for them. It needs --cluster-name [default: false]
     #[arg(
         long, value_name = "BOOL",
         num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub bootstrap: Option<bool>,
+    /// What the cluster is called
+    ///
+    /// Whoever founds a cluster gives it its name, for good. A node that is told another name than its cluster's does not start, and is not
+    /// let in.
+    #[arg(long, value_name = "NAME")]
+    pub cluster_name: Option<String>,
     /// Its zone: homes of a key are in as many zones as there are.
     #[arg(long, value_name = "ZONE")]
     pub zone: Option<String>,
@@ -49,8 +55,8 @@ pub struct NewNode {
 }
 
 /// Their names, as they are in a file.
-pub(super) const NAMES: [&str; 9] =
-    ["name", "seed", "join", "bootstrap", "zone", "host", "peer_address", "http_address", "shards"];
+pub(super) const NAMES: [&str; 10] =
+    ["name", "seed", "join", "bootstrap", "cluster_name", "zone", "host", "peer_address", "http_address", "shards"];
 
 impl NewNode {
     /// Takes in the value given for one of [`NAMES`], or says what would make sense.
@@ -60,6 +66,7 @@ impl NewNode {
             "seed" => self.seed = Some(given.addresses()?),
             "join" => self.join = Some(given.switch()?),
             "bootstrap" => self.bootstrap = Some(given.switch()?),
+            "cluster_name" => self.cluster_name = Some(given.name()?),
             "zone" => self.zone = Some(given.name()?),
             "host" => self.host = Some(given.name()?),
             "peer_address" => self.peer_address = Some(given.parsed()?),
@@ -77,6 +84,7 @@ impl NewNode {
             seed: self.seed.or(others.seed),
             join: self.join.or(others.join),
             bootstrap: self.bootstrap.or(others.bootstrap),
+            cluster_name: self.cluster_name.or(others.cluster_name),
             zone: self.zone.or(others.zone),
             host: self.host.or(others.host),
             peer_address: self.peer_address.or(others.peer_address),

@@ -97,7 +97,7 @@ impl From<Durability> for cartwheel_core::membership::Durability {
 }
 
 /// The settings' names, as they are in a file.
-pub(super) const NAMES: [&str; 22] = [
+pub(super) const NAMES: [&str; 23] = [
     "dir",
     "http_listen",
     "peer_listen",
@@ -107,6 +107,7 @@ pub(super) const NAMES: [&str; 22] = [
     "seed",
     "join",
     "bootstrap",
+    "cluster_name",
     "zone",
     "host",
     "peer_address",

@@ -32,6 +32,10 @@ const LOCATE: &str = "/v1/cluster/locate/";
 pub(super) struct ClusterForm {
     /// The cluster's id, in hexadecimal.
     cluster: String,
+    /// What it is called; left out if it was given no name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    cluster_name: String,
     /// The name of the node that answers.
     node: String,
     /// Which history of changes it goes by: nodes that say the same agree on members and ring.
@@ -172,6 +176,7 @@ pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<Cl
     let (view, local, owed) = (door.view(), door.local(), door.hints().owed());
     Ok(Json(ClusterForm {
         cluster: format!("{:032x}", local.cluster.0),
+        cluster_name: local.cluster_name.clone(),
         node: local.name.clone(),
         ring_version: view.ring.version().to_string(),
         epoch: epoch(&door.epoch(), &view),

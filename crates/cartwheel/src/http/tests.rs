@@ -101,6 +101,7 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let member = &nodes[0].member;
     let local = LocalNode {
         cluster: identity.cluster,
+        cluster_name: String::new(),
         node: member.id,
         name: identity.name,
         life: identity.life,

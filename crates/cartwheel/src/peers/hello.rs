@@ -35,6 +35,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 pub struct LocalNode {
     /// The cluster it belongs to.
     pub cluster: ClusterId,
+    /// What that is called; empty if it has no name.
+    pub cluster_name: String,
     /// Its id.
     pub node: NodeId,
     /// Its name, for people.
@@ -81,6 +83,16 @@ pub enum HelloError {
         theirs: u128,
         /// This node's cluster.
         ours: u128,
+    },
+    /// It belongs to a cluster of another name.
+    #[error("{name} there belongs to {}, and this node to {}: check the addresses", called(theirs), called(ours))]
+    ClusterName {
+        /// Its name.
+        name: String,
+        /// What its cluster is called; empty if it has no name.
+        theirs: String,
+        /// What this node's cluster is called.
+        ours: String,
     },
     /// It is, or wants, another node.
     #[error("{found} is there instead of the node that was called: check the addresses")]
@@ -135,6 +147,10 @@ pub enum HelloError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
+}
+
+fn called(cluster: &str) -> String {
+    if cluster.is_empty() { "a cluster without a name".to_owned() } else { format!("the cluster {cluster}") }
 }
 
 fn too_old(name: &str, theirs: Spoken, ours: Spoken) -> String {
@@ -195,6 +211,9 @@ struct PbHello {
     peer_addr: String,
     #[prost(string, tag = "18")]
     http_addr: String,
+    /// What its cluster is called; empty if it has no name, or who asks to be let in was not told one.
+    #[prost(string, tag = "19")]
+    cluster_name: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -379,6 +398,11 @@ async fn welcome(
         return Ok(HelloError::Malformed);
     };
     let name = member.name.clone();
+    if !hello.cluster_name.is_empty() && hello.cluster_name != local.cluster_name {
+        let (theirs, ours) = (text(&hello.cluster_name), local.cluster_name.clone());
+        frames.send(encode(local, acquaintances.spoken(), member.id, None)).await?;
+        return Ok(HelloError::ClusterName { name, theirs, ours });
+    }
     if hello.joins_at_once {
         // It asks again until it is let in, and then the change is refused.
         let (control, member) = (welcome.control.clone(), member.clone());
@@ -403,11 +427,13 @@ pub(super) async fn ask_to_join(
     stream: &mut TcpStream,
     joiner: &Member,
     joins_at_once: bool,
+    cluster_name: &str,
 ) -> Result<Invitation, HelloError> {
     let mut frames = Framed::new(stream, super::codec(super::FRAME_BYTES_MAX));
     let change = Change { hlc: Hlc::ZERO, node: joiner.id, number: 1, what: ChangeKind::Add(joiner.clone()) };
     let nobody = LocalNode {
         cluster: ClusterId(0),
+        cluster_name: cluster_name.to_owned(),
         node: joiner.id,
         name: joiner.name.clone(),
         life: joiner.life,
@@ -423,6 +449,10 @@ pub(super) async fn ask_to_join(
     let heard = next(&mut frames, ours).await?;
     agree(&heard, ours)?;
     let answer = heard.hello;
+    if !cluster_name.is_empty() && answer.cluster_name != cluster_name {
+        let (name, theirs) = (text(&answer.name), text(&answer.cluster_name));
+        return Err(HelloError::ClusterName { name, theirs, ours: cluster_name.to_owned() });
+    }
     if !answer.refusal.is_empty() {
         return Err(HelloError::Refused(answer.refusal));
     }
@@ -460,6 +490,7 @@ fn greeting(local: &LocalNode, spoken: Spoken, to: NodeId, refusal: Option<(Stri
         boots: local.lineage.for_hello().boots().iter().map(begun_to_pb).collect(),
         peer_addr: local.peer_addr.clone(),
         http_addr: local.http_addr.clone(),
+        cluster_name: local.cluster_name.clone(),
         ..PbHello::default()
     }
 }
@@ -519,6 +550,11 @@ fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
     if cluster != local.cluster.0 {
         return Err(HelloError::Cluster { name, theirs: cluster, ours: local.cluster.0 });
     }
+    // One that knows of no name is of an earlier build.
+    if !hello.cluster_name.is_empty() && hello.cluster_name != local.cluster_name {
+        let (theirs, ours) = (text(&hello.cluster_name), local.cluster_name.clone());
+        return Err(HelloError::ClusterName { name, theirs, ours });
+    }
     let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
     let (node, life, boot) = (NodeId::new(hello.from), Life(hello.life), hello.boot);
     let lineage = Lineage::of(hello.boots.iter().map(begun_from_pb).collect());
@@ -538,7 +574,8 @@ mod tests {
         let (node, lineage, peer_addr, http_addr) =
             (NodeId::of_name(&name), Lineage::default(), format!("{name}:1"), format!("{name}:2"));
         let (cluster, life) = (ClusterId(cluster), Life(life));
-        LocalNode { cluster, node, name, life, boot, lineage, opens: false, peer_addr, http_addr }
+        let cluster_name = String::new();
+        LocalNode { cluster, cluster_name, node, name, life, boot, lineage, opens: false, peer_addr, http_addr }
     }
 
     /// What comes of it at both ends if a build that speaks `theirs` calls this one, or is called by it.
@@ -578,6 +615,19 @@ mod tests {
             assert!(matches!(answered, Err(HelloError::Asked { .. } | HelloError::Cluster { .. })));
             let found = Found { node: b.node, life: Life(2), peer_addr: "b:1".to_owned(), http_addr: "b:2".to_owned() };
             assert_eq!(asked.ok(), is_told.then_some(found));
+        }
+    }
+
+    #[tokio::test]
+    async fn nodes_of_clusters_of_other_names_do_not_talk() {
+        let of = |name: &str| LocalNode { cluster_name: name.to_owned(), ..local("b".to_owned(), 1, 2, 1) };
+        let heard = |from: &LocalNode| decode(encode(from, Spoken::BY_THIS_BUILD, NOBODY, None), Spoken::BY_THIS_BUILD);
+        for (theirs, ours, talk) in
+            [("shop", "shop", true), ("shop", "depot", false), ("", "shop", true), ("shop", "", false)]
+        {
+            let checked = check(&heard(&of(theirs)).unwrap(), &of(ours));
+            assert_eq!(checked.is_ok(), talk, "{theirs} {ours}");
+            assert!(talk || checked.unwrap_err().to_string().contains("belongs to the cluster shop"));
         }
     }
 

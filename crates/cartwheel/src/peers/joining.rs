@@ -62,12 +62,12 @@ pub enum JoinError {
 impl JoinError {
     /// Whether it is of no use to ask again.
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::TwoClusters { .. })
+        matches!(self, Self::TwoClusters { .. } | Self::Asked { source: HelloError::ClusterName { .. }, .. })
     }
 }
 
 /// Asks all of `seeds` to let `joiner` in, at once or when an administrator says so, under each address that a name stands for now,
-/// and says what the first that answered knows.
+/// and says what the first that answered knows. Only nodes of the cluster of this name are joined, if it is not empty.
 ///
 /// # Errors
 /// If none answers: what went wrong at each. If two that answer belong to different clusters: that alone.
@@ -75,6 +75,7 @@ pub async fn ask_to_join(
     seeds: &BTreeSet<String>,
     joiner: &Member,
     at_once: bool,
+    cluster_name: &str,
 ) -> Result<Invitation, Vec<JoinError>> {
     let (mut invited, mut errors): (Option<(SocketAddr, Invitation)>, _) = (None, Vec::new());
     let resolved = seeds.iter().map(|seed| async move { (seed, lookup_host(seed).await) });
@@ -89,7 +90,7 @@ pub async fn ask_to_join(
     let asked = addrs.into_iter().map(|addr| async move {
         let ask = async {
             let mut stream = TcpStream::connect(addr).await.map_err(HelloError::Unreachable)?;
-            hello::ask_to_join(&mut stream, joiner, at_once).await
+            hello::ask_to_join(&mut stream, joiner, at_once, cluster_name).await
         };
         (addr, tokio::time::timeout(ANSWER_WITHIN, ask).await.unwrap_or(Err(HelloError::Silent)))
     });

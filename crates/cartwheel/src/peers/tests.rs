@@ -24,7 +24,8 @@ fn local(name: &str, cluster: u128) -> LocalNode {
     let node = NodeId::of_name(name);
     let (name, life, lineage) = (name.to_owned(), Life(1), Lineage::default());
     let (peer_addr, http_addr) = (String::new(), String::new());
-    LocalNode { cluster: ClusterId(cluster), node, name, life, boot: 1, lineage, opens: false, peer_addr, http_addr }
+    let (cluster, cluster_name) = (ClusterId(cluster), String::new());
+    LocalNode { cluster, cluster_name, node, name, life, boot: 1, lineage, opens: false, peer_addr, http_addr }
 }
 
 fn message(from: &LocalNode, operation: u64) -> Envelope {
@@ -261,7 +262,7 @@ fn view_of(lives_of_b: &[u64]) -> Arc<View> {
     let member = |name: &str, life: u64| Member::new(name, Life(life));
     let members = vec![member("a", 1), member("b", lives_of_b[0])];
     let (partitions, strategy) = (Partitions::default(), Strategy::default());
-    let found = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members };
+    let found = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
     let (mut history, b) = (History::new(), NodeId::of_name("b"));
     history.record(Hlc::ZERO, b, found);
     for &life in &lives_of_b[1..] {

@@ -96,7 +96,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let next_boot = data_dir.next_boot(random::number()?, marks)?;
     let new_actors = ActorsSince { boot: next_boot.boot, drawn: next_boot.drawn };
     let lineage = data_dir.identity().lineage.with(next_boot.clone());
-    let opening = LocalNode { lineage, opens: true, ..local_node(&data_dir, &member) };
+    let opening = LocalNode { lineage, opens: true, ..local_node(&data_dir, &view, &member) };
     let asked = other_members(&view, member.id).into_iter().chain([opening::own_place(&member)]).collect::<Vec<_>>();
     match opening::introduce(&opening, &asked, &acquaintances).await {
         Ok(()) => {}
@@ -122,7 +122,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         SavedEpoch::default()
     })?;
     let identity = data_dir.identity();
-    let local = local_node(&data_dir, &member);
+    let local = local_node(&data_dir, &view, &member);
     let control = Control::new(control_config(&local, saved_epoch, identity.shards.get())?, history)
         .ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
     let view = control.view().clone();
@@ -298,10 +298,11 @@ fn unless_newer<T>(loaded: Result<T, DataDirError>, lost: impl FnOnce(DataDirErr
     }
 }
 
-fn local_node(data_dir: &DataDir, member: &Member) -> LocalNode {
+fn local_node(data_dir: &DataDir, view: &View, member: &Member) -> LocalNode {
     let Identity { cluster, life, boot, ref lineage, .. } = *data_dir.identity();
     let Member { id: node, name, peer_addr, http_addr, .. } = member.clone();
-    LocalNode { cluster, node, name, life, boot, lineage: lineage.clone(), opens: false, peer_addr, http_addr }
+    let (cluster_name, lineage) = (view.cluster_name.clone(), lineage.clone());
+    LocalNode { cluster, cluster_name, node, name, life, boot, lineage, opens: false, peer_addr, http_addr }
 }
 
 fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<Acquaintances, DataDirError> {

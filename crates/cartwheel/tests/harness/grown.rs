@@ -30,7 +30,7 @@ impl Grown {
     pub fn of(names: &[&str]) -> Self {
         let mut nodes = Self::new();
         let (founder, others) = names.split_first().unwrap();
-        nodes.serve(founder, &["--bootstrap"]);
+        nodes.founds(founder);
         nodes.wait_for(founder);
         let seed = nodes.peer_addr(founder);
         for name in others {
@@ -62,6 +62,11 @@ impl Grown {
     /// Starts a node.
     pub fn serve(&mut self, name: &str, args: &[&str]) {
         self.serve_as(name, name, args);
+    }
+
+    /// Starts a node that founds a cluster.
+    pub fn founds(&mut self, name: &str) {
+        self.serve(name, &["--bootstrap", "--cluster-name", "test"]);
     }
 
     /// Starts a node that calls itself something else than it is called here.
