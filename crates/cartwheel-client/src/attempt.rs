@@ -92,7 +92,7 @@ mod tests {
             notes.lock().unwrap().push((attempt.endpoint.to_owned(), attempt.is_write, attempt.outcome.clone()));
         });
         let options = Options { timeout: Some(Duration::from_millis(100)), ..Options::default() };
-        let value = crate::Value { bytes: "v".into(), content_type: "text/plain".to_owned() };
+        let value = crate::Value::new("v", "text/plain");
         client.put_with("b", "k", value, None, &options).await.unwrap();
         let refused = Outcome::Answered { status: 503, code: Some("unavailable".to_owned()) };
         let done = Outcome::Answered { status: 204, code: None };

@@ -123,11 +123,38 @@ impl Client {
             StatusCode::MULTIPLE_CHOICES => siblings::parse(&reply.body)?,
             StatusCode::NOT_FOUND => (Vec::new(), context.is_some()),
             _ => {
-                let content_type = reply.header("content-type").unwrap_or_default().to_owned();
-                (vec![Value { bytes: reply.body, content_type }], false)
+                let header = |name| reply.header(name).unwrap_or_default().to_owned();
+                let (content_type, content_encoding) = (header("content-type"), header("content-encoding"));
+                (vec![Value { bytes: reply.body, content_type, content_encoding }], false)
             }
         };
         Ok(Siblings { values, deleted, context, acks })
+    }
+
+    /// Reads a key as [`Self::get_with`] does, and gives what is there as nodes say it in JSON: a `context`, and `siblings`, of which there
+    /// are none where nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Self::get_with`].
+    pub async fn get_json(
+        &self,
+        bucket: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        options: &Options,
+    ) -> Result<serde_json::Value, Error> {
+        let (path, query) = (http::kv_path(bucket.as_ref(), key.as_ref()), options.query('r'));
+        let call = Call {
+            context: options.seen.as_ref(),
+            query: Some(query),
+            accept: Some("application/json"),
+            ..Call::new(Method::GET, path, options)
+        };
+        let reply = self.carry_out(&call, None).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(serde_json::json!({ "context": reply.header("cartwheel-context"), "siblings": [] }));
+        }
+        serde_json::from_slice(&reply.body)
+            .map_err(|error| Error::Strange(format!("a list of siblings that cannot be read ({error})")))
     }
 
     /// Writes a key. With a context the write replaces what that context was shown; without one it stands beside whatever is
@@ -142,7 +169,7 @@ impl Client {
         value: impl Into<Bytes>,
         context: Option<&Context>,
     ) -> Result<Written, Error> {
-        let value = Value { bytes: value.into(), content_type: "application/octet-stream".to_owned() };
+        let value = Value::new(value, "application/octet-stream");
         self.put_with(bucket, key, value, context, &Options::default()).await
     }
 
@@ -270,8 +297,8 @@ impl Client {
     /// # Errors
     /// If the change makes no sense, or could not be saved: then it may yet appear.
     pub async fn set_bucket(&self, bucket: impl AsRef<[u8]>, change: &BucketChange) -> Result<BucketSettings, Error> {
-        let bytes = serde_json::to_vec(change).unwrap_or_default().into();
-        let value = Some(Value { bytes, content_type: "application/json".to_owned() });
+        let bytes = serde_json::to_vec(change).unwrap_or_default();
+        let value = Some(Value::new(bytes, "application/json"));
         self.ask_with(Method::PUT, http::bucket_path(bucket.as_ref()), value).await
     }
 
@@ -292,8 +319,8 @@ impl Client {
     }
 
     async fn members(&self, wanted: serde_json::Value) -> Result<MembersPlan, Error> {
-        let bytes = wanted.to_string().into();
-        let value = Some(Value { bytes, content_type: "application/json".to_owned() });
+        let bytes = wanted.to_string();
+        let value = Some(Value::new(bytes, "application/json"));
         self.ask_with(Method::POST, "/v1/cluster/members".to_owned(), value).await
     }
 
@@ -453,12 +480,14 @@ struct Call<'a> {
     deadline: Option<Duration>,
     /// For a call that takes one: the query, but for the time that the node has.
     query: Option<String>,
+    /// In which form the answer is wanted, where there are several.
+    accept: Option<&'static str>,
 }
 
 impl<'a> Call<'a> {
     fn new(method: Method, path: String, options: &'a Options) -> Self {
         let (timeout, deadline) = (options.timeout(), options.deadline);
-        Self { method, path, context: None, value: None, timeout, deadline, query: None }
+        Self { method, path, context: None, value: None, timeout, deadline, query: None, accept: None }
     }
 
     /// How long the node may take over the next attempt, and how long to wait for its answer.
@@ -483,9 +512,15 @@ impl<'a> Call<'a> {
         if let Some(name) = name {
             request = request.header("idempotency-key", name);
         }
+        if let Some(accept) = self.accept {
+            request = request.header("accept", accept);
+        }
         let mut body = Bytes::new();
         if let Some(value) = &self.value {
             request = request.header("content-type", &value.content_type);
+            if !value.content_encoding.is_empty() {
+                request = request.header("content-encoding", &value.content_encoding);
+            }
             body = value.bytes.clone();
         }
         request.body(Full::new(body)).map_err(|error| Error::Refused {
@@ -578,7 +613,7 @@ mod tests {
     #[tokio::test]
     async fn with_a_deadline_a_silent_node_leaves_time_for_the_next() {
         let options = Options { deadline: Some(Duration::from_secs(2)), ..Options::default() };
-        let value = || Value { bytes: "v".into(), content_type: "text/plain".to_owned() };
+        let value = || Value::new("v", "text/plain");
         let nodes = [node("").await, node(DONE).await];
         client(&nodes).put_with("b", "k", value(), None, &options).await.unwrap();
         let silent = [node("").await, node("").await];

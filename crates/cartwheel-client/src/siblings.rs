@@ -25,6 +25,15 @@ pub struct Value {
     pub bytes: Bytes,
     /// Its media type, as its writer gave it.
     pub content_type: String,
+    /// How it is encoded, as its writer said (`gzip`); empty: not at all. The client neither encodes nor decodes.
+    pub content_encoding: String,
+}
+
+impl Value {
+    /// A value of this media type, which is not encoded.
+    pub fn new(bytes: impl Into<Bytes>, content_type: impl Into<String>) -> Self {
+        Self { bytes: bytes.into(), content_type: content_type.into(), content_encoding: String::new() }
+    }
 }
 
 #[derive(Deserialize)]
@@ -36,6 +45,7 @@ struct Form {
 struct SiblingForm {
     value: Option<String>,
     content_type: Option<String>,
+    content_encoding: Option<String>,
 }
 
 /// The values of a JSON form, and whether a delete is among them.
@@ -49,7 +59,12 @@ pub(crate) fn parse(body: &[u8]) -> Result<(Vec<Value>, bool), Error> {
             None => deleted = true,
             Some(value) => {
                 let bytes = STANDARD.decode(value).map_err(|error| strange(error.to_string()))?.into();
-                values.push(Value { bytes, content_type: sibling.content_type.unwrap_or_default() });
+                let content_type = sibling.content_type.unwrap_or_default();
+                values.push(Value {
+                    bytes,
+                    content_type,
+                    content_encoding: sibling.content_encoding.unwrap_or_default(),
+                });
             }
         }
     }

@@ -119,8 +119,14 @@ impl Parts {
         self.number(expires.map_or(0, |wall| wall.0.max(1)));
         match content {
             Content::Tombstone => self.number(0),
-            Content::Value { bytes, content_type } => {
-                self.number(1);
+            Content::Value { bytes, content_type, content_encoding } => {
+                // What was stored before values could be encoded keeps its digest.
+                if content_encoding.is_empty() {
+                    self.number(1);
+                } else {
+                    self.number(2);
+                    self.bytes(content_encoding.as_bytes());
+                }
                 self.bytes(content_type.as_bytes());
                 if bytes.len() <= hashed_bytes_max {
                     self.bytes(bytes);
@@ -142,8 +148,6 @@ impl Parts {
 mod tests {
     use std::collections::BTreeSet;
 
-    use bytes::Bytes;
-
     use super::*;
     use crate::clock::{Clock, Run};
     use crate::dot::{Dot, Life, NodeId, Since};
@@ -156,7 +160,7 @@ mod tests {
     }
 
     fn value(bytes: &'static str, content_type: &str) -> Content {
-        Content::Value { bytes: Bytes::from_static(bytes.as_bytes()), content_type: content_type.to_owned() }
+        Content::typed(bytes, content_type)
     }
 
     fn sibling() -> Sibling {
@@ -237,7 +241,7 @@ mod tests {
     fn a_large_value_is_known_by_its_write_id() {
         let large = |byte: u8, length: usize, id: u8| {
             with_sibling(|held| {
-                held.content = Content::Value { bytes: vec![byte; length].into(), content_type: String::new() };
+                held.content = Content::untyped(vec![byte; length]);
                 held.write_id = WriteId::from_bytes([id; 16]);
             })
         };

@@ -36,6 +36,8 @@ pub enum Content {
         bytes: Bytes,
         /// Its media type, as the client gave it.
         content_type: String,
+        /// How it is encoded, as HTTP's `Content-Encoding` says it (RFC 9110, 8.4); empty: not at all.
+        content_encoding: String,
     },
     /// The mark of a delete.
     Tombstone,
@@ -44,13 +46,20 @@ pub enum Content {
 impl Content {
     /// A value of which nobody has said the media type.
     pub fn untyped(bytes: impl Into<Bytes>) -> Self {
-        Self::Value { bytes: bytes.into(), content_type: String::new() }
+        Self::typed(bytes, "")
+    }
+
+    /// A value of this media type, which is not encoded.
+    pub fn typed(bytes: impl Into<Bytes>, content_type: impl Into<String>) -> Self {
+        Self::Value { bytes: bytes.into(), content_type: content_type.into(), content_encoding: String::new() }
     }
 
     /// The bytes that it takes in a state, at most a few too many.
     pub const fn weight(&self) -> usize {
         match self {
-            Self::Value { bytes, content_type } => bytes.len() + content_type.len(),
+            Self::Value { bytes, content_type, content_encoding } => {
+                bytes.len() + content_type.len() + content_encoding.len()
+            }
             Self::Tombstone => 0,
         }
     }

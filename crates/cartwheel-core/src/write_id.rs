@@ -35,8 +35,13 @@ impl WriteId {
         part(key.bucket());
         part(key.name());
         match content {
-            Content::Value { bytes, content_type } => {
-                part(b"value");
+            Content::Value { bytes, content_type, content_encoding } => {
+                if content_encoding.is_empty() {
+                    part(b"value");
+                } else {
+                    part(b"encoded value");
+                    part(content_encoding.as_bytes());
+                }
                 part(content_type.as_bytes());
                 part(bytes);
             }

@@ -35,7 +35,7 @@ fn sibling() -> Sibling {
     let actor = Actor { node: NodeId::new(1), life: Life(2), since: Since(3) };
     Sibling {
         dot: Dot { actor, counter: 4 },
-        content: Content::Value { bytes: Bytes::from_static(b"milk"), content_type: "text/plain".to_owned() },
+        content: Content::typed("milk", "text/plain"),
         hlc: Hlc::at(WallMs(5)),
         epoch: Epoch(6),
         write_id: WriteId::from_bytes([7; 16]),

@@ -22,7 +22,7 @@ fn sibling(node: u64, counter: u64) -> Sibling {
     let content = if counter.is_multiple_of(3) {
         Content::Tombstone
     } else {
-        Content::Value { bytes: format!("{node}:{counter}").into(), content_type: "text/plain".to_owned() }
+        Content::typed(format!("{node}:{counter}"), "text/plain")
     };
     Sibling {
         dot: Dot { actor: actor(node), counter },

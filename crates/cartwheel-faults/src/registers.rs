@@ -305,7 +305,7 @@ impl User {
                 Err(_) => return,
             }
         } else {
-            let value = Value { bytes: number_put.to_string().into(), content_type: "text/plain".to_owned() };
+            let value = Value::new(number_put.to_string(), "text/plain");
             let put = self.client.put_with(self.bucket, &key, value, None, &options(self.bucket)).await;
             if put.is_err() && self.bucket == LAST {
                 self.ledger.given_up(Asker { zone: self.zone, is_strong: false }, begun_at);

@@ -180,7 +180,7 @@ impl Act<'_> {
             match value {
                 None => client.delete_with(REGISTERS, &key, None, &options).await,
                 Some(value) => {
-                    let value = Value { bytes: value.into(), content_type: "text/plain".to_owned() };
+                    let value = Value::new(value, "text/plain");
                     client.put_with(REGISTERS, &key, value, None, &options).await
                 }
             }

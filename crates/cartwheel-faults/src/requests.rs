@@ -77,7 +77,7 @@ impl Cluster {
             for purchase in adds {
                 let mut cart = PlainCart::default();
                 cart.add(&purchase);
-                let value = Value { bytes: cart.encode().into(), content_type: "text/plain".to_owned() };
+                let value = Value::new(cart.encode(), "text/plain");
                 ledger.trying(bucket, &purchase);
                 if let Ok(written) = client.put_with(bucket, &purchase.customer, value, None, &options).await {
                     ledger.stocked(bucket, &purchase);

@@ -221,7 +221,7 @@ impl Writer {
             }
         };
         cart.add(purchase);
-        let value = Value { bytes: cart.encode().into(), content_type: "text/plain".to_owned() };
+        let value = Value::new(cart.encode(), "text/plain");
         let options = self.options(self.writing.within);
         let begun = Instant::now();
         let put = self.client.put_with(bucket, &purchase.customer, value, context.as_ref(), &options).await;

@@ -241,10 +241,7 @@ impl Stage {
 
     fn put(&mut self, node: &str, name: &str, value: Option<&str>, how: &How<'_>) -> Result<String, String> {
         let key = key(BUCKET, name);
-        let content = value.map_or(Content::Tombstone, |value| Content::Value {
-            bytes: Bytes::copy_from_slice(value.as_bytes()),
-            content_type: "text/plain".to_owned(),
-        });
+        let content = value.map_or(Content::Tombstone, |value| Content::typed(value.to_owned(), "text/plain"));
         let (context, consistency, w) = (self.context(how)?, how.consistency(), how.quorum);
         let put = Put { context, consistency, w, ..Put::blind(key.clone(), content) };
         Ok(match self.ask(node, Operation::Put(put))? {

@@ -249,11 +249,7 @@ fn add_write(
     let history = clients.history_mut(key);
     let place = history.writes.len();
     let value = history.value(place);
-    let content = if how.delete {
-        Content::Tombstone
-    } else {
-        Content::Value { bytes: value.clone(), content_type: "text/plain".to_owned() }
-    };
+    let content = if how.delete { Content::Tombstone } else { Content::typed(value.clone(), "text/plain") };
     let sealed = how.context.as_ref().map(|(held, _)| held.sealed.as_ref());
     let id = named.then(|| WriteId::of_write(&value, &history.key, &content, sealed));
     let (shown, shown_hlc, fate) = match &how.context {

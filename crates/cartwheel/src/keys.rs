@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cartwheel_client::{Client, Consistency, Context, Options, Siblings, Value, Written};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use crate::cli::{DeleteArgs, GetArgs, KeyArgs, PutArgs, node_timeout};
 use crate::exit::{Ending, Exit};
@@ -76,9 +74,15 @@ impl<'a> Command<'a> {
 /// # Errors
 /// If no node could answer, or several siblings are to go to one file.
 pub async fn get(args: &GetArgs) -> Result<ExitCode, Error> {
-    let found = Command::begin(&args.at)?.read().await?;
+    let command = Command::begin(&args.at)?;
+    if args.at.json {
+        let found = command.client.get_json(&args.at.bucket, &args.at.key, &command.options()).await?;
+        print(format!("{found}\n").as_bytes())?;
+        let has_value = found["siblings"].as_array().is_some_and(|all| all.iter().any(|one| one["deleted"] == false));
+        return Ok(if has_value { Exit::Done } else { Exit::NotFound }.into());
+    }
+    let found = command.read().await?;
     match &args.output {
-        _ if args.at.json => print(format!("{}\n", shown(&found)).as_bytes())?,
         Some(_) if found.values.is_empty() => {}
         Some(file) => write(file, &found)?,
         None => print(&readable(&found))?,
@@ -103,7 +107,11 @@ fn write(file: &Path, found: &Siblings) -> Result<(), Error> {
 /// # Errors
 /// If the value cannot be read, or too few nodes could store it: then it may yet appear.
 pub async fn put(args: &PutArgs) -> Result<ExitCode, Error> {
-    let value = Value { bytes: value(&args.value)?, content_type: args.content_type.clone() };
+    let value = Value {
+        bytes: value(&args.value)?,
+        content_type: args.content_type.clone(),
+        content_encoding: args.content_encoding.clone().unwrap_or_default(),
+    };
     let command = Command::begin(&args.at)?;
     let read = if args.blind || args.context.is_some() { None } else { Some(command.read().await?) };
     let context = args.context.as_ref().or_else(|| read.as_ref().and_then(|read| read.context.as_ref()));
@@ -174,15 +182,6 @@ fn readable(found: &Siblings) -> Vec<u8> {
         text.extend_from_slice(b"--- and a delete that did not see them\n");
     }
     text
-}
-
-fn shown(found: &Siblings) -> Json {
-    let value = |value: &Value| json!({ "value": STANDARD.encode(&value.bytes), "content_type": value.content_type });
-    json!({
-        "context": encoded(found.context.as_ref()),
-        "values": found.values.iter().map(value).collect::<Vec<_>>(),
-        "deleted": found.deleted,
-    })
 }
 
 fn encoded(context: Option<&Context>) -> Option<String> {

@@ -103,8 +103,7 @@ async fn what_was_acknowledged_survives_the_death_of_all() -> Test {
                 for number in 0.. {
                     let key = format!("{round}-{writer}-{number}");
                     let options = Options { timeout: Some(Duration::from_millis(200)), ..Options::default() };
-                    let value =
-                        cartwheel_client::Value { bytes: key.clone().into(), content_type: "text/x".to_owned() };
+                    let value = cartwheel_client::Value::new(key.clone(), "text/x");
                     match client.put_with("b", &key, value, None, &options).await {
                         Ok(_) => acknowledged.push(key),
                         Err(_) => break,

@@ -36,11 +36,11 @@ async fn write_once(client: &Client, name: &str, number: usize, told: &mut Ackno
     let (set, member) = (format!("set-{}", number % SETS), format!("{name}-{number}"));
     let read = client.get_with("sets", &set, &patient()).await?;
     let merged = [members(&read), vec![member.clone()]].concat().join("\n");
-    let value = Value { bytes: merged.into(), content_type: "text/plain".to_owned() };
+    let value = Value::new(merged, "text/plain");
     client.put_with("sets", &set, value, read.context.as_ref(), &patient()).await?;
     told.merged.push((set, member.clone()));
 
-    let value = Value { bytes: member.clone().into(), content_type: "text/plain".to_owned() };
+    let value = Value::new(member.clone(), "text/plain");
     let written = client.put_with("blind", &member, value, None, &patient()).await?;
     if number.is_multiple_of(5) {
         client.delete_with("blind", &member, written.context.as_ref(), &patient()).await?;

@@ -46,8 +46,9 @@ fn keys_from_the_shell() {
     let both = said(&run(1, &["get", "carts", "alice"]));
     assert!(both.contains("sibling 1 of 2") && both.contains("milk\n") && both.contains("bread\n"), "{both}");
     let json: Value = serde_json::from_str(&said(&run(2, &["get", "carts", "alice", "--json"]))).unwrap();
-    assert_eq!(json["values"].as_array().map(Vec::len), Some(2));
-    assert_eq!(json["deleted"], false);
+    let http = harness::raw::get(&cluster.endpoint(2), "/v1/kv/carts/alice").json();
+    assert_eq!(json, http, "it is what HTTP gives");
+    assert_eq!((json["siblings"].as_array().map(Vec::len), &json["siblings"][0]["deleted"]), (Some(2), &false.into()));
 
     // A put reads first, so it replaces both.
     said(&run(2, &["put", "carts", "alice", "milk, bread", "--strong"]));

@@ -73,7 +73,7 @@ fn set(number: usize) -> String {
 }
 
 fn text(text: String) -> Value {
-    Value { bytes: text.into(), content_type: "text/plain".to_owned() }
+    Value::new(text, "text/plain")
 }
 
 impl Load {

@@ -32,7 +32,7 @@ impl Share {
         let (mut tombstones, mut bytes) = (0_u32, key_bytes);
         for held in state.siblings() {
             match &held.content {
-                Content::Value { bytes: value, content_type } => bytes += value.len() + content_type.len(),
+                Content::Value { .. } => bytes += held.content.weight(),
                 Content::Tombstone => tombstones = tombstones.saturating_add(1),
             }
         }

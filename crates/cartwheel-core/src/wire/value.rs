@@ -70,6 +70,8 @@ pub(super) struct PbValue {
     bytes: Bytes,
     #[prost(string, tag = "2")]
     content_type: String,
+    #[prost(string, tag = "3")]
+    content_encoding: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -230,15 +232,21 @@ pub(super) fn sibling_from_pb(sibling: PbSibling) -> Result<Sibling, WireError> 
 
 pub(super) fn content_to_pb(content: &Content) -> Option<PbValue> {
     match content {
-        Content::Value { bytes, content_type } => {
-            Some(PbValue { bytes: bytes.clone(), content_type: content_type.clone() })
-        }
+        Content::Value { bytes, content_type, content_encoding } => Some(PbValue {
+            bytes: bytes.clone(),
+            content_type: content_type.clone(),
+            content_encoding: content_encoding.clone(),
+        }),
         Content::Tombstone => None,
     }
 }
 
 pub(super) fn content_from_pb(value: Option<PbValue>) -> Content {
-    value.map_or(Content::Tombstone, |value| Content::Value { bytes: value.bytes, content_type: value.content_type })
+    value.map_or(Content::Tombstone, |PbValue { bytes, content_type, content_encoding }| Content::Value {
+        bytes,
+        content_type,
+        content_encoding,
+    })
 }
 
 pub(super) fn state_to_pb(state: &State) -> PbState {

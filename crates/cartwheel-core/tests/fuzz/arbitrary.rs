@@ -72,8 +72,10 @@ fn write_id() -> impl Strategy<Value = WriteId> {
 }
 
 fn content() -> impl Strategy<Value = Content> {
-    option::of((vec(any::<u8>(), 0..20), ".{0,8}")).prop_map(|value| match value {
-        Some((bytes, content_type)) => Content::Value { bytes: bytes.into(), content_type },
+    option::of((vec(any::<u8>(), 0..20), ".{0,8}", ".{0,4}")).prop_map(|value| match value {
+        Some((bytes, content_type, content_encoding)) => {
+            Content::Value { bytes: bytes.into(), content_type, content_encoding }
+        }
         None => Content::Tombstone,
     })
 }

@@ -152,6 +152,9 @@ pub struct PutArgs {
     /// The value's media type.
     #[arg(long, default_value = "text/plain; charset=utf-8")]
     pub content_type: String,
+    /// How the value is encoded, as gzip: it is kept with the value, which is stored as it is.
+    #[arg(long, value_name = "ENCODING")]
+    pub content_encoding: Option<String>,
 }
 
 /// What to delete.

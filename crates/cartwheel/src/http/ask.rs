@@ -50,17 +50,18 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<String, ApiError> {
     })
 }
 
-/// Refuses a value that is encoded: its encoding would not be kept, and its readers could not tell what it is.
-pub(super) fn refuse_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
-    match single(headers, &header::CONTENT_ENCODING)? {
-        Some(encoding) if !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity") => {
-            Err(ApiError::unsupported_media_type(
-                "a Content-Encoding is not kept yet, and nothing was written: send the value as it is, or say in its Content-Type what it \
-                 is (as application/gzip)",
-            )
-            .with(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
-        }
-        _ => Ok(()),
+/// How a value is encoded; empty where it is not. It is kept and given back as it is: the node neither encodes nor decodes.
+pub(super) fn content_encoding(headers: &HeaderMap) -> Result<String, ApiError> {
+    let Some(value) = single(headers, &header::CONTENT_ENCODING)? else { return Ok(String::new()) };
+    let is_in_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~, ".contains(c);
+    let text = value.to_str().ok().map(str::trim);
+    let text = text.filter(|text| (1..=TEXT_BYTES_MAX).contains(&text.len()) && text.chars().all(is_in_token));
+    match text {
+        Some(text) if text.eq_ignore_ascii_case("identity") => Ok(String::new()),
+        Some(text) => Ok(text.to_owned()),
+        None => Err(ApiError::bad_request(format!(
+            "the Content-Encoding is no list of encodings of 1 to {TEXT_BYTES_MAX} characters, as gzip or br"
+        ))),
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) async fn get(State(door): State<Door>, uri: Uri, headers: HeaderMap) 
         ("timeout_ms" = Option<u32>, Query, description = "1 to 60000, for the value's arrival and again for storing it; 5000 if not given"),
         ("return" = Option<String>, Query, description = "`body` answers as a read of the key does"),
         ("Cartwheel-Context" = Option<String>, Header, description = "What this write has seen, and replaces"),
+        ("Content-Encoding" = Option<String>, Header, description = "How the value is encoded; it is kept, and the value stored as it is"),
         ("Idempotency-Key" = Option<String>, Header, description = "The same write under the same key is one write; 1 to 255 bytes"),
         ("Content-Type" = Option<String>, Header, description = "Kept with the value; application/octet-stream if not given")
     ),
@@ -100,13 +101,13 @@ async fn store(door: &Door, parts: &Parts, body: &mut Body) -> Result<Response, 
     let key = target::key_of(target::KV, parts.uri.path())?;
     let query = Query::parse(parts.uri.query(), &["w", "consistency", "timeout_ms", "return"])?;
     let content_type = ask::content_type(&parts.headers)?;
-    ask::refuse_encoding(&parts.headers)?;
+    let content_encoding = ask::content_encoding(&parts.headers)?;
     // Before the value is read: it would be for nothing.
     door.may_ask(&key)?;
     let bytes_max = door.view().settings(key.bucket()).max_value_bytes;
     let write = write(key, Content::Tombstone, &query, &parts.headers)?;
     let value = door.values().read(&parts.headers, body, bytes_max, query.timeout).await?;
-    let content = Content::Value { bytes: value.bytes, content_type };
+    let content = Content::Value { bytes: value.bytes, content_type, content_encoding };
     let done = carry_out(door, Put { content, ..write }, &query).await;
     // Until here the value takes part of the memory for values.
     drop(value.held);

@@ -67,7 +67,7 @@ const ERRORS: [(&str, &str); 12] = [
     ),
     ("412", "`precondition_failed`: what is stored is not what If-Match or If-Unmodified-Since asks for"),
     ("413", "`too_large`: the value is larger than the bucket takes"),
-    ("415", "`unsupported_media_type`: a change is sent as application/json, a value without a Content-Encoding"),
+    ("415", "`unsupported_media_type`: a change is sent as application/json"),
     ("421", "`misdirected`: the Host is none that the node knows; nothing was done"),
     ("429", "`overloaded`: the node has more to do than it takes on; nothing was done, try again"),
     (

@@ -51,6 +51,9 @@ struct SiblingForm {
     /// The value's media type.
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
+    /// How the value is encoded, as its writer said in Content-Encoding; left out if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_encoding: Option<String>,
     /// When it was written, as RFC 3339.
     modified: String,
     /// Its name; opaque.
@@ -80,7 +83,14 @@ pub(super) fn got(
         return Err(ApiError::precondition_failed(why).with_all(&headers));
     }
     let shown = match &live[0].content {
-        Content::Value { bytes, content_type } if got.siblings.len() == 1 && !ask::wants_json(asked) => {
+        Content::Value { bytes, content_type, content_encoding }
+            if got.siblings.len() == 1 && !ask::wants_json(asked) =>
+        {
+            if let Ok(encoding) = HeaderValue::from_str(content_encoding)
+                && !content_encoding.is_empty()
+            {
+                headers.insert(header::CONTENT_ENCODING, encoding);
+            }
             Shown::Value(bytes, content_type)
         }
         _ => Shown::Form,
@@ -172,15 +182,24 @@ fn form(got: &Got, wall: WallMs) -> Text {
             text.push(",");
         }
         match &sibling.content {
-            Content::Value { bytes, content_type } if !sibling.is_deleted(wall) => {
+            Content::Value { bytes, content_type, content_encoding } if !sibling.is_deleted(wall) => {
                 let content_type = Some(content_type.clone());
-                let form = SiblingForm { value: None, deleted: false, content_type, modified, version };
+                let content_encoding = Some(content_encoding.clone()).filter(|encoding| !encoding.is_empty());
+                let form =
+                    SiblingForm { value: None, deleted: false, content_type, content_encoding, modified, version };
                 text.push("{\"value\":\"");
                 text.push_value(bytes);
                 text.push("\",");
                 text.push(&json(&form)[1..]);
             }
-            _ => text.push(&json(&SiblingForm { value: None, deleted: true, content_type: None, modified, version })),
+            _ => text.push(&json(&SiblingForm {
+                value: None,
+                deleted: true,
+                content_type: None,
+                content_encoding: None,
+                modified,
+                version,
+            })),
         }
     }
     text.push("]}");

@@ -211,7 +211,7 @@ impl Store {
     /// failed may have succeeded, and must not become a sibling of the one that follows.
     async fn store(&self, record: Record, end: u64) -> Result<(), ClientError> {
         let Record { key, value, content_type } = record;
-        let value = Value { bytes: value, content_type };
+        let value = Value::new(value, content_type);
         let options = Options { idempotency_key: Some(self.identity.write_name(end)), ..Options::default() };
         let mut tries = Tries::new(self.patience);
         let mut seen = self.read_key(&key, &mut tries).await?;

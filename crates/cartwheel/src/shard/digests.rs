@@ -133,7 +133,7 @@ mod tests {
         let dot = Dot { actor: Actor { node: NodeId::new(1), life: Life(1), since: Since(1) }, counter: 1 };
         let sibling = Sibling {
             dot,
-            content: Content::Value { bytes: vec![7; bytes].into(), content_type: "text/plain".to_owned() },
+            content: Content::typed(vec![7; bytes], "text/plain"),
             hlc: Hlc::from_bits(1),
             epoch: Epoch(1),
             write_id: WriteId::from_bytes([1; 16]),

@@ -8,7 +8,7 @@ fn everywhere(cluster: &Cluster, method: &str, path: &str, headers: &[(&str, &st
     let replies: Vec<Reply> = cluster.endpoints().iter().map(|node| call(node, method, path, headers, b"")).collect();
     for reply in &replies {
         assert_eq!(reply.header("cartwheel-acks"), "home=2 standin=0 zones=1");
-        for name in ["content-type", "content-length", "etag", "last-modified"] {
+        for name in ["content-type", "content-encoding", "content-length", "etag", "last-modified"] {
             assert_eq!(reply.header(name), replies[0].header(name), "{name} of {path}");
         }
         assert_eq!(reply.status, replies[0].status);
@@ -68,6 +68,27 @@ fn one_value(cluster: &Cluster, written_at: &str, path: &str) {
     head_says_the_same(cluster, path, &accept);
 }
 
+#[test]
+fn an_encoded_value_comes_back_as_it_is_and_says_how_it_is_encoded() {
+    let cluster = Cluster::start();
+    let node = cluster.endpoint(1);
+    let (path, gzip) = ("/v1/kv/pages/index", [0x1f, 0x8b, 8, 0]);
+    let put = call(&node, "PUT", path, &[("content-type", "text/html"), ("content-encoding", "gzip, br")], &gzip);
+    assert_eq!(put.status, 204);
+    let got = everywhere(&cluster, "GET", path, &[]);
+    assert_eq!((got.header("content-type"), got.header("content-encoding")), ("text/html", "gzip, br"));
+    assert_eq!(got.body, gzip);
+    head_says_the_same(&cluster, path, &[]);
+    let form = everywhere(&cluster, "GET", path, &[("accept", "application/json")]);
+    assert_eq!((form.header("content-encoding"), &form.siblings()[0]["content_encoding"]), ("", &"gzip, br".into()));
+    // Whoever replaces it says anew how that is encoded.
+    call(&node, "PUT", path, &[("cartwheel-context", got.context()), ("content-encoding", "identity")], b"plain");
+    let plain = everywhere(&cluster, "GET", path, &[]);
+    assert_eq!((plain.header("content-encoding"), plain.text()), ("", "plain".to_owned()));
+    let form = everywhere(&cluster, "GET", path, &[("accept", "application/json")]);
+    assert_eq!(form.siblings()[0].get("content_encoding"), None);
+}
+
 fn several_values(cluster: &Cluster, written_at: &str, path: &str) {
     let one = get(written_at, path);
     put(written_at, path, "two");
@@ -107,7 +128,7 @@ fn head_says_the_same(cluster: &Cluster, path: &str, headers: &[(&str, &str)]) {
     let (got, head) = (everywhere(cluster, "GET", path, headers), everywhere(cluster, "HEAD", path, headers));
     assert!(head.body.is_empty());
     assert_eq!(head.status, got.status);
-    for name in ["content-type", "content-length", "etag", "last-modified"] {
+    for name in ["content-type", "content-encoding", "content-length", "etag", "last-modified"] {
         assert_eq!(head.header(name), got.header(name), "{name} of a HEAD of {path}");
     }
 }
