@@ -1,5 +1,6 @@
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -34,6 +35,13 @@ pub enum StoreError {
     /// An earlier commit or the engine's own work in the background failed, and the store takes nothing until it is opened again.
     #[error("the storage engine stopped after a failure, which the log has told of: it must be opened again")]
     Poisoned,
+    /// The engine has not written out for so long what was committed before. Nothing of this commit was begun, and the store must be opened
+    /// again.
+    #[error(
+        "the storage engine has written nothing out for {} s, and must be opened again: the disk is too slow, or has failed",
+        .0.as_secs()
+    )]
+    Stalled(Duration),
     /// The journal could not be read and written again.
     #[error("the journals in {dir} cannot be written again: {source}")]
     Journal {

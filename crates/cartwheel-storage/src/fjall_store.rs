@@ -2,9 +2,12 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Bound;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
+use fjall::{
+    AbstractTree as _, Database, DatabaseBuilder, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
+};
 
 use crate::batch::Write;
 use crate::journal;
@@ -15,6 +18,13 @@ use crate::{Batch, Durability, IndexScan, Keys, Reader, Scan, Store, StoreError}
 /// At 512 bytes a random read of a 1 kB record costs half the CPU time that it costs without.
 const SEPARATION_BYTES: u32 = 512;
 
+/// With so many memtables that wait to be written out, or so many runs that wait to be compacted, a commit waits before it begins. The
+/// engine itself does so after a commit, with one or two more of them, and without end: not even a background thread that has failed ends
+/// that.
+const SEALED_MAX: usize = 3;
+const RUNS_MAX: usize = 28;
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
 /// How a [`FjallStore`] uses the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct FjallOptions {
@@ -22,11 +32,13 @@ pub struct FjallOptions {
     pub cache_bytes: u64,
     /// How much is written to memory before it is written out in order, in bytes. It is settled when the store is made.
     pub memtable_bytes: u64,
+    /// How long a commit waits for the engine to write out what was committed before, at most. Then the store is to be opened again.
+    pub flush_within: Duration,
 }
 
 impl Default for FjallOptions {
     fn default() -> Self {
-        Self { cache_bytes: 128 << 20, memtable_bytes: 64 << 20 }
+        Self { cache_bytes: 128 << 20, memtable_bytes: 64 << 20, flush_within: Duration::from_secs(15) }
     }
 }
 
@@ -36,6 +48,7 @@ pub struct FjallStore {
     meta: Keyspace,
     index: Keyspace,
     database: Database,
+    flush_within: Duration,
 }
 
 impl fmt::Debug for FjallStore {
@@ -50,11 +63,15 @@ impl FjallStore {
     /// # Errors
     /// If another process has it open, or the files are not a store that this build understands, or the disk fails.
     pub fn open(dir: &Path, options: FjallOptions) -> Result<Self, StoreError> {
+        Self::open_with(dir, options, Database::builder(dir))
+    }
+
+    fn open_with(dir: &Path, options: FjallOptions, builder: DatabaseBuilder<Database>) -> Result<Self, StoreError> {
         let failed = |source| match source {
             fjall::Error::Locked => StoreError::InUse(dir.to_path_buf()),
             source => StoreError::Open { dir: dir.to_path_buf(), source },
         };
-        let database = Database::builder(dir).cache_size(options.cache_bytes).open().map_err(failed)?;
+        let database = builder.cache_size(options.cache_bytes).open().map_err(failed)?;
         let separation = KvSeparationOptions::default().separation_threshold(SEPARATION_BYTES);
         let keyspace = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes);
         let records =
@@ -64,7 +81,25 @@ impl FjallStore {
         // A process that was killed may have left writes that it never synced. What the recovery found is read from here on, so
         // it must not be lost any more.
         database.persist(PersistMode::SyncAll).map_err(failed)?;
-        Ok(Self { records, meta, index, database })
+        Ok(Self { records, meta, index, database, flush_within: options.flush_within })
+    }
+
+    /// Waits while the engine is behind with writing out what was committed, but not without end.
+    fn wait_for_flushes(&self) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        while self.is_behind() {
+            if begun.elapsed() > self.flush_within {
+                return Err(StoreError::Stalled(self.flush_within));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    fn is_behind(&self) -> bool {
+        let behind =
+            |of: &Keyspace| of.tree.sealed_memtable_count() >= SEALED_MAX || of.tree.l0_run_count() >= RUNS_MAX;
+        [&self.records, &self.meta, &self.index].into_iter().any(behind)
     }
 
     /// Opens the store in `dir` again after a commit failed in this process, which has dropped it.
@@ -158,6 +193,7 @@ impl Store for FjallStore {
                 Ok(())
             };
         }
+        self.wait_for_flushes()?;
         let mut journaled = self.database.batch().durability(Some(mode));
         for write in writes {
             match write {
@@ -169,5 +205,40 @@ impl Store for FjallStore {
             }
         }
         journaled.commit().map_err(StoreError::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_does_not_wait_without_end_for_an_engine_that_writes_nothing_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = FjallOptions { flush_within: Duration::from_millis(50), ..FjallOptions::default() };
+        // Nobody carries out what the engine puts off.
+        let mut store =
+            FjallStore::open_with(dir.path(), options, Database::builder(dir.path()).worker_threads_unchecked(0))
+                .unwrap();
+        let put = |key: usize| {
+            let mut batch = Batch::new();
+            batch.put(Bytes::from(vec![b'k', key as u8]), Bytes::from_static(b"milk"));
+            batch
+        };
+        let mut stored = 0;
+        let refused = loop {
+            match store.commit(put(stored), Durability::Synced) {
+                Ok(()) => stored += 1,
+                Err(error) => break error,
+            }
+            store.records.rotate_memtable().unwrap();
+        };
+        assert!(matches!(refused, StoreError::Stalled(_)) && stored == SEALED_MAX, "{refused} after {stored}");
+        assert_eq!(store.get(b"k\x00").unwrap().as_deref(), Some(&b"milk"[..]), "it can be read meanwhile");
+        drop(store);
+        let mut store = FjallStore::reopen(dir.path(), options).unwrap();
+        assert!((0..stored).all(|key| store.get(&[b'k', key as u8]).unwrap().is_some()));
+        assert!(store.get(&[b'k', stored as u8]).unwrap().is_none(), "it was not begun");
+        store.commit(put(stored), Durability::Synced).unwrap();
     }
 }

@@ -22,7 +22,8 @@ const KEYS: u64 = 3_000;
 const WRITES: u64 = 16;
 
 /// Small, so that journals are sealed and files merged while it writes.
-const OPTIONS: FjallOptions = FjallOptions { cache_bytes: 8 << 20, memtable_bytes: 256 << 10 };
+const OPTIONS: FjallOptions =
+    FjallOptions { cache_bytes: 8 << 20, memtable_bytes: 256 << 10, flush_within: std::time::Duration::from_secs(60) };
 
 /// What batch `number` does: each is its own, and puts and removes records small and large.
 fn writes(number: u64) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store, StoreError};
 
 /// Small, so that records soon leave the journal for files of their own.
-const OPTIONS: FjallOptions = FjallOptions { cache_bytes: 1 << 20, memtable_bytes: 64 << 10 };
+const OPTIONS: FjallOptions =
+    FjallOptions { cache_bytes: 1 << 20, memtable_bytes: 64 << 10, flush_within: std::time::Duration::from_secs(60) };
 
 /// Incompressible bytes of its own for each number.
 fn record(number: u64, len: usize) -> Bytes {

@@ -31,7 +31,11 @@ impl StorePlace {
         let identity = data_dir.identity();
         let shards = identity.shards.get();
         let memtable_bytes = (FjallOptions::default().memtable_bytes / u64::from(shards)).max(MEMTABLE_BYTES_MIN);
-        let options = FjallOptions { cache_bytes: config.cache_bytes / u64::from(shards), memtable_bytes };
+        let options = FjallOptions {
+            cache_bytes: config.cache_bytes / u64::from(shards),
+            memtable_bytes,
+            ..FjallOptions::default()
+        };
         let place = |shard: u32| {
             let owner = [&identity.life.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into();
             Self { dir: data_dir.shard_dir(shard), options, owner, is_old: identity.boot > 0 }

@@ -236,7 +236,7 @@ impl Disk {
         self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_MAX);
         self.store = match (std::mem::replace(&mut self.store, State::Closed(at)), error) {
             // The engine says so before it begins with a write.
-            (State::Open(store), StoreError::Poisoned) => State::ReadOnly(store, at),
+            (State::Open(store), StoreError::Poisoned | StoreError::Stalled(_)) => State::ReadOnly(store, at),
             // Whatever was open is closed here.
             (open, _) => {
                 self.beside.close();
