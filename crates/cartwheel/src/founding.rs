@@ -253,8 +253,11 @@ fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
     for number in 1..=view.members().len() as u16 {
         let node_dir = dir.join(name_of(number));
         let identity = data_dir::read_identity(&node_dir)?;
-        let member = view.member(NodeId::of_name(&identity.name));
-        let member = member.ok_or_else(|| FoundError::NoCluster(node_dir.clone()))?.member.clone();
+        let member = |view: &View| view.member(NodeId::of_name(&identity.name)).map(|known| known.member.clone());
+        // What has changed since the founding, as where it is. A file that cannot be read is the node's own to complain of.
+        let history = history_of(&identity, &data_dir::history_file(&node_dir), &node_dir).ok();
+        let latest = history.and_then(|history| history.view()).and_then(|view| member(&view));
+        let member = latest.or_else(|| member(&view)).ok_or_else(|| FoundError::NoCluster(node_dir.clone()))?;
         nodes.push(NodeDir { dir: node_dir, member });
     }
     Ok(nodes)

@@ -4,7 +4,7 @@ mod harness;
 
 use harness::grown::Grown;
 use harness::raw::{get, put};
-use harness::status;
+use harness::{Cluster, status};
 
 /// Three members, all ready, and a key.
 fn three() -> Grown {
@@ -52,6 +52,21 @@ fn a_cluster_that_has_moved_as_a_whole_finds_itself_by_seeds() {
         nodes.serve(name, &["--seed", &seed]);
     }
     is_served_by_all(&nodes, &["a", "b", "c"]);
+}
+
+#[test]
+fn the_ports_of_a_cluster_on_one_machine_are_those_that_were_asked_for_last() {
+    let cluster = Cluster::start();
+    assert_eq!(put(&cluster.endpoint(1), "/v1/kv/b/k?w=3", "v").status, 204);
+    let cluster = cluster.moved();
+    for endpoint in cluster.endpoints() {
+        assert_eq!(get(&endpoint, "/v1/kv/b/k?r=3").text(), "v");
+    }
+    // Nothing is said of ports, so they stay.
+    let cluster = cluster.crash_and_restart();
+    for endpoint in cluster.endpoints() {
+        assert_eq!(get(&endpoint, "/v1/kv/b/k?r=3").text(), "v");
+    }
 }
 
 #[test]

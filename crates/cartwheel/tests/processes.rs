@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use harness::{CARTWHEEL, Cluster, status};
+use harness::{CARTWHEEL, Cluster, free_bases, status};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs a process that should end by itself; one that does not is killed.
@@ -63,7 +63,11 @@ fn a_node_that_cannot_start_says_why() {
 
     let cluster_dir = path(first.parent().unwrap());
     assert!(refused(&["dev", "--nodes", "4", "--dir", &cluster_dir]).contains("a cluster of 3 nodes, not 4"));
-    let in_use = refused(&["dev", "--dir", &cluster_dir]);
+    let taken = refused(&["dev", "--dir", &cluster_dir]);
+    assert!(taken.contains("node-1 cannot listen at") && taken.contains("Nothing was started"), "{taken}");
+    let (http_base, peer_base) = free_bases();
+    let elsewhere = ["--http-base", &http_base.to_string(), "--peer-base", &peer_base.to_string()];
+    let in_use = refused(&[&["dev", "--dir", &cluster_dir][..], &elsewhere].concat());
     assert!(in_use.contains("before it was ready") && in_use.contains("is served by another process"), "{in_use}");
     let port = cluster.endpoint(1).rsplit_once(':').unwrap().1.parse::<u16>().unwrap() - 1;
     let other = path(&dir.path().join("other"));

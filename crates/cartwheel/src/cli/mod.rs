@@ -181,12 +181,12 @@ pub struct DevArgs {
     /// this machine's cores.
     #[arg(long)]
     pub shards: Option<NonZeroU32>,
-    /// For a new cluster: node i serves HTTP on this port plus i.
-    #[arg(long, value_name = "PORT", default_value_t = Ports::default().http_base)]
-    pub http_base: u16,
-    /// For a new cluster: node i listens for peers on this port plus i.
-    #[arg(long, value_name = "PORT", default_value_t = Ports::default().peer_base)]
-    pub peer_base: u16,
+    /// Node i serves HTTP on this port plus i [default: 8080; for a cluster that was founded before, where it was]
+    #[arg(long, value_name = "PORT")]
+    pub http_base: Option<u16>,
+    /// Node i listens for peers on this port plus i [default: 7400; for a cluster that was founded before, where it was]
+    #[arg(long, value_name = "PORT")]
+    pub peer_base: Option<u16>,
     /// For every node.
     #[command(flatten)]
     pub tuning: Tuning,
@@ -195,7 +195,12 @@ pub struct DevArgs {
 impl DevArgs {
     /// The ports of a new cluster.
     pub fn ports(&self) -> Ports {
-        Ports { http_base: self.http_base, peer_base: self.peer_base, ..Ports::default() }
+        let default = Ports::default();
+        Ports {
+            http_base: self.http_base.unwrap_or(default.http_base),
+            peer_base: self.peer_base.unwrap_or(default.peer_base),
+            ..default
+        }
     }
 }
 

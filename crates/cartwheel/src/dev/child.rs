@@ -34,8 +34,8 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts `cartwheel serve` for a node.
-    pub(super) fn start(node: &NodeDir, tuning: &Tuning) -> io::Result<Self> {
+    /// Starts `cartwheel serve` for a node, which is told of its `moves`.
+    pub(super) fn start(node: &NodeDir, tuning: &Tuning, moves: &[String]) -> io::Result<Self> {
         let log = node.dir.join("log");
         let log_file = File::options().create(true).append(true).open(&log)?;
         let mut serve = Command::new(std::env::current_exe()?);
@@ -47,6 +47,7 @@ impl Child {
             .args(["serve", "--stop-with-stdin", "--dir"])
             .arg(&node.dir)
             .args(tuning.flags())
+            .args(moves)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log_file)

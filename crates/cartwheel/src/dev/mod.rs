@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::cli::DevArgs;
-use crate::founding::{self, FoundError, NodeDir, Ports, Site};
+use crate::founding::{self, FoundError, NodeDir, Site};
 use crate::output;
 use crate::renewing::{self, RenewError};
 use crate::signals;
@@ -34,7 +34,7 @@ pub enum DevError {
     Renew(#[from] RenewError),
     /// Something else listens where a node is to listen.
     #[error(
-        "{name} cannot listen at {addr} ({source}): end what listens there, or choose other ports with {flag}. Nothing was founded"
+        "{name} cannot listen at {addr} ({source}): end what listens there, or choose other ports with {flag}. Nothing was {begun}"
     )]
     PortTaken {
         /// The node's name.
@@ -43,6 +43,8 @@ pub enum DevError {
         addr: String,
         /// Which flag says so.
         flag: &'static str,
+        /// What was not begun for that.
+        begun: &'static str,
         /// What the system said.
         source: std::io::Error,
     },
@@ -95,7 +97,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
         // Before anything is founded that would keep these ports.
         for number in 1..=args.nodes.unwrap_or(founding::NODES_DEFAULT) {
             let Site { http_addr, peer_addr, .. } = args.ports().site(number)?;
-            check_free(&founding::name_of(number), &http_addr, &peer_addr)?;
+            check_free(&founding::name_of(number), &http_addr, &peer_addr, "founded")?;
         }
     }
     for name in renewing::renew_missing(&args.dir)? {
@@ -103,13 +105,15 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
             "note: {name} had no data directory any more: it begins a new life, and its peers refill it"
         ));
     }
-    let nodes = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;
-    if let Some(note) = not_heeded(args, &nodes) {
-        output::note(note);
-    }
-    let mut children = Vec::new();
+    let known = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;
+    let nodes = placed(args, &known)?;
     for node in &nodes {
-        match Child::start(node, &args.tuning) {
+        check_free(&node.member.name, &node.member.http_addr, &node.member.peer_addr, "started")?;
+    }
+    let moves = moves(&known, &nodes);
+    let mut children = Vec::new();
+    for (node, moves) in nodes.iter().zip(moves) {
+        match Child::start(node, &args.tuning, &moves) {
             Ok(child) => children.push(child),
             Err(source) => {
                 child::stop_all(children).await;
@@ -132,26 +136,38 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
 }
 
 /// Checks that nothing listens where a node is to listen: found out by its own process, it would be a line in a log.
-fn check_free(name: &str, http_addr: &str, peer_addr: &str) -> Result<(), DevError> {
+fn check_free(name: &str, http_addr: &str, peer_addr: &str, begun: &'static str) -> Result<(), DevError> {
     for (addr, flag) in [(http_addr, "--http-base"), (peer_addr, "--peer-base")] {
         if let Err(source) = TcpListener::bind(addr) {
-            return Err(DevError::PortTaken { name: name.to_owned(), addr: addr.to_owned(), flag, source });
+            return Err(DevError::PortTaken { name: name.to_owned(), addr: addr.to_owned(), flag, begun, source });
         }
     }
     Ok(())
 }
 
-/// What to say if the cluster was founded before and has other ports than those asked for.
-fn not_heeded(args: &DevArgs, nodes: &[NodeDir]) -> Option<String> {
-    let (asked, default) = (args.ports(), Ports::default());
-    let differs = |asked: u16, default: u16, addr: &str| {
-        asked != default && !addr.ends_with(&format!(":{}", asked.saturating_add(1)))
+/// The nodes where they are to be: at the ports that are asked for, and else where they were.
+fn placed(args: &DevArgs, known: &[NodeDir]) -> Result<Vec<NodeDir>, DevError> {
+    let placed = (1..).zip(known).map(|(number, node)| {
+        let (site, mut node) = (args.ports().site(number)?, node.clone());
+        if args.http_base.is_some() {
+            node.member.http_addr = site.http_addr;
+        }
+        if args.peer_base.is_some() {
+            node.member.peer_addr = site.peer_addr;
+        }
+        Ok(node)
+    });
+    placed.collect()
+}
+
+/// What each node is told of where it is now, if some are elsewhere than they were; and where it finds the others then.
+fn moves(known: &[NodeDir], nodes: &[NodeDir]) -> Vec<Vec<String>> {
+    let seeds: Vec<&str> = nodes.iter().map(|node| node.member.peer_addr.as_str()).collect();
+    let flags = |node: &NodeDir| {
+        let (http, peers) = (&node.member.http_addr, &node.member.peer_addr);
+        vec![format!("--http-listen={http}"), format!("--peer-listen={peers}"), format!("--seed={}", seeds.join(","))]
     };
-    let member = &nodes.first()?.member;
-    let is_other = differs(asked.http_base, default.http_base, &member.http_addr)
-        || differs(asked.peer_base, default.peer_base, &member.peer_addr);
-    let dir = args.dir.display();
-    is_other.then(|| format!("note: the cluster in {dir} keeps the ports that it was founded with; see below"))
+    if known == nodes { vec![Vec::new(); nodes.len()] } else { nodes.iter().map(flags).collect() }
 }
 
 /// Says when all nodes are ready and when one has died; ends when none is left.
@@ -233,19 +249,29 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     #[test]
-    fn ports_that_an_older_cluster_does_not_have_are_told_of() {
+    fn nodes_are_where_it_is_said_or_else_where_they_were() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("data");
-        let note = |flags: &[&str]| {
+        let begin = |flags: &[&str]| {
             let line = ["cartwheel", "dev", "--dir", dir.to_str().unwrap()];
             let Command::Dev(args) = Cli::parse_from(line.iter().chain(flags)).command else { panic!("not dev") };
-            let nodes = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports()).unwrap();
-            not_heeded(&args, &nodes)
+            let known = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports()).unwrap();
+            let nodes = placed(&args, &known).unwrap();
+            let member = nodes[1].member.clone();
+            (member.http_addr, member.peer_addr, moves(&known, &nodes)[1].join(" "))
         };
-        assert_eq!(note(&["--nodes", "2", "--http-base", "20000"]), None, "it is new");
-        assert_eq!(note(&["--http-base", "20000"]), None);
-        assert_eq!(note(&[]), None, "nothing was asked for");
-        assert!(note(&["--http-base", "21000"]).is_some_and(|note| note.contains("keeps the ports")));
-        assert!(note(&["--peer-base", "21000"]).is_some());
+        let at = |http: u16, peers: u16| (format!("127.0.0.1:{http}"), format!("127.0.0.1:{peers}"));
+        let (http, peers, told) = begin(&["--nodes", "2", "--http-base", "20000"]);
+        assert_eq!(((http, peers), told.as_str()), (at(20_002, 7_402), ""), "it is new");
+        for flags in [&[][..], &["--http-base", "20000"]] {
+            let (http, peers, told) = begin(flags);
+            assert_eq!(((http, peers), told.as_str()), (at(20_002, 7_402), ""));
+        }
+        let (http, peers, told) = begin(&["--http-base", "21000", "--peer-base", "22000"]);
+        assert_eq!((http, peers), at(21_002, 22_002));
+        assert_eq!(
+            told,
+            "--http-listen=127.0.0.1:21002 --peer-listen=127.0.0.1:22002 --seed=127.0.0.1:22001,127.0.0.1:22002"
+        );
     }
 }

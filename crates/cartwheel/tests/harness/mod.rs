@@ -53,28 +53,16 @@ impl Cluster {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("data");
         let (http_base, peer_base) = free_bases();
-        let mut cluster = Self::run_dev(&dir, shards, http_base, peer_base);
+        let flags = ["--shards".to_owned(), shards.to_string()];
+        let mut cluster = Self::run_dev(&dir, http_base, &[&flags[..], &at(http_base, peer_base)].concat());
         cluster._root = Some(root);
         cluster
     }
 
-    /// Runs `cartwheel dev` until all nodes are ready.
-    fn run_dev(dir: &Path, shards: u32, http_base: u16, peer_base: u16) -> Self {
-        let mut dev = Command::new(CARTWHEEL)
-            .args([
-                "dev",
-                "--shards",
-                &shards.to_string(),
-                "--http-base",
-                &http_base.to_string(),
-                "--peer-base",
-                &peer_base.to_string(),
-                "--dir",
-            ])
-            .arg(dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+    /// Runs `cartwheel dev` until all nodes are ready, where HTTP is then at `http_base`.
+    fn run_dev(dir: &Path, http_base: u16, flags: &[String]) -> Self {
+        let mut dev =
+            Command::new(CARTWHEEL).args(["dev", "--dir"]).arg(dir).args(flags).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(dev.stdout.take().unwrap()).lines().map(Result::unwrap);
         let (mut said, mut pids) = (String::new(), Vec::new());
         for line in lines.by_ref() {
@@ -217,7 +205,16 @@ impl Cluster {
     pub fn crash_and_restart(mut self) -> Self {
         self.kill_all();
         assert!(self.all_gone());
-        let mut cluster = Self::run_dev(&self.dir, 1, self.http_base, 1);
+        let mut cluster = Self::run_dev(&self.dir, self.http_base, &[]);
+        cluster._root = self._root.take();
+        cluster
+    }
+
+    /// Stops `cartwheel dev`, and runs it again with other ports.
+    pub fn moved(mut self) -> Self {
+        self.end_dev(Signal::TERM);
+        let (http_base, peer_base) = free_bases();
+        let mut cluster = Self::run_dev(&self.dir, http_base, &at(http_base, peer_base));
         cluster._root = self._root.take();
         cluster
     }
@@ -237,6 +234,11 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.kill_all();
     }
+}
+
+/// The flags of `cartwheel dev` for these ports.
+fn at(http_base: u16, peer_base: u16) -> [String; 4] {
+    ["--http-base".to_owned(), http_base.to_string(), "--peer-base".to_owned(), peer_base.to_string()]
 }
 
 /// The status of a GET, if there is one.
