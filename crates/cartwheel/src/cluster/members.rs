@@ -26,9 +26,9 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
     let client = client(&apply.ask)?;
     // The node that is asked may be the one that is removed.
     client.learn_members().await?;
-    let repeated = take_repeated(&mut changes, &client.cluster().await?);
-    for name in &repeated {
-        output::note(format_args!("{name} is leaving already"));
+    let repeated = take_repeated(&mut changes, &client.cluster().await?, &client.moves().await?.waiting);
+    for change in &repeated {
+        output::note(already(change));
     }
     if changes.is_empty() && !apply.dry_run {
         return go_on(&client, &repeated, apply).await;
@@ -65,24 +65,39 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
     Ok(Exit::Done.into())
 }
 
-/// Takes out the removals that were made before, so that a change that was interrupted, or that waits for a dead node, can be asked for again,
-/// with `--force` too. The names of those nodes.
-fn take_repeated(changes: &mut Vec<MemberChange>, status: &ClusterStatus) -> Vec<String> {
-    let is_leaving = |name: &str| status.members.iter().any(|status| status.leaving && status.member.name == name);
-    let is_repeated = |change: &mut MemberChange| matches!(change, MemberChange::Remove { node } if is_leaving(node));
-    let repeated = changes.extract_if(.., is_repeated).map(|change| match change {
-        MemberChange::Remove { node } => node,
+/// Takes out the changes that were made before, so that one that was interrupted, or that waits for a dead node, can be asked for again,
+/// with `--force` too. Where a node waits that is called as a member is, it is that node that is meant.
+fn take_repeated(changes: &mut Vec<MemberChange>, status: &ClusterStatus, waiting: &[String]) -> Vec<MemberChange> {
+    let member = |name: &str| status.members.iter().find(|status| status.member.name == name);
+    let stays =
+        |name: &str| member(name).is_some_and(|status| !status.leaving) && !waiting.iter().any(|waits| waits == name);
+    let is_repeated = |change: &mut MemberChange| match change {
+        MemberChange::Remove { node } => member(node).is_some_and(|status| status.leaving),
+        MemberChange::Replace { node, with } => member(node).is_some_and(|status| status.leaving) && stays(with),
+        MemberChange::Add { node, weight } => {
+            stays(node) && weight.is_none_or(|weight| member(node).is_some_and(|status| status.weight == weight))
+        }
+        _ => false,
+    };
+    changes.extract_if(.., is_repeated).collect()
+}
+
+/// What to say of a change that was made before.
+fn already(change: &MemberChange) -> String {
+    match change {
+        MemberChange::Remove { node } => format!("{node} is leaving already"),
+        MemberChange::Replace { node, with } => format!("{with} has taken the place of {node} already"),
+        MemberChange::Add { node, .. } => format!("{node} is a member already"),
         _ => String::new(),
-    });
-    repeated.collect()
+    }
 }
 
 /// All that was asked for was asked for before: what is left is to wait for it.
-async fn go_on(client: &Client, leaving: &[String], apply: &ApplyArgs) -> Result<ExitCode, Error> {
+async fn go_on(client: &Client, repeated: &[MemberChange], apply: &ApplyArgs) -> Result<ExitCode, Error> {
     if apply.wait {
         moves::wait(client).await?;
     }
-    let outcome = json!({ "applied": true, "leaving": leaving, "moves": [] });
+    let outcome = json!({ "applied": true, "repeated": repeated, "moves": [] });
     show(&apply.ask, &outcome, |_, _| match apply.wait {
         true => "Every partition is where it is wished.\n".to_owned(),
         false => "Nothing else is to be changed: see `cartwheel cluster moves`.\n".to_owned(),
@@ -163,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_removal_that_was_made_before_is_left_out_of_a_change() {
+    fn what_was_changed_before_is_left_out() {
         let member = |name: &str, leaving: bool| {
             json!({"name": name, "id": "", "zone": "", "host": "", "http": "", "resp": "", "peers": "", "weight": 100, "life": "",
                    "leaving": leaving, "state": "connected"})
@@ -172,8 +187,28 @@ mod tests {
             json!({"cluster": "", "node": "a", "ring_version": "", "members": [member("a", false), member("b", true)]});
         let status: ClusterStatus = serde_json::from_value(status).unwrap();
         let remove = |name: &str| MemberChange::Remove { node: name.to_owned() };
-        let mut changes = vec![remove("a"), remove("b"), MemberChange::Force];
-        assert_eq!(take_repeated(&mut changes, &status), ["b"]);
-        assert_eq!(changes, [remove("a"), MemberChange::Force]);
+        let replace = |name: &str, with: &str| MemberChange::Replace { node: name.to_owned(), with: with.to_owned() };
+        let add = |name: &str, weight| MemberChange::Add { node: name.to_owned(), weight };
+        let split = |changes: &[MemberChange], waiting: &[&str]| {
+            let (mut changes, waiting) =
+                (changes.to_vec(), waiting.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+            (take_repeated(&mut changes, &status, &waiting), changes)
+        };
+        let (repeated, left) = split(&[remove("a"), remove("b"), MemberChange::Force], &[]);
+        assert_eq!((repeated, left), (vec![remove("b")], vec![remove("a"), MemberChange::Force]));
+        for (change, waiting, is_repeated) in [
+            (replace("b", "a"), &[][..], true),
+            (replace("gone, or misspelt", "a"), &[], false),
+            (replace("b", "a"), &["a"], false),
+            (replace("a", "b"), &[], false),
+            (replace("b", "new"), &["new"], false),
+            (add("a", None), &[], true),
+            (add("a", Some(100)), &[], true),
+            (add("a", Some(50)), &[], false),
+            (add("a", None), &["a"], false),
+            (add("b", None), &[], false),
+        ] {
+            assert_eq!(split(std::slice::from_ref(&change), waiting).0.len(), usize::from(is_repeated), "{change:?}");
+        }
     }
 }
