@@ -50,6 +50,7 @@ impl Succession {
             self.left_at.remove(&partition);
             self.copied.remove(&partition);
             self.undecided.remove(&partition);
+            self.waiting.remove(&partition);
             return;
         }
         if let Some(remade) = self.remade(cx.held, partition, &seat) {
@@ -250,16 +251,18 @@ impl Succession {
     /// Begins to copy where this node is wished as a home and is none, and says so when it has.
     fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
         let is_wanted = self.is_wanted(cx.held, partition, seat);
+        self.waiting.remove(&partition);
         if !seat.is_candidate {
             cx.transfers.end(partition);
             cx.exchange.hold_back(cx.now, partition, false);
         }
         match (seat.is_candidate, is_wanted) {
             (false, true) if seat.former.is_none() && !seat.has_leftovers => {
+                // Those that only wait for others do not count: nodes that wait for each other in different partitions would wait for ever.
+                let copying = cx.held.candidates().saturating_sub(self.waiting.len());
                 // Those on their way to the disk are few, as no more are begun than may be.
-                let candidates = cx.held.candidates();
                 let coming = || self.saves.values().filter(|save| save.seat.is_candidate).count();
-                if candidates < CANDIDATES_MAX && candidates + coming() < CANDIDATES_MAX {
+                if copying < CANDIDATES_MAX && copying + coming() < CANDIDATES_MAX {
                     // Of the partition's other keys a home must be compared meanwhile, so it copies by comparison.
                     if !seat.phase.is_home_of_any(self.me) {
                         cx.transfers.begin(cx.held, partition);
@@ -281,7 +284,11 @@ impl Succession {
         let Phase::Alone(only) = &seat.phase else { return };
         let number = only.number.saturating_add(1);
         if !is_turn && self.copied.get(&partition) == Some(&number) {
+            self.waiting.insert(partition);
             return;
+        }
+        if !only.homes_of_any().iter().any(|&home| home != self.me && is_there(cx, home)) {
+            self.waiting.insert(partition);
         }
         let is_to_come = |&group: &Group| cx.held.keeps(partition, group) && !only.is_home(self.me, group);
         let groups: BTreeSet<Group> = only.counts.groups().filter(is_to_come).collect();
@@ -314,6 +321,7 @@ impl Succession {
             has_copied &= from_any || majority_to_be_had(cx, only.homes_of(group)) == 0;
         }
         if has_copied {
+            self.waiting.insert(partition);
             self.copied.insert(partition, number);
             for &home in only.choosers() {
                 cx.out.sends.push((home.node, partition, Word::Copied(number)));

@@ -207,6 +207,8 @@ pub struct Succession {
     attended: Agenda<Instant>,
     /// For which number this node has said that it has copied what the homes hold.
     copied: BTreeMap<PartitionId, u64>,
+    /// Where this node is a candidate and copies nothing: it has copied everything, or nobody is there to copy from.
+    waiting: BTreeSet<PartitionId>,
     /// The ballots under which this node has accepted a successor last, and from when on it sees to it itself that one is chosen.
     undecided: BTreeMap<PartitionId, (Ballot, Instant)>,
     /// Since when nothing is under way any more in a partition that this node leaves.
@@ -232,6 +234,7 @@ impl Succession {
             told_until: Instant::default(),
             attended: Agenda::default(),
             copied: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             undecided: BTreeMap::new(),
             left_at: BTreeMap::new(),
             clearings: BTreeMap::new(),
