@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use cartwheel_client::{Client, Location, Member, MemberChange, Ring};
 use serde::Serialize;
 
-use crate::cli::{AskArgs, ClusterCommand, Format, LocateArgs};
+use crate::cli::{AskArgs, ClusterCommand, FormatArgs, LocateArgs};
 use crate::keys::{Error, print};
-use crate::yaml::to_yaml;
+use crate::output::formatted;
 
 /// Asks a node and shows what it says.
 ///
@@ -71,15 +71,18 @@ pub(crate) fn client(args: &AskArgs) -> Result<Client, Error> {
 pub(crate) fn show<T: Serialize>(
     args: &AskArgs,
     answer: &T,
-    readable: impl Fn(&T, bool) -> String,
+    readable: impl FnOnce(&T, bool) -> String,
 ) -> Result<(), Error> {
-    // Text and numbers always have a JSON form.
-    let text = match args.format.format() {
-        Format::Json => serde_json::to_string(answer).unwrap_or_default() + "\n",
-        Format::Yaml => to_yaml(&serde_json::to_value(answer).unwrap_or_default()),
-        format => readable(answer, format == Format::Wide),
-    };
-    print(text.as_bytes())
+    show_as(args.format, answer, readable)
+}
+
+/// The same, for what takes no more than a format.
+pub(crate) fn show_as<T: Serialize>(
+    format: FormatArgs,
+    answer: &T,
+    readable: impl FnOnce(&T, bool) -> String,
+) -> Result<(), Error> {
+    print(formatted(format, answer, readable).as_bytes())
 }
 
 fn ring_table(ring: &Ring, wide: bool) -> String {

@@ -137,19 +137,58 @@ pub enum NewNodeError {
     NoRandomness(#[from] NoRandomness),
 }
 
-/// Makes a data directory for a node that has none, if it was said how: by founding a cluster, or once it is let into one.
+/// How a node comes to its data directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// It has one.
+    Serve,
+    /// It has none, and was not told how to come to one.
+    Nothing,
+    /// It founds a cluster.
+    Found(Newcomer),
+    /// It waits to be let into one.
+    Join(Newcomer),
+}
+
+/// A node that has no data directory yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Newcomer {
+    /// What it is called.
+    pub name: String,
+    /// What its cluster is called; empty if that was not said.
+    pub cluster_name: String,
+    /// Where it is.
+    pub site: Site,
+    /// How many shards it has.
+    pub shards: NonZeroU32,
+    seeds: BTreeSet<String>,
+    /// It was told to found a cluster, but not to do so while it has seeds.
+    bootstraps: bool,
+    /// It needs no administrator to be let in.
+    joins: bool,
+}
+
+impl Newcomer {
+    /// The seeds, for people.
+    pub fn seeds(&self) -> String {
+        self.seeds.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What a node is to do first, as far as its directory and what it was told say that.
 ///
 /// # Errors
-/// If that is refused, or the directory cannot be written.
-pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
+/// If they make no sense together, or the directory cannot be read.
+pub fn plan(config: &Config) -> Result<Plan, NewNodeError> {
     let new = &config.new;
     let (bootstraps, joins) = (new.bootstrap.unwrap_or(false), new.join.unwrap_or(false));
     let seeds: BTreeSet<String> = new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
     if config.dir.join(data_dir::IDENTITY_FILE).exists() {
-        return is_as_said(&config.dir, new);
+        is_as_said(&config.dir, new)?;
+        return Ok(Plan::Serve);
     }
     if seeds.is_empty() && !bootstraps && !joins {
-        return Ok(());
+        return Ok(Plan::Nothing);
     }
     if bootstraps && joins {
         return Err(NewNodeError::BothWays);
@@ -173,26 +212,42 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
     if !is_vacant(&config.dir)? {
         return Err(NewNodeError::NotVacant(config.dir.clone()));
     }
-    if bootstraps && seeds.is_empty() {
-        if cluster_name.is_empty() {
-            return Err(NewNodeError::NoClusterName);
+    let founds = bootstraps && seeds.is_empty();
+    if founds && cluster_name.is_empty() {
+        return Err(NewNodeError::NoClusterName);
+    }
+    let newcomer = Newcomer { name, cluster_name, site, shards, seeds, bootstraps, joins };
+    Ok(if founds { Plan::Found(newcomer) } else { Plan::Join(newcomer) })
+}
+
+/// Makes a data directory for a node that has none, if it was said how: by founding a cluster, or once it is let into one.
+///
+/// # Errors
+/// If that is refused, or the directory cannot be written.
+pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
+    let dir = &config.dir;
+    match plan(config)? {
+        Plan::Serve | Plan::Nothing => {}
+        Plan::Found(Newcomer { name, cluster_name, site, shards, .. }) => {
+            let member = site.member(&name, Life(random::number()?));
+            founding::found_alone(dir, &cluster_name, &member, shards)?;
+            info!("founded the cluster {cluster_name} with {name} as its only node, in {}", dir.display());
         }
-        let member = site.member(&name, Life(random::number()?));
-        founding::found_alone(&config.dir, &cluster_name, &member, shards)?;
-        info!("founded the cluster {cluster_name} with {name} as its only node, in {}", config.dir.display());
-        return Ok(());
+        Plan::Join(newcomer) => {
+            let Newcomer { name, cluster_name, site, shards, seeds, bootstraps, joins } = &newcomer;
+            if *bootstraps {
+                // A node that has lost its disk, with a flag of its first start, must not found a second cluster because the others are down.
+                let seeds = newcomer.seeds();
+                warn!(
+                    "no cluster is founded, as seeds are given: {name} waits for them ({seeds}). To found one, leave --seed out"
+                );
+            }
+            let member = site.member(name, waiting_life(dir)?);
+            let invitation = wait(seeds, &member, *joins, cluster_name).await?;
+            settle(dir, &member, *shards, &invitation)?;
+            info!("{name} is a member of the cluster now, in {}", dir.display());
+        }
     }
-    if bootstraps {
-        // A node that has lost its disk, with a flag of its first start, must not found a second cluster because the others are down.
-        let seeds = seeds.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        warn!(
-            "no cluster is founded, as seeds are given: {name} waits for them ({seeds}). To found one, leave --seed out"
-        );
-    }
-    let member = site.member(&name, waiting_life(&config.dir)?);
-    let invitation = wait(&seeds, &member, joins, &cluster_name).await?;
-    settle(&config.dir, &member, shards, &invitation)?;
-    info!("{name} is a member of the cluster now, in {}", config.dir.display());
     Ok(())
 }
 

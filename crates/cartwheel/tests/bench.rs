@@ -3,9 +3,10 @@
 mod harness;
 
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::{CARTWHEEL, Cluster};
+use harness::raw::get;
+use harness::{CARTWHEEL, Cluster, PATIENCE};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -63,7 +64,7 @@ fn an_open_loop_begins_what_is_due() {
 fn one_connection_replaces_what_it_wrote_unless_it_writes_blindly() {
     let cluster = Cluster::start();
     let siblings = |writes: &str| {
-        let args = ["--seconds", "1", "--connections", "1", "--reads", "50%", "--bucket", writes, "--writes", writes];
+        let args = ["--seconds", "3", "--connections", "1", "--reads", "50%", "--bucket", writes, "--writes", writes];
         report(&bench(&cluster, &args).output().unwrap())["siblings_max"].as_u64().unwrap()
     };
     assert!(siblings("update") <= 1);
@@ -76,6 +77,18 @@ fn a_run_that_is_interrupted_reports_what_it_measured() {
     let cluster = Cluster::start();
     let args = ["--seconds", "3600", "--reads", "100%"];
     let child = bench(&cluster, &args).stdout(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    let has_begun = || {
+        let metrics = get(&cluster.endpoint(1), "/metrics").text();
+        metrics
+            .lines()
+            .any(|line| line.starts_with("cartwheel_http_requests") && line.contains("404") && !line.ends_with(" 0"))
+    };
+    while !has_begun() {
+        assert!(begun.elapsed() < PATIENCE, "it asks for nothing");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Longer than it takes until it measures.
     std::thread::sleep(Duration::from_secs(2));
     kill_process(Pid::from_raw(child.id() as i32).unwrap(), Signal::INT).unwrap();
     let found = report(&child.wait_with_output().unwrap());
@@ -88,7 +101,7 @@ fn errors_are_counted_by_kind() {
     let cluster = Cluster::start();
     cluster.kill(2);
     cluster.kill(3);
-    let args = ["--seconds", "1", "--reads", "0", "--writes", "blind", "--timeout-ms", "100"];
+    let args = ["--seconds", "5", "--reads", "0", "--writes", "blind", "--timeout-ms", "500"];
     let output = bench(&cluster, &args).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "nothing succeeded");
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -5,11 +5,8 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use cartwheel_client::{Liveness, LivenessStatus};
-use harness::{CARTWHEEL, Cluster};
+use harness::{CARTWHEEL, Cluster, PATIENCE};
 use rustix::process::Signal;
-
-/// When a test gives up. What it waits for takes some seconds on a machine that is not busy.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What node `at` thinks of node `of`.
 async fn opinion(cluster: &Cluster, at: u16, of: u16) -> Option<Liveness> {

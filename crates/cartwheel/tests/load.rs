@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use cartwheel_client::Client;
-use harness::{CARTWHEEL, Cluster};
+use harness::{CARTWHEEL, Cluster, PATIENCE};
 use serde_json::Value;
 
 fn load(cluster: &Cluster, file: &Path, args: &[&str]) -> Command {
@@ -121,7 +121,7 @@ fn killed_half_way_and_resumed(args: &[&str]) {
             Some(stored) => break stored,
             None => std::thread::sleep(Duration::from_millis(5)),
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "nothing was stored");
+        assert!(begun.elapsed() < PATIENCE, "nothing was stored");
         assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed: give it more to do");
     };
     child.kill().unwrap();
@@ -249,7 +249,7 @@ fn two_loads_of_one_file_at_once_are_not_one_load() {
         load(&cluster, &file, &["--key", "id"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
     while !state_path(&file).exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the first load has written no state");
+        assert!(begun.elapsed() < PATIENCE, "the first load has written no state");
         std::thread::sleep(Duration::from_millis(10));
     }
     let said = refused(&load(&cluster, &file, &["--key", "id"]).output().unwrap());

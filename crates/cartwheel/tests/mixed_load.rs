@@ -3,11 +3,11 @@
 mod harness;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use cartwheel_client::{Client, Context, Error, Options, Value};
-use harness::{Cluster, members};
+use cartwheel_client::{Client, Context, Error, Options};
+use harness::{Cluster, PATIENCE, members};
 use tokio::task::JoinSet;
 
 /// How many sets that all writers add to, and how many writers.
@@ -27,23 +27,20 @@ struct Acknowledged {
     deleted: Vec<String>,
 }
 
-fn patient() -> Options {
-    Options { timeout: Some(Duration::from_millis(300)), ..Options::default() }
-}
+/// How many times a writer of a load has gone round, all of them together, when something happens to the cluster.
+const LOAD: usize = 60;
 
 /// One round of a writer. An error means that its last write is unknown.
 async fn write_once(client: &Client, name: &str, number: usize, told: &mut Acknowledged) -> Result<(), Error> {
     let (set, member) = (format!("set-{}", number % SETS), format!("{name}-{number}"));
-    let read = client.get_with("sets", &set, &patient()).await?;
+    let read = client.get("sets", &set).await?;
     let merged = [members(&read), vec![member.clone()]].concat().join("\n");
-    let value = Value::new(merged, "text/plain");
-    client.put_with("sets", &set, value, read.context.as_ref(), &patient()).await?;
+    client.put("sets", &set, merged, read.context.as_ref()).await?;
     told.merged.push((set, member.clone()));
 
-    let value = Value::new(member.clone(), "text/plain");
-    let written = client.put_with("blind", &member, value, None, &patient()).await?;
+    let written = client.put("blind", &member, member.clone(), None).await?;
     if number.is_multiple_of(5) {
-        client.delete_with("blind", &member, written.context.as_ref(), &patient()).await?;
+        client.delete("blind", &member, written.context.as_ref()).await?;
         told.deleted.push(member);
     } else {
         told.blind.push(member);
@@ -52,14 +49,15 @@ async fn write_once(client: &Client, name: &str, number: usize, told: &mut Ackno
 }
 
 /// Writes until told to stop, whatever fails meanwhile.
-async fn write(client: Client, name: String, stop: Arc<AtomicBool>) -> Acknowledged {
+async fn write(client: Client, name: String, stop: Arc<AtomicBool>, rounds: Arc<AtomicUsize>) -> Acknowledged {
     let mut told = Acknowledged::default();
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        if write_once(&client, &name, number, &mut told).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        match write_once(&client, &name, number, &mut told).await {
+            Ok(()) => drop(rounds.fetch_add(1, Ordering::Relaxed)),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
     told
@@ -73,7 +71,7 @@ async fn read(client: Client, stop: Arc<AtomicBool>) {
             break;
         }
         let (set, (context, before)) = (number % SETS, &mut seen[number % SETS]);
-        let options = Options { seen: context.clone(), ..patient() };
+        let options = Options { seen: context.clone(), ..Options::default() };
         if let Ok(read) = client.get_with("sets", format!("set-{set}"), &options).await {
             let now = members(&read);
             let gone: Vec<_> = before.iter().filter(|member| now.binary_search(member).is_err()).collect();
@@ -86,6 +84,8 @@ async fn read(client: Client, stop: Arc<AtomicBool>) {
 /// A load under way.
 struct Load {
     stop: Arc<AtomicBool>,
+    /// How many rounds its writers have ended well.
+    rounds: Arc<AtomicUsize>,
     writers: JoinSet<Acknowledged>,
     readers: JoinSet<()>,
 }
@@ -93,16 +93,27 @@ struct Load {
 impl Load {
     /// Each client begins at another node and goes to the next when that one fails it.
     fn start(cluster: &Cluster, round: usize) -> Self {
-        let mut load = Self { stop: Arc::default(), writers: JoinSet::new(), readers: JoinSet::new() };
+        let mut load =
+            Self { stop: Arc::default(), rounds: Arc::default(), writers: JoinSet::new(), readers: JoinSet::new() };
         let nodes = cluster.endpoints();
         let client = |by: usize| Client::new((0..3).map(|at| &nodes[(at + by) % 3])).unwrap();
         for number in 0..WRITERS {
-            load.writers.spawn(write(client(number), format!("{round}-{number}"), load.stop.clone()));
+            let (stop, rounds) = (load.stop.clone(), load.rounds.clone());
+            load.writers.spawn(write(client(number), format!("{round}-{number}"), stop, rounds));
         }
         for number in 0..READERS {
             load.readers.spawn(read(client(number), load.stop.clone()));
         }
         load
+    }
+
+    /// Waits until its writers have gone round so many times more.
+    async fn goes_on(&self) {
+        let (begun, upto) = (Instant::now(), self.rounds.load(Ordering::Relaxed) + LOAD);
+        while self.rounds.load(Ordering::Relaxed) < upto {
+            assert!(begun.elapsed() < PATIENCE, "{LOAD} rounds of writers take more than {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn end(mut self) -> Vec<Acknowledged> {
@@ -140,23 +151,23 @@ async fn nothing_is_lost(cluster: &Cluster, acknowledged: &[Acknowledged]) {
             single += 1;
         }
     }
-    assert!(merged > 3 * 100 && single > 100, "{merged} and {single} writes are no load");
+    assert!(merged >= 3 * LOAD && single >= LOAD, "{merged} and {single} writes are no load");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_node_dies_and_comes_back() {
     let mut cluster = Cluster::start();
     let load = Load::start(&cluster, 0);
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    load.goes_on().await;
     cluster.kill(2);
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    load.goes_on().await;
     let cluster = tokio::task::spawn_blocking(move || {
         cluster.restart(2);
         cluster
     })
     .await
     .unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    load.goes_on().await;
     nothing_is_lost(&cluster, &load.end().await).await;
 }
 
@@ -166,9 +177,9 @@ async fn all_nodes_die_at_once_and_come_back() {
     let mut acknowledged = Vec::new();
     for round in 0..2 {
         let load = Load::start(&cluster, round);
-        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        load.goes_on().await;
         cluster = tokio::task::spawn_blocking(|| cluster.crash_and_restart()).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        load.goes_on().await;
         acknowledged.extend(load.end().await);
         nothing_is_lost(&cluster, &acknowledged).await;
     }

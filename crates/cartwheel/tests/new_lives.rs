@@ -8,10 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::raw::{call, get, put};
-use harness::{CARTWHEEL, Cluster};
+use harness::{CARTWHEEL, Cluster, PATIENCE};
 use rustix::process::Signal;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const KEYS: u32 = 300;
 
 fn eventually(what: &str, mut try_it: impl FnMut() -> bool) {

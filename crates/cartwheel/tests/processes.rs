@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use harness::{CARTWHEEL, Cluster, free_bases, status};
+use harness::{CARTWHEEL, Cluster, PATIENCE, free_bases, status};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs a process that should end by itself; one that does not is killed.
@@ -15,7 +15,7 @@ fn run(args: &[&str]) -> Output {
     let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
     let (ended, wait) = mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
-        if wait.recv_timeout(Duration::from_secs(20)) == Err(RecvTimeoutError::Timeout) {
+        if wait.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             let _ = kill_process(pid, Signal::KILL);
         }
     });

@@ -12,10 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::raw::{self, Unfinished, get, put, set_bucket};
-use harness::{CARTWHEEL, free_bases, status};
+use harness::{CARTWHEEL, PATIENCE, free_bases, status};
 use rustix::process::{Pid, Signal, kill_process};
 
-const PATIENCE: Duration = Duration::from_secs(120);
 const MIB: usize = 1 << 20;
 
 /// A cluster of one node.

@@ -16,8 +16,8 @@ use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Role, Tic
 use cartwheel_core::state::{Epoch, State};
 use cartwheel_core::time::Now;
 use cartwheel_core::wire::{PROTOCOL_VERSION, encode_envelope};
-use harness::Cluster;
 use harness::raw::{get, put};
+use harness::{Cluster, PATIENCE};
 
 /// What is needed to talk to node 1 as one of its peers would.
 struct Target {
@@ -38,7 +38,7 @@ impl Target {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.addr).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
@@ -57,7 +57,7 @@ impl Target {
     fn logs(&self, said: &str) {
         let begun = Instant::now();
         while !std::fs::read_to_string(&self.log).unwrap().contains(said) {
-            assert!(begun.elapsed() < Duration::from_secs(30), "the log does not say: {said}");
+            assert!(begun.elapsed() < PATIENCE, "the log does not say within {PATIENCE:?}: {said}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -17,7 +17,7 @@ use cartwheel_client::{Attempt, Client, ClusterStatus, Options, Outcome, Value};
 use cartwheel_core::record::{Record, RecordError};
 use cartwheel_core::wire::{PRETENDS, PROTOCOL_VERSION};
 use cartwheel_storage::{FjallOptions, FjallStore, Store as _};
-use harness::{CARTWHEEL, Cluster, members, raw};
+use harness::{CARTWHEEL, Cluster, PATIENCE, members, raw};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
@@ -28,8 +28,6 @@ const NEW: u32 = PROTOCOL_VERSION + 1;
 const SETS: usize = 6;
 const WRITERS: usize = 2;
 const ADDS: usize = 15;
-/// How long something may take that has no reason to take long.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The newer build. It is not optimized, which would take several times as long to compile.
 fn newer_build() -> PathBuf {
@@ -266,7 +264,7 @@ fn refused(build: &Path, dir: &Path) -> String {
     let mut serve = Command::new(build);
     let mut serve = serve.args(["serve", "--dir"]).arg(dir).stderr(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
-    while serve.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(20) {
+    while serve.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(20));
     }
     let _ = serve.kill();

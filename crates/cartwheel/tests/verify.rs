@@ -11,7 +11,8 @@ use bytes::Bytes;
 use cartwheel_core::key::Key;
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store as _};
 use harness::raw::{call, get, put, set_bucket};
-use harness::{CARTWHEEL, Cluster};
+use harness::{CARTWHEEL, Cluster, PATIENCE};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// What a verification said, and its exit status.
@@ -111,7 +112,7 @@ fn whatever_differs_is_found_on_the_disk_and_named() {
     // The nodes heal it while it is verified, so it may take more than one attempt to see both.
     let mut seen = BTreeSet::new();
     for attempt in 1.. {
-        cluster.kill(2);
+        cluster.stop(2, Signal::KILL);
         edit(&cluster, 2, |store| {
             let mut batch = Batch::new();
             if store.get(&lost).unwrap().is_some() {
@@ -136,7 +137,7 @@ fn whatever_differs_is_found_on_the_disk_and_named() {
             break;
         }
         assert!(attempt < 20, "of {expected:?} only {seen:?} was found");
-        let healed = verify(&cluster, &["--patience", "60"]);
+        let healed = verify(&cluster, &["--patience", "300"]);
         assert_eq!(healed.status, 0, "{}", healed.told);
     }
 
@@ -145,7 +146,7 @@ fn whatever_differs_is_found_on_the_disk_and_named() {
         let path = format!("/v1/kv/carts/{key}?r=3&timeout_ms=30000");
         assert_eq!(get(&cluster.endpoint(2), &path).status, 200);
     }
-    let healed = verify(&cluster, &["--patience", "60"]);
+    let healed = verify(&cluster, &["--patience", "300"]);
     assert_eq!(healed.status, 0, "{}", healed.told);
 }
 
@@ -162,7 +163,7 @@ fn records_at_nodes_that_are_no_homes_are_hints() {
         if (alone.status, alone.number("keys"), alone.number("records")) == (0, 1, 1) {
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(120), "the key is not on one node alone: {}", alone.told);
+        assert!(begun.elapsed() < PATIENCE, "the key is not on one node alone within {PATIENCE:?}: {}", alone.told);
         std::thread::sleep(Duration::from_millis(100));
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::Endpoints;
+use crate::cli::{Endpoints, FormatArgs};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -67,9 +67,9 @@ pub struct BenchArgs {
     /// A server process whose CPU time counts; give it again for each. If none is given, the nodes on this machine are asked.
     #[arg(long)]
     pub pid: Vec<u32>,
-    /// Report in JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How to show the outcome.
+    #[command(flatten)]
+    pub format: FormatArgs,
 }
 
 /// What a write is.

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::Endpoints;
 use crate::exit::{Ending, Exit};
-use crate::output;
+use crate::output::{self, formatted};
 use crate::signals;
 use connection::{Connection, Endpoint};
 use job::Job;
@@ -148,8 +148,7 @@ pub async fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
     }
     let measured = measure(args, &job, connections(count), &servers, stopped).await?;
     let report = Report::new(args, keys, &measured, &servers);
-    let text = if args.json { json(&report)? } else { report.text() };
-    print(&text)?;
+    print(&formatted(args.format, &report, |report, _| report.text()))?;
     Ok(if measured.ops > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -271,11 +270,6 @@ async fn drain(mut workers: JoinSet<()>) -> Result<u64, Error> {
 
 fn client_cpu() -> Option<Duration> {
     cpu::of(std::process::id()).map(|used| used.time)
-}
-
-fn json(report: &Report) -> Result<String, Error> {
-    let text = serde_json::to_string_pretty(report).map_err(|error| Error::Io("write the report", error.into()))?;
-    Ok(text + "\n")
 }
 
 fn print(text: &str) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod cluster;
+mod config;
 mod endpoints;
 mod format;
 mod renew;
@@ -25,6 +26,7 @@ use crate::verify::VerifyArgs;
 
 pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
 pub use cluster::{ApplyArgs, AskArgs, ClusterCommand, LocateArgs};
+pub use config::{ConfigCommand, GivenArgs};
 pub(crate) use endpoints::node_timeout;
 pub use endpoints::{ENDPOINTS, Endpoints};
 pub use format::{Format, FormatArgs};
@@ -58,6 +60,9 @@ pub enum Command {
     ///
     /// Sizes are in bytes, or have a unit: 268435456 and 256MiB are the same.
     Serve(Box<ServeArgs>),
+    /// Show or check the settings of a node.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Make a new, empty data directory for a node that has lost its own.
     ///
     /// The node keeps its name, its addresses and its partitions, and begins a new life; the old one is refused from then on. What

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::FormatArgs;
 use crate::config::Size;
 
 /// What to simulate, without any cluster.
@@ -46,9 +47,9 @@ pub struct PlacementArgs {
     /// The skewed load: the key of rank r is asked for in proportion to 1 / r^SKEW.
     #[arg(long, default_value_t = 0.7, value_parser = skew)]
     pub skew: f64,
-    /// Answer in JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How to show the outcome.
+    #[command(flatten)]
+    pub format: FormatArgs,
     /// Write both charts into this directory too, as figure-6.svg and figure-8.svg.
     #[arg(long, value_name = "DIR")]
     pub svg_dir: Option<PathBuf>,
@@ -57,9 +58,9 @@ pub struct PlacementArgs {
 /// How to answer.
 #[derive(Debug, Args)]
 pub struct RingStateArgs {
-    /// Answer in JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How to show the outcome.
+    #[command(flatten)]
+    pub format: FormatArgs,
 }
 
 fn skew(text: &str) -> Result<f64, String> {

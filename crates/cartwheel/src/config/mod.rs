@@ -8,6 +8,7 @@ mod environment;
 mod file;
 mod given;
 mod interval;
+pub mod listing;
 mod log;
 mod new_node;
 mod settings;
@@ -95,11 +96,7 @@ impl Config {
     /// # Errors
     /// If there is no data directory in them, or something that makes no sense.
     pub fn resolve(flags: Settings, path: Option<PathBuf>, environment: &Environment) -> Result<Self, ConfigError> {
-        let variables = environment.settings().map_err(ConfigError::Environment)?;
-        let file = match path.or_else(|| environment.config_file()) {
-            Some(path) => file::read(&path)?,
-            None => Settings::default(),
-        };
+        let Sources { flags, variables, file } = Sources::read(flags, path, environment)?;
         let settings = flags.or(variables).or(file);
         let tuning = settings.tuning;
         Ok(Self {
@@ -118,6 +115,24 @@ impl Config {
             log_format: tuning.log_format.unwrap_or_default(),
             new: settings.new,
         })
+    }
+}
+
+/// What each source says, the one that goes before the others first.
+struct Sources {
+    flags: Settings,
+    variables: Settings,
+    file: Settings,
+}
+
+impl Sources {
+    fn read(flags: Settings, path: Option<PathBuf>, environment: &Environment) -> Result<Self, ConfigError> {
+        let variables = environment.settings().map_err(ConfigError::Environment)?;
+        let file = match path.or_else(|| environment.config_file()) {
+            Some(path) => file::read(&path)?,
+            None => Settings::default(),
+        };
+        Ok(Self { flags, variables, file })
     }
 }
 

@@ -77,6 +77,24 @@ impl NewNode {
         Ok(())
     }
 
+    /// The value of one of [`NAMES`], as a variable gives it, if these settings say it.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        let seeds = |seeds: &Vec<ListenAddr>| seeds.iter().map(ListenAddr::as_str).collect::<Vec<_>>().join(",");
+        match name {
+            "name" => self.name.clone(),
+            "seed" => self.seed.as_ref().map(seeds),
+            "join" => self.join.map(|is| is.to_string()),
+            "bootstrap" => self.bootstrap.map(|is| is.to_string()),
+            "cluster_name" => self.cluster_name.clone(),
+            "zone" => self.zone.clone(),
+            "host" => self.host.clone(),
+            "peer_address" => self.peer_address.as_ref().map(ToString::to_string),
+            "http_address" => self.http_address.as_ref().map(ToString::to_string),
+            "shards" => self.shards.map(|shards| shards.to_string()),
+            _ => None,
+        }
+    }
+
     /// These settings, and `others` where these say nothing.
     pub(super) fn or(self, others: Self) -> Self {
         Self {

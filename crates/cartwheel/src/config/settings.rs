@@ -147,6 +147,27 @@ impl Settings {
         Ok(())
     }
 
+    /// The value of one of [`NAMES`], as a variable gives it, if these settings say it.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        let tuning = &self.tuning;
+        match name {
+            "dir" => self.dir.as_ref().map(|dir| dir.display().to_string()),
+            "http_listen" => self.http_listen.as_ref().map(ToString::to_string),
+            "peer_listen" => self.peer_listen.as_ref().map(ToString::to_string),
+            "admin_listen" => self.admin_listen.as_ref().map(ToString::to_string),
+            "insecure" => self.insecure.map(|is| is.to_string()),
+            "durability" => tuning.durability.and_then(value_name),
+            "cache_size" => tuning.cache_size.map(|size| size.to_string()),
+            "disk_reserve" => tuning.disk_reserve.map(|size| size.to_string()),
+            "hints_share" => tuning.hints_share.map(|share| share.to_string()),
+            "exchange_every" => tuning.exchange_every.map(|every| every.to_string()),
+            "background_p99_target" => tuning.background_p99_target.map(|target| target.to_string()),
+            "log_level" => tuning.log_level.as_ref().map(ToString::to_string),
+            "log_format" => tuning.log_format.and_then(value_name),
+            name => self.new.text(name),
+        }
+    }
+
     /// These settings, and `others` where these say nothing.
     pub(super) fn or(self, others: Self) -> Self {
         Self {
@@ -177,21 +198,14 @@ impl Tuning {
 
     /// The flags that say the same.
     pub fn flags(&self) -> Vec<String> {
-        let name = |value: Option<clap::builder::PossibleValue>| value.map(|value| value.get_name().to_owned());
-        [
-            ("durability", self.durability.and_then(|value| name(value.to_possible_value()))),
-            ("cache-size", self.cache_size.map(|size| size.to_string())),
-            ("disk-reserve", self.disk_reserve.map(|size| size.to_string())),
-            ("hints-share", self.hints_share.map(|share| share.to_string())),
-            ("exchange-every", self.exchange_every.map(|every| every.to_string())),
-            ("background-p99-target", self.background_p99_target.map(|target| target.to_string())),
-            ("log-level", self.log_level.as_ref().map(ToString::to_string)),
-            ("log-format", self.log_format.and_then(|value| name(value.to_possible_value()))),
-        ]
-        .into_iter()
-        .filter_map(|(flag, value)| Some(format!("--{flag}={}", value?)))
-        .collect()
+        let settings = Settings { tuning: self.clone(), ..Settings::default() };
+        let flag = |name: &&str| Some(format!("--{}={}", name.replace('_', "-"), settings.text(name)?));
+        NAMES.iter().filter_map(flag).collect()
     }
+}
+
+fn value_name<V: ValueEnum>(value: V) -> Option<String> {
+    value.to_possible_value().map(|value| value.get_name().to_owned())
 }
 
 /// The name that is most like `name`, if one is like it at all.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::cli::Endpoints;
+use crate::cli::{Endpoints, FormatArgs};
 
 /// What to load.
 #[derive(Debug, Args)]
@@ -49,9 +49,9 @@ pub struct LoadArgs {
     /// Where to note how far the load has come; FILE.cartwheel-load, if not given. It is gone when the load is complete.
     #[arg(long, value_name = "PATH")]
     pub state: Option<PathBuf>,
-    /// Sum up in JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How to show the outcome.
+    #[command(flatten)]
+    pub shown: FormatArgs,
 }
 
 /// What a file is.

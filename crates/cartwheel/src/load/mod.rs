@@ -26,7 +26,7 @@ use cartwheel_core::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::{Ending, Exit};
-use crate::output;
+use crate::output::{self, formatted};
 use crate::random::NoRandomness;
 use crate::signals;
 use progress::Place;
@@ -265,11 +265,7 @@ fn after(args: &LoadArgs, place: Place, exit: Exit) -> String {
 }
 
 fn print(args: &LoadArgs, summary: &Summary) -> Result<(), Error> {
-    let text = if args.json {
-        serde_json::to_string(summary).map_err(|error| Error::Io("write the summary", error.into()))? + "\n"
-    } else {
-        summary.text()
-    };
+    let text = formatted(args.shown, summary, |summary, _| summary.text());
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::Io("write the summary", error))
 }

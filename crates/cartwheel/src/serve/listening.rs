@@ -16,11 +16,23 @@ pub(super) const PEERS: For = ("peers", "peer-listen");
 /// Listens where it is `wanted`, or at the address that the cluster knows. Where other machines can connect, only if that was
 /// allowed.
 pub(super) async fn listen(
-    (what, flag): For,
+    of: For,
     wanted: Option<&ListenAddr>,
     known: &str,
     insecure: bool,
 ) -> Result<TcpListener, ServeError> {
+    let addrs = check(of, wanted, known, insecure).await?;
+    let addr = wanted.map_or(known, ListenAddr::as_str).to_owned();
+    TcpListener::bind(&addrs[..]).await.map_err(|source| ServeError::Listen { what: of.0, addr, flag: of.1, source })
+}
+
+/// The addresses at which [`listen`] would listen, if it may.
+pub(super) async fn check(
+    (what, flag): For,
+    wanted: Option<&ListenAddr>,
+    known: &str,
+    insecure: bool,
+) -> Result<Vec<SocketAddr>, ServeError> {
     let addr = wanted.map_or(known, ListenAddr::as_str);
     let failed = |source| ServeError::Listen { what, addr: addr.to_owned(), flag, source };
     // The addresses that are checked are the ones that are listened on: a name may mean something else a moment later.
@@ -28,7 +40,7 @@ pub(super) async fn listen(
     if !insecure && addrs.iter().any(|addr| !addr.ip().to_canonical().is_loopback()) {
         return Err(ServeError::Exposed { what, addr: addr.to_owned(), flag });
     }
-    TcpListener::bind(&addrs[..]).await.map_err(failed)
+    Ok(addrs)
 }
 
 /// The address, for people.

@@ -1,6 +1,7 @@
 //! Serving one node: from a data directory to open doors, and back.
 
 mod address;
+mod checking;
 mod descriptors;
 mod door;
 mod error;
@@ -32,7 +33,7 @@ use tracing::{error, info, warn};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::control::{self, other_members};
-use crate::data_dir::{DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
+use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
 use crate::founding::{self, FoundError};
 use crate::http::{self, Backend, Door, Front, Readiness};
 use crate::joining;
@@ -53,6 +54,7 @@ use listening::{ADMINISTRATORS, HTTP, PEERS, listen, shown};
 use place::StorePlace;
 use threads::ClientThreads;
 
+pub use checking::check;
 pub use error::ServeError;
 
 /// Serves a node until the process is told to stop or, if `parent` says so, until its standard input ends; or until it has left its
@@ -81,9 +83,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
         return Err(ServeError::NameTaken { name, dir });
     }
     let known = own_member(&view, data_dir.identity(), &config.dir)?.clone();
-    if let Some(said) = config.new.zone.clone().filter(|said| *said != known.zone) {
-        return Err(ServeError::OtherZone { name: known.name, zone: known.zone, said });
-    }
+    check_zone(config, &known)?;
     let member = address::served_at(&known, config);
     let has_moved = member != known;
 
@@ -316,6 +316,21 @@ fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result
     let acquaintances = Acquaintances::new(view, file, seen);
     acquaintances.speak_from(data_dir.identity().all_speak);
     Ok(acquaintances)
+}
+
+/// The cluster as a node's directory has it.
+fn view_in(dir: &Path, identity: &Identity) -> Result<View, ServeError> {
+    let history = founding::history_of(identity, &data_dir::history_file(dir), dir)?;
+    Ok(history.view().ok_or_else(|| FoundError::NoCluster(dir.to_path_buf()))?)
+}
+
+fn check_zone(config: &Config, known: &Member) -> Result<(), ServeError> {
+    match config.new.zone.clone() {
+        Some(said) if said != known.zone => {
+            Err(ServeError::OtherZone { name: known.name.clone(), zone: known.zone.clone(), said })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn own_member<'a>(view: &'a View, identity: &Identity, dir: &Path) -> Result<&'a Member, ServeError> {

@@ -7,10 +7,8 @@ mod ring_state;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde::Serialize;
-
 use crate::cli::SimulateCommand;
-use crate::keys::{self, print};
+use crate::keys;
 
 /// Why nothing was shown.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +36,6 @@ pub fn run(command: &SimulateCommand) -> Result<ExitCode, Error> {
         SimulateCommand::RingState(args) => ring_state::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn show<T: Serialize>(json: bool, outcome: &T, readable: impl Fn(&T) -> String) -> Result<(), Error> {
-    // Text and numbers always have a JSON form.
-    let text = if json { serde_json::to_string(outcome).unwrap_or_default() + "\n" } else { readable(outcome) };
-    Ok(print(text.as_bytes())?)
 }
 
 /// A number of bytes as people read it.

@@ -7,9 +7,9 @@ use cartwheel_sim::placement::{efficiency, imbalance};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Error, figures, readable_bytes, show};
+use super::{Error, figures, readable_bytes};
 use crate::cli::PlacementArgs;
-use crate::cluster::table;
+use crate::cluster::{show_as, table};
 
 /// How many windows of skewed load each cluster has at each level.
 const WINDOWS: u32 = 4;
@@ -52,7 +52,7 @@ pub(super) fn run(args: &PlacementArgs) -> Result<(), Error> {
             fs::write(&path, chart.to_svg()).map_err(|source| Error::Svg { path, source })?;
         }
     }
-    show(args.json, &outcome, text)
+    Ok(show_as(args.format, &outcome, |outcome, _| text(outcome))?)
 }
 
 fn measure(args: &PlacementArgs) -> Outcome {

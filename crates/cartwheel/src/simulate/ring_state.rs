@@ -6,9 +6,9 @@ use cartwheel_core::ring::Partitions;
 use cartwheel_sim::placement::ring_state::{CLUSTERS, RingState, founding};
 use serde::Serialize;
 
-use super::{Error, readable_bytes, show};
+use super::{Error, readable_bytes};
 use crate::cli::RingStateArgs;
-use crate::cluster::table;
+use crate::cluster::{show_as, table};
 
 /// One cluster. Its fields are what `--json` shows: they stay, others may join them.
 #[derive(Debug, Serialize)]
@@ -22,7 +22,7 @@ struct Row {
 /// Makes the clusters and shows what they take up.
 pub(super) fn run(args: &RingStateArgs) -> Result<(), Error> {
     let clusters = CLUSTERS.into_iter().filter_map(|(nodes, partitions)| measure(nodes, partitions));
-    show(args.json, &clusters.collect::<Vec<_>>(), |rows| text(rows))
+    Ok(show_as(args.format, &clusters.collect::<Vec<_>>(), |rows, _| text(rows))?)
 }
 
 fn measure(nodes: u32, partitions: u32) -> Option<Row> {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::cli::Endpoints;
+use crate::cli::{Endpoints, FormatArgs};
 
 /// How to verify.
 #[derive(Debug, Args)]
@@ -24,9 +24,9 @@ pub struct VerifyArgs {
     /// How many partitions are compared at once.
     #[arg(long, value_name = "PARTITIONS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
-    /// Sum up in JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How to show the outcome.
+    #[command(flatten)]
+    pub format: FormatArgs,
 }
 
 const EXAMPLES: &str = "The exit status is 0 if every key is equal on all its replicas, and 1 if one is not, or if a replica could not be read.

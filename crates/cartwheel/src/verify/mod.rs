@@ -20,6 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::{Ending, Exit};
 use crate::keys;
+use crate::output::formatted;
 use nodes::Nodes;
 use partition::Disagree;
 use report::{Summary, Tally};
@@ -105,13 +106,7 @@ pub async fn run(args: &VerifyArgs) -> Result<ExitCode, Error> {
     let walked = walk(&shared, ring.partitions, usize::from(args.concurrency), &bar).await;
     bar.finish_and_clear();
     let summary = Summary::new(walked?, &shared.nodes, ring.partitions, begun.elapsed(), args.settled);
-    let text = if args.json {
-        // Text and numbers always have a JSON form.
-        serde_json::to_string(&summary).unwrap_or_default() + "\n"
-    } else {
-        summary.text()
-    };
-    keys::print(text.as_bytes())?;
+    keys::print(formatted(args.format, &summary, |summary, _| summary.text()).as_bytes())?;
     Ok(if summary.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{CARTWHEEL, free_bases, status};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use super::{CARTWHEEL, PATIENCE, free_bases, status};
 
 /// Nodes by name, each with a directory, a log and two ports of its own.
 pub struct Grown {
