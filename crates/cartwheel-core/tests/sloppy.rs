@@ -406,6 +406,28 @@ fn what_is_kept_for_a_home_that_another_node_replaces_goes_to_that_one() {
 }
 
 #[test]
+fn a_dead_home_is_replaced_where_some_keys_have_an_even_number_of_homes() {
+    for n in [2, 4] {
+        let mut cluster = Cluster::new(comparing);
+        let even = SettingsPatch { n: Some(n), r: Some(1), w: Some(n), ..SettingsPatch::default() };
+        cluster.change(ChangeKind::Bucket { name: "even".into(), settings: even });
+        cluster.pass(Duration::from_secs(60));
+        cluster.down(&[id(2)]);
+        cluster.change(ChangeKind::Replace { old: id(2), new: member(6) });
+        cluster.leaves(2);
+        cluster.start(6, comparing);
+        cluster.down(&[id(2)]);
+        cluster.pass(Duration::from_secs(120));
+        for (node, seat) in
+            cluster.nodes.iter().flat_map(|(id, node)| node.held().seats().map(move |(_, seat)| (id, seat)))
+        {
+            let is_over = seat.phase.next().is_none() && !seat.phase.nodes().contains(&id(2));
+            assert!(is_over || !seat.phase.nodes().contains(node), "n={n}: {node} goes by {:?}", seat.phase);
+        }
+    }
+}
+
+#[test]
 fn what_is_kept_for_a_home_that_leaves_goes_to_whoever_is_home_now_or_stays_with_it() {
     let mut cluster = Cluster::new(comparing);
     let keys = written_without(&mut cluster, id(2));

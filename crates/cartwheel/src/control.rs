@@ -239,7 +239,8 @@ impl Running {
             let name = view.member(node).map_or("", |known| known.member.name.as_str());
             match standing.status {
                 Status::Alive => info!("{name} is alive: {}", standing.why),
-                Status::Suspect | Status::Down => warn!("{name} is {}: {}", standing.status, standing.why),
+                Status::Suspect => info!("{name} is {}: {}", standing.status, standing.why),
+                Status::Down => warn!("{name} is {}: {}", standing.status, standing.why),
             }
         }
     }

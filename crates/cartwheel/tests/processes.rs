@@ -41,8 +41,14 @@ fn dev_stops_all_its_nodes_when_told_to() {
         assert_eq!(status(&(cluster.endpoint(2) + "/healthz")), Some(200));
         assert!(cluster.end_dev(signal).success());
         assert!(cluster.all_gone());
-        let log = std::fs::read_to_string(cluster.node_dir(1).join("log")).unwrap();
-        assert!(log.contains("stopped"), "it did not end in order: {log}");
+        for number in 1..=3 {
+            let log = std::fs::read_to_string(cluster.node_dir(number).join("log")).unwrap();
+            assert!(log.contains("stopped"), "it did not end in order: {log}");
+            assert!(
+                !log.contains(" WARN ") && !log.contains(" ERROR "),
+                "a clean start and stop warn of nothing: {log}"
+            );
+        }
     }
 }
 

@@ -145,14 +145,14 @@ impl Succession {
         others.map(|node| (node, Word::Whole(phase.latest().number))).collect()
     }
 
-    /// The successor stands alone once a majority of its homes, and all of them that seem to be there, hold what the homes before held.
+    /// The successor stands alone once enough of its homes, and all of them that seem to be there, hold what the homes before held.
     fn complete(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, next: &Configuration) {
         if self.are_whole(cx, partition, seat, next) {
             self.enter(cx, partition, Phase::Alone(next.clone()));
         }
     }
 
-    /// Whether a majority of the homes, and all of them that seem to be there, have said that they hold what there is to hold.
+    /// Whether enough of the homes, and all of them that seem to be there, have said that they hold what there is to hold.
     fn are_whole(&self, cx: &Scx<'_>, partition: PartitionId, seat: &Seat, latest: &Configuration) -> bool {
         let number = latest.number;
         let is_own = latest.has(self.me) && seat.is_whole_in(number);
@@ -161,7 +161,7 @@ impl Succession {
         latest.counts.ns().into_iter().all(|n| {
             let homes = latest.of(n);
             let whole = homes.iter().filter(|&&home| is_whole(home)).count();
-            whole >= majority_to_be_had(cx, homes) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
+            whole >= witnesses_to_be_had(cx, homes) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
         })
     }
 
@@ -206,7 +206,8 @@ impl Succession {
     }
 
     /// Whether all that the homes of `current` held after they had heard of the successor is held here. Each of them counts that has
-    /// not been removed, for it alone may hold what was acknowledged with w=1; and a majority of them must hold everything.
+    /// not been removed, for it alone may hold what was acknowledged with w=1; and so many of them must hold everything that no majority
+    /// is without one.
     fn has_all_of(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, current: &Configuration) -> bool {
         let step = seat.phase.step();
         let homes = current.homes_of(tree.group);
@@ -222,7 +223,7 @@ impl Succession {
                 }
             }
         }
-        is_all && whole >= majority_to_be_had(cx, homes)
+        is_all && whole >= witnesses_to_be_had(cx, homes)
     }
 
     /// Whether all is held here that one home held which holds everything: enough for one that comes late.
@@ -318,7 +319,7 @@ impl Succession {
                 from_any |= is_compared(cx, tree, home, |compared| compared.whole);
             }
             // From those who are lost nothing is to be had.
-            has_copied &= from_any || majority_to_be_had(cx, only.homes_of(group)) == 0;
+            has_copied &= from_any || witnesses_to_be_had(cx, only.homes_of(group)) == 0;
         }
         if has_copied {
             self.waiting.insert(partition);
@@ -379,8 +380,9 @@ fn is_compared(cx: &mut Scx<'_>, tree: TreeId, home: Home, counts: impl FnOnce(C
     is_compared
 }
 
-/// How many homes must hold everything: a majority, or all that are left where so many are lost that there can be none.
-fn majority_to_be_had(cx: &Scx<'_>, homes: &[Home]) -> usize {
+/// How many homes must hold everything: so many that every majority has one of them, and so whatever a majority has acknowledged is held by
+/// one; or all that are left where so many are lost that there can be no majority. Of two or three that is one or two, of four two.
+fn witnesses_to_be_had(cx: &Scx<'_>, homes: &[Home]) -> usize {
     let lost = homes.iter().filter(|&&home| is_lost(cx, home)).count();
-    majority(homes.len()).min(homes.len() - lost)
+    (homes.len() - majority(homes.len()) + 1).min(homes.len() - lost)
 }

@@ -55,6 +55,9 @@ pub struct BenchArgs {
     /// How long to measure, in seconds.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
+    /// End once so many operations have been carried out or have failed, though the time is not up.
+    #[arg(long, value_name = "COUNT")]
+    pub ops: Option<u64>,
     /// How long to run before that, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub warmup: u64,

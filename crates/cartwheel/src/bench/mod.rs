@@ -226,7 +226,7 @@ async fn measure(
     job.recorder.begin();
     let begun = Instant::now();
     let interrupted = tokio::select! {
-        () = wait(job, args.seconds) => false,
+        () = wait(job, args.seconds, args.ops) => false,
         _ = &mut stopped => true,
     };
     // Before anything else: what a connection begins from here on would count as begun before the end.
@@ -239,14 +239,17 @@ async fn measure(
     Ok(Measured { stats: job.recorder.stats(), ops, elapsed, server_cpu, client_cpu, unfinished, interrupted })
 }
 
-/// Waits until the time is up, and shows on a terminal how it goes.
-async fn wait(job: &Job, seconds: u64) {
+/// Waits until the time is up or enough was done, and shows on a terminal how it goes.
+async fn wait(job: &Job, seconds: u64, enough: Option<u64>) {
     let style = ProgressStyle::with_template("measuring {wide_bar} {pos}/{len} s, {msg}");
     let bar = ProgressBar::new(seconds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let begun = tokio::time::Instant::now();
     let until = begun + Duration::from_secs(seconds);
     while tokio::time::timeout_at(until, tokio::time::sleep(SHOW_EVERY)).await.is_ok() {
         let (ops, failed) = job.recorder.progress();
+        if enough.is_some_and(|enough| ops + failed >= enough) {
+            break;
+        }
         let elapsed = begun.elapsed().as_secs_f64();
         bar.set_position(elapsed as u64);
         bar.set_message(format!("{:.0} ops/s, {failed} failed", ops as f64 / elapsed));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cartwheel_core::message::{Asking, Envelope, Message, Ticket};
@@ -34,6 +34,8 @@ const DIAL_WITHIN: Duration = Duration::from_secs(3);
 /// ... how often a connection is asked for meanwhile. The system would repeat a lost request after one second, three and seven: too late to
 /// notice that a cut has healed.
 const DIAL_EVERY: Duration = Duration::from_millis(500);
+/// How long a peer may be missing before that is worth a warning.
+const MISSING_FOR: Duration = Duration::from_secs(5);
 /// How long a peer that may be cut off, and was reached, is left alone before it is looked again.
 const REACHED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long it may take to reach a peer that is to say what it knows of this node, and how long the peer may take in all, before that goes
@@ -174,7 +176,9 @@ impl Link {
     /// Sends `messages`, or drops them: while there is no connection, and when too much waits for a slow one.
     pub(super) fn send(&self, messages: &[Envelope], synced: Option<(u32, Mark)>) {
         if !*self.connected.borrow() {
-            return self.dropped(messages.len(), "there is no connection");
+            // That is told of already, and the messages are counted.
+            self.stats.dropped.fetch_add(messages.len() as u64, Ordering::Relaxed);
+            return;
         }
         let protocol = Protocol(self.agreed.load(Ordering::Acquire));
         let mut frames = Vec::with_capacity(messages.len());
@@ -270,14 +274,14 @@ impl Dialler {
 
     async fn dial_for_ever(&mut self) {
         let mut backoff = BACKOFF_MIN;
-        let mut last_error = String::new();
+        let (mut missing_since, mut told) = (Instant::now(), (String::new(), false));
         loop {
             match self.dial().await {
                 Ok((stream, remote, protocol)) => {
                     self.stats.connected(&remote, protocol);
                     let peer = &self.peer;
                     info!("connected to {} at {}, in protocol version {protocol}", peer.name, peer.addr);
-                    (backoff, last_error) = (BACKOFF_MIN, String::new());
+                    backoff = BACKOFF_MIN;
                     let known = self.acquaintances.clone();
                     let (local, peer, doubted) = (self.local.clone(), self.peer.clone(), self.doubted.clone());
                     let healed = cut_healed(&local, &peer, &known, doubted);
@@ -289,9 +293,13 @@ impl Dialler {
                     };
                     self.connected.send_replace(false);
                     self.stats.failed(format!("the connection broke: {error}"));
-                    warn!("the connection to {} broke: {error}", self.peer.name);
+                    info!("the connection to {} broke: {error}", self.peer.name);
+                    (missing_since, told) = (Instant::now(), (String::new(), false));
                 }
                 Err(error) => {
+                    // A peer that is being started or restarted is no cause for alarm.
+                    let alarms = !matches!(error, HelloError::Unreachable(_) | HelloError::Broken(_))
+                        || missing_since.elapsed() > MISSING_FOR;
                     match error {
                         HelloError::Retired(why) => self.acquaintances.retire(why, &self.peer.name),
                         HelloError::Version { theirs, .. } => self.stats.speaks(theirs),
@@ -301,12 +309,13 @@ impl Dialler {
                     self.stats.failed(error.clone());
                     self.connected.send_replace(false);
                     // The same error again and again is one piece of news.
-                    if error == last_error {
-                        debug!("cannot connect to {}: {error}", self.peer.name);
-                    } else {
-                        warn!("cannot connect to {} at {}: {error}", self.peer.name, self.peer.addr);
-                        last_error = error;
+                    let Peer { name, addr, .. } = &self.peer;
+                    match (alarms, told == (error.clone(), alarms)) {
+                        (_, true) => debug!("cannot connect to {name}: {error}"),
+                        (true, false) => warn!("cannot connect to {name} at {addr}: {error}"),
+                        (false, false) => info!("cannot connect to {name} at {addr} yet: {error}"),
                     }
+                    told = (error, alarms);
                 }
             }
             // A peer that reaches this node can be reached, as a rule.
