@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+/// How long after a disk was lost others have taken over what it held.
+const REFILLED_AFTER: Duration = Duration::from_secs(12);
 /// The nodes that found the cluster: two in the first zone, two in the second, one in the third.
 pub(crate) const FOUNDERS: u8 = 5;
 /// The nodes that may come later.
@@ -199,6 +201,11 @@ fn is_borne(steps: &[Step], members: &[usize], w: u8) -> bool {
     let at_most_one = |of: fn(Fault) -> bool| faults().filter(|&fault| of(fault)).count() <= 1;
     let disks = faults().filter(|fault| fault.loses_disk()).count();
     if disks >= usize::from(w) || !at_most_one(Fault::changes_configuration) {
+        return false;
+    }
+    // Two at a time may be two of three homes: what is acknowledged with w=3 is kept by the third, which alone cannot agree on new ones.
+    let losses = || steps.iter().filter(|step| step.fault.loses_disk());
+    if losses().any(|one| losses().any(|other| other.begin > one.begin && other.begin < one.end + REFILLED_AFTER)) {
         return false;
     }
     if faults().filter(|fault| matches!(fault, Fault::Clock(..) | Fault::AllClocks(_))).count() > 1 {
