@@ -42,6 +42,8 @@ pub(super) struct MachineControl {
     /// The history on its disk; none if it is the founding.
     saved: Option<Bytes>,
     wake_at_us: Option<u64>,
+    /// Another has heard from it, in this life, that it has handed over everything, and what it knows.
+    was_heard_out: bool,
 }
 
 /// How often it is looked whether a machine goes on that stands still.
@@ -156,12 +158,11 @@ impl World {
 
     /// A machine has left. If it could not say what it knows, having been removed for dead, nobody else needs to know it.
     pub(super) fn excuse_settings(&mut self, index: usize) {
-        let (home, machine, at) = (self.home(index), &self.machines[index], &self.machine_controls[index]);
-        let knows = |control: &Control| control.view().is_removed(home);
-        let is_heard = machine.is_up() && !machine.paused && at.control.as_ref().is_some_and(knows);
+        let at = &mut self.machine_controls[index];
+        let was_heard_out = std::mem::take(&mut at.was_heard_out);
         let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
         if let Some(controls) = &mut self.controls
-            && let Some(saved) = saved.filter(|_| !is_heard)
+            && let Some(saved) = saved.filter(|_| !was_heard_out)
         {
             controls.excused.extend(marks(saved.changes()));
         }
@@ -301,6 +302,9 @@ impl World {
 
     pub(super) fn deliver_notice(&mut self, from: usize, to: usize, envelope: Envelope) {
         if self.machines[to].is_up() && self.network.arrives(from, to) {
+            if matches!(envelope.message, Message::Notice(Notice::Drained(..))) {
+                self.machine_controls[from].was_heard_out = true;
+            }
             self.control_input(to, ControlInput::Message(Box::new(envelope)));
         }
     }
