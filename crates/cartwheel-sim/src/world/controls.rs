@@ -31,6 +31,8 @@ pub(super) struct Controls {
     told: BTreeSet<u32>,
     /// Those that a node knew of which left unheard: what it alone knew is lost with it.
     excused: BTreeSet<u32>,
+    /// Some of what was recorded was known to such a node alone.
+    has_excused: bool,
     /// All changes that were ever on a disk, snapshots apart.
     recorded: History,
 }
@@ -61,6 +63,7 @@ impl Controls {
             asked: 0,
             told: BTreeSet::new(),
             excused: BTreeSet::new(),
+            has_excused: false,
             recorded: History::new(),
         }
     }
@@ -158,6 +161,7 @@ impl World {
 
     /// A machine has left. If it could not say what it knows, having been removed for dead, nobody else needs to know it.
     pub(super) fn excuse_settings(&mut self, index: usize) {
+        let is_known = self.others_know_settings(index);
         let at = &mut self.machine_controls[index];
         let was_heard_out = std::mem::take(&mut at.was_heard_out);
         let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
@@ -165,6 +169,7 @@ impl World {
             && let Some(saved) = saved.filter(|_| !was_heard_out)
         {
             controls.excused.extend(marks(saved.changes()));
+            controls.has_excused |= !is_known;
         }
     }
 
@@ -192,7 +197,7 @@ impl World {
         let short = histories.iter().find(|history| history.has_snapshot())?;
         let (view, folded) = (short.view()?, controls.recorded.view()?);
         let is_alike = view.places_like(&folded) && view.buckets().eq(folded.buckets());
-        if is_alike || !controls.excused.is_empty() {
+        if is_alike || controls.has_excused || !controls.excused.is_empty() {
             return None;
         }
         fail("a snapshot says something else than the changes for which it stands".to_owned())
