@@ -81,6 +81,15 @@ impl View {
         self.members.get(&node)
     }
 
+    /// The change that makes known where a member is found in this life; none if it is known to be there, or is no member in that life.
+    pub fn moved(&self, node: NodeId, life: Life, peer_addr: &str, http_addr: &str) -> Option<ChangeKind> {
+        let known = &self.member(node)?.member;
+        let is_news =
+            known.life == life && (known.peer_addr.as_str(), known.http_addr.as_str()) != (peer_addr, http_addr);
+        let (peer_addr, http_addr) = (peer_addr.to_owned(), http_addr.to_owned());
+        is_news.then_some(ChangeKind::Address { node, life, peer_addr, http_addr })
+    }
+
     /// The members, by id.
     pub fn members(&self) -> impl ExactSizeIterator<Item = &ViewMember> {
         self.members.values()

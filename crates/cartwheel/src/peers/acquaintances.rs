@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cartwheel_core::control::MembersChange;
 use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::membership::{ChangeKind, View};
+use cartwheel_core::membership::View;
 use cartwheel_core::wire::{Protocol, Spoken};
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
@@ -162,17 +162,14 @@ impl Acquaintances {
     pub(super) fn is_found_at(&self, remote: &Remote) {
         let (Some(welcome), Some(view)) = (self.welcome(), &self.0.view) else { return };
         let Remote { node, life, ref peer_addr, ref http_addr, opens, .. } = *remote;
-        let known = view.borrow().member(node).map(|known| known.member.clone()).filter(|known| known.life == life);
-        let is_news = known.is_some_and(|known| (&known.peer_addr, &known.http_addr) != (peer_addr, http_addr));
+        let Some(moved) = view.borrow().moved(node, life, peer_addr, http_addr) else { return };
         let is_place = |addr: &str| addr.parse::<ListenAddr>().is_ok_and(|addr| addr.is_one_place());
-        if opens || !is_news || !is_place(peer_addr) || !is_place(http_addr) {
+        if opens || !is_place(peer_addr) || !is_place(http_addr) {
             return;
         }
         info!("{} is at {peer_addr} for peers and at {http_addr} for HTTP, as it says itself", remote.name);
-        let (peer_addr, http_addr) = (peer_addr.clone(), http_addr.clone());
-        let changes = vec![ChangeKind::Address { node, life, peer_addr, http_addr }];
         let (control, change) =
-            (welcome.control.clone(), MembersChange { changes, planned_on: None, timeout: NOTED_WITHIN });
+            (welcome.control.clone(), MembersChange { changes: vec![moved], planned_on: None, timeout: NOTED_WITHIN });
         // If it comes to nothing, the peer says so again when it next connects.
         tokio::spawn(async move { drop(control.change_members(change).await) });
     }

@@ -37,24 +37,24 @@ pub(super) fn served_at(member: &Member, config: &Config) -> Member {
 /// Has the cluster know where a member is, until the node ends. Each of its nodes dials it there from then on.
 pub(super) async fn make_known(member: Member, control: ControlHandle, mut view: watch::Receiver<Arc<View>>) {
     info!("{} is at {} for peers and at {} for HTTP from now on", member.name, member.peer_addr, member.http_addr);
-    while differs(&view.borrow_and_update(), &member) {
-        if let Err(error) = record(&control, &member).await {
+    loop {
+        // Nothing of the view is held on to meanwhile.
+        let moved = change(&view.borrow_and_update(), &member);
+        let Some(moved) = moved else { return };
+        if let Err(error) = record(&control, moved).await {
             warn!("where {} is could not be recorded, and is tried again: {error}", member.name);
             tokio::time::sleep(TRY_AFTER).await;
         }
     }
 }
 
-/// Whether a member in this life is known to be elsewhere.
-fn differs(view: &View, member: &Member) -> bool {
-    let known = view.member(member.id).map(|known| &known.member).filter(|known| known.life == member.life);
-    known.is_some_and(|known| (&known.peer_addr, &known.http_addr) != (&member.peer_addr, &member.http_addr))
+/// What makes it known where a member is; none if that is known.
+fn change(view: &View, member: &Member) -> Option<ChangeKind> {
+    view.moved(member.id, member.life, &member.peer_addr, &member.http_addr)
 }
 
-async fn record(control: &ControlHandle, member: &Member) -> Result<(), String> {
-    let Member { id: node, life, peer_addr, http_addr, .. } = member.clone();
-    let changes = vec![ChangeKind::Address { node, life, peer_addr, http_addr }];
-    let change = MembersChange { changes, planned_on: None, timeout: RECORDED_WITHIN };
+async fn record(control: &ControlHandle, moved: ChangeKind) -> Result<(), String> {
+    let change = MembersChange { changes: vec![moved], planned_on: None, timeout: RECORDED_WITHIN };
     match control.change_members(change).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(refusal)) => Err(format!("{refusal:?}")),
@@ -90,9 +90,10 @@ pub(super) async fn look_for_others(
             let peer_addr = or(peer_addr, seed);
             let http_addr = or(http_addr, &known.http_addr);
             let moved = Member { peer_addr, http_addr, ..known };
-            if differs(&view.borrow(), &moved) {
+            let change = change(&view.borrow(), &moved);
+            if let Some(change) = change {
                 info!("{} was found at {seed}", moved.name);
-                if let Err(error) = record(&control, &moved).await {
+                if let Err(error) = record(&control, change).await {
                     warn!("where {} is could not be recorded, and is tried again: {error}", moved.name);
                 }
             }
