@@ -74,9 +74,6 @@ fn take_repeated(changes: &mut Vec<MemberChange>, status: &ClusterStatus, waitin
     let is_repeated = |change: &mut MemberChange| match change {
         MemberChange::Remove { node } => member(node).is_some_and(|status| status.leaving),
         MemberChange::Replace { node, with } => member(node).is_some_and(|status| status.leaving) && stays(with),
-        MemberChange::Add { node, weight } => {
-            stays(node) && weight.is_none_or(|weight| member(node).is_some_and(|status| status.weight == weight))
-        }
         _ => false,
     };
     changes.extract_if(.., is_repeated).collect()
@@ -87,7 +84,6 @@ fn already(change: &MemberChange) -> String {
     match change {
         MemberChange::Remove { node } => format!("{node} is leaving already"),
         MemberChange::Replace { node, with } => format!("{with} has taken the place of {node} already"),
-        MemberChange::Add { node, .. } => format!("{node} is a member already"),
         _ => String::new(),
     }
 }
@@ -188,7 +184,7 @@ mod tests {
         let status: ClusterStatus = serde_json::from_value(status).unwrap();
         let remove = |name: &str| MemberChange::Remove { node: name.to_owned() };
         let replace = |name: &str, with: &str| MemberChange::Replace { node: name.to_owned(), with: with.to_owned() };
-        let add = |name: &str, weight| MemberChange::Add { node: name.to_owned(), weight };
+        let add = |name: &str| MemberChange::Add { node: name.to_owned(), weight: None };
         let split = |changes: &[MemberChange], waiting: &[&str]| {
             let (mut changes, waiting) =
                 (changes.to_vec(), waiting.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
@@ -202,11 +198,7 @@ mod tests {
             (replace("b", "a"), &["a"], false),
             (replace("a", "b"), &[], false),
             (replace("b", "new"), &["new"], false),
-            (add("a", None), &[], true),
-            (add("a", Some(100)), &[], true),
-            (add("a", Some(50)), &[], false),
-            (add("a", None), &["a"], false),
-            (add("b", None), &[], false),
+            (add("a"), &[], false),
         ] {
             assert_eq!(split(std::slice::from_ref(&change), waiting).0.len(), usize::from(is_repeated), "{change:?}");
         }
