@@ -6,7 +6,7 @@ use cartwheel_sim::run::{Settings, run};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that once failed, and what was wrong with the protocol then.
-const ONCE_FAILED: [(u64, &str); 35] = [
+const ONCE_FAILED: [(u64, &str); 36] = [
     (655, "last write wins: two retried writes took each other along"),
     (1671, "last write wins: a late try of a replaced write"),
     (1745, "a late try of a delete deleted what came after it"),
@@ -45,6 +45,7 @@ const ONCE_FAILED: [(u64, &str); 35] = [
     (5_005_206, "succession: a successor that one had accepted was chosen minutes later, when its homes had gone"),
     (7_011_990, "succession: nodes that were ready in as many partitions as may be waited for each other in others"),
     (8_008_663, "the oracle: a change was told of by a node that was removed for dead before it reached another"),
+    (9_002_446, "the oracle: a record was damaged on the home that alone was to keep it"),
 ];
 
 /// The same seed is the same run, to the byte; without that no failure could be replayed.

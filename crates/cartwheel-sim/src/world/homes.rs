@@ -33,9 +33,12 @@ impl World {
         self.homes_of(key).all().into_iter().filter_map(|id| self.cluster.index(id)).collect()
     }
 
-    /// Whether a machine will be the only home of a key, or is, once one configuration has taken over from another.
+    /// Whether a machine is the only home of a key, or may come to be: once one configuration has taken over from another, or one that
+    /// somebody wishes has been chosen.
     pub fn is_only_home(&self, index: usize, key: &Key) -> bool {
-        self.homes_of(key).lists().any(|list| list == [self.cluster.id(index)])
+        let mut nodes = self.machines.iter().filter_map(Machine::node);
+        nodes.any(|node| node.held().view().wished_counts().n(key.bucket()) == 1)
+            || self.homes_of(key).lists().any(|list| list == [self.cluster.id(index)])
     }
 
     fn homes_of(&self, key: &Key) -> Homes {
