@@ -33,6 +33,8 @@ pub(super) struct Controls {
     excused: BTreeSet<u32>,
     /// Some of what was recorded was known to such a node alone.
     has_excused: bool,
+    /// The buckets of which an administrator has asked that a key has one home, whether or not that came to anything yet.
+    lone: BTreeSet<Bytes>,
     /// All changes that were ever on a disk, snapshots apart.
     recorded: History,
 }
@@ -55,6 +57,11 @@ pub(super) const PAUSED_US: u64 = 100_000;
 const MARK_BASE: u32 = 1 << 20;
 
 impl Controls {
+    /// Whether keys of this bucket may come to have one home.
+    pub(super) fn may_have_one_home(&self, bucket: &[u8]) -> bool {
+        self.lone.contains(bucket)
+    }
+
     pub(super) fn new(rng: Rng, probes_rng: Rng, epochs_rng: Rng) -> Self {
         Self {
             rng,
@@ -64,6 +71,7 @@ impl Controls {
             told: BTreeSet::new(),
             excused: BTreeSet::new(),
             has_excused: false,
+            lone: BTreeSet::new(),
             recorded: History::new(),
         }
     }
@@ -153,6 +161,9 @@ impl World {
         controls.asked += 1;
         let mark = MARK_BASE + controls.asked;
         change.settings.max_value_bytes = Some(mark);
+        if change.settings.n == Some(1) {
+            controls.lone.insert(change.bucket.clone());
+        }
         self.note(Kind::Ask, &mark.to_le_bytes(), |cluster| {
             format!("{} is to change settings: {:?} of {:?}", cluster.name(index), change.settings, change.bucket)
         });

@@ -33,12 +33,11 @@ impl World {
         self.homes_of(key).all().into_iter().filter_map(|id| self.cluster.index(id)).collect()
     }
 
-    /// Whether a machine is the only home of a key, or may come to be: once one configuration has taken over from another, or one that
-    /// somebody wishes has been chosen.
+    /// Whether a machine is the only home of a key, or may come to be: once one configuration has taken over from another, or what somebody
+    /// has asked for takes effect.
     pub fn is_only_home(&self, index: usize, key: &Key) -> bool {
-        let mut nodes = self.machines.iter().filter_map(Machine::node);
-        nodes.any(|node| node.held().view().wished_counts().n(key.bucket()) == 1)
-            || self.homes_of(key).lists().any(|list| list == [self.cluster.id(index)])
+        let is_asked_for = self.controls.as_ref().is_some_and(|controls| controls.may_have_one_home(key.bucket()));
+        is_asked_for || self.homes_of(key).lists().any(|list| list == [self.cluster.id(index)])
     }
 
     fn homes_of(&self, key: &Key) -> Homes {
