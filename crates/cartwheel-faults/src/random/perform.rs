@@ -84,6 +84,8 @@ impl<'a> Performance<'a> {
             Fault::Stop(node) => self.cluster.stop(node).await,
             Fault::Pause(node) => {
                 self.paused.insert(node);
+                // What it was asked before that it answers afterwards, when it is too late.
+                self.excuse(node);
                 self.cluster.pause(node)
             }
             Fault::CutZone(zone) => self.cluster.cut_off(zone),
@@ -103,8 +105,7 @@ impl<'a> Performance<'a> {
                 self.start(node)
             }
             Fault::Clock(node, ms) => {
-                let endpoint = self.cluster.nodes()[node].endpoint();
-                self.cluster.outages().excuse(Some(&endpoint));
+                self.excuse(node);
                 self.cluster.shift_clock(node, ms)
             }
             Fault::AllClocks(ms) => self.shift_all(ms).await,
@@ -134,7 +135,9 @@ impl<'a> Performance<'a> {
             Fault::Kill(node) | Fault::Stop(node) => self.start(node),
             Fault::Pause(node) => {
                 self.paused.remove(&node);
-                self.cluster.resume(node)
+                self.cluster.resume(node)?;
+                self.cluster.outages().end_excuse(Some(&self.cluster.nodes()[node].endpoint()));
+                Ok(())
             }
             Fault::CutZone(_) | Fault::CutOneWay(..) => self.cluster.join(),
             Fault::FillDisk => self.cluster.small_disk(SMALL_DISK).map_or(Ok(()), SmallDisk::make_room),
@@ -144,6 +147,8 @@ impl<'a> Performance<'a> {
                 if let Some(copy) = self.copies.remove(&node) {
                     self.cluster.put_back(node, &copy)?;
                 }
+                // It may serve for a moment, and knows what it knew then.
+                self.excuse(node);
                 self.may_end.insert(node);
                 self.start(node)
             }
@@ -169,6 +174,11 @@ impl<'a> Performance<'a> {
         tokio::time::sleep(CLOCKS_JUMP_WITHIN).await;
         outages.end_excuse(None);
         Ok(())
+    }
+
+    /// From now on a node may refuse what it is asked.
+    fn excuse(&self, node: usize) {
+        self.cluster.outages().excuse(Some(&self.cluster.nodes()[node].endpoint()));
     }
 
     /// Starts a node, and does not wait until it is ready: until then it need not answer.
