@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use cartwheel_client::{Client, ClusterStatus, MemberChange, MembersPlan};
+use cartwheel_client::{Client, ClusterStatus, Error as ClientError, MemberChange, MembersPlan};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -13,6 +13,10 @@ use crate::cli::ApplyArgs;
 use crate::exit::Exit;
 use crate::keys::{Error, print};
 use crate::output;
+
+/// How often changes are planned anew, and how a node says that they must be.
+const PLANS_MAX: usize = 5;
+const CHANGED: &str = "the cluster has changed since this was planned";
 
 /// How many partitions a plan lists for people.
 const MOVES_SHOWN: usize = 12;
@@ -50,7 +54,7 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
             return Ok(Exit::NotFound.into());
         }
     }
-    let made = client.change_members(&changes, &plan.version).await?;
+    let made = make(&client, &changes, plan, apply).await?;
     if !for_programs {
         print(b"Done. Data moves in the background: see `cartwheel cluster moves`.\n")?;
     }
@@ -63,6 +67,25 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
         print(b"Every partition is where it is wished.\n")?;
     }
     Ok(Exit::Done.into())
+}
+
+/// Makes changes as they were planned. Where nobody looked at the plan, they are planned anew if the cluster has changed meanwhile: news of an
+/// earlier change may just have reached the node.
+async fn make(
+    client: &Client,
+    changes: &[MemberChange],
+    mut plan: MembersPlan,
+    apply: &ApplyArgs,
+) -> Result<MembersPlan, Error> {
+    for _ in 0..PLANS_MAX {
+        match client.change_members(changes, &plan.version).await {
+            Err(ClientError::Refused { message, .. }) if apply.yes && message.contains(CHANGED) => {
+                plan = client.plan_members(changes).await?;
+            }
+            made => return Ok(made?),
+        }
+    }
+    Ok(client.change_members(changes, &plan.version).await?)
 }
 
 /// Takes out the changes that were made before, so that one that was interrupted, or that waits for a dead node, can be asked for again,
