@@ -69,8 +69,8 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
     Ok(Exit::Done.into())
 }
 
-/// Makes changes as they were planned. Where nobody looked at the plan, they are planned anew if the cluster has changed meanwhile: news of an
-/// earlier change may just have reached the node.
+/// Makes changes as they were planned. That the cluster has changed meanwhile may be their own doing: the client asks again where it gets no
+/// answer in time. Where nobody looked at the plan, what is not made yet is planned anew: news of an earlier change may just have come.
 async fn make(
     client: &Client,
     changes: &[MemberChange],
@@ -79,7 +79,14 @@ async fn make(
 ) -> Result<MembersPlan, Error> {
     for _ in 0..PLANS_MAX {
         match client.change_members(changes, &plan.version).await {
-            Err(ClientError::Refused { message, .. }) if apply.yes && message.contains(CHANGED) => {
+            Err(ClientError::Refused { message, .. }) if message.contains(CHANGED) => {
+                let status = client.cluster().await?;
+                if changes.iter().all(|change| is_made(change, &status)) {
+                    return Ok(plan);
+                }
+                if !apply.yes {
+                    break;
+                }
                 plan = client.plan_members(changes).await?;
             }
             made => return Ok(made?),
@@ -100,6 +107,29 @@ fn take_repeated(changes: &mut Vec<MemberChange>, status: &ClusterStatus, waitin
         _ => false,
     };
     changes.extract_if(.., is_repeated).collect()
+}
+
+/// Whether a node says that the cluster is as a change was to make it.
+fn is_made(change: &MemberChange, status: &ClusterStatus) -> bool {
+    let member = |name: &str| status.members.iter().find(|status| status.member.name == name);
+    let is_gone = |name: &str| member(name).is_none_or(|status| status.leaving);
+    let stays = |name: &str| member(name).filter(|status| !status.leaving);
+    match change {
+        MemberChange::Add { node, weight } => {
+            stays(node).is_some_and(|status| weight.is_none_or(|weight| status.weight == weight))
+        }
+        MemberChange::Remove { node } => is_gone(node),
+        MemberChange::Replace { node, with } => is_gone(node) && stays(with).is_some(),
+        MemberChange::Weight { node, weight } => stays(node).is_some_and(|status| status.weight == *weight),
+        MemberChange::Zone { node, zone, host } => stays(node).is_some_and(|status| {
+            status.member.zone == *zone && host.as_ref().is_none_or(|host| status.member.host == *host)
+        }),
+        MemberChange::Address { node, peer_address, http_address } => stays(node).is_some_and(|status| {
+            peer_address.as_ref().is_none_or(|addr| status.member.peers == *addr)
+                && http_address.as_ref().is_none_or(|addr| status.member.http == *addr)
+        }),
+        MemberChange::Force => true,
+    }
 }
 
 /// What to say of a change that was made before.
@@ -224,6 +254,22 @@ mod tests {
             (add("a"), &[], false),
         ] {
             assert_eq!(split(std::slice::from_ref(&change), waiting).0.len(), usize::from(is_repeated), "{change:?}");
+        }
+        for (change, made) in [
+            (remove("b"), true),
+            (remove("gone"), true),
+            (remove("a"), false),
+            (replace("b", "a"), true),
+            (replace("a", "b"), false),
+            (add("a"), true),
+            (add("b"), false),
+            (MemberChange::Weight { node: "a".to_owned(), weight: 100 }, true),
+            (MemberChange::Weight { node: "a".to_owned(), weight: 50 }, false),
+            (MemberChange::Zone { node: "a".to_owned(), zone: String::new(), host: None }, true),
+            (MemberChange::Zone { node: "a".to_owned(), zone: "x".to_owned(), host: None }, false),
+            (MemberChange::Force, true),
+        ] {
+            assert_eq!(is_made(&change, &status), made, "{change:?}");
         }
     }
 }
