@@ -18,7 +18,7 @@ use crate::config::{Config, ListenAddr, NewNode};
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch};
 use crate::founding::{self, FoundError, Site};
 use crate::lineage::Lineage;
-use crate::peers::{Invitation, JoinError, ask_to_join};
+use crate::peers::{Invitation, JoinError, ask_to_join, called};
 use crate::random::{self, NoRandomness};
 
 /// The file that keeps the life of a node that waits to be let in.
@@ -254,11 +254,6 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
 fn is_name(name: &str) -> bool {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     (1..=63).contains(&name.len()) && name.chars().all(is_fit)
-}
-
-/// A cluster, as in a sentence.
-fn called(name: &str) -> String {
-    if name.is_empty() { "a cluster without a name".to_owned() } else { format!("the cluster {name}") }
 }
 
 fn site_of(config: &Config) -> Result<Site, NewNodeError> {

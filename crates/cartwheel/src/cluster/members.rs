@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use cartwheel_client::{Client, ClusterStatus, Error as ClientError, MemberChange, MembersPlan};
+use cartwheel_client::{Client, ClusterStatus, Error as ClientError, MemberChange, MemberStatus, MembersPlan};
 use indicatif::HumanBytes;
 use serde_json::json;
 
@@ -30,7 +30,10 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
     let client = client(&apply.ask)?;
     // The node that is asked may be the one that is removed.
     client.learn_members().await?;
-    let repeated = take_repeated(&mut changes, &client.cluster().await?, &client.moves().await?.waiting);
+    // Who waits matters to a replacement alone.
+    let is_replacing = changes.iter().any(|change| matches!(change, MemberChange::Replace { .. }));
+    let waiting = if is_replacing { client.moves().await?.waiting } else { Vec::new() };
+    let repeated = take_repeated(&mut changes, &client.cluster().await?, &waiting);
     for change in &repeated {
         output::note(already(change));
     }
@@ -98,22 +101,25 @@ async fn make(
 /// Takes out the changes that were made before, so that one that was interrupted, or that waits for a dead node, can be asked for again,
 /// with `--force` too. Where a node waits that is called as a member is, it is that node that is meant.
 fn take_repeated(changes: &mut Vec<MemberChange>, status: &ClusterStatus, waiting: &[String]) -> Vec<MemberChange> {
-    let member = |name: &str| status.members.iter().find(|status| status.member.name == name);
-    let stays =
-        |name: &str| member(name).is_some_and(|status| !status.leaving) && !waiting.iter().any(|waits| waits == name);
-    let is_repeated = |change: &mut MemberChange| match change {
-        MemberChange::Remove { node } => member(node).is_some_and(|status| status.leaving),
-        MemberChange::Replace { node, with } => member(node).is_some_and(|status| status.leaving) && stays(with),
+    let is_leaving = |name: &str| member(status, name).is_some_and(|status| status.leaving);
+    let is_repeated = |change: &MemberChange| match change {
+        MemberChange::Remove { node } => is_leaving(node),
+        MemberChange::Replace { node, with } => {
+            is_leaving(node) && is_made(change, status) && !waiting.iter().any(|waits| waits == with)
+        }
         _ => false,
     };
-    changes.extract_if(.., is_repeated).collect()
+    changes.extract_if(.., |change| is_repeated(change)).collect()
+}
+
+fn member<'a>(status: &'a ClusterStatus, name: &str) -> Option<&'a MemberStatus> {
+    status.members.iter().find(|status| status.member.name == name)
 }
 
 /// Whether a node says that the cluster is as a change was to make it.
 fn is_made(change: &MemberChange, status: &ClusterStatus) -> bool {
-    let member = |name: &str| status.members.iter().find(|status| status.member.name == name);
-    let is_gone = |name: &str| member(name).is_none_or(|status| status.leaving);
-    let stays = |name: &str| member(name).filter(|status| !status.leaving);
+    let is_gone = |name: &str| member(status, name).is_none_or(|status| status.leaving);
+    let stays = |name: &str| member(status, name).filter(|status| !status.leaving);
     match change {
         MemberChange::Add { node, weight } => {
             stays(node).is_some_and(|status| weight.is_none_or(|weight| status.weight == weight))

@@ -107,7 +107,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     }
     let known = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;
     let nodes = placed(args, &known)?;
-    for node in &nodes {
+    for node in nodes.iter().filter(|_| !is_new) {
         check_free(&node.member.name, &node.member.http_addr, &node.member.peer_addr, "started")?;
     }
     let moves = moves(&known, &nodes);

@@ -149,7 +149,8 @@ pub enum HelloError {
     Broken(#[from] io::Error),
 }
 
-fn called(cluster: &str) -> String {
+/// A cluster of this name, or of none, as in a sentence.
+pub(crate) fn called(cluster: &str) -> String {
     if cluster.is_empty() { "a cluster without a name".to_owned() } else { format!("the cluster {cluster}") }
 }
 
@@ -398,10 +399,9 @@ async fn welcome(
         return Ok(HelloError::Malformed);
     };
     let name = member.name.clone();
-    if !hello.cluster_name.is_empty() && hello.cluster_name != local.cluster_name {
-        let (theirs, ours) = (text(&hello.cluster_name), local.cluster_name.clone());
+    if let Err(other) = check_cluster_name(hello, local) {
         frames.send(encode(local, acquaintances.spoken(), member.id, None)).await?;
-        return Ok(HelloError::ClusterName { name, theirs, ours });
+        return Ok(other);
     }
     if hello.joins_at_once {
         // It asks again until it is let in, and then the change is refused.
@@ -543,6 +543,15 @@ fn text(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(255).collect()
 }
 
+/// Whether who says hello may belong to this node's cluster, as far as that has a name. Who knows of none is of an earlier build, or was told none.
+fn check_cluster_name(hello: &PbHello, local: &LocalNode) -> Result<(), HelloError> {
+    if hello.cluster_name.is_empty() || hello.cluster_name == local.cluster_name {
+        return Ok(());
+    }
+    let (name, theirs, ours) = (text(&hello.name), text(&hello.cluster_name), local.cluster_name.clone());
+    Err(HelloError::ClusterName { name, theirs, ours })
+}
+
 fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
     let Heard { hello, spoken } = heard;
     let cluster = hello.cluster.as_ref().try_into().map(u128::from_be_bytes).map_err(|_| HelloError::Malformed)?;
@@ -550,11 +559,7 @@ fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
     if cluster != local.cluster.0 {
         return Err(HelloError::Cluster { name, theirs: cluster, ours: local.cluster.0 });
     }
-    // One that knows of no name is of an earlier build.
-    if !hello.cluster_name.is_empty() && hello.cluster_name != local.cluster_name {
-        let (theirs, ours) = (text(&hello.cluster_name), local.cluster_name.clone());
-        return Err(HelloError::ClusterName { name, theirs, ours });
-    }
+    check_cluster_name(hello, local)?;
     let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
     let (node, life, boot) = (NodeId::new(hello.from), Life(hello.life), hello.boot);
     let lineage = Lineage::of(hello.boots.iter().map(begun_from_pb).collect());

@@ -33,6 +33,7 @@ use outgoing::Link;
 
 pub use acquaintances::{Acquaintances, PeersSpeak, Retired};
 pub use board::{Board, LinkState, Nonsense, PeerStats, Traffic};
+pub(crate) use hello::called;
 pub use hello::{Found, HelloError, LocalNode};
 pub use inbound::Inbound;
 pub use joining::{Invitation, JoinError, ask_to_join};
