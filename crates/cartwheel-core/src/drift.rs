@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::dot::{Life, NodeId};
+use crate::liveness::Status;
 use crate::time::{Instant, Now};
 
 /// Off by more than this, a clock is worth an alarm.
@@ -130,9 +131,10 @@ impl Drift {
     /// What to think of this node's clock in a cluster of `members`. Asked at every step, so the peers are gone through only when
     /// something has changed that matters, or some time has passed.
     ///
-    /// What was heard of a peer that `is_away` says nothing of what its clock reads by now: where all clocks are set at once while the
-    /// cluster is cut apart, each side would else go by what it heard of the other before, and take no writes.
-    pub fn judgement(&mut self, now: Now, members: usize, is_away: impl Fn(NodeId) -> bool) -> Judgement {
+    /// What was heard of a peer that is down says nothing of what its clock reads by now: where all clocks are set at once while the
+    /// cluster is cut apart, each side would else go by what it heard of the other before, and take no writes. So it is with a suspect,
+    /// if a peer that is alive bears this clock out.
+    pub fn judgement(&mut self, now: Now, members: usize, status: impl Fn(NodeId) -> Status) -> Judgement {
         let own_ms = own_ms(now);
         let stands = |judged: &Judged| {
             judged.members == members
@@ -142,37 +144,47 @@ impl Drift {
         if let Some(judged) = self.judged.filter(stands) {
             return judged.judgement;
         }
-        let judgement = self.judge(now, members, is_away);
+        let judgement = self.judge(now, members, status);
         self.judged = Some(Judged { at: now.instant, own_ms, members, judgement });
         judgement
     }
 
-    fn judge(&self, now: Now, members: usize, is_away: impl Fn(NodeId) -> bool) -> Judgement {
+    fn judge(&self, now: Now, members: usize, status: impl Fn(NodeId) -> Status) -> Judgement {
         let (mut off, mut near) = (0, 0);
-        for offset_ms in self.offsets(now, &is_away).map(i64::unsigned_abs) {
+        for offset_ms in self.offsets(now, &status).map(i64::unsigned_abs) {
             off += usize::from(offset_ms > ALARM_MS);
             near += usize::from(offset_ms <= REFUSAL_MS);
         }
         // Sorted only when some clock is off.
-        let comparison = if off > 0 { self.compare(now, members, is_away) } else { None };
+        let comparison = if off > 0 { self.compare(now, members, status) } else { None };
         Judgement { alarm: comparison.filter(|comparison| comparison.alarms()), borne_out: 2 * (near + 1) > members }
     }
 
-    /// How this node's clock compares with those of the peers heard lately that are not away, in a cluster of `members`; none if there are
-    /// none.
-    pub fn compare(&self, now: Now, members: usize, is_away: impl Fn(NodeId) -> bool) -> Option<Comparison> {
-        let mut offsets: Vec<i64> = self.offsets(now, &is_away).collect();
+    /// How this node's clock compares with those of the peers heard lately that have a say ([`Self::judgement`]), in a cluster of
+    /// `members`; none if there are none.
+    pub fn compare(&self, now: Now, members: usize, status: impl Fn(NodeId) -> Status) -> Option<Comparison> {
+        let mut offsets: Vec<i64> = self.offsets(now, &status).collect();
         offsets.sort_unstable();
         let median = *offsets.get(offsets.len() / 2)?;
         let far = offsets.iter().filter(|offset| offset.unsigned_abs() > REFUSAL_MS).count();
         Some(Comparison { offset_ms: median, refuses: 2 * far > members })
     }
 
-    /// The clocks of the peers heard lately that are not away less this node's, in milliseconds.
-    fn offsets<'a>(&'a self, now: Now, is_away: &'a impl Fn(NodeId) -> bool) -> impl Iterator<Item = i64> + 'a {
+    /// The clocks of the peers heard lately that have a say less this node's, in milliseconds.
+    fn offsets<'a>(&'a self, now: Now, status: &'a impl Fn(NodeId) -> Status) -> impl Iterator<Item = i64> + 'a {
         let own_ms = own_ms(now);
-        let lately = self.peers.iter().filter(move |(peer, ahead)| is_recent(ahead, now) && !is_away(**peer));
-        lately.map(move |(_, ahead)| ahead.greatest_ms() - own_ms)
+        let lately = self.peers.iter().filter(move |(_, ahead)| is_recent(ahead, now));
+        let lately = lately.map(move |(&peer, ahead)| (status(peer), ahead.greatest_ms() - own_ms));
+        let bears_out =
+            |(status, offset_ms): (Status, i64)| status == Status::Alive && offset_ms.unsigned_abs() <= REFUSAL_MS;
+        let is_borne_out = lately.clone().any(bears_out);
+        lately
+            .filter(move |(status, _)| match status {
+                Status::Alive => true,
+                Status::Suspect => !is_borne_out,
+                Status::Down => false,
+            })
+            .map(|(_, offset_ms)| offset_ms)
     }
 }
 
@@ -200,8 +212,8 @@ mod tests {
     use super::*;
     use crate::hlc::WallMs;
 
-    const fn nobody(_: NodeId) -> bool {
-        false
+    const fn all_alive(_: NodeId) -> Status {
+        Status::Alive
     }
 
     fn now(seconds: u64, wall_ms: u64) -> Now {
@@ -218,9 +230,13 @@ mod tests {
         for (peer, &wall_ms) in peers_wall_ms.iter().enumerate() {
             heard(&mut drift, peer as u64, wall_ms, own);
         }
-        let comparison = drift.compare(own, peers_wall_ms.len() + 1, nobody);
+        let comparison = drift.compare(own, peers_wall_ms.len() + 1, all_alive);
         let alarm = comparison.filter(|comparison| comparison.alarms());
-        assert_eq!(drift.judgement(own, peers_wall_ms.len() + 1, nobody).alarm, alarm, "the short way says the same");
+        assert_eq!(
+            drift.judgement(own, peers_wall_ms.len() + 1, all_alive).alarm,
+            alarm,
+            "the short way says the same"
+        );
         comparison
     }
 
@@ -242,7 +258,7 @@ mod tests {
             for (peer, &wall_ms) in peers.iter().enumerate() {
                 heard(&mut drift, peer as u64, wall_ms, own);
             }
-            drift.judgement(own, members, nobody).borne_out
+            drift.judgement(own, members, all_alive).borne_out
         };
         assert!(borne_out(&[], 1) && borne_out(&[100_500], 2) && borne_out(&[109_000, 300_000], 3));
         assert!(!borne_out(&[], 2), "nobody was heard");
@@ -256,7 +272,7 @@ mod tests {
         let (sent, boot) = (now(1, 100_000), (Life(1), 1));
         drift.heard(NodeId::new(1), boot, sent, now(1, 100_000));
         drift.heard(NodeId::new(1), boot, sent, now(10, 109_000));
-        assert_eq!(drift.compare(now(10, 109_000), 2, nobody), Some(Comparison { offset_ms: 0, refuses: false }));
+        assert_eq!(drift.compare(now(10, 109_000), 2, all_alive), Some(Comparison { offset_ms: 0, refuses: false }));
     }
 
     #[test]
@@ -264,8 +280,8 @@ mod tests {
         let mut drift = Drift::default();
         heard(&mut drift, 1, 100_000, now(1, 100_000));
         heard(&mut drift, 2, 100_000, now(1, 100_000));
-        assert!(drift.compare(now(2, 131_000), 3, nobody).unwrap().refuses);
-        assert!(!drift.compare(now(2, 101_000), 3, nobody).unwrap().alarms());
+        assert!(drift.compare(now(2, 131_000), 3, all_alive).unwrap().refuses);
+        assert!(!drift.compare(now(2, 101_000), 3, all_alive).unwrap().alarms());
     }
 
     #[test]
@@ -274,14 +290,21 @@ mod tests {
         for peer in 1..=4 {
             heard(&mut drift, peer, 100_000, now(1, 100_000));
         }
+        let refuses = |drift: &mut Drift, seconds: u64, status: &dyn Fn(u64) -> Status| {
+            let own = now(seconds, 129_000 + 1_000 * seconds);
+            let judgement = drift.judgement(own, 5, |peer| status(peer.get()));
+            assert!(!judgement.borne_out, "most of the cluster was not heard");
+            judgement.alarm.is_some_and(|off| off.refuses)
+        };
+        let others = |of_others| move |peer: u64| if peer > 1 { of_others } else { Status::Alive };
+        assert!(refuses(&mut drift, 2, &others(Status::Suspect)), "nobody bears it out");
         // One of them is in reach and was set as this node was.
-        let own = now(2, 131_000);
-        heard(&mut drift, 1, 131_000, own);
-        assert!(drift.judgement(own, 5, nobody).alarm.is_some_and(|off| off.refuses), "they may be there");
-        let own = now(3, 132_000);
-        let judgement = drift.judgement(own, 5, |peer| peer.get() > 1);
-        assert_eq!((judgement.alarm, judgement.borne_out), (None, false), "most of the cluster was not heard");
-        assert!(drift.judgement(now(4, 133_000), 5, |peer| peer.get() < 2).alarm.is_some_and(|off| off.refuses));
+        heard(&mut drift, 1, 132_000, now(3, 132_000));
+        assert!(refuses(&mut drift, 3, &others(Status::Alive)), "they may be there");
+        assert!(!refuses(&mut drift, 4, &others(Status::Suspect)));
+        assert!(!refuses(&mut drift, 5, &others(Status::Down)));
+        assert!(refuses(&mut drift, 6, &|_| Status::Suspect), "nobody who is alive bears it out");
+        assert!(refuses(&mut drift, 7, &|peer| if peer == 1 { Status::Down } else { Status::Alive }));
     }
 
     #[test]
@@ -291,13 +314,17 @@ mod tests {
         drift.heard(peer, (Life(1), 1), now(5, 7_205_000), now(5, 3_605_000));
         drift.heard(peer, (Life(1), 1), set_back(6), now(6, 3_606_000));
         let own = now(7, 3_607_000);
-        assert_eq!(drift.compare(own, 2, nobody).map(|comparison| comparison.offset_ms), Some(0));
+        assert_eq!(drift.compare(own, 2, all_alive).map(|comparison| comparison.offset_ms), Some(0));
         drift.heard(peer, (Life(1), 1), now(4, 7_204_000), own);
-        assert_eq!(drift.compare(own, 2, nobody).map(|comparison| comparison.offset_ms), Some(0), "that was under way");
+        assert_eq!(
+            drift.compare(own, 2, all_alive).map(|comparison| comparison.offset_ms),
+            Some(0),
+            "that was under way"
+        );
         // The monotonic clock of a new boot begins anew.
         drift.heard(peer, (Life(1), 2), Now { instant: Instant(1), ..set_back(7) }, own);
         drift.heard(peer, (Life(1), 1), now(6, 7_206_000), own);
-        assert_eq!(drift.compare(own, 2, nobody).map(|comparison| comparison.offset_ms), Some(0));
+        assert_eq!(drift.compare(own, 2, all_alive).map(|comparison| comparison.offset_ms), Some(0));
     }
 
     #[test]
@@ -312,18 +339,20 @@ mod tests {
     fn a_judgement_follows_what_is_heard_and_grows_old() {
         let mut drift = Drift::default();
         let own = |ms: u64| Now { instant: Instant(ms * 1_000), wall: WallMs(100_000 + ms) };
-        assert!(!drift.judgement(own(0), 2, nobody).borne_out);
+        assert!(!drift.judgement(own(0), 2, all_alive).borne_out);
         heard(&mut drift, 1, 100_001, own(1));
-        assert!(drift.judgement(own(1), 2, nobody).borne_out, "who is heard for the first time counts at once");
-        assert!(!drift.judgement(own(1), 4, nobody).borne_out, "so does a member more");
+        assert!(drift.judgement(own(1), 2, all_alive).borne_out, "who is heard for the first time counts at once");
+        assert!(!drift.judgement(own(1), 4, all_alive).borne_out, "so does a member more");
         let jumped = Now { wall: WallMs(200_000), ..own(2) };
-        assert!(!drift.judgement(jumped, 2, nobody).borne_out && drift.judgement(jumped, 2, nobody).alarm.is_some());
-        assert!(drift.judgement(own(3), 2, nobody).borne_out);
+        assert!(
+            !drift.judgement(jumped, 2, all_alive).borne_out && drift.judgement(jumped, 2, all_alive).alarm.is_some()
+        );
+        assert!(drift.judgement(own(3), 2, all_alive).borne_out);
         heard(&mut drift, 1, 130_000, own(4));
-        assert!(!drift.judgement(own(4), 2, nobody).borne_out, "and a clock that jumps");
+        assert!(!drift.judgement(own(4), 2, all_alive).borne_out, "and a clock that jumps");
         let mut drift = Drift::default();
         heard(&mut drift, 1, 100_000, own(0));
-        assert!(drift.judgement(own(20_000), 2, nobody).borne_out);
-        assert!(!drift.judgement(own(20_100), 2, nobody).borne_out, "it was heard too long ago");
+        assert!(drift.judgement(own(20_000), 2, all_alive).borne_out);
+        assert!(!drift.judgement(own(20_100), 2, all_alive).borne_out, "it was heard too long ago");
     }
 }

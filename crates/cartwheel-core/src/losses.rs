@@ -165,6 +165,12 @@ impl LossBook {
         known.map(|((_, home), noted)| (*home, noted.since)).collect()
     }
 
+    /// Since when a home has lost nothing more, by the latest loss of it that is noted for any partition.
+    pub fn latest_of(&self, home: Home) -> Since {
+        let of_home = self.noted.iter().filter(|((_, noted), _)| *noted == home);
+        of_home.map(|(_, noted)| noted.since).max().unwrap_or_default()
+    }
+
     /// Whether there is room for what is told of a home. A cluster in order never needs so much.
     pub fn has_room(&self, partition: PartitionId, home: Home) -> bool {
         let first = Home { node: NodeId::new(0), life: Life(0) };

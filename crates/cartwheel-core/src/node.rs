@@ -274,6 +274,11 @@ impl Node {
         &self.liveness
     }
 
+    /// What this node was told of other nodes' losses.
+    pub const fn losses(&self) -> &LossBook {
+        &self.losses
+    }
+
     /// The comparisons of this node's replicas with others'.
     pub const fn exchange(&self) -> &Exchange {
         &self.exchange
@@ -1034,7 +1039,7 @@ impl Node {
         }
         let members = self.held.view().members().len();
         let Judgement { alarm: off, borne_out } =
-            self.drift.judgement(step.now, members, |peer| self.liveness.status(peer) == Status::Down);
+            self.drift.judgement(step.now, members, |peer| self.liveness.status(peer));
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);
         if told(off) != told(self.clock_off) {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });

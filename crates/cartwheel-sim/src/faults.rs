@@ -318,14 +318,17 @@ impl Faults {
         Vec::new()
     }
 
-    /// Puts a copy of the disk of `victim` in its place, where that loses nothing, no epoch has begun since, and the node has made no
-    /// promise since. Returns the places of the keys that lie on it.
+    /// Puts a copy of the disk of `victim` in its place, where that loses nothing, no epoch has begun since, the node has made no
+    /// promise since, and nobody was told of a loss since: he would not count the node until its boots have come as far again, or the
+    /// loss is forgotten. Returns the places of the keys that lie on it.
     fn put_back(&mut self, world: &mut World, victim: usize, keys: &[&Key]) -> Vec<usize> {
         let Some(copies) = self.copies.get(&victim).filter(|copies| !copies.is_empty()) else { return Vec::new() };
         let copy = copies[self.copies_rng.index(copies.len())].clone();
         let machine = world.machine(victim);
-        let is_fit =
-            machine.start().life == copy.life && machine.start().epoch == copy.epoch && machine.has_seats_of(&copy);
+        let is_fit = machine.start().life == copy.life
+            && machine.start().epoch == copy.epoch
+            && machine.has_seats_of(&copy)
+            && !world.others_heard_of_a_loss_after(victim, copy.boot);
         if !is_fit || !can_lose(world, victim, keys) {
             return Vec::new();
         }

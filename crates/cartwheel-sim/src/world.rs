@@ -19,7 +19,7 @@ use cartwheel_core::wire;
 use cartwheel_core::write_id::WriteId;
 
 use crate::clock::Clock;
-use crate::cluster::{Cluster, Start, first_life};
+use crate::cluster::{Cluster, Start, first_life, losses_in};
 use crate::disk::{Disk, Durable};
 use crate::failure::Failure;
 use crate::machine::{DirCopy, Machine, Standing};
@@ -528,6 +528,17 @@ impl World {
         });
         self.machines[index].connected_from = self.messages + 1;
         self.machines[index].put_back(copy);
+    }
+
+    /// Whether another node was told of a loss of `index` in a boot after this one.
+    pub(crate) fn others_heard_of_a_loss_after(&self, index: usize, boot: u32) -> bool {
+        let (home, next) = (self.home(index), Since::boot(boot + 1));
+        let heard = |machine: &Machine| {
+            let saved = losses_in(machine.disk().current()).latest_of(home);
+            let told = machine.node().map(|node| node.losses().latest_of(home));
+            saved.max(told.unwrap_or_default()) > next
+        };
+        self.machines.iter().any(heard)
     }
 
     /// The latest epoch that the disks of the others know.

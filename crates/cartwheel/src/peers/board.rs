@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use cartwheel_core::dot::NodeId;
 use cartwheel_core::drift::Drift;
+use cartwheel_core::liveness::Status;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::time::Now;
 use cartwheel_core::wire::{Protocol, Spoken};
@@ -199,7 +200,7 @@ impl PeerStats {
     /// The peer's clock less this node's at the board's time `now`, in milliseconds; none if nothing was heard of it lately.
     pub fn clock_offset_ms(&self, now: Now) -> Option<i64> {
         let drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        drift.compare(now, 2, |_| false).map(|comparison| comparison.offset_ms)
+        drift.compare(now, 2, |_| Status::Alive).map(|comparison| comparison.offset_ms)
     }
 
     /// What the peer speaks, though it is nothing that this node does.
