@@ -20,6 +20,7 @@ Runs simulated clusters of the Cartwheel core through seeded faults.
 
   --start SEED       the first seed (default 1)
   --keep-going       list all failing seeds instead of stopping at the first
+  --hashes           print each seed with the hash of its trace: a change that only moves or renames code leaves all hashes as they were
   --jobs N           how many seeds to run at a time (default: one a core)
   --day              everything takes hours, and a run about a day of simulated time
   --mutation NAME    break a rule of the protocol; needs a build with `--features mutations`";
@@ -32,6 +33,7 @@ struct Arguments {
     replay: Option<u64>,
     scale: Option<u64>,
     keep_going: bool,
+    prints_hashes: bool,
     takes_a_day: bool,
     broken: Broken,
     /// What a replay command needs besides the seed, before the `--`.
@@ -64,6 +66,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         replay: None,
         scale: None,
         keep_going: false,
+        prints_hashes: false,
         takes_a_day: false,
         broken: Broken::default(),
         flags: String::new(),
@@ -78,6 +81,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--seed" => arguments.replay = Some(number(value()?)?),
             "--scale" => arguments.scale = Some(number(value()?)?.max(1)),
             "--keep-going" => arguments.keep_going = true,
+            "--hashes" => arguments.prints_hashes = true,
             "--day" => {
                 arguments.takes_a_day = true;
                 arguments.flags += " --day";
@@ -152,6 +156,9 @@ fn run_many(arguments: &Arguments) -> ExitCode {
                     let report = run(seed, settings);
                     total.lock().expect("no job panicked").add(&report.stats);
                     bar.inc(1);
+                    if arguments.prints_hashes {
+                        bar.suspend(|| println!("{seed} {:016x}", report.trace_hash));
+                    }
                     if report.failure.is_some() {
                         stop.store(!arguments.keep_going, Ordering::Relaxed);
                         if arguments.keep_going {
