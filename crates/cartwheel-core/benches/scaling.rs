@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cartwheel_core::configuration::{Configuration, Home, Phase};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::image::Image;
-use cartwheel_core::membership::{ChangeKind, SettingsPatch, View};
+use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
+use cartwheel_core::cluster::membership::{ChangeKind, SettingsPatch, View};
+use cartwheel_core::message::client::{Operation, Put, Request};
 use cartwheel_core::node::{ClientId, Input, Node};
-use cartwheel_core::request::{Operation, Put, Request};
 use cartwheel_core::ring::PartitionId;
-use cartwheel_core::state::Content;
-use cartwheel_core::time::{self, Now};
+use cartwheel_core::store::image::Image;
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::state::Content;
+use cartwheel_core::value::time::{self, Now};
 use pair::{EVERY, config, history, id, key, member};
 
 /// What kind of cluster a node is in.

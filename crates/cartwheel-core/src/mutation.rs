@@ -3,9 +3,9 @@
 //! A simulator that has never failed proves nothing. Each mutation removes one rule, and the simulator must notice every one of
 //! them. Without the crate's `mutations` feature none can be switched on, and the checks compile to nothing.
 
-use crate::clock::Run;
-use crate::dot::Dot;
-use crate::state::{Notes, State};
+use crate::value::clock::Run;
+use crate::value::dot::Dot;
+use crate::value::state::{Notes, State};
 
 /// One rule of the protocol that can be broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,16 +6,16 @@ mod pair;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cartwheel_core::configuration::{Configuration, Home, Phase};
-use cartwheel_core::counts::ReplicaCounts;
-use cartwheel_core::dot::Life;
-use cartwheel_core::hint;
-use cartwheel_core::image::Image;
+use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
+use cartwheel_core::cluster::counts::ReplicaCounts;
+use cartwheel_core::cluster::seat::Seat;
 use cartwheel_core::node::{Event, Node};
-use cartwheel_core::record::{LocalHeader, Record};
+use cartwheel_core::replica::hint;
 use cartwheel_core::ring::PartitionId;
-use cartwheel_core::state::Epoch;
-use cartwheel_core::succession::Seat;
+use cartwheel_core::store::image::Image;
+use cartwheel_core::store::record::{LocalHeader, Record};
+use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::state::Epoch;
 use pair::{Pair, config, disk, id, key, state, view};
 
 const RECORDS: usize = 5_000;

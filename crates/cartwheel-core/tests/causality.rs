@@ -7,10 +7,10 @@ mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cartwheel_core::clock::{Clock, Run};
-use cartwheel_core::dot::Dot;
-use cartwheel_core::state::{Seen, State};
-use cartwheel_core::write_id::WriteId;
+use cartwheel_core::value::clock::{Clock, Run};
+use cartwheel_core::value::dot::Dot;
+use cartwheel_core::value::state::{Seen, State};
+use cartwheel_core::value::write_id::WriteId;
 use harness::{TestReplica, Write, join};
 use proptest::prelude::*;
 

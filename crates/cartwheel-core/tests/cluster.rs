@@ -6,14 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::clock::Clock;
-use cartwheel_core::context::{ClusterKey, SEALED_BYTES_GIVEN_MAX};
-use cartwheel_core::dot::{Life, NodeId, Since};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::image::Image;
-use cartwheel_core::key::Key;
-use cartwheel_core::membership::{
+use cartwheel_core::cluster::membership::{
     ChangeKind, ClusterId, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
+};
+use cartwheel_core::message::client::{
+    Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
 };
 use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
@@ -23,12 +20,15 @@ use cartwheel_core::node::{
     ClientId, Effects, Event, Input, Limits, Node, NodeConfig, ReadFailed, StoreCommand, StoreResult, Timing,
     WriteFailed,
 };
-use cartwheel_core::request::{
-    Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
-};
 use cartwheel_core::ring::Partitions;
-use cartwheel_core::state::{Content, Epoch, Notes, State};
-use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::store::image::Image;
+use cartwheel_core::value::clock::Clock;
+use cartwheel_core::value::context::{ClusterKey, SEALED_BYTES_GIVEN_MAX};
+use cartwheel_core::value::dot::{Life, NodeId, Since};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::{Content, Epoch, Notes, State};
+use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::wire;
 
 const CLUSTER: ClusterId = ClusterId(1);
@@ -91,10 +91,10 @@ fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
         boot,
         lane: Lane::ONLY,
         seats: Vec::new(),
-        losses: cartwheel_core::losses::LossBook::default(),
+        losses: cartwheel_core::node::losses::LossBook::default(),
         loss_floor,
         durability: Durability::Fsync,
-        actors: cartwheel_core::record::ActorsSince { boot, drawn: node as u64 },
+        actors: cartwheel_core::store::record::ActorsSince { boot, drawn: node as u64 },
         seed: node as u64,
         timing: Timing::default(),
         limits: Limits { siblings_max: 4, sibling_bytes_max: 1_000, ..Limits::default() },
@@ -784,8 +784,8 @@ fn a_message_of_a_stranger_changes_nothing() {
         from_life: Life(1),
         from_boot: 1,
         sent: Now { wall: WallMs(u64::MAX), ..Now::default() },
-        footing: cartwheel_core::configuration::Footing::default(),
-        losses: cartwheel_core::losses::Losses::NONE,
+        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        losses: cartwheel_core::node::losses::Losses::NONE,
         message: Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, merge.clone()),
     };
     for stray in [envelope(ClusterId(2), id(2)), envelope(CLUSTER, id(9))] {

@@ -1,14 +1,14 @@
 //! The laws of merge, and the forms in which states travel.
 
 use bytes::Bytes;
-use cartwheel_core::clock::{Clock, Run};
-use cartwheel_core::digest::ContentDigest;
-use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::reclaim::Look;
-use cartwheel_core::record::{Idle, LocalHeader, Loss, OwnActor, Record, RecordError};
-use cartwheel_core::state::{Content, Epoch, Note, Notes, Sibling, State};
-use cartwheel_core::write_id::WriteId;
+use cartwheel_core::replica::gc::Look;
+use cartwheel_core::store::record::{Idle, LocalHeader, Loss, OwnActor, Record, RecordError};
+use cartwheel_core::value::clock::{Clock, Run};
+use cartwheel_core::value::digest::ContentDigest;
+use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::state::{Content, Epoch, Note, Notes, Sibling, State};
+use cartwheel_core::value::write_id::WriteId;
 use proptest::prelude::*;
 
 fn actor(node: u64) -> Actor {
@@ -102,7 +102,7 @@ proptest! {
         prop_assert_eq!(merged(&a, &a), a.clone());
         let mut joined = a.clone();
         prop_assert_eq!(joined.merge(&b).changed, joined != a);
-        prop_assert_eq!(joined.merge(&b), cartwheel_core::state::Merged::default());
+        prop_assert_eq!(joined.merge(&b), cartwheel_core::value::state::Merged::default());
         let bytes = Record { header: LocalHeader::default(), state: joined.clone() }.encode(b"key");
         prop_assert_eq!(Record::decode(&bytes, b"key").unwrap().state, joined);
     }

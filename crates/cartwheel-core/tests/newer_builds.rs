@@ -4,9 +4,9 @@ mod harness;
 
 use bytes::Bytes;
 use cartwheel_core::message::Failure;
-use cartwheel_core::record::{Record, RecordError};
 use cartwheel_core::replica::MintRefused;
-use cartwheel_core::state::Seen;
+use cartwheel_core::store::record::{Record, RecordError};
+use cartwheel_core::value::state::Seen;
 use harness::{TestReplica, Write, key};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 

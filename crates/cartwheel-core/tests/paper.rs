@@ -4,10 +4,10 @@ mod harness;
 
 use std::cmp::Ordering;
 
-use cartwheel_core::clock::Clock;
-use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::state::{Seen, State};
+use cartwheel_core::value::clock::Clock;
+use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::state::{Seen, State};
 use harness::{TestReplica, Write, join};
 use proptest::prelude::*;
 
@@ -28,9 +28,9 @@ fn seen_after(write: &Write, made: Option<(Dot, Hlc)>) -> Seen {
 }
 
 fn values(state: &State) -> Vec<String> {
-    let value = |held: &cartwheel_core::state::Sibling| match &held.content {
-        cartwheel_core::state::Content::Value { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
-        cartwheel_core::state::Content::Tombstone => "deleted".to_owned(),
+    let value = |held: &cartwheel_core::value::state::Sibling| match &held.content {
+        cartwheel_core::value::state::Content::Value { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
+        cartwheel_core::value::state::Content::Tombstone => "deleted".to_owned(),
     };
     state.siblings().map(value).collect()
 }
@@ -169,8 +169,8 @@ fn notes_are_bounded_and_the_oldest_go_first() {
     }
     let state = sx.state();
     assert_eq!(state.siblings().len(), 1);
-    assert_eq!(state.notes().len(), cartwheel_core::state::NOTES_MAX);
-    assert_eq!(state.knows(write(199, &Seen::default()).id), Some(cartwheel_core::state::Known::Replaced));
+    assert_eq!(state.notes().len(), cartwheel_core::value::state::NOTES_MAX);
+    assert_eq!(state.knows(write(199, &Seen::default()).id), Some(cartwheel_core::value::state::Known::Replaced));
     assert_eq!(state.knows(write(1, &Seen::default()).id), None);
 }
 

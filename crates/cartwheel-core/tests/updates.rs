@@ -2,10 +2,10 @@
 
 mod harness;
 
-use cartwheel_core::context::{ClusterKey, Context, Sealer};
-use cartwheel_core::membership::ClusterId;
+use cartwheel_core::cluster::membership::ClusterId;
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::state::Epoch;
+use cartwheel_core::value::context::{ClusterKey, Context, Sealer};
+use cartwheel_core::value::state::Epoch;
 use harness::{TestReplica, Write, key};
 
 const UPDATES: u64 = 1_000_000;

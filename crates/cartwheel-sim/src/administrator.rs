@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_core::cluster::membership::SettingsPatch;
 use cartwheel_core::control::SettingsChange;
-use cartwheel_core::membership::SettingsPatch;
 
 use crate::cluster::{BucketSpec, Cluster};
 use crate::rng::{Rng, Stream};

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::context::Sealer;
-use cartwheel_core::dot::Dot;
-use cartwheel_core::hlc::Hlc;
+use cartwheel_core::message::client::{Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request};
 use cartwheel_core::node::ClientId;
-use cartwheel_core::request::{Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request};
-use cartwheel_core::state::Content;
+use cartwheel_core::value::context::Sealer;
+use cartwheel_core::value::dot::Dot;
+use cartwheel_core::value::hlc::Hlc;
+use cartwheel_core::value::state::Content;
 
 use crate::cluster::{BucketSpec, Cluster, key};
 use crate::failure::Failure;
@@ -295,13 +295,14 @@ impl Clients {
         self.fail("every request is answered in time", Some(key), world.now_us(), message);
     }
 
-    fn fail(&mut self, check: &'static str, key: Option<cartwheel_core::key::Key>, at_us: u64, message: String) {
+    fn fail(&mut self, check: &'static str, key: Option<cartwheel_core::value::key::Key>, at_us: u64, message: String) {
         self.failure.get_or_insert(Failure { check, key, at_us, message });
     }
 
     /// The node crashed before it answered.
     pub fn broken(&mut self, world: &mut World, id: ClientId) {
-        let short = cartwheel_core::request::Shortfall { answered: 0, needed: 0, why: "connection lost".to_owned() };
+        let short =
+            cartwheel_core::message::client::Shortfall { answered: 0, needed: 0, why: "connection lost".to_owned() };
         self.replied(world, id, Err(Refusal::Unavailable(short)));
     }
 
@@ -334,7 +335,7 @@ impl Clients {
 
     fn may_retry(&mut self, pending: &Pending) -> bool {
         let named = matches!(&pending.request.operation,
-            Operation::Put(put) if put.retry != cartwheel_core::request::Retry::Unnamed);
+            Operation::Put(put) if put.retry != cartwheel_core::message::client::Retry::Unnamed);
         named && pending.attempts < ATTEMPTS_MAX && self.rng.chance(self.options.retry_per_mille)
     }
 

@@ -1,7 +1,7 @@
 //! The two clocks of a machine: one that never jumps, and one that tells the time and may be wrong.
 
-use cartwheel_core::hlc::WallMs;
-use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::value::hlc::WallMs;
+use cartwheel_core::value::time::{Instant, Now};
 
 /// When every run begins, in milliseconds since the Unix epoch.
 pub const START_WALL_MS: u64 = 1_700_000_000_000;

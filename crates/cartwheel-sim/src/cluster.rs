@@ -4,23 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cartwheel_core::context::{ClusterKey, Sealer};
-use cartwheel_core::control::{Control, ControlConfig, SNAPSHOT_AFTER};
-use cartwheel_core::dot::{Life, NodeId, Since};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::hlc::Hlc;
-use cartwheel_core::image::Image;
-use cartwheel_core::key::Key;
-use cartwheel_core::losses::{self, LossBook};
-use cartwheel_core::membership::{
+use cartwheel_core::cluster::membership::{
     ChangeKind, ClusterId, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
 };
+use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::control::{Control, ControlConfig, SNAPSHOT_AFTER};
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::losses::{self, LossBook};
 use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
-use cartwheel_core::record::ActorsSince;
+use cartwheel_core::reconfiguration::seat_name;
 use cartwheel_core::ring::{PartitionId, Partitions};
-use cartwheel_core::succession::{Seat, seat_name};
+use cartwheel_core::store::image::Image;
+use cartwheel_core::store::record::ActorsSince;
+use cartwheel_core::value::context::{ClusterKey, Sealer};
+use cartwheel_core::value::dot::{Life, NodeId, Since};
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::hlc::Hlc;
+use cartwheel_core::value::key::Key;
 use cartwheel_core::wire;
 
 /// A bucket and how the workload uses it.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use cartwheel_core::image::Image;
 use cartwheel_core::node::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
+use cartwheel_core::store::image::Image;
 
 use crate::options::DiskOptions;
 use crate::rng::Rng;

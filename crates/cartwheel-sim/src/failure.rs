@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use cartwheel_core::key::Key;
+use cartwheel_core::value::key::Key;
 
 /// A broken promise.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cartwheel_core::dot::Life;
-use cartwheel_core::key::Key;
-use cartwheel_core::membership::Durability;
-use cartwheel_core::state::State;
+use cartwheel_core::cluster::membership::Durability;
+use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::State;
 
 use crate::machine::DirCopy;
 use crate::options::{ClockOptions, FaultOptions, Rate};

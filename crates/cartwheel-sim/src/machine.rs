@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use cartwheel_core::dot::{Life, Since};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::image::Image;
 use cartwheel_core::node::{ClientId, Input, Node};
-use cartwheel_core::record::ActorsSince;
+use cartwheel_core::store::image::Image;
+use cartwheel_core::store::record::ActorsSince;
+use cartwheel_core::value::dot::{Life, Since};
+use cartwheel_core::value::epoch::Epoch;
 
 use crate::clock::Clock;
 use crate::cluster::Start;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cartwheel_core::membership::{Conflict, Durability};
+use cartwheel_core::cluster::membership::{Conflict, Durability};
 use cartwheel_core::node::{Limits, Timing};
 
 use crate::cluster::{BucketSpec, ClusterSpec, NodeSpec};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cartwheel_core::key::Key;
+use cartwheel_core::value::key::Key;
 
 use crate::options::Options;
 use crate::run::{Report, Settings, run};

@@ -3,12 +3,12 @@
 
 mod loss;
 
-use cartwheel_core::key::Key;
-use cartwheel_core::membership::{ChangeKind, Conflict};
+use cartwheel_core::cluster::membership::{ChangeKind, Conflict};
+use cartwheel_core::message::client::Consistency;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::ClientId;
-use cartwheel_core::request::Consistency;
-use cartwheel_core::state::State;
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::State;
 
 use crate::administrator::Administrator;
 use crate::client::Clients;

@@ -9,19 +9,19 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cartwheel_core::configuration::Footing;
+use cartwheel_core::cluster::configuration::Footing;
+use cartwheel_core::cluster::liveness::Status;
+use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::control::{
     Changes, Control, ControlConfig, ControlEffects, ControlInput, Notice, SNAPSHOT_AFTER, Views,
 };
-use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::liveness::Status;
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::ring::{Partitions, RingVersion};
-use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::wire;
 
 use crate::clock::START_WALL_MS;
@@ -393,7 +393,7 @@ impl World {
             from_boot: 1,
             sent: Now { wall: self.now().wall, ..Now::default() },
             footing: Footing::default(),
-            losses: cartwheel_core::losses::Losses::NONE,
+            losses: cartwheel_core::node::losses::Losses::NONE,
             message: Message::Notice(Notice::Changes(Changes { since, version, changes, is_answer: true })),
         };
         self.input(first, ControlInput::Message(Box::new(envelope)));

@@ -1,13 +1,13 @@
 //! Values and messages in a form that people can read: nodes by name, clocks as the paper writes them.
 
-use cartwheel_core::clock::{Clock, Run};
-use cartwheel_core::dot::{Actor, Dot};
+use cartwheel_core::message::client::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
+use cartwheel_core::message::transfer::Fetched;
 use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Envelope, Message, Role, Ticket, Want};
 use cartwheel_core::node::{Event, ReadFailed, StoreCommand, StoreResult, WriteFailed};
-use cartwheel_core::record::{Loss, Record};
-use cartwheel_core::request::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
-use cartwheel_core::state::{Content, Sibling, State};
-use cartwheel_core::transfer::Fetched;
+use cartwheel_core::store::record::{Loss, Record};
+use cartwheel_core::value::clock::{Clock, Run};
+use cartwheel_core::value::dot::{Actor, Dot};
+use cartwheel_core::value::state::{Content, Sibling, State};
 
 use crate::cluster::Cluster;
 
@@ -215,7 +215,7 @@ pub fn store_command(names: &impl Naming, command: &StoreCommand) -> String {
 }
 
 fn key_name(storage_key: &[u8]) -> String {
-    cartwheel_core::key::Key::from_storage_key(storage_key).map_or("?".to_owned(), |key| format!("{key:?}"))
+    cartwheel_core::value::key::Key::from_storage_key(storage_key).map_or("?".to_owned(), |key| format!("{key:?}"))
 }
 
 /// How a command to a store ended.

@@ -1,7 +1,7 @@
 //! An administrator who adds, removes, replaces, weighs and moves nodes while the cluster works.
 
-use cartwheel_core::configuration::Home;
-use cartwheel_core::membership::ChangeKind;
+use cartwheel_core::cluster::configuration::Home;
+use cartwheel_core::cluster::membership::ChangeKind;
 
 use crate::options::TopologyOptions;
 use crate::rng::Rng;

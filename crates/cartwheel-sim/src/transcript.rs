@@ -18,13 +18,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::dot::{Actor, NodeId};
-use cartwheel_core::key::Key;
-use cartwheel_core::membership::{Conflict, Durability};
+use cartwheel_core::cluster::membership::{Conflict, Durability};
+use cartwheel_core::message::client::{Consistency, Get, Got, Operation, Put, Reply, Request};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Limits, Timing};
-use cartwheel_core::request::{Consistency, Get, Got, Operation, Put, Reply, Request};
-use cartwheel_core::state::{Content, Sibling};
+use cartwheel_core::value::dot::{Actor, NodeId};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::{Content, Sibling};
 
 use crate::cluster::{BucketSpec, Cluster, ClusterSpec, NodeSpec, key};
 use crate::options::{DiskOptions, NetworkOptions};

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::hlc::WallMs;
-use cartwheel_core::membership::Conflict;
-use cartwheel_core::request::{Consistency, Get, Operation, Put, Request, Retry};
-use cartwheel_core::state::Content;
-use cartwheel_core::write_id::WriteId;
+use cartwheel_core::cluster::membership::Conflict;
+use cartwheel_core::message::client::{Consistency, Get, Operation, Put, Request, Retry};
+use cartwheel_core::value::hlc::WallMs;
+use cartwheel_core::value::state::Content;
+use cartwheel_core::value::write_id::WriteId;
 
 use crate::client::{Asked, Clients, Held};
 use crate::clock::START_WALL_MS;

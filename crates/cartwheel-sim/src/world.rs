@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
-use cartwheel_core::dot::{Dot, Life, Since};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::key::Key;
+use cartwheel_core::message::client::{Outcome, Put, Reply, Request, Retry};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{ClientId, Effects, Event as Reported, Input, StoreCommand, StoreId, StoreResult};
-use cartwheel_core::record::{ActorsSince, Record, RecordError};
-use cartwheel_core::request::{Outcome, Put, Reply, Request, Retry};
-use cartwheel_core::state::Content;
+use cartwheel_core::store::record::{ActorsSince, Record, RecordError};
+use cartwheel_core::value::dot::{Dot, Life, Since};
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::Content;
+use cartwheel_core::value::write_id::WriteId;
 use cartwheel_core::wire;
-use cartwheel_core::write_id::WriteId;
 
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Start, first_life, losses_in};

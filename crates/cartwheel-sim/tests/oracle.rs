@@ -1,11 +1,11 @@
 //! Each check of the oracle, on histories written by hand: one that it accepts and the smallest change that it must not.
 
-use cartwheel_core::clock::Clock;
-use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
-use cartwheel_core::hlc::Hlc;
-use cartwheel_core::membership::Conflict;
-use cartwheel_core::state::{Content, Epoch, Notes, Sibling, State};
-use cartwheel_core::write_id::WriteId;
+use cartwheel_core::cluster::membership::Conflict;
+use cartwheel_core::value::clock::Clock;
+use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::hlc::Hlc;
+use cartwheel_core::value::state::{Content, Epoch, Notes, Sibling, State};
+use cartwheel_core::value::write_id::WriteId;
 use cartwheel_sim::cluster::key;
 use cartwheel_sim::history::{Fate, KeyHistory, Moment, Read, Shown, Write, WriteSet};
 use cartwheel_sim::oracle::judge;

@@ -4,8 +4,8 @@ mod offset;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use cartwheel_core::hlc::WallMs;
-use cartwheel_core::time::{self, Now};
+use cartwheel_core::value::hlc::WallMs;
+use cartwheel_core::value::time::{self, Now};
 
 pub use offset::{TEST_CLOCK_OFFSET_FILE, follow_test_offset};
 

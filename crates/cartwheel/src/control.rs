@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::configuration::Phase;
+use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::liveness::{Liveness, Status};
+use cartwheel_core::cluster::membership::{History, View};
 use cartwheel_core::control::{
     Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, MembersChange, MembersChanged,
     SettingsChange, Survey, Surveyed,
 };
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::effects::{ClientId, WriteFailed};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::liveness::{Liveness, Status};
-use cartwheel_core::membership::{History, View};
 use cartwheel_core::message::Envelope;
-use cartwheel_core::request::Refusal;
-use cartwheel_core::time::Instant;
+use cartwheel_core::message::client::Refusal;
+use cartwheel_core::node::effects::{ClientId, WriteFailed};
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 

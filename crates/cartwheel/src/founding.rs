@@ -5,10 +5,10 @@ use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
-use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::hlc::Hlc;
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::ring::Partitions;
+use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::wire::Protocol;
 
 use crate::clock;

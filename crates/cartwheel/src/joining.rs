@@ -7,10 +7,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cartwheel_core::configuration::Home;
-use cartwheel_core::dot::Life;
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::membership::{ChangeKind, History, Member, View};
+use cartwheel_core::cluster::configuration::Home;
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, View};
+use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::wire::Protocol;
 use tracing::{info, warn};
 
@@ -411,8 +411,8 @@ fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitati
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::dot::NodeId;
-    use cartwheel_core::hlc::Hlc;
+    use cartwheel_core::value::dot::NodeId;
+    use cartwheel_core::value::hlc::Hlc;
 
     use super::*;
     use crate::config::{Environment, Settings};
@@ -548,9 +548,9 @@ mod tests {
     /// A cluster of a, as a knows it after these changes.
     fn history(changes: Vec<ChangeKind>) -> History {
         let founding = ChangeKind::Found {
-            cluster: cartwheel_core::membership::ClusterId(7),
+            cluster: cartwheel_core::cluster::membership::ClusterId(7),
             partitions: cartwheel_core::ring::Partitions::default(),
-            strategy: cartwheel_core::membership::Strategy::default(),
+            strategy: cartwheel_core::cluster::membership::Strategy::default(),
             members: vec![site().member("a", Life(1))],
             name: String::new(),
         };

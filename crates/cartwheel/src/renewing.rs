@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use cartwheel_core::dot::{Life, NodeId, Since};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::hlc::Hlc;
-use cartwheel_core::membership::{ChangeKind, History, Member, View};
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, View};
+use cartwheel_core::value::dot::{Life, NodeId, Since};
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::hlc::Hlc;
 
 use crate::cli::RenewArgs;
 use crate::clock;

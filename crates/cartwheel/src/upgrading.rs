@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::membership::View;
+use cartwheel_core::cluster::membership::View;
+use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::wire::{Protocol, Spoken};
 use tokio::sync::watch;
 use tracing::{info, warn};

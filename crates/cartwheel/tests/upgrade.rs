@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cartwheel_client::{Attempt, Client, ClusterStatus, Options, Outcome, Value};
-use cartwheel_core::record::{Record, RecordError};
+use cartwheel_core::store::record::{Record, RecordError};
 use cartwheel_core::wire::{PRETENDS, PROTOCOL_VERSION};
 use cartwheel_storage::{FjallOptions, FjallStore, Store as _};
 use harness::{CARTWHEEL, Cluster, PATIENCE, members, raw};

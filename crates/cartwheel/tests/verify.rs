@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cartwheel_core::key::Key;
+use cartwheel_core::value::key::Key;
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store as _};
 use harness::raw::{call, get, put, set_bucket};
 use harness::{CARTWHEEL, Cluster, PATIENCE};

@@ -9,7 +9,7 @@ mod latency;
 
 use std::time::Duration;
 
-use crate::time::Instant;
+use crate::value::time::Instant;
 use latency::{Histogram, WINDOW_S, Window};
 
 /// A kind of background work. Each has an allowance of its own, so that none starves another.

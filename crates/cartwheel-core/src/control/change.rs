@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Control, ControlEffects, PENDING_MAX};
-use crate::counts::{BUCKETS_MAX, ReplicaCounts};
-use crate::effects::ClientId;
-use crate::hlc::Hlc;
-use crate::membership::{BucketSettings, Change, ChangeKind, SettingsPatch};
-use crate::request::{Refusal, Shortfall};
-use crate::time::{Instant, Now};
+use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
+use crate::cluster::membership::{BucketSettings, Change, ChangeKind, SettingsPatch};
+use crate::message::client::{Refusal, Shortfall};
+use crate::node::effects::ClientId;
+use crate::value::hlc::Hlc;
+use crate::value::time::{Instant, Now};
 
 /// How long a client waits for other nodes to know of a change that is saved here.
 const SPREAD_WITHIN: Duration = Duration::from_secs(1);

@@ -35,11 +35,11 @@ use super::opinions::Opinions;
 use super::roll::{Listed, Roll};
 use super::spread::EVERYONE_MAX;
 use super::swim::{Identity, PACKET_BYTES_MAX, Packet, PacketCodec};
-use crate::dot::{Life, NodeId};
-use crate::liveness::{Liveness, Why};
-use crate::membership::View;
+use crate::cluster::liveness::{Liveness, Why};
+use crate::cluster::membership::View;
 use crate::mutation::{Broken, Mutation};
-use crate::time::{Instant, Now};
+use crate::value::dot::{Life, NodeId};
+use crate::value::time::{Instant, Now};
 
 /// How often a node probes another.
 pub const PROBE_EVERY: Duration = Duration::from_secs(1);

@@ -2,10 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::swim::{Identity, Packet};
 use super::*;
-use crate::hlc::{Hlc, WallMs};
-use crate::liveness::{Standing, Status, Why};
-use crate::membership::{ChangeKind, Member, Strategy};
+use crate::cluster::liveness::{Standing, Status, Why};
+use crate::cluster::membership::{ChangeKind, Member, Strategy};
 use crate::ring::Partitions;
+use crate::value::hlc::{Hlc, WallMs};
 
 const CLUSTER: ClusterId = ClusterId(7);
 /// How long a message is under way, one way.
@@ -124,8 +124,8 @@ impl Lan {
             from_life: life,
             from_boot: boot,
             sent: Now { wall: WallMs(1), ..Now::default() },
-            footing: crate::configuration::Footing::default(),
-            losses: crate::losses::Losses::NONE,
+            footing: crate::cluster::configuration::Footing::default(),
+            losses: crate::node::losses::Losses::NONE,
             message,
         };
         self.input(to, ControlInput::Message(Box::new(envelope)));

@@ -1,4 +1,4 @@
-//! When the cluster enters the next epoch ([`crate::epoch`]).
+//! When the cluster enters the next epoch ([`crate::value::epoch`]).
 //!
 //! Every member says in which epoch it is, which it has finished, and a digest of those whom it knows as members. One that finds that
 //! all members that it knows have finished its epoch, each while it knew the same members, saves the next and enters it. So no two
@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use super::roster::{Marks, MembersDigest, Roster};
 use super::{Control, ControlEffects, Notice, TOLD};
-use crate::dot::{Life, NodeId};
-use crate::effects::WriteFailed;
-use crate::epoch::Epoch;
-use crate::hlc::WallMs;
-use crate::membership::View;
-use crate::time::{Instant, Now};
+use crate::cluster::membership::View;
+use crate::node::effects::WriteFailed;
+use crate::value::dot::{Life, NodeId};
+use crate::value::epoch::Epoch;
+use crate::value::hlc::WallMs;
+use crate::value::time::{Instant, Now};
 
 /// How long a node waits before it tries again to save an epoch that it could not.
 const SAVE_RETRY_AFTER: Duration = Duration::from_secs(1);

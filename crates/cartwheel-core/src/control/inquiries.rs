@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Control, ControlEffects, Notice};
-use crate::dot::{Life, NodeId};
+use crate::cluster::sizes::NodeSizes;
 use crate::ring::PartitionId;
-use crate::sizes::NodeSizes;
-use crate::time::Now;
+use crate::value::dot::{Life, NodeId};
+use crate::value::time::Now;
 
 /// How many questions may wait for the shards at once. One more is dropped: who asked asks again, or does without.
 const INQUIRIES_MAX: usize = 256;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{Control, ControlEffects, PENDING_MAX};
-use crate::effects::ClientId;
-use crate::hlc::Hlc;
-use crate::membership::{Change, ChangeKind, check_members};
-use crate::request::{Refusal, Shortfall};
+use crate::cluster::membership::{Change, ChangeKind, check_members};
+use crate::message::client::{Refusal, Shortfall};
+use crate::node::effects::ClientId;
 use crate::ring::RingVersion;
-use crate::time::{Instant, Now};
+use crate::value::hlc::Hlc;
+use crate::value::time::{Instant, Now};
 
 /// How long an administrator waits for other nodes to know of a change that is saved here.
 const SPREAD_WITHIN: Duration = Duration::from_secs(1);

@@ -32,18 +32,18 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::configuration::{Footing, Home, Phase};
-use crate::dot::{Life, NodeId};
-use crate::effects::{ClientId, WriteFailed};
-use crate::epoch::Epoch;
-use crate::liveness::Liveness;
-use crate::membership::{ClusterId, Folded, History, View};
+use crate::cluster::configuration::{Footing, Home, Phase};
+use crate::cluster::liveness::Liveness;
+use crate::cluster::membership::{ClusterId, Folded, History, View};
+use crate::cluster::sizes::NodeSizes;
+use crate::message::client::Refusal;
 use crate::message::{Envelope, Message};
 use crate::mutation::{Broken, Mutation};
-use crate::request::Refusal;
+use crate::node::effects::{ClientId, WriteFailed};
 use crate::ring::{PartitionId, RingVersion};
-use crate::sizes::NodeSizes;
-use crate::time::{Instant, Now};
+use crate::value::dot::{Life, NodeId};
+use crate::value::epoch::Epoch;
+use crate::value::time::{Instant, Now};
 use change::Pending;
 pub use change::{Changed, SNAPSHOT_AFTER, SettingsChange};
 pub use detector::PROBE_EVERY;
@@ -469,7 +469,7 @@ impl Control {
             from_boot: self.config.boot,
             sent: now,
             footing: Footing::default(),
-            losses: crate::losses::Losses::NONE,
+            losses: crate::node::losses::Losses::NONE,
             message: Message::Notice(notice),
         };
         effects.sends.push((to, envelope));

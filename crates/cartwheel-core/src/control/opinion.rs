@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::hlc::WallMs;
-use crate::liveness::{Standing, Status, Why};
-use crate::time::{Instant, Now};
+use crate::cluster::liveness::{Standing, Status, Why};
+use crate::value::hlc::WallMs;
+use crate::value::time::{Instant, Now};
 
 /// How many times a node may fall before it has to prove itself.
 const FALLS_FREE: u32 = 2;

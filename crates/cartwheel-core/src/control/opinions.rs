@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::opinion::Opinion;
-use crate::dot::NodeId;
-use crate::liveness::{Liveness, Standing, Status};
-use crate::time::{Instant, Now};
+use crate::cluster::liveness::{Liveness, Standing, Status};
+use crate::value::dot::NodeId;
+use crate::value::time::{Instant, Now};
 
 /// So long may it wait that a node was heard for the first time: it stands as before. When a large cluster starts, each node hears
 /// all others for the first time within seconds, and all shards are told each time.

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use super::{Control, ControlEffects, Notice};
-use crate::configuration::{Home, Phase, Step};
-use crate::dot::{Life, NodeId};
-use crate::hlc::Hlc;
-use crate::liveness::Status;
-use crate::membership::{ChangeKind, View};
-use crate::request::Refusal;
+use crate::cluster::configuration::{Home, Phase, Step};
+use crate::cluster::liveness::Status;
+use crate::cluster::membership::{ChangeKind, View};
+use crate::message::client::Refusal;
 use crate::ring::{PartitionId, RingVersion};
-use crate::time::Now;
+use crate::value::dot::{Life, NodeId};
+use crate::value::hlc::Hlc;
+use crate::value::time::Now;
 
 /// How many phases one notice carries at most.
 pub(crate) const PHASES_MAX: usize = 4_096;

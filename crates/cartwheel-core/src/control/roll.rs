@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use foca::{Member, State};
 
 use super::swim::Identity;
-use crate::dot::NodeId;
+use crate::value::dot::NodeId;
 
 /// A member as SWIM knows it.
 pub(super) type Listed = (Identity, State);
@@ -69,7 +69,7 @@ impl Roll {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dot::Life;
+    use crate::value::dot::Life;
 
     fn id(node: u64) -> Identity {
         Identity::unheard(NodeId::new(node), 0, Life(node))

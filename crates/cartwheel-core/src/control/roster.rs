@@ -1,7 +1,7 @@
 //! The members of a view in an order that all who have the same members share, and marks on some of them.
 
-use crate::dot::{Life, NodeId};
-use crate::membership::View;
+use crate::cluster::membership::View;
+use crate::value::dot::{Life, NodeId};
 
 /// How many members can be marked; it keeps a broken peer from filling memory.
 pub(super) const MEMBERS_MAX: usize = 10_000;

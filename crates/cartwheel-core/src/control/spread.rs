@@ -6,12 +6,12 @@
 use std::collections::VecDeque;
 
 use super::{Control, ControlEffects, Notice, TOLD};
-use crate::configuration::Home;
-use crate::dot::NodeId;
-use crate::liveness::Status;
-use crate::membership::History;
+use crate::cluster::configuration::Home;
+use crate::cluster::liveness::Status;
+use crate::cluster::membership::History;
 use crate::ring::RingVersion;
-use crate::time::Now;
+use crate::value::dot::NodeId;
+use crate::value::time::Now;
 
 /// How many changes a history may hold for a peer's to be taken in. It is far above what one node records, since the sides of a cut
 /// network record on their own, and keeps a broken peer from filling memory and disk.
@@ -250,8 +250,8 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hlc::{Hlc, WallMs};
-    use crate::membership::{Change, ChangeKind};
+    use crate::cluster::membership::{Change, ChangeKind};
+    use crate::value::hlc::{Hlc, WallMs};
 
     fn version(number: u64) -> RingVersion {
         RingVersion { changes: number, digest: number }

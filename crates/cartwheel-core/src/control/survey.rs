@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Control, ControlEffects, Inquiry, InquiryId, PENDING_MAX};
-use crate::dot::NodeId;
-use crate::effects::ClientId;
-use crate::liveness::Status;
+use crate::cluster::liveness::Status;
+use crate::cluster::sizes::NodeSizes;
+use crate::node::effects::ClientId;
 use crate::ring::PartitionId;
-use crate::sizes::NodeSizes;
-use crate::time::{Instant, Now};
+use crate::value::dot::NodeId;
+use crate::value::time::{Instant, Now};
 
 /// How many partitions one question names at most.
 pub(crate) const ASKED_MAX: usize = 4_096;

@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::{Buf, BufMut, TryGetError};
 use foca::{Codec, Header, Member, Message, State};
 
-use crate::dot::{Life, NodeId};
+use crate::value::dot::{Life, NodeId};
 
 /// The longest packet, in bytes: a header, and what is said of some fifty nodes.
 pub(super) const PACKET_BYTES_MAX: usize = 1_400;

@@ -2,14 +2,14 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::spread::LEARNT_MAX;
 use super::*;
-use crate::configuration::{Configuration, Phase, Step};
-use crate::counts::Group;
-use crate::hlc::{Hlc, WallMs};
-use crate::liveness::Status;
-use crate::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
-use crate::merkle::{Size, TreeId};
+use crate::anti_entropy::merkle::{Size, TreeId};
+use crate::cluster::configuration::{Configuration, Phase, Step};
+use crate::cluster::counts::Group;
+use crate::cluster::liveness::Status;
+use crate::cluster::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
+use crate::cluster::sizes::NodeSizes;
 use crate::ring::Partitions;
-use crate::sizes::NodeSizes;
+use crate::value::hlc::{Hlc, WallMs};
 
 const CLUSTER: ClusterId = ClusterId(7);
 
@@ -131,8 +131,8 @@ impl Mesh {
             from_life: Life(2),
             from_boot: 1,
             sent: Now { wall: WallMs(1), ..Now::default() },
-            footing: crate::configuration::Footing::default(),
-            losses: crate::losses::Losses::NONE,
+            footing: crate::cluster::configuration::Footing::default(),
+            losses: crate::node::losses::Losses::NONE,
             message: Message::Notice(Notice::History(history)),
         };
         self.input(to, ControlInput::Message(Box::new(envelope)));
@@ -205,7 +205,7 @@ fn one_who_says_of_himself_that_he_is_a_member_and_was_not_let_in_is_not_heard()
         from_boot: 1,
         sent: Now { wall: WallMs(1), ..Now::default() },
         footing: Footing::default(),
-        losses: crate::losses::Losses::NONE,
+        losses: crate::node::losses::Losses::NONE,
         message,
     };
     let weight = ChangeKind::Weight { node: founder, weight: 1 };
@@ -403,8 +403,8 @@ fn a_new_life_begins_in_the_epoch_of_those_who_know_it() {
         from_life: Life(1),
         from_boot: 1,
         sent: Now { wall: WallMs(1), ..Now::default() },
-        footing: crate::configuration::Footing::default(),
-        losses: crate::losses::Losses::NONE,
+        footing: crate::cluster::configuration::Footing::default(),
+        losses: crate::node::losses::Losses::NONE,
         message: Message::Notice(Notice::Epoch(late)),
     };
     mesh.cut_off = Some(2);
@@ -444,8 +444,8 @@ fn a_new_life_that_does_not_know_the_epoch_has_finished_none() {
         from: mesh.controls[2].config.node,
         from_life: Life(33),
         from_boot: 1,
-        footing: crate::configuration::Footing::default(),
-        losses: crate::losses::Losses::NONE,
+        footing: crate::cluster::configuration::Footing::default(),
+        losses: crate::node::losses::Losses::NONE,
         sent: Now { wall: WallMs(1), ..Now::default() },
         message: Message::Notice(Notice::Epoch(floor)),
     };

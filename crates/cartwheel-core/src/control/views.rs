@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::membership::{Folded, History, Snapshot, View};
+use crate::cluster::membership::{Folded, History, Snapshot, View};
 
 /// Makes views of histories. Placing a large ring takes long, so a simulation of many controls in one process lets them share what
 /// one has made.

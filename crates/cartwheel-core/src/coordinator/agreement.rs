@@ -11,13 +11,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::read_round::Joined;
-use crate::configuration::{Footing, Homes};
-use crate::dot::NodeId;
-use crate::losses::Losses;
+use crate::cluster::configuration::{Footing, Homes};
 use crate::message::StateDigest;
-use crate::quorum::Quorum;
-use crate::reclaim::{self, Rules};
-use crate::state::State;
+use crate::node::losses::Losses;
+use crate::replica::gc::{self, Rules};
+use crate::ring::quorum::Quorum;
+use crate::value::dot::NodeId;
+use crate::value::state::State;
 
 /// A join on its way to a majority.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Agreement {
 
     /// The homes known to hold exactly that, or to have forgotten it.
     pub fn agreeing(&self) -> BTreeSet<NodeId> {
-        let kept = reclaim::without_due(&self.joined.state, &self.rules);
+        let kept = gc::without_due(&self.joined.state, &self.rules);
         let forgotten = kept.filter(|kept| kept.siblings().len() == 0).map(|_| StateDigest::of(&State::default()));
         let exactly =
             |(_, digest): &(&NodeId, &StateDigest)| **digest == self.joined.digest || Some(**digest) == forgotten;
@@ -122,14 +122,14 @@ impl Agreement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::configuration::Home;
-    use crate::dot::{Actor, Dot, Life, Since};
-    use crate::epoch::Epoch;
-    use crate::losses::Memory;
-    use crate::membership::Conflict;
+    use crate::cluster::configuration::Home;
+    use crate::cluster::membership::Conflict;
     use crate::mutation::Broken;
-    use crate::state::Notes;
+    use crate::node::losses::Memory;
+    use crate::value::clock::Clock;
+    use crate::value::dot::{Actor, Dot, Life, Since};
+    use crate::value::epoch::Epoch;
+    use crate::value::state::Notes;
 
     fn state(counters: &[u64]) -> State {
         let actor = Actor { node: NodeId::new(9), life: Life(9), since: Since(9) };

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Cx, Next, Own, ReplyTo, Told};
-use crate::dot::NodeId;
-use crate::hlc::{Hlc, WallMs};
-use crate::membership::Conflict;
+use crate::cluster::membership::Conflict;
+use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
 use crate::message::{Asking, Ticket};
-use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
-use crate::time::Instant;
+use crate::value::dot::NodeId;
+use crate::value::hlc::{Hlc, WallMs};
+use crate::value::time::Instant;
 
 /// How many times as long as for a replica's answer a coordinator is waited for before another is tried.
 const FORWARD_PATIENCE: u32 = 8;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::dot::NodeId;
 use crate::message::{Answer, Failure};
-use crate::time::Instant;
+use crate::value::dot::NodeId;
+use crate::value::time::Instant;
 
 /// For how long it is believed of a node that its disk is full; then it is asked again.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);

@@ -2,13 +2,13 @@
 
 use super::get::READ;
 use super::{Cx, Next, Told};
-use crate::dot::NodeId;
-use crate::effects::Event;
-use crate::key::Key;
 use crate::message::{Answer, Ask, Asking, Confirm, Role, StateDigest, Ticket, Want};
 use crate::mutation::Mutation;
+use crate::node::effects::Event;
 use crate::replica::HandedOver;
-use crate::time::Instant;
+use crate::value::dot::NodeId;
+use crate::value::key::Key;
+use crate::value::time::Instant;
 
 const DELIVER: u32 = 2;
 

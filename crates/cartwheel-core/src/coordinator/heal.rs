@@ -1,19 +1,19 @@
 //! How a home that lost a record comes to count again: it must hold what a majority of homes besides itself hold, or all of
 //! them, and what they hold must have been read after the loss. An earlier read may lack a write that the home itself
-//! acknowledged before it lost it. Those that are read note the loss first ([`crate::losses`]).
+//! acknowledged before it lost it. Those that are read note the loss first ([`crate::node::losses`]).
 
 use super::get::{READ, REPAIR};
 use super::read_round::{Joined, Progress, Questions, ReadRound};
 use super::{Cx, Next, Told};
-use crate::configuration::Home;
-use crate::dot::NodeId;
-use crate::effects::{Event, Repair};
-use crate::key::Key;
-use crate::losses::Memory;
+use crate::cluster::configuration::Home;
 use crate::message::{Ask, Asking, Confirm, Ticket};
-use crate::quorum::Quorum;
-use crate::record::Loss;
-use crate::time::Instant;
+use crate::node::effects::{Event, Repair};
+use crate::node::losses::Memory;
+use crate::ring::quorum::Quorum;
+use crate::store::record::Loss;
+use crate::value::dot::NodeId;
+use crate::value::key::Key;
+use crate::value::time::Instant;
 
 /// The healing of one loss, begun when it was told of.
 pub(super) struct HealOp {

@@ -8,6 +8,7 @@ mod forward;
 pub mod full_disks;
 mod get;
 mod hand_over;
+pub mod handoff;
 mod heal;
 mod observe;
 mod put;
@@ -22,24 +23,24 @@ use full_disks::FullDisks;
 use reach::Reach;
 
 use crate::admission::{Admission, Slice};
-use crate::configuration::{Footing, Homes, Step};
-use crate::context::{Context, Sealer};
-use crate::dot::NodeId;
-use crate::effects::{ClientId, Event, Timing};
-use crate::hlc::HlcClock;
-use crate::holdings::Holdings;
-use crate::key::Key;
-use crate::liveness::{Liveness, Status};
-use crate::losses::{Losses, Memory};
-use crate::membership::{BucketSettings, View};
+use crate::cluster::configuration::{Footing, Homes, Step};
+use crate::cluster::holdings::Holdings;
+use crate::cluster::liveness::{Liveness, Status};
+use crate::cluster::membership::{BucketSettings, View};
+use crate::message::client::{Acks, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
 use crate::message::{Answer, Ask, Asking, Lane, Role, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
-use crate::record::Loss;
+use crate::node::effects::{ClientId, Event, Timing};
+use crate::node::losses::{Losses, Memory};
 use crate::replica::{HandedOver, Mint, MintRefused, Minted};
-use crate::request::{Acks, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
 use crate::ring::PartitionId;
-use crate::state::{Content, Epoch, State};
-use crate::time::{Instant, Now};
+use crate::store::record::Loss;
+use crate::value::context::{Context, Sealer};
+use crate::value::dot::NodeId;
+use crate::value::hlc::HlcClock;
+use crate::value::key::Key;
+use crate::value::state::{Content, Epoch, State};
+use crate::value::time::{Instant, Now};
 
 /// How long a loss is tried to be healed before it must be told of again.
 const HEAL_FOR: Duration = Duration::from_secs(5);
@@ -351,7 +352,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// The coordinator of one boot of a life ([`crate::dot::Life::first_operation`]). Operations are numbered through all boots, so that a late answer to one of an earlier
+    /// The coordinator of one boot of a life ([`crate::value::dot::Life::first_operation`]). Operations are numbered through all boots, so that a late answer to one of an earlier
     /// boot is not taken for an answer to one of this, and the numbers of a node's shards are apart.
     pub const fn new(first_operation: u64, lane: Lane, operations_max: usize) -> Self {
         Self {

@@ -6,11 +6,11 @@
 use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::{Cx, Next, ReplyTo, Told, quorum};
-use crate::membership::BucketSettings;
-use crate::quorum::Quorum;
-use crate::request::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
-use crate::state::State;
-use crate::time::Instant;
+use crate::cluster::membership::BucketSettings;
+use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
+use crate::ring::quorum::Quorum;
+use crate::value::state::State;
+use crate::value::time::Instant;
 
 /// A delete that looks for what it is to delete.
 pub(super) struct ObserveOp {

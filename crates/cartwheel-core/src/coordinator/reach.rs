@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::dot::NodeId;
 use crate::message::Ticket;
-use crate::time::Instant;
+use crate::value::dot::NodeId;
+use crate::value::time::Instant;
 
 /// How long a peer of which nothing is known yet is waited for.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -12,12 +12,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::configuration::{Footing, Homes};
-use crate::dot::NodeId;
-use crate::losses::Memory;
+use crate::cluster::configuration::{Footing, Homes};
 use crate::message::{Answer, Failure, Role, StateDigest, Want};
-use crate::quorum::Quorum;
-use crate::state::{Epoch, State};
+use crate::node::losses::Memory;
+use crate::ring::quorum::Quorum;
+use crate::value::dot::NodeId;
+use crate::value::state::{Epoch, State};
 
 /// A node that does not answer is asked again at the latest after so many hedges.
 const REPEAT_MAX: u32 = 32;
@@ -459,13 +459,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::Clock;
-    use crate::dot::{Actor, Dot, Life, Since};
-    use crate::hlc::Hlc;
     use crate::message::Failure;
-    use crate::record::Loss;
-    use crate::state::{Content, Notes, Sibling};
-    use crate::write_id::WriteId;
+    use crate::store::record::Loss;
+    use crate::value::clock::Clock;
+    use crate::value::dot::{Actor, Dot, Life, Since};
+    use crate::value::hlc::Hlc;
+    use crate::value::state::{Content, Notes, Sibling};
+    use crate::value::write_id::WriteId;
 
     fn state(writes: &[u64]) -> State {
         let actor = Actor { node: NodeId::new(9), life: Life(9), since: Since(9) };

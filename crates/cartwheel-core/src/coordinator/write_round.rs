@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::configuration::Homes;
-use crate::dot::NodeId;
-use crate::losses::{Losses, Memory};
-use crate::quorum::Quorum;
+use crate::cluster::configuration::Homes;
+use crate::node::losses::{Losses, Memory};
+use crate::ring::quorum::Quorum;
+use crate::value::dot::NodeId;
 
 /// A write under way. Pure bookkeeping, like the read's.
 #[derive(Debug)]
@@ -317,9 +317,9 @@ impl WriteRound {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::configuration::{Configuration, Home, Phase};
-    use crate::counts::{Group, ReplicaCounts};
-    use crate::dot::{Life, Since};
+    use crate::cluster::configuration::{Configuration, Home, Phase};
+    use crate::cluster::counts::{Group, ReplicaCounts};
+    use crate::value::dot::{Life, Since};
 
     #[test]
     fn only_distinct_homes_count() {

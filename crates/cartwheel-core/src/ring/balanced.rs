@@ -7,7 +7,7 @@ use super::layout::{FREE, Layout, mix};
 use super::partitions::Partitions;
 use super::topology::{NodeInfo, Topology};
 use super::{found, improve};
-use crate::dot::NodeId;
+use crate::value::dot::NodeId;
 
 /// How many consecutive partitions lie on different nodes, hosts and zones where they can: the usual N.
 pub const SPREAD: usize = 3;

@@ -1,7 +1,7 @@
 //! What a ring takes up in memory.
 
 use super::{NodeInfo, Ring};
-use crate::dot::NodeId;
+use crate::value::dot::NodeId;
 
 impl NodeInfo {
     /// The bytes of its texts, which lie outside the struct itself.

@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::balanced::{SPREAD, balanced};
 use super::report::Violations;
 use super::{NORMAL_WEIGHT, NodeInfo, PartitionId, Partitions, Ring, RingVersion};
-use crate::dot::NodeId;
+use crate::value::dot::NodeId;
 
 struct Draw(ChaCha8Rng);
 

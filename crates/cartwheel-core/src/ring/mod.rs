@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use crate::dot::NodeId;
-use crate::token::Token;
+use crate::value::dot::NodeId;
+use crate::value::token::Token;
 
 pub mod balanced;
 mod footprint;
@@ -17,6 +17,7 @@ mod histories;
 mod improve;
 mod layout;
 pub mod partitions;
+pub mod quorum;
 pub mod random;
 pub mod report;
 pub mod strategy1;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::token::Token;
+use crate::value::token::Token;
 
 /// One of a ring's partitions, counted clockwise from position 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 
 use super::partitions::Partitions;
 use super::topology::{NORMAL_WEIGHT, NodeInfo, Topology};
-use crate::dot::NodeId;
-use crate::token::Token;
+use crate::value::dot::NodeId;
+use crate::value::token::Token;
 
 /// Token number `index` of `node`: the MD5 hash of its id and the index, so it is the same everywhere and for ever.
 pub fn node_token(node: NodeId, index: u32) -> Token {

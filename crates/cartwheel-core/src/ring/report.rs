@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::topology::Topology;
 use super::{PartitionId, Ring};
-use crate::dot::NodeId;
+use crate::value::dot::NodeId;
 
 /// How far an assignment is from what its members allow.
 ///

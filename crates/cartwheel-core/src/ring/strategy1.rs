@@ -4,8 +4,8 @@
 //! own, clockwise: a token's range is (predecessor, token].
 
 use super::random::node_token;
-use crate::dot::NodeId;
-use crate::token::Token;
+use crate::value::dot::NodeId;
+use crate::value::token::Token;
 
 /// A ring cut by its nodes' tokens.
 #[derive(Clone, PartialEq, Eq, Debug)]

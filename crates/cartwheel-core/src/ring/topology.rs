@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::balanced::SPREAD;
-use crate::dot::NodeId;
+use crate::value::dot::NodeId;
 
 /// The weight of a node of normal size.
 pub const NORMAL_WEIGHT: u32 = 100;

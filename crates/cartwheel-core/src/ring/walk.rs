@@ -237,7 +237,7 @@ mod tests {
 
     use super::super::topology::NodeInfo;
     use super::*;
-    use crate::dot::NodeId;
+    use crate::value::dot::NodeId;
 
     /// The rule of this module's head, word for word; `second` are the places of nodes on the second round.
     fn dumb(topology: &Topology, owners: &[u32], second: &[(usize, u32)], from: usize) -> Vec<u32> {

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::{WireError, fixed};
-use crate::counts::Group;
-use crate::digest::ContentDigest;
-use crate::exchange::{Finding, ListPage, Question, Refused};
-use crate::merkle::{KeyRange, Sum, TreeId};
+use crate::anti_entropy::merkle::{KeyRange, Sum, TreeId};
+use crate::cluster::counts::Group;
+use crate::message::anti_entropy::{Finding, ListPage, Question, Refused};
 use crate::ring::PartitionId;
+use crate::value::digest::ContentDigest;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PbCompare {

@@ -14,23 +14,23 @@ use super::value::{
 };
 use super::version::{framed, unframed};
 use super::{Protocol, Spoken, WireError, fixed};
-use crate::configuration::{Footing, Home, Step};
+use crate::anti_entropy::merkle::{Size, TreeId};
+use crate::cluster::configuration::{Footing, Home, Step};
+use crate::cluster::counts::Group;
+use crate::cluster::membership::{ClusterId, History};
+use crate::cluster::sizes::NodeSizes;
 use crate::control::{ASKED_MAX, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX};
-use crate::counts::Group;
-use crate::dot::{Life, NodeId, Since};
-use crate::hlc::{Hlc, WallMs};
-use crate::key::Key;
-use crate::losses::Memory;
-use crate::membership::{ClusterId, History};
-use crate::merkle::{Size, TreeId};
+use crate::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use crate::message::{Answer, Ask, Asking, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
-use crate::record::Loss;
-use crate::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
+use crate::node::losses::Memory;
 use crate::ring::{PartitionId, RingVersion};
-use crate::sizes::NodeSizes;
-use crate::state::Epoch;
-use crate::time::{Instant, Now};
-use crate::write_id::WriteId;
+use crate::store::record::Loss;
+use crate::value::dot::{Life, NodeId, Since};
+use crate::value::hlc::{Hlc, WallMs};
+use crate::value::key::Key;
+use crate::value::state::Epoch;
+use crate::value::time::{Instant, Now};
+use crate::value::write_id::WriteId;
 
 /// Of messages that answer nothing and that nothing answers.
 const NO_TICKET: Ticket = Ticket { asking: Asking::Coordinator, operation: 0, round: 0 };

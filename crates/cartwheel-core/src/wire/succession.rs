@@ -4,13 +4,14 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::WireError;
-use crate::configuration::{Configuration, Home, Phase, Step};
+use crate::cluster::configuration::{Configuration, Home, Phase, Step};
+use crate::cluster::counts::ReplicaCounts;
+use crate::cluster::paxos::{Accepted, Acceptor, Ballot};
+use crate::cluster::seat::Seat;
 use crate::control::{PHASES_MAX, PhasesNotice};
-use crate::counts::ReplicaCounts;
-use crate::dot::{Life, NodeId};
+use crate::message::reconfiguration::Word;
 use crate::ring::{PartitionId, Partitions};
-use crate::succession::paxos::{Accepted, Acceptor, Ballot};
-use crate::succession::{Seat, Word};
+use crate::value::dot::{Life, NodeId};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PbSuccession {

@@ -7,11 +7,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::WireError;
 use super::exchange::{PbRange, range_from_pb, range_to_pb, refused_from_pb, refused_to_pb};
 use super::value::{PbState, state_from_pb, state_to_pb};
-use crate::counts::Group;
-use crate::dot::Since;
+use crate::cluster::counts::Group;
+use crate::message::transfer::{Fetch, Fetched, Page};
+use crate::reconfiguration::transfer::Saved;
 use crate::ring::PartitionId;
-use crate::state::Epoch;
-use crate::transfer::{Fetch, Fetched, Page, Saved};
+use crate::value::dot::Since;
+use crate::value::state::Epoch;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PbFetch {

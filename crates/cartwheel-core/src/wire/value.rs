@@ -6,15 +6,15 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use super::{WireError, fixed};
-use crate::clock::{Clock, Run};
-use crate::context::Context;
-use crate::digest::ContentDigest;
-use crate::dot::{Actor, Dot, Life, NodeId, Since};
-use crate::hlc::{Hlc, WallMs};
-use crate::reclaim::Look;
-use crate::record::{Idle, LocalHeader, Loss, OwnActor, Record};
-use crate::state::{Content, Epoch, Notes, Seen, Sibling, State};
-use crate::write_id::WriteId;
+use crate::replica::gc::Look;
+use crate::store::record::{Idle, LocalHeader, Loss, OwnActor, Record};
+use crate::value::clock::{Clock, Run};
+use crate::value::context::Context;
+use crate::value::digest::ContentDigest;
+use crate::value::dot::{Actor, Dot, Life, NodeId, Since};
+use crate::value::hlc::{Hlc, WallMs};
+use crate::value::state::{Content, Epoch, Notes, Seen, Sibling, State};
+use crate::value::write_id::WriteId;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PbActor {

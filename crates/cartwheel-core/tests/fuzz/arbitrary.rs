@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::clock::{Clock, Run};
-use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::key::Key;
+use cartwheel_core::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Failure, Message, Role, StateDigest, Ticket, Want};
-use cartwheel_core::record::Loss;
-use cartwheel_core::request::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
-use cartwheel_core::state::{Content, Epoch, Note, Sibling, State};
-use cartwheel_core::write_id::WriteId;
+use cartwheel_core::store::record::Loss;
+use cartwheel_core::value::clock::{Clock, Run};
+use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::{Content, Epoch, Note, Sibling, State};
+use cartwheel_core::value::write_id::WriteId;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

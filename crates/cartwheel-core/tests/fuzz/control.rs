@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, SettingsPatch};
+use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::control::{
     Control, ControlConfig, ControlEffects, ControlInput, SNAPSHOT_AFTER, SettingsChange, Survey, Surveyed,
 };
-use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::effects::{ClientId, WriteFailed};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::hlc::WallMs;
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, SettingsPatch};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::sizes::NodeSizes;
-use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::node::effects::{ClientId, WriteFailed};
+use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::hlc::WallMs;
+use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::wire;
 use proptest::collection::vec;
 use proptest::prelude::*;

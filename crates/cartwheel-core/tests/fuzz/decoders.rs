@@ -1,17 +1,17 @@
 //! Bytes into values.
 
 use bytes::Bytes;
-use cartwheel_core::context::{ClusterKey, Context, Sealer};
-use cartwheel_core::digest::ContentDigest;
-use cartwheel_core::dot::Since;
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::key::Key;
-use cartwheel_core::membership::History;
+use cartwheel_core::cluster::membership::History;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::reclaim::Look;
-use cartwheel_core::record::{Idle, LocalHeader, Loss, OwnActor, Record};
-use cartwheel_core::state::{Epoch, Seen};
+use cartwheel_core::replica::gc::Look;
+use cartwheel_core::store::record::{Idle, LocalHeader, Loss, OwnActor, Record};
+use cartwheel_core::value::context::{ClusterKey, Context, Sealer};
+use cartwheel_core::value::digest::ContentDigest;
+use cartwheel_core::value::dot::Since;
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::{Epoch, Seen};
 use cartwheel_core::wire;
 use proptest::collection::vec;
 use proptest::option;

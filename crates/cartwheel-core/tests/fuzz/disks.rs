@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::hint;
-use cartwheel_core::image::Image;
-use cartwheel_core::request::{Consistency, Reply};
+use cartwheel_core::message::client::{Consistency, Reply};
+use cartwheel_core::replica::hint;
+use cartwheel_core::store::image::Image;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ use super::net::{Net, get, id, put};
 
 /// Entries that look like those of hints for one of the nodes or for nobody, and others.
 fn entry() -> impl Strategy<Value = Bytes> {
-    let home = prop_oneof![(1usize..=4).prop_map(id), number().prop_map(cartwheel_core::dot::NodeId::new)];
+    let home = prop_oneof![(1usize..=4).prop_map(id), number().prop_map(cartwheel_core::value::dot::NodeId::new)];
     let storage_key = prop_oneof![
         (0usize..3).prop_map(|number| spoilt_key(number).storage_key()),
         vec(any::<u8>(), 0..60).prop_map(Bytes::from)

@@ -1,13 +1,13 @@
 //! What nobody in his right mind asks or answers when replicas are compared, or fetched.
 
 use bytes::Bytes;
-use cartwheel_core::counts::Group;
-use cartwheel_core::digest::ContentDigest;
-use cartwheel_core::exchange::{Finding, ListPage, Question, Refused};
-use cartwheel_core::merkle::{KeyRange, Sum, TreeId};
+use cartwheel_core::anti_entropy::merkle::{KeyRange, Sum, TreeId};
+use cartwheel_core::cluster::counts::Group;
+use cartwheel_core::message::anti_entropy::{Finding, ListPage, Question, Refused};
+use cartwheel_core::message::transfer::{Fetch, Fetched, Page};
 use cartwheel_core::ring::PartitionId;
-use cartwheel_core::state::Epoch;
-use cartwheel_core::transfer::{Fetch, Fetched, Page};
+use cartwheel_core::value::digest::ContentDigest;
+use cartwheel_core::value::state::Epoch;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;

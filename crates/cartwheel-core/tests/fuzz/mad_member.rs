@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cartwheel_core::key::Key;
-use cartwheel_core::membership::ClusterId;
+use cartwheel_core::cluster::membership::ClusterId;
+use cartwheel_core::message::client::{Consistency, Outcome, Reply};
 use cartwheel_core::message::{Envelope, Message};
-use cartwheel_core::request::{Consistency, Outcome, Reply};
-use cartwheel_core::state::Content;
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::Content;
 use cartwheel_core::wire;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::context::ClusterKey;
-use cartwheel_core::dot::{Life, NodeId, Since};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::image::Image;
-use cartwheel_core::key::Key;
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::message::client::{Consistency, Get, Operation, Outcome, Put, Request};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{ClientId, Event, Input, Limits, Node, NodeConfig, StoreCommand, StoreResult, Timing};
-use cartwheel_core::request::{Consistency, Get, Operation, Outcome, Put, Request};
 use cartwheel_core::ring::Partitions;
-use cartwheel_core::state::Content;
-use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::store::image::Image;
+use cartwheel_core::value::context::ClusterKey;
+use cartwheel_core::value::dot::{Life, NodeId, Since};
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::Content;
+use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::wire;
 
 pub const CLUSTER: ClusterId = ClusterId(1);
@@ -162,10 +162,10 @@ fn config(node: usize) -> NodeConfig {
         boot: BOOT,
         lane: cartwheel_core::message::Lane::ONLY,
         seats: Vec::new(),
-        losses: cartwheel_core::losses::LossBook::default(),
+        losses: cartwheel_core::node::losses::LossBook::default(),
         loss_floor: Since(0),
-        durability: cartwheel_core::membership::Durability::Fsync,
-        actors: cartwheel_core::record::ActorsSince { boot: BOOT, drawn: node as u64 },
+        durability: cartwheel_core::cluster::membership::Durability::Fsync,
+        actors: cartwheel_core::store::record::ActorsSince { boot: BOOT, drawn: node as u64 },
         seed: node as u64,
         timing: Timing::default(),
         limits: Limits::default(),
@@ -185,8 +185,8 @@ pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope 
         from_life: LIFE,
         from_boot: BOOT,
         sent: Now { wall: WallMs(1_000_000), ..Now::default() },
-        footing: cartwheel_core::configuration::Footing::default(),
-        losses: cartwheel_core::losses::Losses::NONE,
+        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        losses: cartwheel_core::node::losses::Losses::NONE,
         message,
     }
 }

@@ -1,15 +1,15 @@
 //! What nodes say of their cluster: histories, and the notices that carry them.
 
-use cartwheel_core::configuration::{Home, Step};
+use cartwheel_core::anti_entropy::merkle::{Size, TreeId};
+use cartwheel_core::cluster::configuration::{Home, Step};
+use cartwheel_core::cluster::counts::Group;
+use cartwheel_core::cluster::membership::{Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch};
+use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::control::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
-use cartwheel_core::counts::Group;
-use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::hlc::Hlc;
-use cartwheel_core::membership::{Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch};
-use cartwheel_core::merkle::{Size, TreeId};
 use cartwheel_core::ring::{PartitionId, RingVersion};
-use cartwheel_core::sizes::NodeSizes;
+use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::hlc::Hlc;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -1,13 +1,14 @@
 //! What is said, and kept, of who holds a partition.
 
-use cartwheel_core::configuration::{Configuration, Footing, Home, Phase, Step};
+use cartwheel_core::cluster::configuration::{Configuration, Footing, Home, Phase, Step};
+use cartwheel_core::cluster::counts::ReplicaCounts;
+use cartwheel_core::cluster::paxos::{Acceptor, Ballot};
+use cartwheel_core::cluster::seat::Seat;
 use cartwheel_core::control::{Notice, PhasesNotice};
-use cartwheel_core::counts::ReplicaCounts;
-use cartwheel_core::dot::{Life, Since};
-use cartwheel_core::losses::{Losses, Memory};
+use cartwheel_core::message::reconfiguration::Word;
+use cartwheel_core::node::losses::{Losses, Memory};
 use cartwheel_core::ring::{PartitionId, RingVersion};
-use cartwheel_core::succession::paxos::{Acceptor, Ballot};
-use cartwheel_core::succession::{Seat, Word};
+use cartwheel_core::value::dot::{Life, Since};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::clock::{Clock, Run};
-use cartwheel_core::context::ClusterKey;
-use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::image::Image;
-use cartwheel_core::key::Key;
-use cartwheel_core::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy, View};
+use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy, View};
+use cartwheel_core::message::client::Put;
 use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Lane, Message, Ticket};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Event, Input, Limits, Node, NodeConfig, StoreCommand, Timing};
-use cartwheel_core::record::{LocalHeader, Record};
-use cartwheel_core::request::Put;
 use cartwheel_core::ring::Partitions;
-use cartwheel_core::state::{Content, Epoch, Notes, Sibling, State};
-use cartwheel_core::time::{Instant, Now};
+use cartwheel_core::store::image::Image;
+use cartwheel_core::store::record::{LocalHeader, Record};
+use cartwheel_core::value::clock::{Clock, Run};
+use cartwheel_core::value::context::ClusterKey;
+use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::{Content, Epoch, Notes, Sibling, State};
+use cartwheel_core::value::time::{Instant, Now};
+use cartwheel_core::value::write_id::WriteId;
 use cartwheel_core::wire;
-use cartwheel_core::write_id::WriteId;
 
 pub const CLUSTER: ClusterId = ClusterId(1);
 /// How often the first node compares; the second does so once and never again.
@@ -68,10 +68,10 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
         boot,
         lane: Lane::ONLY,
         seats: Vec::new(),
-        losses: cartwheel_core::losses::LossBook::default(),
+        losses: cartwheel_core::node::losses::LossBook::default(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
-        actors: cartwheel_core::record::ActorsSince { boot, drawn: node as u64 },
+        actors: cartwheel_core::store::record::ActorsSince { boot, drawn: node as u64 },
         seed: node as u64,
         timing: Timing { exchange_every, scan_pause: Duration::ZERO, ..Timing::default() },
         limits: Limits::default(),
@@ -243,8 +243,8 @@ impl Pair {
             from_life: Life(from as u64),
             from_boot: 1,
             sent: Now { wall: WallMs(1_000_000 + self.now.0 / 1_000), ..Now::default() },
-            footing: cartwheel_core::configuration::Footing::default(),
-            losses: cartwheel_core::losses::Losses::NONE,
+            footing: cartwheel_core::cluster::configuration::Footing::default(),
+            losses: cartwheel_core::node::losses::Losses::NONE,
             message,
         };
         self.queue.push_back((id(node), Input::Message(envelope)));

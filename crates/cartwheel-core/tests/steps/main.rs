@@ -1,6 +1,6 @@
 //! How one configuration succeeds another, checked in every state that a few nodes can come to.
 //!
-//! The model's nodes run the real [`Succession`](cartwheel_core::succession::Succession) on real [`Seat`](cartwheel_core::succession::Seat)s,
+//! The model's nodes run the real [`Succession`](cartwheel_core::reconfiguration::Succession) on real [`Seat`](cartwheel_core::cluster::seat::Seat)s,
 //! choose with the real proposers and acceptors, and operations are judged by the coordinator's own tallies. What is durable is the model's state; a message is
 //! delivered at any time, in any order, again, or never; a node crashes between any two things that it does. Simpler than the real thing are:
 //!
@@ -26,9 +26,9 @@ mod operations;
 mod setup;
 mod stage;
 
-use cartwheel_core::configuration::{Home, Step};
-use cartwheel_core::dot::Life;
-use cartwheel_core::membership::ChangeKind;
+use cartwheel_core::cluster::configuration::{Home, Step};
+use cartwheel_core::cluster::membership::ChangeKind;
+use cartwheel_core::value::dot::Life;
 use model::SEEN;
 use setup::{Bounds, Setup, id, member, set_n};
 use stateright::{Checker, HasDiscoveries, Model};

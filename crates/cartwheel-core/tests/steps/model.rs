@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cartwheel_core::configuration::{Configuration, Home, Phase, Step};
-use cartwheel_core::dot::{NodeId, Since};
-use cartwheel_core::losses::{Losses, Memory};
+use cartwheel_core::cluster::configuration::{Configuration, Home, Phase, Step};
+use cartwheel_core::cluster::paxos::{Ballot, Proposed, Proposer};
+use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::cluster::successor::successor;
+use cartwheel_core::message::reconfiguration::Word;
 use cartwheel_core::mutation::Mutation;
-use cartwheel_core::quorum::majority;
-use cartwheel_core::succession::paxos::{Ballot, Proposed, Proposer};
-use cartwheel_core::succession::successor::successor;
-use cartwheel_core::succession::{Seat, Word};
+use cartwheel_core::node::losses::{Losses, Memory};
+use cartwheel_core::ring::quorum::majority;
+use cartwheel_core::value::dot::{NodeId, Since};
 use stateright::{Model, Property};
 
 use super::operations::{Holds, Read, Write, Writes, homes, recovered, still_holds, still_stands};

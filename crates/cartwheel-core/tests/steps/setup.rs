@@ -4,17 +4,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use cartwheel_core::configuration::{Configuration, Home};
-use cartwheel_core::counts::Group;
-use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::holdings::Holdings;
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, SettingsPatch, Strategy, View};
+use cartwheel_core::cluster::configuration::{Configuration, Home};
+use cartwheel_core::cluster::counts::Group;
+use cartwheel_core::cluster::holdings::Holdings;
+use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, SettingsPatch, Strategy, View};
+use cartwheel_core::cluster::seat::Seat;
 use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::{Broken, Mutation};
-use cartwheel_core::quorum::Quorum;
+use cartwheel_core::ring::quorum::Quorum;
 use cartwheel_core::ring::{PartitionId, Partitions};
-use cartwheel_core::succession::Seat;
+use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
 
 /// The bucket whose n is asked for, where it is not the default.
 const BUCKET: Bytes = Bytes::from_static(b"bucket");

@@ -9,27 +9,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cartwheel_core::admission::Admission;
-use cartwheel_core::configuration::{Footing, Home, Step};
-use cartwheel_core::context::ClusterKey;
-use cartwheel_core::counts::Group;
-use cartwheel_core::dot::{NodeId, Since};
-use cartwheel_core::effects::{StoreCommand, StoreResult};
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::exchange::Compared;
-use cartwheel_core::hlc::{HlcClock, WallMs};
-use cartwheel_core::holdings::Holdings;
-use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
-use cartwheel_core::membership::{ClusterId, Durability};
-use cartwheel_core::merkle::TreeId;
+use cartwheel_core::anti_entropy::Compared;
+use cartwheel_core::anti_entropy::merkle::TreeId;
+use cartwheel_core::cluster::configuration::{Footing, Home, Step};
+use cartwheel_core::cluster::counts::Group;
+use cartwheel_core::cluster::holdings::Holdings;
+use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::cluster::membership::{ClusterId, Durability};
+use cartwheel_core::cluster::seat::Seat;
 use cartwheel_core::message::Lane;
+use cartwheel_core::message::reconfiguration::Word;
 use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::effects::{StoreCommand, StoreResult};
 use cartwheel_core::node::{Limits, NodeConfig, Timing};
-use cartwheel_core::record::{ActorsSince, Minter};
+use cartwheel_core::reconfiguration::transfer::Transfers;
+use cartwheel_core::reconfiguration::{Comparisons, Out, Scx, Succession};
 use cartwheel_core::replica::Replica;
 use cartwheel_core::ring::PartitionId;
-use cartwheel_core::succession::{Comparisons, Out, Scx, Seat, Succession, Word};
-use cartwheel_core::time::Instant;
-use cartwheel_core::transfer::Transfers;
+use cartwheel_core::store::record::{ActorsSince, Minter};
+use cartwheel_core::value::context::ClusterKey;
+use cartwheel_core::value::dot::{NodeId, Since};
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::hlc::{HlcClock, WallMs};
+use cartwheel_core::value::time::Instant;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -95,7 +97,7 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
         timing: Timing::default(),
         limits: Limits::default(),
         seats: Vec::new(),
-        losses: cartwheel_core::losses::LossBook::default(),
+        losses: cartwheel_core::node::losses::LossBook::default(),
         epoch: Epoch::FIRST,
         broken: Broken::default(),
     };

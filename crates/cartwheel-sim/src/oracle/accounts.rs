@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cartwheel_core::state::State;
-use cartwheel_core::write_id::WriteId;
+use cartwheel_core::value::state::State;
+use cartwheel_core::value::write_id::WriteId;
 
 use crate::history::{KeyHistory, Shown, Write, WriteSet};
 

@@ -1,10 +1,10 @@
 //! After all faults have ended replicas come to hold the same content by themselves, and reading a key makes them equal.
 
-use cartwheel_core::digest::ContentDigest;
-use cartwheel_core::hint;
-use cartwheel_core::key::Key;
-use cartwheel_core::record::Record;
-use cartwheel_core::state::State;
+use cartwheel_core::replica::hint;
+use cartwheel_core::store::record::Record;
+use cartwheel_core::value::digest::ContentDigest;
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::State;
 
 use crate::show;
 use crate::world::World;

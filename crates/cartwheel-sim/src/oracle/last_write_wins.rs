@@ -5,8 +5,8 @@
 //! Timestamps alone do not show that the *last* write won: they may be wrong themselves. So writes are judged by the real order, too, where one was
 //! acknowledged before another was asked for ([`precedes`]).
 
-use cartwheel_core::hlc::Hlc;
-use cartwheel_core::state::{Content, Sibling, State};
+use cartwheel_core::value::hlc::Hlc;
+use cartwheel_core::value::state::{Content, Sibling, State};
 
 use super::accounts::Accounts;
 use super::siblings::{check_end_written, check_written};

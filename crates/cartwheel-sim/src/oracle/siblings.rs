@@ -3,7 +3,7 @@
 //! Every acknowledged write is present in the end, or replaced by a write that had been shown it and is itself present or
 //! replaced so. Nothing that was replaced comes back. The same holds of what a read shows, for the writes that it must know of.
 
-use cartwheel_core::state::State;
+use cartwheel_core::value::state::State;
 
 use super::accounts::Accounts;
 use super::{END, failure, must_meet};

@@ -9,7 +9,7 @@ use super::accounts::Accounts;
 use super::{END, Verdict, failure};
 use crate::history::{Fate, KeyHistory, Moment, Shown, WriteSet};
 use crate::linear::{self, Interval, Linearity, Model};
-use cartwheel_core::membership::Conflict;
+use cartwheel_core::cluster::membership::Conflict;
 
 /// How many tries of one write are told apart: each is one more operation that may have happened at any time.
 const TRIES_MAX: usize = 3;
@@ -65,7 +65,9 @@ pub fn check(history: &KeyHistory) -> Verdict {
     };
     let deletes = history.writes.iter().enumerate();
     let tombstones = deletes
-        .filter(|(_, write)| write.content == cartwheel_core::state::Content::Tombstone || write.expires.is_some())
+        .filter(|(_, write)| {
+            write.content == cartwheel_core::value::state::Content::Tombstone || write.expires.is_some()
+        })
         .map(|(place, _)| place)
         .collect();
     let is_forgotten = |&place: &usize| history.writes[place].may_be_forgotten(u64::MAX);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cartwheel_core::key::Key;
-use cartwheel_core::merkle::{Share, Tree, TreeId};
-use cartwheel_core::record::Record;
+use cartwheel_core::anti_entropy::merkle::{Share, Tree, TreeId};
+use cartwheel_core::store::record::Record;
+use cartwheel_core::value::key::Key;
 
 use crate::world::World;
 

@@ -2,9 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use cartwheel_core::dot::NodeId;
 use cartwheel_core::ring::Partitions;
-use cartwheel_core::token::Token;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::token::Token;
 
 /// What a node keeps of one token of another: where it is, and whose.
 pub const TOKEN_BYTES: u64 = (size_of::<Token>() + size_of::<NodeId>()) as u64;

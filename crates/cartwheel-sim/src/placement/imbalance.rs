@@ -9,7 +9,7 @@
 //! Amazon's trace is not public, and neither its skew nor the number of its keys is in the paper. So the direction can be compared with
 //! figure 6 (20% of the nodes at low load, 10% at high load); the height depends on what is assumed of keys and skew.
 
-use cartwheel_core::token::Token;
+use cartwheel_core::value::token::Token;
 use serde::Serialize;
 
 use super::design::{Design, Strategy};

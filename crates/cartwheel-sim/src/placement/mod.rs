@@ -11,7 +11,7 @@ pub mod imbalance;
 pub mod placed;
 pub mod ring_state;
 
-use cartwheel_core::dot::NodeId;
+use cartwheel_core::value::dot::NodeId;
 
 use crate::rng::Rng;
 

@@ -1,11 +1,11 @@
 //! Nodes placed on a ring, the load of each, and what each must keep to find keys.
 
-use cartwheel_core::dot::NodeId;
 use cartwheel_core::ring::balanced::{SPREAD, balanced};
 use cartwheel_core::ring::random::random;
 use cartwheel_core::ring::strategy1::TokenRing;
 use cartwheel_core::ring::{NodeInfo, Partitions, Ring, RingVersion};
-use cartwheel_core::token::Token;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::token::Token;
 
 use super::design::{Design, PARTITION_BYTES, TOKEN_BYTES};
 

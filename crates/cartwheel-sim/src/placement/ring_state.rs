@@ -1,10 +1,10 @@
 //! What membership costs as a cluster grows: on the wire and in memory.
 
 use bytes::Bytes;
-use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
 use serde::Serialize;
 
 /// The clusters that are looked at: how many nodes, and how many partitions. The default of 256 partitions where that is enough for

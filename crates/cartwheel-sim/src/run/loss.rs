@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use cartwheel_core::dot::Life;
-use cartwheel_core::state::{Content, Sibling, State};
+use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::state::{Content, Sibling, State};
 
 use super::{QUIET_US, Run, Stop, WAIT_US};
 use crate::oracle::converged;

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cartwheel_core::cluster::membership::{Change, ChangeKind, History, Member, View};
 use cartwheel_core::control::{Changes, Control, ControlEffects, ControlInput, Notice, SettingsChange};
-use cartwheel_core::hlc::Hlc;
-use cartwheel_core::membership::{Change, ChangeKind, History, Member, View};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{ClientId, Input, WriteFailed};
+use cartwheel_core::value::hlc::Hlc;
 
 use super::{Event, World};
 use crate::failure::Failure;

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
-use cartwheel_core::epoch::{Epoch, KEPT_FOR};
-use cartwheel_core::hint;
-use cartwheel_core::key::Key;
 use cartwheel_core::message::{Ask, Asking, Message};
 use cartwheel_core::node::{Input, StoreCommand, WriteFailed};
-use cartwheel_core::record::Record;
-use cartwheel_core::state::{Content, Sibling};
-use cartwheel_core::write_id::WriteId;
+use cartwheel_core::replica::hint;
+use cartwheel_core::store::record::Record;
+use cartwheel_core::value::epoch::{Epoch, KEPT_FOR};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::{Content, Sibling};
+use cartwheel_core::value::write_id::WriteId;
 
 use super::controls::PAUSED_US;
 use super::{Event, World};

@@ -1,10 +1,10 @@
 //! Who holds what: the configurations of partitions, as the machines know them.
 
-use cartwheel_core::configuration::{Configuration, Home, Homes, Phase};
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::key::Key;
-use cartwheel_core::quorum::majority;
+use cartwheel_core::cluster::configuration::{Configuration, Home, Homes, Phase};
 use cartwheel_core::ring::PartitionId;
+use cartwheel_core::ring::quorum::majority;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::key::Key;
 
 use super::World;
 use crate::cluster::seat_in;

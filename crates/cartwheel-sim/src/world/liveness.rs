@@ -1,7 +1,7 @@
 //! What the nodes think of each other, and what they may not think.
 
+use cartwheel_core::cluster::liveness::{Liveness, Status};
 use cartwheel_core::control::Control;
-use cartwheel_core::liveness::{Liveness, Status};
 
 use super::World;
 use crate::failure::Failure;

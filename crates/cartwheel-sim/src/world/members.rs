@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use cartwheel_core::configuration::{Home, Phase};
+use cartwheel_core::cluster::configuration::{Home, Phase};
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, ViewMember};
+use cartwheel_core::cluster::successor::successor;
 use cartwheel_core::control::{ControlInput, MembersChange};
-use cartwheel_core::membership::{ChangeKind, History, Member, ViewMember};
 use cartwheel_core::node::ClientId;
 use cartwheel_core::ring::PartitionId;
-use cartwheel_core::succession::successor::successor;
 
 use super::World;
 use crate::machine::Standing;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cartwheel_client::{Client, parse_endpoint};
-use cartwheel_core::key::{KeyError, check_bucket};
+use cartwheel_core::value::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 

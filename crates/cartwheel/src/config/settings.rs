@@ -87,7 +87,7 @@ pub enum Durability {
     Os,
 }
 
-impl From<Durability> for cartwheel_core::membership::Durability {
+impl From<Durability> for cartwheel_core::cluster::membership::Durability {
     fn from(durability: Durability) -> Self {
         match durability {
             Durability::Fsync => Self::Fsync,

@@ -1,10 +1,10 @@
-//! The file in which a node remembers the epoch that it is in (`cartwheel_core::epoch`).
+//! The file in which a node remembers the epoch that it is in (`cartwheel_core::value::epoch`).
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use cartwheel_core::epoch::Epoch;
+use cartwheel_core::value::epoch::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::{DataDirError, atomic_file};

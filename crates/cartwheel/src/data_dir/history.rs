@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use cartwheel_core::membership::{DecodeError, HISTORY_VERSION, History};
+use cartwheel_core::cluster::membership::{DecodeError, HISTORY_VERSION, History};
 
 use super::{DataDirError, atomic_file};
 

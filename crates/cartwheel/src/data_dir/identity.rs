@@ -7,9 +7,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use cartwheel_core::dot::Life;
-use cartwheel_core::membership::ClusterId;
-use cartwheel_core::record::ActorsSince;
+use cartwheel_core::cluster::membership::ClusterId;
+use cartwheel_core::store::record::ActorsSince;
+use cartwheel_core::value::dot::Life;
 use cartwheel_core::wire::Protocol;
 use serde::{Deserialize, Serialize};
 

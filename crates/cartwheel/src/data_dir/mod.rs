@@ -22,7 +22,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cartwheel_core::record::ActorsSince;
+use cartwheel_core::store::record::ActorsSince;
 use cartwheel_core::wire::Protocol;
 
 use crate::lineage::{Begun, Mark};

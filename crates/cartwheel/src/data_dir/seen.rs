@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use cartwheel_core::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Life, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::{DataDirError, atomic_file};

@@ -3,8 +3,8 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::lineage::Lineage;
 use bytes::Bytes;
-use cartwheel_core::dot::Life;
-use cartwheel_core::membership::ClusterId;
+use cartwheel_core::cluster::membership::ClusterId;
+use cartwheel_core::value::dot::Life;
 
 fn identity() -> Identity {
     Identity {

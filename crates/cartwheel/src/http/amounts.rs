@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cartwheel_core::configuration::{Configuration, Home};
+use cartwheel_core::anti_entropy::merkle::{Size, TreeId};
+use cartwheel_core::cluster::configuration::{Configuration, Home};
+use cartwheel_core::cluster::counts::{Group, ReplicaCounts};
+use cartwheel_core::cluster::liveness::Status;
+use cartwheel_core::cluster::membership::View;
 use cartwheel_core::control::Surveyed;
-use cartwheel_core::counts::{Group, ReplicaCounts};
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::liveness::Status;
-use cartwheel_core::membership::View;
-use cartwheel_core::merkle::{Size, TreeId};
 use cartwheel_core::ring::PartitionId;
+use cartwheel_core::value::dot::NodeId;
 
 use super::Door;
 
@@ -156,8 +156,8 @@ fn mean(group: Group, routes: &[Route], surveyed: &Surveyed) -> Option<Size> {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::dot::Life;
-    use cartwheel_core::sizes::NodeSizes;
+    use cartwheel_core::cluster::sizes::NodeSizes;
+    use cartwheel_core::value::dot::Life;
 
     use super::*;
 

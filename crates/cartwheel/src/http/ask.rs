@@ -4,8 +4,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use cartwheel_core::context::SEALED_BYTES_MAX;
-use cartwheel_core::request::Retry;
+use cartwheel_core::message::client::Retry;
+use cartwheel_core::value::context::SEALED_BYTES_MAX;
 
 use super::error::ApiError;
 

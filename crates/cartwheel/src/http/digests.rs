@@ -6,12 +6,12 @@ use axum::http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use cartwheel_core::configuration::{Configuration, Phase};
-use cartwheel_core::counts::ReplicaCounts;
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::key::Key;
-use cartwheel_core::membership::View;
+use cartwheel_core::cluster::configuration::{Configuration, Phase};
+use cartwheel_core::cluster::counts::ReplicaCounts;
+use cartwheel_core::cluster::membership::View;
 use cartwheel_core::ring::{PartitionId, Partitions};
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::key::Key;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cartwheel_core::configuration::Phase;
+use cartwheel_core::anti_entropy::ReplicaProof;
+use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::liveness::Liveness;
+use cartwheel_core::cluster::membership::{History, View};
 use cartwheel_core::control::{Changed, EpochStatus, SettingsChange, Survey, Surveyed};
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::exchange::ReplicaProof;
-use cartwheel_core::key::Key;
-use cartwheel_core::liveness::Liveness;
-use cartwheel_core::membership::{History, View};
-use cartwheel_core::request::{Refusal, Reply, Request};
+use cartwheel_core::message::client::{Refusal, Reply, Request};
 use cartwheel_core::ring::PartitionId;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::key::Key;
 use tokio::sync::watch;
 
 use super::body::Bodies;

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cartwheel_core::request::{Refusal, Shortfall};
+use cartwheel_core::message::client::{Refusal, Shortfall};
 use serde::Serialize;
 use utoipa::ToSchema;
 

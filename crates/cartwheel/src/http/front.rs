@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Uri;
 use axum::response::{IntoResponse as _, Response};
-use cartwheel_core::request::Refusal;
+use cartwheel_core::message::client::Refusal;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::Service;

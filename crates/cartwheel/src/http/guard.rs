@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Version, header};
-use cartwheel_core::membership::View;
+use cartwheel_core::cluster::membership::View;
 
 use super::Door;
 use super::ask::{CONTEXT, IDEMPOTENCY_KEY, TTL, single};

@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::liveness;
+use cartwheel_core::cluster::liveness;
+use cartwheel_core::value::dot::NodeId;
 use serde::Serialize;
 use utoipa::ToSchema;
 

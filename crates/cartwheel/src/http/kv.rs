@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request as HttpRequest, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use cartwheel_core::key::Key;
-use cartwheel_core::request::{Get, Operation, Put, PutDone, Reply, Request};
-use cartwheel_core::state::Content;
+use cartwheel_core::message::client::{Get, Operation, Put, PutDone, Reply, Request};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::Content;
 
 use super::error::ApiError;
 use super::openapi::{ReadErrors, WriteErrors};

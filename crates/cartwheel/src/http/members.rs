@@ -8,13 +8,13 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request as HttpRequest;
-use cartwheel_core::configuration::{Home, Phase};
+use cartwheel_core::cluster::configuration::{Home, Phase};
+use cartwheel_core::cluster::liveness::Status;
+use cartwheel_core::cluster::membership::{BadChange, ChangeKind, Member, View, planned};
 use cartwheel_core::control::MembersChange;
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::liveness::Status;
-use cartwheel_core::membership::{BadChange, ChangeKind, Member, View, planned};
 use cartwheel_core::ring::report::{Capped, Violations};
 use cartwheel_core::ring::{NORMAL_WEIGHT, PartitionId};
+use cartwheel_core::value::dot::NodeId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -429,7 +429,7 @@ fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<S
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
-    use cartwheel_core::request::Refusal;
+    use cartwheel_core::message::client::Refusal;
     use serde_json::{Value, json};
 
     use super::super::tests::ask;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use cartwheel_core::configuration::{Configuration, Home, Phase};
+use cartwheel_core::anti_entropy::merkle::Size;
+use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
+use cartwheel_core::cluster::liveness::Status;
+use cartwheel_core::cluster::membership::{Member, View};
 use cartwheel_core::control::Surveyed;
-use cartwheel_core::liveness::Status;
-use cartwheel_core::membership::{Member, View};
-use cartwheel_core::merkle::Size;
 use serde::Serialize;
 use utoipa::ToSchema;
 

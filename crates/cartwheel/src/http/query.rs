@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use cartwheel_core::request::Consistency;
+use cartwheel_core::message::client::Consistency;
 
 use super::error::ApiError;
 use super::target::percent_decode;

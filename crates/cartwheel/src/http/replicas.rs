@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use cartwheel_core::hlc::WallMs;
-use cartwheel_core::merkle::TreeId;
+use cartwheel_core::anti_entropy::merkle::TreeId;
+use cartwheel_core::value::hlc::WallMs;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -56,7 +56,7 @@ pub(super) async fn replicas(State(door): State<Door>, uri: Uri) -> Result<Json<
         let phase = phases.get(tree.partition.index());
         phase.map_or(0, |phase| phase.counts().n_of(tree.group))
     };
-    let form = |proof: cartwheel_core::exchange::ReplicaProof| ReplicaForm {
+    let form = |proof: cartwheel_core::anti_entropy::ReplicaProof| ReplicaForm {
         partition: proof.tree.partition.0,
         n: n_of(proof.tree),
         peer: view.member(proof.peer).map_or_else(|| proof.peer.to_string(), |known| known.member.name.clone()),

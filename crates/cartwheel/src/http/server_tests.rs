@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::get;
-use cartwheel_core::request::Operation;
-use cartwheel_core::state::Content;
+use cartwheel_core::message::client::Operation;
+use cartwheel_core::value::state::Content;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -186,7 +186,8 @@ async fn expected_and_pipelined() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_has_said_all_gets_its_answer() {
     let serving =
-        serving(router(door(Ok(cartwheel_core::request::Reply::Got(got(&[Some("v")])))).0), Limits::default()).await;
+        serving(router(door(Ok(cartwheel_core::message::client::Reply::Got(got(&[Some("v")])))).0), Limits::default())
+            .await;
     let mut stream = TcpStream::connect(serving.addr).await.unwrap();
     stream.write_all(b"GET /v1/kv/b/k HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     stream.shutdown().await.unwrap();

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use cartwheel_core::configuration::Phase;
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::key::Key;
-use cartwheel_core::liveness::Status;
-use cartwheel_core::membership::{BucketSettings, View};
-use cartwheel_core::quorum::majority;
-use cartwheel_core::request::{Consistency, Operation, Refusal};
+use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::liveness::Status;
+use cartwheel_core::cluster::membership::{BucketSettings, View};
+use cartwheel_core::message::client::{Consistency, Operation, Refusal};
+use cartwheel_core::ring::quorum::majority;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::key::Key;
 
 use super::Door;
 use super::error::ApiError;
@@ -131,7 +131,7 @@ fn listed(names: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::request::Shortfall;
+    use cartwheel_core::message::client::Shortfall;
     use serde_json::json;
 
     use super::super::tests::ask;

@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use cartwheel_core::dot::Dot;
-use cartwheel_core::hlc::WallMs;
-use cartwheel_core::request::{Acks, Got};
-use cartwheel_core::state::{Content, Sibling};
+use cartwheel_core::message::client::{Acks, Got};
+use cartwheel_core::value::dot::Dot;
+use cartwheel_core::value::hlc::WallMs;
+use cartwheel_core::value::state::{Content, Sibling};
 use serde::Serialize;
 use utoipa::ToSchema;
 

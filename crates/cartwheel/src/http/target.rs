@@ -1,7 +1,7 @@
 //! Buckets and keys in paths: percent-encoded bytes, of which neither a slash nor a dot means anything in the key.
 
 use bytes::Bytes;
-use cartwheel_core::key::Key;
+use cartwheel_core::value::key::Key;
 
 use super::error::ApiError;
 

@@ -7,20 +7,20 @@ use axum::http::{Request, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use cartwheel_core::configuration::Phase;
+use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::control::EpochStatus;
-use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::message::Envelope;
-use cartwheel_core::node::{Effects, Input};
-use cartwheel_core::request::{
+use cartwheel_core::message::client::{
     Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as Asked, Retry,
 };
-use cartwheel_core::state::{Content, Epoch, Sibling};
-use cartwheel_core::time::Now;
+use cartwheel_core::node::{Effects, Input};
+use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::state::{Content, Epoch, Sibling};
+use cartwheel_core::value::time::Now;
+use cartwheel_core::value::write_id::WriteId;
 use cartwheel_core::wire::Protocol;
-use cartwheel_core::write_id::WriteId;
 use cartwheel_storage::MemoryStore;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cartwheel_core::key::{KeyError, check_bucket};
+use cartwheel_core::value::key::{KeyError, check_bucket};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::{Ending, Exit};

@@ -1,7 +1,7 @@
 //! Records: what a file holds, and what of it is stored.
 
 use bytes::Bytes;
-use cartwheel_core::key::Key;
+use cartwheel_core::value::key::Key;
 
 use super::LoadArgs;
 

@@ -1,4 +1,4 @@
-use cartwheel_core::liveness::{Liveness, Status};
+use cartwheel_core::cluster::liveness::{Liveness, Status};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

@@ -1,12 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::hint::Backlog;
-use cartwheel_core::hlc::WallMs;
-use cartwheel_core::key::Key;
-use cartwheel_core::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::node::{Event, Repair};
+use cartwheel_core::replica::hint::Backlog;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::hlc::WallMs;
+use cartwheel_core::value::key::Key;
 
 use super::*;
 use crate::shard;

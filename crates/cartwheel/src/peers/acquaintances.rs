@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
+use cartwheel_core::cluster::membership::View;
 use cartwheel_core::control::MembersChange;
-use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::membership::View;
+use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::wire::{Protocol, Spoken};
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};

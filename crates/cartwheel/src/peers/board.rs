@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::drift::Drift;
-use cartwheel_core::liveness::Status;
+use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::time::Now;
+use cartwheel_core::node::clock_guard::Drift;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::time::Now;
 use cartwheel_core::wire::{Protocol, Spoken};
 use tokio::sync::Notify;
 

@@ -9,10 +9,10 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use cartwheel_core::cluster::membership::{Change, ChangeKind, ClusterId, History, Member};
 use cartwheel_core::control::MembersChange;
-use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::hlc::Hlc;
-use cartwheel_core::membership::{Change, ChangeKind, ClusterId, History, Member};
+use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::wire::{Protocol, Spoken};
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;

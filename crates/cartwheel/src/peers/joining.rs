@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cartwheel_core::membership::{History, Member};
+use cartwheel_core::cluster::membership::{History, Member};
 use futures_util::future::join_all;
 use tokio::net::{TcpStream, lookup_host};
 

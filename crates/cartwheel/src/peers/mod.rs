@@ -18,11 +18,11 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::liveness::{Liveness, Status};
+use cartwheel_core::cluster::liveness::{Liveness, Status};
 use cartwheel_core::message::Envelope;
 use cartwheel_core::node::SIBLING_BYTES_MAX;
 use cartwheel_core::ring::N_MAX;
+use cartwheel_core::value::dot::NodeId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::codec::LengthDelimitedCodec;

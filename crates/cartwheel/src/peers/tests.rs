@@ -1,13 +1,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cartwheel_core::dot::{Life, NodeId};
-use cartwheel_core::hlc::{Hlc, WallMs};
-use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
 use cartwheel_core::message::{Answer, Asking, Message, Ticket};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::Partitions;
-use cartwheel_core::time::Now;
+use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::time::Now;
 use cartwheel_core::wire::{PROTOCOL_VERSION, Protocol, Spoken};
 use cartwheel_storage::MemoryStore;
 use tokio::io::AsyncWriteExt as _;
@@ -35,8 +35,8 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
         from_life: from.life,
         from_boot: from.boot,
         sent: Now { wall: WallMs(0), ..Now::default() },
-        footing: cartwheel_core::configuration::Footing::default(),
-        losses: cartwheel_core::losses::Losses::NONE,
+        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        losses: cartwheel_core::node::losses::Losses::NONE,
         message: Message::Answer(Ticket { asking: Asking::Coordinator, operation, round: 0 }, Answer::Stored),
     }
 }

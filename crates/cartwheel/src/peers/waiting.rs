@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cartwheel_core::membership::Member;
+use cartwheel_core::cluster::membership::Member;
 use tokio::sync::watch;
 
 use crate::control::ControlHandle;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cartwheel_core::cluster::membership::{ChangeKind, Member, View};
 use cartwheel_core::control::MembersChange;
-use cartwheel_core::membership::{ChangeKind, Member, View};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -103,7 +103,7 @@ pub(super) async fn look_for_others(
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::dot::Life;
+    use cartwheel_core::value::dot::Life;
 
     use super::*;
     use crate::config::{Environment, NewNode, Settings};

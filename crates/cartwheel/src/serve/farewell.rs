@@ -1,7 +1,7 @@
 //! How a node ends whose directory must not be served any more.
 
-use cartwheel_core::configuration::Home;
-use cartwheel_core::membership::View;
+use cartwheel_core::cluster::configuration::Home;
+use cartwheel_core::cluster::membership::View;
 use tokio::sync::watch;
 use tracing::info;
 
@@ -68,10 +68,10 @@ pub(super) fn end(data_dir: &DataDir, farewell: Farewell) -> Result<(), ServeErr
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::dot::{Life, NodeId};
-    use cartwheel_core::hlc::Hlc;
-    use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy};
+    use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy};
     use cartwheel_core::ring::Partitions;
+    use cartwheel_core::value::dot::{Life, NodeId};
+    use cartwheel_core::value::hlc::Hlc;
 
     use super::*;
 

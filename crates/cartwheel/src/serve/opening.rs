@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cartwheel_core::membership::Member;
+use cartwheel_core::cluster::membership::Member;
 use tracing::warn;
 
 use crate::peers::{self, Acquaintances, LocalNode, Peer, Peers, Unwelcome};

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel_core::configuration::Home;
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::membership::View;
-use cartwheel_core::quorum::majority;
+use cartwheel_core::cluster::configuration::Home;
+use cartwheel_core::cluster::membership::View;
+use cartwheel_core::ring::quorum::majority;
+use cartwheel_core::value::dot::NodeId;
 use futures_util::future::select_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -99,10 +99,10 @@ fn of_all(shards: &[shard::Readiness]) -> Readiness {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::dot::Life;
-    use cartwheel_core::hlc::Hlc;
-    use cartwheel_core::membership::{ChangeKind, ClusterId, History, Member, Strategy};
+    use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy};
     use cartwheel_core::ring::Partitions;
+    use cartwheel_core::value::dot::Life;
+    use cartwheel_core::value::hlc::Hlc;
 
     use super::*;
 

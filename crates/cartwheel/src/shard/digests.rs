@@ -1,9 +1,9 @@
 //! What a store holds of each key, page by page: read from the disk, whatever else the node believes.
 
 use bytes::Bytes;
-use cartwheel_core::digest::ContentDigest;
-use cartwheel_core::key::Key;
-use cartwheel_core::record::{Record, RecordError};
+use cartwheel_core::store::record::{Record, RecordError};
+use cartwheel_core::value::digest::ContentDigest;
+use cartwheel_core::value::key::Key;
 use cartwheel_storage::{Store, StoreError};
 use tracing::warn;
 
@@ -115,12 +115,12 @@ fn held(storage_key: &Bytes, record: &Bytes) -> Held {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::clock::Clock;
-    use cartwheel_core::dot::{Actor, Dot, Life, NodeId, Since};
-    use cartwheel_core::hlc::Hlc;
-    use cartwheel_core::record::LocalHeader;
-    use cartwheel_core::state::{Content, Epoch, Notes, Sibling, State};
-    use cartwheel_core::write_id::WriteId;
+    use cartwheel_core::store::record::LocalHeader;
+    use cartwheel_core::value::clock::Clock;
+    use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+    use cartwheel_core::value::hlc::Hlc;
+    use cartwheel_core::value::state::{Content, Epoch, Notes, Sibling, State};
+    use cartwheel_core::value::write_id::WriteId;
     use cartwheel_storage::{Batch, Durability, MemoryStore};
 
     use super::*;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::node::{ReadFailed, ScanLimit, Scanned, WriteFailed};
-use cartwheel_core::time::Instant;
+use cartwheel_core::value::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store, StoreError};
 use tracing::{error, info};
 

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::context::ClusterKey;
-use cartwheel_core::dot::Since;
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::key::Key;
 use cartwheel_core::message::Envelope;
+use cartwheel_core::message::client::{Consistency, Get, Operation, Outcome, Put, Refusal, Reply, Request};
 use cartwheel_core::node::{Input, Limits, Node, NodeConfig, Timing};
-use cartwheel_core::request::{Consistency, Get, Operation, Outcome, Put, Refusal, Reply, Request};
-use cartwheel_core::state::Content;
+use cartwheel_core::value::context::ClusterKey;
+use cartwheel_core::value::dot::Since;
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::state::Content;
 use cartwheel_storage::{Batch, Durability, IndexScan, MemoryStore, Scan, Store, StoreError};
 use tokio::sync::oneshot;
 
@@ -116,10 +116,10 @@ fn node() -> Node {
         boot: 1,
         lane: cartwheel_core::message::Lane::ONLY,
         seats: Vec::new(),
-        losses: cartwheel_core::losses::LossBook::default(),
+        losses: cartwheel_core::node::losses::LossBook::default(),
         loss_floor: Since(0),
-        durability: cartwheel_core::membership::Durability::Fsync,
-        actors: cartwheel_core::record::ActorsSince { boot: 1, drawn: 1 },
+        durability: cartwheel_core::cluster::membership::Durability::Fsync,
+        actors: cartwheel_core::store::record::ActorsSince { boot: 1, drawn: 1 },
         seed: 1,
         timing: Timing::default(),
         limits: Limits::default(),
@@ -201,7 +201,7 @@ fn turns_on(medium: &Medium) -> Turns<Node, NoPeers> {
 fn values(turns: &mut Turns<Node, NoPeers>, number: u64) -> BTreeSet<Bytes> {
     let outcome = ask(turns, vec![get(number)]).remove(0);
     let Ok(Reply::Got(got)) = outcome else { panic!("k{number}: {outcome:?}") };
-    let value = |sibling: cartwheel_core::state::Sibling| match sibling.content {
+    let value = |sibling: cartwheel_core::value::state::Sibling| match sibling.content {
         Content::Value { bytes, .. } => bytes,
         Content::Tombstone => panic!("nobody deletes"),
     };

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cartwheel_core::configuration::Phase;
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::exchange::ReplicaProof;
-use cartwheel_core::key::Key;
-use cartwheel_core::liveness::Liveness;
-use cartwheel_core::membership::View;
+use cartwheel_core::anti_entropy::ReplicaProof;
+use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::liveness::Liveness;
+use cartwheel_core::cluster::membership::View;
+use cartwheel_core::cluster::sizes::NodeSizes;
+use cartwheel_core::message::client::{Outcome, Refusal, Request};
 use cartwheel_core::message::{Envelope, Lane, Message};
-use cartwheel_core::request::{Outcome, Refusal, Request};
 use cartwheel_core::ring::{PartitionId, Partitions};
-use cartwheel_core::sizes::NodeSizes;
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::key::Key;
 use cartwheel_core::wire::Protocol;
 use futures_util::future::{join_all, select_all};
 

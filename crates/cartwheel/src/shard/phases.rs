@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cartwheel_core::configuration::Phase;
+use cartwheel_core::cluster::configuration::Phase;
 use cartwheel_core::ring::PartitionId;
 use tokio::sync::Notify;
 

@@ -108,7 +108,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use cartwheel_core::time::Instant;
+    use cartwheel_core::value::time::Instant;
     use cartwheel_storage::{
         Batch, Durability, FjallOptions, FjallStore, IndexScan, MemoryStore, Scan, Store, StoreError,
     };

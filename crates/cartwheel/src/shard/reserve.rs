@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cartwheel_core::time::Instant;
+use cartwheel_core::value::time::Instant;
 use tracing::{error, info, warn};
 
 /// How much disk is kept free.

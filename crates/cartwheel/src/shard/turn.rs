@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::admission::Admitted;
-use cartwheel_core::configuration::Phase;
-use cartwheel_core::dot::NodeId;
-use cartwheel_core::epoch::Epoch;
-use cartwheel_core::exchange::ReplicaProof;
+use cartwheel_core::anti_entropy::ReplicaProof;
+use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::Envelope;
+use cartwheel_core::message::client::{Operation, Outcome, Put, Refusal, Request};
 use cartwheel_core::node::{
     ClientId, Effects, Event, IndexChange, Input, StoreCommand, StoreId, StoreResult, WriteFailed,
 };
-use cartwheel_core::request::{Operation, Outcome, Put, Refusal, Request};
 use cartwheel_core::ring::PartitionId;
-use cartwheel_core::sizes::NodeSizes;
-use cartwheel_core::state::Content;
-use cartwheel_core::time::Instant;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::value::state::Content;
+use cartwheel_core::value::time::Instant;
 use cartwheel_storage::{Batch, Durability};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, error, info, warn};

@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cartwheel_core::key::Key;
-use cartwheel_core::request::{Acks, Consistency, Get, Got, Operation, Reply};
-use cartwheel_core::time::Now;
+use cartwheel_core::message::client::{Acks, Consistency, Get, Got, Operation, Reply};
+use cartwheel_core::value::key::Key;
+use cartwheel_core::value::time::Now;
 use cartwheel_storage::{IndexScan, MemoryStore, Scan, Store, StoreError};
 
 use super::*;
@@ -107,7 +107,8 @@ fn write_then_reply() -> impl FnMut(Input) -> Effects + Send + 'static {
             Effects { stores: vec![(store, write(b"k", true))], ..Effects::default() }
         }
         Input::Stored(store, StoreResult::Written(written)) => {
-            let outcome = if written.is_ok() { got() } else { Err(cartwheel_core::request::Refusal::Overloaded) };
+            let outcome =
+                if written.is_ok() { got() } else { Err(cartwheel_core::message::client::Refusal::Overloaded) };
             Effects { replies: vec![(effects_of[&store], outcome)], ..Effects::default() }
         }
         _ => Effects::default(),
@@ -182,13 +183,13 @@ fn a_read_sees_the_write_before_it() {
 /// A message.
 fn answer() -> Envelope {
     Envelope {
-        cluster: cartwheel_core::membership::ClusterId(1),
+        cluster: cartwheel_core::cluster::membership::ClusterId(1),
         from: NodeId::new(1),
-        from_life: cartwheel_core::dot::Life(1),
+        from_life: cartwheel_core::value::dot::Life(1),
         from_boot: 1,
-        sent: Now { wall: cartwheel_core::hlc::WallMs(0), ..Now::default() },
-        footing: cartwheel_core::configuration::Footing::default(),
-        losses: cartwheel_core::losses::Losses::NONE,
+        sent: Now { wall: cartwheel_core::value::hlc::WallMs(0), ..Now::default() },
+        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        losses: cartwheel_core::node::losses::Losses::NONE,
         message: cartwheel_core::message::Message::Answer(
             cartwheel_core::message::Ticket {
                 asking: cartwheel_core::message::Asking::Coordinator,

@@ -8,8 +8,8 @@ use std::fs;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::dot::Since;
-use cartwheel_core::time::Instant;
+use cartwheel_core::value::dot::Since;
+use cartwheel_core::value::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store, StoreError};
 
 /// The name of the mark. Its value names the run of the operating system; an empty one is no mark.

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cartwheel_client::kv_path;
-use cartwheel_core::key::Key;
+use cartwheel_core::value::key::Key;
 use serde::Serialize;
 
 use super::held::Held;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use cartwheel_core::configuration::{Home, Phase, Step};
-use cartwheel_core::liveness::Status;
-use cartwheel_core::membership::{ChangeKind, View};
+use cartwheel_core::cluster::configuration::{Home, Phase, Step};
+use cartwheel_core::cluster::liveness::Status;
+use cartwheel_core::cluster::membership::{ChangeKind, View};
 use cartwheel_core::ring::PartitionId;
 
 use super::super::Door;

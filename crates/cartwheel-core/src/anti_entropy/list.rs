@@ -1,0 +1,49 @@
+//! The keys of a range, as a scan of the store finds them.
+
+use bytes::Bytes;
+
+use crate::anti_entropy::merkle::{KeyRange, Share, TreeId, Trees};
+use crate::message::anti_entropy::ListPage;
+use crate::node::effects::{ScanLimit, Scanned, StoreCommand};
+use crate::value::digest::ContentDigest;
+use crate::value::key::Key;
+
+/// How much is read for one answer. An entry takes some tens of bytes, and at most some thousands.
+const LIST_LIMIT: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };
+
+/// The command that reads the first keys of `range`.
+pub fn scan(range: &KeyRange) -> StoreCommand {
+    StoreCommand::Scan { from: range.from.clone(), upto: range.upto.clone(), at_most: LIST_LIMIT }
+}
+
+/// What a scan of `range` says of the keys of `tree`, and the keys whose records cannot be read.
+///
+/// What is being written counts as it was before: a listing tells of nothing that is not durable.
+pub fn page<'a>(
+    trees: &Trees,
+    tree: TreeId,
+    range: &KeyRange,
+    scanned: &Scanned,
+    being_written: impl Iterator<Item = (&'a Key, Share)>,
+) -> (ListPage, Vec<Key>) {
+    let next = scanned.next();
+    let mut page = ListPage { next: next.clone(), ..ListPage::default() };
+    let part = KeyRange { from: range.from.clone(), upto: next.or_else(|| range.upto.clone()) };
+    let key_of = |storage_key: &Bytes| Key::from_storage_key(storage_key).ok();
+    let mut damaged: Vec<Key> = scanned.damaged.iter().filter_map(key_of).collect();
+    for (storage_key, record) in &scanned.records {
+        match trees.held(storage_key, record) {
+            Some(held) if held.group == tree.group => drop(page.entries.insert(storage_key.clone(), held.share.digest)),
+            Some(_) => {}
+            None => damaged.extend(key_of(storage_key)),
+        }
+    }
+    for (key, share) in being_written.filter(|(key, _)| trees.id_of(key) == tree) {
+        let storage_key = key.storage_key();
+        if part.contains(&storage_key) {
+            page.entries.insert(storage_key, share.digest);
+        }
+    }
+    page.entries.retain(|_, content| *content != ContentDigest::NONE);
+    (page, damaged)
+}

@@ -1,0 +1,193 @@
+//! How a partition's trees are made from what the store holds, while it is being written to.
+//!
+//! A scan goes through the partition in parts. A write below the place that it has come to is folded; one above will be read. What is
+//! being written when a part is read counts as it was before, whichever of the two the scan has seen, and is folded when it has
+//! ended well; what has ended since the part was asked for counts as it ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::{Grid, KeyRange, Share, Tree};
+use crate::cluster::counts::Group;
+use crate::node::effects::{ScanLimit, StoreCommand, StoreId};
+use crate::ring::PartitionId;
+use crate::value::token::Token;
+
+/// How much one part of a scan reads.
+pub const SCAN_LIMIT: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };
+
+/// How many lost records of a partition are known by name.
+const LOSSES_MAX: usize = 10_000;
+
+/// A partition's trees.
+pub type Forest = BTreeMap<Group, Tree>;
+
+/// What is known of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// Its group.
+    pub group: Group,
+    /// What it adds to its tree.
+    pub share: Share,
+    /// Its record was lost and does not count yet.
+    pub is_lost: bool,
+}
+
+/// The records of a partition that were lost and do not count yet.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Losses {
+    keys: BTreeSet<Bytes>,
+    /// There are more, which are not known by name.
+    more: bool,
+}
+
+impl Losses {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && !self.more
+    }
+
+    /// Some of them.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.keys.iter()
+    }
+
+    /// A record was written and is lost or not.
+    pub fn note(&mut self, storage_key: impl FnOnce() -> Bytes, is_lost: bool) {
+        if is_lost && self.keys.len() >= LOSSES_MAX {
+            self.more = true;
+        } else if is_lost {
+            self.keys.insert(storage_key());
+        } else if !self.keys.is_empty() {
+            self.keys.remove(&storage_key());
+        }
+    }
+}
+
+/// Trees that are being built.
+#[derive(Debug)]
+pub struct Build {
+    /// Of which partition.
+    pub partition: PartitionId,
+    grid: Grid,
+    leaf_keys_max: u32,
+    forest: Forest,
+    losses: Losses,
+    /// What is left of the partition.
+    rest: KeyRange,
+    scan: Option<StoreId>,
+    /// What ended since the scan under way was asked for, from where it begins.
+    touched: BTreeMap<Bytes, Held>,
+    spoilt: bool,
+}
+
+impl Build {
+    /// Trees of these depths.
+    pub fn new(
+        partition: PartitionId,
+        grid: Grid,
+        depths: impl Iterator<Item = (Group, u8)>,
+        leaf_keys_max: u32,
+    ) -> Self {
+        Self {
+            partition,
+            grid,
+            leaf_keys_max,
+            forest: depths.map(|(group, depth)| (group, Tree::new(depth))).collect(),
+            losses: Losses::default(),
+            rest: grid.whole(),
+            scan: None,
+            touched: BTreeMap::new(),
+            spoilt: false,
+        }
+    }
+
+    /// Whether this is the end of its scan.
+    pub fn waits_for(&self, id: StoreId) -> bool {
+        self.scan == Some(id)
+    }
+
+    /// Whether it waits for a scan.
+    pub const fn is_scanning(&self) -> bool {
+        self.scan.is_some()
+    }
+
+    /// Asks for the next part.
+    pub fn scan(&mut self, id: StoreId) -> StoreCommand {
+        self.scan = Some(id);
+        StoreCommand::Scan { from: self.rest.from.clone(), upto: self.rest.upto.clone(), at_most: SCAN_LIMIT }
+    }
+
+    /// The scan has failed; it is to be asked for again.
+    pub fn failed(&mut self) {
+        self.scan = None;
+        self.touched.clear();
+    }
+
+    /// A record cannot be read: what is being built will lack it.
+    pub const fn spoil(&mut self) {
+        self.spoilt = true;
+    }
+
+    /// A write to a key of the partition has ended well.
+    pub fn written(&mut self, storage_key: Bytes, old: Share, held: Held) {
+        if storage_key < self.rest.from {
+            self.fold(&storage_key, old, held);
+        } else if self.scan.is_some() {
+            self.touched.insert(storage_key, held);
+        }
+    }
+
+    fn fold(&mut self, storage_key: &Bytes, old: Share, held: Held) {
+        if let (Some(tree), Some(token)) = (self.forest.get_mut(&held.group), token(storage_key)) {
+            tree.fold(self.grid.cell(token), old, held.share);
+        }
+        self.losses.note(|| storage_key.clone(), held.is_lost);
+    }
+
+    /// Takes in a part that was read, up to `end`; `being_written` is what is being written in the partition, as it was before. True
+    /// if that was the last.
+    pub fn take(
+        &mut self,
+        mut read: BTreeMap<Bytes, Held>,
+        end: Option<Bytes>,
+        being_written: BTreeMap<Bytes, Held>,
+    ) -> bool {
+        self.scan = None;
+        let part = KeyRange { from: self.rest.from.clone(), upto: end.clone().or_else(|| self.rest.upto.clone()) };
+        read.extend(being_written);
+        read.append(&mut self.touched);
+        for (storage_key, held) in read.iter().filter(|(storage_key, _)| part.contains(storage_key)) {
+            self.fold(storage_key, Share::NOTHING, *held);
+        }
+        if self.forest.values().any(|tree| tree.is_overfull(self.leaf_keys_max)) {
+            self.begin_again();
+            return false;
+        }
+        let Some(end) = end else { return true };
+        self.rest.from = end;
+        false
+    }
+
+    /// One level deeper where there are too many keys in a leaf. Each level is sixteen times as wide, so all beginnings together cost
+    /// less than a tenth of the last.
+    fn begin_again(&mut self) {
+        for tree in self.forest.values_mut() {
+            *tree = Tree::new(tree.depth() + u8::from(tree.is_overfull(self.leaf_keys_max)));
+        }
+        self.losses = Losses::default();
+        self.rest = self.grid.whole();
+        self.spoilt = false;
+    }
+
+    /// What was built; none if it lacks something.
+    pub fn finish(self) -> Option<(Forest, Losses)> {
+        (!self.spoilt).then_some((self.forest, self.losses))
+    }
+}
+
+/// The token of a storage key.
+fn token(storage_key: &[u8]) -> Option<Token> {
+    Some(Token::new(u128::from_be_bytes(storage_key.get(..16)?.try_into().ok()?)))
+}

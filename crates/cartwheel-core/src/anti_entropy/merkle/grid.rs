@@ -1,0 +1,143 @@
+//! How the tokens of a partition are dealt out to the leaves of its trees.
+
+use bytes::Bytes;
+
+use super::{DEPTH_MAX, FANOUT_BITS};
+use crate::ring::{PartitionId, Partitions};
+use crate::value::token::Token;
+
+const CELL_BITS: u32 = DEPTH_MAX as u32 * FANOUT_BITS;
+
+/// A partition cut into the leaves of the deepest tree there can be. Every other tree joins neighbours of these, so a leaf of one
+/// depth is the sum of sixteen of the next on every node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grid {
+    start: u128,
+    last: u128,
+    cell: u128,
+}
+
+/// Storage keys from one on, up to another that is left out; up to the end of the ring if there is none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyRange {
+    /// The first.
+    pub from: Bytes,
+    /// The first that is left out.
+    pub upto: Option<Bytes>,
+}
+
+impl KeyRange {
+    /// Whether `storage_key` is in it.
+    pub fn contains(&self, storage_key: &[u8]) -> bool {
+        self.from.as_ref() <= storage_key && self.ends_after(storage_key)
+    }
+
+    /// Whether it has keys, and all that it has are in this range too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let ends_in_it = match (&other.upto, &self.upto) {
+            (Some(upto), Some(end)) => upto <= end,
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        self.contains(&other.from) && ends_in_it && other.ends_after(&other.from)
+    }
+
+    /// Whether `storage_key` lies before its end.
+    pub fn ends_after(&self, storage_key: &[u8]) -> bool {
+        self.upto.as_ref().is_none_or(|upto| storage_key < upto.as_ref())
+    }
+}
+
+impl Grid {
+    /// The grid of a partition.
+    ///
+    /// # Panics
+    /// If the ring has no such partition.
+    pub const fn of(partitions: Partitions, partition: PartitionId) -> Self {
+        let start = partitions.start(partition).position();
+        let last = if partition.0 + 1 == partitions.count() {
+            u128::MAX
+        } else {
+            partitions.start(PartitionId(partition.0 + 1)).position() - 1
+        };
+        Self { start, last, cell: ((last - start) >> CELL_BITS) + 1 }
+    }
+
+    /// The cell of a token of the partition.
+    pub const fn cell(&self, token: Token) -> u32 {
+        (token.position().wrapping_sub(self.start) / self.cell) as u32
+    }
+
+    /// The index of the node on `level` that a cell lies in.
+    pub const fn node_of(level: u8, cell: u32) -> u32 {
+        cell >> (CELL_BITS - level as u32 * FANOUT_BITS)
+    }
+
+    /// The whole partition.
+    pub fn whole(&self) -> KeyRange {
+        KeyRange { from: storage_key(self.start), upto: self.last.checked_add(1).map(storage_key) }
+    }
+
+    /// The keys of a node; none if no token falls into it.
+    pub fn range(&self, level: u8, index: u32) -> Option<KeyRange> {
+        let shift = CELL_BITS - u32::from(level) * FANOUT_BITS;
+        let first = self.position(u128::from(index) << shift)?;
+        let end = self.position((u128::from(index) + 1) << shift);
+        Some(KeyRange {
+            from: storage_key(first),
+            upto: end.map_or_else(|| self.whole().upto, |end| Some(storage_key(end))),
+        })
+    }
+
+    /// Where a cell begins; none if that is beyond the partition.
+    fn position(&self, cell: u128) -> Option<u128> {
+        let position = self.cell.checked_mul(cell)?.checked_add(self.start)?;
+        (position <= self.last).then_some(position)
+    }
+}
+
+/// What all storage keys of a token begin with.
+fn storage_key(position: u128) -> Bytes {
+    Bytes::copy_from_slice(&Token::new(position).to_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_token_lies_in_one_node_of_each_level_and_in_its_range(
+            count in prop_oneof![1u32..300, Just(65_536u32)], position: u128, level in 0..=DEPTH_MAX,
+        ) {
+            let partitions = Partitions::new(count).unwrap();
+            let token = Token::new(position);
+            let grid = Grid::of(partitions, partitions.of(token));
+            let index = Grid::node_of(level, grid.cell(token));
+            prop_assert!(u64::from(index) < 1 << (u32::from(level) * FANOUT_BITS));
+            let range = grid.range(level, index).expect("a token is in it");
+            prop_assert!(range.contains(&token.to_bytes()));
+            if let Some(next) = grid.range(level, index + 1).filter(|_| index + 1 < 1 << (u32::from(level) * FANOUT_BITS)) {
+                prop_assert_eq!(Some(next.from), range.upto);
+            }
+            if level > 0 {
+                prop_assert_eq!(Grid::node_of(level - 1, grid.cell(token)), index / 16);
+            }
+        }
+
+        #[test]
+        fn the_ranges_of_a_level_are_the_partition(count in 1u32..20, partition in 0u32..20, level in 0u8..=3) {
+            let partitions = Partitions::new(count).unwrap();
+            let grid = Grid::of(partitions, PartitionId(partition % count));
+            let mut next = Some(grid.whole().from);
+            for index in 0..1 << (u32::from(level) * FANOUT_BITS) {
+                let Some(range) = grid.range(level, index) else { continue };
+                prop_assert_eq!(Some(range.from), next);
+                next = range.upto;
+            }
+            prop_assert_eq!(next, grid.whole().upto);
+        }
+    }
+}

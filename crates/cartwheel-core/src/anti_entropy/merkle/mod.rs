@@ -1,0 +1,171 @@
+//! Merkle trees, by which replicas of any size are compared in a few messages (paper, section 4.7).
+//!
+//! A node keeps one [`Tree`] for each group of a partition's keys of which it is a home ([`Trees`]). A leaf is the sum of the
+//! [`ContentDigest`]s of the keys in its range of tokens, so a write changes it by subtracting what was there and adding what is,
+//! without looking at any other key; and a node above the leaves is the sum of the leaves below it, so trees of different depths can be
+//! compared on every level that both have.
+
+mod build;
+mod grid;
+mod saved;
+mod share;
+mod trees;
+
+use std::ops::AddAssign;
+
+use crate::cluster::counts::Group;
+use crate::ring::PartitionId;
+
+pub use grid::{Grid, KeyRange};
+pub use share::Share;
+pub use trees::{Change, Found, Trees};
+
+/// How many nodes of one level a node of the level above is the sum of, as a power of two.
+pub const FANOUT_BITS: u32 = 4;
+/// How many that is.
+pub const FANOUT: u32 = 1 << FANOUT_BITS;
+/// The depth of the deepest tree: a million leaves.
+pub const DEPTH_MAX: u8 = 5;
+
+/// Which tree: the keys of a group of one partition, which have the same homes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TreeId {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Which of its keys.
+    pub group: Group,
+}
+
+/// What a node of a tree says of the keys below it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sum {
+    /// The sum of their digests, modulo 2^128.
+    pub digests: u128,
+    /// How many have any content.
+    pub keys: u64,
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.digests = self.digests.wrapping_add(other.digests);
+        self.keys = self.keys.saturating_add(other.keys);
+    }
+}
+
+/// How much keys and what they hold amount to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Size {
+    /// How many keys hold anything, be it a tombstone.
+    pub keys: u64,
+    /// How many bytes the keys, as they are stored, their values and media types have. Clocks and the like are not counted.
+    pub bytes: u64,
+}
+
+impl AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.keys = self.keys.saturating_add(other.keys);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
+/// A tree of sums over the keys of a partition. Only its leaves are stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tree {
+    depth: u8,
+    digests: Vec<u128>,
+    counts: Vec<u32>,
+    keys: u64,
+    tombstones: u64,
+    bytes: u64,
+}
+
+impl Tree {
+    /// A tree over no keys.
+    pub fn new(depth: u8) -> Self {
+        let leaves = 1 << (u32::from(depth.min(DEPTH_MAX)) * FANOUT_BITS);
+        let depth = depth.min(DEPTH_MAX);
+        Self { depth, digests: vec![0; leaves], counts: vec![0; leaves], keys: 0, tombstones: 0, bytes: 0 }
+    }
+
+    /// The level of its leaves; the root's is 0.
+    pub const fn depth(&self) -> u8 {
+        self.depth
+    }
+
+    /// How many keys with content it is over.
+    pub const fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// How many tombstones are among what they hold.
+    pub const fn tombstones(&self) -> u64 {
+        self.tombstones
+    }
+
+    /// How much those keys are.
+    pub const fn size(&self) -> Size {
+        Size { keys: self.keys, bytes: self.bytes }
+    }
+
+    /// A key in `cell` of the partition's [`Grid`] had the share `old` and has the share `new`.
+    pub fn fold(&mut self, cell: u32, old: Share, new: Share) {
+        let leaf = Grid::node_of(self.depth, cell) as usize;
+        let (minus, plus) = (old.digest.to_u128(), new.digest.to_u128());
+        self.digests[leaf] = self.digests[leaf].wrapping_sub(minus).wrapping_add(plus);
+        self.tombstones = self.tombstones.saturating_sub(old.tombstones.into()).saturating_add(new.tombstones.into());
+        self.bytes = self.bytes.saturating_sub(old.bytes).saturating_add(new.bytes);
+        if !old.is_nothing() {
+            self.counts[leaf] = self.counts[leaf].saturating_sub(1);
+            self.keys = self.keys.saturating_sub(1);
+        }
+        if !new.is_nothing() {
+            self.counts[leaf] = self.counts[leaf].saturating_add(1);
+            self.keys += 1;
+        }
+    }
+
+    /// The sum at `index` of `level`; none if the tree is not so deep or the level not so wide.
+    pub fn node(&self, level: u8, index: u32) -> Option<Sum> {
+        if level > self.depth || u64::from(index) >> (u32::from(level) * FANOUT_BITS) != 0 {
+            return None;
+        }
+        let width = 1 << (u32::from(self.depth - level) * FANOUT_BITS);
+        let leaves = index as usize * width..(index as usize + 1) * width;
+        let digests = self.digests[leaves.clone()].iter().fold(0, |sum: u128, digest| sum.wrapping_add(*digest));
+        let keys = self.counts[leaves].iter().map(|&count| u64::from(count)).sum();
+        Some(Sum { digests, keys })
+    }
+
+    /// Whether it has more than `leaf_keys_max` keys a leaf and can be deeper.
+    pub fn is_overfull(&self, leaf_keys_max: u32) -> bool {
+        self.depth < DEPTH_MAX && self.keys > u64::from(leaf_keys_max) * self.digests.len() as u64
+    }
+
+    /// The depth at which so many keys are not too many.
+    pub fn depth_for(keys: u64, leaf_keys_max: u32) -> u8 {
+        let fits = |&depth: &u8| keys <= u64::from(leaf_keys_max) << (u32::from(depth) * FANOUT_BITS);
+        (0..DEPTH_MAX).find(fits).unwrap_or(DEPTH_MAX)
+    }
+
+    /// The same keys in a tree that is no deeper than `depth`.
+    pub fn at_most(&self, depth: u8) -> Self {
+        let depth = depth.min(self.depth);
+        let mut tree = Self::new(depth);
+        let shift = u32::from(self.depth - depth) * FANOUT_BITS;
+        for (leaf, (digest, count)) in self.digests.iter().zip(&self.counts).enumerate() {
+            tree.digests[leaf >> shift] = tree.digests[leaf >> shift].wrapping_add(*digest);
+            tree.counts[leaf >> shift] = tree.counts[leaf >> shift].saturating_add(*count);
+        }
+        (tree.keys, tree.tombstones, tree.bytes) = (self.keys, self.tombstones, self.bytes);
+        tree
+    }
+
+    /// Whether both are over the same keys with the same content, as far as the shallower of them can tell.
+    pub fn agrees(&self, other: &Self) -> bool {
+        let depth = self.depth.min(other.depth);
+        self.at_most(depth) == other.at_most(depth)
+    }
+}
+
+#[cfg(test)]
+mod tests;

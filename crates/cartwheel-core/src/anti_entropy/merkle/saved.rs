@@ -1,0 +1,127 @@
+//! The form in which trees are kept over an orderly stop.
+//!
+//! It names the boot that has ended in order, and is believed by the very next boot alone. So nothing has to take it away: after a boot
+//! that ended in any other way it is out of date by its number.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::build::Forest;
+use super::{DEPTH_MAX, FANOUT_BITS, Tree};
+use crate::cluster::counts::Group;
+use crate::value::dot::Life;
+
+const VERSION: u8 = 4;
+/// Deeper trees are saved as if they had this depth, so that a stop does not take long, and grow again in the background.
+const SAVED_DEPTH_MAX: u8 = 3;
+const CHECKSUM_BYTES: usize = 8;
+
+/// Which boot saved it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SavedBy {
+    /// The node's life.
+    pub life: Life,
+    /// The boot within it.
+    pub boot: u32,
+}
+
+/// The bytes to remember.
+pub fn encode(forest: &Forest, by: SavedBy) -> Bytes {
+    let mut bytes = vec![VERSION];
+    bytes.extend(by.life.0.to_le_bytes());
+    bytes.extend(by.boot.to_le_bytes());
+    for (&group, tree) in forest {
+        let tree = tree.at_most(SAVED_DEPTH_MAX);
+        bytes.extend(group.0.to_le_bytes());
+        bytes.push(tree.depth);
+        bytes.extend(tree.tombstones.to_le_bytes());
+        bytes.extend(tree.bytes.to_le_bytes());
+        for (digest, count) in tree.digests.iter().zip(&tree.counts) {
+            bytes.extend(digest.to_le_bytes());
+            bytes.extend(count.to_le_bytes());
+        }
+    }
+    bytes.extend(xxh3_64(&bytes).to_le_bytes());
+    bytes.into()
+}
+
+/// What was remembered and by whom; none if the bytes are not what was saved.
+pub fn decode(bytes: &[u8]) -> Option<(Forest, SavedBy)> {
+    let (contents, checksum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
+    let mut contents = Reader(contents);
+    if xxh3_64(contents.0).to_le_bytes() != checksum || contents.take::<1>()? != [VERSION] {
+        return None;
+    }
+    let by = SavedBy { life: Life(u64::from_le_bytes(contents.take()?)), boot: u32::from_le_bytes(contents.take()?) };
+    let mut forest = Forest::new();
+    while !contents.0.is_empty() {
+        let group = Group(u64::from_le_bytes(contents.take()?));
+        let [depth] = contents.take()?;
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        let mut tree = Tree::new(depth);
+        tree.tombstones = u64::from_le_bytes(contents.take()?);
+        tree.bytes = u64::from_le_bytes(contents.take()?);
+        for leaf in 0..1 << (u32::from(depth) * FANOUT_BITS) {
+            tree.digests[leaf] = u128::from_le_bytes(contents.take()?);
+            tree.counts[leaf] = u32::from_le_bytes(contents.take()?);
+            tree.keys += u64::from(tree.counts[leaf]);
+        }
+        forest.insert(group, tree);
+    }
+    Some((forest, by))
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::anti_entropy::merkle::Share;
+    use crate::value::digest::ContentDigest;
+
+    fn forest(depth: u8) -> Forest {
+        let mut forest = Forest::from([(Group(1), Tree::new(0)), (Group(3), Tree::new(depth))]);
+        for cell in 0..300u32 {
+            let tree = forest.get_mut(&Group(3)).expect("it is there");
+            let digest = ContentDigest([(cell % 255) as u8 + 1; 16]);
+            let share = Share { digest, tombstones: cell % 2, bytes: 40 + u64::from(cell) };
+            tree.fold(cell * 3_000, Share::NOTHING, share);
+        }
+        forest
+    }
+
+    const BY: SavedBy = SavedBy { life: Life(7), boot: 3 };
+
+    #[test]
+    fn what_is_saved_comes_back_and_is_no_deeper_than_allowed() {
+        for depth in 0..=3 {
+            assert_eq!(decode(&encode(&forest(depth), BY)), Some((forest(depth), BY)));
+        }
+        assert_eq!(decode(&encode(&forest(4), BY)), Some((forest(3), BY)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_and_none_that_were_changed_are_believed(
+            bytes in prop::collection::vec(any::<u8>(), 0..60), at: prop::sample::Index, bit in 0u8..8,
+        ) {
+            let _ = decode(&bytes);
+            let mut saved = encode(&forest(1), BY).to_vec();
+            let at = at.index(saved.len());
+            saved[at] ^= 1 << bit;
+            prop_assert_eq!(decode(&saved), None);
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The trees that a node keeps, and when they can be relied on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::build::{Build, Forest, Held, Losses};
+use super::saved::{self, SavedBy};
+use super::{Grid, Share, Size, Tree, TreeId};
+use crate::cluster::counts::Group;
+use crate::cluster::holdings::Holdings;
+use crate::mutation::{Broken, Mutation};
+use crate::node::NodeConfig;
+use crate::node::effects::{Scanned, StoreCommand, StoreId, StoreResult};
+use crate::ring::PartitionId;
+use crate::store::record::Record;
+use crate::value::dot::Since;
+use crate::value::key::Key;
+use crate::value::time::Instant;
+
+/// How many writes may end before a saved tree is read; of more, it is built anew.
+const LATE_MAX: usize = 1_000;
+/// How long a store that could not be scanned is left alone.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What has become of a key's record.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// It was written, durably.
+    Written {
+        /// The key.
+        key: Key,
+        /// What it added to its tree.
+        old: Share,
+        /// What it adds now.
+        new: Share,
+        /// The record was lost and does not count yet.
+        is_lost: bool,
+    },
+    /// It was to be written, and may have been or not.
+    Doubtful(Key),
+    /// It could not be read.
+    Lost(Key),
+}
+
+/// What a scan has found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    /// Records that cannot be read, or were lost and do not count yet.
+    pub lost: Vec<Key>,
+    /// A partition whose tree was not what its records add up to.
+    pub wrong: Option<PartitionId>,
+}
+
+/// The trees of one node's shard.
+#[derive(Debug)]
+pub struct Trees {
+    by: SavedBy,
+    loss_floor: Since,
+    leaf_keys_max: u32,
+    scan_pause: Duration,
+    scrub_every: Duration,
+    held: Arc<Holdings>,
+    kept: BTreeMap<PartitionId, Kept>,
+    /// The partitions whose trees are to be built.
+    wanted: BTreeSet<PartitionId>,
+    build: Option<Build>,
+    recalls: BTreeMap<StoreId, PartitionId>,
+    unready: usize,
+    next_scan_at: Instant,
+    /// The partition that was scanned last though its tree is good, and when the next is.
+    scrubbed: Option<PartitionId>,
+    next_scrub_at: Option<Instant>,
+    broken: Broken,
+}
+
+#[derive(Debug)]
+struct Kept {
+    grid: Grid,
+    forest: Forest,
+    losses: Losses,
+    phase: Phase,
+}
+
+impl Kept {
+    const fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The trees are what the records add up to.
+    Ready,
+    /// Saved ones are being read; these writes have ended since.
+    Recalling(Vec<(u32, Share, Held)>),
+    /// They must be built.
+    Absent,
+}
+
+impl Trees {
+    /// The trees of one boot, none of which is ready.
+    pub fn new(config: &NodeConfig, held: Arc<Holdings>) -> Self {
+        let mut trees = Self {
+            by: SavedBy { life: config.life, boot: config.boot },
+            loss_floor: config.loss_floor,
+            leaf_keys_max: config.limits.leaf_keys_max.max(1),
+            scan_pause: config.timing.scan_pause,
+            scrub_every: config.timing.scrub_every,
+            held: held.clone(),
+            kept: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            build: None,
+            recalls: BTreeMap::new(),
+            unready: 0,
+            next_scan_at: Instant::default(),
+            scrubbed: None,
+            next_scrub_at: None,
+            broken: config.broken,
+        };
+        trees.go_by(held);
+        trees
+    }
+
+    /// The groups of a partition's keys of which this node is to keep trees.
+    fn groups(&self, partition: PartitionId) -> BTreeSet<Group> {
+        self.held.groups(partition).into_iter().filter(|&group| self.held.keeps(partition, group)).collect()
+    }
+
+    /// Goes by other settings, or other configurations, from now on. Where keys may have gone from one tree to another, both are built
+    /// anew. If only the seats of `touched` partitions are others, no other partition is looked at; true if all are.
+    pub fn set_held(&mut self, held: Arc<Holdings>, touched: &BTreeSet<PartitionId>) -> bool {
+        let is_placed_alike = held.view().places_like(self.held.view());
+        if !is_placed_alike {
+            self.go_by(held);
+            return true;
+        }
+        self.held = held;
+        touched.iter().for_each(|&partition| self.go_by_partition(partition));
+        false
+    }
+
+    fn go_by(&mut self, held: Arc<Holdings>) {
+        self.held = held.clone();
+        held.seats().for_each(|(partition, _)| self.go_by_partition(partition));
+        self.unready = self.kept.values().filter(|kept| !kept.is_ready()).count();
+    }
+
+    /// Keeps the trees of a partition that this node is to keep now.
+    fn go_by_partition(&mut self, partition: PartitionId) {
+        let groups = self.groups(partition);
+        if self.kept.get(&partition).is_some_and(|kept| kept.forest.keys().eq(&groups)) {
+            return;
+        }
+        if let Some(gone) = self.kept.remove(&partition) {
+            self.unready = self.unready.saturating_sub(usize::from(!gone.is_ready()));
+        }
+        self.forget(partition);
+        self.wanted.remove(&partition);
+        if !groups.is_empty() {
+            let forest = groups.into_iter().map(|group| (group, Tree::new(0))).collect();
+            let grid = Grid::of(self.held.view().ring.partitions(), partition);
+            self.kept.insert(partition, Kept { grid, forest, losses: Losses::default(), phase: Phase::Absent });
+            self.wanted.insert(partition);
+            self.unready += 1;
+        }
+    }
+
+    /// All trees that this node keeps, ready or not.
+    pub fn ids(&self) -> impl Iterator<Item = TreeId> + '_ {
+        self.kept
+            .iter()
+            .flat_map(|(&partition, kept)| kept.forest.keys().map(move |&group| TreeId { partition, group }))
+    }
+
+    /// The trees that this node keeps of a partition, ready or not.
+    pub fn ids_of(&self, partition: PartitionId) -> impl Iterator<Item = TreeId> + '_ {
+        let kept = self.kept.get(&partition).into_iter();
+        kept.flat_map(move |kept| kept.forest.keys().map(move |&group| TreeId { partition, group }))
+    }
+
+    /// Whether this node keeps the tree, ready or not.
+    pub fn keeps(&self, id: TreeId) -> bool {
+        self.kept.get(&id.partition).is_some_and(|kept| kept.forest.contains_key(&id.group))
+    }
+
+    /// A tree that is ready.
+    pub fn get(&self, id: TreeId) -> Option<&Tree> {
+        let kept = self.kept.get(&id.partition)?;
+        if kept.is_ready() { kept.forest.get(&id.group) } else { None }
+    }
+
+    /// How much a tree that is ready is over.
+    pub fn size(&self, id: TreeId) -> Option<Size> {
+        self.get(id).map(Tree::size)
+    }
+
+    /// How many keys a leaf has at most, on average.
+    pub const fn leaf_keys_max(&self) -> u32 {
+        self.leaf_keys_max
+    }
+
+    /// How the tokens of a partition of this node's are dealt out.
+    pub fn grid(&self, partition: PartitionId) -> Option<&Grid> {
+        self.kept.get(&partition).map(|kept| &kept.grid)
+    }
+
+    /// The records of a partition that were lost and do not count yet.
+    pub fn losses(&self, partition: PartitionId) -> Option<&Losses> {
+        self.kept.get(&partition).map(|kept| &kept.losses)
+    }
+
+    /// How many partitions' trees are not ready.
+    pub const fn unready(&self) -> usize {
+        self.unready
+    }
+
+    /// How many tombstones are held, as far as the trees that are ready tell.
+    pub fn tombstones(&self) -> u64 {
+        let ready = self.kept.values().filter(|kept| kept.is_ready());
+        ready.flat_map(|kept| kept.forest.values()).map(Tree::tombstones).sum()
+    }
+
+    /// The tree that a key belongs to.
+    pub fn id_of(&self, key: &Key) -> TreeId {
+        self.held.tree_of(key)
+    }
+
+    /// What a record that was read says of its key, and whether it was lost in a way that only its own healing makes good; none if the
+    /// bytes are no such record.
+    pub fn held(&self, storage_key: &Bytes, record: &Bytes) -> Option<Held> {
+        let record = Record::decode(record, storage_key).ok()?;
+        let partition = self.held.view().ring.partition_of(Key::token_of_storage_key(storage_key)?);
+        let group = self.held.group(partition, Key::bucket_of_storage_key(storage_key)?);
+        let is_lost = record.header.is_lost_since(self.loss_floor);
+        Some(Held { group, share: Share::of_record(storage_key, &record), is_lost })
+    }
+
+    /// Asks for what an orderly stop has saved.
+    pub fn recall(&mut self, mut number: impl FnMut() -> StoreId) -> Vec<(StoreId, StoreCommand)> {
+        let mut commands = Vec::new();
+        for (&partition, kept) in &mut self.kept {
+            let id = number();
+            kept.phase = Phase::Recalling(Vec::new());
+            self.wanted.remove(&partition);
+            self.recalls.insert(id, partition);
+            commands.push((id, StoreCommand::Recall { name: name(partition) }));
+        }
+        commands
+    }
+
+    /// The commands that save what is ready, with nothing being written. No write may follow.
+    pub fn save(
+        &self,
+        mut number: impl FnMut() -> StoreId,
+        being_written: &BTreeSet<PartitionId>,
+    ) -> Vec<(StoreId, StoreCommand)> {
+        let is_good = |(partition, kept): &(&PartitionId, &Kept)| {
+            kept.is_ready() && kept.losses.is_empty() && !being_written.contains(partition)
+        };
+        let save = |(&partition, kept): (&PartitionId, &Kept)| {
+            (number(), StoreCommand::Remember { name: name(partition), value: saved::encode(&kept.forest, self.by) })
+        };
+        self.kept.iter().filter(is_good).map(save).collect()
+    }
+
+    /// Takes in what has become of a record.
+    pub fn change(&mut self, change: Change) {
+        match change {
+            Change::Written { key, old, new, is_lost } => {
+                let id = self.id_of(&key);
+                self.written(&key, id.partition, old, Held { group: id.group, share: new, is_lost });
+            }
+            Change::Doubtful(key) | Change::Lost(key) => self.doubt(self.id_of(&key).partition),
+        }
+    }
+
+    fn written(&mut self, key: &Key, partition: PartitionId, old: Share, held: Held) {
+        if let Some(build) = self.build.as_mut().filter(|build| build.partition == partition) {
+            build.written(key.storage_key(), old, held);
+        }
+        let Some(kept) = self.kept.get_mut(&partition) else { return };
+        let cell = kept.grid.cell(key.token());
+        match &mut kept.phase {
+            Phase::Ready => {
+                if let Some(tree) = kept.forest.get_mut(&held.group) {
+                    tree.fold(cell, old, held.share);
+                    if tree.is_overfull(self.leaf_keys_max) {
+                        self.wanted.insert(partition);
+                    }
+                }
+                kept.losses.note(|| key.storage_key(), held.is_lost);
+            }
+            Phase::Recalling(late) if late.len() < LATE_MAX && !held.is_lost => late.push((cell, old, held)),
+            Phase::Recalling(_) => self.doubt(partition),
+            Phase::Absent => {}
+        }
+    }
+
+    /// A partition's trees must be built anew.
+    fn doubt(&mut self, partition: PartitionId) {
+        self.forget(partition);
+        if let Some(kept) = self.kept.get_mut(&partition) {
+            self.unready += usize::from(kept.is_ready());
+            kept.phase = Phase::Absent;
+            self.wanted.insert(partition);
+        }
+    }
+
+    /// Nothing that was begun for a partition is gone on with.
+    fn forget(&mut self, partition: PartitionId) {
+        self.recalls.retain(|_, recalled| *recalled != partition);
+        self.build.take_if(|build| build.partition == partition);
+    }
+
+    /// Begins what is due: the next part of a scan.
+    pub fn tick(&mut self, now: Instant, number: impl FnOnce() -> StoreId) -> Option<(StoreId, StoreCommand)> {
+        if now < self.next_scan_at || self.build.as_ref().is_some_and(Build::is_scanning) {
+            return None;
+        }
+        self.scrub(now);
+        if self.build.is_none() {
+            // What is not ready comes before what only wants to grow.
+            let is_ready = |partition: &&PartitionId| self.kept[partition].is_ready();
+            let partition = *self.wanted.iter().find(|p| !is_ready(p)).or_else(|| self.wanted.first())?;
+            self.wanted.remove(&partition);
+            let kept = &self.kept[&partition];
+            let depths =
+                kept.forest.iter().map(|(&group, tree)| (group, Tree::depth_for(tree.keys(), self.leaf_keys_max)));
+            self.build = Some(Build::new(partition, kept.grid, depths, self.leaf_keys_max));
+        }
+        let id = number();
+        Some((id, self.build.as_mut()?.scan(id)))
+    }
+
+    /// From time to time each partition is scanned though its trees are good: its records are read, and shown to add up to them.
+    fn scrub(&mut self, now: Instant) {
+        let every = self.scrub_every / (self.kept.len().max(1) as u32);
+        let next = *self.next_scrub_at.get_or_insert(now + every);
+        if now < next || !self.wanted.is_empty() || self.build.is_some() {
+            return;
+        }
+        let behind = (self.scrubbed.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let following = self.kept.range(behind).next();
+        self.scrubbed = following.or_else(|| self.kept.first_key_value()).map(|(&partition, _)| partition);
+        self.wanted.extend(self.scrubbed);
+        self.next_scrub_at = Some(now + every);
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub fn wake_at(&self) -> Option<Instant> {
+        if self.build.as_ref().is_some_and(Build::is_scanning) || self.kept.is_empty() {
+            return None;
+        }
+        let is_idle = self.build.is_none() && self.wanted.is_empty();
+        let due = if is_idle { self.next_scrub_at.unwrap_or_default() } else { Instant::default() };
+        Some(due.max(self.next_scan_at))
+    }
+
+    /// Whether the end of a store command is for the trees.
+    pub fn waits_for(&self, id: StoreId) -> bool {
+        self.recalls.contains_key(&id) || self.build.as_ref().is_some_and(|build| build.waits_for(id))
+    }
+
+    /// Takes in the end of a store command. `being_written` is what is being written, and what it added before.
+    pub fn stored<'a>(
+        &mut self,
+        now: Instant,
+        id: StoreId,
+        result: StoreResult,
+        being_written: impl Iterator<Item = (&'a Key, Share)>,
+    ) -> Found {
+        if let Some(partition) = self.recalls.remove(&id) {
+            self.recalled(partition, result);
+            return Found::default();
+        }
+        self.next_scan_at = now + self.scan_pause;
+        match result {
+            StoreResult::Scanned(Ok(scanned)) => self.scanned(scanned, being_written),
+            _ => {
+                self.next_scan_at = now + RETRY_AFTER;
+                self.build.iter_mut().for_each(Build::failed);
+                Found::default()
+            }
+        }
+    }
+
+    fn recalled(&mut self, partition: PartitionId, result: StoreResult) {
+        let Some(kept) = self.kept.get_mut(&partition) else { return };
+        // They may have been built meanwhile.
+        let Phase::Recalling(late) = &mut kept.phase else { return };
+        let late = std::mem::take(late);
+        kept.phase = Phase::Absent;
+        let saved = match result {
+            StoreResult::Read(Ok(Some(bytes))) => saved::decode(&bytes),
+            _ => None,
+        };
+        let before = SavedBy { boot: self.by.boot.wrapping_sub(1), ..self.by };
+        let is_believed = |by| by == before || self.broken.is(Mutation::TreeTrustedAfterCrash);
+        match saved {
+            Some((forest, by)) if is_believed(by) && forest.keys().eq(kept.forest.keys()) => {
+                kept.forest = forest;
+                kept.phase = Phase::Ready;
+                self.unready -= 1;
+                for (cell, old, held) in late {
+                    if let Some(tree) = kept.forest.get_mut(&held.group) {
+                        tree.fold(cell, old, held.share);
+                    }
+                }
+                if kept.forest.values().any(|tree| tree.is_overfull(self.leaf_keys_max)) {
+                    self.wanted.insert(partition);
+                }
+            }
+            _ => drop(self.wanted.insert(partition)),
+        }
+    }
+
+    fn scanned<'a>(&mut self, scanned: Scanned, being_written: impl Iterator<Item = (&'a Key, Share)>) -> Found {
+        let Some(mut build) = self.build.take() else { return Found::default() };
+        let (mut found, mut read) = (Found::default(), BTreeMap::new());
+        for (storage_key, record) in &scanned.records {
+            let held = self.held(storage_key, record);
+            if held.is_none_or(|held| held.is_lost) {
+                found.lost.extend(Key::from_storage_key(storage_key));
+            }
+            match held {
+                Some(held) => drop(read.insert(storage_key.clone(), held)),
+                None => build.spoil(),
+            }
+        }
+        for storage_key in &scanned.damaged {
+            found.lost.extend(Key::from_storage_key(storage_key));
+            build.spoil();
+        }
+        let writes = being_written.filter_map(|(key, share)| {
+            let id = self.id_of(key);
+            (id.partition == build.partition)
+                .then(|| (key.storage_key(), Held { group: id.group, share, is_lost: false }))
+        });
+        let writes = writes.collect();
+        if build.take(read, scanned.next(), writes) {
+            found.wrong = self.built(build);
+        } else {
+            self.build = Some(build);
+        }
+        found
+    }
+
+    /// Puts new trees in the place of the old; the partition, if these were wrong.
+    fn built(&mut self, build: Build) -> Option<PartitionId> {
+        let partition = build.partition;
+        let kept = self.kept.get_mut(&partition)?;
+        let Some((forest, losses)) = build.finish() else {
+            self.wanted.insert(partition);
+            return None;
+        };
+        let agree = forest.iter().all(|(group, tree)| kept.forest.get(group).is_some_and(|old| old.agrees(tree)));
+        let was_wrong = kept.is_ready() && !agree;
+        self.unready -= usize::from(!kept.is_ready());
+        (kept.forest, kept.losses, kept.phase) = (forest, losses, Phase::Ready);
+        was_wrong.then_some(partition)
+    }
+}
+
+fn name(partition: PartitionId) -> Bytes {
+    [b"tree ", &partition.0.to_be_bytes()[..]].concat().into()
+}

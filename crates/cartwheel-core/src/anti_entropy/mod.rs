@@ -1,0 +1,764 @@
+//! How replicas become equal by themselves (anti-entropy; paper, section 4.7).
+//!
+//! A role beside the coordinator and the replica. It keeps this node's Merkle trees, compares each with each other home of its
+//! partition from time to time ([`session`]), and answers when others compare theirs. What differs is read at both, joined, and merged
+//! by whoever lacks something of it.
+
+mod level;
+mod list;
+pub mod merkle;
+mod proofs;
+mod session;
+
+use crate::message::anti_entropy::Finding;
+use crate::message::anti_entropy::Question;
+use crate::message::anti_entropy::Refused;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admission::{Admission, Slice};
+use crate::anti_entropy::merkle::{Change, DEPTH_MAX, FANOUT_BITS, KeyRange, TreeId, Trees};
+use crate::cluster::configuration::Footing;
+use crate::cluster::holdings::Holdings;
+use crate::cluster::liveness::{Liveness, Status};
+use crate::cluster::seat::Seat;
+use crate::message::{Answer, Ask, Asking, Message, Role, Ticket, Want};
+use crate::mutation::{Broken, Mutation};
+use crate::node::NodeConfig;
+use crate::node::effects::{Event, StoreCommand, StoreId, StoreResult, Timing};
+use crate::replica::Replica;
+use crate::ring::PartitionId;
+use crate::ring::quorum::majority;
+use crate::store::record::{Loss, Minter};
+use crate::value::dot::{NodeId, Since};
+use crate::value::hlc::WallMs;
+use crate::value::key::Key;
+use crate::value::state::Epoch;
+use crate::value::time::{Instant, Now};
+pub use proofs::Compared;
+use proofs::{Pair, Proofs};
+use session::{NODES_MAX, Next, Session};
+
+/// How many comparisons a shard carries out at once, and with one peer.
+const SESSIONS_MAX: usize = 4;
+const SESSIONS_PER_PEER_MAX: usize = 2;
+/// How many peers' questions for keys wait for the store at once; more are told to ask again.
+const LISTS_MAX: usize = 16;
+/// How many lost records are looked at at once.
+const CHECKS_MAX: usize = 64;
+/// How many due comparisons are looked through for one that can begin.
+const DUE_SEEN_MAX: usize = 64;
+/// How often what is proven is saved.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a comparison waits for the losses to be saved that the peer told of.
+const ANEW_AFTER: Duration = Duration::from_millis(100);
+
+/// The same names without a number held an earlier form.
+const PROVEN: &[u8] = b"proven equal 2";
+const CAUGHT_UP: &[u8] = b"caught up 2";
+
+/// What the exchange may know and use in a step.
+pub struct Xcx<'a> {
+    /// The time of the step.
+    pub now: Now,
+    /// This node.
+    pub me: NodeId,
+    /// Who is worth asking.
+    pub liveness: &'a Liveness,
+    /// How long to wait for what.
+    pub timing: &'a Timing,
+    /// The node's epoch.
+    pub epoch: Epoch,
+    /// This node's replica.
+    pub replica: &'a mut Replica,
+    /// How much background work may begin.
+    pub admission: &'a mut Admission,
+    /// Which rule is broken on purpose.
+    pub broken: Broken,
+    /// What is to be done.
+    pub out: &'a mut Out,
+}
+
+impl Xcx<'_> {
+    fn send(&mut self, to: NodeId, partition: PartitionId, message: Message) {
+        self.out.sends.push((to, partition, message));
+    }
+
+    fn store(&mut self, command: StoreCommand) -> StoreId {
+        let id = self.replica.next_store();
+        self.out.stores.push((id, command));
+        id
+    }
+
+    /// A scan has ended, which is background work by how much it has read.
+    fn has_read(&mut self, slice: Slice, result: &StoreResult) {
+        if let StoreResult::Scanned(Ok(scanned)) = result {
+            self.admission.has_read(slice, scanned.records.len(), self.now.instant);
+        }
+    }
+}
+
+/// What the exchange wants done.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// Questions to replicas, this node's own among them.
+    pub asks: Vec<(NodeId, Ticket, Ask)>,
+    /// Messages to peers, and the partitions that they are about.
+    pub sends: Vec<(NodeId, PartitionId, Message)>,
+    /// Commands for the store.
+    pub stores: Vec<(StoreId, StoreCommand)>,
+    /// Losses of this node's that are to be healed.
+    pub heals: Vec<(Key, Loss)>,
+    /// What an operator should know.
+    pub events: Vec<Event>,
+}
+
+/// Since when a partition here and at a peer is proven equal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplicaProof {
+    /// The partition, and the n of the buckets whose keys are meant.
+    pub tree: TreeId,
+    /// The other home.
+    pub peer: NodeId,
+    /// All that either held at this time, by this node's clock, both hold; none if that was never shown.
+    pub since: Option<WallMs>,
+}
+
+/// Why the exchange waits for the end of a store command.
+#[derive(Debug)]
+enum Own {
+    RecallProven,
+    RecallCaughtUp,
+    SaveProven,
+    SaveCaughtUp,
+    /// Keys for one of its own comparisons.
+    ListHere(u64, KeyRange),
+    /// Keys for a peer.
+    ListFor(NodeId, Ticket, TreeId, KeyRange),
+}
+
+/// The exchange of one shard.
+#[derive(Debug)]
+pub struct Exchange {
+    trees: Trees,
+    held: Arc<Holdings>,
+    proofs: Proofs,
+    sessions: BTreeMap<u64, Session>,
+    stores: BTreeMap<StoreId, Own>,
+    /// Records that are being looked at because they are lost, by operation.
+    checks: BTreeMap<u64, Key>,
+    next_operation: u64,
+    stride: u64,
+    every: Option<Duration>,
+    loss_floor: Since,
+    /// The loss of writes before that.
+    floor_loss: Option<Loss>,
+    caught_up: BTreeSet<TreeId>,
+    caught_up_dirty: bool,
+    proven_dirty: bool,
+    next_save_at: Instant,
+    unready: usize,
+    has_started: bool,
+    /// Partitions whose records are being fetched in bulk: to compare them now would fetch them twice.
+    held_back: BTreeSet<PartitionId>,
+}
+
+impl Exchange {
+    /// The exchange of one boot.
+    pub fn new(config: &NodeConfig, held: Arc<Holdings>) -> Self {
+        let is_fetched = |seat: &Seat| seat.is_candidate && !seat.phase.is_home_of_any(held.me());
+        let held_back = held.seats().filter(|(_, seat)| is_fetched(seat)).map(|(partition, _)| partition).collect();
+        Self {
+            trees: Trees::new(config, held.clone()),
+            held,
+            proofs: Proofs::default(),
+            sessions: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            next_operation: config.lane.first_operation(config.life.first_operation(config.boot, config.seed)),
+            stride: config.lane.count.into(),
+            every: config.timing.exchange_every,
+            loss_floor: config.loss_floor,
+            floor_loss: floor_loss(config),
+            caught_up: BTreeSet::new(),
+            caught_up_dirty: false,
+            proven_dirty: false,
+            next_save_at: Instant::default(),
+            unready: 0,
+            has_started: false,
+            held_back,
+        }
+    }
+
+    /// The partition that a comparison is about.
+    pub fn partition_of(&self, operation: u64) -> Option<PartitionId> {
+        self.sessions.get(&operation).map(|session| session.tree.partition)
+    }
+
+    /// This node's trees.
+    pub const fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// Whether the store has lost writes of a partition that it has not recovered from others.
+    pub fn is_recovering(&self, partition: PartitionId) -> bool {
+        self.loss_floor > Since(0) && self.trees.ids_of(partition).any(|tree| !self.is_caught_up(tree))
+    }
+
+    /// Whether the keys of a tree count that the store held, or did not hold, when it last lost writes.
+    pub fn is_caught_up(&self, tree: TreeId) -> bool {
+        self.loss_floor == Since(0) || self.caught_up.contains(&tree)
+    }
+
+    /// Since when each partition is proven equal here and at each other home.
+    pub fn proofs(&self) -> impl Iterator<Item = ReplicaProof> + '_ {
+        self.proofs.iter().map(|((tree, peer), since)| ReplicaProof { tree, peer, since })
+    }
+
+    /// Whether every partition has ended a comparison with every other home that began at `instant`, of this boot, or later.
+    pub fn all_begun_since(&self, instant: Instant) -> bool {
+        self.has_started && self.proofs.all_begun_since(instant)
+    }
+
+    /// Goes by other settings or other configurations from now on: the seats of `touched` partitions are others. Those that have `moved`
+    /// are compared at once.
+    pub fn set_held(
+        &mut self,
+        cx: &mut Xcx<'_>,
+        held: Arc<Holdings>,
+        touched: &BTreeSet<PartitionId>,
+        moved: &BTreeSet<PartitionId>,
+    ) {
+        let before = std::mem::replace(&mut self.held, held.clone());
+        let is_all = self.trees.set_held(held, touched);
+        self.stay_caught_up(cx, &before, touched);
+        if !self.has_started {
+            return;
+        }
+        if is_all {
+            self.go_by(cx);
+            self.catch_up_alone(cx);
+        } else if !touched.is_empty() {
+            self.go_by_some(cx, touched);
+        }
+        moved.iter().for_each(|&partition| self.proofs.hasten_partition(partition, cx.now.instant));
+    }
+
+    /// Keys that are a group of their own from now on have been caught up if those were of which they were some.
+    fn stay_caught_up(&mut self, cx: &mut Xcx<'_>, before: &Holdings, touched: &BTreeSet<PartitionId>) {
+        for &partition in touched {
+            let (were, are) = (before.counts(partition), self.held.counts(partition));
+            let others = TreeId { partition, group: were.others() };
+            if were.len() >= are.len() || !self.caught_up.contains(&others) {
+                continue;
+            }
+            let new = are.iter().filter(|(bucket, _)| were.get(bucket).is_none());
+            let new = new.map(|(bucket, _)| are.group_of(bucket)).chain([are.others()]);
+            for tree in new.map(|group| TreeId { partition, group }) {
+                self.caught_up.insert(tree);
+                cx.replica.catch_up(tree);
+                self.caught_up_dirty = true;
+            }
+        }
+    }
+
+    /// What the last comparison of a tree with a peer that ended well has shown, if there was one in this boot.
+    pub fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared> {
+        self.proofs.compared((tree, peer))
+    }
+
+    /// A tree is to be compared with a peer as soon as may be.
+    pub fn compare_soon(&mut self, now: Instant, tree: TreeId, peer: NodeId) {
+        let is_under_way = self.sessions.values().any(|session| session.tree == tree && session.peer == peer);
+        if !is_under_way {
+            self.proofs.hasten_pair((tree, peer), now);
+        }
+    }
+
+    /// A partition is not to be compared for now, or is again, and soon.
+    pub fn hold_back(&mut self, now: Instant, partition: PartitionId, is_held_back: bool) {
+        if is_held_back {
+            self.held_back.insert(partition);
+        } else if self.held_back.remove(&partition) {
+            self.proofs.hasten_partition(partition, now);
+        }
+    }
+
+    /// What is thought of the other nodes has changed from `before`: those that are there again are compared with soon.
+    pub fn liveness_changed(&mut self, now: Instant, before: &Liveness, liveness: &Liveness) {
+        let Some(every) = self.every else { return };
+        for (node, standing) in liveness.iter() {
+            if standing.status == Status::Alive && before.status(node) != Status::Alive {
+                self.proofs.hasten(node, now, after_absence(every));
+            }
+        }
+    }
+
+    fn go_by(&mut self, cx: &Xcx<'_>) {
+        let Some(every) = self.every else { return };
+        let within = self.first_within(every);
+        self.proofs.go_by(&self.held, &self.trees, cx.now.instant, every, within);
+        self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
+    }
+
+    /// In what time pairs are compared that are new.
+    fn first_within(&self, every: Duration) -> Duration {
+        if self.loss_floor > Since(0) { Duration::ZERO } else { after_absence(every) }
+    }
+
+    /// Only these partitions have other homes, or other trees.
+    fn go_by_some(&mut self, cx: &mut Xcx<'_>, touched: &BTreeSet<PartitionId>) {
+        let Some(every) = self.every else { return };
+        let times = (every, self.first_within(every));
+        for &partition in touched {
+            self.proofs.go_by_partition(&self.held, &self.trees, partition, cx.now.instant, times);
+            let trees: Vec<TreeId> = self.trees.ids_of(partition).collect();
+            trees.into_iter().for_each(|tree| self.check_caught_up(cx, tree));
+        }
+        self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
+    }
+
+    /// With nobody to be caught up from, any more, there is nothing to wait for.
+    fn catch_up_alone(&mut self, cx: &mut Xcx<'_>) {
+        if self.loss_floor == Since(0) {
+            return;
+        }
+        let trees: Vec<TreeId> = self.trees.ids().collect();
+        trees.into_iter().for_each(|tree| self.check_caught_up(cx, tree));
+    }
+
+    /// Takes in what has become of this node's records.
+    pub fn changed(&mut self, changes: Vec<Change>) {
+        if self.every.is_none() {
+            return;
+        }
+        for change in changes {
+            if let Change::Lost(key) = &change {
+                let partition = self.trees.id_of(key).partition;
+                self.proofs.disprove_partition(partition);
+                self.proven_dirty = true;
+            }
+            self.trees.change(change);
+        }
+    }
+
+    /// Begins what is due.
+    pub fn tick(&mut self, cx: &mut Xcx<'_>) {
+        let Some(every) = self.every else { return };
+        if !self.has_started {
+            self.start(cx);
+        }
+        let replica = &mut *cx.replica;
+        if cx.admission.next_at(Slice::Scan) <= cx.now.instant
+            && let Some(scan) = self.trees.tick(cx.now.instant, || replica.next_store())
+        {
+            cx.admission.begin(Slice::Scan, cx.now.instant);
+            cx.out.stores.push(scan);
+        }
+        let kept_waiting: Vec<u64> =
+            self.sessions.iter().filter(|(_, session)| session.is_kept_waiting()).map(|(&id, _)| id).collect();
+        kept_waiting.into_iter().for_each(|id| self.advance(cx, id));
+        let woken: Vec<u64> =
+            self.sessions.iter().filter(|(_, session)| session.wake_at <= cx.now.instant).map(|(&id, _)| id).collect();
+        for id in woken {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if cx.liveness.status(session.peer) == Status::Down || !session.wake(cx) {
+                self.give_up(cx, id);
+            }
+        }
+        self.begin_due(cx, every);
+        self.save(cx);
+        let now = self.trees.unready();
+        let before = std::mem::replace(&mut self.unready, now);
+        if before != now {
+            cx.out.events.push(Event::TreesUnready { before, now });
+        }
+    }
+
+    fn start(&mut self, cx: &mut Xcx<'_>) {
+        self.has_started = true;
+        self.go_by(cx);
+        self.next_save_at = cx.now.instant + SAVE_EVERY;
+        for (name, own) in [(PROVEN, Own::RecallProven), (CAUGHT_UP, Own::RecallCaughtUp)] {
+            let id = cx.store(StoreCommand::Recall { name: name.into() });
+            self.stores.insert(id, own);
+        }
+        let replica = &mut *cx.replica;
+        cx.out.stores.extend(self.trees.recall(|| replica.next_store()));
+        self.catch_up_alone(cx);
+    }
+
+    fn begin_due(&mut self, cx: &mut Xcx<'_>, every: Duration) {
+        while self.sessions.len() < SESSIONS_MAX {
+            let with = |peer| self.sessions.values().filter(|session| session.peer == peer).count();
+            let is_free = |&(_, peer): &Pair| with(peer) < SESSIONS_PER_PEER_MAX;
+            let Some(pair) = self.proofs.due(cx.now.instant).take(DUE_SEEN_MAX).find(is_free) else { return };
+            let (tree, peer) = pair;
+            let is_held_back = self.held_back.contains(&tree.partition);
+            if is_held_back || cx.liveness.status(peer) == Status::Down || self.trees.get(tree).is_none() {
+                self.proofs.put_off(pair, cx.now.instant + retry_after(every));
+                continue;
+            }
+            if !cx.admission.may_begin(Slice::Compare, cx.now.instant) {
+                return;
+            }
+            self.proofs.begins(pair, cx.now.instant, every);
+            self.check_losses(cx, tree);
+            let id = self.number();
+            let mut session = Session::new(id, tree, peer, cx.now);
+            let next = session.advance(cx);
+            self.sessions.insert(id, session);
+            self.go_on(cx, id, next);
+        }
+    }
+
+    /// A number for an operation; it differs from those of the coordinator by the rounds of its tickets.
+    const fn number(&mut self) -> u64 {
+        self.next_operation += self.stride;
+        self.next_operation
+    }
+
+    /// When it wants to be woken, if no scan may begin before `scan_at`.
+    pub fn wake_at(&self, now: Instant, scan_at: Instant) -> Option<Instant> {
+        self.every?;
+        let sessions = self.sessions.values().map(|session| session.wake_at).min();
+        let due = if self.sessions.len() < SESSIONS_MAX { self.proofs.next_due(now) } else { None };
+        let save = self.proven_dirty.then_some(self.next_save_at);
+        let start = (!self.has_started).then_some(now);
+        sessions
+            .into_iter()
+            .chain(due)
+            .chain(save)
+            .chain(start)
+            .chain(self.trees.wake_at().map(|at| at.max(scan_at)))
+            .min()
+    }
+
+    /// Whether every tree was compared with every other home since `begun`, which is some time ago, and nothing that began before it is
+    /// under way.
+    pub fn has_compared_since(&self, begun: Instant, now: Instant) -> bool {
+        // Where there is nothing to compare, an epoch lasts as long as elsewhere.
+        let lasts = self.every.is_some_and(|every| now >= begun + every);
+        let is_late = self.sessions.values().any(|session| session.begun.instant < begun);
+        lasts && self.has_started && !is_late && self.proofs.all_begun_since(begun)
+    }
+
+    fn advance(&mut self, cx: &mut Xcx<'_>, id: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let next = session.advance(cx);
+        self.go_on(cx, id, next);
+    }
+
+    fn go_on(&mut self, cx: &mut Xcx<'_>, id: u64, next: Next) {
+        match next {
+            Next::Wait => {}
+            Next::End { is_equal: false } => self.give_up(cx, id),
+            Next::End { is_equal: true } => {
+                let Some(session) = self.sessions.remove(&id) else { return };
+                // Trees that were lost meanwhile have proven nothing.
+                if self.trees.get(session.tree).is_none() {
+                    return;
+                }
+                let pair = (session.tree, session.peer);
+                self.proofs.prove(pair, session.begun, session.whole, session.footing);
+                self.proven_dirty = true;
+                cx.out.events.push(Event::Exchanged(session.tree, session.peer));
+                self.check_caught_up(cx, session.tree);
+            }
+        }
+    }
+
+    /// A comparison of this number must begin anew: what the peer told of losses is not durable yet.
+    pub fn begin_anew(&mut self, cx: &mut Xcx<'_>, id: u64) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.proofs.put_off((session.tree, session.peer), cx.now.instant + ANEW_AFTER);
+        }
+    }
+
+    fn give_up(&mut self, cx: &mut Xcx<'_>, id: u64) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        cx.out.events.push(Event::ExchangeFailed(session.tree, session.peer));
+        if let Some(every) = self.every {
+            self.proofs.put_off((session.tree, session.peer), cx.now.instant + retry_after(every));
+        }
+    }
+
+    /// A peer asks.
+    pub fn asked(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, question: Question) {
+        let partition = question.partition();
+        let refused = match question {
+            Question::Nodes { tree, level, nodes } => match self.sums(from, tree, level, &nodes) {
+                Ok(sums) => {
+                    cx.out.events.push(Event::DigestsSent(nodes.len()));
+                    return cx.send(from, partition, Message::Compared(ticket, sums));
+                }
+                Err(refused) => refused,
+            },
+            Question::Keys { tree, range } => match self.may_list(cx, from, tree, &range) {
+                Ok(range) => {
+                    let id = cx.store(list::scan(&range));
+                    self.stores.insert(id, Own::ListFor(from, ticket, tree, range));
+                    return;
+                }
+                Err(refused) => refused,
+            },
+        };
+        if matches!(refused, Refused::Nonsense | Refused::NotAHome) {
+            cx.out.events.push(Event::ExchangeRefused(from));
+        }
+        cx.send(from, partition, Message::Compared(ticket, Finding::Refused(refused)));
+    }
+
+    fn sums(&self, from: NodeId, tree: TreeId, level: u8, nodes: &[u32]) -> Result<Finding, Refused> {
+        self.shares(from, tree)?;
+        let width = 1_u64 << (u32::from(level.min(DEPTH_MAX)) * FANOUT_BITS);
+        if level > DEPTH_MAX || nodes.len() > NODES_MAX || nodes.iter().any(|&node| u64::from(node) >= width) {
+            return Err(Refused::Nonsense);
+        }
+        let held = self.trees.get(tree).ok_or(Refused::NotReady)?;
+        let sums = nodes.iter().map(|&node| held.node(level, node)).collect::<Option<_>>();
+        Ok(Finding::Sums { depth: held.depth(), whole: self.is_whole(tree), sums: sums.ok_or(Refused::NotReady)? })
+    }
+
+    /// The part of a range that may be listed for a peer.
+    fn may_list(&self, cx: &mut Xcx<'_>, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
+        self.shares(from, tree)?;
+        let whole = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
+        if !whole.covers(range) {
+            return Err(Refused::Nonsense);
+        }
+        if self.trees.get(tree).is_none() {
+            return Err(Refused::NotReady);
+        }
+        let lists = self.stores.values().filter(|own| matches!(own, Own::ListFor(..))).count();
+        let may_begin = lists < LISTS_MAX
+            && cx.admission.next_at(Slice::Repair) <= cx.now.instant
+            && cx.admission.may_begin(Slice::List, cx.now.instant);
+        if may_begin { Ok(range.clone()) } else { Err(Refused::Busy) }
+    }
+
+    fn shares(&self, from: NodeId, tree: TreeId) -> Result<(), Refused> {
+        if self.every.is_none() || !self.has_started {
+            return Err(Refused::NotReady);
+        }
+        // One that is only to become a home has nothing to say. One that was a home may ask as long as it needs to.
+        let seat = self.held.seat(tree.partition).filter(|_| self.trees.keeps(tree));
+        let is_shared =
+            |seat: &Arc<Seat>| seat.shares(self.held.me(), tree.group) && self.held.view().member(from).is_some();
+        if seat.is_some_and(is_shared) { Ok(()) } else { Err(Refused::NotAHome) }
+    }
+
+    /// Whether every record of a tree counts, the absent ones too.
+    fn is_whole(&self, tree: TreeId) -> bool {
+        let is_filling = self.held.footing_of(tree).is_filling;
+        let is_unharmed = self.trees.losses(tree.partition).is_some_and(|losses| losses.is_empty());
+        self.is_caught_up(tree) && is_unharmed && !is_filling
+    }
+
+    /// A peer has answered a question.
+    pub fn told(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, footing: Footing, finding: Finding) {
+        let id = ticket.operation;
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.peer == from) else { return };
+        // All that the peer says later is said on a footing that is no earlier.
+        session.footing.get_or_insert(footing);
+        let told = session.told(cx, &self.trees, ticket.round, finding);
+        if !session.whole {
+            // It has lost something, so what was proven of it holds no longer.
+            let pair = (session.tree, session.peer);
+            self.proofs.disprove(pair);
+            self.proven_dirty = true;
+        }
+        match told {
+            Ok(None) => self.advance(cx, id),
+            Ok(Some(range)) => {
+                let store = cx.store(list::scan(&range));
+                self.stores.insert(store, Own::ListHere(id, range));
+            }
+            Err(broken) => self.broken(cx, id, from, broken),
+        }
+    }
+
+    fn broken(&mut self, cx: &mut Xcx<'_>, id: u64, peer: NodeId, broken: session::Broken) {
+        if broken == session::Broken::Nonsense {
+            cx.out.events.push(Event::ExchangeRefused(peer));
+        }
+        self.give_up(cx, id);
+    }
+
+    /// A replica has answered.
+    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, answer: Answer) {
+        if from == cx.me
+            && let Some(key) = self.checks.remove(&ticket.operation)
+        {
+            // The loss of the whole store is made good partition by partition.
+            let loss = answer.loss().filter(|&loss| Some(loss) != self.floor_loss);
+            cx.out.heals.extend(loss.map(|loss| (key, loss)));
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&ticket.operation) else { return };
+        session.answered(cx, from, ticket.round, answer);
+        cx.out.heals.retain(|(_, loss)| Some(*loss) != self.floor_loss);
+        self.advance(cx, ticket.operation);
+    }
+
+    /// Whether the end of a store command is for the exchange.
+    pub fn waits_for(&self, id: StoreId) -> bool {
+        self.stores.contains_key(&id) || self.trees.waits_for(id)
+    }
+
+    /// Takes in the end of a store command that it waits for.
+    pub fn stored(&mut self, cx: &mut Xcx<'_>, id: StoreId, result: StoreResult) {
+        match self.stores.remove(&id) {
+            None => {
+                cx.has_read(Slice::Scan, &result);
+                let found = self.trees.stored(cx.now.instant, id, result, cx.replica.being_written());
+                found.lost.into_iter().for_each(|key| self.check(cx, key));
+                if let Some(partition) = found.wrong {
+                    self.proofs.disprove_partition(partition);
+                    cx.out.events.push(Event::TreeWrong(partition));
+                }
+            }
+            Some(Own::RecallProven) => {
+                if let StoreResult::Read(Ok(Some(bytes))) = result {
+                    self.proofs.remember(&bytes, self.loss_floor);
+                }
+            }
+            Some(Own::RecallCaughtUp) => {
+                if let StoreResult::Read(Ok(Some(bytes))) = result {
+                    for tree in proofs::decode_caught_up(&bytes, self.loss_floor) {
+                        self.caught_up.insert(tree);
+                        cx.replica.catch_up(tree);
+                    }
+                }
+            }
+            Some(Own::SaveProven) => self.proven_dirty |= result != StoreResult::Written(Ok(())),
+            Some(Own::SaveCaughtUp) => self.caught_up_dirty |= result != StoreResult::Written(Ok(())),
+            Some(Own::ListHere(id, range)) => {
+                cx.has_read(Slice::List, &result);
+                self.listed_here(cx, id, &range, result);
+            }
+            Some(Own::ListFor(peer, ticket, tree, range)) => {
+                cx.has_read(Slice::List, &result);
+                self.listed_for(cx, peer, ticket, tree, &range, result);
+            }
+        }
+    }
+
+    fn listed_here(&mut self, cx: &mut Xcx<'_>, id: u64, range: &KeyRange, result: StoreResult) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let StoreResult::Scanned(Ok(scanned)) = result else { return self.give_up(cx, id) };
+        let (page, damaged) = list::page(&self.trees, session.tree, range, &scanned, cx.replica.being_written());
+        let peer = session.peer;
+        let told = session.own(cx, &self.trees, page);
+        damaged.into_iter().for_each(|key| self.check(cx, key));
+        match told {
+            Ok(()) => self.advance(cx, id),
+            Err(broken) => self.broken(cx, id, peer, broken),
+        }
+    }
+
+    fn listed_for(
+        &mut self,
+        cx: &mut Xcx<'_>,
+        peer: NodeId,
+        ticket: Ticket,
+        tree: TreeId,
+        range: &KeyRange,
+        result: StoreResult,
+    ) {
+        let finding = match result {
+            StoreResult::Scanned(Ok(scanned)) if self.trees.get(tree).is_some() => {
+                let (page, damaged) = list::page(&self.trees, tree, range, &scanned, cx.replica.being_written());
+                damaged.into_iter().for_each(|key| self.check(cx, key));
+                cx.out.events.push(Event::DigestsSent(page.entries.len()));
+                Finding::Keys { whole: self.is_whole(tree), page }
+            }
+            _ => Finding::Refused(Refused::NotReady),
+        };
+        cx.send(peer, tree.partition, Message::Compared(ticket, finding));
+    }
+
+    /// Has a record read that cannot be, or was lost: the replica then marks it, and its loss is healed.
+    fn check(&mut self, cx: &mut Xcx<'_>, key: Key) {
+        if self.checks.len() < CHECKS_MAX {
+            let operation = self.number();
+            let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
+            cx.out.asks.push((cx.me, Ticket { asking: Asking::Exchange, operation, round: 0 }, ask));
+            self.checks.insert(operation, key);
+        }
+    }
+
+    fn check_losses(&mut self, cx: &mut Xcx<'_>, tree: TreeId) {
+        let losses = self.trees.losses(tree.partition).into_iter().flat_map(|losses| losses.keys());
+        let keys: Vec<Key> = losses.take(CHECKS_MAX).filter_map(|key| Key::from_storage_key(key).ok()).collect();
+        keys.into_iter().for_each(|key| self.check(cx, key));
+    }
+
+    /// Whether a tree has been compared with so many that what its records lack was not lost: then all of them count again.
+    fn check_caught_up(&mut self, cx: &mut Xcx<'_>, tree: TreeId) {
+        if self.is_caught_up(tree) {
+            return;
+        }
+        let phase = self.held.phase(tree.partition);
+        let ns = phase.into_iter().flat_map(|phase| phase.both().map(|of| of.counts.n_of(tree.group)));
+        let n = ns.max().unwrap_or_default();
+        let needed = |others: usize| majority(n.into()).min(others);
+        let too_early = cx.broken.is(Mutation::ExchangeCountsAmnesiac) && self.proofs.is_compared(tree);
+        if too_early || self.proofs.is_caught_up(tree, needed) {
+            self.caught_up.insert(tree);
+            cx.replica.catch_up(tree);
+            self.caught_up_dirty = true;
+        }
+    }
+
+    fn save(&mut self, cx: &mut Xcx<'_>) {
+        let is_under_way = self.stores.values().any(|own| matches!(own, Own::SaveCaughtUp | Own::RecallCaughtUp));
+        if self.caught_up_dirty && !is_under_way {
+            self.caught_up_dirty = false;
+            let value = proofs::encode_caught_up(&self.caught_up, self.loss_floor);
+            let id = cx.store(StoreCommand::Remember { name: CAUGHT_UP.into(), value });
+            self.stores.insert(id, Own::SaveCaughtUp);
+        }
+        if self.proven_dirty && cx.now.instant >= self.next_save_at {
+            self.save_proven(cx);
+        }
+    }
+
+    fn save_proven(&mut self, cx: &mut Xcx<'_>) {
+        self.proven_dirty = false;
+        self.next_save_at = cx.now.instant + SAVE_EVERY;
+        let value = self.proofs.encode(self.loss_floor);
+        let id = cx.store(StoreCommand::Remember { name: PROVEN.into(), value });
+        self.stores.insert(id, Own::SaveProven);
+    }
+
+    /// The node stops in order: says what is to be remembered.
+    pub fn stop(&mut self, cx: &mut Xcx<'_>) {
+        if self.every.is_none() || !self.has_started {
+            return;
+        }
+        let being_written = cx.replica.being_written().map(|(key, _)| self.trees.id_of(key).partition).collect();
+        let replica = &mut *cx.replica;
+        cx.out.stores.extend(self.trees.save(|| replica.next_store(), &being_written));
+        self.save_proven(cx);
+    }
+}
+
+/// How long a comparison is put off that could not begin, or did not come to its end.
+fn retry_after(every: Duration) -> Duration {
+    (every / 8).clamp(Duration::from_millis(100), Duration::from_secs(5))
+}
+
+/// In what time a node that was away, or itself has just started, is compared with: a sixth of what it takes otherwise, and not so soon
+/// that its clients notice.
+fn after_absence(every: Duration) -> Duration {
+    (every / 6).min(Duration::from_secs(10))
+}
+
+/// The loss of writes before this boot's floor, if there was one.
+fn floor_loss(config: &NodeConfig) -> Option<Loss> {
+    let NodeConfig { node, life, boot, loss_floor: floor, actors, .. } = *config;
+    (floor > Since(0)).then(|| Minter::new(node, life, boot, actors).loss_before(floor))
+}

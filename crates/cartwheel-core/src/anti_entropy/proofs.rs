@@ -1,0 +1,345 @@
+//! Who was compared with whom and when: when the next comparison is due, what is proven, and which partitions have been caught up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::anti_entropy::merkle::{TreeId, Trees};
+use crate::cluster::configuration::Footing;
+use crate::cluster::counts::Group;
+use crate::cluster::holdings::Holdings;
+use crate::ring::PartitionId;
+use crate::value::dot::{NodeId, Since};
+use crate::value::hlc::WallMs;
+use crate::value::time::{Instant, Now};
+
+/// A tree and a peer that is a home of it too.
+pub type Pair = (TreeId, NodeId);
+
+/// How two replicas of a partition stand to each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    due: Instant,
+    /// When its turn comes again, whatever is done besides: turns are spread evenly.
+    turn: Instant,
+    /// When the last comparison began that ended with both equal, by this node's wall clock.
+    proven: Option<WallMs>,
+    /// The same in this boot, by the clock that never jumps.
+    begun: Option<Instant>,
+    /// Such a comparison has ended in this boot: with a replica all of which counts, or not.
+    compared: Option<bool>,
+    /// What the last of them has shown.
+    last: Option<Compared>,
+}
+
+/// What a comparison has shown that ended with both equal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Compared {
+    /// When it began: what the peer held then is held here.
+    pub begun: Instant,
+    /// Every record of the peer's counts, the absent ones too.
+    pub whole: bool,
+    /// On what footing the peer stood when it first said anything, and on no earlier one afterwards.
+    pub footing: Footing,
+}
+
+/// All pairs of this node's shard.
+#[derive(Debug, Default)]
+pub struct Proofs {
+    pairs: BTreeMap<Pair, Standing>,
+    due: BTreeSet<(Instant, TreeId, NodeId)>,
+    /// The pairs by when the last comparison began that ended well in this boot: those of which none has come first.
+    begun: BTreeSet<(Option<Instant>, TreeId, NodeId)>,
+}
+
+impl Proofs {
+    /// Goes by these homes. Comparisons have their turns spread evenly over `every`; those that are new are made once `within` a shorter
+    /// time too.
+    pub fn go_by(&mut self, held: &Holdings, trees: &Trees, now: Instant, every: Duration, within: Duration) {
+        let others = |id: TreeId| held.homes(id.partition, id.group).without(held.me().node).all();
+        let wanted: Vec<Pair> = trees.ids().flat_map(|id| others(id).into_iter().map(move |peer| (id, peer))).collect();
+        let mut before = std::mem::take(&mut self.pairs);
+        let count = wanted.len().max(1) as u32;
+        for (place, pair) in wanted.into_iter().enumerate() {
+            let in_its_place = |time: Duration| now + time / count * place as u32;
+            let (due, turn) = (in_its_place(within), in_its_place(every));
+            let new = Standing { due, turn, proven: None, begun: None, compared: None, last: None };
+            self.pairs.insert(pair, before.remove(&pair).unwrap_or(new));
+        }
+        self.due = self.pairs.iter().map(|(&(tree, peer), standing)| (standing.due, tree, peer)).collect();
+        self.begun = self.pairs.iter().map(|(&(tree, peer), standing)| (standing.begun, tree, peer)).collect();
+    }
+
+    /// The same of one partition, whose other pairs stay as they are. A new one has its turn where a hash puts it.
+    pub fn go_by_partition(
+        &mut self,
+        held: &Holdings,
+        trees: &Trees,
+        partition: PartitionId,
+        now: Instant,
+        (every, within): (Duration, Duration),
+    ) {
+        let others = |id: TreeId| held.homes(id.partition, id.group).without(held.me().node).all();
+        let ids = trees.ids_of(partition);
+        let wanted: BTreeSet<Pair> = ids.flat_map(|id| others(id).into_iter().map(move |peer| (id, peer))).collect();
+        for pair in self.of_partition(partition) {
+            if !wanted.contains(&pair)
+                && let Some(gone) = self.pairs.remove(&pair)
+            {
+                self.due.remove(&(gone.due, pair.0, pair.1));
+                self.begun.remove(&(gone.begun, pair.0, pair.1));
+            }
+        }
+        for pair in wanted {
+            if self.pairs.contains_key(&pair) {
+                continue;
+            }
+            let share = f64::from(spread(pair)) / f64::from(u32::MAX);
+            let (due, turn) = (now + within.mul_f64(share), now + every.mul_f64(share));
+            let new = Standing { due, turn, proven: None, begun: None, compared: None, last: None };
+            self.pairs.insert(pair, new);
+            self.due.insert((due, pair.0, pair.1));
+            self.begun.insert((None, pair.0, pair.1));
+        }
+    }
+
+    fn of_partition(&self, partition: PartitionId) -> Vec<Pair> {
+        let first = (TreeId { partition, group: Group(0) }, NodeId::new(0));
+        let last = (TreeId { partition, group: Group(u64::MAX) }, NodeId::new(u64::MAX));
+        self.pairs.range(first..=last).map(|(&pair, _)| pair).collect()
+    }
+
+    /// Whether the two are homes of the tree.
+    pub fn knows(&self, pair: Pair) -> bool {
+        self.pairs.contains_key(&pair)
+    }
+
+    /// The comparisons that are due, the longest due first.
+    pub fn due(&self, now: Instant) -> impl Iterator<Item = Pair> + '_ {
+        self.due.iter().take_while(move |(at, ..)| *at <= now).map(|&(_, tree, peer)| (tree, peer))
+    }
+
+    /// When the next comparison becomes due that is not yet.
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        let last = (now, TreeId { partition: PartitionId(u32::MAX), group: Group(u64::MAX) }, NodeId::new(u64::MAX));
+        let mut next = self.due.range((Bound::Excluded(last), Bound::Unbounded));
+        next.next().map(|&(at, ..)| at)
+    }
+
+    /// A comparison of a pair begins: the next is due at its turn.
+    pub fn begins(&mut self, pair: Pair, now: Instant, every: Duration) {
+        if let Some(standing) = self.pairs.get_mut(&pair) {
+            if standing.turn <= now {
+                standing.turn = now + every;
+            }
+            let turn = standing.turn;
+            self.put_off(pair, turn);
+        }
+    }
+
+    /// A peer was away: what was written meanwhile, and nobody keeps a hint of, is to be found `within` this time, not when each
+    /// partition's turn comes.
+    pub fn hasten(&mut self, peer: NodeId, now: Instant, within: Duration) {
+        let pairs: Vec<Pair> = self.pairs.keys().copied().filter(|&(_, other)| other == peer).collect();
+        let count = pairs.len().max(1) as u32;
+        for (place, pair) in (0..).zip(pairs) {
+            let soon = now + within / count * place;
+            if self.pairs.get(&pair).is_some_and(|standing| standing.due > soon) {
+                self.put_off(pair, soon);
+            }
+        }
+    }
+
+    /// The next comparison of a pair is due then.
+    pub fn put_off(&mut self, pair: Pair, until: Instant) {
+        if let Some(standing) = self.pairs.get_mut(&pair) {
+            self.due.remove(&(standing.due, pair.0, pair.1));
+            standing.due = until;
+            self.due.insert((until, pair.0, pair.1));
+        }
+    }
+
+    /// A comparison that began at `begun` has ended with both equal; the peer's replica was `whole` or not.
+    pub fn prove(&mut self, pair: Pair, begun: Now, whole: bool, footing: Option<Footing>) {
+        if let Some(standing) = self.pairs.get_mut(&pair) {
+            standing.proven = Some(begun.wall);
+            self.begun.remove(&(standing.begun, pair.0, pair.1));
+            standing.begun = Some(begun.instant);
+            self.begun.insert((standing.begun, pair.0, pair.1));
+            standing.compared = Some(whole || standing.compared == Some(true));
+            standing.last = footing.map(|footing| Compared { begun: begun.instant, whole, footing });
+        }
+    }
+
+    /// A replica of a pair has lost something: what was proven of it holds no longer.
+    pub fn disprove(&mut self, pair: Pair) {
+        if let Some(standing) = self.pairs.get_mut(&pair) {
+            self.begun.remove(&(standing.begun, pair.0, pair.1));
+            (standing.proven, standing.begun, standing.last) = (None, None, None);
+            self.begun.insert((None, pair.0, pair.1));
+        }
+    }
+
+    /// This node's replica of a partition has lost something.
+    pub fn disprove_partition(&mut self, partition: PartitionId) {
+        self.of_partition(partition).into_iter().for_each(|pair| self.disprove(pair));
+    }
+
+    /// What the last comparison of a pair has shown that ended well in this boot.
+    pub fn compared(&self, pair: Pair) -> Option<Compared> {
+        self.pairs.get(&pair)?.last
+    }
+
+    /// The homes of a partition are others now: it is compared at once.
+    pub fn hasten_partition(&mut self, partition: PartitionId, now: Instant) {
+        self.of_partition(partition).into_iter().for_each(|pair| self.hasten_pair(pair, now));
+    }
+
+    /// A pair is compared at once.
+    pub fn hasten_pair(&mut self, pair: Pair, now: Instant) {
+        if self.pairs.get(&pair).is_some_and(|standing| standing.due > now) {
+            self.put_off(pair, now);
+        }
+    }
+
+    /// Since when each pair is proven equal.
+    pub fn iter(&self) -> impl Iterator<Item = (Pair, Option<WallMs>)> + '_ {
+        self.pairs.iter().map(|(&pair, standing)| (pair, standing.proven))
+    }
+
+    /// Whether every pair has ended a comparison that began at `instant`, of this boot, or later.
+    pub fn all_begun_since(&self, instant: Instant) -> bool {
+        self.begun.first().is_none_or(|&(begun, ..)| begun.is_some_and(|begun| begun >= instant))
+    }
+
+    /// Whether a tree has been compared in this boot with `needed` homes that count, or with all there are.
+    pub fn is_caught_up(&self, tree: TreeId, needed: impl Fn(usize) -> usize) -> bool {
+        let compared = || self.of_tree(tree).filter_map(|standing| standing.compared);
+        let others = self.of_tree(tree).count();
+        compared().count() == others || compared().filter(|&whole| whole).count() >= needed(others)
+    }
+
+    /// Whether a tree has been compared with any home in this boot.
+    pub fn is_compared(&self, tree: TreeId) -> bool {
+        self.of_tree(tree).any(|standing| standing.compared.is_some())
+    }
+
+    fn of_tree(&self, tree: TreeId) -> impl Iterator<Item = &Standing> {
+        self.pairs.range((tree, NodeId::new(0))..=(tree, NodeId::new(u64::MAX))).map(|(_, standing)| standing)
+    }
+
+    /// The stored form of what is proven, with the number of the last loss before it.
+    pub fn encode(&self, floor: Since) -> Bytes {
+        let mut bytes = floor.0.to_le_bytes().to_vec();
+        for ((tree, peer), proven) in self.iter() {
+            if let Some(wall) = proven {
+                bytes.extend(encode_tree(tree));
+                bytes.extend(peer.get().to_le_bytes());
+                bytes.extend(wall.0.to_le_bytes());
+            }
+        }
+        bytes.into()
+    }
+
+    /// Takes in what an earlier boot had proven, unless the store has lost writes since.
+    pub fn remember(&mut self, bytes: &[u8], floor: Since) {
+        let Some((saved, entries)) = bytes.split_first_chunk::<8>() else { return };
+        if u64::from_le_bytes(*saved) != floor.0 {
+            return;
+        }
+        for entry in entries.as_chunks::<28>().0 {
+            let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().expect("eight bytes"));
+            let pair = (decode_tree(entry[..12].try_into().expect("twelve bytes")), NodeId::new(number(12)));
+            if let Some(standing) = self.pairs.get_mut(&pair).filter(|standing| standing.proven.is_none()) {
+                standing.proven = Some(WallMs(number(20)));
+            }
+        }
+    }
+}
+
+/// The trees that have been caught up since the last loss of writes, in their stored form.
+pub fn encode_caught_up(trees: &BTreeSet<TreeId>, floor: Since) -> Bytes {
+    let mut bytes = floor.0.to_le_bytes().to_vec();
+    trees.iter().for_each(|&tree| bytes.extend(encode_tree(tree)));
+    bytes.into()
+}
+
+/// The trees in a stored form, if no writes were lost since.
+pub fn decode_caught_up(bytes: &[u8], floor: Since) -> Vec<TreeId> {
+    match bytes.split_first_chunk::<8>() {
+        Some((saved, trees)) if u64::from_le_bytes(*saved) == floor.0 => {
+            trees.as_chunks::<12>().0.iter().map(|&tree| decode_tree(tree)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A number that differs from pair to pair and looks random.
+fn spread((tree, peer): Pair) -> u32 {
+    let bytes = [&encode_tree(tree)[..], &peer.get().to_le_bytes()].concat();
+    xxhash_rust::xxh3::xxh3_64(&bytes) as u32
+}
+
+fn encode_tree(tree: TreeId) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&tree.partition.0.to_le_bytes());
+    bytes[4..].copy_from_slice(&tree.group.0.to_le_bytes());
+    bytes
+}
+
+fn decode_tree(bytes: [u8; 12]) -> TreeId {
+    let (partition, group) = bytes.split_at(4);
+    let partition = PartitionId(u32::from_le_bytes(partition.try_into().expect("four bytes")));
+    TreeId { partition, group: Group(u64::from_le_bytes(group.try_into().expect("eight bytes"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::hlc::WallMs;
+
+    fn pair(partition: u32, peer: u64) -> Pair {
+        (TreeId { partition: PartitionId(partition), group: Group(3) }, NodeId::new(peer))
+    }
+
+    fn at(time: u64) -> Now {
+        Now { instant: Instant(time), wall: WallMs(time) }
+    }
+
+    /// Pairs that are due at these times.
+    fn proofs(due: &[(Pair, u64)]) -> Proofs {
+        let mut proofs = Proofs::default();
+        for &(pair, time) in due {
+            let (due, turn) = (Instant(time), Instant(time));
+            proofs.pairs.insert(pair, Standing { due, turn, proven: None, begun: None, compared: None, last: None });
+            proofs.due.insert((due, pair.0, pair.1));
+            proofs.begun.insert((None, pair.0, pair.1));
+        }
+        proofs
+    }
+
+    #[test]
+    fn what_is_not_due_yet_is_found_behind_all_that_is() {
+        let proofs = proofs(&[(pair(1, 2), 10), (pair(1, 3), 20), (pair(2, 2), 20), (pair(2, 3), 30)]);
+        assert_eq!(proofs.due(Instant(20)).count(), 3);
+        assert_eq!(proofs.next_due(Instant(20)), Some(Instant(30)));
+        assert_eq!((proofs.next_due(Instant(9)), proofs.next_due(Instant(30))), (Some(Instant(10)), None));
+    }
+
+    #[test]
+    fn all_are_compared_when_the_last_one_is_and_one_that_lost_something_is_not() {
+        let mut proofs = proofs(&[(pair(1, 2), 10), (pair(2, 2), 10)]);
+        assert!(!proofs.all_begun_since(Instant(0)));
+        proofs.prove(pair(1, 2), at(15), true, None);
+        proofs.prove(pair(2, 2), at(12), true, None);
+        assert!(proofs.all_begun_since(Instant(12)) && !proofs.all_begun_since(Instant(13)));
+        proofs.prove(pair(2, 2), at(20), true, None);
+        assert!(proofs.all_begun_since(Instant(15)) && !proofs.all_begun_since(Instant(16)));
+        proofs.disprove_partition(PartitionId(1));
+        assert!(!proofs.all_begun_since(Instant(0)));
+        proofs.prove(pair(1, 2), at(30), false, None);
+        assert!(proofs.all_begun_since(Instant(20)) && Proofs::default().all_begun_since(Instant(99)));
+    }
+}

@@ -1,0 +1,340 @@
+//! One comparison of one tree with one peer, from the root down to the keys that differ.
+//!
+//! Nothing stands still meanwhile, and nothing has to: where two sums are equal, both homes held the same at some time after the
+//! beginning, and where a key differed, both have stored the join of what they held after it. So in the end each holds all that the
+//! other held when the comparison began.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Xcx;
+use super::level::{Level, Progress, Side};
+use crate::admission::Slice;
+use crate::anti_entropy::merkle::{DEPTH_MAX, FANOUT, KeyRange, TreeId, Trees};
+use crate::cluster::configuration::Footing;
+use crate::message::anti_entropy::{Finding, ListPage, Question, Refused};
+use crate::message::{Answer, Ask, Asking, Message, Ticket};
+use crate::mutation::Mutation;
+use crate::node::effects::{Event, Repair};
+use crate::value::dot::NodeId;
+use crate::value::key::Key;
+use crate::value::time::{Instant, Now};
+
+/// How many sums one question asks for at most.
+pub const NODES_MAX: usize = 256;
+/// How many keys of one comparison are made equal at once.
+const LEVELS_MAX: usize = 16;
+/// How often something is asked before the comparison is given up.
+const TRIES_MAX: u32 = 6;
+/// The longest time between two tries.
+const TRY_AFTER_MAX: Duration = Duration::from_secs(2);
+
+/// A comparison under way.
+#[derive(Debug)]
+pub struct Session {
+    id: u64,
+    /// What is compared.
+    pub tree: TreeId,
+    /// With whom.
+    pub peer: NodeId,
+    /// When it began.
+    pub begun: Now,
+    /// What the peer has said so far came from replicas that count.
+    pub whole: bool,
+    /// On what footing the peer first said anything.
+    pub footing: Option<Footing>,
+    failed: bool,
+    /// Nodes to be compared, by level and place.
+    nodes: VecDeque<(u8, u32)>,
+    /// Ranges whose keys are to be listed.
+    ranges: VecDeque<KeyRange>,
+    asked: Option<(u32, Question)>,
+    /// A range whose keys the peer has listed, while this node lists its own.
+    listed: Option<(KeyRange, ListPage)>,
+    differing: VecDeque<Key>,
+    levels: BTreeMap<u32, Level>,
+    rounds: u32,
+    tries: u32,
+    /// When it wants to be woken.
+    pub wake_at: Instant,
+}
+
+/// What a session comes to.
+#[derive(Debug)]
+pub enum Next {
+    /// It waits.
+    Wait,
+    /// It has ended, with everything equal or not.
+    End {
+        /// Both hold all that either held when it began.
+        is_equal: bool,
+    },
+}
+
+impl Session {
+    /// A comparison that has asked nothing yet.
+    pub fn new(id: u64, tree: TreeId, peer: NodeId, begun: Now) -> Self {
+        Self {
+            id,
+            tree,
+            peer,
+            begun,
+            whole: true,
+            footing: None,
+            failed: false,
+            nodes: VecDeque::from([(0, 0)]),
+            ranges: VecDeque::new(),
+            asked: None,
+            listed: None,
+            differing: VecDeque::new(),
+            levels: BTreeMap::new(),
+            rounds: 0,
+            tries: 0,
+            wake_at: begun.instant,
+        }
+    }
+
+    /// Goes on as far as it can.
+    pub fn advance(&mut self, cx: &mut Xcx<'_>) -> Next {
+        let now = cx.now.instant;
+        while self.levels.len() < LEVELS_MAX
+            && !self.differing.is_empty()
+            && cx.admission.may_begin(Slice::Repair, now)
+            && let Some(key) = self.differing.pop_front()
+        {
+            self.begin_level(cx, key);
+        }
+        if self.asked.is_some() || self.listed.is_some() || !self.differing.is_empty() {
+            return Next::Wait;
+        }
+        let tree = self.tree;
+        if let Some(&(level, _)) = self.nodes.front() {
+            let mut nodes = Vec::new();
+            while let Some(&(same, index)) = self.nodes.front()
+                && same == level
+                && nodes.len() < NODES_MAX
+            {
+                nodes.push(index);
+                self.nodes.pop_front();
+            }
+            self.ask(cx, Question::Nodes { tree, level, nodes });
+        } else if !self.ranges.is_empty() {
+            if cx.admission.may_begin(Slice::List, now)
+                && let Some(range) = self.ranges.pop_front()
+            {
+                self.ask(cx, Question::Keys { tree, range });
+            }
+        } else if self.levels.is_empty() {
+            return Next::End { is_equal: !self.failed };
+        }
+        Next::Wait
+    }
+
+    /// Whether it could go on if more background work were let in.
+    pub fn is_kept_waiting(&self) -> bool {
+        let is_due = if self.differing.is_empty() { !self.ranges.is_empty() } else { self.levels.len() < LEVELS_MAX };
+        is_due && self.asked.is_none() && self.listed.is_none()
+    }
+
+    fn round(&mut self) -> u32 {
+        self.rounds = self.rounds.wrapping_add(1);
+        self.rounds
+    }
+
+    fn ask(&mut self, cx: &mut Xcx<'_>, question: Question) {
+        let round = self.round();
+        cx.send(self.peer, self.tree.partition, Message::Compare(self.ticket(round), question.clone()));
+        self.asked = Some((round, question));
+        self.progress(cx);
+    }
+
+    const fn ticket(&self, round: u32) -> Ticket {
+        Ticket { asking: Asking::Exchange, operation: self.id, round }
+    }
+
+    fn progress(&mut self, cx: &Xcx<'_>) {
+        self.tries = 0;
+        self.wait(cx);
+    }
+
+    fn wait(&mut self, cx: &Xcx<'_>) {
+        self.wake_at = cx.now.instant + (cx.timing.resend_after * (1 << self.tries)).min(TRY_AFTER_MAX);
+    }
+
+    /// Its time has come: asks again for what was not answered. False if that was done often enough.
+    pub fn wake(&mut self, cx: &mut Xcx<'_>) -> bool {
+        if self.is_kept_waiting() && self.levels.is_empty() {
+            self.wait(cx);
+            return true;
+        }
+        self.tries += 1;
+        if self.tries > TRIES_MAX {
+            return false;
+        }
+        if let Some((round, question)) = &self.asked {
+            cx.send(self.peer, self.tree.partition, Message::Compare(self.ticket(*round), question.clone()));
+        }
+        for (&round, level) in &self.levels {
+            self.ask_level(cx, round, level);
+        }
+        self.wait(cx);
+        true
+    }
+
+    fn begin_level(&mut self, cx: &mut Xcx<'_>, key: Key) {
+        // A read and the merge that follows have a number each.
+        let (round, _) = (self.round(), self.round());
+        let level = Level::new(key, cx.epoch);
+        self.ask_level(cx, round, &level);
+        self.levels.insert(round, level);
+        self.progress(cx);
+    }
+
+    fn ask_level(&self, cx: &mut Xcx<'_>, round: u32, level: &Level) {
+        for (side, ask) in level.asks() {
+            let to = if side == Side::Here { cx.me } else { self.peer };
+            let merges = u32::from(matches!(ask, Ask::Merge { .. }));
+            cx.out.asks.push((to, self.ticket(round.wrapping_add(merges)), ask));
+        }
+    }
+
+    /// A replica has answered.
+    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, round: u32, answer: Answer) {
+        let side = match from {
+            from if from == cx.me => Side::Here,
+            from if from == self.peer => Side::There,
+            _ => return,
+        };
+        // The answers to a merge have the number after that of the read.
+        let round = if self.levels.contains_key(&round) { round } else { round.wrapping_sub(1) };
+        let Some(level) = self.levels.get_mut(&round) else { return };
+        if side == Side::Here
+            && let Some(loss) = answer.loss()
+        {
+            cx.out.heals.push((level.key.clone(), loss));
+        }
+        match level.answered(side, answer) {
+            Progress::Waiting => {}
+            Progress::Merge => {
+                let level = &self.levels[&round];
+                for (side, _) in level.asks() {
+                    let behind = if side == Side::Here { cx.me } else { self.peer };
+                    cx.out.events.push(Event::Repaired(level.key.clone(), behind, Repair::Exchange));
+                }
+                self.ask_level(cx, round, level);
+            }
+            Progress::Level => drop(self.levels.remove(&round)),
+            Progress::Failed => {
+                self.failed = true;
+                self.levels.remove(&round);
+            }
+        }
+        self.progress(cx);
+    }
+
+    /// The peer has answered a question. The range is one whose keys are to be listed here, for [`Self::own`].
+    ///
+    /// # Errors
+    /// If the comparison cannot go on.
+    pub fn told(
+        &mut self,
+        cx: &mut Xcx<'_>,
+        trees: &Trees,
+        round: u32,
+        finding: Finding,
+    ) -> Result<Option<KeyRange>, Broken> {
+        let Some((_, question)) = self.asked.take_if(|(asked, _)| *asked == round) else { return Ok(None) };
+        match (question, finding) {
+            (question, Finding::Refused(Refused::Busy)) => {
+                // As if it had been lost.
+                self.asked = Some((round, question));
+                Ok(None)
+            }
+            (_, Finding::Refused(_)) => Err(Broken::Refused),
+            (Question::Nodes { level, nodes, .. }, Finding::Sums { depth, whole, sums }) => {
+                self.progress(cx);
+                self.whole &= whole;
+                if sums.len() != nodes.len() || depth > DEPTH_MAX {
+                    return Err(Broken::Nonsense);
+                }
+                let mine = trees.get(self.tree).ok_or(Broken::Refused)?;
+                for (index, theirs) in nodes.into_iter().zip(sums) {
+                    let sum = mine.node(level, index).ok_or(Broken::Refused)?;
+                    if sum == theirs || (cx.broken.is(Mutation::ExchangeSkipsLastLeaf) && is_last(level, index)) {
+                        continue;
+                    }
+                    // What is not worth a leaf is not looked into: its keys are listed.
+                    let is_small = sum.keys.saturating_add(theirs.keys) <= u64::from(trees.leaf_keys_max());
+                    if is_small || level >= depth.min(mine.depth()) {
+                        self.list(trees, level, index);
+                    } else {
+                        self.nodes.extend((0..FANOUT).map(|child| (level + 1, index * FANOUT + child)));
+                    }
+                }
+                Ok(None)
+            }
+            (Question::Keys { range, .. }, Finding::Keys { whole, page }) => {
+                self.progress(cx);
+                self.whole &= whole;
+                let goes_on = page.next.as_ref().is_none_or(|next| *next > range.from && range.ends_after(next));
+                let end = page.next.clone().or_else(|| range.upto.clone());
+                let part = KeyRange { from: range.from.clone(), upto: end };
+                if !goes_on || !page.entries.keys().all(|key| part.contains(key)) {
+                    return Err(Broken::Nonsense);
+                }
+                self.listed = Some((range, page));
+                Ok(Some(part))
+            }
+            _ => Err(Broken::Nonsense),
+        }
+    }
+
+    /// Has the keys of a node listed. Neighbours are listed together.
+    fn list(&mut self, trees: &Trees, level: u8, index: u32) {
+        let Some(range) = trees.grid(self.tree.partition).and_then(|grid| grid.range(level, index)) else { return };
+        match self.ranges.back_mut() {
+            Some(last) if last.upto.as_ref() == Some(&range.from) => last.upto = range.upto,
+            _ => self.ranges.push_back(range),
+        }
+    }
+
+    /// This node has listed its own keys of the range that the peer has listed.
+    ///
+    /// # Errors
+    /// If the peer's keys make no sense.
+    pub fn own(&mut self, cx: &mut Xcx<'_>, trees: &Trees, own: ListPage) -> Result<(), Broken> {
+        let Some((range, theirs)) = self.listed.take() else { return Ok(()) };
+        let bound = own.next.iter().chain(&theirs.next).min().cloned();
+        let both = KeyRange { from: range.from, upto: bound.clone() };
+        let differs = |key: &&Bytes| both.ends_after(key) && own.entries.get(*key) != theirs.entries.get(*key);
+        let differing: BTreeSet<&Bytes> = own.entries.keys().chain(theirs.entries.keys()).filter(differs).collect();
+        for storage_key in differing {
+            let key = Key::from_storage_key(storage_key).map_err(|_| Broken::Nonsense)?;
+            if trees.id_of(&key) != self.tree {
+                return Err(Broken::Nonsense);
+            }
+            self.differing.push_back(key);
+        }
+        if let Some(from) = bound {
+            self.ranges.push_front(KeyRange { from, upto: range.upto });
+        }
+        self.progress(cx);
+        Ok(())
+    }
+}
+
+/// Why a comparison cannot go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// One of the two has no tree that is ready, or is no home any more.
+    Refused,
+    /// The peer's answer makes no sense.
+    Nonsense,
+}
+
+/// Whether it is the last of several nodes of its level.
+const fn is_last(level: u8, index: u32) -> bool {
+    level > 0 && index + 1 == 1 << (level as u32 * 4)
+}

@@ -1,0 +1,257 @@
+//! Which changes of members are refused, and why. Histories merge as sets, so a change that is recorded may still come to nothing where
+//! it meets others; but one that makes no sense to the node that is asked for it is better refused than recorded.
+
+use std::fmt;
+
+use super::{ChangeKind, Folded, History, Member, View};
+use crate::cluster::configuration::Home;
+use crate::value::dot::NodeId;
+use crate::value::hlc::Hlc;
+
+/// Why a change of members is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BadChange {
+    /// There is no cluster.
+    NoCluster,
+    /// It is no change of members.
+    NotOfMembers,
+    /// There is no such member.
+    NoMember(NodeId),
+    /// A member is called so already.
+    NameTaken(String),
+    /// It has another life than the one that is to be removed, as far as the node that is asked knows.
+    OtherLife(String),
+    /// It is on its way out already.
+    Leaving(String),
+    /// This life of the node was removed.
+    Removed(String),
+    /// So many nodes that can hold data would remain, and some bucket's keys have so many replicas.
+    TooFew {
+        /// How many would remain.
+        remain: usize,
+        /// The largest n of any bucket.
+        n: usize,
+    },
+    /// A node that holds data cannot be replaced by one of weight 0.
+    Weightless(String),
+    /// Only what was removed is given up.
+    NotRemoved(NodeId),
+}
+
+impl fmt::Display for BadChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCluster => f.write_str("there is no cluster to change"),
+            Self::NotOfMembers => f.write_str("this is no change of members"),
+            Self::NoMember(node) => write!(f, "the cluster has no member {node}: see `cartwheel cluster status`"),
+            Self::NameTaken(name) => {
+                write!(f, "a member is called {name} already: give the new node another name, or replace the member")
+            }
+            Self::OtherLife(name) => write!(
+                f,
+                "{name} has another data directory than the one that is to be removed: look again at `cartwheel cluster status`"
+            ),
+            Self::Leaving(name) => write!(f, "{name} is leaving the cluster already"),
+            Self::Removed(name) => write!(
+                f,
+                "{name} was removed from the cluster with this data directory, which never comes back: start it with an empty one"
+            ),
+            Self::TooFew { remain, n } => write!(
+                f,
+                "{remain} nodes would remain to hold data, and keys have up to {n} replicas: add nodes first, replace the node, or \
+                 lower n"
+            ),
+            Self::NotRemoved(node) => {
+                write!(f, "{node} is a member that was not removed: remove or replace it to give it up")
+            }
+            Self::Weightless(name) => write!(f, "{name} has weight 0, so it cannot take over what the other holds"),
+        }
+    }
+}
+
+impl std::error::Error for BadChange {}
+
+/// Whether changes of members make sense on top of a history, one after the other. How many nodes remain counts at the end, so that
+/// one that goes may be named before one that comes.
+///
+/// # Errors
+/// Why not.
+pub fn check_members(history: &History, changes: &[ChangeKind]) -> Result<(), BadChange> {
+    planned(history, changes).map(drop)
+}
+
+/// The cluster that changes of members would lead to, all together.
+///
+/// # Errors
+/// Why they make no sense.
+pub fn planned(history: &History, changes: &[ChangeKind]) -> Result<View, BadChange> {
+    let mut folded = Folded::default();
+    let mut history = history.clone();
+    let mut view = folded.view(&history).ok_or(BadChange::NoCluster)?;
+    let mut takes_data = false;
+    for what in changes {
+        check(&view, what)?;
+        takes_data |= is_taking_data(&view, what);
+        // Who records it and when is not in question yet.
+        history.record(Hlc::ZERO, NodeId::new(0), what.clone());
+        view = folded.view(&history).ok_or(BadChange::NoCluster)?;
+    }
+    if takes_data {
+        enough_remain(&view)?
+    }
+    Ok(view)
+}
+
+fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
+    match what {
+        ChangeKind::Add(member) => may_come(view, member, None),
+        ChangeKind::Remove { node, life } => {
+            let present = view.member(*node).ok_or(BadChange::NoMember(*node))?;
+            // What is removed before it is known would be taken for what is long gone.
+            if present.member.life != *life {
+                return Err(BadChange::OtherLife(present.member.name.clone()));
+            }
+            if present.leaving {
+                return Err(BadChange::Leaving(present.member.name.clone()));
+            }
+            Ok(())
+        }
+        ChangeKind::Replace { old, new } => {
+            let present = view.member(*old).ok_or(BadChange::NoMember(*old))?;
+            if present.leaving {
+                return Err(BadChange::Leaving(present.member.name.clone()));
+            }
+            if present.member.weight > 0 && new.weight == 0 {
+                return Err(BadChange::Weightless(new.name.clone()));
+            }
+            may_come(view, new, Some(*old))
+        }
+        ChangeKind::Weight { node, .. } | ChangeKind::Zone { node, .. } => {
+            view.member(*node).map(drop).ok_or(BadChange::NoMember(*node))
+        }
+        ChangeKind::Address { node, life, .. } => {
+            let present = view.member(*node).ok_or(BadChange::NoMember(*node))?;
+            if present.member.life == *life { Ok(()) } else { Err(BadChange::OtherLife(present.member.name.clone())) }
+        }
+        ChangeKind::Forsake { homes, .. } => {
+            let kept = homes.iter().find(|&&home| !view.is_removed(home));
+            kept.map_or(Ok(()), |home| Err(BadChange::NotRemoved(home.node)))
+        }
+        ChangeKind::Found { .. } | ChangeKind::Left { .. } | ChangeKind::Bucket { .. } | ChangeKind::Snapshot(_) => {
+            Err(BadChange::NotOfMembers)
+        }
+    }
+}
+
+fn may_come(view: &View, member: &Member, instead: Option<NodeId>) -> Result<(), BadChange> {
+    if view.is_removed(Home { node: member.id, life: member.life }) {
+        return Err(BadChange::Removed(member.name.clone()));
+    }
+    let is_other =
+        |present: &Member| Some(present.id) != instead && (present.name == member.name || present.id == member.id);
+    let taken = view.members().find(|present| is_other(&present.member) && !present.leaving);
+    taken.map_or(Ok(()), |taken| Err(BadChange::NameTaken(taken.member.name.clone())))
+}
+
+/// Whether a node that holds data holds none after this.
+fn is_taking_data(view: &View, what: &ChangeKind) -> bool {
+    let (ChangeKind::Remove { node, .. } | ChangeKind::Weight { node, weight: 0 }) = what else { return false };
+    view.member(*node).is_some_and(|present| present.member.weight > 0)
+}
+
+fn enough_remain(view: &View) -> Result<(), BadChange> {
+    let remain = view.data_nodes();
+    let n = usize::from(view.n_max());
+    if remain < n { Err(BadChange::TooFew { remain, n }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::membership::{ClusterId, Strategy};
+    use crate::ring::Partitions;
+    use crate::value::dot::Life;
+
+    fn member(name: &str, life: u64) -> Member {
+        Member::new(name, Life(life))
+    }
+
+    /// A cluster of a, b and c, each in its first life.
+    fn three() -> History {
+        let members: Vec<Member> = ["a", "b", "c"].map(|name| member(name, 1)).into();
+        let (partitions, strategy) = (Partitions::new(8).expect("a count"), Strategy::Balanced);
+        let mut history = History::new();
+        let founding = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
+        history.record(Hlc::from_bits(1), NodeId::of_name("a"), founding);
+        history
+    }
+
+    fn add(name: &str) -> ChangeKind {
+        ChangeKind::Add(member(name, 1))
+    }
+
+    fn remove(name: &str) -> ChangeKind {
+        ChangeKind::Remove { node: NodeId::of_name(name), life: Life(1) }
+    }
+
+    fn replace(old: &str, new: Member) -> ChangeKind {
+        ChangeKind::Replace { old: NodeId::of_name(old), new }
+    }
+
+    fn weight(name: &str, weight: u32) -> ChangeKind {
+        ChangeKind::Weight { node: NodeId::of_name(name), weight }
+    }
+
+    #[test]
+    fn as_many_nodes_must_remain_as_keys_have_replicas() {
+        let few = |changes: &[ChangeKind], remain| {
+            assert_eq!(check_members(&three(), changes), Err(BadChange::TooFew { remain, n: 3 }), "{changes:?}");
+        };
+        few(&[remove("b")], 2);
+        few(&[remove("a"), remove("b"), remove("c")], 0);
+        few(&[weight("b", 0)], 2);
+        few(&[add("d"), remove("b"), remove("c")], 2);
+        few(&[ChangeKind::Add(Member { weight: 0, ..member("d", 1) }), remove("b")], 2);
+    }
+
+    #[test]
+    fn one_that_goes_may_be_named_before_one_that_comes() {
+        for changes in [
+            vec![remove("b"), add("d")],
+            vec![add("d"), remove("b")],
+            vec![weight("a", 0), add("d")],
+            vec![replace("a", member("d", 1)), weight("d", 200), weight("b", 50)],
+            vec![remove("a"), remove("b"), remove("c"), add("d"), add("e"), add("f")],
+        ] {
+            let view = planned(&three(), &changes).unwrap();
+            let holders = view.ring.nodes().iter().filter(|node| node.weight > 0).count();
+            let stay = view.members().filter(|known| !known.leaving && known.member.weight > 0).count();
+            assert_eq!((holders, stay), (3, 3), "{changes:?}");
+            assert!(view.ring.partitions().iter().all(|partition| view.wished(partition).len() == 3));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_reason() {
+        let refused = |changes: &[ChangeKind]| check_members(&three(), changes).unwrap_err();
+        assert_eq!(refused(&[add("d"), add("d")]), BadChange::NameTaken("d".to_owned()));
+        assert_eq!(refused(&[add("b")]), BadChange::NameTaken("b".to_owned()));
+        assert_eq!(refused(&[replace("a", member("b", 2))]), BadChange::NameTaken("b".to_owned()));
+        assert_eq!(refused(&[weight("z", 1)]), BadChange::NoMember(NodeId::of_name("z")));
+        assert_eq!(refused(&[remove("z")]), BadChange::NoMember(NodeId::of_name("z")));
+        assert_eq!(refused(&[add("d"), remove("b"), remove("b")]), BadChange::Leaving("b".to_owned()));
+        assert_eq!(refused(&[add("d"), remove("b"), add("b")]), BadChange::Removed("b".to_owned()));
+        let weightless = Member { weight: 0, ..member("d", 1) };
+        assert_eq!(refused(&[replace("a", weightless)]), BadChange::Weightless("d".to_owned()));
+        let forsake = || ChangeKind::Forsake {
+            homes: vec![Home { node: NodeId::of_name("b"), life: Life(1) }],
+            steps: Vec::new(),
+        };
+        assert_eq!(refused(&[add("d"), forsake()]), BadChange::NotRemoved(NodeId::of_name("b")));
+        let given_up = planned(&three(), &[add("d"), remove("b"), forsake()]).unwrap();
+        assert!(given_up.is_forsaken(Home { node: NodeId::of_name("b"), life: Life(1) }));
+        let left = ChangeKind::Left { node: NodeId::of_name("a"), life: Life(1) };
+        assert_eq!(refused(&[left]), BadChange::NotOfMembers);
+        assert_eq!(check_members(&History::new(), &[add("d")]), Err(BadChange::NoCluster));
+    }
+}

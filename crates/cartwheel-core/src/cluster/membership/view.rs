@@ -1,0 +1,569 @@
+//! What a history adds up to: members, settings and the wished ring.
+//!
+//! The fold takes the changes in their order. It is a function of the set alone, so it does not matter when or by which way
+//! a change arrived. A change that makes no sense where it stands (two sides of a cut network could not know of each other)
+//! has no effect:
+//!
+//! - everything before the first change that founds a cluster on a node of weight above 0, and any further founding;
+//! - adding a member whose name or id is another's, or a life that was removed, even by an earlier change;
+//! - removing, replacing, weighing or moving a node that is no member; for removals, in that life;
+//! - a replacement of weight 0 for a node that holds data;
+//! - a settings patch whose result is not valid.
+//!
+//! **A wish with fewer nodes than the largest n moves nothing.** If a change takes data from a node (it is removed, or its
+//! weight becomes 0) and fewer nodes that can hold data remain than the largest n of any bucket (the default's included),
+//! the ring stays as it was, with the weights, zones and hosts it was made from. The first later change after which enough
+//! nodes remain carries everything out. Growing is never held up: one node founds, two more join.
+//!
+//! Who is given up ([`ChangeKind::Forsake`]) counts as such once it is removed, by an earlier change or a later one.
+//!
+//! A removed node is *leaving*: still a member, until its leaving is recorded too ([`ChangeKind::Left`]). So is one that another
+//! has replaced; only a life that a new life of the same node replaces is gone at once. What is recorded to have left is gone, though the
+//! change that removed it may have no effect any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::bucket::BucketSettings;
+use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy};
+use crate::cluster::configuration::{Configuration, Home, Phase, Step};
+use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
+use crate::ring::balanced::{SPREAD, balanced};
+use crate::ring::random::random;
+use crate::ring::{NodeInfo, PartitionId, Partitions, Ring, RingVersion};
+use crate::value::dot::{Life, NodeId};
+
+/// A member, and whether it is on its way out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ViewMember {
+    /// The node.
+    pub member: Member,
+    /// It was removed, and still holds something, as far as is known.
+    pub leaving: bool,
+}
+
+/// The ring on which a cluster was founded.
+#[derive(PartialEq, Eq, Debug)]
+struct Founding {
+    ring: Ring,
+    lives: BTreeMap<NodeId, Life>,
+}
+
+/// A cluster as its history says it should be. Immutable; cheap to share behind an `Arc`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct View {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// What it is called; empty if it was given no name.
+    pub cluster_name: String,
+    /// How its partitions are assigned.
+    pub strategy: Strategy,
+    /// The wished ring. Its version names the history.
+    pub ring: Ring,
+    founding: Arc<Founding>,
+    members: BTreeMap<NodeId, ViewMember>,
+    removed: BTreeSet<(NodeId, Life)>,
+    forsaken: BTreeSet<Home>,
+    remade_from: BTreeMap<PartitionId, Step>,
+    defaults: BucketSettings,
+    buckets: BTreeMap<Bytes, BucketSettings>,
+    first_counts: ReplicaCounts,
+    wished_counts: ReplicaCounts,
+    /// The buckets whose n was ever another than the default.
+    counted: BTreeSet<Bytes>,
+}
+
+impl View {
+    /// The member with this id.
+    pub fn member(&self, node: NodeId) -> Option<&ViewMember> {
+        self.members.get(&node)
+    }
+
+    /// The change that makes known where a member is found in this life; none if it is known to be there, or is no member in that life.
+    pub fn moved(&self, node: NodeId, life: Life, peer_addr: &str, http_addr: &str) -> Option<ChangeKind> {
+        let known = &self.member(node)?.member;
+        let is_news =
+            known.life == life && (known.peer_addr.as_str(), known.http_addr.as_str()) != (peer_addr, http_addr);
+        let (peer_addr, http_addr) = (peer_addr.to_owned(), http_addr.to_owned());
+        is_news.then_some(ChangeKind::Address { node, life, peer_addr, http_addr })
+    }
+
+    /// The members, by id.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = &ViewMember> {
+        self.members.values()
+    }
+
+    /// How many lives of the node are gone.
+    pub fn lives_ended(&self, node: NodeId) -> u32 {
+        let removed = self.removed.range((node, Life(0))..=(node, Life(u64::MAX)));
+        removed.filter(|&&(node, life)| self.is_gone(node, life)).count() as u32
+    }
+
+    /// Whether this life of the node was removed and has left: it is refused for ever.
+    pub fn is_gone(&self, node: NodeId, life: Life) -> bool {
+        let is_leaving = || self.members.get(&node).is_some_and(|present| present.member.life == life);
+        self.removed.contains(&(node, life)) && !is_leaving()
+    }
+
+    /// Whether a home is to hold nothing any more: it is leaving, or is gone.
+    pub fn is_removed(&self, home: Home) -> bool {
+        self.removed.contains(&(home.node, home.life))
+    }
+
+    /// Whether an administrator has given up a home: it was removed, and never answers again.
+    pub fn is_forsaken(&self, home: Home) -> bool {
+        self.forsaken.contains(&home) && self.is_removed(home)
+    }
+
+    /// What holds in a partition instead of `phase` if that has no successor, as too many of its homes were given up; none if that was said
+    /// of a later phase.
+    pub fn remade(&self, partition: PartitionId, phase: &Phase) -> Option<Configuration> {
+        self.remade_from.get(&partition).filter(|&&from| phase.step() >= from)?;
+        let is_left = |home: &Home| !self.is_forsaken(*home) && !self.is_gone(home.node, home.life);
+        phase.remade(|&home| self.is_forsaken(home), is_left, &self.wished(partition))
+    }
+
+    /// The first configuration of a partition: who was to hold it when the cluster was founded.
+    pub fn first_configuration(&self, partition: PartitionId) -> Configuration {
+        let Founding { ring, lives } = &*self.founding;
+        let homes =
+            ring.walk(partition).iter().map(|&node| Home { node, life: lives.get(&node).copied().unwrap_or(Life(0)) });
+        let (choosers, counts) = (BucketSettings::default().n, self.first_counts.clone());
+        Configuration { number: 0, homes: homes.collect(), choosers, counts }
+    }
+
+    /// How many homes keys have in the first configurations, by bucket.
+    pub const fn first_counts(&self) -> &ReplicaCounts {
+        &self.first_counts
+    }
+
+    /// How many homes keys are to have, by bucket. What holds is what each partition's configuration says.
+    pub const fn wished_counts(&self) -> &ReplicaCounts {
+        &self.wished_counts
+    }
+
+    /// Whether configurations can have a table with this bucket in it: once there are as many as may be, there cannot be more.
+    pub fn may_count(&self, bucket: &[u8]) -> bool {
+        self.counted.len() < BUCKETS_MAX || self.counted.contains(bucket)
+    }
+
+    /// Who is to hold a partition.
+    pub fn wished(&self, partition: PartitionId) -> Vec<Home> {
+        let life = |node: NodeId| self.members.get(&node).map_or(Life(0), |present| present.member.life);
+        self.ring
+            .homes(partition, usize::from(self.n_max()))
+            .iter()
+            .map(|&node| Home { node, life: life(node) })
+            .collect()
+    }
+
+    /// The settings of `bucket`, which needs no creation.
+    pub fn settings(&self, bucket: &[u8]) -> &BucketSettings {
+        self.buckets.get(bucket).unwrap_or(&self.defaults)
+    }
+
+    /// The buckets whose settings were ever changed, by name.
+    pub fn buckets(&self) -> impl ExactSizeIterator<Item = (&Bytes, &BucketSettings)> {
+        self.buckets.iter()
+    }
+
+    /// The largest n of any bucket, the default's included.
+    pub fn n_max(&self) -> u8 {
+        self.wished_counts.n_max()
+    }
+
+    /// Whether all partitions have the same target, and the same nodes are members, as in another view. Settings of buckets may differ
+    /// but for their n.
+    pub fn places_like(&self, other: &Self) -> bool {
+        self.wished_counts == other.wished_counts
+            && self.members == other.members
+            && self.removed == other.removed
+            && self.forsaken == other.forsaken
+            && self.remade_from == other.remade_from
+            && self.ring.places_like(&other.ring)
+    }
+
+    /// How many members can hold data: they are not leaving, and their weight is above 0.
+    pub fn data_nodes(&self) -> usize {
+        self.members().filter(|known| !known.leaving && known.member.weight > 0).count()
+    }
+
+    /// How many homes each partition is to have: as many as the largest n of any bucket, or as nodes that can hold data if those are
+    /// fewer.
+    pub fn homes_wanted(&self) -> usize {
+        usize::from(self.n_max()).min(self.data_nodes())
+    }
+
+    /// With how many homes a partition's keys have to do in the bucket of the largest n, where `phase` holds: those that are lost, or
+    /// have left, do not count, and while one configuration takes over from another the smaller one does.
+    pub fn homes_left(&self, phase: &Phase) -> usize {
+        let is_past = |home: &Home| self.is_gone(home.node, home.life) || self.is_forsaken(*home);
+        phase.homes_of_any(is_past).lists().map(<[NodeId]>::len).min().unwrap_or(0)
+    }
+
+    /// What it takes up in memory, in bytes: itself, what its tables hold and their texts, the ring included
+    /// ([`Ring::size_in_memory`]); without what the allocator and the tables add.
+    pub fn size_in_memory(&self) -> usize {
+        let member = |present: &ViewMember| size_of::<(NodeId, ViewMember)>() + present.member.text_bytes();
+        let bucket = |name: &Bytes| size_of::<(Bytes, BucketSettings)>() + name.len();
+        size_of::<Self>() - size_of::<Ring>()
+            + self.ring.size_in_memory()
+            + self.founding.ring.size_in_memory()
+            + self.founding.lives.len() * size_of::<(NodeId, Life)>()
+            + self.members.values().map(member).sum::<usize>()
+            + self.removed.len() * size_of::<(NodeId, Life)>()
+            + self.forsaken.len() * size_of::<Home>()
+            + self.remade_from.len() * size_of::<(PartitionId, Step)>()
+            + self.buckets.keys().map(bucket).sum::<usize>()
+            + self.first_counts.size_in_memory()
+            + self.wished_counts.size_in_memory()
+    }
+}
+
+fn n_max(buckets: &BTreeMap<Bytes, BucketSettings>) -> u8 {
+    buckets.values().map(|settings| settings.n).fold(BucketSettings::default().n, u8::max)
+}
+
+/// The cluster that the changes found, if they do; without placing anything.
+pub(super) fn cluster(history: &History) -> Option<ClusterId> {
+    history.changes().find_map(|change| Fold::unplaced(&change.what)).map(|fold| fold.cluster)
+}
+
+/// The cluster after some of the changes.
+#[derive(Clone, Debug)]
+pub(super) struct Fold {
+    cluster: ClusterId,
+    cluster_name: String,
+    partitions: Partitions,
+    strategy: Strategy,
+    members: BTreeMap<NodeId, ViewMember>,
+    names: BTreeMap<String, NodeId>,
+    founding: Option<Arc<Founding>>,
+    removed: BTreeSet<(NodeId, Life)>,
+    /// Those who have left.
+    left: BTreeSet<(NodeId, Life)>,
+    forsaken: BTreeSet<Home>,
+    remade_from: BTreeMap<PartitionId, Step>,
+    buckets: BTreeMap<Bytes, BucketSettings>,
+    /// The n that earlier builds recorded ([`SettingsPatch::n_by_steps`]).
+    first_ns: BTreeMap<Bytes, u8>,
+    /// The buckets whose n was ever another than the default.
+    counted: BTreeSet<Bytes>,
+    /// The nodes that the assignment in force was made for, sorted by id.
+    placed: Vec<NodeInfo>,
+    /// That assignment; only kept where the next one depends on it.
+    balanced: Option<Vec<NodeId>>,
+}
+
+impl Fold {
+    /// The cluster that `what` founds, if it does.
+    pub(super) fn found(what: &ChangeKind) -> Option<Self> {
+        let mut fold = Self::unplaced(what)?;
+        fold.place();
+        fold.founding = Some(Arc::new(fold.first_ring()));
+        Some(fold)
+    }
+
+    /// The founders, of whom one at least can hold data, before anything is placed.
+    fn unplaced(what: &ChangeKind) -> Option<Self> {
+        let ChangeKind::Found { cluster, partitions, strategy, members, name } = what else { return None };
+        let mut fold = Self {
+            cluster: *cluster,
+            cluster_name: name.clone(),
+            partitions: *partitions,
+            strategy: *strategy,
+            members: BTreeMap::new(),
+            names: BTreeMap::new(),
+            founding: None,
+            removed: BTreeSet::new(),
+            left: BTreeSet::new(),
+            forsaken: BTreeSet::new(),
+            remade_from: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            first_ns: BTreeMap::new(),
+            counted: BTreeSet::new(),
+            placed: Vec::new(),
+            balanced: None,
+        };
+        for member in members {
+            fold.add(member);
+        }
+        fold.members.values().any(|founder| founder.member.weight > 0).then_some(fold)
+    }
+
+    /// What all changes so far add up to; `version` is what they are called.
+    pub(super) fn view(&self, version: RingVersion) -> View {
+        let ring = Ring::new(version, self.partitions, self.owners(), self.placed.clone());
+        View {
+            cluster: self.cluster,
+            cluster_name: self.cluster_name.clone(),
+            strategy: self.strategy,
+            ring: ring.expect("owners are placed nodes"),
+            founding: self.founding.clone().expect("a fold begins with a founding"),
+            members: self.members.clone(),
+            removed: self.removed.clone(),
+            forsaken: self.forsaken.clone(),
+            remade_from: self.remade_from.clone(),
+            defaults: BucketSettings::default(),
+            buckets: self.buckets.clone(),
+            first_counts: ReplicaCounts::new(self.first_ns.clone().into_iter().take(BUCKETS_MAX).collect()),
+            wished_counts: self.wished_counts(),
+            counted: self.counted.clone(),
+        }
+    }
+
+    fn wished_counts(&self) -> ReplicaCounts {
+        let ns = self.buckets.iter().map(|(name, settings)| (name, settings.n));
+        let others = ns.filter(|&(_, n)| n != ReplicaCounts::default_n());
+        ReplicaCounts::new(others.take(BUCKETS_MAX).map(|(name, n)| (name.clone(), n)).collect())
+    }
+
+    /// Takes in the next change in the order.
+    pub(super) fn apply(&mut self, what: &ChangeKind) {
+        let changed = match what {
+            ChangeKind::Found { .. } => false,
+            ChangeKind::Add(member) => self.add(member),
+            ChangeKind::Remove { node, life } => self.remove(*node, *life),
+            ChangeKind::Left { node, life } => self.leave(*node, *life),
+            ChangeKind::Forsake { homes, steps } => {
+                self.forsaken.extend(homes);
+                for &(partition, step) in steps {
+                    let from = self.remade_from.entry(partition).or_default();
+                    *from = step.max(*from);
+                }
+                false
+            }
+            ChangeKind::Replace { old, new } => self.replace(*old, new),
+            ChangeKind::Weight { node, weight } => self.edit(*node, |member| member.weight = *weight),
+            ChangeKind::Zone { node, zone, host } => self.edit(*node, |member| {
+                member.zone.clone_from(zone);
+                member.host.clone_from(host);
+            }),
+            ChangeKind::Address { node, life, peer_addr, http_addr } => {
+                self.edit_life(*node, *life, |member| {
+                    member.peer_addr.clone_from(peer_addr);
+                    member.http_addr.clone_from(http_addr);
+                });
+                // It holds what it held, wherever it is.
+                false
+            }
+            ChangeKind::Bucket { name, settings } => self.set(name, settings),
+            ChangeKind::Snapshot(snapshot) => {
+                self.restore(snapshot);
+                false
+            }
+        };
+        if changed {
+            self.place();
+        }
+    }
+
+    /// What all changes so far, of which there have been so many, add up to.
+    pub(super) fn snapshot(&self, changes: u64) -> Snapshot {
+        let homes = |lives: &BTreeSet<(NodeId, Life)>| lives.iter().map(|&(node, life)| Home { node, life }).collect();
+        let place = |owner: &NodeId| self.placed.iter().position(|node| node.id == *owner).unwrap_or_default() as u32;
+        Snapshot {
+            changes,
+            members: self.members.values().map(|known| (known.member.clone(), known.leaving)).collect(),
+            removed: homes(&self.removed),
+            left: homes(&self.left),
+            forsaken: self.forsaken.iter().copied().collect(),
+            remade_from: self.remade_from.iter().map(|(&partition, &step)| (partition, step)).collect(),
+            buckets: self.buckets.iter().map(|(name, &settings)| (name.clone(), settings)).collect(),
+            first_ns: self.first_ns.iter().map(|(name, &n)| (name.clone(), n)).collect(),
+            counted: self.counted.iter().cloned().collect(),
+            placed: self.placed.clone(),
+            owners: self.balanced.iter().flatten().map(place).collect(),
+        }
+    }
+
+    /// Goes by a snapshot, all but the founding forgotten. One that says of no node that it holds data makes no sense.
+    fn restore(&mut self, snapshot: &Snapshot) {
+        let mut placed: Vec<NodeInfo> = snapshot.placed.iter().filter(|node| node.weight > 0).cloned().collect();
+        placed.sort_unstable();
+        placed.dedup_by_key(|node| node.id);
+        let owner =
+            |&place: &u32| snapshot.placed.get(place as usize).filter(|node| node.weight > 0).map(|node| node.id);
+        let owners: Option<Vec<NodeId>> = snapshot.owners.iter().map(owner).collect();
+        let owners = owners.filter(|owners| owners.len() == self.partitions.len());
+        if placed.is_empty() {
+            return;
+        }
+        self.balanced = match self.strategy {
+            Strategy::Balanced => owners.or_else(|| balanced(None, &placed, self.partitions, SPREAD)),
+            Strategy::Random { .. } => None,
+        };
+        self.placed = placed;
+        let present = |(member, leaving): &(Member, bool)| ViewMember { member: member.clone(), leaving: *leaving };
+        let lives = |homes: &[Home]| homes.iter().map(|home| (home.node, home.life)).collect();
+        self.members = snapshot.members.iter().map(|member| (member.0.id, present(member))).collect();
+        self.names = snapshot.members.iter().map(|(member, _)| (member.name.clone(), member.id)).collect();
+        (self.removed, self.left) = (lives(&snapshot.removed), lives(&snapshot.left));
+        self.forsaken = snapshot.forsaken.iter().copied().collect();
+        self.remade_from = snapshot.remade_from.iter().copied().collect();
+        self.buckets = snapshot.buckets.iter().cloned().collect();
+        self.first_ns = snapshot.first_ns.iter().cloned().collect();
+        self.counted = snapshot.counted.iter().cloned().collect();
+    }
+
+    /// Whether `member` may come in; `instead` is the member whose place it takes, if any.
+    fn admits(&self, member: &Member, instead: Option<NodeId>) -> bool {
+        let free = |holder: Option<NodeId>| holder.is_none() || holder == instead;
+        // A new life of a member may be removed before it is known; its old one is dead all the same.
+        (!self.removed.contains(&(member.id, member.life)) || instead == Some(member.id))
+            && free(self.names.get(&member.name).copied())
+            && free(self.members.contains_key(&member.id).then_some(member.id))
+    }
+
+    fn add(&mut self, member: &Member) -> bool {
+        // A node that is leaving may come back in a new life: it never went, so it keeps its place.
+        let leaving = self.members.get(&member.id).is_some_and(|present| present.leaving);
+        let is_removed = self.removed.contains(&(member.id, member.life));
+        if is_removed || !self.admits(member, leaving.then_some(member.id)) {
+            return false;
+        }
+        if leaving {
+            self.drop_member(member.id);
+        }
+        self.insert(member);
+        true
+    }
+
+    fn remove(&mut self, node: NodeId, life: Life) -> bool {
+        self.removed.insert((node, life));
+        let Some(present) = self.members.get_mut(&node).filter(|present| present.member.life == life) else {
+            return false;
+        };
+        present.leaving = true;
+        true
+    }
+
+    fn leave(&mut self, node: NodeId, life: Life) -> bool {
+        self.left.insert((node, life));
+        // What removed it may have come to nothing since, where it met an earlier change that was heard of later. The node has gone all the same.
+        self.remove(node, life)
+    }
+
+    /// The ring of the founding, and in which lives its nodes were.
+    fn first_ring(&self) -> Founding {
+        let owners = self.assignment().expect("a cluster is founded on a node that can hold data");
+        let lives = self.members.values().map(|present| (present.member.id, present.member.life)).collect();
+        let ring = Ring::new(RingVersion::default(), self.partitions, owners, self.placed.clone());
+        Founding { ring: ring.expect("owners are placed nodes"), lives }
+    }
+
+    fn replace(&mut self, old: NodeId, new: &Member) -> bool {
+        let Some(present) = self.members.get(&old) else { return false };
+        let (same, old_life) = (old == new.id && present.member.life == new.life, present.member.life);
+        let place = self.placed.iter().position(|node| node.id == old);
+        if !self.admits(new, (old == new.id).then_some(old)) || (place.is_some() && new.weight == 0) {
+            return false;
+        }
+        if !same {
+            self.removed.insert((old, old_life));
+        }
+        if let Some(place) = place {
+            self.placed[place] = new.info();
+            self.placed.sort_unstable();
+            let owners = self.balanced.iter_mut().flatten();
+            owners.filter(|owner| **owner == old).for_each(|owner| *owner = new.id);
+        }
+        if old == new.id {
+            self.drop_member(old);
+        } else if let Some(present) = self.members.get_mut(&old) {
+            present.leaving = true;
+        }
+        self.insert(new);
+        let is_removed = self.removed.contains(&(new.id, new.life));
+        self.members.entry(new.id).and_modify(|present| present.leaving = is_removed);
+        true
+    }
+
+    fn edit_life(&mut self, node: NodeId, life: Life, edit: impl FnOnce(&mut Member)) {
+        if let Some(present) = self.members.get_mut(&node).filter(|present| present.member.life == life) {
+            edit(&mut present.member);
+        }
+    }
+
+    fn edit(&mut self, node: NodeId, edit: impl FnOnce(&mut Member)) -> bool {
+        let Some(present) = self.members.get_mut(&node) else { return false };
+        edit(&mut present.member);
+        true
+    }
+
+    fn set(&mut self, name: &Bytes, patch: &SettingsPatch) -> bool {
+        let settings = self.buckets.get(name).copied().unwrap_or_default();
+        let Ok(settings) = patch.apply(settings) else { return false };
+        if !patch.n_by_steps && patch.n.is_some() {
+            self.first_ns.insert(name.clone(), settings.n);
+        }
+        if settings.n != ReplicaCounts::default_n() {
+            self.counted.insert(name.clone());
+        }
+        let before = n_max(&self.buckets);
+        self.buckets.insert(name.clone(), settings);
+        // A smaller n may let those go who are leaving.
+        n_max(&self.buckets) < before
+    }
+
+    fn insert(&mut self, member: &Member) {
+        self.names.insert(member.name.clone(), member.id);
+        self.members.insert(member.id, ViewMember { member: member.clone(), leaving: false });
+    }
+
+    fn drop_member(&mut self, node: NodeId) {
+        if let Some(gone) = self.members.remove(&node) {
+            self.names.remove(&gone.member.name);
+        }
+    }
+
+    /// Assigns the partitions to the members as they now are, unless too few remain.
+    fn place(&mut self) {
+        let staying = self.members.values().filter(|member| !member.leaving && member.member.weight > 0);
+        let mut nodes: Vec<NodeInfo> = staying.map(|member| member.member.info()).collect();
+        let stays = |node: &NodeInfo| nodes.binary_search_by_key(&node.id, |other| other.id).is_ok();
+        if nodes.len() < usize::from(n_max(&self.buckets)) && !self.placed.iter().all(stays) {
+            // Whoever has left already cannot be called back: that was recorded by somebody who did not know how few remain.
+            let is_there = |node: &&NodeInfo| !self.has_left(node.id);
+            let kept: Vec<NodeInfo> = self.placed.iter().filter(is_there).cloned().collect();
+            if kept.is_empty() || kept.len() == self.placed.len() {
+                return self.drop_left();
+            }
+            nodes = kept;
+        }
+        if self.strategy == Strategy::Balanced && nodes != self.placed {
+            self.balanced = balanced(self.balanced.as_deref(), &nodes, self.partitions, SPREAD);
+        }
+        self.placed = nodes;
+        self.drop_left();
+    }
+
+    fn has_left(&self, node: NodeId) -> bool {
+        let is_gone = |present: &ViewMember| present.leaving && self.left.contains(&(node, present.member.life));
+        self.members.get(&node).is_none_or(is_gone)
+    }
+
+    /// Those who are leaving and have left are members no more, unless they were wished back.
+    fn drop_left(&mut self) {
+        let has_left = |present: &&ViewMember| {
+            let id = present.member.id;
+            self.has_left(id) && !self.placed.iter().any(|node| node.id == id)
+        };
+        let gone: Vec<NodeId> = self.members.values().filter(has_left).map(|present| present.member.id).collect();
+        gone.into_iter().for_each(|node| self.drop_member(node));
+    }
+
+    /// The assignment in force.
+    fn assignment(&self) -> Option<Vec<NodeId>> {
+        match self.strategy {
+            Strategy::Balanced => self.balanced.clone(),
+            Strategy::Random { tokens } => random(&self.placed, self.partitions, tokens),
+        }
+    }
+
+    fn owners(&self) -> Vec<NodeId> {
+        self.assignment().expect("a cluster is founded on a node that can hold data")
+    }
+}

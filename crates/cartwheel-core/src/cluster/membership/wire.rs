@@ -1,0 +1,563 @@
+//! Histories as bytes, for the disk and for peers: protobuf with a version in front.
+//!
+//! Bytes of another version are refused, not guessed at: a change that is not understood would fold into another cluster.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use super::bucket::{BucketSettings, Conflict, Durability, SettingsPatch};
+use super::{Change, ChangeKind, ClusterId, History, Member, Snapshot, Strategy};
+use crate::cluster::configuration::{Home, Step};
+use crate::ring::{N_MAX, NodeInfo, PartitionId, Partitions};
+use crate::value::dot::{Life, NodeId};
+use crate::value::hlc::Hlc;
+use crate::value::key::check_bucket;
+
+/// The version of the form of histories that is written, and the only one that is read.
+pub const HISTORY_VERSION: u32 = 1;
+
+/// Why bytes are no history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DecodeError {
+    /// They are no protobuf message of this shape.
+    Malformed(prost::DecodeError),
+    /// They were written in this version, which is not understood.
+    Version(u32),
+    /// A field that must be there is not.
+    Missing(&'static str),
+    /// A field holds what it cannot.
+    Invalid(&'static str),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(error) => write!(f, "not a membership history: {error}"),
+            Self::Version(version) => {
+                write!(f, "membership format {version} is not understood, only {HISTORY_VERSION}: upgrade this node")
+            }
+            Self::Missing(field) => write!(f, "membership change without {field}"),
+            Self::Invalid(field) => write!(f, "membership change with an impossible {field}"),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl From<prost::DecodeError> for DecodeError {
+    fn from(error: prost::DecodeError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct HistoryMessage {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(message, repeated, tag = "2")]
+    changes: Vec<ChangeMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ChangeMessage {
+    #[prost(fixed64, tag = "1")]
+    hlc: u64,
+    #[prost(fixed64, tag = "2")]
+    node: u64,
+    #[prost(uint64, tag = "3")]
+    number: u64,
+    #[prost(oneof = "What", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    what: Option<What>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum What {
+    #[prost(message, tag = "4")]
+    Found(FoundMessage),
+    #[prost(message, tag = "5")]
+    Add(MemberMessage),
+    #[prost(message, tag = "6")]
+    Remove(RemoveMessage),
+    #[prost(message, tag = "7")]
+    Replace(ReplaceMessage),
+    #[prost(message, tag = "8")]
+    Weight(WeightMessage),
+    #[prost(message, tag = "9")]
+    Zone(ZoneMessage),
+    #[prost(message, tag = "10")]
+    Bucket(BucketMessage),
+    #[prost(message, tag = "11")]
+    Left(RemoveMessage),
+    #[prost(message, tag = "12")]
+    Forsake(ForsakeMessage),
+    #[prost(message, tag = "13")]
+    Snapshot(SnapshotMessage),
+    #[prost(message, tag = "14")]
+    Address(AddressMessage),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FoundMessage {
+    #[prost(fixed64, tag = "1")]
+    cluster_high: u64,
+    #[prost(fixed64, tag = "2")]
+    cluster_low: u64,
+    #[prost(uint32, tag = "3")]
+    partitions: u32,
+    /// Absent: balanced placement.
+    #[prost(uint32, optional, tag = "4")]
+    random_tokens: Option<u32>,
+    #[prost(message, repeated, tag = "5")]
+    members: Vec<MemberMessage>,
+    #[prost(string, tag = "6")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MemberMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(fixed64, tag = "2")]
+    id: u64,
+    #[prost(fixed64, tag = "3")]
+    life: u64,
+    #[prost(uint32, tag = "4")]
+    weight: u32,
+    #[prost(string, tag = "5")]
+    zone: String,
+    #[prost(string, tag = "6")]
+    host: String,
+    #[prost(string, tag = "7")]
+    peer_addr: String,
+    #[prost(string, tag = "8")]
+    http_addr: String,
+    #[prost(string, tag = "9")]
+    resp_addr: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RemoveMessage {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(fixed64, tag = "2")]
+    life: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ForsakeMessage {
+    #[prost(message, repeated, tag = "1")]
+    homes: Vec<RemoveMessage>,
+    /// A partition and a step each.
+    #[prost(uint64, repeated, tag = "2")]
+    steps: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SnapshotMessage {
+    #[prost(uint64, tag = "1")]
+    changes: u64,
+    #[prost(message, repeated, tag = "2")]
+    members: Vec<MemberMessage>,
+    /// The places in `members` of those who are leaving.
+    #[prost(uint32, repeated, tag = "3")]
+    leaving: Vec<u32>,
+    #[prost(message, repeated, tag = "4")]
+    removed: Vec<RemoveMessage>,
+    #[prost(message, repeated, tag = "5")]
+    left: Vec<RemoveMessage>,
+    #[prost(message, optional, tag = "6")]
+    given_up: Option<ForsakeMessage>,
+    #[prost(message, repeated, tag = "7")]
+    buckets: Vec<BucketMessage>,
+    #[prost(message, repeated, tag = "8")]
+    placed: Vec<PlacedMessage>,
+    #[prost(uint32, repeated, tag = "9")]
+    owners: Vec<u32>,
+    /// Of each nothing but its n.
+    #[prost(message, repeated, tag = "10")]
+    first_ns: Vec<BucketMessage>,
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    counted: Vec<Bytes>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PlacedMessage {
+    #[prost(fixed64, tag = "1")]
+    id: u64,
+    #[prost(uint32, tag = "2")]
+    weight: u32,
+    #[prost(string, tag = "3")]
+    zone: String,
+    #[prost(string, tag = "4")]
+    host: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReplaceMessage {
+    #[prost(fixed64, tag = "1")]
+    old: u64,
+    #[prost(message, optional, tag = "2")]
+    new: Option<MemberMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WeightMessage {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(uint32, tag = "2")]
+    weight: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ZoneMessage {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(string, tag = "2")]
+    zone: String,
+    #[prost(string, tag = "3")]
+    host: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AddressMessage {
+    #[prost(fixed64, tag = "1")]
+    node: u64,
+    #[prost(fixed64, tag = "2")]
+    life: u64,
+    #[prost(string, tag = "3")]
+    peer_addr: String,
+    #[prost(string, tag = "4")]
+    http_addr: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BucketMessage {
+    #[prost(bytes = "bytes", tag = "1")]
+    name: Bytes,
+    #[prost(uint32, optional, tag = "2")]
+    n: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    r: Option<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    w: Option<u32>,
+    /// 0: siblings, 1: last write wins.
+    #[prost(uint32, optional, tag = "5")]
+    conflict: Option<u32>,
+    #[prost(bool, optional, tag = "6")]
+    sloppy: Option<bool>,
+    /// 0: the node's, 1: fsync, 2: os.
+    #[prost(uint32, optional, tag = "7")]
+    durability: Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    max_value_bytes: Option<u32>,
+    #[prost(bool, tag = "9")]
+    n_by_steps: bool,
+}
+
+impl History {
+    /// The history as bytes, which [`History::decode`] reads.
+    pub fn encode(&self) -> Bytes {
+        message(self.changes()).encode_to_vec().into()
+    }
+
+    /// The history that these bytes hold.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let message = HistoryMessage::decode(bytes)?;
+        if message.version != HISTORY_VERSION {
+            return Err(DecodeError::Version(message.version));
+        }
+        let mut history = Self::new();
+        for change in message.changes {
+            history.insert(Change::try_from(change)?);
+        }
+        Ok(history)
+    }
+}
+
+impl Change {
+    /// The change as bytes, which [`Change::decode`] reads: a history of one.
+    pub fn encode(&self) -> Bytes {
+        message(std::iter::once(self)).encode_to_vec().into()
+    }
+
+    /// The change that these bytes hold.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let changes = History::decode(bytes)?.changes;
+        let one = changes.len() == 1;
+        let change = changes.into_iter().next().filter(|_| one).ok_or(DecodeError::Invalid("number of changes"))?;
+        Ok(Arc::unwrap_or_clone(change))
+    }
+}
+
+fn message<'a>(changes: impl Iterator<Item = &'a Change>) -> HistoryMessage {
+    HistoryMessage { version: HISTORY_VERSION, changes: changes.map(ChangeMessage::from).collect() }
+}
+
+impl From<&Change> for ChangeMessage {
+    fn from(change: &Change) -> Self {
+        let what = What::from(&change.what);
+        Self { hlc: change.hlc.to_bits(), node: change.node.get(), number: change.number, what: Some(what) }
+    }
+}
+
+impl TryFrom<ChangeMessage> for Change {
+    type Error = DecodeError;
+
+    fn try_from(message: ChangeMessage) -> Result<Self, DecodeError> {
+        Ok(Self {
+            hlc: Hlc::from_bits(message.hlc),
+            node: NodeId::new(message.node),
+            number: message.number,
+            what: message.what.ok_or(DecodeError::Missing("a known kind"))?.try_into()?,
+        })
+    }
+}
+
+impl From<&ChangeKind> for What {
+    fn from(what: &ChangeKind) -> Self {
+        match what {
+            ChangeKind::Found { cluster, partitions, strategy, members, name } => Self::Found(FoundMessage {
+                cluster_high: (cluster.0 >> 64) as u64,
+                cluster_low: cluster.0 as u64,
+                partitions: partitions.count(),
+                random_tokens: match strategy {
+                    Strategy::Balanced => None,
+                    Strategy::Random { tokens } => Some(tokens.get()),
+                },
+                members: members.iter().map(MemberMessage::from).collect(),
+                name: name.clone(),
+            }),
+            ChangeKind::Add(member) => Self::Add(member.into()),
+            ChangeKind::Remove { node, life } => Self::Remove(RemoveMessage { node: node.get(), life: life.0 }),
+            ChangeKind::Left { node, life } => Self::Left(RemoveMessage { node: node.get(), life: life.0 }),
+            ChangeKind::Forsake { homes, steps } => Self::Forsake(forsake_message(homes, steps)),
+            ChangeKind::Replace { old, new } => Self::Replace(ReplaceMessage { old: old.get(), new: Some(new.into()) }),
+            ChangeKind::Weight { node, weight } => Self::Weight(WeightMessage { node: node.get(), weight: *weight }),
+            ChangeKind::Zone { node, zone, host } => {
+                Self::Zone(ZoneMessage { node: node.get(), zone: zone.clone(), host: host.clone() })
+            }
+            ChangeKind::Address { node, life, peer_addr, http_addr } => Self::Address(AddressMessage {
+                node: node.get(),
+                life: life.0,
+                peer_addr: peer_addr.clone(),
+                http_addr: http_addr.clone(),
+            }),
+            ChangeKind::Bucket { name, settings } => Self::Bucket(bucket_message(name, settings)),
+            ChangeKind::Snapshot(snapshot) => Self::Snapshot(snapshot_message(snapshot)),
+        }
+    }
+}
+
+impl TryFrom<What> for ChangeKind {
+    type Error = DecodeError;
+
+    fn try_from(what: What) -> Result<Self, DecodeError> {
+        Ok(match what {
+            What::Found(found) => Self::Found {
+                cluster: ClusterId(u128::from(found.cluster_high) << 64 | u128::from(found.cluster_low)),
+                partitions: Partitions::new(found.partitions).map_err(|_| DecodeError::Invalid("partition count"))?,
+                strategy: match found.random_tokens {
+                    None => Strategy::Balanced,
+                    Some(tokens) => Strategy::Random {
+                        tokens: NonZeroU32::new(tokens).ok_or(DecodeError::Invalid("number of tokens"))?,
+                    },
+                },
+                members: found.members.into_iter().map(Member::from).collect(),
+                name: found.name,
+            },
+            What::Add(member) => Self::Add(member.into()),
+            What::Remove(remove) => Self::Remove { node: NodeId::new(remove.node), life: Life(remove.life) },
+            What::Left(left) => Self::Left { node: NodeId::new(left.node), life: Life(left.life) },
+            What::Forsake(forsake) => {
+                let (homes, steps) = given_up(&forsake)?;
+                Self::Forsake { homes, steps }
+            }
+            What::Replace(replace) => Self::Replace {
+                old: NodeId::new(replace.old),
+                new: replace.new.ok_or(DecodeError::Missing("a replacement"))?.into(),
+            },
+            What::Weight(change) => Self::Weight { node: NodeId::new(change.node), weight: change.weight },
+            What::Zone(change) => Self::Zone { node: NodeId::new(change.node), zone: change.zone, host: change.host },
+            What::Address(change) => Self::Address {
+                node: NodeId::new(change.node),
+                life: Life(change.life),
+                peer_addr: change.peer_addr,
+                http_addr: change.http_addr,
+            },
+            What::Bucket(bucket) => Self::Bucket { settings: patch(&bucket)?, name: bucket_name(bucket.name)? },
+            What::Snapshot(snapshot) => Self::Snapshot(Box::new(snapshot_of(snapshot)?)),
+        })
+    }
+}
+
+impl From<&Home> for RemoveMessage {
+    fn from(home: &Home) -> Self {
+        Self { node: home.node.get(), life: home.life.0 }
+    }
+}
+
+impl From<&RemoveMessage> for Home {
+    fn from(message: &RemoveMessage) -> Self {
+        Self { node: NodeId::new(message.node), life: Life(message.life) }
+    }
+}
+
+fn forsake_message(homes: &[Home], steps: &[(PartitionId, Step)]) -> ForsakeMessage {
+    let steps = steps.iter().flat_map(|&(partition, step)| [partition.0.into(), step.0]);
+    ForsakeMessage { homes: homes.iter().map(RemoveMessage::from).collect(), steps: steps.collect() }
+}
+
+/// The lives that were given up, and from which steps on partitions may be made anew.
+type GivenUp = (Vec<Home>, Vec<(PartitionId, Step)>);
+
+fn given_up(message: &ForsakeMessage) -> Result<GivenUp, DecodeError> {
+    let (steps, []) = message.steps.as_chunks::<2>() else { return Err(DecodeError::Invalid("steps")) };
+    let step = |&[partition, step]: &[u64; 2]| {
+        let partition = u32::try_from(partition).map_err(|_| DecodeError::Invalid("partition"))?;
+        Ok((PartitionId(partition), Step(step)))
+    };
+    let steps = steps.iter().map(step).collect::<Result<_, DecodeError>>()?;
+    Ok((message.homes.iter().map(Home::from).collect(), steps))
+}
+
+fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
+    let leaving = snapshot.members.iter().enumerate().filter(|(_, (_, leaving))| *leaving);
+    let placed = |node: &NodeInfo| PlacedMessage {
+        id: node.id.get(),
+        weight: node.weight,
+        zone: node.zone.clone(),
+        host: node.host.clone(),
+    };
+    SnapshotMessage {
+        changes: snapshot.changes,
+        members: snapshot.members.iter().map(|(member, _)| member.into()).collect(),
+        leaving: leaving.map(|(place, _)| place as u32).collect(),
+        removed: snapshot.removed.iter().map(RemoveMessage::from).collect(),
+        left: snapshot.left.iter().map(RemoveMessage::from).collect(),
+        given_up: Some(forsake_message(&snapshot.forsaken, &snapshot.remade_from)),
+        buckets: snapshot.buckets.iter().map(|(name, settings)| bucket_message(name, &settings.as_patch())).collect(),
+        placed: snapshot.placed.iter().map(placed).collect(),
+        owners: snapshot.owners.clone(),
+        first_ns: snapshot.first_ns.iter().map(|(name, n)| bucket_message(name, &only_n(*n))).collect(),
+        counted: snapshot.counted.clone(),
+    }
+}
+
+fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
+    let (forsaken, remade_from) = given_up(&message.given_up.unwrap_or_default())?;
+    let leaving: BTreeSet<u32> = message.leaving.into_iter().collect();
+    let members = message.members.into_iter().zip(0..).map(|(member, place)| (member.into(), leaving.contains(&place)));
+    let settings = |bucket: BucketMessage| {
+        let settings = patch(&bucket)?.apply(BucketSettings::default());
+        Ok((bucket_name(bucket.name)?, settings.map_err(|_| DecodeError::Invalid("settings"))?))
+    };
+    let first_n = |bucket: BucketMessage| {
+        let n = patch(&bucket)?.n.ok_or(DecodeError::Missing("an n"))?;
+        if n == 0 || usize::from(n) > N_MAX {
+            return Err(DecodeError::Invalid("n"));
+        }
+        Ok((bucket_name(bucket.name)?, n))
+    };
+    let placed = |node: PlacedMessage| NodeInfo {
+        id: NodeId::new(node.id),
+        weight: node.weight,
+        zone: node.zone,
+        host: node.host,
+    };
+    Ok(Snapshot {
+        changes: message.changes,
+        members: members.collect(),
+        removed: message.removed.iter().map(Home::from).collect(),
+        left: message.left.iter().map(Home::from).collect(),
+        forsaken,
+        remade_from,
+        buckets: message.buckets.into_iter().map(settings).collect::<Result<_, DecodeError>>()?,
+        placed: message.placed.into_iter().map(placed).collect(),
+        owners: message.owners,
+        first_ns: message.first_ns.into_iter().map(first_n).collect::<Result<_, DecodeError>>()?,
+        counted: message.counted.into_iter().map(bucket_name).collect::<Result<_, DecodeError>>()?,
+    })
+}
+
+fn only_n(n: u8) -> SettingsPatch {
+    SettingsPatch { n: Some(n), ..SettingsPatch::default() }
+}
+
+impl From<&Member> for MemberMessage {
+    fn from(member: &Member) -> Self {
+        Self {
+            name: member.name.clone(),
+            id: member.id.get(),
+            life: member.life.0,
+            weight: member.weight,
+            zone: member.zone.clone(),
+            host: member.host.clone(),
+            peer_addr: member.peer_addr.clone(),
+            http_addr: member.http_addr.clone(),
+            resp_addr: member.resp_addr.clone(),
+        }
+    }
+}
+
+impl From<MemberMessage> for Member {
+    fn from(message: MemberMessage) -> Self {
+        let MemberMessage { name, id, life, weight, zone, host, peer_addr, http_addr, resp_addr } = message;
+        let (id, life) = (NodeId::new(id), Life(life));
+        Self { name, id, life, weight, zone, host, peer_addr, http_addr, resp_addr }
+    }
+}
+
+fn bucket_message(name: &Bytes, settings: &SettingsPatch) -> BucketMessage {
+    BucketMessage {
+        name: name.clone(),
+        n: settings.n.map(u32::from),
+        r: settings.r.map(u32::from),
+        w: settings.w.map(u32::from),
+        conflict: settings.conflict.map(|conflict| match conflict {
+            Conflict::Siblings => 0,
+            Conflict::Lww => 1,
+        }),
+        sloppy: settings.sloppy,
+        durability: settings.durability.map(|durability| match durability {
+            Durability::NodeDefault => 0,
+            Durability::Fsync => 1,
+            Durability::Os => 2,
+        }),
+        max_value_bytes: settings.max_value_bytes,
+        n_by_steps: settings.n_by_steps,
+    }
+}
+
+fn bucket_name(name: Bytes) -> Result<Bytes, DecodeError> {
+    check_bucket(&name).map(|()| name).map_err(|_| DecodeError::Invalid("bucket name"))
+}
+
+fn patch(message: &BucketMessage) -> Result<SettingsPatch, DecodeError> {
+    let small = |field: Option<u32>, name| field.map(u8::try_from).transpose().map_err(|_| DecodeError::Invalid(name));
+    let conflict = |code| match code {
+        0 => Ok(Conflict::Siblings),
+        1 => Ok(Conflict::Lww),
+        _ => Err(DecodeError::Invalid("conflict")),
+    };
+    let durability = |code| match code {
+        0 => Ok(Durability::NodeDefault),
+        1 => Ok(Durability::Fsync),
+        2 => Ok(Durability::Os),
+        _ => Err(DecodeError::Invalid("durability")),
+    };
+    Ok(SettingsPatch {
+        n: small(message.n, "n")?,
+        n_by_steps: message.n_by_steps,
+        r: small(message.r, "r")?,
+        w: small(message.w, "w")?,
+        conflict: message.conflict.map(conflict).transpose()?,
+        sloppy: message.sloppy,
+        durability: message.durability.map(durability).transpose()?,
+        max_value_bytes: message.max_value_bytes,
+    })
+}

@@ -1,0 +1,230 @@
+//! What a node is in one partition, and must not forget.
+
+use std::collections::BTreeSet;
+
+use super::paxos::Acceptor;
+use crate::cluster::configuration::{Configuration, Home, Phase};
+use crate::cluster::counts::{Group, KnownCounts, ReplicaCounts};
+
+/// A node's seat in a partition: what it knows of the chain of configurations, and what it has promised.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Seat {
+    /// What holds.
+    pub phase: Phase,
+    /// The configurations for which this node holds all that the one before held when it ended, by number.
+    pub whole: BTreeSet<u64>,
+    /// Whose home this node was, if the later homes have not all confirmed that they hold what it holds: a configuration that it has
+    /// put together of those before, in which it is a home of the keys of which it was one in any of them.
+    pub former: Option<Configuration>,
+    /// It copies what the homes hold, to become one.
+    pub is_candidate: bool,
+    /// It holds what may go: nobody needs it any more.
+    pub has_leftovers: bool,
+    /// What it has promised and accepted as one who chooses the successor.
+    pub acceptor: Acceptor,
+}
+
+impl Seat {
+    /// The seat of a node that has heard of nothing but the founding.
+    pub fn founding(first: Configuration, me: Home) -> Self {
+        let whole = if first.has(me) { BTreeSet::from([first.number]) } else { BTreeSet::new() };
+        Self {
+            phase: Phase::Alone(first),
+            whole,
+            former: None,
+            is_candidate: false,
+            has_leftovers: false,
+            acceptor: Acceptor::default(),
+        }
+    }
+
+    /// Whether what this node holds, and what it does not hold, stands for what the current configuration holds.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole_in(self.phase.current().number)
+    }
+
+    /// Whether it holds all that the configuration before this one held when it ended.
+    pub fn is_whole_in(&self, number: u64) -> bool {
+        self.whole.contains(&number)
+    }
+
+    /// The same, as it is to be read after an earlier build wrote it, which did not say how many homes keys have.
+    #[must_use]
+    pub fn said(mut self, counts: &ReplicaCounts) -> Self {
+        self.each(|configuration| {
+            if configuration.counts.is_unsaid() {
+                configuration.counts = counts.clone();
+            }
+        });
+        self
+    }
+
+    /// Has its configurations share tables with those of other partitions.
+    pub(crate) fn share_counts(&mut self, known: &mut KnownCounts) {
+        self.each(|configuration| known.share(&mut configuration.counts));
+    }
+
+    /// All configurations that it knows say this of how many homes keys have.
+    pub(crate) fn set_counts(&mut self, counts: &ReplicaCounts) {
+        self.each(|configuration| configuration.counts = counts.clone());
+    }
+
+    fn each(&mut self, change: impl FnMut(&mut Configuration)) {
+        let known: Vec<&mut Configuration> = match &mut self.phase {
+            Phase::Alone(only) => vec![only],
+            Phase::Joint(current, next) => vec![current, next],
+        };
+        let accepted = self.acceptor.accepted.iter_mut().map(|(_, configuration)| configuration);
+        known.into_iter().chain(&mut self.former).chain(accepted).for_each(change);
+    }
+
+    /// Whether this node was a home of the keys of a group, and has not been relieved.
+    pub fn leaves(&self, me: Home, group: Group) -> bool {
+        !self.phase.is_home(me, group) && self.former.as_ref().is_some_and(|former| former.is_home(me, group))
+    }
+
+    /// Whether the node has something to say of the keys of a group: it is a home, or was one and has not been relieved.
+    pub fn shares(&self, me: Home, group: Group) -> bool {
+        self.phase.is_home(me, group) || self.leaves(me, group)
+    }
+
+    /// Whether it holds all that a home of the keys of a group must, by the configuration that those go by that is not yet succeeded. A
+    /// home of some keys may only be on its way to become one of others.
+    pub fn holds_all(&self, me: Home, group: Group) -> bool {
+        let current = self.phase.current();
+        self.is_whole() && self.phase.counts().has(group) && current.is_home(me, group)
+    }
+
+    /// Whether the node has anything to do with the partition that it must remember.
+    pub fn is_involved(&self, me: Home) -> bool {
+        self.phase.has(me) || self.has_duties()
+    }
+
+    /// Whether the node has anything to do that is none of a home's: to hand over, to copy or to clear away.
+    pub fn has_duties(&self) -> bool {
+        self.former.is_some() || self.is_candidate || self.has_leftovers
+    }
+
+    /// Goes by a later phase; false if it is none. What was promised was for a successor that has been chosen now.
+    pub fn advance(&mut self, me: Home, phase: Phase) -> bool {
+        if phase.step() <= self.phase.step() {
+            return false;
+        }
+        self.former = self.former_after(me, &phase);
+        let latest = phase.latest().number;
+        if latest > self.phase.latest().number {
+            self.acceptor = Acceptor::default();
+        }
+        self.whole.retain(|&number| number + 1 >= latest);
+        self.phase = phase;
+        if self.phase.has(me) {
+            // It may have copied more than it is a home of now.
+            self.has_leftovers |= std::mem::take(&mut self.is_candidate);
+        }
+        true
+    }
+}
+
+impl Seat {
+    /// Whoever held keys of which it is no home any more keeps them until those who are have confirmed that they hold them.
+    fn former_after(&self, me: Home, phase: &Phase) -> Option<Configuration> {
+        let before: Vec<&Configuration> =
+            self.former.iter().chain(self.phase.both()).filter(|before| before.has(me)).collect();
+        let was_home = |group: Group| before.iter().any(|before| before.is_home(me, group));
+        if phase.counts().groups().all(|group| phase.is_home(me, group) || !was_home(group)) {
+            return None;
+        }
+        // Where it is listed first it was a home of all whose n was the default, if it was that anywhere.
+        let first = before.iter().min_by_key(|before| before.place(me))?;
+        let n = first.place(me).map_or(0, |place| place + 1) as u8;
+        let counts = phase.counts();
+        let counts = counts.with(|bucket, _| if was_home(counts.group_of(bucket)) { n } else { 0 });
+        Some(Configuration { counts, ..Configuration::clone(first) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::dot::{Life, NodeId};
+
+    fn home(node: u64) -> Home {
+        Home { node: NodeId::new(node), life: Life(1) }
+    }
+
+    fn counts() -> ReplicaCounts {
+        ReplicaCounts::new([("one", 1), ("two", 2)].map(|(bucket, n)| (bucket.into(), n)).into())
+    }
+
+    /// The group of keys that have `n` homes.
+    fn of(n: u8) -> Group {
+        let bucket: &[u8] = [b"one", b"two", b"any"][usize::from(n) - 1];
+        counts().group_of(bucket)
+    }
+
+    fn configuration(number: u64, nodes: &[u64]) -> Configuration {
+        let homes = nodes.iter().map(|&node| home(node)).collect();
+        Configuration { number, homes, choosers: 3, counts: counts() }
+    }
+
+    fn seat(me: u64) -> Seat {
+        Seat::founding(configuration(0, &[1, 2, 3]), home(me))
+    }
+
+    #[test]
+    fn a_home_keeps_what_it_has_until_it_is_relieved() {
+        let mut seat = seat(3);
+        let next = configuration(1, &[1, 2, 4]);
+        assert!(seat.is_whole() && seat.advance(home(3), Phase::Joint(configuration(0, &[1, 2, 3]), next.clone())));
+        assert!(seat.former.is_none() && seat.is_whole(), "it is a home of the first still");
+        assert!(seat.advance(home(3), Phase::Alone(next.clone())) && !seat.advance(home(3), Phase::Alone(next)));
+        assert!(seat.leaves(home(3), of(3)) && !seat.leaves(home(3), of(2)) && seat.is_involved(home(3)));
+        // It is wanted again before it was relieved.
+        assert!(seat.advance(home(3), Phase::Alone(configuration(2, &[3, 1, 2]))));
+        assert!(seat.former.is_none() && !seat.is_whole());
+    }
+
+    #[test]
+    fn a_home_of_some_keys_does_not_hold_all_of_those_of_which_it_is_to_become_one() {
+        let mut seat = seat(2);
+        let joint = Phase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[2, 1, 3]));
+        assert!(seat.holds_all(home(2), of(3)) && seat.advance(home(2), joint));
+        assert!(seat.phase.is_home(home(2), of(1)) && !seat.holds_all(home(2), of(1)));
+        assert!(seat.holds_all(home(2), of(2)) && seat.holds_all(home(2), of(3)));
+    }
+
+    #[test]
+    fn a_home_that_moves_back_leaves_the_keys_of_smaller_buckets() {
+        let mut seat = seat(1);
+        assert!(seat.advance(home(1), Phase::Alone(configuration(1, &[2, 1, 3]))));
+        assert!(seat.leaves(home(1), of(1)) && !seat.leaves(home(1), of(2)));
+        assert!(seat.advance(home(1), Phase::Alone(configuration(2, &[2, 3, 4]))));
+        assert!(seat.leaves(home(1), of(1)) && seat.leaves(home(1), of(3)), "it was the first of the first");
+    }
+
+    #[test]
+    fn a_home_leaves_the_keys_of_a_bucket_whose_n_was_lowered() {
+        let of_n = |number: u64, one: u8, two: u8| {
+            let by_bucket = [("one", one), ("two", two)].map(|(bucket, n)| (bucket.into(), n));
+            Configuration { counts: ReplicaCounts::new(by_bucket.into()), ..configuration(number, &[1, 2, 3, 4]) }
+        };
+        let mut seat = Seat::founding(of_n(0, 4, 4), home(4));
+        assert!(seat.advance(home(4), Phase::Joint(of_n(0, 4, 4), of_n(1, 2, 4))) && seat.former.is_none());
+        assert!(seat.advance(home(4), Phase::Alone(of_n(1, 2, 4))));
+        assert!(seat.leaves(home(4), of(1)) && !seat.leaves(home(4), of(2)) && !seat.leaves(home(4), of(3)));
+        // The other's is lowered before it was relieved of the first.
+        assert!(seat.advance(home(4), Phase::Alone(of_n(2, 2, 3))));
+        assert!(seat.leaves(home(4), of(1)) && seat.leaves(home(4), of(2)) && !seat.leaves(home(4), of(3)));
+        // It was a home of these alone, and is again.
+        assert!(seat.advance(home(4), Phase::Alone(of_n(3, 4, 4))) && seat.former.is_none());
+    }
+
+    #[test]
+    fn a_stranger_is_whole_in_nothing() {
+        let mut seat = seat(9);
+        assert!(!seat.is_whole() && !seat.is_involved(home(9)));
+        seat.acceptor.promised = Some(super::super::paxos::Ballot { round: 1, node: NodeId::new(1) });
+        assert!(seat.advance(home(9), Phase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[1, 2, 9]))));
+        assert!(seat.acceptor.promised.is_none() && seat.is_involved(home(9)) && !seat.is_whole());
+    }
+}

@@ -1,0 +1,265 @@
+//! What nodes say to each other.
+
+pub mod anti_entropy;
+pub mod client;
+pub mod reconfiguration;
+pub mod transfer;
+
+use std::time::Duration;
+
+use crate::cluster::configuration::{Footing, Home};
+use crate::cluster::membership::ClusterId;
+use crate::control::Notice;
+use crate::message::anti_entropy::{Finding, Question};
+use crate::message::client::{Put, PutDone, Refusal};
+use crate::message::reconfiguration::Word;
+use crate::message::transfer::{Fetch, Fetched};
+use crate::node::losses::Losses;
+use crate::ring::PartitionId;
+use crate::store::record::Loss;
+pub use crate::value::digest::StateDigest;
+use crate::value::dot::{Life, NodeId, Since};
+use crate::value::key::Key;
+use crate::value::state::{Epoch, State};
+use crate::value::time::Now;
+
+/// A message with what every receiver must know of its sender.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Envelope {
+    /// The cluster that both must belong to.
+    pub cluster: ClusterId,
+    /// The sender.
+    pub from: NodeId,
+    /// The sender's life.
+    pub from_life: Life,
+    /// The sender's boot within that life.
+    pub from_boot: u32,
+    /// What the sender's clocks read, so that a wall clock that is off, or that jumps, is noticed.
+    pub sent: Now,
+    /// On what it stands in the partition that the message is about, if it is about one.
+    pub footing: Footing,
+    /// The losses of that partition's homes that it was told of.
+    pub losses: Losses,
+    /// What it says.
+    pub message: Message,
+}
+
+/// What one node says to another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// A coordinator asks a replica.
+    Ask(Ticket, Ask),
+    /// The replica's answer.
+    Answer(Ticket, Answer),
+    /// A node that cannot coordinate a write hands it to one that can, with the time that is left. The receiver coordinates it
+    /// or refuses; it does not forward it again. The epoch is that in which the sender began: a late write may have been made, deleted
+    /// and forgotten meanwhile.
+    Forward(Ticket, Put, Duration, Epoch),
+    /// How a forwarded write ended.
+    Forwarded(Ticket, Result<PutDone, Refusal>),
+    /// A home compares its replicas of a partition with another's.
+    Compare(Ticket, Question),
+    /// What the other holds.
+    Compared(Ticket, Finding),
+    /// One that is to be a home fetches what a home holds.
+    Fetch(Ticket, Fetch),
+    /// What the home hands out.
+    Fetched(Ticket, Fetched),
+    /// A node whose wall clock has jumped asks what others' clocks read.
+    AskClocks(Ticket),
+    /// The answer: the envelope says it.
+    Clocks(Ticket),
+    /// About who holds a partition.
+    Succession(PartitionId, Word),
+    /// About the cluster itself.
+    Notice(Notice),
+}
+
+/// Which question of which operation of the asker an answer belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ticket {
+    /// Which part of the asker it is that asks.
+    pub asking: Asking,
+    /// The operation, unique among all that the asker ever began.
+    pub operation: u64,
+    /// The question within the operation.
+    pub round: u32,
+}
+
+/// Which part of a node asks, and is to be told the answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Asking {
+    /// An operation of the coordinator's: a client's, or a repair, or one that heals or hands over.
+    Coordinator,
+    /// A comparison of replicas ([`crate::anti_entropy`]).
+    Exchange,
+    /// The copying of a partition to one that is to be a home ([`crate::reconfiguration::transfer`]).
+    Transfer,
+}
+
+/// Which of a node's shards, of how many. Each is a state machine with a store of its own, and each partition belongs to one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lane {
+    /// From 0.
+    pub index: u32,
+    /// At least 1.
+    pub count: u32,
+}
+
+impl Lane {
+    /// The only shard of a node.
+    pub const ONLY: Self = Self { index: 0, count: 1 };
+
+    /// The first number from `from` that a shard's operations may have: they differ from all other shards' by their remainder.
+    pub const fn first_operation(self, from: u64) -> u64 {
+        from.next_multiple_of(self.count as u64) + self.index as u64
+    }
+
+    /// The index of the shard, of `count`, that a partition belongs to.
+    ///
+    /// It is not the plain remainder: placement deals partitions out in turn, so that the remainder of those that one node is a
+    /// home of is often the same.
+    pub const fn of_partition(partition: PartitionId, count: u32) -> u32 {
+        (partition.0.wrapping_mul(0x9e37_79b1) >> 16) % count
+    }
+
+    /// The index of the shard, of `count`, that asked under `ticket`.
+    pub const fn of_ticket(ticket: Ticket, count: u32) -> u32 {
+        (ticket.operation % count as u64) as u32
+    }
+}
+
+/// What a replica is asked to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Say what it holds.
+    Read {
+        /// The key.
+        key: Key,
+        /// Whether all of it or only its digest.
+        want: Want,
+        /// As what it is asked: as a home, it refuses if it is none.
+        role: Role,
+    },
+    /// Note, durably, that a home has lost records before a time, and then say what is held: the home recovers from the answer.
+    Recover {
+        /// The key.
+        key: Key,
+        /// The home that recovers.
+        home: Home,
+        /// Since when it has lost nothing more.
+        since: Since,
+    },
+    /// Take in a state, durably.
+    Merge {
+        /// The key.
+        key: Key,
+        /// What to take in.
+        state: State,
+        /// The oldest epoch among all that the state was built from and the operation's start.
+        epoch: Epoch,
+        /// The state holds what enough other homes held after this loss for the replica to count again.
+        heals: Option<Loss>,
+        /// What to answer.
+        confirm: Confirm,
+        /// The home that the receiver stands in for, if it is to: it owes that home the state until the home has it.
+        stands_in_for: Option<NodeId>,
+    },
+}
+
+impl Ask {
+    /// The key in question.
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Read { key, .. } | Self::Recover { key, .. } | Self::Merge { key, .. } => key,
+        }
+    }
+}
+
+/// As what a node holds a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Role {
+    /// As one of the key's homes.
+    Home,
+    /// In the place of a home that cannot be reached.
+    StandIn,
+}
+
+/// How much a read returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// The state.
+    State,
+    /// Its digest, which is equal for equal states.
+    Digest,
+}
+
+/// How a replica confirms a merge once it is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Confirm {
+    /// That it is stored.
+    Stored,
+    /// What exactly is held then: its digest, and the state itself if it is not the one that was sent.
+    Exactly,
+}
+
+/// What a replica answers. Nothing in it is less than durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// What it holds.
+    State {
+        /// All of it.
+        state: State,
+        /// The oldest epoch that it was built from.
+        epoch: Epoch,
+        /// The loss that the replica has not made good; while there is one its answer does not count towards a quorum.
+        loss: Option<Loss>,
+    },
+    /// The digest of what it holds.
+    Digest {
+        /// The digest.
+        digest: StateDigest,
+        /// As above.
+        loss: Option<Loss>,
+    },
+    /// The merge is durable.
+    Stored,
+    /// The merge is durable, and the replica holds exactly this.
+    Holds {
+        /// The digest of it.
+        digest: StateDigest,
+        /// The state, if it is not the one that was sent.
+        state: Option<State>,
+        /// As above.
+        loss: Option<Loss>,
+    },
+    /// The replica could not do it.
+    Failed(Failure),
+}
+
+impl Answer {
+    /// The loss that the replica tells of.
+    pub const fn loss(&self) -> Option<Loss> {
+        match self {
+            Self::State { loss, .. } | Self::Digest { loss, .. } | Self::Holds { loss, .. } => *loss,
+            Self::Stored | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// Why a replica could not do what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// Its store failed. What was to be written may be there or not.
+    Storage,
+    /// It has too much to do. Nothing was done.
+    Overloaded,
+    /// It was asked about a key that it is no home of.
+    NotAHome,
+    /// Its disk is full. Nothing was written.
+    DiskFull,
+    /// It holds as much as it may in the place of others. Nothing was written.
+    HintsFull,
+    /// The stamp on what it was sent is too old, or it does not know the epoch yet. Nothing was written.
+    WrongEpoch,
+}

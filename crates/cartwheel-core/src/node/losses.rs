@@ -1,0 +1,323 @@
+//! What a home said counts no longer than its records were whole.
+//!
+//! A coordinator counts a home that has stored a write. If the home then loses its record and recovers from others that do not hold the write
+//! yet, it counts again without it, and the coordinator would count it all the same. The coordinator may never hear of the loss from that home.
+//! So a recovering home makes itself heard through the others: each home that it recovers from notes, durably and before it answers, since when
+//! the recovering home's memory is unbroken, and sends that along with all that it says about the partition afterwards. A coordinator drops what
+//! a home said before the latest such time that any answer names.
+//!
+//! Why that is enough: let a write be acknowledged on a majority, and let one home of it, X, have lost the record after it said that it had
+//! stored it. X counts again only after a majority of the others has answered it, so one of these, Y, is in the write's majority. If Y stored the
+//! write before it answered X, X has it. If Y stored it later, its answer to the coordinator named X's loss, and X was not counted.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::cluster::configuration::Home;
+use crate::message::anti_entropy::Question;
+use crate::message::{Ask, Ticket};
+use crate::node::effects::{StoreCommand, StoreId, StoreResult};
+use crate::replica::Asker;
+use crate::ring::PartitionId;
+use crate::value::dot::{Life, NodeId, Since};
+use crate::value::epoch::{Epoch, KEPT_FOR};
+use crate::value::time::Instant;
+
+/// Under this name a node keeps which losses it was told of.
+pub const NAME: &str = "losses";
+const VERSION: u8 = 1;
+const ENTRY_BYTES: usize = 36;
+
+/// How many questions wait until a loss is durable. More are dropped, and asked again.
+const WAITING_MAX: usize = 1_024;
+/// Of so many homes of a partition are losses noted.
+const HOMES_MAX: usize = 64;
+/// How long a node waits before it tries again to save what it could not.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Since when a life of a node has lost no record: its last loss, or its start. It never goes back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Memory {
+    /// The life.
+    pub life: Life,
+    /// Since when.
+    pub since: Since,
+}
+
+/// Which homes of a partition recovered from a loss, and since when each has lost nothing more.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Losses(BTreeMap<Home, Since>);
+
+impl Losses {
+    /// No home has lost anything.
+    pub const NONE: Self = Self(BTreeMap::new());
+
+    /// A home has lost records before `since`.
+    pub fn note(&mut self, home: Home, since: Since) {
+        let known = self.0.entry(home).or_default();
+        *known = since.max(*known);
+    }
+
+    /// Adds what another node knows.
+    pub fn merge(&mut self, others: &Self) {
+        others.iter().for_each(|(home, since)| self.note(home, since));
+    }
+
+    /// Whether `node` may have lost what it said when its memory was this.
+    pub fn outdate(&self, node: NodeId, memory: Memory) -> bool {
+        let last = self.0.get(&Home { node, life: memory.life });
+        last.is_some_and(|&since| since > memory.since)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Home, Since)> + '_ {
+        self.0.iter().map(|(&home, &since)| (home, since))
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(Home, Since)> for Losses {
+    fn from_iter<I: IntoIterator<Item = (Home, Since)>>(losses: I) -> Self {
+        let mut all = Self::default();
+        losses.into_iter().for_each(|(home, since)| all.note(home, since));
+        all
+    }
+}
+
+/// A loss that a node was told of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Noted {
+    since: Since,
+    /// The epoch in which it was noted: operations that counted the home before have ended some epochs later.
+    epoch: Epoch,
+    /// The version of the book in which it changed last.
+    version: u64,
+}
+
+impl Noted {
+    const fn is_over(self, now: Epoch) -> bool {
+        self.epoch.0 != Epoch::UNKNOWN.0 && self.epoch.0.saturating_add(KEPT_FOR) <= now.0
+    }
+}
+
+/// A question that is answered once what it tells of is durable.
+#[derive(Clone, Debug)]
+pub enum Waiting {
+    /// To the replica.
+    Ask(Asker, Ask),
+    /// To the exchange.
+    Compare(NodeId, Ticket, Question),
+}
+
+/// The losses that a node was told of, by partition.
+#[derive(Clone, Debug, Default)]
+pub struct LossBook {
+    noted: BTreeMap<(PartitionId, Home), Noted>,
+    /// Raised with each change.
+    version: u64,
+    saved: u64,
+    saving: Option<(StoreId, u64)>,
+    retry_at: Instant,
+    waiting: Vec<(u64, Waiting)>,
+}
+
+impl LossBook {
+    /// The book as the store holds it.
+    ///
+    /// # Errors
+    /// If these are no losses.
+    pub fn decode(bytes: &[u8]) -> Result<Self, LossesDamaged> {
+        let Some((&version, entries)) = bytes.split_first() else { return Ok(Self::default()) };
+        let (entries, rest) = entries.as_chunks::<ENTRY_BYTES>();
+        if version != VERSION || !rest.is_empty() {
+            return Err(LossesDamaged);
+        }
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+        let entry = |bytes: &[u8; ENTRY_BYTES]| {
+            let home = Home { node: NodeId::new(number(&bytes[4..12])), life: Life(number(&bytes[12..20])) };
+            let noted = Noted { since: Since(number(&bytes[20..28])), epoch: Epoch(number(&bytes[28..])), version: 0 };
+            ((PartitionId(number(&bytes[..4]) as u32), home), noted)
+        };
+        Ok(Self { noted: entries.iter().map(entry).collect(), ..Self::default() })
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut bytes = vec![VERSION];
+        for ((partition, home), noted) in &self.noted {
+            bytes.extend(partition.0.to_be_bytes());
+            for number in [home.node.get(), home.life.0, noted.since.0, noted.epoch.0] {
+                bytes.extend(number.to_be_bytes());
+            }
+        }
+        bytes.into()
+    }
+
+    /// What is known of the homes of a partition.
+    pub fn of(&self, partition: PartitionId, now: Epoch) -> Losses {
+        let first = Home { node: NodeId::new(0), life: Life(0) };
+        let from_here = self.noted.range((partition, first)..);
+        let known = from_here.take_while(|((of, _), _)| *of == partition).filter(|(_, noted)| !noted.is_over(now));
+        known.map(|((_, home), noted)| (*home, noted.since)).collect()
+    }
+
+    /// Since when a home has lost nothing more, by the latest loss of it that is noted for any partition.
+    pub fn latest_of(&self, home: Home) -> Since {
+        let of_home = self.noted.iter().filter(|((_, noted), _)| *noted == home);
+        of_home.map(|(_, noted)| noted.since).max().unwrap_or_default()
+    }
+
+    /// Whether there is room for what is told of a home. A cluster in order never needs so much.
+    pub fn has_room(&self, partition: PartitionId, home: Home) -> bool {
+        let first = Home { node: NodeId::new(0), life: Life(0) };
+        let of_partition = self.noted.range((partition, first)..).take_while(|((of, _), _)| *of == partition);
+        self.noted.contains_key(&(partition, home)) || of_partition.take(HOMES_MAX).count() < HOMES_MAX
+    }
+
+    /// A home of a partition has lost records before `since`. True if that is durable already.
+    pub fn note(&mut self, partition: PartitionId, home: Home, since: Since, now: Epoch) -> bool {
+        let known = self.noted.get(&(partition, home)).filter(|noted| noted.since >= since && !noted.is_over(now));
+        if let Some(known) = known {
+            return known.version <= self.saved;
+        }
+        self.version += 1;
+        self.noted.insert((partition, home), Noted { since, epoch: now, version: self.version });
+        false
+    }
+
+    /// Takes over what another node knows. True if all of it is durable already.
+    pub fn absorb(&mut self, partition: PartitionId, losses: &Losses, now: Epoch) -> bool {
+        let mut is_durable = true;
+        for (home, since) in losses.iter() {
+            is_durable &= self.has_room(partition, home) && self.note(partition, home, since, now);
+        }
+        is_durable
+    }
+
+    /// A question waits until all that is noted now is durable.
+    pub fn wait(&mut self, waiting: Waiting) {
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push((self.version, waiting));
+        }
+    }
+
+    /// Begins to save what is not durable.
+    pub fn save(
+        &mut self,
+        now: Instant,
+        epoch: Epoch,
+        next_store: impl FnOnce() -> StoreId,
+    ) -> Option<(StoreId, StoreCommand)> {
+        if self.saving.is_some() || self.version == self.saved || now < self.retry_at {
+            return None;
+        }
+        self.noted.retain(|_, noted| !noted.is_over(epoch));
+        for noted in self.noted.values_mut().filter(|noted| noted.epoch == Epoch::UNKNOWN) {
+            noted.epoch = epoch;
+        }
+        let id = next_store();
+        self.saving = Some((id, self.version));
+        Some((id, StoreCommand::Remember { name: NAME.into(), value: self.encode() }))
+    }
+
+    /// When it is to be saved again.
+    pub fn wake_at(&self) -> Option<Instant> {
+        (self.saving.is_none() && self.version > self.saved).then_some(self.retry_at)
+    }
+
+    /// Whether the end of a store command is meant for the book.
+    pub fn waits_for(&self, id: StoreId) -> bool {
+        self.saving.is_some_and(|(saving, _)| saving == id)
+    }
+
+    /// Takes in how saving has ended, and says which questions can be answered now.
+    pub fn stored(&mut self, now: Instant, result: &StoreResult) -> Vec<Waiting> {
+        let Some((_, version)) = self.saving.take() else { return Vec::new() };
+        if *result != StoreResult::Written(Ok(())) {
+            self.retry_at = now + RETRY_AFTER;
+            return Vec::new();
+        }
+        self.saved = version;
+        let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(of, _)| *of <= version);
+        self.waiting = waiting;
+        let ready: Vec<(u64, Waiting)> = ready;
+        ready.into_iter().map(|(_, waiting)| waiting).collect()
+    }
+}
+
+/// What is kept under [`NAME`] cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LossesDamaged;
+
+impl std::fmt::Display for LossesDamaged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the losses of other nodes that the store remembers cannot be read")
+    }
+}
+
+impl std::error::Error for LossesDamaged {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Asking;
+
+    const HOME: Home = Home { node: NodeId::new(1), life: Life(7) };
+    const OF: PartitionId = PartitionId(3);
+
+    fn written() -> StoreResult {
+        StoreResult::Written(Ok(()))
+    }
+
+    #[test]
+    fn a_loss_outdates_only_what_its_life_said_before_it() {
+        let losses: Losses = [(HOME, Since(5))].into_iter().collect();
+        for (life, since, is_outdated) in [(7, 4, true), (7, 5, false), (8, 4, false)] {
+            let memory = Memory { life: Life(life), since: Since(since) };
+            assert_eq!(losses.outdate(HOME.node, memory), is_outdated);
+            assert!(!losses.outdate(NodeId::new(2), memory));
+        }
+    }
+
+    #[test]
+    fn a_loss_is_durable_once_a_save_that_began_after_it_has_ended() {
+        let mut book = LossBook::default();
+        let now = Instant::default();
+        assert!(!book.note(OF, HOME, Since(5), Epoch(1)));
+        book.wait(Waiting::Ask(
+            Asker::Here(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }),
+            Ask::Recover { key: key(), home: HOME, since: Since(5) },
+        ));
+        let (_, command) = book.save(now, Epoch(1), || StoreId(1)).expect("it is not durable");
+        assert!(!book.note(OF, HOME, Since(6), Epoch(1)), "a save is under way that lacks it");
+        assert!(book.save(now, Epoch(1), || StoreId(2)).is_none());
+        assert_eq!(book.stored(now, &written()).len(), 1);
+        assert!(!book.note(OF, HOME, Since(6), Epoch(1)));
+        let StoreCommand::Remember { value, .. } = command else { panic!("it is remembered") };
+        let read = LossBook::decode(&value).expect("what was saved");
+        assert_eq!(read.of(OF, Epoch(1)), [(HOME, Since(5))].into_iter().collect());
+        assert!(read.of(PartitionId(2), Epoch(1)).is_empty() && read.of(PartitionId(4), Epoch(1)).is_empty());
+        assert!(book.save(now, Epoch(1), || StoreId(3)).is_some());
+        let failed = StoreResult::Written(Err(crate::node::effects::WriteFailed::Uncertain));
+        assert!(book.stored(now, &failed).is_empty() && book.save(now, Epoch(1), || StoreId(4)).is_none());
+        assert!(book.save(now + RETRY_AFTER, Epoch(1), || StoreId(4)).is_some());
+        book.stored(now, &written());
+        assert!(book.note(OF, HOME, Since(6), Epoch(1)));
+    }
+
+    #[test]
+    fn a_loss_is_forgotten_when_no_operation_is_left_that_counted_the_home_before() {
+        let mut book = LossBook::default();
+        book.note(OF, HOME, Since(5), Epoch(1));
+        assert!(!book.of(OF, Epoch(KEPT_FOR)).is_empty() && book.of(OF, Epoch(KEPT_FOR + 1)).is_empty());
+        assert!(LossBook::decode(b"nonsense").is_err() && LossBook::decode(b"").is_ok());
+    }
+
+    fn key() -> crate::value::key::Key {
+        crate::value::key::Key::new(Bytes::from_static(b"bucket"), Bytes::from_static(b"key")).expect("a key")
+    }
+}

@@ -1,0 +1,1094 @@
+//! A node as a state machine: who handles what comes in.
+
+pub mod clock_guard;
+pub mod effects;
+pub mod losses;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::admission::{Admission, Admitted, Slice};
+use crate::anti_entropy::merkle::TreeId;
+use crate::anti_entropy::{self, Exchange, Xcx};
+use crate::cluster::configuration::{Footing, Home, Step};
+use crate::cluster::holdings::Holdings;
+use crate::cluster::liveness::Liveness;
+use crate::cluster::liveness::Status;
+use crate::cluster::membership::{ClusterId, Durability, View};
+use crate::cluster::seat::Seat;
+use crate::coordinator::full_disks::FullDisks;
+use crate::coordinator::handoff::{Errand, Handoff, PAGE};
+use crate::coordinator::reach::Reach;
+use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
+use crate::message::anti_entropy::{Finding, Question};
+use crate::message::client::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
+use crate::message::{Answer, Ask, Asking, Envelope, Failure, Lane, Message, Role, Ticket};
+use crate::mutation::{Broken, Mutation};
+use crate::node::clock_guard::{ALARM_MS, Comparison, Drift, Judgement};
+pub use crate::node::effects::{
+    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, SIBLING_BYTES_MAX, ScanLimit, Scanned,
+    StoreCommand, StoreId, StoreResult, Timing, WriteFailed,
+};
+use crate::node::losses::{LossBook, Losses, Waiting};
+use crate::reconfiguration::transfer::{self, Tcx, Transfers};
+use crate::reconfiguration::{self, Scx, Succession};
+use crate::replica::gc_sweep::{self, Reclaimer};
+use crate::replica::{Asker, Done, Replica, Work};
+use crate::ring::PartitionId;
+use crate::store::record::{ActorsSince, Minter};
+use crate::value::context::{ClusterKey, Sealer};
+use crate::value::dot::{Life, NodeId, Since};
+use crate::value::epoch::Epoch;
+use crate::value::hlc::{AHEAD_MS_MAX, Hlc, HlcClock, WallMs};
+use crate::value::time::{Instant, Now};
+use crate::value::write_id::WriteId;
+
+/// What an operation of the coordinator may know and use in this step. A macro, because it borrows parts of the node beside the
+/// coordinator itself.
+macro_rules! cx {
+    ($node:ident, $step:ident) => {
+        Cx {
+            now: $step.now,
+            me: $node.config.node,
+            view: $node.held.view(),
+            held: &$node.held,
+            heard_of: Step::default(),
+            losses: Losses::NONE,
+            memory: $node.replica.memory(),
+            liveness: &$node.liveness,
+            sealer: &$node.sealer,
+            timing: &$node.config.timing,
+            epoch: $node.replica.epoch(),
+            begun: $node.replica.epoch(),
+            clock: $node.replica.clock(),
+            full: &mut $node.full,
+            reach: &mut $node.reach,
+            admission: &mut $node.admission,
+            broken: $node.config.broken,
+            out: &mut $step.out,
+        }
+    };
+}
+
+/// The same for the exchange.
+macro_rules! xcx {
+    ($node:ident, $step:ident) => {
+        Xcx {
+            now: $step.now,
+            me: $node.config.node,
+            liveness: &$node.liveness,
+            timing: &$node.config.timing,
+            epoch: $node.replica.epoch(),
+            replica: &mut $node.replica,
+            admission: &mut $node.admission,
+            broken: $node.config.broken,
+            out: &mut $step.exchange,
+        }
+    };
+}
+
+/// The same for transfers.
+macro_rules! tcx {
+    ($node:ident, $step:ident) => {
+        Tcx {
+            now: $step.now,
+            held: &$node.held,
+            liveness: &$node.liveness,
+            timing: &$node.config.timing,
+            replica: &mut $node.replica,
+            admission: &mut $node.admission,
+            broken: $node.config.broken,
+            out: &mut $step.transfers,
+        }
+    };
+}
+
+/// The same for the succession.
+macro_rules! scx {
+    ($node:ident, $step:ident) => {
+        Scx {
+            now: $step.now.instant,
+            held: &$node.held,
+            liveness: &$node.liveness,
+            exchange: &mut $node.exchange,
+            transfers: &mut $node.transfers,
+            replica: &mut $node.replica,
+            admission: &mut $node.admission,
+            random: &mut $node.random,
+            broken: $node.config.broken,
+            out: &mut $step.succession,
+        }
+    };
+}
+
+/// What a node is told at its start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// The cluster's secret for contexts.
+    pub cluster_key: ClusterKey,
+    /// Who it is.
+    pub node: NodeId,
+    /// Drawn when its data directory was made.
+    pub life: Life,
+    /// How often the directory has been opened, this time included. It is durable before the node is made.
+    pub boot: u32,
+    /// Which of the node's shards this is.
+    pub lane: Lane,
+    /// What the store held before this may have holes: [`Since::boot`] of the last boot that came after a loss of writes (an unclean
+    /// stop of a store that does not sync each write), of the first boot of a life that was not there when the cluster was founded
+    /// (its disk is empty where that of the life before was not), zero if there was no loss. It is kept for all later boots. What the
+    /// store holds, or does not hold, does not count until it is caught up, key by key.
+    pub loss_floor: Since,
+    /// When this node acknowledges a write, in buckets that leave that to their nodes.
+    pub durability: Durability,
+    /// Which of its actors it goes on with.
+    pub actors: ActorsSince,
+    /// Where its randomness starts, drawn for this boot: no other boot may share it, nor another run of this one from a copy of the
+    /// directory, for it tells their operations apart.
+    pub seed: u64,
+    /// How long it waits for what.
+    pub timing: Timing,
+    /// How much it takes on.
+    pub limits: Limits,
+    /// Its seats in partitions of the shard, as the store holds them ([`crate::reconfiguration::seat_name`]).
+    pub seats: Vec<(PartitionId, Seat)>,
+    /// What it was told of other nodes' losses, as the store holds it under [`crate::node::losses::NAME`].
+    pub losses: LossBook,
+    /// The last epoch that is durable; [`Epoch::UNKNOWN`] in a life that has not heard of any.
+    pub epoch: Epoch,
+    /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
+    pub broken: Broken,
+}
+
+/// A node: its protocol state, and nothing of the machine it runs on.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    held: Arc<Holdings>,
+    liveness: Arc<Liveness>,
+    sealer: Sealer,
+    coordinator: Coordinator,
+    replica: Replica,
+    exchange: Exchange,
+    transfers: Transfers,
+    succession: Succession,
+    losses: LossBook,
+    full: FullDisks,
+    reach: Reach,
+    handoff: Handoff,
+    reclaimer: Reclaimer,
+    epoch_end: EpochEnd,
+    admission: Admission,
+    /// When requests of clients began that are not answered yet.
+    begun: BTreeMap<ReplyTo, Instant>,
+    /// How long clients' requests had waited before they came to the node.
+    queued: Duration,
+    drift: Drift,
+    clock_off: Option<Comparison>,
+    /// Whether it was told that timestamps are ahead of the wall clock.
+    timestamps_ahead: bool,
+    random: ChaCha8Rng,
+    has_reviewed: bool,
+    drained: Option<bool>,
+    check_drained_at: Instant,
+    next_check: Instant,
+}
+
+/// How often a node looks after its clock when nothing else happens.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether an epoch is finished.
+const CHECK_EPOCH_EVERY: Duration = Duration::from_millis(200);
+
+/// Under this name a node keeps the epoch that it finished last with writes that were not synced yet.
+const FINISHED: &[u8] = b"finished";
+
+/// The longest that a peer may let an operation run here.
+const BUDGET_MAX: Duration = Duration::from_secs(60);
+
+impl Node {
+    /// A node that knows its cluster. It takes writes once [`Self::is_ready`].
+    pub fn new(mut config: NodeConfig, view: Arc<View>) -> Self {
+        let minter = Minter::new(config.node, config.life, config.boot, config.actors);
+        let minter = match config.broken {
+            broken if broken.is(Mutation::ActorsOutliveBoots) => minter.outliving_boots(),
+            broken if broken.is(Mutation::BootsNamedAlike) => minter.naming_boots_alike(),
+            _ => minter,
+        };
+        let clock = HlcClock::new();
+        let me = Home { node: config.node, life: config.life };
+        let held = Arc::new(Holdings::new(me, view, config.lane, config.seats.iter().cloned()));
+        Self {
+            sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken)
+                .naming(config.limits.context_singles_max),
+            coordinator: Coordinator::new(
+                config.life.first_operation(config.boot, config.seed),
+                config.lane,
+                config.limits.operations_max,
+            ),
+            replica: Replica::new(minter, clock, &config, held.clone()),
+            exchange: Exchange::new(&config, held.clone()),
+            transfers: Transfers::new(&config),
+            succession: Succession::new(me, config.seats.iter().map(|(partition, _)| *partition)),
+            losses: std::mem::take(&mut config.losses),
+            full: FullDisks::default(),
+            reach: Reach::default(),
+            handoff: Handoff::default(),
+            reclaimer: Reclaimer::default(),
+            epoch_end: EpochEnd::default(),
+            admission: Admission::new(config.timing.background_p99_target),
+            begun: BTreeMap::new(),
+            queued: Duration::ZERO,
+            drift: Drift::default(),
+            clock_off: None,
+            timestamps_ahead: false,
+            random: ChaCha8Rng::seed_from_u64(config.seed),
+            has_reviewed: false,
+            drained: None,
+            check_drained_at: Instant::default(),
+            next_check: Instant::default(),
+            config,
+            held,
+            liveness: Arc::default(),
+        }
+    }
+
+    /// Whether the node knows the epoch that writes need.
+    pub fn is_ready(&self) -> bool {
+        self.replica.epoch() != Epoch::UNKNOWN
+    }
+
+    /// The ring and the settings that the node goes by.
+    pub fn view(&self) -> &Arc<View> {
+        self.held.view()
+    }
+
+    /// What holds in the partitions of the shard.
+    pub const fn held(&self) -> &Arc<Holdings> {
+        &self.held
+    }
+
+    /// What the node thinks of every other.
+    pub const fn liveness(&self) -> &Arc<Liveness> {
+        &self.liveness
+    }
+
+    /// What this node was told of other nodes' losses.
+    pub const fn losses(&self) -> &LossBook {
+        &self.losses
+    }
+
+    /// The comparisons of this node's replicas with others'.
+    pub const fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// Clients' requests that come from now on have waited so long: it counts where the time that requests take is held against a
+    /// target.
+    pub const fn queued(&mut self, waited: Duration) {
+        self.queued = waited;
+    }
+
+    /// How much background work may begin.
+    pub fn admitted(&self) -> Admitted {
+        self.admission.admitted()
+    }
+
+    /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
+    pub fn step(&mut self, now: Now, input: Input) -> Effects {
+        let mut step = Gathered {
+            now,
+            effects: Effects::default(),
+            work: Work::default(),
+            out: Outbox::default(),
+            exchange: anti_entropy::Out::default(),
+            transfers: transfer::Out::default(),
+            succession: reconfiguration::Out::default(),
+        };
+        if !self.has_reviewed {
+            self.has_reviewed = true;
+            let known = self.held.seats().filter(|(_, seat)| seat.phase.step() > Step::default());
+            step.effects.phases.extend(known.map(|(partition, seat)| (partition, seat.phase.clone())));
+            self.succession.review(now.instant, &self.held);
+            if self.config.broken.is(Mutation::BootsLead) {
+                let lead = Hlc::at(WallMs(now.wall.0 + AHEAD_MS_MAX));
+                self.replica.clock().observe(lead, now.wall);
+            }
+        }
+        // Before anything gets a timestamp: a jump of the wall clock shows at once.
+        self.check_clock(&mut step);
+        self.admission.advance(now.instant);
+        match input {
+            Input::Client(id, request) => self.client(&mut step, id, request),
+            Input::Message(envelope) => self.message(&mut step, envelope),
+            Input::Stored(id, result) => self.stored(&mut step, id, result),
+            Input::View(view) => {
+                let is_placed_alike = view.places_like(self.held.view());
+                let held = self.held.with_view(view);
+                let held = match self.config.broken.is(Mutation::ReplicaCountBySettings) {
+                    true => held.with_counts_by_settings(),
+                    false => held,
+                };
+                let held = Arc::new(held);
+                self.go_by(&mut step, held, &BTreeSet::new(), &BTreeSet::new());
+                self.handoff.members_changed();
+                if !is_placed_alike {
+                    self.succession.review(now.instant, &self.held);
+                }
+            }
+            Input::Phases(phases) => {
+                for (partition, phase) in phases {
+                    self.succession.learn(&mut scx!(self, step), self.config.node, partition, phase);
+                }
+            }
+            Input::Liveness(liveness) => {
+                self.exchange.liveness_changed(now.instant, &self.liveness, &liveness);
+                self.handoff.look_again();
+                self.liveness = liveness;
+            }
+            Input::Epoch(epoch) => {
+                if self.epoch_end.sync.is_some() {
+                    // How that ends is not looked at any more.
+                    self.replica.sync_failed();
+                }
+                self.replica.set_epoch(epoch);
+                self.epoch_end = EpochEnd { begun: Some(now.instant), ..EpochEnd::default() };
+            }
+            Input::AllSpeak(protocol) => self.replica.set_all_speak(protocol),
+            Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
+            Input::Stop => self.exchange.stop(&mut xcx!(self, step)),
+        }
+        self.settle(&mut step);
+        self.hand_over(&mut step);
+        self.forget(&mut step);
+        self.exchange.tick(&mut xcx!(self, step));
+        self.settle(&mut step);
+        self.succession.tick(&mut scx!(self, step));
+        self.transfers.tick(&mut tcx!(self, step));
+        self.settle(&mut step);
+        self.save_losses(&mut step);
+        self.finish_epoch(&mut step);
+        self.check_drained(&mut step);
+        self.check_timestamps(&mut step);
+        step.effects.events.extend(self.replica.hints().news());
+        let scan_at = self.admission.next_at(Slice::Scan);
+        let exchange = self.exchange.wake_at(now.instant, scan_at);
+        let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), exchange, self.admission.wake_at()];
+        let epochs = [
+            self.reclaimer.wake_at(),
+            self.epoch_end.wake_at(now.instant),
+            self.succession.wake_at(),
+            self.losses.wake_at(),
+        ];
+        let transfers = self.transfers.wake_at(now.instant);
+        let wakes = roles.into_iter().chain(epochs).flatten().chain(transfers);
+        step.effects.wake_at = wakes.chain([self.next_check]).min();
+        step.effects
+    }
+
+    fn client(&mut self, step: &mut Gathered, id: ClientId, request: Request) {
+        let reply_to = ReplyTo::Client(id);
+        self.begun.insert(reply_to, step.now.instant);
+        let operation = match request.operation {
+            Operation::Get(get) => Operation::Get(get),
+            Operation::Put(put) => {
+                if let Some(refusal) = self.clock_refusal().or_else(|| self.epoch_refusal()) {
+                    step.out.replies.push((reply_to, Err(refusal)));
+                    return;
+                }
+                Operation::Put(self.name_write(put))
+            }
+        };
+        let begun = self.replica.epoch();
+        self.coordinator.begin(&mut cx!(self, step), reply_to, operation, request.timeout.min(BUDGET_MAX), begun);
+    }
+
+    /// Gives a write the name under which it is tried, here and wherever it is forwarded to.
+    fn name_write(&mut self, mut put: Put) -> Put {
+        let of =
+            |idempotency_key: &[u8]| WriteId::of_write(idempotency_key, &put.key, &put.content, put.context.as_deref());
+        let id = match &put.retry {
+            Retry::Named(id) => *id,
+            Retry::Key(idempotency_key) => of(idempotency_key),
+            Retry::Unnamed => {
+                let mut made_up = [0; 16];
+                self.random.fill_bytes(&mut made_up);
+                of(&made_up)
+            }
+        };
+        put.retry = Retry::Named(id);
+        put
+    }
+
+    fn clock_refusal(&self) -> Option<Refusal> {
+        let off = self.clock_off.filter(|off| off.refuses)?;
+        let why = format!(
+            "this node's clock is {} ms off its peers', so it takes no writes: set the clock, or write through another node",
+            off.offset_ms.unsigned_abs()
+        );
+        Some(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }))
+    }
+
+    /// A delete of a node that does not know the epoch would be forgotten too early.
+    fn epoch_refusal(&self) -> Option<Refusal> {
+        let why = "this node is new and has not heard from its cluster yet, so it takes no writes: write through another node";
+        let is_unknown = self.replica.epoch() == Epoch::UNKNOWN;
+        is_unknown.then(|| Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() }))
+    }
+
+    fn message(&mut self, step: &mut Gathered, envelope: Envelope) {
+        let from = envelope.from;
+        // A life that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
+        let view = self.held.view();
+        let is_member = view.member(from).is_some() && !view.is_gone(from, envelope.from_life);
+        if envelope.cluster != self.config.cluster || !is_member {
+            step.effects.events.push(Event::StrayMessage(from));
+            return;
+        }
+        self.drift.heard(from, (envelope.from_life, envelope.from_boot), envelope.sent, step.now);
+        let (footing, losses) = (envelope.footing, envelope.losses);
+        match envelope.message {
+            Message::Ask(ticket, ask) => {
+                let partition = self.held.partition_of(ask.key());
+                self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+                self.asked(step, from, ticket, ask);
+            }
+            Message::Answer(ticket, answer) => {
+                if let Some(partition) = self.partition_of(ticket) {
+                    self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+                }
+                self.answered(step, from, ticket, (footing, &losses), answer);
+            }
+            Message::Forward(ticket, put, budget, begun) => self.take_over(step, (from, ticket), put, budget, begun),
+            Message::AskClocks(ticket) => self.send(step, from, Message::Clocks(ticket)),
+            // The envelope has said it.
+            Message::Clocks(_) => {}
+            Message::Forwarded(ticket, result) => {
+                self.coordinator.forwarded(&mut cx!(self, step), from, ticket, result);
+            }
+            Message::Compare(ticket, question) => {
+                self.succession.heard_of(&mut scx!(self, step), from, question.partition(), footing);
+                self.compare(step, Home { node: from, life: envelope.from_life }, ticket, footing, question);
+            }
+            Message::Compared(ticket, finding) => {
+                if let Some(partition) = self.partition_of(ticket) {
+                    self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+                }
+                self.compared(step, from, ticket, (footing, &losses), finding);
+            }
+            Message::Fetch(ticket, fetch) => {
+                self.succession.heard_of(&mut scx!(self, step), from, fetch.partition, footing);
+                self.transfers.asked(&mut tcx!(self, step), from, ticket, fetch);
+            }
+            Message::Fetched(ticket, fetched) => {
+                if let Some(partition) = self.partition_of(ticket) {
+                    self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+                }
+                self.transfers.told(&mut tcx!(self, step), from, ticket, fetched);
+            }
+            Message::Succession(partition, word) => {
+                let from = Home { node: from, life: envelope.from_life };
+                self.succession.heard(&mut scx!(self, step), from, partition, word);
+            }
+            // The node's control takes these.
+            Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
+        }
+    }
+
+    /// Coordinates a write for another node.
+    fn take_over(&mut self, step: &mut Gathered, from: (NodeId, Ticket), put: Put, budget: Duration, begun: Epoch) {
+        let (peer, ticket) = from;
+        if self.begun.contains_key(&ReplyTo::Peer(peer, ticket)) {
+            // It was sent again because it takes so long. It is answered once.
+            return;
+        }
+        if self.is_wrong_epoch(step, peer, begun) {
+            let why = "the write comes too late to be carried out, or to a node that knows too little of its cluster";
+            let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
+            return self.send(step, peer, Message::Forwarded(ticket, Err(Refusal::Unavailable(short))));
+        }
+        if let Some(refusal) = self.clock_refusal() {
+            return self.send(step, peer, Message::Forwarded(ticket, Err(refusal)));
+        }
+        let (reply_to, put, begun) =
+            (ReplyTo::Peer(peer, ticket), Operation::Put(put), begun.min(self.replica.epoch()));
+        self.begun.insert(reply_to, step.now.instant);
+        self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX), begun);
+    }
+
+    /// Whether what was sent under this stamp may not be stored here: it is too old, or this node could not tell.
+    fn is_wrong_epoch(&self, step: &mut Gathered, from: NodeId, stamp: Epoch) -> bool {
+        let epoch = self.replica.epoch();
+        let is_stale = stamp.is_stale(epoch, self.config.broken);
+        if is_stale {
+            step.effects.events.push(Event::StaleRefused(from));
+        }
+        is_stale || epoch == Epoch::UNKNOWN
+    }
+
+    /// A replica has answered the coordinator or the exchange.
+    fn answered(
+        &mut self,
+        step: &mut Gathered,
+        from: NodeId,
+        ticket: Ticket,
+        footing: (Footing, &Losses),
+        answer: Answer,
+    ) {
+        // Whoever asked: the peer is there, and not late.
+        self.reach.answered(from, ticket, step.now.instant);
+        match ticket.asking {
+            Asking::Coordinator => self.coordinator.answered(&mut cx!(self, step), from, ticket, footing, answer),
+            Asking::Exchange => self.exchange.answered(&mut xcx!(self, step), from, ticket, answer),
+            Asking::Transfer if from == self.config.node => {
+                self.transfers.answered(&mut tcx!(self, step), ticket, &answer);
+            }
+            // No other replica is asked.
+            Asking::Transfer => {}
+        }
+    }
+
+    fn asked(&mut self, step: &mut Gathered, from: NodeId, ticket: Ticket, ask: Ask) {
+        let (key, tree) = (ask.key(), self.held.tree_of(ask.key()));
+        let TreeId { partition, group } = tree;
+        // Who was a home says what it holds to those who are, until they have taken it over.
+        let is_left = || {
+            let leaves = self.held.seat(partition).is_some_and(|seat| seat.leaves(self.held.me(), group));
+            leaves && ticket.asking == Asking::Exchange
+        };
+        let is_ours = match &ask {
+            Ask::Read { role: Role::StandIn, .. } => true,
+            Ask::Merge { stands_in_for: Some(home), .. } => self.held.has_home(key, *home),
+            Ask::Read { .. } | Ask::Recover { .. } | Ask::Merge { .. } => self.held.is_home(key) || is_left(),
+        };
+        // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
+        if ticket.asking == Asking::Exchange {
+            self.admission.begin(Slice::Repair, step.now.instant);
+        }
+        let stamp = match &ask {
+            Ask::Merge { epoch, .. } => Some(*epoch),
+            Ask::Read { .. } | Ask::Recover { .. } => None,
+        };
+        if stamp.is_some_and(|stamp| self.is_wrong_epoch(step, from, stamp)) {
+            self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::WrongEpoch)));
+        } else if is_ours {
+            self.ask_own(step, Asker::Peer(from, ticket, tree), ask);
+        } else {
+            step.effects.events.push(Event::NotAHome(from));
+            self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
+        }
+    }
+
+    fn stored(&mut self, step: &mut Gathered, id: StoreId, result: StoreResult) {
+        if self.epoch_end.sync == Some(id) {
+            self.epoch_synced(step, &result);
+        } else if self.losses.waits_for(id) {
+            self.losses_saved(step, &result);
+        } else if self.succession.waits_for(id) {
+            self.succession.stored(&mut scx!(self, step), id, result);
+        } else if self.transfers.waits_for(id) {
+            self.transfers.stored(&mut tcx!(self, step), id, result);
+        } else if self.exchange.waits_for(id) {
+            self.exchange.stored(&mut xcx!(self, step), id, result);
+        } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints())
+            && let Some(result) = self.reclaimer.stored(step.now.instant, id, result)
+        {
+            self.replica.stored(step.now, id, result, &mut step.work);
+        }
+    }
+
+    /// Has records looked after that have something to forget.
+    fn forget(&mut self, step: &mut Gathered) {
+        loop {
+            let may_begin = self.admission.room(Slice::Reclaim, step.now.instant) > 0;
+            let Some(errand) = self.reclaimer.next(step.now, self.replica.epoch(), may_begin) else { return };
+            match errand {
+                gc_sweep::Errand::Store(command) => {
+                    let id = self.replica.next_store();
+                    self.reclaimer.begun(id);
+                    step.effects.stores.push((id, command));
+                }
+                gc_sweep::Errand::Forget(key, entry) => {
+                    self.admission.begin(Slice::Reclaim, step.now.instant);
+                    self.replica.forget(key, entry, &mut step.work);
+                    self.settle(step);
+                }
+            }
+        }
+    }
+
+    /// Tells whether anything is left to be handed over, if this node is leaving.
+    fn check_drained(&mut self, step: &mut Gathered) {
+        if !self.held.view().is_removed(self.held.me()) || step.now.instant < self.check_drained_at {
+            return;
+        }
+        self.check_drained_at = step.now.instant + CHECK_EPOCH_EVERY;
+        let owes = self.replica.hints().oldest().is_some();
+        // From then on nothing is taken on for others, for that might go with it; until then, what is under way may be that.
+        let takes_on = self.drained != Some(true) && !self.replica.is_idle();
+        let is_drained = !owes && !takes_on && !self.succession.is_involved(&self.held);
+        self.replica.close_hints(is_drained);
+        if self.drained != Some(is_drained) {
+            self.drained = Some(is_drained);
+            step.effects.drained = self.drained;
+        }
+    }
+
+    /// Tells that the epoch is finished, once all that was begun or taken on before it has ended, and every partition was compared
+    /// with every other home since it began.
+    fn finish_epoch(&mut self, step: &mut Gathered) {
+        let now = step.now.instant;
+        let epoch = self.replica.epoch();
+        let begun = *self.epoch_end.begun.get_or_insert(now);
+        let EpochEnd { is_finished, sync, check_at, .. } = self.epoch_end;
+        if is_finished || sync.is_some() || now < check_at || epoch == Epoch::UNKNOWN {
+            return;
+        }
+        self.epoch_end.check_at = now + CHECK_EPOCH_EVERY;
+        let oldest = self.coordinator.oldest().into_iter().chain(self.replica.oldest()).min();
+        let has_ended = oldest.is_none_or(|oldest| oldest >= epoch) && !self.held.has_leftovers();
+        if !has_ended || !self.exchange.has_compared_since(begun, now) {
+            return;
+        }
+        if self.replica.has_unsynced() {
+            // A disk that went back further than an epoch would bring back what everyone has forgotten.
+            self.replica.sync_begins();
+            let id = self.replica.next_store();
+            self.epoch_end.sync = Some(id);
+            let (name, value) = (Bytes::from_static(FINISHED), Bytes::copy_from_slice(&epoch.0.to_be_bytes()));
+            return step.effects.stores.push((id, StoreCommand::Remember { name, value }));
+        }
+        self.epoch_end.is_finished = true;
+        step.effects.finished = Some(epoch);
+    }
+
+    /// What was written before an epoch is finished is synced, or not.
+    fn epoch_synced(&mut self, step: &mut Gathered, result: &StoreResult) {
+        self.epoch_end.sync = None;
+        if *result == StoreResult::Written(Ok(())) {
+            self.epoch_end.is_finished = true;
+            step.effects.finished = Some(self.replica.epoch());
+        } else {
+            self.replica.sync_failed();
+        }
+    }
+
+    /// Hands over what is kept for homes that seem to be there again.
+    fn hand_over(&mut self, step: &mut Gathered) {
+        loop {
+            let Self { handoff, admission, replica, coordinator, liveness, reach, held, config, .. } = &mut *self;
+            let now = step.now.instant;
+            let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(Slice::HandOver, now));
+            let at_once = |node: NodeId| match liveness.status(node) {
+                // Nothing is sent to one that has left, whose last silence says nothing: others are owed it now.
+                _ if held.view().member(node).is_none() => PAGE,
+                Status::Down => 0,
+                Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
+                Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),
+            };
+            let others = held.view().members().map(|known| known.member.id).filter(|&id| id != config.node);
+            let may_count = || admission.room(Slice::Count, now) > 0;
+            match handoff.next(now, room, may_count, at_once, others, replica.hints()) {
+                Some(Errand::Count(command, records)) => {
+                    admission.has_read(Slice::Count, records, now);
+                    let id = replica.next_store();
+                    handoff.begun(id);
+                    step.effects.stores.push((id, command));
+                }
+                Some(Errand::Store(command)) => {
+                    let id = replica.next_store();
+                    handoff.begun(id);
+                    step.effects.stores.push((id, command));
+                }
+                Some(Errand::HandOver(key, to)) => {
+                    admission.begin(Slice::HandOver, now);
+                    self.coordinator.hand_over(&mut cx!(self, step), key, to);
+                    self.settle(step);
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Lets the coordinator and the replica talk until neither has anything to say to the other.
+    fn settle(&mut self, step: &mut Gathered) {
+        loop {
+            self.settle_succession(step);
+            self.settle_exchange(step);
+            self.settle_transfers(step);
+            for (to, ticket, ask) in std::mem::take(&mut step.out.asks) {
+                if to != self.config.node {
+                    self.reach.asked(to, ticket, step.now.instant);
+                }
+                if to == self.config.node {
+                    self.ask_own(step, Asker::Here(ticket), ask);
+                } else {
+                    let partition = self.held.partition_of(ask.key());
+                    self.send_about(step, to, partition, Message::Ask(ticket, ask));
+                }
+            }
+            for (ticket, mint) in std::mem::take(&mut step.out.mints) {
+                self.replica.mint(ticket, mint, &mut step.work);
+            }
+            for handed in std::mem::take(&mut step.out.handed_over) {
+                self.replica.handed_over(handed, &mut step.work);
+            }
+            let done = std::mem::take(&mut step.work.done);
+            if done.is_empty() {
+                break;
+            }
+            for done in done {
+                self.done(step, done);
+            }
+        }
+        for (to, ticket, put, budget, begun) in std::mem::take(&mut step.out.forwards) {
+            self.reach.asked(to, ticket, step.now.instant);
+            self.send(step, to, Message::Forward(ticket, put, budget, begun));
+        }
+        for (reply_to, outcome) in std::mem::take(&mut step.out.replies) {
+            self.reply(step, reply_to, outcome);
+        }
+        step.effects.stores.append(&mut step.work.stores);
+        step.effects.events.append(&mut step.work.events);
+        step.effects.events.append(&mut step.out.events);
+    }
+
+    /// Goes by other settings or other seats from now on: those of `touched` partitions, of which some have moved.
+    fn go_by(
+        &mut self,
+        step: &mut Gathered,
+        held: Arc<Holdings>,
+        touched: &BTreeSet<PartitionId>,
+        moved: &BTreeSet<PartitionId>,
+    ) {
+        self.held = held.clone();
+        self.replica.set_held(held.clone());
+        self.exchange.set_held(&mut xcx!(self, step), held, touched, moved);
+        if !moved.is_empty() {
+            self.coordinator.moved(&mut cx!(self, step), moved);
+        }
+    }
+
+    /// Goes by the seats that are durable now, and hands on what the succession wants done.
+    fn settle_succession(&mut self, step: &mut Gathered) {
+        loop {
+            let reconfiguration::Out { sends, stores, taken, drops } = std::mem::take(&mut step.succession);
+            step.effects.stores.extend(stores);
+            for (to, partition, word) in sends {
+                self.send_about(step, to, partition, Message::Succession(partition, word));
+            }
+            for key in drops {
+                self.replica.drop_record(key, &mut step.work);
+            }
+            if taken.is_empty() {
+                return;
+            }
+            let mut held = Holdings::clone(&self.held);
+            let (mut touched, mut moved) = (BTreeSet::new(), BTreeSet::new());
+            for (partition, seat) in taken {
+                touched.insert(partition);
+                if held.step(partition) < seat.phase.step() {
+                    moved.insert(partition);
+                    step.effects.phases.push((partition, seat.phase.clone()));
+                }
+                held.take(partition, seat);
+                self.succession.attend_soon(step.now.instant, partition);
+            }
+            self.go_by(step, Arc::new(held), &touched, &moved);
+        }
+    }
+
+    /// Tells the exchange what has become of records, and hands on what it wants done.
+    fn settle_exchange(&mut self, step: &mut Gathered) {
+        self.exchange.changed(std::mem::take(&mut step.work.changes));
+        let anti_entropy::Out { asks, sends, stores, heals, events } = std::mem::take(&mut step.exchange);
+        step.out.asks.extend(asks);
+        step.effects.stores.extend(stores);
+        for event in &events {
+            if let Event::Exchanged(tree, _) = event {
+                self.succession.attend_soon(step.now.instant, tree.partition);
+            }
+        }
+        step.effects.events.extend(events);
+        for (to, partition, message) in sends {
+            self.send_about(step, to, partition, message);
+        }
+        for (key, loss) in heals {
+            let loss = (loss, self.replica.memory());
+            self.coordinator.heal_key(&mut cx!(self, step), key, self.config.node, loss);
+        }
+    }
+
+    /// Hands on what transfers want done.
+    fn settle_transfers(&mut self, step: &mut Gathered) {
+        let transfer::Out { asks, sends, stores, events, ended } = std::mem::take(&mut step.transfers);
+        for (ticket, ask) in asks {
+            self.replica.ask(step.now, Asker::Here(ticket), ask, &mut step.work);
+        }
+        step.effects.stores.extend(stores);
+        step.effects.events.extend(events);
+        for (to, partition, message) in sends {
+            self.send_about(step, to, partition, message);
+        }
+        for partition in ended {
+            self.succession.attend_soon(step.now.instant, partition);
+        }
+    }
+
+    fn done(&mut self, step: &mut Gathered, done: Done) {
+        match done {
+            Done::Answer(Asker::Here(ticket), answer) => {
+                let (footing, losses) = self.own_footing(ticket);
+                self.answered(step, self.config.node, ticket, (footing, &losses), answer);
+            }
+            Done::Answer(Asker::Peer(peer, ticket, tree), answer) => {
+                let losses = self.losses.of(tree.partition, self.replica.epoch());
+                self.send_on(step, peer, (self.footing_of(tree), losses), Message::Answer(ticket, answer));
+            }
+            Done::Mint(ticket, result) => {
+                let (_, losses) = self.own_footing(ticket);
+                self.coordinator.minted(&mut cx!(self, step), ticket, &losses, result);
+            }
+            Done::HandedOver => {}
+            Done::Dropped(key) => self.succession.dropped(&mut scx!(self, step), &key),
+            Done::Forgot(deleted) => {
+                self.reclaimer.ended();
+                step.effects.events.push(Event::Forgot(deleted));
+            }
+        }
+    }
+
+    fn reply(&mut self, step: &mut Gathered, reply_to: ReplyTo, outcome: Outcome) {
+        let begun = self.begun.remove(&reply_to);
+        match (begun, &outcome) {
+            (Some(begun), Ok(_)) => self.admission.served(self.queued + step.now.instant.since(begun)),
+            (_, Err(Refusal::Overloaded)) => self.admission.overloaded(),
+            // That it failed, and how soon, says nothing of how busy this node is.
+            _ => {}
+        }
+        match (reply_to, outcome) {
+            (ReplyTo::Client(id), outcome) => step.effects.replies.push((id, outcome)),
+            (ReplyTo::Peer(peer, ticket), Ok(Reply::Put(done))) => {
+                self.send(step, peer, Message::Forwarded(ticket, Ok(done)));
+            }
+            (ReplyTo::Peer(peer, ticket), Err(refusal)) => {
+                self.send(step, peer, Message::Forwarded(ticket, Err(refusal)));
+            }
+            // Only writes are forwarded.
+            (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Nobody, _) => {}
+        }
+    }
+
+    /// On what this node stands in a partition.
+    fn footing(&self, partition: PartitionId) -> Footing {
+        self.ours(partition, self.held.footing(partition))
+    }
+
+    /// The same about some of its keys.
+    fn footing_of(&self, tree: TreeId) -> Footing {
+        self.ours(tree.partition, self.held.footing_of(tree))
+    }
+
+    fn ours(&self, partition: PartitionId, footing: Footing) -> Footing {
+        Footing {
+            is_filling: footing.is_filling && !self.config.broken.is(Mutation::FillingCounts),
+            memory: self.replica.memory(),
+            is_recovering: self.exchange.is_recovering(partition),
+            ..footing
+        }
+    }
+
+    /// The same for the partition that one of this node's own operations is about, and what is known of its homes' losses.
+    fn own_footing(&self, ticket: Ticket) -> (Footing, Losses) {
+        let losses = |partition| self.losses.of(partition, self.replica.epoch());
+        let key = match ticket.asking {
+            Asking::Coordinator => self.coordinator.key_of(ticket.operation),
+            Asking::Exchange | Asking::Transfer => None,
+        };
+        if let Some(key) = key {
+            let tree = self.held.tree_of(key);
+            return (self.footing_of(tree), losses(tree.partition));
+        }
+        self.partition_of(ticket).map(|partition| (self.footing(partition), losses(partition))).unwrap_or_default()
+    }
+
+    /// Asks this node's replica; what a home recovers from waits until the loss is durable here.
+    fn ask_own(&mut self, step: &mut Gathered, asker: Asker, ask: Ask) {
+        if let Ask::Recover { key, home, since } = &ask {
+            let partition = self.held.partition_of(key);
+            if !self.losses.has_room(partition, *home) {
+                // It is asked again.
+                return;
+            }
+            if !self.losses.note(partition, *home, *since, self.replica.epoch()) {
+                return self.losses.wait(Waiting::Ask(asker, ask));
+            }
+        }
+        self.replica.ask(step.now, asker, ask, &mut step.work);
+    }
+
+    /// A peer compares; if it recovers from a loss, it is answered once that is durable here.
+    fn compare(&mut self, step: &mut Gathered, from: Home, ticket: Ticket, footing: Footing, question: Question) {
+        let (partition, epoch) = (question.partition(), self.replica.epoch());
+        let is_noted = footing.is_recovering && self.held.seat(partition).is_some();
+        if is_noted && !self.losses.has_room(partition, from) {
+            return;
+        }
+        if is_noted && !self.losses.note(partition, from, footing.memory.since, epoch) {
+            return self.losses.wait(Waiting::Compare(from.node, ticket, question));
+        }
+        self.exchange.asked(&mut xcx!(self, step), from.node, ticket, question);
+    }
+
+    /// A peer has answered a comparison. A new home takes over what the peer knows of losses: it must be durable before the comparison counts.
+    fn compared(
+        &mut self,
+        step: &mut Gathered,
+        from: NodeId,
+        ticket: Ticket,
+        (footing, losses): (Footing, &Losses),
+        finding: Finding,
+    ) {
+        // Only a new one: otherwise two homes would take over from each other, for ever, what both have long been free to forget.
+        let partition = self.exchange.partition_of(ticket.operation);
+        let partition = partition.filter(|&partition| self.held.footing(partition).is_filling);
+        let is_durable = partition.is_none_or(|partition| {
+            let is_own = |(home, _): &(Home, Since)| *home == self.held.me();
+            let of_others: Losses = losses.iter().filter(|known| !is_own(known)).collect();
+            self.losses.absorb(partition, &of_others, self.replica.epoch())
+        });
+        if is_durable {
+            self.exchange.told(&mut xcx!(self, step), from, ticket, footing, finding);
+        } else {
+            self.exchange.begin_anew(&mut xcx!(self, step), ticket.operation);
+        }
+    }
+
+    /// Saves which losses this node was told of.
+    fn save_losses(&mut self, step: &mut Gathered) {
+        let Self { losses, replica, .. } = &mut *self;
+        let epoch = replica.epoch();
+        step.effects.stores.extend(losses.save(step.now.instant, epoch, || replica.next_store()));
+    }
+
+    /// They are saved, or not: questions that waited for it are answered.
+    fn losses_saved(&mut self, step: &mut Gathered, result: &StoreResult) {
+        for waiting in self.losses.stored(step.now.instant, result) {
+            match waiting {
+                Waiting::Ask(asker, ask) => self.replica.ask(step.now, asker, ask, &mut step.work),
+                Waiting::Compare(from, ticket, question) => {
+                    self.exchange.asked(&mut xcx!(self, step), from, ticket, question);
+                }
+            }
+        }
+    }
+
+    /// The partition that one of this node's own operations is about.
+    fn partition_of(&self, ticket: Ticket) -> Option<PartitionId> {
+        match ticket.asking {
+            Asking::Coordinator => self.coordinator.key_of(ticket.operation).map(|key| self.held.partition_of(key)),
+            Asking::Exchange => self.exchange.partition_of(ticket.operation),
+            Asking::Transfer => self.transfers.partition_of(ticket.operation),
+        }
+    }
+
+    fn send(&self, step: &mut Gathered, to: NodeId, message: Message) {
+        self.send_on(step, to, (Footing::default(), Losses::NONE), message);
+    }
+
+    /// Sends what is about a partition.
+    fn send_about(&self, step: &mut Gathered, to: NodeId, partition: PartitionId, message: Message) {
+        let losses = self.losses.of(partition, self.replica.epoch());
+        self.send_on(step, to, (self.footing(partition), losses), message);
+    }
+
+    fn send_on(&self, step: &mut Gathered, to: NodeId, (footing, losses): (Footing, Losses), message: Message) {
+        let envelope = Envelope {
+            cluster: self.config.cluster,
+            from: self.config.node,
+            from_life: self.config.life,
+            from_boot: self.config.boot,
+            sent: step.now,
+            footing,
+            losses,
+            message,
+        };
+        step.effects.sends.push((to, envelope));
+    }
+
+    /// Tells if writes got timestamps far ahead of the wall clock, and when that has ended.
+    fn check_timestamps(&mut self, step: &mut Gathered) {
+        let ahead_ms = self.replica.ahead_ms();
+        let is_ahead = ahead_ms > ALARM_MS;
+        let has_ended = step.now.instant >= self.next_check;
+        if is_ahead != self.timestamps_ahead && (is_ahead || has_ended) {
+            self.timestamps_ahead = is_ahead;
+            step.effects.events.push(Event::TimestampsAhead { ahead_ms: if is_ahead { ahead_ms } else { 0 } });
+        }
+        if has_ended {
+            self.replica.forget_ahead();
+            self.next_check = step.now.instant + CHECK_EVERY;
+        }
+    }
+
+    /// Keeps the clock under comparison with its peers'.
+    fn check_clock(&mut self, step: &mut Gathered) {
+        if self.drift.has_jumped(step.now) {
+            self.ask_clocks(step);
+        }
+        let members = self.held.view().members().len();
+        let Judgement { alarm: off, borne_out } =
+            self.drift.judgement(step.now, members, |peer| self.liveness.status(peer));
+        let told = |off: Option<Comparison>| off.map(|off| off.refuses);
+        if told(off) != told(self.clock_off) {
+            let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });
+            step.effects.events.push(Event::ClockOff { offset_ms: now.offset_ms, refuses: now.refuses });
+        }
+        self.replica.trust_clock(borne_out);
+        self.clock_off = off;
+    }
+
+    /// Asks all others what their clocks read. If all jumped together, what was heard of them before says that this one is off.
+    fn ask_clocks(&self, step: &mut Gathered) {
+        let ticket = Ticket { asking: Asking::Coordinator, operation: self.config.lane.first_operation(0), round: 0 };
+        let others = self.held.view().members().map(|known| known.member.id).filter(|&id| id != self.config.node);
+        for other in others {
+            self.send(step, other, Message::AskClocks(ticket));
+        }
+    }
+}
+
+/// How far the node is with its epoch.
+#[derive(Debug, Default)]
+struct EpochEnd {
+    /// When it began, in this boot.
+    begun: Option<Instant>,
+    check_at: Instant,
+    /// All that was written in it and before is being synced by this command.
+    sync: Option<StoreId>,
+    is_finished: bool,
+}
+
+impl EpochEnd {
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        (!self.is_finished).then(|| self.check_at.max(now + CHECK_EPOCH_EVERY / 2))
+    }
+}
+
+/// What a step has gathered so far.
+struct Gathered {
+    now: Now,
+    effects: Effects,
+    work: Work,
+    out: Outbox,
+    exchange: anti_entropy::Out,
+    transfers: transfer::Out,
+    succession: reconfiguration::Out,
+}

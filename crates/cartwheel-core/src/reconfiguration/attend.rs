@@ -1,0 +1,390 @@
+//! What a node does for a partition whose configuration is not the one that is wished.
+
+use crate::cluster::seat::Seat;
+use crate::message::reconfiguration::Word;
+use std::collections::BTreeSet;
+
+use super::{CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Scx, Succession, is_gone, is_lost, is_there, wait};
+use crate::anti_entropy::Compared;
+use crate::anti_entropy::merkle::TreeId;
+use crate::cluster::configuration::{Configuration, Home, Phase};
+use crate::cluster::counts::Group;
+use crate::cluster::successor::successor;
+use crate::mutation::Mutation;
+use crate::ring::PartitionId;
+use crate::ring::quorum::majority;
+use crate::value::dot::NodeId;
+use crate::value::time::Instant;
+
+/// The partitions of which a record is being read or written.
+type Busy = BTreeSet<PartitionId>;
+
+impl Succession {
+    /// Does what is due.
+    pub fn tick(&mut self, cx: &mut Scx<'_>) {
+        self.unsaved.due(cx.now).into_iter().for_each(|partition| self.save(cx, partition));
+        self.rumours.due(cx.now).into_iter().for_each(|partition| self.ask(cx, partition));
+        let (mut busy, every) = (None, self.turn_every());
+        for partition in self.attended.due(cx.now) {
+            let Some(turn) = self.attended.get_mut(partition) else { continue };
+            let is_turn = *turn <= cx.now;
+            if is_turn {
+                *turn = cx.now + every;
+            }
+            let next = *turn;
+            self.attended.put_off(partition, next);
+            self.attend(cx, partition, is_turn, &mut busy);
+        }
+        self.clear_waiting(cx);
+    }
+
+    /// Does what there is to do for a partition; what others are told again and again only in its turn.
+    fn attend(&mut self, cx: &mut Scx<'_>, partition: PartitionId, is_turn: bool, busy: &mut Option<Busy>) {
+        let Some(seat) = cx.held.seat(partition).cloned() else { return };
+        if self.saves.contains_key(&partition) {
+            // What follows from what is being saved is looked at when it is.
+            return;
+        }
+        if !self.is_unsettled(cx.held, partition, &seat) {
+            self.attended.remove(partition);
+            self.reports.remove(&partition);
+            self.proposals.remove(&partition);
+            self.left_at.remove(&partition);
+            self.copied.remove(&partition);
+            self.undecided.remove(&partition);
+            self.waiting.remove(&partition);
+            return;
+        }
+        if let Some(remade) = self.remade(cx.held, partition, &seat) {
+            return self.enter(cx, partition, Phase::Alone(remade));
+        }
+        let latest = seat.phase.latest();
+        let is_awaited = seat.phase.next().is_some() || latest.is_remade();
+        if is_turn && is_awaited && latest.has(self.me) && seat.is_whole_in(latest.number) {
+            self.say(cx, partition, self.whole_words(&seat.phase));
+        }
+        match &seat.phase {
+            // In what was made anew not every majority holds everything from the start.
+            Phase::Alone(only) if only.is_remade() && !self.are_whole(cx, partition, &seat, only) => {}
+            Phase::Alone(only) => self.drive(cx, partition, &seat, only),
+            Phase::Joint(_, next) => {
+                self.complete(cx, partition, &seat, next);
+                if cx.broken.is(Mutation::SucceededHomeForgets) && cx.held.goes(partition) && !seat.has_leftovers {
+                    return self.change(cx, partition, |seat| seat.has_leftovers = true, Vec::new());
+                }
+            }
+        }
+        self.fill(cx, partition, &seat);
+        self.copy(cx, partition, &seat, is_turn);
+        self.leave(cx, partition, &seat, busy);
+        if seat.has_leftovers {
+            self.clear(cx, partition);
+        }
+        if is_turn && (seat.phase.next().is_some() || seat.former.is_some() || !seat.phase.has(self.me)) {
+            self.inquire(cx, partition, &seat.phase);
+        }
+    }
+
+    /// Lets the homes know how far this node is, and those who are to be homes, for the homes that it knows of may be long gone: who is
+    /// further says so.
+    fn inquire(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &Phase) {
+        let wished = cx.held.view().wished(partition);
+        let mut nodes = phase.nodes();
+        nodes.extend(wished.iter().map(|home| home.node));
+        let is_member = |node: NodeId| node != self.me.node && cx.held.view().member(node).is_some();
+        for node in nodes.into_iter().filter(|&node| is_member(node)) {
+            cx.out.sends.push((node, partition, Word::Holds(phase.clone())));
+        }
+    }
+
+    /// Proposes the next configuration on the way to the wish, once those who come are ready. The first of those who choose does, of
+    /// those that seem to be there; and one that has accepted a successor of which it hears no more sees to it that one is chosen.
+    fn drive(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, only: &Configuration) {
+        let decides = self.is_to_decide(cx, partition, seat);
+        if self.proposals.get(&partition).is_some_and(|proposal| cx.now < proposal.until) {
+            return;
+        }
+        self.proposals.remove(&partition);
+        let first = only.choosers().iter().find(|&&home| is_there(cx, home));
+        let next = if first == Some(&self.me) { self.next_on_the_way(cx, partition, only) } else { None };
+        // The same homes once more, where what was accepted cannot have been chosen: then nobody moves for what is not wished any more.
+        let same = || Configuration { number: only.number.saturating_add(1), ..only.clone() };
+        if let Some(next) = next.or_else(|| decides.then(same)) {
+            self.propose(cx, partition, only, next);
+        }
+    }
+
+    /// Whether this node has accepted a successor so long ago that it waits for nobody else any more to have one chosen.
+    fn is_to_decide(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) -> bool {
+        let Some((ballot, _)) = seat.acceptor.accepted else {
+            self.undecided.remove(&partition);
+            return false;
+        };
+        let known = self.undecided.get(&partition).filter(|(of, _)| *of == ballot);
+        let (_, at) = known.copied().unwrap_or_else(|| (ballot, cx.now + wait(cx.random, DECIDE_AFTER)));
+        self.undecided.insert(partition, (ballot, at));
+        at <= cx.now
+    }
+
+    /// The next configuration on the way to the wish, if those who come are ready.
+    fn next_on_the_way(&mut self, cx: &Scx<'_>, partition: PartitionId, only: &Configuration) -> Option<Configuration> {
+        let number = only.number.saturating_add(1);
+        let reports = self.reports.entry(partition).or_default();
+        let has_copied = |home: Home| {
+            let said = reports.copied.get(&home);
+            let is_ready = said.is_some_and(|&(of, at)| of == number && at + COPIED_FOR > cx.now);
+            is_ready && is_there(cx, home)
+        };
+        let wished = cx.held.view().wished(partition);
+        let counts = cx.held.view().wished_counts();
+        let next = successor(only, &wished, counts, has_copied, |home| !is_there(cx, home));
+        next.filter(|next| newcomers(only, next).into_iter().all(has_copied))
+    }
+
+    /// What tells all homes that this one holds what those before held.
+    fn whole_words(&self, phase: &Phase) -> Vec<(NodeId, Word)> {
+        let others = phase.nodes().into_iter().filter(|&node| node != self.me.node);
+        others.map(|node| (node, Word::Whole(phase.latest().number))).collect()
+    }
+
+    /// The successor stands alone once enough of its homes, and all of them that seem to be there, hold what the homes before held.
+    fn complete(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, next: &Configuration) {
+        if self.are_whole(cx, partition, seat, next) {
+            self.enter(cx, partition, Phase::Alone(next.clone()));
+        }
+    }
+
+    /// Whether enough of the homes, and all of them that seem to be there, have said that they hold what there is to hold.
+    fn are_whole(&self, cx: &Scx<'_>, partition: PartitionId, seat: &Seat, latest: &Configuration) -> bool {
+        let number = latest.number;
+        let is_own = latest.has(self.me) && seat.is_whole_in(number);
+        let has_said = |home: &Home| self.reports.get(&partition)?.whole.get(home);
+        let is_whole = |home: Home| has_said(&home) == Some(&number) || is_own && home == self.me;
+        latest.counts.ns().into_iter().all(|n| {
+            let homes = latest.of(n);
+            let whole = homes.iter().filter(|&&home| is_whole(home)).count();
+            whole >= witnesses_to_be_had(cx, homes) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
+        })
+    }
+
+    /// Brings this node to hold what the homes before held. A home that was away when its configuration came to stand alone makes up for
+    /// that while the next one takes over, too: of the others so many may be lost meanwhile that without it no majority holds everything.
+    fn fill(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
+        match &seat.phase {
+            Phase::Joint(current, next) => {
+                self.fill_in(cx, partition, seat, current, |it, cx, tree| it.has_one_whole(cx, tree, seat, current));
+                self.fill_in(cx, partition, seat, next, |it, cx, tree| it.has_all_of(cx, tree, seat, current));
+            }
+            Phase::Alone(only) => self.fill_in(cx, partition, seat, only, |it, cx, tree| {
+                it.has_one_whole(cx, tree, seat, only) || only.is_remade() && it.has_what_is_left(cx, tree, seat, only)
+            }),
+        }
+    }
+
+    /// Notes that this node holds all that a home of `filled` must, once each of its trees there `holds` that.
+    fn fill_in(
+        &mut self,
+        cx: &mut Scx<'_>,
+        partition: PartitionId,
+        seat: &Seat,
+        filled: &Configuration,
+        holds: impl Fn(&Self, &mut Scx<'_>, TreeId) -> bool,
+    ) {
+        let number = filled.number;
+        if !filled.homes_of_any().contains(&self.me) || seat.is_whole_in(number) {
+            return;
+        }
+        let mut is_whole = true;
+        // Each begins the comparisons that it lacks.
+        for group in seat.phase.counts().groups().filter(|&group| filled.is_home(self.me, group)) {
+            is_whole &= holds(self, cx, TreeId { partition, group });
+        }
+        let is_latest = number == seat.phase.latest().number;
+        if is_whole || is_latest && cx.broken.is(Mutation::WholeTooEarly) {
+            // What is said is said of the latest.
+            let words = if is_latest { self.whole_words(&seat.phase) } else { Vec::new() };
+            self.change(cx, partition, |seat| seat.whole.insert(number), words);
+        }
+    }
+
+    /// Whether all that the homes of `current` held after they had heard of the successor is held here. Each of them counts that has
+    /// not been removed, for it alone may hold what was acknowledged with w=1; and so many of them must hold everything that no majority
+    /// is without one.
+    fn has_all_of(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, current: &Configuration) -> bool {
+        let step = seat.phase.step();
+        let homes = current.homes_of(tree.group);
+        let mut whole = usize::from(homes.contains(&self.me) && seat.is_whole_in(current.number));
+        let mut is_all = true;
+        for &home in homes.iter().filter(|&&home| home != self.me) {
+            match cx.exchange.compared(tree, home.node).filter(|compared| compared.footing.step >= step) {
+                Some(compared) => whole += usize::from(compared.whole),
+                None if is_gone(cx, home) => {}
+                None => {
+                    is_all = false;
+                    cx.exchange.compare_soon(cx.now, tree, home.node);
+                }
+            }
+        }
+        is_all && whole >= witnesses_to_be_had(cx, homes)
+    }
+
+    /// Whether all is held here that one home held which holds everything: enough for one that comes late.
+    fn has_one_whole(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, only: &Configuration) -> bool {
+        let step = seat.phase.step();
+        let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
+        let mut is_whole = false;
+        for &home in others {
+            is_whole |= is_compared(cx, tree, home, |compared| compared.footing.step >= step && compared.whole);
+        }
+        is_whole
+    }
+
+    /// Whether all is held here that anybody holds who is left and there: after a partition was made anew, nobody holds more.
+    fn has_what_is_left(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, only: &Configuration) -> bool {
+        let step = seat.phase.step();
+        let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
+        let there: Vec<Home> = others.copied().filter(|&home| is_there(cx, home)).collect();
+        let mut has_all = true;
+        for home in there {
+            has_all &= is_compared(cx, tree, home, |compared| compared.footing.step >= step);
+        }
+        has_all || cx.broken.is(Mutation::RemadeUnfilled)
+    }
+
+    /// Begins to copy where this node is wished as a home and is none, and says so when it has.
+    fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
+        let is_wanted = self.is_wanted(cx.held, partition, seat);
+        self.waiting.remove(&partition);
+        if !seat.is_candidate {
+            cx.transfers.end(partition);
+            cx.exchange.hold_back(cx.now, partition, false);
+        }
+        match (seat.is_candidate, is_wanted) {
+            (false, true) if seat.former.is_none() && !seat.has_leftovers => {
+                // Those that only wait for others do not count: nodes that wait for each other in different partitions would wait for ever.
+                let copying = cx.held.candidates().saturating_sub(self.waiting.len());
+                // Those on their way to the disk are few, as no more are begun than may be.
+                let coming = || self.saves.values().filter(|save| save.seat.is_candidate).count();
+                if copying < CANDIDATES_MAX && copying + coming() < CANDIDATES_MAX {
+                    // Of the partition's other keys a home must be compared meanwhile, so it copies by comparison.
+                    if !seat.phase.is_home_of_any(self.me) {
+                        cx.transfers.begin(cx.held, partition);
+                        cx.exchange.hold_back(cx.now, partition, true);
+                    }
+                    self.change(cx, partition, |seat| seat.is_candidate = true, Vec::new());
+                }
+            }
+            (true, false) => {
+                let leave = |seat: &mut Seat| (seat.is_candidate, seat.has_leftovers) = (false, true);
+                self.change(cx, partition, leave, Vec::new());
+            }
+            (true, true) => self.report_copied(cx, partition, seat, is_turn),
+            _ => {}
+        }
+    }
+
+    fn report_copied(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
+        let Phase::Alone(only) = &seat.phase else { return };
+        let number = only.number.saturating_add(1);
+        if !is_turn && self.copied.get(&partition) == Some(&number) {
+            self.waiting.insert(partition);
+            return;
+        }
+        if !only.homes_of_any().iter().any(|&home| home != self.me && is_there(cx, home)) {
+            self.waiting.insert(partition);
+        }
+        let is_to_come = |&group: &Group| cx.held.keeps(partition, group) && !only.is_home(self.me, group);
+        let groups: BTreeSet<Group> = only.counts.groups().filter(is_to_come).collect();
+        if !only.homes_of_any().contains(&self.me) {
+            // What lay only on those who are lost nobody can be asked for.
+            let is_left = |group: &&Group| only.homes_of(**group).iter().any(|&home| !is_lost(cx, home));
+            let left: BTreeSet<Group> = groups.iter().filter(is_left).copied().collect();
+            let left = if left.is_empty() { groups.clone() } else { left };
+            let least_n = left.iter().map(|&group| only.counts.n_of(group)).min().unwrap_or(u8::MAX);
+            let there = |homes: &[Home]| -> Vec<NodeId> {
+                homes.iter().filter(|&&home| is_there(cx, home)).map(|home| home.node).collect()
+            };
+            // Those that hold all of it, or where none of them is there, the others: what is there of it may be there again soon.
+            let sources = Some(there(only.of(least_n))).filter(|sources| !sources.is_empty());
+            let sources = sources.unwrap_or_else(|| there(only.homes_of_any()));
+            let is_fetched = cx.transfers.want(cx.held, partition, left, sources);
+            cx.exchange.hold_back(cx.now, partition, !is_fetched);
+            if !is_fetched {
+                return;
+            }
+        }
+        let mut has_copied = true;
+        for group in groups {
+            let tree = TreeId { partition, group };
+            let mut from_any = false;
+            for &home in only.homes_of(group) {
+                from_any |= is_compared(cx, tree, home, |compared| compared.whole);
+            }
+            // From those who are lost nothing is to be had.
+            has_copied &= from_any || witnesses_to_be_had(cx, only.homes_of(group)) == 0;
+        }
+        if has_copied {
+            self.waiting.insert(partition);
+            self.copied.insert(partition, number);
+            for &home in only.choosers() {
+                cx.out.sends.push((home.node, partition, Word::Copied(number)));
+            }
+        }
+    }
+
+    /// A home that is none any more is relieved once it was compared with every home since, with nothing under way.
+    fn leave(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, busy: &mut Option<Busy>) {
+        if seat.former.is_none() {
+            self.left_at.remove(&partition);
+            return;
+        }
+        let mut is_busy = || busy.get_or_insert_with(|| cx.replica.busy()).contains(&partition);
+        if !self.left_at.contains_key(&partition) && is_busy() {
+            return;
+        }
+        let since: Instant = *self.left_at.entry(partition).or_insert(cx.now);
+        let mut is_relieved = true;
+        for group in seat.phase.counts().groups().filter(|&group| seat.leaves(self.me, group)) {
+            let tree = TreeId { partition, group };
+            let homes: BTreeSet<Home> = seat.phase.both().flat_map(|of| of.homes_of(group)).copied().collect();
+            // Where all are gone, this node may be the last that holds anything.
+            is_relieved &= homes.iter().any(|&home| !is_gone(cx, home));
+            let awaited: Vec<Home> =
+                homes.into_iter().filter(|&home| home.node != self.me.node && !is_gone(cx, home)).collect();
+            for home in awaited {
+                is_relieved &= is_compared(cx, tree, home, |compared| {
+                    compared.begun >= since && compared.footing.step >= seat.phase.step()
+                });
+            }
+        }
+        if is_relieved || cx.broken.is(Mutation::OldHomeForgets) {
+            let relieve = |seat: &mut Seat| (seat.former, seat.has_leftovers) = (None, true);
+            self.change(cx, partition, relieve, Vec::new());
+        }
+    }
+}
+
+/// Those who come to hold what they do not hold in `current`: homes that were none, or not of the keys of a bucket whose n becomes more.
+fn newcomers(current: &Configuration, next: &Configuration) -> BTreeSet<Home> {
+    let present = current.homes_of_any();
+    let new = next.homes_of_any().iter().filter(|home| !present.contains(home));
+    let raised = next.counts.groups().filter(|&group| next.counts.n_of(group) > current.counts.n_of(group));
+    let more = raised.flat_map(|group| next.homes_of(group).iter().filter(move |home| !current.is_home(**home, group)));
+    new.chain(more).copied().collect()
+}
+
+/// Whether this node was compared with a home as it counts; if not, it soon is.
+fn is_compared(cx: &mut Scx<'_>, tree: TreeId, home: Home, counts: impl FnOnce(Compared) -> bool) -> bool {
+    let is_compared = cx.exchange.compared(tree, home.node).is_some_and(counts);
+    if !is_compared {
+        cx.exchange.compare_soon(cx.now, tree, home.node);
+    }
+    is_compared
+}
+
+/// How many homes must hold everything: so many that every majority has one of them, and so whatever a majority has acknowledged is held by
+/// one; or all that are left where so many are lost that there can be no majority. Of two or three that is one or two, of four two.
+fn witnesses_to_be_had(cx: &Scx<'_>, homes: &[Home]) -> usize {
+    let lost = homes.iter().filter(|&&home| is_lost(cx, home)).count();
+    (homes.len() - majority(homes.len()) + 1).min(homes.len() - lost)
+}

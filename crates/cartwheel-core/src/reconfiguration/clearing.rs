@@ -1,0 +1,132 @@
+//! How what a node holds of a partition, and nobody needs there any more, goes: a page of records after the other, until none is left
+//! but what is kept for others.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::{Scx, Succession};
+use crate::admission::Slice;
+use crate::anti_entropy::merkle::Grid;
+use crate::cluster::counts::Group;
+use crate::mutation::Mutation;
+use crate::node::effects::{ScanLimit, StoreCommand, StoreId, StoreResult};
+use crate::ring::PartitionId;
+use crate::store::record::Record;
+use crate::value::key::Key;
+
+/// How much is read at once.
+const PAGE: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };
+/// To remove a record takes about as long as to scan so many.
+const RECORDS_IN_A_REMOVAL: usize = 4;
+
+/// The clearing of one partition.
+#[derive(Debug)]
+pub(super) struct Clearing {
+    waiting_for: Option<StoreId>,
+    /// The records that are on their way out.
+    going: BTreeSet<Key>,
+    /// Where it goes on; none once the end is reached.
+    next: Option<Bytes>,
+    /// Something was found since it began from the beginning.
+    found: bool,
+}
+
+impl Clearing {
+    pub(super) fn waits_for(&self, id: StoreId) -> bool {
+        self.waiting_for == Some(id)
+    }
+}
+
+fn keeps(cx: &Scx<'_>, partition: PartitionId, group: Group) -> bool {
+    let forgets = cx.broken.is(Mutation::SucceededHomeForgets) && cx.held.goes(partition);
+    !forgets && cx.held.keeps(partition, group)
+}
+
+impl Succession {
+    /// Goes on with the clearings that wait for the admission controller, as far as it lets them.
+    pub(super) fn clear_waiting(&mut self, cx: &mut Scx<'_>) {
+        while !self.clearings_waiting.is_empty() && cx.admission.room(Slice::Purge, cx.now) > 0 {
+            if let Some(partition) = self.clearings_waiting.pop_first() {
+                self.clear(cx, partition);
+            }
+        }
+    }
+
+    /// Begins to clear, or goes on after the store failed. Each page waits until the admission controller lets it begin: a partition
+    /// may hold millions of records.
+    pub(super) fn clear(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+        if cx.held.groups(partition).into_iter().all(|group| keeps(cx, partition, group)) {
+            self.clearings.remove(&partition);
+            return self.change(cx, partition, |seat| seat.has_leftovers = false, Vec::new());
+        }
+        let whole = Grid::of(cx.held.view().ring.partitions(), partition).whole();
+        let begin =
+            || Clearing { waiting_for: None, going: BTreeSet::new(), next: Some(whole.from.clone()), found: false };
+        let clearing = self.clearings.entry(partition).or_insert_with(begin);
+        if clearing.waiting_for.is_some() || !clearing.going.is_empty() {
+            return;
+        }
+        match clearing.next.take() {
+            Some(from) if !cx.admission.may_begin(Slice::Purge, cx.now) => {
+                clearing.next = Some(from);
+                self.clearings_waiting.insert(partition);
+            }
+            Some(from) => {
+                let id = cx.replica.next_store();
+                clearing.next = Some(from.clone());
+                clearing.waiting_for = Some(id);
+                self.stores.insert(id, partition);
+                cx.out.stores.push((id, StoreCommand::Scan { from, upto: whole.upto, at_most: PAGE }));
+            }
+            None if clearing.found => {
+                // What the store failed to remove is still there.
+                (clearing.next, clearing.found) = (Some(whole.from), false);
+                self.clear(cx, partition);
+            }
+            None => {
+                self.clearings.remove(&partition);
+                self.change(cx, partition, |seat| seat.has_leftovers = false, Vec::new());
+            }
+        }
+    }
+
+    /// A page has been read.
+    pub(super) fn cleared(&mut self, cx: &mut Scx<'_>, partition: PartitionId, result: StoreResult) {
+        let Some(clearing) = self.clearings.get_mut(&partition) else { return };
+        clearing.waiting_for = None;
+        if !cx.held.seat(partition).is_some_and(|seat| seat.has_leftovers) {
+            // It is wanted again.
+            self.clearings.remove(&partition);
+            return;
+        }
+        let StoreResult::Scanned(Ok(scanned)) = result else { return };
+        clearing.next = scanned.next();
+        cx.admission.has_read(Slice::Purge, scanned.records.len(), cx.now);
+        let may_go = |(storage_key, record): &(Bytes, Bytes)| {
+            Record::decode(record, storage_key).map_or(true, |record| record.header.owed.is_empty())
+        };
+        let keys = scanned.records.iter().filter(|found| may_go(found)).map(|(key, _)| key).chain(&scanned.damaged);
+        clearing.going.extend(keys.filter_map(|key| Key::from_storage_key(key).ok()));
+        let is_kept = |key: &Key| {
+            let (partition, group) = cx.held.group_of(key);
+            keeps(cx, partition, group)
+        };
+        clearing.going.retain(|key| !is_kept(key));
+        clearing.found |= !clearing.going.is_empty();
+        cx.admission.has_read(Slice::Purge, RECORDS_IN_A_REMOVAL * clearing.going.len(), cx.now);
+        cx.out.drops.extend(clearing.going.iter().cloned());
+        if clearing.going.is_empty() {
+            self.clear(cx, partition);
+        }
+    }
+
+    /// A record has gone, or could not go.
+    pub fn dropped(&mut self, cx: &mut Scx<'_>, key: &Key) {
+        let partition = cx.held.partition_of(key);
+        let Some(clearing) = self.clearings.get_mut(&partition) else { return };
+        if clearing.going.remove(key) && clearing.going.is_empty() {
+            self.clear(cx, partition);
+        }
+    }
+}

@@ -1,0 +1,646 @@
+//! How a partition's configuration is succeeded by another, one step after the other, until what holds is what is wished (Dynamo's
+//! section 4.9 hands key ranges over; this says when the new homes may speak for them).
+//!
+//! 1. A node that is wished as a home copies what the homes hold, as a *candidate*.
+//! 2. The homes choose the successor among themselves ([`paxos`]): one that differs in few homes ([`successor`](mod@successor)), all of
+//!    which have copied. It is chosen once; whoever hears of it goes by it once it is durable there.
+//! 3. Both configurations have a say ([`crate::cluster::configuration::Phase::Joint`]): every quorum is needed of each. Each home of the successor
+//!    is compared with the homes before, until it holds what each of them held after it had heard of the successor. So it holds
+//!    all that was acknowledged by homes that had not.
+//! 4. When a majority of the new homes has, and all that are there, the successor stands alone.
+//! 5. A home that is none any more keeps what it has until it was compared with every later home once more; then it forgets it.
+//!
+//! Where a majority of those who choose is lost for good there is no successor. Once an administrator has given the lost ones up, what is
+//! left is a configuration of its own ([`Phase::remade`]), of which each home first merges what the others hold. That keeps what
+//! is left, and no promise.
+//!
+//! Why nothing acknowledged is overlooked: each answer says how far the answering replica knows the chain, and no operation ends while
+//! its coordinator knows less than any replica that answered it. A quorum of the configuration before that none of the
+//! comparisons of point 3 has met yet answered before them, and what it stored is found by them. A quorum that one of them had met sends
+//! its coordinator on to both configurations.
+
+mod agenda;
+mod attend;
+mod clearing;
+pub mod transfer;
+
+use crate::cluster::seat::Seat;
+use crate::message::reconfiguration::Word;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+
+use crate::admission::Admission;
+use crate::anti_entropy::merkle::TreeId;
+use crate::anti_entropy::{Compared, Exchange};
+use crate::cluster::configuration::{Configuration, Footing, Home, Phase, Step};
+use crate::cluster::holdings::Holdings;
+use crate::cluster::liveness::{Liveness, Status};
+use crate::cluster::paxos::{Acceptor, Ballot, Proposed, Proposer};
+use crate::mutation::{Broken, Mutation};
+use crate::node::effects::{StoreCommand, StoreId, StoreResult};
+use crate::reconfiguration::transfer::Transfers;
+use crate::replica::Replica;
+use crate::ring::PartitionId;
+use crate::value::dot::NodeId;
+use crate::value::key::Key;
+use crate::value::time::Instant;
+use agenda::Agenda;
+use clearing::Clearing;
+
+/// How often a partition is looked after while its configuration is not the one that is wished, or this node has something to do for it.
+const ATTEND_EVERY: Duration = Duration::from_millis(500);
+/// How much less often that is for each partition that is looked after, once they are many; and how often at least. A candidate must say
+/// more often than it is forgotten ([`COPIED_FOR`]) that it has copied.
+const ATTEND_EACH: Duration = Duration::from_micros(500);
+const ATTEND_EVERY_MAX: Duration = Duration::from_secs(4);
+/// How long a proposer waits for answers before it tries again; up to twice that, so that two do not go on outbidding each other.
+const PROPOSE_FOR: Duration = Duration::from_millis(800);
+/// How long an acceptor leaves it to others to have a successor chosen of which it has accepted one; up to twice that.
+const DECIDE_AFTER: Duration = Duration::from_secs(3);
+/// How long it counts that a candidate has said that it holds what the homes do. It says so again and again.
+const COPIED_FOR: Duration = Duration::from_secs(10);
+/// How long a node waits before it asks again for a step that it has heard of.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How soon a peer that goes by an earlier step is told of the later one again.
+const TELL_AGAIN_AFTER: Duration = Duration::from_millis(50);
+/// How long a node waits before it tries again to save a seat that it could not.
+const SAVE_RETRY_AFTER: Duration = Duration::from_millis(500);
+/// For how many partitions a shard copies at once.
+const CANDIDATES_MAX: usize = 16;
+
+/// The name under which a store remembers the seat in a partition.
+pub fn seat_name(partition: PartitionId) -> String {
+    format!("seat/{partition}")
+}
+
+/// The comparisons of this node's replicas with other homes', as far as the succession goes by them.
+pub trait Comparisons {
+    /// What the last comparison of a tree with a peer has shown that ended well, if there was one in this boot.
+    fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared>;
+
+    /// A tree is to be compared with a peer as soon as may be.
+    fn compare_soon(&mut self, now: Instant, tree: TreeId, peer: NodeId);
+
+    /// A partition is not to be compared for now, or is again, and soon.
+    fn hold_back(&mut self, now: Instant, partition: PartitionId, is_held_back: bool);
+}
+
+impl Comparisons for Exchange {
+    fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared> {
+        Self::compared(self, tree, peer)
+    }
+
+    fn compare_soon(&mut self, now: Instant, tree: TreeId, peer: NodeId) {
+        Self::compare_soon(self, now, tree, peer);
+    }
+
+    fn hold_back(&mut self, now: Instant, partition: PartitionId, is_held_back: bool) {
+        Self::hold_back(self, now, partition, is_held_back);
+    }
+}
+
+/// What the succession may know and use in a step.
+pub struct Scx<'a> {
+    /// The time of the step.
+    pub now: Instant,
+    /// What holds, and what is wished.
+    pub held: &'a Holdings,
+    /// Who is there.
+    pub liveness: &'a Liveness,
+    /// What has been compared.
+    pub exchange: &'a mut dyn Comparisons,
+    /// What is being fetched.
+    pub transfers: &'a mut Transfers,
+    /// This node's records.
+    pub replica: &'a mut Replica,
+    /// How much background work may begin.
+    pub admission: &'a mut Admission,
+    /// For the time that a proposer waits.
+    pub random: &'a mut ChaCha8Rng,
+    /// Which rule is broken on purpose.
+    pub broken: Broken,
+    /// What is to be done.
+    pub out: &'a mut Out,
+}
+
+/// What the succession wants done.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// Words to peers.
+    pub sends: Vec<(NodeId, PartitionId, Word)>,
+    /// Commands for the store.
+    pub stores: Vec<(StoreId, StoreCommand)>,
+    /// Seats that are durable, and that this node goes by from now on.
+    pub taken: Vec<(PartitionId, Seat)>,
+    /// Records that may go, if nobody is owed them.
+    pub drops: Vec<Key>,
+}
+
+/// A seat on its way to the disk.
+#[derive(Debug)]
+struct Save {
+    /// What is wanted there.
+    seat: Seat,
+    /// What is to be said once it is there.
+    after: Vec<(NodeId, Word)>,
+    in_flight: Option<InFlight>,
+    try_at: Instant,
+}
+
+/// A seat that is being written.
+#[derive(Debug)]
+struct InFlight {
+    seat: Seat,
+    /// What is to be said once it is there.
+    after: Vec<(NodeId, Word)>,
+}
+
+/// A proposal under way.
+#[derive(Debug)]
+struct Proposal {
+    number: u64,
+    proposer: Proposer,
+    until: Instant,
+}
+
+/// What peers have said of a partition.
+#[derive(Debug, Default)]
+struct Reports {
+    /// Who has copied what the homes hold, to be a home after this number, and when it said so last.
+    copied: BTreeMap<Home, (u64, Instant)>,
+    /// The last number for which a home has said that it is whole.
+    whole: BTreeMap<Home, u64>,
+}
+
+/// A later step that somebody goes by.
+#[derive(Debug)]
+struct Rumour {
+    step: Step,
+    from: NodeId,
+}
+
+/// The successions of one shard's partitions.
+#[derive(Debug)]
+pub struct Succession {
+    me: Home,
+    /// The partitions whose seats the store holds.
+    saved: BTreeSet<PartitionId>,
+    saves: BTreeMap<PartitionId, Save>,
+    /// Those that could not be saved, and when that is tried again.
+    unsaved: Agenda<()>,
+    stores: BTreeMap<StoreId, PartitionId>,
+    proposals: BTreeMap<PartitionId, Proposal>,
+    reports: BTreeMap<PartitionId, Reports>,
+    /// When the node that goes by a later step is asked for it again.
+    rumours: Agenda<Rumour>,
+    told: BTreeMap<(NodeId, PartitionId), Instant>,
+    /// When those of them go that do not count any more.
+    told_until: Instant,
+    /// The partitions that are looked after, when next as something may have happened, and when their turn comes to tell others, too.
+    attended: Agenda<Instant>,
+    /// For which number this node has said that it has copied what the homes hold.
+    copied: BTreeMap<PartitionId, u64>,
+    /// Where this node is a candidate and copies nothing: it has copied everything, or nobody is there to copy from.
+    waiting: BTreeSet<PartitionId>,
+    /// The ballots under which this node has accepted a successor last, and from when on it sees to it itself that one is chosen.
+    undecided: BTreeMap<PartitionId, (Ballot, Instant)>,
+    /// Since when nothing is under way any more in a partition that this node leaves.
+    left_at: BTreeMap<PartitionId, Instant>,
+    clearings: BTreeMap<PartitionId, Clearing>,
+    /// The clearings that the admission controller has told to wait.
+    clearings_waiting: BTreeSet<PartitionId>,
+}
+
+impl Succession {
+    /// The successions of one boot, which has found these seats in its store.
+    pub fn new(me: Home, saved: impl IntoIterator<Item = PartitionId>) -> Self {
+        Self {
+            me,
+            saved: saved.into_iter().collect(),
+            saves: BTreeMap::new(),
+            unsaved: Agenda::default(),
+            stores: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            rumours: Agenda::default(),
+            told: BTreeMap::new(),
+            told_until: Instant::default(),
+            attended: Agenda::default(),
+            copied: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            undecided: BTreeMap::new(),
+            left_at: BTreeMap::new(),
+            clearings: BTreeMap::new(),
+            clearings_waiting: BTreeSet::new(),
+        }
+    }
+
+    /// What is wished, or who is a member, may have changed: all partitions are looked at. Who is there at the moment has no say in what
+    /// is to be done, only in whether it can be.
+    pub fn review(&mut self, now: Instant, held: &Holdings) {
+        for (partition, seat) in held.seats() {
+            if self.is_unsettled(held, partition, seat) {
+                self.look_after(now, partition);
+            }
+        }
+    }
+
+    /// A partition is looked after from now on.
+    fn look_after(&mut self, now: Instant, partition: PartitionId) {
+        if !self.attended.contains(partition) {
+            self.attended.insert(partition, now, now);
+        }
+    }
+
+    /// How often a partition has its turn: the more are looked after the less often, so that all of them together cost no more.
+    fn turn_every(&self) -> Duration {
+        let paced = ATTEND_EACH * u32::try_from(self.attended.len()).unwrap_or(u32::MAX);
+        paced.clamp(ATTEND_EVERY, ATTEND_EVERY_MAX)
+    }
+
+    /// Something has happened in a partition.
+    pub fn attend_soon(&mut self, now: Instant, partition: PartitionId) {
+        if self.attended.due_at(partition).is_some_and(|at| at > now) {
+            self.attended.put_off(partition, now);
+        }
+    }
+
+    /// Whether this node has something to do for a partition.
+    fn is_unsettled(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> bool {
+        let is_wanted = || self.is_wanted(held, partition, seat);
+        if seat.has_duties() || seat.phase.next().is_some() && seat.phase.is_home_of_any(self.me) {
+            return true;
+        }
+        // Perhaps nobody else knows of it, and it may be chosen much later, when its homes are long gone.
+        if seat.acceptor.accepted.is_some() {
+            return true;
+        }
+        if self.remade(held, partition, seat).is_some() {
+            return true;
+        }
+        let Phase::Alone(only) = &seat.phase else { return is_wanted() };
+        let is_filling = only.homes_of_any().contains(&self.me) && !seat.is_whole();
+        let is_to_change = || {
+            let (wished, counts) = (held.view().wished(partition), held.view().wished_counts());
+            crate::cluster::successor::successor(only, &wished, counts, |_| true, |_| false).is_some()
+        };
+        is_filling || is_wanted() || only.choosers().contains(&self.me) && is_to_change()
+    }
+
+    /// Whether this node is to copy keys, to become a home of them. A home of others copies those of a bucket whose n is to be more; that
+    /// it is to be a home of more for another reason is left to the comparisons of the step.
+    fn is_wanted(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> bool {
+        let (phase, wished) = (&seat.phase, held.view().wished_counts());
+        let is_home = phase.is_home_of_any(self.me);
+        let mut groups = phase.counts().groups();
+        groups.any(|group| {
+            let counts = !is_home || wished.n_of(group) > phase.counts().n_of(group);
+            counts && !phase.is_home(self.me, group) && held.is_wished(partition, group)
+        })
+    }
+
+    /// What this node goes by instead, as one of the homes, if an administrator gave up so many that the partition has no successor.
+    fn remade(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> Option<Configuration> {
+        held.view().remade(partition, &seat.phase).filter(|remade| remade.has(self.me))
+    }
+
+    /// The seat as it is wanted on the disk.
+    fn wanted<'a>(&'a self, held: &'a Holdings, partition: PartitionId) -> Option<&'a Seat> {
+        self.saves.get(&partition).map(|save| &save.seat).or_else(|| held.seat(partition).map(|seat| &**seat))
+    }
+
+    /// Changes a seat, and says these words once that is durable.
+    fn change<R>(
+        &mut self,
+        cx: &mut Scx<'_>,
+        partition: PartitionId,
+        change: impl FnOnce(&mut Seat) -> R,
+        after: Vec<(NodeId, Word)>,
+    ) {
+        let Some(mut seat) = self.wanted(cx.held, partition).cloned() else { return };
+        change(&mut seat);
+        self.look_after(cx.now, partition);
+        // What it has learnt of others is saved, too: after a restart it would owe what it keeps for them to the homes of the founding.
+        let is_forgotten = cx.broken.is(Mutation::DebtSettledWithoutHome)
+            && !seat.is_involved(self.me)
+            && !self.saved.contains(&partition)
+            && !self.saves.contains_key(&partition);
+        if is_forgotten || cx.broken.is(Mutation::StepsUnsaved) {
+            cx.out.taken.push((partition, seat));
+            return self.say(cx, partition, after);
+        }
+        let new = Save { seat: seat.clone(), after: Vec::new(), in_flight: None, try_at: cx.now };
+        let save = self.saves.entry(partition).or_insert(new);
+        save.seat = seat;
+        save.after.extend(after);
+        self.save(cx, partition);
+    }
+
+    fn save(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+        let Some(save) = self.saves.get_mut(&partition) else { return };
+        if save.in_flight.is_some() || cx.now < save.try_at {
+            return;
+        }
+        self.unsaved.remove(partition);
+        let id = cx.replica.next_store();
+        let value = crate::wire::encode_seat(&save.seat);
+        cx.out.stores.push((id, StoreCommand::Remember { name: Bytes::from(seat_name(partition)), value }));
+        save.in_flight = Some(InFlight { seat: save.seat.clone(), after: std::mem::take(&mut save.after) });
+        self.stores.insert(id, partition);
+    }
+
+    /// Whether the end of a store command is for the succession.
+    pub fn waits_for(&self, id: StoreId) -> bool {
+        self.stores.contains_key(&id)
+    }
+
+    /// Takes in the end of a store command that it waits for.
+    pub fn stored(&mut self, cx: &mut Scx<'_>, id: StoreId, result: StoreResult) {
+        let Some(partition) = self.stores.remove(&id) else { return };
+        if self.clearings.get(&partition).is_some_and(|clearing| clearing.waits_for(id)) {
+            return self.cleared(cx, partition, result);
+        }
+        let Some(save) = self.saves.get_mut(&partition) else { return };
+        let Some(InFlight { seat, after: mut words }) = save.in_flight.take() else { return };
+        if result == StoreResult::Written(Ok(())) {
+            self.saved.insert(partition);
+            if save.seat == seat && save.after.is_empty() {
+                self.saves.remove(&partition);
+            }
+            cx.out.taken.push((partition, seat));
+            self.say(cx, partition, words);
+        } else {
+            // It may be there or not, and what was promised stays promised.
+            words.append(&mut save.after);
+            (save.after, save.try_at) = (words, cx.now + SAVE_RETRY_AFTER);
+            self.unsaved.insert(partition, save.try_at, ());
+        }
+        self.save(cx, partition);
+    }
+
+    fn say(&mut self, cx: &mut Scx<'_>, partition: PartitionId, words: Vec<(NodeId, Word)>) {
+        for (to, word) in words {
+            if to == self.me.node {
+                self.heard(cx, self.me, partition, word);
+            } else {
+                cx.out.sends.push((to, partition, word));
+            }
+        }
+    }
+
+    /// A peer goes by this step of a partition. Who is behind is told.
+    pub fn heard_of(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, footing: Footing) {
+        let own = cx.held.step(partition);
+        if footing.step < own {
+            if self.told_until <= cx.now {
+                self.told.retain(|_, at| *at + TELL_AGAIN_AFTER > cx.now);
+                self.told_until = cx.now + TELL_AGAIN_AFTER;
+            }
+            if self.told.get(&(from, partition)).is_none_or(|&at| at + TELL_AGAIN_AFTER <= cx.now)
+                && let Some(phase) = cx.held.phase(partition)
+            {
+                self.told.insert((from, partition), cx.now);
+                cx.out.sends.push((from, partition, Word::Holds(phase.clone())));
+            }
+        } else if footing.step > own && cx.held.seat(partition).is_some() {
+            match self.rumours.get_mut(partition) {
+                Some(known) if footing.step > known.step => (known.step, known.from) = (footing.step, from),
+                Some(_) => {}
+                None => self.rumours.insert(partition, cx.now, Rumour { step: footing.step, from }),
+            }
+            self.ask(cx, partition);
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+        let own = cx.held.step(partition);
+        let Some(&Rumour { step, from }) = self.rumours.get(partition) else { return };
+        if step <= own {
+            self.rumours.remove(partition);
+        } else if self.rumours.due_at(partition).is_some_and(|at| at <= cx.now) {
+            self.rumours.put_off(partition, cx.now + ASK_AGAIN_AFTER);
+            cx.out.sends.push((from, partition, Word::Ask(own)));
+        }
+    }
+
+    /// Takes in what a node says of a partition, in this life of it.
+    pub fn heard(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, word: Word) {
+        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        match word {
+            Word::Ask(step) => {
+                if let Some(phase) = cx.held.phase(partition).filter(|phase| phase.step() > step) {
+                    cx.out.sends.push((from.node, partition, Word::Holds(phase.clone())));
+                }
+            }
+            Word::Holds(phase) => self.learn(cx, from.node, partition, phase),
+            Word::Prepare(number, ballot) => self.prepare(cx, from, partition, number, ballot),
+            Word::Accept(ballot, proposal) => self.accept(cx, from, partition, ballot, proposal),
+            Word::Promise(number, ballot, accepted) => {
+                let Some(proposal) = self.proposals.get_mut(&partition).filter(|known| known.number == number) else {
+                    return;
+                };
+                let next = proposal.proposer.promised(from, ballot, accepted);
+                self.go_on(cx, partition, next);
+            }
+            Word::Accepted(number, ballot) => {
+                let Some(proposal) = self.proposals.get_mut(&partition).filter(|known| known.number == number) else {
+                    return;
+                };
+                let next = proposal.proposer.accepted(from, ballot);
+                self.go_on(cx, partition, next);
+            }
+            Word::Outbid(number, ballot, promised) => {
+                let is_ours = |known: &&Proposal| {
+                    known.number == number && known.proposer.ballot() == ballot && promised > ballot
+                };
+                if self.proposals.get(&partition).filter(is_ours).is_some() {
+                    self.proposals.remove(&partition);
+                    let pause = wait(cx.random, PROPOSE_FOR);
+                    self.attended.insert(partition, cx.now + pause, cx.now + pause);
+                }
+            }
+            Word::Copied(number) => {
+                if seat.phase.latest().number.checked_add(1) == Some(number) {
+                    self.reports.entry(partition).or_default().copied.insert(from, (number, cx.now));
+                    self.attend_soon(cx.now, partition);
+                }
+            }
+            Word::Whole(number) => {
+                if seat.phase.latest().number == number && seat.phase.latest().has(from) {
+                    self.reports.entry(partition).or_default().whole.insert(from, number);
+                    self.attend_soon(cx.now, partition);
+                }
+            }
+        }
+    }
+
+    /// Takes in what holds, as somebody else knows it: it was chosen, so it is so. Who knows less is told.
+    pub fn learn(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, phase: Phase) {
+        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        if !phase.is_sound() {
+            return;
+        }
+        if phase.step() > seat.phase.step() {
+            let me = self.me;
+            self.change(cx, partition, |seat| seat.advance(me, phase), Vec::new());
+        } else if phase.step() < cx.held.step(partition)
+            && let Some(known) = cx.held.phase(partition)
+        {
+            cx.out.sends.push((from, partition, Word::Holds(known.clone())));
+        }
+    }
+
+    /// Whether this node is one of those who choose the successor of this number; one that is ahead or behind is told or asked.
+    fn may_choose(&self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64) -> bool {
+        let Some(seat) = self.wanted(cx.held, partition) else { return false };
+        let Phase::Alone(only) = &seat.phase else { return false };
+        if only.number.saturating_add(1) < number {
+            cx.out.sends.push((from.node, partition, Word::Ask(seat.phase.step())));
+        } else if only.number >= number
+            && let Some(phase) = cx.held.phase(partition)
+        {
+            cx.out.sends.push((from.node, partition, Word::Holds(phase.clone())));
+        }
+        only.number.checked_add(1) == Some(number) && only.choosers().contains(&self.me)
+    }
+
+    fn prepare(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64, ballot: Ballot) {
+        if !self.may_choose(cx, from, partition, number) {
+            return;
+        }
+        self.choose(cx, from, partition, |acceptor| match acceptor.prepare(ballot) {
+            Ok(accepted) => Ok(Word::Promise(number, ballot, accepted)),
+            Err(promised) => Err(Word::Outbid(number, ballot, promised)),
+        });
+    }
+
+    fn accept(
+        &mut self,
+        cx: &mut Scx<'_>,
+        from: Home,
+        partition: PartitionId,
+        ballot: Ballot,
+        proposal: Configuration,
+    ) {
+        let number = proposal.number;
+        if !Phase::Alone(proposal.clone()).is_sound() || !self.may_choose(cx, from, partition, number) {
+            return;
+        }
+        self.choose(cx, from, partition, |acceptor| match acceptor.accept(ballot, proposal) {
+            Ok(()) => Ok(Word::Accepted(number, ballot)),
+            Err(promised) => Err(Word::Outbid(number, ballot, promised)),
+        });
+    }
+
+    /// Answers a proposer: with what is true once it is durable, or with why not.
+    fn choose(
+        &mut self,
+        cx: &mut Scx<'_>,
+        from: Home,
+        partition: PartitionId,
+        choose: impl FnOnce(&mut Acceptor) -> Result<Word, Word>,
+    ) {
+        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        let mut acceptor = seat.acceptor.clone();
+        match choose(&mut acceptor) {
+            Ok(word) => self.change(cx, partition, |seat| seat.acceptor = acceptor, vec![(from.node, word)]),
+            Err(word) => self.say(cx, partition, vec![(from.node, word)]),
+        }
+    }
+
+    /// Proposes a successor. This node promises first: so it never uses a ballot again, whatever it forgets.
+    fn propose(&mut self, cx: &mut Scx<'_>, partition: PartitionId, only: &Configuration, proposal: Configuration) {
+        if cx.broken.is(Mutation::StepsUnagreed) {
+            let (me, phase) = (self.me, Phase::Joint(only.clone(), proposal));
+            let told = phase.both().flat_map(|of| &of.homes).map(|home| (home.node, Word::Holds(phase.clone())));
+            let told = told.filter(|(node, _)| *node != me.node).collect();
+            return self.change(cx, partition, |seat| seat.advance(me, phase), told);
+        }
+        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        let highest = seat.acceptor.promised.map_or(0, |promised| promised.round);
+        let ballot = Ballot { round: highest.saturating_add(1), node: self.me.node };
+        let mut acceptor = seat.acceptor.clone();
+        let Ok(accepted) = acceptor.prepare(ballot) else { return };
+        let number = proposal.number;
+        let choosers = only.choosers().to_vec();
+        let mut words: Vec<(NodeId, Word)> =
+            others(&choosers, self.me).map(|node| (node, Word::Prepare(number, ballot))).collect();
+        words.push((self.me.node, Word::Promise(number, ballot, accepted)));
+        let until = cx.now + wait(cx.random, PROPOSE_FOR);
+        self.proposals
+            .insert(partition, Proposal { number, proposer: Proposer::new(choosers, ballot, proposal), until });
+        self.change(cx, partition, |seat| seat.acceptor = acceptor, words);
+    }
+
+    fn go_on(&mut self, cx: &mut Scx<'_>, partition: PartitionId, next: Proposed) {
+        let Some(proposal) = self.proposals.get(&partition) else { return };
+        match next {
+            Proposed::Waiting => {}
+            Proposed::Accept(configuration) => {
+                let ballot = proposal.proposer.ballot();
+                let choosers = proposal.proposer.choosers().to_vec();
+                let words = choosers.iter().map(|home| (home.node, Word::Accept(ballot, configuration.clone())));
+                self.say(cx, partition, words.collect());
+            }
+            Proposed::Chosen(configuration) => {
+                self.proposals.remove(&partition);
+                let Some(Phase::Alone(only)) = self.wanted(cx.held, partition).map(|seat| seat.phase.clone()) else {
+                    return;
+                };
+                if configuration.number == only.number.saturating_add(1) {
+                    self.enter(cx, partition, Phase::Joint(only, configuration));
+                }
+            }
+        }
+    }
+
+    /// Goes by a later phase, and tells all homes of it.
+    fn enter(&mut self, cx: &mut Scx<'_>, partition: PartitionId, phase: Phase) {
+        let Some(before) = self.wanted(cx.held, partition).map(|seat| seat.phase.clone()) else { return };
+        let others = &(&before.nodes() | &phase.nodes()) - &BTreeSet::from([self.me.node]);
+        let words = others.into_iter().map(|node| (node, Word::Holds(phase.clone()))).collect();
+        let me = self.me;
+        self.change(cx, partition, |seat| seat.advance(me, phase), words);
+    }
+
+    /// Whether this node is a home of any key, or still holds what it was or was to be one of.
+    pub fn is_involved(&self, held: &Holdings) -> bool {
+        held.seats().any(|(_, seat)| seat.phase.is_home_of_any(self.me) || seat.has_duties())
+    }
+
+    /// When it wants to be woken.
+    pub fn wake_at(&self) -> Option<Instant> {
+        let all = [self.attended.next_at(), self.unsaved.next_at(), self.rumours.next_at()];
+        all.into_iter().flatten().min()
+    }
+}
+
+/// A time from `least` up to twice that.
+fn wait(random: &mut ChaCha8Rng, least: Duration) -> Duration {
+    least + least.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX))
+}
+
+fn others(homes: &[Home], me: Home) -> impl Iterator<Item = NodeId> {
+    homes.iter().map(|home| home.node).filter(move |&node| node != me.node)
+}
+
+/// Whether a node seems to be there.
+fn is_there(cx: &Scx<'_>, home: Home) -> bool {
+    home == cx.held.me() || !is_gone(cx, home) && cx.liveness.status(home.node) != Status::Down
+}
+
+/// Whether nothing is to be hoped for from a home: it is to hold nothing any more, and does not answer.
+fn is_gone(cx: &Scx<'_>, home: Home) -> bool {
+    is_lost(cx, home) || cx.held.view().is_removed(home) && cx.liveness.status(home.node) == Status::Down
+}
+
+/// Whether an administrator has given a home up or put a new life of its node in its place, or it has left: nobody's opinion of the moment.
+fn is_lost(cx: &Scx<'_>, home: Home) -> bool {
+    let view = cx.held.view();
+    let is_other_life = || view.member(home.node).is_none_or(|known| known.member.life != home.life);
+    view.is_removed(home) && (view.is_forsaken(home) || is_other_life())
+}

@@ -1,0 +1,466 @@
+//! How a node that is to be a home of a partition gets what its homes hold (Dynamo's section 4.9 leaves the "how" open).
+//!
+//! The records are read in pages, range by range, and handed over as they are: from several homes at once, each of which hands
+//! out a part. What has been stored is remembered, so that a transfer goes on where it was, whoever of the two crashed; and both sides begin
+//! a page only as their admission controllers let them ([`crate::admission`]).
+//!
+//! A transfer proves nothing, and need not: it may leave out what was being written, or was written since. What shows that all is here is
+//! the comparison that follows it ([`crate::anti_entropy`]), which finds that rest, and is held back until then.
+
+mod part;
+mod serving;
+
+use crate::message::transfer::Fetch;
+use crate::message::transfer::Fetched;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::admission::{Admission, Slice};
+use crate::anti_entropy::merkle::{Grid, KeyRange};
+use crate::cluster::counts::Group;
+use crate::cluster::holdings::Holdings;
+use crate::cluster::liveness::{Liveness, Status};
+use crate::message::anti_entropy::Refused;
+use crate::message::{Answer, Ask, Asking, Confirm, Message, Ticket};
+use crate::mutation::Broken;
+use crate::node::NodeConfig;
+use crate::node::effects::{Event, StoreCommand, StoreId, StoreResult, Timing};
+use crate::replica::Replica;
+use crate::ring::PartitionId;
+use crate::value::dot::{NodeId, Since};
+use crate::value::epoch::Epoch;
+use crate::value::key::Key;
+use crate::value::time::{Instant, Now};
+use crate::wire;
+use part::{Part, Stage};
+use serving::Serving;
+
+/// Into how many parts a partition is cut at most, each of which comes from one home.
+const PARTS_MAX: usize = 4;
+/// How many pages a shard has under way, and from one home.
+const PAGES_MAX: usize = 8;
+const PAGES_PER_SOURCE_MAX: usize = 2;
+/// How often a page is asked for before another home is asked.
+const TRIES_MAX: u32 = 3;
+/// How long a part waits after it could not go on.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// What a transfer may know and use in a step.
+pub struct Tcx<'a> {
+    /// The time of the step.
+    pub now: Now,
+    /// What holds, and what is wished.
+    pub held: &'a Holdings,
+    /// Who is worth asking.
+    pub liveness: &'a Liveness,
+    /// How long to wait for what.
+    pub timing: &'a Timing,
+    /// This node's records.
+    pub replica: &'a mut Replica,
+    /// How much background work may begin.
+    pub admission: &'a mut Admission,
+    /// Which rule is broken on purpose.
+    pub broken: Broken,
+    /// What is to be done.
+    pub out: &'a mut Out,
+}
+
+/// What transfers want done.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// What this node's replica is to store.
+    pub asks: Vec<(Ticket, Ask)>,
+    /// Messages to peers, and the partitions that they are about.
+    pub sends: Vec<(NodeId, PartitionId, Message)>,
+    /// Commands for the store.
+    pub stores: Vec<(StoreId, StoreCommand)>,
+    /// What an operator should know.
+    pub events: Vec<Event>,
+    /// The transfers that have come to their end.
+    pub ended: Vec<PartitionId>,
+}
+
+impl Out {
+    fn fetch(&mut self, from: NodeId, operation: u64, fetch: Fetch) {
+        let ticket = Ticket { asking: Asking::Transfer, operation, round: 0 };
+        self.sends.push((from, fetch.partition, Message::Fetch(ticket, fetch)));
+    }
+}
+
+/// The saved form of a transfer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Saved {
+    /// When the store last lost writes: what was fetched before may be lost again.
+    pub floor: Since,
+    /// Of the keys of these groups.
+    pub groups: BTreeSet<Group>,
+    /// What is left.
+    pub left: Vec<KeyRange>,
+}
+
+/// The transfer of one partition to this node.
+#[derive(Debug)]
+struct Transfer {
+    groups: BTreeSet<Group>,
+    sources: Vec<NodeId>,
+    /// None while it is being looked up how far it had come.
+    parts: Option<Vec<Part>>,
+    is_dirty: bool,
+}
+
+impl Transfer {
+    const fn new(groups: BTreeSet<Group>, parts: Option<Vec<Part>>) -> Self {
+        Self { groups, sources: Vec::new(), parts, is_dirty: false }
+    }
+}
+
+/// The transfers to and from one shard.
+#[derive(Debug)]
+pub struct Transfers {
+    running: BTreeMap<PartitionId, Transfer>,
+    recalls: BTreeMap<StoreId, PartitionId>,
+    saves: BTreeMap<StoreId, PartitionId>,
+    /// Those that are wanted no longer: what is saved of them goes.
+    ending: Vec<PartitionId>,
+    serving: BTreeMap<StoreId, Serving>,
+    /// The numbers differ from those of the coordinator by the rounds of the tickets.
+    next_operation: u64,
+    stride: u64,
+    loss_floor: Since,
+}
+
+fn saved_name(partition: PartitionId) -> Bytes {
+    format!("transfer/{partition}").into()
+}
+
+impl Transfers {
+    /// The transfers of one boot.
+    pub fn new(config: &NodeConfig) -> Self {
+        Self {
+            running: BTreeMap::new(),
+            recalls: BTreeMap::new(),
+            saves: BTreeMap::new(),
+            ending: Vec::new(),
+            serving: BTreeMap::new(),
+            next_operation: config.lane.first_operation(config.life.first_operation(config.boot, config.seed)),
+            stride: config.lane.count.into(),
+            loss_floor: config.loss_floor,
+        }
+    }
+
+    /// A partition is to be fetched that this node holds nothing of: from its beginning.
+    pub fn begin(&mut self, held: &Holdings, partition: PartitionId) {
+        let whole = Grid::of(held.view().ring.partitions(), partition).whole();
+        self.ending.retain(|&other| other != partition);
+        self.running.insert(partition, Transfer::new(BTreeSet::new(), Some(vec![Part::of(whole)])));
+    }
+
+    /// The keys of these groups are to be fetched from these homes; what was begun in an earlier boot goes on where it was. True once
+    /// all of it has been.
+    pub fn want(
+        &mut self,
+        held: &Holdings,
+        partition: PartitionId,
+        groups: BTreeSet<Group>,
+        sources: Vec<NodeId>,
+    ) -> bool {
+        let transfer = self.running.entry(partition).or_insert_with(|| Transfer::new(groups.clone(), None));
+        if transfer.parts.is_some() && !transfer.groups.is_empty() && !groups.is_subset(&transfer.groups) {
+            // What was fetched lacks some of them.
+            let whole = Grid::of(held.view().ring.partitions(), partition).whole();
+            *transfer = Transfer::new(groups.clone(), Some(vec![Part::of(whole)]));
+        }
+        let is_there = |source: NodeId| sources.contains(&source);
+        let is_over = sources.is_empty() || transfer.parts.as_ref().is_some_and(Vec::is_empty);
+        // Another home may be asked at once for what was to come from one that is none any more.
+        for part in transfer.parts.iter_mut().flatten() {
+            if let Stage::Asked { from, .. } = part.stage
+                && !is_there(from)
+            {
+                part.stage = Stage::Idle { until: Instant(0), failed: None };
+            }
+        }
+        transfer.groups = groups;
+        transfer.sources = sources;
+        is_over
+    }
+
+    /// A partition is not to be fetched any more, or has become this node's own.
+    pub fn end(&mut self, partition: PartitionId) {
+        if self.running.remove(&partition).is_some() {
+            self.ending.push(partition);
+        }
+    }
+
+    /// Asks for what is due.
+    pub fn tick(&mut self, cx: &mut Tcx<'_>) {
+        for partition in std::mem::take(&mut self.ending) {
+            let id = cx.replica.next_store();
+            cx.out.stores.push((id, StoreCommand::Remember { name: saved_name(partition), value: Bytes::new() }));
+            self.saves.insert(id, partition);
+        }
+        let partitions: Vec<PartitionId> = self.running.keys().copied().collect();
+        for &partition in &partitions {
+            self.recall(cx, partition);
+            self.save(cx, partition);
+            self.ask_again(cx, partition);
+        }
+        // What comes from others is of no use before the epoch is known.
+        if cx.replica.epoch() != Epoch::UNKNOWN {
+            let mut load = self.load();
+            partitions.into_iter().for_each(|partition| self.ask(cx, partition, &mut load));
+        }
+    }
+
+    fn recall(&mut self, cx: &mut Tcx<'_>, partition: PartitionId) {
+        let is_asked = || self.recalls.values().any(|&asked| asked == partition);
+        if self.running.get(&partition).is_some_and(|transfer| transfer.parts.is_none()) && !is_asked() {
+            let id = cx.replica.next_store();
+            cx.out.stores.push((id, StoreCommand::Recall { name: saved_name(partition) }));
+            self.recalls.insert(id, partition);
+        }
+    }
+
+    fn save(&mut self, cx: &mut Tcx<'_>, partition: PartitionId) {
+        let Some(transfer) = self.running.get_mut(&partition).filter(|transfer| transfer.is_dirty) else { return };
+        let Some(parts) = &transfer.parts else { return };
+        if self.saves.values().any(|&saved| saved == partition) {
+            return;
+        }
+        transfer.is_dirty = false;
+        let left = parts.iter().map(|part| part.left.clone()).collect();
+        let value = wire::encode_transfer(&Saved { floor: self.loss_floor, groups: transfer.groups.clone(), left });
+        let id = cx.replica.next_store();
+        cx.out.stores.push((id, StoreCommand::Remember { name: saved_name(partition), value }));
+        self.saves.insert(id, partition);
+    }
+
+    /// Asks once more for pages that have not come.
+    fn ask_again(&mut self, cx: &mut Tcx<'_>, partition: PartitionId) {
+        let Some(transfer) = self.running.get_mut(&partition) else { return };
+        let groups = transfer.groups.clone();
+        for part in transfer.parts.iter_mut().flatten() {
+            let Stage::Asked { operation, from, tries, again_at } = &mut part.stage else { continue };
+            if *again_at > cx.now.instant {
+                continue;
+            }
+            if *tries >= TRIES_MAX || cx.liveness.status(*from) == Status::Down {
+                part.stage = Stage::Idle { until: cx.now.instant, failed: Some(*from) };
+                continue;
+            }
+            *tries += 1;
+            *again_at = cx.now.instant + cx.timing.resend_after * (1 << *tries);
+            let range = part.left.clone();
+            cx.out.fetch(*from, *operation, Fetch { partition, groups: groups.clone(), range });
+        }
+    }
+
+    /// How many pages are on their way from each home.
+    fn load(&self) -> BTreeMap<NodeId, usize> {
+        let parts = self.running.values().flat_map(|transfer| transfer.parts.iter().flatten());
+        let mut load = BTreeMap::new();
+        parts.filter_map(Part::source).for_each(|source| *load.entry(source).or_default() += 1);
+        load
+    }
+
+    /// Asks for the next page of each part that waits for nothing, and notes that in `load`.
+    fn ask(&mut self, cx: &mut Tcx<'_>, partition: PartitionId, load: &mut BTreeMap<NodeId, usize>) {
+        let Some(transfer) = self.running.get_mut(&partition) else { return };
+        let (groups, sources) = (&transfer.groups, &transfer.sources);
+        for part in transfer.parts.iter_mut().flatten() {
+            let Stage::Idle { until, failed } = part.stage else { continue };
+            if until > cx.now.instant || load.values().sum::<usize>() >= PAGES_MAX {
+                continue;
+            }
+            let busy = |source: NodeId| load.get(&source).copied().unwrap_or_default();
+            let is_free = |source: &&NodeId| {
+                cx.liveness.status(**source) != Status::Down && busy(**source) < PAGES_PER_SOURCE_MAX
+            };
+            // Of those that have as little to do, each in its turn.
+            let turn = (self.next_operation / self.stride) as usize % sources.len().max(1);
+            let (before, first) = sources.split_at(turn);
+            let free = first.iter().chain(before).filter(is_free);
+            // Who is asked enough already will have answered soon.
+            let Some(&from) = free.min_by_key(|&&source| (failed == Some(source), busy(source))) else { continue };
+            if !cx.admission.may_begin(Slice::Transfer, cx.now.instant) {
+                return;
+            }
+            self.next_operation += self.stride;
+            let operation = self.next_operation;
+            let again_at = cx.now.instant + cx.timing.resend_after * 2;
+            part.stage = Stage::Asked { operation, from, tries: 1, again_at };
+            *load.entry(from).or_default() += 1;
+            cx.out.fetch(from, operation, Fetch { partition, groups: groups.clone(), range: part.left.clone() });
+        }
+    }
+
+    /// The partition that is fetched under this number, and the place of the part.
+    fn place_of(&self, operation: u64) -> Option<(PartitionId, usize)> {
+        let place = |transfer: &Transfer| transfer.parts.as_ref()?.iter().position(|part| part.is_at(operation));
+        self.running.iter().find_map(|(&partition, transfer)| Some((partition, place(transfer)?)))
+    }
+
+    fn part(&mut self, (partition, place): (PartitionId, usize)) -> Option<&mut Part> {
+        self.running.get_mut(&partition)?.parts.as_mut()?.get_mut(place)
+    }
+
+    /// The partition that is fetched under this number.
+    pub fn partition_of(&self, operation: u64) -> Option<PartitionId> {
+        self.place_of(operation).map(|(partition, _)| partition)
+    }
+
+    /// A home has answered.
+    pub fn told(&mut self, cx: &mut Tcx<'_>, from: NodeId, ticket: Ticket, fetched: Fetched) {
+        let held = cx.held;
+        let Some(place) = self.place_of(ticket.operation) else { return };
+        let partition = place.0;
+        let Some(part) = self.part(place) else { return };
+        let Stage::Asked { from: asked, .. } = part.stage else { return };
+        if asked != from {
+            return;
+        }
+        let put_off = |until: Instant| Stage::Idle { until, failed: Some(from) };
+        let page = match fetched {
+            Fetched::Page(page) => page,
+            Fetched::Refused(Refused::Busy) => {
+                part.stage = put_off(cx.now.instant + cx.timing.resend_after);
+                return;
+            }
+            Fetched::Refused(_) => {
+                part.stage = put_off(cx.now.instant + RETRY_AFTER);
+                return;
+            }
+        };
+        if page.epoch.is_stale(cx.replica.epoch(), cx.broken) {
+            cx.out.events.push(Event::StaleRefused(from));
+            part.stage = put_off(cx.now.instant + RETRY_AFTER);
+            return;
+        }
+        let goes_on = page.next.as_ref().is_none_or(|next| *next > part.left.from && part.left.ends_after(next));
+        let end = page.next.clone().or_else(|| part.left.upto.clone());
+        let fetched = KeyRange { from: part.left.from.clone(), upto: end };
+        let key = |storage_key: &Bytes| {
+            let key = Key::from_storage_key(storage_key).ok().filter(|_| fetched.contains(storage_key))?;
+            (held.partition_of(&key) == partition).then_some(key)
+        };
+        let keys: Option<Vec<Key>> = page.records.iter().map(|(storage_key, _)| key(storage_key)).collect();
+        let Some(keys) = keys.filter(|_| goes_on) else {
+            cx.out.events.push(Event::ExchangeRefused(from));
+            part.stage = put_off(cx.now.instant + RETRY_AFTER);
+            return;
+        };
+        let operation = ticket.operation;
+        let records = keys.len() as u64;
+        let waiting = (1..).take(keys.len()).collect();
+        for (number, (key, (_, state))) in (1..).zip(keys.into_iter().zip(page.records)) {
+            let ask = Ask::Merge {
+                key,
+                state,
+                epoch: page.epoch,
+                heals: None,
+                confirm: Confirm::Stored,
+                stands_in_for: None,
+            };
+            cx.out.asks.push((Ticket { asking: Asking::Transfer, operation, round: number }, ask));
+        }
+        part.stage = Stage::Storing { operation, from, waiting, has_failed: false, next: page.next };
+        cx.admission.does(Slice::Transfer, records as usize, cx.now.instant);
+        cx.out.events.push(Event::TransferReceived { partition, records, bytes: page.bytes });
+        self.go_on(cx, operation);
+    }
+
+    /// This node's replica has stored a record, or could not.
+    pub fn answered(&mut self, cx: &mut Tcx<'_>, ticket: Ticket, answer: &Answer) {
+        let Some(part) = self.place_of(ticket.operation).and_then(|place| self.part(place)) else { return };
+        let Stage::Storing { waiting, has_failed, .. } = &mut part.stage else { return };
+        if waiting.remove(&ticket.round) {
+            *has_failed |= !matches!(answer, Answer::Stored);
+            self.go_on(cx, ticket.operation);
+        }
+    }
+
+    /// Goes on to the next page once all of one is stored.
+    fn go_on(&mut self, cx: &mut Tcx<'_>, operation: u64) {
+        let Some((partition, place)) = self.place_of(operation) else { return };
+        let Some(transfer) = self.running.get_mut(&partition) else { return };
+        let parts_max = transfer.sources.len().min(PARTS_MAX);
+        let Some(parts) = &mut transfer.parts else { return };
+        let part = &mut parts[place];
+        let Stage::Storing { waiting, has_failed, next, .. } = &mut part.stage else { return };
+        if !waiting.is_empty() {
+            return;
+        }
+        if *has_failed {
+            // The disk may have room again, and what is there need not come again.
+            part.stage = Stage::Idle { until: cx.now.instant + RETRY_AFTER, failed: None };
+            return;
+        }
+        transfer.is_dirty = true;
+        if let Some(next) = next.take() {
+            part.left.from = next;
+            part.stage = Stage::Idle { until: cx.now.instant, failed: None };
+            let rest = if parts.len() < parts_max { parts[place].split() } else { None };
+            parts.extend(rest);
+        } else {
+            parts.remove(place);
+        }
+        if parts.is_empty() {
+            cx.out.ended.push(partition);
+        }
+    }
+
+    /// Whether the end of a store command is for a transfer.
+    pub fn waits_for(&self, id: StoreId) -> bool {
+        self.recalls.contains_key(&id) || self.saves.contains_key(&id) || self.serving.contains_key(&id)
+    }
+
+    /// Takes in the end of a store command that it waits for.
+    pub fn stored(&mut self, cx: &mut Tcx<'_>, id: StoreId, result: StoreResult) {
+        if let Some(serving) = self.serving.remove(&id) {
+            return self.read(cx, serving, result);
+        }
+        if let Some(partition) = self.saves.remove(&id) {
+            // What could not be saved is fetched again after a crash.
+            if result != StoreResult::Written(Ok(()))
+                && let Some(transfer) = self.running.get_mut(&partition)
+            {
+                transfer.is_dirty = true;
+            }
+            return;
+        }
+        let Some(partition) = self.recalls.remove(&id) else { return };
+        let Some(transfer) = self.running.get_mut(&partition).filter(|transfer| transfer.parts.is_none()) else {
+            return;
+        };
+        let whole = Grid::of(cx.held.view().ring.partitions(), partition).whole();
+        let saved = match result {
+            StoreResult::Read(Ok(Some(bytes))) => wire::decode_transfer(&bytes),
+            _ => None,
+        };
+        let counts = |saved: &Saved| {
+            let is_wide =
+                saved.groups.is_superset(&transfer.groups) && saved.left.iter().all(|left| whole.covers(left));
+            saved.floor == self.loss_floor && saved.left.len() <= PARTS_MAX && is_wide
+        };
+        match saved.filter(counts) {
+            Some(saved) => {
+                transfer.parts = Some(saved.left.into_iter().map(Part::of).collect());
+                transfer.groups = saved.groups;
+            }
+            None => transfer.parts = Some(vec![Part::of(whole)]),
+        }
+        if transfer.parts.as_ref().is_some_and(Vec::is_empty) {
+            cx.out.ended.push(partition);
+        }
+    }
+
+    /// When it wants to be woken.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        // What is due and was not begun waits for something that wakes the node by itself.
+        let parts = self.running.values().flat_map(|transfer| transfer.parts.iter().flatten());
+        let next = parts.filter_map(Part::wake_at).filter(|&at| at > now).min();
+        if self.ending.is_empty() { next } else { Some(now) }
+    }
+}

@@ -1,0 +1,100 @@
+//! How a home hands out what it holds of a partition.
+
+use super::{Tcx, Transfers};
+use crate::admission::Slice;
+use crate::anti_entropy::merkle::Grid;
+use crate::cluster::counts::Group;
+use crate::message::anti_entropy::Refused;
+use crate::message::transfer::Fetch;
+use crate::message::transfer::Fetched;
+use crate::message::transfer::Page;
+use crate::message::{Message, Ticket};
+use crate::node::effects::{Event, ScanLimit, Scanned, StoreCommand, StoreResult};
+use crate::value::dot::NodeId;
+use crate::value::key::Key;
+
+/// How much is read for one page.
+const PAGE: ScanLimit = ScanLimit { records: 256, bytes: 256 << 10 };
+/// How many pages a shard reads at once; who asks for more is told to ask again.
+const SERVED_MAX: usize = 4;
+
+/// A page that is being read.
+#[derive(Debug)]
+pub(super) struct Serving {
+    to: NodeId,
+    ticket: Ticket,
+    fetch: Fetch,
+}
+
+impl Transfers {
+    /// A peer asks for a page.
+    pub fn asked(&mut self, cx: &mut Tcx<'_>, from: NodeId, ticket: Ticket, fetch: Fetch) {
+        match self.may_serve(cx, from, &fetch) {
+            Ok(()) => {
+                let id = cx.replica.next_store();
+                let (from_key, upto) = (fetch.range.from.clone(), fetch.range.upto.clone());
+                cx.out.stores.push((id, StoreCommand::Scan { from: from_key, upto, at_most: PAGE }));
+                self.serving.insert(id, Serving { to: from, ticket, fetch });
+            }
+            Err(refused) => {
+                if matches!(refused, Refused::Nonsense | Refused::NotAHome) {
+                    cx.out.events.push(Event::ExchangeRefused(from));
+                }
+                cx.out.sends.push((from, fetch.partition, Message::Fetched(ticket, Fetched::Refused(refused))));
+            }
+        }
+    }
+
+    fn may_serve(&self, cx: &mut Tcx<'_>, from: NodeId, fetch: &Fetch) -> Result<(), Refused> {
+        let seat = cx.held.seat(fetch.partition).ok_or(Refused::NotAHome)?;
+        let is_member = cx.held.view().member(from).is_some();
+        let me = cx.held.me();
+        let has = |&group: &Group| seat.phase.counts().has(group) && seat.shares(me, group);
+        if !is_member || !fetch.groups.iter().all(has) {
+            return Err(Refused::NotAHome);
+        }
+        if !Grid::of(cx.held.view().ring.partitions(), fetch.partition).whole().covers(&fetch.range) {
+            return Err(Refused::Nonsense);
+        }
+        if !fetch.groups.iter().all(|&group| seat.holds_all(me, group)) {
+            return Err(Refused::NotReady);
+        }
+        let has_room = self.serving.len() < SERVED_MAX && cx.admission.may_begin(Slice::Transfer, cx.now.instant);
+        if has_room { Ok(()) } else { Err(Refused::Busy) }
+    }
+
+    /// A page has been read.
+    pub(super) fn read(&self, cx: &mut Tcx<'_>, serving: Serving, result: StoreResult) {
+        let Serving { to, ticket, fetch } = serving;
+        let partition = fetch.partition;
+        let fetched = match result {
+            StoreResult::Scanned(Ok(scanned)) => {
+                cx.admission.has_read(Slice::Transfer, scanned.records.len(), cx.now.instant);
+                let page = page(cx, &fetch, scanned);
+                cx.out.events.push(Event::TransferSent { records: page.records.len() as u64, bytes: page.bytes });
+                Fetched::Page(page)
+            }
+            _ => Fetched::Refused(Refused::NotReady),
+        };
+        cx.out.sends.push((to, partition, Message::Fetched(ticket, fetched)));
+    }
+}
+
+/// What was read, without what nobody is to be told: what is not durable, and what is due to be forgotten. The comparison that follows
+/// finds what is left out.
+fn page(cx: &Tcx<'_>, fetch: &Fetch, scanned: Scanned) -> Page {
+    let next = scanned.next();
+    let mut page = Page { epoch: cx.replica.epoch(), records: Vec::new(), next, bytes: 0 };
+    for (storage_key, record) in scanned.records {
+        let Ok(key) = Key::from_storage_key(&storage_key) else { continue };
+        let (_, group) = cx.held.group_of(&key);
+        if !fetch.groups.contains(&group) || cx.replica.is_being_written(&key) {
+            continue;
+        }
+        if let Some(state) = cx.replica.shown(cx.now, &key, &record) {
+            page.bytes += (storage_key.len() + record.len()) as u64;
+            page.records.push((storage_key, state));
+        }
+    }
+    page
+}

@@ -1,0 +1,366 @@
+//! What a replica forgets of a key, and when it is to look after it.
+//!
+//! A tombstone goes [`KEPT_FOR`](crate::value::epoch::KEPT_FOR) epochs after it was made, an expired value as long after this replica first
+//! found it expired, and notes of replaced writes and clock entries without siblings once the record has not changed for so long. By
+//! then no state that could bring back what they keep away is under way or on any disk, and none is taken any more
+//! ([`Epoch::is_stale`]).
+//!
+//! A record that changes all the time never comes to that, so where it has many actors without siblings they go one by one: five epochs after
+//! they were noted those go of which nothing came since. What every home held in the meantime said that their writes are replaced. Another home
+//! may forget them later and hand them back in the meantime, as may an old context; so those that went last go again.
+//!
+//! Where the last write wins, what lost against a delete goes with it: without the delete it would be the last.
+//!
+//! Records that have anything to forget have an entry in the index, by which they are found when it is time.
+
+use bytes::Bytes;
+
+use crate::cluster::membership::Conflict;
+use crate::mutation::{Broken, Mutation};
+use crate::store::record::{Minter, Record};
+use crate::value::epoch::Epoch;
+use crate::value::hlc::WallMs;
+use crate::value::state::{Content, Sibling, State};
+
+/// What the entries begin with, by kind.
+const EPOCH_MARK: u8 = b'r';
+const WALL_MARK: u8 = b'x';
+const HEAD_BYTES: usize = 9;
+
+/// When a record is to be looked after.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Look {
+    /// In this epoch.
+    In(Epoch),
+    /// When a value has expired, by this node's clock.
+    At(WallMs),
+}
+
+impl Look {
+    const fn head(self) -> (u8, u64) {
+        match self {
+            Self::In(Epoch(number)) => (EPOCH_MARK, number),
+            Self::At(WallMs(number)) => (WALL_MARK, number),
+        }
+    }
+
+    /// The index's entry for a record that is to be looked after then.
+    pub fn entry(self, storage_key: &[u8]) -> Bytes {
+        [&self.first()[..], storage_key].concat().into()
+    }
+
+    /// The first entry that could be there for this time.
+    pub fn first(self) -> Bytes {
+        let (mark, number) = self.head();
+        let mut head = [mark; HEAD_BYTES];
+        head[1..].copy_from_slice(&number.to_be_bytes());
+        Bytes::copy_from_slice(&head)
+    }
+
+    /// The entries of this kind that are due at this time: from the first to behind the last.
+    pub fn due(self) -> (Bytes, Bytes) {
+        let (mark, number) = self.head();
+        let end = number.checked_add(1).map(|next| match self {
+            Self::In(_) => Self::In(Epoch(next)).first(),
+            Self::At(_) => Self::At(WallMs(next)).first(),
+        });
+        (Bytes::copy_from_slice(&[mark]), end.unwrap_or_else(|| Bytes::copy_from_slice(&[mark + 1])))
+    }
+}
+
+/// The storage key of an entry; none if it is not one of these.
+pub fn parse(entry: &Bytes) -> Option<Bytes> {
+    let &mark = entry.first()?;
+    (matches!(mark, EPOCH_MARK | WALL_MARK) && entry.len() >= HEAD_BYTES).then(|| entry.slice(HEAD_BYTES..))
+}
+
+/// What was forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Forgotten {
+    /// Whether anything was.
+    pub any: bool,
+    /// Tombstones and expired values.
+    pub deleted: u64,
+}
+
+/// By what a replica forgets.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// The epoch.
+    pub now: Epoch,
+    /// The bucket's policy for conflicts.
+    pub conflict: Conflict,
+    /// So many actors without siblings may a record have that changes all the time.
+    pub idle_max: usize,
+    /// Which rule is broken on purpose.
+    pub broken: Broken,
+}
+
+impl Rules {
+    /// Takes out the siblings that `is_due` names, with the values that lost against them. True if there were any.
+    fn drop(&self, state: &mut State, is_due: impl Fn(&Sibling) -> bool) -> bool {
+        let last = state.siblings().filter(|held| is_due(held)).map(Sibling::recency).max();
+        // A delete that lost has a time of its own: it may have been made an epoch later.
+        let lost = |held: &Sibling| {
+            self.conflict == Conflict::Lww && held.content != Content::Tombstone && Some(held.recency()) < last
+        };
+        last.is_some() && state.drop_siblings(|held| is_due(held) || lost(held))
+    }
+
+    fn is_due_tombstone(&self, held: &Sibling) -> bool {
+        held.content == Content::Tombstone && held.epoch.is_over(self.now, self.broken)
+    }
+}
+
+/// Takes out of a record what is to be forgotten. A record that does not count is left alone, and so are values that expire while there
+/// is no clock to go by.
+pub fn forget(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules: &Rules) -> Forgotten {
+    let &Rules { now, broken, idle_max, .. } = rules;
+    if record.header.catching_up.is_some() {
+        return Forgotten::default();
+    }
+    let before = record.state.siblings().len();
+    let tombstones = rules.drop(&mut record.state, |held| rules.is_due_tombstone(held));
+    if let Some(wall) = wall {
+        forget_expired(record, wall, rules);
+    }
+    let deleted = (before - record.state.siblings().len()) as u64;
+    let mut any = tombstones || deleted > 0;
+    if record.header.changed.is_over(now, broken) && record.state.forget_replaced() {
+        // Dots that nobody remembers must not be given again.
+        let clock = record.state.clock();
+        record.header.own = record.header.own.filter(|&own| clock.highest(minter.actor(own)) > 0);
+        record.header.idle = None;
+        any = true;
+    }
+    if record.header.idle.is_some() || record.state.clock().actors_len() > idle_max {
+        forget_idle(record, minter, rules);
+    }
+    Forgotten { any, deleted }
+}
+
+/// Forgets actors of which no sibling is left and of which nothing has come since they were noted, once that is long enough ago, and those
+/// that went before and have come back.
+fn forget_idle(record: &mut Record, minter: &Minter, rules: &Rules) {
+    let &Rules { now, broken, idle_max, .. } = rules;
+    let mut idle = record.state.idle();
+    let mut notes = record.header.idle.take().unwrap_or_default();
+    let mut going = idle.actors_within(&notes.gone);
+    if notes.since.is_over(now, broken) {
+        let noted = std::mem::take(&mut notes.noted);
+        going.extend(idle.actors_within(&noted));
+        notes.gone = noted;
+        idle.retain_actors(|actor| !going.contains(&actor));
+        if idle.actors_len() > idle_max {
+            notes.noted = idle;
+        }
+        notes.since = now;
+    }
+    record.state.forget_actors(&going);
+    // Dots that nobody remembers must not be given again.
+    record.header.own = record.header.own.filter(|&own| !going.contains(&minter.actor(own)));
+    record.header.idle = Some(notes).filter(|notes| !notes.noted.is_empty() || !notes.gone.is_empty());
+}
+
+fn forget_expired(record: &mut Record, wall: WallMs, rules: &Rules) {
+    let &Rules { now, broken, .. } = rules;
+    let has_expired = |held: &Sibling| held.content != Content::Tombstone && held.is_deleted(wall);
+    if !record.state.siblings().any(has_expired) {
+        record.header.expired_since = None;
+        return;
+    }
+    let since = *record.header.expired_since.get_or_insert(now);
+    let is_over = since.is_over(now, broken) || broken.is(Mutation::ExpiredByClock);
+    if is_over && rules.drop(&mut record.state, has_expired) {
+        // Others, whose clocks are behind, are yet to learn of it.
+        (record.header.changed, record.header.expired_since) = (now, None);
+    }
+}
+
+/// The state without the tombstones that are to be forgotten: a due one is neither sent nor stored.
+pub fn without_due(state: &State, rules: &Rules) -> Option<State> {
+    if !state.siblings().any(|held| rules.is_due_tombstone(held)) {
+        return None;
+    }
+    let mut kept = state.clone();
+    rules.drop(&mut kept, |held| rules.is_due_tombstone(held)).then_some(kept)
+}
+
+/// When a record that was just looked after is to be looked after again; none if it has nothing to forget.
+pub fn next_look(record: &Record, now: Epoch) -> Option<Look> {
+    let (header, state) = (&record.header, &record.state);
+    let tombstones = state.siblings().filter(|held| held.content == Content::Tombstone);
+    let is_bare = state.siblings().len() == 0;
+    let has_old = header.catching_up.is_some() || is_bare || state.remembers_replaced();
+    let expired = header.expired_since.map(Epoch::end);
+    let ends = tombstones.map(|held| held.epoch.end()).chain(has_old.then(|| header.changed.end())).chain(expired);
+    // Never at once again.
+    let soonest = ends.min().map(|end| Look::In(end.max(now.next())));
+    soonest.or_else(|| state.siblings().filter_map(|held| held.expires).min().map(Look::At))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::record::ActorsSince;
+    use crate::value::dot::{Actor, Dot, Life, NodeId, Since};
+    use crate::value::hlc::Hlc;
+    use crate::value::state::Notes;
+    use crate::value::write_id::WriteId;
+
+    fn rules(now: u64, conflict: Conflict) -> Rules {
+        Rules { now: Epoch(now), conflict, idle_max: 2, broken: Broken::default() }
+    }
+
+    fn sibling(number: u64, content: Content, expires: Option<u64>) -> Sibling {
+        let actor = Actor { node: NodeId::new(number), life: Life(1), since: Since(1) };
+        let (dot, write_id) = (Dot { actor, counter: 1 }, WriteId::from_bytes([number as u8; 16]));
+        let (hlc, expires) = (Hlc::at(WallMs(number)), expires.map(WallMs));
+        Sibling { dot, content, hlc, epoch: Epoch(1), write_id, expires }
+    }
+
+    fn value() -> Content {
+        Content::untyped("socks")
+    }
+
+    fn record(siblings: Vec<Sibling>) -> Record {
+        let state = State::from_parts(crate::value::clock::Clock::new(), siblings, Notes::new());
+        let mut record = Record { state, ..Record::default() };
+        record.header.changed = Epoch(1);
+        record
+    }
+
+    fn minter() -> Minter {
+        Minter::new(NodeId::new(1), Life(1), 1, ActorsSince { boot: 0, drawn: 0 })
+    }
+
+    fn numbers(record: &Record) -> Vec<u64> {
+        record.state.siblings().map(|held| held.dot.actor.node.get()).collect()
+    }
+
+    #[test]
+    fn entries_are_found_when_they_are_due() {
+        let (first, end) = Look::In(Epoch(7)).due();
+        let entry = |look: Look| look.entry(b"key");
+        for (look, is_due) in [(7, true), (1, true), (8, false), (u64::MAX, false)] {
+            let entry = entry(Look::In(Epoch(look)));
+            assert_eq!(first <= entry && entry < end, is_due, "{look}");
+            assert_eq!(parse(&entry), Some(Bytes::from_static(b"key")));
+        }
+        let other = entry(Look::At(WallMs(1)));
+        assert!(other < first || other >= end);
+        assert_eq!(parse(&Bytes::from_static(b"hint")), None);
+    }
+
+    #[test]
+    fn what_lost_against_a_delete_goes_with_it_where_the_last_write_wins() {
+        let siblings =
+            || vec![sibling(1, value(), None), sibling(2, Content::Tombstone, None), sibling(3, value(), None)];
+        for (conflict, kept) in [(Conflict::Siblings, vec![1, 3]), (Conflict::Lww, vec![3])] {
+            let mut record = record(siblings());
+            assert!(!forget(&mut record, &minter(), Some(WallMs(9)), &rules(5, conflict)).any);
+            assert!(forget(&mut record, &minter(), Some(WallMs(9)), &rules(6, conflict)).any);
+            assert_eq!(numbers(&record), kept);
+        }
+    }
+
+    #[test]
+    fn a_delete_that_lost_against_one_of_an_earlier_epoch_is_kept_for_its_own_time() {
+        let later = Sibling { epoch: Epoch(2), ..sibling(1, Content::Tombstone, None) };
+        let mut record = record(vec![later, sibling(2, Content::Tombstone, None)]);
+        forget(&mut record, &minter(), Some(WallMs(9)), &rules(6, Conflict::Lww));
+        assert_eq!(numbers(&record), [1]);
+        forget(&mut record, &minter(), Some(WallMs(9)), &rules(7, Conflict::Lww));
+        assert_eq!(numbers(&record), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn an_expired_value_goes_five_epochs_after_it_was_found_expired_whatever_the_clock_says() {
+        let mut record = record(vec![sibling(1, value(), Some(1_000))]);
+        assert_eq!(next_look(&record, Epoch(1)), Some(Look::At(WallMs(1_000))));
+        // A clock that is slow by far finds nothing expired, however many epochs go by.
+        forget(&mut record, &minter(), Some(WallMs(999)), &rules(50, Conflict::Siblings));
+        assert_eq!((numbers(&record), record.header.expired_since), (vec![1], None));
+        forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(60, Conflict::Siblings));
+        assert_eq!(next_look(&record, Epoch(60)), Some(Look::In(Epoch(65))));
+        // One that jumps far ahead does not hasten it, nor one that is not to be relied on.
+        assert!(!forget(&mut record, &minter(), None, &rules(66, Conflict::Siblings)).any);
+        assert!(!forget(&mut record, &minter(), Some(WallMs(u64::MAX)), &rules(64, Conflict::Siblings)).any);
+        assert_eq!(forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(65, Conflict::Siblings)).deleted, 1);
+        assert_eq!(numbers(&record), Vec::<u64>::new());
+        assert!(!record.state.is_empty(), "the clock stays five more epochs, so that slower nodes learn of it");
+        forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(70, Conflict::Siblings));
+        assert!(record.state.is_empty());
+    }
+
+    fn dot(actor: u64, counter: u64) -> Dot {
+        Dot { actor: Actor { node: NodeId::new(9), life: Life(1), since: Since(actor) }, counter }
+    }
+
+    fn actors(record: &Record) -> Vec<u64> {
+        record.state.clock().actors().map(|actor| actor.since.0).collect()
+    }
+
+    /// A record that knows of actors 1 to `actors`, of which the last made its only sibling, and that changes in every epoch.
+    fn changing(actors: u64) -> Record {
+        let mut record = record(vec![Sibling { dot: dot(actors, 1), ..sibling(1, value(), None) }]);
+        (1..actors)
+            .for_each(|actor| record.state.merge(&knows(dot(actor, 2))).changed.then_some(()).expect("it is new"));
+        record
+    }
+
+    fn knows(dot: Dot) -> State {
+        State::from_parts((1..=dot.counter).map(|counter| Dot { counter, ..dot }).collect(), Vec::new(), Notes::new())
+    }
+
+    #[test]
+    fn actors_that_have_ended_are_forgotten_though_the_record_changes_all_the_time() {
+        let mut record = changing(6);
+        record.header.own = Some(crate::store::record::OwnActor { since: Since(3), count: 2 });
+        let look = |record: &mut Record, epoch: u64| {
+            record.header.changed = Epoch(epoch);
+            let own = Minter::new(NodeId::new(9), Life(1), 1, ActorsSince { boot: 1, drawn: 0 });
+            forget(record, &own, None, &rules(epoch, Conflict::Siblings));
+        };
+        look(&mut record, 10);
+        // Something comes of one of them after they were noted, and one more is there.
+        record.state.merge(&knows(dot(2, 3)));
+        record.state.merge(&knows(dot(7, 1)));
+        look(&mut record, 14);
+        assert_eq!(actors(&record), [1, 2, 3, 4, 5, 6, 7]);
+        look(&mut record, 15);
+        assert_eq!(actors(&record), [2, 6, 7], "no more than may stay, and the sibling's");
+        // They come back, and one of them with something new.
+        for dot in [dot(1, 2), dot(3, 1), dot(4, 3)] {
+            record.state.merge(&knows(dot));
+        }
+        look(&mut record, 16);
+        assert_eq!(actors(&record), [2, 4, 6, 7]);
+        assert_eq!(record.state.siblings().len(), 1);
+        // In the end no more are left than may be.
+        (17..40).for_each(|epoch| look(&mut record, epoch));
+        assert!(actors(&record).len() <= 3 && record.header.idle.is_none(), "{:?}", record.header.idle);
+    }
+
+    #[test]
+    fn the_actor_of_a_node_that_is_forgotten_makes_no_more_dots() {
+        let own = minter();
+        let mut record = changing(6);
+        let mine = crate::store::record::OwnActor { since: Since(1), count: 1 };
+        record.state.merge(&knows(Dot { actor: own.actor(mine), counter: 1 }));
+        record.header.own = Some(mine);
+        for epoch in [10, 15] {
+            record.header.changed = Epoch(epoch);
+            forget(&mut record, &own, None, &rules(epoch, Conflict::Siblings));
+        }
+        assert_eq!((record.header.own, record.state.clock().actors_len()), (None, 1));
+    }
+
+    #[test]
+    fn a_record_that_does_not_count_forgets_nothing() {
+        let mut lost = record(vec![sibling(2, Content::Tombstone, None)]);
+        lost.header.catching_up = Some(crate::store::record::Loss(1));
+        assert_eq!(forget(&mut lost, &minter(), Some(WallMs(9)), &rules(60, Conflict::Siblings)), Forgotten::default());
+        assert_eq!(next_look(&lost, Epoch(60)), Some(Look::In(Epoch(61))));
+    }
+}

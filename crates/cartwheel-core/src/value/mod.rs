@@ -1,0 +1,14 @@
+//! Values and what identifies them: keys, versions, siblings and time.
+
+pub mod clock;
+pub mod context;
+pub mod digest;
+pub mod dot;
+pub mod epoch;
+pub mod hlc;
+pub mod key;
+pub mod notes;
+pub mod state;
+pub mod time;
+pub mod token;
+pub mod write_id;
