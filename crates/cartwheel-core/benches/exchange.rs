@@ -10,12 +10,13 @@ mod pair;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use cartwheel_core::message::client::{Operation, Put, Request};
-use cartwheel_core::node::{ClientId, Input, Node};
+use cartwheel_core::message::client::{ClientId, Operation, Put, Request};
+use cartwheel_core::node::{Input, Node};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::state::Content;
 use cartwheel_core::value::time::{self, Now};
+
 use pair::{EVERY, Pair, config, disk, key, state, view};
 
 fn main() {

@@ -1,8 +1,9 @@
 //! What the ring costs on and off the request path: `cargo bench -p cartwheel-core --bench ring`.
 
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, Folded, History, Member, Strategy};
+use cartwheel_core::cluster::membership::{ChangeKind, Folded, History, Member, Strategy};
 use cartwheel_core::ring::balanced::{SPREAD, balanced};
 use cartwheel_core::ring::{NodeInfo, Partitions, Ring, RingVersion};
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::value::token::Token;

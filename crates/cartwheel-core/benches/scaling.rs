@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
 use cartwheel_core::cluster::membership::{ChangeKind, SettingsPatch, View};
-use cartwheel_core::message::client::{Operation, Put, Request};
-use cartwheel_core::node::{ClientId, Input, Node};
+use cartwheel_core::message::client::{ClientId, Operation, Put, Request};
+use cartwheel_core::node::{Input, Node};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::image::Image;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::state::Content;
 use cartwheel_core::value::time::{self, Now};
+
 use pair::{EVERY, config, history, id, key, member};
 
 /// What kind of cluster a node is in.

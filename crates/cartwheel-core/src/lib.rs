@@ -19,8 +19,10 @@
 pub mod admission;
 pub mod anti_entropy;
 pub mod cluster;
+pub mod config;
 pub mod control;
 pub mod coordinator;
+pub mod event;
 pub mod message;
 pub mod mutation;
 pub mod node;

@@ -9,13 +9,15 @@ use std::time::Duration;
 use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
 use cartwheel_core::cluster::counts::ReplicaCounts;
 use cartwheel_core::cluster::seat::Seat;
-use cartwheel_core::node::{Event, Node};
+use cartwheel_core::event::Event;
+use cartwheel_core::node::Node;
 use cartwheel_core::replica::hint;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::{LocalHeader, Record};
 use cartwheel_core::value::dot::Life;
 use cartwheel_core::value::state::Epoch;
+
 use pair::{Pair, config, disk, id, key, state, view};
 
 const RECORDS: usize = 5_000;

@@ -11,8 +11,9 @@ use cartwheel_core::value::clock::{Clock, Run};
 use cartwheel_core::value::dot::Dot;
 use cartwheel_core::value::state::{Seen, State};
 use cartwheel_core::value::write_id::WriteId;
-use harness::{TestReplica, Write, join};
 use proptest::prelude::*;
+
+use harness::{TestReplica, Write, join};
 
 const NODES: usize = 3;
 const CLIENTS: usize = 3;

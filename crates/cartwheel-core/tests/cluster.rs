@@ -6,30 +6,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::membership::{
-    ChangeKind, ClusterId, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
+    ChangeKind, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
 };
+use cartwheel_core::config::{Limits, NodeConfig, Timing};
+use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{
-    Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
+    ClientId, Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
 };
-use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Lane, Message, Ticket};
+use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Ticket};
 use cartwheel_core::mutation::Broken;
+
 #[cfg(feature = "mutations")]
 use cartwheel_core::mutation::Mutation;
-use cartwheel_core::node::{
-    ClientId, Effects, Event, Input, Limits, Node, NodeConfig, ReadFailed, StoreCommand, StoreResult, Timing,
-    WriteFailed,
-};
+use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::ring::Partitions;
+use cartwheel_core::store::command::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::value::clock::Clock;
-use cartwheel_core::value::context::{ClusterKey, SEALED_BYTES_GIVEN_MAX};
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Epoch, Notes, State};
 use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::wire;
+use cartwheel_core::wire::context::{ClusterKey, SEALED_BYTES_GIVEN_MAX};
 
 const CLUSTER: ClusterId = ClusterId(1);
 
@@ -91,7 +94,7 @@ fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
         boot,
         lane: Lane::ONLY,
         seats: Vec::new(),
-        losses: cartwheel_core::node::losses::LossBook::default(),
+        losses: cartwheel_core::store::loss_book::LossBook::default(),
         loss_floor,
         durability: Durability::Fsync,
         actors: cartwheel_core::store::record::ActorsSince { boot, drawn: node as u64 },
@@ -785,7 +788,7 @@ fn a_message_of_a_stranger_changes_nothing() {
         from_boot: 1,
         sent: Now { wall: WallMs(u64::MAX), ..Now::default() },
         footing: cartwheel_core::cluster::configuration::Footing::default(),
-        losses: cartwheel_core::node::losses::Losses::NONE,
+        losses: cartwheel_core::cluster::losses::Losses::NONE,
         message: Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, merge.clone()),
     };
     for stray in [envelope(ClusterId(2), id(2)), envelope(CLUSTER, id(9))] {

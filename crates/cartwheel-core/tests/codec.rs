@@ -4,26 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::anti_entropy::merkle::{Size, TreeId};
 use cartwheel_core::cluster::counts::Group;
-use cartwheel_core::cluster::membership::{ClusterId, History};
-use cartwheel_core::cluster::sizes::NodeSizes;
-use cartwheel_core::control::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
+use cartwheel_core::cluster::losses::Loss;
+use cartwheel_core::cluster::membership::History;
+use cartwheel_core::cluster::sizes::{NodeSizes, Size, TreeId};
 use cartwheel_core::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
+use cartwheel_core::message::gossip::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
 use cartwheel_core::message::{
     Answer, Ask, Asking, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want,
 };
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::ring::{PartitionId, RingVersion};
-use cartwheel_core::store::record::Loss;
 use cartwheel_core::value::clock::Clock;
-use cartwheel_core::value::context::{ClusterKey, Context, ContextError, Sealer};
+use cartwheel_core::value::cluster_id::ClusterId;
+use cartwheel_core::value::context::{Context, ContextError};
 use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
 use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::value::write_id::WriteId;
+use cartwheel_core::wire::context::{ClusterKey, Sealer};
 use cartwheel_core::wire::{self, Protocol, WireError};
 use proptest::prelude::*;
 
@@ -153,7 +154,7 @@ fn envelope(message: Message) -> Envelope {
         from_boot: 2,
         sent: Now { instant: Instant(5), wall: WallMs(3) },
         footing: cartwheel_core::cluster::configuration::Footing::default(),
-        losses: cartwheel_core::node::losses::Losses::NONE,
+        losses: cartwheel_core::cluster::losses::Losses::NONE,
         message,
     }
 }

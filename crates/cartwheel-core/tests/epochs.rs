@@ -7,9 +7,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use cartwheel_core::cluster::membership::Durability;
-use cartwheel_core::message::client::{Consistency, Get, Operation, Put, Request, Retry};
+use cartwheel_core::config::NodeConfig;
+use cartwheel_core::event::Event;
+use cartwheel_core::message::client::{ClientId, Consistency, Get, Operation, Put, Request, Retry};
 use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Envelope, Message, StateDigest, Ticket};
-use cartwheel_core::node::{ClientId, Event, Input, Node, NodeConfig, StoreCommand, StoreResult, WriteFailed};
+use cartwheel_core::node::{Input, Node};
+use cartwheel_core::store::command::{StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::value::clock::Clock;
 use cartwheel_core::value::dot::{Actor, Dot, Life, Since};
@@ -18,6 +21,7 @@ use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::state::{Content, Notes, Sibling, State};
 use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::value::write_id::WriteId;
+
 use pair::{CLUSTER, EVERY, Pair, blind_put, config, id, key, view};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -180,7 +184,7 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
             from_boot: 1,
             sent: Now { wall: WallMs(1_000_005), ..Now::default() },
             footing: cartwheel_core::cluster::configuration::Footing::default(),
-            losses: cartwheel_core::node::losses::Losses::NONE,
+            losses: cartwheel_core::cluster::losses::Losses::NONE,
             message,
         })
     };

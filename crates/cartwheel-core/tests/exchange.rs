@@ -5,15 +5,17 @@ mod pair;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel_core::anti_entropy::merkle::{KeyRange, TreeId};
 use cartwheel_core::cluster::counts::Group;
 use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
-use cartwheel_core::message::anti_entropy::Question;
+use cartwheel_core::cluster::sizes::TreeId;
+use cartwheel_core::event::Event;
+use cartwheel_core::message::anti_entropy::{KeyRange, Question};
 use cartwheel_core::message::{Asking, Message, Ticket};
-use cartwheel_core::node::{Event, Input, Node};
+use cartwheel_core::node::{Input, Node};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::state::State;
+
 use pair::{EVERY, Pair, config, disk, id, key, state, view};
 
 /// Two replicas of so many keys, in two partitions, whose trees are ready and proven equal.

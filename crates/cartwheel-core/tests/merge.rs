@@ -1,8 +1,9 @@
 //! The laws of merge, and the forms in which states travel.
 
 use bytes::Bytes;
-use cartwheel_core::replica::gc::Look;
-use cartwheel_core::store::record::{Idle, LocalHeader, Loss, OwnActor, Record, RecordError};
+use cartwheel_core::cluster::losses::Loss;
+use cartwheel_core::store::look::Look;
+use cartwheel_core::store::record::{Idle, LocalHeader, OwnActor, Record, RecordError};
 use cartwheel_core::value::clock::{Clock, Run};
 use cartwheel_core::value::digest::ContentDigest;
 use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};

@@ -7,8 +7,9 @@ use cartwheel_core::message::Failure;
 use cartwheel_core::replica::MintRefused;
 use cartwheel_core::store::record::{Record, RecordError};
 use cartwheel_core::value::state::Seen;
-use harness::{TestReplica, Write, key};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use harness::{TestReplica, Write, key};
 
 /// The record as a build would store it whose form is the same but for the version.
 fn of_version(stored: &Bytes, more: u8) -> Bytes {

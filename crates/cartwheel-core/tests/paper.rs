@@ -8,8 +8,9 @@ use cartwheel_core::value::clock::Clock;
 use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::state::{Seen, State};
-use harness::{TestReplica, Write, join};
 use proptest::prelude::*;
+
+use harness::{TestReplica, Write, join};
 
 /// The clock as the paper writes it: nodes 1, 2, 3 are Sx, Sy, Sz.
 fn vector(clock: &Clock) -> String {

@@ -8,25 +8,30 @@ use std::time::Duration;
 
 use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
 use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, Conflict, History, Member, SettingsPatch, View};
+use cartwheel_core::cluster::membership::{ChangeKind, Conflict, History, Member, SettingsPatch, View};
 use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::cluster::sizes::Backlog;
+use cartwheel_core::config::NodeConfig;
+use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{
-    Acks, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request,
+    Acks, ClientId, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request,
 };
 use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Ticket};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::{ClientId, Event, Input, Node, NodeConfig};
+use cartwheel_core::node::{Input, Node};
 use cartwheel_core::reconfiguration::seat_name;
-use cartwheel_core::replica::hint::{self, Backlog};
+use cartwheel_core::replica::hint;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::Record;
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::Epoch;
 use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::wire;
+
 use pair::{blind_put, config, history, id, key, member, state};
 
 const NODES: usize = 5;
@@ -621,7 +626,7 @@ fn asked_by(from: NodeId, ask: Ask) -> Envelope {
         from_boot: 1,
         sent: Now { wall: WallMs(1_000_000), ..Now::default() },
         footing: cartwheel_core::cluster::configuration::Footing::default(),
-        losses: cartwheel_core::node::losses::Losses::NONE,
+        losses: cartwheel_core::cluster::losses::Losses::NONE,
         message: Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, ask),
     }
 }

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::anti_entropy::merkle::{Grid, KeyRange};
+use cartwheel_core::anti_entropy::merkle::Grid;
 use cartwheel_core::cluster::configuration::Home;
 use cartwheel_core::cluster::counts::Group;
 use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::cluster::membership::{ChangeKind, View};
+use cartwheel_core::config::NodeConfig;
+use cartwheel_core::event::Event;
+use cartwheel_core::message::anti_entropy::KeyRange;
 use cartwheel_core::message::transfer::{Fetch, Fetched, Page};
 use cartwheel_core::message::{Asking, Message, Ticket};
-use cartwheel_core::node::{Event, Input, Node, NodeConfig};
+use cartwheel_core::node::{Input, Node};
 use cartwheel_core::reconfiguration::seat_name;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::image::Image;
@@ -24,6 +27,7 @@ use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Sibling, State};
 use cartwheel_core::wire;
+
 use pair::{EVERY, Pair, config, history, id, key, member, state, view};
 
 const COMER: usize = 4;

@@ -2,10 +2,12 @@
 
 mod harness;
 
-use cartwheel_core::cluster::membership::ClusterId;
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::value::context::{ClusterKey, Context, Sealer};
+use cartwheel_core::value::cluster_id::ClusterId;
+use cartwheel_core::value::context::Context;
 use cartwheel_core::value::state::Epoch;
+use cartwheel_core::wire::context::{ClusterKey, Sealer};
+
 use harness::{TestReplica, Write, key};
 
 const UPDATES: u64 = 1_000_000;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::message::client::{Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request};
-use cartwheel_core::node::ClientId;
-use cartwheel_core::value::context::Sealer;
+use cartwheel_core::message::client::{
+    Acks, ClientId, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request,
+};
 use cartwheel_core::value::dot::Dot;
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::value::state::Content;
+use cartwheel_core::wire::context::Sealer;
 
 use crate::cluster::{BucketSpec, Cluster, key};
 use crate::failure::Failure;

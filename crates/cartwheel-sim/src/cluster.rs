@@ -4,25 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::membership::{
-    ChangeKind, ClusterId, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
+    ChangeKind, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
 };
 use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::control::{Control, ControlConfig, SNAPSHOT_AFTER};
-use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::losses::{self, LossBook};
-use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
+use cartwheel_core::node::Node;
 use cartwheel_core::reconfiguration::seat_name;
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::store::image::Image;
+use cartwheel_core::store::loss_book::{self, LossBook};
 use cartwheel_core::store::record::ActorsSince;
-use cartwheel_core::value::context::{ClusterKey, Sealer};
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::wire;
+use cartwheel_core::wire::context::{ClusterKey, Sealer};
 
 /// A bucket and how the workload uses it.
 #[derive(Clone, Debug)]
@@ -299,7 +301,7 @@ pub fn seat_in(disk: &Image, partition: PartitionId) -> Option<Seat> {
 /// # Panics
 /// If what it remembers is none.
 pub fn losses_in(disk: &Image) -> LossBook {
-    let bytes = disk.named.get(losses::NAME.as_bytes());
+    let bytes = disk.named.get(loss_book::NAME.as_bytes());
     bytes.map_or_else(LossBook::default, |bytes| LossBook::decode(bytes).expect("what was saved"))
 }
 

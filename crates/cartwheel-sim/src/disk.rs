@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use cartwheel_core::node::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
+use cartwheel_core::store::command::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::store::image::Image;
 
 use crate::options::DiskOptions;

@@ -1,12 +1,11 @@
 //! What clients asked and were told, key by key: the oracle's evidence.
 
 use bytes::Bytes;
+use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Sibling};
 use cartwheel_core::value::write_id::WriteId;
-
-use cartwheel_core::cluster::membership::Conflict;
 
 /// How many writes a key gets at most in a run.
 ///

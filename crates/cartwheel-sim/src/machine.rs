@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use cartwheel_core::node::{ClientId, Input, Node};
+use cartwheel_core::message::client::ClientId;
+use cartwheel_core::node::{Input, Node};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::ActorsSince;
 use cartwheel_core::value::dot::{Life, Since};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cartwheel_core::cluster::membership::{Conflict, Durability};
-use cartwheel_core::node::{Limits, Timing};
+use cartwheel_core::config::{Limits, Timing};
 
 use crate::cluster::{BucketSpec, ClusterSpec, NodeSpec};
 use crate::rng::{Rng, Stream};

@@ -4,9 +4,8 @@
 mod loss;
 
 use cartwheel_core::cluster::membership::{ChangeKind, Conflict};
-use cartwheel_core::message::client::Consistency;
+use cartwheel_core::message::client::{ClientId, Consistency};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::ClientId;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::State;
 

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use cartwheel_core::cluster::configuration::Footing;
 use cartwheel_core::cluster::liveness::Status;
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
-use cartwheel_core::control::{
-    Changes, Control, ControlConfig, ControlEffects, ControlInput, Notice, SNAPSHOT_AFTER, Views,
-};
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
+use cartwheel_core::control::{Control, ControlConfig, ControlEffects, ControlInput, SNAPSHOT_AFTER, Views};
+use cartwheel_core::message::gossip::{Changes, Notice};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::ring::{Partitions, RingVersion};
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
@@ -393,7 +393,7 @@ impl World {
             from_boot: 1,
             sent: Now { wall: self.now().wall, ..Now::default() },
             footing: Footing::default(),
-            losses: cartwheel_core::node::losses::Losses::NONE,
+            losses: cartwheel_core::cluster::losses::Losses::NONE,
             message: Message::Notice(Notice::Changes(Changes { since, version, changes, is_answer: true })),
         };
         self.input(first, ControlInput::Message(Box::new(envelope)));

@@ -1,10 +1,12 @@
 //! Values and messages in a form that people can read: nodes by name, clocks as the paper writes them.
 
+use cartwheel_core::cluster::losses::Loss;
+use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
 use cartwheel_core::message::transfer::Fetched;
 use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Envelope, Message, Role, Ticket, Want};
-use cartwheel_core::node::{Event, ReadFailed, StoreCommand, StoreResult, WriteFailed};
-use cartwheel_core::store::record::{Loss, Record};
+use cartwheel_core::store::command::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
+use cartwheel_core::store::record::Record;
 use cartwheel_core::value::clock::{Clock, Run};
 use cartwheel_core::value::dot::{Actor, Dot};
 use cartwheel_core::value::state::{Content, Sibling, State};

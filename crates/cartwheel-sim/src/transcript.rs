@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::{Conflict, Durability};
+use cartwheel_core::config::{Limits, Timing};
 use cartwheel_core::message::client::{Consistency, Get, Got, Operation, Put, Reply, Request};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::{Limits, Timing};
 use cartwheel_core::value::dot::{Actor, NodeId};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Sibling};

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
-use cartwheel_core::message::client::{Outcome, Put, Reply, Request, Retry};
+use cartwheel_core::event::Event as Reported;
+use cartwheel_core::message::client::{ClientId, Outcome, Put, Reply, Request, Retry};
 use cartwheel_core::message::{Envelope, Message};
-use cartwheel_core::node::{ClientId, Effects, Event as Reported, Input, StoreCommand, StoreId, StoreResult};
+use cartwheel_core::node::{Effects, Input};
+use cartwheel_core::store::command::{StoreCommand, StoreId, StoreResult};
 use cartwheel_core::store::record::{ActorsSince, Record, RecordError};
 use cartwheel_core::value::dot::{Dot, Life, Since};
 use cartwheel_core::value::epoch::Epoch;

@@ -9,12 +9,13 @@ use cartwheel_core::cluster::configuration::Phase;
 use cartwheel_core::cluster::liveness::{Liveness, Status};
 use cartwheel_core::cluster::membership::{History, View};
 use cartwheel_core::control::{
-    Changed, Control, ControlEffects, ControlInput, EpochStatus, Inquiry, MembersChange, MembersChanged,
-    SettingsChange, Survey, Surveyed,
+    Changed, Control, ControlEffects, ControlInput, EpochStatus, MembersChange, MembersChanged, SettingsChange, Survey,
+    Surveyed,
 };
 use cartwheel_core::message::Envelope;
-use cartwheel_core::message::client::Refusal;
-use cartwheel_core::node::effects::{ClientId, WriteFailed};
+use cartwheel_core::message::client::{ClientId, Refusal};
+use cartwheel_core::message::gossip::Inquiry;
+use cartwheel_core::store::command::WriteFailed;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::time::Instant;

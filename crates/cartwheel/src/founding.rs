@@ -1,12 +1,12 @@
 //! Founding a cluster: the identities of its nodes, and their data directories, all made on one machine.
 
-use std::fs;
-use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
 use cartwheel_core::ring::Partitions;
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::wire::Protocol;

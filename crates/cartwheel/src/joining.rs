@@ -1,11 +1,10 @@
 //! How a node that has no data directory comes to one: it founds a cluster, or is let into one.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use cartwheel_core::cluster::configuration::Home;
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, View};
@@ -548,7 +547,7 @@ mod tests {
     /// A cluster of a, as a knows it after these changes.
     fn history(changes: Vec<ChangeKind>) -> History {
         let founding = ChangeKind::Found {
-            cluster: cartwheel_core::cluster::membership::ClusterId(7),
+            cluster: cartwheel_core::value::cluster_id::ClusterId(7),
             partitions: cartwheel_core::ring::Partitions::default(),
             strategy: cartwheel_core::cluster::membership::Strategy::default(),
             members: vec![site().member("a", Life(1))],

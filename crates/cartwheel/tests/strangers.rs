@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use cartwheel::data_dir::{Identity, read_identity};
 use cartwheel::founding::view_of;
-use cartwheel_core::cluster::membership::ClusterId;
 use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Role, Ticket, Want};
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Epoch, State};
 use cartwheel_core::value::time::Now;
 use cartwheel_core::wire::{PROTOCOL_VERSION, encode_envelope};
+
 use harness::raw::{get, put};
 use harness::{Cluster, PATIENCE};
 
@@ -171,7 +172,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
         from_boot: 1,
         sent: Now { wall: WallMs(0), ..Now::default() },
         footing: cartwheel_core::cluster::configuration::Footing::default(),
-        losses: cartwheel_core::node::losses::Losses::NONE,
+        losses: cartwheel_core::cluster::losses::Losses::NONE,
         message,
     };
     let ours = target.identity.cluster;

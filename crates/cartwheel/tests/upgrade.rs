@@ -17,9 +17,10 @@ use cartwheel_client::{Attempt, Client, ClusterStatus, Options, Outcome, Value};
 use cartwheel_core::store::record::{Record, RecordError};
 use cartwheel_core::wire::{PRETENDS, PROTOCOL_VERSION};
 use cartwheel_storage::{FjallOptions, FjallStore, Store as _};
-use harness::{CARTWHEEL, Cluster, PATIENCE, members, raw};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
+
+use harness::{CARTWHEEL, Cluster, PATIENCE, members, raw};
 
 const OLD: u32 = PROTOCOL_VERSION;
 const NEW: u32 = PROTOCOL_VERSION + 1;

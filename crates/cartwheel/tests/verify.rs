@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cartwheel_core::value::key::Key;
 use cartwheel_storage::{Batch, Durability, FjallOptions, FjallStore, Store as _};
-use harness::raw::{call, get, put, set_bucket};
-use harness::{CARTWHEEL, Cluster, PATIENCE};
 use rustix::process::Signal;
 use serde_json::Value;
+
+use harness::raw::{call, get, put, set_bucket};
+use harness::{CARTWHEEL, Cluster, PATIENCE};
 
 /// What a verification said, and its exit status.
 struct Verified {

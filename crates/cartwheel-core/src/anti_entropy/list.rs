@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::anti_entropy::merkle::{KeyRange, Share, TreeId, Trees};
-use crate::message::anti_entropy::ListPage;
-use crate::node::effects::{ScanLimit, Scanned, StoreCommand};
+use crate::anti_entropy::merkle::Trees;
+use crate::cluster::sizes::TreeId;
+use crate::message::anti_entropy::{KeyRange, ListPage};
+use crate::store::command::{ScanLimit, Scanned, StoreCommand};
+use crate::store::share::Share;
 use crate::value::digest::ContentDigest;
 use crate::value::key::Key;
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::anti_entropy::merkle::{TreeId, Trees};
+use crate::anti_entropy::merkle::Trees;
 use crate::cluster::configuration::Footing;
 use crate::cluster::counts::Group;
 use crate::cluster::holdings::Holdings;
+use crate::cluster::sizes::TreeId;
 use crate::ring::PartitionId;
 use crate::value::dot::{NodeId, Since};
 use crate::value::hlc::WallMs;

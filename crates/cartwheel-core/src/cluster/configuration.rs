@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::cluster::counts::{Group, ReplicaCounts};
-use crate::node::losses::Memory;
+use crate::cluster::losses::Memory;
 use crate::ring::N_MAX;
 use crate::ring::quorum::{Quorum, majority};
 use crate::value::dot::{Life, NodeId};

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::anti_entropy::merkle::TreeId;
 use crate::cluster::configuration::{Configuration, Footing, Home, Homes, Phase, Step};
 use crate::cluster::counts::{Group, KnownCounts, ReplicaCounts};
+use crate::cluster::lane::Lane;
 use crate::cluster::membership::View;
 use crate::cluster::seat::Seat;
-use crate::message::Lane;
+use crate::cluster::sizes::TreeId;
 use crate::ring::PartitionId;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;

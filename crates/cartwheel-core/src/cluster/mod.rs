@@ -3,7 +3,9 @@
 pub mod configuration;
 pub mod counts;
 pub mod holdings;
+pub mod lane;
 pub mod liveness;
+pub mod losses;
 pub mod membership;
 pub mod paxos;
 pub mod seat;

@@ -1,9 +1,9 @@
 //! How much a node holds of some partitions, for those who plan to move them or look on while they move.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 
-use crate::anti_entropy::merkle::{Size, TreeId};
-use crate::node::Node;
+use crate::cluster::counts::Group;
 use crate::ring::PartitionId;
 
 /// What a node holds of the partitions that it was asked about.
@@ -16,25 +16,43 @@ pub struct NodeSizes {
 }
 
 impl NodeSizes {
-    /// What a shard's node holds of those of the partitions that are its own.
-    pub fn of(node: &Node, partitions: &[PartitionId]) -> Self {
-        let (held, trees) = (node.held(), node.exchange().trees());
-        let groups = |partition: PartitionId| held.groups(partition).into_iter();
-        let of = |&partition: &PartitionId| groups(partition).map(move |group| TreeId { partition, group });
-        let (ids, me) = (partitions.iter().flat_map(of), held.me());
-        let leaves = held.seats().filter(|(_, seat)| {
-            let is_to_hand_over = seat.former.is_some() || seat.has_leftovers;
-            is_to_hand_over && (seat.former.is_some() || !seat.phase.is_home_of_any(me))
-        });
-        Self {
-            trees: ids.filter_map(|id| Some((id, trees.size(id)?))).collect(),
-            leaves: leaves.map(|(partition, _)| partition).collect(),
-        }
-    }
-
     /// Takes in what another shard holds.
     pub fn merge(&mut self, other: Self) {
         self.trees.extend(other.trees);
         self.leaves.extend(other.leaves);
     }
+}
+
+/// Which tree: the keys of a group of one partition, which have the same homes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TreeId {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Which of its keys.
+    pub group: Group,
+}
+
+/// How much keys and what they hold amount to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Size {
+    /// How many keys hold anything, be it a tombstone.
+    pub keys: u64,
+    /// How many bytes the keys, as they are stored, their values and media types have. Clocks and the like are not counted.
+    pub bytes: u64,
+}
+
+impl AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.keys = self.keys.saturating_add(other.keys);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
+/// What is owed to one home.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backlog {
+    /// Records.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use super::{Control, ControlEffects, PENDING_MAX};
 use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 use crate::cluster::membership::{BucketSettings, Change, ChangeKind, SettingsPatch};
-use crate::message::client::{Refusal, Shortfall};
-use crate::node::effects::ClientId;
+use crate::message::client::{ClientId, Refusal, Shortfall};
 use crate::value::hlc::Hlc;
 use crate::value::time::{Instant, Now};
 

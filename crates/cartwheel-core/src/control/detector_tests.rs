@@ -125,7 +125,7 @@ impl Lan {
             from_boot: boot,
             sent: Now { wall: WallMs(1), ..Now::default() },
             footing: crate::cluster::configuration::Footing::default(),
-            losses: crate::node::losses::Losses::NONE,
+            losses: crate::cluster::losses::Losses::NONE,
             message,
         };
         self.input(to, ControlInput::Message(Box::new(envelope)));

@@ -12,10 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::roster::{Marks, MembersDigest, Roster};
+use super::roster::Roster;
 use super::{Control, ControlEffects, Notice, TOLD};
 use crate::cluster::membership::View;
-use crate::node::effects::WriteFailed;
+use crate::message::gossip::{EpochNotice, MembersDigest};
+use crate::store::command::WriteFailed;
 use crate::value::dot::{Life, NodeId};
 use crate::value::epoch::Epoch;
 use crate::value::hlc::WallMs;
@@ -26,21 +27,6 @@ const SAVE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How often it is told anew how far a large cluster is.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
-
-/// What a member tells of its epochs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EpochNotice {
-    /// In which it is.
-    pub epoch: Epoch,
-    /// The last that it has finished. Of one that does not know the epoch: one that the cluster had reached when it was made.
-    pub finished: Epoch,
-    /// Whom it knows as members, itself included.
-    pub members: MembersDigest,
-    /// Who of them has finished the epoch that it is in, while they knew the same members.
-    pub done: Marks,
-    /// Who has finished the one before.
-    pub done_before: Marks,
-}
 
 /// How far this node sees the cluster with its epoch.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -4,25 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{Control, ControlEffects, Notice};
 use crate::cluster::sizes::NodeSizes;
-use crate::ring::PartitionId;
+use crate::message::gossip::{Inquiry, InquiryId};
 use crate::value::dot::{Life, NodeId};
 use crate::value::time::Now;
 
 /// How many questions may wait for the shards at once. One more is dropped: who asked asks again, or does without.
 const INQUIRIES_MAX: usize = 256;
-
-/// Which question, of those that one node asks.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct InquiryId(pub u64);
-
-/// A question to a node's shards: how much they hold of these partitions.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Inquiry {
-    /// Which question it is.
-    pub id: InquiryId,
-    /// The partitions.
-    pub partitions: Vec<PartitionId>,
-}
 
 /// The questions that wait for this node's shards.
 #[derive(Debug)]

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::{Control, ControlEffects, PENDING_MAX};
 use crate::cluster::membership::{Change, ChangeKind, check_members};
-use crate::message::client::{Refusal, Shortfall};
-use crate::node::effects::ClientId;
+use crate::message::client::{ClientId, Refusal, Shortfall};
 use crate::ring::RingVersion;
 use crate::value::hlc::Hlc;
 use crate::value::time::{Instant, Now};

@@ -34,13 +34,15 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::cluster::configuration::{Footing, Home, Phase};
 use crate::cluster::liveness::Liveness;
-use crate::cluster::membership::{ClusterId, Folded, History, View};
+use crate::cluster::membership::{Folded, History, View};
 use crate::cluster::sizes::NodeSizes;
-use crate::message::client::Refusal;
+use crate::message::client::{ClientId, Refusal};
+use crate::message::gossip::{Changes, Inquiry, InquiryId, Notice};
 use crate::message::{Envelope, Message};
 use crate::mutation::{Broken, Mutation};
-use crate::node::effects::{ClientId, WriteFailed};
 use crate::ring::{PartitionId, RingVersion};
+use crate::store::command::WriteFailed;
+use crate::value::cluster_id::ClusterId;
 use crate::value::dot::{Life, NodeId};
 use crate::value::epoch::Epoch;
 use crate::value::time::{Instant, Now};
@@ -48,20 +50,13 @@ use change::Pending;
 pub use change::{Changed, SNAPSHOT_AFTER, SettingsChange};
 pub use detector::PROBE_EVERY;
 use detector::{Detector, Told};
+pub use epochs::EpochStatus;
 use epochs::Epochs;
-pub use epochs::{EpochNotice, EpochStatus};
 use inquiries::Inquiries;
-pub use inquiries::{Inquiry, InquiryId};
 use members::Recording;
 pub use members::{MembersChange, MembersChanged};
-pub(crate) use phases::PHASES_MAX;
 use phases::Phases;
-pub use phases::PhasesNotice;
-pub use roster::{Marks, MembersDigest};
-pub use spread::Changes;
 use spread::Recent;
-pub(crate) use spread::WANT_MAX;
-pub(crate) use survey::ASKED_MAX;
 use survey::Surveying;
 pub use survey::{Survey, Surveyed};
 pub use views::Views;
@@ -74,33 +69,6 @@ const SAVE_RETRY_AFTER: Duration = Duration::from_secs(1);
 const PENDING_MAX: usize = 64;
 /// How many others a node tells of something when it does not tell all.
 const TOLD: usize = 4;
-
-/// What nodes say to each other about their history.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Notice {
-    /// Which version the sender has.
-    Have(RingVersion),
-    /// Which versions the sender has had, the one that it has first. The receiver is to tell what it lacks.
-    Want(Vec<RingVersion>),
-    /// What came to the sender's history since a version.
-    Changes(Changes),
-    /// All that the sender has. The receiver answers with all that it has, if that is more.
-    History(History),
-    /// All that the sender has, in answer to [`Notice::History`].
-    Complement(History),
-    /// The receiver's shards are to say how much they hold.
-    Ask(Inquiry),
-    /// The answer to [`Notice::Ask`].
-    Report(InquiryId, NodeSizes),
-    /// What holds in partitions.
-    Phases(PhasesNotice),
-    /// The sender, which is leaving, holds nothing any more in this life, and has this version of the history.
-    Drained(Life, RingVersion),
-    /// How far the sender is with its epoch.
-    Epoch(EpochNotice),
-    /// About who is there: a packet of SWIM, as [`detector`] reads it.
-    Swim(Bytes),
-}
 
 /// What has happened.
 #[derive(Clone, Debug)]
@@ -469,7 +437,7 @@ impl Control {
             from_boot: self.config.boot,
             sent: now,
             footing: Footing::default(),
-            losses: crate::node::losses::Losses::NONE,
+            losses: crate::cluster::losses::Losses::NONE,
             message: Message::Notice(notice),
         };
         effects.sends.push((to, envelope));

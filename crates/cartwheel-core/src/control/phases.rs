@@ -8,29 +8,11 @@ use crate::cluster::configuration::{Home, Phase, Step};
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{ChangeKind, View};
 use crate::message::client::Refusal;
+use crate::message::gossip::{PHASES_MAX, PhasesNotice};
 use crate::ring::{PartitionId, RingVersion};
 use crate::value::dot::{Life, NodeId};
 use crate::value::hlc::Hlc;
 use crate::value::time::Now;
-
-/// How many phases one notice carries at most.
-pub(crate) const PHASES_MAX: usize = 4_096;
-
-/// What nodes tell each other of what holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum PhasesNotice {
-    /// How far the sender knows each partition's chain.
-    Digest {
-        /// A digest of that.
-        digest: u64,
-        /// It is answered, also if the receiver knows just as much.
-        asks: bool,
-    },
-    /// How far it knows each, as its digest is another. If it is no answer, the receiver tells in turn how far it is itself.
-    Steps(Vec<Step>, bool),
-    /// What holds in these partitions.
-    Hold(Vec<(PartitionId, Phase)>),
-}
 
 /// What holds, as one node knows it.
 #[derive(Debug)]

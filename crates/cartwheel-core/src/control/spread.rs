@@ -9,6 +9,7 @@ use super::{Control, ControlEffects, Notice, TOLD};
 use crate::cluster::configuration::Home;
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::History;
+use crate::message::gossip::{Changes, WANT_MAX};
 use crate::ring::RingVersion;
 use crate::value::dot::NodeId;
 use crate::value::time::Now;
@@ -21,22 +22,6 @@ pub(super) const EVERYONE_MAX: usize = 32;
 /// How many of its former versions a node remembers, and how many changes may have come since.
 const STEPS_MAX: usize = 64;
 const STEP_CHANGES_MAX: usize = 256;
-/// How many versions a node names when it asks for what it lacks.
-pub(crate) const WANT_MAX: usize = 16;
-
-/// What came to a history since a version.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Changes {
-    /// Whoever has, or had, this version lacks nothing of the sender's but these changes.
-    pub since: RingVersion,
-    /// Which version the sender has.
-    pub version: RingVersion,
-    /// What came since.
-    pub changes: History,
-    /// It answers another of these: the receiver is not to answer in turn.
-    pub is_answer: bool,
-}
-
 /// The versions that this node has had lately, and what came to each.
 #[derive(Debug, Default)]
 pub(super) struct Recent {

@@ -6,13 +6,11 @@ use std::time::Duration;
 use super::{Control, ControlEffects, Inquiry, InquiryId, PENDING_MAX};
 use crate::cluster::liveness::Status;
 use crate::cluster::sizes::NodeSizes;
-use crate::node::effects::ClientId;
+use crate::message::client::ClientId;
+use crate::message::gossip::ASKED_MAX;
 use crate::ring::PartitionId;
 use crate::value::dot::NodeId;
 use crate::value::time::{Instant, Now};
-
-/// How many partitions one question names at most.
-pub(crate) const ASKED_MAX: usize = 4_096;
 
 /// Which nodes are to say how much they hold of which partitions.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -2,12 +2,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::spread::LEARNT_MAX;
 use super::*;
-use crate::anti_entropy::merkle::{Size, TreeId};
 use crate::cluster::configuration::{Configuration, Phase, Step};
 use crate::cluster::counts::Group;
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
-use crate::cluster::sizes::NodeSizes;
+use crate::cluster::sizes::{NodeSizes, Size, TreeId};
+use crate::message::gossip::{ASKED_MAX, EpochNotice, Marks, MembersDigest};
 use crate::ring::Partitions;
 use crate::value::hlc::{Hlc, WallMs};
 
@@ -132,7 +132,7 @@ impl Mesh {
             from_boot: 1,
             sent: Now { wall: WallMs(1), ..Now::default() },
             footing: crate::cluster::configuration::Footing::default(),
-            losses: crate::node::losses::Losses::NONE,
+            losses: crate::cluster::losses::Losses::NONE,
             message: Message::Notice(Notice::History(history)),
         };
         self.input(to, ControlInput::Message(Box::new(envelope)));
@@ -205,7 +205,7 @@ fn one_who_says_of_himself_that_he_is_a_member_and_was_not_let_in_is_not_heard()
         from_boot: 1,
         sent: Now { wall: WallMs(1), ..Now::default() },
         footing: Footing::default(),
-        losses: crate::node::losses::Losses::NONE,
+        losses: crate::cluster::losses::Losses::NONE,
         message,
     };
     let weight = ChangeKind::Weight { node: founder, weight: 1 };
@@ -404,7 +404,7 @@ fn a_new_life_begins_in_the_epoch_of_those_who_know_it() {
         from_boot: 1,
         sent: Now { wall: WallMs(1), ..Now::default() },
         footing: crate::cluster::configuration::Footing::default(),
-        losses: crate::node::losses::Losses::NONE,
+        losses: crate::cluster::losses::Losses::NONE,
         message: Message::Notice(Notice::Epoch(late)),
     };
     mesh.cut_off = Some(2);
@@ -445,7 +445,7 @@ fn a_new_life_that_does_not_know_the_epoch_has_finished_none() {
         from_life: Life(33),
         from_boot: 1,
         footing: crate::cluster::configuration::Footing::default(),
-        losses: crate::node::losses::Losses::NONE,
+        losses: crate::cluster::losses::Losses::NONE,
         sent: Now { wall: WallMs(1), ..Now::default() },
         message: Message::Notice(Notice::Epoch(floor)),
     };

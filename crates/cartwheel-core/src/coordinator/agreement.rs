@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::read_round::Joined;
 use crate::cluster::configuration::{Footing, Homes};
+use crate::cluster::losses::Losses;
 use crate::message::StateDigest;
-use crate::node::losses::Losses;
 use crate::replica::gc::{self, Rules};
 use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
@@ -123,9 +123,9 @@ impl Agreement {
 mod tests {
     use super::*;
     use crate::cluster::configuration::Home;
+    use crate::cluster::losses::Memory;
     use crate::cluster::membership::Conflict;
     use crate::mutation::Broken;
-    use crate::node::losses::Memory;
     use crate::value::clock::Clock;
     use crate::value::dot::{Actor, Dot, Life, Since};
     use crate::value::epoch::Epoch;

@@ -2,9 +2,9 @@
 
 use super::get::READ;
 use super::{Cx, Next, Told};
+use crate::event::Event;
 use crate::message::{Answer, Ask, Asking, Confirm, Role, StateDigest, Ticket, Want};
 use crate::mutation::Mutation;
-use crate::node::effects::Event;
 use crate::replica::HandedOver;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::node::effects::{ReadFailed, StoreCommand, StoreId, StoreResult};
 use crate::replica::hint::{self, HintBook};
+use crate::store::command::{ReadFailed, StoreCommand, StoreId, StoreResult};
 use crate::store::record::Record;
 use crate::value::dot::NodeId;
 use crate::value::epoch::Epoch;

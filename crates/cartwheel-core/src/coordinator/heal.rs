@@ -1,16 +1,15 @@
 //! How a home that lost a record comes to count again: it must hold what a majority of homes besides itself hold, or all of
 //! them, and what they hold must have been read after the loss. An earlier read may lack a write that the home itself
-//! acknowledged before it lost it. Those that are read note the loss first ([`crate::node::losses`]).
+//! acknowledged before it lost it. Those that are read note the loss first ([`crate::store::loss_book`]).
 
 use super::get::{READ, REPAIR};
 use super::read_round::{Joined, Progress, Questions, ReadRound};
 use super::{Cx, Next, Told};
 use crate::cluster::configuration::Home;
+use crate::cluster::losses::{Loss, Memory};
+use crate::event::{Event, Repair};
 use crate::message::{Ask, Asking, Confirm, Ticket};
-use crate::node::effects::{Event, Repair};
-use crate::node::losses::Memory;
 use crate::ring::quorum::Quorum;
-use crate::store::record::Loss;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
 use crate::value::time::Instant;

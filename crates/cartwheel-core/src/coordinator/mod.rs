@@ -19,28 +19,29 @@ pub mod write_round;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use full_disks::FullDisks;
-use reach::Reach;
-
 use crate::admission::{Admission, Slice};
 use crate::cluster::configuration::{Footing, Homes, Step};
 use crate::cluster::holdings::Holdings;
+use crate::cluster::lane::Lane;
 use crate::cluster::liveness::{Liveness, Status};
+use crate::cluster::losses::{Loss, Losses, Memory};
 use crate::cluster::membership::{BucketSettings, View};
-use crate::message::client::{Acks, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
-use crate::message::{Answer, Ask, Asking, Lane, Role, Ticket, Want};
+use crate::config::Timing;
+use crate::event::Event;
+use crate::message::client::{Acks, ClientId, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
+use crate::message::{Answer, Ask, Asking, Role, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
-use crate::node::effects::{ClientId, Event, Timing};
-use crate::node::losses::{Losses, Memory};
 use crate::replica::{HandedOver, Mint, MintRefused, Minted};
 use crate::ring::PartitionId;
-use crate::store::record::Loss;
-use crate::value::context::{Context, Sealer};
+use crate::value::context::Context;
 use crate::value::dot::NodeId;
 use crate::value::hlc::HlcClock;
 use crate::value::key::Key;
 use crate::value::state::{Content, Epoch, State};
 use crate::value::time::{Instant, Now};
+use crate::wire::context::Sealer;
+use full_disks::FullDisks;
+use reach::Reach;
 
 /// How long a loss is tried to be healed before it must be told of again.
 const HEAL_FOR: Duration = Duration::from_secs(5);

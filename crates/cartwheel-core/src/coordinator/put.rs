@@ -2,6 +2,8 @@
 //! the result, and W of them make it acknowledged. The next healthy node stands in for a home that is down or late, so that in the
 //! end the write is on n nodes whatever fails.
 
+use std::time::Duration;
+
 use super::forward::is_tried_once;
 use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
@@ -21,7 +23,6 @@ use crate::value::context::Context;
 use crate::value::dot::NodeId;
 use crate::value::state::Content;
 use crate::value::time::Instant;
-use std::time::Duration;
 
 const MINT: u32 = 2;
 const WRITE: u32 = 3;

@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::configuration::{Footing, Homes};
+use crate::cluster::losses::Memory;
 use crate::message::{Answer, Failure, Role, StateDigest, Want};
-use crate::node::losses::Memory;
 use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
 use crate::value::state::{Epoch, State};
@@ -459,8 +459,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cluster::losses::Loss;
     use crate::message::Failure;
-    use crate::store::record::Loss;
     use crate::value::clock::Clock;
     use crate::value::dot::{Actor, Dot, Life, Since};
     use crate::value::hlc::Hlc;

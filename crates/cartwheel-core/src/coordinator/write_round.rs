@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::cluster::configuration::Homes;
-use crate::node::losses::{Losses, Memory};
+use crate::cluster::losses::{Losses, Memory};
 use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
 

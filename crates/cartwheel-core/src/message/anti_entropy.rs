@@ -1,10 +1,11 @@
 //! What homes ask each other when they compare a partition, and what they answer.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use bytes::Bytes;
 
-use crate::anti_entropy::merkle::{KeyRange, Sum, TreeId};
+use crate::cluster::sizes::TreeId;
 use crate::ring::PartitionId;
 use crate::value::digest::ContentDigest;
 
@@ -81,4 +82,51 @@ pub enum Refused {
     Busy,
     /// The question makes no sense.
     Nonsense,
+}
+
+/// What a node of a tree says of the keys below it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sum {
+    /// The sum of their digests, modulo 2^128.
+    pub digests: u128,
+    /// How many have any content.
+    pub keys: u64,
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.digests = self.digests.wrapping_add(other.digests);
+        self.keys = self.keys.saturating_add(other.keys);
+    }
+}
+
+/// Storage keys from one on, up to another that is left out; up to the end of the ring if there is none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyRange {
+    /// The first.
+    pub from: Bytes,
+    /// The first that is left out.
+    pub upto: Option<Bytes>,
+}
+
+impl KeyRange {
+    /// Whether `storage_key` is in it.
+    pub fn contains(&self, storage_key: &[u8]) -> bool {
+        self.from.as_ref() <= storage_key && self.ends_after(storage_key)
+    }
+
+    /// Whether it has keys, and all that it has are in this range too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let ends_in_it = match (&other.upto, &self.upto) {
+            (Some(upto), Some(end)) => upto <= end,
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        self.contains(&other.from) && ends_in_it && other.ends_after(&other.from)
+    }
+
+    /// Whether `storage_key` lies before its end.
+    pub fn ends_after(&self, storage_key: &[u8]) -> bool {
+        self.upto.as_ref().is_none_or(|upto| storage_key < upto.as_ref())
+    }
 }

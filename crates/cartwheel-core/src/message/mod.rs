@@ -2,21 +2,21 @@
 
 pub mod anti_entropy;
 pub mod client;
+pub mod gossip;
 pub mod reconfiguration;
 pub mod transfer;
 
 use std::time::Duration;
 
 use crate::cluster::configuration::{Footing, Home};
-use crate::cluster::membership::ClusterId;
-use crate::control::Notice;
+use crate::cluster::losses::{Loss, Losses};
 use crate::message::anti_entropy::{Finding, Question};
 use crate::message::client::{Put, PutDone, Refusal};
+use crate::message::gossip::Notice;
 use crate::message::reconfiguration::Word;
 use crate::message::transfer::{Fetch, Fetched};
-use crate::node::losses::Losses;
 use crate::ring::PartitionId;
-use crate::store::record::Loss;
+use crate::value::cluster_id::ClusterId;
 pub use crate::value::digest::StateDigest;
 use crate::value::dot::{Life, NodeId, Since};
 use crate::value::key::Key;
@@ -86,6 +86,13 @@ pub struct Ticket {
     pub round: u32,
 }
 
+impl Ticket {
+    /// The index of the shard, of `count`, that asked.
+    pub const fn shard(self, count: u32) -> u32 {
+        (self.operation % count as u64) as u32
+    }
+}
+
 /// Which part of a node asks, and is to be told the answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Asking {
@@ -95,38 +102,6 @@ pub enum Asking {
     Exchange,
     /// The copying of a partition to one that is to be a home ([`crate::reconfiguration::transfer`]).
     Transfer,
-}
-
-/// Which of a node's shards, of how many. Each is a state machine with a store of its own, and each partition belongs to one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lane {
-    /// From 0.
-    pub index: u32,
-    /// At least 1.
-    pub count: u32,
-}
-
-impl Lane {
-    /// The only shard of a node.
-    pub const ONLY: Self = Self { index: 0, count: 1 };
-
-    /// The first number from `from` that a shard's operations may have: they differ from all other shards' by their remainder.
-    pub const fn first_operation(self, from: u64) -> u64 {
-        from.next_multiple_of(self.count as u64) + self.index as u64
-    }
-
-    /// The index of the shard, of `count`, that a partition belongs to.
-    ///
-    /// It is not the plain remainder: placement deals partitions out in turn, so that the remainder of those that one node is a
-    /// home of is often the same.
-    pub const fn of_partition(partition: PartitionId, count: u32) -> u32 {
-        (partition.0.wrapping_mul(0x9e37_79b1) >> 16) % count
-    }
-
-    /// The index of the shard, of `count`, that asked under `ticket`.
-    pub const fn of_ticket(ticket: Ticket, count: u32) -> u32 {
-        (ticket.operation % count as u64) as u32
-    }
 }
 
 /// What a replica is asked to do.

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::anti_entropy::merkle::KeyRange;
 use crate::cluster::counts::Group;
-use crate::message::anti_entropy::Refused;
+use crate::message::anti_entropy::{KeyRange, Refused};
 use crate::ring::PartitionId;
 use crate::value::state::{Epoch, State};
 

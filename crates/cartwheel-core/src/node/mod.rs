@@ -2,7 +2,8 @@
 
 pub mod clock_guard;
 pub mod effects;
-pub mod losses;
+mod sizes;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,40 +14,40 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::admission::{Admission, Admitted, Slice};
-use crate::anti_entropy::merkle::TreeId;
 use crate::anti_entropy::{self, Exchange, Xcx};
 use crate::cluster::configuration::{Footing, Home, Step};
 use crate::cluster::holdings::Holdings;
-use crate::cluster::liveness::Liveness;
-use crate::cluster::liveness::Status;
-use crate::cluster::membership::{ClusterId, Durability, View};
-use crate::cluster::seat::Seat;
+use crate::cluster::liveness::{Liveness, Status};
+use crate::cluster::losses::Losses;
+use crate::cluster::membership::View;
+use crate::cluster::sizes::TreeId;
+use crate::config::NodeConfig;
 use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::handoff::{Errand, Handoff, PAGE};
 use crate::coordinator::reach::Reach;
 use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
+use crate::event::Event;
 use crate::message::anti_entropy::{Finding, Question};
-use crate::message::client::{Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
-use crate::message::{Answer, Ask, Asking, Envelope, Failure, Lane, Message, Role, Ticket};
-use crate::mutation::{Broken, Mutation};
+use crate::message::client::{ClientId, Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
+use crate::message::{Answer, Ask, Asking, Envelope, Failure, Message, Role, Ticket};
+use crate::mutation::Mutation;
 use crate::node::clock_guard::{ALARM_MS, Comparison, Drift, Judgement};
-pub use crate::node::effects::{
-    ClientId, Effects, Event, IndexChange, Input, Limits, ReadFailed, Repair, SIBLING_BYTES_MAX, ScanLimit, Scanned,
-    StoreCommand, StoreId, StoreResult, Timing, WriteFailed,
-};
-use crate::node::losses::{LossBook, Losses, Waiting};
+use crate::node::waiting::{Waiting, WaitingQuestions};
 use crate::reconfiguration::transfer::{self, Tcx, Transfers};
 use crate::reconfiguration::{self, Scx, Succession};
 use crate::replica::gc_sweep::{self, Reclaimer};
 use crate::replica::{Asker, Done, Replica, Work};
 use crate::ring::PartitionId;
-use crate::store::record::{ActorsSince, Minter};
-use crate::value::context::{ClusterKey, Sealer};
-use crate::value::dot::{Life, NodeId, Since};
+use crate::store::command::{StoreCommand, StoreId, StoreResult};
+use crate::store::loss_book::LossBook;
+use crate::store::record::Minter;
+use crate::value::dot::{NodeId, Since};
 use crate::value::epoch::Epoch;
 use crate::value::hlc::{AHEAD_MS_MAX, Hlc, HlcClock, WallMs};
 use crate::value::time::{Instant, Now};
 use crate::value::write_id::WriteId;
+use crate::wire::context::Sealer;
+pub use effects::{Effects, Input};
 
 /// What an operation of the coordinator may know and use in this step. A macro, because it borrows parts of the node beside the
 /// coordinator itself.
@@ -126,47 +127,6 @@ macro_rules! scx {
     };
 }
 
-/// What a node is told at its start.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// The cluster it belongs to.
-    pub cluster: ClusterId,
-    /// The cluster's secret for contexts.
-    pub cluster_key: ClusterKey,
-    /// Who it is.
-    pub node: NodeId,
-    /// Drawn when its data directory was made.
-    pub life: Life,
-    /// How often the directory has been opened, this time included. It is durable before the node is made.
-    pub boot: u32,
-    /// Which of the node's shards this is.
-    pub lane: Lane,
-    /// What the store held before this may have holes: [`Since::boot`] of the last boot that came after a loss of writes (an unclean
-    /// stop of a store that does not sync each write), of the first boot of a life that was not there when the cluster was founded
-    /// (its disk is empty where that of the life before was not), zero if there was no loss. It is kept for all later boots. What the
-    /// store holds, or does not hold, does not count until it is caught up, key by key.
-    pub loss_floor: Since,
-    /// When this node acknowledges a write, in buckets that leave that to their nodes.
-    pub durability: Durability,
-    /// Which of its actors it goes on with.
-    pub actors: ActorsSince,
-    /// Where its randomness starts, drawn for this boot: no other boot may share it, nor another run of this one from a copy of the
-    /// directory, for it tells their operations apart.
-    pub seed: u64,
-    /// How long it waits for what.
-    pub timing: Timing,
-    /// How much it takes on.
-    pub limits: Limits,
-    /// Its seats in partitions of the shard, as the store holds them ([`crate::reconfiguration::seat_name`]).
-    pub seats: Vec<(PartitionId, Seat)>,
-    /// What it was told of other nodes' losses, as the store holds it under [`crate::node::losses::NAME`].
-    pub losses: LossBook,
-    /// The last epoch that is durable; [`Epoch::UNKNOWN`] in a life that has not heard of any.
-    pub epoch: Epoch,
-    /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
-    pub broken: Broken,
-}
-
 /// A node: its protocol state, and nothing of the machine it runs on.
 #[derive(Debug)]
 pub struct Node {
@@ -180,6 +140,8 @@ pub struct Node {
     transfers: Transfers,
     succession: Succession,
     losses: LossBook,
+    /// What is asked by those of whose loss the book is not durable yet.
+    waiting: WaitingQuestions,
     full: FullDisks,
     reach: Reach,
     handoff: Handoff,
@@ -238,6 +200,7 @@ impl Node {
             transfers: Transfers::new(&config),
             succession: Succession::new(me, config.seats.iter().map(|(partition, _)| *partition)),
             losses: std::mem::take(&mut config.losses),
+            waiting: WaitingQuestions::default(),
             full: FullDisks::default(),
             reach: Reach::default(),
             handoff: Handoff::default(),
@@ -928,7 +891,7 @@ impl Node {
                 return;
             }
             if !self.losses.note(partition, *home, *since, self.replica.epoch()) {
-                return self.losses.wait(Waiting::Ask(asker, ask));
+                return self.waiting.push(self.losses.version(), Waiting::Ask(asker, ask));
             }
         }
         self.replica.ask(step.now, asker, ask, &mut step.work);
@@ -942,7 +905,7 @@ impl Node {
             return;
         }
         if is_noted && !self.losses.note(partition, from, footing.memory.since, epoch) {
-            return self.losses.wait(Waiting::Compare(from.node, ticket, question));
+            return self.waiting.push(self.losses.version(), Waiting::Compare(from.node, ticket, question));
         }
         self.exchange.asked(&mut xcx!(self, step), from.node, ticket, question);
     }
@@ -980,7 +943,8 @@ impl Node {
 
     /// They are saved, or not: questions that waited for it are answered.
     fn losses_saved(&mut self, step: &mut Gathered, result: &StoreResult) {
-        for waiting in self.losses.stored(step.now.instant, result) {
+        let Some(version) = self.losses.stored(step.now.instant, result) else { return };
+        for waiting in self.waiting.ready(version) {
             match waiting {
                 Waiting::Ask(asker, ask) => self.replica.ask(step.now, asker, ask, &mut step.work),
                 Waiting::Compare(from, ticket, question) => {

@@ -1,15 +1,15 @@
 //! What a node does for a partition whose configuration is not the one that is wished.
 
-use crate::cluster::seat::Seat;
-use crate::message::reconfiguration::Word;
 use std::collections::BTreeSet;
 
 use super::{CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Scx, Succession, is_gone, is_lost, is_there, wait};
 use crate::anti_entropy::Compared;
-use crate::anti_entropy::merkle::TreeId;
 use crate::cluster::configuration::{Configuration, Home, Phase};
 use crate::cluster::counts::Group;
+use crate::cluster::seat::Seat;
+use crate::cluster::sizes::TreeId;
 use crate::cluster::successor::successor;
+use crate::message::reconfiguration::Word;
 use crate::mutation::Mutation;
 use crate::ring::PartitionId;
 use crate::ring::quorum::majority;

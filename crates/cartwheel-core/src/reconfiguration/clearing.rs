@@ -10,8 +10,8 @@ use crate::admission::Slice;
 use crate::anti_entropy::merkle::Grid;
 use crate::cluster::counts::Group;
 use crate::mutation::Mutation;
-use crate::node::effects::{ScanLimit, StoreCommand, StoreId, StoreResult};
 use crate::ring::PartitionId;
+use crate::store::command::{ScanLimit, StoreCommand, StoreId, StoreResult};
 use crate::store::record::Record;
 use crate::value::key::Key;
 

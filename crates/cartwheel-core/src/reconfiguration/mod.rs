@@ -24,8 +24,6 @@ mod attend;
 mod clearing;
 pub mod transfer;
 
-use crate::cluster::seat::Seat;
-use crate::message::reconfiguration::Word;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -34,17 +32,19 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
 use crate::admission::Admission;
-use crate::anti_entropy::merkle::TreeId;
 use crate::anti_entropy::{Compared, Exchange};
 use crate::cluster::configuration::{Configuration, Footing, Home, Phase, Step};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::liveness::{Liveness, Status};
 use crate::cluster::paxos::{Acceptor, Ballot, Proposed, Proposer};
+use crate::cluster::seat::Seat;
+use crate::cluster::sizes::TreeId;
+use crate::message::reconfiguration::Word;
 use crate::mutation::{Broken, Mutation};
-use crate::node::effects::{StoreCommand, StoreId, StoreResult};
 use crate::reconfiguration::transfer::Transfers;
 use crate::replica::Replica;
 use crate::ring::PartitionId;
+use crate::store::command::{StoreCommand, StoreId, StoreResult};
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
 use crate::value::time::Instant;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::node::effects::{StoreCommand, StoreId, StoreResult};
-use crate::replica::gc::{self, Look};
+use crate::store::command::{StoreCommand, StoreId, StoreResult};
+use crate::store::look;
+use crate::store::look::Look;
 use crate::value::epoch::Epoch;
 use crate::value::hlc::WallMs;
 use crate::value::key::Key;
@@ -134,7 +135,7 @@ impl Reclaimer {
                     (_, Sweep::Epoch(epoch)) => self.swept = epoch,
                     (_, Sweep::Expired(_)) => {}
                 }
-                let key = |entry: &Bytes| Key::from_storage_key(&gc::parse(entry)?).ok();
+                let key = |entry: &Bytes| Key::from_storage_key(&look::parse(entry)?).ok();
                 self.due.extend(entries.into_iter().filter_map(|entry| Some((key(&entry)?, entry))));
             }
             // It is begun again.

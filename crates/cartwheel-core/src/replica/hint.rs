@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::node::effects::{Event, IndexChange};
+use crate::cluster::sizes::Backlog;
+use crate::event::Event;
+use crate::store::command::IndexChange;
 use crate::value::dot::NodeId;
 use crate::value::epoch::Epoch;
 
@@ -85,15 +87,6 @@ impl HintChange {
         let added = added.map(|&home| IndexChange::Add(entry(home, &self.storage_key)));
         removed.chain(added).collect()
     }
-}
-
-/// What is owed to one home.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Backlog {
-    /// Records.
-    pub records: u64,
-    /// Their bytes.
-    pub bytes: u64,
 }
 
 /// What a node keeps for others.

@@ -14,18 +14,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::anti_entropy::merkle::{Change, Share, TreeId};
 use crate::cluster::holdings::Holdings;
+use crate::cluster::losses::{Loss, Memory};
 use crate::cluster::membership::Durability;
+use crate::cluster::sizes::TreeId;
+use crate::config::NodeConfig;
+use crate::event::Event;
 use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
 use crate::mutation::{Broken, Mutation};
-use crate::node::NodeConfig;
-use crate::node::effects::{Event, IndexChange, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
-use crate::node::losses::Memory;
-use crate::replica::gc::{Forgotten, Look, Rules};
+use crate::replica::gc::{Forgotten, Rules};
 use crate::replica::hint::{HintBook, HintChange};
 use crate::ring::PartitionId;
-use crate::store::record::{LocalHeader, Loss, Minter, Record, RecordError};
+use crate::store::command::{IndexChange, ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
+use crate::store::look::Look;
+use crate::store::record::{LocalHeader, Minter, Record, RecordError};
+use crate::store::share::{Change, Share};
 use crate::value::digest::ContentDigest;
 use crate::value::dot::{Dot, NodeId, Since};
 use crate::value::hlc::{Hlc, HlcClock, WallMs};

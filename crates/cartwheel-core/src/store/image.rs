@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::node::effects::{IndexChange, ScanLimit, Scanned, StoreCommand, StoreResult};
+use crate::store::command::{IndexChange, ScanLimit, Scanned, StoreCommand, StoreResult};
 
 /// What is on a disk.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

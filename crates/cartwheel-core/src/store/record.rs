@@ -3,25 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use bytes::Bytes;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
-use crate::node::losses::Memory;
-use crate::replica::gc::Look;
+use crate::cluster::losses::{Loss, Memory};
+use crate::store::look::Look;
 use crate::value::clock::Clock;
 use crate::value::digest::ContentDigest;
 use crate::value::dot::{Actor, Dot, Life, NodeId, Since};
 use crate::value::state::{Epoch, State};
-use crate::wire::{self, Protocol};
 
 /// The version of the stored form, which is raised together with [`wire::PROTOCOL_VERSION`]. 2: notes are one field of the state, and the checksum is XXH3.
-const VERSION: u8 = 2;
-/// The version that a build pretends to know ([`wire::PRETENDS`]): some zeros stand before what there was.
-const PRETENDED_VERSION: u8 = VERSION + 1;
-const CHECKSUM_BYTES: usize = 8;
-/// What stands before a record's contents: its version and its checksum.
-const HEAD_BYTES: usize = 1 + CHECKSUM_BYTES;
-const PRETENDED_HEAD_BYTES: usize = HEAD_BYTES + 4;
+pub(crate) const VERSION: u8 = 2;
 
 /// A key's state with what this node alone knows of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -44,7 +34,7 @@ pub struct LocalHeader {
     /// The epoch in which the record's siblings last changed.
     pub changed: Epoch,
     /// Losses of the node's store before this have left no hole in the record: it did not exist then, or was caught up since. It
-    /// is compared with [`crate::node::NodeConfig::loss_floor`].
+    /// is compared with [`crate::config::NodeConfig::loss_floor`].
     pub whole_since: Since,
     /// The homes that this node keeps the record for, until each has told that it holds the same (paper, section 4.6). Empty on a
     /// home.
@@ -78,10 +68,6 @@ impl LocalHeader {
         self.catching_up.is_some() && self.whole_since >= floor
     }
 }
-
-/// The number of a loss, unique among those of all lives of a node. What makes good one loss does not make good a later one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Loss(pub u64);
 
 /// The running actor of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,55 +114,6 @@ impl Record {
         };
         Self { header, state: State::default() }
     }
-
-    /// The stored form: version, checksum of storage key and contents, contents.
-    ///
-    /// The storage key is in the checksum, so that a record that a disk returns under another key is found out.
-    pub fn encode(&self, storage_key: &[u8]) -> Bytes {
-        self.encode_as(storage_key, Protocol::OLDEST)
-    }
-
-    /// The form in which a record is stored as soon as all members speak `protocol`.
-    pub fn encode_as(&self, storage_key: &[u8], protocol: Protocol) -> Bytes {
-        let (version, head_bytes) = match protocol.is_pretended() {
-            false => (VERSION, HEAD_BYTES),
-            true => (PRETENDED_VERSION, PRETENDED_HEAD_BYTES),
-        };
-        let mut bytes = wire::encode_record(self, head_bytes);
-        bytes[0] = version;
-        let checksum = checksum(version, storage_key, &bytes[HEAD_BYTES..]);
-        bytes[1..HEAD_BYTES].copy_from_slice(&checksum);
-        bytes.into()
-    }
-
-    /// The record stored as `bytes` under `storage_key`.
-    ///
-    /// # Errors
-    /// If the bytes are not what was stored there, or whole but of a newer build.
-    pub fn decode(bytes: &Bytes, storage_key: &[u8]) -> Result<Self, RecordError> {
-        let &version = bytes.first().ok_or(RecordError::Damaged)?;
-        if bytes.len() < HEAD_BYTES || bytes[1..HEAD_BYTES] != checksum(version, storage_key, &bytes[HEAD_BYTES..]) {
-            return Err(RecordError::Damaged);
-        }
-        let head_bytes = match version {
-            VERSION => HEAD_BYTES,
-            PRETENDED_VERSION if wire::PRETENDS => PRETENDED_HEAD_BYTES,
-            version => return Err(RecordError::Version(version)),
-        };
-        if bytes.len() < head_bytes {
-            return Err(RecordError::Damaged);
-        }
-        wire::decode_record(bytes.slice(head_bytes..)).map_err(|_| RecordError::Damaged)
-    }
-}
-
-/// It finds what a disk spoils, not what somebody forges: a cryptographic hash of each record read would be for nothing.
-///
-/// In every version it stands behind the first byte and is taken of all that follows, so that a record of a newer build is told from a
-/// damaged one; later versions than the one that began with it are in it themselves.
-fn checksum(version: u8, storage_key: &[u8], contents: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let seed = xxh3_64(storage_key).wrapping_add(u64::from(version.wrapping_sub(VERSION)));
-    xxh3_64_with_seed(contents, seed).to_le_bytes()
 }
 
 /// Since which boot a node goes on with the actors that it has begun, and the random number that this boot drew, by which they are named.
@@ -321,18 +258,6 @@ impl Minter {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_record_of_a_newer_build_is_told_from_a_damaged_one() {
-        let newer = VERSION + 5;
-        let mut bytes = Record::default().encode(b"key").to_vec();
-        bytes[0] = newer;
-        assert_eq!(Record::decode(&bytes.clone().into(), b"key"), Err(RecordError::Damaged));
-        let checksum = checksum(newer, b"key", &bytes[HEAD_BYTES..]);
-        bytes[1..HEAD_BYTES].copy_from_slice(&checksum);
-        assert_eq!(Record::decode(&bytes.clone().into(), b"key"), Err(RecordError::Version(newer)));
-        assert_eq!(Record::decode(&bytes.into(), b"another"), Err(RecordError::Damaged));
-    }
-
     /// A copy of a directory is put back twice, and both times it opens as the boot that follows the one that it was copied from.
     #[test]
     fn two_boots_of_one_number_make_no_dot_twice() {
@@ -354,14 +279,5 @@ mod tests {
         let actors = ActorsSince { boot: 2, drawn: 1 };
         let next = Minter::new(NodeId::new(1), Life(1), 3, actors).mint(&mut kept, &Clock::new());
         assert_eq!((next.actor, next.counter), (begun_before.actor, 2));
-    }
-
-    /// The build that only pretends to be newer has forms of its own, and reads those of before.
-    #[test]
-    fn what_was_stored_before_an_upgrade_is_read_after_it() {
-        for protocol in [Protocol::OLDEST, Protocol::NEWEST] {
-            let bytes = Record::default().encode_as(b"key", protocol);
-            assert_eq!(Record::decode(&bytes, b"key"), Ok(Record::default()));
-        }
     }
 }

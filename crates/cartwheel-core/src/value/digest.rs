@@ -8,6 +8,7 @@ use crate::value::state::{Content, Epoch, Sibling, State};
 /// Keeps these hashes apart from all others; another form of the digest takes another number.
 const DOMAIN: &[u8; 32] = b"cartwheel: digest of a state, v2";
 const CONTENT_DOMAIN: &[u8; 32] = b"cartwheel: digest of content, v1";
+const SIBLING_DOMAIN: &[u8; 32] = b"cartwheel: digest of sibling, v1";
 
 /// Values of more bytes are known by their write ids in a [`StateDigest`]. Hashing 16 MiB takes milliseconds, for each replica of each
 /// read, and requests for small values wait meanwhile.
@@ -87,6 +88,13 @@ impl fmt::Debug for ContentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
+
+/// Orders two contents of one dot the same way on every node.
+pub(super) fn fingerprint(sibling: &Sibling) -> [u8; 16] {
+    let mut parts = Parts(blake3::Hasher::new_keyed(SIBLING_DOMAIN));
+    parts.sibling(sibling, Some(sibling.epoch), usize::MAX);
+    parts.finish()
 }
 
 struct Parts(blake3::Hasher);

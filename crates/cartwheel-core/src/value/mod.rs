@@ -1,12 +1,14 @@
 //! Values and what identifies them: keys, versions, siblings and time.
 
 pub mod clock;
+pub mod cluster_id;
 pub mod context;
 pub mod digest;
 pub mod dot;
 pub mod epoch;
 pub mod hlc;
 pub mod key;
+mod mutated;
 pub mod notes;
 pub mod state;
 pub mod time;

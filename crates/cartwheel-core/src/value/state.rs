@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::value::clock::Clock;
+use crate::value::digest::fingerprint;
 use crate::value::dot::{Actor, Dot};
 pub use crate::value::epoch::Epoch;
 use crate::value::hlc::{Hlc, WallMs};
@@ -362,11 +363,6 @@ fn ascending(mut siblings: Vec<Sibling>) -> Vec<Sibling> {
     siblings.sort_by(|a, b| a.dot.cmp(&b.dot).then_with(|| fingerprint(a).cmp(&fingerprint(b))));
     siblings.dedup();
     siblings
-}
-
-/// Orders two contents of one dot the same way on every node.
-fn fingerprint(sibling: &Sibling) -> [u8; 32] {
-    *blake3::hash(&crate::wire::encode_sibling(sibling)).as_bytes()
 }
 
 impl fmt::Debug for State {

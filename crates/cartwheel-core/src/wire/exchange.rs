@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::{WireError, fixed};
-use crate::anti_entropy::merkle::{KeyRange, Sum, TreeId};
 use crate::cluster::counts::Group;
-use crate::message::anti_entropy::{Finding, ListPage, Question, Refused};
+use crate::cluster::sizes::TreeId;
+use crate::message::anti_entropy::{Finding, KeyRange, ListPage, Question, Refused, Sum};
 use crate::ring::PartitionId;
 use crate::value::digest::ContentDigest;
 

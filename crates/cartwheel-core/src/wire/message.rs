@@ -14,17 +14,18 @@ use super::value::{
 };
 use super::version::{framed, unframed};
 use super::{Protocol, Spoken, WireError, fixed};
-use crate::anti_entropy::merkle::{Size, TreeId};
 use crate::cluster::configuration::{Footing, Home, Step};
 use crate::cluster::counts::Group;
-use crate::cluster::membership::{ClusterId, History};
-use crate::cluster::sizes::NodeSizes;
-use crate::control::{ASKED_MAX, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX};
+use crate::cluster::losses::{Loss, Memory};
+use crate::cluster::membership::History;
+use crate::cluster::sizes::{NodeSizes, Size, TreeId};
 use crate::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
+use crate::message::gossip::{
+    ASKED_MAX, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX,
+};
 use crate::message::{Answer, Ask, Asking, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
-use crate::node::losses::Memory;
 use crate::ring::{PartitionId, RingVersion};
-use crate::store::record::Loss;
+use crate::value::cluster_id::ClusterId;
 use crate::value::dot::{Life, NodeId, Since};
 use crate::value::hlc::{Hlc, WallMs};
 use crate::value::key::Key;

@@ -3,8 +3,10 @@
 //! What comes in is parsed into the protocol's own types at once, so nothing behind this module meets a clock with a zero
 //! counter or an enumeration it does not know.
 
+pub mod context;
 mod exchange;
 mod message;
+mod record;
 mod succession;
 mod transfer;
 mod value;
@@ -15,7 +17,7 @@ use std::fmt;
 pub use message::{Frame, decode_envelope, decode_envelope_as, encode_envelope, encode_envelope_as};
 pub use succession::{decode_seat, encode_seat};
 pub(crate) use transfer::{decode_transfer, encode_transfer};
-pub(crate) use value::{decode_context, decode_record, encode_context, encode_record, encode_sibling};
+pub(crate) use value::{decode_context, decode_record, encode_context, encode_record};
 pub use version::{PRETENDS, PROTOCOL_VERSION, Protocol, Spoken};
 
 /// Why bytes are not what they should be.

@@ -8,7 +8,7 @@ use crate::cluster::configuration::{Configuration, Home, Phase, Step};
 use crate::cluster::counts::ReplicaCounts;
 use crate::cluster::paxos::{Accepted, Acceptor, Ballot};
 use crate::cluster::seat::Seat;
-use crate::control::{PHASES_MAX, PhasesNotice};
+use crate::message::gossip::{PHASES_MAX, PhasesNotice};
 use crate::message::reconfiguration::Word;
 use crate::ring::{PartitionId, Partitions};
 use crate::value::dot::{Life, NodeId};

@@ -9,8 +9,8 @@ use super::exchange::{PbRange, range_from_pb, range_to_pb, refused_from_pb, refu
 use super::value::{PbState, state_from_pb, state_to_pb};
 use crate::cluster::counts::Group;
 use crate::message::transfer::{Fetch, Fetched, Page};
-use crate::reconfiguration::transfer::Saved;
 use crate::ring::PartitionId;
+use crate::store::saved_transfer::Saved;
 use crate::value::dot::Since;
 use crate::value::state::Epoch;
 

@@ -6,8 +6,9 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
 use super::{WireError, fixed};
-use crate::replica::gc::Look;
-use crate::store::record::{Idle, LocalHeader, Loss, OwnActor, Record};
+use crate::cluster::losses::Loss;
+use crate::store::look::Look;
+use crate::store::record::{Idle, LocalHeader, OwnActor, Record};
 use crate::value::clock::{Clock, Run};
 use crate::value::context::Context;
 use crate::value::digest::ContentDigest;
@@ -261,11 +262,6 @@ pub(super) fn state_from_pb(state: PbState) -> Result<State, WireError> {
     let siblings = state.siblings.into_iter().map(sibling_from_pb).collect::<Result<Vec<_>, _>>()?;
     let notes = Notes::from_bytes(state.notes).ok_or(WireError::Field("notes"))?;
     Ok(State::from_parts(clock_from_pb(state.clock), siblings, notes))
-}
-
-/// The form of one sibling by which two contents of one dot are ordered.
-pub(crate) fn encode_sibling(sibling: &Sibling) -> Vec<u8> {
-    sibling_to_pb(sibling).encode_to_vec()
 }
 
 pub(crate) fn encode_context(context: &Context) -> Vec<u8> {

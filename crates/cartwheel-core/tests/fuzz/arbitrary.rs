@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_core::cluster::losses::Loss;
 use cartwheel_core::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Failure, Message, Role, StateDigest, Ticket, Want};
-use cartwheel_core::store::record::Loss;
 use cartwheel_core::value::clock::{Clock, Run};
 use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, SettingsPatch};
+use cartwheel_core::cluster::membership::{ChangeKind, History, SettingsPatch};
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::control::{
     Control, ControlConfig, ControlEffects, ControlInput, SNAPSHOT_AFTER, SettingsChange, Survey, Surveyed,
 };
+use cartwheel_core::message::client::ClientId;
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::effects::{ClientId, WriteFailed};
+use cartwheel_core::store::command::WriteFailed;
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::WallMs;

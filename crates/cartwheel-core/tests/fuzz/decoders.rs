@@ -1,18 +1,20 @@
 //! Bytes into values.
 
 use bytes::Bytes;
+use cartwheel_core::cluster::losses::Loss;
 use cartwheel_core::cluster::membership::History;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::replica::gc::Look;
-use cartwheel_core::store::record::{Idle, LocalHeader, Loss, OwnActor, Record};
-use cartwheel_core::value::context::{ClusterKey, Context, Sealer};
+use cartwheel_core::store::look::Look;
+use cartwheel_core::store::record::{Idle, LocalHeader, OwnActor, Record};
+use cartwheel_core::value::context::Context;
 use cartwheel_core::value::digest::ContentDigest;
 use cartwheel_core::value::dot::Since;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Epoch, Seen};
 use cartwheel_core::wire;
+use cartwheel_core::wire::context::{ClusterKey, Sealer};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

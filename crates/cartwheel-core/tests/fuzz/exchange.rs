@@ -1,9 +1,9 @@
 //! What nobody in his right mind asks or answers when replicas are compared, or fetched.
 
 use bytes::Bytes;
-use cartwheel_core::anti_entropy::merkle::{KeyRange, Sum, TreeId};
 use cartwheel_core::cluster::counts::Group;
-use cartwheel_core::message::anti_entropy::{Finding, ListPage, Question, Refused};
+use cartwheel_core::cluster::sizes::TreeId;
+use cartwheel_core::message::anti_entropy::{Finding, KeyRange, ListPage, Question, Refused, Sum};
 use cartwheel_core::message::transfer::{Fetch, Fetched, Page};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::digest::ContentDigest;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cartwheel_core::cluster::membership::ClusterId;
 use cartwheel_core::message::client::{Consistency, Outcome, Reply};
 use cartwheel_core::message::{Envelope, Message};
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::Content;
 use cartwheel_core::wire;

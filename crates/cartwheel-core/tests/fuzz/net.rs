@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
-use cartwheel_core::message::client::{Consistency, Get, Operation, Outcome, Put, Request};
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
+use cartwheel_core::config::{Limits, NodeConfig, Timing};
+use cartwheel_core::event::Event;
+use cartwheel_core::message::client::{ClientId, Consistency, Get, Operation, Outcome, Put, Request};
 use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::{ClientId, Event, Input, Limits, Node, NodeConfig, StoreCommand, StoreResult, Timing};
+use cartwheel_core::node::{Input, Node};
 use cartwheel_core::ring::Partitions;
+use cartwheel_core::store::command::{StoreCommand, StoreResult};
 use cartwheel_core::store::image::Image;
-use cartwheel_core::value::context::ClusterKey;
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
@@ -20,6 +23,7 @@ use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::Content;
 use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::wire;
+use cartwheel_core::wire::context::ClusterKey;
 
 pub const CLUSTER: ClusterId = ClusterId(1);
 /// Every node's boot.
@@ -160,9 +164,9 @@ fn config(node: usize) -> NodeConfig {
         node: id(node),
         life: Life(node as u64),
         boot: BOOT,
-        lane: cartwheel_core::message::Lane::ONLY,
+        lane: cartwheel_core::cluster::lane::Lane::ONLY,
         seats: Vec::new(),
-        losses: cartwheel_core::node::losses::LossBook::default(),
+        losses: cartwheel_core::store::loss_book::LossBook::default(),
         loss_floor: Since(0),
         durability: cartwheel_core::cluster::membership::Durability::Fsync,
         actors: cartwheel_core::store::record::ActorsSince { boot: BOOT, drawn: node as u64 },
@@ -186,7 +190,7 @@ pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope 
         from_boot: BOOT,
         sent: Now { wall: WallMs(1_000_000), ..Now::default() },
         footing: cartwheel_core::cluster::configuration::Footing::default(),
-        losses: cartwheel_core::node::losses::Losses::NONE,
+        losses: cartwheel_core::cluster::losses::Losses::NONE,
         message,
     }
 }

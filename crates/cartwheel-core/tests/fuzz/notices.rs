@@ -1,11 +1,10 @@
 //! What nodes say of their cluster: histories, and the notices that carry them.
 
-use cartwheel_core::anti_entropy::merkle::{Size, TreeId};
 use cartwheel_core::cluster::configuration::{Home, Step};
 use cartwheel_core::cluster::counts::Group;
 use cartwheel_core::cluster::membership::{Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch};
-use cartwheel_core::cluster::sizes::NodeSizes;
-use cartwheel_core::control::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
+use cartwheel_core::cluster::sizes::{NodeSizes, Size, TreeId};
+use cartwheel_core::message::gossip::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
 use cartwheel_core::ring::{PartitionId, RingVersion};
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::epoch::Epoch;

@@ -2,11 +2,11 @@
 
 use cartwheel_core::cluster::configuration::{Configuration, Footing, Home, Phase, Step};
 use cartwheel_core::cluster::counts::ReplicaCounts;
+use cartwheel_core::cluster::losses::{Losses, Memory};
 use cartwheel_core::cluster::paxos::{Acceptor, Ballot};
 use cartwheel_core::cluster::seat::Seat;
-use cartwheel_core::control::{Notice, PhasesNotice};
+use cartwheel_core::message::gossip::{Notice, PhasesNotice};
 use cartwheel_core::message::reconfiguration::Word;
-use cartwheel_core::node::losses::{Losses, Memory};
 use cartwheel_core::ring::{PartitionId, RingVersion};
 use cartwheel_core::value::dot::{Life, Since};
 use proptest::collection::vec;

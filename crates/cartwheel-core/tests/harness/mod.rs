@@ -6,21 +6,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cartwheel_core::cluster::configuration::Home;
 use cartwheel_core::cluster::holdings::Holdings;
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy};
-use cartwheel_core::message::{Ask, Asking, Confirm, Lane, Ticket};
+use cartwheel_core::cluster::lane::Lane;
+use cartwheel_core::cluster::membership::{ChangeKind, Durability, History, Member, Strategy};
+use cartwheel_core::config::{Limits, NodeConfig, Timing};
+use cartwheel_core::message::{Ask, Asking, Confirm, Ticket};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::{Limits, NodeConfig, StoreCommand, StoreResult, Timing};
 use cartwheel_core::replica::{Asker, Done, Mint, MintRefused, Minted, Replica, Stamp, Work};
 use cartwheel_core::ring::Partitions;
+use cartwheel_core::store::command::{StoreCommand, StoreResult};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::{ActorsSince, Minter, Record};
-use cartwheel_core::value::context::ClusterKey;
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Dot, Life, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, HlcClock, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Epoch, Seen, State};
 use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::value::write_id::WriteId;
+use cartwheel_core::wire::context::ClusterKey;
 
 const CLUSTER: ClusterId = ClusterId(1);
 const TICKET: Ticket = Ticket { asking: Asking::Coordinator, operation: 1, round: 1 };
@@ -213,7 +216,7 @@ fn replica(node: NodeId, boot: u32, actors: ActorsSince) -> Replica {
         boot,
         lane: Lane::ONLY,
         seats: Vec::new(),
-        losses: cartwheel_core::node::losses::LossBook::default(),
+        losses: cartwheel_core::store::loss_book::LossBook::default(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
         actors,

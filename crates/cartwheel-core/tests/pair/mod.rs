@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, Durability, History, Member, Strategy, View};
+use cartwheel_core::cluster::lane::Lane;
+use cartwheel_core::cluster::membership::{ChangeKind, Durability, History, Member, Strategy, View};
+use cartwheel_core::config::{Limits, NodeConfig, Timing};
+use cartwheel_core::event::Event;
 use cartwheel_core::message::client::Put;
-use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Lane, Message, Ticket};
+use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Ticket};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::{Event, Input, Limits, Node, NodeConfig, StoreCommand, Timing};
+use cartwheel_core::node::{Input, Node};
 use cartwheel_core::ring::Partitions;
+use cartwheel_core::store::command::StoreCommand;
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::{LocalHeader, Record};
 use cartwheel_core::value::clock::{Clock, Run};
-use cartwheel_core::value::context::ClusterKey;
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
@@ -23,6 +27,7 @@ use cartwheel_core::value::state::{Content, Epoch, Notes, Sibling, State};
 use cartwheel_core::value::time::{Instant, Now};
 use cartwheel_core::value::write_id::WriteId;
 use cartwheel_core::wire;
+use cartwheel_core::wire::context::ClusterKey;
 
 pub const CLUSTER: ClusterId = ClusterId(1);
 /// How often the first node compares; the second does so once and never again.
@@ -68,7 +73,7 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
         boot,
         lane: Lane::ONLY,
         seats: Vec::new(),
-        losses: cartwheel_core::node::losses::LossBook::default(),
+        losses: cartwheel_core::store::loss_book::LossBook::default(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
         actors: cartwheel_core::store::record::ActorsSince { boot, drawn: node as u64 },
@@ -244,7 +249,7 @@ impl Pair {
             from_boot: 1,
             sent: Now { wall: WallMs(1_000_000 + self.now.0 / 1_000), ..Now::default() },
             footing: cartwheel_core::cluster::configuration::Footing::default(),
-            losses: cartwheel_core::node::losses::Losses::NONE,
+            losses: cartwheel_core::cluster::losses::Losses::NONE,
             message,
         };
         self.queue.push_back((id(node), Input::Message(envelope)));

@@ -29,9 +29,10 @@ mod stage;
 use cartwheel_core::cluster::configuration::{Home, Step};
 use cartwheel_core::cluster::membership::ChangeKind;
 use cartwheel_core::value::dot::Life;
+use stateright::{Checker, HasDiscoveries, Model};
+
 use model::SEEN;
 use setup::{Bounds, Setup, id, member, set_n};
-use stateright::{Checker, HasDiscoveries, Model};
 
 /// Clients write once, and read once afterwards.
 const ONCE: Bounds =

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cartwheel_core::cluster::configuration::{Configuration, Home, Phase, Step};
+use cartwheel_core::cluster::losses::{Losses, Memory};
 use cartwheel_core::cluster::paxos::{Ballot, Proposed, Proposer};
 use cartwheel_core::cluster::seat::Seat;
 use cartwheel_core::cluster::successor::successor;
 use cartwheel_core::message::reconfiguration::Word;
 use cartwheel_core::mutation::Mutation;
-use cartwheel_core::node::losses::{Losses, Memory};
 use cartwheel_core::ring::quorum::majority;
 use cartwheel_core::value::dot::{NodeId, Since};
 use stateright::{Model, Property};

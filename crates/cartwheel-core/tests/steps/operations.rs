@@ -8,16 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cartwheel_core::cluster::configuration::{Footing, Homes, Phase, Step};
+use cartwheel_core::cluster::losses::{Loss, Losses, Memory};
 use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::coordinator::agreement::Agreement;
 use cartwheel_core::coordinator::read_round::{Joined, Progress, ReadRound};
 use cartwheel_core::coordinator::write_round::WriteRound;
 use cartwheel_core::message::{Answer, StateDigest};
 use cartwheel_core::mutation::{Broken, Mutation};
-use cartwheel_core::node::losses::{Losses, Memory};
 use cartwheel_core::replica::gc::Rules;
 use cartwheel_core::ring::quorum::Quorum;
-use cartwheel_core::store::record::Loss;
 use cartwheel_core::value::clock::Clock;
 use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use cartwheel_core::cluster::configuration::{Configuration, Home};
 use cartwheel_core::cluster::counts::Group;
 use cartwheel_core::cluster::holdings::Holdings;
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, SettingsPatch, Strategy, View};
+use cartwheel_core::cluster::lane::Lane;
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, SettingsPatch, Strategy, View};
 use cartwheel_core::cluster::seat::Seat;
-use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::{Broken, Mutation};
 use cartwheel_core::ring::quorum::Quorum;
 use cartwheel_core::ring::{PartitionId, Partitions};
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 

@@ -10,28 +10,29 @@ use std::time::Duration;
 
 use cartwheel_core::admission::Admission;
 use cartwheel_core::anti_entropy::Compared;
-use cartwheel_core::anti_entropy::merkle::TreeId;
 use cartwheel_core::cluster::configuration::{Footing, Home, Step};
 use cartwheel_core::cluster::counts::Group;
 use cartwheel_core::cluster::holdings::Holdings;
+use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
-use cartwheel_core::cluster::membership::{ClusterId, Durability};
+use cartwheel_core::cluster::membership::Durability;
 use cartwheel_core::cluster::seat::Seat;
-use cartwheel_core::message::Lane;
+use cartwheel_core::cluster::sizes::TreeId;
+use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::message::reconfiguration::Word;
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::effects::{StoreCommand, StoreResult};
-use cartwheel_core::node::{Limits, NodeConfig, Timing};
 use cartwheel_core::reconfiguration::transfer::Transfers;
 use cartwheel_core::reconfiguration::{Comparisons, Out, Scx, Succession};
 use cartwheel_core::replica::Replica;
 use cartwheel_core::ring::PartitionId;
+use cartwheel_core::store::command::{StoreCommand, StoreResult};
 use cartwheel_core::store::record::{ActorsSince, Minter};
-use cartwheel_core::value::context::ClusterKey;
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::{HlcClock, WallMs};
 use cartwheel_core::value::time::Instant;
+use cartwheel_core::wire::context::ClusterKey;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -97,7 +98,7 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
         timing: Timing::default(),
         limits: Limits::default(),
         seats: Vec::new(),
-        losses: cartwheel_core::node::losses::LossBook::default(),
+        losses: cartwheel_core::store::loss_book::LossBook::default(),
         epoch: Epoch::FIRST,
         broken: Broken::default(),
     };

@@ -9,11 +9,11 @@ pub mod strong;
 pub mod timestamps;
 pub mod trees;
 
+use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::value::state::State;
 
 use crate::failure::Failure;
 use crate::history::{KeyHistory, Moment};
-use cartwheel_core::cluster::membership::Conflict;
 
 /// What a judgement of one key came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -5,11 +5,12 @@
 //! register. A write with all its retries is one operation among siblings. A register has no memory of it, so there each try is
 //! an operation of its own that may have happened or not.
 
+use cartwheel_core::cluster::membership::Conflict;
+
 use super::accounts::Accounts;
 use super::{END, Verdict, failure};
 use crate::history::{Fate, KeyHistory, Moment, Shown, WriteSet};
 use crate::linear::{self, Interval, Linearity, Model};
-use cartwheel_core::cluster::membership::Conflict;
 
 /// How many tries of one write are told apart: each is one more operation that may have happened at any time.
 const TRIES_MAX: usize = 3;

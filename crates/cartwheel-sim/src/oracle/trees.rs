@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cartwheel_core::anti_entropy::merkle::{Share, Tree, TreeId};
+use cartwheel_core::anti_entropy::merkle::Tree;
+use cartwheel_core::cluster::sizes::TreeId;
 use cartwheel_core::store::record::Record;
+use cartwheel_core::store::share::Share;
 use cartwheel_core::value::key::Key;
 
 use crate::world::World;

@@ -1,8 +1,9 @@
 //! What membership costs as a cluster grows: on the wire and in memory.
 
 use bytes::Bytes;
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
 use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use serde::Serialize;

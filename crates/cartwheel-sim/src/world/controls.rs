@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::{Change, ChangeKind, History, Member, View};
-use cartwheel_core::control::{Changes, Control, ControlEffects, ControlInput, Notice, SettingsChange};
+use cartwheel_core::control::{Control, ControlEffects, ControlInput, SettingsChange};
+use cartwheel_core::message::client::ClientId;
+use cartwheel_core::message::gossip::{Changes, Notice};
 use cartwheel_core::message::{Envelope, Message};
-use cartwheel_core::node::{ClientId, Input, WriteFailed};
+use cartwheel_core::node::Input;
+use cartwheel_core::store::command::WriteFailed;
 use cartwheel_core::value::hlc::Hlc;
 
 use super::{Event, World};

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
 use cartwheel_core::message::{Ask, Asking, Message};
-use cartwheel_core::node::{Input, StoreCommand, WriteFailed};
+use cartwheel_core::node::Input;
 use cartwheel_core::replica::hint;
+use cartwheel_core::store::command::{StoreCommand, WriteFailed};
 use cartwheel_core::store::record::Record;
 use cartwheel_core::value::epoch::{Epoch, KEPT_FOR};
 use cartwheel_core::value::key::Key;

@@ -6,7 +6,7 @@ use cartwheel_core::cluster::configuration::{Home, Phase};
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, ViewMember};
 use cartwheel_core::cluster::successor::successor;
 use cartwheel_core::control::{ControlInput, MembersChange};
-use cartwheel_core::node::ClientId;
+use cartwheel_core::message::client::ClientId;
 use cartwheel_core::ring::PartitionId;
 
 use super::World;

@@ -29,14 +29,13 @@ use crate::cli::Endpoints;
 use crate::exit::{Ending, Exit};
 use crate::output::{self, formatted};
 use crate::signals;
+pub use args::{BenchArgs, Writes};
 use connection::{Connection, Endpoint};
 use job::Job;
 use keys::Keys;
 use report::Report;
 use servers::Servers;
 use stats::Stats;
-
-pub use args::{BenchArgs, Writes};
 
 /// How much longer than a node the bench waits for an answer.
 const GRACE: Duration = Duration::from_millis(500);

@@ -1,8 +1,7 @@
 //! The file in which a node remembers the epoch that it is in (`cartwheel_core::value::epoch`).
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::{fs, io};
 
 use cartwheel_core::value::epoch::Epoch;
 use serde::{Deserialize, Serialize};

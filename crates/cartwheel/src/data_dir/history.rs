@@ -1,8 +1,7 @@
 //! The file that holds the history of the cluster's changes.
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::{fs, io};
 
 use cartwheel_core::cluster::membership::{DecodeError, HISTORY_VERSION, History};
 

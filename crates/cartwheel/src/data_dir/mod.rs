@@ -26,7 +26,6 @@ use cartwheel_core::store::record::ActorsSince;
 use cartwheel_core::wire::Protocol;
 
 use crate::lineage::{Begun, Mark};
-
 use atomic_file::SPARE_FILE;
 pub(crate) use atomic_file::replace as replace_file;
 pub use epoch::{EpochFile, SavedEpoch};

@@ -4,9 +4,8 @@
 //! made. Only its peers can know.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::{fs, io};
 
 use cartwheel_core::value::dot::{Life, NodeId};
 use serde::{Deserialize, Serialize};

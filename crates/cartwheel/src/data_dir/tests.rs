@@ -1,10 +1,11 @@
 use std::num::NonZeroU32;
 
+use bytes::Bytes;
+use cartwheel_core::value::cluster_id::ClusterId;
+use cartwheel_core::value::dot::Life;
+
 use super::*;
 use crate::lineage::Lineage;
-use bytes::Bytes;
-use cartwheel_core::cluster::membership::ClusterId;
-use cartwheel_core::value::dot::Life;
 
 fn identity() -> Identity {
     Identity {

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cartwheel_core::anti_entropy::merkle::{Size, TreeId};
 use cartwheel_core::cluster::configuration::{Configuration, Home};
 use cartwheel_core::cluster::counts::{Group, ReplicaCounts};
 use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::View;
+use cartwheel_core::cluster::sizes::{Size, TreeId};
 use cartwheel_core::control::Surveyed;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::dot::NodeId;

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use cartwheel_core::message::client::Retry;
-use cartwheel_core::value::context::SEALED_BYTES_MAX;
+use cartwheel_core::wire::context::SEALED_BYTES_MAX;
 
 use super::error::ApiError;
 

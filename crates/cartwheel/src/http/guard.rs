@@ -11,10 +11,9 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Version, header};
 use cartwheel_core::cluster::membership::View;
 
-use super::Door;
 use super::ask::{CONTEXT, IDEMPOTENCY_KEY, TTL, single};
 use super::error::ApiError;
-use super::target;
+use super::{Door, target};
 
 /// The headers that have one value.
 const SINGLE: [HeaderName; 11] = [

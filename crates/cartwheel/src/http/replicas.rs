@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use cartwheel_core::anti_entropy::merkle::TreeId;
+use cartwheel_core::cluster::sizes::TreeId;
 use cartwheel_core::value::hlc::WallMs;
 use serde::Serialize;
 use utoipa::ToSchema;

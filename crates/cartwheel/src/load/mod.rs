@@ -29,14 +29,13 @@ use crate::exit::{Ending, Exit};
 use crate::output::{self, formatted};
 use crate::random::NoRandomness;
 use crate::signals;
+pub use args::{Format, LoadArgs};
 use progress::Place;
 use record::{Shape, Start};
 use report::Summary;
 use source::Source;
 use state::{Identity, StateFile};
 use store::{Failure, Store};
-
-pub use args::{Format, LoadArgs};
 
 /// How often it is shown, and how often remembered, how far the load has come.
 const SHOW_EVERY: Duration = Duration::from_millis(100);

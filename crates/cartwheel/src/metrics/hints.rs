@@ -1,6 +1,6 @@
 use std::fmt;
 
-use cartwheel_core::replica::hint::Backlog;
+use cartwheel_core::cluster::sizes::Backlog;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;

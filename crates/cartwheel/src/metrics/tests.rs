@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
-use cartwheel_core::node::{Event, Repair};
-use cartwheel_core::replica::hint::Backlog;
+use cartwheel_core::cluster::sizes::Backlog;
+use cartwheel_core::event::{Event, Repair};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::key::Key;

@@ -9,8 +9,9 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use cartwheel_core::cluster::membership::{Change, ChangeKind, ClusterId, History, Member};
+use cartwheel_core::cluster::membership::{Change, ChangeKind, History, Member};
 use cartwheel_core::control::MembersChange;
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::wire::{Protocol, Spoken};

@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use cartwheel_core::cluster::liveness::{Liveness, Status};
+use cartwheel_core::config::SIBLING_BYTES_MAX;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::node::SIBLING_BYTES_MAX;
 use cartwheel_core::ring::N_MAX;
 use cartwheel_core::value::dot::NodeId;
 use tokio::net::TcpListener;
@@ -29,14 +29,13 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::lineage::Mark;
 use crate::shard::Outgoing;
-use outgoing::Link;
-
 pub use acquaintances::{Acquaintances, PeersSpeak, Retired};
 pub use board::{Board, LinkState, Nonsense, PeerStats, Traffic};
 pub(crate) use hello::called;
 pub use hello::{Found, HelloError, LocalNode};
 pub use inbound::Inbound;
 pub use joining::{Invitation, JoinError, ask_to_join};
+use outgoing::Link;
 pub use waiting::{Waiting, Welcome};
 
 /// How many coordinators may take on siblings of one key apart, each up to its bound, before the joined state no longer fits a

@@ -1,10 +1,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy, View};
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
 use cartwheel_core::message::{Answer, Asking, Message, Ticket};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::Partitions;
+use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::{Life, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::time::Now;
@@ -36,7 +37,7 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
         from_boot: from.boot,
         sent: Now { wall: WallMs(0), ..Now::default() },
         footing: cartwheel_core::cluster::configuration::Footing::default(),
-        losses: cartwheel_core::node::losses::Losses::NONE,
+        losses: cartwheel_core::cluster::losses::Losses::NONE,
         message: Message::Answer(Ticket { asking: Asking::Coordinator, operation, round: 0 }, Answer::Stored),
     }
 }

@@ -68,8 +68,9 @@ pub(super) fn end(data_dir: &DataDir, farewell: Farewell) -> Result<(), ServeErr
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy};
+    use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy};
     use cartwheel_core::ring::Partitions;
+    use cartwheel_core::value::cluster_id::ClusterId;
     use cartwheel_core::value::dot::{Life, NodeId};
     use cartwheel_core::value::hlc::Hlc;
 

@@ -17,15 +17,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cartwheel_core::cluster::configuration::Home;
+use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::membership::{Member, View};
+use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::control::{Control, ControlConfig, SNAPSHOT_AFTER};
-use cartwheel_core::message::Lane;
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::node::{Limits, Node, NodeConfig, Timing};
+use cartwheel_core::node::Node;
 use cartwheel_core::store::record::ActorsSince;
-use cartwheel_core::value::context::ClusterKey;
 use cartwheel_core::value::dot::{NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::wire::context::ClusterKey;
 use cartwheel_storage::FjallStore;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -36,26 +37,23 @@ use crate::control::{self, other_members};
 use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
 use crate::founding::{self, FoundError};
 use crate::http::{self, Backend, Door, Front, Readiness};
-use crate::joining;
 use crate::lineage::Mark;
 use crate::metrics::Metrics;
 use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peers, Retired, Unwelcome, Waiting, Welcome};
 use crate::random::{self, NoRandomness};
-use crate::renewing;
 use crate::shard::disk::Disk;
 use crate::shard::reserve::{self, Reserve, ReserveOptions};
 use crate::shard::unsynced::{OsBoot, loss_floor};
 use crate::shard::{self, Running, ShardMetrics, Shards};
-use crate::signals;
 use crate::upgrading::{Upgrade, UpgradeStatus};
+use crate::{joining, renewing, signals};
+pub use checking::check;
 use door::ClosingDoor;
+pub use error::ServeError;
 use farewell::Farewell;
 use listening::{ADMINISTRATORS, HTTP, PEERS, listen, shown};
 use place::StorePlace;
 use threads::ClientThreads;
-
-pub use checking::check;
-pub use error::ServeError;
 
 /// Serves a node until the process is told to stop or, if `parent` says so, until its standard input ends; or until it has left its
 /// cluster.

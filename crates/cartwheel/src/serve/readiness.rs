@@ -99,8 +99,9 @@ fn of_all(shards: &[shard::Readiness]) -> Readiness {
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::cluster::membership::{ChangeKind, ClusterId, History, Member, Strategy};
+    use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy};
     use cartwheel_core::ring::Partitions;
+    use cartwheel_core::value::cluster_id::ClusterId;
     use cartwheel_core::value::dot::Life;
     use cartwheel_core::value::hlc::Hlc;
 

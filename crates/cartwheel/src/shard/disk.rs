@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::node::{ReadFailed, ScanLimit, Scanned, WriteFailed};
+use cartwheel_core::store::command::{ReadFailed, ScanLimit, Scanned, WriteFailed};
 use cartwheel_core::value::time::Instant;
 use cartwheel_storage::{Batch, Durability, Store, StoreError};
 use tracing::{error, info};

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{Consistency, Get, Operation, Outcome, Put, Refusal, Reply, Request};
-use cartwheel_core::node::{Input, Limits, Node, NodeConfig, Timing};
-use cartwheel_core::value::context::ClusterKey;
+use cartwheel_core::node::{Input, Node};
 use cartwheel_core::value::dot::Since;
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::Content;
+use cartwheel_core::wire::context::ClusterKey;
 use cartwheel_storage::{Batch, Durability, IndexScan, MemoryStore, Scan, Store, StoreError};
 use tokio::sync::oneshot;
 
@@ -114,9 +115,9 @@ fn node() -> Node {
         node: nodes[0].member.id,
         life: identity.life,
         boot: 1,
-        lane: cartwheel_core::message::Lane::ONLY,
+        lane: cartwheel_core::cluster::lane::Lane::ONLY,
         seats: Vec::new(),
-        losses: cartwheel_core::node::losses::LossBook::default(),
+        losses: cartwheel_core::store::loss_book::LossBook::default(),
         loss_floor: Since(0),
         durability: cartwheel_core::cluster::membership::Durability::Fsync,
         actors: cartwheel_core::store::record::ActorsSince { boot: 1, drawn: 1 },

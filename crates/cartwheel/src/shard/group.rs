@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::client::{Outcome, Refusal, Request};
-use cartwheel_core::message::{Envelope, Lane, Message};
+use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::key::Key;
@@ -58,7 +59,7 @@ impl Shards {
             | Message::Answer(ticket, _)
             | Message::Forwarded(ticket, _)
             | Message::Compared(ticket, _)
-            | Message::Fetched(ticket, _) => Some(&self.handles[Lane::of_ticket(*ticket, self.count()) as usize]),
+            | Message::Fetched(ticket, _) => Some(&self.handles[ticket.shard(self.count()) as usize]),
             Message::Notice(_) => None,
         }
     }

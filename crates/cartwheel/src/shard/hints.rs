@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cartwheel_core::replica::hint::Backlog;
+use cartwheel_core::cluster::sizes::Backlog;
 use cartwheel_core::value::dot::NodeId;
 
 /// The hints of all shards. Clones show the same. It is written to only where a hint comes or goes.

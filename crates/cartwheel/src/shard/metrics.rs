@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cartwheel_core::node::{Event, Repair};
+use cartwheel_core::event::{Event, Repair};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;

@@ -27,16 +27,19 @@ use std::time::{Duration, Instant};
 use cartwheel_core::admission::Admitted;
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::cluster::seat::Seat;
 use cartwheel_core::cluster::sizes::NodeSizes;
+use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{Outcome, Refusal, Request};
-use cartwheel_core::message::{Envelope, Lane};
-use cartwheel_core::node::losses::{self, LossBook, LossesDamaged};
-use cartwheel_core::node::{Effects, Input, Node, StoreId};
+use cartwheel_core::node::{Effects, Input, Node};
 use cartwheel_core::reconfiguration::seat_name;
 use cartwheel_core::ring::{PartitionId, Partitions};
+use cartwheel_core::store::command::StoreId;
+use cartwheel_core::store::loss_book;
+use cartwheel_core::store::loss_book::{LossBook, LossesDamaged};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::time::Now;
@@ -46,17 +49,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::lineage::Mark;
+pub use digests::{DigestPage, DigestsAsk, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
 use disk::Disk;
+pub use group::Shards;
+pub use hints::HintsBoard;
 use load::{Load, UnderWay};
+pub use metrics::ShardMetrics;
+pub use phases::PhasesBox;
 use reader::ReaderThread;
 use turn::Turns;
 use wait::Waiter;
-
-pub use digests::{DigestPage, DigestsAsk, Held, HeldRecord, PAGE_RECORDS_MAX, Rest};
-pub use group::Shards;
-pub use hints::HintsBoard;
-pub use metrics::ShardMetrics;
-pub use phases::PhasesBox;
 
 /// How many inputs may wait for a shard. At a few microseconds each, a full queue is some tens of milliseconds of work.
 pub const INBOX_MAX: usize = 8_192;
@@ -114,7 +116,7 @@ impl Machine for Node {
     }
 
     fn sizes(&self, partitions: &[PartitionId]) -> NodeSizes {
-        NodeSizes::of(self, partitions)
+        self.sizes(partitions)
     }
 
     fn tombstones(&self) -> u64 {
@@ -484,7 +486,7 @@ pub fn seats(store: &dyn Store, partitions: Partitions, lane: Lane) -> Result<Ve
 /// # Errors
 /// If the store cannot be read, or holds what makes no sense.
 pub fn losses(store: &dyn Store) -> Result<LossBook, SeatsError> {
-    let bytes = store.get_meta(&turn::remembered(losses::NAME.as_bytes()))?;
+    let bytes = store.get_meta(&turn::remembered(loss_book::NAME.as_bytes()))?;
     Ok(LossBook::decode(bytes.as_deref().unwrap_or_default())?)
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use bytes::Bytes;
-use cartwheel_core::node::{ReadFailed, StoreId};
+use cartwheel_core::store::command::{ReadFailed, StoreId};
 use cartwheel_storage::Reader;
 use tracing::warn;
 

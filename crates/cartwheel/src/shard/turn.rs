@@ -8,12 +8,12 @@ use cartwheel_core::admission::Admitted;
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::Phase;
 use cartwheel_core::cluster::sizes::NodeSizes;
+use cartwheel_core::event::Event;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::message::client::{Operation, Outcome, Put, Refusal, Request};
-use cartwheel_core::node::{
-    ClientId, Effects, Event, IndexChange, Input, StoreCommand, StoreId, StoreResult, WriteFailed,
-};
+use cartwheel_core::message::client::{ClientId, Operation, Outcome, Put, Refusal, Request};
+use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::PartitionId;
+use cartwheel_core::store::command::{IndexChange, StoreCommand, StoreId, StoreResult, WriteFailed};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::state::Content;

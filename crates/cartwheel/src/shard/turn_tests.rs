@@ -183,13 +183,13 @@ fn a_read_sees_the_write_before_it() {
 /// A message.
 fn answer() -> Envelope {
     Envelope {
-        cluster: cartwheel_core::cluster::membership::ClusterId(1),
+        cluster: cartwheel_core::value::cluster_id::ClusterId(1),
         from: NodeId::new(1),
         from_life: cartwheel_core::value::dot::Life(1),
         from_boot: 1,
         sent: Now { wall: cartwheel_core::value::hlc::WallMs(0), ..Now::default() },
         footing: cartwheel_core::cluster::configuration::Footing::default(),
-        losses: cartwheel_core::node::losses::Losses::NONE,
+        losses: cartwheel_core::cluster::losses::Losses::NONE,
         message: cartwheel_core::message::Message::Answer(
             cartwheel_core::message::Ticket {
                 asking: cartwheel_core::message::Asking::Coordinator,

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::{Grid, KeyRange, Share, Tree};
+use super::{Grid, Share, Tree};
 use crate::cluster::counts::Group;
-use crate::node::effects::{ScanLimit, StoreCommand, StoreId};
+use crate::message::anti_entropy::KeyRange;
 use crate::ring::PartitionId;
+use crate::store::command::{ScanLimit, StoreCommand, StoreId};
 use crate::value::token::Token;
 
 /// How much one part of a scan reads.

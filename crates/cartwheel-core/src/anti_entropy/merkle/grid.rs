@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{DEPTH_MAX, FANOUT_BITS};
+use crate::message::anti_entropy::KeyRange;
 use crate::ring::{PartitionId, Partitions};
 use crate::value::token::Token;
 
@@ -15,37 +16,6 @@ pub struct Grid {
     start: u128,
     last: u128,
     cell: u128,
-}
-
-/// Storage keys from one on, up to another that is left out; up to the end of the ring if there is none.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KeyRange {
-    /// The first.
-    pub from: Bytes,
-    /// The first that is left out.
-    pub upto: Option<Bytes>,
-}
-
-impl KeyRange {
-    /// Whether `storage_key` is in it.
-    pub fn contains(&self, storage_key: &[u8]) -> bool {
-        self.from.as_ref() <= storage_key && self.ends_after(storage_key)
-    }
-
-    /// Whether it has keys, and all that it has are in this range too.
-    pub fn covers(&self, other: &Self) -> bool {
-        let ends_in_it = match (&other.upto, &self.upto) {
-            (Some(upto), Some(end)) => upto <= end,
-            (None, Some(_)) => false,
-            (_, None) => true,
-        };
-        self.contains(&other.from) && ends_in_it && other.ends_after(&other.from)
-    }
-
-    /// Whether `storage_key` lies before its end.
-    pub fn ends_after(&self, storage_key: &[u8]) -> bool {
-        self.upto.as_ref().is_none_or(|upto| storage_key < upto.as_ref())
-    }
 }
 
 impl Grid {

@@ -8,17 +8,13 @@
 mod build;
 mod grid;
 mod saved;
-mod share;
 mod trees;
 
-use std::ops::AddAssign;
-
-use crate::cluster::counts::Group;
-use crate::ring::PartitionId;
-
-pub use grid::{Grid, KeyRange};
-pub use share::Share;
-pub use trees::{Change, Found, Trees};
+use crate::cluster::sizes::Size;
+use crate::message::anti_entropy::Sum;
+use crate::store::share::Share;
+pub use grid::Grid;
+pub use trees::{Found, Trees};
 
 /// How many nodes of one level a node of the level above is the sum of, as a power of two.
 pub const FANOUT_BITS: u32 = 4;
@@ -26,47 +22,6 @@ pub const FANOUT_BITS: u32 = 4;
 pub const FANOUT: u32 = 1 << FANOUT_BITS;
 /// The depth of the deepest tree: a million leaves.
 pub const DEPTH_MAX: u8 = 5;
-
-/// Which tree: the keys of a group of one partition, which have the same homes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TreeId {
-    /// The partition.
-    pub partition: PartitionId,
-    /// Which of its keys.
-    pub group: Group,
-}
-
-/// What a node of a tree says of the keys below it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Sum {
-    /// The sum of their digests, modulo 2^128.
-    pub digests: u128,
-    /// How many have any content.
-    pub keys: u64,
-}
-
-impl AddAssign for Sum {
-    fn add_assign(&mut self, other: Self) {
-        self.digests = self.digests.wrapping_add(other.digests);
-        self.keys = self.keys.saturating_add(other.keys);
-    }
-}
-
-/// How much keys and what they hold amount to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Size {
-    /// How many keys hold anything, be it a tombstone.
-    pub keys: u64,
-    /// How many bytes the keys, as they are stored, their values and media types have. Clocks and the like are not counted.
-    pub bytes: u64,
-}
-
-impl AddAssign for Size {
-    fn add_assign(&mut self, other: Self) {
-        self.keys = self.keys.saturating_add(other.keys);
-        self.bytes = self.bytes.saturating_add(other.bytes);
-    }
-}
 
 /// A tree of sums over the keys of a partition. Only its leaves are stored.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -88,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::anti_entropy::merkle::Share;
+    use crate::store::share::Share;
     use crate::value::digest::ContentDigest;
 
     fn forest(depth: u8) -> Forest {

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ring::Partitions;
+use crate::ring::{PartitionId, Partitions};
 use crate::value::digest::ContentDigest;
 use crate::value::token::Token;
 

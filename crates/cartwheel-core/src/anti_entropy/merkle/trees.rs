@@ -9,14 +9,16 @@ use bytes::Bytes;
 
 use super::build::{Build, Forest, Held, Losses};
 use super::saved::{self, SavedBy};
-use super::{Grid, Share, Size, Tree, TreeId};
+use super::{Grid, Tree};
 use crate::cluster::counts::Group;
 use crate::cluster::holdings::Holdings;
+use crate::cluster::sizes::{Size, TreeId};
+use crate::config::NodeConfig;
 use crate::mutation::{Broken, Mutation};
-use crate::node::NodeConfig;
-use crate::node::effects::{Scanned, StoreCommand, StoreId, StoreResult};
 use crate::ring::PartitionId;
+use crate::store::command::{Scanned, StoreCommand, StoreId, StoreResult};
 use crate::store::record::Record;
+use crate::store::share::{Change, Share};
 use crate::value::dot::Since;
 use crate::value::key::Key;
 use crate::value::time::Instant;
@@ -25,26 +27,6 @@ use crate::value::time::Instant;
 const LATE_MAX: usize = 1_000;
 /// How long a store that could not be scanned is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// What has become of a key's record.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// It was written, durably.
-    Written {
-        /// The key.
-        key: Key,
-        /// What it added to its tree.
-        old: Share,
-        /// What it adds now.
-        new: Share,
-        /// The record was lost and does not count yet.
-        is_lost: bool,
-    },
-    /// It was to be written, and may have been or not.
-    Doubtful(Key),
-    /// It could not be read.
-    Lost(Key),
-}
 
 /// What a scan has found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

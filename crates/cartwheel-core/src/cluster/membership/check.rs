@@ -168,8 +168,9 @@ fn enough_remain(view: &View) -> Result<(), BadChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::membership::{ClusterId, Strategy};
+    use crate::cluster::membership::Strategy;
     use crate::ring::Partitions;
+    use crate::value::cluster_id::ClusterId;
     use crate::value::dot::Life;
 
     fn member(name: &str, life: u64) -> Member {

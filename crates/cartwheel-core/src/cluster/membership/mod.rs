@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::cluster::configuration::{Home, Step};
 use crate::ring::{NORMAL_WEIGHT, NodeInfo, PartitionId, Partitions, RingVersion};
+use crate::value::cluster_id::ClusterId;
 use crate::value::dot::{Life, NodeId};
 use crate::value::hlc::Hlc;
 
@@ -35,10 +36,6 @@ pub use folded::Folded;
 pub use snapshot::Snapshot;
 pub use view::{View, ViewMember};
 pub use wire::{DecodeError, HISTORY_VERSION};
-
-/// Which cluster: a random number drawn when it is made, so that nodes of two clusters never mix.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ClusterId(pub u128);
 
 /// How partitions are assigned to nodes; fixed when the cluster is made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

@@ -10,25 +10,26 @@
 mod part;
 mod serving;
 
-use crate::message::transfer::Fetch;
-use crate::message::transfer::Fetched;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::admission::{Admission, Slice};
-use crate::anti_entropy::merkle::{Grid, KeyRange};
+use crate::anti_entropy::merkle::Grid;
 use crate::cluster::counts::Group;
 use crate::cluster::holdings::Holdings;
 use crate::cluster::liveness::{Liveness, Status};
-use crate::message::anti_entropy::Refused;
+use crate::config::{NodeConfig, Timing};
+use crate::event::Event;
+use crate::message::anti_entropy::{KeyRange, Refused};
+use crate::message::transfer::{Fetch, Fetched};
 use crate::message::{Answer, Ask, Asking, Confirm, Message, Ticket};
 use crate::mutation::Broken;
-use crate::node::NodeConfig;
-use crate::node::effects::{Event, StoreCommand, StoreId, StoreResult, Timing};
 use crate::replica::Replica;
 use crate::ring::PartitionId;
+use crate::store::command::{StoreCommand, StoreId, StoreResult};
+use crate::store::saved_transfer::Saved;
 use crate::value::dot::{NodeId, Since};
 use crate::value::epoch::Epoch;
 use crate::value::key::Key;
@@ -87,17 +88,6 @@ impl Out {
         let ticket = Ticket { asking: Asking::Transfer, operation, round: 0 };
         self.sends.push((from, fetch.partition, Message::Fetch(ticket, fetch)));
     }
-}
-
-/// The saved form of a transfer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Saved {
-    /// When the store last lost writes: what was fetched before may be lost again.
-    pub floor: Since,
-    /// Of the keys of these groups.
-    pub groups: BTreeSet<Group>,
-    /// What is left.
-    pub left: Vec<KeyRange>,
 }
 
 /// The transfer of one partition to this node.

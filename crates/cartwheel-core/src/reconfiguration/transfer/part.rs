@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::anti_entropy::merkle::KeyRange;
+use crate::message::anti_entropy::KeyRange;
 use crate::value::dot::NodeId;
 use crate::value::time::Instant;
 use crate::value::token::Token;

@@ -4,12 +4,11 @@ use super::{Tcx, Transfers};
 use crate::admission::Slice;
 use crate::anti_entropy::merkle::Grid;
 use crate::cluster::counts::Group;
+use crate::event::Event;
 use crate::message::anti_entropy::Refused;
-use crate::message::transfer::Fetch;
-use crate::message::transfer::Fetched;
-use crate::message::transfer::Page;
+use crate::message::transfer::{Fetch, Fetched, Page};
 use crate::message::{Message, Ticket};
-use crate::node::effects::{Event, ScanLimit, Scanned, StoreCommand, StoreResult};
+use crate::store::command::{ScanLimit, Scanned, StoreCommand, StoreResult};
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
 

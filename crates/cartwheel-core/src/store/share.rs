@@ -2,6 +2,7 @@
 
 use crate::store::record::Record;
 use crate::value::digest::ContentDigest;
+use crate::value::key::Key;
 use crate::value::state::{Content, State};
 
 /// What a key adds to its tree.
@@ -51,4 +52,24 @@ impl Share {
     pub fn is_nothing(&self) -> bool {
         self.digest == ContentDigest::NONE
     }
+}
+
+/// What has become of a key's record.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// It was written, durably.
+    Written {
+        /// The key.
+        key: Key,
+        /// What it added to its tree.
+        old: Share,
+        /// What it adds now.
+        new: Share,
+        /// The record was lost and does not count yet.
+        is_lost: bool,
+    },
+    /// It was to be written, and may have been or not.
+    Doubtful(Key),
+    /// It could not be read.
+    Lost(Key),
 }

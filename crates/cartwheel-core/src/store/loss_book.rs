@@ -1,25 +1,13 @@
-//! What a home said counts no longer than its records were whole.
-//!
-//! A coordinator counts a home that has stored a write. If the home then loses its record and recovers from others that do not hold the write
-//! yet, it counts again without it, and the coordinator would count it all the same. The coordinator may never hear of the loss from that home.
-//! So a recovering home makes itself heard through the others: each home that it recovers from notes, durably and before it answers, since when
-//! the recovering home's memory is unbroken, and sends that along with all that it says about the partition afterwards. A coordinator drops what
-//! a home said before the latest such time that any answer names.
-//!
-//! Why that is enough: let a write be acknowledged on a majority, and let one home of it, X, have lost the record after it said that it had
-//! stored it. X counts again only after a majority of the others has answered it, so one of these, Y, is in the write's majority. If Y stored the
-//! write before it answered X, X has it. If Y stored it later, its answer to the coordinator named X's loss, and X was not counted.
+//! The losses that a node was told of.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use crate::cluster::configuration::Home;
-use crate::message::anti_entropy::Question;
-use crate::message::{Ask, Ticket};
-use crate::node::effects::{StoreCommand, StoreId, StoreResult};
-use crate::replica::Asker;
+use crate::cluster::losses::Losses;
 use crate::ring::PartitionId;
+use crate::store::command::{StoreCommand, StoreId, StoreResult};
 use crate::value::dot::{Life, NodeId, Since};
 use crate::value::epoch::{Epoch, KEPT_FOR};
 use crate::value::time::Instant;
@@ -29,65 +17,10 @@ pub const NAME: &str = "losses";
 const VERSION: u8 = 1;
 const ENTRY_BYTES: usize = 36;
 
-/// How many questions wait until a loss is durable. More are dropped, and asked again.
-const WAITING_MAX: usize = 1_024;
 /// Of so many homes of a partition are losses noted.
 const HOMES_MAX: usize = 64;
 /// How long a node waits before it tries again to save what it could not.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Since when a life of a node has lost no record: its last loss, or its start. It never goes back.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Memory {
-    /// The life.
-    pub life: Life,
-    /// Since when.
-    pub since: Since,
-}
-
-/// Which homes of a partition recovered from a loss, and since when each has lost nothing more.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Losses(BTreeMap<Home, Since>);
-
-impl Losses {
-    /// No home has lost anything.
-    pub const NONE: Self = Self(BTreeMap::new());
-
-    /// A home has lost records before `since`.
-    pub fn note(&mut self, home: Home, since: Since) {
-        let known = self.0.entry(home).or_default();
-        *known = since.max(*known);
-    }
-
-    /// Adds what another node knows.
-    pub fn merge(&mut self, others: &Self) {
-        others.iter().for_each(|(home, since)| self.note(home, since));
-    }
-
-    /// Whether `node` may have lost what it said when its memory was this.
-    pub fn outdate(&self, node: NodeId, memory: Memory) -> bool {
-        let last = self.0.get(&Home { node, life: memory.life });
-        last.is_some_and(|&since| since > memory.since)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (Home, Since)> + '_ {
-        self.0.iter().map(|(&home, &since)| (home, since))
-    }
-
-    /// Whether none is known.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl FromIterator<(Home, Since)> for Losses {
-    fn from_iter<I: IntoIterator<Item = (Home, Since)>>(losses: I) -> Self {
-        let mut all = Self::default();
-        losses.into_iter().for_each(|(home, since)| all.note(home, since));
-        all
-    }
-}
 
 /// A loss that a node was told of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,15 +38,6 @@ impl Noted {
     }
 }
 
-/// A question that is answered once what it tells of is durable.
-#[derive(Clone, Debug)]
-pub enum Waiting {
-    /// To the replica.
-    Ask(Asker, Ask),
-    /// To the exchange.
-    Compare(NodeId, Ticket, Question),
-}
-
 /// The losses that a node was told of, by partition.
 #[derive(Clone, Debug, Default)]
 pub struct LossBook {
@@ -123,7 +47,6 @@ pub struct LossBook {
     saved: u64,
     saving: Option<(StoreId, u64)>,
     retry_at: Instant,
-    waiting: Vec<(u64, Waiting)>,
 }
 
 impl LossBook {
@@ -198,11 +121,9 @@ impl LossBook {
         is_durable
     }
 
-    /// A question waits until all that is noted now is durable.
-    pub fn wait(&mut self, waiting: Waiting) {
-        if self.waiting.len() < WAITING_MAX {
-            self.waiting.push((self.version, waiting));
-        }
+    /// The version of the book: what is noted now is durable once [`Self::stored`] names this version or a later one.
+    pub const fn version(&self) -> u64 {
+        self.version
     }
 
     /// Begins to save what is not durable.
@@ -234,18 +155,15 @@ impl LossBook {
         self.saving.is_some_and(|(saving, _)| saving == id)
     }
 
-    /// Takes in how saving has ended, and says which questions can be answered now.
-    pub fn stored(&mut self, now: Instant, result: &StoreResult) -> Vec<Waiting> {
-        let Some((_, version)) = self.saving.take() else { return Vec::new() };
+    /// Takes in how saving has ended, and says up to which version all is durable now; none if nothing more is.
+    pub fn stored(&mut self, now: Instant, result: &StoreResult) -> Option<u64> {
+        let (_, version) = self.saving.take()?;
         if *result != StoreResult::Written(Ok(())) {
             self.retry_at = now + RETRY_AFTER;
-            return Vec::new();
+            return None;
         }
         self.saved = version;
-        let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(of, _)| *of <= version);
-        self.waiting = waiting;
-        let ready: Vec<(u64, Waiting)> = ready;
-        ready.into_iter().map(|(_, waiting)| waiting).collect()
+        Some(version)
     }
 }
 
@@ -264,7 +182,6 @@ impl std::error::Error for LossesDamaged {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Asking;
 
     const HOME: Home = Home { node: NodeId::new(1), life: Life(7) };
     const OF: PartitionId = PartitionId(3);
@@ -274,36 +191,23 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_outdates_only_what_its_life_said_before_it() {
-        let losses: Losses = [(HOME, Since(5))].into_iter().collect();
-        for (life, since, is_outdated) in [(7, 4, true), (7, 5, false), (8, 4, false)] {
-            let memory = Memory { life: Life(life), since: Since(since) };
-            assert_eq!(losses.outdate(HOME.node, memory), is_outdated);
-            assert!(!losses.outdate(NodeId::new(2), memory));
-        }
-    }
-
-    #[test]
     fn a_loss_is_durable_once_a_save_that_began_after_it_has_ended() {
         let mut book = LossBook::default();
         let now = Instant::default();
         assert!(!book.note(OF, HOME, Since(5), Epoch(1)));
-        book.wait(Waiting::Ask(
-            Asker::Here(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }),
-            Ask::Recover { key: key(), home: HOME, since: Since(5) },
-        ));
+        let noted = book.version();
         let (_, command) = book.save(now, Epoch(1), || StoreId(1)).expect("it is not durable");
         assert!(!book.note(OF, HOME, Since(6), Epoch(1)), "a save is under way that lacks it");
         assert!(book.save(now, Epoch(1), || StoreId(2)).is_none());
-        assert_eq!(book.stored(now, &written()).len(), 1);
+        assert_eq!(book.stored(now, &written()), Some(noted));
         assert!(!book.note(OF, HOME, Since(6), Epoch(1)));
         let StoreCommand::Remember { value, .. } = command else { panic!("it is remembered") };
         let read = LossBook::decode(&value).expect("what was saved");
         assert_eq!(read.of(OF, Epoch(1)), [(HOME, Since(5))].into_iter().collect());
         assert!(read.of(PartitionId(2), Epoch(1)).is_empty() && read.of(PartitionId(4), Epoch(1)).is_empty());
         assert!(book.save(now, Epoch(1), || StoreId(3)).is_some());
-        let failed = StoreResult::Written(Err(crate::node::effects::WriteFailed::Uncertain));
-        assert!(book.stored(now, &failed).is_empty() && book.save(now, Epoch(1), || StoreId(4)).is_none());
+        let failed = StoreResult::Written(Err(crate::store::command::WriteFailed::Uncertain));
+        assert!(book.stored(now, &failed).is_none() && book.save(now, Epoch(1), || StoreId(4)).is_none());
         assert!(book.save(now + RETRY_AFTER, Epoch(1), || StoreId(4)).is_some());
         book.stored(now, &written());
         assert!(book.note(OF, HOME, Since(6), Epoch(1)));
@@ -315,9 +219,5 @@ mod tests {
         book.note(OF, HOME, Since(5), Epoch(1));
         assert!(!book.of(OF, Epoch(KEPT_FOR)).is_empty() && book.of(OF, Epoch(KEPT_FOR + 1)).is_empty());
         assert!(LossBook::decode(b"nonsense").is_err() && LossBook::decode(b"").is_ok());
-    }
-
-    fn key() -> crate::value::key::Key {
-        crate::value::key::Key::new(Bytes::from_static(b"bucket"), Bytes::from_static(b"key")).expect("a key")
     }
 }

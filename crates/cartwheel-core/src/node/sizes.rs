@@ -1,0 +1,23 @@
+//! How much a shard's node holds of some partitions.
+
+use super::Node;
+use crate::cluster::sizes::{NodeSizes, TreeId};
+use crate::ring::PartitionId;
+
+impl Node {
+    /// What it holds of those of the partitions that are its own.
+    pub fn sizes(&self, partitions: &[PartitionId]) -> NodeSizes {
+        let (held, trees) = (self.held(), self.exchange().trees());
+        let groups = |partition: PartitionId| held.groups(partition).into_iter();
+        let of = |&partition: &PartitionId| groups(partition).map(move |group| TreeId { partition, group });
+        let (ids, me) = (partitions.iter().flat_map(of), held.me());
+        let leaves = held.seats().filter(|(_, seat)| {
+            let is_to_hand_over = seat.former.is_some() || seat.has_leftovers;
+            is_to_hand_over && (seat.former.is_some() || !seat.phase.is_home_of_any(me))
+        });
+        NodeSizes {
+            trees: ids.filter_map(|id| Some((id, trees.size(id)?))).collect(),
+            leaves: leaves.map(|(partition, _)| partition).collect(),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The index entries of records that have something to forget.
+
+use bytes::Bytes;
+
+use crate::value::epoch::Epoch;
+use crate::value::hlc::WallMs;
+
+/// What the entries begin with, by kind.
+const EPOCH_MARK: u8 = b'r';
+
+const WALL_MARK: u8 = b'x';
+
+const HEAD_BYTES: usize = 9;
+
+/// The storage key of an entry; none if it is not one of these.
+pub fn parse(entry: &Bytes) -> Option<Bytes> {
+    let &mark = entry.first()?;
+    (matches!(mark, EPOCH_MARK | WALL_MARK) && entry.len() >= HEAD_BYTES).then(|| entry.slice(HEAD_BYTES..))
+}
+
+/// When a record is to be looked after.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Look {
+    /// In this epoch.
+    In(Epoch),
+    /// When a value has expired, by this node's clock.
+    At(WallMs),
+}
+
+impl Look {
+    const fn head(self) -> (u8, u64) {
+        match self {
+            Self::In(Epoch(number)) => (EPOCH_MARK, number),
+            Self::At(WallMs(number)) => (WALL_MARK, number),
+        }
+    }
+
+    /// The index's entry for a record that is to be looked after then.
+    pub fn entry(self, storage_key: &[u8]) -> Bytes {
+        [&self.first()[..], storage_key].concat().into()
+    }
+
+    /// The first entry that could be there for this time.
+    pub fn first(self) -> Bytes {
+        let (mark, number) = self.head();
+        let mut head = [mark; HEAD_BYTES];
+        head[1..].copy_from_slice(&number.to_be_bytes());
+        Bytes::copy_from_slice(&head)
+    }
+
+    /// The entries of this kind that are due at this time: from the first to behind the last.
+    pub fn due(self) -> (Bytes, Bytes) {
+        let (mark, number) = self.head();
+        let end = number.checked_add(1).map(|next| match self {
+            Self::In(_) => Self::In(Epoch(next)).first(),
+            Self::At(_) => Self::At(WallMs(next)).first(),
+        });
+        (Bytes::copy_from_slice(&[mark]), end.unwrap_or_else(|| Bytes::copy_from_slice(&[mark + 1])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_found_when_they_are_due() {
+        let (first, end) = Look::In(Epoch(7)).due();
+        let entry = |look: Look| look.entry(b"key");
+        for (look, is_due) in [(7, true), (1, true), (8, false), (u64::MAX, false)] {
+            let entry = entry(Look::In(Epoch(look)));
+            assert_eq!(first <= entry && entry < end, is_due, "{look}");
+            assert_eq!(parse(&entry), Some(Bytes::from_static(b"key")));
+        }
+        let other = entry(Look::At(WallMs(1)));
+        assert!(other < first || other >= end);
+        assert_eq!(parse(&Bytes::from_static(b"hint")), None);
+    }
+}
