@@ -69,6 +69,9 @@ impl Administrator {
         let mut quorum = |least: u8| Some(self.rng.range(u64::from(least), quorum_max) as u8);
         let (r, w) = (quorum(bucket.r), quorum(bucket.w));
         let n = (self.changes_n && self.rng.chance(500)).then(|| self.rng.range(n_least.into(), n_most.into()) as u8);
+        // The homes that are left are believed to hold what their trees are sums of. With one home nobody is left to heal what its disk has
+        // damaged since, as if that had happened later.
+        let n = n.filter(|&n| n > 1 || !world.has_damaged(bucket.name.as_bytes()));
         let settings = SettingsPatch { n, r, w, ..SettingsPatch::default() };
         let bucket = Bytes::copy_from_slice(bucket.name.as_bytes());
         let timeout = Duration::from_micros(self.rng.magnitude(10_000, 5_000_000));

@@ -235,6 +235,15 @@ impl World {
         Some(Record::decode(bytes, &storage_key))
     }
 
+    /// Whether a record of a bucket is damaged on some disk.
+    pub(crate) fn has_damaged(&self, bucket: &[u8]) -> bool {
+        let is_of_it = |key: &Bytes| Key::from_storage_key(key).is_ok_and(|key| key.bucket() == bucket);
+        self.machines.iter().map(|machine| machine.disk().durable()).any(|image| {
+            let mut records = image.records.iter().filter(|(key, _)| is_of_it(key));
+            records.any(|(key, bytes)| Record::decode(bytes, key).is_err())
+        })
+    }
+
     /// Notes something that the driver did.
     pub fn note(&mut self, kind: Kind, bytes: &[u8], text: impl FnOnce(&Cluster) -> String) {
         let cluster = &self.cluster;

@@ -6,7 +6,7 @@ use cartwheel_sim::run::{Settings, run};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that once failed, and what was wrong with the protocol then.
-const ONCE_FAILED: [(u64, &str); 37] = [
+const ONCE_FAILED: [(u64, &str); 38] = [
     (655, "last write wins: two retried writes took each other along"),
     (1671, "last write wins: a late try of a replaced write"),
     (1745, "a late try of a delete deleted what came after it"),
@@ -47,6 +47,7 @@ const ONCE_FAILED: [(u64, &str); 37] = [
     (8_008_663, "the oracle: a change was told of by a node that was removed for dead before it reached another"),
     (9_002_446, "the oracle: a record was damaged on the home that alone was to keep it"),
     (9_016_718, "the faults: a copy was put back of a time before a loss that the others had been told of"),
+    (11_010_174, "the oracle: a record was damaged on the home that alone was to keep it later"),
 ];
 
 /// The same seed is the same run, to the byte; without that no failure could be replayed.
