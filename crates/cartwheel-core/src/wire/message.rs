@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::exchange::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
-use super::succession::{PbPhases, PbSuccession, phases_notice_from_pb, phases_notice_to_pb, word_from_pb, word_to_pb};
+use super::anti_entropy::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
+use super::reconfiguration::{PbPhases, PbSuccession, phases_notice_from_pb, phases_notice_to_pb, word_from_pb, word_to_pb};
 use super::transfer::{PbFetch, PbFetched, fetch_from_pb, fetch_to_pb, fetched_from_pb, fetched_to_pb};
 use super::value::{
     PbSibling, PbState, PbValue, content_from_pb, content_to_pb, loss_from_pb, sibling_from_pb, sibling_to_pb,

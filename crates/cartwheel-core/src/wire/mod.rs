@@ -4,10 +4,10 @@
 //! counter or an enumeration it does not know.
 
 pub mod context;
-mod exchange;
 mod message;
+mod anti_entropy;
+mod reconfiguration;
 mod record;
-mod succession;
 mod transfer;
 mod value;
 mod version;
@@ -15,7 +15,7 @@ mod version;
 use std::fmt;
 
 pub use message::{Frame, decode_envelope, decode_envelope_as, encode_envelope, encode_envelope_as};
-pub use succession::{decode_seat, encode_seat};
+pub use reconfiguration::{decode_seat, encode_seat};
 pub(crate) use transfer::{decode_transfer, encode_transfer};
 pub(crate) use value::{decode_context, decode_record, encode_context, encode_record};
 pub use version::{PRETENDS, PROTOCOL_VERSION, Protocol, Spoken};

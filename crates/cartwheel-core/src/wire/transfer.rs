@@ -5,7 +5,7 @@ use prost::Message as _;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::WireError;
-use super::exchange::{PbRange, range_from_pb, range_to_pb, refused_from_pb, refused_to_pb};
+use super::anti_entropy::{PbRange, range_from_pb, range_to_pb, refused_from_pb, refused_to_pb};
 use super::value::{PbState, state_from_pb, state_to_pb};
 use crate::cluster::counts::Group;
 use crate::message::transfer::{Fetch, Fetched, Page};

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::{fs, io};
 
-use cartwheel_core::cluster::membership::{DecodeError, HISTORY_VERSION, History};
+use cartwheel_core::cluster::membership::History;
+use cartwheel_core::cluster::membership::{DecodeError, HISTORY_VERSION};
 
 use super::{DataDirError, atomic_file};
 

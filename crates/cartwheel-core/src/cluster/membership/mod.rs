@@ -23,19 +23,19 @@ use crate::value::hlc::Hlc;
 
 pub mod bucket;
 mod check;
+mod codec;
 mod folded;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod view;
-mod wire;
 
 pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatch, VALUE_BYTES_MAX};
+pub use codec::{DecodeError, HISTORY_VERSION};
 pub use check::{BadChange, check_members, planned};
 pub use folded::Folded;
 pub use snapshot::Snapshot;
 pub use view::{View, ViewMember};
-pub use wire::{DecodeError, HISTORY_VERSION};
 
 /// How partitions are assigned to nodes; fixed when the cluster is made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
