@@ -633,7 +633,7 @@ mod tests {
     async fn members_that_were_asked_for_are_tried_when_the_first_is_gone() {
         let (endpoint, _) = node(DONE).await;
         let body = serde_json::json!({"cluster": "", "node": "a", "ring_version": "", "members": [{
-            "name": "b", "id": "", "zone": "", "host": "", "http": endpoint, "resp": "", "peers": "", "weight": 100, "life": "",
+            "name": "b", "id": "", "zone": "", "host": "", "http": endpoint, "resp": "", "peers": "", "weight": 100, "incarnation": "",
             "leaving": false, "state": "connected"
         }]});
         let body = body.to_string();

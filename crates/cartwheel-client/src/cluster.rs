@@ -109,7 +109,7 @@ pub struct MemberStatus {
     /// Its share of the data; 100 is a normal one.
     pub weight: u32,
     /// Which data directory it is, in hexadecimal.
-    pub life: String,
+    pub incarnation: String,
     /// It was removed, but too few would remain, so it still owns its partitions.
     pub leaving: bool,
     /// Whether it is reached.

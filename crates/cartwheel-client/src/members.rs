@@ -77,7 +77,7 @@ pub struct MembersPlan {
     /// Not every partition's size is known: for some, keys and bytes are the mean of the others.
     pub estimated: bool,
     /// The partitions that are made anew.
-    pub remade: Vec<Remade>,
+    pub force_recovered: Vec<Remade>,
     /// What an administrator should know before the changes are made.
     pub warnings: Vec<String>,
     /// The members whose weights ask for more replicas than a node can hold.

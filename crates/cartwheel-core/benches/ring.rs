@@ -4,7 +4,7 @@ use cartwheel_core::cluster::membership::{ChangeKind, Folded, History, Member, S
 use cartwheel_core::ring::balanced::{SPREAD, balanced};
 use cartwheel_core::ring::{NodeInfo, Partitions, Ring, RingVersion};
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::value::token::Token;
 use divan::{Bencher, black_box};
@@ -84,7 +84,17 @@ fn grown(joiners: u64, partitions: u32) -> History {
         let (id, zone) = (NodeId::of_name(&name), format!("z{}", serial % 3));
         let addr = || format!("{name}.example.com:7400");
         let (peer_addr, http_addr, resp_addr) = (addr(), addr(), addr());
-        Member { id, life: Life(serial), weight: 100, zone, host: String::new(), peer_addr, http_addr, resp_addr, name }
+        Member {
+            id,
+            incarnation: Incarnation(serial),
+            weight: 100,
+            zone,
+            host: String::new(),
+            peer_addr,
+            http_addr,
+            resp_addr,
+            name,
+        }
     };
     let mut history = History::new();
     let partitions = Partitions::new(partitions).expect("in bounds");

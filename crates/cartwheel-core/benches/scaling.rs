@@ -47,8 +47,8 @@ fn main() {
     println!("  with 16,384 partitions and 1,000 buckets: x{:.2}", ratio(large, small));
     println!("  256 partitions, all of which are to move: x{:.2}", ratio(small_unsettled, small));
     println!("  16,384 partitions, all of which are to move: x{:.2}", ratio(large_unsettled, large));
-    let [small, large] = [SMALL, LARGE].map(|kind| seats(Kind { nodes: 3, ..kind }));
-    println!("\na seat that changes, among 256 partitions: {small:?}");
+    let [small, large] = [SMALL, LARGE].map(|kind| partition_states(Kind { nodes: 3, ..kind }));
+    println!("\na partition state that changes, among 256 partitions: {small:?}");
     println!("  among 16,384, with 1,000 buckets: x{:.2}", ratio(large, small));
     let [small, large] = [SMALL, LARGE].map(|kind| settings(Kind { nodes: 3, ..kind }));
     println!("\na bucket's settings that change, among 256 partitions: {small:?}");
@@ -148,8 +148,8 @@ fn puts(kind: Kind) -> Duration {
     best(|| (0..PUTS).for_each(|_| alone.put())) / PUTS
 }
 
-/// How long it takes to go by another seat in a partition.
-fn seats(kind: Kind) -> Duration {
+/// How long it takes to go by another partition state in a partition.
+fn partition_states(kind: Kind) -> Duration {
     const SEATS: u64 = 100;
     let mut alone = Alone::new(kind);
     let mut number = 0;

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use crate::cluster::lane::Lane;
 use crate::cluster::membership::{Durability, VALUE_BYTES_MAX};
-use crate::cluster::seat::Seat;
+use crate::cluster::partition_state::PartitionState;
+use crate::cluster::shard_id::ShardId;
 use crate::mutation::Broken;
 use crate::ring::PartitionId;
 use crate::store::loss_book::LossBook;
 use crate::store::record::ActorsSince;
 use crate::value::cluster_id::ClusterId;
-use crate::value::dot::{Life, NodeId, Since};
+use crate::value::dot::{Incarnation, NodeId, Since};
 use crate::value::epoch::Epoch;
 use crate::wire::context::{ClusterKey, SINGLES_MAX};
 
@@ -100,14 +100,14 @@ pub struct NodeConfig {
     /// Who it is.
     pub node: NodeId,
     /// Drawn when its data directory was made.
-    pub life: Life,
+    pub incarnation: Incarnation,
     /// How often the directory has been opened, this time included. It is durable before the node is made.
     pub boot: u32,
     /// Which of the node's shards this is.
-    pub lane: Lane,
+    pub shard_id: ShardId,
     /// What the store held before this may have holes: [`Since::boot`] of the last boot that came after a loss of writes (an unclean
-    /// stop of a store that does not sync each write), of the first boot of a life that was not there when the cluster was founded
-    /// (its disk is empty where that of the life before was not), zero if there was no loss. It is kept for all later boots. What the
+    /// stop of a store that does not sync each write), of the first boot of an incarnation that was not there when the cluster was founded
+    /// (its disk is empty where that of the incarnation before was not), zero if there was no loss. It is kept for all later boots. What the
     /// store holds, or does not hold, does not count until it is caught up, key by key.
     pub loss_floor: Since,
     /// When this node acknowledges a write, in buckets that leave that to their nodes.
@@ -121,11 +121,11 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// How much it takes on.
     pub limits: Limits,
-    /// Its seats in partitions of the shard, as the store holds them ([`crate::reconfiguration::seat_name`]).
-    pub seats: Vec<(PartitionId, Seat)>,
+    /// Its partition states in partitions of the shard, as the store holds them ([`crate::reconfiguration::partition_state_name`]).
+    pub partition_states: Vec<(PartitionId, PartitionState)>,
     /// What it was told of other nodes' losses, as the store holds it under [`crate::store::loss_book::NAME`].
     pub losses: LossBook,
-    /// The last epoch that is durable; [`Epoch::UNKNOWN`] in a life that has not heard of any.
+    /// The last epoch that is durable; [`Epoch::UNKNOWN`] in an incarnation that has not heard of any.
     pub epoch: Epoch,
     /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
     pub broken: Broken,

@@ -10,7 +10,7 @@
 //! 2. the ring and what nodes say: [`ring`], [`membership`], [`quorum`], [`message`], [`request`], [`wire`];
 //! 3. [`liveness`]: what a node thinks of every other; [`merkle`]: sums by which replicas are compared;
 //! 4. the roles: [`coordinator`] (gets and puts), [`replica`] (records and dots), [`hint`] and [`handoff`] (what is kept for others),
-//!    [`exchange`] (replicas made equal), [`admission`] (how much of that at once), [`drift`] (whose clock is off);
+//!    [`exchange`] (replicas made equal), [`admission`] (how much of that at once), [`clock_guard`] (whose clock is off);
 //! 5. [`node`]: owns the rest and passes inputs on; [`effects`]: what goes in and comes out; [`image`]: a model of its store;
 //!    [`sizes`]: how much it holds;
 //! 6. [`control`]: what a node has once, however many shards it has: the history of changes, and how it spreads.

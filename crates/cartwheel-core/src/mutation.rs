@@ -75,7 +75,7 @@ pub enum Mutation {
     /// A stand-in answers before its hint is stored.
     HintBeforeStored,
     /// What a home that is being filled says of what it holds counts.
-    FillingCounts,
+    SyncingCounts,
     /// An operation ends on a configuration though a replica told of a later step.
     StaleStepAccepted,
     /// A node says what it has promised, accepted or learnt of a successor before that is durable.
@@ -91,7 +91,7 @@ pub enum Mutation {
     /// A home that is none any more forgets what it has at once.
     OldHomeForgets,
     /// The homes of a partition that was made anew speak for it before they have merged what the others hold.
-    RemadeUnfilled,
+    ForceRecoveredUnfilled,
     /// What a home said before it lost a record counts, whoever tells of the loss.
     CountLost,
     /// A forwarded write is stored though its coordinator holds something later.
@@ -105,7 +105,7 @@ pub enum Mutation {
     DebtSettledWithoutHome,
     /// While one configuration takes over from another, a home of one of them stands in for none of the other.
     ListsStandApart,
-    /// Nobody stores a write in the place of a home whose life is over, before the step that has another home in it.
+    /// Nobody stores a write in the place of a home whose incarnation is over, before the step that has another home in it.
     VacantPlacesStayEmpty,
 }
 
@@ -146,7 +146,7 @@ impl Mutation {
         Self::HintsOutliveEpochs,
         Self::ExpiredByClock,
         Self::HintBeforeStored,
-        Self::FillingCounts,
+        Self::SyncingCounts,
         Self::StaleStepAccepted,
         Self::StepsUnsaved,
         Self::StepsUnagreed,
@@ -154,7 +154,7 @@ impl Mutation {
         Self::WholeTooEarly,
         Self::SucceededHomeForgets,
         Self::OldHomeForgets,
-        Self::RemadeUnfilled,
+        Self::ForceRecoveredUnfilled,
         Self::CountLost,
         Self::ForwardStoredBelow,
         Self::LateForwardRaised,
@@ -201,7 +201,7 @@ impl Mutation {
             Self::HintsOutliveEpochs => "hints-outlive-epochs",
             Self::ExpiredByClock => "expired-by-clock",
             Self::HintBeforeStored => "hint-before-stored",
-            Self::FillingCounts => "filling-counts",
+            Self::SyncingCounts => "syncing-counts",
             Self::StaleStepAccepted => "stale-step-accepted",
             Self::StepsUnsaved => "steps-unsaved",
             Self::StepsUnagreed => "steps-unagreed",
@@ -209,7 +209,7 @@ impl Mutation {
             Self::WholeTooEarly => "whole-too-early",
             Self::SucceededHomeForgets => "succeeded-home-forgets",
             Self::OldHomeForgets => "old-home-forgets",
-            Self::RemadeUnfilled => "remade-unfilled",
+            Self::ForceRecoveredUnfilled => "force-recovered-unfilled",
             Self::CountLost => "count-lost",
             Self::ForwardStoredBelow => "forward-stored-below",
             Self::LateForwardRaised => "late-forward-raised",

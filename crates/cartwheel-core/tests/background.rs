@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
 use cartwheel_core::cluster::counts::ReplicaCounts;
-use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::event::Event;
 use cartwheel_core::node::Node;
 use cartwheel_core::replica::hint;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::{LocalHeader, Record};
-use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::dot::Incarnation;
 use cartwheel_core::value::state::Epoch;
 
 use pair::{Pair, config, disk, id, key, state, view};
@@ -38,7 +38,7 @@ fn hints() -> Image {
 }
 
 fn home(node: usize) -> Home {
-    Home { node: id(node), life: Life(node as u64) }
+    Home { node: id(node), incarnation: Incarnation(node as u64) }
 }
 
 #[test]
@@ -70,10 +70,11 @@ fn a_partition_that_moved_away_is_purged_in_many_turns() {
         Configuration { number, homes: homes.to_vec(), choosers: homes.len() as u8, counts }
     };
     let now = configuration(1, &[home(2)]);
-    let mut seat = Seat::founding(configuration(0, &[home(1), home(2)]), home(1));
-    (seat.phase, seat.whole, seat.has_leftovers) = (Phase::Alone(now), BTreeSet::new(), true);
+    let mut partition_state = PartitionState::founding(configuration(0, &[home(1), home(2)]), home(1));
+    (partition_state.phase, partition_state.whole, partition_state.has_stale_data) =
+        (Phase::Alone(now), BTreeSet::new(), true);
     let mut config = config(1, 1, None);
-    config.seats = vec![(PartitionId(0), seat)];
+    config.partition_states = vec![(PartitionId(0), partition_state)];
     pair.start(Node::new(config, view(2, 1)), 1);
     assert!(pair.stores < COMMANDS_MAX, "{} commands in the first turn", pair.stores);
     for _ in 0..600 {

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::membership::{
     ChangeKind, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
 };
+use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{
     ClientId, Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
 };
-use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Ticket};
+use cartwheel_core::message::{Ask, Confirm, Envelope, Message, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
 
 #[cfg(feature = "mutations")]
@@ -26,7 +26,7 @@ use cartwheel_core::store::command::{ReadFailed, StoreCommand, StoreResult, Writ
 use cartwheel_core::store::image::Image;
 use cartwheel_core::value::clock::Clock;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId, Since};
+use cartwheel_core::value::dot::{Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Epoch, Notes, State};
@@ -67,7 +67,7 @@ fn view(nodes: usize) -> View {
     let member = |node: usize| Member {
         zone: format!("zone-{}", node % 2),
         host: format!("host-{node}"),
-        ..Member::new(&format!("node-{node}"), Life(node as u64))
+        ..Member::new(&format!("node-{node}"), Incarnation(node as u64))
     };
     let mut history = History::new();
     let founding = ChangeKind::Found {
@@ -90,10 +90,10 @@ fn config(node: usize, boot: u32, loss_floor: Since) -> NodeConfig {
         cluster: CLUSTER,
         cluster_key: ClusterKey::derive(b"secret"),
         node: id(node),
-        life: Life(node as u64),
+        incarnation: Incarnation(node as u64),
         boot,
-        lane: Lane::ONLY,
-        seats: Vec::new(),
+        shard_id: ShardId::ONLY,
+        partition_states: Vec::new(),
         losses: cartwheel_core::store::loss_book::LossBook::default(),
         loss_floor,
         durability: Durability::Fsync,
@@ -784,12 +784,12 @@ fn a_message_of_a_stranger_changes_nothing() {
     let envelope = |cluster, from| Envelope {
         cluster,
         from,
-        from_life: Life(1),
+        from_incarnation: Incarnation(1),
         from_boot: 1,
         sent: Now { wall: WallMs(u64::MAX), ..Now::default() },
-        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
-        message: Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, merge.clone()),
+        message: Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, merge.clone()),
     };
     for stray in [envelope(ClusterId(2), id(2)), envelope(CLUSTER, id(9))] {
         let now = Now { instant: cluster.now, wall: WallMs(1_000_000) };
@@ -929,7 +929,7 @@ fn a_write_is_synced_unless_its_bucket_leaves_it_to_the_os() {
 }
 
 #[test]
-fn after_a_power_failure_a_home_does_not_count_until_it_is_caught_up() {
+fn after_a_power_failure_a_home_does_not_count_until_it_is_recovered() {
     let mut cluster = Cluster::new(3);
     cluster.down.insert(id(3));
     cluster.put(1, put_of("os", "milk")).unwrap();

@@ -11,14 +11,14 @@ use cartwheel_core::cluster::sizes::{NodeSizes, Size, TreeId};
 use cartwheel_core::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::message::gossip::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
 use cartwheel_core::message::{
-    Answer, Ask, Asking, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want,
+    Answer, Ask, Confirm, Envelope, Failure, Message, RequestId, Requester, Role, StateDigest, Want,
 };
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::ring::{PartitionId, RingVersion};
 use cartwheel_core::value::clock::Clock;
 use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::context::{Context, ContextError};
-use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Epoch, Note, Notes, Seen, Sibling, State};
@@ -33,7 +33,7 @@ fn key(name: &'static str) -> Key {
 }
 
 fn sibling() -> Sibling {
-    let actor = Actor { node: NodeId::new(1), life: Life(2), since: Since(3) };
+    let actor = Actor { node: NodeId::new(1), incarnation: Incarnation(2), since: Since(3) };
     Sibling {
         dot: Dot { actor, counter: 4 },
         content: Content::typed("milk", "text/plain"),
@@ -67,7 +67,7 @@ fn put() -> Put {
 }
 
 fn messages() -> Vec<Message> {
-    let ticket = Ticket { asking: Asking::Coordinator, operation: 1 << 41, round: u32::MAX };
+    let request_id = RequestId { asking: Requester::Coordinator, operation: 1 << 41, round: u32::MAX };
     let digest = StateDigest::of(&state());
     let acks = Acks { home: 2, standin: 1, zones: 2 };
     let got = Got { siblings: vec![sibling()], context: Some(Bytes::from_static(b"c")), acks };
@@ -81,11 +81,11 @@ fn messages() -> Vec<Message> {
         stands_in_for,
     };
     let mut all = vec![
-        Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::State, role: Role::Home }),
-        Message::Ask(ticket, Ask::Read { key: key("alice"), want: Want::Digest, role: Role::StandIn }),
-        Message::Ask(ticket, merge(Confirm::Stored, Some(Loss(5)), None)),
-        Message::Ask(ticket, merge(Confirm::Exactly, None, Some(NodeId::new(7)))),
-        Message::Forward(ticket, put(), Duration::from_millis(1_500), Epoch(3)),
+        Message::Ask(request_id, Ask::Read { key: key("alice"), want: Want::State, role: Role::Home }),
+        Message::Ask(request_id, Ask::Read { key: key("alice"), want: Want::Digest, role: Role::StandIn }),
+        Message::Ask(request_id, merge(Confirm::Stored, Some(Loss(5)), None)),
+        Message::Ask(request_id, merge(Confirm::Exactly, None, Some(NodeId::new(7)))),
+        Message::Forward(request_id, put(), Duration::from_millis(1_500), Epoch(3)),
     ];
     let answers = [
         Answer::State { state: state(), epoch: Epoch(1), loss: None },
@@ -99,7 +99,7 @@ fn messages() -> Vec<Message> {
         Answer::Failed(Failure::DiskFull),
         Answer::Failed(Failure::NotAHome),
     ];
-    all.extend(answers.map(|answer| Message::Answer(ticket, answer)));
+    all.extend(answers.map(|answer| Message::Answer(request_id, answer)));
     let results = [
         Ok(PutDone { context: None, acks, body: Some(got) }),
         Err(Refusal::BadRequest("r=9".to_owned())),
@@ -112,9 +112,9 @@ fn messages() -> Vec<Message> {
         Err(Refusal::Unverified(short())),
         Err(Refusal::DiskFull),
     ];
-    all.extend(results.map(|result| Message::Forwarded(ticket, result)));
-    let of = |asking| Ticket { asking, ..ticket };
-    all.extend([Message::AskClocks(of(Asking::Exchange)), Message::Clocks(of(Asking::Transfer))]);
+    all.extend(results.map(|result| Message::Forwarded(request_id, result)));
+    let of = |asking| RequestId { asking, ..request_id };
+    all.extend([Message::AskClocks(of(Requester::Exchange)), Message::Clocks(of(Requester::Transfer))]);
     let id = InquiryId(1 << 40);
     let partitions = vec![PartitionId(0), PartitionId(65_535)];
     let tree = TreeId { partition: PartitionId(7), group: Group(3) };
@@ -150,10 +150,10 @@ fn envelope(message: Message) -> Envelope {
     Envelope {
         cluster: ClusterId(u128::MAX - 1),
         from: NodeId::new(u64::MAX),
-        from_life: Life(1),
+        from_incarnation: Incarnation(1),
         from_boot: 2,
         sent: Now { instant: Instant(5), wall: WallMs(3) },
-        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
         message,
     }
@@ -208,7 +208,11 @@ fn a_context_opens_for_its_own_key_and_cluster_alone() {
 fn a_context_of_many_actors_and_siblings_stays_under_4_kb_in_a_header() {
     let mut seen = Seen::default();
     for node in 0..40 {
-        let actor = Actor { node: NodeId::new(u64::MAX - node), life: Life(u64::MAX), since: Since((1 << 40) | node) };
+        let actor = Actor {
+            node: NodeId::new(u64::MAX - node),
+            incarnation: Incarnation(u64::MAX),
+            since: Since((1 << 40) | node),
+        };
         seen.clock.insert(Dot { actor, counter: 1 });
     }
     for number in 0..128u8 {

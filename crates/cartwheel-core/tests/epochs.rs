@@ -10,12 +10,12 @@ use cartwheel_core::cluster::membership::Durability;
 use cartwheel_core::config::NodeConfig;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{ClientId, Consistency, Get, Operation, Put, Request, Retry};
-use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Envelope, Message, StateDigest, Ticket};
+use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, RequestId, Requester, StateDigest};
 use cartwheel_core::node::{Input, Node};
 use cartwheel_core::store::command::{StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::value::clock::Clock;
-use cartwheel_core::value::dot::{Actor, Dot, Life, Since};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::state::{Content, Notes, Sibling, State};
@@ -28,7 +28,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A state with one sibling, the write of this number, made in an epoch.
 fn made(number: u64, content: Content, epoch: u64) -> State {
-    let dot = Dot { actor: Actor { node: id(9), life: Life(9), since: Since(9) }, counter: number };
+    let dot = Dot { actor: Actor { node: id(9), incarnation: Incarnation(9), since: Since(9) }, counter: number };
     let clock: Clock = (1..=number).map(|counter| Dot { counter, ..dot }).collect();
     let hlc = Hlc::at(WallMs(1_000 + number));
     let write_id = WriteId::from_bytes([number as u8; 16]);
@@ -54,7 +54,7 @@ fn merge(pair: &mut Pair, node: usize, state: State, stamp: u64) {
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    pair.say(node, Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, ask));
+    pair.say(node, Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, ask));
 }
 
 fn enter(pair: &mut Pair, epoch: u64) {
@@ -131,7 +131,7 @@ fn a_write_that_was_forwarded_long_ago_is_not_carried_out() {
     };
     for (begun, stored) in [(7, 0), (8, 1)] {
         let forward = Message::Forward(
-            Ticket { asking: Asking::Coordinator, operation: 1, round: 1 },
+            RequestId { asking: Requester::Coordinator, operation: 1, round: 1 },
             put.clone(),
             MINUTE,
             Epoch(begun),
@@ -145,7 +145,7 @@ fn a_write_that_was_forwarded_long_ago_is_not_carried_out() {
 fn notes_and_old_entries_go_from_a_record_that_is_left_alone() {
     let mut pair = Pair::new(Image::default(), 2);
     let mut state = value(3, 1);
-    let other = Dot { actor: Actor { node: id(8), life: Life(8), since: Since(8) }, counter: 1 };
+    let other = Dot { actor: Actor { node: id(8), incarnation: Incarnation(8), since: Since(8) }, counter: 1 };
     state.merge(&State::from_parts([other].into_iter().collect(), [], Notes::new()));
     merge(&mut pair, 1, state.clone(), 1);
     (2..=5).for_each(|epoch| enter(&mut pair, epoch));
@@ -176,14 +176,14 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
     step(Input::Tick, &mut disk);
     step(Input::Epoch(Epoch(3)), &mut disk);
     let say = |message: Message| {
-        let (from, from_life) = (id(2), Life(2));
+        let (from, from_incarnation) = (id(2), Incarnation(2));
         Input::Message(Envelope {
             cluster: CLUSTER,
             from,
-            from_life,
+            from_incarnation,
             from_boot: 1,
             sent: Now { wall: WallMs(1_000_005), ..Now::default() },
-            footing: cartwheel_core::cluster::configuration::Footing::default(),
+            config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
             losses: cartwheel_core::cluster::losses::Losses::NONE,
             message,
         })
@@ -196,20 +196,20 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    step(say(Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, ask)), &mut disk);
+    step(say(Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, ask)), &mut disk);
     let get = Get { key: key(1), seen: None, consistency: Consistency::Eventual, r: Some(2) };
     let request = Request { operation: Operation::Get(get), timeout: MINUTE };
     let asked = step(Input::Client(ClientId(1), request), &mut disk);
-    let ticket = asked.iter().find_map(|(_, envelope)| match envelope.message {
-        Message::Ask(ticket, Ask::Read { .. }) => Some(ticket),
+    let request_id = asked.iter().find_map(|(_, envelope)| match envelope.message {
+        Message::Ask(request_id, Ask::Read { .. }) => Some(request_id),
         _ => None,
     });
-    let ticket = ticket.expect("the other home is asked");
+    let request_id = request_id.expect("the other home is asked");
     step(Input::Epoch(Epoch(4)), &mut disk);
     let empty = Answer::State { state: State::default(), epoch: Epoch(4), loss: None };
     let digest = Answer::Digest { digest: StateDigest::of(&State::default()), loss: None };
-    let mut sends = step(say(Message::Answer(ticket, digest)), &mut disk);
-    sends.extend(step(say(Message::Answer(ticket, empty)), &mut disk));
+    let mut sends = step(say(Message::Answer(request_id, digest)), &mut disk);
+    sends.extend(step(say(Message::Answer(request_id, empty)), &mut disk));
     let stamps: Vec<Epoch> = sends
         .into_iter()
         .filter_map(|(_, envelope)| match envelope.message {

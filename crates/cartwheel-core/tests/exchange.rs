@@ -10,7 +10,7 @@ use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::cluster::sizes::TreeId;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::anti_entropy::{KeyRange, Question};
-use cartwheel_core::message::{Asking, Message, Ticket};
+use cartwheel_core::message::{Message, RequestId, Requester};
 use cartwheel_core::node::{Input, Node};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::value::hlc::WallMs;
@@ -154,7 +154,10 @@ fn what_makes_no_sense_is_refused_and_counted() {
     let mut pair = compared(10);
     for question in nonsense {
         pair.reset();
-        pair.say(1, Message::Compare(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, question.clone()));
+        pair.say(
+            1,
+            Message::Compare(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, question.clone()),
+        );
         let refused = pair.events.iter().filter(|(_, event)| *event == Event::ExchangeRefused(id(2))).count();
         assert_eq!(refused, 1, "{question:?}");
     }

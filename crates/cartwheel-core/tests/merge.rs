@@ -6,14 +6,14 @@ use cartwheel_core::store::look::Look;
 use cartwheel_core::store::record::{Idle, LocalHeader, OwnActor, Record, RecordError};
 use cartwheel_core::value::clock::{Clock, Run};
 use cartwheel_core::value::digest::ContentDigest;
-use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::state::{Content, Epoch, Note, Notes, Sibling, State};
 use cartwheel_core::value::write_id::WriteId;
 use proptest::prelude::*;
 
 fn actor(node: u64) -> Actor {
-    Actor { node: NodeId::new(node), life: Life(7), since: Since(9) }
+    Actor { node: NodeId::new(node), incarnation: Incarnation(7), since: Since(9) }
 }
 
 /// A write is a function of its dot, as it is wherever disks are sound; two dots in five share a write id.
@@ -130,14 +130,14 @@ proptest! {
     #[test]
     fn records_come_back_as_they_were_stored(state in states(), count in 0u64..3, lost: bool, owed in 0u64..3) {
         let own = (count > 0).then_some(OwnActor { since: Since(5), count });
-        let catching_up = lost.then_some(Loss(7));
+        let recovering = lost.then_some(Loss(7));
         let owed = (0..owed).map(|node| (NodeId::new(node), Epoch(node + 1))).collect();
         let look = [None, Some(Look::In(Epoch(8))), Some(Look::At(WallMs(9)))][count as usize];
         let expired_since = lost.then_some(Epoch(6));
         let idle = lost.then(|| Idle { since: Epoch(4), noted: state.clock().clone(), gone: state.idle() });
         let content = Some(ContentDigest([7; 16]));
-        let (changed, whole_since) = (Epoch(3), Since(9));
-        let header = LocalHeader { own, catching_up, changed, whole_since, owed, look, expired_since, idle, content };
+        let (changed, recovered_since) = (Epoch(3), Since(9));
+        let header = LocalHeader { own, recovering, changed, recovered_since, owed, look, expired_since, idle, content };
         let record = Record { header, state };
         let bytes = record.encode(b"key");
         prop_assert_eq!(Record::decode(&bytes, b"key"), Ok(record));

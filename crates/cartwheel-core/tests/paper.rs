@@ -5,7 +5,7 @@ mod harness;
 use std::cmp::Ordering;
 
 use cartwheel_core::value::clock::Clock;
-use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::state::{Seen, State};
 use proptest::prelude::*;
@@ -206,7 +206,7 @@ fn happen(history: &[(u64, Option<usize>)]) -> Vec<Happened> {
             }
         }
         event.lamport += 1;
-        let actor = Actor { node: NodeId::new(process), life: Life(0), since: Since(0) };
+        let actor = Actor { node: NodeId::new(process), incarnation: Incarnation(0), since: Since(0) };
         let counter = events.iter().filter(|event| event.process == process).count() as u64 + 1;
         event.clock.insert(Dot { actor, counter });
         events.push(event);

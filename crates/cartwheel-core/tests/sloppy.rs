@@ -9,23 +9,23 @@ use std::time::Duration;
 use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
 use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::cluster::membership::{ChangeKind, Conflict, History, Member, SettingsPatch, View};
-use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::sizes::Backlog;
 use cartwheel_core::config::NodeConfig;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{
     Acks, ClientId, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request,
 };
-use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Ticket};
+use cartwheel_core::message::{Ask, Confirm, Envelope, Message, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Input, Node};
-use cartwheel_core::reconfiguration::seat_name;
+use cartwheel_core::reconfiguration::partition_state_name;
 use cartwheel_core::replica::hint;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::Record;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::Epoch;
@@ -100,12 +100,12 @@ impl Cluster {
 
     /// A boot of a node, with what its disk remembers of partitions.
     fn start_again(&mut self, node: usize, boot: u32, tune: impl Fn(usize, &mut NodeConfig)) {
-        let seat = |partition: PartitionId| {
-            let saved = self.disks.get(&id(node))?.named.get(seat_name(partition).as_bytes())?;
-            Some((partition, wire::decode_seat(saved).expect("a seat")))
+        let partition_state = |partition: PartitionId| {
+            let saved = self.disks.get(&id(node))?.named.get(partition_state_name(partition).as_bytes())?;
+            Some((partition, wire::decode_partition_state(saved).expect("a partition state")))
         };
-        let seats = self.view().ring.partitions().iter().filter_map(seat).collect();
-        let mut config = NodeConfig { seats, ..config(node, boot, None) };
+        let partition_states = self.view().ring.partitions().iter().filter_map(partition_state).collect();
+        let mut config = NodeConfig { partition_states, ..config(node, boot, None) };
         tune(node, &mut config);
         self.nodes.insert(id(node), Node::new(config, self.view()));
         self.queue.push_back((id(node), Input::Tick));
@@ -406,7 +406,7 @@ fn what_is_kept_for_a_home_that_another_node_replaces_goes_to_that_one() {
     cluster.start(6, comparing);
     cluster.down(&[id(2)]);
     cluster.pass(Duration::from_secs(60));
-    cluster.change(ChangeKind::Left { node: id(2), life: Life(2) });
+    cluster.change(ChangeKind::Left { node: id(2), incarnation: Incarnation(2) });
     cluster.down(&[]);
     cluster.pass(Duration::from_secs(20));
     assert!(keys.iter().all(|key| cluster.places(key).0.contains(&id(6))));
@@ -426,11 +426,15 @@ fn a_dead_home_is_replaced_where_some_keys_have_an_even_number_of_homes() {
         cluster.start(6, comparing);
         cluster.down(&[id(2)]);
         cluster.pass(Duration::from_secs(120));
-        for (node, seat) in
-            cluster.nodes.iter().flat_map(|(id, node)| node.held().seats().map(move |(_, seat)| (id, seat)))
-        {
-            let is_over = seat.phase.next().is_none() && !seat.phase.nodes().contains(&id(2));
-            assert!(is_over || !seat.phase.nodes().contains(node), "n={n}: {node} goes by {:?}", seat.phase);
+        for (node, partition_state) in cluster.nodes.iter().flat_map(|(id, node)| {
+            node.held().partition_states().map(move |(_, partition_state)| (id, partition_state))
+        }) {
+            let is_over = partition_state.phase.next().is_none() && !partition_state.phase.nodes().contains(&id(2));
+            assert!(
+                is_over || !partition_state.phase.nodes().contains(node),
+                "n={n}: {node} goes by {:?}",
+                partition_state.phase
+            );
         }
     }
 }
@@ -440,14 +444,14 @@ fn what_is_kept_for_a_home_that_leaves_goes_to_whoever_is_home_now_or_stays_with
     let mut cluster = Cluster::new(comparing);
     let keys = written_without(&mut cluster, id(2));
     let keepers: Vec<NodeId> = keys.iter().map(|key| cluster.places(key).1[0]).collect();
-    cluster.change(ChangeKind::Remove { node: id(2), life: Life(2) });
+    cluster.change(ChangeKind::Remove { node: id(2), incarnation: Incarnation(2) });
     cluster.leaves(2);
     let is_home = |(key, keeper): (&Key, &NodeId)| cluster.places(key).0.contains(keeper);
     let stays = keys.iter().zip(&keepers).map(is_home).collect::<BTreeSet<bool>>();
     assert!(stays.contains(&true), "some keepers become homes");
     cluster.down(&[id(2)]);
     cluster.pass(Duration::from_secs(60));
-    cluster.change(ChangeKind::Left { node: id(2), life: Life(2) });
+    cluster.change(ChangeKind::Left { node: id(2), incarnation: Incarnation(2) });
     cluster.down(&[]);
     cluster.pass(Duration::from_secs(20));
     for key in &keys {
@@ -465,7 +469,7 @@ fn a_strong_write_that_began_on_a_home_is_carried_out_by_those_that_followed() {
     cluster.put(homes[0], &key(1), 3).unwrap();
     // It asks the other homes what they hold, and by the time they answer it is a home no more.
     cluster.held_back = Some((homes[0], key(1)));
-    cluster.change(ChangeKind::Remove { node: homes[0], life: Life(leaver as u64) });
+    cluster.change(ChangeKind::Remove { node: homes[0], incarnation: Incarnation(leaver as u64) });
     let put = Put { consistency: Consistency::Strong, ..blind_put(&key(1), None) };
     let Ok(Reply::Put(done)) = cluster.ask(homes[0], Operation::Put(put)) else { panic!("it was refused") };
     assert!(cluster.held_back.is_none(), "it was no home any more when it was answered");
@@ -599,7 +603,7 @@ fn who_has_handed_over_everything_and_leaves_keeps_nothing_more_for_others() {
     let mut cluster = Cluster::new(comparing);
     let (homes, standins) = cluster.places(&key(1));
     let leaver = (1..=NODES).find(|&node| id(node) == standins[0]).expect("one of them");
-    cluster.change(ChangeKind::Remove { node: id(leaver), life: Life(leaver as u64) });
+    cluster.change(ChangeKind::Remove { node: id(leaver), incarnation: Incarnation(leaver as u64) });
     let is_drained = |cluster: &Cluster| cluster.drained.get(&id(leaver)) == Some(&true);
     assert!(!is_drained(&cluster));
     cluster.pass(Duration::from_secs(60));
@@ -622,12 +626,12 @@ fn asked_by(from: NodeId, ask: Ask) -> Envelope {
     Envelope {
         cluster: ClusterId(1),
         from,
-        from_life: member_of(from).life,
+        from_incarnation: member_of(from).incarnation,
         from_boot: 1,
         sent: Now { wall: WallMs(1_000_000), ..Now::default() },
-        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
-        message: Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, ask),
+        message: Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, ask),
     }
 }
 
@@ -693,7 +697,7 @@ fn without_its_founder(tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
     cluster.pass(Duration::from_secs(60));
     assert_eq!(cluster.drained.get(&id(1)), Some(&true), "it has handed over what it held");
     cluster.leaves(1);
-    cluster.change(ChangeKind::Left { node: id(1), life: Life(1) });
+    cluster.change(ChangeKind::Left { node: id(1), incarnation: Incarnation(1) });
     cluster.down(&[]);
     cluster
 }
@@ -742,7 +746,7 @@ fn what_lies_on_stand_ins_survives_their_restart_though_no_founder_is_left() {
     assert_eq!(left, all);
 }
 
-/// The directory of an earlier build holds no seat in which its node had no part.
+/// The directory of an earlier build holds no partition state in which its node had no part.
 #[test]
 fn what_a_stand_in_keeps_it_keeps_while_it_knows_no_home() {
     let forget = |disk: &mut Image| disk.named.retain(|name, _| !name.starts_with(b"seat/"));
@@ -760,16 +764,16 @@ fn what_a_stand_in_keeps_it_keeps_while_it_knows_no_home() {
 /// is one no more. The step does not end, for the nodes compare no replicas.
 fn in_the_middle_of_a_step(key: &Key, tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
     let mut cluster = Cluster::new(|_, _| {});
-    let (view, home) = (cluster.view(), |node: usize| Home { node: id(node), life: Life(node as u64) });
+    let (view, home) = (cluster.view(), |node: usize| Home { node: id(node), incarnation: Incarnation(node as u64) });
     let partition = view.ring.partition_of(key.token());
     let current = view.first_configuration(partition);
     let mut next = Configuration { number: 1, ..current.clone() };
     next.homes.swap(2, 3);
     for node in 1..=NODES {
-        let mut seat = Seat::founding(current.clone(), home(node));
-        assert!(seat.advance(home(node), Phase::Joint(current.clone(), next.clone())));
+        let mut partition_state = PartitionState::founding(current.clone(), home(node));
+        assert!(partition_state.advance(home(node), Phase::Joint(current.clone(), next.clone())));
         let named = &mut cluster.disks.entry(id(node)).or_default().named;
-        named.insert(seat_name(partition).into(), wire::encode_seat(&seat));
+        named.insert(partition_state_name(partition).into(), wire::encode_partition_state(&partition_state));
         cluster.start_again(node, 2, &tune);
     }
     cluster.run();
@@ -846,18 +850,21 @@ fn a_debt_that_has_grown_since_it_was_handed_over_stays() {
     }
 }
 
-/// A life of a home has ended, and the step to the homes after it has not. Its new life, or another node, takes its place for a while.
-fn written_to_all_after_a_life_has_ended(broken: Broken, nodes: usize) -> (Cluster, Vec<Result<PutDone, Refusal>>) {
+/// An incarnation of a home has ended, and the step to the homes after it has not. Its new incarnation, or another node, takes its place for a while.
+fn written_to_all_after_a_incarnation_has_ended(
+    broken: Broken,
+    nodes: usize,
+) -> (Cluster, Vec<Result<PutDone, Refusal>>) {
     let tune = |_: usize, config: &mut NodeConfig| config.broken = broken;
     let mut cluster = Cluster::founded_by(nodes, tune);
     let is_home = |cluster: &Cluster, key: &Key| cluster.places(key).0.contains(&id(2));
     let keys: Vec<Key> = (1..).map(key).filter(|key| is_home(&cluster, key)).take(20).collect();
-    cluster.change(ChangeKind::Replace { old: id(2), new: Member { life: Life(12), ..member(2) } });
+    cluster.change(ChangeKind::Replace { old: id(2), new: Member { incarnation: Incarnation(12), ..member(2) } });
     cluster.leaves(2);
     cluster.disks.remove(&id(2));
     cluster.start_again(2, 1, |node, config| {
         tune(node, config);
-        config.life = Life(12);
+        config.incarnation = Incarnation(12);
     });
     cluster.run();
     let through = |key: &Key| cluster.places(key).0.into_iter().find(|&home| home != id(2)).expect("another home");
@@ -867,9 +874,9 @@ fn written_to_all_after_a_life_has_ended(broken: Broken, nodes: usize) -> (Clust
 }
 
 #[test]
-fn a_write_to_all_homes_is_acknowledged_though_a_life_of_one_has_ended() {
+fn a_write_to_all_homes_is_acknowledged_though_a_incarnation_of_one_has_ended() {
     for nodes in [3, NODES] {
-        let (cluster, written) = written_to_all_after_a_life_has_ended(Broken::default(), nodes);
+        let (cluster, written) = written_to_all_after_a_incarnation_has_ended(Broken::default(), nodes);
         for done in written {
             let acks = done.expect("three nodes are there").acks;
             assert_eq!(acks.home + acks.standin, 3);
@@ -878,10 +885,10 @@ fn a_write_to_all_homes_is_acknowledged_though_a_life_of_one_has_ended() {
         #[cfg(feature = "mutations")]
         {
             let broken = Broken::rule(cartwheel_core::mutation::Mutation::VacantPlacesStayEmpty);
-            let (_, written) = written_to_all_after_a_life_has_ended(broken, nodes);
+            let (_, written) = written_to_all_after_a_incarnation_has_ended(broken, nodes);
             assert!(
                 written.iter().all(Result::is_err),
-                "without the rule nothing is in the place of the life that has ended"
+                "without the rule nothing is in the place of the incarnation that has ended"
             );
         }
     }

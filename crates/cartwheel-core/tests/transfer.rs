@@ -16,13 +16,13 @@ use cartwheel_core::config::NodeConfig;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::anti_entropy::KeyRange;
 use cartwheel_core::message::transfer::{Fetch, Fetched, Page};
-use cartwheel_core::message::{Asking, Message, Ticket};
+use cartwheel_core::message::{Message, RequestId, Requester};
 use cartwheel_core::node::{Input, Node};
-use cartwheel_core::reconfiguration::seat_name;
+use cartwheel_core::reconfiguration::partition_state_name;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::{LocalHeader, Record};
-use cartwheel_core::value::dot::{Life, NodeId, Since};
+use cartwheel_core::value::dot::{Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Sibling, State};
@@ -63,14 +63,14 @@ fn grown() -> Arc<View> {
 
 /// The comer, which may have been there before: it knows what its disk says.
 fn comer(net: &Pair, boot: u32) -> Node {
-    let seat = |partition: PartitionId| {
-        let saved = net.disks.get(&id(COMER))?.named.get(seat_name(partition).as_bytes())?;
-        Some((partition, wire::decode_seat(saved).expect("a seat")))
+    let partition_state = |partition: PartitionId| {
+        let saved = net.disks.get(&id(COMER))?.named.get(partition_state_name(partition).as_bytes())?;
+        Some((partition, wire::decode_partition_state(saved).expect("a partition state")))
     };
-    let seats = (0..PARTITIONS).map(PartitionId).filter_map(seat).collect();
-    // Its life was not there when the cluster was founded.
+    let partition_states = (0..PARTITIONS).map(PartitionId).filter_map(partition_state).collect();
+    // Its incarnation was not there when the cluster was founded.
     let loss_floor = Since::boot(1);
-    Node::new(NodeConfig { seats, loss_floor, ..config(COMER, boot, Some(EVERY)) }, grown())
+    Node::new(NodeConfig { partition_states, loss_floor, ..config(COMER, boot, Some(EVERY)) }, grown())
 }
 
 /// Three nodes that hold everything, of which a fourth is wished to take its share.
@@ -91,8 +91,8 @@ fn net() -> Pair {
 
 /// Those that it is to hold.
 fn wanted() -> BTreeMap<Bytes, State> {
-    let (view, me) = (grown(), Home { node: id(COMER), life: Life(COMER as u64) });
-    let is_wanted = |key: &Key| view.wished(view.ring.partition_of(key.token())).contains(&me);
+    let (view, me) = (grown(), Home { node: id(COMER), incarnation: Incarnation(COMER as u64) });
+    let is_wanted = |key: &Key| view.target(view.ring.partition_of(key.token())).contains(&me);
     (0..KEYS)
         .filter(|&number| is_wanted(&key(number)))
         .map(|number| (key(number).storage_key(), large(number)))
@@ -194,7 +194,11 @@ fn what_makes_no_sense_is_refused_and_stores_nothing() {
     let empty = KeyRange { from: whole(0).from, upto: Some(whole(0).from) };
     for fetch in [fetch(0, beyond), fetch(0, empty), fetch(1, whole(0)), fetch(u32::MAX, whole(0))] {
         net.reset();
-        net.tell(1, COMER, Message::Fetch(Ticket { asking: Asking::Transfer, operation: 1, round: 0 }, fetch.clone()));
+        net.tell(
+            1,
+            COMER,
+            Message::Fetch(RequestId { asking: Requester::Transfer, operation: 1, round: 0 }, fetch.clone()),
+        );
         let refused = net.events.iter().filter(|(_, event)| *event == Event::ExchangeRefused(id(COMER))).count();
         assert_eq!(refused, 1, "{fetch:?}");
     }
@@ -202,8 +206,8 @@ fn what_makes_no_sense_is_refused_and_stores_nothing() {
     let strange = Key::new(Bytes::from_static(b"carts"), Bytes::from_static(b"strange")).expect("a valid key");
     let page = Page { records: vec![(strange.storage_key(), state(1, 1))], ..Page::default() };
     for operation in 0..1_000 {
-        let ticket = Ticket { asking: Asking::Transfer, operation, round: 0 };
-        net.tell(COMER, 1, Message::Fetched(ticket, Fetched::Page(page.clone())));
+        let request_id = RequestId { asking: Requester::Transfer, operation, round: 0 };
+        net.tell(COMER, 1, Message::Fetched(request_id, Fetched::Page(page.clone())));
     }
     net.pass(Duration::from_secs(60));
     is_taken_over(&net);

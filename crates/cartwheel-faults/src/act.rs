@@ -134,8 +134,8 @@ impl<'a> Act<'a> {
         let node = self.cluster.first_in(1);
         self.cluster.wipe(node).await?;
         self.sleep(self.pace.fault).await;
-        self.cluster.start_as_new_life(node).await?;
-        self.note(format!("{} killed, its disk wiped, back as a new life", self.name(node)));
+        self.cluster.start_as_new_incarnation(node).await?;
+        self.note(format!("{} killed, its disk wiped, back as a new incarnation", self.name(node)));
         Ok(())
     }
 
@@ -176,9 +176,12 @@ impl<'a> Act<'a> {
         }
         self.sleep(self.pace.fault).await;
         for &node in &zone {
-            self.cluster.start_as_new_life(node).await?;
+            self.cluster.start_as_new_incarnation(node).await?;
         }
-        self.note(format!("all of zone-2 ({}) killed at once, disks wiped, back as new lives", self.names(&zone)));
+        self.note(format!(
+            "all of zone-2 ({}) killed at once, disks wiped, back as new incarnations",
+            self.names(&zone)
+        ));
         Ok(())
     }
 

@@ -287,16 +287,16 @@ impl Cluster {
         std::fs::create_dir(dir).map_err(failed())
     }
 
-    /// Starts a node whose disk was wiped: under its name, as a new life, which `cartwheel renew` makes from what the others hold.
+    /// Starts a node whose disk was wiped: under its name, as a new incarnation, which `cartwheel renew` makes from what the others hold.
     ///
     /// # Errors
-    /// If no new life can be made, or it does not become ready.
-    pub async fn start_as_new_life(&mut self, node: usize) -> Result<(), FaultsError> {
+    /// If no new incarnation can be made, or it does not become ready.
+    pub async fn start_as_new_incarnation(&mut self, node: usize) -> Result<(), FaultsError> {
         self.renew(node)?;
         self.restart(node).await
     }
 
-    /// Makes a new life of a node whose disk was wiped, from what the others hold.
+    /// Makes a new incarnation of a node whose disk was wiped, from what the others hold.
     ///
     /// # Errors
     /// If none can be made.

@@ -20,9 +20,9 @@ const KEYS: usize = 40;
 const CANDIDATES: usize = 300;
 /// How far apart clocks may be before a node takes no writes. An acknowledged put that begins so long after another one has ended wins.
 const CLOCK_BOUND: Duration = Duration::from_secs(10);
-/// How often a node of a crash loop is killed, and how long it lives between.
+/// How often a node of a crash loop is killed, and how long it incarnations between.
 const CRASHES: usize = 3;
-const LIVES: Duration = Duration::from_secs(1);
+const INCARNATIONS: Duration = Duration::from_secs(1);
 /// More than all others together.
 const HEAVY: u32 = 60_000;
 /// How long stand-ins may take to hand over what they hold, before it is looked where it is.
@@ -135,7 +135,7 @@ impl Act<'_> {
         for _ in 0..CRASHES {
             self.cluster.kill(0).await?;
             self.cluster.restart(0).await?;
-            self.sleep(LIVES).await;
+            self.sleep(INCARNATIONS).await;
         }
         for (key, _) in &keys {
             self.write(0, key, Some("before")).await?;
@@ -221,7 +221,7 @@ impl Act<'_> {
             Ok(()) => Ok(true),
             Err(_) if self.cluster.has_died(node) => {
                 self.cluster.wipe(node).await?;
-                self.cluster.start_as_new_life(node).await?;
+                self.cluster.start_as_new_incarnation(node).await?;
                 Ok(false)
             }
             Err(error) => Err(error),

@@ -26,7 +26,7 @@ const ITEM_BYTES: usize = 1_000;
 pub async fn fill(cluster: &Cluster, ledger: &Arc<Ledger>, carts: usize) -> Result<(), FaultsError> {
     let endpoints: Vec<Vec<String>> = (0..ZONES).map(|zone| cluster.endpoints_for(zone, 0)).collect();
     let ledger = ledger.clone();
-    let filling = move || async move {
+    let syncing = move || async move {
         let clients = endpoints.iter().map(Client::new).collect::<Result<Vec<_>, _>>()?;
         let (next, mut writers) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
         for client in clients.iter().cycle().take(WRITERS) {
@@ -37,7 +37,7 @@ pub async fn fill(cluster: &Cluster, ledger: &Arc<Ledger>, carts: usize) -> Resu
         }
         Ok(())
     };
-    cluster.network().inside(cluster.clients_of(0), filling).await?
+    cluster.network().inside(cluster.clients_of(0), syncing).await?
 }
 
 async fn write(client: Client, ledger: Arc<Ledger>, next: Arc<AtomicUsize>, carts: usize) -> Result<(), FaultsError> {

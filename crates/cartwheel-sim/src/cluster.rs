@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::membership::{
     ChangeKind, Conflict, Durability, History, Member, SettingsPatch, Strategy, View,
 };
-use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::cluster::partition_state::PartitionState;
+use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::control::{Control, ControlConfig, SNAPSHOT_AFTER};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::Node;
-use cartwheel_core::reconfiguration::seat_name;
+use cartwheel_core::reconfiguration::partition_state_name;
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::loss_book::{self, LossBook};
 use cartwheel_core::store::record::ActorsSince;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId, Since};
+use cartwheel_core::value::dot::{Incarnation, NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::value::key::Key;
@@ -126,8 +126,8 @@ impl Cluster {
     }
 
     /// A node as a member.
-    pub fn member(&self, index: usize, life: Life) -> Member {
-        member(index, &self.spec.nodes[index], life)
+    pub fn member(&self, index: usize, incarnation: Incarnation) -> Member {
+        member(index, &self.spec.nodes[index], incarnation)
     }
 
     /// Whether it has no member.
@@ -227,17 +227,21 @@ impl Cluster {
         view: Arc<View>,
         seed: u64,
     ) -> Node {
-        let Start { life, boot, epoch, actors, .. } = start;
-        let seats =
-            self.view.ring.partitions().iter().filter_map(|partition| Some((partition, seat_in(disk, partition)?)));
+        let Start { incarnation, boot, epoch, actors, .. } = start;
+        let partition_states = self
+            .view
+            .ring
+            .partitions()
+            .iter()
+            .filter_map(|partition| Some((partition, partition_state_in(disk, partition)?)));
         let config = NodeConfig {
             cluster: CLUSTER,
             cluster_key: self.cluster_key.clone(),
             node: self.ids[index],
-            life,
+            incarnation,
             boot,
-            lane: Lane::ONLY,
-            seats: seats.collect(),
+            shard_id: ShardId::ONLY,
+            partition_states: partition_states.collect(),
             losses: losses_in(disk),
             loss_floor,
             durability: Durability::Fsync,
@@ -256,13 +260,13 @@ impl Cluster {
     /// # Panics
     /// If what it has saved makes no cluster.
     pub fn make_control(&self, index: usize, start: Start, saved: Option<History>, seed: u64) -> Control {
-        let (node, Start { life, boot, epoch, epoch_floor, .. }) = (self.ids[index], start);
+        let (node, Start { incarnation, boot, epoch, epoch_floor, .. }) = (self.ids[index], start);
         let (cluster, broken) = (CLUSTER, self.broken);
         // Not drawn, so that seeds stay what they were.
         let snapshot_after = if (self.spec.partitions / 2).is_multiple_of(2) { 4 } else { SNAPSHOT_AFTER };
         let lanes = 1;
         let config =
-            ControlConfig { cluster, node, life, boot, seed, epoch, epoch_floor, lanes, snapshot_after, broken };
+            ControlConfig { cluster, node, incarnation, boot, seed, epoch, epoch_floor, lanes, snapshot_after, broken };
         Control::new(config, saved.unwrap_or_else(|| self.founding())).expect("a history of a cluster")
     }
 
@@ -272,12 +276,12 @@ impl Cluster {
     }
 }
 
-/// Which start of a node: the boot of a life.
+/// Which start of a node: the boot of an incarnation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Start {
-    /// The life of its disk.
-    pub life: Life,
-    /// Which of the life's boots it is, from 1.
+    /// The incarnation of its disk.
+    pub incarnation: Incarnation,
+    /// Which of the incarnation's boots it is, from 1.
     pub boot: u32,
     /// Since when it goes on with its actors.
     pub actors: ActorsSince,
@@ -287,13 +291,13 @@ pub struct Start {
     pub epoch_floor: Epoch,
 }
 
-/// The seat in a partition that a disk remembers.
+/// The partition state in a partition that a disk remembers.
 ///
 /// # Panics
 /// If what it remembers is none.
-pub fn seat_in(disk: &Image, partition: PartitionId) -> Option<Seat> {
-    let bytes = disk.named.get(seat_name(partition).as_bytes())?;
-    Some(wire::decode_seat(bytes).expect("what was saved"))
+pub fn partition_state_in(disk: &Image, partition: PartitionId) -> Option<PartitionState> {
+    let bytes = disk.named.get(partition_state_name(partition).as_bytes())?;
+    Some(wire::decode_partition_state(bytes).expect("what was saved"))
 }
 
 /// What a disk remembers of other nodes' losses.
@@ -305,9 +309,9 @@ pub fn losses_in(disk: &Image) -> LossBook {
     bytes.map_or_else(LossBook::default, |bytes| LossBook::decode(bytes).expect("what was saved"))
 }
 
-/// The life of a node's first disk.
-pub const fn first_life(index: usize) -> Life {
-    Life(index as u64 + 1)
+/// The incarnation of a node's first disk.
+pub const fn first_incarnation(index: usize) -> Incarnation {
+    Incarnation(index as u64 + 1)
 }
 
 /// How many nodes the founding names.
@@ -318,7 +322,7 @@ const fn first_members(spec: &ClusterSpec) -> usize {
 /// The changes that make the cluster.
 fn history(spec: &ClusterSpec) -> History {
     let founders = spec.nodes.iter().take(first_members(spec)).enumerate();
-    let members: Vec<Member> = founders.map(|(index, node)| member(index, node, first_life(index))).collect();
+    let members: Vec<Member> = founders.map(|(index, node)| member(index, node, first_incarnation(index))).collect();
     let founder = members[0].id;
     let partitions = Partitions::new(spec.partitions).expect("a number of partitions");
     let mut history = History::new();
@@ -341,12 +345,12 @@ fn history(spec: &ClusterSpec) -> History {
     history
 }
 
-fn member(index: usize, node: &NodeSpec, life: Life) -> Member {
+fn member(index: usize, node: &NodeSpec, incarnation: Incarnation) -> Member {
     Member {
         zone: node.zone.clone(),
         host: node.host.clone(),
         peer_addr: format!("{index}"),
-        ..Member::new(&node.name, life)
+        ..Member::new(&node.name, incarnation)
     }
 }
 

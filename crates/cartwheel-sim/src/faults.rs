@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cartwheel_core::cluster::membership::Durability;
-use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::dot::Incarnation;
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::State;
 
@@ -34,7 +34,7 @@ pub enum Fault {
     Damage,
     /// A disk is full; sometimes all are.
     FullDisk,
-    /// A node loses its disk, and comes back as a new life.
+    /// A node loses its disk, and comes back as a new incarnation.
     Wipe,
     /// All nodes crash.
     Outage,
@@ -325,9 +325,9 @@ impl Faults {
         let Some(copies) = self.copies.get(&victim).filter(|copies| !copies.is_empty()) else { return Vec::new() };
         let copy = copies[self.copies_rng.index(copies.len())].clone();
         let machine = world.machine(victim);
-        let is_fit = machine.start().life == copy.life
+        let is_fit = machine.start().incarnation == copy.incarnation
             && machine.start().epoch == copy.epoch
-            && machine.has_seats_of(&copy)
+            && machine.has_partition_states_of(&copy)
             && !world.others_heard_of_a_loss_after(victim, copy.boot);
         if !is_fit || !can_lose(world, victim, keys) {
             return Vec::new();
@@ -351,7 +351,7 @@ impl Faults {
         }
         let places = (0..keys.len()).filter(|&place| is_home(keys[place])).collect();
         world.crash(victim, 0);
-        world.wipe(victim, Life(self.wipe_rng.bits()), Rng::new(self.wipe_rng.bits(), Stream::Wipe));
+        world.wipe(victim, Incarnation(self.wipe_rng.bits()), Rng::new(self.wipe_rng.bits(), Stream::Wipe));
         self.mend_later(world, Fault::Wipe, Remedy::Start(victim));
         places
     }
@@ -432,7 +432,7 @@ fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
     let mut others = State::default();
     for &home in homes.iter().filter(|&&home| home != victim) {
         match world.durable_record(home, key) {
-            Some(Ok(record)) if record.header.catching_up.is_some() => return false,
+            Some(Ok(record)) if record.header.recovering.is_some() => return false,
             Some(Err(_)) => return false,
             Some(Ok(record)) if world.machine(home).is_up() && !world.is_leaving(home) => {
                 others.merge(&record.state);
@@ -442,5 +442,5 @@ fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
     }
     let Some(Ok(record)) = world.durable_record(victim, key) else { return false };
     let notes = record.state.notes().iter().all(|(id, _)| others.notes().get(id).is_some());
-    record.header.catching_up.is_none() && notes && others.clock().covers(record.state.clock())
+    record.header.recovering.is_none() && notes && others.clock().covers(record.state.clock())
 }

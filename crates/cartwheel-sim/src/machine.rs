@@ -7,7 +7,7 @@ use cartwheel_core::message::client::ClientId;
 use cartwheel_core::node::{Input, Node};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::ActorsSince;
-use cartwheel_core::value::dot::{Life, Since};
+use cartwheel_core::value::dot::{Incarnation, Since};
 use cartwheel_core::value::epoch::Epoch;
 
 use crate::clock::Clock;
@@ -15,7 +15,7 @@ use crate::cluster::Start;
 use crate::disk::{Disk, Medium};
 use crate::rng::Rng;
 
-/// How the names begin under which a node remembers its seats.
+/// How the names begin under which a node remembers its partition states.
 const SEAT: &str = "seat";
 
 /// What a machine is to the cluster.
@@ -33,8 +33,8 @@ pub enum Standing {
 #[derive(Clone, Debug)]
 pub(crate) struct DirCopy {
     /// Whose it is.
-    pub(crate) life: Life,
-    /// Which of the life's boots it was copied from.
+    pub(crate) incarnation: Incarnation,
+    /// Which of the incarnation's boots it was copied from.
     pub(crate) boot: u32,
     medium: Medium,
     pub(crate) epoch: Epoch,
@@ -50,8 +50,8 @@ pub struct Machine {
     pub(crate) standing: Standing,
     /// How often it has started.
     pub(crate) boot: u32,
-    /// The life of its disk.
-    pub(crate) life: Life,
+    /// The incarnation of its disk.
+    pub(crate) incarnation: Incarnation,
     /// How often it had started when that began.
     pub(crate) boots_before: u32,
     /// What survives a crash.
@@ -72,13 +72,13 @@ pub struct Machine {
     pub(crate) epoch: Epoch,
     /// The epoch that was on another's when its own was made.
     pub(crate) epoch_floor: Epoch,
-    /// Since which boot of its life it goes on with its actors.
+    /// Since which boot of its incarnation it goes on with its actors.
     pub(crate) actors: ActorsSince,
     /// What its store holds before this may have holes, as its next boot is told.
     pub(crate) loss_floor: Since,
     /// Its disk is a copy that was put back, and nobody noticed.
     pub(crate) went_back: bool,
-    /// By how many boots its disk has gone back in its life. Its control does not: peers that had met the later boot would notice.
+    /// By how many boots its disk has gone back in its incarnation. Its control does not: peers that had met the later boot would notice.
     pub(crate) back_by: u32,
     /// Messages of lower numbers, to it or from it, ended with the connections that they were on.
     pub(crate) connected_from: u64,
@@ -90,12 +90,12 @@ pub struct Machine {
 
 impl Machine {
     /// A machine that has not started.
-    pub(crate) fn new(life: Life, disk: Disk, clock: Clock) -> Self {
+    pub(crate) fn new(incarnation: Incarnation, disk: Disk, clock: Clock) -> Self {
         Self {
             node: None,
             standing: Standing::Member,
             boot: 0,
-            life,
+            incarnation,
             boots_before: 0,
             disk,
             clock,
@@ -128,16 +128,16 @@ impl Machine {
     }
 
     /// The disk is another one, which is empty. The machine must be down.
-    pub(crate) fn wipe(&mut self, life: Life, epoch_floor: Epoch, rng: Rng) {
+    pub(crate) fn wipe(&mut self, incarnation: Incarnation, epoch_floor: Epoch, rng: Rng) {
         self.disk = self.disk.replaced(rng);
-        (self.life, self.boots_before, self.back_by) = (life, self.boot, 0);
+        (self.incarnation, self.boots_before, self.back_by) = (incarnation, self.boot, 0);
         (self.epoch, self.epoch_floor, self.was_stopped) = (Epoch::UNKNOWN, epoch_floor, false);
     }
 
     /// A copy of its data directory, made while it runs.
     pub(crate) fn copy(&self) -> DirCopy {
-        let Start { life, boot, epoch, .. } = self.start();
-        DirCopy { life, boot, medium: self.disk.copy(), epoch, loss_floor: self.loss_floor }
+        let Start { incarnation, boot, epoch, .. } = self.start();
+        DirCopy { incarnation, boot, medium: self.disk.copy(), epoch, loss_floor: self.loss_floor }
     }
 
     /// A copy of an earlier time is in the place of the data directory. The machine must be down.
@@ -146,22 +146,23 @@ impl Machine {
         self.disk.put_back(copy.medium);
         self.back_by += self.start().boot - copy.boot;
         self.boots_before = self.boot - copy.boot;
-        (self.life, self.epoch, self.loss_floor, self.went_back) = (copy.life, copy.epoch, copy.loss_floor, true);
+        (self.incarnation, self.epoch, self.loss_floor, self.went_back) =
+            (copy.incarnation, copy.epoch, copy.loss_floor, true);
     }
 
-    /// Whether its seats are what they were in a copy: what it has promised since cannot be taken back.
-    pub(crate) fn has_seats_of(&self, copy: &DirCopy) -> bool {
-        let seats = |image: &Image| -> Vec<(Bytes, Bytes)> {
+    /// Whether its partition states are what they were in a copy: what it has promised since cannot be taken back.
+    pub(crate) fn has_partition_states_of(&self, copy: &DirCopy) -> bool {
+        let partition_states = |image: &Image| -> Vec<(Bytes, Bytes)> {
             let named = image.named.iter().filter(|(name, _)| name.starts_with(SEAT.as_bytes()));
-            named.map(|(name, seat)| (name.clone(), seat.clone())).collect()
+            named.map(|(name, partition_state)| (name.clone(), partition_state.clone())).collect()
         };
-        seats(self.disk.current()) == seats(copy.medium.image())
+        partition_states(self.disk.current()) == partition_states(copy.medium.image())
     }
 
-    /// Which start of its life the last one was.
+    /// Which start of its incarnation the last one was.
     pub(crate) const fn start(&self) -> Start {
-        let Self { life, epoch, epoch_floor, actors, .. } = *self;
-        Start { life, boot: self.boot - self.boots_before, actors, epoch, epoch_floor }
+        let Self { incarnation, epoch, epoch_floor, actors, .. } = *self;
+        Start { incarnation, boot: self.boot - self.boots_before, actors, epoch, epoch_floor }
     }
 
     /// Its state machine; none while it is down.

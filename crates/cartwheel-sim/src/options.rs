@@ -102,7 +102,7 @@ pub struct FaultOptions {
     pub damage: Option<Rate>,
     /// A disk is full for a while.
     pub full_disk: Option<Rate>,
-    /// A node loses its disk, and comes back as a new life.
+    /// A node loses its disk, and comes back as a new incarnation.
     pub wipe: Option<Rate>,
     /// All nodes crash at once.
     pub outage: Option<Rate>,

@@ -29,7 +29,7 @@ pub enum Stream {
     StandIns = 12,
     /// How nodes' probes of each other travel, and which runs end with a death.
     Probes = 10,
-    /// Whose disk is lost when, and what its new life is called.
+    /// Whose disk is lost when, and what its new incarnation is called.
     Wipe = 11,
     /// How often replicas are compared, and which stops are orderly.
     Exchange = 13,

@@ -364,7 +364,7 @@ impl Run {
             }
             self.quiet(WAIT_US)?;
         }
-        self.world.unsettled().map_or(Ok(()), |why| Err(self.fail("what is wished comes to hold", None, why)))
+        self.world.unsettled().map_or(Ok(()), |why| Err(self.fail("the target configuration comes to hold", None, why)))
     }
 
     fn all_seem_alive(&self) -> Result<(), Stop> {

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cartwheel_core::cluster::configuration::Footing;
+use cartwheel_core::cluster::configuration::ConfigStamp;
 use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
 use cartwheel_core::control::{Control, ControlConfig, ControlEffects, ControlInput, SNAPSHOT_AFTER, Views};
@@ -18,7 +18,7 @@ use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::ring::{Partitions, RingVersion};
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::time::{Instant, Now};
@@ -190,12 +190,12 @@ fn member(number: usize) -> Member {
         peer_addr: format!("host-{number}.example.net:7400"),
         http_addr: format!("host-{number}.example.net:8080"),
         resp_addr: format!("host-{number}.example.net:6380"),
-        ..Member::new(&name, life(number))
+        ..Member::new(&name, incarnation(number))
     }
 }
 
-const fn life(number: usize) -> Life {
-    Life(number as u64 + 1)
+const fn incarnation(number: usize) -> Incarnation {
+    Incarnation(number as u64 + 1)
 }
 
 impl World {
@@ -212,7 +212,7 @@ impl World {
             let config = ControlConfig {
                 cluster: CLUSTER,
                 node: member(place).id,
-                life: life(place),
+                incarnation: incarnation(place),
                 boot: 1,
                 seed: scale.seed << 32 | place as u64,
                 epoch: Epoch::FIRST,
@@ -389,10 +389,10 @@ impl World {
         let envelope = Envelope {
             cluster: CLUSTER,
             from: member(teller).id,
-            from_life: life(teller),
+            from_incarnation: incarnation(teller),
             from_boot: 1,
             sent: Now { wall: self.now().wall, ..Now::default() },
-            footing: Footing::default(),
+            config_stamp: ConfigStamp::default(),
             losses: cartwheel_core::cluster::losses::Losses::NONE,
             message: Message::Notice(Notice::Changes(Changes { since, version, changes, is_answer: true })),
         };

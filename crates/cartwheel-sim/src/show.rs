@@ -4,7 +4,7 @@ use cartwheel_core::cluster::losses::Loss;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
 use cartwheel_core::message::transfer::Fetched;
-use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Envelope, Message, Role, Ticket, Want};
+use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, RequestId, Requester, Role, Want};
 use cartwheel_core::store::command::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::store::record::Record;
 use cartwheel_core::value::clock::{Clock, Run};
@@ -70,45 +70,51 @@ pub fn record(names: &impl Naming, record: &Record) -> String {
     let own = record.header.own.map_or(String::new(), |own| {
         format!(" own {}.{}:{}", own.since.0 >> 40, own.since.0 & ((1 << 40) - 1), own.count)
     });
-    let behind = if record.header.catching_up.is_some() { " catching up" } else { "" };
+    let behind = if record.header.recovering.is_some() { " catching up" } else { "" };
     format!("{}{own}{behind}", state(names, &record.state))
 }
 
 /// What marks the part of a node that asks; nothing for the coordinator.
-const fn whose(asking: Asking) -> &'static str {
+const fn whose(asking: Requester) -> &'static str {
     match asking {
-        Asking::Coordinator => "",
-        Asking::Exchange => "exchange",
-        Asking::Transfer => "transfer",
+        Requester::Coordinator => "",
+        Requester::Exchange => "exchange",
+        Requester::Transfer => "transfer",
     }
 }
 
-fn ticket(ticket: Ticket) -> String {
-    format!("{}#{:x}.{}", whose(ticket.asking), ticket.operation & 0xff_ffff, ticket.round)
+fn request_id(request_id: RequestId) -> String {
+    format!("{}#{:x}.{}", whose(request_id.asking), request_id.operation & 0xff_ffff, request_id.round)
 }
 
 /// A message.
 pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
     match &envelope.message {
-        Message::Ask(asked, what) => format!("{} {}", ticket(*asked), ask(names, what)),
-        Message::Answer(asked, what) => format!("{} {}", ticket(*asked), answer(names, what)),
+        Message::Ask(asked, what) => format!("{} {}", request_id(*asked), ask(names, what)),
+        Message::Answer(asked, what) => format!("{} {}", request_id(*asked), answer(names, what)),
         Message::Forward(asked, what, budget, _) => {
-            format!("{} forwards, {budget:?} left: {}", ticket(*asked), put_request(what))
+            format!("{} forwards, {budget:?} left: {}", request_id(*asked), put_request(what))
         }
         Message::Forwarded(asked, how) => {
             let how = how.as_ref().map_or_else(refused, |done| put_done(names, done));
-            format!("{} forwarded: {how}", ticket(*asked))
+            format!("{} forwarded: {how}", request_id(*asked))
         }
-        Message::Compare(asked, question) => format!("{} {question:?}", ticket(*asked)),
-        Message::Compared(asked, finding) => format!("{} {finding:?}", ticket(*asked)),
-        Message::Fetch(asked, fetch) => format!("{} {fetch:?}", ticket(*asked)),
+        Message::Compare(asked, question) => format!("{} {question:?}", request_id(*asked)),
+        Message::Compared(asked, finding) => format!("{} {finding:?}", request_id(*asked)),
+        Message::Fetch(asked, fetch) => format!("{} {fetch:?}", request_id(*asked)),
         Message::Fetched(asked, Fetched::Page(page)) => {
-            format!("{} {} records of {} bytes, then {:?}", ticket(*asked), page.records.len(), page.bytes, page.next)
+            format!(
+                "{} {} records of {} bytes, then {:?}",
+                request_id(*asked),
+                page.records.len(),
+                page.bytes,
+                page.next
+            )
         }
-        Message::Fetched(asked, Fetched::Refused(why)) => format!("{} {why:?}", ticket(*asked)),
-        Message::AskClocks(asked) => format!("{} what do your clocks read?", ticket(*asked)),
-        Message::Clocks(asked) => format!("{} says what its clocks read", ticket(*asked)),
-        Message::Succession(partition, word) => format!("{partition:?} {word:?}"),
+        Message::Fetched(asked, Fetched::Refused(why)) => format!("{} {why:?}", request_id(*asked)),
+        Message::AskClocks(asked) => format!("{} what do your clocks read?", request_id(*asked)),
+        Message::Clocks(asked) => format!("{} says what its clocks read", request_id(*asked)),
+        Message::Reconfiguration(partition, word) => format!("{partition:?} {word:?}"),
         Message::Notice(notice) => format!("{notice:?}"),
     }
 }

@@ -52,12 +52,12 @@ impl Topology {
     fn draw(&mut self, world: &World) -> Option<ChangeKind> {
         let (members, spares) = (world.members(), world.spares());
         let member = members[self.rng.index(members.len())];
-        let Home { node, life } = world.home(member);
+        let Home { node, incarnation } = world.home(member);
         let spare = (!spares.is_empty()).then(|| world.member_of(spares[self.rng.index(spares.len())]));
         match (self.rng.below(10), spare) {
             (0..4, Some(spare)) => Some(ChangeKind::Add(spare)),
             (4..6, Some(new)) if self.options.removes => Some(ChangeKind::Replace { old: node, new }),
-            (4..8, _) if self.options.removes => Some(ChangeKind::Remove { node, life }),
+            (4..8, _) if self.options.removes => Some(ChangeKind::Remove { node, incarnation }),
             (8, _) => Some(ChangeKind::Weight { node, weight: *self.rng.pick(&WEIGHTS) }),
             _ => {
                 let (zone, host) = (format!("z{}", self.rng.below(3)), format!("h{}", self.rng.below(6)));

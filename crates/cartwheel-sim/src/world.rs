@@ -12,7 +12,7 @@ use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::store::command::{StoreCommand, StoreId, StoreResult};
 use cartwheel_core::store::record::{ActorsSince, Record, RecordError};
-use cartwheel_core::value::dot::{Dot, Life, Since};
+use cartwheel_core::value::dot::{Dot, Incarnation, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
@@ -21,7 +21,7 @@ use cartwheel_core::value::write_id::WriteId;
 use cartwheel_core::wire;
 
 use crate::clock::Clock;
-use crate::cluster::{Cluster, Start, first_life, losses_in};
+use crate::cluster::{Cluster, Start, first_incarnation, losses_in};
 use crate::disk::{Disk, Durable};
 use crate::failure::Failure;
 use crate::machine::{DirCopy, Machine, Standing};
@@ -146,7 +146,7 @@ impl World {
         let machines = (0..cluster.len())
             .map(|index| {
                 let rng = Rng::new(disks_rng.bits(), Stream::Disks);
-                Machine::new(first_life(index), Disk::new(disks.clone(), rng), Clock::default())
+                Machine::new(first_incarnation(index), Disk::new(disks.clone(), rng), Clock::default())
             })
             .collect();
         let network = Network::new(network, cluster.len(), Rng::new(seed, Stream::Network));
@@ -516,10 +516,10 @@ impl World {
     }
 
     /// A node that is down loses its disk. What comes in its place is empty but for the history that an administrator put there.
-    pub fn wipe(&mut self, index: usize, life: Life, rng: Rng) {
+    pub fn wipe(&mut self, index: usize, incarnation: Incarnation, rng: Rng) {
         self.note(Kind::Fault, &[10, index as u8], |cluster| format!("the disk of {} is lost", cluster.name(index)));
         let floor = self.epoch_floor_for(index);
-        self.machines[index].wipe(life, floor, rng);
+        self.machines[index].wipe(incarnation, floor, rng);
         self.renew_control(index);
     }
 
@@ -588,11 +588,11 @@ impl World {
         let start = machine.start();
         // It may have been saved by a node that died before it knew.
         self.epochs.entry(start.epoch).or_insert(self.now_us);
-        let Start { life, boot, .. } = start;
+        let Start { incarnation, boot, .. } = start;
         if std::mem::take(&mut machine.went_back) || boot > 1 && self.cluster.leaves_writes_to_the_os() && !was_stopped
         {
             machine.loss_floor = Since::boot(boot);
-        } else if boot == 1 && life != first_life(index) {
+        } else if boot == 1 && incarnation != first_incarnation(index) {
             machine.loss_floor = Since::boot(1);
         }
         let loss_floor = machine.loss_floor;

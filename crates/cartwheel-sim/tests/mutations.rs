@@ -14,11 +14,11 @@ const SEEDS_MAX: u64 = 10_000;
 /// Rules that the simulator does not show the breaking of: the windows in which it would be seen are too short. The search of every state
 /// does (`cartwheel-core/tests/steps`).
 const SHOWN_BY_SEARCH: [Mutation; 7] = [
-    Mutation::FillingCounts,
+    Mutation::SyncingCounts,
     Mutation::StaleStepAccepted,
     Mutation::StepsUnagreed,
     Mutation::OldHomeForgets,
-    Mutation::RemadeUnfilled,
+    Mutation::ForceRecoveredUnfilled,
     Mutation::CountLost,
     Mutation::WholeTooEarly,
 ];

@@ -2,7 +2,7 @@
 
 use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::value::clock::Clock;
-use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::value::state::{Content, Epoch, Notes, Sibling, State};
 use cartwheel_core::value::write_id::WriteId;
@@ -70,7 +70,7 @@ impl Story {
     }
 
     fn sibling(&self, place: usize) -> Sibling {
-        let actor = Actor { node: NodeId::new(1), life: Life(1), since: Since(1) };
+        let actor = Actor { node: NodeId::new(1), incarnation: Incarnation(1), since: Since(1) };
         Sibling {
             dot: Dot { actor, counter: place as u64 + 1 },
             content: Content::untyped(self.history.value(place)),

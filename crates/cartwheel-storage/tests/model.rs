@@ -10,47 +10,47 @@ use proptest::prelude::*;
 type Model = BTreeMap<Bytes, Bytes>;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ConfigVersion {
     Put(Vec<u8>, usize),
     Remove(Vec<u8>),
     Commit(bool),
     Reopen,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ConfigVersion> {
     let key = || prop::collection::vec(0_u8..4, 1..4);
     prop_oneof![
         // Lengths on both sides of where records are kept in files of their own.
-        6 => (key(), prop_oneof![0_usize..4, 500_usize..2_000]).prop_map(|(key, len)| Step::Put(key, len)),
-        2 => key().prop_map(Step::Remove),
-        3 => any::<bool>().prop_map(Step::Commit),
-        1 => Just(Step::Reopen),
+        6 => (key(), prop_oneof![0_usize..4, 500_usize..2_000]).prop_map(|(key, len)| ConfigVersion::Put(key, len)),
+        2 => key().prop_map(ConfigVersion::Remove),
+        3 => any::<bool>().prop_map(ConfigVersion::Commit),
+        1 => Just(ConfigVersion::Reopen),
     ]
 }
 
 /// Takes `steps` on a store and on a map; `reopen` gives the store back as it is after a restart.
-fn run<S: Store>(steps: Vec<Step>, mut store: S, mut reopen: impl FnMut(S) -> S) {
+fn run<S: Store>(steps: Vec<ConfigVersion>, mut store: S, mut reopen: impl FnMut(S) -> S) {
     let (mut model, mut ahead, mut batch) = (Model::new(), Model::new(), Batch::new());
     for (number, step) in steps.into_iter().enumerate() {
         match step {
-            Step::Put(key, len) => {
+            ConfigVersion::Put(key, len) => {
                 let (key, record) = (Bytes::from(key), Bytes::from(vec![number as u8; len]));
                 batch.put(key.clone(), record.clone());
                 batch.add_index(key.clone());
                 ahead.insert(key, record);
             }
-            Step::Remove(key) => {
+            ConfigVersion::Remove(key) => {
                 let key = Bytes::from(key);
                 batch.remove(key.clone());
                 batch.remove_index(key.clone());
                 ahead.remove(&key);
             }
-            Step::Commit(synced) => {
+            ConfigVersion::Commit(synced) => {
                 let durability = if synced { Durability::Synced } else { Durability::Os };
                 store.commit(std::mem::take(&mut batch), durability).unwrap();
                 model.clone_from(&ahead);
             }
-            Step::Reopen => {
+            ConfigVersion::Reopen => {
                 store = reopen(store);
                 batch = Batch::new();
                 ahead.clone_from(&model);

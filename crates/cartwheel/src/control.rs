@@ -143,9 +143,9 @@ pub async fn run(control: Control, inbox: Inbox, around: Surroundings, mut stop:
     for (node, connection) in around.peers.connections() {
         tokio::spawn(watch_connection(node, connection, answers.clone()));
     }
-    for (lane, news) in (0..).zip(around.news.clone()) {
-        tokio::spawn(watch_shard(news.finished, move |epoch| ControlInput::Finished(lane, epoch), answers.clone()));
-        let drained = move |is_drained| ControlInput::Drained(lane, is_drained);
+    for (shard_id, news) in (0..).zip(around.news.clone()) {
+        tokio::spawn(watch_shard(news.finished, move |epoch| ControlInput::Finished(shard_id, epoch), answers.clone()));
+        let drained = move |is_drained| ControlInput::Drained(shard_id, is_drained);
         let (mut unserved, told) = (around.unserved.clone(), answers.clone());
         tokio::spawn(async move {
             if unserved.wait_for(|unserved| *unserved).await.is_ok() {

@@ -7,7 +7,7 @@ use std::{fs, io};
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::wire::Protocol;
 
@@ -71,10 +71,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// The member that a node of this name is there in this life.
-    pub fn member(&self, name: &str, life: Life) -> Member {
+    /// The member that a node of this name is there in this incarnation.
+    pub fn member(&self, name: &str, incarnation: Incarnation) -> Member {
         let Self { zone, host, peer_addr, http_addr, resp_addr } = self.clone();
-        Member { zone, host, peer_addr, http_addr, resp_addr, ..Member::new(name, life) }
+        Member { zone, host, peer_addr, http_addr, resp_addr, ..Member::new(name, incarnation) }
     }
 }
 
@@ -208,12 +208,12 @@ impl Founding {
 
     /// Makes the data directory of one of the nodes. The identity comes last: a directory without one is no node yet.
     fn settle(&self, dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
-        let (name, life, secret) = (member.name.clone(), member.life, self.secret.clone());
+        let (name, incarnation, secret) = (member.name.clone(), member.incarnation, self.secret.clone());
         let (cluster, founding, all_speak) = (self.cluster, self.history.encode(), Protocol::OLDEST);
         let lineage = Lineage::default();
         let identity = Identity {
             name,
-            life,
+            incarnation,
             boot: 0,
             lineage,
             actors: None,
@@ -265,9 +265,9 @@ fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
 
 /// Makes the data directories of a new cluster: all of them or, after a crash, none.
 fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError> {
-    let member = |(number, site): (u16, &Site)| Ok(site.member(&name_of(number), Life(random::number()?)));
+    let member = |(number, site): (u16, &Site)| Ok(site.member(&name_of(number), Incarnation(random::number()?)));
     let members = (1..).zip(sites).map(member).collect::<Result<Vec<_>, FoundError>>()?;
-    // One that lives on one machine needs no name.
+    // One that incarnations on one machine needs no name.
     let founding = Founding::of("", members.clone())?;
     let parent = match dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -324,7 +324,7 @@ mod tests {
 
         let identities: Vec<_> = nodes.iter().map(|node| data_dir::read_identity(&node.dir).unwrap()).collect();
         assert!(identities.iter().all(|identity| identity.secret == identities[0].secret && identity.boot == 0));
-        assert!(identities[0].life != identities[1].life);
+        assert!(identities[0].incarnation != identities[1].incarnation);
         let view = view_of(&identities[1], &nodes[1].dir).unwrap();
         assert_eq!((view.members().len(), view.ring.partitions().count()), (3, 256));
     }

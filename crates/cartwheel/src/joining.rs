@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use cartwheel_core::cluster::configuration::Home;
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, View};
-use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::dot::Incarnation;
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::wire::Protocol;
 use tracing::{info, warn};
@@ -20,7 +20,7 @@ use crate::lineage::Lineage;
 use crate::peers::{Invitation, JoinError, ask_to_join, called};
 use crate::random::{self, NoRandomness};
 
-/// The file that keeps the life of a node that waits to be let in.
+/// The file that keeps the incarnation of a node that waits to be let in.
 const WAITING_FILE: &str = "waiting";
 /// How often a node that waits asks again.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -228,7 +228,7 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
     match plan(config)? {
         Plan::Serve | Plan::Nothing => {}
         Plan::Found(Newcomer { name, cluster_name, site, shards, .. }) => {
-            let member = site.member(&name, Life(random::number()?));
+            let member = site.member(&name, Incarnation(random::number()?));
             founding::found_alone(dir, &cluster_name, &member, shards)?;
             info!("founded the cluster {cluster_name} with {name} as its only node, in {}", dir.display());
         }
@@ -241,7 +241,7 @@ pub async fn prepare(config: &Config) -> Result<(), NewNodeError> {
                     "no cluster is founded, as seeds are given: {name} waits for them ({seeds}). To found one, leave --seed out"
                 );
             }
-            let member = site.member(name, waiting_life(dir)?);
+            let member = site.member(name, waiting_incarnation(dir)?);
             let invitation = wait(seeds, &member, *joins, cluster_name).await?;
             settle(dir, &member, *shards, &invitation)?;
             info!("{name} is a member of the cluster now, in {}", dir.display());
@@ -309,19 +309,19 @@ fn is_vacant(dir: &Path) -> Result<bool, DataDirError> {
     data_dir::is_vacant(dir)
 }
 
-/// The life of a node that waits: it stays what it is though the node is started again.
-fn waiting_life(dir: &Path) -> Result<Life, NewNodeError> {
+/// The incarnation of a node that waits: it stays what it is though the node is started again.
+fn waiting_incarnation(dir: &Path) -> Result<Incarnation, NewNodeError> {
     let path = dir.join(WAITING_FILE);
     match fs::read_to_string(&path) {
         Ok(text) => {
-            let life = u64::from_str_radix(text.trim(), 16).map(Life);
-            life.map_err(|_| DataDirError::Damaged { path, why: "it holds no life".to_owned() }.into())
+            let incarnation = u64::from_str_radix(text.trim(), 16).map(Incarnation);
+            incarnation.map_err(|_| DataDirError::Damaged { path, why: "it holds no incarnation".to_owned() }.into())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let life = Life(random::number()?);
+            let incarnation = Incarnation(random::number()?);
             fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
-            fs::write(&path, format!("{:016x}\n", life.0)).map_err(DataDirError::io("write", &path))?;
-            Ok(life)
+            fs::write(&path, format!("{:016x}\n", incarnation.0)).map_err(DataDirError::io("write", &path))?;
+            Ok(incarnation)
         }
         Err(error) => Err(DataDirError::io("read", &path)(error).into()),
     }
@@ -367,12 +367,12 @@ async fn wait(
 }
 
 fn is_in(view: &View, member: &Member) -> Result<bool, NewNodeError> {
-    if view.is_removed(Home { node: member.id, life: member.life }) {
+    if view.is_removed(Home { node: member.id, incarnation: member.incarnation }) {
         return Err(NewNodeError::Removed(member.name.clone()));
     }
     let same = view.members().find(|known| known.member.id == member.id || known.member.name == member.name);
     match same {
-        Some(known) if known.member.life == member.life => Ok(true),
+        Some(known) if known.member.incarnation == member.incarnation => Ok(true),
         // One that is leaving makes room, and one that is gone for good is replaced.
         Some(known) if !known.leaving => Err(NewNodeError::NameTaken(member.name.clone())),
         _ => Ok(false),
@@ -391,7 +391,7 @@ fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitati
     data_dir::epoch_file(dir).save(SavedEpoch { epoch: Epoch::UNKNOWN, reached: Epoch::UNKNOWN })?;
     let identity = Identity {
         name: member.name.clone(),
-        life: member.life,
+        incarnation: member.incarnation,
         boot: 0,
         lineage: Lineage::default(),
         actors: None,
@@ -471,7 +471,7 @@ mod tests {
         let more = NewNode { shards: NonZeroU32::new(3), ..named("a") };
         let more = prepare(&Config { new: more, ..config }).await.unwrap_err();
         assert!(matches!(more, NewNodeError::OtherShards { .. }), "{more}");
-        assert_eq!(data_dir::read_identity(&dir).unwrap().life, identity.life);
+        assert_eq!(data_dir::read_identity(&dir).unwrap().incarnation, identity.incarnation);
     }
 
     #[tokio::test]
@@ -536,12 +536,12 @@ mod tests {
     fn a_node_that_waits_stays_what_it_is() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a");
-        let life = waiting_life(&dir).unwrap();
-        assert_eq!(waiting_life(&dir).unwrap(), life);
+        let incarnation = waiting_incarnation(&dir).unwrap();
+        assert_eq!(waiting_incarnation(&dir).unwrap(), incarnation);
         assert!(is_vacant(&dir).unwrap());
-        fs::write(dir.join(WAITING_FILE), "no life").unwrap();
-        let damaged = waiting_life(&dir).unwrap_err();
-        assert!(damaged.to_string().contains("it holds no life"), "{damaged}");
+        fs::write(dir.join(WAITING_FILE), "no incarnation").unwrap();
+        let damaged = waiting_incarnation(&dir).unwrap_err();
+        assert!(damaged.to_string().contains("it holds no incarnation"), "{damaged}");
     }
 
     /// A cluster of a, as a knows it after these changes.
@@ -550,7 +550,7 @@ mod tests {
             cluster: cartwheel_core::value::cluster_id::ClusterId(7),
             partitions: cartwheel_core::ring::Partitions::default(),
             strategy: cartwheel_core::cluster::membership::Strategy::default(),
-            members: vec![site().member("a", Life(1))],
+            members: vec![site().member("a", Incarnation(1))],
             name: String::new(),
         };
         let mut history = History::new();
@@ -561,35 +561,36 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_in_once_the_history_has_it_in_this_life() {
-        let (one, two) = (site().member("b", Life(1)), site().member("b", Life(2)));
+    fn a_node_is_in_once_the_history_has_it_in_this_incarnation() {
+        let (one, two) = (site().member("b", Incarnation(1)), site().member("b", Incarnation(2)));
         let is_in = |changes: &[&ChangeKind], member: &Member| {
             let changes = changes.iter().map(|&change| change.clone()).collect();
             super::is_in(&history(changes).view().unwrap(), member)
         };
-        let (add, remove) = (ChangeKind::Add(one.clone()), ChangeKind::Remove { node: one.id, life: one.life });
-        let left = ChangeKind::Left { node: one.id, life: one.life };
+        let (add, remove) =
+            (ChangeKind::Add(one.clone()), ChangeKind::Remove { node: one.id, incarnation: one.incarnation });
+        let left = ChangeKind::Left { node: one.id, incarnation: one.incarnation };
         assert!(!is_in(&[], &one).unwrap());
         assert!(is_in(&[&add], &one).unwrap());
         assert!(matches!(is_in(&[&add], &two), Err(NewNodeError::NameTaken(name)) if name == "b"));
-        assert!(matches!(is_in(&[], &site().member("a", Life(2))), Err(NewNodeError::NameTaken(_))));
+        assert!(matches!(is_in(&[], &site().member("a", Incarnation(2))), Err(NewNodeError::NameTaken(_))));
         let removed = [&add, &remove, &left];
         assert!(matches!(is_in(&removed, &one), Err(NewNodeError::Removed(_))));
-        assert!(!is_in(&removed, &two).unwrap(), "another life of it may be let in");
+        assert!(!is_in(&removed, &two).unwrap(), "another incarnation of it may be let in");
     }
 
     #[test]
     fn a_node_that_was_let_in_settles_with_what_it_was_told() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("b");
-        let member = site().member("b", waiting_life(&dir).unwrap());
+        let member = site().member("b", waiting_incarnation(&dir).unwrap());
         let secret = ClusterSecret([9; 32]);
         let invitation = Invitation { secret: secret.clone(), history: history(vec![ChangeKind::Add(member.clone())]) };
         settle(&dir, &member, NonZeroU32::MIN, &invitation).unwrap();
         let identity = data_dir::read_identity(&dir).unwrap();
         assert_eq!(
-            (identity.life, identity.secret == secret, dir.join(WAITING_FILE).exists()),
-            (member.life, true, false)
+            (identity.incarnation, identity.secret == secret, dir.join(WAITING_FILE).exists()),
+            (member.incarnation, true, false)
         );
         // The identity keeps the founding alone; what came since is in the file.
         assert_eq!(founding::view_of(&identity, &dir).unwrap().members().len(), 1);

@@ -20,7 +20,7 @@ const MARKS_IN_HELLO: usize = 160;
 /// How far a store has come: the boot that wrote to it last, and how many commits that boot had made in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Mark {
-    /// The boot, within its life.
+    /// The boot, within its incarnation.
     pub boot: u32,
     /// The number of its commit, from 1.
     pub commit: u64,
@@ -60,7 +60,7 @@ impl Mark {
 /// A boot of a directory, and how far its stores had come when it began.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Begun {
-    /// Its number within its life.
+    /// Its number within its incarnation.
     pub boot: u32,
     /// What it drew at random.
     pub drawn: u64,

@@ -1,9 +1,9 @@
-//! New lives: an empty data directory in the place of one that is lost, under the same name.
+//! New incarnations: an empty data directory in the place of one that is lost, under the same name.
 
 use std::path::{Path, PathBuf};
 
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, View};
-use cartwheel_core::value::dot::{Life, NodeId, Since};
+use cartwheel_core::value::dot::{Incarnation, NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::Hlc;
 
@@ -58,7 +58,7 @@ pub fn run(args: &RenewArgs) -> Result<String, RenewError> {
     let member = renew(&args.dir, &args.like, &args.name)?;
     let (dir, name) = (args.dir.display(), &member.name);
     Ok(format!(
-        "{dir} is a new life of {name}, without data. Start it with: cartwheel serve --dir {dir}\n\
+        "{dir} is a new incarnation of {name}, without data. Start it with: cartwheel serve --dir {dir}\n\
          Its answers count for a key once it holds what the other homes hold. The old directory must never be served again.\n"
     ))
 }
@@ -120,9 +120,9 @@ impl Known {
     }
 }
 
-/// Makes `dir` the directory of a new life of the node called `name`, by what the directories `like` of other nodes say.
+/// Makes `dir` the directory of a new incarnation of the node called `name`, by what the directories `like` of other nodes say.
 ///
-/// The change that brings the new life is recorded in the new directory alone: the node tells the others when it starts.
+/// The change that brings the new incarnation is recorded in the new directory alone: the node tells the others when it starts.
 fn renew(dir: &Path, like: &[PathBuf], name: &str) -> Result<Member, RenewError> {
     if !data_dir::is_vacant(dir)? {
         return Err(RenewError::NotVacant(dir.to_path_buf()));
@@ -139,27 +139,27 @@ fn renew(dir: &Path, like: &[PathBuf], name: &str) -> Result<Member, RenewError>
             return Err(RenewError::Own(dir.clone()));
         }
     }
-    let member = Member { life: Life(random::number()?), ..old.member.clone() };
+    let member = Member { incarnation: Incarnation(random::number()?), ..old.member.clone() };
     let replace = ChangeKind::Replace { old: member.id, new: member.clone() };
     history.record(Hlc::at(clock::wall()), member.id, replace);
     // The history first: a directory without an identity is no node yet.
     std::fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
     data_dir::history_file(dir).save(&history.encode())?;
     data_dir::epoch_file(dir).save(SavedEpoch { epoch: Epoch::UNKNOWN, reached })?;
-    let (name, life, boot, lineage) = (name.to_owned(), member.life, 0, Lineage::default());
-    DataDir::create(dir, &Identity { name, life, boot, lineage, actors: None, stopped: None, ..identity })?;
+    let (name, incarnation, boot, lineage) = (name.to_owned(), member.incarnation, 0, Lineage::default());
+    DataDir::create(dir, &Identity { name, incarnation, boot, lineage, actors: None, stopped: None, ..identity })?;
     if let Some(parent) = dir.parent().filter(|parent| *parent != Path::new("")) {
         data_dir::sync_dir(parent).map_err(DataDirError::io("sync", parent))?;
     }
     Ok(member)
 }
 
-/// Before when the store of a node may have holes because its life was not there when the cluster was founded: where the life before
+/// Before when the store of a node may have holes because its incarnation was not there when the cluster was founded: where the incarnation before
 /// held something, it holds nothing.
 pub fn loss_floor(identity: &Identity, dir: &Path) -> Result<Since, FoundError> {
     let founding = founding::view_of(identity, dir)?;
-    let founder = founding.member(NodeId::of_name(&identity.name)).map(|known| known.member.life);
-    Ok(if founder == Some(identity.life) { Since(0) } else { Since::boot(1) })
+    let founder = founding.member(NodeId::of_name(&identity.name)).map(|known| known.member.incarnation);
+    Ok(if founder == Some(identity.incarnation) { Since(0) } else { Since::boot(1) })
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_becomes_a_new_life_and_the_others_keep_theirs() {
+    fn a_missing_directory_becomes_a_new_incarnation_and_the_others_keep_theirs() {
         let (root, nodes) = cluster();
         let dir = root.path().join("data");
         assert_eq!(renew_missing(&dir).unwrap(), Vec::<String>::new());
@@ -188,27 +188,27 @@ mod tests {
         fs::remove_dir_all(&nodes[1].dir).unwrap();
         assert_eq!(renew_missing(&dir).unwrap(), ["node-2"]);
         let after = data_dir::read_identity(&nodes[1].dir).unwrap();
-        assert_ne!(after.life, before.life);
-        assert_eq!(after, Identity { life: after.life, ..before.clone() });
+        assert_ne!(after.incarnation, before.incarnation);
+        assert_eq!(after, Identity { incarnation: after.incarnation, ..before.clone() });
         assert_eq!(loss_floor(&after, &dir).unwrap(), Since::boot(1));
         assert_eq!(loss_floor(&before, &dir).unwrap(), Since(0));
         let view = view_in(&nodes[1].dir);
-        assert!(view.is_gone(nodes[1].member.id, before.life));
+        assert!(view.is_gone(nodes[1].member.id, before.incarnation));
         assert_eq!(
             view.member(nodes[1].member.id).unwrap().member,
-            Member { life: after.life, ..nodes[1].member.clone() }
+            Member { incarnation: after.incarnation, ..nodes[1].member.clone() }
         );
         assert_eq!(view.ring.owners(), view_in(&nodes[0].dir).ring.owners(), "no partition moves");
         assert_eq!(renew_missing(&dir).unwrap(), Vec::<String>::new());
         assert_eq!(open_or_found(&dir, None, None, Ports::default()).unwrap().len(), 3);
 
-        // Once more, this time empty, by what node-2 alone knows of the life before.
+        // Once more, this time empty, by what node-2 alone knows of the incarnation before.
         let first = dir.join("node-1");
         fs::remove_dir_all(&first).unwrap();
         fs::create_dir(&first).unwrap();
         fs::write(first.join("log"), "old lines").unwrap();
         assert_eq!(renew_missing(&dir).unwrap(), ["node-1"]);
-        assert!(view_in(&first).is_gone(nodes[1].member.id, before.life));
+        assert!(view_in(&first).is_gone(nodes[1].member.id, before.incarnation));
     }
 
     #[test]

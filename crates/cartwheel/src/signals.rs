@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 
 use crate::log;
 
-/// Whether a process lives only as long as the one that started it.
+/// Whether a process incarnations only as long as the one that started it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parent {
-    /// It lives on its own.
+    /// It incarnations on its own.
     Unwatched,
     /// It ends when its standard input does, which its parent holds open: even a parent that is killed cannot leave it behind.
     HoldsStdin,

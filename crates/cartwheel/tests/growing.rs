@@ -39,7 +39,7 @@ fn on_their_way(nodes: &Grown, through: &str) {
 }
 
 fn settled(nodes: &Grown, all: &[&str]) {
-    nodes.eventually("all is where it is wished", |nodes| all.iter().all(|name| moves(nodes, name) == (0, 0)));
+    nodes.eventually("all is on its target nodes", |nodes| all.iter().all(|name| moves(nodes, name) == (0, 0)));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use harness::{CARTWHEEL, Cluster, PATIENCE};
 use rustix::process::Signal;
 
 /// What node `at` thinks of node `of`.
-async fn opinion(cluster: &Cluster, at: u16, of: u16) -> Option<Liveness> {
+async fn verdict(cluster: &Cluster, at: u16, of: u16) -> Option<Liveness> {
     let status = cluster.client(at).cluster().await.unwrap();
     let name = format!("node-{of}");
     status.members.into_iter().find(|member| member.member.name == name).unwrap().liveness
@@ -19,7 +19,7 @@ async fn opinion(cluster: &Cluster, at: u16, of: u16) -> Option<Liveness> {
 async fn wait(cluster: &Cluster, at: u16, of: u16, status: LivenessStatus) -> (Liveness, Vec<LivenessStatus>) {
     let (begun, mut seen) = (Instant::now(), Vec::new());
     loop {
-        if let Some(liveness) = opinion(cluster, at, of).await {
+        if let Some(liveness) = verdict(cluster, at, of).await {
             if liveness.status == status {
                 return (liveness, seen);
             }
@@ -40,13 +40,13 @@ async fn all_alive(cluster: &Cluster) {
 async fn a_killed_node_is_suspect_at_once_then_down_and_alive_when_it_is_back() {
     let mut cluster = Cluster::start();
     all_alive(&cluster).await;
-    assert_eq!(opinion(&cluster, 1, 1).await, None, "nobody has an opinion of itself");
+    assert_eq!(verdict(&cluster, 1, 1).await, None, "nobody has a verdict of itself");
     cluster.kill(3);
     let (down, before) = wait(&cluster, 1, 3, LivenessStatus::Down).await;
     assert!(before.contains(&LivenessStatus::Suspect), "{before:?}");
     assert!(!down.why.is_empty() && down.since.ends_with('Z'), "{down:?}");
     wait(&cluster, 2, 3, LivenessStatus::Down).await;
-    assert_eq!(opinion(&cluster, 1, 2).await.unwrap().status, LivenessStatus::Alive);
+    assert_eq!(verdict(&cluster, 1, 2).await.unwrap().status, LivenessStatus::Alive);
     let metrics = harness::raw::get(&cluster.endpoint(1), "/metrics").body;
     let metrics = String::from_utf8(metrics).unwrap();
     assert!(metrics.contains("cartwheel_members{status=\"down\"} 1"), "{metrics}");

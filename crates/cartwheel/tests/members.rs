@@ -112,7 +112,7 @@ fn nodes_come_in_one_plan_and_go_alive_or_dead() {
     let wait = nodes.run("a", &["change", "add=b", "add=c", "add=d:50", "add=e", "weight=d:100", "--yes", "--wait"]);
     assert!(wait.status.success(), "{wait:?}");
     let (plan_shown, progress) = (String::from_utf8_lossy(&wait.stdout), String::from_utf8_lossy(&wait.stderr));
-    assert!(plan_shown.contains("Every partition is where it is wished."), "{plan_shown}");
+    assert!(plan_shown.contains("Every partition is on its target nodes."), "{plan_shown}");
     assert!(progress.contains("of 256 partitions"), "{progress}");
     for key in 0..KEYS {
         let reply = put(&nodes.endpoint("a"), &format!("/v1/kv/carts/{key}?w=3"), &format!("milk {key}"));
@@ -191,15 +191,19 @@ fn what_has_lost_most_of_its_homes_for_good_is_made_anew_when_that_is_forced() {
     nodes.eventually("both are seen to be dead", |nodes| ["b", "c"].iter().all(|name| seems_down(nodes, "a", name)));
     let replace = ["replace=b:d", "replace=c:e"];
     let warned = plan(&nodes, "a", &replace);
-    assert_eq!(warned["remade"], json!([]));
+    assert_eq!(warned["force_recovered"], json!([]));
     assert!(warned["warnings"].to_string().contains("256 partitions have lost so many of their homes"), "{warned}");
     // They are replaced, and nothing moves; what was forgotten is said later.
     nodes.done("a", &[&["change"], &replace[..], &["--yes"]].concat());
     let refused = get(&nodes.endpoint("a"), "/v1/kv/carts/1?consistency=strong&timeout_ms=1000");
     assert_eq!(refused.error(), (503, "unavailable".to_owned()));
     let forced = plan(&nodes, "a", &["remove=b", "--force"]);
-    let remade = forced["remade"].as_array().unwrap();
-    assert!(remade.len() == 256 && remade.iter().all(|remade| remade["left"] == json!(["a"])), "{forced}");
+    let force_recovered = forced["force_recovered"].as_array().unwrap();
+    assert!(
+        force_recovered.len() == 256
+            && force_recovered.iter().all(|force_recovered| force_recovered["left"] == json!(["a"])),
+        "{forced}"
+    );
     nodes.done("a", &["change", "--force", "--yes", "--wait"]);
     all_keys_are_there(&nodes, "d");
     for key in 0..KEYS {
@@ -241,7 +245,7 @@ fn a_node_can_be_asked_to_remove_itself() {
     nodes.done("a", &["add", "b", "c", "d", "--yes", "--wait"]);
     let output = nodes.run("d", &["remove", "d", "--yes", "--wait"]);
     let (said, progress) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("Every partition is where it is wished."), "{said} {progress}");
+    assert!(output.status.success() && said.contains("Every partition is on its target nodes."), "{said} {progress}");
     let lines: Vec<&str> = progress.lines().collect();
     assert!(lines.windows(2).all(|two| two[0] != two[1]), "without a terminal only changes are told: {progress}");
     assert!(nodes.ends("d").success(), "{}", nodes.log("d"));

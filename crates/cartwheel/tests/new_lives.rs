@@ -46,7 +46,7 @@ fn renew(dir: &Path, like: &Path, name: &str) {
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.contains("is a new life of"), "{told}");
+    assert!(output.status.success() && told.contains("is a new incarnation of"), "{told}");
 }
 
 /// What a node says that does not serve `dir`.
@@ -80,19 +80,19 @@ fn refuses_to_serve_with(dir: &Path, log: &Path, args: &[&str]) -> String {
     fs::read_to_string(log).unwrap()
 }
 
-fn life_of_node_2(cluster: &Cluster, through: u16) -> String {
+fn incarnation_of_node_2(cluster: &Cluster, through: u16) -> String {
     let told = get(&cluster.endpoint(through), "/v1/cluster").json();
     let members = told["members"].as_array().unwrap();
     let node = members.iter().find(|member| member["name"] == "node-2").unwrap();
-    node["life"].as_str().unwrap().to_owned()
+    node["incarnation"].as_str().unwrap().to_owned()
 }
 
 #[test]
-fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_life_does_not_come_back() {
+fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_incarnation_does_not_come_back() {
     let mut cluster = Cluster::start();
     fill(&cluster);
     assert_eq!(call(&cluster.endpoint(1), "DELETE", "/v1/kv/carts/0", &[], b"").status, 204);
-    let old_life = life_of_node_2(&cluster, 1);
+    let old_incarnation = incarnation_of_node_2(&cluster, 1);
     cluster.kill(2);
     let (dir, old) = (cluster.node_dir(2), cluster.node_dir(2).with_file_name("old-2"));
     fs::rename(&dir, &old).unwrap();
@@ -106,13 +106,13 @@ fn a_wiped_node_never_says_that_a_key_is_not_there_and_its_old_life_does_not_com
         assert_eq!(read(&cluster, 2, key, "timeout_ms=30000"), found(key), "eventual, {key}");
     }
     assert_eq!(read(&cluster, 2, 0, "timeout_ms=30000").0, 404, "what was deleted stays so");
-    eventually("the others hear of the new life", || {
-        let lives: Vec<String> = (1..=3).map(|node| life_of_node_2(&cluster, node)).collect();
-        lives.iter().all(|life| *life == lives[1]) && lives[0] != old_life
+    eventually("the others hear of the new incarnation", || {
+        let incarnations: Vec<String> = (1..=3).map(|node| incarnation_of_node_2(&cluster, node)).collect();
+        incarnations.iter().all(|incarnation| *incarnation == incarnations[1]) && incarnations[0] != old_incarnation
     });
 
     // Once it has taken over all partitions it counts, and one of the two others may go.
-    eventually("it takes over what its old life held", || {
+    eventually("it takes over what its old incarnation held", || {
         let told = get(&cluster.endpoint(1), "/v1/cluster/moves").json();
         told["moves"].as_array().unwrap().is_empty()
     });
@@ -300,12 +300,14 @@ fn an_old_copy_that_starts_alone_is_told_as_soon_as_it_meets_a_peer() {
 fn dev_makes_a_missing_directory_anew() {
     let cluster = Cluster::start();
     fill(&cluster);
-    let old_life = life_of_node_2(&cluster, 1);
+    let old_incarnation = incarnation_of_node_2(&cluster, 1);
     cluster.kill(2);
     fs::remove_dir_all(cluster.node_dir(2)).unwrap();
     let cluster = cluster.crash_and_restart();
     for key in 0..KEYS {
         assert_eq!(read(&cluster, 2, key, "consistency=strong&timeout_ms=30000"), found(key));
     }
-    eventually("all hear of the new life", || (1..=3).all(|node| life_of_node_2(&cluster, node) != old_life));
+    eventually("all hear of the new incarnation", || {
+        (1..=3).all(|node| incarnation_of_node_2(&cluster, node) != old_incarnation)
+    });
 }

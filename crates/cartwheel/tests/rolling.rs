@@ -21,7 +21,7 @@ fn partitions_on_their_way(nodes: &Grown, through: &str) -> usize {
 fn a_restarted_node_that_is_ready_refuses_no_strong_request_though_partitions_moved_meanwhile() {
     let mut nodes = Grown::of(&NAMES);
     let settled = |nodes: &Grown| NAMES.iter().all(|name| partitions_on_their_way(nodes, name) == 0);
-    nodes.eventually("all is where it is wished", settled);
+    nodes.eventually("all is on its target nodes", settled);
     let settings = set_bucket(&nodes.endpoint("a"), "registers", r#"{"conflict":"lww"}"#);
     assert_eq!(settings.status, 200, "{}", settings.text());
 
@@ -42,7 +42,7 @@ fn a_restarted_node_that_is_ready_refuses_no_strong_request_though_partitions_mo
                 refused.push(format!("{name}: {} {}, {} {}", written.status, written.text(), read.status, read.text()));
             }
         }
-        nodes.eventually("all is where it is wished", settled);
+        nodes.eventually("all is on its target nodes", settled);
     }
     assert!(refused.is_empty(), "{} of {} strong requests: {refused:#?}", refused.len(), 2 * KEYS * ROUNDS as u32);
 }

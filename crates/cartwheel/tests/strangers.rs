@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cartwheel::data_dir::{Identity, read_identity};
 use cartwheel::founding::view_of;
-use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Role, Ticket, Want};
+use cartwheel_core::message::{Ask, Confirm, Envelope, Message, RequestId, Requester, Role, Want};
 use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::hlc::WallMs;
@@ -161,17 +161,17 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     let key = || Key::new("b".into(), "k".into()).unwrap();
     let read = || {
         Message::Ask(
-            Ticket { asking: Asking::Coordinator, operation: 1, round: 1 },
+            RequestId { asking: Requester::Coordinator, operation: 1, round: 1 },
             Ask::Read { key: key(), want: Want::State, role: Role::Home },
         )
     };
     let envelope = |cluster, from: &str, message| Envelope {
         cluster,
         from: NodeId::of_name(from),
-        from_life: target.identity.life,
+        from_incarnation: target.identity.incarnation,
         from_boot: 1,
         sent: Now { wall: WallMs(0), ..Now::default() },
-        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
         message,
     };
@@ -211,7 +211,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     let stray = envelope(
         ClusterId(7),
         "node-2",
-        Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, wipe),
+        Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, wipe),
     );
     stream.write_all(&framed(&encode_envelope(&stray))).unwrap();
     target.still_serves("another cluster's message");

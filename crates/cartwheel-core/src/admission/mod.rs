@@ -14,7 +14,7 @@ use latency::{Histogram, WINDOW_S, Window};
 
 /// A kind of background work. Each has an allowance of its own, so that none starves another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Slice {
+pub enum WorkClass {
     /// A key is handed over to its home.
     HandOver,
     /// A partition begins to be compared with a peer.
@@ -40,7 +40,7 @@ pub enum Slice {
 /// How many kinds there are.
 const KINDS: usize = 10;
 
-impl Slice {
+impl WorkClass {
     /// All of them.
     pub const ALL: [Self; KINDS] = [
         Self::HandOver,
@@ -109,7 +109,7 @@ pub struct Admitted {
     pub p99: Duration,
     /// What that is held against.
     pub limit: Duration,
-    /// How many slices have begun, by kind as in [`Slice::ALL`].
+    /// How many slices have begun, by kind as in [`WorkClass::ALL`].
     pub begun: [u64; KINDS],
 }
 
@@ -169,7 +169,7 @@ impl Admission {
     }
 
     /// How many units of a kind may begin now.
-    pub fn room(&mut self, slice: Slice, now: Instant) -> usize {
+    pub fn room(&mut self, slice: WorkClass, now: Instant) -> usize {
         self.advance(now);
         let allowance = self.allowances[slice as usize];
         self.waiting[slice as usize] = allowance <= 0;
@@ -177,25 +177,25 @@ impl Admission {
     }
 
     /// A slice begins, whether there is room or not; what follows waits the longer.
-    pub fn begin(&mut self, slice: Slice, now: Instant) {
+    pub fn begin(&mut self, slice: WorkClass, now: Instant) {
         self.advance(now);
         self.begun[slice as usize] += 1;
         self.charge(slice, UNIT);
     }
 
     /// A slice that has begun has read so many records: the more, the longer what follows waits.
-    pub fn has_read(&mut self, slice: Slice, records: usize, now: Instant) {
+    pub fn has_read(&mut self, slice: WorkClass, records: usize, now: Instant) {
         self.advance(now);
         self.charge(slice, records as i64 * UNIT / RECORDS_IN_A_UNIT);
     }
 
     /// A slice that has begun turns out to be the work of so many keys: the more, the longer what follows waits.
-    pub fn does(&mut self, slice: Slice, keys: usize, now: Instant) {
+    pub fn does(&mut self, slice: WorkClass, keys: usize, now: Instant) {
         self.advance(now);
         self.charge(slice, keys as i64 * UNIT);
     }
 
-    fn charge(&mut self, slice: Slice, millionths: i64) {
+    fn charge(&mut self, slice: WorkClass, millionths: i64) {
         let debt_max = -(self.rate as i64 * DEBT.as_micros() as i64);
         let allowance = &mut self.allowances[slice as usize];
         *allowance = (*allowance - millionths).max(debt_max);
@@ -203,7 +203,7 @@ impl Admission {
     }
 
     /// Begins a slice if there is room; if not, [`Self::wake_at`] says when there is.
-    pub fn may_begin(&mut self, slice: Slice, now: Instant) -> bool {
+    pub fn may_begin(&mut self, slice: WorkClass, now: Instant) -> bool {
         let may = self.room(slice, now) > 0;
         if may {
             self.begin(slice, now);
@@ -212,7 +212,7 @@ impl Admission {
     }
 
     /// From when on there is room for a slice of a kind.
-    pub const fn next_at(&self, slice: Slice) -> Instant {
+    pub const fn next_at(&self, slice: WorkClass) -> Instant {
         let missing = 1 - self.allowances[slice as usize];
         if missing <= 0 {
             return self.filled_at;
@@ -222,7 +222,7 @@ impl Admission {
 
     /// When there is room for something that was told to wait.
     pub fn wake_at(&self) -> Option<Instant> {
-        Slice::ALL.into_iter().filter(|&slice| self.waiting[slice as usize]).map(|slice| self.next_at(slice)).min()
+        WorkClass::ALL.into_iter().filter(|&slice| self.waiting[slice as usize]).map(|slice| self.next_at(slice)).min()
     }
 
     /// What it has come to.

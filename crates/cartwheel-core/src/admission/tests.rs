@@ -33,7 +33,7 @@ impl Node {
     }
 
     fn repair(&mut self) -> u64 {
-        (0..).take_while(|_| self.admission.may_begin(Slice::Repair, self.now)).count() as u64
+        (0..).take_while(|_| self.admission.may_begin(WorkClass::Repair, self.now)).count() as u64
     }
 }
 
@@ -138,15 +138,15 @@ fn no_kind_starves_another_and_who_waits_is_woken() {
     let mut node = Node::new();
     assert_eq!(node.admission.wake_at(), None);
     node.repair();
-    assert!(!node.admission.may_begin(Slice::Repair, node.now));
+    assert!(!node.admission.may_begin(WorkClass::Repair, node.now));
     let wake_at = node.admission.wake_at().unwrap();
     assert!(wake_at > node.now);
-    assert!(node.admission.may_begin(Slice::Scan, node.now), "repairs take nothing from scans");
-    node.admission.has_read(Slice::Scan, 256, node.now);
-    assert!(!node.admission.may_begin(Slice::Scan, node.now), "what it read costs more than there was");
-    assert!(node.admission.may_begin(Slice::Repair, wake_at));
+    assert!(node.admission.may_begin(WorkClass::Scan, node.now), "repairs take nothing from scans");
+    node.admission.has_read(WorkClass::Scan, 256, node.now);
+    assert!(!node.admission.may_begin(WorkClass::Scan, node.now), "what it read costs more than there was");
+    assert!(node.admission.may_begin(WorkClass::Repair, wake_at));
     let later = wake_at + Duration::from_secs(1);
     node.admission.advance(later);
     assert_eq!(node.admission.wake_at(), None, "who does not ask again is not waited for");
-    assert!(node.admission.may_begin(Slice::Scan, node.admission.next_at(Slice::Scan)));
+    assert!(node.admission.may_begin(WorkClass::Scan, node.admission.next_at(WorkClass::Scan)));
 }

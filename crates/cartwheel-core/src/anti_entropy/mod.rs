@@ -14,18 +14,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admission::{Admission, Slice};
+use crate::admission::{Admission, WorkClass};
 use crate::anti_entropy::merkle::{DEPTH_MAX, FANOUT_BITS, Trees};
-use crate::cluster::configuration::Footing;
+use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::holdings::Holdings;
 use crate::cluster::liveness::{Liveness, Status};
 use crate::cluster::losses::Loss;
-use crate::cluster::seat::Seat;
+use crate::cluster::partition_state::PartitionState;
 use crate::cluster::sizes::TreeId;
 use crate::config::{NodeConfig, Timing};
 use crate::event::Event;
 use crate::message::anti_entropy::{Finding, KeyRange, Question, Refused};
-use crate::message::{Answer, Ask, Asking, Message, Role, Ticket, Want};
+use crate::message::{Answer, Ask, Message, RequestId, Requester, Role, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::replica::Replica;
 use crate::ring::PartitionId;
@@ -95,7 +95,7 @@ impl Xcx<'_> {
     }
 
     /// A scan has ended, which is background work by how much it has read.
-    fn has_read(&mut self, slice: Slice, result: &StoreResult) {
+    fn has_read(&mut self, slice: WorkClass, result: &StoreResult) {
         if let StoreResult::Scanned(Ok(scanned)) = result {
             self.admission.has_read(slice, scanned.records.len(), self.now.instant);
         }
@@ -106,7 +106,7 @@ impl Xcx<'_> {
 #[derive(Debug, Default)]
 pub struct Out {
     /// Questions to replicas, this node's own among them.
-    pub asks: Vec<(NodeId, Ticket, Ask)>,
+    pub asks: Vec<(NodeId, RequestId, Ask)>,
     /// Messages to peers, and the partitions that they are about.
     pub sends: Vec<(NodeId, PartitionId, Message)>,
     /// Commands for the store.
@@ -138,7 +138,7 @@ enum Own {
     /// Keys for one of its own comparisons.
     ListHere(u64, KeyRange),
     /// Keys for a peer.
-    ListFor(NodeId, Ticket, TreeId, KeyRange),
+    ListFor(NodeId, RequestId, TreeId, KeyRange),
 }
 
 /// The exchange of one shard.
@@ -157,8 +157,8 @@ pub struct Exchange {
     loss_floor: Since,
     /// The loss of writes before that.
     floor_loss: Option<Loss>,
-    caught_up: BTreeSet<TreeId>,
-    caught_up_dirty: bool,
+    recovered: BTreeSet<TreeId>,
+    recovered_dirty: bool,
     proven_dirty: bool,
     next_save_at: Instant,
     unready: usize,
@@ -170,8 +170,14 @@ pub struct Exchange {
 impl Exchange {
     /// The exchange of one boot.
     pub fn new(config: &NodeConfig, held: Arc<Holdings>) -> Self {
-        let is_fetched = |seat: &Seat| seat.is_candidate && !seat.phase.is_home_of_any(held.me());
-        let held_back = held.seats().filter(|(_, seat)| is_fetched(seat)).map(|(partition, _)| partition).collect();
+        let is_fetched = |partition_state: &PartitionState| {
+            partition_state.is_candidate && !partition_state.phase.is_home_of_any(held.me())
+        };
+        let held_back = held
+            .partition_states()
+            .filter(|(_, partition_state)| is_fetched(partition_state))
+            .map(|(partition, _)| partition)
+            .collect();
         Self {
             trees: Trees::new(config, held.clone()),
             held,
@@ -179,13 +185,15 @@ impl Exchange {
             sessions: BTreeMap::new(),
             stores: BTreeMap::new(),
             checks: BTreeMap::new(),
-            next_operation: config.lane.first_operation(config.life.first_operation(config.boot, config.seed)),
-            stride: config.lane.count.into(),
+            next_operation: config
+                .shard_id
+                .first_operation(config.incarnation.first_operation(config.boot, config.seed)),
+            stride: config.shard_id.count.into(),
             every: config.timing.exchange_every,
             loss_floor: config.loss_floor,
             floor_loss: floor_loss(config),
-            caught_up: BTreeSet::new(),
-            caught_up_dirty: false,
+            recovered: BTreeSet::new(),
+            recovered_dirty: false,
             proven_dirty: false,
             next_save_at: Instant::default(),
             unready: 0,
@@ -206,12 +214,12 @@ impl Exchange {
 
     /// Whether the store has lost writes of a partition that it has not recovered from others.
     pub fn is_recovering(&self, partition: PartitionId) -> bool {
-        self.loss_floor > Since(0) && self.trees.ids_of(partition).any(|tree| !self.is_caught_up(tree))
+        self.loss_floor > Since(0) && self.trees.ids_of(partition).any(|tree| !self.is_recovered(tree))
     }
 
     /// Whether the keys of a tree count that the store held, or did not hold, when it last lost writes.
-    pub fn is_caught_up(&self, tree: TreeId) -> bool {
-        self.loss_floor == Since(0) || self.caught_up.contains(&tree)
+    pub fn is_recovered(&self, tree: TreeId) -> bool {
+        self.loss_floor == Since(0) || self.recovered.contains(&tree)
     }
 
     /// Since when each partition is proven equal here and at each other home.
@@ -224,7 +232,7 @@ impl Exchange {
         self.has_started && self.proofs.all_begun_since(instant)
     }
 
-    /// Goes by other settings or other configurations from now on: the seats of `touched` partitions are others. Those that have `moved`
+    /// Goes by other settings or other configurations from now on: the partition states of `touched` partitions are others. Those that have `moved`
     /// are compared at once.
     pub fn set_held(
         &mut self,
@@ -235,7 +243,7 @@ impl Exchange {
     ) {
         let before = std::mem::replace(&mut self.held, held.clone());
         let is_all = self.trees.set_held(held, touched);
-        self.stay_caught_up(cx, &before, touched);
+        self.stay_recovered(cx, &before, touched);
         if !self.has_started {
             return;
         }
@@ -249,19 +257,19 @@ impl Exchange {
     }
 
     /// Keys that are a group of their own from now on have been caught up if those were of which they were some.
-    fn stay_caught_up(&mut self, cx: &mut Xcx<'_>, before: &Holdings, touched: &BTreeSet<PartitionId>) {
+    fn stay_recovered(&mut self, cx: &mut Xcx<'_>, before: &Holdings, touched: &BTreeSet<PartitionId>) {
         for &partition in touched {
             let (were, are) = (before.counts(partition), self.held.counts(partition));
             let others = TreeId { partition, group: were.others() };
-            if were.len() >= are.len() || !self.caught_up.contains(&others) {
+            if were.len() >= are.len() || !self.recovered.contains(&others) {
                 continue;
             }
             let new = are.iter().filter(|(bucket, _)| were.get(bucket).is_none());
             let new = new.map(|(bucket, _)| are.group_of(bucket)).chain([are.others()]);
             for tree in new.map(|group| TreeId { partition, group }) {
-                self.caught_up.insert(tree);
+                self.recovered.insert(tree);
                 cx.replica.catch_up(tree);
-                self.caught_up_dirty = true;
+                self.recovered_dirty = true;
             }
         }
     }
@@ -317,7 +325,7 @@ impl Exchange {
         for &partition in touched {
             self.proofs.go_by_partition(&self.held, &self.trees, partition, cx.now.instant, times);
             let trees: Vec<TreeId> = self.trees.ids_of(partition).collect();
-            trees.into_iter().for_each(|tree| self.check_caught_up(cx, tree));
+            trees.into_iter().for_each(|tree| self.check_recovered(cx, tree));
         }
         self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
     }
@@ -328,7 +336,7 @@ impl Exchange {
             return;
         }
         let trees: Vec<TreeId> = self.trees.ids().collect();
-        trees.into_iter().for_each(|tree| self.check_caught_up(cx, tree));
+        trees.into_iter().for_each(|tree| self.check_recovered(cx, tree));
     }
 
     /// Takes in what has become of this node's records.
@@ -353,10 +361,10 @@ impl Exchange {
             self.start(cx);
         }
         let replica = &mut *cx.replica;
-        if cx.admission.next_at(Slice::Scan) <= cx.now.instant
+        if cx.admission.next_at(WorkClass::Scan) <= cx.now.instant
             && let Some(scan) = self.trees.tick(cx.now.instant, || replica.next_store())
         {
-            cx.admission.begin(Slice::Scan, cx.now.instant);
+            cx.admission.begin(WorkClass::Scan, cx.now.instant);
             cx.out.stores.push(scan);
         }
         let kept_waiting: Vec<u64> =
@@ -403,7 +411,7 @@ impl Exchange {
                 self.proofs.put_off(pair, cx.now.instant + retry_after(every));
                 continue;
             }
-            if !cx.admission.may_begin(Slice::Compare, cx.now.instant) {
+            if !cx.admission.may_begin(WorkClass::Compare, cx.now.instant) {
                 return;
             }
             self.proofs.begins(pair, cx.now.instant, every);
@@ -464,10 +472,10 @@ impl Exchange {
                     return;
                 }
                 let pair = (session.tree, session.peer);
-                self.proofs.prove(pair, session.begun, session.whole, session.footing);
+                self.proofs.prove(pair, session.begun, session.whole, session.config_stamp);
                 self.proven_dirty = true;
                 cx.out.events.push(Event::Exchanged(session.tree, session.peer));
-                self.check_caught_up(cx, session.tree);
+                self.check_recovered(cx, session.tree);
             }
         }
     }
@@ -488,20 +496,20 @@ impl Exchange {
     }
 
     /// A peer asks.
-    pub fn asked(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, question: Question) {
+    pub fn asked(&mut self, cx: &mut Xcx<'_>, from: NodeId, request_id: RequestId, question: Question) {
         let partition = question.partition();
         let refused = match question {
             Question::Nodes { tree, level, nodes } => match self.sums(from, tree, level, &nodes) {
                 Ok(sums) => {
                     cx.out.events.push(Event::DigestsSent(nodes.len()));
-                    return cx.send(from, partition, Message::Compared(ticket, sums));
+                    return cx.send(from, partition, Message::Compared(request_id, sums));
                 }
                 Err(refused) => refused,
             },
             Question::Keys { tree, range } => match self.may_list(cx, from, tree, &range) {
                 Ok(range) => {
                     let id = cx.store(list::scan(&range));
-                    self.stores.insert(id, Own::ListFor(from, ticket, tree, range));
+                    self.stores.insert(id, Own::ListFor(from, request_id, tree, range));
                     return;
                 }
                 Err(refused) => refused,
@@ -510,7 +518,7 @@ impl Exchange {
         if matches!(refused, Refused::Nonsense | Refused::NotAHome) {
             cx.out.events.push(Event::ExchangeRefused(from));
         }
-        cx.send(from, partition, Message::Compared(ticket, Finding::Refused(refused)));
+        cx.send(from, partition, Message::Compared(request_id, Finding::Refused(refused)));
     }
 
     fn sums(&self, from: NodeId, tree: TreeId, level: u8, nodes: &[u32]) -> Result<Finding, Refused> {
@@ -536,8 +544,8 @@ impl Exchange {
         }
         let lists = self.stores.values().filter(|own| matches!(own, Own::ListFor(..))).count();
         let may_begin = lists < LISTS_MAX
-            && cx.admission.next_at(Slice::Repair) <= cx.now.instant
-            && cx.admission.may_begin(Slice::List, cx.now.instant);
+            && cx.admission.next_at(WorkClass::Repair) <= cx.now.instant
+            && cx.admission.may_begin(WorkClass::List, cx.now.instant);
         if may_begin { Ok(range.clone()) } else { Err(Refused::Busy) }
     }
 
@@ -546,26 +554,34 @@ impl Exchange {
             return Err(Refused::NotReady);
         }
         // One that is only to become a home has nothing to say. One that was a home may ask as long as it needs to.
-        let seat = self.held.seat(tree.partition).filter(|_| self.trees.keeps(tree));
-        let is_shared =
-            |seat: &Arc<Seat>| seat.shares(self.held.me(), tree.group) && self.held.view().member(from).is_some();
-        if seat.is_some_and(is_shared) { Ok(()) } else { Err(Refused::NotAHome) }
+        let partition_state = self.held.partition_state(tree.partition).filter(|_| self.trees.keeps(tree));
+        let is_shared = |partition_state: &Arc<PartitionState>| {
+            partition_state.shares(self.held.me(), tree.group) && self.held.view().member(from).is_some()
+        };
+        if partition_state.is_some_and(is_shared) { Ok(()) } else { Err(Refused::NotAHome) }
     }
 
     /// Whether every record of a tree counts, the absent ones too.
     fn is_whole(&self, tree: TreeId) -> bool {
-        let is_filling = self.held.footing_of(tree).is_filling;
+        let is_syncing = self.held.config_stamp_of(tree).is_syncing;
         let is_unharmed = self.trees.losses(tree.partition).is_some_and(|losses| losses.is_empty());
-        self.is_caught_up(tree) && is_unharmed && !is_filling
+        self.is_recovered(tree) && is_unharmed && !is_syncing
     }
 
     /// A peer has answered a question.
-    pub fn told(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, footing: Footing, finding: Finding) {
-        let id = ticket.operation;
+    pub fn told(
+        &mut self,
+        cx: &mut Xcx<'_>,
+        from: NodeId,
+        request_id: RequestId,
+        config_stamp: ConfigStamp,
+        finding: Finding,
+    ) {
+        let id = request_id.operation;
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.peer == from) else { return };
-        // All that the peer says later is said on a footing that is no earlier.
-        session.footing.get_or_insert(footing);
-        let told = session.told(cx, &self.trees, ticket.round, finding);
+        // All that the peer says later is said on a configuration stamp that is no earlier.
+        session.config_stamp.get_or_insert(config_stamp);
+        let told = session.told(cx, &self.trees, request_id.round, finding);
         if !session.whole {
             // It has lost something, so what was proven of it holds no longer.
             let pair = (session.tree, session.peer);
@@ -590,19 +606,19 @@ impl Exchange {
     }
 
     /// A replica has answered.
-    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, ticket: Ticket, answer: Answer) {
+    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, request_id: RequestId, answer: Answer) {
         if from == cx.me
-            && let Some(key) = self.checks.remove(&ticket.operation)
+            && let Some(key) = self.checks.remove(&request_id.operation)
         {
             // The loss of the whole store is made good partition by partition.
             let loss = answer.loss().filter(|&loss| Some(loss) != self.floor_loss);
             cx.out.heals.extend(loss.map(|loss| (key, loss)));
             return;
         }
-        let Some(session) = self.sessions.get_mut(&ticket.operation) else { return };
-        session.answered(cx, from, ticket.round, answer);
+        let Some(session) = self.sessions.get_mut(&request_id.operation) else { return };
+        session.answered(cx, from, request_id.round, answer);
         cx.out.heals.retain(|(_, loss)| Some(*loss) != self.floor_loss);
-        self.advance(cx, ticket.operation);
+        self.advance(cx, request_id.operation);
     }
 
     /// Whether the end of a store command is for the exchange.
@@ -614,7 +630,7 @@ impl Exchange {
     pub fn stored(&mut self, cx: &mut Xcx<'_>, id: StoreId, result: StoreResult) {
         match self.stores.remove(&id) {
             None => {
-                cx.has_read(Slice::Scan, &result);
+                cx.has_read(WorkClass::Scan, &result);
                 let found = self.trees.stored(cx.now.instant, id, result, cx.replica.being_written());
                 found.lost.into_iter().for_each(|key| self.check(cx, key));
                 if let Some(partition) = found.wrong {
@@ -629,21 +645,21 @@ impl Exchange {
             }
             Some(Own::RecallCaughtUp) => {
                 if let StoreResult::Read(Ok(Some(bytes))) = result {
-                    for tree in proofs::decode_caught_up(&bytes, self.loss_floor) {
-                        self.caught_up.insert(tree);
+                    for tree in proofs::decode_recovered(&bytes, self.loss_floor) {
+                        self.recovered.insert(tree);
                         cx.replica.catch_up(tree);
                     }
                 }
             }
             Some(Own::SaveProven) => self.proven_dirty |= result != StoreResult::Written(Ok(())),
-            Some(Own::SaveCaughtUp) => self.caught_up_dirty |= result != StoreResult::Written(Ok(())),
+            Some(Own::SaveCaughtUp) => self.recovered_dirty |= result != StoreResult::Written(Ok(())),
             Some(Own::ListHere(id, range)) => {
-                cx.has_read(Slice::List, &result);
+                cx.has_read(WorkClass::List, &result);
                 self.listed_here(cx, id, &range, result);
             }
-            Some(Own::ListFor(peer, ticket, tree, range)) => {
-                cx.has_read(Slice::List, &result);
-                self.listed_for(cx, peer, ticket, tree, &range, result);
+            Some(Own::ListFor(peer, request_id, tree, range)) => {
+                cx.has_read(WorkClass::List, &result);
+                self.listed_for(cx, peer, request_id, tree, &range, result);
             }
         }
     }
@@ -665,7 +681,7 @@ impl Exchange {
         &mut self,
         cx: &mut Xcx<'_>,
         peer: NodeId,
-        ticket: Ticket,
+        request_id: RequestId,
         tree: TreeId,
         range: &KeyRange,
         result: StoreResult,
@@ -679,7 +695,7 @@ impl Exchange {
             }
             _ => Finding::Refused(Refused::NotReady),
         };
-        cx.send(peer, tree.partition, Message::Compared(ticket, finding));
+        cx.send(peer, tree.partition, Message::Compared(request_id, finding));
     }
 
     /// Has a record read that cannot be, or was lost: the replica then marks it, and its loss is healed.
@@ -687,7 +703,7 @@ impl Exchange {
         if self.checks.len() < CHECKS_MAX {
             let operation = self.number();
             let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
-            cx.out.asks.push((cx.me, Ticket { asking: Asking::Exchange, operation, round: 0 }, ask));
+            cx.out.asks.push((cx.me, RequestId { asking: Requester::Exchange, operation, round: 0 }, ask));
             self.checks.insert(operation, key);
         }
     }
@@ -699,8 +715,8 @@ impl Exchange {
     }
 
     /// Whether a tree has been compared with so many that what its records lack was not lost: then all of them count again.
-    fn check_caught_up(&mut self, cx: &mut Xcx<'_>, tree: TreeId) {
-        if self.is_caught_up(tree) {
+    fn check_recovered(&mut self, cx: &mut Xcx<'_>, tree: TreeId) {
+        if self.is_recovered(tree) {
             return;
         }
         let phase = self.held.phase(tree.partition);
@@ -708,18 +724,18 @@ impl Exchange {
         let n = ns.max().unwrap_or_default();
         let needed = |others: usize| majority(n.into()).min(others);
         let too_early = cx.broken.is(Mutation::ExchangeCountsAmnesiac) && self.proofs.is_compared(tree);
-        if too_early || self.proofs.is_caught_up(tree, needed) {
-            self.caught_up.insert(tree);
+        if too_early || self.proofs.is_recovered(tree, needed) {
+            self.recovered.insert(tree);
             cx.replica.catch_up(tree);
-            self.caught_up_dirty = true;
+            self.recovered_dirty = true;
         }
     }
 
     fn save(&mut self, cx: &mut Xcx<'_>) {
         let is_under_way = self.stores.values().any(|own| matches!(own, Own::SaveCaughtUp | Own::RecallCaughtUp));
-        if self.caught_up_dirty && !is_under_way {
-            self.caught_up_dirty = false;
-            let value = proofs::encode_caught_up(&self.caught_up, self.loss_floor);
+        if self.recovered_dirty && !is_under_way {
+            self.recovered_dirty = false;
+            let value = proofs::encode_recovered(&self.recovered, self.loss_floor);
             let id = cx.store(StoreCommand::Remember { name: CAUGHT_UP.into(), value });
             self.stores.insert(id, Own::SaveCaughtUp);
         }
@@ -761,6 +777,6 @@ fn after_absence(every: Duration) -> Duration {
 
 /// The loss of writes before this boot's floor, if there was one.
 fn floor_loss(config: &NodeConfig) -> Option<Loss> {
-    let NodeConfig { node, life, boot, loss_floor: floor, actors, .. } = *config;
-    (floor > Since(0)).then(|| Minter::new(node, life, boot, actors).loss_before(floor))
+    let NodeConfig { node, incarnation, boot, loss_floor: floor, actors, .. } = *config;
+    (floor > Since(0)).then(|| Minter::new(node, incarnation, boot, actors).loss_before(floor))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::anti_entropy::merkle::Trees;
-use crate::cluster::configuration::Footing;
+use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::counts::Group;
 use crate::cluster::holdings::Holdings;
 use crate::cluster::sizes::TreeId;
@@ -42,8 +42,8 @@ pub struct Compared {
     pub begun: Instant,
     /// Every record of the peer's counts, the absent ones too.
     pub whole: bool,
-    /// On what footing the peer stood when it first said anything, and on no earlier one afterwards.
-    pub footing: Footing,
+    /// On what configuration stamp the peer stood when it first said anything, and on no earlier one afterwards.
+    pub config_stamp: ConfigStamp,
 }
 
 /// All pairs of this node's shard.
@@ -163,14 +163,14 @@ impl Proofs {
     }
 
     /// A comparison that began at `begun` has ended with both equal; the peer's replica was `whole` or not.
-    pub fn prove(&mut self, pair: Pair, begun: Now, whole: bool, footing: Option<Footing>) {
+    pub fn prove(&mut self, pair: Pair, begun: Now, whole: bool, config_stamp: Option<ConfigStamp>) {
         if let Some(standing) = self.pairs.get_mut(&pair) {
             standing.proven = Some(begun.wall);
             self.begun.remove(&(standing.begun, pair.0, pair.1));
             standing.begun = Some(begun.instant);
             self.begun.insert((standing.begun, pair.0, pair.1));
             standing.compared = Some(whole || standing.compared == Some(true));
-            standing.last = footing.map(|footing| Compared { begun: begun.instant, whole, footing });
+            standing.last = config_stamp.map(|config_stamp| Compared { begun: begun.instant, whole, config_stamp });
         }
     }
 
@@ -216,7 +216,7 @@ impl Proofs {
     }
 
     /// Whether a tree has been compared in this boot with `needed` homes that count, or with all there are.
-    pub fn is_caught_up(&self, tree: TreeId, needed: impl Fn(usize) -> usize) -> bool {
+    pub fn is_recovered(&self, tree: TreeId, needed: impl Fn(usize) -> usize) -> bool {
         let compared = || self.of_tree(tree).filter_map(|standing| standing.compared);
         let others = self.of_tree(tree).count();
         compared().count() == others || compared().filter(|&whole| whole).count() >= needed(others)
@@ -261,14 +261,14 @@ impl Proofs {
 }
 
 /// The trees that have been caught up since the last loss of writes, in their stored form.
-pub fn encode_caught_up(trees: &BTreeSet<TreeId>, floor: Since) -> Bytes {
+pub fn encode_recovered(trees: &BTreeSet<TreeId>, floor: Since) -> Bytes {
     let mut bytes = floor.0.to_le_bytes().to_vec();
     trees.iter().for_each(|&tree| bytes.extend(encode_tree(tree)));
     bytes.into()
 }
 
 /// The trees in a stored form, if no writes were lost since.
-pub fn decode_caught_up(bytes: &[u8], floor: Since) -> Vec<TreeId> {
+pub fn decode_recovered(bytes: &[u8], floor: Since) -> Vec<TreeId> {
     match bytes.split_first_chunk::<8>() {
         Some((saved, trees)) if u64::from_le_bytes(*saved) == floor.0 => {
             trees.as_chunks::<12>().0.iter().map(|&tree| decode_tree(tree)).collect()

@@ -11,13 +11,13 @@ use bytes::Bytes;
 
 use super::Xcx;
 use super::level::{Level, Progress, Side};
-use crate::admission::Slice;
+use crate::admission::WorkClass;
 use crate::anti_entropy::merkle::{DEPTH_MAX, FANOUT, Trees};
-use crate::cluster::configuration::Footing;
+use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::sizes::TreeId;
 use crate::event::{Event, Repair};
 use crate::message::anti_entropy::{Finding, KeyRange, ListPage, Question, Refused};
-use crate::message::{Answer, Ask, Asking, Message, Ticket};
+use crate::message::{Answer, Ask, Message, RequestId, Requester};
 use crate::mutation::Mutation;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
@@ -44,8 +44,8 @@ pub struct Session {
     pub begun: Now,
     /// What the peer has said so far came from replicas that count.
     pub whole: bool,
-    /// On what footing the peer first said anything.
-    pub footing: Option<Footing>,
+    /// On what configuration stamp the peer first said anything.
+    pub config_stamp: Option<ConfigStamp>,
     failed: bool,
     /// Nodes to be compared, by level and place.
     nodes: VecDeque<(u8, u32)>,
@@ -83,7 +83,7 @@ impl Session {
             peer,
             begun,
             whole: true,
-            footing: None,
+            config_stamp: None,
             failed: false,
             nodes: VecDeque::from([(0, 0)]),
             ranges: VecDeque::new(),
@@ -102,7 +102,7 @@ impl Session {
         let now = cx.now.instant;
         while self.levels.len() < LEVELS_MAX
             && !self.differing.is_empty()
-            && cx.admission.may_begin(Slice::Repair, now)
+            && cx.admission.may_begin(WorkClass::Repair, now)
             && let Some(key) = self.differing.pop_front()
         {
             self.begin_level(cx, key);
@@ -122,7 +122,7 @@ impl Session {
             }
             self.ask(cx, Question::Nodes { tree, level, nodes });
         } else if !self.ranges.is_empty() {
-            if cx.admission.may_begin(Slice::List, now)
+            if cx.admission.may_begin(WorkClass::List, now)
                 && let Some(range) = self.ranges.pop_front()
             {
                 self.ask(cx, Question::Keys { tree, range });
@@ -146,13 +146,13 @@ impl Session {
 
     fn ask(&mut self, cx: &mut Xcx<'_>, question: Question) {
         let round = self.round();
-        cx.send(self.peer, self.tree.partition, Message::Compare(self.ticket(round), question.clone()));
+        cx.send(self.peer, self.tree.partition, Message::Compare(self.request_id(round), question.clone()));
         self.asked = Some((round, question));
         self.progress(cx);
     }
 
-    const fn ticket(&self, round: u32) -> Ticket {
-        Ticket { asking: Asking::Exchange, operation: self.id, round }
+    const fn request_id(&self, round: u32) -> RequestId {
+        RequestId { asking: Requester::Exchange, operation: self.id, round }
     }
 
     fn progress(&mut self, cx: &Xcx<'_>) {
@@ -175,7 +175,7 @@ impl Session {
             return false;
         }
         if let Some((round, question)) = &self.asked {
-            cx.send(self.peer, self.tree.partition, Message::Compare(self.ticket(*round), question.clone()));
+            cx.send(self.peer, self.tree.partition, Message::Compare(self.request_id(*round), question.clone()));
         }
         for (&round, level) in &self.levels {
             self.ask_level(cx, round, level);
@@ -197,7 +197,7 @@ impl Session {
         for (side, ask) in level.asks() {
             let to = if side == Side::Here { cx.me } else { self.peer };
             let merges = u32::from(matches!(ask, Ask::Merge { .. }));
-            cx.out.asks.push((to, self.ticket(round.wrapping_add(merges)), ask));
+            cx.out.asks.push((to, self.request_id(round.wrapping_add(merges)), ask));
         }
     }
 

@@ -11,23 +11,23 @@ use crate::cluster::counts::{Group, ReplicaCounts};
 use crate::cluster::losses::Memory;
 use crate::ring::N_MAX;
 use crate::ring::quorum::{Quorum, majority};
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 
-/// A node in one of its lives, as a home of a partition. A new life of a node is another home: it holds nothing of what the one before held.
+/// A node in one of its incarnations, as a home of a partition. A new incarnation of a node is another home: it holds nothing of what the one before held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Home {
     /// The node.
     pub node: NodeId,
-    /// Its life.
-    pub life: Life,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
 }
 
 /// How far a partition's chain has come, as far as somebody knows: twice the number of the configuration that stands alone, or one more
 /// while its successor takes over. Whoever knows of a later step goes by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Step(pub u64);
+pub struct ConfigVersion(pub u64);
 
-impl fmt::Display for Step {
+impl fmt::Display for ConfigVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (number, steps) = (self.0 / 2, (self.0 / 2) & STEPS_MASK);
         if number >> REMADE_SHIFT > 0 {
@@ -49,7 +49,7 @@ const STEPS_MASK: u64 = (1 << BRANCH_SHIFT) - 1;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Configuration {
     /// Its place in the chain; the founding's is 0. One that was re-made has a greater number than all before
-    /// ([`Phase::remade`]).
+    /// ([`Phase::force_recovered`]).
     pub number: u64,
     /// The homes: no node twice, and at least one.
     pub homes: Vec<Home>,
@@ -96,8 +96,8 @@ impl Configuration {
         self.homes.contains(&home)
     }
 
-    /// Whether it was chosen by nobody ([`Phase::remade`]).
-    pub const fn is_remade(&self) -> bool {
+    /// Whether it was chosen by nobody ([`Phase::force_recovered`]).
+    pub const fn is_force_recovered(&self) -> bool {
         self.number > 0 && self.number & STEPS_MASK == 0
     }
 
@@ -107,9 +107,9 @@ impl Configuration {
         choosers.iter().filter(|home| !is_lost(home)).count() < majority(choosers.len())
     }
 
-    /// The life in which a node is a home.
-    pub fn life_of(&self, node: NodeId) -> Option<Life> {
-        self.homes.iter().find(|home| home.node == node).map(|home| home.life)
+    /// The incarnation in which a node is a home.
+    pub fn incarnation_of(&self, node: NodeId) -> Option<Incarnation> {
+        self.homes.iter().find(|home| home.node == node).map(|home| home.incarnation)
     }
 }
 
@@ -124,10 +124,10 @@ pub enum Phase {
 
 impl Phase {
     /// How far the chain has come.
-    pub const fn step(&self) -> Step {
+    pub const fn step(&self) -> ConfigVersion {
         match self {
-            Self::Alone(only) => Step(only.number.saturating_mul(2)),
-            Self::Joint(current, _) => Step(current.number.saturating_mul(2).saturating_add(1)),
+            Self::Alone(only) => ConfigVersion(only.number.saturating_mul(2)),
+            Self::Joint(current, _) => ConfigVersion(current.number.saturating_mul(2).saturating_add(1)),
         }
     }
 
@@ -170,7 +170,7 @@ impl Phase {
         &self.latest().counts
     }
 
-    /// Whether a configuration lists a node in this life, be it behind the homes of every key.
+    /// Whether a configuration lists a node in this incarnation, be it behind the homes of every key.
     pub fn has(&self, home: Home) -> bool {
         self.both().any(|configuration| configuration.has(home))
     }
@@ -191,11 +191,11 @@ impl Phase {
     ///
     /// It follows from what held and from whom the administrator gave up. Two nodes that know different things of that may come to
     /// different ends; those have different numbers, and the greater one holds.
-    pub fn remade(
+    pub fn force_recovered(
         &self,
         is_given_up: impl Fn(&Home) -> bool,
         is_left: impl Fn(&Home) -> bool,
-        wished: &[Home],
+        target: &[Home],
     ) -> Option<Configuration> {
         let latest = self.latest();
         if !latest.is_stuck(is_given_up) {
@@ -205,17 +205,17 @@ impl Phase {
         let left = self.both().flat_map(|of| of.of(of.counts.n_max().max(of.choosers))).filter(|home| is_left(home));
         for home in left {
             match homes.iter_mut().find(|known| known.node == home.node) {
-                // A later life is named later.
+                // A later incarnation is named later.
                 Some(known) => *known = *home,
                 None => homes.push(*home),
             }
         }
         if homes.is_empty() {
-            homes.extend(wished.iter().filter(|home| is_left(home)));
+            homes.extend(target.iter().filter(|home| is_left(home)));
         }
         homes.truncate(N_MAX);
-        let remade = (latest.number >> REMADE_SHIFT) + 1;
-        let number = remade << REMADE_SHIFT | (branch(self.step(), &homes) & BRANCH_MASK) << BRANCH_SHIFT;
+        let force_recovered = (latest.number >> REMADE_SHIFT) + 1;
+        let number = force_recovered << REMADE_SHIFT | (branch(self.step(), &homes) & BRANCH_MASK) << BRANCH_SHIFT;
         let (choosers, counts) = (latest.choosers, latest.counts.clone());
         (!homes.is_empty()).then_some(Configuration { number, homes, choosers, counts })
     }
@@ -235,24 +235,26 @@ impl Phase {
         self.both().all(is_sound) && self.next().is_none_or(follows) && self.latest().number < u64::MAX / 4
     }
 
-    /// The homes of the keys of a group, without those lives that are past: they answer nobody.
+    /// The homes of the keys of a group, without those incarnations that are past: they answer nobody.
     pub fn homes(&self, group: Group, is_past: impl Fn(&Home) -> bool) -> Homes {
         self.homes_by(|configuration| configuration.counts.n_of(group), is_past)
     }
 
-    /// Those that are homes of any key, without those lives that are past.
+    /// Those that are homes of any key, without those incarnations that are past.
     pub fn homes_of_any(&self, is_past: impl Fn(&Home) -> bool) -> Homes {
         self.homes_by(|configuration| configuration.counts.n_max(), is_past)
     }
 
     fn homes_by(&self, n: impl Fn(&Configuration) -> u8, is_past: impl Fn(&Home) -> bool) -> Homes {
-        let is_followed = |home: &Home| self.latest().life_of(home.node).is_some_and(|life| life != home.life);
+        let is_followed = |home: &Home| {
+            self.latest().incarnation_of(home.node).is_some_and(|incarnation| incarnation != home.incarnation)
+        };
         let nodes = |configuration: &Configuration| {
             let homes = configuration.of(n(configuration)).iter();
             homes.filter(|home| !is_followed(home) && !is_past(home)).map(|home| home.node).collect()
         };
-        let lives = self.both().flat_map(|configuration| configuration.of(n(configuration)));
-        let lives = lives.filter(|home| !is_followed(home)).copied().collect();
+        let incarnations = self.both().flat_map(|configuration| configuration.of(n(configuration)));
+        let incarnations = incarnations.filter(|home| !is_followed(home)).copied().collect();
         let ns = [self.current(), self.latest()].map(&n);
         let (current, next) = (nodes(self.current()), self.next().map(nodes));
         let vacant = |of: &Configuration, nodes: &Vec<NodeId>| of.of(n(of)).len() - nodes.len();
@@ -260,13 +262,13 @@ impl Phase {
             vacant(self.current(), &current),
             self.next().zip(next.as_ref()).map_or(0, |(of, nodes)| vacant(of, nodes)),
         ];
-        Homes { current, next, lives, vacant, ns }
+        Homes { current, next, incarnations, vacant, ns }
     }
 }
 
 /// Differs, nearly always, where other homes are left, or where it was another step that had no successor.
-fn branch(step: Step, homes: &[Home]) -> u64 {
-    let homes = homes.iter().flat_map(|home| [home.node.get(), home.life.0]);
+fn branch(step: ConfigVersion, homes: &[Home]) -> u64 {
+    let homes = homes.iter().flat_map(|home| [home.node.get(), home.incarnation.0]);
     let bytes: Vec<u8> = [step.0].into_iter().chain(homes).flat_map(u64::to_le_bytes).collect();
     xxhash_rust::xxh3::xxh3_64(&bytes)
 }
@@ -278,20 +280,21 @@ pub struct Homes {
     pub current: Vec<NodeId>,
     /// Those that take over from them.
     pub next: Option<Vec<NodeId>>,
-    /// In which lives they are homes, where that matters.
-    pub lives: Vec<Home>,
-    /// How many homes of each list are left out, as their lives are over: nobody is in their places until a step ends.
+    /// In which incarnations they are homes, where that matters.
+    pub incarnations: Vec<Home>,
+    /// How many homes of each list are left out, as their incarnations are over: nobody is in their places until a step ends.
     pub vacant: [usize; 2],
     /// How many homes there should be in each of the two; 0 where nothing says it.
     pub ns: [u8; 2],
 }
 
 impl Homes {
-    /// Whether what was heard of a node when `before` were the homes still stands for it: it is none now, or one in the life in which it was one
-    /// then. A new life holds nothing of what the one before said that it had stored.
+    /// Whether what was heard of a node when `before` were the homes still stands for it: it is none now, or one in the incarnation in which it was one
+    /// then. A new incarnation holds nothing of what the one before said that it had stored.
     pub fn is_as_before(&self, node: NodeId, before: &Self) -> bool {
-        let life = |homes: &Self| homes.lives.iter().find(|home| home.node == node).map(|home| home.life);
-        !self.contains(node) || life(self) == life(before)
+        let incarnation =
+            |homes: &Self| homes.incarnations.iter().find(|home| home.node == node).map(|home| home.incarnation);
+        !self.contains(node) || incarnation(self) == incarnation(before)
     }
 
     /// Whether what a node said that it holds, when `before` were the homes, still stands for it. Where keys have fewer homes than before, those
@@ -365,11 +368,11 @@ impl From<Vec<NodeId>> for Homes {
 
 /// On what a node stands that says something about a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Footing {
+pub struct ConfigStamp {
     /// How far the chain has come, as far as it knows.
-    pub step: Step,
+    pub step: ConfigVersion,
     /// It is a home that does not hold yet all that the configuration before held: that it holds nothing of a key says nothing.
-    pub is_filling: bool,
+    pub is_syncing: bool,
     /// Since when it has lost no record.
     pub memory: Memory,
     /// Its store has lost writes of the partition, and it has not recovered from enough others.
@@ -380,12 +383,12 @@ pub struct Footing {
 mod tests {
     use super::*;
 
-    fn home(node: u64, life: u64) -> Home {
-        Home { node: NodeId::new(node), life: Life(life) }
+    fn home(node: u64, incarnation: u64) -> Home {
+        Home { node: NodeId::new(node), incarnation: Incarnation(incarnation) }
     }
 
     fn configuration(number: u64, homes: &[(u64, u64)]) -> Configuration {
-        let homes = homes.iter().map(|&(node, life)| home(node, life)).collect();
+        let homes = homes.iter().map(|&(node, incarnation)| home(node, incarnation)).collect();
         let by_bucket = [("one", 1), ("two", 2)].map(|(bucket, n)| (bucket.into(), n));
         Configuration { number, homes, choosers: 3, counts: ReplicaCounts::new(by_bucket.into()) }
     }
@@ -401,42 +404,48 @@ mod tests {
         let (first, second) =
             (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(1, 1), (4, 1), (3, 1)]));
         let alone = Phase::Alone(first.clone());
-        assert_eq!((alone.step(), alone.homes(of(3), |_| false).all().len()), (Step(0), 3));
+        assert_eq!((alone.step(), alone.homes(of(3), |_| false).all().len()), (ConfigVersion(0), 3));
         let joint = Phase::Joint(first, second.clone());
-        assert_eq!((joint.step(), joint.step().to_string()), (Step(1), "0-1".to_owned()));
+        assert_eq!((joint.step(), joint.step().to_string()), (ConfigVersion(1), "0-1".to_owned()));
         assert_eq!(joint.homes(of(3), |_| false).all(), [1, 2, 3, 4].map(NodeId::new));
         assert_eq!(joint.homes(of(1), |_| false).all(), [NodeId::new(1)]);
         assert!(
             joint.is_home(home(4, 1), of(2)) && !joint.is_home(home(4, 1), of(1)) && !joint.is_home(home(4, 2), of(3))
         );
-        assert_eq!(Phase::Alone(second).step(), Step(2));
+        assert_eq!(Phase::Alone(second).step(), ConfigVersion(2));
     }
 
     #[test]
     fn what_has_no_successor_is_made_anew_of_who_is_left() {
         let alone = Phase::Alone(configuration(4, &[(1, 1), (2, 1), (3, 1)]));
-        let wished = [home(1, 1), home(4, 1), home(5, 1)];
-        let without = |of: &Phase, lost: &[Home], wished: &[Home]| {
-            of.remade(|home| lost.contains(home), |home| !lost.contains(home), wished)
+        let target = [home(1, 1), home(4, 1), home(5, 1)];
+        let without = |of: &Phase, lost: &[Home], target: &[Home]| {
+            of.force_recovered(|home| lost.contains(home), |home| !lost.contains(home), target)
         };
-        const ONE: Home = Home { node: NodeId::new(1), life: Life(1) };
-        const TWO: Home = Home { node: NodeId::new(2), life: Life(1) };
-        const THREE: Home = Home { node: NodeId::new(3), life: Life(1) };
-        assert_eq!(without(&alone, &[], &wished), None);
-        assert_eq!(without(&alone, &[TWO], &wished), None, "two of three can choose");
-        let remade = without(&alone, &[TWO, ONE], &wished).unwrap();
-        assert_eq!((&remade.homes[..], remade.choosers, remade.is_remade()), (&[THREE][..], 3, true));
-        assert!(Phase::Alone(remade.clone()).step() > alone.step() && Phase::Alone(remade.clone()).is_sound());
-        assert_eq!(Phase::Alone(remade.clone()).step().to_string(), "re-made 1: 0");
-        let other = without(&alone, &[TWO, THREE], &wished).unwrap();
-        assert_ne!(remade.number, other.number, "what differs in its homes differs in its number");
-        let empty = without(&alone, &[ONE, TWO, THREE], &wished).unwrap();
-        assert_eq!(empty.homes, wished[1..], "nobody is left, so those come who are wished");
-        assert_eq!(without(&alone, &[ONE, TWO, THREE], &wished[..1]), None, "nobody can come");
-        let next = Configuration { number: remade.number + 1, ..configuration(0, &[(3, 1), (4, 1), (5, 1)]) };
-        assert!(!next.is_remade() && Phase::Joint(remade, next.clone()).is_sound());
-        let again = without(&Phase::Alone(next.clone()), &next.homes[1..], &wished).unwrap();
-        assert!(again.number > next.number && again.is_remade());
+        const ONE: Home = Home { node: NodeId::new(1), incarnation: Incarnation(1) };
+        const TWO: Home = Home { node: NodeId::new(2), incarnation: Incarnation(1) };
+        const THREE: Home = Home { node: NodeId::new(3), incarnation: Incarnation(1) };
+        assert_eq!(without(&alone, &[], &target), None);
+        assert_eq!(without(&alone, &[TWO], &target), None, "two of three can choose");
+        let force_recovered = without(&alone, &[TWO, ONE], &target).unwrap();
+        assert_eq!(
+            (&force_recovered.homes[..], force_recovered.choosers, force_recovered.is_force_recovered()),
+            (&[THREE][..], 3, true)
+        );
+        assert!(
+            Phase::Alone(force_recovered.clone()).step() > alone.step()
+                && Phase::Alone(force_recovered.clone()).is_sound()
+        );
+        assert_eq!(Phase::Alone(force_recovered.clone()).step().to_string(), "re-made 1: 0");
+        let other = without(&alone, &[TWO, THREE], &target).unwrap();
+        assert_ne!(force_recovered.number, other.number, "what differs in its homes differs in its number");
+        let empty = without(&alone, &[ONE, TWO, THREE], &target).unwrap();
+        assert_eq!(empty.homes, target[1..], "nobody is left, so the target nodes come");
+        assert_eq!(without(&alone, &[ONE, TWO, THREE], &target[..1]), None, "nobody can come");
+        let next = Configuration { number: force_recovered.number + 1, ..configuration(0, &[(3, 1), (4, 1), (5, 1)]) };
+        assert!(!next.is_force_recovered() && Phase::Joint(force_recovered, next.clone()).is_sound());
+        let again = without(&Phase::Alone(next.clone()), &next.homes[1..], &target).unwrap();
+        assert!(again.number > next.number && again.is_force_recovered());
         assert_eq!(Phase::Alone(again).step().to_string(), "re-made 2: 0");
     }
 
@@ -446,11 +455,11 @@ mod tests {
             (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(2, 9), (4, 1), (5, 1)]));
         let joint = Phase::Joint(first, second);
         let is_lost = |home: &Home| home.node.get() > 3 || *home == super::tests::home(2, 1);
-        let remade = joint.remade(is_lost, |home| !is_lost(home), &[]).unwrap();
-        assert_eq!(remade.homes, [home(1, 1), home(3, 1), home(2, 9)]);
-        let is_of_first = |home: &Home| home.node.get() < 4 && home.life == Life(1);
-        assert_eq!(joint.remade(is_of_first, |_| true, &[]), None, "the second goes on");
-        let has_left = joint.remade(is_lost, |home| !is_lost(home) && home.node.get() != 3, &[]).unwrap();
+        let force_recovered = joint.force_recovered(is_lost, |home| !is_lost(home), &[]).unwrap();
+        assert_eq!(force_recovered.homes, [home(1, 1), home(3, 1), home(2, 9)]);
+        let is_of_first = |home: &Home| home.node.get() < 4 && home.incarnation == Incarnation(1);
+        assert_eq!(joint.force_recovered(is_of_first, |_| true, &[]), None, "the second goes on");
+        let has_left = joint.force_recovered(is_lost, |home| !is_lost(home) && home.node.get() != 3, &[]).unwrap();
         assert_eq!(has_left.homes, [home(1, 1), home(2, 9)], "one that has left is no home, though nobody gave it up");
     }
 
@@ -467,10 +476,10 @@ mod tests {
     }
 
     #[test]
-    fn a_new_life_takes_over_from_the_one_before() {
+    fn a_new_incarnation_takes_over_from_the_one_before() {
         let joint = Phase::Joint(configuration(0, &[(1, 1), (2, 1)]), configuration(1, &[(1, 9), (2, 1)]));
         let homes = joint.homes(of(3), |_| false);
-        assert_eq!(homes.current, [NodeId::new(2)], "the life before holds what nobody can ask it for");
+        assert_eq!(homes.current, [NodeId::new(2)], "the incarnation before holds what nobody can ask it for");
         assert_eq!(homes.next, Some([1, 2].map(NodeId::new).into()));
         let without = joint.homes(of(3), |past| *past == home(2, 1));
         assert_eq!(without.all(), [NodeId::new(1)]);

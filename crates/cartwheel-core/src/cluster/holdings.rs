@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::cluster::configuration::{Configuration, Footing, Home, Homes, Phase, Step};
+use crate::cluster::configuration::{ConfigStamp, ConfigVersion, Configuration, Home, Homes, Phase};
 use crate::cluster::counts::{Group, KnownCounts, ReplicaCounts};
-use crate::cluster::lane::Lane;
 use crate::cluster::membership::View;
-use crate::cluster::seat::Seat;
+use crate::cluster::partition_state::PartitionState;
+use crate::cluster::shard_id::ShardId;
 use crate::cluster::sizes::TreeId;
 use crate::ring::PartitionId;
 use crate::value::dot::NodeId;
@@ -17,66 +17,86 @@ use crate::value::key::Key;
 pub struct Holdings {
     me: Home,
     view: Arc<View>,
-    seats: Seats,
+    partition_states: PartitionStates,
     known: KnownCounts,
 }
 
-/// How many partitions' seats are copied when one of them changes: about the root of the largest number of them.
+/// How many partitions' partition states are copied when one of them changes: about the root of the largest number of them.
 const CHUNK: usize = 256;
 
-/// The seats by partition. A copy costs little: it shares all that does not change, in chunks.
+/// The partition states by partition. A copy costs little: it shares all that does not change, in chunks.
 #[derive(Clone, Debug, Default)]
-struct Seats {
+struct PartitionStates {
     /// None where the partition belongs to another shard.
-    chunks: Vec<Arc<Vec<Option<Arc<Seat>>>>>,
-    /// How many are candidates' seats.
+    chunks: Vec<Arc<Vec<Option<Arc<PartitionState>>>>>,
+    /// How many are candidates' partition states.
     candidates: usize,
     /// In how many something is left that may go.
-    leftovers: usize,
+    stale_data: usize,
 }
 
-impl Seats {
-    fn new(seats: Vec<Option<Arc<Seat>>>) -> Self {
-        let count = |is_meant: fn(&Seat) -> bool| seats.iter().flatten().filter(|seat| is_meant(seat)).count();
-        let (candidates, leftovers) = (count(|seat| seat.is_candidate), count(|seat| seat.has_leftovers));
-        Self { chunks: seats.chunks(CHUNK).map(|chunk| Arc::new(chunk.to_vec())).collect(), candidates, leftovers }
+impl PartitionStates {
+    fn new(partition_states: Vec<Option<Arc<PartitionState>>>) -> Self {
+        let count = |is_meant: fn(&PartitionState) -> bool| {
+            partition_states.iter().flatten().filter(|partition_state| is_meant(partition_state)).count()
+        };
+        let (candidates, stale_data) = (
+            count(|partition_state| partition_state.is_candidate),
+            count(|partition_state| partition_state.has_stale_data),
+        );
+        Self {
+            chunks: partition_states.chunks(CHUNK).map(|chunk| Arc::new(chunk.to_vec())).collect(),
+            candidates,
+            stale_data,
+        }
     }
 
-    fn get(&self, partition: PartitionId) -> Option<&Arc<Seat>> {
+    fn get(&self, partition: PartitionId) -> Option<&Arc<PartitionState>> {
         self.chunks.get(partition.index() / CHUNK)?.get(partition.index() % CHUNK)?.as_ref()
     }
 
-    fn set(&mut self, partition: PartitionId, seat: Seat) {
+    fn set(&mut self, partition: PartitionId, partition_state: PartitionState) {
         let Some(before) = self.get(partition).cloned() else { return };
-        self.candidates = self.candidates + usize::from(seat.is_candidate) - usize::from(before.is_candidate);
-        self.leftovers = self.leftovers + usize::from(seat.has_leftovers) - usize::from(before.has_leftovers);
+        self.candidates =
+            self.candidates + usize::from(partition_state.is_candidate) - usize::from(before.is_candidate);
+        self.stale_data =
+            self.stale_data + usize::from(partition_state.has_stale_data) - usize::from(before.has_stale_data);
         let chunk = Arc::make_mut(&mut self.chunks[partition.index() / CHUNK]);
-        chunk[partition.index() % CHUNK] = Some(Arc::new(seat));
+        chunk[partition.index() % CHUNK] = Some(Arc::new(partition_state));
     }
 
-    fn iter(&self) -> impl Iterator<Item = (PartitionId, &Arc<Seat>)> {
-        let seats = self.chunks.iter().flat_map(|chunk| chunk.iter());
-        (0..).map(PartitionId).zip(seats).filter_map(|(partition, seat)| Some((partition, seat.as_ref()?)))
+    fn iter(&self) -> impl Iterator<Item = (PartitionId, &Arc<PartitionState>)> {
+        let partition_states = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        (0..)
+            .map(PartitionId)
+            .zip(partition_states)
+            .filter_map(|(partition, partition_state)| Some((partition, partition_state.as_ref()?)))
     }
 }
 
 impl Holdings {
     /// What holds when a shard starts: what it has saved, and the founding's configurations elsewhere.
-    pub fn new(me: Home, view: Arc<View>, lane: Lane, saved: impl IntoIterator<Item = (PartitionId, Seat)>) -> Self {
-        let seat = |partition: PartitionId| {
-            let is_here = Lane::of_partition(partition, lane.count) == lane.index;
-            is_here.then(|| Arc::new(Seat::founding(view.first_configuration(partition), me)))
+    pub fn new(
+        me: Home,
+        view: Arc<View>,
+        shard_id: ShardId,
+        saved: impl IntoIterator<Item = (PartitionId, PartitionState)>,
+    ) -> Self {
+        let partition_state = |partition: PartitionId| {
+            let is_here = ShardId::of_partition(partition, shard_id.count) == shard_id.index;
+            is_here.then(|| Arc::new(PartitionState::founding(view.first_configuration(partition), me)))
         };
-        let mut seats: Vec<Option<Arc<Seat>>> = view.ring.partitions().iter().map(seat).collect();
+        let mut partition_states: Vec<Option<Arc<PartitionState>>> =
+            view.ring.partitions().iter().map(partition_state).collect();
         let mut known = KnownCounts::default();
-        for (partition, seat) in saved {
-            if let Some(place) = seats.get_mut(partition.index()).filter(|place| place.is_some()) {
-                let mut seat = seat.said(view.first_counts());
-                seat.share_counts(&mut known);
-                *place = Some(Arc::new(seat));
+        for (partition, partition_state) in saved {
+            if let Some(place) = partition_states.get_mut(partition.index()).filter(|place| place.is_some()) {
+                let mut partition_state = partition_state.said(view.first_counts());
+                partition_state.share_counts(&mut known);
+                *place = Some(Arc::new(partition_state));
             }
         }
-        Self { me, view, seats: Seats::new(seats), known }
+        Self { me, view, partition_states: PartitionStates::new(partition_states), known }
     }
 
     /// The wish, and the settings.
@@ -98,38 +118,40 @@ impl Holdings {
     /// The same, as if the settings that this node knows said how many homes keys have, and no configuration: a rule broken on purpose.
     #[must_use]
     pub(crate) fn with_counts_by_settings(mut self) -> Self {
-        let wished = self.view.wished_counts().clone();
-        let mut seats: Vec<(PartitionId, Seat)> =
-            self.seats().map(|(partition, seat)| (partition, Seat::clone(seat))).collect();
-        seats.iter_mut().for_each(|(_, seat)| seat.set_counts(&wished));
-        seats.into_iter().for_each(|(partition, seat)| self.take(partition, seat));
+        let target = self.view.target_counts().clone();
+        let mut partition_states: Vec<(PartitionId, PartitionState)> = self
+            .partition_states()
+            .map(|(partition, partition_state)| (partition, PartitionState::clone(partition_state)))
+            .collect();
+        partition_states.iter_mut().for_each(|(_, partition_state)| partition_state.set_counts(&target));
+        partition_states.into_iter().for_each(|(partition, partition_state)| self.take(partition, partition_state));
         self
     }
 
-    /// From now on this node has this seat.
-    pub fn take(&mut self, partition: PartitionId, mut seat: Seat) {
-        seat.share_counts(&mut self.known);
-        self.seats.set(partition, seat);
+    /// From now on this node has this partition state.
+    pub fn take(&mut self, partition: PartitionId, mut partition_state: PartitionState) {
+        partition_state.share_counts(&mut self.known);
+        self.partition_states.set(partition, partition_state);
     }
 
-    /// This node's seat; none if the partition belongs to another shard.
-    pub fn seat(&self, partition: PartitionId) -> Option<&Arc<Seat>> {
-        self.seats.get(partition)
+    /// This node's partition state; none if the partition belongs to another shard.
+    pub fn partition_state(&self, partition: PartitionId) -> Option<&Arc<PartitionState>> {
+        self.partition_states.get(partition)
     }
 
-    /// The seats of the shard.
-    pub fn seats(&self) -> impl Iterator<Item = (PartitionId, &Arc<Seat>)> {
-        self.seats.iter()
+    /// The partition states of the shard.
+    pub fn partition_states(&self) -> impl Iterator<Item = (PartitionId, &Arc<PartitionState>)> {
+        self.partition_states.iter()
     }
 
     /// In how many partitions this node copies what the homes hold, to become one.
     pub const fn candidates(&self) -> usize {
-        self.seats.candidates
+        self.partition_states.candidates
     }
 
     /// Whether anything is held in any partition that may go.
-    pub const fn has_leftovers(&self) -> bool {
-        self.seats.leftovers > 0
+    pub const fn has_stale_data(&self) -> bool {
+        self.partition_states.stale_data > 0
     }
 
     /// The partition of a key.
@@ -139,12 +161,16 @@ impl Holdings {
 
     /// How many homes keys have, by bucket, once the latest configuration of a partition that this node knows stands alone.
     pub fn counts(&self, partition: PartitionId) -> ReplicaCounts {
-        self.seat(partition).map(|seat| seat.phase.counts().clone()).unwrap_or_default()
+        self.partition_state(partition)
+            .map(|partition_state| partition_state.phase.counts().clone())
+            .unwrap_or_default()
     }
 
     /// The group of the keys of `bucket`.
     pub fn group(&self, partition: PartitionId, bucket: &[u8]) -> Group {
-        self.seat(partition).map(|seat| seat.phase.counts().group_of(bucket)).unwrap_or_default()
+        self.partition_state(partition)
+            .map(|partition_state| partition_state.phase.counts().group_of(bucket))
+            .unwrap_or_default()
     }
 
     /// The partition of a key, and its group there.
@@ -161,17 +187,19 @@ impl Holdings {
 
     /// The groups of a partition's keys.
     pub fn groups(&self, partition: PartitionId) -> Vec<Group> {
-        self.seat(partition).map(|seat| seat.phase.counts().groups().collect()).unwrap_or_default()
+        self.partition_state(partition)
+            .map(|partition_state| partition_state.phase.counts().groups().collect())
+            .unwrap_or_default()
     }
 
     /// The homes of the keys of a group.
     pub fn homes(&self, partition: PartitionId, group: Group) -> Homes {
-        let Some(seat) = self.seat(partition) else { return Homes::default() };
+        let Some(partition_state) = self.partition_state(partition) else { return Homes::default() };
         let is_past = |home: &Home| match home.node == self.me.node {
             true => *home != self.me,
-            false => self.view.is_gone(home.node, home.life),
+            false => self.view.is_gone(home.node, home.incarnation),
         };
-        seat.phase.homes(group, is_past)
+        partition_state.phase.homes(group, is_past)
     }
 
     /// The homes of `key`.
@@ -183,15 +211,15 @@ impl Holdings {
     /// Whether this node is a home of `key`.
     pub fn is_home(&self, key: &Key) -> bool {
         let (partition, group) = self.group_of(key);
-        self.seat(partition).is_some_and(|seat| seat.phase.is_home(self.me, group))
+        self.partition_state(partition).is_some_and(|partition_state| partition_state.phase.is_home(self.me, group))
     }
 
-    /// Whether a node is a home of `key`, in whatever life.
+    /// Whether a node is a home of `key`, in whatever incarnation.
     pub fn has_home(&self, key: &Key, node: NodeId) -> bool {
         let (partition, group) = self.group_of(key);
         let is_home =
             |configuration: &Configuration| configuration.homes_of(group).iter().any(|home| home.node == node);
-        self.seat(partition).is_some_and(|seat| seat.phase.both().any(is_home))
+        self.partition_state(partition).is_some_and(|partition_state| partition_state.phase.both().any(is_home))
     }
 
     /// Whether this node may keep what it has of `key` for a home: in some configuration there is that home, and this node is none. While
@@ -202,7 +230,7 @@ impl Holdings {
             let homes = configuration.homes_of(group);
             homes.iter().any(|other| other.node == home) && !homes.contains(&self.me)
         };
-        self.seat(partition).is_some_and(|seat| seat.phase.both().any(is_without_me))
+        self.partition_state(partition).is_some_and(|partition_state| partition_state.phase.both().any(is_without_me))
     }
 
     /// Whether this node knows no other node to which it could owe what it keeps of `key` for `home`. It knows none, and is none; or it
@@ -211,24 +239,25 @@ impl Holdings {
     pub fn knows_no_home_instead_of(&self, key: &Key, home: NodeId) -> bool {
         let others = self.homes_of(key).without(self.me.node);
         let is_named = |configuration: &Configuration| configuration.homes.iter().any(|named| named.node == home);
-        let is_founding = |seat: &&Arc<Seat>| seat.phase.step() == Step::default();
-        let founding = self.seat(self.partition_of(key)).filter(is_founding);
-        let has_forgotten = founding.is_some_and(|seat| !seat.phase.both().any(is_named));
+        let is_founding =
+            |partition_state: &&Arc<PartitionState>| partition_state.phase.step() == ConfigVersion::default();
+        let founding = self.partition_state(self.partition_of(key)).filter(is_founding);
+        let has_forgotten = founding.is_some_and(|partition_state| !partition_state.phase.both().any(is_named));
         has_forgotten || others.all().is_empty() && !self.is_home(key)
     }
 
     /// Whether this node is to be a home of the keys of a group.
-    pub fn is_wished(&self, partition: PartitionId, group: Group) -> bool {
-        let n = self.view.wished_counts().n_of(group);
-        self.view.wished(partition).iter().take(n.into()).any(|&home| home == self.me)
+    pub fn is_target(&self, partition: PartitionId, group: Group) -> bool {
+        let n = self.view.target_counts().n_of(group);
+        self.view.target(partition).iter().take(n.into()).any(|&home| home == self.me)
     }
 
     /// Whether this node holds what it has of a group's keys for more than to hand it over: it is a home, is to be one, or was one and
     /// has not been relieved.
     pub fn keeps(&self, partition: PartitionId, group: Group) -> bool {
-        self.seat(partition).is_some_and(|seat| {
-            let is_to_come = || seat.is_candidate && self.is_wished(partition, group);
-            seat.phase.counts().has(group) && (seat.shares(self.me, group) || is_to_come())
+        self.partition_state(partition).is_some_and(|partition_state| {
+            let is_to_come = || partition_state.is_candidate && self.is_target(partition, group);
+            partition_state.phase.counts().has(group) && (partition_state.shares(self.me, group) || is_to_come())
         })
     }
 
@@ -239,25 +268,30 @@ impl Holdings {
     }
 
     /// How far a partition's chain has come.
-    pub fn step(&self, partition: PartitionId) -> Step {
-        self.seat(partition).map(|seat| seat.phase.step()).unwrap_or_default()
+    pub fn step(&self, partition: PartitionId) -> ConfigVersion {
+        self.partition_state(partition).map(|partition_state| partition_state.phase.step()).unwrap_or_default()
     }
 
     /// On what this node stands when it says something about a partition.
-    pub fn footing(&self, partition: PartitionId) -> Footing {
-        let Some(seat) = self.seat(partition) else { return Footing::default() };
-        Footing { step: seat.phase.step(), is_filling: !seat.is_whole(), ..Footing::default() }
+    pub fn config_stamp(&self, partition: PartitionId) -> ConfigStamp {
+        let Some(partition_state) = self.partition_state(partition) else { return ConfigStamp::default() };
+        ConfigStamp {
+            step: partition_state.phase.step(),
+            is_syncing: !partition_state.is_whole(),
+            ..ConfigStamp::default()
+        }
     }
 
     /// The same about the keys of one group.
-    pub fn footing_of(&self, TreeId { partition, group }: TreeId) -> Footing {
-        let holds_all = self.seat(partition).is_some_and(|seat| seat.holds_all(self.me, group));
-        Footing { is_filling: !holds_all, ..self.footing(partition) }
+    pub fn config_stamp_of(&self, TreeId { partition, group }: TreeId) -> ConfigStamp {
+        let holds_all =
+            self.partition_state(partition).is_some_and(|partition_state| partition_state.holds_all(self.me, group));
+        ConfigStamp { is_syncing: !holds_all, ..self.config_stamp(partition) }
     }
 
     /// What holds in a partition.
     pub fn phase(&self, partition: PartitionId) -> Option<&Phase> {
-        self.seat(partition).map(|seat| &seat.phase)
+        self.partition_state(partition).map(|partition_state| &partition_state.phase)
     }
 }
 
@@ -265,29 +299,34 @@ impl Holdings {
 mod tests {
     use super::*;
     use crate::cluster::configuration::Configuration;
-    use crate::value::dot::Life;
+    use crate::value::dot::Incarnation;
 
     #[test]
-    fn a_seat_that_changes_copies_its_chunk_alone() {
-        let me = Home { node: NodeId::new(1), life: Life(1) };
-        let seat = || {
-            Seat::founding(
+    fn a_partition_state_that_changes_copies_its_chunk_alone() {
+        let me = Home { node: NodeId::new(1), incarnation: Incarnation(1) };
+        let partition_state = || {
+            PartitionState::founding(
                 Configuration { number: 0, homes: vec![me], choosers: 3, counts: ReplicaCounts::default() },
                 me,
             )
         };
-        let mut before =
-            Seats::new((0..16_384).map(|partition| (partition % 2 == 0).then(|| Arc::new(seat()))).collect());
-        before.set(PartitionId(4), Seat { is_candidate: true, ..seat() });
-        assert_eq!((before.candidates, before.leftovers, before.iter().count()), (1, 0, 8_192));
-        let mut after = before.clone();
-        after.set(PartitionId(4), Seat { has_leftovers: true, ..seat() });
-        after.set(PartitionId(5), Seat { has_leftovers: true, ..seat() });
-        assert_eq!((after.candidates, after.leftovers), (0, 1), "partition 5 belongs to another shard");
-        assert!(
-            after.get(PartitionId(5)).is_none() && after.get(PartitionId(4)).is_some_and(|seat| seat.has_leftovers)
+        let mut before = PartitionStates::new(
+            (0..16_384).map(|partition| (partition % 2 == 0).then(|| Arc::new(partition_state()))).collect(),
         );
-        assert!(before.get(PartitionId(4)).is_some_and(|seat| seat.is_candidate), "what others hold stays as it is");
+        before.set(PartitionId(4), PartitionState { is_candidate: true, ..partition_state() });
+        assert_eq!((before.candidates, before.stale_data, before.iter().count()), (1, 0, 8_192));
+        let mut after = before.clone();
+        after.set(PartitionId(4), PartitionState { has_stale_data: true, ..partition_state() });
+        after.set(PartitionId(5), PartitionState { has_stale_data: true, ..partition_state() });
+        assert_eq!((after.candidates, after.stale_data), (0, 1), "partition 5 belongs to another shard");
+        assert!(
+            after.get(PartitionId(5)).is_none()
+                && after.get(PartitionId(4)).is_some_and(|partition_state| partition_state.has_stale_data)
+        );
+        assert!(
+            before.get(PartitionId(4)).is_some_and(|partition_state| partition_state.is_candidate),
+            "what others hold stays as it is"
+        );
         let copied = before.chunks.iter().zip(&after.chunks).filter(|(before, after)| !Arc::ptr_eq(before, after));
         assert_eq!(copied.count(), 1);
     }

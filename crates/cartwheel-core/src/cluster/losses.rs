@@ -13,13 +13,13 @@
 use std::collections::BTreeMap;
 
 use crate::cluster::configuration::Home;
-use crate::value::dot::{Life, NodeId, Since};
+use crate::value::dot::{Incarnation, NodeId, Since};
 
-/// Since when a life of a node has lost no record: its last loss, or its start. It never goes back.
+/// Since when an incarnation of a node has lost no record: its last loss, or its start. It never goes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Memory {
-    /// The life.
-    pub life: Life,
+    /// The incarnation.
+    pub incarnation: Incarnation,
     /// Since when.
     pub since: Since,
 }
@@ -45,7 +45,7 @@ impl Losses {
 
     /// Whether `node` may have lost what it said when its memory was this.
     pub fn outdate(&self, node: NodeId, memory: Memory) -> bool {
-        let last = self.0.get(&Home { node, life: memory.life });
+        let last = self.0.get(&Home { node, incarnation: memory.incarnation });
         last.is_some_and(|&since| since > memory.since)
     }
 
@@ -68,7 +68,7 @@ impl FromIterator<(Home, Since)> for Losses {
     }
 }
 
-/// The number of a loss, unique among those of all lives of a node. What makes good one loss does not make good a later one.
+/// The number of a loss, unique among those of all incarnations of a node. What makes good one loss does not make good a later one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Loss(pub u64);
 
@@ -76,13 +76,13 @@ pub struct Loss(pub u64);
 mod tests {
     use super::*;
 
-    const HOME: Home = Home { node: NodeId::new(1), life: Life(7) };
+    const HOME: Home = Home { node: NodeId::new(1), incarnation: Incarnation(7) };
 
     #[test]
-    fn a_loss_outdates_only_what_its_life_said_before_it() {
+    fn a_loss_outdates_only_what_its_incarnation_said_before_it() {
         let losses: Losses = [(HOME, Since(5))].into_iter().collect();
-        for (life, since, is_outdated) in [(7, 4, true), (7, 5, false), (8, 4, false)] {
-            let memory = Memory { life: Life(life), since: Since(since) };
+        for (incarnation, since, is_outdated) in [(7, 4, true), (7, 5, false), (8, 4, false)] {
+            let memory = Memory { incarnation: Incarnation(incarnation), since: Since(since) };
             assert_eq!(losses.outdate(HOME.node, memory), is_outdated);
             assert!(!losses.outdate(NodeId::new(2), memory));
         }

@@ -3,11 +3,11 @@
 pub mod configuration;
 pub mod counts;
 pub mod holdings;
-pub mod lane;
 pub mod liveness;
 pub mod losses;
 pub mod membership;
+pub mod partition_state;
 pub mod paxos;
-pub mod seat;
+pub mod shard_id;
 pub mod sizes;
 pub mod successor;

@@ -140,10 +140,10 @@ mod tests {
 
     use super::*;
     use crate::cluster::counts::ReplicaCounts;
-    use crate::value::dot::Life;
+    use crate::value::dot::Incarnation;
 
     fn home(node: u64) -> Home {
-        Home { node: NodeId::new(node), life: Life(1) }
+        Home { node: NodeId::new(node), incarnation: Incarnation(1) }
     }
 
     fn configuration(home_of: u64) -> Configuration {
@@ -226,11 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn only_choosers_count_each_once_and_in_its_life() {
+    fn only_choosers_count_each_once_and_in_its_incarnation() {
         let ballot = Ballot { round: 1, node: NodeId::new(1) };
         let mut proposer = Proposer::new((1..=3).map(home).collect(), ballot, configuration(7));
-        let other_life = Home { life: Life(2), ..home(2) };
-        for by in [home(1), home(1), home(9), other_life] {
+        let other_incarnation = Home { incarnation: Incarnation(2), ..home(2) };
+        for by in [home(1), home(1), home(9), other_incarnation] {
             assert_eq!(proposer.promised(by, ballot, None), Proposed::Waiting);
         }
         let earlier = (Ballot { round: 0, node: NodeId::new(3) }, configuration(8));

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::cluster::configuration::{Configuration, Home};
 use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 
-/// The next configuration on the way from `current` to `wished` homes, of which keys have so many as `wished_counts` says; none if it is
+/// The next configuration on the way from `current` to `target` homes, of which keys have so many as `target_counts` says; none if it is
 /// what is wished. Of those that are to come, the ready come first; of those that are to go, the dead go first.
 ///
 /// Each step does one of four things, in this order, so that what is left for the next is simple. A bucket whose n is to be another
@@ -16,33 +16,33 @@ use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 /// buckets become more.
 pub fn successor(
     current: &Configuration,
-    wished: &[Home],
-    wished_counts: &ReplicaCounts,
+    target: &[Home],
+    target_counts: &ReplicaCounts,
     is_ready: impl Fn(Home) -> bool,
     is_dead: impl Fn(Home) -> bool,
 ) -> Option<Configuration> {
-    if wished.is_empty() {
+    if target.is_empty() {
         return None;
     }
     let counts = &current.counts;
     let room = BUCKETS_MAX.saturating_sub(counts.len());
-    let mut coming = wished_counts
+    let mut coming = target_counts
         .iter()
         .map(|(bucket, _)| bucket)
         .filter(|bucket| counts.get(bucket).is_none())
         .take(room)
         .peekable();
-    let is_any = |is: fn(u8, u8) -> bool| counts.iter().any(|(bucket, n)| is(n, wished_counts.n(bucket)));
+    let is_any = |is: fn(u8, u8) -> bool| counts.iter().any(|(bucket, n)| is(n, target_counts.n(bucket)));
     let (homes, counts) = if coming.peek().is_some() {
         (current.homes_of_any().to_vec(), counts.with_buckets(coming))
-    } else if is_any(|n, wished| n > wished) {
-        let lowered = counts.with(|bucket, n| n.min(wished_counts.n(bucket)));
+    } else if is_any(|n, target| n > target) {
+        let lowered = counts.with(|bucket, n| n.min(target_counts.n(bucket)));
         (current.of(lowered.n_max()).to_vec(), lowered)
-    } else if let Some(homes) = exchanged(current, wished, is_ready, is_dead) {
+    } else if let Some(homes) = exchanged(current, target, is_ready, is_dead) {
         (homes, counts.clone())
-    } else if is_any(|n, wished| n < wished) {
-        let raised = counts.with(|bucket, n| raised(n, wished_counts.n(bucket), current.homes.len(), wished.len()));
-        (wished[..wished.len().min(raised.n_max().into())].to_vec(), raised)
+    } else if is_any(|n, target| n < target) {
+        let raised = counts.with(|bucket, n| raised(n, target_counts.n(bucket), current.homes.len(), target.len()));
+        (target[..target.len().min(raised.n_max().into())].to_vec(), raised)
     } else {
         return None;
     };
@@ -51,43 +51,43 @@ pub fn successor(
 }
 
 /// The n to which one is raised at once: those who are homes already are to be a majority of those who will be.
-fn raised(n: u8, wished: u8, homes: usize, there: usize) -> u8 {
+fn raised(n: u8, target: u8, homes: usize, there: usize) -> u8 {
     let here = n.min(homes as u8).max(1);
     let most = here.saturating_add(1).max(here.saturating_mul(2).saturating_sub(1));
     // More than there are change nothing but the number.
-    if wished <= n || usize::from(most) >= there { wished.max(n) } else { most.min(wished) }
+    if target <= n || usize::from(most) >= there { target.max(n) } else { most.min(target) }
 }
 
 /// The homes after some were exchanged for others; none if keys have the homes that they are to have.
 fn exchanged(
     current: &Configuration,
-    wished: &[Home],
+    target: &[Home],
     is_ready: impl Fn(Home) -> bool,
     is_dead: impl Fn(Home) -> bool,
 ) -> Option<Vec<Home>> {
     let n_max = current.counts.n_max();
     let prefix = |homes: &[Home], n: u8| homes.iter().take(n.into()).copied().collect::<BTreeSet<Home>>();
     // That nearly always is so, and asked of every partition.
-    let is_reached = current.of(n_max) == &wished[..wished.len().min(n_max.into())];
-    if is_reached || current.counts.ns().iter().all(|&n| prefix(&current.homes, n) == prefix(wished, n)) {
+    let is_reached = current.of(n_max) == &target[..target.len().min(n_max.into())];
+    if is_reached || current.counts.ns().iter().all(|&n| prefix(&current.homes, n) == prefix(target, n)) {
         return None;
     }
-    let (present, wished) = (current.of(n_max), &wished[..wished.len().min(n_max.into())]);
-    let at_once = (present.len().min(wished.len()).saturating_sub(1) / 2).max(1);
+    let (present, target) = (current.of(n_max), &target[..target.len().min(n_max.into())]);
+    let at_once = (present.len().min(target.len()).saturating_sub(1) / 2).max(1);
     let comes = |home: &&Home| !present.contains(home);
     let mut homes: Vec<Home> = Vec::new();
-    if wished.iter().filter(comes).count() <= at_once {
-        homes.extend(wished);
+    if target.iter().filter(comes).count() <= at_once {
+        homes.extend(target);
     } else {
-        let mut coming: Vec<Home> = wished.iter().filter(comes).copied().collect();
+        let mut coming: Vec<Home> = target.iter().filter(comes).copied().collect();
         coming.sort_by_key(|&home| !is_ready(home));
         coming.truncate(at_once);
-        // A node that comes in a new life does not stay in its old one.
-        let stays = |home: &Home| !wished.contains(home) && !coming.iter().any(|new| new.node == home.node);
+        // A node that comes in a new incarnation does not stay in its old one.
+        let stays = |home: &Home| !target.contains(home) && !coming.iter().any(|new| new.node == home.node);
         let mut going: Vec<Home> = present.iter().copied().filter(stays).collect();
         going.sort_by_key(|&home| is_dead(home));
         let mut staying = going.into_iter().take(present.len().saturating_sub(at_once));
-        for home in wished {
+        for home in target {
             if present.contains(home) || coming.contains(home) {
                 homes.push(*home);
             } else {
@@ -107,10 +107,10 @@ mod tests {
     use super::*;
     use crate::cluster::configuration::Phase;
     use crate::ring::quorum::majority;
-    use crate::value::dot::{Life, NodeId};
+    use crate::value::dot::{Incarnation, NodeId};
 
     fn home(node: u64) -> Home {
-        Home { node: NodeId::new(node), life: Life(1) }
+        Home { node: NodeId::new(node), incarnation: Incarnation(1) }
     }
 
     fn homes(nodes: &[u64]) -> Vec<Home> {
@@ -126,10 +126,10 @@ mod tests {
         Configuration { number: 4, homes: homes(nodes), choosers: 3, counts: counts(ns) }
     }
 
-    fn next(current: &[u64], wished: &[u64], ns: &[u8], dead: u64) -> Option<Vec<u64>> {
+    fn next(current: &[u64], target: &[u64], ns: &[u8], dead: u64) -> Option<Vec<u64>> {
         let next = successor(
             &configuration(current, ns),
-            &homes(wished),
+            &homes(target),
             &counts(ns),
             |other| other != home(5),
             |other| other == home(dead),
@@ -162,10 +162,10 @@ mod tests {
     fn an_n_changes_after_its_bucket_has_come_into_the_table() {
         let of = |n: u8| ReplicaCounts::new([("a".into(), n)].into());
         let none = ReplicaCounts::default();
-        let steps = |from: &ReplicaCounts, nodes: &[u64], to: &ReplicaCounts, wished: &[u64]| {
+        let steps = |from: &ReplicaCounts, nodes: &[u64], to: &ReplicaCounts, target: &[u64]| {
             let mut now = Configuration { counts: from.clone(), ..configuration(nodes, &[]) };
             let mut all = Vec::new();
-            while let Some(next) = successor(&now, &homes(wished), to, |_| true, |_| false) {
+            while let Some(next) = successor(&now, &homes(target), to, |_| true, |_| false) {
                 assert!(Phase::Joint(now.clone(), next.clone()).is_sound() && all.len() < 9);
                 all.push((next.counts.get(b"a").unwrap_or(0), next.homes.len(), next.choosers));
                 now = next;
@@ -187,18 +187,18 @@ mod tests {
         #[test]
         fn the_wish_is_reached_and_those_who_stay_can_finish_each_step(
             current in prop::collection::btree_map(0u64..9, 1u64..3, 1..6),
-            wished in prop::collection::btree_map(0u64..9, 1u64..3, 1..6),
+            target in prop::collection::btree_map(0u64..9, 1u64..3, 1..6),
             dead in 0u64..9,
         ) {
             let counts = counts(&[1, 5]);
-            let homes = |lives: BTreeMap<u64, u64>| -> Vec<Home> {
-                lives.into_iter().map(|(node, life)| Home { node: NodeId::new(node), life: Life(life) }).collect()
+            let homes = |incarnations: BTreeMap<u64, u64>| -> Vec<Home> {
+                incarnations.into_iter().map(|(node, incarnation)| Home { node: NodeId::new(node), incarnation: Incarnation(incarnation) }).collect()
             };
-            let (current, wished) = (homes(current), homes(wished));
+            let (current, target) = (homes(current), homes(target));
             let mut now = Configuration { number: 0, homes: current, choosers: 5, counts: counts.clone() };
             for _ in 0..10 {
                 let is_dead = |home: Home| home.node.get() == dead;
-                let Some(next) = successor(&now, &wished, &counts, |home| !is_dead(home), is_dead) else { break };
+                let Some(next) = successor(&now, &target, &counts, |home| !is_dead(home), is_dead) else { break };
                 prop_assert!(!next.homes.is_empty() && next.homes.len() <= 5);
                 prop_assert!(Phase::Joint(now.clone(), next.clone()).is_sound(), "{:?} to {:?}", now, next);
                 let staying = next.homes.iter().filter(|home| now.has(**home)).count();
@@ -206,7 +206,7 @@ mod tests {
                 prop_assert!(staying >= majority(next.homes.len()) || grows_from_few, "{:?} to {:?}", now, next);
                 now = next;
             }
-            prop_assert_eq!(now.homes, wished);
+            prop_assert_eq!(now.homes, target);
         }
     }
 }

@@ -30,15 +30,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::ControlConfig;
-use super::opinion::Opinion;
-use super::opinions::Opinions;
 use super::roll::{Listed, Roll};
 use super::spread::EVERYONE_MAX;
 use super::swim::{Identity, PACKET_BYTES_MAX, Packet, PacketCodec};
+use super::verdict::Verdict;
+use super::verdicts::Verdicts;
 use crate::cluster::liveness::{Liveness, Why};
 use crate::cluster::membership::View;
 use crate::mutation::{Broken, Mutation};
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 use crate::value::time::{Instant, Now};
 
 /// How often a node probes another.
@@ -89,7 +89,7 @@ pub(super) struct Detector {
     timers: BTreeMap<(Instant, u64), Timer<Identity>>,
     timers_set: u64,
     roll: Roll,
-    opinions: Opinions,
+    verdicts: Verdicts,
     probe: Option<Probe>,
     /// Whether SWIM probes: it rests while it knows of nobody that is there, or has to be heard under a new name.
     probes: bool,
@@ -103,13 +103,13 @@ pub(super) struct Detector {
 
 impl Detector {
     pub(super) fn new(config: &ControlConfig) -> Self {
-        let ControlConfig { node, life, boot, .. } = *config;
+        let ControlConfig { node, incarnation, boot, .. } = *config;
         let mut random = ChaCha8Rng::seed_from_u64(config.seed);
         // What the control draws for itself is of another stream.
         random.set_stream(1);
         Self {
             swim: Foca::new(
-                Identity { node, generation: 0, life, boot, renewal: 0 },
+                Identity { node, generation: 0, incarnation, boot, renewal: 0 },
                 swim_config(CONFIRM_AFTER),
                 random,
                 PacketCodec,
@@ -119,7 +119,7 @@ impl Detector {
             timers: BTreeMap::new(),
             timers_set: 0,
             roll: Roll::default(),
-            opinions: Opinions::default(),
+            verdicts: Verdicts::default(),
             probe: None,
             probes: false,
             next_knock: Instant::default(),
@@ -132,7 +132,7 @@ impl Detector {
 
     /// What this node thinks of every other.
     pub(super) const fn liveness(&self) -> &Arc<Liveness> {
-        self.opinions.liveness()
+        self.verdicts.liveness()
     }
 
     fn me(&self) -> NodeId {
@@ -146,14 +146,14 @@ impl Detector {
         let come: Vec<Member<Identity>> = view
             .members()
             .map(|known| &known.member)
-            .map(|member| Identity::unheard(member.id, view.lives_ended(member.id), member.life))
-            .filter(|id| id.node != me && self.current(id.node).is_none_or(|known| known.life != id.life))
+            .map(|member| Identity::unheard(member.id, view.incarnations_ended(member.id), member.incarnation))
+            .filter(|id| id.node != me && self.current(id.node).is_none_or(|known| known.incarnation != id.incarnation))
             .map(Member::alive)
             .collect();
         self.confirm_after = confirm_after(view.members().len());
         // Nothing is switched on that was off, which is all that SWIM would refuse.
         let _ = self.swim.set_config(swim_config(self.confirm_after));
-        self.opinions.retain(now, |node| view.member(node).is_some());
+        self.verdicts.retain(now, |node| view.member(node).is_some());
         self.strangers.retain(|&node| view.member(node).is_some());
         for id in gone {
             self.drive(now, told, |swim, out| {
@@ -162,7 +162,7 @@ impl Detector {
             });
         }
         for member in &come {
-            self.opinions.insert(now, member.id().node);
+            self.verdicts.insert(now, member.id().node);
             self.strangers.insert(member.id().node);
         }
         if !come.is_empty() {
@@ -171,15 +171,24 @@ impl Detector {
     }
 
     /// Takes in a packet of this boot of a node; false if it makes no sense.
-    pub(super) fn heard(&mut self, now: Now, sender: (NodeId, Life, u32), bytes: &[u8], told: &mut Told) -> bool {
+    pub(super) fn heard(
+        &mut self,
+        now: Now,
+        sender: (NodeId, Incarnation, u32),
+        bytes: &[u8],
+        told: &mut Told,
+    ) -> bool {
         let Ok(mut packet) = Packet::decode(bytes) else { return false };
         packet.each_identity(|id| id.generation = self.generation(*id));
         let (from, to, message) = (packet.header.src, packet.header.dst, packet.header.message.clone());
         let Some(known) = self.current(from.node) else { return false };
-        if (from.node, from.life, from.boot) != sender || known.life != from.life || to.node != self.me() {
+        if (from.node, from.incarnation, from.boot) != sender
+            || known.incarnation != from.incarnation
+            || to.node != self.me()
+        {
             return false;
         }
-        self.opinions.edit(now.instant, from.node, |peer| peer.heard = true);
+        self.verdicts.edit(now.instant, from.node, |peer| peer.heard = true);
         if message == Message::Announce {
             // The answer introduces this node.
             self.strangers.remove(&from.node);
@@ -232,12 +241,12 @@ impl Detector {
         {
             probe.answered = true;
         }
-        self.opinions.edit(now, from.node, Opinion::answered);
+        self.verdicts.edit(now, from.node, Verdict::answered);
     }
 
     /// The connection to a node broke or cannot be made, or is made.
     pub(super) fn connected(&mut self, now: Now, node: NodeId, connected: bool, told: &mut Told) {
-        self.opinions.edit(now.instant, node, |peer| peer.link_lost = !connected);
+        self.verdicts.edit(now.instant, node, |peer| peer.link_lost = !connected);
         if connected && let Some(id) = self.current(node) {
             self.drive_on(now, told, |swim, out| swim.announce(id, out));
         }
@@ -262,7 +271,7 @@ impl Detector {
             let chosen = self.next_to_knock();
             self.announce(now, chosen, told);
         }
-        self.opinions.judge(now, self.broken.is(Mutation::SwimNeverSuspects))
+        self.verdicts.judge(now, self.broken.is(Mutation::SwimNeverSuspects))
     }
 
     /// When it wants to be ticked.
@@ -270,7 +279,7 @@ impl Detector {
         let timer = self.timers.keys().next().map(|&(at, _)| at);
         let knock = self.wants_to_knock().then_some(self.next_knock);
         let introduction = (!self.strangers.is_empty()).then_some(self.next_introduction);
-        self.opinions.wake_at().into_iter().chain(timer).chain(knock).chain(introduction).min()
+        self.verdicts.wake_at().into_iter().chain(timer).chain(knock).chain(introduction).min()
     }
 
     /// Whoever is late itself cannot say that others are.
@@ -287,7 +296,7 @@ impl Detector {
     /// Whoever has answered since it was suspected is not given up, though it may be suspected anew.
     fn is_wanted(&self, now: Instant, timer: &Timer<Identity>) -> bool {
         let Timer::ChangeSuspectToDown { member_id, .. } = timer else { return true };
-        let is_suspect = self.opinions.get(member_id.node).is_some_and(|peer| {
+        let is_suspect = self.verdicts.get(member_id.node).is_some_and(|peer| {
             let is_confirmed = now.since(peer.suspected_at) >= self.confirm_after;
             is_confirmed && matches!(peer.suspicion, Some(Why::ProbeUnanswered | Why::SuspectedByOthers))
         });
@@ -375,7 +384,7 @@ impl Detector {
     /// Goes along with SWIM where it has changed its mind.
     fn take_in_states(&mut self, now: Instant, changed: &[(Listed, Listed)], is_hearsay: bool) {
         for &((former, was), (id, state)) in changed {
-            self.opinions.edit(now, id.node, |peer| {
+            self.verdicts.edit(now, id.node, |peer| {
                 if former != id {
                     peer.started_anew();
                 }
@@ -398,7 +407,7 @@ impl Detector {
             return;
         }
         let why = if failed == Some(probe.of) { Why::ProbeUnanswered } else { Why::OnlyOthersReachIt };
-        self.opinions.edit(now, probe.of.node, |peer| peer.suspect(now, why));
+        self.verdicts.edit(now, probe.of.node, |peer| peer.suspect(now, why));
     }
 
     fn rest(&mut self) {
@@ -413,18 +422,18 @@ impl Detector {
     }
 
     fn wants_to_knock(&self) -> bool {
-        self.opinions.len() > 0 && (!self.probes || self.opinions.any_owing())
+        self.verdicts.len() > 0 && (!self.probes || self.verdicts.any_owing())
     }
 
     /// Those who owe an answer, or anyone while this node does not probe; each in turn. In a large cluster whoever is suspected by
     /// others alone is left to them: it would be called by everyone at once.
     fn next_to_knock(&mut self) -> Vec<Identity> {
-        let is_large = self.opinions.len() > EVERYONE_MAX;
-        let is_left_to_others = |peer: &Opinion| {
+        let is_large = self.verdicts.len() > EVERYONE_MAX;
+        let is_left_to_others = |peer: &Verdict| {
             is_large && self.probes && peer.down.is_none() && peer.suspicion == Some(Why::SuspectedByOthers)
         };
-        let silent = self.opinions.in_turn(self.knocked_last, !self.probes);
-        let silent = silent.filter(|&node| !self.opinions.get(node).is_some_and(is_left_to_others));
+        let silent = self.verdicts.in_turn(self.knocked_last, !self.probes);
+        let silent = silent.filter(|&node| !self.verdicts.get(node).is_some_and(is_left_to_others));
         let chosen: Vec<Identity> = silent.filter_map(|node| self.current(node)).take(KNOCKS).collect();
         if let Some(last) = chosen.last() {
             self.knocked_last = last.node;
@@ -447,9 +456,9 @@ impl Detector {
         self.roll.iter().filter(move |known| known.node != me)
     }
 
-    /// What is known here of the generation of a life; 0 of one that is not current, and of this node's own.
+    /// What is known here of the generation of an incarnation; 0 of one that is not current, and of this node's own.
     fn generation(&self, id: Identity) -> u32 {
-        self.current(id.node).filter(|known| known.life == id.life).map_or(0, |known| known.generation)
+        self.current(id.node).filter(|known| known.incarnation == id.incarnation).map_or(0, |known| known.generation)
     }
 
     fn current(&self, node: NodeId) -> Option<Identity> {
@@ -489,6 +498,6 @@ fn swim_config(confirm_after: Duration) -> Config {
 
 impl std::fmt::Debug for Detector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Detector").field("opinions", &self.opinions).finish_non_exhaustive()
+        f.debug_struct("Detector").field("verdicts", &self.verdicts).finish_non_exhaustive()
     }
 }

@@ -19,7 +19,7 @@ fn founding(nodes: usize) -> History {
     let member = |node: usize| Member {
         zone: "z".to_owned(),
         host: format!("h{node}"),
-        ..Member::new(&format!("node-{node}"), Life(node as u64))
+        ..Member::new(&format!("node-{node}"), Incarnation(node as u64))
     };
     let members: Vec<_> = (0..nodes).map(member).collect();
     let (mut history, partitions) = (History::new(), Partitions::new(8).unwrap());
@@ -61,12 +61,12 @@ impl Lan {
 
     fn start(&mut self, node: usize) {
         self.boots[node] += 1;
-        let (life, boot) = (Life(node as u64), self.boots[node]);
+        let (incarnation, boot) = (Incarnation(node as u64), self.boots[node]);
         let seed = node as u64 + 100 * u64::from(boot);
         let config = ControlConfig {
             cluster: CLUSTER,
             node: id(node),
-            life,
+            incarnation,
             boot,
             seed,
             epoch: Epoch::FIRST,
@@ -116,15 +116,15 @@ impl Lan {
 
     /// Has a node hear a packet, as if its source had sent it.
     fn tell(&mut self, to: usize, packet: &Packet) {
-        let Identity { node, life, boot, .. } = packet.header.src;
+        let Identity { node, incarnation, boot, .. } = packet.header.src;
         let message = Message::Notice(Notice::Swim(packet.encode().into()));
         let envelope = Envelope {
             cluster: CLUSTER,
             from: node,
-            from_life: life,
+            from_incarnation: incarnation,
             from_boot: boot,
             sent: Now { wall: WallMs(1), ..Now::default() },
-            footing: crate::cluster::configuration::Footing::default(),
+            config_stamp: crate::cluster::configuration::ConfigStamp::default(),
             losses: crate::cluster::losses::Losses::NONE,
             message,
         };
@@ -220,13 +220,13 @@ fn who_missed_a_restart_hears_of_it_when_it_calls_the_old_boot() {
 fn nobody_can_invent_a_node_or_a_boot_of_another() {
     let mut lan = Lan::new(3);
     let header = foca::Header {
-        src: Identity { boot: 1, ..Identity::unheard(id(2), 0, Life(2)) },
+        src: Identity { boot: 1, ..Identity::unheard(id(2), 0, Incarnation(2)) },
         src_incarnation: 0,
-        dst: Identity { boot: 1, ..Identity::unheard(id(0), 0, Life(0)) },
+        dst: Identity { boot: 1, ..Identity::unheard(id(0), 0, Incarnation(0)) },
         message: foca::Message::Gossip,
     };
-    let later = Identity { boot: 9, ..Identity::unheard(id(1), 0, Life(1)) };
-    let stranger = Identity { boot: 1, ..Identity::unheard(id(7), 0, Life(7)) };
+    let later = Identity { boot: 9, ..Identity::unheard(id(1), 0, Incarnation(1)) };
+    let stranger = Identity { boot: 1, ..Identity::unheard(id(7), 0, Incarnation(7)) };
     lan.tell(0, &Packet { header, updates: vec![foca::Member::alive(later), foca::Member::alive(stranger)] });
     assert_eq!(lan.watch(20_000, 0, 1), BTreeSet::from([Status::Alive]));
     assert_eq!(lan.controls[0].as_ref().unwrap().liveness().iter().count(), 2);
@@ -237,9 +237,9 @@ fn one_who_goes_by_anothers_id_makes_no_storm() {
     let mut lan = Lan::new(3);
     // A second process of node 2, by a later boot.
     let header = foca::Header {
-        src: Identity { boot: 9, ..Identity::unheard(id(2), 0, Life(2)) },
+        src: Identity { boot: 9, ..Identity::unheard(id(2), 0, Incarnation(2)) },
         src_incarnation: 0,
-        dst: Identity { boot: 1, ..Identity::unheard(id(0), 0, Life(0)) },
+        dst: Identity { boot: 1, ..Identity::unheard(id(0), 0, Incarnation(0)) },
         message: foca::Message::Announce,
     };
     lan.tell(0, &Packet { header, updates: vec![] });

@@ -17,7 +17,7 @@ use super::{Control, ControlEffects, Notice, TOLD};
 use crate::cluster::membership::View;
 use crate::message::gossip::{EpochNotice, MembersDigest};
 use crate::store::command::WriteFailed;
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 use crate::value::epoch::Epoch;
 use crate::value::hlc::WallMs;
 use crate::value::time::{Instant, Now};
@@ -43,7 +43,7 @@ pub struct EpochStatus {
 /// What one member has told of itself.
 #[derive(Clone, Copy, Debug)]
 struct Told {
-    life: Life,
+    incarnation: Incarnation,
     epoch: Epoch,
     finished: Epoch,
     members: MembersDigest,
@@ -54,7 +54,7 @@ struct Told {
 pub(super) struct Epochs {
     /// The one that is saved.
     epoch: Epoch,
-    /// One that the cluster had reached when this life was made.
+    /// One that the cluster had reached when this incarnation was made.
     floor: Epoch,
     saving: Option<Epoch>,
     next_save: Instant,
@@ -104,8 +104,8 @@ impl Epochs {
     }
 
     /// A shard has finished an epoch.
-    pub(super) fn finished(&mut self, lane: u32, epoch: Epoch) {
-        if let Some(finished) = self.lanes.get_mut(lane as usize) {
+    pub(super) fn finished(&mut self, shard_id: u32, epoch: Epoch) {
+        if let Some(finished) = self.lanes.get_mut(shard_id as usize) {
             *finished = epoch.max(*finished);
             self.is_news = true;
         }
@@ -121,17 +121,17 @@ impl Epochs {
     }
 
     /// Takes in what a member tells.
-    pub(super) fn heard(&mut self, from: NodeId, life: Life, notice: &EpochNotice) {
+    pub(super) fn heard(&mut self, from: NodeId, incarnation: Incarnation, notice: &EpochNotice) {
         let EpochNotice { epoch, finished, members, .. } = *notice;
-        let is_old = |told: &Told| told.life == life && told.epoch > epoch;
+        let is_old = |told: &Told| told.incarnation == incarnation && told.epoch > epoch;
         if self.told.get(&from).is_none_or(|told| !is_old(told)) {
-            self.told.insert(from, Told { life, epoch, finished, members });
+            self.told.insert(from, Told { incarnation, epoch, finished, members });
         }
         // Who does not know the epoch may yet begin in one that others have finished.
         if members != self.roster.digest || epoch == Epoch::UNKNOWN {
             return;
         }
-        if let Some(place) = self.roster.place(from, life) {
+        if let Some(place) = self.roster.place(from, incarnation) {
             self.mark(place, finished);
         }
         // Nobody is further off, so who says otherwise is mistaken.
@@ -158,20 +158,23 @@ impl Epochs {
     }
 
     /// Goes by the members of a view, and by what this node has finished itself.
-    fn go_by(&mut self, me: NodeId, life: Life, view: &Arc<View>) {
+    fn go_by(&mut self, me: NodeId, incarnation: Incarnation, view: &Arc<View>) {
         if self.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, view)) {
             self.of = Some(view.clone());
             let roster = Roster::of(view);
             if roster.digest != self.roster.digest {
-                self.finished =
-                    roster.members().iter().map(|&(node, life)| self.own_word(node, life, &roster)).collect();
+                self.finished = roster
+                    .members()
+                    .iter()
+                    .map(|&(node, incarnation)| self.own_word(node, incarnation, &roster))
+                    .collect();
                 self.roster = roster;
                 self.is_news = true;
             }
         }
         if self.is_news
             && self.epoch != Epoch::UNKNOWN
-            && let Some(place) = self.roster.place(me, life)
+            && let Some(place) = self.roster.place(me, incarnation)
         {
             self.mark(place, self.own());
         }
@@ -182,8 +185,8 @@ impl Epochs {
     }
 
     /// What a member has said itself that it has finished while it knew these members.
-    fn own_word(&self, node: NodeId, life: Life, roster: &Roster) -> Epoch {
-        let told = self.told.get(&node).filter(|told| told.life == life && told.members == roster.digest);
+    fn own_word(&self, node: NodeId, incarnation: Incarnation, roster: &Roster) -> Epoch {
+        let told = self.told.get(&node).filter(|told| told.incarnation == incarnation && told.members == roster.digest);
         told.filter(|told| told.epoch != Epoch::UNKNOWN).map_or(Epoch::UNKNOWN, |told| told.finished)
     }
 
@@ -214,16 +217,16 @@ impl Epochs {
         behind.chain((self.own() < self.epoch).then_some(me)).collect()
     }
 
-    /// The epoch in which a life begins that does not know any. Since it has done nothing yet, that may be any that a member is in.
+    /// The epoch in which an incarnation begins that does not know any. Since it has done nothing yet, that may be any that a member is in.
     /// If all members are new, so that nobody knows, it is one that none of them had come to before.
     fn first(&self, me: NodeId) -> Option<Epoch> {
         let others = self.roster.members().iter().filter(|&&(node, _)| node != me);
-        // Who knows the same members knows this life, and waits for it. What another says may be from any time: messages may be
+        // Who knows the same members knows this incarnation, and waits for it. What another says may be from any time: messages may be
         // under way for long.
-        let told = |node: NodeId, life: Life| {
-            self.told.get(&node).filter(|told| told.life == life && told.members == self.roster.digest)
+        let told = |node: NodeId, incarnation: Incarnation| {
+            self.told.get(&node).filter(|told| told.incarnation == incarnation && told.members == self.roster.digest)
         };
-        let told: Vec<Option<&Told>> = others.map(|&(node, life)| told(node, life)).collect();
+        let told: Vec<Option<&Told>> = others.map(|&(node, incarnation)| told(node, incarnation)).collect();
         let known = told.iter().flatten().map(|told| told.epoch).filter(|&epoch| epoch > Epoch::UNKNOWN).max();
         let floors: Option<Vec<Epoch>> = told.iter().map(|told| Some((*told)?.finished)).collect();
         let reached = floors.map(|floors| floors.into_iter().chain([self.floor]).max().unwrap_or_default());
@@ -238,8 +241,8 @@ const fn before(epoch: Epoch) -> Epoch {
 
 impl Control {
     /// A shard has finished an epoch.
-    pub(super) fn finished(&mut self, lane: u32, epoch: Epoch) {
-        self.epochs.finished(lane, epoch);
+    pub(super) fn finished(&mut self, shard_id: u32, epoch: Epoch) {
+        self.epochs.finished(shard_id, epoch);
     }
 
     /// The epoch that is saved.
@@ -254,7 +257,7 @@ impl Control {
 
     /// Has the epochs go by the members of the view.
     pub(super) fn go_by_members(&mut self) {
-        self.epochs.go_by(self.config.node, self.config.life, &self.view);
+        self.epochs.go_by(self.config.node, self.config.incarnation, &self.view);
     }
 
     /// Enters the next epoch if all have finished this one, and tells the others what has changed.

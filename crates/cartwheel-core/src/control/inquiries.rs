@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Control, ControlEffects, Notice};
 use crate::cluster::sizes::NodeSizes;
 use crate::message::gossip::{Inquiry, InquiryId};
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 use crate::value::time::Now;
 
 /// How many questions may wait for the shards at once. One more is dropped: who asked asks again, or does without.
@@ -21,8 +21,8 @@ pub(super) struct Inquiries {
 
 impl Inquiries {
     /// Those of one boot. They are numbered through all boots, so that no late answer is taken for one to a later question.
-    pub(super) const fn new(life: Life, boot: u32) -> Self {
-        Self { begun: life.mark_of_boot(boot) << 40, asked: BTreeMap::new() }
+    pub(super) const fn new(incarnation: Incarnation, boot: u32) -> Self {
+        Self { begun: incarnation.mark_of_boot(boot) << 40, asked: BTreeMap::new() }
     }
 
     /// A number for a question.

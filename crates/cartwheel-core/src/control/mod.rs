@@ -14,14 +14,14 @@ mod detector;
 mod epochs;
 mod inquiries;
 mod members;
-mod opinion;
-mod opinions;
 mod phases;
 mod roll;
 mod roster;
 mod spread;
 mod survey;
 mod swim;
+mod verdict;
+mod verdicts;
 mod views;
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::cluster::configuration::{Footing, Home, Phase};
+use crate::cluster::configuration::{ConfigStamp, Home, Phase};
 use crate::cluster::liveness::Liveness;
 use crate::cluster::membership::{Folded, History, View};
 use crate::cluster::sizes::NodeSizes;
@@ -43,7 +43,7 @@ use crate::mutation::{Broken, Mutation};
 use crate::ring::{PartitionId, RingVersion};
 use crate::store::command::WriteFailed;
 use crate::value::cluster_id::ClusterId;
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 use crate::value::epoch::Epoch;
 use crate::value::time::{Instant, Now};
 use change::Pending;
@@ -144,15 +144,15 @@ pub struct ControlConfig {
     pub cluster: ClusterId,
     /// This node.
     pub node: NodeId,
-    /// Its life.
-    pub life: Life,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
     /// Its boot.
     pub boot: u32,
     /// Where its randomness starts. Two boots must not share one.
     pub seed: u64,
-    /// The epoch that is saved; [`Epoch::UNKNOWN`] in a life that has not heard of any.
+    /// The epoch that is saved; [`Epoch::UNKNOWN`] in an incarnation that has not heard of any.
     pub epoch: Epoch,
-    /// One that the cluster had reached when this life was made.
+    /// One that the cluster had reached when this incarnation was made.
     pub epoch_floor: Epoch,
     /// How many shards it has.
     pub lanes: u32,
@@ -221,7 +221,7 @@ impl Control {
             surveys: Vec::new(),
             phases: Phases::new(&view),
             drained: vec![false; config.lanes as usize],
-            inquiries: Inquiries::new(config.life, config.boot),
+            inquiries: Inquiries::new(config.incarnation, config.boot),
             epochs: Epochs::new(config.epoch, config.epoch_floor, config.lanes),
             detector: Detector::new(&config),
             detected: None,
@@ -255,14 +255,14 @@ impl Control {
             ControlInput::ChangeMembers(client, change) => self.change_members(now, client, change, &mut effects),
             ControlInput::Survey(client, survey) => self.survey(now, client, survey, &mut effects),
             ControlInput::Phases(phases) => self.phases_here(now, phases, &mut effects),
-            ControlInput::Drained(lane, is_drained) => self.drained(lane, is_drained),
+            ControlInput::Drained(shard_id, is_drained) => self.drained(shard_id, is_drained),
             ControlInput::Message(envelope) => self.message(now, *envelope, &mut effects),
             ControlInput::Report(id, report) => self.shards_report(now, id, report, &mut effects),
             ControlInput::Reachable(node) => self.connected(now, node, true, &mut effects),
             ControlInput::Unreachable(node) => self.connected(now, node, false, &mut effects),
             ControlInput::Saved(result) => self.saved(now, result, &mut effects),
             ControlInput::EpochSaved(result) => self.epoch_saved(now, result, &mut effects),
-            ControlInput::Finished(lane, epoch) => self.finished(lane, epoch),
+            ControlInput::Finished(shard_id, epoch) => self.finished(shard_id, epoch),
             ControlInput::Tick => {}
         }
         self.end_pending(now, &mut effects);
@@ -313,22 +313,22 @@ impl Control {
 
     /// Takes in what a member says, and who it is that nobody here has heard of.
     fn message(&mut self, now: Now, envelope: Envelope, effects: &mut ControlEffects) {
-        let (from, sender) = (envelope.from, (envelope.from, envelope.from_life, envelope.from_boot));
+        let (from, sender) = (envelope.from, (envelope.from, envelope.from_incarnation, envelope.from_boot));
         let Message::Notice(notice) = envelope.message else { return };
-        if envelope.cluster != self.config.cluster || self.view.is_gone(from, envelope.from_life) {
+        if envelope.cluster != self.config.cluster || self.view.is_gone(from, envelope.from_incarnation) {
             return;
         }
         if self.view.member(from).is_none() {
             if let Notice::Changes(Changes { changes, .. }) = notice {
-                self.stranger_came(Home { node: from, life: envelope.from_life }, &changes);
+                self.stranger_came(Home { node: from, incarnation: envelope.from_incarnation }, &changes);
             }
             return;
         }
         match notice {
-            Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_life, &notice),
+            Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_incarnation, &notice),
             Notice::Swim(packet) => self.hear(now, sender, &packet, effects),
             Notice::Phases(notice) => self.phases_there(now, from, notice, effects),
-            Notice::Drained(life, version) => self.has_drained(now, from, life, version, effects),
+            Notice::Drained(incarnation, version) => self.has_drained(now, from, incarnation, version, effects),
             Notice::Have(version) => self.peer_has(now, from, version, effects),
             Notice::Want(had) => self.wanted_by(now, from, &had, effects),
             Notice::Changes(changes) => self.changes_came(now, from, changes, effects),
@@ -339,7 +339,7 @@ impl Control {
         }
     }
 
-    fn hear(&mut self, now: Now, sender: (NodeId, Life, u32), packet: &[u8], effects: &mut ControlEffects) {
+    fn hear(&mut self, now: Now, sender: (NodeId, Incarnation, u32), packet: &[u8], effects: &mut ControlEffects) {
         let mut told = Told::default();
         if !self.detector.heard(now, sender, packet, &mut told) {
             effects.nonsense += 1;
@@ -433,10 +433,10 @@ impl Control {
         let envelope = Envelope {
             cluster: self.config.cluster,
             from: self.config.node,
-            from_life: self.config.life,
+            from_incarnation: self.config.incarnation,
             from_boot: self.config.boot,
             sent: now,
-            footing: Footing::default(),
+            config_stamp: ConfigStamp::default(),
             losses: crate::cluster::losses::Losses::NONE,
             message: Message::Notice(notice),
         };

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use super::{Control, ControlEffects, Notice};
-use crate::cluster::configuration::{Home, Phase, Step};
+use crate::cluster::configuration::{ConfigVersion, Home, Phase};
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{ChangeKind, View};
 use crate::message::client::Refusal;
 use crate::message::gossip::{PHASES_MAX, PhasesNotice};
 use crate::ring::{PartitionId, RingVersion};
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 use crate::value::hlc::Hlc;
 use crate::value::time::Now;
 
@@ -46,26 +46,26 @@ impl Phases {
         &self.by_partition
     }
 
-    fn steps(&self) -> Vec<Step> {
+    fn steps(&self) -> Vec<ConfigVersion> {
         self.by_partition.iter().map(Phase::step).collect()
     }
 
     /// What is known of later than these steps.
-    fn later_than(&self, steps: &[Step]) -> Vec<(PartitionId, Phase)> {
+    fn later_than(&self, steps: &[ConfigVersion]) -> Vec<(PartitionId, Phase)> {
         let phases = (0..).map(PartitionId).zip(&self.by_partition).zip(steps);
         let later = phases.filter(|((_, phase), step)| phase.step() > **step);
         later.map(|((partition, phase), _)| (partition, phase.clone())).take(PHASES_MAX).collect()
     }
 
-    /// Whether a partition names a node in this life as a home of any key.
+    /// Whether a partition names a node in this incarnation as a home of any key.
     fn name(&self, home: Home) -> bool {
         self.by_partition.iter().any(|phase| phase.is_home_of_any(home))
     }
 }
 
 /// Nothing for the founding, so that all begin alike.
-fn digest(partition: PartitionId, step: Step) -> u64 {
-    if step == Step::default() {
+fn digest(partition: PartitionId, step: ConfigVersion) -> u64 {
+    if step == ConfigVersion::default() {
         return 0;
     }
     let bytes = [u64::from(partition.0).to_le_bytes(), step.0.to_le_bytes()].concat();
@@ -156,7 +156,7 @@ impl Control {
     /// The nodes that are leaving and that no partition names any more.
     fn unnamed(&self) -> Vec<Home> {
         let leaving = self.view.members().filter(|known| known.leaving && !self.is_placed(known.member.id));
-        let homes = leaving.map(|known| Home { node: known.member.id, life: known.member.life });
+        let homes = leaving.map(|known| Home { node: known.member.id, incarnation: known.member.incarnation });
         homes.filter(|&home| !self.phases.name(home)).collect()
     }
 
@@ -173,35 +173,35 @@ impl Control {
     /// records that it has left, and so of one that is dead, once no partition names it.
     pub(super) fn see_off(&mut self, now: Now, effects: &mut ControlEffects) {
         let me = self.config.node;
-        for Home { node, life } in self.unnamed() {
+        for Home { node, incarnation } in self.unnamed() {
             if node == me && !self.drained.is_empty() && self.drained.iter().all(|&drained| drained) {
                 for peer in self.first_of_those_who_stay().into_iter().chain(self.some_others()) {
-                    self.send(now, peer, Notice::Drained(life, self.version()), effects);
+                    self.send(now, peer, Notice::Drained(incarnation, self.version()), effects);
                 }
             } else if self.liveness().status(node) == Status::Down
                 && self.first_of_those_who_stay() == Some(me)
                 && self.has_compared_with_most()
             {
-                self.record_left(now, node, life);
+                self.record_left(now, node, incarnation);
             }
         }
     }
 
-    /// A node says that in this life it holds nothing any more, and which version of the history it has.
+    /// A node says that in this incarnation it holds nothing any more, and which version of the history it has.
     pub(super) fn has_drained(
         &mut self,
         now: Now,
         from: NodeId,
-        life: Life,
+        incarnation: Incarnation,
         version: RingVersion,
         effects: &mut ControlEffects,
     ) {
-        let is_leaving = self.unnamed().contains(&Home { node: from, life });
+        let is_leaving = self.unnamed().contains(&Home { node: from, incarnation });
         if !is_leaving || self.first_of_those_who_stay() != Some(self.config.node) || !self.has_compared_with_most() {
             return;
         }
         if self.has_had(version) {
-            self.record_left(now, from, life);
+            self.record_left(now, from, incarnation);
         } else {
             // It says so again, when this node has learnt the rest.
             self.peer_has(now, from, version, effects);
@@ -216,9 +216,9 @@ impl Control {
         2 * stay.iter().filter(|node| is_compared(node)).count() > stay.len()
     }
 
-    fn record_left(&mut self, now: Now, node: NodeId, life: Life) {
-        if !self.wanted.says_left(Home { node, life }) {
-            self.wanted.record(Hlc::at(now.wall), self.config.node, ChangeKind::Left { node, life });
+    fn record_left(&mut self, now: Now, node: NodeId, incarnation: Incarnation) {
+        if !self.wanted.says_left(Home { node, incarnation }) {
+            self.wanted.record(Hlc::at(now.wall), self.config.node, ChangeKind::Left { node, incarnation });
         }
     }
 
@@ -234,8 +234,8 @@ impl Control {
     }
 
     /// A shard holds nothing any more that its node is to hand over, or does again.
-    pub(super) fn drained(&mut self, lane: u32, is_drained: bool) {
-        if let Some(drained) = self.drained.get_mut(lane as usize) {
+    pub(super) fn drained(&mut self, shard_id: u32, is_drained: bool) {
+        if let Some(drained) = self.drained.get_mut(shard_id as usize) {
             *drained = is_drained;
         }
     }

@@ -69,10 +69,10 @@ impl Roll {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::dot::Life;
+    use crate::value::dot::Incarnation;
 
     fn id(node: u64) -> Identity {
-        Identity::unheard(NodeId::new(node), 0, Life(node))
+        Identity::unheard(NodeId::new(node), 0, Incarnation(node))
     }
 
     #[test]

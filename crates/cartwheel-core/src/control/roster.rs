@@ -2,35 +2,36 @@
 
 use crate::cluster::membership::View;
 use crate::message::gossip::MembersDigest;
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 
-/// The members of a view, by id, each with its life.
+/// The members of a view, by id, each with its incarnation.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     pub(super) digest: MembersDigest,
-    members: Vec<(NodeId, Life)>,
+    members: Vec<(NodeId, Incarnation)>,
 }
 
 impl Roster {
     pub(super) fn of(view: &View) -> Self {
-        let members: Vec<(NodeId, Life)> = view.members().map(|known| (known.member.id, known.member.life)).collect();
+        let members: Vec<(NodeId, Incarnation)> =
+            view.members().map(|known| (known.member.id, known.member.incarnation)).collect();
         let mut hash = blake3::Hasher::new();
-        for (node, life) in &members {
+        for (node, incarnation) in &members {
             hash.update(&node.get().to_be_bytes());
-            hash.update(&life.0.to_be_bytes());
+            hash.update(&incarnation.0.to_be_bytes());
         }
         let digest = hash.finalize().as_bytes()[..16].try_into().map_or(0, u128::from_be_bytes);
         Self { digest: MembersDigest(digest), members }
     }
 
     /// The members in their order.
-    pub(super) fn members(&self) -> &[(NodeId, Life)] {
+    pub(super) fn members(&self) -> &[(NodeId, Incarnation)] {
         &self.members
     }
 
-    /// At which place a life of a node stands.
-    pub(super) fn place(&self, node: NodeId, life: Life) -> Option<usize> {
-        self.members.binary_search(&(node, life)).ok()
+    /// At which place an incarnation of a node stands.
+    pub(super) fn place(&self, node: NodeId, incarnation: Incarnation) -> Option<usize> {
+        self.members.binary_search(&(node, incarnation)).ok()
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::{Buf, BufMut, TryGetError};
 use foca::{Codec, Header, Member, Message, State};
 
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 
 /// The longest packet, in bytes: a header, and what is said of some fifty nodes.
 pub(super) const PACKET_BYTES_MAX: usize = 1_400;
@@ -24,10 +24,10 @@ const HEADER_BYTES_MAX: usize = 3 * IDENTITY_BYTES + 4;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
     pub(super) node: NodeId,
-    /// How many lives of the node are known to have ended. Lives have no order of their own; each node goes by what it knows itself,
+    /// How many incarnations of the node are known to have ended. Incarnations have no order of their own; each node goes by what it knows itself,
     /// whatever a packet says.
     pub(super) generation: u32,
-    pub(super) life: Life,
+    pub(super) incarnation: Incarnation,
     /// 0 is before every boot: which one it is has not been heard.
     pub(super) boot: u32,
     pub(super) renewal: u32,
@@ -35,8 +35,8 @@ pub(super) struct Identity {
 
 impl Identity {
     /// A member of which nothing has been heard.
-    pub(super) const fn unheard(node: NodeId, generation: u32, life: Life) -> Self {
-        Self { node, generation, life, boot: 0, renewal: 0 }
+    pub(super) const fn unheard(node: NodeId, generation: u32, incarnation: Incarnation) -> Self {
+        Self { node, generation, incarnation, boot: 0, renewal: 0 }
     }
 }
 
@@ -52,7 +52,7 @@ impl foca::Identity for Identity {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        let rank = |id: &Self| (id.generation, id.life, id.boot, id.renewal);
+        let rank = |id: &Self| (id.generation, id.incarnation, id.boot, id.renewal);
         rank(self) >= rank(adversary)
     }
 }
@@ -142,7 +142,7 @@ impl Codec<Identity> for PacketCodec {
 fn put_identity(buf: &mut impl BufMut, id: &Identity) {
     buf.put_u64(id.node.get());
     buf.put_u32(id.generation);
-    buf.put_u64(id.life.0);
+    buf.put_u64(id.incarnation.0);
     buf.put_u32(id.boot);
     buf.put_u32(id.renewal);
 }
@@ -151,7 +151,7 @@ fn get_identity(buf: &mut impl Buf) -> Result<Identity, BadPacket> {
     Ok(Identity {
         node: NodeId::new(buf.try_get_u64()?),
         generation: buf.try_get_u32()?,
-        life: Life(buf.try_get_u64()?),
+        incarnation: Incarnation(buf.try_get_u64()?),
         boot: buf.try_get_u32()?,
         renewal: buf.try_get_u32()?,
     })
@@ -266,10 +266,10 @@ mod tests {
 
     fn identity() -> impl Strategy<Value = Identity> {
         let numbers = (any::<u64>(), any::<u32>(), any::<u64>(), any::<u32>(), any::<u32>());
-        numbers.prop_map(|(node, generation, life, boot, renewal)| Identity {
+        numbers.prop_map(|(node, generation, incarnation, boot, renewal)| Identity {
             node: NodeId::new(node),
             generation,
-            life: Life(life),
+            incarnation: Incarnation(incarnation),
             boot,
             renewal,
         })
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn a_later_boot_and_a_later_renewal_win() {
         use foca::Identity as _;
-        let id = Identity::unheard(NodeId::new(1), 0, Life(1));
+        let id = Identity::unheard(NodeId::new(1), 0, Incarnation(1));
         let booted = Identity { boot: 3, ..id };
         let renewed = booted.renew().unwrap();
         assert!(booted.win_addr_conflict(&id) && renewed.win_addr_conflict(&booted));

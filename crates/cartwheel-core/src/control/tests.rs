@@ -2,7 +2,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::spread::LEARNT_MAX;
 use super::*;
-use crate::cluster::configuration::{Configuration, Phase, Step};
+use crate::cluster::configuration::{ConfigVersion, Configuration, Phase};
 use crate::cluster::counts::Group;
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
@@ -14,14 +14,18 @@ use crate::value::hlc::{Hlc, WallMs};
 const CLUSTER: ClusterId = ClusterId(7);
 
 fn member(number: u64) -> Member {
-    Member { zone: "z".to_owned(), host: format!("h{number}"), ..Member::new(&format!("node-{number}"), Life(number)) }
+    Member {
+        zone: "z".to_owned(),
+        host: format!("h{number}"),
+        ..Member::new(&format!("node-{number}"), Incarnation(number))
+    }
 }
 
 fn control(number: u64, history: History) -> Control {
     let config = ControlConfig {
         cluster: CLUSTER,
         node: NodeId::of_name(&format!("node-{number}")),
-        life: Life(number),
+        incarnation: Incarnation(number),
         boot: 1,
         seed: number,
         epoch: Epoch::FIRST,
@@ -128,10 +132,10 @@ impl Mesh {
         let envelope = Envelope {
             cluster: CLUSTER,
             from: self.controls[1].config.node,
-            from_life: Life(2),
+            from_incarnation: Incarnation(2),
             from_boot: 1,
             sent: Now { wall: WallMs(1), ..Now::default() },
-            footing: crate::cluster::configuration::Footing::default(),
+            config_stamp: crate::cluster::configuration::ConfigStamp::default(),
             losses: crate::cluster::losses::Losses::NONE,
             message: Message::Notice(Notice::History(history)),
         };
@@ -198,22 +202,22 @@ fn one_who_says_of_himself_that_he_is_a_member_and_was_not_let_in_is_not_heard()
         let (version, changes) = (history.version(), history.without(&founding(CLUSTER)));
         Message::Notice(Notice::Changes(Changes { since: version, version, changes, is_answer: false }))
     };
-    let by = |message: Message, from_life: Life| Envelope {
+    let by = |message: Message, from_incarnation: Incarnation| Envelope {
         cluster: CLUSTER,
         from: member(4).id,
-        from_life,
+        from_incarnation,
         from_boot: 1,
         sent: Now { wall: WallMs(1), ..Now::default() },
-        footing: Footing::default(),
+        config_stamp: ConfigStamp::default(),
         losses: crate::cluster::losses::Losses::NONE,
         message,
     };
     let weight = ChangeKind::Weight { node: founder, weight: 1 };
-    for (what, life) in [(weight, 4), (ChangeKind::Add(member(5)), 4), (ChangeKind::Add(member(4)), 5)] {
-        mesh.input(0, ControlInput::Message(Box::new(by(told(what), Life(life)))));
+    for (what, incarnation) in [(weight, 4), (ChangeKind::Add(member(5)), 4), (ChangeKind::Add(member(4)), 5)] {
+        mesh.input(0, ControlInput::Message(Box::new(by(told(what), Incarnation(incarnation)))));
         assert_eq!(mesh.controls[0].history().len(), 1);
     }
-    mesh.input(0, ControlInput::Message(Box::new(by(told(ChangeKind::Add(member(4))), Life(4)))));
+    mesh.input(0, ControlInput::Message(Box::new(by(told(ChangeKind::Add(member(4))), Incarnation(4)))));
     assert_eq!(mesh.controls[0].history().len(), 2);
 }
 
@@ -242,11 +246,11 @@ fn n_is_a_wish_like_any_other_setting_and_configurations_follow_it() {
     mesh.change(0, n(5));
     assert_eq!(mesh.replies[0].as_ref().unwrap().settings.n, 5);
     let view = mesh.controls[2].view();
-    assert_eq!((view.settings(b"carts").n, view.wished_counts().n(b"carts")), (5, 5));
+    assert_eq!((view.settings(b"carts").n, view.target_counts().n(b"carts")), (5, 5));
     assert_eq!((view.first_counts().n(b"carts"), view.first_configuration(PartitionId(0)).counts.n(b"carts")), (3, 3));
     mesh.change(1, n(3));
     let view = mesh.controls[2].view();
-    assert!(view.wished_counts().is_empty(), "it can be undone");
+    assert!(view.target_counts().is_empty(), "it can be undone");
 }
 
 #[test]
@@ -371,14 +375,15 @@ fn a_member_that_is_away_holds_the_epoch_and_none_gets_two_ahead() {
     assert_eq!(mesh.epochs(), [2, 2, 2]);
 }
 
-/// A control that does not know the epoch, of a life that the others know or not.
-fn renewed(mesh: &mut Mesh, at: usize, life: u64, others_know: bool) {
+/// A control that does not know the epoch, of an incarnation that the others know or not.
+fn renewed(mesh: &mut Mesh, at: usize, incarnation: u64, others_know: bool) {
     let (config, history) = (mesh.controls[at].config.clone(), mesh.controls[at].history.clone());
     let old = mesh.controls[at].view.member(config.node).unwrap().member.clone();
     let mut history = history;
-    let new = Member { life: Life(life), ..old.clone() };
+    let new = Member { incarnation: Incarnation(incarnation), ..old.clone() };
     history.record(Hlc::at(WallMs(5)), config.node, ChangeKind::Replace { old: old.id, new });
-    let config = ControlConfig { life: Life(life), epoch: Epoch::UNKNOWN, epoch_floor: Epoch(1), ..config };
+    let config =
+        ControlConfig { incarnation: Incarnation(incarnation), epoch: Epoch::UNKNOWN, epoch_floor: Epoch(1), ..config };
     mesh.controls[at] = Control::new(config, history.clone()).unwrap();
     if others_know {
         mesh.tick(20_000);
@@ -386,13 +391,13 @@ fn renewed(mesh: &mut Mesh, at: usize, life: u64, others_know: bool) {
 }
 
 #[test]
-fn a_new_life_begins_in_the_epoch_of_those_who_know_it() {
+fn a_new_incarnation_begins_in_the_epoch_of_those_who_know_it() {
     let mut mesh = Mesh::new();
     for epoch in 1..=3 {
         mesh.finish(&[0, 1, 2], epoch);
         mesh.tick(20_000);
     }
-    // What was sent before the life was known may be from any time.
+    // What was sent before the incarnation was known may be from any time.
     let members = MembersDigest::of(&mesh.controls[0].view);
     let (done, done_before) = (Marks::default(), [true; 3].into_iter().collect());
     let late = EpochNotice { epoch: Epoch(2), finished: Epoch(1), members, done, done_before };
@@ -400,10 +405,10 @@ fn a_new_life_begins_in_the_epoch_of_those_who_know_it() {
     let envelope = Envelope {
         cluster: CLUSTER,
         from: mesh.controls[0].config.node,
-        from_life: Life(1),
+        from_incarnation: Incarnation(1),
         from_boot: 1,
         sent: Now { wall: WallMs(1), ..Now::default() },
-        footing: crate::cluster::configuration::Footing::default(),
+        config_stamp: crate::cluster::configuration::ConfigStamp::default(),
         losses: crate::cluster::losses::Losses::NONE,
         message: Message::Notice(Notice::Epoch(late)),
     };
@@ -417,7 +422,7 @@ fn a_new_life_begins_in_the_epoch_of_those_who_know_it() {
 }
 
 #[test]
-fn where_all_lives_are_new_they_begin_where_none_has_been() {
+fn where_all_incarnations_are_new_they_begin_where_none_has_been() {
     let mut mesh = Mesh::new();
     mesh.finish(&[0, 1, 2], 1);
     mesh.tick(5_000);
@@ -429,7 +434,7 @@ fn where_all_lives_are_new_they_begin_where_none_has_been() {
 }
 
 #[test]
-fn a_new_life_that_does_not_know_the_epoch_has_finished_none() {
+fn a_new_incarnation_that_does_not_know_the_epoch_has_finished_none() {
     let mut mesh = Mesh::new();
     mesh.tick(1_000);
     renewed(&mut mesh, 2, 33, false);
@@ -442,9 +447,9 @@ fn a_new_life_that_does_not_know_the_epoch_has_finished_none() {
     let envelope = Envelope {
         cluster: CLUSTER,
         from: mesh.controls[2].config.node,
-        from_life: Life(33),
+        from_incarnation: Incarnation(33),
         from_boot: 1,
-        footing: crate::cluster::configuration::Footing::default(),
+        config_stamp: crate::cluster::configuration::ConfigStamp::default(),
         losses: crate::cluster::losses::Losses::NONE,
         sent: Now { wall: WallMs(1), ..Now::default() },
         message: Message::Notice(Notice::Epoch(floor)),
@@ -497,7 +502,12 @@ fn a_node_that_has_answered_half_of_its_questions_says_nothing() {
         .collect();
     assert_eq!(ids.len(), 2);
     let report = Notice::Report(ids[0], NodeSizes::default());
-    let envelope = Envelope { from: node, from_life: Life(2), message: Message::Notice(report), ..asked[0].1.clone() };
+    let envelope = Envelope {
+        from: node,
+        from_incarnation: Incarnation(2),
+        message: Message::Notice(report),
+        ..asked[0].1.clone()
+    };
     let effects = control.step(now, ControlInput::Message(Box::new(envelope)));
     assert!(effects.surveyed.is_empty());
     let later = Now { instant: now.instant + Duration::from_secs(1), ..now };
@@ -512,15 +522,15 @@ fn a_node_that_starts_asks_what_holds_and_remembers_which_nodes_have_said_so() {
     mesh.cut_off = Some(1);
     mesh.input(0, ControlInput::Phases(vec![(PartitionId(3), Phase::Alone(next))]));
     mesh.cut_off = None;
-    assert_eq!((mesh.controls[1].compared().len(), mesh.controls[1].phases()[3].step()), (0, Step(0)));
+    assert_eq!((mesh.controls[1].compared().len(), mesh.controls[1].phases()[3].step()), (0, ConfigVersion(0)));
     mesh.input(1, ControlInput::Reachable(first));
-    assert_eq!(mesh.controls[1].phases()[3].step(), Step(2));
+    assert_eq!(mesh.controls[1].phases()[3].step(), ConfigVersion(2));
     assert!(mesh.controls[1].compared().contains(&first));
     // One that knows just as much says so, and one that knows less learns.
     mesh.input(1, ControlInput::Reachable(third));
     assert_eq!(*mesh.controls[1].compared(), BTreeSet::from([first, third]));
     assert!(mesh.controls[2].compared().contains(&second));
-    assert_eq!(mesh.controls[2].phases()[3].step(), Step(2));
+    assert_eq!(mesh.controls[2].phases()[3].step(), ConfigVersion(2));
 }
 
 #[test]
@@ -528,9 +538,9 @@ fn a_dead_node_is_not_seen_off_by_one_that_has_yet_to_learn_which_partitions_nam
     let mut mesh = Mesh::new();
     // A fourth node came, is named by a partition, and was removed. It is dead.
     let mut history = founding(CLUSTER);
-    let (first, gone) = (mesh.controls[0].config.node, Home { node: member(4).id, life: Life(4) });
+    let (first, gone) = (mesh.controls[0].config.node, Home { node: member(4).id, incarnation: Incarnation(4) });
     history.record(Hlc::at(WallMs(2)), first, ChangeKind::Add(member(4)));
-    history.record(Hlc::at(WallMs(3)), first, ChangeKind::Remove { node: gone.node, life: gone.life });
+    history.record(Hlc::at(WallMs(3)), first, ChangeKind::Remove { node: gone.node, incarnation: gone.incarnation });
     let least = (0..3).min_by_key(|&at| mesh.controls[at].config.node).unwrap();
     mesh.controls = (1..=3).map(|number| control(number, history.clone())).collect();
     let founded = mesh.controls[0].phases()[3].current().clone();

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::read_round::Joined;
-use crate::cluster::configuration::{Footing, Homes};
+use crate::cluster::configuration::{ConfigStamp, Homes};
 use crate::cluster::losses::Losses;
 use crate::message::StateDigest;
 use crate::replica::gc::{self, Rules};
@@ -53,7 +53,7 @@ impl Agreement {
         self.held.iter().filter(exactly).map(|(&node, _)| node).collect()
     }
 
-    /// The homes are others now. What one held in a life that is over says nothing of the next one.
+    /// The homes are others now. What one held in an incarnation that is over says nothing of the next one.
     pub fn move_to(&mut self, homes: Homes) {
         self.held.retain(|&node, _| homes.still_holds(node, &self.homes));
         self.homes = homes;
@@ -69,14 +69,14 @@ impl Agreement {
     /// How many homes are known to hold exactly that, in the configuration of which fewer do.
     pub fn at_home(&self) -> usize {
         let agreeing = self.agreeing();
-        let in_current = |home: NodeId| agreeing.contains(&home) && !self.joined.filling.contains(&home);
+        let in_current = |home: NodeId| agreeing.contains(&home) && !self.joined.syncing.contains(&home);
         self.homes.fewest(in_current, |home| agreeing.contains(&home))
     }
 
     /// Whether a majority holds exactly what is to be answered, of each configuration.
     pub fn is_reached(&self) -> bool {
         let agreeing = self.agreeing();
-        let in_current = |home: NodeId| agreeing.contains(&home) && !self.joined.filling.contains(&home);
+        let in_current = |home: NodeId| agreeing.contains(&home) && !self.joined.syncing.contains(&home);
         self.homes.missing(self.needed, in_current, |home| agreeing.contains(&home)) == 0
     }
 
@@ -95,7 +95,7 @@ impl Agreement {
     pub fn holds(
         &mut self,
         node: NodeId,
-        footing: Footing,
+        config_stamp: ConfigStamp,
         digest: StateDigest,
         state: Option<&State>,
         counts: bool,
@@ -105,10 +105,10 @@ impl Agreement {
         }
         if counts {
             self.held.insert(node, digest);
-            self.joined.memories.insert(node, footing.memory);
-            match footing.is_filling {
-                true => self.joined.filling.insert(node),
-                false => self.joined.filling.remove(&node),
+            self.joined.memories.insert(node, config_stamp.memory);
+            match config_stamp.is_syncing {
+                true => self.joined.syncing.insert(node),
+                false => self.joined.syncing.remove(&node),
             };
         }
         let grown = state.is_some_and(|state| self.joined.state.merge(state).changed);
@@ -127,12 +127,12 @@ mod tests {
     use crate::cluster::membership::Conflict;
     use crate::mutation::Broken;
     use crate::value::clock::Clock;
-    use crate::value::dot::{Actor, Dot, Life, Since};
+    use crate::value::dot::{Actor, Dot, Incarnation, Since};
     use crate::value::epoch::Epoch;
     use crate::value::state::Notes;
 
     fn state(counters: &[u64]) -> State {
-        let actor = Actor { node: NodeId::new(9), life: Life(9), since: Since(9) };
+        let actor = Actor { node: NodeId::new(9), incarnation: Incarnation(9), since: Since(9) };
         let clock: Clock = counters.iter().map(|&counter| Dot { actor, counter }).collect();
         State::from_parts(clock, [], Notes::new())
     }
@@ -147,7 +147,7 @@ mod tests {
             at_home: 2,
             held: held.iter().map(|(node, state)| (NodeId::new(*node), StateDigest::of(state))).collect(),
             memories: BTreeMap::new(),
-            filling: BTreeSet::new(),
+            syncing: BTreeSet::new(),
             stand_ins: BTreeSet::new(),
         };
         let rules = Rules { now: Epoch(1), conflict: Conflict::Siblings, idle_max: 8, broken: Broken::default() };
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn holds(agreement: &mut Agreement, node: u64, held: &State, counts: bool) -> bool {
-        agreement.holds(NodeId::new(node), Footing::default(), StateDigest::of(held), Some(held), counts)
+        agreement.holds(NodeId::new(node), ConfigStamp::default(), StateDigest::of(held), Some(held), counts)
     }
 
     #[test]
@@ -167,18 +167,22 @@ mod tests {
         holds(&mut agreement, 1, &joined, true);
         holds(&mut agreement, 2, &joined, true);
         assert!(!agreement.is_reached(), "of those that take over only the first holds it");
-        let filling = Footing { is_filling: true, ..Footing::default() };
-        agreement.holds(NodeId::new(4), filling, StateDigest::of(&joined), None, true);
+        let syncing = ConfigStamp { is_syncing: true, ..ConfigStamp::default() };
+        agreement.holds(NodeId::new(4), syncing, StateDigest::of(&joined), None, true);
         assert!(agreement.is_reached(), "what a home that is being filled has stored it has");
-        agreement.holds(NodeId::new(2), filling, StateDigest::of(&joined), None, true);
+        agreement.holds(NodeId::new(2), syncing, StateDigest::of(&joined), None, true);
         assert!(!agreement.is_reached(), "what such a one lacks it may never have been told");
     }
 
     #[test]
-    fn what_a_life_held_does_not_count_for_the_next_one() {
+    fn what_a_incarnation_held_does_not_count_for_the_next_one() {
         let mut agreement = begun();
-        let lives = |life: u64| vec![Home { node: NodeId::new(1), life: Life(life) }];
-        let homes = |life: u64| Homes { lives: lives(life), ..Vec::from([1, 2, 3].map(NodeId::new)).into() };
+        let incarnations =
+            |incarnation: u64| vec![Home { node: NodeId::new(1), incarnation: Incarnation(incarnation) }];
+        let homes = |incarnation: u64| Homes {
+            incarnations: incarnations(incarnation),
+            ..Vec::from([1, 2, 3].map(NodeId::new)).into()
+        };
         agreement.move_to(homes(1));
         holds(&mut agreement, 1, &state(&[1, 2]), true);
         holds(&mut agreement, 2, &state(&[1, 2]), true);
@@ -191,16 +195,17 @@ mod tests {
     #[test]
     fn what_a_home_held_before_a_loss_does_not_count_after_it() {
         let mut agreement = begun();
-        let memory = |since: u64| Memory { life: Life(1), since: Since(since) };
-        let footing = |since: u64| Footing { memory: memory(since), ..Footing::default() };
+        let memory = |since: u64| Memory { incarnation: Incarnation(1), since: Since(since) };
+        let config_stamp = |since: u64| ConfigStamp { memory: memory(since), ..ConfigStamp::default() };
         let digest = StateDigest::of(&state(&[1, 2]));
         for node in [1, 2] {
-            agreement.holds(NodeId::new(node), footing(1), digest, None, true);
+            agreement.holds(NodeId::new(node), config_stamp(1), digest, None, true);
         }
         assert!(agreement.is_reached());
-        let losses: Losses = [(Home { node: NodeId::new(1), life: Life(1) }, Since(2))].into_iter().collect();
+        let losses: Losses =
+            [(Home { node: NodeId::new(1), incarnation: Incarnation(1) }, Since(2))].into_iter().collect();
         for (since, is_reached) in [(1, false), (2, true)] {
-            agreement.holds(NodeId::new(1), footing(since), digest, None, true);
+            agreement.holds(NodeId::new(1), config_stamp(since), digest, None, true);
             agreement.drop_lost(&losses);
             assert_eq!(agreement.is_reached(), is_reached);
         }

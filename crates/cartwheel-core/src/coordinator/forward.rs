@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Cx, Next, Own, ReplyTo, Told};
 use crate::cluster::membership::Conflict;
 use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
-use crate::message::{Asking, Ticket};
+use crate::message::{RequestId, Requester};
 use crate::value::dot::NodeId;
 use crate::value::hlc::{Hlc, WallMs};
 use crate::value::time::Instant;
@@ -194,9 +194,10 @@ impl ForwardOp {
 
     fn send(&self, cx: &mut Cx<'_>, home: NodeId) {
         // With each timestamp it is another question.
-        let ticket = Ticket { asking: Asking::Coordinator, operation: self.id, round: 1 + self.raises as u32 };
+        let request_id =
+            RequestId { asking: Requester::Coordinator, operation: self.id, round: 1 + self.raises as u32 };
         let budget = self.deadline.since(cx.now.instant);
-        cx.out.forwards.push((home, ticket, self.put.clone(), budget, cx.begun));
+        cx.out.forwards.push((home, request_id, self.put.clone(), budget, cx.begun));
     }
 
     /// A question or its answer may have been lost. A coordinator that is at work on it takes no notice, and one that has ended it answers

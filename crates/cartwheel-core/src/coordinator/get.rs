@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use super::agreement::Agreement;
 use super::read_round::{Joined, Progress, Questions, ReadRound};
 use super::{Cx, Next, ReplyTo, Told, quorum};
-use crate::cluster::configuration::Footing;
+use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::membership::{BucketSettings, Conflict};
 use crate::event::{Event, Repair};
 use crate::message::client::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
-use crate::message::{Answer, Ask, Asking, Confirm, Role, StateDigest, Ticket, Want};
+use crate::message::{Answer, Ask, Confirm, RequestId, Requester, Role, StateDigest, Want};
 use crate::mutation::Mutation;
 use crate::replica::gc::Rules;
 use crate::ring::quorum::Quorum;
@@ -87,7 +87,7 @@ impl GetOp {
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
         match told {
             Told::Begin => self.advance(cx),
-            Told::Answer(from, round, footing, answer) => self.answered(cx, from, round, footing, answer),
+            Told::Answer(from, round, config_stamp, answer) => self.answered(cx, from, round, config_stamp, answer),
             Told::Moved => self.moved(cx),
             Told::Timer => self.woken(cx),
             Told::Minted(_) | Told::Forwarded(..) => self.wait(cx),
@@ -108,29 +108,36 @@ impl GetOp {
         }
     }
 
-    fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, footing: Footing, answer: Answer) -> Next {
+    fn answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        round: u32,
+        config_stamp: ConfigStamp,
+        answer: Answer,
+    ) -> Next {
         match (&mut self.phase, round) {
             (Phase::Reading, READ) => {
-                self.round.heard(from, footing, answer);
+                self.round.heard(from, config_stamp, answer);
                 self.advance(cx)
             }
             (Phase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
                 if let Answer::Holds { digest, state, loss } = answer {
                     confirmed.insert(from);
-                    if agreement.holds(from, footing, digest, state.as_ref(), loss.is_none()) {
+                    if agreement.holds(from, config_stamp, digest, state.as_ref(), loss.is_none()) {
                         self.write_back(cx);
                     }
                 }
                 self.settle(cx)
             }
-            (Phase::Lingering { .. }, READ) => self.heard_late(cx, from, footing, answer),
+            (Phase::Lingering { .. }, READ) => self.heard_late(cx, from, config_stamp, answer),
             _ => self.wait(cx),
         }
     }
 
     /// A replica has answered after the client had its answer. A home that is behind is repaired; one that knows more teaches the
     /// others.
-    fn heard_late(&mut self, cx: &mut Cx<'_>, from: NodeId, footing: Footing, answer: Answer) -> Next {
+    fn heard_late(&mut self, cx: &mut Cx<'_>, from: NodeId, config_stamp: ConfigStamp, answer: Answer) -> Next {
         let is_home = cx.homes(&self.key).contains(from);
         let Phase::Lingering { joined, .. } = &mut self.phase else { return self.wait(cx) };
         match &answer {
@@ -154,7 +161,7 @@ impl GetOp {
             }
             Answer::Digest { .. } | Answer::Stored | Answer::Holds { .. } | Answer::Failed(_) => {}
         }
-        self.round.heard(from, footing, answer);
+        self.round.heard(from, config_stamp, answer);
         if self.round.is_waiting() { self.wait(cx) } else { Next::End }
     }
 
@@ -268,7 +275,7 @@ impl GetOp {
             };
             cx.out.asks.push((
                 node,
-                Ticket { asking: Asking::Coordinator, operation: self.id, round: WRITE_BACK },
+                RequestId { asking: Requester::Coordinator, operation: self.id, round: WRITE_BACK },
                 ask,
             ));
         }
@@ -332,7 +339,7 @@ impl GetOp {
 pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Questions) {
     for (node, role, want) in questions {
         let ask = Ask::Read { key: key.clone(), want, role };
-        cx.out.asks.push((node, Ticket { asking: Asking::Coordinator, operation: id, round: READ }, ask));
+        cx.out.asks.push((node, RequestId { asking: Requester::Coordinator, operation: id, round: READ }, ask));
     }
 }
 
@@ -347,7 +354,7 @@ pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node:
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    cx.out.asks.push((node, Ticket { asking: Asking::Coordinator, operation: id, round: REPAIR }, ask));
+    cx.out.asks.push((node, RequestId { asking: Requester::Coordinator, operation: id, round: REPAIR }, ask));
 }
 
 /// What a reader sees of `state`, by the bucket's policy for conflicts.

@@ -3,7 +3,7 @@
 use super::get::READ;
 use super::{Cx, Next, Told};
 use crate::event::Event;
-use crate::message::{Answer, Ask, Asking, Confirm, Role, StateDigest, Ticket, Want};
+use crate::message::{Answer, Ask, Confirm, RequestId, Requester, Role, StateDigest, Want};
 use crate::mutation::Mutation;
 use crate::replica::HandedOver;
 use crate::value::dot::NodeId;
@@ -47,7 +47,7 @@ impl HandOverOp {
                 };
                 cx.out.asks.push((
                     self.to,
-                    Ticket { asking: Asking::Coordinator, operation: self.id, round: DELIVER },
+                    RequestId { asking: Requester::Coordinator, operation: self.id, round: DELIVER },
                     ask,
                 ));
                 Next::Until(self.deadline)
@@ -78,7 +78,7 @@ impl HandOverOp {
             return Next::End;
         }
         let ask = Ask::Read { key: self.key.clone(), want: Want::State, role: Role::StandIn };
-        cx.out.asks.push((cx.me, Ticket { asking: Asking::Coordinator, operation: self.id, round: READ }, ask));
+        cx.out.asks.push((cx.me, RequestId { asking: Requester::Coordinator, operation: self.id, round: READ }, ask));
         Next::Until(self.deadline)
     }
 

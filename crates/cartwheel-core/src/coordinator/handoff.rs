@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What is to be done next.
 #[derive(Debug)]
-pub enum Errand {
+pub enum HandoffTask {
     /// A command for the store that lists hints of a home; [`Handoff::begun`] is told its number.
     Store(StoreCommand),
     /// One that counts hints, and reads about as many records as this; likewise.
@@ -127,7 +127,7 @@ impl Handoff {
         mut at_once: impl FnMut(NodeId) -> usize,
         members: impl Iterator<Item = NodeId>,
         book: &HintBook,
-    ) -> Option<Errand> {
+    ) -> Option<HandoffTask> {
         self.wake_at = None;
         if self.waiting_for.is_some() {
             return None;
@@ -145,7 +145,7 @@ impl Handoff {
             return None;
         }
         if let Some((key, home)) = self.due.pop_front() {
-            return Some(Errand::HandOver(key, home));
+            return Some(HandoffTask::HandOver(key, home));
         }
         if let Some(idle) = &self.idle
             && idle.until.is_none_or(|until| now < until)
@@ -170,7 +170,7 @@ impl Handoff {
         self.homes.entry(home).or_insert_with(|| Home { from: hint::first(home), at: now });
     }
 
-    fn count(&mut self, from: Bytes, number: u64) -> Errand {
+    fn count(&mut self, from: Bytes, number: u64) -> HandoffTask {
         // What was listed for a count that was broken off is not all that is to be counted in this one.
         if self.uncounted_in == number
             && let Some(entry) = self.uncounted.pop_front()
@@ -179,14 +179,14 @@ impl Handoff {
             // One that is no hint's must be got past too: it is nobody's key, so nothing is found.
             let storage_key = hint::parse(&entry).map_or_else(|| entry.clone(), |(_, storage_key)| storage_key);
             self.asked = Some(Asked::Size(number, entry));
-            return Errand::Count(StoreCommand::Read { storage_key }, RECORDS_IN_A_READ);
+            return HandoffTask::Count(StoreCommand::Read { storage_key }, RECORDS_IN_A_READ);
         }
         self.uncounted.clear();
         self.asked = Some(Asked::ToCount(number));
-        Errand::Count(StoreCommand::ScanIndex { from, upto: hint::all().1, entries_max: PAGE }, PAGE)
+        HandoffTask::Count(StoreCommand::ScanIndex { from, upto: hint::all().1, entries_max: PAGE }, PAGE)
     }
 
-    fn list(&mut self, now: Instant, mut at_once: impl FnMut(NodeId) -> usize) -> Option<Errand> {
+    fn list(&mut self, now: Instant, mut at_once: impl FnMut(NodeId) -> usize) -> Option<HandoffTask> {
         let is_due = |home: &Home| home.at <= now;
         let due: Vec<NodeId> = self.homes.iter().filter(|(_, home)| is_due(home)).map(|(&node, _)| node).collect();
         let mut found = due.iter().map(|&node| (node, at_once(node)));
@@ -201,10 +201,10 @@ impl Handoff {
     }
 
     /// Goes on with the entries of a home.
-    fn look_at(&mut self, node: NodeId, entries_max: usize) -> Option<Errand> {
+    fn look_at(&mut self, node: NodeId, entries_max: usize) -> Option<HandoffTask> {
         let (from, upto) = (self.homes.get(&node)?.from.clone(), hint::end(node));
         self.asked = Some(Asked::Owed(node, entries_max));
-        Some(Errand::Store(StoreCommand::ScanIndex { from, upto, entries_max }))
+        Some(HandoffTask::Store(StoreCommand::ScanIndex { from, upto, entries_max }))
     }
 
     /// Takes in the end of a store command; gives it back if it was none of this.
@@ -272,7 +272,7 @@ mod tests {
 
     fn next(handoff: &mut Handoff, book: &HintBook) -> Option<StoreCommand> {
         match handoff.next(Instant(1), 1, || true, |_| PAGE, [].into_iter(), book) {
-            Some(Errand::Store(command) | Errand::Count(command, _)) => Some(command),
+            Some(HandoffTask::Store(command) | HandoffTask::Count(command, _)) => Some(command),
             _ => None,
         }
     }

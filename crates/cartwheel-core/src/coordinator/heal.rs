@@ -8,7 +8,7 @@ use super::{Cx, Next, Told};
 use crate::cluster::configuration::Home;
 use crate::cluster::losses::{Loss, Memory};
 use crate::event::{Event, Repair};
-use crate::message::{Ask, Asking, Confirm, Ticket};
+use crate::message::{Ask, Confirm, RequestId, Requester};
 use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
@@ -52,8 +52,8 @@ impl HealOp {
             Told::Begin => self.advance(cx),
             // It begins anew when the loss is told of again.
             Told::Moved => Next::End,
-            Told::Answer(from, READ, footing, answer) => {
-                self.round.heard(from, footing, answer);
+            Told::Answer(from, READ, config_stamp, answer) => {
+                self.round.heard(from, config_stamp, answer);
                 self.advance(cx)
             }
             Told::Timer if cx.now.instant >= self.deadline => Next::End,
@@ -68,10 +68,14 @@ impl HealOp {
 
     /// Each home that is asked first notes the loss: coordinators that hear from it later count no more what the lost record held.
     fn send(&self, cx: &mut Cx<'_>, questions: Questions) {
-        let home = Home { node: self.node, life: self.memory.life };
+        let home = Home { node: self.node, incarnation: self.memory.incarnation };
         for (node, ..) in questions {
             let ask = Ask::Recover { key: self.key.clone(), home, since: self.memory.since };
-            cx.out.asks.push((node, Ticket { asking: Asking::Coordinator, operation: self.id, round: READ }, ask));
+            cx.out.asks.push((
+                node,
+                RequestId { asking: Requester::Coordinator, operation: self.id, round: READ },
+                ask,
+            ));
         }
     }
 
@@ -107,7 +111,11 @@ impl HealOp {
             confirm: Confirm::Stored,
             stands_in_for: None,
         };
-        cx.out.asks.push((self.node, Ticket { asking: Asking::Coordinator, operation: self.id, round: REPAIR }, ask));
+        cx.out.asks.push((
+            self.node,
+            RequestId { asking: Requester::Coordinator, operation: self.id, round: REPAIR },
+            ask,
+        ));
         Next::End
     }
 }

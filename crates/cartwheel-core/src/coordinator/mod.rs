@@ -19,17 +19,17 @@ pub mod write_round;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::admission::{Admission, Slice};
-use crate::cluster::configuration::{Footing, Homes, Step};
+use crate::admission::{Admission, WorkClass};
+use crate::cluster::configuration::{ConfigStamp, ConfigVersion, Homes};
 use crate::cluster::holdings::Holdings;
-use crate::cluster::lane::Lane;
 use crate::cluster::liveness::{Liveness, Status};
 use crate::cluster::losses::{Loss, Losses, Memory};
 use crate::cluster::membership::{BucketSettings, View};
+use crate::cluster::shard_id::ShardId;
 use crate::config::Timing;
 use crate::event::Event;
 use crate::message::client::{Acks, ClientId, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
-use crate::message::{Answer, Ask, Asking, Role, Ticket, Want};
+use crate::message::{Answer, Ask, RequestId, Requester, Role, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::replica::{HandedOver, Mint, MintRefused, Minted};
 use crate::ring::PartitionId;
@@ -70,7 +70,7 @@ pub enum ReplyTo {
     /// A client of this node.
     Client(ClientId),
     /// The node that forwarded the request, under its ticket.
-    Peer(NodeId, Ticket),
+    Peer(NodeId, RequestId),
     /// Nobody: the node does it for itself.
     Nobody,
 }
@@ -79,11 +79,11 @@ pub enum ReplyTo {
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// Questions to replicas, this node's own among them.
-    pub asks: Vec<(NodeId, Ticket, Ask)>,
+    pub asks: Vec<(NodeId, RequestId, Ask)>,
     /// Writes that are to get their dot from this node's replica.
-    pub mints: Vec<(Ticket, Mint)>,
+    pub mints: Vec<(RequestId, Mint)>,
     /// Writes that another node is to coordinate, and the epoch in which they began.
-    pub forwards: Vec<(NodeId, Ticket, Put, Duration, Epoch)>,
+    pub forwards: Vec<(NodeId, RequestId, Put, Duration, Epoch)>,
     /// What homes have taken over.
     pub handed_over: Vec<HandedOver>,
     /// Ended operations.
@@ -104,7 +104,7 @@ pub struct Cx<'a> {
     pub held: &'a Holdings,
     /// The latest step of the key's partition that an answer to the operation told of. It does not end on what it knows while
     /// this is later.
-    pub heard_of: Step,
+    pub heard_of: ConfigVersion,
     /// The losses of the key's homes that answers to the operation told of: what these said before counts no more.
     pub losses: Losses,
     /// Since when this node has lost no record.
@@ -147,7 +147,7 @@ impl Cx<'_> {
             if self.held.is_home(key) {
                 homes[..=own].rotate_right(1);
             } else {
-                // It was one in another life.
+                // It was one in another incarnation.
                 homes.remove(own);
             }
         }
@@ -251,8 +251,8 @@ impl Cx<'_> {
 enum Told {
     /// It begins.
     Begin,
-    /// A replica has answered its question of this round, on this footing.
-    Answer(NodeId, u32, Footing, Answer),
+    /// A replica has answered its question of this round, on this configuration stamp.
+    Answer(NodeId, u32, ConfigStamp, Answer),
     /// The homes of its key are others now.
     Moved,
     /// This node's replica has given the write its dot, or not.
@@ -331,7 +331,7 @@ struct Running {
     /// The epoch in which it began, here or on the node that forwarded it.
     begun: Epoch,
     /// The latest step of the key's partition that an answer told of.
-    heard_of: Step,
+    heard_of: ConfigVersion,
     /// The losses of its homes that answers told of.
     losses: Losses,
 }
@@ -353,17 +353,17 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// The coordinator of one boot of a life ([`crate::value::dot::Life::first_operation`]). Operations are numbered through all boots, so that a late answer to one of an earlier
+    /// The coordinator of one boot of an incarnation ([`crate::value::dot::Incarnation::first_operation`]). Operations are numbered through all boots, so that a late answer to one of an earlier
     /// boot is not taken for an answer to one of this, and the numbers of a node's shards are apart.
-    pub const fn new(first_operation: u64, lane: Lane, operations_max: usize) -> Self {
+    pub const fn new(first_operation: u64, shard_id: ShardId, operations_max: usize) -> Self {
         Self {
             running: BTreeMap::new(),
             timers: BTreeSet::new(),
             healing: BTreeSet::new(),
             handing_over: BTreeSet::new(),
             foreground: 0,
-            next_operation: lane.first_operation(first_operation),
-            stride: lane.count as u64,
+            next_operation: shard_id.first_operation(first_operation),
+            stride: shard_id.count as u64,
             operations_max,
         }
     }
@@ -429,24 +429,24 @@ impl Coordinator {
         &mut self,
         cx: &mut Cx<'_>,
         from: NodeId,
-        ticket: Ticket,
-        (footing, losses): (Footing, &Losses),
+        request_id: RequestId,
+        (config_stamp, losses): (ConfigStamp, &Losses),
         answer: Answer,
     ) {
         cx.full.heard(from, &answer, cx.now.instant);
         if let Some(loss) = answer.loss() {
-            self.heal(cx, from, ticket, (loss, footing.memory));
+            self.heal(cx, from, request_id, (loss, config_stamp.memory));
         }
-        if let Some(running) = self.running.get_mut(&ticket.operation) {
-            running.heard_of = running.heard_of.max(footing.step);
+        if let Some(running) = self.running.get_mut(&request_id.operation) {
+            running.heard_of = running.heard_of.max(config_stamp.step);
             running.note(cx, losses);
         }
-        self.tell(cx, ticket.operation, Told::Answer(from, ticket.round, footing, answer));
+        self.tell(cx, request_id.operation, Told::Answer(from, request_id.round, config_stamp, answer));
     }
 
     /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
-    fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, ticket: Ticket, loss: (Loss, Memory)) {
-        if let Some(asked) = self.running.get(&ticket.operation) {
+    fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, request_id: RequestId, loss: (Loss, Memory)) {
+        if let Some(asked) = self.running.get(&request_id.operation) {
             self.heal_key(cx, asked.key.clone(), node, loss);
         }
     }
@@ -458,7 +458,7 @@ impl Coordinator {
         }
         let target = (key.clone(), node, loss.0);
         let is_new = self.healing.len() < HEALINGS_MAX && !self.healing.contains(&target);
-        if !is_new || !cx.admission.may_begin(Slice::Heal, cx.now.instant) {
+        if !is_new || !cx.admission.may_begin(WorkClass::Heal, cx.now.instant) {
             return;
         }
         self.healing.insert(target);
@@ -499,17 +499,29 @@ impl Coordinator {
     }
 
     /// This node's replica has given a write its dot, or not.
-    pub fn minted(&mut self, cx: &mut Cx<'_>, ticket: Ticket, losses: &Losses, result: Result<Minted, MintRefused>) {
-        if let Some(running) = self.running.get_mut(&ticket.operation) {
+    pub fn minted(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request_id: RequestId,
+        losses: &Losses,
+        result: Result<Minted, MintRefused>,
+    ) {
+        if let Some(running) = self.running.get_mut(&request_id.operation) {
             running.note(cx, losses);
         }
-        self.tell(cx, ticket.operation, Told::Minted(result));
+        self.tell(cx, request_id.operation, Told::Minted(result));
     }
 
     /// Another coordinator has ended a write that was forwarded to it.
-    pub fn forwarded(&mut self, cx: &mut Cx<'_>, from: NodeId, ticket: Ticket, result: Result<PutDone, Refusal>) {
-        cx.reach.answered(from, ticket, cx.now.instant);
-        self.tell(cx, ticket.operation, Told::Forwarded(from, result));
+    pub fn forwarded(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        request_id: RequestId,
+        result: Result<PutDone, Refusal>,
+    ) {
+        cx.reach.answered(from, request_id, cx.now.instant);
+        self.tell(cx, request_id.operation, Told::Forwarded(from, result));
     }
 
     /// Some partitions have other homes now.
@@ -602,7 +614,7 @@ fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
     for home in cx.own_first(key) {
         if cx.reach.is_late(home, cx.now.instant) && cx.reach.may_ask(home, cx.now.instant) {
             let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
-            cx.out.asks.push((home, Ticket { asking: Asking::Coordinator, operation: id, round: PROBE }, ask));
+            cx.out.asks.push((home, RequestId { asking: Requester::Coordinator, operation: id, round: PROBE }, ask));
         }
     }
 }
@@ -636,7 +648,7 @@ impl Running {
     }
 
     fn new(kind: Kind, key: Key, reply_to: ReplyTo, deadline: Instant, begun: Epoch) -> Self {
-        let (wake_at, is_foreground, heard_of, losses) = (deadline, false, Step(0), Losses::NONE);
+        let (wake_at, is_foreground, heard_of, losses) = (deadline, false, ConfigVersion(0), Losses::NONE);
         Self { kind, key, reply_to, deadline, wake_at, is_foreground, begun, heard_of, losses }
     }
 }

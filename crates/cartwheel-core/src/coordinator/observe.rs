@@ -38,8 +38,8 @@ impl ObserveOp {
     pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
         match told {
             Told::Begin => self.advance(cx),
-            Told::Answer(from, READ, footing, answer) => {
-                self.round.heard(from, footing, answer);
+            Told::Answer(from, READ, config_stamp, answer) => {
+                self.round.heard(from, config_stamp, answer);
                 self.advance(cx)
             }
             Told::Moved => {

@@ -9,11 +9,11 @@ use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::{StandIn, WriteRound};
 use super::{Cx, Next, Own, ReplyTo, Told, quorum};
-use crate::cluster::configuration::{Footing, Homes};
+use crate::cluster::configuration::{ConfigStamp, Homes};
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{BucketSettings, Conflict};
 use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
-use crate::message::{Answer, Ask, Asking, Confirm, Failure, Role, Ticket};
+use crate::message::{Answer, Ask, Confirm, Failure, RequestId, Requester, Role};
 use crate::mutation::Mutation;
 use crate::replica::{Mint, MintRefused, Minted, Stamp};
 use crate::ring::N_MAX;
@@ -185,7 +185,7 @@ impl PutOp {
                 Some(_) => self.read(cx),
                 None => self.mint(cx, None),
             },
-            Told::Answer(from, round, footing, answer) => self.answered(cx, from, round, footing, answer),
+            Told::Answer(from, round, config_stamp, answer) => self.answered(cx, from, round, config_stamp, answer),
             Told::Moved => self.moved(cx),
             Told::Minted(result) => self.minted(cx, result),
             Told::Timer => self.woken(cx),
@@ -210,18 +210,25 @@ impl PutOp {
         }
     }
 
-    fn answered(&mut self, cx: &mut Cx<'_>, from: NodeId, round: u32, footing: Footing, answer: Answer) -> Next {
+    fn answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        round: u32,
+        config_stamp: ConfigStamp,
+        answer: Answer,
+    ) -> Next {
         match (&mut self.phase, round, answer) {
             (Phase::Reading(reading), READ, answer) => {
-                reading.heard(from, footing, answer);
+                reading.heard(from, config_stamp, answer);
                 self.read(cx)
             }
             (Phase::Writing { round: writing, .. }, WRITE, Answer::Stored) => {
-                writing.stored(from, footing.memory);
+                writing.stored(from, config_stamp.memory);
                 self.settle(cx)
             }
             (Phase::Writing { round: writing, .. }, STAND_IN.., Answer::Stored) => {
-                writing.keeps(from, round - STAND_IN, footing.memory);
+                writing.keeps(from, round - STAND_IN, config_stamp.memory);
                 self.settle(cx)
             }
             (
@@ -331,7 +338,7 @@ impl PutOp {
             base: joined.map(|joined| joined.state),
             stands_in_for,
         };
-        cx.out.mints.push((Ticket { asking: Asking::Coordinator, operation: self.id, round: MINT }, mint));
+        cx.out.mints.push((RequestId { asking: Requester::Coordinator, operation: self.id, round: MINT }, mint));
         self.phase = Phase::Minting { context, stands_in_for };
         self.wait(cx)
     }
@@ -492,7 +499,7 @@ impl PutOp {
                 confirm: Confirm::Stored,
                 stands_in_for,
             };
-            cx.out.asks.push((node, Ticket { asking: Asking::Coordinator, operation: self.id, round }, ask));
+            cx.out.asks.push((node, RequestId { asking: Requester::Coordinator, operation: self.id, round }, ask));
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::message::Ticket;
+use crate::message::RequestId;
 use crate::value::dot::NodeId;
 use crate::value::time::Instant;
 
@@ -28,7 +28,7 @@ struct Peer {
     /// The mean time to an answer and its mean deviation (Jacobson's), in microseconds; none before the first answer.
     round_trip_us: Option<(u64, u64)>,
     /// The first question since the peer was last heard.
-    asked: Option<(Ticket, Instant)>,
+    asked: Option<(RequestId, Instant)>,
     probe_at: Instant,
     probe_after: Duration,
 }
@@ -60,15 +60,15 @@ impl Peer {
 
 impl Reach {
     /// A question goes to `node`.
-    pub fn asked(&mut self, node: NodeId, ticket: Ticket, now: Instant) {
-        self.0.entry(node).or_default().asked.get_or_insert((ticket, now));
+    pub fn asked(&mut self, node: NodeId, request_id: RequestId, now: Instant) {
+        self.0.entry(node).or_default().asked.get_or_insert((request_id, now));
     }
 
     /// `node` has answered a question, be it an old one.
-    pub fn answered(&mut self, node: NodeId, ticket: Ticket, now: Instant) {
+    pub fn answered(&mut self, node: NodeId, request_id: RequestId, now: Instant) {
         let Some(peer) = self.0.get_mut(&node) else { return };
         if let Some((asked, at)) = peer.asked.take()
-            && asked == ticket
+            && asked == request_id
         {
             peer.learn(now.since(at));
         }
@@ -100,12 +100,12 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Asking;
+    use crate::message::Requester;
 
     const PEER: NodeId = NodeId::new(1);
 
-    fn ticket(operation: u64) -> Ticket {
-        Ticket { asking: Asking::Coordinator, operation, round: 1 }
+    fn request_id(operation: u64) -> RequestId {
+        RequestId { asking: Requester::Coordinator, operation, round: 1 }
     }
 
     fn at(ms: u64) -> Instant {
@@ -115,12 +115,12 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_answer_is_avoided_and_probed_until_it_does() {
         let mut reach = Reach::default();
-        reach.asked(PEER, ticket(1), at(0));
+        reach.asked(PEER, request_id(1), at(0));
         assert!(!reach.is_late(PEER, at(50)));
         assert!(reach.is_late(PEER, at(51)));
         let asked: Vec<u64> = (51..1_000).filter(|&ms| reach.may_ask(PEER, at(ms))).collect();
         assert_eq!(asked, [51, 151, 351, 751]);
-        reach.answered(PEER, ticket(9), at(1_000));
+        reach.answered(PEER, request_id(9), at(1_000));
         assert!(!reach.is_late(PEER, at(2_000)), "whatever it answers shows that it is there");
     }
 
@@ -128,12 +128,12 @@ mod tests {
     fn patience_follows_the_times_that_answers_take() {
         let mut reach = Reach::default();
         for number in 0..100 {
-            reach.asked(PEER, ticket(number), at(100 * number));
-            reach.answered(PEER, ticket(number), at(100 * number + 20));
+            reach.asked(PEER, request_id(number), at(100 * number));
+            reach.answered(PEER, request_id(number), at(100 * number + 20));
         }
         assert!((20..25).contains(&(reach.patience(PEER).as_millis() as u64)), "{:?}", reach.patience(PEER));
-        reach.asked(PEER, ticket(100), at(20_000));
-        reach.answered(PEER, ticket(7), at(30_000));
+        reach.asked(PEER, request_id(100), at(20_000));
+        reach.answered(PEER, request_id(7), at(30_000));
         assert!(
             reach.patience(PEER) < Duration::from_millis(25),
             "an answer to another question says nothing of the time"

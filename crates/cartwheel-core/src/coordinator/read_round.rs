@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::configuration::{Footing, Homes};
+use crate::cluster::configuration::{ConfigStamp, Homes};
 use crate::cluster::losses::Memory;
 use crate::message::{Answer, Failure, Role, StateDigest, Want};
 use crate::ring::quorum::Quorum;
@@ -57,7 +57,7 @@ struct Heard {
     epoch: Option<Epoch>,
     /// It has made good its losses.
     counts: bool,
-    is_filling: bool,
+    is_syncing: bool,
     memory: Memory,
 }
 
@@ -98,7 +98,7 @@ pub struct Joined {
     /// Since when each of them had lost nothing when it answered.
     pub memories: BTreeMap<NodeId, Memory>,
     /// Those of them that are being filled: they count only as homes that take over.
-    pub filling: BTreeSet<NodeId>,
+    pub syncing: BTreeSet<NodeId>,
     /// The stand-ins whose answers count.
     pub stand_ins: BTreeSet<NodeId>,
 }
@@ -143,7 +143,7 @@ impl ReadRound {
         Self { states_only: true, ..Self::new(homes, needed) }
     }
 
-    /// The homes are others now. What was heard stays heard, but of lives that are over.
+    /// The homes are others now. What was heard stays heard, but of incarnations that are over.
     pub fn move_to(&mut self, homes: Homes, order: Vec<(NodeId, Role)>) {
         self.slots.retain(|&node, _| homes.still_holds(node, &self.homes));
         self.waits_since.clear();
@@ -182,8 +182,8 @@ impl ReadRound {
     }
 
     fn counts_in_current(&self, home: NodeId) -> bool {
-        let is_filling = matches!(self.slots.get(&home), Some(Slot::Heard(Heard { is_filling: true, .. })));
-        self.counts(home) && !is_filling
+        let is_syncing = matches!(self.slots.get(&home), Some(Slot::Heard(Heard { is_syncing: true, .. })));
+        self.counts(home) && !is_syncing
     }
 
     /// Whether what was heard of a home is all that is wanted of it.
@@ -282,10 +282,10 @@ impl ReadRound {
     }
 
     /// Takes in an answer; false if nobody asked for it.
-    pub fn heard(&mut self, from: NodeId, footing: Footing, answer: Answer) -> bool {
+    pub fn heard(&mut self, from: NodeId, config_stamp: ConfigStamp, answer: Answer) -> bool {
         self.waits_since.remove(&from);
         let Some(slot) = self.slots.get_mut(&from) else { return false };
-        let (is_filling, memory) = (footing.is_filling, footing.memory);
+        let (is_syncing, memory) = (config_stamp.is_syncing, config_stamp.memory);
         let Some(&(_, role)) = self.order.iter().find(|(node, _)| *node == from) else { return false };
         let heard = match answer {
             Answer::State { state, epoch, loss } => Heard {
@@ -294,7 +294,7 @@ impl ReadRound {
                 state: Some(state),
                 epoch: Some(epoch),
                 counts: loss.is_none(),
-                is_filling,
+                is_syncing,
                 memory,
             },
             Answer::Digest { digest, loss } => {
@@ -302,7 +302,7 @@ impl ReadRound {
                 if matches!(slot, Slot::Heard(Heard { state: Some(_), .. }) | Slot::Waiting(_, Want::State)) {
                     return true;
                 }
-                Heard { role, digest, state: None, epoch: None, counts: loss.is_none(), is_filling, memory }
+                Heard { role, digest, state: None, epoch: None, counts: loss.is_none(), is_syncing, memory }
             }
             // It may not have heard yet that it is one; then it is asked again.
             Answer::Failed(Failure::NotAHome) if matches!(slot, Slot::Waiting(Role::Home, _)) => return true,
@@ -440,14 +440,14 @@ impl ReadRound {
         };
         let at_home = self.homes_counted();
         let stand_ins = self.counting_stand_ins(at_home > 0).collect();
-        let (held, memories, filling) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut joined = Joined { digest, state, epoch: None, at_home, held, memories, filling, stand_ins };
+        let (held, memories, syncing) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut joined = Joined { digest, state, epoch: None, at_home, held, memories, syncing, stand_ins };
         for (node, heard) in self.answers() {
             joined.epoch = joined.epoch.into_iter().chain(heard.epoch).min();
             if heard.role == Role::Home && heard.counts {
                 joined.held.insert(node, heard.digest);
                 joined.memories.insert(node, heard.memory);
-                joined.filling.extend(heard.is_filling.then_some(node));
+                joined.syncing.extend(heard.is_syncing.then_some(node));
             }
         }
         joined
@@ -462,13 +462,13 @@ mod tests {
     use crate::cluster::losses::Loss;
     use crate::message::Failure;
     use crate::value::clock::Clock;
-    use crate::value::dot::{Actor, Dot, Life, Since};
+    use crate::value::dot::{Actor, Dot, Incarnation, Since};
     use crate::value::hlc::Hlc;
     use crate::value::state::{Content, Notes, Sibling};
     use crate::value::write_id::WriteId;
 
     fn state(writes: &[u64]) -> State {
-        let actor = Actor { node: NodeId::new(9), life: Life(9), since: Since(9) };
+        let actor = Actor { node: NodeId::new(9), incarnation: Incarnation(9), since: Since(9) };
         let sibling = |&counter: &u64| Sibling {
             dot: Dot { actor, counter },
             content: Content::Tombstone,
@@ -503,7 +503,7 @@ mod tests {
         };
         assert_eq!(asked_at(&mut round, 100), [1, 2, 4, 8, 16, 32, 64, 96]);
         // What has answered and is asked for more is asked as soon as at first.
-        round.heard(homes[0], Footing::default(), Answer::Failed(Failure::NotAHome));
+        round.heard(homes[0], ConfigStamp::default(), Answer::Failed(Failure::NotAHome));
         assert_eq!(asked_at(&mut round, 5), [1, 2, 4]);
     }
 
@@ -513,7 +513,7 @@ mod tests {
         let Progress::Wait(questions) = round.progress() else { panic!("nothing is known yet") };
         assert_eq!(questions, [(NodeId::new(1), Role::Home, Want::State), (NodeId::new(2), Role::Home, Want::Digest)]);
         for (node, _, want) in questions {
-            assert!(round.heard(node, Footing::default(), answer(&state(&[1]), want, true)));
+            assert!(round.heard(node, ConfigStamp::default(), answer(&state(&[1]), want, true)));
         }
         let Progress::Enough(joined) = round.progress() else { panic!("two have answered") };
         let agreeing = joined.held.values().filter(|digest| **digest == joined.digest).count();
@@ -525,7 +525,7 @@ mod tests {
         let mut round = ReadRound::new(nodes(3).into(), 1);
         round.progress();
         for stranger in [3, 77].map(NodeId::new) {
-            assert!(!round.heard(stranger, Footing::default(), answer(&state(&[1]), Want::State, true)));
+            assert!(!round.heard(stranger, ConfigStamp::default(), answer(&state(&[1]), Want::State, true)));
         }
         assert_eq!(round.counted(), 0);
     }
@@ -538,7 +538,7 @@ mod tests {
         let mut round = ReadRound::in_order(homes, order, 3);
         while let Progress::Wait(questions) = round.progress() {
             for (node, _, want) in questions {
-                round.heard(node, Footing::default(), answer(&state(&[1]), want, true));
+                round.heard(node, ConfigStamp::default(), answer(&state(&[1]), want, true));
             }
         }
         let Progress::Enough(joined) = round.progress() else { panic!("enough have answered") };
@@ -568,7 +568,7 @@ mod tests {
                             let failed = Answer::Failed(Failure::Storage);
                             heard.insert(node);
                             let answer = if *fails { failed } else { answer(&state(writes), want, *counts) };
-                            round.heard(node, Footing::default(), answer);
+                            round.heard(node, ConfigStamp::default(), answer);
                         }
                     }
                     Progress::Enough(joined) => break Some(joined),

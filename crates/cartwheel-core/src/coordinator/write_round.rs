@@ -75,7 +75,7 @@ impl WriteRound {
         Self { may_cross, ..self }
     }
 
-    /// The homes are others now, and so are those who may stand in for them. Who has stored it has, unless that life is over.
+    /// The homes are others now, and so are those who may stand in for them. Who has stored it has, unless that incarnation is over.
     pub fn move_to(&mut self, homes: Homes, spare: Vec<NodeId>) {
         self.stored.retain(|&node, _| homes.is_as_before(node, &self.homes));
         self.full.retain(|&node| homes.is_as_before(node, &self.homes));
@@ -119,7 +119,7 @@ impl WriteRound {
     pub fn stored(&mut self, node: NodeId, memory: Memory) {
         if self.is_asked(node) {
             let known = self.stored.entry(node).or_insert(memory);
-            *known = if known.life == memory.life { memory.max(*known) } else { memory };
+            *known = if known.incarnation == memory.incarnation { memory.max(*known) } else { memory };
             self.full.remove(&node);
         }
     }
@@ -189,7 +189,7 @@ impl WriteRound {
         Some(self.choose(node, home, true))
     }
 
-    /// Has a node store the write in a place that nobody holds, the life of its home being over, if a list has too few homes without it. It
+    /// Has a node store the write in a place that nobody holds, the incarnation of its home being over, if a list has too few homes without it. It
     /// keeps it for another home of the list: nobody else is left there. `again`: those that were chosen and have not answered may not be there.
     pub fn fill(&mut self, again: bool) -> Option<StandIn> {
         let (home, list) = self.vacancies(again).next()?;
@@ -319,7 +319,7 @@ mod tests {
     use super::*;
     use crate::cluster::configuration::{Configuration, Home, Phase};
     use crate::cluster::counts::{Group, ReplicaCounts};
-    use crate::value::dot::{Life, Since};
+    use crate::value::dot::{Incarnation, Since};
 
     #[test]
     fn only_distinct_homes_count() {
@@ -335,8 +335,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_life_has_stored_does_not_count_for_the_next_one() {
-        let home = |node: u64, life: u64| Home { node: NodeId::new(node), life: Life(life) };
+    fn what_a_incarnation_has_stored_does_not_count_for_the_next_one() {
+        let home =
+            |node: u64, incarnation: u64| Home { node: NodeId::new(node), incarnation: Incarnation(incarnation) };
         let phase = |number: u64, homes: [Home; 2]| {
             let counts = ReplicaCounts::default();
             let configuration = Configuration { number, homes: homes.to_vec(), choosers: 2, counts };
@@ -353,16 +354,16 @@ mod tests {
     #[test]
     fn what_a_home_stored_before_a_loss_does_not_count_after_it() {
         let [a, b] = [1, 2].map(NodeId::new);
-        let memory = |since: u64| Memory { life: Life(1), since: Since(since) };
+        let memory = |since: u64| Memory { incarnation: Incarnation(1), since: Since(since) };
         let mut round = WriteRound::new(vec![a, b].into(), Vec::new(), 2);
         round.stored(a, memory(1));
         round.stored(b, memory(1));
-        round.drop_lost(&[(Home { node: a, life: Life(1) }, Since(2))].into_iter().collect());
+        round.drop_lost(&[(Home { node: a, incarnation: Incarnation(1) }, Since(2))].into_iter().collect());
         assert_eq!((round.is_enough(), round.missing()), (false, vec![a]));
         // A late answer is no better; one that was given since is.
         for (since, is_enough) in [(1, false), (2, true)] {
             round.stored(a, memory(since));
-            round.drop_lost(&[(Home { node: a, life: Life(1) }, Since(2))].into_iter().collect());
+            round.drop_lost(&[(Home { node: a, incarnation: Incarnation(1) }, Since(2))].into_iter().collect());
             assert_eq!(round.is_enough(), is_enough);
         }
     }

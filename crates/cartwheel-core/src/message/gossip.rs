@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::cluster::configuration::{Phase, Step};
+use crate::cluster::configuration::{ConfigVersion, Phase};
 use crate::cluster::membership::History;
 use crate::cluster::sizes::NodeSizes;
 use crate::ring::{PartitionId, RingVersion};
-use crate::value::dot::Life;
+use crate::value::dot::Incarnation;
 use crate::value::epoch::Epoch;
 
 /// What nodes say to each other about their history.
@@ -28,8 +28,8 @@ pub enum Notice {
     Report(InquiryId, NodeSizes),
     /// What holds in partitions.
     Phases(PhasesNotice),
-    /// The sender, which is leaving, holds nothing any more in this life, and has this version of the history.
-    Drained(Life, RingVersion),
+    /// The sender, which is leaving, holds nothing any more in this incarnation, and has this version of the history.
+    Drained(Incarnation, RingVersion),
     /// How far the sender is with its epoch.
     Epoch(EpochNotice),
     /// About who is there: a packet of SWIM, as [`detector`] reads it.
@@ -82,7 +82,7 @@ pub enum PhasesNotice {
         asks: bool,
     },
     /// How far it knows each, as its digest is another. If it is no answer, the receiver tells in turn how far it is itself.
-    Steps(Vec<Step>, bool),
+    Steps(Vec<ConfigVersion>, bool),
     /// What holds in these partitions.
     Hold(Vec<(PartitionId, Phase)>),
 }
@@ -105,7 +105,7 @@ pub struct EpochNotice {
 /// How many members can be marked; it keeps a broken peer from filling memory.
 const MEMBERS_MAX: usize = 10_000;
 
-/// A name for exactly this set of members, each with its life. Equal digests mean equal sets.
+/// A name for exactly this set of members, each with its incarnation. Equal digests mean equal sets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct MembersDigest(pub u128);
 

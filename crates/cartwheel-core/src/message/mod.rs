@@ -8,17 +8,17 @@ pub mod transfer;
 
 use std::time::Duration;
 
-use crate::cluster::configuration::{Footing, Home};
+use crate::cluster::configuration::{ConfigStamp, Home};
 use crate::cluster::losses::{Loss, Losses};
 use crate::message::anti_entropy::{Finding, Question};
 use crate::message::client::{Put, PutDone, Refusal};
 use crate::message::gossip::Notice;
-use crate::message::reconfiguration::Word;
+use crate::message::reconfiguration::ReconfigurationMessage;
 use crate::message::transfer::{Fetch, Fetched};
 use crate::ring::PartitionId;
 use crate::value::cluster_id::ClusterId;
 pub use crate::value::digest::StateDigest;
-use crate::value::dot::{Life, NodeId, Since};
+use crate::value::dot::{Incarnation, NodeId, Since};
 use crate::value::key::Key;
 use crate::value::state::{Epoch, State};
 use crate::value::time::Now;
@@ -30,14 +30,14 @@ pub struct Envelope {
     pub cluster: ClusterId,
     /// The sender.
     pub from: NodeId,
-    /// The sender's life.
-    pub from_life: Life,
-    /// The sender's boot within that life.
+    /// The sender's incarnation.
+    pub from_incarnation: Incarnation,
+    /// The sender's boot within that incarnation.
     pub from_boot: u32,
     /// What the sender's clocks read, so that a wall clock that is off, or that jumps, is noticed.
     pub sent: Now,
     /// On what it stands in the partition that the message is about, if it is about one.
-    pub footing: Footing,
+    pub config_stamp: ConfigStamp,
     /// The losses of that partition's homes that it was told of.
     pub losses: Losses,
     /// What it says.
@@ -48,45 +48,45 @@ pub struct Envelope {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
     /// A coordinator asks a replica.
-    Ask(Ticket, Ask),
+    Ask(RequestId, Ask),
     /// The replica's answer.
-    Answer(Ticket, Answer),
+    Answer(RequestId, Answer),
     /// A node that cannot coordinate a write hands it to one that can, with the time that is left. The receiver coordinates it
     /// or refuses; it does not forward it again. The epoch is that in which the sender began: a late write may have been made, deleted
     /// and forgotten meanwhile.
-    Forward(Ticket, Put, Duration, Epoch),
+    Forward(RequestId, Put, Duration, Epoch),
     /// How a forwarded write ended.
-    Forwarded(Ticket, Result<PutDone, Refusal>),
+    Forwarded(RequestId, Result<PutDone, Refusal>),
     /// A home compares its replicas of a partition with another's.
-    Compare(Ticket, Question),
+    Compare(RequestId, Question),
     /// What the other holds.
-    Compared(Ticket, Finding),
+    Compared(RequestId, Finding),
     /// One that is to be a home fetches what a home holds.
-    Fetch(Ticket, Fetch),
+    Fetch(RequestId, Fetch),
     /// What the home hands out.
-    Fetched(Ticket, Fetched),
+    Fetched(RequestId, Fetched),
     /// A node whose wall clock has jumped asks what others' clocks read.
-    AskClocks(Ticket),
+    AskClocks(RequestId),
     /// The answer: the envelope says it.
-    Clocks(Ticket),
+    Clocks(RequestId),
     /// About who holds a partition.
-    Succession(PartitionId, Word),
+    Reconfiguration(PartitionId, ReconfigurationMessage),
     /// About the cluster itself.
     Notice(Notice),
 }
 
 /// Which question of which operation of the asker an answer belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Ticket {
+pub struct RequestId {
     /// Which part of the asker it is that asks.
-    pub asking: Asking,
+    pub asking: Requester,
     /// The operation, unique among all that the asker ever began.
     pub operation: u64,
     /// The question within the operation.
     pub round: u32,
 }
 
-impl Ticket {
+impl RequestId {
     /// The index of the shard, of `count`, that asked.
     pub const fn shard(self, count: u32) -> u32 {
         (self.operation % count as u64) as u32
@@ -95,7 +95,7 @@ impl Ticket {
 
 /// Which part of a node asks, and is to be told the answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Asking {
+pub enum Requester {
     /// An operation of the coordinator's: a client's, or a repair, or one that heals or hands over.
     Coordinator,
     /// A comparison of replicas ([`crate::anti_entropy`]).

@@ -1,13 +1,13 @@
 //! What nodes say to each other about the configurations of a partition.
 
-use crate::cluster::configuration::{Configuration, Phase, Step};
+use crate::cluster::configuration::{ConfigVersion, Configuration, Phase};
 use crate::cluster::paxos::{Accepted, Ballot};
 
 /// What one node says to another about a partition.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Word {
+pub enum ReconfigurationMessage {
     /// The sender knows of nothing later than this, and would like to.
-    Ask(Step),
+    Ask(ConfigVersion),
     /// What holds.
     Holds(Phase),
     /// A proposer of the successor of this number asks to be heard.

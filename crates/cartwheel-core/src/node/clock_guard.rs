@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cluster::liveness::Status;
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 use crate::value::time::{Instant, Now};
 
 /// Off by more than this, a clock is worth an alarm.
@@ -27,7 +27,7 @@ const SET_MS: u64 = 100;
 /// smallest delay and is kept. It is kept against this node's monotonic clock, so a jump of the local wall clock shows at once; and a
 /// peer's wall clock that jumps moves against that peer's monotonic one, so it is not taken for a delay.
 #[derive(Clone, Debug, Default)]
-pub struct Drift {
+pub struct ClockGuard {
     peers: BTreeMap<NodeId, Ahead>,
     judged: Option<Judged>,
     /// This node's wall clock less its monotonic one when it was last looked at.
@@ -38,7 +38,7 @@ pub struct Drift {
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
     /// The boot of the peer that was heard last, when it said so by its own monotonic clock, and its wall clock less that.
-    boot: (Life, u32),
+    boot: (Incarnation, u32),
     sent: Instant,
     peers_ms: i64,
     window_began: Instant,
@@ -87,9 +87,9 @@ impl Comparison {
     }
 }
 
-impl Drift {
-    /// Takes in what a message of `peer`, in this life and boot, says its clocks read.
-    pub fn heard(&mut self, peer: NodeId, boot: (Life, u32), sent: Now, now: Now) {
+impl ClockGuard {
+    /// Takes in what a message of `peer`, in this incarnation and boot, says its clocks read.
+    pub fn heard(&mut self, peer: NodeId, boot: (Incarnation, u32), sent: Now, now: Now) {
         let (ahead_ms, peers_ms) = (signed(sent.wall.0) - monotonic_ms(now.instant), own_ms(sent));
         let fresh = Ahead {
             boot,
@@ -221,19 +221,19 @@ mod tests {
     }
 
     /// A peer says without delay what its wall clock reads; its monotonic one runs like this node's.
-    fn heard(drift: &mut Drift, peer: u64, wall_ms: u64, own: Now) {
-        drift.heard(NodeId::new(peer), (Life(1), 1), Now { wall: WallMs(wall_ms), ..own }, own);
+    fn heard(clock_guard: &mut ClockGuard, peer: u64, wall_ms: u64, own: Now) {
+        clock_guard.heard(NodeId::new(peer), (Incarnation(1), 1), Now { wall: WallMs(wall_ms), ..own }, own);
     }
 
     fn after_hearing(peers_wall_ms: &[u64], own: Now) -> Option<Comparison> {
-        let mut drift = Drift::default();
+        let mut clock_guard = ClockGuard::default();
         for (peer, &wall_ms) in peers_wall_ms.iter().enumerate() {
-            heard(&mut drift, peer as u64, wall_ms, own);
+            heard(&mut clock_guard, peer as u64, wall_ms, own);
         }
-        let comparison = drift.compare(own, peers_wall_ms.len() + 1, all_alive);
+        let comparison = clock_guard.compare(own, peers_wall_ms.len() + 1, all_alive);
         let alarm = comparison.filter(|comparison| comparison.alarms());
         assert_eq!(
-            drift.judgement(own, peers_wall_ms.len() + 1, all_alive).alarm,
+            clock_guard.judgement(own, peers_wall_ms.len() + 1, all_alive).alarm,
             alarm,
             "the short way says the same"
         );
@@ -254,11 +254,11 @@ mod tests {
     #[test]
     fn a_clock_is_borne_out_by_most_of_the_cluster() {
         let borne_out = |peers: &[u64], members| {
-            let (mut drift, own) = (Drift::default(), now(1, 100_000));
+            let (mut clock_guard, own) = (ClockGuard::default(), now(1, 100_000));
             for (peer, &wall_ms) in peers.iter().enumerate() {
-                heard(&mut drift, peer as u64, wall_ms, own);
+                heard(&mut clock_guard, peer as u64, wall_ms, own);
             }
-            drift.judgement(own, members, all_alive).borne_out
+            clock_guard.judgement(own, members, all_alive).borne_out
         };
         assert!(borne_out(&[], 1) && borne_out(&[100_500], 2) && borne_out(&[109_000, 300_000], 3));
         assert!(!borne_out(&[], 2), "nobody was heard");
@@ -268,91 +268,98 @@ mod tests {
 
     #[test]
     fn a_delayed_message_is_not_a_slow_clock() {
-        let mut drift = Drift::default();
-        let (sent, boot) = (now(1, 100_000), (Life(1), 1));
-        drift.heard(NodeId::new(1), boot, sent, now(1, 100_000));
-        drift.heard(NodeId::new(1), boot, sent, now(10, 109_000));
-        assert_eq!(drift.compare(now(10, 109_000), 2, all_alive), Some(Comparison { offset_ms: 0, refuses: false }));
+        let mut clock_guard = ClockGuard::default();
+        let (sent, boot) = (now(1, 100_000), (Incarnation(1), 1));
+        clock_guard.heard(NodeId::new(1), boot, sent, now(1, 100_000));
+        clock_guard.heard(NodeId::new(1), boot, sent, now(10, 109_000));
+        assert_eq!(
+            clock_guard.compare(now(10, 109_000), 2, all_alive),
+            Some(Comparison { offset_ms: 0, refuses: false })
+        );
     }
 
     #[test]
     fn a_local_jump_shows_at_once() {
-        let mut drift = Drift::default();
-        heard(&mut drift, 1, 100_000, now(1, 100_000));
-        heard(&mut drift, 2, 100_000, now(1, 100_000));
-        assert!(drift.compare(now(2, 131_000), 3, all_alive).unwrap().refuses);
-        assert!(!drift.compare(now(2, 101_000), 3, all_alive).unwrap().alarms());
+        let mut clock_guard = ClockGuard::default();
+        heard(&mut clock_guard, 1, 100_000, now(1, 100_000));
+        heard(&mut clock_guard, 2, 100_000, now(1, 100_000));
+        assert!(clock_guard.compare(now(2, 131_000), 3, all_alive).unwrap().refuses);
+        assert!(!clock_guard.compare(now(2, 101_000), 3, all_alive).unwrap().alarms());
     }
 
     #[test]
     fn what_was_heard_of_peers_that_are_away_is_no_judgement_of_a_jump() {
-        let mut drift = Drift::default();
+        let mut clock_guard = ClockGuard::default();
         for peer in 1..=4 {
-            heard(&mut drift, peer, 100_000, now(1, 100_000));
+            heard(&mut clock_guard, peer, 100_000, now(1, 100_000));
         }
-        let refuses = |drift: &mut Drift, seconds: u64, status: &dyn Fn(u64) -> Status| {
+        let refuses = |clock_guard: &mut ClockGuard, seconds: u64, status: &dyn Fn(u64) -> Status| {
             let own = now(seconds, 129_000 + 1_000 * seconds);
-            let judgement = drift.judgement(own, 5, |peer| status(peer.get()));
+            let judgement = clock_guard.judgement(own, 5, |peer| status(peer.get()));
             assert!(!judgement.borne_out, "most of the cluster was not heard");
             judgement.alarm.is_some_and(|off| off.refuses)
         };
         let others = |of_others| move |peer: u64| if peer > 1 { of_others } else { Status::Alive };
-        assert!(refuses(&mut drift, 2, &others(Status::Suspect)), "nobody bears it out");
+        assert!(refuses(&mut clock_guard, 2, &others(Status::Suspect)), "nobody bears it out");
         // One of them is in reach and was set as this node was.
-        heard(&mut drift, 1, 132_000, now(3, 132_000));
-        assert!(refuses(&mut drift, 3, &others(Status::Alive)), "they may be there");
-        assert!(!refuses(&mut drift, 4, &others(Status::Suspect)));
-        assert!(!refuses(&mut drift, 5, &others(Status::Down)));
-        assert!(refuses(&mut drift, 6, &|_| Status::Suspect), "nobody who is alive bears it out");
-        assert!(refuses(&mut drift, 7, &|peer| if peer == 1 { Status::Down } else { Status::Alive }));
+        heard(&mut clock_guard, 1, 132_000, now(3, 132_000));
+        assert!(refuses(&mut clock_guard, 3, &others(Status::Alive)), "they may be there");
+        assert!(!refuses(&mut clock_guard, 4, &others(Status::Suspect)));
+        assert!(!refuses(&mut clock_guard, 5, &others(Status::Down)));
+        assert!(refuses(&mut clock_guard, 6, &|_| Status::Suspect), "nobody who is alive bears it out");
+        assert!(refuses(&mut clock_guard, 7, &|peer| if peer == 1 { Status::Down } else { Status::Alive }));
     }
 
     #[test]
     fn a_peers_clock_that_is_set_back_counts_at_once_and_what_it_said_before_no_more() {
-        let (mut drift, peer) = (Drift::default(), NodeId::new(1));
+        let (mut clock_guard, peer) = (ClockGuard::default(), NodeId::new(1));
         let set_back = |seconds: u64| now(seconds, 3_600_000 + 1_000 * seconds);
-        drift.heard(peer, (Life(1), 1), now(5, 7_205_000), now(5, 3_605_000));
-        drift.heard(peer, (Life(1), 1), set_back(6), now(6, 3_606_000));
+        clock_guard.heard(peer, (Incarnation(1), 1), now(5, 7_205_000), now(5, 3_605_000));
+        clock_guard.heard(peer, (Incarnation(1), 1), set_back(6), now(6, 3_606_000));
         let own = now(7, 3_607_000);
-        assert_eq!(drift.compare(own, 2, all_alive).map(|comparison| comparison.offset_ms), Some(0));
-        drift.heard(peer, (Life(1), 1), now(4, 7_204_000), own);
+        assert_eq!(clock_guard.compare(own, 2, all_alive).map(|comparison| comparison.offset_ms), Some(0));
+        clock_guard.heard(peer, (Incarnation(1), 1), now(4, 7_204_000), own);
         assert_eq!(
-            drift.compare(own, 2, all_alive).map(|comparison| comparison.offset_ms),
+            clock_guard.compare(own, 2, all_alive).map(|comparison| comparison.offset_ms),
             Some(0),
             "that was under way"
         );
         // The monotonic clock of a new boot begins anew.
-        drift.heard(peer, (Life(1), 2), Now { instant: Instant(1), ..set_back(7) }, own);
-        drift.heard(peer, (Life(1), 1), now(6, 7_206_000), own);
-        assert_eq!(drift.compare(own, 2, all_alive).map(|comparison| comparison.offset_ms), Some(0));
+        clock_guard.heard(peer, (Incarnation(1), 2), Now { instant: Instant(1), ..set_back(7) }, own);
+        clock_guard.heard(peer, (Incarnation(1), 1), now(6, 7_206_000), own);
+        assert_eq!(clock_guard.compare(own, 2, all_alive).map(|comparison| comparison.offset_ms), Some(0));
     }
 
     #[test]
     fn a_jump_is_noticed_once() {
-        let mut drift = Drift::default();
+        let mut clock_guard = ClockGuard::default();
         let looks = [(1, 1_000), (2, 2_000), (3, 3_101), (4, 4_101), (5, 90_000), (6, 91_000), (7, 8_000)];
-        let jumps = looks.map(|(seconds, wall_ms)| drift.has_jumped(now(seconds, wall_ms)));
+        let jumps = looks.map(|(seconds, wall_ms)| clock_guard.has_jumped(now(seconds, wall_ms)));
         assert_eq!(jumps, [false, false, true, false, true, false, true]);
     }
 
     #[test]
     fn a_judgement_follows_what_is_heard_and_grows_old() {
-        let mut drift = Drift::default();
+        let mut clock_guard = ClockGuard::default();
         let own = |ms: u64| Now { instant: Instant(ms * 1_000), wall: WallMs(100_000 + ms) };
-        assert!(!drift.judgement(own(0), 2, all_alive).borne_out);
-        heard(&mut drift, 1, 100_001, own(1));
-        assert!(drift.judgement(own(1), 2, all_alive).borne_out, "who is heard for the first time counts at once");
-        assert!(!drift.judgement(own(1), 4, all_alive).borne_out, "so does a member more");
+        assert!(!clock_guard.judgement(own(0), 2, all_alive).borne_out);
+        heard(&mut clock_guard, 1, 100_001, own(1));
+        assert!(
+            clock_guard.judgement(own(1), 2, all_alive).borne_out,
+            "who is heard for the first time counts at once"
+        );
+        assert!(!clock_guard.judgement(own(1), 4, all_alive).borne_out, "so does a member more");
         let jumped = Now { wall: WallMs(200_000), ..own(2) };
         assert!(
-            !drift.judgement(jumped, 2, all_alive).borne_out && drift.judgement(jumped, 2, all_alive).alarm.is_some()
+            !clock_guard.judgement(jumped, 2, all_alive).borne_out
+                && clock_guard.judgement(jumped, 2, all_alive).alarm.is_some()
         );
-        assert!(drift.judgement(own(3), 2, all_alive).borne_out);
-        heard(&mut drift, 1, 130_000, own(4));
-        assert!(!drift.judgement(own(4), 2, all_alive).borne_out, "and a clock that jumps");
-        let mut drift = Drift::default();
-        heard(&mut drift, 1, 100_000, own(0));
-        assert!(drift.judgement(own(20_000), 2, all_alive).borne_out);
-        assert!(!drift.judgement(own(20_100), 2, all_alive).borne_out, "it was heard too long ago");
+        assert!(clock_guard.judgement(own(3), 2, all_alive).borne_out);
+        heard(&mut clock_guard, 1, 130_000, own(4));
+        assert!(!clock_guard.judgement(own(4), 2, all_alive).borne_out, "and a clock that jumps");
+        let mut clock_guard = ClockGuard::default();
+        heard(&mut clock_guard, 1, 100_000, own(0));
+        assert!(clock_guard.judgement(own(20_000), 2, all_alive).borne_out);
+        assert!(!clock_guard.judgement(own(20_100), 2, all_alive).borne_out, "it was heard too long ago");
     }
 }

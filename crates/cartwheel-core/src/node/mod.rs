@@ -13,9 +13,9 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::admission::{Admission, Admitted, Slice};
+use crate::admission::{Admission, Admitted, WorkClass};
 use crate::anti_entropy::{self, Exchange, Xcx};
-use crate::cluster::configuration::{Footing, Home, Step};
+use crate::cluster::configuration::{ConfigStamp, ConfigVersion, Home};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::liveness::{Liveness, Status};
 use crate::cluster::losses::Losses;
@@ -23,19 +23,19 @@ use crate::cluster::membership::View;
 use crate::cluster::sizes::TreeId;
 use crate::config::NodeConfig;
 use crate::coordinator::full_disks::FullDisks;
-use crate::coordinator::handoff::{Errand, Handoff, PAGE};
+use crate::coordinator::handoff::{Handoff, HandoffTask, PAGE};
 use crate::coordinator::reach::Reach;
 use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
 use crate::event::Event;
 use crate::message::anti_entropy::{Finding, Question};
 use crate::message::client::{ClientId, Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
-use crate::message::{Answer, Ask, Asking, Envelope, Failure, Message, Role, Ticket};
+use crate::message::{Answer, Ask, Envelope, Failure, Message, RequestId, Requester, Role};
 use crate::mutation::Mutation;
-use crate::node::clock_guard::{ALARM_MS, Comparison, Drift, Judgement};
+use crate::node::clock_guard::{ALARM_MS, ClockGuard, Comparison, Judgement};
 use crate::node::waiting::{Waiting, WaitingQuestions};
 use crate::reconfiguration::transfer::{self, Tcx, Transfers};
-use crate::reconfiguration::{self, Scx, Succession};
-use crate::replica::gc_sweep::{self, Reclaimer};
+use crate::reconfiguration::{self, Reconfiguration, Scx};
+use crate::replica::gc_sweep::{self, GcSweep};
 use crate::replica::{Asker, Done, Replica, Work};
 use crate::ring::PartitionId;
 use crate::store::command::{StoreCommand, StoreId, StoreResult};
@@ -58,7 +58,7 @@ macro_rules! cx {
             me: $node.config.node,
             view: $node.held.view(),
             held: &$node.held,
-            heard_of: Step::default(),
+            heard_of: ConfigVersion::default(),
             losses: Losses::NONE,
             memory: $node.replica.memory(),
             liveness: &$node.liveness,
@@ -109,7 +109,7 @@ macro_rules! tcx {
     };
 }
 
-/// The same for the succession.
+/// The same for the reconfiguration.
 macro_rules! scx {
     ($node:ident, $step:ident) => {
         Scx {
@@ -122,7 +122,7 @@ macro_rules! scx {
             admission: &mut $node.admission,
             random: &mut $node.random,
             broken: $node.config.broken,
-            out: &mut $step.succession,
+            out: &mut $step.reconfiguration,
         }
     };
 }
@@ -138,21 +138,21 @@ pub struct Node {
     replica: Replica,
     exchange: Exchange,
     transfers: Transfers,
-    succession: Succession,
+    reconfiguration: Reconfiguration,
     losses: LossBook,
     /// What is asked by those of whose loss the book is not durable yet.
     waiting: WaitingQuestions,
     full: FullDisks,
     reach: Reach,
     handoff: Handoff,
-    reclaimer: Reclaimer,
+    gc_sweep: GcSweep,
     epoch_end: EpochEnd,
     admission: Admission,
     /// When requests of clients began that are not answered yet.
     begun: BTreeMap<ReplyTo, Instant>,
     /// How long clients' requests had waited before they came to the node.
     queued: Duration,
-    drift: Drift,
+    clock_guard: ClockGuard,
     clock_off: Option<Comparison>,
     /// Whether it was told that timestamps are ahead of the wall clock.
     timestamps_ahead: bool,
@@ -178,38 +178,38 @@ const BUDGET_MAX: Duration = Duration::from_secs(60);
 impl Node {
     /// A node that knows its cluster. It takes writes once [`Self::is_ready`].
     pub fn new(mut config: NodeConfig, view: Arc<View>) -> Self {
-        let minter = Minter::new(config.node, config.life, config.boot, config.actors);
+        let minter = Minter::new(config.node, config.incarnation, config.boot, config.actors);
         let minter = match config.broken {
             broken if broken.is(Mutation::ActorsOutliveBoots) => minter.outliving_boots(),
             broken if broken.is(Mutation::BootsNamedAlike) => minter.naming_boots_alike(),
             _ => minter,
         };
         let clock = HlcClock::new();
-        let me = Home { node: config.node, life: config.life };
-        let held = Arc::new(Holdings::new(me, view, config.lane, config.seats.iter().cloned()));
+        let me = Home { node: config.node, incarnation: config.incarnation };
+        let held = Arc::new(Holdings::new(me, view, config.shard_id, config.partition_states.iter().cloned()));
         Self {
             sealer: Sealer::new(config.cluster, config.cluster_key.clone(), config.broken)
                 .naming(config.limits.context_singles_max),
             coordinator: Coordinator::new(
-                config.life.first_operation(config.boot, config.seed),
-                config.lane,
+                config.incarnation.first_operation(config.boot, config.seed),
+                config.shard_id,
                 config.limits.operations_max,
             ),
             replica: Replica::new(minter, clock, &config, held.clone()),
             exchange: Exchange::new(&config, held.clone()),
             transfers: Transfers::new(&config),
-            succession: Succession::new(me, config.seats.iter().map(|(partition, _)| *partition)),
+            reconfiguration: Reconfiguration::new(me, config.partition_states.iter().map(|(partition, _)| *partition)),
             losses: std::mem::take(&mut config.losses),
             waiting: WaitingQuestions::default(),
             full: FullDisks::default(),
             reach: Reach::default(),
             handoff: Handoff::default(),
-            reclaimer: Reclaimer::default(),
+            gc_sweep: GcSweep::default(),
             epoch_end: EpochEnd::default(),
             admission: Admission::new(config.timing.background_p99_target),
             begun: BTreeMap::new(),
             queued: Duration::ZERO,
-            drift: Drift::default(),
+            clock_guard: ClockGuard::default(),
             clock_off: None,
             timestamps_ahead: false,
             random: ChaCha8Rng::seed_from_u64(config.seed),
@@ -273,13 +273,18 @@ impl Node {
             out: Outbox::default(),
             exchange: anti_entropy::Out::default(),
             transfers: transfer::Out::default(),
-            succession: reconfiguration::Out::default(),
+            reconfiguration: reconfiguration::Out::default(),
         };
         if !self.has_reviewed {
             self.has_reviewed = true;
-            let known = self.held.seats().filter(|(_, seat)| seat.phase.step() > Step::default());
-            step.effects.phases.extend(known.map(|(partition, seat)| (partition, seat.phase.clone())));
-            self.succession.review(now.instant, &self.held);
+            let known = self
+                .held
+                .partition_states()
+                .filter(|(_, partition_state)| partition_state.phase.step() > ConfigVersion::default());
+            step.effects
+                .phases
+                .extend(known.map(|(partition, partition_state)| (partition, partition_state.phase.clone())));
+            self.reconfiguration.review(now.instant, &self.held);
             if self.config.broken.is(Mutation::BootsLead) {
                 let lead = Hlc::at(WallMs(now.wall.0 + AHEAD_MS_MAX));
                 self.replica.clock().observe(lead, now.wall);
@@ -303,12 +308,12 @@ impl Node {
                 self.go_by(&mut step, held, &BTreeSet::new(), &BTreeSet::new());
                 self.handoff.members_changed();
                 if !is_placed_alike {
-                    self.succession.review(now.instant, &self.held);
+                    self.reconfiguration.review(now.instant, &self.held);
                 }
             }
             Input::Phases(phases) => {
                 for (partition, phase) in phases {
-                    self.succession.learn(&mut scx!(self, step), self.config.node, partition, phase);
+                    self.reconfiguration.learn(&mut scx!(self, step), self.config.node, partition, phase);
                 }
             }
             Input::Liveness(liveness) => {
@@ -333,7 +338,7 @@ impl Node {
         self.forget(&mut step);
         self.exchange.tick(&mut xcx!(self, step));
         self.settle(&mut step);
-        self.succession.tick(&mut scx!(self, step));
+        self.reconfiguration.tick(&mut scx!(self, step));
         self.transfers.tick(&mut tcx!(self, step));
         self.settle(&mut step);
         self.save_losses(&mut step);
@@ -341,13 +346,13 @@ impl Node {
         self.check_drained(&mut step);
         self.check_timestamps(&mut step);
         step.effects.events.extend(self.replica.hints().news());
-        let scan_at = self.admission.next_at(Slice::Scan);
+        let scan_at = self.admission.next_at(WorkClass::Scan);
         let exchange = self.exchange.wake_at(now.instant, scan_at);
         let roles = [self.coordinator.wake_at(), self.handoff.wake_at(), exchange, self.admission.wake_at()];
         let epochs = [
-            self.reclaimer.wake_at(),
+            self.gc_sweep.wake_at(),
             self.epoch_end.wake_at(now.instant),
-            self.succession.wake_at(),
+            self.reconfiguration.wake_at(),
             self.losses.wake_at(),
         ];
         let transfers = self.transfers.wake_at(now.instant);
@@ -408,57 +413,65 @@ impl Node {
 
     fn message(&mut self, step: &mut Gathered, envelope: Envelope) {
         let from = envelope.from;
-        // A life that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
+        // An incarnation that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
         let view = self.held.view();
-        let is_member = view.member(from).is_some() && !view.is_gone(from, envelope.from_life);
+        let is_member = view.member(from).is_some() && !view.is_gone(from, envelope.from_incarnation);
         if envelope.cluster != self.config.cluster || !is_member {
             step.effects.events.push(Event::StrayMessage(from));
             return;
         }
-        self.drift.heard(from, (envelope.from_life, envelope.from_boot), envelope.sent, step.now);
-        let (footing, losses) = (envelope.footing, envelope.losses);
+        self.clock_guard.heard(from, (envelope.from_incarnation, envelope.from_boot), envelope.sent, step.now);
+        let (config_stamp, losses) = (envelope.config_stamp, envelope.losses);
         match envelope.message {
-            Message::Ask(ticket, ask) => {
+            Message::Ask(request_id, ask) => {
                 let partition = self.held.partition_of(ask.key());
-                self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
-                self.asked(step, from, ticket, ask);
+                self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
+                self.asked(step, from, request_id, ask);
             }
-            Message::Answer(ticket, answer) => {
-                if let Some(partition) = self.partition_of(ticket) {
-                    self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+            Message::Answer(request_id, answer) => {
+                if let Some(partition) = self.partition_of(request_id) {
+                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
                 }
-                self.answered(step, from, ticket, (footing, &losses), answer);
+                self.answered(step, from, request_id, (config_stamp, &losses), answer);
             }
-            Message::Forward(ticket, put, budget, begun) => self.take_over(step, (from, ticket), put, budget, begun),
-            Message::AskClocks(ticket) => self.send(step, from, Message::Clocks(ticket)),
+            Message::Forward(request_id, put, budget, begun) => {
+                self.take_over(step, (from, request_id), put, budget, begun)
+            }
+            Message::AskClocks(request_id) => self.send(step, from, Message::Clocks(request_id)),
             // The envelope has said it.
             Message::Clocks(_) => {}
-            Message::Forwarded(ticket, result) => {
-                self.coordinator.forwarded(&mut cx!(self, step), from, ticket, result);
+            Message::Forwarded(request_id, result) => {
+                self.coordinator.forwarded(&mut cx!(self, step), from, request_id, result);
             }
-            Message::Compare(ticket, question) => {
-                self.succession.heard_of(&mut scx!(self, step), from, question.partition(), footing);
-                self.compare(step, Home { node: from, life: envelope.from_life }, ticket, footing, question);
+            Message::Compare(request_id, question) => {
+                self.reconfiguration.heard_of(&mut scx!(self, step), from, question.partition(), config_stamp);
+                self.compare(
+                    step,
+                    Home { node: from, incarnation: envelope.from_incarnation },
+                    request_id,
+                    config_stamp,
+                    question,
+                );
             }
-            Message::Compared(ticket, finding) => {
-                if let Some(partition) = self.partition_of(ticket) {
-                    self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+            Message::Compared(request_id, finding) => {
+                if let Some(partition) = self.partition_of(request_id) {
+                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
                 }
-                self.compared(step, from, ticket, (footing, &losses), finding);
+                self.compared(step, from, request_id, (config_stamp, &losses), finding);
             }
-            Message::Fetch(ticket, fetch) => {
-                self.succession.heard_of(&mut scx!(self, step), from, fetch.partition, footing);
-                self.transfers.asked(&mut tcx!(self, step), from, ticket, fetch);
+            Message::Fetch(request_id, fetch) => {
+                self.reconfiguration.heard_of(&mut scx!(self, step), from, fetch.partition, config_stamp);
+                self.transfers.asked(&mut tcx!(self, step), from, request_id, fetch);
             }
-            Message::Fetched(ticket, fetched) => {
-                if let Some(partition) = self.partition_of(ticket) {
-                    self.succession.heard_of(&mut scx!(self, step), from, partition, footing);
+            Message::Fetched(request_id, fetched) => {
+                if let Some(partition) = self.partition_of(request_id) {
+                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
                 }
-                self.transfers.told(&mut tcx!(self, step), from, ticket, fetched);
+                self.transfers.told(&mut tcx!(self, step), from, request_id, fetched);
             }
-            Message::Succession(partition, word) => {
-                let from = Home { node: from, life: envelope.from_life };
-                self.succession.heard(&mut scx!(self, step), from, partition, word);
+            Message::Reconfiguration(partition, word) => {
+                let from = Home { node: from, incarnation: envelope.from_incarnation };
+                self.reconfiguration.heard(&mut scx!(self, step), from, partition, word);
             }
             // The node's control takes these.
             Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
@@ -466,22 +479,22 @@ impl Node {
     }
 
     /// Coordinates a write for another node.
-    fn take_over(&mut self, step: &mut Gathered, from: (NodeId, Ticket), put: Put, budget: Duration, begun: Epoch) {
-        let (peer, ticket) = from;
-        if self.begun.contains_key(&ReplyTo::Peer(peer, ticket)) {
+    fn take_over(&mut self, step: &mut Gathered, from: (NodeId, RequestId), put: Put, budget: Duration, begun: Epoch) {
+        let (peer, request_id) = from;
+        if self.begun.contains_key(&ReplyTo::Peer(peer, request_id)) {
             // It was sent again because it takes so long. It is answered once.
             return;
         }
         if self.is_wrong_epoch(step, peer, begun) {
             let why = "the write comes too late to be carried out, or to a node that knows too little of its cluster";
             let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
-            return self.send(step, peer, Message::Forwarded(ticket, Err(Refusal::Unavailable(short))));
+            return self.send(step, peer, Message::Forwarded(request_id, Err(Refusal::Unavailable(short))));
         }
         if let Some(refusal) = self.clock_refusal() {
-            return self.send(step, peer, Message::Forwarded(ticket, Err(refusal)));
+            return self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
         }
         let (reply_to, put, begun) =
-            (ReplyTo::Peer(peer, ticket), Operation::Put(put), begun.min(self.replica.epoch()));
+            (ReplyTo::Peer(peer, request_id), Operation::Put(put), begun.min(self.replica.epoch()));
         self.begun.insert(reply_to, step.now.instant);
         self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX), begun);
     }
@@ -501,30 +514,35 @@ impl Node {
         &mut self,
         step: &mut Gathered,
         from: NodeId,
-        ticket: Ticket,
-        footing: (Footing, &Losses),
+        request_id: RequestId,
+        config_stamp: (ConfigStamp, &Losses),
         answer: Answer,
     ) {
         // Whoever asked: the peer is there, and not late.
-        self.reach.answered(from, ticket, step.now.instant);
-        match ticket.asking {
-            Asking::Coordinator => self.coordinator.answered(&mut cx!(self, step), from, ticket, footing, answer),
-            Asking::Exchange => self.exchange.answered(&mut xcx!(self, step), from, ticket, answer),
-            Asking::Transfer if from == self.config.node => {
-                self.transfers.answered(&mut tcx!(self, step), ticket, &answer);
+        self.reach.answered(from, request_id, step.now.instant);
+        match request_id.asking {
+            Requester::Coordinator => {
+                self.coordinator.answered(&mut cx!(self, step), from, request_id, config_stamp, answer)
+            }
+            Requester::Exchange => self.exchange.answered(&mut xcx!(self, step), from, request_id, answer),
+            Requester::Transfer if from == self.config.node => {
+                self.transfers.answered(&mut tcx!(self, step), request_id, &answer);
             }
             // No other replica is asked.
-            Asking::Transfer => {}
+            Requester::Transfer => {}
         }
     }
 
-    fn asked(&mut self, step: &mut Gathered, from: NodeId, ticket: Ticket, ask: Ask) {
+    fn asked(&mut self, step: &mut Gathered, from: NodeId, request_id: RequestId, ask: Ask) {
         let (key, tree) = (ask.key(), self.held.tree_of(ask.key()));
         let TreeId { partition, group } = tree;
         // Who was a home says what it holds to those who are, until they have taken it over.
         let is_left = || {
-            let leaves = self.held.seat(partition).is_some_and(|seat| seat.leaves(self.held.me(), group));
-            leaves && ticket.asking == Asking::Exchange
+            let leaves = self
+                .held
+                .partition_state(partition)
+                .is_some_and(|partition_state| partition_state.leaves(self.held.me(), group));
+            leaves && request_id.asking == Requester::Exchange
         };
         let is_ours = match &ask {
             Ask::Read { role: Role::StandIn, .. } => true,
@@ -532,20 +550,20 @@ impl Node {
             Ask::Read { .. } | Ask::Recover { .. } | Ask::Merge { .. } => self.held.is_home(key) || is_left(),
         };
         // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
-        if ticket.asking == Asking::Exchange {
-            self.admission.begin(Slice::Repair, step.now.instant);
+        if request_id.asking == Requester::Exchange {
+            self.admission.begin(WorkClass::Repair, step.now.instant);
         }
         let stamp = match &ask {
             Ask::Merge { epoch, .. } => Some(*epoch),
             Ask::Read { .. } | Ask::Recover { .. } => None,
         };
         if stamp.is_some_and(|stamp| self.is_wrong_epoch(step, from, stamp)) {
-            self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::WrongEpoch)));
+            self.send_about(step, from, partition, Message::Answer(request_id, Answer::Failed(Failure::WrongEpoch)));
         } else if is_ours {
-            self.ask_own(step, Asker::Peer(from, ticket, tree), ask);
+            self.ask_own(step, Asker::Peer(from, request_id, tree), ask);
         } else {
             step.effects.events.push(Event::NotAHome(from));
-            self.send_about(step, from, partition, Message::Answer(ticket, Answer::Failed(Failure::NotAHome)));
+            self.send_about(step, from, partition, Message::Answer(request_id, Answer::Failed(Failure::NotAHome)));
         }
     }
 
@@ -554,14 +572,14 @@ impl Node {
             self.epoch_synced(step, &result);
         } else if self.losses.waits_for(id) {
             self.losses_saved(step, &result);
-        } else if self.succession.waits_for(id) {
-            self.succession.stored(&mut scx!(self, step), id, result);
+        } else if self.reconfiguration.waits_for(id) {
+            self.reconfiguration.stored(&mut scx!(self, step), id, result);
         } else if self.transfers.waits_for(id) {
             self.transfers.stored(&mut tcx!(self, step), id, result);
         } else if self.exchange.waits_for(id) {
             self.exchange.stored(&mut xcx!(self, step), id, result);
         } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints())
-            && let Some(result) = self.reclaimer.stored(step.now.instant, id, result)
+            && let Some(result) = self.gc_sweep.stored(step.now.instant, id, result)
         {
             self.replica.stored(step.now, id, result, &mut step.work);
         }
@@ -570,16 +588,16 @@ impl Node {
     /// Has records looked after that have something to forget.
     fn forget(&mut self, step: &mut Gathered) {
         loop {
-            let may_begin = self.admission.room(Slice::Reclaim, step.now.instant) > 0;
-            let Some(errand) = self.reclaimer.next(step.now, self.replica.epoch(), may_begin) else { return };
-            match errand {
-                gc_sweep::Errand::Store(command) => {
+            let may_begin = self.admission.room(WorkClass::Reclaim, step.now.instant) > 0;
+            let Some(task) = self.gc_sweep.next(step.now, self.replica.epoch(), may_begin) else { return };
+            match task {
+                gc_sweep::HandoffTask::Store(command) => {
                     let id = self.replica.next_store();
-                    self.reclaimer.begun(id);
+                    self.gc_sweep.begun(id);
                     step.effects.stores.push((id, command));
                 }
-                gc_sweep::Errand::Forget(key, entry) => {
-                    self.admission.begin(Slice::Reclaim, step.now.instant);
+                gc_sweep::HandoffTask::Forget(key, entry) => {
+                    self.admission.begin(WorkClass::Reclaim, step.now.instant);
                     self.replica.forget(key, entry, &mut step.work);
                     self.settle(step);
                 }
@@ -596,7 +614,7 @@ impl Node {
         let owes = self.replica.hints().oldest().is_some();
         // From then on nothing is taken on for others, for that might go with it; until then, what is under way may be that.
         let takes_on = self.drained != Some(true) && !self.replica.is_idle();
-        let is_drained = !owes && !takes_on && !self.succession.is_involved(&self.held);
+        let is_drained = !owes && !takes_on && !self.reconfiguration.is_involved(&self.held);
         self.replica.close_hints(is_drained);
         if self.drained != Some(is_drained) {
             self.drained = Some(is_drained);
@@ -616,7 +634,7 @@ impl Node {
         }
         self.epoch_end.check_at = now + CHECK_EPOCH_EVERY;
         let oldest = self.coordinator.oldest().into_iter().chain(self.replica.oldest()).min();
-        let has_ended = oldest.is_none_or(|oldest| oldest >= epoch) && !self.held.has_leftovers();
+        let has_ended = oldest.is_none_or(|oldest| oldest >= epoch) && !self.held.has_stale_data();
         if !has_ended || !self.exchange.has_compared_since(begun, now) {
             return;
         }
@@ -648,7 +666,7 @@ impl Node {
         loop {
             let Self { handoff, admission, replica, coordinator, liveness, reach, held, config, .. } = &mut *self;
             let now = step.now.instant;
-            let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(Slice::HandOver, now));
+            let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(WorkClass::HandOver, now));
             let at_once = |node: NodeId| match liveness.status(node) {
                 // Nothing is sent to one that has left, whose last silence says nothing: others are owed it now.
                 _ if held.view().member(node).is_none() => PAGE,
@@ -657,21 +675,21 @@ impl Node {
                 Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),
             };
             let others = held.view().members().map(|known| known.member.id).filter(|&id| id != config.node);
-            let may_count = || admission.room(Slice::Count, now) > 0;
+            let may_count = || admission.room(WorkClass::Count, now) > 0;
             match handoff.next(now, room, may_count, at_once, others, replica.hints()) {
-                Some(Errand::Count(command, records)) => {
-                    admission.has_read(Slice::Count, records, now);
+                Some(HandoffTask::Count(command, records)) => {
+                    admission.has_read(WorkClass::Count, records, now);
                     let id = replica.next_store();
                     handoff.begun(id);
                     step.effects.stores.push((id, command));
                 }
-                Some(Errand::Store(command)) => {
+                Some(HandoffTask::Store(command)) => {
                     let id = replica.next_store();
                     handoff.begun(id);
                     step.effects.stores.push((id, command));
                 }
-                Some(Errand::HandOver(key, to)) => {
-                    admission.begin(Slice::HandOver, now);
+                Some(HandoffTask::HandOver(key, to)) => {
+                    admission.begin(WorkClass::HandOver, now);
                     self.coordinator.hand_over(&mut cx!(self, step), key, to);
                     self.settle(step);
                 }
@@ -683,22 +701,22 @@ impl Node {
     /// Lets the coordinator and the replica talk until neither has anything to say to the other.
     fn settle(&mut self, step: &mut Gathered) {
         loop {
-            self.settle_succession(step);
+            self.settle_reconfiguration(step);
             self.settle_exchange(step);
             self.settle_transfers(step);
-            for (to, ticket, ask) in std::mem::take(&mut step.out.asks) {
+            for (to, request_id, ask) in std::mem::take(&mut step.out.asks) {
                 if to != self.config.node {
-                    self.reach.asked(to, ticket, step.now.instant);
+                    self.reach.asked(to, request_id, step.now.instant);
                 }
                 if to == self.config.node {
-                    self.ask_own(step, Asker::Here(ticket), ask);
+                    self.ask_own(step, Asker::Here(request_id), ask);
                 } else {
                     let partition = self.held.partition_of(ask.key());
-                    self.send_about(step, to, partition, Message::Ask(ticket, ask));
+                    self.send_about(step, to, partition, Message::Ask(request_id, ask));
                 }
             }
-            for (ticket, mint) in std::mem::take(&mut step.out.mints) {
-                self.replica.mint(ticket, mint, &mut step.work);
+            for (request_id, mint) in std::mem::take(&mut step.out.mints) {
+                self.replica.mint(request_id, mint, &mut step.work);
             }
             for handed in std::mem::take(&mut step.out.handed_over) {
                 self.replica.handed_over(handed, &mut step.work);
@@ -711,9 +729,9 @@ impl Node {
                 self.done(step, done);
             }
         }
-        for (to, ticket, put, budget, begun) in std::mem::take(&mut step.out.forwards) {
-            self.reach.asked(to, ticket, step.now.instant);
-            self.send(step, to, Message::Forward(ticket, put, budget, begun));
+        for (to, request_id, put, budget, begun) in std::mem::take(&mut step.out.forwards) {
+            self.reach.asked(to, request_id, step.now.instant);
+            self.send(step, to, Message::Forward(request_id, put, budget, begun));
         }
         for (reply_to, outcome) in std::mem::take(&mut step.out.replies) {
             self.reply(step, reply_to, outcome);
@@ -723,7 +741,7 @@ impl Node {
         step.effects.events.append(&mut step.out.events);
     }
 
-    /// Goes by other settings or other seats from now on: those of `touched` partitions, of which some have moved.
+    /// Goes by other settings or other partition states from now on: those of `touched` partitions, of which some have moved.
     fn go_by(
         &mut self,
         step: &mut Gathered,
@@ -739,13 +757,13 @@ impl Node {
         }
     }
 
-    /// Goes by the seats that are durable now, and hands on what the succession wants done.
-    fn settle_succession(&mut self, step: &mut Gathered) {
+    /// Goes by the partition states that are durable now, and hands on what the reconfiguration wants done.
+    fn settle_reconfiguration(&mut self, step: &mut Gathered) {
         loop {
-            let reconfiguration::Out { sends, stores, taken, drops } = std::mem::take(&mut step.succession);
+            let reconfiguration::Out { sends, stores, taken, drops } = std::mem::take(&mut step.reconfiguration);
             step.effects.stores.extend(stores);
             for (to, partition, word) in sends {
-                self.send_about(step, to, partition, Message::Succession(partition, word));
+                self.send_about(step, to, partition, Message::Reconfiguration(partition, word));
             }
             for key in drops {
                 self.replica.drop_record(key, &mut step.work);
@@ -755,14 +773,14 @@ impl Node {
             }
             let mut held = Holdings::clone(&self.held);
             let (mut touched, mut moved) = (BTreeSet::new(), BTreeSet::new());
-            for (partition, seat) in taken {
+            for (partition, partition_state) in taken {
                 touched.insert(partition);
-                if held.step(partition) < seat.phase.step() {
+                if held.step(partition) < partition_state.phase.step() {
                     moved.insert(partition);
-                    step.effects.phases.push((partition, seat.phase.clone()));
+                    step.effects.phases.push((partition, partition_state.phase.clone()));
                 }
-                held.take(partition, seat);
-                self.succession.attend_soon(step.now.instant, partition);
+                held.take(partition, partition_state);
+                self.reconfiguration.attend_soon(step.now.instant, partition);
             }
             self.go_by(step, Arc::new(held), &touched, &moved);
         }
@@ -776,7 +794,7 @@ impl Node {
         step.effects.stores.extend(stores);
         for event in &events {
             if let Event::Exchanged(tree, _) = event {
-                self.succession.attend_soon(step.now.instant, tree.partition);
+                self.reconfiguration.attend_soon(step.now.instant, tree.partition);
             }
         }
         step.effects.events.extend(events);
@@ -792,8 +810,8 @@ impl Node {
     /// Hands on what transfers want done.
     fn settle_transfers(&mut self, step: &mut Gathered) {
         let transfer::Out { asks, sends, stores, events, ended } = std::mem::take(&mut step.transfers);
-        for (ticket, ask) in asks {
-            self.replica.ask(step.now, Asker::Here(ticket), ask, &mut step.work);
+        for (request_id, ask) in asks {
+            self.replica.ask(step.now, Asker::Here(request_id), ask, &mut step.work);
         }
         step.effects.stores.extend(stores);
         step.effects.events.extend(events);
@@ -801,28 +819,28 @@ impl Node {
             self.send_about(step, to, partition, message);
         }
         for partition in ended {
-            self.succession.attend_soon(step.now.instant, partition);
+            self.reconfiguration.attend_soon(step.now.instant, partition);
         }
     }
 
     fn done(&mut self, step: &mut Gathered, done: Done) {
         match done {
-            Done::Answer(Asker::Here(ticket), answer) => {
-                let (footing, losses) = self.own_footing(ticket);
-                self.answered(step, self.config.node, ticket, (footing, &losses), answer);
+            Done::Answer(Asker::Here(request_id), answer) => {
+                let (config_stamp, losses) = self.own_config_stamp(request_id);
+                self.answered(step, self.config.node, request_id, (config_stamp, &losses), answer);
             }
-            Done::Answer(Asker::Peer(peer, ticket, tree), answer) => {
+            Done::Answer(Asker::Peer(peer, request_id, tree), answer) => {
                 let losses = self.losses.of(tree.partition, self.replica.epoch());
-                self.send_on(step, peer, (self.footing_of(tree), losses), Message::Answer(ticket, answer));
+                self.send_on(step, peer, (self.config_stamp_of(tree), losses), Message::Answer(request_id, answer));
             }
-            Done::Mint(ticket, result) => {
-                let (_, losses) = self.own_footing(ticket);
-                self.coordinator.minted(&mut cx!(self, step), ticket, &losses, result);
+            Done::Mint(request_id, result) => {
+                let (_, losses) = self.own_config_stamp(request_id);
+                self.coordinator.minted(&mut cx!(self, step), request_id, &losses, result);
             }
             Done::HandedOver => {}
-            Done::Dropped(key) => self.succession.dropped(&mut scx!(self, step), &key),
+            Done::Dropped(key) => self.reconfiguration.dropped(&mut scx!(self, step), &key),
             Done::Forgot(deleted) => {
-                self.reclaimer.ended();
+                self.gc_sweep.ended();
                 step.effects.events.push(Event::Forgot(deleted));
             }
         }
@@ -838,11 +856,11 @@ impl Node {
         }
         match (reply_to, outcome) {
             (ReplyTo::Client(id), outcome) => step.effects.replies.push((id, outcome)),
-            (ReplyTo::Peer(peer, ticket), Ok(Reply::Put(done))) => {
-                self.send(step, peer, Message::Forwarded(ticket, Ok(done)));
+            (ReplyTo::Peer(peer, request_id), Ok(Reply::Put(done))) => {
+                self.send(step, peer, Message::Forwarded(request_id, Ok(done)));
             }
-            (ReplyTo::Peer(peer, ticket), Err(refusal)) => {
-                self.send(step, peer, Message::Forwarded(ticket, Err(refusal)));
+            (ReplyTo::Peer(peer, request_id), Err(refusal)) => {
+                self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
             }
             // Only writes are forwarded.
             (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Nobody, _) => {}
@@ -850,36 +868,38 @@ impl Node {
     }
 
     /// On what this node stands in a partition.
-    fn footing(&self, partition: PartitionId) -> Footing {
-        self.ours(partition, self.held.footing(partition))
+    fn config_stamp(&self, partition: PartitionId) -> ConfigStamp {
+        self.ours(partition, self.held.config_stamp(partition))
     }
 
     /// The same about some of its keys.
-    fn footing_of(&self, tree: TreeId) -> Footing {
-        self.ours(tree.partition, self.held.footing_of(tree))
+    fn config_stamp_of(&self, tree: TreeId) -> ConfigStamp {
+        self.ours(tree.partition, self.held.config_stamp_of(tree))
     }
 
-    fn ours(&self, partition: PartitionId, footing: Footing) -> Footing {
-        Footing {
-            is_filling: footing.is_filling && !self.config.broken.is(Mutation::FillingCounts),
+    fn ours(&self, partition: PartitionId, config_stamp: ConfigStamp) -> ConfigStamp {
+        ConfigStamp {
+            is_syncing: config_stamp.is_syncing && !self.config.broken.is(Mutation::SyncingCounts),
             memory: self.replica.memory(),
             is_recovering: self.exchange.is_recovering(partition),
-            ..footing
+            ..config_stamp
         }
     }
 
     /// The same for the partition that one of this node's own operations is about, and what is known of its homes' losses.
-    fn own_footing(&self, ticket: Ticket) -> (Footing, Losses) {
+    fn own_config_stamp(&self, request_id: RequestId) -> (ConfigStamp, Losses) {
         let losses = |partition| self.losses.of(partition, self.replica.epoch());
-        let key = match ticket.asking {
-            Asking::Coordinator => self.coordinator.key_of(ticket.operation),
-            Asking::Exchange | Asking::Transfer => None,
+        let key = match request_id.asking {
+            Requester::Coordinator => self.coordinator.key_of(request_id.operation),
+            Requester::Exchange | Requester::Transfer => None,
         };
         if let Some(key) = key {
             let tree = self.held.tree_of(key);
-            return (self.footing_of(tree), losses(tree.partition));
+            return (self.config_stamp_of(tree), losses(tree.partition));
         }
-        self.partition_of(ticket).map(|partition| (self.footing(partition), losses(partition))).unwrap_or_default()
+        self.partition_of(request_id)
+            .map(|partition| (self.config_stamp(partition), losses(partition)))
+            .unwrap_or_default()
     }
 
     /// Asks this node's replica; what a home recovers from waits until the loss is durable here.
@@ -898,16 +918,23 @@ impl Node {
     }
 
     /// A peer compares; if it recovers from a loss, it is answered once that is durable here.
-    fn compare(&mut self, step: &mut Gathered, from: Home, ticket: Ticket, footing: Footing, question: Question) {
+    fn compare(
+        &mut self,
+        step: &mut Gathered,
+        from: Home,
+        request_id: RequestId,
+        config_stamp: ConfigStamp,
+        question: Question,
+    ) {
         let (partition, epoch) = (question.partition(), self.replica.epoch());
-        let is_noted = footing.is_recovering && self.held.seat(partition).is_some();
+        let is_noted = config_stamp.is_recovering && self.held.partition_state(partition).is_some();
         if is_noted && !self.losses.has_room(partition, from) {
             return;
         }
-        if is_noted && !self.losses.note(partition, from, footing.memory.since, epoch) {
-            return self.waiting.push(self.losses.version(), Waiting::Compare(from.node, ticket, question));
+        if is_noted && !self.losses.note(partition, from, config_stamp.memory.since, epoch) {
+            return self.waiting.push(self.losses.version(), Waiting::Compare(from.node, request_id, question));
         }
-        self.exchange.asked(&mut xcx!(self, step), from.node, ticket, question);
+        self.exchange.asked(&mut xcx!(self, step), from.node, request_id, question);
     }
 
     /// A peer has answered a comparison. A new home takes over what the peer knows of losses: it must be durable before the comparison counts.
@@ -915,22 +942,22 @@ impl Node {
         &mut self,
         step: &mut Gathered,
         from: NodeId,
-        ticket: Ticket,
-        (footing, losses): (Footing, &Losses),
+        request_id: RequestId,
+        (config_stamp, losses): (ConfigStamp, &Losses),
         finding: Finding,
     ) {
         // Only a new one: otherwise two homes would take over from each other, for ever, what both have long been free to forget.
-        let partition = self.exchange.partition_of(ticket.operation);
-        let partition = partition.filter(|&partition| self.held.footing(partition).is_filling);
+        let partition = self.exchange.partition_of(request_id.operation);
+        let partition = partition.filter(|&partition| self.held.config_stamp(partition).is_syncing);
         let is_durable = partition.is_none_or(|partition| {
             let is_own = |(home, _): &(Home, Since)| *home == self.held.me();
             let of_others: Losses = losses.iter().filter(|known| !is_own(known)).collect();
             self.losses.absorb(partition, &of_others, self.replica.epoch())
         });
         if is_durable {
-            self.exchange.told(&mut xcx!(self, step), from, ticket, footing, finding);
+            self.exchange.told(&mut xcx!(self, step), from, request_id, config_stamp, finding);
         } else {
-            self.exchange.begin_anew(&mut xcx!(self, step), ticket.operation);
+            self.exchange.begin_anew(&mut xcx!(self, step), request_id.operation);
         }
     }
 
@@ -947,40 +974,48 @@ impl Node {
         for waiting in self.waiting.ready(version) {
             match waiting {
                 Waiting::Ask(asker, ask) => self.replica.ask(step.now, asker, ask, &mut step.work),
-                Waiting::Compare(from, ticket, question) => {
-                    self.exchange.asked(&mut xcx!(self, step), from, ticket, question);
+                Waiting::Compare(from, request_id, question) => {
+                    self.exchange.asked(&mut xcx!(self, step), from, request_id, question);
                 }
             }
         }
     }
 
     /// The partition that one of this node's own operations is about.
-    fn partition_of(&self, ticket: Ticket) -> Option<PartitionId> {
-        match ticket.asking {
-            Asking::Coordinator => self.coordinator.key_of(ticket.operation).map(|key| self.held.partition_of(key)),
-            Asking::Exchange => self.exchange.partition_of(ticket.operation),
-            Asking::Transfer => self.transfers.partition_of(ticket.operation),
+    fn partition_of(&self, request_id: RequestId) -> Option<PartitionId> {
+        match request_id.asking {
+            Requester::Coordinator => {
+                self.coordinator.key_of(request_id.operation).map(|key| self.held.partition_of(key))
+            }
+            Requester::Exchange => self.exchange.partition_of(request_id.operation),
+            Requester::Transfer => self.transfers.partition_of(request_id.operation),
         }
     }
 
     fn send(&self, step: &mut Gathered, to: NodeId, message: Message) {
-        self.send_on(step, to, (Footing::default(), Losses::NONE), message);
+        self.send_on(step, to, (ConfigStamp::default(), Losses::NONE), message);
     }
 
     /// Sends what is about a partition.
     fn send_about(&self, step: &mut Gathered, to: NodeId, partition: PartitionId, message: Message) {
         let losses = self.losses.of(partition, self.replica.epoch());
-        self.send_on(step, to, (self.footing(partition), losses), message);
+        self.send_on(step, to, (self.config_stamp(partition), losses), message);
     }
 
-    fn send_on(&self, step: &mut Gathered, to: NodeId, (footing, losses): (Footing, Losses), message: Message) {
+    fn send_on(
+        &self,
+        step: &mut Gathered,
+        to: NodeId,
+        (config_stamp, losses): (ConfigStamp, Losses),
+        message: Message,
+    ) {
         let envelope = Envelope {
             cluster: self.config.cluster,
             from: self.config.node,
-            from_life: self.config.life,
+            from_incarnation: self.config.incarnation,
             from_boot: self.config.boot,
             sent: step.now,
-            footing,
+            config_stamp,
             losses,
             message,
         };
@@ -1004,12 +1039,12 @@ impl Node {
 
     /// Keeps the clock under comparison with its peers'.
     fn check_clock(&mut self, step: &mut Gathered) {
-        if self.drift.has_jumped(step.now) {
+        if self.clock_guard.has_jumped(step.now) {
             self.ask_clocks(step);
         }
         let members = self.held.view().members().len();
         let Judgement { alarm: off, borne_out } =
-            self.drift.judgement(step.now, members, |peer| self.liveness.status(peer));
+            self.clock_guard.judgement(step.now, members, |peer| self.liveness.status(peer));
         let told = |off: Option<Comparison>| off.map(|off| off.refuses);
         if told(off) != told(self.clock_off) {
             let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });
@@ -1021,10 +1056,11 @@ impl Node {
 
     /// Asks all others what their clocks read. If all jumped together, what was heard of them before says that this one is off.
     fn ask_clocks(&self, step: &mut Gathered) {
-        let ticket = Ticket { asking: Asking::Coordinator, operation: self.config.lane.first_operation(0), round: 0 };
+        let request_id =
+            RequestId { asking: Requester::Coordinator, operation: self.config.shard_id.first_operation(0), round: 0 };
         let others = self.held.view().members().map(|known| known.member.id).filter(|&id| id != self.config.node);
         for other in others {
-            self.send(step, other, Message::AskClocks(ticket));
+            self.send(step, other, Message::AskClocks(request_id));
         }
     }
 }
@@ -1054,5 +1090,5 @@ struct Gathered {
     out: Outbox,
     exchange: anti_entropy::Out,
     transfers: transfer::Out,
-    succession: reconfiguration::Out,
+    reconfiguration: reconfiguration::Out,
 }

@@ -11,9 +11,9 @@ impl Node {
         let groups = |partition: PartitionId| held.groups(partition).into_iter();
         let of = |&partition: &PartitionId| groups(partition).map(move |group| TreeId { partition, group });
         let (ids, me) = (partitions.iter().flat_map(of), held.me());
-        let leaves = held.seats().filter(|(_, seat)| {
-            let is_to_hand_over = seat.former.is_some() || seat.has_leftovers;
-            is_to_hand_over && (seat.former.is_some() || !seat.phase.is_home_of_any(me))
+        let leaves = held.partition_states().filter(|(_, partition_state)| {
+            let is_to_hand_over = partition_state.former.is_some() || partition_state.has_stale_data;
+            is_to_hand_over && (partition_state.former.is_some() || !partition_state.phase.is_home_of_any(me))
         });
         NodeSizes {
             trees: ids.filter_map(|id| Some((id, trees.size(id)?))).collect(),

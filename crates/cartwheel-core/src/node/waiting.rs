@@ -1,7 +1,7 @@
 //! Questions that wait until what they tell of is durable.
 
 use crate::message::anti_entropy::Question;
-use crate::message::{Ask, Ticket};
+use crate::message::{Ask, RequestId};
 use crate::replica::Asker;
 use crate::value::dot::NodeId;
 
@@ -14,7 +14,7 @@ pub enum Waiting {
     /// To the replica.
     Ask(Asker, Ask),
     /// To the exchange.
-    Compare(NodeId, Ticket, Question),
+    Compare(NodeId, RequestId, Question),
 }
 
 /// The questions that wait until the losses that they tell of are durable ([`crate::store::loss_book`]).

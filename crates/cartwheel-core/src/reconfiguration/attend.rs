@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Scx, Succession, is_gone, is_lost, is_there, wait};
+use super::{CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Reconfiguration, Scx, is_gone, is_lost, is_there, wait};
 use crate::anti_entropy::Compared;
 use crate::cluster::configuration::{Configuration, Home, Phase};
 use crate::cluster::counts::Group;
-use crate::cluster::seat::Seat;
+use crate::cluster::partition_state::PartitionState;
 use crate::cluster::sizes::TreeId;
 use crate::cluster::successor::successor;
-use crate::message::reconfiguration::Word;
+use crate::message::reconfiguration::ReconfigurationMessage;
 use crate::mutation::Mutation;
 use crate::ring::PartitionId;
 use crate::ring::quorum::majority;
@@ -19,7 +19,7 @@ use crate::value::time::Instant;
 /// The partitions of which a record is being read or written.
 type Busy = BTreeSet<PartitionId>;
 
-impl Succession {
+impl Reconfiguration {
     /// Does what is due.
     pub fn tick(&mut self, cx: &mut Scx<'_>) {
         self.unsaved.due(cx.now).into_iter().for_each(|partition| self.save(cx, partition));
@@ -40,12 +40,12 @@ impl Succession {
 
     /// Does what there is to do for a partition; what others are told again and again only in its turn.
     fn attend(&mut self, cx: &mut Scx<'_>, partition: PartitionId, is_turn: bool, busy: &mut Option<Busy>) {
-        let Some(seat) = cx.held.seat(partition).cloned() else { return };
+        let Some(partition_state) = cx.held.partition_state(partition).cloned() else { return };
         if self.saves.contains_key(&partition) {
             // What follows from what is being saved is looked at when it is.
             return;
         }
-        if !self.is_unsettled(cx.held, partition, &seat) {
+        if !self.is_unsettled(cx.held, partition, &partition_state) {
             self.attended.remove(partition);
             self.reports.remove(&partition);
             self.proposals.remove(&partition);
@@ -55,52 +55,71 @@ impl Succession {
             self.waiting.remove(&partition);
             return;
         }
-        if let Some(remade) = self.remade(cx.held, partition, &seat) {
-            return self.enter(cx, partition, Phase::Alone(remade));
+        if let Some(force_recovered) = self.force_recovered(cx.held, partition, &partition_state) {
+            return self.enter(cx, partition, Phase::Alone(force_recovered));
         }
-        let latest = seat.phase.latest();
-        let is_awaited = seat.phase.next().is_some() || latest.is_remade();
-        if is_turn && is_awaited && latest.has(self.me) && seat.is_whole_in(latest.number) {
-            self.say(cx, partition, self.whole_words(&seat.phase));
+        let latest = partition_state.phase.latest();
+        let is_awaited = partition_state.phase.next().is_some() || latest.is_force_recovered();
+        if is_turn && is_awaited && latest.has(self.me) && partition_state.is_whole_in(latest.number) {
+            self.say(cx, partition, self.whole_words(&partition_state.phase));
         }
-        match &seat.phase {
+        match &partition_state.phase {
             // In what was made anew not every majority holds everything from the start.
-            Phase::Alone(only) if only.is_remade() && !self.are_whole(cx, partition, &seat, only) => {}
-            Phase::Alone(only) => self.drive(cx, partition, &seat, only),
+            Phase::Alone(only)
+                if only.is_force_recovered() && !self.are_whole(cx, partition, &partition_state, only) => {}
+            Phase::Alone(only) => self.drive(cx, partition, &partition_state, only),
             Phase::Joint(_, next) => {
-                self.complete(cx, partition, &seat, next);
-                if cx.broken.is(Mutation::SucceededHomeForgets) && cx.held.goes(partition) && !seat.has_leftovers {
-                    return self.change(cx, partition, |seat| seat.has_leftovers = true, Vec::new());
+                self.complete(cx, partition, &partition_state, next);
+                if cx.broken.is(Mutation::SucceededHomeForgets)
+                    && cx.held.goes(partition)
+                    && !partition_state.has_stale_data
+                {
+                    return self.change(
+                        cx,
+                        partition,
+                        |partition_state| partition_state.has_stale_data = true,
+                        Vec::new(),
+                    );
                 }
             }
         }
-        self.fill(cx, partition, &seat);
-        self.copy(cx, partition, &seat, is_turn);
-        self.leave(cx, partition, &seat, busy);
-        if seat.has_leftovers {
+        self.fill(cx, partition, &partition_state);
+        self.copy(cx, partition, &partition_state, is_turn);
+        self.leave(cx, partition, &partition_state, busy);
+        if partition_state.has_stale_data {
             self.clear(cx, partition);
         }
-        if is_turn && (seat.phase.next().is_some() || seat.former.is_some() || !seat.phase.has(self.me)) {
-            self.inquire(cx, partition, &seat.phase);
+        if is_turn
+            && (partition_state.phase.next().is_some()
+                || partition_state.former.is_some()
+                || !partition_state.phase.has(self.me))
+        {
+            self.inquire(cx, partition, &partition_state.phase);
         }
     }
 
     /// Lets the homes know how far this node is, and those who are to be homes, for the homes that it knows of may be long gone: who is
     /// further says so.
     fn inquire(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &Phase) {
-        let wished = cx.held.view().wished(partition);
+        let target = cx.held.view().target(partition);
         let mut nodes = phase.nodes();
-        nodes.extend(wished.iter().map(|home| home.node));
+        nodes.extend(target.iter().map(|home| home.node));
         let is_member = |node: NodeId| node != self.me.node && cx.held.view().member(node).is_some();
         for node in nodes.into_iter().filter(|&node| is_member(node)) {
-            cx.out.sends.push((node, partition, Word::Holds(phase.clone())));
+            cx.out.sends.push((node, partition, ReconfigurationMessage::Holds(phase.clone())));
         }
     }
 
     /// Proposes the next configuration on the way to the wish, once those who come are ready. The first of those who choose does, of
     /// those that seem to be there; and one that has accepted a successor of which it hears no more sees to it that one is chosen.
-    fn drive(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, only: &Configuration) {
-        let decides = self.is_to_decide(cx, partition, seat);
+    fn drive(
+        &mut self,
+        cx: &mut Scx<'_>,
+        partition: PartitionId,
+        partition_state: &PartitionState,
+        only: &Configuration,
+    ) {
+        let decides = self.is_to_decide(cx, partition, partition_state);
         if self.proposals.get(&partition).is_some_and(|proposal| cx.now < proposal.until) {
             return;
         }
@@ -115,8 +134,8 @@ impl Succession {
     }
 
     /// Whether this node has accepted a successor so long ago that it waits for nobody else any more to have one chosen.
-    fn is_to_decide(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) -> bool {
-        let Some((ballot, _)) = seat.acceptor.accepted else {
+    fn is_to_decide(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState) -> bool {
+        let Some((ballot, _)) = partition_state.acceptor.accepted else {
             self.undecided.remove(&partition);
             return false;
         };
@@ -135,29 +154,41 @@ impl Succession {
             let is_ready = said.is_some_and(|&(of, at)| of == number && at + COPIED_FOR > cx.now);
             is_ready && is_there(cx, home)
         };
-        let wished = cx.held.view().wished(partition);
-        let counts = cx.held.view().wished_counts();
-        let next = successor(only, &wished, counts, has_copied, |home| !is_there(cx, home));
+        let target = cx.held.view().target(partition);
+        let counts = cx.held.view().target_counts();
+        let next = successor(only, &target, counts, has_copied, |home| !is_there(cx, home));
         next.filter(|next| newcomers(only, next).into_iter().all(has_copied))
     }
 
     /// What tells all homes that this one holds what those before held.
-    fn whole_words(&self, phase: &Phase) -> Vec<(NodeId, Word)> {
+    fn whole_words(&self, phase: &Phase) -> Vec<(NodeId, ReconfigurationMessage)> {
         let others = phase.nodes().into_iter().filter(|&node| node != self.me.node);
-        others.map(|node| (node, Word::Whole(phase.latest().number))).collect()
+        others.map(|node| (node, ReconfigurationMessage::Whole(phase.latest().number))).collect()
     }
 
     /// The successor stands alone once enough of its homes, and all of them that seem to be there, hold what the homes before held.
-    fn complete(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, next: &Configuration) {
-        if self.are_whole(cx, partition, seat, next) {
+    fn complete(
+        &mut self,
+        cx: &mut Scx<'_>,
+        partition: PartitionId,
+        partition_state: &PartitionState,
+        next: &Configuration,
+    ) {
+        if self.are_whole(cx, partition, partition_state, next) {
             self.enter(cx, partition, Phase::Alone(next.clone()));
         }
     }
 
     /// Whether enough of the homes, and all of them that seem to be there, have said that they hold what there is to hold.
-    fn are_whole(&self, cx: &Scx<'_>, partition: PartitionId, seat: &Seat, latest: &Configuration) -> bool {
+    fn are_whole(
+        &self,
+        cx: &Scx<'_>,
+        partition: PartitionId,
+        partition_state: &PartitionState,
+        latest: &Configuration,
+    ) -> bool {
         let number = latest.number;
-        let is_own = latest.has(self.me) && seat.is_whole_in(number);
+        let is_own = latest.has(self.me) && partition_state.is_whole_in(number);
         let has_said = |home: &Home| self.reports.get(&partition)?.whole.get(home);
         let is_whole = |home: Home| has_said(&home) == Some(&number) || is_own && home == self.me;
         latest.counts.ns().into_iter().all(|n| {
@@ -169,14 +200,19 @@ impl Succession {
 
     /// Brings this node to hold what the homes before held. A home that was away when its configuration came to stand alone makes up for
     /// that while the next one takes over, too: of the others so many may be lost meanwhile that without it no majority holds everything.
-    fn fill(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat) {
-        match &seat.phase {
+    fn fill(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState) {
+        match &partition_state.phase {
             Phase::Joint(current, next) => {
-                self.fill_in(cx, partition, seat, current, |it, cx, tree| it.has_one_whole(cx, tree, seat, current));
-                self.fill_in(cx, partition, seat, next, |it, cx, tree| it.has_all_of(cx, tree, seat, current));
+                self.fill_in(cx, partition, partition_state, current, |it, cx, tree| {
+                    it.has_one_whole(cx, tree, partition_state, current)
+                });
+                self.fill_in(cx, partition, partition_state, next, |it, cx, tree| {
+                    it.has_all_of(cx, tree, partition_state, current)
+                });
             }
-            Phase::Alone(only) => self.fill_in(cx, partition, seat, only, |it, cx, tree| {
-                it.has_one_whole(cx, tree, seat, only) || only.is_remade() && it.has_what_is_left(cx, tree, seat, only)
+            Phase::Alone(only) => self.fill_in(cx, partition, partition_state, only, |it, cx, tree| {
+                it.has_one_whole(cx, tree, partition_state, only)
+                    || only.is_force_recovered() && it.has_what_is_left(cx, tree, partition_state, only)
             }),
         }
     }
@@ -186,37 +222,43 @@ impl Succession {
         &mut self,
         cx: &mut Scx<'_>,
         partition: PartitionId,
-        seat: &Seat,
+        partition_state: &PartitionState,
         filled: &Configuration,
         holds: impl Fn(&Self, &mut Scx<'_>, TreeId) -> bool,
     ) {
         let number = filled.number;
-        if !filled.homes_of_any().contains(&self.me) || seat.is_whole_in(number) {
+        if !filled.homes_of_any().contains(&self.me) || partition_state.is_whole_in(number) {
             return;
         }
         let mut is_whole = true;
         // Each begins the comparisons that it lacks.
-        for group in seat.phase.counts().groups().filter(|&group| filled.is_home(self.me, group)) {
+        for group in partition_state.phase.counts().groups().filter(|&group| filled.is_home(self.me, group)) {
             is_whole &= holds(self, cx, TreeId { partition, group });
         }
-        let is_latest = number == seat.phase.latest().number;
+        let is_latest = number == partition_state.phase.latest().number;
         if is_whole || is_latest && cx.broken.is(Mutation::WholeTooEarly) {
             // What is said is said of the latest.
-            let words = if is_latest { self.whole_words(&seat.phase) } else { Vec::new() };
-            self.change(cx, partition, |seat| seat.whole.insert(number), words);
+            let words = if is_latest { self.whole_words(&partition_state.phase) } else { Vec::new() };
+            self.change(cx, partition, |partition_state| partition_state.whole.insert(number), words);
         }
     }
 
     /// Whether all that the homes of `current` held after they had heard of the successor is held here. Each of them counts that has
     /// not been removed, for it alone may hold what was acknowledged with w=1; and so many of them must hold everything that no majority
     /// is without one.
-    fn has_all_of(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, current: &Configuration) -> bool {
-        let step = seat.phase.step();
+    fn has_all_of(
+        &self,
+        cx: &mut Scx<'_>,
+        tree: TreeId,
+        partition_state: &PartitionState,
+        current: &Configuration,
+    ) -> bool {
+        let step = partition_state.phase.step();
         let homes = current.homes_of(tree.group);
-        let mut whole = usize::from(homes.contains(&self.me) && seat.is_whole_in(current.number));
+        let mut whole = usize::from(homes.contains(&self.me) && partition_state.is_whole_in(current.number));
         let mut is_all = true;
         for &home in homes.iter().filter(|&&home| home != self.me) {
-            match cx.exchange.compared(tree, home.node).filter(|compared| compared.footing.step >= step) {
+            match cx.exchange.compared(tree, home.node).filter(|compared| compared.config_stamp.step >= step) {
                 Some(compared) => whole += usize::from(compared.whole),
                 None if is_gone(cx, home) => {}
                 None => {
@@ -229,62 +271,82 @@ impl Succession {
     }
 
     /// Whether all is held here that one home held which holds everything: enough for one that comes late.
-    fn has_one_whole(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, only: &Configuration) -> bool {
-        let step = seat.phase.step();
+    fn has_one_whole(
+        &self,
+        cx: &mut Scx<'_>,
+        tree: TreeId,
+        partition_state: &PartitionState,
+        only: &Configuration,
+    ) -> bool {
+        let step = partition_state.phase.step();
         let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
         let mut is_whole = false;
         for &home in others {
-            is_whole |= is_compared(cx, tree, home, |compared| compared.footing.step >= step && compared.whole);
+            is_whole |= is_compared(cx, tree, home, |compared| compared.config_stamp.step >= step && compared.whole);
         }
         is_whole
     }
 
     /// Whether all is held here that anybody holds who is left and there: after a partition was made anew, nobody holds more.
-    fn has_what_is_left(&self, cx: &mut Scx<'_>, tree: TreeId, seat: &Seat, only: &Configuration) -> bool {
-        let step = seat.phase.step();
+    fn has_what_is_left(
+        &self,
+        cx: &mut Scx<'_>,
+        tree: TreeId,
+        partition_state: &PartitionState,
+        only: &Configuration,
+    ) -> bool {
+        let step = partition_state.phase.step();
         let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
         let there: Vec<Home> = others.copied().filter(|&home| is_there(cx, home)).collect();
         let mut has_all = true;
         for home in there {
-            has_all &= is_compared(cx, tree, home, |compared| compared.footing.step >= step);
+            has_all &= is_compared(cx, tree, home, |compared| compared.config_stamp.step >= step);
         }
-        has_all || cx.broken.is(Mutation::RemadeUnfilled)
+        has_all || cx.broken.is(Mutation::ForceRecoveredUnfilled)
     }
 
     /// Begins to copy where this node is wished as a home and is none, and says so when it has.
-    fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
-        let is_wanted = self.is_wanted(cx.held, partition, seat);
+    fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState, is_turn: bool) {
+        let is_wanted = self.is_wanted(cx.held, partition, partition_state);
         self.waiting.remove(&partition);
-        if !seat.is_candidate {
+        if !partition_state.is_candidate {
             cx.transfers.end(partition);
             cx.exchange.hold_back(cx.now, partition, false);
         }
-        match (seat.is_candidate, is_wanted) {
-            (false, true) if seat.former.is_none() && !seat.has_leftovers => {
+        match (partition_state.is_candidate, is_wanted) {
+            (false, true) if partition_state.former.is_none() && !partition_state.has_stale_data => {
                 // Those that only wait for others do not count: nodes that wait for each other in different partitions would wait for ever.
                 let copying = cx.held.candidates().saturating_sub(self.waiting.len());
                 // Those on their way to the disk are few, as no more are begun than may be.
-                let coming = || self.saves.values().filter(|save| save.seat.is_candidate).count();
+                let coming = || self.saves.values().filter(|save| save.partition_state.is_candidate).count();
                 if copying < CANDIDATES_MAX && copying + coming() < CANDIDATES_MAX {
                     // Of the partition's other keys a home must be compared meanwhile, so it copies by comparison.
-                    if !seat.phase.is_home_of_any(self.me) {
+                    if !partition_state.phase.is_home_of_any(self.me) {
                         cx.transfers.begin(cx.held, partition);
                         cx.exchange.hold_back(cx.now, partition, true);
                     }
-                    self.change(cx, partition, |seat| seat.is_candidate = true, Vec::new());
+                    self.change(cx, partition, |partition_state| partition_state.is_candidate = true, Vec::new());
                 }
             }
             (true, false) => {
-                let leave = |seat: &mut Seat| (seat.is_candidate, seat.has_leftovers) = (false, true);
+                let leave = |partition_state: &mut PartitionState| {
+                    (partition_state.is_candidate, partition_state.has_stale_data) = (false, true)
+                };
                 self.change(cx, partition, leave, Vec::new());
             }
-            (true, true) => self.report_copied(cx, partition, seat, is_turn),
+            (true, true) => self.report_copied(cx, partition, partition_state, is_turn),
             _ => {}
         }
     }
 
-    fn report_copied(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, is_turn: bool) {
-        let Phase::Alone(only) = &seat.phase else { return };
+    fn report_copied(
+        &mut self,
+        cx: &mut Scx<'_>,
+        partition: PartitionId,
+        partition_state: &PartitionState,
+        is_turn: bool,
+    ) {
+        let Phase::Alone(only) = &partition_state.phase else { return };
         let number = only.number.saturating_add(1);
         if !is_turn && self.copied.get(&partition) == Some(&number) {
             self.waiting.insert(partition);
@@ -327,14 +389,20 @@ impl Succession {
             self.waiting.insert(partition);
             self.copied.insert(partition, number);
             for &home in only.choosers() {
-                cx.out.sends.push((home.node, partition, Word::Copied(number)));
+                cx.out.sends.push((home.node, partition, ReconfigurationMessage::Copied(number)));
             }
         }
     }
 
     /// A home that is none any more is relieved once it was compared with every home since, with nothing under way.
-    fn leave(&mut self, cx: &mut Scx<'_>, partition: PartitionId, seat: &Seat, busy: &mut Option<Busy>) {
-        if seat.former.is_none() {
+    fn leave(
+        &mut self,
+        cx: &mut Scx<'_>,
+        partition: PartitionId,
+        partition_state: &PartitionState,
+        busy: &mut Option<Busy>,
+    ) {
+        if partition_state.former.is_none() {
             self.left_at.remove(&partition);
             return;
         }
@@ -343,22 +411,25 @@ impl Succession {
             return;
         }
         let since: Instant = *self.left_at.entry(partition).or_insert(cx.now);
-        let mut is_relieved = true;
-        for group in seat.phase.counts().groups().filter(|&group| seat.leaves(self.me, group)) {
+        let mut is_released = true;
+        for group in partition_state.phase.counts().groups().filter(|&group| partition_state.leaves(self.me, group)) {
             let tree = TreeId { partition, group };
-            let homes: BTreeSet<Home> = seat.phase.both().flat_map(|of| of.homes_of(group)).copied().collect();
+            let homes: BTreeSet<Home> =
+                partition_state.phase.both().flat_map(|of| of.homes_of(group)).copied().collect();
             // Where all are gone, this node may be the last that holds anything.
-            is_relieved &= homes.iter().any(|&home| !is_gone(cx, home));
+            is_released &= homes.iter().any(|&home| !is_gone(cx, home));
             let awaited: Vec<Home> =
                 homes.into_iter().filter(|&home| home.node != self.me.node && !is_gone(cx, home)).collect();
             for home in awaited {
-                is_relieved &= is_compared(cx, tree, home, |compared| {
-                    compared.begun >= since && compared.footing.step >= seat.phase.step()
+                is_released &= is_compared(cx, tree, home, |compared| {
+                    compared.begun >= since && compared.config_stamp.step >= partition_state.phase.step()
                 });
             }
         }
-        if is_relieved || cx.broken.is(Mutation::OldHomeForgets) {
-            let relieve = |seat: &mut Seat| (seat.former, seat.has_leftovers) = (None, true);
+        if is_released || cx.broken.is(Mutation::OldHomeForgets) {
+            let relieve = |partition_state: &mut PartitionState| {
+                (partition_state.former, partition_state.has_stale_data) = (None, true)
+            };
             self.change(cx, partition, relieve, Vec::new());
         }
     }

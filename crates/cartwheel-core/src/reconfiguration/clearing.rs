@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Scx, Succession};
-use crate::admission::Slice;
+use super::{Reconfiguration, Scx};
+use crate::admission::WorkClass;
 use crate::anti_entropy::merkle::Grid;
 use crate::cluster::counts::Group;
 use crate::mutation::Mutation;
@@ -43,10 +43,10 @@ fn keeps(cx: &Scx<'_>, partition: PartitionId, group: Group) -> bool {
     !forgets && cx.held.keeps(partition, group)
 }
 
-impl Succession {
+impl Reconfiguration {
     /// Goes on with the clearings that wait for the admission controller, as far as it lets them.
     pub(super) fn clear_waiting(&mut self, cx: &mut Scx<'_>) {
-        while !self.clearings_waiting.is_empty() && cx.admission.room(Slice::Purge, cx.now) > 0 {
+        while !self.clearings_waiting.is_empty() && cx.admission.room(WorkClass::Purge, cx.now) > 0 {
             if let Some(partition) = self.clearings_waiting.pop_first() {
                 self.clear(cx, partition);
             }
@@ -58,7 +58,7 @@ impl Succession {
     pub(super) fn clear(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
         if cx.held.groups(partition).into_iter().all(|group| keeps(cx, partition, group)) {
             self.clearings.remove(&partition);
-            return self.change(cx, partition, |seat| seat.has_leftovers = false, Vec::new());
+            return self.change(cx, partition, |partition_state| partition_state.has_stale_data = false, Vec::new());
         }
         let whole = Grid::of(cx.held.view().ring.partitions(), partition).whole();
         let begin =
@@ -68,7 +68,7 @@ impl Succession {
             return;
         }
         match clearing.next.take() {
-            Some(from) if !cx.admission.may_begin(Slice::Purge, cx.now) => {
+            Some(from) if !cx.admission.may_begin(WorkClass::Purge, cx.now) => {
                 clearing.next = Some(from);
                 self.clearings_waiting.insert(partition);
             }
@@ -86,7 +86,7 @@ impl Succession {
             }
             None => {
                 self.clearings.remove(&partition);
-                self.change(cx, partition, |seat| seat.has_leftovers = false, Vec::new());
+                self.change(cx, partition, |partition_state| partition_state.has_stale_data = false, Vec::new());
             }
         }
     }
@@ -95,14 +95,14 @@ impl Succession {
     pub(super) fn cleared(&mut self, cx: &mut Scx<'_>, partition: PartitionId, result: StoreResult) {
         let Some(clearing) = self.clearings.get_mut(&partition) else { return };
         clearing.waiting_for = None;
-        if !cx.held.seat(partition).is_some_and(|seat| seat.has_leftovers) {
+        if !cx.held.partition_state(partition).is_some_and(|partition_state| partition_state.has_stale_data) {
             // It is wanted again.
             self.clearings.remove(&partition);
             return;
         }
         let StoreResult::Scanned(Ok(scanned)) = result else { return };
         clearing.next = scanned.next();
-        cx.admission.has_read(Slice::Purge, scanned.records.len(), cx.now);
+        cx.admission.has_read(WorkClass::Purge, scanned.records.len(), cx.now);
         let may_go = |(storage_key, record): &(Bytes, Bytes)| {
             Record::decode(record, storage_key).map_or(true, |record| record.header.owed.is_empty())
         };
@@ -114,7 +114,7 @@ impl Succession {
         };
         clearing.going.retain(|key| !is_kept(key));
         clearing.found |= !clearing.going.is_empty();
-        cx.admission.has_read(Slice::Purge, RECORDS_IN_A_REMOVAL * clearing.going.len(), cx.now);
+        cx.admission.has_read(WorkClass::Purge, RECORDS_IN_A_REMOVAL * clearing.going.len(), cx.now);
         cx.out.drops.extend(clearing.going.iter().cloned());
         if clearing.going.is_empty() {
             self.clear(cx, partition);

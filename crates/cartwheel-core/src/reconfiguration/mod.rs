@@ -11,7 +11,7 @@
 //! 5. A home that is none any more keeps what it has until it was compared with every later home once more; then it forgets it.
 //!
 //! Where a majority of those who choose is lost for good there is no successor. Once an administrator has given the lost ones up, what is
-//! left is a configuration of its own ([`Phase::remade`]), of which each home first merges what the others hold. That keeps what
+//! left is a configuration of its own ([`Phase::force_recovered`]), of which each home first merges what the others hold. That keeps what
 //! is left, and no promise.
 //!
 //! Why nothing acknowledged is overlooked: each answer says how far the answering replica knows the chain, and no operation ends while
@@ -33,13 +33,13 @@ use rand_chacha::rand_core::Rng;
 
 use crate::admission::Admission;
 use crate::anti_entropy::{Compared, Exchange};
-use crate::cluster::configuration::{Configuration, Footing, Home, Phase, Step};
+use crate::cluster::configuration::{ConfigStamp, ConfigVersion, Configuration, Home, Phase};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::liveness::{Liveness, Status};
+use crate::cluster::partition_state::PartitionState;
 use crate::cluster::paxos::{Acceptor, Ballot, Proposed, Proposer};
-use crate::cluster::seat::Seat;
 use crate::cluster::sizes::TreeId;
-use crate::message::reconfiguration::Word;
+use crate::message::reconfiguration::ReconfigurationMessage;
 use crate::mutation::{Broken, Mutation};
 use crate::reconfiguration::transfer::Transfers;
 use crate::replica::Replica;
@@ -67,17 +67,17 @@ const COPIED_FOR: Duration = Duration::from_secs(10);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How soon a peer that goes by an earlier step is told of the later one again.
 const TELL_AGAIN_AFTER: Duration = Duration::from_millis(50);
-/// How long a node waits before it tries again to save a seat that it could not.
+/// How long a node waits before it tries again to save a partition state that it could not.
 const SAVE_RETRY_AFTER: Duration = Duration::from_millis(500);
 /// For how many partitions a shard copies at once.
 const CANDIDATES_MAX: usize = 16;
 
-/// The name under which a store remembers the seat in a partition.
-pub fn seat_name(partition: PartitionId) -> String {
+/// The name under which a store remembers the partition state in a partition.
+pub fn partition_state_name(partition: PartitionId) -> String {
     format!("seat/{partition}")
 }
 
-/// The comparisons of this node's replicas with other homes', as far as the succession goes by them.
+/// The comparisons of this node's replicas with other homes', as far as the reconfiguration goes by them.
 pub trait Comparisons {
     /// What the last comparison of a tree with a peer has shown that ended well, if there was one in this boot.
     fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared>;
@@ -103,7 +103,7 @@ impl Comparisons for Exchange {
     }
 }
 
-/// What the succession may know and use in a step.
+/// What the reconfiguration may know and use in a step.
 pub struct Scx<'a> {
     /// The time of the step.
     pub now: Instant,
@@ -127,36 +127,36 @@ pub struct Scx<'a> {
     pub out: &'a mut Out,
 }
 
-/// What the succession wants done.
+/// What the reconfiguration wants done.
 #[derive(Debug, Default)]
 pub struct Out {
     /// Words to peers.
-    pub sends: Vec<(NodeId, PartitionId, Word)>,
+    pub sends: Vec<(NodeId, PartitionId, ReconfigurationMessage)>,
     /// Commands for the store.
     pub stores: Vec<(StoreId, StoreCommand)>,
-    /// Seats that are durable, and that this node goes by from now on.
-    pub taken: Vec<(PartitionId, Seat)>,
+    /// Partition states that are durable, and that this node goes by from now on.
+    pub taken: Vec<(PartitionId, PartitionState)>,
     /// Records that may go, if nobody is owed them.
     pub drops: Vec<Key>,
 }
 
-/// A seat on its way to the disk.
+/// A partition state on its way to the disk.
 #[derive(Debug)]
 struct Save {
     /// What is wanted there.
-    seat: Seat,
+    partition_state: PartitionState,
     /// What is to be said once it is there.
-    after: Vec<(NodeId, Word)>,
+    after: Vec<(NodeId, ReconfigurationMessage)>,
     in_flight: Option<InFlight>,
     try_at: Instant,
 }
 
-/// A seat that is being written.
+/// A partition state that is being written.
 #[derive(Debug)]
 struct InFlight {
-    seat: Seat,
+    partition_state: PartitionState,
     /// What is to be said once it is there.
-    after: Vec<(NodeId, Word)>,
+    after: Vec<(NodeId, ReconfigurationMessage)>,
 }
 
 /// A proposal under way.
@@ -179,15 +179,15 @@ struct Reports {
 /// A later step that somebody goes by.
 #[derive(Debug)]
 struct Rumour {
-    step: Step,
+    step: ConfigVersion,
     from: NodeId,
 }
 
 /// The successions of one shard's partitions.
 #[derive(Debug)]
-pub struct Succession {
+pub struct Reconfiguration {
     me: Home,
-    /// The partitions whose seats the store holds.
+    /// The partitions whose partition states the store holds.
     saved: BTreeSet<PartitionId>,
     saves: BTreeMap<PartitionId, Save>,
     /// Those that could not be saved, and when that is tried again.
@@ -215,8 +215,8 @@ pub struct Succession {
     clearings_waiting: BTreeSet<PartitionId>,
 }
 
-impl Succession {
-    /// The successions of one boot, which has found these seats in its store.
+impl Reconfiguration {
+    /// The successions of one boot, which has found these partition states in its store.
     pub fn new(me: Home, saved: impl IntoIterator<Item = PartitionId>) -> Self {
         Self {
             me,
@@ -242,8 +242,8 @@ impl Succession {
     /// What is wished, or who is a member, may have changed: all partitions are looked at. Who is there at the moment has no say in what
     /// is to be done, only in whether it can be.
     pub fn review(&mut self, now: Instant, held: &Holdings) {
-        for (partition, seat) in held.seats() {
-            if self.is_unsettled(held, partition, seat) {
+        for (partition, partition_state) in held.partition_states() {
+            if self.is_unsettled(held, partition, partition_state) {
                 self.look_after(now, partition);
             }
         }
@@ -270,72 +270,84 @@ impl Succession {
     }
 
     /// Whether this node has something to do for a partition.
-    fn is_unsettled(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> bool {
-        let is_wanted = || self.is_wanted(held, partition, seat);
-        if seat.has_duties() || seat.phase.next().is_some() && seat.phase.is_home_of_any(self.me) {
+    fn is_unsettled(&self, held: &Holdings, partition: PartitionId, partition_state: &PartitionState) -> bool {
+        let is_wanted = || self.is_wanted(held, partition, partition_state);
+        if partition_state.has_duties()
+            || partition_state.phase.next().is_some() && partition_state.phase.is_home_of_any(self.me)
+        {
             return true;
         }
         // Perhaps nobody else knows of it, and it may be chosen much later, when its homes are long gone.
-        if seat.acceptor.accepted.is_some() {
+        if partition_state.acceptor.accepted.is_some() {
             return true;
         }
-        if self.remade(held, partition, seat).is_some() {
+        if self.force_recovered(held, partition, partition_state).is_some() {
             return true;
         }
-        let Phase::Alone(only) = &seat.phase else { return is_wanted() };
-        let is_filling = only.homes_of_any().contains(&self.me) && !seat.is_whole();
+        let Phase::Alone(only) = &partition_state.phase else { return is_wanted() };
+        let is_syncing = only.homes_of_any().contains(&self.me) && !partition_state.is_whole();
         let is_to_change = || {
-            let (wished, counts) = (held.view().wished(partition), held.view().wished_counts());
-            crate::cluster::successor::successor(only, &wished, counts, |_| true, |_| false).is_some()
+            let (target, counts) = (held.view().target(partition), held.view().target_counts());
+            crate::cluster::successor::successor(only, &target, counts, |_| true, |_| false).is_some()
         };
-        is_filling || is_wanted() || only.choosers().contains(&self.me) && is_to_change()
+        is_syncing || is_wanted() || only.choosers().contains(&self.me) && is_to_change()
     }
 
     /// Whether this node is to copy keys, to become a home of them. A home of others copies those of a bucket whose n is to be more; that
     /// it is to be a home of more for another reason is left to the comparisons of the step.
-    fn is_wanted(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> bool {
-        let (phase, wished) = (&seat.phase, held.view().wished_counts());
+    fn is_wanted(&self, held: &Holdings, partition: PartitionId, partition_state: &PartitionState) -> bool {
+        let (phase, target) = (&partition_state.phase, held.view().target_counts());
         let is_home = phase.is_home_of_any(self.me);
         let mut groups = phase.counts().groups();
         groups.any(|group| {
-            let counts = !is_home || wished.n_of(group) > phase.counts().n_of(group);
-            counts && !phase.is_home(self.me, group) && held.is_wished(partition, group)
+            let counts = !is_home || target.n_of(group) > phase.counts().n_of(group);
+            counts && !phase.is_home(self.me, group) && held.is_target(partition, group)
         })
     }
 
     /// What this node goes by instead, as one of the homes, if an administrator gave up so many that the partition has no successor.
-    fn remade(&self, held: &Holdings, partition: PartitionId, seat: &Seat) -> Option<Configuration> {
-        held.view().remade(partition, &seat.phase).filter(|remade| remade.has(self.me))
+    fn force_recovered(
+        &self,
+        held: &Holdings,
+        partition: PartitionId,
+        partition_state: &PartitionState,
+    ) -> Option<Configuration> {
+        held.view()
+            .force_recovered(partition, &partition_state.phase)
+            .filter(|force_recovered| force_recovered.has(self.me))
     }
 
-    /// The seat as it is wanted on the disk.
-    fn wanted<'a>(&'a self, held: &'a Holdings, partition: PartitionId) -> Option<&'a Seat> {
-        self.saves.get(&partition).map(|save| &save.seat).or_else(|| held.seat(partition).map(|seat| &**seat))
+    /// The partition state as it is wanted on the disk.
+    fn wanted<'a>(&'a self, held: &'a Holdings, partition: PartitionId) -> Option<&'a PartitionState> {
+        self.saves
+            .get(&partition)
+            .map(|save| &save.partition_state)
+            .or_else(|| held.partition_state(partition).map(|partition_state| &**partition_state))
     }
 
-    /// Changes a seat, and says these words once that is durable.
+    /// Changes a partition state, and says these words once that is durable.
     fn change<R>(
         &mut self,
         cx: &mut Scx<'_>,
         partition: PartitionId,
-        change: impl FnOnce(&mut Seat) -> R,
-        after: Vec<(NodeId, Word)>,
+        change: impl FnOnce(&mut PartitionState) -> R,
+        after: Vec<(NodeId, ReconfigurationMessage)>,
     ) {
-        let Some(mut seat) = self.wanted(cx.held, partition).cloned() else { return };
-        change(&mut seat);
+        let Some(mut partition_state) = self.wanted(cx.held, partition).cloned() else { return };
+        change(&mut partition_state);
         self.look_after(cx.now, partition);
         // What it has learnt of others is saved, too: after a restart it would owe what it keeps for them to the homes of the founding.
         let is_forgotten = cx.broken.is(Mutation::DebtSettledWithoutHome)
-            && !seat.is_involved(self.me)
+            && !partition_state.is_involved(self.me)
             && !self.saved.contains(&partition)
             && !self.saves.contains_key(&partition);
         if is_forgotten || cx.broken.is(Mutation::StepsUnsaved) {
-            cx.out.taken.push((partition, seat));
+            cx.out.taken.push((partition, partition_state));
             return self.say(cx, partition, after);
         }
-        let new = Save { seat: seat.clone(), after: Vec::new(), in_flight: None, try_at: cx.now };
+        let new = Save { partition_state: partition_state.clone(), after: Vec::new(), in_flight: None, try_at: cx.now };
         let save = self.saves.entry(partition).or_insert(new);
-        save.seat = seat;
+        save.partition_state = partition_state;
         save.after.extend(after);
         self.save(cx, partition);
     }
@@ -347,13 +359,14 @@ impl Succession {
         }
         self.unsaved.remove(partition);
         let id = cx.replica.next_store();
-        let value = crate::wire::encode_seat(&save.seat);
-        cx.out.stores.push((id, StoreCommand::Remember { name: Bytes::from(seat_name(partition)), value }));
-        save.in_flight = Some(InFlight { seat: save.seat.clone(), after: std::mem::take(&mut save.after) });
+        let value = crate::wire::encode_partition_state(&save.partition_state);
+        cx.out.stores.push((id, StoreCommand::Remember { name: Bytes::from(partition_state_name(partition)), value }));
+        save.in_flight =
+            Some(InFlight { partition_state: save.partition_state.clone(), after: std::mem::take(&mut save.after) });
         self.stores.insert(id, partition);
     }
 
-    /// Whether the end of a store command is for the succession.
+    /// Whether the end of a store command is for the reconfiguration.
     pub fn waits_for(&self, id: StoreId) -> bool {
         self.stores.contains_key(&id)
     }
@@ -365,13 +378,13 @@ impl Succession {
             return self.cleared(cx, partition, result);
         }
         let Some(save) = self.saves.get_mut(&partition) else { return };
-        let Some(InFlight { seat, after: mut words }) = save.in_flight.take() else { return };
+        let Some(InFlight { partition_state, after: mut words }) = save.in_flight.take() else { return };
         if result == StoreResult::Written(Ok(())) {
             self.saved.insert(partition);
-            if save.seat == seat && save.after.is_empty() {
+            if save.partition_state == partition_state && save.after.is_empty() {
                 self.saves.remove(&partition);
             }
-            cx.out.taken.push((partition, seat));
+            cx.out.taken.push((partition, partition_state));
             self.say(cx, partition, words);
         } else {
             // It may be there or not, and what was promised stays promised.
@@ -382,7 +395,7 @@ impl Succession {
         self.save(cx, partition);
     }
 
-    fn say(&mut self, cx: &mut Scx<'_>, partition: PartitionId, words: Vec<(NodeId, Word)>) {
+    fn say(&mut self, cx: &mut Scx<'_>, partition: PartitionId, words: Vec<(NodeId, ReconfigurationMessage)>) {
         for (to, word) in words {
             if to == self.me.node {
                 self.heard(cx, self.me, partition, word);
@@ -393,9 +406,9 @@ impl Succession {
     }
 
     /// A peer goes by this step of a partition. Who is behind is told.
-    pub fn heard_of(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, footing: Footing) {
+    pub fn heard_of(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, config_stamp: ConfigStamp) {
         let own = cx.held.step(partition);
-        if footing.step < own {
+        if config_stamp.step < own {
             if self.told_until <= cx.now {
                 self.told.retain(|_, at| *at + TELL_AGAIN_AFTER > cx.now);
                 self.told_until = cx.now + TELL_AGAIN_AFTER;
@@ -404,13 +417,13 @@ impl Succession {
                 && let Some(phase) = cx.held.phase(partition)
             {
                 self.told.insert((from, partition), cx.now);
-                cx.out.sends.push((from, partition, Word::Holds(phase.clone())));
+                cx.out.sends.push((from, partition, ReconfigurationMessage::Holds(phase.clone())));
             }
-        } else if footing.step > own && cx.held.seat(partition).is_some() {
+        } else if config_stamp.step > own && cx.held.partition_state(partition).is_some() {
             match self.rumours.get_mut(partition) {
-                Some(known) if footing.step > known.step => (known.step, known.from) = (footing.step, from),
+                Some(known) if config_stamp.step > known.step => (known.step, known.from) = (config_stamp.step, from),
                 Some(_) => {}
-                None => self.rumours.insert(partition, cx.now, Rumour { step: footing.step, from }),
+                None => self.rumours.insert(partition, cx.now, Rumour { step: config_stamp.step, from }),
             }
             self.ask(cx, partition);
         }
@@ -423,37 +436,37 @@ impl Succession {
             self.rumours.remove(partition);
         } else if self.rumours.due_at(partition).is_some_and(|at| at <= cx.now) {
             self.rumours.put_off(partition, cx.now + ASK_AGAIN_AFTER);
-            cx.out.sends.push((from, partition, Word::Ask(own)));
+            cx.out.sends.push((from, partition, ReconfigurationMessage::Ask(own)));
         }
     }
 
-    /// Takes in what a node says of a partition, in this life of it.
-    pub fn heard(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, word: Word) {
-        let Some(seat) = self.wanted(cx.held, partition) else { return };
+    /// Takes in what a node says of a partition, in this incarnation of it.
+    pub fn heard(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, word: ReconfigurationMessage) {
+        let Some(partition_state) = self.wanted(cx.held, partition) else { return };
         match word {
-            Word::Ask(step) => {
+            ReconfigurationMessage::Ask(step) => {
                 if let Some(phase) = cx.held.phase(partition).filter(|phase| phase.step() > step) {
-                    cx.out.sends.push((from.node, partition, Word::Holds(phase.clone())));
+                    cx.out.sends.push((from.node, partition, ReconfigurationMessage::Holds(phase.clone())));
                 }
             }
-            Word::Holds(phase) => self.learn(cx, from.node, partition, phase),
-            Word::Prepare(number, ballot) => self.prepare(cx, from, partition, number, ballot),
-            Word::Accept(ballot, proposal) => self.accept(cx, from, partition, ballot, proposal),
-            Word::Promise(number, ballot, accepted) => {
+            ReconfigurationMessage::Holds(phase) => self.learn(cx, from.node, partition, phase),
+            ReconfigurationMessage::Prepare(number, ballot) => self.prepare(cx, from, partition, number, ballot),
+            ReconfigurationMessage::Accept(ballot, proposal) => self.accept(cx, from, partition, ballot, proposal),
+            ReconfigurationMessage::Promise(number, ballot, accepted) => {
                 let Some(proposal) = self.proposals.get_mut(&partition).filter(|known| known.number == number) else {
                     return;
                 };
                 let next = proposal.proposer.promised(from, ballot, accepted);
                 self.go_on(cx, partition, next);
             }
-            Word::Accepted(number, ballot) => {
+            ReconfigurationMessage::Accepted(number, ballot) => {
                 let Some(proposal) = self.proposals.get_mut(&partition).filter(|known| known.number == number) else {
                     return;
                 };
                 let next = proposal.proposer.accepted(from, ballot);
                 self.go_on(cx, partition, next);
             }
-            Word::Outbid(number, ballot, promised) => {
+            ReconfigurationMessage::Outbid(number, ballot, promised) => {
                 let is_ours = |known: &&Proposal| {
                     known.number == number && known.proposer.ballot() == ballot && promised > ballot
                 };
@@ -463,14 +476,14 @@ impl Succession {
                     self.attended.insert(partition, cx.now + pause, cx.now + pause);
                 }
             }
-            Word::Copied(number) => {
-                if seat.phase.latest().number.checked_add(1) == Some(number) {
+            ReconfigurationMessage::Copied(number) => {
+                if partition_state.phase.latest().number.checked_add(1) == Some(number) {
                     self.reports.entry(partition).or_default().copied.insert(from, (number, cx.now));
                     self.attend_soon(cx.now, partition);
                 }
             }
-            Word::Whole(number) => {
-                if seat.phase.latest().number == number && seat.phase.latest().has(from) {
+            ReconfigurationMessage::Whole(number) => {
+                if partition_state.phase.latest().number == number && partition_state.phase.latest().has(from) {
                     self.reports.entry(partition).or_default().whole.insert(from, number);
                     self.attend_soon(cx.now, partition);
                 }
@@ -480,30 +493,30 @@ impl Succession {
 
     /// Takes in what holds, as somebody else knows it: it was chosen, so it is so. Who knows less is told.
     pub fn learn(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, phase: Phase) {
-        let Some(seat) = self.wanted(cx.held, partition) else { return };
+        let Some(partition_state) = self.wanted(cx.held, partition) else { return };
         if !phase.is_sound() {
             return;
         }
-        if phase.step() > seat.phase.step() {
+        if phase.step() > partition_state.phase.step() {
             let me = self.me;
-            self.change(cx, partition, |seat| seat.advance(me, phase), Vec::new());
+            self.change(cx, partition, |partition_state| partition_state.advance(me, phase), Vec::new());
         } else if phase.step() < cx.held.step(partition)
             && let Some(known) = cx.held.phase(partition)
         {
-            cx.out.sends.push((from, partition, Word::Holds(known.clone())));
+            cx.out.sends.push((from, partition, ReconfigurationMessage::Holds(known.clone())));
         }
     }
 
     /// Whether this node is one of those who choose the successor of this number; one that is ahead or behind is told or asked.
     fn may_choose(&self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64) -> bool {
-        let Some(seat) = self.wanted(cx.held, partition) else { return false };
-        let Phase::Alone(only) = &seat.phase else { return false };
+        let Some(partition_state) = self.wanted(cx.held, partition) else { return false };
+        let Phase::Alone(only) = &partition_state.phase else { return false };
         if only.number.saturating_add(1) < number {
-            cx.out.sends.push((from.node, partition, Word::Ask(seat.phase.step())));
+            cx.out.sends.push((from.node, partition, ReconfigurationMessage::Ask(partition_state.phase.step())));
         } else if only.number >= number
             && let Some(phase) = cx.held.phase(partition)
         {
-            cx.out.sends.push((from.node, partition, Word::Holds(phase.clone())));
+            cx.out.sends.push((from.node, partition, ReconfigurationMessage::Holds(phase.clone())));
         }
         only.number.checked_add(1) == Some(number) && only.choosers().contains(&self.me)
     }
@@ -513,8 +526,8 @@ impl Succession {
             return;
         }
         self.choose(cx, from, partition, |acceptor| match acceptor.prepare(ballot) {
-            Ok(accepted) => Ok(Word::Promise(number, ballot, accepted)),
-            Err(promised) => Err(Word::Outbid(number, ballot, promised)),
+            Ok(accepted) => Ok(ReconfigurationMessage::Promise(number, ballot, accepted)),
+            Err(promised) => Err(ReconfigurationMessage::Outbid(number, ballot, promised)),
         });
     }
 
@@ -531,8 +544,8 @@ impl Succession {
             return;
         }
         self.choose(cx, from, partition, |acceptor| match acceptor.accept(ballot, proposal) {
-            Ok(()) => Ok(Word::Accepted(number, ballot)),
-            Err(promised) => Err(Word::Outbid(number, ballot, promised)),
+            Ok(()) => Ok(ReconfigurationMessage::Accepted(number, ballot)),
+            Err(promised) => Err(ReconfigurationMessage::Outbid(number, ballot, promised)),
         });
     }
 
@@ -542,12 +555,17 @@ impl Succession {
         cx: &mut Scx<'_>,
         from: Home,
         partition: PartitionId,
-        choose: impl FnOnce(&mut Acceptor) -> Result<Word, Word>,
+        choose: impl FnOnce(&mut Acceptor) -> Result<ReconfigurationMessage, ReconfigurationMessage>,
     ) {
-        let Some(seat) = self.wanted(cx.held, partition) else { return };
-        let mut acceptor = seat.acceptor.clone();
+        let Some(partition_state) = self.wanted(cx.held, partition) else { return };
+        let mut acceptor = partition_state.acceptor.clone();
         match choose(&mut acceptor) {
-            Ok(word) => self.change(cx, partition, |seat| seat.acceptor = acceptor, vec![(from.node, word)]),
+            Ok(word) => self.change(
+                cx,
+                partition,
+                |partition_state| partition_state.acceptor = acceptor,
+                vec![(from.node, word)],
+            ),
             Err(word) => self.say(cx, partition, vec![(from.node, word)]),
         }
     }
@@ -556,24 +574,27 @@ impl Succession {
     fn propose(&mut self, cx: &mut Scx<'_>, partition: PartitionId, only: &Configuration, proposal: Configuration) {
         if cx.broken.is(Mutation::StepsUnagreed) {
             let (me, phase) = (self.me, Phase::Joint(only.clone(), proposal));
-            let told = phase.both().flat_map(|of| &of.homes).map(|home| (home.node, Word::Holds(phase.clone())));
+            let told = phase
+                .both()
+                .flat_map(|of| &of.homes)
+                .map(|home| (home.node, ReconfigurationMessage::Holds(phase.clone())));
             let told = told.filter(|(node, _)| *node != me.node).collect();
-            return self.change(cx, partition, |seat| seat.advance(me, phase), told);
+            return self.change(cx, partition, |partition_state| partition_state.advance(me, phase), told);
         }
-        let Some(seat) = self.wanted(cx.held, partition) else { return };
-        let highest = seat.acceptor.promised.map_or(0, |promised| promised.round);
+        let Some(partition_state) = self.wanted(cx.held, partition) else { return };
+        let highest = partition_state.acceptor.promised.map_or(0, |promised| promised.round);
         let ballot = Ballot { round: highest.saturating_add(1), node: self.me.node };
-        let mut acceptor = seat.acceptor.clone();
+        let mut acceptor = partition_state.acceptor.clone();
         let Ok(accepted) = acceptor.prepare(ballot) else { return };
         let number = proposal.number;
         let choosers = only.choosers().to_vec();
-        let mut words: Vec<(NodeId, Word)> =
-            others(&choosers, self.me).map(|node| (node, Word::Prepare(number, ballot))).collect();
-        words.push((self.me.node, Word::Promise(number, ballot, accepted)));
+        let mut words: Vec<(NodeId, ReconfigurationMessage)> =
+            others(&choosers, self.me).map(|node| (node, ReconfigurationMessage::Prepare(number, ballot))).collect();
+        words.push((self.me.node, ReconfigurationMessage::Promise(number, ballot, accepted)));
         let until = cx.now + wait(cx.random, PROPOSE_FOR);
         self.proposals
             .insert(partition, Proposal { number, proposer: Proposer::new(choosers, ballot, proposal), until });
-        self.change(cx, partition, |seat| seat.acceptor = acceptor, words);
+        self.change(cx, partition, |partition_state| partition_state.acceptor = acceptor, words);
     }
 
     fn go_on(&mut self, cx: &mut Scx<'_>, partition: PartitionId, next: Proposed) {
@@ -583,12 +604,16 @@ impl Succession {
             Proposed::Accept(configuration) => {
                 let ballot = proposal.proposer.ballot();
                 let choosers = proposal.proposer.choosers().to_vec();
-                let words = choosers.iter().map(|home| (home.node, Word::Accept(ballot, configuration.clone())));
+                let words = choosers
+                    .iter()
+                    .map(|home| (home.node, ReconfigurationMessage::Accept(ballot, configuration.clone())));
                 self.say(cx, partition, words.collect());
             }
             Proposed::Chosen(configuration) => {
                 self.proposals.remove(&partition);
-                let Some(Phase::Alone(only)) = self.wanted(cx.held, partition).map(|seat| seat.phase.clone()) else {
+                let Some(Phase::Alone(only)) =
+                    self.wanted(cx.held, partition).map(|partition_state| partition_state.phase.clone())
+                else {
                     return;
                 };
                 if configuration.number == only.number.saturating_add(1) {
@@ -600,16 +625,19 @@ impl Succession {
 
     /// Goes by a later phase, and tells all homes of it.
     fn enter(&mut self, cx: &mut Scx<'_>, partition: PartitionId, phase: Phase) {
-        let Some(before) = self.wanted(cx.held, partition).map(|seat| seat.phase.clone()) else { return };
+        let Some(before) = self.wanted(cx.held, partition).map(|partition_state| partition_state.phase.clone()) else {
+            return;
+        };
         let others = &(&before.nodes() | &phase.nodes()) - &BTreeSet::from([self.me.node]);
-        let words = others.into_iter().map(|node| (node, Word::Holds(phase.clone()))).collect();
+        let words = others.into_iter().map(|node| (node, ReconfigurationMessage::Holds(phase.clone()))).collect();
         let me = self.me;
-        self.change(cx, partition, |seat| seat.advance(me, phase), words);
+        self.change(cx, partition, |partition_state| partition_state.advance(me, phase), words);
     }
 
     /// Whether this node is a home of any key, or still holds what it was or was to be one of.
     pub fn is_involved(&self, held: &Holdings) -> bool {
-        held.seats().any(|(_, seat)| seat.phase.is_home_of_any(self.me) || seat.has_duties())
+        held.partition_states()
+            .any(|(_, partition_state)| partition_state.phase.is_home_of_any(self.me) || partition_state.has_duties())
     }
 
     /// When it wants to be woken.
@@ -638,9 +666,10 @@ fn is_gone(cx: &Scx<'_>, home: Home) -> bool {
     is_lost(cx, home) || cx.held.view().is_removed(home) && cx.liveness.status(home.node) == Status::Down
 }
 
-/// Whether an administrator has given a home up or put a new life of its node in its place, or it has left: nobody's opinion of the moment.
+/// Whether an administrator has given a home up or put a new incarnation of its node in its place, or it has left: nobody's opinion of the moment.
 fn is_lost(cx: &Scx<'_>, home: Home) -> bool {
     let view = cx.held.view();
-    let is_other_life = || view.member(home.node).is_none_or(|known| known.member.life != home.life);
-    view.is_removed(home) && (view.is_forsaken(home) || is_other_life())
+    let is_other_incarnation =
+        || view.member(home.node).is_none_or(|known| known.member.incarnation != home.incarnation);
+    view.is_removed(home) && (view.is_forsaken(home) || is_other_incarnation())
 }

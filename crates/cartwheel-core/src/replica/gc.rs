@@ -63,7 +63,7 @@ impl Rules {
 /// is no clock to go by.
 pub fn forget(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules: &Rules) -> Forgotten {
     let &Rules { now, broken, idle_max, .. } = rules;
-    if record.header.catching_up.is_some() {
+    if record.header.recovering.is_some() {
         return Forgotten::default();
     }
     let before = record.state.siblings().len();
@@ -138,7 +138,7 @@ pub fn next_look(record: &Record, now: Epoch) -> Option<Look> {
     let (header, state) = (&record.header, &record.state);
     let tombstones = state.siblings().filter(|held| held.content == Content::Tombstone);
     let is_bare = state.siblings().len() == 0;
-    let has_old = header.catching_up.is_some() || is_bare || state.remembers_replaced();
+    let has_old = header.recovering.is_some() || is_bare || state.remembers_replaced();
     let expired = header.expired_since.map(Epoch::end);
     let ends = tombstones.map(|held| held.epoch.end()).chain(has_old.then(|| header.changed.end())).chain(expired);
     // Never at once again.
@@ -150,7 +150,7 @@ pub fn next_look(record: &Record, now: Epoch) -> Option<Look> {
 mod tests {
     use super::*;
     use crate::store::record::ActorsSince;
-    use crate::value::dot::{Actor, Dot, Life, NodeId, Since};
+    use crate::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
     use crate::value::hlc::Hlc;
     use crate::value::state::Notes;
     use crate::value::write_id::WriteId;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn sibling(number: u64, content: Content, expires: Option<u64>) -> Sibling {
-        let actor = Actor { node: NodeId::new(number), life: Life(1), since: Since(1) };
+        let actor = Actor { node: NodeId::new(number), incarnation: Incarnation(1), since: Since(1) };
         let (dot, write_id) = (Dot { actor, counter: 1 }, WriteId::from_bytes([number as u8; 16]));
         let (hlc, expires) = (Hlc::at(WallMs(number)), expires.map(WallMs));
         Sibling { dot, content, hlc, epoch: Epoch(1), write_id, expires }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn minter() -> Minter {
-        Minter::new(NodeId::new(1), Life(1), 1, ActorsSince { boot: 0, drawn: 0 })
+        Minter::new(NodeId::new(1), Incarnation(1), 1, ActorsSince { boot: 0, drawn: 0 })
     }
 
     fn numbers(record: &Record) -> Vec<u64> {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn dot(actor: u64, counter: u64) -> Dot {
-        Dot { actor: Actor { node: NodeId::new(9), life: Life(1), since: Since(actor) }, counter }
+        Dot { actor: Actor { node: NodeId::new(9), incarnation: Incarnation(1), since: Since(actor) }, counter }
     }
 
     fn actors(record: &Record) -> Vec<u64> {
@@ -252,7 +252,7 @@ mod tests {
         record.header.own = Some(crate::store::record::OwnActor { since: Since(3), count: 2 });
         let look = |record: &mut Record, epoch: u64| {
             record.header.changed = Epoch(epoch);
-            let own = Minter::new(NodeId::new(9), Life(1), 1, ActorsSince { boot: 1, drawn: 0 });
+            let own = Minter::new(NodeId::new(9), Incarnation(1), 1, ActorsSince { boot: 1, drawn: 0 });
             forget(record, &own, None, &rules(epoch, Conflict::Siblings));
         };
         look(&mut record, 10);
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_record_that_does_not_count_forgets_nothing() {
         let mut lost = record(vec![sibling(2, Content::Tombstone, None)]);
-        lost.header.catching_up = Some(crate::cluster::losses::Loss(1));
+        lost.header.recovering = Some(crate::cluster::losses::Loss(1));
         assert_eq!(forget(&mut lost, &minter(), Some(WallMs(9)), &rules(60, Conflict::Siblings)), Forgotten::default());
         assert_eq!(next_look(&lost, Epoch(60)), Some(Look::In(Epoch(61))));
     }

@@ -27,8 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is to be done next.
 #[derive(Debug)]
-pub enum Errand {
-    /// A command for the store; [`Reclaimer::begun`] is told its number.
+pub enum HandoffTask {
+    /// A command for the store; [`GcSweep::begun`] is told its number.
     Store(StoreCommand),
     /// The replica is to look after a key, which this entry of the index names.
     Forget(Key, Bytes),
@@ -52,7 +52,7 @@ impl Sweep {
 
 /// The reclaiming of one shard.
 #[derive(Debug, Default)]
-pub struct Reclaimer {
+pub struct GcSweep {
     sweep: Option<(Sweep, Bytes)>,
     waiting_for: Option<StoreId>,
     due: VecDeque<(Key, Bytes)>,
@@ -64,7 +64,7 @@ pub struct Reclaimer {
     wake_at: Option<Instant>,
 }
 
-impl Reclaimer {
+impl GcSweep {
     /// When there may be something to do that no other input tells of.
     pub const fn wake_at(&self) -> Option<Instant> {
         self.wake_at
@@ -86,7 +86,7 @@ impl Reclaimer {
     }
 
     /// The next thing to do in `epoch`, if it may do more.
-    pub fn next(&mut self, now: Now, epoch: Epoch, may_begin: bool) -> Option<Errand> {
+    pub fn next(&mut self, now: Now, epoch: Epoch, may_begin: bool) -> Option<HandoffTask> {
         self.wake_at = None;
         if epoch == Epoch::UNKNOWN || self.waiting_for.is_some() || self.under_way >= AT_ONCE {
             return None;
@@ -97,7 +97,7 @@ impl Reclaimer {
         }
         if let Some((key, entry)) = self.due.pop_front() {
             self.under_way += 1;
-            return Some(Errand::Forget(key, entry));
+            return Some(HandoffTask::Forget(key, entry));
         }
         let Some((sweep, from)) = self.sweep.take().or_else(|| self.begin(now, epoch)) else {
             self.wake_at = Some(self.next_expired);
@@ -105,7 +105,7 @@ impl Reclaimer {
         };
         let command = StoreCommand::ScanIndex { from: from.clone(), upto: sweep.look().due().1, entries_max: PAGE };
         self.sweep = Some((sweep, from));
-        Some(Errand::Store(command))
+        Some(HandoffTask::Store(command))
     }
 
     fn begin(&mut self, now: Now, epoch: Epoch) -> Option<(Sweep, Bytes)> {

@@ -20,7 +20,7 @@ use crate::cluster::membership::Durability;
 use crate::cluster::sizes::TreeId;
 use crate::config::NodeConfig;
 use crate::event::Event;
-use crate::message::{Answer, Ask, Confirm, Failure, StateDigest, Ticket, Want};
+use crate::message::{Answer, Ask, Confirm, Failure, RequestId, StateDigest, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::replica::gc::{Forgotten, Rules};
 use crate::replica::hint::{HintBook, HintChange};
@@ -103,9 +103,9 @@ pub enum MintRefused {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Asker {
     /// The coordinator on this node.
-    Here(Ticket),
+    Here(RequestId),
     /// A peer's.
-    Peer(NodeId, Ticket, TreeId),
+    Peer(NodeId, RequestId, TreeId),
 }
 
 /// What became of a state that was handed to a home.
@@ -125,7 +125,7 @@ pub enum Done {
     /// The answer to a question.
     Answer(Asker, Answer),
     /// The end of a mint.
-    Mint(Ticket, Result<Minted, MintRefused>),
+    Mint(RequestId, Result<Minted, MintRefused>),
     /// A hand-over is noted, or not: then it is made again.
     HandedOver,
     /// A record that nobody needs here is gone, or is not.
@@ -161,7 +161,7 @@ enum Task {
         stands_in_for: Option<NodeId>,
     },
     Mint {
-        ticket: Ticket,
+        request_id: RequestId,
         mint: Box<Mint>,
     },
     HandedOver(HandedOver),
@@ -247,7 +247,7 @@ pub struct Replica {
     minter: Minter,
     loss_floor: Since,
     /// The trees whose keys have been caught up since the store lost writes before [`Self::loss_floor`].
-    caught_up: BTreeSet<TreeId>,
+    recovered: BTreeSet<TreeId>,
     keeps_trees: bool,
     durability: Durability,
     held: Arc<Holdings>,
@@ -278,7 +278,7 @@ impl Replica {
             stores_begun: 0,
             minter,
             loss_floor: config.loss_floor,
-            caught_up: BTreeSet::new(),
+            recovered: BTreeSet::new(),
             keeps_trees: config.timing.exchange_every.is_some(),
             durability: config.durability,
             held,
@@ -388,12 +388,12 @@ impl Replica {
     }
 
     /// Takes on a write that is to get its dot here.
-    pub fn mint(&mut self, ticket: Ticket, mint: Mint, work: &mut Work) {
+    pub fn mint(&mut self, request_id: RequestId, mint: Mint, work: &mut Work) {
         if self.tasks >= self.tasks_max {
-            work.done.push(Done::Mint(ticket, Err(MintRefused::Failed(Failure::Overloaded))));
+            work.done.push(Done::Mint(request_id, Err(MintRefused::Failed(Failure::Overloaded))));
             return;
         }
-        self.take_on(mint.key.clone(), Task::Mint { ticket, mint: Box::new(mint) }, work);
+        self.take_on(mint.key.clone(), Task::Mint { request_id, mint: Box::new(mint) }, work);
     }
 
     /// A home has taken a state over, or is none any more.
@@ -546,7 +546,7 @@ impl Replica {
         work: &mut Work,
     ) {
         for done in done.into_iter().rev() {
-            match read_again(&done).filter(|_| record.header.catching_up.is_none()) {
+            match read_again(&done).filter(|_| record.header.recovering.is_none()) {
                 Some(read) => waiting.push_front(read),
                 None => {
                     self.tasks -= 1;
@@ -591,12 +591,12 @@ impl Replica {
 
     /// The keys of a tree hold all that enough other homes held after the last loss of writes: they count again.
     pub fn catch_up(&mut self, tree: TreeId) {
-        self.caught_up.insert(tree);
+        self.recovered.insert(tree);
     }
 
-    fn is_caught_up(&self, key: &Key) -> bool {
+    fn is_recovered(&self, key: &Key) -> bool {
         let (partition, group) = self.held.group_of(key);
-        self.caught_up.contains(&TreeId { partition, group })
+        self.recovered.contains(&TreeId { partition, group })
     }
 
     fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, since: Epoch, work: &mut Work) {
@@ -630,9 +630,9 @@ impl Replica {
     /// Whatever a record says of its losses is from before the store's last one. A stand-in makes no promise about what it does not hold.
     fn note_loss(&self, key: &Key, record: &mut Record) {
         let may_count = self.broken.is(Mutation::CountAfterPowerLoss) || !self.is_home(key);
-        if record.header.whole_since < self.loss_floor && !may_count {
+        if record.header.recovered_since < self.loss_floor && !may_count {
             let lost = self.minter.loss_before(self.loss_floor);
-            record.header.catching_up = if self.is_caught_up(key) { None } else { Some(lost) };
+            record.header.recovering = if self.is_recovered(key) { None } else { Some(lost) };
         }
     }
 
@@ -713,8 +713,8 @@ impl Replica {
                 record.header.changed = self.epoch;
             }
             record.header.content = content;
-            if record.header.catching_up.is_none() {
-                record.header.whole_since = self.loss_floor;
+            if record.header.recovering.is_none() {
+                record.header.recovered_since = self.loss_floor;
             }
             let hints = HintChange {
                 storage_key: key.storage_key(),
@@ -777,8 +777,8 @@ impl Replica {
         if !header.owed.is_empty() || !self.keeps(key) {
             return !header.owed.is_empty();
         }
-        let counts_absent = self.loss_floor == Since(0) || self.is_caught_up(key);
-        !record.state.is_empty() || header.catching_up.is_some() || !counts_absent
+        let counts_absent = self.loss_floor == Since(0) || self.is_recovered(key);
+        !record.state.is_empty() || header.recovering.is_some() || !counts_absent
     }
 
     /// When a record is to be looked after that was looked after now by the entries `looked`. An entry that is there already will do
@@ -812,16 +812,16 @@ impl Replica {
                 *changed |= self.owe(record, home);
                 Done::Answer(asker, confirmation(record, &state, confirm))
             }
-            Task::Mint { ticket, mint } => {
+            Task::Mint { request_id, mint } => {
                 let home = self.to_be_owed(key, mint.stands_in_for);
                 if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
-                    return Done::Mint(ticket, Err(MintRefused::Failed(Failure::HintsFull)));
+                    return Done::Mint(request_id, Err(MintRefused::Failed(Failure::HintsFull)));
                 }
                 let made = self.give_dot(now, record, *mint, changed, work);
                 if made.is_ok() {
                     *changed |= self.owe(record, home);
                 }
-                Done::Mint(ticket, made)
+                Done::Mint(request_id, made)
             }
             Task::HandedOver(handed) => {
                 *changed |= self.settle_debt(record, &handed);
@@ -839,7 +839,7 @@ impl Replica {
     }
 
     fn holds(&self, record: &Record, want: Want) -> Answer {
-        let loss = record.header.catching_up;
+        let loss = record.header.recovering;
         match want {
             Want::State => Answer::State { state: record.state.clone(), epoch: self.epoch, loss },
             Want::Digest => Answer::Digest { digest: StateDigest::of(&record.state), loss },
@@ -899,9 +899,9 @@ impl Replica {
         for _ in 0..merged.collisions {
             work.events.push(Event::DotCollision(key.clone()));
         }
-        let healed = heals.is_some() && record.header.catching_up == heals;
+        let healed = heals.is_some() && record.header.recovering == heals;
         if healed {
-            record.header.catching_up = None;
+            record.header.recovering = None;
         }
         self.broken.after_merge(&mut record.state, state);
         merged.changed || healed
@@ -1004,7 +1004,7 @@ impl Replica {
             Task::Read { asker, .. } | Task::Merge { asker, .. } => {
                 Done::Answer(asker, Answer::Failed(Failure::Storage))
             }
-            Task::Mint { ticket, .. } => Done::Mint(ticket, Err(MintRefused::Failed(Failure::Storage))),
+            Task::Mint { request_id, .. } => Done::Mint(request_id, Err(MintRefused::Failed(Failure::Storage))),
             Task::HandedOver(_) => Done::HandedOver,
             Task::Drop => Done::Dropped(key.clone()),
             Task::Forget { .. } => Done::Forgot(0),
@@ -1052,7 +1052,7 @@ fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> Answer {
         Confirm::Exactly => Answer::Holds {
             digest: StateDigest::of(&record.state),
             state: (record.state != *sent).then(|| record.state.clone()),
-            loss: record.header.catching_up,
+            loss: record.header.recovering,
         },
     }
 }
@@ -1060,7 +1060,7 @@ fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> Answer {
 fn failed(done: Done, failure: Failure) -> Done {
     match done {
         Done::Answer(asker, _) => Done::Answer(asker, Answer::Failed(failure)),
-        Done::Mint(ticket, _) => Done::Mint(ticket, Err(MintRefused::Failed(failure))),
+        Done::Mint(request_id, _) => Done::Mint(request_id, Err(MintRefused::Failed(failure))),
         Done::HandedOver | Done::Dropped(_) => done,
         Done::Forgot(_) => Done::Forgot(0),
     }

@@ -8,7 +8,7 @@ use crate::cluster::configuration::Home;
 use crate::cluster::losses::Losses;
 use crate::ring::PartitionId;
 use crate::store::command::{StoreCommand, StoreId, StoreResult};
-use crate::value::dot::{Life, NodeId, Since};
+use crate::value::dot::{Incarnation, NodeId, Since};
 use crate::value::epoch::{Epoch, KEPT_FOR};
 use crate::value::time::Instant;
 
@@ -62,7 +62,8 @@ impl LossBook {
         }
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
         let entry = |bytes: &[u8; ENTRY_BYTES]| {
-            let home = Home { node: NodeId::new(number(&bytes[4..12])), life: Life(number(&bytes[12..20])) };
+            let home =
+                Home { node: NodeId::new(number(&bytes[4..12])), incarnation: Incarnation(number(&bytes[12..20])) };
             let noted = Noted { since: Since(number(&bytes[20..28])), epoch: Epoch(number(&bytes[28..])), version: 0 };
             ((PartitionId(number(&bytes[..4]) as u32), home), noted)
         };
@@ -73,7 +74,7 @@ impl LossBook {
         let mut bytes = vec![VERSION];
         for ((partition, home), noted) in &self.noted {
             bytes.extend(partition.0.to_be_bytes());
-            for number in [home.node.get(), home.life.0, noted.since.0, noted.epoch.0] {
+            for number in [home.node.get(), home.incarnation.0, noted.since.0, noted.epoch.0] {
                 bytes.extend(number.to_be_bytes());
             }
         }
@@ -82,7 +83,7 @@ impl LossBook {
 
     /// What is known of the homes of a partition.
     pub fn of(&self, partition: PartitionId, now: Epoch) -> Losses {
-        let first = Home { node: NodeId::new(0), life: Life(0) };
+        let first = Home { node: NodeId::new(0), incarnation: Incarnation(0) };
         let from_here = self.noted.range((partition, first)..);
         let known = from_here.take_while(|((of, _), _)| *of == partition).filter(|(_, noted)| !noted.is_over(now));
         known.map(|((_, home), noted)| (*home, noted.since)).collect()
@@ -96,7 +97,7 @@ impl LossBook {
 
     /// Whether there is room for what is told of a home. A cluster in order never needs so much.
     pub fn has_room(&self, partition: PartitionId, home: Home) -> bool {
-        let first = Home { node: NodeId::new(0), life: Life(0) };
+        let first = Home { node: NodeId::new(0), incarnation: Incarnation(0) };
         let of_partition = self.noted.range((partition, first)..).take_while(|((of, _), _)| *of == partition);
         self.noted.contains_key(&(partition, home)) || of_partition.take(HOMES_MAX).count() < HOMES_MAX
     }
@@ -183,7 +184,7 @@ impl std::error::Error for LossesDamaged {}
 mod tests {
     use super::*;
 
-    const HOME: Home = Home { node: NodeId::new(1), life: Life(7) };
+    const HOME: Home = Home { node: NodeId::new(1), incarnation: Incarnation(7) };
     const OF: PartitionId = PartitionId(3);
 
     fn written() -> StoreResult {

@@ -7,7 +7,7 @@ use crate::cluster::losses::{Loss, Memory};
 use crate::store::look::Look;
 use crate::value::clock::Clock;
 use crate::value::digest::ContentDigest;
-use crate::value::dot::{Actor, Dot, Life, NodeId, Since};
+use crate::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use crate::value::state::{Epoch, State};
 
 /// The version of the stored form, which is raised together with [`wire::PROTOCOL_VERSION`]. 2: notes are one field of the state, and the checksum is XXH3.
@@ -30,12 +30,12 @@ pub struct LocalHeader {
     /// the whole of it ([`ActorsSince`]).
     pub own: Option<OwnActor>,
     /// This node lost what it held of the key and has not merged it back, so its answers do not count.
-    pub catching_up: Option<Loss>,
+    pub recovering: Option<Loss>,
     /// The epoch in which the record's siblings last changed.
     pub changed: Epoch,
     /// Losses of the node's store before this have left no hole in the record: it did not exist then, or was caught up since. It
     /// is compared with [`crate::config::NodeConfig::loss_floor`].
-    pub whole_since: Since,
+    pub recovered_since: Since,
     /// The homes that this node keeps the record for, until each has told that it holds the same (paper, section 4.6). Empty on a
     /// home.
     ///
@@ -65,7 +65,7 @@ pub struct Idle {
 impl LocalHeader {
     /// Whether the record was lost by itself, after the last loss of the whole store, and does not count yet.
     pub fn is_lost_since(&self, floor: Since) -> bool {
-        self.catching_up.is_some() && self.whole_since >= floor
+        self.recovering.is_some() && self.recovered_since >= floor
     }
 }
 
@@ -107,8 +107,8 @@ impl Record {
     /// A record in place of one that was there and cannot be read. The loss was noticed at or after `since`.
     pub fn lost(loss: Loss, since: Since) -> Self {
         let header = LocalHeader {
-            catching_up: Some(loss),
-            whole_since: since,
+            recovering: Some(loss),
+            recovered_since: since,
             content: Some(ContentDigest::NONE),
             ..LocalHeader::default()
         };
@@ -123,7 +123,7 @@ impl Record {
 /// whatever boot and at whatever time, never makes a dot that another run of it has made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ActorsSince {
-    /// The boot's number within the life.
+    /// The boot's number within the incarnation.
     pub boot: u32,
     /// What it drew.
     pub drawn: u64,
@@ -133,9 +133,9 @@ pub struct ActorsSince {
 #[derive(Clone, Debug)]
 pub struct Minter {
     node: NodeId,
-    life: Life,
-    /// By this number actors are named, in the place of the life.
-    named: Life,
+    incarnation: Incarnation,
+    /// By this number actors are named, in the place of the incarnation.
+    named: Incarnation,
     boot: u32,
     begun: u64,
     /// Actors that began before this are not continued.
@@ -145,18 +145,18 @@ pub struct Minter {
 }
 
 impl Minter {
-    /// The minter of a boot. Boots are numbered from 1 within a life, and the number is durable before the boot serves anything.
-    pub fn new(node: NodeId, life: Life, boot: u32, actors: ActorsSince) -> Self {
+    /// The minter of a boot. Boots are numbered from 1 within an incarnation, and the number is durable before the boot serves anything.
+    pub fn new(node: NodeId, incarnation: Incarnation, boot: u32, actors: ActorsSince) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("cartwheel actors of a boot");
-        for part in [life.0, actors.boot.into(), actors.drawn] {
+        for part in [incarnation.0, actors.boot.into(), actors.drawn] {
             hasher.update(&part.to_be_bytes());
         }
         let mut named = [0; 8];
         hasher.finalize_xof().fill(&mut named);
         Self {
             node,
-            life,
-            named: Life(u64::from_be_bytes(named)),
+            incarnation,
+            named: Incarnation(u64::from_be_bytes(named)),
             boot,
             begun: 0,
             floor: Since::boot(actors.boot),
@@ -167,13 +167,13 @@ impl Minter {
     /// The same with actors that outlive every stop, as a test of the tests has it.
     #[must_use]
     pub const fn outliving_boots(self) -> Self {
-        Self { named: self.life, floor: Since(0), ..self }
+        Self { named: self.incarnation, floor: Since(0), ..self }
     }
 
     /// The same with the actors of all boots of one number named alike, as a test of the tests has it.
     #[must_use]
     pub const fn naming_boots_alike(self) -> Self {
-        Self { named: self.life, ..self }
+        Self { named: self.incarnation, ..self }
     }
 
     /// The node that it makes them for.
@@ -183,7 +183,7 @@ impl Minter {
 
     /// Since when no record was lost.
     pub const fn memory(&self) -> Memory {
-        Memory { life: self.life, since: self.lost_at }
+        Memory { incarnation: self.incarnation, since: self.lost_at }
     }
 
     /// Ends every actor that has begun: some record may have lost writes that its actor made.
@@ -193,7 +193,7 @@ impl Minter {
 
     /// The actor of `own` on this node.
     pub const fn actor(&self, own: OwnActor) -> Actor {
-        Actor { node: self.node, life: self.named, since: own.since }
+        Actor { node: self.node, incarnation: self.named, since: own.since }
     }
 
     /// Ends the record's actor if `clock` knows more of it than the record does: then this node has forgotten some of its
@@ -238,9 +238,9 @@ impl Minter {
         self.loss(since.0)
     }
 
-    /// Lives are random numbers, so what was to heal a loss of the one does not heal a loss of the next, which counts its boots anew.
+    /// Incarnations are random numbers, so what was to heal a loss of the one does not heal a loss of the next, which counts its boots anew.
     const fn loss(&self, number: u64) -> Loss {
-        Loss(number ^ self.life.0)
+        Loss(number ^ self.incarnation.0)
     }
 
     fn begin(&mut self) -> Since {
@@ -261,7 +261,7 @@ mod tests {
     /// A copy of a directory is put back twice, and both times it opens as the boot that follows the one that it was copied from.
     #[test]
     fn two_boots_of_one_number_make_no_dot_twice() {
-        let minter = |drawn| Minter::new(NodeId::new(1), Life(1), 2, ActorsSince { boot: 2, drawn });
+        let minter = |drawn| Minter::new(NodeId::new(1), Incarnation(1), 2, ActorsSince { boot: 2, drawn });
         let copied = Record {
             header: LocalHeader { own: Some(OwnActor { since: Since::boot(1), count: 7 }), ..LocalHeader::default() },
             ..Record::default()
@@ -277,7 +277,7 @@ mod tests {
         let mut first = minter(1);
         first.mint(&mut kept, &Clock::new());
         let actors = ActorsSince { boot: 2, drawn: 1 };
-        let next = Minter::new(NodeId::new(1), Life(1), 3, actors).mint(&mut kept, &Clock::new());
+        let next = Minter::new(NodeId::new(1), Incarnation(1), 3, actors).mint(&mut kept, &Clock::new());
         assert_eq!((next.actor, next.counter), (begun_before.actor, 2));
     }
 }

@@ -245,10 +245,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::value::dot::{Life, NodeId, Since};
+    use crate::value::dot::{Incarnation, NodeId, Since};
 
     fn actor(node: u64) -> Actor {
-        Actor { node: NodeId::new(node), life: Life(1), since: Since(1) }
+        Actor { node: NodeId::new(node), incarnation: Incarnation(1), since: Since(1) }
     }
 
     const X: u64 = 1;

@@ -110,7 +110,7 @@ impl Parts {
     }
 
     fn actor(&mut self, actor: Actor) {
-        for number in [actor.node.get(), actor.life.0, actor.since.0] {
+        for number in [actor.node.get(), actor.incarnation.0, actor.since.0] {
             self.number(number);
         }
     }
@@ -158,13 +158,13 @@ mod tests {
 
     use super::*;
     use crate::value::clock::{Clock, Run};
-    use crate::value::dot::{Dot, Life, NodeId, Since};
+    use crate::value::dot::{Dot, Incarnation, NodeId, Since};
     use crate::value::hlc::{Hlc, WallMs};
     use crate::value::state::{Note, Notes};
     use crate::value::write_id::WriteId;
 
-    fn actor(node: u64, life: u64, since: u64) -> Actor {
-        Actor { node: NodeId::new(node), life: Life(life), since: Since(since) }
+    fn actor(node: u64, incarnation: u64, since: u64) -> Actor {
+        Actor { node: NodeId::new(node), incarnation: Incarnation(incarnation), since: Since(since) }
     }
 
     fn value(bytes: &'static str, content_type: &str) -> Content {
@@ -185,8 +185,8 @@ mod tests {
     /// A clock that covers the dots of all siblings here, so that only the change itself makes a difference.
     fn clock(runs: &[(u64, u64, u64, u64, &[u64])]) -> Clock {
         let mut clock = Clock::new();
-        for &(node, life, since, upto, beyond) in [(1, 2, 3, 9, &[][..]), (1, 2, 4, 9, &[])].iter().chain(runs) {
-            clock.insert_run(&Run { actor: actor(node, life, since), upto, beyond: beyond.to_vec() });
+        for &(node, incarnation, since, upto, beyond) in [(1, 2, 3, 9, &[][..]), (1, 2, 4, 9, &[])].iter().chain(runs) {
+            clock.insert_run(&Run { actor: actor(node, incarnation, since), upto, beyond: beyond.to_vec() });
         }
         clock
     }
@@ -278,7 +278,7 @@ mod tests {
             with_sibling(|_| {}),
             with_sibling(|held| held.dot.counter = 3),
             with_sibling(|held| held.dot.actor.since = Since(4)),
-            with_sibling(|held| held.dot.actor.life = Life(4)),
+            with_sibling(|held| held.dot.actor.incarnation = Incarnation(4)),
             with_sibling(|held| held.dot.actor.node = NodeId::new(4)),
             with_sibling(|held| held.content = Content::Tombstone),
             with_sibling(|held| held.content = value("", "")),

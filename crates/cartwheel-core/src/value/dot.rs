@@ -40,15 +40,15 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// One life of a node: a random number drawn when its data directory is made.
+/// One incarnation of a node: a random number drawn when its data directory is made.
 ///
-/// An empty, restored or copied directory is a new life: it does not remember what an earlier one wrote.
+/// An empty, restored or copied directory is a new incarnation: it does not remember what an earlier one wrote.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Life(pub u64);
+pub struct Incarnation(pub u64);
 
-impl Life {
-    /// 23 bits by which a boot's operations are told from those of all other boots of the life, and hardly ever agree with those of
-    /// another life, whose boots begin at 1 again: a late answer to the one must not pass for an answer to the other.
+impl Incarnation {
+    /// 23 bits by which a boot's operations are told from those of all other boots of the incarnation, and hardly ever agree with those of
+    /// another incarnation, whose boots begin at 1 again: a late answer to the one must not pass for an answer to the other.
     pub const fn mark_of_boot(self, boot: u32) -> u64 {
         self.0.wrapping_add(boot as u64) & 0x7f_ffff
     }
@@ -60,9 +60,9 @@ impl Life {
     }
 }
 
-/// When, within a life, an actor began: the boot's number in the upper 24 bits, a count within the boot in the lower 40.
+/// When, within an incarnation, an actor began: the boot's number in the upper 24 bits, a count within the boot in the lower 40.
 ///
-/// It is unique within a life, because the boot number is made durable before a boot serves anything.
+/// It is unique within an incarnation, because the boot number is made durable before a boot serves anything.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Since(pub u64);
 
@@ -82,15 +82,15 @@ impl Since {
 pub struct Actor {
     /// The node that writes.
     pub node: NodeId,
-    /// A number that a boot of the node drew ([`crate::store::record::ActorsSince`]); of an actor of an earlier build, the node's life.
-    pub life: Life,
+    /// A number that a boot of the node drew ([`crate::store::record::ActorsSince`]); of an actor of an earlier build, the node's incarnation.
+    pub incarnation: Incarnation,
     /// When its memory of the key began.
     pub since: Since,
 }
 
 impl fmt::Debug for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}.{:x}.{:x}", self.node, self.life.0, self.since.0)
+        write!(f, "{:?}.{:x}.{:x}", self.node, self.incarnation.0, self.since.0)
     }
 }
 

@@ -129,7 +129,7 @@ mod tests {
 
     /// However often a node is restarted, and however fast.
     #[test]
-    fn boots_do_not_drift_ahead() {
+    fn boots_do_not_clock_guard_ahead() {
         for boot in 0..100 {
             let wall = WallMs(1_000_000 + boot);
             assert_eq!(HlcClock::new().tick(wall), Hlc::at(wall));

@@ -182,7 +182,7 @@ fn keep_newest(seen: &mut Seen, count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::dot::{Actor, Dot, Life, NodeId, Since};
+    use crate::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
     use crate::value::epoch::Epoch;
 
     fn sealer() -> Sealer {
@@ -194,7 +194,10 @@ mod tests {
     }
 
     fn dot(node: u64, counter: u64) -> Dot {
-        Dot { actor: Actor { node: NodeId::new(node), life: Life(u64::MAX), since: Since(u64::MAX) }, counter }
+        Dot {
+            actor: Actor { node: NodeId::new(node), incarnation: Incarnation(u64::MAX), since: Since(u64::MAX) },
+            counter,
+        }
     }
 
     fn context(seen: impl IntoIterator<Item = Dot>, shown: &Clock) -> Context {

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::anti_entropy::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
-use super::reconfiguration::{PbPhases, PbSuccession, phases_notice_from_pb, phases_notice_to_pb, word_from_pb, word_to_pb};
+use super::reconfiguration::{
+    PbPhases, PbReconfiguration, phases_notice_from_pb, phases_notice_to_pb, word_from_pb, word_to_pb,
+};
 use super::transfer::{PbFetch, PbFetched, fetch_from_pb, fetch_to_pb, fetched_from_pb, fetched_to_pb};
 use super::value::{
     PbSibling, PbState, PbValue, content_from_pb, content_to_pb, loss_from_pb, sibling_from_pb, sibling_to_pb,
@@ -14,7 +16,7 @@ use super::value::{
 };
 use super::version::{framed, unframed};
 use super::{Protocol, Spoken, WireError, fixed};
-use crate::cluster::configuration::{Footing, Home, Step};
+use crate::cluster::configuration::{ConfigStamp, ConfigVersion, Home};
 use crate::cluster::counts::Group;
 use crate::cluster::losses::{Loss, Memory};
 use crate::cluster::membership::History;
@@ -23,10 +25,10 @@ use crate::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retr
 use crate::message::gossip::{
     ASKED_MAX, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX,
 };
-use crate::message::{Answer, Ask, Asking, Confirm, Envelope, Failure, Message, Role, StateDigest, Ticket, Want};
+use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, RequestId, Requester, Role, StateDigest, Want};
 use crate::ring::{PartitionId, RingVersion};
 use crate::value::cluster_id::ClusterId;
-use crate::value::dot::{Life, NodeId, Since};
+use crate::value::dot::{Incarnation, NodeId, Since};
 use crate::value::hlc::{Hlc, WallMs};
 use crate::value::key::Key;
 use crate::value::state::Epoch;
@@ -34,7 +36,7 @@ use crate::value::time::{Instant, Now};
 use crate::value::write_id::WriteId;
 
 /// Of messages that answer nothing and that nothing answers.
-const NO_TICKET: Ticket = Ticket { asking: Asking::Coordinator, operation: 0, round: 0 };
+const NO_TICKET: RequestId = RequestId { asking: Requester::Coordinator, operation: 0, round: 0 };
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbEnvelope {
@@ -45,7 +47,7 @@ struct PbEnvelope {
     #[prost(fixed64, tag = "3")]
     from: u64,
     #[prost(fixed64, tag = "4")]
-    from_life: u64,
+    from_incarnation: u64,
     #[prost(uint32, tag = "5")]
     from_boot: u32,
     #[prost(uint64, tag = "6")]
@@ -62,7 +64,7 @@ struct PbEnvelope {
     #[prost(uint64, tag = "50")]
     step: u64,
     #[prost(bool, tag = "51")]
-    is_filling: bool,
+    is_syncing: bool,
     #[prost(uint64, tag = "60")]
     memory: u64,
     #[prost(bool, tag = "61")]
@@ -81,7 +83,7 @@ struct PbKnownLoss {
     #[prost(fixed64, tag = "1")]
     node: u64,
     #[prost(fixed64, tag = "2")]
-    life: u64,
+    incarnation: u64,
     #[prost(uint64, tag = "3")]
     since: u64,
 }
@@ -133,7 +135,7 @@ enum PbMessage {
     #[prost(message, tag = "41")]
     Compared(PbCompared),
     #[prost(message, tag = "42")]
-    Succession(PbSuccession),
+    Reconfiguration(PbReconfiguration),
     #[prost(message, tag = "43")]
     Fetch(PbFetch),
     #[prost(message, tag = "44")]
@@ -149,7 +151,7 @@ enum PbMessage {
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbDrained {
     #[prost(fixed64, tag = "1")]
-    life: u64,
+    incarnation: u64,
     #[prost(message, optional, tag = "2")]
     version: Option<PbVersion>,
 }
@@ -420,26 +422,26 @@ pub struct Frame {
 impl Frame {
     /// The frame that carries `envelope` to a node with which this version of the protocol was agreed on.
     pub fn of(envelope: &Envelope, protocol: Protocol) -> Self {
-        let (ticket, message) = message_to_pb(&envelope.message);
+        let (request_id, message) = message_to_pb(&envelope.message);
         let envelope = PbEnvelope {
             version: protocol.0,
             cluster: Bytes::copy_from_slice(&envelope.cluster.0.to_be_bytes()),
             from: envelope.from.get(),
-            from_life: envelope.from_life.0,
+            from_incarnation: envelope.from_incarnation.0,
             from_boot: envelope.from_boot,
             wall: envelope.sent.wall.0,
-            operation: ticket.operation,
-            round: ticket.round,
-            asking: match ticket.asking {
-                Asking::Coordinator => 0,
-                Asking::Exchange => 1,
-                Asking::Transfer => 2,
+            operation: request_id.operation,
+            round: request_id.round,
+            asking: match request_id.asking {
+                Requester::Coordinator => 0,
+                Requester::Exchange => 1,
+                Requester::Transfer => 2,
             },
             message: Some(message),
-            step: envelope.footing.step.0,
-            is_filling: envelope.footing.is_filling,
-            memory: envelope.footing.memory.since.0,
-            is_recovering: envelope.footing.is_recovering,
+            step: envelope.config_stamp.step.0,
+            is_syncing: envelope.config_stamp.is_syncing,
+            memory: envelope.config_stamp.memory.since.0,
+            is_recovering: envelope.config_stamp.is_recovering,
             losses: envelope.losses.iter().map(known_loss_to_pb).collect(),
             monotonic_us: envelope.sent.instant.0,
         };
@@ -493,56 +495,58 @@ pub fn decode_envelope_as(frame: Bytes, protocol: Protocol) -> Result<Envelope, 
 
 fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
     let asking = match envelope.asking {
-        0 => Asking::Coordinator,
-        1 => Asking::Exchange,
-        2 => Asking::Transfer,
+        0 => Requester::Coordinator,
+        1 => Requester::Exchange,
+        2 => Requester::Transfer,
         _ => return Err(WireError::Field("asking")),
     };
-    let ticket = Ticket { asking, operation: envelope.operation, round: envelope.round };
+    let request_id = RequestId { asking, operation: envelope.operation, round: envelope.round };
     Ok(Envelope {
         cluster: ClusterId(u128::from_be_bytes(fixed(&envelope.cluster, "cluster")?)),
         from: NodeId::new(envelope.from),
-        from_life: Life(envelope.from_life),
+        from_incarnation: Incarnation(envelope.from_incarnation),
         from_boot: envelope.from_boot,
         sent: Now { instant: Instant(envelope.monotonic_us), wall: WallMs(envelope.wall) },
-        footing: Footing {
-            step: Step(envelope.step),
-            is_filling: envelope.is_filling,
+        config_stamp: ConfigStamp {
+            step: ConfigVersion(envelope.step),
+            is_syncing: envelope.is_syncing,
             // Zero is no time at which a boot can begin: the message is about no partition.
             memory: match envelope.memory {
                 0 => Memory::default(),
-                since => Memory { life: Life(envelope.from_life), since: Since(since) },
+                since => Memory { incarnation: Incarnation(envelope.from_incarnation), since: Since(since) },
             },
             is_recovering: envelope.is_recovering,
         },
         losses: envelope.losses.iter().map(known_loss_from_pb).collect(),
-        message: message_from_pb(ticket, envelope.message.ok_or(WireError::Field("message"))?)?,
+        message: message_from_pb(request_id, envelope.message.ok_or(WireError::Field("message"))?)?,
     })
 }
 
 fn known_loss_to_pb((home, since): (Home, Since)) -> PbKnownLoss {
-    PbKnownLoss { node: home.node.get(), life: home.life.0, since: since.0 }
+    PbKnownLoss { node: home.node.get(), incarnation: home.incarnation.0, since: since.0 }
 }
 
 const fn known_loss_from_pb(loss: &PbKnownLoss) -> (Home, Since) {
-    (Home { node: NodeId::new(loss.node), life: Life(loss.life) }, Since(loss.since))
+    (Home { node: NodeId::new(loss.node), incarnation: Incarnation(loss.incarnation) }, Since(loss.since))
 }
 
-fn message_to_pb(message: &Message) -> (Ticket, PbMessage) {
+fn message_to_pb(message: &Message) -> (RequestId, PbMessage) {
     match message {
-        Message::Ask(ticket, ask) => (*ticket, ask_to_pb(ask)),
-        Message::Answer(ticket, answer) => (*ticket, answer_to_pb(answer)),
-        Message::Forward(ticket, put, budget, epoch) => {
-            (*ticket, PbMessage::Forward(forward_to_pb(put, *budget, *epoch)))
+        Message::Ask(request_id, ask) => (*request_id, ask_to_pb(ask)),
+        Message::Answer(request_id, answer) => (*request_id, answer_to_pb(answer)),
+        Message::Forward(request_id, put, budget, epoch) => {
+            (*request_id, PbMessage::Forward(forward_to_pb(put, *budget, *epoch)))
         }
-        Message::Forwarded(ticket, outcome) => (*ticket, PbMessage::Forwarded(outcome_to_pb(outcome))),
-        Message::Compare(ticket, question) => (*ticket, PbMessage::Compare(question_to_pb(question))),
-        Message::Compared(ticket, finding) => (*ticket, PbMessage::Compared(finding_to_pb(finding))),
-        Message::Fetch(ticket, fetch) => (*ticket, PbMessage::Fetch(fetch_to_pb(fetch))),
-        Message::Fetched(ticket, fetched) => (*ticket, PbMessage::Fetched(fetched_to_pb(fetched))),
-        Message::AskClocks(ticket) => (*ticket, PbMessage::AskClocks(PbNothing {})),
-        Message::Clocks(ticket) => (*ticket, PbMessage::Clocks(PbNothing {})),
-        Message::Succession(partition, word) => (NO_TICKET, PbMessage::Succession(word_to_pb(*partition, word))),
+        Message::Forwarded(request_id, outcome) => (*request_id, PbMessage::Forwarded(outcome_to_pb(outcome))),
+        Message::Compare(request_id, question) => (*request_id, PbMessage::Compare(question_to_pb(question))),
+        Message::Compared(request_id, finding) => (*request_id, PbMessage::Compared(finding_to_pb(finding))),
+        Message::Fetch(request_id, fetch) => (*request_id, PbMessage::Fetch(fetch_to_pb(fetch))),
+        Message::Fetched(request_id, fetched) => (*request_id, PbMessage::Fetched(fetched_to_pb(fetched))),
+        Message::AskClocks(request_id) => (*request_id, PbMessage::AskClocks(PbNothing {})),
+        Message::Clocks(request_id) => (*request_id, PbMessage::Clocks(PbNothing {})),
+        Message::Reconfiguration(partition, word) => {
+            (NO_TICKET, PbMessage::Reconfiguration(word_to_pb(*partition, word)))
+        }
         Message::Notice(notice) => (NO_TICKET, notice_to_pb(notice)),
     }
 }
@@ -567,8 +571,8 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
         Notice::History(history) => PbMessage::History(history.encode()),
         Notice::Complement(history) => PbMessage::Complement(history.encode()),
         Notice::Swim(packet) => PbMessage::Swim(packet.clone()),
-        Notice::Drained(life, version) => {
-            PbMessage::Drained(PbDrained { life: life.0, version: Some(version_to_pb(*version)) })
+        Notice::Drained(incarnation, version) => {
+            PbMessage::Drained(PbDrained { incarnation: incarnation.0, version: Some(version_to_pb(*version)) })
         }
         Notice::Phases(notice) => PbMessage::Phases(phases_notice_to_pb(notice)),
         Notice::Ask(Inquiry { id, partitions }) => {
@@ -648,19 +652,19 @@ fn sizes_from_pb(sizes: PbSizes) -> NodeSizes {
     }
 }
 
-fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireError> {
+fn message_from_pb(request_id: RequestId, message: PbMessage) -> Result<Message, WireError> {
     Ok(match message {
         PbMessage::Read(read) => {
             let want = if read.digest { Want::Digest } else { Want::State };
             let role = if read.stand_in { Role::StandIn } else { Role::Home };
-            Message::Ask(ticket, Ask::Read { key: key_from_pb(read.key)?, want, role })
+            Message::Ask(request_id, Ask::Read { key: key_from_pb(read.key)?, want, role })
         }
         PbMessage::Recover(recover) => {
             let (home, since) = known_loss_from_pb(&recover.loss);
-            Message::Ask(ticket, Ask::Recover { key: key_from_pb(recover.key)?, home, since })
+            Message::Ask(request_id, Ask::Recover { key: key_from_pb(recover.key)?, home, since })
         }
         PbMessage::Merge(merge) => Message::Ask(
-            ticket,
+            request_id,
             Ask::Merge {
                 key: key_from_pb(merge.key)?,
                 state: state_from_pb(merge.state)?,
@@ -671,7 +675,7 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
             },
         ),
         PbMessage::State(held) => Message::Answer(
-            ticket,
+            request_id,
             Answer::State {
                 state: state_from_pb(held.state)?,
                 epoch: Epoch(held.epoch),
@@ -679,34 +683,34 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
             },
         ),
         PbMessage::Digest(held) => Message::Answer(
-            ticket,
+            request_id,
             Answer::Digest { digest: digest_from_pb(&held.digest)?, loss: loss_from_pb(held.loss) },
         ),
-        PbMessage::Stored(_) => Message::Answer(ticket, Answer::Stored),
+        PbMessage::Stored(_) => Message::Answer(request_id, Answer::Stored),
         PbMessage::Holds(held) => Message::Answer(
-            ticket,
+            request_id,
             Answer::Holds {
                 digest: digest_from_pb(&held.digest)?,
                 state: held.state.map(state_from_pb).transpose()?,
                 loss: loss_from_pb(held.loss),
             },
         ),
-        PbMessage::Failed(failure) => Message::Answer(ticket, Answer::Failed(failure_from_pb(failure)?)),
+        PbMessage::Failed(failure) => Message::Answer(request_id, Answer::Failed(failure_from_pb(failure)?)),
         PbMessage::Forward(forward) => {
             let budget = Duration::from_micros(forward.budget_us);
             let epoch = Epoch(forward.epoch);
-            Message::Forward(ticket, forward_from_pb(forward)?, budget, epoch)
+            Message::Forward(request_id, forward_from_pb(forward)?, budget, epoch)
         }
-        PbMessage::Forwarded(outcome) => Message::Forwarded(ticket, outcome_from_pb(outcome)?),
-        PbMessage::AskClocks(_) => Message::AskClocks(ticket),
-        PbMessage::Clocks(_) => Message::Clocks(ticket),
-        PbMessage::Compare(question) => Message::Compare(ticket, question_from_pb(question)?),
-        PbMessage::Compared(finding) => Message::Compared(ticket, finding_from_pb(finding)?),
-        PbMessage::Fetch(fetch) => Message::Fetch(ticket, fetch_from_pb(fetch)),
-        PbMessage::Fetched(fetched) => Message::Fetched(ticket, fetched_from_pb(fetched)?),
-        PbMessage::Succession(word) => {
+        PbMessage::Forwarded(outcome) => Message::Forwarded(request_id, outcome_from_pb(outcome)?),
+        PbMessage::AskClocks(_) => Message::AskClocks(request_id),
+        PbMessage::Clocks(_) => Message::Clocks(request_id),
+        PbMessage::Compare(question) => Message::Compare(request_id, question_from_pb(question)?),
+        PbMessage::Compared(finding) => Message::Compared(request_id, finding_from_pb(finding)?),
+        PbMessage::Fetch(fetch) => Message::Fetch(request_id, fetch_from_pb(fetch)),
+        PbMessage::Fetched(fetched) => Message::Fetched(request_id, fetched_from_pb(fetched)?),
+        PbMessage::Reconfiguration(word) => {
             let (partition, word) = word_from_pb(word)?;
-            Message::Succession(partition, word)
+            Message::Reconfiguration(partition, word)
         }
         PbMessage::Have(version) => Message::Notice(Notice::Have(version_from_pb(&version))),
         PbMessage::Want(had) => Message::Notice(Notice::Want(versions_from_pb(&had)?)),
@@ -716,7 +720,7 @@ fn message_from_pb(ticket: Ticket, message: PbMessage) -> Result<Message, WireEr
         PbMessage::Swim(packet) => Message::Notice(Notice::Swim(packet)),
         PbMessage::Drained(drained) => {
             let version = version_from_pb(&drained.version.ok_or(WireError::Field("version"))?);
-            Message::Notice(Notice::Drained(Life(drained.life), version))
+            Message::Notice(Notice::Drained(Incarnation(drained.incarnation), version))
         }
         PbMessage::Phases(notice) => Message::Notice(Notice::Phases(phases_notice_from_pb(notice)?)),
         PbMessage::Epoch(notice) => Message::Notice(Notice::Epoch(epoch_notice_from_pb(notice)?)),

@@ -3,9 +3,9 @@
 //! What comes in is parsed into the protocol's own types at once, so nothing behind this module meets a clock with a zero
 //! counter or an enumeration it does not know.
 
+mod anti_entropy;
 pub mod context;
 mod message;
-mod anti_entropy;
 mod reconfiguration;
 mod record;
 mod transfer;
@@ -15,7 +15,7 @@ mod version;
 use std::fmt;
 
 pub use message::{Frame, decode_envelope, decode_envelope_as, encode_envelope, encode_envelope_as};
-pub use reconfiguration::{decode_seat, encode_seat};
+pub use reconfiguration::{decode_partition_state, encode_partition_state};
 pub(crate) use transfer::{decode_transfer, encode_transfer};
 pub(crate) use value::{decode_context, decode_record, encode_context, encode_record};
 pub use version::{PRETENDS, PROTOCOL_VERSION, Protocol, Spoken};

@@ -4,17 +4,17 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::WireError;
-use crate::cluster::configuration::{Configuration, Home, Phase, Step};
+use crate::cluster::configuration::{ConfigVersion, Configuration, Home, Phase};
 use crate::cluster::counts::ReplicaCounts;
+use crate::cluster::partition_state::PartitionState;
 use crate::cluster::paxos::{Accepted, Acceptor, Ballot};
-use crate::cluster::seat::Seat;
 use crate::message::gossip::{PHASES_MAX, PhasesNotice};
-use crate::message::reconfiguration::Word;
+use crate::message::reconfiguration::ReconfigurationMessage;
 use crate::ring::{PartitionId, Partitions};
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct PbSuccession {
+pub(super) struct PbReconfiguration {
     #[prost(uint32, tag = "1")]
     partition: u32,
     #[prost(oneof = "PbWord", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
@@ -92,9 +92,9 @@ struct PbConfiguration {
     number: u64,
     #[prost(fixed64, repeated, tag = "2")]
     nodes: Vec<u64>,
-    /// The lives of `nodes`.
+    /// The incarnations of `nodes`.
     #[prost(fixed64, repeated, tag = "3")]
-    lives: Vec<u64>,
+    incarnations: Vec<u64>,
     #[prost(uint32, tag = "4")]
     choosers: u32,
     /// The buckets whose n was ever another than the default.
@@ -146,9 +146,9 @@ pub(super) struct PbPhases {
     tables: Vec<PbTable>,
 }
 
-/// A seat as it is stored. The version comes first, so that no later form is taken for this one.
+/// A partition state as it is stored. The version comes first, so that no later form is taken for this one.
 #[derive(Clone, PartialEq, prost::Message)]
-struct PbSeat {
+struct PbPartitionState {
     #[prost(uint32, tag = "1")]
     version: u32,
     #[prost(message, required, tag = "2")]
@@ -160,7 +160,7 @@ struct PbSeat {
     #[prost(bool, tag = "5")]
     is_candidate: bool,
     #[prost(bool, tag = "6")]
-    has_leftovers: bool,
+    has_stale_data: bool,
     #[prost(message, optional, tag = "7")]
     promised: Option<PbBallot>,
     #[prost(message, optional, tag = "8")]
@@ -169,52 +169,54 @@ struct PbSeat {
 
 const SEAT_VERSION: u32 = 1;
 
-pub(super) fn word_to_pb(partition: PartitionId, word: &Word) -> PbSuccession {
+pub(super) fn word_to_pb(partition: PartitionId, word: &ReconfigurationMessage) -> PbReconfiguration {
     let word = match word {
-        Word::Ask(step) => PbWord::Ask(step.0),
-        Word::Holds(phase) => PbWord::Holds(phase_to_pb(phase)),
-        Word::Prepare(number, ballot) => PbWord::Prepare(ballot_to_pb(*number, *ballot)),
-        Word::Promise(number, ballot, accepted) => PbWord::Promise(PbPromise {
+        ReconfigurationMessage::Ask(step) => PbWord::Ask(step.0),
+        ReconfigurationMessage::Holds(phase) => PbWord::Holds(phase_to_pb(phase)),
+        ReconfigurationMessage::Prepare(number, ballot) => PbWord::Prepare(ballot_to_pb(*number, *ballot)),
+        ReconfigurationMessage::Promise(number, ballot, accepted) => PbWord::Promise(PbPromise {
             ballot: ballot_to_pb(*number, *ballot),
             accepted: accepted.as_ref().map(accepted_to_pb),
         }),
-        Word::Accept(ballot, configuration) => PbWord::Accept(PbAccepted {
+        ReconfigurationMessage::Accept(ballot, configuration) => PbWord::Accept(PbAccepted {
             ballot: ballot_to_pb(configuration.number, *ballot),
             configuration: configuration_to_pb(configuration),
         }),
-        Word::Accepted(number, ballot) => PbWord::Accepted(ballot_to_pb(*number, *ballot)),
-        Word::Outbid(number, ballot, promised) => PbWord::Outbid(PbOutbid {
+        ReconfigurationMessage::Accepted(number, ballot) => PbWord::Accepted(ballot_to_pb(*number, *ballot)),
+        ReconfigurationMessage::Outbid(number, ballot, promised) => PbWord::Outbid(PbOutbid {
             ballot: ballot_to_pb(*number, *ballot),
             promised: ballot_to_pb(*number, *promised),
         }),
-        Word::Copied(number) => PbWord::Copied(*number),
-        Word::Whole(number) => PbWord::Whole(*number),
+        ReconfigurationMessage::Copied(number) => PbWord::Copied(*number),
+        ReconfigurationMessage::Whole(number) => PbWord::Whole(*number),
     };
-    PbSuccession { partition: partition.0, word: Some(word) }
+    PbReconfiguration { partition: partition.0, word: Some(word) }
 }
 
-pub(super) fn word_from_pb(succession: PbSuccession) -> Result<(PartitionId, Word), WireError> {
-    let word = match succession.word.ok_or(WireError::Field("word"))? {
-        PbWord::Ask(step) => Word::Ask(Step(step)),
-        PbWord::Holds(phase) => Word::Holds(sound_phase_from_pb(phase)?),
-        PbWord::Prepare(ballot) => Word::Prepare(ballot.number, ballot_from_pb(&ballot)),
+pub(super) fn word_from_pb(
+    reconfiguration: PbReconfiguration,
+) -> Result<(PartitionId, ReconfigurationMessage), WireError> {
+    let word = match reconfiguration.word.ok_or(WireError::Field("word"))? {
+        PbWord::Ask(step) => ReconfigurationMessage::Ask(ConfigVersion(step)),
+        PbWord::Holds(phase) => ReconfigurationMessage::Holds(sound_phase_from_pb(phase)?),
+        PbWord::Prepare(ballot) => ReconfigurationMessage::Prepare(ballot.number, ballot_from_pb(&ballot)),
         PbWord::Promise(promise) => {
             let accepted = promise.accepted.map(accepted_from_pb).transpose()?;
-            Word::Promise(promise.ballot.number, ballot_from_pb(&promise.ballot), accepted)
+            ReconfigurationMessage::Promise(promise.ballot.number, ballot_from_pb(&promise.ballot), accepted)
         }
         PbWord::Accept(accept) => {
             let (ballot, configuration) = accepted_from_pb(accept)?;
-            Word::Accept(ballot, configuration)
+            ReconfigurationMessage::Accept(ballot, configuration)
         }
-        PbWord::Accepted(ballot) => Word::Accepted(ballot.number, ballot_from_pb(&ballot)),
+        PbWord::Accepted(ballot) => ReconfigurationMessage::Accepted(ballot.number, ballot_from_pb(&ballot)),
         PbWord::Outbid(outbid) => {
             let promised = ballot_from_pb(&outbid.promised);
-            Word::Outbid(outbid.ballot.number, ballot_from_pb(&outbid.ballot), promised)
+            ReconfigurationMessage::Outbid(outbid.ballot.number, ballot_from_pb(&outbid.ballot), promised)
         }
-        PbWord::Copied(number) => Word::Copied(number),
-        PbWord::Whole(number) => Word::Whole(number),
+        PbWord::Copied(number) => ReconfigurationMessage::Copied(number),
+        PbWord::Whole(number) => ReconfigurationMessage::Whole(number),
     };
-    Ok((PartitionId(succession.partition), word))
+    Ok((PartitionId(reconfiguration.partition), word))
 }
 
 const fn ballot_to_pb(number: u64, ballot: Ballot) -> PbBallot {
@@ -240,7 +242,7 @@ fn configuration_to_pb(configuration: &Configuration) -> PbConfiguration {
     PbConfiguration {
         number: configuration.number,
         nodes: configuration.homes.iter().map(|home| home.node.get()).collect(),
-        lives: configuration.homes.iter().map(|home| home.life.0).collect(),
+        incarnations: configuration.homes.iter().map(|home| home.incarnation.0).collect(),
         choosers: configuration.choosers.into(),
         counts: counts_to_pb(&configuration.counts),
         says_counts: !configuration.counts.is_unsaid(),
@@ -282,14 +284,15 @@ fn configuration_from_pb_with(
 }
 
 fn configuration_from_pb(configuration: PbConfiguration) -> Result<Configuration, WireError> {
-    let PbConfiguration { number, nodes, lives, choosers, counts, says_counts, table: _ } = configuration;
-    if nodes.len() != lives.len() {
-        return Err(WireError::Field("lives"));
+    let PbConfiguration { number, nodes, incarnations, choosers, counts, says_counts, table: _ } = configuration;
+    if nodes.len() != incarnations.len() {
+        return Err(WireError::Field("incarnations"));
     }
-    let home = |(node, life): (u64, u64)| Home { node: NodeId::new(node), life: Life(life) };
+    let home =
+        |(node, incarnation): (u64, u64)| Home { node: NodeId::new(node), incarnation: Incarnation(incarnation) };
     let choosers = u8::try_from(choosers).map_err(|_| WireError::Field("choosers"))?;
     let counts = if says_counts { counts_from_pb(counts)? } else { ReplicaCounts::unsaid() };
-    Ok(Configuration { number, homes: nodes.into_iter().zip(lives).map(home).collect(), choosers, counts })
+    Ok(Configuration { number, homes: nodes.into_iter().zip(incarnations).map(home).collect(), choosers, counts })
 }
 
 pub(super) fn phase_to_pb(phase: &Phase) -> PbPhase {
@@ -350,7 +353,7 @@ pub(super) fn phases_notice_from_pb(notice: PbPhases) -> Result<PhasesNotice, Wi
         let phases = phases.into_iter().map(sound).collect::<Result<Vec<_>, _>>()?;
         return Ok(PhasesNotice::Hold(partitions.into_iter().map(PartitionId).zip(phases).collect()));
     }
-    Ok(PhasesNotice::Steps(steps.into_iter().map(Step).collect(), is_answer))
+    Ok(PhasesNotice::Steps(steps.into_iter().map(ConfigVersion).collect(), is_answer))
 }
 
 /// A phase that makes sense in itself.
@@ -362,16 +365,16 @@ fn sound(phase: Phase) -> Result<Phase, WireError> {
     Some(phase).filter(Phase::is_sound).ok_or(WireError::Field("phase"))
 }
 
-/// A seat as it is stored.
-pub fn encode_seat(seat: &Seat) -> Bytes {
-    let Acceptor { promised, accepted } = &seat.acceptor;
-    PbSeat {
+/// A partition state as it is stored.
+pub fn encode_partition_state(partition_state: &PartitionState) -> Bytes {
+    let Acceptor { promised, accepted } = &partition_state.acceptor;
+    PbPartitionState {
         version: SEAT_VERSION,
-        phase: phase_to_pb(&seat.phase),
-        whole: seat.whole.iter().copied().collect(),
-        former: seat.former.as_ref().map(configuration_to_pb),
-        is_candidate: seat.is_candidate,
-        has_leftovers: seat.has_leftovers,
+        phase: phase_to_pb(&partition_state.phase),
+        whole: partition_state.whole.iter().copied().collect(),
+        former: partition_state.former.as_ref().map(configuration_to_pb),
+        is_candidate: partition_state.is_candidate,
+        has_stale_data: partition_state.has_stale_data,
         promised: promised.map(|ballot| ballot_to_pb(0, ballot)),
         accepted: accepted.as_ref().map(accepted_to_pb),
     }
@@ -379,24 +382,24 @@ pub fn encode_seat(seat: &Seat) -> Bytes {
     .into()
 }
 
-/// The seat that a store remembers.
+/// The partition state that a store remembers.
 ///
 /// # Errors
-/// If the bytes are no seat, or one of a newer build.
-pub fn decode_seat(bytes: &[u8]) -> Result<Seat, WireError> {
-    let seat = PbSeat::decode(bytes)?;
-    if seat.version != SEAT_VERSION {
-        return Err(WireError::Version(seat.version));
+/// If the bytes are no partition state, or one of a newer build.
+pub fn decode_partition_state(bytes: &[u8]) -> Result<PartitionState, WireError> {
+    let partition_state = PbPartitionState::decode(bytes)?;
+    if partition_state.version != SEAT_VERSION {
+        return Err(WireError::Version(partition_state.version));
     }
-    Ok(Seat {
-        phase: phase_from_pb(seat.phase)?,
-        whole: seat.whole.into_iter().collect(),
-        former: seat.former.map(configuration_from_pb).transpose()?,
-        is_candidate: seat.is_candidate,
-        has_leftovers: seat.has_leftovers,
+    Ok(PartitionState {
+        phase: phase_from_pb(partition_state.phase)?,
+        whole: partition_state.whole.into_iter().collect(),
+        former: partition_state.former.map(configuration_from_pb).transpose()?,
+        is_candidate: partition_state.is_candidate,
+        has_stale_data: partition_state.has_stale_data,
         acceptor: Acceptor {
-            promised: seat.promised.as_ref().map(ballot_from_pb),
-            accepted: seat.accepted.map(accepted_from_pb).transpose()?,
+            promised: partition_state.promised.as_ref().map(ballot_from_pb),
+            accepted: partition_state.accepted.map(accepted_from_pb).transpose()?,
         },
     })
 }

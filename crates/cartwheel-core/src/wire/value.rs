@@ -12,7 +12,7 @@ use crate::store::record::{Idle, LocalHeader, OwnActor, Record};
 use crate::value::clock::{Clock, Run};
 use crate::value::context::Context;
 use crate::value::digest::ContentDigest;
-use crate::value::dot::{Actor, Dot, Life, NodeId, Since};
+use crate::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use crate::value::hlc::{Hlc, WallMs};
 use crate::value::state::{Content, Epoch, Notes, Seen, Sibling, State};
 use crate::value::write_id::WriteId;
@@ -22,7 +22,7 @@ pub(super) struct PbActor {
     #[prost(fixed64, tag = "1")]
     node: u64,
     #[prost(fixed64, tag = "2")]
-    life: u64,
+    incarnation: u64,
     #[prost(uint64, tag = "3")]
     since: u64,
 }
@@ -107,13 +107,13 @@ struct PbRecord {
     own: Option<PbOwnActor>,
     /// 0: none.
     #[prost(uint64, tag = "2")]
-    catching_up: u64,
+    recovering: u64,
     #[prost(uint64, tag = "3")]
     changed: u64,
     #[prost(message, required, tag = "4")]
     state: PbState,
     #[prost(uint64, tag = "5")]
-    whole_since: u64,
+    recovered_since: u64,
     #[prost(fixed64, repeated, tag = "6")]
     owed: Vec<u64>,
     /// Absent: none was taken.
@@ -153,11 +153,11 @@ struct PbOwnActor {
 }
 
 fn actor_to_pb(actor: Actor) -> PbActor {
-    PbActor { node: actor.node.get(), life: actor.life.0, since: actor.since.0 }
+    PbActor { node: actor.node.get(), incarnation: actor.incarnation.0, since: actor.since.0 }
 }
 
 fn actor_from_pb(actor: &PbActor) -> Actor {
-    Actor { node: NodeId::new(actor.node), life: Life(actor.life), since: Since(actor.since) }
+    Actor { node: NodeId::new(actor.node), incarnation: Incarnation(actor.incarnation), since: Since(actor.since) }
 }
 
 fn clock_to_pb(clock: &Clock) -> Vec<PbRun> {
@@ -292,10 +292,10 @@ pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
 pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
     let pb = PbRecord {
         own: record.header.own.map(|own| PbOwnActor { since: own.since.0, count: own.count }),
-        catching_up: record.header.catching_up.map_or(0, |loss| loss.0),
+        recovering: record.header.recovering.map_or(0, |loss| loss.0),
         changed: record.header.changed.0,
         state: state_to_pb(&record.state),
-        whole_since: record.header.whole_since.0,
+        recovered_since: record.header.recovered_since.0,
         owed: record.header.owed.keys().map(|node| node.get()).collect(),
         owed_since: record.header.owed.values().map(|since| since.0).collect(),
         look_in: record.header.look.map_or(0, |look| if let Look::In(epoch) = look { epoch.0 } else { 0 }),
@@ -320,9 +320,9 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
     Ok(Record {
         header: LocalHeader {
             own: record.own.map(|own| OwnActor { since: Since(own.since), count: own.count }),
-            catching_up: loss_from_pb(record.catching_up),
+            recovering: loss_from_pb(record.recovering),
             changed: Epoch(record.changed),
-            whole_since: Since(record.whole_since),
+            recovered_since: Since(record.recovered_since),
             owed: record.owed.into_iter().map(NodeId::new).zip(owed_since).collect(),
             look: match (record.look_in, record.look_at) {
                 (0, 0) => None,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::cluster::losses::Loss;
 use cartwheel_core::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
-use cartwheel_core::message::{Answer, Ask, Asking, Confirm, Failure, Message, Role, StateDigest, Ticket, Want};
+use cartwheel_core::message::{Answer, Ask, Confirm, Failure, Message, RequestId, Requester, Role, StateDigest, Want};
 use cartwheel_core::value::clock::{Clock, Run};
-use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Epoch, Note, Sibling, State};
@@ -20,7 +20,7 @@ use proptest::sample::Index;
 use super::exchange::{fetch, fetched, finding, question};
 use super::net::{BOOT, id};
 use super::notices::notice;
-use super::succession::{harmless_word, home, notice_of_holders, partition, word};
+use super::reconfiguration::{harmless_word, home, notice_of_holders, partition, word};
 
 /// A run of so many cases, unless PROPTEST_CASES says otherwise.
 pub fn cases(count: u32) -> ProptestConfig {
@@ -48,8 +48,8 @@ pub fn node() -> impl Strategy<Value = NodeId> {
 fn actor() -> impl Strategy<Value = Actor> {
     let since =
         prop_oneof![4 => (0u64..6).prop_map(|begun| Since(Since::boot(BOOT).0 | begun)), 1 => number().prop_map(Since)];
-    let life = prop_oneof![4 => (1u64..=3).prop_map(Life), 1 => number().prop_map(Life)];
-    (node(), life, since).prop_map(|(node, life, since)| Actor { node, life, since })
+    let incarnation = prop_oneof![4 => (1u64..=3).prop_map(Incarnation), 1 => number().prop_map(Incarnation)];
+    (node(), incarnation, since).prop_map(|(node, incarnation, since)| Actor { node, incarnation, since })
 }
 
 pub fn clock() -> BoxedStrategy<Clock> {
@@ -210,33 +210,35 @@ fn outcome() -> BoxedStrategy<Result<PutDone, Refusal>> {
 }
 
 /// Tickets, those of operations under way among them.
-fn ticket() -> impl Strategy<Value = Ticket> {
-    let begun = |(life, begun)| (Life(life).mark_of_boot(BOOT) << 40) + begun;
+fn request_id() -> impl Strategy<Value = RequestId> {
+    let begun = |(incarnation, begun)| (Incarnation(incarnation).mark_of_boot(BOOT) << 40) + begun;
     let operation = prop_oneof![4 => (0u64..4, 0u64..40).prop_map(begun), 1 => number()];
     let round = prop_oneof![6 => 0u32..5, 1 => any::<u32>(), 1 => Just(u32::MAX)];
-    let asking = prop_oneof![2 => Just(Asking::Coordinator), 1 => Just(Asking::Exchange), 1 => Just(Asking::Transfer)];
-    (asking, operation, round).prop_map(|(asking, operation, round)| Ticket { asking, operation, round })
+    let asking =
+        prop_oneof![2 => Just(Requester::Coordinator), 1 => Just(Requester::Exchange), 1 => Just(Requester::Transfer)];
+    (asking, operation, round).prop_map(|(asking, operation, round)| RequestId { asking, operation, round })
 }
 
 /// What one node may say to another without laying claim to a partition.
 pub fn message() -> BoxedStrategy<Message> {
     let budget =
         prop_oneof![number().prop_map(Duration::from_micros), (0u64..10_000_000).prop_map(Duration::from_micros)];
-    let forward = (ticket(), put(), budget, number());
-    let forward = forward.prop_map(|(ticket, put, budget, epoch)| Message::Forward(ticket, put, budget, Epoch(epoch)));
+    let forward = (request_id(), put(), budget, number());
+    let forward =
+        forward.prop_map(|(request_id, put, budget, epoch)| Message::Forward(request_id, put, budget, Epoch(epoch)));
     let says = (partition(), harmless_word());
     // Each in a box of its own: side by side they are too large for the stack of a test.
     prop_oneof![
-        3 => (ticket(), ask()).prop_map(|(ticket, ask)| Message::Ask(ticket, ask)).boxed(),
-        3 => (ticket(), answer()).prop_map(|(ticket, answer)| Message::Answer(ticket, answer)).boxed(),
+        3 => (request_id(), ask()).prop_map(|(request_id, ask)| Message::Ask(request_id, ask)).boxed(),
+        3 => (request_id(), answer()).prop_map(|(request_id, answer)| Message::Answer(request_id, answer)).boxed(),
         2 => forward.boxed(),
-        1 => (ticket(), outcome()).prop_map(|(ticket, outcome)| Message::Forwarded(ticket, outcome)).boxed(),
-        2 => (ticket(), question()).prop_map(|(ticket, question)| Message::Compare(ticket, question)).boxed(),
-        2 => (ticket(), finding()).prop_map(|(ticket, finding)| Message::Compared(ticket, finding)).boxed(),
-        1 => (ticket(), fetch()).prop_map(|(ticket, fetch)| Message::Fetch(ticket, fetch)).boxed(),
-        1 => (ticket(), fetched()).prop_map(|(ticket, fetched)| Message::Fetched(ticket, fetched)).boxed(),
-        1 => prop_oneof![ticket().prop_map(Message::AskClocks), ticket().prop_map(Message::Clocks)].boxed(),
-        1 => says.prop_map(|(partition, word)| Message::Succession(partition, word)).boxed(),
+        1 => (request_id(), outcome()).prop_map(|(request_id, outcome)| Message::Forwarded(request_id, outcome)).boxed(),
+        2 => (request_id(), question()).prop_map(|(request_id, question)| Message::Compare(request_id, question)).boxed(),
+        2 => (request_id(), finding()).prop_map(|(request_id, finding)| Message::Compared(request_id, finding)).boxed(),
+        1 => (request_id(), fetch()).prop_map(|(request_id, fetch)| Message::Fetch(request_id, fetch)).boxed(),
+        1 => (request_id(), fetched()).prop_map(|(request_id, fetched)| Message::Fetched(request_id, fetched)).boxed(),
+        1 => prop_oneof![request_id().prop_map(Message::AskClocks), request_id().prop_map(Message::Clocks)].boxed(),
+        1 => says.prop_map(|(partition, word)| Message::Reconfiguration(partition, word)).boxed(),
         1 => notice().prop_map(Message::Notice).boxed(),
     ]
     .boxed()
@@ -244,7 +246,7 @@ pub fn message() -> BoxedStrategy<Message> {
 
 /// Whatever one node may say to another.
 pub fn any_message() -> BoxedStrategy<Message> {
-    let says = (partition(), word()).prop_map(|(partition, word)| Message::Succession(partition, word));
+    let says = (partition(), word()).prop_map(|(partition, word)| Message::Reconfiguration(partition, word));
     prop_oneof![10 => message(), 4 => says.boxed(), 1 => notice_of_holders().prop_map(Message::Notice).boxed()].boxed()
 }
 

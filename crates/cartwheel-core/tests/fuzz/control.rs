@@ -14,7 +14,7 @@ use cartwheel_core::message::{Envelope, Message};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::store::command::WriteFailed;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::WallMs;
 use cartwheel_core::value::time::{Instant, Now};
@@ -51,7 +51,7 @@ fn control(node: NodeId, boot: u32, saved: History) -> Control {
     let config = ControlConfig {
         cluster: CLUSTER,
         node,
-        life: Life(number as u64),
+        incarnation: Incarnation(number as u64),
         boot,
         seed: node.get() ^ u64::from(boot),
         epoch: Epoch::FIRST,

@@ -22,22 +22,22 @@ use proptest::prelude::*;
 use super::arbitrary::{any_message, cases, clock, number, spoils, spoilt, state};
 use super::net::{CLUSTER, envelope, id};
 use super::notices::a_history;
-use super::succession::{footing, losses, seat};
+use super::reconfiguration::{config_stamp, losses, partition_state};
 
 fn record() -> impl Strategy<Value = Record> {
     let own = option::of((number(), number()))
         .prop_map(|own| own.map(|(since, count)| OwnActor { since: Since(since), count }));
     let loss = option::of(number()).prop_map(|loss| loss.map(|loss| Loss(loss.max(1))));
     let content = option::of(any::<[u8; 16]>().prop_map(ContentDigest));
-    (own, loss, number(), number(), content, state()).prop_map(|(own, catching_up, changed, since, content, state)| {
+    (own, loss, number(), number(), content, state()).prop_map(|(own, recovering, changed, since, content, state)| {
         let owed = state.siblings().map(|held| (held.dot.actor.node, held.epoch)).collect();
         let look =
             [None, Some(Look::In(Epoch(changed.max(1)))), Some(Look::At(WallMs(since.max(1))))][(changed % 3) as usize];
         let expired_since = own.map(|_| Epoch(since.max(1)));
-        let (changed, whole_since) = (Epoch(changed), Since(since));
+        let (changed, recovered_since) = (Epoch(changed), Since(since));
         let idle = (since % 2 == 1).then(|| Idle { since: changed, noted: state.clock().clone(), gone: state.idle() });
         Record {
-            header: LocalHeader { own, catching_up, changed, whole_since, owed, look, expired_since, idle, content },
+            header: LocalHeader { own, recovering, changed, recovered_since, owed, look, expired_since, idle, content },
             state,
         }
     })
@@ -64,9 +64,9 @@ proptest! {
 
     #[test]
     fn envelopes(
-        message in any_message(), footing in footing(), losses in losses(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)
+        message in any_message(), config_stamp in config_stamp(), losses in losses(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)
     ) {
-        let sent = Envelope { footing, losses, ..envelope(CLUSTER, id(3), message) };
+        let sent = Envelope { config_stamp, losses, ..envelope(CLUSTER, id(3), message) };
         let frame = wire::encode_envelope(&sent);
         prop_assert_eq!(wire::decode_envelope(frame.clone()), Ok(sent));
         for bytes in [spoilt(&frame, &spoils), noise.into()] {
@@ -91,12 +91,12 @@ proptest! {
     }
 
     #[test]
-    fn seats(seat in seat(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)) {
-        let stored = wire::encode_seat(&seat);
-        prop_assert_eq!(wire::decode_seat(&stored), Ok(seat));
+    fn partition_states(partition_state in partition_state(), spoils in spoils(), noise in vec(any::<u8>(), 0..200)) {
+        let stored = wire::encode_partition_state(&partition_state);
+        prop_assert_eq!(wire::decode_partition_state(&stored), Ok(partition_state));
         for bytes in [spoilt(&stored, &spoils), noise.into()] {
-            if let Ok(read) = wire::decode_seat(&bytes) {
-                prop_assert_eq!(wire::decode_seat(&wire::encode_seat(&read)), Ok(read));
+            if let Ok(read) = wire::decode_partition_state(&bytes) {
+                prop_assert_eq!(wire::decode_partition_state(&wire::encode_partition_state(&read)), Ok(read));
             }
         }
     }

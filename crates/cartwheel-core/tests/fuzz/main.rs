@@ -14,4 +14,4 @@ mod exchange;
 mod mad_member;
 mod net;
 mod notices;
-mod succession;
+mod reconfiguration;

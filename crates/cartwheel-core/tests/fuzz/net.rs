@@ -16,7 +16,7 @@ use cartwheel_core::ring::Partitions;
 use cartwheel_core::store::command::{StoreCommand, StoreResult};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId, Since};
+use cartwheel_core::value::dot::{Incarnation, NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
@@ -43,7 +43,7 @@ fn history_of(nodes: usize) -> History {
     let member = |node: usize| Member {
         zone: "zone".to_owned(),
         host: format!("host-{node}"),
-        ..Member::new(&format!("node-{node}"), Life(node as u64))
+        ..Member::new(&format!("node-{node}"), Incarnation(node as u64))
     };
     let founding = ChangeKind::Found {
         cluster: CLUSTER,
@@ -162,10 +162,10 @@ fn config(node: usize) -> NodeConfig {
         cluster: CLUSTER,
         cluster_key: ClusterKey::derive(b"secret"),
         node: id(node),
-        life: Life(node as u64),
+        incarnation: Incarnation(node as u64),
         boot: BOOT,
-        lane: cartwheel_core::cluster::lane::Lane::ONLY,
-        seats: Vec::new(),
+        shard_id: cartwheel_core::cluster::shard_id::ShardId::ONLY,
+        partition_states: Vec::new(),
         losses: cartwheel_core::store::loss_book::LossBook::default(),
         loss_floor: Since(0),
         durability: cartwheel_core::cluster::membership::Durability::Fsync,
@@ -178,18 +178,18 @@ fn config(node: usize) -> NodeConfig {
     }
 }
 
-/// The life of every sender.
-pub const LIFE: Life = Life(3);
+/// The incarnation of every sender.
+pub const INCARNATION: Incarnation = Incarnation(3);
 
 /// What node `from` of `cluster` would send.
 pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope {
     Envelope {
         cluster,
         from,
-        from_life: LIFE,
+        from_incarnation: INCARNATION,
         from_boot: BOOT,
         sent: Now { wall: WallMs(1_000_000), ..Now::default() },
-        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
         message,
     }

@@ -1,12 +1,12 @@
 //! What nodes say of their cluster: histories, and the notices that carry them.
 
-use cartwheel_core::cluster::configuration::{Home, Step};
+use cartwheel_core::cluster::configuration::{ConfigVersion, Home};
 use cartwheel_core::cluster::counts::Group;
 use cartwheel_core::cluster::membership::{Change, ChangeKind, Conflict, Durability, History, Member, SettingsPatch};
 use cartwheel_core::cluster::sizes::{NodeSizes, Size, TreeId};
 use cartwheel_core::message::gossip::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
 use cartwheel_core::ring::{PartitionId, RingVersion};
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::Hlc;
 use proptest::collection::vec;
@@ -17,16 +17,18 @@ use super::arbitrary::number;
 use super::net::{BOOT, history, id};
 
 fn member() -> impl Strategy<Value = Member> {
-    ("node-[1-5]", any::<u64>(), 0u32..300, ".{0,4}", ".{0,4}").prop_map(|(name, life, weight, zone, host)| Member {
-        id: NodeId::of_name(&name),
-        name,
-        life: Life(life),
-        weight,
-        zone,
-        host,
-        peer_addr: String::new(),
-        http_addr: String::new(),
-        resp_addr: String::new(),
+    ("node-[1-5]", any::<u64>(), 0u32..300, ".{0,4}", ".{0,4}").prop_map(|(name, incarnation, weight, zone, host)| {
+        Member {
+            id: NodeId::of_name(&name),
+            name,
+            incarnation: Incarnation(incarnation),
+            weight,
+            zone,
+            host,
+            peer_addr: String::new(),
+            http_addr: String::new(),
+            resp_addr: String::new(),
+        }
     })
 }
 
@@ -51,12 +53,17 @@ fn change() -> impl Strategy<Value = Change> {
     let node = || (1usize..6).prop_map(id);
     let what = prop_oneof![
         member().prop_map(ChangeKind::Add),
-        (node(), any::<u64>()).prop_map(|(node, life)| ChangeKind::Remove { node, life: Life(life) }),
-        (node(), any::<u64>()).prop_map(|(node, life)| ChangeKind::Left { node, life: Life(life) }),
+        (node(), any::<u64>())
+            .prop_map(|(node, incarnation)| ChangeKind::Remove { node, incarnation: Incarnation(incarnation) }),
+        (node(), any::<u64>())
+            .prop_map(|(node, incarnation)| ChangeKind::Left { node, incarnation: Incarnation(incarnation) }),
         (node(), member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
-        vec((node(), any::<u64>(), any::<u32>(), any::<u64>()), 0..3).prop_map(|lost| ChangeKind::Forsake {
-            homes: lost.iter().map(|&(node, life, ..)| Home { node, life: Life(life) }).collect(),
-            steps: lost.iter().map(|&(.., partition, step)| (PartitionId(partition), Step(step))).collect(),
+        vec((node(), any::<u64>(), any::<u32>(), any::<u64>()), 0..3).prop_map(|lost| ChangeKind::MarkLost {
+            homes: lost
+                .iter()
+                .map(|&(node, incarnation, ..)| Home { node, incarnation: Incarnation(incarnation) })
+                .collect(),
+            steps: lost.iter().map(|&(.., partition, step)| (PartitionId(partition), ConfigVersion(step))).collect(),
         }),
         (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         (node(), ".{0,4}", ".{0,4}").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
@@ -84,16 +91,16 @@ pub fn a_history() -> impl Strategy<Value = History> {
 
 /// Questions that are under way among them.
 fn inquiry_id() -> impl Strategy<Value = InquiryId> {
-    prop_oneof![4 => (0u64..20).prop_map(|begun| InquiryId((Life(1).mark_of_boot(BOOT) << 40) + begun)), 1 => number().prop_map(InquiryId)]
+    prop_oneof![4 => (0u64..20).prop_map(|begun| InquiryId((Incarnation(1).mark_of_boot(BOOT) << 40) + begun)), 1 => number().prop_map(InquiryId)]
 }
 
 /// A node as a packet of SWIM names it: a member or not, of this boot or another.
 fn swim_identity() -> impl Strategy<Value = Vec<u8>> {
     let small = || prop_oneof![8 => 0u32..3, 1 => any::<u32>()];
-    let life = |node: usize| prop_oneof![8 => Just(node as u64), 1 => any::<u64>()];
-    let node = (1usize..6).prop_flat_map(move |node| (Just(node), life(node)));
-    (node, prop_oneof![4 => Just(BOOT), 2 => small()], small()).prop_map(|((node, life), boot, renewal)| {
-        let numbers = [id(node).get().to_be_bytes(), life.to_be_bytes()].concat();
+    let incarnation = |node: usize| prop_oneof![8 => Just(node as u64), 1 => any::<u64>()];
+    let node = (1usize..6).prop_flat_map(move |node| (Just(node), incarnation(node)));
+    (node, prop_oneof![4 => Just(BOOT), 2 => small()], small()).prop_map(|((node, incarnation), boot, renewal)| {
+        let numbers = [id(node).get().to_be_bytes(), incarnation.to_be_bytes()].concat();
         [numbers, boot.to_be_bytes().to_vec(), renewal.to_be_bytes().to_vec()].concat()
     })
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cartwheel_core::cluster::configuration::Home;
 use cartwheel_core::cluster::holdings::Holdings;
-use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::membership::{ChangeKind, Durability, History, Member, Strategy};
+use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
-use cartwheel_core::message::{Ask, Asking, Confirm, Ticket};
+use cartwheel_core::message::{Ask, Confirm, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::replica::{Asker, Done, Mint, MintRefused, Minted, Replica, Stamp, Work};
 use cartwheel_core::ring::Partitions;
@@ -17,7 +17,7 @@ use cartwheel_core::store::command::{StoreCommand, StoreResult};
 use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::{ActorsSince, Minter, Record};
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Dot, Life, NodeId, Since};
+use cartwheel_core::value::dot::{Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, HlcClock, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Epoch, Seen, State};
@@ -26,7 +26,7 @@ use cartwheel_core::value::write_id::WriteId;
 use cartwheel_core::wire::context::ClusterKey;
 
 const CLUSTER: ClusterId = ClusterId(1);
-const TICKET: Ticket = Ticket { asking: Asking::Coordinator, operation: 1, round: 1 };
+const TICKET: RequestId = RequestId { asking: Requester::Coordinator, operation: 1, round: 1 };
 
 /// The key of all these tests.
 pub fn key() -> Key {
@@ -207,15 +207,15 @@ impl TestReplica {
 }
 
 fn replica(node: NodeId, boot: u32, actors: ActorsSince) -> Replica {
-    let life = Life(node.get());
+    let incarnation = Incarnation(node.get());
     let config = NodeConfig {
         cluster: CLUSTER,
         cluster_key: ClusterKey::derive(b"secret"),
         node,
-        life,
+        incarnation,
         boot,
-        lane: Lane::ONLY,
-        seats: Vec::new(),
+        shard_id: ShardId::ONLY,
+        partition_states: Vec::new(),
         losses: cartwheel_core::store::loss_book::LossBook::default(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
@@ -226,7 +226,7 @@ fn replica(node: NodeId, boot: u32, actors: ActorsSince) -> Replica {
         epoch: Epoch::FIRST,
         broken: Broken::default(),
     };
-    let member = Member { id: node, ..Member::new("alone", life) };
+    let member = Member { id: node, ..Member::new("alone", incarnation) };
     let mut history = History::new();
     let partitions = Partitions::default();
     let found = ChangeKind::Found {
@@ -238,6 +238,6 @@ fn replica(node: NodeId, boot: u32, actors: ActorsSince) -> Replica {
     };
     history.record(Hlc::ZERO, node, found);
     let view = Arc::new(history.view().expect("a cluster"));
-    let held = Arc::new(Holdings::new(Home { node, life }, view, Lane::ONLY, []));
-    Replica::new(Minter::new(node, life, boot, actors), HlcClock::new(), &config, held)
+    let held = Arc::new(Holdings::new(Home { node, incarnation }, view, ShardId::ONLY, []));
+    Replica::new(Minter::new(node, incarnation, boot, actors), HlcClock::new(), &config, held)
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::membership::{ChangeKind, Durability, History, Member, Strategy, View};
+use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::Put;
-use cartwheel_core::message::{Ask, Asking, Confirm, Envelope, Message, Ticket};
+use cartwheel_core::message::{Ask, Confirm, Envelope, Message, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Input, Node};
 use cartwheel_core::ring::Partitions;
@@ -20,7 +20,7 @@ use cartwheel_core::store::image::Image;
 use cartwheel_core::store::record::{LocalHeader, Record};
 use cartwheel_core::value::clock::{Clock, Run};
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Content, Epoch, Notes, Sibling, State};
@@ -41,7 +41,7 @@ pub fn member(node: usize) -> Member {
     Member {
         zone: "zone".to_owned(),
         host: format!("host-{node}"),
-        ..Member::new(&format!("node-{node}"), Life(node as u64))
+        ..Member::new(&format!("node-{node}"), Incarnation(node as u64))
     }
 }
 
@@ -69,10 +69,10 @@ pub fn config(node: usize, boot: u32, exchange_every: Option<Duration>) -> NodeC
         cluster: CLUSTER,
         cluster_key: ClusterKey::derive(b"secret"),
         node: id(node),
-        life: Life(node as u64),
+        incarnation: Incarnation(node as u64),
         boot,
-        lane: Lane::ONLY,
-        seats: Vec::new(),
+        shard_id: ShardId::ONLY,
+        partition_states: Vec::new(),
         losses: cartwheel_core::store::loss_book::LossBook::default(),
         loss_floor: Since(0),
         durability: Durability::Fsync,
@@ -96,7 +96,7 @@ pub fn blind_put(key: &Key, w: Option<u8>) -> Put {
 
 /// What a key holds after its `version`-th write.
 pub fn state(number: usize, version: u64) -> State {
-    let actor = Actor { node: id(1), life: Life(1), since: Since(1 + number as u64) };
+    let actor = Actor { node: id(1), incarnation: Incarnation(1), since: Since(1 + number as u64) };
     let mut clock = Clock::new();
     clock.insert_run(&Run { actor, upto: version, beyond: vec![] });
     let sibling = Sibling {
@@ -226,7 +226,7 @@ impl Pair {
             confirm: Confirm::Stored,
             stands_in_for: None,
         };
-        self.say(node, Message::Ask(Ticket { asking: Asking::Coordinator, operation: 1, round: 1 }, ask));
+        self.say(node, Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, ask));
     }
 
     /// An input to a node.
@@ -245,10 +245,10 @@ impl Pair {
         let envelope = Envelope {
             cluster: CLUSTER,
             from: id(from),
-            from_life: Life(from as u64),
+            from_incarnation: Incarnation(from as u64),
             from_boot: 1,
             sent: Now { wall: WallMs(1_000_000 + self.now.0 / 1_000), ..Now::default() },
-            footing: cartwheel_core::cluster::configuration::Footing::default(),
+            config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
             losses: cartwheel_core::cluster::losses::Losses::NONE,
             message,
         };

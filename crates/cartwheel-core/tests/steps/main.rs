@@ -1,6 +1,6 @@
 //! How one configuration succeeds another, checked in every state that a few nodes can come to.
 //!
-//! The model's nodes run the real [`Succession`](cartwheel_core::reconfiguration::Succession) on real [`Seat`](cartwheel_core::cluster::seat::Seat)s,
+//! The model's nodes run the real [`Reconfiguration`](cartwheel_core::reconfiguration::Reconfiguration) on real [`PartitionState`](cartwheel_core::cluster::partition state::PartitionState)s,
 //! choose with the real proposers and acceptors, and operations are judged by the coordinator's own tallies. What is durable is the model's state; a message is
 //! delivered at any time, in any order, again, or never; a node crashes between any two things that it does. Simpler than the real thing are:
 //!
@@ -14,7 +14,7 @@
 //!   homes it goes by, and that it does not end while it is behind) is repeated in `operations.rs`.
 //!
 //! Each test is a small cluster and bounds for what may happen. It visits all states within them: the printed number. With the feature `mutations`
-//! each rule of the succession is broken once, and the model must find a way to something that must not be. `cargo test --release -p
+//! each rule of the reconfiguration is broken once, and the model must find a way to something that must not be. `cargo test --release -p
 //! cartwheel-core --all-features --test steps -- --nocapture` shows the numbers; `-- --ignored` runs what takes minutes.
 #![allow(
     clippy::disallowed_types,
@@ -26,9 +26,9 @@ mod operations;
 mod setup;
 mod stage;
 
-use cartwheel_core::cluster::configuration::{Home, Step};
+use cartwheel_core::cluster::configuration::{ConfigVersion, Home};
 use cartwheel_core::cluster::membership::ChangeKind;
-use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::dot::Incarnation;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use model::SEEN;
@@ -79,8 +79,8 @@ fn rivals(bounds: Bounds) -> Setup {
     setup
 }
 
-/// A home loses its disk and comes back in a new life.
-fn new_life(bounds: Bounds) -> Setup {
+/// A home loses its disk and comes back in a new incarnation.
+fn new_incarnation(bounds: Bounds) -> Setup {
     let new = ChangeKind::Replace { old: id(1), new: member(1, 9) };
     Setup::new(3, 3, &[&[], &[new]], Bounds { renewals: 1, ..bounds })
 }
@@ -88,11 +88,11 @@ fn new_life(bounds: Bounds) -> Setup {
 /// Of three homes one is to be exchanged, and the two that are to stay are lost, at any time.
 fn majority_lost(bounds: Bounds) -> Setup {
     let undisturbed = one_of_three(bounds);
-    let wished = undisturbed.views[0].wished(undisturbed.partition);
-    let stay: Vec<Home> = undisturbed.first().homes.into_iter().filter(|home| wished.contains(home)).collect();
-    let removed = stay.iter().map(|&Home { node, life }| ChangeKind::Remove { node, life });
+    let target = undisturbed.views[0].target(undisturbed.partition);
+    let stay: Vec<Home> = undisturbed.first().homes.into_iter().filter(|home| target.contains(home)).collect();
+    let removed = stay.iter().map(|&Home { node, incarnation }| ChangeKind::Remove { node, incarnation });
     let mut given_up: Vec<ChangeKind> = [add(4)].into_iter().chain(removed).collect();
-    given_up.push(ChangeKind::Forsake { homes: stay, steps: vec![(undisturbed.partition, Step(0))] });
+    given_up.push(ChangeKind::MarkLost { homes: stay, steps: vec![(undisturbed.partition, ConfigVersion(0))] });
     let setup = Setup::new(3, 3, &[&[add(4)], &given_up], bounds);
     assert_eq!(setup.partition, undisturbed.partition);
     setup
@@ -131,7 +131,7 @@ fn a_third_home_comes() {
 #[test]
 #[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
 fn a_home_is_exchanged_that_was_removed() {
-    let remove = ChangeKind::Remove { node: id(1), life: Life(1) };
+    let remove = ChangeKind::Remove { node: id(1), incarnation: Incarnation(1) };
     check(Setup::new(3, 3, &[&[add(4), remove.clone()]], ONCE));
     // Of two homes the one that stays holds whatever both have acknowledged. With r=1 a removed home that is wrongly thought dead, asked
     // alone, shows what it knows, of however many homes it is one.
@@ -179,8 +179,8 @@ fn rivals_agree() {
 }
 
 #[test]
-fn a_home_comes_back_in_a_new_life() {
-    check(new_life(ONCE));
+fn a_home_comes_back_in_a_new_incarnation() {
+    check(new_incarnation(ONCE));
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn what_a_strong_read_has_shown_later_ones_show() {
 
 #[test]
 #[cfg_attr(debug_assertions, ignore = "takes minutes in a debug build")]
-fn strong_reads_count_no_life_that_is_over() {
-    check(new_life(Bounds { reads: 2, ..ONCE }).strong());
+fn strong_reads_count_no_incarnation_that_is_over() {
+    check(new_incarnation(Bounds { reads: 2, ..ONCE }).strong());
 }
 
 /// Nothing changes but what homes hold: one loses its record, or the power while the write is not synced, and recovers.
@@ -230,11 +230,11 @@ fn a_home_loses_what_it_holds_while_another_is_exchanged() {
 }
 
 /// A defect that this model has found, and that is mended: a home holds what a strong get is to answer, loses its disk while the get goes
-/// on, and is a home again in a new life that never had it.
+/// on, and is a home again in a new incarnation that never had it.
 #[test]
 #[ignore = "takes minutes"]
-fn tallies_that_know_no_lives_answer_what_is_lost() {
-    finds(new_life(Bounds { reads: 2, ..ONCE }).strong().counting_past_lives(), SEEN);
+fn tallies_that_know_no_incarnations_answer_what_is_lost() {
+    finds(new_incarnation(Bounds { reads: 2, ..ONCE }).strong().counting_past_incarnations(), SEEN);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn one_step_follows_another_over_a_crash() {
     check(Setup::new(3, 1, &[&[add(4), add(5)]], Bounds { last: 2, crashes: 1, ..ONCE }));
 }
 
-/// Each rule of the succession, broken: the model must find what it was for.
+/// Each rule of the reconfiguration, broken: the model must find what it was for.
 #[cfg(feature = "mutations")]
 mod broken {
     use cartwheel_core::mutation::Mutation;
@@ -292,8 +292,8 @@ mod broken {
 
     #[test]
     fn a_home_that_is_being_filled_must_not_count() {
-        finds_broken(Mutation::FillingCounts, only_home(ONCE), SEEN);
-        finds_broken(Mutation::FillingCounts, one_of_three(ONCE), SEEN);
+        finds_broken(Mutation::SyncingCounts, only_home(ONCE), SEEN);
+        finds_broken(Mutation::SyncingCounts, one_of_three(ONCE), SEEN);
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod broken {
 
     #[test]
     fn what_was_made_anew_must_not_speak_before_it_has_all_that_is_left() {
-        finds_broken(Mutation::RemadeUnfilled, majority_lost(Bounds { reads: 0, ..ONCE }), LEFT);
+        finds_broken(Mutation::ForceRecoveredUnfilled, majority_lost(Bounds { reads: 0, ..ONCE }), LEFT);
     }
 
     #[test]

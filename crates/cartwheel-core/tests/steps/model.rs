@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cartwheel_core::cluster::configuration::{Configuration, Home, Phase, Step};
+use cartwheel_core::cluster::configuration::{ConfigVersion, Configuration, Home, Phase};
 use cartwheel_core::cluster::losses::{Losses, Memory};
+use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::paxos::{Ballot, Proposed, Proposer};
-use cartwheel_core::cluster::seat::Seat;
 use cartwheel_core::cluster::successor::successor;
-use cartwheel_core::message::reconfiguration::Word;
+use cartwheel_core::message::reconfiguration::ReconfigurationMessage;
 use cartwheel_core::mutation::Mutation;
 use cartwheel_core::ring::quorum::majority;
 use cartwheel_core::value::dot::{NodeId, Since};
@@ -46,9 +46,9 @@ pub struct Machine {
     /// Which of the wishes it goes by.
     pub view: u8,
     /// What it is in the partition.
-    pub seat: Arc<Seat>,
+    pub partition_state: Arc<PartitionState>,
     /// What its disk says of that, if that is something else.
-    unsaved: Option<Arc<Seat>>,
+    unsaved: Option<Arc<PartitionState>>,
     /// What it holds of the clients' key, durably.
     data: Writes,
     /// It has lost what it held, and not recovered.
@@ -59,7 +59,7 @@ pub struct Machine {
     noted: Losses,
     /// What others have answered since it recovers, and the latest step that they told of.
     heard: BTreeMap<NodeId, Holds>,
-    heard_of: Step,
+    heard_of: ConfigVersion,
     /// What has been compared since it started.
     pub compared: BTreeMap<NodeId, Seen>,
     proposal: Option<Proposal>,
@@ -67,17 +67,17 @@ pub struct Machine {
 
 impl Machine {
     /// One that holds nothing and has heard from nobody.
-    fn with_nothing(view: u8, seat: Seat) -> Self {
+    fn with_nothing(view: u8, partition_state: PartitionState) -> Self {
         Self {
             view,
-            seat: Arc::new(seat),
+            partition_state: Arc::new(partition_state),
             unsaved: None,
             data: 0,
             is_lost: false,
             losses: 0,
             noted: Losses::NONE,
             heard: BTreeMap::new(),
-            heard_of: Step(0),
+            heard_of: ConfigVersion(0),
             compared: BTreeMap::new(),
             proposal: None,
         }
@@ -123,7 +123,7 @@ pub struct State {
 /// A phase, in the order of steps.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Told {
-    step: Step,
+    step: ConfigVersion,
     current: Configuration,
     next: Option<Configuration>,
 }
@@ -168,7 +168,7 @@ pub enum Action {
     Drop(usize),
     /// A node stops and starts anew with what is on its disk.
     Crash(usize),
-    /// A node loses its disk and comes back in a new life; all know.
+    /// A node loses its disk and comes back in a new incarnation; all know.
     Renew(usize),
     /// Some nodes are lost with their disks, and given up; all know.
     GiveUp,
@@ -196,54 +196,54 @@ impl Machine {
     }
 
     fn is_home(&self, setup: &Setup, slot: usize) -> bool {
-        self.seat.phase.is_home(self.home(setup, slot), setup.group)
+        self.partition_state.phase.is_home(self.home(setup, slot), setup.group)
     }
 
-    fn is_filling(&self, setup: &Setup, slot: usize) -> bool {
-        let latest = self.seat.phase.latest();
-        latest.homes_of(setup.group).contains(&self.home(setup, slot)) && !self.seat.is_whole_in(latest.number)
+    fn is_syncing(&self, setup: &Setup, slot: usize) -> bool {
+        let latest = self.partition_state.phase.latest();
+        latest.homes_of(setup.group).contains(&self.home(setup, slot))
+            && !self.partition_state.is_whole_in(latest.number)
     }
 
     fn memory(&self, setup: &Setup, slot: usize) -> Memory {
-        Memory { life: self.home(setup, slot).life, since: Since(u64::from(self.losses) + 1) }
+        Memory { incarnation: self.home(setup, slot).incarnation, since: Since(u64::from(self.losses) + 1) }
     }
 
     /// What it says of the key.
     fn holds(&self, setup: &Setup, slot: usize) -> Holds {
         Holds {
             writes: self.data,
-            is_filling: !self.seat.holds_all(self.home(setup, slot), setup.group)
-                && !setup.breaks(Mutation::FillingCounts),
+            is_syncing: !self.partition_state.holds_all(self.home(setup, slot), setup.group)
+                && !setup.breaks(Mutation::SyncingCounts),
             is_lost: self.is_lost,
             memory: self.memory(setup, slot),
         }
     }
 
     fn leaves(&self, setup: &Setup, slot: usize) -> bool {
-        self.seat.leaves(self.home(setup, slot), setup.group)
+        self.partition_state.leaves(self.home(setup, slot), setup.group)
     }
 
-    /// Goes by another seat. What matters no more is forgotten, so that states are equal that differ in nothing else.
-    fn sit(&mut self, setup: &Setup, slot: usize, seat: Seat, is_unsaved: bool) {
-        let has_left = self.seat.former.is_some();
+    /// Goes by another partition state. What matters no more is forgotten, so that states are equal that differ in nothing else.
+    fn sit(&mut self, setup: &Setup, slot: usize, partition_state: PartitionState, is_unsaved: bool) {
+        let has_left = self.partition_state.former.is_some();
         if is_unsaved {
-            self.unsaved.get_or_insert_with(|| self.seat.clone());
+            self.unsaved.get_or_insert_with(|| self.partition_state.clone());
         } else {
             self.unsaved = None;
         }
-        let has_moved = seat.phase != self.seat.phase;
-        self.seat = Arc::new(seat);
+        let has_moved = partition_state.phase != self.partition_state.phase;
+        self.partition_state = Arc::new(partition_state);
         if has_moved {
             self.heard.clear();
-            let step = self.seat.phase.step();
+            let step = self.partition_state.phase.step();
             self.compared.retain(|_, seen| seen.step >= step);
             self.compared.values_mut().for_each(|seen| seen.is_since_left &= has_left);
         }
-        if !self.is_filling(setup, slot) && !self.leaves(setup, slot) {
+        if !self.is_syncing(setup, slot) && !self.leaves(setup, slot) {
             self.compared.clear();
         }
-        let goes_on =
-            |proposal: &Proposal| matches!(&self.seat.phase, Phase::Alone(only) if only.number + 1 == proposal.number);
+        let goes_on = |proposal: &Proposal| matches!(&self.partition_state.phase, Phase::Alone(only) if only.number + 1 == proposal.number);
         self.proposal = self.proposal.take().filter(goes_on);
     }
 }
@@ -254,9 +254,9 @@ impl State {
         let machine = |slot: usize| {
             let view = setup.sides[slot];
             let me = setup.home(slot, view);
-            let mut seat = Seat::founding(first.clone(), me);
-            seat.is_candidate = !first.has(me);
-            Arc::new(Machine::with_nothing(view, seat))
+            let mut partition_state = PartitionState::founding(first.clone(), me);
+            partition_state.is_candidate = !first.has(me);
+            Arc::new(Machine::with_nothing(view, partition_state))
         };
         let mut state = Self {
             machines: (0..setup.nodes.len()).map(machine).collect(),
@@ -286,16 +286,16 @@ impl State {
         let is_there = |home: &&Home| {
             setup.slot(home.node).filter(|&slot| !self.is_lost(slot)).is_some_and(|slot| {
                 let machine = &self.machines[slot];
-                machine.home(setup, slot) == **home && machine.seat.phase.step() == latest.step
+                machine.home(setup, slot) == **home && machine.partition_state.phase.step() == latest.step
             })
         };
         let there = only.choosers().iter().filter(is_there).count();
         if there < majority(only.choosers().len()) || only.number >= setup.bounds.last {
             return None;
         }
-        let wished = setup.views[usize::from(view)].wished(setup.partition);
-        let counts = setup.views[usize::from(view)].wished_counts();
-        let next = successor(only, &wished, counts, |_| true, |_| false)?;
+        let target = setup.views[usize::from(view)].target(setup.partition);
+        let counts = setup.views[usize::from(view)].target_counts();
+        let next = successor(only, &target, counts, |_| true, |_| false)?;
         Some(Told::of(&Phase::Joint(only.clone(), next)))
     }
 
@@ -303,11 +303,11 @@ impl State {
         Arc::make_mut(&mut self.machines[slot])
     }
 
-    /// A node goes by another seat; whoever asks may hear of it.
-    fn sit(&mut self, setup: &Setup, slot: usize, seat: Seat, is_unsaved: bool) {
-        self.tell(&seat.phase);
-        let before = self.machines[slot].seat.clone();
-        self.machine(slot).sit(setup, slot, seat, is_unsaved);
+    /// A node goes by another partition state; whoever asks may hear of it.
+    fn sit(&mut self, setup: &Setup, slot: usize, partition_state: PartitionState, is_unsaved: bool) {
+        self.tell(&partition_state.phase);
+        let before = self.machines[slot].partition_state.clone();
+        self.machine(slot).sit(setup, slot, partition_state, is_unsaved);
         self.follow(setup, slot, &before.phase);
     }
 
@@ -316,15 +316,15 @@ impl State {
         let me = self.machines[slot].home(setup, slot);
         for (_, word) in &done.said {
             match word {
-                Word::Holds(phase) => self.tell(phase),
-                Word::Whole(number) if !self.whole.contains(&(me, *number)) => {
+                ReconfigurationMessage::Holds(phase) => self.tell(phase),
+                ReconfigurationMessage::Whole(number) if !self.whole.contains(&(me, *number)) => {
                     Arc::make_mut(&mut self.whole).insert((me, *number));
                 }
                 _ => {}
             }
         }
-        if done.seat != *self.machines[slot].seat {
-            self.sit(setup, slot, done.seat.clone(), done.is_unsaved);
+        if done.partition_state != *self.machines[slot].partition_state {
+            self.sit(setup, slot, done.partition_state.clone(), done.is_unsaved);
         }
     }
 
@@ -345,22 +345,23 @@ impl State {
         let situation = Situation {
             slot,
             view: before.view,
-            seat: before.seat.clone(),
+            partition_state: before.partition_state.clone(),
             compared: before.compared.clone(),
             whole: whole.clone(),
         };
         let known = setup.memory.lock().expect("nobody panicked").get(&situation).cloned();
         let done = known.unwrap_or_else(|| {
-            let down = if before.seat.phase.next().is_some() { self.others(setup, slot) } else { Vec::new() };
+            let down =
+                if before.partition_state.phase.next().is_some() { self.others(setup, slot) } else { Vec::new() };
             let mut stage = Stage::new(setup, slot, &before, whole, &down);
             stage.tick();
             let done = Arc::new(stage.done());
             setup.memory.lock().expect("nobody panicked").insert(situation, done.clone());
             done
         });
-        if !done.said.iter().any(|(_, word)| matches!(word, Word::Prepare(..))) {
+        if !done.said.iter().any(|(_, word)| matches!(word, ReconfigurationMessage::Prepare(..))) {
             self.ended(setup, slot, &done);
-            if self.machines[slot].seat != before.seat {
+            if self.machines[slot].partition_state != before.partition_state {
                 self.look(setup, slot);
             }
         }
@@ -375,7 +376,7 @@ impl State {
         let before = self.machines[slot].clone();
         let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &[]);
         let from = setup.home((slot + 1) % setup.nodes.len(), before.view);
-        stage.hear(from, Word::Holds(told.phase()));
+        stage.hear(from, ReconfigurationMessage::Holds(told.phase()));
         self.ended(setup, slot, &stage.done());
     }
 
@@ -383,39 +384,39 @@ impl State {
     fn propose(&mut self, setup: &Setup, slot: usize) {
         let before = self.machines[slot].clone();
         let me = before.home(setup, slot);
-        let Phase::Alone(only) = &before.seat.phase else { return };
+        let Phase::Alone(only) = &before.partition_state.phase else { return };
         let choosers = only.choosers().to_vec();
         let down: Vec<NodeId> = choosers.iter().take_while(|&&home| home != me).map(|home| home.node).collect();
         let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &down);
-        for home in setup.views[usize::from(before.view)].wished(setup.partition) {
+        for home in setup.views[usize::from(before.view)].target(setup.partition) {
             if !only.homes_of(setup.group).contains(&home) && home != me {
-                stage.hear(home, Word::Copied(only.number + 1));
+                stage.hear(home, ReconfigurationMessage::Copied(only.number + 1));
             }
         }
         stage.tick();
         let prepared = stage.said.iter().find_map(|(_, word)| match word {
-            Word::Prepare(number, ballot) => Some((*number, *ballot)),
+            ReconfigurationMessage::Prepare(number, ballot) => Some((*number, *ballot)),
             _ => None,
         });
         let Some((number, ballot)) = prepared else {
             return self.ended(setup, slot, &stage.done());
         };
-        let seat = stage.seat.clone();
+        let partition_state = stage.partition_state.clone();
         // What it would have accepted if nobody had accepted anything before.
         for &home in choosers.iter().filter(|&&home| home != me) {
-            stage.hear(home, Word::Promise(number, ballot, None));
+            stage.hear(home, ReconfigurationMessage::Promise(number, ballot, None));
         }
         let proposal = stage.said.iter().find_map(|(_, word)| match word {
-            Word::Accept(_, proposal) => Some(proposal.clone()),
+            ReconfigurationMessage::Accept(_, proposal) => Some(proposal.clone()),
             _ => None,
         });
         let Some(proposal) = proposal else { return };
         let mut proposer = Proposer::new(choosers, ballot, proposal);
-        let next = proposer.promised(me, ballot, before.seat.acceptor.accepted.clone());
+        let next = proposer.promised(me, ballot, before.partition_state.acceptor.accepted.clone());
         self.ballots += 1;
         self.machine(slot).proposal = Some(Proposal { number, proposer, chosen: None });
         let is_unsaved = stage.is_unsaved;
-        self.sit(setup, slot, seat, is_unsaved);
+        self.sit(setup, slot, partition_state, is_unsaved);
         self.go_on(slot, next);
     }
 
@@ -432,7 +433,7 @@ impl State {
     }
 
     /// A chooser hears a proposer; its answer, if it has one, comes back at once.
-    fn choose(&mut self, setup: &Setup, slot: usize, proposer: usize, word: Word) {
+    fn choose(&mut self, setup: &Setup, slot: usize, proposer: usize, word: ReconfigurationMessage) {
         let before = self.machines[slot].clone();
         let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &[]);
         // What it says to itself nobody would hear here.
@@ -444,10 +445,12 @@ impl State {
         for (_, word) in done.said {
             let Some(mut proposal) = self.machines[proposer].proposal.clone() else { continue };
             let next = match word {
-                Word::Promise(number, ballot, accepted) if number == proposal.number => {
+                ReconfigurationMessage::Promise(number, ballot, accepted) if number == proposal.number => {
                     proposal.proposer.promised(me, ballot, accepted)
                 }
-                Word::Accepted(number, ballot) if number == proposal.number => proposal.proposer.accepted(me, ballot),
+                ReconfigurationMessage::Accepted(number, ballot) if number == proposal.number => {
+                    proposal.proposer.accepted(me, ballot)
+                }
                 _ => continue,
             };
             self.machine(proposer).proposal = Some(proposal);
@@ -458,7 +461,7 @@ impl State {
     fn enter(&mut self, setup: &Setup, slot: usize) {
         let before = self.machines[slot].clone();
         let Some(Proposal { chosen: Some(next), .. }) = &before.proposal else { return };
-        let told = Told::of(&Phase::Joint(before.seat.phase.current().clone(), next.clone()));
+        let told = Told::of(&Phase::Joint(before.partition_state.phase.current().clone(), next.clone()));
         Arc::make_mut(&mut self.told).insert(told.clone());
         self.learn(setup, slot, &told);
     }
@@ -466,25 +469,28 @@ impl State {
     /// Whether a node answers one that compares.
     fn shares(&self, setup: &Setup, slot: usize) -> bool {
         let machine = &self.machines[slot];
-        !machine.seat.is_candidate && (machine.is_home(setup, slot) || machine.leaves(setup, slot))
+        !machine.partition_state.is_candidate && (machine.is_home(setup, slot) || machine.leaves(setup, slot))
     }
 
     /// One node compares what it holds with another: a new home gets what the other holds, an old home and the other both do.
     fn compare(&mut self, setup: &Setup, slot: usize, with: usize) {
         let (one, other) = (self.machines[slot].clone(), self.machines[with].clone());
         let home = other.home(setup, with);
-        let (is_filling, leaves) = (one.is_filling(setup, slot), one.leaves(setup, slot));
-        let step = other.seat.phase.step();
-        if !self.shares(setup, with) || step < one.seat.phase.step() {
+        let (is_syncing, leaves) = (one.is_syncing(setup, slot), one.leaves(setup, slot));
+        let step = other.partition_state.phase.step();
+        if !self.shares(setup, with) || step < one.partition_state.phase.step() {
             return;
         }
-        let seen =
-            Seen { step, whole: other.seat.holds_all(home, setup.group) && !other.is_lost, is_since_left: leaves };
-        if is_filling && one.seat.phase.current().homes_of(setup.group).contains(&home) {
+        let seen = Seen {
+            step,
+            whole: other.partition_state.holds_all(home, setup.group) && !other.is_lost,
+            is_since_left: leaves,
+        };
+        if is_syncing && one.partition_state.phase.current().homes_of(setup.group).contains(&home) {
             self.machine(slot).data |= other.data;
             self.machine(slot).noted.merge(&other.noted);
             self.machine(slot).compared.insert(home.node, seen);
-        } else if leaves && one.seat.phase.is_home(home, setup.group) {
+        } else if leaves && one.partition_state.phase.is_home(home, setup.group) {
             self.machine(with).data |= one.data;
             self.machine(slot).data |= other.data;
             self.machine(slot).compared.insert(home.node, seen);
@@ -494,8 +500,8 @@ impl State {
     /// A node drops what it holds of the key, unless it is to keep it.
     fn clear(&mut self, setup: &Setup, slot: usize) {
         let before = self.machines[slot].clone();
-        let held = setup.held(slot, before.view, &before.seat);
-        if !before.seat.has_leftovers {
+        let held = setup.held(slot, before.view, &before.partition_state);
+        if !before.partition_state.has_stale_data {
             return;
         }
         if !held.keeps(setup.partition, setup.group) {
@@ -508,33 +514,34 @@ impl State {
             // What a home was given and lost is another matter.
             self.marks.has_lost |= self.losses == 0 && before.data & !kept != 0;
         }
-        let seat = Seat { has_leftovers: false, ..Seat::clone(&before.seat) };
-        self.sit(setup, slot, seat, before.unsaved.is_some());
+        let partition_state =
+            PartitionState { has_stale_data: false, ..PartitionState::clone(&before.partition_state) };
+        self.sit(setup, slot, partition_state, before.unsaved.is_some());
     }
 
     fn crash(&mut self, slot: usize) {
         self.crashes += 1;
         self.orphan(slot);
-        let is_midway = |machine: &Arc<Machine>| machine.seat.phase.next().is_some();
+        let is_midway = |machine: &Arc<Machine>| machine.partition_state.phase.next().is_some();
         self.marks.has_crashed_midway |= self.machines.iter().any(is_midway);
         let machine = self.machine(slot);
         machine.compared.clear();
         machine.heard.clear();
         machine.proposal = None;
         if let Some(saved) = machine.unsaved.take() {
-            machine.seat = saved;
+            machine.partition_state = saved;
         }
     }
 
-    /// All go by the last wish from now on, in which this node has another life.
+    /// All go by the last wish from now on, in which this node has another incarnation.
     fn renew(&mut self, setup: &Setup, slot: usize) {
         self.renewals += 1;
         self.orphan(slot);
         let last = setup.views.len() as u8 - 1;
         (0..self.machines.len()).for_each(|slot| self.machine(slot).view = last);
-        let mut seat = Seat::founding(setup.first(), setup.home(slot, last));
-        seat.is_candidate = true;
-        *self.machine(slot) = Machine::with_nothing(last, seat);
+        let mut partition_state = PartitionState::founding(setup.first(), setup.home(slot, last));
+        partition_state.is_candidate = true;
+        *self.machine(slot) = Machine::with_nothing(last, partition_state);
     }
 
     /// All go by the last wish from now on, in which some nodes have been given up; they are no more.
@@ -560,10 +567,10 @@ impl State {
         let had = |home: &Home| setup.slot(home.node).and_then(|slot| left[slot]).unwrap_or_default();
         let mut marks = self.marks;
         for (slot, machine) in self.machines.iter().enumerate() {
-            if let Phase::Alone(only) = &machine.seat.phase
-                && only.is_remade()
+            if let Phase::Alone(only) = &machine.partition_state.phase
+                && only.is_force_recovered()
                 && only.has(machine.home(setup, slot))
-                && machine.seat.is_whole()
+                && machine.partition_state.is_whole()
             {
                 let all = only.homes.iter().fold(0, |all, home| all | had(home));
                 marks.has_spoken_for_little |= all & !machine.data != 0;
@@ -598,7 +605,7 @@ impl State {
         machine.is_lost = true;
         machine.losses += 1;
         machine.heard.clear();
-        machine.heard_of = Step(0);
+        machine.heard_of = ConfigVersion(0);
     }
 
     /// A home that has lost its record hears from another, which notes that first.
@@ -610,19 +617,19 @@ impl State {
         let (home, memory) = (one.home(setup, slot), one.memory(setup, slot));
         self.machine(from).noted.note(home, memory.since);
         let holds = self.machines[from].holds(setup, from);
-        let step = self.machines[from].seat.phase.step();
+        let step = self.machines[from].partition_state.phase.step();
         let node = setup.nodes[from];
         let machine = self.machine(slot);
         machine.heard.insert(node, holds);
         machine.heard_of = machine.heard_of.max(step);
-        let others = homes(setup, view, &machine.seat.phase).without(home.node);
-        if machine.heard_of <= machine.seat.phase.step()
+        let others = homes(setup, view, &machine.partition_state.phase).without(home.node);
+        if machine.heard_of <= machine.partition_state.phase.step()
             && let Some(join) = recovered(setup, &machine.heard, others)
         {
             machine.data |= join;
             machine.is_lost = false;
             machine.heard.clear();
-            machine.heard_of = Step(0);
+            machine.heard_of = ConfigVersion(0);
         }
     }
 
@@ -631,7 +638,7 @@ impl State {
             return;
         }
         self.machine(slot).data |= 1 << write;
-        let (step, node) = (self.machines[slot].seat.phase.step(), setup.nodes[slot]);
+        let (step, node) = (self.machines[slot].partition_state.phase.step(), setup.nodes[slot]);
         let (memory, noted) = (self.machines[slot].memory(setup, slot), self.machines[slot].noted.clone());
         let now = &mut self.writes[write];
         now.coordinator.get_or_insert(slot);
@@ -646,8 +653,8 @@ impl State {
     fn settle_write(&mut self, setup: &Setup, write: usize) {
         let view = self.view();
         if let Some(coordinator) = self.writes[write].coordinator {
-            let seat = self.machines[coordinator].seat.clone();
-            self.writes[write].settle(setup, view, &seat.phase);
+            let partition_state = self.machines[coordinator].partition_state.clone();
+            self.writes[write].settle(setup, view, &partition_state.phase);
             self.begin_at_once(setup);
         }
     }
@@ -655,7 +662,8 @@ impl State {
     /// The writes that a node coordinates go by what it knows now.
     fn follow(&mut self, setup: &Setup, slot: usize, before: &Phase) {
         let view = self.view();
-        let (before, now) = (homes(setup, view, before), homes(setup, view, &self.machines[slot].seat.phase));
+        let (before, now) =
+            (homes(setup, view, before), homes(setup, view, &self.machines[slot].partition_state.phase));
         let own: Vec<usize> =
             (0..self.writes.len()).filter(|&write| self.writes[write].coordinator == Some(slot)).collect();
         for write in own {
@@ -701,7 +709,7 @@ impl State {
             read_now.losses.merge(&machine.noted);
         }
         read_now.answers.insert(setup.nodes[slot], holds);
-        read_now.heard_of = read_now.heard_of.max(machine.seat.phase.step());
+        read_now.heard_of = read_now.heard_of.max(machine.partition_state.phase.step());
         read_now.join = read_now.join.map(|join| join | holds.writes);
         self.settle_read(setup, read);
     }
@@ -714,7 +722,7 @@ impl State {
             let got = read.got.unwrap_or_default();
             // What was promised ends where a majority is lost.
             self.marks.has_missed |= self.left.is_none() && read.must & !got != 0;
-            let has_moved = self.machines.iter().any(|machine| machine.seat.phase.current().number > 0);
+            let has_moved = self.machines.iter().any(|machine| machine.partition_state.phase.current().number > 0);
             self.marks.has_read_while_joint |= phase.is_some_and(|phase| phase.next().is_some());
             self.marks.has_read_afterwards |= has_moved && read.must & got != 0;
             read.must = 0;
@@ -738,7 +746,7 @@ impl Model for Setup {
         let slots = || (0..self.nodes.len()).filter(|&slot| !state.is_lost(slot));
         for slot in slots() {
             let machine = &state.machines[slot];
-            let (me, phase) = (machine.home(self, slot), &machine.seat.phase);
+            let (me, phase) = (machine.home(self, slot), &machine.partition_state.phase);
             if phase.next().is_some() || state.left.is_some() {
                 actions.push(Action::Hear(slot));
             }
@@ -756,10 +764,10 @@ impl Model for Setup {
                 let proposed = state.proposed.iter().filter(|(_, proposal)| proposal.number == only.number + 1);
                 actions.extend(proposed.map(|(ballot, proposal)| Action::Accept(*ballot, proposal.clone(), slot)));
             }
-            if machine.is_filling(self, slot) || machine.leaves(self, slot) {
+            if machine.is_syncing(self, slot) || machine.leaves(self, slot) {
                 actions.extend(slots().filter(|&with| with != slot).map(|with| Action::Compare(slot, with)));
             }
-            if machine.seat.has_leftovers {
+            if machine.partition_state.has_stale_data {
                 actions.push(Action::Drop(slot));
             }
             if state.losses < self.bounds.losses
@@ -797,7 +805,7 @@ impl Model for Setup {
                 actions.extend(slots().map(|slot| Action::Store(number, slot)));
                 break;
             };
-            let asked = homes(self, state.view(), &state.machines[coordinator].seat.phase).all();
+            let asked = homes(self, state.view(), &state.machines[coordinator].partition_state.phase).all();
             let asked = asked
                 .into_iter()
                 .filter(|node| write.stored.get(node).is_none_or(|&memory| write.losses.outdate(*node, memory)));
@@ -821,7 +829,7 @@ impl Model for Setup {
                     (None, None) => true,
                     // One that is being filled is asked again.
                     (Some(holds), None) => {
-                        holds.is_filling && state.machines[slot].seat.is_whole()
+                        holds.is_syncing && state.machines[slot].partition_state.is_whole()
                             || holds.is_lost && !state.machines[slot].is_lost
                     }
                     (holds, Some(join)) => holds.is_none_or(|holds| {
@@ -854,12 +862,12 @@ impl Model for Setup {
             Action::Propose(slot) => state.propose(self, slot),
             Action::Prepare(slot, to) => {
                 let Proposal { number, proposer, .. } = state.machines[slot].proposal.as_ref()?;
-                let word = Word::Prepare(*number, proposer.ballot());
+                let word = ReconfigurationMessage::Prepare(*number, proposer.ballot());
                 state.choose(self, to, slot, word);
             }
             Action::Accept(ballot, proposal, slot) => {
                 let proposer = self.slot(ballot.node)?;
-                state.choose(self, slot, proposer, Word::Accept(ballot, proposal));
+                state.choose(self, slot, proposer, ReconfigurationMessage::Accept(ballot, proposal));
             }
             Action::Enter(slot) => {
                 state.enter(self, slot);
@@ -946,13 +954,15 @@ impl Model for Setup {
 }
 
 /// The phases that somebody has gone by that are later than a step.
-fn later(state: &State, step: Step) -> impl Iterator<Item = Told> {
+fn later(state: &State, step: ConfigVersion) -> impl Iterator<Item = Told> {
     state.told.iter().filter(move |told| told.step > step).cloned()
 }
 
 impl State {
     fn has_stepped_to(&self, number: u64) -> bool {
-        self.machines.iter().any(|machine| matches!(&machine.seat.phase, Phase::Alone(only) if only.number >= number))
+        self.machines
+            .iter()
+            .any(|machine| matches!(&machine.partition_state.phase, Phase::Alone(only) if only.number >= number))
     }
 
     /// Whether all that anybody was told of each number is the same.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cartwheel_core::cluster::configuration::{Footing, Homes, Phase, Step};
+use cartwheel_core::cluster::configuration::{ConfigStamp, ConfigVersion, Homes, Phase};
 use cartwheel_core::cluster::losses::{Loss, Losses, Memory};
 use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::coordinator::agreement::Agreement;
@@ -18,7 +18,7 @@ use cartwheel_core::mutation::{Broken, Mutation};
 use cartwheel_core::replica::gc::Rules;
 use cartwheel_core::ring::quorum::Quorum;
 use cartwheel_core::value::clock::Clock;
-use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::value::state::{Content, Notes, Sibling, State};
@@ -41,7 +41,7 @@ pub struct Write {
     /// The losses that answers told of.
     pub losses: Losses,
     /// The latest step that an answer told of.
-    pub heard_of: Step,
+    pub heard_of: ConfigVersion,
     /// The client was told that it is stored.
     pub is_acknowledged: bool,
 }
@@ -50,7 +50,7 @@ pub struct Write {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Holds {
     pub writes: Writes,
-    pub is_filling: bool,
+    pub is_syncing: bool,
     /// It has not recovered from a loss.
     pub is_lost: bool,
     pub memory: Memory,
@@ -68,7 +68,7 @@ pub struct Read {
     /// The losses that answers told of.
     pub losses: Losses,
     /// The latest step that an answer told of.
-    pub heard_of: Step,
+    pub heard_of: ConfigVersion,
     /// What a strong read brings a majority to hold.
     pub join: Option<Writes>,
     /// What the client was told.
@@ -78,22 +78,22 @@ pub struct Read {
 /// The homes that a coordinator goes by that knows this phase.
 pub fn homes(setup: &Setup, view: u8, phase: &Phase) -> Homes {
     let view = &setup.views[usize::from(view)];
-    let homes = phase.homes(setup.group, |home| view.is_gone(home.node, home.life));
+    let homes = phase.homes(setup.group, |home| view.is_gone(home.node, home.incarnation));
     if setup.breaks(Mutation::OneSideWritten) { Homes { next: None, ..homes } } else { homes }
 }
 
 /// Whether what was heard of a node still stands for it, as tallies have it whose homes have changed.
 pub fn still_stands(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> bool {
-    setup.counts_past_lives || now.is_as_before(node, before)
+    setup.counts_past_incarnations || now.is_as_before(node, before)
 }
 
 /// Whether what was heard that a node holds still stands, as tallies have it.
 pub fn still_holds(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> bool {
-    setup.counts_past_lives || now.still_holds(node, before)
+    setup.counts_past_incarnations || now.still_holds(node, before)
 }
 
 /// Whether a coordinator that goes by this phase may not end, for it has heard of a later step.
-fn is_behind(setup: &Setup, phase: &Phase, heard_of: Step) -> bool {
+fn is_behind(setup: &Setup, phase: &Phase, heard_of: ConfigVersion) -> bool {
     heard_of > phase.step() && !setup.breaks(Mutation::StaleStepAccepted)
 }
 
@@ -135,9 +135,9 @@ impl Read {
         let counting = || self.answers.iter().filter(|(_, holds)| !holds.is_lost);
         let held = counting().map(|(&node, holds)| (node, known(holds.writes).1)).collect();
         let memories = counting().map(|(&node, holds)| (node, holds.memory)).collect();
-        let filling = self.answers.iter().filter(|(_, holds)| holds.is_filling).map(|(&node, _)| node).collect();
+        let syncing = self.answers.iter().filter(|(_, holds)| holds.is_syncing).map(|(&node, _)| node).collect();
         let joined =
-            Joined { state, digest, epoch: None, at_home: 0, held, memories, filling, stand_ins: BTreeSet::new() };
+            Joined { state, digest, epoch: None, at_home: 0, held, memories, syncing, stand_ins: BTreeSet::new() };
         let rules =
             Rules { now: Epoch::FIRST, conflict: Conflict::Siblings, idle_max: usize::MAX, broken: Broken::default() };
         let mut agreement = Agreement::new(homes, needed, joined, rules);
@@ -163,11 +163,11 @@ fn round(answers: &BTreeMap<NodeId, Holds>, homes: Homes, needed: Quorum) -> Opt
     round.progress();
     homes.all().iter().for_each(|_| drop(round.hedge()));
     for (&node, holds) in answers {
-        let footing = Footing { is_filling: holds.is_filling, memory: holds.memory, ..Footing::default() };
+        let config_stamp = ConfigStamp { is_syncing: holds.is_syncing, memory: holds.memory, ..ConfigStamp::default() };
         let (state, _) = known(holds.writes);
         round.heard(
             node,
-            footing,
+            config_stamp,
             Answer::State { state, epoch: Epoch::FIRST, loss: holds.is_lost.then_some(Loss(1)) },
         );
     }
@@ -187,7 +187,7 @@ fn known(writes: Writes) -> (State, StateDigest) {
 }
 
 fn record(writes: Writes) -> (State, StateDigest) {
-    let actor = Actor { node: NodeId::new(1), life: Life(1), since: Since(1) };
+    let actor = Actor { node: NodeId::new(1), incarnation: Incarnation(1), since: Since(1) };
     let sibling = |bit: u8| Sibling {
         dot: Dot { actor, counter: u64::from(bit) + 1 },
         content: Content::Tombstone,

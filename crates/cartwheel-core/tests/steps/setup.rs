@@ -7,14 +7,14 @@ use bytes::Bytes;
 use cartwheel_core::cluster::configuration::{Configuration, Home};
 use cartwheel_core::cluster::counts::Group;
 use cartwheel_core::cluster::holdings::Holdings;
-use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, SettingsPatch, Strategy, View};
-use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::cluster::partition_state::PartitionState;
+use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::mutation::{Broken, Mutation};
 use cartwheel_core::ring::quorum::Quorum;
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 
 /// The bucket whose n is asked for, where it is not the default.
@@ -40,7 +40,7 @@ pub struct Bounds {
     pub ballots: u8,
     /// The last number that a configuration may have.
     pub last: u64,
-    /// A founding node loses its disk and comes back in a new life.
+    /// A founding node loses its disk and comes back in a new incarnation.
     pub renewals: u8,
     /// How often a home loses its record: it is damaged, or the power fails before it was synced. One is lost at a time.
     pub losses: u8,
@@ -72,8 +72,8 @@ pub struct Setup {
     pub is_chosen: bool,
     pub bounds: Bounds,
     pub mutation: Option<Mutation>,
-    /// What a home has said in a life that is over counts for the next one, as it once did.
-    pub counts_past_lives: bool,
+    /// What a home has said in an incarnation that is over counts for the next one, as it once did.
+    pub counts_past_incarnations: bool,
     /// What each node holds under each wish, but for the partition.
     held: Vec<Vec<Holdings>>,
     /// What nodes did before that looked after the partition in the same situation.
@@ -84,9 +84,13 @@ pub fn id(node: usize) -> NodeId {
     NodeId::of_name(&format!("node-{node}"))
 }
 
-/// A node, as one adds it. Its first life has its own number.
-pub fn member(node: usize, life: u64) -> Member {
-    Member { zone: "zone".to_owned(), host: format!("host-{node}"), ..Member::new(&format!("node-{node}"), Life(life)) }
+/// A node, as one adds it. Its first incarnation has its own number.
+pub fn member(node: usize, incarnation: u64) -> Member {
+    Member {
+        zone: "zone".to_owned(),
+        host: format!("host-{node}"),
+        ..Member::new(&format!("node-{node}"), Incarnation(incarnation))
+    }
 }
 
 /// The key's bucket is to have another n.
@@ -123,9 +127,9 @@ impl Setup {
     pub fn new(founders: usize, n: u8, wishes: &[&[ChangeKind]], bounds: Bounds) -> Self {
         let views: Vec<Arc<View>> = wishes.iter().map(|changes| view(founders, n, changes)).collect();
         let homes = |of: &[Home], n: u8| of.iter().take(n.into()).copied().collect::<BTreeSet<Home>>();
-        let wished_n = |view: &View| view.wished_counts().n(&BUCKET);
+        let target_n = |view: &View| view.target_counts().n(&BUCKET);
         let coming = |view: &View, partition: PartitionId, n: u8| {
-            (&homes(&view.wished(partition), n.max(wished_n(view)))
+            (&homes(&view.target(partition), n.max(target_n(view)))
                 - &homes(&view.first_configuration(partition).homes, n))
                 .len()
         };
@@ -135,7 +139,7 @@ impl Setup {
             wishing().all(|view| {
                 let first = view.first_configuration(*partition);
                 let removed = |homes: &[Home]| homes.iter().filter(|home| is_removed(view, home)).count();
-                (coming(view, *partition, n) > 0 || wished_n(view) < n) && removed(first.of(n)) == removed(&first.homes)
+                (coming(view, *partition, n) > 0 || target_n(view) < n) && removed(first.of(n)) == removed(&first.homes)
             })
         };
         let partition = (0..PARTITIONS)
@@ -144,7 +148,7 @@ impl Setup {
             .max_by_key(|&partition| wishing().map(|view| coming(view, partition, view.n_max())).sum::<usize>())
             .expect("a partition whose homes change");
         let mut nodes: Vec<NodeId> = (1..=founders).map(id).collect();
-        for home in views.iter().flat_map(|view| view.wished(partition)) {
+        for home in views.iter().flat_map(|view| view.target(partition)) {
             if !nodes.contains(&home.node) {
                 nodes.push(home.node);
             }
@@ -164,7 +168,7 @@ impl Setup {
             is_chosen: bounds.ballots == 0,
             bounds,
             mutation: None,
-            counts_past_lives: false,
+            counts_past_incarnations: false,
             held: Vec::new(),
             memory: Mutex::default(),
         };
@@ -174,11 +178,12 @@ impl Setup {
     }
 
     fn founding(&self, node: NodeId, view: &Arc<View>) -> Holdings {
-        let life = |view: &View| view.member(node).map(|known| known.member.life);
-        let life = life(view).or_else(|| self.views.iter().find_map(|view| life(view))).expect("a member");
+        let incarnation = |view: &View| view.member(node).map(|known| known.member.incarnation);
+        let incarnation =
+            incarnation(view).or_else(|| self.views.iter().find_map(|view| incarnation(view))).expect("a member");
         // No other partition belongs to the shard.
-        let lane = Lane { index: Lane::of_partition(self.partition, SHARDS), count: SHARDS };
-        Holdings::new(Home { node, life }, view.clone(), lane, [])
+        let shard_id = ShardId { index: ShardId::of_partition(self.partition, SHARDS), count: SHARDS };
+        Holdings::new(Home { node, incarnation }, view.clone(), shard_id, [])
     }
 
     /// The same with other quorums than majorities.
@@ -203,10 +208,10 @@ impl Setup {
         if self.is_strong { Quorum::majority(self.settings_n) } else { Quorum::reads(self.r, self.settings_n) }
     }
 
-    /// The same with tallies that know nodes, and not their lives.
+    /// The same with tallies that know nodes, and not their incarnations.
     #[must_use]
-    pub fn counting_past_lives(self) -> Self {
-        Self { counts_past_lives: true, ..self }
+    pub fn counting_past_incarnations(self) -> Self {
+        Self { counts_past_incarnations: true, ..self }
     }
 
     /// Whether a node is given up in the last wish.
@@ -248,21 +253,21 @@ impl Setup {
         self.held[slot][usize::from(view)].me()
     }
 
-    /// What is held in a slot, by a node that has this seat.
-    pub fn held(&self, slot: usize, view: u8, seat: &Seat) -> Holdings {
+    /// What is held in a slot, by a node that has this partition state.
+    pub fn held(&self, slot: usize, view: u8, partition_state: &PartitionState) -> Holdings {
         let mut held = self.held[slot][usize::from(view)].clone();
-        held.take(self.partition, seat.clone());
+        held.take(self.partition, partition_state.clone());
         held
     }
 
     /// Whether some home of the key is to be none.
     pub fn has_leavers(&self) -> bool {
-        let wished_of = |view: &Arc<View>| {
-            let n = view.wished_counts().n_of(self.group);
-            view.wished(self.partition).into_iter().take(n.into())
+        let target_of = |view: &Arc<View>| {
+            let n = view.target_counts().n_of(self.group);
+            view.target(self.partition).into_iter().take(n.into())
         };
-        let wished: Vec<Home> = self.views.iter().flat_map(wished_of).collect();
-        self.first().of(self.n).iter().any(|home| !wished.contains(home))
+        let target: Vec<Home> = self.views.iter().flat_map(target_of).collect();
+        self.first().of(self.n).iter().any(|home| !target.contains(home))
     }
 
     /// Whether a rule is broken.

@@ -1,6 +1,6 @@
-//! The code under test: a node's [`Succession`], made anew for each thing that it does.
+//! The code under test: a node's [`Reconfiguration`], made anew for each thing that it does.
 //!
-//! All that a node must not forget is its seat. What it has heard since it started (which comparisons have ended, which homes have said that they
+//! All that a node must not forget is its partition state. What it has heard since it started (which comparisons have ended, which homes have said that they
 //! are whole) it is told again here, so that between two things that it does there is nothing but the model's state.
 
 use std::cell::RefCell;
@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use cartwheel_core::admission::Admission;
 use cartwheel_core::anti_entropy::Compared;
-use cartwheel_core::cluster::configuration::{Footing, Home, Step};
+use cartwheel_core::cluster::configuration::{ConfigStamp, ConfigVersion, Home};
 use cartwheel_core::cluster::counts::Group;
 use cartwheel_core::cluster::holdings::Holdings;
-use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
 use cartwheel_core::cluster::membership::Durability;
-use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::cluster::partition_state::PartitionState;
+use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::TreeId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
-use cartwheel_core::message::reconfiguration::Word;
+use cartwheel_core::message::reconfiguration::ReconfigurationMessage;
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::reconfiguration::transfer::Transfers;
-use cartwheel_core::reconfiguration::{Comparisons, Out, Scx, Succession};
+use cartwheel_core::reconfiguration::{Comparisons, Out, Reconfiguration, Scx};
 use cartwheel_core::replica::Replica;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::command::{StoreCommand, StoreResult};
@@ -46,7 +46,7 @@ const NOW: Instant = Instant(1_000_000_000);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Seen {
     /// How far the other was when it began.
-    pub step: Step,
+    pub step: ConfigVersion,
     /// The other held everything.
     pub whole: bool,
     /// It began after this node had left its homes' list.
@@ -61,13 +61,13 @@ struct Remembered<'a> {
 
 impl Comparisons for Remembered<'_> {
     fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared> {
-        let ended = |step: Step, whole: bool, is_since_left: bool| Compared {
+        let ended = |step: ConfigVersion, whole: bool, is_since_left: bool| Compared {
             begun: if is_since_left { NOW + Duration::from_secs(1) } else { Instant(0) },
             whole,
-            footing: Footing { step, is_filling: !whole, ..Footing::default() },
+            config_stamp: ConfigStamp { step, is_syncing: !whole, ..ConfigStamp::default() },
         };
         if tree.group != self.group {
-            return Some(ended(Step(u64::MAX), true, true));
+            return Some(ended(ConfigVersion(u64::MAX), true, true));
         }
         self.seen.get(&peer).map(|seen| ended(seen.step, seen.whole, seen.is_since_left))
     }
@@ -83,26 +83,26 @@ thread_local! {
 }
 
 fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
-    let Home { node, life } = held.me();
+    let Home { node, incarnation } = held.me();
     let config = NodeConfig {
         cluster: ClusterId(1),
         cluster_key: ClusterKey::derive(b"secret"),
         node,
-        life,
+        incarnation,
         boot: 1,
-        lane: Lane::ONLY,
+        shard_id: ShardId::ONLY,
         loss_floor: Since(0),
         durability: Durability::Fsync,
         actors: ActorsSince { boot: 1, drawn: 1 },
         seed: 1,
         timing: Timing::default(),
         limits: Limits::default(),
-        seats: Vec::new(),
+        partition_states: Vec::new(),
         losses: cartwheel_core::store::loss_book::LossBook::default(),
         epoch: Epoch::FIRST,
         broken: Broken::default(),
     };
-    let minter = Minter::new(node, life, 1, config.actors);
+    let minter = Minter::new(node, incarnation, 1, config.actors);
     let replica = Replica::new(minter, HlcClock::new(), &config, Arc::new(held.clone()));
     let admission = Admission::new(config.timing.background_p99_target);
     (config, replica, admission)
@@ -113,7 +113,7 @@ fn idle_replica(held: &Holdings) -> (NodeConfig, Replica, Admission) {
 pub struct Situation {
     pub slot: usize,
     pub view: u8,
-    pub seat: Arc<Seat>,
+    pub partition_state: Arc<PartitionState>,
     pub compared: BTreeMap<NodeId, Seen>,
     pub whole: Arc<BTreeSet<(Home, u64)>>,
 }
@@ -122,11 +122,11 @@ pub struct Situation {
 #[derive(Debug)]
 pub struct Done {
     /// What it has become.
-    pub seat: Seat,
+    pub partition_state: PartitionState,
     /// It went by something that it had not saved.
     pub is_unsaved: bool,
     /// What it has said.
-    pub said: Vec<(NodeId, Word)>,
+    pub said: Vec<(NodeId, ReconfigurationMessage)>,
 }
 
 /// One node while it does one thing.
@@ -135,14 +135,14 @@ pub struct Stage<'a> {
     held: Holdings,
     seen: &'a BTreeMap<NodeId, Seen>,
     liveness: Liveness,
-    succession: Succession,
+    reconfiguration: Reconfiguration,
     random: ChaCha8Rng,
     /// What it has become.
-    pub seat: Seat,
+    pub partition_state: PartitionState,
     /// It went by something that it had not saved.
     pub is_unsaved: bool,
     /// What it has said.
-    pub said: Vec<(NodeId, Word)>,
+    pub said: Vec<(NodeId, ReconfigurationMessage)>,
 }
 
 impl<'a> Stage<'a> {
@@ -154,71 +154,74 @@ impl<'a> Stage<'a> {
         whole: &BTreeSet<(Home, u64)>,
         down: &[NodeId],
     ) -> Self {
-        let held = setup.held(slot, machine.view, &machine.seat);
+        let held = setup.held(slot, machine.view, &machine.partition_state);
         let standing = Standing { status: Status::Down, since: WallMs(0), why: Why::SuspicionConfirmed };
         let mut stage = Self {
             setup,
             liveness: Liveness::new(down.iter().map(|&node| (node, standing))),
-            succession: Succession::new(held.me(), [setup.partition]),
+            reconfiguration: Reconfiguration::new(held.me(), [setup.partition]),
             held,
             seen: &machine.compared,
             random: ChaCha8Rng::seed_from_u64(1),
-            seat: Seat::clone(&machine.seat),
+            partition_state: PartitionState::clone(&machine.partition_state),
             is_unsaved: false,
             said: Vec::new(),
         };
-        stage.succession.review(NOW, &stage.held);
+        stage.reconfiguration.review(NOW, &stage.held);
         let (me, partition) = (stage.held.me(), setup.partition);
         for &(home, number) in whole.iter().filter(|(home, _)| *home != me) {
-            stage.act(|succession, cx| succession.heard(cx, home, partition, Word::Whole(number)));
+            stage.act(|reconfiguration, cx| {
+                reconfiguration.heard(cx, home, partition, ReconfigurationMessage::Whole(number))
+            });
         }
         stage
     }
 
     /// What it has done.
     pub fn done(self) -> Done {
-        Done { seat: self.seat, is_unsaved: self.is_unsaved, said: self.said }
+        Done { partition_state: self.partition_state, is_unsaved: self.is_unsaved, said: self.said }
     }
 
     /// Has it hear a word.
-    pub fn hear(&mut self, from: Home, word: Word) {
+    pub fn hear(&mut self, from: Home, word: ReconfigurationMessage) {
         let partition = self.setup.partition;
-        self.act(|succession, cx| succession.heard(cx, from, partition, word));
+        self.act(|reconfiguration, cx| reconfiguration.heard(cx, from, partition, word));
     }
 
     /// Has it look after the partition.
     pub fn tick(&mut self) {
-        self.act(|succession, cx| succession.tick(cx));
+        self.act(|reconfiguration, cx| reconfiguration.tick(cx));
     }
 
     /// Has it do something. What it wants on its disk gets there.
-    fn act(&mut self, act: impl FnOnce(&mut Succession, &mut Scx<'_>)) {
+    fn act(&mut self, act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>)) {
         let mut out = Out::default();
         self.with(&mut out, act);
         loop {
             let Out { sends, stores, taken, .. } = std::mem::take(&mut out);
             self.said.extend(sends.into_iter().map(|(to, _, word)| (to, word)));
-            for (_, seat) in taken {
+            for (_, partition_state) in taken {
                 self.is_unsaved = true;
-                self.take(seat);
+                self.take(partition_state);
             }
-            let mut seats = stores.iter().filter(|(_, command)| matches!(command, StoreCommand::Remember { .. }));
-            let Some(&(id, _)) = seats.next() else { return };
-            assert!(seats.next().is_none(), "one seat is saved at a time");
-            self.with(&mut out, |succession, cx| succession.stored(cx, id, StoreResult::Written(Ok(()))));
-            for (_, seat) in std::mem::take(&mut out.taken) {
+            let mut partition_states =
+                stores.iter().filter(|(_, command)| matches!(command, StoreCommand::Remember { .. }));
+            let Some(&(id, _)) = partition_states.next() else { return };
+            assert!(partition_states.next().is_none(), "one partition state is saved at a time");
+            self.with(&mut out, |reconfiguration, cx| reconfiguration.stored(cx, id, StoreResult::Written(Ok(()))));
+            for (_, partition_state) in std::mem::take(&mut out.taken) {
                 self.is_unsaved = false;
-                self.take(seat);
+                self.take(partition_state);
             }
         }
     }
 
-    fn take(&mut self, seat: Seat) {
-        self.held.take(self.setup.partition, seat.clone());
-        self.seat = seat;
+    fn take(&mut self, partition_state: PartitionState) {
+        self.held.take(self.setup.partition, partition_state.clone());
+        self.partition_state = partition_state;
     }
 
-    fn with(&mut self, out: &mut Out, act: impl FnOnce(&mut Succession, &mut Scx<'_>)) {
+    fn with(&mut self, out: &mut Out, act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>)) {
         REPLICA.with_borrow_mut(|replica| {
             let (config, replica, admission) = replica.get_or_insert_with(|| idle_replica(&self.held));
             let mut cx = Scx {
@@ -234,7 +237,7 @@ impl<'a> Stage<'a> {
                 broken: self.setup.broken(),
                 out,
             };
-            act(&mut self.succession, &mut cx);
+            act(&mut self.reconfiguration, &mut cx);
         });
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cartwheel_client::{BucketChange, MemberChange};
 
-use super::schedule::{Fault, SMALL_DISK, Step};
+use super::schedule::{ConfigVersion, Fault, SMALL_DISK};
 use crate::FaultsError;
 use crate::act::knock;
 use crate::cluster::Cluster;
@@ -64,8 +64,8 @@ impl<'a> Performance<'a> {
     }
 
     /// Plays a round, up to the healing.
-    pub(crate) async fn perform(&mut self, steps: &[Step]) -> Result<(), FaultsError> {
-        let moments = |step: &Step| [(step.begin, false, step.fault), (step.end, true, step.fault)];
+    pub(crate) async fn perform(&mut self, steps: &[ConfigVersion]) -> Result<(), FaultsError> {
+        let moments = |step: &ConfigVersion| [(step.begin, false, step.fault), (step.end, true, step.fault)];
         let mut moments: Vec<(Duration, bool, Fault)> = steps.iter().flat_map(moments).collect();
         moments.sort_by_key(|&(moment, is_end, _)| (moment, is_end));
         let begun = Instant::now();

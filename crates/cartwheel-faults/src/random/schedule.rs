@@ -102,7 +102,7 @@ impl Fault {
 
 /// A fault and its time, from the round's beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Step {
+pub(crate) struct ConfigVersion {
     pub(crate) begin: Duration,
     pub(crate) end: Duration,
     pub(crate) fault: Fault,
@@ -116,7 +116,7 @@ pub struct Plan {
     /// When a node acknowledges one.
     pub(crate) durability: &'static str,
     /// The faults of each round.
-    pub(crate) rounds: Vec<Vec<Step>>,
+    pub(crate) rounds: Vec<Vec<ConfigVersion>>,
 }
 
 impl Plan {
@@ -138,13 +138,13 @@ struct Draw {
 }
 
 impl Draw {
-    fn round(&mut self) -> Vec<Step> {
-        let mut steps: Vec<Step> = Vec::new();
+    fn round(&mut self) -> Vec<ConfigVersion> {
+        let mut steps: Vec<ConfigVersion> = Vec::new();
         for _ in 0..CANDIDATES {
             let begin = Duration::from_millis(self.rng.u64(..BEGIN_MS));
             let end = begin + Duration::from_millis(self.rng.u64(LASTS_MS));
             let Some(fault) = self.fault() else { continue };
-            steps.push(Step { begin, end, fault });
+            steps.push(ConfigVersion { begin, end, fault });
             if !is_borne(&steps, &self.members, self.w) {
                 steps.pop();
             }
@@ -196,7 +196,7 @@ impl Draw {
 }
 
 /// Whether a cluster must bear all of a round's faults without refusing an eventual write, or losing one.
-fn is_borne(steps: &[Step], members: &[usize], w: u8) -> bool {
+fn is_borne(steps: &[ConfigVersion], members: &[usize], w: u8) -> bool {
     let faults = || steps.iter().map(|step| step.fault);
     let at_most_one = |of: fn(Fault) -> bool| faults().filter(|&fault| of(fault)).count() <= 1;
     let disks = faults().filter(|fault| fault.loses_disk()).count();
@@ -220,7 +220,7 @@ fn is_borne(steps: &[Step], members: &[usize], w: u8) -> bool {
     steps.iter().all(|step| is_borne_at(steps, step.begin, members, within_reach))
 }
 
-fn is_borne_at(steps: &[Step], at: Duration, members: &[usize], w: usize) -> bool {
+fn is_borne_at(steps: &[ConfigVersion], at: Duration, members: &[usize], w: usize) -> bool {
     let active = || steps.iter().filter(|step| step.begin <= at && at <= step.end + AFTERMATH).map(|step| step.fault);
     let away: Vec<usize> = active().filter(|fault| fault.takes_away()).filter_map(Fault::node).collect();
     let touched: Vec<usize> = active().filter_map(Fault::node).collect();
@@ -248,7 +248,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "carts with w={} and durability {}", self.w, self.durability)?;
         for (number, round) in self.rounds.iter().enumerate() {
-            for Step { begin, end, fault } in round {
+            for ConfigVersion { begin, end, fault } in round {
                 let (begin, end) = (begin.as_secs_f64(), end.as_secs_f64());
                 write!(f, "\n    round {}, {begin:.1} to {end:.1} s: {fault}", number + 1)?;
             }
@@ -284,8 +284,8 @@ impl fmt::Display for Fault {
 mod tests {
     use super::*;
 
-    fn step(begin: u64, end: u64, fault: Fault) -> Step {
-        Step { begin: Duration::from_secs(begin), end: Duration::from_secs(end), fault }
+    fn step(begin: u64, end: u64, fault: Fault) -> ConfigVersion {
+        ConfigVersion { begin: Duration::from_secs(begin), end: Duration::from_secs(end), fault }
     }
 
     #[test]

@@ -72,10 +72,10 @@ pub fn common_content(world: &World, key: &Key) -> Result<(), String> {
 fn counts(world: &World, home: usize, key: &Key, record: &Record) -> bool {
     let machine = world.machine(home);
     let Some(node) = machine.node() else { return false };
-    if record.header.whole_since >= machine.loss_floor() {
-        return record.header.catching_up.is_none();
+    if record.header.recovered_since >= machine.loss_floor() {
+        return record.header.recovering.is_none();
     }
-    node.exchange().is_caught_up(node.exchange().trees().id_of(key))
+    node.exchange().is_recovered(node.exchange().trees().id_of(key))
 }
 
 /// What each home of a key has stored, a line each.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
 use cartwheel_core::ring::{NORMAL_WEIGHT, Partitions};
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use serde::Serialize;
 
@@ -35,8 +35,8 @@ fn member(serial: u32) -> Member {
     let address = |port: u16| format!("{name}.cartwheel.example.com:{port}");
     Member {
         id: NodeId::of_name(&name),
-        // A life is a random number of 64 bits.
-        life: Life(NodeId::of_name(&format!("life-{serial}")).get()),
+        // An incarnation is a random number of 64 bits.
+        incarnation: Incarnation(NodeId::of_name(&format!("incarnation-{serial}")).get()),
         weight: NORMAL_WEIGHT,
         zone: format!("zone-{}", serial % 3),
         host: String::new(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::dot::Incarnation;
 use cartwheel_core::value::state::{Content, Sibling, State};
 
 use super::{QUIET_US, Run, Stop, WAIT_US};
@@ -38,7 +38,7 @@ impl Run {
             self.world.crash(victim, all);
         }
         for &victim in &victims {
-            self.world.wipe(victim, Life(rng.bits()), Rng::new(rng.bits(), Stream::Wipe));
+            self.world.wipe(victim, Incarnation(rng.bits()), Rng::new(rng.bits(), Stream::Wipe));
             self.world.start(victim);
         }
         self.give_up(left[rng.index(left.len())])?;

@@ -49,7 +49,7 @@ pub(super) struct MachineControl {
     /// The history on its disk; none if it is the founding.
     saved: Option<Bytes>,
     wake_at_us: Option<u64>,
-    /// Another has heard from it, in this life, that it has handed over everything, and what it knows.
+    /// Another has heard from it, in this incarnation, that it has handed over everything, and what it knows.
     was_heard_out: bool,
 }
 
@@ -143,16 +143,16 @@ impl World {
         })
     }
 
-    /// An administrator makes a new life of a node that lost its disk known to it, from what the other nodes' disks hold.
+    /// An administrator makes a new incarnation of a node that lost its disk known to it, from what the other nodes' disks hold.
     pub(super) fn renew_control(&mut self, index: usize) {
         if self.controls.is_none() {
             return;
         }
-        let (id, life) = (self.cluster.id(index), self.machines[index].start().life);
+        let (id, incarnation) = (self.cluster.id(index), self.machines[index].start().incarnation);
         let mut history = self.history_of_others(index);
         let view = history.view().expect("a cluster");
         let member = view.member(id).expect("members stay").member.clone();
-        let new = Member { life, ..member };
+        let new = Member { incarnation, ..member };
         let now = self.machines[index].clock.read(self.now_us).wall;
         history.record(Hlc::at(now), id, ChangeKind::Replace { old: id, new });
         self.machine_controls[index].saved = Some(history.encode());

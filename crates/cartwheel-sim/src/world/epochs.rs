@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
-use cartwheel_core::message::{Ask, Asking, Message};
+use cartwheel_core::message::{Ask, Message, Requester};
 use cartwheel_core::node::Input;
 use cartwheel_core::replica::hint;
 use cartwheel_core::store::command::{StoreCommand, WriteFailed};
@@ -76,12 +76,13 @@ impl World {
 
     /// State goes out under the epoch in which its operation began, or an older one. Each key of a comparison is an operation of its own.
     pub(super) fn judge_stamp(&mut self, from: usize, message: &Message) {
-        let Message::Ask(ticket, ask) = message else { return };
-        let Some(control) = self.machine_controls[from].control.as_ref().filter(|_| ticket.asking != Asking::Exchange)
+        let Message::Ask(request_id, ask) = message else { return };
+        let Some(control) =
+            self.machine_controls[from].control.as_ref().filter(|_| request_id.asking != Requester::Exchange)
         else {
             return;
         };
-        let begun = *self.operations.entry((from, ticket.operation)).or_insert(control.epoch());
+        let begun = *self.operations.entry((from, request_id.operation)).or_insert(control.epoch());
         if let Ask::Merge { epoch, .. } = ask
             && *epoch > begun
         {
@@ -118,7 +119,7 @@ impl World {
         // What was lost is not forgotten, nor what a node drops that has nothing to do with it any more.
         let key = Key::from_storage_key(storage_key).ok();
         let is_kept = |key: &Key| self.machines[index].node().is_some_and(|node| node.held().is_home(key));
-        if after.header.catching_up.is_some() || record.is_none() && !key.is_some_and(|key| is_kept(&key)) {
+        if after.header.recovering.is_some() || record.is_none() && !key.is_some_and(|key| is_kept(&key)) {
             return;
         }
         let is_tombstone = |held: &&Sibling| held.content == Content::Tombstone;

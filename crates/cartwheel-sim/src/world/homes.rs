@@ -7,7 +7,7 @@ use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::key::Key;
 
 use super::World;
-use crate::cluster::seat_in;
+use crate::cluster::partition_state_in;
 use crate::machine::Machine;
 
 impl World {
@@ -16,7 +16,7 @@ impl World {
         let first = self.cluster.view().first_configuration(partition);
         let running = self.machines.iter().filter_map(|machine| machine.node()?.held().phase(partition).cloned());
         let saved = self.machines.iter().filter(|machine| !machine.is_up());
-        let saved = saved.filter_map(|machine| Some(seat_in(machine.disk().current(), partition)?.phase));
+        let saved = saved.filter_map(|machine| Some(partition_state_in(machine.disk().current(), partition)?.phase));
         running.chain(saved).chain([Phase::Alone(first)]).max_by_key(Phase::step).expect("the first")
     }
 
@@ -45,16 +45,17 @@ impl World {
         phase.homes(phase.counts().group_of(key.bucket()), |_| false)
     }
 
-    /// Whether each partition can find a successor without a machine's life: a majority of those who choose, and of the homes of each
-    /// n, has another life that is not lost. That holds, too, of a successor that may be chosen already, and where it is about to become
-    /// a home in the place of another; and nobody may be about to choose a life that is lost already.
+    /// Whether each partition can find a successor without a machine's incarnation: a majority of those who choose, and of the homes of each
+    /// n, has another incarnation that is not lost. That holds, too, of a successor that may be chosen already, and where it is about to become
+    /// a home in the place of another; and nobody may be about to choose an incarnation that is lost already.
     pub fn can_do_without(&self, index: usize) -> bool {
         let partitions = self.cluster.view().ring.partitions();
-        self.knows_all_lives()
+        self.knows_all_incarnations()
             && partitions.iter().all(|partition| {
                 let phase = self.phase(partition);
-                let seat = self.machines[index].node().and_then(|node| node.held().seat(partition));
-                let may_come = seat.is_some_and(|seat| seat.is_candidate);
+                let partition_state =
+                    self.machines[index].node().and_then(|node| node.held().partition_state(partition));
+                let may_come = partition_state.is_some_and(|partition_state| partition_state.is_candidate);
                 phase.both().all(|configuration| self.keeps_majority(configuration, index, may_come))
                     && self.proposed(partition).all(|proposal| self.keeps_majority(&proposal, index, false))
             })
@@ -63,27 +64,31 @@ impl World {
     /// The successors that somebody has accepted, and that may come to be chosen.
     fn proposed(&self, partition: PartitionId) -> impl Iterator<Item = Configuration> {
         let latest = self.phase(partition).latest().number;
-        let seat = move |machine: &Machine| match machine.node() {
-            Some(node) => node.held().seat(partition).map(|seat| seat.acceptor.clone()),
-            None => seat_in(machine.disk().current(), partition).map(|seat| seat.acceptor),
+        let partition_state = move |machine: &Machine| match machine.node() {
+            Some(node) => {
+                node.held().partition_state(partition).map(|partition_state| partition_state.acceptor.clone())
+            }
+            None => {
+                partition_state_in(machine.disk().current(), partition).map(|partition_state| partition_state.acceptor)
+            }
         };
-        let accepted = self.machines.iter().filter_map(move |machine| Some(seat(machine)?.accepted?.1));
+        let accepted = self.machines.iter().filter_map(move |machine| Some(partition_state(machine)?.accepted?.1));
         accepted.filter(move |proposal| proposal.number > latest)
     }
 
-    /// Whether nobody who runs takes a life for that of a member that it is not any more.
-    fn knows_all_lives(&self) -> bool {
+    /// Whether nobody who runs takes an incarnation for that of a member that it is not any more.
+    fn knows_all_incarnations(&self) -> bool {
         let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
         views.into_iter().flat_map(|view| view.members()).all(|known| {
             let index = self.cluster.index(known.member.id).expect("a machine");
-            self.machines[index].life == known.member.life
+            self.machines[index].incarnation == known.member.incarnation
         })
     }
 
-    /// Whether the life of a home is not lost, and has not left.
+    /// Whether the incarnation of a home is not lost, and has not left.
     fn is_left(&self, home: &Home) -> bool {
         let index = self.cluster.index(home.node);
-        index.is_some_and(|index| self.machines[index].life == home.life && !self.is_gone(index))
+        index.is_some_and(|index| self.machines[index].incarnation == home.incarnation && !self.is_gone(index))
     }
 
     fn keeps_majority(&self, configuration: &Configuration, lost: usize, may_come: bool) -> bool {

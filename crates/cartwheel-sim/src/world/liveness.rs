@@ -39,7 +39,7 @@ impl World {
     /// A node that has been down for long may not seem alive to one that has run all the time.
     pub(super) fn judge_death(&mut self, index: usize) {
         let (machine, bound_us) = (&self.machines[index], self.seems_alive_max_us());
-        // A life that has not begun yet is taken for alive as soon as it is known.
+        // An incarnation that has not begun yet is taken for alive as soon as it is known.
         if machine.start().boot == 0 || machine.is_up() || self.now_us < machine.down_since_us + bound_us {
             return;
         }

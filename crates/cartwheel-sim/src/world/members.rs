@@ -27,14 +27,14 @@ impl World {
         (0..self.machines.len()).filter(|&index| self.machines[index].standing == Standing::Spare).collect()
     }
 
-    /// A machine's node in its life.
+    /// A machine's node in its incarnation.
     pub fn home(&self, index: usize) -> Home {
-        Home { node: self.cluster.id(index), life: self.machines[index].life }
+        Home { node: self.cluster.id(index), incarnation: self.machines[index].incarnation }
     }
 
     /// A machine as a member.
     pub fn member_of(&self, index: usize) -> Member {
-        self.cluster.member(index, self.machines[index].life)
+        self.cluster.member(index, self.machines[index].incarnation)
     }
 
     /// An administrator asks a node to change the members.
@@ -46,20 +46,21 @@ impl World {
         self.control_input(through, ControlInput::ChangeMembers(ClientId(0), change));
     }
 
-    /// The lost lives that a machine knows some partition to name.
+    /// The lost incarnations that a machine knows some partition to name.
     pub fn lost_to(&self, index: usize) -> Vec<Home> {
         let phases = self.machine_controls[index].control.iter().flat_map(|control| control.phases());
         let homes: BTreeSet<Home> = phases.flat_map(Phase::both).flat_map(|of| &of.homes).copied().collect();
-        let is_lost =
-            |home: &Home| self.cluster.index(home.node).is_some_and(|index| self.machines[index].life != home.life);
+        let is_lost = |home: &Home| {
+            self.cluster.index(home.node).is_some_and(|index| self.machines[index].incarnation != home.incarnation)
+        };
         homes.into_iter().filter(is_lost).collect()
     }
 
-    /// An administrator has a node give up lives that are lost.
+    /// An administrator has a node give up incarnations that are lost.
     pub fn give_up(&mut self, through: usize, homes: Vec<Home>) {
         let phases = self.machine_controls[through].control.iter().flat_map(|control| control.phases());
         let steps = (0..).map(PartitionId).zip(phases.map(Phase::step)).collect();
-        self.change_members(through, vec![ChangeKind::Forsake { homes, steps }]);
+        self.change_members(through, vec![ChangeKind::MarkLost { homes, steps }]);
     }
 
     /// A history is on some disk: who is a member by it, and is not there yet, hears of it and starts.
@@ -69,8 +70,8 @@ impl World {
         }
         let Some(view) = history.view() else { return };
         for index in self.spares() {
-            let Home { node, life } = self.home(index);
-            if view.member(node).is_some_and(|known| known.member.life == life) {
+            let Home { node, incarnation } = self.home(index);
+            if view.member(node).is_some_and(|known| known.member.incarnation == incarnation) {
                 let floor = self.epoch_floor_for(index);
                 let machine = &mut self.machines[index];
                 (machine.standing, machine.epoch_floor) = (Standing::Member, floor);
@@ -80,11 +81,11 @@ impl World {
         }
     }
 
-    /// Whether any running node knows that a machine's life has left: then it is told so before it starts.
+    /// Whether any running node knows that a machine's incarnation has left: then it is told so before it starts.
     pub(super) fn is_gone(&self, index: usize) -> bool {
-        let Home { node, life } = self.home(index);
+        let Home { node, incarnation } = self.home(index);
         let views = self.machine_controls.iter().filter_map(|at| Some(at.control.as_ref()?.view()));
-        views.into_iter().any(|view| view.is_gone(node, life))
+        views.into_iter().any(|view| view.is_gone(node, incarnation))
     }
 
     /// Whether any running node knows that a machine's node is to leave.
@@ -124,9 +125,9 @@ impl World {
         let view = self.machines[index].node()?.held().view();
         let wanted = view.homes_wanted();
         view.ring.partitions().iter().find_map(|partition| {
-            let (phase, wished) = (self.phase(partition), view.wished(partition));
-            let is_short = view.homes_left(&phase) < wanted || wished.len() < wanted;
-            is_short.then(|| format!("{partition:?} is to have {wanted} homes: {phase:?}, wished {wished:?}"))
+            let (phase, target) = (self.phase(partition), view.target(partition));
+            let is_short = view.homes_left(&phase) < wanted || target.len() < wanted;
+            is_short.then(|| format!("{partition:?} is to have {wanted} homes: {phase:?}, target {target:?}"))
         })
     }
 
@@ -141,23 +142,26 @@ impl World {
             if held.view().is_removed(self.home(index)) && !is_placed {
                 return Some(format!("{name} was removed and has not left"));
             }
-            for (partition, seat) in held.seats() {
+            for (partition, partition_state) in held.partition_states() {
                 let latest = self.phase(partition);
-                let is_behind = seat.phase.step() < latest.step() && seat.phase.has(self.home(index));
-                let has_duties = seat.has_duties() || is_behind;
+                let is_behind =
+                    partition_state.phase.step() < latest.step() && partition_state.phase.has(self.home(index));
+                let has_duties = partition_state.has_duties() || is_behind;
                 if has_duties {
-                    return Some(format!("{name} has something to do for {partition:?}: {seat:?}, latest {latest:?}"));
+                    return Some(format!(
+                        "{name} has something to do for {partition:?}: {partition_state:?}, latest {latest:?}"
+                    ));
                 }
                 let Phase::Alone(only) = &latest else {
                     return Some(format!("{partition:?} is being taken over: {latest:?}"));
                 };
-                let wished = held.view().wished(partition);
-                let counts = held.view().wished_counts();
-                if let Some(next) = successor(only, &wished, counts, |_| true, |_| false) {
+                let target = held.view().target(partition);
+                let counts = held.view().target_counts();
+                if let Some(next) = successor(only, &target, counts, |_| true, |_| false) {
                     let who = self.who_is_there(index);
                     return Some(format!("to {name} {partition:?} is to be succeeded: {only:?} by {next:?}; {who}"));
                 }
-                if only.homes_of_any().contains(&self.home(index)) && !seat.is_whole() {
+                if only.homes_of_any().contains(&self.home(index)) && !partition_state.is_whole() {
                     return Some(format!("{name} is being filled in {partition:?}"));
                 }
             }

@@ -65,7 +65,7 @@ pub enum Command {
     Config(ConfigCommand),
     /// Make a new, empty data directory for a node that has lost its own.
     ///
-    /// The node keeps its name, its addresses and its partitions, and begins a new life; the old one is refused from then on. What
+    /// The node keeps its name, its addresses and its partitions, and begins a new incarnation; the old one is refused from then on. What
     /// it holds counts, key by key, once it holds what the other homes hold.
     Renew(RenewArgs),
     /// Show a key; all siblings, where writers did not know of each other. The exit status is 1 if it has no value.

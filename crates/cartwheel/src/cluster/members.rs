@@ -67,7 +67,7 @@ pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) ->
     if for_programs {
         show(&apply.ask, &MembersPlan { applied: true, ..made }, plan_text)?;
     } else if apply.wait {
-        print(b"Every partition is where it is wished.\n")?;
+        print(b"Every partition is on its target nodes.\n")?;
     }
     Ok(Exit::Done.into())
 }
@@ -154,7 +154,7 @@ async fn go_on(client: &Client, repeated: &[MemberChange], apply: &ApplyArgs) ->
     }
     let outcome = json!({ "applied": true, "repeated": repeated, "moves": [] });
     show(&apply.ask, &outcome, |_, _| match apply.wait {
-        true => "Every partition is where it is wished.\n".to_owned(),
+        true => "Every partition is on its target nodes.\n".to_owned(),
         false => "Nothing else is to be changed: see `cartwheel cluster moves`.\n".to_owned(),
     })?;
     Ok(Exit::Done.into())
@@ -176,11 +176,14 @@ fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
     if !plan.warnings.is_empty() {
         text.push('\n');
     }
-    if !plan.remade.is_empty() {
-        let rows = plan.remade.iter().take(MOVES_SHOWN);
-        text += &table(["MADE ANEW", "LEFT"], rows.map(|remade| [remade.partition.to_string(), remade.left.join(" ")]));
-        if plan.remade.len() > MOVES_SHOWN {
-            text += &format!("... and {} more (--json lists all)\n", plan.remade.len() - MOVES_SHOWN);
+    if !plan.force_recovered.is_empty() {
+        let rows = plan.force_recovered.iter().take(MOVES_SHOWN);
+        text += &table(
+            ["MADE ANEW", "LEFT"],
+            rows.map(|force_recovered| [force_recovered.partition.to_string(), force_recovered.left.join(" ")]),
+        );
+        if plan.force_recovered.len() > MOVES_SHOWN {
+            text += &format!("... and {} more (--json lists all)\n", plan.force_recovered.len() - MOVES_SHOWN);
         }
         text.push('\n');
     }
@@ -235,7 +238,7 @@ mod tests {
     #[test]
     fn what_was_changed_before_is_left_out() {
         let member = |name: &str, leaving: bool| {
-            json!({"name": name, "id": "", "zone": "", "host": "", "http": "", "resp": "", "peers": "", "weight": 100, "life": "",
+            json!({"name": name, "id": "", "zone": "", "host": "", "http": "", "resp": "", "peers": "", "weight": 100, "incarnation": "",
                    "leaving": leaving, "state": "connected"})
         };
         let status =

@@ -198,7 +198,7 @@ fn moves_text(moves: &Moves, wide: bool) -> String {
         names => format!("{what}: {}\n", names.join(", ")),
     };
     let mut text = match moves.moves.len() {
-        0 => "Every partition is where it is wished.\n".to_owned(),
+        0 => "Every partition is on its target nodes.\n".to_owned(),
         count => format!(
             "{count} of {} partitions are on their way, with {} of {} copied.\n",
             moves.partitions,

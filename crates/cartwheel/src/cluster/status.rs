@@ -301,7 +301,7 @@ mod tests {
         MemberStatus {
             member,
             weight: 100,
-            life: String::new(),
+            incarnation: String::new(),
             leaving: true,
             state: MemberState::Connected,
             since: None,

@@ -14,7 +14,7 @@ const FORMAT: u64 = 1;
 /// What a node knows of its cluster's epochs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SavedEpoch {
-    /// The one that it is in; [`Epoch::UNKNOWN`] in a life that has not heard of any.
+    /// The one that it is in; [`Epoch::UNKNOWN`] in an incarnation that has not heard of any.
     pub epoch: Epoch,
     /// One that the cluster had reached when the directory was made.
     pub reached: Epoch,

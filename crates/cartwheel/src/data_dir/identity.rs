@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use cartwheel_core::store::record::ActorsSince;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::dot::Incarnation;
 use cartwheel_core::wire::Protocol;
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +51,8 @@ impl fmt::Debug for ClusterSecret {
 pub struct Identity {
     /// Its name in the cluster.
     pub name: String,
-    /// Its life, drawn when the directory was made.
-    pub life: Life,
+    /// Its incarnation, drawn when the directory was made.
+    pub incarnation: Incarnation,
     /// How often the directory has been opened to be served.
     pub boot: u32,
     /// Its last boots.
@@ -73,7 +73,7 @@ pub struct Identity {
     pub all_speak: Protocol,
 }
 
-/// The file. The check is over the node's part, so that a flipped bit in a boot number or a life, which would let the node
+/// The file. The check is over the node's part, so that a flipped bit in a boot number or an incarnation, which would let the node
 /// make a dot twice, is found out.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +87,9 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct NodeForm {
     name: String,
-    life: String,
+    /// Files name it as the first builds did: a term that changes is no reason for another format.
+    #[serde(rename = "life")]
+    incarnation: String,
     boot: u32,
     shards: NonZeroU32,
     cluster: String,
@@ -141,7 +143,7 @@ impl Identity {
     pub(super) fn encode(&self) -> Vec<u8> {
         let node = NodeForm {
             name: self.name.clone(),
-            life: format!("{:016x}", self.life.0),
+            incarnation: format!("{:016x}", self.incarnation.0),
             boot: self.boot,
             shards: self.shards,
             cluster: format!("{:032x}", self.cluster.0),
@@ -181,7 +183,7 @@ impl NodeForm {
     fn check(&self, format: u64) -> String {
         let mut hasher = blake3::Hasher::new();
         let (boot, shards) = (self.boot.to_string(), self.shards.to_string());
-        for field in [&self.name, &self.life, &boot, &shards, &self.cluster, &self.secret, &self.founding] {
+        for field in [&self.name, &self.incarnation, &boot, &shards, &self.cluster, &self.secret, &self.founding] {
             hasher.update(&(field.len() as u64).to_be_bytes());
             hasher.update(field.as_bytes());
         }
@@ -203,7 +205,7 @@ impl NodeForm {
 
     fn parse(self, all_speak: Protocol) -> Option<Identity> {
         Some(Identity {
-            life: Life(u64::from_str_radix(&self.life, 16).ok()?),
+            incarnation: Incarnation(u64::from_str_radix(&self.incarnation, 16).ok()?),
             boot: self.boot,
             lineage: Lineage::of(self.boots.iter().map(BootForm::parse).collect::<Option<_>>()?),
             actors: match &self.actors {

@@ -81,8 +81,8 @@ pub enum DataDirError {
          times. Put the whole directory back as it was, or replace the node"
     )]
     OfTwoTimes(PathBuf),
-    /// The node has been started as often as a life allows.
-    #[error("{0} has been started 2^24 times, which is all that one life of a node allows: replace the node")]
+    /// The node has been started as often as an incarnation allows.
+    #[error("{0} has been started 2^24 times, which is all that one incarnation of a node allows: replace the node")]
     OutOfBoots(PathBuf),
     /// The file system refused something.
     #[error("cannot {what} {path}: {source}")]

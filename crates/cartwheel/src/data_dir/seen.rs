@@ -1,4 +1,4 @@
-//! The file in which a node remembers how far each life of its peers has come ([`crate::lineage`]).
+//! The file in which a node remembers how far each incarnation of its peers has come ([`crate::lineage`]).
 //!
 //! A data directory that was put back from a copy must not serve: it has forgotten writes that it acknowledged, and promises that it
 //! made. Only its peers can know.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::{fs, io};
 
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::{DataDirError, atomic_file};
@@ -18,8 +18,8 @@ const FORMAT: u64 = 2;
 /// The oldest that it reads: boots alone.
 const FORMAT_OLDEST: u64 = 1;
 
-/// What is known by node and life.
-pub type SeenBoots = BTreeMap<(NodeId, Life), Known>;
+/// What is known by node and incarnation.
+pub type SeenBoots = BTreeMap<(NodeId, Incarnation), Known>;
 
 /// Where they are kept.
 #[derive(Clone, Debug)]
@@ -39,7 +39,9 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct SeenForm {
     node: String,
-    life: String,
+    /// Files name it as the first builds did: a term that changes is no reason for another format.
+    #[serde(rename = "life")]
+    incarnation: String,
     boot: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     drawn: Option<String>,
@@ -82,9 +84,9 @@ impl SeenFile {
     /// # Errors
     /// If it cannot be written.
     pub fn save(&self, boots: &SeenBoots) -> Result<(), DataDirError> {
-        let form = |(&(node, life), known): (&(NodeId, Life), &Known)| SeenForm {
+        let form = |(&(node, incarnation), known): (&(NodeId, Incarnation), &Known)| SeenForm {
             node: format!("{:016x}", node.get()),
-            life: format!("{:016x}", life.0),
+            incarnation: format!("{:016x}", incarnation.0),
             boot: known.boot,
             drawn: Some(format!("{:016x}", known.drawn)),
             marks: known.marks.iter().map(|mark| (mark.boot, mark.commit)).collect(),
@@ -98,21 +100,21 @@ impl SeenFile {
 }
 
 impl SeenForm {
-    fn parse(&self) -> Option<((NodeId, Life), Known)> {
+    fn parse(&self) -> Option<((NodeId, Incarnation), Known)> {
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
         let marks = self.marks.iter().map(|&(boot, commit)| Mark { boot, commit }).collect();
         let drawn = self.drawn.as_deref().map_or(Some(0), number)?;
         let known = Known { boot: self.boot, drawn, marks };
-        Some(((NodeId::new(number(&self.node)?), Life(number(&self.life)?)), known))
+        Some(((NodeId::new(number(&self.node)?), Incarnation(number(&self.incarnation)?)), known))
     }
 }
 
 fn check(seen: &[SeenForm]) -> String {
     let mut hasher = blake3::Hasher::new();
-    for SeenForm { node, life, boot, drawn, marks } in seen {
+    for SeenForm { node, incarnation, boot, drawn, marks } in seen {
         // The first format had the first three.
         let drawn = drawn.as_ref().map(|drawn| format!("{drawn} {marks:?}"));
-        for field in [Some(node), Some(life), Some(&boot.to_string()), drawn.as_ref()].into_iter().flatten() {
+        for field in [Some(node), Some(incarnation), Some(&boot.to_string()), drawn.as_ref()].into_iter().flatten() {
             hasher.update(&(field.len() as u64).to_be_bytes());
             hasher.update(field.as_bytes());
         }
@@ -146,8 +148,10 @@ mod tests {
         assert_eq!(file.load().unwrap(), SeenBoots::new());
         let known = Known { boot: 7, drawn: 9, marks: vec![Mark { boot: 7, commit: 3 }, Mark::default()] };
         let other = Known { boot: 1, ..Known::default() };
-        let boots =
-            SeenBoots::from([((NodeId::new(1), Life(u64::MAX)), known), ((NodeId::new(u64::MAX), Life(0)), other)]);
+        let boots = SeenBoots::from([
+            ((NodeId::new(1), Incarnation(u64::MAX)), known),
+            ((NodeId::new(u64::MAX), Incarnation(0)), other),
+        ]);
         file.save(&boots).unwrap();
         assert_eq!(file.load().unwrap(), boots);
         let whole = fs::read(&file.path).unwrap();

@@ -2,7 +2,7 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::Life;
+use cartwheel_core::value::dot::Incarnation;
 
 use super::*;
 use crate::lineage::Lineage;
@@ -10,7 +10,7 @@ use crate::lineage::Lineage;
 fn identity() -> Identity {
     Identity {
         name: "node-1".to_owned(),
-        life: Life(0x0123_4567_89ab_cdef),
+        incarnation: Incarnation(0x0123_4567_89ab_cdef),
         boot: 0,
         lineage: Lineage::default(),
         actors: None,

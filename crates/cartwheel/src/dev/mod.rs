@@ -102,7 +102,7 @@ pub async fn run(args: &DevArgs) -> Result<(), DevError> {
     }
     for name in renewing::renew_missing(&args.dir)? {
         output::note(format_args!(
-            "note: {name} had no data directory any more: it begins a new life, and its peers refill it"
+            "note: {name} had no data directory any more: it begins a new incarnation, and its peers refill it"
         ));
     }
     let known = founding::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;

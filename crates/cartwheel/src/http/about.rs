@@ -25,7 +25,7 @@ pub(super) async fn root(State(door): State<Door>) -> String {
   GET /v1/cluster/locate/{{bucket}}/{{key}}         where a key lies
   GET /v1/cluster/replicas                         since when which replicas are proven equal
   GET /v1/cluster/partitions/{{partition}}/digests  what this node's disk holds of a partition
-  GET /healthz                                  whether the node lives
+  GET /healthz                                  whether the node incarnations
   GET /readyz                                   whether it takes requests
   GET /metrics                                  metrics for Prometheus
   GET /openapi.json                             all calls, as OpenAPI

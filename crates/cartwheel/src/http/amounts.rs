@@ -37,14 +37,14 @@ pub(super) struct Route {
 impl Route {
     /// From what a configuration says to what is wished.
     pub(super) fn new(partition: PartitionId, from: &Configuration, view: &View) -> Self {
-        let (counts, wished) = (&from.counts, view.wished_counts());
+        let (counts, target) = (&from.counts, view.target_counts());
         let of = |counts: &ReplicaCounts, other: &ReplicaCounts| counts.iter().all(|(bucket, n)| other.n(bucket) == n);
         Self {
             partition,
             from: from.homes_of_any().to_vec(),
-            to: view.wished(partition),
-            groups: counts.groups().map(|group| (group, counts.n_of(group), wished.n_of(group))).collect(),
-            changes_n: !of(counts, wished) || !of(wished, counts),
+            to: view.target(partition),
+            groups: counts.groups().map(|group| (group, counts.n_of(group), target.n_of(group))).collect(),
+            changes_n: !of(counts, target) || !of(target, counts),
         }
     }
 
@@ -79,7 +79,7 @@ pub(super) fn sources(door: &Door, view: &View, routes: &[Route]) -> Questions {
     let (liveness, own) = (door.liveness(), door.local().node);
     let is_there = |home: &&Home| {
         let is_alive = home.node == own || liveness.status(home.node) != Status::Down;
-        is_alive && view.member(home.node).is_some_and(|known| known.member.life == home.life)
+        is_alive && view.member(home.node).is_some_and(|known| known.member.incarnation == home.incarnation)
     };
     let mut questions = Questions::new();
     for Route { partition, from, .. } in routes {
@@ -157,12 +157,12 @@ fn mean(group: Group, routes: &[Route], surveyed: &Surveyed) -> Option<Size> {
 #[cfg(test)]
 mod tests {
     use cartwheel_core::cluster::sizes::NodeSizes;
-    use cartwheel_core::value::dot::Life;
+    use cartwheel_core::value::dot::Incarnation;
 
     use super::*;
 
     fn homes(nodes: &[u64]) -> Vec<Home> {
-        nodes.iter().map(|&node| Home { node: NodeId::new(node), life: Life(1) }).collect()
+        nodes.iter().map(|&node| Home { node: NodeId::new(node), incarnation: Incarnation(1) }).collect()
     }
 
     fn route(partition: u32, from: &[u64], to: &[u64]) -> Route {

@@ -134,7 +134,7 @@ pub(super) struct StatusForm {
     /// Its share of the data; 100 is a normal one.
     weight: u32,
     /// Which data directory it is, in hexadecimal.
-    life: String,
+    incarnation: String,
     /// It was removed, and hands over what it holds; or too few would remain.
     leaving: bool,
     /// `self`, `connected` or `disconnected`.
@@ -232,7 +232,7 @@ fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>
     let mut form = StatusForm {
         member: member(known),
         weight: known.member.weight,
-        life: format!("{:016x}", known.member.life.0),
+        incarnation: format!("{:016x}", known.member.incarnation.0),
         leaving: known.leaving,
         state: "disconnected",
         since: None,
@@ -323,7 +323,9 @@ fn ring_of(view: &View, phases: &[Phase]) -> RingForm {
     let position = |node: NodeId| ids.binary_search(&node).ok();
     // A home that is no member any more answers nobody.
     let homes = |phase: &Phase| -> Vec<usize> {
-        let present = |home: &&Home| phase.latest().life_of(home.node).is_none_or(|life| life == home.life);
+        let present = |home: &&Home| {
+            phase.latest().incarnation_of(home.node).is_none_or(|incarnation| incarnation == home.incarnation)
+        };
         let mut nodes: Vec<NodeId> = Vec::new();
         for home in phase.both().flat_map(|of| of.homes_of_any()).filter(present) {
             if !nodes.contains(&home.node) {

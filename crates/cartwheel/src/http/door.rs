@@ -169,7 +169,7 @@ impl Door {
         self.0.backend.durability
     }
 
-    /// Whether the node lives.
+    /// Whether the node incarnations.
     pub(super) fn is_running(&self) -> bool {
         self.0.backend.shards.are_running()
     }

@@ -1,4 +1,4 @@
-//! Whether the node lives, and whether it is ready.
+//! Whether the node incarnations, and whether it is ready.
 
 use axum::Json;
 use axum::extract::State;

@@ -110,7 +110,7 @@ pub(super) struct PlanForm {
     /// Not every partition's size is known: for some, keys and bytes are the mean of the others.
     estimated: bool,
     /// The partitions that are made anew.
-    remade: Vec<RemadeForm>,
+    force_recovered: Vec<RemadeForm>,
     /// What an administrator should know before the changes are made.
     warnings: Vec<String>,
     /// The members whose weights ask for more replicas than a node can hold.
@@ -217,7 +217,7 @@ pub(super) async fn change(State(door): State<Door>, request: HttpRequest<Body>)
             let why = "the node has just started and has yet to learn which partitions are lost: try again in a moment, or ask another one";
             return Err(ApiError::unavailable(why));
         }
-        changes.push(lost::forsake(&door, &after)?);
+        changes.push(lost::mark_lost(&door, &after)?);
         after = planned(&history, &changes).map_err(refused)?;
     }
     let mut plan = plan_of(&door, &view, &after).await?;
@@ -273,7 +273,7 @@ fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result
         }
         WishForm::Remove { node } => {
             let member = member(node)?;
-            ChangeKind::Remove { node: member.id, life: member.life }
+            ChangeKind::Remove { node: member.id, incarnation: member.incarnation }
         }
         WishForm::Replace { node, with } => {
             let old = member(node)?;
@@ -289,7 +289,7 @@ fn kind_of(door: &Door, view: &View, come: &[Member], wish: &WishForm) -> Result
             let member = member(node)?;
             ChangeKind::Address {
                 node: member.id,
-                life: member.life,
+                incarnation: member.incarnation,
                 peer_addr: address(peer_address.as_ref(), member.peer_addr)?,
                 http_addr: address(http_address.as_ref(), member.http_addr)?,
             }
@@ -365,7 +365,7 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
         bytes: amount.map(|amount| amount.size.bytes),
         estimated: amount.is_some_and(|amount| amount.is_estimate),
     };
-    let remade = lost::remade(door, after);
+    let force_recovered = lost::force_recovered(door, after);
     Ok(PlanForm {
         version: String::new(),
         applied: false,
@@ -376,11 +376,11 @@ async fn plan_of(door: &Door, before: &View, after: &View) -> Result<PlanForm, A
         warnings: [
             warnings(door, before, after, &moving),
             weight_warnings(after),
-            lost::warnings(door, after, &remade),
+            lost::warnings(door, after, &force_recovered),
         ]
         .concat(),
         capped: after.ring.capped().into_iter().map(|capped| CappedForm::of(after, capped)).collect(),
-        remade,
+        force_recovered,
         moves: moving.iter().zip(&amounts).map(moved).collect(),
         nodes,
         before: BalanceForm::of(before),
@@ -404,9 +404,10 @@ fn weight_warnings(after: &View) -> Vec<String> {
 fn warnings(door: &Door, before: &View, after: &View, moving: &[Route]) -> Vec<String> {
     let liveness = door.liveness();
     let is_down = |home: &Home| home.node != door.local().node && liveness.status(home.node) == Status::Down;
-    let lives = before.members().map(|known| Home { node: known.member.id, life: known.member.life });
+    let incarnations =
+        before.members().map(|known| Home { node: known.member.id, incarnation: known.member.incarnation });
     let (mut gone, mut awaited) = (Vec::new(), BTreeMap::<NodeId, usize>::new());
-    gone.extend(lives.filter(|home| is_down(home) && after.is_removed(*home) && !before.is_removed(*home)));
+    gone.extend(incarnations.filter(|home| is_down(home) && after.is_removed(*home) && !before.is_removed(*home)));
     for route in moving {
         let needed = route.from.iter().filter(|home| !after.is_removed(**home));
         let down: BTreeSet<NodeId> =
@@ -458,7 +459,7 @@ mod tests {
             json!({"changes": "add"}),
             json!({"changes": [{"op": "drop", "node": "a"}]}),
             json!({"changes": [{"op": "add"}]}),
-            json!({"changes": [{"op": "add", "node": "a", "life": 1}]}),
+            json!({"changes": [{"op": "add", "node": "a", "incarnation": 1}]}),
             json!({"changes": [{"op": "weight", "node": "a", "weight": -1}]}),
             json!({"changes": [], "dry_run": true}),
             json!({"changes": [], "apply": "yes"}),

@@ -106,7 +106,8 @@ pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<Mov
         waits_for: names(&view, &silent(&door, &view, route)),
     };
     let known = moving.iter().zip(amounts).zip(&copied);
-    let is_member = |waits: &Member| view.member(waits.id).is_some_and(|known| known.member.life == waits.life);
+    let is_member =
+        |waits: &Member| view.member(waits.id).is_some_and(|known| known.member.incarnation == waits.incarnation);
     let waiting = door.waiting().all().into_iter().filter(|waits| !is_member(waits)).map(|waits| waits.name);
     let leaving = view.members().filter(|known| known.leaving).map(|known| known.member.name.clone());
     Ok(Json(MovesForm {

@@ -283,7 +283,7 @@ async fn a_raw_fragment_and_an_ambiguous_length_are_refused_wherever_they_come_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_malformed_or_said_twice_is_refused_and_the_connection_lives() {
+async fn what_is_malformed_or_said_twice_is_refused_and_the_connection_incarnations() {
     let serving = keys().await;
     for (path, headers, code) in [
         ("/v1/kv/b/%zz", "", "bad_request"),

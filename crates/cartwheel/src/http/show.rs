@@ -214,7 +214,7 @@ fn json(form: &SiblingForm) -> String {
 /// A write's name; opaque to clients, legible to us.
 fn version(dot: Dot) -> String {
     let actor = dot.actor;
-    format!("{}-{:x}-{:x}-{}", actor.node, actor.life.0, actor.since.0, dot.counter)
+    format!("{}-{:x}-{:x}-{}", actor.node, actor.incarnation.0, actor.since.0, dot.counter)
 }
 
 /// A time as the contract writes it. It is one that the format can write: the machine's, or a shown one.

@@ -15,7 +15,7 @@ use cartwheel_core::message::client::{
     Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as Asked, Retry,
 };
 use cartwheel_core::node::{Effects, Input};
-use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::state::{Content, Epoch, Sibling};
 use cartwheel_core::value::time::Now;
@@ -104,7 +104,7 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
         cluster_name: String::new(),
         node: member.id,
         name: identity.name,
-        life: identity.life,
+        incarnation: identity.incarnation,
         boot: 1,
         lineage: identity.lineage,
         opens: false,
@@ -119,7 +119,7 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let phases = watch::channel(Arc::new(view.ring.partitions().iter().map(first).collect())).1;
     let (_views, view) = watch::channel(view);
     let gone = Standing { status: Status::Down, since: WallMs(1_700_000_000_123), why: Why::SuspicionConfirmed };
-    let (_opinions, liveness) = watch::channel(Arc::new(Liveness::new([(NodeId::of_name("node-3"), gone)])));
+    let (_verdicts, liveness) = watch::channel(Arc::new(Liveness::new([(NodeId::of_name("node-3"), gone)])));
     let waits_for = vec![NodeId::of_name("node-2")];
     let upgrade = UpgradeStatus { waits_for, ..UpgradeStatus::default() };
     (
@@ -173,7 +173,7 @@ fn sibling(counter: u64, content: Option<&'static str>) -> Sibling {
         None => Content::Tombstone,
     };
     Sibling {
-        dot: Dot { actor: Actor { node: NodeId::new(1), life: Life(2), since: Since(3) }, counter },
+        dot: Dot { actor: Actor { node: NodeId::new(1), incarnation: Incarnation(2), since: Since(3) }, counter },
         content,
         hlc: Hlc::at(WallMs(784_111_777_000 + counter)),
         epoch: Epoch(0),
@@ -485,7 +485,7 @@ async fn a_node_tells_what_it_thinks_of_the_members() {
         (&other["state"], &other["boot"], &other["http"]),
         (&json!("disconnected"), &Value::Null, &json!("127.0.0.1:8082"))
     );
-    assert_eq!((&own["liveness"], &other["liveness"]), (&Value::Null, &Value::Null), "nobody has an opinion of itself");
+    assert_eq!((&own["liveness"], &other["liveness"]), (&Value::Null, &Value::Null), "nobody has a verdict of itself");
     let gone = &members.iter().find(|member| member["name"] == "node-3").unwrap()["liveness"];
     assert_eq!((&gone["status"], &gone["since"]), (&json!("down"), &json!("2023-11-14T22:13:20.123Z")));
     assert_eq!(gone["why"], Why::SuspicionConfirmed.to_string());

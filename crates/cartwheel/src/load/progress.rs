@@ -32,7 +32,7 @@ impl Place {
 
 /// A record under way, by its position among all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Ticket(u64);
+pub(super) struct RequestId(u64);
 
 /// Which records are done. They may be done in any order; what counts is the place before the first that is not.
 #[derive(Clone, Debug)]
@@ -67,14 +67,14 @@ impl Progress {
     }
 
     /// Takes in the next record of the file, which ends at `end`.
-    pub(super) fn begin(&mut self, end: Start) -> Ticket {
+    pub(super) fn begin(&mut self, end: Start) -> RequestId {
         self.under_way.push_back(UnderWay { end, ended: None });
-        Ticket(self.first + self.under_way.len() as u64 - 1)
+        RequestId(self.first + self.under_way.len() as u64 - 1)
     }
 
     /// A record is done.
-    pub(super) fn end(&mut self, ticket: Ticket, end: End) {
-        let at = ticket.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+    pub(super) fn end(&mut self, request_id: RequestId, end: End) {
+        let at = request_id.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         if let Some(record) = at.and_then(|at| self.under_way.get_mut(at)) {
             record.ended = Some(end);
         }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Ending as _, Exit};
 
-use super::progress::{End, Place, Progress, Ticket};
+use super::progress::{End, Place, Progress, RequestId};
 use super::record::{Item, RECORD_BYTES_MAX, Record, Start};
 use super::source::Source;
 use super::state::Identity;
@@ -69,7 +69,7 @@ struct Job {
     line: u64,
     end: u64,
     record: Record,
-    ticket: Ticket,
+    request_id: RequestId,
     /// Held while the record waits.
     _room: OwnedSemaphorePermit,
 }
@@ -105,7 +105,7 @@ impl Store {
             let (sender, jobs) = mpsc::channel(LANE_MAX);
             senders.push(sender);
             let store = self.clone();
-            tasks.spawn(async move { store.lane(jobs).await });
+            tasks.spawn(async move { store.shard_id(jobs).await });
         }
         let (store, runtime) = (self.clone(), Handle::current());
         let (ended, read) = oneshot::channel();
@@ -156,15 +156,15 @@ impl Store {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Reads the source and deals its records out to the lanes: those of one key to one lane, which keeps their order.
+    /// Reads the source and deals its records out to the lanes: those of one key to one shard, which keeps their order.
     fn read(&self, mut source: Source, lanes: &[mpsc::Sender<Job>], runtime: &Handle) -> std::io::Result<()> {
         let room = Arc::new(Semaphore::new(WAITING_KB_MAX as usize));
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         while !self.stopped() {
             let Some(Item { line, next_line, end, record }) = source.next()? else { break };
-            let ticket = lock(&self.progress).begin(Start { offset: end, line: next_line });
+            let request_id = lock(&self.progress).begin(Start { offset: end, line: next_line });
             match record {
-                Err(why) if self.skip_bad => self.skip(Bad { line, why }, ticket),
+                Err(why) if self.skip_bad => self.skip(Bad { line, why }, request_id),
                 Err(why) => {
                     // What comes before it is still stored.
                     self.note_failure(Failure { line, why, exit: Exit::Refused });
@@ -173,9 +173,9 @@ impl Store {
                 Ok(record) => {
                     let kb = (record.value.len() as u64).div_ceil(KB).clamp(1, RECORD_BYTES_MAX / KB);
                     let Ok(room) = runtime.block_on(room.clone().acquire_many_owned(kb as u32)) else { break };
-                    let lane = hasher.hash_one(&record.key) % lanes.len() as u64;
-                    let job = Job { line, end, record, ticket, _room: room };
-                    if lanes[lane as usize].blocking_send(job).is_err() {
+                    let shard_id = hasher.hash_one(&record.key) % lanes.len() as u64;
+                    let job = Job { line, end, record, request_id, _room: room };
+                    if lanes[shard_id as usize].blocking_send(job).is_err() {
                         break;
                     }
                 }
@@ -184,7 +184,7 @@ impl Store {
         Ok(())
     }
 
-    async fn lane(&self, mut jobs: mpsc::Receiver<Job>) {
+    async fn shard_id(&self, mut jobs: mpsc::Receiver<Job>) {
         loop {
             let job = tokio::select! {
                 biased;
@@ -197,10 +197,10 @@ impl Store {
             match self.store(job.record, job.end).await {
                 Ok(()) => {
                     self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                    lock(&self.progress).end(job.ticket, End::Stored);
+                    lock(&self.progress).end(job.request_id, End::Stored);
                 }
                 Err(ClientError::Refused { code, message }) if self.skip_bad && code == TOO_LARGE => {
-                    self.skip(Bad { line: job.line, why: format!("{message} ({code})") }, job.ticket);
+                    self.skip(Bad { line: job.line, why: format!("{message} ({code})") }, job.request_id);
                 }
                 Err(error) => self.fail(Failure { line: job.line, why: error.to_string(), exit: error.exit() }),
             }
@@ -253,12 +253,12 @@ impl Store {
         Ok(())
     }
 
-    fn skip(&self, bad: Bad, ticket: Ticket) {
+    fn skip(&self, bad: Bad, request_id: RequestId) {
         let mut shown = lock(&self.bad);
         if shown.len() < BAD_SHOWN_MAX {
             shown.push(bad);
         }
-        lock(&self.progress).end(ticket, End::Skipped);
+        lock(&self.progress).end(request_id, End::Skipped);
     }
 
     /// A record cannot be stored: the load stops.

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use cartwheel_core::admission::Slice;
+use cartwheel_core::admission::WorkClass;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -35,7 +35,7 @@ impl Collector for Background {
         }
         let help = "Pieces of background work that were begun, by kind.";
         let mut family = encoder.encode_descriptor("background_begun", help, None, MetricType::Counter)?;
-        for slice in Slice::ALL {
+        for slice in WorkClass::ALL {
             let begun: u64 = shards.iter().map(|(_, shard)| shard.begun[slice as usize]).sum();
             ConstCounter::new(begun).encode(family.encode_family(&[("kind", slice.name())])?)?;
         }

@@ -1,6 +1,6 @@
-//! Which lives of its peers a node talks to and in which versions of the protocol, and whether they talk to it.
+//! Which incarnations of its peers a node talks to and in which versions of the protocol, and whether they talk to it.
 //!
-//! A life that was replaced never returns. Nor does a data directory that lacks what a peer knows it to have had: it was put back from a
+//! An incarnation that was replaced never returns. Nor does a data directory that lacks what a peer knows it to have had: it was put back from a
 //! copy ([`crate::lineage`]).
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::control::MembersChange;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::wire::{Protocol, Spoken};
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
@@ -21,8 +21,8 @@ use crate::config::ListenAddr;
 use crate::data_dir::{SeenBoots, SeenFile};
 use crate::lineage::{Known, Mark};
 
-/// Of how many lives of one node the boots are remembered. More than one is there only while the news of a replacement travels.
-const LIVES_MAX: usize = 8;
+/// Of how many incarnations of one node the boots are remembered. More than one is there only while the news of a replacement travels.
+const INCARNATIONS_MAX: usize = 8;
 /// Of how many shards of a node marks are remembered.
 const SHARDS_MAX: usize = 1024;
 /// How often it is saved how far peers have come. Until then only this process knows, so an old copy goes unnoticed if it dies meanwhile.
@@ -38,7 +38,7 @@ const NOTED_WITHIN: Duration = Duration::from_secs(5);
 /// The versions of the protocol that members speak, as they last said; none of those that have said nothing yet.
 pub type PeersSpeak = BTreeMap<NodeId, Spoken>;
 
-/// What a node knows of its peers' lives. Clones are one; the default knows nothing and takes everybody for what he says he is.
+/// What a node knows of its peers' incarnations. Clones are one; the default knows nothing and takes everybody for what he says he is.
 #[derive(Clone, Debug, Default)]
 pub struct Acquaintances(Arc<Inner>);
 
@@ -48,9 +48,9 @@ struct Inner {
     file: Option<SeenFile>,
     seen: Mutex<SeenBoots>,
     /// The highest marks of those that are in `seen`, as they were heard since the last save.
-    marks: std::sync::Mutex<BTreeMap<(NodeId, Life), Vec<Mark>>>,
+    marks: std::sync::Mutex<BTreeMap<(NodeId, Incarnation), Vec<Mark>>>,
     /// Who has connections here.
-    live: std::sync::Mutex<BTreeMap<(NodeId, Life), Arc<Live>>>,
+    live: std::sync::Mutex<BTreeMap<(NodeId, Incarnation), Arc<Live>>>,
     retired: watch::Sender<Option<Retired>>,
     /// The lowest version of the protocol that is spoken, if it is not the build's own.
     oldest: watch::Sender<Option<Protocol>>,
@@ -58,7 +58,7 @@ struct Inner {
     welcome: OnceLock<Welcome>,
 }
 
-/// A life of a node that has connections to this one.
+/// An incarnation of a node that has connections to this one.
 #[derive(Debug, Default)]
 struct Live {
     connections: AtomicUsize,
@@ -70,7 +70,7 @@ struct Live {
 pub(super) struct Connected {
     live: Arc<Live>,
     acquaintances: Acquaintances,
-    of: (NodeId, Life),
+    of: (NodeId, Incarnation),
 }
 
 impl Connected {
@@ -106,7 +106,7 @@ impl Drop for Connected {
 pub enum Retired {
     /// It is an old copy: a peer has seen a later boot of it.
     OldCopy,
-    /// The node has a new life in another directory, or was removed.
+    /// The node has a new incarnation in another directory, or was removed.
     Replaced,
 }
 
@@ -161,8 +161,8 @@ impl Acquaintances {
     /// answers to what it says go to where it was before.
     pub(super) fn is_found_at(&self, remote: &Remote) {
         let (Some(welcome), Some(view)) = (self.welcome(), &self.0.view) else { return };
-        let Remote { node, life, ref peer_addr, ref http_addr, opens, .. } = *remote;
-        let Some(moved) = view.borrow().moved(node, life, peer_addr, http_addr) else { return };
+        let Remote { node, incarnation, ref peer_addr, ref http_addr, opens, .. } = *remote;
+        let Some(moved) = view.borrow().moved(node, incarnation, peer_addr, http_addr) else { return };
         let is_place = |addr: &str| addr.parse::<ListenAddr>().is_ok_and(|addr| addr.is_one_place());
         if opens || !is_place(peer_addr) || !is_place(http_addr) {
             return;
@@ -177,16 +177,16 @@ impl Acquaintances {
     /// Whether the other side of a connection is to be talked to. A boot that is new is remembered before it hears anything.
     pub(super) async fn admit(&self, remote: &Remote) -> Result<(), HelloError> {
         let Some(view) = self.0.view.as_ref().map(|view| view.borrow().clone()) else { return Ok(()) };
-        let Remote { node, life, boot, opens, .. } = *remote;
-        if view.is_gone(node, life) {
+        let Remote { node, incarnation, boot, opens, .. } = *remote;
+        if view.is_gone(node, incarnation) {
             return Err(HelloError::Replaced { name: remote.name.clone() });
         }
         // An original that runs is told from one that has died before anything is decided on what it has said.
-        if opens && self.is_served_elsewhere(node, life).await {
+        if opens && self.is_served_elsewhere(node, incarnation).await {
             return Err(HelloError::Runs { name: remote.name.clone() });
         }
         let mut seen = self.0.seen.lock().await;
-        let known = self.known(&seen, node, life);
+        let known = self.known(&seen, node, incarnation);
         if let Some(known) = &known
             && let Err(why) = remote.lineage.judge(boot, known)
         {
@@ -200,31 +200,31 @@ impl Acquaintances {
         if known.as_ref().is_some_and(|known| (known.boot, known.drawn) == (boot, drawn)) {
             return Ok(());
         }
-        seen.retain(|&(node, life), _| !view.is_gone(node, life));
-        if has_room(&seen, &view, node, life) {
+        seen.retain(|&(node, incarnation), _| !view.is_gone(node, incarnation));
+        if has_room(&seen, &view, node, incarnation) {
             let marks = known.map(|known| known.marks).unwrap_or_default();
-            seen.insert((node, life), Known { boot, drawn, marks: marks.clone() });
-            self.marks().entry((node, life)).or_insert(marks);
+            seen.insert((node, incarnation), Known { boot, drawn, marks: marks.clone() });
+            self.marks().entry((node, incarnation)).or_insert(marks);
             self.save(&seen).await;
         }
         self.marks().retain(|of, _| seen.contains_key(of));
         Ok(())
     }
 
-    fn marks(&self) -> std::sync::MutexGuard<'_, BTreeMap<(NodeId, Life), Vec<Mark>>> {
+    fn marks(&self) -> std::sync::MutexGuard<'_, BTreeMap<(NodeId, Incarnation), Vec<Mark>>> {
         self.0.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far a life has come at the least.
-    fn known(&self, seen: &SeenBoots, node: NodeId, life: Life) -> Option<Known> {
-        let known = seen.get(&(node, life))?.clone();
-        let marks = self.marks().get(&(node, life)).cloned().unwrap_or(known.marks);
+    /// How far an incarnation has come at the least.
+    fn known(&self, seen: &SeenBoots, node: NodeId, incarnation: Incarnation) -> Option<Known> {
+        let known = seen.get(&(node, incarnation))?.clone();
+        let marks = self.marks().get(&(node, incarnation)).cloned().unwrap_or(known.marks);
         Some(Known { marks, ..known })
     }
 
     /// A peer has a connection to this node, as long as what this returns is kept.
     pub(super) fn connected(&self, remote: &Remote) -> Connected {
-        let of = (remote.node, remote.life);
+        let of = (remote.node, remote.incarnation);
         let mut all = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         let live = all.entry(of).or_default().clone();
         live.connections.fetch_add(1, Ordering::Relaxed);
@@ -232,8 +232,8 @@ impl Acquaintances {
     }
 
     /// Whether a node is there, and goes on speaking. A connection whose other end has died breaks, or falls silent.
-    async fn is_served_elsewhere(&self, node: NodeId, life: Life) -> bool {
-        let find = || self.0.live.lock().unwrap_or_else(PoisonError::into_inner).get(&(node, life)).cloned();
+    async fn is_served_elsewhere(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        let find = || self.0.live.lock().unwrap_or_else(PoisonError::into_inner).get(&(node, incarnation)).cloned();
         let Some(live) = find() else { return false };
         let begun = tokio::time::Instant::now();
         let mut frames = 0;
@@ -283,10 +283,10 @@ impl Acquaintances {
         });
     }
 
-    /// Waits until a peer that was admitted is refused: its life, or what it speaks.
+    /// Waits until a peer that was admitted is refused: its incarnation, or what it speaks.
     pub(super) async fn refused(&self, remote: &Remote) {
         tokio::select! {
-            () = self.life_refused(remote) => {}
+            () = self.incarnation_refused(remote) => {}
             () = self.outgrows(remote.spoken) => {}
         }
     }
@@ -301,9 +301,9 @@ impl Acquaintances {
         }
     }
 
-    async fn life_refused(&self, remote: &Remote) {
+    async fn incarnation_refused(&self, remote: &Remote) {
         if let Some(mut view) = self.0.view.clone()
-            && view.wait_for(|view| view.is_gone(remote.node, remote.life)).await.is_ok()
+            && view.wait_for(|view| view.is_gone(remote.node, remote.incarnation)).await.is_ok()
         {
             return;
         }
@@ -351,8 +351,8 @@ impl Retired {
     }
 }
 
-/// Only members are remembered, and of each a few lives: whoever reaches the port may claim as many as he likes.
-fn has_room(seen: &SeenBoots, view: &View, node: NodeId, life: Life) -> bool {
-    let lives = seen.range((node, Life(0))..=(node, Life(u64::MAX))).count();
-    view.member(node).is_some() && (seen.contains_key(&(node, life)) || lives < LIVES_MAX)
+/// Only members are remembered, and of each a few incarnations: whoever reaches the port may claim as many as he likes.
+fn has_room(seen: &SeenBoots, view: &View, node: NodeId, incarnation: Incarnation) -> bool {
+    let incarnations = seen.range((node, Incarnation(0))..=(node, Incarnation(u64::MAX))).count();
+    view.member(node).is_some() && (seen.contains_key(&(node, incarnation)) || incarnations < INCARNATIONS_MAX)
 }

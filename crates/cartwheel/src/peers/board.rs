@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::message::Envelope;
-use cartwheel_core::node::clock_guard::Drift;
+use cartwheel_core::node::clock_guard::ClockGuard;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::time::Now;
 use cartwheel_core::wire::{Protocol, Spoken};
@@ -70,7 +70,7 @@ pub struct PeerStats {
     /// It has dialled this node.
     pub(super) called: Notify,
     link: Mutex<LinkState>,
-    drift: Mutex<Drift>,
+    clock_guard: Mutex<ClockGuard>,
 }
 
 /// Messages in one direction.
@@ -188,7 +188,7 @@ impl PeerStats {
             connects: AtomicU64::new(0),
             called: Notify::new(),
             link: Mutex::new(link),
-            drift: Mutex::default(),
+            clock_guard: Mutex::default(),
         }
     }
 
@@ -199,8 +199,8 @@ impl PeerStats {
 
     /// The peer's clock less this node's at the board's time `now`, in milliseconds; none if nothing was heard of it lately.
     pub fn clock_offset_ms(&self, now: Now) -> Option<i64> {
-        let drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        drift.compare(now, 2, |_| Status::Alive).map(|comparison| comparison.offset_ms)
+        let clock_guard = self.clock_guard.lock().unwrap_or_else(PoisonError::into_inner);
+        clock_guard.compare(now, 2, |_| Status::Alive).map(|comparison| comparison.offset_ms)
     }
 
     /// What the peer speaks, though it is nothing that this node does.
@@ -233,8 +233,8 @@ impl PeerStats {
 
     pub(super) fn heard(&self, message: &Envelope, bytes: usize, now: Now) {
         self.received.count(1, bytes);
-        let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        drift.heard(message.from, (message.from_life, message.from_boot), message.sent, now);
+        let mut clock_guard = self.clock_guard.lock().unwrap_or_else(PoisonError::into_inner);
+        clock_guard.heard(message.from, (message.from_incarnation, message.from_boot), message.sent, now);
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use cartwheel_core::cluster::membership::{Change, ChangeKind, History, Member};
 use cartwheel_core::control::MembersChange;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::hlc::Hlc;
 use cartwheel_core::wire::{Protocol, Spoken};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -42,9 +42,9 @@ pub struct LocalNode {
     pub node: NodeId,
     /// Its name, for people.
     pub name: String,
-    /// Its life.
-    pub life: Life,
-    /// Its boot within that life; before the next one begins, the last one.
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Its boot within that incarnation; before the next one begins, the last one.
     pub boot: u32,
     /// Its last boots; before the next one begins, that one too.
     pub lineage: Lineage,
@@ -115,7 +115,7 @@ pub enum HelloError {
         /// Its name.
         name: String,
     },
-    /// It is a life that was replaced, or removed.
+    /// It is an incarnation that was replaced, or removed.
     #[error("{name} there has a data directory that was replaced or removed, and never comes back: stop it")]
     Replaced {
         /// Its name.
@@ -174,7 +174,7 @@ struct PbHello {
     #[prost(fixed64, tag = "3")]
     to: u64,
     #[prost(fixed64, tag = "4")]
-    life: u64,
+    incarnation: u64,
     #[prost(uint32, tag = "5")]
     boot: u32,
     #[prost(string, tag = "6")]
@@ -242,7 +242,7 @@ const RUNS: u32 = 3;
 pub(super) struct Remote {
     pub(super) node: NodeId,
     pub(super) name: String,
-    pub(super) life: Life,
+    pub(super) incarnation: Incarnation,
     pub(super) boot: u32,
     pub(super) lineage: Lineage,
     /// It only asks whether it may be served.
@@ -297,8 +297,8 @@ pub(super) async fn call(
 pub struct Found {
     /// Its id.
     pub node: NodeId,
-    /// Its life.
-    pub life: Life,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
     /// Where peers find it; empty if it does not say.
     pub peer_addr: String,
     /// Where HTTP clients find it; empty if it does not say.
@@ -311,8 +311,8 @@ pub(super) async fn ask_who(stream: &mut TcpStream, local: &LocalNode) -> Result
     let ours = Spoken::BY_THIS_BUILD;
     frames.send(encode(local, ours, NOBODY, None)).await?;
     let heard = next(&mut frames, ours).await?;
-    let Remote { node, life, peer_addr, http_addr, .. } = check(&heard, local)?;
-    Ok(Found { node, life, peer_addr, http_addr })
+    let Remote { node, incarnation, peer_addr, http_addr, .. } = check(&heard, local)?;
+    Ok(Found { node, incarnation, peer_addr, http_addr })
 }
 
 /// Hears who calls `local` and answers.
@@ -375,7 +375,7 @@ async fn meet(
     };
     match (checked, agree(heard, ours)) {
         // Whoever else has this node's directory, it is this process that serves it.
-        (Ok(remote), _) if (remote.node, remote.life) == (local.node, local.life) => {
+        (Ok(remote), _) if (remote.node, remote.incarnation) == (local.node, local.incarnation) => {
             Err(HelloError::Runs { name: remote.name })
         }
         (Ok(remote), agreed) => {
@@ -437,7 +437,7 @@ pub(super) async fn ask_to_join(
         cluster_name: cluster_name.to_owned(),
         node: joiner.id,
         name: joiner.name.clone(),
-        life: joiner.life,
+        incarnation: joiner.incarnation,
         boot: 0,
         lineage: Lineage::default(),
         opens: false,
@@ -480,7 +480,7 @@ fn greeting(local: &LocalNode, spoken: Spoken, to: NodeId, refusal: Option<(Stri
         cluster: Bytes::copy_from_slice(&local.cluster.0.to_be_bytes()),
         from: local.node.get(),
         to: to.get(),
-        life: local.life.0,
+        incarnation: local.incarnation.0,
         boot: local.boot,
         name: local.name.clone(),
         refusal,
@@ -562,11 +562,11 @@ fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
     }
     check_cluster_name(hello, local)?;
     let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
-    let (node, life, boot) = (NodeId::new(hello.from), Life(hello.life), hello.boot);
+    let (node, incarnation, boot) = (NodeId::new(hello.from), Incarnation(hello.incarnation), hello.boot);
     let lineage = Lineage::of(hello.boots.iter().map(begun_from_pb).collect());
     let (peer_addr, http_addr) = (text(&hello.peer_addr), text(&hello.http_addr));
     let opens = hello.opens;
-    Ok(Remote { node, name, life, boot, lineage, opens, version, peer_addr, http_addr, spoken: *spoken })
+    Ok(Remote { node, name, incarnation, boot, lineage, opens, version, peer_addr, http_addr, spoken: *spoken })
 }
 
 #[cfg(test)]
@@ -576,12 +576,12 @@ mod tests {
 
     use super::*;
 
-    fn local(name: String, cluster: u128, life: u64, boot: u32) -> LocalNode {
+    fn local(name: String, cluster: u128, incarnation: u64, boot: u32) -> LocalNode {
         let (node, lineage, peer_addr, http_addr) =
             (NodeId::of_name(&name), Lineage::default(), format!("{name}:1"), format!("{name}:2"));
-        let (cluster, life) = (ClusterId(cluster), Life(life));
+        let (cluster, incarnation) = (ClusterId(cluster), Incarnation(incarnation));
         let cluster_name = String::new();
-        LocalNode { cluster, cluster_name, node, name, life, boot, lineage, opens: false, peer_addr, http_addr }
+        LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens: false, peer_addr, http_addr }
     }
 
     /// What comes of it at both ends if a build that speaks `theirs` calls this one, or is called by it.
@@ -619,7 +619,12 @@ mod tests {
             let acquaintances = Acquaintances::default();
             let (asked, answered) = tokio::join!(ask_who(&mut here, asks), answer(&mut there, &b, &acquaintances));
             assert!(matches!(answered, Err(HelloError::Asked { .. } | HelloError::Cluster { .. })));
-            let found = Found { node: b.node, life: Life(2), peer_addr: "b:1".to_owned(), http_addr: "b:2".to_owned() };
+            let found = Found {
+                node: b.node,
+                incarnation: Incarnation(2),
+                peer_addr: "b:1".to_owned(),
+                http_addr: "b:2".to_owned(),
+            };
             assert_eq!(asked.ok(), is_told.then_some(found));
         }
     }
@@ -676,10 +681,10 @@ mod tests {
     async fn a_node_that_uses_a_version_goes_on_talking_to_none_that_knows_only_older_ones() {
         let acquaintances = Acquaintances::default();
         assert_eq!(acquaintances.spoken(), Spoken::BY_THIS_BUILD);
-        let (node, name, life, version) = (NodeId::of_name("a"), "a".to_owned(), Life(1), None);
+        let (node, name, incarnation, version) = (NodeId::of_name("a"), "a".to_owned(), Incarnation(1), None);
         let (lineage, opens, spoken) = (Lineage::default(), false, Spoken::BY_THIS_BUILD);
         let (peer_addr, http_addr) = (String::new(), String::new());
-        let remote = Remote { node, name, life, boot: 1, lineage, opens, version, peer_addr, http_addr, spoken };
+        let remote = Remote { node, name, incarnation, boot: 1, lineage, opens, version, peer_addr, http_addr, spoken };
         let mut refused = std::pin::pin!(acquaintances.refused(&remote));
         tokio::select! {
             biased;
@@ -702,8 +707,8 @@ mod tests {
             changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), cut in any::<prop::sample::Index>(),
             noise in vec(any::<u8>(), 0..100),
         ) {
-            let (cluster, life, boot, to) = ids;
-            let node = local(name, cluster, life, boot);
+            let (cluster, incarnation, boot, to) = ids;
+            let node = local(name, cluster, incarnation, boot);
             let ours = Spoken::BY_THIS_BUILD;
             let said = encode(&node, ours, NodeId::new(to), Some((refusal.clone(), boot)));
             let heard = decode(said.clone(), ours).unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cartwheel_core::message::{Asking, Envelope, Message, Ticket};
+use cartwheel_core::message::{Envelope, Message, RequestId, Requester};
 use cartwheel_core::wire::{Frame, Protocol};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt as _};
@@ -79,26 +79,26 @@ struct Large {
 
 /// The questions of a peer whose answers wait to be sent to it. A large answer takes long to travel, and is asked for again meanwhile.
 #[derive(Clone, Debug, Default)]
-struct Answering(Arc<Mutex<BTreeSet<Ticket>>>);
+struct Answering(Arc<Mutex<BTreeSet<RequestId>>>);
 
 impl Answering {
     /// The answer to this question is on its way until what is returned is dropped; none if another one is already.
-    fn begin(&self, ticket: Ticket) -> Option<Answers> {
-        let is_first = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket);
-        is_first.then(|| Answers { ticket, of: self.clone() })
+    fn begin(&self, request_id: RequestId) -> Option<Answers> {
+        let is_first = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(request_id);
+        is_first.then(|| Answers { request_id, of: self.clone() })
     }
 }
 
 /// A question that is being answered.
 #[derive(Debug)]
 struct Answers {
-    ticket: Ticket,
+    request_id: RequestId,
     of: Answering,
 }
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        self.of.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.ticket);
+        self.of.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.request_id);
     }
 }
 
@@ -216,7 +216,7 @@ impl Link {
     /// Sends a frame with a large value, or drops it: when too much waits already, or what it answers is being answered.
     fn send_large(&self, message: &Envelope, large: Large) {
         let answers = match &message.message {
-            Message::Answer(ticket, _) => match self.answering.begin(*ticket) {
+            Message::Answer(request_id, _) => match self.answering.begin(*request_id) {
                 Some(answers) => Some(answers),
                 None => return debug!("{} has asked again for what is on its way to it", self.stats.name),
             },
@@ -243,9 +243,11 @@ impl Link {
 const fn is_exchange(message: &Message) -> bool {
     match message {
         Message::Compare(..) | Message::Compared(..) => true,
-        Message::Ask(ticket, _) | Message::Answer(ticket, _) => matches!(ticket.asking, Asking::Exchange),
+        Message::Ask(request_id, _) | Message::Answer(request_id, _) => {
+            matches!(request_id.asking, Requester::Exchange)
+        }
         Message::Forward(..) | Message::Forwarded(..) | Message::Fetch(..) | Message::Fetched(..) => false,
-        Message::AskClocks(_) | Message::Clocks(_) | Message::Succession(..) | Message::Notice(_) => false,
+        Message::AskClocks(_) | Message::Clocks(_) | Message::Reconfiguration(..) | Message::Notice(_) => false,
     }
 }
 

@@ -2,11 +2,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
-use cartwheel_core::message::{Answer, Asking, Message, Ticket};
+use cartwheel_core::message::{Answer, Message, RequestId, Requester};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::value::cluster_id::ClusterId;
-use cartwheel_core::value::dot::{Life, NodeId};
+use cartwheel_core::value::dot::{Incarnation, NodeId};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
 use cartwheel_core::value::time::Now;
 use cartwheel_core::wire::{PROTOCOL_VERSION, Protocol, Spoken};
@@ -23,22 +23,22 @@ use crate::shard::{self, Machine, Shards};
 
 fn local(name: &str, cluster: u128) -> LocalNode {
     let node = NodeId::of_name(name);
-    let (name, life, lineage) = (name.to_owned(), Life(1), Lineage::default());
+    let (name, incarnation, lineage) = (name.to_owned(), Incarnation(1), Lineage::default());
     let (peer_addr, http_addr) = (String::new(), String::new());
     let (cluster, cluster_name) = (ClusterId(cluster), String::new());
-    LocalNode { cluster, cluster_name, node, name, life, boot: 1, lineage, opens: false, peer_addr, http_addr }
+    LocalNode { cluster, cluster_name, node, name, incarnation, boot: 1, lineage, opens: false, peer_addr, http_addr }
 }
 
 fn message(from: &LocalNode, operation: u64) -> Envelope {
     Envelope {
         cluster: from.cluster,
         from: from.node,
-        from_life: from.life,
+        from_incarnation: from.incarnation,
         from_boot: from.boot,
         sent: Now { wall: WallMs(0), ..Now::default() },
-        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
-        message: Message::Answer(Ticket { asking: Asking::Coordinator, operation, round: 0 }, Answer::Stored),
+        message: Message::Answer(RequestId { asking: Requester::Coordinator, operation, round: 0 }, Answer::Stored),
     }
 }
 
@@ -47,8 +47,8 @@ struct Ear(mpsc::UnboundedSender<u64>);
 
 impl Machine for Ear {
     fn step(&mut self, _now: Now, input: Input) -> Effects {
-        if let Input::Message(Envelope { message: Message::Answer(ticket, _), .. }) = input {
-            let _ = self.0.send(ticket.operation);
+        if let Input::Message(Envelope { message: Message::Answer(request_id, _), .. }) = input {
+            let _ = self.0.send(request_id.operation);
         }
         Effects::default()
     }
@@ -258,22 +258,22 @@ async fn the_board_shows_who_is_reached_and_what_was_said() {
     assert_eq!(b_of_a.link().protocol, None);
 }
 
-/// A view of a cluster of `a` and `b`, `b` in one life after the other.
-fn view_of(lives_of_b: &[u64]) -> Arc<View> {
-    let member = |name: &str, life: u64| Member::new(name, Life(life));
-    let members = vec![member("a", 1), member("b", lives_of_b[0])];
+/// A view of a cluster of `a` and `b`, `b` in one incarnation after the other.
+fn view_of(incarnations_of_b: &[u64]) -> Arc<View> {
+    let member = |name: &str, incarnation: u64| Member::new(name, Incarnation(incarnation));
+    let members = vec![member("a", 1), member("b", incarnations_of_b[0])];
     let (partitions, strategy) = (Partitions::default(), Strategy::default());
     let found = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
     let (mut history, b) = (History::new(), NodeId::of_name("b"));
     history.record(Hlc::ZERO, b, found);
-    for &life in &lives_of_b[1..] {
-        history.record(Hlc::ZERO, b, ChangeKind::Replace { old: b, new: member("b", life) });
+    for &incarnation in &incarnations_of_b[1..] {
+        history.record(Hlc::ZERO, b, ChangeKind::Replace { old: b, new: member("b", incarnation) });
     }
     Arc::new(history.view().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_boots_and_old_lives_are_refused_and_told_so() {
+async fn old_boots_and_old_incarnations_are_refused_and_told_so() {
     let (a, b) = (local("a", 1), local("b", 1));
     let dir = tempfile::tempdir().unwrap();
     crate::founding::open_or_found(&dir.path().join("d"), Some(1), None, crate::founding::Ports::default()).unwrap();
@@ -286,16 +286,16 @@ async fn old_boots_and_old_lives_are_refused_and_told_so() {
     let (heard_sender, mut heard) = mpsc::unbounded_channel();
     let (_stop, stopped) = watch::channel(false);
     tokio::spawn(listen(a.clone(), listener, 100, ear(heard_sender), Board::default(), load(), stopped.clone()));
-    let call = |boot: u32, life: u64| {
-        let (local, peers) = (LocalNode { boot, life: Life(life), ..b.clone() }, [peer.clone()]);
+    let call = |boot: u32, incarnation: u64| {
+        let (local, peers) = (LocalNode { boot, incarnation: Incarnation(incarnation), ..b.clone() }, [peer.clone()]);
         async move { introduce(&local, &peers, &Acquaintances::default()).await }
     };
     assert_eq!(call(7, 1).await, Ok(()));
     assert_eq!(call(6, 1).await, Err(Unwelcome::Retired(Retired::OldCopy)));
     assert_eq!(call(7, 1).await, Ok(()), "the same boot again");
-    assert_eq!(call(1, 2).await, Ok(()), "a life that nobody has told of yet");
+    assert_eq!(call(1, 2).await, Ok(()), "an incarnation that nobody has told of yet");
     assert_eq!(
-        data_dir.seen_file().load().unwrap().get(&(b.node, Life(1))).map(|known| known.boot),
+        data_dir.seen_file().load().unwrap().get(&(b.node, Incarnation(1))).map(|known| known.boot),
         Some(7),
         "it outlives this node's own boot"
     );

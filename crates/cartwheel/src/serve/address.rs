@@ -50,7 +50,7 @@ pub(super) async fn make_known(member: Member, control: ControlHandle, mut view:
 
 /// What makes it known where a member is; none if that is known.
 fn change(view: &View, member: &Member) -> Option<ChangeKind> {
-    view.moved(member.id, member.life, &member.peer_addr, &member.http_addr)
+    view.moved(member.id, member.incarnation, &member.peer_addr, &member.http_addr)
 }
 
 async fn record(control: &ControlHandle, moved: ChangeKind) -> Result<(), String> {
@@ -82,9 +82,13 @@ pub(super) async fn look_for_others(
             continue;
         }
         for seed in &seeds {
-            let Ok(Found { node, life, peer_addr, http_addr }) = peers::who_is_at(&local, seed).await else { continue };
+            let Ok(Found { node, incarnation, peer_addr, http_addr }) = peers::who_is_at(&local, seed).await else {
+                continue;
+            };
             let known = view.borrow().member(node).map(|known| known.member.clone());
-            let Some(known) = known.filter(|known| missing.contains(&node) && known.life == life) else { continue };
+            let Some(known) = known.filter(|known| missing.contains(&node) && known.incarnation == incarnation) else {
+                continue;
+            };
             // What it says of itself; from a build that says nothing, where it was found.
             let or = |said: String, otherwise: &str| if said.is_empty() { otherwise.to_owned() } else { said };
             let peer_addr = or(peer_addr, seed);
@@ -103,14 +107,15 @@ pub(super) async fn look_for_others(
 
 #[cfg(test)]
 mod tests {
-    use cartwheel_core::value::dot::Life;
+    use cartwheel_core::value::dot::Incarnation;
 
     use super::*;
     use crate::config::{Environment, NewNode, Settings};
 
     #[test]
     fn what_is_advertised_goes_before_what_is_listened_on() {
-        let member = Member { peer_addr: "p:1".to_owned(), http_addr: "h:1".to_owned(), ..Member::new("a", Life(1)) };
+        let member =
+            Member { peer_addr: "p:1".to_owned(), http_addr: "h:1".to_owned(), ..Member::new("a", Incarnation(1)) };
         let at = |peer_listen: Option<&str>, peer_address: Option<&str>| {
             let parsed = |addr: Option<&str>| addr.map(|addr| addr.parse().unwrap());
             let new = NewNode { peer_address: parsed(peer_address), ..NewNode::default() };

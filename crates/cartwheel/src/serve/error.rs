@@ -23,7 +23,7 @@ pub enum ServeError {
     NewNode(#[from] NewNodeError),
     /// The node is no member of its cluster.
     #[error(
-        "{name} in {dir} is no member of its cluster in this life: make the node a new directory with cartwheel renew"
+        "{name} in {dir} is no member of its cluster in this incarnation: make the node a new directory with cartwheel renew"
     )]
     NoMember {
         /// The node's name.
@@ -101,7 +101,7 @@ pub enum ServeError {
     },
     /// What the node has promised about partitions cannot be read.
     #[error(transparent)]
-    Seats(#[from] SeatsError),
+    PartitionStates(#[from] SeatsError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -27,8 +27,9 @@ pub(super) enum Farewell {
 impl Farewell {
     /// What has become of a node that is refused, as far as it knows itself. `drained`: whether its shards have handed everything over.
     pub(super) fn of(why: Retired, view: &View, own: Home, drained: &[watch::Receiver<bool>]) -> Self {
-        let has_other_life = view.member(own.node).is_some_and(|known| known.member.life != own.life);
-        if why != Retired::Replaced || !view.is_removed(own) || has_other_life {
+        let has_other_incarnation =
+            view.member(own.node).is_some_and(|known| known.member.incarnation != own.incarnation);
+        if why != Retired::Replaced || !view.is_removed(own) || has_other_incarnation {
             return Self::Refused(why);
         }
         if drained.iter().all(|drained| *drained.borrow()) { Self::HandedOver } else { Self::Unheard }
@@ -71,13 +72,13 @@ mod tests {
     use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy};
     use cartwheel_core::ring::Partitions;
     use cartwheel_core::value::cluster_id::ClusterId;
-    use cartwheel_core::value::dot::{Life, NodeId};
+    use cartwheel_core::value::dot::{Incarnation, NodeId};
     use cartwheel_core::value::hlc::Hlc;
 
     use super::*;
 
-    fn member(name: &str, life: u64) -> Member {
-        Member::new(name, Life(life))
+    fn member(name: &str, incarnation: u64) -> Member {
+        Member::new(name, Incarnation(incarnation))
     }
 
     /// A cluster of four after these changes.
@@ -94,9 +95,9 @@ mod tests {
 
     #[test]
     fn a_node_that_was_removed_knows_whether_it_has_handed_everything_over() {
-        let own = Home { node: NodeId::of_name("b"), life: Life(1) };
-        let remove = ChangeKind::Remove { node: own.node, life: own.life };
-        let left = ChangeKind::Left { node: own.node, life: own.life };
+        let own = Home { node: NodeId::of_name("b"), incarnation: Incarnation(1) };
+        let remove = ChangeKind::Remove { node: own.node, incarnation: own.incarnation };
+        let left = ChangeKind::Left { node: own.node, incarnation: own.incarnation };
         let renewed = ChangeKind::Replace { old: own.node, new: member("b", 2) };
         let shards = |drained: [bool; 2]| drained.map(|drained| watch::channel(drained).1);
         let of = |changes: &[&ChangeKind], drained| {

@@ -17,8 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cartwheel_core::cluster::configuration::Home;
-use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::membership::{Member, View};
+use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::control::{Control, ControlConfig, SNAPSHOT_AFTER};
 use cartwheel_core::mutation::Broken;
@@ -75,7 +75,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let history_file = data_dir.history_file();
     let history = founding::history_of(data_dir.identity(), &history_file, &config.dir)?;
     let view = history.view().ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
-    let home = Home { node: NodeId::of_name(&data_dir.identity().name), life: data_dir.identity().life };
+    let home = Home { node: NodeId::of_name(&data_dir.identity().name), incarnation: data_dir.identity().incarnation };
     if readiness::is_name_taken(&view, home) {
         let (name, dir) = (data_dir.identity().name.clone(), config.dir.clone());
         return Err(ServeError::NameTaken { name, dir });
@@ -141,9 +141,9 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let mut handles = Vec::new();
     let mut running = Vec::new();
     for (index, (place, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
-        let lane = Lane { index, count: identity.shards.get() };
-        let mut node_config = node_config(config, identity, &local, lane, &view, saved_epoch.epoch, &mut store)?;
-        node_config.limits.hint_bytes_max = hint_bytes_max / u64::from(lane.count.max(1));
+        let shard_id = ShardId { index, count: identity.shards.get() };
+        let mut node_config = node_config(config, identity, &local, shard_id, &view, saved_epoch.epoch, &mut store)?;
+        node_config.limits.hint_bytes_max = hint_bytes_max / u64::from(shard_id.count.max(1));
         let node = Node::new(node_config, view.clone());
         let (shard, inbox) = shard::counted_inbox(&counted);
         let reserve = ReserveOptions {
@@ -160,7 +160,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
     let metrics = Metrics::new(handles.clone(), &counted, board.clone());
     let shards = Shards::new(handles, view.ring.partitions());
     let (control_handle, control_inbox) = control::inbox();
-    let own = Home { node: member.id, life: identity.life };
+    let own = Home { node: member.id, incarnation: identity.incarnation };
     let (view, mut own_view, view_at_end) = (views.clone(), views.clone(), views);
     let drained: Vec<_> = running.iter().map(|shard| shard.news.drained.clone()).collect();
     let (liveness_sender, liveness) = watch::channel(control.liveness().clone());
@@ -265,7 +265,7 @@ pub async fn serve(config: &Config, parent: signals::Parent) -> Result<(), Serve
             let farewell = Farewell::of(why, &view_at_end.borrow(), own, &drained);
             farewell::end(&data_dir, farewell)
         }
-        Ok(view) = own_view.wait_for(|view| view.is_gone(own.node, own.life)) => {
+        Ok(view) = own_view.wait_for(|view| view.is_gone(own.node, own.incarnation)) => {
             farewell::end(&data_dir, Farewell::of(Retired::Replaced, &view, own, &drained))
         }
     };
@@ -297,10 +297,10 @@ fn unless_newer<T>(loaded: Result<T, DataDirError>, lost: impl FnOnce(DataDirErr
 }
 
 fn local_node(data_dir: &DataDir, view: &View, member: &Member) -> LocalNode {
-    let Identity { cluster, life, boot, ref lineage, .. } = *data_dir.identity();
+    let Identity { cluster, incarnation, boot, ref lineage, .. } = *data_dir.identity();
     let Member { id: node, name, peer_addr, http_addr, .. } = member.clone();
     let (cluster_name, lineage) = (view.cluster_name.clone(), lineage.clone());
-    LocalNode { cluster, cluster_name, node, name, life, boot, lineage, opens: false, peer_addr, http_addr }
+    LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens: false, peer_addr, http_addr }
 }
 
 fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<Acquaintances, DataDirError> {
@@ -334,17 +334,17 @@ fn check_zone(config: &Config, known: &Member) -> Result<(), ServeError> {
 fn own_member<'a>(view: &'a View, identity: &Identity, dir: &Path) -> Result<&'a Member, ServeError> {
     let member = view.member(NodeId::of_name(&identity.name)).map(|member| &member.member);
     member
-        .filter(|member| member.life == identity.life && view.cluster == identity.cluster)
+        .filter(|member| member.incarnation == identity.incarnation && view.cluster == identity.cluster)
         .ok_or_else(|| ServeError::NoMember { name: identity.name.clone(), dir: dir.to_path_buf() })
 }
 
 fn control_config(local: &LocalNode, saved: SavedEpoch, lanes: u32) -> Result<ControlConfig, NoRandomness> {
-    let LocalNode { cluster, node, life, boot, .. } = *local;
+    let LocalNode { cluster, node, incarnation, boot, .. } = *local;
     let (SavedEpoch { epoch, reached: epoch_floor }, seed) = (saved, random::number()?);
     Ok(ControlConfig {
         cluster,
         node,
-        life,
+        incarnation,
         boot,
         seed,
         epoch,
@@ -359,7 +359,7 @@ fn node_config(
     config: &Config,
     identity: &Identity,
     local: &LocalNode,
-    lane: Lane,
+    shard_id: ShardId,
     view: &View,
     epoch: Epoch,
     store: &mut FjallStore,
@@ -370,18 +370,18 @@ fn node_config(
         warn!(
             "the machine stopped before shard {} had synced all that it had acknowledged: what it holds counts again key by key, as \
              the other homes confirm it",
-            lane.index
+            shard_id.index
         );
     }
     Ok(NodeConfig {
         cluster: identity.cluster,
         cluster_key: ClusterKey::derive(&identity.secret.0),
         node: local.node,
-        life: local.life,
+        incarnation: local.incarnation,
         boot: local.boot,
         actors: identity.actors.unwrap_or(ActorsSince { boot: local.boot, drawn: 0 }),
-        lane,
-        seats: shard::seats(store, view.ring.partitions(), lane)?,
+        shard_id,
+        partition_states: shard::partition_states(store, view.ring.partitions(), shard_id)?,
         losses: shard::losses(store)?,
         loss_floor,
         durability: config.durability.into(),

@@ -37,7 +37,7 @@ impl StorePlace {
             ..FjallOptions::default()
         };
         let place = |shard: u32| {
-            let owner = [&identity.life.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into();
+            let owner = [&identity.incarnation.0.to_be_bytes()[..], &shard.to_be_bytes()].concat().into();
             Self { dir: data_dir.shard_dir(shard), options, owner, is_old: identity.boot > 0 }
         };
         (0..shards).map(place).collect()

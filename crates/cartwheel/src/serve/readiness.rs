@@ -79,7 +79,7 @@ pub(super) async fn announce(
 /// Whether another node has the name of `own` in the cluster, and did not get it by replacing `own`: two nodes of one name were let in at
 /// once, by members that did not know of each other, and the history can hold only one of them.
 pub(super) fn is_name_taken(view: &View, own: Home) -> bool {
-    let is_other = view.member(own.node).is_some_and(|known| known.member.life != own.life);
+    let is_other = view.member(own.node).is_some_and(|known| known.member.incarnation != own.incarnation);
     is_other && !view.is_removed(own)
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy};
     use cartwheel_core::ring::Partitions;
     use cartwheel_core::value::cluster_id::ClusterId;
-    use cartwheel_core::value::dot::Life;
+    use cartwheel_core::value::dot::Incarnation;
     use cartwheel_core::value::hlc::Hlc;
 
     use super::*;
@@ -134,7 +134,7 @@ mod tests {
 
     /// What a founder knows, and then this.
     fn history(changes: &[(u64, ChangeKind)]) -> History {
-        let members = vec![Member::new("a", Life(1))];
+        let members = vec![Member::new("a", Incarnation(1))];
         let (partitions, strategy) = (Partitions::default(), Strategy::default());
         let founding = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
         let mut history = History::new();
@@ -147,9 +147,9 @@ mod tests {
     /// Each seed has let its own in before it heard of the other.
     #[tokio::test]
     async fn of_two_nodes_that_join_under_one_name_the_one_that_is_no_member_says_so() {
-        let (first, second) = (Member::new("b", Life(1)), Member::new("b", Life(2)));
+        let (first, second) = (Member::new("b", Incarnation(1)), Member::new("b", Incarnation(2)));
         let (mut all, other) = (history(&[(5, ChangeKind::Add(first))]), history(&[(7, ChangeKind::Add(second))]));
-        let own = Home { node: NodeId::of_name("b"), life: Life(2) };
+        let own = Home { node: NodeId::of_name("b"), incarnation: Incarnation(2) };
         let (views, view) = watch::channel(Arc::new(other.view().unwrap()));
         let (_shard, shard_ready) = watch::channel(shard::Readiness::Ready);
         let (sender, mut ready) = watch::channel(Readiness::Connecting);
@@ -157,12 +157,12 @@ mod tests {
         ready.wait_for(|ready| *ready == Readiness::Ready).await.unwrap();
         all.merge(&other);
         let merged = all.view().unwrap();
-        assert!(!is_name_taken(&merged, Home { life: Life(1), ..own }), "the other is the member");
+        assert!(!is_name_taken(&merged, Home { incarnation: Incarnation(1), ..own }), "the other is the member");
         views.send_replace(Arc::new(merged));
         ready.wait_for(|ready| *ready == Readiness::NameTaken).await.unwrap();
 
-        let renewed = ChangeKind::Replace { old: own.node, new: Member::new("b", Life(3)) };
-        let renewed = history(&[(5, ChangeKind::Add(Member::new("b", Life(2)))), (9, renewed)]).view().unwrap();
+        let renewed = ChangeKind::Replace { old: own.node, new: Member::new("b", Incarnation(3)) };
+        let renewed = history(&[(5, ChangeKind::Add(Member::new("b", Incarnation(2)))), (9, renewed)]).view().unwrap();
         assert!(!is_name_taken(&renewed, own), "it was replaced, which is another thing");
     }
 }

@@ -117,7 +117,7 @@ fn held(storage_key: &Bytes, record: &Bytes) -> Held {
 mod tests {
     use cartwheel_core::store::record::LocalHeader;
     use cartwheel_core::value::clock::Clock;
-    use cartwheel_core::value::dot::{Actor, Dot, Life, NodeId, Since};
+    use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
     use cartwheel_core::value::hlc::Hlc;
     use cartwheel_core::value::state::{Content, Epoch, Notes, Sibling, State};
     use cartwheel_core::value::write_id::WriteId;
@@ -130,7 +130,8 @@ mod tests {
     }
 
     fn record(storage_key: &[u8], bytes: usize) -> Bytes {
-        let dot = Dot { actor: Actor { node: NodeId::new(1), life: Life(1), since: Since(1) }, counter: 1 };
+        let dot =
+            Dot { actor: Actor { node: NodeId::new(1), incarnation: Incarnation(1), since: Since(1) }, counter: 1 };
         let sibling = Sibling {
             dot,
             content: Content::typed(vec![7; bytes], "text/plain"),

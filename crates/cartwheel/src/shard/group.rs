@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::Phase;
-use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
+use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::client::{Outcome, Refusal, Request};
 use cartwheel_core::message::{Envelope, Message};
@@ -42,7 +42,7 @@ impl Shards {
     }
 
     fn of_partition(&self, partition: PartitionId) -> &ShardHandle {
-        &self.handles[Lane::of_partition(partition, self.count()) as usize]
+        &self.handles[ShardId::of_partition(partition, self.count()) as usize]
     }
 
     /// The shard that a message is for; none if it is for the node's control.
@@ -52,14 +52,14 @@ impl Shards {
             Message::Forward(_, put, ..) => Some(self.of_key(&put.key)),
             Message::Compare(_, question) => Some(self.of_partition(question.partition())),
             Message::Fetch(_, fetch) => Some(self.of_partition(fetch.partition)),
-            Message::Succession(partition, _) => Some(self.of_partition(*partition)),
+            Message::Reconfiguration(partition, _) => Some(self.of_partition(*partition)),
             // Any shard can say what the node's clocks read.
-            Message::AskClocks(ticket)
-            | Message::Clocks(ticket)
-            | Message::Answer(ticket, _)
-            | Message::Forwarded(ticket, _)
-            | Message::Compared(ticket, _)
-            | Message::Fetched(ticket, _) => Some(&self.handles[ticket.shard(self.count()) as usize]),
+            Message::AskClocks(request_id)
+            | Message::Clocks(request_id)
+            | Message::Answer(request_id, _)
+            | Message::Forwarded(request_id, _)
+            | Message::Compared(request_id, _)
+            | Message::Fetched(request_id, _) => Some(&self.handles[request_id.shard(self.count()) as usize]),
             Message::Notice(_) => None,
         }
     }
@@ -124,17 +124,17 @@ impl Shards {
 
     /// What holds in partitions, as others know it.
     pub async fn set_phases(&self, phases: Vec<(PartitionId, Phase)>) {
-        let mut by_lane: BTreeMap<usize, Vec<(PartitionId, Phase)>> = BTreeMap::new();
+        let mut by_shard_id: BTreeMap<usize, Vec<(PartitionId, Phase)>> = BTreeMap::new();
         for (partition, phase) in phases {
-            let lane = Lane::of_partition(partition, self.count()) as usize;
-            by_lane.entry(lane).or_default().push((partition, phase));
+            let shard_id = ShardId::of_partition(partition, self.count()) as usize;
+            by_shard_id.entry(shard_id).or_default().push((partition, phase));
         }
-        join_all(by_lane.into_iter().map(|(lane, phases)| self.handles[lane].set_phases(phases))).await;
+        join_all(by_shard_id.into_iter().map(|(shard_id, phases)| self.handles[shard_id].set_phases(phases))).await;
     }
 
     /// What the node's disk holds of a partition, one page of it; none if the disk cannot be read.
     pub async fn digests(&self, partition: PartitionId, ask: DigestsAsk) -> Option<DigestPage> {
-        self.handles[Lane::of_partition(partition, self.count()) as usize].digests(ask).await
+        self.handles[ShardId::of_partition(partition, self.count()) as usize].digests(ask).await
     }
 
     /// Since when each partition is proven equal here and at each other home; none of a shard that stops.
@@ -144,11 +144,11 @@ impl Shards {
 
     /// How much the node holds of these partitions; none if a shard stops.
     pub async fn sizes(&self, partitions: &[PartitionId]) -> Option<NodeSizes> {
-        let of_lane = |lane: u32| {
-            let its = |partition: &&PartitionId| Lane::of_partition(**partition, self.count()) == lane;
+        let of_shard_id = |shard_id: u32| {
+            let its = |partition: &&PartitionId| ShardId::of_partition(**partition, self.count()) == shard_id;
             partitions.iter().filter(its).copied().collect()
         };
-        let told = (0..).zip(self.handles.iter()).map(|(lane, shard)| shard.sizes(of_lane(lane)));
+        let told = (0..).zip(self.handles.iter()).map(|(shard_id, shard)| shard.sizes(of_shard_id(shard_id)));
         let mut sizes = NodeSizes::default();
         for told in join_all(told).await {
             sizes.merge(told?);

@@ -27,15 +27,15 @@ use std::time::{Duration, Instant};
 use cartwheel_core::admission::Admitted;
 use cartwheel_core::anti_entropy::ReplicaProof;
 use cartwheel_core::cluster::configuration::Phase;
-use cartwheel_core::cluster::lane::Lane;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
-use cartwheel_core::cluster::seat::Seat;
+use cartwheel_core::cluster::partition_state::PartitionState;
+use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{Outcome, Refusal, Request};
 use cartwheel_core::node::{Effects, Input, Node};
-use cartwheel_core::reconfiguration::seat_name;
+use cartwheel_core::reconfiguration::partition_state_name;
 use cartwheel_core::ring::{PartitionId, Partitions};
 use cartwheel_core::store::command::StoreId;
 use cartwheel_core::store::loss_book;
@@ -43,7 +43,7 @@ use cartwheel_core::store::loss_book::{LossBook, LossesDamaged};
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::epoch::Epoch;
 use cartwheel_core::value::time::Now;
-use cartwheel_core::wire::{Protocol, WireError, decode_seat};
+use cartwheel_core::wire::{Protocol, WireError, decode_partition_state};
 use cartwheel_storage::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -461,24 +461,28 @@ fn run<M: Machine, O: Outgoing>(
     }
 }
 
-/// The seats in partitions that a shard's store remembers.
+/// The partition states in partitions that a shard's store remembers.
 ///
 /// # Errors
-/// If the store cannot be read, or holds what is no seat.
-pub fn seats(store: &dyn Store, partitions: Partitions, lane: Lane) -> Result<Vec<(PartitionId, Seat)>, SeatsError> {
-    let is_here = |partition: &PartitionId| Lane::of_partition(*partition, lane.count) == lane.index;
-    let mut seats = Vec::new();
+/// If the store cannot be read, or holds what is no partition state.
+pub fn partition_states(
+    store: &dyn Store,
+    partitions: Partitions,
+    shard_id: ShardId,
+) -> Result<Vec<(PartitionId, PartitionState)>, SeatsError> {
+    let is_here = |partition: &PartitionId| ShardId::of_partition(*partition, shard_id.count) == shard_id.index;
+    let mut partition_states = Vec::new();
     for partition in partitions.iter().filter(is_here) {
-        let name = turn::remembered(seat_name(partition).as_bytes());
+        let name = turn::remembered(partition_state_name(partition).as_bytes());
         if let Some(bytes) = store.get_meta(&name)?.filter(|bytes| !bytes.is_empty()) {
-            let seat = decode_seat(&bytes).map_err(|error| match error {
+            let partition_state = decode_partition_state(&bytes).map_err(|error| match error {
                 WireError::Version(_) => SeatsError::Newer(partition, error),
-                error => SeatsError::Seat(partition, error),
+                error => SeatsError::PartitionState(partition, error),
             })?;
-            seats.push((partition, seat));
+            partition_states.push((partition, partition_state));
         }
     }
-    Ok(seats)
+    Ok(partition_states)
 }
 
 /// What a shard's store remembers of other nodes' losses.
@@ -499,11 +503,11 @@ pub enum SeatsError {
     /// What is kept of other nodes' losses is damaged.
     #[error("{0}: its data directory is damaged; replace the node")]
     Losses(#[from] LossesDamaged),
-    /// What is kept is no seat.
+    /// What is kept is no partition state.
     #[error(
         "what the node has promised about partition {0} cannot be read ({1}): its data directory is damaged; replace the node"
     )]
-    Seat(PartitionId, WireError),
+    PartitionState(PartitionId, WireError),
     /// A newer build has written it.
     #[error("what the node has promised about partition {0} has {1}: a newer cartwheel has written it; start that one")]
     Newer(PartitionId, WireError),

@@ -87,7 +87,7 @@ impl ReaderThread {
 
     /// Asks for a record. It must be free.
     pub(super) fn ask(&mut self, id: StoreId, storage_key: Bytes) {
-        // It lives as long as this.
+        // It incarnations as long as this.
         let _ = self.asks.send((id, storage_key.clone()));
         self.reading = Some((id, storage_key));
     }

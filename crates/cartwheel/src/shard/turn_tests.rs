@@ -185,14 +185,14 @@ fn answer() -> Envelope {
     Envelope {
         cluster: cartwheel_core::value::cluster_id::ClusterId(1),
         from: NodeId::new(1),
-        from_life: cartwheel_core::value::dot::Life(1),
+        from_incarnation: cartwheel_core::value::dot::Incarnation(1),
         from_boot: 1,
         sent: Now { wall: cartwheel_core::value::hlc::WallMs(0), ..Now::default() },
-        footing: cartwheel_core::cluster::configuration::Footing::default(),
+        config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
         message: cartwheel_core::message::Message::Answer(
-            cartwheel_core::message::Ticket {
-                asking: cartwheel_core::message::Asking::Coordinator,
+            cartwheel_core::message::RequestId {
+                asking: cartwheel_core::message::Requester::Coordinator,
                 operation: 1,
                 round: 1,
             },

@@ -60,7 +60,7 @@ fn nodes_say_that_they_live_and_are_ready() {
             assert_eq!((said.status, &said.json()["status"]), (200, &status.into()));
         }
     }
-    // A node without its peers still lives and is ready to serve what it can.
+    // A node without its peers still incarnations and is ready to serve what it can.
     (1..=3).for_each(|node| cluster.kill(node));
     cluster.restart(1);
     assert_eq!(get(&cluster.endpoint(1), "/healthz").status, 200);

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::build::Forest;
 use super::{DEPTH_MAX, FANOUT_BITS, Tree};
 use crate::cluster::counts::Group;
-use crate::value::dot::Life;
+use crate::value::dot::Incarnation;
 
 const VERSION: u8 = 4;
 /// Deeper trees are saved as if they had this depth, so that a stop does not take long, and grow again in the background.
@@ -19,8 +19,8 @@ const CHECKSUM_BYTES: usize = 8;
 /// Which boot saved it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SavedBy {
-    /// The node's life.
-    pub life: Life,
+    /// The node's incarnation.
+    pub incarnation: Incarnation,
     /// The boot within it.
     pub boot: u32,
 }
@@ -28,7 +28,7 @@ pub struct SavedBy {
 /// The bytes to remember.
 pub fn encode(forest: &Forest, by: SavedBy) -> Bytes {
     let mut bytes = vec![VERSION];
-    bytes.extend(by.life.0.to_le_bytes());
+    bytes.extend(by.incarnation.0.to_le_bytes());
     bytes.extend(by.boot.to_le_bytes());
     for (&group, tree) in forest {
         let tree = tree.at_most(SAVED_DEPTH_MAX);
@@ -52,7 +52,10 @@ pub fn decode(bytes: &[u8]) -> Option<(Forest, SavedBy)> {
     if xxh3_64(contents.0).to_le_bytes() != checksum || contents.take::<1>()? != [VERSION] {
         return None;
     }
-    let by = SavedBy { life: Life(u64::from_le_bytes(contents.take()?)), boot: u32::from_le_bytes(contents.take()?) };
+    let by = SavedBy {
+        incarnation: Incarnation(u64::from_le_bytes(contents.take()?)),
+        boot: u32::from_le_bytes(contents.take()?),
+    };
     let mut forest = Forest::new();
     while !contents.0.is_empty() {
         let group = Group(u64::from_le_bytes(contents.take()?));
@@ -102,7 +105,7 @@ mod tests {
         forest
     }
 
-    const BY: SavedBy = SavedBy { life: Life(7), boot: 3 };
+    const BY: SavedBy = SavedBy { incarnation: Incarnation(7), boot: 3 };
 
     #[test]
     fn what_is_saved_comes_back_and_is_no_deeper_than_allowed() {

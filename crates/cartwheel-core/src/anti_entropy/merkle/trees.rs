@@ -87,7 +87,7 @@ impl Trees {
     /// The trees of one boot, none of which is ready.
     pub fn new(config: &NodeConfig, held: Arc<Holdings>) -> Self {
         let mut trees = Self {
-            by: SavedBy { life: config.life, boot: config.boot },
+            by: SavedBy { incarnation: config.incarnation, boot: config.boot },
             loss_floor: config.loss_floor,
             leaf_keys_max: config.limits.leaf_keys_max.max(1),
             scan_pause: config.timing.scan_pause,
@@ -113,7 +113,7 @@ impl Trees {
     }
 
     /// Goes by other settings, or other configurations, from now on. Where keys may have gone from one tree to another, both are built
-    /// anew. If only the seats of `touched` partitions are others, no other partition is looked at; true if all are.
+    /// anew. If only the partition states of `touched` partitions are others, no other partition is looked at; true if all are.
     pub fn set_held(&mut self, held: Arc<Holdings>, touched: &BTreeSet<PartitionId>) -> bool {
         let is_placed_alike = held.view().places_like(self.held.view());
         if !is_placed_alike {
@@ -127,7 +127,7 @@ impl Trees {
 
     fn go_by(&mut self, held: Arc<Holdings>) {
         self.held = held.clone();
-        held.seats().for_each(|(partition, _)| self.go_by_partition(partition));
+        held.partition_states().for_each(|(partition, _)| self.go_by_partition(partition));
         self.unready = self.kept.values().filter(|kept| !kept.is_ready()).count();
     }
 

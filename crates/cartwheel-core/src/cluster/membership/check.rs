@@ -19,11 +19,11 @@ pub enum BadChange {
     NoMember(NodeId),
     /// A member is called so already.
     NameTaken(String),
-    /// It has another life than the one that is to be removed, as far as the node that is asked knows.
-    OtherLife(String),
+    /// It has another incarnation than the one that is to be removed, as far as the node that is asked knows.
+    OtherIncarnation(String),
     /// It is on its way out already.
     Leaving(String),
-    /// This life of the node was removed.
+    /// This incarnation of the node was removed.
     Removed(String),
     /// So many nodes that can hold data would remain, and some bucket's keys have so many replicas.
     TooFew {
@@ -47,7 +47,7 @@ impl fmt::Display for BadChange {
             Self::NameTaken(name) => {
                 write!(f, "a member is called {name} already: give the new node another name, or replace the member")
             }
-            Self::OtherLife(name) => write!(
+            Self::OtherIncarnation(name) => write!(
                 f,
                 "{name} has another data directory than the one that is to be removed: look again at `cartwheel cluster status`"
             ),
@@ -105,11 +105,11 @@ pub fn planned(history: &History, changes: &[ChangeKind]) -> Result<View, BadCha
 fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
     match what {
         ChangeKind::Add(member) => may_come(view, member, None),
-        ChangeKind::Remove { node, life } => {
+        ChangeKind::Remove { node, incarnation } => {
             let present = view.member(*node).ok_or(BadChange::NoMember(*node))?;
             // What is removed before it is known would be taken for what is long gone.
-            if present.member.life != *life {
-                return Err(BadChange::OtherLife(present.member.name.clone()));
+            if present.member.incarnation != *incarnation {
+                return Err(BadChange::OtherIncarnation(present.member.name.clone()));
             }
             if present.leaving {
                 return Err(BadChange::Leaving(present.member.name.clone()));
@@ -129,11 +129,15 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
         ChangeKind::Weight { node, .. } | ChangeKind::Zone { node, .. } => {
             view.member(*node).map(drop).ok_or(BadChange::NoMember(*node))
         }
-        ChangeKind::Address { node, life, .. } => {
+        ChangeKind::Address { node, incarnation, .. } => {
             let present = view.member(*node).ok_or(BadChange::NoMember(*node))?;
-            if present.member.life == *life { Ok(()) } else { Err(BadChange::OtherLife(present.member.name.clone())) }
+            if present.member.incarnation == *incarnation {
+                Ok(())
+            } else {
+                Err(BadChange::OtherIncarnation(present.member.name.clone()))
+            }
         }
-        ChangeKind::Forsake { homes, .. } => {
+        ChangeKind::MarkLost { homes, .. } => {
             let kept = homes.iter().find(|&&home| !view.is_removed(home));
             kept.map_or(Ok(()), |home| Err(BadChange::NotRemoved(home.node)))
         }
@@ -144,7 +148,7 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
 }
 
 fn may_come(view: &View, member: &Member, instead: Option<NodeId>) -> Result<(), BadChange> {
-    if view.is_removed(Home { node: member.id, life: member.life }) {
+    if view.is_removed(Home { node: member.id, incarnation: member.incarnation }) {
         return Err(BadChange::Removed(member.name.clone()));
     }
     let is_other =
@@ -171,13 +175,13 @@ mod tests {
     use crate::cluster::membership::Strategy;
     use crate::ring::Partitions;
     use crate::value::cluster_id::ClusterId;
-    use crate::value::dot::Life;
+    use crate::value::dot::Incarnation;
 
-    fn member(name: &str, life: u64) -> Member {
-        Member::new(name, Life(life))
+    fn member(name: &str, incarnation: u64) -> Member {
+        Member::new(name, Incarnation(incarnation))
     }
 
-    /// A cluster of a, b and c, each in its first life.
+    /// A cluster of a, b and c, each in its first incarnation.
     fn three() -> History {
         let members: Vec<Member> = ["a", "b", "c"].map(|name| member(name, 1)).into();
         let (partitions, strategy) = (Partitions::new(8).expect("a count"), Strategy::Balanced);
@@ -192,7 +196,7 @@ mod tests {
     }
 
     fn remove(name: &str) -> ChangeKind {
-        ChangeKind::Remove { node: NodeId::of_name(name), life: Life(1) }
+        ChangeKind::Remove { node: NodeId::of_name(name), incarnation: Incarnation(1) }
     }
 
     fn replace(old: &str, new: Member) -> ChangeKind {
@@ -228,7 +232,7 @@ mod tests {
             let holders = view.ring.nodes().iter().filter(|node| node.weight > 0).count();
             let stay = view.members().filter(|known| !known.leaving && known.member.weight > 0).count();
             assert_eq!((holders, stay), (3, 3), "{changes:?}");
-            assert!(view.ring.partitions().iter().all(|partition| view.wished(partition).len() == 3));
+            assert!(view.ring.partitions().iter().all(|partition| view.target(partition).len() == 3));
         }
     }
 
@@ -244,14 +248,14 @@ mod tests {
         assert_eq!(refused(&[add("d"), remove("b"), add("b")]), BadChange::Removed("b".to_owned()));
         let weightless = Member { weight: 0, ..member("d", 1) };
         assert_eq!(refused(&[replace("a", weightless)]), BadChange::Weightless("d".to_owned()));
-        let forsake = || ChangeKind::Forsake {
-            homes: vec![Home { node: NodeId::of_name("b"), life: Life(1) }],
+        let mark_lost = || ChangeKind::MarkLost {
+            homes: vec![Home { node: NodeId::of_name("b"), incarnation: Incarnation(1) }],
             steps: Vec::new(),
         };
-        assert_eq!(refused(&[add("d"), forsake()]), BadChange::NotRemoved(NodeId::of_name("b")));
-        let given_up = planned(&three(), &[add("d"), remove("b"), forsake()]).unwrap();
-        assert!(given_up.is_forsaken(Home { node: NodeId::of_name("b"), life: Life(1) }));
-        let left = ChangeKind::Left { node: NodeId::of_name("a"), life: Life(1) };
+        assert_eq!(refused(&[add("d"), mark_lost()]), BadChange::NotRemoved(NodeId::of_name("b")));
+        let given_up = planned(&three(), &[add("d"), remove("b"), mark_lost()]).unwrap();
+        assert!(given_up.is_forsaken(Home { node: NodeId::of_name("b"), incarnation: Incarnation(1) }));
+        let left = ChangeKind::Left { node: NodeId::of_name("a"), incarnation: Incarnation(1) };
         assert_eq!(refused(&[left]), BadChange::NotOfMembers);
         assert_eq!(check_members(&History::new(), &[add("d")]), Err(BadChange::NoCluster));
     }

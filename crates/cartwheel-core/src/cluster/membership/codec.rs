@@ -12,9 +12,9 @@ use prost::{Message, Oneof};
 
 use super::bucket::{BucketSettings, Conflict, Durability, SettingsPatch};
 use super::{Change, ChangeKind, ClusterId, History, Member, Snapshot, Strategy};
-use crate::cluster::configuration::{Home, Step};
+use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::ring::{N_MAX, NodeInfo, PartitionId, Partitions};
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 use crate::value::hlc::Hlc;
 use crate::value::key::check_bucket;
 
@@ -94,7 +94,7 @@ enum What {
     #[prost(message, tag = "11")]
     Left(RemoveMessage),
     #[prost(message, tag = "12")]
-    Forsake(ForsakeMessage),
+    MarkLost(ForsakeMessage),
     #[prost(message, tag = "13")]
     Snapshot(SnapshotMessage),
     #[prost(message, tag = "14")]
@@ -125,7 +125,7 @@ struct MemberMessage {
     #[prost(fixed64, tag = "2")]
     id: u64,
     #[prost(fixed64, tag = "3")]
-    life: u64,
+    incarnation: u64,
     #[prost(uint32, tag = "4")]
     weight: u32,
     #[prost(string, tag = "5")]
@@ -145,7 +145,7 @@ struct RemoveMessage {
     #[prost(fixed64, tag = "1")]
     node: u64,
     #[prost(fixed64, tag = "2")]
-    life: u64,
+    incarnation: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -228,7 +228,7 @@ struct AddressMessage {
     #[prost(fixed64, tag = "1")]
     node: u64,
     #[prost(fixed64, tag = "2")]
-    life: u64,
+    incarnation: u64,
     #[prost(string, tag = "3")]
     peer_addr: String,
     #[prost(string, tag = "4")]
@@ -333,17 +333,21 @@ impl From<&ChangeKind> for What {
                 name: name.clone(),
             }),
             ChangeKind::Add(member) => Self::Add(member.into()),
-            ChangeKind::Remove { node, life } => Self::Remove(RemoveMessage { node: node.get(), life: life.0 }),
-            ChangeKind::Left { node, life } => Self::Left(RemoveMessage { node: node.get(), life: life.0 }),
-            ChangeKind::Forsake { homes, steps } => Self::Forsake(forsake_message(homes, steps)),
+            ChangeKind::Remove { node, incarnation } => {
+                Self::Remove(RemoveMessage { node: node.get(), incarnation: incarnation.0 })
+            }
+            ChangeKind::Left { node, incarnation } => {
+                Self::Left(RemoveMessage { node: node.get(), incarnation: incarnation.0 })
+            }
+            ChangeKind::MarkLost { homes, steps } => Self::MarkLost(mark_lost_message(homes, steps)),
             ChangeKind::Replace { old, new } => Self::Replace(ReplaceMessage { old: old.get(), new: Some(new.into()) }),
             ChangeKind::Weight { node, weight } => Self::Weight(WeightMessage { node: node.get(), weight: *weight }),
             ChangeKind::Zone { node, zone, host } => {
                 Self::Zone(ZoneMessage { node: node.get(), zone: zone.clone(), host: host.clone() })
             }
-            ChangeKind::Address { node, life, peer_addr, http_addr } => Self::Address(AddressMessage {
+            ChangeKind::Address { node, incarnation, peer_addr, http_addr } => Self::Address(AddressMessage {
                 node: node.get(),
-                life: life.0,
+                incarnation: incarnation.0,
                 peer_addr: peer_addr.clone(),
                 http_addr: http_addr.clone(),
             }),
@@ -371,11 +375,13 @@ impl TryFrom<What> for ChangeKind {
                 name: found.name,
             },
             What::Add(member) => Self::Add(member.into()),
-            What::Remove(remove) => Self::Remove { node: NodeId::new(remove.node), life: Life(remove.life) },
-            What::Left(left) => Self::Left { node: NodeId::new(left.node), life: Life(left.life) },
-            What::Forsake(forsake) => {
-                let (homes, steps) = given_up(&forsake)?;
-                Self::Forsake { homes, steps }
+            What::Remove(remove) => {
+                Self::Remove { node: NodeId::new(remove.node), incarnation: Incarnation(remove.incarnation) }
+            }
+            What::Left(left) => Self::Left { node: NodeId::new(left.node), incarnation: Incarnation(left.incarnation) },
+            What::MarkLost(mark_lost) => {
+                let (homes, steps) = given_up(&mark_lost)?;
+                Self::MarkLost { homes, steps }
             }
             What::Replace(replace) => Self::Replace {
                 old: NodeId::new(replace.old),
@@ -385,7 +391,7 @@ impl TryFrom<What> for ChangeKind {
             What::Zone(change) => Self::Zone { node: NodeId::new(change.node), zone: change.zone, host: change.host },
             What::Address(change) => Self::Address {
                 node: NodeId::new(change.node),
-                life: Life(change.life),
+                incarnation: Incarnation(change.incarnation),
                 peer_addr: change.peer_addr,
                 http_addr: change.http_addr,
             },
@@ -397,29 +403,29 @@ impl TryFrom<What> for ChangeKind {
 
 impl From<&Home> for RemoveMessage {
     fn from(home: &Home) -> Self {
-        Self { node: home.node.get(), life: home.life.0 }
+        Self { node: home.node.get(), incarnation: home.incarnation.0 }
     }
 }
 
 impl From<&RemoveMessage> for Home {
     fn from(message: &RemoveMessage) -> Self {
-        Self { node: NodeId::new(message.node), life: Life(message.life) }
+        Self { node: NodeId::new(message.node), incarnation: Incarnation(message.incarnation) }
     }
 }
 
-fn forsake_message(homes: &[Home], steps: &[(PartitionId, Step)]) -> ForsakeMessage {
+fn mark_lost_message(homes: &[Home], steps: &[(PartitionId, ConfigVersion)]) -> ForsakeMessage {
     let steps = steps.iter().flat_map(|&(partition, step)| [partition.0.into(), step.0]);
     ForsakeMessage { homes: homes.iter().map(RemoveMessage::from).collect(), steps: steps.collect() }
 }
 
-/// The lives that were given up, and from which steps on partitions may be made anew.
-type GivenUp = (Vec<Home>, Vec<(PartitionId, Step)>);
+/// The incarnations that were given up, and from which steps on partitions may be made anew.
+type GivenUp = (Vec<Home>, Vec<(PartitionId, ConfigVersion)>);
 
 fn given_up(message: &ForsakeMessage) -> Result<GivenUp, DecodeError> {
     let (steps, []) = message.steps.as_chunks::<2>() else { return Err(DecodeError::Invalid("steps")) };
     let step = |&[partition, step]: &[u64; 2]| {
         let partition = u32::try_from(partition).map_err(|_| DecodeError::Invalid("partition"))?;
-        Ok((PartitionId(partition), Step(step)))
+        Ok((PartitionId(partition), ConfigVersion(step)))
     };
     let steps = steps.iter().map(step).collect::<Result<_, DecodeError>>()?;
     Ok((message.homes.iter().map(Home::from).collect(), steps))
@@ -439,7 +445,7 @@ fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
         leaving: leaving.map(|(place, _)| place as u32).collect(),
         removed: snapshot.removed.iter().map(RemoveMessage::from).collect(),
         left: snapshot.left.iter().map(RemoveMessage::from).collect(),
-        given_up: Some(forsake_message(&snapshot.forsaken, &snapshot.remade_from)),
+        given_up: Some(mark_lost_message(&snapshot.forsaken, &snapshot.force_recovered_from)),
         buckets: snapshot.buckets.iter().map(|(name, settings)| bucket_message(name, &settings.as_patch())).collect(),
         placed: snapshot.placed.iter().map(placed).collect(),
         owners: snapshot.owners.clone(),
@@ -449,7 +455,7 @@ fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
 }
 
 fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
-    let (forsaken, remade_from) = given_up(&message.given_up.unwrap_or_default())?;
+    let (forsaken, force_recovered_from) = given_up(&message.given_up.unwrap_or_default())?;
     let leaving: BTreeSet<u32> = message.leaving.into_iter().collect();
     let members = message.members.into_iter().zip(0..).map(|(member, place)| (member.into(), leaving.contains(&place)));
     let settings = |bucket: BucketMessage| {
@@ -475,7 +481,7 @@ fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
         removed: message.removed.iter().map(Home::from).collect(),
         left: message.left.iter().map(Home::from).collect(),
         forsaken,
-        remade_from,
+        force_recovered_from,
         buckets: message.buckets.into_iter().map(settings).collect::<Result<_, DecodeError>>()?,
         placed: message.placed.into_iter().map(placed).collect(),
         owners: message.owners,
@@ -493,7 +499,7 @@ impl From<&Member> for MemberMessage {
         Self {
             name: member.name.clone(),
             id: member.id.get(),
-            life: member.life.0,
+            incarnation: member.incarnation.0,
             weight: member.weight,
             zone: member.zone.clone(),
             host: member.host.clone(),
@@ -506,9 +512,9 @@ impl From<&Member> for MemberMessage {
 
 impl From<MemberMessage> for Member {
     fn from(message: MemberMessage) -> Self {
-        let MemberMessage { name, id, life, weight, zone, host, peer_addr, http_addr, resp_addr } = message;
-        let (id, life) = (NodeId::new(id), Life(life));
-        Self { name, id, life, weight, zone, host, peer_addr, http_addr, resp_addr }
+        let MemberMessage { name, id, incarnation, weight, zone, host, peer_addr, http_addr, resp_addr } = message;
+        let (id, incarnation) = (NodeId::new(id), Incarnation(incarnation));
+        Self { name, id, incarnation, weight, zone, host, peer_addr, http_addr, resp_addr }
     }
 }
 

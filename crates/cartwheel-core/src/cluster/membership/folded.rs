@@ -57,11 +57,11 @@ mod tests {
     use super::super::{ChangeKind, ClusterId, Member, Strategy};
     use super::*;
     use crate::ring::Partitions;
-    use crate::value::dot::{Life, NodeId};
+    use crate::value::dot::{Incarnation, NodeId};
     use crate::value::hlc::{Hlc, WallMs};
 
     fn founding(cluster: u128) -> ChangeKind {
-        let member = Member::new("a", Life(1));
+        let member = Member::new("a", Incarnation(1));
         let (cluster, strategy) = (ClusterId(cluster), Strategy::Balanced);
         ChangeKind::Found {
             cluster,

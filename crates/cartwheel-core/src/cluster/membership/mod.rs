@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cluster::configuration::{Home, Step};
+use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::ring::{NORMAL_WEIGHT, NodeInfo, PartitionId, Partitions, RingVersion};
 use crate::value::cluster_id::ClusterId;
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 use crate::value::hlc::Hlc;
 
 pub mod bucket;
@@ -31,8 +31,8 @@ mod tests;
 mod view;
 
 pub use bucket::{BadSettings, BucketSettings, Conflict, Durability, SettingsPatch, VALUE_BYTES_MAX};
-pub use codec::{DecodeError, HISTORY_VERSION};
 pub use check::{BadChange, check_members, planned};
+pub use codec::{DecodeError, HISTORY_VERSION};
 pub use folded::Folded;
 pub use snapshot::Snapshot;
 pub use view::{View, ViewMember};
@@ -57,8 +57,8 @@ pub struct Member {
     pub name: String,
     /// Its id, unique too: [`NodeId::of_name`] of the name.
     pub id: NodeId,
-    /// The life of its data directory.
-    pub life: Life,
+    /// The incarnation of its data directory.
+    pub incarnation: Incarnation,
     /// Its share of the data ([`NodeInfo::weight`]).
     pub weight: u32,
     /// Its zone ([`NodeInfo::zone`]).
@@ -75,11 +75,11 @@ pub struct Member {
 
 impl Member {
     /// A node with the id that follows from its name and a normal share of the data, of which nobody has said where it is.
-    pub fn new(name: &str, life: Life) -> Self {
+    pub fn new(name: &str, incarnation: Incarnation) -> Self {
         Self {
             name: name.to_owned(),
             id: NodeId::of_name(name),
-            life,
+            incarnation,
             weight: NORMAL_WEIGHT,
             zone: String::new(),
             host: String::new(),
@@ -119,31 +119,31 @@ pub enum ChangeKind {
     },
     /// Adds a node.
     Add(Member),
-    /// Removes a node: it hands over what it holds, and leaves ([`Self::Left`]). This life of it never comes back.
+    /// Removes a node: it hands over what it holds, and leaves ([`Self::Left`]). This incarnation of it never comes back.
     Remove {
         /// The node.
         node: NodeId,
-        /// Its life: a later one of the same node is another member.
-        life: Life,
+        /// Its incarnation: a later one of the same node is another member.
+        incarnation: Incarnation,
     },
     /// A removed node holds nothing any more, or is dead and no configuration names it: from now on it is a stranger.
     Left {
         /// The node.
         node: NodeId,
-        /// Its life.
-        life: Life,
+        /// Its incarnation.
+        incarnation: Incarnation,
     },
-    /// Gives up lives that were removed and will never answer again. A partition that lacks them for choosing its next homes is made
-    /// anew of those that are left ([`crate::cluster::configuration::Phase::remade`]): what strong writes were promised ends there.
-    Forsake {
-        /// The lives.
+    /// Gives up incarnations that were removed and will never answer again. A partition that lacks them for choosing its next homes is made
+    /// anew of those that are left ([`crate::cluster::configuration::Phase::force_recovered`]): what strong writes were promised ends there.
+    MarkLost {
+        /// The incarnations.
         homes: Vec<Home>,
         /// How far each partition's chain had come that lacks too many of them, as the administrator knew. Whoever knows less has yet
         /// to learn what it is made of.
-        steps: Vec<(PartitionId, Step)>,
+        steps: Vec<(PartitionId, ConfigVersion)>,
     },
     /// Puts a node in another's place: it takes over the same partitions. With the old one's id it is the same node with a
-    /// new life (a new data directory) or at new addresses.
+    /// new incarnation (a new data directory) or at new addresses.
     Replace {
         /// The node that goes.
         old: NodeId,
@@ -170,8 +170,8 @@ pub enum ChangeKind {
     Address {
         /// The node.
         node: NodeId,
-        /// Its life: a later one may be elsewhere.
-        life: Life,
+        /// Its incarnation: a later one may be elsewhere.
+        incarnation: Incarnation,
         /// Where peers find it.
         peer_addr: String,
         /// Where HTTP clients find it.
@@ -189,10 +189,12 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
-    /// Whether it adds a node in this life, puts it in another's place, or says that it is a member.
+    /// Whether it adds a node in this incarnation, puts it in another's place, or says that it is a member.
     pub(crate) fn lets_in(&self, home: Home) -> bool {
         match self {
-            Self::Add(member) | Self::Replace { new: member, .. } => member.id == home.node && member.life == home.life,
+            Self::Add(member) | Self::Replace { new: member, .. } => {
+                member.id == home.node && member.incarnation == home.incarnation
+            }
             Self::Snapshot(snapshot) => snapshot.lets_in(home),
             _ => false,
         }
@@ -276,9 +278,9 @@ impl History {
         self.changes.contains(change) || self.snapshot().is_some_and(|(snapshot, _)| is_void_by(change, snapshot))
     }
 
-    /// Whether it says that this life of a node has left.
+    /// Whether it says that this incarnation of a node has left.
     pub fn says_left(&self, home: Home) -> bool {
-        let left = ChangeKind::Left { node: home.node, life: home.life };
+        let left = ChangeKind::Left { node: home.node, incarnation: home.incarnation };
         self.changes().any(|change| change.what == left)
             || self.snapshot().is_some_and(|(_, snapshot)| snapshot.left.contains(&home))
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{BucketSettings, Member};
-use crate::cluster::configuration::{Home, Step};
+use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::ring::{NodeInfo, PartitionId};
 use crate::value::dot::NodeId;
 
@@ -17,14 +17,14 @@ pub struct Snapshot {
     pub changes: u64,
     /// The members, by id, and whether each is on its way out.
     pub members: Vec<(Member, bool)>,
-    /// The lives that were removed, or replaced.
+    /// The incarnations that were removed, or replaced.
     pub removed: Vec<Home>,
     /// Those that have left.
     pub left: Vec<Home>,
     /// Those that were given up.
     pub forsaken: Vec<Home>,
     /// From which step on each partition may be made anew.
-    pub remade_from: Vec<(PartitionId, Step)>,
+    pub force_recovered_from: Vec<(PartitionId, ConfigVersion)>,
     /// The settings of the buckets whose settings were ever changed.
     pub buckets: Vec<(Bytes, BucketSettings)>,
     /// The n of buckets in the partitions' first configurations, where it is not the default.
@@ -38,12 +38,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether it says that this life of a node is let in.
+    /// Whether it says that this incarnation of a node is let in.
     pub(super) fn lets_in(&self, home: Home) -> bool {
-        self.members.iter().any(|(member, _)| member.id == home.node && member.life == home.life)
+        self.members.iter().any(|(member, _)| member.id == home.node && member.incarnation == home.incarnation)
     }
 
-    /// Whether it says that a node is a member, in whatever life.
+    /// Whether it says that a node is a member, in whatever incarnation.
     pub(super) fn has(&self, node: NodeId) -> bool {
         self.members.iter().any(|(member, _)| member.id == node)
     }

@@ -7,7 +7,7 @@ use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_oneof
 use proptest::strategy::Strategy as _;
 
 use super::*;
-use crate::cluster::configuration::{Configuration, Phase, Step};
+use crate::cluster::configuration::{ConfigVersion, Configuration, Phase};
 use crate::cluster::counts::ReplicaCounts;
 use crate::ring::{NORMAL_WEIGHT, PartitionId};
 use crate::value::hlc::WallMs;
@@ -18,7 +18,7 @@ fn member(name: &str) -> Member {
         peer_addr: format!("{name}:7400"),
         http_addr: format!("{name}:8080"),
         resp_addr: format!("{name}:6380"),
-        ..Member::new(name, Life(1))
+        ..Member::new(name, Incarnation(1))
     }
 }
 
@@ -45,11 +45,11 @@ fn view(changes: impl IntoIterator<Item = ChangeKind>) -> View {
 }
 
 fn remove(name: &str) -> ChangeKind {
-    ChangeKind::Remove { node: id(name), life: Life(1) }
+    ChangeKind::Remove { node: id(name), incarnation: Incarnation(1) }
 }
 
 fn left(name: &str) -> ChangeKind {
-    ChangeKind::Left { node: id(name), life: Life(1) }
+    ChangeKind::Left { node: id(name), incarnation: Incarnation(1) }
 }
 
 fn owned(view: &View, name: &str) -> usize {
@@ -113,30 +113,31 @@ fn the_first_founding_counts_and_nothing_before_it() {
 }
 
 #[test]
-fn a_removed_life_never_returns_but_a_new_one_may() {
+fn a_removed_incarnation_never_returns_but_a_new_one_may() {
     let four = || [found(&["a", "b", "c", "d"]), remove("d"), ChangeKind::Add(member("d"))];
     let going = view(four());
-    assert!(going.member(id("d")).unwrap().leaving && !going.is_gone(id("d"), Life(1)));
-    assert!(going.is_removed(Home { node: id("d"), life: Life(1) }));
-    assert_eq!((owned(&going, "d"), going.lives_ended(id("d"))), (0, 0));
+    assert!(going.member(id("d")).unwrap().leaving && !going.is_gone(id("d"), Incarnation(1)));
+    assert!(going.is_removed(Home { node: id("d"), incarnation: Incarnation(1) }));
+    assert_eq!((owned(&going, "d"), going.incarnations_ended(id("d"))), (0, 0));
     let gone = view(four().into_iter().chain([left("d")]));
     assert!(gone.member(id("d")).is_none());
-    assert!(gone.is_gone(id("d"), Life(1)));
-    assert_eq!(gone.lives_ended(id("d")), 1);
-    let reborn = Member { life: Life(2), ..member("d") };
+    assert!(gone.is_gone(id("d"), Incarnation(1)));
+    assert_eq!(gone.incarnations_ended(id("d")), 1);
+    let reborn = Member { incarnation: Incarnation(2), ..member("d") };
     let back = view(four().into_iter().chain([ChangeKind::Add(reborn)]));
     assert_eq!(owned(&back, "d"), 16);
     // Removed by one administrator before another's addition, as the merged order has it.
     let never = view([found(&["a", "b", "c"]), remove("e"), ChangeKind::Add(member("e"))]);
     assert!(never.member(id("e")).is_none());
-    let other_life = view([found(&["a", "b", "c", "d"]), ChangeKind::Remove { node: id("d"), life: Life(9) }]);
-    assert!(other_life.member(id("d")).is_some());
+    let other_incarnation =
+        view([found(&["a", "b", "c", "d"]), ChangeKind::Remove { node: id("d"), incarnation: Incarnation(9) }]);
+    assert!(other_incarnation.member(id("d")).is_some());
 }
 
 #[test]
 fn a_members_name_and_id_are_its_own() {
-    let same_id = Member { name: "other".into(), life: Life(5), ..member("a") };
-    let same_name = Member { id: NodeId::new(5), life: Life(5), ..member("a") };
+    let same_id = Member { name: "other".into(), incarnation: Incarnation(5), ..member("a") };
+    let same_name = Member { id: NodeId::new(5), incarnation: Incarnation(5), ..member("a") };
     let changes = [found(&["a", "b", "c"]), ChangeKind::Add(same_id), ChangeKind::Add(same_name)];
     let kept = view(changes);
     assert_eq!(kept.members().len(), 3);
@@ -165,7 +166,11 @@ fn too_few_to_remain_move_nothing_until_there_are_enough() {
     let idle = ChangeKind::Weight { node: id("c"), weight: 0 };
     let weighed = view([found(&["a", "b", "c"]), idle]);
     assert_eq!(weighed.ring.owners(), before.ring.owners());
-    let back = view([found(&["a", "b", "c"]), remove("c"), ChangeKind::Add(Member { life: Life(2), ..member("c") })]);
+    let back = view([
+        found(&["a", "b", "c"]),
+        remove("c"),
+        ChangeKind::Add(Member { incarnation: Incarnation(2), ..member("c") }),
+    ]);
     assert!(!back.member(id("c")).unwrap().leaving);
     assert_eq!(back.ring.owners(), before.ring.owners());
 }
@@ -192,8 +197,8 @@ fn the_first_configurations_are_those_of_the_founding() {
         let first = founded.first_configuration(p);
         assert_eq!(first, later.first_configuration(p));
         assert_eq!(first.of(3).iter().map(|home| home.node).collect::<Vec<_>>(), founded.ring.homes(p, 3));
-        assert_eq!(founded.wished(p), first.of(3));
-        assert!(!later.wished(p).iter().any(|home| home.node == id("a")));
+        assert_eq!(founded.target(p), first.of(3));
+        assert!(!later.target(p).iter().any(|home| home.node == id("a")));
     }
 }
 
@@ -202,15 +207,15 @@ fn a_replacement_takes_over_the_same_partitions() {
     let before = view([found(&["a", "b", "c", "d"])]);
     let replace = |old: &str, new: Member| ChangeKind::Replace { old: id(old), new };
     let after = view([found(&["a", "b", "c", "d"]), replace("b", member("e"))]);
-    assert!(after.member(id("b")).unwrap().leaving && !after.is_gone(id("b"), Life(1)));
+    assert!(after.member(id("b")).unwrap().leaving && !after.is_gone(id("b"), Incarnation(1)));
     for (old, new) in before.ring.owners().iter().zip(after.ring.owners()) {
         assert_eq!(*new, if *old == id("b") { id("e") } else { *old });
     }
-    let reborn = Member { life: Life(2), ..member("b") };
+    let reborn = Member { incarnation: Incarnation(2), ..member("b") };
     let after = view([found(&["a", "b", "c", "d"]), replace("b", reborn)]);
     assert_eq!(after.ring.owners(), before.ring.owners());
-    assert_eq!(after.member(id("b")).unwrap().member.life, Life(2));
-    assert!(after.is_gone(id("b"), Life(1)), "nobody is there any more in the old life");
+    assert_eq!(after.member(id("b")).unwrap().member.incarnation, Incarnation(2));
+    assert!(after.is_gone(id("b"), Incarnation(1)), "nobody is there any more in the old incarnation");
     for refused in
         [replace("b", member("c")), replace("x", member("e")), replace("b", Member { weight: 0, ..member("e") })]
     {
@@ -222,51 +227,56 @@ fn a_replacement_takes_over_the_same_partitions() {
 
 #[test]
 fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
-    let home = |name: &str| Home { node: id(name), life: Life(1) };
+    let home = |name: &str| Home { node: id(name), incarnation: Incarnation(1) };
     let p = PartitionId(0);
-    let forsake_from = |names: &[&str], step: Step| ChangeKind::Forsake {
+    let mark_lost_from = |names: &[&str], step: ConfigVersion| ChangeKind::MarkLost {
         homes: names.iter().map(|name| home(name)).collect(),
         steps: vec![(p, step)],
     };
-    let forsake = |names: &[&str]| forsake_from(names, Step(0));
+    let mark_lost = |names: &[&str]| mark_lost_from(names, ConfigVersion(0));
     let replaced = || {
         let replace = |old: &str, new: &str| ChangeKind::Replace { old: id(old), new: member(new) };
         [found(&["a", "b", "c"]), replace("b", "d"), replace("c", "e")]
     };
     let held = Phase::Alone(view([found(&["a", "b", "c"])]).first_configuration(p));
-    assert_eq!(view(replaced()).remade(p, &held), None);
-    assert_eq!(view(replaced().into_iter().chain([forsake(&["b", "a"])])).remade(p, &held), None, "a was not removed");
+    assert_eq!(view(replaced()).force_recovered(p, &held), None);
+    assert_eq!(
+        view(replaced().into_iter().chain([mark_lost(&["b", "a"])])).force_recovered(p, &held),
+        None,
+        "a was not removed"
+    );
     for early in [false, true] {
-        let given_up = forsake(&["b", "c"]);
+        let given_up = mark_lost(&["b", "c"]);
         let [founding, one, other] = replaced();
         let changes = if early { [founding, one, given_up, other] } else { [founding, one, other, given_up] };
         let view = view(changes);
         assert!(view.is_forsaken(home("c")) && !view.is_forsaken(home("a")));
-        assert_eq!(view.remade(p, &held).unwrap().homes, [home("a")]);
+        assert_eq!(view.force_recovered(p, &held).unwrap().homes, [home("a")]);
     }
-    let later = view(replaced().into_iter().chain([forsake_from(&["b", "c"], Step(1))]));
-    assert_eq!(later.remade(p, &held), None, "it has yet to hear of the step that had no successor");
-    assert_eq!(later.remade(PartitionId(1), &held), None, "of this partition nothing was said");
+    let later = view(replaced().into_iter().chain([mark_lost_from(&["b", "c"], ConfigVersion(1))]));
+    assert_eq!(later.force_recovered(p, &held), None, "it has yet to hear of the step that had no successor");
+    assert_eq!(later.force_recovered(PartitionId(1), &held), None, "of this partition nothing was said");
     // What is lost after that was not given up with it.
-    let renew = |name: &str| ChangeKind::Replace { old: id(name), new: Member { life: Life(2), ..member(name) } };
-    let lost_later = view(replaced().into_iter().chain([forsake(&["b", "c"]), renew("d"), renew("e")]));
+    let renew =
+        |name: &str| ChangeKind::Replace { old: id(name), new: Member { incarnation: Incarnation(2), ..member(name) } };
+    let lost_later = view(replaced().into_iter().chain([mark_lost(&["b", "c"]), renew("d"), renew("e")]));
     let homes = ["a", "d", "e"].map(home).to_vec();
     let next = Phase::Alone(Configuration { number: 1, homes, choosers: 3, counts: ReplicaCounts::default() });
-    assert!(lost_later.is_gone(id("d"), Life(1)) && lost_later.remade(p, &next).is_none());
+    assert!(lost_later.is_gone(id("d"), Incarnation(1)) && lost_later.force_recovered(p, &next).is_none());
     let third = ChangeKind::Replace { old: id("a"), new: member("f") };
-    let nobody = view(replaced().into_iter().chain([third, forsake(&["a", "b", "c"])]));
-    assert_eq!(nobody.remade(p, &held).unwrap().homes, nobody.wished(p));
+    let nobody = view(replaced().into_iter().chain([third, mark_lost(&["a", "b", "c"])]));
+    assert_eq!(nobody.force_recovered(p, &held).unwrap().homes, nobody.target(p));
 }
 
 #[test]
-fn a_node_is_where_it_said_last_in_this_life() {
-    let moves = |life: u64, peer_addr: &str| ChangeKind::Address {
+fn a_node_is_where_it_said_last_in_this_incarnation() {
+    let moves = |incarnation: u64, peer_addr: &str| ChangeKind::Address {
         node: id("b"),
-        life: Life(life),
+        incarnation: Incarnation(incarnation),
         peer_addr: peer_addr.to_owned(),
         http_addr: format!("http-{peer_addr}"),
     };
-    let renewed = || ChangeKind::Replace { old: id("b"), new: Member { life: Life(2), ..member("b") } };
+    let renewed = || ChangeKind::Replace { old: id("b"), new: Member { incarnation: Incarnation(2), ..member("b") } };
     let addr = |changes: Vec<ChangeKind>| {
         let view = view([found(&["a", "b", "c"])].into_iter().chain(changes));
         let member = &view.member(id("b")).unwrap().member;
@@ -274,7 +284,7 @@ fn a_node_is_where_it_said_last_in_this_life() {
         member.peer_addr.clone()
     };
     assert_eq!(addr(vec![moves(1, "x"), moves(1, "y")]), "y");
-    assert_eq!(addr(vec![moves(1, "x"), renewed()]), "b:7400", "the new life has said where it is");
+    assert_eq!(addr(vec![moves(1, "x"), renewed()]), "b:7400", "the new incarnation has said where it is");
     assert_eq!(addr(vec![renewed(), moves(1, "x")]), "b:7400");
     assert_eq!(addr(vec![renewed(), moves(2, "x")]), "x");
     let before = view([found(&["a", "b", "c"])]);
@@ -285,13 +295,13 @@ fn a_node_is_where_it_said_last_in_this_life() {
 #[test]
 fn who_has_left_is_gone_though_what_removed_it_has_no_effect_any_more() {
     let replaced = ChangeKind::Replace { old: id("b"), new: member("d") };
-    let left = ChangeKind::Left { node: id("b"), life: Life(1) };
+    let left = ChangeKind::Left { node: id("b"), incarnation: Incarnation(1) };
     let add = || ChangeKind::Add(member("d"));
     for added in [vec![], vec![add()]] {
         let founded = [found(&["a", "b", "c"])].into_iter().chain(added);
         let changes = founded.chain([replaced.clone(), left.clone()]);
         let view = view(changes);
-        assert!(view.is_gone(id("b"), Life(1)) && view.member(id("b")).is_none());
+        assert!(view.is_gone(id("b"), Incarnation(1)) && view.member(id("b")).is_none());
         let placed: Vec<NodeId> = view.ring.nodes().iter().map(|node| node.id).collect();
         assert!(!placed.contains(&id("b")) && placed.len() == 3, "{placed:?}");
     }
@@ -370,12 +380,12 @@ fn a_view_takes_up_what_its_members_and_its_ring_do() {
     assert_eq!(rings, 64 * 8 + size_of::<NodeInfo>() + "z".len(), "lists of four, and a node");
     assert_eq!(four.size_in_memory() - three.size_in_memory(), rings + size_of::<(NodeId, ViewMember)>() + texts);
     let removed = view([found(&["a", "b", "c"]), ChangeKind::Add(member("d")), remove("d"), left("d")]);
-    assert_eq!(removed.size_in_memory() - three.size_in_memory(), size_of::<(NodeId, Life)>());
+    assert_eq!(removed.size_in_memory() - three.size_in_memory(), size_of::<(NodeId, Incarnation)>());
 }
 
 fn a_member() -> impl proptest::strategy::Strategy<Value = Member> {
-    (0u8..7, 0u64..3, 0u32..3, 0u8..3).prop_map(|(name, life, weight, zone)| Member {
-        life: Life(life),
+    (0u8..7, 0u64..3, 0u32..3, 0u8..3).prop_map(|(name, incarnation, weight, zone)| Member {
+        incarnation: Incarnation(incarnation),
         weight: weight * NORMAL_WEIGHT,
         zone: format!("z{zone}"),
         ..member(&format!("n{name}"))
@@ -406,17 +416,17 @@ fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
     prop_oneof![
         1 => founding,
         4 => a_member().prop_map(ChangeKind::Add),
-        3 => (node(), 0u64..3).prop_map(|(node, life)| ChangeKind::Remove { node, life: Life(life) }),
-        2 => (node(), 0u64..3).prop_map(|(node, life)| ChangeKind::Left { node, life: Life(life) }),
+        3 => (node(), 0u64..3).prop_map(|(node, incarnation)| ChangeKind::Remove { node, incarnation: Incarnation(incarnation) }),
+        2 => (node(), 0u64..3).prop_map(|(node, incarnation)| ChangeKind::Left { node, incarnation: Incarnation(incarnation) }),
         2 => (node(), a_member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
-        1 => prop::collection::vec((node(), 0u64..3, 0u32..40), 0..3).prop_map(|homes| ChangeKind::Forsake {
-            homes: homes.iter().map(|&(node, life, _)| Home { node, life: Life(life) }).collect(),
-            steps: homes.iter().map(|&(_, life, partition)| (PartitionId(partition), Step(life))).collect(),
+        1 => prop::collection::vec((node(), 0u64..3, 0u32..40), 0..3).prop_map(|homes| ChangeKind::MarkLost {
+            homes: homes.iter().map(|&(node, incarnation, _)| Home { node, incarnation: Incarnation(incarnation) }).collect(),
+            steps: homes.iter().map(|&(_, incarnation, partition)| (PartitionId(partition), ConfigVersion(incarnation))).collect(),
         }),
         1 => (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         1 => (node(), "[a-c]", "[a-c]?").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
-        1 => (node(), 0u64..3, "[a-c]", "[a-c]?").prop_map(|(node, life, peer_addr, http_addr)| {
-            ChangeKind::Address { node, life: Life(life), peer_addr, http_addr }
+        1 => (node(), 0u64..3, "[a-c]", "[a-c]?").prop_map(|(node, incarnation, peer_addr, http_addr)| {
+            ChangeKind::Address { node, incarnation: Incarnation(incarnation), peer_addr, http_addr }
         }),
         1 => ("[a-c]", a_patch()).prop_map(|(name, settings)| ChangeKind::Bucket { name: name.into(), settings }),
     ]
@@ -437,7 +447,10 @@ fn a_history() -> impl proptest::strategy::Strategy<Value = History> {
 fn a_snapshot() -> impl proptest::strategy::Strategy<Value = Snapshot> {
     let members = prop::collection::vec((a_member(), any::<bool>()), 0..4);
     let homes = || {
-        let home = (0u8..7, 0u64..3).prop_map(|(name, life)| Home { node: id(&format!("n{name}")), life: Life(life) });
+        let home = (0u8..7, 0u64..3).prop_map(|(name, incarnation)| Home {
+            node: id(&format!("n{name}")),
+            incarnation: Incarnation(incarnation),
+        });
         prop::collection::vec(home, 0..4)
     };
     let steps = prop::collection::vec((0u32..40, 0u64..3), 0..4);
@@ -449,7 +462,10 @@ fn a_snapshot() -> impl proptest::strategy::Strategy<Value = Snapshot> {
             removed,
             left,
             forsaken,
-            remade_from: steps.into_iter().map(|(partition, step)| (PartitionId(partition), Step(step))).collect(),
+            force_recovered_from: steps
+                .into_iter()
+                .map(|(partition, step)| (PartitionId(partition), ConfigVersion(step)))
+                .collect(),
             buckets: vec![(Bytes::from_static(b"carts"), BucketSettings::default())],
             first_ns: vec![(Bytes::from_static(b"carts"), 5)],
             counted: vec![Bytes::from_static(b"carts")],
@@ -488,9 +504,9 @@ proptest! {
             prop_assert!(view.member(*owner).is_some(), "an owner is a member");
         }
         for present in view.members() {
-            let Member { id, life, ref name, .. } = present.member;
-            prop_assert_eq!(view.is_removed(Home { node: id, life }), present.leaving);
-            prop_assert!(!view.is_gone(id, life), "nobody who is gone is a member");
+            let Member { id, incarnation, ref name, .. } = present.member;
+            prop_assert_eq!(view.is_removed(Home { node: id, incarnation }), present.leaving);
+            prop_assert!(!view.is_gone(id, incarnation), "nobody who is gone is a member");
             prop_assert_eq!(view.members().filter(|other| other.member.name == *name).count(), 1);
         }
         for (_, settings) in view.buckets() {
@@ -555,7 +571,7 @@ proptest! {
             prop_assert_eq!(view.first_configuration(partition), plain.first_configuration(partition));
         }
         for known in plain.members() {
-            let home = Home { node: known.member.id, life: known.member.life };
+            let home = Home { node: known.member.id, incarnation: known.member.incarnation };
             let is_introduced = all.introduction(home.node).changes().any(|change| change.what.lets_in(home));
             prop_assert!(is_introduced || history.introduction(home.node).is_empty());
         }
@@ -643,7 +659,7 @@ proptest! {
     ) {
         let name = |serial: u8| format!("node-{serial}");
         let strategy = tokens.and_then(NonZeroU32::new).map_or(Strategy::Balanced, |tokens| Strategy::Random { tokens });
-        let node = |serial: u8, weight| Member { weight, zone: format!("z{}", serial % 3), ..Member::new(&name(serial), Life(1)) };
+        let node = |serial: u8, weight| Member { weight, zone: format!("z{}", serial % 3), ..Member::new(&name(serial), Incarnation(1)) };
         let members = (0..founders as u8).map(|serial| node(serial, NORMAL_WEIGHT)).collect();
         let (cluster, partitions) = (ClusterId(7), Partitions::new(q).unwrap());
         let mut changes = vec![ChangeKind::Found { cluster, partitions, strategy, members, name: String::new() }];

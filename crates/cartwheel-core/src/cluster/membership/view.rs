@@ -5,8 +5,8 @@
 //! has no effect:
 //!
 //! - everything before the first change that founds a cluster on a node of weight above 0, and any further founding;
-//! - adding a member whose name or id is another's, or a life that was removed, even by an earlier change;
-//! - removing, replacing, weighing or moving a node that is no member; for removals, in that life;
+//! - adding a member whose name or id is another's, or an incarnation that was removed, even by an earlier change;
+//! - removing, replacing, weighing or moving a node that is no member; for removals, in that incarnation;
 //! - a replacement of weight 0 for a node that holds data;
 //! - a settings patch whose result is not valid.
 //!
@@ -15,10 +15,10 @@
 //! the ring stays as it was, with the weights, zones and hosts it was made from. The first later change after which enough
 //! nodes remain carries everything out. Growing is never held up: one node founds, two more join.
 //!
-//! Who is given up ([`ChangeKind::Forsake`]) counts as such once it is removed, by an earlier change or a later one.
+//! Who is given up ([`ChangeKind::MarkLost`]) counts as such once it is removed, by an earlier change or a later one.
 //!
 //! A removed node is *leaving*: still a member, until its leaving is recorded too ([`ChangeKind::Left`]). So is one that another
-//! has replaced; only a life that a new life of the same node replaces is gone at once. What is recorded to have left is gone, though the
+//! has replaced; only an incarnation that a new incarnation of the same node replaces is gone at once. What is recorded to have left is gone, though the
 //! change that removed it may have no effect any more.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,12 +28,12 @@ use bytes::Bytes;
 
 use super::bucket::BucketSettings;
 use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy};
-use crate::cluster::configuration::{Configuration, Home, Phase, Step};
+use crate::cluster::configuration::{ConfigVersion, Configuration, Home, Phase};
 use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 use crate::ring::balanced::{SPREAD, balanced};
 use crate::ring::random::random;
 use crate::ring::{NodeInfo, PartitionId, Partitions, Ring, RingVersion};
-use crate::value::dot::{Life, NodeId};
+use crate::value::dot::{Incarnation, NodeId};
 
 /// A member, and whether it is on its way out.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,7 +48,7 @@ pub struct ViewMember {
 #[derive(PartialEq, Eq, Debug)]
 struct Founding {
     ring: Ring,
-    lives: BTreeMap<NodeId, Life>,
+    incarnations: BTreeMap<NodeId, Incarnation>,
 }
 
 /// A cluster as its history says it should be. Immutable; cheap to share behind an `Arc`.
@@ -64,13 +64,13 @@ pub struct View {
     pub ring: Ring,
     founding: Arc<Founding>,
     members: BTreeMap<NodeId, ViewMember>,
-    removed: BTreeSet<(NodeId, Life)>,
+    removed: BTreeSet<(NodeId, Incarnation)>,
     forsaken: BTreeSet<Home>,
-    remade_from: BTreeMap<PartitionId, Step>,
+    force_recovered_from: BTreeMap<PartitionId, ConfigVersion>,
     defaults: BucketSettings,
     buckets: BTreeMap<Bytes, BucketSettings>,
     first_counts: ReplicaCounts,
-    wished_counts: ReplicaCounts,
+    target_counts: ReplicaCounts,
     /// The buckets whose n was ever another than the default.
     counted: BTreeSet<Bytes>,
 }
@@ -81,13 +81,19 @@ impl View {
         self.members.get(&node)
     }
 
-    /// The change that makes known where a member is found in this life; none if it is known to be there, or is no member in that life.
-    pub fn moved(&self, node: NodeId, life: Life, peer_addr: &str, http_addr: &str) -> Option<ChangeKind> {
+    /// The change that makes known where a member is found in this incarnation; none if it is known to be there, or is no member in that incarnation.
+    pub fn moved(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        peer_addr: &str,
+        http_addr: &str,
+    ) -> Option<ChangeKind> {
         let known = &self.member(node)?.member;
-        let is_news =
-            known.life == life && (known.peer_addr.as_str(), known.http_addr.as_str()) != (peer_addr, http_addr);
+        let is_news = known.incarnation == incarnation
+            && (known.peer_addr.as_str(), known.http_addr.as_str()) != (peer_addr, http_addr);
         let (peer_addr, http_addr) = (peer_addr.to_owned(), http_addr.to_owned());
-        is_news.then_some(ChangeKind::Address { node, life, peer_addr, http_addr })
+        is_news.then_some(ChangeKind::Address { node, incarnation, peer_addr, http_addr })
     }
 
     /// The members, by id.
@@ -95,21 +101,21 @@ impl View {
         self.members.values()
     }
 
-    /// How many lives of the node are gone.
-    pub fn lives_ended(&self, node: NodeId) -> u32 {
-        let removed = self.removed.range((node, Life(0))..=(node, Life(u64::MAX)));
-        removed.filter(|&&(node, life)| self.is_gone(node, life)).count() as u32
+    /// How many incarnations of the node are gone.
+    pub fn incarnations_ended(&self, node: NodeId) -> u32 {
+        let removed = self.removed.range((node, Incarnation(0))..=(node, Incarnation(u64::MAX)));
+        removed.filter(|&&(node, incarnation)| self.is_gone(node, incarnation)).count() as u32
     }
 
-    /// Whether this life of the node was removed and has left: it is refused for ever.
-    pub fn is_gone(&self, node: NodeId, life: Life) -> bool {
-        let is_leaving = || self.members.get(&node).is_some_and(|present| present.member.life == life);
-        self.removed.contains(&(node, life)) && !is_leaving()
+    /// Whether this incarnation of the node was removed and has left: it is refused for ever.
+    pub fn is_gone(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        let is_leaving = || self.members.get(&node).is_some_and(|present| present.member.incarnation == incarnation);
+        self.removed.contains(&(node, incarnation)) && !is_leaving()
     }
 
     /// Whether a home is to hold nothing any more: it is leaving, or is gone.
     pub fn is_removed(&self, home: Home) -> bool {
-        self.removed.contains(&(home.node, home.life))
+        self.removed.contains(&(home.node, home.incarnation))
     }
 
     /// Whether an administrator has given up a home: it was removed, and never answers again.
@@ -119,17 +125,19 @@ impl View {
 
     /// What holds in a partition instead of `phase` if that has no successor, as too many of its homes were given up; none if that was said
     /// of a later phase.
-    pub fn remade(&self, partition: PartitionId, phase: &Phase) -> Option<Configuration> {
-        self.remade_from.get(&partition).filter(|&&from| phase.step() >= from)?;
-        let is_left = |home: &Home| !self.is_forsaken(*home) && !self.is_gone(home.node, home.life);
-        phase.remade(|&home| self.is_forsaken(home), is_left, &self.wished(partition))
+    pub fn force_recovered(&self, partition: PartitionId, phase: &Phase) -> Option<Configuration> {
+        self.force_recovered_from.get(&partition).filter(|&&from| phase.step() >= from)?;
+        let is_left = |home: &Home| !self.is_forsaken(*home) && !self.is_gone(home.node, home.incarnation);
+        phase.force_recovered(|&home| self.is_forsaken(home), is_left, &self.target(partition))
     }
 
     /// The first configuration of a partition: who was to hold it when the cluster was founded.
     pub fn first_configuration(&self, partition: PartitionId) -> Configuration {
-        let Founding { ring, lives } = &*self.founding;
-        let homes =
-            ring.walk(partition).iter().map(|&node| Home { node, life: lives.get(&node).copied().unwrap_or(Life(0)) });
+        let Founding { ring, incarnations } = &*self.founding;
+        let homes = ring
+            .walk(partition)
+            .iter()
+            .map(|&node| Home { node, incarnation: incarnations.get(&node).copied().unwrap_or(Incarnation(0)) });
         let (choosers, counts) = (BucketSettings::default().n, self.first_counts.clone());
         Configuration { number: 0, homes: homes.collect(), choosers, counts }
     }
@@ -140,8 +148,8 @@ impl View {
     }
 
     /// How many homes keys are to have, by bucket. What holds is what each partition's configuration says.
-    pub const fn wished_counts(&self) -> &ReplicaCounts {
-        &self.wished_counts
+    pub const fn target_counts(&self) -> &ReplicaCounts {
+        &self.target_counts
     }
 
     /// Whether configurations can have a table with this bucket in it: once there are as many as may be, there cannot be more.
@@ -150,12 +158,13 @@ impl View {
     }
 
     /// Who is to hold a partition.
-    pub fn wished(&self, partition: PartitionId) -> Vec<Home> {
-        let life = |node: NodeId| self.members.get(&node).map_or(Life(0), |present| present.member.life);
+    pub fn target(&self, partition: PartitionId) -> Vec<Home> {
+        let incarnation =
+            |node: NodeId| self.members.get(&node).map_or(Incarnation(0), |present| present.member.incarnation);
         self.ring
             .homes(partition, usize::from(self.n_max()))
             .iter()
-            .map(|&node| Home { node, life: life(node) })
+            .map(|&node| Home { node, incarnation: incarnation(node) })
             .collect()
     }
 
@@ -171,17 +180,17 @@ impl View {
 
     /// The largest n of any bucket, the default's included.
     pub fn n_max(&self) -> u8 {
-        self.wished_counts.n_max()
+        self.target_counts.n_max()
     }
 
     /// Whether all partitions have the same target, and the same nodes are members, as in another view. Settings of buckets may differ
     /// but for their n.
     pub fn places_like(&self, other: &Self) -> bool {
-        self.wished_counts == other.wished_counts
+        self.target_counts == other.target_counts
             && self.members == other.members
             && self.removed == other.removed
             && self.forsaken == other.forsaken
-            && self.remade_from == other.remade_from
+            && self.force_recovered_from == other.force_recovered_from
             && self.ring.places_like(&other.ring)
     }
 
@@ -199,7 +208,7 @@ impl View {
     /// With how many homes a partition's keys have to do in the bucket of the largest n, where `phase` holds: those that are lost, or
     /// have left, do not count, and while one configuration takes over from another the smaller one does.
     pub fn homes_left(&self, phase: &Phase) -> usize {
-        let is_past = |home: &Home| self.is_gone(home.node, home.life) || self.is_forsaken(*home);
+        let is_past = |home: &Home| self.is_gone(home.node, home.incarnation) || self.is_forsaken(*home);
         phase.homes_of_any(is_past).lists().map(<[NodeId]>::len).min().unwrap_or(0)
     }
 
@@ -211,14 +220,14 @@ impl View {
         size_of::<Self>() - size_of::<Ring>()
             + self.ring.size_in_memory()
             + self.founding.ring.size_in_memory()
-            + self.founding.lives.len() * size_of::<(NodeId, Life)>()
+            + self.founding.incarnations.len() * size_of::<(NodeId, Incarnation)>()
             + self.members.values().map(member).sum::<usize>()
-            + self.removed.len() * size_of::<(NodeId, Life)>()
+            + self.removed.len() * size_of::<(NodeId, Incarnation)>()
             + self.forsaken.len() * size_of::<Home>()
-            + self.remade_from.len() * size_of::<(PartitionId, Step)>()
+            + self.force_recovered_from.len() * size_of::<(PartitionId, ConfigVersion)>()
             + self.buckets.keys().map(bucket).sum::<usize>()
             + self.first_counts.size_in_memory()
-            + self.wished_counts.size_in_memory()
+            + self.target_counts.size_in_memory()
     }
 }
 
@@ -241,11 +250,11 @@ pub(super) struct Fold {
     members: BTreeMap<NodeId, ViewMember>,
     names: BTreeMap<String, NodeId>,
     founding: Option<Arc<Founding>>,
-    removed: BTreeSet<(NodeId, Life)>,
+    removed: BTreeSet<(NodeId, Incarnation)>,
     /// Those who have left.
-    left: BTreeSet<(NodeId, Life)>,
+    left: BTreeSet<(NodeId, Incarnation)>,
     forsaken: BTreeSet<Home>,
-    remade_from: BTreeMap<PartitionId, Step>,
+    force_recovered_from: BTreeMap<PartitionId, ConfigVersion>,
     buckets: BTreeMap<Bytes, BucketSettings>,
     /// The n that earlier builds recorded ([`SettingsPatch::n_by_steps`]).
     first_ns: BTreeMap<Bytes, u8>,
@@ -280,7 +289,7 @@ impl Fold {
             removed: BTreeSet::new(),
             left: BTreeSet::new(),
             forsaken: BTreeSet::new(),
-            remade_from: BTreeMap::new(),
+            force_recovered_from: BTreeMap::new(),
             buckets: BTreeMap::new(),
             first_ns: BTreeMap::new(),
             counted: BTreeSet::new(),
@@ -305,16 +314,16 @@ impl Fold {
             members: self.members.clone(),
             removed: self.removed.clone(),
             forsaken: self.forsaken.clone(),
-            remade_from: self.remade_from.clone(),
+            force_recovered_from: self.force_recovered_from.clone(),
             defaults: BucketSettings::default(),
             buckets: self.buckets.clone(),
             first_counts: ReplicaCounts::new(self.first_ns.clone().into_iter().take(BUCKETS_MAX).collect()),
-            wished_counts: self.wished_counts(),
+            target_counts: self.target_counts(),
             counted: self.counted.clone(),
         }
     }
 
-    fn wished_counts(&self) -> ReplicaCounts {
+    fn target_counts(&self) -> ReplicaCounts {
         let ns = self.buckets.iter().map(|(name, settings)| (name, settings.n));
         let others = ns.filter(|&(_, n)| n != ReplicaCounts::default_n());
         ReplicaCounts::new(others.take(BUCKETS_MAX).map(|(name, n)| (name.clone(), n)).collect())
@@ -325,12 +334,12 @@ impl Fold {
         let changed = match what {
             ChangeKind::Found { .. } => false,
             ChangeKind::Add(member) => self.add(member),
-            ChangeKind::Remove { node, life } => self.remove(*node, *life),
-            ChangeKind::Left { node, life } => self.leave(*node, *life),
-            ChangeKind::Forsake { homes, steps } => {
+            ChangeKind::Remove { node, incarnation } => self.remove(*node, *incarnation),
+            ChangeKind::Left { node, incarnation } => self.leave(*node, *incarnation),
+            ChangeKind::MarkLost { homes, steps } => {
                 self.forsaken.extend(homes);
                 for &(partition, step) in steps {
-                    let from = self.remade_from.entry(partition).or_default();
+                    let from = self.force_recovered_from.entry(partition).or_default();
                     *from = step.max(*from);
                 }
                 false
@@ -341,8 +350,8 @@ impl Fold {
                 member.zone.clone_from(zone);
                 member.host.clone_from(host);
             }),
-            ChangeKind::Address { node, life, peer_addr, http_addr } => {
-                self.edit_life(*node, *life, |member| {
+            ChangeKind::Address { node, incarnation, peer_addr, http_addr } => {
+                self.edit_incarnation(*node, *incarnation, |member| {
                     member.peer_addr.clone_from(peer_addr);
                     member.http_addr.clone_from(http_addr);
                 });
@@ -362,7 +371,9 @@ impl Fold {
 
     /// What all changes so far, of which there have been so many, add up to.
     pub(super) fn snapshot(&self, changes: u64) -> Snapshot {
-        let homes = |lives: &BTreeSet<(NodeId, Life)>| lives.iter().map(|&(node, life)| Home { node, life }).collect();
+        let homes = |incarnations: &BTreeSet<(NodeId, Incarnation)>| {
+            incarnations.iter().map(|&(node, incarnation)| Home { node, incarnation }).collect()
+        };
         let place = |owner: &NodeId| self.placed.iter().position(|node| node.id == *owner).unwrap_or_default() as u32;
         Snapshot {
             changes,
@@ -370,7 +381,11 @@ impl Fold {
             removed: homes(&self.removed),
             left: homes(&self.left),
             forsaken: self.forsaken.iter().copied().collect(),
-            remade_from: self.remade_from.iter().map(|(&partition, &step)| (partition, step)).collect(),
+            force_recovered_from: self
+                .force_recovered_from
+                .iter()
+                .map(|(&partition, &step)| (partition, step))
+                .collect(),
             buckets: self.buckets.iter().map(|(name, &settings)| (name.clone(), settings)).collect(),
             first_ns: self.first_ns.iter().map(|(name, &n)| (name.clone(), n)).collect(),
             counted: self.counted.iter().cloned().collect(),
@@ -397,12 +412,12 @@ impl Fold {
         };
         self.placed = placed;
         let present = |(member, leaving): &(Member, bool)| ViewMember { member: member.clone(), leaving: *leaving };
-        let lives = |homes: &[Home]| homes.iter().map(|home| (home.node, home.life)).collect();
+        let incarnations = |homes: &[Home]| homes.iter().map(|home| (home.node, home.incarnation)).collect();
         self.members = snapshot.members.iter().map(|member| (member.0.id, present(member))).collect();
         self.names = snapshot.members.iter().map(|(member, _)| (member.name.clone(), member.id)).collect();
-        (self.removed, self.left) = (lives(&snapshot.removed), lives(&snapshot.left));
+        (self.removed, self.left) = (incarnations(&snapshot.removed), incarnations(&snapshot.left));
         self.forsaken = snapshot.forsaken.iter().copied().collect();
-        self.remade_from = snapshot.remade_from.iter().copied().collect();
+        self.force_recovered_from = snapshot.force_recovered_from.iter().copied().collect();
         self.buckets = snapshot.buckets.iter().cloned().collect();
         self.first_ns = snapshot.first_ns.iter().cloned().collect();
         self.counted = snapshot.counted.iter().cloned().collect();
@@ -411,16 +426,16 @@ impl Fold {
     /// Whether `member` may come in; `instead` is the member whose place it takes, if any.
     fn admits(&self, member: &Member, instead: Option<NodeId>) -> bool {
         let free = |holder: Option<NodeId>| holder.is_none() || holder == instead;
-        // A new life of a member may be removed before it is known; its old one is dead all the same.
-        (!self.removed.contains(&(member.id, member.life)) || instead == Some(member.id))
+        // A new incarnation of a member may be removed before it is known; its old one is dead all the same.
+        (!self.removed.contains(&(member.id, member.incarnation)) || instead == Some(member.id))
             && free(self.names.get(&member.name).copied())
             && free(self.members.contains_key(&member.id).then_some(member.id))
     }
 
     fn add(&mut self, member: &Member) -> bool {
-        // A node that is leaving may come back in a new life: it never went, so it keeps its place.
+        // A node that is leaving may come back in a new incarnation: it never went, so it keeps its place.
         let leaving = self.members.get(&member.id).is_some_and(|present| present.leaving);
-        let is_removed = self.removed.contains(&(member.id, member.life));
+        let is_removed = self.removed.contains(&(member.id, member.incarnation));
         if is_removed || !self.admits(member, leaving.then_some(member.id)) {
             return false;
         }
@@ -431,38 +446,41 @@ impl Fold {
         true
     }
 
-    fn remove(&mut self, node: NodeId, life: Life) -> bool {
-        self.removed.insert((node, life));
-        let Some(present) = self.members.get_mut(&node).filter(|present| present.member.life == life) else {
+    fn remove(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.removed.insert((node, incarnation));
+        let Some(present) = self.members.get_mut(&node).filter(|present| present.member.incarnation == incarnation)
+        else {
             return false;
         };
         present.leaving = true;
         true
     }
 
-    fn leave(&mut self, node: NodeId, life: Life) -> bool {
-        self.left.insert((node, life));
+    fn leave(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.left.insert((node, incarnation));
         // What removed it may have come to nothing since, where it met an earlier change that was heard of later. The node has gone all the same.
-        self.remove(node, life)
+        self.remove(node, incarnation)
     }
 
-    /// The ring of the founding, and in which lives its nodes were.
+    /// The ring of the founding, and in which incarnations its nodes were.
     fn first_ring(&self) -> Founding {
         let owners = self.assignment().expect("a cluster is founded on a node that can hold data");
-        let lives = self.members.values().map(|present| (present.member.id, present.member.life)).collect();
+        let incarnations =
+            self.members.values().map(|present| (present.member.id, present.member.incarnation)).collect();
         let ring = Ring::new(RingVersion::default(), self.partitions, owners, self.placed.clone());
-        Founding { ring: ring.expect("owners are placed nodes"), lives }
+        Founding { ring: ring.expect("owners are placed nodes"), incarnations }
     }
 
     fn replace(&mut self, old: NodeId, new: &Member) -> bool {
         let Some(present) = self.members.get(&old) else { return false };
-        let (same, old_life) = (old == new.id && present.member.life == new.life, present.member.life);
+        let (same, old_incarnation) =
+            (old == new.id && present.member.incarnation == new.incarnation, present.member.incarnation);
         let place = self.placed.iter().position(|node| node.id == old);
         if !self.admits(new, (old == new.id).then_some(old)) || (place.is_some() && new.weight == 0) {
             return false;
         }
         if !same {
-            self.removed.insert((old, old_life));
+            self.removed.insert((old, old_incarnation));
         }
         if let Some(place) = place {
             self.placed[place] = new.info();
@@ -476,13 +494,13 @@ impl Fold {
             present.leaving = true;
         }
         self.insert(new);
-        let is_removed = self.removed.contains(&(new.id, new.life));
+        let is_removed = self.removed.contains(&(new.id, new.incarnation));
         self.members.entry(new.id).and_modify(|present| present.leaving = is_removed);
         true
     }
 
-    fn edit_life(&mut self, node: NodeId, life: Life, edit: impl FnOnce(&mut Member)) {
-        if let Some(present) = self.members.get_mut(&node).filter(|present| present.member.life == life) {
+    fn edit_incarnation(&mut self, node: NodeId, incarnation: Incarnation, edit: impl FnOnce(&mut Member)) {
+        if let Some(present) = self.members.get_mut(&node).filter(|present| present.member.incarnation == incarnation) {
             edit(&mut present.member);
         }
     }
@@ -541,7 +559,7 @@ impl Fold {
     }
 
     fn has_left(&self, node: NodeId) -> bool {
-        let is_gone = |present: &ViewMember| present.leaving && self.left.contains(&(node, present.member.life));
+        let is_gone = |present: &ViewMember| present.leaving && self.left.contains(&(node, present.member.incarnation));
         self.members.get(&node).is_none_or(is_gone)
     }
 

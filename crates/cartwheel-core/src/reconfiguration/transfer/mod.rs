@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::admission::{Admission, Slice};
+use crate::admission::{Admission, WorkClass};
 use crate::anti_entropy::merkle::Grid;
 use crate::cluster::counts::Group;
 use crate::cluster::holdings::Holdings;
@@ -24,7 +24,7 @@ use crate::config::{NodeConfig, Timing};
 use crate::event::Event;
 use crate::message::anti_entropy::{KeyRange, Refused};
 use crate::message::transfer::{Fetch, Fetched};
-use crate::message::{Answer, Ask, Asking, Confirm, Message, Ticket};
+use crate::message::{Answer, Ask, Confirm, Message, RequestId, Requester};
 use crate::mutation::Broken;
 use crate::replica::Replica;
 use crate::ring::PartitionId;
@@ -72,7 +72,7 @@ pub struct Tcx<'a> {
 #[derive(Debug, Default)]
 pub struct Out {
     /// What this node's replica is to store.
-    pub asks: Vec<(Ticket, Ask)>,
+    pub asks: Vec<(RequestId, Ask)>,
     /// Messages to peers, and the partitions that they are about.
     pub sends: Vec<(NodeId, PartitionId, Message)>,
     /// Commands for the store.
@@ -85,8 +85,8 @@ pub struct Out {
 
 impl Out {
     fn fetch(&mut self, from: NodeId, operation: u64, fetch: Fetch) {
-        let ticket = Ticket { asking: Asking::Transfer, operation, round: 0 };
-        self.sends.push((from, fetch.partition, Message::Fetch(ticket, fetch)));
+        let request_id = RequestId { asking: Requester::Transfer, operation, round: 0 };
+        self.sends.push((from, fetch.partition, Message::Fetch(request_id, fetch)));
     }
 }
 
@@ -134,8 +134,10 @@ impl Transfers {
             saves: BTreeMap::new(),
             ending: Vec::new(),
             serving: BTreeMap::new(),
-            next_operation: config.lane.first_operation(config.life.first_operation(config.boot, config.seed)),
-            stride: config.lane.count.into(),
+            next_operation: config
+                .shard_id
+                .first_operation(config.incarnation.first_operation(config.boot, config.seed)),
+            stride: config.shard_id.count.into(),
             loss_floor: config.loss_floor,
         }
     }
@@ -274,7 +276,7 @@ impl Transfers {
             let free = first.iter().chain(before).filter(is_free);
             // Who is asked enough already will have answered soon.
             let Some(&from) = free.min_by_key(|&&source| (failed == Some(source), busy(source))) else { continue };
-            if !cx.admission.may_begin(Slice::Transfer, cx.now.instant) {
+            if !cx.admission.may_begin(WorkClass::Transfer, cx.now.instant) {
                 return;
             }
             self.next_operation += self.stride;
@@ -302,9 +304,9 @@ impl Transfers {
     }
 
     /// A home has answered.
-    pub fn told(&mut self, cx: &mut Tcx<'_>, from: NodeId, ticket: Ticket, fetched: Fetched) {
+    pub fn told(&mut self, cx: &mut Tcx<'_>, from: NodeId, request_id: RequestId, fetched: Fetched) {
         let held = cx.held;
-        let Some(place) = self.place_of(ticket.operation) else { return };
+        let Some(place) = self.place_of(request_id.operation) else { return };
         let partition = place.0;
         let Some(part) = self.part(place) else { return };
         let Stage::Asked { from: asked, .. } = part.stage else { return };
@@ -341,7 +343,7 @@ impl Transfers {
             part.stage = put_off(cx.now.instant + RETRY_AFTER);
             return;
         };
-        let operation = ticket.operation;
+        let operation = request_id.operation;
         let records = keys.len() as u64;
         let waiting = (1..).take(keys.len()).collect();
         for (number, (key, (_, state))) in (1..).zip(keys.into_iter().zip(page.records)) {
@@ -353,21 +355,21 @@ impl Transfers {
                 confirm: Confirm::Stored,
                 stands_in_for: None,
             };
-            cx.out.asks.push((Ticket { asking: Asking::Transfer, operation, round: number }, ask));
+            cx.out.asks.push((RequestId { asking: Requester::Transfer, operation, round: number }, ask));
         }
         part.stage = Stage::Storing { operation, from, waiting, has_failed: false, next: page.next };
-        cx.admission.does(Slice::Transfer, records as usize, cx.now.instant);
+        cx.admission.does(WorkClass::Transfer, records as usize, cx.now.instant);
         cx.out.events.push(Event::TransferReceived { partition, records, bytes: page.bytes });
         self.go_on(cx, operation);
     }
 
     /// This node's replica has stored a record, or could not.
-    pub fn answered(&mut self, cx: &mut Tcx<'_>, ticket: Ticket, answer: &Answer) {
-        let Some(part) = self.place_of(ticket.operation).and_then(|place| self.part(place)) else { return };
+    pub fn answered(&mut self, cx: &mut Tcx<'_>, request_id: RequestId, answer: &Answer) {
+        let Some(part) = self.place_of(request_id.operation).and_then(|place| self.part(place)) else { return };
         let Stage::Storing { waiting, has_failed, .. } = &mut part.stage else { return };
-        if waiting.remove(&ticket.round) {
+        if waiting.remove(&request_id.round) {
             *has_failed |= !matches!(answer, Answer::Stored);
-            self.go_on(cx, ticket.operation);
+            self.go_on(cx, request_id.operation);
         }
     }
 

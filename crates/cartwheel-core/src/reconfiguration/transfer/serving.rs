@@ -1,13 +1,13 @@
 //! How a home hands out what it holds of a partition.
 
 use super::{Tcx, Transfers};
-use crate::admission::Slice;
+use crate::admission::WorkClass;
 use crate::anti_entropy::merkle::Grid;
 use crate::cluster::counts::Group;
 use crate::event::Event;
 use crate::message::anti_entropy::Refused;
 use crate::message::transfer::{Fetch, Fetched, Page};
-use crate::message::{Message, Ticket};
+use crate::message::{Message, RequestId};
 use crate::store::command::{ScanLimit, Scanned, StoreCommand, StoreResult};
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
@@ -21,61 +21,61 @@ const SERVED_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) struct Serving {
     to: NodeId,
-    ticket: Ticket,
+    request_id: RequestId,
     fetch: Fetch,
 }
 
 impl Transfers {
     /// A peer asks for a page.
-    pub fn asked(&mut self, cx: &mut Tcx<'_>, from: NodeId, ticket: Ticket, fetch: Fetch) {
+    pub fn asked(&mut self, cx: &mut Tcx<'_>, from: NodeId, request_id: RequestId, fetch: Fetch) {
         match self.may_serve(cx, from, &fetch) {
             Ok(()) => {
                 let id = cx.replica.next_store();
                 let (from_key, upto) = (fetch.range.from.clone(), fetch.range.upto.clone());
                 cx.out.stores.push((id, StoreCommand::Scan { from: from_key, upto, at_most: PAGE }));
-                self.serving.insert(id, Serving { to: from, ticket, fetch });
+                self.serving.insert(id, Serving { to: from, request_id, fetch });
             }
             Err(refused) => {
                 if matches!(refused, Refused::Nonsense | Refused::NotAHome) {
                     cx.out.events.push(Event::ExchangeRefused(from));
                 }
-                cx.out.sends.push((from, fetch.partition, Message::Fetched(ticket, Fetched::Refused(refused))));
+                cx.out.sends.push((from, fetch.partition, Message::Fetched(request_id, Fetched::Refused(refused))));
             }
         }
     }
 
     fn may_serve(&self, cx: &mut Tcx<'_>, from: NodeId, fetch: &Fetch) -> Result<(), Refused> {
-        let seat = cx.held.seat(fetch.partition).ok_or(Refused::NotAHome)?;
+        let partition_state = cx.held.partition_state(fetch.partition).ok_or(Refused::NotAHome)?;
         let is_member = cx.held.view().member(from).is_some();
         let me = cx.held.me();
-        let has = |&group: &Group| seat.phase.counts().has(group) && seat.shares(me, group);
+        let has = |&group: &Group| partition_state.phase.counts().has(group) && partition_state.shares(me, group);
         if !is_member || !fetch.groups.iter().all(has) {
             return Err(Refused::NotAHome);
         }
         if !Grid::of(cx.held.view().ring.partitions(), fetch.partition).whole().covers(&fetch.range) {
             return Err(Refused::Nonsense);
         }
-        if !fetch.groups.iter().all(|&group| seat.holds_all(me, group)) {
+        if !fetch.groups.iter().all(|&group| partition_state.holds_all(me, group)) {
             return Err(Refused::NotReady);
         }
-        let has_room = self.serving.len() < SERVED_MAX && cx.admission.may_begin(Slice::Transfer, cx.now.instant);
+        let has_room = self.serving.len() < SERVED_MAX && cx.admission.may_begin(WorkClass::Transfer, cx.now.instant);
         if has_room { Ok(()) } else { Err(Refused::Busy) }
     }
 
     /// A page has been read.
     pub(super) fn read(&self, cx: &mut Tcx<'_>, serving: Serving, result: StoreResult) {
-        let Serving { to, ticket, fetch } = serving;
+        let Serving { to, request_id, fetch } = serving;
         let partition = fetch.partition;
         let fetched = match result {
             StoreResult::Scanned(Ok(scanned)) => {
-                cx.admission.has_read(Slice::Transfer, scanned.records.len(), cx.now.instant);
+                cx.admission.has_read(WorkClass::Transfer, scanned.records.len(), cx.now.instant);
                 let page = page(cx, &fetch, scanned);
                 cx.out.events.push(Event::TransferSent { records: page.records.len() as u64, bytes: page.bytes });
                 Fetched::Page(page)
             }
             _ => Fetched::Refused(Refused::NotReady),
         };
-        cx.out.sends.push((to, partition, Message::Fetched(ticket, fetched)));
+        cx.out.sends.push((to, partition, Message::Fetched(request_id, fetched)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cartwheel_core::cluster::configuration::{Home, Phase, Step};
+use cartwheel_core::cluster::configuration::{ConfigVersion, Home, Phase};
 use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::{ChangeKind, View};
 use cartwheel_core::ring::PartitionId;
@@ -11,34 +11,34 @@ use super::super::Door;
 use super::super::error::ApiError;
 use super::{RemadeForm, names};
 
-/// The homes of any partition that are to hold nothing any more, and do not answer, or not in the life in which they were homes.
+/// The homes of any partition that are to hold nothing any more, and do not answer, or not in the incarnation in which they were homes.
 fn lost(door: &Door, after: &View) -> BTreeSet<Home> {
     let liveness = door.liveness();
     let phases = door.phases();
     let homes: BTreeSet<Home> = phases.iter().flat_map(Phase::both).flat_map(|of| &of.homes).copied().collect();
     let answers = |home: &Home| {
-        let is_present = after.member(home.node).is_some_and(|known| known.member.life == home.life);
+        let is_present = after.member(home.node).is_some_and(|known| known.member.incarnation == home.incarnation);
         is_present && (home.node == door.local().node || liveness.status(home.node) != Status::Down)
     };
     homes.into_iter().filter(|home| after.is_removed(*home) && !answers(home)).collect()
 }
 
 /// Gives up what is lost.
-pub(super) fn forsake(door: &Door, after: &View) -> Result<ChangeKind, ApiError> {
+pub(super) fn mark_lost(door: &Door, after: &View) -> Result<ChangeKind, ApiError> {
     let lost = lost(door, after);
     if lost.is_empty() {
         let why = "nothing is to be forced: no node that was removed or replaced, now or before, is down and still named by a partition";
         return Err(ApiError::bad_request(why));
     }
     let steps = stuck(door, after, &lost);
-    Ok(ChangeKind::Forsake { homes: lost.into_iter().collect(), steps })
+    Ok(ChangeKind::MarkLost { homes: lost.into_iter().collect(), steps })
 }
 
 /// The partitions that get no other homes any more once these are lost, and how far they have come.
-fn stuck(door: &Door, after: &View, lost: &BTreeSet<Home>) -> Vec<(PartitionId, Step)> {
+fn stuck(door: &Door, after: &View, lost: &BTreeSet<Home>) -> Vec<(PartitionId, ConfigVersion)> {
     let is_stuck = |(partition, phase): &(PartitionId, &Phase)| {
-        let wished = after.wished(*partition);
-        phase.remade(|home| lost.contains(home), |home| !lost.contains(home), &wished).is_some()
+        let target = after.target(*partition);
+        phase.force_recovered(|home| lost.contains(home), |home| !lost.contains(home), &target).is_some()
     };
     let phases = door.phases();
     let phases = (0..).map(PartitionId).zip(phases.iter()).filter(is_stuck);
@@ -46,25 +46,25 @@ fn stuck(door: &Door, after: &View, lost: &BTreeSet<Home>) -> Vec<(PartitionId, 
 }
 
 /// The partitions that are made anew.
-pub(super) fn remade(door: &Door, after: &View) -> Vec<RemadeForm> {
+pub(super) fn force_recovered(door: &Door, after: &View) -> Vec<RemadeForm> {
     let phases = door.phases();
     let form = |(partition, phase): (PartitionId, &Phase)| {
-        let remade = after.remade(partition, phase)?;
-        let left: Vec<Home> = remade.homes.into_iter().filter(|&home| phase.has(home)).collect();
+        let force_recovered = after.force_recovered(partition, phase)?;
+        let left: Vec<Home> = force_recovered.homes.into_iter().filter(|&home| phase.has(home)).collect();
         Some(RemadeForm { partition: partition.0, left: names(after, &left) })
     };
     (0..).map(PartitionId).zip(phases.iter()).filter_map(form).collect()
 }
 
 /// What an administrator should know of partitions that are, or would be, made anew.
-pub(super) fn warnings(door: &Door, after: &View, remade: &[RemadeForm]) -> Vec<String> {
-    let empty = remade.iter().filter(|form| form.left.is_empty()).count();
-    let still_stuck = stuck(door, after, &lost(door, after)).len().saturating_sub(remade.len());
+pub(super) fn warnings(door: &Door, after: &View, force_recovered: &[RemadeForm]) -> Vec<String> {
+    let empty = force_recovered.iter().filter(|form| form.left.is_empty()).count();
+    let still_stuck = stuck(door, after, &lost(door, after)).len().saturating_sub(force_recovered.len());
     let mut warnings = Vec::new();
-    if !remade.is_empty() {
+    if !force_recovered.is_empty() {
         warnings.push(format!(
             "{} partitions are made anew of the homes that are left: what only the lost ones held is gone, strong writes too",
-            remade.len()
+            force_recovered.len()
         ));
     }
     if empty > 0 {

@@ -6,9 +6,9 @@ use super::paxos::Acceptor;
 use crate::cluster::configuration::{Configuration, Home, Phase};
 use crate::cluster::counts::{Group, KnownCounts, ReplicaCounts};
 
-/// A node's seat in a partition: what it knows of the chain of configurations, and what it has promised.
+/// A node's partition state in a partition: what it knows of the chain of configurations, and what it has promised.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Seat {
+pub struct PartitionState {
     /// What holds.
     pub phase: Phase,
     /// The configurations for which this node holds all that the one before held when it ended, by number.
@@ -19,13 +19,13 @@ pub struct Seat {
     /// It copies what the homes hold, to become one.
     pub is_candidate: bool,
     /// It holds what may go: nobody needs it any more.
-    pub has_leftovers: bool,
+    pub has_stale_data: bool,
     /// What it has promised and accepted as one who chooses the successor.
     pub acceptor: Acceptor,
 }
 
-impl Seat {
-    /// The seat of a node that has heard of nothing but the founding.
+impl PartitionState {
+    /// The partition state of a node that has heard of nothing but the founding.
     pub fn founding(first: Configuration, me: Home) -> Self {
         let whole = if first.has(me) { BTreeSet::from([first.number]) } else { BTreeSet::new() };
         Self {
@@ -33,7 +33,7 @@ impl Seat {
             whole,
             former: None,
             is_candidate: false,
-            has_leftovers: false,
+            has_stale_data: false,
             acceptor: Acceptor::default(),
         }
     }
@@ -102,7 +102,7 @@ impl Seat {
 
     /// Whether the node has anything to do that is none of a home's: to hand over, to copy or to clear away.
     pub fn has_duties(&self) -> bool {
-        self.former.is_some() || self.is_candidate || self.has_leftovers
+        self.former.is_some() || self.is_candidate || self.has_stale_data
     }
 
     /// Goes by a later phase; false if it is none. What was promised was for a successor that has been chosen now.
@@ -119,13 +119,13 @@ impl Seat {
         self.phase = phase;
         if self.phase.has(me) {
             // It may have copied more than it is a home of now.
-            self.has_leftovers |= std::mem::take(&mut self.is_candidate);
+            self.has_stale_data |= std::mem::take(&mut self.is_candidate);
         }
         true
     }
 }
 
-impl Seat {
+impl PartitionState {
     /// Whoever held keys of which it is no home any more keeps them until those who are have confirmed that they hold them.
     fn former_after(&self, me: Home, phase: &Phase) -> Option<Configuration> {
         let before: Vec<&Configuration> =
@@ -146,10 +146,10 @@ impl Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::dot::{Life, NodeId};
+    use crate::value::dot::{Incarnation, NodeId};
 
     fn home(node: u64) -> Home {
-        Home { node: NodeId::new(node), life: Life(1) }
+        Home { node: NodeId::new(node), incarnation: Incarnation(1) }
     }
 
     fn counts() -> ReplicaCounts {
@@ -167,39 +167,52 @@ mod tests {
         Configuration { number, homes, choosers: 3, counts: counts() }
     }
 
-    fn seat(me: u64) -> Seat {
-        Seat::founding(configuration(0, &[1, 2, 3]), home(me))
+    fn partition_state(me: u64) -> PartitionState {
+        PartitionState::founding(configuration(0, &[1, 2, 3]), home(me))
     }
 
     #[test]
-    fn a_home_keeps_what_it_has_until_it_is_relieved() {
-        let mut seat = seat(3);
+    fn a_home_keeps_what_it_has_until_it_is_released() {
+        let mut partition_state = partition_state(3);
         let next = configuration(1, &[1, 2, 4]);
-        assert!(seat.is_whole() && seat.advance(home(3), Phase::Joint(configuration(0, &[1, 2, 3]), next.clone())));
-        assert!(seat.former.is_none() && seat.is_whole(), "it is a home of the first still");
-        assert!(seat.advance(home(3), Phase::Alone(next.clone())) && !seat.advance(home(3), Phase::Alone(next)));
-        assert!(seat.leaves(home(3), of(3)) && !seat.leaves(home(3), of(2)) && seat.is_involved(home(3)));
+        assert!(
+            partition_state.is_whole()
+                && partition_state.advance(home(3), Phase::Joint(configuration(0, &[1, 2, 3]), next.clone()))
+        );
+        assert!(partition_state.former.is_none() && partition_state.is_whole(), "it is a home of the first still");
+        assert!(
+            partition_state.advance(home(3), Phase::Alone(next.clone()))
+                && !partition_state.advance(home(3), Phase::Alone(next))
+        );
+        assert!(
+            partition_state.leaves(home(3), of(3))
+                && !partition_state.leaves(home(3), of(2))
+                && partition_state.is_involved(home(3))
+        );
         // It is wanted again before it was relieved.
-        assert!(seat.advance(home(3), Phase::Alone(configuration(2, &[3, 1, 2]))));
-        assert!(seat.former.is_none() && !seat.is_whole());
+        assert!(partition_state.advance(home(3), Phase::Alone(configuration(2, &[3, 1, 2]))));
+        assert!(partition_state.former.is_none() && !partition_state.is_whole());
     }
 
     #[test]
     fn a_home_of_some_keys_does_not_hold_all_of_those_of_which_it_is_to_become_one() {
-        let mut seat = seat(2);
+        let mut partition_state = partition_state(2);
         let joint = Phase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[2, 1, 3]));
-        assert!(seat.holds_all(home(2), of(3)) && seat.advance(home(2), joint));
-        assert!(seat.phase.is_home(home(2), of(1)) && !seat.holds_all(home(2), of(1)));
-        assert!(seat.holds_all(home(2), of(2)) && seat.holds_all(home(2), of(3)));
+        assert!(partition_state.holds_all(home(2), of(3)) && partition_state.advance(home(2), joint));
+        assert!(partition_state.phase.is_home(home(2), of(1)) && !partition_state.holds_all(home(2), of(1)));
+        assert!(partition_state.holds_all(home(2), of(2)) && partition_state.holds_all(home(2), of(3)));
     }
 
     #[test]
     fn a_home_that_moves_back_leaves_the_keys_of_smaller_buckets() {
-        let mut seat = seat(1);
-        assert!(seat.advance(home(1), Phase::Alone(configuration(1, &[2, 1, 3]))));
-        assert!(seat.leaves(home(1), of(1)) && !seat.leaves(home(1), of(2)));
-        assert!(seat.advance(home(1), Phase::Alone(configuration(2, &[2, 3, 4]))));
-        assert!(seat.leaves(home(1), of(1)) && seat.leaves(home(1), of(3)), "it was the first of the first");
+        let mut partition_state = partition_state(1);
+        assert!(partition_state.advance(home(1), Phase::Alone(configuration(1, &[2, 1, 3]))));
+        assert!(partition_state.leaves(home(1), of(1)) && !partition_state.leaves(home(1), of(2)));
+        assert!(partition_state.advance(home(1), Phase::Alone(configuration(2, &[2, 3, 4]))));
+        assert!(
+            partition_state.leaves(home(1), of(1)) && partition_state.leaves(home(1), of(3)),
+            "it was the first of the first"
+        );
     }
 
     #[test]
@@ -208,23 +221,40 @@ mod tests {
             let by_bucket = [("one", one), ("two", two)].map(|(bucket, n)| (bucket.into(), n));
             Configuration { counts: ReplicaCounts::new(by_bucket.into()), ..configuration(number, &[1, 2, 3, 4]) }
         };
-        let mut seat = Seat::founding(of_n(0, 4, 4), home(4));
-        assert!(seat.advance(home(4), Phase::Joint(of_n(0, 4, 4), of_n(1, 2, 4))) && seat.former.is_none());
-        assert!(seat.advance(home(4), Phase::Alone(of_n(1, 2, 4))));
-        assert!(seat.leaves(home(4), of(1)) && !seat.leaves(home(4), of(2)) && !seat.leaves(home(4), of(3)));
+        let mut partition_state = PartitionState::founding(of_n(0, 4, 4), home(4));
+        assert!(
+            partition_state.advance(home(4), Phase::Joint(of_n(0, 4, 4), of_n(1, 2, 4)))
+                && partition_state.former.is_none()
+        );
+        assert!(partition_state.advance(home(4), Phase::Alone(of_n(1, 2, 4))));
+        assert!(
+            partition_state.leaves(home(4), of(1))
+                && !partition_state.leaves(home(4), of(2))
+                && !partition_state.leaves(home(4), of(3))
+        );
         // The other's is lowered before it was relieved of the first.
-        assert!(seat.advance(home(4), Phase::Alone(of_n(2, 2, 3))));
-        assert!(seat.leaves(home(4), of(1)) && seat.leaves(home(4), of(2)) && !seat.leaves(home(4), of(3)));
+        assert!(partition_state.advance(home(4), Phase::Alone(of_n(2, 2, 3))));
+        assert!(
+            partition_state.leaves(home(4), of(1))
+                && partition_state.leaves(home(4), of(2))
+                && !partition_state.leaves(home(4), of(3))
+        );
         // It was a home of these alone, and is again.
-        assert!(seat.advance(home(4), Phase::Alone(of_n(3, 4, 4))) && seat.former.is_none());
+        assert!(partition_state.advance(home(4), Phase::Alone(of_n(3, 4, 4))) && partition_state.former.is_none());
     }
 
     #[test]
     fn a_stranger_is_whole_in_nothing() {
-        let mut seat = seat(9);
-        assert!(!seat.is_whole() && !seat.is_involved(home(9)));
-        seat.acceptor.promised = Some(super::super::paxos::Ballot { round: 1, node: NodeId::new(1) });
-        assert!(seat.advance(home(9), Phase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[1, 2, 9]))));
-        assert!(seat.acceptor.promised.is_none() && seat.is_involved(home(9)) && !seat.is_whole());
+        let mut partition_state = partition_state(9);
+        assert!(!partition_state.is_whole() && !partition_state.is_involved(home(9)));
+        partition_state.acceptor.promised = Some(super::super::paxos::Ballot { round: 1, node: NodeId::new(1) });
+        assert!(
+            partition_state.advance(home(9), Phase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[1, 2, 9])))
+        );
+        assert!(
+            partition_state.acceptor.promised.is_none()
+                && partition_state.is_involved(home(9))
+                && !partition_state.is_whole()
+        );
     }
 }

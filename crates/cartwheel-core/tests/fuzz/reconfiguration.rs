@@ -1,30 +1,30 @@
 //! What is said, and kept, of who holds a partition.
 
-use cartwheel_core::cluster::configuration::{Configuration, Footing, Home, Phase, Step};
+use cartwheel_core::cluster::configuration::{ConfigStamp, ConfigVersion, Configuration, Home, Phase};
 use cartwheel_core::cluster::counts::ReplicaCounts;
 use cartwheel_core::cluster::losses::{Losses, Memory};
+use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::paxos::{Acceptor, Ballot};
-use cartwheel_core::cluster::seat::Seat;
 use cartwheel_core::message::gossip::{Notice, PhasesNotice};
-use cartwheel_core::message::reconfiguration::Word;
+use cartwheel_core::message::reconfiguration::ReconfigurationMessage;
 use cartwheel_core::ring::{PartitionId, RingVersion};
-use cartwheel_core::value::dot::{Life, Since};
+use cartwheel_core::value::dot::{Incarnation, Since};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::arbitrary::{node, number};
-use super::net::LIFE;
+use super::net::INCARNATION;
 
 /// Mostly one of the ring's sixteen.
 pub fn partition() -> impl Strategy<Value = PartitionId> {
     prop_oneof![6 => 0u32..16, 1 => any::<u32>()].prop_map(PartitionId)
 }
 
-/// A node in some life.
+/// A node in some incarnation.
 pub fn home() -> impl Strategy<Value = Home> {
-    let life = prop_oneof![4 => 1u64..=3, 1 => number()];
-    (node(), life).prop_map(|(node, life)| Home { node, life: Life(life) })
+    let incarnation = prop_oneof![4 => 1u64..=3, 1 => number()];
+    (node(), incarnation).prop_map(|(node, incarnation)| Home { node, incarnation: Incarnation(incarnation) })
 }
 
 /// Any, those that make no sense among them.
@@ -69,26 +69,28 @@ fn ballot() -> impl Strategy<Value = Ballot> {
 }
 
 /// What anybody may say who holds nothing and decides nothing.
-pub fn harmless_word() -> BoxedStrategy<Word> {
+pub fn harmless_word() -> BoxedStrategy<ReconfigurationMessage> {
     prop_oneof![
-        number().prop_map(|step| Word::Ask(Step(step))).boxed(),
-        (number(), ballot()).prop_map(|(number, ballot)| Word::Prepare(number, ballot)).boxed(),
-        (number(), ballot(), ballot()).prop_map(|(number, one, other)| Word::Outbid(number, one, other)).boxed(),
-        number().prop_map(Word::Copied).boxed(),
+        number().prop_map(|step| ReconfigurationMessage::Ask(ConfigVersion(step))).boxed(),
+        (number(), ballot()).prop_map(|(number, ballot)| ReconfigurationMessage::Prepare(number, ballot)).boxed(),
+        (number(), ballot(), ballot())
+            .prop_map(|(number, one, other)| ReconfigurationMessage::Outbid(number, one, other))
+            .boxed(),
+        number().prop_map(ReconfigurationMessage::Copied).boxed(),
     ]
     .boxed()
 }
 
 /// Anything.
-pub fn word() -> BoxedStrategy<Word> {
+pub fn word() -> BoxedStrategy<ReconfigurationMessage> {
     let accepted = || option::of((ballot(), configuration()));
     prop_oneof![
         4 => harmless_word(),
-        1 => phase().prop_map(Word::Holds).boxed(),
-        1 => (number(), ballot(), accepted()).prop_map(|(number, ballot, said)| Word::Promise(number, ballot, said)).boxed(),
-        1 => (ballot(), configuration()).prop_map(|(ballot, proposal)| Word::Accept(ballot, proposal)).boxed(),
-        1 => (number(), ballot()).prop_map(|(number, ballot)| Word::Accepted(number, ballot)).boxed(),
-        1 => number().prop_map(Word::Whole).boxed(),
+        1 => phase().prop_map(ReconfigurationMessage::Holds).boxed(),
+        1 => (number(), ballot(), accepted()).prop_map(|(number, ballot, said)| ReconfigurationMessage::Promise(number, ballot, said)).boxed(),
+        1 => (ballot(), configuration()).prop_map(|(ballot, proposal)| ReconfigurationMessage::Accept(ballot, proposal)).boxed(),
+        1 => (number(), ballot()).prop_map(|(number, ballot)| ReconfigurationMessage::Accepted(number, ballot)).boxed(),
+        1 => number().prop_map(ReconfigurationMessage::Whole).boxed(),
     ]
     .boxed()
 }
@@ -96,26 +98,28 @@ pub fn word() -> BoxedStrategy<Word> {
 /// Notices of who holds what, and of who holds nothing any more.
 pub fn notice_of_holders() -> BoxedStrategy<Notice> {
     let version = (number(), number()).prop_map(|(changes, digest)| RingVersion { changes, digest });
-    let steps = (vec(number().prop_map(Step), 0..20), any::<bool>());
+    let steps = (vec(number().prop_map(ConfigVersion), 0..20), any::<bool>());
     prop_oneof![
         (number(), any::<bool>())
             .prop_map(|(digest, asks)| Notice::Phases(PhasesNotice::Digest { digest, asks }))
             .boxed(),
         steps.prop_map(|(steps, is_answer)| Notice::Phases(PhasesNotice::Steps(steps, is_answer))).boxed(),
         vec((partition(), phase()), 1..4).prop_map(|held| Notice::Phases(PhasesNotice::Hold(held))).boxed(),
-        (number(), version).prop_map(|(life, version)| Notice::Drained(Life(life), version)).boxed(),
+        (number(), version)
+            .prop_map(|(incarnation, version)| Notice::Drained(Incarnation(incarnation), version))
+            .boxed(),
     ]
     .boxed()
 }
 
 /// On what a sender may say that it stands.
-pub fn footing() -> impl Strategy<Value = Footing> {
-    (number(), any::<bool>(), number(), any::<bool>()).prop_map(|(step, is_filling, since, is_recovering)| {
+pub fn config_stamp() -> impl Strategy<Value = ConfigStamp> {
+    (number(), any::<bool>(), number(), any::<bool>()).prop_map(|(step, is_syncing, since, is_recovering)| {
         let memory = match since {
             0 => Memory::default(),
-            since => Memory { life: LIFE, since: Since(since) },
+            since => Memory { incarnation: INCARNATION, since: Since(since) },
         };
-        Footing { step: Step(step), is_filling, memory, is_recovering }
+        ConfigStamp { step: ConfigVersion(step), is_syncing, memory, is_recovering }
     })
 }
 
@@ -125,17 +129,17 @@ pub fn losses() -> impl Strategy<Value = Losses> {
 }
 
 /// What a node may remember of a partition.
-pub fn seat() -> BoxedStrategy<Seat> {
+pub fn partition_state() -> BoxedStrategy<PartitionState> {
     let acceptor = (option::of(ballot()), option::of((ballot(), configuration())))
         .prop_map(|(promised, accepted)| Acceptor { promised, accepted });
     let duties = (option::of(configuration()), any::<bool>(), any::<bool>());
     (phase(), vec(number(), 0..3), duties, acceptor)
-        .prop_map(|(phase, whole, (former, is_candidate, has_leftovers), acceptor)| Seat {
+        .prop_map(|(phase, whole, (former, is_candidate, has_stale_data), acceptor)| PartitionState {
             phase,
             whole: whole.into_iter().collect(),
             former,
             is_candidate,
-            has_leftovers,
+            has_stale_data,
             acceptor,
         })
         .boxed()

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::opinion::Opinion;
+use super::verdict::Verdict;
 use crate::cluster::liveness::{Liveness, Standing, Status};
 use crate::value::dot::NodeId;
 use crate::value::time::{Instant, Now};
@@ -16,8 +16,8 @@ const FIRST_HEARD_TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// The opinions of one node. They are gone through only when one has changed, or a time has come.
 #[derive(Debug, Default)]
-pub(super) struct Opinions {
-    peers: BTreeMap<NodeId, Opinion>,
+pub(super) struct Verdicts {
+    peers: BTreeMap<NodeId, Verdict>,
     /// Those who must answer before they are taken for alive again.
     owing: BTreeSet<NodeId>,
     /// Something has changed that is to be judged by then.
@@ -27,14 +27,14 @@ pub(super) struct Opinions {
     liveness: Arc<Liveness>,
 }
 
-impl Opinions {
+impl Verdicts {
     /// What this node thinks of every other.
     pub(super) const fn liveness(&self) -> &Arc<Liveness> {
         &self.liveness
     }
 
     /// What is held against a node.
-    pub(super) fn get(&self, node: NodeId) -> Option<&Opinion> {
+    pub(super) fn get(&self, node: NodeId) -> Option<&Verdict> {
         self.peers.get(&node)
     }
 
@@ -45,7 +45,7 @@ impl Opinions {
 
     /// A node has come, of which nothing is known yet.
     pub(super) fn insert(&mut self, now: Now, node: NodeId) {
-        self.peers.insert(node, Opinion::new(now.wall));
+        self.peers.insert(node, Verdict::new(now.wall));
         self.owing.remove(&node);
         self.judge_at = Some(now.instant);
     }
@@ -61,7 +61,7 @@ impl Opinions {
     }
 
     /// Changes what is held against a node.
-    pub(super) fn edit(&mut self, now: Instant, node: NodeId, change: impl FnOnce(&mut Opinion)) {
+    pub(super) fn edit(&mut self, now: Instant, node: NodeId, change: impl FnOnce(&mut Verdict)) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let before = *peer;
         change(peer);

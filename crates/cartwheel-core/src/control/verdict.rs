@@ -17,7 +17,7 @@ const HOLD: Duration = Duration::from_secs(2);
 
 /// What is held against a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Opinion {
+pub(super) struct Verdict {
     /// It was given up.
     pub(super) down: Option<Why>,
     /// It is suspected until it answers, for this reason.
@@ -36,7 +36,7 @@ pub(super) struct Opinion {
     standing: Standing,
 }
 
-impl Opinion {
+impl Verdict {
     /// Nothing speaks against it.
     pub(super) const fn new(wall: WallMs) -> Self {
         Self {
@@ -129,42 +129,42 @@ mod tests {
     }
 
     /// Falls at one second and answers at the next; says how it then stands.
-    fn blinks(opinion: &mut Opinion, seconds: u64) -> Standing {
-        opinion.suspect(at(seconds).instant, Why::ProbeUnanswered);
-        assert_eq!(opinion.judge(at(seconds)).status, Status::Suspect);
-        opinion.answered();
-        opinion.judge(at(seconds + 1))
+    fn blinks(verdict: &mut Verdict, seconds: u64) -> Standing {
+        verdict.suspect(at(seconds).instant, Why::ProbeUnanswered);
+        assert_eq!(verdict.judge(at(seconds)).status, Status::Suspect);
+        verdict.answered();
+        verdict.judge(at(seconds + 1))
     }
 
     #[test]
     fn who_comes_and_goes_has_to_stay_for_a_while() {
-        let mut opinion = Opinion::new(WallMs(0));
-        opinion.heard = true;
-        assert_eq!(blinks(&mut opinion, 1).status, Status::Alive);
-        assert_eq!(blinks(&mut opinion, 3).status, Status::Alive);
-        let third = blinks(&mut opinion, 5);
+        let mut verdict = Verdict::new(WallMs(0));
+        verdict.heard = true;
+        assert_eq!(blinks(&mut verdict, 1).status, Status::Alive);
+        assert_eq!(blinks(&mut verdict, 3).status, Status::Alive);
+        let third = blinks(&mut verdict, 5);
         assert_eq!((third.status, third.why), (Status::Suspect, Why::Flapping));
-        assert_eq!(opinion.judge(at(7)).status, Status::Suspect);
-        assert_eq!(opinion.judge(at(8)).status, Status::Alive, "2 s later");
+        assert_eq!(verdict.judge(at(7)).status, Status::Suspect);
+        assert_eq!(verdict.judge(at(8)).status, Status::Alive, "2 s later");
         for fall in 0..20 {
-            assert_eq!(blinks(&mut opinion, 10 + 2 * fall).why, Why::Flapping);
+            assert_eq!(blinks(&mut verdict, 10 + 2 * fall).why, Why::Flapping);
         }
-        assert_eq!(opinion.judge(at(49 + 15)).status, Status::Suspect);
-        assert_eq!(opinion.judge(at(49 + 16)).status, Status::Alive, "no hold is longer than 16 s");
-        assert_eq!(blinks(&mut opinion, 60 + 7 * 30).why, Why::Heard, "it is forgotten in time");
+        assert_eq!(verdict.judge(at(49 + 15)).status, Status::Suspect);
+        assert_eq!(verdict.judge(at(49 + 16)).status, Status::Alive, "no hold is longer than 16 s");
+        assert_eq!(blinks(&mut verdict, 60 + 7 * 30).why, Why::Heard, "it is forgotten in time");
     }
 
     #[test]
     fn since_is_when_the_status_changed_not_its_reason() {
-        let mut opinion = Opinion::new(WallMs(0));
-        opinion.link_lost = true;
-        assert_eq!(opinion.judge(at(1)).since, WallMs(1_000));
-        opinion.suspect(at(2).instant, Why::ProbeUnanswered);
-        opinion.link_lost = false;
-        let standing = opinion.judge(at(2));
+        let mut verdict = Verdict::new(WallMs(0));
+        verdict.link_lost = true;
+        assert_eq!(verdict.judge(at(1)).since, WallMs(1_000));
+        verdict.suspect(at(2).instant, Why::ProbeUnanswered);
+        verdict.link_lost = false;
+        let standing = verdict.judge(at(2));
         assert_eq!((standing.since, standing.why), (WallMs(1_000), Why::ProbeUnanswered));
-        opinion.down = Some(Why::SuspicionConfirmed);
-        let standing = opinion.judge(at(3));
+        verdict.down = Some(Why::SuspicionConfirmed);
+        let standing = verdict.judge(at(3));
         assert_eq!((standing.status, standing.since), (Status::Down, WallMs(3_000)));
     }
 }

@@ -4,14 +4,14 @@ use crate::ring::PartitionId;
 
 /// Which of a node's shards, of how many. Each is a state machine with a store of its own, and each partition belongs to one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lane {
+pub struct ShardId {
     /// From 0.
     pub index: u32,
     /// At least 1.
     pub count: u32,
 }
 
-impl Lane {
+impl ShardId {
     /// The only shard of a node.
     pub const ONLY: Self = Self { index: 0, count: 1 };
 
