@@ -4,16 +4,23 @@
 //! a number that its caller did not seed, opens a file or a socket, or waits. So the code that serves production runs in the
 //! simulator too, and one seed replays one run.
 //!
-//! The rooms, ground floor first:
+//! The rooms, from the ground up; no file uses anything of a room above its own (`tests/rooms.rs`):
 //!
-//! 1. values: [`token`], [`dot`], [`clock`], [`state`], [`notes`], [`digest`], [`context`], [`write_id`], [`hlc`], [`key`], [`record`];
-//! 2. the ring and what nodes say: [`ring`], [`membership`], [`quorum`], [`message`], [`request`], [`wire`];
-//! 3. [`liveness`]: what a node thinks of every other; [`merkle`]: sums by which replicas are compared;
-//! 4. the roles: [`coordinator`] (gets and puts), [`replica`] (records and dots), [`hint`] and [`handoff`] (what is kept for others),
-//!    [`exchange`] (replicas made equal), [`admission`] (how much of that at once), [`clock_guard`] (whose clock is off);
-//! 5. [`node`]: owns the rest and passes inputs on; [`effects`]: what goes in and comes out; [`image`]: a model of its store;
-//!    [`sizes`]: how much it holds;
-//! 6. [`control`]: what a node has once, however many shards it has: the history of changes, and how it spreads.
+//! 1. [`mutation`]: the rules that can be broken on purpose;
+//! 2. [`value`]: keys, versions, siblings and time;
+//! 3. [`ring`]: partitions, placement and quorums;
+//! 4. [`cluster`]: members, buckets, configurations and liveness, as plain data;
+//! 5. [`admission`]: how much background work may begin;
+//! 6. [`message`]: what clients and nodes say;
+//! 7. [`store`]: what a node keeps, and the commands to its store;
+//! 8. [`wire`]: the forms of all that is stored or sent;
+//! 9. [`event`] and [`config`]: what a node reports, and what it is told at its start;
+//! 10. [`replica`]: records, one turn at a time for each key;
+//! 11. [`anti_entropy`]: replicas made equal;
+//! 12. [`coordinator`]: gets, puts, and what is kept for others;
+//! 13. [`reconfiguration`]: how a partition gets other homes, and what they hold;
+//! 14. [`control`]: what a node has once, however many shards it has;
+//! 15. [`node`]: the state machine that owns the rest.
 #![forbid(unsafe_code)]
 
 pub mod admission;

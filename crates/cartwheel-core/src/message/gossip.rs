@@ -32,7 +32,7 @@ pub enum Notice {
     Drained(Incarnation, RingVersion),
     /// How far the sender is with its epoch.
     Epoch(EpochNotice),
-    /// About who is there: a packet of SWIM, as [`detector`] reads it.
+    /// About who is there: a packet of SWIM, as the detector of [`crate::control`] reads it.
     Swim(Bytes),
 }
 

@@ -2,7 +2,7 @@
 //! section 4.9 hands key ranges over; this says when the new homes may speak for them).
 //!
 //! 1. A node that is wished as a home copies what the homes hold, as a *candidate*.
-//! 2. The homes choose the successor among themselves ([`paxos`]): one that differs in few homes ([`successor`](mod@successor)), all of
+//! 2. The homes choose the successor among themselves ([`paxos`](crate::cluster::paxos)): one that differs in few homes ([`successor`](mod@crate::cluster::successor)), all of
 //!    which have copied. It is chosen once; whoever hears of it goes by it once it is durable there.
 //! 3. Both configurations have a say ([`crate::cluster::configuration::Phase::Joint`]): every quorum is needed of each. Each home of the successor
 //!    is compared with the homes before, until it holds what each of them held after it had heard of the successor. So it holds

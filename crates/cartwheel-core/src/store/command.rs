@@ -11,12 +11,12 @@ pub struct StoreId(pub u64);
 pub enum StoreCommand {
     /// Read the record stored under a key; answered by [`StoreResult::Read`].
     Read {
-        /// [`Key::storage_key`].
+        /// [`Key::storage_key`](crate::value::key::Key::storage_key).
         storage_key: Bytes,
     },
     /// Store a record or remove it, and change the index, all or nothing; answered by [`StoreResult::Written`].
     Write {
-        /// [`Key::storage_key`].
+        /// [`Key::storage_key`](crate::value::key::Key::storage_key).
         storage_key: Bytes,
         /// The bytes to be stored; none if nothing is to be there any more.
         record: Option<Bytes>,

@@ -10,7 +10,7 @@ use crate::value::digest::ContentDigest;
 use crate::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use crate::value::state::{Epoch, State};
 
-/// The version of the stored form, which is raised together with [`wire::PROTOCOL_VERSION`]. 2: notes are one field of the state, and the checksum is XXH3.
+/// The version of the stored form, which is raised together with [`PROTOCOL_VERSION`](crate::wire::PROTOCOL_VERSION). 2: notes are one field of the state, and the checksum is XXH3.
 pub(crate) const VERSION: u8 = 2;
 
 /// A key's state with what this node alone knows of it.

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::{PRETENDS, Protocol, decode_record, encode_record};
 use crate::store::record::{Record, RecordError, VERSION};
 
-/// The version that a build pretends to know ([`wire::PRETENDS`]): some zeros stand before what there was.
+/// The version that a build pretends to know ([`PRETENDS`]): some zeros stand before what there was.
 const PRETENDED_VERSION: u8 = VERSION + 1;
 const CHECKSUM_BYTES: usize = 8;
 /// What stands before a record's contents: its version and its checksum.

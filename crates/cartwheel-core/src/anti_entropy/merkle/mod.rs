@@ -1,7 +1,7 @@
 //! Merkle trees, by which replicas of any size are compared in a few messages (paper, section 4.7).
 //!
 //! A node keeps one [`Tree`] for each group of a partition's keys of which it is a home ([`Trees`]). A leaf is the sum of the
-//! [`ContentDigest`]s of the keys in its range of tokens, so a write changes it by subtracting what was there and adding what is,
+//! [`ContentDigest`](crate::value::digest::ContentDigest)s of the keys in its range of tokens, so a write changes it by subtracting what was there and adding what is,
 //! without looking at any other key; and a node above the leaves is the sum of the leaves below it, so trees of different depths can be
 //! compared on every level that both have.
 
