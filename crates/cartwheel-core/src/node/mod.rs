@@ -1,131 +1,54 @@
 //! A node as a state machine: who handles what comes in.
 
+#[macro_use]
+mod contexts;
+
 pub mod clock_guard;
+mod clocks;
+mod drain;
 pub mod effects;
+mod epoch_end;
+mod inputs;
 mod sizes;
+mod stamps;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 
 use crate::admission::{Admission, Admitted, WorkClass};
-use crate::anti_entropy::{self, Exchange, Xcx};
-use crate::cluster::configuration::{ConfigStamp, ConfigVersion, Home};
+use crate::anti_entropy::{self, Exchange};
+use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::cluster::holdings::Holdings;
-use crate::cluster::liveness::{Liveness, Status};
-use crate::cluster::losses::Losses;
+use crate::cluster::liveness::Liveness;
 use crate::cluster::membership::View;
-use crate::cluster::sizes::TreeId;
 use crate::config::NodeConfig;
 use crate::coordinator::full_disks::FullDisks;
-use crate::coordinator::handoff::{Handoff, HandoffTask, PAGE};
+use crate::coordinator::handoff::Handoff;
 use crate::coordinator::reach::Reach;
-use crate::coordinator::{Coordinator, Cx, HAND_OVERS_MAX, Outbox, ReplyTo};
+use crate::coordinator::{Coordinator, Outbox, ReplyTo};
 use crate::event::Event;
-use crate::message::anti_entropy::{Finding, Question};
-use crate::message::client::{ClientId, Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
-use crate::message::{Answer, Ask, Envelope, Failure, Message, RequestId, Requester, Role};
+use crate::message::Message;
 use crate::mutation::Mutation;
-use crate::node::clock_guard::{ALARM_MS, ClockGuard, Comparison, Judgement};
-use crate::node::waiting::{Waiting, WaitingQuestions};
-use crate::reconfiguration::transfer::{self, Tcx, Transfers};
-use crate::reconfiguration::{self, Reconfiguration, Scx};
-use crate::replica::gc_sweep::{self, GcSweep};
-use crate::replica::{Asker, Done, Replica, Work};
+use crate::node::clock_guard::{ClockGuard, Comparison};
+use crate::node::waiting::WaitingQuestions;
+use crate::reconfiguration::transfer::{self, Transfers};
+use crate::reconfiguration::{self, Reconfiguration};
+use crate::replica::gc_sweep::GcSweep;
+use crate::replica::{Asker, Replica, Work};
 use crate::ring::PartitionId;
-use crate::store::command::{StoreCommand, StoreId, StoreResult};
 use crate::store::loss_book::LossBook;
 use crate::store::record::Minter;
-use crate::value::dot::{NodeId, Since};
 use crate::value::epoch::Epoch;
 use crate::value::hlc::{AHEAD_MS_MAX, Hlc, HlcClock, WallMs};
 use crate::value::time::{Instant, Now};
-use crate::value::write_id::WriteId;
 use crate::wire::context::Sealer;
 pub use effects::{Effects, Input};
-
-/// What an operation of the coordinator may know and use in this step. A macro, because it borrows parts of the node beside the
-/// coordinator itself.
-macro_rules! cx {
-    ($node:ident, $step:ident) => {
-        Cx {
-            now: $step.now,
-            me: $node.config.node,
-            view: $node.held.view(),
-            held: &$node.held,
-            heard_of: ConfigVersion::default(),
-            losses: Losses::NONE,
-            memory: $node.replica.memory(),
-            liveness: &$node.liveness,
-            sealer: &$node.sealer,
-            timing: &$node.config.timing,
-            epoch: $node.replica.epoch(),
-            begun: $node.replica.epoch(),
-            clock: $node.replica.clock(),
-            full: &mut $node.full,
-            reach: &mut $node.reach,
-            admission: &mut $node.admission,
-            broken: $node.config.broken,
-            out: &mut $step.out,
-        }
-    };
-}
-
-/// The same for the exchange.
-macro_rules! xcx {
-    ($node:ident, $step:ident) => {
-        Xcx {
-            now: $step.now,
-            me: $node.config.node,
-            liveness: &$node.liveness,
-            timing: &$node.config.timing,
-            epoch: $node.replica.epoch(),
-            replica: &mut $node.replica,
-            admission: &mut $node.admission,
-            broken: $node.config.broken,
-            out: &mut $step.exchange,
-        }
-    };
-}
-
-/// The same for transfers.
-macro_rules! tcx {
-    ($node:ident, $step:ident) => {
-        Tcx {
-            now: $step.now,
-            held: &$node.held,
-            liveness: &$node.liveness,
-            timing: &$node.config.timing,
-            replica: &mut $node.replica,
-            admission: &mut $node.admission,
-            broken: $node.config.broken,
-            out: &mut $step.transfers,
-        }
-    };
-}
-
-/// The same for the reconfiguration.
-macro_rules! scx {
-    ($node:ident, $step:ident) => {
-        Scx {
-            now: $step.now.instant,
-            held: &$node.held,
-            liveness: &$node.liveness,
-            exchange: &mut $node.exchange,
-            transfers: &mut $node.transfers,
-            replica: &mut $node.replica,
-            admission: &mut $node.admission,
-            random: &mut $node.random,
-            broken: $node.config.broken,
-            out: &mut $step.reconfiguration,
-        }
-    };
-}
+use epoch_end::EpochEnd;
 
 /// A node: its protocol state, and nothing of the machine it runs on.
 #[derive(Debug)]
@@ -162,18 +85,6 @@ pub struct Node {
     check_drained_at: Instant,
     next_check: Instant,
 }
-
-/// How often a node looks after its clock when nothing else happens.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
-
-/// How often it is looked whether an epoch is finished.
-const CHECK_EPOCH_EVERY: Duration = Duration::from_millis(200);
-
-/// Under this name a node keeps the epoch that it finished last with writes that were not synced yet.
-const FINISHED: &[u8] = b"finished";
-
-/// The longest that a peer may let an operation run here.
-const BUDGET_MAX: Duration = Duration::from_secs(60);
 
 impl Node {
     /// A node that knows its cluster. It takes writes once [`Self::is_ready`].
@@ -265,6 +176,17 @@ impl Node {
     }
 
     /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
+    ///
+    /// The order is fixed, whatever the input is:
+    ///
+    /// 1. the wall clock is checked, before anything gets a timestamp, and the admission controller learns the time;
+    /// 2. the input goes to the part that it is for;
+    /// 3. what that part wants is carried out until nothing is left (`settle`): the replica on this node is asked like any other;
+    /// 4. with what admission leaves, hints are handed over and records are cleaned up;
+    /// 5. anti-entropy goes on, and what it wants is carried out;
+    /// 6. reconfiguration goes on, then transfers, which it steers, and what they want is carried out;
+    /// 7. losses that were told are saved; whether the epoch is finished and the node drained is seen last, after all that could begin a write;
+    /// 8. the parts say when they want to be woken.
     pub fn step(&mut self, now: Now, input: Input) -> Effects {
         let mut step = Gathered {
             now,
@@ -359,343 +281,6 @@ impl Node {
         let wakes = roles.into_iter().chain(epochs).flatten().chain(transfers);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
         step.effects
-    }
-
-    fn client(&mut self, step: &mut Gathered, id: ClientId, request: Request) {
-        let reply_to = ReplyTo::Client(id);
-        self.begun.insert(reply_to, step.now.instant);
-        let operation = match request.operation {
-            Operation::Get(get) => Operation::Get(get),
-            Operation::Put(put) => {
-                if let Some(refusal) = self.clock_refusal().or_else(|| self.epoch_refusal()) {
-                    step.out.replies.push((reply_to, Err(refusal)));
-                    return;
-                }
-                Operation::Put(self.name_write(put))
-            }
-        };
-        let begun = self.replica.epoch();
-        self.coordinator.begin(&mut cx!(self, step), reply_to, operation, request.timeout.min(BUDGET_MAX), begun);
-    }
-
-    /// Gives a write the name under which it is tried, here and wherever it is forwarded to.
-    fn name_write(&mut self, mut put: Put) -> Put {
-        let of =
-            |idempotency_key: &[u8]| WriteId::of_write(idempotency_key, &put.key, &put.content, put.context.as_deref());
-        let id = match &put.retry {
-            Retry::Named(id) => *id,
-            Retry::Key(idempotency_key) => of(idempotency_key),
-            Retry::Unnamed => {
-                let mut made_up = [0; 16];
-                self.random.fill_bytes(&mut made_up);
-                of(&made_up)
-            }
-        };
-        put.retry = Retry::Named(id);
-        put
-    }
-
-    fn clock_refusal(&self) -> Option<Refusal> {
-        let off = self.clock_off.filter(|off| off.refuses)?;
-        let why = format!(
-            "this node's clock is {} ms off its peers', so it takes no writes: set the clock, or write through another node",
-            off.offset_ms.unsigned_abs()
-        );
-        Some(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }))
-    }
-
-    /// A delete of a node that does not know the epoch would be forgotten too early.
-    fn epoch_refusal(&self) -> Option<Refusal> {
-        let why = "this node is new and has not heard from its cluster yet, so it takes no writes: write through another node";
-        let is_unknown = self.replica.epoch() == Epoch::UNKNOWN;
-        is_unknown.then(|| Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() }))
-    }
-
-    fn message(&mut self, step: &mut Gathered, envelope: Envelope) {
-        let from = envelope.from;
-        // An incarnation that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
-        let view = self.held.view();
-        let is_member = view.member(from).is_some() && !view.is_gone(from, envelope.from_incarnation);
-        if envelope.cluster != self.config.cluster || !is_member {
-            step.effects.events.push(Event::StrayMessage(from));
-            return;
-        }
-        self.clock_guard.heard(from, (envelope.from_incarnation, envelope.from_boot), envelope.sent, step.now);
-        let (config_stamp, losses) = (envelope.config_stamp, envelope.losses);
-        match envelope.message {
-            Message::Ask(request_id, ask) => {
-                let partition = self.held.partition_of(ask.key());
-                self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
-                self.asked(step, from, request_id, ask);
-            }
-            Message::Answer(request_id, answer) => {
-                if let Some(partition) = self.partition_of(request_id) {
-                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
-                }
-                self.answered(step, from, request_id, (config_stamp, &losses), answer);
-            }
-            Message::Forward(request_id, put, budget, begun) => {
-                self.take_over(step, (from, request_id), put, budget, begun)
-            }
-            Message::AskClocks(request_id) => self.send(step, from, Message::Clocks(request_id)),
-            // The envelope has said it.
-            Message::Clocks(_) => {}
-            Message::Forwarded(request_id, result) => {
-                self.coordinator.forwarded(&mut cx!(self, step), from, request_id, result);
-            }
-            Message::Compare(request_id, question) => {
-                self.reconfiguration.heard_of(&mut scx!(self, step), from, question.partition(), config_stamp);
-                self.compare(
-                    step,
-                    Home { node: from, incarnation: envelope.from_incarnation },
-                    request_id,
-                    config_stamp,
-                    question,
-                );
-            }
-            Message::Compared(request_id, finding) => {
-                if let Some(partition) = self.partition_of(request_id) {
-                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
-                }
-                self.compared(step, from, request_id, (config_stamp, &losses), finding);
-            }
-            Message::Fetch(request_id, fetch) => {
-                self.reconfiguration.heard_of(&mut scx!(self, step), from, fetch.partition, config_stamp);
-                self.transfers.asked(&mut tcx!(self, step), from, request_id, fetch);
-            }
-            Message::Fetched(request_id, fetched) => {
-                if let Some(partition) = self.partition_of(request_id) {
-                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
-                }
-                self.transfers.told(&mut tcx!(self, step), from, request_id, fetched);
-            }
-            Message::Reconfiguration(partition, word) => {
-                let from = Home { node: from, incarnation: envelope.from_incarnation };
-                self.reconfiguration.heard(&mut scx!(self, step), from, partition, word);
-            }
-            // The node's control takes these.
-            Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
-        }
-    }
-
-    /// Coordinates a write for another node.
-    fn take_over(&mut self, step: &mut Gathered, from: (NodeId, RequestId), put: Put, budget: Duration, begun: Epoch) {
-        let (peer, request_id) = from;
-        if self.begun.contains_key(&ReplyTo::Peer(peer, request_id)) {
-            // It was sent again because it takes so long. It is answered once.
-            return;
-        }
-        if self.is_wrong_epoch(step, peer, begun) {
-            let why = "the write comes too late to be carried out, or to a node that knows too little of its cluster";
-            let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
-            return self.send(step, peer, Message::Forwarded(request_id, Err(Refusal::Unavailable(short))));
-        }
-        if let Some(refusal) = self.clock_refusal() {
-            return self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
-        }
-        let (reply_to, put, begun) =
-            (ReplyTo::Peer(peer, request_id), Operation::Put(put), begun.min(self.replica.epoch()));
-        self.begun.insert(reply_to, step.now.instant);
-        self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX), begun);
-    }
-
-    /// Whether what was sent under this stamp may not be stored here: it is too old, or this node could not tell.
-    fn is_wrong_epoch(&self, step: &mut Gathered, from: NodeId, stamp: Epoch) -> bool {
-        let epoch = self.replica.epoch();
-        let is_stale = stamp.is_stale(epoch, self.config.broken);
-        if is_stale {
-            step.effects.events.push(Event::StaleRefused(from));
-        }
-        is_stale || epoch == Epoch::UNKNOWN
-    }
-
-    /// A replica has answered the coordinator or the exchange.
-    fn answered(
-        &mut self,
-        step: &mut Gathered,
-        from: NodeId,
-        request_id: RequestId,
-        config_stamp: (ConfigStamp, &Losses),
-        answer: Answer,
-    ) {
-        // Whoever asked: the peer is there, and not late.
-        self.reach.answered(from, request_id, step.now.instant);
-        match request_id.asking {
-            Requester::Coordinator => {
-                self.coordinator.answered(&mut cx!(self, step), from, request_id, config_stamp, answer)
-            }
-            Requester::Exchange => self.exchange.answered(&mut xcx!(self, step), from, request_id, answer),
-            Requester::Transfer if from == self.config.node => {
-                self.transfers.answered(&mut tcx!(self, step), request_id, &answer);
-            }
-            // No other replica is asked.
-            Requester::Transfer => {}
-        }
-    }
-
-    fn asked(&mut self, step: &mut Gathered, from: NodeId, request_id: RequestId, ask: Ask) {
-        let (key, tree) = (ask.key(), self.held.tree_of(ask.key()));
-        let TreeId { partition, group } = tree;
-        // Who was a home says what it holds to those who are, until they have taken it over.
-        let is_left = || {
-            let leaves = self
-                .held
-                .partition_state(partition)
-                .is_some_and(|partition_state| partition_state.leaves(self.held.me(), group));
-            leaves && request_id.asking == Requester::Exchange
-        };
-        let is_ours = match &ask {
-            Ask::Read { role: Role::StandIn, .. } => true,
-            Ask::Merge { stands_in_for: Some(home), .. } => self.held.has_home(key, *home),
-            Ask::Read { .. } | Ask::Recover { .. } | Ask::Merge { .. } => self.held.is_home(key) || is_left(),
-        };
-        // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
-        if request_id.asking == Requester::Exchange {
-            self.admission.begin(WorkClass::Repair, step.now.instant);
-        }
-        let stamp = match &ask {
-            Ask::Merge { epoch, .. } => Some(*epoch),
-            Ask::Read { .. } | Ask::Recover { .. } => None,
-        };
-        if stamp.is_some_and(|stamp| self.is_wrong_epoch(step, from, stamp)) {
-            self.send_about(step, from, partition, Message::Answer(request_id, Answer::Failed(Failure::WrongEpoch)));
-        } else if is_ours {
-            self.ask_own(step, Asker::Peer(from, request_id, tree), ask);
-        } else {
-            step.effects.events.push(Event::NotAHome(from));
-            self.send_about(step, from, partition, Message::Answer(request_id, Answer::Failed(Failure::NotAHome)));
-        }
-    }
-
-    fn stored(&mut self, step: &mut Gathered, id: StoreId, result: StoreResult) {
-        if self.epoch_end.sync == Some(id) {
-            self.epoch_synced(step, &result);
-        } else if self.losses.waits_for(id) {
-            self.losses_saved(step, &result);
-        } else if self.reconfiguration.waits_for(id) {
-            self.reconfiguration.stored(&mut scx!(self, step), id, result);
-        } else if self.transfers.waits_for(id) {
-            self.transfers.stored(&mut tcx!(self, step), id, result);
-        } else if self.exchange.waits_for(id) {
-            self.exchange.stored(&mut xcx!(self, step), id, result);
-        } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints())
-            && let Some(result) = self.gc_sweep.stored(step.now.instant, id, result)
-        {
-            self.replica.stored(step.now, id, result, &mut step.work);
-        }
-    }
-
-    /// Has records looked after that have something to forget.
-    fn forget(&mut self, step: &mut Gathered) {
-        loop {
-            let may_begin = self.admission.room(WorkClass::Reclaim, step.now.instant) > 0;
-            let Some(task) = self.gc_sweep.next(step.now, self.replica.epoch(), may_begin) else { return };
-            match task {
-                gc_sweep::HandoffTask::Store(command) => {
-                    let id = self.replica.next_store();
-                    self.gc_sweep.begun(id);
-                    step.effects.stores.push((id, command));
-                }
-                gc_sweep::HandoffTask::Forget(key, entry) => {
-                    self.admission.begin(WorkClass::Reclaim, step.now.instant);
-                    self.replica.forget(key, entry, &mut step.work);
-                    self.settle(step);
-                }
-            }
-        }
-    }
-
-    /// Tells whether anything is left to be handed over, if this node is leaving.
-    fn check_drained(&mut self, step: &mut Gathered) {
-        if !self.held.view().is_removed(self.held.me()) || step.now.instant < self.check_drained_at {
-            return;
-        }
-        self.check_drained_at = step.now.instant + CHECK_EPOCH_EVERY;
-        let owes = self.replica.hints().oldest().is_some();
-        // From then on nothing is taken on for others, for that might go with it; until then, what is under way may be that.
-        let takes_on = self.drained != Some(true) && !self.replica.is_idle();
-        let is_drained = !owes && !takes_on && !self.reconfiguration.is_involved(&self.held);
-        self.replica.close_hints(is_drained);
-        if self.drained != Some(is_drained) {
-            self.drained = Some(is_drained);
-            step.effects.drained = self.drained;
-        }
-    }
-
-    /// Tells that the epoch is finished, once all that was begun or taken on before it has ended, and every partition was compared
-    /// with every other home since it began.
-    fn finish_epoch(&mut self, step: &mut Gathered) {
-        let now = step.now.instant;
-        let epoch = self.replica.epoch();
-        let begun = *self.epoch_end.begun.get_or_insert(now);
-        let EpochEnd { is_finished, sync, check_at, .. } = self.epoch_end;
-        if is_finished || sync.is_some() || now < check_at || epoch == Epoch::UNKNOWN {
-            return;
-        }
-        self.epoch_end.check_at = now + CHECK_EPOCH_EVERY;
-        let oldest = self.coordinator.oldest().into_iter().chain(self.replica.oldest()).min();
-        let has_ended = oldest.is_none_or(|oldest| oldest >= epoch) && !self.held.has_stale_data();
-        if !has_ended || !self.exchange.has_compared_since(begun, now) {
-            return;
-        }
-        if self.replica.has_unsynced() {
-            // A disk that went back further than an epoch would bring back what everyone has forgotten.
-            self.replica.sync_begins();
-            let id = self.replica.next_store();
-            self.epoch_end.sync = Some(id);
-            let (name, value) = (Bytes::from_static(FINISHED), Bytes::copy_from_slice(&epoch.0.to_be_bytes()));
-            return step.effects.stores.push((id, StoreCommand::Remember { name, value }));
-        }
-        self.epoch_end.is_finished = true;
-        step.effects.finished = Some(epoch);
-    }
-
-    /// What was written before an epoch is finished is synced, or not.
-    fn epoch_synced(&mut self, step: &mut Gathered, result: &StoreResult) {
-        self.epoch_end.sync = None;
-        if *result == StoreResult::Written(Ok(())) {
-            self.epoch_end.is_finished = true;
-            step.effects.finished = Some(self.replica.epoch());
-        } else {
-            self.replica.sync_failed();
-        }
-    }
-
-    /// Hands over what is kept for homes that seem to be there again.
-    fn hand_over(&mut self, step: &mut Gathered) {
-        loop {
-            let Self { handoff, admission, replica, coordinator, liveness, reach, held, config, .. } = &mut *self;
-            let now = step.now.instant;
-            let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(WorkClass::HandOver, now));
-            let at_once = |node: NodeId| match liveness.status(node) {
-                // Nothing is sent to one that has left, whose last silence says nothing: others are owed it now.
-                _ if held.view().member(node).is_none() => PAGE,
-                Status::Down => 0,
-                Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
-                Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),
-            };
-            let others = held.view().members().map(|known| known.member.id).filter(|&id| id != config.node);
-            let may_count = || admission.room(WorkClass::Count, now) > 0;
-            match handoff.next(now, room, may_count, at_once, others, replica.hints()) {
-                Some(HandoffTask::Count(command, records)) => {
-                    admission.has_read(WorkClass::Count, records, now);
-                    let id = replica.next_store();
-                    handoff.begun(id);
-                    step.effects.stores.push((id, command));
-                }
-                Some(HandoffTask::Store(command)) => {
-                    let id = replica.next_store();
-                    handoff.begun(id);
-                    step.effects.stores.push((id, command));
-                }
-                Some(HandoffTask::HandOver(key, to)) => {
-                    admission.begin(WorkClass::HandOver, now);
-                    self.coordinator.hand_over(&mut cx!(self, step), key, to);
-                    self.settle(step);
-                }
-                None => return,
-            }
-        }
     }
 
     /// Lets the coordinator and the replica talk until neither has anything to say to the other.
@@ -821,264 +406,6 @@ impl Node {
         for partition in ended {
             self.reconfiguration.attend_soon(step.now.instant, partition);
         }
-    }
-
-    fn done(&mut self, step: &mut Gathered, done: Done) {
-        match done {
-            Done::Answer(Asker::Here(request_id), answer) => {
-                let (config_stamp, losses) = self.own_config_stamp(request_id);
-                self.answered(step, self.config.node, request_id, (config_stamp, &losses), answer);
-            }
-            Done::Answer(Asker::Peer(peer, request_id, tree), answer) => {
-                let losses = self.losses.of(tree.partition, self.replica.epoch());
-                self.send_on(step, peer, (self.config_stamp_of(tree), losses), Message::Answer(request_id, answer));
-            }
-            Done::Mint(request_id, result) => {
-                let (_, losses) = self.own_config_stamp(request_id);
-                self.coordinator.minted(&mut cx!(self, step), request_id, &losses, result);
-            }
-            Done::HandedOver => {}
-            Done::Dropped(key) => self.reconfiguration.dropped(&mut scx!(self, step), &key),
-            Done::Forgot(deleted) => {
-                self.gc_sweep.ended();
-                step.effects.events.push(Event::Forgot(deleted));
-            }
-        }
-    }
-
-    fn reply(&mut self, step: &mut Gathered, reply_to: ReplyTo, outcome: Outcome) {
-        let begun = self.begun.remove(&reply_to);
-        match (begun, &outcome) {
-            (Some(begun), Ok(_)) => self.admission.served(self.queued + step.now.instant.since(begun)),
-            (_, Err(Refusal::Overloaded)) => self.admission.overloaded(),
-            // That it failed, and how soon, says nothing of how busy this node is.
-            _ => {}
-        }
-        match (reply_to, outcome) {
-            (ReplyTo::Client(id), outcome) => step.effects.replies.push((id, outcome)),
-            (ReplyTo::Peer(peer, request_id), Ok(Reply::Put(done))) => {
-                self.send(step, peer, Message::Forwarded(request_id, Ok(done)));
-            }
-            (ReplyTo::Peer(peer, request_id), Err(refusal)) => {
-                self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
-            }
-            // Only writes are forwarded.
-            (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Nobody, _) => {}
-        }
-    }
-
-    /// On what this node stands in a partition.
-    fn config_stamp(&self, partition: PartitionId) -> ConfigStamp {
-        self.ours(partition, self.held.config_stamp(partition))
-    }
-
-    /// The same about some of its keys.
-    fn config_stamp_of(&self, tree: TreeId) -> ConfigStamp {
-        self.ours(tree.partition, self.held.config_stamp_of(tree))
-    }
-
-    fn ours(&self, partition: PartitionId, config_stamp: ConfigStamp) -> ConfigStamp {
-        ConfigStamp {
-            is_syncing: config_stamp.is_syncing && !self.config.broken.is(Mutation::SyncingCounts),
-            memory: self.replica.memory(),
-            is_recovering: self.exchange.is_recovering(partition),
-            ..config_stamp
-        }
-    }
-
-    /// The same for the partition that one of this node's own operations is about, and what is known of its homes' losses.
-    fn own_config_stamp(&self, request_id: RequestId) -> (ConfigStamp, Losses) {
-        let losses = |partition| self.losses.of(partition, self.replica.epoch());
-        let key = match request_id.asking {
-            Requester::Coordinator => self.coordinator.key_of(request_id.operation),
-            Requester::Exchange | Requester::Transfer => None,
-        };
-        if let Some(key) = key {
-            let tree = self.held.tree_of(key);
-            return (self.config_stamp_of(tree), losses(tree.partition));
-        }
-        self.partition_of(request_id)
-            .map(|partition| (self.config_stamp(partition), losses(partition)))
-            .unwrap_or_default()
-    }
-
-    /// Asks this node's replica; what a home recovers from waits until the loss is durable here.
-    fn ask_own(&mut self, step: &mut Gathered, asker: Asker, ask: Ask) {
-        if let Ask::Recover { key, home, since } = &ask {
-            let partition = self.held.partition_of(key);
-            if !self.losses.has_room(partition, *home) {
-                // It is asked again.
-                return;
-            }
-            if !self.losses.note(partition, *home, *since, self.replica.epoch()) {
-                return self.waiting.push(self.losses.version(), Waiting::Ask(asker, ask));
-            }
-        }
-        self.replica.ask(step.now, asker, ask, &mut step.work);
-    }
-
-    /// A peer compares; if it recovers from a loss, it is answered once that is durable here.
-    fn compare(
-        &mut self,
-        step: &mut Gathered,
-        from: Home,
-        request_id: RequestId,
-        config_stamp: ConfigStamp,
-        question: Question,
-    ) {
-        let (partition, epoch) = (question.partition(), self.replica.epoch());
-        let is_noted = config_stamp.is_recovering && self.held.partition_state(partition).is_some();
-        if is_noted && !self.losses.has_room(partition, from) {
-            return;
-        }
-        if is_noted && !self.losses.note(partition, from, config_stamp.memory.since, epoch) {
-            return self.waiting.push(self.losses.version(), Waiting::Compare(from.node, request_id, question));
-        }
-        self.exchange.asked(&mut xcx!(self, step), from.node, request_id, question);
-    }
-
-    /// A peer has answered a comparison. A new home takes over what the peer knows of losses: it must be durable before the comparison counts.
-    fn compared(
-        &mut self,
-        step: &mut Gathered,
-        from: NodeId,
-        request_id: RequestId,
-        (config_stamp, losses): (ConfigStamp, &Losses),
-        finding: Finding,
-    ) {
-        // Only a new one: otherwise two homes would take over from each other, for ever, what both have long been free to forget.
-        let partition = self.exchange.partition_of(request_id.operation);
-        let partition = partition.filter(|&partition| self.held.config_stamp(partition).is_syncing);
-        let is_durable = partition.is_none_or(|partition| {
-            let is_own = |(home, _): &(Home, Since)| *home == self.held.me();
-            let of_others: Losses = losses.iter().filter(|known| !is_own(known)).collect();
-            self.losses.absorb(partition, &of_others, self.replica.epoch())
-        });
-        if is_durable {
-            self.exchange.told(&mut xcx!(self, step), from, request_id, config_stamp, finding);
-        } else {
-            self.exchange.begin_anew(&mut xcx!(self, step), request_id.operation);
-        }
-    }
-
-    /// Saves which losses this node was told of.
-    fn save_losses(&mut self, step: &mut Gathered) {
-        let Self { losses, replica, .. } = &mut *self;
-        let epoch = replica.epoch();
-        step.effects.stores.extend(losses.save(step.now.instant, epoch, || replica.next_store()));
-    }
-
-    /// They are saved, or not: questions that waited for it are answered.
-    fn losses_saved(&mut self, step: &mut Gathered, result: &StoreResult) {
-        let Some(version) = self.losses.stored(step.now.instant, result) else { return };
-        for waiting in self.waiting.ready(version) {
-            match waiting {
-                Waiting::Ask(asker, ask) => self.replica.ask(step.now, asker, ask, &mut step.work),
-                Waiting::Compare(from, request_id, question) => {
-                    self.exchange.asked(&mut xcx!(self, step), from, request_id, question);
-                }
-            }
-        }
-    }
-
-    /// The partition that one of this node's own operations is about.
-    fn partition_of(&self, request_id: RequestId) -> Option<PartitionId> {
-        match request_id.asking {
-            Requester::Coordinator => {
-                self.coordinator.key_of(request_id.operation).map(|key| self.held.partition_of(key))
-            }
-            Requester::Exchange => self.exchange.partition_of(request_id.operation),
-            Requester::Transfer => self.transfers.partition_of(request_id.operation),
-        }
-    }
-
-    fn send(&self, step: &mut Gathered, to: NodeId, message: Message) {
-        self.send_on(step, to, (ConfigStamp::default(), Losses::NONE), message);
-    }
-
-    /// Sends what is about a partition.
-    fn send_about(&self, step: &mut Gathered, to: NodeId, partition: PartitionId, message: Message) {
-        let losses = self.losses.of(partition, self.replica.epoch());
-        self.send_on(step, to, (self.config_stamp(partition), losses), message);
-    }
-
-    fn send_on(
-        &self,
-        step: &mut Gathered,
-        to: NodeId,
-        (config_stamp, losses): (ConfigStamp, Losses),
-        message: Message,
-    ) {
-        let envelope = Envelope {
-            cluster: self.config.cluster,
-            from: self.config.node,
-            from_incarnation: self.config.incarnation,
-            from_boot: self.config.boot,
-            sent: step.now,
-            config_stamp,
-            losses,
-            message,
-        };
-        step.effects.sends.push((to, envelope));
-    }
-
-    /// Tells if writes got timestamps far ahead of the wall clock, and when that has ended.
-    fn check_timestamps(&mut self, step: &mut Gathered) {
-        let ahead_ms = self.replica.ahead_ms();
-        let is_ahead = ahead_ms > ALARM_MS;
-        let has_ended = step.now.instant >= self.next_check;
-        if is_ahead != self.timestamps_ahead && (is_ahead || has_ended) {
-            self.timestamps_ahead = is_ahead;
-            step.effects.events.push(Event::TimestampsAhead { ahead_ms: if is_ahead { ahead_ms } else { 0 } });
-        }
-        if has_ended {
-            self.replica.forget_ahead();
-            self.next_check = step.now.instant + CHECK_EVERY;
-        }
-    }
-
-    /// Keeps the clock under comparison with its peers'.
-    fn check_clock(&mut self, step: &mut Gathered) {
-        if self.clock_guard.has_jumped(step.now) {
-            self.ask_clocks(step);
-        }
-        let members = self.held.view().members().len();
-        let Judgement { alarm: off, borne_out } =
-            self.clock_guard.judgement(step.now, members, |peer| self.liveness.status(peer));
-        let told = |off: Option<Comparison>| off.map(|off| off.refuses);
-        if told(off) != told(self.clock_off) {
-            let now = off.unwrap_or(Comparison { offset_ms: 0, refuses: false });
-            step.effects.events.push(Event::ClockOff { offset_ms: now.offset_ms, refuses: now.refuses });
-        }
-        self.replica.trust_clock(borne_out);
-        self.clock_off = off;
-    }
-
-    /// Asks all others what their clocks read. If all jumped together, what was heard of them before says that this one is off.
-    fn ask_clocks(&self, step: &mut Gathered) {
-        let request_id =
-            RequestId { asking: Requester::Coordinator, operation: self.config.shard_id.first_operation(0), round: 0 };
-        let others = self.held.view().members().map(|known| known.member.id).filter(|&id| id != self.config.node);
-        for other in others {
-            self.send(step, other, Message::AskClocks(request_id));
-        }
-    }
-}
-
-/// How far the node is with its epoch.
-#[derive(Debug, Default)]
-struct EpochEnd {
-    /// When it began, in this boot.
-    begun: Option<Instant>,
-    check_at: Instant,
-    /// All that was written in it and before is being synced by this command.
-    sync: Option<StoreId>,
-    is_finished: bool,
-}
-
-impl EpochEnd {
-    fn wake_at(&self, now: Instant) -> Option<Instant> {
-        (!self.is_finished).then(|| self.check_at.max(now + CHECK_EPOCH_EVERY / 2))
     }
 }
 

@@ -1,0 +1,86 @@
+//! What a node hands over or forgets when nothing else is to be done.
+
+use super::epoch_end::CHECK_EPOCH_EVERY;
+use super::{Gathered, Node};
+use crate::admission::WorkClass;
+use crate::cluster::liveness::Status;
+use crate::coordinator::HAND_OVERS_MAX;
+use crate::coordinator::handoff::{HandoffTask, PAGE};
+use crate::replica::gc_sweep;
+use crate::value::dot::NodeId;
+
+impl Node {
+    /// Tells whether anything is left to be handed over, if this node is leaving.
+    pub(super) fn check_drained(&mut self, step: &mut Gathered) {
+        if !self.held.view().is_removed(self.held.me()) || step.now.instant < self.check_drained_at {
+            return;
+        }
+        self.check_drained_at = step.now.instant + CHECK_EPOCH_EVERY;
+        let owes = self.replica.hints().oldest().is_some();
+        // From then on nothing is taken on for others, for that might go with it; until then, what is under way may be that.
+        let takes_on = self.drained != Some(true) && !self.replica.is_idle();
+        let is_drained = !owes && !takes_on && !self.reconfiguration.is_involved(&self.held);
+        self.replica.close_hints(is_drained);
+        if self.drained != Some(is_drained) {
+            self.drained = Some(is_drained);
+            step.effects.drained = self.drained;
+        }
+    }
+
+    /// Hands over what is kept for homes that seem to be there again.
+    pub(super) fn hand_over(&mut self, step: &mut Gathered) {
+        loop {
+            let Self { handoff, admission, replica, coordinator, liveness, reach, held, config, .. } = &mut *self;
+            let now = step.now.instant;
+            let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(WorkClass::HandOver, now));
+            let at_once = |node: NodeId| match liveness.status(node) {
+                // Nothing is sent to one that has left, whose last silence says nothing: others are owed it now.
+                _ if held.view().member(node).is_none() => PAGE,
+                Status::Down => 0,
+                Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
+                Status::Alive | Status::Suspect => usize::from(reach.may_ask(node, now)),
+            };
+            let others = held.view().members().map(|known| known.member.id).filter(|&id| id != config.node);
+            let may_count = || admission.room(WorkClass::Count, now) > 0;
+            match handoff.next(now, room, may_count, at_once, others, replica.hints()) {
+                Some(HandoffTask::Count(command, records)) => {
+                    admission.has_read(WorkClass::Count, records, now);
+                    let id = replica.next_store();
+                    handoff.begun(id);
+                    step.effects.stores.push((id, command));
+                }
+                Some(HandoffTask::Store(command)) => {
+                    let id = replica.next_store();
+                    handoff.begun(id);
+                    step.effects.stores.push((id, command));
+                }
+                Some(HandoffTask::HandOver(key, to)) => {
+                    admission.begin(WorkClass::HandOver, now);
+                    self.coordinator.hand_over(&mut cx!(self, step), key, to);
+                    self.settle(step);
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Has records looked after that have something to forget.
+    pub(super) fn forget(&mut self, step: &mut Gathered) {
+        loop {
+            let may_begin = self.admission.room(WorkClass::Reclaim, step.now.instant) > 0;
+            let Some(task) = self.gc_sweep.next(step.now, self.replica.epoch(), may_begin) else { return };
+            match task {
+                gc_sweep::HandoffTask::Store(command) => {
+                    let id = self.replica.next_store();
+                    self.gc_sweep.begun(id);
+                    step.effects.stores.push((id, command));
+                }
+                gc_sweep::HandoffTask::Forget(key, entry) => {
+                    self.admission.begin(WorkClass::Reclaim, step.now.instant);
+                    self.replica.forget(key, entry, &mut step.work);
+                    self.settle(step);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Which part of a node takes in what arrives, and how what it says goes out.
+
+use std::time::Duration;
+
+use rand_chacha::rand_core::Rng;
+
+use super::{Gathered, Node};
+use crate::admission::WorkClass;
+use crate::cluster::configuration::{ConfigStamp, Home};
+use crate::cluster::losses::Losses;
+use crate::cluster::sizes::TreeId;
+use crate::coordinator::ReplyTo;
+use crate::event::Event;
+use crate::message::client::{ClientId, Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
+use crate::message::{Answer, Ask, Envelope, Failure, Message, RequestId, Requester, Role};
+use crate::replica::{Asker, Done};
+use crate::ring::PartitionId;
+use crate::store::command::{StoreId, StoreResult};
+use crate::value::dot::NodeId;
+use crate::value::epoch::Epoch;
+use crate::value::write_id::WriteId;
+
+/// The longest that a peer may let an operation run here.
+pub(super) const BUDGET_MAX: Duration = Duration::from_secs(60);
+
+impl Node {
+    pub(super) fn client(&mut self, step: &mut Gathered, id: ClientId, request: Request) {
+        let reply_to = ReplyTo::Client(id);
+        self.begun.insert(reply_to, step.now.instant);
+        let operation = match request.operation {
+            Operation::Get(get) => Operation::Get(get),
+            Operation::Put(put) => {
+                if let Some(refusal) = self.clock_refusal().or_else(|| self.epoch_refusal()) {
+                    step.out.replies.push((reply_to, Err(refusal)));
+                    return;
+                }
+                Operation::Put(self.name_write(put))
+            }
+        };
+        let begun = self.replica.epoch();
+        self.coordinator.begin(&mut cx!(self, step), reply_to, operation, request.timeout.min(BUDGET_MAX), begun);
+    }
+
+    /// Gives a write the name under which it is tried, here and wherever it is forwarded to.
+    pub(super) fn name_write(&mut self, mut put: Put) -> Put {
+        let of =
+            |idempotency_key: &[u8]| WriteId::of_write(idempotency_key, &put.key, &put.content, put.context.as_deref());
+        let id = match &put.retry {
+            Retry::Named(id) => *id,
+            Retry::Key(idempotency_key) => of(idempotency_key),
+            Retry::Unnamed => {
+                let mut made_up = [0; 16];
+                self.random.fill_bytes(&mut made_up);
+                of(&made_up)
+            }
+        };
+        put.retry = Retry::Named(id);
+        put
+    }
+
+    pub(super) fn clock_refusal(&self) -> Option<Refusal> {
+        let off = self.clock_off.filter(|off| off.refuses)?;
+        let why = format!(
+            "this node's clock is {} ms off its peers', so it takes no writes: set the clock, or write through another node",
+            off.offset_ms.unsigned_abs()
+        );
+        Some(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }))
+    }
+
+    /// A delete of a node that does not know the epoch would be forgotten too early.
+    pub(super) fn epoch_refusal(&self) -> Option<Refusal> {
+        let why = "this node is new and has not heard from its cluster yet, so it takes no writes: write through another node";
+        let is_unknown = self.replica.epoch() == Epoch::UNKNOWN;
+        is_unknown.then(|| Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() }))
+    }
+
+    pub(super) fn message(&mut self, step: &mut Gathered, envelope: Envelope) {
+        let from = envelope.from;
+        // An incarnation that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
+        let view = self.held.view();
+        let is_member = view.member(from).is_some() && !view.is_gone(from, envelope.from_incarnation);
+        if envelope.cluster != self.config.cluster || !is_member {
+            step.effects.events.push(Event::StrayMessage(from));
+            return;
+        }
+        self.clock_guard.heard(from, (envelope.from_incarnation, envelope.from_boot), envelope.sent, step.now);
+        let (config_stamp, losses) = (envelope.config_stamp, envelope.losses);
+        match envelope.message {
+            Message::Ask(request_id, ask) => {
+                let partition = self.held.partition_of(ask.key());
+                self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
+                self.asked(step, from, request_id, ask);
+            }
+            Message::Answer(request_id, answer) => {
+                if let Some(partition) = self.partition_of(request_id) {
+                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
+                }
+                self.answered(step, from, request_id, (config_stamp, &losses), answer);
+            }
+            Message::Forward(request_id, put, budget, begun) => {
+                self.take_over(step, (from, request_id), put, budget, begun)
+            }
+            Message::AskClocks(request_id) => self.send(step, from, Message::Clocks(request_id)),
+            // The envelope has said it.
+            Message::Clocks(_) => {}
+            Message::Forwarded(request_id, result) => {
+                self.coordinator.forwarded(&mut cx!(self, step), from, request_id, result);
+            }
+            Message::Compare(request_id, question) => {
+                self.reconfiguration.heard_of(&mut scx!(self, step), from, question.partition(), config_stamp);
+                self.compare(
+                    step,
+                    Home { node: from, incarnation: envelope.from_incarnation },
+                    request_id,
+                    config_stamp,
+                    question,
+                );
+            }
+            Message::Compared(request_id, finding) => {
+                if let Some(partition) = self.partition_of(request_id) {
+                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
+                }
+                self.compared(step, from, request_id, (config_stamp, &losses), finding);
+            }
+            Message::Fetch(request_id, fetch) => {
+                self.reconfiguration.heard_of(&mut scx!(self, step), from, fetch.partition, config_stamp);
+                self.transfers.asked(&mut tcx!(self, step), from, request_id, fetch);
+            }
+            Message::Fetched(request_id, fetched) => {
+                if let Some(partition) = self.partition_of(request_id) {
+                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
+                }
+                self.transfers.told(&mut tcx!(self, step), from, request_id, fetched);
+            }
+            Message::Reconfiguration(partition, word) => {
+                let from = Home { node: from, incarnation: envelope.from_incarnation };
+                self.reconfiguration.heard(&mut scx!(self, step), from, partition, word);
+            }
+            // The node's control takes these.
+            Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
+        }
+    }
+
+    /// Coordinates a write for another node.
+    pub(super) fn take_over(
+        &mut self,
+        step: &mut Gathered,
+        from: (NodeId, RequestId),
+        put: Put,
+        budget: Duration,
+        begun: Epoch,
+    ) {
+        let (peer, request_id) = from;
+        if self.begun.contains_key(&ReplyTo::Peer(peer, request_id)) {
+            // It was sent again because it takes so long. It is answered once.
+            return;
+        }
+        if self.is_wrong_epoch(step, peer, begun) {
+            let why = "the write comes too late to be carried out, or to a node that knows too little of its cluster";
+            let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
+            return self.send(step, peer, Message::Forwarded(request_id, Err(Refusal::Unavailable(short))));
+        }
+        if let Some(refusal) = self.clock_refusal() {
+            return self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
+        }
+        let (reply_to, put, begun) =
+            (ReplyTo::Peer(peer, request_id), Operation::Put(put), begun.min(self.replica.epoch()));
+        self.begun.insert(reply_to, step.now.instant);
+        self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX), begun);
+    }
+
+    /// Whether what was sent under this stamp may not be stored here: it is too old, or this node could not tell.
+    pub(super) fn is_wrong_epoch(&self, step: &mut Gathered, from: NodeId, stamp: Epoch) -> bool {
+        let epoch = self.replica.epoch();
+        let is_stale = stamp.is_stale(epoch, self.config.broken);
+        if is_stale {
+            step.effects.events.push(Event::StaleRefused(from));
+        }
+        is_stale || epoch == Epoch::UNKNOWN
+    }
+
+    /// A replica has answered the coordinator or the exchange.
+    pub(super) fn answered(
+        &mut self,
+        step: &mut Gathered,
+        from: NodeId,
+        request_id: RequestId,
+        config_stamp: (ConfigStamp, &Losses),
+        answer: Answer,
+    ) {
+        // Whoever asked: the peer is there, and not late.
+        self.reach.answered(from, request_id, step.now.instant);
+        match request_id.asking {
+            Requester::Coordinator => {
+                self.coordinator.answered(&mut cx!(self, step), from, request_id, config_stamp, answer)
+            }
+            Requester::Exchange => self.exchange.answered(&mut xcx!(self, step), from, request_id, answer),
+            Requester::Transfer if from == self.config.node => {
+                self.transfers.answered(&mut tcx!(self, step), request_id, &answer);
+            }
+            // No other replica is asked.
+            Requester::Transfer => {}
+        }
+    }
+
+    pub(super) fn asked(&mut self, step: &mut Gathered, from: NodeId, request_id: RequestId, ask: Ask) {
+        let (key, tree) = (ask.key(), self.held.tree_of(ask.key()));
+        let TreeId { partition, group } = tree;
+        // Who was a home says what it holds to those who are, until they have taken it over.
+        let is_left = || {
+            let leaves = self
+                .held
+                .partition_state(partition)
+                .is_some_and(|partition_state| partition_state.leaves(self.held.me(), group));
+            leaves && request_id.asking == Requester::Exchange
+        };
+        let is_ours = match &ask {
+            Ask::Read { role: Role::StandIn, .. } => true,
+            Ask::Merge { stands_in_for: Some(home), .. } => self.held.has_home(key, *home),
+            Ask::Read { .. } | Ask::Recover { .. } | Ask::Merge { .. } => self.held.is_home(key) || is_left(),
+        };
+        // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
+        if request_id.asking == Requester::Exchange {
+            self.admission.begin(WorkClass::Repair, step.now.instant);
+        }
+        let stamp = match &ask {
+            Ask::Merge { epoch, .. } => Some(*epoch),
+            Ask::Read { .. } | Ask::Recover { .. } => None,
+        };
+        if stamp.is_some_and(|stamp| self.is_wrong_epoch(step, from, stamp)) {
+            self.send_about(step, from, partition, Message::Answer(request_id, Answer::Failed(Failure::WrongEpoch)));
+        } else if is_ours {
+            self.ask_own(step, Asker::Peer(from, request_id, tree), ask);
+        } else {
+            step.effects.events.push(Event::NotAHome(from));
+            self.send_about(step, from, partition, Message::Answer(request_id, Answer::Failed(Failure::NotAHome)));
+        }
+    }
+
+    pub(super) fn stored(&mut self, step: &mut Gathered, id: StoreId, result: StoreResult) {
+        if self.epoch_end.sync == Some(id) {
+            self.epoch_synced(step, &result);
+        } else if self.losses.waits_for(id) {
+            self.losses_saved(step, &result);
+        } else if self.reconfiguration.waits_for(id) {
+            self.reconfiguration.stored(&mut scx!(self, step), id, result);
+        } else if self.transfers.waits_for(id) {
+            self.transfers.stored(&mut tcx!(self, step), id, result);
+        } else if self.exchange.waits_for(id) {
+            self.exchange.stored(&mut xcx!(self, step), id, result);
+        } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints())
+            && let Some(result) = self.gc_sweep.stored(step.now.instant, id, result)
+        {
+            self.replica.stored(step.now, id, result, &mut step.work);
+        }
+    }
+
+    pub(super) fn done(&mut self, step: &mut Gathered, done: Done) {
+        match done {
+            Done::Answer(Asker::Here(request_id), answer) => {
+                let (config_stamp, losses) = self.own_config_stamp(request_id);
+                self.answered(step, self.config.node, request_id, (config_stamp, &losses), answer);
+            }
+            Done::Answer(Asker::Peer(peer, request_id, tree), answer) => {
+                let losses = self.losses.of(tree.partition, self.replica.epoch());
+                self.send_on(step, peer, (self.config_stamp_of(tree), losses), Message::Answer(request_id, answer));
+            }
+            Done::Mint(request_id, result) => {
+                let (_, losses) = self.own_config_stamp(request_id);
+                self.coordinator.minted(&mut cx!(self, step), request_id, &losses, result);
+            }
+            Done::HandedOver => {}
+            Done::Dropped(key) => self.reconfiguration.dropped(&mut scx!(self, step), &key),
+            Done::Forgot(deleted) => {
+                self.gc_sweep.ended();
+                step.effects.events.push(Event::Forgot(deleted));
+            }
+        }
+    }
+
+    pub(super) fn reply(&mut self, step: &mut Gathered, reply_to: ReplyTo, outcome: Outcome) {
+        let begun = self.begun.remove(&reply_to);
+        match (begun, &outcome) {
+            (Some(begun), Ok(_)) => self.admission.served(self.queued + step.now.instant.since(begun)),
+            (_, Err(Refusal::Overloaded)) => self.admission.overloaded(),
+            // That it failed, and how soon, says nothing of how busy this node is.
+            _ => {}
+        }
+        match (reply_to, outcome) {
+            (ReplyTo::Client(id), outcome) => step.effects.replies.push((id, outcome)),
+            (ReplyTo::Peer(peer, request_id), Ok(Reply::Put(done))) => {
+                self.send(step, peer, Message::Forwarded(request_id, Ok(done)));
+            }
+            (ReplyTo::Peer(peer, request_id), Err(refusal)) => {
+                self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
+            }
+            // Only writes are forwarded.
+            (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Nobody, _) => {}
+        }
+    }
+
+    /// The partition that one of this node's own operations is about.
+    pub(super) fn partition_of(&self, request_id: RequestId) -> Option<PartitionId> {
+        match request_id.asking {
+            Requester::Coordinator => {
+                self.coordinator.key_of(request_id.operation).map(|key| self.held.partition_of(key))
+            }
+            Requester::Exchange => self.exchange.partition_of(request_id.operation),
+            Requester::Transfer => self.transfers.partition_of(request_id.operation),
+        }
+    }
+
+    pub(super) fn send(&self, step: &mut Gathered, to: NodeId, message: Message) {
+        self.send_on(step, to, (ConfigStamp::default(), Losses::NONE), message);
+    }
+
+    /// Sends what is about a partition.
+    pub(super) fn send_about(&self, step: &mut Gathered, to: NodeId, partition: PartitionId, message: Message) {
+        let losses = self.losses.of(partition, self.replica.epoch());
+        self.send_on(step, to, (self.config_stamp(partition), losses), message);
+    }
+
+    pub(super) fn send_on(
+        &self,
+        step: &mut Gathered,
+        to: NodeId,
+        (config_stamp, losses): (ConfigStamp, Losses),
+        message: Message,
+    ) {
+        let envelope = Envelope {
+            cluster: self.config.cluster,
+            from: self.config.node,
+            from_incarnation: self.config.incarnation,
+            from_boot: self.config.boot,
+            sent: step.now,
+            config_stamp,
+            losses,
+            message,
+        };
+        step.effects.sends.push((to, envelope));
+    }
+}
