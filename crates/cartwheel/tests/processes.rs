@@ -84,6 +84,37 @@ fn a_node_that_cannot_start_says_why() {
 }
 
 #[test]
+fn settings_are_shown_and_checked_without_starting_anything() {
+    let cluster = Cluster::start();
+    let dir = cluster.node_dir(1);
+    let ask = |what: &str, args: &[&str]| {
+        Command::new(CARTWHEEL).args(["config", what, "--dir"]).arg(&dir).args(args).output().unwrap()
+    };
+    let said = |output: &std::process::Output| {
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
+    };
+    cluster.kill(1);
+
+    let kept = ask("check", &[]);
+    let address = cluster.endpoint(1).trim_start_matches("http://").to_owned();
+    assert!(
+        kept.status.success() && said(&kept).contains(&format!("holds node-1, at {address} for HTTP")),
+        "{}",
+        said(&kept)
+    );
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let moved = ask("check", &["--http-listen", &free]);
+    assert!(moved.status.success() && said(&moved).contains(&format!("at {free} for HTTP")), "{}", said(&moved));
+    let other = ask("check", &["--zone", "elsewhere"]);
+    assert!(other.status.code() == Some(2) && said(&other).contains("zone"), "{}", said(&other));
+
+    let shown = ask("show", &["--http-listen", &free, "-o", "json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let text = shown.to_string();
+    assert!(text.contains(&free) && text.contains("flag"), "{text}");
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("node.toml");

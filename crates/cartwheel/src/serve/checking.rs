@@ -1,7 +1,7 @@
 //! Whether a node would start with certain settings, without starting it.
 
-use super::ServeError;
 use super::listening::{self, ADMINISTRATORS, HTTP, PEERS};
+use super::{ServeError, address};
 use crate::config::Config;
 use crate::data_dir;
 use crate::joining::{self, Plan};
@@ -22,9 +22,10 @@ pub async fn check(config: &Config) -> Result<String, ServeError> {
             super::check_zone(config, member)?;
             listening::check(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
             listening::check(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
+            let served = address::served_at(member, config);
             format!(
                 "{dir} holds {}, at {} for HTTP and at {} for peers",
-                member.name, member.http_addr, member.peer_addr
+                served.name, served.http_addr, served.peer_addr
             )
         }
         Plan::Nothing => return Err(data_dir::DataDirError::NoNode(config.dir.clone()).into()),
