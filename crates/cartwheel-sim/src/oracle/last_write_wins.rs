@@ -84,7 +84,9 @@ fn outlived(history: &KeyHistory, shown: Option<&Sibling>, is_known: impl Fn(Mom
         return Some(format!("nothing is shown, but {} was written and not deleted after that", history.name(place)));
     };
     let first = history.write_of(shown)?;
-    let (later, _) = known.find(|(_, later)| precedes(history, &history.writes[first], later))?;
+    // One delete shows what another does: there is nothing.
+    let is_another = |later: &Write| shown.content != Content::Tombstone || later.content != Content::Tombstone;
+    let (later, _) = known.find(|(_, later)| is_another(later) && precedes(history, &history.writes[first], later))?;
     let (first, later) = (history.name(first), history.name(later));
     Some(format!(
         "{first} is shown, but {later} was asked for after {first} was acknowledged, and was acknowledged too"
@@ -130,8 +132,10 @@ fn reach(history: &KeyHistory, accounts: &Accounts, shown: Option<&Sibling>, at:
 }
 
 /// Up to which timestamp deletes have replaced everything that may be forgotten by now, if nothing is shown, or a write from after that:
-/// of what is not remembered nothing can be later.
+/// of what is not remembered nothing can be later. A delete that is shown shows nothing, too: of two deletes at once the later one may have been
+/// made in an earlier epoch, and goes first.
 fn forgotten_reach(history: &KeyHistory, shown: Option<&Sibling>, at: Moment) -> Hlc {
+    let shown = shown.filter(|shown| shown.content != Content::Tombstone);
     let shown = shown.and_then(|sibling| history.writes.get(history.write_of(sibling)?));
     let is_after = |delete: &&Write| {
         let is_later = |from_us: u64| shown.is_none_or(|write| write.invoked.at_us + REQUEST_MAX_US >= from_us);
