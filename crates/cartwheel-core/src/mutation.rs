@@ -98,6 +98,8 @@ pub enum Mutation {
     ForwardStoredBelow,
     /// A forwarded write is raised above what its coordinator holds, however late it comes.
     LateForwardRaised,
+    /// A forwarded write that was refused for good is carried out when it is delivered again.
+    RefusedForwardTaken,
     /// A boot's timestamps begin ten seconds ahead of the wall clock.
     BootsLead,
     /// A node forgets at a restart what it has learnt of partitions in which it has no part, and as a stand-in it settles a debt though it
@@ -111,7 +113,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::ReuseForgottenActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
@@ -158,6 +160,7 @@ impl Mutation {
         Self::CountLost,
         Self::ForwardStoredBelow,
         Self::LateForwardRaised,
+        Self::RefusedForwardTaken,
         Self::BootsLead,
         Self::DebtSettledWithoutHome,
         Self::ListsStandApart,
@@ -213,6 +216,7 @@ impl Mutation {
             Self::CountLost => "count-lost",
             Self::ForwardStoredBelow => "forward-stored-below",
             Self::LateForwardRaised => "late-forward-raised",
+            Self::RefusedForwardTaken => "refused-forward-taken",
             Self::BootsLead => "boots-lead",
             Self::DebtSettledWithoutHome => "debt-settled-without-home",
             Self::ListsStandApart => "lists-stand-apart",

@@ -50,6 +50,8 @@ struct Cluster {
     /// What arrives here is held back.
     slow: BTreeSet<NodeId>,
     held_back: VecDeque<(NodeId, Input)>,
+    /// Whether writes that are forwarded are kept here, too, to be delivered again.
+    forwards_kept: Option<Vec<(NodeId, Input)>>,
     queue: VecDeque<(NodeId, Input)>,
     replies: BTreeMap<ClientId, Outcome>,
     events: Vec<(NodeId, Event)>,
@@ -127,6 +129,7 @@ impl Cluster {
             damaged: BTreeSet::new(),
             slow: BTreeSet::new(),
             held_back: VecDeque::new(),
+            forwards_kept: None,
             queue: ids.map(|node| (node, Input::Tick)).collect(),
             replies: BTreeMap::new(),
             events: Vec::new(),
@@ -161,6 +164,9 @@ impl Cluster {
             self.queue.push_back((node, Input::Stored(store, result)));
         }
         for (to, envelope) in effects.sends {
+            if let (Some(kept), Message::Forward(..)) = (&mut self.forwards_kept, &envelope.message) {
+                kept.push((to, Input::Message(envelope.clone())));
+            }
             self.queue.push_back((to, Input::Message(through_the_codec(&envelope))));
         }
         self.replies.extend(effects.replies);
@@ -591,6 +597,35 @@ fn too_many_siblings_stop_blind_puts_and_nothing_else() {
     let got = cluster.get(1, get()).unwrap();
     cluster.put(1, Put { context: got.context, ..put("abcd") }).unwrap();
     assert_eq!(values(&cluster.get(1, get()).unwrap()), ["abcd"]);
+}
+
+/// The key has room again when the forwarded write is delivered for the second time; its client has been told that it was refused.
+#[test]
+fn a_forwarded_write_that_was_refused_is_refused_when_it_is_delivered_again() {
+    assert_eq!(after_a_refused_forward_again(Broken::default()), ["abcd"]);
+}
+
+#[test]
+#[cfg(feature = "mutations")]
+fn a_refused_forward_that_is_taken_appears() {
+    assert_eq!(after_a_refused_forward_again(Broken::rule(Mutation::RefusedForwardTaken)), ["abcd", "e"]);
+}
+
+fn after_a_refused_forward_again(broken: Broken) -> Vec<String> {
+    let mut cluster = Cluster::of_broken(5, broken);
+    let (homes, others) = cluster.homes(&key("carts"));
+    for value in ["a", "b", "c", "d"] {
+        cluster.put(homes[0], Put { w: Some(3), ..put(value) }).unwrap();
+    }
+    cluster.forwards_kept = Some(Vec::new());
+    assert_eq!(cluster.put(others[0], put("e")), Err(Refusal::TooManySiblings(4)));
+    let forwards = cluster.forwards_kept.take().unwrap();
+    assert!(!forwards.is_empty(), "a node that is no home of the key forwards what is written through it");
+    let got = cluster.get(homes[0], get()).unwrap();
+    cluster.put(homes[0], Put { context: got.context, ..put("abcd") }).unwrap();
+    cluster.queue.extend(forwards);
+    cluster.run();
+    values(&cluster.get(homes[0], get()).unwrap())
 }
 
 #[test]

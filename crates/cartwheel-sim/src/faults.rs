@@ -420,7 +420,8 @@ fn holds_nothing(world: &World, victim: usize, key: &Key) -> bool {
     world.record(victim, key).is_none() && !world.machine(victim).disk().is_pending(&key.storage_key())
 }
 
-/// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already.
+/// Whether the other homes that are up durably hold all that `victim` holds of `key`, and no copy is damaged already. A home that has lost its
+/// disk holds nothing until its new incarnation is a home: until then that loss has not been made good.
 fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
     let homes = world.homes(key);
     if world.is_only_home(victim, key) {
@@ -434,7 +435,9 @@ fn can_spare(world: &World, victim: usize, key: &Key) -> bool {
         match world.durable_record(home, key) {
             Some(Ok(record)) if record.header.recovering.is_some() => return false,
             Some(Err(_)) => return false,
-            Some(Ok(record)) if world.machine(home).is_up() && !world.is_leaving(home) => {
+            Some(Ok(record))
+                if world.machine(home).is_up() && !world.is_leaving(home) && world.is_home_yet(home, key) =>
+            {
                 others.merge(&record.state);
             }
             Some(Ok(_)) | None => {}

@@ -53,8 +53,8 @@ pub enum Happening {
 /// What is going to happen.
 #[derive(Debug)]
 enum Event {
-    /// A message arrives.
-    Deliver { from: usize, to: usize, number: u64, envelope: Box<Envelope> },
+    /// A message arrives: the only copy of it, or one of two.
+    Deliver { from: usize, to: usize, number: u64, is_only: bool, envelope: Box<Envelope> },
     /// A store command of this boot ends.
     Stored { machine: usize, boot: u32, id: StoreId, result: StoreResult, durable: Durable },
     /// A node wanted a tick at this time.
@@ -114,6 +114,9 @@ pub struct World {
     now_us: u64,
     sequence: u64,
     messages: u64,
+    /// In which boot of its receiver the first copy arrived of each message that was sent twice. Both come over one connection, so what a
+    /// node has had does not come again after its restart.
+    arrived_in: BTreeMap<u64, u32>,
     clients: u64,
     queue: BinaryHeap<Reverse<Scheduled>>,
     happenings: VecDeque<Happening>,
@@ -159,6 +162,7 @@ impl World {
             now_us: 0,
             sequence: 0,
             messages: 0,
+            arrived_in: BTreeMap::new(),
             clients: 0,
             queue: BinaryHeap::new(),
             happenings: VecDeque::new(),
@@ -284,7 +288,9 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Deliver { from, to, number, envelope } => self.deliver(from, to, number, *envelope),
+            Event::Deliver { from, to, number, is_only, envelope } => {
+                self.deliver((from, to), number, is_only, *envelope);
+            }
             Event::Stored { machine, boot, id, result, durable } => self.stored(machine, boot, id, result, durable),
             Event::Tick { machine, boot } => {
                 let at = &mut self.machines[machine];
@@ -306,9 +312,10 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, from: usize, to: usize, number: u64, envelope: Envelope) {
+    fn deliver(&mut self, (from, to): (usize, usize), number: u64, is_only: bool, envelope: Envelope) {
         let is_connected = number >= self.machines[from].connected_from.max(self.machines[to].connected_from);
-        let arrives = is_connected && self.machines[to].is_up() && self.network.arrives(from, to);
+        let is_heard = is_connected && self.machines[to].is_up() && self.network.arrives(from, to);
+        let arrives = is_heard && (is_only || self.may_come_again(number, self.machines[to].boot));
         let cluster = &self.cluster;
         self.trace.note(self.now_us, Kind::Deliver, &[&number.to_le_bytes(), &[u8::from(arrives)]], || {
             let (from, to) = (cluster.name(from), cluster.name(to));
@@ -316,6 +323,15 @@ impl World {
         });
         if arrives {
             self.input(to, Input::Message(envelope));
+        }
+    }
+
+    /// Whether a copy of a message that was sent twice arrives in this boot of its receiver: the first does, and the second if the first did not
+    /// arrive in another.
+    fn may_come_again(&mut self, number: u64, boot: u32) -> bool {
+        match self.arrived_in.remove(&number) {
+            Some(first) => first == boot,
+            None => self.arrived_in.insert(number, boot).is_none(),
         }
     }
 
@@ -418,10 +434,11 @@ impl World {
                 self.fail("a message survives its codec", None, format!("sent {envelope:?}, decoded {decoded:?}"));
             }
         }
+        let is_only = delays.len() == 1;
         for delay_us in delays {
             self.schedule(
                 self.now_us + delay_us,
-                Event::Deliver { from, to, number, envelope: Box::new(envelope.clone()) },
+                Event::Deliver { from, to, number, is_only, envelope: Box::new(envelope.clone()) },
             );
         }
     }

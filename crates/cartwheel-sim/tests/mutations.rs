@@ -25,11 +25,12 @@ const SHOWN_BY_SEARCH: [Mutation; 7] = [
 
 /// Rules that hardly a seed shows the breaking of, and that a test of a few nodes does (`cartwheel-core/tests`, `cluster.rs` and `sloppy.rs`), or
 /// one of a single function (`record.rs`).
-const SHOWN_BY_TEST: [Mutation; 10] = [
+const SHOWN_BY_TEST: [Mutation; 11] = [
     Mutation::ExchangeCountsAmnesiac,
     Mutation::StandInCountsForStrong,
     Mutation::BootsNamedAlike,
     Mutation::LateForwardRaised,
+    Mutation::RefusedForwardTaken,
     Mutation::DebtSettledWithoutHome,
     Mutation::ListsStandApart,
     Mutation::VacantPlacesStayEmpty,

@@ -6,7 +6,7 @@ use cartwheel_sim::run::{Settings, run};
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// Seeds that once failed, and what was wrong with the protocol then.
-const ONCE_FAILED: [(u64, &str); 40] = [
+const ONCE_FAILED: [(u64, &str); 42] = [
     (655, "last write wins: two retried writes took each other along"),
     (1671, "last write wins: a late try of a replaced write"),
     (1745, "a late try of a delete deleted what came after it"),
@@ -52,6 +52,11 @@ const ONCE_FAILED: [(u64, &str); 40] = [
     (9_016_718, "the faults: a copy was put back of a time before a loss that the others had been told of"),
     (11_010_174, "the oracle: a record was damaged on the home that alone was to keep it later"),
     (12_008_032, "the oracle: of two deletes at once the later one had been made in an earlier epoch, and went first"),
+    (
+        14_006_052,
+        "the faults: of a write on two homes one had lost its disk, and the other's record was damaged before that was made good",
+    ),
+    (13_005_882, "a forwarded write that was refused came again after a restart, and was carried out"),
     (12_008_073, "an epoch was finished over a hint that had not been counted, as a write of it stood still"),
 ];
 

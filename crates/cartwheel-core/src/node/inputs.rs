@@ -13,6 +13,7 @@ use crate::coordinator::ReplyTo;
 use crate::event::Event;
 use crate::message::client::{ClientId, Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
 use crate::message::{Answer, Ask, Envelope, Failure, Message, RequestId, Requester, Role};
+use crate::mutation::Mutation;
 use crate::replica::{Asker, Done};
 use crate::ring::PartitionId;
 use crate::store::command::{StoreId, StoreResult};
@@ -155,6 +156,11 @@ impl Node {
             // It was sent again because it takes so long. It is answered once.
             return;
         }
+        if let Some(refusal) = self.refused_forwards.refusal(peer, request_id)
+            && !self.config.broken.is(Mutation::RefusedForwardTaken)
+        {
+            return self.send(step, peer, Message::Forwarded(request_id, Err(refusal.clone())));
+        }
         if self.is_wrong_epoch(step, peer, begun) {
             let why = "the write comes too late to be carried out, or to a node that knows too little of its cluster";
             let short = Shortfall { answered: 0, needed: 1, why: why.to_owned() };
@@ -292,6 +298,7 @@ impl Node {
                 self.send(step, peer, Message::Forwarded(request_id, Ok(done)));
             }
             (ReplyTo::Peer(peer, request_id), Err(refusal)) => {
+                self.refused_forwards.refused(step.now.instant, peer, request_id, &refusal);
                 self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
             }
             // Only writes are forwarded.

@@ -9,6 +9,7 @@ mod drain;
 pub mod effects;
 mod epoch_end;
 mod inputs;
+mod refused_forwards;
 mod sizes;
 mod stamps;
 mod waiting;
@@ -35,6 +36,7 @@ use crate::event::Event;
 use crate::message::Message;
 use crate::mutation::Mutation;
 use crate::node::clock_guard::{ClockGuard, Comparison};
+use crate::node::refused_forwards::RefusedForwards;
 use crate::node::waiting::WaitingQuestions;
 use crate::reconfiguration::transfer::{self, Transfers};
 use crate::reconfiguration::{self, Reconfiguration};
@@ -73,6 +75,7 @@ pub struct Node {
     admission: Admission,
     /// When requests of clients began that are not answered yet.
     begun: BTreeMap<ReplyTo, Instant>,
+    refused_forwards: RefusedForwards,
     /// How long clients' requests had waited before they came to the node.
     queued: Duration,
     clock_guard: ClockGuard,
@@ -119,6 +122,7 @@ impl Node {
             epoch_end: EpochEnd::default(),
             admission: Admission::new(config.timing.background_p99_target),
             begun: BTreeMap::new(),
+            refused_forwards: RefusedForwards::default(),
             queued: Duration::ZERO,
             clock_guard: ClockGuard::default(),
             clock_off: None,

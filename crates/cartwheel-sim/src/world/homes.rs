@@ -40,6 +40,14 @@ impl World {
         is_asked_for || self.homes_of(key).lists().any(|list| list == [self.cluster.id(index)])
     }
 
+    /// Whether the configuration that holds has this incarnation of a machine as a home of a key.
+    pub fn is_home_yet(&self, index: usize, key: &Key) -> bool {
+        let phase = self.phase(self.cluster.partition_of(key));
+        let current = phase.current();
+        let mut homes = current.of(current.counts.n(key.bucket())).iter();
+        homes.any(|home| self.cluster.index(home.node) == Some(index) && self.is_left(home))
+    }
+
     fn homes_of(&self, key: &Key) -> Homes {
         let phase = self.phase(self.cluster.partition_of(key));
         phase.homes(phase.counts().group_of(key.bucket()), |_| false)
