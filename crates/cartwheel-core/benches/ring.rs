@@ -103,7 +103,7 @@ fn grown(joiners: u64, partitions: u32) -> History {
     history.record(
         Hlc::ZERO,
         founder,
-        ChangeKind::Found { cluster, partitions, strategy, members, name: String::new() },
+        ChangeKind::Bootstrap { cluster, partitions, strategy, members, name: String::new() },
     );
     for serial in 1..=joiners {
         history.record(Hlc::ZERO, founder, ChangeKind::Add(member(serial)));

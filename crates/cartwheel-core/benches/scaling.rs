@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, Configuration, Home};
 use cartwheel_core::cluster::membership::{ChangeKind, SettingsPatch, View};
 use cartwheel_core::message::client::{ClientId, Operation, Put, Request};
 use cartwheel_core::node::{Input, Node};
@@ -159,8 +159,12 @@ fn partition_states(kind: Kind) -> Duration {
             let partition = PartitionId(place as u32);
             let first = alone.view.first_configuration(partition);
             let homes: Vec<Home> = first.homes.clone();
-            let phase =
-                Phase::Alone(Configuration { number, homes, choosers: first.choosers, counts: first.counts.clone() });
+            let phase = ConfigPhase::Stable(Configuration {
+                number,
+                homes,
+                choosers: first.choosers,
+                counts: first.counts.clone(),
+            });
             alone.now += 10;
             alone.step(Input::Phases(vec![(partition, phase)]));
         }

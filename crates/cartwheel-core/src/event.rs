@@ -86,7 +86,7 @@ pub enum Event {
         ahead_ms: u64,
     },
     /// A record was looked after; so many tombstones and expired values went from it.
-    Forgot(u64),
+    Collected(u64),
     /// State of a peer's was refused because its stamp is too old.
     StaleRefused(NodeId),
     /// A message of another cluster, or of a node that is no member; it was dropped.

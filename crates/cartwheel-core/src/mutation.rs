@@ -7,7 +7,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutation {
     /// A node goes on with an actor whose record it has lost.
-    ReuseForgottenActor,
+    ReuseLostActor,
     /// One counter for all keys of a node, as version vectors without gaps have it.
     NodeWideCounter,
     /// A put's reply covers siblings that its request had not seen.
@@ -61,7 +61,7 @@ pub enum Mutation {
     /// A node that lost writes counts again once it was compared with one that lost them too.
     ExchangeCountsAmnesiac,
     /// A tombstone is forgotten one epoch too early.
-    ReclaimEarly,
+    CollectEarly,
     /// State is merged however old its stamp is.
     StaleMerged,
     /// What a repair sends is stamped when it is sent.
@@ -85,11 +85,11 @@ pub enum Mutation {
     /// While one configuration takes over from another, quorums are needed of the current one only.
     OneSideWritten,
     /// A new home says that it holds everything before it was compared with the homes before.
-    WholeTooEarly,
+    SyncedTooEarly,
     /// A home forgets what it has as soon as a successor was chosen in which it is none.
-    SucceededHomeForgets,
+    ReplacedHomePurges,
     /// A home that is none any more forgets what it has at once.
-    OldHomeForgets,
+    OldHomePurges,
     /// The homes of a partition that was made anew speak for it before they have merged what the others hold.
     ForceRecoveredUnfilled,
     /// What a home said before it lost a record counts, whoever tells of the loss.
@@ -114,7 +114,7 @@ pub enum Mutation {
 impl Mutation {
     /// All of them.
     pub const ALL: [Self; 51] = [
-        Self::ReuseForgottenActor,
+        Self::ReuseLostActor,
         Self::NodeWideCounter,
         Self::ReplyCoversUnseen,
         Self::LwwInsideMerge,
@@ -141,7 +141,7 @@ impl Mutation {
         Self::ExchangeSkipsLastLeaf,
         Self::TreeTrustedAfterCrash,
         Self::ExchangeCountsAmnesiac,
-        Self::ReclaimEarly,
+        Self::CollectEarly,
         Self::StaleMerged,
         Self::RepairsStampedWhenSent,
         Self::DueStored,
@@ -153,9 +153,9 @@ impl Mutation {
         Self::StepsUnsaved,
         Self::StepsUnagreed,
         Self::OneSideWritten,
-        Self::WholeTooEarly,
-        Self::SucceededHomeForgets,
-        Self::OldHomeForgets,
+        Self::SyncedTooEarly,
+        Self::ReplacedHomePurges,
+        Self::OldHomePurges,
         Self::ForceRecoveredUnfilled,
         Self::CountLost,
         Self::ForwardStoredBelow,
@@ -170,7 +170,7 @@ impl Mutation {
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::ReuseForgottenActor => "reuse-forgotten-actor",
+            Self::ReuseLostActor => "reuse-lost-actor",
             Self::NodeWideCounter => "node-wide-counter",
             Self::ReplyCoversUnseen => "reply-covers-unseen",
             Self::LwwInsideMerge => "lww-inside-merge",
@@ -197,7 +197,7 @@ impl Mutation {
             Self::ExchangeSkipsLastLeaf => "exchange-skips-last-leaf",
             Self::TreeTrustedAfterCrash => "tree-trusted-after-crash",
             Self::ExchangeCountsAmnesiac => "exchange-counts-amnesiac",
-            Self::ReclaimEarly => "reclaim-early",
+            Self::CollectEarly => "collect-early",
             Self::StaleMerged => "stale-merged",
             Self::RepairsStampedWhenSent => "repairs-stamped-when-sent",
             Self::DueStored => "due-stored",
@@ -209,9 +209,9 @@ impl Mutation {
             Self::StepsUnsaved => "steps-unsaved",
             Self::StepsUnagreed => "steps-unagreed",
             Self::OneSideWritten => "one-side-written",
-            Self::WholeTooEarly => "whole-too-early",
-            Self::SucceededHomeForgets => "succeeded-home-forgets",
-            Self::OldHomeForgets => "old-home-forgets",
+            Self::SyncedTooEarly => "synced-too-early",
+            Self::ReplacedHomePurges => "replaced-home-purges",
+            Self::OldHomePurges => "old-home-purges",
             Self::ForceRecoveredUnfilled => "force-recovered-unfilled",
             Self::CountLost => "count-lost",
             Self::ForwardStoredBelow => "forward-stored-below",

@@ -6,7 +6,7 @@ mod pair;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, Configuration, Home};
 use cartwheel_core::cluster::counts::ReplicaCounts;
 use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::event::Event;
@@ -70,9 +70,9 @@ fn a_partition_that_moved_away_is_purged_in_many_turns() {
         Configuration { number, homes: homes.to_vec(), choosers: homes.len() as u8, counts }
     };
     let now = configuration(1, &[home(2)]);
-    let mut partition_state = PartitionState::founding(configuration(0, &[home(1), home(2)]), home(1));
-    (partition_state.phase, partition_state.whole, partition_state.has_stale_data) =
-        (Phase::Alone(now), BTreeSet::new(), true);
+    let mut partition_state = PartitionState::bootstrap(configuration(0, &[home(1), home(2)]), home(1));
+    (partition_state.phase, partition_state.synced, partition_state.has_stale_data) =
+        (ConfigPhase::Stable(now), BTreeSet::new(), true);
     let mut config = config(1, 1, None);
     config.partition_states = vec![(PartitionId(0), partition_state)];
     pair.start(Node::new(config, view(2, 1)), 1);

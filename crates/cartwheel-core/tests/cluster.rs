@@ -15,7 +15,7 @@ use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{
     ClientId, Consistency, Get, Got, Operation, Outcome, Put, PutDone, Refusal, Reply, Request, Retry,
 };
-use cartwheel_core::message::{Ask, Confirm, Envelope, Message, RequestId, Requester};
+use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
 
 #[cfg(feature = "mutations")]
@@ -72,14 +72,14 @@ fn view(nodes: usize) -> View {
         ..Member::new(&format!("node-{node}"), Incarnation(node as u64))
     };
     let mut history = History::new();
-    let founding = ChangeKind::Found {
+    let bootstrap = ChangeKind::Bootstrap {
         cluster: CLUSTER,
         partitions: Partitions::new(32).expect("32 partitions are allowed"),
         strategy: Strategy::Random { tokens: NonZeroU32::MIN.saturating_add(15) },
         members: (1..=nodes).map(member).collect(),
         name: String::new(),
     };
-    history.record(Hlc::at(WallMs(1)), id(1), founding);
+    history.record(Hlc::at(WallMs(1)), id(1), bootstrap);
     let lww = SettingsPatch { conflict: Some(Conflict::Lww), ..SettingsPatch::default() };
     history.record(Hlc::at(WallMs(1)), id(1), ChangeKind::Bucket { name: Bytes::from_static(b"lww"), settings: lww });
     let os = SettingsPatch { durability: Some(Durability::Os), ..SettingsPatch::default() };
@@ -808,7 +808,7 @@ fn a_message_of_a_stranger_changes_nothing() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, put("a")).unwrap();
     let before = cluster.disks.clone();
-    let merge = Ask::Merge {
+    let merge = ReplicaRequest::Merge {
         key: key("carts"),
         state: State::from_parts(Clock::new(), [], Notes::new()),
         epoch: Epoch(1),
@@ -824,7 +824,10 @@ fn a_message_of_a_stranger_changes_nothing() {
         sent: Now { wall: WallMs(u64::MAX), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
-        message: Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, merge.clone()),
+        message: Message::Request(
+            RequestId { requester: Requester::Coordinator, operation: 1, round: 1 },
+            merge.clone(),
+        ),
     };
     for stray in [envelope(ClusterId(2), id(2)), envelope(CLUSTER, id(9))] {
         let now = Now { instant: cluster.now, wall: WallMs(1_000_000) };

@@ -11,7 +11,7 @@ use cartwheel_core::cluster::sizes::{NodeSizes, Size, TreeId};
 use cartwheel_core::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
 use cartwheel_core::message::gossip::{Changes, EpochNotice, Inquiry, InquiryId, MembersDigest, Notice};
 use cartwheel_core::message::{
-    Answer, Ask, Confirm, Envelope, Failure, Message, RequestId, Requester, Role, StateDigest, Want,
+    Confirm, Envelope, Failure, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want,
 };
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::ring::{PartitionId, RingVersion};
@@ -67,12 +67,12 @@ fn put() -> Put {
 }
 
 fn messages() -> Vec<Message> {
-    let request_id = RequestId { asking: Requester::Coordinator, operation: 1 << 41, round: u32::MAX };
+    let request_id = RequestId { requester: Requester::Coordinator, operation: 1 << 41, round: u32::MAX };
     let digest = StateDigest::of(&state());
     let acks = Acks { home: 2, standin: 1, zones: 2 };
     let got = Got { siblings: vec![sibling()], context: Some(Bytes::from_static(b"c")), acks };
     let short = || Shortfall { answered: 1, needed: 2, why: "slow".to_owned() };
-    let merge = |confirm, heals, stands_in_for| Ask::Merge {
+    let merge = |confirm, heals, stands_in_for| ReplicaRequest::Merge {
         key: key("alice"),
         state: state(),
         epoch: Epoch(3),
@@ -81,25 +81,28 @@ fn messages() -> Vec<Message> {
         stands_in_for,
     };
     let mut all = vec![
-        Message::Ask(request_id, Ask::Read { key: key("alice"), want: Want::State, role: Role::Home }),
-        Message::Ask(request_id, Ask::Read { key: key("alice"), want: Want::Digest, role: Role::StandIn }),
-        Message::Ask(request_id, merge(Confirm::Stored, Some(Loss(5)), None)),
-        Message::Ask(request_id, merge(Confirm::Exactly, None, Some(NodeId::new(7)))),
+        Message::Request(request_id, ReplicaRequest::Read { key: key("alice"), want: Want::State, role: Role::Home }),
+        Message::Request(
+            request_id,
+            ReplicaRequest::Read { key: key("alice"), want: Want::Digest, role: Role::StandIn },
+        ),
+        Message::Request(request_id, merge(Confirm::Stored, Some(Loss(5)), None)),
+        Message::Request(request_id, merge(Confirm::Exactly, None, Some(NodeId::new(7)))),
         Message::Forward(request_id, put(), Duration::from_millis(1_500), Epoch(3)),
     ];
     let answers = [
-        Answer::State { state: state(), epoch: Epoch(1), loss: None },
-        Answer::State { state: State::default(), epoch: Epoch(0), loss: Some(Loss(5)) },
-        Answer::Digest { digest, loss: None },
-        Answer::Stored,
-        Answer::Holds { digest, state: Some(state()), loss: None },
-        Answer::Holds { digest, state: None, loss: Some(Loss(5)) },
-        Answer::Failed(Failure::Storage),
-        Answer::Failed(Failure::Overloaded),
-        Answer::Failed(Failure::DiskFull),
-        Answer::Failed(Failure::NotAHome),
+        ReplicaResponse::State { state: state(), epoch: Epoch(1), loss: None },
+        ReplicaResponse::State { state: State::default(), epoch: Epoch(0), loss: Some(Loss(5)) },
+        ReplicaResponse::Digest { digest, loss: None },
+        ReplicaResponse::Stored,
+        ReplicaResponse::Holds { digest, state: Some(state()), loss: None },
+        ReplicaResponse::Holds { digest, state: None, loss: Some(Loss(5)) },
+        ReplicaResponse::Failed(Failure::Storage),
+        ReplicaResponse::Failed(Failure::Overloaded),
+        ReplicaResponse::Failed(Failure::DiskFull),
+        ReplicaResponse::Failed(Failure::NotAHome),
     ];
-    all.extend(answers.map(|answer| Message::Answer(request_id, answer)));
+    all.extend(answers.map(|answer| Message::Response(request_id, answer)));
     let results = [
         Ok(PutDone { context: None, acks, body: Some(got) }),
         Err(Refusal::BadRequest("r=9".to_owned())),
@@ -113,8 +116,8 @@ fn messages() -> Vec<Message> {
         Err(Refusal::DiskFull),
     ];
     all.extend(results.map(|result| Message::Forwarded(request_id, result)));
-    let of = |asking| RequestId { asking, ..request_id };
-    all.extend([Message::AskClocks(of(Requester::Exchange)), Message::Clocks(of(Requester::Transfer))]);
+    let of = |requester| RequestId { requester, ..request_id };
+    all.extend([Message::ClocksRequest(of(Requester::Exchange)), Message::Clocks(of(Requester::Transfer))]);
     let id = InquiryId(1 << 40);
     let partitions = vec![PartitionId(0), PartitionId(65_535)];
     let tree = TreeId { partition: PartitionId(7), group: Group(3) };
@@ -136,8 +139,8 @@ fn messages() -> Vec<Message> {
         }),
         Notice::History(History::new()),
         Notice::Complement(History::new()),
-        Notice::Ask(Inquiry { id, partitions }),
-        Notice::Ask(Inquiry { id, partitions: Vec::new() }),
+        Notice::Inquiry(Inquiry { id, partitions }),
+        Notice::Inquiry(Inquiry { id, partitions: Vec::new() }),
         Notice::Report(id, sizes),
         Notice::Report(id, NodeSizes::default()),
         Notice::Swim(Bytes::from_static(b"packet")),

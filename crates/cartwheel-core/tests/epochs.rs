@@ -10,7 +10,9 @@ use cartwheel_core::cluster::membership::Durability;
 use cartwheel_core::config::NodeConfig;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{ClientId, Consistency, Get, Operation, Put, Request, Retry};
-use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, RequestId, Requester, StateDigest};
+use cartwheel_core::message::{
+    Confirm, Envelope, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, StateDigest,
+};
 use cartwheel_core::node::{Input, Node};
 use cartwheel_core::store::command::{StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::store::image::Image;
@@ -46,7 +48,7 @@ fn deleted(number: u64, epoch: u64) -> State {
 
 /// Has a node told, under a stamp, to merge a state of key 1.
 fn merge(pair: &mut Pair, node: usize, state: State, stamp: u64) {
-    let ask = Ask::Merge {
+    let ask = ReplicaRequest::Merge {
         key: key(1),
         state,
         epoch: Epoch(stamp),
@@ -54,7 +56,7 @@ fn merge(pair: &mut Pair, node: usize, state: State, stamp: u64) {
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    pair.say(node, Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, ask));
+    pair.say(node, Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask));
 }
 
 fn enter(pair: &mut Pair, epoch: u64) {
@@ -69,7 +71,7 @@ fn tombstones(pair: &Pair) -> [u64; 2] {
 }
 
 fn deletes_forgotten(pair: &Pair) -> u64 {
-    pair.events.iter().map(|(_, event)| if let Event::Forgot(deleted) = event { *deleted } else { 0 }).sum()
+    pair.events.iter().map(|(_, event)| if let Event::Collected(deleted) = event { *deleted } else { 0 }).sum()
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn a_write_that_was_forwarded_long_ago_is_not_carried_out() {
     };
     for (begun, stored) in [(7, 0), (8, 1)] {
         let forward = Message::Forward(
-            RequestId { asking: Requester::Coordinator, operation: 1, round: 1 },
+            RequestId { requester: Requester::Coordinator, operation: 1, round: 1 },
             put.clone(),
             MINUTE,
             Epoch(begun),
@@ -188,7 +190,7 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
             message,
         })
     };
-    let ask = Ask::Merge {
+    let ask = ReplicaRequest::Merge {
         key: key(1),
         state: value(1, 3),
         epoch: Epoch(3),
@@ -196,24 +198,27 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    step(say(Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, ask)), &mut disk);
+    step(
+        say(Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask)),
+        &mut disk,
+    );
     let get = Get { key: key(1), seen: None, consistency: Consistency::Eventual, r: Some(2) };
     let request = Request { operation: Operation::Get(get), timeout: MINUTE };
     let asked = step(Input::Client(ClientId(1), request), &mut disk);
     let request_id = asked.iter().find_map(|(_, envelope)| match envelope.message {
-        Message::Ask(request_id, Ask::Read { .. }) => Some(request_id),
+        Message::Request(request_id, ReplicaRequest::Read { .. }) => Some(request_id),
         _ => None,
     });
     let request_id = request_id.expect("the other home is asked");
     step(Input::Epoch(Epoch(4)), &mut disk);
-    let empty = Answer::State { state: State::default(), epoch: Epoch(4), loss: None };
-    let digest = Answer::Digest { digest: StateDigest::of(&State::default()), loss: None };
-    let mut sends = step(say(Message::Answer(request_id, digest)), &mut disk);
-    sends.extend(step(say(Message::Answer(request_id, empty)), &mut disk));
+    let empty = ReplicaResponse::State { state: State::default(), epoch: Epoch(4), loss: None };
+    let digest = ReplicaResponse::Digest { digest: StateDigest::of(&State::default()), loss: None };
+    let mut sends = step(say(Message::Response(request_id, digest)), &mut disk);
+    sends.extend(step(say(Message::Response(request_id, empty)), &mut disk));
     let stamps: Vec<Epoch> = sends
         .into_iter()
         .filter_map(|(_, envelope)| match envelope.message {
-            Message::Ask(_, Ask::Merge { epoch, .. }) => Some(epoch),
+            Message::Request(_, ReplicaRequest::Merge { epoch, .. }) => Some(epoch),
             _ => None,
         })
         .collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cartwheel_core::cluster::counts::Group;
-use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
 use cartwheel_core::cluster::sizes::TreeId;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::anti_entropy::{KeyRange, Question};
@@ -73,7 +73,7 @@ fn a_node_that_is_there_again_is_compared_with_soon_and_then_at_its_turn() {
     // In the middle between the turns of the two partitions.
     pair.pass(EVERY / 4);
     let think = |pair: &mut Pair, status| {
-        let standing = Standing { status, since: WallMs(1), why: Why::Heard };
+        let standing = PeerStatus { status, since: WallMs(1), why: Why::Heard };
         pair.input(1, Input::Liveness(Arc::new(Liveness::new([(id(2), standing)]))));
     };
     for status in [Status::Down, Status::Suspect] {
@@ -156,7 +156,7 @@ fn what_makes_no_sense_is_refused_and_counted() {
         pair.reset();
         pair.say(
             1,
-            Message::Compare(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, question.clone()),
+            Message::Compare(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, question.clone()),
         );
         let refused = pair.events.iter().filter(|(_, event)| *event == Event::ExchangeRefused(id(2))).count();
         assert_eq!(refused, 1, "{question:?}");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cartwheel_core::cluster::losses::Loss;
-use cartwheel_core::store::look::Look;
+use cartwheel_core::store::gc_due::GcDue;
 use cartwheel_core::store::record::{Idle, LocalHeader, OwnActor, Record, RecordError};
 use cartwheel_core::value::clock::{Clock, Run};
 use cartwheel_core::value::digest::ContentDigest;
@@ -132,7 +132,7 @@ proptest! {
         let own = (count > 0).then_some(OwnActor { since: Since(5), count });
         let recovering = lost.then_some(Loss(7));
         let owed = (0..owed).map(|node| (NodeId::new(node), Epoch(node + 1))).collect();
-        let look = [None, Some(Look::In(Epoch(8))), Some(Look::At(WallMs(9)))][count as usize];
+        let look = [None, Some(GcDue::In(Epoch(8))), Some(GcDue::At(WallMs(9)))][count as usize];
         let expired_since = lost.then_some(Epoch(6));
         let idle = lost.then(|| Idle { since: Epoch(4), noted: state.clock().clone(), gone: state.idle() });
         let content = Some(ContentDigest([7; 16]));

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
-use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::cluster::configuration::{ConfigPhase, Configuration, Home};
+use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
 use cartwheel_core::cluster::membership::{ChangeKind, Conflict, History, Member, SettingsPatch, View};
 use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::sizes::Backlog;
@@ -16,7 +16,7 @@ use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{
     Acks, ClientId, Consistency, Get, Operation, Outcome, Put, PutDone, Refusal, Reply, Request,
 };
-use cartwheel_core::message::{Ask, Confirm, Envelope, Message, RequestId, Requester};
+use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Input, Node};
 use cartwheel_core::reconfiguration::partition_state_name;
@@ -133,7 +133,7 @@ impl Cluster {
         self.down = down.iter().copied().collect();
         let standing = |node: &NodeId| {
             let status = if self.down.contains(node) { Status::Down } else { Status::Alive };
-            (*node, Standing { status, since: WallMs(1), why: Why::Heard })
+            (*node, PeerStatus { status, since: WallMs(1), why: Why::Heard })
         };
         let known: BTreeSet<NodeId> = self.nodes.keys().copied().chain(self.down.iter().copied()).collect();
         let liveness = Arc::new(Liveness::new(known.iter().map(standing)));
@@ -152,7 +152,9 @@ impl Cluster {
             }
             for (to, envelope) in effects.sends {
                 let arrived = wire::decode_envelope(wire::encode_envelope(&envelope)).expect("a frame of our own");
-                if matches!(arrived.message, Message::Ask(_, Ask::Merge { .. })) && self.unwritten.contains(&to) {
+                if matches!(arrived.message, Message::Request(_, ReplicaRequest::Merge { .. }))
+                    && self.unwritten.contains(&to)
+                {
                     continue;
                 }
                 let (lost, arrivals) = (&mut self.lost_forwards, &mut self.forwards);
@@ -168,7 +170,7 @@ impl Cluster {
                     }
                     *arrived += 1;
                 }
-                let is_answer = matches!(arrived.message, Message::Answer(..));
+                let is_answer = matches!(arrived.message, Message::Response(..));
                 let is_held_back = self.held_back.as_ref().is_some_and(|(node, _)| *node == to);
                 let is_late = is_answer && (is_held_back || self.hears_late == Some(to));
                 let arrived = (to, Input::Message(arrived));
@@ -318,7 +320,7 @@ fn a_healthy_cluster_at_low_load_leaves_no_hints() {
     for (number, key) in keys.iter().enumerate() {
         let homes = cluster.places(key).0;
         // One home holds what the others lack; comparisons repair these, or the first read does.
-        let ask = Ask::Merge {
+        let ask = ReplicaRequest::Merge {
             key: key.clone(),
             state: state(number, 1),
             epoch: Epoch::FIRST,
@@ -579,7 +581,7 @@ fn who_was_late_when_a_write_was_made_can_stand_in_later() {
 fn a_member_cannot_have_a_node_keep_what_is_not_its_business() {
     let mut cluster = Cluster::new(|_, _| {});
     let (homes, standins) = cluster.places(&key(1));
-    let merge = |stands_in_for| Ask::Merge {
+    let merge = |stands_in_for| ReplicaRequest::Merge {
         key: key(1),
         state: state(1, 1),
         epoch: Epoch(1),
@@ -610,7 +612,7 @@ fn who_has_handed_over_everything_and_leaves_keeps_nothing_more_for_others() {
     assert!(is_drained(&cluster));
     // It is asked by one that has not heard of it.
     let (state, epoch, confirm) = (state(1, 1), Epoch(1), Confirm::Stored);
-    let ask = Ask::Merge { key: key(1), state, epoch, heals: None, confirm, stands_in_for: Some(homes[1]) };
+    let ask = ReplicaRequest::Merge { key: key(1), state, epoch, heals: None, confirm, stands_in_for: Some(homes[1]) };
     cluster.queue.push_back((id(leaver), Input::Message(asked_by(homes[0], ask))));
     cluster.run();
     assert_eq!(cluster.record(id(leaver), &key(1)), None);
@@ -622,7 +624,7 @@ fn who_has_handed_over_everything_and_leaves_keeps_nothing_more_for_others() {
 }
 
 /// What a member asks.
-fn asked_by(from: NodeId, ask: Ask) -> Envelope {
+fn asked_by(from: NodeId, ask: ReplicaRequest) -> Envelope {
     Envelope {
         cluster: ClusterId(1),
         from,
@@ -631,7 +633,7 @@ fn asked_by(from: NodeId, ask: Ask) -> Envelope {
         sent: Now { wall: WallMs(1_000_000), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
-        message: Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, ask),
+        message: Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask),
     }
 }
 
@@ -770,8 +772,8 @@ fn in_the_middle_of_a_step(key: &Key, tune: impl Fn(usize, &mut NodeConfig)) -> 
     let mut next = Configuration { number: 1, ..current.clone() };
     next.homes.swap(2, 3);
     for node in 1..=NODES {
-        let mut partition_state = PartitionState::founding(current.clone(), home(node));
-        assert!(partition_state.advance(home(node), Phase::Joint(current.clone(), next.clone())));
+        let mut partition_state = PartitionState::bootstrap(current.clone(), home(node));
+        assert!(partition_state.advance(home(node), ConfigPhase::Joint(current.clone(), next.clone())));
         let named = &mut cluster.disks.entry(id(node)).or_default().named;
         named.insert(partition_state_name(partition).into(), wire::encode_partition_state(&partition_state));
         cluster.start_again(node, 2, &tune);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cartwheel_core::anti_entropy::merkle::Grid;
 use cartwheel_core::cluster::configuration::Home;
 use cartwheel_core::cluster::counts::Group;
-use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
 use cartwheel_core::cluster::membership::{ChangeKind, View};
 use cartwheel_core::config::NodeConfig;
 use cartwheel_core::event::Event;
@@ -169,7 +169,7 @@ fn others_go_on_for_a_source_that_dies() {
     pass_until(&mut net, |net| received(net).0 >= count / 4);
     net.kill(2);
     net.pass(Duration::from_secs(1));
-    let standing = Standing { status: Status::Down, since: WallMs(1), why: Why::Heard };
+    let standing = PeerStatus { status: Status::Down, since: WallMs(1), why: Why::Heard };
     for node in [1, 3, COMER] {
         net.input(node, Input::Liveness(Arc::new(Liveness::new([(id(2), standing)]))));
     }
@@ -197,7 +197,7 @@ fn what_makes_no_sense_is_refused_and_stores_nothing() {
         net.tell(
             1,
             COMER,
-            Message::Fetch(RequestId { asking: Requester::Transfer, operation: 1, round: 0 }, fetch.clone()),
+            Message::Fetch(RequestId { requester: Requester::Transfer, operation: 1, round: 0 }, fetch.clone()),
         );
         let refused = net.events.iter().filter(|(_, event)| *event == Event::ExchangeRefused(id(COMER))).count();
         assert_eq!(refused, 1, "{fetch:?}");
@@ -206,7 +206,7 @@ fn what_makes_no_sense_is_refused_and_stores_nothing() {
     let strange = Key::new(Bytes::from_static(b"carts"), Bytes::from_static(b"strange")).expect("a valid key");
     let page = Page { records: vec![(strange.storage_key(), state(1, 1))], ..Page::default() };
     for operation in 0..1_000 {
-        let request_id = RequestId { asking: Requester::Transfer, operation, round: 0 };
+        let request_id = RequestId { requester: Requester::Transfer, operation, round: 0 };
         net.tell(COMER, 1, Message::Fetched(request_id, Fetched::Page(page.clone())));
     }
     net.pass(Duration::from_secs(60));

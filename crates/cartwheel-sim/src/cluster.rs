@@ -264,14 +264,24 @@ impl Cluster {
         let (cluster, broken) = (CLUSTER, self.broken);
         // Not drawn, so that seeds stay what they were.
         let snapshot_after = if (self.spec.partitions / 2).is_multiple_of(2) { 4 } else { SNAPSHOT_AFTER };
-        let lanes = 1;
-        let config =
-            ControlConfig { cluster, node, incarnation, boot, seed, epoch, epoch_floor, lanes, snapshot_after, broken };
-        Control::new(config, saved.unwrap_or_else(|| self.founding())).expect("a history of a cluster")
+        let shards = 1;
+        let config = ControlConfig {
+            cluster,
+            node,
+            incarnation,
+            boot,
+            seed,
+            epoch,
+            epoch_floor,
+            shards,
+            snapshot_after,
+            broken,
+        };
+        Control::new(config, saved.unwrap_or_else(|| self.bootstrap())).expect("a history of a cluster")
     }
 
     /// The changes that make the cluster.
-    pub fn founding(&self) -> History {
+    pub fn bootstrap(&self) -> History {
         history(&self.spec)
     }
 }
@@ -326,8 +336,13 @@ fn history(spec: &ClusterSpec) -> History {
     let founder = members[0].id;
     let partitions = Partitions::new(spec.partitions).expect("a number of partitions");
     let mut history = History::new();
-    let found =
-        ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members, name: String::new() };
+    let found = ChangeKind::Bootstrap {
+        cluster: CLUSTER,
+        partitions,
+        strategy: Strategy::Balanced,
+        members,
+        name: String::new(),
+    };
     history.record(Hlc::ZERO, founder, found);
     for bucket in &spec.buckets {
         let settings = SettingsPatch {

@@ -20,7 +20,7 @@ const SEAT: &str = "seat";
 
 /// What a machine is to the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub enum MachineStatus {
     /// It may become a member.
     Spare,
     /// It is one.
@@ -47,7 +47,7 @@ pub struct Machine {
     /// The running node; none while it is down.
     pub(crate) node: Option<Node>,
     /// What it is to the cluster.
-    pub(crate) standing: Standing,
+    pub(crate) status: MachineStatus,
     /// How often it has started.
     pub(crate) boot: u32,
     /// The incarnation of its disk.
@@ -93,7 +93,7 @@ impl Machine {
     pub(crate) fn new(incarnation: Incarnation, disk: Disk, clock: Clock) -> Self {
         Self {
             node: None,
-            standing: Standing::Member,
+            status: MachineStatus::Member,
             boot: 0,
             incarnation,
             boots_before: 0,

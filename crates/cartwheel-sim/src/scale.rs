@@ -203,10 +203,10 @@ impl World {
         let members: Vec<Member> = (0..scale.nodes).map(member).collect();
         let partitions = Partitions::new(scale.partitions).expect("a number of partitions");
         let places = members.iter().enumerate().map(|(place, member)| (member.id, place)).collect();
-        let mut founding = History::new();
+        let mut bootstrap = History::new();
         let (founder, strategy) = (members[0].id, Strategy::Balanced);
-        let found = ChangeKind::Found { cluster: CLUSTER, partitions, strategy, members, name: String::new() };
-        founding.record(Hlc::at(WallMs(1)), founder, found);
+        let found = ChangeKind::Bootstrap { cluster: CLUSTER, partitions, strategy, members, name: String::new() };
+        bootstrap.record(Hlc::at(WallMs(1)), founder, found);
         let views = Shared::default();
         let control = |place: usize| {
             let config = ControlConfig {
@@ -217,11 +217,11 @@ impl World {
                 seed: scale.seed << 32 | place as u64,
                 epoch: Epoch::FIRST,
                 epoch_floor: Epoch::UNKNOWN,
-                lanes: 1,
+                shards: 1,
                 snapshot_after: SNAPSHOT_AFTER,
                 broken: Broken::default(),
             };
-            Control::with_views(config, founding.clone(), Box::new(views.clone())).expect("a cluster")
+            Control::with_views(config, bootstrap.clone(), Box::new(views.clone())).expect("a cluster")
         };
         let machine = |place| Machine { control: control(place), up: true, wake_at_us: 0, sent: 0, received: 0 };
         let mut world = Self {
@@ -234,7 +234,7 @@ impl World {
             rng: Rng::new(scale.seed, Stream::Network),
             by_kind: BTreeMap::new(),
             behind: BTreeSet::new(),
-            latest: founding.version(),
+            latest: bootstrap.version(),
             finished_us: BTreeMap::new(),
             entered_us: BTreeMap::new(),
         };

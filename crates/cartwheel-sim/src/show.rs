@@ -4,7 +4,9 @@ use cartwheel_core::cluster::losses::Loss;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::{Consistency, Got, Operation, Outcome, Put, PutDone, Refusal, Reply};
 use cartwheel_core::message::transfer::Fetched;
-use cartwheel_core::message::{Answer, Ask, Confirm, Envelope, Message, RequestId, Requester, Role, Want};
+use cartwheel_core::message::{
+    Confirm, Envelope, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, Want,
+};
 use cartwheel_core::store::command::{ReadFailed, StoreCommand, StoreResult, WriteFailed};
 use cartwheel_core::store::record::Record;
 use cartwheel_core::value::clock::{Clock, Run};
@@ -75,8 +77,8 @@ pub fn record(names: &impl Naming, record: &Record) -> String {
 }
 
 /// What marks the part of a node that asks; nothing for the coordinator.
-const fn whose(asking: Requester) -> &'static str {
-    match asking {
+const fn whose(requester: Requester) -> &'static str {
+    match requester {
         Requester::Coordinator => "",
         Requester::Exchange => "exchange",
         Requester::Transfer => "transfer",
@@ -84,14 +86,14 @@ const fn whose(asking: Requester) -> &'static str {
 }
 
 fn request_id(request_id: RequestId) -> String {
-    format!("{}#{:x}.{}", whose(request_id.asking), request_id.operation & 0xff_ffff, request_id.round)
+    format!("{}#{:x}.{}", whose(request_id.requester), request_id.operation & 0xff_ffff, request_id.round)
 }
 
 /// A message.
 pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
     match &envelope.message {
-        Message::Ask(asked, what) => format!("{} {}", request_id(*asked), ask(names, what)),
-        Message::Answer(asked, what) => format!("{} {}", request_id(*asked), answer(names, what)),
+        Message::Request(asked, what) => format!("{} {}", request_id(*asked), ask(names, what)),
+        Message::Response(asked, what) => format!("{} {}", request_id(*asked), answer(names, what)),
         Message::Forward(asked, what, budget, _) => {
             format!("{} forwards, {budget:?} left: {}", request_id(*asked), put_request(what))
         }
@@ -112,19 +114,19 @@ pub fn envelope(names: &impl Naming, envelope: &Envelope) -> String {
             )
         }
         Message::Fetched(asked, Fetched::Refused(why)) => format!("{} {why:?}", request_id(*asked)),
-        Message::AskClocks(asked) => format!("{} what do your clocks read?", request_id(*asked)),
+        Message::ClocksRequest(asked) => format!("{} what do your clocks read?", request_id(*asked)),
         Message::Clocks(asked) => format!("{} says what its clocks read", request_id(*asked)),
         Message::Reconfiguration(partition, word) => format!("{partition:?} {word:?}"),
         Message::Notice(notice) => format!("{notice:?}"),
     }
 }
 
-fn ask(names: &impl Naming, what: &Ask) -> String {
+fn ask(names: &impl Naming, what: &ReplicaRequest) -> String {
     match what {
-        Ask::Recover { key, home, .. } => format!("read {key:?} for the recovery of {:?}", home.node),
-        Ask::Read { key, want: Want::State, role } => format!("read {key:?}{}", as_role(*role)),
-        Ask::Read { key, want: Want::Digest, role } => format!("digest {key:?}{}", as_role(*role)),
-        Ask::Merge { key, state: sent, epoch, heals, confirm, stands_in_for } => {
+        ReplicaRequest::Recover { key, home, .. } => format!("read {key:?} for the recovery of {:?}", home.node),
+        ReplicaRequest::Read { key, want: Want::State, role } => format!("read {key:?}{}", as_role(*role)),
+        ReplicaRequest::Read { key, want: Want::Digest, role } => format!("digest {key:?}{}", as_role(*role)),
+        ReplicaRequest::Merge { key, state: sent, epoch, heals, confirm, stands_in_for } => {
             let exactly = if *confirm == Confirm::Exactly { ", say what you hold" } else { "" };
             let heals = if heals.is_some() { ", it heals" } else { "" };
             let place = stands_in_for.map_or(String::new(), |home| format!(" in the place of {home}"));
@@ -140,19 +142,19 @@ const fn as_role(role: Role) -> &'static str {
     }
 }
 
-fn answer(names: &impl Naming, what: &Answer) -> String {
+fn answer(names: &impl Naming, what: &ReplicaResponse) -> String {
     let counting = |loss: Option<Loss>| if loss.is_none() { "" } else { " (does not count)" };
     match what {
-        Answer::State { state: held, epoch, loss } => {
+        ReplicaResponse::State { state: held, epoch, loss } => {
             format!("holds {} epoch {}{}", state(names, held), epoch.0, counting(*loss))
         }
-        Answer::Digest { digest, loss } => format!("holds digest {digest:?}{}", counting(*loss)),
-        Answer::Stored => "stored".to_owned(),
-        Answer::Holds { digest, state: held, loss } => {
+        ReplicaResponse::Digest { digest, loss } => format!("holds digest {digest:?}{}", counting(*loss)),
+        ReplicaResponse::Stored => "stored".to_owned(),
+        ReplicaResponse::Holds { digest, state: held, loss } => {
             let held = held.as_ref().map_or("what was sent".to_owned(), |held| state(names, held));
             format!("stored, holds {digest:?}: {held}{}", counting(*loss))
         }
-        Answer::Failed(failure) => format!("failed: {failure:?}"),
+        ReplicaResponse::Failed(failure) => format!("failed: {failure:?}"),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, Start, first_incarnation, losses_in};
 use crate::disk::{Disk, Durable};
 use crate::failure::Failure;
-use crate::machine::{DirCopy, Machine, Standing};
+use crate::machine::{DirCopy, Machine, MachineStatus};
 use crate::network::Network;
 use crate::options::{DiskOptions, NetworkOptions};
 use crate::rng::{Rng, Stream};
@@ -177,7 +177,7 @@ impl World {
         };
         let founders = world.cluster.first_members();
         for index in founders..world.machines.len() {
-            (world.machines[index].standing, world.machines[index].epoch) = (Standing::Spare, Epoch::UNKNOWN);
+            (world.machines[index].status, world.machines[index].epoch) = (MachineStatus::Spare, Epoch::UNKNOWN);
         }
         for index in 0..founders {
             world.start(index);
@@ -588,7 +588,7 @@ impl World {
     /// A node starts from its disk.
     pub fn start(&mut self, index: usize) {
         self.retire();
-        if self.machines[index].standing != Standing::Member {
+        if self.machines[index].status != MachineStatus::Member {
             return;
         }
         self.judge_death(index);

@@ -17,10 +17,10 @@ const SHOWN_BY_SEARCH: [Mutation; 7] = [
     Mutation::SyncingCounts,
     Mutation::StaleStepAccepted,
     Mutation::StepsUnagreed,
-    Mutation::OldHomeForgets,
+    Mutation::OldHomePurges,
     Mutation::ForceRecoveredUnfilled,
     Mutation::CountLost,
-    Mutation::WholeTooEarly,
+    Mutation::SyncedTooEarly,
 ];
 
 /// Rules that hardly a seed shows the breaking of, and that a test of a few nodes does (`cartwheel-core/tests`, `cluster.rs` and `sloppy.rs`), or

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::{Liveness, Status};
 use cartwheel_core::cluster::membership::{History, View};
 use cartwheel_core::control::{
@@ -128,7 +128,7 @@ pub struct Surroundings {
     /// The same, encoded, for those who want to be let in.
     pub encoded_history: watch::Sender<Bytes>,
     /// Who else looks at what holds in partitions.
-    pub phases: watch::Sender<Arc<Vec<Phase>>>,
+    pub phases: watch::Sender<Arc<Vec<ConfigPhase>>>,
     /// Who else looks at whom this node has compared with what it knows of what holds in partitions.
     pub compared: watch::Sender<BTreeSet<NodeId>>,
     /// Who else looks at epochs.

@@ -201,7 +201,7 @@ impl Founding {
         let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
         let (partitions, strategy) = (Partitions::default(), Strategy::default());
         let mut history = History::new();
-        let founding = ChangeKind::Found { cluster, partitions, strategy, members, name: name.to_owned() };
+        let founding = ChangeKind::Bootstrap { cluster, partitions, strategy, members, name: name.to_owned() };
         history.record(Hlc::at(clock::wall()), first, founding);
         Ok(Self { cluster, secret: ClusterSecret(random::bytes()?), history })
     }

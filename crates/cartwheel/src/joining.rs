@@ -384,7 +384,7 @@ fn settle(dir: &Path, member: &Member, shards: NonZeroU32, invitation: &Invitati
     let Invitation { secret, history } = invitation;
     let cluster = history.cluster().ok_or(NewNodeError::NoCluster)?;
     let mut founding = History::new();
-    let first = history.changes().find(|change| matches!(change.what, ChangeKind::Found { .. }));
+    let first = history.changes().find(|change| matches!(change.what, ChangeKind::Bootstrap { .. }));
     founding.insert(first.ok_or(NewNodeError::NoCluster)?.clone());
     // The history first: a directory without an identity is no node yet.
     data_dir::history_file(dir).save(&history.encode())?;
@@ -546,7 +546,7 @@ mod tests {
 
     /// A cluster of a, as a knows it after these changes.
     fn history(changes: Vec<ChangeKind>) -> History {
-        let founding = ChangeKind::Found {
+        let founding = ChangeKind::Bootstrap {
             cluster: cartwheel_core::value::cluster_id::ClusterId(7),
             partitions: cartwheel_core::ring::Partitions::default(),
             strategy: cartwheel_core::cluster::membership::Strategy::default(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cartwheel::data_dir::{Identity, read_identity};
 use cartwheel::founding::view_of;
-use cartwheel_core::message::{Ask, Confirm, Envelope, Message, RequestId, Requester, Role, Want};
+use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester, Role, Want};
 use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::value::hlc::WallMs;
@@ -160,9 +160,9 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     };
     let key = || Key::new("b".into(), "k".into()).unwrap();
     let read = || {
-        Message::Ask(
-            RequestId { asking: Requester::Coordinator, operation: 1, round: 1 },
-            Ask::Read { key: key(), want: Want::State, role: Role::Home },
+        Message::Request(
+            RequestId { requester: Requester::Coordinator, operation: 1, round: 1 },
+            ReplicaRequest::Read { key: key(), want: Want::State, role: Role::Home },
         )
     };
     let envelope = |cluster, from: &str, message| Envelope {
@@ -199,7 +199,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     target.logs("closed the connection of node-2 (1 refused since the last such line): malformed bytes");
 
     // A message of another cluster on a connection of this one is dropped, and what it asked for not done.
-    let wipe = Ask::Merge {
+    let wipe = ReplicaRequest::Merge {
         key: key(),
         state: State::default(),
         epoch: Epoch(1),
@@ -211,7 +211,7 @@ fn a_peer_that_talks_nonsense_is_cut_off() {
     let stray = envelope(
         ClusterId(7),
         "node-2",
-        Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, wipe),
+        Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, wipe),
     );
     stream.write_all(&framed(&encode_envelope(&stray))).unwrap();
     target.still_serves("another cluster's message");

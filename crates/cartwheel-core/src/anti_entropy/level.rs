@@ -1,6 +1,6 @@
 //! One key that two homes hold differently: both are read, what they hold is joined, and whoever lacks something of it merges it.
 
-use crate::message::{Answer, Ask, Confirm, Role, Want};
+use crate::message::{Confirm, ReplicaRequest, ReplicaResponse, Role, Want};
 use crate::value::key::Key;
 use crate::value::state::{Epoch, State};
 
@@ -15,7 +15,7 @@ pub enum Side {
 
 /// How far it has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Progress {
+pub enum LevelProgress {
     /// Answers are missing.
     Waiting,
     /// The merges are to be asked for.
@@ -46,10 +46,10 @@ impl Level {
     }
 
     /// What has been asked and not answered. What a read and a merge of it answer cannot be mixed up.
-    pub fn asks(&self) -> Vec<(Side, Ask)> {
+    pub fn requests(&self) -> Vec<(Side, ReplicaRequest)> {
         match &self.merging {
             None => {
-                let read = || Ask::Read { key: self.key.clone(), want: Want::State, role: Role::Home };
+                let read = || ReplicaRequest::Read { key: self.key.clone(), want: Want::State, role: Role::Home };
                 SIDES
                     .into_iter()
                     .filter(|&side| self.held[side as usize].is_none())
@@ -57,7 +57,7 @@ impl Level {
                     .collect()
             }
             Some((state, lacks)) => {
-                let merge = || Ask::Merge {
+                let merge = || ReplicaRequest::Merge {
                     key: self.key.clone(),
                     state: state.clone(),
                     epoch: self.epoch,
@@ -71,24 +71,24 @@ impl Level {
     }
 
     /// Takes in an answer.
-    pub fn answered(&mut self, side: Side, answer: Answer) -> Progress {
+    pub fn answered(&mut self, side: Side, answer: ReplicaResponse) -> LevelProgress {
         match (&mut self.merging, answer) {
-            (_, Answer::Failed(_)) => return Progress::Failed,
-            (None, Answer::State { state, epoch, .. }) => {
+            (_, ReplicaResponse::Failed(_)) => return LevelProgress::Failed,
+            (None, ReplicaResponse::State { state, epoch, .. }) => {
                 self.epoch = self.epoch.min(epoch);
                 self.held[side as usize] = Some(state);
             }
-            (Some((_, lacks)), Answer::Stored) => {
+            (Some((_, lacks)), ReplicaResponse::Stored) => {
                 lacks[side as usize] = false;
-                return if *lacks == [false; 2] { Progress::Level } else { Progress::Waiting };
+                return if *lacks == [false; 2] { LevelProgress::Level } else { LevelProgress::Waiting };
             }
-            _ => return Progress::Waiting,
+            _ => return LevelProgress::Waiting,
         }
-        let (None, [Some(here), Some(there)]) = (&self.merging, &self.held) else { return Progress::Waiting };
+        let (None, [Some(here), Some(there)]) = (&self.merging, &self.held) else { return LevelProgress::Waiting };
         let mut join = here.clone();
         join.merge(there);
         let lacks = [join != *here, join != *there];
         self.merging = Some((join, lacks));
-        if lacks == [false; 2] { Progress::Level } else { Progress::Merge }
+        if lacks == [false; 2] { LevelProgress::Level } else { LevelProgress::Merge }
     }
 }

@@ -25,14 +25,14 @@ use crate::cluster::sizes::TreeId;
 use crate::config::{NodeConfig, Timing};
 use crate::event::Event;
 use crate::message::anti_entropy::{Finding, KeyRange, Question, Refused};
-use crate::message::{Answer, Ask, Message, RequestId, Requester, Role, Want};
+use crate::message::{Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::replica::Replica;
 use crate::ring::PartitionId;
 use crate::ring::quorum::majority;
 use crate::store::command::{StoreCommand, StoreId, StoreResult};
 use crate::store::record::Minter;
-use crate::store::share::Change;
+use crate::store::share::RecordChange;
 use crate::value::dot::{NodeId, Since};
 use crate::value::hlc::WallMs;
 use crate::value::key::Key;
@@ -40,7 +40,7 @@ use crate::value::state::Epoch;
 use crate::value::time::{Instant, Now};
 pub use proofs::Compared;
 use proofs::{Pair, Proofs};
-use session::{NODES_MAX, Next, Session};
+use session::{NODES_MAX, Session, SessionStep};
 
 /// How many comparisons a shard carries out at once, and with one peer.
 const SESSIONS_MAX: usize = 4;
@@ -106,7 +106,7 @@ impl Xcx<'_> {
 #[derive(Debug, Default)]
 pub struct Out {
     /// Questions to replicas, this node's own among them.
-    pub asks: Vec<(NodeId, RequestId, Ask)>,
+    pub requests: Vec<(NodeId, RequestId, ReplicaRequest)>,
     /// Messages to peers, and the partitions that they are about.
     pub sends: Vec<(NodeId, PartitionId, Message)>,
     /// Commands for the store.
@@ -340,12 +340,12 @@ impl Exchange {
     }
 
     /// Takes in what has become of this node's records.
-    pub fn changed(&mut self, changes: Vec<Change>) {
+    pub fn changed(&mut self, changes: Vec<RecordChange>) {
         if self.every.is_none() {
             return;
         }
         for change in changes {
-            if let Change::Lost(key) = &change {
+            if let RecordChange::Lost(key) = &change {
                 let partition = self.trees.id_of(key).partition;
                 self.proofs.disprove_partition(partition);
                 self.proven_dirty = true;
@@ -461,18 +461,18 @@ impl Exchange {
         self.go_on(cx, id, next);
     }
 
-    fn go_on(&mut self, cx: &mut Xcx<'_>, id: u64, next: Next) {
+    fn go_on(&mut self, cx: &mut Xcx<'_>, id: u64, next: SessionStep) {
         match next {
-            Next::Wait => {}
-            Next::End { is_equal: false } => self.give_up(cx, id),
-            Next::End { is_equal: true } => {
+            SessionStep::Wait => {}
+            SessionStep::End { is_equal: false } => self.give_up(cx, id),
+            SessionStep::End { is_equal: true } => {
                 let Some(session) = self.sessions.remove(&id) else { return };
                 // Trees that were lost meanwhile have proven nothing.
                 if self.trees.get(session.tree).is_none() {
                     return;
                 }
                 let pair = (session.tree, session.peer);
-                self.proofs.prove(pair, session.begun, session.whole, session.config_stamp);
+                self.proofs.prove(pair, session.begun, session.is_recovered, session.config_stamp);
                 self.proven_dirty = true;
                 cx.out.events.push(Event::Exchanged(session.tree, session.peer));
                 self.check_recovered(cx, session.tree);
@@ -529,14 +529,18 @@ impl Exchange {
         }
         let held = self.trees.get(tree).ok_or(Refused::NotReady)?;
         let sums = nodes.iter().map(|&node| held.node(level, node)).collect::<Option<_>>();
-        Ok(Finding::Sums { depth: held.depth(), whole: self.is_whole(tree), sums: sums.ok_or(Refused::NotReady)? })
+        Ok(Finding::Sums {
+            depth: held.depth(),
+            is_recovered: self.counts_entirely(tree),
+            sums: sums.ok_or(Refused::NotReady)?,
+        })
     }
 
     /// The part of a range that may be listed for a peer.
     fn may_list(&self, cx: &mut Xcx<'_>, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
         self.shares(from, tree)?;
-        let whole = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
-        if !whole.covers(range) {
+        let all_keys = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
+        if !all_keys.covers(range) {
             return Err(Refused::Nonsense);
         }
         if self.trees.get(tree).is_none() {
@@ -562,7 +566,7 @@ impl Exchange {
     }
 
     /// Whether every record of a tree counts, the absent ones too.
-    fn is_whole(&self, tree: TreeId) -> bool {
+    fn counts_entirely(&self, tree: TreeId) -> bool {
         let is_syncing = self.held.config_stamp_of(tree).is_syncing;
         let is_unharmed = self.trees.losses(tree.partition).is_some_and(|losses| losses.is_empty());
         self.is_recovered(tree) && is_unharmed && !is_syncing
@@ -582,7 +586,7 @@ impl Exchange {
         // All that the peer says later is said on a configuration stamp that is no earlier.
         session.config_stamp.get_or_insert(config_stamp);
         let told = session.told(cx, &self.trees, request_id.round, finding);
-        if !session.whole {
+        if !session.is_recovered {
             // It has lost something, so what was proven of it holds no longer.
             let pair = (session.tree, session.peer);
             self.proofs.disprove(pair);
@@ -598,15 +602,15 @@ impl Exchange {
         }
     }
 
-    fn broken(&mut self, cx: &mut Xcx<'_>, id: u64, peer: NodeId, broken: session::Broken) {
-        if broken == session::Broken::Nonsense {
+    fn broken(&mut self, cx: &mut Xcx<'_>, id: u64, peer: NodeId, broken: session::SessionError) {
+        if broken == session::SessionError::Nonsense {
             cx.out.events.push(Event::ExchangeRefused(peer));
         }
         self.give_up(cx, id);
     }
 
     /// A replica has answered.
-    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, request_id: RequestId, answer: Answer) {
+    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, request_id: RequestId, answer: ReplicaResponse) {
         if from == cx.me
             && let Some(key) = self.checks.remove(&request_id.operation)
         {
@@ -691,7 +695,7 @@ impl Exchange {
                 let (page, damaged) = list::page(&self.trees, tree, range, &scanned, cx.replica.being_written());
                 damaged.into_iter().for_each(|key| self.check(cx, key));
                 cx.out.events.push(Event::DigestsSent(page.entries.len()));
-                Finding::Keys { whole: self.is_whole(tree), page }
+                Finding::Keys { is_recovered: self.counts_entirely(tree), page }
             }
             _ => Finding::Refused(Refused::NotReady),
         };
@@ -702,8 +706,8 @@ impl Exchange {
     fn check(&mut self, cx: &mut Xcx<'_>, key: Key) {
         if self.checks.len() < CHECKS_MAX {
             let operation = self.number();
-            let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
-            cx.out.asks.push((cx.me, RequestId { asking: Requester::Exchange, operation, round: 0 }, ask));
+            let ask = ReplicaRequest::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
+            cx.out.requests.push((cx.me, RequestId { requester: Requester::Exchange, operation, round: 0 }, ask));
             self.checks.insert(operation, key);
         }
     }

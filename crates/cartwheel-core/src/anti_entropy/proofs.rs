@@ -21,7 +21,7 @@ pub type Pair = (TreeId, NodeId);
 
 /// How two replicas of a partition stand to each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Standing {
+pub struct PairState {
     due: Instant,
     /// When its turn comes again, whatever is done besides: turns are spread evenly.
     turn: Instant,
@@ -41,7 +41,7 @@ pub struct Compared {
     /// When it began: what the peer held then is held here.
     pub begun: Instant,
     /// Every record of the peer's counts, the absent ones too.
-    pub whole: bool,
+    pub is_recovered: bool,
     /// On what configuration stamp the peer stood when it first said anything, and on no earlier one afterwards.
     pub config_stamp: ConfigStamp,
 }
@@ -49,7 +49,7 @@ pub struct Compared {
 /// All pairs of this node's shard.
 #[derive(Debug, Default)]
 pub struct Proofs {
-    pairs: BTreeMap<Pair, Standing>,
+    pairs: BTreeMap<Pair, PairState>,
     due: BTreeSet<(Instant, TreeId, NodeId)>,
     /// The pairs by when the last comparison began that ended well in this boot: those of which none has come first.
     begun: BTreeSet<(Option<Instant>, TreeId, NodeId)>,
@@ -66,11 +66,11 @@ impl Proofs {
         for (place, pair) in wanted.into_iter().enumerate() {
             let in_its_place = |time: Duration| now + time / count * place as u32;
             let (due, turn) = (in_its_place(within), in_its_place(every));
-            let new = Standing { due, turn, proven: None, begun: None, compared: None, last: None };
+            let new = PairState { due, turn, proven: None, begun: None, compared: None, last: None };
             self.pairs.insert(pair, before.remove(&pair).unwrap_or(new));
         }
-        self.due = self.pairs.iter().map(|(&(tree, peer), standing)| (standing.due, tree, peer)).collect();
-        self.begun = self.pairs.iter().map(|(&(tree, peer), standing)| (standing.begun, tree, peer)).collect();
+        self.due = self.pairs.iter().map(|(&(tree, peer), pair_state)| (pair_state.due, tree, peer)).collect();
+        self.begun = self.pairs.iter().map(|(&(tree, peer), pair_state)| (pair_state.begun, tree, peer)).collect();
     }
 
     /// The same of one partition, whose other pairs stay as they are. A new one has its turn where a hash puts it.
@@ -99,7 +99,7 @@ impl Proofs {
             }
             let share = f64::from(spread(pair)) / f64::from(u32::MAX);
             let (due, turn) = (now + within.mul_f64(share), now + every.mul_f64(share));
-            let new = Standing { due, turn, proven: None, begun: None, compared: None, last: None };
+            let new = PairState { due, turn, proven: None, begun: None, compared: None, last: None };
             self.pairs.insert(pair, new);
             self.due.insert((due, pair.0, pair.1));
             self.begun.insert((None, pair.0, pair.1));
@@ -131,11 +131,11 @@ impl Proofs {
 
     /// A comparison of a pair begins: the next is due at its turn.
     pub fn begins(&mut self, pair: Pair, now: Instant, every: Duration) {
-        if let Some(standing) = self.pairs.get_mut(&pair) {
-            if standing.turn <= now {
-                standing.turn = now + every;
+        if let Some(pair_state) = self.pairs.get_mut(&pair) {
+            if pair_state.turn <= now {
+                pair_state.turn = now + every;
             }
-            let turn = standing.turn;
+            let turn = pair_state.turn;
             self.put_off(pair, turn);
         }
     }
@@ -147,7 +147,7 @@ impl Proofs {
         let count = pairs.len().max(1) as u32;
         for (place, pair) in (0..).zip(pairs) {
             let soon = now + within / count * place;
-            if self.pairs.get(&pair).is_some_and(|standing| standing.due > soon) {
+            if self.pairs.get(&pair).is_some_and(|pair_state| pair_state.due > soon) {
                 self.put_off(pair, soon);
             }
         }
@@ -155,30 +155,31 @@ impl Proofs {
 
     /// The next comparison of a pair is due then.
     pub fn put_off(&mut self, pair: Pair, until: Instant) {
-        if let Some(standing) = self.pairs.get_mut(&pair) {
-            self.due.remove(&(standing.due, pair.0, pair.1));
-            standing.due = until;
+        if let Some(pair_state) = self.pairs.get_mut(&pair) {
+            self.due.remove(&(pair_state.due, pair.0, pair.1));
+            pair_state.due = until;
             self.due.insert((until, pair.0, pair.1));
         }
     }
 
-    /// A comparison that began at `begun` has ended with both equal; the peer's replica was `whole` or not.
-    pub fn prove(&mut self, pair: Pair, begun: Now, whole: bool, config_stamp: Option<ConfigStamp>) {
-        if let Some(standing) = self.pairs.get_mut(&pair) {
-            standing.proven = Some(begun.wall);
-            self.begun.remove(&(standing.begun, pair.0, pair.1));
-            standing.begun = Some(begun.instant);
-            self.begun.insert((standing.begun, pair.0, pair.1));
-            standing.compared = Some(whole || standing.compared == Some(true));
-            standing.last = config_stamp.map(|config_stamp| Compared { begun: begun.instant, whole, config_stamp });
+    /// A comparison that began at `begun` has ended with both equal; the peer's replica was `is_recovered` or not.
+    pub fn prove(&mut self, pair: Pair, begun: Now, is_recovered: bool, config_stamp: Option<ConfigStamp>) {
+        if let Some(pair_state) = self.pairs.get_mut(&pair) {
+            pair_state.proven = Some(begun.wall);
+            self.begun.remove(&(pair_state.begun, pair.0, pair.1));
+            pair_state.begun = Some(begun.instant);
+            self.begun.insert((pair_state.begun, pair.0, pair.1));
+            pair_state.compared = Some(is_recovered || pair_state.compared == Some(true));
+            pair_state.last =
+                config_stamp.map(|config_stamp| Compared { begun: begun.instant, is_recovered, config_stamp });
         }
     }
 
     /// A replica of a pair has lost something: what was proven of it holds no longer.
     pub fn disprove(&mut self, pair: Pair) {
-        if let Some(standing) = self.pairs.get_mut(&pair) {
-            self.begun.remove(&(standing.begun, pair.0, pair.1));
-            (standing.proven, standing.begun, standing.last) = (None, None, None);
+        if let Some(pair_state) = self.pairs.get_mut(&pair) {
+            self.begun.remove(&(pair_state.begun, pair.0, pair.1));
+            (pair_state.proven, pair_state.begun, pair_state.last) = (None, None, None);
             self.begun.insert((None, pair.0, pair.1));
         }
     }
@@ -200,14 +201,14 @@ impl Proofs {
 
     /// A pair is compared at once.
     pub fn hasten_pair(&mut self, pair: Pair, now: Instant) {
-        if self.pairs.get(&pair).is_some_and(|standing| standing.due > now) {
+        if self.pairs.get(&pair).is_some_and(|pair_state| pair_state.due > now) {
             self.put_off(pair, now);
         }
     }
 
     /// Since when each pair is proven equal.
     pub fn iter(&self) -> impl Iterator<Item = (Pair, Option<WallMs>)> + '_ {
-        self.pairs.iter().map(|(&pair, standing)| (pair, standing.proven))
+        self.pairs.iter().map(|(&pair, pair_state)| (pair, pair_state.proven))
     }
 
     /// Whether every pair has ended a comparison that began at `instant`, of this boot, or later.
@@ -217,18 +218,18 @@ impl Proofs {
 
     /// Whether a tree has been compared in this boot with `needed` homes that count, or with all there are.
     pub fn is_recovered(&self, tree: TreeId, needed: impl Fn(usize) -> usize) -> bool {
-        let compared = || self.of_tree(tree).filter_map(|standing| standing.compared);
+        let compared = || self.of_tree(tree).filter_map(|pair_state| pair_state.compared);
         let others = self.of_tree(tree).count();
-        compared().count() == others || compared().filter(|&whole| whole).count() >= needed(others)
+        compared().count() == others || compared().filter(|&is_recovered| is_recovered).count() >= needed(others)
     }
 
     /// Whether a tree has been compared with any home in this boot.
     pub fn is_compared(&self, tree: TreeId) -> bool {
-        self.of_tree(tree).any(|standing| standing.compared.is_some())
+        self.of_tree(tree).any(|pair_state| pair_state.compared.is_some())
     }
 
-    fn of_tree(&self, tree: TreeId) -> impl Iterator<Item = &Standing> {
-        self.pairs.range((tree, NodeId::new(0))..=(tree, NodeId::new(u64::MAX))).map(|(_, standing)| standing)
+    fn of_tree(&self, tree: TreeId) -> impl Iterator<Item = &PairState> {
+        self.pairs.range((tree, NodeId::new(0))..=(tree, NodeId::new(u64::MAX))).map(|(_, pair_state)| pair_state)
     }
 
     /// The stored form of what is proven, with the number of the last loss before it.
@@ -253,8 +254,8 @@ impl Proofs {
         for entry in entries.as_chunks::<28>().0 {
             let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().expect("eight bytes"));
             let pair = (decode_tree(entry[..12].try_into().expect("twelve bytes")), NodeId::new(number(12)));
-            if let Some(standing) = self.pairs.get_mut(&pair).filter(|standing| standing.proven.is_none()) {
-                standing.proven = Some(WallMs(number(20)));
+            if let Some(pair_state) = self.pairs.get_mut(&pair).filter(|pair_state| pair_state.proven.is_none()) {
+                pair_state.proven = Some(WallMs(number(20)));
             }
         }
     }
@@ -314,7 +315,7 @@ mod tests {
         let mut proofs = Proofs::default();
         for &(pair, time) in due {
             let (due, turn) = (Instant(time), Instant(time));
-            proofs.pairs.insert(pair, Standing { due, turn, proven: None, begun: None, compared: None, last: None });
+            proofs.pairs.insert(pair, PairState { due, turn, proven: None, begun: None, compared: None, last: None });
             proofs.due.insert((due, pair.0, pair.1));
             proofs.begun.insert((None, pair.0, pair.1));
         }

@@ -10,14 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Xcx;
-use super::level::{Level, Progress, Side};
+use super::level::{Level, LevelProgress, Side};
 use crate::admission::WorkClass;
 use crate::anti_entropy::merkle::{DEPTH_MAX, FANOUT, Trees};
 use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::sizes::TreeId;
 use crate::event::{Event, Repair};
 use crate::message::anti_entropy::{Finding, KeyRange, ListPage, Question, Refused};
-use crate::message::{Answer, Ask, Message, RequestId, Requester};
+use crate::message::{Message, ReplicaRequest, ReplicaResponse, RequestId, Requester};
 use crate::mutation::Mutation;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
@@ -43,7 +43,7 @@ pub struct Session {
     /// When it began.
     pub begun: Now,
     /// What the peer has said so far came from replicas that count.
-    pub whole: bool,
+    pub is_recovered: bool,
     /// On what configuration stamp the peer first said anything.
     pub config_stamp: Option<ConfigStamp>,
     failed: bool,
@@ -64,7 +64,7 @@ pub struct Session {
 
 /// What a session comes to.
 #[derive(Debug)]
-pub enum Next {
+pub enum SessionStep {
     /// It waits.
     Wait,
     /// It has ended, with everything equal or not.
@@ -82,7 +82,7 @@ impl Session {
             tree,
             peer,
             begun,
-            whole: true,
+            is_recovered: true,
             config_stamp: None,
             failed: false,
             nodes: VecDeque::from([(0, 0)]),
@@ -98,7 +98,7 @@ impl Session {
     }
 
     /// Goes on as far as it can.
-    pub fn advance(&mut self, cx: &mut Xcx<'_>) -> Next {
+    pub fn advance(&mut self, cx: &mut Xcx<'_>) -> SessionStep {
         let now = cx.now.instant;
         while self.levels.len() < LEVELS_MAX
             && !self.differing.is_empty()
@@ -108,7 +108,7 @@ impl Session {
             self.begin_level(cx, key);
         }
         if self.asked.is_some() || self.listed.is_some() || !self.differing.is_empty() {
-            return Next::Wait;
+            return SessionStep::Wait;
         }
         let tree = self.tree;
         if let Some(&(level, _)) = self.nodes.front() {
@@ -128,9 +128,9 @@ impl Session {
                 self.ask(cx, Question::Keys { tree, range });
             }
         } else if self.levels.is_empty() {
-            return Next::End { is_equal: !self.failed };
+            return SessionStep::End { is_equal: !self.failed };
         }
-        Next::Wait
+        SessionStep::Wait
     }
 
     /// Whether it could go on if more background work were let in.
@@ -152,7 +152,7 @@ impl Session {
     }
 
     const fn request_id(&self, round: u32) -> RequestId {
-        RequestId { asking: Requester::Exchange, operation: self.id, round }
+        RequestId { requester: Requester::Exchange, operation: self.id, round }
     }
 
     fn progress(&mut self, cx: &Xcx<'_>) {
@@ -194,15 +194,15 @@ impl Session {
     }
 
     fn ask_level(&self, cx: &mut Xcx<'_>, round: u32, level: &Level) {
-        for (side, ask) in level.asks() {
+        for (side, ask) in level.requests() {
             let to = if side == Side::Here { cx.me } else { self.peer };
-            let merges = u32::from(matches!(ask, Ask::Merge { .. }));
-            cx.out.asks.push((to, self.request_id(round.wrapping_add(merges)), ask));
+            let merges = u32::from(matches!(ask, ReplicaRequest::Merge { .. }));
+            cx.out.requests.push((to, self.request_id(round.wrapping_add(merges)), ask));
         }
     }
 
     /// A replica has answered.
-    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, round: u32, answer: Answer) {
+    pub fn answered(&mut self, cx: &mut Xcx<'_>, from: NodeId, round: u32, answer: ReplicaResponse) {
         let side = match from {
             from if from == cx.me => Side::Here,
             from if from == self.peer => Side::There,
@@ -217,17 +217,17 @@ impl Session {
             cx.out.heals.push((level.key.clone(), loss));
         }
         match level.answered(side, answer) {
-            Progress::Waiting => {}
-            Progress::Merge => {
+            LevelProgress::Waiting => {}
+            LevelProgress::Merge => {
                 let level = &self.levels[&round];
-                for (side, _) in level.asks() {
+                for (side, _) in level.requests() {
                     let behind = if side == Side::Here { cx.me } else { self.peer };
                     cx.out.events.push(Event::Repaired(level.key.clone(), behind, Repair::Exchange));
                 }
                 self.ask_level(cx, round, level);
             }
-            Progress::Level => drop(self.levels.remove(&round)),
-            Progress::Failed => {
+            LevelProgress::Level => drop(self.levels.remove(&round)),
+            LevelProgress::Failed => {
                 self.failed = true;
                 self.levels.remove(&round);
             }
@@ -245,7 +245,7 @@ impl Session {
         trees: &Trees,
         round: u32,
         finding: Finding,
-    ) -> Result<Option<KeyRange>, Broken> {
+    ) -> Result<Option<KeyRange>, SessionError> {
         let Some((_, question)) = self.asked.take_if(|(asked, _)| *asked == round) else { return Ok(None) };
         match (question, finding) {
             (question, Finding::Refused(Refused::Busy)) => {
@@ -253,16 +253,16 @@ impl Session {
                 self.asked = Some((round, question));
                 Ok(None)
             }
-            (_, Finding::Refused(_)) => Err(Broken::Refused),
-            (Question::Nodes { level, nodes, .. }, Finding::Sums { depth, whole, sums }) => {
+            (_, Finding::Refused(_)) => Err(SessionError::Refused),
+            (Question::Nodes { level, nodes, .. }, Finding::Sums { depth, is_recovered, sums }) => {
                 self.progress(cx);
-                self.whole &= whole;
+                self.is_recovered &= is_recovered;
                 if sums.len() != nodes.len() || depth > DEPTH_MAX {
-                    return Err(Broken::Nonsense);
+                    return Err(SessionError::Nonsense);
                 }
-                let mine = trees.get(self.tree).ok_or(Broken::Refused)?;
+                let mine = trees.get(self.tree).ok_or(SessionError::Refused)?;
                 for (index, theirs) in nodes.into_iter().zip(sums) {
-                    let sum = mine.node(level, index).ok_or(Broken::Refused)?;
+                    let sum = mine.node(level, index).ok_or(SessionError::Refused)?;
                     if sum == theirs || (cx.broken.is(Mutation::ExchangeSkipsLastLeaf) && is_last(level, index)) {
                         continue;
                     }
@@ -276,19 +276,19 @@ impl Session {
                 }
                 Ok(None)
             }
-            (Question::Keys { range, .. }, Finding::Keys { whole, page }) => {
+            (Question::Keys { range, .. }, Finding::Keys { is_recovered, page }) => {
                 self.progress(cx);
-                self.whole &= whole;
+                self.is_recovered &= is_recovered;
                 let goes_on = page.next.as_ref().is_none_or(|next| *next > range.from && range.ends_after(next));
                 let end = page.next.clone().or_else(|| range.upto.clone());
                 let part = KeyRange { from: range.from.clone(), upto: end };
                 if !goes_on || !page.entries.keys().all(|key| part.contains(key)) {
-                    return Err(Broken::Nonsense);
+                    return Err(SessionError::Nonsense);
                 }
                 self.listed = Some((range, page));
                 Ok(Some(part))
             }
-            _ => Err(Broken::Nonsense),
+            _ => Err(SessionError::Nonsense),
         }
     }
 
@@ -305,16 +305,16 @@ impl Session {
     ///
     /// # Errors
     /// If the peer's keys make no sense.
-    pub fn own(&mut self, cx: &mut Xcx<'_>, trees: &Trees, own: ListPage) -> Result<(), Broken> {
+    pub fn own(&mut self, cx: &mut Xcx<'_>, trees: &Trees, own: ListPage) -> Result<(), SessionError> {
         let Some((range, theirs)) = self.listed.take() else { return Ok(()) };
         let bound = own.next.iter().chain(&theirs.next).min().cloned();
         let both = KeyRange { from: range.from, upto: bound.clone() };
         let differs = |key: &&Bytes| both.ends_after(key) && own.entries.get(*key) != theirs.entries.get(*key);
         let differing: BTreeSet<&Bytes> = own.entries.keys().chain(theirs.entries.keys()).filter(differs).collect();
         for storage_key in differing {
-            let key = Key::from_storage_key(storage_key).map_err(|_| Broken::Nonsense)?;
+            let key = Key::from_storage_key(storage_key).map_err(|_| SessionError::Nonsense)?;
             if trees.id_of(&key) != self.tree {
-                return Err(Broken::Nonsense);
+                return Err(SessionError::Nonsense);
             }
             self.differing.push_back(key);
         }
@@ -328,7 +328,7 @@ impl Session {
 
 /// Why a comparison cannot go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Broken {
+pub enum SessionError {
     /// One of the two has no tree that is ready, or is no home any more.
     Refused,
     /// The peer's answer makes no sense.

@@ -29,27 +29,27 @@ pub struct ConfigVersion(pub u64);
 
 impl fmt::Display for ConfigVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (number, steps) = (self.0 / 2, (self.0 / 2) & STEPS_MASK);
-        if number >> REMADE_SHIFT > 0 {
-            write!(f, "re-made {}: ", number >> REMADE_SHIFT)?;
+        let (number, versions) = (self.0 / 2, (self.0 / 2) & VERSIONS_MASK);
+        if number >> FORCE_RECOVERED_SHIFT > 0 {
+            write!(f, "re-made {}: ", number >> FORCE_RECOVERED_SHIFT)?;
         }
-        if self.0.is_multiple_of(2) { write!(f, "{steps}") } else { write!(f, "{steps}-{}", steps + 1) }
+        if self.0.is_multiple_of(2) { write!(f, "{versions}") } else { write!(f, "{versions}-{}", versions + 1) }
     }
 }
 
 /// The number of a configuration says how often its chain was re-made in the bits from here on, ...
-const REMADE_SHIFT: u32 = 40;
+const FORCE_RECOVERED_SHIFT: u32 = 40;
 /// ... in those from here on which of several that may have been re-made at the same time it follows, ...
 const BRANCH_SHIFT: u32 = 24;
-const BRANCH_MASK: u64 = (1 << (REMADE_SHIFT - BRANCH_SHIFT)) - 1;
+const BRANCH_MASK: u64 = (1 << (FORCE_RECOVERED_SHIFT - BRANCH_SHIFT)) - 1;
 /// ... and below its place in the chain.
-const STEPS_MASK: u64 = (1 << BRANCH_SHIFT) - 1;
+const VERSIONS_MASK: u64 = (1 << BRANCH_SHIFT) - 1;
 
 /// The homes of a partition, in order: those of a key in a bucket of n replicas are the first n.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Configuration {
     /// Its place in the chain; the founding's is 0. One that was re-made has a greater number than all before
-    /// ([`Phase::force_recovered`]).
+    /// ([`ConfigPhase::force_recovered`]).
     pub number: u64,
     /// The homes: no node twice, and at least one.
     pub homes: Vec<Home>,
@@ -96,9 +96,9 @@ impl Configuration {
         self.homes.contains(&home)
     }
 
-    /// Whether it was chosen by nobody ([`Phase::force_recovered`]).
+    /// Whether it was chosen by nobody ([`ConfigPhase::force_recovered`]).
     pub const fn is_force_recovered(&self) -> bool {
-        self.number > 0 && self.number & STEPS_MASK == 0
+        self.number > 0 && self.number & VERSIONS_MASK == 0
     }
 
     /// Whether it can have no successor: so many of those who choose are lost that the others are no majority.
@@ -115,18 +115,18 @@ impl Configuration {
 
 /// What holds in a partition.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Phase {
+pub enum ConfigPhase {
     /// One configuration.
-    Alone(Configuration),
+    Stable(Configuration),
     /// The second has been chosen to succeed the first, and its homes are not all known to hold what those of the first held.
     Joint(Configuration, Configuration),
 }
 
-impl Phase {
+impl ConfigPhase {
     /// How far the chain has come.
-    pub const fn step(&self) -> ConfigVersion {
+    pub const fn version(&self) -> ConfigVersion {
         match self {
-            Self::Alone(only) => ConfigVersion(only.number.saturating_mul(2)),
+            Self::Stable(only) => ConfigVersion(only.number.saturating_mul(2)),
             Self::Joint(current, _) => ConfigVersion(current.number.saturating_mul(2).saturating_add(1)),
         }
     }
@@ -134,7 +134,7 @@ impl Phase {
     /// The configuration whose homes hold everything.
     pub const fn current(&self) -> &Configuration {
         match self {
-            Self::Alone(only) => only,
+            Self::Stable(only) => only,
             Self::Joint(current, _) => current,
         }
     }
@@ -142,7 +142,7 @@ impl Phase {
     /// The one that takes over.
     pub const fn next(&self) -> Option<&Configuration> {
         match self {
-            Self::Alone(_) => None,
+            Self::Stable(_) => None,
             Self::Joint(_, next) => Some(next),
         }
     }
@@ -150,7 +150,7 @@ impl Phase {
     /// The last of the chain.
     pub const fn latest(&self) -> &Configuration {
         match self {
-            Self::Alone(only) => only,
+            Self::Stable(only) => only,
             Self::Joint(_, next) => next,
         }
     }
@@ -214,8 +214,9 @@ impl Phase {
             homes.extend(target.iter().filter(|home| is_left(home)));
         }
         homes.truncate(N_MAX);
-        let force_recovered = (latest.number >> REMADE_SHIFT) + 1;
-        let number = force_recovered << REMADE_SHIFT | (branch(self.step(), &homes) & BRANCH_MASK) << BRANCH_SHIFT;
+        let force_recovered = (latest.number >> FORCE_RECOVERED_SHIFT) + 1;
+        let number =
+            force_recovered << FORCE_RECOVERED_SHIFT | (branch(self.version(), &homes) & BRANCH_MASK) << BRANCH_SHIFT;
         let (choosers, counts) = (latest.choosers, latest.counts.clone());
         (!homes.is_empty()).then_some(Configuration { number, homes, choosers, counts })
     }
@@ -266,10 +267,10 @@ impl Phase {
     }
 }
 
-/// Differs, nearly always, where other homes are left, or where it was another step that had no successor.
-fn branch(step: ConfigVersion, homes: &[Home]) -> u64 {
+/// Differs, nearly always, where other homes are left, or where it was another version that had no successor.
+fn branch(version: ConfigVersion, homes: &[Home]) -> u64 {
     let homes = homes.iter().flat_map(|home| [home.node.get(), home.incarnation.0]);
-    let bytes: Vec<u8> = [step.0].into_iter().chain(homes).flat_map(u64::to_le_bytes).collect();
+    let bytes: Vec<u8> = [version.0].into_iter().chain(homes).flat_map(u64::to_le_bytes).collect();
     xxhash_rust::xxh3::xxh3_64(&bytes)
 }
 
@@ -370,7 +371,7 @@ impl From<Vec<NodeId>> for Homes {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ConfigStamp {
     /// How far the chain has come, as far as it knows.
-    pub step: ConfigVersion,
+    pub version: ConfigVersion,
     /// It is a home that does not hold yet all that the configuration before held: that it holds nothing of a key says nothing.
     pub is_syncing: bool,
     /// Since when it has lost no record.
@@ -403,23 +404,23 @@ mod tests {
     fn both_configurations_have_a_say_while_one_takes_over() {
         let (first, second) =
             (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(1, 1), (4, 1), (3, 1)]));
-        let alone = Phase::Alone(first.clone());
-        assert_eq!((alone.step(), alone.homes(of(3), |_| false).all().len()), (ConfigVersion(0), 3));
-        let joint = Phase::Joint(first, second.clone());
-        assert_eq!((joint.step(), joint.step().to_string()), (ConfigVersion(1), "0-1".to_owned()));
+        let alone = ConfigPhase::Stable(first.clone());
+        assert_eq!((alone.version(), alone.homes(of(3), |_| false).all().len()), (ConfigVersion(0), 3));
+        let joint = ConfigPhase::Joint(first, second.clone());
+        assert_eq!((joint.version(), joint.version().to_string()), (ConfigVersion(1), "0-1".to_owned()));
         assert_eq!(joint.homes(of(3), |_| false).all(), [1, 2, 3, 4].map(NodeId::new));
         assert_eq!(joint.homes(of(1), |_| false).all(), [NodeId::new(1)]);
         assert!(
             joint.is_home(home(4, 1), of(2)) && !joint.is_home(home(4, 1), of(1)) && !joint.is_home(home(4, 2), of(3))
         );
-        assert_eq!(Phase::Alone(second).step(), ConfigVersion(2));
+        assert_eq!(ConfigPhase::Stable(second).version(), ConfigVersion(2));
     }
 
     #[test]
     fn what_has_no_successor_is_made_anew_of_who_is_left() {
-        let alone = Phase::Alone(configuration(4, &[(1, 1), (2, 1), (3, 1)]));
+        let alone = ConfigPhase::Stable(configuration(4, &[(1, 1), (2, 1), (3, 1)]));
         let target = [home(1, 1), home(4, 1), home(5, 1)];
-        let without = |of: &Phase, lost: &[Home], target: &[Home]| {
+        let without = |of: &ConfigPhase, lost: &[Home], target: &[Home]| {
             of.force_recovered(|home| lost.contains(home), |home| !lost.contains(home), target)
         };
         const ONE: Home = Home { node: NodeId::new(1), incarnation: Incarnation(1) };
@@ -433,27 +434,27 @@ mod tests {
             (&[THREE][..], 3, true)
         );
         assert!(
-            Phase::Alone(force_recovered.clone()).step() > alone.step()
-                && Phase::Alone(force_recovered.clone()).is_sound()
+            ConfigPhase::Stable(force_recovered.clone()).version() > alone.version()
+                && ConfigPhase::Stable(force_recovered.clone()).is_sound()
         );
-        assert_eq!(Phase::Alone(force_recovered.clone()).step().to_string(), "re-made 1: 0");
+        assert_eq!(ConfigPhase::Stable(force_recovered.clone()).version().to_string(), "re-made 1: 0");
         let other = without(&alone, &[TWO, THREE], &target).unwrap();
         assert_ne!(force_recovered.number, other.number, "what differs in its homes differs in its number");
         let empty = without(&alone, &[ONE, TWO, THREE], &target).unwrap();
         assert_eq!(empty.homes, target[1..], "nobody is left, so the target nodes come");
         assert_eq!(without(&alone, &[ONE, TWO, THREE], &target[..1]), None, "nobody can come");
         let next = Configuration { number: force_recovered.number + 1, ..configuration(0, &[(3, 1), (4, 1), (5, 1)]) };
-        assert!(!next.is_force_recovered() && Phase::Joint(force_recovered, next.clone()).is_sound());
-        let again = without(&Phase::Alone(next.clone()), &next.homes[1..], &target).unwrap();
+        assert!(!next.is_force_recovered() && ConfigPhase::Joint(force_recovered, next.clone()).is_sound());
+        let again = without(&ConfigPhase::Stable(next.clone()), &next.homes[1..], &target).unwrap();
         assert!(again.number > next.number && again.is_force_recovered());
-        assert_eq!(Phase::Alone(again).step().to_string(), "re-made 2: 0");
+        assert_eq!(ConfigPhase::Stable(again).version().to_string(), "re-made 2: 0");
     }
 
     #[test]
     fn all_who_hold_anything_are_left_while_one_takes_over() {
         let (first, second) =
             (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(2, 9), (4, 1), (5, 1)]));
-        let joint = Phase::Joint(first, second);
+        let joint = ConfigPhase::Joint(first, second);
         let is_lost = |home: &Home| home.node.get() > 3 || *home == super::tests::home(2, 1);
         let force_recovered = joint.force_recovered(is_lost, |home| !is_lost(home), &[]).unwrap();
         assert_eq!(force_recovered.homes, [home(1, 1), home(3, 1), home(2, 9)]);
@@ -467,7 +468,7 @@ mod tests {
     fn what_homes_held_when_there_were_more_of_them_is_asked_again() {
         let of_n = |n: u8| {
             let counts = ReplicaCounts::new([("two".into(), n)].into());
-            Phase::Alone(Configuration { counts, ..configuration(0, &[(1, 1), (2, 1), (3, 1)]) })
+            ConfigPhase::Stable(Configuration { counts, ..configuration(0, &[(1, 1), (2, 1), (3, 1)]) })
                 .homes(of(2), |_| false)
         };
         let one = NodeId::new(1);
@@ -477,14 +478,14 @@ mod tests {
 
     #[test]
     fn a_new_incarnation_takes_over_from_the_one_before() {
-        let joint = Phase::Joint(configuration(0, &[(1, 1), (2, 1)]), configuration(1, &[(1, 9), (2, 1)]));
+        let joint = ConfigPhase::Joint(configuration(0, &[(1, 1), (2, 1)]), configuration(1, &[(1, 9), (2, 1)]));
         let homes = joint.homes(of(3), |_| false);
         assert_eq!(homes.current, [NodeId::new(2)], "the incarnation before holds what nobody can ask it for");
         assert_eq!(homes.next, Some([1, 2].map(NodeId::new).into()));
         let without = joint.homes(of(3), |past| *past == home(2, 1));
         assert_eq!(without.all(), [NodeId::new(1)]);
         assert!(joint.has(home(1, 1)) && joint.has(home(1, 9)) && !joint.has(home(1, 2)));
-        let before = Phase::Alone(configuration(0, &[(1, 1), (2, 1)])).homes(of(3), |_| false);
+        let before = ConfigPhase::Stable(configuration(0, &[(1, 1), (2, 1)])).homes(of(3), |_| false);
         assert!(homes.is_as_before(NodeId::new(2), &before) && !homes.is_as_before(NodeId::new(1), &before));
         assert!(homes.is_as_before(NodeId::new(1), &homes) && homes.is_as_before(NodeId::new(3), &before));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cluster::configuration::{ConfigStamp, ConfigVersion, Configuration, Home, Homes, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigStamp, ConfigVersion, Configuration, Home, Homes};
 use crate::cluster::counts::{Group, KnownCounts, ReplicaCounts};
 use crate::cluster::membership::View;
 use crate::cluster::partition_state::PartitionState;
@@ -84,7 +84,7 @@ impl Holdings {
     ) -> Self {
         let partition_state = |partition: PartitionId| {
             let is_here = ShardId::of_partition(partition, shard_id.count) == shard_id.index;
-            is_here.then(|| Arc::new(PartitionState::founding(view.first_configuration(partition), me)))
+            is_here.then(|| Arc::new(PartitionState::bootstrap(view.first_configuration(partition), me)))
         };
         let mut partition_states: Vec<Option<Arc<PartitionState>>> =
             view.ring.partitions().iter().map(partition_state).collect();
@@ -240,9 +240,9 @@ impl Holdings {
         let others = self.homes_of(key).without(self.me.node);
         let is_named = |configuration: &Configuration| configuration.homes.iter().any(|named| named.node == home);
         let is_founding =
-            |partition_state: &&Arc<PartitionState>| partition_state.phase.step() == ConfigVersion::default();
-        let founding = self.partition_state(self.partition_of(key)).filter(is_founding);
-        let has_forgotten = founding.is_some_and(|partition_state| !partition_state.phase.both().any(is_named));
+            |partition_state: &&Arc<PartitionState>| partition_state.phase.version() == ConfigVersion::default();
+        let bootstrap = self.partition_state(self.partition_of(key)).filter(is_founding);
+        let has_forgotten = bootstrap.is_some_and(|partition_state| !partition_state.phase.both().any(is_named));
         has_forgotten || others.all().is_empty() && !self.is_home(key)
     }
 
@@ -263,21 +263,21 @@ impl Holdings {
 
     /// Whether this node is a home of a partition now and is none once the successor that was chosen stands alone.
     pub fn goes(&self, partition: PartitionId) -> bool {
-        let next = self.phase(partition).and_then(Phase::next);
+        let next = self.phase(partition).and_then(ConfigPhase::next);
         next.is_some_and(|next| !next.has(self.me))
     }
 
     /// How far a partition's chain has come.
-    pub fn step(&self, partition: PartitionId) -> ConfigVersion {
-        self.partition_state(partition).map(|partition_state| partition_state.phase.step()).unwrap_or_default()
+    pub fn version(&self, partition: PartitionId) -> ConfigVersion {
+        self.partition_state(partition).map(|partition_state| partition_state.phase.version()).unwrap_or_default()
     }
 
     /// On what this node stands when it says something about a partition.
     pub fn config_stamp(&self, partition: PartitionId) -> ConfigStamp {
         let Some(partition_state) = self.partition_state(partition) else { return ConfigStamp::default() };
         ConfigStamp {
-            step: partition_state.phase.step(),
-            is_syncing: !partition_state.is_whole(),
+            version: partition_state.phase.version(),
+            is_syncing: !partition_state.is_synced(),
             ..ConfigStamp::default()
         }
     }
@@ -290,7 +290,7 @@ impl Holdings {
     }
 
     /// What holds in a partition.
-    pub fn phase(&self, partition: PartitionId) -> Option<&Phase> {
+    pub fn phase(&self, partition: PartitionId) -> Option<&ConfigPhase> {
         self.partition_state(partition).map(|partition_state| &partition_state.phase)
     }
 }
@@ -305,7 +305,7 @@ mod tests {
     fn a_partition_state_that_changes_copies_its_chunk_alone() {
         let me = Home { node: NodeId::new(1), incarnation: Incarnation(1) };
         let partition_state = || {
-            PartitionState::founding(
+            PartitionState::bootstrap(
                 Configuration { number: 0, homes: vec![me], choosers: 3, counts: ReplicaCounts::default() },
                 me,
             )

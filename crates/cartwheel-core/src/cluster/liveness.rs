@@ -57,7 +57,7 @@ pub enum Why {
     /// It was suspected, and did not speak up in the time it had.
     SuspicionConfirmed,
     /// Another node has given it up.
-    GivenUpByOthers,
+    DeclaredDownByOthers,
     /// It answers, but has come and gone too often of late to be relied on.
     Flapping,
 }
@@ -72,7 +72,7 @@ impl fmt::Display for Why {
             Self::SuspectedByOthers => "another node gets no answer from it",
             Self::ConnectionLost => "the connection to it broke or cannot be made",
             Self::SuspicionConfirmed => "it did not answer probes, nor speak up when it was suspected",
-            Self::GivenUpByOthers => "another node has had no answer from it for some time",
+            Self::DeclaredDownByOthers => "another node has had no answer from it for some time",
             Self::Flapping => "it answers, but has come and gone too often of late",
         })
     }
@@ -80,7 +80,7 @@ impl fmt::Display for Why {
 
 /// How a node stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Standing {
+pub struct PeerStatus {
     /// Whether it is worth asking.
     pub status: Status,
     /// Since when, by the clock of the node that thinks so.
@@ -93,32 +93,32 @@ pub struct Standing {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Liveness {
     /// By id. A large cluster's are made anew often, and in one piece.
-    standings: Vec<(NodeId, Standing)>,
+    peer_statuses: Vec<(NodeId, PeerStatus)>,
 }
 
 impl Liveness {
     /// The opinion that is made of these standings, one for each node.
-    pub fn new(standings: impl IntoIterator<Item = (NodeId, Standing)>) -> Self {
-        let mut standings: Vec<(NodeId, Standing)> = standings.into_iter().collect();
-        standings.sort_by_key(|&(node, _)| node);
-        standings.dedup_by_key(|&mut (node, _)| node);
-        Self { standings }
+    pub fn new(peer_statuses: impl IntoIterator<Item = (NodeId, PeerStatus)>) -> Self {
+        let mut peer_statuses: Vec<(NodeId, PeerStatus)> = peer_statuses.into_iter().collect();
+        peer_statuses.sort_by_key(|&(node, _)| node);
+        peer_statuses.dedup_by_key(|&mut (node, _)| node);
+        Self { peer_statuses }
     }
 
     /// Whether a node is worth asking. One of which nothing is known is.
     pub fn status(&self, node: NodeId) -> Status {
-        self.get(node).map_or(Status::Alive, |standing| standing.status)
+        self.get(node).map_or(Status::Alive, |peer_status| peer_status.status)
     }
 
     /// How a node stands; none for the node whose opinion this is, and for strangers.
-    pub fn get(&self, node: NodeId) -> Option<&Standing> {
-        let place = self.standings.binary_search_by_key(&node, |&(node, _)| node).ok()?;
-        self.standings.get(place).map(|(_, standing)| standing)
+    pub fn get(&self, node: NodeId) -> Option<&PeerStatus> {
+        let place = self.peer_statuses.binary_search_by_key(&node, |&(node, _)| node).ok()?;
+        self.peer_statuses.get(place).map(|(_, peer_status)| peer_status)
     }
 
     /// How each stands, by id.
-    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Standing)> {
-        self.standings.iter().map(|(node, standing)| (*node, standing))
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &PeerStatus)> {
+        self.peer_statuses.iter().map(|(node, peer_status)| (*node, peer_status))
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_node_of_which_nothing_is_known_is_worth_asking() {
-        let down = Standing { status: Status::Down, since: WallMs(1), why: Why::SuspicionConfirmed };
+        let down = PeerStatus { status: Status::Down, since: WallMs(1), why: Why::SuspicionConfirmed };
         let liveness = Liveness::new([(NodeId::new(1), down)]);
         assert_eq!(liveness.status(NodeId::new(1)), Status::Down);
         assert_eq!(liveness.status(NodeId::new(2)), Status::Alive);

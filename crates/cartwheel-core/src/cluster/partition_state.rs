@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 
 use super::paxos::Acceptor;
-use crate::cluster::configuration::{Configuration, Home, Phase};
+use crate::cluster::configuration::{ConfigPhase, Configuration, Home};
 use crate::cluster::counts::{Group, KnownCounts, ReplicaCounts};
 
 /// A node's partition state in a partition: what it knows of the chain of configurations, and what it has promised.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PartitionState {
     /// What holds.
-    pub phase: Phase,
+    pub phase: ConfigPhase,
     /// The configurations for which this node holds all that the one before held when it ended, by number.
-    pub whole: BTreeSet<u64>,
+    pub synced: BTreeSet<u64>,
     /// Whose home this node was, if the later homes have not all confirmed that they hold what it holds: a configuration that it has
     /// put together of those before, in which it is a home of the keys of which it was one in any of them.
-    pub former: Option<Configuration>,
+    pub retired: Option<Configuration>,
     /// It copies what the homes hold, to become one.
     pub is_candidate: bool,
     /// It holds what may go: nobody needs it any more.
@@ -26,12 +26,12 @@ pub struct PartitionState {
 
 impl PartitionState {
     /// The partition state of a node that has heard of nothing but the founding.
-    pub fn founding(first: Configuration, me: Home) -> Self {
-        let whole = if first.has(me) { BTreeSet::from([first.number]) } else { BTreeSet::new() };
+    pub fn bootstrap(first: Configuration, me: Home) -> Self {
+        let synced = if first.has(me) { BTreeSet::from([first.number]) } else { BTreeSet::new() };
         Self {
-            phase: Phase::Alone(first),
-            whole,
-            former: None,
+            phase: ConfigPhase::Stable(first),
+            synced,
+            retired: None,
             is_candidate: false,
             has_stale_data: false,
             acceptor: Acceptor::default(),
@@ -39,13 +39,13 @@ impl PartitionState {
     }
 
     /// Whether what this node holds, and what it does not hold, stands for what the current configuration holds.
-    pub fn is_whole(&self) -> bool {
-        self.is_whole_in(self.phase.current().number)
+    pub fn is_synced(&self) -> bool {
+        self.is_synced_in(self.phase.current().number)
     }
 
     /// Whether it holds all that the configuration before this one held when it ended.
-    pub fn is_whole_in(&self, number: u64) -> bool {
-        self.whole.contains(&number)
+    pub fn is_synced_in(&self, number: u64) -> bool {
+        self.synced.contains(&number)
     }
 
     /// The same, as it is to be read after an earlier build wrote it, which did not say how many homes keys have.
@@ -71,16 +71,16 @@ impl PartitionState {
 
     fn each(&mut self, change: impl FnMut(&mut Configuration)) {
         let known: Vec<&mut Configuration> = match &mut self.phase {
-            Phase::Alone(only) => vec![only],
-            Phase::Joint(current, next) => vec![current, next],
+            ConfigPhase::Stable(only) => vec![only],
+            ConfigPhase::Joint(current, next) => vec![current, next],
         };
         let accepted = self.acceptor.accepted.iter_mut().map(|(_, configuration)| configuration);
-        known.into_iter().chain(&mut self.former).chain(accepted).for_each(change);
+        known.into_iter().chain(&mut self.retired).chain(accepted).for_each(change);
     }
 
     /// Whether this node was a home of the keys of a group, and has not been relieved.
     pub fn leaves(&self, me: Home, group: Group) -> bool {
-        !self.phase.is_home(me, group) && self.former.as_ref().is_some_and(|former| former.is_home(me, group))
+        !self.phase.is_home(me, group) && self.retired.as_ref().is_some_and(|retired| retired.is_home(me, group))
     }
 
     /// Whether the node has something to say of the keys of a group: it is a home, or was one and has not been relieved.
@@ -92,7 +92,7 @@ impl PartitionState {
     /// home of some keys may only be on its way to become one of others.
     pub fn holds_all(&self, me: Home, group: Group) -> bool {
         let current = self.phase.current();
-        self.is_whole() && self.phase.counts().has(group) && current.is_home(me, group)
+        self.is_synced() && self.phase.counts().has(group) && current.is_home(me, group)
     }
 
     /// Whether the node has anything to do with the partition that it must remember.
@@ -102,20 +102,20 @@ impl PartitionState {
 
     /// Whether the node has anything to do that is none of a home's: to hand over, to copy or to clear away.
     pub fn has_duties(&self) -> bool {
-        self.former.is_some() || self.is_candidate || self.has_stale_data
+        self.retired.is_some() || self.is_candidate || self.has_stale_data
     }
 
     /// Goes by a later phase; false if it is none. What was promised was for a successor that has been chosen now.
-    pub fn advance(&mut self, me: Home, phase: Phase) -> bool {
-        if phase.step() <= self.phase.step() {
+    pub fn advance(&mut self, me: Home, phase: ConfigPhase) -> bool {
+        if phase.version() <= self.phase.version() {
             return false;
         }
-        self.former = self.former_after(me, &phase);
+        self.retired = self.retired_after(me, &phase);
         let latest = phase.latest().number;
         if latest > self.phase.latest().number {
             self.acceptor = Acceptor::default();
         }
-        self.whole.retain(|&number| number + 1 >= latest);
+        self.synced.retain(|&number| number + 1 >= latest);
         self.phase = phase;
         if self.phase.has(me) {
             // It may have copied more than it is a home of now.
@@ -127,9 +127,9 @@ impl PartitionState {
 
 impl PartitionState {
     /// Whoever held keys of which it is no home any more keeps them until those who are have confirmed that they hold them.
-    fn former_after(&self, me: Home, phase: &Phase) -> Option<Configuration> {
+    fn retired_after(&self, me: Home, phase: &ConfigPhase) -> Option<Configuration> {
         let before: Vec<&Configuration> =
-            self.former.iter().chain(self.phase.both()).filter(|before| before.has(me)).collect();
+            self.retired.iter().chain(self.phase.both()).filter(|before| before.has(me)).collect();
         let was_home = |group: Group| before.iter().any(|before| before.is_home(me, group));
         if phase.counts().groups().all(|group| phase.is_home(me, group) || !was_home(group)) {
             return None;
@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn partition_state(me: u64) -> PartitionState {
-        PartitionState::founding(configuration(0, &[1, 2, 3]), home(me))
+        PartitionState::bootstrap(configuration(0, &[1, 2, 3]), home(me))
     }
 
     #[test]
@@ -176,13 +176,13 @@ mod tests {
         let mut partition_state = partition_state(3);
         let next = configuration(1, &[1, 2, 4]);
         assert!(
-            partition_state.is_whole()
-                && partition_state.advance(home(3), Phase::Joint(configuration(0, &[1, 2, 3]), next.clone()))
+            partition_state.is_synced()
+                && partition_state.advance(home(3), ConfigPhase::Joint(configuration(0, &[1, 2, 3]), next.clone()))
         );
-        assert!(partition_state.former.is_none() && partition_state.is_whole(), "it is a home of the first still");
+        assert!(partition_state.retired.is_none() && partition_state.is_synced(), "it is a home of the first still");
         assert!(
-            partition_state.advance(home(3), Phase::Alone(next.clone()))
-                && !partition_state.advance(home(3), Phase::Alone(next))
+            partition_state.advance(home(3), ConfigPhase::Stable(next.clone()))
+                && !partition_state.advance(home(3), ConfigPhase::Stable(next))
         );
         assert!(
             partition_state.leaves(home(3), of(3))
@@ -190,14 +190,14 @@ mod tests {
                 && partition_state.is_involved(home(3))
         );
         // It is wanted again before it was relieved.
-        assert!(partition_state.advance(home(3), Phase::Alone(configuration(2, &[3, 1, 2]))));
-        assert!(partition_state.former.is_none() && !partition_state.is_whole());
+        assert!(partition_state.advance(home(3), ConfigPhase::Stable(configuration(2, &[3, 1, 2]))));
+        assert!(partition_state.retired.is_none() && !partition_state.is_synced());
     }
 
     #[test]
     fn a_home_of_some_keys_does_not_hold_all_of_those_of_which_it_is_to_become_one() {
         let mut partition_state = partition_state(2);
-        let joint = Phase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[2, 1, 3]));
+        let joint = ConfigPhase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[2, 1, 3]));
         assert!(partition_state.holds_all(home(2), of(3)) && partition_state.advance(home(2), joint));
         assert!(partition_state.phase.is_home(home(2), of(1)) && !partition_state.holds_all(home(2), of(1)));
         assert!(partition_state.holds_all(home(2), of(2)) && partition_state.holds_all(home(2), of(3)));
@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn a_home_that_moves_back_leaves_the_keys_of_smaller_buckets() {
         let mut partition_state = partition_state(1);
-        assert!(partition_state.advance(home(1), Phase::Alone(configuration(1, &[2, 1, 3]))));
+        assert!(partition_state.advance(home(1), ConfigPhase::Stable(configuration(1, &[2, 1, 3]))));
         assert!(partition_state.leaves(home(1), of(1)) && !partition_state.leaves(home(1), of(2)));
-        assert!(partition_state.advance(home(1), Phase::Alone(configuration(2, &[2, 3, 4]))));
+        assert!(partition_state.advance(home(1), ConfigPhase::Stable(configuration(2, &[2, 3, 4]))));
         assert!(
             partition_state.leaves(home(1), of(1)) && partition_state.leaves(home(1), of(3)),
             "it was the first of the first"
@@ -221,40 +221,43 @@ mod tests {
             let by_bucket = [("one", one), ("two", two)].map(|(bucket, n)| (bucket.into(), n));
             Configuration { counts: ReplicaCounts::new(by_bucket.into()), ..configuration(number, &[1, 2, 3, 4]) }
         };
-        let mut partition_state = PartitionState::founding(of_n(0, 4, 4), home(4));
+        let mut partition_state = PartitionState::bootstrap(of_n(0, 4, 4), home(4));
         assert!(
-            partition_state.advance(home(4), Phase::Joint(of_n(0, 4, 4), of_n(1, 2, 4)))
-                && partition_state.former.is_none()
+            partition_state.advance(home(4), ConfigPhase::Joint(of_n(0, 4, 4), of_n(1, 2, 4)))
+                && partition_state.retired.is_none()
         );
-        assert!(partition_state.advance(home(4), Phase::Alone(of_n(1, 2, 4))));
+        assert!(partition_state.advance(home(4), ConfigPhase::Stable(of_n(1, 2, 4))));
         assert!(
             partition_state.leaves(home(4), of(1))
                 && !partition_state.leaves(home(4), of(2))
                 && !partition_state.leaves(home(4), of(3))
         );
         // The other's is lowered before it was relieved of the first.
-        assert!(partition_state.advance(home(4), Phase::Alone(of_n(2, 2, 3))));
+        assert!(partition_state.advance(home(4), ConfigPhase::Stable(of_n(2, 2, 3))));
         assert!(
             partition_state.leaves(home(4), of(1))
                 && partition_state.leaves(home(4), of(2))
                 && !partition_state.leaves(home(4), of(3))
         );
         // It was a home of these alone, and is again.
-        assert!(partition_state.advance(home(4), Phase::Alone(of_n(3, 4, 4))) && partition_state.former.is_none());
+        assert!(
+            partition_state.advance(home(4), ConfigPhase::Stable(of_n(3, 4, 4))) && partition_state.retired.is_none()
+        );
     }
 
     #[test]
     fn a_stranger_is_whole_in_nothing() {
         let mut partition_state = partition_state(9);
-        assert!(!partition_state.is_whole() && !partition_state.is_involved(home(9)));
+        assert!(!partition_state.is_synced() && !partition_state.is_involved(home(9)));
         partition_state.acceptor.promised = Some(super::super::paxos::Ballot { round: 1, node: NodeId::new(1) });
         assert!(
-            partition_state.advance(home(9), Phase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[1, 2, 9])))
+            partition_state
+                .advance(home(9), ConfigPhase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[1, 2, 9])))
         );
         assert!(
             partition_state.acceptor.promised.is_none()
                 && partition_state.is_involved(home(9))
-                && !partition_state.is_whole()
+                && !partition_state.is_synced()
         );
     }
 }

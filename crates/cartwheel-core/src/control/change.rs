@@ -47,11 +47,11 @@ pub(super) struct Pending {
     client: ClientId,
     change: SettingsChange,
     deadline: Instant,
-    phase: Phase,
+    phase: ConfigPhase,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum ConfigPhase {
     /// It is not saved yet.
     Saving(Box<Change>),
     /// It is saved; others get to know of it until then.
@@ -62,8 +62,8 @@ impl Pending {
     /// When something is due.
     pub(super) fn wake_at(&self) -> Instant {
         self.deadline.min(match &self.phase {
-            Phase::Saving(_) => self.deadline,
-            Phase::Spreading { until } => *until,
+            ConfigPhase::Saving(_) => self.deadline,
+            ConfigPhase::Spreading { until } => *until,
         })
     }
 }
@@ -104,21 +104,21 @@ impl Control {
         Ok(settings)
     }
 
-    fn record(&mut self, now: Now, change: &SettingsChange) -> Phase {
+    fn record(&mut self, now: Now, change: &SettingsChange) -> ConfigPhase {
         // An n is a wish; each partition's configuration takes it on by a step.
-        let settings = SettingsPatch { n_by_steps: change.settings.n.is_some(), ..change.settings };
+        let settings = SettingsPatch { n_by_versions: change.settings.n.is_some(), ..change.settings };
         let kind = ChangeKind::Bucket { name: change.bucket.clone(), settings };
-        Phase::Saving(Box::new(self.wanted.record(Hlc::at(now.wall), self.config.node, kind)))
+        ConfigPhase::Saving(Box::new(self.wanted.record(Hlc::at(now.wall), self.config.node, kind)))
     }
 
     /// Notes which changes have been saved; true if any has just been.
     pub(super) fn note_saved(&mut self, now: Now) -> bool {
         let mut any = false;
         for pending in &mut self.pending {
-            if let Phase::Saving(change) = &pending.phase
+            if let ConfigPhase::Saving(change) = &pending.phase
                 && self.history.knows(change)
             {
-                pending.phase = Phase::Spreading { until: now.instant + SPREAD_WITHIN };
+                pending.phase = ConfigPhase::Spreading { until: now.instant + SPREAD_WITHIN };
                 any = true;
             }
         }
@@ -132,14 +132,14 @@ impl Control {
         }
         let everywhere = self.nodes_up_to_date() == self.view.members().len();
         let is_due = |pending: &mut Pending| match pending.phase {
-            Phase::Spreading { until } => everywhere || now.instant >= until || now.instant >= pending.deadline,
-            Phase::Saving(_) => now.instant >= pending.deadline,
+            ConfigPhase::Spreading { until } => everywhere || now.instant >= until || now.instant >= pending.deadline,
+            ConfigPhase::Saving(_) => now.instant >= pending.deadline,
         };
         let due: Vec<Pending> = self.pending.extract_if(.., is_due).collect();
         for Pending { client, change, phase, .. } in due {
             let reply = match phase {
-                Phase::Spreading { .. } => Ok(self.changed(*self.view.settings(&change.bucket))),
-                Phase::Saving(_) => Err(not_saved()),
+                ConfigPhase::Spreading { .. } => Ok(self.changed(*self.view.settings(&change.bucket))),
+                ConfigPhase::Saving(_) => Err(not_saved()),
             };
             effects.replies.push((client, reply));
         }

@@ -30,9 +30,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::ControlConfig;
-use super::roll::{Listed, Roll};
 use super::spread::EVERYONE_MAX;
 use super::swim::{Identity, PACKET_BYTES_MAX, Packet, PacketCodec};
+use super::swim_members::{Listed, SwimMembers};
 use super::verdict::Verdict;
 use super::verdicts::Verdicts;
 use crate::cluster::liveness::{Liveness, Why};
@@ -53,7 +53,7 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(4);
 /// How often something new is passed on.
 const TELLINGS: u8 = 10;
 /// How often a node calls those that owe it an answer beside its probes, and how many at once.
-const KNOCK_EVERY: Duration = Duration::from_secs(1);
+const REPROBE_EVERY: Duration = Duration::from_secs(1);
 const KNOCKS: usize = 3;
 /// To how many it introduces itself at once, as often as that. In a large cluster each answer costs somebody something.
 const INTRODUCTIONS: usize = 32;
@@ -69,7 +69,7 @@ type Runtime = AccumulatingRuntime<Identity>;
 
 /// What a step of the detector wants done.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct DetectorOutput {
     /// Packets.
     pub(super) sends: Vec<(NodeId, Bytes)>,
 }
@@ -88,13 +88,13 @@ pub(super) struct Detector {
     confirm_after: Duration,
     timers: BTreeMap<(Instant, u64), Timer<Identity>>,
     timers_set: u64,
-    roll: Roll,
+    swim_members: SwimMembers,
     verdicts: Verdicts,
     probe: Option<Probe>,
     /// Whether SWIM probes: it rests while it knows of nobody that is there, or has to be heard under a new name.
     probes: bool,
-    next_knock: Instant,
-    knocked_last: NodeId,
+    next_reprobe: Instant,
+    reprobed_last: NodeId,
     next_introduction: Instant,
     /// To whom it has yet to introduce itself, by the name that it has now.
     strangers: BTreeSet<NodeId>,
@@ -118,12 +118,12 @@ impl Detector {
             confirm_after: CONFIRM_AFTER,
             timers: BTreeMap::new(),
             timers_set: 0,
-            roll: Roll::default(),
+            swim_members: SwimMembers::default(),
             verdicts: Verdicts::default(),
             probe: None,
             probes: false,
-            next_knock: Instant::default(),
-            knocked_last: node,
+            next_reprobe: Instant::default(),
+            reprobed_last: node,
             next_introduction: Instant::default(),
             strangers: BTreeSet::new(),
             next_renewal: Instant::default(),
@@ -140,7 +140,7 @@ impl Detector {
     }
 
     /// Goes by the members of a view.
-    pub(super) fn set_members(&mut self, now: Now, view: &View, told: &mut Told) {
+    pub(super) fn set_members(&mut self, now: Now, view: &View, output: &mut DetectorOutput) {
         let me = self.me();
         let gone: Vec<Identity> = self.known().filter(|known| view.member(known.node).is_none()).collect();
         let come: Vec<Member<Identity>> = view
@@ -156,7 +156,7 @@ impl Detector {
         self.verdicts.retain(now, |node| view.member(node).is_some());
         self.strangers.retain(|&node| view.member(node).is_some());
         for id in gone {
-            self.drive(now, told, |swim, out| {
+            self.drive(now, output, |swim, out| {
                 swim.apply_many([Member::down(id)].into_iter(), false, &mut *out)?;
                 swim.handle_timer(Timer::RemoveDown(id), out)
             });
@@ -166,7 +166,7 @@ impl Detector {
             self.strangers.insert(member.id().node);
         }
         if !come.is_empty() {
-            self.drive(now, told, |swim, out| swim.apply_many(come.into_iter(), false, out));
+            self.drive(now, output, |swim, out| swim.apply_many(come.into_iter(), false, out));
         }
     }
 
@@ -176,7 +176,7 @@ impl Detector {
         now: Now,
         sender: (NodeId, Incarnation, u32),
         bytes: &[u8],
-        told: &mut Told,
+        output: &mut DetectorOutput,
     ) -> bool {
         let Ok(mut packet) = Packet::decode(bytes) else { return false };
         packet.each_identity(|id| id.generation = self.generation(*id));
@@ -196,7 +196,7 @@ impl Detector {
         let own = *self.swim.identity();
         if to != own && message != Message::Announce {
             // It does not know under which name this node is here now.
-            self.drive_on(now, told, |swim, out| swim.announce(from, out));
+            self.drive_on(now, output, |swim, out| swim.announce(from, out));
             return true;
         }
         let may_renew = now.instant >= self.next_renewal;
@@ -212,13 +212,13 @@ impl Detector {
         if known != from {
             // It is news, but none to pass on: others believe only the node itself which boot of it is there.
             let alive = Member::new(from, packet.header.src_incarnation, State::Alive);
-            self.drive(now, told, |swim, out| swim.apply_many([alive].into_iter(), false, out));
+            self.drive(now, output, |swim, out| swim.apply_many([alive].into_iter(), false, out));
         }
         let bytes = packet.encode();
         if self.has_news(&packet) {
-            self.drive(now, told, |swim, out| swim.handle_data(&bytes, out));
+            self.drive(now, output, |swim, out| swim.handle_data(&bytes, out));
         } else {
-            self.drive_on(now, told, |swim, out| swim.handle_data(&bytes, out));
+            self.drive_on(now, output, |swim, out| swim.handle_data(&bytes, out));
         }
         let is_answer = matches!(message, Message::Ack(_) | Message::IndirectAck { .. } | Message::Feed);
         if is_answer && self.current(from.node) == Some(from) {
@@ -229,8 +229,8 @@ impl Detector {
 
     /// Whether a packet may change what SWIM knows of anyone.
     fn has_news(&self, packet: &Packet) -> bool {
-        let all_known = self.roll.is_known((packet.header.src, State::Alive))
-            && packet.updates.iter().all(|update| self.roll.is_known((*update.id(), update.state())));
+        let all_known = self.swim_members.is_known((packet.header.src, State::Alive))
+            && packet.updates.iter().all(|update| self.swim_members.is_known((*update.id(), update.state())));
         !all_known || packet.header.message == Message::TurnUndead
     }
 
@@ -245,31 +245,31 @@ impl Detector {
     }
 
     /// The connection to a node broke or cannot be made, or is made.
-    pub(super) fn connected(&mut self, now: Now, node: NodeId, connected: bool, told: &mut Told) {
+    pub(super) fn connected(&mut self, now: Now, node: NodeId, connected: bool, output: &mut DetectorOutput) {
         self.verdicts.edit(now.instant, node, |peer| peer.link_lost = !connected);
         if connected && let Some(id) = self.current(node) {
-            self.drive_on(now, told, |swim, out| swim.announce(id, out));
+            self.drive_on(now, output, |swim, out| swim.announce(id, out));
         }
     }
 
     /// Does what is due, and says what to think of the others if that has changed.
-    pub(super) fn tick(&mut self, now: Now, told: &mut Told) -> Option<Arc<Liveness>> {
+    pub(super) fn tick(&mut self, now: Now, output: &mut DetectorOutput) -> Option<Arc<Liveness>> {
         self.forgive_lateness(now.instant);
         while let Some(timer) = self.timers.first_entry().filter(|timer| timer.key().0 <= now.instant) {
             let timer = timer.remove();
             if self.is_wanted(now.instant, &timer) {
-                self.drive(now, told, |swim, out| swim.handle_timer(timer, out));
+                self.drive(now, output, |swim, out| swim.handle_timer(timer, out));
             }
         }
         if !self.strangers.is_empty() && now.instant >= self.next_introduction {
-            self.next_introduction = now.instant + KNOCK_EVERY;
+            self.next_introduction = now.instant + REPROBE_EVERY;
             let chosen = self.next_to_greet();
-            self.announce(now, chosen, told);
+            self.announce(now, chosen, output);
         }
-        if self.wants_to_knock() && now.instant >= self.next_knock {
-            self.next_knock = now.instant + KNOCK_EVERY;
-            let chosen = self.next_to_knock();
-            self.announce(now, chosen, told);
+        if self.wants_to_reprobe() && now.instant >= self.next_reprobe {
+            self.next_reprobe = now.instant + REPROBE_EVERY;
+            let chosen = self.next_to_reprobe();
+            self.announce(now, chosen, output);
         }
         self.verdicts.judge(now, self.broken.is(Mutation::SwimNeverSuspects))
     }
@@ -277,9 +277,9 @@ impl Detector {
     /// When it wants to be ticked.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let timer = self.timers.keys().next().map(|&(at, _)| at);
-        let knock = self.wants_to_knock().then_some(self.next_knock);
+        let reprobe = self.wants_to_reprobe().then_some(self.next_reprobe);
         let introduction = (!self.strangers.is_empty()).then_some(self.next_introduction);
-        self.verdicts.wake_at().into_iter().chain(timer).chain(knock).chain(introduction).min()
+        self.verdicts.wake_at().into_iter().chain(timer).chain(reprobe).chain(introduction).min()
     }
 
     /// Whoever is late itself cannot say that others are.
@@ -307,26 +307,26 @@ impl Detector {
     fn drive(
         &mut self,
         now: Now,
-        told: &mut Told,
+        output: &mut DetectorOutput,
         act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
     ) {
-        self.run(now, told, act, true);
+        self.run(now, output, act, true);
     }
 
     /// The same for what changes nothing of what SWIM knows of the others.
     fn drive_on(
         &mut self,
         now: Now,
-        told: &mut Told,
+        output: &mut DetectorOutput,
         act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
     ) {
-        self.run(now, told, act, false);
+        self.run(now, output, act, false);
     }
 
     fn run(
         &mut self,
         now: Now,
-        told: &mut Told,
+        output: &mut DetectorOutput,
         act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
         looks: bool,
     ) {
@@ -335,7 +335,7 @@ impl Detector {
         let _ = act(&mut self.swim, &mut out);
         let failed = self.set_timers(now.instant, &mut out);
         if looks {
-            let changed = self.roll.look(self.swim.iter_membership_state());
+            let changed = self.swim_members.look(self.swim.iter_membership_state());
             self.take_in_states(now.instant, &changed, failed.is_none());
         }
         let mut probe = None;
@@ -348,7 +348,7 @@ impl Detector {
             // SWIM may still talk to a former self.
             if to.node != self.me() {
                 let is_feed = message == Message::Feed;
-                told.sends.push((to.node, if is_feed { shortened(&bytes).unwrap_or(bytes) } else { bytes }));
+                output.sends.push((to.node, if is_feed { shortened(&bytes).unwrap_or(bytes) } else { bytes }));
             }
         }
         if let Some(ended) = probe.and_then(|probe| self.probe.replace(probe)) {
@@ -392,7 +392,7 @@ impl Detector {
                     (State::Alive, State::Suspect) if is_hearsay => peer.suspect(now, Why::SuspectedByOthers),
                     (State::Alive | State::Suspect, State::Down) => {
                         let own = peer.suspicion == Some(Why::ProbeUnanswered);
-                        peer.down = Some(if own { Why::SuspicionConfirmed } else { Why::GivenUpByOthers });
+                        peer.down = Some(if own { Why::SuspicionConfirmed } else { Why::DeclaredDownByOthers });
                     }
                     // It has refuted it.
                     (State::Suspect, State::Alive) if peer.suspicion != Some(Why::OnlyOthersReachIt) => peer.answered(),
@@ -415,28 +415,28 @@ impl Detector {
         self.probe = None;
     }
 
-    fn announce(&mut self, now: Now, to: Vec<Identity>, told: &mut Told) {
+    fn announce(&mut self, now: Now, to: Vec<Identity>, output: &mut DetectorOutput) {
         for id in to {
-            self.drive_on(now, told, |swim, out| swim.announce(id, out));
+            self.drive_on(now, output, |swim, out| swim.announce(id, out));
         }
     }
 
-    fn wants_to_knock(&self) -> bool {
+    fn wants_to_reprobe(&self) -> bool {
         self.verdicts.len() > 0 && (!self.probes || self.verdicts.any_owing())
     }
 
     /// Those who owe an answer, or anyone while this node does not probe; each in turn. In a large cluster whoever is suspected by
     /// others alone is left to them: it would be called by everyone at once.
-    fn next_to_knock(&mut self) -> Vec<Identity> {
+    fn next_to_reprobe(&mut self) -> Vec<Identity> {
         let is_large = self.verdicts.len() > EVERYONE_MAX;
         let is_left_to_others = |peer: &Verdict| {
             is_large && self.probes && peer.down.is_none() && peer.suspicion == Some(Why::SuspectedByOthers)
         };
-        let silent = self.verdicts.in_turn(self.knocked_last, !self.probes);
+        let silent = self.verdicts.in_turn(self.reprobed_last, !self.probes);
         let silent = silent.filter(|&node| !self.verdicts.get(node).is_some_and(is_left_to_others));
         let chosen: Vec<Identity> = silent.filter_map(|node| self.current(node)).take(KNOCKS).collect();
         if let Some(last) = chosen.last() {
-            self.knocked_last = last.node;
+            self.reprobed_last = last.node;
         }
         chosen
     }
@@ -453,7 +453,7 @@ impl Detector {
     /// What SWIM knows of members other than this node.
     fn known(&self) -> impl Iterator<Item = Identity> + '_ {
         let me = self.me();
-        self.roll.iter().filter(move |known| known.node != me)
+        self.swim_members.iter().filter(move |known| known.node != me)
     }
 
     /// What is known here of the generation of an incarnation; 0 of one that is not current, and of this node's own.
@@ -462,7 +462,7 @@ impl Detector {
     }
 
     fn current(&self, node: NodeId) -> Option<Identity> {
-        self.roll.get(node).filter(|_| node != self.me())
+        self.swim_members.get(node).filter(|_| node != self.me())
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::swim::{Identity, Packet};
 use super::*;
-use crate::cluster::liveness::{Standing, Status, Why};
+use crate::cluster::liveness::{PeerStatus, Status, Why};
 use crate::cluster::membership::{ChangeKind, Member, Strategy};
 use crate::ring::Partitions;
 use crate::value::hlc::{Hlc, WallMs};
@@ -15,7 +15,7 @@ fn id(node: usize) -> NodeId {
     NodeId::of_name(&format!("node-{node}"))
 }
 
-fn founding(nodes: usize) -> History {
+fn bootstrap(nodes: usize) -> History {
     let member = |node: usize| Member {
         zone: "z".to_owned(),
         host: format!("h{node}"),
@@ -23,8 +23,13 @@ fn founding(nodes: usize) -> History {
     };
     let members: Vec<_> = (0..nodes).map(member).collect();
     let (mut history, partitions) = (History::new(), Partitions::new(8).unwrap());
-    let found =
-        ChangeKind::Found { cluster: CLUSTER, partitions, strategy: Strategy::Balanced, members, name: String::new() };
+    let found = ChangeKind::Bootstrap {
+        cluster: CLUSTER,
+        partitions,
+        strategy: Strategy::Balanced,
+        members,
+        name: String::new(),
+    };
     history.record(Hlc::at(WallMs(1)), id(0), found);
     history
 }
@@ -71,11 +76,11 @@ impl Lan {
             seed,
             epoch: Epoch::FIRST,
             epoch_floor: Epoch::UNKNOWN,
-            lanes: 1,
+            shards: 1,
             snapshot_after: SNAPSHOT_AFTER,
             broken: Broken::default(),
         };
-        self.controls[node] = Control::new(config, founding(self.controls.len()));
+        self.controls[node] = Control::new(config, bootstrap(self.controls.len()));
     }
 
     fn stop(&mut self, node: usize) {
@@ -131,12 +136,12 @@ impl Lan {
         self.input(to, ControlInput::Message(Box::new(envelope)));
     }
 
-    fn standing(&self, at: usize, of: usize) -> Standing {
+    fn peer_status(&self, at: usize, of: usize) -> PeerStatus {
         *self.controls[at].as_ref().unwrap().liveness().get(id(of)).unwrap()
     }
 
     fn status(&self, at: usize, of: usize) -> Status {
-        self.standing(at, of).status
+        self.peer_status(at, of).status
     }
 
     /// The statuses that `at` sees `of` in while time passes.
@@ -156,7 +161,7 @@ impl Lan {
     fn assert_all_alive(&self) {
         for at in 0..self.controls.len() {
             for of in (0..self.controls.len()).filter(|&of| of != at) {
-                assert_eq!(self.status(at, of), Status::Alive, "{at} of {of}: {:?}", self.standing(at, of));
+                assert_eq!(self.status(at, of), Status::Alive, "{at} of {of}: {:?}", self.peer_status(at, of));
             }
         }
     }
@@ -166,7 +171,7 @@ impl Lan {
 fn a_quiet_cluster_is_alive_and_stays_so() {
     let mut lan = Lan::new(5);
     lan.assert_all_alive();
-    assert_eq!(lan.standing(0, 1).why, Why::Heard);
+    assert_eq!(lan.peer_status(0, 1).why, Why::Heard);
     for _ in 0..60 {
         lan.pass(1_000);
         lan.assert_all_alive();
@@ -182,9 +187,9 @@ fn a_dead_node_is_suspect_then_down_and_alive_again_when_it_starts() {
     assert!((0..4).all(|at| lan.status(at, 4) != Status::Alive));
     lan.pass(6_000);
     for at in 0..4 {
-        let standing = lan.standing(at, 4);
-        assert_eq!(standing.status, Status::Down, "{at}: {standing:?}");
-        assert!(matches!(standing.why, Why::SuspicionConfirmed | Why::GivenUpByOthers));
+        let peer_status = lan.peer_status(at, 4);
+        assert_eq!(peer_status.status, Status::Down, "{at}: {peer_status:?}");
+        assert!(matches!(peer_status.why, Why::SuspicionConfirmed | Why::DeclaredDownByOthers));
     }
     lan.pass(60_000);
     assert!((0..4).all(|at| lan.status(at, 4) == Status::Down));
@@ -293,8 +298,8 @@ fn one_direction_cut_between_two_is_suspicion_not_death() {
     lan.pass(10_000);
     for _ in 0..60 {
         lan.pass(1_000);
-        let standing = lan.standing(0, 1);
-        assert_eq!((standing.status, standing.why), (Status::Suspect, Why::OnlyOthersReachIt));
+        let peer_status = lan.peer_status(0, 1);
+        assert_eq!((peer_status.status, peer_status.why), (Status::Suspect, Why::OnlyOthersReachIt));
         assert!((2..5).all(|at| lan.status(at, 0) == Status::Alive && lan.status(at, 1) == Status::Alive));
         // No probe of its own is answered either: its answers do not arrive.
         assert_ne!(lan.status(1, 0), Status::Down);
@@ -309,8 +314,8 @@ fn who_hears_nobody_is_given_up_though_it_speaks() {
     let mut lan = Lan::new(5);
     lan.cuts.extend((0..4).map(|from| (from, 4)));
     lan.pass(15_000);
-    assert!((0..4).all(|at| lan.status(at, 4) == Status::Down), "{:?}", lan.standing(0, 4));
-    assert!((0..4).all(|of| lan.status(4, of) == Status::Down), "{:?}", lan.standing(4, 0));
+    assert!((0..4).all(|at| lan.status(at, 4) == Status::Down), "{:?}", lan.peer_status(0, 4));
+    assert!((0..4).all(|of| lan.status(4, of) == Status::Down), "{:?}", lan.peer_status(4, 0));
     lan.cuts.clear();
     lan.pass(20_000);
     lan.assert_all_alive();
@@ -324,7 +329,7 @@ fn a_slow_node_is_suspect_again_and_again_and_never_down() {
         let mut seen = BTreeSet::new();
         for _ in 0..90 {
             seen.extend(lan.watch(1_000, 0, 4));
-            assert!((0..4).all(|at| lan.status(at, 4) != Status::Down), "{slow_ms} ms: {:?}", lan.standing(0, 4));
+            assert!((0..4).all(|at| lan.status(at, 4) != Status::Down), "{slow_ms} ms: {:?}", lan.peer_status(0, 4));
         }
         assert!(seen.contains(&Status::Suspect));
         lan.slow_ms.clear();
@@ -337,8 +342,8 @@ fn a_slow_node_is_suspect_again_and_again_and_never_down() {
 fn a_lost_connection_is_suspicion_at_once_and_no_more() {
     let mut lan = Lan::new(3);
     lan.input(0, ControlInput::Unreachable(id(1)));
-    let standing = lan.standing(0, 1);
-    assert_eq!((standing.status, standing.why), (Status::Suspect, Why::ConnectionLost));
+    let peer_status = lan.peer_status(0, 1);
+    assert_eq!((peer_status.status, peer_status.why), (Status::Suspect, Why::ConnectionLost));
     lan.pass(10_000);
     assert_eq!(lan.status(0, 1), Status::Suspect);
     lan.input(0, ControlInput::Reachable(id(1)));

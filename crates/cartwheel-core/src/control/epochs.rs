@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::roster::Roster;
+use super::member_list::MemberList;
 use super::{Control, ControlEffects, Notice, TOLD};
 use crate::cluster::membership::View;
 use crate::message::gossip::{EpochNotice, MembersDigest};
@@ -42,7 +42,7 @@ pub struct EpochStatus {
 
 /// What one member has told of itself.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct PeerEpoch {
     incarnation: Incarnation,
     epoch: Epoch,
     finished: Epoch,
@@ -59,11 +59,11 @@ pub(super) struct Epochs {
     saving: Option<Epoch>,
     next_save: Instant,
     /// What each of the node's shards has finished.
-    lanes: Vec<Epoch>,
-    told: BTreeMap<NodeId, Told>,
+    shards: Vec<Epoch>,
+    told: BTreeMap<NodeId, PeerEpoch>,
     /// The members of this view.
     of: Option<Arc<View>>,
-    roster: Roster,
+    member_list: MemberList,
     /// What each of the roster is known to have finished while it knew this roster.
     finished: Vec<Epoch>,
     /// How many of the roster have not finished the epoch, as far as is known.
@@ -82,16 +82,16 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    pub(super) fn new(epoch: Epoch, floor: Epoch, lanes: u32) -> Self {
+    pub(super) fn new(epoch: Epoch, floor: Epoch, shards: u32) -> Self {
         Self {
             epoch,
             floor,
             saving: None,
             next_save: Instant::default(),
-            lanes: vec![Epoch::UNKNOWN; lanes as usize],
+            shards: vec![Epoch::UNKNOWN; shards as usize],
             told: BTreeMap::new(),
             of: None,
-            roster: Roster::default(),
+            member_list: MemberList::default(),
             finished: Vec::new(),
             behind: 0,
             is_news: true,
@@ -105,7 +105,7 @@ impl Epochs {
 
     /// A shard has finished an epoch.
     pub(super) fn finished(&mut self, shard_id: u32, epoch: Epoch) {
-        if let Some(finished) = self.lanes.get_mut(shard_id as usize) {
+        if let Some(finished) = self.shards.get_mut(shard_id as usize) {
             *finished = epoch.max(*finished);
             self.is_news = true;
         }
@@ -116,22 +116,22 @@ impl Epochs {
         if self.epoch == Epoch::UNKNOWN {
             return self.floor;
         }
-        let lanes = self.lanes.iter().copied().min().unwrap_or_default();
-        lanes.max(before(self.epoch))
+        let shards = self.shards.iter().copied().min().unwrap_or_default();
+        shards.max(before(self.epoch))
     }
 
     /// Takes in what a member tells.
     pub(super) fn heard(&mut self, from: NodeId, incarnation: Incarnation, notice: &EpochNotice) {
         let EpochNotice { epoch, finished, members, .. } = *notice;
-        let is_old = |told: &Told| told.incarnation == incarnation && told.epoch > epoch;
+        let is_old = |told: &PeerEpoch| told.incarnation == incarnation && told.epoch > epoch;
         if self.told.get(&from).is_none_or(|told| !is_old(told)) {
-            self.told.insert(from, Told { incarnation, epoch, finished, members });
+            self.told.insert(from, PeerEpoch { incarnation, epoch, finished, members });
         }
         // Who does not know the epoch may yet begin in one that others have finished.
-        if members != self.roster.digest || epoch == Epoch::UNKNOWN {
+        if members != self.member_list.digest || epoch == Epoch::UNKNOWN {
             return;
         }
-        if let Some(place) = self.roster.place(from, incarnation) {
+        if let Some(place) = self.member_list.place(from, incarnation) {
             self.mark(place, finished);
         }
         // Nobody is further off, so who says otherwise is mistaken.
@@ -161,20 +161,20 @@ impl Epochs {
     fn go_by(&mut self, me: NodeId, incarnation: Incarnation, view: &Arc<View>) {
         if self.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, view)) {
             self.of = Some(view.clone());
-            let roster = Roster::of(view);
-            if roster.digest != self.roster.digest {
-                self.finished = roster
+            let member_list = MemberList::of(view);
+            if member_list.digest != self.member_list.digest {
+                self.finished = member_list
                     .members()
                     .iter()
-                    .map(|&(node, incarnation)| self.own_word(node, incarnation, &roster))
+                    .map(|&(node, incarnation)| self.own_word(node, incarnation, &member_list))
                     .collect();
-                self.roster = roster;
+                self.member_list = member_list;
                 self.is_news = true;
             }
         }
         if self.is_news
             && self.epoch != Epoch::UNKNOWN
-            && let Some(place) = self.roster.place(me, incarnation)
+            && let Some(place) = self.member_list.place(me, incarnation)
         {
             self.mark(place, self.own());
         }
@@ -185,8 +185,9 @@ impl Epochs {
     }
 
     /// What a member has said itself that it has finished while it knew these members.
-    fn own_word(&self, node: NodeId, incarnation: Incarnation, roster: &Roster) -> Epoch {
-        let told = self.told.get(&node).filter(|told| told.incarnation == incarnation && told.members == roster.digest);
+    fn own_word(&self, node: NodeId, incarnation: Incarnation, member_list: &MemberList) -> Epoch {
+        let told =
+            self.told.get(&node).filter(|told| told.incarnation == incarnation && told.members == member_list.digest);
         told.filter(|told| told.epoch != Epoch::UNKNOWN).map_or(Epoch::UNKNOWN, |told| told.finished)
     }
 
@@ -196,7 +197,7 @@ impl Epochs {
         EpochNotice {
             epoch: self.epoch,
             finished: self.own(),
-            members: self.roster.digest,
+            members: self.member_list.digest,
             done: has_finished(self.epoch).filter(|_| knows).collect(),
             done_before: has_finished(before(self.epoch)).filter(|_| knows).collect(),
         }
@@ -212,7 +213,7 @@ impl Epochs {
 
     /// Who has not finished the epoch, as far as is known.
     fn waits_for(&self, me: NodeId) -> BTreeSet<NodeId> {
-        let members = self.roster.members().iter().zip(&self.finished);
+        let members = self.member_list.members().iter().zip(&self.finished);
         let behind = members.filter(|&(_, &finished)| finished < self.epoch).map(|(&(node, _), _)| node);
         behind.chain((self.own() < self.epoch).then_some(me)).collect()
     }
@@ -220,13 +221,15 @@ impl Epochs {
     /// The epoch in which an incarnation begins that does not know any. Since it has done nothing yet, that may be any that a member is in.
     /// If all members are new, so that nobody knows, it is one that none of them had come to before.
     fn first(&self, me: NodeId) -> Option<Epoch> {
-        let others = self.roster.members().iter().filter(|&&(node, _)| node != me);
+        let others = self.member_list.members().iter().filter(|&&(node, _)| node != me);
         // Who knows the same members knows this incarnation, and waits for it. What another says may be from any time: messages may be
         // under way for long.
         let told = |node: NodeId, incarnation: Incarnation| {
-            self.told.get(&node).filter(|told| told.incarnation == incarnation && told.members == self.roster.digest)
+            self.told
+                .get(&node)
+                .filter(|told| told.incarnation == incarnation && told.members == self.member_list.digest)
         };
-        let told: Vec<Option<&Told>> = others.map(|&(node, incarnation)| told(node, incarnation)).collect();
+        let told: Vec<Option<&PeerEpoch>> = others.map(|&(node, incarnation)| told(node, incarnation)).collect();
         let known = told.iter().flatten().map(|told| told.epoch).filter(|&epoch| epoch > Epoch::UNKNOWN).max();
         let floors: Option<Vec<Epoch>> = told.iter().map(|told| Some((*told)?.finished)).collect();
         let reached = floors.map(|floors| floors.into_iter().chain([self.floor]).max().unwrap_or_default());
@@ -267,7 +270,7 @@ impl Control {
             self.epochs.saving = self.epochs.next(self.config.node);
             effects.save_epoch = self.epochs.saving;
         }
-        let own = (self.epochs.epoch, self.epochs.own(), self.epochs.roster.digest);
+        let own = (self.epochs.epoch, self.epochs.own(), self.epochs.member_list.digest);
         if self.epochs.last_told != own {
             self.epochs.last_told = own;
             let peers = self.everyone_or_some();

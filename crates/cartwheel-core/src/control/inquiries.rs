@@ -47,7 +47,7 @@ impl Control {
         if node == self.config.node {
             self.inquiries.asked(node, inquiry, effects);
         } else {
-            self.send(now, node, Notice::Ask(inquiry), effects);
+            self.send(now, node, Notice::Inquiry(inquiry), effects);
         }
     }
 

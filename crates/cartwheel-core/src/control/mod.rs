@@ -13,13 +13,13 @@ mod change;
 mod detector;
 mod epochs;
 mod inquiries;
+mod member_list;
 mod members;
 mod phases;
-mod roll;
-mod roster;
 mod spread;
 mod survey;
 mod swim;
+mod swim_members;
 mod verdict;
 mod verdicts;
 mod views;
@@ -32,7 +32,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::cluster::configuration::{ConfigStamp, Home, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigStamp, Home};
 use crate::cluster::liveness::Liveness;
 use crate::cluster::membership::{Folded, History, View};
 use crate::cluster::sizes::NodeSizes;
@@ -49,7 +49,7 @@ use crate::value::time::{Instant, Now};
 use change::Pending;
 pub use change::{Changed, SNAPSHOT_AFTER, SettingsChange};
 pub use detector::PROBE_EVERY;
-use detector::{Detector, Told};
+use detector::{Detector, DetectorOutput};
 pub use epochs::EpochStatus;
 use epochs::Epochs;
 use inquiries::Inquiries;
@@ -80,7 +80,7 @@ pub enum ControlInput {
     /// An administrator wants to know how much nodes hold.
     Survey(ClientId, Survey),
     /// The shards of this node go by these phases from now on.
-    Phases(Vec<(PartitionId, Phase)>),
+    Phases(Vec<(PartitionId, ConfigPhase)>),
     /// The shard with this index holds nothing any more that its node, which is leaving, is to hand over; or it does.
     Drained(u32, bool),
     /// A peer's message has arrived.
@@ -113,7 +113,7 @@ pub struct ControlEffects {
     /// Answers to surveys; they never fail, but may say nothing of some nodes.
     pub surveyed: Vec<(ClientId, Surveyed)>,
     /// What holds in partitions, as others know it, for the shards.
-    pub phases: Vec<(PartitionId, Phase)>,
+    pub phases: Vec<(PartitionId, ConfigPhase)>,
     /// [`Control::phases`] says something else than before.
     pub phases_changed: bool,
     /// The encoded history, to be kept in the place of the one before, synced; answered by one [`ControlInput::Saved`]. There is
@@ -155,7 +155,7 @@ pub struct ControlConfig {
     /// One that the cluster had reached when this incarnation was made.
     pub epoch_floor: Epoch,
     /// How many shards it has.
-    pub lanes: u32,
+    pub shards: u32,
     /// How many changes the history holds when a snapshot takes their place ([`SNAPSHOT_AFTER`]).
     pub snapshot_after: usize,
     /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
@@ -220,9 +220,9 @@ impl Control {
             recordings: Vec::new(),
             surveys: Vec::new(),
             phases: Phases::new(&view),
-            drained: vec![false; config.lanes as usize],
+            drained: vec![false; config.shards as usize],
             inquiries: Inquiries::new(config.incarnation, config.boot),
-            epochs: Epochs::new(config.epoch, config.epoch_floor, config.lanes),
+            epochs: Epochs::new(config.epoch, config.epoch_floor, config.shards),
             detector: Detector::new(&config),
             detected: None,
             view,
@@ -334,23 +334,23 @@ impl Control {
             Notice::Changes(changes) => self.changes_came(now, from, changes, effects),
             Notice::History(history) => self.history_came(now, from, &history, effects),
             Notice::Complement(history) => drop(self.learn_all(now, from, &history, effects)),
-            Notice::Ask(inquiry) => self.inquiries.asked(from, inquiry, effects),
+            Notice::Inquiry(inquiry) => self.inquiries.asked(from, inquiry, effects),
             Notice::Report(id, report) => self.surveyed(from, id, report),
         }
     }
 
     fn hear(&mut self, now: Now, sender: (NodeId, Incarnation, u32), packet: &[u8], effects: &mut ControlEffects) {
-        let mut told = Told::default();
-        if !self.detector.heard(now, sender, packet, &mut told) {
+        let mut output = DetectorOutput::default();
+        if !self.detector.heard(now, sender, packet, &mut output) {
             effects.nonsense += 1;
         }
-        self.tell(now, told, effects);
+        self.tell(now, output, effects);
     }
 
     fn connected(&mut self, now: Now, node: NodeId, connected: bool, effects: &mut ControlEffects) {
-        let mut told = Told::default();
-        self.detector.connected(now, node, connected, &mut told);
-        self.tell(now, told, effects);
+        let mut output = DetectorOutput::default();
+        self.detector.connected(now, node, connected, &mut output);
+        self.tell(now, output, effects);
         if connected && self.view.member(node).is_some() {
             self.tell_phases(now, node, effects);
         }
@@ -359,23 +359,23 @@ impl Control {
     /// Has the detector go by the members of the view.
     fn detect_members(&mut self, now: Now, effects: &mut ControlEffects) {
         if self.detected.as_ref().is_none_or(|detected| !Arc::ptr_eq(detected, &self.view)) {
-            let mut told = Told::default();
-            self.detector.set_members(now, &self.view, &mut told);
+            let mut output = DetectorOutput::default();
+            self.detector.set_members(now, &self.view, &mut output);
             self.detected = Some(self.view.clone());
-            self.tell(now, told, effects);
+            self.tell(now, output, effects);
         }
     }
 
     /// Lets the detector do what is due.
     fn detect(&mut self, now: Now, effects: &mut ControlEffects) {
         self.detect_members(now, effects);
-        let mut told = Told::default();
-        effects.liveness = self.detector.tick(now, &mut told);
-        self.tell(now, told, effects);
+        let mut output = DetectorOutput::default();
+        effects.liveness = self.detector.tick(now, &mut output);
+        self.tell(now, output, effects);
     }
 
-    fn tell(&self, now: Now, told: Told, effects: &mut ControlEffects) {
-        for (to, packet) in told.sends {
+    fn tell(&self, now: Now, output: DetectorOutput, effects: &mut ControlEffects) {
+        for (to, packet) in output.sends {
             self.send(now, to, Notice::Swim(packet), effects);
         }
     }

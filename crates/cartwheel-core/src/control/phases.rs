@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Control, ControlEffects, Notice};
-use crate::cluster::configuration::{ConfigVersion, Home, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Home};
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{ChangeKind, View};
 use crate::message::client::Refusal;
@@ -17,7 +17,7 @@ use crate::value::time::Now;
 /// What holds, as one node knows it.
 #[derive(Debug)]
 pub(super) struct Phases {
-    by_partition: Vec<Phase>,
+    by_partition: Vec<ConfigPhase>,
     digest: u64,
     /// The nodes that knew nothing later than this node, when they last said what they know in this boot.
     compared: BTreeSet<NodeId>,
@@ -26,34 +26,34 @@ pub(super) struct Phases {
 impl Phases {
     /// Nothing but the founding is known.
     pub(super) fn new(view: &View) -> Self {
-        let first = |partition| Phase::Alone(view.first_configuration(partition));
+        let first = |partition| ConfigPhase::Stable(view.first_configuration(partition));
         Self { by_partition: view.ring.partitions().iter().map(first).collect(), digest: 0, compared: BTreeSet::new() }
     }
 
     /// Takes in what holds in a partition; false if that was known.
-    fn learn(&mut self, partition: PartitionId, phase: Phase) -> bool {
+    fn learn(&mut self, partition: PartitionId, phase: ConfigPhase) -> bool {
         let Some(known) = self.by_partition.get_mut(partition.index()) else { return false };
-        if phase.step() <= known.step() {
+        if phase.version() <= known.version() {
             return false;
         }
-        self.digest ^= digest(partition, known.step()) ^ digest(partition, phase.step());
+        self.digest ^= digest(partition, known.version()) ^ digest(partition, phase.version());
         *known = phase;
         true
     }
 
     /// What holds in each partition.
-    pub(super) fn all(&self) -> &[Phase] {
+    pub(super) fn all(&self) -> &[ConfigPhase] {
         &self.by_partition
     }
 
-    fn steps(&self) -> Vec<ConfigVersion> {
-        self.by_partition.iter().map(Phase::step).collect()
+    fn versions(&self) -> Vec<ConfigVersion> {
+        self.by_partition.iter().map(ConfigPhase::version).collect()
     }
 
     /// What is known of later than these steps.
-    fn later_than(&self, steps: &[ConfigVersion]) -> Vec<(PartitionId, Phase)> {
-        let phases = (0..).map(PartitionId).zip(&self.by_partition).zip(steps);
-        let later = phases.filter(|((_, phase), step)| phase.step() > **step);
+    fn later_than(&self, versions: &[ConfigVersion]) -> Vec<(PartitionId, ConfigPhase)> {
+        let phases = (0..).map(PartitionId).zip(&self.by_partition).zip(versions);
+        let later = phases.filter(|((_, phase), version)| phase.version() > **version);
         later.map(|((partition, phase), _)| (partition, phase.clone())).take(PHASES_MAX).collect()
     }
 
@@ -64,11 +64,11 @@ impl Phases {
 }
 
 /// Nothing for the founding, so that all begin alike.
-fn digest(partition: PartitionId, step: ConfigVersion) -> u64 {
-    if step == ConfigVersion::default() {
+fn digest(partition: PartitionId, version: ConfigVersion) -> u64 {
+    if version == ConfigVersion::default() {
         return 0;
     }
-    let bytes = [u64::from(partition.0).to_le_bytes(), step.0.to_le_bytes()].concat();
+    let bytes = [u64::from(partition.0).to_le_bytes(), version.0.to_le_bytes()].concat();
     xxhash_rust::xxh3::xxh3_64(&bytes)
 }
 
@@ -79,12 +79,17 @@ impl Control {
     }
 
     /// What holds in each partition, as far as this node knows.
-    pub fn phases(&self) -> &[Phase] {
+    pub fn phases(&self) -> &[ConfigPhase] {
         self.phases.all()
     }
 
     /// This node's shards go by these phases from now on, and others are to know.
-    pub(super) fn phases_here(&mut self, now: Now, phases: Vec<(PartitionId, Phase)>, effects: &mut ControlEffects) {
+    pub(super) fn phases_here(
+        &mut self,
+        now: Now,
+        phases: Vec<(PartitionId, ConfigPhase)>,
+        effects: &mut ControlEffects,
+    ) {
         let mut news = Vec::new();
         for (partition, phase) in phases {
             if self.phases.learn(partition, phase.clone()) {
@@ -111,17 +116,17 @@ impl Control {
                 }
             }
             PhasesNotice::Digest { .. } => {
-                let steps = PhasesNotice::Steps(self.phases.steps(), false);
-                self.send(now, from, Notice::Phases(steps), effects);
+                let versions = PhasesNotice::Steps(self.phases.versions(), false);
+                self.send(now, from, Notice::Phases(versions), effects);
             }
-            PhasesNotice::Steps(steps, is_answer) => {
-                let later = self.phases.later_than(&steps);
+            PhasesNotice::Steps(versions, is_answer) => {
+                let later = self.phases.later_than(&versions);
                 if !later.is_empty() {
                     self.send(now, from, Notice::Phases(PhasesNotice::Hold(later)), effects);
                 }
-                let own = self.phases.steps();
-                let is_behind = own.iter().zip(&steps).any(|(own, theirs)| theirs > own);
-                if !is_behind && own.len() == steps.len() {
+                let own = self.phases.versions();
+                let is_behind = own.iter().zip(&versions).any(|(own, theirs)| theirs > own);
+                if !is_behind && own.len() == versions.len() {
                     self.phases.compared.insert(from);
                 }
                 if !is_answer && is_behind {

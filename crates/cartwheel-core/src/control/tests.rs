@@ -2,7 +2,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::spread::LEARNT_MAX;
 use super::*;
-use crate::cluster::configuration::{ConfigVersion, Configuration, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration};
 use crate::cluster::counts::Group;
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{BadSettings, Change, ChangeKind, Member, SettingsPatch, Strategy};
@@ -30,19 +30,20 @@ fn control(number: u64, history: History) -> Control {
         seed: number,
         epoch: Epoch::FIRST,
         epoch_floor: Epoch::UNKNOWN,
-        lanes: 1,
+        shards: 1,
         snapshot_after: 8,
         broken: Broken::default(),
     };
     Control::new(config, history).unwrap()
 }
 
-fn founding(cluster: ClusterId) -> History {
+fn bootstrap(cluster: ClusterId) -> History {
     let members: Vec<_> = (1..=3).map(member).collect();
     let founder = members[0].id;
     let mut history = History::new();
     let partitions = Partitions::new(8).unwrap();
-    let found = ChangeKind::Found { cluster, partitions, strategy: Strategy::Balanced, members, name: String::new() };
+    let found =
+        ChangeKind::Bootstrap { cluster, partitions, strategy: Strategy::Balanced, members, name: String::new() };
     history.record(Hlc::at(WallMs(1)), founder, found);
     history
 }
@@ -60,7 +61,7 @@ struct Mesh {
 
 impl Mesh {
     fn new() -> Self {
-        let controls = (1..=3).map(|number| control(number, founding(CLUSTER))).collect();
+        let controls = (1..=3).map(|number| control(number, bootstrap(CLUSTER))).collect();
         Self { controls, now_ms: 1_000, cut_off: None, saves_fail: false, replies: vec![], surveyed: vec![] }
     }
 
@@ -194,12 +195,12 @@ fn a_node_that_only_a_dead_one_knows_of_makes_itself_known() {
 #[test]
 fn one_who_says_of_himself_that_he_is_a_member_and_was_not_let_in_is_not_heard() {
     let mut mesh = Mesh::new();
-    mesh.controls.push(control(4, founding(CLUSTER)));
+    mesh.controls.push(control(4, bootstrap(CLUSTER)));
     let founder = mesh.controls[0].config.node;
     let told = |what: ChangeKind| {
-        let mut history = founding(CLUSTER);
+        let mut history = bootstrap(CLUSTER);
         history.record(Hlc::at(WallMs(2)), founder, what);
-        let (version, changes) = (history.version(), history.without(&founding(CLUSTER)));
+        let (version, changes) = (history.version(), history.without(&bootstrap(CLUSTER)));
         Message::Notice(Notice::Changes(Changes { since: version, version, changes, is_answer: false }))
     };
     let by = |message: Message, from_incarnation: Incarnation| Envelope {
@@ -293,22 +294,22 @@ fn what_makes_no_sense_is_refused() {
 fn another_clusters_history_is_not_taken_in() {
     let mut mesh = Mesh::new();
     let mut other = History::new();
-    let earlier = founding(ClusterId(8)).changes().next().unwrap().what.clone();
+    let earlier = bootstrap(ClusterId(8)).changes().next().unwrap().what.clone();
     other.record(Hlc::ZERO, NodeId::new(1), earlier);
     mesh.tell(0, other);
-    assert_eq!(mesh.controls[0].history(), &founding(CLUSTER));
+    assert_eq!(mesh.controls[0].history(), &bootstrap(CLUSTER));
 }
 
 #[test]
 fn a_history_without_end_is_not_taken_in() {
     let mut mesh = Mesh::new();
-    let mut endless = founding(CLUSTER);
+    let mut endless = bootstrap(CLUSTER);
     for number in 0..LEARNT_MAX as u64 {
         let what = ChangeKind::Bucket { name: Bytes::from_static(b"carts"), settings: w(1) };
         endless.insert(Change { hlc: Hlc::from_bits(number), node: NodeId::new(1), number, what });
     }
     mesh.tell(0, endless);
-    assert_eq!(mesh.controls[0].history(), &founding(CLUSTER));
+    assert_eq!(mesh.controls[0].history(), &bootstrap(CLUSTER));
     mesh.change(0, w(3));
     assert_eq!(mesh.w_of(0), 3);
 }
@@ -496,7 +497,7 @@ fn a_node_that_has_answered_half_of_its_questions_says_nothing() {
     let ids: Vec<InquiryId> = asked
         .iter()
         .filter_map(|(_, envelope)| match &envelope.message {
-            Message::Notice(Notice::Ask(inquiry)) => Some(inquiry.id),
+            Message::Notice(Notice::Inquiry(inquiry)) => Some(inquiry.id),
             _ => None,
         })
         .collect();
@@ -520,24 +521,24 @@ fn a_node_that_starts_asks_what_holds_and_remembers_which_nodes_have_said_so() {
     let [first, second, third] = [0, 1, 2].map(|at: usize| mesh.controls[at].config.node);
     let next = Configuration { number: 1, ..mesh.controls[0].phases()[3].current().clone() };
     mesh.cut_off = Some(1);
-    mesh.input(0, ControlInput::Phases(vec![(PartitionId(3), Phase::Alone(next))]));
+    mesh.input(0, ControlInput::Phases(vec![(PartitionId(3), ConfigPhase::Stable(next))]));
     mesh.cut_off = None;
-    assert_eq!((mesh.controls[1].compared().len(), mesh.controls[1].phases()[3].step()), (0, ConfigVersion(0)));
+    assert_eq!((mesh.controls[1].compared().len(), mesh.controls[1].phases()[3].version()), (0, ConfigVersion(0)));
     mesh.input(1, ControlInput::Reachable(first));
-    assert_eq!(mesh.controls[1].phases()[3].step(), ConfigVersion(2));
+    assert_eq!(mesh.controls[1].phases()[3].version(), ConfigVersion(2));
     assert!(mesh.controls[1].compared().contains(&first));
     // One that knows just as much says so, and one that knows less learns.
     mesh.input(1, ControlInput::Reachable(third));
     assert_eq!(*mesh.controls[1].compared(), BTreeSet::from([first, third]));
     assert!(mesh.controls[2].compared().contains(&second));
-    assert_eq!(mesh.controls[2].phases()[3].step(), ConfigVersion(2));
+    assert_eq!(mesh.controls[2].phases()[3].version(), ConfigVersion(2));
 }
 
 #[test]
 fn a_dead_node_is_not_seen_off_by_one_that_has_yet_to_learn_which_partitions_name_it() {
     let mut mesh = Mesh::new();
     // A fourth node came, is named by a partition, and was removed. It is dead.
-    let mut history = founding(CLUSTER);
+    let mut history = bootstrap(CLUSTER);
     let (first, gone) = (mesh.controls[0].config.node, Home { node: member(4).id, incarnation: Incarnation(4) });
     history.record(Hlc::at(WallMs(2)), first, ChangeKind::Add(member(4)));
     history.record(Hlc::at(WallMs(3)), first, ChangeKind::Remove { node: gone.node, incarnation: gone.incarnation });
@@ -547,16 +548,16 @@ fn a_dead_node_is_not_seen_off_by_one_that_has_yet_to_learn_which_partitions_nam
     let names_it = Configuration { number: 1, homes: vec![gone], ..founded.clone() };
     mesh.cut_off = Some(least);
     let others: Vec<usize> = (0..3).filter(|&at| at != least).collect();
-    mesh.input(others[0], ControlInput::Phases(vec![(PartitionId(3), Phase::Alone(names_it))]));
+    mesh.input(others[0], ControlInput::Phases(vec![(PartitionId(3), ConfigPhase::Stable(names_it))]));
     let is_down = |mesh: &Mesh, at: usize| mesh.controls[at].liveness().status(gone.node) == Status::Down;
     let says_left = |mesh: &Mesh, at: usize| mesh.controls[at].history.says_left(gone);
     mesh.tick(60_000);
-    assert!(is_down(&mesh, least) && !says_left(&mesh, least), "it knows only the founding");
+    assert!(is_down(&mesh, least) && !says_left(&mesh, least), "it knows only the bootstrap");
     mesh.cut_off = None;
     mesh.tick(20_000);
     assert!((0..3).all(|at| is_down(&mesh, at) && !says_left(&mesh, at)), "a partition names it");
     let without_it = Configuration { number: 2, ..founded };
-    mesh.input(others[0], ControlInput::Phases(vec![(PartitionId(3), Phase::Alone(without_it))]));
+    mesh.input(others[0], ControlInput::Phases(vec![(PartitionId(3), ConfigPhase::Stable(without_it))]));
     mesh.tick(20_000);
     assert!((0..3).all(|at| says_left(&mesh, at)));
 }

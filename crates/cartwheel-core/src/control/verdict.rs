@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::liveness::{Standing, Status, Why};
+use crate::cluster::liveness::{PeerStatus, Status, Why};
 use crate::value::hlc::WallMs;
 use crate::value::time::{Instant, Now};
 
@@ -33,7 +33,7 @@ pub(super) struct Verdict {
     counted_at: Instant,
     /// It stays suspect until then, whatever it answers.
     pub(super) held_until: Option<Instant>,
-    standing: Standing,
+    peer_status: PeerStatus,
 }
 
 impl Verdict {
@@ -48,7 +48,7 @@ impl Verdict {
             falls: 0,
             counted_at: Instant(0),
             held_until: None,
-            standing: Standing { status: Status::Alive, since: wall, why: Why::NotHeardYet },
+            peer_status: PeerStatus { status: Status::Alive, since: wall, why: Why::NotHeardYet },
         }
     }
 
@@ -85,9 +85,11 @@ impl Verdict {
     }
 
     /// How it stands now.
-    pub(super) fn judge(&mut self, now: Now) -> Standing {
-        let has_charge =
-            !matches!(self.standing, Standing { status: Status::Alive, .. } | Standing { why: Why::Flapping, .. });
+    pub(super) fn judge(&mut self, now: Now) -> PeerStatus {
+        let has_charge = !matches!(
+            self.peer_status,
+            PeerStatus { status: Status::Alive, .. } | PeerStatus { why: Why::Flapping, .. }
+        );
         let charge = self.charge();
         match (has_charge, charge.is_some()) {
             (false, true) => self.fell(now.instant),
@@ -101,9 +103,9 @@ impl Verdict {
             None if self.heard => (Status::Alive, Why::Heard),
             None => (Status::Alive, Why::NotHeardYet),
         };
-        let since = if status == self.standing.status { self.standing.since } else { now.wall };
-        self.standing = Standing { status, since, why };
-        self.standing
+        let since = if status == self.peer_status.status { self.peer_status.since } else { now.wall };
+        self.peer_status = PeerStatus { status, since, why };
+        self.peer_status
     }
 
     fn fell(&mut self, now: Instant) {
@@ -129,7 +131,7 @@ mod tests {
     }
 
     /// Falls at one second and answers at the next; says how it then stands.
-    fn blinks(verdict: &mut Verdict, seconds: u64) -> Standing {
+    fn blinks(verdict: &mut Verdict, seconds: u64) -> PeerStatus {
         verdict.suspect(at(seconds).instant, Why::ProbeUnanswered);
         assert_eq!(verdict.judge(at(seconds)).status, Status::Suspect);
         verdict.answered();
@@ -161,10 +163,10 @@ mod tests {
         assert_eq!(verdict.judge(at(1)).since, WallMs(1_000));
         verdict.suspect(at(2).instant, Why::ProbeUnanswered);
         verdict.link_lost = false;
-        let standing = verdict.judge(at(2));
-        assert_eq!((standing.since, standing.why), (WallMs(1_000), Why::ProbeUnanswered));
+        let peer_status = verdict.judge(at(2));
+        assert_eq!((peer_status.since, peer_status.why), (WallMs(1_000), Why::ProbeUnanswered));
         verdict.down = Some(Why::SuspicionConfirmed);
-        let standing = verdict.judge(at(3));
-        assert_eq!((standing.status, standing.since), (Status::Down, WallMs(3_000)));
+        let peer_status = verdict.judge(at(3));
+        assert_eq!((peer_status.status, peer_status.since), (Status::Down, WallMs(3_000)));
     }
 }

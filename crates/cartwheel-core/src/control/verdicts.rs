@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::verdict::Verdict;
-use crate::cluster::liveness::{Liveness, Standing, Status};
+use crate::cluster::liveness::{Liveness, PeerStatus, Status};
 use crate::value::dot::NodeId;
 use crate::value::time::{Instant, Now};
 
@@ -101,11 +101,11 @@ impl Verdicts {
     /// What to think of the others from now on, if that has changed. `blind`: nobody is ever suspected.
     pub(super) fn judge(&mut self, now: Now, blind: bool) -> Option<Arc<Liveness>> {
         self.wake_at().filter(|&at| at <= now.instant)?;
-        let standings = self.peers.iter_mut().map(|(&node, peer)| {
-            let standing = peer.judge(now);
-            (node, if blind { Standing { status: Status::Alive, ..standing } } else { standing })
+        let peer_statuses = self.peers.iter_mut().map(|(&node, peer)| {
+            let peer_status = peer.judge(now);
+            (node, if blind { PeerStatus { status: Status::Alive, ..peer_status } } else { peer_status })
         });
-        let liveness = Liveness::new(standings);
+        let liveness = Liveness::new(peer_statuses);
         self.judge_at = None;
         self.held_until = self.peers.values().filter_map(|peer| peer.held_until).min();
         (liveness != *self.liveness).then(|| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Cx, Next, Own, ReplyTo, Told};
+use super::{Cx, Next, OperationEvent, Own, ReplyTo};
 use crate::cluster::membership::Conflict;
 use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Shortfall};
 use crate::message::{RequestId, Requester};
@@ -91,17 +91,17 @@ impl ForwardOp {
         self
     }
 
-    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
-        match told {
-            Told::Begin if self.put.stamp.is_none() => {
+    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+        match event {
+            OperationEvent::Begin if self.put.stamp.is_none() => {
                 self.put.stamp = Some(cx.clock.tick(cx.now.wall));
                 self.try_next(cx)
             }
-            Told::Begin => self.try_next(cx),
-            Told::Timer if cx.now.instant < self.next_at.min(self.deadline) => self.resend(cx),
-            Told::Timer => self.try_next(cx),
-            Told::Forwarded(from, result) => self.ended(cx, from, result),
-            Told::Answer(..) | Told::Minted(_) | Told::Moved => self.wait(),
+            OperationEvent::Begin => self.try_next(cx),
+            OperationEvent::Timer if cx.now.instant < self.next_at.min(self.deadline) => self.resend(cx),
+            OperationEvent::Timer => self.try_next(cx),
+            OperationEvent::Forwarded(from, result) => self.ended(cx, from, result),
+            OperationEvent::Response(..) | OperationEvent::Minted(_) | OperationEvent::Moved => self.wait(),
         }
     }
 
@@ -195,7 +195,7 @@ impl ForwardOp {
     fn send(&self, cx: &mut Cx<'_>, home: NodeId) {
         // With each timestamp it is another question.
         let request_id =
-            RequestId { asking: Requester::Coordinator, operation: self.id, round: 1 + self.raises as u32 };
+            RequestId { requester: Requester::Coordinator, operation: self.id, round: 1 + self.raises as u32 };
         let budget = self.deadline.since(cx.now.instant);
         cx.out.forwards.push((home, request_id, self.put.clone(), budget, cx.begun));
     }

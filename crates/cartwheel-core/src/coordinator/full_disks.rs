@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::message::{Answer, Failure};
+use crate::message::{Failure, ReplicaResponse};
 use crate::value::dot::NodeId;
 use crate::value::time::Instant;
 
@@ -16,13 +16,16 @@ pub struct FullDisks(BTreeMap<NodeId, Instant>);
 
 impl FullDisks {
     /// A replica has answered.
-    pub fn heard(&mut self, from: NodeId, answer: &Answer, now: Instant) {
+    pub fn heard(&mut self, from: NodeId, answer: &ReplicaResponse, now: Instant) {
         match answer {
-            Answer::Failed(Failure::DiskFull) => self.note(from, now),
-            Answer::Stored => {
+            ReplicaResponse::Failed(Failure::DiskFull) => self.note(from, now),
+            ReplicaResponse::Stored => {
                 self.0.remove(&from);
             }
-            Answer::State { .. } | Answer::Digest { .. } | Answer::Holds { .. } | Answer::Failed(_) => {}
+            ReplicaResponse::State { .. }
+            | ReplicaResponse::Digest { .. }
+            | ReplicaResponse::Holds { .. }
+            | ReplicaResponse::Failed(_) => {}
         }
     }
 
@@ -49,13 +52,13 @@ mod tests {
         let homes = [1, 2, 3].map(NodeId::new);
         let (now, later) = (Instant::default(), Instant::default() + BELIEVED_FOR);
         let mut full = FullDisks::default();
-        full.heard(homes[0], &Answer::Failed(Failure::DiskFull), now);
+        full.heard(homes[0], &ReplicaResponse::Failed(Failure::DiskFull), now);
         assert!(!full.leave_too_few(&homes, 2, None, now), "two are left");
         assert!(full.leave_too_few(&homes, 3, None, now));
         assert!(!full.leave_too_few(&homes, 3, Some(homes[0]), now), "it may try itself");
         assert!(!full.leave_too_few(&homes, 3, None, later));
         assert!(!full.leave_too_few(&homes, 4, None, later), "there are too few anyway, and no disk is to blame");
-        full.heard(homes[0], &Answer::Stored, now);
+        full.heard(homes[0], &ReplicaResponse::Stored, now);
         assert!(!full.leave_too_few(&homes, 3, None, now));
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::agreement::Agreement;
 use super::read_round::{Joined, Progress, Questions, ReadRound};
-use super::{Cx, Next, ReplyTo, Told, quorum};
+use super::{Cx, Next, OperationEvent, ReplyTo, quorum};
 use crate::cluster::configuration::ConfigStamp;
 use crate::cluster::membership::{BucketSettings, Conflict};
 use crate::event::{Event, Repair};
 use crate::message::client::{Acks, Consistency, Get, Got, Refusal, Reply, Shortfall};
-use crate::message::{Answer, Ask, Confirm, RequestId, Requester, Role, StateDigest, Want};
+use crate::message::{Confirm, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want};
 use crate::mutation::Mutation;
 use crate::replica::gc::Rules;
 use crate::ring::quorum::Quorum;
@@ -43,10 +43,10 @@ pub(super) struct GetOp {
     /// What the client has seen is on every home, and has been for so long that nobody is asked for it. A stand-in may still lack it.
     is_seen_by_homes: bool,
     round: ReadRound,
-    phase: Phase,
+    phase: ConfigPhase,
 }
 
-enum Phase {
+enum ConfigPhase {
     Reading,
     /// A strong get brings a majority to hold exactly what it will answer.
     Agreeing {
@@ -75,22 +75,24 @@ impl GetOp {
         };
         let may_cross = cx.is_sloppy(&get.key, get.consistency) && !cx.broken.is(Mutation::ListsStandApart);
         let round = ReadRound::in_order(homes, readers, needed).crossing(may_cross);
-        let (key, consistency, phase) = (get.key, get.consistency, Phase::Reading);
+        let (key, consistency, phase) = (get.key, get.consistency, ConfigPhase::Reading);
         Ok(Self { id, reply_to, deadline, key, settings, consistency, seen, is_seen_by_homes, round, phase })
     }
 
     /// Whether the client has its answer.
     pub(super) const fn has_replied(&self) -> bool {
-        matches!(self.phase, Phase::Lingering { .. })
+        matches!(self.phase, ConfigPhase::Lingering { .. })
     }
 
-    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
-        match told {
-            Told::Begin => self.advance(cx),
-            Told::Answer(from, round, config_stamp, answer) => self.answered(cx, from, round, config_stamp, answer),
-            Told::Moved => self.moved(cx),
-            Told::Timer => self.woken(cx),
-            Told::Minted(_) | Told::Forwarded(..) => self.wait(cx),
+    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+        match event {
+            OperationEvent::Begin => self.advance(cx),
+            OperationEvent::Response(from, round, config_stamp, answer) => {
+                self.answered(cx, from, round, config_stamp, answer)
+            }
+            OperationEvent::Moved => self.moved(cx),
+            OperationEvent::Timer => self.woken(cx),
+            OperationEvent::Minted(_) | OperationEvent::Forwarded(..) => self.wait(cx),
         }
     }
 
@@ -98,13 +100,13 @@ impl GetOp {
         let homes = cx.homes(&self.key);
         self.round.move_to(homes.clone(), cx.readers(&self.key, self.consistency));
         match &mut self.phase {
-            Phase::Reading => self.advance(cx),
-            Phase::Agreeing { agreement, .. } => {
+            ConfigPhase::Reading => self.advance(cx),
+            ConfigPhase::Agreeing { agreement, .. } => {
                 agreement.move_to(homes);
                 self.write_back(cx);
                 self.settle(cx)
             }
-            Phase::Lingering { .. } => self.wait(cx),
+            ConfigPhase::Lingering { .. } => self.wait(cx),
         }
     }
 
@@ -114,15 +116,15 @@ impl GetOp {
         from: NodeId,
         round: u32,
         config_stamp: ConfigStamp,
-        answer: Answer,
+        answer: ReplicaResponse,
     ) -> Next {
         match (&mut self.phase, round) {
-            (Phase::Reading, READ) => {
+            (ConfigPhase::Reading, READ) => {
                 self.round.heard(from, config_stamp, answer);
                 self.advance(cx)
             }
-            (Phase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
-                if let Answer::Holds { digest, state, loss } = answer {
+            (ConfigPhase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
+                if let ReplicaResponse::Holds { digest, state, loss } = answer {
                     confirmed.insert(from);
                     if agreement.holds(from, config_stamp, digest, state.as_ref(), loss.is_none()) {
                         self.write_back(cx);
@@ -130,23 +132,29 @@ impl GetOp {
                 }
                 self.settle(cx)
             }
-            (Phase::Lingering { .. }, READ) => self.heard_late(cx, from, config_stamp, answer),
+            (ConfigPhase::Lingering { .. }, READ) => self.heard_late(cx, from, config_stamp, answer),
             _ => self.wait(cx),
         }
     }
 
     /// A replica has answered after the client had its answer. A home that is behind is repaired; one that knows more teaches the
     /// others.
-    fn heard_late(&mut self, cx: &mut Cx<'_>, from: NodeId, config_stamp: ConfigStamp, answer: Answer) -> Next {
+    fn heard_late(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        config_stamp: ConfigStamp,
+        answer: ReplicaResponse,
+    ) -> Next {
         let is_home = cx.homes(&self.key).contains(from);
-        let Phase::Lingering { joined, .. } = &mut self.phase else { return self.wait(cx) };
+        let ConfigPhase::Lingering { joined, .. } = &mut self.phase else { return self.wait(cx) };
         match &answer {
-            Answer::Digest { digest, .. } if *digest != joined.digest && is_home => {
+            ReplicaResponse::Digest { digest, .. } if *digest != joined.digest && is_home => {
                 self.round.ask_for_state(from);
                 send_questions(cx, self.id, &self.key, vec![(from, Role::Home, Want::State)]);
                 return self.wait(cx);
             }
-            Answer::State { state, epoch, .. } => {
+            ReplicaResponse::State { state, epoch, .. } => {
                 if joined.state.merge(state).changed {
                     joined.digest = StateDigest::of(&joined.state);
                     joined.epoch = joined.epoch.into_iter().chain([*epoch]).min();
@@ -159,7 +167,10 @@ impl GetOp {
                     joined.held.insert(node, joined.digest);
                 }
             }
-            Answer::Digest { .. } | Answer::Stored | Answer::Holds { .. } | Answer::Failed(_) => {}
+            ReplicaResponse::Digest { .. }
+            | ReplicaResponse::Stored
+            | ReplicaResponse::Holds { .. }
+            | ReplicaResponse::Failed(_) => {}
         }
         self.round.heard(from, config_stamp, answer);
         if self.round.is_waiting() { self.wait(cx) } else { Next::End }
@@ -170,16 +181,16 @@ impl GetOp {
             return self.out_of_time(cx);
         }
         match &self.phase {
-            Phase::Reading => {
+            ConfigPhase::Reading => {
                 let questions = self.round.hedge();
                 send_questions(cx, self.id, &self.key, questions);
                 self.advance(cx)
             }
-            Phase::Agreeing { .. } => {
+            ConfigPhase::Agreeing { .. } => {
                 self.write_back(cx);
                 self.wait(cx)
             }
-            Phase::Lingering { until, .. } => {
+            ConfigPhase::Lingering { until, .. } => {
                 if cx.now.instant >= *until {
                     return Next::End;
                 }
@@ -190,9 +201,9 @@ impl GetOp {
 
     fn wait(&self, cx: &Cx<'_>) -> Next {
         let at = match &self.phase {
-            Phase::Reading => cx.now.instant + cx.timing.hedge_after,
-            Phase::Agreeing { agreement, .. } => cx.now.instant + cx.resend_after(&agreement.joined().state),
-            Phase::Lingering { until, .. } => *until,
+            ConfigPhase::Reading => cx.now.instant + cx.timing.hedge_after,
+            ConfigPhase::Agreeing { agreement, .. } => cx.now.instant + cx.resend_after(&agreement.joined().state),
+            ConfigPhase::Lingering { until, .. } => *until,
         };
         Next::Until(at.min(self.deadline))
     }
@@ -238,7 +249,7 @@ impl GetOp {
                 Rules { now: cx.epoch, conflict: self.settings.conflict, idle_max: usize::MAX, broken: cx.broken };
             let needed = Quorum::majority(self.settings.n);
             let agreement = Agreement::new(cx.homes(&self.key), needed, *joined, rules).into();
-            self.phase = Phase::Agreeing { agreement, confirmed: BTreeSet::new() };
+            self.phase = ConfigPhase::Agreeing { agreement, confirmed: BTreeSet::new() };
             let next = self.settle(cx);
             if matches!(next, Next::Until(_)) {
                 self.write_back(cx);
@@ -256,16 +267,16 @@ impl GetOp {
 
     fn linger(&mut self, cx: &Cx<'_>, joined: Box<Joined>) -> Next {
         let until = cx.now.instant + LINGER * cx.timing.hedge_after;
-        self.phase = Phase::Lingering { joined, until };
+        self.phase = ConfigPhase::Lingering { joined, until };
         if self.round.is_waiting() { self.wait(cx) } else { Next::End }
     }
 
     /// Sends the join to every home that is not known to hold exactly that.
     fn write_back(&self, cx: &mut Cx<'_>) {
-        let Phase::Agreeing { agreement, .. } = &self.phase else { return };
+        let ConfigPhase::Agreeing { agreement, .. } = &self.phase else { return };
         let joined = agreement.joined();
         for node in agreement.behind() {
-            let ask = Ask::Merge {
+            let ask = ReplicaRequest::Merge {
                 key: self.key.clone(),
                 state: joined.state.clone(),
                 epoch: cx.stamp(joined.epoch),
@@ -273,18 +284,18 @@ impl GetOp {
                 confirm: Confirm::Exactly,
                 stands_in_for: None,
             };
-            cx.out.asks.push((
+            cx.out.requests.push((
                 node,
-                RequestId { asking: Requester::Coordinator, operation: self.id, round: WRITE_BACK },
+                RequestId { requester: Requester::Coordinator, operation: self.id, round: WRITE_BACK },
                 ask,
             ));
         }
     }
 
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
-        let Phase::Agreeing { agreement, .. } = &mut self.phase else { return self.wait(cx) };
+        let ConfigPhase::Agreeing { agreement, .. } = &mut self.phase else { return self.wait(cx) };
         agreement.drop_lost(&cx.losses);
-        let Phase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
+        let ConfigPhase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
         let homes = cx.homes(&self.key);
         let needed = homes.needs(Quorum::majority(self.settings.n)).map(|(_, needed)| needed).max().unwrap_or(0);
         let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= needed;
@@ -306,8 +317,8 @@ impl GetOp {
 
     fn out_of_time(&mut self, cx: &mut Cx<'_>) -> Next {
         match &self.phase {
-            Phase::Reading => self.refuse(cx, "too few replicas answered in time"),
-            Phase::Agreeing { agreement, .. } => {
+            ConfigPhase::Reading => self.refuse(cx, "too few replicas answered in time"),
+            ConfigPhase::Agreeing { agreement, .. } => {
                 let short = Shortfall {
                     answered: agreement.agreeing().len() as u32,
                     needed: agreement.needed() as u32,
@@ -316,7 +327,7 @@ impl GetOp {
                 cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
                 Next::End
             }
-            Phase::Lingering { .. } => Next::End,
+            ConfigPhase::Lingering { .. } => Next::End,
         }
     }
 
@@ -338,15 +349,15 @@ impl GetOp {
 /// Sends a read's questions.
 pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Questions) {
     for (node, role, want) in questions {
-        let ask = Ask::Read { key: key.clone(), want, role };
-        cx.out.asks.push((node, RequestId { asking: Requester::Coordinator, operation: id, round: READ }, ask));
+        let ask = ReplicaRequest::Read { key: key.clone(), want, role };
+        cx.out.requests.push((node, RequestId { requester: Requester::Coordinator, operation: id, round: READ }, ask));
     }
 }
 
 /// Sends a home that was behind what the others hold (read repair).
 pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node: NodeId) {
     cx.out.events.push(Event::Repaired(key.clone(), node, Repair::Read));
-    let ask = Ask::Merge {
+    let ask = ReplicaRequest::Merge {
         key: key.clone(),
         state: joined.state.clone(),
         epoch: cx.stamp(joined.epoch),
@@ -354,7 +365,7 @@ pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node:
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    cx.out.asks.push((node, RequestId { asking: Requester::Coordinator, operation: id, round: REPAIR }, ask));
+    cx.out.requests.push((node, RequestId { requester: Requester::Coordinator, operation: id, round: REPAIR }, ask));
 }
 
 /// What a reader sees of `state`, by the bucket's policy for conflicts.

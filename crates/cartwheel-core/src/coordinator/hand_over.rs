@@ -1,9 +1,9 @@
 //! Hinted handoff (paper, section 4.6): what was kept here for a home goes to it, and goes from here once the home has it.
 
 use super::get::READ;
-use super::{Cx, Next, Told};
+use super::{Cx, Next, OperationEvent};
 use crate::event::Event;
-use crate::message::{Answer, Ask, Confirm, RequestId, Requester, Role, StateDigest, Want};
+use crate::message::{Confirm, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want};
 use crate::mutation::Mutation;
 use crate::replica::HandedOver;
 use crate::value::dot::NodeId;
@@ -32,12 +32,14 @@ impl HandOverOp {
         (self.key.clone(), self.to)
     }
 
-    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
-        match told {
-            Told::Begin => self.begin(cx),
-            Told::Answer(from, READ, _, Answer::State { state, epoch, .. }) if from == cx.me && self.sent.is_none() => {
+    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+        match event {
+            OperationEvent::Begin => self.begin(cx),
+            OperationEvent::Response(from, READ, _, ReplicaResponse::State { state, epoch, .. })
+                if from == cx.me && self.sent.is_none() =>
+            {
                 self.sent = Some(StateDigest::of(&state));
-                let ask = Ask::Merge {
+                let ask = ReplicaRequest::Merge {
                     key: self.key.clone(),
                     state,
                     epoch: cx.stamp(Some(epoch)),
@@ -45,14 +47,14 @@ impl HandOverOp {
                     confirm: Confirm::Stored,
                     stands_in_for: None,
                 };
-                cx.out.asks.push((
+                cx.out.requests.push((
                     self.to,
-                    RequestId { asking: Requester::Coordinator, operation: self.id, round: DELIVER },
+                    RequestId { requester: Requester::Coordinator, operation: self.id, round: DELIVER },
                     ask,
                 ));
                 Next::Until(self.deadline)
             }
-            Told::Answer(from, DELIVER, _, Answer::Stored) if from == self.to => {
+            OperationEvent::Response(from, DELIVER, _, ReplicaResponse::Stored) if from == self.to => {
                 // Where the chain has gone further, it may be a home no more. The debt stays until this node knows.
                 if !cx.is_behind(&self.key) && cx.held.has_home(&self.key, from) {
                     cx.out.events.push(Event::HintDelivered(from));
@@ -61,11 +63,13 @@ impl HandOverOp {
                 Next::End
             }
             // The home is tried again some time later, and what cannot be read here too.
-            Told::Answer(_, READ | DELIVER, _, Answer::Failed(_)) => Next::End,
-            Told::Timer if cx.now.instant >= self.deadline => Next::End,
-            Told::Answer(..) | Told::Moved | Told::Timer | Told::Minted(_) | Told::Forwarded(..) => {
-                Next::Until(self.deadline)
-            }
+            OperationEvent::Response(_, READ | DELIVER, _, ReplicaResponse::Failed(_)) => Next::End,
+            OperationEvent::Timer if cx.now.instant >= self.deadline => Next::End,
+            OperationEvent::Response(..)
+            | OperationEvent::Moved
+            | OperationEvent::Timer
+            | OperationEvent::Minted(_)
+            | OperationEvent::Forwarded(..) => Next::Until(self.deadline),
         }
     }
 
@@ -77,8 +81,12 @@ impl HandOverOp {
             self.ended(cx, None);
             return Next::End;
         }
-        let ask = Ask::Read { key: self.key.clone(), want: Want::State, role: Role::StandIn };
-        cx.out.asks.push((cx.me, RequestId { asking: Requester::Coordinator, operation: self.id, round: READ }, ask));
+        let ask = ReplicaRequest::Read { key: self.key.clone(), want: Want::State, role: Role::StandIn };
+        cx.out.requests.push((
+            cx.me,
+            RequestId { requester: Requester::Coordinator, operation: self.id, round: READ },
+            ask,
+        ));
         Next::Until(self.deadline)
     }
 

@@ -4,11 +4,11 @@
 
 use super::get::{READ, REPAIR};
 use super::read_round::{Joined, Progress, Questions, ReadRound};
-use super::{Cx, Next, Told};
+use super::{Cx, Next, OperationEvent};
 use crate::cluster::configuration::Home;
 use crate::cluster::losses::{Loss, Memory};
 use crate::event::{Event, Repair};
-use crate::message::{Ask, Confirm, RequestId, Requester};
+use crate::message::{Confirm, ReplicaRequest, RequestId, Requester};
 use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
@@ -47,22 +47,22 @@ impl HealOp {
         (self.key.clone(), self.node, self.loss)
     }
 
-    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
-        match told {
-            Told::Begin => self.advance(cx),
+    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+        match event {
+            OperationEvent::Begin => self.advance(cx),
             // It begins anew when the loss is told of again.
-            Told::Moved => Next::End,
-            Told::Answer(from, READ, config_stamp, answer) => {
+            OperationEvent::Moved => Next::End,
+            OperationEvent::Response(from, READ, config_stamp, answer) => {
                 self.round.heard(from, config_stamp, answer);
                 self.advance(cx)
             }
-            Told::Timer if cx.now.instant >= self.deadline => Next::End,
-            Told::Timer => {
+            OperationEvent::Timer if cx.now.instant >= self.deadline => Next::End,
+            OperationEvent::Timer => {
                 let questions = self.round.hedge();
                 self.send(cx, questions);
                 self.advance(cx)
             }
-            Told::Answer(..) | Told::Minted(_) | Told::Forwarded(..) => self.wait(cx),
+            OperationEvent::Response(..) | OperationEvent::Minted(_) | OperationEvent::Forwarded(..) => self.wait(cx),
         }
     }
 
@@ -70,10 +70,10 @@ impl HealOp {
     fn send(&self, cx: &mut Cx<'_>, questions: Questions) {
         let home = Home { node: self.node, incarnation: self.memory.incarnation };
         for (node, ..) in questions {
-            let ask = Ask::Recover { key: self.key.clone(), home, since: self.memory.since };
-            cx.out.asks.push((
+            let ask = ReplicaRequest::Recover { key: self.key.clone(), home, since: self.memory.since };
+            cx.out.requests.push((
                 node,
-                RequestId { asking: Requester::Coordinator, operation: self.id, round: READ },
+                RequestId { requester: Requester::Coordinator, operation: self.id, round: READ },
                 ask,
             ));
         }
@@ -103,7 +103,7 @@ impl HealOp {
 
     fn heal(&self, cx: &mut Cx<'_>, joined: Joined) -> Next {
         cx.out.events.push(Event::Repaired(self.key.clone(), self.node, Repair::Heal));
-        let ask = Ask::Merge {
+        let ask = ReplicaRequest::Merge {
             key: self.key.clone(),
             epoch: cx.stamp(joined.epoch),
             state: joined.state,
@@ -111,9 +111,9 @@ impl HealOp {
             confirm: Confirm::Stored,
             stands_in_for: None,
         };
-        cx.out.asks.push((
+        cx.out.requests.push((
             self.node,
-            RequestId { asking: Requester::Coordinator, operation: self.id, round: REPAIR },
+            RequestId { requester: Requester::Coordinator, operation: self.id, round: REPAIR },
             ask,
         ));
         Next::End

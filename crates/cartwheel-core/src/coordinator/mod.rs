@@ -29,7 +29,7 @@ use crate::cluster::shard_id::ShardId;
 use crate::config::Timing;
 use crate::event::Event;
 use crate::message::client::{Acks, ClientId, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
-use crate::message::{Answer, Ask, RequestId, Requester, Role, Want};
+use crate::message::{ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, Want};
 use crate::mutation::{Broken, Mutation};
 use crate::replica::{HandedOver, Mint, MintRefused, Minted};
 use crate::ring::PartitionId;
@@ -79,7 +79,7 @@ pub enum ReplyTo {
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// Questions to replicas, this node's own among them.
-    pub asks: Vec<(NodeId, RequestId, Ask)>,
+    pub requests: Vec<(NodeId, RequestId, ReplicaRequest)>,
     /// Writes that are to get their dot from this node's replica.
     pub mints: Vec<(RequestId, Mint)>,
     /// Writes that another node is to coordinate, and the epoch in which they began.
@@ -167,7 +167,7 @@ impl Cx<'_> {
     /// Whether the operation was told of a step of its key's partition that this node does not know yet. What it would end on may
     /// not be enough then.
     fn is_behind(&self, key: &Key) -> bool {
-        let is_behind = self.heard_of > self.held.step(self.held.partition_of(key));
+        let is_behind = self.heard_of > self.held.version(self.held.partition_of(key));
         is_behind && !self.broken.is(Mutation::StaleStepAccepted)
     }
 
@@ -248,11 +248,11 @@ impl Cx<'_> {
 }
 
 /// What an operation is told.
-enum Told {
+enum OperationEvent {
     /// It begins.
     Begin,
     /// A replica has answered its question of this round, on this configuration stamp.
-    Answer(NodeId, u32, ConfigStamp, Answer),
+    Response(NodeId, u32, ConfigStamp, ReplicaResponse),
     /// The homes of its key are others now.
     Moved,
     /// This node's replica has given the write its dot, or not.
@@ -298,14 +298,14 @@ enum Kind {
 }
 
 impl Kind {
-    fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
+    fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
         match self {
-            Self::Get(get) => get.told(cx, told),
-            Self::Observe(observe) => observe.told(cx, told),
-            Self::Put(put) => put.told(cx, told),
-            Self::Forward(forward) => forward.told(cx, told),
-            Self::Heal(heal) => heal.told(cx, told),
-            Self::HandOver(hand_over) => hand_over.told(cx, told),
+            Self::Get(get) => get.on_event(cx, event),
+            Self::Observe(observe) => observe.on_event(cx, event),
+            Self::Put(put) => put.on_event(cx, event),
+            Self::Forward(forward) => forward.on_event(cx, event),
+            Self::Heal(heal) => heal.on_event(cx, event),
+            Self::HandOver(hand_over) => hand_over.on_event(cx, event),
         }
     }
 
@@ -388,7 +388,7 @@ impl Coordinator {
             Operation::Put(put) => Self::place_put(cx, id, reply_to, deadline, put),
         };
         match kind {
-            Ok(kind) => self.drive(cx, id, Running::new(kind, key, reply_to, deadline, begun), Told::Begin),
+            Ok(kind) => self.drive(cx, id, Running::new(kind, key, reply_to, deadline, begun), OperationEvent::Begin),
             Err(refusal) => cx.out.replies.push((reply_to, Err(refusal))),
         }
     }
@@ -431,17 +431,17 @@ impl Coordinator {
         from: NodeId,
         request_id: RequestId,
         (config_stamp, losses): (ConfigStamp, &Losses),
-        answer: Answer,
+        answer: ReplicaResponse,
     ) {
         cx.full.heard(from, &answer, cx.now.instant);
         if let Some(loss) = answer.loss() {
             self.heal(cx, from, request_id, (loss, config_stamp.memory));
         }
         if let Some(running) = self.running.get_mut(&request_id.operation) {
-            running.heard_of = running.heard_of.max(config_stamp.step);
+            running.heard_of = running.heard_of.max(config_stamp.version);
             running.note(cx, losses);
         }
-        self.tell(cx, request_id.operation, Told::Answer(from, request_id.round, config_stamp, answer));
+        self.tell(cx, request_id.operation, OperationEvent::Response(from, request_id.round, config_stamp, answer));
     }
 
     /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
@@ -466,7 +466,7 @@ impl Coordinator {
         let id = self.number();
         let kind = Kind::Heal(heal::HealOp::new(cx, id, deadline, key.clone(), node, loss));
         let running = Running::new(kind, key, ReplyTo::Nobody, deadline, cx.epoch);
-        self.drive(cx, id, running, Told::Begin);
+        self.drive(cx, id, running, OperationEvent::Begin);
     }
 
     /// Begins to hand what is kept here of a key to a home that it is owed to, unless that is under way; false if too much is.
@@ -478,7 +478,7 @@ impl Coordinator {
             let (id, deadline) = (self.number(), cx.now.instant + HAND_OVER_FOR);
             let kind = Kind::HandOver(hand_over::HandOverOp::new(id, deadline, key.clone(), to));
             let running = Running::new(kind, key, ReplyTo::Nobody, deadline, cx.epoch);
-            self.drive(cx, id, running, Told::Begin);
+            self.drive(cx, id, running, OperationEvent::Begin);
         }
         true
     }
@@ -509,7 +509,7 @@ impl Coordinator {
         if let Some(running) = self.running.get_mut(&request_id.operation) {
             running.note(cx, losses);
         }
-        self.tell(cx, request_id.operation, Told::Minted(result));
+        self.tell(cx, request_id.operation, OperationEvent::Minted(result));
     }
 
     /// Another coordinator has ended a write that was forwarded to it.
@@ -521,14 +521,14 @@ impl Coordinator {
         result: Result<PutDone, Refusal>,
     ) {
         cx.reach.answered(from, request_id, cx.now.instant);
-        self.tell(cx, request_id.operation, Told::Forwarded(from, result));
+        self.tell(cx, request_id.operation, OperationEvent::Forwarded(from, result));
     }
 
     /// Some partitions have other homes now.
     pub fn moved(&mut self, cx: &mut Cx<'_>, partitions: &BTreeSet<PartitionId>) {
         let is_meant = |running: &Running| partitions.contains(&cx.held.partition_of(&running.key));
         let moved: Vec<u64> = self.running.iter().filter(|(_, running)| is_meant(running)).map(|(&id, _)| id).collect();
-        moved.into_iter().for_each(|id| self.tell(cx, id, Told::Moved));
+        moved.into_iter().for_each(|id| self.tell(cx, id, OperationEvent::Moved));
     }
 
     /// Wakes the operations whose time has come.
@@ -536,22 +536,22 @@ impl Coordinator {
         while let Some(&(at, id)) = self.timers.first()
             && at <= cx.now.instant
         {
-            self.tell(cx, id, Told::Timer);
+            self.tell(cx, id, OperationEvent::Timer);
         }
     }
 
     /// An operation that has ended is not told anything any more.
-    fn tell(&mut self, cx: &mut Cx<'_>, id: u64, told: Told) {
+    fn tell(&mut self, cx: &mut Cx<'_>, id: u64, event: OperationEvent) {
         if let Some(running) = self.running.remove(&id) {
             self.timers.remove(&(running.wake_at, id));
             self.foreground -= usize::from(running.is_foreground);
-            self.drive(cx, id, running, told);
+            self.drive(cx, id, running, event);
         }
     }
 
-    fn drive(&mut self, cx: &mut Cx<'_>, id: u64, mut running: Running, told: Told) {
+    fn drive(&mut self, cx: &mut Cx<'_>, id: u64, mut running: Running, event: OperationEvent) {
         (cx.begun, cx.heard_of, cx.losses) = (running.begun, running.heard_of, running.losses.clone());
-        let mut next = running.kind.told(cx, told);
+        let mut next = running.kind.on_event(cx, event);
         loop {
             running.kind = match next {
                 Next::Until(wake_at) => {
@@ -595,7 +595,7 @@ impl Coordinator {
                     }
                 },
             };
-            next = running.kind.told(cx, Told::Begin);
+            next = running.kind.on_event(cx, OperationEvent::Begin);
         }
     }
 
@@ -613,8 +613,12 @@ impl Coordinator {
 fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
     for home in cx.own_first(key) {
         if cx.reach.is_late(home, cx.now.instant) && cx.reach.may_ask(home, cx.now.instant) {
-            let ask = Ask::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
-            cx.out.asks.push((home, RequestId { asking: Requester::Coordinator, operation: id, round: PROBE }, ask));
+            let ask = ReplicaRequest::Read { key: key.clone(), want: Want::Digest, role: Role::Home };
+            cx.out.requests.push((
+                home,
+                RequestId { requester: Requester::Coordinator, operation: id, round: PROBE },
+                ask,
+            ));
         }
     }
 }

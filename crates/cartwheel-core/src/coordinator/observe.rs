@@ -5,7 +5,7 @@
 
 use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
-use super::{Cx, Next, ReplyTo, Told, quorum};
+use super::{Cx, Next, OperationEvent, ReplyTo, quorum};
 use crate::cluster::membership::BucketSettings;
 use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
 use crate::ring::quorum::Quorum;
@@ -35,25 +35,25 @@ impl ObserveOp {
         Ok(Self { id, reply_to, deadline, put, settings, round })
     }
 
-    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
-        match told {
-            Told::Begin => self.advance(cx),
-            Told::Answer(from, READ, config_stamp, answer) => {
+    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+        match event {
+            OperationEvent::Begin => self.advance(cx),
+            OperationEvent::Response(from, READ, config_stamp, answer) => {
                 self.round.heard(from, config_stamp, answer);
                 self.advance(cx)
             }
-            Told::Moved => {
+            OperationEvent::Moved => {
                 let readers = cx.readers(&self.put.key, self.put.consistency);
                 self.round.move_to(cx.homes(&self.put.key), readers);
                 self.advance(cx)
             }
-            Told::Timer if cx.now.instant >= self.deadline => self.refuse(cx),
-            Told::Timer => {
+            OperationEvent::Timer if cx.now.instant >= self.deadline => self.refuse(cx),
+            OperationEvent::Timer => {
                 let questions = self.round.hedge();
                 send_questions(cx, self.id, &self.put.key, questions);
                 self.advance(cx)
             }
-            Told::Answer(..) | Told::Minted(_) | Told::Forwarded(..) => self.wait(cx),
+            OperationEvent::Response(..) | OperationEvent::Minted(_) | OperationEvent::Forwarded(..) => self.wait(cx),
         }
     }
 

@@ -8,12 +8,12 @@ use super::forward::is_tried_once;
 use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
 use super::write_round::{StandIn, WriteRound};
-use super::{Cx, Next, Own, ReplyTo, Told, quorum};
+use super::{Cx, Next, OperationEvent, Own, ReplyTo, quorum};
 use crate::cluster::configuration::{ConfigStamp, Homes};
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::{BucketSettings, Conflict};
 use crate::message::client::{Consistency, Put, PutDone, Refusal, Reply, Retry, Shortfall};
-use crate::message::{Answer, Ask, Confirm, Failure, RequestId, Requester, Role};
+use crate::message::{Confirm, Failure, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role};
 use crate::mutation::Mutation;
 use crate::replica::{Mint, MintRefused, Minted, Stamp};
 use crate::ring::N_MAX;
@@ -137,10 +137,10 @@ pub(super) struct PutOp {
     checked: Checked,
     /// Another coordinator has it and has not said how it ended: what this node says of itself does not hold for that one.
     may_be_stored: bool,
-    phase: Phase,
+    phase: ConfigPhase,
 }
 
-enum Phase {
+enum ConfigPhase {
     /// A strong put must be stamped above what a majority holds.
     Reading(ReadRound),
     Minting {
@@ -165,7 +165,7 @@ impl PutOp {
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, checked: Checked) -> Self {
         let reading =
             ReadRound::in_order(checked.homes.clone(), checked.readers(), checked.reads.unwrap_or(Quorum::from(0)));
-        let phase = Phase::Reading(reading);
+        let phase = ConfigPhase::Reading(reading);
         Self { id, reply_to, deadline, checked, may_be_stored: false, phase }
     }
 
@@ -176,20 +176,22 @@ impl PutOp {
 
     /// Whether the client has its answer.
     pub(super) const fn has_replied(&self) -> bool {
-        matches!(self.phase, Phase::Writing { lingers_until: Some(_), .. })
+        matches!(self.phase, ConfigPhase::Writing { lingers_until: Some(_), .. })
     }
 
-    pub(super) fn told(&mut self, cx: &mut Cx<'_>, told: Told) -> Next {
-        match told {
-            Told::Begin => match self.checked.reads {
+    pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
+        match event {
+            OperationEvent::Begin => match self.checked.reads {
                 Some(_) => self.read(cx),
                 None => self.mint(cx, None),
             },
-            Told::Answer(from, round, config_stamp, answer) => self.answered(cx, from, round, config_stamp, answer),
-            Told::Moved => self.moved(cx),
-            Told::Minted(result) => self.minted(cx, result),
-            Told::Timer => self.woken(cx),
-            Told::Forwarded(..) => self.wait(cx),
+            OperationEvent::Response(from, round, config_stamp, answer) => {
+                self.answered(cx, from, round, config_stamp, answer)
+            }
+            OperationEvent::Moved => self.moved(cx),
+            OperationEvent::Minted(result) => self.minted(cx, result),
+            OperationEvent::Timer => self.woken(cx),
+            OperationEvent::Forwarded(..) => self.wait(cx),
         }
     }
 
@@ -197,12 +199,12 @@ impl PutOp {
         let (homes, spare) = (cx.homes(&self.checked.put.key), self.checked.spare(cx));
         (self.checked.homes, self.checked.order) = (homes.clone(), cx.own_first(&self.checked.put.key));
         match &mut self.phase {
-            Phase::Reading(reading) => {
+            ConfigPhase::Reading(reading) => {
                 reading.move_to(homes, self.checked.readers());
                 self.read(cx)
             }
-            Phase::Minting { .. } => self.wait(cx),
-            Phase::Writing { round, .. } => {
+            ConfigPhase::Minting { .. } => self.wait(cx),
+            ConfigPhase::Writing { round, .. } => {
                 round.move_to(homes, spare);
                 self.send(cx, Sending::First);
                 self.settle(cx)
@@ -216,25 +218,25 @@ impl PutOp {
         from: NodeId,
         round: u32,
         config_stamp: ConfigStamp,
-        answer: Answer,
+        answer: ReplicaResponse,
     ) -> Next {
         match (&mut self.phase, round, answer) {
-            (Phase::Reading(reading), READ, answer) => {
+            (ConfigPhase::Reading(reading), READ, answer) => {
                 reading.heard(from, config_stamp, answer);
                 self.read(cx)
             }
-            (Phase::Writing { round: writing, .. }, WRITE, Answer::Stored) => {
+            (ConfigPhase::Writing { round: writing, .. }, WRITE, ReplicaResponse::Stored) => {
                 writing.stored(from, config_stamp.memory);
                 self.settle(cx)
             }
-            (Phase::Writing { round: writing, .. }, STAND_IN.., Answer::Stored) => {
+            (ConfigPhase::Writing { round: writing, .. }, STAND_IN.., ReplicaResponse::Stored) => {
                 writing.keeps(from, round - STAND_IN, config_stamp.memory);
                 self.settle(cx)
             }
             (
-                Phase::Writing { round: writing, .. },
+                ConfigPhase::Writing { round: writing, .. },
                 WRITE..,
-                Answer::Failed(Failure::DiskFull | Failure::HintsFull),
+                ReplicaResponse::Failed(Failure::DiskFull | Failure::HintsFull),
             ) => {
                 writing.full(from);
                 if writing.is_blocked() && !self.has_replied() {
@@ -252,13 +254,13 @@ impl PutOp {
             return if self.has_replied() { Next::End } else { self.out_of_time(cx) };
         }
         match &mut self.phase {
-            Phase::Reading(reading) => {
+            ConfigPhase::Reading(reading) => {
                 let questions = reading.hedge();
                 send_questions(cx, self.id, &self.checked.put.key, questions);
                 self.read(cx)
             }
-            Phase::Minting { .. } => self.wait(cx),
-            Phase::Writing { round, resend_at, minted, .. } => {
+            ConfigPhase::Minting { .. } => self.wait(cx),
+            ConfigPhase::Writing { round, resend_at, minted, .. } => {
                 let again = cx.now.instant >= *resend_at;
                 if again {
                     *resend_at = cx.now.instant + cx.resend_after(&minted.state);
@@ -275,16 +277,16 @@ impl PutOp {
     /// When it ends at the latest.
     fn end(&self) -> Instant {
         match &self.phase {
-            Phase::Writing { lingers_until: Some(until), .. } => *until,
+            ConfigPhase::Writing { lingers_until: Some(until), .. } => *until,
             _ => self.deadline,
         }
     }
 
     fn wait(&self, cx: &Cx<'_>) -> Next {
         let at = match &self.phase {
-            Phase::Reading(_) => cx.now.instant + cx.timing.hedge_after,
-            Phase::Minting { .. } => self.deadline,
-            Phase::Writing { round, sent_at, resend_at, .. } => {
+            ConfigPhase::Reading(_) => cx.now.instant + cx.timing.hedge_after,
+            ConfigPhase::Minting { .. } => self.deadline,
+            ConfigPhase::Writing { round, sent_at, resend_at, .. } => {
                 // The next time that a home without a stand-in is late.
                 let may_be_covered = |&home: &NodeId| round.may_stand_in(home) || round.may_cross(home);
                 let alone = round.missing().into_iter().filter(may_be_covered);
@@ -297,7 +299,7 @@ impl PutOp {
     }
 
     fn read(&mut self, cx: &mut Cx<'_>) -> Next {
-        let Phase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
+        let ConfigPhase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
         match reading.progress() {
             Progress::Wait(questions) => {
                 send_questions(cx, self.id, &self.checked.put.key, questions);
@@ -338,8 +340,8 @@ impl PutOp {
             base: joined.map(|joined| joined.state),
             stands_in_for,
         };
-        cx.out.mints.push((RequestId { asking: Requester::Coordinator, operation: self.id, round: MINT }, mint));
-        self.phase = Phase::Minting { context, stands_in_for };
+        cx.out.mints.push((RequestId { requester: Requester::Coordinator, operation: self.id, round: MINT }, mint));
+        self.phase = ConfigPhase::Minting { context, stands_in_for };
         self.wait(cx)
     }
 
@@ -354,7 +356,7 @@ impl PutOp {
     }
 
     fn minted(&mut self, cx: &mut Cx<'_>, result: Result<Minted, MintRefused>) -> Next {
-        let Phase::Minting { context, stands_in_for } = &self.phase else { return self.wait(cx) };
+        let ConfigPhase::Minting { context, stands_in_for } = &self.phase else { return self.wait(cx) };
         match result {
             Ok(minted) => {
                 let context = self.context_after(cx, context.clone(), &minted);
@@ -368,7 +370,7 @@ impl PutOp {
                 let resend_at = cx.now.instant + cx.resend_after(&minted.state);
                 let minted = Box::new(minted);
                 let sent_at = cx.now.instant;
-                self.phase = Phase::Writing { round, minted, context, sent_at, resend_at, lingers_until: None };
+                self.phase = ConfigPhase::Writing { round, minted, context, sent_at, resend_at, lingers_until: None };
                 self.send(cx, Sending::First);
                 self.settle(cx)
             }
@@ -460,7 +462,7 @@ impl PutOp {
 
     /// Sends the write to homes, and to the next healthy nodes in the place of those that are down, full or late.
     fn send(&mut self, cx: &mut Cx<'_>, sending: Sending) {
-        let Phase::Writing { round, minted, sent_at, .. } = &mut self.phase else { return };
+        let ConfigPhase::Writing { round, minted, sent_at, .. } = &mut self.phase else { return };
         let mut stand_ins = if sending == Sending::Again { round.missing_stand_ins() } else { Vec::new() };
         let mut receivers = Vec::new();
         // As long as too few have it, a home is asked although another node has it in the place of that one: two have it then.
@@ -477,9 +479,9 @@ impl PutOp {
             }
             let is_late = !cx.is_reachable(home) || cx.now.instant >= *sent_at + cx.reach.patience(home);
             // The first stand-in may not be there either.
-            let is_alone = !is_covered && (!round.has_stand_in(home) || sending == Sending::Again);
+            let is_stable = !is_covered && (!round.has_stand_in(home) || sending == Sending::Again);
             if is_late || round.is_full(home) {
-                let stand_in = if is_alone { round.stand_in(home) } else { None };
+                let stand_in = if is_stable { round.stand_in(home) } else { None };
                 // At first the homes that are asked may be enough.
                 let crosses = || if sending == Sending::First { None } else { round.cross(home) };
                 stand_ins.extend(stand_in.or_else(crosses));
@@ -491,7 +493,7 @@ impl PutOp {
         let in_place = |place: &StandIn| (place.node, STAND_IN + place.choice, Some(place.home));
         receivers.extend(stand_ins.iter().map(in_place));
         for (node, round, stands_in_for) in receivers {
-            let ask = Ask::Merge {
+            let ask = ReplicaRequest::Merge {
                 key: self.checked.put.key.clone(),
                 state: minted.state.clone(),
                 epoch: cx.stamp(Some(minted.epoch)),
@@ -499,13 +501,17 @@ impl PutOp {
                 confirm: Confirm::Stored,
                 stands_in_for,
             };
-            cx.out.asks.push((node, RequestId { asking: Requester::Coordinator, operation: self.id, round }, ask));
+            cx.out.requests.push((
+                node,
+                RequestId { requester: Requester::Coordinator, operation: self.id, round },
+                ask,
+            ));
         }
     }
 
     /// Answers the client once enough have stored the write; ends when every home has, or somebody who stands in for it.
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
-        let Phase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
+        let ConfigPhase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
         round.drop_lost(&cx.losses);
         // What is enough for the homes that are known may not be for those that there are now.
         if !round.is_enough() || lingers_until.is_none() && cx.is_behind(&self.checked.put.key) {
@@ -520,7 +526,7 @@ impl PutOp {
     }
 
     fn reply(&self, cx: &mut Cx<'_>) {
-        let Phase::Writing { round, minted, context, .. } = &self.phase else { return };
+        let ConfigPhase::Writing { round, minted, context, .. } = &self.phase else { return };
         let put = &self.checked.put;
         let acks = cx.acks(round.stored_at_home(), round.homes_stored(), round.stand_ins_stored());
         let body = put.return_body.then(|| show(cx, &put.key, &self.checked.settings, &minted.state, acks));
@@ -534,8 +540,8 @@ impl PutOp {
 
     fn out_of_time(&self, cx: &mut Cx<'_>) -> Next {
         match &self.phase {
-            Phase::Reading(_) => self.refuse(cx, "too few replicas answered in time; nothing was written"),
-            Phase::Minting { .. } | Phase::Writing { .. } => {
+            ConfigPhase::Reading(_) => self.refuse(cx, "too few replicas answered in time; nothing was written"),
+            ConfigPhase::Minting { .. } | ConfigPhase::Writing { .. } => {
                 self.refuse(cx, "too few replicas stored it in time; the write may yet appear")
             }
         }
@@ -543,9 +549,9 @@ impl PutOp {
 
     fn refuse(&self, cx: &mut Cx<'_>, why: &str) -> Next {
         let (answered, needed) = match &self.phase {
-            Phase::Reading(reading) => (reading.counted(), reading.needed()),
-            Phase::Minting { .. } => (0, self.checked.needed()),
-            Phase::Writing { round, .. } => (round.acknowledged(), round.needed()),
+            ConfigPhase::Reading(reading) => (reading.counted(), reading.needed()),
+            ConfigPhase::Minting { .. } => (0, self.checked.needed()),
+            ConfigPhase::Writing { round, .. } => (round.acknowledged(), round.needed()),
         };
         let short = Shortfall { answered: answered as u32, needed: needed as u32, why: why.to_owned() };
         cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));

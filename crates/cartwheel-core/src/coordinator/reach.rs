@@ -105,7 +105,7 @@ mod tests {
     const PEER: NodeId = NodeId::new(1);
 
     fn request_id(operation: u64) -> RequestId {
-        RequestId { asking: Requester::Coordinator, operation, round: 1 }
+        RequestId { requester: Requester::Coordinator, operation, round: 1 }
     }
 
     fn at(ms: u64) -> Instant {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::configuration::{ConfigStamp, Homes};
 use crate::cluster::losses::Memory;
-use crate::message::{Answer, Failure, Role, StateDigest, Want};
+use crate::message::{Failure, ReplicaResponse, Role, StateDigest, Want};
 use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
 use crate::value::state::{Epoch, State};
@@ -282,13 +282,13 @@ impl ReadRound {
     }
 
     /// Takes in an answer; false if nobody asked for it.
-    pub fn heard(&mut self, from: NodeId, config_stamp: ConfigStamp, answer: Answer) -> bool {
+    pub fn heard(&mut self, from: NodeId, config_stamp: ConfigStamp, answer: ReplicaResponse) -> bool {
         self.waits_since.remove(&from);
         let Some(slot) = self.slots.get_mut(&from) else { return false };
         let (is_syncing, memory) = (config_stamp.is_syncing, config_stamp.memory);
         let Some(&(_, role)) = self.order.iter().find(|(node, _)| *node == from) else { return false };
         let heard = match answer {
-            Answer::State { state, epoch, loss } => Heard {
+            ReplicaResponse::State { state, epoch, loss } => Heard {
                 role,
                 digest: StateDigest::of(&state),
                 state: Some(state),
@@ -297,7 +297,7 @@ impl ReadRound {
                 is_syncing,
                 memory,
             },
-            Answer::Digest { digest, loss } => {
+            ReplicaResponse::Digest { digest, loss } => {
                 // A digest that comes after the state it was superseded by says nothing new.
                 if matches!(slot, Slot::Heard(Heard { state: Some(_), .. }) | Slot::Waiting(_, Want::State)) {
                     return true;
@@ -305,12 +305,12 @@ impl ReadRound {
                 Heard { role, digest, state: None, epoch: None, counts: loss.is_none(), is_syncing, memory }
             }
             // It may not have heard yet that it is one; then it is asked again.
-            Answer::Failed(Failure::NotAHome) if matches!(slot, Slot::Waiting(Role::Home, _)) => return true,
-            Answer::Failed(_) => {
+            ReplicaResponse::Failed(Failure::NotAHome) if matches!(slot, Slot::Waiting(Role::Home, _)) => return true,
+            ReplicaResponse::Failed(_) => {
                 *slot = Slot::Failed;
                 return true;
             }
-            Answer::Stored | Answer::Holds { .. } => return false,
+            ReplicaResponse::Stored | ReplicaResponse::Holds { .. } => return false,
         };
         *slot = Slot::Heard(heard);
         true
@@ -480,11 +480,11 @@ mod tests {
         State::from_parts(Clock::new(), writes.iter().map(sibling), Notes::new())
     }
 
-    fn answer(state: &State, want: Want, counts: bool) -> Answer {
+    fn answer(state: &State, want: Want, counts: bool) -> ReplicaResponse {
         let loss = (!counts).then_some(Loss(1));
         match want {
-            Want::State => Answer::State { state: state.clone(), epoch: Epoch(1), loss },
-            Want::Digest => Answer::Digest { digest: StateDigest::of(state), loss },
+            Want::State => ReplicaResponse::State { state: state.clone(), epoch: Epoch(1), loss },
+            Want::Digest => ReplicaResponse::Digest { digest: StateDigest::of(state), loss },
         }
     }
 
@@ -503,7 +503,7 @@ mod tests {
         };
         assert_eq!(asked_at(&mut round, 100), [1, 2, 4, 8, 16, 32, 64, 96]);
         // What has answered and is asked for more is asked as soon as at first.
-        round.heard(homes[0], ConfigStamp::default(), Answer::Failed(Failure::NotAHome));
+        round.heard(homes[0], ConfigStamp::default(), ReplicaResponse::Failed(Failure::NotAHome));
         assert_eq!(asked_at(&mut round, 5), [1, 2, 4]);
     }
 
@@ -565,7 +565,7 @@ mod tests {
                         }
                         for (node, _, want) in questions {
                             let (fails, counts, writes) = &homes[node.get() as usize - 1];
-                            let failed = Answer::Failed(Failure::Storage);
+                            let failed = ReplicaResponse::Failed(Failure::Storage);
                             heard.insert(node);
                             let answer = if *fails { failed } else { answer(&state(writes), want, *counts) };
                             round.heard(node, ConfigStamp::default(), answer);

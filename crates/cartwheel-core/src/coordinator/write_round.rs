@@ -317,7 +317,7 @@ impl WriteRound {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::configuration::{Configuration, Home, Phase};
+    use crate::cluster::configuration::{ConfigPhase, Configuration, Home};
     use crate::cluster::counts::{Group, ReplicaCounts};
     use crate::value::dot::{Incarnation, Since};
 
@@ -341,7 +341,7 @@ mod tests {
         let phase = |number: u64, homes: [Home; 2]| {
             let counts = ReplicaCounts::default();
             let configuration = Configuration { number, homes: homes.to_vec(), choosers: 2, counts };
-            Phase::Alone(configuration).homes(Group::default(), |_| false)
+            ConfigPhase::Stable(configuration).homes(Group::default(), |_| false)
         };
         let mut round = WriteRound::new(phase(0, [home(1, 1), home(2, 1)]), Vec::new(), 2);
         round.stored(NodeId::new(1), Memory::default());

@@ -47,14 +47,14 @@ pub enum Finding {
         /// The depth of the tree.
         depth: u8,
         /// Every record that it is over counts, so what it lacks was not lost here.
-        whole: bool,
+        is_recovered: bool,
         /// The sums.
         sums: Vec<Sum>,
     },
     /// Keys.
     Keys {
         /// As above.
-        whole: bool,
+        is_recovered: bool,
         /// The keys.
         page: ListPage,
     },

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::cluster::configuration::{ConfigVersion, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigVersion};
 use crate::cluster::membership::History;
 use crate::cluster::sizes::NodeSizes;
 use crate::ring::{PartitionId, RingVersion};
@@ -23,8 +23,8 @@ pub enum Notice {
     /// All that the sender has, in answer to [`Notice::History`].
     Complement(History),
     /// The receiver's shards are to say how much they hold.
-    Ask(Inquiry),
-    /// The answer to [`Notice::Ask`].
+    Inquiry(Inquiry),
+    /// The answer to [`Notice::Inquiry`].
     Report(InquiryId, NodeSizes),
     /// What holds in partitions.
     Phases(PhasesNotice),
@@ -84,7 +84,7 @@ pub enum PhasesNotice {
     /// How far it knows each, as its digest is another. If it is no answer, the receiver tells in turn how far it is itself.
     Steps(Vec<ConfigVersion>, bool),
     /// What holds in these partitions.
-    Hold(Vec<(PartitionId, Phase)>),
+    Hold(Vec<(PartitionId, ConfigPhase)>),
 }
 
 /// What a member tells of its epochs.

@@ -48,9 +48,9 @@ pub struct Envelope {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
     /// A coordinator asks a replica.
-    Ask(RequestId, Ask),
+    Request(RequestId, ReplicaRequest),
     /// The replica's answer.
-    Answer(RequestId, Answer),
+    Response(RequestId, ReplicaResponse),
     /// A node that cannot coordinate a write hands it to one that can, with the time that is left. The receiver coordinates it
     /// or refuses; it does not forward it again. The epoch is that in which the sender began: a late write may have been made, deleted
     /// and forgotten meanwhile.
@@ -66,7 +66,7 @@ pub enum Message {
     /// What the home hands out.
     Fetched(RequestId, Fetched),
     /// A node whose wall clock has jumped asks what others' clocks read.
-    AskClocks(RequestId),
+    ClocksRequest(RequestId),
     /// The answer: the envelope says it.
     Clocks(RequestId),
     /// About who holds a partition.
@@ -79,7 +79,7 @@ pub enum Message {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RequestId {
     /// Which part of the asker it is that asks.
-    pub asking: Requester,
+    pub requester: Requester,
     /// The operation, unique among all that the asker ever began.
     pub operation: u64,
     /// The question within the operation.
@@ -106,7 +106,7 @@ pub enum Requester {
 
 /// What a replica is asked to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Ask {
+pub enum ReplicaRequest {
     /// Say what it holds.
     Read {
         /// The key.
@@ -142,7 +142,7 @@ pub enum Ask {
     },
 }
 
-impl Ask {
+impl ReplicaRequest {
     /// The key in question.
     pub const fn key(&self) -> &Key {
         match self {
@@ -180,7 +180,7 @@ pub enum Confirm {
 
 /// What a replica answers. Nothing in it is less than durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Answer {
+pub enum ReplicaResponse {
     /// What it holds.
     State {
         /// All of it.
@@ -212,7 +212,7 @@ pub enum Answer {
     Failed(Failure),
 }
 
-impl Answer {
+impl ReplicaResponse {
     /// The loss that the replica tells of.
     pub const fn loss(&self) -> Option<Loss> {
         match self {

@@ -1,15 +1,15 @@
 //! What nodes say to each other about the configurations of a partition.
 
-use crate::cluster::configuration::{ConfigVersion, Configuration, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration};
 use crate::cluster::paxos::{Accepted, Ballot};
 
 /// What one node says to another about a partition.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ReconfigurationMessage {
     /// The sender knows of nothing later than this, and would like to.
-    Ask(ConfigVersion),
+    Query(ConfigVersion),
     /// What holds.
-    Holds(Phase),
+    Holds(ConfigPhase),
     /// A proposer of the successor of this number asks to be heard.
     Prepare(u64, Ballot),
     /// A chooser hears it, and says what it has accepted.
@@ -23,5 +23,5 @@ pub enum ReconfigurationMessage {
     /// The sender, which is to be a home after this number, holds what the homes do.
     Copied(u64),
     /// The sender holds all that the configuration before this number held when it ended.
-    Whole(u64),
+    Synced(u64),
 }

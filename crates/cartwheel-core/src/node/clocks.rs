@@ -45,11 +45,14 @@ impl Node {
 
     /// Asks all others what their clocks read. If all jumped together, what was heard of them before says that this one is off.
     pub(super) fn ask_clocks(&self, step: &mut Gathered) {
-        let request_id =
-            RequestId { asking: Requester::Coordinator, operation: self.config.shard_id.first_operation(0), round: 0 };
+        let request_id = RequestId {
+            requester: Requester::Coordinator,
+            operation: self.config.shard_id.first_operation(0),
+            round: 0,
+        };
         let others = self.held.view().members().map(|known| known.member.id).filter(|&id| id != self.config.node);
         for other in others {
-            self.send(step, other, Message::AskClocks(request_id));
+            self.send(step, other, Message::ClocksRequest(request_id));
         }
     }
 }

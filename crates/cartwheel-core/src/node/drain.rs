@@ -65,19 +65,19 @@ impl Node {
     }
 
     /// Has records looked after that have something to forget.
-    pub(super) fn forget(&mut self, step: &mut Gathered) {
+    pub(super) fn collect_garbage(&mut self, step: &mut Gathered) {
         loop {
             let may_begin = self.admission.room(WorkClass::Reclaim, step.now.instant) > 0;
             let Some(task) = self.gc_sweep.next(step.now, self.replica.epoch(), may_begin) else { return };
             match task {
-                gc_sweep::HandoffTask::Store(command) => {
+                gc_sweep::GcTask::Store(command) => {
                     let id = self.replica.next_store();
                     self.gc_sweep.begun(id);
                     step.effects.stores.push((id, command));
                 }
-                gc_sweep::HandoffTask::Forget(key, entry) => {
+                gc_sweep::GcTask::Collect(key, entry) => {
                     self.admission.begin(WorkClass::Reclaim, step.now.instant);
-                    self.replica.forget(key, entry, &mut step.work);
+                    self.replica.collect(key, entry, &mut step.work);
                     self.settle(step);
                 }
             }

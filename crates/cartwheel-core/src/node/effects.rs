@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cluster::configuration::Phase;
+use crate::cluster::configuration::ConfigPhase;
 use crate::cluster::liveness::Liveness;
 use crate::cluster::membership::View;
 use crate::event::Event;
@@ -27,7 +27,7 @@ pub enum Input {
     /// The wish and the settings to go by from now on.
     View(Arc<View>),
     /// What holds in partitions of this shard, as others know it.
-    Phases(Vec<(PartitionId, Phase)>),
+    Phases(Vec<(PartitionId, ConfigPhase)>),
     /// What to think of the other nodes from now on.
     Liveness(Arc<Liveness>),
     /// The epoch from now on. It is durable, and no earlier than the one before.
@@ -61,7 +61,7 @@ pub struct Effects {
     /// The shard holds nothing any more that its node, which is leaving, is to hand over; or it does.
     pub drained: Option<bool>,
     /// What holds from now on in partitions, as far as this node knows, for others to hear.
-    pub phases: Vec<(PartitionId, Phase)>,
+    pub phases: Vec<(PartitionId, ConfigPhase)>,
     /// When the node wants a [`Input::Tick`] at the latest. It replaces what the step before said.
     pub wake_at: Option<Instant>,
 }

@@ -12,9 +12,9 @@ use crate::cluster::sizes::TreeId;
 use crate::coordinator::ReplyTo;
 use crate::event::Event;
 use crate::message::client::{ClientId, Operation, Outcome, Put, Refusal, Reply, Request, Retry, Shortfall};
-use crate::message::{Answer, Ask, Envelope, Failure, Message, RequestId, Requester, Role};
+use crate::message::{Envelope, Failure, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role};
 use crate::mutation::Mutation;
-use crate::replica::{Asker, Done};
+use crate::replica::{Caller, Done};
 use crate::ring::PartitionId;
 use crate::store::command::{StoreId, StoreResult};
 use crate::value::dot::NodeId;
@@ -87,12 +87,12 @@ impl Node {
         self.clock_guard.heard(from, (envelope.from_incarnation, envelope.from_boot), envelope.sent, step.now);
         let (config_stamp, losses) = (envelope.config_stamp, envelope.losses);
         match envelope.message {
-            Message::Ask(request_id, ask) => {
+            Message::Request(request_id, ask) => {
                 let partition = self.held.partition_of(ask.key());
                 self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
                 self.asked(step, from, request_id, ask);
             }
-            Message::Answer(request_id, answer) => {
+            Message::Response(request_id, answer) => {
                 if let Some(partition) = self.partition_of(request_id) {
                     self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
                 }
@@ -101,7 +101,7 @@ impl Node {
             Message::Forward(request_id, put, budget, begun) => {
                 self.take_over(step, (from, request_id), put, budget, begun)
             }
-            Message::AskClocks(request_id) => self.send(step, from, Message::Clocks(request_id)),
+            Message::ClocksRequest(request_id) => self.send(step, from, Message::Clocks(request_id)),
             // The envelope has said it.
             Message::Clocks(_) => {}
             Message::Forwarded(request_id, result) => {
@@ -133,9 +133,9 @@ impl Node {
                 }
                 self.transfers.told(&mut tcx!(self, step), from, request_id, fetched);
             }
-            Message::Reconfiguration(partition, word) => {
+            Message::Reconfiguration(partition, message) => {
                 let from = Home { node: from, incarnation: envelope.from_incarnation };
-                self.reconfiguration.heard(&mut scx!(self, step), from, partition, word);
+                self.reconfiguration.heard(&mut scx!(self, step), from, partition, message);
             }
             // The node's control takes these.
             Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
@@ -192,11 +192,11 @@ impl Node {
         from: NodeId,
         request_id: RequestId,
         config_stamp: (ConfigStamp, &Losses),
-        answer: Answer,
+        answer: ReplicaResponse,
     ) {
         // Whoever asked: the peer is there, and not late.
         self.reach.answered(from, request_id, step.now.instant);
-        match request_id.asking {
+        match request_id.requester {
             Requester::Coordinator => {
                 self.coordinator.answered(&mut cx!(self, step), from, request_id, config_stamp, answer)
             }
@@ -209,7 +209,7 @@ impl Node {
         }
     }
 
-    pub(super) fn asked(&mut self, step: &mut Gathered, from: NodeId, request_id: RequestId, ask: Ask) {
+    pub(super) fn asked(&mut self, step: &mut Gathered, from: NodeId, request_id: RequestId, ask: ReplicaRequest) {
         let (key, tree) = (ask.key(), self.held.tree_of(ask.key()));
         let TreeId { partition, group } = tree;
         // Who was a home says what it holds to those who are, until they have taken it over.
@@ -218,28 +218,40 @@ impl Node {
                 .held
                 .partition_state(partition)
                 .is_some_and(|partition_state| partition_state.leaves(self.held.me(), group));
-            leaves && request_id.asking == Requester::Exchange
+            leaves && request_id.requester == Requester::Exchange
         };
         let is_ours = match &ask {
-            Ask::Read { role: Role::StandIn, .. } => true,
-            Ask::Merge { stands_in_for: Some(home), .. } => self.held.has_home(key, *home),
-            Ask::Read { .. } | Ask::Recover { .. } | Ask::Merge { .. } => self.held.is_home(key) || is_left(),
+            ReplicaRequest::Read { role: Role::StandIn, .. } => true,
+            ReplicaRequest::Merge { stands_in_for: Some(home), .. } => self.held.has_home(key, *home),
+            ReplicaRequest::Read { .. } | ReplicaRequest::Recover { .. } | ReplicaRequest::Merge { .. } => {
+                self.held.is_home(key) || is_left()
+            }
         };
         // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
-        if request_id.asking == Requester::Exchange {
+        if request_id.requester == Requester::Exchange {
             self.admission.begin(WorkClass::Repair, step.now.instant);
         }
         let stamp = match &ask {
-            Ask::Merge { epoch, .. } => Some(*epoch),
-            Ask::Read { .. } | Ask::Recover { .. } => None,
+            ReplicaRequest::Merge { epoch, .. } => Some(*epoch),
+            ReplicaRequest::Read { .. } | ReplicaRequest::Recover { .. } => None,
         };
         if stamp.is_some_and(|stamp| self.is_wrong_epoch(step, from, stamp)) {
-            self.send_about(step, from, partition, Message::Answer(request_id, Answer::Failed(Failure::WrongEpoch)));
+            self.send_about(
+                step,
+                from,
+                partition,
+                Message::Response(request_id, ReplicaResponse::Failed(Failure::WrongEpoch)),
+            );
         } else if is_ours {
-            self.ask_own(step, Asker::Peer(from, request_id, tree), ask);
+            self.ask_own(step, Caller::Peer(from, request_id, tree), ask);
         } else {
             step.effects.events.push(Event::NotAHome(from));
-            self.send_about(step, from, partition, Message::Answer(request_id, Answer::Failed(Failure::NotAHome)));
+            self.send_about(
+                step,
+                from,
+                partition,
+                Message::Response(request_id, ReplicaResponse::Failed(Failure::NotAHome)),
+            );
         }
     }
 
@@ -263,13 +275,13 @@ impl Node {
 
     pub(super) fn done(&mut self, step: &mut Gathered, done: Done) {
         match done {
-            Done::Answer(Asker::Here(request_id), answer) => {
+            Done::Response(Caller::Local(request_id), answer) => {
                 let (config_stamp, losses) = self.own_config_stamp(request_id);
                 self.answered(step, self.config.node, request_id, (config_stamp, &losses), answer);
             }
-            Done::Answer(Asker::Peer(peer, request_id, tree), answer) => {
+            Done::Response(Caller::Peer(peer, request_id, tree), answer) => {
                 let losses = self.losses.of(tree.partition, self.replica.epoch());
-                self.send_on(step, peer, (self.config_stamp_of(tree), losses), Message::Answer(request_id, answer));
+                self.send_on(step, peer, (self.config_stamp_of(tree), losses), Message::Response(request_id, answer));
             }
             Done::Mint(request_id, result) => {
                 let (_, losses) = self.own_config_stamp(request_id);
@@ -277,9 +289,9 @@ impl Node {
             }
             Done::HandedOver => {}
             Done::Dropped(key) => self.reconfiguration.dropped(&mut scx!(self, step), &key),
-            Done::Forgot(deleted) => {
+            Done::Collected(deleted) => {
                 self.gc_sweep.ended();
-                step.effects.events.push(Event::Forgot(deleted));
+                step.effects.events.push(Event::Collected(deleted));
             }
         }
     }
@@ -308,7 +320,7 @@ impl Node {
 
     /// The partition that one of this node's own operations is about.
     pub(super) fn partition_of(&self, request_id: RequestId) -> Option<PartitionId> {
-        match request_id.asking {
+        match request_id.requester {
             Requester::Coordinator => {
                 self.coordinator.key_of(request_id.operation).map(|key| self.held.partition_of(key))
             }

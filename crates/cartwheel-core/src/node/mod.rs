@@ -41,7 +41,7 @@ use crate::node::waiting::WaitingQuestions;
 use crate::reconfiguration::transfer::{self, Transfers};
 use crate::reconfiguration::{self, Reconfiguration};
 use crate::replica::gc_sweep::GcSweep;
-use crate::replica::{Asker, Replica, Work};
+use crate::replica::{Caller, Replica, Work};
 use crate::ring::PartitionId;
 use crate::store::loss_book::LossBook;
 use crate::store::record::Minter;
@@ -206,7 +206,7 @@ impl Node {
             let known = self
                 .held
                 .partition_states()
-                .filter(|(_, partition_state)| partition_state.phase.step() > ConfigVersion::default());
+                .filter(|(_, partition_state)| partition_state.phase.version() > ConfigVersion::default());
             step.effects
                 .phases
                 .extend(known.map(|(partition, partition_state)| (partition, partition_state.phase.clone())));
@@ -261,7 +261,7 @@ impl Node {
         }
         self.settle(&mut step);
         self.hand_over(&mut step);
-        self.forget(&mut step);
+        self.collect_garbage(&mut step);
         self.exchange.tick(&mut xcx!(self, step));
         self.settle(&mut step);
         self.reconfiguration.tick(&mut scx!(self, step));
@@ -293,15 +293,15 @@ impl Node {
             self.settle_reconfiguration(step);
             self.settle_exchange(step);
             self.settle_transfers(step);
-            for (to, request_id, ask) in std::mem::take(&mut step.out.asks) {
+            for (to, request_id, ask) in std::mem::take(&mut step.out.requests) {
                 if to != self.config.node {
                     self.reach.asked(to, request_id, step.now.instant);
                 }
                 if to == self.config.node {
-                    self.ask_own(step, Asker::Here(request_id), ask);
+                    self.ask_own(step, Caller::Local(request_id), ask);
                 } else {
                     let partition = self.held.partition_of(ask.key());
-                    self.send_about(step, to, partition, Message::Ask(request_id, ask));
+                    self.send_about(step, to, partition, Message::Request(request_id, ask));
                 }
             }
             for (request_id, mint) in std::mem::take(&mut step.out.mints) {
@@ -351,8 +351,8 @@ impl Node {
         loop {
             let reconfiguration::Out { sends, stores, taken, drops } = std::mem::take(&mut step.reconfiguration);
             step.effects.stores.extend(stores);
-            for (to, partition, word) in sends {
-                self.send_about(step, to, partition, Message::Reconfiguration(partition, word));
+            for (to, partition, message) in sends {
+                self.send_about(step, to, partition, Message::Reconfiguration(partition, message));
             }
             for key in drops {
                 self.replica.drop_record(key, &mut step.work);
@@ -364,7 +364,7 @@ impl Node {
             let (mut touched, mut moved) = (BTreeSet::new(), BTreeSet::new());
             for (partition, partition_state) in taken {
                 touched.insert(partition);
-                if held.step(partition) < partition_state.phase.step() {
+                if held.version(partition) < partition_state.phase.version() {
                     moved.insert(partition);
                     step.effects.phases.push((partition, partition_state.phase.clone()));
                 }
@@ -378,8 +378,8 @@ impl Node {
     /// Tells the exchange what has become of records, and hands on what it wants done.
     fn settle_exchange(&mut self, step: &mut Gathered) {
         self.exchange.changed(std::mem::take(&mut step.work.changes));
-        let anti_entropy::Out { asks, sends, stores, heals, events } = std::mem::take(&mut step.exchange);
-        step.out.asks.extend(asks);
+        let anti_entropy::Out { requests, sends, stores, heals, events } = std::mem::take(&mut step.exchange);
+        step.out.requests.extend(requests);
         step.effects.stores.extend(stores);
         for event in &events {
             if let Event::Exchanged(tree, _) = event {
@@ -398,9 +398,9 @@ impl Node {
 
     /// Hands on what transfers want done.
     fn settle_transfers(&mut self, step: &mut Gathered) {
-        let transfer::Out { asks, sends, stores, events, ended } = std::mem::take(&mut step.transfers);
-        for (request_id, ask) in asks {
-            self.replica.ask(step.now, Asker::Here(request_id), ask, &mut step.work);
+        let transfer::Out { requests, sends, stores, events, ended } = std::mem::take(&mut step.transfers);
+        for (request_id, ask) in requests {
+            self.replica.ask(step.now, Caller::Local(request_id), ask, &mut step.work);
         }
         step.effects.stores.extend(stores);
         step.effects.events.extend(events);

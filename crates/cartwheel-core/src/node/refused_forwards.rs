@@ -63,7 +63,7 @@ mod tests {
     use crate::message::Requester;
 
     fn request(operation: usize) -> RequestId {
-        RequestId { asking: Requester::Coordinator, operation: operation as u64, round: 1 }
+        RequestId { requester: Requester::Coordinator, operation: operation as u64, round: 1 }
     }
 
     #[test]

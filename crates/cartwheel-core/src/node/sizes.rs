@@ -12,8 +12,8 @@ impl Node {
         let of = |&partition: &PartitionId| groups(partition).map(move |group| TreeId { partition, group });
         let (ids, me) = (partitions.iter().flat_map(of), held.me());
         let leaves = held.partition_states().filter(|(_, partition_state)| {
-            let is_to_hand_over = partition_state.former.is_some() || partition_state.has_stale_data;
-            is_to_hand_over && (partition_state.former.is_some() || !partition_state.phase.is_home_of_any(me))
+            let is_to_hand_over = partition_state.retired.is_some() || partition_state.has_stale_data;
+            is_to_hand_over && (partition_state.retired.is_some() || !partition_state.phase.is_home_of_any(me))
         });
         NodeSizes {
             trees: ids.filter_map(|id| Some((id, trees.size(id)?))).collect(),

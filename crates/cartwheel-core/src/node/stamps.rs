@@ -6,9 +6,9 @@ use crate::cluster::configuration::{ConfigStamp, Home};
 use crate::cluster::losses::Losses;
 use crate::cluster::sizes::TreeId;
 use crate::message::anti_entropy::{Finding, Question};
-use crate::message::{Ask, RequestId, Requester};
+use crate::message::{ReplicaRequest, RequestId, Requester};
 use crate::mutation::Mutation;
-use crate::replica::Asker;
+use crate::replica::Caller;
 use crate::ring::PartitionId;
 use crate::store::command::StoreResult;
 use crate::value::dot::{NodeId, Since};
@@ -36,7 +36,7 @@ impl Node {
     /// The same for the partition that one of this node's own operations is about, and what is known of its homes' losses.
     pub(super) fn own_config_stamp(&self, request_id: RequestId) -> (ConfigStamp, Losses) {
         let losses = |partition| self.losses.of(partition, self.replica.epoch());
-        let key = match request_id.asking {
+        let key = match request_id.requester {
             Requester::Coordinator => self.coordinator.key_of(request_id.operation),
             Requester::Exchange | Requester::Transfer => None,
         };
@@ -50,18 +50,18 @@ impl Node {
     }
 
     /// Asks this node's replica; what a home recovers from waits until the loss is durable here.
-    pub(super) fn ask_own(&mut self, step: &mut Gathered, asker: Asker, ask: Ask) {
-        if let Ask::Recover { key, home, since } = &ask {
+    pub(super) fn ask_own(&mut self, step: &mut Gathered, caller: Caller, ask: ReplicaRequest) {
+        if let ReplicaRequest::Recover { key, home, since } = &ask {
             let partition = self.held.partition_of(key);
             if !self.losses.has_room(partition, *home) {
                 // It is asked again.
                 return;
             }
             if !self.losses.note(partition, *home, *since, self.replica.epoch()) {
-                return self.waiting.push(self.losses.version(), Waiting::Ask(asker, ask));
+                return self.waiting.push(self.losses.version(), Waiting::Ask(caller, ask));
             }
         }
-        self.replica.ask(step.now, asker, ask, &mut step.work);
+        self.replica.ask(step.now, caller, ask, &mut step.work);
     }
 
     /// A peer compares; if it recovers from a loss, it is answered once that is durable here.
@@ -120,7 +120,7 @@ impl Node {
         let Some(version) = self.losses.stored(step.now.instant, result) else { return };
         for waiting in self.waiting.ready(version) {
             match waiting {
-                Waiting::Ask(asker, ask) => self.replica.ask(step.now, asker, ask, &mut step.work),
+                Waiting::Ask(caller, ask) => self.replica.ask(step.now, caller, ask, &mut step.work),
                 Waiting::Compare(from, request_id, question) => {
                     self.exchange.asked(&mut xcx!(self, step), from, request_id, question);
                 }

@@ -1,8 +1,8 @@
 //! Questions that wait until what they tell of is durable.
 
 use crate::message::anti_entropy::Question;
-use crate::message::{Ask, RequestId};
-use crate::replica::Asker;
+use crate::message::{ReplicaRequest, RequestId};
+use crate::replica::Caller;
 use crate::value::dot::NodeId;
 
 /// How many questions wait until a loss is durable. More are dropped, and asked again.
@@ -12,7 +12,7 @@ const WAITING_MAX: usize = 1_024;
 #[derive(Clone, Debug)]
 pub enum Waiting {
     /// To the replica.
-    Ask(Asker, Ask),
+    Ask(Caller, ReplicaRequest),
     /// To the exchange.
     Compare(NodeId, RequestId, Question),
 }

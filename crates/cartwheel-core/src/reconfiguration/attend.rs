@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Reconfiguration, Scx, is_gone, is_lost, is_there, wait};
 use crate::anti_entropy::Compared;
-use crate::cluster::configuration::{Configuration, Home, Phase};
+use crate::cluster::configuration::{ConfigPhase, Configuration, Home};
 use crate::cluster::counts::Group;
+use crate::cluster::next_configuration::next_configuration;
 use crate::cluster::partition_state::PartitionState;
 use crate::cluster::sizes::TreeId;
-use crate::cluster::successor::successor;
 use crate::message::reconfiguration::ReconfigurationMessage;
 use crate::mutation::Mutation;
 use crate::ring::PartitionId;
@@ -23,7 +23,7 @@ impl Reconfiguration {
     /// Does what is due.
     pub fn tick(&mut self, cx: &mut Scx<'_>) {
         self.unsaved.due(cx.now).into_iter().for_each(|partition| self.save(cx, partition));
-        self.rumours.due(cx.now).into_iter().for_each(|partition| self.ask(cx, partition));
+        self.pending_versions.due(cx.now).into_iter().for_each(|partition| self.ask(cx, partition));
         let (mut busy, every) = (None, self.turn_every());
         for partition in self.attended.due(cx.now) {
             let Some(turn) = self.attended.get_mut(partition) else { continue };
@@ -56,21 +56,21 @@ impl Reconfiguration {
             return;
         }
         if let Some(force_recovered) = self.force_recovered(cx.held, partition, &partition_state) {
-            return self.enter(cx, partition, Phase::Alone(force_recovered));
+            return self.enter(cx, partition, ConfigPhase::Stable(force_recovered));
         }
         let latest = partition_state.phase.latest();
         let is_awaited = partition_state.phase.next().is_some() || latest.is_force_recovered();
-        if is_turn && is_awaited && latest.has(self.me) && partition_state.is_whole_in(latest.number) {
-            self.say(cx, partition, self.whole_words(&partition_state.phase));
+        if is_turn && is_awaited && latest.has(self.me) && partition_state.is_synced_in(latest.number) {
+            self.say(cx, partition, self.synced_messages(&partition_state.phase));
         }
         match &partition_state.phase {
             // In what was made anew not every majority holds everything from the start.
-            Phase::Alone(only)
-                if only.is_force_recovered() && !self.are_whole(cx, partition, &partition_state, only) => {}
-            Phase::Alone(only) => self.drive(cx, partition, &partition_state, only),
-            Phase::Joint(_, next) => {
+            ConfigPhase::Stable(only)
+                if only.is_force_recovered() && !self.are_synced(cx, partition, &partition_state, only) => {}
+            ConfigPhase::Stable(only) => self.drive(cx, partition, &partition_state, only),
+            ConfigPhase::Joint(_, next) => {
                 self.complete(cx, partition, &partition_state, next);
-                if cx.broken.is(Mutation::SucceededHomeForgets)
+                if cx.broken.is(Mutation::ReplacedHomePurges)
                     && cx.held.goes(partition)
                     && !partition_state.has_stale_data
                 {
@@ -91,7 +91,7 @@ impl Reconfiguration {
         }
         if is_turn
             && (partition_state.phase.next().is_some()
-                || partition_state.former.is_some()
+                || partition_state.retired.is_some()
                 || !partition_state.phase.has(self.me))
         {
             self.inquire(cx, partition, &partition_state.phase);
@@ -100,7 +100,7 @@ impl Reconfiguration {
 
     /// Lets the homes know how far this node is, and those who are to be homes, for the homes that it knows of may be long gone: who is
     /// further says so.
-    fn inquire(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &Phase) {
+    fn inquire(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &ConfigPhase) {
         let target = cx.held.view().target(partition);
         let mut nodes = phase.nodes();
         nodes.extend(target.iter().map(|home| home.node));
@@ -156,14 +156,14 @@ impl Reconfiguration {
         };
         let target = cx.held.view().target(partition);
         let counts = cx.held.view().target_counts();
-        let next = successor(only, &target, counts, has_copied, |home| !is_there(cx, home));
+        let next = next_configuration(only, &target, counts, has_copied, |home| !is_there(cx, home));
         next.filter(|next| newcomers(only, next).into_iter().all(has_copied))
     }
 
     /// What tells all homes that this one holds what those before held.
-    fn whole_words(&self, phase: &Phase) -> Vec<(NodeId, ReconfigurationMessage)> {
+    fn synced_messages(&self, phase: &ConfigPhase) -> Vec<(NodeId, ReconfigurationMessage)> {
         let others = phase.nodes().into_iter().filter(|&node| node != self.me.node);
-        others.map(|node| (node, ReconfigurationMessage::Whole(phase.latest().number))).collect()
+        others.map(|node| (node, ReconfigurationMessage::Synced(phase.latest().number))).collect()
     }
 
     /// The successor stands alone once enough of its homes, and all of them that seem to be there, hold what the homes before held.
@@ -174,13 +174,13 @@ impl Reconfiguration {
         partition_state: &PartitionState,
         next: &Configuration,
     ) {
-        if self.are_whole(cx, partition, partition_state, next) {
-            self.enter(cx, partition, Phase::Alone(next.clone()));
+        if self.are_synced(cx, partition, partition_state, next) {
+            self.enter(cx, partition, ConfigPhase::Stable(next.clone()));
         }
     }
 
     /// Whether enough of the homes, and all of them that seem to be there, have said that they hold what there is to hold.
-    fn are_whole(
+    fn are_synced(
         &self,
         cx: &Scx<'_>,
         partition: PartitionId,
@@ -188,13 +188,13 @@ impl Reconfiguration {
         latest: &Configuration,
     ) -> bool {
         let number = latest.number;
-        let is_own = latest.has(self.me) && partition_state.is_whole_in(number);
-        let has_said = |home: &Home| self.reports.get(&partition)?.whole.get(home);
-        let is_whole = |home: Home| has_said(&home) == Some(&number) || is_own && home == self.me;
+        let is_own = latest.has(self.me) && partition_state.is_synced_in(number);
+        let has_said = |home: &Home| self.reports.get(&partition)?.synced.get(home);
+        let is_synced = |home: Home| has_said(&home) == Some(&number) || is_own && home == self.me;
         latest.counts.ns().into_iter().all(|n| {
             let homes = latest.of(n);
-            let whole = homes.iter().filter(|&&home| is_whole(home)).count();
-            whole >= witnesses_to_be_had(cx, homes) && homes.iter().all(|&home| is_whole(home) || !is_there(cx, home))
+            let synced = homes.iter().filter(|&&home| is_synced(home)).count();
+            synced >= witnesses_to_be_had(cx, homes) && homes.iter().all(|&home| is_synced(home) || !is_there(cx, home))
         })
     }
 
@@ -202,16 +202,16 @@ impl Reconfiguration {
     /// that while the next one takes over, too: of the others so many may be lost meanwhile that without it no majority holds everything.
     fn fill(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState) {
         match &partition_state.phase {
-            Phase::Joint(current, next) => {
+            ConfigPhase::Joint(current, next) => {
                 self.fill_in(cx, partition, partition_state, current, |it, cx, tree| {
-                    it.has_one_whole(cx, tree, partition_state, current)
+                    it.has_one_synced(cx, tree, partition_state, current)
                 });
                 self.fill_in(cx, partition, partition_state, next, |it, cx, tree| {
                     it.has_all_of(cx, tree, partition_state, current)
                 });
             }
-            Phase::Alone(only) => self.fill_in(cx, partition, partition_state, only, |it, cx, tree| {
-                it.has_one_whole(cx, tree, partition_state, only)
+            ConfigPhase::Stable(only) => self.fill_in(cx, partition, partition_state, only, |it, cx, tree| {
+                it.has_one_synced(cx, tree, partition_state, only)
                     || only.is_force_recovered() && it.has_what_is_left(cx, tree, partition_state, only)
             }),
         }
@@ -227,19 +227,19 @@ impl Reconfiguration {
         holds: impl Fn(&Self, &mut Scx<'_>, TreeId) -> bool,
     ) {
         let number = filled.number;
-        if !filled.homes_of_any().contains(&self.me) || partition_state.is_whole_in(number) {
+        if !filled.homes_of_any().contains(&self.me) || partition_state.is_synced_in(number) {
             return;
         }
-        let mut is_whole = true;
+        let mut is_synced = true;
         // Each begins the comparisons that it lacks.
         for group in partition_state.phase.counts().groups().filter(|&group| filled.is_home(self.me, group)) {
-            is_whole &= holds(self, cx, TreeId { partition, group });
+            is_synced &= holds(self, cx, TreeId { partition, group });
         }
         let is_latest = number == partition_state.phase.latest().number;
-        if is_whole || is_latest && cx.broken.is(Mutation::WholeTooEarly) {
+        if is_synced || is_latest && cx.broken.is(Mutation::SyncedTooEarly) {
             // What is said is said of the latest.
-            let words = if is_latest { self.whole_words(&partition_state.phase) } else { Vec::new() };
-            self.change(cx, partition, |partition_state| partition_state.whole.insert(number), words);
+            let messages = if is_latest { self.synced_messages(&partition_state.phase) } else { Vec::new() };
+            self.change(cx, partition, |partition_state| partition_state.synced.insert(number), messages);
         }
     }
 
@@ -253,13 +253,13 @@ impl Reconfiguration {
         partition_state: &PartitionState,
         current: &Configuration,
     ) -> bool {
-        let step = partition_state.phase.step();
+        let version = partition_state.phase.version();
         let homes = current.homes_of(tree.group);
-        let mut whole = usize::from(homes.contains(&self.me) && partition_state.is_whole_in(current.number));
+        let mut synced = usize::from(homes.contains(&self.me) && partition_state.is_synced_in(current.number));
         let mut is_all = true;
         for &home in homes.iter().filter(|&&home| home != self.me) {
-            match cx.exchange.compared(tree, home.node).filter(|compared| compared.config_stamp.step >= step) {
-                Some(compared) => whole += usize::from(compared.whole),
+            match cx.exchange.compared(tree, home.node).filter(|compared| compared.config_stamp.version >= version) {
+                Some(compared) => synced += usize::from(compared.is_recovered),
                 None if is_gone(cx, home) => {}
                 None => {
                     is_all = false;
@@ -267,24 +267,26 @@ impl Reconfiguration {
                 }
             }
         }
-        is_all && whole >= witnesses_to_be_had(cx, homes)
+        is_all && synced >= witnesses_to_be_had(cx, homes)
     }
 
     /// Whether all is held here that one home held which holds everything: enough for one that comes late.
-    fn has_one_whole(
+    fn has_one_synced(
         &self,
         cx: &mut Scx<'_>,
         tree: TreeId,
         partition_state: &PartitionState,
         only: &Configuration,
     ) -> bool {
-        let step = partition_state.phase.step();
+        let version = partition_state.phase.version();
         let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
-        let mut is_whole = false;
+        let mut is_synced = false;
         for &home in others {
-            is_whole |= is_compared(cx, tree, home, |compared| compared.config_stamp.step >= step && compared.whole);
+            is_synced |= is_compared(cx, tree, home, |compared| {
+                compared.config_stamp.version >= version && compared.is_recovered
+            });
         }
-        is_whole
+        is_synced
     }
 
     /// Whether all is held here that anybody holds who is left and there: after a partition was made anew, nobody holds more.
@@ -295,12 +297,12 @@ impl Reconfiguration {
         partition_state: &PartitionState,
         only: &Configuration,
     ) -> bool {
-        let step = partition_state.phase.step();
+        let version = partition_state.phase.version();
         let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
         let there: Vec<Home> = others.copied().filter(|&home| is_there(cx, home)).collect();
         let mut has_all = true;
         for home in there {
-            has_all &= is_compared(cx, tree, home, |compared| compared.config_stamp.step >= step);
+            has_all &= is_compared(cx, tree, home, |compared| compared.config_stamp.version >= version);
         }
         has_all || cx.broken.is(Mutation::ForceRecoveredUnfilled)
     }
@@ -314,7 +316,7 @@ impl Reconfiguration {
             cx.exchange.hold_back(cx.now, partition, false);
         }
         match (partition_state.is_candidate, is_wanted) {
-            (false, true) if partition_state.former.is_none() && !partition_state.has_stale_data => {
+            (false, true) if partition_state.retired.is_none() && !partition_state.has_stale_data => {
                 // Those that only wait for others do not count: nodes that wait for each other in different partitions would wait for ever.
                 let copying = cx.held.candidates().saturating_sub(self.waiting.len());
                 // Those on their way to the disk are few, as no more are begun than may be.
@@ -346,7 +348,7 @@ impl Reconfiguration {
         partition_state: &PartitionState,
         is_turn: bool,
     ) {
-        let Phase::Alone(only) = &partition_state.phase else { return };
+        let ConfigPhase::Stable(only) = &partition_state.phase else { return };
         let number = only.number.saturating_add(1);
         if !is_turn && self.copied.get(&partition) == Some(&number) {
             self.waiting.insert(partition);
@@ -380,7 +382,7 @@ impl Reconfiguration {
             let tree = TreeId { partition, group };
             let mut from_any = false;
             for &home in only.homes_of(group) {
-                from_any |= is_compared(cx, tree, home, |compared| compared.whole);
+                from_any |= is_compared(cx, tree, home, |compared| compared.is_recovered);
             }
             // From those who are lost nothing is to be had.
             has_copied &= from_any || witnesses_to_be_had(cx, only.homes_of(group)) == 0;
@@ -402,7 +404,7 @@ impl Reconfiguration {
         partition_state: &PartitionState,
         busy: &mut Option<Busy>,
     ) {
-        if partition_state.former.is_none() {
+        if partition_state.retired.is_none() {
             self.left_at.remove(&partition);
             return;
         }
@@ -422,13 +424,13 @@ impl Reconfiguration {
                 homes.into_iter().filter(|&home| home.node != self.me.node && !is_gone(cx, home)).collect();
             for home in awaited {
                 is_released &= is_compared(cx, tree, home, |compared| {
-                    compared.begun >= since && compared.config_stamp.step >= partition_state.phase.step()
+                    compared.begun >= since && compared.config_stamp.version >= partition_state.phase.version()
                 });
             }
         }
-        if is_released || cx.broken.is(Mutation::OldHomeForgets) {
+        if is_released || cx.broken.is(Mutation::OldHomePurges) {
             let relieve = |partition_state: &mut PartitionState| {
-                (partition_state.former, partition_state.has_stale_data) = (None, true)
+                (partition_state.retired, partition_state.has_stale_data) = (None, true)
             };
             self.change(cx, partition, relieve, Vec::new());
         }

@@ -4,14 +4,14 @@
 //! 1. A node that is wished as a home copies what the homes hold, as a *candidate*.
 //! 2. The homes choose the successor among themselves ([`paxos`](crate::cluster::paxos)): one that differs in few homes ([`successor`](mod@crate::cluster::successor)), all of
 //!    which have copied. It is chosen once; whoever hears of it goes by it once it is durable there.
-//! 3. Both configurations have a say ([`crate::cluster::configuration::Phase::Joint`]): every quorum is needed of each. Each home of the successor
+//! 3. Both configurations have a say ([`crate::cluster::configuration::ConfigPhase::Joint`]): every quorum is needed of each. Each home of the successor
 //!    is compared with the homes before, until it holds what each of them held after it had heard of the successor. So it holds
 //!    all that was acknowledged by homes that had not.
 //! 4. When a majority of the new homes has, and all that are there, the successor stands alone.
 //! 5. A home that is none any more keeps what it has until it was compared with every later home once more; then it forgets it.
 //!
 //! Where a majority of those who choose is lost for good there is no successor. Once an administrator has given the lost ones up, what is
-//! left is a configuration of its own ([`Phase::force_recovered`]), of which each home first merges what the others hold. That keeps what
+//! left is a configuration of its own ([`ConfigPhase::force_recovered`]), of which each home first merges what the others hold. That keeps what
 //! is left, and no promise.
 //!
 //! Why nothing acknowledged is overlooked: each answer says how far the answering replica knows the chain, and no operation ends while
@@ -21,7 +21,7 @@
 
 mod agenda;
 mod attend;
-mod clearing;
+mod purge;
 pub mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ use rand_chacha::rand_core::Rng;
 
 use crate::admission::Admission;
 use crate::anti_entropy::{Compared, Exchange};
-use crate::cluster::configuration::{ConfigStamp, ConfigVersion, Configuration, Home, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigStamp, ConfigVersion, Configuration, Home};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::liveness::{Liveness, Status};
 use crate::cluster::partition_state::PartitionState;
@@ -49,7 +49,7 @@ use crate::value::dot::NodeId;
 use crate::value::key::Key;
 use crate::value::time::Instant;
 use agenda::Agenda;
-use clearing::Clearing;
+use purge::Purge;
 
 /// How often a partition is looked after while its configuration is not the one that is wished, or this node has something to do for it.
 const ATTEND_EVERY: Duration = Duration::from_millis(500);
@@ -173,13 +173,13 @@ struct Reports {
     /// Who has copied what the homes hold, to be a home after this number, and when it said so last.
     copied: BTreeMap<Home, (u64, Instant)>,
     /// The last number for which a home has said that it is whole.
-    whole: BTreeMap<Home, u64>,
+    synced: BTreeMap<Home, u64>,
 }
 
 /// A later step that somebody goes by.
 #[derive(Debug)]
-struct Rumour {
-    step: ConfigVersion,
+struct PendingVersion {
+    version: ConfigVersion,
     from: NodeId,
 }
 
@@ -196,7 +196,7 @@ pub struct Reconfiguration {
     proposals: BTreeMap<PartitionId, Proposal>,
     reports: BTreeMap<PartitionId, Reports>,
     /// When the node that goes by a later step is asked for it again.
-    rumours: Agenda<Rumour>,
+    pending_versions: Agenda<PendingVersion>,
     told: BTreeMap<(NodeId, PartitionId), Instant>,
     /// When those of them go that do not count any more.
     told_until: Instant,
@@ -210,9 +210,9 @@ pub struct Reconfiguration {
     undecided: BTreeMap<PartitionId, (Ballot, Instant)>,
     /// Since when nothing is under way any more in a partition that this node leaves.
     left_at: BTreeMap<PartitionId, Instant>,
-    clearings: BTreeMap<PartitionId, Clearing>,
+    purges: BTreeMap<PartitionId, Purge>,
     /// The clearings that the admission controller has told to wait.
-    clearings_waiting: BTreeSet<PartitionId>,
+    purges_waiting: BTreeSet<PartitionId>,
 }
 
 impl Reconfiguration {
@@ -226,7 +226,7 @@ impl Reconfiguration {
             stores: BTreeMap::new(),
             proposals: BTreeMap::new(),
             reports: BTreeMap::new(),
-            rumours: Agenda::default(),
+            pending_versions: Agenda::default(),
             told: BTreeMap::new(),
             told_until: Instant::default(),
             attended: Agenda::default(),
@@ -234,8 +234,8 @@ impl Reconfiguration {
             waiting: BTreeSet::new(),
             undecided: BTreeMap::new(),
             left_at: BTreeMap::new(),
-            clearings: BTreeMap::new(),
-            clearings_waiting: BTreeSet::new(),
+            purges: BTreeMap::new(),
+            purges_waiting: BTreeSet::new(),
         }
     }
 
@@ -284,11 +284,11 @@ impl Reconfiguration {
         if self.force_recovered(held, partition, partition_state).is_some() {
             return true;
         }
-        let Phase::Alone(only) = &partition_state.phase else { return is_wanted() };
-        let is_syncing = only.homes_of_any().contains(&self.me) && !partition_state.is_whole();
+        let ConfigPhase::Stable(only) = &partition_state.phase else { return is_wanted() };
+        let is_syncing = only.homes_of_any().contains(&self.me) && !partition_state.is_synced();
         let is_to_change = || {
             let (target, counts) = (held.view().target(partition), held.view().target_counts());
-            crate::cluster::successor::successor(only, &target, counts, |_| true, |_| false).is_some()
+            crate::cluster::next_configuration::next_configuration(only, &target, counts, |_| true, |_| false).is_some()
         };
         is_syncing || is_wanted() || only.choosers().contains(&self.me) && is_to_change()
     }
@@ -374,41 +374,41 @@ impl Reconfiguration {
     /// Takes in the end of a store command that it waits for.
     pub fn stored(&mut self, cx: &mut Scx<'_>, id: StoreId, result: StoreResult) {
         let Some(partition) = self.stores.remove(&id) else { return };
-        if self.clearings.get(&partition).is_some_and(|clearing| clearing.waits_for(id)) {
+        if self.purges.get(&partition).is_some_and(|purge| purge.waits_for(id)) {
             return self.cleared(cx, partition, result);
         }
         let Some(save) = self.saves.get_mut(&partition) else { return };
-        let Some(InFlight { partition_state, after: mut words }) = save.in_flight.take() else { return };
+        let Some(InFlight { partition_state, after: mut messages }) = save.in_flight.take() else { return };
         if result == StoreResult::Written(Ok(())) {
             self.saved.insert(partition);
             if save.partition_state == partition_state && save.after.is_empty() {
                 self.saves.remove(&partition);
             }
             cx.out.taken.push((partition, partition_state));
-            self.say(cx, partition, words);
+            self.say(cx, partition, messages);
         } else {
             // It may be there or not, and what was promised stays promised.
-            words.append(&mut save.after);
-            (save.after, save.try_at) = (words, cx.now + SAVE_RETRY_AFTER);
+            messages.append(&mut save.after);
+            (save.after, save.try_at) = (messages, cx.now + SAVE_RETRY_AFTER);
             self.unsaved.insert(partition, save.try_at, ());
         }
         self.save(cx, partition);
     }
 
-    fn say(&mut self, cx: &mut Scx<'_>, partition: PartitionId, words: Vec<(NodeId, ReconfigurationMessage)>) {
-        for (to, word) in words {
+    fn say(&mut self, cx: &mut Scx<'_>, partition: PartitionId, messages: Vec<(NodeId, ReconfigurationMessage)>) {
+        for (to, message) in messages {
             if to == self.me.node {
-                self.heard(cx, self.me, partition, word);
+                self.heard(cx, self.me, partition, message);
             } else {
-                cx.out.sends.push((to, partition, word));
+                cx.out.sends.push((to, partition, message));
             }
         }
     }
 
     /// A peer goes by this step of a partition. Who is behind is told.
     pub fn heard_of(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, config_stamp: ConfigStamp) {
-        let own = cx.held.step(partition);
-        if config_stamp.step < own {
+        let own = cx.held.version(partition);
+        if config_stamp.version < own {
             if self.told_until <= cx.now {
                 self.told.retain(|_, at| *at + TELL_AGAIN_AFTER > cx.now);
                 self.told_until = cx.now + TELL_AGAIN_AFTER;
@@ -419,33 +419,39 @@ impl Reconfiguration {
                 self.told.insert((from, partition), cx.now);
                 cx.out.sends.push((from, partition, ReconfigurationMessage::Holds(phase.clone())));
             }
-        } else if config_stamp.step > own && cx.held.partition_state(partition).is_some() {
-            match self.rumours.get_mut(partition) {
-                Some(known) if config_stamp.step > known.step => (known.step, known.from) = (config_stamp.step, from),
+        } else if config_stamp.version > own && cx.held.partition_state(partition).is_some() {
+            match self.pending_versions.get_mut(partition) {
+                Some(known) if config_stamp.version > known.version => {
+                    (known.version, known.from) = (config_stamp.version, from)
+                }
                 Some(_) => {}
-                None => self.rumours.insert(partition, cx.now, Rumour { step: config_stamp.step, from }),
+                None => self.pending_versions.insert(
+                    partition,
+                    cx.now,
+                    PendingVersion { version: config_stamp.version, from },
+                ),
             }
             self.ask(cx, partition);
         }
     }
 
     fn ask(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
-        let own = cx.held.step(partition);
-        let Some(&Rumour { step, from }) = self.rumours.get(partition) else { return };
-        if step <= own {
-            self.rumours.remove(partition);
-        } else if self.rumours.due_at(partition).is_some_and(|at| at <= cx.now) {
-            self.rumours.put_off(partition, cx.now + ASK_AGAIN_AFTER);
-            cx.out.sends.push((from, partition, ReconfigurationMessage::Ask(own)));
+        let own = cx.held.version(partition);
+        let Some(&PendingVersion { version, from }) = self.pending_versions.get(partition) else { return };
+        if version <= own {
+            self.pending_versions.remove(partition);
+        } else if self.pending_versions.due_at(partition).is_some_and(|at| at <= cx.now) {
+            self.pending_versions.put_off(partition, cx.now + ASK_AGAIN_AFTER);
+            cx.out.sends.push((from, partition, ReconfigurationMessage::Query(own)));
         }
     }
 
     /// Takes in what a node says of a partition, in this incarnation of it.
-    pub fn heard(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, word: ReconfigurationMessage) {
+    pub fn heard(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, message: ReconfigurationMessage) {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return };
-        match word {
-            ReconfigurationMessage::Ask(step) => {
-                if let Some(phase) = cx.held.phase(partition).filter(|phase| phase.step() > step) {
+        match message {
+            ReconfigurationMessage::Query(version) => {
+                if let Some(phase) = cx.held.phase(partition).filter(|phase| phase.version() > version) {
                     cx.out.sends.push((from.node, partition, ReconfigurationMessage::Holds(phase.clone())));
                 }
             }
@@ -482,9 +488,9 @@ impl Reconfiguration {
                     self.attend_soon(cx.now, partition);
                 }
             }
-            ReconfigurationMessage::Whole(number) => {
+            ReconfigurationMessage::Synced(number) => {
                 if partition_state.phase.latest().number == number && partition_state.phase.latest().has(from) {
-                    self.reports.entry(partition).or_default().whole.insert(from, number);
+                    self.reports.entry(partition).or_default().synced.insert(from, number);
                     self.attend_soon(cx.now, partition);
                 }
             }
@@ -492,15 +498,15 @@ impl Reconfiguration {
     }
 
     /// Takes in what holds, as somebody else knows it: it was chosen, so it is so. Who knows less is told.
-    pub fn learn(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, phase: Phase) {
+    pub fn learn(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, phase: ConfigPhase) {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return };
         if !phase.is_sound() {
             return;
         }
-        if phase.step() > partition_state.phase.step() {
+        if phase.version() > partition_state.phase.version() {
             let me = self.me;
             self.change(cx, partition, |partition_state| partition_state.advance(me, phase), Vec::new());
-        } else if phase.step() < cx.held.step(partition)
+        } else if phase.version() < cx.held.version(partition)
             && let Some(known) = cx.held.phase(partition)
         {
             cx.out.sends.push((from, partition, ReconfigurationMessage::Holds(known.clone())));
@@ -510,9 +516,9 @@ impl Reconfiguration {
     /// Whether this node is one of those who choose the successor of this number; one that is ahead or behind is told or asked.
     fn may_choose(&self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64) -> bool {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return false };
-        let Phase::Alone(only) = &partition_state.phase else { return false };
+        let ConfigPhase::Stable(only) = &partition_state.phase else { return false };
         if only.number.saturating_add(1) < number {
-            cx.out.sends.push((from.node, partition, ReconfigurationMessage::Ask(partition_state.phase.step())));
+            cx.out.sends.push((from.node, partition, ReconfigurationMessage::Query(partition_state.phase.version())));
         } else if only.number >= number
             && let Some(phase) = cx.held.phase(partition)
         {
@@ -540,7 +546,7 @@ impl Reconfiguration {
         proposal: Configuration,
     ) {
         let number = proposal.number;
-        if !Phase::Alone(proposal.clone()).is_sound() || !self.may_choose(cx, from, partition, number) {
+        if !ConfigPhase::Stable(proposal.clone()).is_sound() || !self.may_choose(cx, from, partition, number) {
             return;
         }
         self.choose(cx, from, partition, |acceptor| match acceptor.accept(ballot, proposal) {
@@ -560,20 +566,20 @@ impl Reconfiguration {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return };
         let mut acceptor = partition_state.acceptor.clone();
         match choose(&mut acceptor) {
-            Ok(word) => self.change(
+            Ok(message) => self.change(
                 cx,
                 partition,
                 |partition_state| partition_state.acceptor = acceptor,
-                vec![(from.node, word)],
+                vec![(from.node, message)],
             ),
-            Err(word) => self.say(cx, partition, vec![(from.node, word)]),
+            Err(message) => self.say(cx, partition, vec![(from.node, message)]),
         }
     }
 
     /// Proposes a successor. This node promises first: so it never uses a ballot again, whatever it forgets.
     fn propose(&mut self, cx: &mut Scx<'_>, partition: PartitionId, only: &Configuration, proposal: Configuration) {
         if cx.broken.is(Mutation::StepsUnagreed) {
-            let (me, phase) = (self.me, Phase::Joint(only.clone(), proposal));
+            let (me, phase) = (self.me, ConfigPhase::Joint(only.clone(), proposal));
             let told = phase
                 .both()
                 .flat_map(|of| &of.homes)
@@ -588,13 +594,13 @@ impl Reconfiguration {
         let Ok(accepted) = acceptor.prepare(ballot) else { return };
         let number = proposal.number;
         let choosers = only.choosers().to_vec();
-        let mut words: Vec<(NodeId, ReconfigurationMessage)> =
+        let mut messages: Vec<(NodeId, ReconfigurationMessage)> =
             others(&choosers, self.me).map(|node| (node, ReconfigurationMessage::Prepare(number, ballot))).collect();
-        words.push((self.me.node, ReconfigurationMessage::Promise(number, ballot, accepted)));
+        messages.push((self.me.node, ReconfigurationMessage::Promise(number, ballot, accepted)));
         let until = cx.now + wait(cx.random, PROPOSE_FOR);
         self.proposals
             .insert(partition, Proposal { number, proposer: Proposer::new(choosers, ballot, proposal), until });
-        self.change(cx, partition, |partition_state| partition_state.acceptor = acceptor, words);
+        self.change(cx, partition, |partition_state| partition_state.acceptor = acceptor, messages);
     }
 
     fn go_on(&mut self, cx: &mut Scx<'_>, partition: PartitionId, next: Proposed) {
@@ -604,34 +610,34 @@ impl Reconfiguration {
             Proposed::Accept(configuration) => {
                 let ballot = proposal.proposer.ballot();
                 let choosers = proposal.proposer.choosers().to_vec();
-                let words = choosers
+                let messages = choosers
                     .iter()
                     .map(|home| (home.node, ReconfigurationMessage::Accept(ballot, configuration.clone())));
-                self.say(cx, partition, words.collect());
+                self.say(cx, partition, messages.collect());
             }
             Proposed::Chosen(configuration) => {
                 self.proposals.remove(&partition);
-                let Some(Phase::Alone(only)) =
+                let Some(ConfigPhase::Stable(only)) =
                     self.wanted(cx.held, partition).map(|partition_state| partition_state.phase.clone())
                 else {
                     return;
                 };
                 if configuration.number == only.number.saturating_add(1) {
-                    self.enter(cx, partition, Phase::Joint(only, configuration));
+                    self.enter(cx, partition, ConfigPhase::Joint(only, configuration));
                 }
             }
         }
     }
 
     /// Goes by a later phase, and tells all homes of it.
-    fn enter(&mut self, cx: &mut Scx<'_>, partition: PartitionId, phase: Phase) {
+    fn enter(&mut self, cx: &mut Scx<'_>, partition: PartitionId, phase: ConfigPhase) {
         let Some(before) = self.wanted(cx.held, partition).map(|partition_state| partition_state.phase.clone()) else {
             return;
         };
         let others = &(&before.nodes() | &phase.nodes()) - &BTreeSet::from([self.me.node]);
-        let words = others.into_iter().map(|node| (node, ReconfigurationMessage::Holds(phase.clone()))).collect();
+        let messages = others.into_iter().map(|node| (node, ReconfigurationMessage::Holds(phase.clone()))).collect();
         let me = self.me;
-        self.change(cx, partition, |partition_state| partition_state.advance(me, phase), words);
+        self.change(cx, partition, |partition_state| partition_state.advance(me, phase), messages);
     }
 
     /// Whether this node is a home of any key, or still holds what it was or was to be one of.
@@ -642,7 +648,7 @@ impl Reconfiguration {
 
     /// When it wants to be woken.
     pub fn wake_at(&self) -> Option<Instant> {
-        let all = [self.attended.next_at(), self.unsaved.next_at(), self.rumours.next_at()];
+        let all = [self.attended.next_at(), self.unsaved.next_at(), self.pending_versions.next_at()];
         all.into_iter().flatten().min()
     }
 }
@@ -671,5 +677,5 @@ fn is_lost(cx: &Scx<'_>, home: Home) -> bool {
     let view = cx.held.view();
     let is_other_incarnation =
         || view.member(home.node).is_none_or(|known| known.member.incarnation != home.incarnation);
-    view.is_removed(home) && (view.is_forsaken(home) || is_other_incarnation())
+    view.is_removed(home) && (view.is_marked_lost(home) || is_other_incarnation())
 }

@@ -4,7 +4,7 @@ use super::turn::Task;
 use super::{Done, Mint, MintRefused, Minted, Replica, Stamp, Work};
 use crate::cluster::losses::Loss;
 use crate::event::Event;
-use crate::message::{Answer, Confirm, Failure, StateDigest, Want};
+use crate::message::{Confirm, Failure, ReplicaResponse, StateDigest, Want};
 use crate::mutation::Mutation;
 use crate::replica::gc;
 use crate::store::record::Record;
@@ -26,10 +26,10 @@ pub(super) fn is_replaced(held: &Sibling, seen: &Seen) -> bool {
     seen.clock.contains(held.dot) || seen.ids.contains_key(&held.write_id)
 }
 
-pub(super) fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> Answer {
+pub(super) fn confirmation(record: &Record, sent: &State, confirm: Confirm) -> ReplicaResponse {
     match confirm {
-        Confirm::Stored => Answer::Stored,
-        Confirm::Exactly => Answer::Holds {
+        Confirm::Stored => ReplicaResponse::Stored,
+        Confirm::Exactly => ReplicaResponse::Holds {
             digest: StateDigest::of(&record.state),
             state: (record.state != *sent).then(|| record.state.clone()),
             loss: record.header.recovering,
@@ -48,15 +48,15 @@ impl Replica {
         work: &mut Work,
     ) -> Done {
         match task {
-            Task::Read { asker, want } => Done::Answer(asker, self.holds(record, want)),
-            Task::Merge { asker, state, heals, confirm, stands_in_for } => {
+            Task::Read { caller, want } => Done::Response(caller, self.holds(record, want)),
+            Task::Merge { caller, state, heals, confirm, stands_in_for } => {
                 let home = self.to_be_owed(key, stands_in_for);
                 if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
-                    return Done::Answer(asker, Answer::Failed(Failure::HintsFull));
+                    return Done::Response(caller, ReplicaResponse::Failed(Failure::HintsFull));
                 }
                 *changed |= self.merge(key, record, &state, heals, work);
                 *changed |= self.owe(record, home);
-                Done::Answer(asker, confirmation(record, &state, confirm))
+                Done::Response(caller, confirmation(record, &state, confirm))
             }
             Task::Mint { request_id, mint } => {
                 let home = self.to_be_owed(key, mint.stands_in_for);
@@ -77,18 +77,18 @@ impl Replica {
                 *changed |= !self.is_kept(key, record) && *record != Record::default();
                 Done::Dropped(key.clone())
             }
-            Task::Forget { deleted, .. } => {
+            Task::Collect { deleted, .. } => {
                 *changed = true;
-                Done::Forgot(deleted)
+                Done::Collected(deleted)
             }
         }
     }
 
-    pub(super) fn holds(&self, record: &Record, want: Want) -> Answer {
+    pub(super) fn holds(&self, record: &Record, want: Want) -> ReplicaResponse {
         let loss = record.header.recovering;
         match want {
-            Want::State => Answer::State { state: record.state.clone(), epoch: self.epoch, loss },
-            Want::Digest => Answer::Digest { digest: StateDigest::of(&record.state), loss },
+            Want::State => ReplicaResponse::State { state: record.state.clone(), epoch: self.epoch, loss },
+            Want::Digest => ReplicaResponse::Digest { digest: StateDigest::of(&record.state), loss },
         }
     }
 

@@ -15,7 +15,7 @@
 
 use crate::cluster::membership::Conflict;
 use crate::mutation::{Broken, Mutation};
-use crate::store::look::Look;
+use crate::store::gc_due::GcDue;
 use crate::store::record::{Minter, Record};
 use crate::value::epoch::Epoch;
 use crate::value::hlc::WallMs;
@@ -23,7 +23,7 @@ use crate::value::state::{Content, Sibling, State};
 
 /// What was forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Forgotten {
+pub struct Collected {
     /// Whether anything was.
     pub any: bool,
     /// Tombstones and expired values.
@@ -61,15 +61,15 @@ impl Rules {
 
 /// Takes out of a record what is to be forgotten. A record that does not count is left alone, and so are values that expire while there
 /// is no clock to go by.
-pub fn forget(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules: &Rules) -> Forgotten {
+pub fn collect(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules: &Rules) -> Collected {
     let &Rules { now, broken, idle_max, .. } = rules;
     if record.header.recovering.is_some() {
-        return Forgotten::default();
+        return Collected::default();
     }
     let before = record.state.siblings().len();
     let tombstones = rules.drop(&mut record.state, |held| rules.is_due_tombstone(held));
     if let Some(wall) = wall {
-        forget_expired(record, wall, rules);
+        collect_expired(record, wall, rules);
     }
     let deleted = (before - record.state.siblings().len()) as u64;
     let mut any = tombstones || deleted > 0;
@@ -81,14 +81,14 @@ pub fn forget(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules:
         any = true;
     }
     if record.header.idle.is_some() || record.state.clock().actors_len() > idle_max {
-        forget_idle(record, minter, rules);
+        collect_idle(record, minter, rules);
     }
-    Forgotten { any, deleted }
+    Collected { any, deleted }
 }
 
 /// Forgets actors of which no sibling is left and of which nothing has come since they were noted, once that is long enough ago, and those
 /// that went before and have come back.
-fn forget_idle(record: &mut Record, minter: &Minter, rules: &Rules) {
+fn collect_idle(record: &mut Record, minter: &Minter, rules: &Rules) {
     let &Rules { now, broken, idle_max, .. } = rules;
     let mut idle = record.state.idle();
     let mut notes = record.header.idle.take().unwrap_or_default();
@@ -109,7 +109,7 @@ fn forget_idle(record: &mut Record, minter: &Minter, rules: &Rules) {
     record.header.idle = Some(notes).filter(|notes| !notes.noted.is_empty() || !notes.gone.is_empty());
 }
 
-fn forget_expired(record: &mut Record, wall: WallMs, rules: &Rules) {
+fn collect_expired(record: &mut Record, wall: WallMs, rules: &Rules) {
     let &Rules { now, broken, .. } = rules;
     let has_expired = |held: &Sibling| held.content != Content::Tombstone && held.is_deleted(wall);
     if !record.state.siblings().any(has_expired) {
@@ -134,7 +134,7 @@ pub fn without_due(state: &State, rules: &Rules) -> Option<State> {
 }
 
 /// When a record that was just looked after is to be looked after again; none if it has nothing to forget.
-pub fn next_look(record: &Record, now: Epoch) -> Option<Look> {
+pub fn next_look(record: &Record, now: Epoch) -> Option<GcDue> {
     let (header, state) = (&record.header, &record.state);
     let tombstones = state.siblings().filter(|held| held.content == Content::Tombstone);
     let is_bare = state.siblings().len() == 0;
@@ -142,8 +142,8 @@ pub fn next_look(record: &Record, now: Epoch) -> Option<Look> {
     let expired = header.expired_since.map(Epoch::end);
     let ends = tombstones.map(|held| held.epoch.end()).chain(has_old.then(|| header.changed.end())).chain(expired);
     // Never at once again.
-    let soonest = ends.min().map(|end| Look::In(end.max(now.next())));
-    soonest.or_else(|| state.siblings().filter_map(|held| held.expires).min().map(Look::At))
+    let soonest = ends.min().map(|end| GcDue::In(end.max(now.next())));
+    soonest.or_else(|| state.siblings().filter_map(|held| held.expires).min().map(GcDue::At))
 }
 
 #[cfg(test)]
@@ -191,8 +191,8 @@ mod tests {
             || vec![sibling(1, value(), None), sibling(2, Content::Tombstone, None), sibling(3, value(), None)];
         for (conflict, kept) in [(Conflict::Siblings, vec![1, 3]), (Conflict::Lww, vec![3])] {
             let mut record = record(siblings());
-            assert!(!forget(&mut record, &minter(), Some(WallMs(9)), &rules(5, conflict)).any);
-            assert!(forget(&mut record, &minter(), Some(WallMs(9)), &rules(6, conflict)).any);
+            assert!(!collect(&mut record, &minter(), Some(WallMs(9)), &rules(5, conflict)).any);
+            assert!(collect(&mut record, &minter(), Some(WallMs(9)), &rules(6, conflict)).any);
             assert_eq!(numbers(&record), kept);
         }
     }
@@ -201,28 +201,28 @@ mod tests {
     fn a_delete_that_lost_against_one_of_an_earlier_epoch_is_kept_for_its_own_time() {
         let later = Sibling { epoch: Epoch(2), ..sibling(1, Content::Tombstone, None) };
         let mut record = record(vec![later, sibling(2, Content::Tombstone, None)]);
-        forget(&mut record, &minter(), Some(WallMs(9)), &rules(6, Conflict::Lww));
+        collect(&mut record, &minter(), Some(WallMs(9)), &rules(6, Conflict::Lww));
         assert_eq!(numbers(&record), [1]);
-        forget(&mut record, &minter(), Some(WallMs(9)), &rules(7, Conflict::Lww));
+        collect(&mut record, &minter(), Some(WallMs(9)), &rules(7, Conflict::Lww));
         assert_eq!(numbers(&record), Vec::<u64>::new());
     }
 
     #[test]
     fn an_expired_value_goes_five_epochs_after_it_was_found_expired_whatever_the_clock_says() {
         let mut record = record(vec![sibling(1, value(), Some(1_000))]);
-        assert_eq!(next_look(&record, Epoch(1)), Some(Look::At(WallMs(1_000))));
+        assert_eq!(next_look(&record, Epoch(1)), Some(GcDue::At(WallMs(1_000))));
         // A clock that is slow by far finds nothing expired, however many epochs go by.
-        forget(&mut record, &minter(), Some(WallMs(999)), &rules(50, Conflict::Siblings));
+        collect(&mut record, &minter(), Some(WallMs(999)), &rules(50, Conflict::Siblings));
         assert_eq!((numbers(&record), record.header.expired_since), (vec![1], None));
-        forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(60, Conflict::Siblings));
-        assert_eq!(next_look(&record, Epoch(60)), Some(Look::In(Epoch(65))));
+        collect(&mut record, &minter(), Some(WallMs(1_000)), &rules(60, Conflict::Siblings));
+        assert_eq!(next_look(&record, Epoch(60)), Some(GcDue::In(Epoch(65))));
         // One that jumps far ahead does not hasten it, nor one that is not to be relied on.
-        assert!(!forget(&mut record, &minter(), None, &rules(66, Conflict::Siblings)).any);
-        assert!(!forget(&mut record, &minter(), Some(WallMs(u64::MAX)), &rules(64, Conflict::Siblings)).any);
-        assert_eq!(forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(65, Conflict::Siblings)).deleted, 1);
+        assert!(!collect(&mut record, &minter(), None, &rules(66, Conflict::Siblings)).any);
+        assert!(!collect(&mut record, &minter(), Some(WallMs(u64::MAX)), &rules(64, Conflict::Siblings)).any);
+        assert_eq!(collect(&mut record, &minter(), Some(WallMs(1_000)), &rules(65, Conflict::Siblings)).deleted, 1);
         assert_eq!(numbers(&record), Vec::<u64>::new());
         assert!(!record.state.is_empty(), "the clock stays five more epochs, so that slower nodes learn of it");
-        forget(&mut record, &minter(), Some(WallMs(1_000)), &rules(70, Conflict::Siblings));
+        collect(&mut record, &minter(), Some(WallMs(1_000)), &rules(70, Conflict::Siblings));
         assert!(record.state.is_empty());
     }
 
@@ -253,7 +253,7 @@ mod tests {
         let look = |record: &mut Record, epoch: u64| {
             record.header.changed = Epoch(epoch);
             let own = Minter::new(NodeId::new(9), Incarnation(1), 1, ActorsSince { boot: 1, drawn: 0 });
-            forget(record, &own, None, &rules(epoch, Conflict::Siblings));
+            collect(record, &own, None, &rules(epoch, Conflict::Siblings));
         };
         look(&mut record, 10);
         // Something comes of one of them after they were noted, and one more is there.
@@ -284,7 +284,7 @@ mod tests {
         record.header.own = Some(mine);
         for epoch in [10, 15] {
             record.header.changed = Epoch(epoch);
-            forget(&mut record, &own, None, &rules(epoch, Conflict::Siblings));
+            collect(&mut record, &own, None, &rules(epoch, Conflict::Siblings));
         }
         assert_eq!((record.header.own, record.state.clock().actors_len()), (None, 1));
     }
@@ -293,7 +293,10 @@ mod tests {
     fn a_record_that_does_not_count_forgets_nothing() {
         let mut lost = record(vec![sibling(2, Content::Tombstone, None)]);
         lost.header.recovering = Some(crate::cluster::losses::Loss(1));
-        assert_eq!(forget(&mut lost, &minter(), Some(WallMs(9)), &rules(60, Conflict::Siblings)), Forgotten::default());
-        assert_eq!(next_look(&lost, Epoch(60)), Some(Look::In(Epoch(61))));
+        assert_eq!(
+            collect(&mut lost, &minter(), Some(WallMs(9)), &rules(60, Conflict::Siblings)),
+            Collected::default()
+        );
+        assert_eq!(next_look(&lost, Epoch(60)), Some(GcDue::In(Epoch(61))));
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::store::command::{StoreCommand, StoreId, StoreResult};
-use crate::store::look;
-use crate::store::look::Look;
+use crate::store::gc_due;
+use crate::store::gc_due::GcDue;
 use crate::value::epoch::Epoch;
 use crate::value::hlc::WallMs;
 use crate::value::key::Key;
@@ -27,11 +27,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is to be done next.
 #[derive(Debug)]
-pub enum HandoffTask {
+pub enum GcTask {
     /// A command for the store; [`GcSweep::begun`] is told its number.
     Store(StoreCommand),
     /// The replica is to look after a key, which this entry of the index names.
-    Forget(Key, Bytes),
+    Collect(Key, Bytes),
 }
 
 /// What is being gone through.
@@ -42,10 +42,10 @@ enum Sweep {
 }
 
 impl Sweep {
-    const fn look(self) -> Look {
+    const fn look(self) -> GcDue {
         match self {
-            Self::Epoch(epoch) => Look::In(epoch),
-            Self::Expired(wall) => Look::At(wall),
+            Self::Epoch(epoch) => GcDue::In(epoch),
+            Self::Expired(wall) => GcDue::At(wall),
         }
     }
 }
@@ -86,7 +86,7 @@ impl GcSweep {
     }
 
     /// The next thing to do in `epoch`, if it may do more.
-    pub fn next(&mut self, now: Now, epoch: Epoch, may_begin: bool) -> Option<HandoffTask> {
+    pub fn next(&mut self, now: Now, epoch: Epoch, may_begin: bool) -> Option<GcTask> {
         self.wake_at = None;
         if epoch == Epoch::UNKNOWN || self.waiting_for.is_some() || self.under_way >= AT_ONCE {
             return None;
@@ -97,7 +97,7 @@ impl GcSweep {
         }
         if let Some((key, entry)) = self.due.pop_front() {
             self.under_way += 1;
-            return Some(HandoffTask::Forget(key, entry));
+            return Some(GcTask::Collect(key, entry));
         }
         let Some((sweep, from)) = self.sweep.take().or_else(|| self.begin(now, epoch)) else {
             self.wake_at = Some(self.next_expired);
@@ -105,7 +105,7 @@ impl GcSweep {
         };
         let command = StoreCommand::ScanIndex { from: from.clone(), upto: sweep.look().due().1, entries_max: PAGE };
         self.sweep = Some((sweep, from));
-        Some(HandoffTask::Store(command))
+        Some(GcTask::Store(command))
     }
 
     fn begin(&mut self, now: Now, epoch: Epoch) -> Option<(Sweep, Bytes)> {
@@ -135,7 +135,7 @@ impl GcSweep {
                     (_, Sweep::Epoch(epoch)) => self.swept = epoch,
                     (_, Sweep::Expired(_)) => {}
                 }
-                let key = |entry: &Bytes| Key::from_storage_key(&look::parse(entry)?).ok();
+                let key = |entry: &Bytes| Key::from_storage_key(&gc_due::parse(entry)?).ok();
                 self.due.extend(entries.into_iter().filter_map(|entry| Some((key(&entry)?, entry))));
             }
             // It is begun again.

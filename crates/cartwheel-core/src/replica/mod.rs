@@ -23,14 +23,14 @@ use crate::cluster::membership::Durability;
 use crate::cluster::sizes::TreeId;
 use crate::config::NodeConfig;
 use crate::event::Event;
-use crate::message::{Answer, Ask, Failure, RequestId, StateDigest, Want};
+use crate::message::{Failure, ReplicaRequest, ReplicaResponse, RequestId, StateDigest, Want};
 use crate::mutation::{Broken, Mutation};
-use crate::replica::gc::{Forgotten, Rules};
+use crate::replica::gc::{Collected, Rules};
 use crate::replica::hint::HintBook;
 use crate::ring::PartitionId;
 use crate::store::command::{StoreCommand, StoreId};
 use crate::store::record::{Minter, Record};
-use crate::store::share::{Change, Share};
+use crate::store::share::{RecordChange, Share};
 use crate::value::dot::{Dot, NodeId, Since};
 use crate::value::hlc::{Hlc, HlcClock, WallMs};
 use crate::value::key::Key;
@@ -38,7 +38,7 @@ use crate::value::state::{Content, Epoch, Seen, State};
 use crate::value::time::{Instant, Now};
 use crate::value::write_id::WriteId;
 use crate::wire::Protocol;
-use turn::{Fresh, Held, Phase, Task, Turn};
+use turn::{Fresh, StoredRecord, Task, Turn, TurnPhase};
 
 /// A write to be given its dot here.
 #[derive(Clone, Debug)]
@@ -103,9 +103,9 @@ pub enum MintRefused {
 
 /// Whose task it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asker {
+pub enum Caller {
     /// The coordinator on this node.
-    Here(RequestId),
+    Local(RequestId),
     /// A peer's.
     Peer(NodeId, RequestId, TreeId),
 }
@@ -125,7 +125,7 @@ pub struct HandedOver {
 #[derive(Debug)]
 pub enum Done {
     /// The answer to a question.
-    Answer(Asker, Answer),
+    Response(Caller, ReplicaResponse),
     /// The end of a mint.
     Mint(RequestId, Result<Minted, MintRefused>),
     /// A hand-over is noted, or not: then it is made again.
@@ -133,7 +133,7 @@ pub enum Done {
     /// A record that nobody needs here is gone, or is not.
     Dropped(Key),
     /// A record was looked after: so many tombstones and expired values went. If that failed, it is done again in another epoch.
-    Forgot(u64),
+    Collected(u64),
 }
 
 /// What a step of the replica leads to.
@@ -146,7 +146,7 @@ pub struct Work {
     /// What an operator should know.
     pub events: Vec<Event>,
     /// What has become of records, for their Merkle trees.
-    pub changes: Vec<Change>,
+    pub changes: Vec<RecordChange>,
 }
 
 /// A node's records and the turns on them.
@@ -288,17 +288,17 @@ impl Replica {
     }
 
     /// Takes on a question.
-    pub fn ask(&mut self, now: Now, asker: Asker, ask: Ask, work: &mut Work) {
+    pub fn ask(&mut self, now: Now, caller: Caller, ask: ReplicaRequest, work: &mut Work) {
         if self.tasks >= self.tasks_max {
-            work.done.push(Done::Answer(asker, Answer::Failed(Failure::Overloaded)));
+            work.done.push(Done::Response(caller, ReplicaResponse::Failed(Failure::Overloaded)));
             return;
         }
         match ask {
-            Ask::Read { key, want, role: _ } => self.take_on(key, Task::Read { asker, want }, work),
-            Ask::Recover { key, .. } => self.take_on(key, Task::Read { asker, want: Want::State }, work),
-            Ask::Merge { key, state, epoch: _, heals, confirm, stands_in_for } => {
+            ReplicaRequest::Read { key, want, role: _ } => self.take_on(key, Task::Read { caller, want }, work),
+            ReplicaRequest::Recover { key, .. } => self.take_on(key, Task::Read { caller, want: Want::State }, work),
+            ReplicaRequest::Merge { key, state, epoch: _, heals, confirm, stands_in_for } => {
                 self.clock.observe(state.hlc(), now.wall);
-                self.take_on(key, Task::Merge { asker, state, heals, confirm, stands_in_for }, work);
+                self.take_on(key, Task::Merge { caller, state, heals, confirm, stands_in_for }, work);
             }
         }
     }
@@ -328,8 +328,8 @@ impl Replica {
     }
 
     /// The index says that a record has something to forget.
-    pub fn forget(&mut self, key: Key, entry: Bytes, work: &mut Work) {
-        self.take_on(key, Task::Forget { entry, deleted: 0 }, work);
+    pub fn collect(&mut self, key: Key, entry: Bytes, work: &mut Work) {
+        self.take_on(key, Task::Collect { entry, deleted: 0 }, work);
     }
 
     /// What is kept here for others.
@@ -360,7 +360,7 @@ impl Replica {
     /// Whether this node keeps what it has of `key` though it is owed to nobody.
     fn keeps(&self, key: &Key) -> bool {
         let partition = self.held.partition_of(key);
-        let forgets = self.broken.is(Mutation::SucceededHomeForgets) && self.held.goes(partition);
+        let forgets = self.broken.is(Mutation::ReplacedHomePurges) && self.held.goes(partition);
         !forgets && self.held.keeps(partition, self.held.group(partition, key.bucket()))
     }
 
@@ -379,21 +379,21 @@ impl Replica {
         if let Some(digest) = record.header.content {
             let new = Share::with(digest, key.storage_key_len(), &record.state);
             let is_lost = record.header.is_lost_since(self.loss_floor);
-            work.changes.push(Change::Written { key: key.clone(), old, new, is_lost });
+            work.changes.push(RecordChange::Written { key: key.clone(), old, new, is_lost });
         }
     }
 
     /// The keys whose records are being written, and what each added to its Merkle tree before.
     pub fn being_written(&self) -> impl Iterator<Item = (&Key, Share)> {
         self.turns.iter().filter_map(|(key, turn)| match turn.phase {
-            Phase::Writing { before, .. } => Some((key, before)),
-            Phase::Reading => None,
+            TurnPhase::Writing { before, .. } => Some((key, before)),
+            TurnPhase::Reading => None,
         })
     }
 
     /// Whether what the store holds of a key may not be durable.
     pub fn is_being_written(&self, key: &Key) -> bool {
-        self.turns.get(key).is_some_and(|turn| matches!(turn.phase, Phase::Writing { .. }))
+        self.turns.get(key).is_some_and(|turn| matches!(turn.phase, TurnPhase::Writing { .. }))
     }
 
     /// What another node may be told of a stored record: nothing of what is due to be forgotten. None if there is nothing in it, or it
@@ -402,13 +402,13 @@ impl Replica {
         let mut record = Record::decode(bytes, &key.storage_key()).ok()?;
         self.note_loss(key, &mut record);
         let wall = self.trusts_clock.then_some(now.wall);
-        gc::forget(&mut record, &self.minter, wall, &self.rules(key));
+        gc::collect(&mut record, &self.minter, wall, &self.rules(key));
         Some(record.state).filter(|state| *state != State::default())
     }
 
-    fn forget_due(&self, now: Now, key: &Key, held: &mut Held) {
+    fn collect_due(&self, now: Now, key: &Key, held: &mut StoredRecord) {
         let wall = self.trusts_clock.then_some(now.wall);
-        held.forgotten = gc::forget(&mut held.record, &self.minter, wall, &self.rules(key));
+        held.collected = gc::collect(&mut held.record, &self.minter, wall, &self.rules(key));
     }
 
     fn rules(&self, key: &Key) -> Rules {
@@ -416,8 +416,8 @@ impl Replica {
         Rules { now: self.epoch, conflict, idle_max: self.idle_actors_max, broken: self.broken }
     }
 
-    fn held(&self, key: &Key, record: Record, bytes: usize, fresh: Fresh, since: Epoch) -> Held {
+    fn held(&self, key: &Key, record: Record, bytes: usize, fresh: Fresh, since: Epoch) -> StoredRecord {
         let share = self.share_of(key, &record);
-        Held { record, bytes, fresh, share, forgotten: Forgotten::default(), since }
+        StoredRecord { record, bytes, fresh, share, collected: Collected::default(), since }
     }
 }

@@ -7,7 +7,7 @@ use crate::message::StateDigest;
 use crate::mutation::Mutation;
 use crate::replica::gc;
 use crate::store::command::IndexChange;
-use crate::store::look::Look;
+use crate::store::gc_due::GcDue;
 use crate::store::record::Record;
 use crate::value::dot::{NodeId, Since};
 use crate::value::key::Key;
@@ -15,8 +15,8 @@ use crate::value::key::Key;
 /// How the index changes with the time at which a record is to be looked after.
 pub(super) fn look_changes(
     storage_key: &[u8],
-    before: Option<Look>,
-    after: Option<Look>,
+    before: Option<GcDue>,
+    after: Option<GcDue>,
     looked: Vec<Bytes>,
 ) -> Vec<IndexChange> {
     let after = after.map(|look| look.entry(storage_key));
@@ -83,8 +83,8 @@ impl Replica {
 
     /// When a record is to be looked after that was looked after now by the entries `looked`. An entry that is there already will do
     /// if it is early enough: so a record that changes all the time costs the index one change in some epochs.
-    pub(super) fn next_look(&self, record: &Record, looked: &[Bytes]) -> Option<Look> {
-        let is_over = |look: &Look| looked.iter().any(|entry| entry.starts_with(&look.first()));
+    pub(super) fn next_look(&self, record: &Record, looked: &[Bytes]) -> Option<GcDue> {
+        let is_over = |look: &GcDue| looked.iter().any(|entry| entry.starts_with(&look.first()));
         let planned = record.header.look.filter(|look| !is_over(look));
         match (planned, gc::next_look(record, self.epoch)) {
             (Some(planned), Some(next)) => Some(planned.min(next)),

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::turn::{Fresh, Held};
+use super::turn::{Fresh, StoredRecord};
 use super::{Replica, Work};
 use crate::cluster::sizes::TreeId;
 use crate::event::Event;
 use crate::mutation::Mutation;
 use crate::store::record::{Record, RecordError};
-use crate::store::share::Change;
+use crate::store::share::RecordChange;
 use crate::value::key::Key;
 use crate::value::state::Epoch;
 use crate::value::time::Now;
@@ -35,7 +35,7 @@ impl Replica {
         bytes: Option<Bytes>,
         since: Epoch,
         work: &mut Work,
-    ) -> Option<Held> {
+    ) -> Option<StoredRecord> {
         let len = bytes.as_ref().map_or(0, Bytes::len);
         let (mut record, fresh) = match bytes.map(|bytes| Record::decode(&bytes, &key.storage_key())) {
             None => (Record::default(), Fresh::No),
@@ -48,7 +48,7 @@ impl Replica {
         };
         self.note_loss(key, &mut record);
         let mut held = self.held(key, record, len, fresh, since);
-        self.forget_due(now, key, &mut held);
+        self.collect_due(now, key, &mut held);
         Some(held)
     }
 
@@ -64,7 +64,7 @@ impl Replica {
     /// What stands in the place of a record that cannot be read: on a home the mark of its loss, elsewhere nothing.
     pub(super) fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> Record {
         work.events.push(Event::RecordLost(key.clone(), error));
-        work.changes.push(Change::Lost(key.clone()));
+        work.changes.push(RecordChange::Lost(key.clone()));
         // Whatever it was owed for cannot be told any more: a home may have stood in for another before it became one.
         self.hints.forget();
         if !self.is_home(key) {

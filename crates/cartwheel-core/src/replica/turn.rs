@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::owed::look_changes;
-use super::{Asker, Done, HandedOver, Mint, MintRefused, Replica, Work};
+use super::{Caller, Done, HandedOver, Mint, MintRefused, Replica, Work};
 use crate::cluster::losses::Loss;
-use crate::message::{Answer, Confirm, Failure, RequestId, Want};
+use crate::message::{Confirm, Failure, ReplicaResponse, RequestId, Want};
 use crate::mutation::Mutation;
-use crate::replica::gc::Forgotten;
+use crate::replica::gc::Collected;
 use crate::replica::hint::HintChange;
 use crate::store::command::{ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
 use crate::store::record::{LocalHeader, Record, RecordError};
-use crate::store::share::{Change, Share};
+use crate::store::share::{RecordChange, Share};
 use crate::value::digest::ContentDigest;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
@@ -24,11 +24,11 @@ use crate::value::time::Now;
 #[derive(Debug)]
 pub(super) enum Task {
     Read {
-        asker: Asker,
+        caller: Caller,
         want: Want,
     },
     Merge {
-        asker: Asker,
+        caller: Caller,
         state: State,
         heals: Option<Loss>,
         confirm: Confirm,
@@ -42,7 +42,7 @@ pub(super) enum Task {
     /// It may go, if nobody is owed it: the node has nothing to do with it any more.
     Drop,
     /// The index says by this entry that there is something to forget; so many tombstones and expired values were.
-    Forget {
+    Collect {
         entry: Bytes,
         deleted: u64,
     },
@@ -56,7 +56,9 @@ impl Task {
     /// to read, and are asked for again meanwhile.
     fn is_repeated_by(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Read { asker, want }, Self::Read { asker: other, want: wanted }) => asker == other && want == wanted,
+            (Self::Read { caller, want }, Self::Read { caller: other, want: wanted }) => {
+                caller == other && want == wanted
+            }
             _ => false,
         }
     }
@@ -66,7 +68,7 @@ impl Task {
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) waiting: VecDeque<Task>,
-    pub(super) phase: Phase,
+    pub(super) phase: TurnPhase,
     /// The epoch in which the first of those that wait was taken on.
     pub(super) waits_since: Epoch,
     /// The same of those that are being carried out.
@@ -74,7 +76,7 @@ pub(super) struct Turn {
 }
 
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(super) enum TurnPhase {
     Reading,
     /// The record that is being written, and what to say once it is durable; if it cannot be, all of that has failed.
     Writing {
@@ -87,7 +89,7 @@ pub(super) enum Phase {
 }
 
 /// A record as it is stored.
-pub(super) struct Held {
+pub(super) struct StoredRecord {
     pub(super) record: Record,
     /// Its size; 0 if nothing is stored.
     pub(super) bytes: usize,
@@ -95,7 +97,7 @@ pub(super) struct Held {
     /// What it adds to its Merkle tree.
     pub(super) share: Share,
     /// What was forgotten when it was read, and is still stored.
-    pub(super) forgotten: Forgotten,
+    pub(super) collected: Collected,
     /// The epoch in which the first of the tasks on it was taken on.
     pub(super) since: Epoch,
 }
@@ -120,19 +122,19 @@ pub(super) struct Replaces {
 
 pub(super) fn failed(done: Done, failure: Failure) -> Done {
     match done {
-        Done::Answer(asker, _) => Done::Answer(asker, Answer::Failed(failure)),
+        Done::Response(caller, _) => Done::Response(caller, ReplicaResponse::Failed(failure)),
         Done::Mint(request_id, _) => Done::Mint(request_id, Err(MintRefused::Failed(failure))),
         Done::HandedOver | Done::Dropped(_) => done,
-        Done::Forgot(_) => Done::Forgot(0),
+        Done::Collected(_) => Done::Collected(0),
     }
 }
 
 /// The task that this is the end of, if it was a read.
 pub(super) fn read_again(done: &Done) -> Option<Task> {
     match *done {
-        Done::Answer(asker, Answer::State { .. }) => Some(Task::Read { asker, want: Want::State }),
-        Done::Answer(asker, Answer::Digest { .. }) => Some(Task::Read { asker, want: Want::Digest }),
-        Done::Answer(..) | Done::Mint(..) | Done::HandedOver | Done::Dropped(_) | Done::Forgot(_) => None,
+        Done::Response(caller, ReplicaResponse::State { .. }) => Some(Task::Read { caller, want: Want::State }),
+        Done::Response(caller, ReplicaResponse::Digest { .. }) => Some(Task::Read { caller, want: Want::Digest }),
+        Done::Response(..) | Done::Mint(..) | Done::HandedOver | Done::Dropped(_) | Done::Collected(_) => None,
     }
 }
 
@@ -154,7 +156,7 @@ impl Replica {
             Entry::Vacant(place) => {
                 let key = place.key().clone();
                 let waiting = VecDeque::from([task]);
-                place.insert(Turn { waiting, phase: Phase::Reading, waits_since: self.epoch, since: self.epoch });
+                place.insert(Turn { waiting, phase: TurnPhase::Reading, waits_since: self.epoch, since: self.epoch });
                 self.read(key, work);
             }
         }
@@ -171,21 +173,23 @@ impl Replica {
         let Some(key) = self.busy.remove(&id) else { return false };
         let Some(turn) = self.turns.remove(&key) else { return true };
         match (turn.phase, result) {
-            (Phase::Reading, StoreResult::Read(Ok(bytes))) => match self.parse(now, &key, bytes, turn.since, work) {
-                Some(held) => self.run(now, key, held, turn.waiting, work),
-                None => turn.waiting.into_iter().for_each(|task| self.fail(&key, task, work)),
-            },
-            (Phase::Reading, StoreResult::Read(Err(ReadFailed::Damaged))) => {
+            (TurnPhase::Reading, StoreResult::Read(Ok(bytes))) => {
+                match self.parse(now, &key, bytes, turn.since, work) {
+                    Some(held) => self.run(now, key, held, turn.waiting, work),
+                    None => turn.waiting.into_iter().for_each(|task| self.fail(&key, task, work)),
+                }
+            }
+            (TurnPhase::Reading, StoreResult::Read(Err(ReadFailed::Damaged))) => {
                 let record = self.lost(&key, RecordError::Damaged, work);
                 let held = self.held(&key, record, 0, Fresh::Yes, turn.since);
                 self.run(now, key, held, turn.waiting, work);
             }
-            (Phase::Reading, _) => {
+            (TurnPhase::Reading, _) => {
                 for task in turn.waiting {
                     self.fail(&key, task, work);
                 }
             }
-            (Phase::Writing { record, before, done, hints }, StoreResult::Written(written))
+            (TurnPhase::Writing { record, before, done, hints }, StoreResult::Written(written))
                 if self.is_stored(written) =>
             {
                 self.written(&key, &record, before, work);
@@ -193,14 +197,14 @@ impl Replica {
                 work.done.extend(done);
                 self.hints.changed(&hints);
                 let mut held = self.held(&key, *record, hints.bytes_after, Fresh::No, turn.waits_since);
-                self.forget_due(now, &key, &mut held);
+                self.collect_due(now, &key, &mut held);
                 self.run(now, key, held, turn.waiting, work);
             }
-            (Phase::Writing { record, done, hints, .. }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
+            (TurnPhase::Writing { record, done, hints, .. }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
                 self.hints.unchanged(hints);
                 self.write_refused(key, &record, done, turn.waiting, turn.since, work);
             }
-            (Phase::Writing { done, hints, .. }, _) => {
+            (TurnPhase::Writing { done, hints, .. }, _) => {
                 self.hints.is_doubtful(&hints);
                 self.write_failed(key, done, turn.waiting, turn.waits_since, work);
             }
@@ -224,7 +228,7 @@ impl Replica {
         work: &mut Work,
     ) {
         self.minter.end_all_actors();
-        work.changes.push(Change::Doubtful(key.clone()));
+        work.changes.push(RecordChange::Doubtful(key.clone()));
         self.tasks -= done.len();
         work.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
         self.begin_again(key, waiting, since, work);
@@ -255,17 +259,17 @@ impl Replica {
 
     pub(super) fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, since: Epoch, work: &mut Work) {
         if !waiting.is_empty() {
-            self.turns.insert(key.clone(), Turn { waiting, phase: Phase::Reading, waits_since: since, since });
+            self.turns.insert(key.clone(), Turn { waiting, phase: TurnPhase::Reading, waits_since: since, since });
             self.read(key, work);
         }
     }
 
     /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
     /// record is stored.
-    pub(super) fn run(&mut self, now: Now, key: Key, held: Held, waiting: VecDeque<Task>, work: &mut Work) {
-        let Held { mut record, bytes, fresh, share: before, forgotten, since } = held;
+    pub(super) fn run(&mut self, now: Now, key: Key, held: StoredRecord, waiting: VecDeque<Task>, work: &mut Work) {
+        let StoredRecord { mut record, bytes, fresh, share: before, collected, since } = held;
         let owed = record.header.owed.clone();
-        let siblings = if forgotten.any { self.digest(&key, &record) } else { Some(before.digest) };
+        let siblings = if collected.any { self.digest(&key, &record) } else { Some(before.digest) };
         // What was handed over has an entry in the index, even if the record that it was for is lost.
         let listed = waiting.iter().filter_map(|task| match task {
             Task::HandedOver(handed) => Some(handed.to),
@@ -273,15 +277,15 @@ impl Replica {
         });
         let stray = listed.filter(|home| !owed.contains_key(home)).collect();
         let entry_of = |task: &Task| match task {
-            Task::Forget { entry, .. } => Some(entry.clone()),
+            Task::Collect { entry, .. } => Some(entry.clone()),
             _ => None,
         };
         let looked: Vec<Bytes> = waiting.iter().filter_map(entry_of).collect();
         let mut changed = fresh == Fresh::Yes;
         let mut done = Vec::new();
         for mut task in waiting {
-            if let Task::Forget { deleted, .. } = &mut task {
-                *deleted = forgotten.deleted;
+            if let Task::Collect { deleted, .. } = &mut task {
+                *deleted = collected.deleted;
             }
             let ended = self.carry_out(now, &key, &mut record, task, &mut changed, work);
             if changed {
@@ -354,20 +358,20 @@ impl Replica {
             work.done.append(&mut done);
         }
         self.busy.insert(id, key.clone());
-        let phase = Phase::Writing { record: Box::new(record), before, done, hints };
+        let phase = TurnPhase::Writing { record: Box::new(record), before, done, hints };
         self.turns.insert(key, Turn { waiting: VecDeque::new(), phase, waits_since: self.epoch, since });
     }
 
     pub(super) fn fail(&mut self, key: &Key, task: Task, work: &mut Work) {
         self.tasks -= 1;
         work.done.push(match task {
-            Task::Read { asker, .. } | Task::Merge { asker, .. } => {
-                Done::Answer(asker, Answer::Failed(Failure::Storage))
+            Task::Read { caller, .. } | Task::Merge { caller, .. } => {
+                Done::Response(caller, ReplicaResponse::Failed(Failure::Storage))
             }
             Task::Mint { request_id, .. } => Done::Mint(request_id, Err(MintRefused::Failed(Failure::Storage))),
             Task::HandedOver(_) => Done::HandedOver,
             Task::Drop => Done::Dropped(key.clone()),
-            Task::Forget { .. } => Done::Forgot(0),
+            Task::Collect { .. } => Done::Collected(0),
         });
     }
 }

@@ -53,14 +53,14 @@ impl fmt::Display for RingVersion {
 
 /// A node on a preference list, and as what.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Replica {
+pub enum PreferenceEntry {
     /// One of the n nodes that the partition's keys belong to.
     Home(NodeId),
     /// A node that takes writes for a home that cannot be reached, and hands them home.
     StandIn(NodeId),
 }
 
-impl Replica {
+impl PreferenceEntry {
     /// The node, whatever it is here.
     pub const fn node(self) -> NodeId {
         match self {
@@ -181,14 +181,15 @@ impl Ring {
     /// which they are asked.
     ///
     /// Up to [`N_MAX`] entries are read from a table; asking for more walks the ring once.
-    pub fn preference_list(&self, partition: PartitionId, n: usize) -> impl Iterator<Item = Replica> + '_ {
+    pub fn preference_list(&self, partition: PartitionId, n: usize) -> impl Iterator<Item = PreferenceEntry> + '_ {
         let near = self.walk(partition);
         // Beyond the table only if someone gets that far and there may be more.
         let far = std::iter::once(()).flat_map(move |()| {
             let all = if near.len() < N_MAX { Vec::new() } else { self.walk_all(partition) };
             all.into_iter().skip(near.len())
         });
-        let entry = move |(place, node)| if place < n { Replica::Home(node) } else { Replica::StandIn(node) };
+        let entry =
+            move |(place, node)| if place < n { PreferenceEntry::Home(node) } else { PreferenceEntry::StandIn(node) };
         near.iter().copied().chain(far).enumerate().map(entry)
     }
 
@@ -253,8 +254,8 @@ mod tests {
         let [two, three, one, four] = [2, 3, 1, 4].map(NodeId::new);
         let list: Vec<_> = ring.preference_list(PartitionId(1), 2).collect();
         let five = NodeId::new(5);
-        let stand_ins = [one, four, five].map(Replica::StandIn);
-        let expected = [Replica::Home(two), Replica::Home(three)].into_iter().chain(stand_ins);
+        let stand_ins = [one, four, five].map(PreferenceEntry::StandIn);
+        let expected = [PreferenceEntry::Home(two), PreferenceEntry::Home(three)].into_iter().chain(stand_ins);
         assert_eq!(list, expected.collect::<Vec<_>>(), "node 5 owns nothing, so it comes after all owners");
         assert_eq!(ring.homes(PartitionId(0), 9).len(), 5, "no more homes than there are nodes");
         assert_eq!(ring.owner(PartitionId(4)), one);
@@ -268,7 +269,7 @@ mod tests {
         members.iter_mut().for_each(|node| node.zone = format!("z{}", node.id.get() % 4));
         let ring = ring(&owners, members);
         for p in ring.partitions().iter() {
-            let list: Vec<_> = ring.preference_list(p, 3).map(Replica::node).collect();
+            let list: Vec<_> = ring.preference_list(p, 3).map(PreferenceEntry::node).collect();
             assert_eq!(list[..N_MAX], *ring.walk(p));
             let expected: Vec<_> = (0..40).map(|step| NodeId::new((u64::from(p.0) + step) % 40 + 1)).collect();
             assert_eq!(list, expected, "zones take turns around this ring, so the walk skips nothing");

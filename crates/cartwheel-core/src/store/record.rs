@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::cluster::losses::{Loss, Memory};
-use crate::store::look::Look;
+use crate::store::gc_due::GcDue;
 use crate::value::clock::Clock;
 use crate::value::digest::ContentDigest;
 use crate::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
@@ -42,7 +42,7 @@ pub struct LocalHeader {
     /// With each, since which epoch.
     pub owed: BTreeMap<NodeId, Epoch>,
     /// When the record is to be looked after, because it has something to forget; the index has an entry for that.
-    pub look: Option<Look>,
+    pub look: Option<GcDue>,
     /// The epoch in which this node had first found expired all that is expired in it.
     pub expired_since: Option<Epoch>,
     /// The actors of which no sibling is left, where there are many and the record changes all the time.

@@ -56,7 +56,7 @@ impl Share {
 
 /// What has become of a key's record.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum RecordChange {
     /// It was written, durably.
     Written {
         /// The key.

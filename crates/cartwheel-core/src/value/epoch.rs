@@ -38,7 +38,7 @@ impl Epoch {
 
     /// Whether what was made in this epoch, or left alone since, is forgotten in `now`.
     pub fn is_over(self, now: Self, broken: Broken) -> bool {
-        let kept_for = if broken.is(Mutation::ReclaimEarly) { KEPT_FOR - 1 } else { KEPT_FOR };
+        let kept_for = if broken.is(Mutation::CollectEarly) { KEPT_FOR - 1 } else { KEPT_FOR };
         self.0.saturating_add(kept_for) <= now.0
     }
 

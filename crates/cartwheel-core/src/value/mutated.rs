@@ -8,7 +8,7 @@ use crate::value::state::{Notes, State};
 impl Broken {
     /// The dot that is given out where `dot` should be.
     pub(crate) fn dot(self, mut dot: Dot, node_wide_count: &mut u64) -> Dot {
-        if self.is(Mutation::ReuseForgottenActor) {
+        if self.is(Mutation::ReuseLostActor) {
             dot.actor.since.0 = 0;
         }
         if self.is(Mutation::NodeWideCounter) {

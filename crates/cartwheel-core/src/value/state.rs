@@ -217,7 +217,7 @@ impl State {
     /// superfluous sibling, if a retry of that write is still on its way.
     pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
         // Of two contents of one dot, a clock cannot say which was shown.
-        let was_shown = |held: &&Sibling| self.is_alone(held.dot) || seen.ids.contains_key(&held.write_id);
+        let was_shown = |held: &&Sibling| self.is_stable(held.dot) || seen.ids.contains_key(&held.write_id);
         let covered = self.siblings.iter().filter(|held| seen.clock.contains(held.dot)).filter(was_shown);
         let shown = covered.map(|held| (held.write_id, held.hlc)).chain(seen.ids.iter().map(|(&id, &hlc)| (id, hlc)));
         self.notes.unite(&shown.map(|(id, hlc)| (id, Note { hlc, shown: true })).collect());
@@ -333,7 +333,7 @@ impl State {
     }
 
     /// Whether at most one sibling has this dot.
-    fn is_alone(&self, dot: Dot) -> bool {
+    fn is_stable(&self, dot: Dot) -> bool {
         let first = self.siblings.partition_point(|held| held.dot < dot);
         self.siblings.get(first + 1).is_none_or(|next| next.dot != dot)
     }

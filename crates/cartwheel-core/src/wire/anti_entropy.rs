@@ -64,7 +64,7 @@ struct PbSums {
     #[prost(uint32, tag = "1")]
     depth: u32,
     #[prost(bool, tag = "2")]
-    whole: bool,
+    is_recovered: bool,
     /// 16 bytes each.
     #[prost(bytes = "bytes", tag = "3")]
     digests: Bytes,
@@ -75,7 +75,7 @@ struct PbSums {
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbKeys {
     #[prost(bool, tag = "1")]
-    whole: bool,
+    is_recovered: bool,
     #[prost(message, repeated, tag = "2")]
     entries: Vec<PbEntry>,
     #[prost(bytes = "bytes", optional, tag = "3")]
@@ -130,19 +130,19 @@ pub(super) fn question_from_pb(compare: PbCompare) -> Result<Question, WireError
 
 pub(super) fn finding_to_pb(finding: &Finding) -> PbCompared {
     let finding = match finding {
-        Finding::Sums { depth, whole, sums } => PbFinding::Sums(PbSums {
+        Finding::Sums { depth, is_recovered, sums } => PbFinding::Sums(PbSums {
             depth: (*depth).into(),
-            whole: *whole,
+            is_recovered: *is_recovered,
             digests: sums.iter().flat_map(|sum| sum.digests.to_le_bytes()).collect(),
             keys: sums.iter().map(|sum| sum.keys).collect(),
         }),
-        Finding::Keys { whole, page } => {
+        Finding::Keys { is_recovered, page } => {
             let entry = |(key, digest): (&Bytes, &ContentDigest)| PbEntry {
                 key: key.clone(),
                 digest: Bytes::copy_from_slice(&digest.0),
             };
             PbFinding::Keys(PbKeys {
-                whole: *whole,
+                is_recovered: *is_recovered,
                 entries: page.entries.iter().map(entry).collect(),
                 next: page.next.clone(),
             })
@@ -154,19 +154,19 @@ pub(super) fn finding_to_pb(finding: &Finding) -> PbCompared {
 
 pub(super) fn finding_from_pb(compared: PbCompared) -> Result<Finding, WireError> {
     Ok(match compared.finding.ok_or(WireError::Field("finding"))? {
-        PbFinding::Sums(PbSums { depth, whole, digests, keys }) => {
+        PbFinding::Sums(PbSums { depth, is_recovered, digests, keys }) => {
             let (parts, rest) = digests.as_chunks::<16>();
             if !rest.is_empty() || parts.len() != keys.len() {
                 return Err(WireError::Field("sums"));
             }
             let sum = |(part, keys): (&[u8; 16], u64)| Sum { digests: u128::from_le_bytes(*part), keys };
             let depth = u8::try_from(depth).map_err(|_| WireError::Field("depth"))?;
-            Finding::Sums { depth, whole, sums: parts.iter().zip(keys).map(sum).collect() }
+            Finding::Sums { depth, is_recovered, sums: parts.iter().zip(keys).map(sum).collect() }
         }
-        PbFinding::Keys(PbKeys { whole, entries, next }) => {
+        PbFinding::Keys(PbKeys { is_recovered, entries, next }) => {
             let entry = |entry: PbEntry| Ok((entry.key, ContentDigest(fixed(&entry.digest, "digest")?)));
             let entries = entries.into_iter().map(entry).collect::<Result<_, WireError>>()?;
-            Finding::Keys { whole, page: ListPage { entries, next } }
+            Finding::Keys { is_recovered, page: ListPage { entries, next } }
         }
         PbFinding::Refused(why) => Finding::Refused(refused_from_pb(why)?),
     })

@@ -7,7 +7,8 @@ use prost::Message as _;
 
 use super::anti_entropy::{PbCompare, PbCompared, finding_from_pb, finding_to_pb, question_from_pb, question_to_pb};
 use super::reconfiguration::{
-    PbPhases, PbReconfiguration, phases_notice_from_pb, phases_notice_to_pb, word_from_pb, word_to_pb,
+    PbPhases, PbReconfiguration, phases_notice_from_pb, phases_notice_to_pb, reconfiguration_from_pb,
+    reconfiguration_to_pb,
 };
 use super::transfer::{PbFetch, PbFetched, fetch_from_pb, fetch_to_pb, fetched_from_pb, fetched_to_pb};
 use super::value::{
@@ -25,7 +26,9 @@ use crate::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retr
 use crate::message::gossip::{
     ASKED_MAX, Changes, EpochNotice, Inquiry, InquiryId, Marks, MembersDigest, Notice, WANT_MAX,
 };
-use crate::message::{Answer, Ask, Confirm, Envelope, Failure, Message, RequestId, Requester, Role, StateDigest, Want};
+use crate::message::{
+    Confirm, Envelope, Failure, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want,
+};
 use crate::ring::{PartitionId, RingVersion};
 use crate::value::cluster_id::ClusterId;
 use crate::value::dot::{Incarnation, NodeId, Since};
@@ -36,7 +39,7 @@ use crate::value::time::{Instant, Now};
 use crate::value::write_id::WriteId;
 
 /// Of messages that answer nothing and that nothing answers.
-const NO_TICKET: RequestId = RequestId { asking: Requester::Coordinator, operation: 0, round: 0 };
+const NO_REQUEST: RequestId = RequestId { requester: Requester::Coordinator, operation: 0, round: 0 };
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbEnvelope {
@@ -62,7 +65,7 @@ struct PbEnvelope {
     )]
     message: Option<PbMessage>,
     #[prost(uint64, tag = "50")]
-    step: u64,
+    config_version: u64,
     #[prost(bool, tag = "51")]
     is_syncing: bool,
     #[prost(uint64, tag = "60")]
@@ -75,7 +78,7 @@ struct PbEnvelope {
     monotonic_us: u64,
     /// 0: the coordinator, 1: the exchange, 2: a transfer.
     #[prost(uint32, tag = "64")]
-    asking: u32,
+    requester: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -143,7 +146,7 @@ enum PbMessage {
     #[prost(message, tag = "45")]
     Recover(PbRecover),
     #[prost(message, tag = "46")]
-    AskClocks(PbNothing),
+    ClocksRequest(PbNothing),
     #[prost(message, tag = "47")]
     Clocks(PbNothing),
 }
@@ -432,13 +435,13 @@ impl Frame {
             wall: envelope.sent.wall.0,
             operation: request_id.operation,
             round: request_id.round,
-            asking: match request_id.asking {
+            requester: match request_id.requester {
                 Requester::Coordinator => 0,
                 Requester::Exchange => 1,
                 Requester::Transfer => 2,
             },
             message: Some(message),
-            step: envelope.config_stamp.step.0,
+            config_version: envelope.config_stamp.version.0,
             is_syncing: envelope.config_stamp.is_syncing,
             memory: envelope.config_stamp.memory.since.0,
             is_recovering: envelope.config_stamp.is_recovering,
@@ -494,13 +497,13 @@ pub fn decode_envelope_as(frame: Bytes, protocol: Protocol) -> Result<Envelope, 
 }
 
 fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
-    let asking = match envelope.asking {
+    let requester = match envelope.requester {
         0 => Requester::Coordinator,
         1 => Requester::Exchange,
         2 => Requester::Transfer,
-        _ => return Err(WireError::Field("asking")),
+        _ => return Err(WireError::Field("requester")),
     };
-    let request_id = RequestId { asking, operation: envelope.operation, round: envelope.round };
+    let request_id = RequestId { requester, operation: envelope.operation, round: envelope.round };
     Ok(Envelope {
         cluster: ClusterId(u128::from_be_bytes(fixed(&envelope.cluster, "cluster")?)),
         from: NodeId::new(envelope.from),
@@ -508,7 +511,7 @@ fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
         from_boot: envelope.from_boot,
         sent: Now { instant: Instant(envelope.monotonic_us), wall: WallMs(envelope.wall) },
         config_stamp: ConfigStamp {
-            step: ConfigVersion(envelope.step),
+            version: ConfigVersion(envelope.config_version),
             is_syncing: envelope.is_syncing,
             // Zero is no time at which a boot can begin: the message is about no partition.
             memory: match envelope.memory {
@@ -532,8 +535,8 @@ const fn known_loss_from_pb(loss: &PbKnownLoss) -> (Home, Since) {
 
 fn message_to_pb(message: &Message) -> (RequestId, PbMessage) {
     match message {
-        Message::Ask(request_id, ask) => (*request_id, ask_to_pb(ask)),
-        Message::Answer(request_id, answer) => (*request_id, answer_to_pb(answer)),
+        Message::Request(request_id, ask) => (*request_id, ask_to_pb(ask)),
+        Message::Response(request_id, answer) => (*request_id, answer_to_pb(answer)),
         Message::Forward(request_id, put, budget, epoch) => {
             (*request_id, PbMessage::Forward(forward_to_pb(put, *budget, *epoch)))
         }
@@ -542,12 +545,12 @@ fn message_to_pb(message: &Message) -> (RequestId, PbMessage) {
         Message::Compared(request_id, finding) => (*request_id, PbMessage::Compared(finding_to_pb(finding))),
         Message::Fetch(request_id, fetch) => (*request_id, PbMessage::Fetch(fetch_to_pb(fetch))),
         Message::Fetched(request_id, fetched) => (*request_id, PbMessage::Fetched(fetched_to_pb(fetched))),
-        Message::AskClocks(request_id) => (*request_id, PbMessage::AskClocks(PbNothing {})),
+        Message::ClocksRequest(request_id) => (*request_id, PbMessage::ClocksRequest(PbNothing {})),
         Message::Clocks(request_id) => (*request_id, PbMessage::Clocks(PbNothing {})),
-        Message::Reconfiguration(partition, word) => {
-            (NO_TICKET, PbMessage::Reconfiguration(word_to_pb(*partition, word)))
+        Message::Reconfiguration(partition, message) => {
+            (NO_REQUEST, PbMessage::Reconfiguration(reconfiguration_to_pb(*partition, message)))
         }
-        Message::Notice(notice) => (NO_TICKET, notice_to_pb(notice)),
+        Message::Notice(notice) => (NO_REQUEST, notice_to_pb(notice)),
     }
 }
 
@@ -575,7 +578,7 @@ fn notice_to_pb(notice: &Notice) -> PbMessage {
             PbMessage::Drained(PbDrained { incarnation: incarnation.0, version: Some(version_to_pb(*version)) })
         }
         Notice::Phases(notice) => PbMessage::Phases(phases_notice_to_pb(notice)),
-        Notice::Ask(Inquiry { id, partitions }) => {
+        Notice::Inquiry(Inquiry { id, partitions }) => {
             let partitions = partitions.iter().map(|partition| partition.0).collect();
             PbMessage::SizesInquiry(PbSizesInquiry { id: id.0, partitions })
         }
@@ -657,15 +660,15 @@ fn message_from_pb(request_id: RequestId, message: PbMessage) -> Result<Message,
         PbMessage::Read(read) => {
             let want = if read.digest { Want::Digest } else { Want::State };
             let role = if read.stand_in { Role::StandIn } else { Role::Home };
-            Message::Ask(request_id, Ask::Read { key: key_from_pb(read.key)?, want, role })
+            Message::Request(request_id, ReplicaRequest::Read { key: key_from_pb(read.key)?, want, role })
         }
         PbMessage::Recover(recover) => {
             let (home, since) = known_loss_from_pb(&recover.loss);
-            Message::Ask(request_id, Ask::Recover { key: key_from_pb(recover.key)?, home, since })
+            Message::Request(request_id, ReplicaRequest::Recover { key: key_from_pb(recover.key)?, home, since })
         }
-        PbMessage::Merge(merge) => Message::Ask(
+        PbMessage::Merge(merge) => Message::Request(
             request_id,
-            Ask::Merge {
+            ReplicaRequest::Merge {
                 key: key_from_pb(merge.key)?,
                 state: state_from_pb(merge.state)?,
                 epoch: Epoch(merge.epoch),
@@ -674,43 +677,43 @@ fn message_from_pb(request_id: RequestId, message: PbMessage) -> Result<Message,
                 stands_in_for: merge.stands_in_for.map(NodeId::new),
             },
         ),
-        PbMessage::State(held) => Message::Answer(
+        PbMessage::State(held) => Message::Response(
             request_id,
-            Answer::State {
+            ReplicaResponse::State {
                 state: state_from_pb(held.state)?,
                 epoch: Epoch(held.epoch),
                 loss: loss_from_pb(held.loss),
             },
         ),
-        PbMessage::Digest(held) => Message::Answer(
+        PbMessage::Digest(held) => Message::Response(
             request_id,
-            Answer::Digest { digest: digest_from_pb(&held.digest)?, loss: loss_from_pb(held.loss) },
+            ReplicaResponse::Digest { digest: digest_from_pb(&held.digest)?, loss: loss_from_pb(held.loss) },
         ),
-        PbMessage::Stored(_) => Message::Answer(request_id, Answer::Stored),
-        PbMessage::Holds(held) => Message::Answer(
+        PbMessage::Stored(_) => Message::Response(request_id, ReplicaResponse::Stored),
+        PbMessage::Holds(held) => Message::Response(
             request_id,
-            Answer::Holds {
+            ReplicaResponse::Holds {
                 digest: digest_from_pb(&held.digest)?,
                 state: held.state.map(state_from_pb).transpose()?,
                 loss: loss_from_pb(held.loss),
             },
         ),
-        PbMessage::Failed(failure) => Message::Answer(request_id, Answer::Failed(failure_from_pb(failure)?)),
+        PbMessage::Failed(failure) => Message::Response(request_id, ReplicaResponse::Failed(failure_from_pb(failure)?)),
         PbMessage::Forward(forward) => {
             let budget = Duration::from_micros(forward.budget_us);
             let epoch = Epoch(forward.epoch);
             Message::Forward(request_id, forward_from_pb(forward)?, budget, epoch)
         }
         PbMessage::Forwarded(outcome) => Message::Forwarded(request_id, outcome_from_pb(outcome)?),
-        PbMessage::AskClocks(_) => Message::AskClocks(request_id),
+        PbMessage::ClocksRequest(_) => Message::ClocksRequest(request_id),
         PbMessage::Clocks(_) => Message::Clocks(request_id),
         PbMessage::Compare(question) => Message::Compare(request_id, question_from_pb(question)?),
         PbMessage::Compared(finding) => Message::Compared(request_id, finding_from_pb(finding)?),
         PbMessage::Fetch(fetch) => Message::Fetch(request_id, fetch_from_pb(fetch)),
         PbMessage::Fetched(fetched) => Message::Fetched(request_id, fetched_from_pb(fetched)?),
-        PbMessage::Reconfiguration(word) => {
-            let (partition, word) = word_from_pb(word)?;
-            Message::Reconfiguration(partition, word)
+        PbMessage::Reconfiguration(message) => {
+            let (partition, message) = reconfiguration_from_pb(message)?;
+            Message::Reconfiguration(partition, message)
         }
         PbMessage::Have(version) => Message::Notice(Notice::Have(version_from_pb(&version))),
         PbMessage::Want(had) => Message::Notice(Notice::Want(versions_from_pb(&had)?)),
@@ -724,22 +727,22 @@ fn message_from_pb(request_id: RequestId, message: PbMessage) -> Result<Message,
         }
         PbMessage::Phases(notice) => Message::Notice(Notice::Phases(phases_notice_from_pb(notice)?)),
         PbMessage::Epoch(notice) => Message::Notice(Notice::Epoch(epoch_notice_from_pb(notice)?)),
-        PbMessage::SizesInquiry(inquiry) => Message::Notice(Notice::Ask(sizes_inquiry_from_pb(inquiry)?)),
+        PbMessage::SizesInquiry(inquiry) => Message::Notice(Notice::Inquiry(sizes_inquiry_from_pb(inquiry)?)),
         PbMessage::Sizes(sizes) => Message::Notice(Notice::Report(InquiryId(sizes.id), sizes_from_pb(sizes))),
     })
 }
 
-fn ask_to_pb(ask: &Ask) -> PbMessage {
+fn ask_to_pb(ask: &ReplicaRequest) -> PbMessage {
     match ask {
-        Ask::Recover { key, home, since } => {
+        ReplicaRequest::Recover { key, home, since } => {
             PbMessage::Recover(PbRecover { key: key_to_pb(key), loss: known_loss_to_pb((*home, *since)) })
         }
-        Ask::Read { key, want, role } => PbMessage::Read(PbRead {
+        ReplicaRequest::Read { key, want, role } => PbMessage::Read(PbRead {
             key: key_to_pb(key),
             digest: *want == Want::Digest,
             stand_in: *role == Role::StandIn,
         }),
-        Ask::Merge { key, state, epoch, heals, confirm, stands_in_for } => PbMessage::Merge(PbMerge {
+        ReplicaRequest::Merge { key, state, epoch, heals, confirm, stands_in_for } => PbMessage::Merge(PbMerge {
             key: key_to_pb(key),
             state: state_to_pb(state),
             epoch: epoch.0,
@@ -750,21 +753,21 @@ fn ask_to_pb(ask: &Ask) -> PbMessage {
     }
 }
 
-fn answer_to_pb(answer: &Answer) -> PbMessage {
+fn answer_to_pb(answer: &ReplicaResponse) -> PbMessage {
     match answer {
-        Answer::State { state, epoch, loss } => {
+        ReplicaResponse::State { state, epoch, loss } => {
             PbMessage::State(PbHeldState { state: state_to_pb(state), epoch: epoch.0, loss: loss_to_pb(*loss) })
         }
-        Answer::Digest { digest, loss } => {
+        ReplicaResponse::Digest { digest, loss } => {
             PbMessage::Digest(PbHeldDigest { digest: digest_to_pb(*digest), loss: loss_to_pb(*loss) })
         }
-        Answer::Stored => PbMessage::Stored(PbNothing {}),
-        Answer::Holds { digest, state, loss } => PbMessage::Holds(PbHolds {
+        ReplicaResponse::Stored => PbMessage::Stored(PbNothing {}),
+        ReplicaResponse::Holds { digest, state, loss } => PbMessage::Holds(PbHolds {
             digest: digest_to_pb(*digest),
             state: state.as_ref().map(state_to_pb),
             loss: loss_to_pb(*loss),
         }),
-        Answer::Failed(failure) => PbMessage::Failed(match failure {
+        ReplicaResponse::Failed(failure) => PbMessage::Failed(match failure {
             Failure::Storage => 1,
             Failure::Overloaded => 2,
             Failure::NotAHome => 3,

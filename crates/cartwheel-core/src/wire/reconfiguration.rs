@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::WireError;
-use crate::cluster::configuration::{ConfigVersion, Configuration, Home, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration, Home};
 use crate::cluster::counts::ReplicaCounts;
 use crate::cluster::partition_state::PartitionState;
 use crate::cluster::paxos::{Accepted, Acceptor, Ballot};
@@ -17,14 +17,14 @@ use crate::value::dot::{Incarnation, NodeId};
 pub(super) struct PbReconfiguration {
     #[prost(uint32, tag = "1")]
     partition: u32,
-    #[prost(oneof = "PbWord", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
-    word: Option<PbWord>,
+    #[prost(oneof = "PbReconfigurationMessage", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    message: Option<PbReconfigurationMessage>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-enum PbWord {
+enum PbReconfigurationMessage {
     #[prost(uint64, tag = "2")]
-    Ask(u64),
+    Query(u64),
     #[prost(message, tag = "3")]
     Holds(PbPhase),
     #[prost(message, tag = "4")]
@@ -40,7 +40,7 @@ enum PbWord {
     #[prost(uint64, tag = "9")]
     Copied(u64),
     #[prost(uint64, tag = "10")]
-    Whole(u64),
+    Synced(u64),
 }
 
 /// A ballot, and the number of the configuration that it is about.
@@ -130,7 +130,7 @@ pub(super) struct PbPhases {
     #[prost(fixed64, optional, tag = "1")]
     digest: Option<u64>,
     #[prost(uint64, repeated, tag = "2")]
-    steps: Vec<u64>,
+    versions: Vec<u64>,
     #[prost(bool, tag = "3")]
     is_answer: bool,
     #[prost(uint32, repeated, tag = "4")]
@@ -154,9 +154,9 @@ struct PbPartitionState {
     #[prost(message, required, tag = "2")]
     phase: PbPhase,
     #[prost(uint64, repeated, tag = "3")]
-    whole: Vec<u64>,
+    synced: Vec<u64>,
     #[prost(message, optional, tag = "4")]
-    former: Option<PbConfiguration>,
+    retired: Option<PbConfiguration>,
     #[prost(bool, tag = "5")]
     is_candidate: bool,
     #[prost(bool, tag = "6")]
@@ -169,54 +169,62 @@ struct PbPartitionState {
 
 const SEAT_VERSION: u32 = 1;
 
-pub(super) fn word_to_pb(partition: PartitionId, word: &ReconfigurationMessage) -> PbReconfiguration {
-    let word = match word {
-        ReconfigurationMessage::Ask(step) => PbWord::Ask(step.0),
-        ReconfigurationMessage::Holds(phase) => PbWord::Holds(phase_to_pb(phase)),
-        ReconfigurationMessage::Prepare(number, ballot) => PbWord::Prepare(ballot_to_pb(*number, *ballot)),
-        ReconfigurationMessage::Promise(number, ballot, accepted) => PbWord::Promise(PbPromise {
+pub(super) fn reconfiguration_to_pb(partition: PartitionId, message: &ReconfigurationMessage) -> PbReconfiguration {
+    let message = match message {
+        ReconfigurationMessage::Query(version) => PbReconfigurationMessage::Query(version.0),
+        ReconfigurationMessage::Holds(phase) => PbReconfigurationMessage::Holds(phase_to_pb(phase)),
+        ReconfigurationMessage::Prepare(number, ballot) => {
+            PbReconfigurationMessage::Prepare(ballot_to_pb(*number, *ballot))
+        }
+        ReconfigurationMessage::Promise(number, ballot, accepted) => PbReconfigurationMessage::Promise(PbPromise {
             ballot: ballot_to_pb(*number, *ballot),
             accepted: accepted.as_ref().map(accepted_to_pb),
         }),
-        ReconfigurationMessage::Accept(ballot, configuration) => PbWord::Accept(PbAccepted {
+        ReconfigurationMessage::Accept(ballot, configuration) => PbReconfigurationMessage::Accept(PbAccepted {
             ballot: ballot_to_pb(configuration.number, *ballot),
             configuration: configuration_to_pb(configuration),
         }),
-        ReconfigurationMessage::Accepted(number, ballot) => PbWord::Accepted(ballot_to_pb(*number, *ballot)),
-        ReconfigurationMessage::Outbid(number, ballot, promised) => PbWord::Outbid(PbOutbid {
+        ReconfigurationMessage::Accepted(number, ballot) => {
+            PbReconfigurationMessage::Accepted(ballot_to_pb(*number, *ballot))
+        }
+        ReconfigurationMessage::Outbid(number, ballot, promised) => PbReconfigurationMessage::Outbid(PbOutbid {
             ballot: ballot_to_pb(*number, *ballot),
             promised: ballot_to_pb(*number, *promised),
         }),
-        ReconfigurationMessage::Copied(number) => PbWord::Copied(*number),
-        ReconfigurationMessage::Whole(number) => PbWord::Whole(*number),
+        ReconfigurationMessage::Copied(number) => PbReconfigurationMessage::Copied(*number),
+        ReconfigurationMessage::Synced(number) => PbReconfigurationMessage::Synced(*number),
     };
-    PbReconfiguration { partition: partition.0, word: Some(word) }
+    PbReconfiguration { partition: partition.0, message: Some(message) }
 }
 
-pub(super) fn word_from_pb(
+pub(super) fn reconfiguration_from_pb(
     reconfiguration: PbReconfiguration,
 ) -> Result<(PartitionId, ReconfigurationMessage), WireError> {
-    let word = match reconfiguration.word.ok_or(WireError::Field("word"))? {
-        PbWord::Ask(step) => ReconfigurationMessage::Ask(ConfigVersion(step)),
-        PbWord::Holds(phase) => ReconfigurationMessage::Holds(sound_phase_from_pb(phase)?),
-        PbWord::Prepare(ballot) => ReconfigurationMessage::Prepare(ballot.number, ballot_from_pb(&ballot)),
-        PbWord::Promise(promise) => {
+    let message = match reconfiguration.message.ok_or(WireError::Field("message"))? {
+        PbReconfigurationMessage::Query(version) => ReconfigurationMessage::Query(ConfigVersion(version)),
+        PbReconfigurationMessage::Holds(phase) => ReconfigurationMessage::Holds(sound_phase_from_pb(phase)?),
+        PbReconfigurationMessage::Prepare(ballot) => {
+            ReconfigurationMessage::Prepare(ballot.number, ballot_from_pb(&ballot))
+        }
+        PbReconfigurationMessage::Promise(promise) => {
             let accepted = promise.accepted.map(accepted_from_pb).transpose()?;
             ReconfigurationMessage::Promise(promise.ballot.number, ballot_from_pb(&promise.ballot), accepted)
         }
-        PbWord::Accept(accept) => {
+        PbReconfigurationMessage::Accept(accept) => {
             let (ballot, configuration) = accepted_from_pb(accept)?;
             ReconfigurationMessage::Accept(ballot, configuration)
         }
-        PbWord::Accepted(ballot) => ReconfigurationMessage::Accepted(ballot.number, ballot_from_pb(&ballot)),
-        PbWord::Outbid(outbid) => {
+        PbReconfigurationMessage::Accepted(ballot) => {
+            ReconfigurationMessage::Accepted(ballot.number, ballot_from_pb(&ballot))
+        }
+        PbReconfigurationMessage::Outbid(outbid) => {
             let promised = ballot_from_pb(&outbid.promised);
             ReconfigurationMessage::Outbid(outbid.ballot.number, ballot_from_pb(&outbid.ballot), promised)
         }
-        PbWord::Copied(number) => ReconfigurationMessage::Copied(number),
-        PbWord::Whole(number) => ReconfigurationMessage::Whole(number),
+        PbReconfigurationMessage::Copied(number) => ReconfigurationMessage::Copied(number),
+        PbReconfigurationMessage::Synced(number) => ReconfigurationMessage::Synced(number),
     };
-    Ok((PartitionId(reconfiguration.partition), word))
+    Ok((PartitionId(reconfiguration.partition), message))
 }
 
 const fn ballot_to_pb(number: u64, ballot: Ballot) -> PbBallot {
@@ -295,32 +303,32 @@ fn configuration_from_pb(configuration: PbConfiguration) -> Result<Configuration
     Ok(Configuration { number, homes: nodes.into_iter().zip(incarnations).map(home).collect(), choosers, counts })
 }
 
-pub(super) fn phase_to_pb(phase: &Phase) -> PbPhase {
+pub(super) fn phase_to_pb(phase: &ConfigPhase) -> PbPhase {
     PbPhase { current: configuration_to_pb(phase.current()), next: phase.next().map(configuration_to_pb) }
 }
 
-pub(super) fn phase_from_pb(phase: PbPhase) -> Result<Phase, WireError> {
+pub(super) fn phase_from_pb(phase: PbPhase) -> Result<ConfigPhase, WireError> {
     phase_from_pb_with(&[], phase)
 }
 
-fn phase_from_pb_with(tables: &[ReplicaCounts], phase: PbPhase) -> Result<Phase, WireError> {
+fn phase_from_pb_with(tables: &[ReplicaCounts], phase: PbPhase) -> Result<ConfigPhase, WireError> {
     let current = configuration_from_pb_with(tables, phase.current)?;
     Ok(match phase.next {
-        None => Phase::Alone(current),
-        Some(next) => Phase::Joint(current, configuration_from_pb_with(tables, next)?),
+        None => ConfigPhase::Stable(current),
+        Some(next) => ConfigPhase::Joint(current, configuration_from_pb_with(tables, next)?),
     })
 }
 
 pub(super) fn phases_notice_to_pb(notice: &PhasesNotice) -> PbPhases {
     match notice {
         PhasesNotice::Digest { digest, asks } => PbPhases { digest: Some(*digest), asks: *asks, ..PbPhases::default() },
-        PhasesNotice::Steps(steps, is_answer) => {
-            let steps = steps.iter().map(|step| step.0).collect();
-            PbPhases { steps, is_answer: *is_answer, ..PbPhases::default() }
+        PhasesNotice::Steps(versions, is_answer) => {
+            let versions = versions.iter().map(|version| version.0).collect();
+            PbPhases { versions, is_answer: *is_answer, ..PbPhases::default() }
         }
         PhasesNotice::Hold(phases) => {
             let mut tables = Vec::new();
-            let mut phase_to_pb = |phase: &Phase| PbPhase {
+            let mut phase_to_pb = |phase: &ConfigPhase| PbPhase {
                 current: beside(&mut tables, phase.current()),
                 next: phase.next().map(|next| beside(&mut tables, next)),
             };
@@ -335,8 +343,8 @@ pub(super) fn phases_notice_to_pb(notice: &PhasesNotice) -> PbPhases {
 }
 
 pub(super) fn phases_notice_from_pb(notice: PbPhases) -> Result<PhasesNotice, WireError> {
-    let PbPhases { digest, steps, is_answer, partitions, phases, tables, asks } = notice;
-    if steps.len() > Partitions::MAX as usize
+    let PbPhases { digest, versions, is_answer, partitions, phases, tables, asks } = notice;
+    if versions.len() > Partitions::MAX as usize
         || phases.len() > PHASES_MAX
         || phases.len() != partitions.len()
         || tables.len() > 2 * PHASES_MAX
@@ -353,16 +361,16 @@ pub(super) fn phases_notice_from_pb(notice: PbPhases) -> Result<PhasesNotice, Wi
         let phases = phases.into_iter().map(sound).collect::<Result<Vec<_>, _>>()?;
         return Ok(PhasesNotice::Hold(partitions.into_iter().map(PartitionId).zip(phases).collect()));
     }
-    Ok(PhasesNotice::Steps(steps.into_iter().map(ConfigVersion).collect(), is_answer))
+    Ok(PhasesNotice::Steps(versions.into_iter().map(ConfigVersion).collect(), is_answer))
 }
 
 /// A phase that makes sense in itself.
-fn sound_phase_from_pb(phase: PbPhase) -> Result<Phase, WireError> {
+fn sound_phase_from_pb(phase: PbPhase) -> Result<ConfigPhase, WireError> {
     sound(phase_from_pb(phase)?)
 }
 
-fn sound(phase: Phase) -> Result<Phase, WireError> {
-    Some(phase).filter(Phase::is_sound).ok_or(WireError::Field("phase"))
+fn sound(phase: ConfigPhase) -> Result<ConfigPhase, WireError> {
+    Some(phase).filter(ConfigPhase::is_sound).ok_or(WireError::Field("phase"))
 }
 
 /// A partition state as it is stored.
@@ -371,8 +379,8 @@ pub fn encode_partition_state(partition_state: &PartitionState) -> Bytes {
     PbPartitionState {
         version: SEAT_VERSION,
         phase: phase_to_pb(&partition_state.phase),
-        whole: partition_state.whole.iter().copied().collect(),
-        former: partition_state.former.as_ref().map(configuration_to_pb),
+        synced: partition_state.synced.iter().copied().collect(),
+        retired: partition_state.retired.as_ref().map(configuration_to_pb),
         is_candidate: partition_state.is_candidate,
         has_stale_data: partition_state.has_stale_data,
         promised: promised.map(|ballot| ballot_to_pb(0, ballot)),
@@ -393,8 +401,8 @@ pub fn decode_partition_state(bytes: &[u8]) -> Result<PartitionState, WireError>
     }
     Ok(PartitionState {
         phase: phase_from_pb(partition_state.phase)?,
-        whole: partition_state.whole.into_iter().collect(),
-        former: partition_state.former.map(configuration_from_pb).transpose()?,
+        synced: partition_state.synced.into_iter().collect(),
+        retired: partition_state.retired.map(configuration_from_pb).transpose()?,
         is_candidate: partition_state.is_candidate,
         has_stale_data: partition_state.has_stale_data,
         acceptor: Acceptor {

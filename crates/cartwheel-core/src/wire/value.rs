@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::{WireError, fixed};
 use crate::cluster::losses::Loss;
-use crate::store::look::Look;
+use crate::store::gc_due::GcDue;
 use crate::store::record::{Idle, LocalHeader, OwnActor, Record};
 use crate::value::clock::{Clock, Run};
 use crate::value::context::Context;
@@ -298,8 +298,8 @@ pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
         recovered_since: record.header.recovered_since.0,
         owed: record.header.owed.keys().map(|node| node.get()).collect(),
         owed_since: record.header.owed.values().map(|since| since.0).collect(),
-        look_in: record.header.look.map_or(0, |look| if let Look::In(epoch) = look { epoch.0 } else { 0 }),
-        look_at: record.header.look.map_or(0, |look| if let Look::At(wall) = look { wall.0 } else { 0 }),
+        look_in: record.header.look.map_or(0, |look| if let GcDue::In(epoch) = look { epoch.0 } else { 0 }),
+        look_at: record.header.look.map_or(0, |look| if let GcDue::At(wall) = look { wall.0 } else { 0 }),
         expired_since: record.header.expired_since.map_or(0, |since| since.0),
         idle: record.header.idle.as_ref().map(|idle| PbIdle {
             since: idle.since.0,
@@ -326,8 +326,8 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
             owed: record.owed.into_iter().map(NodeId::new).zip(owed_since).collect(),
             look: match (record.look_in, record.look_at) {
                 (0, 0) => None,
-                (0, wall) => Some(Look::At(WallMs(wall))),
-                (epoch, _) => Some(Look::In(Epoch(epoch))),
+                (0, wall) => Some(GcDue::At(WallMs(wall))),
+                (epoch, _) => Some(GcDue::In(Epoch(epoch))),
             },
             expired_since: (record.expired_since > 0).then_some(Epoch(record.expired_since)),
             idle: record.idle.map(|idle| Idle {

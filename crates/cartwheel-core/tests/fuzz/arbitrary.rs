@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::cluster::losses::Loss;
 use cartwheel_core::message::client::{Acks, Consistency, Got, Put, PutDone, Refusal, Retry, Shortfall};
-use cartwheel_core::message::{Answer, Ask, Confirm, Failure, Message, RequestId, Requester, Role, StateDigest, Want};
+use cartwheel_core::message::{
+    Confirm, Failure, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, StateDigest, Want,
+};
 use cartwheel_core::value::clock::{Clock, Run};
 use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
 use cartwheel_core::value::hlc::{Hlc, WallMs};
@@ -123,12 +125,12 @@ fn digest() -> impl Strategy<Value = StateDigest> {
     prop_oneof![any::<[u8; 16]>().prop_map(StateDigest), state().prop_map(|state| StateDigest::of(&state))]
 }
 
-fn ask() -> BoxedStrategy<Ask> {
+fn ask() -> BoxedStrategy<ReplicaRequest> {
     let want = prop_oneof![Just(Want::State), Just(Want::Digest)];
     let confirm = prop_oneof![Just(Confirm::Stored), Just(Confirm::Exactly)];
     let role = prop_oneof![Just(Role::Home), Just(Role::StandIn)];
     let merge = (key(), state(), number(), loss(), confirm, option::of(node())).prop_map(
-        |(key, state, epoch, heals, confirm, stands_in_for)| Ask::Merge {
+        |(key, state, epoch, heals, confirm, stands_in_for)| ReplicaRequest::Merge {
             key,
             state,
             epoch: Epoch(epoch),
@@ -138,25 +140,25 @@ fn ask() -> BoxedStrategy<Ask> {
         },
     );
     prop_oneof![
-        1 => (key(), want, role).prop_map(|(key, want, role)| Ask::Read { key, want, role }).boxed(),
-        1 => (key(), home(), number()).prop_map(|(key, home, since)| Ask::Recover { key, home, since: Since(since) }).boxed(),
+        1 => (key(), want, role).prop_map(|(key, want, role)| ReplicaRequest::Read { key, want, role }).boxed(),
+        1 => (key(), home(), number()).prop_map(|(key, home, since)| ReplicaRequest::Recover { key, home, since: Since(since) }).boxed(),
         4 => merge.boxed(),
     ]
     .boxed()
 }
 
-fn answer() -> BoxedStrategy<Answer> {
+fn answer() -> BoxedStrategy<ReplicaResponse> {
     let failure = prop_oneof![Just(Failure::Storage), Just(Failure::Overloaded), Just(Failure::NotAHome)];
     let held = (state(), number(), loss());
-    let held = held.prop_map(|(state, epoch, loss)| Answer::State { state, epoch: Epoch(epoch), loss });
+    let held = held.prop_map(|(state, epoch, loss)| ReplicaResponse::State { state, epoch: Epoch(epoch), loss });
     let holds = (digest(), option::of(state()), loss());
-    let holds = holds.prop_map(|(digest, state, loss)| Answer::Holds { digest, state, loss });
+    let holds = holds.prop_map(|(digest, state, loss)| ReplicaResponse::Holds { digest, state, loss });
     prop_oneof![
         held.boxed(),
-        (digest(), loss()).prop_map(|(digest, loss)| Answer::Digest { digest, loss }).boxed(),
-        Just(Answer::Stored).boxed(),
+        (digest(), loss()).prop_map(|(digest, loss)| ReplicaResponse::Digest { digest, loss }).boxed(),
+        Just(ReplicaResponse::Stored).boxed(),
         holds.boxed(),
-        failure.prop_map(Answer::Failed).boxed(),
+        failure.prop_map(ReplicaResponse::Failed).boxed(),
     ]
     .boxed()
 }
@@ -214,9 +216,9 @@ fn request_id() -> impl Strategy<Value = RequestId> {
     let begun = |(incarnation, begun)| (Incarnation(incarnation).mark_of_boot(BOOT) << 40) + begun;
     let operation = prop_oneof![4 => (0u64..4, 0u64..40).prop_map(begun), 1 => number()];
     let round = prop_oneof![6 => 0u32..5, 1 => any::<u32>(), 1 => Just(u32::MAX)];
-    let asking =
+    let requester =
         prop_oneof![2 => Just(Requester::Coordinator), 1 => Just(Requester::Exchange), 1 => Just(Requester::Transfer)];
-    (asking, operation, round).prop_map(|(asking, operation, round)| RequestId { asking, operation, round })
+    (requester, operation, round).prop_map(|(requester, operation, round)| RequestId { requester, operation, round })
 }
 
 /// What one node may say to another without laying claim to a partition.
@@ -229,15 +231,15 @@ pub fn message() -> BoxedStrategy<Message> {
     let says = (partition(), harmless_word());
     // Each in a box of its own: side by side they are too large for the stack of a test.
     prop_oneof![
-        3 => (request_id(), ask()).prop_map(|(request_id, ask)| Message::Ask(request_id, ask)).boxed(),
-        3 => (request_id(), answer()).prop_map(|(request_id, answer)| Message::Answer(request_id, answer)).boxed(),
+        3 => (request_id(), ask()).prop_map(|(request_id, ask)| Message::Request(request_id, ask)).boxed(),
+        3 => (request_id(), answer()).prop_map(|(request_id, answer)| Message::Response(request_id, answer)).boxed(),
         2 => forward.boxed(),
         1 => (request_id(), outcome()).prop_map(|(request_id, outcome)| Message::Forwarded(request_id, outcome)).boxed(),
         2 => (request_id(), question()).prop_map(|(request_id, question)| Message::Compare(request_id, question)).boxed(),
         2 => (request_id(), finding()).prop_map(|(request_id, finding)| Message::Compared(request_id, finding)).boxed(),
         1 => (request_id(), fetch()).prop_map(|(request_id, fetch)| Message::Fetch(request_id, fetch)).boxed(),
         1 => (request_id(), fetched()).prop_map(|(request_id, fetched)| Message::Fetched(request_id, fetched)).boxed(),
-        1 => prop_oneof![request_id().prop_map(Message::AskClocks), request_id().prop_map(Message::Clocks)].boxed(),
+        1 => prop_oneof![request_id().prop_map(Message::ClocksRequest), request_id().prop_map(Message::Clocks)].boxed(),
         1 => says.prop_map(|(partition, word)| Message::Reconfiguration(partition, word)).boxed(),
         1 => notice().prop_map(Message::Notice).boxed(),
     ]

@@ -56,7 +56,7 @@ fn control(node: NodeId, boot: u32, saved: History) -> Control {
         seed: node.get() ^ u64::from(boot),
         epoch: Epoch::FIRST,
         epoch_floor: Epoch::UNKNOWN,
-        lanes: 1,
+        shards: 1,
         snapshot_after: SNAPSHOT_AFTER,
         broken: Broken::default(),
     };
@@ -173,7 +173,7 @@ impl Mesh {
 /// Settings that say which change they are of.
 fn settings(number: usize, with_n: bool) -> SettingsPatch {
     let n = with_n.then_some((4 + number % 5) as u8);
-    SettingsPatch { n, n_by_steps: with_n, max_value_bytes: Some(1_000 + number as u32), ..SettingsPatch::default() }
+    SettingsPatch { n, n_by_versions: with_n, max_value_bytes: Some(1_000 + number as u32), ..SettingsPatch::default() }
 }
 
 /// What happens next.

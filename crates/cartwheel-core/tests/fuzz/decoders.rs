@@ -5,7 +5,7 @@ use cartwheel_core::cluster::losses::Loss;
 use cartwheel_core::cluster::membership::History;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::store::look::Look;
+use cartwheel_core::store::gc_due::GcDue;
 use cartwheel_core::store::record::{Idle, LocalHeader, OwnActor, Record};
 use cartwheel_core::value::context::Context;
 use cartwheel_core::value::digest::ContentDigest;
@@ -31,8 +31,8 @@ fn record() -> impl Strategy<Value = Record> {
     let content = option::of(any::<[u8; 16]>().prop_map(ContentDigest));
     (own, loss, number(), number(), content, state()).prop_map(|(own, recovering, changed, since, content, state)| {
         let owed = state.siblings().map(|held| (held.dot.actor.node, held.epoch)).collect();
-        let look =
-            [None, Some(Look::In(Epoch(changed.max(1)))), Some(Look::At(WallMs(since.max(1))))][(changed % 3) as usize];
+        let look = [None, Some(GcDue::In(Epoch(changed.max(1)))), Some(GcDue::At(WallMs(since.max(1))))]
+            [(changed % 3) as usize];
         let expired_since = own.map(|_| Epoch(since.max(1)));
         let (changed, recovered_since) = (Epoch(changed), Since(since));
         let idle = (since % 2 == 1).then(|| Idle { since: changed, noted: state.clock().clone(), gone: state.idle() });

@@ -49,12 +49,12 @@ pub fn finding() -> BoxedStrategy<Finding> {
     let entries = btree_map(storage_key(), any::<[u8; 16]>().prop_map(ContentDigest), 0..6);
     let page = (entries, option::of(storage_key())).prop_map(|(entries, next)| ListPage { entries, next });
     prop_oneof![
-        (any::<u8>(), any::<bool>(), vec(sum, 0..20)).prop_map(|(depth, whole, sums)| Finding::Sums {
+        (any::<u8>(), any::<bool>(), vec(sum, 0..20)).prop_map(|(depth, is_recovered, sums)| Finding::Sums {
             depth,
-            whole,
+            is_recovered,
             sums
         }),
-        (any::<bool>(), page).prop_map(|(whole, page)| Finding::Keys { whole, page }),
+        (any::<bool>(), page).prop_map(|(is_recovered, page)| Finding::Keys { is_recovered, page }),
         refused().prop_map(Finding::Refused),
     ]
     .boxed()

@@ -45,7 +45,7 @@ fn history_of(nodes: usize) -> History {
         host: format!("host-{node}"),
         ..Member::new(&format!("node-{node}"), Incarnation(node as u64))
     };
-    let founding = ChangeKind::Found {
+    let bootstrap = ChangeKind::Bootstrap {
         cluster: CLUSTER,
         partitions: Partitions::new(16).expect("16 partitions are allowed"),
         strategy: Strategy::Balanced,
@@ -53,7 +53,7 @@ fn history_of(nodes: usize) -> History {
         name: String::new(),
     };
     let mut history = History::new();
-    history.record(Hlc::at(WallMs(1)), id(1), founding);
+    history.record(Hlc::at(WallMs(1)), id(1), bootstrap);
     history
 }
 

@@ -37,15 +37,8 @@ fn settings() -> impl Strategy<Value = SettingsPatch> {
     let durability = prop_oneof![Just(Durability::NodeDefault), Just(Durability::Fsync), Just(Durability::Os)];
     let quorums = (option::of(any::<u8>()), any::<bool>(), option::of(any::<u8>()), option::of(any::<u8>()));
     let rest = (option::of(conflict), option::of(any::<bool>()), option::of(durability), option::of(any::<u32>()));
-    (quorums, rest).prop_map(|((n, n_by_steps, r, w), (conflict, sloppy, durability, max_value_bytes))| SettingsPatch {
-        n,
-        n_by_steps,
-        r,
-        w,
-        conflict,
-        sloppy,
-        durability,
-        max_value_bytes,
+    (quorums, rest).prop_map(|((n, n_by_versions, r, w), (conflict, sloppy, durability, max_value_bytes))| {
+        SettingsPatch { n, n_by_versions, r, w, conflict, sloppy, durability, max_value_bytes }
     })
 }
 
@@ -63,7 +56,7 @@ fn change() -> impl Strategy<Value = Change> {
                 .iter()
                 .map(|&(node, incarnation, ..)| Home { node, incarnation: Incarnation(incarnation) })
                 .collect(),
-            steps: lost.iter().map(|&(.., partition, step)| (PartitionId(partition), ConfigVersion(step))).collect(),
+            versions: lost.iter().map(|&(.., partition, step)| (PartitionId(partition), ConfigVersion(step))).collect(),
         }),
         (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         (node(), ".{0,4}", ".{0,4}").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
@@ -168,7 +161,7 @@ pub fn notice() -> BoxedStrategy<Notice> {
         3 => epochs.prop_map(Notice::Epoch).boxed(),
         3 => histories().prop_map(Notice::History).boxed(),
         3 => histories().prop_map(Notice::Complement).boxed(),
-        2 => inquiry.prop_map(Notice::Ask).boxed(),
+        2 => inquiry.prop_map(Notice::Inquiry).boxed(),
         6 => swim_packet().prop_map(|packet| Notice::Swim(packet.into())).boxed(),
         1 => vec(any::<u8>(), 0..200).prop_map(|packet| Notice::Swim(packet.into())).boxed(),
         4 => (inquiry_id(), sizes).prop_map(|(id, sizes)| Notice::Report(id, sizes)).boxed(),

@@ -1,6 +1,6 @@
 //! What is said, and kept, of who holds a partition.
 
-use cartwheel_core::cluster::configuration::{ConfigStamp, ConfigVersion, Configuration, Home, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, ConfigStamp, ConfigVersion, Configuration, Home};
 use cartwheel_core::cluster::counts::ReplicaCounts;
 use cartwheel_core::cluster::losses::{Losses, Memory};
 use cartwheel_core::cluster::partition_state::PartitionState;
@@ -38,7 +38,7 @@ fn configuration() -> BoxedStrategy<Configuration> {
 }
 
 /// One that makes sense in itself.
-fn phase() -> BoxedStrategy<Phase> {
+fn phase() -> BoxedStrategy<ConfigPhase> {
     // No node twice, and at least one; the greatest number that makes sense among others.
     let homes = || {
         vec(home(), 1..6).prop_map(|mut homes| {
@@ -54,10 +54,13 @@ fn phase() -> BoxedStrategy<Phase> {
         .prop_map(|(number, homes, next, choosers, next_choosers, counts)| {
             let current = Configuration { number, homes, choosers, counts: counts.clone() };
             match next {
-                None => Phase::Alone(current),
+                None => ConfigPhase::Stable(current),
                 Some(homes) => {
                     let counts = counts.with(|_, n| n % 3 + 1);
-                    Phase::Joint(current, Configuration { number: number + 1, homes, choosers: next_choosers, counts })
+                    ConfigPhase::Joint(
+                        current,
+                        Configuration { number: number + 1, homes, choosers: next_choosers, counts },
+                    )
                 }
             }
         })
@@ -71,7 +74,7 @@ fn ballot() -> impl Strategy<Value = Ballot> {
 /// What anybody may say who holds nothing and decides nothing.
 pub fn harmless_word() -> BoxedStrategy<ReconfigurationMessage> {
     prop_oneof![
-        number().prop_map(|step| ReconfigurationMessage::Ask(ConfigVersion(step))).boxed(),
+        number().prop_map(|step| ReconfigurationMessage::Query(ConfigVersion(step))).boxed(),
         (number(), ballot()).prop_map(|(number, ballot)| ReconfigurationMessage::Prepare(number, ballot)).boxed(),
         (number(), ballot(), ballot())
             .prop_map(|(number, one, other)| ReconfigurationMessage::Outbid(number, one, other))
@@ -90,7 +93,7 @@ pub fn word() -> BoxedStrategy<ReconfigurationMessage> {
         1 => (number(), ballot(), accepted()).prop_map(|(number, ballot, said)| ReconfigurationMessage::Promise(number, ballot, said)).boxed(),
         1 => (ballot(), configuration()).prop_map(|(ballot, proposal)| ReconfigurationMessage::Accept(ballot, proposal)).boxed(),
         1 => (number(), ballot()).prop_map(|(number, ballot)| ReconfigurationMessage::Accepted(number, ballot)).boxed(),
-        1 => number().prop_map(ReconfigurationMessage::Whole).boxed(),
+        1 => number().prop_map(ReconfigurationMessage::Synced).boxed(),
     ]
     .boxed()
 }
@@ -119,7 +122,7 @@ pub fn config_stamp() -> impl Strategy<Value = ConfigStamp> {
             0 => Memory::default(),
             since => Memory { incarnation: INCARNATION, since: Since(since) },
         };
-        ConfigStamp { step: ConfigVersion(step), is_syncing, memory, is_recovering }
+        ConfigStamp { version: ConfigVersion(step), is_syncing, memory, is_recovering }
     })
 }
 
@@ -134,10 +137,10 @@ pub fn partition_state() -> BoxedStrategy<PartitionState> {
         .prop_map(|(promised, accepted)| Acceptor { promised, accepted });
     let duties = (option::of(configuration()), any::<bool>(), any::<bool>());
     (phase(), vec(number(), 0..3), duties, acceptor)
-        .prop_map(|(phase, whole, (former, is_candidate, has_stale_data), acceptor)| PartitionState {
+        .prop_map(|(phase, synced, (retired, is_candidate, has_stale_data), acceptor)| PartitionState {
             phase,
-            whole: whole.into_iter().collect(),
-            former,
+            synced: synced.into_iter().collect(),
+            retired,
             is_candidate,
             has_stale_data,
             acceptor,

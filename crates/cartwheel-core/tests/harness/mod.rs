@@ -9,9 +9,9 @@ use cartwheel_core::cluster::holdings::Holdings;
 use cartwheel_core::cluster::membership::{ChangeKind, Durability, History, Member, Strategy};
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
-use cartwheel_core::message::{Ask, Confirm, RequestId, Requester};
+use cartwheel_core::message::{Confirm, ReplicaRequest, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::replica::{Asker, Done, Mint, MintRefused, Minted, Replica, Stamp, Work};
+use cartwheel_core::replica::{Caller, Done, Mint, MintRefused, Minted, Replica, Stamp, Work};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::store::command::{StoreCommand, StoreResult};
 use cartwheel_core::store::image::Image;
@@ -26,7 +26,7 @@ use cartwheel_core::value::write_id::WriteId;
 use cartwheel_core::wire::context::ClusterKey;
 
 const CLUSTER: ClusterId = ClusterId(1);
-const TICKET: RequestId = RequestId { asking: Requester::Coordinator, operation: 1, round: 1 };
+const REQUEST_ID: RequestId = RequestId { requester: Requester::Coordinator, operation: 1, round: 1 };
 
 /// The key of all these tests.
 pub fn key() -> Key {
@@ -153,9 +153,10 @@ impl TestReplica {
 
     pub fn merge(&mut self, state: &State) {
         let (state, confirm) = (state.clone(), Confirm::Stored);
-        let ask = Ask::Merge { key: key(), state, epoch: Epoch(1), heals: None, confirm, stands_in_for: None };
+        let ask =
+            ReplicaRequest::Merge { key: key(), state, epoch: Epoch(1), heals: None, confirm, stands_in_for: None };
         let mut work = Work::default();
-        self.replica.ask(self.now(), Asker::Here(TICKET), ask, &mut work);
+        self.replica.ask(self.now(), Caller::Local(REQUEST_ID), ask, &mut work);
         self.finish(work);
     }
 
@@ -178,7 +179,7 @@ impl TestReplica {
             stands_in_for: None,
         };
         let mut work = Work::default();
-        self.replica.mint(TICKET, mint, &mut work);
+        self.replica.mint(REQUEST_ID, mint, &mut work);
         match self.finish(work).pop() {
             Some(Done::Mint(_, result)) => result,
             other => panic!("a mint ends with a mint's end, not {other:?}"),
@@ -229,7 +230,7 @@ fn replica(node: NodeId, boot: u32, actors: ActorsSince) -> Replica {
     let member = Member { id: node, ..Member::new("alone", incarnation) };
     let mut history = History::new();
     let partitions = Partitions::default();
-    let found = ChangeKind::Found {
+    let found = ChangeKind::Bootstrap {
         cluster: CLUSTER,
         partitions,
         strategy: Strategy::Balanced,

@@ -11,7 +11,7 @@ use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::event::Event;
 use cartwheel_core::message::client::Put;
-use cartwheel_core::message::{Ask, Confirm, Envelope, Message, RequestId, Requester};
+use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
 use cartwheel_core::node::{Input, Node};
 use cartwheel_core::ring::Partitions;
@@ -52,7 +52,7 @@ pub fn view(nodes: usize, partitions: u32) -> Arc<View> {
 
 /// How it was founded.
 pub fn history(nodes: usize, partitions: u32) -> History {
-    let founding = ChangeKind::Found {
+    let bootstrap = ChangeKind::Bootstrap {
         cluster: CLUSTER,
         partitions: Partitions::new(partitions).expect("a number of partitions"),
         strategy: Strategy::Balanced,
@@ -60,7 +60,7 @@ pub fn history(nodes: usize, partitions: u32) -> History {
         name: String::new(),
     };
     let mut history = History::new();
-    history.record(Hlc::at(WallMs(1)), id(1), founding);
+    history.record(Hlc::at(WallMs(1)), id(1), bootstrap);
     history
 }
 
@@ -218,7 +218,7 @@ impl Pair {
 
     /// Has a node merge a state, as a coordinator would.
     pub fn merge(&mut self, node: usize, number: usize, state: State) {
-        let ask = Ask::Merge {
+        let ask = ReplicaRequest::Merge {
             key: key(number),
             state,
             epoch: Epoch(1),
@@ -226,7 +226,7 @@ impl Pair {
             confirm: Confirm::Stored,
             stands_in_for: None,
         };
-        self.say(node, Message::Ask(RequestId { asking: Requester::Coordinator, operation: 1, round: 1 }, ask));
+        self.say(node, Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask));
     }
 
     /// An input to a node.

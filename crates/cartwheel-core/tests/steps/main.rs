@@ -92,7 +92,7 @@ fn majority_lost(bounds: Bounds) -> Setup {
     let stay: Vec<Home> = undisturbed.first().homes.into_iter().filter(|home| target.contains(home)).collect();
     let removed = stay.iter().map(|&Home { node, incarnation }| ChangeKind::Remove { node, incarnation });
     let mut given_up: Vec<ChangeKind> = [add(4)].into_iter().chain(removed).collect();
-    given_up.push(ChangeKind::MarkLost { homes: stay, steps: vec![(undisturbed.partition, ConfigVersion(0))] });
+    given_up.push(ChangeKind::MarkLost { homes: stay, versions: vec![(undisturbed.partition, ConfigVersion(0))] });
     let setup = Setup::new(3, 3, &[&[add(4)], &given_up], bounds);
     assert_eq!(setup.partition, undisturbed.partition);
     setup
@@ -298,8 +298,8 @@ mod broken {
 
     #[test]
     fn a_home_that_has_copied_too_little_must_not_say_that_it_is_whole() {
-        finds_broken(Mutation::WholeTooEarly, only_home(ONCE), SEEN);
-        finds_broken(Mutation::WholeTooEarly, one_of_three(ONCE), SEEN);
+        finds_broken(Mutation::SyncedTooEarly, only_home(ONCE), SEEN);
+        finds_broken(Mutation::SyncedTooEarly, one_of_three(ONCE), SEEN);
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod broken {
 
     #[test]
     fn an_old_home_that_forgets_at_once_loses_writes() {
-        finds_broken(Mutation::OldHomeForgets, only_home(ONCE), KEPT);
-        finds_broken(Mutation::OldHomeForgets, one_of_three(ONCE), KEPT);
+        finds_broken(Mutation::OldHomePurges, only_home(ONCE), KEPT);
+        finds_broken(Mutation::OldHomePurges, one_of_three(ONCE), KEPT);
     }
 }

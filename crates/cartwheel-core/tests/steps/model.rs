@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cartwheel_core::cluster::configuration::{ConfigVersion, Configuration, Home, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration, Home};
 use cartwheel_core::cluster::losses::{Losses, Memory};
+use cartwheel_core::cluster::next_configuration::next_configuration;
 use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::paxos::{Ballot, Proposed, Proposer};
-use cartwheel_core::cluster::successor::successor;
 use cartwheel_core::message::reconfiguration::ReconfigurationMessage;
 use cartwheel_core::mutation::Mutation;
 use cartwheel_core::ring::quorum::majority;
@@ -26,8 +26,8 @@ pub const MADE_ANEW: &str = "what has no successor is made anew, and speaks agai
 pub const SAVED: &str = "what a home held that was not lost is held by one that was being filled";
 pub const THE_LAST_STEP_ENDS: &str = "the last successor stands alone";
 pub const READ_WHILE_JOINT: &str = "a read ends while one configuration takes over from another";
-pub const OVER_A_CRASH: &str = "a step ends though a node crashed in the middle of it";
-pub const READ_AFTERWARDS: &str = "what was acknowledged before a step is read after it";
+pub const OVER_A_CRASH: &str = "a version ends though a node crashed in the middle of it";
+pub const READ_AFTERWARDS: &str = "what was acknowledged before a version is read after it";
 pub const RECOVERED: &str = "a home that lost what it held counts again";
 pub const CLEARED: &str = "an old home has dropped what it held";
 
@@ -103,9 +103,9 @@ struct Marks {
 pub struct State {
     machines: Vec<Arc<Machine>>,
     /// The phases that somebody has gone by: anybody may hear of them at any time, again and again, or never.
-    told: Arc<BTreeSet<Told>>,
+    told: Arc<BTreeSet<Announced>>,
     /// Who has said for which number that it is whole. It may be heard whenever it matters.
-    whole: Arc<BTreeSet<(Home, u64)>>,
+    synced: Arc<BTreeSet<(Home, u64)>>,
     /// What choosers were asked to accept. It may arrive whenever it likes, or never.
     proposed: Arc<BTreeSet<(Ballot, Configuration)>>,
     writes: Vec<Write>,
@@ -122,25 +122,25 @@ pub struct State {
 
 /// A phase, in the order of steps.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Told {
-    step: ConfigVersion,
+pub struct Announced {
+    version: ConfigVersion,
     current: Configuration,
     next: Option<Configuration>,
 }
 
-impl Told {
-    fn of(phase: &Phase) -> Self {
-        Self { step: phase.step(), current: phase.current().clone(), next: phase.next().cloned() }
+impl Announced {
+    fn of(phase: &ConfigPhase) -> Self {
+        Self { version: phase.version(), current: phase.current().clone(), next: phase.next().cloned() }
     }
 
-    fn is(&self, phase: &Phase) -> bool {
-        self.step == phase.step() && self.current == *phase.current() && self.next.as_ref() == phase.next()
+    fn is(&self, phase: &ConfigPhase) -> bool {
+        self.version == phase.version() && self.current == *phase.current() && self.next.as_ref() == phase.next()
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> ConfigPhase {
         match &self.next {
-            Some(next) => Phase::Joint(self.current.clone(), next.clone()),
-            None => Phase::Alone(self.current.clone()),
+            Some(next) => ConfigPhase::Joint(self.current.clone(), next.clone()),
+            None => ConfigPhase::Stable(self.current.clone()),
         }
     }
 }
@@ -151,7 +151,7 @@ pub enum Action {
     /// A node hears who holds everything, and may let the successor stand alone.
     Hear(usize),
     /// It hears of a later phase.
-    Learn(usize, Told),
+    Learn(usize, Announced),
     /// It begins to propose, with a new ballot.
     Propose(usize),
     /// The first node's question for a promise reaches the second.
@@ -161,7 +161,7 @@ pub enum Action {
     /// A proposer goes by what was chosen.
     Enter(usize),
     /// The homes of the latest configuration choose its successor, of which somebody hears.
-    Choose(Told),
+    Choose(Announced),
     /// The first compares what it holds with the second.
     Compare(usize, usize),
     /// A node drops what nobody needs there any more.
@@ -185,7 +185,7 @@ pub enum Action {
     /// A node answers a read, if it is a home.
     Answer(usize, usize),
     /// A read's coordinator hears of a later phase.
-    FollowRead(usize, Told),
+    FollowRead(usize, Announced),
     /// A node stores what a strong read has joined.
     WriteBack(usize, usize),
 }
@@ -202,7 +202,7 @@ impl Machine {
     fn is_syncing(&self, setup: &Setup, slot: usize) -> bool {
         let latest = self.partition_state.phase.latest();
         latest.homes_of(setup.group).contains(&self.home(setup, slot))
-            && !self.partition_state.is_whole_in(latest.number)
+            && !self.partition_state.is_synced_in(latest.number)
     }
 
     fn memory(&self, setup: &Setup, slot: usize) -> Memory {
@@ -226,7 +226,7 @@ impl Machine {
 
     /// Goes by another partition state. What matters no more is forgotten, so that states are equal that differ in nothing else.
     fn sit(&mut self, setup: &Setup, slot: usize, partition_state: PartitionState, is_unsaved: bool) {
-        let has_left = self.partition_state.former.is_some();
+        let has_left = self.partition_state.retired.is_some();
         if is_unsaved {
             self.unsaved.get_or_insert_with(|| self.partition_state.clone());
         } else {
@@ -236,14 +236,14 @@ impl Machine {
         self.partition_state = Arc::new(partition_state);
         if has_moved {
             self.heard.clear();
-            let step = self.partition_state.phase.step();
-            self.compared.retain(|_, seen| seen.step >= step);
+            let version = self.partition_state.phase.version();
+            self.compared.retain(|_, seen| seen.version >= version);
             self.compared.values_mut().for_each(|seen| seen.is_since_left &= has_left);
         }
         if !self.is_syncing(setup, slot) && !self.leaves(setup, slot) {
             self.compared.clear();
         }
-        let goes_on = |proposal: &Proposal| matches!(&self.partition_state.phase, Phase::Alone(only) if only.number + 1 == proposal.number);
+        let goes_on = |proposal: &Proposal| matches!(&self.partition_state.phase, ConfigPhase::Stable(only) if only.number + 1 == proposal.number);
         self.proposal = self.proposal.take().filter(goes_on);
     }
 }
@@ -254,14 +254,14 @@ impl State {
         let machine = |slot: usize| {
             let view = setup.sides[slot];
             let me = setup.home(slot, view);
-            let mut partition_state = PartitionState::founding(first.clone(), me);
+            let mut partition_state = PartitionState::bootstrap(first.clone(), me);
             partition_state.is_candidate = !first.has(me);
             Arc::new(Machine::with_nothing(view, partition_state))
         };
         let mut state = Self {
             machines: (0..setup.nodes.len()).map(machine).collect(),
-            told: Arc::new(BTreeSet::from([Told::of(&Phase::Alone(first.clone()))])),
-            whole: Arc::default(),
+            told: Arc::new(BTreeSet::from([Announced::of(&ConfigPhase::Stable(first.clone()))])),
+            synced: Arc::default(),
             proposed: Arc::default(),
             writes: vec![Write::default(); setup.bounds.writes],
             reads: vec![Read::default(); setup.bounds.reads],
@@ -280,13 +280,13 @@ impl State {
     }
 
     /// What the homes of the latest configuration would choose, if enough of them are there.
-    fn next_choice(&self, setup: &Setup) -> Option<Told> {
+    fn next_choice(&self, setup: &Setup) -> Option<Announced> {
         let latest = self.told.last().filter(|told| told.next.is_none())?;
         let (only, view) = (&latest.current, self.view());
         let is_there = |home: &&Home| {
             setup.slot(home.node).filter(|&slot| !self.is_lost(slot)).is_some_and(|slot| {
                 let machine = &self.machines[slot];
-                machine.home(setup, slot) == **home && machine.partition_state.phase.step() == latest.step
+                machine.home(setup, slot) == **home && machine.partition_state.phase.version() == latest.version
             })
         };
         let there = only.choosers().iter().filter(is_there).count();
@@ -295,8 +295,8 @@ impl State {
         }
         let target = setup.views[usize::from(view)].target(setup.partition);
         let counts = setup.views[usize::from(view)].target_counts();
-        let next = successor(only, &target, counts, |_| true, |_| false)?;
-        Some(Told::of(&Phase::Joint(only.clone(), next)))
+        let next = next_configuration(only, &target, counts, |_| true, |_| false)?;
+        Some(Announced::of(&ConfigPhase::Joint(only.clone(), next)))
     }
 
     fn machine(&mut self, slot: usize) -> &mut Machine {
@@ -317,8 +317,8 @@ impl State {
         for (_, word) in &done.said {
             match word {
                 ReconfigurationMessage::Holds(phase) => self.tell(phase),
-                ReconfigurationMessage::Whole(number) if !self.whole.contains(&(me, *number)) => {
-                    Arc::make_mut(&mut self.whole).insert((me, *number));
+                ReconfigurationMessage::Synced(number) if !self.synced.contains(&(me, *number)) => {
+                    Arc::make_mut(&mut self.synced).insert((me, *number));
                 }
                 _ => {}
             }
@@ -328,9 +328,9 @@ impl State {
         }
     }
 
-    fn tell(&mut self, phase: &Phase) {
+    fn tell(&mut self, phase: &ConfigPhase) {
         if !self.told.iter().any(|told| told.is(phase)) {
-            Arc::make_mut(&mut self.told).insert(Told::of(phase));
+            Arc::make_mut(&mut self.told).insert(Announced::of(phase));
         }
     }
 
@@ -340,20 +340,20 @@ impl State {
 
     /// A node looks after the partition. While one configuration takes over from another it thinks that all others are down, and so waits for
     /// nobody that it may do without.
-    fn attend(&mut self, setup: &Setup, slot: usize, whole: &Arc<BTreeSet<(Home, u64)>>) {
+    fn attend(&mut self, setup: &Setup, slot: usize, synced: &Arc<BTreeSet<(Home, u64)>>) {
         let before = self.machines[slot].clone();
         let situation = Situation {
             slot,
             view: before.view,
             partition_state: before.partition_state.clone(),
             compared: before.compared.clone(),
-            whole: whole.clone(),
+            synced: synced.clone(),
         };
         let known = setup.memory.lock().expect("nobody panicked").get(&situation).cloned();
         let done = known.unwrap_or_else(|| {
             let down =
                 if before.partition_state.phase.next().is_some() { self.others(setup, slot) } else { Vec::new() };
-            let mut stage = Stage::new(setup, slot, &before, whole, &down);
+            let mut stage = Stage::new(setup, slot, &before, synced, &down);
             stage.tick();
             let done = Arc::new(stage.done());
             setup.memory.lock().expect("nobody panicked").insert(situation, done.clone());
@@ -372,7 +372,7 @@ impl State {
         self.attend(setup, slot, &Arc::default());
     }
 
-    fn learn(&mut self, setup: &Setup, slot: usize, told: &Told) {
+    fn learn(&mut self, setup: &Setup, slot: usize, told: &Announced) {
         let before = self.machines[slot].clone();
         let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &[]);
         let from = setup.home((slot + 1) % setup.nodes.len(), before.view);
@@ -384,7 +384,7 @@ impl State {
     fn propose(&mut self, setup: &Setup, slot: usize) {
         let before = self.machines[slot].clone();
         let me = before.home(setup, slot);
-        let Phase::Alone(only) = &before.partition_state.phase else { return };
+        let ConfigPhase::Stable(only) = &before.partition_state.phase else { return };
         let choosers = only.choosers().to_vec();
         let down: Vec<NodeId> = choosers.iter().take_while(|&&home| home != me).map(|home| home.node).collect();
         let mut stage = Stage::new(setup, slot, &before, &BTreeSet::new(), &down);
@@ -461,7 +461,7 @@ impl State {
     fn enter(&mut self, setup: &Setup, slot: usize) {
         let before = self.machines[slot].clone();
         let Some(Proposal { chosen: Some(next), .. }) = &before.proposal else { return };
-        let told = Told::of(&Phase::Joint(before.partition_state.phase.current().clone(), next.clone()));
+        let told = Announced::of(&ConfigPhase::Joint(before.partition_state.phase.current().clone(), next.clone()));
         Arc::make_mut(&mut self.told).insert(told.clone());
         self.learn(setup, slot, &told);
     }
@@ -477,13 +477,13 @@ impl State {
         let (one, other) = (self.machines[slot].clone(), self.machines[with].clone());
         let home = other.home(setup, with);
         let (is_syncing, leaves) = (one.is_syncing(setup, slot), one.leaves(setup, slot));
-        let step = other.partition_state.phase.step();
-        if !self.shares(setup, with) || step < one.partition_state.phase.step() {
+        let version = other.partition_state.phase.version();
+        if !self.shares(setup, with) || version < one.partition_state.phase.version() {
             return;
         }
         let seen = Seen {
-            step,
-            whole: other.partition_state.holds_all(home, setup.group) && !other.is_lost,
+            version,
+            synced: other.partition_state.holds_all(home, setup.group) && !other.is_lost,
             is_since_left: leaves,
         };
         if is_syncing && one.partition_state.phase.current().homes_of(setup.group).contains(&home) {
@@ -539,7 +539,7 @@ impl State {
         self.orphan(slot);
         let last = setup.views.len() as u8 - 1;
         (0..self.machines.len()).for_each(|slot| self.machine(slot).view = last);
-        let mut partition_state = PartitionState::founding(setup.first(), setup.home(slot, last));
+        let mut partition_state = PartitionState::bootstrap(setup.first(), setup.home(slot, last));
         partition_state.is_candidate = true;
         *self.machine(slot) = Machine::with_nothing(last, partition_state);
     }
@@ -567,10 +567,10 @@ impl State {
         let had = |home: &Home| setup.slot(home.node).and_then(|slot| left[slot]).unwrap_or_default();
         let mut marks = self.marks;
         for (slot, machine) in self.machines.iter().enumerate() {
-            if let Phase::Alone(only) = &machine.partition_state.phase
+            if let ConfigPhase::Stable(only) = &machine.partition_state.phase
                 && only.is_force_recovered()
                 && only.has(machine.home(setup, slot))
-                && machine.partition_state.is_whole()
+                && machine.partition_state.is_synced()
             {
                 let all = only.homes.iter().fold(0, |all, home| all | had(home));
                 marks.has_spoken_for_little |= all & !machine.data != 0;
@@ -617,13 +617,13 @@ impl State {
         let (home, memory) = (one.home(setup, slot), one.memory(setup, slot));
         self.machine(from).noted.note(home, memory.since);
         let holds = self.machines[from].holds(setup, from);
-        let step = self.machines[from].partition_state.phase.step();
+        let version = self.machines[from].partition_state.phase.version();
         let node = setup.nodes[from];
         let machine = self.machine(slot);
         machine.heard.insert(node, holds);
-        machine.heard_of = machine.heard_of.max(step);
+        machine.heard_of = machine.heard_of.max(version);
         let others = homes(setup, view, &machine.partition_state.phase).without(home.node);
-        if machine.heard_of <= machine.partition_state.phase.step()
+        if machine.heard_of <= machine.partition_state.phase.version()
             && let Some(join) = recovered(setup, &machine.heard, others)
         {
             machine.data |= join;
@@ -638,7 +638,7 @@ impl State {
             return;
         }
         self.machine(slot).data |= 1 << write;
-        let (step, node) = (self.machines[slot].partition_state.phase.step(), setup.nodes[slot]);
+        let (version, node) = (self.machines[slot].partition_state.phase.version(), setup.nodes[slot]);
         let (memory, noted) = (self.machines[slot].memory(setup, slot), self.machines[slot].noted.clone());
         let now = &mut self.writes[write];
         now.coordinator.get_or_insert(slot);
@@ -646,7 +646,7 @@ impl State {
         if !setup.breaks(Mutation::CountLost) {
             now.losses.merge(&noted);
         }
-        now.heard_of = now.heard_of.max(step);
+        now.heard_of = now.heard_of.max(version);
         self.settle_write(setup, write);
     }
 
@@ -660,7 +660,7 @@ impl State {
     }
 
     /// The writes that a node coordinates go by what it knows now.
-    fn follow(&mut self, setup: &Setup, slot: usize, before: &Phase) {
+    fn follow(&mut self, setup: &Setup, slot: usize, before: &ConfigPhase) {
         let view = self.view();
         let (before, now) =
             (homes(setup, view, before), homes(setup, view, &self.machines[slot].partition_state.phase));
@@ -681,7 +681,7 @@ impl State {
 
     /// A read begins, by a coordinator that has heard of nothing but the founding; it may hear of more before it asks anybody.
     fn begin_read(&mut self, setup: &Setup, read: usize) {
-        let (phase, must) = (Phase::Alone(setup.first()), self.must(setup));
+        let (phase, must) = (ConfigPhase::Stable(setup.first()), self.must(setup));
         self.reads[read] = Read { phase: Some(Arc::new(phase)), must, ..Read::default() };
     }
 
@@ -709,7 +709,7 @@ impl State {
             read_now.losses.merge(&machine.noted);
         }
         read_now.answers.insert(setup.nodes[slot], holds);
-        read_now.heard_of = read_now.heard_of.max(machine.partition_state.phase.step());
+        read_now.heard_of = read_now.heard_of.max(machine.partition_state.phase.version());
         read_now.join = read_now.join.map(|join| join | holds.writes);
         self.settle_read(setup, read);
     }
@@ -750,8 +750,8 @@ impl Model for Setup {
             if phase.next().is_some() || state.left.is_some() {
                 actions.push(Action::Hear(slot));
             }
-            actions.extend(later(state, phase.step()).map(|told| Action::Learn(slot, told)));
-            if let Phase::Alone(only) = phase
+            actions.extend(later(state, phase.version()).map(|told| Action::Learn(slot, told)));
+            if let ConfigPhase::Stable(only) = phase
                 && only.choosers().contains(&me)
             {
                 if state.ballots < self.bounds.ballots && only.number < self.bounds.last {
@@ -829,7 +829,7 @@ impl Model for Setup {
                     (None, None) => true,
                     // One that is being filled is asked again.
                     (Some(holds), None) => {
-                        holds.is_syncing && state.machines[slot].partition_state.is_whole()
+                        holds.is_syncing && state.machines[slot].partition_state.is_synced()
                             || holds.is_lost && !state.machines[slot].is_lost
                     }
                     (holds, Some(join)) => holds.is_none_or(|holds| {
@@ -844,7 +844,7 @@ impl Model for Setup {
                     });
                 }
             }
-            actions.extend(later(state, phase.step()).map(|told| Action::FollowRead(number, told)));
+            actions.extend(later(state, phase.version()).map(|told| Action::FollowRead(number, told)));
         }
     }
 
@@ -852,8 +852,8 @@ impl Model for Setup {
         let mut state = last.clone();
         match action {
             Action::Hear(slot) => {
-                let whole = state.whole.clone();
-                state.attend(self, slot, &whole);
+                let synced = state.synced.clone();
+                state.attend(self, slot, &synced);
             }
             Action::Learn(slot, told) => {
                 state.learn(self, slot, &told);
@@ -954,15 +954,15 @@ impl Model for Setup {
 }
 
 /// The phases that somebody has gone by that are later than a step.
-fn later(state: &State, step: ConfigVersion) -> impl Iterator<Item = Told> {
-    state.told.iter().filter(move |told| told.step > step).cloned()
+fn later(state: &State, version: ConfigVersion) -> impl Iterator<Item = Announced> {
+    state.told.iter().filter(move |told| told.version > version).cloned()
 }
 
 impl State {
     fn has_stepped_to(&self, number: u64) -> bool {
         self.machines
             .iter()
-            .any(|machine| matches!(&machine.partition_state.phase, Phase::Alone(only) if only.number >= number))
+            .any(|machine| matches!(&machine.partition_state.phase, ConfigPhase::Stable(only) if only.number >= number))
     }
 
     /// Whether all that anybody was told of each number is the same.

@@ -7,13 +7,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cartwheel_core::cluster::configuration::{ConfigStamp, ConfigVersion, Homes, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, ConfigStamp, ConfigVersion, Homes};
 use cartwheel_core::cluster::losses::{Loss, Losses, Memory};
 use cartwheel_core::cluster::membership::Conflict;
 use cartwheel_core::coordinator::agreement::Agreement;
 use cartwheel_core::coordinator::read_round::{Joined, Progress, ReadRound};
 use cartwheel_core::coordinator::write_round::WriteRound;
-use cartwheel_core::message::{Answer, StateDigest};
+use cartwheel_core::message::{ReplicaResponse, StateDigest};
 use cartwheel_core::mutation::{Broken, Mutation};
 use cartwheel_core::replica::gc::Rules;
 use cartwheel_core::ring::quorum::Quorum;
@@ -60,7 +60,7 @@ pub struct Holds {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Read {
     /// What its coordinator goes by; none before it begins and once it has ended.
-    pub phase: Option<Arc<Phase>>,
+    pub phase: Option<Arc<ConfigPhase>>,
     /// What was acknowledged before it began.
     pub must: Writes,
     /// What was last heard of each home.
@@ -76,7 +76,7 @@ pub struct Read {
 }
 
 /// The homes that a coordinator goes by that knows this phase.
-pub fn homes(setup: &Setup, view: u8, phase: &Phase) -> Homes {
+pub fn homes(setup: &Setup, view: u8, phase: &ConfigPhase) -> Homes {
     let view = &setup.views[usize::from(view)];
     let homes = phase.homes(setup.group, |home| view.is_gone(home.node, home.incarnation));
     if setup.breaks(Mutation::OneSideWritten) { Homes { next: None, ..homes } } else { homes }
@@ -93,13 +93,13 @@ pub fn still_holds(setup: &Setup, node: NodeId, now: &Homes, before: &Homes) -> 
 }
 
 /// Whether a coordinator that goes by this phase may not end, for it has heard of a later step.
-fn is_behind(setup: &Setup, phase: &Phase, heard_of: ConfigVersion) -> bool {
-    heard_of > phase.step() && !setup.breaks(Mutation::StaleStepAccepted)
+fn is_behind(setup: &Setup, phase: &ConfigPhase, heard_of: ConfigVersion) -> bool {
+    heard_of > phase.version() && !setup.breaks(Mutation::StaleStepAccepted)
 }
 
 impl Write {
     /// Acknowledges it once enough have stored it.
-    pub fn settle(&mut self, setup: &Setup, view: u8, phase: &Phase) {
+    pub fn settle(&mut self, setup: &Setup, view: u8, phase: &ConfigPhase) {
         let mut round = WriteRound::new(homes(setup, view, phase), Vec::new(), setup.writes());
         self.stored.iter().for_each(|(&node, &memory)| round.stored(node, memory));
         round.drop_lost(&self.losses);
@@ -168,7 +168,7 @@ fn round(answers: &BTreeMap<NodeId, Holds>, homes: Homes, needed: Quorum) -> Opt
         round.heard(
             node,
             config_stamp,
-            Answer::State { state, epoch: Epoch::FIRST, loss: holds.is_lost.then_some(Loss(1)) },
+            ReplicaResponse::State { state, epoch: Epoch::FIRST, loss: holds.is_lost.then_some(Loss(1)) },
         );
     }
     match round.progress() {

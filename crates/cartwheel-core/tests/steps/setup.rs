@@ -96,13 +96,13 @@ pub fn member(node: usize, incarnation: u64) -> Member {
 /// The key's bucket is to have another n.
 pub fn set_n(n: u8) -> ChangeKind {
     let quorum = Some(n / 2 + 1);
-    let settings = SettingsPatch { n: Some(n), n_by_steps: true, r: quorum, w: quorum, ..SettingsPatch::default() };
+    let settings = SettingsPatch { n: Some(n), n_by_versions: true, r: quorum, w: quorum, ..SettingsPatch::default() };
     ChangeKind::Bucket { name: BUCKET, settings }
 }
 
 /// What is wished after the founding of so many nodes, with a bucket of so many replicas, and these changes.
 fn view(founders: usize, n: u8, changes: &[ChangeKind]) -> Arc<View> {
-    let founding = ChangeKind::Found {
+    let bootstrap = ChangeKind::Bootstrap {
         cluster: ClusterId(1),
         partitions: Partitions::new(PARTITIONS).expect("a number of partitions"),
         strategy: Strategy::Balanced,
@@ -114,7 +114,7 @@ fn view(founders: usize, n: u8, changes: &[ChangeKind]) -> Arc<View> {
     let changes_n = changes.iter().any(|what| matches!(what, ChangeKind::Bucket { .. }));
     let bucket = (n != 3 || changes_n).then(|| ChangeKind::Bucket { name: BUCKET, settings });
     let mut history = History::new();
-    for what in [founding].into_iter().chain(bucket).chain(changes.iter().cloned()) {
+    for what in [bootstrap].into_iter().chain(bucket).chain(changes.iter().cloned()) {
         history.record(Hlc::at(WallMs(1)), id(1), what);
     }
     Arc::new(history.view().expect("a founded cluster"))
@@ -172,12 +172,12 @@ impl Setup {
             held: Vec::new(),
             memory: Mutex::default(),
         };
-        let held = |&node: &NodeId| setup.views.iter().map(|view| setup.founding(node, view)).collect();
+        let held = |&node: &NodeId| setup.views.iter().map(|view| setup.bootstrap(node, view)).collect();
         setup.held = setup.nodes.iter().map(held).collect();
         setup
     }
 
-    fn founding(&self, node: NodeId, view: &Arc<View>) -> Holdings {
+    fn bootstrap(&self, node: NodeId, view: &Arc<View>) -> Holdings {
         let incarnation = |view: &View| view.member(node).map(|known| known.member.incarnation);
         let incarnation =
             incarnation(view).or_else(|| self.views.iter().find_map(|view| incarnation(view))).expect("a member");
@@ -217,7 +217,7 @@ impl Setup {
     /// Whether a node is given up in the last wish.
     pub fn is_given_up(&self, slot: usize) -> bool {
         let last = self.views.len() - 1;
-        self.views[last].is_forsaken(self.home(slot, last as u8))
+        self.views[last].is_marked_lost(self.home(slot, last as u8))
     }
 
     /// Whether any is.

@@ -13,7 +13,7 @@ use cartwheel_core::anti_entropy::Compared;
 use cartwheel_core::cluster::configuration::{ConfigStamp, ConfigVersion, Home};
 use cartwheel_core::cluster::counts::Group;
 use cartwheel_core::cluster::holdings::Holdings;
-use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
 use cartwheel_core::cluster::membership::Durability;
 use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::shard_id::ShardId;
@@ -46,9 +46,9 @@ const NOW: Instant = Instant(1_000_000_000);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Seen {
     /// How far the other was when it began.
-    pub step: ConfigVersion,
+    pub version: ConfigVersion,
     /// The other held everything.
-    pub whole: bool,
+    pub synced: bool,
     /// It began after this node had left its homes' list.
     pub is_since_left: bool,
 }
@@ -61,15 +61,15 @@ struct Remembered<'a> {
 
 impl Comparisons for Remembered<'_> {
     fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared> {
-        let ended = |step: ConfigVersion, whole: bool, is_since_left: bool| Compared {
+        let ended = |version: ConfigVersion, synced: bool, is_since_left: bool| Compared {
             begun: if is_since_left { NOW + Duration::from_secs(1) } else { Instant(0) },
-            whole,
-            config_stamp: ConfigStamp { step, is_syncing: !whole, ..ConfigStamp::default() },
+            is_recovered: synced,
+            config_stamp: ConfigStamp { version, is_syncing: !synced, ..ConfigStamp::default() },
         };
         if tree.group != self.group {
             return Some(ended(ConfigVersion(u64::MAX), true, true));
         }
-        self.seen.get(&peer).map(|seen| ended(seen.step, seen.whole, seen.is_since_left))
+        self.seen.get(&peer).map(|seen| ended(seen.version, seen.synced, seen.is_since_left))
     }
 
     fn compare_soon(&mut self, _: Instant, _: TreeId, _: NodeId) {}
@@ -115,7 +115,7 @@ pub struct Situation {
     pub view: u8,
     pub partition_state: Arc<PartitionState>,
     pub compared: BTreeMap<NodeId, Seen>,
-    pub whole: Arc<BTreeSet<(Home, u64)>>,
+    pub synced: Arc<BTreeSet<(Home, u64)>>,
 }
 
 /// What a node has done.
@@ -151,11 +151,11 @@ impl<'a> Stage<'a> {
         setup: &'a Setup,
         slot: usize,
         machine: &'a Machine,
-        whole: &BTreeSet<(Home, u64)>,
+        synced: &BTreeSet<(Home, u64)>,
         down: &[NodeId],
     ) -> Self {
         let held = setup.held(slot, machine.view, &machine.partition_state);
-        let standing = Standing { status: Status::Down, since: WallMs(0), why: Why::SuspicionConfirmed };
+        let standing = PeerStatus { status: Status::Down, since: WallMs(0), why: Why::SuspicionConfirmed };
         let mut stage = Self {
             setup,
             liveness: Liveness::new(down.iter().map(|&node| (node, standing))),
@@ -169,9 +169,9 @@ impl<'a> Stage<'a> {
         };
         stage.reconfiguration.review(NOW, &stage.held);
         let (me, partition) = (stage.held.me(), setup.partition);
-        for &(home, number) in whole.iter().filter(|(home, _)| *home != me) {
+        for &(home, number) in synced.iter().filter(|(home, _)| *home != me) {
             stage.act(|reconfiguration, cx| {
-                reconfiguration.heard(cx, home, partition, ReconfigurationMessage::Whole(number))
+                reconfiguration.heard(cx, home, partition, ReconfigurationMessage::Synced(number))
             });
         }
         stage

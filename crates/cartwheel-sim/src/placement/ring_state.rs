@@ -14,11 +14,11 @@ pub const CLUSTERS: [(u32, u32); 6] =
     [(10, 256), (10, 16_384), (100, 256), (100, 16_384), (1_000, 16_384), (5_000, 16_384)];
 
 /// The founding of a cluster of so many nodes in three zones, whose names and addresses are as long as an operator's would be.
-pub fn founding(nodes: u32, partitions: Partitions) -> History {
+pub fn bootstrap(nodes: u32, partitions: Partitions) -> History {
     let members: Vec<_> = (0..nodes).map(member).collect();
     let by = NodeId::of_name("node-0");
     let mut history = History::new();
-    let what = ChangeKind::Found {
+    let what = ChangeKind::Bootstrap {
         cluster: ClusterId(1),
         partitions,
         strategy: Strategy::Balanced,
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn state(nodes: u32, partitions: u32) -> RingState {
-        let history = founding(nodes, Partitions::new(partitions).unwrap());
+        let history = bootstrap(nodes, Partitions::new(partitions).unwrap());
         RingState::new(&history.encode(), &history.view().unwrap())
     }
 

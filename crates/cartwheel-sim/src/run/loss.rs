@@ -60,7 +60,7 @@ impl Run {
             self.quiet(WAIT_US)?;
             let lost = self.world.lost_to(through);
             let view = self.world.machine(through).node().map(|node| node.held().view().clone());
-            if view.is_some_and(|view| lost.iter().all(|&home| view.is_forsaken(home))) {
+            if view.is_some_and(|view| lost.iter().all(|&home| view.is_marked_lost(home))) {
                 return Ok(());
             }
             self.world.give_up(through, lost);

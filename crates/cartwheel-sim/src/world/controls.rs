@@ -116,7 +116,7 @@ impl World {
         start.boot += self.machines[index].back_by;
         let at = &mut self.machine_controls[index];
         let saved = at.saved.as_ref().map(|saved| History::decode(saved).expect("what was saved"));
-        controls.has_recorded(saved.as_ref().unwrap_or(&self.cluster.founding()));
+        controls.has_recorded(saved.as_ref().unwrap_or(&self.cluster.bootstrap()));
         let control = self.cluster.make_control(index, start, saved, seed);
         let view = control.view().clone();
         at.control = Some(control);
@@ -126,7 +126,7 @@ impl World {
 
     /// What all other nodes' disks hold of the history, together.
     fn history_of_others(&self, index: usize) -> History {
-        let mut history = self.cluster.founding();
+        let mut history = self.cluster.bootstrap();
         for (_, at) in self.machine_controls.iter().enumerate().filter(|(other, _)| *other != index) {
             if let Some(saved) = &at.saved {
                 history.merge(&History::decode(saved).expect("what was saved"));

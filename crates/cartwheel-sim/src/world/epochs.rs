@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cartwheel_core::control::ControlInput;
-use cartwheel_core::message::{Ask, Message, Requester};
+use cartwheel_core::message::{Message, ReplicaRequest, Requester};
 use cartwheel_core::node::Input;
 use cartwheel_core::replica::hint;
 use cartwheel_core::store::command::{StoreCommand, WriteFailed};
@@ -76,14 +76,14 @@ impl World {
 
     /// State goes out under the epoch in which its operation began, or an older one. Each key of a comparison is an operation of its own.
     pub(super) fn judge_stamp(&mut self, from: usize, message: &Message) {
-        let Message::Ask(request_id, ask) = message else { return };
+        let Message::Request(request_id, ask) = message else { return };
         let Some(control) =
-            self.machine_controls[from].control.as_ref().filter(|_| request_id.asking != Requester::Exchange)
+            self.machine_controls[from].control.as_ref().filter(|_| request_id.requester != Requester::Exchange)
         else {
             return;
         };
         let begun = *self.operations.entry((from, request_id.operation)).or_insert(control.epoch());
-        if let Ask::Merge { epoch, .. } = ask
+        if let ReplicaRequest::Merge { epoch, .. } = ask
             && *epoch > begun
         {
             let message = format!("{} stamps with {epoch} what began in {begun}", self.cluster.name(from));

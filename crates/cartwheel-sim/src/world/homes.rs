@@ -1,6 +1,6 @@
 //! Who holds what: the configurations of partitions, as the machines know them.
 
-use cartwheel_core::cluster::configuration::{Configuration, Home, Homes, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, Configuration, Home, Homes};
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::ring::quorum::majority;
 use cartwheel_core::value::dot::NodeId;
@@ -12,19 +12,19 @@ use crate::machine::Machine;
 
 impl World {
     /// What holds in a partition: the latest that any machine goes by, or has on its disk.
-    pub fn phase(&self, partition: PartitionId) -> Phase {
+    pub fn phase(&self, partition: PartitionId) -> ConfigPhase {
         let first = self.cluster.view().first_configuration(partition);
         let running = self.machines.iter().filter_map(|machine| machine.node()?.held().phase(partition).cloned());
         let saved = self.machines.iter().filter(|machine| !machine.is_up());
         let saved = saved.filter_map(|machine| Some(partition_state_in(machine.disk().current(), partition)?.phase));
-        running.chain(saved).chain([Phase::Alone(first)]).max_by_key(Phase::step).expect("the first")
+        running.chain(saved).chain([ConfigPhase::Stable(first)]).max_by_key(ConfigPhase::version).expect("the first")
     }
 
     /// The home replicas of a key, if they have been the same from the beginning; none otherwise.
     pub fn unmoved_homes(&self, key: &Key) -> Vec<NodeId> {
         let partition = self.cluster.partition_of(key);
-        let first = Phase::Alone(self.cluster.view().first_configuration(partition));
-        let is_first = self.phase(partition).step() == first.step();
+        let first = ConfigPhase::Stable(self.cluster.view().first_configuration(partition));
+        let is_first = self.phase(partition).version() == first.version();
         if is_first { first.homes(first.counts().group_of(key.bucket()), |_| false).all() } else { Vec::new() }
     }
 

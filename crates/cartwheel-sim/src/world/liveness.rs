@@ -18,9 +18,9 @@ impl World {
     }
 
     pub(super) fn note_liveness(&mut self, index: usize, liveness: &Liveness) {
-        let said: Vec<u8> = liveness.iter().map(|(_, standing)| standing.status as u8).collect();
+        let said: Vec<u8> = liveness.iter().map(|(_, status)| status.status as u8).collect();
         self.note(Kind::Report, &[&[index as u8], &said[..]].concat(), |cluster| {
-            let standings = liveness.iter().filter(|(_, standing)| standing.status != Status::Alive);
+            let standings = liveness.iter().filter(|(_, status)| status.status != Status::Alive);
             let said: Vec<String> =
                 standings.map(|(node, at)| format!("{} {}: {}", cluster.name_of(node), at.status, at.why)).collect();
             format!(
@@ -63,8 +63,8 @@ impl World {
             .filter(|&(at, of)| at != of && self.status(at, of).is_some_and(|status| status != Status::Alive))
             .map(|(at, of)| {
                 let control = self.machine_controls[at].control.as_ref();
-                let standing = control.and_then(|control| control.liveness().get(self.cluster.id(of)));
-                format!("{} of {}: {standing:?}", self.cluster.name(at), self.cluster.name(of))
+                let status = control.and_then(|control| control.liveness().get(self.cluster.id(of)));
+                format!("{} of {}: {status:?}", self.cluster.name(at), self.cluster.name(of))
             })
             .collect();
         let check = "the nodes of a healed cluster take each other for alive";

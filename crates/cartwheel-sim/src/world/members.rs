@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use cartwheel_core::cluster::configuration::{Home, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, Home};
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, ViewMember};
-use cartwheel_core::cluster::successor::successor;
+use cartwheel_core::cluster::next_configuration::next_configuration;
 use cartwheel_core::control::{ControlInput, MembersChange};
 use cartwheel_core::message::client::ClientId;
 use cartwheel_core::ring::PartitionId;
 
 use super::World;
-use crate::machine::Standing;
+use crate::machine::MachineStatus;
 use crate::trace::Kind;
 
 /// How long an administrator waits.
@@ -19,12 +19,12 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 impl World {
     /// The machines that are members, up or not.
     pub fn members(&self) -> Vec<usize> {
-        (0..self.machines.len()).filter(|&index| self.machines[index].standing == Standing::Member).collect()
+        (0..self.machines.len()).filter(|&index| self.machines[index].status == MachineStatus::Member).collect()
     }
 
     /// The machines that may come.
     pub fn spares(&self) -> Vec<usize> {
-        (0..self.machines.len()).filter(|&index| self.machines[index].standing == Standing::Spare).collect()
+        (0..self.machines.len()).filter(|&index| self.machines[index].status == MachineStatus::Spare).collect()
     }
 
     /// A machine's node in its incarnation.
@@ -49,7 +49,7 @@ impl World {
     /// The lost incarnations that a machine knows some partition to name.
     pub fn lost_to(&self, index: usize) -> Vec<Home> {
         let phases = self.machine_controls[index].control.iter().flat_map(|control| control.phases());
-        let homes: BTreeSet<Home> = phases.flat_map(Phase::both).flat_map(|of| &of.homes).copied().collect();
+        let homes: BTreeSet<Home> = phases.flat_map(ConfigPhase::both).flat_map(|of| &of.homes).copied().collect();
         let is_lost = |home: &Home| {
             self.cluster.index(home.node).is_some_and(|index| self.machines[index].incarnation != home.incarnation)
         };
@@ -59,8 +59,8 @@ impl World {
     /// An administrator has a node give up incarnations that are lost.
     pub fn give_up(&mut self, through: usize, homes: Vec<Home>) {
         let phases = self.machine_controls[through].control.iter().flat_map(|control| control.phases());
-        let steps = (0..).map(PartitionId).zip(phases.map(Phase::step)).collect();
-        self.change_members(through, vec![ChangeKind::MarkLost { homes, steps }]);
+        let versions = (0..).map(PartitionId).zip(phases.map(ConfigPhase::version)).collect();
+        self.change_members(through, vec![ChangeKind::MarkLost { homes, versions }]);
     }
 
     /// A history is on some disk: who is a member by it, and is not there yet, hears of it and starts.
@@ -74,7 +74,7 @@ impl World {
             if view.member(node).is_some_and(|known| known.member.incarnation == incarnation) {
                 let floor = self.epoch_floor_for(index);
                 let machine = &mut self.machines[index];
-                (machine.standing, machine.epoch_floor) = (Standing::Member, floor);
+                (machine.status, machine.epoch_floor) = (MachineStatus::Member, floor);
                 self.machine_controls[index].save(history);
                 self.start(index);
             }
@@ -104,7 +104,7 @@ impl World {
                     let all = self.machines[index].disk.unsynced().count();
                     self.crash(index, all);
                 }
-                self.machines[index].standing = Standing::Gone;
+                self.machines[index].status = MachineStatus::Gone;
             }
         }
     }
@@ -145,23 +145,23 @@ impl World {
             for (partition, partition_state) in held.partition_states() {
                 let latest = self.phase(partition);
                 let is_behind =
-                    partition_state.phase.step() < latest.step() && partition_state.phase.has(self.home(index));
+                    partition_state.phase.version() < latest.version() && partition_state.phase.has(self.home(index));
                 let has_duties = partition_state.has_duties() || is_behind;
                 if has_duties {
                     return Some(format!(
                         "{name} has something to do for {partition:?}: {partition_state:?}, latest {latest:?}"
                     ));
                 }
-                let Phase::Alone(only) = &latest else {
+                let ConfigPhase::Stable(only) = &latest else {
                     return Some(format!("{partition:?} is being taken over: {latest:?}"));
                 };
                 let target = held.view().target(partition);
                 let counts = held.view().target_counts();
-                if let Some(next) = successor(only, &target, counts, |_| true, |_| false) {
+                if let Some(next) = next_configuration(only, &target, counts, |_| true, |_| false) {
                     let who = self.who_is_there(index);
                     return Some(format!("to {name} {partition:?} is to be succeeded: {only:?} by {next:?}; {who}"));
                 }
-                if only.homes_of_any().contains(&self.home(index)) && !partition_state.is_whole() {
+                if only.homes_of_any().contains(&self.home(index)) && !partition_state.is_synced() {
                     return Some(format!("{name} is being filled in {partition:?}"));
                 }
             }

@@ -275,7 +275,7 @@ impl From<PatchForm> for SettingsPatch {
             DurabilityForm::Fsync => Durability::Fsync,
             DurabilityForm::Os => Durability::Os,
         });
-        Self { n, n_by_steps: false, r, w, conflict, sloppy, durability, max_value_bytes }
+        Self { n, n_by_versions: false, r, w, conflict, sloppy, durability, max_value_bytes }
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use cartwheel_core::cluster::configuration::{Home, Phase};
-use cartwheel_core::cluster::liveness::Standing;
+use cartwheel_core::cluster::configuration::{ConfigPhase, Home};
+use cartwheel_core::cluster::liveness::PeerStatus;
 use cartwheel_core::cluster::membership::{View, ViewMember};
 use cartwheel_core::cluster::sizes::Backlog;
 use cartwheel_core::control::EpochStatus;
-use cartwheel_core::ring::Replica;
+use cartwheel_core::ring::PreferenceEntry;
 use cartwheel_core::value::dot::NodeId;
 use cartwheel_core::wire::{Protocol, Spoken};
 use serde::Serialize;
@@ -193,7 +193,7 @@ pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<Cl
     }))
 }
 
-fn replication(view: &View, phases: &[Phase]) -> ReplicationForm {
+fn replication(view: &View, phases: &[ConfigPhase]) -> ReplicationForm {
     let wanted = view.homes_wanted();
     let homes = || phases.iter().map(|phase| view.homes_left(phase));
     ReplicationForm {
@@ -266,7 +266,7 @@ fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>
     form
 }
 
-fn liveness(standing: &Standing) -> LivenessForm {
+fn liveness(standing: &PeerStatus) -> LivenessForm {
     LivenessForm {
         status: standing.status.name(),
         since: show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(standing.since.0)),
@@ -316,13 +316,13 @@ pub(super) async fn ring(State(door): State<Door>, uri: Uri) -> Result<Json<Ring
     Ok(Json(ring_of(&door.view(), &door.phases())))
 }
 
-fn ring_of(view: &View, phases: &[Phase]) -> RingForm {
+fn ring_of(view: &View, phases: &[ConfigPhase]) -> RingForm {
     let ring = &view.ring;
     // Members come sorted by id.
     let ids: Vec<_> = view.members().map(|member| member.member.id).collect();
     let position = |node: NodeId| ids.binary_search(&node).ok();
     // A home that is no member any more answers nobody.
-    let homes = |phase: &Phase| -> Vec<usize> {
+    let homes = |phase: &ConfigPhase| -> Vec<usize> {
         let present = |home: &&Home| {
             phase.latest().incarnation_of(home.node).is_none_or(|incarnation| incarnation == home.incarnation)
         };
@@ -388,10 +388,10 @@ pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<Lo
     let view = door.view();
     let partition = view.ring.partition_of(key.token());
     let phases = door.phases();
-    let homes = |phase: &Phase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
+    let homes = |phase: &ConfigPhase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
     let homes = phases.get(partition.index()).map(homes).unwrap_or_default();
     let name = |node: NodeId| view.member(node).map_or_else(String::new, |known| known.member.name.clone());
-    let walk = view.ring.preference_list(partition, 0).map(Replica::node).filter(|node| !homes.contains(node));
+    let walk = view.ring.preference_list(partition, 0).map(PreferenceEntry::node).filter(|node| !homes.contains(node));
     let stand_ins = walk.map(|node| ReplicaForm { node: name(node), role: "standin" });
     let homes = homes.iter().map(|&node| ReplicaForm { node: name(node), role: "home" });
     Ok(Json(LocationForm {

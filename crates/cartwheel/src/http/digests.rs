@@ -6,7 +6,7 @@ use axum::http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use cartwheel_core::cluster::configuration::{Configuration, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, Configuration};
 use cartwheel_core::cluster::counts::ReplicaCounts;
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::ring::{PartitionId, Partitions};
@@ -100,7 +100,7 @@ pub(super) async fn page(State(door): State<Door>, uri: Uri) -> Result<Json<Dige
     })?;
     let (phases, me) = (door.phases(), door.local().node);
     let phase = phases.get(partition.index());
-    let current = phase.map(Phase::current);
+    let current = phase.map(ConfigPhase::current);
     // Behind the homes that any key has there may be nodes that have left.
     let homes = current.into_iter().flat_map(Configuration::homes_of_any);
     let walk: Vec<NodeId> = homes.map(|home| home.node).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cartwheel_core::anti_entropy::ReplicaProof;
-use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::{History, View};
 use cartwheel_core::control::{Changed, EpochStatus, SettingsChange, Survey, Surveyed};
@@ -47,7 +47,7 @@ pub struct Backend {
     /// Nodes that have asked to be let in.
     pub waiting: Waiting,
     /// What holds in each partition, as far as it knows.
-    pub phases: watch::Receiver<Arc<Vec<Phase>>>,
+    pub phases: watch::Receiver<Arc<Vec<ConfigPhase>>>,
     /// How far it sees the cluster with its epoch.
     pub epochs: watch::Receiver<EpochStatus>,
     /// How far it sees the upgrade of the cluster.
@@ -199,7 +199,7 @@ impl Door {
     }
 
     /// What holds in each partition.
-    pub(super) fn phases(&self) -> Arc<Vec<Phase>> {
+    pub(super) fn phases(&self) -> Arc<Vec<ConfigPhase>> {
         self.0.backend.phases.borrow().clone()
     }
 

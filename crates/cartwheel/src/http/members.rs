@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request as HttpRequest;
-use cartwheel_core::cluster::configuration::{Home, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, Home};
 use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::{BadChange, ChangeKind, Member, View, planned};
 use cartwheel_core::control::MembersChange;
@@ -336,9 +336,9 @@ pub(super) fn name_of(view: &View, node: NodeId) -> String {
 }
 
 /// The partitions whose homes change.
-fn routes(before: &View, after: &View, phases: &[Phase]) -> Vec<Route> {
+fn routes(before: &View, after: &View, phases: &[ConfigPhase]) -> Vec<Route> {
     let partitions = before.ring.partitions().iter().zip(phases);
-    let route = |(partition, phase): (PartitionId, &Phase)| Route::new(partition, phase.latest(), after);
+    let route = |(partition, phase): (PartitionId, &ConfigPhase)| Route::new(partition, phase.latest(), after);
     partitions.map(route).collect()
 }
 

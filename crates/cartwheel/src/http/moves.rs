@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use cartwheel_core::cluster::configuration::{Configuration, Home, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, Configuration, Home};
 use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::{Member, View};
 use cartwheel_core::cluster::sizes::Size;
@@ -92,9 +92,9 @@ pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<Mov
     let amounts = amounts::amounts(&routes, &surveyed);
     let copied: Vec<_> = routes.iter().map(|route| amounts::copied(route, &surveyed)).collect();
     let total = amounts::total(&amounts);
-    let form = |(route, phase): &(Route, &Phase), amount: Option<Amount>, copied: Option<Size>| UnderWayForm {
+    let form = |(route, phase): &(Route, &ConfigPhase), amount: Option<Amount>, copied: Option<Size>| UnderWayForm {
         partition: route.partition.0,
-        step: phase.step().to_string(),
+        step: phase.version().to_string(),
         from: names(&view, &route.from),
         to: names(&view, &route.to),
         state: if phase.next().is_some() { "agreed" } else { "copying" },
@@ -124,9 +124,9 @@ pub(super) async fn moves(State(door): State<Door>, uri: Uri) -> Result<Json<Mov
 }
 
 /// The partitions that are not held as they are wished, and what holds in them.
-fn under_way<'a>(view: &View, phases: &'a [Phase]) -> Vec<(Route, &'a Phase)> {
+fn under_way<'a>(view: &View, phases: &'a [ConfigPhase]) -> Vec<(Route, &'a ConfigPhase)> {
     let partitions = view.ring.partitions().iter().zip(phases);
-    let route = |(partition, phase): (_, &'a Phase)| (Route::new(partition, phase.current(), view), phase);
+    let route = |(partition, phase): (_, &'a ConfigPhase)| (Route::new(partition, phase.current(), view), phase);
     partitions.map(route).filter(|(route, phase)| phase.next().is_some() || route.is_change()).collect()
 }
 
@@ -155,11 +155,11 @@ fn down<'a>(door: &Door, homes: impl Iterator<Item = &'a Home>) -> Vec<Home> {
     down.into_iter().collect()
 }
 
-fn handing_over(door: &Door, view: &View, phases: &[Phase], surveyed: &Surveyed) -> Vec<LeavesForm> {
+fn handing_over(door: &Door, view: &View, phases: &[ConfigPhase], surveyed: &Surveyed) -> Vec<LeavesForm> {
     let mut leaves: Vec<LeavesForm> = Vec::new();
     for (&node, sizes) in surveyed {
         for &partition in &sizes.leaves {
-            let homes = phases.get(partition.index()).into_iter().flat_map(Phase::both);
+            let homes = phases.get(partition.index()).into_iter().flat_map(ConfigPhase::both);
             let homes = homes.flat_map(Configuration::homes_of_any);
             let waits_for = names(view, &down(door, homes.filter(|&&home| !view.is_removed(home))));
             leaves.push(LeavesForm { partition: partition.0, node: name_of(view, node), waits_for });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::{BucketSettings, View};
 use cartwheel_core::message::client::{Consistency, Operation, Refusal};
@@ -79,9 +79,9 @@ impl Asked {
 }
 
 /// The homes of a key.
-fn homes_of(key: &Key, view: &View, phases: &[Phase]) -> Vec<NodeId> {
+fn homes_of(key: &Key, view: &View, phases: &[ConfigPhase]) -> Vec<NodeId> {
     let partition = view.ring.partition_of(key.token());
-    let homes = |phase: &Phase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
+    let homes = |phase: &ConfigPhase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
     phases.get(partition.index()).map(homes).unwrap_or_default()
 }
 

@@ -7,8 +7,8 @@ use axum::http::{Request, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use cartwheel_core::cluster::configuration::Phase;
-use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::cluster::configuration::ConfigPhase;
+use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
 use cartwheel_core::control::EpochStatus;
 use cartwheel_core::message::Envelope;
 use cartwheel_core::message::client::{
@@ -115,10 +115,10 @@ fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
     let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
     let shards = Shards::new(vec![shard], view.ring.partitions());
     let (control, _) = control::inbox();
-    let first = |partition| Phase::Alone(view.first_configuration(partition));
+    let first = |partition| ConfigPhase::Stable(view.first_configuration(partition));
     let phases = watch::channel(Arc::new(view.ring.partitions().iter().map(first).collect())).1;
     let (_views, view) = watch::channel(view);
-    let gone = Standing { status: Status::Down, since: WallMs(1_700_000_000_123), why: Why::SuspicionConfirmed };
+    let gone = PeerStatus { status: Status::Down, since: WallMs(1_700_000_000_123), why: Why::SuspicionConfirmed };
     let (_verdicts, liveness) = watch::channel(Arc::new(Liveness::new([(NodeId::of_name("node-3"), gone)])));
     let waits_for = vec![NodeId::of_name("node-2")];
     let upgrade = UpgradeStatus { waits_for, ..UpgradeStatus::default() };

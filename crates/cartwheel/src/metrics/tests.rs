@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cartwheel_core::cluster::liveness::{Liveness, Standing, Status, Why};
+use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
 use cartwheel_core::cluster::sizes::Backlog;
 use cartwheel_core::event::{Event, Repair};
 use cartwheel_core::value::dot::NodeId;
@@ -87,7 +87,7 @@ fn a_text_that_is_wrong_is_noticed() {
 #[test]
 fn what_a_node_thinks_of_the_others_is_counted() {
     let metrics = Metrics::new(vec![], &ShardMetrics::default(), Board::default());
-    let standing = |status| Standing { status, since: WallMs(0), why: Why::Heard };
+    let standing = |status| PeerStatus { status, since: WallMs(0), why: Why::Heard };
     let thinks = |one, other| Liveness::new([(NodeId::new(1), standing(one)), (NodeId::new(2), standing(other))]);
     let before = thinks(Status::Alive, Status::Alive);
     metrics.liveness.changed(&Liveness::default(), &before);

@@ -216,7 +216,7 @@ impl Link {
     /// Sends a frame with a large value, or drops it: when too much waits already, or what it answers is being answered.
     fn send_large(&self, message: &Envelope, large: Large) {
         let answers = match &message.message {
-            Message::Answer(request_id, _) => match self.answering.begin(*request_id) {
+            Message::Response(request_id, _) => match self.answering.begin(*request_id) {
                 Some(answers) => Some(answers),
                 None => return debug!("{} has asked again for what is on its way to it", self.stats.name),
             },
@@ -243,11 +243,11 @@ impl Link {
 const fn is_exchange(message: &Message) -> bool {
     match message {
         Message::Compare(..) | Message::Compared(..) => true,
-        Message::Ask(request_id, _) | Message::Answer(request_id, _) => {
-            matches!(request_id.asking, Requester::Exchange)
+        Message::Request(request_id, _) | Message::Response(request_id, _) => {
+            matches!(request_id.requester, Requester::Exchange)
         }
         Message::Forward(..) | Message::Forwarded(..) | Message::Fetch(..) | Message::Fetched(..) => false,
-        Message::AskClocks(_) | Message::Clocks(_) | Message::Reconfiguration(..) | Message::Notice(_) => false,
+        Message::ClocksRequest(_) | Message::Clocks(_) | Message::Reconfiguration(..) | Message::Notice(_) => false,
     }
 }
 

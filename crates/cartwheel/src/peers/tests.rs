@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
-use cartwheel_core::message::{Answer, Message, RequestId, Requester};
+use cartwheel_core::message::{Message, ReplicaResponse, RequestId, Requester};
 use cartwheel_core::node::{Effects, Input};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::value::cluster_id::ClusterId;
@@ -38,7 +38,10 @@ fn message(from: &LocalNode, operation: u64) -> Envelope {
         sent: Now { wall: WallMs(0), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
-        message: Message::Answer(RequestId { asking: Requester::Coordinator, operation, round: 0 }, Answer::Stored),
+        message: Message::Response(
+            RequestId { requester: Requester::Coordinator, operation, round: 0 },
+            ReplicaResponse::Stored,
+        ),
     }
 }
 
@@ -47,7 +50,7 @@ struct Ear(mpsc::UnboundedSender<u64>);
 
 impl Machine for Ear {
     fn step(&mut self, _now: Now, input: Input) -> Effects {
-        if let Input::Message(Envelope { message: Message::Answer(request_id, _), .. }) = input {
+        if let Input::Message(Envelope { message: Message::Response(request_id, _), .. }) = input {
             let _ = self.0.send(request_id.operation);
         }
         Effects::default()
@@ -263,7 +266,7 @@ fn view_of(incarnations_of_b: &[u64]) -> Arc<View> {
     let member = |name: &str, incarnation: u64| Member::new(name, Incarnation(incarnation));
     let members = vec![member("a", 1), member("b", incarnations_of_b[0])];
     let (partitions, strategy) = (Partitions::default(), Strategy::default());
-    let found = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
+    let found = ChangeKind::Bootstrap { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
     let (mut history, b) = (History::new(), NodeId::of_name("b"));
     history.record(Hlc::ZERO, b, found);
     for &incarnation in &incarnations_of_b[1..] {

@@ -85,7 +85,8 @@ mod tests {
     fn view(changes: Vec<ChangeKind>) -> View {
         let members: Vec<Member> = ["a", "b", "c", "d"].map(|name| member(name, 1)).into();
         let (partitions, strategy) = (Partitions::default(), Strategy::default());
-        let founding = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
+        let founding =
+            ChangeKind::Bootstrap { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
         let mut history = History::new();
         for (at, what) in (1..).zip([founding].into_iter().chain(changes)) {
             history.record(Hlc::from_bits(at), NodeId::of_name("a"), what);

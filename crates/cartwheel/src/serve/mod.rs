@@ -349,7 +349,7 @@ fn control_config(local: &LocalNode, saved: SavedEpoch, lanes: u32) -> Result<Co
         seed,
         epoch,
         epoch_floor,
-        lanes,
+        shards: lanes,
         snapshot_after: SNAPSHOT_AFTER,
         broken: Broken::default(),
     })

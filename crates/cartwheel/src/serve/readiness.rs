@@ -136,7 +136,8 @@ mod tests {
     fn history(changes: &[(u64, ChangeKind)]) -> History {
         let members = vec![Member::new("a", Incarnation(1))];
         let (partitions, strategy) = (Partitions::default(), Strategy::default());
-        let founding = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
+        let founding =
+            ChangeKind::Bootstrap { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
         let mut history = History::new();
         for (at, what) in [(1, founding)].iter().chain(changes) {
             history.record(Hlc::from_bits(*at), NodeId::of_name("a"), what.clone());

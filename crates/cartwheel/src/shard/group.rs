@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cartwheel_core::anti_entropy::ReplicaProof;
-use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::cluster::shard_id::ShardId;
@@ -48,15 +48,15 @@ impl Shards {
     /// The shard that a message is for; none if it is for the node's control.
     fn of_message(&self, message: &Message) -> Option<&ShardHandle> {
         match message {
-            Message::Ask(_, ask) => Some(self.of_key(ask.key())),
+            Message::Request(_, ask) => Some(self.of_key(ask.key())),
             Message::Forward(_, put, ..) => Some(self.of_key(&put.key)),
             Message::Compare(_, question) => Some(self.of_partition(question.partition())),
             Message::Fetch(_, fetch) => Some(self.of_partition(fetch.partition)),
             Message::Reconfiguration(partition, _) => Some(self.of_partition(*partition)),
             // Any shard can say what the node's clocks read.
-            Message::AskClocks(request_id)
+            Message::ClocksRequest(request_id)
             | Message::Clocks(request_id)
-            | Message::Answer(request_id, _)
+            | Message::Response(request_id, _)
             | Message::Forwarded(request_id, _)
             | Message::Compared(request_id, _)
             | Message::Fetched(request_id, _) => Some(&self.handles[request_id.shard(self.count()) as usize]),
@@ -123,8 +123,8 @@ impl Shards {
     }
 
     /// What holds in partitions, as others know it.
-    pub async fn set_phases(&self, phases: Vec<(PartitionId, Phase)>) {
-        let mut by_shard_id: BTreeMap<usize, Vec<(PartitionId, Phase)>> = BTreeMap::new();
+    pub async fn set_phases(&self, phases: Vec<(PartitionId, ConfigPhase)>) {
+        let mut by_shard_id: BTreeMap<usize, Vec<(PartitionId, ConfigPhase)>> = BTreeMap::new();
         for (partition, phase) in phases {
             let shard_id = ShardId::of_partition(partition, self.count()) as usize;
             by_shard_id.entry(shard_id).or_default().push((partition, phase));

@@ -305,7 +305,7 @@ impl ShardMetrics {
             Event::RecordNotKnown(..) => &self.records_not_known,
             Event::StrayMessage(_) => &self.stray_messages,
             Event::StaleRefused(_) => &self.stale_refusals,
-            Event::Forgot(deleted) => {
+            Event::Collected(deleted) => {
                 self.deleted_reclaimed.inc_by(*deleted);
                 &self.records_looked_after
             }

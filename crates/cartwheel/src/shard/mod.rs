@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use cartwheel_core::admission::Admitted;
 use cartwheel_core::anti_entropy::ReplicaProof;
-use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::liveness::Liveness;
 use cartwheel_core::cluster::membership::View;
 use cartwheel_core::cluster::partition_state::PartitionState;
@@ -148,7 +148,7 @@ enum Work {
     Liveness(Arc<Liveness>),
     Epoch(Epoch),
     AllSpeak(Protocol),
-    Phases(Vec<(PartitionId, Phase)>),
+    Phases(Vec<(PartitionId, ConfigPhase)>),
     Digests(DigestsAsk, oneshot::Sender<Option<DigestPage>>),
     Proofs(oneshot::Sender<Vec<ReplicaProof>>),
     Sizes(Vec<PartitionId>, oneshot::Sender<NodeSizes>),
@@ -256,7 +256,7 @@ impl ShardHandle {
     }
 
     /// What holds in partitions of the shard, as others know it.
-    pub async fn set_phases(&self, phases: Vec<(PartitionId, Phase)>) {
+    pub async fn set_phases(&self, phases: Vec<(PartitionId, ConfigPhase)>) {
         let _ = self.inbox.send(Work::Phases(phases)).await;
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::ring::PartitionId;
 use tokio::sync::Notify;
 
@@ -13,12 +13,12 @@ pub struct PhasesBox(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: Mutex<BTreeMap<PartitionId, Phase>>,
+    waiting: Mutex<BTreeMap<PartitionId, ConfigPhase>>,
     filled: Notify,
 }
 
 impl PhasesBox {
-    pub(super) fn put(&self, phases: Vec<(PartitionId, Phase)>) {
+    pub(super) fn put(&self, phases: Vec<(PartitionId, ConfigPhase)>) {
         if phases.is_empty() {
             return;
         }
@@ -27,7 +27,7 @@ impl PhasesBox {
     }
 
     /// Waits until there is something, and takes it.
-    pub async fn take(&self) -> Vec<(PartitionId, Phase)> {
+    pub async fn take(&self) -> Vec<(PartitionId, ConfigPhase)> {
         loop {
             let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             if !waiting.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cartwheel_core::admission::Admitted;
 use cartwheel_core::anti_entropy::ReplicaProof;
-use cartwheel_core::cluster::configuration::Phase;
+use cartwheel_core::cluster::configuration::ConfigPhase;
 use cartwheel_core::cluster::sizes::NodeSizes;
 use cartwheel_core::event::Event;
 use cartwheel_core::message::Envelope;
@@ -68,7 +68,7 @@ pub(super) struct Turns<M, O> {
     wake_at: Option<Instant>,
     finished: Option<Epoch>,
     drained: Option<bool>,
-    phases: Vec<(PartitionId, Phase)>,
+    phases: Vec<(PartitionId, ConfigPhase)>,
 }
 
 /// What has to do with large values and waits for a turn to take it in.
@@ -168,7 +168,7 @@ impl<M: Machine, O: Outgoing> Turns<M, O> {
     }
 
     /// What holds in partitions, as the machine has come to know since this was last asked.
-    pub(super) fn phases(&mut self) -> Vec<(PartitionId, Phase)> {
+    pub(super) fn phases(&mut self) -> Vec<(PartitionId, ConfigPhase)> {
         std::mem::take(&mut self.phases)
     }
 
@@ -567,7 +567,7 @@ fn log(event: &Event) {
         Event::TreeWrong(partition) => {
             error!("the Merkle tree of partition {partition} was not what its records add up to, and was made anew");
         }
-        Event::TreesUnready { .. } | Event::DigestsSent(_) | Event::Forgot(_) | Event::TransferSent { .. } => {}
+        Event::TreesUnready { .. } | Event::DigestsSent(_) | Event::Collected(_) | Event::TransferSent { .. } => {}
         Event::TransferReceived { partition, records, bytes } => {
             debug!("took {records} records ({bytes} bytes) of partition {partition}, to be a home of it");
         }

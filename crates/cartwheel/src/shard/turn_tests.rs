@@ -190,13 +190,13 @@ fn answer() -> Envelope {
         sent: Now { wall: cartwheel_core::value::hlc::WallMs(0), ..Now::default() },
         config_stamp: cartwheel_core::cluster::configuration::ConfigStamp::default(),
         losses: cartwheel_core::cluster::losses::Losses::NONE,
-        message: cartwheel_core::message::Message::Answer(
+        message: cartwheel_core::message::Message::Response(
             cartwheel_core::message::RequestId {
-                asking: cartwheel_core::message::Requester::Coordinator,
+                requester: cartwheel_core::message::Requester::Coordinator,
                 operation: 1,
                 round: 1,
             },
-            cartwheel_core::message::Answer::Stored,
+            cartwheel_core::message::ReplicaResponse::Stored,
         ),
     }
 }

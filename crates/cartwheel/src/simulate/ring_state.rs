@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cartwheel_core::ring::Partitions;
-use cartwheel_sim::placement::ring_state::{CLUSTERS, RingState, founding};
+use cartwheel_sim::placement::ring_state::{CLUSTERS, RingState, bootstrap};
 use serde::Serialize;
 
 use super::{Error, readable_bytes};
@@ -26,7 +26,7 @@ pub(super) fn run(args: &RingStateArgs) -> Result<(), Error> {
 }
 
 fn measure(nodes: u32, partitions: u32) -> Option<Row> {
-    let history = founding(nodes, Partitions::new(partitions).ok()?);
+    let history = bootstrap(nodes, Partitions::new(partitions).ok()?);
     let begun = Instant::now();
     let view = history.view()?;
     let placed_ms = begun.elapsed().as_secs_f64() * 1e3;

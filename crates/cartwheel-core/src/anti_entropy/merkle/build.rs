@@ -26,7 +26,7 @@ pub type Forest = BTreeMap<Group, Tree>;
 
 /// What is known of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Held {
+pub struct KeySummary {
     /// Its group.
     pub group: Group,
     /// What it adds to its tree.
@@ -37,13 +37,13 @@ pub struct Held {
 
 /// The records of a partition that were lost and do not count yet.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Losses {
+pub struct LostRecords {
     keys: BTreeSet<Bytes>,
     /// There are more, which are not known by name.
     more: bool,
 }
 
-impl Losses {
+impl LostRecords {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && !self.more
@@ -74,12 +74,12 @@ pub struct Build {
     grid: Grid,
     leaf_keys_max: u32,
     forest: Forest,
-    losses: Losses,
+    losses: LostRecords,
     /// What is left of the partition.
     rest: KeyRange,
     scan: Option<StoreId>,
     /// What ended since the scan under way was asked for, from where it begins.
-    touched: BTreeMap<Bytes, Held>,
+    touched: BTreeMap<Bytes, KeySummary>,
     spoilt: bool,
 }
 
@@ -96,7 +96,7 @@ impl Build {
             grid,
             leaf_keys_max,
             forest: depths.map(|(group, depth)| (group, Tree::new(depth))).collect(),
-            losses: Losses::default(),
+            losses: LostRecords::default(),
             rest: grid.whole(),
             scan: None,
             touched: BTreeMap::new(),
@@ -132,7 +132,7 @@ impl Build {
     }
 
     /// A write to a key of the partition has ended well.
-    pub fn written(&mut self, storage_key: Bytes, old: Share, held: Held) {
+    pub fn written(&mut self, storage_key: Bytes, old: Share, held: KeySummary) {
         if storage_key < self.rest.from {
             self.fold(&storage_key, old, held);
         } else if self.scan.is_some() {
@@ -140,7 +140,7 @@ impl Build {
         }
     }
 
-    fn fold(&mut self, storage_key: &Bytes, old: Share, held: Held) {
+    fn fold(&mut self, storage_key: &Bytes, old: Share, held: KeySummary) {
         if let (Some(tree), Some(token)) = (self.forest.get_mut(&held.group), token(storage_key)) {
             tree.fold(self.grid.cell(token), old, held.share);
         }
@@ -151,9 +151,9 @@ impl Build {
     /// if that was the last.
     pub fn take(
         &mut self,
-        mut read: BTreeMap<Bytes, Held>,
+        mut read: BTreeMap<Bytes, KeySummary>,
         end: Option<Bytes>,
-        being_written: BTreeMap<Bytes, Held>,
+        being_written: BTreeMap<Bytes, KeySummary>,
     ) -> bool {
         self.scan = None;
         let part = KeyRange { from: self.rest.from.clone(), upto: end.clone().or_else(|| self.rest.upto.clone()) };
@@ -177,13 +177,13 @@ impl Build {
         for tree in self.forest.values_mut() {
             *tree = Tree::new(tree.depth() + u8::from(tree.is_overfull(self.leaf_keys_max)));
         }
-        self.losses = Losses::default();
+        self.losses = LostRecords::default();
         self.rest = self.grid.whole();
         self.spoilt = false;
     }
 
     /// What was built; none if it lacks something.
-    pub fn finish(self) -> Option<(Forest, Losses)> {
+    pub fn finish(self) -> Option<(Forest, LostRecords)> {
         (!self.spoilt).then_some((self.forest, self.losses))
     }
 }

@@ -14,7 +14,7 @@ use crate::cluster::sizes::Size;
 use crate::message::anti_entropy::Sum;
 use crate::store::share::Share;
 pub use grid::Grid;
-pub use trees::{Found, Trees};
+pub use trees::{ScanFindings, Trees};
 
 /// How many nodes of one level a node of the level above is the sum of, as a power of two.
 pub const FANOUT_BITS: u32 = 4;

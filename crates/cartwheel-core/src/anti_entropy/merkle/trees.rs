@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::build::{Build, Forest, Held, Losses};
+use super::build::{Build, Forest, KeySummary, LostRecords};
 use super::saved::{self, SavedBy};
 use super::{Grid, Tree};
 use crate::cluster::counts::Group;
@@ -18,7 +18,7 @@ use crate::mutation::{Broken, Mutation};
 use crate::ring::PartitionId;
 use crate::store::command::{Scanned, StoreCommand, StoreId, StoreResult};
 use crate::store::record::Record;
-use crate::store::share::{Change, Share};
+use crate::store::share::{RecordChange, Share};
 use crate::value::dot::Since;
 use crate::value::key::Key;
 use crate::value::time::Instant;
@@ -30,7 +30,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a scan has found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Found {
+pub struct ScanFindings {
     /// Records that cannot be read, or were lost and do not count yet.
     pub lost: Vec<Key>,
     /// A partition whose tree was not what its records add up to.
@@ -63,22 +63,22 @@ pub struct Trees {
 struct Kept {
     grid: Grid,
     forest: Forest,
-    losses: Losses,
-    phase: Phase,
+    losses: LostRecords,
+    phase: ConfigPhase,
 }
 
 impl Kept {
     const fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready)
+        matches!(self.phase, ConfigPhase::Ready)
     }
 }
 
 #[derive(Debug)]
-enum Phase {
+enum ConfigPhase {
     /// The trees are what the records add up to.
     Ready,
     /// Saved ones are being read; these writes have ended since.
-    Recalling(Vec<(u32, Share, Held)>),
+    Recalling(Vec<(u32, Share, KeySummary)>),
     /// They must be built.
     Absent,
 }
@@ -145,7 +145,8 @@ impl Trees {
         if !groups.is_empty() {
             let forest = groups.into_iter().map(|group| (group, Tree::new(0))).collect();
             let grid = Grid::of(self.held.view().ring.partitions(), partition);
-            self.kept.insert(partition, Kept { grid, forest, losses: Losses::default(), phase: Phase::Absent });
+            self.kept
+                .insert(partition, Kept { grid, forest, losses: LostRecords::default(), phase: ConfigPhase::Absent });
             self.wanted.insert(partition);
             self.unready += 1;
         }
@@ -191,7 +192,7 @@ impl Trees {
     }
 
     /// The records of a partition that were lost and do not count yet.
-    pub fn losses(&self, partition: PartitionId) -> Option<&Losses> {
+    pub fn losses(&self, partition: PartitionId) -> Option<&LostRecords> {
         self.kept.get(&partition).map(|kept| &kept.losses)
     }
 
@@ -213,12 +214,12 @@ impl Trees {
 
     /// What a record that was read says of its key, and whether it was lost in a way that only its own healing makes good; none if the
     /// bytes are no such record.
-    pub fn held(&self, storage_key: &Bytes, record: &Bytes) -> Option<Held> {
+    pub fn held(&self, storage_key: &Bytes, record: &Bytes) -> Option<KeySummary> {
         let record = Record::decode(record, storage_key).ok()?;
         let partition = self.held.view().ring.partition_of(Key::token_of_storage_key(storage_key)?);
         let group = self.held.group(partition, Key::bucket_of_storage_key(storage_key)?);
         let is_lost = record.header.is_lost_since(self.loss_floor);
-        Some(Held { group, share: Share::of_record(storage_key, &record), is_lost })
+        Some(KeySummary { group, share: Share::of_record(storage_key, &record), is_lost })
     }
 
     /// Asks for what an orderly stop has saved.
@@ -226,7 +227,7 @@ impl Trees {
         let mut commands = Vec::new();
         for (&partition, kept) in &mut self.kept {
             let id = number();
-            kept.phase = Phase::Recalling(Vec::new());
+            kept.phase = ConfigPhase::Recalling(Vec::new());
             self.wanted.remove(&partition);
             self.recalls.insert(id, partition);
             commands.push((id, StoreCommand::Recall { name: name(partition) }));
@@ -250,24 +251,24 @@ impl Trees {
     }
 
     /// Takes in what has become of a record.
-    pub fn change(&mut self, change: Change) {
+    pub fn change(&mut self, change: RecordChange) {
         match change {
-            Change::Written { key, old, new, is_lost } => {
+            RecordChange::Written { key, old, new, is_lost } => {
                 let id = self.id_of(&key);
-                self.written(&key, id.partition, old, Held { group: id.group, share: new, is_lost });
+                self.written(&key, id.partition, old, KeySummary { group: id.group, share: new, is_lost });
             }
-            Change::Doubtful(key) | Change::Lost(key) => self.doubt(self.id_of(&key).partition),
+            RecordChange::Doubtful(key) | RecordChange::Lost(key) => self.doubt(self.id_of(&key).partition),
         }
     }
 
-    fn written(&mut self, key: &Key, partition: PartitionId, old: Share, held: Held) {
+    fn written(&mut self, key: &Key, partition: PartitionId, old: Share, held: KeySummary) {
         if let Some(build) = self.build.as_mut().filter(|build| build.partition == partition) {
             build.written(key.storage_key(), old, held);
         }
         let Some(kept) = self.kept.get_mut(&partition) else { return };
         let cell = kept.grid.cell(key.token());
         match &mut kept.phase {
-            Phase::Ready => {
+            ConfigPhase::Ready => {
                 if let Some(tree) = kept.forest.get_mut(&held.group) {
                     tree.fold(cell, old, held.share);
                     if tree.is_overfull(self.leaf_keys_max) {
@@ -276,9 +277,9 @@ impl Trees {
                 }
                 kept.losses.note(|| key.storage_key(), held.is_lost);
             }
-            Phase::Recalling(late) if late.len() < LATE_MAX && !held.is_lost => late.push((cell, old, held)),
-            Phase::Recalling(_) => self.doubt(partition),
-            Phase::Absent => {}
+            ConfigPhase::Recalling(late) if late.len() < LATE_MAX && !held.is_lost => late.push((cell, old, held)),
+            ConfigPhase::Recalling(_) => self.doubt(partition),
+            ConfigPhase::Absent => {}
         }
     }
 
@@ -287,7 +288,7 @@ impl Trees {
         self.forget(partition);
         if let Some(kept) = self.kept.get_mut(&partition) {
             self.unready += usize::from(kept.is_ready());
-            kept.phase = Phase::Absent;
+            kept.phase = ConfigPhase::Absent;
             self.wanted.insert(partition);
         }
     }
@@ -354,10 +355,10 @@ impl Trees {
         id: StoreId,
         result: StoreResult,
         being_written: impl Iterator<Item = (&'a Key, Share)>,
-    ) -> Found {
+    ) -> ScanFindings {
         if let Some(partition) = self.recalls.remove(&id) {
             self.recalled(partition, result);
-            return Found::default();
+            return ScanFindings::default();
         }
         self.next_scan_at = now + self.scan_pause;
         match result {
@@ -365,7 +366,7 @@ impl Trees {
             _ => {
                 self.next_scan_at = now + RETRY_AFTER;
                 self.build.iter_mut().for_each(Build::failed);
-                Found::default()
+                ScanFindings::default()
             }
         }
     }
@@ -373,9 +374,9 @@ impl Trees {
     fn recalled(&mut self, partition: PartitionId, result: StoreResult) {
         let Some(kept) = self.kept.get_mut(&partition) else { return };
         // They may have been built meanwhile.
-        let Phase::Recalling(late) = &mut kept.phase else { return };
+        let ConfigPhase::Recalling(late) = &mut kept.phase else { return };
         let late = std::mem::take(late);
-        kept.phase = Phase::Absent;
+        kept.phase = ConfigPhase::Absent;
         let saved = match result {
             StoreResult::Read(Ok(Some(bytes))) => saved::decode(&bytes),
             _ => None,
@@ -385,7 +386,7 @@ impl Trees {
         match saved {
             Some((forest, by)) if is_believed(by) && forest.keys().eq(kept.forest.keys()) => {
                 kept.forest = forest;
-                kept.phase = Phase::Ready;
+                kept.phase = ConfigPhase::Ready;
                 self.unready -= 1;
                 for (cell, old, held) in late {
                     if let Some(tree) = kept.forest.get_mut(&held.group) {
@@ -400,9 +401,9 @@ impl Trees {
         }
     }
 
-    fn scanned<'a>(&mut self, scanned: Scanned, being_written: impl Iterator<Item = (&'a Key, Share)>) -> Found {
-        let Some(mut build) = self.build.take() else { return Found::default() };
-        let (mut found, mut read) = (Found::default(), BTreeMap::new());
+    fn scanned<'a>(&mut self, scanned: Scanned, being_written: impl Iterator<Item = (&'a Key, Share)>) -> ScanFindings {
+        let Some(mut build) = self.build.take() else { return ScanFindings::default() };
+        let (mut found, mut read) = (ScanFindings::default(), BTreeMap::new());
         for (storage_key, record) in &scanned.records {
             let held = self.held(storage_key, record);
             if held.is_none_or(|held| held.is_lost) {
@@ -420,7 +421,7 @@ impl Trees {
         let writes = being_written.filter_map(|(key, share)| {
             let id = self.id_of(key);
             (id.partition == build.partition)
-                .then(|| (key.storage_key(), Held { group: id.group, share, is_lost: false }))
+                .then(|| (key.storage_key(), KeySummary { group: id.group, share, is_lost: false }))
         });
         let writes = writes.collect();
         if build.take(read, scanned.next(), writes) {
@@ -442,7 +443,7 @@ impl Trees {
         let agree = forest.iter().all(|(group, tree)| kept.forest.get(group).is_some_and(|old| old.agrees(tree)));
         let was_wrong = kept.is_ready() && !agree;
         self.unready -= usize::from(!kept.is_ready());
-        (kept.forest, kept.losses, kept.phase) = (forest, losses, Phase::Ready);
+        (kept.forest, kept.losses, kept.phase) = (forest, losses, ConfigPhase::Ready);
         was_wrong.then_some(partition)
     }
 }

@@ -97,7 +97,7 @@ impl BucketSettings {
         let Self { n, r, w, conflict, sloppy, durability, max_value_bytes } = *self;
         SettingsPatch {
             n: Some(n),
-            n_by_steps: true,
+            n_by_versions: true,
             r: Some(r),
             w: Some(w),
             conflict: Some(conflict),
@@ -131,7 +131,7 @@ pub struct SettingsPatch {
     pub n: Option<u8>,
     /// Each partition takes on the n by a step of its configuration. An earlier build changed the n of buckets that held nothing, and
     /// configurations did not say it: such an n holds in each partition's first one.
-    pub n_by_steps: bool,
+    pub n_by_versions: bool,
     /// See [`BucketSettings::r`].
     pub r: Option<u8>,
     /// See [`BucketSettings::w`].

@@ -141,9 +141,10 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
             let kept = homes.iter().find(|&&home| !view.is_removed(home));
             kept.map_or(Ok(()), |home| Err(BadChange::NotRemoved(home.node)))
         }
-        ChangeKind::Found { .. } | ChangeKind::Left { .. } | ChangeKind::Bucket { .. } | ChangeKind::Snapshot(_) => {
-            Err(BadChange::NotOfMembers)
-        }
+        ChangeKind::Bootstrap { .. }
+        | ChangeKind::Left { .. }
+        | ChangeKind::Bucket { .. }
+        | ChangeKind::Snapshot(_) => Err(BadChange::NotOfMembers),
     }
 }
 
@@ -186,8 +187,9 @@ mod tests {
         let members: Vec<Member> = ["a", "b", "c"].map(|name| member(name, 1)).into();
         let (partitions, strategy) = (Partitions::new(8).expect("a count"), Strategy::Balanced);
         let mut history = History::new();
-        let founding = ChangeKind::Found { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
-        history.record(Hlc::from_bits(1), NodeId::of_name("a"), founding);
+        let bootstrap =
+            ChangeKind::Bootstrap { cluster: ClusterId(1), partitions, strategy, members, name: String::new() };
+        history.record(Hlc::from_bits(1), NodeId::of_name("a"), bootstrap);
         history
     }
 
@@ -250,11 +252,11 @@ mod tests {
         assert_eq!(refused(&[replace("a", weightless)]), BadChange::Weightless("d".to_owned()));
         let mark_lost = || ChangeKind::MarkLost {
             homes: vec![Home { node: NodeId::of_name("b"), incarnation: Incarnation(1) }],
-            steps: Vec::new(),
+            versions: Vec::new(),
         };
         assert_eq!(refused(&[add("d"), mark_lost()]), BadChange::NotRemoved(NodeId::of_name("b")));
-        let given_up = planned(&three(), &[add("d"), remove("b"), mark_lost()]).unwrap();
-        assert!(given_up.is_forsaken(Home { node: NodeId::of_name("b"), incarnation: Incarnation(1) }));
+        let marked_lost = planned(&three(), &[add("d"), remove("b"), mark_lost()]).unwrap();
+        assert!(marked_lost.is_marked_lost(Home { node: NodeId::of_name("b"), incarnation: Incarnation(1) }));
         let left = ChangeKind::Left { node: NodeId::of_name("a"), incarnation: Incarnation(1) };
         assert_eq!(refused(&[left]), BadChange::NotOfMembers);
         assert_eq!(check_members(&History::new(), &[add("d")]), Err(BadChange::NoCluster));

@@ -78,7 +78,7 @@ struct ChangeMessage {
 #[derive(Clone, PartialEq, Oneof)]
 enum What {
     #[prost(message, tag = "4")]
-    Found(FoundMessage),
+    Bootstrap(BootstrapMessage),
     #[prost(message, tag = "5")]
     Add(MemberMessage),
     #[prost(message, tag = "6")]
@@ -94,7 +94,7 @@ enum What {
     #[prost(message, tag = "11")]
     Left(RemoveMessage),
     #[prost(message, tag = "12")]
-    MarkLost(ForsakeMessage),
+    MarkLost(MarkLostMessage),
     #[prost(message, tag = "13")]
     Snapshot(SnapshotMessage),
     #[prost(message, tag = "14")]
@@ -102,7 +102,7 @@ enum What {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct FoundMessage {
+struct BootstrapMessage {
     #[prost(fixed64, tag = "1")]
     cluster_high: u64,
     #[prost(fixed64, tag = "2")]
@@ -149,12 +149,12 @@ struct RemoveMessage {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ForsakeMessage {
+struct MarkLostMessage {
     #[prost(message, repeated, tag = "1")]
     homes: Vec<RemoveMessage>,
     /// A partition and a step each.
     #[prost(uint64, repeated, tag = "2")]
-    steps: Vec<u64>,
+    versions: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -171,7 +171,7 @@ struct SnapshotMessage {
     #[prost(message, repeated, tag = "5")]
     left: Vec<RemoveMessage>,
     #[prost(message, optional, tag = "6")]
-    given_up: Option<ForsakeMessage>,
+    marked_lost: Option<MarkLostMessage>,
     #[prost(message, repeated, tag = "7")]
     buckets: Vec<BucketMessage>,
     #[prost(message, repeated, tag = "8")]
@@ -256,7 +256,7 @@ struct BucketMessage {
     #[prost(uint32, optional, tag = "8")]
     max_value_bytes: Option<u32>,
     #[prost(bool, tag = "9")]
-    n_by_steps: bool,
+    n_by_versions: bool,
 }
 
 impl History {
@@ -321,17 +321,19 @@ impl TryFrom<ChangeMessage> for Change {
 impl From<&ChangeKind> for What {
     fn from(what: &ChangeKind) -> Self {
         match what {
-            ChangeKind::Found { cluster, partitions, strategy, members, name } => Self::Found(FoundMessage {
-                cluster_high: (cluster.0 >> 64) as u64,
-                cluster_low: cluster.0 as u64,
-                partitions: partitions.count(),
-                random_tokens: match strategy {
-                    Strategy::Balanced => None,
-                    Strategy::Random { tokens } => Some(tokens.get()),
-                },
-                members: members.iter().map(MemberMessage::from).collect(),
-                name: name.clone(),
-            }),
+            ChangeKind::Bootstrap { cluster, partitions, strategy, members, name } => {
+                Self::Bootstrap(BootstrapMessage {
+                    cluster_high: (cluster.0 >> 64) as u64,
+                    cluster_low: cluster.0 as u64,
+                    partitions: partitions.count(),
+                    random_tokens: match strategy {
+                        Strategy::Balanced => None,
+                        Strategy::Random { tokens } => Some(tokens.get()),
+                    },
+                    members: members.iter().map(MemberMessage::from).collect(),
+                    name: name.clone(),
+                })
+            }
             ChangeKind::Add(member) => Self::Add(member.into()),
             ChangeKind::Remove { node, incarnation } => {
                 Self::Remove(RemoveMessage { node: node.get(), incarnation: incarnation.0 })
@@ -339,7 +341,7 @@ impl From<&ChangeKind> for What {
             ChangeKind::Left { node, incarnation } => {
                 Self::Left(RemoveMessage { node: node.get(), incarnation: incarnation.0 })
             }
-            ChangeKind::MarkLost { homes, steps } => Self::MarkLost(mark_lost_message(homes, steps)),
+            ChangeKind::MarkLost { homes, versions } => Self::MarkLost(mark_lost_message(homes, versions)),
             ChangeKind::Replace { old, new } => Self::Replace(ReplaceMessage { old: old.get(), new: Some(new.into()) }),
             ChangeKind::Weight { node, weight } => Self::Weight(WeightMessage { node: node.get(), weight: *weight }),
             ChangeKind::Zone { node, zone, host } => {
@@ -362,7 +364,7 @@ impl TryFrom<What> for ChangeKind {
 
     fn try_from(what: What) -> Result<Self, DecodeError> {
         Ok(match what {
-            What::Found(found) => Self::Found {
+            What::Bootstrap(found) => Self::Bootstrap {
                 cluster: ClusterId(u128::from(found.cluster_high) << 64 | u128::from(found.cluster_low)),
                 partitions: Partitions::new(found.partitions).map_err(|_| DecodeError::Invalid("partition count"))?,
                 strategy: match found.random_tokens {
@@ -380,8 +382,8 @@ impl TryFrom<What> for ChangeKind {
             }
             What::Left(left) => Self::Left { node: NodeId::new(left.node), incarnation: Incarnation(left.incarnation) },
             What::MarkLost(mark_lost) => {
-                let (homes, steps) = given_up(&mark_lost)?;
-                Self::MarkLost { homes, steps }
+                let (homes, versions) = marked_lost(&mark_lost)?;
+                Self::MarkLost { homes, versions }
             }
             What::Replace(replace) => Self::Replace {
                 old: NodeId::new(replace.old),
@@ -413,22 +415,22 @@ impl From<&RemoveMessage> for Home {
     }
 }
 
-fn mark_lost_message(homes: &[Home], steps: &[(PartitionId, ConfigVersion)]) -> ForsakeMessage {
-    let steps = steps.iter().flat_map(|&(partition, step)| [partition.0.into(), step.0]);
-    ForsakeMessage { homes: homes.iter().map(RemoveMessage::from).collect(), steps: steps.collect() }
+fn mark_lost_message(homes: &[Home], versions: &[(PartitionId, ConfigVersion)]) -> MarkLostMessage {
+    let versions = versions.iter().flat_map(|&(partition, version)| [partition.0.into(), version.0]);
+    MarkLostMessage { homes: homes.iter().map(RemoveMessage::from).collect(), versions: versions.collect() }
 }
 
 /// The incarnations that were given up, and from which steps on partitions may be made anew.
-type GivenUp = (Vec<Home>, Vec<(PartitionId, ConfigVersion)>);
+type MarkedLost = (Vec<Home>, Vec<(PartitionId, ConfigVersion)>);
 
-fn given_up(message: &ForsakeMessage) -> Result<GivenUp, DecodeError> {
-    let (steps, []) = message.steps.as_chunks::<2>() else { return Err(DecodeError::Invalid("steps")) };
-    let step = |&[partition, step]: &[u64; 2]| {
+fn marked_lost(message: &MarkLostMessage) -> Result<MarkedLost, DecodeError> {
+    let (versions, []) = message.versions.as_chunks::<2>() else { return Err(DecodeError::Invalid("versions")) };
+    let version = |&[partition, version]: &[u64; 2]| {
         let partition = u32::try_from(partition).map_err(|_| DecodeError::Invalid("partition"))?;
-        Ok((PartitionId(partition), ConfigVersion(step)))
+        Ok((PartitionId(partition), ConfigVersion(version)))
     };
-    let steps = steps.iter().map(step).collect::<Result<_, DecodeError>>()?;
-    Ok((message.homes.iter().map(Home::from).collect(), steps))
+    let versions = versions.iter().map(version).collect::<Result<_, DecodeError>>()?;
+    Ok((message.homes.iter().map(Home::from).collect(), versions))
 }
 
 fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
@@ -445,7 +447,7 @@ fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
         leaving: leaving.map(|(place, _)| place as u32).collect(),
         removed: snapshot.removed.iter().map(RemoveMessage::from).collect(),
         left: snapshot.left.iter().map(RemoveMessage::from).collect(),
-        given_up: Some(mark_lost_message(&snapshot.forsaken, &snapshot.force_recovered_from)),
+        marked_lost: Some(mark_lost_message(&snapshot.marked_lost, &snapshot.force_recovered_from)),
         buckets: snapshot.buckets.iter().map(|(name, settings)| bucket_message(name, &settings.as_patch())).collect(),
         placed: snapshot.placed.iter().map(placed).collect(),
         owners: snapshot.owners.clone(),
@@ -455,7 +457,7 @@ fn snapshot_message(snapshot: &Snapshot) -> SnapshotMessage {
 }
 
 fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
-    let (forsaken, force_recovered_from) = given_up(&message.given_up.unwrap_or_default())?;
+    let (marked_lost, force_recovered_from) = marked_lost(&message.marked_lost.unwrap_or_default())?;
     let leaving: BTreeSet<u32> = message.leaving.into_iter().collect();
     let members = message.members.into_iter().zip(0..).map(|(member, place)| (member.into(), leaving.contains(&place)));
     let settings = |bucket: BucketMessage| {
@@ -480,7 +482,7 @@ fn snapshot_of(message: SnapshotMessage) -> Result<Snapshot, DecodeError> {
         members: members.collect(),
         removed: message.removed.iter().map(Home::from).collect(),
         left: message.left.iter().map(Home::from).collect(),
-        forsaken,
+        marked_lost,
         force_recovered_from,
         buckets: message.buckets.into_iter().map(settings).collect::<Result<_, DecodeError>>()?,
         placed: message.placed.into_iter().map(placed).collect(),
@@ -535,7 +537,7 @@ fn bucket_message(name: &Bytes, settings: &SettingsPatch) -> BucketMessage {
             Durability::Os => 2,
         }),
         max_value_bytes: settings.max_value_bytes,
-        n_by_steps: settings.n_by_steps,
+        n_by_versions: settings.n_by_versions,
     }
 }
 
@@ -558,7 +560,7 @@ fn patch(message: &BucketMessage) -> Result<SettingsPatch, DecodeError> {
     };
     Ok(SettingsPatch {
         n: small(message.n, "n")?,
-        n_by_steps: message.n_by_steps,
+        n_by_versions: message.n_by_versions,
         r: small(message.r, "r")?,
         w: small(message.w, "w")?,
         conflict: message.conflict.map(conflict).transpose()?,

@@ -60,10 +60,10 @@ mod tests {
     use crate::value::dot::{Incarnation, NodeId};
     use crate::value::hlc::{Hlc, WallMs};
 
-    fn founding(cluster: u128) -> ChangeKind {
+    fn bootstrap(cluster: u128) -> ChangeKind {
         let member = Member::new("a", Incarnation(1));
         let (cluster, strategy) = (ClusterId(cluster), Strategy::Balanced);
-        ChangeKind::Found {
+        ChangeKind::Bootstrap {
             cluster,
             partitions: Partitions::default(),
             strategy,
@@ -77,9 +77,9 @@ mod tests {
         let node = NodeId::of_name("a");
         let weight = |weight| ChangeKind::Weight { node, weight };
         let mut history = History::new();
-        history.record(Hlc::at(WallMs(10)), node, founding(1));
+        history.record(Hlc::at(WallMs(10)), node, bootstrap(1));
         // It takes a fold of another cluster for the one of this history, so what it shows tells whether that was made again.
-        let mut folded = Folded { known: history.clone(), fold: Fold::found(&founding(2)) };
+        let mut folded = Folded { known: history.clone(), fold: Fold::found(&bootstrap(2)) };
         let cluster = |view: Option<View>| view.map(|view| view.cluster);
         history.record(Hlc::at(WallMs(20)), node, weight(200));
         let view = folded.view(&history).unwrap();

@@ -105,7 +105,7 @@ impl Member {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ChangeKind {
     /// Makes the cluster. The first in a history counts, and nothing before it does.
-    Found {
+    Bootstrap {
         /// The new cluster's id.
         cluster: ClusterId,
         /// How many partitions its ring has.
@@ -134,13 +134,13 @@ pub enum ChangeKind {
         incarnation: Incarnation,
     },
     /// Gives up incarnations that were removed and will never answer again. A partition that lacks them for choosing its next homes is made
-    /// anew of those that are left ([`crate::cluster::configuration::Phase::force_recovered`]): what strong writes were promised ends there.
+    /// anew of those that are left ([`crate::cluster::configuration::ConfigPhase::force_recovered`]): what strong writes were promised ends there.
     MarkLost {
         /// The incarnations.
         homes: Vec<Home>,
         /// How far each partition's chain had come that lacks too many of them, as the administrator knew. Whoever knows less has yet
         /// to learn what it is made of.
-        steps: Vec<(PartitionId, ConfigVersion)>,
+        versions: Vec<(PartitionId, ConfigVersion)>,
     },
     /// Puts a node in another's place: it takes over the same partitions. With the old one's id it is the same node with a
     /// new incarnation (a new data directory) or at new addresses.
@@ -258,7 +258,7 @@ impl History {
 
     /// The snapshot that stands for all changes before it but the founding, if there is one: it is the first of what is left.
     fn snapshot(&self) -> Option<(&Arc<Change>, &Snapshot)> {
-        let first = self.changes.iter().find(|change| !matches!(change.what, ChangeKind::Found { .. }))?;
+        let first = self.changes.iter().find(|change| !matches!(change.what, ChangeKind::Bootstrap { .. }))?;
         let ChangeKind::Snapshot(snapshot) = &first.what else { return None };
         Some((first, snapshot))
     }
@@ -320,8 +320,8 @@ impl History {
         let held = self.changes.len() as u64;
         let Some((change, snapshot)) = self.snapshot() else { return held };
         // The founding is among those that it stands for, and it counts itself.
-        let founding = self.changes.iter().take_while(|held| held.hlc <= change.hlc).count() as u64 - 1;
-        (held - founding).saturating_add(snapshot.changes)
+        let bootstrap = self.changes.iter().take_while(|held| held.hlc <= change.hlc).count() as u64 - 1;
+        (held - bootstrap).saturating_add(snapshot.changes)
     }
 
     /// Whether it holds less than `later`, which grew out of it.
@@ -396,7 +396,7 @@ impl History {
 /// Whether `snapshot` stands for `change`.
 fn is_void_by(change: &Change, snapshot: &Change) -> bool {
     match change.what {
-        ChangeKind::Found { .. } => false,
+        ChangeKind::Bootstrap { .. } => false,
         ChangeKind::Snapshot(_) => change < snapshot,
         _ => change.hlc <= snapshot.hlc,
     }

@@ -22,7 +22,7 @@ pub struct Snapshot {
     /// Those that have left.
     pub left: Vec<Home>,
     /// Those that were given up.
-    pub forsaken: Vec<Home>,
+    pub marked_lost: Vec<Home>,
     /// From which step on each partition may be made anew.
     pub force_recovered_from: Vec<(PartitionId, ConfigVersion)>,
     /// The settings of the buckets whose settings were ever changed.

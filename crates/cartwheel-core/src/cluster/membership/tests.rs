@@ -7,7 +7,7 @@ use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_oneof
 use proptest::strategy::Strategy as _;
 
 use super::*;
-use crate::cluster::configuration::{ConfigVersion, Configuration, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration};
 use crate::cluster::counts::ReplicaCounts;
 use crate::ring::{NORMAL_WEIGHT, PartitionId};
 use crate::value::hlc::WallMs;
@@ -29,7 +29,7 @@ fn id(name: &str) -> NodeId {
 fn found(names: &[&str]) -> ChangeKind {
     let members = names.iter().map(|name| member(name)).collect();
     let (cluster, partitions) = (ClusterId(7), Partitions::new(64).unwrap());
-    ChangeKind::Found { cluster, partitions, strategy: Strategy::Balanced, members, name: String::new() }
+    ChangeKind::Bootstrap { cluster, partitions, strategy: Strategy::Balanced, members, name: String::new() }
 }
 
 fn history(changes: impl IntoIterator<Item = ChangeKind>) -> History {
@@ -100,15 +100,15 @@ fn an_event_that_comes_late_takes_its_place_in_the_order() {
 
 #[test]
 fn the_first_founding_counts_and_nothing_before_it() {
-    let ChangeKind::Found { partitions, strategy, members, .. } = found(&["x"]) else { unreachable!() };
-    let second = ChangeKind::Found { cluster: ClusterId(8), partitions, strategy, members, name: String::new() };
+    let ChangeKind::Bootstrap { partitions, strategy, members, .. } = found(&["x"]) else { unreachable!() };
+    let second = ChangeKind::Bootstrap { cluster: ClusterId(8), partitions, strategy, members, name: String::new() };
     let twice = view([ChangeKind::Add(member("y")), found(&["a", "b"]), second]);
     assert_eq!(twice.cluster, ClusterId(7));
     assert_eq!(twice.members().len(), 2);
     let mut idle = member("a");
     idle.weight = 0;
     let nothing =
-        ChangeKind::Found { cluster: ClusterId(9), partitions, strategy, members: vec![idle], name: String::new() };
+        ChangeKind::Bootstrap { cluster: ClusterId(9), partitions, strategy, members: vec![idle], name: String::new() };
     assert_eq!(view([nothing, found(&["a"])]).cluster, ClusterId(7), "a cluster needs a node that can hold data");
 }
 
@@ -229,16 +229,16 @@ fn a_replacement_takes_over_the_same_partitions() {
 fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
     let home = |name: &str| Home { node: id(name), incarnation: Incarnation(1) };
     let p = PartitionId(0);
-    let mark_lost_from = |names: &[&str], step: ConfigVersion| ChangeKind::MarkLost {
+    let mark_lost_from = |names: &[&str], version: ConfigVersion| ChangeKind::MarkLost {
         homes: names.iter().map(|name| home(name)).collect(),
-        steps: vec![(p, step)],
+        versions: vec![(p, version)],
     };
     let mark_lost = |names: &[&str]| mark_lost_from(names, ConfigVersion(0));
     let replaced = || {
         let replace = |old: &str, new: &str| ChangeKind::Replace { old: id(old), new: member(new) };
         [found(&["a", "b", "c"]), replace("b", "d"), replace("c", "e")]
     };
-    let held = Phase::Alone(view([found(&["a", "b", "c"])]).first_configuration(p));
+    let held = ConfigPhase::Stable(view([found(&["a", "b", "c"])]).first_configuration(p));
     assert_eq!(view(replaced()).force_recovered(p, &held), None);
     assert_eq!(
         view(replaced().into_iter().chain([mark_lost(&["b", "a"])])).force_recovered(p, &held),
@@ -246,22 +246,22 @@ fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
         "a was not removed"
     );
     for early in [false, true] {
-        let given_up = mark_lost(&["b", "c"]);
-        let [founding, one, other] = replaced();
-        let changes = if early { [founding, one, given_up, other] } else { [founding, one, other, given_up] };
+        let marked_lost = mark_lost(&["b", "c"]);
+        let [bootstrap, one, other] = replaced();
+        let changes = if early { [bootstrap, one, marked_lost, other] } else { [bootstrap, one, other, marked_lost] };
         let view = view(changes);
-        assert!(view.is_forsaken(home("c")) && !view.is_forsaken(home("a")));
+        assert!(view.is_marked_lost(home("c")) && !view.is_marked_lost(home("a")));
         assert_eq!(view.force_recovered(p, &held).unwrap().homes, [home("a")]);
     }
     let later = view(replaced().into_iter().chain([mark_lost_from(&["b", "c"], ConfigVersion(1))]));
-    assert_eq!(later.force_recovered(p, &held), None, "it has yet to hear of the step that had no successor");
+    assert_eq!(later.force_recovered(p, &held), None, "it has yet to hear of the version that had no successor");
     assert_eq!(later.force_recovered(PartitionId(1), &held), None, "of this partition nothing was said");
     // What is lost after that was not given up with it.
     let renew =
         |name: &str| ChangeKind::Replace { old: id(name), new: Member { incarnation: Incarnation(2), ..member(name) } };
     let lost_later = view(replaced().into_iter().chain([mark_lost(&["b", "c"]), renew("d"), renew("e")]));
     let homes = ["a", "d", "e"].map(home).to_vec();
-    let next = Phase::Alone(Configuration { number: 1, homes, choosers: 3, counts: ReplicaCounts::default() });
+    let next = ConfigPhase::Stable(Configuration { number: 1, homes, choosers: 3, counts: ReplicaCounts::default() });
     assert!(lost_later.is_gone(id("d"), Incarnation(1)) && lost_later.force_recovered(p, &next).is_none());
     let third = ChangeKind::Replace { old: id("a"), new: member("f") };
     let nobody = view(replaced().into_iter().chain([third, mark_lost(&["a", "b", "c"])]));
@@ -340,9 +340,12 @@ fn weights_and_zones_shape_the_ring() {
 
 #[test]
 fn random_placement_folds_too() {
-    let ChangeKind::Found { cluster, partitions, members, .. } = found(&["a", "b", "c", "d"]) else { unreachable!() };
+    let ChangeKind::Bootstrap { cluster, partitions, members, .. } = found(&["a", "b", "c", "d"]) else {
+        unreachable!()
+    };
     let strategy = Strategy::Random { tokens: NonZeroU32::new(32).unwrap() };
-    let random = || ChangeKind::Found { cluster, partitions, strategy, members: members.clone(), name: String::new() };
+    let random =
+        || ChangeKind::Bootstrap { cluster, partitions, strategy, members: members.clone(), name: String::new() };
     let before = view([random()]);
     assert_ne!(before.ring.owners(), view([found(&["a", "b", "c", "d"])]).ring.owners());
     let after = view([random(), remove("d"), remove("c")]);
@@ -398,14 +401,14 @@ fn a_patch() -> impl proptest::strategy::Strategy<Value = SettingsPatch> {
     let quorum = || prop::option::of(0u8..6);
     let rest = (conflict, prop::option::of(any::<bool>()), prop::option::of(durability), any::<Option<u32>>());
     (quorum(), quorum(), quorum(), rest).prop_map(|(n, r, w, (conflict, sloppy, durability, max_value_bytes))| {
-        SettingsPatch { n, n_by_steps: false, r, w, conflict, sloppy, durability, max_value_bytes }
+        SettingsPatch { n, n_by_versions: false, r, w, conflict, sloppy, durability, max_value_bytes }
     })
 }
 
 fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
     let node = || (0u8..7).prop_map(|name| id(&format!("n{name}")));
-    let founding = (any::<u128>(), 1u32..40, 0u32..4, prop::collection::vec(a_member(), 1..5)).prop_map(
-        |(cluster, q, tokens, members)| ChangeKind::Found {
+    let bootstrap = (any::<u128>(), 1u32..40, 0u32..4, prop::collection::vec(a_member(), 1..5)).prop_map(
+        |(cluster, q, tokens, members)| ChangeKind::Bootstrap {
             cluster: ClusterId(cluster),
             partitions: Partitions::new(q).unwrap(),
             strategy: NonZeroU32::new(tokens).map_or(Strategy::Balanced, |tokens| Strategy::Random { tokens }),
@@ -414,14 +417,14 @@ fn a_kind() -> impl proptest::strategy::Strategy<Value = ChangeKind> {
         },
     );
     prop_oneof![
-        1 => founding,
+        1 => bootstrap,
         4 => a_member().prop_map(ChangeKind::Add),
         3 => (node(), 0u64..3).prop_map(|(node, incarnation)| ChangeKind::Remove { node, incarnation: Incarnation(incarnation) }),
         2 => (node(), 0u64..3).prop_map(|(node, incarnation)| ChangeKind::Left { node, incarnation: Incarnation(incarnation) }),
         2 => (node(), a_member()).prop_map(|(old, new)| ChangeKind::Replace { old, new }),
         1 => prop::collection::vec((node(), 0u64..3, 0u32..40), 0..3).prop_map(|homes| ChangeKind::MarkLost {
             homes: homes.iter().map(|&(node, incarnation, _)| Home { node, incarnation: Incarnation(incarnation) }).collect(),
-            steps: homes.iter().map(|&(_, incarnation, partition)| (PartitionId(partition), ConfigVersion(incarnation))).collect(),
+            versions: homes.iter().map(|&(_, incarnation, partition)| (PartitionId(partition), ConfigVersion(incarnation))).collect(),
         }),
         1 => (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         1 => (node(), "[a-c]", "[a-c]?").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
@@ -453,18 +456,18 @@ fn a_snapshot() -> impl proptest::strategy::Strategy<Value = Snapshot> {
         });
         prop::collection::vec(home, 0..4)
     };
-    let steps = prop::collection::vec((0u32..40, 0u64..3), 0..4);
-    let rest = (steps, prop::collection::vec(a_member(), 0..4), prop::collection::vec(0u32..5, 0..40));
+    let versions = prop::collection::vec((0u32..40, 0u64..3), 0..4);
+    let rest = (versions, prop::collection::vec(a_member(), 0..4), prop::collection::vec(0u32..5, 0..40));
     (any::<u64>(), members, homes(), homes(), homes(), rest).prop_map(
-        |(changes, members, removed, left, forsaken, (steps, placed, owners))| Snapshot {
+        |(changes, members, removed, left, marked_lost, (versions, placed, owners))| Snapshot {
             changes,
             members,
             removed,
             left,
-            forsaken,
-            force_recovered_from: steps
+            marked_lost,
+            force_recovered_from: versions
                 .into_iter()
-                .map(|(partition, step)| (PartitionId(partition), ConfigVersion(step)))
+                .map(|(partition, version)| (PartitionId(partition), ConfigVersion(version)))
                 .collect(),
             buckets: vec![(Bytes::from_static(b"carts"), BucketSettings::default())],
             first_ns: vec![(Bytes::from_static(b"carts"), 5)],
@@ -543,8 +546,8 @@ proptest! {
         let before = History { changes: before.into_iter().map(Arc::new).collect() };
         let Some(snapshot) = Folded::default().snapshot(&before) else { return Ok(()) };
         // It has the time of the last change. A founding is never that, for each change is recorded above those that are known.
-        let founded = before.changes().filter(|change| matches!(change.what, ChangeKind::Found { .. }));
-        if founded.map(|founding| founding.hlc).max() >= before.changes().last().map(|last| last.hlc) {
+        let founded = before.changes().filter(|change| matches!(change.what, ChangeKind::Bootstrap { .. }));
+        if founded.map(|bootstrap| bootstrap.hlc).max() >= before.changes().last().map(|last| last.hlc) {
             return Ok(());
         }
         let mut short = before.clone();
@@ -655,16 +658,16 @@ proptest! {
         q in 1u32..40,
         tokens in prop::option::of(1u32..80),
         founders in 1usize..5,
-        steps in prop::collection::vec((0u8..8, 0u8..12, any_weight()), 0..12),
+        versions in prop::collection::vec((0u8..8, 0u8..12, any_weight()), 0..12),
     ) {
         let name = |serial: u8| format!("node-{serial}");
         let strategy = tokens.and_then(NonZeroU32::new).map_or(Strategy::Balanced, |tokens| Strategy::Random { tokens });
         let node = |serial: u8, weight| Member { weight, zone: format!("z{}", serial % 3), ..Member::new(&name(serial), Incarnation(1)) };
         let members = (0..founders as u8).map(|serial| node(serial, NORMAL_WEIGHT)).collect();
         let (cluster, partitions) = (ClusterId(7), Partitions::new(q).unwrap());
-        let mut changes = vec![ChangeKind::Found { cluster, partitions, strategy, members, name: String::new() }];
+        let mut changes = vec![ChangeKind::Bootstrap { cluster, partitions, strategy, members, name: String::new() }];
         changes.push(bucket("wide", patch(16)));
-        for (kind, serial, weight) in steps {
+        for (kind, serial, weight) in versions {
             changes.push(match kind {
                 0..3 => ChangeKind::Add(node(serial, weight)),
                 3 => ChangeKind::Replace { old: id(&name(serial)), new: node(serial + 20, weight) },

@@ -28,7 +28,7 @@ use bytes::Bytes;
 
 use super::bucket::BucketSettings;
 use super::{ChangeKind, ClusterId, History, Member, SettingsPatch, Snapshot, Strategy};
-use crate::cluster::configuration::{ConfigVersion, Configuration, Home, Phase};
+use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration, Home};
 use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 use crate::ring::balanced::{SPREAD, balanced};
 use crate::ring::random::random;
@@ -46,7 +46,7 @@ pub struct ViewMember {
 
 /// The ring on which a cluster was founded.
 #[derive(PartialEq, Eq, Debug)]
-struct Founding {
+struct Bootstrap {
     ring: Ring,
     incarnations: BTreeMap<NodeId, Incarnation>,
 }
@@ -62,10 +62,10 @@ pub struct View {
     pub strategy: Strategy,
     /// The wished ring. Its version names the history.
     pub ring: Ring,
-    founding: Arc<Founding>,
+    bootstrap: Arc<Bootstrap>,
     members: BTreeMap<NodeId, ViewMember>,
     removed: BTreeSet<(NodeId, Incarnation)>,
-    forsaken: BTreeSet<Home>,
+    marked_lost: BTreeSet<Home>,
     force_recovered_from: BTreeMap<PartitionId, ConfigVersion>,
     defaults: BucketSettings,
     buckets: BTreeMap<Bytes, BucketSettings>,
@@ -119,21 +119,21 @@ impl View {
     }
 
     /// Whether an administrator has given up a home: it was removed, and never answers again.
-    pub fn is_forsaken(&self, home: Home) -> bool {
-        self.forsaken.contains(&home) && self.is_removed(home)
+    pub fn is_marked_lost(&self, home: Home) -> bool {
+        self.marked_lost.contains(&home) && self.is_removed(home)
     }
 
     /// What holds in a partition instead of `phase` if that has no successor, as too many of its homes were given up; none if that was said
     /// of a later phase.
-    pub fn force_recovered(&self, partition: PartitionId, phase: &Phase) -> Option<Configuration> {
-        self.force_recovered_from.get(&partition).filter(|&&from| phase.step() >= from)?;
-        let is_left = |home: &Home| !self.is_forsaken(*home) && !self.is_gone(home.node, home.incarnation);
-        phase.force_recovered(|&home| self.is_forsaken(home), is_left, &self.target(partition))
+    pub fn force_recovered(&self, partition: PartitionId, phase: &ConfigPhase) -> Option<Configuration> {
+        self.force_recovered_from.get(&partition).filter(|&&from| phase.version() >= from)?;
+        let is_left = |home: &Home| !self.is_marked_lost(*home) && !self.is_gone(home.node, home.incarnation);
+        phase.force_recovered(|&home| self.is_marked_lost(home), is_left, &self.target(partition))
     }
 
     /// The first configuration of a partition: who was to hold it when the cluster was founded.
     pub fn first_configuration(&self, partition: PartitionId) -> Configuration {
-        let Founding { ring, incarnations } = &*self.founding;
+        let Bootstrap { ring, incarnations } = &*self.bootstrap;
         let homes = ring
             .walk(partition)
             .iter()
@@ -189,7 +189,7 @@ impl View {
         self.target_counts == other.target_counts
             && self.members == other.members
             && self.removed == other.removed
-            && self.forsaken == other.forsaken
+            && self.marked_lost == other.marked_lost
             && self.force_recovered_from == other.force_recovered_from
             && self.ring.places_like(&other.ring)
     }
@@ -207,8 +207,8 @@ impl View {
 
     /// With how many homes a partition's keys have to do in the bucket of the largest n, where `phase` holds: those that are lost, or
     /// have left, do not count, and while one configuration takes over from another the smaller one does.
-    pub fn homes_left(&self, phase: &Phase) -> usize {
-        let is_past = |home: &Home| self.is_gone(home.node, home.incarnation) || self.is_forsaken(*home);
+    pub fn homes_left(&self, phase: &ConfigPhase) -> usize {
+        let is_past = |home: &Home| self.is_gone(home.node, home.incarnation) || self.is_marked_lost(*home);
         phase.homes_of_any(is_past).lists().map(<[NodeId]>::len).min().unwrap_or(0)
     }
 
@@ -219,11 +219,11 @@ impl View {
         let bucket = |name: &Bytes| size_of::<(Bytes, BucketSettings)>() + name.len();
         size_of::<Self>() - size_of::<Ring>()
             + self.ring.size_in_memory()
-            + self.founding.ring.size_in_memory()
-            + self.founding.incarnations.len() * size_of::<(NodeId, Incarnation)>()
+            + self.bootstrap.ring.size_in_memory()
+            + self.bootstrap.incarnations.len() * size_of::<(NodeId, Incarnation)>()
             + self.members.values().map(member).sum::<usize>()
             + self.removed.len() * size_of::<(NodeId, Incarnation)>()
-            + self.forsaken.len() * size_of::<Home>()
+            + self.marked_lost.len() * size_of::<Home>()
             + self.force_recovered_from.len() * size_of::<(PartitionId, ConfigVersion)>()
             + self.buckets.keys().map(bucket).sum::<usize>()
             + self.first_counts.size_in_memory()
@@ -249,14 +249,14 @@ pub(super) struct Fold {
     strategy: Strategy,
     members: BTreeMap<NodeId, ViewMember>,
     names: BTreeMap<String, NodeId>,
-    founding: Option<Arc<Founding>>,
+    bootstrap: Option<Arc<Bootstrap>>,
     removed: BTreeSet<(NodeId, Incarnation)>,
     /// Those who have left.
     left: BTreeSet<(NodeId, Incarnation)>,
-    forsaken: BTreeSet<Home>,
+    marked_lost: BTreeSet<Home>,
     force_recovered_from: BTreeMap<PartitionId, ConfigVersion>,
     buckets: BTreeMap<Bytes, BucketSettings>,
-    /// The n that earlier builds recorded ([`SettingsPatch::n_by_steps`]).
+    /// The n that earlier builds recorded ([`SettingsPatch::n_by_versions`]).
     first_ns: BTreeMap<Bytes, u8>,
     /// The buckets whose n was ever another than the default.
     counted: BTreeSet<Bytes>,
@@ -271,13 +271,13 @@ impl Fold {
     pub(super) fn found(what: &ChangeKind) -> Option<Self> {
         let mut fold = Self::unplaced(what)?;
         fold.place();
-        fold.founding = Some(Arc::new(fold.first_ring()));
+        fold.bootstrap = Some(Arc::new(fold.first_ring()));
         Some(fold)
     }
 
     /// The founders, of whom one at least can hold data, before anything is placed.
     fn unplaced(what: &ChangeKind) -> Option<Self> {
-        let ChangeKind::Found { cluster, partitions, strategy, members, name } = what else { return None };
+        let ChangeKind::Bootstrap { cluster, partitions, strategy, members, name } = what else { return None };
         let mut fold = Self {
             cluster: *cluster,
             cluster_name: name.clone(),
@@ -285,10 +285,10 @@ impl Fold {
             strategy: *strategy,
             members: BTreeMap::new(),
             names: BTreeMap::new(),
-            founding: None,
+            bootstrap: None,
             removed: BTreeSet::new(),
             left: BTreeSet::new(),
-            forsaken: BTreeSet::new(),
+            marked_lost: BTreeSet::new(),
             force_recovered_from: BTreeMap::new(),
             buckets: BTreeMap::new(),
             first_ns: BTreeMap::new(),
@@ -310,10 +310,10 @@ impl Fold {
             cluster_name: self.cluster_name.clone(),
             strategy: self.strategy,
             ring: ring.expect("owners are placed nodes"),
-            founding: self.founding.clone().expect("a fold begins with a founding"),
+            bootstrap: self.bootstrap.clone().expect("a fold begins with a bootstrap"),
             members: self.members.clone(),
             removed: self.removed.clone(),
-            forsaken: self.forsaken.clone(),
+            marked_lost: self.marked_lost.clone(),
             force_recovered_from: self.force_recovered_from.clone(),
             defaults: BucketSettings::default(),
             buckets: self.buckets.clone(),
@@ -332,15 +332,15 @@ impl Fold {
     /// Takes in the next change in the order.
     pub(super) fn apply(&mut self, what: &ChangeKind) {
         let changed = match what {
-            ChangeKind::Found { .. } => false,
+            ChangeKind::Bootstrap { .. } => false,
             ChangeKind::Add(member) => self.add(member),
             ChangeKind::Remove { node, incarnation } => self.remove(*node, *incarnation),
             ChangeKind::Left { node, incarnation } => self.leave(*node, *incarnation),
-            ChangeKind::MarkLost { homes, steps } => {
-                self.forsaken.extend(homes);
-                for &(partition, step) in steps {
+            ChangeKind::MarkLost { homes, versions } => {
+                self.marked_lost.extend(homes);
+                for &(partition, version) in versions {
                     let from = self.force_recovered_from.entry(partition).or_default();
-                    *from = step.max(*from);
+                    *from = version.max(*from);
                 }
                 false
             }
@@ -380,11 +380,11 @@ impl Fold {
             members: self.members.values().map(|known| (known.member.clone(), known.leaving)).collect(),
             removed: homes(&self.removed),
             left: homes(&self.left),
-            forsaken: self.forsaken.iter().copied().collect(),
+            marked_lost: self.marked_lost.iter().copied().collect(),
             force_recovered_from: self
                 .force_recovered_from
                 .iter()
-                .map(|(&partition, &step)| (partition, step))
+                .map(|(&partition, &version)| (partition, version))
                 .collect(),
             buckets: self.buckets.iter().map(|(name, &settings)| (name.clone(), settings)).collect(),
             first_ns: self.first_ns.iter().map(|(name, &n)| (name.clone(), n)).collect(),
@@ -416,7 +416,7 @@ impl Fold {
         self.members = snapshot.members.iter().map(|member| (member.0.id, present(member))).collect();
         self.names = snapshot.members.iter().map(|(member, _)| (member.name.clone(), member.id)).collect();
         (self.removed, self.left) = (incarnations(&snapshot.removed), incarnations(&snapshot.left));
-        self.forsaken = snapshot.forsaken.iter().copied().collect();
+        self.marked_lost = snapshot.marked_lost.iter().copied().collect();
         self.force_recovered_from = snapshot.force_recovered_from.iter().copied().collect();
         self.buckets = snapshot.buckets.iter().cloned().collect();
         self.first_ns = snapshot.first_ns.iter().cloned().collect();
@@ -463,12 +463,12 @@ impl Fold {
     }
 
     /// The ring of the founding, and in which incarnations its nodes were.
-    fn first_ring(&self) -> Founding {
+    fn first_ring(&self) -> Bootstrap {
         let owners = self.assignment().expect("a cluster is founded on a node that can hold data");
         let incarnations =
             self.members.values().map(|present| (present.member.id, present.member.incarnation)).collect();
         let ring = Ring::new(RingVersion::default(), self.partitions, owners, self.placed.clone());
-        Founding { ring: ring.expect("owners are placed nodes"), incarnations }
+        Bootstrap { ring: ring.expect("owners are placed nodes"), incarnations }
     }
 
     fn replace(&mut self, old: NodeId, new: &Member) -> bool {
@@ -514,7 +514,7 @@ impl Fold {
     fn set(&mut self, name: &Bytes, patch: &SettingsPatch) -> bool {
         let settings = self.buckets.get(name).copied().unwrap_or_default();
         let Ok(settings) = patch.apply(settings) else { return false };
-        if !patch.n_by_steps && patch.n.is_some() {
+        if !patch.n_by_versions && patch.n.is_some() {
             self.first_ns.insert(name.clone(), settings.n);
         }
         if settings.n != ReplicaCounts::default_n() {

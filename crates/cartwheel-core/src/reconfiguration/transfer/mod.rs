@@ -24,7 +24,7 @@ use crate::config::{NodeConfig, Timing};
 use crate::event::Event;
 use crate::message::anti_entropy::{KeyRange, Refused};
 use crate::message::transfer::{Fetch, Fetched};
-use crate::message::{Answer, Ask, Confirm, Message, RequestId, Requester};
+use crate::message::{Confirm, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester};
 use crate::mutation::Broken;
 use crate::replica::Replica;
 use crate::ring::PartitionId;
@@ -72,7 +72,7 @@ pub struct Tcx<'a> {
 #[derive(Debug, Default)]
 pub struct Out {
     /// What this node's replica is to store.
-    pub asks: Vec<(RequestId, Ask)>,
+    pub requests: Vec<(RequestId, ReplicaRequest)>,
     /// Messages to peers, and the partitions that they are about.
     pub sends: Vec<(NodeId, PartitionId, Message)>,
     /// Commands for the store.
@@ -85,7 +85,7 @@ pub struct Out {
 
 impl Out {
     fn fetch(&mut self, from: NodeId, operation: u64, fetch: Fetch) {
-        let request_id = RequestId { asking: Requester::Transfer, operation, round: 0 };
+        let request_id = RequestId { requester: Requester::Transfer, operation, round: 0 };
         self.sends.push((from, fetch.partition, Message::Fetch(request_id, fetch)));
     }
 }
@@ -347,7 +347,7 @@ impl Transfers {
         let records = keys.len() as u64;
         let waiting = (1..).take(keys.len()).collect();
         for (number, (key, (_, state))) in (1..).zip(keys.into_iter().zip(page.records)) {
-            let ask = Ask::Merge {
+            let ask = ReplicaRequest::Merge {
                 key,
                 state,
                 epoch: page.epoch,
@@ -355,7 +355,7 @@ impl Transfers {
                 confirm: Confirm::Stored,
                 stands_in_for: None,
             };
-            cx.out.asks.push((RequestId { asking: Requester::Transfer, operation, round: number }, ask));
+            cx.out.requests.push((RequestId { requester: Requester::Transfer, operation, round: number }, ask));
         }
         part.stage = Stage::Storing { operation, from, waiting, has_failed: false, next: page.next };
         cx.admission.does(WorkClass::Transfer, records as usize, cx.now.instant);
@@ -364,11 +364,11 @@ impl Transfers {
     }
 
     /// This node's replica has stored a record, or could not.
-    pub fn answered(&mut self, cx: &mut Tcx<'_>, request_id: RequestId, answer: &Answer) {
+    pub fn answered(&mut self, cx: &mut Tcx<'_>, request_id: RequestId, answer: &ReplicaResponse) {
         let Some(part) = self.place_of(request_id.operation).and_then(|place| self.part(place)) else { return };
         let Stage::Storing { waiting, has_failed, .. } = &mut part.stage else { return };
         if waiting.remove(&request_id.round) {
-            *has_failed |= !matches!(answer, Answer::Stored);
+            *has_failed |= !matches!(answer, ReplicaResponse::Stored);
             self.go_on(cx, request_id.operation);
         }
     }

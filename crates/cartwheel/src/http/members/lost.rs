@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cartwheel_core::cluster::configuration::{ConfigVersion, Home, Phase};
+use cartwheel_core::cluster::configuration::{ConfigPhase, ConfigVersion, Home};
 use cartwheel_core::cluster::liveness::Status;
 use cartwheel_core::cluster::membership::{ChangeKind, View};
 use cartwheel_core::ring::PartitionId;
@@ -15,7 +15,7 @@ use super::{RemadeForm, names};
 fn lost(door: &Door, after: &View) -> BTreeSet<Home> {
     let liveness = door.liveness();
     let phases = door.phases();
-    let homes: BTreeSet<Home> = phases.iter().flat_map(Phase::both).flat_map(|of| &of.homes).copied().collect();
+    let homes: BTreeSet<Home> = phases.iter().flat_map(ConfigPhase::both).flat_map(|of| &of.homes).copied().collect();
     let answers = |home: &Home| {
         let is_present = after.member(home.node).is_some_and(|known| known.member.incarnation == home.incarnation);
         is_present && (home.node == door.local().node || liveness.status(home.node) != Status::Down)
@@ -30,25 +30,25 @@ pub(super) fn mark_lost(door: &Door, after: &View) -> Result<ChangeKind, ApiErro
         let why = "nothing is to be forced: no node that was removed or replaced, now or before, is down and still named by a partition";
         return Err(ApiError::bad_request(why));
     }
-    let steps = stuck(door, after, &lost);
-    Ok(ChangeKind::MarkLost { homes: lost.into_iter().collect(), steps })
+    let versions = stuck(door, after, &lost);
+    Ok(ChangeKind::MarkLost { homes: lost.into_iter().collect(), versions })
 }
 
 /// The partitions that get no other homes any more once these are lost, and how far they have come.
 fn stuck(door: &Door, after: &View, lost: &BTreeSet<Home>) -> Vec<(PartitionId, ConfigVersion)> {
-    let is_stuck = |(partition, phase): &(PartitionId, &Phase)| {
+    let is_stuck = |(partition, phase): &(PartitionId, &ConfigPhase)| {
         let target = after.target(*partition);
         phase.force_recovered(|home| lost.contains(home), |home| !lost.contains(home), &target).is_some()
     };
     let phases = door.phases();
     let phases = (0..).map(PartitionId).zip(phases.iter()).filter(is_stuck);
-    phases.map(|(partition, phase)| (partition, phase.step())).collect()
+    phases.map(|(partition, phase)| (partition, phase.version())).collect()
 }
 
 /// The partitions that are made anew.
 pub(super) fn force_recovered(door: &Door, after: &View) -> Vec<RemadeForm> {
     let phases = door.phases();
-    let form = |(partition, phase): (PartitionId, &Phase)| {
+    let form = |(partition, phase): (PartitionId, &ConfigPhase)| {
         let force_recovered = after.force_recovered(partition, phase)?;
         let left: Vec<Home> = force_recovered.homes.into_iter().filter(|&home| phase.has(home)).collect();
         Some(RemadeForm { partition: partition.0, left: names(after, &left) })

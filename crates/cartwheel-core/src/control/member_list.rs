@@ -6,12 +6,12 @@ use crate::value::dot::{Incarnation, NodeId};
 
 /// The members of a view, by id, each with its incarnation.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct MemberList {
     pub(super) digest: MembersDigest,
     members: Vec<(NodeId, Incarnation)>,
 }
 
-impl Roster {
+impl MemberList {
     pub(super) fn of(view: &View) -> Self {
         let members: Vec<(NodeId, Incarnation)> =
             view.members().map(|known| (known.member.id, known.member.incarnation)).collect();
@@ -38,6 +38,6 @@ impl Roster {
 impl MembersDigest {
     /// That of the members of a view.
     pub fn of(view: &View) -> Self {
-        Roster::of(view).digest
+        MemberList::of(view).digest
     }
 }

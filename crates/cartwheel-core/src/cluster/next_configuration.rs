@@ -14,7 +14,7 @@ use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 /// Each step does one of four things, in this order, so that what is left for the next is simple. A bucket whose n is to be another
 /// than the default comes into the table with the n that it has. The n of buckets become less. Homes are exchanged. The n of
 /// buckets become more.
-pub fn successor(
+pub fn next_configuration(
     current: &Configuration,
     target: &[Home],
     target_counts: &ReplicaCounts,
@@ -105,7 +105,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cluster::configuration::Phase;
+    use crate::cluster::configuration::ConfigPhase;
     use crate::ring::quorum::majority;
     use crate::value::dot::{Incarnation, NodeId};
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn next(current: &[u64], target: &[u64], ns: &[u8], dead: u64) -> Option<Vec<u64>> {
-        let next = successor(
+        let next = next_configuration(
             &configuration(current, ns),
             &homes(target),
             &counts(ns),
@@ -162,25 +162,25 @@ mod tests {
     fn an_n_changes_after_its_bucket_has_come_into_the_table() {
         let of = |n: u8| ReplicaCounts::new([("a".into(), n)].into());
         let none = ReplicaCounts::default();
-        let steps = |from: &ReplicaCounts, nodes: &[u64], to: &ReplicaCounts, target: &[u64]| {
+        let versions = |from: &ReplicaCounts, nodes: &[u64], to: &ReplicaCounts, target: &[u64]| {
             let mut now = Configuration { counts: from.clone(), ..configuration(nodes, &[]) };
             let mut all = Vec::new();
-            while let Some(next) = successor(&now, &homes(target), to, |_| true, |_| false) {
-                assert!(Phase::Joint(now.clone(), next.clone()).is_sound() && all.len() < 9);
+            while let Some(next) = next_configuration(&now, &homes(target), to, |_| true, |_| false) {
+                assert!(ConfigPhase::Joint(now.clone(), next.clone()).is_sound() && all.len() < 9);
                 all.push((next.counts.get(b"a").unwrap_or(0), next.homes.len(), next.choosers));
                 now = next;
             }
             all
         };
         let nine: Vec<u64> = (1..10).collect();
-        assert_eq!(steps(&none, &[1, 2, 3], &of(5), &nine[..5]), [(3, 3, 3), (5, 5, 5)]);
-        assert_eq!(steps(&none, &[1, 2, 3], &of(8), &nine[..8]), [(3, 3, 3), (5, 5, 5), (8, 8, 8)]);
-        assert_eq!(steps(&none, &[1, 2, 3], &of(1), &nine[..3]), [(3, 3, 3), (1, 3, 3)]);
-        assert_eq!(steps(&of(1), &[1, 2, 3], &none, &nine[..3]), [(2, 3, 3), (3, 3, 3)], "it stays in the table");
-        assert_eq!(steps(&of(5), &[1, 2, 3, 4, 5], &none, &nine[..3]), [(3, 3, 3)]);
-        assert_eq!(steps(&of(3), &[1, 2, 3], &of(16), &nine[..3]), [(16, 3, 3)], "there are no more nodes");
-        assert_eq!(steps(&of(16), &[1, 2, 3], &none, &nine[..3]), [(3, 3, 3)]);
-        assert_eq!(steps(&of(16), &[1, 2, 3], &of(16), &nine[..5]), [(16, 4, 4), (16, 5, 5)], "nodes have come");
+        assert_eq!(versions(&none, &[1, 2, 3], &of(5), &nine[..5]), [(3, 3, 3), (5, 5, 5)]);
+        assert_eq!(versions(&none, &[1, 2, 3], &of(8), &nine[..8]), [(3, 3, 3), (5, 5, 5), (8, 8, 8)]);
+        assert_eq!(versions(&none, &[1, 2, 3], &of(1), &nine[..3]), [(3, 3, 3), (1, 3, 3)]);
+        assert_eq!(versions(&of(1), &[1, 2, 3], &none, &nine[..3]), [(2, 3, 3), (3, 3, 3)], "it stays in the table");
+        assert_eq!(versions(&of(5), &[1, 2, 3, 4, 5], &none, &nine[..3]), [(3, 3, 3)]);
+        assert_eq!(versions(&of(3), &[1, 2, 3], &of(16), &nine[..3]), [(16, 3, 3)], "there are no more nodes");
+        assert_eq!(versions(&of(16), &[1, 2, 3], &none, &nine[..3]), [(3, 3, 3)]);
+        assert_eq!(versions(&of(16), &[1, 2, 3], &of(16), &nine[..5]), [(16, 4, 4), (16, 5, 5)], "nodes have come");
     }
 
     proptest! {
@@ -198,9 +198,9 @@ mod tests {
             let mut now = Configuration { number: 0, homes: current, choosers: 5, counts: counts.clone() };
             for _ in 0..10 {
                 let is_dead = |home: Home| home.node.get() == dead;
-                let Some(next) = successor(&now, &target, &counts, |home| !is_dead(home), is_dead) else { break };
+                let Some(next) = next_configuration(&now, &target, &counts, |home| !is_dead(home), is_dead) else { break };
                 prop_assert!(!next.homes.is_empty() && next.homes.len() <= 5);
-                prop_assert!(Phase::Joint(now.clone(), next.clone()).is_sound(), "{:?} to {:?}", now, next);
+                prop_assert!(ConfigPhase::Joint(now.clone(), next.clone()).is_sound(), "{:?} to {:?}", now, next);
                 let staying = next.homes.iter().filter(|home| now.has(**home)).count();
                 let grows_from_few = now.homes.len() < 3 || next.homes.len() > now.homes.len() || next.homes.len() < 3;
                 prop_assert!(staying >= majority(next.homes.len()) || grows_from_few, "{:?} to {:?}", now, next);

@@ -20,14 +20,14 @@ pub fn parse(entry: &Bytes) -> Option<Bytes> {
 
 /// When a record is to be looked after.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Look {
+pub enum GcDue {
     /// In this epoch.
     In(Epoch),
     /// When a value has expired, by this node's clock.
     At(WallMs),
 }
 
-impl Look {
+impl GcDue {
     const fn head(self) -> (u8, u64) {
         match self {
             Self::In(Epoch(number)) => (EPOCH_MARK, number),
@@ -65,14 +65,14 @@ mod tests {
 
     #[test]
     fn entries_are_found_when_they_are_due() {
-        let (first, end) = Look::In(Epoch(7)).due();
-        let entry = |look: Look| look.entry(b"key");
+        let (first, end) = GcDue::In(Epoch(7)).due();
+        let entry = |look: GcDue| look.entry(b"key");
         for (look, is_due) in [(7, true), (1, true), (8, false), (u64::MAX, false)] {
-            let entry = entry(Look::In(Epoch(look)));
+            let entry = entry(GcDue::In(Epoch(look)));
             assert_eq!(first <= entry && entry < end, is_due, "{look}");
             assert_eq!(parse(&entry), Some(Bytes::from_static(b"key")));
         }
-        let other = entry(Look::At(WallMs(1)));
+        let other = entry(GcDue::At(WallMs(1)));
         assert!(other < first || other >= end);
         assert_eq!(parse(&Bytes::from_static(b"hint")), None);
     }

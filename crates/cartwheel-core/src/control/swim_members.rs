@@ -16,13 +16,13 @@ pub(super) type Listed = (Identity, State);
 /// asked for at every packet, so with many members they must cost little: the list is compared place by place with the one before,
 /// and only where they differ is anything looked up.
 #[derive(Debug, Default)]
-pub(super) struct Roll {
+pub(super) struct SwimMembers {
     /// In SWIM's own order, which changes only now and then.
     listed: Vec<Listed>,
     known: BTreeMap<NodeId, Listed>,
 }
 
-impl Roll {
+impl SwimMembers {
     /// A node as SWIM knows it.
     pub(super) fn get(&self, node: NodeId) -> Option<Identity> {
         self.known.get(&node).map(|&(id, _)| id)
@@ -77,16 +77,16 @@ mod tests {
 
     #[test]
     fn what_has_changed_is_told_once_whatever_the_order() {
-        let mut roll = Roll::default();
+        let mut swim_members = SwimMembers::default();
         let mut members: Vec<Member<Identity>> = (0..4).map(|node| Member::alive(id(node))).collect();
-        assert_eq!(roll.look(members.iter()), [], "who is new was nothing before");
+        assert_eq!(swim_members.look(members.iter()), [], "who is new was nothing before");
         members.reverse();
         members[1] = Member::new(id(2), 0, State::Suspect);
-        assert_eq!(roll.look(members.iter()), [((id(2), State::Alive), (id(2), State::Suspect))]);
-        assert_eq!(roll.look(members.iter()), []);
+        assert_eq!(swim_members.look(members.iter()), [((id(2), State::Alive), (id(2), State::Suspect))]);
+        assert_eq!(swim_members.look(members.iter()), []);
         members.swap_remove(0);
-        assert_eq!(roll.look(members.iter()), []);
-        assert_eq!((roll.get(NodeId::new(3)), roll.get(NodeId::new(2))), (None, Some(id(2))));
-        assert_eq!(roll.iter().count(), 3);
+        assert_eq!(swim_members.look(members.iter()), []);
+        assert_eq!((swim_members.get(NodeId::new(3)), swim_members.get(NodeId::new(2))), (None, Some(id(2))));
+        assert_eq!(swim_members.iter().count(), 3);
     }
 }

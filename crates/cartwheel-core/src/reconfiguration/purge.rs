@@ -22,7 +22,7 @@ const RECORDS_IN_A_REMOVAL: usize = 4;
 
 /// The clearing of one partition.
 #[derive(Debug)]
-pub(super) struct Clearing {
+pub(super) struct Purge {
     waiting_for: Option<StoreId>,
     /// The records that are on their way out.
     going: BTreeSet<Key>,
@@ -32,22 +32,22 @@ pub(super) struct Clearing {
     found: bool,
 }
 
-impl Clearing {
+impl Purge {
     pub(super) fn waits_for(&self, id: StoreId) -> bool {
         self.waiting_for == Some(id)
     }
 }
 
 fn keeps(cx: &Scx<'_>, partition: PartitionId, group: Group) -> bool {
-    let forgets = cx.broken.is(Mutation::SucceededHomeForgets) && cx.held.goes(partition);
+    let forgets = cx.broken.is(Mutation::ReplacedHomePurges) && cx.held.goes(partition);
     !forgets && cx.held.keeps(partition, group)
 }
 
 impl Reconfiguration {
     /// Goes on with the clearings that wait for the admission controller, as far as it lets them.
     pub(super) fn clear_waiting(&mut self, cx: &mut Scx<'_>) {
-        while !self.clearings_waiting.is_empty() && cx.admission.room(WorkClass::Purge, cx.now) > 0 {
-            if let Some(partition) = self.clearings_waiting.pop_first() {
+        while !self.purges_waiting.is_empty() && cx.admission.room(WorkClass::Purge, cx.now) > 0 {
+            if let Some(partition) = self.purges_waiting.pop_first() {
                 self.clear(cx, partition);
             }
         }
@@ -57,35 +57,35 @@ impl Reconfiguration {
     /// may hold millions of records.
     pub(super) fn clear(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
         if cx.held.groups(partition).into_iter().all(|group| keeps(cx, partition, group)) {
-            self.clearings.remove(&partition);
+            self.purges.remove(&partition);
             return self.change(cx, partition, |partition_state| partition_state.has_stale_data = false, Vec::new());
         }
         let whole = Grid::of(cx.held.view().ring.partitions(), partition).whole();
         let begin =
-            || Clearing { waiting_for: None, going: BTreeSet::new(), next: Some(whole.from.clone()), found: false };
-        let clearing = self.clearings.entry(partition).or_insert_with(begin);
-        if clearing.waiting_for.is_some() || !clearing.going.is_empty() {
+            || Purge { waiting_for: None, going: BTreeSet::new(), next: Some(whole.from.clone()), found: false };
+        let purge = self.purges.entry(partition).or_insert_with(begin);
+        if purge.waiting_for.is_some() || !purge.going.is_empty() {
             return;
         }
-        match clearing.next.take() {
+        match purge.next.take() {
             Some(from) if !cx.admission.may_begin(WorkClass::Purge, cx.now) => {
-                clearing.next = Some(from);
-                self.clearings_waiting.insert(partition);
+                purge.next = Some(from);
+                self.purges_waiting.insert(partition);
             }
             Some(from) => {
                 let id = cx.replica.next_store();
-                clearing.next = Some(from.clone());
-                clearing.waiting_for = Some(id);
+                purge.next = Some(from.clone());
+                purge.waiting_for = Some(id);
                 self.stores.insert(id, partition);
                 cx.out.stores.push((id, StoreCommand::Scan { from, upto: whole.upto, at_most: PAGE }));
             }
-            None if clearing.found => {
+            None if purge.found => {
                 // What the store failed to remove is still there.
-                (clearing.next, clearing.found) = (Some(whole.from), false);
+                (purge.next, purge.found) = (Some(whole.from), false);
                 self.clear(cx, partition);
             }
             None => {
-                self.clearings.remove(&partition);
+                self.purges.remove(&partition);
                 self.change(cx, partition, |partition_state| partition_state.has_stale_data = false, Vec::new());
             }
         }
@@ -93,30 +93,30 @@ impl Reconfiguration {
 
     /// A page has been read.
     pub(super) fn cleared(&mut self, cx: &mut Scx<'_>, partition: PartitionId, result: StoreResult) {
-        let Some(clearing) = self.clearings.get_mut(&partition) else { return };
-        clearing.waiting_for = None;
+        let Some(purge) = self.purges.get_mut(&partition) else { return };
+        purge.waiting_for = None;
         if !cx.held.partition_state(partition).is_some_and(|partition_state| partition_state.has_stale_data) {
             // It is wanted again.
-            self.clearings.remove(&partition);
+            self.purges.remove(&partition);
             return;
         }
         let StoreResult::Scanned(Ok(scanned)) = result else { return };
-        clearing.next = scanned.next();
+        purge.next = scanned.next();
         cx.admission.has_read(WorkClass::Purge, scanned.records.len(), cx.now);
         let may_go = |(storage_key, record): &(Bytes, Bytes)| {
             Record::decode(record, storage_key).map_or(true, |record| record.header.owed.is_empty())
         };
         let keys = scanned.records.iter().filter(|found| may_go(found)).map(|(key, _)| key).chain(&scanned.damaged);
-        clearing.going.extend(keys.filter_map(|key| Key::from_storage_key(key).ok()));
+        purge.going.extend(keys.filter_map(|key| Key::from_storage_key(key).ok()));
         let is_kept = |key: &Key| {
             let (partition, group) = cx.held.group_of(key);
             keeps(cx, partition, group)
         };
-        clearing.going.retain(|key| !is_kept(key));
-        clearing.found |= !clearing.going.is_empty();
-        cx.admission.has_read(WorkClass::Purge, RECORDS_IN_A_REMOVAL * clearing.going.len(), cx.now);
-        cx.out.drops.extend(clearing.going.iter().cloned());
-        if clearing.going.is_empty() {
+        purge.going.retain(|key| !is_kept(key));
+        purge.found |= !purge.going.is_empty();
+        cx.admission.has_read(WorkClass::Purge, RECORDS_IN_A_REMOVAL * purge.going.len(), cx.now);
+        cx.out.drops.extend(purge.going.iter().cloned());
+        if purge.going.is_empty() {
             self.clear(cx, partition);
         }
     }
@@ -124,8 +124,8 @@ impl Reconfiguration {
     /// A record has gone, or could not go.
     pub fn dropped(&mut self, cx: &mut Scx<'_>, key: &Key) {
         let partition = cx.held.partition_of(key);
-        let Some(clearing) = self.clearings.get_mut(&partition) else { return };
-        if clearing.going.remove(key) && clearing.going.is_empty() {
+        let Some(purge) = self.purges.get_mut(&partition) else { return };
+        if purge.going.remove(key) && purge.going.is_empty() {
             self.clear(cx, partition);
         }
     }
