@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cartwheel::cli::RenewArgs;
-use cartwheel::founding::{self, Site};
-use cartwheel::renewing;
+use cartwheel_server::lifecycle::bootstrap::{self, Site};
+use cartwheel_server::lifecycle::renew;
 use rustix::process::Signal;
 
 use crate::FaultsError;
@@ -73,7 +72,7 @@ impl Cluster {
         };
         let nodes: Vec<Node> = (0..founders + comers).map(node).collect();
         let sites: Vec<Site> = nodes[..founders.into()].iter().map(|node| node.site.clone()).collect();
-        founding::found(&data, &sites, SHARDS)?;
+        bootstrap::found(&data, &sites, SHARDS)?;
         let (outages, bin) = (Arc::default(), bin.to_path_buf());
         let mut cluster = Self { nodes, disks: Vec::new(), network, outages, bin, run_dir };
         for &node in with_small_disk {
@@ -303,9 +302,10 @@ impl Cluster {
     pub fn renew(&self, node: usize) -> Result<(), FaultsError> {
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
         // Of one that was lost as well there is nothing to be learnt.
-        let like = others.map(|(_, other)| other.dir.clone()).filter(|dir| dir.join("node.json").exists()).collect();
+        let like: Vec<_> =
+            others.map(|(_, other)| other.dir.clone()).filter(|dir| dir.join("node.json").exists()).collect();
         let at = &self.nodes[node];
-        renewing::run(&RenewArgs { dir: at.dir.clone(), like, name: at.name.clone() })?;
+        renew::renew(&at.dir, &like, &at.name)?;
         Ok(())
     }
 

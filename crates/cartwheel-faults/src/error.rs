@@ -2,8 +2,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use cartwheel::founding::FoundError;
-use cartwheel::renewing::RenewError;
+use cartwheel_server::lifecycle::bootstrap::FoundError;
+use cartwheel_server::lifecycle::renew::RenewError;
 
 /// Why a scenario could not be played: never that the cluster did not do as it should.
 #[derive(Debug, thiserror::Error)]

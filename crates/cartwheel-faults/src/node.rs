@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cartwheel::founding::Site;
+use cartwheel_server::lifecycle::bootstrap::Site;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -100,7 +100,7 @@ impl Node {
         for variable in ["CARTWHEEL_CONFIG", "CARTWHEEL_HTTP_LISTEN", "CARTWHEEL_PEER_LISTEN"] {
             serve.env_remove(variable);
         }
-        serve.env(cartwheel::clock::TEST_CLOCK_OFFSET_FILE, &self.clock);
+        serve.env(cartwheel_server::TEST_CLOCK_OFFSET_FILE, &self.clock);
         serve.args(["netns", "exec", &network.namespace(self.host)]).arg(bin);
         // All others of the network are this cluster's, and nobody else can connect.
         serve.args(["serve", "--stop-with-stdin", "--insecure", "--dir"]).arg(&self.dir);

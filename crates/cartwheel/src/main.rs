@@ -1,16 +1,21 @@
-//! The `cartwheel` binary.
+//! The command line of Cartwheel: a node (`serve`), a cluster on one machine (`dev`), and clients of both.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod cli;
+mod commands;
+mod terminal;
+
 use std::process::ExitCode;
 
-use cartwheel::cli::{Cli, Command, ConfigCommand, GivenArgs, RenewArgs, ServeArgs};
-use cartwheel::config::{Config, Environment, LogFormat, LogLevel, listing};
-use cartwheel::exit::{Exit, Failure};
-use cartwheel::signals::{self, Parent};
-use cartwheel::{bench, buckets, cluster, dev, keys, load, log, output, renewing, serve, simulate, verify};
+use cartwheel_server::config::{LogFormat, LogLevel};
+use cartwheel_server::log;
 use clap::{CommandFactory as _, Parser as _};
-use tracing::warn;
+
+use cli::{Cli, Command};
+use commands::{bench, buckets, cluster, config, dev, keys, load, renew, serve, simulate, verify};
+use terminal::exit::{Exit, Failure};
+use terminal::output;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -25,15 +30,15 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<ExitCode, Failure> {
     if let Command::Serve(args) = command {
-        return run_node(args).await.map(|()| Exit::Done.into());
+        return serve::run(args).await.map(|()| Exit::Done.into());
     }
     let _log = log::to_stderr(&LogLevel::default(), LogFormat::Human);
     Ok(match command {
         Command::Dev(args) => dev::run(&args).await.map(|()| Exit::Done.into()).map_err(Failure::other)?,
         // It has a log of its own.
         Command::Serve(_) => Exit::Done.into(),
-        Command::Config(command) => config(command).await?,
-        Command::Renew(args) => renew(&args)?,
+        Command::Config(command) => config::run(command).await?,
+        Command::Renew(args) => renew::run(&args)?,
         Command::Get(args) => keys::get(&args).await?,
         Command::Put(args) => keys::put(&args).await?,
         Command::Delete(args) => keys::delete(&args).await?,
@@ -50,50 +55,6 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
             Exit::Done.into()
         }
     })
-}
-
-async fn config(command: ConfigCommand) -> Result<ExitCode, Failure> {
-    let environment = Environment::of_process();
-    match command {
-        ConfigCommand::Show { format, given } => {
-            let GivenArgs { config, settings } = *given;
-            let listed = listing::list(settings, config, &environment).map_err(Failure::usage)?;
-            listing::show(format, &listed)?;
-        }
-        ConfigCommand::Check { given } => {
-            let GivenArgs { config, settings } = *given;
-            let config = Config::resolve(settings, config, &environment).map_err(Failure::usage)?;
-            unknown_variables(&environment).for_each(output::note);
-            let would = serve::check(&config).await.map_err(Failure::usage)?;
-            keys::print(format!("the settings make sense: {would}\n").as_bytes())?;
-        }
-    }
-    Ok(Exit::Done.into())
-}
-
-/// What to say of variables that mean nothing.
-fn unknown_variables(environment: &Environment) -> impl Iterator<Item = String> {
-    environment.unknown().map(|(name, nearest)| {
-        let did_you_mean = nearest.map_or_else(String::new, |nearest| format!(": did you mean {nearest}?"));
-        format!("the environment variable {name} is no setting and is ignored{did_you_mean}")
-    })
-}
-
-fn renew(args: &RenewArgs) -> Result<ExitCode, Failure> {
-    let done = renewing::run(args).map_err(Failure::other)?;
-    keys::print(done.as_bytes())?;
-    Ok(Exit::Done.into())
-}
-
-async fn run_node(args: Box<ServeArgs>) -> Result<(), Failure> {
-    let environment = Environment::of_process();
-    let config = Config::resolve(args.settings, args.config, &environment).map_err(Failure::usage)?;
-    let _log = log::to_stderr(&config.log_level, config.log_format);
-    signals::reopen_log_on_hang_up()
-        .map_err(|error| Failure::other(format_args!("cannot listen to signals: {error}")))?;
-    unknown_variables(&environment).for_each(|told| warn!("{told}"));
-    let parent = if args.stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
-    serve::serve(&config, parent).await.map_err(Failure::other)
 }
 
 fn failed(failure: &Failure) -> ExitCode {

@@ -6,8 +6,6 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use cartwheel::data_dir::{Identity, read_identity};
-use cartwheel::founding::view_of;
 use cartwheel_core::message::{Confirm, Envelope, Message, ReplicaRequest, RequestId, Requester, Role, Want};
 use cartwheel_core::value::cluster_id::ClusterId;
 use cartwheel_core::value::dot::NodeId;
@@ -16,6 +14,8 @@ use cartwheel_core::value::key::Key;
 use cartwheel_core::value::state::{Epoch, State};
 use cartwheel_core::value::time::Now;
 use cartwheel_core::wire::{PROTOCOL_VERSION, encode_envelope};
+use cartwheel_server::data_dir::{Identity, read_identity};
+use cartwheel_server::lifecycle::bootstrap::view_of;
 
 use harness::raw::{get, put};
 use harness::{Cluster, PATIENCE};

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::FormatArgs;
-use crate::config::Settings;
+use cartwheel_server::config::Settings;
 
 /// What to do with the settings of a node.
 #[derive(Debug, Subcommand)]

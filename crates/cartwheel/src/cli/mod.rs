@@ -17,14 +17,14 @@ use std::time::Duration;
 use cartwheel_client::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::bench::BenchArgs;
-use crate::config::Tuning;
-use crate::exit::HELP;
-use crate::founding::Ports;
-use crate::load::LoadArgs;
-use crate::verify::VerifyArgs;
+use crate::commands::bench::BenchArgs;
+use crate::commands::load::LoadArgs;
+use crate::commands::verify::VerifyArgs;
+use crate::terminal::exit::HELP;
+use cartwheel_server::config::Tuning;
+use cartwheel_server::lifecycle::bootstrap::Ports;
 
-pub use bucket::{BucketCommand, BucketGetArgs, BucketSetArgs, ChangeArgs};
+pub use bucket::{BucketCommand, ChangeArgs};
 pub use cluster::{ApplyArgs, AskArgs, ClusterCommand, LocateArgs};
 pub use config::{ConfigCommand, GivenArgs};
 pub(crate) use endpoints::node_timeout;

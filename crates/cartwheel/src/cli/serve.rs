@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::Settings;
+use cartwheel_server::config::Settings;
 
 /// How to run a node.
 #[derive(Debug, Args)]

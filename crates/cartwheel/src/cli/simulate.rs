@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::FormatArgs;
-use crate::config::Size;
+use cartwheel_server::config::Size;
 
 /// What to simulate, without any cluster.
 #[derive(Debug, Subcommand)]

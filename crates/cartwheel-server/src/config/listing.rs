@@ -1,0 +1,124 @@
+//! The settings as they are in force, and who said so: what `cartwheel config show` lists.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::settings::NAMES;
+use super::{
+    BACKGROUND_P99_TARGET_DEFAULT, CACHE_DEFAULT, ConfigError, DISK_RESERVE_DEFAULT, EXCHANGE_EVERY_DEFAULT,
+    Environment, HINTS_SHARE_DEFAULT, NewNode, Settings, Sources, Tuning,
+};
+
+/// Who said what a setting is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum From {
+    /// A flag.
+    Flag,
+    /// A variable.
+    Environment,
+    /// The file.
+    File,
+    /// Nobody.
+    Default,
+}
+
+impl From {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File => "file",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// One setting.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Listed {
+    /// Its name, as in a file.
+    pub name: &'static str,
+    /// What it is, as in the environment; none where nothing is said, and the node goes by its directory or the cluster.
+    pub value: Option<String>,
+    /// Who said so.
+    pub from: From,
+}
+
+/// All settings, in the order in which the documentation has them.
+///
+/// # Errors
+/// If one of them makes no sense.
+pub fn list(flags: Settings, path: Option<PathBuf>, environment: &Environment) -> Result<Vec<Listed>, ConfigError> {
+    let Sources { flags, variables, file } = Sources::read(flags, path, environment)?;
+    let sources =
+        [(flags, From::Flag), (variables, From::Environment), (file, From::File), (defaults(), From::Default)];
+    let listed = |name: &'static str| {
+        let said = sources.iter().find_map(|(settings, from)| Some((settings.text(name)?, *from)));
+        let (value, from) = said.map_or((None, From::Default), |(value, from)| (Some(value), from));
+        Listed { name, value, from }
+    };
+    Ok(NAMES.into_iter().map(listed).collect())
+}
+
+/// What is in force where nothing is said, as far as it is the same for all nodes.
+fn defaults() -> Settings {
+    Settings {
+        insecure: Some(false),
+        new: NewNode { join: Some(false), bootstrap: Some(false), ..NewNode::default() },
+        tuning: Tuning {
+            durability: Some(super::Durability::default()),
+            cache_size: Some(CACHE_DEFAULT),
+            disk_reserve: Some(DISK_RESERVE_DEFAULT),
+            hints_share: Some(HINTS_SHARE_DEFAULT),
+            exchange_every: Some(EXCHANGE_EVERY_DEFAULT),
+            background_p99_target: Some(BACKGROUND_P99_TARGET_DEFAULT),
+            log_level: Some(super::LogLevel::default()),
+            log_format: Some(super::LogFormat::default()),
+        },
+        ..Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_is_listed_with_who_said_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("node.toml");
+        std::fs::write(&file, "dir = 'd'\ncache_size = '1GiB'\nseed = ['a:1', 'b:2']\nlog_format = 'json'\n").unwrap();
+        let variables = [("CARTWHEEL_CACHE_SIZE", "2GiB"), ("CARTWHEEL_ZONE", "east")];
+        let environment = variables.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let flags = Settings { insecure: Some(true), ..Settings::default() };
+        let listed = list(flags, Some(file), &environment).unwrap();
+        assert_eq!(listed.iter().map(|one| one.name).collect::<Vec<_>>(), NAMES);
+        let of = |name: &str| {
+            let one = listed.iter().find(|one| one.name == name).unwrap();
+            (one.value.as_deref(), one.from)
+        };
+        assert_eq!(of("insecure"), (Some("true"), From::Flag));
+        assert_eq!(of("cache_size"), (Some("2GiB"), From::Environment), "a variable goes before the file");
+        assert_eq!(of("zone"), (Some("east"), From::Environment));
+        assert_eq!((of("dir"), of("seed")), ((Some("d"), From::File), (Some("a:1,b:2"), From::File)));
+        assert_eq!(of("log_format"), (Some("json"), From::File));
+        assert_eq!(of("exchange_every"), (Some("20s"), From::Default));
+        assert_eq!(of("peer_listen"), (None, From::Default));
+    }
+
+    #[test]
+    fn what_is_listed_says_the_same_when_it_is_given_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { dir: Some(dir.path().to_path_buf()), ..Settings::default() };
+        let listed = list(settings, None, &Environment::default()).unwrap();
+        let said = listed
+            .iter()
+            .filter_map(|one| Some((format!("CARTWHEEL_{}", one.name.to_uppercase()), one.value.clone()?.into())));
+        let again = list(Settings::default(), None, &said.collect()).unwrap();
+        let values = |listed: &[Listed]| listed.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
+        assert_eq!(values(&again), values(&listed));
+    }
+}

@@ -1,0 +1,216 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::given::Given;
+use super::{Interval, Latency, ListenAddr, LogFormat, LogLevel, NewNode, Share, Size, new_node};
+
+/// What one source says of the settings: much of it nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct Settings {
+    /// The node's data directory, as DIR/node-1 that `cartwheel dev --dir DIR` makes. It has no default.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Listen here for HTTP [default: the node's address in the cluster]
+    ///
+    /// The cluster's history says where others find the node. To listen elsewhere makes sense behind an address translation,
+    /// or to listen on all interfaces: `0.0.0.0:8080`.
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
+    pub http_listen: Option<ListenAddr>,
+    /// Listen here for other nodes [default: the node's address in the cluster]
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
+    pub peer_listen: Option<ListenAddr>,
+    /// Listen here, too, for administrators and monitoring [default: nowhere]
+    ///
+    /// Health, metrics and everything about the cluster is answered there by threads of their own, and nothing about keys: however busy the
+    /// node is with its clients.
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Doors")]
+    pub admin_listen: Option<ListenAddr>,
+    /// Allow to listen where other machines can connect [default: false]
+    ///
+    /// There is neither TLS nor a user whose password is asked for: whoever can connect can read and change everything. Without
+    /// this, only addresses of this machine itself are listened on.
+    #[arg(
+        long, value_name = "BOOL", help_heading = "Doors",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true"
+    )]
+    pub insecure: Option<bool>,
+    /// How a node comes to a data directory.
+    #[command(flatten)]
+    pub new: NewNode,
+    /// What makes no difference to who the node is.
+    #[command(flatten)]
+    pub tuning: Tuning,
+}
+
+/// Settings that the nodes of a cluster on one machine can share.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct Tuning {
+    /// When a write is acknowledged, in buckets that do not say [default: fsync]
+    #[arg(long, value_enum, hide_possible_values = false, help_heading = "Storage")]
+    pub durability: Option<Durability>,
+    /// Memory for what was read from disk, in bytes or with a unit [default: 128MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Storage")]
+    pub cache_size: Option<Size>,
+    /// Disk space that is kept free: with less than this, writes are refused with 507 [default: 256MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Storage")]
+    pub disk_reserve: Option<Size>,
+    /// The share of the disk that records kept for other nodes may take up: beyond it others keep them [default: 0.1]
+    ///
+    /// A node that is away is owed what was written meanwhile. It is a share of the file system that holds the data directory.
+    #[arg(long, value_name = "SHARE", help_heading = "Storage")]
+    pub hints_share: Option<Share>,
+    /// How often each partition is compared with each other node that holds it, as `60s` or `5min` [default: 20s]. Space of what is deleted comes free some five times as long after
+    #[arg(long, value_name = "TIME", help_heading = "Repair")]
+    pub exchange_every: Option<Interval>,
+    /// Repair and other background work slows down while the slowest of 100 requests takes longer than this, or much longer than
+    /// without it [default: 50ms]
+    #[arg(long, value_name = "TIME", help_heading = "Repair")]
+    pub background_p99_target: Option<Latency>,
+    /// How much to log: off, error, warn, info, debug or trace [default: info]
+    ///
+    /// Parts of the program may have levels of their own: `info,cartwheel_server::peers=debug`.
+    #[arg(long, value_name = "LEVEL", help_heading = "Log")]
+    pub log_level: Option<LogLevel>,
+    /// How the log on standard error looks [default: human]
+    #[arg(long, value_enum, help_heading = "Log")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Durability {
+    /// Once it survives a power failure: synced, many writes at a time.
+    #[default]
+    Fsync,
+    /// Once the operating system has it; synced a moment later.
+    Os,
+}
+
+impl From<Durability> for cartwheel_core::cluster::membership::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Fsync => Self::Fsync,
+            Durability::Os => Self::Os,
+        }
+    }
+}
+
+/// The settings' names, as they are in a file.
+pub(super) const NAMES: [&str; 23] = [
+    "dir",
+    "http_listen",
+    "peer_listen",
+    "admin_listen",
+    "insecure",
+    "name",
+    "seed",
+    "join",
+    "bootstrap",
+    "cluster_name",
+    "zone",
+    "host",
+    "peer_address",
+    "http_address",
+    "shards",
+    "durability",
+    "cache_size",
+    "disk_reserve",
+    "hints_share",
+    "exchange_every",
+    "background_p99_target",
+    "log_level",
+    "log_format",
+];
+
+impl Settings {
+    /// Takes in the value given for one of [`NAMES`], or says what would make sense.
+    pub(super) fn set(&mut self, name: &str, given: &Given<'_>) -> Result<(), String> {
+        let tuning = &mut self.tuning;
+        match name {
+            "dir" => self.dir = Some(given.path()?),
+            "http_listen" => self.http_listen = Some(given.parsed()?),
+            "peer_listen" => self.peer_listen = Some(given.parsed()?),
+            "admin_listen" => self.admin_listen = Some(given.parsed()?),
+            "insecure" => self.insecure = Some(given.switch()?),
+            "durability" => tuning.durability = Some(given.choice()?),
+            "cache_size" => tuning.cache_size = Some(given.size()?),
+            "disk_reserve" => tuning.disk_reserve = Some(given.size()?),
+            "hints_share" => tuning.hints_share = Some(given.share()?),
+            "exchange_every" => tuning.exchange_every = Some(given.parsed()?),
+            "background_p99_target" => tuning.background_p99_target = Some(given.parsed()?),
+            "log_level" => tuning.log_level = Some(given.parsed()?),
+            "log_format" => tuning.log_format = Some(given.choice()?),
+            name if new_node::NAMES.contains(&name) => self.new.set(name, given)?,
+            _ => return Err(format!("there is no setting of this name: use one of {}", NAMES.join(", "))),
+        }
+        Ok(())
+    }
+
+    /// The value of one of [`NAMES`], as a variable gives it, if these settings say it.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        let tuning = &self.tuning;
+        match name {
+            "dir" => self.dir.as_ref().map(|dir| dir.display().to_string()),
+            "http_listen" => self.http_listen.as_ref().map(ToString::to_string),
+            "peer_listen" => self.peer_listen.as_ref().map(ToString::to_string),
+            "admin_listen" => self.admin_listen.as_ref().map(ToString::to_string),
+            "insecure" => self.insecure.map(|is| is.to_string()),
+            "durability" => tuning.durability.and_then(value_name),
+            "cache_size" => tuning.cache_size.map(|size| size.to_string()),
+            "disk_reserve" => tuning.disk_reserve.map(|size| size.to_string()),
+            "hints_share" => tuning.hints_share.map(|share| share.to_string()),
+            "exchange_every" => tuning.exchange_every.map(|every| every.to_string()),
+            "background_p99_target" => tuning.background_p99_target.map(|target| target.to_string()),
+            "log_level" => tuning.log_level.as_ref().map(ToString::to_string),
+            "log_format" => tuning.log_format.and_then(value_name),
+            name => self.new.text(name),
+        }
+    }
+
+    /// These settings, and `others` where these say nothing.
+    pub(super) fn or(self, others: Self) -> Self {
+        Self {
+            dir: self.dir.or(others.dir),
+            http_listen: self.http_listen.or(others.http_listen),
+            peer_listen: self.peer_listen.or(others.peer_listen),
+            admin_listen: self.admin_listen.or(others.admin_listen),
+            insecure: self.insecure.or(others.insecure),
+            new: self.new.or(others.new),
+            tuning: self.tuning.or(others.tuning),
+        }
+    }
+}
+
+impl Tuning {
+    fn or(self, others: Self) -> Self {
+        Self {
+            durability: self.durability.or(others.durability),
+            cache_size: self.cache_size.or(others.cache_size),
+            disk_reserve: self.disk_reserve.or(others.disk_reserve),
+            hints_share: self.hints_share.or(others.hints_share),
+            exchange_every: self.exchange_every.or(others.exchange_every),
+            background_p99_target: self.background_p99_target.or(others.background_p99_target),
+            log_level: self.log_level.or(others.log_level),
+            log_format: self.log_format.or(others.log_format),
+        }
+    }
+
+    /// The flags that say the same.
+    pub fn flags(&self) -> Vec<String> {
+        let settings = Settings { tuning: self.clone(), ..Settings::default() };
+        let flag = |name: &&str| Some(format!("--{}={}", name.replace('_', "-"), settings.text(name)?));
+        NAMES.iter().filter_map(flag).collect()
+    }
+}
+
+fn value_name<V: ValueEnum>(value: V) -> Option<String> {
+    value.to_possible_value().map(|value| value.get_name().to_owned())
+}
+
+/// The name that is most like `name`, if one is like it at all.
+pub(super) fn nearest(name: &str, names: &[&'static str]) -> Option<&'static str> {
+    let likeness = |known: &&'static str| strsim::jaro_winkler(name, known);
+    let nearest = names.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&nearest) > 0.8).then_some(nearest)
+}

@@ -1,0 +1,407 @@
+//! `/v1/cluster/...`: the members, the ring, and where keys lie.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use cartwheel_core::cluster::configuration::{ConfigPhase, Home};
+use cartwheel_core::cluster::liveness::PeerStatus;
+use cartwheel_core::cluster::membership::{View, ViewMember};
+use cartwheel_core::cluster::sizes::Backlog;
+use cartwheel_core::control::EpochStatus;
+use cartwheel_core::ring::PreferenceEntry;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::wire::{Protocol, Spoken};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::error::ApiError;
+use super::health::why_not_ready;
+use super::openapi::AskErrors;
+use super::query::Query;
+use super::target::{self, key_of};
+use super::{Door, show};
+use crate::lifecycle::upgrade::UpgradeStatus;
+
+const LOCATE: &str = "/v1/cluster/locate/";
+
+/// A cluster, as one of its nodes sees it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ClusterForm {
+    /// The cluster's id, in hexadecimal.
+    cluster: String,
+    /// What it is called; left out if it was given no name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    cluster_name: String,
+    /// The name of the node that answers.
+    node: String,
+    /// Which history of changes it goes by: nodes that say the same agree on members and ring.
+    ring_version: String,
+    /// How far the cluster is with forgetting what was deleted.
+    epoch: EpochForm,
+    /// How far an upgrade of the cluster has come.
+    protocol: ProtocolForm,
+    /// What it keeps for members that are away.
+    hints: HintsForm,
+    /// Whether partitions have as many replicas as they should.
+    replication: ReplicationForm,
+    /// How often, since it started, a key came to it with two values of one version. Both are kept; above 0 it is an alarm: a disk is
+    /// broken, or two nodes run on copies of one data directory.
+    dot_collisions: u64,
+    /// The members, by id.
+    members: Vec<StatusForm>,
+}
+
+/// How many homes partitions have, as far as the node knows. Homes that are down count; those that were removed or given up do not.
+#[derive(Serialize, ToSchema)]
+struct ReplicationForm {
+    /// The largest n of any bucket.
+    n: u8,
+    /// How many members can hold data: their weight is above 0, and they are not leaving.
+    data_nodes: usize,
+    /// How many homes each partition is to have: n, or all members that can hold data if those are fewer.
+    wanted: usize,
+    /// How many partitions have fewer homes than that.
+    under_replicated: usize,
+    /// How many homes the partition has that has the fewest.
+    fewest: usize,
+}
+
+/// The epoch of a cluster: what was deleted five epochs ago is forgotten. It ends when all members have finished it.
+#[derive(Serialize, ToSchema)]
+struct EpochForm {
+    /// Its number; 0 while the node does not know it.
+    epoch: u64,
+    /// Since when the node is in it, or has run, as RFC 3339.
+    since: String,
+    /// The names of the members that have not finished it yet, as far as the node knows.
+    waits_for: Vec<String>,
+}
+
+/// The versions of the protocol between nodes. A node that speaks a newer one than others uses what came with it, in what it sends and
+/// in what it stores, once all members speak it.
+#[derive(Serialize, ToSchema)]
+struct ProtocolForm {
+    /// The version that all members are known to speak, and which is in use.
+    in_use: u32,
+    /// The newest that the node speaks.
+    newest: u32,
+    /// The names of the members that are not known to speak that one.
+    waits_for: Vec<String>,
+}
+
+/// The versions of the protocol that a member speaks.
+#[derive(Serialize, ToSchema)]
+struct SpokenForm {
+    /// The lowest.
+    oldest: u32,
+    /// The highest.
+    newest: u32,
+    /// The one in which the node that answers talks to it; null for that node itself, and while there is no connection.
+    used: Option<u32>,
+}
+
+/// What a node keeps for members that are away.
+#[derive(Serialize, ToSchema)]
+struct HintsForm {
+    /// Records, counted once for each member that they are owed to.
+    records: u64,
+    /// Their bytes.
+    bytes: u64,
+    /// How many bytes it may keep.
+    bytes_max: u64,
+    /// Whether part of it keeps as much as it may, so that further records go to other nodes.
+    full: bool,
+}
+
+/// What a node keeps for one member.
+#[derive(Serialize, ToSchema)]
+struct BacklogForm {
+    /// Records.
+    records: u64,
+    /// Their bytes.
+    bytes: u64,
+}
+
+/// A member, and what the node that answers thinks of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StatusForm {
+    #[serde(flatten)]
+    member: MemberForm,
+    /// Its share of the data; 100 is a normal one.
+    weight: u32,
+    /// Which data directory it is, in hexadecimal.
+    incarnation: String,
+    /// It was removed, and hands over what it holds; or too few would remain.
+    leaving: bool,
+    /// `self`, `connected` or `disconnected`.
+    state: &'static str,
+    /// Since when, as RFC 3339.
+    since: Option<String>,
+    /// For a node that is disconnected, why; for the one that answers, why it is not ready.
+    problem: Option<String>,
+    /// How often its data directory has been opened, as it last said.
+    boot: Option<u32>,
+    /// The version of its program, as it last said.
+    version: Option<String>,
+    /// The versions of the protocol between nodes that it speaks, as it last said.
+    protocol: Option<SpokenForm>,
+    /// Whether it is there; null for the node that answers, and before that has begun to look.
+    liveness: Option<LivenessForm>,
+    /// Its clock less the answering node's, in milliseconds, if it was heard within some ten seconds.
+    clock_offset_ms: Option<i64>,
+    /// What the answering node keeps for it until it has it; null for the node that answers.
+    hints: Option<BacklogForm>,
+}
+
+/// Whether a member is there, as the node that answers sees it.
+#[derive(Serialize, ToSchema)]
+struct LivenessForm {
+    /// `alive`, `suspect` (it may be dead, paused, slow or cut off) or `down` (nobody gets an answer from it).
+    status: &'static str,
+    /// Since when, as RFC 3339.
+    since: String,
+    /// Why, for people.
+    why: String,
+}
+
+/// The members, and what this node thinks of each
+#[utoipa::path(get, path = "/v1/cluster", tag = "cluster",
+    responses((status = 200, description = "The cluster, as this node sees it", body = ClusterForm), AskErrors))]
+pub(super) async fn status(State(door): State<Door>, uri: Uri) -> Result<Json<ClusterForm>, ApiError> {
+    Query::none(uri.query())?;
+    let (view, local, owed) = (door.view(), door.local(), door.hints().owed());
+    Ok(Json(ClusterForm {
+        cluster: format!("{:032x}", local.cluster.0),
+        cluster_name: local.cluster_name.clone(),
+        node: local.name.clone(),
+        ring_version: view.ring.version().to_string(),
+        epoch: epoch(&door.epoch(), &view),
+        protocol: protocol(&door.upgrade(), &view),
+        hints: HintsForm {
+            records: owed.values().map(|backlog| backlog.records).sum(),
+            bytes: owed.values().map(|backlog| backlog.bytes).sum(),
+            bytes_max: door.hints().bytes_max(),
+            full: door.hints().full_shards() > 0,
+        },
+        replication: replication(&view, &door.phases()),
+        dot_collisions: door.dot_collisions(),
+        members: view.members().map(|member| thoughts_of(&door, member, &owed)).collect(),
+    }))
+}
+
+fn replication(view: &View, phases: &[ConfigPhase]) -> ReplicationForm {
+    let wanted = view.homes_wanted();
+    let homes = || phases.iter().map(|phase| view.homes_left(phase));
+    ReplicationForm {
+        n: view.n_max(),
+        data_nodes: view.data_nodes(),
+        wanted,
+        under_replicated: homes().filter(|&homes| homes < wanted).count(),
+        fewest: homes().min().unwrap_or(0),
+    }
+}
+
+fn epoch(status: &EpochStatus, view: &View) -> EpochForm {
+    let since = show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(status.since.0));
+    EpochForm { epoch: status.epoch.0, since, waits_for: names(&status.waits_for, view) }
+}
+
+fn protocol(status: &UpgradeStatus, view: &View) -> ProtocolForm {
+    let waits_for = names(&status.waits_for, view);
+    ProtocolForm { in_use: status.all_speak.0, newest: Protocol::NEWEST.0, waits_for }
+}
+
+/// The names of members, in their order.
+fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeId>, view: &View) -> Vec<String> {
+    let names = nodes.into_iter().filter_map(|&node| Some(view.member(node)?.member.name.clone()));
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+fn spoken(spoken: Spoken, used: Option<Protocol>) -> SpokenForm {
+    SpokenForm { oldest: spoken.oldest.0, newest: spoken.newest.0, used: used.map(|used| used.0) }
+}
+
+fn thoughts_of(door: &Door, known: &ViewMember, owed: &BTreeMap<NodeId, Backlog>) -> StatusForm {
+    let (local, board) = (door.local(), door.board());
+    let mut form = StatusForm {
+        member: member(known),
+        weight: known.member.weight,
+        incarnation: format!("{:016x}", known.member.incarnation.0),
+        leaving: known.leaving,
+        state: "disconnected",
+        since: None,
+        problem: None,
+        boot: None,
+        version: None,
+        protocol: None,
+        liveness: door.liveness().get(known.member.id).map(liveness),
+        clock_offset_ms: None,
+        hints: None,
+    };
+    if known.member.id != local.node {
+        let Backlog { records, bytes } = owed.get(&known.member.id).copied().unwrap_or_default();
+        form.hints = Some(BacklogForm { records, bytes });
+    }
+    if known.member.id == local.node {
+        form.state = "self";
+        form.since = Some(show::rfc3339(door.opened()));
+        form.problem = why_not_ready(door);
+        (form.boot, form.version) = (Some(local.boot), Some(crate::VERSION.to_owned()));
+        let oldest = door.upgrade().all_speak;
+        form.protocol = Some(spoken(Spoken { oldest, ..Spoken::BY_THIS_BUILD }, None));
+    } else if let Some(peer) = board.get(known.member.id) {
+        let link = peer.link();
+        form.state = if link.connected { "connected" } else { "disconnected" };
+        form.since = Some(show::rfc3339(link.since));
+        (form.problem, form.boot, form.version) = (link.last_error, link.boot, link.version);
+        form.protocol = link.spoken.map(|range| spoken(range, link.protocol));
+        form.clock_offset_ms = peer.clock_offset_ms(board.now());
+    }
+    form
+}
+
+fn liveness(standing: &PeerStatus) -> LivenessForm {
+    LivenessForm {
+        status: standing.status.name(),
+        since: show::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(standing.since.0)),
+        why: standing.why.to_string(),
+    }
+}
+
+/// What a client needs to find a key's homes by itself.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RingForm {
+    /// Which history of changes it comes from.
+    version: String,
+    /// How many partitions there are.
+    partitions: u32,
+    /// The position of each partition's owner among the members: the first that is asked.
+    owners: Vec<usize>,
+    /// The positions of all that hold each partition now, in the order in which they are asked; while some take over from
+    /// others, of both.
+    homes: Vec<Vec<usize>>,
+    /// The members, by id.
+    members: Vec<MemberForm>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct MemberForm {
+    /// Its name.
+    name: String,
+    /// Its id, in hexadecimal.
+    id: String,
+    /// Its zone: replicas are put into different ones where that is possible.
+    zone: String,
+    /// Its machine.
+    host: String,
+    /// Where it serves HTTP.
+    http: String,
+    /// Where it serves RESP.
+    resp: String,
+    /// Where it listens for peers.
+    peers: String,
+}
+
+/// The ring, as ring-aware clients need it
+#[utoipa::path(get, path = "/v1/cluster/ring", tag = "cluster",
+    responses((status = 200, description = "The partitions, their owners and the members", body = RingForm), AskErrors))]
+pub(super) async fn ring(State(door): State<Door>, uri: Uri) -> Result<Json<RingForm>, ApiError> {
+    Query::none(uri.query())?;
+    Ok(Json(ring_of(&door.view(), &door.phases())))
+}
+
+fn ring_of(view: &View, phases: &[ConfigPhase]) -> RingForm {
+    let ring = &view.ring;
+    // Members come sorted by id.
+    let ids: Vec<_> = view.members().map(|member| member.member.id).collect();
+    let position = |node: NodeId| ids.binary_search(&node).ok();
+    // A home that is no member any more answers nobody.
+    let homes = |phase: &ConfigPhase| -> Vec<usize> {
+        let present = |home: &&Home| {
+            phase.latest().incarnation_of(home.node).is_none_or(|incarnation| incarnation == home.incarnation)
+        };
+        let mut nodes: Vec<NodeId> = Vec::new();
+        for home in phase.both().flat_map(|of| of.homes_of_any()).filter(present) {
+            if !nodes.contains(&home.node) {
+                nodes.push(home.node);
+            }
+        }
+        nodes.into_iter().filter_map(position).collect()
+    };
+    let homes: Vec<Vec<usize>> = phases.iter().map(homes).collect();
+    RingForm {
+        version: ring.version().to_string(),
+        partitions: ring.partitions().count(),
+        owners: homes.iter().map(|homes| homes.first().copied().unwrap_or_default()).collect(),
+        homes,
+        members: view.members().map(member).collect(),
+    }
+}
+
+fn member(ViewMember { member, .. }: &ViewMember) -> MemberForm {
+    MemberForm {
+        name: member.name.clone(),
+        id: member.id.to_string(),
+        zone: member.zone.clone(),
+        host: member.host.clone(),
+        http: member.http_addr.clone(),
+        resp: member.resp_addr.clone(),
+        peers: member.peer_addr.clone(),
+    }
+}
+
+/// Where a key lies.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LocationForm {
+    /// In hexadecimal.
+    token: String,
+    /// The partition that holds the token.
+    partition: u32,
+    /// Homes first, then who stands in for them, in that order.
+    preference_list: Vec<ReplicaForm>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ReplicaForm {
+    /// The node's name.
+    node: String,
+    /// `home` or `standin`.
+    role: &'static str,
+}
+
+/// Where a key lies, whether or not it has a value
+#[utoipa::path(get, path = "/v1/cluster/locate/{bucket}/{key}", tag = "cluster",
+    params(
+        ("bucket" = String, Path, description = "The bucket, percent-encoded: 1 to 255 bytes"),
+        ("key" = String, Path, description = "The key, percent-encoded: 1 to 4096 bytes, slashes included")
+    ),
+    responses((status = 200, description = "Its token, partition and preference list", body = LocationForm), AskErrors))]
+pub(super) async fn locate(State(door): State<Door>, uri: Uri) -> Result<Json<LocationForm>, ApiError> {
+    let key = key_of(LOCATE, uri.path())?;
+    Query::none(uri.query())?;
+    let view = door.view();
+    let partition = view.ring.partition_of(key.token());
+    let phases = door.phases();
+    let homes = |phase: &ConfigPhase| phase.homes(phase.counts().group_of(key.bucket()), |_| false).all();
+    let homes = phases.get(partition.index()).map(homes).unwrap_or_default();
+    let name = |node: NodeId| view.member(node).map_or_else(String::new, |known| known.member.name.clone());
+    let walk = view.ring.preference_list(partition, 0).map(PreferenceEntry::node).filter(|node| !homes.contains(node));
+    let stand_ins = walk.map(|node| ReplicaForm { node: name(node), role: "standin" });
+    let homes = homes.iter().map(|&node| ReplicaForm { node: name(node), role: "home" });
+    Ok(Json(LocationForm {
+        token: key.token().to_string(),
+        partition: partition.0,
+        preference_list: homes.chain(stand_ins).collect(),
+    }))
+}
+
+/// A path that ends where the bucket should begin.
+pub(super) async fn no_key() -> ApiError {
+    target::no_key(LOCATE)
+}

@@ -1,0 +1,677 @@
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use cartwheel_core::cluster::configuration::ConfigPhase;
+use cartwheel_core::cluster::liveness::{Liveness, PeerStatus, Status, Why};
+use cartwheel_core::control::EpochStatus;
+use cartwheel_core::message::Envelope;
+use cartwheel_core::message::client::{
+    Acks, Consistency, Got, Operation, Outcome, PutDone, Refusal, Reply, Request as Asked, Retry,
+};
+use cartwheel_core::node::{Effects, Input};
+use cartwheel_core::value::dot::{Actor, Dot, Incarnation, NodeId, Since};
+use cartwheel_core::value::hlc::{Hlc, WallMs};
+use cartwheel_core::value::state::{Content, Epoch, Sibling};
+use cartwheel_core::value::time::Now;
+use cartwheel_core::value::write_id::WriteId;
+use cartwheel_core::wire::Protocol;
+use cartwheel_storage::MemoryStore;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::control;
+use crate::lifecycle::bootstrap::{self, Ports};
+use crate::lifecycle::upgrade::UpgradeStatus;
+use crate::metrics::{self, Metrics};
+use crate::os::clock::Clock;
+use crate::peers::{Board, LocalNode, Waiting};
+use crate::shard::{self, Machine, Outgoing, ShardMetrics, Shards};
+
+const ACKS: Acks = Acks { home: 2, standin: 1, zones: 3 };
+
+/// Gives every request the same answer and keeps the last one.
+struct Fixed(Outcome, Arc<Mutex<Option<Asked>>>);
+
+impl Machine for Fixed {
+    fn step(&mut self, _now: Now, input: Input) -> Effects {
+        let Input::Client(id, request) = input else { return Effects::default() };
+        *self.1.lock().unwrap() = Some(request);
+        Effects { replies: vec![(id, self.0.clone())], ..Effects::default() }
+    }
+}
+
+struct NoPeers;
+
+impl Outgoing for NoPeers {
+    fn send(&mut self, _to: NodeId, _messages: Vec<Envelope>, _: Option<crate::data_dir::lineage::Mark>) {}
+}
+
+/// A reply, and what the node was asked for it.
+struct Exchange {
+    status: StatusCode,
+    headers: axum::http::HeaderMap,
+    body: Bytes,
+    asked: Option<Asked>,
+}
+
+impl Exchange {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), "application/json");
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The code of an error, of which nothing may be asked of the node.
+    fn refused(&self) -> (u16, String) {
+        assert!(self.asked.is_none());
+        let error = self.json();
+        assert!(error["message"].as_str().unwrap().len() > 10);
+        (self.status.as_u16(), error["error"].as_str().unwrap().to_owned())
+    }
+}
+
+/// The door of node-1 of three, which gives every request the answer `outcome` and keeps the last one.
+pub(super) fn door(outcome: Outcome) -> (Door, Arc<Mutex<Option<Asked>>>) {
+    let asked = Arc::new(Mutex::new(None));
+    (door_of(Fixed(outcome, asked.clone())).0, asked)
+}
+
+fn door_of(machine: impl Machine) -> (Door, watch::Sender<Readiness>) {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = bootstrap::open_or_found(&dir.path().join("d"), None, None, Ports::default()).unwrap();
+    let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
+    let view = Arc::new(bootstrap::view_of(&identity, dir.path()).unwrap());
+    let counted = ShardMetrics::default();
+    let (shard, inbox) = shard::counted_inbox(&counted);
+    let disk = shard::disk::Disk::of_memory(Box::<MemoryStore>::default());
+    shard::start(0, machine, disk, NoPeers, inbox, Clock::start()).unwrap();
+    let (states, readiness) = watch::channel(Readiness::Ready);
+    let member = &nodes[0].member;
+    let local = LocalNode {
+        cluster: identity.cluster,
+        cluster_name: String::new(),
+        node: member.id,
+        name: identity.name,
+        incarnation: identity.incarnation,
+        boot: 1,
+        lineage: identity.lineage,
+        opens: false,
+        peer_addr: member.peer_addr.clone(),
+        http_addr: member.http_addr.clone(),
+    };
+    let board = Board::default();
+    let metrics = Metrics::new(vec![shard.clone()], &counted, board.clone());
+    let shards = Shards::new(vec![shard], view.ring.partitions());
+    let (control, _) = control::inbox();
+    let first = |partition| ConfigPhase::Stable(view.first_configuration(partition));
+    let phases = watch::channel(Arc::new(view.ring.partitions().iter().map(first).collect())).1;
+    let (_views, view) = watch::channel(view);
+    let gone = PeerStatus { status: Status::Down, since: WallMs(1_700_000_000_123), why: Why::SuspicionConfirmed };
+    let (_verdicts, liveness) = watch::channel(Arc::new(Liveness::new([(NodeId::of_name("node-3"), gone)])));
+    let waits_for = vec![NodeId::of_name("node-2")];
+    let upgrade = UpgradeStatus { waits_for, ..UpgradeStatus::default() };
+    (
+        Door::new(Backend {
+            local,
+            shards,
+            control,
+            view,
+            liveness,
+            epochs: watch::channel(EpochStatus::default()).1,
+            upgrade: watch::channel(upgrade).1,
+            phases,
+            history: watch::channel(Arc::default()).1,
+            waiting: Waiting::default(),
+            durability: Default::default(),
+            readiness,
+            board,
+            metrics,
+        }),
+        states,
+    )
+}
+
+async fn exchange(outcome: Outcome, request: Request<Body>) -> Exchange {
+    let (door, asked) = door(outcome);
+    exchange_at(door, asked, request).await
+}
+
+/// What node-1 of three answers, in JSON.
+pub(super) async fn ask(method: &str, uri: &str, outcome: Outcome, body: String) -> (StatusCode, Value) {
+    let asks = request(method, uri).header("content-type", "application/json");
+    let answer = exchange(outcome, asks.body(Body::from(body)).unwrap()).await;
+    (answer.status, answer.json())
+}
+
+async fn exchange_at(door: Door, asked: Arc<Mutex<Option<Asked>>>, request: Request<Body>) -> Exchange {
+    let response: Response<Body> = router(door).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let asked = asked.lock().unwrap().take();
+    Exchange { status: parts.status, headers: parts.headers, body, asked }
+}
+
+fn request(method: &str, uri: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(uri)
+}
+
+fn sibling(counter: u64, content: Option<&'static str>) -> Sibling {
+    let content = match content {
+        Some(value) => Content::typed(value, "text/x"),
+        None => Content::Tombstone,
+    };
+    Sibling {
+        dot: Dot { actor: Actor { node: NodeId::new(1), incarnation: Incarnation(2), since: Since(3) }, counter },
+        content,
+        hlc: Hlc::at(WallMs(784_111_777_000 + counter)),
+        epoch: Epoch(0),
+        write_id: WriteId::from_bytes([counter as u8; 16]),
+        expires: None,
+    }
+}
+
+pub(super) fn got(siblings: &[Option<&'static str>]) -> Got {
+    let siblings = siblings.iter().enumerate().map(|(at, &content)| sibling(at as u64 + 1, content)).collect();
+    Got { siblings, context: Some(Bytes::from_static(b"\xffsealed")), acks: ACKS }
+}
+
+async fn get(siblings: &[Option<&'static str>], accept: &str) -> Exchange {
+    let request = request("GET", "/v1/kv/b/k").header("accept", accept).body(Body::empty()).unwrap();
+    exchange(Ok(Reply::Got(got(siblings))), request).await
+}
+
+fn sealed() -> String {
+    URL_SAFE_NO_PAD.encode(b"\xffsealed")
+}
+
+#[tokio::test]
+async fn one_value_is_its_own_body() {
+    let one = get(&[Some("v")], "*/*").await;
+    assert_eq!((one.status, &one.body[..]), (StatusCode::OK, &b"v"[..]));
+    assert_eq!(one.header("content-type"), "text/x");
+    assert_eq!(one.header("cartwheel-context"), sealed());
+    assert_eq!(one.header("cartwheel-acks"), "home=2 standin=1 zones=3");
+    assert_eq!(one.header("last-modified"), "Sun, 06 Nov 1994 08:49:37 GMT");
+    let etag = one.header("etag");
+    assert!(etag.len() > 10 && etag.starts_with('"') && etag.ends_with('"'));
+    assert_ne!(etag, get(&[Some("v"), Some("v")], "*/*").await.header("etag"));
+    let left = one.asked.unwrap().timeout;
+    assert!(left > Duration::from_secs(1) && left <= Duration::from_secs(5), "what it waited counts: {left:?}");
+}
+
+#[tokio::test]
+async fn the_json_form_lists_what_is_there() {
+    let one = get(&[Some("v")], "text/html, Application/JSON;q=0.9").await;
+    assert_eq!(one.status, StatusCode::OK);
+    let expected = json!({"context": sealed(), "siblings": [{
+        "value": "dg==", "deleted": false, "content_type": "text/x",
+        "modified": "1994-11-06T08:49:37.001Z", "version": "0000000000000001-2-3-1",
+    }]});
+    assert_eq!(one.json(), expected);
+
+    let several = get(&[Some("a"), None, Some("b")], "*/*").await;
+    assert_eq!(several.status, StatusCode::MULTIPLE_CHOICES);
+    let body = several.json();
+    assert_eq!(body["siblings"].as_array().unwrap().len(), 3);
+    let tombstone =
+        json!({"deleted": true, "modified": "1994-11-06T08:49:37.002Z", "version": "0000000000000001-2-3-2"});
+    assert_eq!(body["siblings"][1], tombstone);
+    assert_eq!(several.header("cartwheel-context"), sealed());
+    let beside_a_tombstone = get(&[Some("a"), None], "*/*").await;
+    assert_eq!(beside_a_tombstone.status, StatusCode::MULTIPLE_CHOICES);
+}
+
+#[tokio::test]
+async fn reads_honour_their_conditions() {
+    for siblings in [&[Some("v")][..], &[Some("a"), None, Some("b")]] {
+        let ask = async |method: &str, conditions: &[(&str, &str)]| {
+            let asks =
+                conditions.iter().fold(request(method, "/v1/kv/b/k"), |asks, (name, value)| asks.header(*name, *value));
+            exchange(Ok(Reply::Got(got(siblings))), asks.body(Body::empty()).unwrap()).await
+        };
+        let plain = ask("GET", &[]).await;
+        let (etag, modified) = (plain.header("etag"), plain.header("last-modified"));
+        let shown = plain.headers.iter().filter(|(name, _)| *name != "content-length");
+        let shown: axum::http::HeaderMap = shown.map(|(name, value)| (name.clone(), value.clone())).collect();
+        for method in ["GET", "HEAD"] {
+            let weak = format!("\"x\", W/{etag}");
+            for known in [("if-none-match", &*weak), ("if-none-match", "*"), ("if-modified-since", modified)] {
+                let answer = ask(method, &[known]).await;
+                assert_eq!((answer.status, answer.body.len()), (StatusCode::NOT_MODIFIED, 0), "{method} {known:?}");
+                assert_eq!(answer.headers, shown, "{method} {known:?}");
+            }
+            let other = ask(method, &[("if-none-match", "\"x\""), ("if-modified-since", modified)]).await;
+            assert_eq!((other.status, &other.headers), (plain.status, &plain.headers), "{method}");
+            for held in [("if-match", etag), ("if-match", "*"), ("if-unmodified-since", modified)] {
+                assert_eq!(ask(method, &[held]).await.status, plain.status, "{method} {held:?}");
+            }
+            for missed in [("if-match", &*weak), ("if-unmodified-since", "Sun, 06 Nov 1994 08:49:36 GMT")] {
+                let answer = ask(method, &[missed]).await;
+                assert_eq!(
+                    (answer.status, answer.header("etag")),
+                    (StatusCode::PRECONDITION_FAILED, etag),
+                    "{missed:?}"
+                );
+                assert!(method == "HEAD" || answer.json()["error"] == "precondition_failed");
+            }
+        }
+    }
+    let asks = request("GET", "/v1/kv/b/k").header("if-match", "\"x\"").header("if-none-match", "*");
+    let gone = exchange(Ok(Reply::Got(got(&[None]))), asks.body(Body::empty()).unwrap()).await;
+    assert_eq!(gone.status, StatusCode::NOT_FOUND, "what is not there has no condition");
+}
+
+#[tokio::test]
+async fn a_write_under_a_condition_is_refused_before_its_value_is_read() {
+    for method in ["PUT", "DELETE"] {
+        for (name, value) in [
+            ("if-match", "\"x\""),
+            ("if-none-match", "*"),
+            ("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("if-unmodified-since", "nonsense"),
+            ("content-range", "bytes 0-1/3"),
+        ] {
+            let unread = Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>());
+            let writes = request(method, "/v1/kv/b/k").header(name, value).header("expect", "100-continue");
+            let refused = exchange(put_done(None), writes.body(unread).unwrap()).await;
+            assert_eq!(refused.refused(), (501, "not_implemented".to_owned()), "{method} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_not_found() {
+    let deleted = get(&[None, None], "*/*").await;
+    assert_eq!((deleted.status, deleted.header("cartwheel-context")), (StatusCode::NOT_FOUND, &*sealed()));
+    assert_eq!(deleted.json()["error"], "not_found");
+    let nothing = Got { siblings: Vec::new(), context: None, acks: ACKS };
+    let never = exchange(Ok(Reply::Got(nothing)), request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap()).await;
+    assert_eq!((never.status, never.header("cartwheel-context")), (StatusCode::NOT_FOUND, ""));
+    assert_eq!(never.header("cartwheel-acks"), "home=2 standin=1 zones=3");
+}
+
+#[tokio::test]
+async fn expired_values_are_shown_as_deleted_and_wild_timestamps_as_the_last_day() {
+    let mut held = got(&[Some("a"), Some("b")]);
+    held.siblings[0].expires = Some(WallMs(1));
+    held.siblings[1].hlc = Hlc::from_bits(u64::MAX);
+    let shown = exchange(Ok(Reply::Got(held)), request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap()).await;
+    assert_eq!(shown.status, StatusCode::MULTIPLE_CHOICES);
+    assert_eq!(shown.header("last-modified"), "Fri, 31 Dec 9999 23:59:59 GMT");
+    let body = shown.json();
+    assert_eq!((&body["siblings"][0]["deleted"], &body["siblings"][0]["value"]), (&json!(true), &Value::Null));
+    assert_eq!(body["siblings"][1]["modified"], "9999-12-31T23:59:59.000Z");
+}
+
+#[tokio::test]
+async fn a_get_asks_what_was_said() {
+    let asks = request("GET", "/v1/kv/a%2Fb/c/%00?r=3&consistency=strong&timeout_ms=1700")
+        .header("cartwheel-context", URL_SAFE_NO_PAD.encode("seen"))
+        .body(Body::empty())
+        .unwrap();
+    let asked = exchange(Ok(Reply::Got(got(&[Some("v")]))), asks).await.asked.unwrap();
+    assert!(asked.timeout <= Duration::from_millis(1_700), "{:?}", asked.timeout);
+    let Operation::Get(get) = asked.operation else { panic!("not a get") };
+    assert_eq!((&get.key.bucket()[..], &get.key.name()[..]), (&b"a/b"[..], &b"c/\0"[..]));
+    assert_eq!((get.r, get.consistency, get.seen), (Some(3), Consistency::Strong, Some(Bytes::from_static(b"seen"))));
+}
+
+pub(super) fn put_done(body: Option<Got>) -> Outcome {
+    Ok(Reply::Put(PutDone { context: Some(Bytes::from_static(b"\xffsealed")), acks: ACKS, body }))
+}
+
+#[tokio::test]
+async fn a_put_asks_what_was_said() {
+    let puts = request("PUT", "/v1/kv/b/k?w=1&timeout_ms=60000")
+        .header("cartwheel-context", URL_SAFE_NO_PAD.encode("seen"))
+        .header("idempotency-key", "once")
+        .header("content-type", "text/plain; charset=utf-8")
+        .body(Body::from("value"))
+        .unwrap();
+    let put = exchange(put_done(None), puts).await;
+    assert_eq!((put.status, &put.body[..]), (StatusCode::NO_CONTENT, &b""[..]));
+    assert_eq!(
+        (put.header("cartwheel-context"), put.header("cartwheel-acks")),
+        (&*sealed(), "home=2 standin=1 zones=3")
+    );
+    let Operation::Put(asked) = put.asked.unwrap().operation else { panic!("not a put") };
+    assert_eq!(asked.content, Content::typed("value", "text/plain; charset=utf-8"));
+    assert_eq!((asked.w, asked.context), (Some(1), Some(Bytes::from_static(b"seen"))));
+    assert_eq!((asked.retry, asked.return_body), (Retry::Key(Bytes::from_static(b"once")), false));
+
+    let puts = request("PUT", "/v1/kv/b/k?return=body").body(Body::empty()).unwrap();
+    let put = exchange(put_done(Some(got(&[Some("a"), Some("b")]))), puts).await;
+    assert_eq!((put.status, put.json()["siblings"].as_array().unwrap().len()), (StatusCode::MULTIPLE_CHOICES, 2));
+    let Operation::Put(asked) = put.asked.unwrap().operation else { panic!("not a put") };
+    assert_eq!(asked.content, Content::typed("", "application/octet-stream"));
+    assert_eq!((asked.retry, asked.return_body, asked.context), (Retry::Unnamed, true, None));
+}
+
+#[tokio::test]
+async fn a_delete_writes_a_tombstone() {
+    let deletes = request("DELETE", "/v1/kv/b/k").body(Body::empty()).unwrap();
+    let deleted = exchange(Ok(Reply::Put(PutDone { context: None, acks: ACKS, body: None })), deletes).await;
+    assert_eq!((deleted.status, deleted.header("cartwheel-context")), (StatusCode::NO_CONTENT, ""));
+    let Operation::Put(asked) = deleted.asked.unwrap().operation else { panic!("not a put") };
+    assert_eq!(asked.content, Content::Tombstone);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_never_reaches_the_node() {
+    let cases = [
+        (request("GET", "/v1/kv/b/%zz"), 400, "bad_request"),
+        (request("GET", "/v1/kv/b/k?w=1"), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k?r=1"), 400, "bad_request"),
+        (request("DELETE", "/v1/kv/b/k?return=body"), 400, "bad_request"),
+        (request("GET", "/v1/kv/b"), 400, "bad_request"),
+        (request("GET", "/v1/kv//k"), 400, "bad_request"),
+        (request("GET", "/v1/kv"), 400, "bad_request"),
+        (request("GET", "/v1/kv/b/k").header("cartwheel-context", "pad=="), 400, "bad_context"),
+        (request("PUT", "/v1/kv/b/k").header("cartwheel-context", "A".repeat(22_000)), 400, "bad_context"),
+        (
+            request("PUT", "/v1/kv/b/k").header("cartwheel-context", "AA").header("cartwheel-context", "AA"),
+            400,
+            "bad_request",
+        ),
+        (request("PUT", "/v1/kv/b/k").header("cartwheel-ttl", "3"), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("idempotency-key", ""), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("idempotency-key", "i".repeat(256)), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("content-type", &b"\xff"[..]), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("content-length", "1048577"), 413, "too_large"),
+        (request("PUT", "/v1/kv/b/k").header("content-encoding", "gzip\u{e9}"), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("content-encoding", ""), 400, "bad_request"),
+        (request("PUT", "/v1/kv/b/k").header("content-encoding", "g".repeat(256)), 400, "bad_request"),
+        (request("PUT", "/v1/buckets/b"), 415, "unsupported_media_type"),
+        (request("POST", "/v1/cluster/members"), 415, "unsupported_media_type"),
+        (request("POST", "/v1/kv/b/k"), 405, "method_not_allowed"),
+        (request("GET", "/v1/buckets?x=1"), 400, "bad_request"),
+        (request("GET", "/v1/buckets/b?r=1"), 400, "bad_request"),
+        (request("GET", "/v1/cluster?x=1"), 400, "bad_request"),
+        (request("GET", "/v1/cluster/ring?x=1"), 400, "bad_request"),
+        (request("GET", "/v1/cluster/replicas?x=1"), 400, "bad_request"),
+        (request("GET", "/v1/cluster/locate/b/k?r=1"), 400, "bad_request"),
+        (request("PUT", "/v1/cluster/ring"), 405, "method_not_allowed"),
+        (request("GET", "/v1/nothing"), 404, "not_found"),
+    ];
+    for (builder, status, code) in cases {
+        let request = builder.body(Body::empty()).unwrap();
+        let what = format!("{request:?}");
+        let exchange = exchange(put_done(None), request).await;
+        assert_eq!(exchange.refused(), (status, code.to_owned()), "{what}");
+        assert_eq!(status == 405, !exchange.header("allow").is_empty(), "{what}");
+    }
+    let undeclared = Body::new(http_body_util::StreamBody::new(futures_util::stream::iter(
+        (0..40).map(|_| Ok::<_, std::io::Error>(hyper::body::Frame::data(Bytes::from(vec![0; 32 << 10])))),
+    )));
+    let large = exchange(put_done(None), request("PUT", "/v1/kv/b/k").body(undeclared).unwrap()).await;
+    assert_eq!(large.refused(), (413, "too_large".to_owned()), "without a declared length");
+}
+
+#[tokio::test]
+async fn refusals_have_the_contracts_codes() {
+    let cases = [
+        (Refusal::BadRequest("no".to_owned()), 400, "bad_request"),
+        (Refusal::BadContext("no".to_owned()), 400, "bad_context"),
+        (Refusal::TooManySiblings(128), 409, "too_many_siblings"),
+        (Refusal::SiblingsTooLarge(2, 1), 409, "too_many_siblings"),
+        (Refusal::TooLarge(2, 1), 413, "too_large"),
+        (Refusal::Overloaded, 429, "overloaded"),
+        (Refusal::DiskFull, 507, "disk_full"),
+    ];
+    for (refusal, status, code) in cases {
+        let message = refusal.to_string();
+        let refused = exchange(Err(refusal), request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap()).await;
+        assert_eq!(refused.status.as_u16(), status);
+        assert_eq!(refused.json(), json!({"error": code, "message": message}));
+    }
+}
+
+#[tokio::test]
+async fn the_ring_tells_who_owns_what() {
+    let ring = exchange(put_done(None), request("GET", "/v1/cluster/ring").body(Body::empty()).unwrap()).await.json();
+    assert_eq!(ring["partitions"], 256);
+    let members = ring["members"].as_array().unwrap();
+    assert_eq!(members.len(), 3);
+    assert!(members.iter().any(|member| member["name"] == "node-2" && member["http"] == "127.0.0.1:8082"));
+    let owners: Vec<u64> = ring["owners"].as_array().unwrap().iter().map(|owner| owner.as_u64().unwrap()).collect();
+    assert_eq!(owners.len(), 256);
+    assert!((0..3).all(|member| owners.iter().filter(|&&owner| owner == member).count() >= 85));
+}
+
+#[tokio::test]
+async fn a_key_is_located_by_its_bytes() {
+    let ask = |path: &str| exchange(put_done(None), request("GET", path).body(Body::empty()).unwrap());
+    let located = ask("/v1/cluster/locate/carts/a%2Fb").await.json();
+    let same = ask("/v1/cluster/locate/carts/a/b").await.json();
+    assert_eq!(located, same, "a slash in the key is a slash");
+    assert_eq!(located["token"].as_str().map(str::len), Some(32));
+    let replicas = located["preference_list"].as_array().unwrap();
+    assert_eq!(replicas.len(), 3);
+    assert!(replicas.iter().all(|replica| replica["role"] == "home"));
+    // The owner of the partition stands first.
+    let ring = ask("/v1/cluster/ring").await.json();
+    let owner = ring["owners"][located["partition"].as_u64().unwrap() as usize].as_u64().unwrap() as usize;
+    assert_eq!(ring["members"][owner]["name"], replicas[0]["node"]);
+    assert_eq!(ask("/v1/cluster/locate/carts").await.refused().0, 400);
+}
+
+#[tokio::test]
+async fn a_node_tells_what_it_thinks_of_the_members() {
+    let asks = request("GET", "/v1/cluster").body(Body::empty()).unwrap();
+    let cluster = exchange(put_done(None), asks).await.json();
+    assert_eq!((&cluster["node"], cluster["cluster"].as_str().map(str::len)), (&json!("node-1"), Some(32)));
+    let members = cluster["members"].as_array().unwrap();
+    assert_eq!(members.len(), 3);
+    let own = members.iter().find(|member| member["name"] == "node-1").unwrap();
+    assert_eq!((&own["state"], &own["boot"], &own["problem"]), (&json!("self"), &json!(1), &Value::Null));
+    assert_eq!(own["version"], crate::VERSION);
+    let (oldest, newest) = (Protocol::OLDEST.0, Protocol::NEWEST.0);
+    assert_eq!(cluster["protocol"], json!({ "in_use": oldest, "newest": newest, "waits_for": ["node-2"] }));
+    assert_eq!(own["protocol"], json!({ "oldest": oldest, "newest": newest, "used": null }));
+    let other = members.iter().find(|member| member["name"] == "node-2").unwrap();
+    assert_eq!(
+        (&other["state"], &other["boot"], &other["http"]),
+        (&json!("disconnected"), &Value::Null, &json!("127.0.0.1:8082"))
+    );
+    assert_eq!((&own["liveness"], &other["liveness"]), (&Value::Null, &Value::Null), "nobody has a verdict of itself");
+    let gone = &members.iter().find(|member| member["name"] == "node-3").unwrap()["liveness"];
+    assert_eq!((&gone["status"], &gone["since"]), (&json!("down"), &json!("2023-11-14T22:13:20.123Z")));
+    assert_eq!(gone["why"], Why::SuspicionConfirmed.to_string());
+}
+
+#[tokio::test]
+async fn the_front_page_names_every_call() {
+    let page = exchange(put_done(None), request("GET", "/").body(Body::empty()).unwrap()).await;
+    assert!(page.header("content-type").starts_with("text/plain"));
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    for (_, documented, _) in calls(&door(put_done(None)).0) {
+        assert!(page.contains(documented), "{documented}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_has_every_call_and_no_other() {
+    let described = exchange(put_done(None), request("GET", "/openapi.json").body(Body::empty()).unwrap()).await.json();
+    let paths = described["paths"].as_object().unwrap();
+    let documented: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
+    let routed: BTreeSet<&str> = calls(&door(put_done(None)).0).iter().map(|(_, documented, _)| *documented).collect();
+    assert_eq!(documented, routed);
+    for (path, methods) in paths {
+        for method in ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"] {
+            let uri = path.replace("{bucket}", "b").replace("{key}", "k").replace("{partition}", "0");
+            let answer = exchange(put_done(None), request(method, &uri).body(Body::empty()).unwrap()).await;
+            let described = methods.as_object().unwrap().contains_key(&method.to_ascii_lowercase());
+            // Whoever can GET can leave the body out.
+            let described = described || (method == "HEAD" && methods.as_object().unwrap().contains_key("get"));
+            assert_eq!(answer.status != StatusCode::METHOD_NOT_ALLOWED, described, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_has_every_status_of_the_contract() {
+    let described = exchange(put_done(None), request("GET", "/openapi.json").body(Body::empty()).unwrap()).await.json();
+    let statuses = |path: &str, method: &str| {
+        let responses = described["paths"][path][method]["responses"].as_object().unwrap();
+        responses.keys().cloned().collect::<Vec<_>>().join(" ")
+    };
+    let key = "/v1/kv/{bucket}/{key}";
+    assert_eq!(statuses(key, "get"), "200 300 304 400 404 412 429 503");
+    assert_eq!(statuses(key, "head"), "200 300 304 400 404 412 429 503");
+    assert_eq!(statuses(key, "put"), "200 204 300 400 403 409 413 415 421 429 501 503 507");
+    assert_eq!(statuses(key, "delete"), "204 400 403 409 413 415 421 429 501 503 507");
+    assert_eq!(statuses("/v1/buckets/{bucket}", "put"), "200 400 403 413 415 421 429 503");
+    assert_eq!(statuses("/v1/cluster/locate/{bucket}/{key}", "get"), "200 400");
+    assert_eq!(statuses("/v1/cluster/partitions/{partition}/digests", "get"), "200 400 503");
+    assert_eq!(statuses("/readyz", "get"), "200 503");
+    // Every code of the contract is named where its status is, and no schema is missing.
+    let text = described.to_string();
+    for code in [
+        "bad_request",
+        "bad_context",
+        "not_found",
+        "too_many_siblings",
+        "forbidden_origin",
+        "unsupported_media_type",
+        "misdirected",
+        "precondition_failed",
+        "too_large",
+        "not_implemented",
+        "overloaded",
+        "unavailable",
+        "unverified",
+        "disk_full",
+    ] {
+        assert!(text.contains(&format!("`{code}`")), "{code}");
+    }
+    for reference in text.split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(described["components"]["schemas"][name].is_object(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_is_counted() {
+    let two = Ok(Reply::Got(got(&[Some("a"), Some("b")])));
+    let (door, asked) = door(two);
+    for (method, uri) in [
+        ("GET", "/v1/kv/b/k"),
+        ("HEAD", "/v1/kv/b/k"),
+        ("GET", "/v1/kv/b/k?r=0"),
+        ("PUT", "/v1/kv/b/k?w=300"),
+        ("DELETE", "/v1/kv/b/%"),
+        ("POST", "/v1/kv/b/k"),
+        ("GET", "/healthz"),
+    ] {
+        exchange_at(door.clone(), asked.clone(), request(method, uri).body(Body::empty()).unwrap()).await;
+    }
+    let told = exchange_at(door, asked, request("GET", "/metrics").body(Body::empty()).unwrap()).await;
+    assert!(told.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    let samples = metrics::tests::parse(std::str::from_utf8(&told.body).unwrap());
+    let requests = |operation: &str, outcome: &str| {
+        samples.get(&format!("cartwheel_requests_total{{operation=\"{operation}\",outcome=\"{outcome}\"}}")).copied()
+    };
+    assert_eq!((requests("get", "siblings"), requests("get", "bad_request")), (Some(2.0), Some(1.0)));
+    assert_eq!((requests("put", "bad_request"), requests("delete", "bad_request")), (Some(1.0), Some(1.0)));
+    assert_eq!(requests("get", "ok"), None);
+    assert_eq!(samples["cartwheel_request_duration_seconds_count{operation=\"get\"}"], 3.0);
+    assert_eq!(samples["cartwheel_read_siblings_sum"], 4.0);
+    assert_eq!(samples["cartwheel_read_siblings_bucket{le=\"1.0\"}"], 0.0);
+    assert_eq!(samples["cartwheel_read_siblings_bucket{le=\"2.0\"}"], 2.0);
+    assert_eq!(samples["cartwheel_http_answer_bytes"], 0.0, "all answers were read or given up");
+    assert!(samples["process_start_time_seconds"] > 1.7e9);
+    assert_eq!(samples[concat!("cartwheel_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")], 1.0);
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_is_counted_as_gone() {
+    /// Never answers.
+    struct Mute;
+    impl Machine for Mute {
+        fn step(&mut self, _now: Now, _input: Input) -> Effects {
+            Effects::default()
+        }
+    }
+    let (door, _) = door_of(Mute);
+    let asks = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
+    let mut asking = Box::pin(router(door.clone()).oneshot(asks));
+    tokio::select! {
+        biased;
+        _ = &mut asking => panic!("a mute node answered"),
+        () = std::future::ready(()) => {}
+    }
+    drop(asking);
+    let samples = metrics::tests::parse(&door.metrics().text());
+    assert_eq!(samples["cartwheel_requests_total{operation=\"get\",outcome=\"client_gone\"}"], 1.0);
+}
+
+/// Stands still until its test has ended.
+struct Stuck(std::sync::mpsc::Receiver<()>);
+
+impl Machine for Stuck {
+    fn step(&mut self, _now: Now, _input: Input) -> Effects {
+        let _ = self.0.recv();
+        Effects::default()
+    }
+}
+
+/// The door of a node that stands still and takes on no more: what it refused first, and what keeps it so.
+pub(super) async fn busy() -> (Door, Response<Body>, impl Sized) {
+    let (let_go, stuck) = std::sync::mpsc::channel::<()>();
+    let (door, _) = door_of(Stuck(stuck));
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let asks = request("GET", "/v1/kv/b/k").body(Body::empty()).unwrap();
+        let mut asking = Box::pin(router(door.clone()).oneshot(asks));
+        tokio::select! {
+            biased;
+            refused = &mut asking => break refused.unwrap(),
+            () = std::future::ready(()) => waiting.push(asking),
+        }
+        assert!(waiting.len() < shard::INBOX_MAX, "all of the queue is for clients");
+    };
+    assert!(waiting.len() >= 256, "{}", waiting.len());
+    (door, refused, (waiting, let_go))
+}
+
+#[tokio::test]
+async fn what_a_busy_node_does_not_take_on_is_refused_at_once() {
+    let (door, refused, _busy) = busy().await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let unread =
+        Body::from_stream(futures_util::stream::poll_fn(|_| -> std::task::Poll<Option<std::io::Result<Bytes>>> {
+            panic!("the value of a write that is refused was read")
+        }));
+    let puts = request("PUT", "/v1/kv/b/k").header("expect", "100-continue").body(unread).unwrap();
+    let (status, code) = exchange_at(door.clone(), Arc::default(), puts).await.refused();
+    assert_eq!((status, code.as_str()), (429, "overloaded"));
+    let samples = metrics::tests::parse(&door.metrics().text());
+    assert_eq!(samples["cartwheel_shard_inbox_refusals_total"], 2.0);
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_ready_says_why() {
+    let asks = || request("GET", "/readyz").body(Body::empty()).unwrap();
+    let (door, states) = door_of(Fixed(put_done(None), Arc::default()));
+    let ask = async |readiness| {
+        states.send_replace(readiness);
+        exchange_at(door.clone(), Arc::default(), asks()).await
+    };
+    assert_eq!(ask(Readiness::Ready).await.json(), json!({"status": "ready", "pid": std::process::id()}));
+    let (status, code) = ask(Readiness::Connecting).await.refused();
+    assert_eq!((status, code.as_str()), (503, "unavailable"));
+    let why = ask(Readiness::CannotStore).await.json();
+    assert!(why["message"].as_str().unwrap().contains("cannot store writes"), "{why}");
+}

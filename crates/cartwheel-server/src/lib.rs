@@ -1,0 +1,27 @@
+//! A node of Cartwheel: the runtime around the protocol.
+//!
+//! [`serve::serve`] runs a node. [`config`] describes how, [`lifecycle`] makes and replaces data directories, and [`log`] sets up the log.
+//! Everything else a node does is asked of it over HTTP.
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod config;
+mod control;
+pub mod data_dir;
+mod http;
+pub mod lifecycle;
+pub mod log;
+mod metrics;
+mod os;
+mod peers;
+pub mod serve;
+mod shard;
+mod tcp;
+
+pub use os::clock::TEST_CLOCK_OFFSET_FILE;
+
+/// The version of the program, as its nodes tell each other.
+const VERSION: &str = match cartwheel_core::wire::PRETENDS {
+    false => env!("CARGO_PKG_VERSION"),
+    true => concat!(env!("CARGO_PKG_VERSION"), "+next"),
+};

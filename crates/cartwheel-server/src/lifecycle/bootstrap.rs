@@ -1,0 +1,375 @@
+//! Founding a cluster: the identities of its nodes, and their data directories, all made on one machine.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use cartwheel_core::cluster::membership::{ChangeKind, History, Member, Strategy, View};
+use cartwheel_core::ring::Partitions;
+use cartwheel_core::value::cluster_id::ClusterId;
+use cartwheel_core::value::dot::{Incarnation, NodeId};
+use cartwheel_core::value::hlc::Hlc;
+use cartwheel_core::wire::Protocol;
+
+use crate::data_dir::lineage::Lineage;
+use crate::data_dir::{self, ClusterSecret, DataDir, DataDirError, HistoryFile, Identity, SavedEpoch};
+use crate::os::clock;
+use crate::os::random::{self, NoRandomness};
+
+/// How many nodes a new cluster on one machine has.
+pub const NODES_DEFAULT: u16 = 3;
+
+/// The ports of a cluster on one machine: node i, counted from 1, has each base plus i.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ports {
+    /// For HTTP.
+    pub http_base: u16,
+    /// For RESP.
+    pub resp_base: u16,
+    /// For peers.
+    pub peer_base: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { http_base: 8080, resp_base: 6380, peer_base: 7400 }
+    }
+}
+
+impl Ports {
+    /// Where node `number` is.
+    ///
+    /// # Errors
+    /// If there are no ports of such numbers.
+    pub fn site(self, number: u16) -> Result<Site, FoundError> {
+        let addr = |base: u16| {
+            base.checked_add(number).map(|port| format!("127.0.0.1:{port}")).ok_or(FoundError::Port(number))
+        };
+        Ok(Site {
+            zone: "local".to_owned(),
+            host: "localhost".to_owned(),
+            peer_addr: addr(self.peer_base)?,
+            http_addr: addr(self.http_base)?,
+            resp_addr: addr(self.resp_base)?,
+        })
+    }
+}
+
+/// Where a node of a new cluster is to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Site {
+    /// Its zone: homes of a key are in as many zones as there are.
+    pub zone: String,
+    /// Its machine: within a zone, homes of a key are on as many machines as there are.
+    pub host: String,
+    /// Where its peers reach it, as `host:port`.
+    pub peer_addr: String,
+    /// Where clients reach its HTTP door.
+    pub http_addr: String,
+    /// Where clients reach its RESP door.
+    pub resp_addr: String,
+}
+
+impl Site {
+    /// The member that a node of this name is there in this incarnation.
+    pub fn member(&self, name: &str, incarnation: Incarnation) -> Member {
+        let Self { zone, host, peer_addr, http_addr, resp_addr } = self.clone();
+        Member { zone, host, peer_addr, http_addr, resp_addr, ..Member::new(name, incarnation) }
+    }
+}
+
+/// Why there is no cluster in a directory, and none was founded there.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundError {
+    /// The directory holds something else.
+    #[error("{0} is not empty and holds no cluster: give another directory with --dir, or an empty one")]
+    NotEmpty(PathBuf),
+    /// It holds a cluster of another size.
+    #[error(
+        "{dir} holds a cluster of {found} nodes, not {wanted}: leave --nodes out, or give another directory with --dir"
+    )]
+    OtherSize {
+        /// The directory.
+        dir: PathBuf,
+        /// How many nodes are there.
+        found: usize,
+        /// How many were asked for.
+        wanted: u16,
+    },
+    /// It is to have no node.
+    #[error("a cluster needs at least one node")]
+    NoSite,
+    /// A port is beyond what ports there are.
+    #[error("node {0} would have a port above 65535: give lower bases or fewer nodes")]
+    Port(u16),
+    /// A node's directory is wrong.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A node's history founds no cluster.
+    #[error("{0} is a node of no cluster: restore the directory from a copy, or found a cluster in another one")]
+    NoCluster(PathBuf),
+    /// There is no randomness.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// A node's data directory in a cluster on one machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeDir {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// The node.
+    pub member: Member,
+}
+
+/// The cluster that an identity's founding describes.
+///
+/// # Errors
+/// If it describes none.
+pub fn view_of(identity: &Identity, dir: &Path) -> Result<View, FoundError> {
+    let history = History::decode(&identity.founding).ok();
+    history.and_then(|history| history.view()).ok_or_else(|| FoundError::NoCluster(dir.to_path_buf()))
+}
+
+/// All changes that a node knows of: its cluster's founding, and what its file holds.
+///
+/// # Errors
+/// If the file is wrong, or there was no founding.
+pub fn history_of(identity: &Identity, file: &HistoryFile, dir: &Path) -> Result<History, FoundError> {
+    let founding = History::decode(&identity.founding).map_err(|_| FoundError::NoCluster(dir.to_path_buf()))?;
+    let mut history = file.load()?.unwrap_or_default();
+    history.merge(&founding);
+    Ok(history)
+}
+
+/// The nodes of the cluster in `dir`, which is founded there with `nodes` nodes (3 if not said) of `shards` shards
+/// each (a fair share of the cores if not said) if the directory is new.
+///
+/// # Errors
+/// If the directory holds something else or a cluster of another size, or cannot be written.
+pub fn open_or_found(
+    dir: &Path,
+    nodes: Option<u16>,
+    shards: Option<NonZeroU32>,
+    ports: Ports,
+) -> Result<Vec<NodeDir>, FoundError> {
+    if is_new(dir)? {
+        let nodes = nodes.unwrap_or(NODES_DEFAULT);
+        let sites = (1..=nodes).map(|number| ports.site(number)).collect::<Result<Vec<_>, _>>()?;
+        make(dir, &sites, shards.unwrap_or_else(|| fair_share(nodes)))?;
+    }
+    let there = open(dir)?;
+    match nodes {
+        Some(wanted) if usize::from(wanted) != there.len() => {
+            Err(FoundError::OtherSize { dir: dir.to_path_buf(), found: there.len(), wanted })
+        }
+        _ => Ok(there),
+    }
+}
+
+/// Founds a cluster in `dir`, with a node of `shards` shards at each of `sites`: node i, counted from 1, is called node-i, has its
+/// data in DIR/node-i, and is at the i-th of them.
+///
+/// # Errors
+/// If the directory is not empty, or cannot be written.
+pub fn found(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<Vec<NodeDir>, FoundError> {
+    if !is_new(dir)? {
+        return Err(FoundError::NotEmpty(dir.to_path_buf()));
+    }
+    make(dir, sites, shards)?;
+    open(dir)
+}
+
+/// Founds a cluster of this name in the place of nothing, of which `member` is the only node, with its data in `dir`.
+///
+/// # Errors
+/// If the directory cannot be written.
+pub fn found_alone(dir: &Path, name: &str, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
+    Founding::of(name, vec![member.clone()])?.settle(dir, member, shards)
+}
+
+/// A cluster that is being founded: what all its nodes know.
+struct Founding {
+    cluster: ClusterId,
+    secret: ClusterSecret,
+    history: History,
+}
+
+impl Founding {
+    fn of(name: &str, members: Vec<Member>) -> Result<Self, FoundError> {
+        let Some(first) = members.first().map(|first| first.id) else { return Err(FoundError::NoSite) };
+        let cluster = ClusterId(u128::from_be_bytes(random::bytes()?));
+        let (partitions, strategy) = (Partitions::default(), Strategy::default());
+        let mut history = History::new();
+        let founding = ChangeKind::Bootstrap { cluster, partitions, strategy, members, name: name.to_owned() };
+        history.record(Hlc::at(clock::wall()), first, founding);
+        Ok(Self { cluster, secret: ClusterSecret(random::bytes()?), history })
+    }
+
+    /// Makes the data directory of one of the nodes. The identity comes last: a directory without one is no node yet.
+    fn settle(&self, dir: &Path, member: &Member, shards: NonZeroU32) -> Result<(), FoundError> {
+        let (name, incarnation, secret) = (member.name.clone(), member.incarnation, self.secret.clone());
+        let (cluster, founding, all_speak) = (self.cluster, self.history.encode(), Protocol::OLDEST);
+        let lineage = Lineage::default();
+        let identity = Identity {
+            name,
+            incarnation,
+            boot: 0,
+            lineage,
+            actors: None,
+            stopped: None,
+            shards,
+            cluster,
+            secret,
+            founding,
+            all_speak,
+        };
+        fs::create_dir_all(dir).map_err(DataDirError::io("create", dir))?;
+        data_dir::epoch_file(dir).save(SavedEpoch::FOUNDED)?;
+        Ok(DataDir::create(dir, &identity)?)
+    }
+}
+
+/// Whether there is nothing in `dir`, so that a cluster can be founded there.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_new(dir: &Path) -> Result<bool, FoundError> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(DataDirError::io("read", dir)(error).into()),
+    }
+}
+
+fn open(dir: &Path) -> Result<Vec<NodeDir>, FoundError> {
+    let first = dir.join(name_of(1));
+    let identity = match data_dir::read_identity(&first) {
+        Err(DataDirError::NoNode(_)) => return Err(FoundError::NotEmpty(dir.to_path_buf())),
+        identity => identity?,
+    };
+    let view = view_of(&identity, &first)?;
+    let mut nodes = Vec::new();
+    for number in 1..=view.members().len() as u16 {
+        let node_dir = dir.join(name_of(number));
+        let identity = data_dir::read_identity(&node_dir)?;
+        let member = |view: &View| view.member(NodeId::of_name(&identity.name)).map(|known| known.member.clone());
+        // What has changed since the founding, as where it is. A file that cannot be read is the node's own to complain of.
+        let history = history_of(&identity, &data_dir::history_file(&node_dir), &node_dir).ok();
+        let latest = history.and_then(|history| history.view()).and_then(|view| member(&view));
+        let member = latest.or_else(|| member(&view)).ok_or_else(|| FoundError::NoCluster(node_dir.clone()))?;
+        nodes.push(NodeDir { dir: node_dir, member });
+    }
+    Ok(nodes)
+}
+
+/// Makes the data directories of a new cluster: all of them or, after a crash, none.
+fn make(dir: &Path, sites: &[Site], shards: NonZeroU32) -> Result<(), FoundError> {
+    let member = |(number, site): (u16, &Site)| Ok(site.member(&name_of(number), Incarnation(random::number()?)));
+    let members = (1..).zip(sites).map(member).collect::<Result<Vec<_>, FoundError>>()?;
+    // One that incarnations on one machine needs no name.
+    let founding = Founding::of("", members.clone())?;
+    let parent = match dir.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(DataDirError::io("create", parent))?;
+    let unfinished = unfinished(dir);
+    for member in &members {
+        founding.settle(&unfinished.join(&member.name), member, shards)?;
+    }
+    let sync = |dir: &Path| data_dir::sync_dir(dir).map_err(DataDirError::io("sync", dir));
+    sync(&unfinished)?;
+    // An empty directory gives way to the new one; if another process was faster, its cluster stays.
+    if let Err(error) = fs::rename(&unfinished, dir) {
+        let _ = fs::remove_dir_all(&unfinished);
+        return Err(DataDirError::io("create", dir)(error).into());
+    }
+    sync(parent)?;
+    Ok(())
+}
+
+/// How many shards each of `nodes` nodes on this machine has, so that all together have about one a core.
+fn fair_share(nodes: u16) -> NonZeroU32 {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroU32::new((cores / usize::from(nodes.max(1))) as u32).unwrap_or(NonZeroU32::MIN)
+}
+
+/// Where a cluster is made before it takes its place.
+fn unfinished(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or("cluster".as_ref()).to_os_string();
+    name.push(format!(".founding-{}", std::process::id()));
+    dir.with_file_name(name)
+}
+
+/// What node `number` is called.
+pub fn name_of(number: u16) -> String {
+    format!("node-{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_founded_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("new/data");
+        let nodes = open_or_found(&dir, None, None, Ports::default()).unwrap();
+        assert_eq!(nodes.len(), 3);
+        assert_eq!(nodes[2].member.http_addr, "127.0.0.1:8083");
+        assert_eq!(nodes[2].member.peer_addr, "127.0.0.1:7403");
+        assert_eq!(open_or_found(&dir, Some(3), None, Ports { http_base: 1, ..Ports::default() }).unwrap(), nodes);
+        assert_eq!(fs::read_dir(parent.path().join("new")).unwrap().count(), 1, "nothing unfinished is left");
+
+        let identities: Vec<_> = nodes.iter().map(|node| data_dir::read_identity(&node.dir).unwrap()).collect();
+        assert!(identities.iter().all(|identity| identity.secret == identities[0].secret && identity.boot == 0));
+        assert!(identities[0].incarnation != identities[1].incarnation);
+        let view = view_of(&identities[1], &nodes[1].dir).unwrap();
+        assert_eq!((view.members().len(), view.ring.partitions().count()), (3, 256));
+    }
+
+    #[test]
+    fn a_cluster_is_founded_over_zones() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("data");
+        let site = |number: u16| Site {
+            zone: format!("zone-{}", number % 3),
+            host: format!("10.0.0.{number}"),
+            ..Ports::default().site(number).unwrap()
+        };
+        let sites: Vec<_> = (1..=5).map(site).collect();
+        let nodes = found(&dir, &sites, NonZeroU32::MIN).unwrap();
+        let zones: Vec<_> = nodes.iter().map(|node| (&*node.member.name, &*node.member.zone)).collect();
+        assert_eq!(zones[..2], [("node-1", "zone-1"), ("node-2", "zone-2")]);
+        assert_eq!(open_or_found(&dir, Some(5), None, Ports::default()).unwrap(), nodes);
+        let view = view_of(&data_dir::read_identity(&nodes[4].dir).unwrap(), &dir).unwrap();
+        for partition in view.ring.partitions().iter() {
+            let zone = |&home: &NodeId| &*view.member(home).unwrap().member.zone;
+            let zones: std::collections::BTreeSet<_> = view.ring.homes(partition, 3).iter().map(zone).collect();
+            assert_eq!(zones.len(), 3, "{partition:?}");
+        }
+        assert!(matches!(found(&dir, &sites, NonZeroU32::MIN), Err(FoundError::NotEmpty(_))));
+        assert!(matches!(found(&parent.path().join("none"), &[], NonZeroU32::MIN), Err(FoundError::NoSite)));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        open_or_found(dir.path(), Some(2), None, Ports::default()).unwrap();
+        let error = open_or_found(dir.path(), Some(3), None, Ports::default()).unwrap_err();
+        assert!(error.to_string().contains("holds a cluster of 2 nodes, not 3"), "{error}");
+
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join("thesis.txt"), "mine").unwrap();
+        let error = open_or_found(other.path(), None, None, Ports::default()).unwrap_err();
+        assert!(matches!(error, FoundError::NotEmpty(_)), "{error}");
+
+        fs::remove_dir_all(dir.path().join("node-2")).unwrap();
+        let error = open_or_found(dir.path(), None, None, Ports::default()).unwrap_err();
+        assert!(error.to_string().contains("node-2"), "{error}");
+
+        let ports = Ports { http_base: u16::MAX, ..Ports::default() };
+        assert!(matches!(open_or_found(&dir.path().join("far"), Some(1), None, ports), Err(FoundError::Port(1))));
+    }
+}

@@ -1,0 +1,157 @@
+//! How far the upgrade of a cluster has come, and when what is new is begun to be used.
+//!
+//! A node that can speak a version of the protocol does not yet use what came with it: a member whose build knows nothing of that could
+//! not read it, and the node itself could not go back to its older build. It is used from the moment on at which all members have
+//! said that they speak the version. That is noted in the data directory first, which older builds then refuse to open, and nobody is
+//! talked to any more who does not speak the version.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cartwheel_core::cluster::membership::View;
+use cartwheel_core::value::dot::NodeId;
+use cartwheel_core::wire::{Protocol, Spoken};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::data_dir::FormatMark;
+use crate::metrics::UpgradeMetrics;
+use crate::peers::{Acquaintances, PeersSpeak};
+use crate::shard::Shards;
+
+/// How long to wait before what could not be noted is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How far an upgrade has come, as a node sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UpgradeStatus {
+    /// The version of the protocol that all members are known to speak, and which is in use.
+    pub all_speak: Protocol,
+    /// The members that are not known to speak the newest version that this node does.
+    pub waits_for: Vec<NodeId>,
+}
+
+impl Default for UpgradeStatus {
+    fn default() -> Self {
+        Self { all_speak: Protocol::OLDEST, waits_for: Vec::new() }
+    }
+}
+
+/// What it takes to follow an upgrade.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// This node.
+    pub own: NodeId,
+    /// Where it is noted.
+    pub mark: FormatMark,
+    /// The members.
+    pub view: watch::Receiver<Arc<View>>,
+    /// What they speak, and what this node is to speak.
+    pub acquaintances: Acquaintances,
+    /// Who uses what is new.
+    pub shards: Shards,
+    /// Where it is told.
+    pub status: watch::Sender<UpgradeStatus>,
+    /// Where it is shown.
+    pub metrics: UpgradeMetrics,
+}
+
+impl Upgrade {
+    /// Follows it until `stop` is true.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.follow() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn follow(mut self) {
+        let mut speak = self.acquaintances.peers_speak();
+        let mut all_speak = self.mark.all_speak();
+        self.shards.set_all_speak(all_speak).await;
+        loop {
+            let (lowest, waits_for) = {
+                let (view, speak) = (self.view.borrow_and_update(), speak.borrow_and_update());
+                (lowest_of(&view, self.own, &speak), not_newest(&view, self.own, &speak))
+            };
+            if let Some(lowest) = lowest.filter(|&lowest| lowest > all_speak) {
+                if !self.note(lowest).await {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                    continue;
+                }
+                all_speak = lowest;
+                self.acquaintances.speak_from(all_speak);
+                self.shards.set_all_speak(all_speak).await;
+                info!("all members speak protocol version {all_speak}: what came with it is used from now on");
+            }
+            let status = UpgradeStatus { all_speak, waits_for };
+            self.metrics.changed(&status);
+            self.status.send_replace(status);
+            let changed = tokio::select! {
+                changed = self.view.changed() => changed,
+                changed = speak.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn note(&mut self, protocol: Protocol) -> bool {
+        let mut mark = self.mark.clone();
+        let noted = tokio::task::spawn_blocking(move || mark.raise(protocol).map(|()| mark)).await;
+        match noted {
+            Ok(Ok(mark)) => self.mark = mark,
+            Ok(Err(error)) => {
+                warn!(
+                    "that all members speak protocol version {protocol} could not be noted and will be tried again: {error}"
+                );
+                return false;
+            }
+            Err(_) => return false,
+        }
+        true
+    }
+}
+
+/// The highest version that all members speak; none while it is not known of one of them what it does.
+fn lowest_of(view: &View, own: NodeId, speak: &PeersSpeak) -> Option<Protocol> {
+    let others = view.members().map(|member| member.member.id).filter(|&member| member != own);
+    let newest = others.map(|member| speak.get(&member).map(|spoken| spoken.newest));
+    newest.chain([Some(Spoken::BY_THIS_BUILD.newest)]).min().flatten()
+}
+
+fn not_newest(view: &View, own: NodeId, speak: &PeersSpeak) -> Vec<NodeId> {
+    let others = view.members().map(|member| member.member.id).filter(|&member| member != own);
+    others.filter(|member| speak.get(member).is_none_or(|spoken| spoken.newest < Protocol::NEWEST)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::bootstrap::{self, Ports};
+
+    #[test]
+    fn a_version_is_in_use_once_every_member_has_said_that_it_speaks_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = bootstrap::open_or_found(&dir.path().join("d"), None, None, Ports::default()).unwrap();
+        let identity = crate::data_dir::read_identity(&nodes[0].dir).unwrap();
+        let view = bootstrap::view_of(&identity, dir.path()).unwrap();
+        let [own, second, third] = [1, 2, 3].map(|number| NodeId::of_name(&format!("node-{number}")));
+        let newest = Protocol::NEWEST;
+        let up_to = |newest| Spoken { oldest: Protocol(1), newest };
+        let mut speak = PeersSpeak::from([(second, up_to(newest))]);
+        assert_eq!(lowest_of(&view, own, &speak), None, "the third has said nothing");
+        assert_eq!(not_newest(&view, own, &speak), [third]);
+
+        let older = Protocol(newest.0 - 1);
+        speak.insert(third, up_to(older));
+        assert_eq!(lowest_of(&view, own, &speak), Some(older));
+        assert_eq!(not_newest(&view, own, &speak), [third]);
+        // One that is no member, or is gone, has no say.
+        speak.insert(NodeId::of_name("node-4"), up_to(Protocol(2)));
+        speak.insert(third, up_to(Protocol(newest.0 + 3)));
+        assert_eq!(lowest_of(&view, own, &speak), Some(newest), "never more than this node speaks");
+        assert_eq!(not_newest(&view, own, &speak), []);
+    }
+}

@@ -1,0 +1,93 @@
+//! The log on standard error.
+//!
+//! A node does not depend on whoever reads it. A line that cannot be written, as the disk is full or the reader is gone, and one for which there
+//! is no room, as the reader has stopped reading, is dropped and counted. So lines are written by a thread of their own.
+
+mod rate_limit;
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing::{info, warn};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, LogLevel};
+pub(crate) use rate_limit::RateLimit;
+
+/// How many lines may wait to be written.
+const WAITING_MAX: usize = 8_192;
+
+/// The lines that could not be written.
+static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
+/// Counts those for which there was no room.
+static NO_ROOM: OnceLock<ErrorCounter> = OnceLock::new();
+/// The file that standard error goes to, if it is one.
+static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// The log of this process. When it is dropped, what waits is written, unless that takes too long.
+#[derive(Debug)]
+#[must_use]
+pub struct Log {
+    _writer: WorkerGuard,
+}
+
+/// Logs to standard error from here on. It may be called once in a process.
+pub fn to_stderr(level: &LogLevel, format: LogFormat) -> Log {
+    FILE.get_or_init(|| file_of(Path::new("/proc/self/fd/2")));
+    let (lines, writer) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_MAX).thread_name("log").finish(Stderr);
+    let _ = NO_ROOM.set(lines.error_counter());
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(level.directives())).with_writer(lines);
+    match format {
+        LogFormat::Human => log.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+    }
+    Log { _writer: writer }
+}
+
+/// How many lines were lost since the process began.
+pub fn lines_lost() -> u64 {
+    let no_room = NO_ROOM.get().map_or(0, ErrorCounter::dropped_lines);
+    UNWRITTEN.load(Ordering::Relaxed) + no_room as u64
+}
+
+/// Opens the file anew that standard error goes to, under the name that it had when the log began: whoever rotates logs has given the old one
+/// another name. Where it goes to something else there is nothing to do.
+pub fn reopen() {
+    let Some(path) = FILE.get().and_then(Option::as_ref) else {
+        return info!("SIGHUP: the log goes to no file, so there is nothing to open anew");
+    };
+    let opened = File::options().append(true).create(true).open(path);
+    match opened.and_then(|file| rustix::stdio::dup2_stderr(&file).map_err(io::Error::from)) {
+        Ok(()) => info!("SIGHUP: the log goes on in {}", path.display()),
+        Err(error) => {
+            warn!("SIGHUP: the log cannot be opened anew in {}, and goes on where it is: {error}", path.display())
+        }
+    }
+}
+
+/// The regular file that a descriptor is open on.
+fn file_of(descriptor: &Path) -> Option<PathBuf> {
+    fs::metadata(descriptor).ok().filter(fs::Metadata::is_file)?;
+    fs::read_link(descriptor).ok()
+}
+
+/// Standard error, which never fails.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if io::stderr().write_all(line).is_err() {
+            UNWRITTEN.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,732 @@
+//! The first frame in each direction: who is there, and whether the two belong together.
+//!
+//! Who dialled speaks first and says nothing more until it was answered, so no frame can get lost between the hello and what
+//! follows. Each says which versions of the protocol it speaks, and from then on both use the highest that they have in common. A hello
+//! has the same form in all versions, and only gets new fields, so that two nodes that cannot talk can at least say why: the magic,
+//! the lowest version, and a [`PbHello`].
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use cartwheel_core::cluster::membership::{Change, ChangeKind, History, Member};
+use cartwheel_core::control::MembersChange;
+use cartwheel_core::value::cluster_id::ClusterId;
+use cartwheel_core::value::dot::{Incarnation, NodeId};
+use cartwheel_core::value::hlc::Hlc;
+use cartwheel_core::wire::{Protocol, Spoken};
+use futures_util::{SinkExt as _, StreamExt as _};
+use prost::Message as _;
+use tokio::net::TcpStream;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use super::Invitation;
+use super::acquaintances::{Acquaintances, Retired};
+use crate::data_dir::ClusterSecret;
+use crate::data_dir::lineage::{Begun, Behind, Lineage, Mark};
+
+const MAGIC: &[u8; 9] = b"cartwheel";
+/// A hello is this long at most: whoever has not said who he is gets no more memory than that.
+const HELLO_BYTES_MAX: usize = 4096;
+/// How long the other side may take to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// Who this node is to its peers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalNode {
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// What that is called; empty if it has no name.
+    pub cluster_name: String,
+    /// Its id.
+    pub node: NodeId,
+    /// Its name, for people.
+    pub name: String,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Its boot within that incarnation; before the next one begins, the last one.
+    pub boot: u32,
+    /// Its last boots; before the next one begins, that one too.
+    pub lineage: Lineage,
+    /// It asks whether its data directory may be served, before a boot begins.
+    pub opens: bool,
+    /// Where peers find it.
+    pub peer_addr: String,
+    /// Where HTTP clients find it.
+    pub http_addr: String,
+}
+
+/// Why two nodes do not talk.
+#[derive(Debug, thiserror::Error)]
+pub enum HelloError {
+    /// Nobody answers at the address.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(#[source] io::Error),
+    /// The other side does not speak the protocol at all.
+    #[error("whoever is there is no cartwheel node: check the address")]
+    NotCartwheel,
+    /// There is no version of it that both speak.
+    #[error("{}", too_old(name, *theirs, *ours))]
+    Version {
+        /// Its name; empty if that cannot be told.
+        name: String,
+        /// The versions that it speaks.
+        theirs: Spoken,
+        /// Those that this node speaks.
+        ours: Spoken,
+    },
+    /// It belongs to another cluster.
+    #[error("{name} there belongs to cluster {theirs:032x} and this node to {ours:032x}: check the addresses")]
+    Cluster {
+        /// Its name.
+        name: String,
+        /// Its cluster.
+        theirs: u128,
+        /// This node's cluster.
+        ours: u128,
+    },
+    /// It belongs to a cluster of another name.
+    #[error("{name} there belongs to {}, and this node to {}: check the addresses", called(theirs), called(ours))]
+    ClusterName {
+        /// Its name.
+        name: String,
+        /// What its cluster is called; empty if it has no name.
+        theirs: String,
+        /// What this node's cluster is called.
+        ours: String,
+    },
+    /// It is, or wants, another node.
+    #[error("{found} is there instead of the node that was called: check the addresses")]
+    WrongNode {
+        /// The name of the node that was found.
+        found: String,
+    },
+    /// It is a data directory that was put back from a copy.
+    #[error("the data directory of {name} there is an old copy, and must be replaced with cartwheel renew: {why}")]
+    OldCopy {
+        /// Its name.
+        name: String,
+        /// How that shows.
+        why: Behind,
+    },
+    /// It is about to serve a data directory of which another copy is being served.
+    #[error("{name} runs already, on another copy of that data directory")]
+    Runs {
+        /// Its name.
+        name: String,
+    },
+    /// It is an incarnation that was replaced, or removed.
+    #[error("{name} there has a data directory that was replaced or removed, and never comes back: stop it")]
+    Replaced {
+        /// Its name.
+        name: String,
+    },
+    /// It says that this node's own directory must not be served.
+    #[error("it refused this node: {}", .0.told())]
+    Retired(Retired),
+    /// It is no member, and waits to be let in.
+    #[error("{name} there waits to be let in: add it with cartwheel cluster add {name}")]
+    Waits {
+        /// Its name.
+        name: String,
+    },
+    /// It only asked who is there.
+    #[error("{name} asked who is there")]
+    Asked {
+        /// Its name.
+        name: String,
+    },
+    /// It does not want to talk to this node.
+    #[error("it refused: {0}")]
+    Refused(String),
+    /// Its hello makes no sense.
+    #[error("its hello is malformed")]
+    Malformed,
+    /// It said nothing.
+    #[error("it said nothing for {} s", HELLO_WITHIN.as_secs())]
+    Silent,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+}
+
+/// A cluster of this name, or of none, as in a sentence.
+pub(crate) fn called(cluster: &str) -> String {
+    if cluster.is_empty() { "a cluster without a name".to_owned() } else { format!("the cluster {cluster}") }
+}
+
+fn too_old(name: &str, theirs: Spoken, ours: Spoken) -> String {
+    let who = if name.is_empty() { "it" } else { name };
+    let upgrade = match theirs.newest < ours.oldest {
+        true => "its build is too old, upgrade it",
+        false => "the build of this node is too old, upgrade this node",
+    };
+    format!("{who} speaks protocol {theirs} and this node {ours}: {upgrade}")
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbHello {
+    #[prost(bytes = "bytes", tag = "1")]
+    cluster: Bytes,
+    #[prost(fixed64, tag = "2")]
+    from: u64,
+    /// The node that is called; in an answer, the node that called.
+    #[prost(fixed64, tag = "3")]
+    to: u64,
+    #[prost(fixed64, tag = "4")]
+    incarnation: u64,
+    #[prost(uint32, tag = "5")]
+    boot: u32,
+    #[prost(string, tag = "6")]
+    name: String,
+    /// Only in an answer: why the caller is not welcome.
+    #[prost(string, tag = "7")]
+    refusal: String,
+    /// The version of the program; empty from one that did not say yet.
+    #[prost(string, tag = "8")]
+    version: String,
+    /// Only in an answer, with a refusal: why the caller's data directory must not be served.
+    #[prost(uint32, tag = "9")]
+    retired: u32,
+    /// The caller is no member and asks to be let in as this: a change that adds it, encoded.
+    #[prost(bytes = "bytes", tag = "10")]
+    joins: Bytes,
+    /// It needs no administrator to let it in.
+    #[prost(bool, tag = "13")]
+    joins_at_once: bool,
+    /// Only in an answer to that: the cluster's secret, and all changes that are known.
+    #[prost(bytes = "bytes", tag = "11")]
+    secret: Bytes,
+    #[prost(bytes = "bytes", tag = "12")]
+    history: Bytes,
+    /// The highest version of the protocol that it speaks; 0 from one that speaks no other than the lowest.
+    #[prost(uint32, tag = "14")]
+    newest: u32,
+    /// It asks whether its data directory may be served, and says nothing more.
+    #[prost(bool, tag = "15")]
+    opens: bool,
+    /// The last boots of its data directory, the latest last: the one that has begun, or is about to.
+    #[prost(message, repeated, tag = "16")]
+    boots: Vec<PbBegun>,
+    /// Where it is found, for peers and for HTTP clients; empty from one that did not say yet.
+    #[prost(string, tag = "17")]
+    peer_addr: String,
+    #[prost(string, tag = "18")]
+    http_addr: String,
+    /// What its cluster is called; empty if it has no name, or who asks to be let in was not told one.
+    #[prost(string, tag = "19")]
+    cluster_name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbBegun {
+    #[prost(uint32, tag = "1")]
+    boot: u32,
+    #[prost(fixed64, tag = "2")]
+    drawn: u64,
+    /// Of each shard's store, the boot and the commit.
+    #[prost(uint64, repeated, tag = "3")]
+    marks: Vec<u64>,
+}
+
+/// Who calls this one asks who is there.
+const NOBODY: NodeId = NodeId::new(0);
+
+/// The values of [`PbHello::retired`].
+const OLD_COPY: u32 = 1;
+const REPLACED: u32 = 2;
+const RUNS: u32 = 3;
+
+/// The other side of a connection on which both have said hello.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Remote {
+    pub(super) node: NodeId,
+    pub(super) name: String,
+    pub(super) incarnation: Incarnation,
+    pub(super) boot: u32,
+    pub(super) lineage: Lineage,
+    /// It only asks whether it may be served.
+    pub(super) opens: bool,
+    pub(super) version: Option<String>,
+    /// Where it says that it is found, for peers and for HTTP clients; empty if it does not.
+    pub(super) peer_addr: String,
+    pub(super) http_addr: String,
+    /// The versions of the protocol that it speaks.
+    pub(super) spoken: Spoken,
+}
+
+/// A hello that arrived.
+struct Heard {
+    hello: PbHello,
+    spoken: Spoken,
+}
+
+/// Introduces `local` on a connection that it dialled to `to`.
+pub(super) async fn call(
+    stream: &mut TcpStream,
+    local: &LocalNode,
+    to: NodeId,
+    acquaintances: &Acquaintances,
+) -> Result<(Remote, Protocol), HelloError> {
+    let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
+    let ours = acquaintances.spoken();
+    frames.send(encode(local, ours, to, None)).await?;
+    let heard = next(&mut frames, ours).await?;
+    let answer = &heard.hello;
+    let is_called = NodeId::new(answer.from) == to && answer.cluster.as_ref() == local.cluster.0.to_be_bytes();
+    match answer.retired {
+        OLD_COPY if is_called => return Err(HelloError::Retired(Retired::OldCopy)),
+        REPLACED if is_called => return Err(HelloError::Retired(Retired::Replaced)),
+        RUNS if is_called => return Err(HelloError::Runs { name: local.name.clone() }),
+        _ => {}
+    }
+    let protocol = agree(&heard, ours)?;
+    if !answer.refusal.is_empty() {
+        return Err(HelloError::Refused(answer.refusal.clone()));
+    }
+    let remote = check(&heard, local)?;
+    if remote.node != to {
+        return Err(HelloError::WrongNode { found: remote.name });
+    }
+    acquaintances.admit(&remote).await?;
+    Ok((remote, protocol))
+}
+
+/// A member of the same cluster, and where it says that it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Its id.
+    pub node: NodeId,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Where peers find it; empty if it does not say.
+    pub peer_addr: String,
+    /// Where HTTP clients find it; empty if it does not say.
+    pub http_addr: String,
+}
+
+/// Asks who is at the other end of a connection.
+pub(super) async fn ask_who(stream: &mut TcpStream, local: &LocalNode) -> Result<Found, HelloError> {
+    let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
+    let ours = Spoken::BY_THIS_BUILD;
+    frames.send(encode(local, ours, NOBODY, None)).await?;
+    let heard = next(&mut frames, ours).await?;
+    let Remote { node, incarnation, peer_addr, http_addr, .. } = check(&heard, local)?;
+    Ok(Found { node, incarnation, peer_addr, http_addr })
+}
+
+/// Hears who calls `local` and answers.
+pub(super) async fn answer(
+    stream: &mut TcpStream,
+    local: &LocalNode,
+    acquaintances: &Acquaintances,
+) -> Result<(Remote, Protocol), HelloError> {
+    let mut frames = Framed::new(stream, super::codec(HELLO_BYTES_MAX));
+    let ours = acquaintances.spoken();
+    let first = next(&mut frames, ours).await;
+    if let Ok(heard) = &first
+        && !heard.hello.joins.is_empty()
+        && agree(heard, ours).is_ok()
+    {
+        return Err(welcome(&mut frames, local, &heard.hello, acquaintances).await?);
+    }
+    let checked = match first {
+        Ok(heard) => meet(&heard, local, ours, acquaintances).await.map_err(|error| (error, heard.hello.from)),
+        Err(error @ HelloError::Version { .. }) => Err((error, 0)),
+        Err(error) => return Err(error),
+    };
+    match checked {
+        Ok((remote, protocol)) => {
+            frames.send(encode(local, ours, remote.node, None)).await?;
+            Ok((remote, protocol))
+        }
+        Err((error, from)) => {
+            // From here on, "this node" and "it" are the other way round.
+            let refusal = match &error {
+                HelloError::Version { .. } => format!("{} speaks protocol {ours}", local.name),
+                HelloError::Cluster { .. } => {
+                    format!("{} belongs to cluster {:032x}", local.name, local.cluster.0)
+                }
+                error => error.to_string(),
+            };
+            let retired = match &error {
+                HelloError::OldCopy { .. } => OLD_COPY,
+                HelloError::Replaced { .. } => REPLACED,
+                HelloError::Runs { .. } => RUNS,
+                _ => 0,
+            };
+            frames.send(encode(local, ours, NodeId::new(from), Some((refusal, retired)))).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Whether the node that called is to be talked to, and in which version of the protocol.
+async fn meet(
+    heard: &Heard,
+    local: &LocalNode,
+    ours: Spoken,
+    acquaintances: &Acquaintances,
+) -> Result<(Remote, Protocol), HelloError> {
+    let checked = match NodeId::new(heard.hello.to) {
+        to if to == local.node => check(heard, local),
+        NOBODY => check(heard, local).and_then(|remote| Err(HelloError::Asked { name: remote.name })),
+        _ => Err(HelloError::WrongNode { found: local.name.clone() }),
+    };
+    match (checked, agree(heard, ours)) {
+        // Whoever else has this node's directory, it is this process that serves it.
+        (Ok(remote), _) if (remote.node, remote.incarnation) == (local.node, local.incarnation) => {
+            Err(HelloError::Runs { name: remote.name })
+        }
+        (Ok(remote), agreed) => {
+            // An old copy is one in any version.
+            acquaintances.admit(&remote).await?;
+            Ok((remote, agreed?))
+        }
+        (Err(_), Err(version)) => Err(version),
+        (Err(error), Ok(_)) => Err(error),
+    }
+}
+
+/// Tells a node that wants to be let in what it needs to know, and notes that it waits.
+async fn welcome(
+    frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>,
+    local: &LocalNode,
+    hello: &PbHello,
+    acquaintances: &Acquaintances,
+) -> Result<HelloError, HelloError> {
+    let Some(welcome) = acquaintances.welcome() else { return Ok(HelloError::Malformed) };
+    let Ok(Change { what: ChangeKind::Add(member), .. }) = Change::decode(&hello.joins) else {
+        return Ok(HelloError::Malformed);
+    };
+    let name = member.name.clone();
+    if let Err(other) = check_cluster_name(hello, local) {
+        frames.send(encode(local, acquaintances.spoken(), member.id, None)).await?;
+        return Ok(other);
+    }
+    if hello.joins_at_once {
+        // It asks again until it is let in, and then the change is refused.
+        let (control, member) = (welcome.control.clone(), member.clone());
+        let changes = vec![ChangeKind::Add(member)];
+        let change = MembersChange { changes, planned_on: None, timeout: HELLO_WITHIN };
+        tokio::spawn(async move { drop(control.change_members(change).await) });
+    }
+    welcome.waiting.note(member);
+    let history = welcome.history.borrow().clone();
+    let answer = PbHello {
+        secret: Bytes::copy_from_slice(&welcome.secret.0),
+        history: history.clone(),
+        ..greeting(local, acquaintances.spoken(), NodeId::new(hello.from), None)
+    };
+    frames.codec_mut().set_max_frame_length(history.len() + HELLO_BYTES_MAX);
+    frames.send(framed(&answer, acquaintances.spoken())).await?;
+    Ok(HelloError::Waits { name })
+}
+
+/// Asks whoever is at the other end of a connection to be let in.
+pub(super) async fn ask_to_join(
+    stream: &mut TcpStream,
+    joiner: &Member,
+    joins_at_once: bool,
+    cluster_name: &str,
+) -> Result<Invitation, HelloError> {
+    let mut frames = Framed::new(stream, super::codec(super::FRAME_BYTES_MAX));
+    let change = Change { hlc: Hlc::ZERO, node: joiner.id, number: 1, what: ChangeKind::Add(joiner.clone()) };
+    let nobody = LocalNode {
+        cluster: ClusterId(0),
+        cluster_name: cluster_name.to_owned(),
+        node: joiner.id,
+        name: joiner.name.clone(),
+        incarnation: joiner.incarnation,
+        boot: 0,
+        lineage: Lineage::default(),
+        opens: false,
+        peer_addr: joiner.peer_addr.clone(),
+        http_addr: joiner.http_addr.clone(),
+    };
+    let ours = Spoken::BY_THIS_BUILD;
+    let hello = PbHello { joins: change.encode(), joins_at_once, ..greeting(&nobody, ours, NodeId::new(0), None) };
+    frames.send(framed(&hello, ours)).await?;
+    let heard = next(&mut frames, ours).await?;
+    agree(&heard, ours)?;
+    let answer = heard.hello;
+    if !cluster_name.is_empty() && answer.cluster_name != cluster_name {
+        let (name, theirs) = (text(&answer.name), text(&answer.cluster_name));
+        return Err(HelloError::ClusterName { name, theirs, ours: cluster_name.to_owned() });
+    }
+    if !answer.refusal.is_empty() {
+        return Err(HelloError::Refused(answer.refusal));
+    }
+    let secret = answer.secret.as_ref().try_into().map_err(|_| HelloError::Malformed)?;
+    let history = History::decode(&answer.history).map_err(|_| HelloError::Malformed)?;
+    Ok(Invitation { secret: ClusterSecret(secret), history })
+}
+
+fn encode(local: &LocalNode, spoken: Spoken, to: NodeId, refusal: Option<(String, u32)>) -> Bytes {
+    framed(&greeting(local, spoken, to, refusal), spoken)
+}
+
+fn framed(hello: &PbHello, spoken: Spoken) -> Bytes {
+    let mut frame = BytesMut::with_capacity(MAGIC.len() + 4 + hello.encoded_len());
+    frame.put_slice(MAGIC);
+    frame.put_u32(spoken.oldest.0);
+    frame.extend_from_slice(&hello.encode_to_vec());
+    frame.freeze()
+}
+
+fn greeting(local: &LocalNode, spoken: Spoken, to: NodeId, refusal: Option<(String, u32)>) -> PbHello {
+    let (refusal, retired) = refusal.unwrap_or_default();
+    PbHello {
+        cluster: Bytes::copy_from_slice(&local.cluster.0.to_be_bytes()),
+        from: local.node.get(),
+        to: to.get(),
+        incarnation: local.incarnation.0,
+        boot: local.boot,
+        name: local.name.clone(),
+        refusal,
+        version: crate::VERSION.to_owned(),
+        retired,
+        newest: spoken.newest.0,
+        opens: local.opens,
+        boots: local.lineage.for_hello().boots().iter().map(begun_to_pb).collect(),
+        peer_addr: local.peer_addr.clone(),
+        http_addr: local.http_addr.clone(),
+        cluster_name: local.cluster_name.clone(),
+        ..PbHello::default()
+    }
+}
+
+fn begun_to_pb(begun: &Begun) -> PbBegun {
+    let marks = begun.marks.iter().flat_map(|mark| [mark.boot.into(), mark.commit]).collect();
+    PbBegun { boot: begun.boot, drawn: begun.drawn, marks }
+}
+
+fn begun_from_pb(begun: &PbBegun) -> Begun {
+    let mark = |pair: &[u64]| Mark { boot: u32::try_from(pair[0]).unwrap_or(u32::MAX), commit: pair[1] };
+    Begun { boot: begun.boot, drawn: begun.drawn, marks: begun.marks.chunks_exact(2).map(mark).collect() }
+}
+
+async fn next(frames: &mut Framed<&mut TcpStream, LengthDelimitedCodec>, ours: Spoken) -> Result<Heard, HelloError> {
+    let frame = match tokio::time::timeout(HELLO_WITHIN, frames.next()).await {
+        Err(_) => return Err(HelloError::Silent),
+        Ok(None) => return Err(HelloError::Broken(io::ErrorKind::UnexpectedEof.into())),
+        // The first four bytes that somebody else sends are hardly ever the length of a short frame.
+        Ok(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => return Err(HelloError::NotCartwheel),
+        Ok(Some(frame)) => frame?,
+    };
+    decode(frame.freeze(), ours)
+}
+
+fn decode(mut frame: Bytes, ours: Spoken) -> Result<Heard, HelloError> {
+    if !frame.starts_with(MAGIC) || frame.len() < MAGIC.len() + 4 {
+        return Err(HelloError::NotCartwheel);
+    }
+    frame.advance(MAGIC.len());
+    let oldest = Protocol(frame.get_u32());
+    match PbHello::decode(frame) {
+        Ok(hello) => {
+            let spoken = Spoken { oldest, newest: Protocol(hello.newest).max(oldest) };
+            Ok(Heard { hello, spoken })
+        }
+        Err(_) if ours.has(oldest) => Err(HelloError::Malformed),
+        Err(_) => Err(HelloError::Version { name: String::new(), theirs: Spoken { oldest, newest: oldest }, ours }),
+    }
+}
+
+/// The version that is used from now on.
+fn agree(heard: &Heard, ours: Spoken) -> Result<Protocol, HelloError> {
+    let (name, theirs) = (text(&heard.hello.name), heard.spoken);
+    ours.in_common(theirs).ok_or(HelloError::Version { name, theirs, ours })
+}
+
+/// What comes from the network and goes to a log.
+fn text(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(255).collect()
+}
+
+/// Whether who says hello may belong to this node's cluster, as far as that has a name. Who knows of none is of an earlier build, or was told none.
+fn check_cluster_name(hello: &PbHello, local: &LocalNode) -> Result<(), HelloError> {
+    if hello.cluster_name.is_empty() || hello.cluster_name == local.cluster_name {
+        return Ok(());
+    }
+    let (name, theirs, ours) = (text(&hello.name), text(&hello.cluster_name), local.cluster_name.clone());
+    Err(HelloError::ClusterName { name, theirs, ours })
+}
+
+fn check(heard: &Heard, local: &LocalNode) -> Result<Remote, HelloError> {
+    let Heard { hello, spoken } = heard;
+    let cluster = hello.cluster.as_ref().try_into().map(u128::from_be_bytes).map_err(|_| HelloError::Malformed)?;
+    let name = text(&hello.name);
+    if cluster != local.cluster.0 {
+        return Err(HelloError::Cluster { name, theirs: cluster, ours: local.cluster.0 });
+    }
+    check_cluster_name(hello, local)?;
+    let version = Some(text(&hello.version)).filter(|version| !version.is_empty());
+    let (node, incarnation, boot) = (NodeId::new(hello.from), Incarnation(hello.incarnation), hello.boot);
+    let lineage = Lineage::of(hello.boots.iter().map(begun_from_pb).collect());
+    let (peer_addr, http_addr) = (text(&hello.peer_addr), text(&hello.http_addr));
+    let opens = hello.opens;
+    Ok(Remote { node, name, incarnation, boot, lineage, opens, version, peer_addr, http_addr, spoken: *spoken })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn local(name: String, cluster: u128, incarnation: u64, boot: u32) -> LocalNode {
+        let (node, lineage, peer_addr, http_addr) =
+            (NodeId::of_name(&name), Lineage::default(), format!("{name}:1"), format!("{name}:2"));
+        let (cluster, incarnation) = (ClusterId(cluster), Incarnation(incarnation));
+        let cluster_name = String::new();
+        LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens: false, peer_addr, http_addr }
+    }
+
+    /// What comes of it at both ends if a build that speaks `theirs` calls this one, or is called by it.
+    async fn talk(theirs: Spoken) -> [Result<Protocol, HelloError>; 2] {
+        let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 1, 1));
+        let (said, nobody) = (encode(&a, theirs, b.node, None), Acquaintances::default());
+        let mut ends = Vec::new();
+        for calls in [true, false] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut there = listener.accept().await.unwrap().0;
+            let mut frames = Framed::new(&mut there, crate::peers::codec(HELLO_BYTES_MAX));
+            frames.send(said.clone()).await.unwrap();
+            let ended = match calls {
+                true => answer(&mut here, &b, &nobody).await,
+                false => call(&mut here, &b, a.node, &nobody).await,
+            };
+            // The other end decides by the same numbers.
+            let heard = next(&mut frames, theirs).await.unwrap();
+            let ended = ended.map(|(_, protocol)| protocol);
+            assert_eq!(agree(&heard, theirs).ok(), ended.as_ref().ok().copied());
+            ends.push(ended);
+        }
+        ends.try_into().unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_is_told_who_is_there_and_where_that_is_found() {
+        let (a, b) = (local("a".to_owned(), 1, 1, 1), local("b".to_owned(), 1, 2, 1));
+        let stranger = local("c".to_owned(), 9, 1, 1);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (asks, is_told) in [(&a, true), (&stranger, false)] {
+            let mut here = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut there = listener.accept().await.unwrap().0;
+            let acquaintances = Acquaintances::default();
+            let (asked, answered) = tokio::join!(ask_who(&mut here, asks), answer(&mut there, &b, &acquaintances));
+            assert!(matches!(answered, Err(HelloError::Asked { .. } | HelloError::Cluster { .. })));
+            let found = Found {
+                node: b.node,
+                incarnation: Incarnation(2),
+                peer_addr: "b:1".to_owned(),
+                http_addr: "b:2".to_owned(),
+            };
+            assert_eq!(asked.ok(), is_told.then_some(found));
+        }
+    }
+
+    #[tokio::test]
+    async fn nodes_of_clusters_of_other_names_do_not_talk() {
+        let of = |name: &str| LocalNode { cluster_name: name.to_owned(), ..local("b".to_owned(), 1, 2, 1) };
+        let heard = |from: &LocalNode| decode(encode(from, Spoken::BY_THIS_BUILD, NOBODY, None), Spoken::BY_THIS_BUILD);
+        for (theirs, ours, talk) in
+            [("shop", "shop", true), ("shop", "depot", false), ("", "shop", true), ("shop", "", false)]
+        {
+            let checked = check(&heard(&of(theirs)).unwrap(), &of(ours));
+            assert_eq!(checked.is_ok(), talk, "{theirs} {ours}");
+            assert!(talk || checked.unwrap_err().to_string().contains("belongs to the cluster shop"));
+        }
+    }
+
+    #[tokio::test]
+    async fn two_builds_use_the_highest_version_that_both_speak_or_say_which_is_too_old() {
+        let Spoken { oldest, newest } = Spoken::BY_THIS_BUILD;
+        let spoken = |oldest, newest| Spoken { oldest: Protocol(oldest), newest: Protocol(newest) };
+        for (theirs, agreed) in [
+            (spoken(oldest.0, newest.0), newest),
+            (spoken(oldest.0 - 2, newest.0 + 2), newest),
+            (spoken(newest.0, newest.0 + 1), newest),
+            (spoken(oldest.0 - 1, oldest.0), oldest),
+        ] {
+            for end in talk(theirs).await {
+                assert_eq!(end.unwrap(), agreed, "{theirs}");
+            }
+        }
+        let future = newest.0 + 1;
+        for (theirs, told) in [
+            (
+                spoken(future, future + 1),
+                format!(
+                    "a speaks protocol versions {future} to {} and this node version {newest}: the build of this node is too old",
+                    future + 1
+                ),
+            ),
+            (
+                spoken(1, 2),
+                format!("a speaks protocol versions 1 to 2 and this node version {newest}: its build is too old"),
+            ),
+        ] {
+            for end in talk(theirs).await {
+                let error = end.unwrap_err().to_string();
+                assert!(error.starts_with(&told), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_uses_a_version_goes_on_talking_to_none_that_knows_only_older_ones() {
+        let acquaintances = Acquaintances::default();
+        assert_eq!(acquaintances.spoken(), Spoken::BY_THIS_BUILD);
+        let (node, name, incarnation, version) = (NodeId::of_name("a"), "a".to_owned(), Incarnation(1), None);
+        let (lineage, opens, spoken) = (Lineage::default(), false, Spoken::BY_THIS_BUILD);
+        let (peer_addr, http_addr) = (String::new(), String::new());
+        let remote = Remote { node, name, incarnation, boot: 1, lineage, opens, version, peer_addr, http_addr, spoken };
+        let mut refused = std::pin::pin!(acquaintances.refused(&remote));
+        tokio::select! {
+            biased;
+            () = &mut refused => panic!("there is no reason"),
+            () = std::future::ready(()) => {}
+        }
+        acquaintances.speak_from(Protocol(Protocol::NEWEST.0 + 1));
+        refused.await;
+        acquaintances.speak_from(Protocol::OLDEST);
+        assert_eq!(acquaintances.spoken().oldest, Protocol(Protocol::NEWEST.0 + 1), "it never goes back");
+        assert_eq!(acquaintances.spoken().in_common(Spoken::BY_THIS_BUILD), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_a_hello_or_refused(
+            name in ".{0,300}", ids in (any::<u128>(), any::<u64>(), any::<u32>(), any::<u64>()), refusal in ".{0,9}",
+            changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), cut in any::<prop::sample::Index>(),
+            noise in vec(any::<u8>(), 0..100),
+        ) {
+            let (cluster, incarnation, boot, to) = ids;
+            let node = local(name, cluster, incarnation, boot);
+            let ours = Spoken::BY_THIS_BUILD;
+            let said = encode(&node, ours, NodeId::new(to), Some((refusal.clone(), boot)));
+            let heard = decode(said.clone(), ours).unwrap();
+            let hello = &heard.hello;
+            prop_assert_eq!((hello.to, &hello.refusal, &hello.name), (to, &refusal, &node.name));
+            let remote = check(&heard, &node).unwrap();
+            prop_assert_eq!((remote.spoken, agree(&heard, ours).unwrap()), (ours, ours.newest));
+            prop_assert_eq!(remote.node, node.node);
+            prop_assert!(remote.name.chars().count() <= 255 && !remote.name.chars().any(char::is_control));
+
+            let mut spoilt = said.to_vec();
+            changes.iter().for_each(|(at, byte)| spoilt[at.index(said.len())] = *byte);
+            let cut_off = spoilt[..cut.index(said.len())].to_vec();
+            for bytes in [spoilt, cut_off, noise] {
+                if let Ok(heard) = decode(bytes.into(), ours) {
+                    let _ = (check(&heard, &node), agree(&heard, ours));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The connections that peers dial to this node.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cartwheel_core::wire::decode_envelope_as;
+use futures_util::StreamExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::codec::FramedRead;
+use tracing::{debug, warn};
+
+use super::board::Nonsense;
+use super::frames::Frames;
+use super::outgoing::read_mark_frame;
+use super::{Acquaintances, Board, FRAME_BYTES_MAX, HelloError, Inbound, LocalNode, hello};
+use crate::log::RateLimit;
+use crate::tcp::acceptor::Acceptor;
+use crate::tcp::keepalive;
+
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// See [`super::listen`].
+pub(super) async fn listen(
+    local: LocalNode,
+    listener: TcpListener,
+    connections_max: usize,
+    inbound: Inbound,
+    board: Board,
+    acquaintances: Acquaintances,
+    mut stop: watch::Receiver<bool>,
+) {
+    let acceptor = Acceptor::new(listener, connections_max, "peers");
+    let refusals = Arc::new(RateLimit::new(LOG_EVERY));
+    loop {
+        let (stream, permit) = tokio::select! {
+            accepted = acceptor.next() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let (local, inbound, board) = (local.clone(), inbound.clone(), board.clone());
+        let acquaintances = acquaintances.clone();
+        let (refusals, mut stop) = (refusals.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = serve(stream, &local, &inbound, &board, &acquaintances, &refusals) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    local: &LocalNode,
+    inbound: &Inbound,
+    board: &Board,
+    acquaintances: &Acquaintances,
+    refusals: &RateLimit,
+) {
+    let _ = keepalive::watch(&stream);
+    let addr = stream.peer_addr().map_or_else(|_| "an unknown address".to_owned(), |addr| addr.to_string());
+    let (remote, protocol) = match hello::answer(&mut stream, local, acquaintances).await {
+        Ok(met) => met,
+        Err(HelloError::Asked { name }) => return debug!("{name} asked from {addr} who is there"),
+        Err(error) => {
+            board.refused();
+            if let Some(count) = refusals.count(1) {
+                warn!("refused a peer's connection from {addr} ({count} since the last such line): {error}");
+            }
+            return;
+        }
+    };
+    debug!("{} connected from {addr}, in protocol version {protocol}", remote.name);
+    if remote.opens {
+        return;
+    }
+    acquaintances.is_found_at(&remote);
+    let connected = acquaintances.connected(&remote);
+    let stats = board.get(remote.node);
+    stats.iter().for_each(|stats| stats.called.notify_one());
+    let mut frames = FramedRead::new(stream, Frames::new(FRAME_BYTES_MAX));
+    let mut refused = pin!(acquaintances.refused(&remote));
+    loop {
+        // It dials again, and is told why it is refused.
+        let frame = tokio::select! {
+            () = &mut refused => return warn!("closed the connection of {}: it is refused from now on", remote.name),
+            frame = frames.next() => frame,
+        };
+        let Some(frame) = frame else { return };
+        connected.heard();
+        if let Ok(frame) = &frame
+            && let Some((shard, mark)) = read_mark_frame(frame)
+        {
+            connected.marked(shard, mark);
+            continue;
+        }
+        let bytes = frame.as_ref().map_or(0, |frame| frame.len());
+        let message = match frame.map(|frame| decode_envelope_as(frame, protocol)) {
+            Ok(Ok(message)) if message.from == remote.node => message,
+            Ok(Ok(message)) => {
+                let why = format!("it sent a message of {}", message.from);
+                return cut_off(&remote.name, board, refusals, Nonsense::OtherName, &why);
+            }
+            Ok(Err(error)) => return cut_off(&remote.name, board, refusals, Nonsense::Frame, &error.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return cut_off(&remote.name, board, refusals, Nonsense::TooLong, &error.to_string());
+            }
+            Err(error) => return debug!("the connection of {} broke: {error}", remote.name),
+        };
+        if let Some(stats) = &stats {
+            stats.heard(&message, bytes, board.now());
+        }
+        // While a shard is busy this waits, the socket fills, and in the end the peer drops what it cannot send.
+        if inbound.deliver(message, bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells of a peer whose connection is closed because of what it sent. It dials again, and may do so again at once.
+fn cut_off(peer: &str, board: &Board, refusals: &RateLimit, kind: Nonsense, why: &str) {
+    board.sent_nonsense(kind);
+    if let Some(count) = refusals.count(1) {
+        warn!("closed the connection of {peer} ({count} refused since the last such line): {why}");
+    }
+}

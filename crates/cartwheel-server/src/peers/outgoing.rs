@@ -1,0 +1,599 @@
+//! The connections that this node dials to one peer: one that always stands, and one for frames with large values, which is dialled
+//! when there are any. Small frames would wait behind those for as long as they take to travel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cartwheel_core::message::{Envelope, Message, RequestId, Requester};
+use cartwheel_core::wire::{Frame, Protocol};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{SinkExt, StreamExt as _};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio_util::codec::{FramedWrite, LengthDelimitedCodec};
+use tracing::{debug, info, warn};
+
+use super::hello::{self, Found, HelloError, Remote};
+use super::{Acquaintances, FRAME_BYTES_MAX, LocalNode, Peer, PeerStats, Unwelcome, codec};
+use crate::data_dir::lineage::Mark;
+use crate::log::RateLimit;
+use crate::os::random;
+use crate::tcp::keepalive;
+
+/// How many batches of frames, and how many bytes in them, may wait for a peer. One frame may always wait.
+const BATCHES_MAX: usize = 1_024;
+const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// How many bytes are gathered before they are written.
+const WRITE_BYTES: usize = 256 << 10;
+/// How long dialling may take, how long a peer may take no bytes before the connection counts as broken, and ...
+const DIAL_WITHIN: Duration = Duration::from_secs(3);
+/// ... how often a connection is asked for meanwhile. The system would repeat a lost request after one second, three and seven: too late to
+/// notice that a cut has healed.
+const DIAL_EVERY: Duration = Duration::from_millis(500);
+/// How long a peer may be missing before that is worth a warning.
+const MISSING_FOR: Duration = Duration::from_secs(5);
+/// How long a peer that may be cut off, and was reached, is left alone before it is looked again.
+const REACHED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long it may take to reach a peer that is to say what it knows of this node, and how long the peer may take in all, before that goes
+/// on without it.
+const REACHED_WITHIN: Duration = Duration::from_secs(1);
+const INTRODUCED_WITHIN: Duration = Duration::from_secs(4);
+/// The tag of field 31 with a wire type that protobuf does not have.
+const MARK_FRAME: u8 = 0xff;
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait before the next dial: at first, and at most.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(350);
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// From so many bytes on a frame goes by the connection for large ones.
+const LARGE_BYTES: usize = 64 << 10;
+/// How long that connection stands while there are none.
+const IDLE_FOR: Duration = Duration::from_secs(60);
+
+/// Frames that wait for a peer.
+#[derive(Debug)]
+struct Batch {
+    /// The version of the protocol that they are of.
+    protocol: Protocol,
+    /// The shard that they are of, and the mark of its store that goes before them.
+    synced: Option<(u32, Mark)>,
+    frames: Vec<Bytes>,
+}
+
+/// A frame with a large value that waits for a peer.
+#[derive(Debug)]
+struct Large {
+    /// The version of the protocol that it is of.
+    protocol: Protocol,
+    /// The shard that it is of, and the mark of its store that goes before it.
+    synced: Option<(u32, Mark)>,
+    /// Its bytes are put together when it is its turn, and not by the shard, which has others waiting.
+    frame: Frame,
+    /// The question that it answers, if it answers one.
+    answers: Option<Answers>,
+}
+
+/// The questions of a peer whose answers wait to be sent to it. A large answer takes long to travel, and is asked for again meanwhile.
+#[derive(Clone, Debug, Default)]
+struct Answering(Arc<Mutex<BTreeSet<RequestId>>>);
+
+impl Answering {
+    /// The answer to this question is on its way until what is returned is dropped; none if another one is already.
+    fn begin(&self, request_id: RequestId) -> Option<Answers> {
+        let is_first = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(request_id);
+        is_first.then(|| Answers { request_id, of: self.clone() })
+    }
+}
+
+/// A question that is being answered.
+#[derive(Debug)]
+struct Answers {
+    request_id: RequestId,
+    of: Answering,
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.of.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.request_id);
+    }
+}
+
+/// The way to one peer.
+#[derive(Debug)]
+pub(super) struct Link {
+    stats: Arc<PeerStats>,
+    batches: mpsc::Sender<Batch>,
+    large: mpsc::Sender<Large>,
+    /// The version of the protocol that was agreed on with the peer for the latest connection.
+    agreed: Arc<AtomicU32>,
+    queued_bytes: Arc<AtomicUsize>,
+    large_bytes: Arc<AtomicUsize>,
+    answering: Answering,
+    connected: watch::Receiver<bool>,
+    /// Whether the peer does not answer this node, as its detector has it.
+    doubted: watch::Sender<bool>,
+    drops: RateLimit,
+}
+
+impl Link {
+    /// Begins to dial `peer`, until `stop` is true or whoever would tell of `ended` is gone.
+    pub(super) fn start(
+        local: LocalNode,
+        peer: Peer,
+        stats: Arc<PeerStats>,
+        acquaintances: Acquaintances,
+        stop: watch::Receiver<bool>,
+        ended: watch::Receiver<()>,
+    ) -> Self {
+        let (batches, receiver) = mpsc::channel(BATCHES_MAX);
+        let (large, large_receiver) = mpsc::channel(BATCHES_MAX);
+        let (connected_sender, connected) = watch::channel(false);
+        let (doubted_sender, doubted) = watch::channel(false);
+        let (queued_bytes, agreed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU32::new(Protocol::OLDEST.0)));
+        let large_bytes = Arc::new(AtomicUsize::new(0));
+        let link = Self {
+            stats: stats.clone(),
+            batches,
+            large,
+            agreed: agreed.clone(),
+            queued_bytes: queued_bytes.clone(),
+            large_bytes: large_bytes.clone(),
+            answering: Answering::default(),
+            connected,
+            doubted: doubted_sender,
+            drops: RateLimit::new(LOG_EVERY),
+        };
+        let carrier = Carrier {
+            local: local.clone(),
+            peer: peer.clone(),
+            stats: stats.clone(),
+            acquaintances: acquaintances.clone(),
+            frames: large_receiver,
+            queued_bytes: large_bytes,
+        };
+        let connected = connected_sender;
+        let dialler =
+            Dialler { local, peer, stats, acquaintances, batches: receiver, agreed, queued_bytes, connected, doubted };
+        tokio::spawn(carrier.run(stop.clone(), ended.clone()));
+        tokio::spawn(dialler.run(stop, ended));
+        link
+    }
+
+    /// Whether a connection stands.
+    pub(super) fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+
+    /// The peer does not answer this node, or does again.
+    pub(super) fn doubt(&self, is_doubted: bool) {
+        self.doubted.send_if_modified(|doubted| std::mem::replace(doubted, is_doubted) != is_doubted);
+    }
+
+    /// Sends `messages`, or drops them: while there is no connection, and when too much waits for a slow one.
+    pub(super) fn send(&self, messages: &[Envelope], synced: Option<(u32, Mark)>) {
+        if !*self.connected.borrow() {
+            // That is told of already, and the messages are counted.
+            self.stats.dropped.fetch_add(messages.len() as u64, Ordering::Relaxed);
+            return;
+        }
+        let protocol = Protocol(self.agreed.load(Ordering::Acquire));
+        let mut frames = Vec::with_capacity(messages.len());
+        let (mut bytes, mut exchange_bytes) = (0, 0);
+        for message in messages {
+            let frame = Frame::of(message, protocol);
+            let frame_bytes = frame.bytes();
+            if frame_bytes > FRAME_BYTES_MAX {
+                self.dropped(1, "it is longer than a frame may be");
+                continue;
+            }
+            exchange_bytes += if is_exchange(&message.message) { frame_bytes } else { 0 };
+            if frame_bytes >= LARGE_BYTES {
+                self.send_large(message, Large { protocol, synced, frame, answers: None });
+                continue;
+            }
+            let frame = frame.encode();
+            bytes += frame.len();
+            frames.push(frame);
+        }
+        self.stats.exchange_bytes.fetch_add(exchange_bytes as u64, Ordering::Relaxed);
+        if frames.is_empty() {
+            return;
+        }
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let count = frames.len();
+        if (queued > 0 && queued + bytes > QUEUED_BYTES_MAX)
+            || self.batches.try_send(Batch { protocol, synced, frames }).is_err()
+        {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.dropped(count, "too much waits for it already");
+        }
+    }
+
+    /// Sends a frame with a large value, or drops it: when too much waits already, or what it answers is being answered.
+    fn send_large(&self, message: &Envelope, large: Large) {
+        let answers = match &message.message {
+            Message::Response(request_id, _) => match self.answering.begin(*request_id) {
+                Some(answers) => Some(answers),
+                None => return debug!("{} has asked again for what is on its way to it", self.stats.name),
+            },
+            _ => None,
+        };
+        let bytes = large.frame.bytes();
+        let queued = self.large_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let is_too_much = queued > 0 && queued + bytes > QUEUED_BYTES_MAX;
+        if is_too_much || self.large.try_send(Large { answers, ..large }).is_err() {
+            self.large_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.dropped(1, "too much waits for it already");
+        }
+    }
+
+    fn dropped(&self, count: usize, why: &str) {
+        self.stats.dropped.fetch_add(count as u64, Ordering::Relaxed);
+        if let Some(count) = self.drops.count(count as u64) {
+            warn!("dropped {count} messages to {}: {why}", self.stats.name);
+        }
+    }
+}
+
+/// Whether a message is one of those by which replicas are compared and made equal.
+const fn is_exchange(message: &Message) -> bool {
+    match message {
+        Message::Compare(..) | Message::Compared(..) => true,
+        Message::Request(request_id, _) | Message::Response(request_id, _) => {
+            matches!(request_id.requester, Requester::Exchange)
+        }
+        Message::Forward(..) | Message::Forwarded(..) | Message::Fetch(..) | Message::Fetched(..) => false,
+        Message::ClocksRequest(_) | Message::Clocks(_) | Message::Reconfiguration(..) | Message::Notice(_) => false,
+    }
+}
+
+/// Dials a peer and writes to it what the link's queue holds.
+struct Dialler {
+    local: LocalNode,
+    peer: Peer,
+    stats: Arc<PeerStats>,
+    acquaintances: Acquaintances,
+    batches: mpsc::Receiver<Batch>,
+    agreed: Arc<AtomicU32>,
+    queued_bytes: Arc<AtomicUsize>,
+    connected: watch::Sender<bool>,
+    doubted: watch::Receiver<bool>,
+}
+
+impl Dialler {
+    async fn run(mut self, mut stop: watch::Receiver<bool>, mut ended: watch::Receiver<()>) {
+        tokio::select! {
+            () = self.dial_for_ever() => {}
+            _ = ended.changed() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        self.connected.send_replace(false);
+    }
+
+    async fn dial_for_ever(&mut self) {
+        let mut backoff = BACKOFF_MIN;
+        let (mut missing_since, mut told) = (Instant::now(), (String::new(), false));
+        loop {
+            match self.dial().await {
+                Ok((stream, remote, protocol)) => {
+                    self.stats.connected(&remote, protocol);
+                    let peer = &self.peer;
+                    info!("connected to {} at {}, in protocol version {protocol}", peer.name, peer.addr);
+                    backoff = BACKOFF_MIN;
+                    let known = self.acquaintances.clone();
+                    let (local, peer, doubted) = (self.local.clone(), self.peer.clone(), self.doubted.clone());
+                    let healed = cut_healed(&local, &peer, &known, doubted);
+                    let error = tokio::select! {
+                        error = self.serve(stream, protocol) => error,
+                        error = healed => error,
+                        // It is told why when it is dialled again.
+                        () = known.refused(&remote) => std::io::Error::other("it is refused from now on"),
+                    };
+                    self.connected.send_replace(false);
+                    self.stats.failed(format!("the connection broke: {error}"));
+                    info!("the connection to {} broke: {error}", self.peer.name);
+                    (missing_since, told) = (Instant::now(), (String::new(), false));
+                }
+                Err(error) => {
+                    // A peer that is being started or restarted is no cause for alarm.
+                    let alarms = !matches!(error, HelloError::Unreachable(_) | HelloError::Broken(_))
+                        || missing_since.elapsed() > MISSING_FOR;
+                    match error {
+                        HelloError::Retired(why) => self.acquaintances.retire(why, &self.peer.name),
+                        HelloError::Version { theirs, .. } => self.stats.speaks(theirs),
+                        _ => {}
+                    }
+                    let error = error.to_string();
+                    self.stats.failed(error.clone());
+                    self.connected.send_replace(false);
+                    // The same error again and again is one piece of news.
+                    let Peer { name, addr, .. } = &self.peer;
+                    match (alarms, told == (error.clone(), alarms)) {
+                        (_, true) => debug!("cannot connect to {name}: {error}"),
+                        (true, false) => warn!("cannot connect to {name} at {addr}: {error}"),
+                        (false, false) => info!("cannot connect to {name} at {addr} yet: {error}"),
+                    }
+                    told = (error, alarms);
+                }
+            }
+            // A peer that reaches this node can be reached, as a rule.
+            tokio::select! {
+                () = tokio::time::sleep(jittered(backoff)) => {}
+                () = self.stats.called.notified() => {}
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn dial(&self) -> Result<(TcpStream, Remote, Protocol), HelloError> {
+        dial(&self.local, &self.peer, &self.acquaintances).await
+    }
+
+    /// Writes until the connection breaks, and says why it did.
+    async fn serve(&mut self, stream: TcpStream, protocol: Protocol) -> std::io::Error {
+        // Messages that waited for the last connection are stale by now.
+        while let Ok(batch) = self.batches.try_recv() {
+            self.taken(&batch);
+        }
+        self.agreed.store(protocol.0, Ordering::Release);
+        self.connected.send_replace(true);
+        let (read, write) = stream.into_split();
+        let mut frames = FramedWrite::new(write, codec(FRAME_BYTES_MAX));
+        frames.set_backpressure_boundary(WRITE_BYTES);
+        tokio::select! {
+            error = closed(read) => error,
+            error = self.write(&mut frames, protocol) => error,
+        }
+    }
+
+    async fn write(
+        &mut self,
+        frames: &mut FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
+        protocol: Protocol,
+    ) -> std::io::Error {
+        let (mut gathered, mut told) = (Vec::new(), BTreeMap::new());
+        loop {
+            if self.batches.recv_many(&mut gathered, BATCHES_MAX).await == 0 {
+                return std::io::Error::other("this node is stopping");
+            }
+            let write_out = async {
+                for batch in gathered.drain(..) {
+                    let bytes = self.taken(&batch);
+                    // What was made for the last connection while this one came about.
+                    if batch.protocol != protocol {
+                        self.stats.dropped.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
+                        continue;
+                    }
+                    self.stats.sent.count(batch.frames.len(), bytes);
+                    // Before what it may be needed for: it must not be acknowledged what a peer would not miss.
+                    if let Some((shard, mark)) = batch.synced
+                        && told.insert(shard, mark) != Some(mark)
+                    {
+                        frames.feed(mark_frame(shard, mark)).await?;
+                    }
+                    for frame in batch.frames {
+                        frames.feed(frame).await?;
+                    }
+                }
+                SinkExt::<Bytes>::flush(frames).await
+            };
+            match tokio::time::timeout(WRITE_WITHIN, write_out).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(_) => return std::io::ErrorKind::TimedOut.into(),
+            }
+        }
+    }
+
+    /// Counts a batch out of the queue, and says how many bytes it has.
+    fn taken(&self, batch: &Batch) -> usize {
+        let bytes = batch.frames.iter().map(Bytes::len).sum();
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        bytes
+    }
+}
+
+/// Carries frames with large values to a peer, one after the other.
+struct Carrier {
+    local: LocalNode,
+    peer: Peer,
+    stats: Arc<PeerStats>,
+    acquaintances: Acquaintances,
+    frames: mpsc::Receiver<Large>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+impl Carrier {
+    async fn run(mut self, mut stop: watch::Receiver<bool>, mut ended: watch::Receiver<()>) {
+        tokio::select! {
+            () = self.carry() => {}
+            _ = ended.changed() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn carry(&mut self) {
+        while let Some(first) = self.frames.recv().await {
+            let carried = match dial(&self.local, &self.peer, &self.acquaintances).await {
+                Ok((stream, remote, protocol)) => {
+                    let known = self.acquaintances.clone();
+                    tokio::select! {
+                        carried = self.serve(stream, protocol, first) => carried,
+                        () = known.refused(&remote) => Ok(()),
+                    }
+                }
+                // The other connection tells operators of it.
+                Err(error) => {
+                    self.drop_frame(first);
+                    Err(std::io::Error::other(error))
+                }
+            };
+            if let Err(error) = carried {
+                debug!("the connection to {} for large values ended: {error}", self.peer.name);
+                // What waits is asked for again where it is still wanted.
+                while let Ok(large) = self.frames.try_recv() {
+                    self.drop_frame(large);
+                }
+            }
+        }
+    }
+
+    /// Sends what waits until there has been nothing for a while.
+    async fn serve(&mut self, stream: TcpStream, protocol: Protocol, first: Large) -> std::io::Result<()> {
+        let (read, write) = stream.into_split();
+        let mut frames = FramedWrite::new(write, codec(FRAME_BYTES_MAX));
+        let write = async {
+            let (mut next, mut told) = (Some(first), BTreeMap::new());
+            while let Some(large) = next {
+                let bytes = large.frame.bytes();
+                self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                if large.protocol == protocol {
+                    self.stats.sent.count(1, bytes);
+                    let frame = tokio::task::spawn_blocking(move || large.frame.encode()).await?;
+                    let send = async {
+                        if let Some((shard, mark)) = large.synced
+                            && told.insert(shard, mark) != Some(mark)
+                        {
+                            frames.feed(mark_frame(shard, mark)).await?;
+                        }
+                        frames.send(frame).await
+                    };
+                    tokio::time::timeout(WRITE_WITHIN, send)
+                        .await
+                        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+                } else {
+                    self.stats.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+                drop(large.answers);
+                next = tokio::time::timeout(IDLE_FOR, self.frames.recv()).await.ok().flatten();
+            }
+            Ok(())
+        };
+        tokio::select! {
+            error = closed(read) => Err(error),
+            written = write => written,
+        }
+    }
+
+    fn drop_frame(&self, large: Large) {
+        self.queued_bytes.fetch_sub(large.frame.bytes(), Ordering::Relaxed);
+        self.stats.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Connects to a peer, and lets both sides say who they are.
+async fn dial(
+    local: &LocalNode,
+    peer: &Peer,
+    acquaintances: &Acquaintances,
+) -> Result<(TcpStream, Remote, Protocol), HelloError> {
+    let mut stream = connect(&peer.addr, DIAL_WITHIN).await?;
+    let (remote, protocol) = hello::call(&mut stream, local, peer.node, acquaintances).await?;
+    Ok((stream, remote, protocol))
+}
+
+/// See [`super::who_is_at`].
+pub(super) async fn who_is_at(local: &LocalNode, addr: &str) -> Result<Found, HelloError> {
+    let mut stream = connect(addr, REACHED_WITHIN).await?;
+    hello::ask_who(&mut stream, local).await
+}
+
+async fn connect(addr: &str, within: Duration) -> Result<TcpStream, HelloError> {
+    let dialled = tokio::time::timeout(within, first_to_connect(addr)).await;
+    let dialled = dialled.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let stream = dialled.map_err(HelloError::Unreachable)?;
+    stream.set_nodelay(true)?;
+    keepalive::watch(&stream)?;
+    Ok(stream)
+}
+
+/// Asks for a connection again and again, until one comes about or is refused.
+async fn first_to_connect(addr: &str) -> std::io::Result<TcpStream> {
+    let mut asked = FuturesUnordered::new();
+    loop {
+        asked.push(TcpStream::connect(addr));
+        tokio::select! {
+            Some(ended) = asked.next() => return ended,
+            () = tokio::time::sleep(DIAL_EVERY) => {}
+        }
+    }
+}
+
+/// Waits until a peer that does not answer could not be reached, and then can be again. A connection that stood before is of no use by then:
+/// what was lost on it is sent again ever more seldom, the longer the cut was.
+pub(super) async fn cut_healed(
+    local: &LocalNode,
+    peer: &Peer,
+    acquaintances: &Acquaintances,
+    mut doubted: watch::Receiver<bool>,
+) -> std::io::Error {
+    let mut was_cut = false;
+    loop {
+        // What it says by then on a connection of its own does not mend this one.
+        if !was_cut && doubted.wait_for(|doubted| *doubted).await.is_err() {
+            return std::io::Error::other("this node does not talk to it any more");
+        }
+        let begun = tokio::time::Instant::now();
+        let reached = connect(&peer.addr, DIAL_WITHIN).await;
+        // The first request was lost.
+        was_cut |= reached.is_err() || begun.elapsed() >= DIAL_EVERY;
+        let Ok(mut stream) = reached else {
+            // It was refused, and would be at once again.
+            if begun.elapsed() < DIAL_EVERY {
+                tokio::time::sleep(jittered(BACKOFF_MAX)).await;
+            }
+            continue;
+        };
+        // Whoever says nothing is taken for a stranger there.
+        let _ = tokio::time::timeout(REACHED_WITHIN, hello::call(&mut stream, local, peer.node, acquaintances)).await;
+        if was_cut {
+            return std::io::Error::other("it was cut off, and can be reached again");
+        }
+        tokio::time::sleep(REACHED_AGAIN_AFTER).await;
+    }
+}
+
+/// See [`super::introduce`]. A peer that does not answer soon says nothing.
+pub(super) async fn introduce(local: &LocalNode, peer: &Peer, acquaintances: &Acquaintances) -> Result<(), Unwelcome> {
+    let asked = async {
+        let mut stream = connect(&peer.addr, REACHED_WITHIN).await?;
+        hello::call(&mut stream, local, peer.node, acquaintances).await
+    };
+    match tokio::time::timeout(INTRODUCED_WITHIN, asked).await {
+        Ok(Err(HelloError::Retired(why))) => Err(Unwelcome::Retired(why)),
+        Ok(Err(HelloError::Runs { .. })) => Err(Unwelcome::Runs { told_by: peer.name.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// The frame that says how far the store of a shard has come. No message begins with its first byte.
+fn mark_frame(shard: u32, mark: Mark) -> Bytes {
+    [&[MARK_FRAME][..], &shard.to_be_bytes(), &mark.to_bytes()].concat().into()
+}
+
+/// What such a frame says; none if it is another one.
+pub(super) fn read_mark_frame(frame: &[u8]) -> Option<(u32, Mark)> {
+    let (shard, mark) = frame.strip_prefix(&[MARK_FRAME])?.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*shard), Mark::from_bytes(mark)?))
+}
+
+/// Waits for the end of a connection on which the peer says nothing more.
+async fn closed(mut read: OwnedReadHalf) -> std::io::Error {
+    let mut byte = [0; 1];
+    match read.read(&mut byte).await {
+        Ok(0) => std::io::Error::other("the peer closed it"),
+        Ok(_) => std::io::Error::other("the peer spoke where it should not"),
+        Err(error) => error,
+    }
+}
+
+/// A time around `backoff`, so that nodes which lost each other at once do not dial each other at once.
+fn jittered(backoff: Duration) -> Duration {
+    let random = random::number().unwrap_or_default() as u32;
+    backoff / 2 + backoff.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}

@@ -1,0 +1,46 @@
+//! Whether a node would start with certain settings, without starting it.
+
+use super::listening::{self, ADMINISTRATORS, HTTP, PEERS};
+use super::{ServeError, address};
+use crate::config::Config;
+use crate::data_dir;
+use crate::lifecycle::join::{self, Plan};
+
+/// Looks at everything that would keep the node from starting and shows without it: what its directory holds, whether the settings fit
+/// that, and where it would listen. Says what it would do.
+///
+/// # Errors
+/// What the node would end with.
+pub async fn check(config: &Config) -> Result<String, ServeError> {
+    let plan = join::plan(config)?;
+    let dir = config.dir.display();
+    let would = match &plan {
+        Plan::Serve => {
+            let identity = data_dir::read_identity(&config.dir)?;
+            let view = super::view_in(&config.dir, &identity)?;
+            let member = super::own_member(&view, &identity, &config.dir)?;
+            super::check_zone(config, member)?;
+            listening::check(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
+            listening::check(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
+            let served = address::served_at(member, config);
+            format!(
+                "{dir} holds {}, at {} for HTTP and at {} for peers",
+                served.name, served.http_addr, served.peer_addr
+            )
+        }
+        Plan::Nothing => return Err(data_dir::DataDirError::NoNode(config.dir.clone()).into()),
+        Plan::Found(new) | Plan::Join(new) => {
+            listening::check(HTTP, config.http_listen.as_ref(), &new.site.http_addr, config.insecure).await?;
+            listening::check(PEERS, config.peer_listen.as_ref(), &new.site.peer_addr, config.insecure).await?;
+            let name = &new.name;
+            match plan {
+                Plan::Found(_) => format!("{name} would found the cluster {}, in {dir}", new.cluster_name),
+                _ => format!("{name} would ask {} to be let in, in {dir}", new.seeds()),
+            }
+        }
+    };
+    if let Some(addr) = &config.admin_listen {
+        listening::check(ADMINISTRATORS, Some(addr), addr.as_str(), config.insecure).await?;
+    }
+    Ok(would)
+}

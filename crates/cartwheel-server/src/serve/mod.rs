@@ -1,0 +1,412 @@
+//! Serving one node: from a data directory to open doors, and back.
+
+mod address;
+mod checking;
+mod descriptors;
+mod door;
+mod error;
+mod farewell;
+mod listening;
+mod opening;
+mod place;
+mod readiness;
+mod threads;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use cartwheel_core::cluster::configuration::Home;
+use cartwheel_core::cluster::membership::{Member, View};
+use cartwheel_core::cluster::shard_id::ShardId;
+use cartwheel_core::config::{Limits, NodeConfig, Timing};
+use cartwheel_core::control::{Control, ControlConfig, SNAPSHOT_AFTER};
+use cartwheel_core::mutation::Broken;
+use cartwheel_core::node::Node;
+use cartwheel_core::store::record::ActorsSince;
+use cartwheel_core::value::dot::{NodeId, Since};
+use cartwheel_core::value::epoch::Epoch;
+use cartwheel_core::wire::context::ClusterKey;
+use cartwheel_storage::FjallStore;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::control::{self, other_members};
+use crate::data_dir::lineage::Mark;
+use crate::data_dir::{self, DataDir, DataDirError, Identity, SavedEpoch, SeenBoots};
+use crate::http::{self, Backend, Door, Front, Readiness};
+use crate::lifecycle::bootstrap::{self, FoundError};
+use crate::lifecycle::upgrade::{Upgrade, UpgradeStatus};
+use crate::lifecycle::{join, renew};
+use crate::metrics::Metrics;
+use crate::os::clock::{self, Clock};
+use crate::os::random::{self, NoRandomness};
+use crate::peers::{self, Acquaintances, Inbound, LocalNode, Peers, Retired, Unwelcome, Waiting, Welcome};
+use crate::shard::disk::Disk;
+use crate::shard::reserve::{self, Reserve, ReserveOptions};
+use crate::shard::unsynced::{OsBoot, loss_floor};
+use crate::shard::{self, Running, ShardMetrics, Shards};
+pub use checking::check;
+use door::ClosingDoor;
+pub use error::ServeError;
+use farewell::Farewell;
+use listening::{ADMINISTRATORS, HTTP, PEERS, listen, shown};
+use place::StorePlace;
+use threads::ClientThreads;
+
+/// Serves a node until `stopped` says why it is to stop, or until it has left its cluster.
+///
+/// # Errors
+/// If the node cannot be started, or fails.
+pub async fn serve(config: &Config, stopped: impl Future<Output = &'static str>) -> Result<(), ServeError> {
+    clock::follow_test_offset().map_err(|source| ServeError::System { what: "follow the test's clock", source })?;
+    let mut stopped = Box::pin(stopped);
+    tokio::select! {
+        prepared = join::prepare(config) => prepared?,
+        why = &mut stopped => {
+            info!("stopping: {why}");
+            return Ok(());
+        }
+    }
+    let mut data_dir = DataDir::open(&config.dir)?;
+    let history_file = data_dir.history_file();
+    let history = bootstrap::history_of(data_dir.identity(), &history_file, &config.dir)?;
+    let view = history.view().ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+    let home = Home { node: NodeId::of_name(&data_dir.identity().name), incarnation: data_dir.identity().incarnation };
+    if readiness::is_name_taken(&view, home) {
+        let (name, dir) = (data_dir.identity().name.clone(), config.dir.clone());
+        return Err(ServeError::NameTaken { name, dir });
+    }
+    let known = own_member(&view, data_dir.identity(), &config.dir)?.clone();
+    check_zone(config, &known)?;
+    let member = address::served_at(&known, config);
+    let has_moved = member != known;
+
+    let (view_sender, views) = watch::channel(Arc::new(view.clone()));
+    let acquaintances = acquaintances(&data_dir, views.clone())?;
+    let places = StorePlace::of_all(&data_dir, config);
+    let stores = places.iter().map(StorePlace::open).collect::<Result<Vec<_>, _>>()?;
+    let marks = stores.iter().map(|store| Mark::of_store(store)).collect::<Result<Vec<_>, _>>()?;
+    let was_stopped = data_dir.was_stopped(&marks);
+    let next_boot = data_dir.next_boot(random::number()?, marks)?;
+    let new_actors = ActorsSince { boot: next_boot.boot, drawn: next_boot.drawn };
+    let lineage = data_dir.identity().lineage.with(next_boot.clone());
+    let opening = LocalNode { lineage, opens: true, ..local_node(&data_dir, &view, &member) };
+    let asked = other_members(&view, member.id).into_iter().chain([opening::own_place(&member)]).collect::<Vec<_>>();
+    match opening::introduce(&opening, &asked, &acquaintances).await {
+        Ok(()) => {}
+        Err(Unwelcome::Retired(why)) => return farewell::end(&data_dir, Farewell::Refused(why)),
+        Err(Unwelcome::Runs { told_by }) => {
+            let (name, dir) = (member.name.clone(), config.dir.clone());
+            return Err(ServeError::CopyRuns { name, dir, told_by });
+        }
+    }
+    let connections_max = descriptors::share_out();
+    // Before the boot is counted: an address that is taken should cost nothing.
+    let http_listener = listen(HTTP, config.http_listen.as_ref(), &member.http_addr, config.insecure).await?;
+    let peer_listener = listen(PEERS, config.peer_listen.as_ref(), &member.peer_addr, config.insecure).await?;
+    let admin_listener = match &config.admin_listen {
+        Some(addr) => Some(listen(ADMINISTRATORS, Some(addr), addr.as_str(), config.insecure).await?),
+        None => None,
+    };
+    let (http_addr, peer_addr) = (shown(&http_listener), shown(&peer_listener));
+    let boot = data_dir.begin_boot(next_boot)?;
+    let epoch_file = data_dir.epoch_file();
+    let saved_epoch = unless_newer(epoch_file.load(), |error| {
+        warn!("the epoch that this node was in is lost, so it takes no writes until it has heard from a peer: {error}");
+        SavedEpoch::default()
+    })?;
+    let identity = data_dir.identity();
+    let local = local_node(&data_dir, &view, &member);
+    let control = Control::new(control_config(&local, saved_epoch, identity.shards.get())?, history)
+        .ok_or_else(|| FoundError::NoCluster(config.dir.clone()))?;
+    let view = control.view().clone();
+    let (stop_sender, stop) = watch::channel(false);
+    let (clock, counted) = (Clock::start(), ShardMetrics::default());
+    let disk = reserve::space_of(&config.dir)
+        .map_err(|source| ServeError::System { what: "tell how large the data directory's disk is", source })?;
+    let hint_bytes_max = config.hints_share.of(disk.total);
+    counted.hints().set_bytes_max(hint_bytes_max);
+    let peers = Arc::new(Peers::dial(&local, other_members(&view, member.id), &acquaintances, &stop));
+    let (connections, board, dialled) = (peers.connections(), peers.board(), peers.clone());
+    let actors = match data_dir.identity().actors.filter(|_| was_stopped) {
+        Some(actors) if opening::is_confirmed(&peers).await => actors,
+        _ => new_actors,
+    };
+    data_dir.go_on_with(actors)?;
+    let identity = data_dir.identity();
+    let mut handles = Vec::new();
+    let mut running = Vec::new();
+    for (index, (place, mut store)) in (0..).zip(places.into_iter().zip(stores)) {
+        let shard_id = ShardId { index, count: identity.shards.get() };
+        let mut node_config = node_config(config, identity, &local, shard_id, &view, saved_epoch.epoch, &mut store)?;
+        node_config.limits.hint_bytes_max = hint_bytes_max / u64::from(shard_id.count.max(1));
+        let node = Node::new(node_config, view.clone());
+        let (shard, inbox) = shard::counted_inbox(&counted);
+        let reserve = ReserveOptions {
+            bytes: config.disk_reserve_bytes,
+            shares: identity.shards.get(),
+            ..ReserveOptions::default()
+        };
+        let reserve = Reserve::of_dir(config.dir.clone(), reserve);
+        let disk = Disk::new(Box::new(store), Box::new(move || Ok(Box::new(place.reopen()?))), reserve).marked(boot);
+        let started = shard::start(index, node, disk, peers.clone().of_shard(index), inbox, clock);
+        running.push(started.map_err(|source| ServeError::System { what: "start a shard's thread", source })?);
+        handles.push(shard);
+    }
+    let metrics = Metrics::new(handles.clone(), &counted, board.clone());
+    let shards = Shards::new(handles, view.ring.partitions());
+    let (control_handle, control_inbox) = control::inbox();
+    let own = Home { node: member.id, incarnation: identity.incarnation };
+    let (view, mut own_view, view_at_end) = (views.clone(), views.clone(), views);
+    let drained: Vec<_> = running.iter().map(|shard| shard.news.drained.clone()).collect();
+    let (liveness_sender, liveness) = watch::channel(control.liveness().clone());
+    let (epochs_sender, epochs) = watch::channel(control.epoch_status().clone());
+    let (history_sender, history) = watch::channel(Arc::new(control.history().clone()));
+    let (encoded_sender, encoded) = watch::channel(control.history().encode());
+    let waiting = Waiting::default();
+    let secret = identity.secret.clone();
+    let (phases_sender, phases) = watch::channel(Arc::new(control.phases().to_vec()));
+    let (compared_sender, compared) = watch::channel(BTreeSet::new());
+    let (unserved_sender, unserved) = watch::channel(false);
+    let surroundings = control::Surroundings {
+        file: history_file,
+        shards: shards.clone(),
+        peers,
+        clock,
+        view: view_sender,
+        liveness: liveness_sender,
+        metrics: metrics.liveness.clone(),
+        epoch_file,
+        reached: saved_epoch.reached,
+        news: running.iter().map(|shard| shard.news.clone()).collect(),
+        unserved,
+        phases: phases_sender,
+        compared: compared_sender,
+        history: history_sender,
+        encoded_history: encoded_sender,
+        own: member.id,
+        epochs: epochs_sender,
+        epoch_metrics: metrics.epochs.clone(),
+    };
+    let mut controlling = tokio::spawn(control::run(control, control_inbox, surroundings, stop.clone()));
+    let (upgrade_sender, upgrade) = watch::channel(UpgradeStatus::default());
+    let upgrading = Upgrade {
+        own: member.id,
+        mark: data_dir.format_mark(),
+        view: view.clone(),
+        acquaintances: acquaintances.clone(),
+        shards: shards.clone(),
+        status: upgrade_sender,
+        metrics: metrics.upgrades.clone(),
+    };
+    tokio::spawn(upgrading.run(stop.clone()));
+    if has_moved {
+        tokio::spawn(address::make_known(member.clone(), control_handle.clone(), view.clone()));
+    }
+    let seeds: BTreeSet<String> = config.new.seed.iter().flatten().map(|seed| seed.as_str().to_owned()).collect();
+    if !seeds.is_empty() {
+        let (local, control, view) = (local.clone(), control_handle.clone(), view.clone());
+        tokio::spawn(address::look_for_others(seeds, local, dialled, control, view));
+    }
+    tokio::spawn(acquaintances.clone().keep_marks(stop.clone()));
+    let control = control_handle.clone();
+    acquaintances.welcome_with(Welcome { secret, history: encoded, waiting: waiting.clone(), control });
+    let inbound = Inbound { shards: shards.clone(), control: control_handle.clone() };
+    let peers_max = connections_max.peers;
+    let (known, stop) = (acquaintances.clone(), stop);
+    tokio::spawn(peers::listen(local.clone(), peer_listener, peers_max, inbound, board.clone(), known, stop));
+    let (ready_sender, readiness) = watch::channel(Readiness::Connecting);
+    let ready = running.iter().map(|shard| shard.ready.clone()).collect();
+    let acquainted = readiness::acquainted(connections, compared);
+    tokio::spawn(readiness::announce(ready, acquainted, view.clone(), own, ready_sender));
+    let (http_stop_sender, http_stop) = watch::channel(false);
+    let http_metrics = metrics.http.clone();
+    let control = control_handle;
+    let door = Door::new(Backend {
+        local,
+        shards: shards.clone(),
+        control,
+        view,
+        liveness,
+        epochs,
+        upgrade,
+        phases,
+        history,
+        waiting,
+        durability: config.durability,
+        readiness,
+        board,
+        metrics,
+    });
+    let client_threads = ClientThreads::start();
+    let client_threads =
+        client_threads.map_err(|source| ServeError::System { what: "start the threads for clients", source })?;
+    let front = Front::new(door);
+    if let Some(listener) = admin_listener {
+        info!("administrators are served on {}", shown(&listener));
+        let (front, metrics, stop) = (front.clone(), http_metrics.clone(), http_stop.clone());
+        tokio::spawn(http::serve_administrators(front, listener, metrics, stop));
+    }
+    let serve = |listener| http::serve(front, listener, connections_max.http, http_metrics, http_stop);
+    let http = client_threads.serve(http_listener, serve);
+    let http = http.map_err(|source| ServeError::System { what: "hand the HTTP address to its threads", source })?;
+    let closing_door = ClosingDoor::new(http, http_stop_sender, drained.clone(), unserved_sender);
+    info!("{} serves HTTP on {http_addr} and peers on {peer_addr}, boot {boot}", member.name);
+
+    let ended = tokio::select! {
+        why = stopped => { info!("stopping: {why}"); Ok(()) }
+        () = shards.any_ended() => Err(ServeError::PartFailed),
+        _ = &mut controlling => Err(ServeError::PartFailed),
+        why = acquaintances.retired() => {
+            let farewell = Farewell::of(why, &view_at_end.borrow(), own, &drained);
+            farewell::end(&data_dir, farewell)
+        }
+        Ok(view) = own_view.wait_for(|view| view.is_gone(own.node, own.incarnation)) => {
+            farewell::end(&data_dir, Farewell::of(Retired::Replaced, &view, own, &drained))
+        }
+    };
+    // Doors first, while the peers that requests under way need can still be talked to.
+    closing_door.close().await;
+    let marks = end_shards(&shards, running).await;
+    stop_sender.send_replace(true);
+    acquaintances.save_marks().await;
+    if ended.is_ok()
+        && let Some(marks) = marks
+        && let Err(error) = data_dir.stopped(marks)
+    {
+        warn!(
+            "it could not be noted that the node has stopped in order, so it begins new actors at its next start: {error}"
+        );
+    }
+    if ended.is_ok() {
+        info!("stopped");
+    }
+    ended
+}
+
+/// What was read, or what is taken in the place of what is lost; what a newer build has written is not.
+fn unless_newer<T>(loaded: Result<T, DataDirError>, lost: impl FnOnce(DataDirError) -> T) -> Result<T, DataDirError> {
+    match loaded {
+        Err(error @ DataDirError::Format { .. }) => Err(error),
+        loaded => Ok(loaded.unwrap_or_else(lost)),
+    }
+}
+
+fn local_node(data_dir: &DataDir, view: &View, member: &Member) -> LocalNode {
+    let Identity { cluster, incarnation, boot, ref lineage, .. } = *data_dir.identity();
+    let Member { id: node, name, peer_addr, http_addr, .. } = member.clone();
+    let (cluster_name, lineage) = (view.cluster_name.clone(), lineage.clone());
+    LocalNode { cluster, cluster_name, node, name, incarnation, boot, lineage, opens: false, peer_addr, http_addr }
+}
+
+fn acquaintances(data_dir: &DataDir, view: watch::Receiver<Arc<View>>) -> Result<Acquaintances, DataDirError> {
+    let file = data_dir.seen_file();
+    let seen = unless_newer(file.load(), |error| {
+        warn!(
+            "which boots of its peers this node has seen is lost, so it may take an old copy of one for the peer: {error}"
+        );
+        SeenBoots::new()
+    })?;
+    let acquaintances = Acquaintances::new(view, file, seen);
+    acquaintances.speak_from(data_dir.identity().all_speak);
+    Ok(acquaintances)
+}
+
+/// The cluster as a node's directory has it.
+fn view_in(dir: &Path, identity: &Identity) -> Result<View, ServeError> {
+    let history = bootstrap::history_of(identity, &data_dir::history_file(dir), dir)?;
+    Ok(history.view().ok_or_else(|| FoundError::NoCluster(dir.to_path_buf()))?)
+}
+
+fn check_zone(config: &Config, known: &Member) -> Result<(), ServeError> {
+    match config.new.zone.clone() {
+        Some(said) if said != known.zone => {
+            Err(ServeError::OtherZone { name: known.name.clone(), zone: known.zone.clone(), said })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn own_member<'a>(view: &'a View, identity: &Identity, dir: &Path) -> Result<&'a Member, ServeError> {
+    let member = view.member(NodeId::of_name(&identity.name)).map(|member| &member.member);
+    member
+        .filter(|member| member.incarnation == identity.incarnation && view.cluster == identity.cluster)
+        .ok_or_else(|| ServeError::NoMember { name: identity.name.clone(), dir: dir.to_path_buf() })
+}
+
+fn control_config(local: &LocalNode, saved: SavedEpoch, lanes: u32) -> Result<ControlConfig, NoRandomness> {
+    let LocalNode { cluster, node, incarnation, boot, .. } = *local;
+    let (SavedEpoch { epoch, reached: epoch_floor }, seed) = (saved, random::number()?);
+    Ok(ControlConfig {
+        cluster,
+        node,
+        incarnation,
+        boot,
+        seed,
+        epoch,
+        epoch_floor,
+        shards: lanes,
+        snapshot_after: SNAPSHOT_AFTER,
+        broken: Broken::default(),
+    })
+}
+
+fn node_config(
+    config: &Config,
+    identity: &Identity,
+    local: &LocalNode,
+    shard_id: ShardId,
+    view: &View,
+    epoch: Epoch,
+    store: &mut FjallStore,
+) -> Result<NodeConfig, ServeError> {
+    let loss_floor = loss_floor(store, local.boot, &OsBoot::current())?.max(renew::loss_floor(identity, &config.dir)?);
+    if loss_floor == Since::boot(local.boot) && local.boot > 1 {
+        warn!(
+            "the machine stopped before shard {} had synced all that it had acknowledged: what it holds counts again key by key, as \
+             the other homes confirm it",
+            shard_id.index
+        );
+    }
+    Ok(NodeConfig {
+        cluster: identity.cluster,
+        cluster_key: ClusterKey::derive(&identity.secret.0),
+        node: local.node,
+        incarnation: local.incarnation,
+        boot: local.boot,
+        actors: identity.actors.unwrap_or(ActorsSince { boot: local.boot, drawn: 0 }),
+        shard_id,
+        partition_states: shard::partition_states(store, view.ring.partitions(), shard_id)?,
+        losses: shard::losses(store)?,
+        loss_floor,
+        durability: config.durability.into(),
+        seed: random::number()?,
+        timing: Timing {
+            exchange_every: Some(config.exchange_every),
+            background_p99_target: config.background_p99_target,
+            ..Timing::default()
+        },
+        limits: Limits::default(),
+        epoch,
+        broken: Broken::default(),
+    })
+}
+
+/// Ends the shards, and says at which marks their stores are if all have ended in order.
+async fn end_shards(shards: &Shards, running: Vec<Running>) -> Option<Vec<Mark>> {
+    shards.stop().await;
+    let mut marks = Some(Vec::new());
+    for shard in running {
+        let joined = tokio::task::spawn_blocking(move || shard.thread.join()).await;
+        match joined {
+            Ok(Ok(mark)) => marks = marks.zip(mark).map(|(marks, mark)| [marks, vec![mark]].concat()),
+            _ => {
+                error!("a shard of the node did not end well: see the log above");
+                marks = None;
+            }
+        }
+    }
+    marks
+}

@@ -1,0 +1,228 @@
+//! A thread beside a shard's, which reads large records for it.
+//!
+//! To read 16 MiB and to check them takes milliseconds, and many times that where the machine is busy. Requests for other keys would wait
+//! for as long, once for each of the shard's turns that they need. It takes on one record at a time, so that no more of them are in memory
+//! than the shard has asked for and can take in.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+
+use bytes::Bytes;
+use cartwheel_core::store::command::{ReadFailed, StoreId};
+use cartwheel_storage::Reader;
+use tracing::warn;
+
+use super::disk::unread;
+use crate::os::priority;
+
+/// What a read has come to.
+pub(super) type Read = Result<Option<Bytes>, ReadFailed>;
+
+/// The store as another thread reads it, while it is open.
+#[derive(Clone, Default)]
+pub(super) struct Beside(Arc<Mutex<Option<Box<dyn Reader>>>>);
+
+impl Beside {
+    /// Reads from there from now on.
+    pub(super) fn open(&self, reader: Option<Box<dyn Reader>>) {
+        *self.lock() = reader;
+    }
+
+    /// Waits for the read that is under way, and lets none begin any more.
+    pub(super) fn close(&self) {
+        *self.lock() = None;
+    }
+
+    fn is_open(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn read(&self, storage_key: &[u8]) -> Read {
+        let reader = self.lock();
+        let reader = reader.as_ref().ok_or(ReadFailed::Unreadable)?;
+        reader.get(storage_key).map_err(|error| unread("a record", &error))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Reader>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The way to such a thread. The thread ends once this is dropped.
+pub(super) struct ReaderThread {
+    asks: mpsc::Sender<(StoreId, Bytes)>,
+    /// What it is at.
+    reading: Option<(StoreId, Bytes)>,
+}
+
+impl ReaderThread {
+    /// Starts one for the shard with this index, which tells `done` of each read. None if the store cannot be read on another thread, or
+    /// the system has none to give; the shard reads everything itself then.
+    pub(super) fn start(index: u32, beside: Beside, done: impl Fn(StoreId, Read) + Send + 'static) -> Option<Self> {
+        if !beside.is_open() {
+            return None;
+        }
+        let (asks, asked) = mpsc::channel::<(StoreId, Bytes)>();
+        let body = move || {
+            priority::yield_to_others();
+            for (id, storage_key) in asked {
+                done(id, beside.read(&storage_key));
+            }
+        };
+        match thread::Builder::new().name(format!("reader-{index}")).spawn(body) {
+            Ok(_) => Some(Self { asks, reading: None }),
+            Err(error) => {
+                warn!(
+                    "large records are read between requests, which wait for them: no thread can be started: {error}"
+                );
+                None
+            }
+        }
+    }
+
+    /// Whether it can be asked for a record.
+    pub(super) const fn is_free(&self) -> bool {
+        self.reading.is_none()
+    }
+
+    /// Asks for a record. It must be free.
+    pub(super) fn ask(&mut self, id: StoreId, storage_key: Bytes) {
+        // It incarnations as long as this.
+        let _ = self.asks.send((id, storage_key.clone()));
+        self.reading = Some((id, storage_key));
+    }
+
+    /// It has told of the record that it was asked for.
+    pub(super) fn has_read(&mut self) {
+        self.reading = None;
+    }
+
+    /// What it was asked for and has not told of.
+    pub(super) fn into_reading(self) -> Option<(StoreId, Bytes)> {
+        self.reading
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use cartwheel_core::value::time::Instant;
+    use cartwheel_storage::{
+        Batch, Durability, FjallOptions, FjallStore, IndexScan, MemoryStore, Scan, Store, StoreError,
+    };
+
+    use super::*;
+    use crate::shard::disk::{Condition, Disk};
+    use crate::shard::reserve::Reserve;
+
+    /// Gives a read back as soon as it is told to.
+    struct Gate(Mutex<mpsc::Receiver<()>>);
+
+    impl Reader for Gate {
+        fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+            self.0.lock().unwrap().recv().unwrap();
+            Ok(Some(Bytes::copy_from_slice(key)))
+        }
+    }
+
+    fn gate() -> (mpsc::Sender<()>, Beside) {
+        let ((open, gate), beside) = (mpsc::channel(), Beside::default());
+        beside.open(Some(Box::new(Gate(Mutex::new(gate)))));
+        (open, beside)
+    }
+
+    #[test]
+    fn what_was_asked_for_is_told_of() {
+        let ((open, beside), (tell, told)) = (gate(), mpsc::channel());
+        let tell = move |id, read| tell.send((id, read)).unwrap();
+        let mut thread = ReaderThread::start(0, beside, tell).unwrap();
+        assert!(thread.is_free());
+        thread.ask(StoreId(7), Bytes::from_static(b"k"));
+        assert!(!thread.is_free() && told.try_recv().is_err());
+        open.send(()).unwrap();
+        assert_eq!(told.recv().unwrap(), (StoreId(7), Ok(Some(Bytes::from_static(b"k")))));
+        thread.has_read();
+        assert!(thread.is_free());
+        thread.ask(StoreId(8), Bytes::from_static(b"k"));
+        assert_eq!(thread.into_reading(), Some((StoreId(8), Bytes::from_static(b"k"))));
+    }
+
+    #[test]
+    fn nothing_is_read_once_the_store_is_closed_and_what_is_being_read_is_waited_for() {
+        let ((open, beside), (tell, told)) = (gate(), mpsc::channel());
+        let reads = beside.clone();
+        let reading = thread::spawn(move || {
+            tell.send(()).unwrap();
+            reads.read(b"k")
+        });
+        told.recv().unwrap();
+        // It reads by now, or will find the store closed.
+        thread::sleep(Duration::from_millis(20));
+        let closes = beside.clone();
+        let closing = thread::spawn(move || closes.close());
+        open.send(()).unwrap();
+        closing.join().unwrap();
+        assert!([Ok(Some(Bytes::from_static(b"k"))), Err(ReadFailed::Unreadable)].contains(&reading.join().unwrap()));
+        assert_eq!(beside.read(b"k"), Err(ReadFailed::Unreadable));
+        assert!(!beside.is_open());
+    }
+
+    #[test]
+    fn a_store_that_nobody_else_can_read_has_no_such_thread() {
+        let disk = Disk::of_memory(Box::<MemoryStore>::default());
+        assert!(ReaderThread::start(0, disk.beside(), |_, _| {}).is_none());
+    }
+
+    /// A store whose commits fail.
+    struct Failing(FjallStore);
+
+    impl Store for Failing {
+        fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+            self.0.get(key)
+        }
+
+        fn scan(&self, start: &[u8], end: Option<&[u8]>) -> Scan<'_> {
+            self.0.scan(start, end)
+        }
+
+        fn scan_index(&self, start: &[u8], end: &[u8]) -> IndexScan<'_> {
+            self.0.scan_index(start, end)
+        }
+
+        fn get_meta(&self, name: &[u8]) -> Result<Option<Bytes>, StoreError> {
+            self.0.get_meta(name)
+        }
+
+        fn reader(&self) -> Option<Box<dyn Reader>> {
+            self.0.reader()
+        }
+
+        fn commit(&mut self, _: Batch, _: Durability) -> Result<(), StoreError> {
+            Err(StoreError::Journal { dir: "here".into(), source: std::io::Error::other("broken") })
+        }
+    }
+
+    #[test]
+    fn a_store_that_has_failed_is_opened_again_though_others_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |dir: &Path| FjallStore::open(dir, FjallOptions::default());
+        let mut store = open(dir.path()).unwrap();
+        let mut batch = Batch::new();
+        batch.put(Bytes::from_static(b"k"), Bytes::from_static(b"v"));
+        store.commit(batch, Durability::Synced).unwrap();
+        let path = dir.path().to_path_buf();
+        let reopen = move || Ok(Box::new(open(&path)?) as Box<dyn Store>);
+        let mut disk = Disk::new(Box::new(Failing(store)), Box::new(reopen), Reserve::none());
+        let beside = disk.beside();
+        let held = Ok(Some(Bytes::from_static(b"v")));
+        assert_eq!(beside.read(b"k"), held);
+        disk.commit(Batch::new(), Durability::Synced, Instant::default()).unwrap_err();
+        assert_eq!((disk.condition(), beside.read(b"k")), (Condition::Failed, Err(ReadFailed::Unreadable)));
+        disk.tick(disk.wake_at().unwrap());
+        assert_eq!((disk.condition(), beside.read(b"k")), (Condition::Good, held));
+        disk.close(Batch::new());
+        assert_eq!(beside.read(b"k"), Err(ReadFailed::Unreadable));
+    }
+}

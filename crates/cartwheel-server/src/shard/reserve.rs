@@ -1,0 +1,261 @@
+//! The reserve: free disk that is kept back, so that clients' writes never use up what the engine needs for its own work.
+//!
+//! An engine whose journal or merge runs out of disk stops, and may have left a write half done. So writes are refused before that,
+//! while there is nothing to be uncertain about.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cartwheel_core::value::time::Instant;
+use tracing::{error, info, warn};
+
+/// How much disk is kept free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReserveOptions {
+    /// So many bytes. They must do for what the engine merges in the background; what it holds in memory is counted on top.
+    pub bytes: u64,
+    /// But no more than this share of the file system, so that small disks can be used too.
+    pub percent_max: u8,
+    /// How many stores share the file system and look at it each by itself. Keys are spread, so each takes its share.
+    pub shares: u32,
+}
+
+impl Default for ReserveOptions {
+    fn default() -> Self {
+        Self { bytes: 256 << 20, percent_max: 10, shares: 1 }
+    }
+}
+
+/// How long what was found is believed.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
+/// How often a full disk is looked at while nothing asks for it.
+const CHECK_FULL_EVERY: Duration = Duration::from_secs(1);
+/// How often each byte is written before it lies where it stays: to the journal, then in order. What merging takes is the reserve's.
+const WRITTEN_TIMES: u64 = 2;
+
+/// The room on a file system, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// What this process may still use.
+    pub free: u64,
+    /// All there is.
+    pub total: u64,
+}
+
+/// The room on the file system that holds `dir`.
+///
+/// # Errors
+/// If the system cannot say.
+pub fn space_of(dir: &Path) -> io::Result<Space> {
+    let found = rustix::fs::statvfs(dir)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+}
+
+/// Says how much room there is.
+pub type Probe = Box<dyn FnMut() -> io::Result<Space> + Send>;
+
+/// Whether a store may take more.
+pub struct Reserve {
+    options: ReserveOptions,
+    /// Where, for people.
+    place: String,
+    probe: Probe,
+    full: bool,
+    /// What was left above the reserve when it was last looked.
+    left: u64,
+    /// Bytes that were let through since then.
+    since: u64,
+    /// Those of them that have not been committed, which nothing else shows.
+    uncommitted: u64,
+    next_check: Instant,
+    probe_failed: bool,
+}
+
+impl Reserve {
+    /// The reserve of the file system that holds `dir`.
+    pub fn of_dir(dir: PathBuf, options: ReserveOptions) -> Self {
+        let place = dir.display().to_string();
+        let probe = move || space_of(&dir);
+        Self::new(place, options, Box::new(probe))
+    }
+
+    /// A reserve on whatever `probe` looks at.
+    pub fn new(place: String, options: ReserveOptions, probe: Probe) -> Self {
+        Self {
+            options,
+            place,
+            probe,
+            full: false,
+            left: 0,
+            since: 0,
+            uncommitted: 0,
+            next_check: Instant::default(),
+            probe_failed: false,
+        }
+    }
+
+    /// For stores that take up no disk.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        let probe = || Ok(Space { free: u64::MAX, total: u64::MAX });
+        Self::new(String::new(), ReserveOptions { bytes: 0, percent_max: 0, shares: 1 }, Box::new(probe))
+    }
+
+    /// Whether there is room for `bytes` more, on top of the `unflushed` ones that the engine has yet to write again.
+    pub fn takes(&mut self, bytes: u64, unflushed: u64, now: Instant) -> bool {
+        let wanted = |reserve: &Self| reserve.since.saturating_add(bytes).saturating_mul(WRITTEN_TIMES);
+        if now >= self.next_check || (!self.full && wanted(self) > self.left) {
+            self.check(unflushed, now);
+        }
+        if self.full || wanted(self) > self.left {
+            // A write too large for what is left is refused as well, though a smaller one may fit.
+            return false;
+        }
+        self.since += bytes;
+        self.uncommitted += bytes;
+        true
+    }
+
+    /// What was let through has been handed to the engine, or dropped.
+    pub const fn committed(&mut self) {
+        self.uncommitted = 0;
+    }
+
+    /// Whether the disk was full when it was last looked at.
+    pub const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// When a full disk is to be looked at again.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.full.then(|| self.next_check + CHECK_FULL_EVERY)
+    }
+
+    /// Looks at the disk.
+    pub fn check(&mut self, unflushed: u64, now: Instant) {
+        self.next_check = now + CHECK_EVERY;
+        let space = match (self.probe)() {
+            Ok(space) => space,
+            Err(source) => return self.cannot_tell(&source),
+        };
+        self.probe_failed = false;
+        let kept = self.options.bytes.min(space.total / 100 * u64::from(self.options.percent_max));
+        let shares = u64::from(self.options.shares.max(1));
+        let unflushed = unflushed.saturating_mul(shares);
+        self.left = space.free.saturating_sub(unflushed).saturating_sub(kept) / shares;
+        self.since = self.uncommitted;
+        // Not to and fro at every write that is freed or made.
+        let enough = if self.full { kept / 4 / shares } else { 0 };
+        let full = self.left <= enough && kept > 0;
+        if full != self.full {
+            self.full = full;
+            self.tell(space.free, kept);
+        }
+    }
+
+    fn tell(&self, free: u64, kept: u64) {
+        let (free, kept, place) = (free >> 20, kept >> 20, &self.place);
+        if self.full {
+            error!(
+                "disk_full: {free} MiB are free under {place}, and {kept} MiB are kept in reserve: this node stores no more writes \
+                 until there is room; reads go on. Free space there, or add nodes"
+            );
+        } else {
+            info!("there is room again under {place}, {free} MiB: this node stores writes");
+        }
+    }
+
+    fn cannot_tell(&mut self, source: &io::Error) {
+        if !self.probe_failed {
+            warn!("cannot tell how much room there is under {}: {source}", self.place);
+        }
+        self.probe_failed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A reserve of 10 MiB on a disk of 1000, and what is free there.
+    fn reserve(free: u64) -> (Reserve, Arc<AtomicU64>) {
+        let free = Arc::new(AtomicU64::new(free));
+        let seen = free.clone();
+        let probe = move || Ok(Space { free: seen.load(Ordering::Relaxed), total: 1_000 * MIB });
+        let options = ReserveOptions { bytes: 10 * MIB, percent_max: 10, shares: 1 };
+        (Reserve::new("here".to_owned(), options, Box::new(probe)), free)
+    }
+
+    #[test]
+    fn a_fast_writer_does_not_run_through_it_between_two_looks() {
+        let (mut reserve, free) = reserve(30 * MIB);
+        let mut written = 0;
+        // No time passes, and each write is in the journal as soon as it is committed.
+        while reserve.takes(MIB, written, Instant(0)) {
+            written += MIB;
+            free.fetch_sub(MIB, Ordering::Relaxed);
+            reserve.committed();
+        }
+        assert_eq!(written, 10 * MIB, "20 MiB were left, and each byte is written twice");
+    }
+
+    #[test]
+    fn a_batch_that_is_not_committed_counts_though_no_disk_shows_it() {
+        let (mut reserve, _) = reserve(30 * MIB);
+        let let_through = (0..100).take_while(|_| reserve.takes(MIB, 0, Instant(0))).count();
+        assert_eq!(let_through, 10);
+    }
+
+    #[test]
+    fn it_goes_on_only_when_there_is_some_room_beyond_it() {
+        let (mut reserve, free) = reserve(10 * MIB);
+        assert!(!reserve.takes(1, 0, Instant(0)));
+        assert!(reserve.is_full() && reserve.wake_at().is_some());
+        for (mib, takes) in [(11, false), (12, false), (13, true), (11, true), (10, false), (12, false), (13, true)] {
+            free.store(mib * MIB, Ordering::Relaxed);
+            let later = reserve.next_check;
+            assert_eq!(reserve.takes(1, 0, later), takes, "{mib} MiB");
+        }
+    }
+
+    #[test]
+    fn what_the_engine_holds_in_memory_will_need_room_too() {
+        let (mut reserve, _) = reserve(30 * MIB);
+        assert!(!reserve.takes(1, 20 * MIB, Instant(0)));
+    }
+
+    #[test]
+    fn stores_that_share_a_disk_take_a_share_each() {
+        let probe = || Ok(Space { free: 30 * MIB, total: 1_000 * MIB });
+        let options = ReserveOptions { bytes: 10 * MIB, percent_max: 10, shares: 4 };
+        let mut one_of_four = Reserve::new(String::new(), options, Box::new(probe));
+        assert_eq!(
+            (0..100).take_while(|_| one_of_four.takes(MIB / 2, 0, Instant(0))).count(),
+            5,
+            "5 MiB are its share"
+        );
+    }
+
+    #[test]
+    fn a_small_disk_keeps_a_share_only() {
+        let probe = || Ok(Space { free: 7 * MIB, total: 64 * MIB });
+        let mut small = Reserve::new(String::new(), ReserveOptions::default(), Box::new(probe));
+        assert!(small.takes(1, 0, Instant(0)), "a tenth of 64 MiB is kept");
+    }
+
+    #[test]
+    fn a_real_directory_has_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = ReserveOptions { bytes: 1, percent_max: 10, shares: 1 };
+        assert!(Reserve::of_dir(dir.path().to_path_buf(), options).takes(1, 0, Instant(0)));
+        let options = ReserveOptions { bytes: u64::MAX, percent_max: 100, shares: 1 };
+        assert!(!Reserve::of_dir(dir.path().to_path_buf(), options).takes(1, 0, Instant(0)));
+    }
+}

@@ -1,0 +1,54 @@
+//! Connections as they come in, no more of them at once than may stand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
+
+use crate::log::RateLimit;
+
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// How long to wait after a failure. Out of file descriptors, most likely: some will be free again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Takes connections on.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    from_whom: &'static str,
+    failures: RateLimit,
+}
+
+impl Acceptor {
+    /// Of at most `connections_max` connections at once, from clients as the log is to call them. Further ones wait in the system's
+    /// queue.
+    pub(crate) fn new(listener: TcpListener, connections_max: usize, from_whom: &'static str) -> Self {
+        let permits = Arc::new(Semaphore::new(connections_max));
+        Self { listener, permits, from_whom, failures: RateLimit::new(LOG_EVERY) }
+    }
+
+    /// The next connection, which counts until its permit is dropped.
+    pub(crate) async fn next(&self) -> (TcpStream, OwnedSemaphorePermit) {
+        loop {
+            match self.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    if let Some(count) = self.failures.count(1) {
+                        let from_whom = self.from_whom;
+                        warn!("cannot accept connections from {from_whom} ({count} since the last such line): {error}");
+                    }
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let permit = self.permits.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+        let (stream, _) = self.listener.accept().await?;
+        Ok((stream, permit))
+    }
+}

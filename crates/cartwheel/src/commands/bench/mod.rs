@@ -1,0 +1,281 @@
+//! `cartwheel bench`: a closed loop, or an open one, over HTTP against nodes that run.
+//!
+//! Each connection has one operation in flight and begins the next when it has ended, or, in an open loop, when the next is due. What is counted begins after the warm-up:
+//! operations that succeed before the end make the rate and the CPU time of each, and the times are of all that began
+//! before the end, so that a slow last one is not left out.
+
+mod args;
+mod connection;
+mod cpu;
+mod fill;
+mod job;
+mod keys;
+mod report;
+mod servers;
+mod stats;
+
+use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cartwheel_client::{Client, parse_endpoint};
+use cartwheel_core::value::key::{KeyError, check_bucket};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
+
+use crate::cli::Endpoints;
+use crate::terminal::exit::{Ending, Exit};
+use crate::terminal::output::{self, formatted};
+use crate::terminal::signals;
+pub use args::{BenchArgs, Writes};
+use connection::{Connection, Endpoint};
+use job::Job;
+use keys::Keys;
+use report::Report;
+use servers::Servers;
+use stats::Stats;
+
+/// How much longer than a node the bench waits for an answer.
+const GRACE: Duration = Duration::from_millis(500);
+/// How long operations may take to end when no more are begun.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An endpoint cannot be used.
+    #[error(transparent)]
+    BadEndpoint(#[from] cartwheel_client::BadEndpoint),
+    /// An endpoint cannot stand in a request.
+    #[error("{0:?} is no endpoint: give a node's address, as http://127.0.0.1:8081")]
+    Endpoint(String),
+    /// The bucket has no name that a bucket can have.
+    #[error(transparent)]
+    Bucket(#[from] KeyError),
+    /// The bucket's settings cannot be asked for.
+    #[error(transparent)]
+    Client(#[from] cartwheel_client::Error),
+    /// No operation can succeed.
+    #[error("{0}: choose other settings, or see `cartwheel bucket set`")]
+    Impossible(String),
+    /// No node answers.
+    #[error("no node answers at {0}: start the cluster, or give the address of one with --node")]
+    NoNode(String),
+    /// There is no such process.
+    #[error("there is no process {0} here, or no /proc: leave --pid out to do without the servers' CPU time")]
+    NoSuchProcess(u32),
+    /// A key could not be put before the measurement.
+    #[error("key {number} could not be stored in {tries} tries ({why}): see the nodes' logs")]
+    Fill {
+        /// Its number.
+        number: u64,
+        /// How often it was tried.
+        tries: u32,
+        /// What became of the last try.
+        why: String,
+    },
+    /// The user stopped it too early.
+    #[error("stopped before anything was measured")]
+    Stopped,
+    /// Signals cannot be listened to, or the report not be written.
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, std::io::Error),
+    /// The histograms cannot be made.
+    #[error(transparent)]
+    Histogram(#[from] hdrhistogram::CreationError),
+    /// A task of the bench itself ended badly.
+    #[error("a connection's task broke down: report this as a bug")]
+    Broken,
+}
+
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::BadEndpoint(_)
+            | Self::Endpoint(_)
+            | Self::Bucket(_)
+            | Self::NoSuchProcess(_)
+            | Self::Impossible(_) => Exit::Usage,
+            Self::Client(error) => error.exit(),
+            Self::NoNode(_) => Exit::Unreachable,
+            Self::Fill { .. } => Exit::NoQuorum,
+            Self::Stopped => Exit::Interrupted,
+            Self::Io(..) | Self::Histogram(_) | Self::Broken => Exit::NotFound,
+        }
+    }
+}
+
+/// What came out.
+struct Measured {
+    stats: Stats,
+    /// Operations that succeeded before the end.
+    ops: u64,
+    elapsed: Duration,
+    server_cpu: BTreeMap<u32, Duration>,
+    client_cpu: Option<Duration>,
+    unfinished: u64,
+    interrupted: bool,
+}
+
+type Stopped<'a> = Pin<&'a mut dyn Future<Output = &'static str>>;
+
+/// Measures, and reports on standard output. The exit status says whether any operation succeeded.
+///
+/// # Errors
+/// If nothing could be measured.
+pub async fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
+    check_bucket(args.bucket.as_bytes())?;
+    let stopped = signals::stop(signals::Parent::Unwatched).map_err(|error| Error::Io("listen to signals", error))?;
+    let mut stopped = pin!(stopped);
+    let endpoints = endpoints(&args.endpoints).await?;
+    check_possible(args, &endpoints).await?;
+    let servers = servers(args, &endpoints).await?;
+    let keys = if args.uniform { Keys::Uniform(args.keys) } else { Keys::Zipfian(args.keys) };
+    let job = Arc::new(Job::new(args, keys)?);
+    let connections = |count: usize| {
+        (0..count).map(|number| Connection::new(endpoints.clone(), number, args.timeout() + GRACE)).collect::<Vec<_>>()
+    };
+    let count = args.connections as usize;
+    if args.load {
+        tokio::select! {
+            filled = fill::fill(&job, connections(count), args.keys) => filled?,
+            _ = &mut stopped => return Err(Error::Stopped),
+        }
+    }
+    let measured = measure(args, &job, connections(count), &servers, stopped).await?;
+    let report = Report::new(args, keys, &measured, &servers);
+    print(&formatted(args.format, &report, |report, _| report.text()))?;
+    Ok(if measured.ops > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn endpoints(given: &Endpoints) -> Result<Arc<[Endpoint]>, Error> {
+    let addresses = given.addresses();
+    let endpoint = |node: &&str| servers::endpoint(parse_endpoint(node)?.trim_start_matches("http://"));
+    let endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect::<Result<_, Error>>()?;
+    for endpoint in &endpoints {
+        if tokio::net::TcpStream::connect(&endpoint.authority).await.is_ok() {
+            // Nobody has said that there are nodes at the other addresses, too.
+            let alone = given.is_default().then(|| endpoint.clone());
+            return Ok(alone.map_or_else(|| endpoints.clone().into(), |endpoint| [endpoint].into()));
+        }
+    }
+    Err(Error::NoNode(addresses.join(", ")))
+}
+
+/// Settings with which every operation would fail are found before any is made.
+async fn check_possible(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<(), Error> {
+    let client = Client::new(endpoints.iter().map(|endpoint| &endpoint.authority))?;
+    let bucket = client.bucket(&args.bucket).await?;
+    for (name, asked) in [("--r", args.r), ("--w", args.w)] {
+        if let Some(asked) = asked.filter(|&asked| asked > bucket.n) {
+            let why =
+                format!("{name} {asked} is more than the n={} replicas that the bucket {} has", bucket.n, args.bucket);
+            return Err(Error::Impossible(why));
+        }
+    }
+    if args.value_size > bucket.max_value_bytes && (args.load || args.reads < 1.0) {
+        let why = format!(
+            "--value-size {} is more than the {} bytes that the bucket {} allows",
+            args.value_size, bucket.max_value_bytes, args.bucket
+        );
+        return Err(Error::Impossible(why));
+    }
+    Ok(())
+}
+
+async fn servers(args: &BenchArgs, endpoints: &[Endpoint]) -> Result<Servers, Error> {
+    if !args.pid.is_empty() {
+        return Servers::named(&args.pid);
+    }
+    let (servers, members) = Servers::found(endpoints).await;
+    if servers.count() < members {
+        let found = servers.count();
+        output::note(format_args!(
+            "{found} of the cluster's {members} nodes are up on this machine: server CPU is theirs alone"
+        ));
+    }
+    Ok(servers)
+}
+
+async fn measure(
+    args: &BenchArgs,
+    job: &Arc<Job>,
+    connections: Vec<Connection>,
+    servers: &Servers,
+    mut stopped: Stopped<'_>,
+) -> Result<Measured, Error> {
+    let (mut workers, rate, begun) = (JoinSet::new(), args.rate, Instant::now());
+    for connection in connections {
+        let job = job.clone();
+        workers.spawn(async move {
+            match rate {
+                None => job.work(connection).await,
+                Some(rate) => job.work_at(rate, begun, connection).await,
+            }
+        });
+    }
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_secs(args.warmup)) => {}
+        _ = &mut stopped => return Err(Error::Stopped),
+    }
+    let (servers_before, client_before) = (servers.read(), client_cpu());
+    job.recorder.begin();
+    let begun = Instant::now();
+    let interrupted = tokio::select! {
+        () = wait(job, args.seconds, args.ops) => false,
+        _ = &mut stopped => true,
+    };
+    // Before anything else: what a connection begins from here on would count as begun before the end.
+    job.stop();
+    let (ops, _) = job.recorder.progress();
+    let elapsed = begun.elapsed();
+    let server_cpu = servers.read().since(&servers_before);
+    let client_cpu = client_cpu().zip(client_before).map(|(after, before)| after.saturating_sub(before));
+    let unfinished = drain(workers).await?;
+    Ok(Measured { stats: job.recorder.stats(), ops, elapsed, server_cpu, client_cpu, unfinished, interrupted })
+}
+
+/// Waits until the time is up or enough was done, and shows on a terminal how it goes.
+async fn wait(job: &Job, seconds: u64, enough: Option<u64>) {
+    let style = ProgressStyle::with_template("measuring {wide_bar} {pos}/{len} s, {msg}");
+    let bar = ProgressBar::new(seconds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let begun = tokio::time::Instant::now();
+    let until = begun + Duration::from_secs(seconds);
+    while tokio::time::timeout_at(until, tokio::time::sleep(SHOW_EVERY)).await.is_ok() {
+        let (ops, failed) = job.recorder.progress();
+        if enough.is_some_and(|enough| ops + failed >= enough) {
+            break;
+        }
+        let elapsed = begun.elapsed().as_secs_f64();
+        bar.set_position(elapsed as u64);
+        bar.set_message(format!("{:.0} ops/s, {failed} failed", ops as f64 / elapsed));
+    }
+    bar.finish_and_clear();
+}
+
+/// Lets the operations under way end, and counts those that do not.
+async fn drain(mut workers: JoinSet<()>) -> Result<u64, Error> {
+    let all = async {
+        while let Some(ended) = workers.join_next().await {
+            ended.map_err(|_| Error::Broken)?;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(DRAIN_WITHIN, all).await {
+        Ok(ended) => ended.map(|()| 0),
+        Err(_) => Ok(workers.len() as u64),
+    }
+}
+
+fn client_cpu() -> Option<Duration> {
+    cpu::of(std::process::id()).map(|used| used.time)
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::Io("write the report", error))
+}

@@ -1,0 +1,284 @@
+//! `cartwheel cluster add`, `remove`, `replace`, `weight`, `zone` and `change`.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use cartwheel_client::{Client, ClusterStatus, Error as ClientError, MemberChange, MemberStatus, MembersPlan};
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use super::moves::{self, size};
+use super::{client, show, table};
+use crate::cli::ApplyArgs;
+use crate::commands::keys::{Error, print};
+use crate::terminal::exit::Exit;
+use crate::terminal::output;
+
+/// How often changes are planned anew, and how a node says that they must be.
+const PLANS_MAX: usize = 5;
+const CHANGED: &str = "the cluster has changed since this was planned";
+
+/// How many partitions a plan lists for people.
+const MOVES_SHOWN: usize = 12;
+
+/// Plans changes, shows what they lead to, and makes them if that is wanted. A program gets one answer, the plan, at the end.
+///
+/// # Errors
+/// If no node could answer, or the changes were refused.
+pub(super) async fn change(mut changes: Vec<MemberChange>, apply: &ApplyArgs) -> Result<ExitCode, Error> {
+    changes.extend(apply.force.then_some(MemberChange::Force));
+    let client = client(&apply.ask)?;
+    // The node that is asked may be the one that is removed.
+    client.learn_members().await?;
+    // Who waits matters to a replacement alone.
+    let is_replacing = changes.iter().any(|change| matches!(change, MemberChange::Replace { .. }));
+    let waiting = if is_replacing { client.moves().await?.waiting } else { Vec::new() };
+    let repeated = take_repeated(&mut changes, &client.cluster().await?, &waiting);
+    for change in &repeated {
+        output::note(already(change));
+    }
+    if changes.is_empty() && !apply.dry_run {
+        return go_on(&client, &repeated, apply).await;
+    }
+    let plan = client.plan_members(&changes).await?;
+    let for_programs = apply.ask.format.is_for_programs();
+    if apply.dry_run || !for_programs {
+        show(&apply.ask, &plan, plan_text)?;
+    }
+    if apply.dry_run {
+        return Ok(Exit::Done.into());
+    }
+    if !apply.yes {
+        if for_programs || !io::stdin().is_terminal() {
+            return Err(Error::NotAgreed);
+        }
+        if !agreed()? {
+            print(b"Nothing was changed.\n")?;
+            return Ok(Exit::NotFound.into());
+        }
+    }
+    let made = make(&client, &changes, plan, apply).await?;
+    if !for_programs {
+        print(b"Done. Data moves in the background: see `cartwheel cluster moves`.\n")?;
+    }
+    if apply.wait {
+        moves::wait(&client).await?;
+    }
+    if for_programs {
+        show(&apply.ask, &MembersPlan { applied: true, ..made }, plan_text)?;
+    } else if apply.wait {
+        print(b"Every partition is on its target nodes.\n")?;
+    }
+    Ok(Exit::Done.into())
+}
+
+/// Makes changes as they were planned. That the cluster has changed meanwhile may be their own doing: the client asks again where it gets no
+/// answer in time. Where nobody looked at the plan, what is not made yet is planned anew: news of an earlier change may just have come.
+async fn make(
+    client: &Client,
+    changes: &[MemberChange],
+    mut plan: MembersPlan,
+    apply: &ApplyArgs,
+) -> Result<MembersPlan, Error> {
+    for _ in 0..PLANS_MAX {
+        match client.change_members(changes, &plan.version).await {
+            Err(ClientError::Refused { message, .. }) if message.contains(CHANGED) => {
+                let status = client.cluster().await?;
+                if changes.iter().all(|change| is_made(change, &status)) {
+                    return Ok(plan);
+                }
+                if !apply.yes {
+                    break;
+                }
+                plan = client.plan_members(changes).await?;
+            }
+            made => return Ok(made?),
+        }
+    }
+    Ok(client.change_members(changes, &plan.version).await?)
+}
+
+/// Takes out the changes that were made before, so that one that was interrupted, or that waits for a dead node, can be asked for again,
+/// with `--force` too. Where a node waits that is called as a member is, it is that node that is meant.
+fn take_repeated(changes: &mut Vec<MemberChange>, status: &ClusterStatus, waiting: &[String]) -> Vec<MemberChange> {
+    let is_leaving = |name: &str| member(status, name).is_some_and(|status| status.leaving);
+    let is_repeated = |change: &MemberChange| match change {
+        MemberChange::Remove { node } => is_leaving(node),
+        MemberChange::Replace { node, with } => {
+            is_leaving(node) && is_made(change, status) && !waiting.iter().any(|waits| waits == with)
+        }
+        _ => false,
+    };
+    changes.extract_if(.., |change| is_repeated(change)).collect()
+}
+
+fn member<'a>(status: &'a ClusterStatus, name: &str) -> Option<&'a MemberStatus> {
+    status.members.iter().find(|status| status.member.name == name)
+}
+
+/// Whether a node says that the cluster is as a change was to make it.
+fn is_made(change: &MemberChange, status: &ClusterStatus) -> bool {
+    let is_gone = |name: &str| member(status, name).is_none_or(|status| status.leaving);
+    let stays = |name: &str| member(status, name).filter(|status| !status.leaving);
+    match change {
+        MemberChange::Add { node, weight } => {
+            stays(node).is_some_and(|status| weight.is_none_or(|weight| status.weight == weight))
+        }
+        MemberChange::Remove { node } => is_gone(node),
+        MemberChange::Replace { node, with } => is_gone(node) && stays(with).is_some(),
+        MemberChange::Weight { node, weight } => stays(node).is_some_and(|status| status.weight == *weight),
+        MemberChange::Zone { node, zone, host } => stays(node).is_some_and(|status| {
+            status.member.zone == *zone && host.as_ref().is_none_or(|host| status.member.host == *host)
+        }),
+        MemberChange::Address { node, peer_address, http_address } => stays(node).is_some_and(|status| {
+            peer_address.as_ref().is_none_or(|addr| status.member.peers == *addr)
+                && http_address.as_ref().is_none_or(|addr| status.member.http == *addr)
+        }),
+        MemberChange::Force => true,
+    }
+}
+
+/// What to say of a change that was made before.
+fn already(change: &MemberChange) -> String {
+    match change {
+        MemberChange::Remove { node } => format!("{node} is leaving already"),
+        MemberChange::Replace { node, with } => format!("{with} has taken the place of {node} already"),
+        _ => String::new(),
+    }
+}
+
+/// All that was asked for was asked for before: what is left is to wait for it.
+async fn go_on(client: &Client, repeated: &[MemberChange], apply: &ApplyArgs) -> Result<ExitCode, Error> {
+    if apply.wait {
+        moves::wait(client).await?;
+    }
+    let outcome = json!({ "applied": true, "repeated": repeated, "moves": [] });
+    show(&apply.ask, &outcome, |_, _| match apply.wait {
+        true => "Every partition is on its target nodes.\n".to_owned(),
+        false => "Nothing else is to be changed: see `cartwheel cluster moves`.\n".to_owned(),
+    })?;
+    Ok(Exit::Done.into())
+}
+
+fn agreed() -> Result<bool, Error> {
+    print(b"Make this change? [y/N] ")?;
+    io::stdout().flush().map_err(|error| Error::Io("write the question", error))?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| Error::Io("read the answer", error))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn plan_text(plan: &MembersPlan, _wide: bool) -> String {
+    let mut text = format!("{} of the partitions get other homes; {}.\n\n", plan.moves.len(), copies(plan));
+    for warning in &plan.warnings {
+        text += &format!("WARNING: {warning}\n");
+    }
+    if !plan.warnings.is_empty() {
+        text.push('\n');
+    }
+    if !plan.force_recovered.is_empty() {
+        let rows = plan.force_recovered.iter().take(MOVES_SHOWN);
+        text += &table(
+            ["MADE ANEW", "LEFT"],
+            rows.map(|force_recovered| [force_recovered.partition.to_string(), force_recovered.left.join(" ")]),
+        );
+        if plan.force_recovered.len() > MOVES_SHOWN {
+            text += &format!("... and {} more (--json lists all)\n", plan.force_recovered.len() - MOVES_SHOWN);
+        }
+        text.push('\n');
+    }
+    let rows = plan.nodes.iter().map(|share| [share.node.clone(), share.before.to_string(), share.after.to_string()]);
+    text += &table(["NODE", "REPLICAS NOW", "THEN"], rows);
+    text += &format!(
+        "\nfurthest from its share: {:.2} partitions now, {:.2} then; avoidable repeats of nodes, hosts, zones: {}, {}, {} now, \
+         {}, {}, {} then\n",
+        plan.before.off_ideal,
+        plan.after.off_ideal,
+        plan.before.node_repeats,
+        plan.before.host_repeats,
+        plan.before.zone_repeats,
+        plan.after.node_repeats,
+        plan.after.host_repeats,
+        plan.after.zone_repeats,
+    );
+    if !plan.moves.is_empty() {
+        let rows = plan.moves.iter().take(MOVES_SHOWN);
+        let rows = rows.map(|moved| {
+            let bytes = size(moved.bytes, moved.estimated);
+            [moved.partition.to_string(), moved.from.join(" "), moved.to.join(" "), bytes]
+        });
+        text += &format!("\n{}", table(["PARTITION", "FROM", "TO", "COPIES"], rows));
+    }
+    if plan.moves.len() > MOVES_SHOWN {
+        text += &format!("... and {} more (--json lists all)\n", plan.moves.len() - MOVES_SHOWN);
+    }
+    text
+}
+
+/// How much a plan copies.
+fn copies(plan: &MembersPlan) -> String {
+    let replicas = plan.replicas;
+    match (plan.bytes.zip(plan.keys), plan.estimated) {
+        _ if replicas == 0 => "nothing is copied".to_owned(),
+        (None, _) => format!("{replicas} replicas are copied (how large they are, nobody who holds them could say)"),
+        (Some((bytes, keys)), false) => {
+            format!("{replicas} replicas are copied, {} of {keys} keys and their values", HumanBytes(bytes))
+        }
+        (Some((bytes, keys)), true) => format!(
+            "{replicas} replicas are copied, about {} of {keys} keys and their values (an estimate: not all who hold them answered)",
+            HumanBytes(bytes)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_changed_before_is_left_out() {
+        let member = |name: &str, leaving: bool| {
+            json!({"name": name, "id": "", "zone": "", "host": "", "http": "", "resp": "", "peers": "", "weight": 100, "incarnation": "",
+                   "leaving": leaving, "state": "connected"})
+        };
+        let status =
+            json!({"cluster": "", "node": "a", "ring_version": "", "members": [member("a", false), member("b", true)]});
+        let status: ClusterStatus = serde_json::from_value(status).unwrap();
+        let remove = |name: &str| MemberChange::Remove { node: name.to_owned() };
+        let replace = |name: &str, with: &str| MemberChange::Replace { node: name.to_owned(), with: with.to_owned() };
+        let add = |name: &str| MemberChange::Add { node: name.to_owned(), weight: None };
+        let split = |changes: &[MemberChange], waiting: &[&str]| {
+            let (mut changes, waiting) =
+                (changes.to_vec(), waiting.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+            (take_repeated(&mut changes, &status, &waiting), changes)
+        };
+        let (repeated, left) = split(&[remove("a"), remove("b"), MemberChange::Force], &[]);
+        assert_eq!((repeated, left), (vec![remove("b")], vec![remove("a"), MemberChange::Force]));
+        for (change, waiting, is_repeated) in [
+            (replace("b", "a"), &[][..], true),
+            (replace("gone, or misspelt", "a"), &[], false),
+            (replace("b", "a"), &["a"], false),
+            (replace("a", "b"), &[], false),
+            (replace("b", "new"), &["new"], false),
+            (add("a"), &[], false),
+        ] {
+            assert_eq!(split(std::slice::from_ref(&change), waiting).0.len(), usize::from(is_repeated), "{change:?}");
+        }
+        for (change, made) in [
+            (remove("b"), true),
+            (remove("gone"), true),
+            (remove("a"), false),
+            (replace("b", "a"), true),
+            (replace("a", "b"), false),
+            (add("a"), true),
+            (add("b"), false),
+            (MemberChange::Weight { node: "a".to_owned(), weight: 100 }, true),
+            (MemberChange::Weight { node: "a".to_owned(), weight: 50 }, false),
+            (MemberChange::Zone { node: "a".to_owned(), zone: String::new(), host: None }, true),
+            (MemberChange::Zone { node: "a".to_owned(), zone: "x".to_owned(), host: None }, false),
+            (MemberChange::Force, true),
+        ] {
+            assert_eq!(is_made(&change, &status), made, "{change:?}");
+        }
+    }
+}

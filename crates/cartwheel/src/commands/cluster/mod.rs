@@ -1,0 +1,136 @@
+//! `cartwheel cluster`: what a node knows of its cluster, and changes of it, over HTTP.
+
+mod members;
+mod moves;
+mod replicas;
+mod status;
+mod tracker;
+
+use std::process::ExitCode;
+
+use cartwheel_client::{Client, Location, Member, MemberChange, Ring};
+use serde::Serialize;
+
+use crate::cli::{AskArgs, ClusterCommand, FormatArgs, LocateArgs};
+use crate::commands::keys::{Error, print};
+use crate::terminal::output::formatted;
+
+/// Asks a node and shows what it says.
+///
+/// # Errors
+/// If no node could answer.
+pub async fn run(command: &ClusterCommand) -> Result<ExitCode, Error> {
+    match command {
+        ClusterCommand::Status(args) => status::status(args).await,
+        ClusterCommand::Ring(args) => {
+            let ring = client(args)?.ring().await?;
+            show(args, &ring, ring_table)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ClusterCommand::Add { nodes, weight, apply } => {
+            let add = |node: &String| MemberChange::Add { node: node.clone(), weight: *weight };
+            members::change(nodes.iter().map(add).collect(), apply).await
+        }
+        ClusterCommand::Remove { nodes, apply } => {
+            let remove = |node: &String| MemberChange::Remove { node: node.clone() };
+            members::change(nodes.iter().map(remove).collect(), apply).await
+        }
+        ClusterCommand::Replace { member, with, apply } => {
+            members::change(vec![MemberChange::Replace { node: member.clone(), with: with.clone() }], apply).await
+        }
+        ClusterCommand::Weight { member, weight, apply } => {
+            members::change(vec![MemberChange::Weight { node: member.clone(), weight: *weight }], apply).await
+        }
+        ClusterCommand::Zone { member, zone, host, apply } => {
+            let (node, zone, host) = (member.clone(), zone.clone(), host.clone());
+            members::change(vec![MemberChange::Zone { node, zone, host }], apply).await
+        }
+        ClusterCommand::SetAddress { member, peer_address, http_address, apply } => {
+            let (node, peer_address, http_address) = (member.clone(), peer_address.clone(), http_address.clone());
+            members::change(vec![MemberChange::Address { node, peer_address, http_address }], apply).await
+        }
+        ClusterCommand::Change { changes, apply } => members::change(changes.clone(), apply).await,
+        ClusterCommand::Moves { wait, ask } => moves::moves(ask, *wait).await,
+        ClusterCommand::Locate(LocateArgs { bucket, key, ask }) => {
+            let location = client(ask)?.locate(bucket, key).await?;
+            show(ask, &location, location_table)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+pub(crate) fn client(args: &AskArgs) -> Result<Client, Error> {
+    let client = args.endpoints.client()?;
+    Ok(match args.timeout {
+        Some(timeout) => client.with_timeout(timeout),
+        None => client,
+    })
+}
+
+/// Shows an answer as it was asked for; `readable` makes the text for people, with all there is if it is to be wide.
+pub(crate) fn show<T: Serialize>(
+    args: &AskArgs,
+    answer: &T,
+    readable: impl FnOnce(&T, bool) -> String,
+) -> Result<(), Error> {
+    show_as(args.format, answer, readable)
+}
+
+/// The same, for what takes no more than a format.
+pub(crate) fn show_as<T: Serialize>(
+    format: FormatArgs,
+    answer: &T,
+    readable: impl FnOnce(&T, bool) -> String,
+) -> Result<(), Error> {
+    print(formatted(format, answer, readable).as_bytes())
+}
+
+fn ring_table(ring: &Ring, wide: bool) -> String {
+    let owned = |at: usize| ring.owners.iter().filter(|&&owner| owner == at).count();
+    let share = |at: usize| format!("{:.1}%", 100.0 * owned(at) as f64 / f64::from(ring.partitions.max(1)));
+    let members = || ring.members.iter().enumerate();
+    let head = format!("ring version {}, {} partitions\n\n", ring.version, ring.partitions);
+    if !wide {
+        let row = |(at, member): (usize, &Member)| {
+            [member.name.clone(), owned(at).to_string(), share(at), member.zone.clone(), member.http.clone()]
+        };
+        return head + &table(["NAME", "PARTITIONS", "SHARE", "ZONE", "ADDRESS"], members().map(row));
+    }
+    let row = |(at, member): (usize, &Member)| {
+        let Member { name, id, zone, host, http, .. } = member.clone();
+        [name, id, owned(at).to_string(), share(at), zone, host, http]
+    };
+    head + &table(["NAME", "ID", "PARTITIONS", "SHARE", "ZONE", "HOST", "ADDRESS"], members().map(row))
+}
+
+fn location_table(location: &Location, _wide: bool) -> String {
+    let rows = location.preference_list.iter().enumerate();
+    let rows = rows.map(|(at, replica)| [(at + 1).to_string(), replica.node.clone(), replica.role.clone()]);
+    let Location { token, partition, .. } = location;
+    format!("token {token}, partition {partition}\n\n{}", table(["", "NODE", "ROLE"], rows))
+}
+
+/// Columns as wide as their widest cell.
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        text.push_str(cells.collect::<String>().trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a".to_owned(), "bcd".to_owned()], ["long".to_owned(), String::new()]];
+        assert_eq!(table(["X", "Y"], rows.into_iter()), "X     Y\na     bcd\nlong\n");
+    }
+}

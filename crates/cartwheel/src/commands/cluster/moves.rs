@@ -1,0 +1,321 @@
+//! `cartwheel cluster moves`, and what `--wait` shows of data on its way.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cartwheel_client::{Client, Move, Moves};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
+
+use super::tracker::{Standing, Tracker};
+use super::{client, show, table};
+use crate::cli::AskArgs;
+use crate::commands::keys::Error;
+use crate::terminal::output;
+
+/// How often it is asked how far the data is.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often a line is written at most where nobody looks at a terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// For so many looks in a row everything must be where it is wished: a change that has just been made is not known everywhere.
+const LOOKS_SETTLED: u32 = 3;
+/// How long no node may answer before that is an error: the one that is asked may be restarted.
+const SILENT_FOR_MAX: Duration = Duration::from_secs(30);
+/// How many moves are listed below the bar.
+const LISTED_MAX: usize = 8;
+/// The bar's length in its own units.
+const BAR_LEN: u64 = 1_000;
+
+/// Shows what is on its way; with `waits` until nothing is.
+///
+/// # Errors
+/// If no node could answer.
+pub(super) async fn moves(ask: &AskArgs, waits: bool) -> Result<ExitCode, Error> {
+    let client = client(ask)?;
+    if waits {
+        client.learn_members().await?;
+        wait(&client).await?;
+    }
+    show(ask, &client.moves().await?, moves_text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until everything is where it is wished, and shows how far it is: as a bar on a terminal, otherwise in a line now and then.
+///
+/// # Errors
+/// If no node answers for long.
+pub(super) async fn wait(client: &Client) -> Result<(), Error> {
+    let on_terminal = io::stderr().is_terminal();
+    let target = if on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(BAR_LEN), target);
+    bar.set_style(ProgressStyle::with_template("{bar:30} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let begun = Instant::now();
+    let (mut tracker, mut settled, mut answered_at) = (Tracker::default(), 0, begun);
+    let mut lines = Lines::default();
+    while settled < LOOKS_SETTLED {
+        let text = match client.moves().await {
+            Ok(moves) => {
+                answered_at = Instant::now();
+                let standing = tracker.look(begun.elapsed(), &moves);
+                settled = if moves.moves.is_empty() && moves.leaving.is_empty() { settled + 1 } else { 0 };
+                bar.set_position((standing.done() * BAR_LEN as f64) as u64);
+                if !on_terminal && settled == 0 {
+                    let Standing { arrived, partitions, .. } = standing;
+                    lines.note(format!("{arrived} of {partitions} partitions{}", states_text(&moves)), Instant::now());
+                }
+                [standing_text(&standing), states_text(&moves)].concat() + &list(&moves, on_terminal)
+            }
+            Err(error) if answered_at.elapsed() > SILENT_FOR_MAX => {
+                bar.finish_and_clear();
+                return Err(error.into());
+            }
+            Err(error) => {
+                let text = format!("no node answers, and will be asked again: {error}");
+                if !on_terminal {
+                    lines.note("no node answers, and will be asked again".to_owned(), Instant::now());
+                }
+                text
+            }
+        };
+        bar.set_message(text);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// The lines where nobody looks at a terminal: one when something has changed, and not too many of them.
+#[derive(Debug, Default)]
+struct Lines {
+    last: Option<(Instant, String)>,
+}
+
+impl Lines {
+    fn note(&mut self, line: String, now: Instant) {
+        if self.is_due(&line, now) {
+            output::note(&line);
+            self.last = Some((now, line));
+        }
+    }
+
+    fn is_due(&self, line: &str, now: Instant) -> bool {
+        self.last.as_ref().is_none_or(|(at, last)| last != line && now.duration_since(*at) >= LINE_EVERY)
+    }
+}
+
+fn standing_text(standing: &Standing) -> String {
+    let Standing { arrived, partitions, copied, bytes, rate, left } = *standing;
+    let mut text = format!("{arrived} of {partitions} partitions");
+    if bytes > 0 {
+        text += &format!(", {} of {}", HumanBytes(copied), HumanBytes(bytes));
+    }
+    if let Some(rate) = rate {
+        text += &format!(", {}/s", HumanBytes(rate as u64));
+    }
+    if let Some(left) = left.filter(|left| !left.is_zero()) {
+        text += &format!(", {} left", HumanDuration(left));
+    }
+    text
+}
+
+/// How many moves are in which state, and whom they wait for.
+fn states_text(moves: &Moves) -> String {
+    let count = |state: &str| moves.moves.iter().filter(|moving| moving.state == state).count();
+    let states =
+        [("copying", count("copying")), ("agreed", count("agreed")), ("handing over", moves.handing_over.len())];
+    let states: Vec<String> =
+        states.into_iter().filter(|&(_, count)| count > 0).map(|(state, count)| format!("{count} {state}")).collect();
+    let mut text = if states.is_empty() { String::new() } else { format!("; {}", states.join(", ")) };
+    let awaited = moves.moves.iter().map(|moving| &moving.waits_for);
+    let awaited = awaited.chain(moves.handing_over.iter().map(|leaves| &leaves.waits_for)).flatten();
+    let mut silent: Vec<&str> = awaited.map(String::as_str).collect();
+    silent.sort_unstable();
+    silent.dedup();
+    if !silent.is_empty() {
+        text += &format!("; waits for {}", down(&silent));
+    }
+    if moves.moves.is_empty() && !moves.leaving.is_empty() {
+        text += &format!("; {} hands over the last of what it holds", moves.leaving.join(", "));
+    }
+    text
+}
+
+fn down(names: &[&str]) -> String {
+    match names {
+        [name] => format!("{name}, which is down"),
+        names => format!("{}, which are down", names.join(", ")),
+    }
+}
+
+/// The first moves, each with its state: those that wait for somebody first, then those that have begun.
+fn list(moves: &Moves, on_terminal: bool) -> String {
+    if !on_terminal {
+        return String::new();
+    }
+    let mut listed: Vec<&Move> = moves.moves.iter().collect();
+    listed
+        .sort_by_key(|moving| (moving.waits_for.is_empty(), moving.state != "agreed", moving.copied_bytes == Some(0)));
+    let line = |moving: &Move| {
+        let comes: Vec<&str> = moving.to.iter().filter(|to| !moving.from.contains(to)).map(String::as_str).collect();
+        let to = if comes.is_empty() { String::new() } else { format!(" to {}", comes.join(", ")) };
+        format!("\n  partition {}{to}: {}, {}", moving.partition, state(moving), copied(moving))
+    };
+    listed.into_iter().take(LISTED_MAX).map(line).collect()
+}
+
+/// The state of a move, or whom it waits for.
+fn state(moving: &Move) -> String {
+    match (moving.waits_for.as_slice(), moving.state.as_str()) {
+        ([], "agreed") => "agreed, both count".to_owned(),
+        (silent, state) => waiting(state, silent),
+    }
+}
+
+/// A state, and for whom it lasts.
+fn waiting(state: &str, silent: &[String]) -> String {
+    let silent: Vec<&str> = silent.iter().map(String::as_str).collect();
+    if silent.is_empty() { state.to_owned() } else { format!("{state}, waits for {}", down(&silent)) }
+}
+
+/// How much those who come hold of what they are to hold.
+fn copied(moving: &Move) -> String {
+    match moving.bytes {
+        Some(0) => "nothing to copy".to_owned(),
+        bytes => format!("{} of {}", size(moving.copied_bytes, false), size(bytes, moving.estimated)),
+    }
+}
+
+/// An amount of data, if it is known.
+pub(super) fn size(bytes: Option<u64>, estimated: bool) -> String {
+    let about = if estimated { "~" } else { "" };
+    bytes.map_or_else(|| "?".to_owned(), |bytes| format!("{about}{}", HumanBytes(bytes)))
+}
+
+fn moves_text(moves: &Moves, wide: bool) -> String {
+    let named = |what: &str, names: &[String]| match names {
+        [] => String::new(),
+        names => format!("{what}: {}\n", names.join(", ")),
+    };
+    let mut text = match moves.moves.len() {
+        0 => "Every partition is on its target nodes.\n".to_owned(),
+        count => format!(
+            "{count} of {} partitions are on their way, with {} of {} copied.\n",
+            moves.partitions,
+            size(moves.copied_bytes, false),
+            size(moves.bytes, moves.estimated)
+        ),
+    };
+    text += &named("leaving", &moves.leaving);
+    text += &named("waiting to be let in", &moves.waiting);
+    let under_way = moves.moves.iter().map(|moving| {
+        [
+            moving.partition.to_string(),
+            moving.step.clone(),
+            moving.from.join(" "),
+            moving.to.join(" "),
+            copied(moving),
+            state(moving),
+        ]
+    });
+    let handing_over = moves.handing_over.iter().map(|leaves| {
+        let none = || "-".to_owned();
+        let state = waiting("handing over", &leaves.waits_for);
+        [leaves.partition.to_string(), none(), leaves.node.clone(), none(), none(), state]
+    });
+    if !moves.moves.is_empty() || !moves.handing_over.is_empty() {
+        let rows = under_way.chain(handing_over);
+        let rows_and_header = if wide {
+            table(["PARTITION", "STEP", "FROM", "TO", "COPIED", "STATE"], rows)
+        } else {
+            let rows = rows.map(|[partition, _, _, to, copied, state]| [partition, to, copied, state]);
+            table(["PARTITION", "TO", "COPIED", "STATE"], rows)
+        };
+        text += &format!("\n{rows_and_header}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use cartwheel_client::Leaves;
+
+    use super::*;
+
+    fn moving(partition: u32, state: &str, waits_for: &[&str]) -> Move {
+        Move {
+            partition,
+            step: "0".to_owned(),
+            from: vec!["a".to_owned(), "b".to_owned()],
+            to: vec!["a".to_owned(), "c".to_owned()],
+            state: state.to_owned(),
+            keys: Some(10),
+            bytes: Some(2_048),
+            copied_keys: Some(5),
+            copied_bytes: Some(1_024),
+            estimated: false,
+            waits_for: waits_for.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
+    fn moves() -> Moves {
+        Moves {
+            version: String::new(),
+            partitions: 256,
+            moves: vec![moving(1, "copying", &[]), moving(2, "agreed", &[]), moving(3, "copying", &["node-2"])],
+            bytes: Some(6_144),
+            copied_bytes: Some(3_072),
+            estimated: true,
+            handing_over: vec![Leaves { partition: 9, node: "b".to_owned(), waits_for: vec!["node-2".to_owned()] }],
+            leaving: vec!["b".to_owned()],
+            waiting: vec![],
+        }
+    }
+
+    #[test]
+    fn every_move_shows_its_state_and_for_whom_it_waits() {
+        let text = moves_text(&moves(), true);
+        let line = |partition: &str| text.lines().find(|line| line.starts_with(partition)).unwrap();
+        assert!(line("3 of").ends_with("on their way, with 3.00 KiB of ~6.00 KiB copied."), "{text}");
+        assert!(line("1 ").ends_with("1.00 KiB of 2.00 KiB  copying"), "{text}");
+        assert!(line("2 ").ends_with("agreed, both count"), "{text}");
+        assert!(line("3  ").ends_with("copying, waits for node-2, which is down"), "{text}");
+        assert!(
+            line("9 ").contains("b") && line("9 ").ends_with("handing over, waits for node-2, which is down"),
+            "{text}"
+        );
+        let unknown = Move { bytes: None, copied_bytes: None, ..moving(1, "copying", &[]) };
+        assert_eq!(copied(&unknown), "? of ?");
+        assert_eq!(copied(&Move { bytes: Some(0), ..unknown }), "nothing to copy");
+    }
+
+    #[test]
+    fn a_line_is_written_when_something_has_changed() {
+        let now = Instant::now();
+        let lines = Lines { last: Some((now, "1 of 2".to_owned())) };
+        assert!(Lines::default().is_due("1 of 2", now));
+        assert!(!lines.is_due("1 of 2", now + 10 * LINE_EVERY));
+        assert!(!lines.is_due("2 of 2", now));
+        assert!(lines.is_due("2 of 2", now + LINE_EVERY));
+    }
+
+    #[test]
+    fn a_line_says_how_far_everything_is_and_the_list_begins_with_what_waits() {
+        let standing = Standing {
+            arrived: 5,
+            partitions: 8,
+            copied: 3_072,
+            bytes: 6_144,
+            rate: Some(1_024.0),
+            left: Some(Duration::from_secs(3)),
+        };
+        assert_eq!(standing_text(&standing), "5 of 8 partitions, 3.00 KiB of 6.00 KiB, 1.00 KiB/s, 3 seconds left");
+        assert_eq!(states_text(&moves()), "; 2 copying, 1 agreed, 1 handing over; waits for node-2, which is down");
+        let listed = list(&moves(), true);
+        let first = "\n  partition 3 to c: copying, waits for node-2, which is down, 1.00 KiB of 2.00 KiB";
+        assert!(listed.starts_with(first), "{listed}");
+        assert_eq!((listed.lines().count(), list(&moves(), false).as_str()), (4, ""));
+        let last = Moves { moves: vec![], handing_over: vec![], ..moves() };
+        assert_eq!(states_text(&last), "; b hands over the last of what it holds");
+    }
+}

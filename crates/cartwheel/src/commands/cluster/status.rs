@@ -1,0 +1,353 @@
+//! `cartwheel cluster status`: asks several nodes at once, so that one that hangs holds up nothing.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use cartwheel_client::{
+    Client, ClusterStatus, EpochStatus, Hints, LivenessStatus, MemberState, MemberStatus, ProtocolStatus, Replicas,
+    Replication, Ring, Spoken,
+};
+use futures_util::future::{join, join_all};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+
+use super::{replicas, show, table};
+use crate::cli::AskArgs;
+use crate::commands::keys::{Error, print};
+use crate::terminal::exit::Exit;
+
+/// How long one node may take, and all of it, unless the command line says otherwise.
+const NODE_WITHIN: Duration = Duration::from_millis(1_500);
+const ALL_WITHIN: Duration = Duration::from_millis(1_700);
+/// How long a node is waited for before the next is asked beside it: the first one given is the one that answers, if it is well.
+const HEAD_START: Duration = Duration::from_millis(100);
+
+/// Shows the members. The exit status says whether all are reached and well.
+///
+/// # Errors
+/// If no node could answer.
+pub(super) async fn status(args: &AskArgs) -> Result<ExitCode, Error> {
+    let begun = Instant::now();
+    let within = args.timeout.unwrap_or(NODE_WITHIN);
+    let (client, status) = first_answer(&args.endpoints.addresses(), within).await?;
+    if args.format.is_for_programs() {
+        show(args, &status, |_, _| String::new())?;
+        return Ok(verdict(&status).into());
+    }
+    let left = args.timeout.unwrap_or(ALL_WITHIN).saturating_sub(begun.elapsed()).max(HEAD_START);
+    let asked = status.members.iter().map(|status| replicas_of(&status.member.http, left));
+    let (ring, told) = join(client.with_timeout(left).ring(), join_all(asked)).await;
+    show(args, &status, |status, wide| status_text(status, ring.as_ref().ok(), wide))?;
+    let silent = status.members.iter().zip(&told).filter(|(_, told)| told.is_none());
+    let silent: Vec<&str> = silent.map(|(status, _)| status.member.name.as_str()).collect();
+    let told: Vec<Replicas> = told.into_iter().flatten().collect();
+    print(format!("\n{}\n", replicas::summary(&told, &silent)).as_bytes())?;
+    Ok(verdict(&status).into())
+}
+
+/// The answer of the first node that gives one, and a client of that node.
+async fn first_answer(nodes: &[&str], within: Duration) -> Result<(Client, ClusterStatus), Error> {
+    let ask = |(rank, node): (usize, &&str)| {
+        let client = Client::new([*node]).map(|client| client.with_timeout(within));
+        async move {
+            tokio::time::sleep(HEAD_START * rank as u32).await;
+            let client = client.map_err(|error| (rank, error))?;
+            let status = client.cluster().await.map_err(|error| (rank, error))?;
+            Ok((client, status))
+        }
+    };
+    let mut asked: FuturesUnordered<_> = nodes.iter().enumerate().map(ask).collect();
+    let mut failures = Vec::new();
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    // What became of the first one given says most.
+    let first = failures.into_iter().min_by_key(|&(rank, _)| rank);
+    Err(first.map_or(cartwheel_client::BadEndpoint::None.into(), |(_, error)| error).into())
+}
+
+async fn replicas_of(http: &str, within: Duration) -> Option<Replicas> {
+    Client::new([http]).ok()?.with_timeout(within).replicas().await.ok()
+}
+
+fn verdict(status: &ClusterStatus) -> Exit {
+    let replicas_well = status.replication.under_replicated == 0;
+    let members_well = status.members.iter().all(is_well);
+    let all_well = members_well && replicas_well && !status.hints.full && status.dot_collisions == 0;
+    if all_well { Exit::Done } else { Exit::NotFound }
+}
+
+fn is_well(member: &MemberStatus) -> bool {
+    member.problem.is_none() && member.state != MemberState::Disconnected && complaint(member).is_none()
+}
+
+/// What stands in the column STATUS.
+fn state_of(member: &MemberStatus) -> String {
+    let state = match (member.state, member.liveness.as_ref().map(|liveness| liveness.status)) {
+        (_, Some(LivenessStatus::Suspect)) => "suspect",
+        (_, Some(LivenessStatus::Down)) => "down",
+        (MemberState::Disconnected, _) => "disconnected",
+        (MemberState::Itself, _) if member.problem.is_some() => "not ready",
+        (MemberState::Itself | MemberState::Connected, _) => "alive",
+    };
+    if member.leaving { format!("{state}, leaving") } else { state.to_owned() }
+}
+
+const fn connection(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Itself => "self",
+        MemberState::Connected => "connected",
+        MemberState::Disconnected => "disconnected",
+    }
+}
+
+/// Why a member is not taken for alive.
+fn complaint(member: &MemberStatus) -> Option<&str> {
+    let liveness = member.liveness.as_ref().filter(|liveness| liveness.status != LivenessStatus::Alive);
+    liveness.map(|liveness| liveness.why.as_str())
+}
+
+fn problem(member: &MemberStatus) -> String {
+    let problems: Vec<&str> = complaint(member).into_iter().chain(member.problem.as_deref()).collect();
+    problems.join("; ")
+}
+
+/// The share of all replicas of partitions that a member holds.
+fn load(ring: Option<&Ring>, name: &str) -> String {
+    let share = || {
+        let ring = ring?;
+        let at = ring.members.iter().position(|member| member.name == name)?;
+        let all = ring.homes.iter().flatten();
+        let (held, replicas) = (all.clone().filter(|&&home| home == at).count(), all.count());
+        Some(format!("{:.1}%", 100.0 * held as f64 / replicas.max(1) as f64))
+    };
+    share().unwrap_or_else(unknown)
+}
+
+fn unknown() -> String {
+    "-".to_owned()
+}
+
+/// For whom an epoch waits. All members do for a while, so it is no complaint by itself.
+fn waits(epoch: &EpochStatus) -> String {
+    match epoch.waits_for.as_slice() {
+        [] => String::new(),
+        names => format!(", not yet finished by {}", names.join(", ")),
+    }
+}
+
+fn status_text(status: &ClusterStatus, ring: Option<&Ring>, wide: bool) -> String {
+    let mut members: Vec<&MemberStatus> = status.members.iter().collect();
+    members.sort_by(|one, other| one.member.name.cmp(&other.member.name));
+    let (cluster, node, version) = (&status.cluster, &status.node, &status.ring_version);
+    let (EpochStatus { epoch, since, .. }, waits) = (&status.epoch, waits(&status.epoch));
+    let upgrade = upgrade_line(&status.protocol);
+    let called = if status.cluster_name.is_empty() { String::new() } else { format!("{}, ", status.cluster_name) };
+    let mut text = format!("cluster {called}{cluster} as {node} sees it, ring version {version}\n");
+    text += &format!("epoch {epoch} since {since}{waits}\n{upgrade}\n");
+    text += &if wide { wide_table(&members, ring) } else { members_table(&members, ring) };
+    if !wide {
+        let problems = members.iter().map(|member| (&member.member.name, problem(member)));
+        let problems: String = problems
+            .filter(|(_, problem)| !problem.is_empty())
+            .map(|(name, problem)| format!("{name}: {problem}\n"))
+            .collect();
+        text += &if problems.is_empty() { problems } else { format!("\n{problems}") };
+    }
+    text += &hints_line(node, &status.hints);
+    text += &collisions_line(node, status.dot_collisions);
+    text + &replication_line(&status.replication)
+}
+
+fn members_table(members: &[&MemberStatus], ring: Option<&Ring>) -> String {
+    let row = |status: &&MemberStatus| {
+        [
+            status.member.name.clone(),
+            state_of(status),
+            status.weight.to_string(),
+            load(ring, &status.member.name),
+            status.member.zone.clone(),
+            status.version.clone().unwrap_or_else(unknown),
+            status.member.http.clone(),
+        ]
+    };
+    table(["NAME", "STATUS", "WEIGHT", "LOAD", "ZONE", "VERSION", "ADDRESS"], members.iter().map(row))
+}
+
+fn wide_table(members: &[&MemberStatus], ring: Option<&Ring>) -> String {
+    let header = [
+        "NAME",
+        "STATUS",
+        "SINCE",
+        "WEIGHT",
+        "LOAD",
+        "ZONE",
+        "HOST",
+        "VERSION",
+        "PROTOCOL",
+        "ADDRESS",
+        "PEERS",
+        "CONNECTION",
+        "SINCE",
+        "HINTS",
+        "CLOCK",
+        "BOOT",
+        "PROBLEM",
+    ];
+    let row = |status: &&MemberStatus| {
+        [
+            status.member.name.clone(),
+            state_of(status),
+            status.liveness.as_ref().map_or_else(unknown, |liveness| liveness.since.clone()),
+            status.weight.to_string(),
+            load(ring, &status.member.name),
+            status.member.zone.clone(),
+            status.member.host.clone(),
+            status.version.clone().unwrap_or_else(unknown),
+            status.protocol.map_or_else(unknown, spoken),
+            status.member.http.clone(),
+            status.member.peers.clone(),
+            connection(status.state).to_owned(),
+            status.since.clone().unwrap_or_else(unknown),
+            status.hints.map_or_else(unknown, |hints| hints.records.to_string()),
+            status.clock_offset_ms.map_or_else(unknown, |offset| format!("{offset:+} ms")),
+            status.boot.map_or_else(unknown, |boot| boot.to_string()),
+            problem(status),
+        ]
+    };
+    table(header, members.iter().map(row))
+}
+
+/// Which partitions have too few replicas, and whether the cluster has too few nodes; nothing if all is as it should be.
+fn replication_line(replication: &Replication) -> String {
+    let Replication { n, data_nodes, wanted, under_replicated, fewest } = *replication;
+    let mut text = String::new();
+    if under_replicated > 0 {
+        text += &format!(
+            "\nALARM: {under_replicated} partitions have fewer than {wanted} replicas (the fewest: {fewest}); see `cartwheel cluster \
+             moves`\n"
+        );
+    }
+    if data_nodes < usize::from(n) {
+        text += &format!("\nKeys have up to n={n} replicas, but {data_nodes} nodes can hold data: add nodes\n");
+    }
+    text
+}
+
+/// The versions of the protocol that a member speaks, and which of them is used.
+fn spoken(Spoken { oldest, newest, used }: Spoken) -> String {
+    match used {
+        _ if oldest == newest => newest.to_string(),
+        Some(used) => format!("{used} of {oldest}-{newest}"),
+        None => format!("{oldest}-{newest}"),
+    }
+}
+
+/// How far an upgrade has come; nothing from a node that does not say.
+fn upgrade_line(ProtocolStatus { in_use, newest, waits_for }: &ProtocolStatus) -> String {
+    match waits_for.as_slice() {
+        _ if *in_use == 0 => String::new(),
+        [] => format!("protocol version {in_use}\n"),
+        names => {
+            format!("protocol version {in_use}; version {newest} is used once {} speak it, too\n", names.join(", "))
+        }
+    }
+}
+
+/// What the node keeps for others; nothing if that is nothing.
+fn hints_line(node: &str, hints: &Hints) -> String {
+    let Hints { records, bytes, bytes_max, full } = hints;
+    let kept = format!("{node} keeps {records} records ({bytes} bytes) for nodes that are away");
+    match (full, records) {
+        (true, _) => format!(
+            "\nALARM: {kept}, which in part of it is all that it may ({bytes_max} bytes): further ones go to other nodes\n"
+        ),
+        (false, 0) => String::new(),
+        (false, _) => format!("\n{kept}, of {bytes_max} bytes that it may\n"),
+    }
+}
+
+/// The alarm for keys that came with two values of one version; nothing if none did.
+fn collisions_line(node: &str, collisions: u64) -> String {
+    match collisions {
+        0 => String::new(),
+        _ => format!(
+            "\nALARM: {collisions} times since it started, {node} was sent two values of one version, and kept both: a disk is broken, or two \
+             nodes run on copies of one data directory; the log names the keys\n"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cartwheel_client::{Liveness, Member};
+
+    use super::*;
+
+    fn member(name: &str, status: LivenessStatus) -> MemberStatus {
+        let member = Member {
+            name: name.to_owned(),
+            id: "0123456789abcdef".to_owned(),
+            zone: "eu-west-1a".to_owned(),
+            host: "rack-17.cartwheel.example".to_owned(),
+            http: "node-1.cartwheel.example:8080".to_owned(),
+            resp: String::new(),
+            peers: "node-1.cartwheel.example:7400".to_owned(),
+        };
+        let why = "it has not answered probes for 3 s, and no other member has heard of it".to_owned();
+        let liveness = Liveness { status, since: "2026-01-01T00:00:00.000Z".to_owned(), why };
+        MemberStatus {
+            member,
+            weight: 100,
+            incarnation: String::new(),
+            leaving: true,
+            state: MemberState::Connected,
+            since: None,
+            problem: None,
+            boot: None,
+            version: Some("0.1.0".to_owned()),
+            protocol: None,
+            liveness: Some(liveness),
+            clock_offset_ms: None,
+            hints: None,
+        }
+    }
+
+    #[test]
+    fn the_table_fits_a_terminal_and_problems_stand_below_it() {
+        let members = vec![member("node-2", LivenessStatus::Suspect), member("node-1", LivenessStatus::Alive)];
+        let ring = Ring {
+            version: String::new(),
+            partitions: 2,
+            owners: vec![0, 1],
+            homes: vec![vec![0, 1], vec![0]],
+            members: members.iter().map(|status| status.member.clone()).collect(),
+        };
+        let status = ClusterStatus {
+            cluster: "c".to_owned(),
+            cluster_name: "shop".to_owned(),
+            node: "node-1".to_owned(),
+            ring_version: "v".to_owned(),
+            epoch: EpochStatus::default(),
+            protocol: ProtocolStatus::default(),
+            hints: Hints::default(),
+            replication: Replication::default(),
+            dot_collisions: 0,
+            members,
+        };
+        let text = status_text(&status, Some(&ring), false);
+        let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap();
+        assert_eq!(
+            line("NAME").split_whitespace().collect::<Vec<_>>(),
+            ["NAME", "STATUS", "WEIGHT", "LOAD", "ZONE", "VERSION", "ADDRESS"]
+        );
+        assert!(line("node-2 ").contains("suspect, leaving") && line("node-2 ").contains("66.7%"), "{text}");
+        assert!(line("node-2: ").contains("has not answered probes"), "{text}");
+        assert!(text.lines().filter(|line| !line.contains(": ")).all(|line| line.len() <= 100), "{text}");
+        assert_eq!(verdict(&status), Exit::NotFound);
+        let wide = status_text(&status, None, true);
+        assert!(wide.contains("PROBLEM") && wide.contains("rack-17"), "{wide}");
+    }
+}

@@ -1,0 +1,52 @@
+//! `cartwheel config`: the settings of a node, shown or checked without starting it.
+
+use std::process::ExitCode;
+
+use cartwheel_server::config::listing::{self, Listed};
+use cartwheel_server::config::{Config, Environment};
+use cartwheel_server::serve;
+
+use crate::cli::{ConfigCommand, ENDPOINTS, FormatArgs, GivenArgs};
+use crate::commands::cluster::{show_as, table};
+use crate::commands::keys::{Error, print};
+use crate::terminal::exit::{Exit, Failure};
+use crate::terminal::output;
+
+/// Shows or checks the settings.
+///
+/// # Errors
+/// If they make no sense.
+pub async fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {
+    let environment = Environment::of_process();
+    match command {
+        ConfigCommand::Show { format, given } => {
+            let GivenArgs { config, settings } = *given;
+            let listed = listing::list(settings, config, &environment).map_err(Failure::usage)?;
+            show(format, &listed)?;
+        }
+        ConfigCommand::Check { given } => {
+            let GivenArgs { config, settings } = *given;
+            let config = Config::resolve(settings, config, &environment).map_err(Failure::usage)?;
+            unknown_variables(&environment).for_each(output::note);
+            let would = serve::check(&config).await.map_err(Failure::usage)?;
+            print(format!("the settings make sense: {would}\n").as_bytes())?;
+        }
+    }
+    Ok(Exit::Done.into())
+}
+
+fn show(format: FormatArgs, listed: &Vec<Listed>) -> Result<(), Error> {
+    let row = |one: &Listed| {
+        let value = one.value.clone().unwrap_or_else(|| "-".to_owned());
+        [one.name.to_owned(), value, one.from.name().to_owned()]
+    };
+    show_as(format, listed, |listed, _| table(["SETTING", "VALUE", "FROM"], listed.iter().map(row)))
+}
+
+/// What to say of variables that mean nothing.
+pub(super) fn unknown_variables(environment: &Environment) -> impl Iterator<Item = String> {
+    environment.unknown(&[ENDPOINTS]).map(|(name, nearest)| {
+        let did_you_mean = nearest.map_or_else(String::new, |nearest| format!(": did you mean {nearest}?"));
+        format!("the environment variable {name} is no setting and is ignored{did_you_mean}")
+    })
+}

@@ -1,0 +1,277 @@
+//! A cluster on one machine: each node a process of its own, so that one can be killed.
+
+mod child;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::cli::DevArgs;
+use crate::terminal::output;
+use crate::terminal::signals;
+use cartwheel_server::lifecycle::bootstrap::{self, FoundError, NodeDir, Site};
+use cartwheel_server::lifecycle::renew::{self, RenewError};
+use child::Child;
+
+/// How long the nodes may take to become ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// More than a node says about whether it is ready.
+const ANSWER_BYTES_MAX: u64 = 4_096;
+
+/// Why a cluster does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// There is no cluster to run.
+    #[error(transparent)]
+    Found(#[from] FoundError),
+    /// A node's directory is missing, and could not be made anew.
+    #[error(transparent)]
+    Renew(#[from] RenewError),
+    /// Something else listens where a node is to listen.
+    #[error(
+        "{name} cannot listen at {addr} ({source}): end what listens there, or choose other ports with {flag}. Nothing was {begun}"
+    )]
+    PortTaken {
+        /// The node's name.
+        name: String,
+        /// Where.
+        addr: String,
+        /// Which flag says so.
+        flag: &'static str,
+        /// What was not begun for that.
+        begun: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A node's process could not be started.
+    #[error("cannot start {name}: {source}")]
+    Start {
+        /// The node's name.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A node ended before it was ready.
+    #[error("{name} {how} before it was ready; its log {} ends with:\n{tail}", .log.display())]
+    Unready {
+        /// The node's name.
+        name: String,
+        /// How it ended.
+        how: String,
+        /// Its log.
+        log: PathBuf,
+        /// The end of the log.
+        tail: String,
+    },
+    /// The nodes took too long.
+    #[error("the nodes were not ready within {} s: see the logs in {}", READY_WITHIN.as_secs(), .0.display())]
+    Slow(PathBuf),
+    /// All nodes are dead.
+    #[error("all nodes are dead: see the logs in {0}")]
+    AllDead(PathBuf),
+    /// Signals cannot be listened to.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the cluster in a directory until the process is told to stop.
+///
+/// # Errors
+/// If it cannot be founded or started, or all its nodes die.
+pub async fn run(args: &DevArgs) -> Result<(), DevError> {
+    let stopped = signals::stop(signals::Parent::Unwatched).map_err(DevError::Signals)?;
+    let hung_up = signals::hang_up().map_err(DevError::Signals)?;
+    let stopped = async {
+        tokio::select! {
+            why = stopped => why,
+            why = hung_up => why,
+        }
+    };
+    let is_new = bootstrap::is_new(&args.dir)?;
+    if is_new {
+        // Before anything is founded that would keep these ports.
+        for number in 1..=args.nodes.unwrap_or(bootstrap::NODES_DEFAULT) {
+            let Site { http_addr, peer_addr, .. } = args.ports().site(number)?;
+            check_free(&bootstrap::name_of(number), &http_addr, &peer_addr, "founded")?;
+        }
+    }
+    for name in renew::renew_missing(&args.dir)? {
+        output::note(format_args!(
+            "note: {name} had no data directory any more: it begins a new incarnation, and its peers refill it"
+        ));
+    }
+    let known = bootstrap::open_or_found(&args.dir, args.nodes, args.shards, args.ports())?;
+    let nodes = placed(args, &known)?;
+    for node in nodes.iter().filter(|_| !is_new) {
+        check_free(&node.member.name, &node.member.http_addr, &node.member.peer_addr, "started")?;
+    }
+    let moves = moves(&known, &nodes);
+    let mut children = Vec::new();
+    for (node, moves) in nodes.iter().zip(moves) {
+        match Child::start(node, &args.tuning, &moves) {
+            Ok(child) => children.push(child),
+            Err(source) => {
+                child::stop_all(children).await;
+                return Err(DevError::Start { name: node.member.name.clone(), source });
+            }
+        }
+    }
+    let data = if is_new { "a new cluster in" } else { "using the data, founded earlier, in" };
+    output::say(format_args!("{} nodes, {data} {}\n", nodes.len(), args.dir.display()));
+    print_table(&nodes, &children);
+    let ended = tokio::select! {
+        ended = watch(&args.dir, &nodes, &mut children) => ended,
+        why = stopped => {
+            output::say(format_args!("\nstopping all nodes ({why})"));
+            Ok(())
+        }
+    };
+    child::stop_all(children).await;
+    ended
+}
+
+/// Checks that nothing listens where a node is to listen: found out by its own process, it would be a line in a log.
+fn check_free(name: &str, http_addr: &str, peer_addr: &str, begun: &'static str) -> Result<(), DevError> {
+    for (addr, flag) in [(http_addr, "--http-base"), (peer_addr, "--peer-base")] {
+        if let Err(source) = TcpListener::bind(addr) {
+            return Err(DevError::PortTaken { name: name.to_owned(), addr: addr.to_owned(), flag, begun, source });
+        }
+    }
+    Ok(())
+}
+
+/// The nodes where they are to be: at the ports that are asked for, and else where they were.
+fn placed(args: &DevArgs, known: &[NodeDir]) -> Result<Vec<NodeDir>, DevError> {
+    let placed = (1..).zip(known).map(|(number, node)| {
+        let (site, mut node) = (args.ports().site(number)?, node.clone());
+        if args.http_base.is_some() {
+            node.member.http_addr = site.http_addr;
+        }
+        if args.peer_base.is_some() {
+            node.member.peer_addr = site.peer_addr;
+        }
+        Ok(node)
+    });
+    placed.collect()
+}
+
+/// What each node is told of where it is now, if some are elsewhere than they were; and where it finds the others then.
+fn moves(known: &[NodeDir], nodes: &[NodeDir]) -> Vec<Vec<String>> {
+    let seeds: Vec<&str> = nodes.iter().map(|node| node.member.peer_addr.as_str()).collect();
+    let flags = |node: &NodeDir| {
+        let (http, peers) = (&node.member.http_addr, &node.member.peer_addr);
+        vec![format!("--http-listen={http}"), format!("--peer-listen={peers}"), format!("--seed={}", seeds.join(","))]
+    };
+    if known == nodes { vec![Vec::new(); nodes.len()] } else { nodes.iter().map(flags).collect() }
+}
+
+/// Says when all nodes are ready and when one has died; ends when none is left.
+async fn watch(dir: &Path, nodes: &[NodeDir], children: &mut [Child]) -> Result<(), DevError> {
+    let pids_by_addr: Vec<(String, u32)> =
+        nodes.iter().zip(&*children).map(|(node, child)| (node.member.http_addr.clone(), child.pid())).collect();
+    tokio::select! {
+        ready = tokio::time::timeout(READY_WITHIN, all_ready(&pids_by_addr)) => {
+            ready.map_err(|_| DevError::Slow(dir.to_path_buf()))?;
+        }
+        (at, how) = child::first_death(children) => return Err(children[at].unready(how)),
+    }
+    print_examples(nodes);
+    let mut alive = children.len();
+    while alive > 0 {
+        let (at, how) = child::first_death(children).await;
+        alive -= 1;
+        let node = &nodes[at];
+        output::say(format_args!(
+            "{} {how}. Start it again with: cartwheel serve --dir {}",
+            node.member.name,
+            node.dir.display()
+        ));
+    }
+    Err(DevError::AllDead(dir.to_path_buf()))
+}
+
+async fn all_ready(pids_by_addr: &[(String, u32)]) {
+    let mut waits = JoinSet::new();
+    for (addr, pid) in pids_by_addr.iter().cloned() {
+        waits.spawn(async move {
+            while !is_ready(&addr, pid).await.unwrap_or(false) {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+        });
+    }
+    waits.join_all().await;
+}
+
+/// Asks the node at `addr`, in as little HTTP as that takes, whether it is ready and the process `pid`: where a port was taken,
+/// another cluster's node would answer for the one that could not start.
+async fn is_ready(addr: &str, pid: u32) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    Ok(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"pid\":{pid}}}")))
+}
+
+fn print_table(nodes: &[NodeDir], children: &[Child]) {
+    output::say(format_args!("{:<9}{:<24}{:<18}{:<9}LOG", "NODE", "HTTP", "PEERS", "PID"));
+    for (node, child) in nodes.iter().zip(children) {
+        let (member, http) = (&node.member, format!("http://{}", node.member.http_addr));
+        output::say(format_args!(
+            "{:<9}{http:<24}{:<18}{:<9}{}",
+            member.name,
+            member.peer_addr,
+            child.pid(),
+            child.log().display()
+        ));
+    }
+}
+
+fn print_examples(nodes: &[NodeDir]) {
+    let (first, last) = (&nodes[0].member.http_addr, &nodes[nodes.len() - 1].member.http_addr);
+    output::say(format_args!("\nall {} nodes are ready. Try, in another terminal:\n", nodes.len()));
+    output::say(format_args!("  curl -i -X PUT -d 'hello' http://{first}/v1/kv/greetings/world"));
+    output::say(format_args!("  curl -i http://{last}/v1/kv/greetings/world"));
+    output::say("\nCtrl-C stops all nodes.");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn nodes_are_where_it_is_said_or_else_where_they_were() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("data");
+        let begin = |flags: &[&str]| {
+            let line = ["cartwheel", "dev", "--dir", dir.to_str().unwrap()];
+            let Command::Dev(args) = Cli::parse_from(line.iter().chain(flags)).command else { panic!("not dev") };
+            let known = bootstrap::open_or_found(&args.dir, args.nodes, args.shards, args.ports()).unwrap();
+            let nodes = placed(&args, &known).unwrap();
+            let member = nodes[1].member.clone();
+            (member.http_addr, member.peer_addr, moves(&known, &nodes)[1].join(" "))
+        };
+        let at = |http: u16, peers: u16| (format!("127.0.0.1:{http}"), format!("127.0.0.1:{peers}"));
+        let (http, peers, told) = begin(&["--nodes", "2", "--http-base", "20000"]);
+        assert_eq!(((http, peers), told.as_str()), (at(20_002, 7_402), ""), "it is new");
+        for flags in [&[][..], &["--http-base", "20000"]] {
+            let (http, peers, told) = begin(flags);
+            assert_eq!(((http, peers), told.as_str()), (at(20_002, 7_402), ""));
+        }
+        let (http, peers, told) = begin(&["--http-base", "21000", "--peer-base", "22000"]);
+        assert_eq!((http, peers), at(21_002, 22_002));
+        assert_eq!(
+            told,
+            "--http-listen=127.0.0.1:21002 --peer-listen=127.0.0.1:22002 --seed=127.0.0.1:22001,127.0.0.1:22002"
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! `cartwheel get`, `put` and `delete`: keys from the shell, over HTTP.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use bytes::Bytes;
+use cartwheel_client::{Client, Consistency, Context, Options, Siblings, Value, Written};
+use serde_json::json;
+
+use crate::cli::{DeleteArgs, GetArgs, KeyArgs, PutArgs, node_timeout};
+use crate::terminal::exit::{Ending, Exit};
+use crate::terminal::output;
+
+/// Why a command ended without doing what it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The cluster refused, or could not be reached.
+    #[error(transparent)]
+    Client(#[from] cartwheel_client::Error),
+    /// The value could not be read, or the answer not be written.
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, std::io::Error),
+    /// A file cannot be written.
+    #[error("cannot write {0}: {1}")]
+    File(PathBuf, std::io::Error),
+    /// Nobody was there to agree to a change.
+    #[error("nothing was changed: say --yes to make this change, or --dry-run to see what it leads to")]
+    NotAgreed,
+    /// There is more than one value.
+    #[error(
+        "the key has {0} siblings and a file takes one value: see them without --output, and merge them with a put"
+    )]
+    Siblings(usize),
+}
+
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => error.exit(),
+            Self::Io(..) | Self::File(..) | Self::NotAgreed => Exit::Usage,
+            Self::Siblings(_) => Exit::Refused,
+        }
+    }
+}
+
+/// A command on a key, which may take a certain time in all.
+struct Command<'a> {
+    at: &'a KeyArgs,
+    client: Client,
+    begun: Instant,
+}
+
+impl<'a> Command<'a> {
+    fn begin(at: &'a KeyArgs) -> Result<Self, Error> {
+        Ok(Self { at, client: at.endpoints.client()?, begun: Instant::now() })
+    }
+
+    /// How the next request is to be made, in the time that is left.
+    fn options(&self) -> Options {
+        let consistency = if self.at.strong { Consistency::Strong } else { Consistency::Eventual };
+        let left = self.at.timeout.saturating_sub(self.begun.elapsed());
+        Options { consistency, timeout: Some(node_timeout(left)), deadline: Some(left), ..Options::default() }
+    }
+
+    async fn read(&self) -> Result<Siblings, Error> {
+        Ok(self.client.get_with(&self.at.bucket, &self.at.key, &self.options()).await?)
+    }
+}
+
+/// Shows a key. The exit status says whether it has a value.
+///
+/// # Errors
+/// If no node could answer, or several siblings are to go to one file.
+pub async fn get(args: &GetArgs) -> Result<ExitCode, Error> {
+    let command = Command::begin(&args.at)?;
+    if args.at.json {
+        let found = command.client.get_json(&args.at.bucket, &args.at.key, &command.options()).await?;
+        print(format!("{found}\n").as_bytes())?;
+        let has_value = found["siblings"].as_array().is_some_and(|all| all.iter().any(|one| one["deleted"] == false));
+        return Ok(if has_value { Exit::Done } else { Exit::NotFound }.into());
+    }
+    let found = command.read().await?;
+    match &args.output {
+        Some(_) if found.values.is_empty() => {}
+        Some(file) => write(file, &found)?,
+        None => print(&readable(&found))?,
+    }
+    if found.values.is_empty() {
+        output::note(format_args!("{}/{} has no value", args.at.bucket, args.at.key));
+        return Ok(Exit::NotFound.into());
+    }
+    Ok(Exit::Done.into())
+}
+
+/// Writes the only value into a file, in the place of what that holds.
+fn write(file: &Path, found: &Siblings) -> Result<(), Error> {
+    match (found.values.as_slice(), found.deleted) {
+        ([value], false) => std::fs::write(file, &value.bytes).map_err(|error| Error::File(file.to_path_buf(), error)),
+        (values, _) => Err(Error::Siblings(values.len() + usize::from(found.deleted))),
+    }
+}
+
+/// Writes a key in the place of what is there, or beside it.
+///
+/// # Errors
+/// If the value cannot be read, or too few nodes could store it: then it may yet appear.
+pub async fn put(args: &PutArgs) -> Result<ExitCode, Error> {
+    let value = Value {
+        bytes: value(&args.value)?,
+        content_type: args.content_type.clone(),
+        content_encoding: args.content_encoding.clone().unwrap_or_default(),
+    };
+    let command = Command::begin(&args.at)?;
+    let read = if args.blind || args.context.is_some() { None } else { Some(command.read().await?) };
+    let context = args.context.as_ref().or_else(|| read.as_ref().and_then(|read| read.context.as_ref()));
+    let (at, options) = (&args.at, command.options());
+    let written = command.client.put_with(&at.bucket, &at.key, value, context, &options).await?;
+    if let Some(replaced) = read.map(|read| read.values.len()).filter(|&replaced| replaced > 1) {
+        output::note(format_args!("it replaces {replaced} siblings"));
+    }
+    tell(&args.at, "stored", &written)
+}
+
+/// Deletes what a key holds.
+///
+/// # Errors
+/// If too few nodes could store the delete: then it may yet happen.
+pub async fn delete(args: &DeleteArgs) -> Result<ExitCode, Error> {
+    let command = Command::begin(&args.at)?;
+    let context = match &args.context {
+        Some(context) => Some(context.clone()),
+        None => command.read().await?.context,
+    };
+    let (at, options) = (&args.at, command.options());
+    let written = command.client.delete_with(&at.bucket, &at.key, context.as_ref(), &options).await?;
+    tell(&args.at, "deleted", &written)
+}
+
+fn value(given: &str) -> Result<Bytes, Error> {
+    if given != "-" {
+        return Ok(given.to_owned().into());
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).map_err(|error| Error::Io("read the value from standard input", error))?;
+    Ok(bytes.into())
+}
+
+fn tell(at: &KeyArgs, what: &str, written: &Written) -> Result<ExitCode, Error> {
+    let (acks, context) = (&written.acks, encoded(written.context.as_ref()));
+    let line = if at.json {
+        format!("{}\n", json!({ "context": context, "home": acks.home, "standin": acks.standin, "zones": acks.zones }))
+    } else {
+        format!("{what} on {} in {}\n", counted(acks.home + acks.standin, "node"), counted(acks.zones, "zone"))
+    };
+    print(line.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn counted(count: u32, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// One value as it is, to the byte where it goes to a file or another program; several each under a line that numbers them.
+fn readable(found: &Siblings) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let ([value], false) = (found.values.as_slice(), found.deleted) {
+        text.extend_from_slice(&value.bytes);
+        if std::io::stdout().is_terminal() {
+            text.push(b'\n');
+        }
+        return text;
+    }
+    for (number, value) in found.values.iter().enumerate() {
+        let line = format!("--- sibling {} of {} ({})\n", number + 1, found.values.len(), value.content_type);
+        text.extend_from_slice(line.as_bytes());
+        text.extend_from_slice(&value.bytes);
+        text.push(b'\n');
+    }
+    if found.deleted && !found.values.is_empty() {
+        text.extend_from_slice(b"--- and a delete that did not see them\n");
+    }
+    text
+}
+
+fn encoded(context: Option<&Context>) -> Option<String> {
+    context.map(Context::to_string)
+}
+
+/// Writes an answer to standard output. If whoever reads it has gone, that is no error: they have seen enough.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn print(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Io("write the answer", error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,247 @@
+//! The file that remembers how far a load has come.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use super::progress::Place;
+use super::{Error, Format, LoadArgs};
+
+const VERSION: u32 = 1;
+/// How much of a file is looked at to know it again.
+const HEAD_BYTES: u64 = 64 << 10;
+/// More than a state file has.
+const STATE_BYTES_MAX: u64 = 64 << 10;
+
+/// Which load it is: the same file, into the same bucket, in the same way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Identity(String);
+
+#[derive(Serialize)]
+struct Described<'a> {
+    bytes: u64,
+    modified_ns: u128,
+    head: String,
+    bucket: &'a str,
+    format: Format,
+    key: &'a str,
+    value: Option<&'a str>,
+    content_type: Option<&'a str>,
+    blind: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Form {
+    version: u32,
+    load: Identity,
+    place: Place,
+}
+
+impl Identity {
+    /// The load of a file, by its size, its time and its beginning, and by what the command line says.
+    pub(super) fn of_file(args: &LoadArgs, format: Format) -> io::Result<Self> {
+        let mut file = File::open(&args.file)?;
+        let metadata = file.metadata()?;
+        let mut head = Vec::new();
+        (&mut file).take(HEAD_BYTES).read_to_end(&mut head)?;
+        let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let described = Described {
+            bytes: metadata.len(),
+            modified_ns: modified.as_nanos(),
+            head: blake3::hash(&head).to_hex().to_string(),
+            bucket: &args.bucket,
+            format,
+            key: &args.key,
+            value: args.value.as_deref(),
+            content_type: args.content_type.as_deref(),
+            blind: args.blind,
+        };
+        Ok(Self(blake3::hash(&serde_json::to_vec(&described)?).to_hex().to_string()))
+    }
+
+    /// A load that is like no other.
+    pub(super) fn of_stream() -> Result<Self, Error> {
+        Ok(Self(format!("{:016x}{:016x}", getrandom::u64()?, getrandom::u64()?)))
+    }
+
+    /// Under which name the record that ends at `end` is written, however often that is tried.
+    pub(super) fn write_name(&self, end: u64) -> String {
+        format!("load-{}", &blake3::hash(format!("{} {end}", self.0).as_bytes()).to_hex()[..32])
+    }
+}
+
+/// The state file of a load, which no other load may use meanwhile.
+#[derive(Debug)]
+pub(super) struct StateFile {
+    path: PathBuf,
+    load: Identity,
+    _lock: Lock,
+}
+
+impl StateFile {
+    /// The file at `path`, of `load`.
+    pub(super) fn new(path: &Path, load: Identity) -> Result<Self, Error> {
+        let cannot = |error| Error::State(path.to_path_buf(), error);
+        let path = std::path::absolute(path).map_err(cannot)?;
+        let Some(lock) = Lock::take(&path).map_err(cannot)? else { return Err(Error::UnderWay(path)) };
+        Ok(Self { path, load, _lock: lock })
+    }
+
+    /// How far the load has come; none if it has not begun.
+    pub(super) fn read(&self) -> Result<Option<Place>, Error> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::State(self.path.clone(), error)),
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(STATE_BYTES_MAX).read_to_end(&mut bytes);
+        read.map_err(|error| Error::State(self.path.clone(), error))?;
+        match serde_json::from_slice::<Form>(&bytes) {
+            Ok(form) if form.version == VERSION && form.load == self.load => Ok(Some(form.place)),
+            _ => Err(Error::OtherLoad(self.path.clone())),
+        }
+    }
+
+    /// Remembers how far the load has come.
+    pub(super) fn write(&self, place: Place) -> Result<(), Error> {
+        let form = Form { version: VERSION, load: self.load.clone(), place };
+        let written = serde_json::to_vec(&form).map_err(io::Error::from);
+        written.and_then(|bytes| replace(&self.path, &bytes)).map_err(|error| Error::State(self.path.clone(), error))
+    }
+
+    /// Forgets it: the load is complete.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::State(self.path.clone(), error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Puts `bytes` in the place of the file at `path`: after a crash there is the old file or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// A locked file beside the state file, which itself is replaced again and again. The system lets go of it when the process ends, however it
+/// ends.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    /// The lock of the state file at `path`; none if another process has it.
+    fn take(path: &Path) -> io::Result<Option<Self>> {
+        let mut name = path.to_path_buf().into_os_string();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        loop {
+            let file = File::options().create(true).append(true).open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // A load that has just ended may have taken the file away between the opening and the locking.
+            let lock = Self { path: path.clone(), file };
+            if lock.is_there()? {
+                return Ok(Some(lock));
+            }
+        }
+    }
+
+    /// Whether the file is still the one that others find under its name.
+    fn is_there(&self) -> io::Result<bool> {
+        let (own, found) = (self.file.metadata()?, fs::metadata(&self.path));
+        match found {
+            Ok(found) => Ok((own.dev(), own.ino()) == (found.dev(), found.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Only what is found under the name is this lock's.
+        if self.is_there().unwrap_or(false) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Arbitrary bytes, and a sound file with some in the middle of it.
+        #[test]
+        fn no_bytes_are_taken_for_a_place(noise in prop::collection::vec(any::<u8>(), 1..200), at in any::<prop::sample::Index>()) {
+            let dir = tempfile::tempdir().unwrap();
+            let state = state_file(dir.path(), "a");
+            let place = Place { offset: 10, line: 2, stored: 1, skipped: 0 };
+            state.write(place).unwrap();
+            let mut bytes = fs::read(&state.path).unwrap();
+            let at = at.index(bytes.len());
+            bytes.splice(at..at, noise.iter().copied());
+            for bytes in [&bytes, &noise] {
+                fs::write(&state.path, bytes).unwrap();
+                match state.read() {
+                    // Digits among digits, spaces among what is between them.
+                    Ok(Some(_)) => prop_assert!(serde_json::from_slice::<Form>(bytes).is_ok()),
+                    Ok(None) => prop_assert!(false, "there is a file"),
+                    Err(error) => prop_assert!(matches!(error, Error::OtherLoad(_))),
+                }
+            }
+        }
+    }
+
+    fn state_file(dir: &Path, load: &str) -> StateFile {
+        StateFile::new(&dir.join("state"), Identity(load.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn a_load_is_found_again_and_another_is_not_taken_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state_file(dir.path(), "a");
+        assert_eq!(state.read().unwrap(), None);
+        let place = Place { offset: 10, line: 2, stored: 1, skipped: 0 };
+        state.write(place).unwrap();
+        assert_eq!(state.read().unwrap(), Some(place));
+        let at_once = StateFile::new(&dir.path().join("state"), Identity("a".to_owned()));
+        assert!(matches!(at_once, Err(Error::UnderWay(_))));
+        drop(state);
+        assert!(matches!(state_file(dir.path(), "b").read(), Err(Error::OtherLoad(_))));
+        let state = state_file(dir.path(), "a");
+        fs::write(dir.path().join("state"), b"{").unwrap();
+        assert!(matches!(state.read(), Err(Error::OtherLoad(_))));
+        state.remove().unwrap();
+        state.remove().unwrap();
+        assert_eq!(state.read().unwrap(), None);
+        drop(state);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_record_has_one_name_in_a_load() {
+        let (a, b) = (Identity("a".to_owned()), Identity("b".to_owned()));
+        assert_eq!(a.write_name(10), a.write_name(10));
+        assert_ne!(a.write_name(10), a.write_name(11));
+        assert_ne!(a.write_name(10), b.write_name(10));
+    }
+}

@@ -1,0 +1,294 @@
+//! Storing records, many at once, those of one key in the order of the file.
+
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cartwheel_client::{Client, Context, Error as ClientError, Options, Value};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::terminal::exit::{Ending as _, Exit};
+
+use super::progress::{End, Place, Progress, RequestId};
+use super::record::{Item, RECORD_BYTES_MAX, Record, Start};
+use super::source::Source;
+use super::state::Identity;
+use super::{Error, LoadArgs};
+
+/// How many records may wait for the one before them.
+const LANE_MAX: usize = 16;
+/// How many bytes of records may wait in all, in units of a kilobyte.
+const WAITING_KB_MAX: u32 = 64 << 10;
+const KB: u64 = 1 << 10;
+/// How long to wait before a record is tried again: at first, and at most.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How often a record's key is read again because its context was refused.
+const READS_MAX: u32 = 3;
+/// With this refusal a value is over the limit of its bucket.
+const TOO_LARGE: &str = "too_large";
+/// How many bad records are shown; the rest are counted.
+pub(super) const BAD_SHOWN_MAX: usize = 10;
+
+/// A load under way.
+pub(super) struct Store {
+    client: Client,
+    bucket: String,
+    blind: bool,
+    skip_bad: bool,
+    patience: Duration,
+    identity: Identity,
+    progress: Mutex<Progress>,
+    bad: Mutex<Vec<Bad>>,
+    failure: Mutex<Option<Failure>>,
+    stop: CancellationToken,
+    retries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// A record that makes no sense.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub(super) struct Bad {
+    pub(super) line: u64,
+    pub(super) why: String,
+}
+
+/// Why a load stopped, and at which line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Failure {
+    pub(super) line: u64,
+    pub(super) why: String,
+    pub(super) exit: Exit,
+}
+
+struct Job {
+    line: u64,
+    end: u64,
+    record: Record,
+    request_id: RequestId,
+    /// Held while the record waits.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Store {
+    pub(super) fn new(args: &LoadArgs, identity: Identity, place: Place) -> Result<Self, Error> {
+        Ok(Self {
+            client: args.endpoints.client()?,
+            bucket: args.bucket.clone(),
+            blind: args.blind,
+            skip_bad: args.skip_bad,
+            patience: Duration::from_secs(args.patience),
+            identity,
+            progress: Mutex::new(Progress::from(place)),
+            bad: Mutex::default(),
+            failure: Mutex::default(),
+            stop: CancellationToken::new(),
+            retries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// Stores all records of `source`, as many at once as there are `lanes`, until it ends, one fails, or it is told to stop.
+    ///
+    /// # Errors
+    /// If the source cannot be read.
+    pub(super) async fn run(self: &Arc<Self>, source: Source, lanes: usize) -> Result<(), Error> {
+        // Then a load outlives the nodes that it was given. One that does not answer now may do so later.
+        let _ = self.client.learn_members().await;
+        let mut tasks = JoinSet::new();
+        let mut senders = Vec::with_capacity(lanes);
+        for _ in 0..lanes {
+            let (sender, jobs) = mpsc::channel(LANE_MAX);
+            senders.push(sender);
+            let store = self.clone();
+            tasks.spawn(async move { store.shard_id(jobs).await });
+        }
+        let (store, runtime) = (self.clone(), Handle::current());
+        let (ended, read) = oneshot::channel();
+        let body = move || drop(ended.send(store.read(source, &senders, &runtime)));
+        let reader = std::thread::Builder::new().name("load".to_owned()).spawn(body);
+        reader.map_err(|error| Error::Io("start a thread", error))?;
+        let read = tokio::select! {
+            read = read => read.map_err(|_| Error::Broken)?.map_err(Error::ReadOn),
+            // The reader may wait for standard input for as long as it likes.
+            () = self.stop.cancelled() => Ok(()),
+        };
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|_| Error::Broken)?;
+        }
+        read
+    }
+
+    /// Has the load end after the records that are on their way.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Up to where all records are stored.
+    pub(super) fn place(&self) -> Place {
+        lock(&self.progress).place()
+    }
+
+    pub(super) fn failure(&self) -> Option<Failure> {
+        lock(&self.failure).clone()
+    }
+
+    /// The first bad records.
+    pub(super) fn bad(&self) -> Vec<Bad> {
+        lock(&self.bad).clone()
+    }
+
+    /// How often a record had to be tried again.
+    pub(super) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of values were stored.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Reads the source and deals its records out to the lanes: those of one key to one shard, which keeps their order.
+    fn read(&self, mut source: Source, lanes: &[mpsc::Sender<Job>], runtime: &Handle) -> std::io::Result<()> {
+        let room = Arc::new(Semaphore::new(WAITING_KB_MAX as usize));
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        while !self.stopped() {
+            let Some(Item { line, next_line, end, record }) = source.next()? else { break };
+            let request_id = lock(&self.progress).begin(Start { offset: end, line: next_line });
+            match record {
+                Err(why) if self.skip_bad => self.skip(Bad { line, why }, request_id),
+                Err(why) => {
+                    // What comes before it is still stored.
+                    self.note_failure(Failure { line, why, exit: Exit::Refused });
+                    break;
+                }
+                Ok(record) => {
+                    let kb = (record.value.len() as u64).div_ceil(KB).clamp(1, RECORD_BYTES_MAX / KB);
+                    let Ok(room) = runtime.block_on(room.clone().acquire_many_owned(kb as u32)) else { break };
+                    let shard_id = hasher.hash_one(&record.key) % lanes.len() as u64;
+                    let job = Job { line, end, record, request_id, _room: room };
+                    if lanes[shard_id as usize].blocking_send(job).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn shard_id(&self, mut jobs: mpsc::Receiver<Job>) {
+        loop {
+            let job = tokio::select! {
+                biased;
+                // The records that wait when the load stops are left to the next one.
+                () = self.stop.cancelled() => return,
+                job = jobs.recv() => job,
+            };
+            let Some(job) = job else { return };
+            let bytes = job.record.value.len() as u64;
+            match self.store(job.record, job.end).await {
+                Ok(()) => {
+                    self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                    lock(&self.progress).end(job.request_id, End::Stored);
+                }
+                Err(ClientError::Refused { code, message }) if self.skip_bad && code == TOO_LARGE => {
+                    self.skip(Bad { line: job.line, why: format!("{message} ({code})") }, job.request_id);
+                }
+                Err(error) => self.fail(Failure { line: job.line, why: error.to_string(), exit: error.exit() }),
+            }
+        }
+    }
+
+    /// Stores a record, under the same name and on the same context however often that takes: an attempt that seems to have
+    /// failed may have succeeded, and must not become a sibling of the one that follows.
+    async fn store(&self, record: Record, end: u64) -> Result<(), ClientError> {
+        let Record { key, value, content_type } = record;
+        let value = Value::new(value, content_type);
+        let options = Options { idempotency_key: Some(self.identity.write_name(end)), ..Options::default() };
+        let mut tries = Tries::new(self.patience);
+        let mut seen = self.read_key(&key, &mut tries).await?;
+        let mut reads = 1;
+        loop {
+            match self.client.put_with(&self.bucket, &key, value.clone(), seen.as_ref(), &options).await {
+                Ok(_) => return Ok(()),
+                Err(ClientError::Refused { code, .. }) if code == "bad_context" && reads < READS_MAX => {
+                    seen = self.read_key(&key, &mut tries).await?;
+                    reads += 1;
+                }
+                Err(error) => self.pause(&mut tries, error).await?,
+            }
+        }
+    }
+
+    /// The context of all that the key holds; none for a blind load.
+    async fn read_key(&self, key: &[u8], tries: &mut Tries) -> Result<Option<Context>, ClientError> {
+        if self.blind {
+            return Ok(None);
+        }
+        loop {
+            match self.client.get(&self.bucket, key).await {
+                Ok(found) => return Ok(found.context),
+                Err(error) => self.pause(tries, error).await?,
+            }
+        }
+    }
+
+    /// Waits until it makes sense to try again, if it does.
+    async fn pause(&self, tries: &mut Tries, error: ClientError) -> Result<(), ClientError> {
+        let may_pass = matches!(error, ClientError::Unavailable { .. });
+        if !may_pass || self.stopped() || tries.begun.elapsed() > tries.patience {
+            return Err(error);
+        }
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(tries.backoff).await;
+        tries.backoff = (tries.backoff * 2).min(BACKOFF_MAX);
+        Ok(())
+    }
+
+    fn skip(&self, bad: Bad, request_id: RequestId) {
+        let mut shown = lock(&self.bad);
+        if shown.len() < BAD_SHOWN_MAX {
+            shown.push(bad);
+        }
+        lock(&self.progress).end(request_id, End::Skipped);
+    }
+
+    /// A record cannot be stored: the load stops.
+    fn fail(&self, failure: Failure) {
+        self.note_failure(failure);
+        self.stop();
+    }
+
+    /// Of several failures the one of the first line is told.
+    fn note_failure(&self, failure: Failure) {
+        let mut first = lock(&self.failure);
+        if first.as_ref().is_none_or(|known| failure.line < known.line) {
+            *first = Some(failure);
+        }
+    }
+}
+
+/// The attempts at one record.
+struct Tries {
+    begun: Instant,
+    patience: Duration,
+    backoff: Duration,
+}
+
+impl Tries {
+    fn new(patience: Duration) -> Self {
+        Self { begun: Instant::now(), patience, backoff: BACKOFF_MIN }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,15 @@
+//! The commands, one module each.
+//!
+//! `serve`, `dev`, `config` and `renew` use [`cartwheel_server`]. All others are clients of the HTTP API and use nothing of the server's.
+
+pub mod bench;
+pub mod buckets;
+pub mod cluster;
+pub mod config;
+pub mod dev;
+pub mod keys;
+pub mod load;
+pub mod renew;
+pub mod serve;
+pub mod simulate;
+pub mod verify;

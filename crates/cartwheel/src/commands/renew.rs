@@ -1,0 +1,24 @@
+//! `cartwheel renew`: a new data directory for a node that has lost its own.
+
+use std::process::ExitCode;
+
+use cartwheel_server::lifecycle::renew;
+
+use crate::cli::RenewArgs;
+use crate::commands::keys::print;
+use crate::terminal::exit::{Exit, Failure};
+
+/// Makes the directory, and says what was done.
+///
+/// # Errors
+/// If the directory is not vacant, or there is no such node, or a directory cannot be read or written.
+pub fn run(args: &RenewArgs) -> Result<ExitCode, Failure> {
+    let member = renew::renew(&args.dir, &args.like, &args.name).map_err(Failure::other)?;
+    let (dir, name) = (args.dir.display(), &member.name);
+    let done = format!(
+        "{dir} is a new incarnation of {name}, without data. Start it with: cartwheel serve --dir {dir}\n\
+         Its answers count for a key once it holds what the other homes hold. The old directory must never be served again.\n"
+    );
+    print(done.as_bytes())?;
+    Ok(Exit::Done.into())
+}

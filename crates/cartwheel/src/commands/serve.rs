@@ -1,0 +1,40 @@
+//! `cartwheel serve`: one node in this process.
+
+use std::io;
+
+use cartwheel_server::config::{Config, Environment};
+use cartwheel_server::{log, serve};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
+
+use crate::cli::ServeArgs;
+use crate::commands::config::unknown_variables;
+use crate::terminal::exit::Failure;
+use crate::terminal::signals::{self, Parent};
+
+/// Runs a node until the process is told to stop.
+///
+/// # Errors
+/// If the settings make no sense, or the node cannot be started, or fails.
+pub async fn run(args: Box<ServeArgs>) -> Result<(), Failure> {
+    let environment = Environment::of_process();
+    let config = Config::resolve(args.settings, args.config, &environment).map_err(Failure::usage)?;
+    let _log = log::to_stderr(&config.log_level, config.log_format);
+    let no_signals = |error| Failure::other(format_args!("cannot listen to signals: {error}"));
+    reopen_log_on_hang_up().map_err(no_signals)?;
+    unknown_variables(&environment).for_each(|told| warn!("{told}"));
+    let parent = if args.stop_with_stdin { Parent::HoldsStdin } else { Parent::Unwatched };
+    let stopped = signals::stop(parent).map_err(no_signals)?;
+    serve::serve(&config, stopped).await.map_err(Failure::other)
+}
+
+/// Has SIGHUP open the log anew from here on. Without this it would end the process.
+fn reopen_log_on_hang_up() -> io::Result<()> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            log::reopen();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! `cartwheel simulate ring-state`: what membership costs as a cluster grows.
+
+use std::time::Instant;
+
+use cartwheel_core::ring::Partitions;
+use cartwheel_sim::placement::ring_state::{CLUSTERS, RingState, bootstrap};
+use serde::Serialize;
+
+use super::{Error, readable_bytes};
+use crate::cli::RingStateArgs;
+use crate::commands::cluster::{show_as, table};
+
+/// One cluster. Its fields are what `--json` shows: they stay, others may join them.
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    state: RingState,
+    /// How long it took to come from the history to the view: all partitions placed, all preference lists made.
+    placed_ms: f64,
+}
+
+/// Makes the clusters and shows what they take up.
+pub(super) fn run(args: &RingStateArgs) -> Result<(), Error> {
+    let clusters = CLUSTERS.into_iter().filter_map(|(nodes, partitions)| measure(nodes, partitions));
+    Ok(show_as(args.format, &clusters.collect::<Vec<_>>(), |rows, _| text(rows))?)
+}
+
+fn measure(nodes: u32, partitions: u32) -> Option<Row> {
+    let history = bootstrap(nodes, Partitions::new(partitions).ok()?);
+    let begun = Instant::now();
+    let view = history.view()?;
+    let placed_ms = begun.elapsed().as_secs_f64() * 1e3;
+    Some(Row { state: RingState::new(&history.encode(), &view), placed_ms })
+}
+
+fn text(rows: &[Row]) -> String {
+    let bytes = |bytes: usize| readable_bytes(bytes as u64);
+    let cells = rows.iter().map(|Row { state, placed_ms }| {
+        [
+            state.nodes.to_string(),
+            state.partitions.to_string(),
+            bytes(state.history_bytes),
+            bytes(state.view_bytes),
+            bytes(state.ring_bytes),
+            format!("{placed_ms:.1} ms"),
+        ]
+    });
+    let shown = table(["NODES", "PARTITIONS", "ON THE WIRE", "IN MEMORY", "OF THAT THE RING", "PLACED IN"], cells);
+    format!(
+        "On the wire: the history of members, sent to nodes that lack some of it; owners are computed from it and never sent.\n\
+         In memory: members, settings, owners, and a list of up to 16 nodes for each partition.\n\n{shown}"
+    )
+}

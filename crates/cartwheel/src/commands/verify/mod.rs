@@ -1,0 +1,141 @@
+//! `cartwheel verify`: proves that every key is equal on all its replicas, by what the nodes' disks hold.
+//!
+//! Of each partition the records of all nodes are read side by side in the order of their keys, a page of each node in memory at a
+//! time. Trees and exchanges are not asked: they are what is verified.
+
+mod args;
+mod held;
+mod nodes;
+mod partition;
+mod report;
+mod stream;
+mod suspects;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self as futures, StreamExt as _};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::commands::keys;
+use crate::terminal::exit::{Ending, Exit};
+use crate::terminal::output::formatted;
+use nodes::Nodes;
+use partition::Disagree;
+use report::{Summary, Tally};
+
+pub use args::VerifyArgs;
+
+/// How often the comparison of a partition begins because nodes disagree on the ring: ten seconds, and a change reaches all in two.
+const TRIES: u32 = 40;
+const BETWEEN_TRIES: Duration = Duration::from_millis(250);
+/// Beyond so many keys that differ, the outcome is settled: further ones are read again only once.
+const PATIENT_UP_TO: u64 = 1_000;
+
+/// Why nothing was proven.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No node could say who the others are.
+    #[error(transparent)]
+    Client(#[from] cartwheel_client::Error),
+    /// The outcome could not be shown.
+    #[error(transparent)]
+    Show(#[from] keys::Error),
+    /// The nodes do not come to go by one history.
+    #[error(
+        "the nodes have disagreed on the ring for ten seconds: {0}. Check with cartwheel cluster status that all are connected, then \
+         try again"
+    )]
+    Disagree(String),
+}
+
+impl Ending for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => error.exit(),
+            Self::Show(error) => error.exit(),
+            Self::Disagree(_) => Exit::NoQuorum,
+        }
+    }
+}
+
+/// What all partitions share.
+struct Shared {
+    nodes: Nodes,
+    list: usize,
+    patience: Duration,
+    keys: AtomicU64,
+    differing: AtomicU64,
+}
+
+impl Shared {
+    /// For how long a key that differs is read again.
+    fn patience(&self) -> Duration {
+        if self.differing.load(Ordering::Relaxed) < PATIENT_UP_TO {
+            self.patience
+        } else {
+            self.patience.min(Duration::from_millis(1))
+        }
+    }
+
+    fn keys_read(&self) {
+        self.keys.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn differs(&self) {
+        self.differing.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Verifies the cluster. The exit status says whether every key is equal on all its replicas.
+///
+/// # Errors
+/// If no node names the others, or they do not agree on the ring.
+pub async fn run(args: &VerifyArgs) -> Result<ExitCode, Error> {
+    let begun = Instant::now();
+    let ring = args.endpoints.client()?.ring().await?;
+    let shared = Shared {
+        nodes: Nodes::of(&ring)?,
+        list: usize::from(args.list),
+        patience: Duration::from_secs(args.patience),
+        keys: AtomicU64::new(0),
+        differing: AtomicU64::new(0),
+    };
+    let bar = progress_bar(ring.partitions);
+    let walked = walk(&shared, ring.partitions, usize::from(args.concurrency), &bar).await;
+    bar.finish_and_clear();
+    let summary = Summary::new(walked?, &shared.nodes, ring.partitions, begun.elapsed(), args.settled);
+    keys::print(formatted(args.format, &summary, |summary, _| summary.text()).as_bytes())?;
+    Ok(if summary.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn walk(shared: &Shared, partitions: u32, concurrency: usize, bar: &ProgressBar) -> Result<Tally, Error> {
+    let begun = Instant::now();
+    let mut tallies = futures::iter(0..partitions).map(|partition| verify(shared, partition)).buffered(concurrency);
+    let mut all = Tally::default();
+    while let Some(tally) = tallies.next().await {
+        all.add(tally?, shared.list);
+        let keys = shared.keys.load(Ordering::Relaxed);
+        bar.set_message(format!("{keys} keys, {:.0}/s", keys as f64 / begun.elapsed().as_secs_f64()));
+        bar.inc(1);
+    }
+    Ok(all)
+}
+
+async fn verify(shared: &Shared, partition: u32) -> Result<Tally, Error> {
+    let mut tries = 1;
+    loop {
+        match partition::verify(shared, partition).await {
+            Ok(tally) => return Ok(tally),
+            Err(Disagree(how)) if tries == TRIES => return Err(Error::Disagree(how)),
+            Err(Disagree(_)) => tokio::time::sleep(BETWEEN_TRIES).await,
+        }
+        tries += 1;
+    }
+}
+
+fn progress_bar(partitions: u32) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} partitions, {msg}, {eta} left");
+    ProgressBar::new(partitions.into()).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
