@@ -33,6 +33,7 @@ pub mod event;
 pub mod message;
 pub mod mutation;
 pub mod node;
+pub mod outbox;
 pub mod reconfiguration;
 pub mod replica;
 pub mod ring;

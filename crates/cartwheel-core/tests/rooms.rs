@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, from the ground up.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "mutation",
     "value",
     "ring",
@@ -14,6 +14,7 @@ const ROOMS: [&str; 16] = [
     "store",
     "wire",
     "event",
+    "outbox",
     "config",
     "replica",
     "anti_entropy",

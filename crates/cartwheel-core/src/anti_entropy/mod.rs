@@ -27,6 +27,7 @@ use crate::event::Event;
 use crate::message::anti_entropy::{Finding, KeyRange, Question, Refused};
 use crate::message::{Message, ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, Want};
 use crate::mutation::{Broken, Mutation};
+use crate::outbox::Outbox;
 use crate::replica::Replica;
 use crate::ring::PartitionId;
 use crate::ring::quorum::majority;
@@ -80,7 +81,7 @@ pub struct Xcx<'a> {
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.
-    pub out: &'a mut Out,
+    pub out: &'a mut Outbox<ExchangeCalls>,
 }
 
 impl Xcx<'_> {
@@ -102,19 +103,11 @@ impl Xcx<'_> {
     }
 }
 
-/// What the exchange wants done.
+/// What the exchange wants other parts of the node to do.
 #[derive(Debug, Default)]
-pub struct Out {
-    /// Questions to replicas, this node's own among them.
-    pub requests: Vec<(NodeId, RequestId, ReplicaRequest)>,
-    /// Messages to peers, and the partitions that they are about.
-    pub sends: Vec<(NodeId, PartitionId, Message)>,
-    /// Commands for the store.
-    pub stores: Vec<(StoreId, StoreCommand)>,
-    /// Losses of this node's that are to be healed.
+pub struct ExchangeCalls {
+    /// Lost records of this node that the coordinator is to recover from other home replicas.
     pub heals: Vec<(Key, Loss)>,
-    /// What an operator should know.
-    pub events: Vec<Event>,
 }
 
 /// Since when a partition here and at a peer is proven equal.
@@ -616,12 +609,12 @@ impl Exchange {
         {
             // The loss of the whole store is made good partition by partition.
             let loss = answer.loss().filter(|&loss| Some(loss) != self.floor_loss);
-            cx.out.heals.extend(loss.map(|loss| (key, loss)));
+            cx.out.calls.heals.extend(loss.map(|loss| (key, loss)));
             return;
         }
         let Some(session) = self.sessions.get_mut(&request_id.operation) else { return };
         session.answered(cx, from, request_id.round, answer);
-        cx.out.heals.retain(|(_, loss)| Some(*loss) != self.floor_loss);
+        cx.out.calls.heals.retain(|(_, loss)| Some(*loss) != self.floor_loss);
         self.advance(cx, request_id.operation);
     }
 

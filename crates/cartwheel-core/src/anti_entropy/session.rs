@@ -214,7 +214,7 @@ impl Session {
         if side == Side::Here
             && let Some(loss) = answer.loss()
         {
-            cx.out.heals.push((level.key.clone(), loss));
+            cx.out.calls.heals.push((level.key.clone(), loss));
         }
         match level.answered(side, answer) {
             LevelProgress::Waiting => {}

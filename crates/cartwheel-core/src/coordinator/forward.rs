@@ -138,7 +138,7 @@ impl ForwardOp {
                 self.try_next(cx)
             }
             result => {
-                cx.out.replies.push((self.reply_to, result.map(Reply::Put)));
+                cx.out.calls.replies.push((self.reply_to, result.map(Reply::Put)));
                 Next::End
             }
         }
@@ -197,7 +197,7 @@ impl ForwardOp {
         let request_id =
             RequestId { requester: Requester::Coordinator, operation: self.id, round: 1 + self.raises as u32 };
         let budget = self.deadline.since(cx.now.instant);
-        cx.out.forwards.push((home, request_id, self.put.clone(), budget, cx.begun));
+        cx.out.calls.forwards.push((home, request_id, self.put.clone(), budget, cx.begun));
     }
 
     /// A question or its answer may have been lost. A coordinator that is at work on it takes no notice, and one that has ended it answers
@@ -217,7 +217,7 @@ impl ForwardOp {
             None if self.disk_full && self.out.is_empty() => Refusal::DiskFull,
             short => Refusal::Unavailable(short.unwrap_or_else(unknown)),
         };
-        cx.out.replies.push((self.reply_to, Err(refusal)));
+        cx.out.calls.replies.push((self.reply_to, Err(refusal)));
         Next::End
     }
 

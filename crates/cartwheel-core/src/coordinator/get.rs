@@ -312,7 +312,7 @@ impl GetOp {
 
     fn reply(&self, cx: &mut Cx<'_>, state: &State, acks: Acks) {
         let got = show(cx, &self.key, &self.settings, state, acks);
-        cx.out.replies.push((self.reply_to, Ok(Reply::Got(got))));
+        cx.out.calls.replies.push((self.reply_to, Ok(Reply::Got(got))));
     }
 
     fn out_of_time(&mut self, cx: &mut Cx<'_>) -> Next {
@@ -324,7 +324,7 @@ impl GetOp {
                     needed: agreement.needed() as u32,
                     why: "no majority of the home replicas came to agree in time".to_owned(),
                 };
-                cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
+                cx.out.calls.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
                 Next::End
             }
             ConfigPhase::Lingering { .. } => Next::End,
@@ -341,7 +341,7 @@ impl GetOp {
         let nothing =
             self.consistency == Consistency::Eventual && self.seen.is_empty() && !self.round.has_heard_of_writes();
         let refusal = if nothing { Refusal::Unverified(short) } else { Refusal::Unavailable(short) };
-        cx.out.replies.push((self.reply_to, Err(refusal)));
+        cx.out.calls.replies.push((self.reply_to, Err(refusal)));
         Next::End
     }
 }

@@ -91,6 +91,6 @@ impl HandOverOp {
     }
 
     fn ended(&self, cx: &mut Cx<'_>, stored: Option<StateDigest>) {
-        cx.out.handed_over.push(HandedOver { key: self.key.clone(), to: self.to, stored });
+        cx.out.calls.handed_over.push(HandedOver { key: self.key.clone(), to: self.to, stored });
     }
 }

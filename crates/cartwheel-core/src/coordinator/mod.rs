@@ -27,10 +27,10 @@ use crate::cluster::losses::{Loss, Losses, Memory};
 use crate::cluster::membership::{BucketSettings, View};
 use crate::cluster::shard_id::ShardId;
 use crate::config::Timing;
-use crate::event::Event;
 use crate::message::client::{Acks, ClientId, Consistency, Operation, Outcome, Put, PutDone, Refusal, Shortfall};
 use crate::message::{ReplicaRequest, ReplicaResponse, RequestId, Requester, Role, Want};
 use crate::mutation::{Broken, Mutation};
+use crate::outbox::Outbox;
 use crate::replica::{HandedOver, Mint, MintRefused, Minted};
 use crate::ring::PartitionId;
 use crate::value::context::Context;
@@ -75,21 +75,17 @@ pub enum ReplyTo {
     Nobody,
 }
 
-/// What operations want done.
+/// What operations want other parts of the node to do.
 #[derive(Debug, Default)]
-pub struct Outbox {
-    /// Questions to replicas, this node's own among them.
-    pub requests: Vec<(NodeId, RequestId, ReplicaRequest)>,
-    /// Writes that are to get their dot from this node's replica.
+pub struct CoordinatorCalls {
+    /// Writes to which this node's replica gives their dots.
     pub mints: Vec<(RequestId, Mint)>,
-    /// Writes that another node is to coordinate, and the epoch in which they began.
+    /// Writes that another node coordinates, with the time that they may take and the epoch in which they began.
     pub forwards: Vec<(NodeId, RequestId, Put, Duration, Epoch)>,
-    /// What homes have taken over.
+    /// States that home replicas have taken over, or have refused to.
     pub handed_over: Vec<HandedOver>,
-    /// Ended operations.
+    /// Operations that have ended.
     pub replies: Vec<(ReplyTo, Outcome)>,
-    /// What an operator should know.
-    pub events: Vec<Event>,
 }
 
 /// What an operation may know and use while it is driven.
@@ -130,7 +126,7 @@ pub struct Cx<'a> {
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.
-    pub out: &'a mut Outbox,
+    pub out: &'a mut Outbox<CoordinatorCalls>,
 }
 
 impl Cx<'_> {
@@ -377,7 +373,7 @@ impl Coordinator {
     pub fn begin(&mut self, cx: &mut Cx<'_>, reply_to: ReplyTo, operation: Operation, timeout: Duration, begun: Epoch) {
         cx.begun = begun;
         if self.foreground >= self.operations_max {
-            cx.out.replies.push((reply_to, Err(Refusal::Overloaded)));
+            cx.out.calls.replies.push((reply_to, Err(Refusal::Overloaded)));
             return;
         }
         let id = self.number();
@@ -389,7 +385,7 @@ impl Coordinator {
         };
         match kind {
             Ok(kind) => self.drive(cx, id, Running::new(kind, key, reply_to, deadline, begun), OperationEvent::Begin),
-            Err(refusal) => cx.out.replies.push((reply_to, Err(refusal))),
+            Err(refusal) => cx.out.calls.replies.push((reply_to, Err(refusal))),
         }
     }
 
@@ -570,7 +566,7 @@ impl Coordinator {
                 Next::Place(put) => match Self::place_put(cx, id, running.reply_to, running.deadline, *put) {
                     Ok(kind) => kind,
                     Err(refusal) => {
-                        cx.out.replies.push((running.reply_to, Err(refusal)));
+                        cx.out.calls.replies.push((running.reply_to, Err(refusal)));
                         return;
                     }
                 },
@@ -590,7 +586,7 @@ impl Coordinator {
                     }
                     Err(refusal) => {
                         let refusal = if may_be_stored { Refusal::Unavailable(forward::unknown()) } else { refusal };
-                        cx.out.replies.push((running.reply_to, Err(refusal)));
+                        cx.out.calls.replies.push((running.reply_to, Err(refusal)));
                         return;
                     }
                 },

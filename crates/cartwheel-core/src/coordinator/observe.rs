@@ -93,7 +93,7 @@ impl ObserveOp {
         let acks = cx.acks(joined.at_home, joined.held.keys(), &joined.stand_ins);
         let shown = |cx: &Cx<'_>| show(cx, &self.put.key, &self.settings, &State::default(), acks);
         let body = self.put.return_body.then(|| shown(cx));
-        cx.out.replies.push((self.reply_to, Ok(Reply::Put(PutDone { context: None, acks, body }))));
+        cx.out.calls.replies.push((self.reply_to, Ok(Reply::Put(PutDone { context: None, acks, body }))));
         Next::End
     }
 
@@ -103,7 +103,7 @@ impl ObserveOp {
             needed: self.round.needed() as u32,
             why: "too few replicas said in time what there is to delete; nothing was deleted".to_owned(),
         };
-        cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
+        cx.out.calls.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
         Next::End
     }
 }

@@ -340,7 +340,10 @@ impl PutOp {
             base: joined.map(|joined| joined.state),
             stands_in_for,
         };
-        cx.out.mints.push((RequestId { requester: Requester::Coordinator, operation: self.id, round: MINT }, mint));
+        cx.out
+            .calls
+            .mints
+            .push((RequestId { requester: Requester::Coordinator, operation: self.id, round: MINT }, mint));
         self.phase = ConfigPhase::Minting { context, stands_in_for };
         self.wait(cx)
     }
@@ -379,15 +382,15 @@ impl PutOp {
                 "this node holds too many unmerged siblings, and another may have stored it; the write may yet appear",
             ),
             Err(MintRefused::TooManySiblings(held)) => {
-                cx.out.replies.push((self.reply_to, Err(Refusal::TooManySiblings(held))));
+                cx.out.calls.replies.push((self.reply_to, Err(Refusal::TooManySiblings(held))));
                 Next::End
             }
             Err(MintRefused::StampTooLow(held)) => {
-                cx.out.replies.push((self.reply_to, Err(Refusal::StampTooLow(held))));
+                cx.out.calls.replies.push((self.reply_to, Err(Refusal::StampTooLow(held))));
                 Next::End
             }
             Err(MintRefused::TooManyBytes(bytes, bytes_max)) => {
-                cx.out.replies.push((self.reply_to, Err(Refusal::SiblingsTooLarge(bytes, bytes_max))));
+                cx.out.calls.replies.push((self.reply_to, Err(Refusal::SiblingsTooLarge(bytes, bytes_max))));
                 Next::End
             }
             Err(MintRefused::Late) => self.refuse(cx, "the store was too slow; nothing was written"),
@@ -433,7 +436,7 @@ impl PutOp {
             return self
                 .refuse(cx, "this node's disk is full, and another may have stored it; the write may yet appear");
         }
-        cx.out.replies.push((self.reply_to, Err(Refusal::DiskFull)));
+        cx.out.calls.replies.push((self.reply_to, Err(Refusal::DiskFull)));
         Next::End
     }
 
@@ -535,7 +538,7 @@ impl PutOp {
             false => cx.sealer.seal(context, &put.key),
         };
         let done = PutDone { context: Some(sealed), acks, body };
-        cx.out.replies.push((self.reply_to, Ok(Reply::Put(done))));
+        cx.out.calls.replies.push((self.reply_to, Ok(Reply::Put(done))));
     }
 
     fn out_of_time(&self, cx: &mut Cx<'_>) -> Next {
@@ -554,7 +557,7 @@ impl PutOp {
             ConfigPhase::Writing { round, .. } => (round.acknowledged(), round.needed()),
         };
         let short = Shortfall { answered: answered as u32, needed: needed as u32, why: why.to_owned() };
-        cx.out.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
+        cx.out.calls.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
         Next::End
     }
 }

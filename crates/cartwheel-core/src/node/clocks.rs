@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Gathered, Node};
+use super::{Node, Step};
 use crate::event::Event;
 use crate::message::{Message, RequestId, Requester};
 use crate::node::clock_guard::{ALARM_MS, Comparison, Judgement};
@@ -12,7 +12,7 @@ pub(super) const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 impl Node {
     /// Tells if writes got timestamps far ahead of the wall clock, and when that has ended.
-    pub(super) fn check_timestamps(&mut self, step: &mut Gathered) {
+    pub(super) fn check_timestamps(&mut self, step: &mut Step) {
         let ahead_ms = self.replica.ahead_ms();
         let is_ahead = ahead_ms > ALARM_MS;
         let has_ended = step.now.instant >= self.next_check;
@@ -27,7 +27,7 @@ impl Node {
     }
 
     /// Keeps the clock under comparison with its peers'.
-    pub(super) fn check_clock(&mut self, step: &mut Gathered) {
+    pub(super) fn check_clock(&mut self, step: &mut Step) {
         if self.clock_guard.has_jumped(step.now) {
             self.ask_clocks(step);
         }
@@ -44,7 +44,7 @@ impl Node {
     }
 
     /// Asks all others what their clocks read. If all jumped together, what was heard of them before says that this one is off.
-    pub(super) fn ask_clocks(&self, step: &mut Gathered) {
+    pub(super) fn ask_clocks(&self, step: &mut Step) {
         let request_id = RequestId {
             requester: Requester::Coordinator,
             operation: self.config.shard_id.first_operation(0),

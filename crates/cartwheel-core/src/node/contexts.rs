@@ -1,79 +1,100 @@
-//! What the parts of a node may know and use in a step: macros, because each borrows parts of the node beside the part itself.
+//! What the parts of a node may know and use in a step: each borrows parts of the node beside the part itself.
 
-/// What an operation of the coordinator may know and use in this step. A macro, because it borrows parts of the node beside the
-/// coordinator itself.
-macro_rules! cx {
-    ($node:ident, $step:ident) => {
-        $crate::coordinator::Cx {
-            now: $step.now,
-            me: $node.config.node,
-            view: $node.held.view(),
-            held: &$node.held,
-            heard_of: $crate::cluster::configuration::ConfigVersion::default(),
-            losses: $crate::cluster::losses::Losses::NONE,
-            memory: $node.replica.memory(),
-            liveness: &$node.liveness,
-            sealer: &$node.sealer,
-            timing: &$node.config.timing,
-            epoch: $node.replica.epoch(),
-            begun: $node.replica.epoch(),
-            clock: $node.replica.clock(),
-            full: &mut $node.full,
-            reach: &mut $node.reach,
-            admission: &mut $node.admission,
-            broken: $node.config.broken,
-            out: &mut $step.out,
-        }
-    };
-}
+use super::{Node, Step};
+use crate::anti_entropy::{Exchange, Xcx};
+use crate::cluster::configuration::ConfigVersion;
+use crate::cluster::losses::Losses;
+use crate::coordinator::{Coordinator, Cx};
+use crate::reconfiguration::transfer::{Tcx, Transfers};
+use crate::reconfiguration::{Reconfiguration, Scx};
 
-/// The same for the exchange.
-macro_rules! xcx {
-    ($node:ident, $step:ident) => {
-        $crate::anti_entropy::Xcx {
-            now: $step.now,
-            me: $node.config.node,
-            liveness: &$node.liveness,
-            timing: &$node.config.timing,
-            epoch: $node.replica.epoch(),
-            replica: &mut $node.replica,
-            admission: &mut $node.admission,
-            broken: $node.config.broken,
-            out: &mut $step.exchange,
-        }
-    };
-}
+impl Node {
+    /// Lets the coordinator act, with what an operation may know and use in this step.
+    pub(super) fn with_coordinator<T>(
+        &mut self,
+        step: &mut Step,
+        act: impl FnOnce(&mut Coordinator, &mut Cx<'_>) -> T,
+    ) -> T {
+        let mut cx = Cx {
+            now: step.now,
+            me: self.config.node,
+            view: self.held.view(),
+            held: &self.held,
+            heard_of: ConfigVersion::default(),
+            losses: Losses::NONE,
+            memory: self.replica.memory(),
+            liveness: &self.liveness,
+            sealer: &self.sealer,
+            timing: &self.config.timing,
+            epoch: self.replica.epoch(),
+            begun: self.replica.epoch(),
+            clock: self.replica.clock(),
+            full: &mut self.full,
+            reach: &mut self.reach,
+            admission: &mut self.admission,
+            broken: self.config.broken,
+            out: &mut step.coordinator,
+        };
+        act(&mut self.coordinator, &mut cx)
+    }
 
-/// The same for transfers.
-macro_rules! tcx {
-    ($node:ident, $step:ident) => {
-        $crate::reconfiguration::transfer::Tcx {
-            now: $step.now,
-            held: &$node.held,
-            liveness: &$node.liveness,
-            timing: &$node.config.timing,
-            replica: &mut $node.replica,
-            admission: &mut $node.admission,
-            broken: $node.config.broken,
-            out: &mut $step.transfers,
-        }
-    };
-}
+    /// Lets anti-entropy act.
+    pub(super) fn with_exchange<T>(
+        &mut self,
+        step: &mut Step,
+        act: impl FnOnce(&mut Exchange, &mut Xcx<'_>) -> T,
+    ) -> T {
+        let mut cx = Xcx {
+            now: step.now,
+            me: self.config.node,
+            liveness: &self.liveness,
+            timing: &self.config.timing,
+            epoch: self.replica.epoch(),
+            replica: &mut self.replica,
+            admission: &mut self.admission,
+            broken: self.config.broken,
+            out: &mut step.exchange,
+        };
+        act(&mut self.exchange, &mut cx)
+    }
 
-/// The same for the reconfiguration.
-macro_rules! scx {
-    ($node:ident, $step:ident) => {
-        $crate::reconfiguration::Scx {
-            now: $step.now.instant,
-            held: &$node.held,
-            liveness: &$node.liveness,
-            exchange: &mut $node.exchange,
-            transfers: &mut $node.transfers,
-            replica: &mut $node.replica,
-            admission: &mut $node.admission,
-            random: &mut $node.random,
-            broken: $node.config.broken,
-            out: &mut $step.reconfiguration,
-        }
-    };
+    /// Lets the transfers of partitions act.
+    pub(super) fn with_transfers<T>(
+        &mut self,
+        step: &mut Step,
+        act: impl FnOnce(&mut Transfers, &mut Tcx<'_>) -> T,
+    ) -> T {
+        let mut cx = Tcx {
+            now: step.now,
+            held: &self.held,
+            liveness: &self.liveness,
+            timing: &self.config.timing,
+            replica: &mut self.replica,
+            admission: &mut self.admission,
+            broken: self.config.broken,
+            out: &mut step.transfers,
+        };
+        act(&mut self.transfers, &mut cx)
+    }
+
+    /// Lets the reconfiguration act. It steers anti-entropy and the transfers.
+    pub(super) fn with_reconfiguration<T>(
+        &mut self,
+        step: &mut Step,
+        act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>) -> T,
+    ) -> T {
+        let mut cx = Scx {
+            now: step.now.instant,
+            held: &self.held,
+            liveness: &self.liveness,
+            exchange: &mut self.exchange,
+            transfers: &mut self.transfers,
+            replica: &mut self.replica,
+            admission: &mut self.admission,
+            random: &mut self.random,
+            broken: self.config.broken,
+            out: &mut step.reconfiguration,
+        };
+        act(&mut self.reconfiguration, &mut cx)
+    }
 }

@@ -1,7 +1,7 @@
 //! What a node hands over or forgets when nothing else is to be done.
 
 use super::epoch_end::CHECK_EPOCH_EVERY;
-use super::{Gathered, Node};
+use super::{Node, Step};
 use crate::admission::WorkClass;
 use crate::cluster::liveness::Status;
 use crate::coordinator::HAND_OVERS_MAX;
@@ -11,7 +11,7 @@ use crate::value::dot::NodeId;
 
 impl Node {
     /// Tells whether anything is left to be handed over, if this node is leaving.
-    pub(super) fn check_drained(&mut self, step: &mut Gathered) {
+    pub(super) fn check_drained(&mut self, step: &mut Step) {
         if !self.held.view().is_removed(self.held.me()) || step.now.instant < self.check_drained_at {
             return;
         }
@@ -28,7 +28,7 @@ impl Node {
     }
 
     /// Hands over what is kept for homes that seem to be there again.
-    pub(super) fn hand_over(&mut self, step: &mut Gathered) {
+    pub(super) fn hand_over(&mut self, step: &mut Step) {
         loop {
             let Self { handoff, admission, replica, coordinator, liveness, reach, held, config, .. } = &mut *self;
             let now = step.now.instant;
@@ -56,7 +56,7 @@ impl Node {
                 }
                 Some(HandoffTask::HandOver(key, to)) => {
                     admission.begin(WorkClass::HandOver, now);
-                    self.coordinator.hand_over(&mut cx!(self, step), key, to);
+                    self.with_coordinator(step, |coordinator, cx| coordinator.hand_over(cx, key, to));
                     self.settle(step);
                 }
                 None => return,
@@ -65,7 +65,7 @@ impl Node {
     }
 
     /// Has records looked after that have something to forget.
-    pub(super) fn collect_garbage(&mut self, step: &mut Gathered) {
+    pub(super) fn collect_garbage(&mut self, step: &mut Step) {
         loop {
             let may_begin = self.admission.room(WorkClass::Reclaim, step.now.instant) > 0;
             let Some(task) = self.gc_sweep.next(step.now, self.replica.epoch(), may_begin) else { return };
@@ -77,7 +77,7 @@ impl Node {
                 }
                 gc_sweep::GcTask::Collect(key, entry) => {
                     self.admission.begin(WorkClass::Reclaim, step.now.instant);
-                    self.replica.collect(key, entry, &mut step.work);
+                    self.replica.collect(key, entry, &mut step.replica);
                     self.settle(step);
                 }
             }

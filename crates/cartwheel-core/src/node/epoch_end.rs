@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Gathered, Node};
+use super::{Node, Step};
 use crate::store::command::{StoreCommand, StoreId, StoreResult};
 use crate::value::epoch::Epoch;
 use crate::value::time::Instant;
@@ -35,7 +35,7 @@ impl EpochEnd {
 impl Node {
     /// Tells that the epoch is finished, once all that was begun or taken on before it has ended, and every partition was compared
     /// with every other home since it began.
-    pub(super) fn finish_epoch(&mut self, step: &mut Gathered) {
+    pub(super) fn finish_epoch(&mut self, step: &mut Step) {
         let now = step.now.instant;
         let epoch = self.replica.epoch();
         let begun = *self.epoch_end.begun.get_or_insert(now);
@@ -62,7 +62,7 @@ impl Node {
     }
 
     /// What was written before an epoch is finished is synced, or not.
-    pub(super) fn epoch_synced(&mut self, step: &mut Gathered, result: &StoreResult) {
+    pub(super) fn epoch_synced(&mut self, step: &mut Step, result: &StoreResult) {
         self.epoch_end.sync = None;
         if *result == StoreResult::Written(Ok(())) {
             self.epoch_end.is_finished = true;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng;
 
-use super::{Gathered, Node};
+use super::{Node, Step};
 use crate::admission::WorkClass;
 use crate::cluster::configuration::{ConfigStamp, Home};
 use crate::cluster::losses::Losses;
@@ -25,21 +25,23 @@ use crate::value::write_id::WriteId;
 pub(super) const BUDGET_MAX: Duration = Duration::from_secs(60);
 
 impl Node {
-    pub(super) fn client(&mut self, step: &mut Gathered, id: ClientId, request: Request) {
+    pub(super) fn client(&mut self, step: &mut Step, id: ClientId, request: Request) {
         let reply_to = ReplyTo::Client(id);
         self.begun.insert(reply_to, step.now.instant);
         let operation = match request.operation {
             Operation::Get(get) => Operation::Get(get),
             Operation::Put(put) => {
                 if let Some(refusal) = self.clock_refusal().or_else(|| self.epoch_refusal()) {
-                    step.out.replies.push((reply_to, Err(refusal)));
+                    step.coordinator.calls.replies.push((reply_to, Err(refusal)));
                     return;
                 }
                 Operation::Put(self.name_write(put))
             }
         };
         let begun = self.replica.epoch();
-        self.coordinator.begin(&mut cx!(self, step), reply_to, operation, request.timeout.min(BUDGET_MAX), begun);
+        self.with_coordinator(step, |coordinator, cx| {
+            coordinator.begin(cx, reply_to, operation, request.timeout.min(BUDGET_MAX), begun)
+        });
     }
 
     /// Gives a write the name under which it is tried, here and wherever it is forwarded to.
@@ -75,7 +77,7 @@ impl Node {
         is_unknown.then(|| Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why: why.to_owned() }))
     }
 
-    pub(super) fn message(&mut self, step: &mut Gathered, envelope: Envelope) {
+    pub(super) fn message(&mut self, step: &mut Step, envelope: Envelope) {
         let from = envelope.from;
         // An incarnation that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
         let view = self.held.view();
@@ -89,12 +91,16 @@ impl Node {
         match envelope.message {
             Message::Request(request_id, ask) => {
                 let partition = self.held.partition_of(ask.key());
-                self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
+                self.with_reconfiguration(step, |reconfiguration, cx| {
+                    reconfiguration.heard_of(cx, from, partition, config_stamp)
+                });
                 self.asked(step, from, request_id, ask);
             }
             Message::Response(request_id, answer) => {
                 if let Some(partition) = self.partition_of(request_id) {
-                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
+                    self.with_reconfiguration(step, |reconfiguration, cx| {
+                        reconfiguration.heard_of(cx, from, partition, config_stamp)
+                    });
                 }
                 self.answered(step, from, request_id, (config_stamp, &losses), answer);
             }
@@ -105,10 +111,12 @@ impl Node {
             // The envelope has said it.
             Message::Clocks(_) => {}
             Message::Forwarded(request_id, result) => {
-                self.coordinator.forwarded(&mut cx!(self, step), from, request_id, result);
+                self.with_coordinator(step, |coordinator, cx| coordinator.forwarded(cx, from, request_id, result));
             }
             Message::Compare(request_id, question) => {
-                self.reconfiguration.heard_of(&mut scx!(self, step), from, question.partition(), config_stamp);
+                self.with_reconfiguration(step, |reconfiguration, cx| {
+                    reconfiguration.heard_of(cx, from, question.partition(), config_stamp)
+                });
                 self.compare(
                     step,
                     Home { node: from, incarnation: envelope.from_incarnation },
@@ -119,23 +127,31 @@ impl Node {
             }
             Message::Compared(request_id, finding) => {
                 if let Some(partition) = self.partition_of(request_id) {
-                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
+                    self.with_reconfiguration(step, |reconfiguration, cx| {
+                        reconfiguration.heard_of(cx, from, partition, config_stamp)
+                    });
                 }
                 self.compared(step, from, request_id, (config_stamp, &losses), finding);
             }
             Message::Fetch(request_id, fetch) => {
-                self.reconfiguration.heard_of(&mut scx!(self, step), from, fetch.partition, config_stamp);
-                self.transfers.asked(&mut tcx!(self, step), from, request_id, fetch);
+                self.with_reconfiguration(step, |reconfiguration, cx| {
+                    reconfiguration.heard_of(cx, from, fetch.partition, config_stamp)
+                });
+                self.with_transfers(step, |transfers, cx| transfers.asked(cx, from, request_id, fetch));
             }
             Message::Fetched(request_id, fetched) => {
                 if let Some(partition) = self.partition_of(request_id) {
-                    self.reconfiguration.heard_of(&mut scx!(self, step), from, partition, config_stamp);
+                    self.with_reconfiguration(step, |reconfiguration, cx| {
+                        reconfiguration.heard_of(cx, from, partition, config_stamp)
+                    });
                 }
-                self.transfers.told(&mut tcx!(self, step), from, request_id, fetched);
+                self.with_transfers(step, |transfers, cx| transfers.told(cx, from, request_id, fetched));
             }
             Message::Reconfiguration(partition, message) => {
                 let from = Home { node: from, incarnation: envelope.from_incarnation };
-                self.reconfiguration.heard(&mut scx!(self, step), from, partition, message);
+                self.with_reconfiguration(step, |reconfiguration, cx| {
+                    reconfiguration.heard(cx, from, partition, message)
+                });
             }
             // The node's control takes these.
             Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
@@ -145,7 +161,7 @@ impl Node {
     /// Coordinates a write for another node.
     pub(super) fn take_over(
         &mut self,
-        step: &mut Gathered,
+        step: &mut Step,
         from: (NodeId, RequestId),
         put: Put,
         budget: Duration,
@@ -172,11 +188,13 @@ impl Node {
         let (reply_to, put, begun) =
             (ReplyTo::Peer(peer, request_id), Operation::Put(put), begun.min(self.replica.epoch()));
         self.begun.insert(reply_to, step.now.instant);
-        self.coordinator.begin(&mut cx!(self, step), reply_to, put, budget.min(BUDGET_MAX), begun);
+        self.with_coordinator(step, |coordinator, cx| {
+            coordinator.begin(cx, reply_to, put, budget.min(BUDGET_MAX), begun)
+        });
     }
 
     /// Whether what was sent under this stamp may not be stored here: it is too old, or this node could not tell.
-    pub(super) fn is_wrong_epoch(&self, step: &mut Gathered, from: NodeId, stamp: Epoch) -> bool {
+    pub(super) fn is_wrong_epoch(&self, step: &mut Step, from: NodeId, stamp: Epoch) -> bool {
         let epoch = self.replica.epoch();
         let is_stale = stamp.is_stale(epoch, self.config.broken);
         if is_stale {
@@ -188,7 +206,7 @@ impl Node {
     /// A replica has answered the coordinator or the exchange.
     pub(super) fn answered(
         &mut self,
-        step: &mut Gathered,
+        step: &mut Step,
         from: NodeId,
         request_id: RequestId,
         config_stamp: (ConfigStamp, &Losses),
@@ -197,19 +215,21 @@ impl Node {
         // Whoever asked: the peer is there, and not late.
         self.reach.answered(from, request_id, step.now.instant);
         match request_id.requester {
-            Requester::Coordinator => {
-                self.coordinator.answered(&mut cx!(self, step), from, request_id, config_stamp, answer)
+            Requester::Coordinator => self.with_coordinator(step, |coordinator, cx| {
+                coordinator.answered(cx, from, request_id, config_stamp, answer)
+            }),
+            Requester::Exchange => {
+                self.with_exchange(step, |exchange, cx| exchange.answered(cx, from, request_id, answer))
             }
-            Requester::Exchange => self.exchange.answered(&mut xcx!(self, step), from, request_id, answer),
             Requester::Transfer if from == self.config.node => {
-                self.transfers.answered(&mut tcx!(self, step), request_id, &answer);
+                self.with_transfers(step, |transfers, cx| transfers.answered(cx, request_id, &answer));
             }
             // No other replica is asked.
             Requester::Transfer => {}
         }
     }
 
-    pub(super) fn asked(&mut self, step: &mut Gathered, from: NodeId, request_id: RequestId, ask: ReplicaRequest) {
+    pub(super) fn asked(&mut self, step: &mut Step, from: NodeId, request_id: RequestId, ask: ReplicaRequest) {
         let (key, tree) = (ask.key(), self.held.tree_of(ask.key()));
         let TreeId { partition, group } = tree;
         // Who was a home says what it holds to those who are, until they have taken it over.
@@ -255,25 +275,25 @@ impl Node {
         }
     }
 
-    pub(super) fn stored(&mut self, step: &mut Gathered, id: StoreId, result: StoreResult) {
+    pub(super) fn stored(&mut self, step: &mut Step, id: StoreId, result: StoreResult) {
         if self.epoch_end.sync == Some(id) {
             self.epoch_synced(step, &result);
         } else if self.losses.waits_for(id) {
             self.losses_saved(step, &result);
         } else if self.reconfiguration.waits_for(id) {
-            self.reconfiguration.stored(&mut scx!(self, step), id, result);
+            self.with_reconfiguration(step, |reconfiguration, cx| reconfiguration.stored(cx, id, result));
         } else if self.transfers.waits_for(id) {
-            self.transfers.stored(&mut tcx!(self, step), id, result);
+            self.with_transfers(step, |transfers, cx| transfers.stored(cx, id, result));
         } else if self.exchange.waits_for(id) {
-            self.exchange.stored(&mut xcx!(self, step), id, result);
+            self.with_exchange(step, |exchange, cx| exchange.stored(cx, id, result));
         } else if let Some(result) = self.handoff.stored(step.now.instant, id, result, self.replica.hints())
             && let Some(result) = self.gc_sweep.stored(step.now.instant, id, result)
         {
-            self.replica.stored(step.now, id, result, &mut step.work);
+            self.replica.stored(step.now, id, result, &mut step.replica);
         }
     }
 
-    pub(super) fn done(&mut self, step: &mut Gathered, done: Done) {
+    pub(super) fn done(&mut self, step: &mut Step, done: Done) {
         match done {
             Done::Response(Caller::Local(request_id), answer) => {
                 let (config_stamp, losses) = self.own_config_stamp(request_id);
@@ -285,10 +305,12 @@ impl Node {
             }
             Done::Mint(request_id, result) => {
                 let (_, losses) = self.own_config_stamp(request_id);
-                self.coordinator.minted(&mut cx!(self, step), request_id, &losses, result);
+                self.with_coordinator(step, |coordinator, cx| coordinator.minted(cx, request_id, &losses, result));
             }
             Done::HandedOver => {}
-            Done::Dropped(key) => self.reconfiguration.dropped(&mut scx!(self, step), &key),
+            Done::Dropped(key) => {
+                self.with_reconfiguration(step, |reconfiguration, cx| reconfiguration.dropped(cx, &key))
+            }
             Done::Collected(deleted) => {
                 self.gc_sweep.ended();
                 step.effects.events.push(Event::Collected(deleted));
@@ -296,7 +318,7 @@ impl Node {
         }
     }
 
-    pub(super) fn reply(&mut self, step: &mut Gathered, reply_to: ReplyTo, outcome: Outcome) {
+    pub(super) fn reply(&mut self, step: &mut Step, reply_to: ReplyTo, outcome: Outcome) {
         let begun = self.begun.remove(&reply_to);
         match (begun, &outcome) {
             (Some(begun), Ok(_)) => self.admission.served(self.queued + step.now.instant.since(begun)),
@@ -329,19 +351,19 @@ impl Node {
         }
     }
 
-    pub(super) fn send(&self, step: &mut Gathered, to: NodeId, message: Message) {
+    pub(super) fn send(&self, step: &mut Step, to: NodeId, message: Message) {
         self.send_on(step, to, (ConfigStamp::default(), Losses::NONE), message);
     }
 
     /// Sends what is about a partition.
-    pub(super) fn send_about(&self, step: &mut Gathered, to: NodeId, partition: PartitionId, message: Message) {
+    pub(super) fn send_about(&self, step: &mut Step, to: NodeId, partition: PartitionId, message: Message) {
         let losses = self.losses.of(partition, self.replica.epoch());
         self.send_on(step, to, (self.config_stamp(partition), losses), message);
     }
 
     pub(super) fn send_on(
         &self,
-        step: &mut Gathered,
+        step: &mut Step,
         to: NodeId,
         (config_stamp, losses): (ConfigStamp, Losses),
         message: Message,

@@ -1,6 +1,5 @@
 //! A node as a state machine: who handles what comes in.
 
-#[macro_use]
 mod contexts;
 
 pub mod clock_guard;
@@ -22,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::admission::{Admission, Admitted, WorkClass};
-use crate::anti_entropy::{self, Exchange};
+use crate::anti_entropy::{Exchange, ExchangeCalls};
 use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::liveness::Liveness;
@@ -31,17 +30,18 @@ use crate::config::NodeConfig;
 use crate::coordinator::full_disks::FullDisks;
 use crate::coordinator::handoff::Handoff;
 use crate::coordinator::reach::Reach;
-use crate::coordinator::{Coordinator, Outbox, ReplyTo};
+use crate::coordinator::{Coordinator, CoordinatorCalls, ReplyTo};
 use crate::event::Event;
 use crate::message::Message;
 use crate::mutation::Mutation;
 use crate::node::clock_guard::{ClockGuard, Comparison};
 use crate::node::refused_forwards::RefusedForwards;
 use crate::node::waiting::WaitingQuestions;
-use crate::reconfiguration::transfer::{self, Transfers};
-use crate::reconfiguration::{self, Reconfiguration};
+use crate::outbox::Outbox;
+use crate::reconfiguration::transfer::{TransferCalls, Transfers};
+use crate::reconfiguration::{Reconfiguration, ReconfigurationCalls};
 use crate::replica::gc_sweep::GcSweep;
-use crate::replica::{Caller, Replica, Work};
+use crate::replica::{Caller, Replica, ReplicaCalls};
 use crate::ring::PartitionId;
 use crate::store::loss_book::LossBook;
 use crate::store::record::Minter;
@@ -192,15 +192,7 @@ impl Node {
     /// 7. losses that were told are saved; whether the epoch is finished and the node drained is seen last, after all that could begin a write;
     /// 8. the parts say when they want to be woken.
     pub fn step(&mut self, now: Now, input: Input) -> Effects {
-        let mut step = Gathered {
-            now,
-            effects: Effects::default(),
-            work: Work::default(),
-            out: Outbox::default(),
-            exchange: anti_entropy::Out::default(),
-            transfers: transfer::Out::default(),
-            reconfiguration: reconfiguration::Out::default(),
-        };
+        let step = &mut Step::new(now);
         if !self.has_reviewed {
             self.has_reviewed = true;
             let known = self
@@ -217,12 +209,12 @@ impl Node {
             }
         }
         // Before anything gets a timestamp: a jump of the wall clock shows at once.
-        self.check_clock(&mut step);
+        self.check_clock(step);
         self.admission.advance(now.instant);
         match input {
-            Input::Client(id, request) => self.client(&mut step, id, request),
-            Input::Message(envelope) => self.message(&mut step, envelope),
-            Input::Stored(id, result) => self.stored(&mut step, id, result),
+            Input::Client(id, request) => self.client(step, id, request),
+            Input::Message(envelope) => self.message(step, envelope),
+            Input::Stored(id, result) => self.stored(step, id, result),
             Input::View(view) => {
                 let is_placed_alike = view.places_like(self.held.view());
                 let held = self.held.with_view(view);
@@ -231,7 +223,7 @@ impl Node {
                     false => held,
                 };
                 let held = Arc::new(held);
-                self.go_by(&mut step, held, &BTreeSet::new(), &BTreeSet::new());
+                self.go_by(step, held, &BTreeSet::new(), &BTreeSet::new());
                 self.handoff.members_changed();
                 if !is_placed_alike {
                     self.reconfiguration.review(now.instant, &self.held);
@@ -239,7 +231,9 @@ impl Node {
             }
             Input::Phases(phases) => {
                 for (partition, phase) in phases {
-                    self.reconfiguration.learn(&mut scx!(self, step), self.config.node, partition, phase);
+                    self.with_reconfiguration(step, |reconfiguration, cx| {
+                        reconfiguration.learn(cx, cx.held.me().node, partition, phase)
+                    });
                 }
             }
             Input::Liveness(liveness) => {
@@ -256,21 +250,21 @@ impl Node {
                 self.epoch_end = EpochEnd { begun: Some(now.instant), ..EpochEnd::default() };
             }
             Input::AllSpeak(protocol) => self.replica.set_all_speak(protocol),
-            Input::Tick => self.coordinator.tick(&mut cx!(self, step)),
-            Input::Stop => self.exchange.stop(&mut xcx!(self, step)),
+            Input::Tick => self.with_coordinator(step, |coordinator, cx| coordinator.tick(cx)),
+            Input::Stop => self.with_exchange(step, |exchange, cx| exchange.stop(cx)),
         }
-        self.settle(&mut step);
-        self.hand_over(&mut step);
-        self.collect_garbage(&mut step);
-        self.exchange.tick(&mut xcx!(self, step));
-        self.settle(&mut step);
-        self.reconfiguration.tick(&mut scx!(self, step));
-        self.transfers.tick(&mut tcx!(self, step));
-        self.settle(&mut step);
-        self.save_losses(&mut step);
-        self.finish_epoch(&mut step);
-        self.check_drained(&mut step);
-        self.check_timestamps(&mut step);
+        self.settle(step);
+        self.hand_over(step);
+        self.collect_garbage(step);
+        self.with_exchange(step, |exchange, cx| exchange.tick(cx));
+        self.settle(step);
+        self.with_reconfiguration(step, |reconfiguration, cx| reconfiguration.tick(cx));
+        self.with_transfers(step, |transfers, cx| transfers.tick(cx));
+        self.settle(step);
+        self.save_losses(step);
+        self.finish_epoch(step);
+        self.check_drained(step);
+        self.check_timestamps(step);
         step.effects.events.extend(self.replica.hints().news());
         let scan_at = self.admission.next_at(WorkClass::Scan);
         let exchange = self.exchange.wake_at(now.instant, scan_at);
@@ -284,16 +278,16 @@ impl Node {
         let transfers = self.transfers.wake_at(now.instant);
         let wakes = roles.into_iter().chain(epochs).flatten().chain(transfers);
         step.effects.wake_at = wakes.chain([self.next_check]).min();
-        step.effects
+        std::mem::take(&mut step.effects)
     }
 
     /// Lets the coordinator and the replica talk until neither has anything to say to the other.
-    fn settle(&mut self, step: &mut Gathered) {
+    fn settle(&mut self, step: &mut Step) {
         loop {
             self.settle_reconfiguration(step);
             self.settle_exchange(step);
             self.settle_transfers(step);
-            for (to, request_id, ask) in std::mem::take(&mut step.out.requests) {
+            for (to, request_id, ask) in std::mem::take(&mut step.coordinator.requests) {
                 if to != self.config.node {
                     self.reach.asked(to, request_id, step.now.instant);
                 }
@@ -304,13 +298,13 @@ impl Node {
                     self.send_about(step, to, partition, Message::Request(request_id, ask));
                 }
             }
-            for (request_id, mint) in std::mem::take(&mut step.out.mints) {
-                self.replica.mint(request_id, mint, &mut step.work);
+            for (request_id, mint) in std::mem::take(&mut step.coordinator.calls.mints) {
+                self.replica.mint(request_id, mint, &mut step.replica);
             }
-            for handed in std::mem::take(&mut step.out.handed_over) {
-                self.replica.handed_over(handed, &mut step.work);
+            for handed in std::mem::take(&mut step.coordinator.calls.handed_over) {
+                self.replica.handed_over(handed, &mut step.replica);
             }
-            let done = std::mem::take(&mut step.work.done);
+            let done = std::mem::take(&mut step.replica.calls.done);
             if done.is_empty() {
                 break;
             }
@@ -318,51 +312,52 @@ impl Node {
                 self.done(step, done);
             }
         }
-        for (to, request_id, put, budget, begun) in std::mem::take(&mut step.out.forwards) {
+        for (to, request_id, put, budget, begun) in std::mem::take(&mut step.coordinator.calls.forwards) {
             self.reach.asked(to, request_id, step.now.instant);
             self.send(step, to, Message::Forward(request_id, put, budget, begun));
         }
-        for (reply_to, outcome) in std::mem::take(&mut step.out.replies) {
+        for (reply_to, outcome) in std::mem::take(&mut step.coordinator.calls.replies) {
             self.reply(step, reply_to, outcome);
         }
-        step.effects.stores.append(&mut step.work.stores);
-        step.effects.events.append(&mut step.work.events);
-        step.effects.events.append(&mut step.out.events);
+        step.effects.stores.append(&mut step.replica.stores);
+        step.effects.events.append(&mut step.replica.events);
+        step.effects.events.append(&mut step.coordinator.events);
     }
 
     /// Goes by other settings or other partition states from now on: those of `touched` partitions, of which some have moved.
     fn go_by(
         &mut self,
-        step: &mut Gathered,
+        step: &mut Step,
         held: Arc<Holdings>,
         touched: &BTreeSet<PartitionId>,
         moved: &BTreeSet<PartitionId>,
     ) {
         self.held = held.clone();
         self.replica.set_held(held.clone());
-        self.exchange.set_held(&mut xcx!(self, step), held, touched, moved);
+        self.with_exchange(step, |exchange, cx| exchange.set_held(cx, held, touched, moved));
         if !moved.is_empty() {
-            self.coordinator.moved(&mut cx!(self, step), moved);
+            self.with_coordinator(step, |coordinator, cx| coordinator.moved(cx, moved));
         }
     }
 
     /// Goes by the partition states that are durable now, and hands on what the reconfiguration wants done.
-    fn settle_reconfiguration(&mut self, step: &mut Gathered) {
+    fn settle_reconfiguration(&mut self, step: &mut Step) {
         loop {
-            let reconfiguration::Out { sends, stores, taken, drops } = std::mem::take(&mut step.reconfiguration);
+            let Outbox { sends, stores, calls, .. } = std::mem::take(&mut step.reconfiguration);
+            let ReconfigurationCalls { adopted, drops } = calls;
             step.effects.stores.extend(stores);
             for (to, partition, message) in sends {
-                self.send_about(step, to, partition, Message::Reconfiguration(partition, message));
+                self.send_about(step, to, partition, message);
             }
             for key in drops {
-                self.replica.drop_record(key, &mut step.work);
+                self.replica.drop_record(key, &mut step.replica);
             }
-            if taken.is_empty() {
+            if adopted.is_empty() {
                 return;
             }
             let mut held = Holdings::clone(&self.held);
             let (mut touched, mut moved) = (BTreeSet::new(), BTreeSet::new());
-            for (partition, partition_state) in taken {
+            for (partition, partition_state) in adopted {
                 touched.insert(partition);
                 if held.version(partition) < partition_state.phase.version() {
                     moved.insert(partition);
@@ -376,10 +371,10 @@ impl Node {
     }
 
     /// Tells the exchange what has become of records, and hands on what it wants done.
-    fn settle_exchange(&mut self, step: &mut Gathered) {
-        self.exchange.changed(std::mem::take(&mut step.work.changes));
-        let anti_entropy::Out { requests, sends, stores, heals, events } = std::mem::take(&mut step.exchange);
-        step.out.requests.extend(requests);
+    fn settle_exchange(&mut self, step: &mut Step) {
+        self.exchange.changed(std::mem::take(&mut step.replica.calls.changes));
+        let Outbox { requests, sends, stores, events, calls } = std::mem::take(&mut step.exchange);
+        step.coordinator.requests.extend(requests);
         step.effects.stores.extend(stores);
         for event in &events {
             if let Event::Exchanged(tree, _) = event {
@@ -390,36 +385,50 @@ impl Node {
         for (to, partition, message) in sends {
             self.send_about(step, to, partition, message);
         }
-        for (key, loss) in heals {
+        for (key, loss) in calls.heals {
             let loss = (loss, self.replica.memory());
-            self.coordinator.heal_key(&mut cx!(self, step), key, self.config.node, loss);
+            self.with_coordinator(step, |coordinator, cx| coordinator.heal_key(cx, key, cx.me, loss));
         }
     }
 
     /// Hands on what transfers want done.
-    fn settle_transfers(&mut self, step: &mut Gathered) {
-        let transfer::Out { requests, sends, stores, events, ended } = std::mem::take(&mut step.transfers);
-        for (request_id, ask) in requests {
-            self.replica.ask(step.now, Caller::Local(request_id), ask, &mut step.work);
+    fn settle_transfers(&mut self, step: &mut Step) {
+        let Outbox { requests, sends, stores, events, calls } = std::mem::take(&mut step.transfers);
+        for (_, request_id, ask) in requests {
+            self.replica.ask(step.now, Caller::Local(request_id), ask, &mut step.replica);
         }
         step.effects.stores.extend(stores);
         step.effects.events.extend(events);
         for (to, partition, message) in sends {
             self.send_about(step, to, partition, message);
         }
-        for partition in ended {
+        for partition in calls.ended {
             self.reconfiguration.attend_soon(step.now.instant, partition);
         }
     }
 }
 
-/// What a step has gathered so far.
-struct Gathered {
+/// A step under way: what the parts of the node still want done, and the effects so far.
+struct Step {
     now: Now,
     effects: Effects,
-    work: Work,
-    out: Outbox,
-    exchange: anti_entropy::Out,
-    transfers: transfer::Out,
-    reconfiguration: reconfiguration::Out,
+    replica: Outbox<ReplicaCalls>,
+    coordinator: Outbox<CoordinatorCalls>,
+    exchange: Outbox<ExchangeCalls>,
+    transfers: Outbox<TransferCalls>,
+    reconfiguration: Outbox<ReconfigurationCalls>,
+}
+
+impl Step {
+    fn new(now: Now) -> Self {
+        Self {
+            now,
+            effects: Effects::default(),
+            replica: Outbox::default(),
+            coordinator: Outbox::default(),
+            exchange: Outbox::default(),
+            transfers: Outbox::default(),
+            reconfiguration: Outbox::default(),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What a node says of itself with each answer, and what it notes of others' losses before it answers.
 
 use super::waiting::Waiting;
-use super::{Gathered, Node};
+use super::{Node, Step};
 use crate::cluster::configuration::{ConfigStamp, Home};
 use crate::cluster::losses::Losses;
 use crate::cluster::sizes::TreeId;
@@ -50,7 +50,7 @@ impl Node {
     }
 
     /// Asks this node's replica; what a home recovers from waits until the loss is durable here.
-    pub(super) fn ask_own(&mut self, step: &mut Gathered, caller: Caller, ask: ReplicaRequest) {
+    pub(super) fn ask_own(&mut self, step: &mut Step, caller: Caller, ask: ReplicaRequest) {
         if let ReplicaRequest::Recover { key, home, since } = &ask {
             let partition = self.held.partition_of(key);
             if !self.losses.has_room(partition, *home) {
@@ -61,13 +61,13 @@ impl Node {
                 return self.waiting.push(self.losses.version(), Waiting::Ask(caller, ask));
             }
         }
-        self.replica.ask(step.now, caller, ask, &mut step.work);
+        self.replica.ask(step.now, caller, ask, &mut step.replica);
     }
 
     /// A peer compares; if it recovers from a loss, it is answered once that is durable here.
     pub(super) fn compare(
         &mut self,
-        step: &mut Gathered,
+        step: &mut Step,
         from: Home,
         request_id: RequestId,
         config_stamp: ConfigStamp,
@@ -81,13 +81,13 @@ impl Node {
         if is_noted && !self.losses.note(partition, from, config_stamp.memory.since, epoch) {
             return self.waiting.push(self.losses.version(), Waiting::Compare(from.node, request_id, question));
         }
-        self.exchange.asked(&mut xcx!(self, step), from.node, request_id, question);
+        self.with_exchange(step, |exchange, cx| exchange.asked(cx, from.node, request_id, question));
     }
 
     /// A peer has answered a comparison. A new home takes over what the peer knows of losses: it must be durable before the comparison counts.
     pub(super) fn compared(
         &mut self,
-        step: &mut Gathered,
+        step: &mut Step,
         from: NodeId,
         request_id: RequestId,
         (config_stamp, losses): (ConfigStamp, &Losses),
@@ -102,27 +102,27 @@ impl Node {
             self.losses.absorb(partition, &of_others, self.replica.epoch())
         });
         if is_durable {
-            self.exchange.told(&mut xcx!(self, step), from, request_id, config_stamp, finding);
+            self.with_exchange(step, |exchange, cx| exchange.told(cx, from, request_id, config_stamp, finding));
         } else {
-            self.exchange.begin_anew(&mut xcx!(self, step), request_id.operation);
+            self.with_exchange(step, |exchange, cx| exchange.begin_anew(cx, request_id.operation));
         }
     }
 
     /// Saves which losses this node was told of.
-    pub(super) fn save_losses(&mut self, step: &mut Gathered) {
+    pub(super) fn save_losses(&mut self, step: &mut Step) {
         let Self { losses, replica, .. } = &mut *self;
         let epoch = replica.epoch();
         step.effects.stores.extend(losses.save(step.now.instant, epoch, || replica.next_store()));
     }
 
     /// They are saved, or not: questions that waited for it are answered.
-    pub(super) fn losses_saved(&mut self, step: &mut Gathered, result: &StoreResult) {
+    pub(super) fn losses_saved(&mut self, step: &mut Step, result: &StoreResult) {
         let Some(version) = self.losses.stored(step.now.instant, result) else { return };
         for waiting in self.waiting.ready(version) {
             match waiting {
-                Waiting::Ask(caller, ask) => self.replica.ask(step.now, caller, ask, &mut step.work),
+                Waiting::Ask(caller, ask) => self.replica.ask(step.now, caller, ask, &mut step.replica),
                 Waiting::Compare(from, request_id, question) => {
-                    self.exchange.asked(&mut xcx!(self, step), from, request_id, question);
+                    self.with_exchange(step, |exchange, cx| exchange.asked(cx, from, request_id, question));
                 }
             }
         }

@@ -106,7 +106,7 @@ impl Reconfiguration {
         nodes.extend(target.iter().map(|home| home.node));
         let is_member = |node: NodeId| node != self.me.node && cx.held.view().member(node).is_some();
         for node in nodes.into_iter().filter(|&node| is_member(node)) {
-            cx.out.sends.push((node, partition, ReconfigurationMessage::Holds(phase.clone())));
+            cx.send(node, partition, ReconfigurationMessage::Holds(phase.clone()));
         }
     }
 
@@ -391,7 +391,7 @@ impl Reconfiguration {
             self.waiting.insert(partition);
             self.copied.insert(partition, number);
             for &home in only.choosers() {
-                cx.out.sends.push((home.node, partition, ReconfigurationMessage::Copied(number)));
+                cx.send(home.node, partition, ReconfigurationMessage::Copied(number));
             }
         }
     }

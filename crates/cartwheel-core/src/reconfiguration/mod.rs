@@ -39,8 +39,10 @@ use crate::cluster::liveness::{Liveness, Status};
 use crate::cluster::partition_state::PartitionState;
 use crate::cluster::paxos::{Acceptor, Ballot, Proposed, Proposer};
 use crate::cluster::sizes::TreeId;
+use crate::message::Message;
 use crate::message::reconfiguration::ReconfigurationMessage;
 use crate::mutation::{Broken, Mutation};
+use crate::outbox::Outbox;
 use crate::reconfiguration::transfer::Transfers;
 use crate::replica::Replica;
 use crate::ring::PartitionId;
@@ -124,20 +126,22 @@ pub struct Scx<'a> {
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.
-    pub out: &'a mut Out,
+    pub out: &'a mut Outbox<ReconfigurationCalls>,
 }
 
-/// What the reconfiguration wants done.
+/// What the reconfiguration wants other parts of the node to do.
 #[derive(Debug, Default)]
-pub struct Out {
-    /// Words to peers.
-    pub sends: Vec<(NodeId, PartitionId, ReconfigurationMessage)>,
-    /// Commands for the store.
-    pub stores: Vec<(StoreId, StoreCommand)>,
-    /// Partition states that are durable, and that this node goes by from now on.
-    pub taken: Vec<(PartitionId, PartitionState)>,
-    /// Records that may go, if nobody is owed them.
+pub struct ReconfigurationCalls {
+    /// Partition states that are durable: the node goes by them from now on.
+    pub adopted: Vec<(PartitionId, PartitionState)>,
+    /// Records that the replica is to drop, unless they are owed to another node.
     pub drops: Vec<Key>,
+}
+
+impl Scx<'_> {
+    fn send(&mut self, to: NodeId, partition: PartitionId, message: ReconfigurationMessage) {
+        self.out.sends.push((to, partition, Message::Reconfiguration(partition, message)));
+    }
 }
 
 /// A partition state on its way to the disk.
@@ -342,7 +346,7 @@ impl Reconfiguration {
             && !self.saved.contains(&partition)
             && !self.saves.contains_key(&partition);
         if is_forgotten || cx.broken.is(Mutation::StepsUnsaved) {
-            cx.out.taken.push((partition, partition_state));
+            cx.out.calls.adopted.push((partition, partition_state));
             return self.say(cx, partition, after);
         }
         let new = Save { partition_state: partition_state.clone(), after: Vec::new(), in_flight: None, try_at: cx.now };
@@ -384,7 +388,7 @@ impl Reconfiguration {
             if save.partition_state == partition_state && save.after.is_empty() {
                 self.saves.remove(&partition);
             }
-            cx.out.taken.push((partition, partition_state));
+            cx.out.calls.adopted.push((partition, partition_state));
             self.say(cx, partition, messages);
         } else {
             // It may be there or not, and what was promised stays promised.
@@ -400,7 +404,7 @@ impl Reconfiguration {
             if to == self.me.node {
                 self.heard(cx, self.me, partition, message);
             } else {
-                cx.out.sends.push((to, partition, message));
+                cx.send(to, partition, message);
             }
         }
     }
@@ -417,7 +421,7 @@ impl Reconfiguration {
                 && let Some(phase) = cx.held.phase(partition)
             {
                 self.told.insert((from, partition), cx.now);
-                cx.out.sends.push((from, partition, ReconfigurationMessage::Holds(phase.clone())));
+                cx.send(from, partition, ReconfigurationMessage::Holds(phase.clone()));
             }
         } else if config_stamp.version > own && cx.held.partition_state(partition).is_some() {
             match self.pending_versions.get_mut(partition) {
@@ -442,7 +446,7 @@ impl Reconfiguration {
             self.pending_versions.remove(partition);
         } else if self.pending_versions.due_at(partition).is_some_and(|at| at <= cx.now) {
             self.pending_versions.put_off(partition, cx.now + ASK_AGAIN_AFTER);
-            cx.out.sends.push((from, partition, ReconfigurationMessage::Query(own)));
+            cx.send(from, partition, ReconfigurationMessage::Query(own));
         }
     }
 
@@ -452,7 +456,7 @@ impl Reconfiguration {
         match message {
             ReconfigurationMessage::Query(version) => {
                 if let Some(phase) = cx.held.phase(partition).filter(|phase| phase.version() > version) {
-                    cx.out.sends.push((from.node, partition, ReconfigurationMessage::Holds(phase.clone())));
+                    cx.send(from.node, partition, ReconfigurationMessage::Holds(phase.clone()));
                 }
             }
             ReconfigurationMessage::Holds(phase) => self.learn(cx, from.node, partition, phase),
@@ -509,7 +513,7 @@ impl Reconfiguration {
         } else if phase.version() < cx.held.version(partition)
             && let Some(known) = cx.held.phase(partition)
         {
-            cx.out.sends.push((from, partition, ReconfigurationMessage::Holds(known.clone())));
+            cx.send(from, partition, ReconfigurationMessage::Holds(known.clone()));
         }
     }
 
@@ -518,11 +522,11 @@ impl Reconfiguration {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return false };
         let ConfigPhase::Stable(only) = &partition_state.phase else { return false };
         if only.number.saturating_add(1) < number {
-            cx.out.sends.push((from.node, partition, ReconfigurationMessage::Query(partition_state.phase.version())));
+            cx.send(from.node, partition, ReconfigurationMessage::Query(partition_state.phase.version()));
         } else if only.number >= number
             && let Some(phase) = cx.held.phase(partition)
         {
-            cx.out.sends.push((from.node, partition, ReconfigurationMessage::Holds(phase.clone())));
+            cx.send(from.node, partition, ReconfigurationMessage::Holds(phase.clone()));
         }
         only.number.checked_add(1) == Some(number) && only.choosers().contains(&self.me)
     }

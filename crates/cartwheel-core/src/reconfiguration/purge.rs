@@ -115,7 +115,7 @@ impl Reconfiguration {
         purge.going.retain(|key| !is_kept(key));
         purge.found |= !purge.going.is_empty();
         cx.admission.has_read(WorkClass::Purge, RECORDS_IN_A_REMOVAL * purge.going.len(), cx.now);
-        cx.out.drops.extend(purge.going.iter().cloned());
+        cx.out.calls.drops.extend(purge.going.iter().cloned());
         if purge.going.is_empty() {
             self.clear(cx, partition);
         }

@@ -1,11 +1,12 @@
 //! What a task does to a record.
 
 use super::turn::Task;
-use super::{Done, Mint, MintRefused, Minted, Replica, Stamp, Work};
+use super::{Done, Mint, MintRefused, Minted, Replica, ReplicaCalls, Stamp};
 use crate::cluster::losses::Loss;
 use crate::event::Event;
 use crate::message::{Confirm, Failure, ReplicaResponse, StateDigest, Want};
 use crate::mutation::Mutation;
+use crate::outbox::Outbox;
 use crate::replica::gc;
 use crate::store::record::Record;
 use crate::value::digest::ContentDigest;
@@ -45,7 +46,7 @@ impl Replica {
         record: &mut Record,
         task: Task,
         changed: &mut bool,
-        work: &mut Work,
+        out: &mut Outbox<ReplicaCalls>,
     ) -> Done {
         match task {
             Task::Read { caller, want } => Done::Response(caller, self.holds(record, want)),
@@ -54,7 +55,7 @@ impl Replica {
                 if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
                     return Done::Response(caller, ReplicaResponse::Failed(Failure::HintsFull));
                 }
-                *changed |= self.merge(key, record, &state, heals, work);
+                *changed |= self.merge(key, record, &state, heals, out);
                 *changed |= self.owe(record, home);
                 Done::Response(caller, confirmation(record, &state, confirm))
             }
@@ -63,7 +64,7 @@ impl Replica {
                 if home.is_some() && record.header.owed.is_empty() && self.hints.takes_no_more() {
                     return Done::Mint(request_id, Err(MintRefused::Failed(Failure::HintsFull)));
                 }
-                let made = self.give_dot(now, record, *mint, changed, work);
+                let made = self.give_dot(now, record, *mint, changed, out);
                 if made.is_ok() {
                     *changed |= self.owe(record, home);
                 }
@@ -98,7 +99,7 @@ impl Replica {
         record: &mut Record,
         state: &State,
         heals: Option<Loss>,
-        work: &mut Work,
+        out: &mut Outbox<ReplicaCalls>,
     ) -> bool {
         let kept = if self.broken.is(Mutation::DueStored) { None } else { gc::without_due(state, &self.rules(key)) };
         if record.state.is_empty() && heals.is_none() && kept.as_ref().is_some_and(|kept| kept.siblings().len() == 0) {
@@ -109,7 +110,7 @@ impl Replica {
         self.minter.check_memory(record, state.clock());
         let merged = record.state.merge(state);
         for _ in 0..merged.collisions {
-            work.events.push(Event::DotCollision(key.clone()));
+            out.events.push(Event::DotCollision(key.clone()));
         }
         let healed = heals.is_some() && record.header.recovering == heals;
         if healed {
@@ -125,13 +126,13 @@ impl Replica {
         record: &mut Record,
         mint: Mint,
         changed: &mut bool,
-        work: &mut Work,
+        out: &mut Outbox<ReplicaCalls>,
     ) -> Result<Minted, MintRefused> {
         if now.instant >= mint.deadline {
             return Err(MintRefused::Late);
         }
         if let Some(base) = &mint.base {
-            *changed |= self.merge(&mint.key, record, base, None, work);
+            *changed |= self.merge(&mint.key, record, base, None, out);
         }
         if let Some(known) = record.state.knows(mint.write_id) {
             return Ok(self.already_made(record, mint.write_id, known));

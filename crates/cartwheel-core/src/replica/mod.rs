@@ -22,13 +22,13 @@ use crate::cluster::losses::Memory;
 use crate::cluster::membership::Durability;
 use crate::cluster::sizes::TreeId;
 use crate::config::NodeConfig;
-use crate::event::Event;
 use crate::message::{Failure, ReplicaRequest, ReplicaResponse, RequestId, StateDigest, Want};
 use crate::mutation::{Broken, Mutation};
+use crate::outbox::Outbox;
 use crate::replica::gc::{Collected, Rules};
 use crate::replica::hint::HintBook;
 use crate::ring::PartitionId;
-use crate::store::command::{StoreCommand, StoreId};
+use crate::store::command::StoreId;
 use crate::store::record::{Minter, Record};
 use crate::store::share::{RecordChange, Share};
 use crate::value::dot::{Dot, NodeId, Since};
@@ -136,16 +136,12 @@ pub enum Done {
     Collected(u64),
 }
 
-/// What a step of the replica leads to.
+/// What the replica wants other parts of the node to do.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct ReplicaCalls {
     /// Tasks that have ended.
     pub done: Vec<Done>,
-    /// Commands for the store.
-    pub stores: Vec<(StoreId, StoreCommand)>,
-    /// What an operator should know.
-    pub events: Vec<Event>,
-    /// What has become of records, for their Merkle trees.
+    /// Changes of records, for their Merkle trees.
     pub changes: Vec<RecordChange>,
 }
 
@@ -288,38 +284,38 @@ impl Replica {
     }
 
     /// Takes on a question.
-    pub fn ask(&mut self, now: Now, caller: Caller, ask: ReplicaRequest, work: &mut Work) {
+    pub fn ask(&mut self, now: Now, caller: Caller, ask: ReplicaRequest, out: &mut Outbox<ReplicaCalls>) {
         if self.tasks >= self.tasks_max {
-            work.done.push(Done::Response(caller, ReplicaResponse::Failed(Failure::Overloaded)));
+            out.calls.done.push(Done::Response(caller, ReplicaResponse::Failed(Failure::Overloaded)));
             return;
         }
         match ask {
-            ReplicaRequest::Read { key, want, role: _ } => self.take_on(key, Task::Read { caller, want }, work),
-            ReplicaRequest::Recover { key, .. } => self.take_on(key, Task::Read { caller, want: Want::State }, work),
+            ReplicaRequest::Read { key, want, role: _ } => self.take_on(key, Task::Read { caller, want }, out),
+            ReplicaRequest::Recover { key, .. } => self.take_on(key, Task::Read { caller, want: Want::State }, out),
             ReplicaRequest::Merge { key, state, epoch: _, heals, confirm, stands_in_for } => {
                 self.clock.observe(state.hlc(), now.wall);
-                self.take_on(key, Task::Merge { caller, state, heals, confirm, stands_in_for }, work);
+                self.take_on(key, Task::Merge { caller, state, heals, confirm, stands_in_for }, out);
             }
         }
     }
 
     /// Takes on a write that is to get its dot here.
-    pub fn mint(&mut self, request_id: RequestId, mint: Mint, work: &mut Work) {
+    pub fn mint(&mut self, request_id: RequestId, mint: Mint, out: &mut Outbox<ReplicaCalls>) {
         if self.tasks >= self.tasks_max {
-            work.done.push(Done::Mint(request_id, Err(MintRefused::Failed(Failure::Overloaded))));
+            out.calls.done.push(Done::Mint(request_id, Err(MintRefused::Failed(Failure::Overloaded))));
             return;
         }
-        self.take_on(mint.key.clone(), Task::Mint { request_id, mint: Box::new(mint) }, work);
+        self.take_on(mint.key.clone(), Task::Mint { request_id, mint: Box::new(mint) }, out);
     }
 
     /// A home has taken a state over, or is none any more.
-    pub fn handed_over(&mut self, handed: HandedOver, work: &mut Work) {
-        self.take_on(handed.key.clone(), Task::HandedOver(handed), work);
+    pub fn handed_over(&mut self, handed: HandedOver, out: &mut Outbox<ReplicaCalls>) {
+        self.take_on(handed.key.clone(), Task::HandedOver(handed), out);
     }
 
     /// A record may go, if nobody is owed it.
-    pub fn drop_record(&mut self, key: Key, work: &mut Work) {
-        self.take_on(key, Task::Drop, work);
+    pub fn drop_record(&mut self, key: Key, out: &mut Outbox<ReplicaCalls>) {
+        self.take_on(key, Task::Drop, out);
     }
 
     /// The partitions of which any record is being read or written.
@@ -328,8 +324,8 @@ impl Replica {
     }
 
     /// The index says that a record has something to forget.
-    pub fn collect(&mut self, key: Key, entry: Bytes, work: &mut Work) {
-        self.take_on(key, Task::Collect { entry, deleted: 0 }, work);
+    pub fn collect(&mut self, key: Key, entry: Bytes, out: &mut Outbox<ReplicaCalls>) {
+        self.take_on(key, Task::Collect { entry, deleted: 0 }, out);
     }
 
     /// What is kept here for others.
@@ -375,11 +371,11 @@ impl Replica {
         }
     }
 
-    fn written(&self, key: &Key, record: &Record, old: Share, work: &mut Work) {
+    fn written(&self, key: &Key, record: &Record, old: Share, out: &mut Outbox<ReplicaCalls>) {
         if let Some(digest) = record.header.content {
             let new = Share::with(digest, key.storage_key_len(), &record.state);
             let is_lost = record.header.is_lost_since(self.loss_floor);
-            work.changes.push(RecordChange::Written { key: key.clone(), old, new, is_lost });
+            out.calls.changes.push(RecordChange::Written { key: key.clone(), old, new, is_lost });
         }
     }
 

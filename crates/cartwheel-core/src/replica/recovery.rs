@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::turn::{Fresh, StoredRecord};
-use super::{Replica, Work};
+use super::{Replica, ReplicaCalls};
 use crate::cluster::sizes::TreeId;
 use crate::event::Event;
 use crate::mutation::Mutation;
+use crate::outbox::Outbox;
 use crate::store::record::{Record, RecordError};
 use crate::store::share::RecordChange;
 use crate::value::key::Key;
@@ -34,17 +35,17 @@ impl Replica {
         key: &Key,
         bytes: Option<Bytes>,
         since: Epoch,
-        work: &mut Work,
+        out: &mut Outbox<ReplicaCalls>,
     ) -> Option<StoredRecord> {
         let len = bytes.as_ref().map_or(0, Bytes::len);
         let (mut record, fresh) = match bytes.map(|bytes| Record::decode(&bytes, &key.storage_key())) {
             None => (Record::default(), Fresh::No),
             Some(Ok(record)) => (record, Fresh::No),
             Some(Err(error @ RecordError::Version(_))) => {
-                work.events.push(Event::RecordNotKnown(key.clone(), error));
+                out.events.push(Event::RecordNotKnown(key.clone(), error));
                 return None;
             }
-            Some(Err(error)) => (self.lost(key, error, work), Fresh::Yes),
+            Some(Err(error)) => (self.lost(key, error, out), Fresh::Yes),
         };
         self.note_loss(key, &mut record);
         let mut held = self.held(key, record, len, fresh, since);
@@ -62,9 +63,9 @@ impl Replica {
     }
 
     /// What stands in the place of a record that cannot be read: on a home the mark of its loss, elsewhere nothing.
-    pub(super) fn lost(&mut self, key: &Key, error: RecordError, work: &mut Work) -> Record {
-        work.events.push(Event::RecordLost(key.clone(), error));
-        work.changes.push(RecordChange::Lost(key.clone()));
+    pub(super) fn lost(&mut self, key: &Key, error: RecordError, out: &mut Outbox<ReplicaCalls>) -> Record {
+        out.events.push(Event::RecordLost(key.clone(), error));
+        out.calls.changes.push(RecordChange::Lost(key.clone()));
         // Whatever it was owed for cannot be told any more: a home may have stood in for another before it became one.
         self.hints.forget();
         if !self.is_home(key) {

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::owed::look_changes;
-use super::{Caller, Done, HandedOver, Mint, MintRefused, Replica, Work};
+use super::{Caller, Done, HandedOver, Mint, MintRefused, Replica, ReplicaCalls};
 use crate::cluster::losses::Loss;
 use crate::message::{Confirm, Failure, ReplicaResponse, RequestId, Want};
 use crate::mutation::Mutation;
+use crate::outbox::Outbox;
 use crate::replica::gc::Collected;
 use crate::replica::hint::HintChange;
 use crate::store::command::{ReadFailed, StoreCommand, StoreId, StoreResult, WriteFailed};
@@ -139,7 +140,7 @@ pub(super) fn read_again(done: &Done) -> Option<Task> {
 }
 
 impl Replica {
-    pub(super) fn take_on(&mut self, key: Key, task: Task, work: &mut Work) {
+    pub(super) fn take_on(&mut self, key: Key, task: Task, out: &mut Outbox<ReplicaCalls>) {
         self.tasks += 1;
         match self.turns.entry(key) {
             Entry::Occupied(mut turn) => {
@@ -157,56 +158,54 @@ impl Replica {
                 let key = place.key().clone();
                 let waiting = VecDeque::from([task]);
                 place.insert(Turn { waiting, phase: TurnPhase::Reading, waits_since: self.epoch, since: self.epoch });
-                self.read(key, work);
+                self.read(key, out);
             }
         }
     }
 
-    pub(super) fn read(&mut self, key: Key, work: &mut Work) {
+    pub(super) fn read(&mut self, key: Key, out: &mut Outbox<ReplicaCalls>) {
         let id = self.next_store();
-        work.stores.push((id, StoreCommand::Read { storage_key: key.storage_key() }));
+        out.stores.push((id, StoreCommand::Read { storage_key: key.storage_key() }));
         self.busy.insert(id, key);
     }
 
     /// Takes in the end of a store command; false if it is not one of the replica's.
-    pub fn stored(&mut self, now: Now, id: StoreId, result: StoreResult, work: &mut Work) -> bool {
+    pub fn stored(&mut self, now: Now, id: StoreId, result: StoreResult, out: &mut Outbox<ReplicaCalls>) -> bool {
         let Some(key) = self.busy.remove(&id) else { return false };
         let Some(turn) = self.turns.remove(&key) else { return true };
         match (turn.phase, result) {
-            (TurnPhase::Reading, StoreResult::Read(Ok(bytes))) => {
-                match self.parse(now, &key, bytes, turn.since, work) {
-                    Some(held) => self.run(now, key, held, turn.waiting, work),
-                    None => turn.waiting.into_iter().for_each(|task| self.fail(&key, task, work)),
-                }
-            }
+            (TurnPhase::Reading, StoreResult::Read(Ok(bytes))) => match self.parse(now, &key, bytes, turn.since, out) {
+                Some(held) => self.run(now, key, held, turn.waiting, out),
+                None => turn.waiting.into_iter().for_each(|task| self.fail(&key, task, out)),
+            },
             (TurnPhase::Reading, StoreResult::Read(Err(ReadFailed::Damaged))) => {
-                let record = self.lost(&key, RecordError::Damaged, work);
+                let record = self.lost(&key, RecordError::Damaged, out);
                 let held = self.held(&key, record, 0, Fresh::Yes, turn.since);
-                self.run(now, key, held, turn.waiting, work);
+                self.run(now, key, held, turn.waiting, out);
             }
             (TurnPhase::Reading, _) => {
                 for task in turn.waiting {
-                    self.fail(&key, task, work);
+                    self.fail(&key, task, out);
                 }
             }
             (TurnPhase::Writing { record, before, done, hints }, StoreResult::Written(written))
                 if self.is_stored(written) =>
             {
-                self.written(&key, &record, before, work);
+                self.written(&key, &record, before, out);
                 self.tasks -= done.len();
-                work.done.extend(done);
+                out.calls.done.extend(done);
                 self.hints.changed(&hints);
                 let mut held = self.held(&key, *record, hints.bytes_after, Fresh::No, turn.waits_since);
                 self.collect_due(now, &key, &mut held);
-                self.run(now, key, held, turn.waiting, work);
+                self.run(now, key, held, turn.waiting, out);
             }
             (TurnPhase::Writing { record, done, hints, .. }, StoreResult::Written(Err(WriteFailed::DiskFull))) => {
                 self.hints.unchanged(hints);
-                self.write_refused(key, &record, done, turn.waiting, turn.since, work);
+                self.write_refused(key, &record, done, turn.waiting, turn.since, out);
             }
             (TurnPhase::Writing { done, hints, .. }, _) => {
                 self.hints.is_doubtful(&hints);
-                self.write_failed(key, done, turn.waiting, turn.waits_since, work);
+                self.write_failed(key, done, turn.waiting, turn.waits_since, out);
             }
         }
         true
@@ -225,13 +224,13 @@ impl Replica {
         done: Vec<Done>,
         waiting: VecDeque<Task>,
         since: Epoch,
-        work: &mut Work,
+        out: &mut Outbox<ReplicaCalls>,
     ) {
         self.minter.end_all_actors();
-        work.changes.push(RecordChange::Doubtful(key.clone()));
+        out.calls.changes.push(RecordChange::Doubtful(key.clone()));
         self.tasks -= done.len();
-        work.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
-        self.begin_again(key, waiting, since, work);
+        out.calls.done.extend(done.into_iter().map(|done| failed(done, Failure::Storage)));
+        self.begin_again(key, waiting, since, out);
     }
 
     /// The disk is full. Nothing was stored and nobody was told of the dots that were given, so the actors go on; and what was only
@@ -243,30 +242,43 @@ impl Replica {
         done: Vec<Done>,
         mut waiting: VecDeque<Task>,
         since: Epoch,
-        work: &mut Work,
+        out: &mut Outbox<ReplicaCalls>,
     ) {
         for done in done.into_iter().rev() {
             match read_again(&done).filter(|_| record.header.recovering.is_none()) {
                 Some(read) => waiting.push_front(read),
                 None => {
                     self.tasks -= 1;
-                    work.done.push(failed(done, Failure::DiskFull));
+                    out.calls.done.push(failed(done, Failure::DiskFull));
                 }
             }
         }
-        self.begin_again(key, waiting, since, work);
+        self.begin_again(key, waiting, since, out);
     }
 
-    pub(super) fn begin_again(&mut self, key: Key, waiting: VecDeque<Task>, since: Epoch, work: &mut Work) {
+    pub(super) fn begin_again(
+        &mut self,
+        key: Key,
+        waiting: VecDeque<Task>,
+        since: Epoch,
+        out: &mut Outbox<ReplicaCalls>,
+    ) {
         if !waiting.is_empty() {
             self.turns.insert(key.clone(), Turn { waiting, phase: TurnPhase::Reading, waits_since: since, since });
-            self.read(key, work);
+            self.read(key, out);
         }
     }
 
     /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
     /// record is stored.
-    pub(super) fn run(&mut self, now: Now, key: Key, held: StoredRecord, waiting: VecDeque<Task>, work: &mut Work) {
+    pub(super) fn run(
+        &mut self,
+        now: Now,
+        key: Key,
+        held: StoredRecord,
+        waiting: VecDeque<Task>,
+        out: &mut Outbox<ReplicaCalls>,
+    ) {
         let StoredRecord { mut record, bytes, fresh, share: before, collected, since } = held;
         let owed = record.header.owed.clone();
         let siblings = if collected.any { self.digest(&key, &record) } else { Some(before.digest) };
@@ -287,12 +299,12 @@ impl Replica {
             if let Task::Collect { deleted, .. } = &mut task {
                 *deleted = collected.deleted;
             }
-            let ended = self.carry_out(now, &key, &mut record, task, &mut changed, work);
+            let ended = self.carry_out(now, &key, &mut record, task, &mut changed, out);
             if changed {
                 done.push(ended);
             } else {
                 self.tasks -= 1;
-                work.done.push(ended);
+                out.calls.done.push(ended);
             }
         }
         if changed {
@@ -312,7 +324,7 @@ impl Replica {
                 bytes_before: bytes,
                 bytes_after: 0,
             };
-            self.write(key, Replaces { hints, looked, before, since }, record, done, work);
+            self.write(key, Replaces { hints, looked, before, since }, record, done, out);
         }
     }
 
@@ -324,7 +336,7 @@ impl Replica {
         replaces: Replaces,
         mut record: Record,
         mut done: Vec<Done>,
-        work: &mut Work,
+        out: &mut Outbox<ReplicaCalls>,
     ) {
         let Replaces { hints, looked, before, since } = replaces;
         let id = self.next_store();
@@ -350,21 +362,21 @@ impl Replica {
         index.extend(look_changes(&storage_key, look_before, record.header.look, looked));
         let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
         self.has_unsynced |= !sync;
-        work.stores.push((id, StoreCommand::Write { storage_key, record: bytes, index, sync }));
+        out.stores.push((id, StoreCommand::Write { storage_key, record: bytes, index, sync }));
         self.hints.begins(&hints);
         let is_hint = bytes_after > 0 && !hints.after.is_empty();
         if self.broken.is(Mutation::ReplyBeforeStored) || is_hint && self.broken.is(Mutation::HintBeforeStored) {
             self.tasks -= done.len();
-            work.done.append(&mut done);
+            out.calls.done.append(&mut done);
         }
         self.busy.insert(id, key.clone());
         let phase = TurnPhase::Writing { record: Box::new(record), before, done, hints };
         self.turns.insert(key, Turn { waiting: VecDeque::new(), phase, waits_since: self.epoch, since });
     }
 
-    pub(super) fn fail(&mut self, key: &Key, task: Task, work: &mut Work) {
+    pub(super) fn fail(&mut self, key: &Key, task: Task, out: &mut Outbox<ReplicaCalls>) {
         self.tasks -= 1;
-        work.done.push(match task {
+        out.calls.done.push(match task {
             Task::Read { caller, .. } | Task::Merge { caller, .. } => {
                 Done::Response(caller, ReplicaResponse::Failed(Failure::Storage))
             }

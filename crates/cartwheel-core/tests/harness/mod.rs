@@ -11,7 +11,8 @@ use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
 use cartwheel_core::message::{Confirm, ReplicaRequest, RequestId, Requester};
 use cartwheel_core::mutation::Broken;
-use cartwheel_core::replica::{Caller, Done, Mint, MintRefused, Minted, Replica, Stamp, Work};
+use cartwheel_core::outbox::Outbox;
+use cartwheel_core::replica::{Caller, Done, Mint, MintRefused, Minted, Replica, ReplicaCalls, Stamp};
 use cartwheel_core::ring::Partitions;
 use cartwheel_core::store::command::{StoreCommand, StoreResult};
 use cartwheel_core::store::image::Image;
@@ -155,9 +156,9 @@ impl TestReplica {
         let (state, confirm) = (state.clone(), Confirm::Stored);
         let ask =
             ReplicaRequest::Merge { key: key(), state, epoch: Epoch(1), heals: None, confirm, stands_in_for: None };
-        let mut work = Work::default();
-        self.replica.ask(self.now(), Caller::Local(REQUEST_ID), ask, &mut work);
-        self.finish(work);
+        let mut out = Outbox::default();
+        self.replica.ask(self.now(), Caller::Local(REQUEST_ID), ask, &mut out);
+        self.finish(out);
     }
 
     /// Carries a write out; its dot and timestamp, unless a later write has replaced it already.
@@ -178,9 +179,9 @@ impl TestReplica {
             base: None,
             stands_in_for: None,
         };
-        let mut work = Work::default();
-        self.replica.mint(REQUEST_ID, mint, &mut work);
-        match self.finish(work).pop() {
+        let mut out = Outbox::default();
+        self.replica.mint(REQUEST_ID, mint, &mut out);
+        match self.finish(out).pop() {
             Some(Done::Mint(_, result)) => result,
             other => panic!("a mint ends with a mint's end, not {other:?}"),
         }
@@ -190,12 +191,12 @@ impl TestReplica {
         Now { instant: Instant(1), wall: self.wall }
     }
 
-    fn finish(&mut self, mut work: Work) -> Vec<Done> {
-        while let Some((id, command)) = work.stores.pop() {
+    fn finish(&mut self, mut out: Outbox<ReplicaCalls>) -> Vec<Done> {
+        while let Some((id, command)) = out.stores.pop() {
             let result = self.carry_out(command);
-            self.replica.stored(self.now(), id, result, &mut work);
+            self.replica.stored(self.now(), id, result, &mut out);
         }
-        work.done
+        out.calls.done
     }
 
     fn carry_out(&mut self, command: StoreCommand) -> StoreResult {

@@ -19,10 +19,12 @@ use cartwheel_core::cluster::partition_state::PartitionState;
 use cartwheel_core::cluster::shard_id::ShardId;
 use cartwheel_core::cluster::sizes::TreeId;
 use cartwheel_core::config::{Limits, NodeConfig, Timing};
+use cartwheel_core::message::Message;
 use cartwheel_core::message::reconfiguration::ReconfigurationMessage;
 use cartwheel_core::mutation::Broken;
+use cartwheel_core::outbox::Outbox;
 use cartwheel_core::reconfiguration::transfer::Transfers;
-use cartwheel_core::reconfiguration::{Comparisons, Out, Reconfiguration, Scx};
+use cartwheel_core::reconfiguration::{Comparisons, Reconfiguration, ReconfigurationCalls, Scx};
 use cartwheel_core::replica::Replica;
 use cartwheel_core::ring::PartitionId;
 use cartwheel_core::store::command::{StoreCommand, StoreResult};
@@ -195,12 +197,15 @@ impl<'a> Stage<'a> {
 
     /// Has it do something. What it wants on its disk gets there.
     fn act(&mut self, act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>)) {
-        let mut out = Out::default();
+        let mut out = Outbox::default();
         self.with(&mut out, act);
         loop {
-            let Out { sends, stores, taken, .. } = std::mem::take(&mut out);
-            self.said.extend(sends.into_iter().map(|(to, _, word)| (to, word)));
-            for (_, partition_state) in taken {
+            let Outbox { sends, stores, calls, .. }: Outbox<ReconfigurationCalls> = std::mem::take(&mut out);
+            self.said.extend(sends.into_iter().filter_map(|(to, _, message)| match message {
+                Message::Reconfiguration(_, message) => Some((to, message)),
+                _ => None,
+            }));
+            for (_, partition_state) in calls.adopted {
                 self.is_unsaved = true;
                 self.take(partition_state);
             }
@@ -209,7 +214,7 @@ impl<'a> Stage<'a> {
             let Some(&(id, _)) = partition_states.next() else { return };
             assert!(partition_states.next().is_none(), "one partition state is saved at a time");
             self.with(&mut out, |reconfiguration, cx| reconfiguration.stored(cx, id, StoreResult::Written(Ok(()))));
-            for (_, partition_state) in std::mem::take(&mut out.taken) {
+            for (_, partition_state) in std::mem::take(&mut out.calls.adopted) {
                 self.is_unsaved = false;
                 self.take(partition_state);
             }
@@ -221,7 +226,7 @@ impl<'a> Stage<'a> {
         self.partition_state = partition_state;
     }
 
-    fn with(&mut self, out: &mut Out, act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>)) {
+    fn with(&mut self, out: &mut Outbox<ReconfigurationCalls>, act: impl FnOnce(&mut Reconfiguration, &mut Scx<'_>)) {
         REPLICA.with_borrow_mut(|replica| {
             let (config, replica, admission) = replica.get_or_insert_with(|| idle_replica(&self.held));
             let mut cx = Scx {

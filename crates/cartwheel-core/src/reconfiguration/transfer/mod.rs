@@ -26,6 +26,7 @@ use crate::message::anti_entropy::{KeyRange, Refused};
 use crate::message::transfer::{Fetch, Fetched};
 use crate::message::{Confirm, Message, ReplicaRequest, ReplicaResponse, RequestId, Requester};
 use crate::mutation::Broken;
+use crate::outbox::Outbox;
 use crate::replica::Replica;
 use crate::ring::PartitionId;
 use crate::store::command::{StoreCommand, StoreId, StoreResult};
@@ -65,28 +66,20 @@ pub struct Tcx<'a> {
     /// Which rule is broken on purpose.
     pub broken: Broken,
     /// What is to be done.
-    pub out: &'a mut Out,
+    pub out: &'a mut Outbox<TransferCalls>,
 }
 
-/// What transfers want done.
+/// What transfers want other parts of the node to do.
 #[derive(Debug, Default)]
-pub struct Out {
-    /// What this node's replica is to store.
-    pub requests: Vec<(RequestId, ReplicaRequest)>,
-    /// Messages to peers, and the partitions that they are about.
-    pub sends: Vec<(NodeId, PartitionId, Message)>,
-    /// Commands for the store.
-    pub stores: Vec<(StoreId, StoreCommand)>,
-    /// What an operator should know.
-    pub events: Vec<Event>,
-    /// The transfers that have come to their end.
+pub struct TransferCalls {
+    /// Transfers that have ended: the reconfiguration is to look at their partitions.
     pub ended: Vec<PartitionId>,
 }
 
-impl Out {
+impl Tcx<'_> {
     fn fetch(&mut self, from: NodeId, operation: u64, fetch: Fetch) {
         let request_id = RequestId { requester: Requester::Transfer, operation, round: 0 };
-        self.sends.push((from, fetch.partition, Message::Fetch(request_id, fetch)));
+        self.out.sends.push((from, fetch.partition, Message::Fetch(request_id, fetch)));
     }
 }
 
@@ -245,7 +238,7 @@ impl Transfers {
             *tries += 1;
             *again_at = cx.now.instant + cx.timing.resend_after * (1 << *tries);
             let range = part.left.clone();
-            cx.out.fetch(*from, *operation, Fetch { partition, groups: groups.clone(), range });
+            cx.fetch(*from, *operation, Fetch { partition, groups: groups.clone(), range });
         }
     }
 
@@ -284,7 +277,7 @@ impl Transfers {
             let again_at = cx.now.instant + cx.timing.resend_after * 2;
             part.stage = Stage::Asked { operation, from, tries: 1, again_at };
             *load.entry(from).or_default() += 1;
-            cx.out.fetch(from, operation, Fetch { partition, groups: groups.clone(), range: part.left.clone() });
+            cx.fetch(from, operation, Fetch { partition, groups: groups.clone(), range: part.left.clone() });
         }
     }
 
@@ -355,7 +348,11 @@ impl Transfers {
                 confirm: Confirm::Stored,
                 stands_in_for: None,
             };
-            cx.out.requests.push((RequestId { requester: Requester::Transfer, operation, round: number }, ask));
+            cx.out.requests.push((
+                cx.held.me().node,
+                RequestId { requester: Requester::Transfer, operation, round: number },
+                ask,
+            ));
         }
         part.stage = Stage::Storing { operation, from, waiting, has_failed: false, next: page.next };
         cx.admission.does(WorkClass::Transfer, records as usize, cx.now.instant);
@@ -399,7 +396,7 @@ impl Transfers {
             parts.remove(place);
         }
         if parts.is_empty() {
-            cx.out.ended.push(partition);
+            cx.out.calls.ended.push(partition);
         }
     }
 
@@ -444,7 +441,7 @@ impl Transfers {
             None => transfer.parts = Some(vec![Part::of(whole)]),
         }
         if transfer.parts.as_ref().is_some_and(Vec::is_empty) {
-            cx.out.ended.push(partition);
+            cx.out.calls.ended.push(partition);
         }
     }
 
