@@ -28,7 +28,7 @@ pub enum WorkClass {
     /// A part of a partition is scanned, to build its Merkle tree or to check it.
     Scan,
     /// A record is reclaimed.
-    Reclaim,
+    Collect,
     /// Records are handed out to a node that is to be their home, or stored by it.
     Transfer,
     /// An entry of the index of hints is counted, after a start or after a write whose outcome is not known.
@@ -49,7 +49,7 @@ impl WorkClass {
         Self::Repair,
         Self::Heal,
         Self::Scan,
-        Self::Reclaim,
+        Self::Collect,
         Self::Transfer,
         Self::Count,
         Self::Purge,
@@ -64,7 +64,7 @@ impl WorkClass {
             Self::Repair => "repair",
             Self::Heal => "heal",
             Self::Scan => "scan",
-            Self::Reclaim => "reclaim",
+            Self::Collect => "gc",
             Self::Transfer => "transfer",
             Self::Count => "count",
             Self::Purge => "purge",

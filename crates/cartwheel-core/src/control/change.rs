@@ -47,11 +47,11 @@ pub(super) struct Pending {
     client: ClientId,
     change: SettingsChange,
     deadline: Instant,
-    phase: ConfigPhase,
+    phase: ChangePhase,
 }
 
 #[derive(Debug)]
-enum ConfigPhase {
+enum ChangePhase {
     /// It is not saved yet.
     Saving(Box<Change>),
     /// It is saved; others get to know of it until then.
@@ -62,8 +62,8 @@ impl Pending {
     /// When something is due.
     pub(super) fn wake_at(&self) -> Instant {
         self.deadline.min(match &self.phase {
-            ConfigPhase::Saving(_) => self.deadline,
-            ConfigPhase::Spreading { until } => *until,
+            ChangePhase::Saving(_) => self.deadline,
+            ChangePhase::Spreading { until } => *until,
         })
     }
 }
@@ -104,21 +104,21 @@ impl Control {
         Ok(settings)
     }
 
-    fn record(&mut self, now: Now, change: &SettingsChange) -> ConfigPhase {
+    fn record(&mut self, now: Now, change: &SettingsChange) -> ChangePhase {
         // An n is a wish; each partition's configuration takes it on by a step.
         let settings = SettingsPatch { n_by_versions: change.settings.n.is_some(), ..change.settings };
         let kind = ChangeKind::Bucket { name: change.bucket.clone(), settings };
-        ConfigPhase::Saving(Box::new(self.wanted.record(Hlc::at(now.wall), self.config.node, kind)))
+        ChangePhase::Saving(Box::new(self.wanted.record(Hlc::at(now.wall), self.config.node, kind)))
     }
 
     /// Notes which changes have been saved; true if any has just been.
     pub(super) fn note_saved(&mut self, now: Now) -> bool {
         let mut any = false;
         for pending in &mut self.pending {
-            if let ConfigPhase::Saving(change) = &pending.phase
+            if let ChangePhase::Saving(change) = &pending.phase
                 && self.history.knows(change)
             {
-                pending.phase = ConfigPhase::Spreading { until: now.instant + SPREAD_WITHIN };
+                pending.phase = ChangePhase::Spreading { until: now.instant + SPREAD_WITHIN };
                 any = true;
             }
         }
@@ -132,14 +132,14 @@ impl Control {
         }
         let everywhere = self.nodes_up_to_date() == self.view.members().len();
         let is_due = |pending: &mut Pending| match pending.phase {
-            ConfigPhase::Spreading { until } => everywhere || now.instant >= until || now.instant >= pending.deadline,
-            ConfigPhase::Saving(_) => now.instant >= pending.deadline,
+            ChangePhase::Spreading { until } => everywhere || now.instant >= until || now.instant >= pending.deadline,
+            ChangePhase::Saving(_) => now.instant >= pending.deadline,
         };
         let due: Vec<Pending> = self.pending.extract_if(.., is_due).collect();
         for Pending { client, change, phase, .. } in due {
             let reply = match phase {
-                ConfigPhase::Spreading { .. } => Ok(self.changed(*self.view.settings(&change.bucket))),
-                ConfigPhase::Saving(_) => Err(not_saved()),
+                ChangePhase::Spreading { .. } => Ok(self.changed(*self.view.settings(&change.bucket))),
+                ChangePhase::Saving(_) => Err(not_saved()),
             };
             effects.replies.push((client, reply));
         }

@@ -43,10 +43,10 @@ pub(super) struct GetOp {
     /// What the client has seen is on every home, and has been for so long that nobody is asked for it. A stand-in may still lack it.
     is_seen_by_homes: bool,
     round: ReadRound,
-    phase: ConfigPhase,
+    phase: GetPhase,
 }
 
-enum ConfigPhase {
+enum GetPhase {
     Reading,
     /// A strong get brings a majority to hold exactly what it will answer.
     Agreeing {
@@ -75,13 +75,13 @@ impl GetOp {
         };
         let may_cross = cx.is_sloppy(&get.key, get.consistency) && !cx.broken.is(Mutation::ListsStandApart);
         let round = ReadRound::in_order(homes, readers, needed).crossing(may_cross);
-        let (key, consistency, phase) = (get.key, get.consistency, ConfigPhase::Reading);
+        let (key, consistency, phase) = (get.key, get.consistency, GetPhase::Reading);
         Ok(Self { id, reply_to, deadline, key, settings, consistency, seen, is_seen_by_homes, round, phase })
     }
 
     /// Whether the client has its answer.
     pub(super) const fn has_replied(&self) -> bool {
-        matches!(self.phase, ConfigPhase::Lingering { .. })
+        matches!(self.phase, GetPhase::Lingering { .. })
     }
 
     pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
@@ -100,13 +100,13 @@ impl GetOp {
         let homes = cx.homes(&self.key);
         self.round.move_to(homes.clone(), cx.readers(&self.key, self.consistency));
         match &mut self.phase {
-            ConfigPhase::Reading => self.advance(cx),
-            ConfigPhase::Agreeing { agreement, .. } => {
+            GetPhase::Reading => self.advance(cx),
+            GetPhase::Agreeing { agreement, .. } => {
                 agreement.move_to(homes);
                 self.write_back(cx);
                 self.settle(cx)
             }
-            ConfigPhase::Lingering { .. } => self.wait(cx),
+            GetPhase::Lingering { .. } => self.wait(cx),
         }
     }
 
@@ -119,11 +119,11 @@ impl GetOp {
         answer: ReplicaResponse,
     ) -> Next {
         match (&mut self.phase, round) {
-            (ConfigPhase::Reading, READ) => {
+            (GetPhase::Reading, READ) => {
                 self.round.heard(from, config_stamp, answer);
                 self.advance(cx)
             }
-            (ConfigPhase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
+            (GetPhase::Agreeing { agreement, confirmed }, WRITE_BACK) => {
                 if let ReplicaResponse::Holds { digest, state, loss } = answer {
                     confirmed.insert(from);
                     if agreement.holds(from, config_stamp, digest, state.as_ref(), loss.is_none()) {
@@ -132,7 +132,7 @@ impl GetOp {
                 }
                 self.settle(cx)
             }
-            (ConfigPhase::Lingering { .. }, READ) => self.heard_late(cx, from, config_stamp, answer),
+            (GetPhase::Lingering { .. }, READ) => self.heard_late(cx, from, config_stamp, answer),
             _ => self.wait(cx),
         }
     }
@@ -147,7 +147,7 @@ impl GetOp {
         answer: ReplicaResponse,
     ) -> Next {
         let is_home = cx.homes(&self.key).contains(from);
-        let ConfigPhase::Lingering { joined, .. } = &mut self.phase else { return self.wait(cx) };
+        let GetPhase::Lingering { joined, .. } = &mut self.phase else { return self.wait(cx) };
         match &answer {
             ReplicaResponse::Digest { digest, .. } if *digest != joined.digest && is_home => {
                 self.round.ask_for_state(from);
@@ -181,16 +181,16 @@ impl GetOp {
             return self.out_of_time(cx);
         }
         match &self.phase {
-            ConfigPhase::Reading => {
+            GetPhase::Reading => {
                 let questions = self.round.hedge();
                 send_questions(cx, self.id, &self.key, questions);
                 self.advance(cx)
             }
-            ConfigPhase::Agreeing { .. } => {
+            GetPhase::Agreeing { .. } => {
                 self.write_back(cx);
                 self.wait(cx)
             }
-            ConfigPhase::Lingering { until, .. } => {
+            GetPhase::Lingering { until, .. } => {
                 if cx.now.instant >= *until {
                     return Next::End;
                 }
@@ -201,9 +201,9 @@ impl GetOp {
 
     fn wait(&self, cx: &Cx<'_>) -> Next {
         let at = match &self.phase {
-            ConfigPhase::Reading => cx.now.instant + cx.timing.hedge_after,
-            ConfigPhase::Agreeing { agreement, .. } => cx.now.instant + cx.resend_after(&agreement.joined().state),
-            ConfigPhase::Lingering { until, .. } => *until,
+            GetPhase::Reading => cx.now.instant + cx.timing.hedge_after,
+            GetPhase::Agreeing { agreement, .. } => cx.now.instant + cx.resend_after(&agreement.joined().state),
+            GetPhase::Lingering { until, .. } => *until,
         };
         Next::Until(at.min(self.deadline))
     }
@@ -249,7 +249,7 @@ impl GetOp {
                 Rules { now: cx.epoch, conflict: self.settings.conflict, idle_max: usize::MAX, broken: cx.broken };
             let needed = Quorum::majority(self.settings.n);
             let agreement = Agreement::new(cx.homes(&self.key), needed, *joined, rules).into();
-            self.phase = ConfigPhase::Agreeing { agreement, confirmed: BTreeSet::new() };
+            self.phase = GetPhase::Agreeing { agreement, confirmed: BTreeSet::new() };
             let next = self.settle(cx);
             if matches!(next, Next::Until(_)) {
                 self.write_back(cx);
@@ -267,13 +267,13 @@ impl GetOp {
 
     fn linger(&mut self, cx: &Cx<'_>, joined: Box<Joined>) -> Next {
         let until = cx.now.instant + LINGER * cx.timing.hedge_after;
-        self.phase = ConfigPhase::Lingering { joined, until };
+        self.phase = GetPhase::Lingering { joined, until };
         if self.round.is_waiting() { self.wait(cx) } else { Next::End }
     }
 
     /// Sends the join to every home that is not known to hold exactly that.
     fn write_back(&self, cx: &mut Cx<'_>) {
-        let ConfigPhase::Agreeing { agreement, .. } = &self.phase else { return };
+        let GetPhase::Agreeing { agreement, .. } = &self.phase else { return };
         let joined = agreement.joined();
         for node in agreement.behind() {
             let ask = ReplicaRequest::Merge {
@@ -293,9 +293,9 @@ impl GetOp {
     }
 
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
-        let ConfigPhase::Agreeing { agreement, .. } = &mut self.phase else { return self.wait(cx) };
+        let GetPhase::Agreeing { agreement, .. } = &mut self.phase else { return self.wait(cx) };
         agreement.drop_lost(&cx.losses);
-        let ConfigPhase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
+        let GetPhase::Agreeing { agreement, confirmed } = &self.phase else { return self.wait(cx) };
         let homes = cx.homes(&self.key);
         let needed = homes.needs(Quorum::majority(self.settings.n)).map(|(_, needed)| needed).max().unwrap_or(0);
         let unchecked = cx.broken.is(Mutation::StrongGetUnchecked) && confirmed.len() >= needed;
@@ -317,8 +317,8 @@ impl GetOp {
 
     fn out_of_time(&mut self, cx: &mut Cx<'_>) -> Next {
         match &self.phase {
-            ConfigPhase::Reading => self.refuse(cx, "too few replicas answered in time"),
-            ConfigPhase::Agreeing { agreement, .. } => {
+            GetPhase::Reading => self.refuse(cx, "too few replicas answered in time"),
+            GetPhase::Agreeing { agreement, .. } => {
                 let short = Shortfall {
                     answered: agreement.agreeing().len() as u32,
                     needed: agreement.needed() as u32,
@@ -327,7 +327,7 @@ impl GetOp {
                 cx.out.calls.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));
                 Next::End
             }
-            ConfigPhase::Lingering { .. } => Next::End,
+            GetPhase::Lingering { .. } => Next::End,
         }
     }
 

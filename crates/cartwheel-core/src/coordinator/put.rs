@@ -137,10 +137,10 @@ pub(super) struct PutOp {
     checked: Checked,
     /// Another coordinator has it and has not said how it ended: what this node says of itself does not hold for that one.
     may_be_stored: bool,
-    phase: ConfigPhase,
+    phase: PutPhase,
 }
 
-enum ConfigPhase {
+enum PutPhase {
     /// A strong put must be stamped above what a majority holds.
     Reading(ReadRound),
     Minting {
@@ -165,7 +165,7 @@ impl PutOp {
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, checked: Checked) -> Self {
         let reading =
             ReadRound::in_order(checked.homes.clone(), checked.readers(), checked.reads.unwrap_or(Quorum::from(0)));
-        let phase = ConfigPhase::Reading(reading);
+        let phase = PutPhase::Reading(reading);
         Self { id, reply_to, deadline, checked, may_be_stored: false, phase }
     }
 
@@ -176,7 +176,7 @@ impl PutOp {
 
     /// Whether the client has its answer.
     pub(super) const fn has_replied(&self) -> bool {
-        matches!(self.phase, ConfigPhase::Writing { lingers_until: Some(_), .. })
+        matches!(self.phase, PutPhase::Writing { lingers_until: Some(_), .. })
     }
 
     pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
@@ -199,12 +199,12 @@ impl PutOp {
         let (homes, spare) = (cx.homes(&self.checked.put.key), self.checked.spare(cx));
         (self.checked.homes, self.checked.order) = (homes.clone(), cx.own_first(&self.checked.put.key));
         match &mut self.phase {
-            ConfigPhase::Reading(reading) => {
+            PutPhase::Reading(reading) => {
                 reading.move_to(homes, self.checked.readers());
                 self.read(cx)
             }
-            ConfigPhase::Minting { .. } => self.wait(cx),
-            ConfigPhase::Writing { round, .. } => {
+            PutPhase::Minting { .. } => self.wait(cx),
+            PutPhase::Writing { round, .. } => {
                 round.move_to(homes, spare);
                 self.send(cx, Sending::First);
                 self.settle(cx)
@@ -221,20 +221,20 @@ impl PutOp {
         answer: ReplicaResponse,
     ) -> Next {
         match (&mut self.phase, round, answer) {
-            (ConfigPhase::Reading(reading), READ, answer) => {
+            (PutPhase::Reading(reading), READ, answer) => {
                 reading.heard(from, config_stamp, answer);
                 self.read(cx)
             }
-            (ConfigPhase::Writing { round: writing, .. }, WRITE, ReplicaResponse::Stored) => {
+            (PutPhase::Writing { round: writing, .. }, WRITE, ReplicaResponse::Stored) => {
                 writing.stored(from, config_stamp.memory);
                 self.settle(cx)
             }
-            (ConfigPhase::Writing { round: writing, .. }, STAND_IN.., ReplicaResponse::Stored) => {
+            (PutPhase::Writing { round: writing, .. }, STAND_IN.., ReplicaResponse::Stored) => {
                 writing.keeps(from, round - STAND_IN, config_stamp.memory);
                 self.settle(cx)
             }
             (
-                ConfigPhase::Writing { round: writing, .. },
+                PutPhase::Writing { round: writing, .. },
                 WRITE..,
                 ReplicaResponse::Failed(Failure::DiskFull | Failure::HintsFull),
             ) => {
@@ -254,13 +254,13 @@ impl PutOp {
             return if self.has_replied() { Next::End } else { self.out_of_time(cx) };
         }
         match &mut self.phase {
-            ConfigPhase::Reading(reading) => {
+            PutPhase::Reading(reading) => {
                 let questions = reading.hedge();
                 send_questions(cx, self.id, &self.checked.put.key, questions);
                 self.read(cx)
             }
-            ConfigPhase::Minting { .. } => self.wait(cx),
-            ConfigPhase::Writing { round, resend_at, minted, .. } => {
+            PutPhase::Minting { .. } => self.wait(cx),
+            PutPhase::Writing { round, resend_at, minted, .. } => {
                 let again = cx.now.instant >= *resend_at;
                 if again {
                     *resend_at = cx.now.instant + cx.resend_after(&minted.state);
@@ -277,16 +277,16 @@ impl PutOp {
     /// When it ends at the latest.
     fn end(&self) -> Instant {
         match &self.phase {
-            ConfigPhase::Writing { lingers_until: Some(until), .. } => *until,
+            PutPhase::Writing { lingers_until: Some(until), .. } => *until,
             _ => self.deadline,
         }
     }
 
     fn wait(&self, cx: &Cx<'_>) -> Next {
         let at = match &self.phase {
-            ConfigPhase::Reading(_) => cx.now.instant + cx.timing.hedge_after,
-            ConfigPhase::Minting { .. } => self.deadline,
-            ConfigPhase::Writing { round, sent_at, resend_at, .. } => {
+            PutPhase::Reading(_) => cx.now.instant + cx.timing.hedge_after,
+            PutPhase::Minting { .. } => self.deadline,
+            PutPhase::Writing { round, sent_at, resend_at, .. } => {
                 // The next time that a home without a stand-in is late.
                 let may_be_covered = |&home: &NodeId| round.may_stand_in(home) || round.may_cross(home);
                 let alone = round.missing().into_iter().filter(may_be_covered);
@@ -299,7 +299,7 @@ impl PutOp {
     }
 
     fn read(&mut self, cx: &mut Cx<'_>) -> Next {
-        let ConfigPhase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
+        let PutPhase::Reading(reading) = &mut self.phase else { return self.wait(cx) };
         match reading.progress() {
             Progress::Wait(questions) => {
                 send_questions(cx, self.id, &self.checked.put.key, questions);
@@ -344,7 +344,7 @@ impl PutOp {
             .calls
             .mints
             .push((RequestId { requester: Requester::Coordinator, operation: self.id, round: MINT }, mint));
-        self.phase = ConfigPhase::Minting { context, stands_in_for };
+        self.phase = PutPhase::Minting { context, stands_in_for };
         self.wait(cx)
     }
 
@@ -359,7 +359,7 @@ impl PutOp {
     }
 
     fn minted(&mut self, cx: &mut Cx<'_>, result: Result<Minted, MintRefused>) -> Next {
-        let ConfigPhase::Minting { context, stands_in_for } = &self.phase else { return self.wait(cx) };
+        let PutPhase::Minting { context, stands_in_for } = &self.phase else { return self.wait(cx) };
         match result {
             Ok(minted) => {
                 let context = self.context_after(cx, context.clone(), &minted);
@@ -373,7 +373,7 @@ impl PutOp {
                 let resend_at = cx.now.instant + cx.resend_after(&minted.state);
                 let minted = Box::new(minted);
                 let sent_at = cx.now.instant;
-                self.phase = ConfigPhase::Writing { round, minted, context, sent_at, resend_at, lingers_until: None };
+                self.phase = PutPhase::Writing { round, minted, context, sent_at, resend_at, lingers_until: None };
                 self.send(cx, Sending::First);
                 self.settle(cx)
             }
@@ -465,7 +465,7 @@ impl PutOp {
 
     /// Sends the write to homes, and to the next healthy nodes in the place of those that are down, full or late.
     fn send(&mut self, cx: &mut Cx<'_>, sending: Sending) {
-        let ConfigPhase::Writing { round, minted, sent_at, .. } = &mut self.phase else { return };
+        let PutPhase::Writing { round, minted, sent_at, .. } = &mut self.phase else { return };
         let mut stand_ins = if sending == Sending::Again { round.missing_stand_ins() } else { Vec::new() };
         let mut receivers = Vec::new();
         // As long as too few have it, a home is asked although another node has it in the place of that one: two have it then.
@@ -514,7 +514,7 @@ impl PutOp {
 
     /// Answers the client once enough have stored the write; ends when every home has, or somebody who stands in for it.
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
-        let ConfigPhase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
+        let PutPhase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
         round.drop_lost(&cx.losses);
         // What is enough for the homes that are known may not be for those that there are now.
         if !round.is_enough() || lingers_until.is_none() && cx.is_behind(&self.checked.put.key) {
@@ -529,7 +529,7 @@ impl PutOp {
     }
 
     fn reply(&self, cx: &mut Cx<'_>) {
-        let ConfigPhase::Writing { round, minted, context, .. } = &self.phase else { return };
+        let PutPhase::Writing { round, minted, context, .. } = &self.phase else { return };
         let put = &self.checked.put;
         let acks = cx.acks(round.stored_at_home(), round.homes_stored(), round.stand_ins_stored());
         let body = put.return_body.then(|| show(cx, &put.key, &self.checked.settings, &minted.state, acks));
@@ -543,8 +543,8 @@ impl PutOp {
 
     fn out_of_time(&self, cx: &mut Cx<'_>) -> Next {
         match &self.phase {
-            ConfigPhase::Reading(_) => self.refuse(cx, "too few replicas answered in time; nothing was written"),
-            ConfigPhase::Minting { .. } | ConfigPhase::Writing { .. } => {
+            PutPhase::Reading(_) => self.refuse(cx, "too few replicas answered in time; nothing was written"),
+            PutPhase::Minting { .. } | PutPhase::Writing { .. } => {
                 self.refuse(cx, "too few replicas stored it in time; the write may yet appear")
             }
         }
@@ -552,9 +552,9 @@ impl PutOp {
 
     fn refuse(&self, cx: &mut Cx<'_>, why: &str) -> Next {
         let (answered, needed) = match &self.phase {
-            ConfigPhase::Reading(reading) => (reading.counted(), reading.needed()),
-            ConfigPhase::Minting { .. } => (0, self.checked.needed()),
-            ConfigPhase::Writing { round, .. } => (round.acknowledged(), round.needed()),
+            PutPhase::Reading(reading) => (reading.counted(), reading.needed()),
+            PutPhase::Minting { .. } => (0, self.checked.needed()),
+            PutPhase::Writing { round, .. } => (round.acknowledged(), round.needed()),
         };
         let short = Shortfall { answered: answered as u32, needed: needed as u32, why: why.to_owned() };
         cx.out.calls.replies.push((self.reply_to, Err(Refusal::Unavailable(short))));

@@ -1,4 +1,4 @@
-//! Whether this node's wall clock can be trusted, by comparison with its peers'.
+//! Trust in this node's wall clock, by comparison with its peers'.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,37 +7,38 @@ use crate::cluster::liveness::Status;
 use crate::value::dot::{Incarnation, NodeId};
 use crate::value::time::{Instant, Now};
 
-/// Off by more than this, a clock is worth an alarm.
+/// An offset above this raises an alarm.
 pub const ALARM_MS: u64 = 500;
-/// Off by more than this from most of the cluster, a node takes no writes: they would win over later ones, or lose to earlier ones.
+/// A node whose clock is off by more than this from most of the cluster takes no writes: under last write wins they would win over later
+/// ones, or lose to earlier ones.
 pub const REFUSAL_MS: u64 = 10_000;
 
 const WINDOW: Duration = Duration::from_secs(10);
-/// How long a judgement stands while nothing is heard that would change it: what was heard grows old, and clocks drift slowly.
+/// How long a judgement is valid while no reading changes it: readings expire, and clocks drift slowly.
 const JUDGED_EVERY: Duration = Duration::from_millis(100);
-/// So far, in milliseconds, may the local clock move against the monotonic one until it is judged anew: what rounding does.
+/// How far the wall clock may move against the monotonic one, in milliseconds, before it is judged again: the error of rounding.
 const ROUNDING_MS: u64 = 1;
-/// So far does a wall clock not move against the monotonic one between two looks, unless it was set: time servers slew it by half a
-/// millisecond in a second.
+/// A wall clock that moved further than this against the monotonic one between two readings, in milliseconds, was set: time servers
+/// slew a clock by half a millisecond a second.
 const SET_MS: u64 = 100;
 
-/// What is known of the peers' clocks.
+/// The readings of the peers' clocks.
 ///
-/// A message says what its sender's clocks read, some delay ago. The greatest difference seen within a window belongs to the
-/// smallest delay and is kept. It is kept against this node's monotonic clock, so a jump of the local wall clock shows at once; and a
-/// peer's wall clock that jumps moves against that peer's monotonic one, so it is not taken for a delay.
+/// A message bears the readings of its sender's clocks from some delay ago. The greatest difference within a window belongs to the smallest
+/// delay, and is kept. It is relative to this node's monotonic clock, so a jump of the local wall clock shows at once. A jump of a peer's
+/// wall clock shows against that peer's monotonic clock, so it is not taken for a delay.
 #[derive(Clone, Debug, Default)]
 pub struct ClockGuard {
     peers: BTreeMap<NodeId, Ahead>,
     judged: Option<Judged>,
-    /// This node's wall clock less its monotonic one when it was last looked at.
+    /// This node's wall clock less its monotonic one at the last reading.
     own_ms: Option<i64>,
 }
 
 /// A peer's wall clock less this node's monotonic clock, in milliseconds: the greatest of this window and of the one before.
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
-    /// The boot of the peer that was heard last, when it said so by its own monotonic clock, and its wall clock less that.
+    /// The boot of the peer that sent the last reading, its monotonic clock then, and its wall clock less that.
     boot: (Incarnation, u32),
     sent: Instant,
     peers_ms: i64,
@@ -52,16 +53,16 @@ impl Ahead {
     }
 }
 
-/// What to think of this node's clock.
+/// The judgement of this node's clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Judgement {
-    /// How it compares with the peers heard lately, if an operator should know.
+    /// The comparison with recent readings, if it is worth an alarm.
     pub alarm: Option<Comparison>,
-    /// Most of the cluster, this node included, was heard lately and is not further off than [`REFUSAL_MS`].
+    /// Whether most of the cluster, this node included, was heard recently and is within [`REFUSAL_MS`].
     pub borne_out: bool,
 }
 
-/// A judgement, and what it was made of.
+/// A judgement, and what it was based on.
 #[derive(Clone, Copy, Debug)]
 struct Judged {
     at: Instant,
@@ -71,7 +72,7 @@ struct Judged {
     judgement: Judgement,
 }
 
-/// How this node's clock compares.
+/// This node's clock compared with its peers'.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Comparison {
     /// The median peer's clock less this node's, in milliseconds.
@@ -81,14 +82,14 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether an operator should know.
+    /// Whether it is worth an alarm.
     pub const fn alarms(self) -> bool {
         self.refuses || self.offset_ms.unsigned_abs() > ALARM_MS
     }
 }
 
 impl ClockGuard {
-    /// Takes in what a message of `peer`, in this incarnation and boot, says its clocks read.
+    /// Takes the readings that a message of `peer`, in this incarnation and boot, bears.
     pub fn heard(&mut self, peer: NodeId, boot: (Incarnation, u32), sent: Now, now: Now) {
         let (ahead_ms, peers_ms) = (signed(sent.wall.0) - monotonic_ms(now.instant), own_ms(sent));
         let fresh = Ahead {
@@ -104,7 +105,7 @@ impl ClockGuard {
         if known.boot != boot || peers_ms.abs_diff(known.peers_ms) > SET_MS {
             let is_older = known.boot == boot && sent.instant < known.sent;
             if is_older || known.boot.0 == boot.0 && known.boot.1 > boot.1 {
-                // From before its clock was set.
+                // A late message from before the peer's clock was set.
                 return;
             }
             known = fresh;
@@ -121,19 +122,19 @@ impl ClockGuard {
         self.peers.insert(peer, known);
     }
 
-    /// Whether this node's wall clock was set since this was asked last.
+    /// Whether this node's wall clock was set since the last call.
     pub fn has_jumped(&mut self, now: Now) -> bool {
         let own_ms = own_ms(now);
         let before = self.own_ms.replace(own_ms);
         before.is_some_and(|before| own_ms.abs_diff(before) > SET_MS)
     }
 
-    /// What to think of this node's clock in a cluster of `members`. Asked at every step, so the peers are gone through only when
-    /// something has changed that matters, or some time has passed.
+    /// Judges this node's clock in a cluster of `members`. It is called in every step, so the result is kept until a reading changes it or
+    /// some time has passed.
     ///
-    /// What was heard of a peer that is down says nothing of what its clock reads by now: where all clocks are set at once while the
-    /// cluster is cut apart, each side would else go by what it heard of the other before, and take no writes. So it is with a suspect,
-    /// if a peer that is alive bears this clock out.
+    /// The readings of a peer that is down do not count: if all clocks are set at once while the cluster is cut apart, each side would
+    /// compare itself with old readings of the other, and take no writes. The same holds for a suspect peer where a live peer's clock
+    /// agrees with this one.
     pub fn judgement(&mut self, now: Now, members: usize, status: impl Fn(NodeId) -> Status) -> Judgement {
         let own_ms = own_ms(now);
         let stands = |judged: &Judged| {
@@ -155,13 +156,13 @@ impl ClockGuard {
             off += usize::from(offset_ms > ALARM_MS);
             near += usize::from(offset_ms <= REFUSAL_MS);
         }
-        // Sorted only when some clock is off.
+        // The comparison sorts, so it is made only when some clock is off.
         let comparison = if off > 0 { self.compare(now, members, status) } else { None };
         Judgement { alarm: comparison.filter(|comparison| comparison.alarms()), borne_out: 2 * (near + 1) > members }
     }
 
-    /// How this node's clock compares with those of the peers heard lately that have a say ([`Self::judgement`]), in a cluster of
-    /// `members`; none if there are none.
+    /// Compares this node's clock with the recent readings that count ([`Self::judgement`]), in a cluster of `members`; none if there are
+    /// none.
     pub fn compare(&self, now: Now, members: usize, status: impl Fn(NodeId) -> Status) -> Option<Comparison> {
         let mut offsets: Vec<i64> = self.offsets(now, &status).collect();
         offsets.sort_unstable();
@@ -170,7 +171,7 @@ impl ClockGuard {
         Some(Comparison { offset_ms: median, refuses: 2 * far > members })
     }
 
-    /// The clocks of the peers heard lately that have a say less this node's, in milliseconds.
+    /// The peers' clocks less this node's, in milliseconds, for the recent readings that count.
     fn offsets<'a>(&'a self, now: Now, status: &'a impl Fn(NodeId) -> Status) -> impl Iterator<Item = i64> + 'a {
         let own_ms = own_ms(now);
         let lately = self.peers.iter().filter(move |(_, ahead)| is_recent(ahead, now));
@@ -188,7 +189,7 @@ impl ClockGuard {
     }
 }
 
-/// Whether a peer was heard lately.
+/// Whether a reading is recent.
 fn is_recent(ahead: &Ahead, now: Now) -> bool {
     now.instant.since(ahead.window_began) <= 2 * WINDOW
 }
@@ -203,7 +204,7 @@ fn monotonic_ms(instant: Instant) -> i64 {
 }
 
 fn signed(ms: u64) -> i64 {
-    // A forged clock reading near the end of time must not overflow a difference.
+    // A forged reading near the end of time must not overflow a difference.
     i64::try_from(ms).unwrap_or(i64::MAX).min(i64::MAX / 4)
 }
 
@@ -261,7 +262,7 @@ mod tests {
             clock_guard.judgement(own, members, all_alive).borne_out
         };
         assert!(borne_out(&[], 1) && borne_out(&[100_500], 2) && borne_out(&[109_000, 300_000], 3));
-        assert!(!borne_out(&[], 2), "nobody was heard");
+        assert!(!borne_out(&[], 2), "no peer was heard");
         assert!(!borne_out(&[120_000], 2), "between two there is no telling whose is off");
         assert!(!borne_out(&[120_000, 300_000], 3), "all differ");
     }
@@ -300,13 +301,13 @@ mod tests {
             judgement.alarm.is_some_and(|off| off.refuses)
         };
         let others = |of_others| move |peer: u64| if peer > 1 { of_others } else { Status::Alive };
-        assert!(refuses(&mut clock_guard, 2, &others(Status::Suspect)), "nobody bears it out");
+        assert!(refuses(&mut clock_guard, 2, &others(Status::Suspect)), "no peer bears it out");
         // One of them is in reach and was set as this node was.
         heard(&mut clock_guard, 1, 132_000, now(3, 132_000));
         assert!(refuses(&mut clock_guard, 3, &others(Status::Alive)), "they may be there");
         assert!(!refuses(&mut clock_guard, 4, &others(Status::Suspect)));
         assert!(!refuses(&mut clock_guard, 5, &others(Status::Down)));
-        assert!(refuses(&mut clock_guard, 6, &|_| Status::Suspect), "nobody who is alive bears it out");
+        assert!(refuses(&mut clock_guard, 6, &|_| Status::Suspect), "no live peer bears it out");
         assert!(refuses(&mut clock_guard, 7, &|peer| if peer == 1 { Status::Down } else { Status::Alive }));
     }
 
@@ -344,10 +345,7 @@ mod tests {
         let own = |ms: u64| Now { instant: Instant(ms * 1_000), wall: WallMs(100_000 + ms) };
         assert!(!clock_guard.judgement(own(0), 2, all_alive).borne_out);
         heard(&mut clock_guard, 1, 100_001, own(1));
-        assert!(
-            clock_guard.judgement(own(1), 2, all_alive).borne_out,
-            "who is heard for the first time counts at once"
-        );
+        assert!(clock_guard.judgement(own(1), 2, all_alive).borne_out, "the first reading of a peer counts at once");
         assert!(!clock_guard.judgement(own(1), 4, all_alive).borne_out, "so does a member more");
         let jumped = Now { wall: WallMs(200_000), ..own(2) };
         assert!(

@@ -1,4 +1,4 @@
-//! When a node looks after its clock.
+//! Checks of the node's own clock and timestamps.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::event::Event;
 use crate::message::{Message, RequestId, Requester};
 use crate::node::clock_guard::{ALARM_MS, Comparison, Judgement};
 
-/// How often a node looks after its clock when nothing else happens.
+/// How often timestamps are compared with the wall clock.
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 impl Node {
-    /// Tells if writes got timestamps far ahead of the wall clock, and when that has ended.
+    /// Reports that writes got timestamps far ahead of the wall clock, and later that they no longer do.
     pub(super) fn check_timestamps(&mut self, step: &mut Step) {
         let ahead_ms = self.replica.ahead_ms();
         let is_ahead = ahead_ms > ALARM_MS;
@@ -26,7 +26,7 @@ impl Node {
         }
     }
 
-    /// Keeps the clock under comparison with its peers'.
+    /// Compares the wall clock with the peers', and reports a change of the result.
     pub(super) fn check_clock(&mut self, step: &mut Step) {
         if self.clock_guard.has_jumped(step.now) {
             self.ask_clocks(step);
@@ -43,7 +43,7 @@ impl Node {
         self.clock_off = off;
     }
 
-    /// Asks all others what their clocks read. If all jumped together, what was heard of them before says that this one is off.
+    /// Asks every peer for its clock: if all clocks jumped together, the readings from before would make this one seem off.
     pub(super) fn ask_clocks(&self, step: &mut Step) {
         let request_id = RequestId {
             requester: Requester::Coordinator,

@@ -1,4 +1,4 @@
-//! What a node hands over or forgets when nothing else is to be done.
+//! Background work of a step: draining of a node that leaves, hinted handoff, garbage collection.
 
 use super::epoch_end::CHECK_EPOCH_EVERY;
 use super::{Node, Step};
@@ -10,14 +10,14 @@ use crate::replica::gc_sweep;
 use crate::value::dot::NodeId;
 
 impl Node {
-    /// Tells whether anything is left to be handed over, if this node is leaving.
+    /// Reports whether anything is left to be handed over, if this node is leaving.
     pub(super) fn check_drained(&mut self, step: &mut Step) {
         if !self.held.view().is_removed(self.held.me()) || step.now.instant < self.check_drained_at {
             return;
         }
         self.check_drained_at = step.now.instant + CHECK_EPOCH_EVERY;
         let owes = self.replica.hints().oldest().is_some();
-        // From then on nothing is taken on for others, for that might go with it; until then, what is under way may be that.
+        // A drained node takes no more hints, which would be lost with it. Until then, a task under way may be a hint.
         let takes_on = self.drained != Some(true) && !self.replica.is_idle();
         let is_drained = !owes && !takes_on && !self.reconfiguration.is_involved(&self.held);
         self.replica.close_hints(is_drained);
@@ -27,14 +27,14 @@ impl Node {
         }
     }
 
-    /// Hands over what is kept for homes that seem to be there again.
+    /// Hands hints over to homes that are reachable again.
     pub(super) fn hand_over(&mut self, step: &mut Step) {
         loop {
             let Self { handoff, admission, replica, coordinator, liveness, reach, held, config, .. } = &mut *self;
             let now = step.now.instant;
             let room = (HAND_OVERS_MAX - coordinator.handing_over()).min(admission.room(WorkClass::HandOver, now));
             let at_once = |node: NodeId| match liveness.status(node) {
-                // Nothing is sent to one that has left, whose last silence says nothing: others are owed it now.
+                // The hints of a node that has left go to the homes that replace it, so its own silence does not matter.
                 _ if held.view().member(node).is_none() => PAGE,
                 Status::Down => 0,
                 Status::Alive | Status::Suspect if !reach.is_late(node, now) => PAGE,
@@ -64,10 +64,10 @@ impl Node {
         }
     }
 
-    /// Has records looked after that have something to forget.
+    /// Collects garbage in records that are due.
     pub(super) fn collect_garbage(&mut self, step: &mut Step) {
         loop {
-            let may_begin = self.admission.room(WorkClass::Reclaim, step.now.instant) > 0;
+            let may_begin = self.admission.room(WorkClass::Collect, step.now.instant) > 0;
             let Some(task) = self.gc_sweep.next(step.now, self.replica.epoch(), may_begin) else { return };
             match task {
                 gc_sweep::GcTask::Store(command) => {
@@ -76,7 +76,7 @@ impl Node {
                     step.effects.stores.push((id, command));
                 }
                 gc_sweep::GcTask::Collect(key, entry) => {
-                    self.admission.begin(WorkClass::Reclaim, step.now.instant);
+                    self.admission.begin(WorkClass::Collect, step.now.instant);
                     self.replica.collect(key, entry, &mut step.replica);
                     self.settle(step);
                 }

@@ -1,4 +1,4 @@
-//! What goes into a node's step and what comes out.
+//! The input of a node's step, and its effects.
 
 use std::sync::Arc;
 
@@ -15,53 +15,52 @@ use crate::value::epoch::Epoch;
 use crate::value::time::Instant;
 use crate::wire::Protocol;
 
-/// What happened.
+/// Something that happened outside the state machine.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A client asks. The caller chooses an id that is not in use; the reply names it.
+    /// A client's request. The caller chooses an id that is not in use; the reply bears it.
     Client(ClientId, Request),
-    /// A peer's message has arrived.
+    /// A message of a peer.
     Message(Envelope),
-    /// A store command has ended.
+    /// The result of a store command.
     Stored(StoreId, StoreResult),
-    /// The wish and the settings to go by from now on.
+    /// The membership, target placement and settings in force from now on.
     View(Arc<View>),
-    /// What holds in partitions of this shard, as others know it.
+    /// Configurations of partitions of this shard, as other nodes know them.
     Phases(Vec<(PartitionId, ConfigPhase)>),
-    /// What to think of the other nodes from now on.
+    /// The status of the other nodes from now on.
     Liveness(Arc<Liveness>),
-    /// The epoch from now on. It is durable, and no earlier than the one before.
+    /// The epoch from now on. It is durable, and not earlier than the one before.
     Epoch(Epoch),
-    /// All members speak this version of the protocol, and this node's disk says so: what came with it may be used.
+    /// All members speak this version of the protocol, and that is durable: features of it may be used.
     AllSpeak(Protocol),
-    /// The time of [`Effects::wake_at`] has come. A tick too many does no harm.
+    /// The time of [`Effects::wake_at`] has come. Additional ticks do no harm.
     Tick,
-    /// The node stops in order: it says what it wants to remember, and nothing may follow but the ends of what it has begun.
+    /// The node stops in order and returns what it wants to save. After it only results of store commands may follow.
     Stop,
 }
 
-/// What is to be done after a step.
+/// What the caller is to do after a step.
 ///
-/// The parts may be carried out in any order and at the same time: whatever must wait until something is stored is told only by
-/// the step that takes in [`Input::Stored`]. Store commands on one key take effect in the order given, and a scan sees all writes that
-/// were given before it and none that came after. A message may be lost,
-/// repeated or late.
+/// The parts may be carried out in any order and at the same time: an effect that must wait until something is stored is returned only by
+/// the step that takes the [`Input::Stored`]. Store commands on one key take effect in the order given. A scan sees all writes given
+/// before it and none given after it. A message may be lost, repeated or late.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Messages to peers.
     pub sends: Vec<(NodeId, Envelope)>,
-    /// Answers to clients; each request gets exactly one.
+    /// Replies to clients; each request gets exactly one.
     pub replies: Vec<(ClientId, Outcome)>,
-    /// Commands to the store; each is answered by exactly one [`Input::Stored`].
+    /// Commands for the store; each is answered by exactly one [`Input::Stored`].
     pub stores: Vec<(StoreId, StoreCommand)>,
     /// What an operator or a metric should know.
     pub events: Vec<Event>,
-    /// The shard has finished this epoch ([`crate::value::epoch`]).
+    /// The epoch that the shard has finished ([`crate::value::epoch`]).
     pub finished: Option<Epoch>,
-    /// The shard holds nothing any more that its node, which is leaving, is to hand over; or it does.
+    /// Set when it changes: whether the shard of a leaving node has handed everything over.
     pub drained: Option<bool>,
-    /// What holds from now on in partitions, as far as this node knows, for others to hear.
+    /// Configurations that are in force from now on, to be told to other nodes.
     pub phases: Vec<(PartitionId, ConfigPhase)>,
-    /// When the node wants a [`Input::Tick`] at the latest. It replaces what the step before said.
+    /// When the node wants an [`Input::Tick`] at the latest. It replaces the time that the step before returned.
     pub wake_at: Option<Instant>,
 }

@@ -1,4 +1,4 @@
-//! When a shard has finished an epoch.
+//! The end of an epoch on a shard ([`crate::value::epoch`]).
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use crate::store::command::{StoreCommand, StoreId, StoreResult};
 use crate::value::epoch::Epoch;
 use crate::value::time::Instant;
 
-/// How often it is looked whether an epoch is finished.
+/// How often the node checks whether the epoch is finished.
 pub(super) const CHECK_EPOCH_EVERY: Duration = Duration::from_millis(200);
 
-/// Under this name a node keeps the epoch that it finished last with writes that were not synced yet.
+/// The name under which the store keeps the last epoch that ended with a sync.
 pub(super) const FINISHED: &[u8] = b"finished";
 
-/// How far the node is with its epoch.
+/// Progress towards the end of the epoch.
 #[derive(Debug, Default)]
 pub(super) struct EpochEnd {
-    /// When it began, in this boot.
+    /// When the epoch began in this boot.
     pub(super) begun: Option<Instant>,
     pub(super) check_at: Instant,
-    /// All that was written in it and before is being synced by this command.
+    /// The command that syncs all writes of the epoch and before.
     pub(super) sync: Option<StoreId>,
     pub(super) is_finished: bool,
 }
@@ -33,8 +33,8 @@ impl EpochEnd {
 }
 
 impl Node {
-    /// Tells that the epoch is finished, once all that was begun or taken on before it has ended, and every partition was compared
-    /// with every other home since it began.
+    /// Reports the epoch as finished once all operations and hints from before it have ended, and every partition was compared with each
+    /// other home since it began.
     pub(super) fn finish_epoch(&mut self, step: &mut Step) {
         let now = step.now.instant;
         let epoch = self.replica.epoch();
@@ -50,7 +50,7 @@ impl Node {
             return;
         }
         if self.replica.has_unsynced() {
-            // A disk that went back further than an epoch would bring back what everyone has forgotten.
+            // A disk that loses unsynced writes of an earlier epoch would bring back deletes that all replicas have collected.
             self.replica.sync_begins();
             let id = self.replica.next_store();
             self.epoch_end.sync = Some(id);
@@ -61,7 +61,7 @@ impl Node {
         step.effects.finished = Some(epoch);
     }
 
-    /// What was written before an epoch is finished is synced, or not.
+    /// Takes the result of the sync at the end of an epoch.
     pub(super) fn epoch_synced(&mut self, step: &mut Step, result: &StoreResult) {
         self.epoch_end.sync = None;
         if *result == StoreResult::Written(Ok(())) {

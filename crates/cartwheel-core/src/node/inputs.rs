@@ -1,4 +1,4 @@
-//! Which part of a node takes in what arrives, and how what it says goes out.
+//! Routing: which part of a node handles an input, and how its messages and replies leave.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::value::dot::NodeId;
 use crate::value::epoch::Epoch;
 use crate::value::write_id::WriteId;
 
-/// The longest that a peer may let an operation run here.
+/// The longest time that a client or a peer may give an operation.
 pub(super) const BUDGET_MAX: Duration = Duration::from_secs(60);
 
 impl Node {
@@ -44,7 +44,7 @@ impl Node {
         });
     }
 
-    /// Gives a write the name under which it is tried, here and wherever it is forwarded to.
+    /// Gives a write its id. All attempts of it, here and on other coordinators, bear the same one.
     pub(super) fn name_write(&mut self, mut put: Put) -> Put {
         let of =
             |idempotency_key: &[u8]| WriteId::of_write(idempotency_key, &put.key, &put.content, put.context.as_deref());
@@ -70,7 +70,7 @@ impl Node {
         Some(Refusal::Unavailable(Shortfall { answered: 0, needed: 1, why }))
     }
 
-    /// A delete of a node that does not know the epoch would be forgotten too early.
+    /// Why this node cannot take a write, if it does not know the epoch: its tombstone would be collected too early.
     pub(super) fn epoch_refusal(&self) -> Option<Refusal> {
         let why = "this node is new and has not heard from its cluster yet, so it takes no writes: write through another node";
         let is_unknown = self.replica.epoch() == Epoch::UNKNOWN;
@@ -79,7 +79,7 @@ impl Node {
 
     pub(super) fn message(&mut self, step: &mut Step, envelope: Envelope) {
         let from = envelope.from;
-        // An incarnation that is not known yet is heard: what it says is as good as it would be if the news of it had come first.
+        // A message of an incarnation that this node has not heard of yet is accepted, as if the news of it had come first.
         let view = self.held.view();
         let is_member = view.member(from).is_some() && !view.is_gone(from, envelope.from_incarnation);
         if envelope.cluster != self.config.cluster || !is_member {
@@ -108,7 +108,7 @@ impl Node {
                 self.take_over(step, (from, request_id), put, budget, begun)
             }
             Message::ClocksRequest(request_id) => self.send(step, from, Message::Clocks(request_id)),
-            // The envelope has said it.
+            // The envelope has the reading of the clock.
             Message::Clocks(_) => {}
             Message::Forwarded(request_id, result) => {
                 self.with_coordinator(step, |coordinator, cx| coordinator.forwarded(cx, from, request_id, result));
@@ -153,12 +153,12 @@ impl Node {
                     reconfiguration.heard(cx, from, partition, message)
                 });
             }
-            // The node's control takes these.
+            // `control` handles these.
             Message::Notice(_) => step.effects.events.push(Event::StrayMessage(from)),
         }
     }
 
-    /// Coordinates a write for another node.
+    /// Coordinates a write that another node has forwarded.
     pub(super) fn take_over(
         &mut self,
         step: &mut Step,
@@ -169,7 +169,7 @@ impl Node {
     ) {
         let (peer, request_id) = from;
         if self.begun.contains_key(&ReplyTo::Peer(peer, request_id)) {
-            // It was sent again because it takes so long. It is answered once.
+            // A repeat of a write under way. It is answered once.
             return;
         }
         if let Some(refusal) = self.refused_forwards.refusal(peer, request_id)
@@ -193,7 +193,7 @@ impl Node {
         });
     }
 
-    /// Whether what was sent under this stamp may not be stored here: it is too old, or this node could not tell.
+    /// Whether a state stamped with this epoch must not be stored here: it is too old, or this node does not know its own epoch.
     pub(super) fn is_wrong_epoch(&self, step: &mut Step, from: NodeId, stamp: Epoch) -> bool {
         let epoch = self.replica.epoch();
         let is_stale = stamp.is_stale(epoch, self.config.broken);
@@ -203,7 +203,7 @@ impl Node {
         is_stale || epoch == Epoch::UNKNOWN
     }
 
-    /// A replica has answered the coordinator or the exchange.
+    /// Passes a replica's response to the part that sent the request.
     pub(super) fn answered(
         &mut self,
         step: &mut Step,
@@ -212,7 +212,7 @@ impl Node {
         config_stamp: (ConfigStamp, &Losses),
         answer: ReplicaResponse,
     ) {
-        // Whoever asked: the peer is there, and not late.
+        // Whichever part asked: the peer is reachable, and not late.
         self.reach.answered(from, request_id, step.now.instant);
         match request_id.requester {
             Requester::Coordinator => self.with_coordinator(step, |coordinator, cx| {
@@ -224,7 +224,7 @@ impl Node {
             Requester::Transfer if from == self.config.node => {
                 self.with_transfers(step, |transfers, cx| transfers.answered(cx, request_id, &answer));
             }
-            // No other replica is asked.
+            // Transfers make requests to this node's replica only.
             Requester::Transfer => {}
         }
     }
@@ -232,7 +232,7 @@ impl Node {
     pub(super) fn asked(&mut self, step: &mut Step, from: NodeId, request_id: RequestId, ask: ReplicaRequest) {
         let (key, tree) = (ask.key(), self.held.tree_of(ask.key()));
         let TreeId { partition, group } = tree;
-        // Who was a home says what it holds to those who are, until they have taken it over.
+        // A retired replica answers the homes until they have taken over what it holds.
         let is_left = || {
             let leaves = self
                 .held
@@ -247,7 +247,7 @@ impl Node {
                 self.held.is_home(key) || is_left()
             }
         };
-        // What peers repair here counts as if it were repaired from here, and keeps them from listing more.
+        // A repair that a peer makes here counts as this node's own, and so slows down the comparison that leads to more.
         if request_id.requester == Requester::Exchange {
             self.admission.begin(WorkClass::Repair, step.now.instant);
         }
@@ -323,7 +323,7 @@ impl Node {
         match (begun, &outcome) {
             (Some(begun), Ok(_)) => self.admission.served(self.queued + step.now.instant.since(begun)),
             (_, Err(Refusal::Overloaded)) => self.admission.overloaded(),
-            // That it failed, and how soon, says nothing of how busy this node is.
+            // The time that a failed request took says nothing about the load.
             _ => {}
         }
         match (reply_to, outcome) {
@@ -335,12 +335,12 @@ impl Node {
                 self.refused_forwards.refused(step.now.instant, peer, request_id, &refusal);
                 self.send(step, peer, Message::Forwarded(request_id, Err(refusal)));
             }
-            // Only writes are forwarded.
+            // Only writes are forwarded, and the node's own operations are not answered.
             (ReplyTo::Peer(..), Ok(Reply::Got(_))) | (ReplyTo::Nobody, _) => {}
         }
     }
 
-    /// The partition that one of this node's own operations is about.
+    /// The partition of the operation of this node that made a request.
     pub(super) fn partition_of(&self, request_id: RequestId) -> Option<PartitionId> {
         match request_id.requester {
             Requester::Coordinator => {
@@ -355,7 +355,7 @@ impl Node {
         self.send_on(step, to, (ConfigStamp::default(), Losses::NONE), message);
     }
 
-    /// Sends what is about a partition.
+    /// Sends a message about a partition, with the configuration and the losses that this node knows for it.
     pub(super) fn send_about(&self, step: &mut Step, to: NodeId, partition: PartitionId, message: Message) {
         let losses = self.losses.of(partition, self.replica.epoch());
         self.send_on(step, to, (self.config_stamp(partition), losses), message);

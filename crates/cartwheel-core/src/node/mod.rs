@@ -1,4 +1,6 @@
-//! A node as a state machine: who handles what comes in.
+//! A node as a state machine: it takes one input at a time, routes it to its parts, and returns the effects to carry out.
+//!
+//! One value is one shard of a node. It does no input or output and reads no clock, so the simulator runs the same code as the server.
 
 mod contexts;
 
@@ -52,7 +54,7 @@ use crate::wire::context::Sealer;
 pub use effects::{Effects, Input};
 use epoch_end::EpochEnd;
 
-/// A node: its protocol state, and nothing of the machine it runs on.
+/// The protocol state of one shard of a node.
 #[derive(Debug)]
 pub struct Node {
     config: NodeConfig,
@@ -65,7 +67,7 @@ pub struct Node {
     transfers: Transfers,
     reconfiguration: Reconfiguration,
     losses: LossBook,
-    /// What is asked by those of whose loss the book is not durable yet.
+    /// Requests that wait until a loss that they report is durable.
     waiting: WaitingQuestions,
     full: FullDisks,
     reach: Reach,
@@ -73,14 +75,14 @@ pub struct Node {
     gc_sweep: GcSweep,
     epoch_end: EpochEnd,
     admission: Admission,
-    /// When requests of clients began that are not answered yet.
+    /// When each unanswered request began.
     begun: BTreeMap<ReplyTo, Instant>,
     refused_forwards: RefusedForwards,
-    /// How long clients' requests had waited before they came to the node.
+    /// How long the latest client request waited before it reached this state machine.
     queued: Duration,
     clock_guard: ClockGuard,
     clock_off: Option<Comparison>,
-    /// Whether it was told that timestamps are ahead of the wall clock.
+    /// Whether the last event said that timestamps are ahead of the wall clock.
     timestamps_ahead: bool,
     random: ChaCha8Rng,
     has_reviewed: bool,
@@ -90,7 +92,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that knows its cluster. It takes writes once [`Self::is_ready`].
+    /// A node of the cluster that `view` describes. It takes writes once [`Self::is_ready`] is true.
     pub fn new(mut config: NodeConfig, view: Arc<View>) -> Self {
         let minter = Minter::new(config.node, config.incarnation, config.boot, config.actors);
         let minter = match config.broken {
@@ -138,59 +140,59 @@ impl Node {
         }
     }
 
-    /// Whether the node knows the epoch that writes need.
+    /// Whether the node knows its epoch. Without it, it refuses writes.
     pub fn is_ready(&self) -> bool {
         self.replica.epoch() != Epoch::UNKNOWN
     }
 
-    /// The ring and the settings that the node goes by.
+    /// The membership, ring and bucket settings in force on this node.
     pub fn view(&self) -> &Arc<View> {
         self.held.view()
     }
 
-    /// What holds in the partitions of the shard.
+    /// The configuration and the state of each partition of this shard.
     pub const fn held(&self) -> &Arc<Holdings> {
         &self.held
     }
 
-    /// What the node thinks of every other.
+    /// The status of each other node, as the failure detector has it.
     pub const fn liveness(&self) -> &Arc<Liveness> {
         &self.liveness
     }
 
-    /// What this node was told of other nodes' losses.
+    /// The losses that other nodes have reported to this one.
     pub const fn losses(&self) -> &LossBook {
         &self.losses
     }
 
-    /// The comparisons of this node's replicas with others'.
+    /// Anti-entropy between this shard and its peers.
     pub const fn exchange(&self) -> &Exchange {
         &self.exchange
     }
 
-    /// Clients' requests that come from now on have waited so long: it counts where the time that requests take is held against a
-    /// target.
+    /// Sets how long the following client requests waited before they came here. The wait counts towards the latency that the admission
+    /// controller compares with its target.
     pub const fn queued(&mut self, waited: Duration) {
         self.queued = waited;
     }
 
-    /// How much background work may begin.
+    /// The background work that the admission controller lets begin.
     pub fn admitted(&self) -> Admitted {
         self.admission.admitted()
     }
 
-    /// Takes in one input at the time `now` and says what is to be done. It neither waits nor fails.
+    /// Takes one input at the time `now` and returns what is to be done. It neither blocks nor fails.
     ///
-    /// The order is fixed, whatever the input is:
+    /// The order is the same for every input:
     ///
-    /// 1. the wall clock is checked, before anything gets a timestamp, and the admission controller learns the time;
-    /// 2. the input goes to the part that it is for;
-    /// 3. what that part wants is carried out until nothing is left (`settle`): the replica on this node is asked like any other;
-    /// 4. with what admission leaves, hints are handed over and records are cleaned up;
-    /// 5. anti-entropy goes on, and what it wants is carried out;
-    /// 6. reconfiguration goes on, then transfers, which it steers, and what they want is carried out;
-    /// 7. losses that were told are saved; whether the epoch is finished and the node drained is seen last, after all that could begin a write;
-    /// 8. the parts say when they want to be woken.
+    /// 1. The wall clock is checked, before anything gets a timestamp, and the admission controller learns the time.
+    /// 2. The input goes to the part that handles it.
+    /// 3. The outboxes are emptied until nothing is left in them (`settle`): the replica on this node is asked like any other.
+    /// 4. Hints are handed over and garbage is collected, as far as admission allows.
+    /// 5. Anti-entropy continues, and its outbox is emptied.
+    /// 6. Reconfiguration continues, then the transfers that it steers, and their outboxes are emptied.
+    /// 7. Reported losses are saved. Whether the epoch is finished and the node drained is decided last, after all that could begin a write.
+    /// 8. Each part names the time when it wants to be woken.
     pub fn step(&mut self, now: Now, input: Input) -> Effects {
         let step = &mut Step::new(now);
         if !self.has_reviewed {
@@ -208,7 +210,7 @@ impl Node {
                 self.replica.clock().observe(lead, now.wall);
             }
         }
-        // Before anything gets a timestamp: a jump of the wall clock shows at once.
+        // Before anything gets a timestamp, so that a jump of the wall clock shows at once.
         self.check_clock(step);
         self.admission.advance(now.instant);
         match input {
@@ -243,7 +245,7 @@ impl Node {
             }
             Input::Epoch(epoch) => {
                 if self.epoch_end.sync.is_some() {
-                    // How that ends is not looked at any more.
+                    // The result of that sync is for an epoch that is over.
                     self.replica.sync_failed();
                 }
                 self.replica.set_epoch(epoch);
@@ -281,7 +283,7 @@ impl Node {
         std::mem::take(&mut step.effects)
     }
 
-    /// Lets the coordinator and the replica talk until neither has anything to say to the other.
+    /// Empties the outboxes until no part has anything left for another.
     fn settle(&mut self, step: &mut Step) {
         loop {
             self.settle_reconfiguration(step);
@@ -324,7 +326,7 @@ impl Node {
         step.effects.events.append(&mut step.coordinator.events);
     }
 
-    /// Goes by other settings or other partition states from now on: those of `touched` partitions, of which some have moved.
+    /// Puts other settings or partition states in force: those of the `touched` partitions, of which the `moved` have another configuration.
     fn go_by(
         &mut self,
         step: &mut Step,
@@ -340,7 +342,7 @@ impl Node {
         }
     }
 
-    /// Goes by the partition states that are durable now, and hands on what the reconfiguration wants done.
+    /// Empties the outbox of the reconfiguration, and puts the partition states in force that are durable now.
     fn settle_reconfiguration(&mut self, step: &mut Step) {
         loop {
             let Outbox { sends, stores, calls, .. } = std::mem::take(&mut step.reconfiguration);
@@ -370,7 +372,7 @@ impl Node {
         }
     }
 
-    /// Tells the exchange what has become of records, and hands on what it wants done.
+    /// Passes changes of records to anti-entropy, and empties its outbox.
     fn settle_exchange(&mut self, step: &mut Step) {
         self.exchange.changed(std::mem::take(&mut step.replica.calls.changes));
         let Outbox { requests, sends, stores, events, calls } = std::mem::take(&mut step.exchange);
@@ -391,7 +393,7 @@ impl Node {
         }
     }
 
-    /// Hands on what transfers want done.
+    /// Empties the outbox of the transfers.
     fn settle_transfers(&mut self, step: &mut Step) {
         let Outbox { requests, sends, stores, events, calls } = std::mem::take(&mut step.transfers);
         for (_, request_id, ask) in requests {
@@ -408,7 +410,7 @@ impl Node {
     }
 }
 
-/// A step under way: what the parts of the node still want done, and the effects so far.
+/// A step under way: the outboxes of the parts, and the effects so far.
 struct Step {
     now: Now,
     effects: Effects,

@@ -42,7 +42,7 @@ impl RefusedForwards {
         self.refusals.get(&(peer, request_id))
     }
 
-    /// Forgets what no client waits for any more.
+    /// Drops refusals that no client waits for.
     fn forget(&mut self, now: Instant) {
         while let Some((_, peer, request_id)) = self.order.pop_front_if(|(until, ..)| *until <= now) {
             self.refusals.remove(&(peer, request_id));

@@ -1,11 +1,11 @@
-//! How much a shard's node holds of some partitions.
+//! Sizes of the partitions that a shard holds.
 
 use super::Node;
 use crate::cluster::sizes::{NodeSizes, TreeId};
 use crate::ring::PartitionId;
 
 impl Node {
-    /// What it holds of those of the partitions that are its own.
+    /// The sizes of those of `partitions` that this shard holds, and the partitions that it leaves.
     pub fn sizes(&self, partitions: &[PartitionId]) -> NodeSizes {
         let (held, trees) = (self.held(), self.exchange().trees());
         let groups = |partition: PartitionId| held.groups(partition).into_iter();

@@ -1,4 +1,4 @@
-//! What a node says of itself with each answer, and what it notes of others' losses before it answers.
+//! The configuration stamp that goes with each message, and the losses that are saved before a request is answered.
 
 use super::waiting::Waiting;
 use super::{Node, Step};
@@ -14,12 +14,12 @@ use crate::store::command::StoreResult;
 use crate::value::dot::{NodeId, Since};
 
 impl Node {
-    /// On what this node stands in a partition.
+    /// The configuration stamp of this node in a partition.
     pub(super) fn config_stamp(&self, partition: PartitionId) -> ConfigStamp {
         self.ours(partition, self.held.config_stamp(partition))
     }
 
-    /// The same about some of its keys.
+    /// The configuration stamp for one tree of a partition.
     pub(super) fn config_stamp_of(&self, tree: TreeId) -> ConfigStamp {
         self.ours(tree.partition, self.held.config_stamp_of(tree))
     }
@@ -33,7 +33,7 @@ impl Node {
         }
     }
 
-    /// The same for the partition that one of this node's own operations is about, and what is known of its homes' losses.
+    /// The configuration stamp and the known losses of the partition that a request of this node is about.
     pub(super) fn own_config_stamp(&self, request_id: RequestId) -> (ConfigStamp, Losses) {
         let losses = |partition| self.losses.of(partition, self.replica.epoch());
         let key = match request_id.requester {
@@ -49,12 +49,12 @@ impl Node {
             .unwrap_or_default()
     }
 
-    /// Asks this node's replica; what a home recovers from waits until the loss is durable here.
+    /// Passes a request to this node's replica. A request to recover from a loss waits until the loss is durable here.
     pub(super) fn ask_own(&mut self, step: &mut Step, caller: Caller, ask: ReplicaRequest) {
         if let ReplicaRequest::Recover { key, home, since } = &ask {
             let partition = self.held.partition_of(key);
             if !self.losses.has_room(partition, *home) {
-                // It is asked again.
+                // The peer repeats the request.
                 return;
             }
             if !self.losses.note(partition, *home, *since, self.replica.epoch()) {
@@ -64,7 +64,7 @@ impl Node {
         self.replica.ask(step.now, caller, ask, &mut step.replica);
     }
 
-    /// A peer compares; if it recovers from a loss, it is answered once that is durable here.
+    /// Passes a peer's question to anti-entropy. If the peer is recovering from a loss, the question waits until that loss is durable here.
     pub(super) fn compare(
         &mut self,
         step: &mut Step,
@@ -84,7 +84,8 @@ impl Node {
         self.with_exchange(step, |exchange, cx| exchange.asked(cx, from.node, request_id, question));
     }
 
-    /// A peer has answered a comparison. A new home takes over what the peer knows of losses: it must be durable before the comparison counts.
+    /// Passes a peer's answer to anti-entropy. A new home takes over the losses that the peer knows, which must be durable before the
+    /// comparison counts.
     pub(super) fn compared(
         &mut self,
         step: &mut Step,
@@ -93,7 +94,7 @@ impl Node {
         (config_stamp, losses): (ConfigStamp, &Losses),
         finding: Finding,
     ) {
-        // Only a new one: otherwise two homes would take over from each other, for ever, what both have long been free to forget.
+        // Only a syncing home: two synced ones would pass old losses back and forth for ever.
         let partition = self.exchange.partition_of(request_id.operation);
         let partition = partition.filter(|&partition| self.held.config_stamp(partition).is_syncing);
         let is_durable = partition.is_none_or(|partition| {
@@ -108,14 +109,14 @@ impl Node {
         }
     }
 
-    /// Saves which losses this node was told of.
+    /// Saves the losses that other nodes have reported.
     pub(super) fn save_losses(&mut self, step: &mut Step) {
         let Self { losses, replica, .. } = &mut *self;
         let epoch = replica.epoch();
         step.effects.stores.extend(losses.save(step.now.instant, epoch, || replica.next_store()));
     }
 
-    /// They are saved, or not: questions that waited for it are answered.
+    /// Answers the requests that waited for that.
     pub(super) fn losses_saved(&mut self, step: &mut Step, result: &StoreResult) {
         let Some(version) = self.losses.stored(step.now.instant, result) else { return };
         for waiting in self.waiting.ready(version) {

@@ -1,35 +1,35 @@
-//! Questions that wait until what they tell of is durable.
+//! Requests that wait until a loss that they report is durable.
 
 use crate::message::anti_entropy::Question;
 use crate::message::{ReplicaRequest, RequestId};
 use crate::replica::Caller;
 use crate::value::dot::NodeId;
 
-/// How many questions wait until a loss is durable. More are dropped, and asked again.
+/// How many requests may wait. More are dropped, and their senders repeat them.
 const WAITING_MAX: usize = 1_024;
 
-/// A question that is answered once what it tells of is durable.
+/// A request that waits.
 #[derive(Clone, Debug)]
 pub enum Waiting {
-    /// To the replica.
+    /// A request to the replica.
     Ask(Caller, ReplicaRequest),
-    /// To the exchange.
+    /// A question to anti-entropy.
     Compare(NodeId, RequestId, Question),
 }
 
-/// The questions that wait until the losses that they tell of are durable ([`crate::store::loss_book`]).
+/// The requests that wait, each with the version of the loss book in which its loss is ([`crate::store::loss_book`]).
 #[derive(Debug, Default)]
 pub struct WaitingQuestions(Vec<(u64, Waiting)>);
 
 impl WaitingQuestions {
-    /// A question waits until the book is durable in this version.
+    /// Keeps a request until this version of the book is durable.
     pub fn push(&mut self, version: u64, waiting: Waiting) {
         if self.0.len() < WAITING_MAX {
             self.0.push((version, waiting));
         }
     }
 
-    /// Those that can be answered once the book is durable up to `version`.
+    /// Takes out the requests that waited for `version` or an earlier one.
     pub fn ready(&mut self, version: u64) -> Vec<Waiting> {
         self.0.extract_if(.., |(of, _)| *of <= version).map(|(_, waiting)| waiting).collect()
     }

@@ -270,6 +270,12 @@ impl Reconfiguration {
         is_all && synced >= witnesses_to_be_had(cx, homes)
     }
 
+    /// The homes of a tree's keys in a configuration, without this one.
+    fn other_homes<'a>(&self, of: &'a Configuration, tree: TreeId) -> impl Iterator<Item = Home> + use<'a> {
+        let me = self.me;
+        of.homes_of(tree.group).iter().copied().filter(move |&home| home != me)
+    }
+
     /// Whether all is held here that one home held which holds everything: enough for one that comes late.
     fn has_one_synced(
         &self,
@@ -279,9 +285,8 @@ impl Reconfiguration {
         only: &Configuration,
     ) -> bool {
         let version = partition_state.phase.version();
-        let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
         let mut is_synced = false;
-        for &home in others {
+        for home in self.other_homes(only, tree) {
             is_synced |= is_compared(cx, tree, home, |compared| {
                 compared.config_stamp.version >= version && compared.is_recovered
             });
@@ -298,8 +303,7 @@ impl Reconfiguration {
         only: &Configuration,
     ) -> bool {
         let version = partition_state.phase.version();
-        let others = only.homes_of(tree.group).iter().filter(|&&home| home != self.me);
-        let there: Vec<Home> = others.copied().filter(|&home| is_there(cx, home)).collect();
+        let there: Vec<Home> = self.other_homes(only, tree).filter(|&home| is_there(cx, home)).collect();
         let mut has_all = true;
         for home in there {
             has_all &= is_compared(cx, tree, home, |compared| compared.config_stamp.version >= version);

@@ -64,17 +64,17 @@ struct Kept {
     grid: Grid,
     forest: Forest,
     losses: LostRecords,
-    phase: ConfigPhase,
+    phase: TreesPhase,
 }
 
 impl Kept {
     const fn is_ready(&self) -> bool {
-        matches!(self.phase, ConfigPhase::Ready)
+        matches!(self.phase, TreesPhase::Ready)
     }
 }
 
 #[derive(Debug)]
-enum ConfigPhase {
+enum TreesPhase {
     /// The trees are what the records add up to.
     Ready,
     /// Saved ones are being read; these writes have ended since.
@@ -146,7 +146,7 @@ impl Trees {
             let forest = groups.into_iter().map(|group| (group, Tree::new(0))).collect();
             let grid = Grid::of(self.held.view().ring.partitions(), partition);
             self.kept
-                .insert(partition, Kept { grid, forest, losses: LostRecords::default(), phase: ConfigPhase::Absent });
+                .insert(partition, Kept { grid, forest, losses: LostRecords::default(), phase: TreesPhase::Absent });
             self.wanted.insert(partition);
             self.unready += 1;
         }
@@ -227,7 +227,7 @@ impl Trees {
         let mut commands = Vec::new();
         for (&partition, kept) in &mut self.kept {
             let id = number();
-            kept.phase = ConfigPhase::Recalling(Vec::new());
+            kept.phase = TreesPhase::Recalling(Vec::new());
             self.wanted.remove(&partition);
             self.recalls.insert(id, partition);
             commands.push((id, StoreCommand::Recall { name: name(partition) }));
@@ -268,7 +268,7 @@ impl Trees {
         let Some(kept) = self.kept.get_mut(&partition) else { return };
         let cell = kept.grid.cell(key.token());
         match &mut kept.phase {
-            ConfigPhase::Ready => {
+            TreesPhase::Ready => {
                 if let Some(tree) = kept.forest.get_mut(&held.group) {
                     tree.fold(cell, old, held.share);
                     if tree.is_overfull(self.leaf_keys_max) {
@@ -277,9 +277,9 @@ impl Trees {
                 }
                 kept.losses.note(|| key.storage_key(), held.is_lost);
             }
-            ConfigPhase::Recalling(late) if late.len() < LATE_MAX && !held.is_lost => late.push((cell, old, held)),
-            ConfigPhase::Recalling(_) => self.doubt(partition),
-            ConfigPhase::Absent => {}
+            TreesPhase::Recalling(late) if late.len() < LATE_MAX && !held.is_lost => late.push((cell, old, held)),
+            TreesPhase::Recalling(_) => self.doubt(partition),
+            TreesPhase::Absent => {}
         }
     }
 
@@ -288,7 +288,7 @@ impl Trees {
         self.forget(partition);
         if let Some(kept) = self.kept.get_mut(&partition) {
             self.unready += usize::from(kept.is_ready());
-            kept.phase = ConfigPhase::Absent;
+            kept.phase = TreesPhase::Absent;
             self.wanted.insert(partition);
         }
     }
@@ -374,9 +374,9 @@ impl Trees {
     fn recalled(&mut self, partition: PartitionId, result: StoreResult) {
         let Some(kept) = self.kept.get_mut(&partition) else { return };
         // They may have been built meanwhile.
-        let ConfigPhase::Recalling(late) = &mut kept.phase else { return };
+        let TreesPhase::Recalling(late) = &mut kept.phase else { return };
         let late = std::mem::take(late);
-        kept.phase = ConfigPhase::Absent;
+        kept.phase = TreesPhase::Absent;
         let saved = match result {
             StoreResult::Read(Ok(Some(bytes))) => saved::decode(&bytes),
             _ => None,
@@ -386,7 +386,7 @@ impl Trees {
         match saved {
             Some((forest, by)) if is_believed(by) && forest.keys().eq(kept.forest.keys()) => {
                 kept.forest = forest;
-                kept.phase = ConfigPhase::Ready;
+                kept.phase = TreesPhase::Ready;
                 self.unready -= 1;
                 for (cell, old, held) in late {
                     if let Some(tree) = kept.forest.get_mut(&held.group) {
@@ -443,7 +443,7 @@ impl Trees {
         let agree = forest.iter().all(|(group, tree)| kept.forest.get(group).is_some_and(|old| old.agrees(tree)));
         let was_wrong = kept.is_ready() && !agree;
         self.unready -= usize::from(!kept.is_ready());
-        (kept.forest, kept.losses, kept.phase) = (forest, losses, ConfigPhase::Ready);
+        (kept.forest, kept.losses, kept.phase) = (forest, losses, TreesPhase::Ready);
         was_wrong.then_some(partition)
     }
 }
