@@ -291,7 +291,7 @@ mod tests {
         assert!(matches!(next(&mut handoff, &book), Some(StoreCommand::Read { .. })));
         end(&mut handoff, &mut book, StoreResult::Read(Ok(None)));
         // A write has failed: what was counted may be wrong.
-        book.forget();
+        book.recount();
         assert_eq!(next(&mut handoff, &book), Some(whole));
     }
 }
