@@ -103,7 +103,7 @@ pub struct NodeConfig {
     pub incarnation: Incarnation,
     /// How often the directory has been opened, including this time. It is durable before the node is created.
     pub boot: u32,
-    /// Which of the node's shards this is.
+    /// The node's shard.
     pub shard_id: ShardId,
     /// The store may lack writes made before this: [`Since::boot`] of the last boot after a loss of writes. A loss is an unclean stop of a store
     /// that does not sync each write, or the first boot of an incarnation that was not there when the cluster was bootstrapped (its disk is

@@ -240,7 +240,7 @@ impl Holdings {
         let is_named = |configuration: &Configuration| configuration.homes.iter().any(|named| named.node == home);
         let is_bootstrap =
             |partition_state: &&Arc<PartitionState>| partition_state.phase.version() == ConfigVersion::default();
-        let bootstrap = self.partition_state(self.partition_of(key)).filter(is_founding);
+        let bootstrap = self.partition_state(self.partition_of(key)).filter(is_bootstrap);
         let has_forgotten = bootstrap.is_some_and(|partition_state| !partition_state.phase.both().any(is_named));
         has_forgotten || others.all().is_empty() && !self.is_home(key)
     }

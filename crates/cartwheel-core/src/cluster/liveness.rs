@@ -66,15 +66,15 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotHeardYet => "nothing was heard of it yet",
+            Self::NotHeardYet => "not heard from yet",
             Self::Heard => "it answers",
-            Self::ProbeUnanswered => "it did not answer a probe, neither this node's nor one that others made",
-            Self::OnlyOthersReachIt => "it answers others, but not this node",
+            Self::ProbeUnanswered => "it answered neither this node's probe nor those of other nodes",
+            Self::OnlyOthersReachIt => "it answers other nodes but not this one",
             Self::SuspectedByOthers => "another node gets no answer from it",
             Self::ConnectionLost => "the connection to it broke or cannot be made",
-            Self::SuspicionConfirmed => "it did not answer probes, nor speak up when it was suspected",
-            Self::DeclaredDownByOthers => "another node has had no answer from it for some time",
-            Self::Flapping => "it answers, but has come and gone too often of late",
+            Self::SuspicionConfirmed => "it answered no probes and did not refute the suspicion in time",
+            Self::DeclaredDownByOthers => "another node has declared it down",
+            Self::Flapping => "it answers, but has failed and recovered too often recently",
         })
     }
 }

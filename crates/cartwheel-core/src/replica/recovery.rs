@@ -54,8 +54,8 @@ impl Replica {
         Some(held)
     }
 
-    /// Marks a record as lost if it is from before the store's last loss. Elsewhere than on a home this is not needed: a stand-in's missing
-    /// records mean nothing.
+    /// Sets the loss of a record from before the store's last loss, in place of its header's, which is older. A stand-in needs none: what it
+    /// lacks means nothing.
     pub(super) fn note_loss(&self, key: &Key, record: &mut Record) {
         let may_count = self.broken.is(Mutation::CountAfterPowerLoss) || !self.is_home(key);
         if record.header.recovered_since < self.loss_floor && !may_count {

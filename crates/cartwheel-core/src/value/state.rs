@@ -120,7 +120,7 @@ impl Seen {
     }
 }
 
-/// What [`State::merge`] did.
+/// The result of [`State::merge`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Merged {
     /// Whether the state has changed.
@@ -164,7 +164,7 @@ impl State {
         state
     }
 
-    /// All dots that this state has taken in.
+    /// All dots that this state knows.
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -210,7 +210,7 @@ impl State {
         }
     }
 
-    /// Takes in a new write that has seen `seen`: it replaces the siblings that `seen` covers, and no others (paper,
+    /// Adds a new write that has seen `seen`: it replaces the siblings that `seen` covers, and no others (paper,
     /// section 4.4).
     ///
     /// The ids of the replaced writes are kept as notes, the newest [`NOTES_MAX`] of them. Trimming a note can only cost a superfluous sibling,
@@ -231,7 +231,7 @@ impl State {
         }
     }
 
-    /// Takes in a new write that replaces everything older that is held here besides what it has seen (last write wins).
+    /// Adds a new write that replaces what it has seen and everything older that is held here (last write wins).
     pub fn put_over(&mut self, sibling: Sibling, seen: &Seen) {
         let hlc = sibling.hlc;
         let older = self.siblings.iter().filter(|held| held.hlc < hlc);
