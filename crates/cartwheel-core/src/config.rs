@@ -1,4 +1,4 @@
-//! What a node is told at its start.
+//! Settings of a node at its start.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use crate::value::dot::{Incarnation, NodeId, Since};
 use crate::value::epoch::Epoch;
 use crate::wire::context::{ClusterKey, SINGLES_MAX};
 
-/// How long a node waits before it acts.
+/// Intervals and delays of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// How long a read waits for the replicas it asked before it asks another as well.
+    /// How long a read waits for the replicas it asked before it also asks another.
     pub hedge_after: Duration,
     /// How long a write waits for a replica before it sends again.
     pub resend_after: Duration,
     /// How long a node waits for the coordinator it forwarded a request to before it tries another.
     pub forward_after: Duration,
-    /// How often a node compares each of its partitions with each other home; none if it keeps no trees and compares nothing.
+    /// How often a node runs an exchange of each of its partitions with each other home. `None`: it keeps no trees and runs none.
     pub exchange_every: Option<Duration>,
-    /// How long a scan in the background leaves the store alone between two parts.
+    /// The pause between two parts of a background scan.
     pub scan_pause: Duration,
-    /// How far background work may push the 99th percentile of clients' requests.
+    /// The 99th percentile of clients' requests that background work must not exceed.
     pub background_p99_target: Duration,
-    /// In what time a node scans all that it holds, to find what is damaged and trees that are wrong.
+    /// The period in which a node scans all its records, for damage and for wrong trees.
     pub scrub_every: Duration,
 }
 
@@ -47,32 +47,32 @@ impl Default for Timing {
     }
 }
 
-/// How much a node takes on at once. What is over a limit is refused at once and can be tried again.
+/// Limits on the work a node accepts. Work over a limit is refused at once, and the request can be retried.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Requests that it coordinates or has forwarded.
     pub operations_max: usize,
-    /// Replica tasks that wait for its store.
+    /// Replica tasks that wait for the store.
     pub tasks_max: usize,
-    /// Siblings on a key beyond which a put is refused that would add one.
+    /// Siblings of a key. At this number a put that would add one is refused.
     pub siblings_max: usize,
-    /// The bytes in a key's siblings beyond which a put is refused that would make them larger. A state must fit into one message,
-    /// also when it was joined from what many coordinators took on apart, each up to this bound.
+    /// Bytes of a key's siblings. A put that would exceed it is refused. A state must fit into one message even when it is merged from states
+    /// that many coordinators accepted separately, each up to this bound.
     pub sibling_bytes_max: usize,
-    /// Single dots beyond gaps that a context names ([`crate::wire::context::SINGLES_MAX`]).
+    /// Single dots beyond gaps that a context may name ([`crate::wire::context::SINGLES_MAX`]).
     pub context_singles_max: usize,
-    /// Actors without a sibling that a record may name that changes all the time, before those are forgotten one by one that have ended.
+    /// Actors without a sibling that the record of a busy key may name. Above it, ended actors are forgotten one by one.
     pub idle_actors_max: usize,
-    /// The bytes of records that are kept for other nodes beyond which no more are taken on.
+    /// Bytes of records kept for other nodes. At this size no more hints are accepted.
     pub hint_bytes_max: u64,
-    /// Keys in a leaf of a Merkle tree, on average, beyond which the tree grows deeper.
+    /// Average number of keys in a leaf of a Merkle tree. Above it the tree grows deeper.
     pub leaf_keys_max: u32,
 }
 
-/// The bytes that a key's siblings may have together at one coordinator: two values of the largest size.
+/// The bytes that a key's siblings may take together at one coordinator: two values of the largest size.
 pub const SIBLING_BYTES_MAX: usize = 2 * (VALUE_BYTES_MAX as usize + VALUE_HEAD_BYTES);
 
-/// What a value takes besides its bytes, at most: a media type comes in a head of a request, which has 64 KiB.
+/// The most that a value takes besides its bytes. A media type comes in a request's head, which has at most 64 KiB.
 const VALUE_HEAD_BYTES: usize = 80 << 10;
 
 impl Default for Limits {
@@ -90,43 +90,43 @@ impl Default for Limits {
     }
 }
 
-/// What a node is told at its start.
+/// Settings and durable state with which a node starts.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The cluster it belongs to.
     pub cluster: ClusterId,
     /// The cluster's secret for contexts.
     pub cluster_key: ClusterKey,
-    /// Who it is.
+    /// Its id.
     pub node: NodeId,
     /// Drawn when its data directory was made.
     pub incarnation: Incarnation,
-    /// How often the directory has been opened, this time included. It is durable before the node is made.
+    /// How often the directory has been opened, including this time. It is durable before the node is created.
     pub boot: u32,
-    /// Which of the node's shards this is.
+    /// The node's shard.
     pub shard_id: ShardId,
-    /// What the store held before this may have holes: [`Since::boot`] of the last boot that came after a loss of writes (an unclean
-    /// stop of a store that does not sync each write), of the first boot of an incarnation that was not there when the cluster was founded
-    /// (its disk is empty where that of the incarnation before was not), zero if there was no loss. It is kept for all later boots. What the
-    /// store holds, or does not hold, does not count until it is caught up, key by key.
+    /// The store may lack writes made before this: [`Since::boot`] of the last boot after a loss of writes. A loss is an unclean stop of a store
+    /// that does not sync each write, or the first boot of an incarnation that was not there when the cluster was bootstrapped (its disk is
+    /// empty where the earlier incarnation's was not). Zero if there was no loss. It is kept for all later boots. What the store holds or lacks
+    /// does not count until the node has recovered, key by key.
     pub loss_floor: Since,
     /// When this node acknowledges a write, in buckets that leave that to their nodes.
     pub durability: Durability,
-    /// Which of its actors it goes on with.
+    /// The actors that it continues.
     pub actors: ActorsSince,
-    /// Where its randomness starts, drawn for this boot: no other boot may share it, nor another run of this one from a copy of the
-    /// directory, for it tells their operations apart.
+    /// The seed of its randomness, drawn for this boot. No other boot may share it, nor another run of this boot from a copy of the directory:
+    /// it distinguishes their operations.
     pub seed: u64,
-    /// How long it waits for what.
+    /// Its intervals and delays.
     pub timing: Timing,
-    /// How much it takes on.
+    /// Its limits.
     pub limits: Limits,
-    /// Its partition states in partitions of the shard, as the store holds them ([`crate::reconfiguration::partition_state_name`]).
+    /// Its states of the shard's partitions, as the store holds them ([`crate::reconfiguration::partition_state_name`]).
     pub partition_states: Vec<(PartitionId, PartitionState)>,
-    /// What it was told of other nodes' losses, as the store holds it under [`crate::store::loss_book::NAME`].
+    /// Its records of other nodes' losses, as the store holds them under [`crate::store::loss_book::NAME`].
     pub losses: LossBook,
-    /// The last epoch that is durable; [`Epoch::UNKNOWN`] in an incarnation that has not heard of any.
+    /// The last durable epoch; [`Epoch::UNKNOWN`] in an incarnation that has not heard of any.
     pub epoch: Epoch,
-    /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
+    /// The protocol rule that is broken on purpose; none outside tests of the tests.
     pub broken: Broken,
 }

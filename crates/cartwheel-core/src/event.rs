@@ -1,4 +1,4 @@
-//! What a node reports to its operator.
+//! Events that a node reports to its operator.
 
 use crate::cluster::sizes::{Backlog, TreeId};
 use crate::ring::PartitionId;
@@ -6,19 +6,19 @@ use crate::store::record::RecordError;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
 
-/// How a replica that was behind was found.
+/// How a replica that lacked data was found.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Repair {
-    /// A client's request met it.
+    /// A client's read or write reached it.
     Read,
-    /// It had told of a loss.
+    /// It reported a lost record.
     Heal,
-    /// It was compared with another.
+    /// An exchange compared it with another replica.
     Exchange,
 }
 
 impl Repair {
-    /// Its name in metrics.
+    /// The name in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -28,87 +28,87 @@ impl Repair {
     }
 }
 
-/// What an operator or a metric should know.
+/// An event for logs and metrics.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// One dot came with two contents: a disk is broken or a message was forged.
+    /// Two replicas hold different contents under one dot: a disk is broken or a message was forged.
     DotCollision(Key),
-    /// A stored record cannot be read: it is healed from the other replicas.
+    /// A stored record cannot be read. It is healed from the other replicas.
     RecordLost(Key, RecordError),
-    /// A stored record is one of a newer build. It stays as it is, and nothing is done on it here.
+    /// A stored record has the format of a newer build. It stays as it is, and this node does nothing with it.
     RecordNotKnown(Key, RecordError),
-    /// A replica was behind and was sent what it lacked.
+    /// A replica lacked data and was sent it.
     Repaired(Key, NodeId, Repair),
-    /// The replicas of a partition here and at a peer were compared and are equal, or were made so.
+    /// An exchange of a partition with a peer has ended: the replicas are equal, or were made equal.
     Exchanged(TreeId, NodeId),
-    /// A comparison did not come to its end, and is tried again.
+    /// An exchange failed, and is tried again.
     ExchangeFailed(TreeId, NodeId),
-    /// Records were handed out to a node that is to be their home.
+    /// Records were sent to a node that is becoming their home.
     TransferSent {
-        /// How many.
+        /// The number of records.
         records: u64,
-        /// Their bytes, as this node stores them.
+        /// Their size in bytes, as this node stores them.
         bytes: u64,
     },
-    /// Records came that this node is to be a home of.
+    /// Records arrived of which this node is becoming a home.
     TransferReceived {
         /// Their partition.
         partition: PartitionId,
-        /// How many.
+        /// The number of records.
         records: u64,
-        /// Their bytes, as the node stores them that sent them.
+        /// Their size in bytes, as the sender stores them.
         bytes: u64,
     },
-    /// A peer asked about a partition that it does not share, or said what makes no sense; it was refused.
+    /// A peer's anti-entropy request was refused: it concerns a partition that the two nodes do not share, or it is malformed.
     ExchangeRefused(NodeId),
-    /// A partition's Merkle tree was not what its records add up to; it was made anew.
+    /// A partition's Merkle tree did not match its records, and was rebuilt.
     TreeWrong(PartitionId),
-    /// So many partitions' Merkle trees are being made, and so long take no part in comparisons.
+    /// The number of partitions whose Merkle trees are being built has changed. They take no part in exchanges meanwhile.
     TreesUnready {
-        /// As it was last told.
+        /// The number last reported.
         before: usize,
-        /// As it is.
+        /// The number now.
         now: usize,
     },
-    /// So many digests of keys or of ranges of keys were sent to peers, in comparisons.
+    /// The number of digests, of keys or of ranges of keys, that were sent to peers in exchanges.
     DigestsSent(usize),
-    /// This node's clock is off its peers', by this much; it takes no writes while `refuses`.
+    /// This node's clock differs from its peers' clocks.
     ClockOff {
-        /// The median peer's clock less this node's, in milliseconds; 0 once it is off no longer.
+        /// The median peer's clock minus this node's, in milliseconds; 0 once the clock is right again.
         offset_ms: i64,
-        /// Whether writes are refused.
+        /// Whether the node refuses writes because of it.
         refuses: bool,
     },
-    /// Writes got timestamps this far ahead of this node's wall clock of late, because they had to win over what was held; an operator should know
-    /// that clocks were wrong.
+    /// Recent writes got timestamps ahead of this node's wall clock, because they had to exceed a timestamp that their record held. Some clock
+    /// was wrong.
     TimestampsAhead {
-        /// By how many milliseconds at most; 0 once it happens no longer.
+        /// The greatest lead in milliseconds; 0 once it no longer happens.
         ahead_ms: u64,
     },
-    /// A record was looked after; so many tombstones and expired values went from it.
+    /// Garbage collection removed this many tombstones and expired values from a record.
     Collected(u64),
-    /// State of a peer's was refused because its stamp is too old.
+    /// A peer's state was refused because its epoch stamp is too old.
     StaleRefused(NodeId),
-    /// A message of another cluster, or of a node that is no member; it was dropped.
+    /// A message of another cluster, or of a node that is not a member, was dropped.
     StrayMessage(NodeId),
-    /// What is kept here for a home has changed.
+    /// The hints that this node keeps for a home have changed.
     HintsHeld {
         /// The home.
         home: NodeId,
-        /// As it was last told.
+        /// The backlog last reported.
         before: Backlog,
-        /// As it is.
+        /// The backlog now.
         now: Backlog,
     },
-    /// As much is kept here for other nodes as may be, or no longer so much.
+    /// This node's hints have reached their size limit, or have fallen below it again.
     HintsFull {
-        /// Which of the two.
+        /// Whether the limit is reached.
         is_full: bool,
-        /// How many bytes may be kept.
+        /// The limit in bytes.
         bytes_max: u64,
     },
-    /// A home has stored what was kept here for it.
+    /// A home has stored what this node kept for it.
     HintDelivered(NodeId),
-    /// A peer wanted a key read or stored of which this node is no home, nor the other in whose place it was to be kept; it was refused.
+    /// A peer asked this node to read or store a key of which this node is neither a home nor the named stand-in. It was refused.
     NotAHome(NodeId),
 }

@@ -1,14 +1,14 @@
 //! Ways to break the protocol on purpose.
 //!
-//! A simulator that has never failed proves nothing. Each mutation removes one rule, and the simulator must notice every one of
-//! them. Without the crate's `mutations` feature none can be switched on, and the checks compile to nothing.
+//! A simulator that has never failed proves nothing. Each mutation removes one rule, and the simulator must notice every one of them. Without
+//! the crate's `mutations` feature none can be enabled, and the checks compile to nothing.
 
 /// One rule of the protocol that can be broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutation {
-    /// A node goes on with an actor whose record it has lost.
+    /// A node continues an actor whose record it has lost.
     ReuseLostActor,
-    /// One counter for all keys of a node, as version vectors without gaps have it.
+    /// A node has one counter for all keys, as version vectors without gaps do.
     NodeWideCounter,
     /// A put's reply covers siblings that its request had not seen.
     ReplyCoversUnseen,
@@ -16,85 +16,85 @@ pub enum Mutation {
     LwwInsideMerge,
     /// Merge drops a concurrent sibling.
     MergeDropsSibling,
-    /// A replica answers before its store has.
+    /// A replica answers before its store has confirmed the write.
     ReplyBeforeStored,
     /// A replica counts a write that its store has not synced.
     CountUnsynced,
-    /// A strong get answers after one round of writing back, whatever the replicas then hold.
+    /// A strong get answers after one round of write-back, whatever the replicas then hold.
     StrongGetUnchecked,
     /// A strong put does not read a majority first.
     StrongPutBlind,
     /// A context is accepted for another key.
     BorrowedContext,
-    /// Replaced writes are not noted, so a late retry brings them back.
+    /// Replaced writes are not noted, so a late retry restores them.
     RetryResurrects,
     /// A replica that lost its record counts as if it had never held one.
     CountAmnesiac,
-    /// A replica says that it has stored what its full disk did not take.
+    /// A replica acknowledges a write that its full disk rejected.
     FullDiskAcknowledges,
-    /// A write that some replica has stored is refused as one that nobody has.
+    /// A write that some replica has stored is refused as if no replica had it.
     RefuseStored,
     /// A node whose store may have lost writes in a power failure counts as if it had not.
     CountAfterPowerLoss,
-    /// A node goes on with its actors after a restart, from whatever its directory holds then.
+    /// A node continues its actors after a restart, from whatever its directory then holds.
     ActorsOutliveBoots,
-    /// The actors of all boots of one number have the same names, though the directory was put back from a copy in between.
+    /// Actors of boots with the same number have the same names, even when the directory was restored from a copy in between.
     BootsNamedAlike,
-    /// A change of settings is told of before it is saved.
+    /// A change of settings is sent before it is saved.
     SettingsUnsaved,
-    /// A node tells no other of changes.
+    /// A node sends no changes to other nodes.
     SettingsStayHome,
-    /// How many replicas a key has follows from the settings that each node knows, not from the partition's configuration.
+    /// A key's number of replicas follows from the settings that each node knows, not from the partition's configuration.
     ReplicaCountBySettings,
-    /// A stand-in does not note for whom it stores.
+    /// A stand-in does not note the home for which it stores.
     HintDropped,
-    /// A stand-in is done with a key once a home has stored what it was sent, though more has come since.
+    /// A stand-in drops its hint once a home has stored what it was sent, even if a newer write arrived since.
     HintDroppedThoughNewer,
     /// A stand-in counts towards a strong write.
     StandInCountsForStrong,
-    /// A node that does not answer is alive all the same.
+    /// A node that does not answer counts as alive.
     SwimNeverSuspects,
-    /// Replicas are compared but for the last leaf of their trees.
+    /// Exchanges skip the last leaf of the trees.
     ExchangeSkipsLastLeaf,
-    /// Trees that were saved at a stop are believed though the node has crashed since.
+    /// Trees saved at a stop are trusted even after a crash.
     TreeTrustedAfterCrash,
-    /// A node that lost writes counts again once it was compared with one that lost them too.
+    /// A node that lost writes counts again after an exchange with a node that also lost writes.
     ExchangeCountsAmnesiac,
-    /// A tombstone is forgotten one epoch too early.
+    /// A tombstone is collected one epoch too early.
     CollectEarly,
-    /// State is merged however old its stamp is.
+    /// State is merged however old its epoch stamp is.
     StaleMerged,
-    /// What a repair sends is stamped when it is sent.
+    /// A repair is stamped with the epoch in which it is sent.
     RepairsStampedWhenSent,
-    /// A tombstone that is to be forgotten is stored again.
+    /// A tombstone that is due for collection is stored again.
     DueStored,
-    /// A node finishes an epoch while it keeps hints from before it.
+    /// A node finishes an epoch while it keeps hints from earlier ones.
     HintsOutliveEpochs,
-    /// An expired value is forgotten as soon as a node's clock says that it has expired.
+    /// An expired value is collected as soon as the node's own clock says that it has expired.
     ExpiredByClock,
     /// A stand-in answers before its hint is stored.
     HintBeforeStored,
-    /// What a home that is being filled says of what it holds counts.
+    /// Answers of a syncing home count towards quorums.
     SyncingCounts,
-    /// An operation ends on a configuration though a replica told of a later step.
+    /// An operation ends on a configuration although a replica reported a later version.
     StaleStepAccepted,
-    /// A node says what it has promised, accepted or learnt of a successor before that is durable.
+    /// A node sends Paxos promises, acceptances and decisions before they are durable.
     StepsUnsaved,
-    /// Who proposes a successor takes it for chosen.
+    /// A proposer takes its proposal for chosen without a quorum.
     StepsUnagreed,
-    /// While one configuration takes over from another, quorums are needed of the current one only.
+    /// While a configuration is joint, only the current list must reach its quorum.
     OneSideWritten,
-    /// A new home says that it holds everything before it was compared with the homes before.
+    /// A new home reports itself as synced before it was compared with the earlier homes.
     SyncedTooEarly,
-    /// A home forgets what it has as soon as a successor was chosen in which it is none.
+    /// A replaced home purges its data as soon as a next configuration without it is chosen.
     ReplacedHomePurges,
-    /// A home that is none any more forgets what it has at once.
+    /// A retired home purges its data at once.
     OldHomePurges,
-    /// The homes of a partition that was made anew speak for it before they have merged what the others hold.
+    /// Homes of a force-recovered partition count before they have merged what the others hold.
     ForceRecoveredUnfilled,
-    /// What a home said before it lost a record counts, whoever tells of the loss.
+    /// What a home answered before it lost a record still counts, even after the loss is reported.
     CountLost,
-    /// A forwarded write is stored though its coordinator holds something later.
+    /// A forwarded write is stored although its coordinator holds something later.
     ForwardStoredBelow,
     /// A forwarded write is raised above what its coordinator holds, however late it comes.
     LateForwardRaised,
@@ -102,17 +102,17 @@ pub enum Mutation {
     RefusedForwardTaken,
     /// A boot's timestamps begin ten seconds ahead of the wall clock.
     BootsLead,
-    /// A node forgets at a restart what it has learnt of partitions in which it has no part, and as a stand-in it settles a debt though it
-    /// knows no home that could be owed it instead. Either rule alone would keep the debt.
+    /// At a restart a node forgets what it learnt of partitions in which it has no part, and a stand-in drops a hint although it knows no other
+    /// home to which it could be delivered. Either rule alone would keep the hint.
     DebtSettledWithoutHome,
-    /// While one configuration takes over from another, a home of one of them stands in for none of the other.
+    /// While a configuration is joint, a home of one list never stands in for a home of the other.
     ListsStandApart,
-    /// Nobody stores a write in the place of a home whose incarnation is over, before the step that has another home in it.
+    /// No node stores a write in place of a home whose incarnation is over, until a reconfiguration has replaced that home.
     VacantPlacesStayEmpty,
 }
 
 impl Mutation {
-    /// All of them.
+    /// All mutations.
     pub const ALL: [Self; 51] = [
         Self::ReuseLostActor,
         Self::NodeWideCounter,
@@ -167,7 +167,7 @@ impl Mutation {
         Self::VacantPlacesStayEmpty,
     ];
 
-    /// Its name on the command line.
+    /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ReuseLostActor => "reuse-lost-actor",
@@ -225,7 +225,7 @@ impl Mutation {
     }
 }
 
-/// Which rule is broken, if any.
+/// The broken rule, if any.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Broken {
     #[cfg(feature = "mutations")]
@@ -245,7 +245,7 @@ impl Broken {
         self.rule == Some(rule)
     }
 
-    /// Whether `rule` is broken: never, in this build.
+    /// Whether `rule` is broken: always false in this build.
     #[cfg(not(feature = "mutations"))]
     #[inline(always)]
     pub fn is(self, _rule: Mutation) -> bool {

@@ -132,12 +132,12 @@ proptest! {
         let own = (count > 0).then_some(OwnActor { since: Since(5), count });
         let recovering = lost.then_some(Loss(7));
         let owed = (0..owed).map(|node| (NodeId::new(node), Epoch(node + 1))).collect();
-        let look = [None, Some(GcDue::In(Epoch(8))), Some(GcDue::At(WallMs(9)))][count as usize];
+        let gc_due = [None, Some(GcDue::In(Epoch(8))), Some(GcDue::At(WallMs(9)))][count as usize];
         let expired_since = lost.then_some(Epoch(6));
         let idle = lost.then(|| Idle { since: Epoch(4), noted: state.clock().clone(), gone: state.idle() });
         let content = Some(ContentDigest([7; 16]));
         let (changed, recovered_since) = (Epoch(3), Since(9));
-        let header = LocalHeader { own, recovering, changed, recovered_since, owed, look, expired_since, idle, content };
+        let header = LocalHeader { own, recovering, changed, recovered_since, owed, gc_due, expired_since, idle, content };
         let record = Record { header, state };
         let bytes = record.encode(b"key");
         prop_assert_eq!(Record::decode(&bytes, b"key"), Ok(record));

@@ -1,13 +1,13 @@
-//! How long the last requests took, second by second, in bounded memory.
+//! Request latencies of the last minute, second by second, in bounded memory.
 
 use std::time::Duration;
 
-/// How many seconds the window has.
+/// The length of the window in seconds.
 pub(super) const WINDOW_S: usize = 60;
-/// Eight to each power of two: a time is known to an eighth of itself. The last takes all that is over two minutes.
+/// Eight buckets to each power of two, so a latency is known to an eighth of itself. The last bucket holds everything over two minutes.
 const BUCKETS: usize = 208;
 
-/// Times in buckets.
+/// Counts of latencies in buckets.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
     counts: [u32; BUCKETS],
@@ -27,7 +27,6 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// How many there are.
     pub(super) const fn count(&self) -> u64 {
         self.total
     }
@@ -46,13 +45,13 @@ impl Histogram {
         self.total = self.total.saturating_sub(other.total);
     }
 
-    /// Half of it is forgotten.
+    /// Halves all counts, so that older latencies weigh less.
     pub(super) fn halve(&mut self) {
         self.counts.iter_mut().for_each(|count| *count /= 2);
         self.total = self.counts.iter().map(|&count| u64::from(count)).sum();
     }
 
-    /// The time that 99 of 100 do not exceed, to an eighth; zero if there are none.
+    /// The latency that 99 of 100 requests do not exceed, to an eighth; zero if there are none.
     pub(super) fn p99(&self) -> Duration {
         let mut above = self.total / 100;
         for (bucket, &count) in self.counts.iter().enumerate().rev() {
@@ -74,7 +73,7 @@ fn bucket(took: Duration) -> usize {
     ((power as usize - 2) * 8 + (us >> (power - 3)) as usize % 8).min(BUCKETS - 1)
 }
 
-/// The longest time that falls into a bucket.
+/// The longest latency that falls into a bucket.
 fn end(bucket: usize) -> Duration {
     if bucket < 8 {
         return Duration::from_micros(bucket as u64);
@@ -83,13 +82,13 @@ fn end(bucket: usize) -> Duration {
     Duration::from_micros(((9 + eighth) << (power - 3)) - 1)
 }
 
-/// The times of the last minute.
+/// The latencies of the last minute.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    /// The seconds that have ended, the latest last in turn.
+    /// The seconds that have ended, as a ring buffer.
     seconds: Vec<Histogram>,
     next: usize,
-    /// All of them together.
+    /// The sum of `seconds`.
     sum: Histogram,
     current: Histogram,
 }
@@ -106,7 +105,7 @@ impl Window {
         self.current.record(took);
     }
 
-    /// The current second ends; it is given back.
+    /// Ends the current second and returns it.
     pub(super) fn end_second(&mut self) -> Histogram {
         let ended = std::mem::take(&mut self.current);
         self.sum.add(&ended);
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_known_to_an_eighth() {
+    fn a_latency_is_known_to_an_eighth() {
         for us in (0..100_000).chain((100_000..100_000_000).step_by(997)) {
             let took = Duration::from_micros(us);
             let (end, before) = (end(bucket(took)), bucket(took).checked_sub(1).map(end));
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_99th_percentile_is_that() {
+    fn the_99th_percentile_ignores_one_slow_request_in_a_hundred() {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.p99(), Duration::ZERO);
         (0..99).for_each(|_| histogram.record(ms(1)));
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_the_window_counts_no_longer() {
+    fn seconds_older_than_the_window_do_not_count() {
         let mut window = Window::default();
         window.record(ms(100));
         window.end_second();

@@ -1,9 +1,9 @@
-//! How much background work may begin, so that it does not slow clients down (paper, section 6.5).
+//! Admission control: how much background work may begin, so that it does not slow clients down (paper, section 6.5).
 //!
-//! The paper's admission controller: background work comes in slices, and how many may begin in a second follows from how long
-//! requests of clients took of late. The 99th percentile of the last 60 seconds, and that of the last second, are held against a
-//! limit: the target that is set, or, if that is lower, a little above what requests took while hardly any background work was done.
-//! Over it the rate is halved, second by second; below it, it grows. It never falls below a floor, so all background work goes on.
+//! Background work comes in units, and the number that may begin in a second follows from the latency of recent client requests. The 99th
+//! percentiles of the last 60 seconds and of the last second are compared with a limit: the configured target or, if lower, a little above the
+//! latency without background work. Above the limit the rate halves each second; below it, it grows. It never falls below a floor, so all
+//! background work makes progress.
 
 mod latency;
 
@@ -12,37 +12,35 @@ use std::time::Duration;
 use crate::value::time::Instant;
 use latency::{Histogram, WINDOW_S, Window};
 
-/// A kind of background work. Each has an allowance of its own, so that none starves another.
+/// A class of background work. Each has an allowance of its own, so that none starves another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum WorkClass {
-    /// A key is handed over to its home.
+    /// Hand a key over to its home.
     HandOver,
-    /// A partition begins to be compared with a peer.
+    /// Begin an exchange of a partition with a peer.
     Compare,
-    /// The digests of a range of keys are listed, for a comparison.
+    /// List the digests of a range of keys, for an exchange.
     List,
-    /// A key that differs is made equal here and at a peer.
+    /// Make a differing key equal here and at a peer.
     Repair,
-    /// A record that was lost is made good.
+    /// Heal a lost record.
     Heal,
-    /// A part of a partition is scanned, to build its Merkle tree or to check it.
+    /// Scan a part of a partition, to build its Merkle tree or to check it.
     Scan,
-    /// A record is reclaimed.
+    /// Collect the garbage of a record.
     Collect,
-    /// Records are handed out to a node that is to be their home, or stored by it.
+    /// Send records to a node that is becoming their home, or store them there.
     Transfer,
-    /// An entry of the index of hints is counted, after a start or after a write whose outcome is not known.
+    /// Count an entry of the hint index, after a start or after a write with an unknown outcome.
     Count,
-    /// A record that the node is not to keep any longer is removed.
+    /// Purge a record that the node no longer keeps.
     Purge,
 }
 
-/// How many kinds there are.
-const KINDS: usize = 10;
+const CLASSES: usize = 10;
 
 impl WorkClass {
-    /// All of them.
-    pub const ALL: [Self; KINDS] = [
+    pub const ALL: [Self; CLASSES] = [
         Self::HandOver,
         Self::Compare,
         Self::List,
@@ -55,7 +53,7 @@ impl WorkClass {
         Self::Purge,
     ];
 
-    /// Its name in metrics.
+    /// The name in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::HandOver => "hand_over",
@@ -72,45 +70,45 @@ impl WorkClass {
     }
 }
 
-/// So many records that are read in one go take about as long as one key's work.
+/// Reading this many records in one go takes about as long as the work for one key.
 const RECORDS_IN_A_UNIT: i64 = 16;
 
-/// The least and the most units of each kind a second.
+/// The minimum and maximum of units of each class in a second.
 const RATE_MIN: u64 = 128;
 const RATE_MAX: u64 = 16_384;
-/// Up to here the rate grows though nothing uses it.
+/// An unused rate grows no further than this.
 const RATE_UNUSED_MAX: u64 = 1_024;
-/// Up to here, whatever is begun of it is hardly any.
+/// Up to this rate, background work is too little to slow clients down.
 const RATE_QUIET_MAX: u64 = 2 * RATE_MIN;
-/// How much of a second's allowance may be used at once: more would be felt as a burst.
+/// The part of a second's allowance that may be used at once. More would be felt as a burst.
 const BURST: Duration = Duration::from_millis(50);
-/// How long work that was begun without asking may keep the rest waiting.
+/// The longest time for which work that began without asking may hold back the rest.
 const DEBT: Duration = Duration::from_secs(1);
-/// Of fewer requests in a second, that second says nothing of them.
+/// A second with fewer requests says nothing about latency.
 const REQUESTS_MIN: u64 = 20;
-/// Of fewer requests it is not known how long they take without background work.
+/// With fewer requests the quiet latency is unknown.
 const QUIET_REQUESTS_MIN: u64 = 200;
-/// After a start, requests take longer for a while, whatever is done beside them; so many seconds in which there were any say nothing.
+/// After a start, requests are slow for a while in any case. This many seconds with requests are not learnt from.
 const SETTLING_SECONDS: u32 = 10;
-/// Half of what is known of that is forgotten after so many quiet seconds.
+/// After this many quiet seconds, half of the quiet latencies are forgotten.
 const QUIET_SECONDS: u32 = 60;
-/// What requests may take above that, if an eighth is less: a shorter time is noise.
+/// The least distance between the quiet latency and the limit, where an eighth is less. A shorter time is noise.
 const SLACK_MIN: Duration = Duration::from_millis(1);
 
 const UNIT: i64 = 1_000_000;
 const SECOND_US: u64 = 1_000_000;
 
-/// What an operator may see of it.
+/// The controller's state, for operators.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Admitted {
-    /// How many units of work of each kind may begin in a second; one is about a key's.
+    /// Units of work of each class that may begin in a second. One unit is about one key's work.
     pub rate: u64,
-    /// The 99th percentile of the requests that ended well in the last 60 seconds.
+    /// The 99th percentile of the requests that succeeded in the last 60 seconds.
     pub p99: Duration,
-    /// What that is held against.
+    /// The limit with which `p99` is compared.
     pub limit: Duration,
-    /// How many slices have begun, by kind as in [`WorkClass::ALL`].
-    pub begun: [u64; KINDS],
+    /// Work begun since the start, by class as in [`WorkClass::ALL`].
+    pub begun: [u64; CLASSES],
 }
 
 /// Decides how much background work may begin.
@@ -118,28 +116,28 @@ pub struct Admitted {
 pub struct Admission {
     target: Duration,
     window: Window,
-    /// How long requests took in seconds in which hardly any background work was done.
+    /// Latencies in seconds with hardly any background work.
     quiet: Histogram,
     quiet_seconds: u32,
-    /// Of the seconds after the start, so many are to come that say nothing.
+    /// How many more seconds with requests are not learnt from, after the start.
     settling: u32,
-    /// The second that `window` is in, of the node's clock.
+    /// The second of the node's clock that `window` is in.
     second: u64,
-    /// Millionths of units begun in it.
+    /// Millionths of units begun in this second.
     used: u64,
-    /// Requests were refused in it because there were too many.
+    /// Requests were refused in this second because there were too many.
     overloaded: bool,
     rate: u64,
-    /// What each kind may use now, in millionths of a unit; a debt if below zero.
-    allowances: [i64; KINDS],
+    /// What each class may use now, in millionths of a unit. Negative: a debt.
+    allowances: [i64; CLASSES],
     filled_at: Instant,
-    /// The kinds that were told to wait.
-    waiting: [bool; KINDS],
-    begun: [u64; KINDS],
+    /// The classes that were told to wait.
+    waiting: [bool; CLASSES],
+    begun: [u64; CLASSES],
 }
 
 impl Admission {
-    /// A controller that lets background work push the 99th percentile of clients' requests no further than `target`.
+    /// A controller that keeps the 99th percentile of clients' requests at `target` or below.
     pub fn new(target: Duration) -> Self {
         Self {
             target,
@@ -151,86 +149,85 @@ impl Admission {
             used: 0,
             overloaded: false,
             rate: RATE_MIN,
-            allowances: [0; KINDS],
+            allowances: [0; CLASSES],
             filled_at: Instant::default(),
-            waiting: [false; KINDS],
-            begun: [0; KINDS],
+            waiting: [false; CLASSES],
+            begun: [0; CLASSES],
         }
     }
 
-    /// A client's request has ended well, so long after it came.
+    /// Records a client's request that succeeded and took `took`.
     pub fn served(&mut self, took: Duration) {
         self.window.record(took);
     }
 
-    /// A client's request was refused because there are too many.
+    /// Records that a client's request was refused because there are too many.
     pub const fn overloaded(&mut self) {
         self.overloaded = true;
     }
 
-    /// How many units of a kind may begin now.
-    pub fn room(&mut self, slice: WorkClass, now: Instant) -> usize {
+    /// How many units of a class may begin now.
+    pub fn room(&mut self, class: WorkClass, now: Instant) -> usize {
         self.advance(now);
-        let allowance = self.allowances[slice as usize];
-        self.waiting[slice as usize] = allowance <= 0;
+        let allowance = self.allowances[class as usize];
+        self.waiting[class as usize] = allowance <= 0;
         usize::try_from((allowance + UNIT - 1) / UNIT).unwrap_or(0)
     }
 
-    /// A slice begins, whether there is room or not; what follows waits the longer.
-    pub fn begin(&mut self, slice: WorkClass, now: Instant) {
+    /// Begins a unit whether there is room or not. Later work of the class waits the longer.
+    pub fn begin(&mut self, class: WorkClass, now: Instant) {
         self.advance(now);
-        self.begun[slice as usize] += 1;
-        self.charge(slice, UNIT);
+        self.begun[class as usize] += 1;
+        self.charge(class, UNIT);
     }
 
-    /// A slice that has begun has read so many records: the more, the longer what follows waits.
-    pub fn has_read(&mut self, slice: WorkClass, records: usize, now: Instant) {
+    /// Charges a class for records that begun work has read.
+    pub fn has_read(&mut self, class: WorkClass, records: usize, now: Instant) {
         self.advance(now);
-        self.charge(slice, records as i64 * UNIT / RECORDS_IN_A_UNIT);
+        self.charge(class, records as i64 * UNIT / RECORDS_IN_A_UNIT);
     }
 
-    /// A slice that has begun turns out to be the work of so many keys: the more, the longer what follows waits.
-    pub fn does(&mut self, slice: WorkClass, keys: usize, now: Instant) {
+    /// Charges a class for keys that begun work turns out to affect.
+    pub fn does(&mut self, class: WorkClass, keys: usize, now: Instant) {
         self.advance(now);
-        self.charge(slice, keys as i64 * UNIT);
+        self.charge(class, keys as i64 * UNIT);
     }
 
-    fn charge(&mut self, slice: WorkClass, millionths: i64) {
+    fn charge(&mut self, class: WorkClass, millionths: i64) {
         let debt_max = -(self.rate as i64 * DEBT.as_micros() as i64);
-        let allowance = &mut self.allowances[slice as usize];
+        let allowance = &mut self.allowances[class as usize];
         *allowance = (*allowance - millionths).max(debt_max);
         self.used += millionths.unsigned_abs();
     }
 
-    /// Begins a slice if there is room; if not, [`Self::wake_at`] says when there is.
-    pub fn may_begin(&mut self, slice: WorkClass, now: Instant) -> bool {
-        let may = self.room(slice, now) > 0;
+    /// Begins a unit if there is room. If not, [`Self::wake_at`] says when there will be.
+    pub fn may_begin(&mut self, class: WorkClass, now: Instant) -> bool {
+        let may = self.room(class, now) > 0;
         if may {
-            self.begin(slice, now);
+            self.begin(class, now);
         }
         may
     }
 
-    /// From when on there is room for a slice of a kind.
-    pub const fn next_at(&self, slice: WorkClass) -> Instant {
-        let missing = 1 - self.allowances[slice as usize];
+    /// The time from which there is room for a class.
+    pub const fn next_at(&self, class: WorkClass) -> Instant {
+        let missing = 1 - self.allowances[class as usize];
         if missing <= 0 {
             return self.filled_at;
         }
         Instant(self.filled_at.0.saturating_add((missing as u64).div_ceil(self.rate)))
     }
 
-    /// When there is room for something that was told to wait.
+    /// The earliest time at which a class that was told to wait has room.
     pub fn wake_at(&self) -> Option<Instant> {
-        WorkClass::ALL.into_iter().filter(|&slice| self.waiting[slice as usize]).map(|slice| self.next_at(slice)).min()
+        WorkClass::ALL.into_iter().filter(|&class| self.waiting[class as usize]).map(|class| self.next_at(class)).min()
     }
 
-    /// What it has come to.
     pub fn admitted(&self) -> Admitted {
         Admitted { rate: self.rate, p99: self.window.p99(), limit: self.limit(), begun: self.begun }
     }
 
-    /// The time that the 99th percentile is held against.
+    /// The limit with which the 99th percentiles are compared.
     fn limit(&self) -> Duration {
         if self.quiet.count() < QUIET_REQUESTS_MIN {
             return self.target;
@@ -239,10 +236,10 @@ impl Admission {
         self.target.min(quiet + (quiet / 8).max(SLACK_MIN))
     }
 
-    /// Time goes on.
+    /// Moves the controller's time to `now`.
     pub fn advance(&mut self, now: Instant) {
         let second = now.0 / SECOND_US;
-        // After a minute in which nothing was asked, nothing is left to be forgotten.
+        // After a minute without a call, the window is empty.
         for _ in 0..second.saturating_sub(self.second).min(WINDOW_S as u64) {
             self.end_second();
         }
@@ -284,7 +281,7 @@ impl Admission {
         self.rate = rate.clamp(RATE_MIN, most);
     }
 
-    /// Hardly any background work was done in this second.
+    /// Learns from a second with hardly any background work.
     fn learn(&mut self, ended: &Histogram) {
         self.quiet.add(ended);
         self.quiet_seconds += u32::from(ended.count() > 0);

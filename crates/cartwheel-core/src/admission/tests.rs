@@ -6,7 +6,7 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A controller, and clients and background work beside it.
+/// A controller together with its clients and background work.
 struct Node {
     admission: Admission,
     now: Instant,
@@ -17,8 +17,8 @@ impl Node {
         Self { admission: Admission::new(TARGET), now: Instant(1) }
     }
 
-    /// Some seconds with 100 requests each, of which `slow` in a hundred take `slow_for`; all that may be repaired is. How much
-    /// that was in the last of them.
+    /// Runs some seconds of 100 requests each, of which `slow` in a hundred take `slow_for`, and repairs as much as is admitted. Returns the
+    /// units repaired in the last second.
     fn run(&mut self, seconds: usize, slow: usize, slow_for: Duration) -> u64 {
         let mut repaired = 0;
         for _ in 0..seconds {
@@ -47,7 +47,7 @@ fn background_work_grows_while_clients_are_served_in_time() {
 }
 
 #[test]
-fn a_bad_second_halves_it_and_bad_seconds_leave_the_floor() {
+fn a_bad_second_halves_the_rate_and_more_of_them_reach_the_floor() {
     let mut node = Node::new();
     node.run(40, 0, ms(0));
     let before = node.admission.admitted().rate;
@@ -60,7 +60,7 @@ fn a_bad_second_halves_it_and_bad_seconds_leave_the_floor() {
 }
 
 #[test]
-fn it_does_not_grow_again_before_the_last_minute_is_good() {
+fn the_rate_grows_again_only_after_a_good_minute() {
     let mut node = Node::new();
     node.run(40, 0, ms(0));
     node.run(3, 50, ms(80));
@@ -73,9 +73,9 @@ fn it_does_not_grow_again_before_the_last_minute_is_good() {
 }
 
 #[test]
-fn what_clients_are_used_to_counts_though_the_target_is_far() {
+fn a_limit_follows_from_quiet_latency_below_the_target() {
     let mut node = Node::new();
-    // Some seconds say nothing, a few are enough.
+    // The first seconds are not learnt from; a few more are enough.
     for _ in 0..100 * (SETTLING_SECONDS + 3) {
         // No background work.
         node.admission.served(ms(5));
@@ -90,9 +90,9 @@ fn what_clients_are_used_to_counts_though_the_target_is_far() {
 }
 
 #[test]
-fn the_seconds_after_a_start_say_nothing_and_let_little_in() {
+fn the_first_seconds_are_not_learnt_from_and_admit_little() {
     let mut node = Node::new();
-    // Whatever was slow in them is not what clients are used to.
+    // Slow requests in these seconds do not raise the quiet latency.
     let repaired = node.run(SETTLING_SECONDS as usize, 50, ms(40));
     assert!(repaired <= RATE_MIN + 1, "{repaired}");
     node.run(4, 0, ms(0));
@@ -101,7 +101,7 @@ fn the_seconds_after_a_start_say_nothing_and_let_little_in() {
 }
 
 #[test]
-fn without_clients_there_is_nothing_to_yield_to() {
+fn without_clients_the_rate_reaches_its_maximum() {
     let mut node = Node::new();
     node.run(5, 50, ms(80));
     assert_eq!(node.admission.admitted().rate, RATE_MIN);
@@ -115,7 +115,7 @@ fn without_clients_there_is_nothing_to_yield_to() {
 }
 
 #[test]
-fn what_nobody_uses_does_not_grow_without_bound() {
+fn an_unused_rate_grows_to_a_bound() {
     let mut node = Node::new();
     node.now = node.now + Duration::from_secs(1_000);
     assert!(node.repair() <= 1 + RATE_UNUSED_MAX / 20);
@@ -123,7 +123,7 @@ fn what_nobody_uses_does_not_grow_without_bound() {
 }
 
 #[test]
-fn refused_requests_are_a_bad_second() {
+fn a_second_with_refused_requests_halves_the_rate() {
     let mut node = Node::new();
     node.run(40, 0, ms(0));
     let before = node.admission.admitted().rate;
@@ -134,7 +134,7 @@ fn refused_requests_are_a_bad_second() {
 }
 
 #[test]
-fn no_kind_starves_another_and_who_waits_is_woken() {
+fn no_class_starves_another_and_waiting_work_is_woken() {
     let mut node = Node::new();
     assert_eq!(node.admission.wake_at(), None);
     node.repair();
@@ -143,10 +143,10 @@ fn no_kind_starves_another_and_who_waits_is_woken() {
     assert!(wake_at > node.now);
     assert!(node.admission.may_begin(WorkClass::Scan, node.now), "repairs take nothing from scans");
     node.admission.has_read(WorkClass::Scan, 256, node.now);
-    assert!(!node.admission.may_begin(WorkClass::Scan, node.now), "what it read costs more than there was");
+    assert!(!node.admission.may_begin(WorkClass::Scan, node.now), "the records it read cost more than the allowance");
     assert!(node.admission.may_begin(WorkClass::Repair, wake_at));
     let later = wake_at + Duration::from_secs(1);
     node.admission.advance(later);
-    assert_eq!(node.admission.wake_at(), None, "who does not ask again is not waited for");
+    assert_eq!(node.admission.wake_at(), None, "a class that does not ask again needs no wake-up");
     assert!(node.admission.may_begin(WorkClass::Scan, node.admission.next_at(WorkClass::Scan)));
 }

@@ -264,7 +264,7 @@ impl Exchange {
             let new = new.map(|(bucket, _)| are.group_of(bucket)).chain([are.others()]);
             for tree in new.map(|group| TreeId { partition, group }) {
                 self.recovered.insert(tree);
-                cx.replica.catch_up(tree);
+                cx.replica.set_recovered(tree);
                 self.recovered_dirty = true;
             }
         }
@@ -650,7 +650,7 @@ impl Exchange {
                 if let StoreResult::Read(Ok(Some(bytes))) = result {
                     for tree in proofs::decode_recovered(&bytes, self.loss_floor) {
                         self.recovered.insert(tree);
-                        cx.replica.catch_up(tree);
+                        cx.replica.set_recovered(tree);
                     }
                 }
             }
@@ -730,7 +730,7 @@ impl Exchange {
         let too_early = cx.broken.is(Mutation::ExchangeCountsAmnesiac) && self.proofs.is_compared(tree);
         if too_early || self.proofs.is_recovered(tree, needed) {
             self.recovered.insert(tree);
-            cx.replica.catch_up(tree);
+            cx.replica.set_recovered(tree);
             self.recovered_dirty = true;
         }
     }

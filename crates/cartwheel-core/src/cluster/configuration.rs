@@ -1,8 +1,8 @@
-//! Who holds a partition: a chain of configurations, of which each is succeeded by another that its own homes agreed on.
+//! The homes of a partition: a chain of configurations, each of which chooses the next one by agreement of its own homes.
 //!
-//! The ring of the history of changes is only a *wish* ([`crate::cluster::membership::View`]). What holds is each partition's configuration.
-//! The first follows from the founding of the cluster; of each there is at most one successor ([`crate::reconfiguration`]). While one
-//! takes over from the other, both count: every quorum is needed of each ([`Homes`]).
+//! The ring of the membership history is only the *target* ([`crate::cluster::membership::View`]). In force is each partition's configuration.
+//! The first follows from the bootstrap of the cluster; each has at most one next configuration ([`crate::reconfiguration`]). While a
+//! configuration is joint, both lists of homes count: each quorum must be reached in both ([`Homes`]).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,8 @@ use crate::ring::N_MAX;
 use crate::ring::quorum::{Quorum, majority};
 use crate::value::dot::{Incarnation, NodeId};
 
-/// A node in one of its incarnations, as a home of a partition. A new incarnation of a node is another home: it holds nothing of what the one before held.
+/// An incarnation of a node, as a home of a partition. A new incarnation of a node is another home: it holds nothing of what the earlier one
+/// held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Home {
     /// The node.
@@ -22,8 +23,8 @@ pub struct Home {
     pub incarnation: Incarnation,
 }
 
-/// How far a partition's chain has come, as far as somebody knows: twice the number of the configuration that stands alone, or one more
-/// while its successor takes over. Whoever knows of a later step goes by it.
+/// The version of a partition's configuration, as a node knows it: twice the number of the configuration if it is stable, one more if it is
+/// joint. A node that learns of a later version adopts it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ConfigVersion(pub u64);
 
@@ -37,26 +38,26 @@ impl fmt::Display for ConfigVersion {
     }
 }
 
-/// The number of a configuration says how often its chain was re-made in the bits from here on, ...
+/// The layout of a configuration's number. The bits from here on count how often its chain was force-recovered.
 const FORCE_RECOVERED_SHIFT: u32 = 40;
-/// ... in those from here on which of several that may have been re-made at the same time it follows, ...
+/// The bits from here on distinguish force recoveries that may have happened at the same time.
 const BRANCH_SHIFT: u32 = 24;
 const BRANCH_MASK: u64 = (1 << (FORCE_RECOVERED_SHIFT - BRANCH_SHIFT)) - 1;
-/// ... and below its place in the chain.
+/// The lower bits are the place in the chain.
 const VERSIONS_MASK: u64 = (1 << BRANCH_SHIFT) - 1;
 
-/// The homes of a partition, in order: those of a key in a bucket of n replicas are the first n.
+/// The homes of a partition, in order. The homes of a key in a bucket of n replicas are the first n.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Configuration {
-    /// Its place in the chain; the founding's is 0. One that was re-made has a greater number than all before
+    /// Its number in the chain; the bootstrap's is 0. A force-recovered configuration has a greater number than all before it
     /// ([`ConfigPhase::force_recovered`]).
     pub number: u64,
-    /// The homes: no node twice, and at least one.
+    /// The homes: at least one, and no node twice.
     pub homes: Vec<Home>,
-    /// How many of the first homes choose the successor: the largest n of any bucket when this was made, as far as there were
-    /// nodes.
+    /// How many of the first homes choose the next configuration (the acceptors of Paxos): the largest n of any bucket when this configuration
+    /// was made, as far as there were nodes.
     pub choosers: u8,
-    /// How many of the first homes are those of a key, by bucket.
+    /// How many of the first homes are the homes of a key, by bucket.
     pub counts: ReplicaCounts,
 }
 
@@ -71,37 +72,37 @@ impl Configuration {
         self.of(self.counts.n_of(group))
     }
 
-    /// Those that are homes of any key.
+    /// The homes of any key.
     pub fn homes_of_any(&self) -> &[Home] {
         self.of(self.counts.n_max())
     }
 
-    /// Whether it has this home for the keys of a group.
+    /// Whether `home` is a home of the keys of a group.
     pub fn is_home(&self, home: Home, group: Group) -> bool {
         self.homes_of(group).contains(&home)
     }
 
-    /// Those who choose the successor.
+    /// The homes that choose the next configuration.
     pub fn choosers(&self) -> &[Home] {
         self.of(self.choosers.max(1))
     }
 
-    /// The place of a home, from 0.
+    /// The position of a home, from 0.
     pub fn place(&self, home: Home) -> Option<usize> {
         self.homes.iter().position(|&other| other == home)
     }
 
-    /// Whether it has this home.
+    /// Whether it lists this home.
     pub fn has(&self, home: Home) -> bool {
         self.homes.contains(&home)
     }
 
-    /// Whether it was chosen by nobody ([`ConfigPhase::force_recovered`]).
+    /// Whether it was not chosen but force-recovered ([`ConfigPhase::force_recovered`]).
     pub const fn is_force_recovered(&self) -> bool {
         self.number > 0 && self.number & VERSIONS_MASK == 0
     }
 
-    /// Whether it can have no successor: so many of those who choose are lost that the others are no majority.
+    /// Whether it can have no next configuration: without the lost homes, those that choose are no majority.
     fn is_stuck(&self, is_lost: impl Fn(&Home) -> bool) -> bool {
         let choosers = self.choosers();
         choosers.iter().filter(|home| !is_lost(home)).count() < majority(choosers.len())
@@ -113,17 +114,17 @@ impl Configuration {
     }
 }
 
-/// What holds in a partition.
+/// The configuration in force of a partition, with its phase.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ConfigPhase {
-    /// One configuration.
+    /// One configuration is in force.
     Stable(Configuration),
-    /// The second has been chosen to succeed the first, and its homes are not all known to hold what those of the first held.
+    /// The second has been chosen as the next configuration, but not all its homes are known to hold what the homes of the first held.
     Joint(Configuration, Configuration),
 }
 
 impl ConfigPhase {
-    /// How far the chain has come.
+    /// The configuration version.
     pub const fn version(&self) -> ConfigVersion {
         match self {
             Self::Stable(only) => ConfigVersion(only.number.saturating_mul(2)),
@@ -131,7 +132,7 @@ impl ConfigPhase {
         }
     }
 
-    /// The configuration whose homes hold everything.
+    /// The current configuration, whose homes hold everything.
     pub const fn current(&self) -> &Configuration {
         match self {
             Self::Stable(only) => only,
@@ -139,7 +140,7 @@ impl ConfigPhase {
         }
     }
 
-    /// The one that takes over.
+    /// The next configuration, if the phase is joint.
     pub const fn next(&self) -> Option<&Configuration> {
         match self {
             Self::Stable(_) => None,
@@ -147,7 +148,7 @@ impl ConfigPhase {
         }
     }
 
-    /// The last of the chain.
+    /// The last configuration of the chain.
     pub const fn latest(&self) -> &Configuration {
         match self {
             Self::Stable(only) => only,
@@ -165,47 +166,47 @@ impl ConfigPhase {
         self.both().flat_map(|configuration| &configuration.homes).map(|home| home.node).collect()
     }
 
-    /// How many homes keys have, by bucket, once the latest configuration stands alone.
+    /// The numbers of homes by bucket, once the latest configuration is stable.
     pub const fn counts(&self) -> &ReplicaCounts {
         &self.latest().counts
     }
 
-    /// Whether a configuration lists a node in this incarnation, be it behind the homes of every key.
+    /// Whether a configuration lists this home, even behind the homes of every key.
     pub fn has(&self, home: Home) -> bool {
         self.both().any(|configuration| configuration.has(home))
     }
 
-    /// Whether it is a home of the keys of a group.
+    /// Whether `home` is a home of the keys of a group, in either configuration.
     pub fn is_home(&self, home: Home, group: Group) -> bool {
         self.both().any(|configuration| configuration.is_home(home, group))
     }
 
-    /// Whether it is a home of any key.
+    /// Whether `home` is a home of any key, in either configuration.
     pub fn is_home_of_any(&self, home: Home) -> bool {
         self.both().any(|configuration| configuration.homes_of_any().contains(&home))
     }
 
-    /// What holds instead if no successor can be chosen any more, as an administrator has given up so many homes: those alone that are
-    /// left, or where there are none, those who are wished, with nothing. None if a
-    /// successor can be chosen, or could if others came back who were not given up.
+    /// The force-recovered configuration, if no next configuration can be chosen any more because an administrator has marked too many homes
+    /// lost. It consists of the homes that are left or, if there are none, of the target homes, which begin without data. `None` if a next
+    /// configuration can be chosen, or could be if homes came back that are not marked lost.
     ///
-    /// It follows from what held and from whom the administrator gave up. Two nodes that know different things of that may come to
-    /// different ends; those have different numbers, and the greater one holds.
+    /// It follows from the configuration in force and from the homes that are marked lost. Two nodes that know different facts may compute
+    /// different configurations; those have different numbers, and the greater one wins.
     pub fn force_recovered(
         &self,
-        is_given_up: impl Fn(&Home) -> bool,
+        is_marked_lost: impl Fn(&Home) -> bool,
         is_left: impl Fn(&Home) -> bool,
         target: &[Home],
     ) -> Option<Configuration> {
         let latest = self.latest();
-        if !latest.is_stuck(is_given_up) {
+        if !latest.is_stuck(is_marked_lost) {
             return None;
         }
         let mut homes: Vec<Home> = Vec::new();
         let left = self.both().flat_map(|of| of.of(of.counts.n_max().max(of.choosers))).filter(|home| is_left(home));
         for home in left {
             match homes.iter_mut().find(|known| known.node == home.node) {
-                // A later incarnation is named later.
+                // The later configuration has the later incarnation.
                 Some(known) => *known = *home,
                 None => homes.push(*home),
             }
@@ -221,7 +222,7 @@ impl ConfigPhase {
         (!homes.is_empty()).then_some(Configuration { number, homes, choosers, counts })
     }
 
-    /// Whether it makes sense in itself.
+    /// Whether it is consistent in itself.
     pub fn is_sound(&self) -> bool {
         let is_sound = |configuration: &Configuration| {
             let nodes: BTreeSet<NodeId> = configuration.homes.iter().map(|home| home.node).collect();
@@ -232,16 +233,16 @@ impl ConfigPhase {
             let current = self.current();
             current.number.checked_add(1) == Some(next.number) && current.counts.may_become(&next.counts)
         };
-        // Nobody comes to a number at which the steps end.
+        // No real chain comes near a number at which versions overflow.
         self.both().all(is_sound) && self.next().is_none_or(follows) && self.latest().number < u64::MAX / 4
     }
 
-    /// The homes of the keys of a group, without those incarnations that are past: they answer nobody.
+    /// The homes of the keys of a group, without past incarnations, which answer no requests.
     pub fn homes(&self, group: Group, is_past: impl Fn(&Home) -> bool) -> Homes {
         self.homes_by(|configuration| configuration.counts.n_of(group), is_past)
     }
 
-    /// Those that are homes of any key, without those incarnations that are past.
+    /// The homes of any key, without past incarnations.
     pub fn homes_of_any(&self, is_past: impl Fn(&Home) -> bool) -> Homes {
         self.homes_by(|configuration| configuration.counts.n_max(), is_past)
     }
@@ -267,66 +268,66 @@ impl ConfigPhase {
     }
 }
 
-/// Differs, nearly always, where other homes are left, or where it was another version that had no successor.
+/// A hash that nearly always differs if other homes are left, or if another version was stuck.
 fn branch(version: ConfigVersion, homes: &[Home]) -> u64 {
     let homes = homes.iter().flat_map(|home| [home.node.get(), home.incarnation.0]);
     let bytes: Vec<u8> = [version.0].into_iter().chain(homes).flat_map(u64::to_le_bytes).collect();
     xxhash_rust::xxh3::xxh3_64(&bytes)
 }
 
-/// The homes of a key: every quorum is needed of each of the two.
+/// The homes of a key. Each quorum must be reached in both lists.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Homes {
-    /// Those that hold everything.
+    /// The homes that hold everything.
     pub current: Vec<NodeId>,
-    /// Those that take over from them.
+    /// The homes that take over from them, in a joint configuration.
     pub next: Option<Vec<NodeId>>,
-    /// In which incarnations they are homes, where that matters.
+    /// The homes' incarnations, where those matter.
     pub incarnations: Vec<Home>,
-    /// How many homes of each list are left out, as their incarnations are over: nobody is in their places until a step ends.
+    /// For each list, the number of homes left out because their incarnation is over. Their places stay vacant until a reconfiguration ends.
     pub vacant: [usize; 2],
-    /// How many homes there should be in each of the two; 0 where nothing says it.
+    /// For each list, the number of homes it should have; 0 if unknown.
     pub ns: [u8; 2],
 }
 
 impl Homes {
-    /// Whether what was heard of a node when `before` were the homes still stands for it: it is none now, or one in the incarnation in which it was one
-    /// then. A new incarnation holds nothing of what the one before said that it had stored.
+    /// Whether a response of a node from the time when `before` were the homes still counts: the node is no home now, or it is one in the same
+    /// incarnation as then. A new incarnation holds nothing of what an earlier one stored.
     pub fn is_as_before(&self, node: NodeId, before: &Self) -> bool {
         let incarnation =
             |homes: &Self| homes.incarnations.iter().find(|home| home.node == node).map(|home| home.incarnation);
         !self.contains(node) || incarnation(self) == incarnation(before)
     }
 
-    /// Whether what a node said that it holds, when `before` were the homes, still stands for it. Where keys have fewer homes than before, those
-    /// that are left have met those that are not: what they held before that is too little.
+    /// Whether a node's report of what it holds, from the time when `before` were the homes, still counts. If keys now have fewer homes, the
+    /// remaining homes have merged the data of the others, so an earlier report lacks that.
     pub fn still_holds(&self, node: NodeId, before: &Self) -> bool {
         self.is_as_before(node, before) && self.ns[0] >= before.ns[0]
     }
 
-    /// All of them, each once: those that hold everything first.
+    /// All homes, each once, those of the current list first.
     pub fn all(&self) -> Vec<NodeId> {
         let mut all = self.current.clone();
         all.extend(self.next.iter().flatten().filter(|node| !self.current.contains(node)));
         all
     }
 
-    /// Whether a node is one of them.
+    /// Whether a node is a home.
     pub fn contains(&self, node: NodeId) -> bool {
         self.lists().any(|list| list.contains(&node))
     }
 
-    /// Whether a node may stand in for a home: in some list there is this home, and not that node.
+    /// Whether a node may stand in for a home: some list contains the home and does not contain the node.
     pub fn may_stand_in(&self, node: NodeId, home: NodeId) -> bool {
         self.lists().any(|list| list.contains(&home) && !list.contains(&node))
     }
 
-    /// The lists of which every quorum is needed.
+    /// The lists in each of which a quorum is needed.
     pub fn lists(&self) -> impl Iterator<Item = &[NodeId]> {
         [self.current.as_slice()].into_iter().chain(self.next.as_deref())
     }
 
-    /// By how many those that count are too few, in the list that lacks the most.
+    /// How many more nodes must count to reach the quorum, in the list that lacks most.
     pub fn missing(
         &self,
         quorum: Quorum,
@@ -340,12 +341,12 @@ impl Homes {
         self.next.as_ref().map_or(current, |next| current.max(of_next(next)))
     }
 
-    /// The lists, and how many of each a quorum needs.
+    /// The lists, and the quorum of each.
     pub fn needs(&self, quorum: Quorum) -> impl Iterator<Item = (&[NodeId], usize)> {
         self.lists().zip(self.ns).map(move |(list, n)| (list, quorum.of(n, list.len())))
     }
 
-    /// How many of them count, in the list of which fewer do.
+    /// The number of homes that count, in the list with fewer of them.
     pub fn fewest(&self, in_current: impl Fn(NodeId) -> bool, in_next: impl Fn(NodeId) -> bool) -> usize {
         let current = self.current.iter().filter(|&&home| in_current(home)).count();
         let next = self.next.as_ref().map(|next| next.iter().filter(|&&home| in_next(home)).count());
@@ -367,16 +368,16 @@ impl From<Vec<NodeId>> for Homes {
     }
 }
 
-/// On what a node stands that says something about a partition.
+/// The configuration stamp of a message: what its sender knows and is when it says something about a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ConfigStamp {
-    /// How far the chain has come, as far as it knows.
+    /// The configuration version that the sender knows.
     pub version: ConfigVersion,
-    /// It is a home that does not hold yet all that the configuration before held: that it holds nothing of a key says nothing.
+    /// The sender is a home that is not synced: if it holds nothing of a key, that means nothing.
     pub is_syncing: bool,
-    /// Since when it has lost no record.
+    /// The time since which the sender has lost no record.
     pub memory: Memory,
-    /// Its store has lost writes of the partition, and it has not recovered from enough others.
+    /// The sender's store has lost writes of the partition, and the sender has not recovered from enough other homes.
     pub is_recovering: bool,
 }
 
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn both_configurations_have_a_say_while_one_takes_over() {
+    fn both_lists_of_homes_count_while_a_configuration_is_joint() {
         let (first, second) =
             (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(1, 1), (4, 1), (3, 1)]));
         let alone = ConfigPhase::Stable(first.clone());
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_successor_is_made_anew_of_who_is_left() {
+    fn a_stuck_configuration_is_force_recovered_from_the_homes_that_are_left() {
         let alone = ConfigPhase::Stable(configuration(4, &[(1, 1), (2, 1), (3, 1)]));
         let target = [home(1, 1), home(4, 1), home(5, 1)];
         let without = |of: &ConfigPhase, lost: &[Home], target: &[Home]| {
@@ -441,8 +442,8 @@ mod tests {
         let other = without(&alone, &[TWO, THREE], &target).unwrap();
         assert_ne!(force_recovered.number, other.number, "what differs in its homes differs in its number");
         let empty = without(&alone, &[ONE, TWO, THREE], &target).unwrap();
-        assert_eq!(empty.homes, target[1..], "nobody is left, so the target nodes come");
-        assert_eq!(without(&alone, &[ONE, TWO, THREE], &target[..1]), None, "nobody can come");
+        assert_eq!(empty.homes, target[1..], "no home is left, so the target homes take over");
+        assert_eq!(without(&alone, &[ONE, TWO, THREE], &target[..1]), None, "no target home is left");
         let next = Configuration { number: force_recovered.number + 1, ..configuration(0, &[(3, 1), (4, 1), (5, 1)]) };
         assert!(!next.is_force_recovered() && ConfigPhase::Joint(force_recovered, next.clone()).is_sound());
         let again = without(&ConfigPhase::Stable(next.clone()), &next.homes[1..], &target).unwrap();
@@ -451,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_hold_anything_are_left_while_one_takes_over() {
+    fn homes_of_both_lists_remain_in_a_force_recovery_of_a_joint_configuration() {
         let (first, second) =
             (configuration(0, &[(1, 1), (2, 1), (3, 1)]), configuration(1, &[(2, 9), (4, 1), (5, 1)]));
         let joint = ConfigPhase::Joint(first, second);
@@ -461,11 +462,15 @@ mod tests {
         let is_of_first = |home: &Home| home.node.get() < 4 && home.incarnation == Incarnation(1);
         assert_eq!(joint.force_recovered(is_of_first, |_| true, &[]), None, "the second goes on");
         let has_left = joint.force_recovered(is_lost, |home| !is_lost(home) && home.node.get() != 3, &[]).unwrap();
-        assert_eq!(has_left.homes, [home(1, 1), home(2, 9)], "one that has left is no home, though nobody gave it up");
+        assert_eq!(
+            has_left.homes,
+            [home(1, 1), home(2, 9)],
+            "a node that has left is no home, even if it is not marked lost"
+        );
     }
 
     #[test]
-    fn what_homes_held_when_there_were_more_of_them_is_asked_again() {
+    fn reports_from_before_n_was_lowered_do_not_count() {
         let of_n = |n: u8| {
             let counts = ReplicaCounts::new([("two".into(), n)].into());
             ConfigPhase::Stable(Configuration { counts, ..configuration(0, &[(1, 1), (2, 1), (3, 1)]) })
@@ -477,10 +482,10 @@ mod tests {
     }
 
     #[test]
-    fn a_new_incarnation_takes_over_from_the_one_before() {
+    fn a_new_incarnation_replaces_the_earlier_one() {
         let joint = ConfigPhase::Joint(configuration(0, &[(1, 1), (2, 1)]), configuration(1, &[(1, 9), (2, 1)]));
         let homes = joint.homes(of(3), |_| false);
-        assert_eq!(homes.current, [NodeId::new(2)], "the incarnation before holds what nobody can ask it for");
+        assert_eq!(homes.current, [NodeId::new(2)], "the earlier incarnation cannot be asked");
         assert_eq!(homes.next, Some([1, 2].map(NodeId::new).into()));
         let without = joint.homes(of(3), |past| *past == home(2, 1));
         assert_eq!(without.all(), [NodeId::new(1)]);

@@ -1,12 +1,12 @@
-//! How many home replicas keys have, by bucket, as a partition's configuration says it.
+//! The number of home replicas of keys by bucket, as a partition's configuration defines it.
 //!
-//! The settings of a bucket ([`crate::cluster::membership::View`]) say which n is *wished*. Which one *holds* in a partition is part of its
-//! configuration ([`crate::cluster::configuration`]), so that two coordinators never go by two n: each goes by a configuration, and no
-//! operation ends on one while a replica that answered it knows of a later one.
+//! The settings of a bucket ([`crate::cluster::membership::View`]) define the *target* n. The n *in force* in a partition is part of its
+//! configuration ([`crate::cluster::configuration`]). So two coordinators never use two different n: each follows a configuration, and no
+//! operation ends on one while a replica that answered it knows a later one.
 //!
-//! A bucket is in the table once its n was ever another than the default, and stays there. So along a chain of configurations tables
-//! only grow, and a key changes its group at most once: when its bucket comes into the table, with the default n that it had up to then.
-//! A later step changes its n ([`crate::cluster::successor`]).
+//! A bucket enters the table once its n was ever different from the default, and stays there. So along a chain of configurations tables only
+//! grow, and a key changes its group at most once: when its bucket enters the table, with the default n that it had so far. A later
+//! reconfiguration changes its n ([`crate::cluster::next_configuration`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::cluster::membership::BucketSettings;
 use crate::ring::N_MAX;
 use crate::value::key::check_bucket;
 
-/// How many buckets a table may have: it is a part of every configuration, and each bucket has a Merkle tree of its own in every partition.
+/// The most buckets in a table: it is part of every configuration, and each bucket has a Merkle tree of its own in every partition.
 pub const BUCKETS_MAX: usize = 100;
 
-/// Keys of a partition that have the same home replicas: those of one bucket of the table, or of all buckets that are not in it.
-/// Two nodes that mean the same group mean the same keys, whatever configuration each goes by.
+/// Keys of a partition with the same home replicas: those of one bucket of the table, or of all buckets that are not in it. Equal groups on two
+/// nodes mean the same keys, whatever configuration each node follows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Group(pub u64);
 
 impl Group {
-    /// The keys of a bucket that is in the table.
+    /// The keys of a bucket in the table.
     fn of_bucket(bucket: &[u8]) -> Self {
         let mut hash = blake3::Hasher::new();
         hash.update(b"bucket");
@@ -55,16 +55,16 @@ struct Table {
     by_bucket: BTreeMap<Bytes, u8>,
     by_group: BTreeMap<Group, u8>,
     others: Group,
-    /// Each n that any bucket has: asked for each partition, where there may be many buckets.
+    /// Each n that any bucket has. It is read for each partition, and there may be many buckets.
     ns: BTreeSet<u8>,
 }
 
-/// How many home replicas the keys of each bucket have. Immutable, and cheap to share.
+/// The number of home replicas of each bucket's keys. Immutable, and cheap to share.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ReplicaCounts {
-    /// None if all have the default.
+    /// `None` if all have the default.
     table: Option<Arc<Table>>,
-    is_unsaid: bool,
+    is_unknown: bool,
 }
 
 impl ReplicaCounts {
@@ -73,7 +73,7 @@ impl ReplicaCounts {
         BucketSettings::default().n
     }
 
-    /// These buckets have these n, and all others the default.
+    /// A table with these n. All other buckets have the default.
     pub fn new(by_bucket: BTreeMap<Bytes, u8>) -> Self {
         if by_bucket.is_empty() {
             return Self::default();
@@ -81,20 +81,20 @@ impl ReplicaCounts {
         let by_group = by_bucket.iter().map(|(bucket, &n)| (Group::of_bucket(bucket), n)).collect();
         let others = Group::of_others(by_bucket.keys());
         let ns = by_bucket.values().copied().chain([Self::default_n()]).collect();
-        Self { table: Some(Arc::new(Table { by_bucket, by_group, others, ns })), is_unsaid: false }
+        Self { table: Some(Arc::new(Table { by_bucket, by_group, others, ns })), is_unknown: false }
     }
 
-    /// A configuration that an earlier build wrote does not say it: what holds is what the history said by then.
-    pub fn unsaid() -> Self {
-        Self { table: None, is_unsaid: true }
+    /// The counts of a configuration written by an earlier build, which did not store them: the history of that time applies.
+    pub fn unknown() -> Self {
+        Self { table: None, is_unknown: true }
     }
 
-    /// Whether it is not said.
-    pub const fn is_unsaid(&self) -> bool {
-        self.is_unsaid
+    /// Whether an earlier build did not store them.
+    pub const fn is_unknown(&self) -> bool {
+        self.is_unknown
     }
 
-    /// How many home replicas the keys of `bucket` have.
+    /// The number of home replicas of the keys of `bucket`.
     pub fn n(&self, bucket: &[u8]) -> u8 {
         self.get(bucket).unwrap_or_else(Self::default_n)
     }
@@ -104,7 +104,7 @@ impl ReplicaCounts {
         self.table.as_ref()?.by_bucket.get(bucket).copied()
     }
 
-    /// How many home replicas the keys of a group have.
+    /// The number of home replicas of the keys of a group.
     pub fn n_of(&self, group: Group) -> u8 {
         let known = self.table.as_ref().and_then(|table| table.by_group.get(&group).copied());
         known.unwrap_or_else(Self::default_n)
@@ -121,12 +121,12 @@ impl ReplicaCounts {
         self.table.as_ref().map_or_else(Group::default, |table| table.others)
     }
 
-    /// All groups, that of the buckets which are not in the table among them.
+    /// All groups, including that of the buckets that are not in the table.
     pub fn groups(&self) -> impl Iterator<Item = Group> + '_ {
         [self.others()].into_iter().chain(self.table.iter().flat_map(|table| table.by_group.keys().copied()))
     }
 
-    /// Whether it has this group.
+    /// Whether it contains this group.
     pub fn has(&self, group: Group) -> bool {
         match &self.table {
             Some(table) => table.others == group || table.by_group.contains_key(&group),
@@ -134,12 +134,12 @@ impl ReplicaCounts {
         }
     }
 
-    /// The buckets of the table, and their n.
+    /// The buckets of the table, with their n.
     pub fn iter(&self) -> impl Iterator<Item = (&Bytes, u8)> {
         self.table.iter().flat_map(|table| table.by_bucket.iter().map(|(bucket, &n)| (bucket, n)))
     }
 
-    /// How many buckets are in the table.
+    /// The number of buckets in the table.
     pub fn len(&self) -> usize {
         self.table.as_ref().map_or(0, |table| table.by_bucket.len())
     }
@@ -154,39 +154,39 @@ impl ReplicaCounts {
         self.table.as_ref().map_or_else(|| BTreeSet::from([Self::default_n()]), |table| table.ns.clone())
     }
 
-    /// The largest of them.
+    /// The largest n of any bucket.
     pub fn n_max(&self) -> u8 {
         self.table.as_ref().and_then(|table| table.ns.last().copied()).unwrap_or_else(Self::default_n)
     }
 
-    /// What it takes up in memory beside itself, in bytes, without what the tables add.
+    /// Its size in memory in bytes beside the struct, without the overhead of the tables.
     pub fn size_in_memory(&self) -> usize {
         let entry = |(bucket, _): (&Bytes, u8)| size_of::<(Bytes, u8)>() + bucket.len() + size_of::<(Group, u8)>();
         self.iter().map(entry).sum()
     }
 
-    /// Whether it makes sense in itself.
+    /// Whether it is consistent in itself.
     pub fn is_sound(&self) -> bool {
         let is_sound =
             |(bucket, n): (&Bytes, u8)| check_bucket(bucket).is_ok() && (1..=N_MAX).contains(&usize::from(n));
-        !self.is_unsaid && self.len() <= BUCKETS_MAX && self.iter().all(is_sound)
+        !self.is_unknown && self.len() <= BUCKETS_MAX && self.iter().all(is_sound)
     }
 
-    /// Whether a configuration with these may be succeeded by one with those of `next`: no bucket goes, and one that comes has the
-    /// default n, so that its keys keep their homes in the step in which they become a group of their own.
+    /// Whether a next configuration may have the counts of `next`: no bucket leaves the table, and a new one has the default n. So its keys keep
+    /// their homes in the reconfiguration in which they become a group of their own.
     pub fn may_become(&self, next: &Self) -> bool {
         let stays = self.iter().all(|(bucket, _)| next.get(bucket).is_some());
         let comes_as_it_was = |(bucket, n): (&Bytes, u8)| self.get(bucket).is_some() || n == Self::default_n();
         stays && next.iter().all(comes_as_it_was)
     }
 
-    /// The same with other n: `change` is told each bucket of the table and its n.
+    /// A copy with other n: `change` gets each bucket of the table and its n.
     #[must_use]
     pub fn with(&self, change: impl Fn(&Bytes, u8) -> u8) -> Self {
         Self::new(self.iter().map(|(bucket, n)| (bucket.clone(), change(bucket, n))).collect())
     }
 
-    /// The same with these buckets in the table too, with the default n.
+    /// A copy with these buckets in the table too, with the default n.
     #[must_use]
     pub fn with_buckets<'a>(&self, buckets: impl Iterator<Item = &'a Bytes>) -> Self {
         let coming =
@@ -195,15 +195,15 @@ impl ReplicaCounts {
     }
 }
 
-/// Tables that were met of late. Nearly all configurations have the same, and a table is not small: they share it.
+/// Tables that were seen recently. Nearly all configurations have equal tables, which are not small, so they share one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KnownCounts(Vec<ReplicaCounts>);
 
 impl KnownCounts {
-    /// How many are known at most.
+    /// The most tables that are remembered.
     const MAX: usize = 8;
 
-    /// Has `counts` share the memory of an equal one.
+    /// Shares the memory of a known table that is equal.
     pub(crate) fn share(&mut self, counts: &mut ReplicaCounts) {
         if counts.is_empty() {
             return;
@@ -229,23 +229,23 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_of_the_table_is_a_group_whatever_its_n() {
+    fn a_bucket_of_the_table_is_one_group_whatever_its_n() {
         let (none, three, five) = (counts(&[]), counts(&[("a", 3)]), counts(&[("a", 5)]));
         assert_eq!((none.n(b"a"), three.n(b"a"), five.n(b"a"), five.n(b"b")), (3, 3, 5, 3));
         assert_eq!(three.group_of(b"a"), five.group_of(b"a"));
         assert_eq!(three.group_of(b"b"), five.group_of(b"c"));
-        assert_ne!(none.group_of(b"b"), five.group_of(b"b"), "of these not all are meant any more");
-        assert_eq!(none.n_of(five.group_of(b"a")), 3, "who does not know the bucket knows its n");
+        assert_ne!(none.group_of(b"b"), five.group_of(b"b"), "the group of all other buckets is smaller now");
+        assert_eq!(none.n_of(five.group_of(b"a")), 3, "without the bucket in the table its n is the default");
         assert_eq!(five.n_of(five.group_of(b"a")), 5);
         assert_eq!(five.groups().count(), 2);
     }
 
     #[test]
-    fn buckets_come_into_the_table_as_they_were_and_stay() {
+    fn buckets_enter_the_table_with_the_default_n_and_stay() {
         let (none, three, five) = (counts(&[]), counts(&[("a", 3)]), counts(&[("a", 5)]));
         assert!(none.may_become(&three) && !none.may_become(&five) && three.may_become(&five));
         assert!(five.may_become(&three) && !five.may_become(&none) && five.may_become(&counts(&[("a", 5), ("b", 3)])));
         assert!(five.is_sound() && !counts(&[("a", 0)]).is_sound() && !counts(&[("", 3)]).is_sound());
-        assert!(!ReplicaCounts::unsaid().is_sound());
+        assert!(!ReplicaCounts::unknown().is_sound());
     }
 }

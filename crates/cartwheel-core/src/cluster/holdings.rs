@@ -1,4 +1,4 @@
-//! What holds in the partitions of a shard, and what this node is in each. Immutable, like the view that it goes with, and cheap to share.
+//! The configurations of a shard's partitions, and this node's role in each. Immutable, like the view that it refers to, and cheap to share.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::ring::PartitionId;
 use crate::value::dot::NodeId;
 use crate::value::key::Key;
 
-/// What holds, as this node has it durably or has heard of it.
+/// The configurations of partitions, as this node has saved or learnt them.
 #[derive(Clone, Debug)]
 pub struct Holdings {
     me: Home,
@@ -21,17 +21,17 @@ pub struct Holdings {
     known: KnownCounts,
 }
 
-/// How many partitions' partition states are copied when one of them changes: about the root of the largest number of them.
+/// The number of partition states that are copied when one of them changes: about the square root of the greatest number of partitions.
 const CHUNK: usize = 256;
 
-/// The partition states by partition. A copy costs little: it shares all that does not change, in chunks.
+/// The partition states by partition. A copy is cheap: it shares all unchanged chunks.
 #[derive(Clone, Debug, Default)]
 struct PartitionStates {
-    /// None where the partition belongs to another shard.
+    /// `None` where the partition belongs to another shard.
     chunks: Vec<Arc<Vec<Option<Arc<PartitionState>>>>>,
-    /// How many are candidates' partition states.
+    /// The number of states with [`PartitionState::is_candidate`].
     candidates: usize,
-    /// In how many something is left that may go.
+    /// The number of states with [`PartitionState::has_stale_data`].
     stale_data: usize,
 }
 
@@ -75,7 +75,7 @@ impl PartitionStates {
 }
 
 impl Holdings {
-    /// What holds when a shard starts: what it has saved, and the founding's configurations elsewhere.
+    /// The holdings of a shard that starts: its saved states, and elsewhere the configurations of the bootstrap.
     pub fn new(
         me: Home,
         view: Arc<View>,
@@ -91,7 +91,7 @@ impl Holdings {
         let mut known = KnownCounts::default();
         for (partition, partition_state) in saved {
             if let Some(place) = partition_states.get_mut(partition.index()).filter(|place| place.is_some()) {
-                let mut partition_state = partition_state.said(view.first_counts());
+                let mut partition_state = partition_state.with_unknown_counts(view.first_counts());
                 partition_state.share_counts(&mut known);
                 *place = Some(Arc::new(partition_state));
             }
@@ -99,23 +99,22 @@ impl Holdings {
         Self { me, view, partition_states: PartitionStates::new(partition_states), known }
     }
 
-    /// The wish, and the settings.
+    /// The target placement and the settings.
     pub const fn view(&self) -> &Arc<View> {
         &self.view
     }
 
-    /// This node.
     pub const fn me(&self) -> Home {
         self.me
     }
 
-    /// The same with another wish.
+    /// The same with another target placement.
     #[must_use]
     pub fn with_view(&self, view: Arc<View>) -> Self {
         Self { view, ..self.clone() }
     }
 
-    /// The same, as if the settings that this node knows said how many homes keys have, and no configuration: a rule broken on purpose.
+    /// The same, with numbers of homes from the settings that this node knows, not from configurations: a rule broken on purpose.
     #[must_use]
     pub(crate) fn with_counts_by_settings(mut self) -> Self {
         let target = self.view.target_counts().clone();
@@ -128,28 +127,28 @@ impl Holdings {
         self
     }
 
-    /// From now on this node has this partition state.
+    /// Sets this node's state of a partition.
     pub fn take(&mut self, partition: PartitionId, mut partition_state: PartitionState) {
         partition_state.share_counts(&mut self.known);
         self.partition_states.set(partition, partition_state);
     }
 
-    /// This node's partition state; none if the partition belongs to another shard.
+    /// This node's state of a partition; `None` if the partition belongs to another shard.
     pub fn partition_state(&self, partition: PartitionId) -> Option<&Arc<PartitionState>> {
         self.partition_states.get(partition)
     }
 
-    /// The partition states of the shard.
+    /// The states of the shard's partitions.
     pub fn partition_states(&self) -> impl Iterator<Item = (PartitionId, &Arc<PartitionState>)> {
         self.partition_states.iter()
     }
 
-    /// In how many partitions this node copies what the homes hold, to become one.
+    /// The number of partitions of which this node copies the data, to become a home.
     pub const fn candidates(&self) -> usize {
         self.partition_states.candidates
     }
 
-    /// Whether anything is held in any partition that may go.
+    /// Whether any partition has stale data.
     pub const fn has_stale_data(&self) -> bool {
         self.partition_states.stale_data > 0
     }
@@ -159,7 +158,7 @@ impl Holdings {
         self.view.ring.partition_of(key.token())
     }
 
-    /// How many homes keys have, by bucket, once the latest configuration of a partition that this node knows stands alone.
+    /// The numbers of homes by bucket, once the latest configuration of a partition known here is stable.
     pub fn counts(&self, partition: PartitionId) -> ReplicaCounts {
         self.partition_state(partition)
             .map(|partition_state| partition_state.phase.counts().clone())
@@ -179,7 +178,7 @@ impl Holdings {
         (partition, self.group(partition, key.bucket()))
     }
 
-    /// The tree that a key belongs to.
+    /// The tree of a key.
     pub fn tree_of(&self, key: &Key) -> TreeId {
         let (partition, group) = self.group_of(key);
         TreeId { partition, group }
@@ -222,8 +221,8 @@ impl Holdings {
         self.partition_state(partition).is_some_and(|partition_state| partition_state.phase.both().any(is_home))
     }
 
-    /// Whether this node may keep what it has of `key` for a home: in some configuration there is that home, and this node is none. While
-    /// one configuration takes over from another, it may be a home in the other one.
+    /// Whether this node may keep a hint of `key` for a home: some configuration has that home and does not have this node. While the
+    /// configuration is joint, this node may be a home in the other one.
     pub fn may_stand_in(&self, key: &Key, home: NodeId) -> bool {
         let (partition, group) = self.group_of(key);
         let is_without_me = |configuration: &Configuration| {
@@ -233,27 +232,27 @@ impl Holdings {
         self.partition_state(partition).is_some_and(|partition_state| partition_state.phase.both().any(is_without_me))
     }
 
-    /// Whether this node knows no other node to which it could owe what it keeps of `key` for `home`. It knows none, and is none; or it
-    /// has forgotten who they are. Nothing is kept for a node that no configuration has named. So a node that is owed something, and that
-    /// the founding's configuration does not name, was named by a later one.
+    /// Whether this node knows no other node for which it could keep its hint of `key` in place of `home`: it knows no other home and is none
+    /// itself, or it has forgotten the configurations. A hint is kept only for a node that some configuration has named. So if the known
+    /// configuration is the bootstrap's and does not name `home`, a later one did.
     pub fn knows_no_home_instead_of(&self, key: &Key, home: NodeId) -> bool {
         let others = self.homes_of(key).without(self.me.node);
         let is_named = |configuration: &Configuration| configuration.homes.iter().any(|named| named.node == home);
-        let is_founding =
+        let is_bootstrap =
             |partition_state: &&Arc<PartitionState>| partition_state.phase.version() == ConfigVersion::default();
-        let bootstrap = self.partition_state(self.partition_of(key)).filter(is_founding);
+        let bootstrap = self.partition_state(self.partition_of(key)).filter(is_bootstrap);
         let has_forgotten = bootstrap.is_some_and(|partition_state| !partition_state.phase.both().any(is_named));
         has_forgotten || others.all().is_empty() && !self.is_home(key)
     }
 
-    /// Whether this node is to be a home of the keys of a group.
+    /// Whether this node is a target home of the keys of a group.
     pub fn is_target(&self, partition: PartitionId, group: Group) -> bool {
         let n = self.view.target_counts().n_of(group);
         self.view.target(partition).iter().take(n.into()).any(|&home| home == self.me)
     }
 
-    /// Whether this node holds what it has of a group's keys for more than to hand it over: it is a home, is to be one, or was one and
-    /// has not been relieved.
+    /// Whether this node holds data of a group's keys for more than hand-over: it is a home, is to become one, or was one and has not been
+    /// released.
     pub fn keeps(&self, partition: PartitionId, group: Group) -> bool {
         self.partition_state(partition).is_some_and(|partition_state| {
             let is_to_come = || partition_state.is_candidate && self.is_target(partition, group);
@@ -261,18 +260,18 @@ impl Holdings {
         })
     }
 
-    /// Whether this node is a home of a partition now and is none once the successor that was chosen stands alone.
+    /// Whether this node is a home of a partition now and is none in the next configuration.
     pub fn goes(&self, partition: PartitionId) -> bool {
         let next = self.phase(partition).and_then(ConfigPhase::next);
         next.is_some_and(|next| !next.has(self.me))
     }
 
-    /// How far a partition's chain has come.
+    /// The version of a partition's configuration.
     pub fn version(&self, partition: PartitionId) -> ConfigVersion {
         self.partition_state(partition).map(|partition_state| partition_state.phase.version()).unwrap_or_default()
     }
 
-    /// On what this node stands when it says something about a partition.
+    /// The configuration stamp of this node's messages about a partition.
     pub fn config_stamp(&self, partition: PartitionId) -> ConfigStamp {
         let Some(partition_state) = self.partition_state(partition) else { return ConfigStamp::default() };
         ConfigStamp {
@@ -282,14 +281,14 @@ impl Holdings {
         }
     }
 
-    /// The same about the keys of one group.
+    /// The configuration stamp of this node's messages about one group of keys.
     pub fn config_stamp_of(&self, TreeId { partition, group }: TreeId) -> ConfigStamp {
         let holds_all =
             self.partition_state(partition).is_some_and(|partition_state| partition_state.holds_all(self.me, group));
         ConfigStamp { is_syncing: !holds_all, ..self.config_stamp(partition) }
     }
 
-    /// What holds in a partition.
+    /// The configuration of a partition, with its phase.
     pub fn phase(&self, partition: PartitionId) -> Option<&ConfigPhase> {
         self.partition_state(partition).map(|partition_state| &partition_state.phase)
     }
@@ -325,7 +324,7 @@ mod tests {
         );
         assert!(
             before.get(PartitionId(4)).is_some_and(|partition_state| partition_state.is_candidate),
-            "what others hold stays as it is"
+            "other copies keep their state"
         );
         let copied = before.chunks.iter().zip(&after.chunks).filter(|(before, after)| !Arc::ptr_eq(before, after));
         assert_eq!(copied.count(), 1);

@@ -1,29 +1,30 @@
-//! What a node thinks of every other: whether it is worth asking.
+//! A node's view of the liveness of all others.
 //!
-//! It is a guess, made by the node's [`crate::control`] and handed to all that choose whom to ask. It never changes who is a home.
+//! It is a guess, made by the node's [`crate::control`] and used wherever nodes are chosen for a request. It never changes which nodes are
+//! homes.
 
 use std::fmt;
 
 use crate::value::dot::NodeId;
 use crate::value::hlc::WallMs;
 
-/// Whether a node is worth asking.
+/// The liveness of a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Status {
-    /// Nothing speaks against it.
+    /// There is no sign of a failure.
     #[default]
     Alive,
-    /// It may be dead, paused, slow or cut off: it is asked if nobody better is there.
+    /// It may be dead, paused, slow or unreachable. It is asked only if no better node is there.
     Suspect,
-    /// Nobody has heard of it for some time.
+    /// No node has heard from it for some time.
     Down,
 }
 
 impl Status {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [Self; 3] = [Self::Alive, Self::Suspect, Self::Down];
 
-    /// Its name in answers and metrics.
+    /// The name in replies and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Alive => "alive",
@@ -39,65 +40,65 @@ impl fmt::Display for Status {
     }
 }
 
-/// Why a node stands as it does.
+/// Why a node has its status.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Why {
-    /// Nothing was heard of it yet, and nothing speaks against it.
+    /// It has not been heard from yet, and there is no sign of a failure.
     NotHeardYet,
-    /// It, or somebody who reaches it, has said that it is there.
+    /// It has answered, or another node that reaches it has said so.
     Heard,
-    /// A probe went unanswered, and so did those that other nodes made.
+    /// Neither this node's probe nor the probes of other nodes were answered.
     ProbeUnanswered,
-    /// It answers probes that others make, not this node's: one direction between the two is cut, or both.
+    /// It answers probes of other nodes but not this node's: at least one direction between the two is cut.
     OnlyOthersReachIt,
     /// Another node suspects it.
     SuspectedByOthers,
     /// The connection to it broke or cannot be made.
     ConnectionLost,
-    /// It was suspected, and did not speak up in the time it had.
+    /// It was suspected, and did not refute that in time.
     SuspicionConfirmed,
-    /// Another node has given it up.
+    /// Another node has declared it down.
     DeclaredDownByOthers,
-    /// It answers, but has come and gone too often of late to be relied on.
+    /// It answers, but has failed and recovered too often recently to be relied on.
     Flapping,
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotHeardYet => "nothing was heard of it yet",
+            Self::NotHeardYet => "not heard from yet",
             Self::Heard => "it answers",
-            Self::ProbeUnanswered => "it did not answer a probe, neither this node's nor one that others made",
-            Self::OnlyOthersReachIt => "it answers others, but not this node",
+            Self::ProbeUnanswered => "it answered neither this node's probe nor those of other nodes",
+            Self::OnlyOthersReachIt => "it answers other nodes but not this one",
             Self::SuspectedByOthers => "another node gets no answer from it",
             Self::ConnectionLost => "the connection to it broke or cannot be made",
-            Self::SuspicionConfirmed => "it did not answer probes, nor speak up when it was suspected",
-            Self::DeclaredDownByOthers => "another node has had no answer from it for some time",
-            Self::Flapping => "it answers, but has come and gone too often of late",
+            Self::SuspicionConfirmed => "it answered no probes and did not refute the suspicion in time",
+            Self::DeclaredDownByOthers => "another node has declared it down",
+            Self::Flapping => "it answers, but has failed and recovered too often recently",
         })
     }
 }
 
-/// How a node stands.
+/// A node's status, with its time and reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerStatus {
-    /// Whether it is worth asking.
+    /// The status.
     pub status: Status,
-    /// Since when, by the clock of the node that thinks so.
+    /// When it began, by the clock of the node that assigned it.
     pub since: WallMs,
-    /// Why.
+    /// The reason.
     pub why: Why,
 }
 
-/// What a node thinks of every other. It does not change: a later opinion is a later value.
+/// The statuses of all other nodes. Immutable: a change makes a new value.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Liveness {
-    /// By id. A large cluster's are made anew often, and in one piece.
+    /// Sorted by id. In one piece, because a large cluster's are rebuilt often.
     peer_statuses: Vec<(NodeId, PeerStatus)>,
 }
 
 impl Liveness {
-    /// The opinion that is made of these standings, one for each node.
+    /// The liveness with these statuses, one for each node.
     pub fn new(peer_statuses: impl IntoIterator<Item = (NodeId, PeerStatus)>) -> Self {
         let mut peer_statuses: Vec<(NodeId, PeerStatus)> = peer_statuses.into_iter().collect();
         peer_statuses.sort_by_key(|&(node, _)| node);
@@ -105,18 +106,18 @@ impl Liveness {
         Self { peer_statuses }
     }
 
-    /// Whether a node is worth asking. One of which nothing is known is.
+    /// The status of a node; `Alive` if nothing is known of it.
     pub fn status(&self, node: NodeId) -> Status {
         self.get(node).map_or(Status::Alive, |peer_status| peer_status.status)
     }
 
-    /// How a node stands; none for the node whose opinion this is, and for strangers.
+    /// The status of a node with its reason; `None` for the node itself and for strangers.
     pub fn get(&self, node: NodeId) -> Option<&PeerStatus> {
         let place = self.peer_statuses.binary_search_by_key(&node, |&(node, _)| node).ok()?;
         self.peer_statuses.get(place).map(|(_, peer_status)| peer_status)
     }
 
-    /// How each stands, by id.
+    /// All statuses, by id.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &PeerStatus)> {
         self.peer_statuses.iter().map(|(node, peer_status)| (*node, peer_status))
     }
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_of_which_nothing_is_known_is_worth_asking() {
+    fn an_unknown_node_counts_as_alive() {
         let down = PeerStatus { status: Status::Down, since: WallMs(1), why: Why::SuspicionConfirmed };
         let liveness = Liveness::new([(NodeId::new(1), down)]);
         assert_eq!(liveness.status(NodeId::new(1)), Status::Down);

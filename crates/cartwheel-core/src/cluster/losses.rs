@@ -1,60 +1,60 @@
-//! What a home said counts no longer than its records were whole.
+//! Reports of lost records, after which earlier responses of a home do not count.
 //!
-//! A coordinator counts a home that has stored a write. If the home then loses its record and recovers from others that do not hold the write
-//! yet, it counts again without it, and the coordinator would count it all the same. The coordinator may never hear of the loss from that home.
-//! So a recovering home makes itself heard through the others: each home that it recovers from notes, durably and before it answers, since when
-//! the recovering home's memory is unbroken, and sends that along with all that it says about the partition afterwards. A coordinator drops what
-//! a home said before the latest such time that any answer names.
+//! A coordinator counts a home that has stored a write. The home may then lose its record and recover from others that do not hold the write
+//! yet. It counts again without the write, and the coordinator would still count it for the write. The coordinator may never hear of the loss
+//! from that home. So other homes spread the report: each home from which a home recovers notes, durably and before it answers, the time since
+//! which the recovering home's memory is unbroken. It adds that time to everything that it says about the partition afterwards. A coordinator
+//! drops the responses of a home from before the latest such time in any response.
 //!
-//! Why that is enough: let a write be acknowledged on a majority, and let one home of it, X, have lost the record after it said that it had
-//! stored it. X counts again only after a majority of the others has answered it, so one of these, Y, is in the write's majority. If Y stored the
-//! write before it answered X, X has it. If Y stored it later, its answer to the coordinator named X's loss, and X was not counted.
+//! Why that is enough: let a write be acknowledged by a majority, and let one home of it, X, have lost the record after it reported the write as
+//! stored. X counts again only after a majority of the others has answered it, so one of these, Y, is in the write's majority. If Y stored the
+//! write before it answered X, X has it. If Y stored it later, its response to the coordinator named X's loss, and X was not counted.
 
 use std::collections::BTreeMap;
 
 use crate::cluster::configuration::Home;
 use crate::value::dot::{Incarnation, NodeId, Since};
 
-/// Since when an incarnation of a node has lost no record: its last loss, or its start. It never goes back.
+/// The time since which an incarnation of a node has lost no record: its last loss, or its start. It never goes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Memory {
     /// The incarnation.
     pub incarnation: Incarnation,
-    /// Since when.
+    /// The time.
     pub since: Since,
 }
 
-/// Which homes of a partition recovered from a loss, and since when each has lost nothing more.
+/// The homes of a partition that recovered from a loss, with the time since which each has lost nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Losses(BTreeMap<Home, Since>);
 
 impl Losses {
-    /// No home has lost anything.
+    /// No losses.
     pub const NONE: Self = Self(BTreeMap::new());
 
-    /// A home has lost records before `since`.
+    /// Notes that a home has lost records before `since`.
     pub fn note(&mut self, home: Home, since: Since) {
         let known = self.0.entry(home).or_default();
         *known = since.max(*known);
     }
 
-    /// Adds what another node knows.
+    /// Adds the losses that another node knows.
     pub fn merge(&mut self, others: &Self) {
         others.iter().for_each(|(home, since)| self.note(home, since));
     }
 
-    /// Whether `node` may have lost what it said when its memory was this.
+    /// Whether `node` may have lost what it reported with this memory.
     pub fn outdate(&self, node: NodeId, memory: Memory) -> bool {
         let last = self.0.get(&Home { node, incarnation: memory.incarnation });
         last.is_some_and(|&since| since > memory.since)
     }
 
-    /// All of them.
+    /// All losses.
     pub fn iter(&self) -> impl Iterator<Item = (Home, Since)> + '_ {
         self.0.iter().map(|(&home, &since)| (home, since))
     }
 
-    /// Whether none is known.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -68,7 +68,7 @@ impl FromIterator<(Home, Since)> for Losses {
     }
 }
 
-/// The number of a loss, unique among those of all incarnations of a node. What makes good one loss does not make good a later one.
+/// The id of a loss, unique among all incarnations of a node. What heals one loss does not heal a later one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Loss(pub u64);
 
@@ -79,7 +79,7 @@ mod tests {
     const HOME: Home = Home { node: NodeId::new(1), incarnation: Incarnation(7) };
 
     #[test]
-    fn a_loss_outdates_only_what_its_incarnation_said_before_it() {
+    fn a_loss_outdates_only_earlier_responses_of_its_incarnation() {
         let losses: Losses = [(HOME, Since(5))].into_iter().collect();
         for (incarnation, since, is_outdated) in [(7, 4, true), (7, 5, false), (8, 4, false)] {
             let memory = Memory { incarnation: Incarnation(incarnation), since: Since(since) };

@@ -1,19 +1,21 @@
-//! Which configuration is to succeed another on the way to the wish.
+//! The next configuration on the way to the target.
 //!
-//! No step exchanges more homes than a majority can do without, where there is a choice: then those who stay can finish the step
-//! though all who come fail in the middle of it.
+//! No reconfiguration exchanges more homes than a majority can do without, where there is a choice. So the homes that stay can finish it even if
+//! all new homes fail in the middle.
 
 use std::collections::BTreeSet;
 
 use crate::cluster::configuration::{Configuration, Home};
 use crate::cluster::counts::{BUCKETS_MAX, ReplicaCounts};
 
-/// The next configuration on the way from `current` to `target` homes, of which keys have so many as `target_counts` says; none if it is
-/// what is wished. Of those that are to come, the ready come first; of those that are to go, the dead go first.
+/// The next configuration on the way from `current` to the `target` homes, with `target_counts` as the numbers of homes of keys; `None` if the
+/// target is reached. Of the new homes, ready ones come first; of the old homes, dead ones go first.
 ///
-/// Each step does one of four things, in this order, so that what is left for the next is simple. A bucket whose n is to be another
-/// than the default comes into the table with the n that it has. The n of buckets become less. Homes are exchanged. The n of
-/// buckets become more.
+/// Each reconfiguration does one of four things, tried in this order, so that what is left for the next is simple:
+/// - A bucket that is to have an n other than the default enters the table with the n that it has.
+/// - The n of buckets decrease.
+/// - Homes are exchanged.
+/// - The n of buckets increase.
 pub fn next_configuration(
     current: &Configuration,
     target: &[Home],
@@ -50,15 +52,15 @@ pub fn next_configuration(
     Some(Configuration { number: current.number.saturating_add(1), homes, choosers, counts })
 }
 
-/// The n to which one is raised at once: those who are homes already are to be a majority of those who will be.
+/// The n to which one is raised at once: the present homes must be a majority of the new ones.
 fn raised(n: u8, target: u8, homes: usize, there: usize) -> u8 {
     let here = n.min(homes as u8).max(1);
     let most = here.saturating_add(1).max(here.saturating_mul(2).saturating_sub(1));
-    // More than there are change nothing but the number.
+    // An n above the number of nodes changes nothing but the number.
     if target <= n || usize::from(most) >= there { target.max(n) } else { most.min(target) }
 }
 
-/// The homes after some were exchanged for others; none if keys have the homes that they are to have.
+/// The homes after an exchange of some; `None` if keys have their target homes.
 fn exchanged(
     current: &Configuration,
     target: &[Home],
@@ -67,7 +69,7 @@ fn exchanged(
 ) -> Option<Vec<Home>> {
     let n_max = current.counts.n_max();
     let prefix = |homes: &[Home], n: u8| homes.iter().take(n.into()).copied().collect::<BTreeSet<Home>>();
-    // That nearly always is so, and asked of every partition.
+    // This is nearly always so, and it is checked for every partition.
     let is_reached = current.of(n_max) == &target[..target.len().min(n_max.into())];
     if is_reached || current.counts.ns().iter().all(|&n| prefix(&current.homes, n) == prefix(target, n)) {
         return None;
@@ -82,7 +84,7 @@ fn exchanged(
         let mut coming: Vec<Home> = target.iter().filter(comes).copied().collect();
         coming.sort_by_key(|&home| !is_ready(home));
         coming.truncate(at_once);
-        // A node that comes in a new incarnation does not stay in its old one.
+        // If a node comes in a new incarnation, its old one does not stay.
         let stays = |home: &Home| !target.contains(home) && !coming.iter().any(|new| new.node == home.node);
         let mut going: Vec<Home> = present.iter().copied().filter(stays).collect();
         going.sort_by_key(|&home| is_dead(home));
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn few_change_at_once() {
+    fn few_homes_change_at_once() {
         assert_eq!(next(&[1, 2, 3], &[4, 1, 2], &[3], 0), Some(vec![4, 1, 2]));
         assert_eq!(next(&[1, 2, 3], &[4, 5, 6], &[3], 0), Some(vec![4, 1, 2]));
         assert_eq!(next(&[1, 2, 3], &[4, 5, 6], &[3], 1), Some(vec![4, 2, 3]), "the dead goes first");
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_keys_need_is_changed() {
+    fn homes_change_only_where_keys_need_it() {
         assert_eq!(next(&[1, 2, 3], &[3, 2, 1], &[3], 0), None, "the order matters to no key");
         assert_eq!(next(&[1, 2, 3], &[3, 2, 1], &[1, 3], 0), Some(vec![3, 2, 1]));
         assert_eq!(next(&[1, 2, 3, 4, 5, 6], &[1, 2, 3], &[3], 0), None, "more homes are listed than any key has");
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_n_changes_after_its_bucket_has_come_into_the_table() {
+    fn an_n_changes_after_its_bucket_has_entered_the_table() {
         let of = |n: u8| ReplicaCounts::new([("a".into(), n)].into());
         let none = ReplicaCounts::default();
         let versions = |from: &ReplicaCounts, nodes: &[u64], to: &ReplicaCounts, target: &[u64]| {
@@ -185,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_wish_is_reached_and_those_who_stay_can_finish_each_step(
+        fn the_target_is_reached_and_the_homes_that_stay_can_finish_each_reconfiguration(
             current in prop::collection::btree_map(0u64..9, 1u64..3, 1..6),
             target in prop::collection::btree_map(0u64..9, 1u64..3, 1..6),
             dead in 0u64..9,

@@ -1,4 +1,4 @@
-//! What a node is in one partition, and must not forget.
+//! A node's durable state of one partition.
 
 use std::collections::BTreeSet;
 
@@ -6,26 +6,26 @@ use super::paxos::Acceptor;
 use crate::cluster::configuration::{ConfigPhase, Configuration, Home};
 use crate::cluster::counts::{Group, KnownCounts, ReplicaCounts};
 
-/// A node's partition state in a partition: what it knows of the chain of configurations, and what it has promised.
+/// A node's state of a partition: what it knows of the chain of configurations, and what it has promised.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PartitionState {
-    /// What holds.
+    /// The configuration in force, with its phase.
     pub phase: ConfigPhase,
-    /// The configurations for which this node holds all that the one before held when it ended, by number.
+    /// The numbers of the configurations for which this node is synced: it holds all that the configuration before held when it ended.
     pub synced: BTreeSet<u64>,
-    /// Whose home this node was, if the later homes have not all confirmed that they hold what it holds: a configuration that it has
-    /// put together of those before, in which it is a home of the keys of which it was one in any of them.
+    /// The earlier configurations in which this node was a home, until the later homes have confirmed that they hold what it holds. They are
+    /// merged into one, in which it is a home of the keys of which it was a home in any of them.
     pub retired: Option<Configuration>,
-    /// It copies what the homes hold, to become one.
+    /// It copies the homes' data, to become one.
     pub is_candidate: bool,
-    /// It holds what may go: nobody needs it any more.
+    /// It holds stale data: data that no node needs any more.
     pub has_stale_data: bool,
-    /// What it has promised and accepted as one who chooses the successor.
+    /// What it has promised and accepted in the choice of the next configuration.
     pub acceptor: Acceptor,
 }
 
 impl PartitionState {
-    /// The partition state of a node that has heard of nothing but the founding.
+    /// The state of a node that knows only the bootstrap's configuration.
     pub fn bootstrap(first: Configuration, me: Home) -> Self {
         let synced = if first.has(me) { BTreeSet::from([first.number]) } else { BTreeSet::new() };
         Self {
@@ -38,33 +38,33 @@ impl PartitionState {
         }
     }
 
-    /// Whether what this node holds, and what it does not hold, stands for what the current configuration holds.
+    /// Whether the node is synced for the current configuration: what it holds, and what it lacks, counts.
     pub fn is_synced(&self) -> bool {
         self.is_synced_in(self.phase.current().number)
     }
 
-    /// Whether it holds all that the configuration before this one held when it ended.
+    /// Whether the node is synced for this configuration: it holds all that the one before held when it ended.
     pub fn is_synced_in(&self, number: u64) -> bool {
         self.synced.contains(&number)
     }
 
-    /// The same, as it is to be read after an earlier build wrote it, which did not say how many homes keys have.
+    /// The state as written by an earlier build, with the numbers of homes filled in, which that build did not store.
     #[must_use]
-    pub fn said(mut self, counts: &ReplicaCounts) -> Self {
+    pub fn with_unknown_counts(mut self, counts: &ReplicaCounts) -> Self {
         self.each(|configuration| {
-            if configuration.counts.is_unsaid() {
+            if configuration.counts.is_unknown() {
                 configuration.counts = counts.clone();
             }
         });
         self
     }
 
-    /// Has its configurations share tables with those of other partitions.
+    /// Shares the tables of its configurations with those of other partitions.
     pub(crate) fn share_counts(&mut self, known: &mut KnownCounts) {
         self.each(|configuration| known.share(&mut configuration.counts));
     }
 
-    /// All configurations that it knows say this of how many homes keys have.
+    /// Sets the numbers of homes in all configurations that it knows.
     pub(crate) fn set_counts(&mut self, counts: &ReplicaCounts) {
         self.each(|configuration| configuration.counts = counts.clone());
     }
@@ -78,34 +78,34 @@ impl PartitionState {
         known.into_iter().chain(&mut self.retired).chain(accepted).for_each(change);
     }
 
-    /// Whether this node was a home of the keys of a group, and has not been relieved.
+    /// Whether this node was a home of the keys of a group, is none any more, and has not been released.
     pub fn leaves(&self, me: Home, group: Group) -> bool {
         !self.phase.is_home(me, group) && self.retired.as_ref().is_some_and(|retired| retired.is_home(me, group))
     }
 
-    /// Whether the node has something to say of the keys of a group: it is a home, or was one and has not been relieved.
+    /// Whether this node's records of a group's keys matter to others: it is a home, or was one and has not been released.
     pub fn shares(&self, me: Home, group: Group) -> bool {
         self.phase.is_home(me, group) || self.leaves(me, group)
     }
 
-    /// Whether it holds all that a home of the keys of a group must, by the configuration that those go by that is not yet succeeded. A
-    /// home of some keys may only be on its way to become one of others.
+    /// Whether it holds all that a home of a group's keys must hold by the current configuration. A home of some keys may still be syncing to
+    /// become a home of others.
     pub fn holds_all(&self, me: Home, group: Group) -> bool {
         let current = self.phase.current();
         self.is_synced() && self.phase.counts().has(group) && current.is_home(me, group)
     }
 
-    /// Whether the node has anything to do with the partition that it must remember.
+    /// Whether the node must remember its state of the partition.
     pub fn is_involved(&self, me: Home) -> bool {
         self.phase.has(me) || self.has_duties()
     }
 
-    /// Whether the node has anything to do that is none of a home's: to hand over, to copy or to clear away.
+    /// Whether the node has a duty other than a home's: to hand over, to copy or to purge.
     pub fn has_duties(&self) -> bool {
         self.retired.is_some() || self.is_candidate || self.has_stale_data
     }
 
-    /// Goes by a later phase; false if it is none. What was promised was for a successor that has been chosen now.
+    /// Advances to a later phase; false if `phase` is not later. Promises are dropped once the next configuration that they concern is chosen.
     pub fn advance(&mut self, me: Home, phase: ConfigPhase) -> bool {
         if phase.version() <= self.phase.version() {
             return false;
@@ -118,7 +118,7 @@ impl PartitionState {
         self.synced.retain(|&number| number + 1 >= latest);
         self.phase = phase;
         if self.phase.has(me) {
-            // It may have copied more than it is a home of now.
+            // It may have copied data of keys of which it is no home now.
             self.has_stale_data |= std::mem::take(&mut self.is_candidate);
         }
         true
@@ -126,7 +126,7 @@ impl PartitionState {
 }
 
 impl PartitionState {
-    /// Whoever held keys of which it is no home any more keeps them until those who are have confirmed that they hold them.
+    /// A node keeps keys of which it is no home any more until their homes have confirmed that they hold them.
     fn retired_after(&self, me: Home, phase: &ConfigPhase) -> Option<Configuration> {
         let before: Vec<&Configuration> =
             self.retired.iter().chain(self.phase.both()).filter(|before| before.has(me)).collect();
@@ -134,7 +134,7 @@ impl PartitionState {
         if phase.counts().groups().all(|group| phase.is_home(me, group) || !was_home(group)) {
             return None;
         }
-        // Where it is listed first it was a home of all whose n was the default, if it was that anywhere.
+        // At its earliest place in a list it was a home of all keys with the default n, if it was that anywhere.
         let first = before.iter().min_by_key(|before| before.place(me))?;
         let n = first.place(me).map_or(0, |place| place + 1) as u8;
         let counts = phase.counts();
@@ -189,13 +189,13 @@ mod tests {
                 && !partition_state.leaves(home(3), of(2))
                 && partition_state.is_involved(home(3))
         );
-        // It is wanted again before it was relieved.
+        // It becomes a home again before it was released.
         assert!(partition_state.advance(home(3), ConfigPhase::Stable(configuration(2, &[3, 1, 2]))));
         assert!(partition_state.retired.is_none() && !partition_state.is_synced());
     }
 
     #[test]
-    fn a_home_of_some_keys_does_not_hold_all_of_those_of_which_it_is_to_become_one() {
+    fn a_home_of_some_keys_does_not_yet_hold_the_keys_that_it_is_to_take() {
         let mut partition_state = partition_state(2);
         let joint = ConfigPhase::Joint(configuration(0, &[1, 2, 3]), configuration(1, &[2, 1, 3]));
         assert!(partition_state.holds_all(home(2), of(3)) && partition_state.advance(home(2), joint));
@@ -232,21 +232,21 @@ mod tests {
                 && !partition_state.leaves(home(4), of(2))
                 && !partition_state.leaves(home(4), of(3))
         );
-        // The other's is lowered before it was relieved of the first.
+        // The other bucket's n is lowered before it was released from the first.
         assert!(partition_state.advance(home(4), ConfigPhase::Stable(of_n(2, 2, 3))));
         assert!(
             partition_state.leaves(home(4), of(1))
                 && partition_state.leaves(home(4), of(2))
                 && !partition_state.leaves(home(4), of(3))
         );
-        // It was a home of these alone, and is again.
+        // It was a home of these keys only, and becomes one again.
         assert!(
             partition_state.advance(home(4), ConfigPhase::Stable(of_n(3, 4, 4))) && partition_state.retired.is_none()
         );
     }
 
     #[test]
-    fn a_stranger_is_whole_in_nothing() {
+    fn a_node_without_a_role_is_not_synced() {
         let mut partition_state = partition_state(9);
         assert!(!partition_state.is_synced() && !partition_state.is_involved(home(9)));
         partition_state.acceptor.promised = Some(super::super::paxos::Ballot { round: 1, node: NodeId::new(1) });

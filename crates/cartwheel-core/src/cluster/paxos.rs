@@ -1,5 +1,6 @@
-//! The choice of one successor of one configuration: Paxos for a single value (Lamport, "Paxos made simple", 2001), among those of its
-//! homes that choose. Pure bookkeeping: it sends nothing, stores nothing and knows no time.
+//! The choice of one next configuration after a configuration: Paxos for a single value (Lamport, "Paxos made simple", 2001). The acceptors are
+//! those of the configuration's homes that choose ([`Configuration::choosers`]). Pure bookkeeping: it sends nothing, stores nothing and reads no
+//! clock.
 //!
 //! Whatever an acceptor answers must be durable before it is sent.
 
@@ -9,32 +10,32 @@ use crate::cluster::configuration::{Configuration, Home};
 use crate::ring::quorum::majority;
 use crate::value::dot::NodeId;
 
-/// A proposer's try. Of two, the greater goes first.
+/// A proposer's attempt. A greater ballot takes precedence.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Ballot {
-    /// Which try.
+    /// The number of the attempt.
     pub round: u64,
-    /// Whose.
+    /// The proposer.
     pub node: NodeId,
 }
 
 /// What an acceptor has accepted: the proposal and its ballot.
 pub type Accepted = (Ballot, Configuration);
 
-/// One who chooses.
+/// The state of an acceptor.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Acceptor {
-    /// No lesser ballot is answered any more.
+    /// The greatest ballot it has promised. It answers no lesser ballot.
     pub promised: Option<Ballot>,
-    /// What was accepted last.
+    /// The proposal that it accepted last.
     pub accepted: Option<Accepted>,
 }
 
 impl Acceptor {
-    /// Promises to answer no lesser ballot, and says what it has accepted.
+    /// Promises to answer no lesser ballot, and returns what it has accepted.
     ///
     /// # Errors
-    /// The ballot that it has promised, if that is greater.
+    /// The greater ballot that it has already promised, if there is one.
     pub fn prepare(&mut self, ballot: Ballot) -> Result<Option<Accepted>, Ballot> {
         self.promise(ballot)?;
         Ok(self.accepted.clone())
@@ -43,7 +44,7 @@ impl Acceptor {
     /// Accepts a proposal.
     ///
     /// # Errors
-    /// The ballot that it has promised, if that is greater.
+    /// The greater ballot that it has already promised, if there is one.
     pub fn accept(&mut self, ballot: Ballot, proposal: Configuration) -> Result<(), Ballot> {
         self.promise(ballot)?;
         self.accepted = Some((ballot, proposal));
@@ -59,47 +60,46 @@ impl Acceptor {
     }
 }
 
-/// One who proposes, under one ballot.
+/// The state of a proposer under one ballot.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Proposer {
     choosers: Vec<Home>,
     ballot: Ballot,
     proposal: Configuration,
-    /// Who has promised, and what each had accepted.
+    /// The acceptors that have promised, and what each had accepted.
     promises: BTreeMap<Home, Option<Accepted>>,
-    /// Who has accepted; none while promises are gathered.
+    /// The acceptors that have accepted; `None` while promises are gathered.
     accepted: Option<BTreeSet<Home>>,
 }
 
-/// What a proposer does next.
+/// The next action of a proposer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Proposed {
-    /// It waits.
+    /// Wait for more answers.
     Waiting,
-    /// The choosers are to accept this.
+    /// Ask the acceptors to accept this.
     Accept(Configuration),
-    /// This has been chosen, once and for all.
+    /// This is chosen, for good.
     Chosen(Configuration),
 }
 
 impl Proposer {
-    /// Begins to propose. The choosers are to promise first.
+    /// Begins to propose, with the request for promises.
     pub const fn new(choosers: Vec<Home>, ballot: Ballot, proposal: Configuration) -> Self {
         Self { choosers, ballot, proposal, promises: BTreeMap::new(), accepted: None }
     }
 
-    /// Its ballot.
     pub const fn ballot(&self) -> Ballot {
         self.ballot
     }
 
-    /// Those who choose.
+    /// The acceptors.
     pub fn choosers(&self) -> &[Home] {
         &self.choosers
     }
 
-    /// A chooser has promised. Once a majority has, what any of them accepted under the greatest ballot is proposed, if anything may have
-    /// been chosen.
+    /// Takes a promise. Once a majority has promised, it proposes what any of them accepted under the greatest ballot, if that may have been
+    /// chosen, or else its own proposal.
     pub fn promised(&mut self, by: Home, ballot: Ballot, accepted: Option<Accepted>) -> Proposed {
         if ballot != self.ballot || self.accepted.is_some() || !self.choosers.contains(&by) {
             return Proposed::Waiting;
@@ -109,8 +109,8 @@ impl Proposer {
             return Proposed::Waiting;
         }
         let accepted = || self.promises.values().flatten();
-        // Whoever promised without having accepted anything never will under a lesser ballot. If the others are no majority, nothing was
-        // chosen: then nobody is bound to an earlier proposal, of which a home may have died since.
+        // An acceptor that promised without having accepted anything will accept nothing under a lesser ballot. If the others are no majority,
+        // nothing was chosen. Then the proposer is free of earlier proposals, which may name homes that have died since.
         let may_have_accepted = self.choosers.len() - self.promises.len() + accepted().count();
         if may_have_accepted >= majority(self.choosers.len())
             && let Some((_, earlier)) = accepted().max_by_key(|(ballot, _)| *ballot)
@@ -121,7 +121,7 @@ impl Proposer {
         Proposed::Accept(self.proposal.clone())
     }
 
-    /// A chooser has accepted.
+    /// Takes an acceptance.
     pub fn accepted(&mut self, by: Home, ballot: Ballot) -> Proposed {
         let Some(accepted) = self.accepted.as_mut().filter(|_| ballot == self.ballot) else { return Proposed::Waiting };
         if self.choosers.contains(&by) {
@@ -150,7 +150,7 @@ mod tests {
         Configuration { number: 1, homes: vec![home(home_of)], choosers: 1, counts: ReplicaCounts::default() }
     }
 
-    /// What may happen: a proposer begins anew, or some message of its latest try reaches an acceptor and the answer comes back or not.
+    /// A possible event: a proposer begins anew, or a message of its latest attempt reaches an acceptor and the answer arrives or is lost.
     #[derive(Clone, Debug)]
     enum Act {
         Begin(usize),
@@ -177,21 +177,21 @@ mod tests {
             let mut chosen: Option<Configuration> = None;
             for act in acts {
                 match act {
-                    Act::Begin(who) => {
+                    Act::Begin(proposer) => {
                         rounds += 1;
-                        let ballot = Ballot { round: rounds, node: NodeId::new(who as u64) };
-                        proposers[who] = Some(Proposer::new(choosers.clone(), ballot, configuration(who as u64)));
+                        let ballot = Ballot { round: rounds, node: NodeId::new(proposer as u64) };
+                        proposers[proposer] = Some(Proposer::new(choosers.clone(), ballot, configuration(proposer as u64)));
                     }
                     Act::Prepare(_, at, _) | Act::Accept(_, at, _) if at >= choosers.len() => {}
-                    Act::Prepare(who, at, back) => {
-                        let Some(proposer) = &mut proposers[who] else { continue };
+                    Act::Prepare(from, at, back) => {
+                        let Some(proposer) = &mut proposers[from] else { continue };
                         if let Ok(accepted) = acceptors[at].prepare(proposer.ballot()) && back {
                             let ballot = proposer.ballot();
                             proposer.promised(choosers[at], ballot, accepted);
                         }
                     }
-                    Act::Accept(who, at, back) => {
-                        let Some(proposer) = &mut proposers[who] else { continue };
+                    Act::Accept(from, at, back) => {
+                        let Some(proposer) = &mut proposers[from] else { continue };
                         let Some(proposal) = proposer.accepted.as_ref().map(|_| proposer.proposal.clone()) else { continue };
                         let ballot = proposer.ballot();
                         if acceptors[at].accept(ballot, proposal).is_ok()
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_proposal_that_cannot_have_been_chosen_binds_nobody() {
+    fn an_earlier_proposal_that_cannot_have_been_chosen_is_ignored() {
         let ballot = Ballot { round: 1, node: NodeId::new(1) };
         let earlier = (Ballot { round: 0, node: NodeId::new(3) }, configuration(8));
         let ends = |choosers: u64, accepted: &[u64]| {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn only_choosers_count_each_once_and_in_its_incarnation() {
+    fn only_acceptors_count_each_once_and_in_its_incarnation() {
         let ballot = Ballot { round: 1, node: NodeId::new(1) };
         let mut proposer = Proposer::new((1..=3).map(home).collect(), ballot, configuration(7));
         let other_incarnation = Home { incarnation: Incarnation(2), ..home(2) };

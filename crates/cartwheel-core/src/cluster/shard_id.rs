@@ -2,12 +2,13 @@
 
 use crate::ring::PartitionId;
 
-/// Which of a node's shards, of how many. Each is a state machine with a store of its own, and each partition belongs to one.
+/// The id of a shard of a node, and the number of shards. Each shard is a state machine with a store of its own, and each partition belongs to
+/// one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ShardId {
-    /// From 0.
+    /// The index, from 0.
     pub index: u32,
-    /// At least 1.
+    /// The number of shards, at least 1.
     pub count: u32,
 }
 
@@ -15,15 +16,14 @@ impl ShardId {
     /// The only shard of a node.
     pub const ONLY: Self = Self { index: 0, count: 1 };
 
-    /// The first number from `from` that a shard's operations may have: they differ from all other shards' by their remainder.
+    /// The first operation number from `from` that belongs to this shard. Numbers of different shards have different remainders.
     pub const fn first_operation(self, from: u64) -> u64 {
         from.next_multiple_of(self.count as u64) + self.index as u64
     }
 
     /// The index of the shard, of `count`, that a partition belongs to.
     ///
-    /// It is not the plain remainder: placement deals partitions out in turn, so that the remainder of those that one node is a
-    /// home of is often the same.
+    /// It is not the plain remainder: placement assigns partitions in turn, so the partitions of one node often have the same remainder.
     pub const fn of_partition(partition: PartitionId, count: u32) -> u32 {
         (partition.0.wrapping_mul(0x9e37_79b1) >> 16) % count
     }

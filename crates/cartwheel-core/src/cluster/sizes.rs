@@ -1,4 +1,4 @@
-//! How much a node holds of some partitions, for those who plan to move them or look on while they move.
+//! Sizes of a node's data by partition, for plans and progress of transfers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
@@ -6,38 +6,38 @@ use std::ops::AddAssign;
 use crate::cluster::counts::Group;
 use crate::ring::PartitionId;
 
-/// What a node holds of the partitions that it was asked about.
+/// The sizes of a node's data in the partitions of an inquiry.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeSizes {
-    /// How much, by partition and group of keys: of those that it is a home of, is to be one of or was one of, and whose trees are ready.
+    /// Sizes by partition and group of keys: of those of which the node is, is to become or was a home, and whose trees are ready.
     pub trees: BTreeMap<TreeId, Size>,
-    /// All partitions of which it is no home any more and that it has not handed over and cleared away, whatever it was asked about.
+    /// All partitions of which the node is no home any more and whose data it has not handed over and purged, whatever the inquiry named.
     pub leaves: BTreeSet<PartitionId>,
 }
 
 impl NodeSizes {
-    /// Takes in what another shard holds.
+    /// Adds the sizes of another shard.
     pub fn merge(&mut self, other: Self) {
         self.trees.extend(other.trees);
         self.leaves.extend(other.leaves);
     }
 }
 
-/// Which tree: the keys of a group of one partition, which have the same homes.
+/// The id of a Merkle tree: the keys of a group of one partition, which have the same homes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TreeId {
     /// The partition.
     pub partition: PartitionId,
-    /// Which of its keys.
+    /// The group of keys.
     pub group: Group,
 }
 
-/// How much keys and what they hold amount to.
+/// The size of keys and their content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Size {
-    /// How many keys hold anything, be it a tombstone.
+    /// The number of keys with content, tombstones included.
     pub keys: u64,
-    /// How many bytes the keys, as they are stored, their values and media types have. Clocks and the like are not counted.
+    /// The bytes of the keys (as they are stored), their values and media types. Clocks and other metadata are not counted.
     pub bytes: u64,
 }
 
@@ -48,11 +48,11 @@ impl AddAssign for Size {
     }
 }
 
-/// What is owed to one home.
+/// The hints kept for one home.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Backlog {
-    /// Records.
+    /// The number of records.
     pub records: u64,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
 }

@@ -294,7 +294,7 @@ mod tests {
         assert!(matches!(next(&mut handoff, &book), Some(StoreCommand::Read { .. })));
         end(&mut handoff, &mut book, StoreResult::Read(Ok(None)));
         // A store write has failed, so the count may be wrong.
-        book.forget();
+        book.recount();
         assert_eq!(next(&mut handoff, &book), Some(first));
     }
 }

@@ -1,4 +1,4 @@
-//! What homes ask each other when they compare a partition, and what they answer.
+//! Messages of an exchange: two homes compare a partition.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -9,21 +9,21 @@ use crate::cluster::sizes::TreeId;
 use crate::ring::PartitionId;
 use crate::value::digest::ContentDigest;
 
-/// What a home asks another.
+/// A question of one home to another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Question {
-    /// The sums at these places of one level of a tree.
+    /// The sums of these nodes of one level of a tree.
     Nodes {
         /// The tree.
         tree: TreeId,
         /// The level; the root's is 0.
         level: u8,
-        /// The places.
+        /// The positions of the nodes in the level.
         nodes: Vec<u32>,
     },
-    /// The keys of a range and the digests of what they hold: as many of the first as one scan reads.
+    /// The keys of a range with their content digests: the first ones, as many as one scan reads.
     Keys {
-        /// The tree whose keys.
+        /// The tree of the keys.
         tree: TreeId,
         /// The range.
         range: KeyRange,
@@ -31,7 +31,7 @@ pub enum Question {
 }
 
 impl Question {
-    /// The partition in question.
+    /// The partition of the question.
     pub const fn partition(&self) -> PartitionId {
         match self {
             Self::Nodes { tree, .. } | Self::Keys { tree, .. } => tree.partition,
@@ -39,57 +39,57 @@ impl Question {
     }
 }
 
-/// What the other answers. Nothing in it is less than durable.
+/// The answer to a [`Question`]. Everything in it is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Finding {
-    /// The sums that were asked for, in that order.
+    /// The sums asked for, in that order.
     Sums {
         /// The depth of the tree.
         depth: u8,
-        /// Every record that it is over counts, so what it lacks was not lost here.
+        /// Every record of the tree counts, so what it lacks was not lost here.
         is_recovered: bool,
         /// The sums.
         sums: Vec<Sum>,
     },
     /// Keys.
     Keys {
-        /// As above.
+        /// As in [`Self::Sums`].
         is_recovered: bool,
         /// The keys.
         page: ListPage,
     },
-    /// It does not say.
+    /// The home does not answer.
     Refused(Refused),
 }
 
 /// The first keys of a range.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ListPage {
-    /// Storage keys that have content, and its digests.
+    /// Storage keys with content, and their digests.
     pub entries: BTreeMap<Bytes, ContentDigest>,
-    /// Where the range goes on; none if these are all.
+    /// Where the range continues; `None` if these are all.
     pub next: Option<Bytes>,
 }
 
-/// Why a home does not answer.
+/// Why a home refuses to answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// Asker and asked are not both homes of the partition.
+    /// Sender and receiver are not both homes of the partition.
     NotAHome,
-    /// Its tree is being made, or is not so deep any more.
+    /// Its tree is being built, or is not that deep any more.
     NotReady,
-    /// Too many others ask.
+    /// Too many exchanges are running.
     Busy,
-    /// The question makes no sense.
+    /// The question is malformed.
     Nonsense,
 }
 
-/// What a node of a tree says of the keys below it.
+/// The sum at a node of a tree, over the keys below it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sum {
     /// The sum of their digests, modulo 2^128.
     pub digests: u128,
-    /// How many have any content.
+    /// The number of keys with content.
     pub keys: u64,
 }
 
@@ -100,22 +100,22 @@ impl AddAssign for Sum {
     }
 }
 
-/// Storage keys from one on, up to another that is left out; up to the end of the ring if there is none.
+/// The storage keys from one, included, up to another, excluded; without an end, up to the end of the ring.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRange {
-    /// The first.
+    /// The first key.
     pub from: Bytes,
-    /// The first that is left out.
+    /// The end, excluded.
     pub upto: Option<Bytes>,
 }
 
 impl KeyRange {
-    /// Whether `storage_key` is in it.
+    /// Whether it contains `storage_key`.
     pub fn contains(&self, storage_key: &[u8]) -> bool {
         self.from.as_ref() <= storage_key && self.ends_after(storage_key)
     }
 
-    /// Whether it has keys, and all that it has are in this range too.
+    /// Whether `other` is not empty and lies within this range.
     pub fn covers(&self, other: &Self) -> bool {
         let ends_in_it = match (&other.upto, &self.upto) {
             (Some(upto), Some(end)) => upto <= end,

@@ -1,4 +1,4 @@
-//! What clients ask of a node and what they are told: the contract's calls without their doors.
+//! Requests of clients and their replies: the contract's operations, independent of HTTP and RESP.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use crate::value::key::Key;
 use crate::value::state::{Content, Sibling};
 use crate::value::write_id::WriteId;
 
-/// Which promise a request wants.
+/// The guarantee that a request asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Consistency {
     /// R and W replicas, whichever answer first.
     #[default]
     Eventual,
-    /// Majorities of the home replicas: linearizable per key, if the key is written only so.
+    /// Majorities of the home replicas: linearizable per key, if all writes of the key are strong.
     Strong,
 }
 
 /// A client's request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// What is asked.
+    /// The operation.
     pub operation: Operation,
-    /// How long the client waits.
+    /// The time for which the client waits.
     pub timeout: Duration,
 }
 
-/// What a client asks.
+/// An operation on a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
     /// Read a key.
@@ -39,7 +39,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The key in question.
+    /// The key of the operation.
     pub const fn key(&self) -> &Key {
         match self {
             Self::Get(get) => &get.key,
@@ -51,11 +51,11 @@ impl Operation {
 /// A read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Get {
-    /// What to read.
+    /// The key to read.
     pub key: Key,
-    /// Which promise it wants.
+    /// The guarantee that it asks for.
     pub consistency: Consistency,
-    /// How many replicas are to answer, if not as many as the bucket says.
+    /// The number of replicas that must answer, instead of the bucket's r.
     pub r: Option<u8>,
     /// A sealed context that the answer must cover.
     pub seen: Option<Bytes>,
@@ -64,29 +64,29 @@ pub struct Get {
 /// A write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Put {
-    /// What to write.
+    /// The key to write.
     pub key: Key,
-    /// What to write there. A tombstone without a context deletes what a get sees.
+    /// The content to write. A tombstone without a context deletes what a get sees.
     pub content: Content,
     /// When the value expires.
     pub expires: Option<WallMs>,
-    /// The sealed context that says what this write has seen; without it a value is written blindly, beside whatever is there.
+    /// The sealed context of what this write has seen. Without it a value is written blindly, as a sibling of whatever is there.
     pub context: Option<Bytes>,
-    /// Under which name the write may be repeated.
+    /// The name under which the write may be repeated.
     pub retry: Retry,
-    /// The timestamp that the first node gave the write when it handed it on; none while it is there. Every attempt carries the
-    /// same, so that a late one does not win over what was written since (last write wins).
+    /// The timestamp that the first node gave the write when it forwarded it; `None` at the first node. Every attempt carries the same one, so
+    /// that a late attempt does not win over later writes (last write wins).
     pub stamp: Option<Hlc>,
-    /// Which promise it wants.
+    /// The guarantee that it asks for.
     pub consistency: Consistency,
-    /// How many replicas must have stored it, if not as many as the bucket says.
+    /// The number of replicas that must store it, instead of the bucket's w.
     pub w: Option<u8>,
-    /// Whether the reply is to show the key as it is then.
+    /// Whether the reply contains the key as it is after the write.
     pub return_body: bool,
 }
 
 impl Put {
-    /// A write that has seen nothing and goes by the bucket's settings.
+    /// A write without a context that follows the bucket's settings.
     pub const fn blind(key: Key, content: Content) -> Self {
         Self {
             key,
@@ -102,37 +102,37 @@ impl Put {
     }
 }
 
-/// By which name a repeated write is known.
+/// The name by which a repeated write is recognized.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Retry {
-    /// The client gave none: the first node makes one up.
+    /// The client gave none: the first node draws one.
     Unnamed,
     /// The client's idempotency key.
     Key(Bytes),
-    /// The first node has named the write.
+    /// The id that the first node gave the write.
     Named(WriteId),
 }
 
-/// How a request ended.
+/// The outcome of a request.
 pub type Outcome = Result<Reply, Refusal>;
 
-/// A request's answer.
+/// The reply to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// What a get saw.
+    /// The result of a get.
     Got(Got),
-    /// A write is stored.
+    /// The write is stored.
     Put(PutDone),
 }
 
-/// What a get saw.
+/// The result of a get.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Got {
-    /// The writes to be shown, tombstones among them, in the order of their dots. Under last write wins at most one.
+    /// The visible writes, including tombstones, in the order of their dots. Under last write wins at most one.
     pub siblings: Vec<Sibling>,
-    /// The sealed context of all that is shown; none if nothing was ever written.
+    /// The sealed context of the siblings; `None` if the key was never written.
     pub context: Option<Bytes>,
-    /// What the answer stands on.
+    /// The replicas behind the answer.
     pub acks: Acks,
 }
 
@@ -146,20 +146,20 @@ impl Got {
 /// A stored write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PutDone {
-    /// The sealed context of what the write had seen and the write itself; none where a delete found nothing.
+    /// The sealed context of what the write had seen and of the write itself; `None` if a delete found nothing.
     pub context: Option<Bytes>,
-    /// What the write stands on.
+    /// The replicas that stored the write.
     pub acks: Acks,
-    /// The key as it is now, if that was asked for.
+    /// The key as it is now, if the request asked for it.
     pub body: Option<Got>,
 }
 
 /// The replicas behind an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Acks {
-    /// Home replicas that answered. While a partition is taken over, a write counts those of the list of homes that has fewer.
+    /// Home replicas that answered. While a partition's configuration is joint, a write counts those of the list of homes that has fewer.
     pub home: u32,
-    /// The others that answered: stand-ins.
+    /// Stand-ins that answered.
     pub standin: u32,
     /// Distinct zones among them.
     pub zones: u32,
@@ -168,43 +168,42 @@ pub struct Acks {
 /// Why a request was not carried out, or may not have been.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// The request makes no sense, for the reason given.
+    /// The request is invalid, for the reason given.
     BadRequest(String),
-    /// The context is not one that this cluster gave out for this key.
+    /// The context was not issued by this cluster for this key.
     BadContext(String),
-    /// The key holds this many siblings already, and the write would add one: it has no context, or one that replaces none of them.
+    /// The key already holds this many siblings, and the write would add one: it has no context, or one that replaces none of them.
     TooManySiblings(u32),
-    /// The write would make the key's siblings larger than a key may be: how many bytes, and how many they may have.
+    /// The write would make the key's siblings too large: their size, and the limit, in bytes.
     SiblingsTooLarge(u64, u64),
-    /// The value has more bytes than the bucket takes: how many, and how many it takes.
+    /// The value is too large for the bucket: its size, and the limit, in bytes.
     TooLarge(u64, u64),
-    /// The node has more to do than it takes on. Nothing was done; try again.
+    /// The node has reached its limit of requests. Nothing was done; the request can be retried.
     Overloaded,
     /// Too few replicas answered. A write may yet appear.
     Unavailable(Shortfall),
-    /// Nothing was found, but by too few home replicas to say that nothing is there.
+    /// Nothing was found, but too few home replicas answered to say that nothing is there.
     Unverified(Shortfall),
-    /// Between nodes only: the coordinator that the write was forwarded to holds something under this timestamp that would win over it. Nothing was
-    /// written; the node that took the write gives it a later timestamp.
+    /// Between nodes only: the coordinator to which the write was forwarded holds a write with this timestamp that would win over it. Nothing
+    /// was written; the first node gives the write a later timestamp.
     StampTooLow(Hlc),
-    /// Too many of the key's replicas have no room on their disks. Nothing was written, on any of them, and nothing of it will
-    /// appear.
+    /// The disks of too many of the key's replicas are full. Nothing was written on any of them, and nothing of the write will appear.
     DiskFull,
 }
 
-/// How many replicas answered of how many needed, and what to make of it.
+/// How many replicas answered of how many needed, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shortfall {
-    /// How many answered.
+    /// Replicas that answered.
     pub answered: u32,
-    /// How many were needed.
+    /// Replicas that were needed.
     pub needed: u32,
-    /// What went wrong.
+    /// The reason, for the client.
     pub why: String,
 }
 
 impl Refusal {
-    /// The contract's name for it.
+    /// The contract's error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
@@ -252,6 +251,6 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// A client's request, as its caller numbers it.
+/// A client's request, as the caller of the core numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ClientId(pub u64);

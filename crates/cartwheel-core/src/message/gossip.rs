@@ -1,4 +1,4 @@
-//! What the controls of two nodes say to each other.
+//! Messages between the controls of two nodes.
 
 use bytes::Bytes;
 
@@ -9,123 +9,123 @@ use crate::ring::{PartitionId, RingVersion};
 use crate::value::dot::Incarnation;
 use crate::value::epoch::Epoch;
 
-/// What nodes say to each other about their history.
+/// A message between the controls of two nodes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
-    /// Which version the sender has.
+    /// The version of the sender's history.
     Have(RingVersion),
-    /// Which versions the sender has had, the one that it has first. The receiver is to tell what it lacks.
+    /// The versions that the sender has had, its present one first. The receiver answers with what the sender lacks.
     Want(Vec<RingVersion>),
-    /// What came to the sender's history since a version.
+    /// The changes of the sender's history since a version.
     Changes(Changes),
-    /// All that the sender has. The receiver answers with all that it has, if that is more.
+    /// The sender's whole history. The receiver answers with its own, if that has more.
     History(History),
-    /// All that the sender has, in answer to [`Notice::History`].
+    /// The sender's whole history, in answer to [`Notice::History`].
     Complement(History),
-    /// The receiver's shards are to say how much they hold.
+    /// A request for the sizes of the receiver's shards.
     Inquiry(Inquiry),
     /// The answer to [`Notice::Inquiry`].
     Report(InquiryId, NodeSizes),
-    /// What holds in partitions.
+    /// The state of partitions' configurations.
     Phases(PhasesNotice),
-    /// The sender, which is leaving, holds nothing any more in this incarnation, and has this version of the history.
+    /// The sender, which is leaving, holds no data any more in this incarnation, and has this version of the history.
     Drained(Incarnation, RingVersion),
-    /// How far the sender is with its epoch.
+    /// The sender's progress in its epoch.
     Epoch(EpochNotice),
-    /// About who is there: a packet of SWIM, as the detector of [`crate::control`] reads it.
+    /// A SWIM packet, for the detector of [`crate::control`].
     Swim(Bytes),
 }
 
-/// Which question, of those that one node asks.
+/// The number of an inquiry among those of one node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct InquiryId(pub u64);
 
-/// A question to a node's shards: how much they hold of these partitions.
+/// A request to a node's shards for the sizes of these partitions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Inquiry {
-    /// Which question it is.
+    /// The id of the inquiry.
     pub id: InquiryId,
     /// The partitions.
     pub partitions: Vec<PartitionId>,
 }
 
-/// How many versions a node names when it asks for what it lacks.
+/// The most versions in [`Notice::Want`].
 pub(crate) const WANT_MAX: usize = 16;
 
-/// What came to a history since a version.
+/// The changes of a history since a version.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Changes {
-    /// Whoever has, or had, this version lacks nothing of the sender's but these changes.
+    /// A node that has, or had, this version lacks nothing of the sender's but these changes.
     pub since: RingVersion,
-    /// Which version the sender has.
+    /// The sender's version.
     pub version: RingVersion,
-    /// What came since.
+    /// The changes since.
     pub changes: History,
-    /// It answers another of these: the receiver is not to answer in turn.
+    /// Whether this answers another [`Changes`]. Then the receiver does not answer in turn.
     pub is_answer: bool,
 }
 
-/// How many partitions one question names at most.
+/// The most partitions in one inquiry.
 pub(crate) const ASKED_MAX: usize = 4_096;
 
-/// How many phases one notice carries at most.
+/// The most partitions in one [`PhasesNotice::Hold`].
 pub(crate) const PHASES_MAX: usize = 4_096;
 
-/// What nodes tell each other of what holds.
+/// Messages by which nodes compare what they know of partitions' configurations.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PhasesNotice {
-    /// How far the sender knows each partition's chain.
+    /// The configuration versions that the sender knows, as a digest.
     Digest {
-        /// A digest of that.
+        /// The digest.
         digest: u64,
-        /// It is answered, also if the receiver knows just as much.
+        /// Whether the receiver answers even if its digest is equal.
         asks: bool,
     },
-    /// How far it knows each, as its digest is another. If it is no answer, the receiver tells in turn how far it is itself.
+    /// The configuration version that the sender knows of each partition, because the digests differ. If the flag is false, the receiver answers
+    /// with its own.
     Steps(Vec<ConfigVersion>, bool),
-    /// What holds in these partitions.
+    /// The current configuration of these partitions.
     Hold(Vec<(PartitionId, ConfigPhase)>),
 }
 
-/// What a member tells of its epochs.
+/// A member's progress in its epochs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EpochNotice {
-    /// In which it is.
+    /// The sender's epoch.
     pub epoch: Epoch,
-    /// The last that it has finished. Of one that does not know the epoch: one that the cluster had reached when it was made.
+    /// The last epoch that it has finished. In a node that does not know the epoch: one that the cluster had reached when the node was created.
     pub finished: Epoch,
-    /// Whom it knows as members, itself included.
+    /// The members that it knows, including itself.
     pub members: MembersDigest,
-    /// Who of them has finished the epoch that it is in, while they knew the same members.
+    /// The members known to have finished the sender's epoch, while they knew the same members.
     pub done: Marks,
-    /// Who has finished the one before.
+    /// The members known to have finished the epoch before.
     pub done_before: Marks,
 }
 
-/// How many members can be marked; it keeps a broken peer from filling memory.
+/// The most members that can be marked. It keeps a broken peer from filling memory.
 const MEMBERS_MAX: usize = 10_000;
 
-/// A name for exactly this set of members, each with its incarnation. Equal digests mean equal sets.
+/// A digest of exactly this set of members, each with its incarnation. Equal digests mean equal sets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct MembersDigest(pub u128);
 
-/// Some of the members: one bit for each in the order of their ids, the lowest bit of the first byte for the first. Bits that are not
-/// there are not set.
+/// A subset of the members: one bit for each in the order of their ids, the lowest bit of the first byte for the first. Missing bits are unset.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Marks(Vec<u8>);
 
 impl Marks {
-    /// The marks that these bytes are; none if they are too many.
+    /// Decodes marks; `None` if there are too many.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         (bytes.len() <= MEMBERS_MAX.div_ceil(8)).then(|| Self(bytes.to_vec()))
     }
 
-    /// The bytes that [`Self::from_bytes`] reads.
+    /// The bytes that [`Self::from_bytes`] decodes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether the member at this place is marked.
+    /// Whether the member at this position is marked.
     pub(crate) fn has(&self, place: usize) -> bool {
         self.0.get(place / 8).is_some_and(|byte| byte & (1 << (place % 8)) != 0)
     }

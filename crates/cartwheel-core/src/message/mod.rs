@@ -1,4 +1,4 @@
-//! What nodes say to each other.
+//! Messages between nodes.
 
 pub mod anti_entropy;
 pub mod client;
@@ -23,7 +23,7 @@ use crate::value::key::Key;
 use crate::value::state::{Epoch, State};
 use crate::value::time::Now;
 
-/// A message with what every receiver must know of its sender.
+/// A message with what every receiver needs to know of its sender.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
     /// The cluster that both must belong to.
@@ -34,116 +34,116 @@ pub struct Envelope {
     pub from_incarnation: Incarnation,
     /// The sender's boot within that incarnation.
     pub from_boot: u32,
-    /// What the sender's clocks read, so that a wall clock that is off, or that jumps, is noticed.
+    /// The sender's clocks, so that a wall clock that is wrong, or that jumps, is noticed.
     pub sent: Now,
-    /// On what it stands in the partition that the message is about, if it is about one.
+    /// The sender's configuration of the partition that the message concerns, if it concerns one.
     pub config_stamp: ConfigStamp,
-    /// The losses of that partition's homes that it was told of.
+    /// The losses of that partition's homes that the sender knows.
     pub losses: Losses,
-    /// What it says.
+    /// The message.
     pub message: Message,
 }
 
-/// What one node says to another.
+/// A message from one node to another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
-    /// A coordinator asks a replica.
+    /// A coordinator's request to a replica.
     Request(RequestId, ReplicaRequest),
-    /// The replica's answer.
+    /// The replica's response.
     Response(RequestId, ReplicaResponse),
-    /// A node that cannot coordinate a write hands it to one that can, with the time that is left. The receiver coordinates it
-    /// or refuses; it does not forward it again. The epoch is that in which the sender began: a late write may have been made, deleted
-    /// and forgotten meanwhile.
+    /// A node that cannot coordinate a write forwards it to one that can, with the time that is left. The receiver coordinates it or refuses it;
+    /// it never forwards it again. The epoch is the one in which the sender began: a late write may meanwhile have been made, deleted and
+    /// collected.
     Forward(RequestId, Put, Duration, Epoch),
-    /// How a forwarded write ended.
+    /// The outcome of a forwarded write.
     Forwarded(RequestId, Result<PutDone, Refusal>),
-    /// A home compares its replicas of a partition with another's.
+    /// A home's question in an exchange of a partition.
     Compare(RequestId, Question),
-    /// What the other holds.
+    /// The answer to it.
     Compared(RequestId, Finding),
-    /// One that is to be a home fetches what a home holds.
+    /// A syncing home fetches records of an existing home.
     Fetch(RequestId, Fetch),
-    /// What the home hands out.
+    /// The home's answer.
     Fetched(RequestId, Fetched),
-    /// A node whose wall clock has jumped asks what others' clocks read.
+    /// A node whose wall clock has jumped asks for other nodes' clocks.
     ClocksRequest(RequestId),
-    /// The answer: the envelope says it.
+    /// The answer: the clocks are in the envelope.
     Clocks(RequestId),
-    /// About who holds a partition.
+    /// A message about the configurations of a partition.
     Reconfiguration(PartitionId, ReconfigurationMessage),
-    /// About the cluster itself.
+    /// A message about the cluster.
     Notice(Notice),
 }
 
-/// Which question of which operation of the asker an answer belongs to.
+/// The id of a request, by which its response is matched to the requester's operation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RequestId {
-    /// Which part of the asker it is that asks.
+    /// The part of the requesting node that waits for the response.
     pub requester: Requester,
-    /// The operation, unique among all that the asker ever began.
+    /// The operation, unique among all that the requester ever began.
     pub operation: u64,
-    /// The question within the operation.
+    /// The request within the operation.
     pub round: u32,
 }
 
 impl RequestId {
-    /// The index of the shard, of `count`, that asked.
+    /// The index of the requesting shard, of `count`.
     pub const fn shard(self, count: u32) -> u32 {
         (self.operation % count as u64) as u32
     }
 }
 
-/// Which part of a node asks, and is to be told the answer.
+/// The part of a node that sends a request and takes its response.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Requester {
-    /// An operation of the coordinator's: a client's, or a repair, or one that heals or hands over.
+    /// An operation of the coordinator: a client's request, a repair, a heal or a hand-over.
     Coordinator,
-    /// A comparison of replicas ([`crate::anti_entropy`]).
+    /// An exchange ([`crate::anti_entropy`]).
     Exchange,
-    /// The copying of a partition to one that is to be a home ([`crate::reconfiguration::transfer`]).
+    /// The copying of a partition to a syncing home ([`crate::reconfiguration::transfer`]).
     Transfer,
 }
 
-/// What a replica is asked to do.
+/// A request to a replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReplicaRequest {
-    /// Say what it holds.
+    /// Read a key.
     Read {
         /// The key.
         key: Key,
-        /// Whether all of it or only its digest.
+        /// The whole state, or only its digest.
         want: Want,
-        /// As what it is asked: as a home, it refuses if it is none.
+        /// The role in which the replica is asked. As a home, it refuses if it is none.
         role: Role,
     },
-    /// Note, durably, that a home has lost records before a time, and then say what is held: the home recovers from the answer.
+    /// Note durably that a home has lost records before a time, then return the state: the home recovers from the answer.
     Recover {
         /// The key.
         key: Key,
         /// The home that recovers.
         home: Home,
-        /// Since when it has lost nothing more.
+        /// The home has lost nothing after this.
         since: Since,
     },
-    /// Take in a state, durably.
+    /// Merge a state, durably.
     Merge {
         /// The key.
         key: Key,
-        /// What to take in.
+        /// The state to merge.
         state: State,
-        /// The oldest epoch among all that the state was built from and the operation's start.
+        /// The oldest epoch among the operation's start and all that the state was built from.
         epoch: Epoch,
-        /// The state holds what enough other homes held after this loss for the replica to count again.
+        /// Set if the state holds what enough other homes held after this loss for the replica to count again.
         heals: Option<Loss>,
         /// What to answer.
         confirm: Confirm,
-        /// The home that the receiver stands in for, if it is to: it owes that home the state until the home has it.
+        /// The home for which the receiver stands in, if it does: it keeps a hint for that home until the home has the state.
         stands_in_for: Option<NodeId>,
     },
 }
 
 impl ReplicaRequest {
-    /// The key in question.
+    /// The key of the request.
     pub const fn key(&self) -> &Key {
         match self {
             Self::Read { key, .. } | Self::Recover { key, .. } | Self::Merge { key, .. } => key,
@@ -151,12 +151,12 @@ impl ReplicaRequest {
     }
 }
 
-/// As what a node holds a key.
+/// The role in which a node holds a key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
-    /// As one of the key's homes.
+    /// One of the key's homes.
     Home,
-    /// In the place of a home that cannot be reached.
+    /// A stand-in for a home that cannot be reached.
     StandIn,
 }
 
@@ -165,47 +165,47 @@ pub enum Role {
 pub enum Want {
     /// The state.
     State,
-    /// Its digest, which is equal for equal states.
+    /// The state's digest, which is equal for equal states.
     Digest,
 }
 
-/// How a replica confirms a merge once it is durable.
+/// How a replica confirms a durable merge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Confirm {
-    /// That it is stored.
+    /// Only that it is stored.
     Stored,
-    /// What exactly is held then: its digest, and the state itself if it is not the one that was sent.
+    /// What the replica then holds: its digest, and the state itself if it differs from the one that was sent.
     Exactly,
 }
 
-/// What a replica answers. Nothing in it is less than durable.
+/// A replica's response. Everything in it is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReplicaResponse {
-    /// What it holds.
+    /// The state that it holds.
     State {
-        /// All of it.
+        /// The state.
         state: State,
-        /// The oldest epoch that it was built from.
+        /// The oldest epoch from which the state was built.
         epoch: Epoch,
-        /// The loss that the replica has not made good; while there is one its answer does not count towards a quorum.
+        /// A loss from which the replica has not recovered. While there is one, its response does not count towards a quorum.
         loss: Option<Loss>,
     },
-    /// The digest of what it holds.
+    /// The digest of the state that it holds.
     Digest {
         /// The digest.
         digest: StateDigest,
-        /// As above.
+        /// As in [`Self::State`].
         loss: Option<Loss>,
     },
     /// The merge is durable.
     Stored,
     /// The merge is durable, and the replica holds exactly this.
     Holds {
-        /// The digest of it.
+        /// The digest of the state.
         digest: StateDigest,
-        /// The state, if it is not the one that was sent.
+        /// The state, if it differs from the one that was sent.
         state: Option<State>,
-        /// As above.
+        /// As in [`Self::State`].
         loss: Option<Loss>,
     },
     /// The replica could not do it.
@@ -213,7 +213,7 @@ pub enum ReplicaResponse {
 }
 
 impl ReplicaResponse {
-    /// The loss that the replica tells of.
+    /// The loss in the response.
     pub const fn loss(&self) -> Option<Loss> {
         match self {
             Self::State { loss, .. } | Self::Digest { loss, .. } | Self::Holds { loss, .. } => *loss,
@@ -222,19 +222,19 @@ impl ReplicaResponse {
     }
 }
 
-/// Why a replica could not do what it was asked.
+/// Why a replica did not do what it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
-    /// Its store failed. What was to be written may be there or not.
+    /// Its store failed. A write may have been stored or not.
     Storage,
-    /// It has too much to do. Nothing was done.
+    /// It has reached its limit of tasks. Nothing was done.
     Overloaded,
-    /// It was asked about a key that it is no home of.
+    /// It was asked about a key of which it is not a home.
     NotAHome,
     /// Its disk is full. Nothing was written.
     DiskFull,
-    /// It holds as much as it may in the place of others. Nothing was written.
+    /// Its hints have reached their size limit. Nothing was written.
     HintsFull,
-    /// The stamp on what it was sent is too old, or it does not know the epoch yet. Nothing was written.
+    /// The epoch stamp on the state is too old, or the replica does not know the epoch yet. Nothing was written.
     WrongEpoch,
 }

@@ -1,27 +1,27 @@
-//! What nodes say to each other about the configurations of a partition.
+//! Messages by which nodes agree on the configurations of a partition.
 
 use crate::cluster::configuration::{ConfigPhase, ConfigVersion, Configuration};
 use crate::cluster::paxos::{Accepted, Ballot};
 
-/// What one node says to another about a partition.
+/// A message about the configurations of one partition.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum ReconfigurationMessage {
-    /// The sender knows of nothing later than this, and would like to.
+    /// The sender knows no configuration later than this, and asks for one.
     Query(ConfigVersion),
-    /// What holds.
+    /// The current configuration.
     Holds(ConfigPhase),
-    /// A proposer of the successor of this number asks to be heard.
+    /// A proposer of the next configuration with this number asks for a promise (Paxos phase 1).
     Prepare(u64, Ballot),
-    /// A chooser hears it, and says what it has accepted.
+    /// The acceptor's promise, with what it has accepted.
     Promise(u64, Ballot, Option<Accepted>),
-    /// A chooser is to accept this.
+    /// A proposer asks the acceptor to accept this next configuration (Paxos phase 2).
     Accept(Ballot, Configuration),
-    /// It has accepted the successor of this number.
+    /// The acceptor has accepted the next configuration with this number.
     Accepted(u64, Ballot),
-    /// A chooser has promised to hear nobody below the second ballot, and so not the first.
+    /// The acceptor has promised the second ballot, and so refuses the first.
     Outbid(u64, Ballot, Ballot),
-    /// The sender, which is to be a home after this number, holds what the homes do.
+    /// The sender, a home of the next configuration after this number, has copied what the current homes hold.
     Copied(u64),
-    /// The sender holds all that the configuration before this number held when it ended.
+    /// The sender is synced: it holds all that the configuration before this number held when it ended.
     Synced(u64),
 }

@@ -1,4 +1,4 @@
-//! What a node that fetches a partition asks a home, and what that answers.
+//! Messages of a transfer: a syncing home fetches a partition from an existing home.
 
 use std::collections::BTreeSet;
 
@@ -9,35 +9,35 @@ use crate::message::anti_entropy::{KeyRange, Refused};
 use crate::ring::PartitionId;
 use crate::value::state::{Epoch, State};
 
-/// What is asked for: the first records of a range, as many as one page holds.
+/// A request for the first records of a range, as many as one page holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fetch {
     /// The partition.
     pub partition: PartitionId,
-    /// Of the keys of these groups.
+    /// The groups of keys to send.
     pub groups: BTreeSet<Group>,
     /// The range, which lies in the partition.
     pub range: KeyRange,
 }
 
-/// What a home answers.
+/// The answer to [`Fetch`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fetched {
-    /// The first records.
+    /// The first records of the range.
     Page(Page),
-    /// It sends none.
+    /// The home refuses.
     Refused(Refused),
 }
 
-/// Records of a range, from its beginning on. Nothing in it is less than durable where it comes from.
+/// Records from the beginning of a range. All of them are durable at the sender.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Page {
     /// The epoch in which they were read.
     pub epoch: Epoch,
-    /// Storage keys and what they hold.
+    /// Storage keys and their states.
     pub records: Vec<(Bytes, State)>,
-    /// Where the range goes on; none if these are all.
+    /// Where the range continues; `None` if these are all.
     pub next: Option<Bytes>,
-    /// How many bytes the records take in the store where they were read.
+    /// The size of the records in the sender's store, in bytes.
     pub bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! What a task does to a record.
+//! Execution of tasks on a record.
 
 use super::turn::Task;
 use super::{Done, Mint, MintRefused, Minted, Replica, ReplicaCalls, Stamp};
@@ -16,13 +16,13 @@ use crate::value::state::{Known, Seen, Sibling, State};
 use crate::value::time::Now;
 use crate::value::write_id::WriteId;
 
-/// The timestamp that a write must be above: of what it replaces, or of everything that is held.
+/// The timestamp that a write must exceed: that of what it replaces, or of everything held.
 pub(super) fn highest_replaced(record: &Record, seen: &Seen, everything: bool) -> Hlc {
     let replaced = record.state.siblings().filter(|held| everything || is_replaced(held, seen));
     replaced.map(|held| held.hlc).max().unwrap_or_default().max(seen.hlc)
 }
 
-/// Whether a write that has seen `seen` replaces what is held.
+/// Whether a write that has seen `seen` replaces a sibling.
 pub(super) fn is_replaced(held: &Sibling, seen: &Seen) -> bool {
     seen.clock.contains(held.dot) || seen.ids.contains_key(&held.write_id)
 }
@@ -103,7 +103,7 @@ impl Replica {
     ) -> bool {
         let kept = if self.broken.is(Mutation::DueStored) { None } else { gc::without_due(state, &self.rules(key)) };
         if record.state.is_empty() && heals.is_none() && kept.as_ref().is_some_and(|kept| kept.siblings().len() == 0) {
-            // Everybody forgets it now, and there is nothing here that it would replace.
+            // Every replica forgets the tombstones now, and they would replace nothing here.
             return false;
         }
         let state = kept.as_ref().unwrap_or(state);
@@ -165,7 +165,7 @@ impl Replica {
             expires: mint.expires,
         };
         if let Err(refused) = self.add(&mut record.state, sibling, &seen, mint.covers_held) {
-            // The dot was given to nothing, and a counter that is left out would be a gap in every clock from now on.
+            // No write has the dot, and a skipped counter would be a gap in every clock from now on.
             record.header.own = own;
             return Err(refused);
         }
@@ -174,8 +174,8 @@ impl Replica {
         Ok(Minted { state: record.state.clone(), made: Some((dot, hlc)), epoch: self.epoch })
     }
 
-    /// Adds a write to a state, unless that would make the state larger than it may be. A write that replaces as much as it adds
-    /// always passes, however large the state has become by merging.
+    /// Adds a write to a state, unless the state would exceed its limits. A write that replaces as much as it adds is always accepted, however
+    /// large the state has become by merging.
     pub(super) fn add(
         &self,
         state: &mut State,
@@ -188,7 +188,7 @@ impl Replica {
             false => state.put(sibling, seen),
         };
         let (before, bytes_max) = (state.weight(), self.sibling_bytes_max);
-        // Hardly any key is near its bounds, and only for those is the state copied.
+        // Few keys are near their limits, and only for those is the state copied.
         if before.siblings < self.siblings_max && before.bytes + sibling.weight() <= bytes_max {
             put(state, sibling);
             return Ok(());

@@ -1,17 +1,17 @@
-//! What a replica forgets of a key, and when it is to look after it.
+//! The rules of garbage collection: what a replica forgets of a key, and when.
 //!
-//! A tombstone goes [`KEPT_FOR`](crate::value::epoch::KEPT_FOR) epochs after it was made, an expired value as long after this replica first
-//! found it expired, and notes of replaced writes and clock entries without siblings once the record has not changed for so long. By
-//! then no state that could bring back what they keep away is under way or on any disk, and none is taken any more
-//! ([`Epoch::is_stale`]).
+//! A tombstone is collected [`KEPT_FOR`](crate::value::epoch::KEPT_FOR) epochs after it was made. An expired value is collected as many epochs
+//! after this replica first found it expired. Notes of replaced writes, and clock entries without siblings, are collected once the record has
+//! not changed for as many epochs. By then no state that could bring back the writes that they keep away is under way or on any disk, and such
+//! state is not accepted any more ([`Epoch::is_stale`]).
 //!
-//! A record that changes all the time never comes to that, so where it has many actors without siblings they go one by one: five epochs after
-//! they were noted those go of which nothing came since. What every home held in the meantime said that their writes are replaced. Another home
-//! may forget them later and hand them back in the meantime, as may an old context; so those that went last go again.
+//! A record that changes all the time never gets there. So if it has many actors without siblings, those are collected one by one: five epochs
+//! after they were noted, those go from which no new dot has come. Every home has meanwhile learnt that their writes are replaced. Another home
+//! may collect them later and send them back meanwhile, as may an old context, so those collected last are removed again.
 //!
-//! Where the last write wins, what lost against a delete goes with it: without the delete it would be the last.
+//! Where the last write wins, values that lost against a delete are collected with it: without the delete the latest of them would win.
 //!
-//! Records that have anything to forget have an entry in the index, by which they are found when it is time.
+//! Records with anything to collect have an entry in the index, by which they are found when it is due.
 
 use crate::cluster::membership::Conflict;
 use crate::mutation::{Broken, Mutation};
@@ -21,33 +21,33 @@ use crate::value::epoch::Epoch;
 use crate::value::hlc::WallMs;
 use crate::value::state::{Content, Sibling, State};
 
-/// What was forgotten.
+/// The result of a collection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Collected {
-    /// Whether anything was.
+    /// Whether anything was collected.
     pub any: bool,
-    /// Tombstones and expired values.
+    /// The number of tombstones and expired values collected.
     pub deleted: u64,
 }
 
-/// By what a replica forgets.
+/// The rules by which a replica collects garbage.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// The epoch.
+    /// The present epoch.
     pub now: Epoch,
-    /// The bucket's policy for conflicts.
+    /// The bucket's conflict policy.
     pub conflict: Conflict,
-    /// So many actors without siblings may a record have that changes all the time.
+    /// The most actors without siblings that a constantly changing record may have.
     pub idle_max: usize,
-    /// Which rule is broken on purpose.
+    /// The rule that is broken on purpose, if any.
     pub broken: Broken,
 }
 
 impl Rules {
-    /// Takes out the siblings that `is_due` names, with the values that lost against them. True if there were any.
+    /// Removes the siblings for which `is_due` is true, with the values that lost against them. Returns whether there were any.
     fn drop(&self, state: &mut State, is_due: impl Fn(&Sibling) -> bool) -> bool {
         let last = state.siblings().filter(|held| is_due(held)).map(Sibling::recency).max();
-        // A delete that lost has a time of its own: it may have been made an epoch later.
+        // A delete that lost has its own due time: it may have been made an epoch later.
         let lost = |held: &Sibling| {
             self.conflict == Conflict::Lww && held.content != Content::Tombstone && Some(held.recency()) < last
         };
@@ -59,8 +59,8 @@ impl Rules {
     }
 }
 
-/// Takes out of a record what is to be forgotten. A record that does not count is left alone, and so are values that expire while there
-/// is no clock to go by.
+/// Collects the due garbage of a record. A record that does not count is left alone; so are expired values if `wall` is `None`, because the
+/// clock cannot be trusted.
 pub fn collect(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules: &Rules) -> Collected {
     let &Rules { now, broken, idle_max, .. } = rules;
     if record.header.recovering.is_some() {
@@ -74,7 +74,7 @@ pub fn collect(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules
     let deleted = (before - record.state.siblings().len()) as u64;
     let mut any = tombstones || deleted > 0;
     if record.header.changed.is_over(now, broken) && record.state.forget_replaced() {
-        // Dots that nobody remembers must not be given again.
+        // Dots that no clock contains any more must not be made again.
         let clock = record.state.clock();
         record.header.own = record.header.own.filter(|&own| clock.highest(minter.actor(own)) > 0);
         record.header.idle = None;
@@ -86,8 +86,8 @@ pub fn collect(record: &mut Record, minter: &Minter, wall: Option<WallMs>, rules
     Collected { any, deleted }
 }
 
-/// Forgets actors of which no sibling is left and of which nothing has come since they were noted, once that is long enough ago, and those
-/// that went before and have come back.
+/// Collects actors without a sibling from which nothing has come since they were noted, if that is long enough ago, and those that were
+/// collected before and have come back.
 fn collect_idle(record: &mut Record, minter: &Minter, rules: &Rules) {
     let &Rules { now, broken, idle_max, .. } = rules;
     let mut idle = record.state.idle();
@@ -104,7 +104,7 @@ fn collect_idle(record: &mut Record, minter: &Minter, rules: &Rules) {
         notes.since = now;
     }
     record.state.forget_actors(&going);
-    // Dots that nobody remembers must not be given again.
+    // Dots that no clock contains any more must not be made again.
     record.header.own = record.header.own.filter(|&own| !going.contains(&minter.actor(own)));
     record.header.idle = Some(notes).filter(|notes| !notes.noted.is_empty() || !notes.gone.is_empty());
 }
@@ -119,12 +119,12 @@ fn collect_expired(record: &mut Record, wall: WallMs, rules: &Rules) {
     let since = *record.header.expired_since.get_or_insert(now);
     let is_over = since.is_over(now, broken) || broken.is(Mutation::ExpiredByClock);
     if is_over && rules.drop(&mut record.state, has_expired) {
-        // Others, whose clocks are behind, are yet to learn of it.
+        // Homes with slower clocks have yet to learn of it.
         (record.header.changed, record.header.expired_since) = (now, None);
     }
 }
 
-/// The state without the tombstones that are to be forgotten: a due one is neither sent nor stored.
+/// The state without its due tombstones, which are neither sent nor stored; `None` if it has none.
 pub fn without_due(state: &State, rules: &Rules) -> Option<State> {
     if !state.siblings().any(|held| rules.is_due_tombstone(held)) {
         return None;
@@ -133,15 +133,15 @@ pub fn without_due(state: &State, rules: &Rules) -> Option<State> {
     rules.drop(&mut kept, |held| rules.is_due_tombstone(held)).then_some(kept)
 }
 
-/// When a record that was just looked after is to be looked after again; none if it has nothing to forget.
-pub fn next_look(record: &Record, now: Epoch) -> Option<GcDue> {
+/// When a record that was just collected is due next; `None` if it has nothing to collect.
+pub fn next_due(record: &Record, now: Epoch) -> Option<GcDue> {
     let (header, state) = (&record.header, &record.state);
     let tombstones = state.siblings().filter(|held| held.content == Content::Tombstone);
     let is_bare = state.siblings().len() == 0;
     let has_old = header.recovering.is_some() || is_bare || state.remembers_replaced();
     let expired = header.expired_since.map(Epoch::end);
     let ends = tombstones.map(|held| held.epoch.end()).chain(has_old.then(|| header.changed.end())).chain(expired);
-    // Never at once again.
+    // Not before the next epoch.
     let soonest = ends.min().map(|end| GcDue::In(end.max(now.next())));
     soonest.or_else(|| state.siblings().filter_map(|held| held.expires).min().map(GcDue::At))
 }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lost_against_a_delete_goes_with_it_where_the_last_write_wins() {
+    fn values_that_lost_against_a_delete_are_collected_with_it_under_last_write_wins() {
         let siblings =
             || vec![sibling(1, value(), None), sibling(2, Content::Tombstone, None), sibling(3, value(), None)];
         for (conflict, kept) in [(Conflict::Siblings, vec![1, 3]), (Conflict::Lww, vec![3])] {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_that_lost_against_one_of_an_earlier_epoch_is_kept_for_its_own_time() {
+    fn a_delete_that_lost_against_an_older_one_is_kept_until_its_own_due_time() {
         let later = Sibling { epoch: Epoch(2), ..sibling(1, Content::Tombstone, None) };
         let mut record = record(vec![later, sibling(2, Content::Tombstone, None)]);
         collect(&mut record, &minter(), Some(WallMs(9)), &rules(6, Conflict::Lww));
@@ -208,15 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_value_goes_five_epochs_after_it_was_found_expired_whatever_the_clock_says() {
+    fn an_expired_value_is_collected_five_epochs_after_it_was_found_expired() {
         let mut record = record(vec![sibling(1, value(), Some(1_000))]);
-        assert_eq!(next_look(&record, Epoch(1)), Some(GcDue::At(WallMs(1_000))));
-        // A clock that is slow by far finds nothing expired, however many epochs go by.
+        assert_eq!(next_due(&record, Epoch(1)), Some(GcDue::At(WallMs(1_000))));
+        // A clock that is far behind finds nothing expired, however many epochs pass.
         collect(&mut record, &minter(), Some(WallMs(999)), &rules(50, Conflict::Siblings));
         assert_eq!((numbers(&record), record.header.expired_since), (vec![1], None));
         collect(&mut record, &minter(), Some(WallMs(1_000)), &rules(60, Conflict::Siblings));
-        assert_eq!(next_look(&record, Epoch(60)), Some(GcDue::In(Epoch(65))));
-        // One that jumps far ahead does not hasten it, nor one that is not to be relied on.
+        assert_eq!(next_due(&record, Epoch(60)), Some(GcDue::In(Epoch(65))));
+        // A clock that jumps far ahead does not speed it up, nor does one that is not trusted.
         assert!(!collect(&mut record, &minter(), None, &rules(66, Conflict::Siblings)).any);
         assert!(!collect(&mut record, &minter(), Some(WallMs(u64::MAX)), &rules(64, Conflict::Siblings)).any);
         assert_eq!(collect(&mut record, &minter(), Some(WallMs(1_000)), &rules(65, Conflict::Siblings)).deleted, 1);
@@ -234,7 +234,7 @@ mod tests {
         record.state.clock().actors().map(|actor| actor.since.0).collect()
     }
 
-    /// A record that knows of actors 1 to `actors`, of which the last made its only sibling, and that changes in every epoch.
+    /// A record that knows actors 1 to `actors`, of which the last made its only sibling, and that changes in every epoch.
     fn changing(actors: u64) -> Record {
         let mut record = record(vec![Sibling { dot: dot(actors, 1), ..sibling(1, value(), None) }]);
         (1..actors)
@@ -247,36 +247,36 @@ mod tests {
     }
 
     #[test]
-    fn actors_that_have_ended_are_forgotten_though_the_record_changes_all_the_time() {
+    fn ended_actors_of_a_constantly_changing_record_are_forgotten() {
         let mut record = changing(6);
         record.header.own = Some(crate::store::record::OwnActor { since: Since(3), count: 2 });
-        let look = |record: &mut Record, epoch: u64| {
+        let sweep = |record: &mut Record, epoch: u64| {
             record.header.changed = Epoch(epoch);
             let own = Minter::new(NodeId::new(9), Incarnation(1), 1, ActorsSince { boot: 1, drawn: 0 });
             collect(record, &own, None, &rules(epoch, Conflict::Siblings));
         };
-        look(&mut record, 10);
-        // Something comes of one of them after they were noted, and one more is there.
+        sweep(&mut record, 10);
+        // One of them makes a new dot after they were noted, and another actor appears.
         record.state.merge(&knows(dot(2, 3)));
         record.state.merge(&knows(dot(7, 1)));
-        look(&mut record, 14);
+        sweep(&mut record, 14);
         assert_eq!(actors(&record), [1, 2, 3, 4, 5, 6, 7]);
-        look(&mut record, 15);
+        sweep(&mut record, 15);
         assert_eq!(actors(&record), [2, 6, 7], "no more than may stay, and the sibling's");
-        // They come back, and one of them with something new.
+        // They come back, and one of them with a new dot.
         for dot in [dot(1, 2), dot(3, 1), dot(4, 3)] {
             record.state.merge(&knows(dot));
         }
-        look(&mut record, 16);
+        sweep(&mut record, 16);
         assert_eq!(actors(&record), [2, 4, 6, 7]);
         assert_eq!(record.state.siblings().len(), 1);
-        // In the end no more are left than may be.
-        (17..40).for_each(|epoch| look(&mut record, epoch));
+        // In the end no more than the limit are left.
+        (17..40).for_each(|epoch| sweep(&mut record, epoch));
         assert!(actors(&record).len() <= 3 && record.header.idle.is_none(), "{:?}", record.header.idle);
     }
 
     #[test]
-    fn the_actor_of_a_node_that_is_forgotten_makes_no_more_dots() {
+    fn a_forgotten_actor_makes_no_more_dots() {
         let own = minter();
         let mut record = changing(6);
         let mine = crate::store::record::OwnActor { since: Since(1), count: 1 };
@@ -290,13 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_does_not_count_forgets_nothing() {
+    fn a_record_that_does_not_count_is_not_collected() {
         let mut lost = record(vec![sibling(2, Content::Tombstone, None)]);
         lost.header.recovering = Some(crate::cluster::losses::Loss(1));
         assert_eq!(
             collect(&mut lost, &minter(), Some(WallMs(9)), &rules(60, Conflict::Siblings)),
             Collected::default()
         );
-        assert_eq!(next_look(&lost, Epoch(60)), Some(GcDue::In(Epoch(61))));
+        assert_eq!(next_due(&lost, Epoch(60)), Some(GcDue::In(Epoch(61))));
     }
 }

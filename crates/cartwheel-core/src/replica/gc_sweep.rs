@@ -1,7 +1,6 @@
-//! Which records are looked after next, because they have something to forget ([`crate::replica::gc`]).
+//! The sweep of garbage collection: which records are collected next ([`crate::replica::gc`]).
 //!
-//! The index is gone through from its beginning to what is due, a page at a time: once in every epoch, and every few seconds for
-//! values that have expired.
+//! It reads the index from its beginning to what is due, a page at a time: once in every epoch, and every few seconds for expired values.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,25 +15,25 @@ use crate::value::hlc::WallMs;
 use crate::value::key::Key;
 use crate::value::time::{Instant, Now};
 
-/// How many entries of the index are read at once.
+/// The number of index entries read at once.
 const PAGE: usize = 64;
-/// How many records are looked after at once.
+/// The number of records collected at once.
 const AT_ONCE: usize = 32;
-/// How often it is looked whether values have expired.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long nothing is done after the store has failed.
+/// How often expired values are searched for.
+const EXPIRED_EVERY: Duration = Duration::from_secs(5);
+/// The pause after the store has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is to be done next.
+/// The next task of the sweep.
 #[derive(Debug)]
 pub enum GcTask {
-    /// A command for the store; [`GcSweep::begun`] is told its number.
+    /// A command for the store; [`GcSweep::begun`] must be called with its id.
     Store(StoreCommand),
-    /// The replica is to look after a key, which this entry of the index names.
+    /// The replica must collect the garbage of a key, for this index entry.
     Collect(Key, Bytes),
 }
 
-/// What is being gone through.
+/// The kind of sweep that is running.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Sweep {
     Epoch(Epoch),
@@ -42,7 +41,7 @@ enum Sweep {
 }
 
 impl Sweep {
-    const fn look(self) -> GcDue {
+    const fn gc_due(self) -> GcDue {
         match self {
             Self::Epoch(epoch) => GcDue::In(epoch),
             Self::Expired(wall) => GcDue::At(wall),
@@ -50,14 +49,14 @@ impl Sweep {
     }
 }
 
-/// The reclaiming of one shard.
+/// The garbage collection of one shard.
 #[derive(Debug, Default)]
 pub struct GcSweep {
     sweep: Option<(Sweep, Bytes)>,
     waiting_for: Option<StoreId>,
     due: VecDeque<(Key, Bytes)>,
     under_way: usize,
-    /// The epoch whose sweep has ended.
+    /// The last epoch whose sweep has ended.
     swept: Epoch,
     next_expired: Instant,
     pause_until: Instant,
@@ -65,27 +64,27 @@ pub struct GcSweep {
 }
 
 impl GcSweep {
-    /// When there may be something to do that no other input tells of.
+    /// When there may be work that no other input announces.
     pub const fn wake_at(&self) -> Option<Instant> {
         self.wake_at
     }
 
-    /// The command last given out has this number.
+    /// Sets the id of the store command returned last.
     pub const fn begun(&mut self, id: StoreId) {
         self.waiting_for = Some(id);
     }
 
-    /// A record was looked after.
+    /// The collection of a record has ended.
     pub const fn ended(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// Whether everything that was due in `epoch` has been looked at.
+    /// Whether everything that was due in `epoch` has been collected.
     pub fn is_done(&self, epoch: Epoch) -> bool {
         self.swept >= epoch && self.due.is_empty() && self.under_way == 0
     }
 
-    /// The next thing to do in `epoch`, if it may do more.
+    /// The next task in `epoch`, if more may begin.
     pub fn next(&mut self, now: Now, epoch: Epoch, may_begin: bool) -> Option<GcTask> {
         self.wake_at = None;
         if epoch == Epoch::UNKNOWN || self.waiting_for.is_some() || self.under_way >= AT_ONCE {
@@ -103,7 +102,7 @@ impl GcSweep {
             self.wake_at = Some(self.next_expired);
             return None;
         };
-        let command = StoreCommand::ScanIndex { from: from.clone(), upto: sweep.look().due().1, entries_max: PAGE };
+        let command = StoreCommand::ScanIndex { from: from.clone(), upto: sweep.gc_due().due().1, entries_max: PAGE };
         self.sweep = Some((sweep, from));
         Some(GcTask::Store(command))
     }
@@ -112,15 +111,15 @@ impl GcSweep {
         let sweep = if self.swept < epoch {
             Sweep::Epoch(epoch)
         } else if now.instant >= self.next_expired {
-            self.next_expired = now.instant + LOOK_EVERY;
+            self.next_expired = now.instant + EXPIRED_EVERY;
             Sweep::Expired(now.wall)
         } else {
             return None;
         };
-        Some((sweep, sweep.look().due().0))
+        Some((sweep, sweep.gc_due().due().0))
     }
 
-    /// Takes in the end of a store command; gives it back if it was none of this.
+    /// Takes the result of a store command; returns it if the command is not the sweep's.
     pub fn stored(&mut self, now: Instant, id: StoreId, result: StoreResult) -> Option<StoreResult> {
         if self.waiting_for != Some(id) {
             return Some(result);
@@ -138,7 +137,7 @@ impl GcSweep {
                 let key = |entry: &Bytes| Key::from_storage_key(&gc_due::parse(entry)?).ok();
                 self.due.extend(entries.into_iter().filter_map(|entry| Some((key(&entry)?, entry))));
             }
-            // It is begun again.
+            // The sweep starts again.
             _ => self.pause_until = now + PAUSE,
         }
         None

@@ -1,6 +1,6 @@
-//! Hints: what a stand-in keeps for homes that could not be reached (paper, section 4.6).
+//! Hints: records that a stand-in keeps for homes that could not be reached (paper, section 4.6).
 //!
-//! A hint is no copy: the stand-in holds the key's record as a home would, and the record's header says to which homes it is owed
+//! A hint is not a copy: the stand-in holds the key's record as a home would, and the record's header names the homes for which it is kept
 //! ([`crate::store::record::LocalHeader::owed`]). The index has an entry for each home and key, by which they are found.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,72 +13,72 @@ use crate::store::command::IndexChange;
 use crate::value::dot::NodeId;
 use crate::value::epoch::Epoch;
 
-/// What the entries of hints begin with in the index.
+/// The first byte of hint entries in the index.
 const MARK: u8 = b'h';
 const HEAD_BYTES: usize = 9;
 
-/// The index's entry for a record that is owed to `home`.
+/// The index entry of a record that is kept for `home`.
 pub fn entry(home: NodeId, storage_key: &[u8]) -> Bytes {
     [&first(home)[..], storage_key].concat().into()
 }
 
-/// What the entries of all records that are owed to `home` begin with: the first that could be there.
+/// The common prefix of the entries of `home`, which is also the lower end of their range.
 pub fn first(home: NodeId) -> Bytes {
     let mut head = [MARK; HEAD_BYTES];
     head[1..].copy_from_slice(&home.get().to_be_bytes());
     Bytes::copy_from_slice(&head)
 }
 
-/// Behind the last entry that could be owed to `home`.
+/// The upper end of the range of entries of `home`, excluded.
 pub fn end(home: NodeId) -> Bytes {
     home.get().checked_add(1).map_or_else(|| Bytes::from_static(&[MARK + 1]), |next| first(NodeId::new(next)))
 }
 
-/// The first entry that any hint could have, and what comes behind the last.
+/// The range of all hint entries: the lower end, and the upper end, excluded.
 pub fn all() -> (Bytes, Bytes) {
     (Bytes::from_static(&[MARK]), Bytes::from_static(&[MARK + 1]))
 }
 
-/// The home and the storage key of an entry; none if it is not one of these.
+/// The home and the storage key of an entry; `None` if it is not a hint entry.
 pub fn parse(entry: &Bytes) -> Option<(NodeId, Bytes)> {
     let home = entry.strip_prefix(&[MARK])?.first_chunk()?;
     Some((NodeId::new(u64::from_be_bytes(*home)), entry.slice(HEAD_BYTES..)))
 }
 
-/// The entry that comes next after `entry` at the earliest.
+/// The least possible entry after `entry`.
 pub fn after(entry: &Bytes) -> Bytes {
     [&entry[..], &[0]].concat().into()
 }
 
-/// How a record's debts change with a write.
+/// The change of a record's hints by a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HintChange {
-    /// The record's key.
+    /// The record's storage key.
     pub storage_key: Bytes,
-    /// To which homes it was owed, and since which epoch.
+    /// The homes for which it was kept, and since which epoch.
     pub before: BTreeMap<NodeId, Epoch>,
-    /// To which it is.
+    /// The homes for which it is kept afterwards.
     pub after: BTreeMap<NodeId, Epoch>,
-    /// For which homes the index has an entry though it was not owed to them: the record that it was for is lost.
+    /// Homes with an index entry although the record is not kept for them: the record of the entry was lost.
     pub stray: BTreeSet<NodeId>,
-    /// How many bytes it had.
+    /// The record's size in bytes before.
     pub bytes_before: usize,
-    /// How many it has.
+    /// The record's size in bytes afterwards.
     pub bytes_after: usize,
 }
 
 impl HintChange {
-    /// The homes to which something was owed before, or is after.
+    /// The homes for which the record was kept before or is kept afterwards.
     fn homes(&self) -> BTreeSet<NodeId> {
         self.before.keys().chain(self.after.keys()).copied().collect()
     }
 
-    /// Their entries in the index.
+    /// Their index entries.
     fn entries(&self) -> impl Iterator<Item = Bytes> + '_ {
         self.homes().into_iter().map(|home| entry(home, &self.storage_key))
     }
 
-    /// What changes in the index.
+    /// The changes of the index.
     pub fn index(&self) -> Vec<IndexChange> {
         let before: BTreeSet<NodeId> = self.before.keys().copied().collect();
         let removed = before.union(&self.stray).filter(|home| !self.after.contains_key(home));
@@ -89,31 +89,31 @@ impl HintChange {
     }
 }
 
-/// What a node keeps for others.
+/// The numbers and sizes of a node's hints.
 ///
-/// After a start it does not know: the index is gone through once, while writes go on.
+/// After a start they are unknown: the index is read once from end to end, while writes go on.
 #[derive(Debug)]
 pub struct HintBook {
     owed: BTreeMap<NodeId, Backlog>,
     bytes_max: u64,
-    /// No more is taken on.
+    /// No more hints are accepted.
     is_closed: bool,
-    /// The entries before this are counted; none if all are.
+    /// The entries before this are counted; `None` if all are.
     counted_upto: Option<Bytes>,
-    /// Entries behind that which were written meanwhile, and are in the numbers as they are now.
+    /// Entries at or after `counted_upto` that were written meanwhile, and are counted as they are now.
     written: BTreeSet<Bytes>,
-    /// Which time they are counted.
+    /// The number of the count: how often counting has begun.
     count: u64,
-    /// Entries that were counted as nothing, because the record is lost, or a write of it was under way.
+    /// Entries that were counted as nothing, because the record is lost, or because a write of it was under way.
     skipped: BTreeSet<Bytes>,
-    /// Entries that writes under way change: what the index and the record say of them may be as before the write, or as after it.
+    /// Entries that a write under way changes. The index and the record may show the state before or after the write.
     under_way: BTreeSet<Bytes>,
-    /// How many are owed since which epoch.
+    /// The number of hints by the epoch since which they are kept.
     since: BTreeMap<Epoch, u64>,
-    /// What was last told to operators.
+    /// The backlogs last reported.
     told: BTreeMap<NodeId, Backlog>,
     told_full: bool,
-    /// Something may have changed since.
+    /// Whether anything may have changed since the last report.
     has_news: bool,
 }
 
@@ -136,18 +136,18 @@ impl HintBook {
         }
     }
 
-    /// What is owed to each home, where anything is.
+    /// The backlog of each home that has one.
     pub fn owed(&self) -> impl Iterator<Item = (NodeId, Backlog)> + '_ {
         self.owed.iter().map(|(&home, &backlog)| (home, backlog))
     }
 
-    /// What is owed to `home`.
+    /// The backlog of `home`.
     pub fn owed_to(&self, home: NodeId) -> Backlog {
         self.owed.get(&home).copied().unwrap_or_default()
     }
 
-    /// The oldest epoch since which anything is owed; [`Epoch::UNKNOWN`] while that is not known: until all is counted, and until those
-    /// writes have ended whose entries were passed over.
+    /// The oldest epoch since which a hint is kept. [`Epoch::UNKNOWN`] until all entries are counted, and until the writes whose entries were
+    /// skipped have ended.
     pub fn oldest(&self) -> Option<Epoch> {
         let is_open = || self.under_way.iter().any(|entry| self.skipped.contains(entry));
         if self.counted_upto.is_some() || !self.skipped.is_empty() && is_open() {
@@ -156,17 +156,17 @@ impl HintBook {
         self.since.keys().next().copied()
     }
 
-    /// Whether as much is kept for others as may be.
+    /// Whether the size limit is reached.
     pub fn is_full(&self) -> bool {
         self.bytes() >= self.bytes_max
     }
 
-    /// Whether nothing more is to be kept for others.
+    /// Whether no more hints are accepted.
     pub fn takes_no_more(&self) -> bool {
         self.is_closed || self.is_full()
     }
 
-    /// From now on nothing more is to be kept for others, or it is again.
+    /// Stops or resumes the acceptance of hints.
     pub const fn close(&mut self, is_closed: bool) {
         self.is_closed = is_closed;
     }
@@ -175,8 +175,7 @@ impl HintBook {
         self.owed.values().map(|backlog| backlog.bytes).sum()
     }
 
-    /// What an operator should know that has changed since it was last told. While a backlog is being counted anew, what was told
-    /// before stands.
+    /// The changes to report since the last call. While hints are counted again, the earlier report stands.
     pub fn news(&mut self) -> Vec<Event> {
         if !std::mem::take(&mut self.has_news) {
             return Vec::new();
@@ -191,7 +190,7 @@ impl HintBook {
             }
         }
         self.told.retain(|_, backlog| *backlog != Backlog::default());
-        // The alarm ends when there is some room again, not at each record that goes and comes.
+        // The alarm ends only once there is some space, not whenever a record comes or goes.
         let is_full = self.is_full() || (self.told_full && self.bytes() > self.bytes_max - self.bytes_max / 8);
         if is_full != self.told_full {
             self.told_full = is_full;
@@ -200,12 +199,13 @@ impl HintBook {
         news
     }
 
-    /// Where counting goes on; none if it is complete.
+    /// Where counting continues; `None` if it is complete.
     pub const fn counted_upto(&self) -> Option<&Bytes> {
         self.counted_upto.as_ref()
     }
 
-    /// The record of an entry has so many bytes and is owed since an epoch, or it is not owed. The entries before it are counted.
+    /// Counts an entry: the size of its record and the epoch since which it is kept, or `None` if it is not kept. All earlier entries are
+    /// counted.
     pub fn count(&mut self, entry: &Bytes, record: Option<(usize, Epoch)>) {
         let next = after(entry);
         self.pass(&next);
@@ -218,7 +218,8 @@ impl HintBook {
         self.counted_upto = Some(next);
     }
 
-    /// The entries before this are counted, but for those that writes under way change: they are as such a write leaves them, when it ends.
+    /// Marks the entries before `upto` as counted. Those that a write under way changes are skipped, and are counted as that write leaves them
+    /// when it ends.
     fn pass(&mut self, upto: &Bytes) {
         if let Some(from) = self.counted_upto.as_ref().filter(|from| *from <= upto) {
             let passed =
@@ -227,8 +228,8 @@ impl HintBook {
         }
     }
 
-    /// What is counted may be wrong: everything is to be counted again.
-    pub fn forget(&mut self) {
+    /// Begins to count again, because the numbers may be wrong.
+    pub fn recount(&mut self) {
         self.owed.clear();
         self.since.clear();
         self.skipped.clear();
@@ -237,12 +238,12 @@ impl HintBook {
         self.count += 1;
     }
 
-    /// Which time the hints are being counted, or were.
+    /// The number of the present or last count.
     pub const fn count_number(&self) -> u64 {
         self.count
     }
 
-    /// Everything is counted.
+    /// Ends the count: everything is counted.
     pub fn all_counted(&mut self) {
         self.pass(&all().1);
         self.has_news = true;
@@ -250,21 +251,21 @@ impl HintBook {
         self.written.clear();
     }
 
-    /// A record is being written; [`Self::changed`] or [`Self::unchanged`] is to tell how that ended.
+    /// A write of a record begins. [`Self::changed`], [`Self::unchanged`] or [`Self::is_doubtful`] must follow.
     pub fn begins(&mut self, change: &HintChange) {
         self.under_way.extend(change.entries());
     }
 
-    /// A record has not been written, and is as it was before.
+    /// A write has failed, and the record is as it was before.
     pub fn unchanged(&mut self, change: HintChange) {
         self.end(&change);
         self.changed(&HintChange { after: change.before.clone(), bytes_after: change.bytes_before, ..change });
     }
 
-    /// Whether a record was written is not known: everything is to be counted again.
+    /// A write has an unknown outcome. Everything is counted again.
     pub fn is_doubtful(&mut self, change: &HintChange) {
         self.end(change);
-        self.forget();
+        self.recount();
     }
 
     fn end(&mut self, change: &HintChange) {
@@ -273,7 +274,7 @@ impl HintBook {
         }
     }
 
-    /// A record has been written.
+    /// A write has ended.
     pub fn changed(&mut self, change: &HintChange) {
         self.end(change);
         for home in change.homes() {
@@ -328,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_of_a_home_lie_together() {
+    fn entries_of_a_home_form_one_range() {
         let homes = [0, 1, 255, 256, u64::MAX - 1, u64::MAX].map(NodeId::new);
         for home in homes {
             for key in [&b"\0"[..], b"key", &[0xff; 40]] {
@@ -362,12 +363,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_while_the_index_is_counted_is_counted_once() {
+    fn hints_written_during_a_count_are_counted_once() {
         let mut book = HintBook::new(100);
         let there = [entry(NodeId::new(1), b"a"), entry(NodeId::new(2), b"a"), entry(NodeId::new(2), b"b")];
         book.count(&there[0], Some((10, Epoch(1))));
         assert_eq!(book.oldest(), Some(Epoch::UNKNOWN));
-        // Counted already; not counted yet; new; gone before it was counted.
+        // Already counted; not counted yet; new; removed before it was counted.
         book.changed(&owe("a", &[1, 2], &[1, 2], (10, 15)));
         book.changed(&owe("c", &[], &[2], (0, 30)));
         book.changed(&owe("b", &[2], &[], (20, 0)));
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_are_told_what_is_held_and_when_the_bound_is_reached_and_left() {
+    fn changes_of_backlogs_and_of_the_full_alarm_are_reported_once() {
         let (home, none) = (NodeId::new(2), Backlog::default());
         let mut book = HintBook::new(100);
         book.all_counted();
@@ -395,7 +396,7 @@ mod tests {
         book.changed(&owe("a", &[], &[2], (0, 60)));
         let first = Backlog { records: 1, bytes: 60 };
         assert_eq!(book.news(), [Event::HintsHeld { home, before: none, now: first }]);
-        assert_eq!(book.news(), [], "it is told once");
+        assert_eq!(book.news(), [], "it is reported once");
         book.changed(&owe("b", &[], &[2], (0, 40)));
         let second = Backlog { records: 2, bytes: 100 };
         let full = |is_full| Event::HintsFull { is_full, bytes_max: 100 };
@@ -404,15 +405,15 @@ mod tests {
         assert_eq!(book.news().len(), 1, "the alarm does not end with a few bytes");
         book.changed(&owe("a", &[2], &[], (60, 0)));
         assert_eq!(book.news().last(), Some(&full(false)));
-        // A failed write makes the numbers doubtful, not zero.
-        book.forget();
+        // A failed write makes the numbers unknown, not zero.
+        book.recount();
         assert_eq!(book.news(), []);
         book.count(&entry(home, b"b"), Some((30, Epoch(1))));
         book.all_counted();
         assert_eq!(book.news(), []);
     }
 
-    /// A write under way, on a disk that may have carried it out already.
+    /// A write under way; the disk may have applied it already.
     #[derive(Clone, Debug)]
     struct Writing {
         change: HintChange,
@@ -421,18 +422,18 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Act {
-        /// A write of a key begins, after which it is owed to these homes.
+        /// A write of a key begins, after which the key is kept for these homes.
         Begin(usize, BTreeSet<u64>, usize),
-        /// The disk carries it out.
+        /// The disk applies the write.
         Apply(usize),
-        /// The book hears that it ended.
+        /// The book gets the result.
         End(usize),
-        /// The disk has no room for it, if it has not been carried out.
+        /// The disk has no space for the write, if it was not applied.
         Refuse(usize),
-        /// The counting goes on by one step: a list of entries, or the read of a record, on the disk or as the book hears of it.
+        /// The count advances by one step: a page of entries, the read of a record, or its arrival at the book.
         Count,
         /// A record was lost.
-        Forget,
+        Recount,
     }
 
     fn an_act() -> impl Strategy<Value = Act> {
@@ -443,11 +444,11 @@ mod tests {
             3 => (0usize..4).prop_map(Act::End),
             1 => (0usize..4).prop_map(Act::Refuse),
             6 => Just(Act::Count),
-            1 => Just(Act::Forget),
+            1 => Just(Act::Recount),
         ]
     }
 
-    /// Keys, what each is owed for on the disk, and the writes under way.
+    /// Keys, the homes for which the disk keeps each, and the writes under way.
     #[derive(Debug, Default)]
     struct Disk {
         held: [(BTreeMap<NodeId, Epoch>, usize); 4],
@@ -465,7 +466,7 @@ mod tests {
             KEYS.iter().zip(&self.held).flat_map(of).collect()
         }
 
-        /// The oldest epoch since which anything is owed that no write under way has just begun to owe.
+        /// The oldest epoch of a hint on the disk, without hints that a write under way has just added.
         fn oldest(&self) -> Option<Epoch> {
             let of = |((owed, _), writing): (&(BTreeMap<NodeId, Epoch>, usize), &Option<Writing>)| {
                 let was_owed =
@@ -484,7 +485,7 @@ mod tests {
         }
     }
 
-    /// The counting of the index, as [`crate::coordinator::handoff`] does it: a page, then the record of each of its entries.
+    /// The count of the index as [`crate::coordinator::handoff`] does it: a page, then the record of each of its entries.
     #[derive(Debug, Default)]
     struct Counting {
         number: u64,
@@ -516,10 +517,9 @@ mod tests {
     }
 
     proptest! {
-        /// However writes end while the index is gone through, the book says in the end what is there, and never that the oldest hint
-        /// is younger than it is.
+        /// However writes end during a count, the book finally matches the disk, and never reports the oldest hint as younger than it is.
         #[test]
-        fn what_is_counted_while_writes_go_on_is_what_is_there(acts in prop::collection::vec(an_act(), 0..80)) {
+        fn a_count_during_writes_is_exact(acts in prop::collection::vec(an_act(), 0..80)) {
             let (mut disk, mut book, mut counting) = (Disk::default(), HintBook::new(u64::MAX), Counting::default());
             let ends = |key| [Act::Apply(key), Act::End(key)];
             let rest = (0..KEYS.len()).flat_map(ends).chain(vec![Act::Count; 40]);
@@ -545,11 +545,11 @@ mod tests {
                         writing.into_iter().for_each(|writing| book.unchanged(writing.change));
                     }
                     Act::Count => counting.go_on(&disk, &mut book),
-                    Act::Forget => book.forget(),
+                    Act::Recount => book.recount(),
                     Act::Begin(..) | Act::End(_) | Act::Refuse(_) => {}
                 }
                 if let Some(oldest) = disk.oldest() {
-                    prop_assert!(book.oldest().is_some_and(|said| said <= oldest), "{:?} of {oldest:?}", book.oldest());
+                    prop_assert!(book.oldest().is_some_and(|known| known <= oldest), "{:?} of {oldest:?}", book.oldest());
                 }
             }
             prop_assert!(book.counted_upto().is_none());
@@ -565,9 +565,9 @@ mod tests {
         }
     }
 
-    /// The index is gone through while a write ends: what is read for an entry may be newer than what the book knows.
+    /// A write ends during the count: the record that is read for an entry may be newer than the book's knowledge.
     #[test]
-    fn what_is_read_while_a_write_ends_is_counted_once() {
+    fn a_record_read_while_its_write_ends_is_counted_once() {
         let mut book = HintBook::new(100);
         let there = [entry(NodeId::new(1), b"a"), entry(NodeId::new(2), b"a")];
         book.count(&there[0], Some((10, Epoch(3))));

@@ -1,8 +1,8 @@
-//! What a node does as a replica: it reads, merges and mints records, one turn at a time for each key.
+//! A node's replicas: records are read, merged and minted, one turn at a time for each key.
 //!
-//! While a key's record is being read or written, further tasks on it wait; when the store is done they are all carried out in
-//! memory and written as one record. So there is never a state in memory that is newer than the disk and could be shown, a
-//! failed write spoils nothing but its own tasks, and a busy key costs one write for many tasks.
+//! While a key's record is being read or written, further tasks on it wait. When the store has finished, they are all executed in memory and
+//! written as one record. So no state in memory that is newer than the disk is ever returned, a failed write affects only its own tasks, and a
+//! busy key costs one write for many tasks.
 
 mod apply;
 pub mod gc;
@@ -40,103 +40,103 @@ use crate::value::write_id::WriteId;
 use crate::wire::Protocol;
 use turn::{Fresh, StoredRecord, Task, Turn, TurnPhase};
 
-/// A write to be given its dot here.
+/// A write that is to get its dot here.
 #[derive(Clone, Debug)]
 pub struct Mint {
-    /// What to write where.
+    /// The key to write.
     pub key: Key,
     /// The content.
     pub content: Content,
     /// When it expires.
     pub expires: Option<WallMs>,
-    /// When the client stops waiting: after that it gets no dot, for the client may be trying it elsewhere.
+    /// When the client stops waiting. After that the write gets no dot, because the client may be retrying it elsewhere.
     pub deadline: Instant,
-    /// The write's name.
+    /// The id of the write.
     pub write_id: WriteId,
-    /// What it has seen, and so replaces.
+    /// What the write has seen, and so replaces.
     pub seen: Seen,
-    /// It also replaces everything older that is held here (last write wins).
+    /// Whether it also replaces everything older that is held here (last write wins).
     pub covers_held: bool,
-    /// Who decides its timestamp.
+    /// Which node decides its timestamp.
     pub stamp: Stamp,
-    /// What a majority held, to be merged first and stamped above (a strong put).
+    /// The state that a majority held, to be merged first and exceeded in timestamp (a strong put).
     pub base: Option<State>,
-    /// The home in whose place it is stored here, if this node is none.
+    /// The home for which it is stored here, if this node is none.
     pub stands_in_for: Option<NodeId>,
 }
 
-/// Which node decides a write's timestamp. It is always above what the write has been shown.
+/// Which node decides a write's timestamp. The timestamp always exceeds those of the writes that it was shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stamp {
-    /// This one: at least this timestamp, if the write has one already, and where the last write wins above all that is held.
+    /// This node. The timestamp is at least this one, if the write has one already, and above all that is held where the last write wins.
     Here(Option<Hlc>),
-    /// The node that took the write from its client has decided. What arrives may be a late attempt, so it is never raised here; one that would
-    /// lose to what is held is not stored.
+    /// The node that received the write from its client has decided. The request may be a late attempt, so the timestamp is never raised here. A
+    /// write that would lose to what is held is not stored.
     Fixed(Hlc),
 }
 
 /// A write that has its dot and is durable here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Minted {
-    /// The key's state with the write in it.
+    /// The key's state, including the write.
     pub state: State,
-    /// The write's dot and timestamp; none if a later write has replaced it already.
+    /// The write's dot and timestamp; `None` if a later write has replaced it already.
     pub made: Option<(Dot, Hlc)>,
-    /// The oldest epoch among all that the state was built from.
+    /// The oldest epoch among everything from which the state was built.
     pub epoch: Epoch,
 }
 
 /// Why a write got no dot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MintRefused {
-    /// The key holds this many siblings, and the write would add to them.
+    /// The key already holds this many siblings, and the write would add one.
     TooManySiblings(u32),
-    /// The write would make the key's siblings larger than a key may be: so many bytes, and how many they may have.
+    /// The write would make the key's siblings too large: their size, and the limit, in bytes.
     TooManyBytes(u64, u64),
     /// The client has stopped waiting.
     Late,
-    /// What is held here under this timestamp would win over it: it must get a later one from the node that took it. Nothing was written.
+    /// The key holds a write with this timestamp that would win. The node that received the write must give it a later one. Nothing was written.
     StampTooLow(Hlc),
-    /// The replica could not.
+    /// The replica failed.
     Failed(Failure),
 }
 
-/// Whose task it is.
+/// The caller of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caller {
     /// The coordinator on this node.
     Local(RequestId),
-    /// A peer's.
+    /// A peer.
     Peer(NodeId, RequestId, TreeId),
 }
 
-/// What became of a state that was handed to a home.
+/// The result of handing a state over to a home.
 #[derive(Clone, Debug)]
 pub struct HandedOver {
     /// The key.
     pub key: Key,
     /// The home.
     pub to: NodeId,
-    /// The digest of the state that it has stored; none if it is no home any more.
+    /// The digest of the state that the home has stored; `None` if it is no home any more.
     pub stored: Option<StateDigest>,
 }
 
-/// A task that has ended.
+/// The result of a task.
 #[derive(Debug)]
 pub enum Done {
-    /// The answer to a question.
+    /// The response to a request.
     Response(Caller, ReplicaResponse),
-    /// The end of a mint.
+    /// The result of a mint.
     Mint(RequestId, Result<Minted, MintRefused>),
-    /// A hand-over is noted, or not: then it is made again.
+    /// The result of a hand-over was recorded, or failed to be: then the hand-over is repeated.
     HandedOver,
-    /// A record that nobody needs here is gone, or is not.
+    /// A record that this node does not need was removed, or failed to be.
     Dropped(Key),
-    /// A record was looked after: so many tombstones and expired values went. If that failed, it is done again in another epoch.
+    /// Garbage was collected: the number of tombstones and expired values removed. If that failed, it is repeated in a later epoch.
     Collected(u64),
 }
 
-/// What the replica wants other parts of the node to do.
+/// The results of a step of the replica.
 #[derive(Debug, Default)]
 pub struct ReplicaCalls {
     /// Tasks that have ended.
@@ -145,7 +145,7 @@ pub struct ReplicaCalls {
     pub changes: Vec<RecordChange>,
 }
 
-/// A node's records and the turns on them.
+/// A shard's records, and the turns on them.
 #[derive(Debug)]
 pub struct Replica {
     turns: BTreeMap<Key, Turn>,
@@ -158,19 +158,19 @@ pub struct Replica {
     stores_begun: u64,
     minter: Minter,
     loss_floor: Since,
-    /// The trees whose keys have been caught up since the store lost writes before [`Self::loss_floor`].
+    /// The trees whose keys have recovered since the store lost writes before [`Self::loss_floor`].
     recovered: BTreeSet<TreeId>,
     keeps_trees: bool,
     durability: Durability,
     held: Arc<Holdings>,
     clock: HlcClock,
-    /// How far ahead of the wall clock the timestamps were that writes got here, at most, since that was last asked.
+    /// The greatest lead in milliseconds of a write's timestamp over the wall clock, since the last [`Self::forget_ahead`].
     ahead_ms: u64,
     epoch: Epoch,
     all_speak: Protocol,
     trusts_clock: bool,
     hints: HintBook,
-    /// Some writes have been left to the operating system since the store was last known to be synced.
+    /// Some writes have not been synced since the last sync began.
     has_unsynced: bool,
     broken: Broken,
     node_wide_count: u64,
@@ -206,27 +206,27 @@ impl Replica {
         }
     }
 
-    /// The node's timestamps.
+    /// The node's clock for timestamps.
     pub const fn clock(&mut self) -> &mut HlcClock {
         &mut self.clock
     }
 
-    /// How far ahead of the wall clock the timestamps were that writes got here, in milliseconds, at most, since [`Self::forget_ahead`].
+    /// The greatest lead of a write's timestamp over the wall clock, in milliseconds, since the last [`Self::forget_ahead`].
     pub const fn ahead_ms(&self) -> u64 {
         self.ahead_ms
     }
 
-    /// Another look at that begins.
+    /// Resets [`Self::ahead_ms`].
     pub const fn forget_ahead(&mut self) {
         self.ahead_ms = 0;
     }
 
-    /// Goes by other settings or other configurations from now on.
+    /// Replaces settings and configurations.
     pub fn set_held(&mut self, held: Arc<Holdings>) {
         self.held = held;
     }
 
-    /// Whether a write to `bucket` is to survive a power failure before it is acknowledged.
+    /// Whether a write to `bucket` must survive a power failure before it is acknowledged.
     fn syncs(&self, bucket: &[u8]) -> bool {
         match self.held.view().settings(bucket).durability {
             Durability::NodeDefault => self.durability != Durability::Os,
@@ -235,7 +235,7 @@ impl Replica {
         }
     }
 
-    /// Since when this node has lost no record.
+    /// The time since which this node has lost no record.
     pub const fn memory(&self) -> Memory {
         self.minter.memory()
     }
@@ -245,45 +245,45 @@ impl Replica {
         self.epoch
     }
 
-    /// Another epoch has begun.
+    /// Begins another epoch.
     pub const fn set_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
     }
 
-    /// All members speak this version of the protocol from now on: records are stored in its form.
+    /// Sets the protocol version that all members support: records are stored in its form.
     pub const fn set_all_speak(&mut self, protocol: Protocol) {
         self.all_speak = protocol;
     }
 
-    /// Whether the node's clock is near most of its peers'. While it is not, no value is found to have expired.
+    /// Sets whether the node's clock is near most of its peers' clocks. If it is not, no value is found expired.
     pub const fn trust_clock(&mut self, trusts_clock: bool) {
         self.trusts_clock = trusts_clock;
     }
 
-    /// Whether nothing is under way.
+    /// Whether no turn is running.
     pub fn is_idle(&self) -> bool {
         self.turns.is_empty()
     }
 
-    /// From now on nothing more is to be kept for others, or it is again.
+    /// Stops or resumes the acceptance of hints.
     pub const fn close_hints(&mut self, is_closed: bool) {
         self.hints.close(is_closed);
     }
 
-    /// The oldest epoch in which anything was taken on that has not ended, hints included.
+    /// The oldest epoch in which an unfinished task or hint was accepted.
     pub fn oldest(&self) -> Option<Epoch> {
         let turns = self.turns.values().map(|turn| turn.since);
         let hints = if self.broken.is(Mutation::HintsOutliveEpochs) { None } else { self.hints.oldest() };
         turns.chain(hints).min()
     }
 
-    /// A number for a store command.
+    /// A new id for a store command.
     pub const fn next_store(&mut self) -> StoreId {
         self.stores_begun += 1;
         StoreId(self.stores_begun)
     }
 
-    /// Takes on a question.
+    /// Takes a request.
     pub fn ask(&mut self, now: Now, caller: Caller, ask: ReplicaRequest, out: &mut Outbox<ReplicaCalls>) {
         if self.tasks >= self.tasks_max {
             out.calls.done.push(Done::Response(caller, ReplicaResponse::Failed(Failure::Overloaded)));
@@ -299,7 +299,7 @@ impl Replica {
         }
     }
 
-    /// Takes on a write that is to get its dot here.
+    /// Takes a write that is to get its dot here.
     pub fn mint(&mut self, request_id: RequestId, mint: Mint, out: &mut Outbox<ReplicaCalls>) {
         if self.tasks >= self.tasks_max {
             out.calls.done.push(Done::Mint(request_id, Err(MintRefused::Failed(Failure::Overloaded))));
@@ -308,42 +308,42 @@ impl Replica {
         self.take_on(mint.key.clone(), Task::Mint { request_id, mint: Box::new(mint) }, out);
     }
 
-    /// A home has taken a state over, or is none any more.
+    /// Takes the result of a hand-over.
     pub fn handed_over(&mut self, handed: HandedOver, out: &mut Outbox<ReplicaCalls>) {
         self.take_on(handed.key.clone(), Task::HandedOver(handed), out);
     }
 
-    /// A record may go, if nobody is owed it.
+    /// Removes a record, unless it is kept as a hint.
     pub fn drop_record(&mut self, key: Key, out: &mut Outbox<ReplicaCalls>) {
         self.take_on(key, Task::Drop, out);
     }
 
-    /// The partitions of which any record is being read or written.
+    /// The partitions with a record that is being read or written.
     pub fn busy(&self) -> BTreeSet<PartitionId> {
         self.turns.keys().map(|key| self.held.partition_of(key)).collect()
     }
 
-    /// The index says that a record has something to forget.
+    /// Collects the garbage of a record, for this entry of the index.
     pub fn collect(&mut self, key: Key, entry: Bytes, out: &mut Outbox<ReplicaCalls>) {
         self.take_on(key, Task::Collect { entry, deleted: 0 }, out);
     }
 
-    /// What is kept here for others.
+    /// The hints kept here.
     pub const fn hints(&mut self) -> &mut HintBook {
         &mut self.hints
     }
 
-    /// Whether a power failure may take writes away that have ended.
+    /// Whether a power failure may lose writes that have ended.
     pub const fn has_unsynced(&self) -> bool {
         self.has_unsynced
     }
 
-    /// All writes up to here are being synced.
+    /// All writes so far are being synced.
     pub const fn sync_begins(&mut self) {
         self.has_unsynced = false;
     }
 
-    /// They may not be.
+    /// The sync failed.
     pub const fn sync_failed(&mut self) {
         self.has_unsynced = true;
     }
@@ -353,14 +353,14 @@ impl Replica {
         self.held.is_home(key)
     }
 
-    /// Whether this node keeps what it has of `key` though it is owed to nobody.
+    /// Whether this node keeps its record of `key` even if it is not a hint.
     fn keeps(&self, key: &Key) -> bool {
         let partition = self.held.partition_of(key);
         let forgets = self.broken.is(Mutation::ReplacedHomePurges) && self.held.goes(partition);
         !forgets && self.held.keeps(partition, self.held.group(partition, key.bucket()))
     }
 
-    /// What a stored record adds to its Merkle tree.
+    /// The share of a stored record in its Merkle tree.
     fn share_of(&self, key: &Key, record: &Record) -> Share {
         match record.header.content {
             Some(digest) => Share::with(digest, key.storage_key_len(), &record.state),
@@ -379,7 +379,7 @@ impl Replica {
         }
     }
 
-    /// The keys whose records are being written, and what each added to its Merkle tree before.
+    /// The keys whose records are being written, with their earlier shares in their Merkle trees.
     pub fn being_written(&self) -> impl Iterator<Item = (&Key, Share)> {
         self.turns.iter().filter_map(|(key, turn)| match turn.phase {
             TurnPhase::Writing { before, .. } => Some((key, before)),
@@ -387,13 +387,12 @@ impl Replica {
         })
     }
 
-    /// Whether what the store holds of a key may not be durable.
+    /// Whether the stored record of a key may not be durable.
     pub fn is_being_written(&self, key: &Key) -> bool {
         self.turns.get(key).is_some_and(|turn| matches!(turn.phase, TurnPhase::Writing { .. }))
     }
 
-    /// What another node may be told of a stored record: nothing of what is due to be forgotten. None if there is nothing in it, or it
-    /// cannot be read.
+    /// The state of a stored record as another node may see it, without garbage that is due. `None` if it is empty or cannot be read.
     pub fn shown(&self, now: Now, key: &Key, bytes: &Bytes) -> Option<State> {
         let mut record = Record::decode(bytes, &key.storage_key()).ok()?;
         self.note_loss(key, &mut record);

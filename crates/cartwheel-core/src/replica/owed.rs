@@ -1,4 +1,4 @@
-//! What a record is kept for: the home replicas that it is owed to, and what it has to forget.
+//! Why a record is kept: hints for home replicas, and the record's entry for garbage collection.
 
 use bytes::Bytes;
 
@@ -12,17 +12,17 @@ use crate::store::record::Record;
 use crate::value::dot::{NodeId, Since};
 use crate::value::key::Key;
 
-/// How the index changes with the time at which a record is to be looked after.
-pub(super) fn look_changes(
+/// The changes of the index when the time of a record's garbage collection changes.
+pub(super) fn gc_due_changes(
     storage_key: &[u8],
     before: Option<GcDue>,
     after: Option<GcDue>,
-    looked: Vec<Bytes>,
+    entries: Vec<Bytes>,
 ) -> Vec<IndexChange> {
-    let after = after.map(|look| look.entry(storage_key));
-    let before = before.map(|look| look.entry(storage_key));
+    let after = after.map(|due| due.entry(storage_key));
+    let before = before.map(|due| due.entry(storage_key));
     let mut changes: Vec<IndexChange> = Vec::new();
-    for gone in looked.into_iter().chain(before.clone()).filter(|entry| Some(entry) != after.as_ref()) {
+    for gone in entries.into_iter().chain(before.clone()).filter(|entry| Some(entry) != after.as_ref()) {
         changes.push(IndexChange::Remove(gone));
     }
     changes.extend(after.filter(|entry| Some(entry) != before.as_ref()).map(IndexChange::Add));
@@ -30,12 +30,12 @@ pub(super) fn look_changes(
 }
 
 impl Replica {
-    /// The home that a write is to be kept for here, if any: a home of every list needs no hint, as it is compared with the others.
+    /// The home for which a write must be kept here, if any. A home of every list needs no hint, because it takes part in exchanges.
     pub(super) fn to_be_owed(&self, key: &Key, stands_in_for: Option<NodeId>) -> Option<NodeId> {
         stands_in_for.filter(|&home| !self.is_home(key) || self.held.may_stand_in(key, home))
     }
 
-    /// Notes that the record is kept for a home; true if that is new.
+    /// Notes that the record is kept for a home. Returns whether that is new.
     pub(super) fn owe(&self, record: &mut Record, home: Option<NodeId>) -> bool {
         let Some(home) = home.filter(|home| !record.header.owed.contains_key(home)) else { return false };
         if !self.broken.is(Mutation::HintDropped) {
@@ -44,7 +44,7 @@ impl Replica {
         !self.broken.is(Mutation::HintDropped)
     }
 
-    /// A home has the state that was sent to it. Only if that is what is held now is nothing owed to it any more.
+    /// Records the result of a hand-over. The hint is dropped only if the home has exactly the state that is held now.
     pub(super) fn settle_debt(&self, record: &mut Record, handed: &HandedOver) -> bool {
         let Some(&since) = record.header.owed.get(&handed.to) else {
             return true;
@@ -55,7 +55,7 @@ impl Replica {
                     StateDigest::of(&record.state) == stored || self.broken.is(Mutation::HintDroppedThoughNewer);
                 is_same && record.header.owed.remove(&handed.to).is_some()
             }
-            // Whoever the homes are now, some of them may lack it. While this node does not know them the debt stays.
+            // Of the present homes, some may lack the record. While this node does not know them, the hint stays.
             None => {
                 let is_lost = self.held.knows_no_home_instead_of(&handed.key, handed.to);
                 if is_lost && !self.broken.is(Mutation::DebtSettledWithoutHome) {
@@ -71,7 +71,7 @@ impl Replica {
         }
     }
 
-    /// Whether a record says anything that its absence would not.
+    /// Whether a record contains anything that its absence would not express.
     pub(super) fn is_kept(&self, key: &Key, record: &Record) -> bool {
         let header = &record.header;
         if !header.owed.is_empty() || !self.keeps(key) {
@@ -81,12 +81,12 @@ impl Replica {
         !record.state.is_empty() || header.recovering.is_some() || !counts_absent
     }
 
-    /// When a record is to be looked after that was looked after now by the entries `looked`. An entry that is there already will do
-    /// if it is early enough: so a record that changes all the time costs the index one change in some epochs.
-    pub(super) fn next_look(&self, record: &Record, looked: &[Bytes]) -> Option<GcDue> {
-        let is_over = |look: &GcDue| looked.iter().any(|entry| entry.starts_with(&look.first()));
-        let planned = record.header.look.filter(|look| !is_over(look));
-        match (planned, gc::next_look(record, self.epoch)) {
+    /// When a record is due for garbage collection next, after it was collected by the index entries `entries`. An existing entry stays if it is
+    /// early enough, so a record that changes all the time costs the index one change in some epochs.
+    pub(super) fn next_due(&self, record: &Record, entries: &[Bytes]) -> Option<GcDue> {
+        let is_over = |due: &GcDue| entries.iter().any(|entry| entry.starts_with(&due.first()));
+        let planned = record.header.gc_due.filter(|due| !is_over(due));
+        match (planned, gc::next_due(record, self.epoch)) {
             (Some(planned), Some(next)) => Some(planned.min(next)),
             (planned, next) => next.or(planned),
         }

@@ -1,4 +1,4 @@
-//! Records that are lost or damaged, and how they count again.
+//! Lost and damaged records, and their recovery.
 
 use bytes::Bytes;
 
@@ -15,8 +15,9 @@ use crate::value::state::Epoch;
 use crate::value::time::Now;
 
 impl Replica {
-    /// The keys of a tree hold all that enough other homes held after the last loss of writes: they count again.
-    pub fn catch_up(&mut self, tree: TreeId) {
+    /// Records that the keys of a tree have recovered: they hold all that enough other homes held after the last loss of writes, so they count
+    /// again.
+    pub fn set_recovered(&mut self, tree: TreeId) {
         self.recovered.insert(tree);
     }
 
@@ -25,10 +26,10 @@ impl Replica {
         self.recovered.contains(&TreeId { partition, group })
     }
 
-    /// The stored record. One that cannot be read is replaced at once by the mark of its loss, so that the loss has one number; none if
-    /// a newer build can read it.
+    /// Parses a stored record. One that cannot be read is replaced at once by a record of its loss, so that the loss has one number. `None` if a
+    /// newer build can read it.
     ///
-    /// What is to be forgotten is forgotten before anybody sees it.
+    /// Due garbage is collected before the record is used.
     pub(super) fn parse(
         &mut self,
         now: Now,
@@ -53,7 +54,8 @@ impl Replica {
         Some(held)
     }
 
-    /// Whatever a record says of its losses is from before the store's last one. A stand-in makes no promise about what it does not hold.
+    /// Sets the loss of a record from before the store's last loss, in place of its header's, which is older. A stand-in needs none: what it
+    /// lacks means nothing.
     pub(super) fn note_loss(&self, key: &Key, record: &mut Record) {
         let may_count = self.broken.is(Mutation::CountAfterPowerLoss) || !self.is_home(key);
         if record.header.recovered_since < self.loss_floor && !may_count {
@@ -62,12 +64,12 @@ impl Replica {
         }
     }
 
-    /// What stands in the place of a record that cannot be read: on a home the mark of its loss, elsewhere nothing.
+    /// The replacement for a record that cannot be read: on a home a record of the loss, elsewhere an empty one.
     pub(super) fn lost(&mut self, key: &Key, error: RecordError, out: &mut Outbox<ReplicaCalls>) -> Record {
         out.events.push(Event::RecordLost(key.clone(), error));
         out.calls.changes.push(RecordChange::Lost(key.clone()));
-        // Whatever it was owed for cannot be told any more: a home may have stood in for another before it became one.
-        self.hints.forget();
+        // The homes for which it was kept are unknown: this home may have stood in for another before it became one.
+        self.hints.recount();
         if !self.is_home(key) {
             return Record::default();
         }

@@ -1,11 +1,11 @@
-//! The turns of keys: while a key's record is read or written, further tasks on it wait, and are then carried out together.
+//! The turns of keys: while a key's record is read or written, further tasks on it wait, and are then executed together.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::owed::look_changes;
+use super::owed::gc_due_changes;
 use super::{Caller, Done, HandedOver, Mint, MintRefused, Replica, ReplicaCalls};
 use crate::cluster::losses::Loss;
 use crate::message::{Confirm, Failure, ReplicaResponse, RequestId, Want};
@@ -40,21 +40,21 @@ pub(super) enum Task {
         mint: Box<Mint>,
     },
     HandedOver(HandedOver),
-    /// It may go, if nobody is owed it: the node has nothing to do with it any more.
+    /// Remove the record, unless it is kept as a hint: the node has no other use for it any more.
     Drop,
-    /// The index says by this entry that there is something to forget; so many tombstones and expired values were.
+    /// Collect the record's garbage, for this entry of the index. `deleted` is the number of tombstones and expired values removed.
     Collect {
         entry: Bytes,
         deleted: u64,
     },
 }
 
-/// Among so many tasks it is looked whether a question is there already.
+/// The number of waiting tasks that are searched for a repeated read.
 pub(super) const REPEATS_MAX: usize = 64;
 
 impl Task {
-    /// Whether another task is the same question of the same asker, which is answered by the answer to this one. Large records take long
-    /// to read, and are asked for again meanwhile.
+    /// Whether another task is a repeated read of the same caller, which this task's response answers. A large record takes long to read,
+    /// and callers repeat their requests meanwhile.
     fn is_repeated_by(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Read { caller, want }, Self::Read { caller: other, want: wanted }) => {
@@ -70,19 +70,19 @@ impl Task {
 pub(super) struct Turn {
     pub(super) waiting: VecDeque<Task>,
     pub(super) phase: TurnPhase,
-    /// The epoch in which the first of those that wait was taken on.
+    /// The epoch in which the first of the waiting tasks was accepted.
     pub(super) waits_since: Epoch,
-    /// The same of those that are being carried out.
+    /// The epoch in which the first of the running tasks was accepted.
     pub(super) since: Epoch,
 }
 
 #[derive(Debug)]
 pub(super) enum TurnPhase {
     Reading,
-    /// The record that is being written, and what to say once it is durable; if it cannot be, all of that has failed.
+    /// The record is being written. The results are returned once it is durable; if the write fails, all of them fail.
     Writing {
         record: Box<Record>,
-        /// What the record that it replaces added to its Merkle tree.
+        /// The share of the replaced record in its Merkle tree.
         before: Share,
         done: Vec<Done>,
         hints: HintChange,
@@ -92,32 +92,32 @@ pub(super) enum TurnPhase {
 /// A record as it is stored.
 pub(super) struct StoredRecord {
     pub(super) record: Record,
-    /// Its size; 0 if nothing is stored.
+    /// Its size in bytes; 0 if nothing is stored.
     pub(super) bytes: usize,
     pub(super) fresh: Fresh,
-    /// What it adds to its Merkle tree.
+    /// Its share in its Merkle tree.
     pub(super) share: Share,
-    /// What was forgotten when it was read, and is still stored.
+    /// What was collected when the record was read, and is still stored.
     pub(super) collected: Collected,
-    /// The epoch in which the first of the tasks on it was taken on.
+    /// The epoch in which the first of its tasks was accepted.
     pub(super) since: Epoch,
 }
 
-/// Whether a record differs from what is stored before any task has changed it.
+/// Whether a record differs from what is stored even before a task has changed it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fresh {
     No,
     Yes,
 }
 
-/// What a record is written in the place of.
+/// What a write of a record replaces.
 pub(super) struct Replaces {
     pub(super) hints: HintChange,
-    /// The entries of the index by which it was found to be looked after.
-    pub(super) looked: Vec<Bytes>,
-    /// What it added to its Merkle tree.
+    /// The index entries for which the record was collected.
+    pub(super) gc_entries: Vec<Bytes>,
+    /// The share of the earlier record in its Merkle tree.
     pub(super) before: Share,
-    /// The epoch in which the first of the tasks that are in it was taken on.
+    /// The epoch in which the first of its tasks was accepted.
     pub(super) since: Epoch,
 }
 
@@ -130,7 +130,7 @@ pub(super) fn failed(done: Done, failure: Failure) -> Done {
     }
 }
 
-/// The task that this is the end of, if it was a read.
+/// The read of which this is the result, if it was a read.
 pub(super) fn read_again(done: &Done) -> Option<Task> {
     match *done {
         Done::Response(caller, ReplicaResponse::State { .. }) => Some(Task::Read { caller, want: Want::State }),
@@ -169,7 +169,7 @@ impl Replica {
         self.busy.insert(id, key);
     }
 
-    /// Takes in the end of a store command; false if it is not one of the replica's.
+    /// Takes the result of a store command. False if the command is not the replica's.
     pub fn stored(&mut self, now: Now, id: StoreId, result: StoreResult, out: &mut Outbox<ReplicaCalls>) -> bool {
         let Some(key) = self.busy.remove(&id) else { return false };
         let Some(turn) = self.turns.remove(&key) else { return true };
@@ -216,8 +216,8 @@ impl Replica {
         written.is_ok() || acknowledged
     }
 
-    /// A write that failed may be stored or not, so nothing in memory can be trusted: no actor that made a dot in it goes on,
-    /// and the tasks that wait begin with another read.
+    /// Handles a failed write. It may be stored or not, so nothing in memory can be trusted: no actor that made a dot in it continues, and the
+    /// waiting tasks begin with another read.
     pub(super) fn write_failed(
         &mut self,
         key: Key,
@@ -233,8 +233,8 @@ impl Replica {
         self.begin_again(key, waiting, since, out);
     }
 
-    /// The disk is full. Nothing was stored and nobody was told of the dots that were given, so the actors go on; and what was only
-    /// to be read can still be, unless the record itself is lost.
+    /// Handles a full disk. Nothing was stored and no dot was returned, so the actors continue. Reads among the tasks can still be answered,
+    /// unless the record itself is lost.
     pub(super) fn write_refused(
         &mut self,
         key: Key,
@@ -269,8 +269,7 @@ impl Replica {
         }
     }
 
-    /// Carries out all waiting tasks on `record`. What was asked before anything changed is answered at once, the rest when the
-    /// record is stored.
+    /// Executes all waiting tasks on `record`. Reads before the first change are answered at once, the rest once the record is stored.
     pub(super) fn run(
         &mut self,
         now: Now,
@@ -282,7 +281,7 @@ impl Replica {
         let StoredRecord { mut record, bytes, fresh, share: before, collected, since } = held;
         let owed = record.header.owed.clone();
         let siblings = if collected.any { self.digest(&key, &record) } else { Some(before.digest) };
-        // What was handed over has an entry in the index, even if the record that it was for is lost.
+        // A handed-over record has an entry in the index, even if the record for which it was made is lost.
         let listed = waiting.iter().filter_map(|task| match task {
             Task::HandedOver(handed) => Some(handed.to),
             _ => None,
@@ -292,7 +291,7 @@ impl Replica {
             Task::Collect { entry, .. } => Some(entry.clone()),
             _ => None,
         };
-        let looked: Vec<Bytes> = waiting.iter().filter_map(entry_of).collect();
+        let gc_entries: Vec<Bytes> = waiting.iter().filter_map(entry_of).collect();
         let mut changed = fresh == Fresh::Yes;
         let mut done = Vec::new();
         for mut task in waiting {
@@ -324,12 +323,12 @@ impl Replica {
                 bytes_before: bytes,
                 bytes_after: 0,
             };
-            self.write(key, Replaces { hints, looked, before, since }, record, done, out);
+            self.write(key, Replaces { hints, gc_entries, before, since }, record, done, out);
         }
     }
 
-    /// Stores a record, or removes what needs to be kept no more: what a node that is no home owes to nobody any more, and with it
-    /// the actor, and what has forgotten everything.
+    /// Stores a record, or removes one that need not be kept: a delivered hint on a node that is no home (with its actor), or a record of which
+    /// everything was collected.
     pub(super) fn write(
         &mut self,
         key: Key,
@@ -338,16 +337,16 @@ impl Replica {
         mut done: Vec<Done>,
         out: &mut Outbox<ReplicaCalls>,
     ) {
-        let Replaces { hints, looked, before, since } = replaces;
+        let Replaces { hints, gc_entries, before, since } = replaces;
         let id = self.next_store();
         let storage_key = hints.storage_key.clone();
-        let look_before = record.header.look;
+        let due_before = record.header.gc_due;
         let bytes = if self.is_kept(&key, &record) {
-            record.header.look = self.next_look(&record, &looked);
+            record.header.gc_due = self.next_due(&record, &gc_entries);
             Some(record.encode_as(&storage_key, self.all_speak))
         } else {
             record = Record {
-                // Where trees are kept, nothing is what is there then.
+                // Where trees are kept, the record then counts as one without content.
                 header: LocalHeader {
                     content: record.header.content.map(|_| ContentDigest::NONE),
                     ..LocalHeader::default()
@@ -359,7 +358,7 @@ impl Replica {
         let bytes_after = bytes.as_ref().map_or(0, Bytes::len);
         let hints = HintChange { after: record.header.owed.clone(), bytes_after, ..hints };
         let mut index = hints.index();
-        index.extend(look_changes(&storage_key, look_before, record.header.look, looked));
+        index.extend(gc_due_changes(&storage_key, due_before, record.header.gc_due, gc_entries));
         let sync = self.syncs(key.bucket()) && !self.broken.is(Mutation::CountUnsynced);
         self.has_unsynced |= !sync;
         out.stores.push((id, StoreCommand::Write { storage_key, record: bytes, index, sync }));

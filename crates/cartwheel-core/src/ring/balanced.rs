@@ -1,5 +1,5 @@
-//! The default placement (paper, section 6.2, strategy 3): equal partitions, each node with its share of them, neighbours on
-//! different nodes, hosts and zones, and a change of members moves as little as it can.
+//! The default placement (paper, section 6.2, strategy 3): equal partitions, a weighted share for each node, neighbours on different nodes,
+//! hosts and zones, and few moves when members change.
 
 use std::collections::BinaryHeap;
 
@@ -9,18 +9,17 @@ use super::topology::{NodeInfo, Topology};
 use super::{found, improve};
 use crate::value::dot::NodeId;
 
-/// How many consecutive partitions lie on different nodes, hosts and zones where they can: the usual N.
+/// The number of consecutive partitions that should lie on different nodes, hosts and zones: the usual N.
 pub const SPREAD: usize = 3;
 
-/// The owners of the partitions for these nodes; none if no node can hold data.
+/// The owners of the partitions for these nodes; `None` if no node can hold data.
 ///
-/// Each node owns its weighted share, rounded up or down, and none owns more than it can hold of all replicas
-/// ([`super::Ring::capped`]). `previous` is the assignment in force (none for a new cluster): of
-/// what its owners keep, only as much moves as the shares demand, plus a few partitions to mend clashes between
-/// neighbours. The result depends on nothing else, in particular not on the order of `nodes`.
+/// Each node owns its weighted share, rounded up or down, and none owns more than it can hold of all replicas ([`super::Ring::capped`]).
+/// `previous` is the current assignment, `None` for a new cluster. Of what its owners keep, only as much moves as the shares demand, plus a few
+/// partitions to mend clashes between neighbours. The result depends on nothing else; the order of `nodes` does not matter.
 ///
 /// # Panics
-/// If `previous` is not of as many partitions.
+/// If `previous` has another number of partitions.
 pub fn balanced(
     previous: Option<&[NodeId]>,
     nodes: &[NodeInfo],
@@ -41,8 +40,8 @@ pub fn balanced(
     Some(owner.into_iter().map(|node| topology.ids[node as usize]).collect())
 }
 
-/// How many partitions each node is to own: its weighted share, rounded down, and the partitions that are then left go one
-/// each, first to nodes that hold more than that already, so that they keep it, then by the largest remainder.
+/// The number of partitions that each node is to own: its weighted share, rounded down. Each remaining partition goes to one more node: first to
+/// nodes that own more than their share already, so that they keep it, then by the largest remainder.
 pub(super) fn targets(topology: &Topology, counts: &[u32], partitions: usize) -> Vec<u32> {
     let total: u128 = topology.shares.iter().sum();
     let share = |node: usize| topology.shares[node] * partitions as u128;
@@ -55,7 +54,7 @@ pub(super) fn targets(topology: &Topology, counts: &[u32], partitions: usize) ->
         .filter(|node| share(*node) % total != 0)
         .map(|node| (counts[node] <= targets[node], total - share(node) % total, node))
         .collect();
-    // More nodes have a remainder than partitions are left, because the remainders of `left` of them would sum to less.
+    // More than `left` nodes have a remainder, because the remainders of `left` nodes would sum to less.
     order.select_nth_unstable(left - 1);
     for (_, _, node) in &order[..left] {
         targets[*node] += 1;
@@ -92,7 +91,7 @@ fn dense(topology: &Topology, previous: &[NodeId]) -> Vec<u32> {
     previous.iter().map(number).collect()
 }
 
-/// Gives each partition without an owner to a node below its target: the one that clashes least there.
+/// Gives each partition without an owner to a node below its target, to the one with the fewest clashes there.
 fn place_free(layout: &mut Layout<'_>, counts: &mut [u32], targets: &[u32]) {
     let mut free: Vec<usize> = (0..layout.len()).filter(|at| layout.owner[*at] == FREE).collect();
     free.sort_unstable_by_key(|at| mix(*at as u64, 0));
@@ -113,11 +112,11 @@ fn place_free(layout: &mut Layout<'_>, counts: &mut [u32], targets: &[u32]) {
     }
 }
 
-/// Brings `node` up to its target with partitions of nodes above theirs, those first whose clashes it mends or makes least.
+/// Brings `node` up to its target with partitions of nodes above theirs, in the order of what the change gains in clashes.
 fn take_surplus(layout: &mut Layout<'_>, counts: &mut [u32], targets: &[u32], node: u32) {
     let id = layout.topology.ids[node as usize].get();
     let gain = |layout: &Layout<'_>, at: usize| {
-        i64::from(layout.cost_at(at)) - i64::from(layout.cost(at, node)) // what the exchange gains
+        i64::from(layout.cost_at(at)) - i64::from(layout.cost(at, node)) // the clashes that the move mends
     };
     let above = |counts: &[u32], owner: u32| counts[owner as usize] > targets[owner as usize];
     let candidates = (0..layout.len()).filter(|at| above(counts, layout.owner[*at]));
@@ -128,7 +127,7 @@ fn take_surplus(layout: &mut Layout<'_>, counts: &mut [u32], targets: &[u32], no
         if owner == node || !above(counts, owner) {
             continue;
         }
-        // What was taken since may clash with this one: then it waits for its turn among the others.
+        // Partitions taken since may clash with this one. Then it goes back into the heap with its new gain.
         let now = gain(layout, at);
         if now < promised {
             heap.push((now, tie, at));
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn founding_leaves_no_avoidable_clash() {
+    fn the_first_assignment_has_no_avoidable_clash() {
         for (count, q, zones) in [(1, 256, 1), (3, 256, 3), (4, 256, 1), (7, 1000, 1), (12, 256, 3), (200, 4096, 5)] {
             let mut nodes = nodes(count);
             for (serial, node) in nodes.iter_mut().enumerate() {
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_node_has_many_successors() {
+    fn many_nodes_stand_in_for_a_failed_node() {
         let nodes = nodes(12);
         let ring = ring(balanced(None, &nodes, Partitions::default(), SPREAD).unwrap(), &nodes);
         let of_first = |p: &PartitionId| ring.owner(*p) == nodes[0].id;
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_members_move_nothing_and_nobody_owns_nothing() {
+    fn the_same_members_move_nothing_and_no_members_own_nothing() {
         let (mut nodes, q) = (nodes(9), Partitions::default());
         let owners = balanced(None, &nodes, q, SPREAD);
         assert_eq!(balanced(owners.as_deref(), &nodes, q, SPREAD), owners);

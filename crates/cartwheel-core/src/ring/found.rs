@@ -9,10 +9,10 @@ use super::layout::{FREE, Layout, mix};
 use super::partitions::Partitions;
 use super::topology::Topology;
 
-/// Owners for all partitions: zones take turns in proportion to their shares, in each zone its hosts do, on each host its
-/// nodes; then clashes are mended, and the order is shuffled as far as that makes none.
+/// Owners for all partitions. Zones take turns in proportion to their shares, in each zone its hosts do, and on each host its nodes. Then
+/// clashes are mended, and the order is shuffled as far as that makes none.
 ///
-/// The shuffle matters when a node fails: in a fixed order one successor would stand in for all that it owns.
+/// The shuffle matters when a node fails: in a fixed order, one node would stand in for all that it owns.
 pub(super) fn found(topology: &Topology, partitions: Partitions, spread: usize) -> Vec<u32> {
     let targets = targets(topology, &vec![0; topology.len()], partitions.len());
     let mut layout = Layout::new(topology, take_turns(topology, &targets), spread);
@@ -22,7 +22,7 @@ pub(super) fn found(topology: &Topology, partitions: Partitions, spread: usize) 
     layout.owner
 }
 
-/// The sequence in which every node has its target of turns, spread evenly.
+/// A sequence in which every node has its target number of turns, spread evenly.
 fn take_turns(topology: &Topology, targets: &[u32]) -> Vec<u32> {
     let hosts = topology.zone_of_host.len();
     let mut of_host = Turns::new(hosts);
@@ -48,8 +48,8 @@ struct Turns {
 
 #[derive(Default)]
 struct Group {
-    /// The members as a heap, the next in front: the middle of its next turn as a fraction of the group's turns, in
-    /// 2^-64ths; the member; its turns taken; its turns in all.
+    /// The members as a heap, next turn first: the middle of the member's next turn as a fraction of the group's turns, in 2^-64ths; the member;
+    /// the turns that it has taken; all its turns.
     heap: BinaryHeap<Reverse<(u64, u32, u32, u32)>>,
     total: u32,
 }
@@ -86,7 +86,7 @@ fn middle(taken: u32, turns: u32) -> u64 {
     ((((2 * u128::from(taken)) + 1) << 64) / (2 * u128::from(turns))) as u64
 }
 
-/// Exchanges owners at random wherever no clash comes of it.
+/// Exchanges owners at random wherever that makes no clash.
 fn shuffle(layout: &mut Layout<'_>) {
     let len = layout.len();
     let seed = layout.topology.ids.iter().fold(len as u64, |seed, id| mix(seed, id.get()));

@@ -1,4 +1,4 @@
-//! Placement over thousands of random histories of members: balance, movement, spread.
+//! Placement over thousands of random membership histories: balance, movement and spread.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,14 +18,14 @@ impl Draw {
     }
 }
 
-/// What kinds of clusters a history goes through.
+/// The kind of clusters in a history.
 #[derive(Clone, Copy)]
 struct Kind {
     partitions: u32,
     zones: u32,
     nodes_per_host: u32,
     weights: bool,
-    /// Changes come to all zones at once.
+    /// Changes are made in all zones at once.
     even: bool,
     least: u32,
     most: u32,
@@ -40,7 +40,7 @@ struct Sums {
     owners_least: u64,
     replicas_moved: u64,
     replicas_least: u64,
-    /// The least that leads from the old to the new numbers of replicas, however good these are.
+    /// The fewest moves from the old to the new numbers of replicas, however good these are.
     replicas_implied: u64,
     worst_owners: f64,
     worst_replicas: f64,
@@ -52,7 +52,7 @@ struct Sums {
 
 fn node(draw: &mut Draw, kind: Kind, serial: u32) -> NodeInfo {
     let weight = if kind.weights { [50, 100, 100, 150, 200][draw.below(5) as usize] } else { NORMAL_WEIGHT };
-    // Zones take turns, as an operator who cares would have them.
+    // Zones take turns, as a careful operator would assign them.
     let zone = format!("z{}", serial % kind.zones);
     let host =
         if kind.nodes_per_host > 1 { format!("h{}", serial / kind.zones / kind.nodes_per_host) } else { String::new() };
@@ -103,7 +103,7 @@ fn step(sums: &mut Sums, before: &Ring, after: &Ring) {
         |p: PartitionId| after.homes(p, 3).iter().filter(|home| !before.homes(p, 3).contains(home)).count() as u64;
     let replicas_moved: u64 = q.iter().map(new_homes).sum();
     let had = replicas(before);
-    // N times the tokens, though no node can hold a partition twice.
+    // N times the number of partitions owned, although no node can hold a partition twice.
     let target = |count: u64| (3 * count).min(q.count().into());
     let ideal = owners(after).into_iter().map(|(node, count)| (node, target(count))).collect();
     let replicas_least = missing(&had, &ideal);
@@ -167,7 +167,7 @@ fn history(seed: u64, kind: Kind, sums: &mut Sums) {
     }
 }
 
-/// Runs `count` histories, a tenth in slow debug builds; `--nocapture` shows the sums.
+/// Runs `count` histories, a tenth of them in slow debug builds. `--nocapture` prints the sums.
 fn histories(name: &str, count: u64, kind: Kind) -> Sums {
     let count = if cfg!(debug_assertions) { count / 10 } else { count };
     let mut sums = Sums::default();
@@ -194,14 +194,14 @@ fn histories(name: &str, count: u64, kind: Kind) -> Sums {
 const PLAIN: Kind =
     Kind { partitions: 256, zones: 1, nodes_per_host: 1, weights: false, even: false, least: 3, most: 20, steps: 12 };
 
-/// Moves stay within a tenth of the least over all steps, and no single step is absurd.
+/// Asserts that the moves over all steps exceed the least by at most a tenth, and that no single step is absurd.
 fn assert_moves(sums: &Sums, replicas_moved: u64, replicas_least: u64) {
     assert!(sums.owners_moved * 10 <= sums.owners_least * 11, "{sums:?}");
     assert!(sums.worst_owners <= 1.1, "{sums:?}");
     assert!(replicas_moved * 10 <= replicas_least * 11, "{sums:?}");
 }
 
-/// Nodes all alike: the least number of replicas to move follows from the shares.
+/// For equal nodes: the least number of replicas to move follows from the shares.
 fn assert_alike(sums: &Sums, repeats_per_1000_windows: u64) {
     assert_moves(sums, sums.replicas_moved, sums.replicas_least);
     assert!(sums.worst_replicas <= 1.25, "{sums:?}");
@@ -216,7 +216,7 @@ fn nodes_alike() {
 
 #[test]
 fn few_nodes() {
-    // With hardly more nodes than a window holds, neighbours apart would take moving almost everything.
+    // With hardly more nodes than a window, separating neighbours would move almost everything.
     assert_alike(&histories("1 to 6 nodes", 300, Kind { least: 1, most: 6, ..PLAIN }), 80);
 }
 
@@ -238,7 +238,7 @@ fn more_nodes_than_partitions() {
 
 #[test]
 fn weights() {
-    // A node of more than a third of all weight makes lists skip, so shares say less about replicas.
+    // A node with more than a third of all weight makes lists skip, so shares say less about replicas.
     let sums = histories("weights", 300, Kind { weights: true, least: 5, ..PLAIN });
     assert_moves(&sums, sums.replicas_moved, sums.replicas_implied);
 }
@@ -266,8 +266,7 @@ fn five_zones_that_grow_together() {
 fn uneven_zones_hosts_and_weights() {
     histories("5 uneven zones", 200, Kind { zones: 5, least: 10, most: 30, ..PLAIN });
     let kind = Kind { zones: 3, nodes_per_host: 2, weights: true, least: 6, most: 30, ..PLAIN };
-    // Each zone must hold a whole copy, so a move between zones of unequal size also shifts replicas within them: no more
-    // than half as much again.
+    // Each zone must hold a whole copy, so a move between zones of unequal size also shifts replicas within them: at most half as much again.
     let sums = histories("3 uneven zones, hosts, weights", 200, kind);
     assert!(sums.owners_moved * 10 <= sums.owners_least * 11, "{sums:?}");
     assert!(sums.replicas_moved * 2 <= sums.replicas_implied * 3, "{sums:?}");

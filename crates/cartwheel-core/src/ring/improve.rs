@@ -1,22 +1,22 @@
-//! Mending clashes between neighbours by exchanging owners, without moving more than a change must.
+//! Mends clashes between neighbours by exchanging owners, without moving more than a change must.
 
 use super::layout::{FREE, Layout, mix};
 
-/// Of what must move anyway, one part in this many may move in addition to mend clashes.
+/// For this many partitions that must move anyway, one more may move to mend clashes.
 const MOVES_PER_EXTRA: u32 = 16;
-/// How many exchanges are tried for one clashing partition, at most, and of how many others.
+/// The most exchanges that are tried for one clashing partition, and the most partitions they are tried with.
 const TRIES: usize = 256;
-/// How often all clashes are gone over.
+/// The number of passes over all clashes.
 const ROUNDS: usize = 3;
-/// How much all this may take: looking at a partition is 1, trying an exchange is `TRY`. It bounds a change to some
-/// milliseconds on the largest rings, where most clashes, if there are many, cannot be mended anyway.
+/// A bound on the work: examining a partition costs 1, trying an exchange costs `TRY`. It limits a change to some milliseconds on the largest
+/// rings, where most clashes, if there are many, cannot be mended anyway.
 const WORK: usize = 1 << 21;
 const TRY: usize = 32;
 
 /// Exchanges owners of pairs of partitions as long as that lowers the cost of clashes.
 ///
-/// `before` is who owned what (`FREE`: nobody that stays). An exchange that leaves more partitions with another owner than
-/// before is paid from a budget in proportion to `moves`, the number that must move.
+/// `before` are the earlier owners (`FREE`: the owner has left). An exchange that leaves more partitions with a new owner is paid from a budget
+/// in proportion to `moves`, the number that must move.
 pub(super) fn improve(layout: &mut Layout<'_>, before: &[u32], moves: u32) {
     let mut budget = moves / MOVES_PER_EXTRA;
     let mut work = WORK;
@@ -41,7 +41,7 @@ pub(super) fn improve(layout: &mut Layout<'_>, before: &[u32], moves: u32) {
     }
 }
 
-/// The clashing partitions worth looking at: what moved; with a budget, others too, neighbours of what moved first.
+/// The clashing partitions to examine: those that moved; with a budget, others too, with neighbours of moved ones first.
 fn focus(layout: &Layout<'_>, before: &[u32], budget: u32) -> Vec<usize> {
     let moved = |at: usize| layout.owner[at] != before[at];
     let near = |at: usize| moved(at) || layout.neighbours(at).any(|(other, _)| moved(other));
@@ -51,7 +51,7 @@ fn focus(layout: &Layout<'_>, before: &[u32], budget: u32) -> Vec<usize> {
     focus.into_iter().map(|(_, _, at)| at).collect()
 }
 
-/// The exchange with `at` that gains most, and how many more partitions it moves; none if none gains.
+/// The exchange with `at` that gains most, and how many more partitions it moves; `None` if none gains.
 fn best_exchange(
     layout: &mut Layout<'_>,
     before: &[u32],

@@ -1,8 +1,8 @@
-//! An assignment of partitions to nodes while it is worked on, and what its clashes cost.
+//! An assignment of partitions to nodes under construction, and the cost of its clashes.
 //!
-//! A clash is two partitions less than `spread` apart whose owners are one node, share a host or share a zone. Where there
-//! is none, the preference list of a partition is just the next `spread` owners, so moving one partition from one node to
-//! another exchanges one replica in each of the `spread` lists that contain it, which is the least that it can do.
+//! A clash is two partitions less than `spread` apart whose owners are one node, share a host or share a zone. Without clashes, the preference
+//! list of a partition is the next `spread` owners. Then moving one partition to another node exchanges one replica in each of the `spread`
+//! lists that contain it, which is the least possible.
 
 use super::topology::Topology;
 
@@ -17,13 +17,13 @@ const NODE_CLASH: u32 = 16;
 pub(super) struct Layout<'a> {
     pub topology: &'a Topology,
     pub owner: Vec<u32>,
-    /// How many consecutive partitions should have different owners.
+    /// The number of consecutive partitions that should have different owners.
     spread: usize,
 }
 
 impl<'a> Layout<'a> {
     pub fn new(topology: &'a Topology, owner: Vec<u32>, spread: usize) -> Self {
-        // On a ring shorter than a window every partition is a neighbour of every other, once.
+        // On a ring shorter than a window, every partition is a neighbour of every other, once.
         let spread = spread.clamp(1, owner.len().max(1));
         Self { topology, owner, spread }
     }
@@ -32,7 +32,7 @@ impl<'a> Layout<'a> {
         self.owner.len()
     }
 
-    /// How many partitions each node owns.
+    /// The number of partitions that each node owns.
     pub fn counts(&self) -> Vec<u32> {
         let mut counts = vec![0; self.topology.len()];
         for &owner in self.owner.iter().filter(|owner| **owner != FREE) {
@@ -41,7 +41,7 @@ impl<'a> Layout<'a> {
         counts
     }
 
-    /// The partitions less than `spread` away from `at`, with the number of windows that hold both.
+    /// The partitions less than `spread` away from `at`, with the number of windows that contain both.
     pub fn neighbours(&self, at: usize) -> impl Iterator<Item = (usize, u32)> + use<> {
         let (len, spread) = (self.owner.len(), self.spread);
         (1..spread).flat_map(move |distance| {
@@ -52,7 +52,7 @@ impl<'a> Layout<'a> {
         })
     }
 
-    /// What clashes it costs that `node` owns `at`: 0 is none.
+    /// The cost of the clashes if `node` owns `at`; 0 if there are none.
     pub fn cost(&self, at: usize, node: u32) -> u32 {
         if node == FREE {
             return 0;
@@ -76,12 +76,12 @@ impl<'a> Layout<'a> {
         cost
     }
 
-    /// What the clashes of the present owner of `at` cost.
+    /// The cost of the clashes of the present owner of `at`.
     pub fn cost_at(&self, at: usize) -> u32 {
         self.cost(at, self.owner[at])
     }
 
-    /// How the cost changes if `a` and `b` exchange owners.
+    /// How much lower the cost is if `a` and `b` exchange owners.
     pub fn swap_gain(&mut self, a: usize, b: usize) -> i64 {
         let before = self.cost_at(a) + self.cost_at(b);
         self.owner.swap(a, b);

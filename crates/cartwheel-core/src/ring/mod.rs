@@ -1,8 +1,8 @@
-//! The ring: equal partitions, who owns them, and the preference lists that follow (paper, sections 4.2, 4.3 and 6.2).
+//! The ring: equal partitions, their owners, and the preference lists that follow (paper, sections 4.2, 4.3 and 6.2).
 //!
-//! A key's token falls into a partition. The preference list of a partition walks the ring clockwise from it; its first n
-//! nodes are the homes of the keys, the further ones stand in for homes that cannot be reached (`walk` has the rule).
-//! Everything here is a pure function of members and history; whether a node is alive never changes the ring.
+//! A key's token falls into a partition. The preference list of a partition walks the ring clockwise from it. Its first n nodes are the homes of
+//! the keys; the others stand in for homes that cannot be reached (`walk` has the rule). Everything here is a pure function of members and
+//! history: whether a node is alive never changes the ring.
 
 use std::fmt;
 
@@ -33,15 +33,15 @@ use walk::Sweep;
 /// The most replicas that a bucket can ask for.
 pub const N_MAX: usize = 16;
 
-/// Which state of the membership history a ring was folded from.
+/// The state of the membership history from which a ring was computed.
 ///
-/// Equal versions mean equal histories. Of two different ones neither need be newer: they may come from two sides of a cut
-/// network, and the merged history has a third.
+/// Equal versions mean equal histories. Of two different versions neither need be newer: they may come from two sides of a partitioned network,
+/// and the merged history has a third.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct RingVersion {
-    /// How many changes the history holds.
+    /// The number of changes in the history.
     pub changes: u64,
-    /// A hash of them all.
+    /// A hash of all changes.
     pub digest: u64,
 }
 
@@ -51,17 +51,17 @@ impl fmt::Display for RingVersion {
     }
 }
 
-/// A node on a preference list, and as what.
+/// A node on a preference list, with its role.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PreferenceEntry {
-    /// One of the n nodes that the partition's keys belong to.
+    /// One of the n nodes to which the partition's keys belong.
     Home(NodeId),
-    /// A node that takes writes for a home that cannot be reached, and hands them home.
+    /// A node that takes writes for a home that cannot be reached, and hands them over later.
     StandIn(NodeId),
 }
 
 impl PreferenceEntry {
-    /// The node, whatever it is here.
+    /// The node, whatever its role.
     pub const fn node(self) -> NodeId {
         match self {
             Self::Home(node) | Self::StandIn(node) => node,
@@ -69,12 +69,12 @@ impl PreferenceEntry {
     }
 }
 
-/// Why owners and nodes make no ring.
+/// Why owners and nodes do not form a ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadRing {
-    /// There are as many owners given as the first number, but as many partitions as the second.
+    /// The number of owners (first) differs from the number of partitions (second).
     OwnerCount(usize, usize),
-    /// This partition's owner is no node that can hold data.
+    /// This partition's owner is not a member of weight above 0.
     UnknownOwner(PartitionId, NodeId),
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for BadRing {
         match self {
             Self::OwnerCount(owners, partitions) => write!(f, "{owners} owners for {partitions} partitions"),
             Self::UnknownOwner(partition, node) => {
-                write!(f, "partition {partition} belongs to {node}, which is no member of weight above 0")
+                write!(f, "partition {partition} belongs to {node}, which is not a member with a weight above 0")
             }
         }
     }
@@ -91,10 +91,10 @@ impl fmt::Display for BadRing {
 
 impl std::error::Error for BadRing {}
 
-/// An immutable ring: who owns each partition, and the beginning of every preference list, ready to read.
+/// An immutable ring: the owner of each partition, and a table of the beginning of every preference list.
 ///
-/// Every node of weight above 0 is on every preference list, also one that owns no partition. So no weight leaves keys with fewer
-/// homes than there are nodes for them.
+/// Every node of weight above 0 is on every preference list, even one that owns no partition. So keys have as many homes as they need wherever
+/// there are enough nodes, whatever the weights.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ring {
     version: RingVersion,
@@ -108,7 +108,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// The ring on which `owners[p]` owns partition `p`. `nodes` describes the members; those of weight 0 are on no preference list.
+    /// The ring on which `owners[p]` owns partition `p`. `nodes` are the members; those of weight 0 are on no preference list.
     pub fn new(
         version: RingVersion,
         partitions: Partitions,
@@ -126,7 +126,7 @@ impl Ring {
         Ok(Self { version, partitions, nodes, owners, walks, walk_len })
     }
 
-    /// Whether another ring assigns all partitions alike, whatever history it was folded from.
+    /// Whether another ring has the same assignment, whatever history it was computed from.
     pub fn places_like(&self, other: &Self) -> bool {
         self.partitions == other.partitions
             && self.nodes == other.nodes
@@ -134,12 +134,12 @@ impl Ring {
             && self.walks == other.walks
     }
 
-    /// Which history this ring was folded from.
+    /// The history from which this ring was computed.
     pub fn version(&self) -> RingVersion {
         self.version
     }
 
-    /// How many partitions there are, and where they begin.
+    /// The ring's partitions.
     pub fn partitions(&self) -> Partitions {
         self.partitions
     }
@@ -164,26 +164,26 @@ impl Ring {
         self.owners[partition.index()]
     }
 
-    /// The homes of the partition's keys in a bucket of `n` replicas (at most [`N_MAX`]): `n` different nodes, or all of weight above
-    /// 0 if there are fewer. A table lookup.
+    /// The homes of the partition's keys in a bucket of `n` replicas (at most [`N_MAX`]): `n` different nodes, or all nodes of weight above 0 if
+    /// there are fewer. A table lookup.
     pub fn homes(&self, partition: PartitionId, n: usize) -> &[NodeId] {
         let walk = self.walk(partition);
         &walk[..n.min(walk.len())]
     }
 
-    /// The beginning of the partition's preference list whatever n is: the first [`N_MAX`] nodes of its walk.
+    /// The beginning of the partition's preference list for any n: the first [`N_MAX`] nodes of its walk.
     pub fn walk(&self, partition: PartitionId) -> &[NodeId] {
         let from = partition.index() * self.walk_len;
         &self.walks[from..from + self.walk_len]
     }
 
-    /// The whole preference list: `n` homes (at most [`N_MAX`]), then every other node of weight above 0 as a stand-in, in the order in
-    /// which they are asked.
+    /// The whole preference list: `n` homes (at most [`N_MAX`]), then every other node of weight above 0 as a stand-in, in the order in which
+    /// they are asked.
     ///
-    /// Up to [`N_MAX`] entries are read from a table; asking for more walks the ring once.
+    /// Up to [`N_MAX`] entries are read from a table. Reading further walks the ring once.
     pub fn preference_list(&self, partition: PartitionId, n: usize) -> impl Iterator<Item = PreferenceEntry> + '_ {
         let near = self.walk(partition);
-        // Beyond the table only if someone gets that far and there may be more.
+        // Evaluated only if the caller reads past the table and there may be more.
         let far = std::iter::once(()).flat_map(move |()| {
             let all = if near.len() < N_MAX { Vec::new() } else { self.walk_all(partition) };
             all.into_iter().skip(near.len())
@@ -212,7 +212,7 @@ fn dense(topology: &Topology, owners: &[NodeId]) -> Result<Vec<u32>, BadRing> {
     owners.iter().enumerate().map(number).collect()
 }
 
-/// The first nodes of the walks from all partitions, one after the other, and how many each has.
+/// The first nodes of the walks from all partitions, one walk after the other, and the length of each.
 fn walks(topology: &Topology, owners: &[u32]) -> (Vec<NodeId>, usize) {
     let mut sweep = Sweep::new(topology, owners);
     let walk_len = topology.len().min(N_MAX);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_n_of_the_walk_are_homes_and_all_others_stand_in() {
+    fn the_first_n_nodes_of_the_walk_are_homes_and_all_others_stand_in() {
         let ring = ring(&[1, 2, 2, 3, 1, 4], nodes(1..=5));
         assert_eq!(ring.homes(PartitionId(1), 3), ids(&[2, 3, 1]));
         assert_eq!(ring.homes(PartitionId(5), 3), ids(&[4, 1, 2]), "the walk goes on past position 0");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_longer_than_the_table_goes_on_in_the_same_order() {
+    fn a_list_longer_than_the_table_continues_in_the_same_order() {
         let owners: Vec<u64> = (1..=40).collect();
         let mut members = nodes(1..=40);
         members.iter_mut().for_each(|node| node.zone = format!("z{}", node.id.get() % 4));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_comes_twice_only_when_no_new_one_is_left() {
+    fn a_zone_repeats_only_when_no_new_zone_is_left() {
         let mut members = nodes(1..=5);
         for (node, zone) in members.iter_mut().zip(["a", "a", "a", "b", "c"]) {
             node.zone = zone.into();
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_must_be_nodes_of_weight() {
+    fn owners_must_have_a_weight_above_0() {
         let q = Partitions::new(2).unwrap();
         let mut members = nodes(1..=2);
         members[1].weight = 0;

@@ -1,4 +1,4 @@
-//! The ring cut into equal partitions.
+//! The ring's equal partitions.
 
 use std::fmt;
 
@@ -39,10 +39,10 @@ impl fmt::Display for BadPartitionCount {
 
 impl std::error::Error for BadPartitionCount {}
 
-/// How many equal partitions the ring has: the paper's Q (section 6.2, strategy 3). Fixed when a cluster is created.
+/// The number of equal partitions of the ring: the paper's Q (section 6.2, strategy 3). Fixed when a cluster is created.
 ///
-/// Q need not be a power of two. Partition `p` holds the positions from `ceil(p * 2^128 / Q)`, included, up to the next
-/// partition's start, excluded; so sizes differ by at most one position.
+/// Q need not be a power of two. Partition `p` holds the positions from `ceil(p * 2^128 / Q)`, included, to the next partition's start,
+/// excluded. So sizes differ by at most one position.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Partitions(u32);
 
@@ -61,17 +61,17 @@ impl Partitions {
         if count == 0 || count > Self::MAX { Err(BadPartitionCount(count)) } else { Ok(Self(count)) }
     }
 
-    /// How many partitions there are.
+    /// The number of partitions.
     pub const fn count(self) -> u32 {
         self.0
     }
 
-    /// The number of partitions, for sizing slices.
+    /// The number of partitions as a `usize`, for sizing slices.
     pub const fn len(self) -> usize {
         self.0 as usize
     }
 
-    /// Never: a ring has at least one partition.
+    /// Always false: a ring has at least one partition.
     pub const fn is_empty(self) -> bool {
         false
     }
@@ -89,7 +89,7 @@ impl Partitions {
         PartitionId(((high * count + ((low * count) >> 64)) >> 64) as u32)
     }
 
-    /// The first position of `partition`, which belongs to it.
+    /// The first position of `partition`, which is part of it.
     ///
     /// # Panics
     /// If the ring has no such partition.
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_starts() {
+    fn starts_of_small_rings() {
         let q = Partitions::new(4).unwrap();
         let starts: Vec<_> = q.iter().map(|p| q.start(p).position()).collect();
         assert_eq!(starts, [0, 1 << 126, 1 << 127, 3 << 126]);

@@ -1,7 +1,7 @@
 //! Quorum arithmetic (paper, section 4.5).
 
-/// Whether every set of `r` of `n` replicas shares a member with every set of `w` of them, so that a read meets each
-/// acknowledged write: `r + w > n`.
+/// Whether every set of `r` of `n` replicas shares a member with every set of `w` of them, so that a read meets each acknowledged write: `r + w
+/// > n`.
 pub const fn overlap(n: usize, r: usize, w: usize) -> bool {
     r + w > n
 }
@@ -11,10 +11,10 @@ pub const fn majority(n: usize) -> usize {
     n / 2 + 1
 }
 
-/// How many of the home replicas of one configuration an operation needs.
+/// The number of home replicas of one configuration that an operation needs.
 ///
-/// A request counts in terms of its bucket's settings. While a change of n is under way, a configuration may have another n; then
-/// what is needed of it follows from that, so that reads meet writes there too: `r + w > n` in the settings means that they do.
+/// A request counts in terms of its bucket's settings. While a change of n is under way, a configuration may have another n, and the number
+/// adapts to it. So `r + w > n` in the settings means that reads meet writes in that configuration too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quorum {
     share: Share,
@@ -35,40 +35,40 @@ impl Quorum {
         Self { share, more: 0 }
     }
 
-    /// So many that a write is stored by, out of the `n` of the settings: not more than there are.
+    /// The number of replicas that must store a write, with `n` from the settings; at most the configuration's n.
     pub const fn writes(w: usize, n: u8) -> Self {
         Self::new(Share::Writes(w, n))
     }
 
-    /// So many that a read hears, out of the `n` of the settings: more where there are more, by as many.
+    /// The number of replicas that must answer a read, with `n` from the settings. A configuration with a larger n needs as many more.
     pub const fn reads(r: usize, n: u8) -> Self {
         Self::new(Share::Reads(r, n))
     }
 
-    /// A majority, of the `n` of the settings where nothing else is known.
+    /// A majority of the configuration's n, or of the settings' `n` where that is unknown.
     pub const fn majority(n: u8) -> Self {
         Self::new(Share::Majority(n))
     }
 
-    /// A majority, but not more than so many.
+    /// A majority, but at most `most`.
     pub const fn majority_within(n: u8, most: usize) -> Self {
         Self::new(Share::MajorityWithin(n, most))
     }
 
-    /// One more.
+    /// The same plus one.
     #[must_use]
     pub const fn and_one(self) -> Self {
         Self { more: self.more + 1, ..self }
     }
 
-    /// How many of a configuration in which keys have `n` homes, as the settings say if it is 0, of which `there` are there.
+    /// The number needed of a configuration in which keys have `n` homes (0: as many as the settings say), of which `there` exist.
     pub fn of(self, n: u8, there: usize) -> usize {
         let or = |settings: u8| usize::from(if n == 0 { settings } else { n });
         let needed = match self.share {
             Share::Exactly(needed) => needed,
             Share::Writes(w, settings) => w.min(or(settings)),
             Share::Reads(r, settings) => match or(settings).checked_sub(settings.into()) {
-                // Who hears all that there are misses nothing.
+                // A read that hears all existing replicas misses nothing.
                 Some(more) => (r + more).min(there.max(r)),
                 None => r.min(or(settings)),
             },
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn r_plus_w_above_n_exactly_when_every_read_set_meets_every_write_set() {
+    fn r_plus_w_exceeds_n_exactly_when_every_read_set_meets_every_write_set() {
         for n in 1..=7 {
             for (r, w) in (1..=n).flat_map(|r| (1..=n).map(move |w| (r, w))) {
                 assert_eq!(overlap(n, r, w), all_meet(n, r, w), "n {n}, r {r}, w {w}");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_is_the_least_that_always_meets_another() {
+    fn a_majority_is_the_smallest_number_of_which_any_two_sets_meet() {
         for n in 1..=7 {
             assert!(all_meet(n, majority(n), majority(n)), "n {n}");
             let less = majority(n) - 1;

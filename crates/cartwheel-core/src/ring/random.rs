@@ -8,20 +8,20 @@ use super::topology::{NORMAL_WEIGHT, NodeInfo, Topology};
 use crate::value::dot::NodeId;
 use crate::value::token::Token;
 
-/// Token number `index` of `node`: the MD5 hash of its id and the index, so it is the same everywhere and for ever.
+/// Token number `index` of `node`: the MD5 hash of its id and the index, so it never changes and is the same on every node.
 pub fn node_token(node: NodeId, index: u32) -> Token {
     Token::of_name(&format!("{node}/{index}"))
 }
 
-/// The owners of the partitions, if each node of normal weight has `tokens` random tokens, others in proportion to weight
-/// (at least one); none if no node can hold data.
+/// The owners of the partitions if each node of normal weight has `tokens` random tokens, and others in proportion to their weight (at least
+/// one). `None` if no node can hold data.
 ///
-/// A node's tokens never depend on the other nodes, so a change moves only what its own tokens take or leave.
+/// A node's tokens do not depend on other nodes, so a change moves only what its own tokens gain or lose.
 pub fn random(nodes: &[NodeInfo], partitions: Partitions, tokens: NonZeroU32) -> Option<Vec<NodeId>> {
     let topology = Topology::new(nodes);
     let mut ring: Vec<(Token, NodeId)> = Vec::new();
     for (&node, &weight) in topology.ids.iter().zip(&topology.weights) {
-        // At most one token a partition: more would only take time.
+        // At most one token for each partition: more would only take time.
         let share = u64::from(tokens.get()) * u64::from(weight) / u64::from(NORMAL_WEIGHT);
         let count = share.clamp(1, u64::from(Partitions::MAX)) as u32;
         ring.extend((0..count).map(|index| (node_token(node, index), node)));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn weight_counts_in_tokens() {
+    fn a_node_has_tokens_in_proportion_to_its_weight() {
         let mut nodes = nodes(2);
         nodes[0].weight = 3 * NORMAL_WEIGHT;
         let owners = random(&nodes, Partitions::new(16_384).unwrap(), NonZeroU32::new(256).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! A ring as text, and what is wrong with it.
+//! A ring as text, and the violations of its placement rules.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,11 +7,11 @@ use super::topology::Topology;
 use super::{PartitionId, Ring};
 use crate::value::dot::NodeId;
 
-/// How far an assignment is from what its members allow.
+/// How far an assignment is from the best that its members allow.
 ///
-/// A repeat is an owner, host or zone that a window of consecutive partitions has once more than the first time. Some cannot
-/// be avoided: a group that owns `c` of Q partitions is met `c * window` times by Q windows. Only what exceeds that counts.
-/// Preference lists skip repeats, so they are no danger, only unevenness.
+/// A repeat is an owner, host or zone that occurs again within a window of consecutive partitions. Some repeats cannot be avoided: a group that
+/// owns `c` of Q partitions occurs `c * window` times in Q windows. Only what exceeds that counts. Preference lists skip repeats, so repeats
+/// cause no danger, only unevenness.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Violations {
     /// Avoidable repeats of a node, over all windows.
@@ -20,8 +20,8 @@ pub struct Violations {
     pub host_repeats: u64,
     /// Avoidable repeats of a zone.
     pub zone_repeats: u64,
-    /// The largest distance of a node's number of partitions from its weighted share, in partitions. Below 1 is as good as
-    /// whole numbers allow.
+    /// The largest distance of a node's number of partitions from its weighted share, in partitions. Below 1 is the best that whole numbers
+    /// allow.
     pub off_ideal_max: f64,
 }
 
@@ -54,7 +54,7 @@ fn counts(groups: &[u32]) -> BTreeMap<u32, u64> {
     counts
 }
 
-/// Over all cyclic windows of `n`, how often a group comes again, less what its share makes inevitable.
+/// How often a group repeats, over all cyclic windows of `n`, minus the repeats that its share makes inevitable.
 fn avoidable_repeats(groups: &[u32], n: usize) -> u64 {
     let n = n.min(groups.len());
     let different = |at: usize| -> usize {
@@ -66,7 +66,7 @@ fn avoidable_repeats(groups: &[u32], n: usize) -> u64 {
     repeats.saturating_sub(inevitable)
 }
 
-/// The ring as text: a line a node with its partitions and its share, then the owners clockwise, runs of one owner together.
+/// The ring as text: a line for each node with its partitions and its share, then the owners clockwise, with runs of one owner on one line.
 impl fmt::Display for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "ring {} of {} partitions, {} nodes", self.version, self.partitions.count(), self.nodes.len())?;
@@ -107,13 +107,13 @@ pub struct Capped {
     pub node: NodeId,
     /// Its weight.
     pub weight: u32,
-    /// What that counts as.
+    /// Its effective weight.
     pub counts_as: f64,
 }
 
 impl Ring {
-    /// The nodes whose weights ask for more replicas than a node can hold: each holds a partition once, so none holds more than one
-    /// share in [`super::balanced::SPREAD`] of all replicas, or in as many as there are nodes.
+    /// The nodes whose weights ask for more replicas than a node can hold. Each node holds a partition once, so none holds more than one share
+    /// in [`super::balanced::SPREAD`] of all replicas, or in as many shares as there are nodes.
     pub fn capped(&self) -> Vec<Capped> {
         let topology = Topology::new(&self.nodes);
         let capped = |(index, &node): (usize, &NodeId)| {
@@ -123,7 +123,7 @@ impl Ring {
         topology.ids.iter().enumerate().filter_map(capped).collect()
     }
 
-    /// Maximal runs of consecutive partitions with one owner: the first, the last, the owner.
+    /// Maximal runs of consecutive partitions with one owner: first partition, last partition, owner.
     pub fn runs(&self) -> Vec<(PartitionId, PartitionId, NodeId)> {
         let mut runs: Vec<(PartitionId, PartitionId, NodeId)> = Vec::new();
         for (p, owner) in self.partitions.iter().zip(&self.owners) {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn violations_known_by_hand() {
+    fn violations_match_a_count_by_hand() {
         let good = Violations::count(&ring(&[1, 2, 3, 1, 2, 3], &["a", "b", "c"]), 3);
         assert_eq!(good, Violations::default());
         // One repeat each in the windows 2 3 2, 3 2 3, 3 1 1 and 1 1 2.

@@ -1,16 +1,16 @@
-//! The paper's first form (sections 4.2, 4.3, and strategy 1 of 6.2): nodes' random tokens themselves cut the ring.
+//! The paper's first form (sections 4.2, 4.3, and strategy 1 of 6.2): the nodes' random tokens divide the ring.
 //!
-//! Here for comparison with the equal partitions that Cartwheel uses. A key belongs to the first node token at or after its
-//! own, clockwise: a token's range is (predecessor, token].
+//! Only for comparison with the equal partitions that Cartwheel uses. A key belongs to the first node token at or after its own, clockwise: a
+//! token's range is (predecessor, token].
 
 use super::random::node_token;
 use crate::value::dot::NodeId;
 use crate::value::token::Token;
 
-/// A ring cut by its nodes' tokens.
+/// A ring divided by its nodes' tokens.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenRing {
-    /// Sorted by token; of two nodes at one position the smaller id counts.
+    /// Sorted by token. If two nodes have one position, the smaller id wins.
     tokens: Vec<(Token, NodeId)>,
 }
 
@@ -34,7 +34,7 @@ impl TokenRing {
         &self.tokens
     }
 
-    /// The node that a key with this token belongs to; none on an empty ring.
+    /// The node that a key with this token belongs to; `None` on an empty ring.
     pub fn owner(&self, key: Token) -> Option<NodeId> {
         self.walk(key).next()
     }

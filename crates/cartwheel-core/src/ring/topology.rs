@@ -1,4 +1,4 @@
-//! The members that can hold data, as placement sees them: numbered densely, with numbered zones and hosts.
+//! The members that can hold data, as placement sees them: with dense numbers for nodes, zones and hosts.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use crate::value::dot::NodeId;
 /// The weight of a node of normal size.
 pub const NORMAL_WEIGHT: u32 = 100;
 
-/// What placement knows of a node.
+/// A node's attributes for placement.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeInfo {
     /// The node.
     pub id: NodeId,
-    /// Its share of the data: [`NORMAL_WEIGHT`] is one share, twice as much is twice the partitions, and 0 is none: such a
-    /// node is neither a home nor a stand-in.
+    /// Its share of the data. [`NORMAL_WEIGHT`] is one share, and twice as much is twice the partitions. A node of weight 0 holds nothing: it is
+    /// neither a home nor a stand-in.
     pub weight: u32,
-    /// What fails together at large (a data centre, a rack). Nodes of one name are of one zone, the empty name included.
+    /// The failure domain (a data centre, a rack). Nodes with equal names are in one zone, the empty name included.
     pub zone: String,
     /// The machine, named within its zone: equal names in two zones are two hosts. Empty: a machine of its own.
     pub host: String,
 }
 
 impl NodeInfo {
-    /// A node of normal weight on a machine of its own, in the nameless zone.
+    /// A node of normal weight on a machine of its own, in the unnamed zone.
     pub fn new(id: NodeId) -> Self {
         Self { id, weight: NORMAL_WEIGHT, zone: String::new(), host: String::new() }
     }
@@ -31,32 +31,32 @@ impl NodeInfo {
 
 /// The nodes of weight above 0, sorted by id, with zones and hosts as small numbers.
 ///
-/// Sorted, so that nothing built on it depends on the order in which members were listed.
+/// The order makes everything built on it independent of the order in which members were listed.
 #[derive(Clone, Debug)]
 pub(super) struct Topology {
     pub ids: Vec<NodeId>,
     pub weights: Vec<u32>,
-    /// What each node counts as, in units that only compare with each other: its weight, but no more than one of [`SPREAD`] equal
-    /// shares of all (or of as many as there are nodes).
+    /// The effective weight of each node, in units that only compare with each other: its weight, but at most one of [`SPREAD`] equal shares of
+    /// all (or of as many shares as there are nodes).
     pub shares: Vec<u128>,
-    /// Of each node.
+    /// By node.
     pub zone: Vec<u32>,
-    /// Of each node.
+    /// By node.
     pub host: Vec<u32>,
-    /// Of each host.
+    /// By host.
     pub zone_of_host: Vec<u32>,
     pub zones: usize,
 }
 
 impl Topology {
-    /// Of several entries for one node the first counts.
+    /// If a node has several entries, the first counts.
     pub fn new(nodes: &[NodeInfo]) -> Self {
         let mut sorted: BTreeMap<NodeId, &NodeInfo> = BTreeMap::new();
         for node in nodes.iter().filter(|node| node.weight > 0) {
             sorted.entry(node.id).or_insert(node);
         }
         let mut zones: BTreeMap<&str, u32> = BTreeMap::new();
-        // A nameless host is keyed by its node, so it is shared with nobody.
+        // An unnamed host is keyed by its node, so no other node shares it.
         let mut hosts: BTreeMap<(u32, &str, Option<NodeId>), u32> = BTreeMap::new();
         let mut topology = Self {
             ids: Vec::with_capacity(sorted.len()),
@@ -86,7 +86,7 @@ impl Topology {
         topology
     }
 
-    /// What a node's weight counts as, in weights, if that is less than it says.
+    /// A node's effective weight, if that is less than its weight.
     pub fn capped(&self, node: usize) -> Option<f64> {
         let (cap, unit) = cap(&self.weights);
         (self.shares[node] < u128::from(self.weights[node]) * unit).then(|| cap as f64 / unit as f64)
@@ -102,11 +102,11 @@ impl Topology {
     }
 }
 
-/// The most that a node counts as, and how many of its units a weight of 1 is.
+/// The greatest effective weight of a node, and how many of its units a weight of 1 is.
 ///
-/// A node holds a partition once. One whose weight is more than a share in [`SPREAD`] of all cannot hold what its weight asks for, and
-/// an assignment that gave it so many partitions would leave the other replicas of all of them to the few nodes in between. So the
-/// greatest weights count as the largest share that a node can hold, and the others divide the rest by their weights.
+/// A node holds a partition once. A node whose weight exceeds one share in [`SPREAD`] of all cannot hold what its weight asks for. An assignment
+/// that gave it so many partitions would leave the other replicas of all of them to the few nodes in between. So the greatest weights count as
+/// the largest share that a node can hold, and the others divide the rest by their weights.
 fn cap(weights: &[u32]) -> (u128, u128) {
     let mut sorted: Vec<u128> = weights.iter().map(|weight| u128::from(*weight)).collect();
     sorted.sort_unstable_by(|one, other| other.cmp(one));
@@ -119,7 +119,7 @@ fn cap(weights: &[u32]) -> (u128, u128) {
         }
         rest -= weight;
     }
-    // Not reached: the last of the shares is no more than what is left. Without nodes nothing is capped.
+    // Unreachable with nodes: the last share is no more than the rest. Without nodes nothing is capped.
     (rest.max(1), 1)
 }
 
@@ -127,7 +127,7 @@ fn cap(weights: &[u32]) -> (u128, u128) {
 mod tests {
     use super::*;
 
-    /// What each weight counts as, if the smallest counts as itself.
+    /// The effective weight of each node.
     fn counted(weights: &[u32]) -> Vec<f64> {
         let info = |(id, weight): (u64, &u32)| NodeInfo { weight: *weight, ..NodeInfo::new(NodeId::new(id)) };
         let topology = Topology::new(&(1..).zip(weights).map(info).collect::<Vec<_>>());

@@ -1,14 +1,14 @@
-//! The clockwise walk from a partition: in which order nodes are asked to hold its keys (paper, section 4.3).
+//! The clockwise walk from a partition: the order in which nodes are asked to hold its keys (paper, section 4.3).
 //!
-//! Each node comes once. A zone or a host comes twice only when no new one is left: the next node is one whose zone was used
-//! least so far, among those one whose host was used least, among those the one that the walk meets first.
+//! Each node occurs once. A zone or a host repeats only when no new one is left. The next node is one whose zone was used least so far, among
+//! those one whose host was used least, and among those the one that the walk meets first.
 //!
-//! To find it without looking along the ring, zones, hosts of a zone and nodes of a host are kept in the order in which the
-//! walk meets them first. Sweeping the partitions backwards, each step moves one node, its host and its zone to the front.
+//! To find it without searching the ring, zones, hosts of a zone and nodes of a host are kept in the order in which the walk meets them first.
+//! The partitions are swept backwards, and each step moves one node, its host and its zone to the front.
 //!
-//! Every node of weight above 0 is on every walk. One that owns no partition (its share is less than one) is met after all owners:
-//! the walk goes around a second time, on which such a node stands at a partition that its id picks. Without that a list would end
-//! early, and keys would have fewer replicas than there are nodes for them.
+//! Every node of weight above 0 is on every walk. A node that owns no partition (its share is less than one) comes after all owners: the walk
+//! continues on a second round, where such a node stands at a partition derived from its id. Otherwise a list would end early, and keys would
+//! have fewer replicas than there are nodes for them.
 
 use super::layout::mix;
 use super::topology::Topology;
@@ -62,7 +62,7 @@ impl Lists {
     }
 }
 
-/// Lists in two parts: what the walk meets on its first round, then what it meets on its second.
+/// Lists in two parts: items met on the walk's first round, then those met on its second.
 struct Rounds {
     first: Lists,
     second: Lists,
@@ -77,7 +77,7 @@ impl Rounds {
         self.first.iter(list).chain(self.second.iter(list))
     }
 
-    /// The first of a list that is not empty.
+    /// The first item of a non-empty list.
     fn head(&self, list: u32) -> u32 {
         match self.first.head[list as usize] {
             NIL => self.second.head[list as usize],
@@ -86,20 +86,20 @@ impl Rounds {
     }
 }
 
-/// Further than any walk comes on its first round.
+/// Greater than any position on the first round.
 const SECOND_ROUND: i64 = 1 << 40;
 
-/// The state of the backward sweep, and of one walk from where it stands.
+/// The state of the backward sweep, and of one walk from its position.
 pub(super) struct Sweep<'a> {
     topology: &'a Topology,
     /// The owners of all partitions.
     owners: &'a [u32],
-    /// Where nodes without a partition stand on the second round: partition and node, the last first.
+    /// Positions of nodes without a partition on the second round: partition and node, the last first.
     second: Vec<(usize, u32)>,
     zones: Rounds,
     hosts: Rounds,
     nodes: Rounds,
-    /// Where the walk meets each node first; only differences count.
+    /// The position at which the walk meets each node first. Only differences matter.
     met_at: Vec<i64>,
     now: i64,
     zone_size: Vec<u32>,
@@ -110,7 +110,7 @@ pub(super) struct Sweep<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    /// A sweep that stands at partition 0 of a ring with these owners.
+    /// A sweep at partition 0 of a ring with these owners.
     pub fn new(topology: &'a Topology, owners: &'a [u32]) -> Self {
         let (nodes, hosts, zones) = (topology.len(), topology.zone_of_host.len(), topology.zones);
         let mut sweep = Self {
@@ -146,7 +146,7 @@ impl<'a> Sweep<'a> {
         sweep
     }
 
-    /// Stands at `partition`, which comes right before where it stood; or, from where it began, is the last one.
+    /// Moves back to `partition`, the one before the present position; on the first call, the last partition.
     pub fn back(&mut self, partition: usize) {
         self.meet(self.owners[partition]);
         let from = self.second.partition_point(|(place, _)| *place > partition);
@@ -155,7 +155,7 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// From here on the walk meets an owner first of all.
+    /// Records that from here the walk meets this owner before all other nodes.
     fn meet(&mut self, node: u32) {
         let (host, zone) = (self.topology.host[node as usize], self.topology.zone[node as usize]);
         self.now -= 1;
@@ -165,7 +165,7 @@ impl<'a> Sweep<'a> {
         self.zones.first.bring_forward(0, zone);
     }
 
-    /// From here on the walk meets a node without a partition first of all on its second round.
+    /// Records that from here the walk meets a node without a partition first on its second round.
     fn meet_again(&mut self, node: u32) {
         let (host, zone) = (self.topology.host[node as usize], self.topology.zone[node as usize]);
         self.now -= 1;
@@ -179,7 +179,7 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// Appends the first `length` nodes of the walk from here to `walk`; fewer if there are fewer.
+    /// Appends the first `length` nodes of the walk from here to `walk`, or as many as there are.
     pub fn walk(&mut self, length: usize, walk: &mut Vec<u32>) {
         let from = walk.len();
         let mut zones_used = 0;
@@ -199,10 +199,10 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// The next node of a walk that used `zones_used` zones; one must be left.
+    /// The next node of a walk that used `zones_used` zones. At least one node must be left.
     fn next(&self, zones_used: usize) -> u32 {
         if zones_used < self.topology.zones {
-            // In a new zone every host is new too, so the first node met there is the first of the first host.
+            // In a new zone every host is new too, so the first node met there is the first node of its first host.
             let zone = self.zones.iter(0).find(|&zone| self.zone_uses[zone as usize] == 0).expect("an unused zone");
             return self.nodes.head(self.hosts.head(zone));
         }
@@ -212,7 +212,7 @@ impl<'a> Sweep<'a> {
         zones.map(|zone| self.next_in(zone)).min().expect("a node is left").2
     }
 
-    /// The best node of a zone that has one left: (uses of its host, where it is met, node).
+    /// The best node of a zone that has one left: (uses of its host, its position on the walk, node).
     fn next_in(&self, zone: u32) -> (u32, i64, u32) {
         let mut best = (u32::MAX, i64::MAX, NIL);
         for host in self.hosts.iter(zone) {
@@ -223,7 +223,7 @@ impl<'a> Sweep<'a> {
             let node = self.nodes.iter(host).find(|&node| !self.taken[node as usize]).expect("a node is left");
             best = best.min((uses, self.met_at[node as usize], node));
             if uses == 0 {
-                // Hosts come in the order in which the walk meets them, and none can be used less.
+                // Hosts come in the order of the walk, and none can have fewer uses.
                 break;
             }
         }
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::value::dot::NodeId;
 
-    /// The rule of this module's head, word for word; `second` are the places of nodes on the second round.
+    /// The rule of this module's documentation, implemented literally; `second` are the positions of nodes on the second round.
     fn dumb(topology: &Topology, owners: &[u32], second: &[(usize, u32)], from: usize) -> Vec<u32> {
         let mut met: Vec<u32> = Vec::new();
         for at in 0..owners.len() {

@@ -1,12 +1,12 @@
-//! The commands that a node gives to its store, and how they end.
+//! Commands to a node's store, and their results.
 
 use bytes::Bytes;
 
-/// A store command, as the node numbers it.
+/// The id of a store command, assigned by the node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct StoreId(pub u64);
 
-/// What a node asks of its store.
+/// A command to the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreCommand {
     /// Read the record stored under a key; answered by [`StoreResult::Read`].
@@ -18,55 +18,55 @@ pub enum StoreCommand {
     Write {
         /// [`Key::storage_key`](crate::value::key::Key::storage_key).
         storage_key: Bytes,
-        /// The bytes to be stored; none if nothing is to be there any more.
+        /// The bytes to store; `None` removes the record.
         record: Option<Bytes>,
-        /// What else changes with it.
+        /// Changes of the index that become durable with the record.
         index: Vec<IndexChange>,
-        /// Whether the answer is to say that it survives a power failure.
+        /// Whether the result must mean that the write survives a power failure.
         sync: bool,
     },
-    /// Read the records from a key on, in the order of their keys; answered by [`StoreResult::Scanned`].
+    /// Read records in the order of their keys, from a key on; answered by [`StoreResult::Scanned`].
     Scan {
-        /// Where to begin, itself included.
+        /// The first key, included.
         from: Bytes,
-        /// Where to end, left out; none if all that follow are wanted.
+        /// The end, excluded; `None` reads on to the end.
         upto: Option<Bytes>,
-        /// How many records and how many bytes of them to read at most; of records larger than that, one.
+        /// The most records, and the most bytes of them, to read. A record larger than that is read alone.
         at_most: ScanLimit,
     },
-    /// Read the index from an entry on, in order; answered by [`StoreResult::Listed`].
+    /// Read the index in order, from an entry on; answered by [`StoreResult::Listed`].
     ScanIndex {
-        /// Where to begin, itself included.
+        /// The first entry, included.
         from: Bytes,
-        /// Where to end, left out.
+        /// The end, excluded.
         upto: Bytes,
-        /// How many entries to read at most.
+        /// The most entries to read.
         entries_max: usize,
     },
-    /// Keep a value under a name, synced; answered by [`StoreResult::Written`].
+    /// Store a value under a name, synced; answered by [`StoreResult::Written`].
     Remember {
         /// The name.
         name: Bytes,
-        /// The value; an empty one is as good as none.
+        /// The value. An empty value is equivalent to none.
         value: Bytes,
     },
-    /// Read what is kept under a name; answered by [`StoreResult::Read`].
+    /// Read the value of a name; answered by [`StoreResult::Read`].
     Recall {
         /// The name.
         name: Bytes,
     },
 }
 
-/// A change of the index: an ordered set of byte strings beside the records, by which a node finds records that it owes something.
+/// A change of the index: an ordered set of byte strings beside the records, by which a node finds records that need work.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum IndexChange {
-    /// This entry is to be there.
+    /// Adds this entry.
     Add(Bytes),
-    /// It is not.
+    /// Removes this entry.
     Remove(Bytes),
 }
 
-/// How much one scan reads.
+/// The limit of one scan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ScanLimit {
     /// Records.
@@ -75,19 +75,19 @@ pub struct ScanLimit {
     pub bytes: usize,
 }
 
-/// What a scan has found.
+/// The result of a scan.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Scanned {
     /// Storage keys and records, in order.
     pub records: Vec<(Bytes, Bytes)>,
-    /// The storage keys in between whose records the store finds damaged.
+    /// The storage keys in between whose records the store found damaged.
     pub damaged: Vec<Bytes>,
-    /// Whether nothing follows in the range.
+    /// Whether the range ends here.
     pub is_all: bool,
 }
 
 impl Scanned {
-    /// Where the range goes on; none if nothing follows.
+    /// Where the range continues; `None` at its end.
     pub fn next(&self) -> Option<Bytes> {
         let last = self.records.last().map(|(key, _)| key).max(self.damaged.last());
         let after = |last: &Bytes| [last.as_ref(), &[0]].concat().into();
@@ -95,34 +95,33 @@ impl Scanned {
     }
 }
 
-/// How a store command ended.
+/// The result of a store command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreResult {
-    /// The bytes that were stored, if any were.
+    /// The stored bytes, if there are any.
     Read(Result<Option<Bytes>, ReadFailed>),
     /// The records that were found.
     Scanned(Result<Scanned, ReadFailed>),
-    /// The entries of the index that were found, in order.
+    /// The entries of the index, in order.
     Listed(Result<Vec<Bytes>, ReadFailed>),
-    /// It is stored, and synced if that was asked.
+    /// The write is stored, and synced if that was asked.
     Written(Result<(), WriteFailed>),
 }
 
 /// Why the store could not read a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadFailed {
-    /// The store does not answer. What it holds may be whole, so a later read may succeed.
+    /// The store does not answer. A later read may succeed.
     Unreadable,
-    /// A record was there and is not what was stored: it is lost, as one whose own checksum does not fit.
+    /// The stored record is damaged. It is lost, like a record whose own checksum does not match.
     Damaged,
 }
 
 /// Why the store did not carry out a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WriteFailed {
-    /// It may have been stored or not. Whichever it is must stay so: what a read returns after it has to survive a power
-    /// failure.
+    /// It may have been stored or not. Either way the outcome must be final: what a read returns afterwards survives a power failure.
     Uncertain,
-    /// There is no room. Nothing was stored, and nothing of it will be.
+    /// The disk is full. Nothing was stored, and nothing of the write will appear.
     DiskFull,
 }

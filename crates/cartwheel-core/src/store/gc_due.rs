@@ -1,29 +1,29 @@
-//! The index entries of records that have something to forget.
+//! Index entries of records that are due for garbage collection.
 
 use bytes::Bytes;
 
 use crate::value::epoch::Epoch;
 use crate::value::hlc::WallMs;
 
-/// What the entries begin with, by kind.
+/// The first byte of an entry, by kind.
 const EPOCH_MARK: u8 = b'r';
 
 const WALL_MARK: u8 = b'x';
 
 const HEAD_BYTES: usize = 9;
 
-/// The storage key of an entry; none if it is not one of these.
+/// The storage key of an entry; `None` if the entry is not of this kind.
 pub fn parse(entry: &Bytes) -> Option<Bytes> {
     let &mark = entry.first()?;
     (matches!(mark, EPOCH_MARK | WALL_MARK) && entry.len() >= HEAD_BYTES).then(|| entry.slice(HEAD_BYTES..))
 }
 
-/// When a record is to be looked after.
+/// When a record is due for garbage collection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum GcDue {
     /// In this epoch.
     In(Epoch),
-    /// When a value has expired, by this node's clock.
+    /// At this time of the node's clock, when a value has expired.
     At(WallMs),
 }
 
@@ -35,12 +35,12 @@ impl GcDue {
         }
     }
 
-    /// The index's entry for a record that is to be looked after then.
+    /// The index entry for a record that is due then.
     pub fn entry(self, storage_key: &[u8]) -> Bytes {
         [&self.first()[..], storage_key].concat().into()
     }
 
-    /// The first entry that could be there for this time.
+    /// The least entry for this time.
     pub fn first(self) -> Bytes {
         let (mark, number) = self.head();
         let mut head = [mark; HEAD_BYTES];
@@ -48,7 +48,7 @@ impl GcDue {
         Bytes::copy_from_slice(&head)
     }
 
-    /// The entries of this kind that are due at this time: from the first to behind the last.
+    /// The range of entries that are due at this time: the first, and the end, excluded.
     pub fn due(self) -> (Bytes, Bytes) {
         let (mark, number) = self.head();
         let end = number.checked_add(1).map(|next| match self {
@@ -66,10 +66,10 @@ mod tests {
     #[test]
     fn entries_are_found_when_they_are_due() {
         let (first, end) = GcDue::In(Epoch(7)).due();
-        let entry = |look: GcDue| look.entry(b"key");
-        for (look, is_due) in [(7, true), (1, true), (8, false), (u64::MAX, false)] {
-            let entry = entry(GcDue::In(Epoch(look)));
-            assert_eq!(first <= entry && entry < end, is_due, "{look}");
+        let entry = |due: GcDue| due.entry(b"key");
+        for (epoch, is_due) in [(7, true), (1, true), (8, false), (u64::MAX, false)] {
+            let entry = entry(GcDue::In(Epoch(epoch)));
+            assert_eq!(first <= entry && entry < end, is_due, "{epoch}");
             assert_eq!(parse(&entry), Some(Bytes::from_static(b"key")));
         }
         let other = entry(GcDue::At(WallMs(1)));

@@ -1,4 +1,4 @@
-//! What a store holds, as plain maps: the dumb model that simulators and tests keep in the place of a disk.
+//! A store's contents as plain maps: a simple model that simulators and tests use in place of a disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::store::command::{IndexChange, ScanLimit, Scanned, StoreCommand, StoreResult};
 
-/// What is on a disk.
+/// The contents of a store.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Image {
     /// Records by storage key.
@@ -18,13 +18,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// Carries out a command, none of which fails here.
+    /// Executes a command. No command fails here.
     pub fn execute(&mut self, command: &StoreCommand) -> StoreResult {
         self.change(command);
         self.read(command).unwrap_or(StoreResult::Written(Ok(())))
     }
 
-    /// What a command that changes something leaves behind. Any other changes nothing.
+    /// Applies a command that writes. Any other command changes nothing.
     pub fn change(&mut self, command: &StoreCommand) {
         match command {
             StoreCommand::Write { storage_key, record, index, sync: _ } => {
@@ -47,7 +47,7 @@ impl Image {
         }
     }
 
-    /// The answer to a command that reads; none if it changes something.
+    /// The result of a command that reads; `None` for one that writes.
     pub fn read(&self, command: &StoreCommand) -> Option<StoreResult> {
         Some(match command {
             StoreCommand::Read { storage_key } => StoreResult::Read(Ok(self.records.get(storage_key).cloned())),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn scans_go_on_where_the_last_one_ended() {
+    fn scans_honour_their_range_and_limits() {
         let mut image = Image::default();
         for key in ["a", "b", "c", "d"] {
             image.execute(&write(key, Some("four"), vec![IndexChange::Add(key.into())]));

@@ -1,4 +1,4 @@
-//! The losses that a node was told of.
+//! The losses of other nodes that a node has been told of.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use crate::value::dot::{Incarnation, NodeId, Since};
 use crate::value::epoch::{Epoch, KEPT_FOR};
 use crate::value::time::Instant;
 
-/// Under this name a node keeps which losses it was told of.
+/// The name under which the store keeps the losses.
 pub const NAME: &str = "losses";
 const VERSION: u8 = 1;
 const ENTRY_BYTES: usize = 36;
 
-/// Of so many homes of a partition are losses noted.
+/// The most homes of a partition for which losses are noted.
 const HOMES_MAX: usize = 64;
-/// How long a node waits before it tries again to save what it could not.
+/// The delay before a failed save is tried again.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// A loss that a node was told of.
+/// A loss that was reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Noted {
     since: Since,
-    /// The epoch in which it was noted: operations that counted the home before have ended some epochs later.
+    /// The epoch in which it was noted. Operations that counted the home before the loss have ended some epochs later.
     epoch: Epoch,
-    /// The version of the book in which it changed last.
+    /// The version of the book in which this last changed.
     version: u64,
 }
 
@@ -38,11 +38,11 @@ impl Noted {
     }
 }
 
-/// The losses that a node was told of, by partition.
+/// The reported losses, by partition.
 #[derive(Clone, Debug, Default)]
 pub struct LossBook {
     noted: BTreeMap<(PartitionId, Home), Noted>,
-    /// Raised with each change.
+    /// Incremented with each change.
     version: u64,
     saved: u64,
     saving: Option<(StoreId, u64)>,
@@ -50,10 +50,10 @@ pub struct LossBook {
 }
 
 impl LossBook {
-    /// The book as the store holds it.
+    /// Decodes the book from its stored form.
     ///
     /// # Errors
-    /// If these are no losses.
+    /// If the bytes are damaged.
     pub fn decode(bytes: &[u8]) -> Result<Self, LossesDamaged> {
         let Some((&version, entries)) = bytes.split_first() else { return Ok(Self::default()) };
         let (entries, rest) = entries.as_chunks::<ENTRY_BYTES>();
@@ -81,7 +81,7 @@ impl LossBook {
         bytes.into()
     }
 
-    /// What is known of the homes of a partition.
+    /// The known losses of a partition's homes.
     pub fn of(&self, partition: PartitionId, now: Epoch) -> Losses {
         let first = Home { node: NodeId::new(0), incarnation: Incarnation(0) };
         let from_here = self.noted.range((partition, first)..);
@@ -89,20 +89,20 @@ impl LossBook {
         known.map(|((_, home), noted)| (*home, noted.since)).collect()
     }
 
-    /// Since when a home has lost nothing more, by the latest loss of it that is noted for any partition.
+    /// The time since which a home has lost nothing, by the latest loss noted for any partition.
     pub fn latest_of(&self, home: Home) -> Since {
         let of_home = self.noted.iter().filter(|((_, noted), _)| *noted == home);
         of_home.map(|(_, noted)| noted.since).max().unwrap_or_default()
     }
 
-    /// Whether there is room for what is told of a home. A cluster in order never needs so much.
+    /// Whether a loss of this home can be noted. A healthy cluster never reaches the limit.
     pub fn has_room(&self, partition: PartitionId, home: Home) -> bool {
         let first = Home { node: NodeId::new(0), incarnation: Incarnation(0) };
         let of_partition = self.noted.range((partition, first)..).take_while(|((of, _), _)| *of == partition);
         self.noted.contains_key(&(partition, home)) || of_partition.take(HOMES_MAX).count() < HOMES_MAX
     }
 
-    /// A home of a partition has lost records before `since`. True if that is durable already.
+    /// Notes that a home of a partition has lost records before `since`. True if that is already durable.
     pub fn note(&mut self, partition: PartitionId, home: Home, since: Since, now: Epoch) -> bool {
         let known = self.noted.get(&(partition, home)).filter(|noted| noted.since >= since && !noted.is_over(now));
         if let Some(known) = known {
@@ -113,7 +113,7 @@ impl LossBook {
         false
     }
 
-    /// Takes over what another node knows. True if all of it is durable already.
+    /// Notes all losses that another node knows. True if all of them are already durable.
     pub fn absorb(&mut self, partition: PartitionId, losses: &Losses, now: Epoch) -> bool {
         let mut is_durable = true;
         for (home, since) in losses.iter() {
@@ -122,12 +122,12 @@ impl LossBook {
         is_durable
     }
 
-    /// The version of the book: what is noted now is durable once [`Self::stored`] names this version or a later one.
+    /// The version of the book. What is noted now is durable once [`Self::stored`] returns this version or a later one.
     pub const fn version(&self) -> u64 {
         self.version
     }
 
-    /// Begins to save what is not durable.
+    /// Begins to save what is not durable, unless a save is under way.
     pub fn save(
         &mut self,
         now: Instant,
@@ -146,17 +146,17 @@ impl LossBook {
         Some((id, StoreCommand::Remember { name: NAME.into(), value: self.encode() }))
     }
 
-    /// When it is to be saved again.
+    /// When the next save is due.
     pub fn wake_at(&self) -> Option<Instant> {
         (self.saving.is_none() && self.version > self.saved).then_some(self.retry_at)
     }
 
-    /// Whether the end of a store command is meant for the book.
+    /// Whether the book waits for the result of this store command.
     pub fn waits_for(&self, id: StoreId) -> bool {
         self.saving.is_some_and(|(saving, _)| saving == id)
     }
 
-    /// Takes in how saving has ended, and says up to which version all is durable now; none if nothing more is.
+    /// Takes the result of a save. Returns the version up to which everything is durable; `None` if the save failed.
     pub fn stored(&mut self, now: Instant, result: &StoreResult) -> Option<u64> {
         let (_, version) = self.saving.take()?;
         if *result != StoreResult::Written(Ok(())) {
@@ -168,13 +168,13 @@ impl LossBook {
     }
 }
 
-/// What is kept under [`NAME`] cannot be read.
+/// The value under [`NAME`] is damaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LossesDamaged;
 
 impl std::fmt::Display for LossesDamaged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the losses of other nodes that the store remembers cannot be read")
+        f.write_str("the stored losses of other nodes are damaged and cannot be read")
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_forgotten_when_no_operation_is_left_that_counted_the_home_before() {
+    fn a_loss_is_forgotten_once_all_operations_that_counted_the_home_have_ended() {
         let mut book = LossBook::default();
         book.note(OF, HOME, Since(5), Epoch(1));
         assert!(!book.of(OF, Epoch(KEPT_FOR)).is_empty() && book.of(OF, Epoch(KEPT_FOR + 1)).is_empty());

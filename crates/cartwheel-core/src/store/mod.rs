@@ -1,4 +1,4 @@
-//! What a node's store holds, and the commands that the store carries out.
+//! Records of a node's store, and the commands that the store executes.
 
 pub mod command;
 pub mod gc_due;

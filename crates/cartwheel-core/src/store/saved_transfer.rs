@@ -1,4 +1,4 @@
-//! How far a transfer has come, as a store keeps it.
+//! The progress of a transfer, in the form that a store keeps.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use crate::value::dot::Since;
 /// The saved form of a transfer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Saved {
-    /// When the store last lost writes: what was fetched before may be lost again.
+    /// The store's loss floor when this was saved. After a later loss, what was fetched may be lost again.
     pub floor: Since,
-    /// Of the keys of these groups.
+    /// The groups of keys that are fetched.
     pub groups: BTreeSet<Group>,
-    /// What is left.
+    /// The ranges that are still to be fetched.
     pub left: Vec<KeyRange>,
 }

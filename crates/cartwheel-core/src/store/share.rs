@@ -1,31 +1,31 @@
-//! What a key adds to its tree.
+//! A key's contribution to its Merkle tree.
 
 use crate::store::record::Record;
 use crate::value::digest::ContentDigest;
 use crate::value::key::Key;
 use crate::value::state::{Content, State};
 
-/// What a key adds to its tree.
+/// A key's contribution to its Merkle tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Share {
-    /// What it holds.
+    /// The digest of its content.
     pub digest: ContentDigest,
-    /// How many tombstones are among it.
+    /// The number of its tombstones.
     pub tombstones: u32,
-    /// How many bytes the key and what it holds have; 0 where it holds nothing.
+    /// The size of the key and its content in bytes; 0 without content.
     pub bytes: u64,
 }
 
 impl Share {
-    /// Of a key that holds nothing, or is not there.
+    /// The share of a key without content, or without a record.
     pub const NOTHING: Self = Self { digest: ContentDigest::NONE, tombstones: 0, bytes: 0 };
 
-    /// Of a key with this state.
+    /// The share of a key with this state.
     pub fn of(storage_key: &[u8], state: &State) -> Self {
         Self::with(ContentDigest::of(storage_key, state), storage_key.len(), state)
     }
 
-    /// Of a key with this state, whose digest is known, stored under so many bytes.
+    /// The share of a key with this state and its known digest, stored under a key of `key_bytes` bytes.
     pub fn with(digest: ContentDigest, key_bytes: usize, state: &State) -> Self {
         if digest == ContentDigest::NONE {
             return Self::NOTHING;
@@ -40,7 +40,7 @@ impl Share {
         Self { digest, tombstones, bytes: bytes as u64 }
     }
 
-    /// Of a key with this record: the digest as it was folded, if it was.
+    /// The share of a key with this record, with the digest that the record stores, if it has one.
     pub fn of_record(storage_key: &[u8], record: &Record) -> Self {
         match record.header.content {
             Some(digest) => Self::with(digest, storage_key.len(), &record.state),
@@ -48,27 +48,27 @@ impl Share {
         }
     }
 
-    /// Whether the key holds nothing.
+    /// Whether the key has no content.
     pub fn is_nothing(&self) -> bool {
         self.digest == ContentDigest::NONE
     }
 }
 
-/// What has become of a key's record.
+/// A change of a key's record.
 #[derive(Clone, Debug)]
 pub enum RecordChange {
     /// It was written, durably.
     Written {
         /// The key.
         key: Key,
-        /// What it added to its tree.
+        /// Its share before.
         old: Share,
-        /// What it adds now.
+        /// Its share now.
         new: Share,
-        /// The record was lost and does not count yet.
+        /// Whether the record was lost and has not recovered.
         is_lost: bool,
     },
-    /// It was to be written, and may have been or not.
+    /// A write has an unknown outcome.
     Doubtful(Key),
     /// It could not be read.
     Lost(Key),

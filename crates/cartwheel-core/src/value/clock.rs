@@ -6,10 +6,10 @@ use std::fmt;
 
 use crate::value::dot::{Actor, Dot};
 
-/// An exact set of dots: of each actor all counters up to one without a gap, and single ones beyond a gap.
+/// An exact set of dots: for each actor all counters up to one without a gap, and single counters beyond a gap.
 ///
-/// It is the paper's vector clock (section 4.4) with room for gaps. A client may have been shown an actor's sixth write but
-/// not its fifth; a clock that could not say so would claim the fifth and lose it.
+/// It is the paper's vector clock (section 4.4) with room for gaps. A client may have been shown an actor's sixth write but not its fifth. A
+/// clock that could not express that would claim the fifth, and the write would be lost.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Clock {
     actors: BTreeMap<Actor, Counters>,
@@ -70,7 +70,7 @@ impl Counters {
 /// The dots of one actor as they are stored: all counters `1..=upto`, and `beyond`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Run {
-    /// Whose they are.
+    /// The actor that made them.
     pub actor: Actor,
     /// The highest counter without a gap; 0 if the first is missing.
     pub upto: u64,
@@ -84,27 +84,27 @@ impl Clock {
         Self { actors: BTreeMap::new() }
     }
 
-    /// Whether no dot is in it.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.actors.is_empty()
     }
 
-    /// How many actors it names.
+    /// The number of actors in it.
     pub fn actors_len(&self) -> usize {
         self.actors.len()
     }
 
-    /// The actors that it names.
+    /// The actors in it.
     pub fn actors(&self) -> impl Iterator<Item = Actor> + '_ {
         self.actors.keys().copied()
     }
 
-    /// Takes out all dots of other actors than these.
+    /// Removes all dots of actors for which `is_kept` is false.
     pub fn retain_actors(&mut self, is_kept: impl Fn(Actor) -> bool) {
         self.actors.retain(|&actor, _| is_kept(actor));
     }
 
-    /// Its actors of which all dots are in `other`, too.
+    /// The actors of which all dots are also in `other`.
     pub fn actors_within(&self, other: &Self) -> Vec<Actor> {
         let is_within = |(actor, counters): &(&Actor, &Counters)| {
             other.actors.get(actor).is_some_and(|theirs| theirs.covers(counters))
@@ -112,12 +112,12 @@ impl Clock {
         self.actors.iter().filter(is_within).map(|(&actor, _)| actor).collect()
     }
 
-    /// How many single dots beyond gaps it names.
+    /// The number of single dots beyond gaps.
     pub fn singles_len(&self) -> usize {
         self.actors.values().map(|counters| counters.beyond.len()).sum()
     }
 
-    /// Takes single dots beyond gaps out until `singles_max` are left, or only dots in `kept`: the lowest of the actor that has most.
+    /// Removes single dots beyond gaps until `singles_max` are left, or only dots in `kept`. It takes the lowest dot of the actor that has most.
     pub fn thin(&mut self, singles_max: usize, kept: &Self) {
         for _ in singles_max..self.singles_len() {
             let spare = |(&actor, counters): (&Actor, &Counters)| {
@@ -133,7 +133,7 @@ impl Clock {
         self.actors.retain(|_, counters| !counters.is_empty());
     }
 
-    /// Those of its dots that are in `other` too.
+    /// The dots that are also in `other`.
     pub fn dots_in(&self, other: &Self) -> Self {
         let mut common = Self::new();
         for (&actor, counters) in &self.actors {
@@ -146,7 +146,7 @@ impl Clock {
         common
     }
 
-    /// Whether `dot` is in it.
+    /// Whether it contains `dot`.
     pub fn contains(&self, dot: Dot) -> bool {
         self.actors.get(&dot.actor).is_some_and(|counters| counters.contains(dot.counter))
     }
@@ -184,7 +184,7 @@ impl Clock {
         }
     }
 
-    /// Whether every dot of `other` is in it: it descends from `other` or is the same.
+    /// Whether it contains every dot of `other`: it descends from `other` or is the same.
     pub fn covers(&self, other: &Self) -> bool {
         other
             .actors
@@ -192,12 +192,12 @@ impl Clock {
             .all(|(actor, theirs)| self.actors.get(actor).is_some_and(|counters| counters.covers(theirs)))
     }
 
-    /// The highest counter of `actor` in it, 0 if none is.
+    /// The highest counter of `actor`, or 0 if it has none.
     pub fn highest(&self, actor: Actor) -> u64 {
         self.actors.get(&actor).map_or(0, Counters::highest)
     }
 
-    /// Its runs in the order of their actors.
+    /// Its runs, in the order of their actors.
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         self.actors.iter().map(|(&actor, counters)| Run {
             actor,
@@ -207,7 +207,7 @@ impl Clock {
     }
 }
 
-/// Causal order: less when every dot of the one is in the other; none when each has a dot that the other lacks (a conflict).
+/// Causal order: less when every dot of one is in the other; none when each has a dot that the other lacks (a conflict).
 impl PartialOrd for Clock {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match (self.covers(other), other.covers(self)) {
@@ -307,7 +307,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_set_of_its_dots(a in dots(), b in dots()) {
+        fn it_behaves_as_a_set_of_dots(a in dots(), b in dots()) {
             let (ca, cb): (Clock, Clock) = (a.iter().copied().collect(), b.iter().copied().collect());
             for dot in a.union(&b) {
                 prop_assert_eq!(ca.contains(*dot), a.contains(dot));

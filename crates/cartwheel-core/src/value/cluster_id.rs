@@ -1,5 +1,5 @@
-//! The name of a cluster.
+//! The identity of a cluster.
 
-/// Which cluster: a random number drawn when it is made, so that nodes of two clusters never mix.
+/// A cluster's id: a random number drawn when the cluster is created, so that nodes of two clusters never mix.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClusterId(pub u128);

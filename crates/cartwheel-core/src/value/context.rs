@@ -1,4 +1,4 @@
-//! Contexts: what a client was shown, in a form that it can carry but not make.
+//! Contexts: what a client was shown, in a form that it can return but not forge.
 
 use std::fmt;
 
@@ -6,33 +6,33 @@ use crate::value::clock::Clock;
 use crate::value::state::{Epoch, Seen};
 
 impl Context {
-    /// The dots that a state must know in epoch `now` to be no older than what was shown.
+    /// The dots that a state must contain in epoch `now` to be no older than what was shown.
     pub fn needs_in(&self, now: Epoch) -> Clock {
         if self.epoch.is_everywhere(now) { Clock::new() } else { self.needs.clone() }
     }
 }
 
-/// What a client was shown, and in which epoch.
+/// What a client was shown, and the epoch of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Context {
-    /// The dots, timestamp and write ids.
+    /// The dots, timestamp and write ids shown.
     pub seen: Seen,
     /// The epoch in which it was shown.
     pub epoch: Epoch,
-    /// The dots that a state must know to be no older than what was shown, as long as that is not on every home
-    /// ([`Epoch::is_everywhere`]): those of the siblings shown, or of the write that the context is the answer to. Whoever knows them
-    /// knows all that they replaced, which may be forgotten before they are.
+    /// The dots that a state must contain to be no older than what was shown, as long as that is not on every home ([`Epoch::is_everywhere`]).
+    /// These are the dots of the siblings shown, or of the write that the context answers. A state with these dots knows everything that they
+    /// replaced, which may be forgotten earlier than they are.
     pub needs: Clock,
 }
 
 /// Why a context was refused. Nothing was read or written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ContextError {
-    /// It is longer than any context this cluster gives out.
+    /// It is longer than any context of this cluster.
     TooLong(usize),
-    /// Its form has a version that this node does not know.
+    /// Its format version is unknown to this node.
     Version(u8),
-    /// It was damaged, made up, or given out by another cluster or for another key.
+    /// It was damaged, forged, or issued by another cluster or for another key.
     NotOurs,
 }
 

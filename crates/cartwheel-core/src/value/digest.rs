@@ -1,31 +1,31 @@
-//! Digests of states, by which replicas are compared without sending what they hold.
+//! Digests of states, by which replicas are compared without sending their values.
 
 use std::fmt;
 
 use crate::value::dot::Actor;
 use crate::value::state::{Content, Epoch, Sibling, State};
 
-/// Keeps these hashes apart from all others; another form of the digest takes another number.
+/// Separates these hashes from all others. A changed form of the digest needs another number.
 const DOMAIN: &[u8; 32] = b"cartwheel: digest of a state, v2";
 const CONTENT_DOMAIN: &[u8; 32] = b"cartwheel: digest of content, v1";
 const SIBLING_DOMAIN: &[u8; 32] = b"cartwheel: digest of sibling, v1";
 
-/// Values of more bytes are known by their write ids in a [`StateDigest`]. Hashing 16 MiB takes milliseconds, for each replica of each
-/// read, and requests for small values wait meanwhile.
+/// A longer value is represented by its write id in a [`StateDigest`]. Hashing 16 MiB takes milliseconds for each replica of each read, and
+/// requests for small values would wait meanwhile.
 const HASHED_BYTES_MAX: usize = 4 << 10;
 
 /// A digest of a [`State`], equal for equal states on every node.
 ///
-/// Of large values it has the length and the [write id](crate::value::write_id::WriteId), which is a hash of the value already. A disk or a
-/// peer that gives a write other bytes is found out by the checksum of records and by [`ContentDigest`].
+/// For a large value it contains the length and the [write id](crate::value::write_id::WriteId), which is already a hash of the value. A disk or
+/// peer that gives a write other bytes is detected by the checksum of records and by [`ContentDigest`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StateDigest(pub [u8; 16]);
 
 impl StateDigest {
     /// The digest of `state`.
     ///
-    /// Each part is hashed under its length or count, in the order in which the state keeps it, so no two states feed the same
-    /// bytes, and none has to be encoded first.
+    /// Each part is hashed with its length or count, in the state's own order. So no two states feed the same bytes, and nothing has to be
+    /// encoded first.
     pub fn of(state: &State) -> Self {
         let mut parts = Parts(blake3::Hasher::new_keyed(DOMAIN));
         parts.number(state.clock().actors_len() as u64);
@@ -48,11 +48,11 @@ impl fmt::Debug for StateDigest {
     }
 }
 
-/// A digest of what a key holds, by which replicas are proven equal and out of which Merkle leaves are summed.
+/// A digest of a key's contents, by which replicas are proven equal and from which Merkle leaves are summed.
 ///
-/// It is of the key and its siblings, and of nothing that may differ between replicas which answer alike: clock, notes and epochs
-/// are forgotten by each replica in its own time, the local header is nobody else's, and whether a value has expired depends on
-/// who looks when. A key without siblings and one that was never written are the same: [`Self::NONE`].
+/// It covers the key and its siblings, and nothing that may differ between replicas that answer alike. Clock, notes and epochs are forgotten by
+/// each replica in its own time; the local header belongs to one replica; and expiry depends on the reader's clock. A key without siblings has
+/// the digest of a key that was never written: [`Self::NONE`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ContentDigest(pub [u8; 16]);
 
@@ -72,7 +72,7 @@ impl ContentDigest {
         Self(parts.finish())
     }
 
-    /// As a number, to be summed.
+    /// The digest as a number, for sums.
     pub const fn to_u128(self) -> u128 {
         u128::from_le_bytes(self.0)
     }
@@ -90,7 +90,7 @@ impl fmt::Debug for ContentDigest {
     }
 }
 
-/// Orders two contents of one dot the same way on every node.
+/// A hash that orders two contents of one dot the same way on every node.
 pub(super) fn fingerprint(sibling: &Sibling) -> [u8; 16] {
     let mut parts = Parts(blake3::Hasher::new_keyed(SIBLING_DOMAIN));
     parts.sibling(sibling, Some(sibling.epoch), usize::MAX);
@@ -116,19 +116,19 @@ impl Parts {
     }
 
     fn sibling(&mut self, sibling: &Sibling, epoch: Option<Epoch>, hashed_bytes_max: usize) {
-        // All fields by name: one that is added must not be forgotten here.
+        // Destructured completely, so that a new field cannot be missed here.
         let Sibling { dot, content, hlc, epoch: _, write_id, expires } = sibling;
         self.actor(dot.actor);
         for number in [dot.counter, hlc.to_bits()].into_iter().chain(epoch.map(|epoch| epoch.0)) {
             self.number(number);
         }
         self.0.update(&write_id.to_bytes());
-        // As it is stored, where the first millisecond of all stands for "never".
+        // As in the stored form, where 1 ms stands for the first millisecond and 0 for "never".
         self.number(expires.map_or(0, |wall| wall.0.max(1)));
         match content {
             Content::Tombstone => self.number(0),
             Content::Value { bytes, content_type, content_encoding } => {
-                // What was stored before values could be encoded keeps its digest.
+                // Values stored before content encodings existed keep their digest.
                 if content_encoding.is_empty() {
                     self.number(1);
                 } else {
@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    /// A clock that covers the dots of all siblings here, so that only the change itself makes a difference.
+    /// A clock that covers the dots of all siblings here, so that only the change under test makes a difference.
     fn clock(runs: &[(u64, u64, u64, u64, &[u64])]) -> Clock {
         let mut clock = Clock::new();
         for &(node, incarnation, since, upto, beyond) in [(1, 2, 3, 9, &[][..]), (1, 2, 4, 9, &[])].iter().chain(runs) {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_a_state_changes_it() {
+    fn every_part_of_a_state_changes_its_digest() {
         let states = [
             State::default(),
             with_sibling(|_| {}),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_value_is_known_by_its_write_id() {
+    fn a_large_value_is_represented_by_its_write_id() {
         let large = |byte: u8, length: usize, id: u8| {
             with_sibling(|held| {
                 held.content = Content::untyped(vec![byte; length]);
@@ -258,7 +258,7 @@ mod tests {
         assert_ne!(of(1, length, 1), of(2, length, 2));
         assert_ne!(of(1, length, 1), of(1, length + 1, 1));
         assert_ne!(of(1, HASHED_BYTES_MAX, 1), of(2, HASHED_BYTES_MAX, 1));
-        // What is not that of an honest write is found by comparing contents.
+        // Different bytes under one write id, which only a faulty node makes, are found by comparing contents.
         assert_eq!(of(1, length, 1), of(2, length, 1));
         assert_ne!(ContentDigest::of(b"key", &large(1, length, 1)), ContentDigest::of(b"key", &large(2, length, 1)));
     }
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_replicas_forget_in_their_own_time_does_not_change_contents() {
+    fn clock_notes_and_epochs_do_not_change_the_content_digest() {
         let of = |state: &State| ContentDigest::of(b"key", state);
         let plain = of(&with_sibling(|_| {}));
         assert_eq!(of(&with_sibling(|held| held.epoch = Epoch(1))), plain);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_without_siblings_has_no_content() {
+    fn a_state_without_siblings_has_the_empty_content_digest() {
         for state in [State::default(), State::from_parts(clock(&[]), [], [note(1, 1, true)].into_iter().collect())] {
             assert_eq!(ContentDigest::of(b"key", &state), ContentDigest::NONE);
         }

@@ -1,4 +1,4 @@
-//! Who wrote what: nodes, actors and dots.
+//! Nodes, actors and dots: the names of writes and of their writers.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use crate::value::token::Token;
 
 /// A node, as placement, clocks and messages name it: the first 64 bits of the MD5 hash of its name.
 ///
-/// A name keeps its id for ever, so two administrators who add nodes on two sides of a cut network cannot hand out one
-/// id twice; a second name with the same id is refused as a duplicate.
+/// A name keeps its id for ever, so administrators on two sides of a partitioned network cannot assign one id to two names. A second name
+/// with the same id is refused as a duplicate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(u64);
 
@@ -22,7 +22,7 @@ impl NodeId {
         Self((Token::of_name(name).position() >> 64) as u64)
     }
 
-    /// The id as a number, for formats.
+    /// The id as a number, for encodings.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -47,27 +47,27 @@ impl fmt::Debug for NodeId {
 pub struct Incarnation(pub u64);
 
 impl Incarnation {
-    /// 23 bits by which a boot's operations are told from those of all other boots of the incarnation, and hardly ever agree with those of
-    /// another incarnation, whose boots begin at 1 again: a late answer to the one must not pass for an answer to the other.
+    /// A mark of 23 bits that distinguishes a boot's operations from those of all other boots of the incarnation. It hardly ever equals a mark
+    /// of another incarnation, whose boots begin at 1 again: a late answer to one must not pass for an answer to the other.
     pub const fn mark_of_boot(self, boot: u32) -> u64 {
         self.0.wrapping_add(boot as u64) & 0x7f_ffff
     }
 
-    /// Where the numbers of a boot's operations begin, by the random number that the boot drew. A directory that was put back from a copy
-    /// has boots of one number more than once; the numbers of their operations are far apart all the same.
+    /// The first operation number of a boot, from the random number `drawn` by the boot. A directory restored from a copy has several boots with
+    /// one number; their operations' numbers are far apart all the same.
     pub const fn first_operation(self, boot: u32, drawn: u64) -> u64 {
         self.mark_of_boot(boot) << 40 | drawn & ((1 << 36) - 1)
     }
 }
 
-/// When, within an incarnation, an actor began: the boot's number in the upper 24 bits, a count within the boot in the lower 40.
+/// When an actor began within an incarnation: the boot's number in the upper 24 bits, a count within the boot in the lower 40.
 ///
-/// It is unique within an incarnation, because the boot number is made durable before a boot serves anything.
+/// It is unique within an incarnation, because the boot number is made durable before a boot serves requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Since(pub u64);
 
 impl Since {
-    /// Before every actor of a boot and after those of all boots before it.
+    /// A value before every actor of a boot and after those of all earlier boots.
     pub const fn boot(boot: u32) -> Self {
         Self((boot as u64) << 40)
     }
@@ -75,14 +75,13 @@ impl Since {
 
 /// A node's unbroken memory of one key.
 ///
-/// Counters run 1, 2, 3, ... within an actor. Whenever the memory may have a hole (the record was absent, damaged, handed
-/// over or reclaimed, or the node may have been set back) a new actor begins, so that no dot is ever made twice and no clock covers what its
-/// maker never held.
+/// Counters run 1, 2, 3, ... within an actor. A new actor begins whenever the memory may have a hole: the record was absent, damaged, handed
+/// over or collected, or the node may have been set back. So no dot is ever made twice, and no clock covers what its maker never held.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Actor {
     /// The node that writes.
     pub node: NodeId,
-    /// A number that a boot of the node drew ([`crate::store::record::ActorsSince`]); of an actor of an earlier build, the node's incarnation.
+    /// A number that a boot of the node drew ([`crate::store::record::ActorsSince`]). For an actor of an earlier build, the node's incarnation.
     pub incarnation: Incarnation,
     /// When its memory of the key began.
     pub since: Since,
@@ -94,12 +93,12 @@ impl fmt::Debug for Actor {
     }
 }
 
-/// The name of one write: the `counter`-th of `actor`, counted from 1.
+/// The identity of one write: the `counter`-th of `actor`, counted from 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dot {
-    /// Who made it.
+    /// The actor that made the write.
     pub actor: Actor,
-    /// Which of the actor's writes it is.
+    /// The number of the write, within the actor.
     pub counter: u64,
 }
 

@@ -1,8 +1,7 @@
 //! Hybrid logical clocks: timestamps that follow causality and stay close to the wall clock.
 //!
-//! Kulkarni, Demirbas, Madappa, Avva, Leone: "Logical Physical Clocks" (OPODIS 2014). An event that causally precedes another
-//! has the smaller timestamp; the converse does not hold, so timestamps order writes under last write wins and never decide
-//! what supersedes what.
+//! Kulkarni, Demirbas, Madappa, Avva, Leone: "Logical Physical Clocks" (OPODIS 2014). An event that causally precedes another has the smaller
+//! timestamp. The converse does not hold, so timestamps order writes under last write wins and never decide causality.
 
 use std::fmt;
 
@@ -10,12 +9,12 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct WallMs(pub u64);
 
-/// A hybrid timestamp: 48 bits of milliseconds, 16 bits of logical count that carry into them.
+/// A hybrid timestamp: 48 bits of milliseconds, then 16 bits of logical count that overflow into them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Hlc(u64);
 
 impl Hlc {
-    /// Smaller than any timestamp that a clock gives out.
+    /// Smaller than any timestamp that a clock returns.
     pub const ZERO: Self = Self(0);
 
     const LOGICAL_BITS: u32 = 16;
@@ -30,7 +29,7 @@ impl Hlc {
         self.0
     }
 
-    /// The smallest timestamp of the millisecond `wall`; the greatest one there is if that lies beyond all timestamps.
+    /// The smallest timestamp of the millisecond `wall`; the greatest timestamp if `wall` lies beyond all of them.
     pub const fn at(wall: WallMs) -> Self {
         if wall.0 > u64::MAX >> Self::LOGICAL_BITS { Self(u64::MAX) } else { Self(wall.0 << Self::LOGICAL_BITS) }
     }
@@ -52,17 +51,18 @@ impl fmt::Debug for Hlc {
     }
 }
 
-/// How far ahead of the local wall clock a timestamp may be to move the local clock.
+/// The greatest lead over the local wall clock at which a timestamp still moves the local clock, in milliseconds.
 pub const AHEAD_MS_MAX: u64 = 10_000;
 
 /// A node's clock for the timestamps of its writes: never behind its wall clock, never far ahead of it.
 ///
-/// It rises, however the wall clock moves by a little. Nothing of it is saved: a boot starts from the wall clock. Nothing rests on its being above
-/// what the boot before gave out, for a write gets a timestamp above all that its record holds, and its name in clocks is its dot. A clock that
-/// started above a saved bound went further ahead with each boot, and won over later writes of nodes that had not been restarted.
+/// It rises even when the wall clock moves back a little. Nothing of it is saved: a boot starts from the wall clock. No rule needs it to be
+/// above the timestamps of the boot before, because a write gets a timestamp above everything that its record holds, and its identity in clocks
+/// is its dot. A clock that started above a saved bound went further ahead with each boot, and won over later writes of nodes that had not been
+/// restarted.
 ///
-/// A wall clock that was set back by more than [`AHEAD_MS_MAX`] takes it along: peers would not follow it that far, and a restart would set it
-/// back all the same.
+/// It follows a wall clock that was set back by more than [`AHEAD_MS_MAX`]: peers would not follow it that far ahead, and a restart would set it
+/// back anyway.
 #[derive(Clone, Debug, Default)]
 pub struct HlcClock {
     last: Hlc,
@@ -74,14 +74,14 @@ impl HlcClock {
         Self { last: Hlc::ZERO }
     }
 
-    /// A timestamp above all that this clock gave out or took in, as far as they are near `wall`.
+    /// A timestamp above all that this clock returned or observed, as far as they are near `wall`.
     pub fn tick(&mut self, wall: WallMs) -> Hlc {
         let near = if is_near(self.last, wall) { self.last } else { Hlc::ZERO };
         self.last = near.next().max(Hlc::at(wall));
         self.last
     }
 
-    /// Takes in a timestamp of another node, unless it is so far ahead that one bad clock would drag all others along.
+    /// Takes in a timestamp of another node. One that is too far ahead is ignored, so that one bad clock cannot move all others.
     pub fn observe(&mut self, hlc: Hlc, wall: WallMs) {
         if is_near(hlc, wall) {
             self.last = self.last.max(hlc);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_was_set_back_far_takes_it_along() {
+    fn it_follows_a_wall_clock_that_was_set_back_far() {
         let mut clock = HlcClock::new();
         clock.tick(WallMs(3_600_000));
         assert_eq!(clock.tick(WallMs(1_000)), Hlc::at(WallMs(1_000)));
@@ -127,9 +127,9 @@ mod tests {
         assert_eq!(clock.tick(WallMs(1_000)), near.next());
     }
 
-    /// However often a node is restarted, and however fast.
+    /// This holds however often and however fast a node is restarted.
     #[test]
-    fn boots_do_not_clock_guard_ahead() {
+    fn boots_do_not_run_ahead() {
         for boot in 0..100 {
             let wall = WallMs(1_000_000 + boot);
             assert_eq!(HlcClock::new().tick(wall), Hlc::at(wall));

@@ -1,4 +1,4 @@
-//! Keys: what a client names, and where it lies on the ring.
+//! Keys of buckets, and their positions on the ring.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub const BUCKET_BYTES_MAX: usize = 255;
 /// The longest key in bytes.
 pub const KEY_BYTES_MAX: usize = 4096;
 
-/// A key of a bucket with its token. Keys sort as the ring does.
+/// A key of a bucket with its token. Keys sort in ring order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     token: Token,
@@ -19,14 +19,14 @@ pub struct Key {
     name: Bytes,
 }
 
-/// Why a bucket and a key name no key.
+/// Why a bucket and a key do not form a valid key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyError {
-    /// The bucket's name has this many bytes.
+    /// The bucket name has this invalid length in bytes.
     BucketLength(usize),
-    /// The key has this many bytes.
+    /// The key has this invalid length in bytes.
     KeyLength(usize),
-    /// Stored bytes are not a storage key.
+    /// The bytes are not a storage key.
     Malformed,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// Refuses what is no bucket's name.
+/// Checks a bucket's name.
 ///
 /// # Errors
 /// If it is empty or longer than the contract allows.
@@ -80,8 +80,8 @@ impl Key {
         &self.name
     }
 
-    /// What its record is stored under: token, bucket length, bucket, name. A partition is one range of these, and within a
-    /// token the key's own order is kept.
+    /// The key under which its record is stored: token, bucket length, bucket, name. A partition is one range of storage keys, and within a
+    /// token they sort as [`Key`] does.
     pub fn storage_key(&self) -> Bytes {
         let mut bytes = Vec::with_capacity(self.storage_key_len());
         bytes.extend_from_slice(&self.token.to_bytes());
@@ -91,26 +91,26 @@ impl Key {
         bytes.into()
     }
 
-    /// How many bytes those are.
+    /// The length of [`Self::storage_key`].
     pub const fn storage_key_len(&self) -> usize {
         17 + self.bucket.len() + self.name.len()
     }
 
-    /// The bucket of the key whose record is stored under `bytes`, if they are a storage key.
+    /// The bucket in a storage key; `None` if `bytes` are too short for one.
     pub fn bucket_of_storage_key(bytes: &[u8]) -> Option<&[u8]> {
         let bucket_len = usize::from(*bytes.get(16)?);
         bytes.get(17..17 + bucket_len)
     }
 
-    /// The token of the key whose record is stored under `bytes`.
+    /// The token in a storage key; `None` if `bytes` are too short for one.
     pub fn token_of_storage_key(bytes: &[u8]) -> Option<Token> {
         Some(Token::new(u128::from_be_bytes(*bytes.first_chunk()?)))
     }
 
-    /// The key whose record is stored under `bytes`.
+    /// Decodes a storage key.
     ///
     /// # Errors
-    /// If no key is stored under them.
+    /// If `bytes` are not a storage key.
     pub fn from_storage_key(bytes: &[u8]) -> Result<Self, KeyError> {
         let bucket = Self::bucket_of_storage_key(bytes).ok_or(KeyError::Malformed)?;
         let name = &bytes[17 + bucket.len()..];
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn storage_keys_name_their_keys(bucket in "[ab/]{1,4}", name in prop::collection::vec(any::<u8>(), 1..9)) {
+        fn a_storage_key_decodes_to_its_key(bucket in "[ab/]{1,4}", name in prop::collection::vec(any::<u8>(), 1..9)) {
             let key = Key::new(bucket.into_bytes().into(), name.into()).unwrap();
             let storage_key = key.storage_key();
             prop_assert_eq!(Key::bucket_of_storage_key(&storage_key), Some(key.bucket().as_ref()));
@@ -151,7 +151,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = Key::from_storage_key(&bytes);
         }
     }

@@ -1,4 +1,4 @@
-//! What broken rules do to values.
+//! The effects of broken rules on values.
 
 use crate::mutation::{Broken, Mutation};
 use crate::value::clock::Run;
@@ -6,7 +6,7 @@ use crate::value::dot::Dot;
 use crate::value::state::{Notes, State};
 
 impl Broken {
-    /// The dot that is given out where `dot` should be.
+    /// The dot that is assigned in place of `dot`.
     pub(crate) fn dot(self, mut dot: Dot, node_wide_count: &mut u64) -> Dot {
         if self.is(Mutation::ReuseLostActor) {
             dot.actor.since.0 = 0;

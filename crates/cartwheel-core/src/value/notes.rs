@@ -1,4 +1,4 @@
-//! Notes of replaced writes.
+//! Notes of replaced writes, by which late retries of them are recognized.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,20 +8,21 @@ use bytes::Bytes;
 use crate::value::hlc::Hlc;
 use crate::value::write_id::WriteId;
 
-/// What is remembered of a replaced write, so that a late retry of it, under another dot, is known.
+/// What is remembered of a replaced write, so that a late retry under another dot is recognized.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Note {
-    /// The smallest timestamp under which the write was met.
+    /// The smallest timestamp under which the write arrived.
     pub hlc: Hlc,
-    /// Its replacer had been shown it, so it goes under every dot. No two writes can have been shown each other.
+    /// Whether the write was shown to the write that replaced it. Then it is dropped under every dot, since no two writes can have been shown
+    /// each other.
     ///
-    /// Otherwise last write wins replaced it unseen. Two retried writes may have replaced each other so, on two nodes, and must
-    /// not take each other along: the note only says that the write need not be made again.
+    /// Otherwise last write wins replaced it unseen. Two retried writes may have replaced each other in that way, on two nodes, and must not
+    /// both disappear. Such a note only says that the write need not be made again.
     pub shown: bool,
 }
 
 impl Note {
-    /// What two notes of one write say together.
+    /// The note that says what both say of one write.
     fn united(self, other: Self) -> Self {
         Self { hlc: self.hlc.min(other.hlc), shown: self.shown || other.shown }
     }
@@ -33,20 +34,20 @@ const ENTRY_BYTES: usize = ID_BYTES + 9;
 /// A note as it is stored and sent: the write's id, the timestamp (big-endian), and 1 if it was shown, otherwise 0.
 type Entry = [u8; ENTRY_BYTES];
 
-/// The notes of a key, at most one for a write.
+/// The notes of a key, at most one for each write.
 ///
-/// They stay in the form in which they are stored and sent, entries ascending by write id: a key that is written often has
-/// dozens, each of its reads has them on the way, and hardly any looks at them.
+/// They stay in their stored and sent form, with entries ascending by write id. A busy key has dozens, each of its reads carries them, and
+/// hardly any read inspects them.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Notes(Bytes);
 
 impl Notes {
-    /// None.
+    /// No notes.
     pub const fn new() -> Self {
         Self(Bytes::new())
     }
 
-    /// The notes stored or sent as `bytes`; none if they never had this form.
+    /// Decodes the stored or sent form; `None` if `bytes` do not have it.
     pub fn from_bytes(bytes: Bytes) -> Option<Self> {
         let (entries, rest) = bytes.as_chunks::<ENTRY_BYTES>();
         let ascend = entries.is_sorted_by(|a, b| id_bytes(a) < id_bytes(b));
@@ -54,17 +55,17 @@ impl Notes {
         (rest.is_empty() && ascend && flags).then_some(Self(bytes))
     }
 
-    /// Their stored and sent form, which is the same for the same notes.
+    /// Their stored and sent form, which is the same for equal notes.
     pub const fn as_bytes(&self) -> &Bytes {
         &self.0
     }
 
-    /// How many there are.
+    /// The number of notes.
     pub fn len(&self) -> usize {
         self.entries().len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -80,7 +81,7 @@ impl Notes {
         self.entries().iter().map(decoded)
     }
 
-    /// Adds `other`'s; says whether that changed anything.
+    /// Adds the notes of `other`. Returns whether that changed anything.
     pub fn unite(&mut self, other: &Self) -> bool {
         if other.is_empty() || self == other {
             return false;
@@ -97,7 +98,7 @@ impl Notes {
         changed
     }
 
-    /// Forgets the oldest beyond `max`.
+    /// Removes the oldest notes beyond `max`.
     pub fn trim_oldest(&mut self, max: usize) {
         let Some(surplus) = self.len().checked_sub(max).filter(|&surplus| surplus > 0) else { return };
         let mut by_age: Vec<(Hlc, WriteId)> = self.iter().map(|(id, note)| (note.hlc, id)).collect();
@@ -111,7 +112,7 @@ impl Notes {
     }
 }
 
-/// Of two notes of one write, both hold.
+/// Two notes of one write become one that says both.
 impl FromIterator<(WriteId, Note)> for Notes {
     fn from_iter<I: IntoIterator<Item = (WriteId, Note)>>(notes: I) -> Self {
         let mut notes: Vec<(WriteId, Note)> = notes.into_iter().collect();
@@ -199,7 +200,7 @@ mod tests {
         prop::collection::vec(note, 0..8)
     }
 
-    /// The same as a map, taken in one by one.
+    /// The same notes as a map, added one by one.
     fn model(notes: &[(WriteId, Note)]) -> BTreeMap<WriteId, Note> {
         let mut model: BTreeMap<WriteId, Note> = BTreeMap::new();
         for &(id, note) in notes {
@@ -232,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_are_a_map(a in some_notes(), b in some_notes(), max in 0usize..6) {
+        fn notes_behave_as_a_map(a in some_notes(), b in some_notes(), max in 0usize..6) {
             let mut notes: Notes = a.iter().copied().collect();
             prop_assert!(same(&notes, &model(&a)));
             prop_assert_eq!(Notes::from_bytes(notes.as_bytes().clone()), Some(notes.clone()));

@@ -1,4 +1,4 @@
-//! What a key's replicas hold: a clock, siblings and notes of replaced writes, and how two such states become one.
+//! The state of a key at a replica (a clock, siblings and notes of replaced writes), and the merge of two states.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,22 +13,22 @@ use crate::value::hlc::{Hlc, WallMs};
 pub use crate::value::notes::{Note, Notes};
 use crate::value::write_id::WriteId;
 
-/// How many notes of replaced writes a put leaves on a key.
+/// The most notes of replaced writes that a put leaves on a key.
 pub const NOTES_MAX: usize = 64;
 
-/// What a sibling takes besides its content: its dot, its names and times, and its entry in the clock.
+/// The size of a sibling besides its content: its dot, ids and times, and its entry in the clock.
 const SIBLING_BYTES: usize = 128;
 
-/// How large a key's siblings are.
+/// The size of a key's siblings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Weight {
-    /// How many there are.
+    /// The number of siblings.
     pub siblings: usize,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: usize,
 }
 
-/// What a client wrote.
+/// The content of a write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Content {
     /// A value.
@@ -37,25 +37,25 @@ pub enum Content {
         bytes: Bytes,
         /// Its media type, as the client gave it.
         content_type: String,
-        /// How it is encoded, as HTTP's `Content-Encoding` says it (RFC 9110, 8.4); empty: not at all.
+        /// Its encoding, as HTTP's `Content-Encoding` states it (RFC 9110, 8.4). Empty: none.
         content_encoding: String,
     },
-    /// The mark of a delete.
+    /// The marker of a delete.
     Tombstone,
 }
 
 impl Content {
-    /// A value of which nobody has said the media type.
+    /// A value without a media type.
     pub fn untyped(bytes: impl Into<Bytes>) -> Self {
         Self::typed(bytes, "")
     }
 
-    /// A value of this media type, which is not encoded.
+    /// A value of this media type, without an encoding.
     pub fn typed(bytes: impl Into<Bytes>, content_type: impl Into<String>) -> Self {
         Self::Value { bytes: bytes.into(), content_type: content_type.into(), content_encoding: String::new() }
     }
 
-    /// The bytes that it takes in a state, at most a few too many.
+    /// Its size in a state in bytes, possibly a few bytes too high.
     pub const fn weight(&self) -> usize {
         match self {
             Self::Value { bytes, content_type, content_encoding } => {
@@ -66,30 +66,30 @@ impl Content {
     }
 }
 
-/// One write that no other write known here has replaced.
+/// A write that no other write known here has replaced.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sibling {
-    /// The write's name in clocks.
+    /// The write's identity in clocks.
     pub dot: Dot,
-    /// What was written.
+    /// The content of the write.
     pub content: Content,
-    /// When: above everything that the write replaced.
+    /// The write's timestamp, above everything that the write replaced.
     pub hlc: Hlc,
     /// The epoch in which it was made.
     pub epoch: Epoch,
-    /// The write's name for retries.
+    /// The write's identity across retries.
     pub write_id: WriteId,
     /// When the value expires, if it does.
     pub expires: Option<WallMs>,
 }
 
 impl Sibling {
-    /// Whether a reader at `wall` sees nothing here: a tombstone or an expired value.
+    /// Whether a reader at `wall` sees no value here: a tombstone or an expired value.
     pub fn is_deleted(&self, wall: WallMs) -> bool {
         matches!(self.content, Content::Tombstone) || self.expires.is_some_and(|expires| expires <= wall)
     }
 
-    /// The bytes that it takes in a state, at most a few too many.
+    /// Its size in a state in bytes, possibly a few bytes too high.
     pub const fn weight(&self) -> usize {
         SIBLING_BYTES + self.content.weight()
     }
@@ -100,14 +100,14 @@ impl Sibling {
     }
 }
 
-/// What a write has seen: it replaces this much and no more.
+/// What a write has seen: it replaces exactly this.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
     /// The dots seen.
     pub clock: Clock,
     /// The highest timestamp seen.
     pub hlc: Hlc,
-    /// The names of the writes shown, each with a timestamp by which the oldest notes are trimmed.
+    /// The ids of the writes shown, each with a timestamp by which the oldest notes are trimmed.
     pub ids: BTreeMap<WriteId, Hlc>,
 }
 
@@ -120,31 +120,31 @@ impl Seen {
     }
 }
 
-/// What [`State::merge`] did.
+/// The result of [`State::merge`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Merged {
-    /// Whether the state is another one now.
+    /// Whether the state has changed.
     pub changed: bool,
-    /// How many contents came under a dot that had another one here: both are siblings from now on. Each is the mark of a broken disk or
-    /// a forged message and is to be reported.
+    /// The number of contents that arrived under a dot that had another content here. Both are siblings from now on. Each is a sign of a broken
+    /// disk or a forged message, and is to be reported.
     pub collisions: usize,
 }
 
 /// The replicated state of one key.
 ///
-/// Invariants: every sibling's dot is in the clock; no sibling's write is noted as shown to its replacer.
+/// Invariants: every sibling's dot is in the clock; no sibling's write is noted as shown to the write that replaced it.
 ///
-/// Two siblings have one dot only where it was made twice, which sound nodes do not do. Then none of the two values is known to have
-/// replaced the other, so both are kept.
+/// Two siblings have the same dot only if it was made twice, which sound nodes do not do. Then neither value is known to have replaced the
+/// other, so both are kept.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct State {
     clock: Clock,
-    /// Ascending by their dots, and those of one dot by their fingerprints. As a rule there is one, and a map would take the room of eleven.
+    /// Ascending by dot, and within one dot by fingerprint. Usually there is one, and a map would take the space of eleven.
     siblings: Vec<Sibling>,
     notes: Notes,
 }
 
-/// Whether a write was met before.
+/// How the state knows a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Known {
     /// It is a sibling under this dot.
@@ -154,8 +154,8 @@ pub enum Known {
 }
 
 impl State {
-    /// The state of these parts. Siblings outside the clock extend it, and siblings that the notes drop are left out, so that
-    /// the invariants hold for whatever a peer sent.
+    /// The state of these parts. Siblings outside the clock extend it, and siblings that the notes drop are left out, so the invariants hold for
+    /// any parts that a peer sent.
     pub fn from_parts(mut clock: Clock, siblings: impl IntoIterator<Item = Sibling>, notes: Notes) -> Self {
         let siblings = ascending(siblings.into_iter().collect());
         siblings.iter().for_each(|sibling| clock.insert(sibling.dot));
@@ -164,7 +164,7 @@ impl State {
         state
     }
 
-    /// All dots that this state has taken in.
+    /// All dots that this state knows.
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -174,22 +174,22 @@ impl State {
         self.siblings.iter()
     }
 
-    /// How large its siblings are.
+    /// The size of its siblings.
     pub fn weight(&self) -> Weight {
         Weight { siblings: self.siblings.len(), bytes: self.siblings.iter().map(Sibling::weight).sum() }
     }
 
-    /// The names of replaced writes that are kept, so that a late retry of one is known.
+    /// The ids of replaced writes that are kept, so that a late retry of one is recognized.
     pub const fn notes(&self) -> &Notes {
         &self.notes
     }
 
-    /// Whether nothing was ever written here.
+    /// Whether no write ever reached it.
     pub fn is_empty(&self) -> bool {
         self.clock.is_empty() && self.siblings.is_empty() && self.notes.is_empty()
     }
 
-    /// Whether the write called `id` was met before.
+    /// How the write called `id` is known here, if it is.
     pub fn knows(&self, id: WriteId) -> Option<Known> {
         let live = self.siblings.iter().find(|sibling| sibling.write_id == id);
         let replaced = self.notes.get(id).map(|_| Known::Replaced);
@@ -201,7 +201,7 @@ impl State {
         self.siblings.iter().map(|sibling| sibling.hlc).max().unwrap_or_default()
     }
 
-    /// What a reader who was shown all of this state has seen.
+    /// What a reader that was shown all of this state has seen.
     pub fn seen(&self) -> Seen {
         Seen {
             clock: self.clock.clone(),
@@ -210,13 +210,13 @@ impl State {
         }
     }
 
-    /// Takes in a new write that has seen `seen`: it replaces the siblings that `seen` covers, and no others (paper,
+    /// Adds a new write that has seen `seen`: it replaces the siblings that `seen` covers, and no others (paper,
     /// section 4.4).
     ///
-    /// The names of what it replaces are kept as notes, the newest [`NOTES_MAX`] of them: one that is trimmed can only cost a
-    /// superfluous sibling, if a retry of that write is still on its way.
+    /// The ids of the replaced writes are kept as notes, the newest [`NOTES_MAX`] of them. Trimming a note can only cost a superfluous sibling,
+    /// if a retry of that write is still under way.
     pub fn put(&mut self, sibling: Sibling, seen: &Seen) {
-        // Of two contents of one dot, a clock cannot say which was shown.
+        // If a dot has two contents, the clock cannot say which was shown.
         let was_shown = |held: &&Sibling| self.is_stable(held.dot) || seen.ids.contains_key(&held.write_id);
         let covered = self.siblings.iter().filter(|held| seen.clock.contains(held.dot)).filter(was_shown);
         let shown = covered.map(|held| (held.write_id, held.hlc)).chain(seen.ids.iter().map(|(&id, &hlc)| (id, hlc)));
@@ -231,7 +231,7 @@ impl State {
         }
     }
 
-    /// Takes in a new write that replaces everything older that is held here besides what it has seen (last write wins).
+    /// Adds a new write that replaces what it has seen and everything older that is held here (last write wins).
     pub fn put_over(&mut self, sibling: Sibling, seen: &Seen) {
         let hlc = sibling.hlc;
         let older = self.siblings.iter().filter(|held| held.hlc < hlc);
@@ -246,21 +246,21 @@ impl State {
         self.notes.get(sibling.write_id).is_some_and(|note| note.shown)
     }
 
-    /// A sibling whose write is noted as shown goes, under whichever dot it came.
+    /// Drops siblings whose write is noted as shown, under whatever dot they came.
     fn drop_noted(&mut self) {
         let notes = &self.notes;
         self.siblings.retain(|held| notes.get(held.write_id).is_none_or(|note| !note.shown));
     }
 
-    /// Takes out siblings, as if later writes had replaced them: their dots stay in the clock. True if there were any.
+    /// Removes siblings as if later writes had replaced them: their dots stay in the clock. True if there were any.
     pub fn drop_siblings(&mut self, is_gone: impl Fn(&Sibling) -> bool) -> bool {
         let before = self.siblings.len();
         self.siblings.retain(|held| !is_gone(held));
         self.siblings.len() < before
     }
 
-    /// Forgets what only keeps replaced writes away: notes, and the dots of actors of which no sibling is left. True if there was
-    /// any. To be done when nothing can bring those writes back ([`crate::value::epoch`]).
+    /// Forgets what only keeps replaced writes away: notes, and the dots of actors without a sibling. Returns true if there was any. Call it
+    /// only when nothing can bring those writes back ([`crate::value::epoch`]).
     pub fn forget_replaced(&mut self) -> bool {
         let remembers = self.remembers_replaced();
         if remembers {
@@ -271,20 +271,20 @@ impl State {
         remembers
     }
 
-    /// Whether there is anything for [`Self::forget_replaced`].
+    /// Whether [`Self::forget_replaced`] would forget anything.
     pub fn remembers_replaced(&self) -> bool {
         let has_sibling = |actor| self.siblings.iter().any(|held| held.dot.actor == actor);
         !self.notes.is_empty() || self.clock.actors().any(|actor| !has_sibling(actor))
     }
 
-    /// The dots of actors of which no sibling is left.
+    /// The dots of actors without a sibling.
     pub fn idle(&self) -> Clock {
         let mut idle = self.clock.clone();
         idle.retain_actors(|actor| self.siblings.iter().all(|held| held.dot.actor != actor));
         idle
     }
 
-    /// Forgets the dots of these actors, of which no sibling is left. To be done when nothing can bring their writes back.
+    /// Forgets the dots of these actors, which have no sibling. Call it only when nothing can bring their writes back.
     pub fn forget_actors(&mut self, actors: &[Actor]) {
         self.clock.retain_actors(|actor| !actors.contains(&actor));
     }
@@ -294,11 +294,11 @@ impl State {
         self.siblings.binary_search_by_key(&dot, |held| held.dot)
     }
 
-    /// Takes in all that `other` knows. Commutative, associative and idempotent, whatever a bucket's settings say.
+    /// Merges everything that `other` knows. Commutative, associative and idempotent, whatever a bucket's settings say.
     ///
-    /// A sibling stays if both hold it, or if one holds it and the other has not met its dot: a dot that was met and is no
-    /// longer held was replaced. Notes drop the siblings they name, which have been replaced under another dot. If both hold a dot with
-    /// different contents, all of those stay.
+    /// A sibling stays if both hold it, or if one holds it and the other's clock lacks its dot: a dot in the clock without a sibling was
+    /// replaced. Notes drop the siblings they name, which were replaced under another dot. If both hold a dot with different contents, all of
+    /// them stay.
     pub fn merge(&mut self, other: &Self) -> Merged {
         let mut merged = Merged::default();
         let before = self.siblings.len();
@@ -338,7 +338,8 @@ impl State {
         self.siblings.get(first + 1).is_none_or(|next| next.dot != dot)
     }
 
-    /// The siblings as a reader of a `siblings` bucket sees them: of a write that was minted twice, one; of a dot that was made twice, both.
+    /// The siblings that a reader of a `siblings` bucket sees. A write that got two dots is shown once; both contents of a dot that was made
+    /// twice are shown.
     pub fn distinct_siblings(&self) -> Vec<&Sibling> {
         let mut latest = BTreeMap::new();
         for sibling in &self.siblings {
@@ -355,7 +356,7 @@ impl State {
     }
 }
 
-/// In the order of their dots, and where a dot has several contents, of these; each once.
+/// Sorts by dot and then by content, and removes duplicates.
 fn ascending(mut siblings: Vec<Sibling>) -> Vec<Sibling> {
     if siblings.is_sorted_by(|a, b| a.dot < b.dot) {
         return siblings;

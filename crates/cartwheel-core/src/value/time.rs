@@ -10,7 +10,7 @@ use crate::value::hlc::WallMs;
 pub struct Instant(pub u64);
 
 impl Instant {
-    /// How long after `earlier` it is; zero if it is not later.
+    /// The time since `earlier`; zero if `self` is not later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }

@@ -6,7 +6,7 @@ use md5::{Digest, Md5};
 
 /// A position on the ring `0..2^128`: the MD5 hash of a key (paper, section 4.2).
 ///
-/// MD5 spreads keys evenly; it protects nothing, and nothing here relies on it for protection.
+/// MD5 spreads keys evenly. It is no protection, and nothing relies on it for protection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(u128);
 
@@ -18,7 +18,7 @@ impl Token {
 
     /// The token of `key` in `bucket`.
     ///
-    /// The bucket's length goes first, so that no two (bucket, key) pairs hash the same bytes.
+    /// The bucket's length is hashed first, so that no two (bucket, key) pairs hash the same bytes.
     pub fn of_key(bucket: &[u8], key: &[u8]) -> Self {
         let mut md5 = Md5::new();
         md5.update((bucket.len() as u32).to_be_bytes());
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn bucket_and_key_cannot_be_confused() {
+    fn moving_a_byte_from_key_to_bucket_changes_the_token() {
         assert_ne!(Token::of_key(b"ab", b"c"), Token::of_key(b"a", b"bc"));
     }
 }

@@ -1,14 +1,13 @@
-//! Names of client writes, by which a repeated write is known.
+//! Ids of client writes, by which a repeated write is recognized.
 
 use std::fmt;
 
 use crate::value::key::Key;
 use crate::value::state::Content;
 
-/// The name of one client write, the same whichever node coordinates it and however often it is tried.
+/// The id of one client write, the same whichever node coordinates it and however often it is tried.
 ///
-/// It is a hash of everything that makes the write what it is, so a client that reuses an idempotency key for another write
-/// has made another write.
+/// It is a hash of everything that defines the write, so a client that reuses an idempotency key for different content makes a new write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId([u8; 16]);
 
@@ -23,8 +22,8 @@ impl WriteId {
         self.0
     }
 
-    /// The id of writing `content` to `key` with the sealed `context`, under an idempotency key that the client chose or its
-    /// first node made up.
+    /// The id of writing `content` to `key` with the sealed `context`, under an idempotency key chosen by the client or by the node that it
+    /// first reached.
     pub fn of_write(idempotency_key: &[u8], key: &Key, content: &Content, context: Option<&[u8]>) -> Self {
         let mut hasher = blake3::Hasher::new();
         let mut part = |bytes: &[u8]| {

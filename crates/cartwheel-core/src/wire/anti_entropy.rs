@@ -1,4 +1,4 @@
-//! What homes say to each other when they compare their Merkle trees.
+//! Encoding of the messages of an exchange.
 
 use bytes::Bytes;
 

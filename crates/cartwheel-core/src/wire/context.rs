@@ -1,4 +1,4 @@
-//! Contexts as clients carry them: sealed, so that a client can carry one but not make one.
+//! Sealed contexts: a client can return one but not forge one.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,27 +15,27 @@ use crate::value::key::Key;
 use crate::value::state::{NOTES_MAX, Seen};
 use crate::value::write_id::WriteId;
 
-/// The version of the form below.
+/// The version of the sealed form.
 const VERSION: u8 = 1;
 
 const MAC_BYTES: usize = 32;
 
 const HEADER_BYTES: usize = 1 + MAC_BYTES;
 
-/// The longest sealed context that is looked at.
+/// The longest sealed context that is accepted.
 pub const SEALED_BYTES_MAX: usize = 16 * 1024;
 
-/// The longest sealed context that is given out: 4 kB in a header, in base64.
+/// The longest sealed context that is issued: 4 kB in a header, in base64.
 pub const SEALED_BYTES_GIVEN_MAX: usize = 3_000;
 
-/// How many single dots beyond gaps a context names, besides those of the siblings that it was given out with.
+/// The most single dots beyond gaps in a context, besides those of the siblings with which it is issued.
 ///
-/// Two writers who each go on from their own put's reply have every second dot of an actor. What such a writer wrote before its last write
-/// has been replaced by that, on every replica that has met the later one: that it is named here only saves a replica that has not a
-/// sibling that goes once it does. To name fewer dots never loses a write.
+/// If two writers each continue from their own put's reply, each has every second dot of an actor. A write of such a writer before its last one
+/// has been replaced on every replica that has the later one. A replica without the later one only keeps a superfluous sibling until it has it.
+/// So fewer dots never lose a write.
 pub const SINGLES_MAX: usize = 128;
 
-/// What one write id adds to a context at the least.
+/// The least that one write id adds to a context.
 const ID_BYTES: usize = 16;
 
 /// The secret under which a cluster's nodes authenticate contexts.
@@ -43,7 +43,7 @@ const ID_BYTES: usize = 16;
 pub struct ClusterKey([u8; 32]);
 
 impl ClusterKey {
-    /// The key that belongs to a cluster's shared secret.
+    /// Derives the key from a cluster's shared secret.
     pub fn derive(secret: &[u8]) -> Self {
         Self(blake3::derive_key("cartwheel 2026 context authentication", secret))
     }
@@ -55,9 +55,9 @@ impl fmt::Debug for ClusterKey {
     }
 }
 
-/// Gives out and takes back contexts of one cluster.
+/// Seals and opens the contexts of one cluster.
 ///
-/// A checksum would not do: a forged context, or one that belongs to another key, would wipe siblings that its sender never saw.
+/// A checksum would not be enough: a forged context, or one of another key, would remove siblings that its sender never saw.
 #[derive(Clone, Debug)]
 pub struct Sealer {
     cluster: ClusterId,
@@ -72,19 +72,19 @@ impl Sealer {
         Self { cluster, key, singles_max: SINGLES_MAX, broken }
     }
 
-    /// Makes contexts name at most `singles_max` single dots beyond gaps.
+    /// Limits the single dots beyond gaps in contexts to `singles_max`.
     #[must_use]
     pub const fn naming(mut self, singles_max: usize) -> Self {
         self.singles_max = singles_max;
         self
     }
 
-    /// The sealed form of `context`, good for `key` alone.
+    /// Seals `context` for `key` alone.
     pub fn seal(&self, context: &Context, key: &Key) -> Bytes {
         self.seal_shown(context, || context.needs.clone(), key)
     }
 
-    /// The sealed form of a context that was given out with the siblings of these dots: if it would be too long, it goes on naming them.
+    /// Seals a context issued with the siblings of the dots `shown`. If it would be too long, it keeps these dots.
     pub fn seal_shown(&self, context: &Context, shown: impl FnOnce() -> Clock, key: &Key) -> Bytes {
         let payload = self.fitted(context, shown);
         let mut sealed = Vec::with_capacity(HEADER_BYTES + payload.len());
@@ -94,9 +94,9 @@ impl Sealer {
         sealed.into()
     }
 
-    /// The encoded context, without what makes it too long. Whatever is left out can only cost superfluous siblings: names of writes, if a
-    /// retry is still on its way; single dots, and then actors of which no sibling was shown, where a replica is behind; and, of siblings
-    /// by so many actors that they do not fit, some, which the next read shows again.
+    /// The encoded context, without what makes it too long. Whatever is left out can only cost superfluous siblings. Write ids are left out
+    /// first, which matters if a retry is still under way; then single dots; then actors without a sibling shown, which matters where a replica
+    /// lacks data. If siblings have so many actors that they do not fit, some of those are left out, and the next read shows them again.
     fn fitted(&self, context: &Context, shown: impl FnOnce() -> Clock) -> Vec<u8> {
         let payload_max = SEALED_BYTES_GIVEN_MAX - HEADER_BYTES;
         let seen = &context.seen;
@@ -107,7 +107,7 @@ impl Sealer {
             }
         }
         let (mut context, shown) = (context.clone(), shown());
-        // A put keeps no more of them.
+        // A put keeps no more than this.
         keep_newest(&mut context.seen, NOTES_MAX);
         context.seen.clock.thin(self.singles_max, &shown);
         let mut payload = encode_context(&context);
@@ -124,7 +124,7 @@ impl Sealer {
             let Context { seen, needs, .. } = &mut context;
             let actors: BTreeSet<_> = seen.clock.actors().skip(1 + seen.clock.actors_len() / 8).collect();
             if actors.is_empty() {
-                // One actor alone is too much only by its single dots.
+                // One actor alone is too large only by its single dots.
                 seen.clock.thin(seen.clock.singles_len() / 2, &Clock::new());
             } else {
                 seen.clock.retain_actors(|actor| actors.contains(&actor));
@@ -135,10 +135,10 @@ impl Sealer {
         payload
     }
 
-    /// The context that was sealed for `key`.
+    /// Opens a context sealed for `key`.
     ///
     /// # Errors
-    /// If this cluster did not give `sealed` out for `key`.
+    /// If this cluster did not issue `sealed` for `key`.
     pub fn open(&self, sealed: &[u8], key: &Key) -> Result<Context, ContextError> {
         if sealed.len() > SEALED_BYTES_MAX {
             return Err(ContextError::TooLong(sealed.len()));
@@ -148,7 +148,7 @@ impl Sealer {
             return Err(ContextError::Version(version));
         }
         let (mac, payload) = rest.split_first_chunk::<MAC_BYTES>().ok_or(ContextError::NotOurs)?;
-        // `Hash` compares in constant time, so a forger learns nothing from how long a refusal takes.
+        // `Hash` compares in constant time, so the time of a refusal tells a forger nothing.
         if self.mac(payload, key) != blake3::Hash::from_bytes(*mac) {
             return Err(ContextError::NotOurs);
         }
@@ -169,7 +169,7 @@ impl Sealer {
     }
 }
 
-/// Keeps the names of the newest writes.
+/// Keeps the ids of the newest writes.
 fn keep_newest(seen: &mut Seen, count: usize) {
     let mut by_age: Vec<(Hlc, WriteId)> = seen.ids.iter().map(|(&id, &hlc)| (hlc, id)).collect();
     by_age.sort_unstable();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_is_never_longer_than_promised_and_names_no_dot_that_was_not_in_it() {
+    fn a_sealed_context_has_a_bounded_length_and_no_additional_dots() {
         let gaps = |node| (1..3_000).map(move |number| dot(node, 10_000_000_000 * number));
         let many = |actors| (0..actors).map(|node| dot(node, 3));
         let cases: Vec<(Vec<Dot>, Vec<Dot>)> = vec![
@@ -225,7 +225,7 @@ mod tests {
             let whole = context(seen, &shown);
             let sealed = sealer().seal(&whole, &key());
             assert!(sealed.len() <= SEALED_BYTES_GIVEN_MAX, "{} bytes", sealed.len());
-            let opened = sealer().open(&sealed, &key()).expect("what was given out is taken back");
+            let opened = sealer().open(&sealed, &key()).expect("an issued context is accepted");
             assert!(whole.seen.clock.covers(&opened.seen.clock) && opened.seen.clock.covers(&opened.needs));
             assert!(!opened.seen.clock.is_empty());
             if shown.actors_len() < 50 && shown.singles_len() < 50 {

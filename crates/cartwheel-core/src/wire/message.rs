@@ -1,4 +1,4 @@
-//! Frames between nodes.
+//! Encoding of frames between nodes.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ use crate::value::state::Epoch;
 use crate::value::time::{Instant, Now};
 use crate::value::write_id::WriteId;
 
-/// Of messages that answer nothing and that nothing answers.
+/// The request id of messages that are neither requests nor responses.
 const NO_REQUEST: RequestId = RequestId { requester: Requester::Coordinator, operation: 0, round: 0 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -263,7 +263,7 @@ struct PbMerge {
     state: PbState,
     #[prost(uint64, tag = "3")]
     epoch: u64,
-    /// The loss that it makes good; 0: none.
+    /// The loss that it heals; 0: none.
     #[prost(uint64, tag = "4")]
     heals: u64,
     #[prost(bool, tag = "5")]
@@ -314,10 +314,10 @@ struct PbForward {
     budget_us: u64,
     #[prost(bool, tag = "3")]
     strong: bool,
-    /// 0: as the bucket says.
+    /// 0: the bucket's w.
     #[prost(uint32, tag = "4")]
     w: u32,
-    /// What the put has seen.
+    /// The sealed context of the put.
     #[prost(bytes = "bytes", optional, tag = "5")]
     context: Option<Bytes>,
     /// Absent: a tombstone.
@@ -415,7 +415,7 @@ struct PbShortfall {
     why: String,
 }
 
-/// A frame, without a length prefix, whose bytes have yet to be put together. Large values are not copied before that.
+/// A frame without a length prefix, before its bytes are put together. Large values are not copied until then.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Frame {
     envelope: PbEnvelope,
@@ -423,7 +423,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The frame that carries `envelope` to a node with which this version of the protocol was agreed on.
+    /// The frame of `envelope` for a node with which this protocol version was negotiated.
     pub fn of(envelope: &Envelope, protocol: Protocol) -> Self {
         let (request_id, message) = message_to_pb(&envelope.message);
         let envelope = PbEnvelope {
@@ -451,31 +451,31 @@ impl Frame {
         Self { envelope, protocol }
     }
 
-    /// How many bytes it has, or a few less.
+    /// Its size in bytes, possibly a few bytes too low.
     pub fn bytes(&self) -> usize {
         self.envelope.encoded_len()
     }
 
-    /// Its bytes.
+    /// Encodes it.
     pub fn encode(&self) -> Bytes {
         framed(self.envelope.encode_to_vec().into(), self.protocol)
     }
 }
 
-/// The frame that carries `envelope`, without a length prefix, in the latest version of the protocol.
+/// Encodes the frame of `envelope`, without a length prefix, in the latest protocol version.
 pub fn encode_envelope(envelope: &Envelope) -> Bytes {
     encode_envelope_as(envelope, Protocol::NEWEST)
 }
 
-/// The same, to a node with which this version of the protocol was agreed on.
+/// Encodes the frame for a node with which this protocol version was negotiated.
 pub fn encode_envelope_as(envelope: &Envelope, protocol: Protocol) -> Bytes {
     Frame::of(envelope, protocol).encode()
 }
 
-/// The envelope that a frame of any version carries that this build speaks.
+/// Decodes a frame of any protocol version that this build supports.
 ///
 /// # Errors
-/// If the frame is not one of such a version.
+/// If the frame is malformed or of another version.
 pub fn decode_envelope(frame: Bytes) -> Result<Envelope, WireError> {
     let envelope = PbEnvelope::decode(unframed(frame)?)?;
     if !Spoken::BY_THIS_BUILD.has(Protocol(envelope.version)) {
@@ -484,10 +484,10 @@ pub fn decode_envelope(frame: Bytes) -> Result<Envelope, WireError> {
     envelope_from_pb(envelope)
 }
 
-/// The envelope that a frame carries which came from a node with which this version of the protocol was agreed on.
+/// Decodes a frame from a node with which this protocol version was negotiated.
 ///
 /// # Errors
-/// If the frame is not one of that version.
+/// If the frame is malformed or of another version.
 pub fn decode_envelope_as(frame: Bytes, protocol: Protocol) -> Result<Envelope, WireError> {
     let envelope = PbEnvelope::decode(unframed(frame)?)?;
     if envelope.version != protocol.0 {
@@ -513,7 +513,7 @@ fn envelope_from_pb(envelope: PbEnvelope) -> Result<Envelope, WireError> {
         config_stamp: ConfigStamp {
             version: ConfigVersion(envelope.config_version),
             is_syncing: envelope.is_syncing,
-            // Zero is no time at which a boot can begin: the message is about no partition.
+            // No boot can begin at zero. The message concerns no partition.
             memory: match envelope.memory {
                 0 => Memory::default(),
                 since => Memory { incarnation: Incarnation(envelope.from_incarnation), since: Since(since) },
@@ -535,8 +535,8 @@ const fn known_loss_from_pb(loss: &PbKnownLoss) -> (Home, Since) {
 
 fn message_to_pb(message: &Message) -> (RequestId, PbMessage) {
     match message {
-        Message::Request(request_id, ask) => (*request_id, ask_to_pb(ask)),
-        Message::Response(request_id, answer) => (*request_id, answer_to_pb(answer)),
+        Message::Request(request_id, request) => (*request_id, request_to_pb(request)),
+        Message::Response(request_id, response) => (*request_id, response_to_pb(response)),
         Message::Forward(request_id, put, budget, epoch) => {
             (*request_id, PbMessage::Forward(forward_to_pb(put, *budget, *epoch)))
         }
@@ -732,8 +732,8 @@ fn message_from_pb(request_id: RequestId, message: PbMessage) -> Result<Message,
     })
 }
 
-fn ask_to_pb(ask: &ReplicaRequest) -> PbMessage {
-    match ask {
+fn request_to_pb(request: &ReplicaRequest) -> PbMessage {
+    match request {
         ReplicaRequest::Recover { key, home, since } => {
             PbMessage::Recover(PbRecover { key: key_to_pb(key), loss: known_loss_to_pb((*home, *since)) })
         }
@@ -753,8 +753,8 @@ fn ask_to_pb(ask: &ReplicaRequest) -> PbMessage {
     }
 }
 
-fn answer_to_pb(answer: &ReplicaResponse) -> PbMessage {
-    match answer {
+fn response_to_pb(response: &ReplicaResponse) -> PbMessage {
+    match response {
         ReplicaResponse::State { state, epoch, loss } => {
             PbMessage::State(PbHeldState { state: state_to_pb(state), epoch: epoch.0, loss: loss_to_pb(*loss) })
         }

@@ -1,7 +1,7 @@
-//! The forms in which values are stored and sent: protobuf, with numbers that are never given a second meaning.
+//! Encodings of everything that is stored or sent: protobuf, whose field numbers are never reused.
 //!
-//! What comes in is parsed into the protocol's own types at once, so nothing behind this module meets a clock with a zero
-//! counter or an enumeration it does not know.
+//! Incoming bytes are parsed into the protocol's own types at once, so the rest of the code never sees a clock with a zero counter or an unknown
+//! enumeration value.
 
 mod anti_entropy;
 pub mod context;
@@ -20,20 +20,20 @@ pub(crate) use transfer::{decode_transfer, encode_transfer};
 pub(crate) use value::{decode_context, decode_record, encode_context, encode_record};
 pub use version::{PRETENDS, PROTOCOL_VERSION, Protocol, Spoken};
 
-/// Why bytes are not what they should be.
+/// Why bytes cannot be decoded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WireError {
-    /// They are not protobuf of the expected form.
+    /// They are not protobuf of the expected type.
     Form(String),
-    /// A field is missing or holds what it never should.
+    /// A field is missing or has an invalid value.
     Field(&'static str),
-    /// They have a version that this build does not know.
+    /// Their version is unknown to this build.
     Version(u32),
-    /// A frame has another version than was agreed on with whoever sent it.
+    /// A frame has another version than was negotiated with its sender.
     NotAgreed {
         /// Its version.
         said: Protocol,
-        /// The version that it should have.
+        /// The negotiated version.
         agreed: Protocol,
     },
 }
@@ -45,7 +45,7 @@ impl fmt::Display for WireError {
             Self::Field(name) => write!(f, "malformed field: {name}"),
             Self::Version(version) => write!(f, "version {version}, which this build does not know"),
             Self::NotAgreed { said, agreed } => {
-                write!(f, "a frame of protocol version {said} from a node with which {agreed} was agreed on")
+                write!(f, "a frame has protocol version {said}, but {agreed} was negotiated with its sender")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What nodes say to each other about the configurations of a partition, and what they remember of them.
+//! Encoding of messages about configurations, and of partition states.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -43,7 +43,7 @@ enum PbReconfigurationMessage {
     Synced(u64),
 }
 
-/// A ballot, and the number of the configuration that it is about.
+/// A ballot, with the number of the configuration that it concerns.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbBallot {
     #[prost(uint64, tag = "1")]
@@ -97,25 +97,25 @@ struct PbConfiguration {
     incarnations: Vec<u64>,
     #[prost(uint32, tag = "4")]
     choosers: u32,
-    /// The buckets whose n was ever another than the default.
+    /// The buckets whose n was ever different from the default.
     #[prost(message, repeated, tag = "5")]
     counts: Vec<PbCount>,
-    /// Earlier builds did not say them.
+    /// False: written by an earlier build, which did not store the counts.
     #[prost(bool, tag = "6")]
     says_counts: bool,
-    /// Which of the tables that are sent beside it says them instead of `counts`, counted from 1.
+    /// If not 0: the number, from 1, of the table in the message that replaces `counts`.
     #[prost(uint32, tag = "7")]
     table: u32,
 }
 
-/// How many home replicas keys have, by bucket.
+/// The number of home replicas of keys, by bucket.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbTable {
     #[prost(message, repeated, tag = "1")]
     counts: Vec<PbCount>,
 }
 
-/// How many home replicas the keys of a bucket have.
+/// The number of home replicas of a bucket's keys.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbCount {
     #[prost(bytes = "bytes", tag = "1")]
@@ -124,7 +124,7 @@ struct PbCount {
     n: u32,
 }
 
-/// What a node tells of what holds. All fields are empty but those of one of the three kinds.
+/// A [`PhasesNotice`]. Only the fields of one of its three kinds are set.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PbPhases {
     #[prost(fixed64, optional, tag = "1")]
@@ -135,18 +135,18 @@ pub(super) struct PbPhases {
     is_answer: bool,
     #[prost(uint32, repeated, tag = "4")]
     partitions: Vec<u32>,
-    /// What holds in `partitions`.
+    /// The configurations of `partitions`.
     #[prost(message, repeated, tag = "5")]
     phases: Vec<PbPhase>,
-    /// Of a digest. A build that does not know this answers only if its own is another.
+    /// Belongs to `digest`. A build that does not know this field answers only if its own digest differs.
     #[prost(bool, tag = "6")]
     asks: bool,
-    /// What the configurations of `phases` say of how many homes keys have: most say the same.
+    /// The tables of the configurations in `phases`, each once, since most are equal.
     #[prost(message, repeated, tag = "7")]
     tables: Vec<PbTable>,
 }
 
-/// A partition state as it is stored. The version comes first, so that no later form is taken for this one.
+/// A partition state as it is stored. The version comes first, so that a later form is not taken for this one.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbPartitionState {
     #[prost(uint32, tag = "1")]
@@ -167,7 +167,7 @@ struct PbPartitionState {
     accepted: Option<PbAccepted>,
 }
 
-const SEAT_VERSION: u32 = 1;
+const PARTITION_STATE_VERSION: u32 = 1;
 
 pub(super) fn reconfiguration_to_pb(partition: PartitionId, message: &ReconfigurationMessage) -> PbReconfiguration {
     let message = match message {
@@ -253,7 +253,7 @@ fn configuration_to_pb(configuration: &Configuration) -> PbConfiguration {
         incarnations: configuration.homes.iter().map(|home| home.incarnation.0).collect(),
         choosers: configuration.choosers.into(),
         counts: counts_to_pb(&configuration.counts),
-        says_counts: !configuration.counts.is_unsaid(),
+        says_counts: !configuration.counts.is_unknown(),
         table: 0,
     }
 }
@@ -267,7 +267,7 @@ fn counts_from_pb(counts: Vec<PbCount>) -> Result<ReplicaCounts, WireError> {
     Ok(ReplicaCounts::new(counts.into_iter().map(count).collect::<Result<_, _>>()?))
 }
 
-/// The same, with its table among those that are sent beside it.
+/// The encoded configuration, with its table among those of the message.
 fn beside(tables: &mut Vec<ReplicaCounts>, configuration: &Configuration) -> PbConfiguration {
     let place = tables.iter().position(|table| *table == configuration.counts).unwrap_or_else(|| {
         tables.push(configuration.counts.clone());
@@ -277,7 +277,7 @@ fn beside(tables: &mut Vec<ReplicaCounts>, configuration: &Configuration) -> PbC
     PbConfiguration { table: place as u32 + 1, ..inline }
 }
 
-/// A configuration whose table may be among those that were sent beside it.
+/// Decodes a configuration whose table may be among those of the message.
 fn configuration_from_pb_with(
     tables: &[ReplicaCounts],
     configuration: PbConfiguration,
@@ -299,7 +299,7 @@ fn configuration_from_pb(configuration: PbConfiguration) -> Result<Configuration
     let home =
         |(node, incarnation): (u64, u64)| Home { node: NodeId::new(node), incarnation: Incarnation(incarnation) };
     let choosers = u8::try_from(choosers).map_err(|_| WireError::Field("choosers"))?;
-    let counts = if says_counts { counts_from_pb(counts)? } else { ReplicaCounts::unsaid() };
+    let counts = if says_counts { counts_from_pb(counts)? } else { ReplicaCounts::unknown() };
     Ok(Configuration { number, homes: nodes.into_iter().zip(incarnations).map(home).collect(), choosers, counts })
 }
 
@@ -364,7 +364,7 @@ pub(super) fn phases_notice_from_pb(notice: PbPhases) -> Result<PhasesNotice, Wi
     Ok(PhasesNotice::Steps(versions.into_iter().map(ConfigVersion).collect(), is_answer))
 }
 
-/// A phase that makes sense in itself.
+/// Decodes a phase and checks that it is consistent.
 fn sound_phase_from_pb(phase: PbPhase) -> Result<ConfigPhase, WireError> {
     sound(phase_from_pb(phase)?)
 }
@@ -373,11 +373,11 @@ fn sound(phase: ConfigPhase) -> Result<ConfigPhase, WireError> {
     Some(phase).filter(ConfigPhase::is_sound).ok_or(WireError::Field("phase"))
 }
 
-/// A partition state as it is stored.
+/// Encodes a partition state for the store.
 pub fn encode_partition_state(partition_state: &PartitionState) -> Bytes {
     let Acceptor { promised, accepted } = &partition_state.acceptor;
     PbPartitionState {
-        version: SEAT_VERSION,
+        version: PARTITION_STATE_VERSION,
         phase: phase_to_pb(&partition_state.phase),
         synced: partition_state.synced.iter().copied().collect(),
         retired: partition_state.retired.as_ref().map(configuration_to_pb),
@@ -390,13 +390,13 @@ pub fn encode_partition_state(partition_state: &PartitionState) -> Bytes {
     .into()
 }
 
-/// The partition state that a store remembers.
+/// Decodes a stored partition state.
 ///
 /// # Errors
-/// If the bytes are no partition state, or one of a newer build.
+/// If the bytes are damaged, or are of a newer build.
 pub fn decode_partition_state(bytes: &[u8]) -> Result<PartitionState, WireError> {
     let partition_state = PbPartitionState::decode(bytes)?;
-    if partition_state.version != SEAT_VERSION {
+    if partition_state.version != PARTITION_STATE_VERSION {
         return Err(WireError::Version(partition_state.version));
     }
     Ok(PartitionState {

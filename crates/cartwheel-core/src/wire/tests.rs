@@ -1,4 +1,4 @@
-//! What only a key or a checksum keeps nonsense away from must bear it too.
+//! Arbitrary bytes for the decoders that a key or a checksum normally protects: they must not panic.
 
 use proptest::prelude::*;
 
@@ -8,8 +8,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 5_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn contexts_and_records_behind_their_seals(bytes in prop::collection::vec(any::<u8>(), 0..120), field in 1u8..5) {
-        // As it is, and as the contents of one of the fields.
+    fn arbitrary_contexts_and_records_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..120), field in 1u8..5) {
+        // The bytes as they are, and as the contents of one field.
         let within = [&[field << 3 | 2, bytes.len() as u8], &bytes[..]].concat();
         for bytes in [bytes, within] {
             if let Ok(context) = decode_context(&bytes) {

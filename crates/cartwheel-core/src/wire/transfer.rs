@@ -1,4 +1,4 @@
-//! Records on their way to a new home, and how far they have come.
+//! Encoding of transfers of records to a new home, and of their progress.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -38,7 +38,7 @@ enum PbAnswer {
     Refused(u32),
 }
 
-/// An encoded page and its XXH3.
+/// An encoded page with its XXH3 checksum.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbChecked {
     #[prost(bytes = "bytes", tag = "1")]
@@ -119,14 +119,14 @@ struct PbTransfer {
     groups: Vec<u64>,
 }
 
-/// The stored form of how far a transfer has come.
+/// Encodes the progress of a transfer for the store.
 pub(crate) fn encode_transfer(saved: &Saved) -> Bytes {
     let left = saved.left.iter().map(range_to_pb).collect();
     let form = PbTransfer { floor: saved.floor.0, left, groups: saved.groups.iter().map(|group| group.0).collect() };
     form.encode_to_vec().into()
 }
 
-/// What is stored of a transfer. None if nothing is, or nothing that can be read: then it begins anew.
+/// Decodes the stored progress of a transfer. `None` if there is none, or if it cannot be read: then the transfer starts again.
 pub(crate) fn decode_transfer(bytes: &[u8]) -> Option<Saved> {
     if bytes.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! Clocks, siblings, states, contexts and records.
+//! Encodings of clocks, siblings, states, contexts and records.
 
 use std::collections::BTreeMap;
 
@@ -116,17 +116,17 @@ struct PbRecord {
     recovered_since: u64,
     #[prost(fixed64, repeated, tag = "6")]
     owed: Vec<u64>,
-    /// Absent: none was taken.
+    /// Absent: no digest was stored.
     #[prost(bytes = "bytes", optional, tag = "7")]
     content: Option<Bytes>,
-    /// Since when each of `owed` is.
+    /// The epoch of each entry of `owed`.
     #[prost(uint64, repeated, tag = "8")]
     owed_since: Vec<u64>,
-    /// 0: none. At most one of the two.
+    /// 0: none. At most one of the two is set.
     #[prost(uint64, tag = "9")]
-    look_in: u64,
+    gc_due_in: u64,
     #[prost(uint64, tag = "10")]
-    look_at: u64,
+    gc_due_at: u64,
     /// 0: none.
     #[prost(uint64, tag = "11")]
     expired_since: u64,
@@ -172,8 +172,8 @@ fn clock_from_pb(runs: Vec<PbRun>) -> Clock {
     clock
 }
 
-/// The ids as parts of one buffer: with a buffer for each, and another for the copy that the encoder takes, allocating them
-/// costs more than all else that is done with a context.
+/// The ids as slices of one buffer. With a buffer for each, and another for the encoder's copy, allocation would cost more than the rest of the
+/// work on a context.
 fn ids_to_pb<'a>(ids: impl ExactSizeIterator<Item = &'a WriteId>) -> Vec<Bytes> {
     const ID_BYTES: usize = size_of::<WriteId>();
     let count = ids.len();
@@ -200,7 +200,7 @@ fn content_digest(bytes: Option<Bytes>) -> Result<Option<ContentDigest>, WireErr
     bytes.map(|bytes| fixed(&bytes, "content digest").map(ContentDigest)).transpose()
 }
 
-/// The loss with this number, which is never 0.
+/// The loss with this number; a real loss is never 0.
 pub(super) fn loss_from_pb(number: u64) -> Option<Loss> {
     (number > 0).then_some(Loss(number))
 }
@@ -288,7 +288,7 @@ pub(crate) fn decode_context(bytes: &[u8]) -> Result<Context, WireError> {
     })
 }
 
-/// The record's form behind a head of `head_bytes` zeros, in one buffer.
+/// Encodes a record behind a head of `head_bytes` zeros, in one buffer.
 pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
     let pb = PbRecord {
         own: record.header.own.map(|own| PbOwnActor { since: own.since.0, count: own.count }),
@@ -298,8 +298,8 @@ pub(crate) fn encode_record(record: &Record, head_bytes: usize) -> Vec<u8> {
         recovered_since: record.header.recovered_since.0,
         owed: record.header.owed.keys().map(|node| node.get()).collect(),
         owed_since: record.header.owed.values().map(|since| since.0).collect(),
-        look_in: record.header.look.map_or(0, |look| if let GcDue::In(epoch) = look { epoch.0 } else { 0 }),
-        look_at: record.header.look.map_or(0, |look| if let GcDue::At(wall) = look { wall.0 } else { 0 }),
+        gc_due_in: record.header.gc_due.map_or(0, |due| if let GcDue::In(epoch) = due { epoch.0 } else { 0 }),
+        gc_due_at: record.header.gc_due.map_or(0, |due| if let GcDue::At(wall) = due { wall.0 } else { 0 }),
         expired_since: record.header.expired_since.map_or(0, |since| since.0),
         idle: record.header.idle.as_ref().map(|idle| PbIdle {
             since: idle.since.0,
@@ -324,7 +324,7 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<Record, WireError> {
             changed: Epoch(record.changed),
             recovered_since: Since(record.recovered_since),
             owed: record.owed.into_iter().map(NodeId::new).zip(owed_since).collect(),
-            look: match (record.look_in, record.look_at) {
+            gc_due: match (record.gc_due_in, record.gc_due_at) {
                 (0, 0) => None,
                 (0, wall) => Some(GcDue::At(WallMs(wall))),
                 (epoch, _) => Some(GcDue::In(Epoch(epoch))),

@@ -1,7 +1,7 @@
-//! Versions of the protocol between nodes, and what goes with them.
+//! Versions of the protocol between nodes.
 //!
-//! A build speaks a range of versions, so that a cluster can be upgraded node by node: on each connection two nodes use the highest that
-//! both speak. What came with a version, be it sent or stored, is used once all members speak that version.
+//! A build supports a range of versions, so that a cluster can be upgraded node by node. On each connection, two nodes use the highest version
+//! that both support. A feature of a new version, sent or stored, is used once all members support that version.
 
 use std::fmt;
 
@@ -10,21 +10,21 @@ use prost::Message as _;
 
 use super::WireError;
 
-/// The latest version of the protocol between nodes, and of all that they store.
+/// The latest version of the protocol between nodes, and of everything that they store.
 ///
-/// 2: a replica or coordinator may say that its disk is full. 3: notes are one field of a state; digests are taken of another form.
-/// 4: nodes probe each other; homes compare their Merkle trees; a node may be asked to stand in for a home. 5: nodes tell what came to
-/// the history since a version, and of epochs with a digest of the members and marks on them; partitions have configurations, and
-/// messages say on which of them they stand; who is to be a home fetches records in pages. 6: messages, records and configurations
-/// carry more of what an acknowledgement rests on, so nodes of earlier builds are refused.
+/// 2: a replica or coordinator may report a full disk. 3: notes are one field of a state; digests have another form. 4: nodes probe each other;
+/// homes compare their Merkle trees; a node may be asked to stand in for a home. 5: nodes send the changes of the history since a version, and
+/// epochs with a digest of the members and marks for them; partitions have configurations, and messages carry a configuration stamp; a syncing
+/// home fetches records in pages. 6: messages, records and configurations carry more of what an acknowledgement depends on, so nodes of earlier
+/// builds are refused.
 pub const PROTOCOL_VERSION: u32 = 6;
-/// The lowest version that is still spoken.
+/// The lowest version that is still supported.
 const OLDEST_VERSION: u32 = 6;
 
-/// Whether this build pretends to speak one version more, which differs from the latest in nothing but the form of frames and records.
+/// Whether this build pretends to support one version more, which differs from the latest only in the form of frames and records.
 ///
-/// It is for tests of upgrades alone, and so not a feature of the crate, which `--all-features` would switch on: set
-/// `CARTWHEEL_PRETEND_NEXT` when compiling.
+/// It is only for tests of upgrades, and not a feature of the crate, because `--all-features` would enable it: set `CARTWHEEL_PRETEND_NEXT` when
+/// compiling.
 pub const PRETENDS: bool = option_env!("CARTWHEEL_PRETEND_NEXT").is_some();
 
 /// A version of the protocol between nodes.
@@ -32,12 +32,12 @@ pub const PRETENDS: bool = option_env!("CARTWHEEL_PRETEND_NEXT").is_some();
 pub struct Protocol(pub u32);
 
 impl Protocol {
-    /// The lowest that this build speaks.
+    /// The lowest version that this build supports.
     pub const OLDEST: Self = Self(OLDEST_VERSION);
-    /// The highest that this build speaks.
+    /// The highest version that this build supports.
     pub const NEWEST: Self = Self(PROTOCOL_VERSION + PRETENDS as u32);
 
-    /// Whether this is the version that a build pretends to speak.
+    /// Whether this is the version that this build pretends to support.
     pub(crate) const fn is_pretended(self) -> bool {
         PRETENDS && self.0 == Self::NEWEST.0
     }
@@ -49,7 +49,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The versions that a node speaks: all from `oldest` to `newest`.
+/// The versions that a node supports: all from `oldest` to `newest`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Spoken {
     /// The lowest.
@@ -59,15 +59,15 @@ pub struct Spoken {
 }
 
 impl Spoken {
-    /// Those of this build.
+    /// The versions of this build.
     pub const BY_THIS_BUILD: Self = Self { oldest: Protocol::OLDEST, newest: Protocol::NEWEST };
 
-    /// Whether `protocol` is one of them.
+    /// Whether `protocol` is in the range.
     pub fn has(self, protocol: Protocol) -> bool {
         (self.oldest..=self.newest).contains(&protocol)
     }
 
-    /// The version in which two nodes talk: the highest that both speak.
+    /// The version that two nodes use: the highest that both support.
     pub fn in_common(self, other: Self) -> Option<Protocol> {
         Some(self.newest.min(other.newest)).filter(|&highest| self.has(highest) && other.has(highest))
     }
@@ -80,8 +80,8 @@ impl fmt::Display for Spoken {
     }
 }
 
-/// A frame of the version that is only pretended: the frame of the version before as a field of another, which no build can read that
-/// does not pretend, too.
+/// A frame of the pretended version: the frame of the latest version as a field of another message, which only a build that also pretends can
+/// read.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbPretended {
     #[prost(uint32, tag = "1")]
@@ -90,7 +90,7 @@ struct PbPretended {
     frame: Bytes,
 }
 
-/// What is sent for `frame` in the version `protocol`.
+/// The bytes to send for `frame` in the version `protocol`.
 pub(super) fn framed(frame: Bytes, protocol: Protocol) -> Bytes {
     if !protocol.is_pretended() {
         return frame;
@@ -98,7 +98,7 @@ pub(super) fn framed(frame: Bytes, protocol: Protocol) -> Bytes {
     PbPretended { version: protocol.0, frame }.encode_to_vec().into()
 }
 
-/// The frame for which `sent` was sent, in whichever version.
+/// The inverse of [`framed`], for any version.
 pub(super) fn unframed(sent: Bytes) -> Result<Bytes, WireError> {
     // Every frame begins with its version, a field of one byte.
     if !PRETENDS || sent.get(1).copied().map(u32::from) != Some(Protocol::NEWEST.0) {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn two_nodes_use_the_highest_version_that_both_speak() {
+    fn two_nodes_use_the_highest_version_that_both_support() {
         for (ours, theirs, common) in [
             (spoken(5, 5), spoken(5, 5), Some(5)),
             (spoken(5, 6), spoken(5, 5), Some(5)),

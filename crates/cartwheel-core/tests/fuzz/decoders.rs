@@ -31,13 +31,23 @@ fn record() -> impl Strategy<Value = Record> {
     let content = option::of(any::<[u8; 16]>().prop_map(ContentDigest));
     (own, loss, number(), number(), content, state()).prop_map(|(own, recovering, changed, since, content, state)| {
         let owed = state.siblings().map(|held| (held.dot.actor.node, held.epoch)).collect();
-        let look = [None, Some(GcDue::In(Epoch(changed.max(1)))), Some(GcDue::At(WallMs(since.max(1))))]
+        let gc_due = [None, Some(GcDue::In(Epoch(changed.max(1)))), Some(GcDue::At(WallMs(since.max(1))))]
             [(changed % 3) as usize];
         let expired_since = own.map(|_| Epoch(since.max(1)));
         let (changed, recovered_since) = (Epoch(changed), Since(since));
         let idle = (since % 2 == 1).then(|| Idle { since: changed, noted: state.clock().clone(), gone: state.idle() });
         Record {
-            header: LocalHeader { own, recovering, changed, recovered_since, owed, look, expired_since, idle, content },
+            header: LocalHeader {
+                own,
+                recovering,
+                changed,
+                recovered_since,
+                owed,
+                gc_due,
+                expired_since,
+                idle,
+                content,
+            },
             state,
         }
     })

@@ -4,13 +4,13 @@ use std::fmt;
 
 use crate::ring::N_MAX;
 
-/// The largest value that a bucket may be told to take, in bytes. A key with many siblings must still fit into one message.
+/// The upper limit of `max_value_bytes`. A key with many siblings must still fit into one message.
 pub const VALUE_BYTES_MAX: u32 = 16 << 20;
 
 /// What readers see of concurrent writes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Conflict {
-    /// All of them.
+    /// All of them, as siblings.
     #[default]
     Siblings,
     /// The one with the greatest timestamp: last write wins.
@@ -20,26 +20,26 @@ pub enum Conflict {
 /// When a replica acknowledges a write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Durability {
-    /// As the node is configured.
+    /// The node's own setting.
     #[default]
     NodeDefault,
     /// When it is synced to disk.
     Fsync,
-    /// When it is in the operating system's hands.
+    /// When it is handed to the operating system.
     Os,
 }
 
-/// How a bucket's keys are kept and served.
+/// The settings of a bucket.
 ///
-/// In a cluster of fewer than `n` nodes the settings stay as they are and keys have fewer homes; `r` and `w` still count
-/// that many nodes, so a request that asks for more than there are fails.
+/// In a cluster of fewer than `n` nodes, keys have fewer homes, but the settings stay: `r` and `w` still count that many nodes, so a request
+/// that needs more nodes than there are fails.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BucketSettings {
-    /// How many homes each key has: the paper's N, from 1 to [`N_MAX`].
+    /// The number of homes of each key: the paper's N, from 1 to [`N_MAX`].
     pub n: u8,
-    /// How many nodes answer a get: the paper's R, from 1 to `n`.
+    /// The number of nodes that must answer a get: the paper's R, from 1 to `n`.
     pub r: u8,
-    /// How many nodes acknowledge a put: the paper's W, from 1 to `n`.
+    /// The number of nodes that must acknowledge a put: the paper's W, from 1 to `n`.
     pub w: u8,
     /// What readers see of concurrent writes.
     pub conflict: Conflict,
@@ -92,7 +92,7 @@ impl fmt::Display for BadSettings {
 impl std::error::Error for BadSettings {}
 
 impl BucketSettings {
-    /// The patch that sets all of them.
+    /// The patch that sets all fields.
     pub fn as_patch(&self) -> SettingsPatch {
         let Self { n, r, w, conflict, sloppy, durability, max_value_bytes } = *self;
         SettingsPatch {
@@ -107,7 +107,7 @@ impl BucketSettings {
         }
     }
 
-    /// Refuses what no cluster could serve.
+    /// Checks that a cluster can serve these settings.
     pub fn check(self) -> Result<Self, BadSettings> {
         let Self { n, r, w, max_value_bytes, .. } = self;
         if n == 0 || usize::from(n) > N_MAX {
@@ -124,13 +124,13 @@ impl BucketSettings {
     }
 }
 
-/// Some fields of a bucket's settings, to change them and leave the others.
+/// A change of some fields of a bucket's settings.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct SettingsPatch {
     /// See [`BucketSettings::n`].
     pub n: Option<u8>,
-    /// Each partition takes on the n by a step of its configuration. An earlier build changed the n of buckets that held nothing, and
-    /// configurations did not say it: such an n holds in each partition's first one.
+    /// Whether each partition adopts the n by a reconfiguration. Earlier builds changed the n only of buckets without data, and their
+    /// configurations did not contain it. Such an n is in force from each partition's first configuration.
     pub n_by_versions: bool,
     /// See [`BucketSettings::r`].
     pub r: Option<u8>,
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quorums_lie_between_1_and_n() {
+    fn quorums_must_lie_between_1_and_n() {
         let patch = |n, r, w| SettingsPatch { n, r, w, ..SettingsPatch::default() }.apply(BucketSettings::default());
         assert_eq!(patch(None, None, None), Ok(BucketSettings::default()));
         assert_eq!(
@@ -180,7 +180,11 @@ mod tests {
         assert_eq!(patch(None, Some(4), None), Err(BadSettings::R(4, 3)));
         assert_eq!(patch(None, Some(0), None), Err(BadSettings::R(0, 3)));
         assert_eq!(patch(None, None, Some(0)), Err(BadSettings::W(0, 3)));
-        assert_eq!(patch(Some(1), Some(1), None), Err(BadSettings::W(2, 1)), "a patch is judged with what it leaves");
+        assert_eq!(
+            patch(Some(1), Some(1), None),
+            Err(BadSettings::W(2, 1)),
+            "a patch is checked together with the fields that it keeps"
+        );
         let bytes = |bytes| SettingsPatch { max_value_bytes: Some(bytes), ..SettingsPatch::default() };
         assert_eq!(bytes(0).apply(BucketSettings::default()), Err(BadSettings::MaxValueBytes(0)));
         assert!(bytes(VALUE_BYTES_MAX).apply(BucketSettings::default()).is_ok());

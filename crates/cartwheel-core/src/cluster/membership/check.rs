@@ -1,5 +1,5 @@
-//! Which changes of members are refused, and why. Histories merge as sets, so a change that is recorded may still come to nothing where
-//! it meets others; but one that makes no sense to the node that is asked for it is better refused than recorded.
+//! Checks of membership changes before they are recorded. Histories merge as sets, so a recorded change may still have no effect once it meets
+//! others. A change that is invalid on the node that receives it is refused instead.
 
 use std::fmt;
 
@@ -13,28 +13,28 @@ use crate::value::hlc::Hlc;
 pub enum BadChange {
     /// There is no cluster.
     NoCluster,
-    /// It is no change of members.
+    /// The change does not concern members.
     NotOfMembers,
     /// There is no such member.
     NoMember(NodeId),
-    /// A member is called so already.
+    /// A member already has this name.
     NameTaken(String),
-    /// It has another incarnation than the one that is to be removed, as far as the node that is asked knows.
+    /// The node has another incarnation than the one to be removed, as far as this node knows.
     OtherIncarnation(String),
-    /// It is on its way out already.
+    /// The node is leaving already.
     Leaving(String),
     /// This incarnation of the node was removed.
     Removed(String),
-    /// So many nodes that can hold data would remain, and some bucket's keys have so many replicas.
+    /// Fewer nodes that can hold data would remain than some bucket's keys have replicas.
     TooFew {
-        /// How many would remain.
+        /// The number of nodes that would remain.
         remain: usize,
         /// The largest n of any bucket.
         n: usize,
     },
     /// A node that holds data cannot be replaced by one of weight 0.
     Weightless(String),
-    /// Only what was removed is given up.
+    /// Only a removed node can be marked lost.
     NotRemoved(NodeId),
 }
 
@@ -42,19 +42,19 @@ impl fmt::Display for BadChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCluster => f.write_str("there is no cluster to change"),
-            Self::NotOfMembers => f.write_str("this is no change of members"),
+            Self::NotOfMembers => f.write_str("this change does not concern members"),
             Self::NoMember(node) => write!(f, "the cluster has no member {node}: see `cartwheel cluster status`"),
             Self::NameTaken(name) => {
-                write!(f, "a member is called {name} already: give the new node another name, or replace the member")
+                write!(f, "a member is already called {name}: give the new node another name, or replace the member")
             }
             Self::OtherIncarnation(name) => write!(
                 f,
-                "{name} has another data directory than the one that is to be removed: look again at `cartwheel cluster status`"
+                "{name} has another data directory than the one to be removed: check `cartwheel cluster status` and try again"
             ),
-            Self::Leaving(name) => write!(f, "{name} is leaving the cluster already"),
+            Self::Leaving(name) => write!(f, "{name} is already leaving the cluster"),
             Self::Removed(name) => write!(
                 f,
-                "{name} was removed from the cluster with this data directory, which never comes back: start it with an empty one"
+                "{name} was removed from the cluster, and its data directory cannot be used again: start it with an empty one"
             ),
             Self::TooFew { remain, n } => write!(
                 f,
@@ -62,28 +62,28 @@ impl fmt::Display for BadChange {
                  lower n"
             ),
             Self::NotRemoved(node) => {
-                write!(f, "{node} is a member that was not removed: remove or replace it to give it up")
+                write!(f, "{node} was not removed from the cluster: remove or replace it before you mark it lost")
             }
-            Self::Weightless(name) => write!(f, "{name} has weight 0, so it cannot take over what the other holds"),
+            Self::Weightless(name) => write!(f, "{name} has weight 0, so it cannot take over the other node's data"),
         }
     }
 }
 
 impl std::error::Error for BadChange {}
 
-/// Whether changes of members make sense on top of a history, one after the other. How many nodes remain counts at the end, so that
-/// one that goes may be named before one that comes.
+/// Checks changes of members on top of a history, one after the other. The number of remaining nodes is checked at the end, so a node that
+/// leaves may be named before one that joins.
 ///
 /// # Errors
-/// Why not.
+/// Why a change is refused.
 pub fn check_members(history: &History, changes: &[ChangeKind]) -> Result<(), BadChange> {
     planned(history, changes).map(drop)
 }
 
-/// The cluster that changes of members would lead to, all together.
+/// The cluster that results from all these changes of members.
 ///
 /// # Errors
-/// Why they make no sense.
+/// Why a change is refused.
 pub fn planned(history: &History, changes: &[ChangeKind]) -> Result<View, BadChange> {
     let mut folded = Folded::default();
     let mut history = history.clone();
@@ -92,7 +92,7 @@ pub fn planned(history: &History, changes: &[ChangeKind]) -> Result<View, BadCha
     for what in changes {
         check(&view, what)?;
         takes_data |= is_taking_data(&view, what);
-        // Who records it and when is not in question yet.
+        // The recording node and the time do not matter yet.
         history.record(Hlc::ZERO, NodeId::new(0), what.clone());
         view = folded.view(&history).ok_or(BadChange::NoCluster)?;
     }
@@ -107,7 +107,7 @@ fn check(view: &View, what: &ChangeKind) -> Result<(), BadChange> {
         ChangeKind::Add(member) => may_come(view, member, None),
         ChangeKind::Remove { node, incarnation } => {
             let present = view.member(*node).ok_or(BadChange::NoMember(*node))?;
-            // What is removed before it is known would be taken for what is long gone.
+            // The removal of an incarnation that is not known yet would pass for that of one long gone.
             if present.member.incarnation != *incarnation {
                 return Err(BadChange::OtherIncarnation(present.member.name.clone()));
             }
@@ -158,7 +158,7 @@ fn may_come(view: &View, member: &Member, instead: Option<NodeId>) -> Result<(),
     taken.map_or(Ok(()), |taken| Err(BadChange::NameTaken(taken.member.name.clone())))
 }
 
-/// Whether a node that holds data holds none after this.
+/// Whether a change leaves a node that holds data without any.
 fn is_taking_data(view: &View, what: &ChangeKind) -> bool {
     let (ChangeKind::Remove { node, .. } | ChangeKind::Weight { node, weight: 0 }) = what else { return false };
     view.member(*node).is_some_and(|present| present.member.weight > 0)
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_goes_may_be_named_before_one_that_comes() {
+    fn a_leaving_node_may_be_named_before_a_joining_one() {
         for changes in [
             vec![remove("b"), add("d")],
             vec![add("d"), remove("b")],
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_its_reason() {
+    fn an_invalid_change_is_refused_with_its_reason() {
         let refused = |changes: &[ChangeKind]| check_members(&three(), changes).unwrap_err();
         assert_eq!(refused(&[add("d"), add("d")]), BadChange::NameTaken("d".to_owned()));
         assert_eq!(refused(&[add("b")]), BadChange::NameTaken("b".to_owned()));

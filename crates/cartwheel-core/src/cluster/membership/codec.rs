@@ -1,6 +1,6 @@
-//! Histories as bytes, for the disk and for peers: protobuf with a version in front.
+//! Histories in bytes, for the disk and for peers: protobuf with a version in front.
 //!
-//! Bytes of another version are refused, not guessed at: a change that is not understood would fold into another cluster.
+//! Bytes of another version are refused, because skipping an unknown change would result in another cluster.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,19 +18,19 @@ use crate::value::dot::{Incarnation, NodeId};
 use crate::value::hlc::Hlc;
 use crate::value::key::check_bucket;
 
-/// The version of the form of histories that is written, and the only one that is read.
+/// The format version of histories that is written, and the only one that is read.
 pub const HISTORY_VERSION: u32 = 1;
 
-/// Why bytes are no history.
+/// Why bytes are not a valid history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DecodeError {
-    /// They are no protobuf message of this shape.
+    /// They are not a protobuf message of this type.
     Malformed(prost::DecodeError),
-    /// They were written in this version, which is not understood.
+    /// They have this format version, which is unknown.
     Version(u32),
-    /// A field that must be there is not.
+    /// A required field is missing.
     Missing(&'static str),
-    /// A field holds what it cannot.
+    /// A field has an invalid value.
     Invalid(&'static str),
 }
 
@@ -39,10 +39,13 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Malformed(error) => write!(f, "not a membership history: {error}"),
             Self::Version(version) => {
-                write!(f, "membership format {version} is not understood, only {HISTORY_VERSION}: upgrade this node")
+                write!(
+                    f,
+                    "membership format {version} is unknown to this node, which reads {HISTORY_VERSION}: upgrade this node"
+                )
             }
             Self::Missing(field) => write!(f, "membership change without {field}"),
-            Self::Invalid(field) => write!(f, "membership change with an impossible {field}"),
+            Self::Invalid(field) => write!(f, "membership change with an invalid {field}"),
         }
     }
 }
@@ -152,7 +155,7 @@ struct RemoveMessage {
 struct MarkLostMessage {
     #[prost(message, repeated, tag = "1")]
     homes: Vec<RemoveMessage>,
-    /// A partition and a step each.
+    /// Pairs of a partition and a version.
     #[prost(uint64, repeated, tag = "2")]
     versions: Vec<u64>,
 }
@@ -163,7 +166,7 @@ struct SnapshotMessage {
     changes: u64,
     #[prost(message, repeated, tag = "2")]
     members: Vec<MemberMessage>,
-    /// The places in `members` of those who are leaving.
+    /// The indices in `members` of those that are leaving.
     #[prost(uint32, repeated, tag = "3")]
     leaving: Vec<u32>,
     #[prost(message, repeated, tag = "4")]
@@ -178,7 +181,7 @@ struct SnapshotMessage {
     placed: Vec<PlacedMessage>,
     #[prost(uint32, repeated, tag = "9")]
     owners: Vec<u32>,
-    /// Of each nothing but its n.
+    /// Only names and n.
     #[prost(message, repeated, tag = "10")]
     first_ns: Vec<BucketMessage>,
     #[prost(bytes = "bytes", repeated, tag = "11")]
@@ -260,12 +263,12 @@ struct BucketMessage {
 }
 
 impl History {
-    /// The history as bytes, which [`History::decode`] reads.
+    /// Encodes the history; [`History::decode`] is the inverse.
     pub fn encode(&self) -> Bytes {
         message(self.changes()).encode_to_vec().into()
     }
 
-    /// The history that these bytes hold.
+    /// Decodes a history.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let message = HistoryMessage::decode(bytes)?;
         if message.version != HISTORY_VERSION {
@@ -280,12 +283,12 @@ impl History {
 }
 
 impl Change {
-    /// The change as bytes, which [`Change::decode`] reads: a history of one.
+    /// Encodes the change as a history of one; [`Change::decode`] is the inverse.
     pub fn encode(&self) -> Bytes {
         message(std::iter::once(self)).encode_to_vec().into()
     }
 
-    /// The change that these bytes hold.
+    /// Decodes a history of one change.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let changes = History::decode(bytes)?.changes;
         let one = changes.len() == 1;
@@ -420,7 +423,7 @@ fn mark_lost_message(homes: &[Home], versions: &[(PartitionId, ConfigVersion)]) 
     MarkLostMessage { homes: homes.iter().map(RemoveMessage::from).collect(), versions: versions.collect() }
 }
 
-/// The incarnations that were given up, and from which steps on partitions may be made anew.
+/// The incarnations that were marked lost, and the versions from which partitions may be force-recovered.
 type MarkedLost = (Vec<Home>, Vec<(PartitionId, ConfigVersion)>);
 
 fn marked_lost(message: &MarkLostMessage) -> Result<MarkedLost, DecodeError> {

@@ -1,30 +1,29 @@
-//! The fold of a history that grows.
+//! The incremental view of a history that grows.
 
 use super::view::Fold;
 use super::{History, Snapshot, View};
 
-/// The last fold of a history, kept by whoever holds one that grows.
+/// The last view of a history, kept by a caller whose history grows.
 ///
-/// Each change of members places partitions anew, so a fold from the start costs as many placements as there were such changes.
-/// But nearly always what is new was recorded after all that was known, and then its own placements are enough. Where a change comes
-/// late and takes its place among the others, everything is folded again: what comes out is a function of the set alone
-/// ([`History::view`]), whatever was asked before.
+/// Each change of members places partitions anew, so a view from the start costs as many placements as there were such changes. But a new change
+/// was nearly always recorded after all known ones, and then only its own placement is needed. If a change arrives late and takes its place
+/// among the others, everything is computed again. The result is a function of the set alone ([`History::view`]), whatever was computed before.
 #[derive(Clone, Debug, Default)]
 pub struct Folded {
-    /// What `fold` was made of.
+    /// The changes in `fold`.
     known: History,
-    /// Nothing while no change founds a cluster.
+    /// `None` while no change bootstraps a cluster.
     fold: Option<Fold>,
 }
 
 impl Folded {
-    /// What the changes of `history` add up to; nothing while none founds a cluster. The same as [`History::view`].
+    /// The view of `history`; `None` while no change bootstraps a cluster. The same as [`History::view`].
     pub fn view(&mut self, history: &History) -> Option<View> {
         self.fold(history);
         self.fold.as_ref().map(|fold| fold.view(history.version()))
     }
 
-    /// Folds what has come since.
+    /// Applies the changes that are new.
     fn fold(&mut self, history: &History) {
         if !self.is_beginning_of(history) {
             *self = Self::default();
@@ -32,20 +31,20 @@ impl Folded {
         for change in history.changes().skip(self.known.len()) {
             match &mut self.fold {
                 Some(fold) => fold.apply(&change.what),
-                // What comes before the founding has no effect.
+                // Changes before the bootstrap have no effect.
                 none => *none = Fold::found(&change.what),
             }
             self.known.insert(change.clone());
         }
     }
 
-    /// What the changes of `history` add up to, as a snapshot; none while none founds a cluster.
+    /// A snapshot of `history`; `None` while no change bootstraps a cluster.
     pub fn snapshot(&mut self, history: &History) -> Option<Snapshot> {
         self.fold(history);
         self.fold.as_ref().map(|fold| fold.snapshot(history.recorded()))
     }
 
-    /// Whether what is folded are the first changes of `history` in its order.
+    /// Whether the applied changes are the first changes of `history` in its order.
     fn is_beginning_of(&self, history: &History) -> bool {
         let mut changes = history.changes();
         self.known.changes().all(|known| changes.next() == Some(known))
@@ -73,12 +72,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_late_change_has_everything_folded_again() {
+    fn only_a_late_change_causes_a_complete_fold() {
         let node = NodeId::of_name("a");
         let weight = |weight| ChangeKind::Weight { node, weight };
         let mut history = History::new();
         history.record(Hlc::at(WallMs(10)), node, bootstrap(1));
-        // It takes a fold of another cluster for the one of this history, so what it shows tells whether that was made again.
+        // It starts with the fold of another cluster, so the cluster that it shows tells whether everything was computed again.
         let mut folded = Folded { known: history.clone(), fold: Fold::found(&bootstrap(2)) };
         let cluster = |view: Option<View>| view.map(|view| view.cluster);
         history.record(Hlc::at(WallMs(20)), node, weight(200));

@@ -1,13 +1,13 @@
-//! Membership: a history of explicit changes, merged as a set, and the cluster that folds out of it.
+//! Membership: a history of explicit changes, merged as a set, and the cluster that follows from it.
 //!
-//! Administrators change the members (paper, section 4.8.1); liveness never does. Each change is recorded once, by the node
-//! that took it, and travels by gossip. Histories merge as sets, so two administrators on two sides of a cut network
-//! converge when it heals. What the cluster is follows from the set alone ([`History::view`]): a change that arrives late
-//! takes its place in the order, as if it had been there from the start.
+//! Administrators change the members (paper, section 4.8.1); liveness never does. Each change is recorded once, by the node that received it,
+//! and spreads by gossip. Histories merge as sets, so the changes of two administrators on two sides of a partitioned network converge when it
+//! heals. The cluster follows from the set alone ([`History::view`]): a change that arrives late takes its place in the order, as if it had been
+//! there from the start.
 //!
-//! Once all members know the same changes, a snapshot may take their place ([`Snapshot`]): it voids every change up to its own timestamp,
-//! but the founding. Of several snapshots the last in the order counts. So what a set of changes says is still a function of the set,
-//! whichever of the void ones are still in it.
+//! Once all members know the same changes, a snapshot may replace them ([`Snapshot`]): it voids every change up to its own timestamp except the
+//! bootstrap. Of several snapshots the last in the order counts. So the meaning of a set of changes is still a function of the set, however many
+//! void changes it still contains.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -37,7 +37,7 @@ pub use folded::Folded;
 pub use snapshot::Snapshot;
 pub use view::{View, ViewMember};
 
-/// How partitions are assigned to nodes; fixed when the cluster is made.
+/// How partitions are assigned to nodes. Fixed when the cluster is created.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Strategy {
     /// Even shares and little movement ([`crate::ring::balanced`]).
@@ -45,7 +45,7 @@ pub enum Strategy {
     Balanced,
     /// Random tokens ([`crate::ring::random`]).
     Random {
-        /// How many a node of normal weight has.
+        /// The tokens of a node of normal weight.
         tokens: NonZeroU32,
     },
 }
@@ -65,16 +65,16 @@ pub struct Member {
     pub zone: String,
     /// Its machine ([`NodeInfo::host`]).
     pub host: String,
-    /// Where its peers reach it, as `host:port`.
+    /// Its address for peers, as `host:port`.
     pub peer_addr: String,
-    /// Where clients reach its HTTP door.
+    /// Its address for HTTP clients.
     pub http_addr: String,
-    /// Where clients reach its RESP door.
+    /// Its address for RESP clients.
     pub resp_addr: String,
 }
 
 impl Member {
-    /// A node with the id that follows from its name and a normal share of the data, of which nobody has said where it is.
+    /// A node with the id of its name, a normal share of the data, and no addresses.
     pub fn new(name: &str, incarnation: Incarnation) -> Self {
         Self {
             name: name.to_owned(),
@@ -89,65 +89,66 @@ impl Member {
         }
     }
 
-    /// What placement needs to know.
+    /// Its attributes for placement.
     pub fn info(&self) -> NodeInfo {
         NodeInfo { id: self.id, weight: self.weight, zone: self.zone.clone(), host: self.host.clone() }
     }
 
-    /// The bytes of its texts, which lie outside the struct itself.
+    /// The bytes of its strings, which lie outside the struct.
     fn text_bytes(&self) -> usize {
         let texts = [&self.name, &self.zone, &self.host, &self.peer_addr, &self.http_addr, &self.resp_addr];
         texts.into_iter().map(String::capacity).sum()
     }
 }
 
-/// What a change does. [`History::view`] says when it has no effect.
+/// The effect of a change. [`History::view`] says when it has none.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ChangeKind {
-    /// Makes the cluster. The first in a history counts, and nothing before it does.
+    /// Creates the cluster. The first in a history counts, and nothing before it does.
     Bootstrap {
         /// The new cluster's id.
         cluster: ClusterId,
-        /// How many partitions its ring has.
+        /// The partitions of its ring.
         partitions: Partitions,
         /// How they are assigned.
         strategy: Strategy,
         /// Its first nodes.
         members: Vec<Member>,
-        /// What its administrators call it; empty if they gave it no name.
+        /// The cluster's name; empty if it has none.
         name: String,
     },
     /// Adds a node.
     Add(Member),
-    /// Removes a node: it hands over what it holds, and leaves ([`Self::Left`]). This incarnation of it never comes back.
+    /// Removes a node: it hands over its data, and leaves ([`Self::Left`]). This incarnation never comes back.
     Remove {
         /// The node.
         node: NodeId,
         /// Its incarnation: a later one of the same node is another member.
         incarnation: Incarnation,
     },
-    /// A removed node holds nothing any more, or is dead and no configuration names it: from now on it is a stranger.
+    /// Records that a removed node has left: it holds no data any more, or is dead and in no configuration.
     Left {
         /// The node.
         node: NodeId,
         /// Its incarnation.
         incarnation: Incarnation,
     },
-    /// Gives up incarnations that were removed and will never answer again. A partition that lacks them for choosing its next homes is made
-    /// anew of those that are left ([`crate::cluster::configuration::ConfigPhase::force_recovered`]): what strong writes were promised ends there.
+    /// Marks incarnations lost that were removed and will never answer again. A partition that lacks too many of them to choose its next
+    /// configuration is force-recovered from the homes that are left ([`crate::cluster::configuration::ConfigPhase::force_recovered`]). The
+    /// guarantee of strong writes ends there.
     MarkLost {
         /// The incarnations.
         homes: Vec<Home>,
-        /// How far each partition's chain had come that lacks too many of them, as the administrator knew. Whoever knows less has yet
-        /// to learn what it is made of.
+        /// The configuration version of each partition that lacks too many of them, as the administrator's node knew it. A node that knows an
+        /// earlier version must learn later ones before it force-recovers the partition.
         versions: Vec<(PartitionId, ConfigVersion)>,
     },
-    /// Puts a node in another's place: it takes over the same partitions. With the old one's id it is the same node with a
-    /// new incarnation (a new data directory) or at new addresses.
+    /// Replaces a node by another, which takes over the same partitions. With the old node's id it is the same node with a new incarnation (a
+    /// new data directory) or new addresses.
     Replace {
-        /// The node that goes.
+        /// The node that is replaced.
         old: NodeId,
-        /// The node that comes.
+        /// The node that replaces it.
         new: Member,
     },
     /// Changes a node's share of the data.
@@ -157,7 +158,7 @@ pub enum ChangeKind {
         /// Its new weight ([`NodeInfo::weight`]).
         weight: u32,
     },
-    /// Says where a node stands.
+    /// Changes the location of a node.
     Zone {
         /// The node.
         node: NodeId,
@@ -166,15 +167,15 @@ pub enum ChangeKind {
         /// Its machine ([`NodeInfo::host`]).
         host: String,
     },
-    /// Says where others find a node.
+    /// Changes the addresses of a node.
     Address {
         /// The node.
         node: NodeId,
-        /// Its incarnation: a later one may be elsewhere.
+        /// Its incarnation: a later one may have other addresses.
         incarnation: Incarnation,
-        /// Where peers find it.
+        /// Its address for peers.
         peer_addr: String,
-        /// Where HTTP clients find it.
+        /// Its address for HTTP clients.
         http_addr: String,
     },
     /// Changes a bucket's settings.
@@ -184,12 +185,12 @@ pub enum ChangeKind {
         /// The fields to change.
         settings: SettingsPatch,
     },
-    /// What all changes up to this one's timestamp add up to, the founding apart: they are void from now on.
+    /// Replaces all changes up to this one's timestamp except the bootstrap. They are void from now on.
     Snapshot(Box<Snapshot>),
 }
 
 impl ChangeKind {
-    /// Whether it adds a node in this incarnation, puts it in another's place, or says that it is a member.
+    /// Whether it makes this incarnation of a node a member: by an addition, a replacement or a snapshot.
     pub(crate) fn lets_in(&self, home: Home) -> bool {
         match self {
             Self::Add(member) | Self::Replace { new: member, .. } => {
@@ -201,29 +202,29 @@ impl ChangeKind {
     }
 }
 
-/// One recorded change. Changes are ordered by time, then by who recorded them, then by number.
+/// One recorded change. Changes are ordered by time, then by recording node, then by number.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Change {
-    /// When it was recorded, above all changes that the recording node knew.
+    /// When it was recorded: above all changes known to the recording node.
     pub hlc: Hlc,
     /// The node that recorded it.
     pub node: NodeId,
-    /// Which of that node's changes it is, counted from 1.
+    /// The number of the change among those of that node, from 1.
     pub number: u64,
-    /// What it does.
+    /// The effect of the change.
     pub what: ChangeKind,
 }
 
 /// A set of changes. Merging is commutative, associative and idempotent.
 ///
-/// A change is kept once, however many histories hold it: a copy of a history costs little, whatever its changes say.
+/// Copies of a history share their changes, so a copy is cheap.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct History {
     changes: BTreeSet<Arc<Change>>,
 }
 
 impl History {
-    /// No changes: no cluster.
+    /// An empty history, without a cluster.
     pub const fn new() -> Self {
         Self { changes: BTreeSet::new() }
     }
@@ -232,14 +233,14 @@ impl History {
     pub fn record(&mut self, now: Hlc, node: NodeId, what: ChangeKind) -> Change {
         let hlc = self.changes.last().map_or(now, |last| now.max(last.hlc.next()));
         let numbers = self.changes.iter().filter(|change| change.node == node).map(|change| change.number);
-        // A broken peer may have told of the greatest there is.
+        // A broken peer may have sent the greatest number there is.
         let number = numbers.max().unwrap_or(0).saturating_add(1);
         let change = Change { hlc, node, number, what };
         self.changes.insert(Arc::new(change.clone()));
         change
     }
 
-    /// Adds a change; true if it is new.
+    /// Adds a change. Returns whether it is new.
     pub fn insert(&mut self, change: Change) -> bool {
         self.insert_shared(Arc::new(change))
     }
@@ -256,29 +257,29 @@ impl History {
         is_new
     }
 
-    /// The snapshot that stands for all changes before it but the founding, if there is one: it is the first of what is left.
+    /// The snapshot that replaces all changes before it except the bootstrap, if there is one: the first of the remaining changes.
     fn snapshot(&self) -> Option<(&Arc<Change>, &Snapshot)> {
         let first = self.changes.iter().find(|change| !matches!(change.what, ChangeKind::Bootstrap { .. }))?;
         let ChangeKind::Snapshot(snapshot) = &first.what else { return None };
         Some((first, snapshot))
     }
 
-    /// Whether a snapshot stands for its first changes.
+    /// Whether a snapshot replaces its first changes.
     pub fn has_snapshot(&self) -> bool {
         self.snapshot().is_some()
     }
 
-    /// Whether a snapshot stands for a change that is not held.
+    /// Whether a snapshot replaces this change.
     fn voids(&self, change: &Arc<Change>) -> bool {
         self.snapshot().is_some_and(|(snapshot, _)| is_void_by(change, snapshot))
     }
 
-    /// Whether it holds `change`, or a snapshot that stands for it.
+    /// Whether it contains `change`, or a snapshot that replaces it.
     pub fn knows(&self, change: &Change) -> bool {
         self.changes.contains(change) || self.snapshot().is_some_and(|(snapshot, _)| is_void_by(change, snapshot))
     }
 
-    /// Whether it says that this incarnation of a node has left.
+    /// Whether it records that this incarnation of a node has left.
     pub fn says_left(&self, home: Home) -> bool {
         let left = ChangeKind::Left { node: home.node, incarnation: home.incarnation };
         self.changes().any(|change| change.what == left)
@@ -290,7 +291,7 @@ impl History {
         self.changes.difference(&other.changes).all(|change| other.knows(change))
     }
 
-    /// Adds all changes of `other`; true if any is new.
+    /// Adds all changes of `other`. Returns whether any is new.
     pub fn merge(&mut self, other: &Self) -> bool {
         let new: Vec<_> = other.changes.difference(&self.changes).cloned().collect();
         let mut any = false;
@@ -307,35 +308,35 @@ impl History {
         Self { changes: unknown.cloned().collect() }
     }
 
-    /// Records a snapshot in the place of all changes, on behalf of `node`, to which all members have said that they know exactly these. False
-    /// if none of them founds a cluster.
+    /// Records a snapshot in place of all changes, on behalf of `node`, to which all members have confirmed that they know exactly these. False
+    /// if no change bootstraps a cluster.
     pub fn take_snapshot(&mut self, node: NodeId, snapshot: Snapshot) -> bool {
         let Some(hlc) = self.changes.last().map(|last| last.hlc) else { return false };
         let number = self.changes.len() as u64;
         self.insert(Change { hlc, node, number, what: ChangeKind::Snapshot(Box::new(snapshot)) })
     }
 
-    /// How many changes there have been, those included for which a snapshot stands.
+    /// The number of changes ever recorded, including those that a snapshot replaced.
     pub fn recorded(&self) -> u64 {
         let held = self.changes.len() as u64;
         let Some((change, snapshot)) = self.snapshot() else { return held };
-        // The founding is among those that it stands for, and it counts itself.
+        // The bootstrap is among the changes that it replaces, and the count includes the snapshot itself.
         let bootstrap = self.changes.iter().take_while(|held| held.hlc <= change.hlc).count() as u64 - 1;
         (held - bootstrap).saturating_add(snapshot.changes)
     }
 
-    /// Whether it holds less than `later`, which grew out of it.
+    /// Whether it holds less than `later`, which grew from it.
     pub fn is_before(&self, later: &Self) -> bool {
         self.recorded() != later.recorded() || self.snapshot().map(|of| of.0) != later.snapshot().map(|of| of.0)
     }
 
-    /// The changes that let a node in, and all whose place it took, one after the other: who knows the cluster and these, knows the
-    /// node. None for a founder.
+    /// The changes that made a node and, transitively, the nodes that it replaced members. A node that knows the cluster's bootstrap and these
+    /// changes knows the member. Empty for a member of the bootstrap.
     #[must_use]
     pub fn introduction(&self, node: NodeId) -> Self {
         let mut introduction = Self::new();
         let mut nodes = BTreeSet::from([node]);
-        // Whoever is replaced came before.
+        // A replaced node was added earlier.
         for change in self.changes.iter().rev() {
             let lets_in = match &change.what {
                 ChangeKind::Add(member) | ChangeKind::Replace { new: member, .. } => nodes.contains(&member.id),
@@ -357,7 +358,7 @@ impl History {
         self.changes.iter().map(|change| &**change)
     }
 
-    /// How many changes there are.
+    /// The number of changes held.
     pub fn len(&self) -> usize {
         self.changes.len()
     }
@@ -367,23 +368,23 @@ impl History {
         self.changes.is_empty()
     }
 
-    /// What the changes add up to; nothing while none founds a cluster.
+    /// The cluster that follows from the changes; `None` if none bootstraps a cluster.
     ///
-    /// Every change of members is placed anew. Who asks again after each of many changes keeps a [`Folded`].
+    /// Each change of members is placed anew. A caller that asks after each of many changes keeps a [`Folded`].
     pub fn view(&self) -> Option<View> {
         Folded::default().view(self)
     }
 
-    /// The cluster that the changes found, if they do: that of their [`History::view`], at hardly any cost.
+    /// The id of the cluster in [`History::view`], without the cost of placement.
     pub fn cluster(&self) -> Option<ClusterId> {
         view::cluster(self)
     }
 
-    /// A name for exactly this set of changes.
+    /// A digest of exactly this set of changes.
     pub fn version(&self) -> RingVersion {
         let mut hash = blake3::Hasher::new();
         for change in &self.changes {
-            // Each encoding with its length, so that no two histories hash the same bytes.
+            // Each encoding follows its length, so no two histories hash the same bytes.
             let bytes = change.encode();
             hash.update(&(bytes.len() as u64).to_be_bytes());
             hash.update(&bytes);
@@ -393,7 +394,7 @@ impl History {
     }
 }
 
-/// Whether `snapshot` stands for `change`.
+/// Whether `snapshot` replaces `change`.
 fn is_void_by(change: &Change, snapshot: &Change) -> bool {
     match change.what {
         ChangeKind::Bootstrap { .. } => false,

@@ -1,4 +1,4 @@
-//! What a history adds up to, recorded in the place of its changes, so that it does not grow for ever.
+//! A summary of a history, recorded in place of its changes, so that it does not grow for ever.
 
 use bytes::Bytes;
 
@@ -7,43 +7,44 @@ use crate::cluster::configuration::{ConfigVersion, Home};
 use crate::ring::{NodeInfo, PartitionId};
 use crate::value::dot::NodeId;
 
-/// What all changes up to a time add up to ([`super::ChangeKind::Snapshot`]).
+/// The result of all changes up to a time ([`super::ChangeKind::Snapshot`]).
 ///
-/// It is recorded with the timestamp of the last of them, by a node to which all members have said that they know exactly these. Who has
-/// said so records only later changes, so no change that anybody was told of can turn up that the snapshot does not hold.
+/// It has the timestamp of the last of them, and is recorded by a node to which all members have confirmed that they know exactly these changes.
+/// A member that has confirmed it records only later changes. So no change that was ever acknowledged can appear that the snapshot does not
+/// include.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Snapshot {
-    /// How many changes it stands for.
+    /// The number of changes that it replaces.
     pub changes: u64,
-    /// The members, by id, and whether each is on its way out.
+    /// The members by id, and whether each is leaving.
     pub members: Vec<(Member, bool)>,
-    /// The incarnations that were removed, or replaced.
+    /// The incarnations that were removed or replaced.
     pub removed: Vec<Home>,
-    /// Those that have left.
+    /// The incarnations that have left.
     pub left: Vec<Home>,
-    /// Those that were given up.
+    /// The incarnations that were marked lost.
     pub marked_lost: Vec<Home>,
-    /// From which step on each partition may be made anew.
+    /// The version from which each partition may be force-recovered.
     pub force_recovered_from: Vec<(PartitionId, ConfigVersion)>,
     /// The settings of the buckets whose settings were ever changed.
     pub buckets: Vec<(Bytes, BucketSettings)>,
     /// The n of buckets in the partitions' first configurations, where it is not the default.
     pub first_ns: Vec<(Bytes, u8)>,
-    /// The buckets whose n was ever another than the default.
+    /// The buckets whose n was ever different from the default.
     pub counted: Vec<Bytes>,
-    /// The nodes that the assignment of partitions in force was made for.
+    /// The nodes for which the assignment in force was made.
     pub placed: Vec<NodeInfo>,
-    /// That assignment where the next one depends on it: for each partition the place of its owner in `placed`. Empty elsewhere.
+    /// The assignment in force, where the next one depends on it: for each partition the index of its owner in `placed`. Otherwise empty.
     pub owners: Vec<u32>,
 }
 
 impl Snapshot {
-    /// Whether it says that this incarnation of a node is let in.
+    /// Whether it lists this incarnation of a node as a member.
     pub(super) fn lets_in(&self, home: Home) -> bool {
         self.members.iter().any(|(member, _)| member.id == home.node && member.incarnation == home.incarnation)
     }
 
-    /// Whether it says that a node is a member, in whatever incarnation.
+    /// Whether it lists a node as a member, in any incarnation.
     pub(super) fn has(&self, node: NodeId) -> bool {
         self.members.iter().any(|(member, _)| member.id == node)
     }

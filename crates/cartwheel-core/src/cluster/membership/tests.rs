@@ -1,4 +1,4 @@
-//! The laws of histories and the rules of their fold.
+//! The laws of histories, and the rules by which changes take effect.
 
 use std::num::NonZeroU32;
 
@@ -65,7 +65,7 @@ fn bucket(name: &'static str, settings: SettingsPatch) -> ChangeKind {
 }
 
 #[test]
-fn founders_share_the_ring_and_joiners_get_their_part() {
+fn bootstrap_members_share_the_ring_and_joining_nodes_get_their_part() {
     assert_eq!(History::new().view(), None);
     let founded = view([found(&["a", "b", "c"])]);
     assert_eq!((founded.cluster, founded.members().len()), (ClusterId(7), 3));
@@ -76,13 +76,13 @@ fn founders_share_the_ring_and_joiners_get_their_part() {
 }
 
 #[test]
-fn one_node_founds_and_two_more_join() {
+fn a_cluster_of_one_node_grows() {
     let grown = view([found(&["a"]), ChangeKind::Add(member("b"))]);
     assert_eq!([owned(&grown, "a"), owned(&grown, "b")], [32, 32]);
 }
 
 #[test]
-fn an_event_that_comes_late_takes_its_place_in_the_order() {
+fn a_late_change_takes_its_place_in_the_order() {
     let changes = [found(&["a", "b", "c"]), ChangeKind::Add(member("d")), remove("b"), ChangeKind::Add(member("e"))];
     let whole = history(changes);
     for late in 0..whole.len() {
@@ -99,7 +99,7 @@ fn an_event_that_comes_late_takes_its_place_in_the_order() {
 }
 
 #[test]
-fn the_first_founding_counts_and_nothing_before_it() {
+fn the_first_bootstrap_counts_and_nothing_before_it() {
     let ChangeKind::Bootstrap { partitions, strategy, members, .. } = found(&["x"]) else { unreachable!() };
     let second = ChangeKind::Bootstrap { cluster: ClusterId(8), partitions, strategy, members, name: String::new() };
     let twice = view([ChangeKind::Add(member("y")), found(&["a", "b"]), second]);
@@ -126,7 +126,7 @@ fn a_removed_incarnation_never_returns_but_a_new_one_may() {
     let reborn = Member { incarnation: Incarnation(2), ..member("d") };
     let back = view(four().into_iter().chain([ChangeKind::Add(reborn)]));
     assert_eq!(owned(&back, "d"), 16);
-    // Removed by one administrator before another's addition, as the merged order has it.
+    // In the merged order, one administrator's removal comes before another's addition.
     let never = view([found(&["a", "b", "c"]), remove("e"), ChangeKind::Add(member("e"))]);
     assert!(never.member(id("e")).is_none());
     let other_incarnation =
@@ -135,7 +135,7 @@ fn a_removed_incarnation_never_returns_but_a_new_one_may() {
 }
 
 #[test]
-fn a_members_name_and_id_are_its_own() {
+fn names_and_ids_of_members_are_unique() {
     let same_id = Member { name: "other".into(), incarnation: Incarnation(5), ..member("a") };
     let same_name = Member { id: NodeId::new(5), incarnation: Incarnation(5), ..member("a") };
     let changes = [found(&["a", "b", "c"]), ChangeKind::Add(same_id), ChangeKind::Add(same_name)];
@@ -145,7 +145,7 @@ fn a_members_name_and_id_are_its_own() {
 }
 
 #[test]
-fn too_few_to_remain_move_nothing_until_there_are_enough() {
+fn nothing_moves_while_too_few_nodes_would_remain() {
     let before = view([found(&["a", "b", "c"])]);
     let removed = view([found(&["a", "b", "c"]), remove("c")]);
     assert_eq!(removed.ring.owners(), before.ring.owners());
@@ -157,7 +157,7 @@ fn too_few_to_remain_move_nothing_until_there_are_enough() {
     let four = || [found(&["a", "b", "c", "d"]), bucket("x", patch(4)), remove("d")];
     assert!(view(four()).member(id("d")).unwrap().leaving, "the largest n of any bucket counts");
     let too_early = view(four().into_iter().chain([left("d")]));
-    assert!(too_early.member(id("d")).is_none(), "nobody can call it back");
+    assert!(too_early.member(id("d")).is_none(), "it cannot be called back");
     assert_eq!((owned(&too_early, "d"), too_early.ring.nodes().len()), (0, 3));
     let smaller = view(four().into_iter().chain([bucket("x", patch(3))]));
     assert_eq!(owned(&smaller, "d"), 0);
@@ -176,21 +176,21 @@ fn too_few_to_remain_move_nothing_until_there_are_enough() {
 }
 
 #[test]
-fn who_holds_nothing_may_leave_though_too_few_remain() {
+fn a_node_without_data_may_leave_though_too_few_remain() {
     let idle = Member { weight: 0, ..member("d") };
     let changes = || [found(&["a", "b", "c"]), remove("c"), ChangeKind::Add(idle.clone()), remove("d"), left("d")];
     assert!(view(changes()).member(id("d")).is_none());
     assert!(view(changes()).member(id("c")).is_some());
-    // Its leaving may come before its removal, where two sides of a cut have recorded them.
+    // The record of its leave may come before its removal, if two sides of a partitioned network recorded them.
     let odd = view([found(&["a", "b", "c", "d"]), left("d"), remove("d")]);
     assert!(odd.member(id("d")).is_none());
-    // Or what removed it has come to nothing since.
+    // Or the change that removed it has no effect any more.
     let never_removed = view([found(&["a", "b", "c", "d"]), left("d")]);
     assert!(never_removed.member(id("d")).is_none());
 }
 
 #[test]
-fn the_first_configurations_are_those_of_the_founding() {
+fn the_first_configurations_follow_from_the_bootstrap() {
     let founded = view([found(&["a", "b", "c", "d"])]);
     let later = view([found(&["a", "b", "c", "d"]), ChangeKind::Add(member("e")), remove("a"), left("a")]);
     for p in founded.ring.partitions().iter() {
@@ -215,7 +215,7 @@ fn a_replacement_takes_over_the_same_partitions() {
     let after = view([found(&["a", "b", "c", "d"]), replace("b", reborn)]);
     assert_eq!(after.ring.owners(), before.ring.owners());
     assert_eq!(after.member(id("b")).unwrap().member.incarnation, Incarnation(2));
-    assert!(after.is_gone(id("b"), Incarnation(1)), "nobody is there any more in the old incarnation");
+    assert!(after.is_gone(id("b"), Incarnation(1)), "the old incarnation is gone at once");
     for refused in
         [replace("b", member("c")), replace("x", member("e")), replace("b", Member { weight: 0, ..member("e") })]
     {
@@ -226,7 +226,7 @@ fn a_replacement_takes_over_the_same_partitions() {
 }
 
 #[test]
-fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
+fn removed_nodes_can_be_marked_lost_and_stuck_partitions_are_force_recovered() {
     let home = |name: &str| Home { node: id(name), incarnation: Incarnation(1) };
     let p = PartitionId(0);
     let mark_lost_from = |names: &[&str], version: ConfigVersion| ChangeKind::MarkLost {
@@ -254,9 +254,9 @@ fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
         assert_eq!(view.force_recovered(p, &held).unwrap().homes, [home("a")]);
     }
     let later = view(replaced().into_iter().chain([mark_lost_from(&["b", "c"], ConfigVersion(1))]));
-    assert_eq!(later.force_recovered(p, &held), None, "it has yet to hear of the version that had no successor");
-    assert_eq!(later.force_recovered(PartitionId(1), &held), None, "of this partition nothing was said");
-    // What is lost after that was not given up with it.
+    assert_eq!(later.force_recovered(p, &held), None, "it does not know the stuck version yet");
+    assert_eq!(later.force_recovered(PartitionId(1), &held), None, "this partition was not named");
+    // Later losses are not included.
     let renew =
         |name: &str| ChangeKind::Replace { old: id(name), new: Member { incarnation: Incarnation(2), ..member(name) } };
     let lost_later = view(replaced().into_iter().chain([mark_lost(&["b", "c"]), renew("d"), renew("e")]));
@@ -264,12 +264,12 @@ fn who_was_removed_can_be_given_up_and_what_has_no_successor_is_made_anew() {
     let next = ConfigPhase::Stable(Configuration { number: 1, homes, choosers: 3, counts: ReplicaCounts::default() });
     assert!(lost_later.is_gone(id("d"), Incarnation(1)) && lost_later.force_recovered(p, &next).is_none());
     let third = ChangeKind::Replace { old: id("a"), new: member("f") };
-    let nobody = view(replaced().into_iter().chain([third, mark_lost(&["a", "b", "c"])]));
-    assert_eq!(nobody.force_recovered(p, &held).unwrap().homes, nobody.target(p));
+    let none_left = view(replaced().into_iter().chain([third, mark_lost(&["a", "b", "c"])]));
+    assert_eq!(none_left.force_recovered(p, &held).unwrap().homes, none_left.target(p));
 }
 
 #[test]
-fn a_node_is_where_it_said_last_in_this_incarnation() {
+fn the_last_address_of_the_present_incarnation_counts() {
     let moves = |incarnation: u64, peer_addr: &str| ChangeKind::Address {
         node: id("b"),
         incarnation: Incarnation(incarnation),
@@ -284,16 +284,16 @@ fn a_node_is_where_it_said_last_in_this_incarnation() {
         member.peer_addr.clone()
     };
     assert_eq!(addr(vec![moves(1, "x"), moves(1, "y")]), "y");
-    assert_eq!(addr(vec![moves(1, "x"), renewed()]), "b:7400", "the new incarnation has said where it is");
+    assert_eq!(addr(vec![moves(1, "x"), renewed()]), "b:7400", "the new incarnation has its own address");
     assert_eq!(addr(vec![renewed(), moves(1, "x")]), "b:7400");
     assert_eq!(addr(vec![renewed(), moves(2, "x")]), "x");
     let before = view([found(&["a", "b", "c"])]);
     assert_eq!(view([found(&["a", "b", "c"]), moves(1, "x")]).ring.owners(), before.ring.owners());
 }
 
-/// Nodes are replaced by one that somebody else has added before, which was not known then.
+/// A node is replaced by one that another administrator had added before, which was not known then.
 #[test]
-fn who_has_left_is_gone_though_what_removed_it_has_no_effect_any_more() {
+fn a_node_that_has_left_is_gone_though_its_removal_has_no_effect_any_more() {
     let replaced = ChangeKind::Replace { old: id("b"), new: member("d") };
     let left = ChangeKind::Left { node: id("b"), incarnation: Incarnation(1) };
     let add = || ChangeKind::Add(member("d"));
@@ -308,7 +308,7 @@ fn who_has_left_is_gone_though_what_removed_it_has_no_effect_any_more() {
 }
 
 #[test]
-fn who_knows_the_cluster_and_an_introduction_knows_the_node() {
+fn a_node_is_known_from_the_bootstrap_and_its_introduction() {
     let replace = |old: &str, new: &str| ChangeKind::Replace { old: id(old), new: member(new) };
     let weight = ChangeKind::Weight { node: id("d"), weight: 2 * NORMAL_WEIGHT };
     let comings = [ChangeKind::Add(member("e")), replace("e", "f"), replace("d", "g")];
@@ -339,7 +339,7 @@ fn weights_and_zones_shape_the_ring() {
 }
 
 #[test]
-fn random_placement_folds_too() {
+fn random_placement_follows_from_the_history_too() {
     let ChangeKind::Bootstrap { cluster, partitions, members, .. } = found(&["a", "b", "c", "d"]) else {
         unreachable!()
     };
@@ -375,7 +375,7 @@ fn recorded_changes_come_after_all_known_ones() {
 }
 
 #[test]
-fn a_view_takes_up_what_its_members_and_its_ring_do() {
+fn the_size_of_a_view_counts_its_members_and_its_ring() {
     let three = view([found(&["a", "b", "c"])]);
     let four = view([found(&["a", "b", "c"]), ChangeKind::Add(member("d"))]);
     let texts = "dzd:7400d:8080d:6380".len();
@@ -446,7 +446,7 @@ fn a_history() -> impl proptest::strategy::Strategy<Value = History> {
         .prop_map(|changes| History { changes: changes.into_iter().map(std::sync::Arc::new).collect() })
 }
 
-/// One that makes no sense, most likely.
+/// A snapshot that is most likely inconsistent.
 fn a_snapshot() -> impl proptest::strategy::Strategy<Value = Snapshot> {
     let members = prop::collection::vec((a_member(), any::<bool>()), 0..4);
     let homes = || {
@@ -498,7 +498,7 @@ proptest! {
     }
 
     #[test]
-    fn any_history_folds_into_a_sound_cluster(history in a_history()) {
+    fn any_history_gives_a_sound_cluster(history in a_history()) {
         let view = history.view();
         prop_assert_eq!(history.cluster(), view.as_ref().map(|view| view.cluster));
         let Some(view) = view else { return Ok(()) };
@@ -509,7 +509,7 @@ proptest! {
         for present in view.members() {
             let Member { id, incarnation, ref name, .. } = present.member;
             prop_assert_eq!(view.is_removed(Home { node: id, incarnation }), present.leaving);
-            prop_assert!(!view.is_gone(id, incarnation), "nobody who is gone is a member");
+            prop_assert!(!view.is_gone(id, incarnation), "a gone incarnation is no member");
             prop_assert_eq!(view.members().filter(|other| other.member.name == *name).count(), 1);
         }
         for (_, settings) in view.buckets() {
@@ -518,7 +518,7 @@ proptest! {
     }
 
     #[test]
-    fn a_history_that_grows_in_any_order_folds_as_if_it_had_been_there_at_once(
+    fn the_view_does_not_depend_on_the_order_of_arrival(
         arrivals in a_history().prop_flat_map(|history| Just(history.changes().cloned().collect::<Vec<_>>()).prop_shuffle()),
         at_once in 1usize..4,
         forgotten: prop::sample::Index,
@@ -531,7 +531,7 @@ proptest! {
             prop_assert_eq!(folded.view(&history), history.view());
             prop_assert_eq!(history.cluster(), history.view().map(|view| view.cluster));
         }
-        // Another history than before, and a smaller one, as no holder asks but may.
+        // A smaller history with other changes, which no caller passes but the type allows.
         let Some(missing) = (!arrivals.is_empty()).then(|| forgotten.index(arrivals.len())) else { return Ok(()) };
         let others = arrivals.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, change)| change.clone());
         let other = History { changes: others.map(Arc::new).collect() };
@@ -539,13 +539,13 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_stands_for_the_changes_before_it(
+    fn a_snapshot_replaces_the_changes_before_it(
         history in a_history(), upto in 0u64..20, order in Just((0usize..30).collect::<Vec<_>>()).prop_shuffle(),
     ) {
         let (before, after): (Vec<_>, Vec<_>) = history.changes().cloned().partition(|change| change.hlc.wall().0 <= upto);
         let before = History { changes: before.into_iter().map(Arc::new).collect() };
         let Some(snapshot) = Folded::default().snapshot(&before) else { return Ok(()) };
-        // It has the time of the last change. A founding is never that, for each change is recorded above those that are known.
+        // The snapshot has the time of the last change. That is never a bootstrap, since each change is recorded above all known ones.
         let founded = before.changes().filter(|change| matches!(change.what, ChangeKind::Bootstrap { .. }));
         if founded.map(|bootstrap| bootstrap.hlc).max() >= before.changes().last().map(|last| last.hlc) {
             return Ok(());
@@ -555,11 +555,11 @@ proptest! {
         prop_assert!(before.is_before(&short) && !short.is_before(&short) && short.has_snapshot());
         prop_assert_eq!(short.recorded(), before.recorded() + 1);
         prop_assert_eq!(History::decode(&short.encode()), Ok(short.clone()));
-        // Who still has the changes learns nothing by them, and goes by the snapshot once it hears of it.
+        // A node that still has the changes learns nothing from them, and follows the snapshot once it has it.
         prop_assert!(before.is_within(&short) && before.changes().all(|change| short.knows(change)));
         prop_assert!(before.without(&short).is_empty() && !short.clone().merge(&before));
         prop_assert_eq!(merged(&before, &short), short.clone());
-        // Whatever comes after, in whatever order.
+        // Later changes may arrive in any order.
         let mut all = short.clone();
         for place in order {
             let again = before.changes().nth(place).into_iter().chain(after.get(place));
@@ -587,7 +587,7 @@ proptest! {
     }
 
     #[test]
-    fn no_snapshot_makes_a_fold_panic(
+    fn no_snapshot_causes_a_panic(
         history in a_history(), snapshot in a_snapshot(), time in 0u64..20, more in a_history(),
     ) {
         let (hlc, what) = (Hlc::at(WallMs(time)), ChangeKind::Snapshot(Box::new(snapshot)));
@@ -600,7 +600,7 @@ proptest! {
     }
 
     #[test]
-    fn histories_survive_the_wire(history in a_history()) {
+    fn histories_survive_encoding_and_decoding(history in a_history()) {
         prop_assert_eq!(History::decode(&history.encode()), Ok(history.clone()));
         for change in history.changes() {
             prop_assert_eq!(Change::decode(&change.encode()), Ok(change.clone()));
@@ -608,7 +608,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_decoding_panic(bytes: Vec<u8>, history in a_history(), at: prop::sample::Index, flip: u8) {
+    fn no_bytes_cause_a_panic_in_decoding(bytes: Vec<u8>, history in a_history(), at: prop::sample::Index, flip: u8) {
         drop((History::decode(&bytes), Change::decode(&bytes)));
         let mut bytes = history.encode().to_vec();
         let at = at.index(bytes.len());
@@ -620,7 +620,7 @@ proptest! {
     }
 }
 
-/// Version 1 as it was first written: what is on disks must stay readable.
+/// Version 1 as it was first written. Data on disks must stay readable.
 #[test]
 fn the_first_format_stays_readable() {
     let change = ChangeKind::Bucket { name: Bytes::from_static(b"carts"), settings: patch(5) };
@@ -634,13 +634,13 @@ fn the_first_format_stays_readable() {
 }
 
 #[test]
-fn what_is_not_understood_is_refused() {
+fn unknown_and_malformed_bytes_are_refused() {
     assert_eq!(History::decode(b"\x08\x02"), Err(DecodeError::Version(2)));
-    assert_eq!(History::decode(b""), Err(DecodeError::Version(0)), "nothing at all is no history");
+    assert_eq!(History::decode(b""), Err(DecodeError::Version(0)), "empty bytes are no history");
     assert_eq!(History::decode(b"\x08\x01").map(|history| history.len()), Ok(0));
     assert!(matches!(History::decode(b"\xff"), Err(DecodeError::Malformed(_))));
     assert_eq!(History::decode(b"\x08\x01\x12\x00"), Err(DecodeError::Missing("a known kind")));
-    // A founding of 0 partitions, a replacement without the new node, a bucket without a name.
+    // A bootstrap with 0 partitions, a replacement without the new node, a bucket without a name.
     assert_eq!(History::decode(b"\x08\x01\x12\x02\x22\x00"), Err(DecodeError::Invalid("partition count")));
     assert_eq!(History::decode(b"\x08\x01\x12\x02\x3a\x00"), Err(DecodeError::Missing("a replacement")));
     assert_eq!(History::decode(b"\x08\x01\x12\x02\x52\x00"), Err(DecodeError::Invalid("bucket name")));
@@ -654,7 +654,7 @@ fn any_weight() -> impl proptest::strategy::Strategy<Value = u32> {
 
 proptest! {
     #[test]
-    fn no_weight_takes_a_replica_away(
+    fn no_weight_reduces_the_number_of_replicas(
         q in 1u32..40,
         tokens in prop::option::of(1u32..80),
         founders in 1usize..5,

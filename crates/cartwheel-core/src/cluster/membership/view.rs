@@ -1,25 +1,25 @@
-//! What a history adds up to: members, settings and the wished ring.
+//! The cluster that follows from a history: members, settings and the target ring.
 //!
-//! The fold takes the changes in their order. It is a function of the set alone, so it does not matter when or by which way
-//! a change arrived. A change that makes no sense where it stands (two sides of a cut network could not know of each other)
-//! has no effect:
+//! The fold applies the changes in their order. It is a function of the set alone, so it does not matter when or how a change arrived. A change
+//! has no effect if it is invalid at its place in the order, which happens when two sides of a partitioned network record changes without
+//! knowing of each other:
 //!
-//! - everything before the first change that founds a cluster on a node of weight above 0, and any further founding;
-//! - adding a member whose name or id is another's, or an incarnation that was removed, even by an earlier change;
-//! - removing, replacing, weighing or moving a node that is no member; for removals, in that incarnation;
+//! - everything before the first bootstrap with a node of weight above 0, and any further bootstrap;
+//! - the addition of a member whose name or id is taken, or of an incarnation that was removed, even by an earlier change;
+//! - the removal, replacement or edit of a node that is not a member; a removal names the incarnation, too;
 //! - a replacement of weight 0 for a node that holds data;
-//! - a settings patch whose result is not valid.
+//! - a settings patch with an invalid result.
 //!
-//! **A wish with fewer nodes than the largest n moves nothing.** If a change takes data from a node (it is removed, or its
-//! weight becomes 0) and fewer nodes that can hold data remain than the largest n of any bucket (the default's included),
-//! the ring stays as it was, with the weights, zones and hosts it was made from. The first later change after which enough
-//! nodes remain carries everything out. Growing is never held up: one node founds, two more join.
+//! **A target with fewer nodes than the largest n moves nothing.** A change may take data from a node: it is removed, or its weight becomes 0.
+//! If fewer nodes that can hold data remain than the largest n of any bucket (the default's included), the ring stays as it was, with the
+//! weights, zones and hosts from which it was made. The first later change after which enough nodes remain puts everything into effect. Growth
+//! is never delayed: one node bootstraps the cluster, and two more join.
 //!
-//! Who is given up ([`ChangeKind::MarkLost`]) counts as such once it is removed, by an earlier change or a later one.
+//! A node that is marked lost ([`ChangeKind::MarkLost`]) counts as lost once it is removed, by an earlier change or a later one.
 //!
-//! A removed node is *leaving*: still a member, until its leaving is recorded too ([`ChangeKind::Left`]). So is one that another
-//! has replaced; only an incarnation that a new incarnation of the same node replaces is gone at once. What is recorded to have left is gone, though the
-//! change that removed it may have no effect any more.
+//! A removed node is *leaving*: it stays a member until its leave is recorded too ([`ChangeKind::Left`]). So does a node that another node has
+//! replaced. Only an incarnation replaced by a new incarnation of the same node is gone at once. A node whose leave is recorded is gone, even if
+//! the change that removed it has no effect any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,32 +35,32 @@ use crate::ring::random::random;
 use crate::ring::{NodeInfo, PartitionId, Partitions, Ring, RingVersion};
 use crate::value::dot::{Incarnation, NodeId};
 
-/// A member, and whether it is on its way out.
+/// A member, and whether it is leaving.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ViewMember {
     /// The node.
     pub member: Member,
-    /// It was removed, and still holds something, as far as is known.
+    /// It was removed, but its leave is not recorded yet.
     pub leaving: bool,
 }
 
-/// The ring on which a cluster was founded.
+/// The ring with which a cluster was bootstrapped.
 #[derive(PartialEq, Eq, Debug)]
 struct Bootstrap {
     ring: Ring,
     incarnations: BTreeMap<NodeId, Incarnation>,
 }
 
-/// A cluster as its history says it should be. Immutable; cheap to share behind an `Arc`.
+/// A cluster as its history describes it. Immutable, and cheap to share behind an `Arc`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct View {
-    /// Which cluster.
+    /// The cluster's id.
     pub cluster: ClusterId,
-    /// What it is called; empty if it was given no name.
+    /// The cluster's name; empty if it has none.
     pub cluster_name: String,
-    /// How its partitions are assigned.
+    /// The placement strategy.
     pub strategy: Strategy,
-    /// The wished ring. Its version names the history.
+    /// The target ring. Its version identifies the history.
     pub ring: Ring,
     bootstrap: Arc<Bootstrap>,
     members: BTreeMap<NodeId, ViewMember>,
@@ -71,7 +71,7 @@ pub struct View {
     buckets: BTreeMap<Bytes, BucketSettings>,
     first_counts: ReplicaCounts,
     target_counts: ReplicaCounts,
-    /// The buckets whose n was ever another than the default.
+    /// The buckets whose n was ever different from the default.
     counted: BTreeSet<Bytes>,
 }
 
@@ -81,7 +81,8 @@ impl View {
         self.members.get(&node)
     }
 
-    /// The change that makes known where a member is found in this incarnation; none if it is known to be there, or is no member in that incarnation.
+    /// The change that records a member's addresses in this incarnation; `None` if they are already known, or if the node is not a member in
+    /// that incarnation.
     pub fn moved(
         &self,
         node: NodeId,
@@ -107,31 +108,31 @@ impl View {
         removed.filter(|&&(node, incarnation)| self.is_gone(node, incarnation)).count() as u32
     }
 
-    /// Whether this incarnation of the node was removed and has left: it is refused for ever.
+    /// Whether this incarnation of the node was removed and has left. It is refused for ever.
     pub fn is_gone(&self, node: NodeId, incarnation: Incarnation) -> bool {
         let is_leaving = || self.members.get(&node).is_some_and(|present| present.member.incarnation == incarnation);
         self.removed.contains(&(node, incarnation)) && !is_leaving()
     }
 
-    /// Whether a home is to hold nothing any more: it is leaving, or is gone.
+    /// Whether this incarnation of a node was removed: it is leaving or gone, and is no target home.
     pub fn is_removed(&self, home: Home) -> bool {
         self.removed.contains(&(home.node, home.incarnation))
     }
 
-    /// Whether an administrator has given up a home: it was removed, and never answers again.
+    /// Whether an administrator has marked a home lost: it was removed, and never answers again.
     pub fn is_marked_lost(&self, home: Home) -> bool {
         self.marked_lost.contains(&home) && self.is_removed(home)
     }
 
-    /// What holds in a partition instead of `phase` if that has no successor, as too many of its homes were given up; none if that was said
-    /// of a later phase.
+    /// The configuration that replaces `phase` in a partition that is stuck, because too many of its homes are marked lost. `None` if it is not
+    /// stuck, or if the homes were marked lost for a later version only.
     pub fn force_recovered(&self, partition: PartitionId, phase: &ConfigPhase) -> Option<Configuration> {
         self.force_recovered_from.get(&partition).filter(|&&from| phase.version() >= from)?;
         let is_left = |home: &Home| !self.is_marked_lost(*home) && !self.is_gone(home.node, home.incarnation);
         phase.force_recovered(|&home| self.is_marked_lost(home), is_left, &self.target(partition))
     }
 
-    /// The first configuration of a partition: who was to hold it when the cluster was founded.
+    /// The first configuration of a partition, which follows from the bootstrap.
     pub fn first_configuration(&self, partition: PartitionId) -> Configuration {
         let Bootstrap { ring, incarnations } = &*self.bootstrap;
         let homes = ring
@@ -142,22 +143,22 @@ impl View {
         Configuration { number: 0, homes: homes.collect(), choosers, counts }
     }
 
-    /// How many homes keys have in the first configurations, by bucket.
+    /// The numbers of homes by bucket in the first configurations.
     pub const fn first_counts(&self) -> &ReplicaCounts {
         &self.first_counts
     }
 
-    /// How many homes keys are to have, by bucket. What holds is what each partition's configuration says.
+    /// The target numbers of homes by bucket. In force is what each partition's configuration says.
     pub const fn target_counts(&self) -> &ReplicaCounts {
         &self.target_counts
     }
 
-    /// Whether configurations can have a table with this bucket in it: once there are as many as may be, there cannot be more.
+    /// Whether configurations may have a table with this bucket: its size is limited to [`BUCKETS_MAX`].
     pub fn may_count(&self, bucket: &[u8]) -> bool {
         self.counted.len() < BUCKETS_MAX || self.counted.contains(bucket)
     }
 
-    /// Who is to hold a partition.
+    /// The target homes of a partition.
     pub fn target(&self, partition: PartitionId) -> Vec<Home> {
         let incarnation =
             |node: NodeId| self.members.get(&node).map_or(Incarnation(0), |present| present.member.incarnation);
@@ -168,7 +169,7 @@ impl View {
             .collect()
     }
 
-    /// The settings of `bucket`, which needs no creation.
+    /// The settings of `bucket`. A bucket need not be created.
     pub fn settings(&self, bucket: &[u8]) -> &BucketSettings {
         self.buckets.get(bucket).unwrap_or(&self.defaults)
     }
@@ -183,8 +184,7 @@ impl View {
         self.target_counts.n_max()
     }
 
-    /// Whether all partitions have the same target, and the same nodes are members, as in another view. Settings of buckets may differ
-    /// but for their n.
+    /// Whether the targets of all partitions and the members are the same as in another view. Settings of buckets other than n may differ.
     pub fn places_like(&self, other: &Self) -> bool {
         self.target_counts == other.target_counts
             && self.members == other.members
@@ -194,26 +194,26 @@ impl View {
             && self.ring.places_like(&other.ring)
     }
 
-    /// How many members can hold data: they are not leaving, and their weight is above 0.
+    /// The number of members that can hold data: not leaving, with a weight above 0.
     pub fn data_nodes(&self) -> usize {
         self.members().filter(|known| !known.leaving && known.member.weight > 0).count()
     }
 
-    /// How many homes each partition is to have: as many as the largest n of any bucket, or as nodes that can hold data if those are
-    /// fewer.
+    /// The number of homes that each partition is to have: the largest n of any bucket, or the number of nodes that can hold data if that is
+    /// less.
     pub fn homes_wanted(&self) -> usize {
         usize::from(self.n_max()).min(self.data_nodes())
     }
 
-    /// With how many homes a partition's keys have to do in the bucket of the largest n, where `phase` holds: those that are lost, or
-    /// have left, do not count, and while one configuration takes over from another the smaller one does.
+    /// The number of homes left for keys of the bucket with the largest n in `phase`, without homes that are lost or have left. Of a joint
+    /// configuration, the smaller number.
     pub fn homes_left(&self, phase: &ConfigPhase) -> usize {
         let is_past = |home: &Home| self.is_gone(home.node, home.incarnation) || self.is_marked_lost(*home);
         phase.homes_of_any(is_past).lists().map(<[NodeId]>::len).min().unwrap_or(0)
     }
 
-    /// What it takes up in memory, in bytes: itself, what its tables hold and their texts, the ring included
-    /// ([`Ring::size_in_memory`]); without what the allocator and the tables add.
+    /// Its size in memory in bytes: the struct, the contents of its tables and strings, and the ring ([`Ring::size_in_memory`]), without the
+    /// overhead of the allocator and the tables.
     pub fn size_in_memory(&self) -> usize {
         let member = |present: &ViewMember| size_of::<(NodeId, ViewMember)>() + present.member.text_bytes();
         let bucket = |name: &Bytes| size_of::<(Bytes, BucketSettings)>() + name.len();
@@ -235,12 +235,12 @@ fn n_max(buckets: &BTreeMap<Bytes, BucketSettings>) -> u8 {
     buckets.values().map(|settings| settings.n).fold(BucketSettings::default().n, u8::max)
 }
 
-/// The cluster that the changes found, if they do; without placing anything.
+/// The id of the cluster that the changes bootstrap, if they do; without any placement.
 pub(super) fn cluster(history: &History) -> Option<ClusterId> {
     history.changes().find_map(|change| Fold::unplaced(&change.what)).map(|fold| fold.cluster)
 }
 
-/// The cluster after some of the changes.
+/// The cluster after a prefix of the changes.
 #[derive(Clone, Debug)]
 pub(super) struct Fold {
     cluster: ClusterId,
@@ -251,23 +251,23 @@ pub(super) struct Fold {
     names: BTreeMap<String, NodeId>,
     bootstrap: Option<Arc<Bootstrap>>,
     removed: BTreeSet<(NodeId, Incarnation)>,
-    /// Those who have left.
+    /// The incarnations that have left.
     left: BTreeSet<(NodeId, Incarnation)>,
     marked_lost: BTreeSet<Home>,
     force_recovered_from: BTreeMap<PartitionId, ConfigVersion>,
     buckets: BTreeMap<Bytes, BucketSettings>,
     /// The n that earlier builds recorded ([`SettingsPatch::n_by_versions`]).
     first_ns: BTreeMap<Bytes, u8>,
-    /// The buckets whose n was ever another than the default.
+    /// The buckets whose n was ever different from the default.
     counted: BTreeSet<Bytes>,
-    /// The nodes that the assignment in force was made for, sorted by id.
+    /// The nodes for which the assignment in force was made, sorted by id.
     placed: Vec<NodeInfo>,
-    /// That assignment; only kept where the next one depends on it.
+    /// The assignment in force; kept only where the next one depends on it.
     balanced: Option<Vec<NodeId>>,
 }
 
 impl Fold {
-    /// The cluster that `what` founds, if it does.
+    /// The cluster that `what` bootstraps, if it does.
     pub(super) fn found(what: &ChangeKind) -> Option<Self> {
         let mut fold = Self::unplaced(what)?;
         fold.place();
@@ -275,7 +275,7 @@ impl Fold {
         Some(fold)
     }
 
-    /// The founders, of whom one at least can hold data, before anything is placed.
+    /// The first members, of which at least one can hold data, before placement.
     fn unplaced(what: &ChangeKind) -> Option<Self> {
         let ChangeKind::Bootstrap { cluster, partitions, strategy, members, name } = what else { return None };
         let mut fold = Self {
@@ -302,7 +302,7 @@ impl Fold {
         fold.members.values().any(|founder| founder.member.weight > 0).then_some(fold)
     }
 
-    /// What all changes so far add up to; `version` is what they are called.
+    /// The view after all changes so far, with the history's version.
     pub(super) fn view(&self, version: RingVersion) -> View {
         let ring = Ring::new(version, self.partitions, self.owners(), self.placed.clone());
         View {
@@ -329,7 +329,7 @@ impl Fold {
         ReplicaCounts::new(others.take(BUCKETS_MAX).map(|(name, n)| (name.clone(), n)).collect())
     }
 
-    /// Takes in the next change in the order.
+    /// Applies the next change in the order.
     pub(super) fn apply(&mut self, what: &ChangeKind) {
         let changed = match what {
             ChangeKind::Bootstrap { .. } => false,
@@ -355,7 +355,7 @@ impl Fold {
                     member.peer_addr.clone_from(peer_addr);
                     member.http_addr.clone_from(http_addr);
                 });
-                // It holds what it held, wherever it is.
+                // It holds the same data, whatever its address.
                 false
             }
             ChangeKind::Bucket { name, settings } => self.set(name, settings),
@@ -369,7 +369,7 @@ impl Fold {
         }
     }
 
-    /// What all changes so far, of which there have been so many, add up to.
+    /// A snapshot of the cluster after `changes` changes.
     pub(super) fn snapshot(&self, changes: u64) -> Snapshot {
         let homes = |incarnations: &BTreeSet<(NodeId, Incarnation)>| {
             incarnations.iter().map(|&(node, incarnation)| Home { node, incarnation }).collect()
@@ -394,7 +394,7 @@ impl Fold {
         }
     }
 
-    /// Goes by a snapshot, all but the founding forgotten. One that says of no node that it holds data makes no sense.
+    /// Replaces everything but the bootstrap by a snapshot. A snapshot in which no node holds data is invalid and has no effect.
     fn restore(&mut self, snapshot: &Snapshot) {
         let mut placed: Vec<NodeInfo> = snapshot.placed.iter().filter(|node| node.weight > 0).cloned().collect();
         placed.sort_unstable();
@@ -423,17 +423,17 @@ impl Fold {
         self.counted = snapshot.counted.iter().cloned().collect();
     }
 
-    /// Whether `member` may come in; `instead` is the member whose place it takes, if any.
+    /// Whether `member` may enter; `instead` is the member that it replaces, if any.
     fn admits(&self, member: &Member, instead: Option<NodeId>) -> bool {
         let free = |holder: Option<NodeId>| holder.is_none() || holder == instead;
-        // A new incarnation of a member may be removed before it is known; its old one is dead all the same.
+        // A new incarnation of a member may be removed before it is known. Its old incarnation is dead all the same.
         (!self.removed.contains(&(member.id, member.incarnation)) || instead == Some(member.id))
             && free(self.names.get(&member.name).copied())
             && free(self.members.contains_key(&member.id).then_some(member.id))
     }
 
     fn add(&mut self, member: &Member) -> bool {
-        // A node that is leaving may come back in a new incarnation: it never went, so it keeps its place.
+        // A leaving node may come back in a new incarnation. It never left, so it keeps its place.
         let leaving = self.members.get(&member.id).is_some_and(|present| present.leaving);
         let is_removed = self.removed.contains(&(member.id, member.incarnation));
         if is_removed || !self.admits(member, leaving.then_some(member.id)) {
@@ -458,11 +458,11 @@ impl Fold {
 
     fn leave(&mut self, node: NodeId, incarnation: Incarnation) -> bool {
         self.left.insert((node, incarnation));
-        // What removed it may have come to nothing since, where it met an earlier change that was heard of later. The node has gone all the same.
+        // The change that removed it may have no effect any more, after an earlier change arrived late. The node has left all the same.
         self.remove(node, incarnation)
     }
 
-    /// The ring of the founding, and in which incarnations its nodes were.
+    /// The ring of the bootstrap, and the incarnations of its nodes.
     fn first_ring(&self) -> Bootstrap {
         let owners = self.assignment().expect("a cluster is founded on a node that can hold data");
         let incarnations =
@@ -522,7 +522,7 @@ impl Fold {
         }
         let before = n_max(&self.buckets);
         self.buckets.insert(name.clone(), settings);
-        // A smaller n may let those go who are leaving.
+        // A smaller n may let leaving nodes go.
         n_max(&self.buckets) < before
     }
 
@@ -537,13 +537,13 @@ impl Fold {
         }
     }
 
-    /// Assigns the partitions to the members as they now are, unless too few remain.
+    /// Assigns the partitions to the present members, unless too few remain.
     fn place(&mut self) {
         let staying = self.members.values().filter(|member| !member.leaving && member.member.weight > 0);
         let mut nodes: Vec<NodeInfo> = staying.map(|member| member.member.info()).collect();
         let stays = |node: &NodeInfo| nodes.binary_search_by_key(&node.id, |other| other.id).is_ok();
         if nodes.len() < usize::from(n_max(&self.buckets)) && !self.placed.iter().all(stays) {
-            // Whoever has left already cannot be called back: that was recorded by somebody who did not know how few remain.
+            // A node that has left cannot be called back. Its leave was recorded by a node that did not know how few remain.
             let is_there = |node: &&NodeInfo| !self.has_left(node.id);
             let kept: Vec<NodeInfo> = self.placed.iter().filter(is_there).cloned().collect();
             if kept.is_empty() || kept.len() == self.placed.len() {
@@ -563,7 +563,7 @@ impl Fold {
         self.members.get(&node).is_none_or(is_gone)
     }
 
-    /// Those who are leaving and have left are members no more, unless they were wished back.
+    /// Removes the members that are leaving and have left, unless the assignment still needs them.
     fn drop_left(&mut self) {
         let has_left = |present: &&ViewMember| {
             let id = present.member.id;
