@@ -40,6 +40,7 @@ pub enum WorkClass {
 const CLASSES: usize = 10;
 
 impl WorkClass {
+    /// All classes, in the order of [`Admitted::begun`].
     pub const ALL: [Self; CLASSES] = [
         Self::HandOver,
         Self::Compare,
@@ -223,6 +224,7 @@ impl Admission {
         WorkClass::ALL.into_iter().filter(|&class| self.waiting[class as usize]).map(|class| self.next_at(class)).min()
     }
 
+    /// The controller's state.
     pub fn admitted(&self) -> Admitted {
         Admitted { rate: self.rate, p99: self.window.p99(), limit: self.limit(), begun: self.begun }
     }

@@ -104,6 +104,7 @@ impl Holdings {
         &self.view
     }
 
+    /// This node, in its incarnation.
     pub const fn me(&self) -> Home {
         self.me
     }

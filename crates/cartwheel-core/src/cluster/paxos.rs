@@ -89,6 +89,7 @@ impl Proposer {
         Self { choosers, ballot, proposal, promises: BTreeMap::new(), accepted: None }
     }
 
+    /// The ballot under which it proposes.
     pub const fn ballot(&self) -> Ballot {
         self.ballot
     }

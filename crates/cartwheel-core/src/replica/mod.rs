@@ -136,7 +136,7 @@ pub enum Done {
     Collected(u64),
 }
 
-/// The results of a step of the replica.
+/// The calls of the replica to other parts of the node.
 #[derive(Debug, Default)]
 pub struct ReplicaCalls {
     /// Tasks that have ended.
