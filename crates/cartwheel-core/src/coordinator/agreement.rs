@@ -1,12 +1,13 @@
-//! The second half of a strong get: a majority must come to hold exactly what is answered.
+//! The second half of a strong get: a majority must hold exactly what is answered.
 //!
-//! Joining a majority's states is not enough. Of two gets at the same time, one may have met write x and not y, the other y and
-//! not x, and no order of the writes explains both. If each answers only what a majority held *exactly*, then some replica held
-//! the one and later the other; a replica's state only grows, so the one answer includes the other.
+//! Joining a majority's states is not enough. Of two concurrent gets, one may have read write x and not y, the other y
+//! and not x, and no order of the writes explains both. If each answers only what a majority held *exactly*, some
+//! replica held first one answer and then the other. A replica's state only grows, so one answer includes the other.
 //!
-//! But homes forget deletes, one an epoch earlier than another, and one that has forgotten a key takes its tombstones in no more. So where
-//! nothing is joined but tombstones that some home may have forgotten, those due in the epoch after the coordinator's, one that holds nothing
-//! at all counts as holding that: it says the same of the key, and nothing that those tombstones keep away is anywhere by then.
+//! Homes collect tombstones, each at its own epoch change, and a home that has collected a key does not accept its
+//! tombstones again. So take a join of nothing but tombstones that some home may have collected: those due in the epoch
+//! after the coordinator's. Then a home that holds nothing at all counts as holding the join. It says the same about
+//! the key, and the values that those tombstones suppress are nowhere by then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,32 +20,32 @@ use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
 use crate::value::state::State;
 
-/// A join on its way to a majority.
+/// A join that a majority is to hold.
 #[derive(Debug)]
 pub struct Agreement {
     homes: Homes,
     needed: Quorum,
     joined: Joined,
-    /// What each home was last known to hold exactly, of those that count.
+    /// The state that each home that counts was last known to hold exactly.
     held: BTreeMap<NodeId, StateDigest>,
-    /// By what homes may have forgotten already.
+    /// The rules by which homes may already have collected tombstones.
     rules: Rules,
 }
 
 impl Agreement {
-    /// Begins with what a read of a majority has joined, by a coordinator that forgets by `rules`.
+    /// Begins with the join of a majority's states. `rules` are the coordinator's rules of garbage collection.
     pub fn new(homes: Homes, needed: impl Into<Quorum>, joined: Joined, rules: Rules) -> Self {
         let rules = Rules { now: rules.now.next(), ..rules };
         let (held, needed) = (joined.held.clone(), needed.into());
         Self { homes, needed, joined, held, rules }
     }
 
-    /// What a majority is to hold.
+    /// The join that a majority is to hold.
     pub const fn joined(&self) -> &Joined {
         &self.joined
     }
 
-    /// The homes known to hold exactly that, or to have forgotten it.
+    /// The homes known to hold exactly the join, or to have collected it.
     pub fn agreeing(&self) -> BTreeSet<NodeId> {
         let kept = gc::without_due(&self.joined.state, &self.rules);
         let forgotten = kept.filter(|kept| kept.siblings().len() == 0).map(|_| StateDigest::of(&State::default()));
@@ -53,34 +54,34 @@ impl Agreement {
         self.held.iter().filter(exactly).map(|(&node, _)| node).collect()
     }
 
-    /// The homes are others now. What one held in an incarnation that is over says nothing of the next one.
+    /// Changes the homes. What an incarnation that is over held says nothing about the next one.
     pub fn move_to(&mut self, homes: Homes) {
         self.held.retain(|&node, _| homes.still_holds(node, &self.homes));
         self.homes = homes;
     }
 
-    /// Drops what homes said that they hold before they lost records: they are asked again.
+    /// Drops what homes said that they hold before they lost records. These homes are asked again.
     pub fn drop_lost(&mut self, losses: &Losses) {
         let memories = &self.joined.memories;
         let memory = |node: &NodeId| memories.get(node).copied().unwrap_or_default();
         self.held.retain(|node, _| !losses.outdate(*node, memory(node)));
     }
 
-    /// How many homes are known to hold exactly that, in the configuration of which fewer do.
+    /// How many homes are known to hold exactly the join, in the configuration in which the fewest do.
     pub fn at_home(&self) -> usize {
         let agreeing = self.agreeing();
         let in_current = |home: NodeId| agreeing.contains(&home) && !self.joined.syncing.contains(&home);
         self.homes.fewest(in_current, |home| agreeing.contains(&home))
     }
 
-    /// Whether a majority holds exactly what is to be answered, of each configuration.
+    /// Whether a majority of each configuration holds exactly the join.
     pub fn is_reached(&self) -> bool {
         let agreeing = self.agreeing();
         let in_current = |home: NodeId| agreeing.contains(&home) && !self.joined.syncing.contains(&home);
         self.homes.missing(self.needed, in_current, |home| agreeing.contains(&home)) == 0
     }
 
-    /// How many must, in the configuration of which most must.
+    /// The majority, in the configuration that needs the most.
     pub fn needed(&self) -> usize {
         self.homes.needs(self.needed).map(|(_, needed)| needed).max().unwrap_or(0)
     }
@@ -91,7 +92,8 @@ impl Agreement {
         self.homes.all().into_iter().filter(|node| !agreeing.contains(node)).collect()
     }
 
-    /// A home has stored the join and holds exactly this; true if it taught us something, so that the join has grown.
+    /// A home has stored the join and now holds exactly this. True if the join has grown by something that the home
+    /// held.
     pub fn holds(
         &mut self,
         node: NodeId,
@@ -137,7 +139,7 @@ mod tests {
         State::from_parts(clock, [], Notes::new())
     }
 
-    /// Of homes 1, 2 and 3, the first two were read and held different states.
+    /// Homes 1 and 2 of 1, 2 and 3 were read and held different states.
     fn begun() -> Agreement {
         let held = [(1, state(&[1])), (2, state(&[2]))];
         let joined = Joined {
@@ -159,23 +161,23 @@ mod tests {
     }
 
     #[test]
-    fn both_configurations_must_agree_while_one_takes_over() {
+    fn both_configurations_must_agree_while_they_are_joint() {
         let mut agreement = begun();
         let (joined, next) = (state(&[1, 2]), Some([1, 4, 5].map(NodeId::new).into()));
         agreement.move_to(Homes { next, ..Vec::from([1, 2, 3].map(NodeId::new)).into() });
         assert_eq!(agreement.behind(), [1, 2, 3, 4, 5].map(NodeId::new));
         holds(&mut agreement, 1, &joined, true);
         holds(&mut agreement, 2, &joined, true);
-        assert!(!agreement.is_reached(), "of those that take over only the first holds it");
+        assert!(!agreement.is_reached(), "only one home of the next configuration holds it");
         let syncing = ConfigStamp { is_syncing: true, ..ConfigStamp::default() };
         agreement.holds(NodeId::new(4), syncing, StateDigest::of(&joined), None, true);
-        assert!(agreement.is_reached(), "what a home that is being filled has stored it has");
+        assert!(agreement.is_reached(), "a syncing home counts in the next configuration");
         agreement.holds(NodeId::new(2), syncing, StateDigest::of(&joined), None, true);
-        assert!(!agreement.is_reached(), "what such a one lacks it may never have been told");
+        assert!(!agreement.is_reached(), "a syncing home does not count in the current one");
     }
 
     #[test]
-    fn what_a_incarnation_held_does_not_count_for_the_next_one() {
+    fn what_an_incarnation_held_does_not_count_for_the_next_one() {
         let mut agreement = begun();
         let incarnations =
             |incarnation: u64| vec![Home { node: NodeId::new(1), incarnation: Incarnation(incarnation) }];
@@ -216,8 +218,8 @@ mod tests {
         let mut agreement = begun();
         assert!(!agreement.is_reached());
         assert!(!holds(&mut agreement, 1, &state(&[1, 2]), true));
-        assert!(holds(&mut agreement, 3, &state(&[1, 2, 3]), true), "the third knew more");
-        assert!(!agreement.is_reached(), "the first holds less than is to be answered now");
+        assert!(holds(&mut agreement, 3, &state(&[1, 2, 3]), true), "the third held more");
+        assert!(!agreement.is_reached(), "the first holds less than the join now");
         assert_eq!(agreement.behind(), [1, 2].map(NodeId::new));
         holds(&mut agreement, 2, &state(&[1, 2, 3]), true);
         assert!(agreement.is_reached());
@@ -229,7 +231,7 @@ mod tests {
         let joined = state(&[1, 2]);
         holds(&mut agreement, 1, &joined, true);
         holds(&mut agreement, 7, &joined, true);
-        assert!(!agreement.is_reached(), "the seventh is no home");
+        assert!(!agreement.is_reached(), "the seventh is not a home");
         holds(&mut agreement, 3, &joined, false);
         assert!(!agreement.is_reached(), "the third has lost its record");
         holds(&mut agreement, 3, &joined, true);

@@ -1,4 +1,4 @@
-//! Writes that another node coordinates, because this one is no home of the key or cannot store it.
+//! Writes that another node coordinates, because this one is not a home of the key or cannot store it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -11,50 +11,54 @@ use crate::value::dot::NodeId;
 use crate::value::hlc::{Hlc, WallMs};
 use crate::value::time::Instant;
 
-/// How many times as long as for a replica's answer a coordinator is waited for before another is tried.
+/// The forwarding node waits this many times as long for a coordinator as for a replica's answer, before it tries
+/// another.
 const FORWARD_PATIENCE: u32 = 8;
 
-/// How often a write gets a later timestamp because a coordinator holds something later, and how much further above that each time, in
-/// milliseconds: on a key that others write all the time, the next timestamp would be too low again by the time it arrives.
+/// How far above the held timestamp each further raise goes, in milliseconds. Its length bounds the number of raises.
+/// On a key with many concurrent writes the next timestamp would be too low again by the time it arrives, so the step
+/// grows.
 const RAISES_MS: [u64; 7] = [0, 0, 1, 4, 16, 64, 256];
-/// No raise goes further ahead of the wall clock than this, but for what must be won over.
+/// A raise goes no further ahead of the wall clock than this, except as far as the held timestamp requires.
 const RAISE_AHEAD_MS_MAX: u64 = 1_000;
 
-/// A forwarded put under way. It goes to one home after another until one has carried it out; the write's name keeps it one
-/// write, whichever of them did.
+/// A forwarded put under way. It goes to one home after another until one has carried it out. The write's name keeps it
+/// one write, whichever coordinators carry it out.
 ///
-/// Under last write wins this node alone decides its timestamp, and only as long as its client waits. A coordinator that holds something later
-/// stores nothing and says so, and the write gets a timestamp above that. So what is acknowledged won over what its coordinator held, and an attempt
-/// that arrives late bears a timestamp from before the acknowledgement: it loses to whatever was written since.
+/// Under last write wins this node alone decides the timestamp, and only while its client waits. A coordinator that
+/// holds a later write stores nothing and says so, and the write gets a timestamp above that one. So an acknowledged
+/// write won over all that its coordinator held. A late attempt carries a timestamp from before the acknowledgement,
+/// and loses to whatever was written since.
 pub(super) struct ForwardOp {
     id: u64,
     reply_to: ReplyTo,
     deadline: Instant,
     put: Put,
     untried: VecDeque<NodeId>,
-    /// The coordinators that have it and have not said how it ended.
+    /// The coordinators that were sent the write and have not answered.
     out: BTreeSet<NodeId>,
-    /// It has been handed to some coordinator.
+    /// Whether it has been sent to any coordinator.
     was_tried: bool,
-    /// What the last coordinator said that could not carry it out, and may have.
+    /// The last shortfall that a coordinator reported; that coordinator may have stored the write.
     shortfall: Option<Shortfall>,
-    /// A coordinator has refused it because of full disks: nothing was written there.
+    /// A coordinator has refused it because of full disks, and has written nothing.
     disk_full: bool,
-    /// If nobody carries it out, this node does, in the place of a home.
+    /// Whether this node stands in for a home if no home carries the write out.
     or_here: bool,
-    /// How often it got a later timestamp.
+    /// How often its timestamp was raised.
     raises: usize,
-    /// When another coordinator is tried.
+    /// When the next coordinator is tried.
     next_at: Instant,
-    /// When those that have it are sent it again, and how long after that.
+    /// When the write is sent again to the coordinators that have not answered, and the interval after that.
     resend_at: Instant,
     resend_after: Duration,
-    /// Some coordinator was sent it more than once: what it says that was not done may have been done the first time.
+    /// Whether any coordinator was sent it more than once. Then a refusal may be of the second delivery, after the
+    /// first was carried out.
     was_resent: bool,
 }
 
 impl ForwardOp {
-    /// A put that is to go to one of `homes` after another.
+    /// A put that tries each of `homes` in turn.
     pub(super) fn new(id: u64, reply_to: ReplyTo, deadline: Instant, put: Put, homes: Vec<NodeId>) -> Self {
         let (untried, out) = (homes.into(), BTreeSet::new());
         Self {
@@ -76,12 +80,12 @@ impl ForwardOp {
         }
     }
 
-    /// A put that this node may carry out itself in the end.
+    /// Lets this node carry the put out as a stand-in if no home does.
     pub(super) fn or_here(self) -> Self {
         Self { or_here: true, ..self }
     }
 
-    /// A put that this node has tried to carry out.
+    /// A put that this node has tried to carry out itself, and how that failed.
     pub(super) fn after(mut self, own: Own) -> Self {
         match own {
             Own::Uncertain => self.shortfall = Some(unknown()),
@@ -115,13 +119,14 @@ impl ForwardOp {
             Err(Refusal::StampTooLow(held)) if !matches!(self.reply_to, ReplyTo::Peer(..)) => {
                 self.raise(cx, from, held)
             }
-            // It says that nothing was done; but if it was asked twice it says so of the second time only.
+            // A coordinator under overload has done nothing. But if it was sent the write twice, that holds for the
+            // second delivery only.
             Err(Refusal::Overloaded) => {
                 self.out.remove(&from);
                 self.shortfall.get_or_insert_with(unknown);
                 self.try_next(cx)
             }
-            // This one and its replicas have not written it, but another may have.
+            // This coordinator and its replicas have not written it, but another may have.
             Err(Refusal::DiskFull) => {
                 self.out.remove(&from);
                 self.disk_full = true;
@@ -130,7 +135,7 @@ impl ForwardOp {
                 }
                 self.try_next(cx)
             }
-            // This one has not written it, but another may have.
+            // This coordinator has not written it, but another may have.
             Err(Refusal::TooManySiblings(_) | Refusal::SiblingsTooLarge(..))
                 if self.shortfall.is_some() || self.was_resent || self.out.iter().any(|&other| other != from) =>
             {
@@ -144,10 +149,10 @@ impl ForwardOp {
         }
     }
 
-    /// Goes to the same coordinator again, above what it holds.
+    /// Sends the write to the same coordinator again, with a timestamp above what that one holds.
     fn raise(&mut self, cx: &mut Cx<'_>, from: NodeId, held: Hlc) -> Next {
         if self.put.stamp.is_some_and(|stamp| stamp > held) {
-            // It says so of an earlier attempt.
+            // The refusal answers an earlier attempt.
             return self.wait();
         }
         self.out.remove(&from);
@@ -193,15 +198,16 @@ impl ForwardOp {
     }
 
     fn send(&self, cx: &mut Cx<'_>, home: NodeId) {
-        // With each timestamp it is another question.
+        // Each timestamp makes it a different request.
         let request_id =
             RequestId { requester: Requester::Coordinator, operation: self.id, round: 1 + self.raises as u32 };
         let budget = self.deadline.since(cx.now.instant);
         cx.out.calls.forwards.push((home, request_id, self.put.clone(), budget, cx.begun));
     }
 
-    /// A question or its answer may have been lost. A coordinator that is at work on it takes no notice, and one that has ended it answers
-    /// again: by the write's name it knows what it has done. Most often nothing was lost, so it is sent ever more seldom.
+    /// A request or its answer may have been lost, so it is sent again. A coordinator that still works on the write
+    /// ignores the repeat, and one that has ended it answers again, as the write's name tells it the outcome. Mostly
+    /// nothing was lost, so the interval doubles each time.
     fn resend(&mut self, cx: &mut Cx<'_>) -> Next {
         if cx.now.instant >= self.resend_at {
             self.out.iter().for_each(|&home| self.send(cx, home));
@@ -229,18 +235,19 @@ impl ForwardOp {
         if self.untried.is_empty() && !self.or_here {
             return self.deadline;
         }
-        // A coordinator has to wait for others in turn.
+        // A coordinator has to wait for replicas in turn.
         let slowest = self.out.iter().map(|&node| FORWARD_PATIENCE * cx.reach.patience(node)).max();
         let patience = slowest.map_or(cx.timing.forward_after, |slowest| slowest.min(cx.timing.forward_after));
-        // Whoever comes last has as long as the first.
+        // The last candidate gets as much time as the first.
         let turns = self.untried.len() + usize::from(self.or_here) + 1;
         let share = self.deadline.since(cx.now.instant) / u32::try_from(turns).unwrap_or(u32::MAX);
         cx.now.instant + patience.min(share)
     }
 }
 
-/// A strong put under last write wins is tried on one coordinator only. A try that seems to have failed may surface later, and a
-/// register cannot tell it from a new write: it would win over what was acknowledged in between.
+/// Whether the put may be tried on one coordinator only: a strong put under last write wins. An attempt that seems to
+/// have failed may take effect later. A register cannot tell it from a new write, so it would win over writes
+/// acknowledged in between.
 pub(super) fn is_tried_once(cx: &Cx<'_>, put: &Put) -> bool {
     let is_register = cx.view.settings(put.key.bucket()).conflict == Conflict::Lww;
     put.consistency == Consistency::Strong && is_register

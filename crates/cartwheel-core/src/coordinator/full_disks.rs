@@ -1,4 +1,5 @@
-//! Whose disks are full: so that a write that too few homes would take is refused before any of them has stored it.
+//! Nodes that reported a full disk. A write for which too few homes have room is refused before any of them has stored
+//! it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,15 +8,14 @@ use crate::message::{Failure, ReplicaResponse};
 use crate::value::dot::NodeId;
 use crate::value::time::Instant;
 
-/// For how long it is believed of a node that its disk is full; then it is asked again.
+/// How long a report of a full disk is believed. Then the node is asked again.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 
-/// The members that have said of late that their disks are full.
+/// The members that have lately reported a full disk.
 #[derive(Debug, Default)]
 pub struct FullDisks(BTreeMap<NodeId, Instant>);
 
 impl FullDisks {
-    /// A replica has answered.
     pub fn heard(&mut self, from: NodeId, answer: &ReplicaResponse, now: Instant) {
         match answer {
             ReplicaResponse::Failed(Failure::DiskFull) => self.note(from, now),
@@ -29,13 +29,13 @@ impl FullDisks {
         }
     }
 
-    /// The disk of `node` is full.
+    /// Records that the disk of `node` is full.
     pub fn note(&mut self, node: NodeId, now: Instant) {
         self.0.insert(node, now + BELIEVED_FOR);
     }
 
-    /// Whether `homes` are too few for `needed` of them to store a write, because of full disks alone. `me` counts as one with
-    /// room: whoever asks will see.
+    /// Whether, because of full disks alone, fewer than `needed` of `homes` can store a write. `me` counts as having
+    /// room: it finds out when it tries.
     pub fn leave_too_few(&self, homes: &[NodeId], needed: usize, me: Option<NodeId>, now: Instant) -> bool {
         let is_full = |node: &&NodeId| Some(**node) != me && self.0.get(node).is_some_and(|&until| now < until);
         let full = homes.iter().filter(is_full).count();
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_believed_in_until_it_takes_something_or_a_while_has_passed() {
+    fn a_full_disk_is_remembered_until_it_stores_a_write_or_a_second_has_passed() {
         let homes = [1, 2, 3].map(NodeId::new);
         let (now, later) = (Instant::default(), Instant::default() + BELIEVED_FOR);
         let mut full = FullDisks::default();

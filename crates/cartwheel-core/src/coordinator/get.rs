@@ -1,4 +1,4 @@
-//! Reads (paper, sections 4.5 and 5): R homes answer, what they hold is joined, and those that were behind are repaired.
+//! Reads (paper, sections 4.5 and 5): R homes answer, their states are joined, and homes that were behind are repaired.
 
 use std::collections::BTreeSet;
 
@@ -20,14 +20,14 @@ use crate::value::key::Key;
 use crate::value::state::State;
 use crate::value::time::Instant;
 
-/// The round of a read's questions.
+/// The round of a read's requests.
 pub(super) const READ: u32 = 1;
-/// The round of a strong get's writing back.
+/// The round of a strong get's write-back.
 const WRITE_BACK: u32 = 2;
 /// The round of repairs, whose answers no operation waits for.
 pub(super) const REPAIR: u32 = u32::MAX;
 
-/// For how many hedging delays an answered get stays to repair those who answer late.
+/// How many hedging delays an answered get lingers, to repair homes that answer late.
 const LINGER: u32 = 4;
 
 /// A get under way.
@@ -38,9 +38,10 @@ pub(super) struct GetOp {
     key: Key,
     settings: BucketSettings,
     consistency: Consistency,
-    /// What the answer must cover to be no older than what the client has seen.
+    /// What the answer must cover, so that it is no older than what the client has seen.
     seen: Clock,
-    /// What the client has seen is on every home, and has been for so long that nobody is asked for it. A stand-in may still lack it.
+    /// Every home has held what the client has seen for so long that reads need not check it. A stand-in may still lack
+    /// it.
     is_seen_by_homes: bool,
     round: ReadRound,
     phase: GetPhase,
@@ -48,13 +49,13 @@ pub(super) struct GetOp {
 
 enum GetPhase {
     Reading,
-    /// A strong get brings a majority to hold exactly what it will answer.
+    /// A strong get is making a majority hold exactly what it will answer.
     Agreeing {
         agreement: Box<Agreement>,
-        /// Who has stored some join of this get.
+        /// The homes that have stored any join of this get.
         confirmed: BTreeSet<NodeId>,
     },
-    /// The client has its answer; homes that answer late are still repaired.
+    /// The client has its answer. Homes that answer late are still repaired.
     Lingering {
         joined: Box<Joined>,
         until: Instant,
@@ -137,8 +138,8 @@ impl GetOp {
         }
     }
 
-    /// A replica has answered after the client had its answer. A home that is behind is repaired; one that knows more teaches the
-    /// others.
+    /// A replica has answered after the client got its answer. A home that is behind is repaired. If it holds more, the
+    /// other homes get that.
     fn heard_late(
         &mut self,
         cx: &mut Cx<'_>,
@@ -216,16 +217,17 @@ impl GetOp {
                     return self.wait(cx);
                 }
                 Progress::Short => return self.refuse(cx, "too few replicas can be reached"),
-                // What is enough for the homes that are known may not be for those that there are now.
+                // What is enough under the known configuration may not be enough under the newer one that an answer
+                // reported.
                 Progress::Enough(_) if cx.is_behind(&self.key) => return self.wait(cx),
-                // That nothing is there is for homes to say.
+                // Only homes can say that the key does not exist.
                 Progress::Enough(joined) if !self.shows_anything(cx, &joined.state) && self.round.require_homes() => {}
                 Progress::Enough(joined)
                     if self.is_seen_by_homes && joined.at_home == 0 && self.round.require_homes() => {}
                 Progress::Enough(joined) if joined.state.clock().covers(&self.seen) => {
                     return self.read(cx, joined);
                 }
-                // A replica that was not asked yet may hold what the client has seen.
+                // A replica that was not read yet may hold what the client has seen.
                 Progress::Enough(_) => {
                     if !self.round.need_more() {
                         return self.refuse(cx, "no replica that answered holds all that the context has seen");
@@ -235,7 +237,7 @@ impl GetOp {
         }
     }
 
-    /// Whether a reader of `state` is shown a value.
+    /// Whether a client would be shown a value.
     fn shows_anything(&self, cx: &Cx<'_>, state: &State) -> bool {
         match self.settings.conflict {
             Conflict::Siblings => state.siblings().any(|held| !held.is_deleted(cx.now.wall)),
@@ -346,7 +348,6 @@ impl GetOp {
     }
 }
 
-/// Sends a read's questions.
 pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Questions) {
     for (node, role, want) in questions {
         let ask = ReplicaRequest::Read { key: key.clone(), want, role };
@@ -354,7 +355,7 @@ pub(super) fn send_questions(cx: &mut Cx<'_>, id: u64, key: &Key, questions: Que
     }
 }
 
-/// Sends a home that was behind what the others hold (read repair).
+/// Sends the join to a home that was behind (read repair).
 pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node: NodeId) {
     cx.out.events.push(Event::Repaired(key.clone(), node, Repair::Read));
     let ask = ReplicaRequest::Merge {
@@ -368,7 +369,7 @@ pub(super) fn repair(cx: &mut Cx<'_>, id: u64, key: &Key, joined: &Joined, node:
     cx.out.requests.push((node, RequestId { requester: Requester::Coordinator, operation: id, round: REPAIR }, ask));
 }
 
-/// What a reader sees of `state`, by the bucket's policy for conflicts.
+/// What a client sees of `state`, under the bucket's conflict policy.
 pub(super) fn show(cx: &Cx<'_>, key: &Key, settings: &BucketSettings, state: &State, acks: Acks) -> Got {
     let siblings = match settings.conflict {
         Conflict::Siblings => state.distinct_siblings().into_iter().cloned().collect(),
@@ -383,7 +384,7 @@ pub(super) fn dots_of(state: &State) -> Clock {
     state.siblings().map(|held| held.dot).collect()
 }
 
-/// The context of who was shown all of `state`.
+/// The context for a client that was shown all of `state`.
 pub(super) fn context_of(cx: &Cx<'_>, state: &State) -> Context {
     let recent = state.siblings().filter(|held| !held.epoch.is_everywhere(cx.epoch));
     Context { seen: state.seen(), epoch: cx.epoch, needs: recent.map(|held| held.dot).collect() }

@@ -1,4 +1,4 @@
-//! Hinted handoff (paper, section 4.6): what was kept here for a home goes to it, and goes from here once the home has it.
+//! Hinted handoff (paper, section 4.6): delivers a hint to its home, and drops it here once the home has stored it.
 
 use super::get::READ;
 use super::{Cx, Next, OperationEvent};
@@ -12,7 +12,7 @@ use crate::value::time::Instant;
 
 const DELIVER: u32 = 2;
 
-/// The hand-over of one key to one home.
+/// The delivery of one key to one home.
 pub(super) struct HandOverOp {
     id: u64,
     deadline: Instant,
@@ -27,7 +27,7 @@ impl HandOverOp {
         Self { id, deadline, key, to, sent: None }
     }
 
-    /// Which key it hands over to whom.
+    /// The key and the home.
     pub(super) fn target(&self) -> (Key, NodeId) {
         (self.key.clone(), self.to)
     }
@@ -55,14 +55,15 @@ impl HandOverOp {
                 Next::Until(self.deadline)
             }
             OperationEvent::Response(from, DELIVER, _, ReplicaResponse::Stored) if from == self.to => {
-                // Where the chain has gone further, it may be a home no more. The debt stays until this node knows.
+                // If a newer configuration exists, the node may no longer be a home. The hint stays until this node
+                // knows.
                 if !cx.is_behind(&self.key) && cx.held.has_home(&self.key, from) {
                     cx.out.events.push(Event::HintDelivered(from));
                     self.ended(cx, self.sent);
                 }
                 Next::End
             }
-            // The home is tried again some time later, and what cannot be read here too.
+            // The delivery is tried again later, whether the home or the read here has failed.
             OperationEvent::Response(_, READ | DELIVER, _, ReplicaResponse::Failed(_)) => Next::End,
             OperationEvent::Timer if cx.now.instant >= self.deadline => Next::End,
             OperationEvent::Response(..)
@@ -74,7 +75,7 @@ impl HandOverOp {
     }
 
     fn begin(&self, cx: &mut Cx<'_>) -> Next {
-        // Where this node does not know the homes, the one that was to have it knows more.
+        // Where this node knows no home in its place, the node that the hint is for may know more.
         let is_lost =
             cx.held.knows_no_home_instead_of(&self.key, self.to) && !cx.broken.is(Mutation::DebtSettledWithoutHome);
         if !cx.held.has_home(&self.key, self.to) && !is_lost {

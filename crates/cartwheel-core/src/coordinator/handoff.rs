@@ -1,8 +1,9 @@
-//! Which hints are due: what is kept for homes that are there again goes to them (paper, section 4.6).
+//! Scheduling of hinted handoff: which hints are due for delivery to homes that are reachable again (paper, section
+//! 4.6).
 //!
-//! The index is gone through home by home, a page at a time. After a start, and after a write whose outcome is not known, it is also gone
-//! through as a whole, to know how much there is. Hundreds of thousands of entries may be there, so each step of that waits for the
-//! admission controller; meanwhile hints are handed over.
+//! The hint index is read home by home, a page at a time. After a start, and after a store write whose outcome is
+//! unknown, the whole index is read as well to count the backlog. It may have hundreds of thousands of entries, so each
+//! step of the count waits for the admission controller. Deliveries go on meanwhile.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -17,108 +18,110 @@ use crate::value::epoch::Epoch;
 use crate::value::key::Key;
 use crate::value::time::Instant;
 
-/// How many entries of the index are read at once.
+/// How many index entries are read at once.
 pub const PAGE: usize = 64;
-/// To read one record by its key takes about as long as to scan so many.
+/// Reading one record by its key takes about as long as scanning this many.
 const RECORDS_IN_A_READ: usize = 2;
-/// How long a home that still is owed something after all was tried is left alone.
+/// How long to wait before a home is tried again, if hints are left after all of them were tried.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How often it is looked whether there is anything for a home to which nothing is owed as far as is known: a write that failed may
-/// have been carried out.
+/// How often the index is checked for a home without known hints: a store write that was reported as failed may have
+/// been carried out.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What is to be done next.
+/// The next task of hinted handoff.
 #[derive(Debug)]
 pub enum HandoffTask {
-    /// A command for the store that lists hints of a home; [`Handoff::begun`] is told its number.
+    /// A store command that lists hints of a home. The caller passes its id to [`Handoff::begun`].
     Store(StoreCommand),
-    /// One that counts hints, and reads about as many records as this; likewise.
+    /// A store command that counts hints, and about how many records it reads. The caller passes its id to
+    /// [`Handoff::begun`].
     Count(StoreCommand, usize),
-    /// What is kept of a key goes to a home.
+    /// Deliver the hint of a key to a home.
     HandOver(Key, NodeId),
 }
 
-/// What a command of its own was for.
+/// The purpose of the store command under way.
 #[derive(Clone, Debug)]
 enum Asked {
-    /// The next entries, to be counted in the count of this number.
+    /// To list the next entries, for the count of this number.
     ToCount(u64),
-    /// The record of an entry, likewise.
+    /// To read the record of an entry, for the count of this number.
     Size(u64, Bytes),
-    /// So many of the next entries of a home.
+    /// To list up to this many entries of a home.
     Owed(NodeId, usize),
 }
 
 #[derive(Clone, Debug)]
 struct Home {
-    /// Where its entries are gone on with.
+    /// The entry at which its listing goes on.
     from: Bytes,
-    /// Not before this.
+    /// The earliest time of the next listing.
     at: Instant,
 }
 
-/// Why there is nothing to do.
+/// Nothing can be delivered now.
 #[derive(Clone, Debug)]
 struct Idle {
     /// When the next home is due; none while all are.
     until: Option<Instant>,
-    /// Those that are due and were not to be tried.
+    /// The homes that are due and unreachable.
     unreachable: Vec<NodeId>,
 }
 
 impl Idle {
-    /// When there may be something to do that no input tells of: those that are not there now are looked after as often as those that
-    /// could not take everything.
+    /// When to try again without a further input. Unreachable homes are tried as soon as those that could not take
+    /// everything.
     fn wake_at(&self, now: Instant) -> Option<Instant> {
         let soon = now + AGAIN_AFTER / 4;
         if self.unreachable.is_empty() { self.until.map(|until| until.max(soon)) } else { Some(soon) }
     }
 }
 
-/// The hints that are being gone through.
+/// The state of hinted handoff on one shard.
 #[derive(Debug, Default)]
 pub struct Handoff {
     asked: Option<Asked>,
     waiting_for: Option<StoreId>,
-    /// Entries whose records are to be counted, in the count of this number.
+    /// Entries whose records are to be read, for the count of number `uncounted_in`.
     uncounted: VecDeque<Bytes>,
     uncounted_in: u64,
-    /// Keys that are to be handed over next.
+    /// The deliveries that come next.
     due: VecDeque<(Key, NodeId)>,
     homes: BTreeMap<NodeId, Home>,
-    /// The members are among them.
+    /// Whether `homes` includes all members.
     members_known: bool,
-    /// None of them could be looked after. Until more of them are due they are not gone through again, unless something changes.
+    /// Set while no home that is due is reachable. Until another home is due or something changes, the homes are not
+    /// gone through again.
     idle: Option<Idle>,
-    /// After a store that failed.
+    /// No task before this time: a store command has failed.
     pause_until: Instant,
     wake_at: Option<Instant>,
 }
 
 impl Handoff {
-    /// When there may be something to do that no other input tells of.
+    /// When to ask for the next task without a further input.
     pub const fn wake_at(&self) -> Option<Instant> {
         self.wake_at
     }
 
-    /// The command last given out has this number.
+    /// The store command that [`Self::next`] last returned has this id.
     pub const fn begun(&mut self, id: StoreId) {
         self.waiting_for = Some(id);
     }
 
-    /// The members are others from now on.
+    /// The member list has changed.
     pub fn members_changed(&mut self) {
         self.members_known = false;
         self.look_again();
     }
 
-    /// Something has changed that may make a home due: who is there.
+    /// A home may have become reachable or due.
     pub fn look_again(&mut self) {
         self.idle = None;
     }
 
-    /// The next thing to do at `now`, if so many keys may be handed over beside those that are being handed over, and hints may be
-    /// counted if `may_count` says so. `at_once` says how many a home is to be tried with, from none to [`PAGE`].
+    /// The next task. `room` is how many more keys may be handed over, `may_count` whether the count may go on, and
+    /// `at_once` with how many entries a home may be tried now, from none to [`PAGE`].
     pub fn next(
         &mut self,
         now: Instant,
@@ -150,7 +153,7 @@ impl Handoff {
         if let Some(idle) = &self.idle
             && idle.until.is_none_or(|until| now < until)
         {
-            // Asked once a step: to be told that a home may be tried is to try it.
+            // At most one home a step is asked for: a positive answer of `at_once` counts as an attempt.
             let mut unreachable = idle.unreachable.iter().map(|&home| (home, at_once(home)));
             let Some((home, entries_max)) = unreachable.find(|&(_, entries_max)| entries_max > 0) else {
                 self.wake_at = idle.wake_at(now);
@@ -171,12 +174,12 @@ impl Handoff {
     }
 
     fn count(&mut self, from: Bytes, number: u64) -> HandoffTask {
-        // What was listed for a count that was broken off is not all that is to be counted in this one.
+        // A listing for a count that was broken off does not cover all of this one.
         if self.uncounted_in == number
             && let Some(entry) = self.uncounted.pop_front()
             && entry >= from
         {
-            // One that is no hint's must be got past too: it is nobody's key, so nothing is found.
+            // The count must get past an entry that is not a hint, too. It names no key, so the read finds nothing.
             let storage_key = hint::parse(&entry).map_or_else(|| entry.clone(), |(_, storage_key)| storage_key);
             self.asked = Some(Asked::Size(number, entry));
             return HandoffTask::Count(StoreCommand::Read { storage_key }, RECORDS_IN_A_READ);
@@ -200,14 +203,14 @@ impl Handoff {
         self.look_at(node, entries_max)
     }
 
-    /// Goes on with the entries of a home.
+    /// Lists the next entries of a home.
     fn look_at(&mut self, node: NodeId, entries_max: usize) -> Option<HandoffTask> {
         let (from, upto) = (self.homes.get(&node)?.from.clone(), hint::end(node));
         self.asked = Some(Asked::Owed(node, entries_max));
         Some(HandoffTask::Store(StoreCommand::ScanIndex { from, upto, entries_max }))
     }
 
-    /// Takes in the end of a store command; gives it back if it was none of this.
+    /// Takes in the result of a store command; returns it if the command was not of this module.
     pub fn stored(
         &mut self,
         now: Instant,
@@ -221,7 +224,7 @@ impl Handoff {
         self.waiting_for = None;
         self.look_again();
         match (self.asked.take(), result) {
-            // What was asked for a count that was broken off says nothing.
+            // A result for a count that was broken off means nothing.
             (Some(Asked::ToCount(number) | Asked::Size(number, _)), _) if number != book.count_number() => {}
             (Some(Asked::ToCount(number)), StoreResult::Listed(Ok(entries))) => {
                 if entries.is_empty() {
@@ -229,7 +232,7 @@ impl Handoff {
                 }
                 (self.uncounted, self.uncounted_in) = (entries.into(), number);
             }
-            // One that is damaged is lost, and owed to nobody. One that only cannot be read now is looked at again.
+            // A damaged record is lost, so it is owed to no home. A record that cannot be read now is read again later.
             (Some(Asked::Size(_, entry)), StoreResult::Read(Err(ReadFailed::Unreadable))) => {
                 self.uncounted.push_front(entry);
                 self.pause_until = now + AGAIN_AFTER;
@@ -260,7 +263,7 @@ impl Handoff {
     }
 }
 
-/// Since when a record is owed to the home of an entry.
+/// Since when the record of an entry has been owed to its home.
 fn owed_since(record: &Bytes, entry: &Bytes) -> Option<Epoch> {
     let (home, storage_key) = hint::parse(entry)?;
     Record::decode(record, &storage_key).ok()?.header.owed.get(&home).copied()
@@ -286,12 +289,12 @@ mod tests {
     fn a_count_that_is_broken_off_begins_anew_from_the_first_entry() {
         let (mut handoff, mut book) = (Handoff::default(), HintBook::new(u64::MAX));
         let entries: Vec<Bytes> = [1, 2].map(|home| hint::entry(NodeId::new(home), b"key")).into();
-        let whole = next(&mut handoff, &book).unwrap();
+        let first = next(&mut handoff, &book).unwrap();
         end(&mut handoff, &mut book, StoreResult::Listed(Ok(entries)));
         assert!(matches!(next(&mut handoff, &book), Some(StoreCommand::Read { .. })));
         end(&mut handoff, &mut book, StoreResult::Read(Ok(None)));
-        // A write has failed: what was counted may be wrong.
+        // A store write has failed, so the count may be wrong.
         book.forget();
-        assert_eq!(next(&mut handoff, &book), Some(whole));
+        assert_eq!(next(&mut handoff, &book), Some(first));
     }
 }

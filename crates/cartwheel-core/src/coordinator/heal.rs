@@ -1,6 +1,8 @@
-//! How a home that lost a record comes to count again: it must hold what a majority of homes besides itself hold, or all of
-//! them, and what they hold must have been read after the loss. An earlier read may lack a write that the home itself
-//! acknowledged before it lost it. Those that are read note the loss first ([`crate::store::loss_book`]).
+//! Healing: how a home that lost a record counts again.
+//!
+//! It must hold all that a majority of the other homes hold, or all that all of them hold, read after the loss. An
+//! earlier read may lack a write that the home itself acknowledged before it lost the record. The homes that are read
+//! note the loss first ([`crate::store::loss_book`]).
 
 use super::get::{READ, REPAIR};
 use super::read_round::{Joined, Progress, Questions, ReadRound};
@@ -14,14 +16,14 @@ use crate::value::dot::NodeId;
 use crate::value::key::Key;
 use crate::value::time::Instant;
 
-/// The healing of one loss, begun when it was told of.
+/// The healing of one reported loss.
 pub(super) struct HealOp {
     id: u64,
     deadline: Instant,
     key: Key,
     node: NodeId,
     loss: Loss,
-    /// Since when the home had lost nothing more when it told of the loss.
+    /// The home's memory when it reported the loss: since when it had lost no further record.
     memory: Memory,
     round: ReadRound,
 }
@@ -42,7 +44,7 @@ impl HealOp {
         Self { id, deadline, key, node, loss, memory, round: ReadRound::of_states(others, needed) }
     }
 
-    /// Which loss of which key on which node it heals.
+    /// The loss that it heals: the key, the home and the loss.
     pub(super) fn target(&self) -> (Key, NodeId, Loss) {
         (self.key.clone(), self.node, self.loss)
     }
@@ -50,7 +52,7 @@ impl HealOp {
     pub(super) fn on_event(&mut self, cx: &mut Cx<'_>, event: OperationEvent) -> Next {
         match event {
             OperationEvent::Begin => self.advance(cx),
-            // It begins anew when the loss is told of again.
+            // The next report of the loss starts another heal.
             OperationEvent::Moved => Next::End,
             OperationEvent::Response(from, READ, config_stamp, answer) => {
                 self.round.heard(from, config_stamp, answer);
@@ -66,7 +68,8 @@ impl HealOp {
         }
     }
 
-    /// Each home that is asked first notes the loss: coordinators that hear from it later count no more what the lost record held.
+    /// Each home that is read notes the loss first. Coordinators that hear from it later no longer count what the lost
+    /// record held.
     fn send(&self, cx: &mut Cx<'_>, questions: Questions) {
         let home = Home { node: self.node, incarnation: self.memory.incarnation };
         for (node, ..) in questions {
@@ -87,7 +90,7 @@ impl HealOp {
         if cx.is_behind(&self.key) {
             return self.wait(cx);
         }
-        // Others may have lost it too. If all have been heard there is nothing more to be had.
+        // Other homes may have lost the record too. Once all have answered there is nothing more to read.
         if let Some(joined) = self.round.all() {
             return self.heal(cx, joined);
         }

@@ -1,7 +1,8 @@
-//! What a node does as a coordinator: it carries clients' requests out on the replicas.
+//! The coordinator: carries out clients' requests on the replicas.
 //!
-//! An operation is a small state machine of its own (`get`, `put`, `observe`, `forward`, `heal`, `hand_over`). It is told what has happened and pushes what
-//! is to be asked into the [`Outbox`]; the replica on this node is asked in the same way as any other.
+//! Each operation is a state machine of its own (`get`, `put`, `observe`, `forward`, `heal`, `hand_over`). It takes
+//! events and pushes the requests that it wants sent into the [`Outbox`]. It addresses the replica on its own node in
+//! the same way as any other.
 
 pub mod agreement;
 mod forward;
@@ -43,35 +44,35 @@ use crate::wire::context::Sealer;
 use full_disks::FullDisks;
 use reach::Reach;
 
-/// How long a loss is tried to be healed before it must be told of again.
+/// How long a heal of one loss may run. After that, the next report of the loss starts another.
 const HEAL_FOR: Duration = Duration::from_secs(5);
 
-/// How many losses are healed at once; one more waits until it is told of again.
+/// How many losses are healed at once. A further one waits until it is reported again.
 const HEALINGS_MAX: usize = 256;
 
-/// How long a home has to take over what was kept for it, before that is tried anew.
+/// How long a home has to store a hint that is delivered to it, before the delivery is tried again.
 const HAND_OVER_FOR: Duration = Duration::from_secs(5);
 
-/// How many operations may run that nobody waits for, beside those that clients wait for.
+/// How many background operations may run beside those that clients wait for.
 const BACKGROUND_MAX: usize = 10_000;
 
-/// The round of questions that only show whether a peer answers.
+/// The round of requests whose only purpose is to see whether a peer answers.
 const PROBE: u32 = get::REPAIR - 1;
 
-/// What is sent to a replica and has not been confirmed is in no hurry to be sent again: so many bytes may take a microsecond.
+/// The delay before an unconfirmed state is sent again allows a replica one microsecond for this many bytes.
 const SENT_BYTES_IN_1_US: u64 = 16;
 
 /// How many keys are handed over at once.
 pub const HAND_OVERS_MAX: usize = 64;
 
-/// Who is told how an operation ended.
+/// Where the outcome of an operation goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ReplyTo {
     /// A client of this node.
     Client(ClientId),
-    /// The node that forwarded the request, under its ticket.
+    /// The node that forwarded the request, and the id that it gave it.
     Peer(NodeId, RequestId),
-    /// Nobody: the node does it for itself.
+    /// No reply: the node runs the operation for itself.
     Nobody,
 }
 
@@ -130,7 +131,6 @@ pub struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// The homes of `key`.
     fn homes(&self, key: &Key) -> Homes {
         let homes = self.held.homes_of(key);
         if self.broken.is(Mutation::OneSideWritten) { Homes { next: None, ..homes } } else { homes }
@@ -143,53 +143,54 @@ impl Cx<'_> {
             if self.held.is_home(key) {
                 homes[..=own].rotate_right(1);
             } else {
-                // It was one in another incarnation.
+                // This node was a home of the key in an earlier incarnation.
                 homes.remove(own);
             }
         }
         homes
     }
 
-    /// When a state that a replica has not confirmed is sent to it again: large ones take long to travel and to be stored.
+    /// How long to wait before a state that a replica has not confirmed is sent again. Large states take longer to
+    /// travel and to store.
     fn resend_after(&self, state: &State) -> Duration {
         self.resend_after_bytes(state.weight().bytes)
     }
 
-    /// The same for so many bytes.
+    /// [`Self::resend_after`] for a state of so many bytes.
     fn resend_after_bytes(&self, bytes: usize) -> Duration {
         self.timing.resend_after + Duration::from_micros(bytes as u64 / SENT_BYTES_IN_1_US)
     }
 
-    /// Whether the operation was told of a step of its key's partition that this node does not know yet. What it would end on may
-    /// not be enough then.
+    /// Whether an answer has reported a newer configuration of the key's partition than this node knows. The replicas
+    /// that the operation has counted may not be a quorum of that one.
     fn is_behind(&self, key: &Key) -> bool {
         let is_behind = self.heard_of > self.held.version(self.held.partition_of(key));
         is_behind && !self.broken.is(Mutation::StaleStepAccepted)
     }
 
-    /// Whether a request of this kind may use stand-ins.
     fn is_sloppy(&self, key: &Key, consistency: Consistency) -> bool {
         let is_broken = self.broken.is(Mutation::StandInCountsForStrong);
         (consistency == Consistency::Eventual || is_broken) && self.view.settings(key.bucket()).sloppy
     }
 
-    /// Whether it is worth waiting for `node`, as far as anybody knows.
+    /// Whether `node` is worth waiting for: it is not known to be down, and has not left a request unanswered for too
+    /// long.
     fn is_reachable(&self, node: NodeId) -> bool {
         node == self.me || (self.liveness.status(node) != Status::Down && !self.reach.is_late(node, self.now.instant))
     }
 
-    /// The nodes that may stand in for homes of `key`, in the order of the walk: those that seem to be there.
+    /// The nodes that may stand in for homes of `key` and seem reachable, in the order of the walk.
     fn stand_ins(&self, key: &Key) -> Vec<NodeId> {
         self.no_homes(key).filter(|&node| self.is_reachable(node)).collect()
     }
 
-    /// Those that do not answer of late, and are not known to be down.
+    /// The nodes that may stand in, have not answered of late, and are not known to be down.
     fn late_stand_ins(&self, key: &Key) -> Vec<NodeId> {
         let is_down = |node: NodeId| self.liveness.status(node) == Status::Down;
         self.no_homes(key).filter(|&node| !self.is_reachable(node) && !is_down(node)).collect()
     }
 
-    /// The nodes that are no homes of `key`, in the order of the walk.
+    /// The nodes that are not homes of `key`, in the order of the walk.
     fn no_homes(&self, key: &Key) -> impl Iterator<Item = NodeId> {
         let (partition, homes) = (self.view.ring.partition_of(key.token()), self.homes(key));
         let may = move |node: NodeId| (node == self.me || !homes.contains(node)) && !self.is_own_home(key, node);
@@ -200,8 +201,8 @@ impl Cx<'_> {
         node == self.me && self.held.is_home(key)
     }
 
-    /// Whom a read asks, in this order: homes that seem to be there, this node first; then, if the request may use them, stand-ins;
-    /// then the other homes.
+    /// The nodes that a read asks, in this order: reachable homes, this node first; then stand-ins, if the request may
+    /// use them; then the other homes.
     fn readers(&self, key: &Key, consistency: Consistency) -> Vec<(NodeId, Role)> {
         let (near, far): (Vec<_>, Vec<_>) = self.own_first(key).into_iter().partition(|&home| self.is_reachable(home));
         let stand_ins = if self.is_sloppy(key, consistency) { self.stand_ins(key) } else { Vec::new() };
@@ -209,8 +210,8 @@ impl Cx<'_> {
         as_homes(near).chain(stand_ins.into_iter().map(|node| (node, Role::StandIn))).chain(as_homes(far)).collect()
     }
 
-    /// The replicas behind an answer, counted for the client: as homes so many as every configuration has among these, and the others as
-    /// stand-ins.
+    /// The replicas behind an answer, as the client sees them. `at_home` of them count as homes (the fewest in any
+    /// configuration), the others as stand-ins.
     fn acks<'n>(
         &self,
         at_home: usize,
@@ -230,7 +231,8 @@ impl Cx<'_> {
         acks
     }
 
-    /// The stamp of what an operation sends that was built from states of these epochs: the oldest of them and its own.
+    /// The epoch stamp of a state that an operation sends: the oldest of its own epoch and those of the states it was
+    /// built from.
     fn stamp(&self, built_from: Option<Epoch>) -> Epoch {
         if self.broken.is(Mutation::RepairsStampedWhenSent) {
             return self.epoch;
@@ -243,44 +245,46 @@ impl Cx<'_> {
     }
 }
 
-/// What an operation is told.
+/// An input to an operation.
 enum OperationEvent {
-    /// It begins.
+    /// The operation begins.
     Begin,
-    /// A replica has answered its question of this round, on this configuration stamp.
+    /// A replica has answered the request of this round; the stamp says under which configuration.
     Response(NodeId, u32, ConfigStamp, ReplicaResponse),
-    /// The homes of its key are others now.
+    /// The homes of the key have changed.
     Moved,
-    /// This node's replica has given the write its dot, or not.
+    /// This node's replica has given the write its dot, or has refused it.
     Minted(Result<Minted, MintRefused>),
-    /// Another coordinator has carried the write out, or not.
+    /// Another coordinator has ended the write.
     Forwarded(NodeId, Result<PutDone, Refusal>),
-    /// The time it asked for has come.
+    /// The time that the operation asked for has come.
     Timer,
 }
 
-/// What an operation waits for.
+/// What an operation does after an event.
 enum Next {
-    /// More to be told, or this time.
+    /// It waits for the next event, or until this time.
     Until(Instant),
-    /// Nothing: it has ended.
+    /// It has ended.
     End,
-    /// The write is complete; a home is to coordinate it.
+    /// The delete now has its context, and a home is to coordinate it.
     Place(Box<Put>),
-    /// This node cannot carry it out, and has stored it or not; another home is to coordinate it.
+    /// This node cannot carry out the write, and another home is to coordinate it. [`Own`] says whether this node may
+    /// have stored it.
     Reroute(Box<Put>, Own),
-    /// No home carries it out; this node does, in the place of one. One that has not answered may have stored it.
+    /// No home has carried out the write, so this node coordinates it as a stand-in. True if a home that has not
+    /// answered may have stored it.
     StandIn(Box<Put>, bool),
 }
 
-/// What became of a write on this node's own replica.
+/// How a write failed on this node's own replica.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Own {
-    /// It failed in the middle of it.
+    /// The store failed, and may have stored the write.
     Uncertain,
-    /// Its disk is full: nothing was stored.
+    /// The disk is full. Nothing was stored.
     DiskFull,
-    /// It is a home no more: nothing was stored.
+    /// This node is no longer a home. Nothing was stored.
     NoHome,
 }
 
@@ -305,7 +309,7 @@ impl Kind {
         }
     }
 
-    /// Whether somebody waits for it.
+    /// Whether a client or another node waits for its outcome.
     const fn is_foreground(&self) -> bool {
         match self {
             Self::Get(get) => !get.has_replied(),
@@ -316,7 +320,7 @@ impl Kind {
     }
 }
 
-/// An operation under way, and when it wants to be woken.
+/// An operation under way.
 struct Running {
     kind: Kind,
     key: Key,
@@ -326,9 +330,9 @@ struct Running {
     is_foreground: bool,
     /// The epoch in which it began, here or on the node that forwarded it.
     begun: Epoch,
-    /// The latest step of the key's partition that an answer told of.
+    /// The newest configuration version of the key's partition that an answer has reported.
     heard_of: ConfigVersion,
-    /// The losses of its homes that answers told of.
+    /// The losses of the key's homes that answers have reported.
     losses: Losses,
 }
 
@@ -338,19 +342,20 @@ pub struct Coordinator {
     timers: BTreeSet<(Instant, u64)>,
     /// The losses that are being healed.
     healing: BTreeSet<(Key, NodeId, Loss)>,
-    /// The keys that are being handed over, and to whom.
+    /// The keys that are being handed over, each with the home that it goes to.
     handing_over: BTreeSet<(Key, NodeId)>,
-    /// How many of those that run somebody waits for.
+    /// How many running operations a client or another node waits for.
     foreground: usize,
     next_operation: u64,
-    /// By how much the numbers of its operations grow.
+    /// The difference between two consecutive operation numbers: the node's number of shards.
     stride: u64,
     operations_max: usize,
 }
 
 impl Coordinator {
-    /// The coordinator of one boot of an incarnation ([`crate::value::dot::Incarnation::first_operation`]). Operations are numbered through all boots, so that a late answer to one of an earlier
-    /// boot is not taken for an answer to one of this, and the numbers of a node's shards are apart.
+    /// The coordinator of one boot of an incarnation ([`crate::value::dot::Incarnation::first_operation`]). Operation
+    /// numbers never repeat across boots, so a late answer to an operation of an earlier boot is not taken for an
+    /// answer to one of this boot. The shards of a node use disjoint numbers.
     pub const fn new(first_operation: u64, shard_id: ShardId, operations_max: usize) -> Self {
         Self {
             running: BTreeMap::new(),
@@ -364,12 +369,12 @@ impl Coordinator {
         }
     }
 
-    /// When the first operation wants to be woken.
+    /// When the first timer is due.
     pub fn wake_at(&self) -> Option<Instant> {
         self.timers.first().map(|&(at, _)| at)
     }
 
-    /// Begins an operation. Writes must have been named.
+    /// Begins an operation. A write must have its name ([`crate::value::write_id::WriteId`]) already.
     pub fn begin(&mut self, cx: &mut Cx<'_>, reply_to: ReplyTo, operation: Operation, timeout: Duration, begun: Epoch) {
         cx.begun = begun;
         if self.foreground >= self.operations_max {
@@ -389,13 +394,12 @@ impl Coordinator {
         }
     }
 
-    /// A number for an operation.
     const fn number(&mut self) -> u64 {
         self.next_operation += self.stride;
         self.next_operation
     }
 
-    /// A write is coordinated by a home, for only a node that stores the result may give it a dot.
+    /// A write goes to a home, because only a node that stores the result may give it a dot.
     fn place_put(cx: &mut Cx<'_>, id: u64, reply_to: ReplyTo, deadline: Instant, put: Put) -> Result<Kind, Refusal> {
         if put.content == Content::Tombstone && put.context.is_none() {
             return observe::ObserveOp::new(cx, id, reply_to, deadline, put).map(Kind::Observe);
@@ -420,7 +424,7 @@ impl Coordinator {
         Ok(Kind::Forward(if may_stand_in { forward.or_here() } else { forward }))
     }
 
-    /// A replica has answered.
+    /// Takes in a replica's answer.
     pub fn answered(
         &mut self,
         cx: &mut Cx<'_>,
@@ -440,14 +444,14 @@ impl Coordinator {
         self.tell(cx, request_id.operation, OperationEvent::Response(from, request_id.round, config_stamp, answer));
     }
 
-    /// Begins to heal a loss that a home has told of in answer to an operation that still runs.
+    /// Begins to heal a loss that a home has reported in answer to an operation that still runs.
     fn heal(&mut self, cx: &mut Cx<'_>, node: NodeId, request_id: RequestId, loss: (Loss, Memory)) {
         if let Some(asked) = self.running.get(&request_id.operation) {
             self.heal_key(cx, asked.key.clone(), node, loss);
         }
     }
 
-    /// Begins to heal a loss, unless that is under way or too many are. Only homes have anything to make good.
+    /// Begins to heal a loss, unless that is under way already or too many heals are. Only a home's loss is healed.
     pub fn heal_key(&mut self, cx: &mut Cx<'_>, key: Key, node: NodeId, loss: (Loss, Memory)) {
         if !cx.held.has_home(&key, node) {
             return;
@@ -465,7 +469,8 @@ impl Coordinator {
         self.drive(cx, id, running, OperationEvent::Begin);
     }
 
-    /// Begins to hand what is kept here of a key to a home that it is owed to, unless that is under way; false if too much is.
+    /// Begins to deliver what this node holds of a key to a home that it is owed to, unless that is under way already.
+    /// False if too many deliveries are.
     pub fn hand_over(&mut self, cx: &mut Cx<'_>, key: Key, to: NodeId) -> bool {
         if self.handing_over.len() >= HAND_OVERS_MAX {
             return false;
@@ -484,17 +489,16 @@ impl Coordinator {
         self.running.get(&operation).map(|running| &running.key)
     }
 
-    /// The oldest epoch in which an operation began that has not ended.
+    /// The epoch in which the oldest running operation began.
     pub fn oldest(&self) -> Option<Epoch> {
         self.running.values().map(|running| running.begun).min()
     }
 
-    /// How many keys are being handed over.
     pub fn handing_over(&self) -> usize {
         self.handing_over.len()
     }
 
-    /// This node's replica has given a write its dot, or not.
+    /// This node's replica has given a write its dot, or has refused it.
     pub fn minted(
         &mut self,
         cx: &mut Cx<'_>,
@@ -520,14 +524,14 @@ impl Coordinator {
         self.tell(cx, request_id.operation, OperationEvent::Forwarded(from, result));
     }
 
-    /// Some partitions have other homes now.
+    /// The homes of these partitions have changed.
     pub fn moved(&mut self, cx: &mut Cx<'_>, partitions: &BTreeSet<PartitionId>) {
         let is_meant = |running: &Running| partitions.contains(&cx.held.partition_of(&running.key));
         let moved: Vec<u64> = self.running.iter().filter(|(_, running)| is_meant(running)).map(|(&id, _)| id).collect();
         moved.into_iter().for_each(|id| self.tell(cx, id, OperationEvent::Moved));
     }
 
-    /// Wakes the operations whose time has come.
+    /// Wakes the operations whose timers are due.
     pub fn tick(&mut self, cx: &mut Cx<'_>) {
         while let Some(&(at, id)) = self.timers.first()
             && at <= cx.now.instant
@@ -536,7 +540,7 @@ impl Coordinator {
         }
     }
 
-    /// An operation that has ended is not told anything any more.
+    /// Passes an event to an operation, if it still runs.
     fn tell(&mut self, cx: &mut Cx<'_>, id: u64, event: OperationEvent) {
         if let Some(running) = self.running.remove(&id) {
             self.timers.remove(&(running.wake_at, id));
@@ -553,7 +557,7 @@ impl Coordinator {
                 Next::Until(wake_at) => {
                     running.wake_at = wake_at;
                     running.is_foreground = running.kind.is_foreground();
-                    // What nobody waits for is the first to go where there is too much.
+                    // Under overload, operations that nothing waits for are dropped first.
                     if !running.is_foreground && self.running.len() >= 2 * self.operations_max + BACKGROUND_MAX {
                         return self.forget(&running.kind);
                     }
@@ -604,8 +608,8 @@ impl Coordinator {
     }
 }
 
-/// Asks homes that have not answered of late whether they do again. Nobody waits for it: a request that others can carry out should
-/// not have to.
+/// Probes homes that have not answered of late. No operation waits for these probes: a request that other replicas can
+/// serve must not wait for a dead one.
 fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
     for home in cx.own_first(key) {
         if cx.reach.is_late(home, cx.now.instant) && cx.reach.may_ask(home, cx.now.instant) {
@@ -619,8 +623,8 @@ fn probe_late_homes(cx: &mut Cx<'_>, id: u64, key: &Key) {
     }
 }
 
-/// Who is to coordinate a write that this node is no home for: homes; where none seems to be there, the first healthy nodes on the
-/// walk, this one among them as it comes.
+/// The nodes that may coordinate a write of which this node is no home: the homes, or, if none is reachable, the first
+/// healthy nodes on the walk (this node included).
 fn coordinators(cx: &Cx<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<NodeId> {
     let mut homes = cx.own_first(&checked.put.key);
     if !may_stand_in {
@@ -640,7 +644,7 @@ fn coordinators(cx: &Cx<'_>, checked: &put::Checked, may_stand_in: bool) -> Vec<
 }
 
 impl Running {
-    /// Takes over what an answer tells of homes' losses.
+    /// Merges the losses of homes that an answer reports.
     fn note(&mut self, cx: &Cx<'_>, losses: &Losses) {
         if !losses.is_empty() && !cx.broken.is(Mutation::CountLost) {
             self.losses.merge(losses);
@@ -653,7 +657,7 @@ impl Running {
     }
 }
 
-/// How many replicas a request wants, if the bucket can give them.
+/// The number of replicas that a request asks for, checked against the bucket's n.
 fn quorum(letter: char, wanted: Option<u8>, default: u8, settings: &BucketSettings) -> Result<usize, Refusal> {
     let quorum = wanted.unwrap_or(default);
     if quorum == 0 || quorum > settings.n {

@@ -1,7 +1,7 @@
 //! Deletes without a context: they delete what a get sees.
 //!
-//! What it sees is settled once, by the node that took the request. If every coordinator that the delete is tried on looked for
-//! itself, a late attempt would delete what was written after the client had its answer.
+//! The node that took the request reads once what there is to delete. If each coordinator that the delete is tried on
+//! read for itself, a late attempt would delete what was written after the client had its answer.
 
 use super::get::{READ, context_of, dots_of, send_questions, show};
 use super::read_round::{Joined, Progress, ReadRound};
@@ -12,7 +12,7 @@ use crate::ring::quorum::Quorum;
 use crate::value::state::State;
 use crate::value::time::Instant;
 
-/// A delete that looks for what it is to delete.
+/// A delete that reads what it is to delete.
 pub(super) struct ObserveOp {
     id: u64,
     reply_to: ReplyTo,
@@ -69,14 +69,14 @@ impl ObserveOp {
             }
             Progress::Short => self.refuse(cx),
             Progress::Enough(_) if cx.is_behind(&self.put.key) => self.wait(cx),
-            // That nothing is there is for homes to say.
+            // Only homes can say that the key does not exist.
             Progress::Enough(joined) if joined.state.is_empty() && self.round.require_homes() => self.advance(cx),
             Progress::Enough(joined) if joined.state.is_empty() => self.nothing_to_delete(cx, &joined),
             Progress::Enough(joined) => Next::Place(Box::new(self.delete_seen(cx, &joined))),
         }
     }
 
-    /// The delete with what it has seen as its context.
+    /// The delete, with what was read as its context.
     fn delete_seen(&self, cx: &Cx<'_>, joined: &Joined) -> Put {
         let mut context = context_of(cx, &joined.state);
         // A retry may have met its own tombstone, which must not be noted as replaced.

@@ -1,6 +1,8 @@
-//! Writes (paper, sections 4.4 to 4.6): this node's replica gives the write its dot and stores it, then the other homes store
-//! the result, and W of them make it acknowledged. The next healthy node stands in for a home that is down or late, so that in the
-//! end the write is on n nodes whatever fails.
+//! Writes (paper, sections 4.4 to 4.6).
+//!
+//! This node's replica gives the write its dot and stores it. Then the other homes store the result, and W of them
+//! acknowledge it. The next healthy node stands in for a home that is down or late, so that in the end n nodes hold the
+//! write whatever fails.
 
 use std::time::Duration;
 
@@ -26,23 +28,23 @@ use crate::value::time::Instant;
 
 const MINT: u32 = 2;
 const WRITE: u32 = 3;
-/// The rounds from here on are of stand-ins: which choice of one is meant ([`StandIn::choice`]) is added to it.
+/// The round of a request to a stand-in is this plus its choice ([`StandIn::choice`]).
 const STAND_IN: u32 = WRITE;
 
-/// How long a put that is answered looks after homes that have not stored it, before it leaves them to anti-entropy.
+/// How long an acknowledged put keeps sending to homes that have not stored it, before it leaves them to anti-entropy.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A put whose parts make sense together.
+/// A put that has been validated against the bucket's settings.
 pub(super) struct Checked {
     pub(super) put: Put,
     homes: Homes,
-    /// All of them in the order in which they are asked.
+    /// All homes, in the order in which they are asked.
     order: Vec<NodeId>,
     settings: BucketSettings,
     context: Option<Context>,
     /// How many homes must store the write.
     w: Quorum,
-    /// How many must say what they hold before it, if any.
+    /// How many homes a strong put reads first; none for an eventual put.
     reads: Option<Quorum>,
 }
 
@@ -66,27 +68,27 @@ impl Checked {
         Ok(Self { put, homes, order, settings, context, w, reads })
     }
 
-    /// Whom a strong put asks what they hold.
+    /// The homes that a strong put reads.
     fn readers(&self) -> Vec<(NodeId, Role)> {
         self.order.iter().map(|&home| (home, Role::Home)).collect()
     }
 
-    /// Whether nodes may stand in for homes.
+    /// Whether other nodes may stand in for homes.
     pub(super) fn may_use_stand_ins(&self, cx: &Cx<'_>) -> bool {
         cx.is_sloppy(&self.put.key, self.put.consistency)
     }
 
-    /// How many homes must store the write, in the configuration of which most must.
+    /// How many homes must store the write: the most that any configuration needs.
     fn needed(&self) -> usize {
         self.homes.needs(self.w).map(|(_, needed)| needed).max().unwrap_or(0)
     }
 
-    /// How many homes there should be.
+    /// The bucket's n.
     pub(super) const fn n(&self) -> u8 {
         self.settings.n
     }
 
-    /// The nodes that may stand in for homes, if any may.
+    /// The reachable nodes that may stand in for homes.
     fn spare(&self, cx: &Cx<'_>) -> Vec<NodeId> {
         if !self.may_use_stand_ins(cx) {
             return Vec::new();
@@ -96,7 +98,7 @@ impl Checked {
         spare
     }
 
-    /// Up to so many nodes that did not answer of late and may stand in all the same, if any may: each is asked only now and then.
+    /// Up to `count` possible stand-ins that have not answered of late. Each of these is tried only now and then.
     fn late_ones(&self, cx: &mut Cx<'_>, count: usize) -> Vec<NodeId> {
         if count == 0 || !self.may_use_stand_ins(cx) {
             return Vec::new();
@@ -105,7 +107,8 @@ impl Checked {
         late.into_iter().filter(|&node| cx.reach.may_ask(node, now)).take(count).collect()
     }
 
-    /// The home in whose place this node coordinates the write, if it is none: one that cannot be reached, if there is such a one.
+    /// The home for which this node stands in as coordinator, if it is not a home itself: an unreachable one if there
+    /// is one.
     fn stands_in_for(&self, cx: &Cx<'_>) -> Option<NodeId> {
         let homes = cx.own_first(&self.put.key);
         let unreachable = homes.iter().find(|&&home| !cx.is_reachable(home)).or(homes.first());
@@ -113,39 +116,39 @@ impl Checked {
     }
 }
 
-/// What a put sends.
+/// Which requests a put sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sending {
-    /// The write to all homes that seem to be there, and to stand-ins for the others.
+    /// The write to all homes that seem reachable, and to stand-ins for the others.
     First,
     /// The write to a stand-in for each late or full home that has none.
     ToStandIns,
-    /// Everything that was not answered, once more, and to other stand-ins in the place of those that have not answered.
+    /// Every unanswered request once more, and the write to new stand-ins in place of those that have not answered.
     Again,
 }
 
-/// Whether a home is asked now. Where others can stand in for it, one that is late is left alone most of the time.
+/// Whether to send to a home now. A late home that a stand-in can replace is tried only now and then.
 fn may_ask(cx: &mut Cx<'_>, round: &WriteRound, home: NodeId) -> bool {
     !round.may_stand_in(home) && !round.has_stand_in(home) || cx.reach.may_ask(home, cx.now.instant)
 }
 
-/// A put under way, on one of the key's homes or in the place of one.
+/// A put under way, coordinated by a home of the key or by a stand-in for one.
 pub(super) struct PutOp {
     id: u64,
     reply_to: ReplyTo,
     deadline: Instant,
     checked: Checked,
-    /// Another coordinator has it and has not said how it ended: what this node says of itself does not hold for that one.
+    /// Another coordinator that has not answered may have stored it, so a refusal by this node alone is not final.
     may_be_stored: bool,
     phase: PutPhase,
 }
 
 enum PutPhase {
-    /// A strong put must be stamped above what a majority holds.
+    /// A strong put reads a majority first: its timestamp must be above all that a majority holds.
     Reading(ReadRound),
     Minting {
         context: Context,
-        /// The home in whose place it is stored here, if this node is none.
+        /// The home for which this node stores the write, if this node is not a home.
         stands_in_for: Option<NodeId>,
     },
     Writing {
@@ -154,9 +157,9 @@ enum PutPhase {
         context: Context,
         /// When it was first sent.
         sent_at: Instant,
-        /// When the homes that have not answered are asked again.
+        /// When unanswered requests are sent again.
         resend_at: Instant,
-        /// The client has its answer; until then, homes that have not stored it are looked after.
+        /// Set once the client has its answer: until then the put keeps sending to homes that have not stored it.
         lingers_until: Option<Instant>,
     },
 }
@@ -169,7 +172,7 @@ impl PutOp {
         Self { id, reply_to, deadline, checked, may_be_stored: false, phase }
     }
 
-    /// The same for a put that other coordinators were given, of which one may have stored it.
+    /// The same for a put that other coordinators were given. `may_be_stored`: one of them may have stored it.
     pub(super) fn after_others(self, may_be_stored: bool) -> Self {
         Self { may_be_stored, ..self }
     }
@@ -230,7 +233,7 @@ impl PutOp {
                 self.settle(cx)
             }
             (PutPhase::Writing { round: writing, .. }, STAND_IN.., ReplicaResponse::Stored) => {
-                writing.keeps(from, round - STAND_IN, config_stamp.memory);
+                writing.hint_stored(from, round - STAND_IN, config_stamp.memory);
                 self.settle(cx)
             }
             (
@@ -264,9 +267,10 @@ impl PutOp {
                 let again = cx.now.instant >= *resend_at;
                 if again {
                     *resend_at = cx.now.instant + cx.resend_after(&minted.state);
-                    // One that was late for a moment when the write was made may be the only one on this side of a cut.
+                    // A node that was late for a moment when the write began may be the only other one on this side of
+                    // a partition.
                     round.refill(self.checked.spare(cx));
-                    round.also(self.checked.late_ones(cx, round.lacks()));
+                    round.add_spare(self.checked.late_ones(cx, round.spares_wanted()));
                 }
                 self.send(cx, if again { Sending::Again } else { Sending::ToStandIns });
                 self.wait(cx)
@@ -274,7 +278,7 @@ impl PutOp {
         }
     }
 
-    /// When it ends at the latest.
+    /// When the operation ends at the latest.
     fn end(&self) -> Instant {
         match &self.phase {
             PutPhase::Writing { lingers_until: Some(until), .. } => *until,
@@ -287,7 +291,7 @@ impl PutOp {
             PutPhase::Reading(_) => cx.now.instant + cx.timing.hedge_after,
             PutPhase::Minting { .. } => self.deadline,
             PutPhase::Writing { round, sent_at, resend_at, .. } => {
-                // The next time that a home without a stand-in is late.
+                // The next time at which a home without a stand-in becomes late.
                 let may_be_covered = |&home: &NodeId| round.may_stand_in(home) || round.may_cross(home);
                 let alone = round.missing().into_iter().filter(may_be_covered);
                 let soon = cx.now.instant + Duration::from_millis(1);
@@ -312,9 +316,9 @@ impl PutOp {
     }
 
     fn mint(&mut self, cx: &mut Cx<'_>, joined: Option<Joined>) -> Next {
-        // Better before anyone has stored it than after.
-        let everyone = [self.checked.homes.all(), self.checked.spare(cx)].concat();
-        if cx.full.leave_too_few(&everyone, self.checked.needed(), Some(cx.me), cx.now.instant) {
+        // Check for full disks before any replica has stored the write, while it can still be refused for certain.
+        let candidates = [self.checked.homes.all(), self.checked.spare(cx)].concat();
+        if cx.full.leave_too_few(&candidates, self.checked.needed(), Some(cx.me), cx.now.instant) {
             return self.refuse_as_full(cx);
         }
         let put = &self.checked.put;
@@ -325,7 +329,7 @@ impl PutOp {
         };
         let stands_in_for = self.checked.stands_in_for(cx);
         if stands_in_for.is_some() && !self.checked.may_use_stand_ins(cx) {
-            // It was a home when it began, and what it would store now counts for none.
+            // It was a home when the put began. What it stored now would count for no home.
             return Next::Reroute(Box::new(put.clone()), Own::NoHome);
         }
         let mint = Mint {
@@ -348,8 +352,9 @@ impl PutOp {
         self.wait(cx)
     }
 
-    /// Which node decides the timestamp of an eventual write under last write wins: the one that took it from its client, as long as the
-    /// client waits. A strong write goes above what a majority holds (`has_read`), and of siblings no timestamp decides anything.
+    /// The timestamp of the write. Under last write wins, the node that took an eventual write from its client decides
+    /// it, for as long as the client waits. A strong write is stamped above what a majority holds (`has_read`). With
+    /// siblings the timestamp decides nothing.
     fn stamp(&self, has_read: bool) -> Stamp {
         let stamp = self.checked.put.stamp.filter(|_| self.checked.settings.conflict == Conflict::Lww && !has_read);
         match (self.reply_to, stamp) {
@@ -395,7 +400,7 @@ impl PutOp {
             }
             Err(MintRefused::Late) => self.refuse(cx, "the store was too slow; nothing was written"),
             Err(MintRefused::Failed(Failure::DiskFull | Failure::HintsFull)) => self.own_disk_full(cx),
-            // The store of this node is the trouble, so another home may do better; the write's name keeps it one write.
+            // This node's own store failed, so another home may succeed. The write's name keeps it one write.
             Err(MintRefused::Failed(_))
                 if matches!(self.reply_to, ReplyTo::Client(_)) && !is_tried_once(cx, &self.checked.put) =>
             {
@@ -407,11 +412,11 @@ impl PutOp {
         }
     }
 
-    /// Nothing was stored here. Another home may do better, if enough of the others have room.
+    /// Nothing was stored here. Another home may carry the write out, if enough nodes have room.
     fn own_disk_full(&self, cx: &mut Cx<'_>) -> Next {
         cx.full.note(cx.me, cx.now.instant);
-        let everyone = [self.checked.homes.all(), self.checked.spare(cx)].concat();
-        let too_few = cx.full.leave_too_few(&everyone, self.checked.needed(), None, cx.now.instant);
+        let candidates = [self.checked.homes.all(), self.checked.spare(cx)].concat();
+        let too_few = cx.full.leave_too_few(&candidates, self.checked.needed(), None, cx.now.instant);
         if too_few || !matches!(self.reply_to, ReplyTo::Client(_)) {
             return self.refuse_as_full(cx);
         }
@@ -419,8 +424,8 @@ impl PutOp {
         Next::Reroute(Box::new(self.checked.put.clone()), own)
     }
 
-    /// Too few of the other homes have room for what this one has stored. So the write may yet appear, and it would be wrong to
-    /// call it refused.
+    /// Too few of the other homes have room, and this node has stored the write already. The write may yet appear, so
+    /// the refusal must not say that nothing was written.
     fn out_of_room(&self, cx: &mut Cx<'_>) -> Next {
         if cx.broken.is(Mutation::RefuseStored) {
             return self.refuse_as_full(cx);
@@ -440,21 +445,21 @@ impl PutOp {
         Next::End
     }
 
-    /// What the client has seen once its write is stored: what it had seen before and the write itself, and no sibling that it
-    /// was not shown.
+    /// What the client has seen once its write is stored: what it had seen before, and the write itself. Siblings that
+    /// it was not shown are not included.
     fn context_after(&self, cx: &Cx<'_>, mut context: Context, minted: &Minted) -> Context {
         context.epoch = cx.epoch;
         if let (Some((dot, hlc)), Retry::Named(id)) = (minted.made, &self.checked.put.retry) {
             context.seen.clock.insert(dot);
             context.seen.hlc = context.seen.hlc.max(hlc);
             context.seen.ids.insert(*id, hlc);
-            // Who knows the write knows all that it has seen.
+            // A replica that holds this write also covers all that the write had seen.
             context.needs = [dot].into_iter().collect();
             if cx.broken.is(Mutation::NodeWideCounter) {
                 context.seen.clock.insert_run(&Run { actor: dot.actor, upto: dot.counter, beyond: vec![] });
             }
         }
-        // A reply with a body shows all that is there.
+        // A reply with a body shows all siblings.
         if self.checked.put.return_body || cx.broken.is(Mutation::ReplyCoversUnseen) {
             let shown = context_of(cx, &minted.state);
             context.seen.merge(&shown.seen);
@@ -463,12 +468,12 @@ impl PutOp {
         context
     }
 
-    /// Sends the write to homes, and to the next healthy nodes in the place of those that are down, full or late.
+    /// Sends the write to homes, and to the next healthy nodes in place of homes that are down, full or late.
     fn send(&mut self, cx: &mut Cx<'_>, sending: Sending) {
         let PutPhase::Writing { round, minted, sent_at, .. } = &mut self.phase else { return };
         let mut stand_ins = if sending == Sending::Again { round.missing_stand_ins() } else { Vec::new() };
         let mut receivers = Vec::new();
-        // As long as too few have it, a home is asked although another node has it in the place of that one: two have it then.
+        // Below W, send to a home even if a stand-in covers it: that adds a copy.
         let is_short = !round.is_enough();
         for home in round.missing() {
             let is_covered = round.is_covered(home);
@@ -481,11 +486,11 @@ impl PutOp {
                 receivers.push((home, WRITE, None));
             }
             let is_late = !cx.is_reachable(home) || cx.now.instant >= *sent_at + cx.reach.patience(home);
-            // The first stand-in may not be there either.
+            // The first stand-in may be unreachable too.
             let is_stable = !is_covered && (!round.has_stand_in(home) || sending == Sending::Again);
             if is_late || round.is_full(home) {
                 let stand_in = if is_stable { round.stand_in(home) } else { None };
-                // At first the homes that are asked may be enough.
+                // On the first sending, the homes alone may be enough.
                 let crosses = || if sending == Sending::First { None } else { round.cross(home) };
                 stand_ins.extend(stand_in.or_else(crosses));
             }
@@ -512,11 +517,11 @@ impl PutOp {
         }
     }
 
-    /// Answers the client once enough have stored the write; ends when every home has, or somebody who stands in for it.
+    /// Answers the client once W replicas have stored the write, and ends once every home, or a stand-in for it, has.
     fn settle(&mut self, cx: &mut Cx<'_>) -> Next {
         let PutPhase::Writing { round, lingers_until, .. } = &mut self.phase else { return self.wait(cx) };
         round.drop_lost(&cx.losses);
-        // What is enough for the homes that are known may not be for those that there are now.
+        // What is enough under the known configuration may not be enough under the newer one that an answer reported.
         if !round.is_enough() || lingers_until.is_none() && cx.is_behind(&self.checked.put.key) {
             return self.wait(cx);
         }

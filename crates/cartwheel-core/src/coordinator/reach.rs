@@ -1,7 +1,8 @@
-//! What a node's own requests see of its peers: how long each takes to answer, and which have stopped answering.
+//! Response times of a node's peers, as its own requests see them, and which peers have stopped answering.
 //!
-//! Failure detection needs seconds to tell a dead node from a slow one. A request cannot wait for that: a peer from which nothing
-//! was heard for longer than it ever takes is avoided at once, and asked only now and then until it answers again.
+//! Failure detection takes seconds to tell a dead node from a slow one, and a request cannot wait for that. A peer that
+//! is silent for longer than its answers usually take is avoided at once, and probed now and then until it answers
+//! again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,24 +11,25 @@ use crate::message::RequestId;
 use crate::value::dot::NodeId;
 use crate::value::time::Instant;
 
-/// How long a peer of which nothing is known yet is waited for.
+/// How long to wait for a peer that has never answered.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Below this a scheduler's hiccup looks like a failure; above it a request waits too long.
+/// Below this, a scheduling delay looks like a failure. Above the maximum, a request waits too long.
 const PATIENCE_MIN: Duration = Duration::from_millis(10);
 const PATIENCE_MAX: Duration = Duration::from_millis(500);
-/// How long a peer that is late is left alone before it is asked again, at first and at most.
+/// How long to wait before a late peer is probed again, at first and at most.
 const PROBE_AFTER: Duration = Duration::from_millis(100);
 const PROBE_AFTER_MAX: Duration = Duration::from_secs(1);
 
-/// What is known of each peer.
+/// The response times of the peers.
 #[derive(Debug, Default)]
 pub struct Reach(BTreeMap<NodeId, Peer>);
 
 #[derive(Debug)]
 struct Peer {
-    /// The mean time to an answer and its mean deviation (Jacobson's), in microseconds; none before the first answer.
+    /// The mean response time and its mean deviation (Jacobson's algorithm), in microseconds; none before the first
+    /// answer.
     round_trip_us: Option<(u64, u64)>,
-    /// The first question since the peer was last heard.
+    /// The first request since the peer last answered.
     asked: Option<(RequestId, Instant)>,
     probe_at: Instant,
     probe_after: Duration,
@@ -59,12 +61,12 @@ impl Peer {
 }
 
 impl Reach {
-    /// A question goes to `node`.
+    /// Records a request to `node`.
     pub fn asked(&mut self, node: NodeId, request_id: RequestId, now: Instant) {
         self.0.entry(node).or_default().asked.get_or_insert((request_id, now));
     }
 
-    /// `node` has answered a question, be it an old one.
+    /// Records an answer of `node`, to any request.
     pub fn answered(&mut self, node: NodeId, request_id: RequestId, now: Instant) {
         let Some(peer) = self.0.get_mut(&node) else { return };
         if let Some((asked, at)) = peer.asked.take()
@@ -75,17 +77,18 @@ impl Reach {
         peer.probe_after = PROBE_AFTER;
     }
 
-    /// How long an answer of `node` is worth waiting for.
+    /// How long an answer of `node` is worth waiting for: its mean response time and four times the deviation, within
+    /// bounds.
     pub fn patience(&self, node: NodeId) -> Duration {
         self.0.get(&node).map_or(PATIENCE, Peer::patience)
     }
 
-    /// Whether `node` has left a question unanswered for longer than that, and said nothing else meanwhile.
+    /// Whether `node` has left a request unanswered for longer than that and has answered nothing else meanwhile.
     pub fn is_late(&self, node: NodeId, now: Instant) -> bool {
         self.0.get(&node).is_some_and(|peer| peer.is_late(now))
     }
 
-    /// Whether `node` is to be asked: one that is late only now and then, to see whether it answers again.
+    /// Whether to send to `node` now. A late node is sent a request only now and then, to see whether it answers again.
     pub fn may_ask(&mut self, node: NodeId, now: Instant) -> bool {
         let Some(peer) = self.0.get_mut(&node).filter(|peer| peer.is_late(now)) else { return true };
         if now < peer.probe_at {
@@ -121,7 +124,7 @@ mod tests {
         let asked: Vec<u64> = (51..1_000).filter(|&ms| reach.may_ask(PEER, at(ms))).collect();
         assert_eq!(asked, [51, 151, 351, 751]);
         reach.answered(PEER, request_id(9), at(1_000));
-        assert!(!reach.is_late(PEER, at(2_000)), "whatever it answers shows that it is there");
+        assert!(!reach.is_late(PEER, at(2_000)), "any answer shows that it is alive");
     }
 
     #[test]
@@ -136,7 +139,7 @@ mod tests {
         reach.answered(PEER, request_id(7), at(30_000));
         assert!(
             reach.patience(PEER) < Duration::from_millis(25),
-            "an answer to another question says nothing of the time"
+            "an answer to another request says nothing about the time"
         );
     }
 }

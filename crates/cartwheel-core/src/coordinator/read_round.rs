@@ -1,14 +1,15 @@
-//! The tally of a read: whom to ask next, and when enough has been heard (paper, section 4.5).
+//! The tally of a read: which nodes to ask next, and whether enough have answered (paper, section 4.5).
 //!
-//! Pure bookkeeping: it sends nothing and knows no time. One home is asked for its state, the others for digests; where the
-//! digests are equal that is all. A home whose digest differs is asked for its state too, and what it holds is joined.
+//! It does no I/O and has no notion of time. One home is asked for its state, the others for digests. Where the digests
+//! are equal, the read is done. A home whose digest differs is asked for its state too, and its state is joined.
 //!
-//! Stand-ins are asked where homes are missing. One that holds the key counts; one that holds nothing says nothing of what the homes
-//! hold, and counts only beside one of them.
+//! Stand-ins are asked where homes are missing. A stand-in that holds the key counts. One that holds nothing says
+//! nothing about what the homes hold, and counts only beside at least one home.
 //!
-//! While one configuration takes over from another ([`Homes`]), as many of each must answer. One that is being filled says nothing of
-//! what the homes before held, and so counts for the second only. Where stand-ins may count and it takes too long, one that counts in one of
-//! the two lists stands in for a home of the other: so R nodes are enough, whatever they are.
+//! While a partition moves to its next configuration ([`Homes`]), a quorum of each of the two lists must answer. A
+//! syncing home may lack what the homes before it held, so it counts in the next configuration only. Where stand-ins
+//! are allowed and the read takes too long, a node that counts in one list may stand in for a home of the other. So any
+//! R nodes are enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,26 +20,26 @@ use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
 use crate::value::state::{Epoch, State};
 
-/// A node that does not answer is asked again at the latest after so many hedges.
+/// A node that does not answer is asked again at least every so many hedges.
 const REPEAT_MAX: u32 = 32;
 
 /// A read under way.
 #[derive(Debug)]
 pub struct ReadRound {
     homes: Homes,
-    /// The nodes in the order in which they are asked.
+    /// The nodes, in the order in which they are asked.
     order: Vec<(NodeId, Role)>,
     needed: Quorum,
-    /// A node that counts in one list may stand in for a home of the other.
+    /// Whether a node that counts in one list may stand in for a home of the other.
     may_cross: bool,
-    /// Stand-ins do not count any more.
+    /// Whether stand-ins no longer count.
     homes_only: bool,
-    /// Every home is asked for its state.
+    /// Whether every home is asked for its state.
     states_only: bool,
     slots: BTreeMap<NodeId, Slot>,
-    /// How often it has taken too long.
+    /// How often [`Self::hedge`] was called.
     hedges: u32,
-    /// The hedge before which each node was first asked of those that have not answered since.
+    /// For each node that was asked and has not answered since: the hedge before the first of those requests.
     waits_since: BTreeMap<NodeId, u32>,
 }
 
@@ -55,7 +56,7 @@ struct Heard {
     digest: StateDigest,
     state: Option<State>,
     epoch: Option<Epoch>,
-    /// It has made good its losses.
+    /// Whether it has recovered its losses.
     counts: bool,
     is_syncing: bool,
     memory: Memory,
@@ -68,36 +69,36 @@ impl Heard {
     }
 }
 
-/// Questions to be asked.
+/// The nodes to ask, as what, and for what.
 pub type Questions = Vec<(NodeId, Role, Want)>;
 
-/// What a read has come to.
+/// The progress of a read.
 #[derive(Debug)]
 pub enum Progress {
-    /// Ask these, if any, and wait.
+    /// Ask these nodes, if any, and wait.
     Wait(Questions),
-    /// Enough homes have answered.
+    /// Enough nodes have answered.
     Enough(Box<Joined>),
-    /// Too few can still answer.
+    /// Too few nodes can still answer.
     Short,
 }
 
-/// The join of what the homes hold that answered.
+/// The join of the states of the nodes that answered.
 #[derive(Clone, Debug)]
 pub struct Joined {
     /// The join.
     pub state: State,
     /// Its digest.
     pub digest: StateDigest,
-    /// The oldest epoch among what it was built from, if any state came with one.
+    /// The oldest epoch of the states it was built from; none if there was no state.
     pub epoch: Option<Epoch>,
-    /// How many homes count, in the configuration of which fewer do.
+    /// How many homes count, in the configuration in which the fewest do.
     pub at_home: usize,
     /// The homes whose answers count, and what each held.
     pub held: BTreeMap<NodeId, StateDigest>,
-    /// Since when each of them had lost nothing when it answered.
+    /// For each of those homes, the time since which it had lost no record when it answered.
     pub memories: BTreeMap<NodeId, Memory>,
-    /// Those of them that are being filled: they count only as homes that take over.
+    /// Those homes that are syncing: they count in the next configuration only.
     pub syncing: BTreeSet<NodeId>,
     /// The stand-ins whose answers count.
     pub stand_ins: BTreeSet<NodeId>,
@@ -117,7 +118,7 @@ impl ReadRound {
         Self::in_order(homes, order, needed)
     }
 
-    /// A read of `needed` of `homes` and those who stand in for them, asked in this order.
+    /// A read of `needed` of `homes`, or stand-ins for them, asked in this order.
     pub fn in_order(homes: Homes, order: Vec<(NodeId, Role)>, needed: impl Into<Quorum>) -> Self {
         Self {
             homes,
@@ -132,7 +133,7 @@ impl ReadRound {
         }
     }
 
-    /// A read in which a node that counts in one list may stand in for a home of the other, or not.
+    /// Whether a node that counts in one list may stand in for a home of the other.
     #[must_use]
     pub fn crossing(self, may_cross: bool) -> Self {
         Self { may_cross, ..self }
@@ -143,7 +144,7 @@ impl ReadRound {
         Self { states_only: true, ..Self::new(homes, needed) }
     }
 
-    /// The homes are others now. What was heard stays heard, but of incarnations that are over.
+    /// Changes the homes. Answers that were heard still count, except those of incarnations that are over.
     pub fn move_to(&mut self, homes: Homes, order: Vec<(NodeId, Role)>) {
         self.slots.retain(|&node, _| homes.still_holds(node, &self.homes));
         self.waits_since.clear();
@@ -153,26 +154,26 @@ impl ReadRound {
         self.slots.retain(|&node, slot| match (role(node), slot) {
             (Some(now), Slot::Heard(heard)) => heard.role == now,
             (Some(now), Slot::Waiting(was, _)) => *was == now,
-            // What it could not do as one it may do as another.
+            // A node that failed in one role may succeed in another.
             (_, Slot::Failed) | (None, _) => false,
         });
     }
 
-    /// The join of what all homes hold, if all have answered, whether they count or not.
+    /// The join of all homes' states, once all have answered, whether they count or not.
     pub fn all(&self) -> Option<Joined> {
         let heard =
             self.slots.values().filter(|slot| matches!(slot, Slot::Heard(Heard { state: Some(_), .. }))).count();
         (heard == self.order.len()).then(|| self.join())
     }
 
-    /// How many nodes have answered in a way that counts.
+    /// How many nodes have given an answer that counts.
     pub fn counted(&self) -> usize {
         let homes = self.homes_counted();
         let stand_ins = if self.homes_only { 0 } else { self.counting_stand_ins(homes > 0).count() };
         homes + stand_ins
     }
 
-    /// How many homes count, in the configuration of which fewer do.
+    /// How many homes count, in the configuration in which the fewest do.
     fn homes_counted(&self) -> usize {
         self.homes.fewest(|home| self.counts_in_current(home), |home| self.counts(home))
     }
@@ -186,7 +187,7 @@ impl ReadRound {
         self.counts(home) && !is_syncing
     }
 
-    /// Whether what was heard of a home is all that is wanted of it.
+    /// Whether a home counts in every list that it is in.
     fn counts_wherever_it_is(&self, home: NodeId) -> bool {
         if self.homes.current.contains(&home) { self.counts_in_current(home) } else { self.counts(home) }
     }
@@ -203,7 +204,7 @@ impl ReadRound {
         self.answers().filter(move |(_, heard)| counts(heard)).map(|(node, _)| node)
     }
 
-    /// From now on only homes count: false if as many as needed have been heard already.
+    /// Lets only homes count from now on. False if enough homes have answered already.
     pub fn require_homes(&mut self) -> bool {
         self.homes_only = true;
         self.homes_missing() > 0
@@ -214,27 +215,28 @@ impl ReadRound {
         self.homes.missing(self.needed, |home| self.counts_in_current(home), |home| self.counts(home))
     }
 
-    /// Whether enough have answered in a way that counts.
+    /// Whether enough nodes have given an answer that counts.
     fn is_enough(&self) -> bool {
         let stand_ins = if self.homes_only { 0 } else { self.counting_stand_ins(self.homes_counted() > 0).count() };
         self.homes_missing() <= stand_ins || self.crosses_now() && self.lists_lack_at_most(stand_ins)
     }
 
-    /// Whether a node that counts in one list stands in for a home of the other by now: the homes of that one have had their time.
+    /// Whether a node that counts in one list now stands in for a home of the other: the homes of that list have had
+    /// their time.
     fn crosses_now(&self) -> bool {
         let has_been_heard =
             |(node, _): &(NodeId, Role)| matches!(self.slots.get(node), Some(Slot::Heard(_) | Slot::Failed));
         self.may_cross && !self.homes_only && (self.hedges > 0 || self.order.iter().all(has_been_heard))
     }
 
-    /// Whether so many stand-ins and the homes that count elsewhere are enough, with those that count, in each list.
+    /// Whether each list has its quorum, if so many stand-ins, and the homes that count in the other list, count in it.
     fn lists_lack_at_most(&self, stand_ins: usize) -> bool {
         self.homes.needs(self.needed).enumerate().all(|(at, (list, needed))| {
             let counts = |node: NodeId| {
                 list.contains(&node) && if at == 0 { self.counts_in_current(node) } else { self.counts(node) }
             };
             let at_home = list.iter().filter(|&&home| counts(home)).count();
-            // Like any other stand-in, one that holds nothing says nothing of what the list's homes hold.
+            // Like any stand-in, a node that holds nothing says nothing about what the list's homes hold.
             let may_stand_in = |heard: &Heard| heard.counts && (at_home > 0 || heard.holds_something());
             let crosses =
                 |(node, heard): &(NodeId, &Heard)| heard.role == Role::Home && !counts(*node) && may_stand_in(heard);
@@ -242,31 +244,31 @@ impl ReadRound {
         })
     }
 
-    /// How many must, in the configuration of which most must.
+    /// The quorum, in the configuration that needs the most.
     pub fn needed(&self) -> usize {
         self.homes.needs(self.needed).map(|(_, needed)| needed).max().unwrap_or(0)
     }
 
-    /// Asks for one more home than before to answer; false if there is none.
+    /// Raises the number of homes that must answer by one; false if there are not as many.
     pub fn need_more(&mut self) -> bool {
         self.needed = self.needed.and_one();
         self.needed() <= self.order.len()
     }
 
-    /// Whether any home that was asked has not answered yet.
+    /// Whether a node that was asked has not answered yet.
     pub fn is_waiting(&self) -> bool {
         self.slots.values().any(|slot| matches!(slot, Slot::Waiting(..)))
     }
 
-    /// Whether anything live was heard of, from however few homes.
+    /// Whether any node has answered that it holds a value.
     pub fn has_heard_of_writes(&self) -> bool {
         self.answers().any(|(_, heard)| heard.holds_something())
     }
 
-    /// It has taken too long: asks those again that have not answered, and one home more.
+    /// The read has taken too long: asks one more node, and asks those that have not answered again.
     ///
-    /// As a rule a question is not lost but is being answered, and a large answer takes its time. So a node is asked again after one
-    /// hedge, two, four and so on, and then every [`REPEAT_MAX`].
+    /// Mostly a request is not lost but in progress, and a large answer takes its time. So a node is asked again after
+    /// one hedge, two, four and so on, and then every [`REPEAT_MAX`].
     pub fn hedge(&mut self) -> Questions {
         self.hedges += 1;
         let mut questions = Questions::new();
@@ -281,7 +283,7 @@ impl ReadRound {
         questions
     }
 
-    /// Takes in an answer; false if nobody asked for it.
+    /// Takes in an answer; false if it answers no request of this round.
     pub fn heard(&mut self, from: NodeId, config_stamp: ConfigStamp, answer: ReplicaResponse) -> bool {
         self.waits_since.remove(&from);
         let Some(slot) = self.slots.get_mut(&from) else { return false };
@@ -298,13 +300,13 @@ impl ReadRound {
                 memory,
             },
             ReplicaResponse::Digest { digest, loss } => {
-                // A digest that comes after the state it was superseded by says nothing new.
+                // A digest that arrives after the state that superseded it says nothing new.
                 if matches!(slot, Slot::Heard(Heard { state: Some(_), .. }) | Slot::Waiting(_, Want::State)) {
                     return true;
                 }
                 Heard { role, digest, state: None, epoch: None, counts: loss.is_none(), is_syncing, memory }
             }
-            // It may not have heard yet that it is one; then it is asked again.
+            // The node may not know yet that it is a home. Then it is asked again.
             ReplicaResponse::Failed(Failure::NotAHome) if matches!(slot, Slot::Waiting(Role::Home, _)) => return true,
             ReplicaResponse::Failed(_) => {
                 *slot = Slot::Failed;
@@ -316,14 +318,14 @@ impl ReadRound {
         true
     }
 
-    /// A home that has sent a digest is asked for its state.
+    /// Asks a home that has sent a digest for its state.
     pub fn ask_for_state(&mut self, node: NodeId) {
         if let Some(slot) = self.slots.get_mut(&node) {
             *slot = Slot::Waiting(Role::Home, Want::State);
         }
     }
 
-    /// What the read has come to, and whom to ask next.
+    /// The progress of the read. The caller sends the requests that it returns.
     pub fn progress(&mut self) -> Progress {
         let mut questions = self.fetch_missing_states();
         if self.is_enough() && questions.is_empty() {
@@ -339,8 +341,7 @@ impl ReadRound {
         Progress::Wait(questions)
     }
 
-    /// Puts the homes that have not made good a loss, or are being filled, back among those to be asked at the next hedge. False if
-    /// there are none.
+    /// Marks the homes that are recovering or syncing to be asked again at the next hedge. False if there are none.
     fn await_healing(&mut self) -> bool {
         let is_healing = |node: &NodeId| {
             let slot = self.slots.get(node);
@@ -353,7 +354,7 @@ impl ReadRound {
         !healing.is_empty()
     }
 
-    /// Asks as many more as are missing in either configuration, if all answer that have been asked.
+    /// Asks as many more nodes as each configuration lacks, if all that were asked answer.
     fn ask_missing(&mut self) -> Questions {
         let mut questions = Questions::new();
         let lists: Vec<(Vec<NodeId>, usize)> =
@@ -383,7 +384,7 @@ impl ReadRound {
         let unasked: Vec<(NodeId, Role)> =
             self.order.iter().copied().filter(is_next).filter(|(node, _)| !self.slots.contains_key(node)).collect();
         for (node, role) in unasked.into_iter().take(count) {
-            // Only the first is asked for everything; the second stands in for it where the first has failed.
+            // Only one node is asked for its state. If it fails, the next one is.
             let states = self.slots.values().any(|slot| match slot {
                 Slot::Waiting(_, want) => *want == Want::State,
                 Slot::Heard(heard) => heard.state.is_some(),
@@ -396,8 +397,8 @@ impl ReadRound {
         questions
     }
 
-    /// Once enough have answered: asks one home for each state of which only the digest is known. Until it answers, that home
-    /// does not count.
+    /// Once enough nodes have answered, asks one node for each state of which only the digest is known. Until it
+    /// answers, that node does not count.
     fn fetch_missing_states(&mut self) -> Questions {
         if !self.is_enough() {
             return Questions::new();
@@ -428,7 +429,7 @@ impl ReadRound {
     fn join(&self) -> Joined {
         let mut distinct: BTreeMap<StateDigest, &State> = self.states().collect();
         let (digest, state) = match (distinct.pop_first(), distinct.is_empty()) {
-            // As a rule all hold the same, and that has been hashed already.
+            // Mostly all hold the same state, which has been hashed already.
             (Some((digest, state)), true) => (digest, state.clone()),
             (first, _) => {
                 let mut state = first.map(|(_, state)| state.clone()).unwrap_or_default();
@@ -493,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_answering_is_not_asked_all_the_time() {
+    fn requests_to_a_silent_node_are_repeated_ever_more_seldom() {
         let homes = [1, 2, 3].map(NodeId::new);
         let mut round = ReadRound::new(homes.to_vec().into(), 1);
         assert!(matches!(round.progress(), Progress::Wait(first) if first == [(homes[0], Role::Home, Want::State)]));
@@ -502,7 +503,7 @@ mod tests {
             (1..=hedges).filter(|_| is_asked(round)).collect()
         };
         assert_eq!(asked_at(&mut round, 100), [1, 2, 4, 8, 16, 32, 64, 96]);
-        // What has answered and is asked for more is asked as soon as at first.
+        // A node that has answered and is asked again starts with the shortest interval.
         round.heard(homes[0], ConfigStamp::default(), ReplicaResponse::Failed(Failure::NotAHome));
         assert_eq!(asked_at(&mut round, 5), [1, 2, 4]);
     }
@@ -521,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_nobody_asked_for_counts_for_nothing() {
+    fn an_unrequested_answer_does_not_count() {
         let mut round = ReadRound::new(nodes(3).into(), 1);
         round.progress();
         for stranger in [3, 77].map(NodeId::new) {
@@ -531,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn while_homes_change_those_count_as_homes_that_every_configuration_has() {
+    fn at_home_is_the_fewest_homes_that_count_in_any_configuration() {
         let [a, b, c, d] = [1, 2, 3, 4].map(NodeId::new);
         let homes = Homes { current: vec![a, b, c], next: Some(vec![a, b, d]), ..Homes::default() };
         let order = vec![(b, Role::Home), (c, Role::Home), (d, Role::Home), (NodeId::new(5), Role::StandIn)];
@@ -542,13 +543,14 @@ mod tests {
             }
         }
         let Progress::Enough(joined) = round.progress() else { panic!("enough have answered") };
-        assert_eq!((joined.held.len(), joined.at_home, joined.stand_ins.len()), (3, 2, 1), "a was not heard");
+        assert_eq!((joined.held.len(), joined.at_home, joined.stand_ins.len()), (3, 2, 1), "the first home has not answered");
     }
 
     proptest! {
-        /// Against a dumb version: ask everyone who does not fail until enough count; the answer is the join of those heard.
+        /// Compared with a naive read, which asks every node until enough count: the answer is the join of all states
+        /// heard.
         #[test]
-        fn it_ends_as_a_dumb_read_would(
+        fn it_ends_as_a_naive_read_does(
             homes in prop::collection::vec((any::<bool>(), any::<bool>(), prop::collection::vec(1u64..4, 0..3)), 1..6),
             needed in 1usize..6,
         ) {
@@ -560,7 +562,7 @@ mod tests {
                 match round.progress() {
                     Progress::Wait(questions) => {
                         if questions.is_empty() {
-                            prop_assert!(homes.iter().any(|(fails, counts, _)| !fails && !counts), "it waits for a home to heal");
+                            prop_assert!(homes.iter().any(|(fails, counts, _)| !fails && !counts), "the read waits for a home to heal");
                             break None;
                         }
                         for (node, _, want) in questions {

@@ -1,8 +1,8 @@
-//! The tally of a write: who has stored it, and when that is enough (paper, section 4.5).
+//! The tally of a write: which nodes have stored it, and whether they are enough (paper, section 4.5).
 //!
-//! While one configuration takes over from another ([`Homes`]), as many of each must have stored it. Who has stored it has: it does
-//! not matter whether that node is still being filled. Where nodes may stand in for homes and too few are left, one that counts in one of
-//! the two lists stands in for a home of the other: so W nodes are enough, whatever they are.
+//! While a partition moves to its next configuration ([`Homes`]), a quorum of each of the two lists must have stored
+//! the write. A new replica that is still syncing counts: it has stored this write. Where stand-ins are allowed and too
+//! few nodes are left, a node that counts in one list may stand in for a home of the other. So any W nodes are enough.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,51 +11,52 @@ use crate::cluster::losses::{Losses, Memory};
 use crate::ring::quorum::Quorum;
 use crate::value::dot::NodeId;
 
-/// A write under way. Pure bookkeeping, like the read's.
+/// A write under way. It does no I/O and has no notion of time, like the read's round.
 #[derive(Debug)]
 pub struct WriteRound {
     homes: Homes,
     needed: Quorum,
-    /// Who has stored it, and since when each had lost nothing when it said so.
+    /// The nodes that have stored it, each with the time since which it had lost no record when it said so.
     stored: BTreeMap<NodeId, Memory>,
-    /// Those whose disks were full when they last answered.
+    /// The nodes whose disks were full when they last answered.
     full: BTreeSet<NodeId>,
     /// The nodes that may stand in for a home and do not yet, in the order in which they are asked.
     spare: VecDeque<NodeId>,
-    /// Who stands in for which home. A home may have several, if the first did not answer.
+    /// The stand-ins. A home may have several, if the first did not answer.
     standing_in: Vec<StandIn>,
-    /// A node that counts in one list may stand in for a home of the other.
+    /// Whether a node that counts in one list may stand in for a home of the other.
     may_cross: bool,
-    /// How often a node was chosen to stand in.
+    /// How many stand-ins were chosen so far.
     choices: u32,
 }
 
-/// A node that is to keep the write for a home.
+/// A node that is to keep the write as a hint for a home.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StandIn {
     /// The node.
     pub node: NodeId,
     /// The home.
     pub home: NodeId,
-    /// Which choice of a stand-in this is, from 1: a node may be chosen for a home of each list, and its answers are told apart by this.
+    /// The number of this choice, from 1. A node may be chosen for a home of each list; this tells its two answers
+    /// apart.
     pub choice: u32,
-    /// It has the write for this home alone, and not already for another reason.
+    /// It was not sent the write for any other reason, so it adds a copy.
     adds_copy: bool,
-    /// It is in a place that nobody holds, and keeps the write for another home of the list.
+    /// It fills a vacant place of a list, and keeps the write for another home of that list.
     fills_vacancy: bool,
-    /// It has said that it keeps the write for this home.
+    /// It has confirmed that it keeps the write for this home.
     has_hint: bool,
 }
 
 impl StandIn {
-    /// Whether it stands in for this home, and not in a place that nobody holds.
+    /// Whether it stands in for this home, and does not fill a vacant place.
     fn is_for(&self, home: NodeId) -> bool {
         self.home == home && !self.fills_vacancy
     }
 }
 
 impl WriteRound {
-    /// A write that `needed` of `homes` are to store, or of those who stand in for one of them.
+    /// A write that `needed` of `homes`, or stand-ins for them, must store. The nodes of `spare` may stand in.
     pub fn new(homes: Homes, spare: Vec<NodeId>, needed: impl Into<Quorum>) -> Self {
         Self {
             homes,
@@ -69,13 +70,14 @@ impl WriteRound {
         }
     }
 
-    /// A write for which a node that counts in one list may stand in for a home of the other, or not.
+    /// Whether a node that counts in one list may stand in for a home of the other.
     #[must_use]
     pub fn crossing(self, may_cross: bool) -> Self {
         Self { may_cross, ..self }
     }
 
-    /// The homes are others now, and so are those who may stand in for them. Who has stored it has, unless that incarnation is over.
+    /// Changes the homes and the possible stand-ins. What a node has stored still counts, unless the incarnation that
+    /// stored it is over.
     pub fn move_to(&mut self, homes: Homes, spare: Vec<NodeId>) {
         self.stored.retain(|&node, _| homes.is_as_before(node, &self.homes));
         self.full.retain(|&node| homes.is_as_before(node, &self.homes));
@@ -86,7 +88,7 @@ impl WriteRound {
         self.refill(spare);
     }
 
-    /// Those who may stand in are others now.
+    /// Replaces the possible stand-ins.
     pub fn refill(&mut self, spare: Vec<NodeId>) {
         let is_spare = |node: &NodeId| !self.stands_in_somewhere(*node) && !self.homes.contains(*node);
         self.spare = spare.into_iter().filter(is_spare).collect();
@@ -96,26 +98,27 @@ impl WriteRound {
         self.standing_in.iter().any(|place| place.node == node)
     }
 
-    /// These may stand in too, after the others.
-    pub fn also(&mut self, late: Vec<NodeId>) {
+    /// Adds possible stand-ins, to be asked after the others.
+    pub fn add_spare(&mut self, late: Vec<NodeId>) {
         let others: Vec<NodeId> = self.spare.drain(..).collect();
         self.refill([others, late].concat());
     }
 
-    /// For how many homes nobody is left who could stand in.
-    pub fn lacks(&self) -> usize {
+    /// How many homes and vacant places have no stand-in while no possible one is left.
+    pub fn spares_wanted(&self) -> usize {
         let alone = self.missing().iter().filter(|&&home| !self.has_stand_in(home)).count();
         (alone + self.vacancies(false).count()).saturating_sub(self.spare.len())
     }
 
-    /// `node`, chosen to stand in by this choice, has stored it for the home, durably, and has lost nothing since this time.
-    pub fn keeps(&mut self, node: NodeId, choice: u32, memory: Memory) {
+    /// `node` has durably stored the write as a hint, as the stand-in of this `choice`. It has lost no record since
+    /// `memory`.
+    pub fn hint_stored(&mut self, node: NodeId, choice: u32, memory: Memory) {
         self.stored(node, memory);
         let meant = self.standing_in.iter_mut().find(|place| (place.node, place.choice) == (node, choice));
         meant.into_iter().for_each(|place| place.has_hint = true);
     }
 
-    /// `node` has stored it, durably, and has lost nothing since this time.
+    /// `node` has durably stored the write, and has lost no record since `memory`.
     pub fn stored(&mut self, node: NodeId, memory: Memory) {
         if self.is_asked(node) {
             let known = self.stored.entry(node).or_insert(memory);
@@ -124,7 +127,7 @@ impl WriteRound {
         }
     }
 
-    /// Drops what nodes said before they lost records: they are asked again.
+    /// Drops the answers that nodes gave before they lost records. These nodes are asked again.
     pub fn drop_lost(&mut self, losses: &Losses) {
         self.stored.retain(|&node, &mut memory| !losses.outdate(node, memory));
         self.drop_hints_of_lost();
@@ -135,7 +138,7 @@ impl WriteRound {
         self.standing_in.iter_mut().for_each(|place| place.has_hint &= stored.contains_key(&place.node));
     }
 
-    /// `node` has not, because it has no room; it may yet, when it is asked again.
+    /// `node` has no room for the write. A later attempt may succeed.
     pub fn full(&mut self, node: NodeId) {
         let lacks_a_hint = self.standing_in.iter().any(|place| place.node == node && !place.has_hint);
         if self.is_asked(node) && (lacks_a_hint || !self.stored.contains_key(&node)) {
@@ -143,7 +146,7 @@ impl WriteRound {
         }
     }
 
-    /// Whether `node` said last that it has no room.
+    /// Whether `node` last answered that it has no room.
     pub fn is_full(&self, node: NodeId) -> bool {
         self.full.contains(&node)
     }
@@ -152,7 +155,7 @@ impl WriteRound {
         self.homes.contains(node) || self.stands_in_somewhere(node)
     }
 
-    /// Whether so many disks are full that too few nodes are left.
+    /// Whether full disks leave too few nodes.
     pub fn is_blocked(&self) -> bool {
         let has_room = |node: &NodeId| self.stored.contains_key(node) || !self.full.contains(node);
         let elsewhere = if self.may_cross { self.homes.all() } else { Vec::new() };
@@ -164,12 +167,12 @@ impl WriteRound {
         !self.full.is_empty() && self.homes.needs(self.needed).any(|(list, needed)| may_count(list) < needed)
     }
 
-    /// The homes that have not said yet that they have it.
+    /// The homes that have not confirmed the write.
     pub fn missing(&self) -> Vec<NodeId> {
         self.homes.all().into_iter().filter(|node| !self.stored.contains_key(node)).collect()
     }
 
-    /// The stand-ins that have not said so, where the home itself has not either.
+    /// The stand-ins that have not confirmed the write, for homes that have not confirmed it either.
     pub fn missing_stand_ins(&self) -> Vec<StandIn> {
         let is_missing = |place: &&StandIn| {
             let is_wanted = place.fills_vacancy || !self.stored.contains_key(&place.home);
@@ -178,19 +181,20 @@ impl WriteRound {
         self.standing_in.iter().filter(is_missing).copied().collect()
     }
 
-    /// Whether somebody is left who could stand in for `home`, and nobody does.
+    /// Whether `home` has no stand-in and a possible one is left.
     pub fn may_stand_in(&self, home: NodeId) -> bool {
         !self.spare.is_empty() && !self.has_stand_in(home)
     }
 
-    /// Has the next node stand in for `home`; none if there is none left.
+    /// Chooses the next possible stand-in for `home`; none if none is left.
     pub fn stand_in(&mut self, home: NodeId) -> Option<StandIn> {
         let node = self.spare.pop_front()?;
         Some(self.choose(node, home, true))
     }
 
-    /// Has a node store the write in a place that nobody holds, the incarnation of its home being over, if a list has too few homes without it. It
-    /// keeps it for another home of the list: nobody else is left there. `again`: those that were chosen and have not answered may not be there.
+    /// Chooses a node to fill a vacant place (the incarnation of its home is over) of a list that has too few homes
+    /// without it. The node keeps the write for another home of that list. With `again`, chosen nodes that have not
+    /// answered do not count: they may be down.
     pub fn fill(&mut self, again: bool) -> Option<StandIn> {
         let (home, list) = self.vacancies(again).next()?;
         let counts_elsewhere = |node: &NodeId| !self.counts_in(&list, *node, |_| true) && !self.full.contains(node);
@@ -203,7 +207,8 @@ impl WriteRound {
         Some(*chosen)
     }
 
-    /// A home in whose name a place is to be filled that nobody holds, and the list, for each such place.
+    /// The vacant places that are needed and not filled: for each, a home of the list to keep the write for, and the
+    /// list.
     fn vacancies(&self, again: bool) -> impl Iterator<Item = (NodeId, Vec<NodeId>)> + '_ {
         let may_do = move |place: &&StandIn| place.has_hint || !again && !self.full.contains(&place.node);
         self.homes.needs(self.needed).zip(self.homes.vacant).flat_map(move |((list, needed), vacant)| {
@@ -214,20 +219,20 @@ impl WriteRound {
         })
     }
 
-    /// Has a node stand in for `home` that has the write already, and so far counts in the other list only. It adds no copy: so only
-    /// where enough have the write, and it is the lists that are short.
+    /// Chooses a node that already has the write, and counts in the other list only, to stand in for `home`. This adds
+    /// no copy, so it is done only where enough nodes have the write and one list is short.
     pub fn cross(&mut self, home: NodeId) -> Option<StandIn> {
         let node = self.crosses(home)?;
         Some(self.choose(node, home, false))
     }
 
-    /// Whether [`Self::cross`] finds a node.
+    /// Whether [`Self::cross`] would find a node.
     pub fn may_cross(&self, home: NodeId) -> bool {
         self.crosses(home).is_some()
     }
 
     fn crosses(&self, home: NodeId) -> Option<NodeId> {
-        // Those that have been chosen will do, if they have room.
+        // Stand-ins already chosen will be enough, if they have room.
         let is_likely = |place: &StandIn| place.has_hint || !self.full.contains(&place.node);
         if !self.may_cross || self.stored.len() < self.needed() || !self.is_short_if(is_likely) {
             return None;
@@ -244,50 +249,51 @@ impl WriteRound {
         place
     }
 
-    /// `node`, which may be none of the spare ones, has stored it for `home`, durably, and has lost nothing since this time.
+    /// `node`, which need not be a possible stand-in, has durably stored the write for `home`, and has lost no record
+    /// since `memory`.
     pub fn stored_for(&mut self, node: NodeId, home: NodeId, memory: Memory) {
         self.spare.retain(|&spare| spare != node);
         let place = self.choose(node, home, true);
-        self.keeps(node, place.choice, memory);
+        self.hint_stored(node, place.choice, memory);
     }
 
-    /// Whether somebody who may have room has been asked to store the write in the place of `home`.
+    /// Whether a node that may have room was asked to stand in for `home`.
     pub fn has_stand_in(&self, home: NodeId) -> bool {
         let may_have_room = |place: &StandIn| place.has_hint || !self.full.contains(&place.node);
         self.standing_in.iter().any(|place| place.is_for(home) && place.adds_copy && may_have_room(place))
     }
 
-    /// Whether every home has it, or one who stands in for it.
+    /// Whether every home, or a stand-in for it, has the write.
     pub fn is_complete(&self) -> bool {
         self.homes.all().into_iter().all(|home| self.stored.contains_key(&home) || self.is_covered(home))
     }
 
-    /// Whether somebody has it who stands in for `home`.
+    /// Whether a stand-in for `home` has the write.
     pub fn is_covered(&self, home: NodeId) -> bool {
         self.standing_in.iter().any(|place| place.is_for(home) && place.has_hint)
     }
 
-    /// Whether enough have it.
+    /// Whether the write has its quorum in every list.
     pub fn is_enough(&self) -> bool {
         !self.is_short_if(|place| place.has_hint)
     }
 
-    /// Whether too few have it in some list, where these count among those that stand in.
+    /// Whether some list is below its quorum, if the stand-ins selected by `is_in` count.
     fn is_short_if(&self, is_in: impl Fn(&StandIn) -> bool) -> bool {
         self.homes.needs(self.needed).any(|(list, needed)| self.acknowledged_of(list, &is_in) < needed)
     }
 
-    /// The homes that have it.
+    /// The homes that have the write.
     pub fn homes_stored(&self) -> impl Iterator<Item = &NodeId> {
         self.stored.keys().filter(|&&node| self.homes.contains(node))
     }
 
-    /// The stand-ins that have it.
+    /// The stand-ins that have the write.
     pub fn stand_ins_stored(&self) -> impl Iterator<Item = &NodeId> {
         self.stored.keys().filter(|&&node| !self.homes.contains(node))
     }
 
-    /// How many have it, in the configuration of which fewer do. A node counts once in each.
+    /// How many nodes count, in the configuration in which the fewest do. A node counts at most once in each.
     pub fn acknowledged(&self) -> usize {
         self.homes.lists().map(|list| self.acknowledged_of(list, |place| place.has_hint)).min().unwrap_or(0)
     }
@@ -296,19 +302,19 @@ impl WriteRound {
         self.stored.keys().filter(|&&node| self.counts_in(list, node, &is_in)).count()
     }
 
-    /// Whether a node that has it counts in a list: as a home, or in the place of one, where it is in such a place.
+    /// Whether a node that has the write counts in a list: as a home of it, or as a stand-in for one (`is_in`).
     fn counts_in(&self, list: &[NodeId], node: NodeId, is_in: impl Fn(&StandIn) -> bool) -> bool {
         let stands_in = |place: &StandIn| place.node == node && list.contains(&place.home) && is_in(place);
         list.contains(&node) || self.standing_in.iter().any(stands_in)
     }
 
-    /// How many homes have it, in the configuration of which fewer do.
+    /// How many homes have the write, in the configuration in which the fewest do.
     pub fn stored_at_home(&self) -> usize {
         let has_stored = |home: NodeId| self.stored.contains_key(&home);
         self.homes.fewest(has_stored, has_stored)
     }
 
-    /// How many must, in the configuration of which most must.
+    /// The quorum, in the configuration that needs the most.
     pub fn needed(&self) -> usize {
         self.homes.needs(self.needed).map(|(_, needed)| needed).max().unwrap_or(0)
     }
@@ -335,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_incarnation_has_stored_does_not_count_for_the_next_one() {
+    fn what_an_incarnation_has_stored_does_not_count_for_the_next_one() {
         let home =
             |node: u64, incarnation: u64| Home { node: NodeId::new(node), incarnation: Incarnation(incarnation) };
         let phase = |number: u64, homes: [Home; 2]| {
@@ -360,7 +366,7 @@ mod tests {
         round.stored(b, memory(1));
         round.drop_lost(&[(Home { node: a, incarnation: Incarnation(1) }, Since(2))].into_iter().collect());
         assert_eq!((round.is_enough(), round.missing()), (false, vec![a]));
-        // A late answer is no better; one that was given since is.
+        // A late answer from before the loss does not count; an answer from after it does.
         for (since, is_enough) in [(1, false), (2, true)] {
             round.stored(a, memory(since));
             round.drop_lost(&[(Home { node: a, incarnation: Incarnation(1) }, Since(2))].into_iter().collect());
@@ -387,13 +393,13 @@ mod tests {
         let mut round = WriteRound::new(vec![a, b, c].into(), vec![d, e], 2);
         round.stored(a, Memory::default());
         round.stored(d, Memory::default());
-        assert!(!round.is_enough(), "nobody has asked it yet");
+        assert!(!round.is_enough(), "it was not chosen as a stand-in yet");
         assert_eq!(round.stand_in(b).map(|place| place.node), Some(d));
         round.full(d);
         assert!(!round.has_stand_in(b) && !round.is_blocked());
         let place = round.stand_in(b).unwrap();
         assert_eq!((place.node, place.home, &round.missing_stand_ins()[..]), (e, b, &[place][..]));
-        round.keeps(e, place.choice, Memory::default());
+        round.hint_stored(e, place.choice, Memory::default());
         assert!(round.is_enough() && !round.is_complete());
         assert_eq!(round.stand_ins_stored().collect::<Vec<_>>(), [&e]);
         round.stored(c, Memory::default());
@@ -420,15 +426,15 @@ mod tests {
         assert_eq!([(first.node, first.home), (second.node, second.home)], [(c, a), (d, b)]);
         assert!(!round.may_cross(a) && !round.is_covered(a) && !round.has_stand_in(a));
         round.stored(c, Memory::default());
-        round.keeps(d, second.choice, Memory::default());
+        round.hint_stored(d, second.choice, Memory::default());
         assert_eq!(
             (round.acknowledged(), round.missing_stand_ins()),
             (1, vec![first]),
-            "it has said nothing of the hint"
+            "it has not confirmed the hint"
         );
-        round.keeps(c, first.choice, Memory::default());
+        round.hint_stored(c, first.choice, Memory::default());
         assert!(round.is_enough() && round.is_covered(a));
-        // Once the second stands alone, what is kept for it still counts.
+        // After the change to the second configuration, a hint for one of its homes still counts.
         round.move_to(vec![a, b, d].into(), Vec::new());
         assert_eq!((round.acknowledged(), round.stored_at_home()), (2, 1));
     }
