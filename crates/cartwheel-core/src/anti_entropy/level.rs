@@ -1,51 +1,52 @@
-//! One key that two homes hold differently: both are read, what they hold is joined, and whoever lacks something of it merges it.
+//! Repair of one key that differs between two homes: both are read and joined, and a home that lacks something of the
+//! join merges it.
 
 use crate::message::{Confirm, ReplicaRequest, ReplicaResponse, Role, Want};
 use crate::value::key::Key;
 use crate::value::state::{Epoch, State};
 
-/// Which of the two.
+/// One of the two homes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Side {
     /// This node.
     Here,
-    /// The other.
+    /// The peer.
     There,
 }
 
-/// How far it has come.
+/// The progress of one repair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LevelProgress {
     /// Answers are missing.
     Waiting,
-    /// The merges are to be asked for.
+    /// The merges can be requested.
     Merge,
     /// Both hold all that either held.
     Level,
-    /// One of them could not.
+    /// One of them has failed.
     Failed,
 }
 
-/// A key being made equal.
+/// The repair of one key.
 #[derive(Debug)]
 pub struct Level {
     /// The key.
     pub key: Key,
     held: [Option<State>; 2],
     epoch: Epoch,
-    /// The join, and who has yet to store it.
+    /// The join, and which sides have yet to store it.
     merging: Option<(State, [bool; 2])>,
 }
 
 const SIDES: [Side; 2] = [Side::Here, Side::There];
 
 impl Level {
-    /// A key that has been read nowhere yet, in this epoch.
+    /// A key that neither side has read yet.
     pub const fn new(key: Key, epoch: Epoch) -> Self {
         Self { key, held: [None, None], epoch, merging: None }
     }
 
-    /// What has been asked and not answered. What a read and a merge of it answer cannot be mixed up.
+    /// The unanswered requests. A read and a merge have different answers, so these cannot be mixed up.
     pub fn requests(&self) -> Vec<(Side, ReplicaRequest)> {
         match &self.merging {
             None => {

@@ -1,4 +1,4 @@
-//! The keys of a range, as a scan of the store finds them.
+//! Lists of the keys of a range, from a scan of the store.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::store::share::Share;
 use crate::value::digest::ContentDigest;
 use crate::value::key::Key;
 
-/// How much is read for one answer. An entry takes some tens of bytes, and at most some thousands.
+/// How much is read for one list. An entry takes some tens of bytes, and some thousands at most.
 const LIST_LIMIT: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };
 
 /// The command that reads the first keys of `range`.
@@ -18,9 +18,9 @@ pub fn scan(range: &KeyRange) -> StoreCommand {
     StoreCommand::Scan { from: range.from.clone(), upto: range.upto.clone(), at_most: LIST_LIMIT }
 }
 
-/// What a scan of `range` says of the keys of `tree`, and the keys whose records cannot be read.
+/// The keys of `tree` that a scan of `range` has found, and the keys whose records cannot be read.
 ///
-/// What is being written counts as it was before: a listing tells of nothing that is not durable.
+/// A record that is being written is listed as it was before: a list shows durable records only.
 pub fn page<'a>(
     trees: &Trees,
     tree: TreeId,

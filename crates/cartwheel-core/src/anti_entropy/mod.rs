@@ -1,8 +1,9 @@
-//! How replicas become equal by themselves (anti-entropy; paper, section 4.7).
+//! Anti-entropy: replicas become equal by themselves (paper, section 4.7).
 //!
-//! A role beside the coordinator and the replica. It keeps this node's Merkle trees, compares each with each other home of its
-//! partition from time to time ([`session`]), and answers when others compare theirs. What differs is read at both, joined, and merged
-//! by whoever lacks something of it.
+//! It runs beside the coordinator and the replica. It keeps this node's Merkle trees and compares each with every other
+//! home of its partition from time to time (one such [`session`] is an exchange). It also answers the exchanges that
+//! other homes begin. A key that differs is read at both homes and joined, and a home that lacks something of the join
+//! merges it.
 
 mod level;
 mod list;
@@ -43,24 +44,24 @@ pub use proofs::Compared;
 use proofs::{Pair, Proofs};
 use session::{NODES_MAX, Session, SessionStep};
 
-/// How many comparisons a shard carries out at once, and with one peer.
+/// How many exchanges a shard runs at once, in all and with one peer.
 const SESSIONS_MAX: usize = 4;
 const SESSIONS_PER_PEER_MAX: usize = 2;
-/// How many peers' questions for keys wait for the store at once; more are told to ask again.
+/// How many lists of keys for peers wait for the store at once. A peer that asks for more is told to ask again.
 const LISTS_MAX: usize = 16;
-/// How many lost records are looked at at once.
+/// How many lost records are checked at once.
 const CHECKS_MAX: usize = 64;
-/// How many due comparisons are looked through for one that can begin.
+/// How many due exchanges are searched for one that can begin.
 const DUE_SEEN_MAX: usize = 64;
-/// How often what is proven is saved.
+/// How often the proofs are saved.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// How long a comparison waits for the losses to be saved that the peer told of.
+/// How long an exchange is put off until the losses that the peer reported are durable here.
 const ANEW_AFTER: Duration = Duration::from_millis(100);
 
-/// The same names without a number held an earlier form.
+/// The names of stored entries. The same names without a number held an earlier format.
 const PROVEN: &[u8] = b"proven equal 2";
-const CAUGHT_UP: &[u8] = b"caught up 2";
+const RECOVERED: &[u8] = b"caught up 2"; // a name on the disk: retired word
 
 /// What the exchange may know and use in a step.
 pub struct Xcx<'a> {
@@ -95,7 +96,7 @@ impl Xcx<'_> {
         id
     }
 
-    /// A scan has ended, which is background work by how much it has read.
+    /// Charges a scan that has ended to its class of background work, by the number of records read.
     fn has_read(&mut self, slice: WorkClass, result: &StoreResult) {
         if let StoreResult::Scanned(Ok(scanned)) = result {
             self.admission.has_read(slice, scanned.records.len(), self.now.instant);
@@ -117,24 +118,24 @@ pub struct ReplicaProof {
     pub tree: TreeId,
     /// The other home.
     pub peer: NodeId,
-    /// All that either held at this time, by this node's clock, both hold; none if that was never shown.
+    /// By this node's clock: both homes hold all that either held at this time. None if that was never shown.
     pub since: Option<WallMs>,
 }
 
-/// Why the exchange waits for the end of a store command.
+/// The purpose of a store command under way.
 #[derive(Debug)]
 enum Own {
     RecallProven,
-    RecallCaughtUp,
+    RecallRecovered,
     SaveProven,
-    SaveCaughtUp,
-    /// Keys for one of its own comparisons.
+    SaveRecovered,
+    /// To list keys for an exchange of this node.
     ListHere(u64, KeyRange),
-    /// Keys for a peer.
+    /// To list keys for a peer.
     ListFor(NodeId, RequestId, TreeId, KeyRange),
 }
 
-/// The exchange of one shard.
+/// Anti-entropy of one shard.
 #[derive(Debug)]
 pub struct Exchange {
     trees: Trees,
@@ -142,13 +143,13 @@ pub struct Exchange {
     proofs: Proofs,
     sessions: BTreeMap<u64, Session>,
     stores: BTreeMap<StoreId, Own>,
-    /// Records that are being looked at because they are lost, by operation.
+    /// Lost records that are being checked, by operation.
     checks: BTreeMap<u64, Key>,
     next_operation: u64,
     stride: u64,
     every: Option<Duration>,
     loss_floor: Since,
-    /// The loss of writes before that.
+    /// The loss of all writes before the loss floor.
     floor_loss: Option<Loss>,
     recovered: BTreeSet<TreeId>,
     recovered_dirty: bool,
@@ -156,12 +157,12 @@ pub struct Exchange {
     next_save_at: Instant,
     unready: usize,
     has_started: bool,
-    /// Partitions whose records are being fetched in bulk: to compare them now would fetch them twice.
+    /// Partitions whose records a transfer is fetching. An exchange now would fetch them twice.
     held_back: BTreeSet<PartitionId>,
 }
 
 impl Exchange {
-    /// The exchange of one boot.
+    /// Anti-entropy for one boot.
     pub fn new(config: &NodeConfig, held: Arc<Holdings>) -> Self {
         let is_fetched = |partition_state: &PartitionState| {
             partition_state.is_candidate && !partition_state.phase.is_home_of_any(held.me())
@@ -195,22 +196,22 @@ impl Exchange {
         }
     }
 
-    /// The partition that a comparison is about.
+    /// The partition of an exchange.
     pub fn partition_of(&self, operation: u64) -> Option<PartitionId> {
         self.sessions.get(&operation).map(|session| session.tree.partition)
     }
 
-    /// This node's trees.
     pub const fn trees(&self) -> &Trees {
         &self.trees
     }
 
-    /// Whether the store has lost writes of a partition that it has not recovered from others.
+    /// Whether the store has lost writes of a partition that it has not recovered from other homes.
     pub fn is_recovering(&self, partition: PartitionId) -> bool {
         self.loss_floor > Since(0) && self.trees.ids_of(partition).any(|tree| !self.is_recovered(tree))
     }
 
-    /// Whether the keys of a tree count that the store held, or did not hold, when it last lost writes.
+    /// Whether a tree has recovered all that the store lost when it last lost writes. Only then do its records count,
+    /// absent ones included.
     pub fn is_recovered(&self, tree: TreeId) -> bool {
         self.loss_floor == Since(0) || self.recovered.contains(&tree)
     }
@@ -220,13 +221,14 @@ impl Exchange {
         self.proofs.iter().map(|((tree, peer), since)| ReplicaProof { tree, peer, since })
     }
 
-    /// Whether every partition has ended a comparison with every other home that began at `instant`, of this boot, or later.
+    /// Whether each partition has ended an exchange with every other home that began at `instant` or later, in this
+    /// boot.
     pub fn all_begun_since(&self, instant: Instant) -> bool {
         self.has_started && self.proofs.all_begun_since(instant)
     }
 
-    /// Goes by other settings or other configurations from now on: the partition states of `touched` partitions are others. Those that have `moved`
-    /// are compared at once.
+    /// Adopts new settings and configurations. The partition state of `touched` partitions has changed. `moved`
+    /// partitions are compared at once.
     pub fn set_held(
         &mut self,
         cx: &mut Xcx<'_>,
@@ -242,14 +244,14 @@ impl Exchange {
         }
         if is_all {
             self.go_by(cx);
-            self.catch_up_alone(cx);
+            self.recover_alone(cx);
         } else if !touched.is_empty() {
             self.go_by_some(cx, touched);
         }
         moved.iter().for_each(|&partition| self.proofs.hasten_partition(partition, cx.now.instant));
     }
 
-    /// Keys that are a group of their own from now on have been caught up if those were of which they were some.
+    /// Keys that become a group of their own are recovered if the group that they were in was.
     fn stay_recovered(&mut self, cx: &mut Xcx<'_>, before: &Holdings, touched: &BTreeSet<PartitionId>) {
         for &partition in touched {
             let (were, are) = (before.counts(partition), self.held.counts(partition));
@@ -267,12 +269,12 @@ impl Exchange {
         }
     }
 
-    /// What the last comparison of a tree with a peer that ended well has shown, if there was one in this boot.
+    /// The result of the last successful exchange of a tree with a peer in this boot.
     pub fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared> {
         self.proofs.compared((tree, peer))
     }
 
-    /// A tree is to be compared with a peer as soon as may be.
+    /// Makes an exchange of a tree with a peer due at once.
     pub fn compare_soon(&mut self, now: Instant, tree: TreeId, peer: NodeId) {
         let is_under_way = self.sessions.values().any(|session| session.tree == tree && session.peer == peer);
         if !is_under_way {
@@ -280,7 +282,7 @@ impl Exchange {
         }
     }
 
-    /// A partition is not to be compared for now, or is again, and soon.
+    /// Holds a partition's exchanges back, or makes them due again at once.
     pub fn hold_back(&mut self, now: Instant, partition: PartitionId, is_held_back: bool) {
         if is_held_back {
             self.held_back.insert(partition);
@@ -289,7 +291,8 @@ impl Exchange {
         }
     }
 
-    /// What is thought of the other nodes has changed from `before`: those that are there again are compared with soon.
+    /// The liveness of the other nodes has changed from `before`. Exchanges with nodes that are alive again become due
+    /// soon.
     pub fn liveness_changed(&mut self, now: Instant, before: &Liveness, liveness: &Liveness) {
         let Some(every) = self.every else { return };
         for (node, standing) in liveness.iter() {
@@ -306,12 +309,12 @@ impl Exchange {
         self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
     }
 
-    /// In what time pairs are compared that are new.
+    /// How soon new pairs are compared.
     fn first_within(&self, every: Duration) -> Duration {
         if self.loss_floor > Since(0) { Duration::ZERO } else { after_absence(every) }
     }
 
-    /// Only these partitions have other homes, or other trees.
+    /// Adopts new homes or trees for these partitions only.
     fn go_by_some(&mut self, cx: &mut Xcx<'_>, touched: &BTreeSet<PartitionId>) {
         let Some(every) = self.every else { return };
         let times = (every, self.first_within(every));
@@ -323,8 +326,8 @@ impl Exchange {
         self.sessions.retain(|_, session| self.proofs.knows((session.tree, session.peer)));
     }
 
-    /// With nobody to be caught up from, any more, there is nothing to wait for.
-    fn catch_up_alone(&mut self, cx: &mut Xcx<'_>) {
+    /// A tree that has no other home to recover from counts as recovered.
+    fn recover_alone(&mut self, cx: &mut Xcx<'_>) {
         if self.loss_floor == Since(0) {
             return;
         }
@@ -332,7 +335,7 @@ impl Exchange {
         trees.into_iter().for_each(|tree| self.check_recovered(cx, tree));
     }
 
-    /// Takes in what has become of this node's records.
+    /// Takes in changes of this node's records.
     pub fn changed(&mut self, changes: Vec<RecordChange>) {
         if self.every.is_none() {
             return;
@@ -384,13 +387,13 @@ impl Exchange {
         self.has_started = true;
         self.go_by(cx);
         self.next_save_at = cx.now.instant + SAVE_EVERY;
-        for (name, own) in [(PROVEN, Own::RecallProven), (CAUGHT_UP, Own::RecallCaughtUp)] {
+        for (name, own) in [(PROVEN, Own::RecallProven), (RECOVERED, Own::RecallRecovered)] {
             let id = cx.store(StoreCommand::Recall { name: name.into() });
             self.stores.insert(id, own);
         }
         let replica = &mut *cx.replica;
         cx.out.stores.extend(self.trees.recall(|| replica.next_store()));
-        self.catch_up_alone(cx);
+        self.recover_alone(cx);
     }
 
     fn begin_due(&mut self, cx: &mut Xcx<'_>, every: Duration) {
@@ -417,13 +420,14 @@ impl Exchange {
         }
     }
 
-    /// A number for an operation; it differs from those of the coordinator by the rounds of its tickets.
+    /// A new operation number. The coordinator uses the same numbers; the requester of the [`RequestId`] tells them
+    /// apart.
     const fn number(&mut self) -> u64 {
         self.next_operation += self.stride;
         self.next_operation
     }
 
-    /// When it wants to be woken, if no scan may begin before `scan_at`.
+    /// When the next timer is due, if no scan may begin before `scan_at`.
     pub fn wake_at(&self, now: Instant, scan_at: Instant) -> Option<Instant> {
         self.every?;
         let sessions = self.sessions.values().map(|session| session.wake_at).min();
@@ -439,7 +443,7 @@ impl Exchange {
             .min()
     }
 
-    /// Whether every tree was compared with every other home since `begun`, which is some time ago, and nothing that began before it is
+    /// Whether every tree was compared with every other home since `begun`, and no exchange that began before it is
     /// under way.
     pub fn has_compared_since(&self, begun: Instant, now: Instant) -> bool {
         // Where there is nothing to compare, an epoch lasts as long as elsewhere.
@@ -460,7 +464,7 @@ impl Exchange {
             SessionStep::End { is_equal: false } => self.give_up(cx, id),
             SessionStep::End { is_equal: true } => {
                 let Some(session) = self.sessions.remove(&id) else { return };
-                // Trees that were lost meanwhile have proven nothing.
+                // Trees that were lost meanwhile prove nothing.
                 if self.trees.get(session.tree).is_none() {
                     return;
                 }
@@ -473,7 +477,7 @@ impl Exchange {
         }
     }
 
-    /// A comparison of this number must begin anew: what the peer told of losses is not durable yet.
+    /// Ends this exchange and puts off the next: losses that the peer reported are not durable here yet.
     pub fn begin_anew(&mut self, cx: &mut Xcx<'_>, id: u64) {
         if let Some(session) = self.sessions.remove(&id) {
             self.proofs.put_off((session.tree, session.peer), cx.now.instant + ANEW_AFTER);
@@ -488,7 +492,7 @@ impl Exchange {
         }
     }
 
-    /// A peer asks.
+    /// A peer's exchange asks for sums or keys.
     pub fn asked(&mut self, cx: &mut Xcx<'_>, from: NodeId, request_id: RequestId, question: Question) {
         let partition = question.partition();
         let refused = match question {
@@ -529,7 +533,7 @@ impl Exchange {
         })
     }
 
-    /// The part of a range that may be listed for a peer.
+    /// The range that may be listed for a peer.
     fn may_list(&self, cx: &mut Xcx<'_>, from: NodeId, tree: TreeId, range: &KeyRange) -> Result<KeyRange, Refused> {
         self.shares(from, tree)?;
         let all_keys = self.trees.grid(tree.partition).ok_or(Refused::NotAHome)?.whole();
@@ -550,7 +554,8 @@ impl Exchange {
         if self.every.is_none() || !self.has_started {
             return Err(Refused::NotReady);
         }
-        // One that is only to become a home has nothing to say. One that was a home may ask as long as it needs to.
+        // A node that is yet to become a home cannot answer. A node that was a home may still ask for as long as it
+        // needs to.
         let partition_state = self.held.partition_state(tree.partition).filter(|_| self.trees.keeps(tree));
         let is_shared = |partition_state: &Arc<PartitionState>| {
             partition_state.shares(self.held.me(), tree.group) && self.held.view().member(from).is_some()
@@ -558,14 +563,14 @@ impl Exchange {
         if partition_state.is_some_and(is_shared) { Ok(()) } else { Err(Refused::NotAHome) }
     }
 
-    /// Whether every record of a tree counts, the absent ones too.
+    /// Whether every record of a tree counts, absent ones included.
     fn counts_entirely(&self, tree: TreeId) -> bool {
         let is_syncing = self.held.config_stamp_of(tree).is_syncing;
         let is_unharmed = self.trees.losses(tree.partition).is_some_and(|losses| losses.is_empty());
         self.is_recovered(tree) && is_unharmed && !is_syncing
     }
 
-    /// A peer has answered a question.
+    /// A peer has answered a request of an exchange.
     pub fn told(
         &mut self,
         cx: &mut Xcx<'_>,
@@ -576,11 +581,11 @@ impl Exchange {
     ) {
         let id = request_id.operation;
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.peer == from) else { return };
-        // All that the peer says later is said on a configuration stamp that is no earlier.
+        // Later answers of the peer carry no earlier configuration stamp.
         session.config_stamp.get_or_insert(config_stamp);
         let told = session.told(cx, &self.trees, request_id.round, finding);
         if !session.is_recovered {
-            // It has lost something, so what was proven of it holds no longer.
+            // The peer has lost something, so its proof no longer holds.
             let pair = (session.tree, session.peer);
             self.proofs.disprove(pair);
             self.proven_dirty = true;
@@ -607,7 +612,7 @@ impl Exchange {
         if from == cx.me
             && let Some(key) = self.checks.remove(&request_id.operation)
         {
-            // The loss of the whole store is made good partition by partition.
+            // The loss of all writes before the floor is recovered partition by partition, not record by record.
             let loss = answer.loss().filter(|&loss| Some(loss) != self.floor_loss);
             cx.out.calls.heals.extend(loss.map(|loss| (key, loss)));
             return;
@@ -618,12 +623,12 @@ impl Exchange {
         self.advance(cx, request_id.operation);
     }
 
-    /// Whether the end of a store command is for the exchange.
+    /// Whether a store command is of anti-entropy.
     pub fn waits_for(&self, id: StoreId) -> bool {
         self.stores.contains_key(&id) || self.trees.waits_for(id)
     }
 
-    /// Takes in the end of a store command that it waits for.
+    /// Takes in the result of a store command for which [`Self::waits_for`] is true.
     pub fn stored(&mut self, cx: &mut Xcx<'_>, id: StoreId, result: StoreResult) {
         match self.stores.remove(&id) {
             None => {
@@ -640,7 +645,7 @@ impl Exchange {
                     self.proofs.remember(&bytes, self.loss_floor);
                 }
             }
-            Some(Own::RecallCaughtUp) => {
+            Some(Own::RecallRecovered) => {
                 if let StoreResult::Read(Ok(Some(bytes))) = result {
                     for tree in proofs::decode_recovered(&bytes, self.loss_floor) {
                         self.recovered.insert(tree);
@@ -649,7 +654,7 @@ impl Exchange {
                 }
             }
             Some(Own::SaveProven) => self.proven_dirty |= result != StoreResult::Written(Ok(())),
-            Some(Own::SaveCaughtUp) => self.recovered_dirty |= result != StoreResult::Written(Ok(())),
+            Some(Own::SaveRecovered) => self.recovered_dirty |= result != StoreResult::Written(Ok(())),
             Some(Own::ListHere(id, range)) => {
                 cx.has_read(WorkClass::List, &result);
                 self.listed_here(cx, id, &range, result);
@@ -695,7 +700,7 @@ impl Exchange {
         cx.send(peer, tree.partition, Message::Compared(request_id, finding));
     }
 
-    /// Has a record read that cannot be, or was lost: the replica then marks it, and its loss is healed.
+    /// Reads a record that is unreadable or lost. The replica then marks it, and its loss is healed.
     fn check(&mut self, cx: &mut Xcx<'_>, key: Key) {
         if self.checks.len() < CHECKS_MAX {
             let operation = self.number();
@@ -711,7 +716,8 @@ impl Exchange {
         keys.into_iter().for_each(|key| self.check(cx, key));
     }
 
-    /// Whether a tree has been compared with so many that what its records lack was not lost: then all of them count again.
+    /// Marks a tree as recovered once it was compared with enough other homes: what its records still lack was never
+    /// lost, so all of them count again.
     fn check_recovered(&mut self, cx: &mut Xcx<'_>, tree: TreeId) {
         if self.is_recovered(tree) {
             return;
@@ -729,12 +735,12 @@ impl Exchange {
     }
 
     fn save(&mut self, cx: &mut Xcx<'_>) {
-        let is_under_way = self.stores.values().any(|own| matches!(own, Own::SaveCaughtUp | Own::RecallCaughtUp));
+        let is_under_way = self.stores.values().any(|own| matches!(own, Own::SaveRecovered | Own::RecallRecovered));
         if self.recovered_dirty && !is_under_way {
             self.recovered_dirty = false;
             let value = proofs::encode_recovered(&self.recovered, self.loss_floor);
-            let id = cx.store(StoreCommand::Remember { name: CAUGHT_UP.into(), value });
-            self.stores.insert(id, Own::SaveCaughtUp);
+            let id = cx.store(StoreCommand::Remember { name: RECOVERED.into(), value });
+            self.stores.insert(id, Own::SaveRecovered);
         }
         if self.proven_dirty && cx.now.instant >= self.next_save_at {
             self.save_proven(cx);
@@ -749,7 +755,7 @@ impl Exchange {
         self.stores.insert(id, Own::SaveProven);
     }
 
-    /// The node stops in order: says what is to be remembered.
+    /// The node stops in order: saves trees and proofs.
     pub fn stop(&mut self, cx: &mut Xcx<'_>) {
         if self.every.is_none() || !self.has_started {
             return;
@@ -761,18 +767,18 @@ impl Exchange {
     }
 }
 
-/// How long a comparison is put off that could not begin, or did not come to its end.
+/// How long an exchange that could not begin or has failed is put off.
 fn retry_after(every: Duration) -> Duration {
     (every / 8).clamp(Duration::from_millis(100), Duration::from_secs(5))
 }
 
-/// In what time a node that was away, or itself has just started, is compared with: a sixth of what it takes otherwise, and not so soon
-/// that its clients notice.
+/// How soon exchanges run with a node that was away, or from a node that has just started: in a sixth of the usual
+/// interval, but not so soon that clients notice.
 fn after_absence(every: Duration) -> Duration {
     (every / 6).min(Duration::from_secs(10))
 }
 
-/// The loss of writes before this boot's floor, if there was one.
+/// The loss of all writes before this boot's loss floor, if there is one.
 fn floor_loss(config: &NodeConfig) -> Option<Loss> {
     let NodeConfig { node, incarnation, boot, loss_floor: floor, actors, .. } = *config;
     (floor > Since(0)).then(|| Minter::new(node, incarnation, boot, actors).loss_before(floor))

@@ -1,4 +1,5 @@
-//! Who was compared with whom and when: when the next comparison is due, what is proven, and which partitions have been caught up.
+//! Proofs: which trees were compared with which peers and when, when the next exchange is due, and which trees have
+//! recovered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -16,48 +17,48 @@ use crate::value::dot::{NodeId, Since};
 use crate::value::hlc::WallMs;
 use crate::value::time::{Instant, Now};
 
-/// A tree and a peer that is a home of it too.
+/// A tree, and a peer that is a home of it too.
 pub type Pair = (TreeId, NodeId);
 
-/// How two replicas of a partition stand to each other.
+/// The exchanges of one pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PairState {
     due: Instant,
-    /// When its turn comes again, whatever is done besides: turns are spread evenly.
+    /// When the pair's regular turn comes. Turns are spread evenly, whatever other exchanges take place.
     turn: Instant,
-    /// When the last comparison began that ended with both equal, by this node's wall clock.
+    /// When the last successful exchange began, by this node's wall clock.
     proven: Option<WallMs>,
-    /// The same in this boot, by the clock that never jumps.
+    /// The same for exchanges of this boot, by the monotonic clock.
     begun: Option<Instant>,
-    /// Such a comparison has ended in this boot: with a replica all of which counts, or not.
+    /// Set once an exchange has succeeded in this boot: whether it was with a replica all of whose records count.
     compared: Option<bool>,
-    /// What the last of them has shown.
+    /// The result of the last successful exchange of this boot.
     last: Option<Compared>,
 }
 
-/// What a comparison has shown that ended with both equal.
+/// The result of a successful exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Compared {
-    /// When it began: what the peer held then is held here.
+    /// When it began. This node holds all that the peer held then.
     pub begun: Instant,
-    /// Every record of the peer's counts, the absent ones too.
+    /// Whether every record of the peer's counts, absent ones included.
     pub is_recovered: bool,
-    /// On what configuration stamp the peer stood when it first said anything, and on no earlier one afterwards.
+    /// The configuration stamp of the peer's first answer. Later answers carried no earlier one.
     pub config_stamp: ConfigStamp,
 }
 
-/// All pairs of this node's shard.
+/// All pairs of one shard.
 #[derive(Debug, Default)]
 pub struct Proofs {
     pairs: BTreeMap<Pair, PairState>,
     due: BTreeSet<(Instant, TreeId, NodeId)>,
-    /// The pairs by when the last comparison began that ended well in this boot: those of which none has come first.
+    /// The pairs by when their last successful exchange of this boot began. Pairs without one come first.
     begun: BTreeSet<(Option<Instant>, TreeId, NodeId)>,
 }
 
 impl Proofs {
-    /// Goes by these homes. Comparisons have their turns spread evenly over `every`; those that are new are made once `within` a shorter
-    /// time too.
+    /// Adopts new homes. Regular turns are spread evenly over `every`, and the first exchanges of new pairs over
+    /// `within`, a shorter time.
     pub fn go_by(&mut self, held: &Holdings, trees: &Trees, now: Instant, every: Duration, within: Duration) {
         let others = |id: TreeId| held.homes(id.partition, id.group).without(held.me().node).all();
         let wanted: Vec<Pair> = trees.ids().flat_map(|id| others(id).into_iter().map(move |peer| (id, peer))).collect();
@@ -73,7 +74,7 @@ impl Proofs {
         self.begun = self.pairs.iter().map(|(&(tree, peer), pair_state)| (pair_state.begun, tree, peer)).collect();
     }
 
-    /// The same of one partition, whose other pairs stay as they are. A new one has its turn where a hash puts it.
+    /// The same for one partition. Pairs that stay keep their turns; a hash decides the turn of a new one.
     pub fn go_by_partition(
         &mut self,
         held: &Holdings,
@@ -112,24 +113,24 @@ impl Proofs {
         self.pairs.range(first..=last).map(|(&pair, _)| pair).collect()
     }
 
-    /// Whether the two are homes of the tree.
+    /// Whether both are homes of the tree.
     pub fn knows(&self, pair: Pair) -> bool {
         self.pairs.contains_key(&pair)
     }
 
-    /// The comparisons that are due, the longest due first.
+    /// The exchanges that are due, the longest due first.
     pub fn due(&self, now: Instant) -> impl Iterator<Item = Pair> + '_ {
         self.due.iter().take_while(move |(at, ..)| *at <= now).map(|&(_, tree, peer)| (tree, peer))
     }
 
-    /// When the next comparison becomes due that is not yet.
+    /// When the next exchange that is not due yet becomes due.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let last = (now, TreeId { partition: PartitionId(u32::MAX), group: Group(u64::MAX) }, NodeId::new(u64::MAX));
         let mut next = self.due.range((Bound::Excluded(last), Bound::Unbounded));
         next.next().map(|&(at, ..)| at)
     }
 
-    /// A comparison of a pair begins: the next is due at its turn.
+    /// An exchange of a pair begins; the next is due at the pair's regular turn.
     pub fn begins(&mut self, pair: Pair, now: Instant, every: Duration) {
         if let Some(pair_state) = self.pairs.get_mut(&pair) {
             if pair_state.turn <= now {
@@ -140,8 +141,8 @@ impl Proofs {
         }
     }
 
-    /// A peer was away: what was written meanwhile, and nobody keeps a hint of, is to be found `within` this time, not when each
-    /// partition's turn comes.
+    /// A peer was away. All its pairs become due `within` this time, not only at their turns: no node may have a hint
+    /// of what was written meanwhile.
     pub fn hasten(&mut self, peer: NodeId, now: Instant, within: Duration) {
         let pairs: Vec<Pair> = self.pairs.keys().copied().filter(|&(_, other)| other == peer).collect();
         let count = pairs.len().max(1) as u32;
@@ -153,7 +154,7 @@ impl Proofs {
         }
     }
 
-    /// The next comparison of a pair is due then.
+    /// Sets when the next exchange of a pair is due.
     pub fn put_off(&mut self, pair: Pair, until: Instant) {
         if let Some(pair_state) = self.pairs.get_mut(&pair) {
             self.due.remove(&(pair_state.due, pair.0, pair.1));
@@ -162,7 +163,7 @@ impl Proofs {
         }
     }
 
-    /// A comparison that began at `begun` has ended with both equal; the peer's replica was `is_recovered` or not.
+    /// Records a successful exchange that began at `begun`. `is_recovered`: all records of the peer's replica counted.
     pub fn prove(&mut self, pair: Pair, begun: Now, is_recovered: bool, config_stamp: Option<ConfigStamp>) {
         if let Some(pair_state) = self.pairs.get_mut(&pair) {
             pair_state.proven = Some(begun.wall);
@@ -175,7 +176,7 @@ impl Proofs {
         }
     }
 
-    /// A replica of a pair has lost something: what was proven of it holds no longer.
+    /// Drops the proof of a pair: one of its replicas has lost something.
     pub fn disprove(&mut self, pair: Pair) {
         if let Some(pair_state) = self.pairs.get_mut(&pair) {
             self.begun.remove(&(pair_state.begun, pair.0, pair.1));
@@ -184,22 +185,22 @@ impl Proofs {
         }
     }
 
-    /// This node's replica of a partition has lost something.
+    /// Drops the proofs of a partition: this node's replica has lost something.
     pub fn disprove_partition(&mut self, partition: PartitionId) {
         self.of_partition(partition).into_iter().for_each(|pair| self.disprove(pair));
     }
 
-    /// What the last comparison of a pair has shown that ended well in this boot.
+    /// The result of the last successful exchange of a pair in this boot.
     pub fn compared(&self, pair: Pair) -> Option<Compared> {
         self.pairs.get(&pair)?.last
     }
 
-    /// The homes of a partition are others now: it is compared at once.
+    /// Makes all exchanges of a partition due at once: its homes have changed.
     pub fn hasten_partition(&mut self, partition: PartitionId, now: Instant) {
         self.of_partition(partition).into_iter().for_each(|pair| self.hasten_pair(pair, now));
     }
 
-    /// A pair is compared at once.
+    /// Makes an exchange of a pair due at once.
     pub fn hasten_pair(&mut self, pair: Pair, now: Instant) {
         if self.pairs.get(&pair).is_some_and(|pair_state| pair_state.due > now) {
             self.put_off(pair, now);
@@ -211,19 +212,20 @@ impl Proofs {
         self.pairs.iter().map(|(&pair, pair_state)| (pair, pair_state.proven))
     }
 
-    /// Whether every pair has ended a comparison that began at `instant`, of this boot, or later.
+    /// Whether every pair has ended an exchange that began at `instant` or later, in this boot.
     pub fn all_begun_since(&self, instant: Instant) -> bool {
         self.begun.first().is_none_or(|&(begun, ..)| begun.is_some_and(|begun| begun >= instant))
     }
 
-    /// Whether a tree has been compared in this boot with `needed` homes that count, or with all there are.
+    /// Whether a tree was compared in this boot with `needed` homes whose records count, or with all homes that there
+    /// are.
     pub fn is_recovered(&self, tree: TreeId, needed: impl Fn(usize) -> usize) -> bool {
         let compared = || self.of_tree(tree).filter_map(|pair_state| pair_state.compared);
         let others = self.of_tree(tree).count();
         compared().count() == others || compared().filter(|&is_recovered| is_recovered).count() >= needed(others)
     }
 
-    /// Whether a tree has been compared with any home in this boot.
+    /// Whether a tree was compared with any home in this boot.
     pub fn is_compared(&self, tree: TreeId) -> bool {
         self.of_tree(tree).any(|pair_state| pair_state.compared.is_some())
     }
@@ -232,7 +234,7 @@ impl Proofs {
         self.pairs.range((tree, NodeId::new(0))..=(tree, NodeId::new(u64::MAX))).map(|(_, pair_state)| pair_state)
     }
 
-    /// The stored form of what is proven, with the number of the last loss before it.
+    /// The stored form of the proofs, with the loss floor they hold for.
     pub fn encode(&self, floor: Since) -> Bytes {
         let mut bytes = floor.0.to_le_bytes().to_vec();
         for ((tree, peer), proven) in self.iter() {
@@ -245,7 +247,7 @@ impl Proofs {
         bytes.into()
     }
 
-    /// Takes in what an earlier boot had proven, unless the store has lost writes since.
+    /// Takes in the proofs of an earlier boot, unless the store has lost writes since.
     pub fn remember(&mut self, bytes: &[u8], floor: Since) {
         let Some((saved, entries)) = bytes.split_first_chunk::<8>() else { return };
         if u64::from_le_bytes(*saved) != floor.0 {
@@ -261,14 +263,14 @@ impl Proofs {
     }
 }
 
-/// The trees that have been caught up since the last loss of writes, in their stored form.
+/// The stored form of the recovered trees, with the loss floor they hold for.
 pub fn encode_recovered(trees: &BTreeSet<TreeId>, floor: Since) -> Bytes {
     let mut bytes = floor.0.to_le_bytes().to_vec();
     trees.iter().for_each(|&tree| bytes.extend(encode_tree(tree)));
     bytes.into()
 }
 
-/// The trees in a stored form, if no writes were lost since.
+/// The recovered trees, unless the store has lost writes since they were saved.
 pub fn decode_recovered(bytes: &[u8], floor: Since) -> Vec<TreeId> {
     match bytes.split_first_chunk::<8>() {
         Some((saved, trees)) if u64::from_le_bytes(*saved) == floor.0 => {
@@ -278,7 +280,7 @@ pub fn decode_recovered(bytes: &[u8], floor: Since) -> Vec<TreeId> {
     }
 }
 
-/// A number that differs from pair to pair and looks random.
+/// A pseudo-random number that depends on the pair alone.
 fn spread((tree, peer): Pair) -> u32 {
     let bytes = [&encode_tree(tree)[..], &peer.get().to_le_bytes()].concat();
     xxhash_rust::xxh3::xxh3_64(&bytes) as u32
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_due_yet_is_found_behind_all_that_is() {
+    fn next_due_skips_the_exchanges_that_are_due_already() {
         let proofs = proofs(&[(pair(1, 2), 10), (pair(1, 3), 20), (pair(2, 2), 20), (pair(2, 3), 30)]);
         assert_eq!(proofs.due(Instant(20)).count(), 3);
         assert_eq!(proofs.next_due(Instant(20)), Some(Instant(30)));
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_compared_when_the_last_one_is_and_one_that_lost_something_is_not() {
+    fn all_are_compared_once_the_last_pair_is_and_a_loss_undoes_it() {
         let mut proofs = proofs(&[(pair(1, 2), 10), (pair(2, 2), 10)]);
         assert!(!proofs.all_begun_since(Instant(0)));
         proofs.prove(pair(1, 2), at(15), true, None);

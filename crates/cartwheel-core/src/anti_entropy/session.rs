@@ -1,8 +1,8 @@
-//! One comparison of one tree with one peer, from the root down to the keys that differ.
+//! One exchange: compares one tree with one peer, from the root down to the keys that differ.
 //!
-//! Nothing stands still meanwhile, and nothing has to: where two sums are equal, both homes held the same at some time after the
-//! beginning, and where a key differed, both have stored the join of what they held after it. So in the end each holds all that the
-//! other held when the comparison began.
+//! Writes go on meanwhile. Where two sums are equal, both homes held the same at some time after the beginning. Where a
+//! key differed, both have stored the join of what they held after it. So at the end each holds all that the other held
+//! when the exchange began.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,31 +23,31 @@ use crate::value::dot::NodeId;
 use crate::value::key::Key;
 use crate::value::time::{Instant, Now};
 
-/// How many sums one question asks for at most.
+/// How many sums one request asks for at most.
 pub const NODES_MAX: usize = 256;
-/// How many keys of one comparison are made equal at once.
+/// How many keys of one exchange are repaired at once.
 const LEVELS_MAX: usize = 16;
-/// How often something is asked before the comparison is given up.
+/// How often a request is sent before the exchange fails.
 const TRIES_MAX: u32 = 6;
 /// The longest time between two tries.
 const TRY_AFTER_MAX: Duration = Duration::from_secs(2);
 
-/// A comparison under way.
+/// An exchange under way.
 #[derive(Debug)]
 pub struct Session {
     id: u64,
-    /// What is compared.
+    /// The tree that is compared.
     pub tree: TreeId,
-    /// With whom.
+    /// The home that it is compared with.
     pub peer: NodeId,
     /// When it began.
     pub begun: Now,
-    /// What the peer has said so far came from replicas that count.
+    /// Whether all records of the peer's replica count, as far as its answers say.
     pub is_recovered: bool,
-    /// On what configuration stamp the peer first said anything.
+    /// The configuration stamp of the peer's first answer.
     pub config_stamp: Option<ConfigStamp>,
     failed: bool,
-    /// Nodes to be compared, by level and place.
+    /// Tree nodes to compare, by level and index.
     nodes: VecDeque<(u8, u32)>,
     /// Ranges whose keys are to be listed.
     ranges: VecDeque<KeyRange>,
@@ -58,24 +58,24 @@ pub struct Session {
     levels: BTreeMap<u32, Level>,
     rounds: u32,
     tries: u32,
-    /// When it wants to be woken.
+    /// When the next timer is due.
     pub wake_at: Instant,
 }
 
-/// What a session comes to.
+/// What a session does next.
 #[derive(Debug)]
 pub enum SessionStep {
     /// It waits.
     Wait,
-    /// It has ended, with everything equal or not.
+    /// It has ended.
     End {
-        /// Both hold all that either held when it began.
+        /// Whether both homes hold all that either held when it began.
         is_equal: bool,
     },
 }
 
 impl Session {
-    /// A comparison that has asked nothing yet.
+    /// An exchange that has not asked for anything yet.
     pub fn new(id: u64, tree: TreeId, peer: NodeId, begun: Now) -> Self {
         Self {
             id,
@@ -133,7 +133,7 @@ impl Session {
         SessionStep::Wait
     }
 
-    /// Whether it could go on if more background work were let in.
+    /// Whether only admission of more background work keeps it from going on.
     pub fn is_kept_waiting(&self) -> bool {
         let is_due = if self.differing.is_empty() { !self.ranges.is_empty() } else { self.levels.len() < LEVELS_MAX };
         is_due && self.asked.is_none() && self.listed.is_none()
@@ -164,7 +164,7 @@ impl Session {
         self.wake_at = cx.now.instant + (cx.timing.resend_after * (1 << self.tries)).min(TRY_AFTER_MAX);
     }
 
-    /// Its time has come: asks again for what was not answered. False if that was done often enough.
+    /// Its timer is due: sends unanswered requests again. False if that was done often enough.
     pub fn wake(&mut self, cx: &mut Xcx<'_>) -> bool {
         if self.is_kept_waiting() && self.levels.is_empty() {
             self.wait(cx);
@@ -185,7 +185,7 @@ impl Session {
     }
 
     fn begin_level(&mut self, cx: &mut Xcx<'_>, key: Key) {
-        // A read and the merge that follows have a number each.
+        // A read and the merge that follows it have a round each.
         let (round, _) = (self.round(), self.round());
         let level = Level::new(key, cx.epoch);
         self.ask_level(cx, round, &level);
@@ -208,7 +208,7 @@ impl Session {
             from if from == self.peer => Side::There,
             _ => return,
         };
-        // The answers to a merge have the number after that of the read.
+        // The answers to a merge carry the round after that of the read.
         let round = if self.levels.contains_key(&round) { round } else { round.wrapping_sub(1) };
         let Some(level) = self.levels.get_mut(&round) else { return };
         if side == Side::Here
@@ -235,7 +235,7 @@ impl Session {
         self.progress(cx);
     }
 
-    /// The peer has answered a question. The range is one whose keys are to be listed here, for [`Self::own`].
+    /// The peer has answered. Returns a range whose keys the caller lists here and passes to [`Self::own`].
     ///
     /// # Errors
     /// If the comparison cannot go on.
@@ -249,7 +249,7 @@ impl Session {
         let Some((_, question)) = self.asked.take_if(|(asked, _)| *asked == round) else { return Ok(None) };
         match (question, finding) {
             (question, Finding::Refused(Refused::Busy)) => {
-                // As if it had been lost.
+                // Handled as if the request had been lost.
                 self.asked = Some((round, question));
                 Ok(None)
             }
@@ -266,7 +266,7 @@ impl Session {
                     if sum == theirs || (cx.broken.is(Mutation::ExchangeSkipsLastLeaf) && is_last(level, index)) {
                         continue;
                     }
-                    // What is not worth a leaf is not looked into: its keys are listed.
+                    // Below a leaf's worth of keys, the keys are listed and the tree is not descended further.
                     let is_small = sum.keys.saturating_add(theirs.keys) <= u64::from(trees.leaf_keys_max());
                     if is_small || level >= depth.min(mine.depth()) {
                         self.list(trees, level, index);
@@ -292,7 +292,7 @@ impl Session {
         }
     }
 
-    /// Has the keys of a node listed. Neighbours are listed together.
+    /// Queues the keys of a tree node to be listed. Adjacent ranges are listed together.
     fn list(&mut self, trees: &Trees, level: u8, index: u32) {
         let Some(range) = trees.grid(self.tree.partition).and_then(|grid| grid.range(level, index)) else { return };
         match self.ranges.back_mut() {
@@ -301,7 +301,7 @@ impl Session {
         }
     }
 
-    /// This node has listed its own keys of the range that the peer has listed.
+    /// Takes in this node's own keys of the range that the peer has listed.
     ///
     /// # Errors
     /// If the peer's keys make no sense.
@@ -326,16 +326,16 @@ impl Session {
     }
 }
 
-/// Why a comparison cannot go on.
+/// Why an exchange cannot go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SessionError {
-    /// One of the two has no tree that is ready, or is no home any more.
+    /// One of the two nodes has no tree that is ready, or is no longer a home.
     Refused,
     /// The peer's answer makes no sense.
     Nonsense,
 }
 
-/// Whether it is the last of several nodes of its level.
+/// Whether this is the last of several nodes of its level.
 const fn is_last(level: u8, index: u32) -> bool {
     level > 0 && index + 1 == 1 << (level as u32 * 4)
 }

@@ -1,8 +1,9 @@
-//! How a partition's trees are made from what the store holds, while it is being written to.
+//! Builds a partition's trees from the store, while the partition is being written to.
 //!
-//! A scan goes through the partition in parts. A write below the place that it has come to is folded; one above will be read. What is
-//! being written when a part is read counts as it was before, whichever of the two the scan has seen, and is folded when it has
-//! ended well; what has ended since the part was asked for counts as it ended.
+//! A scan reads the partition in parts. A write below the scan's position is folded in, and one above it will be read.
+//! For a key that is being written while a part is read, the old record counts, whichever of the two the scan has seen;
+//! the write is folded in once it has ended. For a write that has ended since the part was requested, the new record
+//! counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,20 +19,20 @@ use crate::value::token::Token;
 /// How much one part of a scan reads.
 pub const SCAN_LIMIT: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };
 
-/// How many lost records of a partition are known by name.
+/// How many lost records of a partition are remembered by key.
 const LOSSES_MAX: usize = 10_000;
 
 /// A partition's trees.
 pub type Forest = BTreeMap<Group, Tree>;
 
-/// What is known of a key.
+/// A key as its tree sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeySummary {
     /// Its group.
     pub group: Group,
-    /// What it adds to its tree.
+    /// The share of its tree.
     pub share: Share,
-    /// Its record was lost and does not count yet.
+    /// Whether its record was lost and does not count yet.
     pub is_lost: bool,
 }
 
@@ -39,22 +40,21 @@ pub struct KeySummary {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LostRecords {
     keys: BTreeSet<Bytes>,
-    /// There are more, which are not known by name.
+    /// Whether there are more, whose keys are not remembered.
     more: bool,
 }
 
 impl LostRecords {
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && !self.more
     }
 
-    /// Some of them.
+    /// The keys of some of them.
     pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
         self.keys.iter()
     }
 
-    /// A record was written and is lost or not.
+    /// Records that a record was written, and whether it is lost.
     pub fn note(&mut self, storage_key: impl FnOnce() -> Bytes, is_lost: bool) {
         if is_lost && self.keys.len() >= LOSSES_MAX {
             self.more = true;
@@ -69,16 +69,16 @@ impl LostRecords {
 /// Trees that are being built.
 #[derive(Debug)]
 pub struct Build {
-    /// Of which partition.
+    /// The partition.
     pub partition: PartitionId,
     grid: Grid,
     leaf_keys_max: u32,
     forest: Forest,
     losses: LostRecords,
-    /// What is left of the partition.
+    /// The part of the partition that is still to be read.
     rest: KeyRange,
     scan: Option<StoreId>,
-    /// What ended since the scan under way was asked for, from where it begins.
+    /// Writes at or above the scan's position that have ended since the scan under way was requested.
     touched: BTreeMap<Bytes, KeySummary>,
     spoilt: bool,
 }
@@ -104,34 +104,33 @@ impl Build {
         }
     }
 
-    /// Whether this is the end of its scan.
+    /// Whether a store command is its scan.
     pub fn waits_for(&self, id: StoreId) -> bool {
         self.scan == Some(id)
     }
 
-    /// Whether it waits for a scan.
     pub const fn is_scanning(&self) -> bool {
         self.scan.is_some()
     }
 
-    /// Asks for the next part.
+    /// Requests the next part.
     pub fn scan(&mut self, id: StoreId) -> StoreCommand {
         self.scan = Some(id);
         StoreCommand::Scan { from: self.rest.from.clone(), upto: self.rest.upto.clone(), at_most: SCAN_LIMIT }
     }
 
-    /// The scan has failed; it is to be asked for again.
+    /// The scan has failed, and will be requested again.
     pub fn failed(&mut self) {
         self.scan = None;
         self.touched.clear();
     }
 
-    /// A record cannot be read: what is being built will lack it.
+    /// A record cannot be read, so the trees will be incomplete.
     pub const fn spoil(&mut self) {
         self.spoilt = true;
     }
 
-    /// A write to a key of the partition has ended well.
+    /// A write to a key of the partition has succeeded.
     pub fn written(&mut self, storage_key: Bytes, old: Share, held: KeySummary) {
         if storage_key < self.rest.from {
             self.fold(&storage_key, old, held);
@@ -147,8 +146,8 @@ impl Build {
         self.losses.note(|| storage_key.clone(), held.is_lost);
     }
 
-    /// Takes in a part that was read, up to `end`; `being_written` is what is being written in the partition, as it was before. True
-    /// if that was the last.
+    /// Takes in a part that was read, up to `end`. `being_written` has the keys of the partition that are being
+    /// written, as they were before. True if that was the last part.
     pub fn take(
         &mut self,
         mut read: BTreeMap<Bytes, KeySummary>,
@@ -171,8 +170,8 @@ impl Build {
         false
     }
 
-    /// One level deeper where there are too many keys in a leaf. Each level is sixteen times as wide, so all beginnings together cost
-    /// less than a tenth of the last.
+    /// Starts again with trees one level deeper where leaves have too many keys. Each level is sixteen times as wide,
+    /// so all the starts together cost less than a tenth of the last.
     fn begin_again(&mut self) {
         for tree in self.forest.values_mut() {
             *tree = Tree::new(tree.depth() + u8::from(tree.is_overfull(self.leaf_keys_max)));
@@ -182,7 +181,7 @@ impl Build {
         self.spoilt = false;
     }
 
-    /// What was built; none if it lacks something.
+    /// The trees, or none if a record is missing from them.
     pub fn finish(self) -> Option<(Forest, LostRecords)> {
         (!self.spoilt).then_some((self.forest, self.losses))
     }

@@ -1,4 +1,4 @@
-//! How the tokens of a partition are dealt out to the leaves of its trees.
+//! The assignment of a partition's tokens to the leaves of its trees.
 
 use bytes::Bytes;
 
@@ -9,8 +9,8 @@ use crate::value::token::Token;
 
 const CELL_BITS: u32 = DEPTH_MAX as u32 * FANOUT_BITS;
 
-/// A partition cut into the leaves of the deepest tree there can be. Every other tree joins neighbours of these, so a leaf of one
-/// depth is the sum of sixteen of the next on every node.
+/// A partition divided into the leaves of the deepest possible tree (cells). Other trees join adjacent cells. So on
+/// every node a leaf of one depth is the sum of the same sixteen leaves of the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Grid {
     start: u128,
@@ -33,12 +33,12 @@ impl Grid {
         Self { start, last, cell: ((last - start) >> CELL_BITS) + 1 }
     }
 
-    /// The cell of a token of the partition.
+    /// The cell of a token of this partition.
     pub const fn cell(&self, token: Token) -> u32 {
         (token.position().wrapping_sub(self.start) / self.cell) as u32
     }
 
-    /// The index of the node on `level` that a cell lies in.
+    /// The index of the node on `level` that contains a cell.
     pub const fn node_of(level: u8, cell: u32) -> u32 {
         cell >> (CELL_BITS - level as u32 * FANOUT_BITS)
     }
@@ -48,7 +48,7 @@ impl Grid {
         KeyRange { from: storage_key(self.start), upto: self.last.checked_add(1).map(storage_key) }
     }
 
-    /// The keys of a node; none if no token falls into it.
+    /// The keys of a node; none if it contains no token.
     pub fn range(&self, level: u8, index: u32) -> Option<KeyRange> {
         let shift = CELL_BITS - u32::from(level) * FANOUT_BITS;
         let first = self.position(u128::from(index) << shift)?;
@@ -59,14 +59,14 @@ impl Grid {
         })
     }
 
-    /// Where a cell begins; none if that is beyond the partition.
+    /// The position at which a cell begins; none if that is beyond the partition.
     fn position(&self, cell: u128) -> Option<u128> {
         let position = self.cell.checked_mul(cell)?.checked_add(self.start)?;
         (position <= self.last).then_some(position)
     }
 }
 
-/// What all storage keys of a token begin with.
+/// The prefix of the storage keys of a token.
 fn storage_key(position: u128) -> Bytes {
     Bytes::copy_from_slice(&Token::new(position).to_bytes())
 }
@@ -79,7 +79,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_lies_in_one_node_of_each_level_and_in_its_range(
+        fn the_node_of_a_token_on_each_level_has_it_in_its_range(
             count in prop_oneof![1u32..300, Just(65_536u32)], position: u128, level in 0..=DEPTH_MAX,
         ) {
             let partitions = Partitions::new(count).unwrap();
@@ -98,7 +98,7 @@ mod tests {
         }
 
         #[test]
-        fn the_ranges_of_a_level_are_the_partition(count in 1u32..20, partition in 0u32..20, level in 0u8..=3) {
+        fn the_ranges_of_a_level_cover_the_partition_without_overlap(count in 1u32..20, partition in 0u32..20, level in 0u8..=3) {
             let partitions = Partitions::new(count).unwrap();
             let grid = Grid::of(partitions, PartitionId(partition % count));
             let mut next = Some(grid.whole().from);

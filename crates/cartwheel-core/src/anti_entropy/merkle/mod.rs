@@ -1,9 +1,9 @@
-//! Merkle trees, by which replicas of any size are compared in a few messages (paper, section 4.7).
+//! Merkle trees: replicas of any size are compared in a few messages (paper, section 4.7).
 //!
-//! A node keeps one [`Tree`] for each group of a partition's keys of which it is a home ([`Trees`]). A leaf is the sum of the
-//! [`ContentDigest`](crate::value::digest::ContentDigest)s of the keys in its range of tokens, so a write changes it by subtracting what was there and adding what is,
-//! without looking at any other key; and a node above the leaves is the sum of the leaves below it, so trees of different depths can be
-//! compared on every level that both have.
+//! A node keeps one [`Tree`] for each group of a partition's keys of which it is a home ([`Trees`]). A leaf is the sum
+//! of the [`ContentDigest`](crate::value::digest::ContentDigest)s of the keys in its range of tokens. So a write
+//! updates it by subtracting the key's old digest and adding the new one, without reading any other key. An inner node
+//! is the sum of the leaves below it. So trees of different depths can be compared on every level that both have.
 
 mod build;
 mod grid;
@@ -16,11 +16,11 @@ use crate::store::share::Share;
 pub use grid::Grid;
 pub use trees::{ScanFindings, Trees};
 
-/// How many nodes of one level a node of the level above is the sum of, as a power of two.
+/// The fan-out as a power of two.
 pub const FANOUT_BITS: u32 = 4;
-/// How many that is.
+/// How many children an inner node has.
 pub const FANOUT: u32 = 1 << FANOUT_BITS;
-/// The depth of the deepest tree: a million leaves.
+/// The depth of the deepest tree, which has a million leaves.
 pub const DEPTH_MAX: u8 = 5;
 
 /// A tree of sums over the keys of a partition. Only its leaves are stored.
@@ -42,27 +42,27 @@ impl Tree {
         Self { depth, digests: vec![0; leaves], counts: vec![0; leaves], keys: 0, tombstones: 0, bytes: 0 }
     }
 
-    /// The level of its leaves; the root's is 0.
+    /// The level of the leaves. The root is on level 0.
     pub const fn depth(&self) -> u8 {
         self.depth
     }
 
-    /// How many keys with content it is over.
+    /// The number of keys with content.
     pub const fn keys(&self) -> u64 {
         self.keys
     }
 
-    /// How many tombstones are among what they hold.
+    /// The number of tombstones.
     pub const fn tombstones(&self) -> u64 {
         self.tombstones
     }
 
-    /// How much those keys are.
+    /// The number of keys and their bytes.
     pub const fn size(&self) -> Size {
         Size { keys: self.keys, bytes: self.bytes }
     }
 
-    /// A key in `cell` of the partition's [`Grid`] had the share `old` and has the share `new`.
+    /// Replaces the share `old` of a key in `cell` of the partition's [`Grid`] by `new`.
     pub fn fold(&mut self, cell: u32, old: Share, new: Share) {
         let leaf = Grid::node_of(self.depth, cell) as usize;
         let (minus, plus) = (old.digest.to_u128(), new.digest.to_u128());
@@ -79,7 +79,7 @@ impl Tree {
         }
     }
 
-    /// The sum at `index` of `level`; none if the tree is not so deep or the level not so wide.
+    /// The sum at `index` of `level`; none if there is no such node.
     pub fn node(&self, level: u8, index: u32) -> Option<Sum> {
         if level > self.depth || u64::from(index) >> (u32::from(level) * FANOUT_BITS) != 0 {
             return None;
@@ -91,18 +91,18 @@ impl Tree {
         Some(Sum { digests, keys })
     }
 
-    /// Whether it has more than `leaf_keys_max` keys a leaf and can be deeper.
+    /// Whether it has more than `leaf_keys_max` keys a leaf on average and can be deeper.
     pub fn is_overfull(&self, leaf_keys_max: u32) -> bool {
         self.depth < DEPTH_MAX && self.keys > u64::from(leaf_keys_max) * self.digests.len() as u64
     }
 
-    /// The depth at which so many keys are not too many.
+    /// The least depth at which `keys` keys are not too many.
     pub fn depth_for(keys: u64, leaf_keys_max: u32) -> u8 {
         let fits = |&depth: &u8| keys <= u64::from(leaf_keys_max) << (u32::from(depth) * FANOUT_BITS);
         (0..DEPTH_MAX).find(fits).unwrap_or(DEPTH_MAX)
     }
 
-    /// The same keys in a tree that is no deeper than `depth`.
+    /// A tree over the same keys that is no deeper than `depth`.
     pub fn at_most(&self, depth: u8) -> Self {
         let depth = depth.min(self.depth);
         let mut tree = Self::new(depth);
@@ -115,7 +115,7 @@ impl Tree {
         tree
     }
 
-    /// Whether both are over the same keys with the same content, as far as the shallower of them can tell.
+    /// Whether both cover the same keys with the same content, as far as the shallower can tell.
     pub fn agrees(&self, other: &Self) -> bool {
         let depth = self.depth.min(other.depth);
         self.at_most(depth) == other.at_most(depth)

@@ -1,7 +1,7 @@
-//! The form in which trees are kept over an orderly stop.
+//! The stored form of trees, which an orderly stop saves.
 //!
-//! It names the boot that has ended in order, and is believed by the very next boot alone. So nothing has to take it away: after a boot
-//! that ended in any other way it is out of date by its number.
+//! It names the boot that saved it, and only the very next boot trusts it. So nothing needs to delete it: after a boot
+//! that did not end in order, its boot number is out of date.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,11 +12,11 @@ use crate::cluster::counts::Group;
 use crate::value::dot::Incarnation;
 
 const VERSION: u8 = 4;
-/// Deeper trees are saved as if they had this depth, so that a stop does not take long, and grow again in the background.
+/// Deeper trees are saved at this depth, to keep a stop short. They grow again in the background.
 const SAVED_DEPTH_MAX: u8 = 3;
 const CHECKSUM_BYTES: usize = 8;
 
-/// Which boot saved it.
+/// The boot that saved the trees.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SavedBy {
     /// The node's incarnation.
@@ -25,7 +25,7 @@ pub struct SavedBy {
     pub boot: u32,
 }
 
-/// The bytes to remember.
+/// The bytes to store.
 pub fn encode(forest: &Forest, by: SavedBy) -> Bytes {
     let mut bytes = vec![VERSION];
     bytes.extend(by.incarnation.0.to_le_bytes());
@@ -45,7 +45,7 @@ pub fn encode(forest: &Forest, by: SavedBy) -> Bytes {
     bytes.into()
 }
 
-/// What was remembered and by whom; none if the bytes are not what was saved.
+/// The saved trees, and the boot that saved them; none if the bytes are damaged or of another version.
 pub fn decode(bytes: &[u8]) -> Option<(Forest, SavedBy)> {
     let (contents, checksum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
     let mut contents = Reader(contents);
@@ -108,7 +108,7 @@ mod tests {
     const BY: SavedBy = SavedBy { incarnation: Incarnation(7), boot: 3 };
 
     #[test]
-    fn what_is_saved_comes_back_and_is_no_deeper_than_allowed() {
+    fn saved_trees_come_back_at_most_as_deep_as_allowed() {
         for depth in 0..=3 {
             assert_eq!(decode(&encode(&forest(depth), BY)), Some((forest(depth), BY)));
         }
@@ -117,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic_and_none_that_were_changed_are_believed(
+        fn no_bytes_panic_and_changed_bytes_are_rejected(
             bytes in prop::collection::vec(any::<u8>(), 0..60), at: prop::sample::Index, bit in 0u8..8,
         ) {
             let _ = decode(&bytes);

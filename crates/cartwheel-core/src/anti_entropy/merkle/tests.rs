@@ -92,7 +92,7 @@ proptest! {
     }
 
     #[test]
-    fn a_tree_is_overfull_until_it_is_as_deep_as_its_keys_want(keys in 0u64..10_000_000, leaf_keys_max in 1u32..100) {
+    fn a_tree_is_overfull_until_it_has_the_depth_for_its_keys(keys in 0u64..10_000_000, leaf_keys_max in 1u32..100) {
         let wanted = Tree::depth_for(keys, leaf_keys_max);
         for depth in 0..=3 {
             let tree = Tree { keys, ..Tree::new(depth) };

@@ -1,4 +1,4 @@
-//! The trees that a node keeps, and when they can be relied on.
+//! The trees that a node keeps, and whether they are ready to be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -23,21 +23,21 @@ use crate::value::dot::Since;
 use crate::value::key::Key;
 use crate::value::time::Instant;
 
-/// How many writes may end before a saved tree is read; of more, it is built anew.
+/// How many writes may end while a saved tree is read. After more, the tree is built anew.
 const LATE_MAX: usize = 1_000;
-/// How long a store that could not be scanned is left alone.
+/// How long to wait after a failed scan.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a scan has found.
+/// The findings of a scan.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ScanFindings {
-    /// Records that cannot be read, or were lost and do not count yet.
+    /// Records that are unreadable, or lost and not recovered yet.
     pub lost: Vec<Key>,
-    /// A partition whose tree was not what its records add up to.
+    /// A partition whose tree differed from its records.
     pub wrong: Option<PartitionId>,
 }
 
-/// The trees of one node's shard.
+/// The trees of one shard.
 #[derive(Debug)]
 pub struct Trees {
     by: SavedBy,
@@ -53,7 +53,7 @@ pub struct Trees {
     recalls: BTreeMap<StoreId, PartitionId>,
     unready: usize,
     next_scan_at: Instant,
-    /// The partition that was scanned last though its tree is good, and when the next is.
+    /// The ready partition that was scanned last to verify its trees, and when the next one is.
     scrubbed: Option<PartitionId>,
     next_scrub_at: Option<Instant>,
     broken: Broken,
@@ -75,16 +75,16 @@ impl Kept {
 
 #[derive(Debug)]
 enum TreesPhase {
-    /// The trees are what the records add up to.
+    /// The trees equal the sums of the records.
     Ready,
-    /// Saved ones are being read; these writes have ended since.
+    /// Saved trees are being read. These writes have ended since.
     Recalling(Vec<(u32, Share, KeySummary)>),
-    /// They must be built.
+    /// The trees must be built.
     Absent,
 }
 
 impl Trees {
-    /// The trees of one boot, none of which is ready.
+    /// The trees of one boot, none of them ready.
     pub fn new(config: &NodeConfig, held: Arc<Holdings>) -> Self {
         let mut trees = Self {
             by: SavedBy { incarnation: config.incarnation, boot: config.boot },
@@ -107,13 +107,14 @@ impl Trees {
         trees
     }
 
-    /// The groups of a partition's keys of which this node is to keep trees.
+    /// The groups of a partition's keys for which this node keeps trees.
     fn groups(&self, partition: PartitionId) -> BTreeSet<Group> {
         self.held.groups(partition).into_iter().filter(|&group| self.held.keeps(partition, group)).collect()
     }
 
-    /// Goes by other settings, or other configurations, from now on. Where keys may have gone from one tree to another, both are built
-    /// anew. If only the partition states of `touched` partitions are others, no other partition is looked at; true if all are.
+    /// Adopts new settings or configurations. If keys may have moved from one tree to another, both trees are built
+    /// anew. If only the partition states of `touched` partitions have changed, the others stay as they are; returns
+    /// true if all partitions were gone through.
     pub fn set_held(&mut self, held: Arc<Holdings>, touched: &BTreeSet<PartitionId>) -> bool {
         let is_placed_alike = held.view().places_like(self.held.view());
         if !is_placed_alike {
@@ -131,7 +132,7 @@ impl Trees {
         self.unready = self.kept.values().filter(|kept| !kept.is_ready()).count();
     }
 
-    /// Keeps the trees of a partition that this node is to keep now.
+    /// Adopts the groups of a partition.
     fn go_by_partition(&mut self, partition: PartitionId) {
         let groups = self.groups(partition);
         if self.kept.get(&partition).is_some_and(|kept| kept.forest.keys().eq(&groups)) {
@@ -170,23 +171,23 @@ impl Trees {
         self.kept.get(&id.partition).is_some_and(|kept| kept.forest.contains_key(&id.group))
     }
 
-    /// A tree that is ready.
+    /// The tree, if it is ready.
     pub fn get(&self, id: TreeId) -> Option<&Tree> {
         let kept = self.kept.get(&id.partition)?;
         if kept.is_ready() { kept.forest.get(&id.group) } else { None }
     }
 
-    /// How much a tree that is ready is over.
+    /// The size of the tree, if it is ready.
     pub fn size(&self, id: TreeId) -> Option<Size> {
         self.get(id).map(Tree::size)
     }
 
-    /// How many keys a leaf has at most, on average.
+    /// How many keys a leaf may have on average.
     pub const fn leaf_keys_max(&self) -> u32 {
         self.leaf_keys_max
     }
 
-    /// How the tokens of a partition of this node's are dealt out.
+    /// The grid of a partition, if this node keeps trees of it.
     pub fn grid(&self, partition: PartitionId) -> Option<&Grid> {
         self.kept.get(&partition).map(|kept| &kept.grid)
     }
@@ -201,7 +202,7 @@ impl Trees {
         self.unready
     }
 
-    /// How many tombstones are held, as far as the trees that are ready tell.
+    /// The number of tombstones in all trees that are ready.
     pub fn tombstones(&self) -> u64 {
         let ready = self.kept.values().filter(|kept| kept.is_ready());
         ready.flat_map(|kept| kept.forest.values()).map(Tree::tombstones).sum()
@@ -212,8 +213,8 @@ impl Trees {
         self.held.tree_of(key)
     }
 
-    /// What a record that was read says of its key, and whether it was lost in a way that only its own healing makes good; none if the
-    /// bytes are no such record.
+    /// The summary of a record that was read; none if the bytes are not a record of this key. Losses before the loss
+    /// floor are not marked: the recovery of the whole tree covers them.
     pub fn held(&self, storage_key: &Bytes, record: &Bytes) -> Option<KeySummary> {
         let record = Record::decode(record, storage_key).ok()?;
         let partition = self.held.view().ring.partition_of(Key::token_of_storage_key(storage_key)?);
@@ -222,7 +223,7 @@ impl Trees {
         Some(KeySummary { group, share: Share::of_record(storage_key, &record), is_lost })
     }
 
-    /// Asks for what an orderly stop has saved.
+    /// Begins to read the trees that an orderly stop has saved.
     pub fn recall(&mut self, mut number: impl FnMut() -> StoreId) -> Vec<(StoreId, StoreCommand)> {
         let mut commands = Vec::new();
         for (&partition, kept) in &mut self.kept {
@@ -235,7 +236,8 @@ impl Trees {
         commands
     }
 
-    /// The commands that save what is ready, with nothing being written. No write may follow.
+    /// The commands that save the trees that are ready, of partitions that are not being written to. No write may
+    /// follow.
     pub fn save(
         &self,
         mut number: impl FnMut() -> StoreId,
@@ -250,7 +252,7 @@ impl Trees {
         self.kept.iter().filter(is_good).map(save).collect()
     }
 
-    /// Takes in what has become of a record.
+    /// Takes in the change of a record.
     pub fn change(&mut self, change: RecordChange) {
         match change {
             RecordChange::Written { key, old, new, is_lost } => {
@@ -283,7 +285,7 @@ impl Trees {
         }
     }
 
-    /// A partition's trees must be built anew.
+    /// Marks a partition's trees to be built anew.
     fn doubt(&mut self, partition: PartitionId) {
         self.forget(partition);
         if let Some(kept) = self.kept.get_mut(&partition) {
@@ -293,20 +295,20 @@ impl Trees {
         }
     }
 
-    /// Nothing that was begun for a partition is gone on with.
+    /// Abandons any recall or build of a partition.
     fn forget(&mut self, partition: PartitionId) {
         self.recalls.retain(|_, recalled| *recalled != partition);
         self.build.take_if(|build| build.partition == partition);
     }
 
-    /// Begins what is due: the next part of a scan.
+    /// The next part of a scan, if one is due.
     pub fn tick(&mut self, now: Instant, number: impl FnOnce() -> StoreId) -> Option<(StoreId, StoreCommand)> {
         if now < self.next_scan_at || self.build.as_ref().is_some_and(Build::is_scanning) {
             return None;
         }
         self.scrub(now);
         if self.build.is_none() {
-            // What is not ready comes before what only wants to grow.
+            // Trees that are not ready come before ready ones that are to grow.
             let is_ready = |partition: &&PartitionId| self.kept[partition].is_ready();
             let partition = *self.wanted.iter().find(|p| !is_ready(p)).or_else(|| self.wanted.first())?;
             self.wanted.remove(&partition);
@@ -319,7 +321,8 @@ impl Trees {
         Some((id, self.build.as_mut()?.scan(id)))
     }
 
-    /// From time to time each partition is scanned though its trees are good: its records are read, and shown to add up to them.
+    /// Schedules one ready partition at a time to be scanned again: its records are read, and their sums compared with
+    /// its trees.
     fn scrub(&mut self, now: Instant) {
         let every = self.scrub_every / (self.kept.len().max(1) as u32);
         let next = *self.next_scrub_at.get_or_insert(now + every);
@@ -343,12 +346,13 @@ impl Trees {
         Some(due.max(self.next_scan_at))
     }
 
-    /// Whether the end of a store command is for the trees.
+    /// Whether a store command is of the trees.
     pub fn waits_for(&self, id: StoreId) -> bool {
         self.recalls.contains_key(&id) || self.build.as_ref().is_some_and(|build| build.waits_for(id))
     }
 
-    /// Takes in the end of a store command. `being_written` is what is being written, and what it added before.
+    /// Takes in the result of a store command. `being_written` has the keys being written, and the share each had
+    /// before.
     pub fn stored<'a>(
         &mut self,
         now: Instant,
@@ -432,7 +436,7 @@ impl Trees {
         found
     }
 
-    /// Puts new trees in the place of the old; the partition, if these were wrong.
+    /// Replaces a partition's trees with the new ones. Returns the partition if the old ones were wrong.
     fn built(&mut self, build: Build) -> Option<PartitionId> {
         let partition = build.partition;
         let kept = self.kept.get_mut(&partition)?;
