@@ -1,11 +1,11 @@
-//! When something is due for which partition: found without going through all that is not due yet.
+//! Due times of partitions, ordered so that finding what is due does not scan all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ring::PartitionId;
 use crate::value::time::Instant;
 
-/// What is known of partitions that are due at some time.
+/// An entry and a due time for each partition in it.
 #[derive(Debug)]
 pub(super) struct Agenda<T> {
     entries: BTreeMap<PartitionId, (Instant, T)>,
@@ -19,7 +19,6 @@ impl<T> Default for Agenda<T> {
 }
 
 impl<T> Agenda<T> {
-    /// How many partitions it knows.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -36,7 +35,7 @@ impl<T> Agenda<T> {
         self.entries.get_mut(&partition).map(|(_, entry)| entry)
     }
 
-    /// A partition is due then, and known by this from now on.
+    /// Adds a partition that is due at `at`, or replaces its entry.
     pub(super) fn insert(&mut self, partition: PartitionId, at: Instant, entry: T) {
         self.remove(partition);
         self.entries.insert(partition, (at, entry));
@@ -49,12 +48,11 @@ impl<T> Agenda<T> {
         }
     }
 
-    /// When a partition is due.
     pub(super) fn due_at(&self, partition: PartitionId) -> Option<Instant> {
         self.entries.get(&partition).map(|(at, _)| *at)
     }
 
-    /// A partition that it knows is due then.
+    /// Changes when a partition is due, if it is in the agenda.
     pub(super) fn put_off(&mut self, partition: PartitionId, until: Instant) {
         if let Some((at, _)) = self.entries.get_mut(&partition) {
             self.due.remove(&(*at, partition));
@@ -68,7 +66,7 @@ impl<T> Agenda<T> {
         self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, partition)| *partition).collect()
     }
 
-    /// When the next is due.
+    /// When the next one is due.
     pub(super) fn next_at(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
@@ -79,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_due_comes_in_its_order() {
+    fn due_partitions_come_in_the_order_of_their_times() {
         let mut agenda = Agenda::default();
         let (one, two, three) = (PartitionId(1), PartitionId(2), PartitionId(3));
         agenda.insert(one, Instant(30), "one");

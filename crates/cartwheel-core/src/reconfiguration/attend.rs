@@ -1,8 +1,8 @@
-//! What a node does for a partition whose configuration is not the one that is wished.
+//! The duties of a node for a partition whose configuration differs from the target.
 
 use std::collections::BTreeSet;
 
-use super::{CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Reconfiguration, Scx, is_gone, is_lost, is_there, wait};
+use super::{CANDIDATES_MAX, COPIED_FOR, DECIDE_AFTER, Reconfiguration, Scx, is_gone, is_lost, is_reachable, wait};
 use crate::anti_entropy::Compared;
 use crate::cluster::configuration::{ConfigPhase, Configuration, Home};
 use crate::cluster::counts::Group;
@@ -16,7 +16,7 @@ use crate::ring::quorum::majority;
 use crate::value::dot::NodeId;
 use crate::value::time::Instant;
 
-/// The partitions of which a record is being read or written.
+/// The partitions with a record that is being read or written.
 type Busy = BTreeSet<PartitionId>;
 
 impl Reconfiguration {
@@ -35,14 +35,14 @@ impl Reconfiguration {
             self.attended.put_off(partition, next);
             self.attend(cx, partition, is_turn, &mut busy);
         }
-        self.clear_waiting(cx);
+        self.resume_purges(cx);
     }
 
-    /// Does what there is to do for a partition; what others are told again and again only in its turn.
+    /// Does what is due for a partition. Messages that are repeated to peers are sent in the partition's turn only.
     fn attend(&mut self, cx: &mut Scx<'_>, partition: PartitionId, is_turn: bool, busy: &mut Option<Busy>) {
         let Some(partition_state) = cx.held.partition_state(partition).cloned() else { return };
         if self.saves.contains_key(&partition) {
-            // What follows from what is being saved is looked at when it is.
+            // What follows from a state that is being saved waits until it is durable.
             return;
         }
         if !self.is_unsettled(cx.held, partition, &partition_state) {
@@ -64,7 +64,7 @@ impl Reconfiguration {
             self.say(cx, partition, self.synced_messages(&partition_state.phase));
         }
         match &partition_state.phase {
-            // In what was made anew not every majority holds everything from the start.
+            // In a force-recovered configuration, not every majority holds everything from the start.
             ConfigPhase::Stable(only)
                 if only.is_force_recovered() && !self.are_synced(cx, partition, &partition_state, only) => {}
             ConfigPhase::Stable(only) => self.drive(cx, partition, &partition_state, only),
@@ -83,11 +83,11 @@ impl Reconfiguration {
                 }
             }
         }
-        self.fill(cx, partition, &partition_state);
+        self.sync(cx, partition, &partition_state);
         self.copy(cx, partition, &partition_state, is_turn);
         self.leave(cx, partition, &partition_state, busy);
         if partition_state.has_stale_data {
-            self.clear(cx, partition);
+            self.purge(cx, partition);
         }
         if is_turn
             && (partition_state.phase.next().is_some()
@@ -98,8 +98,8 @@ impl Reconfiguration {
         }
     }
 
-    /// Lets the homes know how far this node is, and those who are to be homes, for the homes that it knows of may be long gone: who is
-    /// further says so.
+    /// Sends the known phase to the homes, and to the homes of the target, as the known homes may be long gone. A node
+    /// that knows a newer one replies with it.
     fn inquire(&self, cx: &mut Scx<'_>, partition: PartitionId, phase: &ConfigPhase) {
         let target = cx.held.view().target(partition);
         let mut nodes = phase.nodes();
@@ -110,8 +110,9 @@ impl Reconfiguration {
         }
     }
 
-    /// Proposes the next configuration on the way to the wish, once those who come are ready. The first of those who choose does, of
-    /// those that seem to be there; and one that has accepted a successor of which it hears no more sees to it that one is chosen.
+    /// Proposes the next configuration towards the target, once its new homes are ready. The first reachable chooser
+    /// does so. An acceptor that accepted a configuration and does not learn the outcome also proposes, so that one is
+    /// chosen.
     fn drive(
         &mut self,
         cx: &mut Scx<'_>,
@@ -124,16 +125,18 @@ impl Reconfiguration {
             return;
         }
         self.proposals.remove(&partition);
-        let first = only.choosers().iter().find(|&&home| is_there(cx, home));
-        let next = if first == Some(&self.me) { self.next_on_the_way(cx, partition, only) } else { None };
-        // The same homes once more, where what was accepted cannot have been chosen: then nobody moves for what is not wished any more.
+        let first = only.choosers().iter().find(|&&home| is_reachable(cx, home));
+        let next = if first == Some(&self.me) { self.next_if_ready(cx, partition, only) } else { None };
+        // Proposes the same homes again, if what was accepted was not chosen. Then no data moves for a target that has
+        // changed since.
         let same = || Configuration { number: only.number.saturating_add(1), ..only.clone() };
         if let Some(next) = next.or_else(|| decides.then(same)) {
             self.propose(cx, partition, only, next);
         }
     }
 
-    /// Whether this node has accepted a successor so long ago that it waits for nobody else any more to have one chosen.
+    /// Whether this node accepted a configuration so long ago that it no longer waits for another node to have one
+    /// chosen.
     fn is_to_decide(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState) -> bool {
         let Some((ballot, _)) = partition_state.acceptor.accepted else {
             self.undecided.remove(&partition);
@@ -145,28 +148,28 @@ impl Reconfiguration {
         at <= cx.now
     }
 
-    /// The next configuration on the way to the wish, if those who come are ready.
-    fn next_on_the_way(&mut self, cx: &Scx<'_>, partition: PartitionId, only: &Configuration) -> Option<Configuration> {
+    /// The next configuration towards the target, if its new homes are ready.
+    fn next_if_ready(&mut self, cx: &Scx<'_>, partition: PartitionId, only: &Configuration) -> Option<Configuration> {
         let number = only.number.saturating_add(1);
         let reports = self.reports.entry(partition).or_default();
         let has_copied = |home: Home| {
             let said = reports.copied.get(&home);
             let is_ready = said.is_some_and(|&(of, at)| of == number && at + COPIED_FOR > cx.now);
-            is_ready && is_there(cx, home)
+            is_ready && is_reachable(cx, home)
         };
         let target = cx.held.view().target(partition);
         let counts = cx.held.view().target_counts();
-        let next = next_configuration(only, &target, counts, has_copied, |home| !is_there(cx, home));
+        let next = next_configuration(only, &target, counts, has_copied, |home| !is_reachable(cx, home));
         next.filter(|next| newcomers(only, next).into_iter().all(has_copied))
     }
 
-    /// What tells all homes that this one holds what those before held.
+    /// The messages that report to all homes that this one is synced.
     fn synced_messages(&self, phase: &ConfigPhase) -> Vec<(NodeId, ReconfigurationMessage)> {
         let others = phase.nodes().into_iter().filter(|&node| node != self.me.node);
         others.map(|node| (node, ReconfigurationMessage::Synced(phase.latest().number))).collect()
     }
 
-    /// The successor stands alone once enough of its homes, and all of them that seem to be there, hold what the homes before held.
+    /// Puts the next configuration in force alone once enough of its homes, and all that seem reachable, are synced.
     fn complete(
         &mut self,
         cx: &mut Scx<'_>,
@@ -179,7 +182,7 @@ impl Reconfiguration {
         }
     }
 
-    /// Whether enough of the homes, and all of them that seem to be there, have said that they hold what there is to hold.
+    /// Whether enough of the homes, and all that seem reachable, have reported to be synced.
     fn are_synced(
         &self,
         cx: &Scx<'_>,
@@ -194,58 +197,58 @@ impl Reconfiguration {
         latest.counts.ns().into_iter().all(|n| {
             let homes = latest.of(n);
             let synced = homes.iter().filter(|&&home| is_synced(home)).count();
-            synced >= witnesses_to_be_had(cx, homes) && homes.iter().all(|&home| is_synced(home) || !is_there(cx, home))
+            synced >= synced_needed(cx, homes) && homes.iter().all(|&home| is_synced(home) || !is_reachable(cx, home))
         })
     }
 
-    /// Brings this node to hold what the homes before held. A home that was away when its configuration came to stand alone makes up for
-    /// that while the next one takes over, too: of the others so many may be lost meanwhile that without it no majority holds everything.
-    fn fill(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState) {
+    /// Syncs this node. A home that missed the sync of its stable configuration makes up for it even in the next joint
+    /// phase: so many others may be lost meanwhile that without it no majority holds everything.
+    fn sync(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState) {
         match &partition_state.phase {
             ConfigPhase::Joint(current, next) => {
-                self.fill_in(cx, partition, partition_state, current, |it, cx, tree| {
+                self.sync_in(cx, partition, partition_state, current, |it, cx, tree| {
                     it.has_one_synced(cx, tree, partition_state, current)
                 });
-                self.fill_in(cx, partition, partition_state, next, |it, cx, tree| {
+                self.sync_in(cx, partition, partition_state, next, |it, cx, tree| {
                     it.has_all_of(cx, tree, partition_state, current)
                 });
             }
-            ConfigPhase::Stable(only) => self.fill_in(cx, partition, partition_state, only, |it, cx, tree| {
+            ConfigPhase::Stable(only) => self.sync_in(cx, partition, partition_state, only, |it, cx, tree| {
                 it.has_one_synced(cx, tree, partition_state, only)
-                    || only.is_force_recovered() && it.has_what_is_left(cx, tree, partition_state, only)
+                    || only.is_force_recovered() && it.has_all_remaining(cx, tree, partition_state, only)
             }),
         }
     }
 
-    /// Notes that this node holds all that a home of `filled` must, once each of its trees there `holds` that.
-    fn fill_in(
+    /// Marks this node as synced in the configuration `configuration` once each of its trees there `holds` what it must.
+    fn sync_in(
         &mut self,
         cx: &mut Scx<'_>,
         partition: PartitionId,
         partition_state: &PartitionState,
-        filled: &Configuration,
+        configuration: &Configuration,
         holds: impl Fn(&Self, &mut Scx<'_>, TreeId) -> bool,
     ) {
-        let number = filled.number;
-        if !filled.homes_of_any().contains(&self.me) || partition_state.is_synced_in(number) {
+        let number = configuration.number;
+        if !configuration.homes_of_any().contains(&self.me) || partition_state.is_synced_in(number) {
             return;
         }
         let mut is_synced = true;
-        // Each begins the comparisons that it lacks.
-        for group in partition_state.phase.counts().groups().filter(|&group| filled.is_home(self.me, group)) {
+        // Each call begins the exchanges that are still needed.
+        for group in partition_state.phase.counts().groups().filter(|&group| configuration.is_home(self.me, group)) {
             is_synced &= holds(self, cx, TreeId { partition, group });
         }
         let is_latest = number == partition_state.phase.latest().number;
         if is_synced || is_latest && cx.broken.is(Mutation::SyncedTooEarly) {
-            // What is said is said of the latest.
+            // Reports are about the latest configuration only.
             let messages = if is_latest { self.synced_messages(&partition_state.phase) } else { Vec::new() };
             self.change(cx, partition, |partition_state| partition_state.synced.insert(number), messages);
         }
     }
 
-    /// Whether all that the homes of `current` held after they had heard of the successor is held here. Each of them counts that has
-    /// not been removed, for it alone may hold what was acknowledged with w=1; and so many of them must hold everything that no majority
-    /// is without one.
+    /// Whether this node holds all that the homes of `current` held after they had learned of the next configuration.
+    /// Every home counts that has not been removed: it alone may hold a write acknowledged with w=1. And so many of
+    /// them must be synced that every majority includes one.
     fn has_all_of(
         &self,
         cx: &mut Scx<'_>,
@@ -267,7 +270,7 @@ impl Reconfiguration {
                 }
             }
         }
-        is_all && synced >= witnesses_to_be_had(cx, homes)
+        is_all && synced >= synced_needed(cx, homes)
     }
 
     /// The homes of a tree's keys in a configuration, without this one.
@@ -276,7 +279,7 @@ impl Reconfiguration {
         of.homes_of(tree.group).iter().copied().filter(move |&home| home != me)
     }
 
-    /// Whether all is held here that one home held which holds everything: enough for one that comes late.
+    /// Whether this node holds all that some synced home held. That is enough for a home that comes late.
     fn has_one_synced(
         &self,
         cx: &mut Scx<'_>,
@@ -294,8 +297,8 @@ impl Reconfiguration {
         is_synced
     }
 
-    /// Whether all is held here that anybody holds who is left and there: after a partition was made anew, nobody holds more.
-    fn has_what_is_left(
+    /// Whether this node holds all that the remaining reachable homes hold. After a force recovery, no node holds more.
+    fn has_all_remaining(
         &self,
         cx: &mut Scx<'_>,
         tree: TreeId,
@@ -303,15 +306,15 @@ impl Reconfiguration {
         only: &Configuration,
     ) -> bool {
         let version = partition_state.phase.version();
-        let there: Vec<Home> = self.other_homes(only, tree).filter(|&home| is_there(cx, home)).collect();
+        let reachable: Vec<Home> = self.other_homes(only, tree).filter(|&home| is_reachable(cx, home)).collect();
         let mut has_all = true;
-        for home in there {
+        for home in reachable {
             has_all &= is_compared(cx, tree, home, |compared| compared.config_stamp.version >= version);
         }
         has_all || cx.broken.is(Mutation::ForceRecoveredUnfilled)
     }
 
-    /// Begins to copy where this node is wished as a home and is none, and says so when it has.
+    /// Begins to copy where the target makes this node a home and it is not one yet, and reports when it has copied.
     fn copy(&mut self, cx: &mut Scx<'_>, partition: PartitionId, partition_state: &PartitionState, is_turn: bool) {
         let is_wanted = self.is_wanted(cx.held, partition, partition_state);
         self.waiting.remove(&partition);
@@ -321,12 +324,14 @@ impl Reconfiguration {
         }
         match (partition_state.is_candidate, is_wanted) {
             (false, true) if partition_state.retired.is_none() && !partition_state.has_stale_data => {
-                // Those that only wait for others do not count: nodes that wait for each other in different partitions would wait for ever.
+                // Candidates that only wait for other nodes do not count. Otherwise nodes that wait for each other in
+                // different partitions would block forever.
                 let copying = cx.held.candidates().saturating_sub(self.waiting.len());
-                // Those on their way to the disk are few, as no more are begun than may be.
+                // States on their way to the disk are few, since no more copies are begun than allowed.
                 let coming = || self.saves.values().filter(|save| save.partition_state.is_candidate).count();
                 if copying < CANDIDATES_MAX && copying + coming() < CANDIDATES_MAX {
-                    // Of the partition's other keys a home must be compared meanwhile, so it copies by comparison.
+                    // A home of other keys of the partition must keep running exchanges for those, so it copies by
+                    // exchanges.
                     if !partition_state.phase.is_home_of_any(self.me) {
                         cx.transfers.begin(cx.held, partition);
                         cx.exchange.hold_back(cx.now, partition, true);
@@ -358,23 +363,24 @@ impl Reconfiguration {
             self.waiting.insert(partition);
             return;
         }
-        if !only.homes_of_any().iter().any(|&home| home != self.me && is_there(cx, home)) {
+        if !only.homes_of_any().iter().any(|&home| home != self.me && is_reachable(cx, home)) {
             self.waiting.insert(partition);
         }
         let is_to_come = |&group: &Group| cx.held.keeps(partition, group) && !only.is_home(self.me, group);
         let groups: BTreeSet<Group> = only.counts.groups().filter(is_to_come).collect();
         if !only.homes_of_any().contains(&self.me) {
-            // What lay only on those who are lost nobody can be asked for.
+            // Groups that only lost homes held have no source.
             let is_left = |group: &&Group| only.homes_of(**group).iter().any(|&home| !is_lost(cx, home));
             let left: BTreeSet<Group> = groups.iter().filter(is_left).copied().collect();
             let left = if left.is_empty() { groups.clone() } else { left };
             let least_n = left.iter().map(|&group| only.counts.n_of(group)).min().unwrap_or(u8::MAX);
-            let there = |homes: &[Home]| -> Vec<NodeId> {
-                homes.iter().filter(|&&home| is_there(cx, home)).map(|home| home.node).collect()
+            let reachable = |homes: &[Home]| -> Vec<NodeId> {
+                homes.iter().filter(|&&home| is_reachable(cx, home)).map(|home| home.node).collect()
             };
-            // Those that hold all of it, or where none of them is there, the others: what is there of it may be there again soon.
-            let sources = Some(there(only.of(least_n))).filter(|sources| !sources.is_empty());
-            let sources = sources.unwrap_or_else(|| there(only.homes_of_any()));
+            // Homes that hold all groups; or, if none of them is reachable, the others: the missing ones may be
+            // reachable again soon.
+            let sources = Some(reachable(only.of(least_n))).filter(|sources| !sources.is_empty());
+            let sources = sources.unwrap_or_else(|| reachable(only.homes_of_any()));
             let is_fetched = cx.transfers.want(cx.held, partition, left, sources);
             cx.exchange.hold_back(cx.now, partition, !is_fetched);
             if !is_fetched {
@@ -388,8 +394,8 @@ impl Reconfiguration {
             for &home in only.homes_of(group) {
                 from_any |= is_compared(cx, tree, home, |compared| compared.is_recovered);
             }
-            // From those who are lost nothing is to be had.
-            has_copied &= from_any || witnesses_to_be_had(cx, only.homes_of(group)) == 0;
+            // Lost homes cannot be copied from.
+            has_copied &= from_any || synced_needed(cx, only.homes_of(group)) == 0;
         }
         if has_copied {
             self.waiting.insert(partition);
@@ -400,7 +406,7 @@ impl Reconfiguration {
         }
     }
 
-    /// A home that is none any more is relieved once it was compared with every home since, with nothing under way.
+    /// Releases a retired home once it has run an exchange with every home since, with no local operation under way.
     fn leave(
         &mut self,
         cx: &mut Scx<'_>,
@@ -422,7 +428,7 @@ impl Reconfiguration {
             let tree = TreeId { partition, group };
             let homes: BTreeSet<Home> =
                 partition_state.phase.both().flat_map(|of| of.homes_of(group)).copied().collect();
-            // Where all are gone, this node may be the last that holds anything.
+            // If all homes are gone, this node may be the last one that holds anything.
             is_released &= homes.iter().any(|&home| !is_gone(cx, home));
             let awaited: Vec<Home> =
                 homes.into_iter().filter(|&home| home.node != self.me.node && !is_gone(cx, home)).collect();
@@ -433,15 +439,16 @@ impl Reconfiguration {
             }
         }
         if is_released || cx.broken.is(Mutation::OldHomePurges) {
-            let relieve = |partition_state: &mut PartitionState| {
+            let release = |partition_state: &mut PartitionState| {
                 (partition_state.retired, partition_state.has_stale_data) = (None, true)
             };
-            self.change(cx, partition, relieve, Vec::new());
+            self.change(cx, partition, release, Vec::new());
         }
     }
 }
 
-/// Those who come to hold what they do not hold in `current`: homes that were none, or not of the keys of a bucket whose n becomes more.
+/// The homes that `next` makes hold keys that they do not hold in `current`: new homes, and homes of a bucket whose n
+/// grows.
 fn newcomers(current: &Configuration, next: &Configuration) -> BTreeSet<Home> {
     let present = current.homes_of_any();
     let new = next.homes_of_any().iter().filter(|home| !present.contains(home));
@@ -450,7 +457,7 @@ fn newcomers(current: &Configuration, next: &Configuration) -> BTreeSet<Home> {
     new.chain(more).copied().collect()
 }
 
-/// Whether this node was compared with a home as it counts; if not, it soon is.
+/// Whether this node has run an exchange with a home that `counts`. If not, makes one due.
 fn is_compared(cx: &mut Scx<'_>, tree: TreeId, home: Home, counts: impl FnOnce(Compared) -> bool) -> bool {
     let is_compared = cx.exchange.compared(tree, home.node).is_some_and(counts);
     if !is_compared {
@@ -459,9 +466,10 @@ fn is_compared(cx: &mut Scx<'_>, tree: TreeId, home: Home, counts: impl FnOnce(C
     is_compared
 }
 
-/// How many homes must hold everything: so many that every majority has one of them, and so whatever a majority has acknowledged is held by
-/// one; or all that are left where so many are lost that there can be no majority. Of two or three that is one or two, of four two.
-fn witnesses_to_be_had(cx: &Scx<'_>, homes: &[Home]) -> usize {
+/// How many homes must be synced: so many that every majority includes one of them, which then holds whatever a
+/// majority has acknowledged. Where so many homes are lost that there is no majority, all that are left. Of two homes
+/// that is one, of three two, of four two.
+fn synced_needed(cx: &Scx<'_>, homes: &[Home]) -> usize {
     let lost = homes.iter().filter(|&&home| is_lost(cx, home)).count();
     (homes.len() - majority(homes.len()) + 1).min(homes.len() - lost)
 }

@@ -1,23 +1,27 @@
-//! How a partition's configuration is succeeded by another, one step after the other, until what holds is what is wished (Dynamo's
-//! section 4.9 hands key ranges over; this says when the new homes may speak for them).
+//! Reconfiguration: changes a partition's configuration step by step until it equals the target. The paper's section
+//! 4.9 hands key ranges over; this module also decides when the new homes may answer for them.
 //!
-//! 1. A node that is wished as a home copies what the homes hold, as a *candidate*.
-//! 2. The homes choose the successor among themselves ([`paxos`](crate::cluster::paxos)): one that differs in few homes ([`successor`](mod@crate::cluster::successor)), all of
-//!    which have copied. It is chosen once; whoever hears of it goes by it once it is durable there.
-//! 3. Both configurations have a say ([`crate::cluster::configuration::ConfigPhase::Joint`]): every quorum is needed of each. Each home of the successor
-//!    is compared with the homes before, until it holds what each of them held after it had heard of the successor. So it holds
-//!    all that was acknowledged by homes that had not.
-//! 4. When a majority of the new homes has, and all that are there, the successor stands alone.
-//! 5. A home that is none any more keeps what it has until it was compared with every later home once more; then it forgets it.
+//! 1. A node that the target makes a home copies what the homes hold, as a *candidate*.
+//! 2. The homes choose the next configuration among themselves ([`paxos`](crate::cluster::paxos)). It differs from the
+//!    current one in few homes ([`next_configuration`](mod@crate::cluster::next_configuration)), all of which have
+//!    copied. Exactly one is chosen; a node that learns of it adopts it once it is durable there.
+//! 3. Both configurations are in force ([`ConfigPhase::Joint`]): every operation needs a quorum of each. Each home of
+//!    the next configuration runs exchanges with the current homes, until it holds all that each of them held after
+//!    learning of the next configuration. So it holds all that was acknowledged by homes that had not yet learned of it
+//!    (it is *synced*).
+//! 4. Once a majority of the new homes is synced, and all that are reachable, the next configuration is in force alone.
+//! 5. A home that is no longer one keeps its records until it has run one more exchange with every later home. Then it
+//!    purges them.
 //!
-//! Where a majority of those who choose is lost for good there is no successor. Once an administrator has given the lost ones up, what is
-//! left is a configuration of its own ([`ConfigPhase::force_recovered`]), of which each home first merges what the others hold. That keeps what
-//! is left, and no promise.
+//! Where a majority of the homes that choose is lost for good, no next configuration can be chosen. Once an
+//! administrator has marked them lost, the remaining homes form a configuration of their own
+//! ([`ConfigPhase::force_recovered`]), and each of them first merges what the others hold. This keeps the data that is
+//! left, but no guarantee.
 //!
-//! Why nothing acknowledged is overlooked: each answer says how far the answering replica knows the chain, and no operation ends while
-//! its coordinator knows less than any replica that answered it. A quorum of the configuration before that none of the
-//! comparisons of point 3 has met yet answered before them, and what it stored is found by them. A quorum that one of them had met sends
-//! its coordinator on to both configurations.
+//! No acknowledged write is missed. Each answer carries the newest configuration version that the answering replica
+//! knows, and no operation ends while its coordinator knows less than a replica that answered it. Take a quorum of the
+//! current configuration. If no exchange of point 3 had reached any of its nodes when they answered, the exchanges find
+//! what it stored. If one had, its coordinator must go on to both configurations.
 
 mod agenda;
 mod attend;
@@ -53,41 +57,43 @@ use crate::value::time::Instant;
 use agenda::Agenda;
 use purge::Purge;
 
-/// How often a partition is looked after while its configuration is not the one that is wished, or this node has something to do for it.
+/// How often a partition is attended to while its configuration differs from the target or this node has something to
+/// do for it.
 const ATTEND_EVERY: Duration = Duration::from_millis(500);
-/// How much less often that is for each partition that is looked after, once they are many; and how often at least. A candidate must say
-/// more often than it is forgotten ([`COPIED_FOR`]) that it has copied.
+/// How much longer that interval gets for each partition attended to, and its maximum. A candidate must repeat more
+/// often than [`COPIED_FOR`] that it has copied.
 const ATTEND_EACH: Duration = Duration::from_micros(500);
 const ATTEND_EVERY_MAX: Duration = Duration::from_secs(4);
-/// How long a proposer waits for answers before it tries again; up to twice that, so that two do not go on outbidding each other.
+/// How long a proposer waits for answers before it tries again. Up to twice that at random, so that two proposers do
+/// not outbid each other forever.
 const PROPOSE_FOR: Duration = Duration::from_millis(800);
-/// How long an acceptor leaves it to others to have a successor chosen of which it has accepted one; up to twice that.
+/// How long an acceptor that has accepted a configuration leaves it to others to have one chosen; up to twice that.
 const DECIDE_AFTER: Duration = Duration::from_secs(3);
-/// How long it counts that a candidate has said that it holds what the homes do. It says so again and again.
+/// How long a candidate's report that it has copied is valid. The candidate repeats it.
 const COPIED_FOR: Duration = Duration::from_secs(10);
-/// How long a node waits before it asks again for a step that it has heard of.
+/// How long a node waits before it asks again for a newer configuration that it has heard of.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// How soon a peer that goes by an earlier step is told of the later one again.
+/// How soon a peer that is behind is sent the newer configuration again.
 const TELL_AGAIN_AFTER: Duration = Duration::from_millis(50);
-/// How long a node waits before it tries again to save a partition state that it could not.
+/// How long a node waits before it saves a partition state again after a failure.
 const SAVE_RETRY_AFTER: Duration = Duration::from_millis(500);
-/// For how many partitions a shard copies at once.
+/// How many partitions a shard copies at once.
 const CANDIDATES_MAX: usize = 16;
 
-/// The name under which a store remembers the partition state in a partition.
+/// The name under which a partition's state is stored.
 pub fn partition_state_name(partition: PartitionId) -> String {
     format!("seat/{partition}")
 }
 
-/// The comparisons of this node's replicas with other homes', as far as the reconfiguration goes by them.
+/// Exchanges of this node's replicas with other homes, as far as reconfiguration depends on them.
 pub trait Comparisons {
-    /// What the last comparison of a tree with a peer has shown that ended well, if there was one in this boot.
+    /// The result of the last successful exchange of a tree with a peer in this boot.
     fn compared(&self, tree: TreeId, peer: NodeId) -> Option<Compared>;
 
-    /// A tree is to be compared with a peer as soon as may be.
+    /// Makes an exchange of a tree with a peer due at once.
     fn compare_soon(&mut self, now: Instant, tree: TreeId, peer: NodeId);
 
-    /// A partition is not to be compared for now, or is again, and soon.
+    /// Holds a partition's exchanges back, or makes them due again at once.
     fn hold_back(&mut self, now: Instant, partition: PartitionId, is_held_back: bool);
 }
 
@@ -147,9 +153,9 @@ impl Scx<'_> {
 /// A partition state on its way to the disk.
 #[derive(Debug)]
 struct Save {
-    /// What is wanted there.
+    /// The newest state to be saved.
     partition_state: PartitionState,
-    /// What is to be said once it is there.
+    /// Messages to send once it is durable.
     after: Vec<(NodeId, ReconfigurationMessage)>,
     in_flight: Option<InFlight>,
     try_at: Instant,
@@ -159,7 +165,7 @@ struct Save {
 #[derive(Debug)]
 struct InFlight {
     partition_state: PartitionState,
-    /// What is to be said once it is there.
+    /// Messages to send once it is durable.
     after: Vec<(NodeId, ReconfigurationMessage)>,
 }
 
@@ -171,56 +177,60 @@ struct Proposal {
     until: Instant,
 }
 
-/// What peers have said of a partition.
+/// Reports of peers on a partition.
 #[derive(Debug, Default)]
 struct Reports {
-    /// Who has copied what the homes hold, to be a home after this number, and when it said so last.
+    /// The candidates that have copied what the homes hold, each with the number of the configuration it copied for and
+    /// the time of its last report.
     copied: BTreeMap<Home, (u64, Instant)>,
-    /// The last number for which a home has said that it is whole.
+    /// The newest configuration in which each home has reported to be synced, by number.
     synced: BTreeMap<Home, u64>,
 }
 
-/// A later step that somebody goes by.
+/// A newer configuration version that a peer has reported and this node does not know yet.
 #[derive(Debug)]
 struct PendingVersion {
     version: ConfigVersion,
     from: NodeId,
 }
 
-/// The successions of one shard's partitions.
+/// Reconfiguration of one shard's partitions.
 #[derive(Debug)]
 pub struct Reconfiguration {
     me: Home,
-    /// The partitions whose partition states the store holds.
+    /// The partitions whose states the store holds.
     saved: BTreeSet<PartitionId>,
     saves: BTreeMap<PartitionId, Save>,
-    /// Those that could not be saved, and when that is tried again.
+    /// Saves that failed, and when each is tried again.
     unsaved: Agenda<()>,
     stores: BTreeMap<StoreId, PartitionId>,
     proposals: BTreeMap<PartitionId, Proposal>,
     reports: BTreeMap<PartitionId, Reports>,
-    /// When the node that goes by a later step is asked for it again.
+    /// When a node that knows a newer version is asked for it again.
     pending_versions: Agenda<PendingVersion>,
     told: BTreeMap<(NodeId, PartitionId), Instant>,
-    /// When those of them go that do not count any more.
+    /// When entries of `told` that have expired are dropped next.
     told_until: Instant,
-    /// The partitions that are looked after, when next as something may have happened, and when their turn comes to tell others, too.
+    /// The partitions attended to, each with its next regular turn. A partition may be due earlier, but repeats its
+    /// messages to peers in its turn only.
     attended: Agenda<Instant>,
-    /// For which number this node has said that it has copied what the homes hold.
+    /// The number of the configuration for which this node has reported that it has copied.
     copied: BTreeMap<PartitionId, u64>,
-    /// Where this node is a candidate and copies nothing: it has copied everything, or nobody is there to copy from.
+    /// The partitions in which this node is a candidate but copies nothing now: it has copied everything, or no source
+    /// is reachable.
     waiting: BTreeSet<PartitionId>,
-    /// The ballots under which this node has accepted a successor last, and from when on it sees to it itself that one is chosen.
+    /// The ballot under which this node last accepted a configuration, and when it will itself see to it that one is
+    /// chosen.
     undecided: BTreeMap<PartitionId, (Ballot, Instant)>,
-    /// Since when nothing is under way any more in a partition that this node leaves.
+    /// Since when no local operation is under way in a partition that this node leaves.
     left_at: BTreeMap<PartitionId, Instant>,
     purges: BTreeMap<PartitionId, Purge>,
-    /// The clearings that the admission controller has told to wait.
+    /// Purges that wait for the admission controller.
     purges_waiting: BTreeSet<PartitionId>,
 }
 
 impl Reconfiguration {
-    /// The successions of one boot, which has found these partition states in its store.
+    /// Reconfiguration for one boot. `saved` are the partitions whose states the store holds.
     pub fn new(me: Home, saved: impl IntoIterator<Item = PartitionId>) -> Self {
         Self {
             me,
@@ -243,30 +253,30 @@ impl Reconfiguration {
         }
     }
 
-    /// What is wished, or who is a member, may have changed: all partitions are looked at. Who is there at the moment has no say in what
-    /// is to be done, only in whether it can be.
+    /// The target or the member list may have changed: checks all partitions. Which nodes are reachable does not change
+    /// what is to be done, only whether it can be done now.
     pub fn review(&mut self, now: Instant, held: &Holdings) {
         for (partition, partition_state) in held.partition_states() {
             if self.is_unsettled(held, partition, partition_state) {
-                self.look_after(now, partition);
+                self.begin_attending(now, partition);
             }
         }
     }
 
-    /// A partition is looked after from now on.
-    fn look_after(&mut self, now: Instant, partition: PartitionId) {
+    /// Attends to a partition from now on.
+    fn begin_attending(&mut self, now: Instant, partition: PartitionId) {
         if !self.attended.contains(partition) {
             self.attended.insert(partition, now, now);
         }
     }
 
-    /// How often a partition has its turn: the more are looked after the less often, so that all of them together cost no more.
+    /// The interval between two turns of a partition. It grows with the number of partitions, to bound the total cost.
     fn turn_every(&self) -> Duration {
         let paced = ATTEND_EACH * u32::try_from(self.attended.len()).unwrap_or(u32::MAX);
         paced.clamp(ATTEND_EVERY, ATTEND_EVERY_MAX)
     }
 
-    /// Something has happened in a partition.
+    /// Makes a partition due now, if it is attended to.
     pub fn attend_soon(&mut self, now: Instant, partition: PartitionId) {
         if self.attended.due_at(partition).is_some_and(|at| at > now) {
             self.attended.put_off(partition, now);
@@ -281,7 +291,8 @@ impl Reconfiguration {
         {
             return true;
         }
-        // Perhaps nobody else knows of it, and it may be chosen much later, when its homes are long gone.
+        // Perhaps no other node knows of the accepted configuration. It may be chosen much later, when its homes are
+        // long gone.
         if partition_state.acceptor.accepted.is_some() {
             return true;
         }
@@ -297,8 +308,8 @@ impl Reconfiguration {
         is_syncing || is_wanted() || only.choosers().contains(&self.me) && is_to_change()
     }
 
-    /// Whether this node is to copy keys, to become a home of them. A home of others copies those of a bucket whose n is to be more; that
-    /// it is to be a home of more for another reason is left to the comparisons of the step.
+    /// Whether this node is to copy keys to become a home of them. A home of other keys copies those of a bucket whose
+    /// n is to grow. If it becomes a home of more keys for another reason, the exchanges of the joint phase suffice.
     fn is_wanted(&self, held: &Holdings, partition: PartitionId, partition_state: &PartitionState) -> bool {
         let (phase, target) = (&partition_state.phase, held.view().target_counts());
         let is_home = phase.is_home_of_any(self.me);
@@ -309,7 +320,8 @@ impl Reconfiguration {
         })
     }
 
-    /// What this node goes by instead, as one of the homes, if an administrator gave up so many that the partition has no successor.
+    /// The force-recovered configuration that this node, as one of its homes, must adopt, if so many homes were marked
+    /// lost that no next configuration can be chosen.
     fn force_recovered(
         &self,
         held: &Holdings,
@@ -321,7 +333,7 @@ impl Reconfiguration {
             .filter(|force_recovered| force_recovered.has(self.me))
     }
 
-    /// The partition state as it is wanted on the disk.
+    /// The newest partition state, saved or about to be.
     fn wanted<'a>(&'a self, held: &'a Holdings, partition: PartitionId) -> Option<&'a PartitionState> {
         self.saves
             .get(&partition)
@@ -329,7 +341,7 @@ impl Reconfiguration {
             .or_else(|| held.partition_state(partition).map(|partition_state| &**partition_state))
     }
 
-    /// Changes a partition state, and says these words once that is durable.
+    /// Changes a partition state, and sends the messages once the change is durable.
     fn change<R>(
         &mut self,
         cx: &mut Scx<'_>,
@@ -339,8 +351,9 @@ impl Reconfiguration {
     ) {
         let Some(mut partition_state) = self.wanted(cx.held, partition).cloned() else { return };
         change(&mut partition_state);
-        self.look_after(cx.now, partition);
-        // What it has learnt of others is saved, too: after a restart it would owe what it keeps for them to the homes of the founding.
+        self.begin_attending(cx.now, partition);
+        // What it has learned about others' configurations is saved too. Otherwise, after a restart, it would owe its
+        // hints to the homes of the bootstrap.
         let is_forgotten = cx.broken.is(Mutation::DebtSettledWithoutHome)
             && !partition_state.is_involved(self.me)
             && !self.saved.contains(&partition)
@@ -370,16 +383,16 @@ impl Reconfiguration {
         self.stores.insert(id, partition);
     }
 
-    /// Whether the end of a store command is for the reconfiguration.
+    /// Whether a store command is of reconfiguration.
     pub fn waits_for(&self, id: StoreId) -> bool {
         self.stores.contains_key(&id)
     }
 
-    /// Takes in the end of a store command that it waits for.
+    /// Takes in the result of a store command for which [`Self::waits_for`] is true.
     pub fn stored(&mut self, cx: &mut Scx<'_>, id: StoreId, result: StoreResult) {
         let Some(partition) = self.stores.remove(&id) else { return };
         if self.purges.get(&partition).is_some_and(|purge| purge.waits_for(id)) {
-            return self.cleared(cx, partition, result);
+            return self.page_read(cx, partition, result);
         }
         let Some(save) = self.saves.get_mut(&partition) else { return };
         let Some(InFlight { partition_state, after: mut messages }) = save.in_flight.take() else { return };
@@ -391,7 +404,7 @@ impl Reconfiguration {
             cx.out.calls.adopted.push((partition, partition_state));
             self.say(cx, partition, messages);
         } else {
-            // It may be there or not, and what was promised stays promised.
+            // The state may be on the disk or not, and what it promised stays promised.
             messages.append(&mut save.after);
             (save.after, save.try_at) = (messages, cx.now + SAVE_RETRY_AFTER);
             self.unsaved.insert(partition, save.try_at, ());
@@ -409,7 +422,8 @@ impl Reconfiguration {
         }
     }
 
-    /// A peer goes by this step of a partition. Who is behind is told.
+    /// A peer has reported its configuration stamp. A peer that is behind is sent the newer configuration; one that is
+    /// ahead is asked for it.
     pub fn heard_of(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, config_stamp: ConfigStamp) {
         let own = cx.held.version(partition);
         if config_stamp.version < own {
@@ -450,7 +464,7 @@ impl Reconfiguration {
         }
     }
 
-    /// Takes in what a node says of a partition, in this incarnation of it.
+    /// Takes in a message about a partition from this incarnation of a node.
     pub fn heard(&mut self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, message: ReconfigurationMessage) {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return };
         match message {
@@ -501,7 +515,8 @@ impl Reconfiguration {
         }
     }
 
-    /// Takes in what holds, as somebody else knows it: it was chosen, so it is so. Who knows less is told.
+    /// Adopts a newer configuration that a peer knows: it was chosen, so it is in force. A peer that is behind is sent
+    /// the newer one.
     pub fn learn(&mut self, cx: &mut Scx<'_>, from: NodeId, partition: PartitionId, phase: ConfigPhase) {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return };
         if !phase.is_sound() {
@@ -517,7 +532,8 @@ impl Reconfiguration {
         }
     }
 
-    /// Whether this node is one of those who choose the successor of this number; one that is ahead or behind is told or asked.
+    /// Whether this node takes part in choosing the configuration of this number. A proposer that is ahead is asked,
+    /// one that is behind is told.
     fn may_choose(&self, cx: &mut Scx<'_>, from: Home, partition: PartitionId, number: u64) -> bool {
         let Some(partition_state) = self.wanted(cx.held, partition) else { return false };
         let ConfigPhase::Stable(only) = &partition_state.phase else { return false };
@@ -559,7 +575,7 @@ impl Reconfiguration {
         });
     }
 
-    /// Answers a proposer: with what is true once it is durable, or with why not.
+    /// Answers a proposer. A promise or acceptance is sent once it is durable, a refusal at once.
     fn choose(
         &mut self,
         cx: &mut Scx<'_>,
@@ -580,7 +596,8 @@ impl Reconfiguration {
         }
     }
 
-    /// Proposes a successor. This node promises first: so it never uses a ballot again, whatever it forgets.
+    /// Proposes a configuration. This node promises first, durably, so it never uses a ballot twice, even after a
+    /// restart.
     fn propose(&mut self, cx: &mut Scx<'_>, partition: PartitionId, only: &Configuration, proposal: Configuration) {
         if cx.broken.is(Mutation::StepsUnagreed) {
             let (me, phase) = (self.me, ConfigPhase::Joint(only.clone(), proposal));
@@ -633,7 +650,7 @@ impl Reconfiguration {
         }
     }
 
-    /// Goes by a later phase, and tells all homes of it.
+    /// Adopts a later phase, and sends it to all homes.
     fn enter(&mut self, cx: &mut Scx<'_>, partition: PartitionId, phase: ConfigPhase) {
         let Some(before) = self.wanted(cx.held, partition).map(|partition_state| partition_state.phase.clone()) else {
             return;
@@ -644,20 +661,20 @@ impl Reconfiguration {
         self.change(cx, partition, |partition_state| partition_state.advance(me, phase), messages);
     }
 
-    /// Whether this node is a home of any key, or still holds what it was or was to be one of.
+    /// Whether this node is a home of any key, or still holds records as a candidate or a retired home.
     pub fn is_involved(&self, held: &Holdings) -> bool {
         held.partition_states()
             .any(|(_, partition_state)| partition_state.phase.is_home_of_any(self.me) || partition_state.has_duties())
     }
 
-    /// When it wants to be woken.
+    /// When the next timer is due.
     pub fn wake_at(&self) -> Option<Instant> {
         let all = [self.attended.next_at(), self.unsaved.next_at(), self.pending_versions.next_at()];
         all.into_iter().flatten().min()
     }
 }
 
-/// A time from `least` up to twice that.
+/// A random time between `least` and twice that.
 fn wait(random: &mut ChaCha8Rng, least: Duration) -> Duration {
     least + least.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX))
 }
@@ -666,17 +683,18 @@ fn others(homes: &[Home], me: Home) -> impl Iterator<Item = NodeId> {
     homes.iter().map(|home| home.node).filter(move |&node| node != me.node)
 }
 
-/// Whether a node seems to be there.
-fn is_there(cx: &Scx<'_>, home: Home) -> bool {
+/// Whether a home seems to be reachable.
+fn is_reachable(cx: &Scx<'_>, home: Home) -> bool {
     home == cx.held.me() || !is_gone(cx, home) && cx.liveness.status(home.node) != Status::Down
 }
 
-/// Whether nothing is to be hoped for from a home: it is to hold nothing any more, and does not answer.
+/// Whether a home is not expected back: it is lost, or is removed and does not answer.
 fn is_gone(cx: &Scx<'_>, home: Home) -> bool {
     is_lost(cx, home) || cx.held.view().is_removed(home) && cx.liveness.status(home.node) == Status::Down
 }
 
-/// Whether an administrator has given a home up or put a new incarnation of its node in its place, or it has left: nobody's opinion of the moment.
+/// Whether a home was marked lost, was replaced by a new incarnation of its node, or has left. This does not depend on
+/// failure detection.
 fn is_lost(cx: &Scx<'_>, home: Home) -> bool {
     let view = cx.held.view();
     let is_other_incarnation =

@@ -1,5 +1,5 @@
-//! How what a node holds of a partition, and nobody needs there any more, goes: a page of records after the other, until none is left
-//! but what is kept for others.
+//! Purge: removes the records of a partition that this node need not hold any more, a page at a time. Hints for other
+//! nodes stay.
 
 use std::collections::BTreeSet;
 
@@ -17,18 +17,18 @@ use crate::value::key::Key;
 
 /// How much is read at once.
 const PAGE: ScanLimit = ScanLimit { records: 256, bytes: 1 << 20 };
-/// To remove a record takes about as long as to scan so many.
+/// Removing a record takes about as long as scanning this many.
 const RECORDS_IN_A_REMOVAL: usize = 4;
 
-/// The clearing of one partition.
+/// The purge of one partition.
 #[derive(Debug)]
 pub(super) struct Purge {
     waiting_for: Option<StoreId>,
-    /// The records that are on their way out.
+    /// The records that are being removed.
     going: BTreeSet<Key>,
-    /// Where it goes on; none once the end is reached.
+    /// Where the scan goes on; none once it has reached the end.
     next: Option<Bytes>,
-    /// Something was found since it began from the beginning.
+    /// Whether anything was found since the scan last began at the start.
     found: bool,
 }
 
@@ -44,18 +44,18 @@ fn keeps(cx: &Scx<'_>, partition: PartitionId, group: Group) -> bool {
 }
 
 impl Reconfiguration {
-    /// Goes on with the clearings that wait for the admission controller, as far as it lets them.
-    pub(super) fn clear_waiting(&mut self, cx: &mut Scx<'_>) {
+    /// Goes on with the purges that wait for the admission controller, as far as it allows.
+    pub(super) fn resume_purges(&mut self, cx: &mut Scx<'_>) {
         while !self.purges_waiting.is_empty() && cx.admission.room(WorkClass::Purge, cx.now) > 0 {
             if let Some(partition) = self.purges_waiting.pop_first() {
-                self.clear(cx, partition);
+                self.purge(cx, partition);
             }
         }
     }
 
-    /// Begins to clear, or goes on after the store failed. Each page waits until the admission controller lets it begin: a partition
-    /// may hold millions of records.
-    pub(super) fn clear(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
+    /// Begins a purge, or goes on with it. Each page waits for the admission controller: a partition may hold millions
+    /// of records.
+    pub(super) fn purge(&mut self, cx: &mut Scx<'_>, partition: PartitionId) {
         if cx.held.groups(partition).into_iter().all(|group| keeps(cx, partition, group)) {
             self.purges.remove(&partition);
             return self.change(cx, partition, |partition_state| partition_state.has_stale_data = false, Vec::new());
@@ -80,9 +80,9 @@ impl Reconfiguration {
                 cx.out.stores.push((id, StoreCommand::Scan { from, upto: whole.upto, at_most: PAGE }));
             }
             None if purge.found => {
-                // What the store failed to remove is still there.
+                // Records that the store failed to remove are still there: scan again.
                 (purge.next, purge.found) = (Some(whole.from), false);
-                self.clear(cx, partition);
+                self.purge(cx, partition);
             }
             None => {
                 self.purges.remove(&partition);
@@ -92,11 +92,11 @@ impl Reconfiguration {
     }
 
     /// A page has been read.
-    pub(super) fn cleared(&mut self, cx: &mut Scx<'_>, partition: PartitionId, result: StoreResult) {
+    pub(super) fn page_read(&mut self, cx: &mut Scx<'_>, partition: PartitionId, result: StoreResult) {
         let Some(purge) = self.purges.get_mut(&partition) else { return };
         purge.waiting_for = None;
         if !cx.held.partition_state(partition).is_some_and(|partition_state| partition_state.has_stale_data) {
-            // It is wanted again.
+            // This node is to hold the partition again.
             self.purges.remove(&partition);
             return;
         }
@@ -117,16 +117,16 @@ impl Reconfiguration {
         cx.admission.has_read(WorkClass::Purge, RECORDS_IN_A_REMOVAL * purge.going.len(), cx.now);
         cx.out.calls.drops.extend(purge.going.iter().cloned());
         if purge.going.is_empty() {
-            self.clear(cx, partition);
+            self.purge(cx, partition);
         }
     }
 
-    /// A record has gone, or could not go.
+    /// A record was removed, or could not be.
     pub fn dropped(&mut self, cx: &mut Scx<'_>, key: &Key) {
         let partition = cx.held.partition_of(key);
         let Some(purge) = self.purges.get_mut(&partition) else { return };
         if purge.going.remove(key) && purge.going.is_empty() {
-            self.clear(cx, partition);
+            self.purge(cx, partition);
         }
     }
 }

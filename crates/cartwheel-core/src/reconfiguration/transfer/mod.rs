@@ -1,11 +1,13 @@
-//! How a node that is to be a home of a partition gets what its homes hold (Dynamo's section 4.9 leaves the "how" open).
+//! Transfers: bulk copies of a partition's records to a node that is to become a home of it. The paper's section 4.9
+//! leaves this open.
 //!
-//! The records are read in pages, range by range, and handed over as they are: from several homes at once, each of which hands
-//! out a part. What has been stored is remembered, so that a transfer goes on where it was, whoever of the two crashed; and both sides begin
-//! a page only as their admission controllers let them ([`crate::admission`]).
+//! A partition is divided into parts, which are fetched from several homes at once, in pages of records as they are
+//! stored. Progress is saved, so a transfer resumes after a crash of either side. Both sides begin a page only when
+//! their admission controllers allow it ([`crate::admission`]).
 //!
-//! A transfer proves nothing, and need not: it may leave out what was being written, or was written since. What shows that all is here is
-//! the comparison that follows it ([`crate::anti_entropy`]), which finds that rest, and is held back until then.
+//! A transfer proves nothing: it may miss records that were being written, or were written since. The exchange that
+//! follows it ([`crate::anti_entropy`]) finds those, and proves that nothing is missing. Exchanges are held back until
+//! the transfer ends.
 
 mod part;
 mod serving;
@@ -39,14 +41,14 @@ use crate::wire;
 use part::{Part, Stage};
 use serving::Serving;
 
-/// Into how many parts a partition is cut at most, each of which comes from one home.
+/// How many parts a partition has at most. Each is fetched from one home at a time.
 const PARTS_MAX: usize = 4;
-/// How many pages a shard has under way, and from one home.
+/// How many pages a shard has requested at once, in all and from one home.
 const PAGES_MAX: usize = 8;
 const PAGES_PER_SOURCE_MAX: usize = 2;
-/// How often a page is asked for before another home is asked.
+/// How often a page is requested before another home is tried.
 const TRIES_MAX: u32 = 3;
-/// How long a part waits after it could not go on.
+/// How long a part waits after a failure.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// What a transfer may know and use in a step.
@@ -88,7 +90,7 @@ impl Tcx<'_> {
 struct Transfer {
     groups: BTreeSet<Group>,
     sources: Vec<NodeId>,
-    /// None while it is being looked up how far it had come.
+    /// The parts that are left; none while the saved progress is being read.
     parts: Option<Vec<Part>>,
     is_dirty: bool,
 }
@@ -105,10 +107,10 @@ pub struct Transfers {
     running: BTreeMap<PartitionId, Transfer>,
     recalls: BTreeMap<StoreId, PartitionId>,
     saves: BTreeMap<StoreId, PartitionId>,
-    /// Those that are wanted no longer: what is saved of them goes.
+    /// Transfers that have ended or are no longer wanted, whose saved progress is to be deleted.
     ending: Vec<PartitionId>,
     serving: BTreeMap<StoreId, Serving>,
-    /// The numbers differ from those of the coordinator by the rounds of the tickets.
+    /// The coordinator uses the same numbers; the requester of the [`RequestId`] tells them apart.
     next_operation: u64,
     stride: u64,
     loss_floor: Since,
@@ -119,7 +121,7 @@ fn saved_name(partition: PartitionId) -> Bytes {
 }
 
 impl Transfers {
-    /// The transfers of one boot.
+    /// Transfers for one boot.
     pub fn new(config: &NodeConfig) -> Self {
         Self {
             running: BTreeMap::new(),
@@ -135,15 +137,15 @@ impl Transfers {
         }
     }
 
-    /// A partition is to be fetched that this node holds nothing of: from its beginning.
+    /// Begins a transfer from the start, of a partition of which this node holds nothing.
     pub fn begin(&mut self, held: &Holdings, partition: PartitionId) {
         let whole = Grid::of(held.view().ring.partitions(), partition).whole();
         self.ending.retain(|&other| other != partition);
         self.running.insert(partition, Transfer::new(BTreeSet::new(), Some(vec![Part::of(whole)])));
     }
 
-    /// The keys of these groups are to be fetched from these homes; what was begun in an earlier boot goes on where it was. True once
-    /// all of it has been.
+    /// Sets the groups to fetch and the homes to fetch them from. A transfer of an earlier boot resumes. True once all
+    /// records were fetched, or if there is no source.
     pub fn want(
         &mut self,
         held: &Holdings,
@@ -153,16 +155,16 @@ impl Transfers {
     ) -> bool {
         let transfer = self.running.entry(partition).or_insert_with(|| Transfer::new(groups.clone(), None));
         if transfer.parts.is_some() && !transfer.groups.is_empty() && !groups.is_subset(&transfer.groups) {
-            // What was fetched lacks some of them.
+            // The fetched pages lack some of the groups.
             let whole = Grid::of(held.view().ring.partitions(), partition).whole();
             *transfer = Transfer::new(groups.clone(), Some(vec![Part::of(whole)]));
         }
-        let is_there = |source: NodeId| sources.contains(&source);
+        let is_source = |source: NodeId| sources.contains(&source);
         let is_over = sources.is_empty() || transfer.parts.as_ref().is_some_and(Vec::is_empty);
-        // Another home may be asked at once for what was to come from one that is none any more.
+        // A part whose source is no longer one can be requested from another home at once.
         for part in transfer.parts.iter_mut().flatten() {
             if let Stage::Asked { from, .. } = part.stage
-                && !is_there(from)
+                && !is_source(from)
             {
                 part.stage = Stage::Idle { until: Instant(0), failed: None };
             }
@@ -172,14 +174,14 @@ impl Transfers {
         is_over
     }
 
-    /// A partition is not to be fetched any more, or has become this node's own.
+    /// Ends the transfer of a partition, which this node no longer wants or is now a home of.
     pub fn end(&mut self, partition: PartitionId) {
         if self.running.remove(&partition).is_some() {
             self.ending.push(partition);
         }
     }
 
-    /// Asks for what is due.
+    /// Requests what is due.
     pub fn tick(&mut self, cx: &mut Tcx<'_>) {
         for partition in std::mem::take(&mut self.ending) {
             let id = cx.replica.next_store();
@@ -192,7 +194,7 @@ impl Transfers {
             self.save(cx, partition);
             self.ask_again(cx, partition);
         }
-        // What comes from others is of no use before the epoch is known.
+        // Records of other nodes cannot be merged before the epoch is known.
         if cx.replica.epoch() != Epoch::UNKNOWN {
             let mut load = self.load();
             partitions.into_iter().for_each(|partition| self.ask(cx, partition, &mut load));
@@ -222,7 +224,7 @@ impl Transfers {
         self.saves.insert(id, partition);
     }
 
-    /// Asks once more for pages that have not come.
+    /// Repeats the requests for pages that have not arrived.
     fn ask_again(&mut self, cx: &mut Tcx<'_>, partition: PartitionId) {
         let Some(transfer) = self.running.get_mut(&partition) else { return };
         let groups = transfer.groups.clone();
@@ -242,7 +244,7 @@ impl Transfers {
         }
     }
 
-    /// How many pages are on their way from each home.
+    /// How many pages are under way from each home.
     fn load(&self) -> BTreeMap<NodeId, usize> {
         let parts = self.running.values().flat_map(|transfer| transfer.parts.iter().flatten());
         let mut load = BTreeMap::new();
@@ -250,7 +252,7 @@ impl Transfers {
         load
     }
 
-    /// Asks for the next page of each part that waits for nothing, and notes that in `load`.
+    /// Requests the next page of each idle part, and counts it in `load`.
     fn ask(&mut self, cx: &mut Tcx<'_>, partition: PartitionId, load: &mut BTreeMap<NodeId, usize>) {
         let Some(transfer) = self.running.get_mut(&partition) else { return };
         let (groups, sources) = (&transfer.groups, &transfer.sources);
@@ -263,11 +265,11 @@ impl Transfers {
             let is_free = |source: &&NodeId| {
                 cx.liveness.status(**source) != Status::Down && busy(**source) < PAGES_PER_SOURCE_MAX
             };
-            // Of those that have as little to do, each in its turn.
+            // Equally loaded sources take turns.
             let turn = (self.next_operation / self.stride) as usize % sources.len().max(1);
             let (before, first) = sources.split_at(turn);
             let free = first.iter().chain(before).filter(is_free);
-            // Who is asked enough already will have answered soon.
+            // A source at its limit will answer soon.
             let Some(&from) = free.min_by_key(|&&source| (failed == Some(source), busy(source))) else { continue };
             if !cx.admission.may_begin(WorkClass::Transfer, cx.now.instant) {
                 return;
@@ -281,7 +283,7 @@ impl Transfers {
         }
     }
 
-    /// The partition that is fetched under this number, and the place of the part.
+    /// The partition that is fetched by this operation, and the index of the part.
     fn place_of(&self, operation: u64) -> Option<(PartitionId, usize)> {
         let place = |transfer: &Transfer| transfer.parts.as_ref()?.iter().position(|part| part.is_at(operation));
         self.running.iter().find_map(|(&partition, transfer)| Some((partition, place(transfer)?)))
@@ -291,7 +293,7 @@ impl Transfers {
         self.running.get_mut(&partition)?.parts.as_mut()?.get_mut(place)
     }
 
-    /// The partition that is fetched under this number.
+    /// The partition that is fetched by this operation.
     pub fn partition_of(&self, operation: u64) -> Option<PartitionId> {
         self.place_of(operation).map(|(partition, _)| partition)
     }
@@ -360,7 +362,7 @@ impl Transfers {
         self.go_on(cx, operation);
     }
 
-    /// This node's replica has stored a record, or could not.
+    /// This node's replica has answered a merge.
     pub fn answered(&mut self, cx: &mut Tcx<'_>, request_id: RequestId, answer: &ReplicaResponse) {
         let Some(part) = self.place_of(request_id.operation).and_then(|place| self.part(place)) else { return };
         let Stage::Storing { waiting, has_failed, .. } = &mut part.stage else { return };
@@ -370,7 +372,7 @@ impl Transfers {
         }
     }
 
-    /// Goes on to the next page once all of one is stored.
+    /// Goes on to the next page once all records of a page are stored.
     fn go_on(&mut self, cx: &mut Tcx<'_>, operation: u64) {
         let Some((partition, place)) = self.place_of(operation) else { return };
         let Some(transfer) = self.running.get_mut(&partition) else { return };
@@ -382,7 +384,7 @@ impl Transfers {
             return;
         }
         if *has_failed {
-            // The disk may have room again, and what is there need not come again.
+            // The disk may have room again later. The stored part of the page need not be sent again.
             part.stage = Stage::Idle { until: cx.now.instant + RETRY_AFTER, failed: None };
             return;
         }
@@ -400,18 +402,18 @@ impl Transfers {
         }
     }
 
-    /// Whether the end of a store command is for a transfer.
+    /// Whether a store command is of transfers.
     pub fn waits_for(&self, id: StoreId) -> bool {
         self.recalls.contains_key(&id) || self.saves.contains_key(&id) || self.serving.contains_key(&id)
     }
 
-    /// Takes in the end of a store command that it waits for.
+    /// Takes in the result of a store command for which [`Self::waits_for`] is true.
     pub fn stored(&mut self, cx: &mut Tcx<'_>, id: StoreId, result: StoreResult) {
         if let Some(serving) = self.serving.remove(&id) {
             return self.read(cx, serving, result);
         }
         if let Some(partition) = self.saves.remove(&id) {
-            // What could not be saved is fetched again after a crash.
+            // Progress that was not saved is fetched again after a crash.
             if result != StoreResult::Written(Ok(()))
                 && let Some(transfer) = self.running.get_mut(&partition)
             {
@@ -445,9 +447,9 @@ impl Transfers {
         }
     }
 
-    /// When it wants to be woken.
+    /// When the next timer is due.
     pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        // What is due and was not begun waits for something that wakes the node by itself.
+        // A part that is due but was not begun waits for an input that wakes the node anyway.
         let parts = self.running.values().flat_map(|transfer| transfer.parts.iter().flatten());
         let next = parts.filter_map(Part::wake_at).filter(|&at| at > now).min();
         if self.ending.is_empty() { next } else { Some(now) }

@@ -1,4 +1,4 @@
-//! One part of a partition that is fetched, page by page, each from one home.
+//! One part of a partition in transfer. Its pages are fetched one after another, each from one home.
 
 use std::collections::BTreeSet;
 
@@ -12,19 +12,19 @@ use crate::value::token::Token;
 /// A part of a partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Part {
-    /// What has not been fetched.
+    /// The range that has not been fetched.
     pub left: KeyRange,
     pub stage: Stage,
 }
 
-/// What is being done about a part.
+/// The state of a part.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
-    /// Nothing, until then. The home that was asked last and could not answer is asked last.
+    /// Nothing is requested before `until`. The home that has `failed` last is the last choice for the next request.
     Idle { until: Instant, failed: Option<NodeId> },
-    /// A page was asked for.
+    /// A page was requested.
     Asked { operation: u64, from: NodeId, tries: u32, again_at: Instant },
-    /// A page has come, and its records are being stored.
+    /// A page has arrived, and its records are being stored.
     Storing { operation: u64, from: NodeId, waiting: BTreeSet<u32>, has_failed: bool, next: Option<Bytes> },
 }
 
@@ -33,7 +33,7 @@ impl Part {
         Self { left, stage: Stage::Idle { until: Instant(0), failed: None } }
     }
 
-    /// The home from which something is on its way.
+    /// The home from which a page was requested.
     pub const fn source(&self) -> Option<NodeId> {
         match self.stage {
             Stage::Idle { .. } => None,
@@ -41,7 +41,7 @@ impl Part {
         }
     }
 
-    /// Whether this is what the part waits for.
+    /// Whether the part waits for this operation.
     pub const fn is_at(&self, asked: u64) -> bool {
         match self.stage {
             Stage::Idle { .. } => false,
@@ -49,7 +49,7 @@ impl Part {
         }
     }
 
-    /// When something is due.
+    /// When the next timer is due.
     pub const fn wake_at(&self) -> Option<Instant> {
         match self.stage {
             Stage::Idle { until, .. } => Some(until),
@@ -58,7 +58,7 @@ impl Part {
         }
     }
 
-    /// Cuts what is left into two halves of the ring, keeps the first and returns the second; none if it is too small to be cut.
+    /// Halves the remaining range by tokens, keeps the first half and returns the second; none if it is too small.
     pub fn split(&mut self) -> Option<Self> {
         let position = |key: &Bytes| key.first_chunk::<16>().map(|token| u128::from_be_bytes(*token));
         let from = position(&self.left.from)?;
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(rest.left, KeyRange { from: key(15), upto: Some(key(21)) });
         let mut last = Part::of(KeyRange { from: key(1 << 127), upto: None });
         assert_eq!(last.split().map(|rest| rest.left.upto), Some(None));
-        // In the middle of a token's keys there is nothing to be cut.
+        // The range of a single token cannot be split.
         let within = [key(7).as_ref(), b"key"].concat().into();
         assert_eq!(Part::of(KeyRange { from: within, upto: Some(key(8)) }).split(), None);
         assert_eq!(Part::of(KeyRange { from: key(9), upto: Some(key(8)) }).split(), None);

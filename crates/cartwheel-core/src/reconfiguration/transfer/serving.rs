@@ -1,4 +1,4 @@
-//! How a home hands out what it holds of a partition.
+//! The serving side of a transfer: a home sends pages of the records that it holds.
 
 use super::{Tcx, Transfers};
 use crate::admission::WorkClass;
@@ -14,7 +14,7 @@ use crate::value::key::Key;
 
 /// How much is read for one page.
 const PAGE: ScanLimit = ScanLimit { records: 256, bytes: 256 << 10 };
-/// How many pages a shard reads at once; who asks for more is told to ask again.
+/// How many pages a shard reads at once. A node that asks for more is told to ask again.
 const SERVED_MAX: usize = 4;
 
 /// A page that is being read.
@@ -79,8 +79,8 @@ impl Transfers {
     }
 }
 
-/// What was read, without what nobody is to be told: what is not durable, and what is due to be forgotten. The comparison that follows
-/// finds what is left out.
+/// The page to send. It leaves out records that are not durable yet, and what garbage collection would remove. The
+/// exchange that follows the transfer finds what is missing.
 fn page(cx: &Tcx<'_>, fetch: &Fetch, scanned: Scanned) -> Page {
     let next = scanned.next();
     let mut page = Page { epoch: cx.replica.epoch(), records: Vec::new(), next, bytes: 0 };
