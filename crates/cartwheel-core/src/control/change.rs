@@ -1,4 +1,4 @@
-//! Changes of settings that clients of this node want.
+//! Changes of bucket settings by clients of this node.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::message::client::{ClientId, Refusal, Shortfall};
 use crate::value::hlc::Hlc;
 use crate::value::time::{Instant, Now};
 
-/// How long a client waits for other nodes to know of a change that is saved here.
+/// How long a client waits for other nodes to learn of a change that is saved here.
 const SPREAD_WITHIN: Duration = Duration::from_secs(1);
-/// How many changes the history holds when a snapshot takes their place.
+/// How many changes the history holds before a snapshot replaces them.
 pub const SNAPSHOT_AFTER: usize = 1_000;
-/// How many changes a history may hold before no more are taken: so many only come together while a member that is away keeps a snapshot
-/// from taking their place.
+/// How many changes a history may hold before further ones are refused. It grows this far only while a member that is
+/// away prevents a snapshot.
 const CHANGES_MAX: usize = 10_000;
 
-/// What a client wants changed.
+/// A change of a bucket's settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SettingsChange {
     /// The bucket.
@@ -35,9 +35,9 @@ pub struct SettingsChange {
 pub struct Changed {
     /// The bucket's settings now.
     pub settings: BucketSettings,
-    /// How many members go by them already, this node included; the others will.
+    /// How many members have adopted them, this node included. The others follow.
     pub nodes: usize,
-    /// How many members there are.
+    /// The number of members.
     pub members: usize,
 }
 
@@ -52,14 +52,13 @@ pub(super) struct Pending {
 
 #[derive(Debug)]
 enum ChangePhase {
-    /// It is not saved yet.
+    /// The change is being saved.
     Saving(Box<Change>),
-    /// It is saved; others get to know of it until then.
+    /// The change is saved. Until this time it waits for other members to learn of it.
     Spreading { until: Instant },
 }
 
 impl Pending {
-    /// When something is due.
     pub(super) fn wake_at(&self) -> Instant {
         self.deadline.min(match &self.phase {
             ChangePhase::Saving(_) => self.deadline,
@@ -69,7 +68,7 @@ impl Pending {
 }
 
 impl Control {
-    /// Begins a change that a client wants.
+    /// Begins a client's change.
     pub(super) fn change(&mut self, now: Now, client: ClientId, change: SettingsChange, effects: &mut ControlEffects) {
         let current = *self.view.settings(&change.bucket);
         match self.acceptable(&change) {
@@ -84,7 +83,7 @@ impl Control {
         self.pending.push(Pending { client, change, deadline, phase });
     }
 
-    /// The settings that a change would lead to, if it can be made.
+    /// The settings after a change, if it is allowed.
     fn acceptable(&self, change: &SettingsChange) -> Result<BucketSettings, Refusal> {
         let settings = change.settings.apply(*self.view.settings(&change.bucket));
         let settings = settings.map_err(|error| Refusal::BadRequest(error.to_string()))?;
@@ -105,13 +104,13 @@ impl Control {
     }
 
     fn record(&mut self, now: Now, change: &SettingsChange) -> ChangePhase {
-        // An n is a wish; each partition's configuration takes it on by a step.
+        // The n of a bucket is a target. Each partition's configuration adopts it by a reconfiguration.
         let settings = SettingsPatch { n_by_versions: change.settings.n.is_some(), ..change.settings };
         let kind = ChangeKind::Bucket { name: change.bucket.clone(), settings };
         ChangePhase::Saving(Box::new(self.wanted.record(Hlc::at(now.wall), self.config.node, kind)))
     }
 
-    /// Notes which changes have been saved; true if any has just been.
+    /// Marks the changes that were saved; true if any was.
     pub(super) fn note_saved(&mut self, now: Now) -> bool {
         let mut any = false;
         for pending in &mut self.pending {
@@ -125,7 +124,7 @@ impl Control {
         any
     }
 
-    /// Answers the clients whose changes everyone knows of, and those who will wait no longer.
+    /// Replies to clients whose changes all members have, and to those whose time is up.
     pub(super) fn end_pending(&mut self, now: Now, effects: &mut ControlEffects) {
         if self.pending.is_empty() {
             return;
@@ -154,7 +153,7 @@ impl Control {
         Changed { settings, nodes: self.nodes_up_to_date(), members: self.view.members().len() }
     }
 
-    /// Its settings can be changed again once all members know of the changes so far.
+    /// The refusal of settings changes until all members know of the changes so far.
     fn too_many_changes(&self) -> Shortfall {
         let (know, members) = (self.nodes_up_to_date(), self.view.members().len());
         let why = format!(

@@ -1,21 +1,25 @@
-//! Which of the other nodes are there: SWIM (Das, Gupta, Motivala, DSN 2002) by the `foca` crate, and what this node makes of it.
+//! The failure detector: SWIM (Das, Gupta, Motivala, DSN 2002) by the `foca` crate, combined with this node's own
+//! observations.
 //!
-//! Each second a node probes another, in turn. Who does not answer in time is probed by up to three others as well. Who answers
-//! nobody is suspect; everyone hears of that, and who cannot refute it in time is down. A node that is suspect or down is called
-//! every second until it answers, if it was down by a new name, for SWIM takes nothing back.
+//! Each second a node probes another, in turn. If that does not answer in time, up to three others probe it as well. If
+//! it answers none of them it is suspect. The suspicion is gossiped, and a node that does not refute it in time is
+//! down. A suspect or down node is probed every second until it answers. A node that was down then takes a new identity
+//! (a renewal), because in SWIM "down" is final.
 //!
-//! SWIM says who is there for anyone; a coordinator wants to know who is there for *it*. So first-hand knowledge comes before what
-//! others say:
+//! SWIM tells whether a node is alive for the cluster; a coordinator needs to know whether it is reachable *from here*.
+//! So first-hand observations override reports of others:
 //!
-//! - Whoever answers others' probes but not this node's is suspect here (one direction of a link is cut, or both), and never down.
-//! - Whoever answers late is suspect until it answers, and not down: a slow node. Again and again makes it suspect for longer.
-//! - A connection that breaks makes its node suspect at once; it is the probes that say whether it is down.
-//! - A node that stood still itself gives everyone the time that it slept.
+//! - A node that answers others' probes but not this node's is suspect here (one or both directions of a link are cut),
+//!   and never down.
+//! - A node that answers late is suspect until it answers, and not down: it is slow. If this happens repeatedly, it
+//!   stays suspect for longer.
+//! - A node whose connection breaks is suspect at once. Only probes tell whether it is down.
+//! - A node that was itself paused extends all its timers by the length of the pause.
 //!
-//! A dead node and a paused one look alike to probes. The connection tells them apart: the dead one's breaks.
+//! Probes cannot tell a dead node from a paused one. The connection can: that of the dead one breaks.
 //!
-//! Members come from the view alone, and only a node itself says which boot of it is there: no other can put a node in that does
-//! not exist, or a boot that has yet to be. What others say of a node it can refute.
+//! Members come from the view alone, and a boot of a node is believed only from that node itself. So no node can add a
+//! node that does not exist, or a boot that has not begun. A node can refute whatever others say about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU8, NonZeroUsize};
@@ -30,7 +34,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::ControlConfig;
-use super::spread::EVERYONE_MAX;
+use super::spread::SMALL_CLUSTER_MAX;
 use super::swim::{Identity, PACKET_BYTES_MAX, Packet, PacketCodec};
 use super::swim_members::{Listed, SwimMembers};
 use super::verdict::Verdict;
@@ -43,38 +47,42 @@ use crate::value::time::{Instant, Now};
 
 /// How often a node probes another.
 pub const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// How long it waits for the answer before it asks others to probe as well. An answer may be at work behind a large value.
+/// How long a probe waits for its answer before others are asked to probe too. An answer may be queued behind a large
+/// value.
 const ANSWER_WITHIN: Duration = Duration::from_millis(300);
-/// How many others it asks.
+/// How many others are asked to probe.
 const HELPERS: usize = 3;
-/// How long a suspect has to speak up in a cluster of less than a hundred; as long again for each further digit of their number. It
-/// must hear of the suspicion, and others of its answer, and news takes longer to be everywhere among more.
+/// How long a suspect has to refute in a cluster of less than a hundred nodes; as long again for each further digit of
+/// their number. The suspicion must reach it and its refutation must reach others, and gossip takes longer in a larger
+/// cluster.
 const CONFIRM_AFTER: Duration = Duration::from_secs(4);
-/// How often something new is passed on.
-const TELLINGS: u8 = 10;
-/// How often a node calls those that owe it an answer beside its probes, and how many at once.
+/// How often an update is passed on.
+const TRANSMISSIONS: u8 = 10;
+/// How often a node re-probes nodes that owe it an answer, in addition to its regular probes, and how many at once.
 const REPROBE_EVERY: Duration = Duration::from_secs(1);
-const KNOCKS: usize = 3;
-/// To how many it introduces itself at once, as often as that. In a large cluster each answer costs somebody something.
+const REPROBES: usize = 3;
+/// How many nodes it introduces itself to at once, as often as that. In a large cluster each answer has a cost.
 const INTRODUCTIONS: usize = 32;
-/// Of how many nodes an introduction's answer tells. Their boots must be heard from themselves, so more would be of little use.
+/// How many nodes the answer to an introduction lists. Their boots must be heard from themselves, so more would be of
+/// little use.
 const FEED_MAX: usize = 8;
-/// How often a node takes a new name. Somebody else who goes by its id, under a later one, would have it do so without end.
+/// How often a node takes a new identity. Another process with the same node id and a later boot would otherwise make
+/// it do so without end.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// A timer that is late by this means that this node stood still.
+/// A timer that is late by more than this means that this node was paused.
 const STOOD_STILL: Duration = Duration::from_millis(700);
 
 type Swim = Foca<Identity, PacketCodec, ChaCha8Rng, NoCustomBroadcast>;
 type Runtime = AccumulatingRuntime<Identity>;
 
-/// What a step of the detector wants done.
+/// What a step of the detector wants sent.
 #[derive(Debug, Default)]
 pub(super) struct DetectorOutput {
-    /// Packets.
+    /// SWIM packets.
     pub(super) sends: Vec<(NodeId, Bytes)>,
 }
 
-/// One probe.
+/// A probe under way.
 #[derive(Debug)]
 struct Probe {
     of: Identity,
@@ -91,12 +99,13 @@ pub(super) struct Detector {
     swim_members: SwimMembers,
     verdicts: Verdicts,
     probe: Option<Probe>,
-    /// Whether SWIM probes: it rests while it knows of nobody that is there, or has to be heard under a new name.
+    /// Whether SWIM probes. It does not while it knows of no live node, or while its new identity is not known to
+    /// others.
     probes: bool,
     next_reprobe: Instant,
     reprobed_last: NodeId,
     next_introduction: Instant,
-    /// To whom it has yet to introduce itself, by the name that it has now.
+    /// The nodes to which it has yet to introduce itself by its current identity.
     strangers: BTreeSet<NodeId>,
     next_renewal: Instant,
 }
@@ -105,7 +114,7 @@ impl Detector {
     pub(super) fn new(config: &ControlConfig) -> Self {
         let ControlConfig { node, incarnation, boot, .. } = *config;
         let mut random = ChaCha8Rng::seed_from_u64(config.seed);
-        // What the control draws for itself is of another stream.
+        // The control draws from another stream of the same seed.
         random.set_stream(1);
         Self {
             swim: Foca::new(
@@ -130,7 +139,7 @@ impl Detector {
         }
     }
 
-    /// What this node thinks of every other.
+    /// The liveness of the other nodes.
     pub(super) const fn liveness(&self) -> &Arc<Liveness> {
         self.verdicts.liveness()
     }
@@ -139,7 +148,7 @@ impl Detector {
         self.swim.identity().node
     }
 
-    /// Goes by the members of a view.
+    /// Adopts the members of a view.
     pub(super) fn set_members(&mut self, now: Now, view: &View, output: &mut DetectorOutput) {
         let me = self.me();
         let gone: Vec<Identity> = self.known().filter(|known| view.member(known.node).is_none()).collect();
@@ -151,7 +160,7 @@ impl Detector {
             .map(Member::alive)
             .collect();
         self.confirm_after = confirm_after(view.members().len());
-        // Nothing is switched on that was off, which is all that SWIM would refuse.
+        // SWIM refuses only to switch on a feature that was off, which this does not.
         let _ = self.swim.set_config(swim_config(self.confirm_after));
         self.verdicts.retain(now, |node| view.member(node).is_some());
         self.strangers.retain(|&node| view.member(node).is_some());
@@ -195,8 +204,8 @@ impl Detector {
         }
         let own = *self.swim.identity();
         if to != own && message != Message::Announce {
-            // It does not know under which name this node is here now.
-            self.drive_on(now, output, |swim, out| swim.announce(from, out));
+            // The sender does not know this node's current identity.
+            self.drive_unchanged(now, output, |swim, out| swim.announce(from, out));
             return true;
         }
         let may_renew = now.instant >= self.next_renewal;
@@ -210,7 +219,7 @@ impl Detector {
                 || about.node != own.node && self.current(about.node) == Some(*about)
         });
         if known != from {
-            // It is news, but none to pass on: others believe only the node itself which boot of it is there.
+            // SWIM learns of the new boot, but does not pass it on: others believe only the node itself.
             let alive = Member::new(from, packet.header.src_incarnation, State::Alive);
             self.drive(now, output, |swim, out| swim.apply_many([alive].into_iter(), false, out));
         }
@@ -218,7 +227,7 @@ impl Detector {
         if self.has_news(&packet) {
             self.drive(now, output, |swim, out| swim.handle_data(&bytes, out));
         } else {
-            self.drive_on(now, output, |swim, out| swim.handle_data(&bytes, out));
+            self.drive_unchanged(now, output, |swim, out| swim.handle_data(&bytes, out));
         }
         let is_answer = matches!(message, Message::Ack(_) | Message::IndirectAck { .. } | Message::Feed);
         if is_answer && self.current(from.node) == Some(from) {
@@ -227,14 +236,14 @@ impl Detector {
         true
     }
 
-    /// Whether a packet may change what SWIM knows of anyone.
+    /// Whether a packet may change what SWIM knows of any node.
     fn has_news(&self, packet: &Packet) -> bool {
         let all_known = self.swim_members.is_known((packet.header.src, State::Alive))
             && packet.updates.iter().all(|update| self.swim_members.is_known((*update.id(), update.state())));
         !all_known || packet.header.message == Message::TurnUndead
     }
 
-    /// An answer shows that both ways are open.
+    /// An answer shows that both directions of the link work.
     fn answered(&mut self, now: Instant, from: Identity) {
         if let Some(probe) = &mut self.probe
             && probe.of == from
@@ -244,17 +253,17 @@ impl Detector {
         self.verdicts.edit(now, from.node, Verdict::answered);
     }
 
-    /// The connection to a node broke or cannot be made, or is made.
+    /// A connection to a node was made, or broke, or cannot be made.
     pub(super) fn connected(&mut self, now: Now, node: NodeId, connected: bool, output: &mut DetectorOutput) {
         self.verdicts.edit(now.instant, node, |peer| peer.link_lost = !connected);
         if connected && let Some(id) = self.current(node) {
-            self.drive_on(now, output, |swim, out| swim.announce(id, out));
+            self.drive_unchanged(now, output, |swim, out| swim.announce(id, out));
         }
     }
 
-    /// Does what is due, and says what to think of the others if that has changed.
+    /// Does what is due, and returns the liveness of the others if it has changed.
     pub(super) fn tick(&mut self, now: Now, output: &mut DetectorOutput) -> Option<Arc<Liveness>> {
-        self.forgive_lateness(now.instant);
+        self.extend_timers(now.instant);
         while let Some(timer) = self.timers.first_entry().filter(|timer| timer.key().0 <= now.instant) {
             let timer = timer.remove();
             if self.is_wanted(now.instant, &timer) {
@@ -263,7 +272,7 @@ impl Detector {
         }
         if !self.strangers.is_empty() && now.instant >= self.next_introduction {
             self.next_introduction = now.instant + REPROBE_EVERY;
-            let chosen = self.next_to_greet();
+            let chosen = self.next_to_introduce();
             self.announce(now, chosen, output);
         }
         if self.wants_to_reprobe() && now.instant >= self.next_reprobe {
@@ -274,7 +283,7 @@ impl Detector {
         self.verdicts.judge(now, self.broken.is(Mutation::SwimNeverSuspects))
     }
 
-    /// When it wants to be ticked.
+    /// When the next timer is due.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let timer = self.timers.keys().next().map(|&(at, _)| at);
         let reprobe = self.wants_to_reprobe().then_some(self.next_reprobe);
@@ -282,8 +291,8 @@ impl Detector {
         self.verdicts.wake_at().into_iter().chain(timer).chain(reprobe).chain(introduction).min()
     }
 
-    /// Whoever is late itself cannot say that others are.
-    fn forgive_lateness(&mut self, now: Instant) {
+    /// Extends all timers if this node was paused: it cannot blame others for its own delay.
+    fn extend_timers(&mut self, now: Instant) {
         let Some((&(first, _), _)) = self.timers.first_key_value() else { return };
         let late = now.since(first);
         if late > STOOD_STILL {
@@ -293,7 +302,8 @@ impl Detector {
         }
     }
 
-    /// Whoever has answered since it was suspected is not given up, though it may be suspected anew.
+    /// Whether a timer still counts: a node that has answered since it was suspected is not declared down, even if it
+    /// is suspected again.
     fn is_wanted(&self, now: Instant, timer: &Timer<Identity>) -> bool {
         let Timer::ChangeSuspectToDown { member_id, .. } = timer else { return true };
         let is_suspect = self.verdicts.get(member_id.node).is_some_and(|peer| {
@@ -303,7 +313,7 @@ impl Detector {
         is_suspect && self.current(member_id.node) == Some(*member_id)
     }
 
-    /// Lets SWIM do something, and takes in what follows from it.
+    /// Lets SWIM act, and adopts the resulting changes of members' states.
     fn drive(
         &mut self,
         now: Now,
@@ -313,8 +323,8 @@ impl Detector {
         self.run(now, output, act, true);
     }
 
-    /// The same for what changes nothing of what SWIM knows of the others.
-    fn drive_on(
+    /// Lets SWIM act in a way that does not change members' states.
+    fn drive_unchanged(
         &mut self,
         now: Now,
         output: &mut DetectorOutput,
@@ -328,15 +338,15 @@ impl Detector {
         now: Now,
         output: &mut DetectorOutput,
         act: impl FnOnce(&mut Swim, &mut Runtime) -> Result<(), foca::Error>,
-        looks: bool,
+        may_change: bool,
     ) {
         let mut out = Runtime::new();
-        // What fails here is what a peer sent: it is left undone.
+        // An error here is caused by what a peer sent, and is ignored.
         let _ = act(&mut self.swim, &mut out);
         let failed = self.set_timers(now.instant, &mut out);
-        if looks {
-            let changed = self.swim_members.look(self.swim.iter_membership_state());
-            self.take_in_states(now.instant, &changed, failed.is_none());
+        if may_change {
+            let changed = self.swim_members.update(self.swim.iter_membership_state());
+            self.adopt_states(now.instant, &changed, failed.is_none());
         }
         let mut probe = None;
         while let Some((to, bytes)) = out.to_send() {
@@ -345,7 +355,7 @@ impl Detector {
             if matches!(message, Message::Ping(_)) {
                 probe = Some(Probe { of: to, answered: false });
             }
-            // SWIM may still talk to a former self.
+            // SWIM may still address a former identity of this node.
             if to.node != self.me() {
                 let is_feed = message == Message::Feed;
                 output.sends.push((to.node, if is_feed { shortened(&bytes).unwrap_or(bytes) } else { bytes }));
@@ -357,9 +367,9 @@ impl Detector {
         while let Some(notification) = out.to_notify() {
             match notification {
                 OwnedNotification::Active => self.probes = true,
-                OwnedNotification::Idle | OwnedNotification::Defunct => self.rest(),
+                OwnedNotification::Idle | OwnedNotification::Defunct => self.stop_probing(),
                 OwnedNotification::Rejoin(_) => {
-                    self.rest();
+                    self.stop_probing();
                     self.next_renewal = now.instant + RENEW_EVERY;
                     self.strangers = self.known().map(|known| known.node).collect();
                 }
@@ -368,7 +378,7 @@ impl Detector {
         }
     }
 
-    /// Keeps the timers, and says who failed a probe.
+    /// Keeps the timers, and returns the node whose probe has failed.
     fn set_timers(&mut self, now: Instant, out: &mut Runtime) -> Option<Identity> {
         let mut failed = None;
         while let Some((after, timer)) = out.to_schedule() {
@@ -381,12 +391,12 @@ impl Detector {
         failed
     }
 
-    /// Goes along with SWIM where it has changed its mind.
-    fn take_in_states(&mut self, now: Instant, changed: &[(Listed, Listed)], is_hearsay: bool) {
+    /// Adopts SWIM's changes of members' states into the verdicts.
+    fn adopt_states(&mut self, now: Instant, changed: &[(Listed, Listed)], is_hearsay: bool) {
         for &((former, was), (id, state)) in changed {
             self.verdicts.edit(now, id.node, |peer| {
                 if former != id {
-                    peer.started_anew();
+                    peer.restarted();
                 }
                 match (was, state) {
                     (State::Alive, State::Suspect) if is_hearsay => peer.suspect(now, Why::SuspectedByOthers),
@@ -394,7 +404,7 @@ impl Detector {
                         let own = peer.suspicion == Some(Why::ProbeUnanswered);
                         peer.down = Some(if own { Why::SuspicionConfirmed } else { Why::DeclaredDownByOthers });
                     }
-                    // It has refuted it.
+                    // It has refuted the suspicion.
                     (State::Suspect, State::Alive) if peer.suspicion != Some(Why::OnlyOthersReachIt) => peer.answered(),
                     _ => {}
                 }
@@ -410,14 +420,14 @@ impl Detector {
         self.verdicts.edit(now, probe.of.node, |peer| peer.suspect(now, why));
     }
 
-    fn rest(&mut self) {
+    fn stop_probing(&mut self) {
         self.probes = false;
         self.probe = None;
     }
 
     fn announce(&mut self, now: Now, to: Vec<Identity>, output: &mut DetectorOutput) {
         for id in to {
-            self.drive_on(now, output, |swim, out| swim.announce(id, out));
+            self.drive_unchanged(now, output, |swim, out| swim.announce(id, out));
         }
     }
 
@@ -425,24 +435,25 @@ impl Detector {
         self.verdicts.len() > 0 && (!self.probes || self.verdicts.any_owing())
     }
 
-    /// Those who owe an answer, or anyone while this node does not probe; each in turn. In a large cluster whoever is suspected by
-    /// others alone is left to them: it would be called by everyone at once.
+    /// The next nodes to re-probe: those that owe an answer, or any while this node does not probe; each in turn. In a
+    /// large cluster a node that only others suspect is left to them: otherwise all members would probe it at once.
     fn next_to_reprobe(&mut self) -> Vec<Identity> {
-        let is_large = self.verdicts.len() > EVERYONE_MAX;
+        let is_large = self.verdicts.len() > SMALL_CLUSTER_MAX;
         let is_left_to_others = |peer: &Verdict| {
             is_large && self.probes && peer.down.is_none() && peer.suspicion == Some(Why::SuspectedByOthers)
         };
         let silent = self.verdicts.in_turn(self.reprobed_last, !self.probes);
         let silent = silent.filter(|&node| !self.verdicts.get(node).is_some_and(is_left_to_others));
-        let chosen: Vec<Identity> = silent.filter_map(|node| self.current(node)).take(KNOCKS).collect();
+        let chosen: Vec<Identity> = silent.filter_map(|node| self.current(node)).take(REPROBES).collect();
         if let Some(last) = chosen.last() {
             self.reprobed_last = last.node;
         }
         chosen
     }
 
-    /// Those to introduce itself to next: from its own place in the order of ids on, so that not all nodes begin with the same ones.
-    fn next_to_greet(&mut self) -> Vec<Identity> {
+    /// The next nodes to introduce itself to, beginning after its own id, so that not all nodes begin with the same
+    /// ones.
+    fn next_to_introduce(&mut self) -> Vec<Identity> {
         let me = self.me();
         let turn = self.strangers.range(me..).chain(self.strangers.range(..me));
         let chosen: Vec<NodeId> = turn.copied().take(INTRODUCTIONS).collect();
@@ -450,13 +461,13 @@ impl Detector {
         chosen.into_iter().filter_map(|node| self.current(node)).collect()
     }
 
-    /// What SWIM knows of members other than this node.
+    /// The members that SWIM knows, without this node.
     fn known(&self) -> impl Iterator<Item = Identity> + '_ {
         let me = self.me();
         self.swim_members.iter().filter(move |known| known.node != me)
     }
 
-    /// What is known here of the generation of an incarnation; 0 of one that is not current, and of this node's own.
+    /// The generation of an incarnation; 0 if it is not the current one, or this node's own.
     fn generation(&self, id: Identity) -> u32 {
         self.current(id.node).filter(|known| known.incarnation == id.incarnation).map_or(0, |known| known.generation)
     }
@@ -466,14 +477,14 @@ impl Detector {
     }
 }
 
-/// A packet that tells of no more than [`FEED_MAX`] nodes.
+/// The packet with at most [`FEED_MAX`] updates.
 fn shortened(bytes: &[u8]) -> Option<Bytes> {
     let mut packet = Packet::decode(bytes).ok()?;
     packet.updates.truncate(FEED_MAX);
     Some(packet.encode().into())
 }
 
-/// How long a suspect has to speak up among so many members.
+/// How long a suspect has to refute in a cluster of so many members.
 fn confirm_after(members: usize) -> Duration {
     CONFIRM_AFTER * members.checked_ilog10().unwrap_or_default().max(1)
 }
@@ -483,13 +494,13 @@ fn swim_config(confirm_after: Duration) -> Config {
         probe_period: PROBE_EVERY,
         probe_rtt: ANSWER_WITHIN,
         num_indirect_probes: NonZeroUsize::new(HELPERS).expect("not zero"),
-        max_transmissions: NonZeroU8::new(TELLINGS).expect("not zero"),
+        max_transmissions: NonZeroU8::new(TRANSMISSIONS).expect("not zero"),
         suspect_to_down_after: confirm_after,
-        // Members go when the view says so.
+        // A member is removed only when the view says so.
         remove_down_after: None,
         max_packet_size: NonZeroUsize::new(PACKET_BYTES_MAX).expect("not zero"),
         notify_down_members: true,
-        // The detector calls them itself: SWIM does not while it knows of nobody that is there.
+        // The detector announces itself: SWIM does not while it knows of no live node.
         periodic_announce: None,
         periodic_announce_to_down_members: None,
         periodic_gossip: None,

@@ -1,3 +1,6 @@
+//! The failure detector among several controls: what nodes think of each other under deaths, restarts, pauses, cuts and
+//! delays.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::swim::{Identity, Packet};
@@ -8,7 +11,7 @@ use crate::ring::Partitions;
 use crate::value::hlc::{Hlc, WallMs};
 
 const CLUSTER: ClusterId = ClusterId(7);
-/// How long a message is under way, one way.
+/// How long a message takes, one way.
 const DELAY_MS: u64 = 5;
 
 fn id(node: usize) -> NodeId {
@@ -34,7 +37,7 @@ fn bootstrap(nodes: usize) -> History {
     history
 }
 
-/// Controls in simulated time; links have delays and can be cut one way.
+/// Controls in simulated time. Links have delays and can be cut in one direction.
 struct Lan {
     controls: Vec<Option<Control>>,
     boots: Vec<u32>,
@@ -42,7 +45,7 @@ struct Lan {
     under_way: BTreeMap<(u64, u64), (usize, usize, Envelope)>,
     sent: u64,
     cuts: BTreeSet<(usize, usize)>,
-    /// How long a node takes to take in what has arrived.
+    /// How long a node takes to process what has arrived.
     slow_ms: BTreeMap<usize, u64>,
     paused: BTreeSet<usize>,
 }
@@ -119,7 +122,7 @@ impl Lan {
         }
     }
 
-    /// Has a node hear a packet, as if its source had sent it.
+    /// Delivers a packet to a node, as if its source had sent it.
     fn tell(&mut self, to: usize, packet: &Packet) {
         let Identity { node, incarnation, boot, .. } = packet.header.src;
         let message = Message::Notice(Notice::Swim(packet.encode().into()));
@@ -144,7 +147,7 @@ impl Lan {
         self.peer_status(at, of).status
     }
 
-    /// The statuses that `at` sees `of` in while time passes.
+    /// The statuses of `of` that `at` sees while time passes.
     fn watch(&mut self, ms: u64, at: usize, of: usize) -> BTreeSet<Status> {
         let mut seen = BTreeSet::new();
         for _ in 0..ms / 10 {
@@ -182,7 +185,8 @@ fn a_quiet_cluster_is_alive_and_stays_so() {
 fn a_dead_node_is_suspect_then_down_and_alive_again_when_it_starts() {
     let mut lan = Lan::new(5);
     lan.stop(4);
-    // Four others in turn, and a second until the probe has failed; who probes it first tells the rest.
+    // Each of four others probes in turn, and a probe takes a second to fail; the first node to find out tells the
+    // rest.
     lan.pass(6_000);
     assert!((0..4).all(|at| lan.status(at, 4) != Status::Alive));
     lan.pass(6_000);
@@ -199,7 +203,7 @@ fn a_dead_node_is_suspect_then_down_and_alive_again_when_it_starts() {
 }
 
 #[test]
-fn a_restart_that_nobody_noticed_leaves_no_trace() {
+fn an_unnoticed_restart_leaves_no_trace() {
     let mut lan = Lan::new(3);
     lan.stop(2);
     lan.start(2);
@@ -208,7 +212,7 @@ fn a_restart_that_nobody_noticed_leaves_no_trace() {
 }
 
 #[test]
-fn who_missed_a_restart_hears_of_it_when_it_calls_the_old_boot() {
+fn a_node_that_missed_a_restart_learns_of_it_when_it_probes_the_old_boot() {
     for unlucky in 1..5 {
         let mut lan = Lan::new(5);
         lan.cuts.insert((0, unlucky));
@@ -222,7 +226,7 @@ fn who_missed_a_restart_hears_of_it_when_it_calls_the_old_boot() {
 }
 
 #[test]
-fn nobody_can_invent_a_node_or_a_boot_of_another() {
+fn a_node_cannot_invent_another_node_or_its_boot() {
     let mut lan = Lan::new(3);
     let header = foca::Header {
         src: Identity { boot: 1, ..Identity::unheard(id(2), 0, Incarnation(2)) },
@@ -238,9 +242,9 @@ fn nobody_can_invent_a_node_or_a_boot_of_another() {
 }
 
 #[test]
-fn one_who_goes_by_anothers_id_makes_no_storm() {
+fn two_processes_with_one_id_cause_no_message_storm() {
     let mut lan = Lan::new(3);
-    // A second process of node 2, by a later boot.
+    // A second process of node 2, with a later boot.
     let header = foca::Header {
         src: Identity { boot: 9, ..Identity::unheard(id(2), 0, Incarnation(2)) },
         src_incarnation: 0,
@@ -267,32 +271,32 @@ fn a_node_that_was_never_there_is_down() {
 }
 
 #[test]
-fn a_paused_node_is_down_and_back_when_it_goes_on_and_blames_nobody() {
+fn a_paused_node_is_down_and_returns_without_suspecting_others() {
     let mut lan = Lan::new(5);
-    // Some phase is one in which it waits for an answer.
+    // In some rounds it is waiting for an answer when it is paused.
     lan.slow_ms.insert(4, 250);
     for _ in 0..8 {
         lan.pass(60_130);
-        is_back_and_blames_nobody(&mut lan);
+        returns_without_suspecting_others(&mut lan);
     }
 }
 
-fn is_back_and_blames_nobody(lan: &mut Lan) {
+fn returns_without_suspecting_others(lan: &mut Lan) {
     lan.paused.insert(4);
     lan.pass(20_000);
     assert!((0..4).all(|at| lan.status(at, 4) == Status::Down));
-    // Its timers come before what waits in its sockets.
+    // Its timers run before it reads its sockets.
     lan.paused.remove(&4);
     lan.input(4, ControlInput::Tick);
     for _ in 0..1_000 {
-        assert!((0..4).all(|of| lan.status(4, of) == Status::Alive), "it was its own sleep");
+        assert!((0..4).all(|of| lan.status(4, of) == Status::Alive), "it was paused itself");
         lan.pass(10);
     }
     lan.assert_all_alive();
 }
 
 #[test]
-fn one_direction_cut_between_two_is_suspicion_not_death() {
+fn a_link_cut_in_one_direction_makes_suspect_not_down() {
     let mut lan = Lan::new(5);
     lan.cuts.insert((0, 1));
     lan.pass(10_000);
@@ -301,7 +305,7 @@ fn one_direction_cut_between_two_is_suspicion_not_death() {
         let peer_status = lan.peer_status(0, 1);
         assert_eq!((peer_status.status, peer_status.why), (Status::Suspect, Why::OnlyOthersReachIt));
         assert!((2..5).all(|at| lan.status(at, 0) == Status::Alive && lan.status(at, 1) == Status::Alive));
-        // No probe of its own is answered either: its answers do not arrive.
+        // None of its own probes is answered either, because its probes or their answers do not arrive.
         assert_ne!(lan.status(1, 0), Status::Down);
     }
     lan.cuts.clear();
@@ -310,7 +314,7 @@ fn one_direction_cut_between_two_is_suspicion_not_death() {
 }
 
 #[test]
-fn who_hears_nobody_is_given_up_though_it_speaks() {
+fn a_node_that_hears_no_others_is_down_though_it_sends() {
     let mut lan = Lan::new(5);
     lan.cuts.extend((0..4).map(|from| (from, 4)));
     lan.pass(15_000);
@@ -339,7 +343,7 @@ fn a_slow_node_is_suspect_again_and_again_and_never_down() {
 }
 
 #[test]
-fn a_lost_connection_is_suspicion_at_once_and_no_more() {
+fn a_lost_connection_makes_suspect_at_once_and_not_down() {
     let mut lan = Lan::new(3);
     lan.input(0, ControlInput::Unreachable(id(1)));
     let peer_status = lan.peer_status(0, 1);
@@ -348,13 +352,13 @@ fn a_lost_connection_is_suspicion_at_once_and_no_more() {
     assert_eq!(lan.status(0, 1), Status::Suspect);
     lan.input(0, ControlInput::Reachable(id(1)));
     assert_eq!(lan.status(0, 1), Status::Alive);
-    // Of a stranger nothing is kept.
+    // Nothing is kept about a non-member.
     lan.input(0, ControlInput::Unreachable(NodeId::new(99)));
     assert_eq!(lan.controls[0].as_ref().unwrap().liveness().iter().count(), 2);
 }
 
 #[test]
-fn two_sides_find_each_other_again_though_each_node_was_alone() {
+fn nodes_find_each_other_again_after_each_was_cut_off_alone() {
     for nodes in [2, 3, 5] {
         let mut lan = Lan::new(nodes);
         for one in 0..nodes {

@@ -1,4 +1,4 @@
-//! Questions that nodes ask each other's shards, by way of the controls.
+//! Inquiries: requests between the shards of different nodes, passed on by their controls.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,31 @@ use crate::message::gossip::{Inquiry, InquiryId};
 use crate::value::dot::{Incarnation, NodeId};
 use crate::value::time::Now;
 
-/// How many questions may wait for the shards at once. One more is dropped: who asked asks again, or does without.
+/// How many inquiries may wait for the shards at once. Further ones are dropped; the asking node repeats them or goes
+/// without.
 const INQUIRIES_MAX: usize = 256;
 
-/// The questions that wait for this node's shards.
+/// The inquiries that wait for this node's shards.
 #[derive(Debug)]
 pub(super) struct Inquiries {
     begun: u64,
-    /// For each, who asked, and under which number.
+    /// For each, the node that asked, and its own id for it.
     asked: BTreeMap<InquiryId, (NodeId, InquiryId)>,
 }
 
 impl Inquiries {
-    /// Those of one boot. They are numbered through all boots, so that no late answer is taken for one to a later question.
+    /// Inquiries of one boot. Ids never repeat across boots, so a late answer is not taken for an answer to a later
+    /// inquiry.
     pub(super) const fn new(incarnation: Incarnation, boot: u32) -> Self {
         Self { begun: incarnation.mark_of_boot(boot) << 40, asked: BTreeMap::new() }
     }
 
-    /// A number for a question.
     pub(super) const fn next_id(&mut self) -> InquiryId {
         self.begun += 1;
         InquiryId(self.begun)
     }
 
-    /// Passes a node's question on to the shards, under a number of this node's own.
+    /// Passes a node's inquiry on to the shards, under an id of this node's own.
     pub(super) fn asked(&mut self, by: NodeId, inquiry: Inquiry, effects: &mut ControlEffects) {
         if self.asked.len() < INQUIRIES_MAX {
             let id = self.next_id();
@@ -42,7 +43,7 @@ impl Inquiries {
 }
 
 impl Control {
-    /// Asks a node, which may be this one.
+    /// Sends an inquiry to a node, which may be this one.
     pub(super) fn ask(&mut self, now: Now, node: NodeId, inquiry: Inquiry, effects: &mut ControlEffects) {
         if node == self.config.node {
             self.inquiries.asked(node, inquiry, effects);
@@ -51,7 +52,8 @@ impl Control {
         }
     }
 
-    /// The shards have answered. If they cannot say, the asker hears nothing, and does not take that for a no.
+    /// The shards have answered. If they cannot, no report is sent, and the asking node does not take that for a
+    /// negative answer.
     pub(super) fn shards_report(
         &mut self,
         now: Now,

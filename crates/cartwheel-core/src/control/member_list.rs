@@ -1,4 +1,4 @@
-//! The members of a view in an order that all who have the same members share, and marks on some of them.
+//! The members of a view in a fixed order, which is the same on all nodes with the same members.
 
 use crate::cluster::membership::View;
 use crate::message::gossip::MembersDigest;
@@ -24,19 +24,18 @@ impl MemberList {
         Self { digest: MembersDigest(digest), members }
     }
 
-    /// The members in their order.
     pub(super) fn members(&self) -> &[(NodeId, Incarnation)] {
         &self.members
     }
 
-    /// At which place an incarnation of a node stands.
+    /// The position of an incarnation of a node.
     pub(super) fn place(&self, node: NodeId, incarnation: Incarnation) -> Option<usize> {
         self.members.binary_search(&(node, incarnation)).ok()
     }
 }
 
 impl MembersDigest {
-    /// That of the members of a view.
+    /// The digest of the members of a view.
     pub fn of(view: &View) -> Self {
         MemberList::of(view).digest
     }

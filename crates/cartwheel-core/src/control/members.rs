@@ -1,4 +1,4 @@
-//! Changes of the members that an administrator wants.
+//! Changes of members by administrators.
 
 use std::time::Duration;
 
@@ -9,28 +9,28 @@ use crate::ring::RingVersion;
 use crate::value::hlc::Hlc;
 use crate::value::time::{Instant, Now};
 
-/// How long an administrator waits for other nodes to know of a change that is saved here.
+/// How long an administrator waits for other nodes to learn of a change that is saved here.
 const SPREAD_WITHIN: Duration = Duration::from_secs(1);
 
-/// What an administrator wants changed: all of it or nothing.
+/// A change of members: all of it is made, or nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MembersChange {
     /// The changes, in their order.
     pub changes: Vec<ChangeKind>,
-    /// The version of the history that they were planned on, if they are to be made on no other.
+    /// The version of the history that the change was planned on. On any other version it is refused.
     pub planned_on: Option<RingVersion>,
     /// How long the administrator waits.
     pub timeout: Duration,
 }
 
-/// A change of the members that is saved.
+/// A change of members that is saved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MembersChanged {
-    /// The version of the history with it.
+    /// The version of the history with the change.
     pub version: RingVersion,
-    /// How many members know of it already, this node included; the others will.
+    /// How many members know of it, this node included. The others follow.
     pub nodes: usize,
-    /// How many members there are.
+    /// The number of members.
     pub members: usize,
 }
 
@@ -40,19 +40,18 @@ pub(super) struct Recording {
     client: ClientId,
     changes: Vec<Change>,
     deadline: Instant,
-    /// It is saved; others get to know of it until then.
+    /// Set once it is saved: until then it waits for other members to learn of it.
     spreads_until: Option<Instant>,
 }
 
 impl Recording {
-    /// When something is due.
     pub(super) fn wake_at(&self) -> Instant {
         self.spreads_until.map_or(self.deadline, |until| until.min(self.deadline))
     }
 }
 
 impl Control {
-    /// Begins a change that an administrator wants.
+    /// Begins an administrator's change.
     pub(super) fn change_members(
         &mut self,
         now: Now,
@@ -81,7 +80,7 @@ impl Control {
         check_members(&self.wanted, &change.changes).map_err(|why| Refusal::BadRequest(why.to_string()))
     }
 
-    /// Answers administrators whose changes are known everywhere, and those who will wait no longer.
+    /// Replies to administrators whose changes all members know of, and to those whose time is up.
     pub(super) fn end_recordings(&mut self, now: Now, effects: &mut ControlEffects) {
         if self.recordings.is_empty() {
             return;

@@ -1,13 +1,14 @@
-//! The part of a node that is there once, whatever number of shards it has: it keeps the history of changes, lets it spread, and
-//! hands each shard the view that follows from it.
+//! The control state machine, one for each node, however many shards it has. It keeps the history of changes, spreads
+//! it, and gives each shard the view that follows from it.
 //!
-//! Like [`crate::node::Node`] it is a state machine without input or output. Nothing that is not saved is told to anyone: a
-//! change that a client or a peer has heard of survives a crash of this node.
+//! Like [`crate::node::Node`] it does no input or output. It sends only what is saved: a change that a client or a peer
+//! has seen survives a crash of this node.
 //!
-//! **Spreading.** Every second a node tells one random member which version of the history it has. Who has had that version answers
-//! with what came since, who has not asks for what it lacks; both then hold the union, for histories merge as sets. A new change is
-//! told to everyone at once or, in a large cluster, to a handful, who tell a handful each. Whoever let a node in may die before others
-//! hear of it: so that node tells those who do not answer what let it in, and that is the one word of a stranger that is heard.
+//! **Gossip.** Every second a node sends its version of the history to one random member. A member that has had this
+//! version replies with the changes since; one that has not asks for what it lacks. Then both hold the union, because
+//! histories merge as sets. A new change is sent to all members at once, or, in a large cluster, to a few, which send
+//! it to a few each. The node that added a member may die before it has spread that change. So a new member sends the
+//! change that added it to members that do not answer, and this is the one message that is accepted from a non-member.
 
 mod change;
 mod detector;
@@ -61,35 +62,35 @@ use survey::Surveying;
 pub use survey::{Survey, Surveyed};
 pub use views::Views;
 
-/// How often a node tells another which version it has.
+/// How often a node sends its version to a random member.
 const GOSSIP_EVERY: Duration = Duration::from_secs(1);
-/// How long a node waits before it tries again to save what it could not.
+/// How long a node waits before it saves again after a failure.
 const SAVE_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How many changes may be under way at once, of clients of this node.
+/// How many changes of settings (and of members, and surveys) of this node's clients may be under way at once.
 const PENDING_MAX: usize = 64;
-/// How many others a node tells of something when it does not tell all.
-const TOLD: usize = 4;
+/// How many members a message goes to when it does not go to all.
+const FANOUT: usize = 4;
 
-/// What has happened.
+/// An input of the control.
 #[derive(Clone, Debug)]
 pub enum ControlInput {
-    /// A client of this node wants a bucket's settings changed.
+    /// A client of this node changes a bucket's settings.
     Change(ClientId, SettingsChange),
-    /// An administrator wants members changed.
+    /// An administrator changes members.
     ChangeMembers(ClientId, MembersChange),
-    /// An administrator wants to know how much nodes hold.
+    /// An administrator asks how much nodes hold.
     Survey(ClientId, Survey),
-    /// The shards of this node go by these phases from now on.
+    /// The shards of this node have adopted these phases.
     Phases(Vec<(PartitionId, ConfigPhase)>),
-    /// The shard with this index holds nothing any more that its node, which is leaving, is to hand over; or it does.
+    /// Whether the shard with this index has handed over all that its leaving node must hand over.
     Drained(u32, bool),
     /// A peer's message has arrived.
     Message(Box<Envelope>),
-    /// What this node's shards say to one of [`ControlEffects::inquiries`]; none if they cannot say.
+    /// The shards' reply to one of [`ControlEffects::inquiries`]; none if they cannot answer.
     Report(InquiryId, Option<NodeSizes>),
-    /// The connection to a node has come about.
+    /// A connection to a node was made.
     Reachable(NodeId),
-    /// The connection to a node broke, or cannot be made.
+    /// A connection to a node broke or cannot be made.
     Unreachable(NodeId),
     /// [`ControlEffects::save`] has ended.
     Saved(Result<(), WriteFailed>),
@@ -101,43 +102,43 @@ pub enum ControlInput {
     Tick,
 }
 
-/// What is to be done after a step, in any order.
+/// What the caller must do after a step, in any order.
 #[derive(Debug, Default)]
 pub struct ControlEffects {
     /// Messages to peers.
     pub sends: Vec<(NodeId, Envelope)>,
-    /// Answers to clients.
+    /// Replies to clients that changed settings.
     pub replies: Vec<(ClientId, Result<Changed, Refusal>)>,
-    /// Answers to administrators.
+    /// Replies to administrators that changed members.
     pub member_replies: Vec<(ClientId, Result<MembersChanged, Refusal>)>,
-    /// Answers to surveys; they never fail, but may say nothing of some nodes.
+    /// Replies to surveys. They never fail, but may lack some nodes.
     pub surveyed: Vec<(ClientId, Surveyed)>,
-    /// What holds in partitions, as others know it, for the shards.
+    /// Phases of partitions that peers have reported, for the shards.
     pub phases: Vec<(PartitionId, ConfigPhase)>,
-    /// [`Control::phases`] says something else than before.
+    /// Whether [`Control::phases`] has changed.
     pub phases_changed: bool,
-    /// The encoded history, to be kept in the place of the one before, synced; answered by one [`ControlInput::Saved`]. There is
-    /// never more than one under way.
+    /// The encoded history, to replace the saved one, synced. The caller answers with one [`ControlInput::Saved`].
+    /// Never more than one is under way.
     pub save: Option<Bytes>,
-    /// The epoch to be kept in the place of the one before, synced; answered by one [`ControlInput::EpochSaved`].
+    /// The epoch, to replace the saved one, synced. The caller answers with one [`ControlInput::EpochSaved`].
     pub save_epoch: Option<Epoch>,
-    /// The epoch from now on, for the shards.
+    /// The new epoch, for the shards.
     pub epoch: Option<Epoch>,
-    /// How far the cluster is with it from now on, as this node sees it.
+    /// The new status of the epoch.
     pub epoch_status: Option<EpochStatus>,
-    /// The view from now on.
+    /// The new view.
     pub view: Option<Arc<View>>,
-    /// What to think of the other nodes from now on.
+    /// The new liveness of the other nodes.
     pub liveness: Option<Arc<Liveness>>,
-    /// How many packets of SWIM made no sense.
+    /// The number of SWIM packets that made no sense.
     pub nonsense: u64,
-    /// Questions to the shards; each is answered by one [`ControlInput::Report`].
+    /// Requests to the shards. The caller answers each with one [`ControlInput::Report`].
     pub inquiries: Vec<Inquiry>,
-    /// When it wants a [`ControlInput::Tick`] at the latest.
+    /// When it needs a [`ControlInput::Tick`] at the latest.
     pub wake_at: Option<Instant>,
 }
 
-/// What it is told at its start.
+/// The configuration of a control.
 #[derive(Clone, Debug)]
 pub struct ControlConfig {
     /// The cluster.
@@ -148,17 +149,17 @@ pub struct ControlConfig {
     pub incarnation: Incarnation,
     /// Its boot.
     pub boot: u32,
-    /// Where its randomness starts. Two boots must not share one.
+    /// The seed of its random numbers. No two boots may share one.
     pub seed: u64,
-    /// The epoch that is saved; [`Epoch::UNKNOWN`] in an incarnation that has not heard of any.
+    /// The saved epoch; [`Epoch::UNKNOWN`] for an incarnation that has not learned one yet.
     pub epoch: Epoch,
-    /// One that the cluster had reached when this incarnation was made.
+    /// An epoch that the cluster had reached when this incarnation was created.
     pub epoch_floor: Epoch,
-    /// How many shards it has.
+    /// The number of shards.
     pub shards: u32,
-    /// How many changes the history holds when a snapshot takes their place ([`SNAPSHOT_AFTER`]).
+    /// How many changes the history holds before a snapshot replaces them ([`SNAPSHOT_AFTER`]).
     pub snapshot_after: usize,
-    /// Which rule of the protocol is broken on purpose; none, but in a test of the tests.
+    /// The protocol rule that is broken on purpose; none, except in tests of the tests.
     pub broken: Broken,
 }
 
@@ -166,43 +167,41 @@ pub struct ControlConfig {
 #[derive(Debug)]
 pub struct Control {
     config: ControlConfig,
-    /// What is saved, and so may be told.
+    /// What is saved, and so may be sent.
     history: History,
-    /// What follows from it.
     view: Arc<View>,
-    /// What is to be saved: `history`, and what was learnt since.
+    /// What is to be saved: `history` and all changes since.
     wanted: History,
-    /// What is being saved.
     saving: Option<History>,
     next_save: Instant,
     next_gossip: Instant,
     random: ChaCha8Rng,
     views: Box<dyn Views>,
-    /// The members of the view but this node.
+    /// The members of the view except this node.
     others: Vec<NodeId>,
     recent: Recent,
-    /// The version that each peer last said it has.
+    /// The version that each peer last reported.
     peers: BTreeMap<NodeId, RingVersion>,
     pending: Vec<Pending>,
     recordings: Vec<Recording>,
     surveys: Vec<Surveying>,
     phases: Phases,
-    /// Which shards hold nothing any more that this node is to hand over.
+    /// Whether each shard has handed over all that this node must hand over.
     drained: Vec<bool>,
     inquiries: Inquiries,
     epochs: Epochs,
     detector: Detector,
-    /// The view whose members the detector goes by.
+    /// The view whose members the detector knows.
     detected: Option<Arc<View>>,
 }
 
 impl Control {
-    /// The control of a node that has saved `history`; none if that makes no cluster.
+    /// The control of a node that has saved `history`; none if that history does not make a cluster.
     pub fn new(config: ControlConfig, history: History) -> Option<Self> {
         Self::with_views(config, history, Box::new(Folded::default()))
     }
 
-    /// The same, with its views made by `views`.
+    /// [`Self::new`], with a custom maker of views.
     pub fn with_views(config: ControlConfig, history: History, mut views: Box<dyn Views>) -> Option<Self> {
         let view = views.view(&history)?;
         Some(Self {
@@ -230,22 +229,22 @@ impl Control {
         })
     }
 
-    /// The view that follows from what is saved.
+    /// The view of the saved history.
     pub const fn view(&self) -> &Arc<View> {
         &self.view
     }
 
-    /// What this node thinks of every other; nothing before the first step.
+    /// The liveness of the other nodes; empty before the first step.
     pub const fn liveness(&self) -> &Arc<Liveness> {
         self.detector.liveness()
     }
 
-    /// What is saved.
+    /// The saved history.
     pub const fn history(&self) -> &History {
         &self.history
     }
 
-    /// Takes in one input at the time `now` and says what is to be done.
+    /// Takes in one input at the time `now` and returns what is to be done.
     pub fn step(&mut self, now: Now, input: ControlInput) -> ControlEffects {
         let mut effects = ControlEffects::default();
         self.detect_members(now, &mut effects);
@@ -254,7 +253,7 @@ impl Control {
             ControlInput::Change(client, change) => self.change(now, client, change, &mut effects),
             ControlInput::ChangeMembers(client, change) => self.change_members(now, client, change, &mut effects),
             ControlInput::Survey(client, survey) => self.survey(now, client, survey, &mut effects),
-            ControlInput::Phases(phases) => self.phases_here(now, phases, &mut effects),
+            ControlInput::Phases(phases) => self.adopt_own_phases(now, phases, &mut effects),
             ControlInput::Drained(shard_id, is_drained) => self.drained(shard_id, is_drained),
             ControlInput::Message(envelope) => self.message(now, *envelope, &mut effects),
             ControlInput::Report(id, report) => self.shards_report(now, id, report, &mut effects),
@@ -272,7 +271,7 @@ impl Control {
         if now.instant >= self.next_gossip {
             self.next_gossip = now.instant + GOSSIP_EVERY;
             self.gossip(now, &mut effects);
-            self.see_off(now, &mut effects);
+            self.record_departures(now, &mut effects);
         }
         self.save(now, &mut effects);
         self.turn_epoch(now, &mut effects);
@@ -291,7 +290,7 @@ impl Control {
         self.view = view;
     }
 
-    /// A random number below `bound`, which is not 0.
+    /// A random number below `bound`, which must not be 0.
     fn random_below(&mut self, bound: usize) -> usize {
         (self.random.next_u64() % bound as u64) as usize
     }
@@ -303,15 +302,15 @@ impl Control {
         let place = self.random_below(self.others.len());
         let peer = self.others[place];
         self.send(now, peer, self.greeting(peer), effects);
-        self.tell_epoch_again(now, peer, effects);
-        self.tell_phases(now, peer, effects);
+        self.resend_epoch(now, peer, effects);
+        self.send_phases_digest(now, peer, effects);
     }
 
     fn version(&self) -> RingVersion {
         self.view.ring.version()
     }
 
-    /// Takes in what a member says, and who it is that nobody here has heard of.
+    /// Takes in a notice of a member; of a non-member, only the change that adds it.
     fn message(&mut self, now: Now, envelope: Envelope, effects: &mut ControlEffects) {
         let (from, sender) = (envelope.from, (envelope.from, envelope.from_incarnation, envelope.from_boot));
         let Message::Notice(notice) = envelope.message else { return };
@@ -320,14 +319,14 @@ impl Control {
         }
         if self.view.member(from).is_none() {
             if let Notice::Changes(Changes { changes, .. }) = notice {
-                self.stranger_came(Home { node: from, incarnation: envelope.from_incarnation }, &changes);
+                self.heard_from_stranger(Home { node: from, incarnation: envelope.from_incarnation }, &changes);
             }
             return;
         }
         match notice {
             Notice::Epoch(notice) => self.epochs.heard(from, envelope.from_incarnation, &notice),
             Notice::Swim(packet) => self.hear(now, sender, &packet, effects),
-            Notice::Phases(notice) => self.phases_there(now, from, notice, effects),
+            Notice::Phases(notice) => self.heard_phases(now, from, notice, effects),
             Notice::Drained(incarnation, version) => self.has_drained(now, from, incarnation, version, effects),
             Notice::Have(version) => self.peer_has(now, from, version, effects),
             Notice::Want(had) => self.wanted_by(now, from, &had, effects),
@@ -344,57 +343,57 @@ impl Control {
         if !self.detector.heard(now, sender, packet, &mut output) {
             effects.nonsense += 1;
         }
-        self.tell(now, output, effects);
+        self.send_packets(now, output, effects);
     }
 
     fn connected(&mut self, now: Now, node: NodeId, connected: bool, effects: &mut ControlEffects) {
         let mut output = DetectorOutput::default();
         self.detector.connected(now, node, connected, &mut output);
-        self.tell(now, output, effects);
+        self.send_packets(now, output, effects);
         if connected && self.view.member(node).is_some() {
-            self.tell_phases(now, node, effects);
+            self.send_phases_digest(now, node, effects);
         }
     }
 
-    /// Has the detector go by the members of the view.
+    /// Gives the detector the members of the view.
     fn detect_members(&mut self, now: Now, effects: &mut ControlEffects) {
         if self.detected.as_ref().is_none_or(|detected| !Arc::ptr_eq(detected, &self.view)) {
             let mut output = DetectorOutput::default();
             self.detector.set_members(now, &self.view, &mut output);
             self.detected = Some(self.view.clone());
-            self.tell(now, output, effects);
+            self.send_packets(now, output, effects);
         }
     }
 
-    /// Lets the detector do what is due.
     fn detect(&mut self, now: Now, effects: &mut ControlEffects) {
         self.detect_members(now, effects);
         let mut output = DetectorOutput::default();
         effects.liveness = self.detector.tick(now, &mut output);
-        self.tell(now, output, effects);
+        self.send_packets(now, output, effects);
     }
 
-    fn tell(&self, now: Now, output: DetectorOutput, effects: &mut ControlEffects) {
+    fn send_packets(&self, now: Now, output: DetectorOutput, effects: &mut ControlEffects) {
         for (to, packet) in output.sends {
             self.send(now, to, Notice::Swim(packet), effects);
         }
     }
 
-    /// Whether there is anything to save: what is wanted grows out of what is saved.
+    /// Whether there is anything to save. `wanted` always contains `history`.
     fn has_unsaved(&self) -> bool {
         self.history.is_before(&self.wanted)
     }
 
-    /// Has a snapshot take the place of the changes once there are many, and every member has said that it knows exactly these, whether or not it
-    /// is there now. One that is there sees to it, or whoever finds it so if that one does not: as long as changes come one upon the other, only
-    /// those hear from everybody through whom they come. Who knows the same comes to the same.
+    /// Replaces the changes by a snapshot once there are many and every member, reachable or not, has reported exactly
+    /// this history. The first reachable member does so, or, with twice as many changes, any member that finds it so:
+    /// under a steady stream of changes, only the members that the changes come through hear from all others. Members
+    /// with the same history make the same snapshot.
     fn take_snapshot(&mut self) {
-        // A snapshot and the founding are left at the least.
+        // A snapshot and the bootstrap always remain.
         let after = self.config.snapshot_after.max(2);
         if self.history.len() <= after || self.saving.is_some() || self.has_unsaved() {
             return;
         }
-        let is_first = self.first_of_those_who_stay() == Some(self.config.node);
+        let is_first = self.first_staying() == Some(self.config.node);
         let is_mine = is_first || self.history.len() > 2 * after;
         if !is_mine || self.nodes_up_to_date() < self.view.members().len() {
             return;
@@ -404,7 +403,7 @@ impl Control {
         }
     }
 
-    /// Begins to save what is not saved, unless that is under way.
+    /// Begins to save what is not saved, unless a save is under way.
     fn save(&mut self, now: Now, effects: &mut ControlEffects) {
         if self.saving.is_none() && self.has_unsaved() && now.instant >= self.next_save {
             if self.config.broken.is(Mutation::SettingsUnsaved) {

@@ -1,5 +1,6 @@
-//! What holds in all partitions, as far as this node knows, and how that spreads: whoever coordinates a request, or is to hold a
-//! partition, needs to know who holds it now. It decides nothing: what a replica says of its own partitions goes before it.
+//! The phases of all partitions, as far as this node knows, and how they spread. A coordinator, or a node that is to
+//! hold a partition, needs to know its current homes. These phases decide nothing: a replica's own partition state
+//! takes precedence.
 
 use std::collections::BTreeSet;
 
@@ -14,23 +15,23 @@ use crate::value::dot::{Incarnation, NodeId};
 use crate::value::hlc::Hlc;
 use crate::value::time::Now;
 
-/// What holds, as one node knows it.
+/// The phases that one node knows.
 #[derive(Debug)]
 pub(super) struct Phases {
     by_partition: Vec<ConfigPhase>,
     digest: u64,
-    /// The nodes that knew nothing later than this node, when they last said what they know in this boot.
+    /// The nodes that knew no later phase than this node, when they last reported theirs in this boot.
     compared: BTreeSet<NodeId>,
 }
 
 impl Phases {
-    /// Nothing but the founding is known.
+    /// Only the configurations of the bootstrap are known.
     pub(super) fn new(view: &View) -> Self {
         let first = |partition| ConfigPhase::Stable(view.first_configuration(partition));
         Self { by_partition: view.ring.partitions().iter().map(first).collect(), digest: 0, compared: BTreeSet::new() }
     }
 
-    /// Takes in what holds in a partition; false if that was known.
+    /// Takes in the phase of a partition; false if it is not newer.
     fn learn(&mut self, partition: PartitionId, phase: ConfigPhase) -> bool {
         let Some(known) = self.by_partition.get_mut(partition.index()) else { return false };
         if phase.version() <= known.version() {
@@ -41,7 +42,6 @@ impl Phases {
         true
     }
 
-    /// What holds in each partition.
     pub(super) fn all(&self) -> &[ConfigPhase] {
         &self.by_partition
     }
@@ -50,20 +50,20 @@ impl Phases {
         self.by_partition.iter().map(ConfigPhase::version).collect()
     }
 
-    /// What is known of later than these steps.
+    /// The known phases that are later than these versions.
     fn later_than(&self, versions: &[ConfigVersion]) -> Vec<(PartitionId, ConfigPhase)> {
         let phases = (0..).map(PartitionId).zip(&self.by_partition).zip(versions);
         let later = phases.filter(|((_, phase), version)| phase.version() > **version);
         later.map(|((partition, phase), _)| (partition, phase.clone())).take(PHASES_MAX).collect()
     }
 
-    /// Whether a partition names a node in this incarnation as a home of any key.
+    /// Whether a partition names this incarnation of a node as a home of any key.
     fn name(&self, home: Home) -> bool {
         self.by_partition.iter().any(|phase| phase.is_home_of_any(home))
     }
 }
 
-/// Nothing for the founding, so that all begin alike.
+/// The digest is 0 for the configurations of the bootstrap, so that all nodes begin alike.
 fn digest(partition: PartitionId, version: ConfigVersion) -> u64 {
     if version == ConfigVersion::default() {
         return 0;
@@ -73,18 +73,18 @@ fn digest(partition: PartitionId, version: ConfigVersion) -> u64 {
 }
 
 impl Control {
-    /// The nodes that this node has learnt from what they know of what holds in partitions, in this boot.
+    /// The nodes whose phases this node has learned in this boot.
     pub const fn compared(&self) -> &BTreeSet<NodeId> {
         &self.phases.compared
     }
 
-    /// What holds in each partition, as far as this node knows.
+    /// The phase of each partition, as far as this node knows.
     pub fn phases(&self) -> &[ConfigPhase] {
         self.phases.all()
     }
 
-    /// This node's shards go by these phases from now on, and others are to know.
-    pub(super) fn phases_here(
+    /// This node's shards have adopted these phases, which are sent to others.
+    pub(super) fn adopt_own_phases(
         &mut self,
         now: Now,
         phases: Vec<(PartitionId, ConfigPhase)>,
@@ -100,13 +100,13 @@ impl Control {
             return;
         }
         effects.phases_changed = true;
-        for peer in self.everyone_or_some() {
+        for peer in self.peers_to_notify() {
             self.send(now, peer, Notice::Phases(PhasesNotice::Hold(news.clone())), effects);
         }
     }
 
-    /// A peer tells of what holds.
-    pub(super) fn phases_there(&mut self, now: Now, from: NodeId, notice: PhasesNotice, effects: &mut ControlEffects) {
+    /// A peer reports phases.
+    pub(super) fn heard_phases(&mut self, now: Now, from: NodeId, notice: PhasesNotice, effects: &mut ControlEffects) {
         match notice {
             PhasesNotice::Digest { digest, asks } if digest == self.phases.digest => {
                 self.phases.compared.insert(from);
@@ -140,16 +140,16 @@ impl Control {
                         effects.phases_changed = true;
                     }
                 }
-                // There may be more.
+                // The peer may know of more.
                 if !self.phases.compared.contains(&from) {
-                    self.tell_phases(now, from, effects);
+                    self.send_phases_digest(now, from, effects);
                 }
             }
         }
     }
 
-    /// Tells a peer which phases this node knows, and asks for what that one knows if it has not said so in this boot.
-    pub(super) fn tell_phases(&self, now: Now, to: NodeId, effects: &mut ControlEffects) {
+    /// Sends a peer the digest of the known phases, and asks for its own if it has not reported it in this boot.
+    pub(super) fn send_phases_digest(&self, now: Now, to: NodeId, effects: &mut ControlEffects) {
         let (digest, asks) = (self.phases.digest, !self.phases.compared.contains(&to));
         self.send(now, to, Notice::Phases(PhasesNotice::Digest { digest, asks }), effects);
     }
@@ -158,14 +158,14 @@ impl Control {
         self.view.ring.nodes().iter().any(|placed| placed.id == node)
     }
 
-    /// The nodes that are leaving and that no partition names any more.
+    /// The leaving nodes that no partition names any more.
     fn unnamed(&self) -> Vec<Home> {
         let leaving = self.view.members().filter(|known| known.leaving && !self.is_placed(known.member.id));
         let homes = leaving.map(|known| Home { node: known.member.id, incarnation: known.member.incarnation });
         homes.filter(|&home| !self.phases.name(home)).collect()
     }
 
-    /// What a node that is leaving records might go with it, so it records no changes any more.
+    /// Whether this node may record changes. A leaving node may not: they could be lost with it.
     pub(super) fn takes_changes(&self) -> Result<(), Refusal> {
         let is_leaving = self.view.member(self.config.node).is_some_and(|known| known.leaving);
         if is_leaving && !self.is_placed(self.config.node) {
@@ -174,17 +174,18 @@ impl Control {
         Ok(())
     }
 
-    /// A removed node that holds nothing any more says so to those who stay. One of them that knows all that the leaving node knows
-    /// records that it has left, and so of one that is dead, once no partition names it.
-    pub(super) fn see_off(&mut self, now: Now, effects: &mut ControlEffects) {
+    /// A removed node that holds nothing any more reports so to staying members. One of them that knows all changes
+    /// that the leaving node knows records that it has left. If the leaving node is dead, that is recorded once no
+    /// partition names it.
+    pub(super) fn record_departures(&mut self, now: Now, effects: &mut ControlEffects) {
         let me = self.config.node;
         for Home { node, incarnation } in self.unnamed() {
             if node == me && !self.drained.is_empty() && self.drained.iter().all(|&drained| drained) {
-                for peer in self.first_of_those_who_stay().into_iter().chain(self.some_others()) {
+                for peer in self.first_staying().into_iter().chain(self.some_others()) {
                     self.send(now, peer, Notice::Drained(incarnation, self.version()), effects);
                 }
             } else if self.liveness().status(node) == Status::Down
-                && self.first_of_those_who_stay() == Some(me)
+                && self.first_staying() == Some(me)
                 && self.has_compared_with_most()
             {
                 self.record_left(now, node, incarnation);
@@ -192,7 +193,7 @@ impl Control {
         }
     }
 
-    /// A node says that in this incarnation it holds nothing any more, and which version of the history it has.
+    /// A node reports that this incarnation of it holds nothing any more, and which version of the history it has.
     pub(super) fn has_drained(
         &mut self,
         now: Now,
@@ -202,22 +203,22 @@ impl Control {
         effects: &mut ControlEffects,
     ) {
         let is_leaving = self.unnamed().contains(&Home { node: from, incarnation });
-        if !is_leaving || self.first_of_those_who_stay() != Some(self.config.node) || !self.has_compared_with_most() {
+        if !is_leaving || self.first_staying() != Some(self.config.node) || !self.has_compared_with_most() {
             return;
         }
         if self.has_had(version) {
             self.record_left(now, from, incarnation);
         } else {
-            // It says so again, when this node has learnt the rest.
+            // The node reports again, and by then this node has learned the rest.
             self.peer_has(now, from, version, effects);
         }
     }
 
-    /// Whether most of those who stay have told this node what holds since it has started. Before that it goes by the founding, which names
-    /// no node that came later.
+    /// Whether most staying members have reported their phases to this node since it started. Before that, this node
+    /// may know only the bootstrap, which names no node that joined later.
     fn has_compared_with_most(&self) -> bool {
         let is_compared = |node: &NodeId| *node == self.config.node || self.compared().contains(node);
-        let stay: Vec<NodeId> = self.those_who_stay().collect();
+        let stay: Vec<NodeId> = self.staying().collect();
         2 * stay.iter().filter(|node| is_compared(node)).count() > stay.len()
     }
 
@@ -227,18 +228,19 @@ impl Control {
         }
     }
 
-    /// The first of those who stay and seem to be there: what one is to do, it does. Who was removed stays where too few would remain.
-    pub(super) fn first_of_those_who_stay(&self) -> Option<NodeId> {
-        let is_there = |node: &NodeId| *node == self.config.node || self.liveness().status(*node) != Status::Down;
-        self.those_who_stay().filter(is_there).min()
+    /// The staying member with the lowest id that seems reachable: a task for one member is its task. A removed node
+    /// stays if too few would remain.
+    pub(super) fn first_staying(&self) -> Option<NodeId> {
+        let is_reachable = |node: &NodeId| *node == self.config.node || self.liveness().status(*node) != Status::Down;
+        self.staying().filter(is_reachable).min()
     }
 
-    fn those_who_stay(&self) -> impl Iterator<Item = NodeId> {
+    fn staying(&self) -> impl Iterator<Item = NodeId> {
         let stay = self.view.members().filter(|known| !known.leaving || self.is_placed(known.member.id));
         stay.map(|known| known.member.id)
     }
 
-    /// A shard holds nothing any more that its node is to hand over, or does again.
+    /// Whether a shard has handed over all that its leaving node must hand over.
     pub(super) fn drained(&mut self, shard_id: u32, is_drained: bool) {
         if let Some(drained) = self.drained.get_mut(shard_id as usize) {
             *drained = is_drained;

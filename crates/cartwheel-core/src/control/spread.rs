@@ -1,11 +1,11 @@
-//! How changes of the history spread from node to node.
+//! Gossip of the history.
 //!
-//! A history can be large: each member is some 150 bytes. So nodes tell each other what came since a version that both have had,
-//! and only where there is none that they remember, all that they have.
+//! A history can be large: each member takes some 150 bytes. So nodes send each other the changes since a version that
+//! both have had. They send the whole history only if they remember no such version.
 
 use std::collections::VecDeque;
 
-use super::{Control, ControlEffects, Notice, TOLD};
+use super::{Control, ControlEffects, Notice, FANOUT};
 use crate::cluster::configuration::Home;
 use crate::cluster::liveness::Status;
 use crate::cluster::membership::History;
@@ -14,24 +14,24 @@ use crate::ring::RingVersion;
 use crate::value::dot::NodeId;
 use crate::value::time::Now;
 
-/// How many changes a history may hold for a peer's to be taken in. It is far above what one node records, since the sides of a cut
-/// network record on their own, and keeps a broken peer from filling memory and disk.
+/// How many changes a history may hold after a peer's were merged. Far more than one node records, since the sides of a
+/// network partition record independently. The limit keeps a faulty peer from filling memory and disk.
 pub(super) const LEARNT_MAX: usize = 100_000;
-/// In a cluster of up to so many members everyone is told of a change at once.
-pub(super) const EVERYONE_MAX: usize = 32;
-/// How many of its former versions a node remembers, and how many changes may have come since.
+/// In a cluster of up to this many members, a change is sent to all at once.
+pub(super) const SMALL_CLUSTER_MAX: usize = 32;
+/// How many of its former versions a node remembers, and how many changes since.
 const STEPS_MAX: usize = 64;
 const STEP_CHANGES_MAX: usize = 256;
-/// The versions that this node has had lately, and what came to each.
+/// The versions that this node has had lately, and the changes since.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// A version, and what made the next of it; the latest last.
+    /// Each version, and the changes that made the next one of it; the latest last.
     steps: VecDeque<(RingVersion, History)>,
     changes: usize,
 }
 
 impl Recent {
-    /// The version was followed by another, with these changes more.
+    /// Records that the version was followed by another, through these changes.
     fn push(&mut self, version: RingVersion, came: History) {
         self.changes += came.len();
         self.steps.push_back((version, came));
@@ -41,7 +41,7 @@ impl Recent {
         }
     }
 
-    /// What came since a version; none if that is not known.
+    /// The changes since a version; none if it is not remembered.
     fn since(&self, version: RingVersion) -> Option<History> {
         let place = self.steps.iter().position(|(former, _)| *former == version)?;
         let mut came = History::new();
@@ -53,35 +53,35 @@ impl Recent {
 }
 
 impl Control {
-    /// Whether the cluster is so small that everyone is told of a change at once.
+    /// Whether the cluster is so small that a change is sent to all members at once.
     pub(super) fn is_small(&self) -> bool {
-        self.view.members().len() <= EVERYONE_MAX
+        self.view.members().len() <= SMALL_CLUSTER_MAX
     }
 
-    /// A handful of the other members, chosen at random.
+    /// A few of the other members, chosen at random.
     pub(super) fn some_others(&mut self) -> Vec<NodeId> {
         let mut left = self.others.clone();
-        let wanted = TOLD.min(left.len());
+        let wanted = FANOUT.min(left.len());
         (0..wanted).map(|_| left.swap_remove(self.random_below(left.len()))).collect()
     }
 
-    /// Whom to tell of a change at once.
-    pub(super) fn everyone_or_some(&mut self) -> Vec<NodeId> {
+    /// The members that a change is sent to at once.
+    pub(super) fn peers_to_notify(&mut self) -> Vec<NodeId> {
         if self.is_small() { self.others.clone() } else { self.some_others() }
     }
 
-    /// What came since a version that this node has, or has had; none if it knows nothing of it.
+    /// The changes since a version that this node has or has had; none if it does not remember it.
     fn since(&self, version: RingVersion) -> Option<History> {
         if version == self.version() { Some(History::new()) } else { self.recent.since(version) }
     }
 
-    /// Whether this node knows all that a version stands for: it has it, or has had it lately.
+    /// Whether this node has, or has had, a version, and so knows all its changes.
     pub(super) fn has_had(&self, version: RingVersion) -> bool {
         version == self.version() || self.recent.steps.iter().any(|&(former, _)| former == version)
     }
 
-    /// What a member is told now and then. One that does not answer may not know that this node is a member, and listens only if it is
-    /// told what let it in.
+    /// The notice that members are sent now and then. A member that does not answer may not know that this node is a
+    /// member, and listens only to the change that added it.
     pub(super) fn greeting(&self, peer: NodeId) -> Notice {
         let version = self.version();
         let is_known_there = self.peers.get(&peer) == Some(&version);
@@ -92,14 +92,14 @@ impl Control {
         Notice::Changes(Changes { since: version, version, changes, is_answer: false })
     }
 
-    /// A node that is no member here tells of changes. It is heard if one of them lets it in.
-    pub(super) fn stranger_came(&mut self, stranger: Home, changes: &History) {
+    /// A non-member sends changes. They are accepted if one of them adds it.
+    pub(super) fn heard_from_stranger(&mut self, stranger: Home, changes: &History) {
         if changes.changes().any(|change| change.what.lets_in(stranger)) {
             self.learn(changes);
         }
     }
 
-    /// A member says which version it has.
+    /// A member reports its version.
     pub(super) fn peer_has(&mut self, now: Now, from: NodeId, version: RingVersion, effects: &mut ControlEffects) {
         self.peers.insert(from, version);
         if version == self.version() {
@@ -111,20 +111,20 @@ impl Control {
         }
     }
 
-    /// Asks a member for what it has and this node lacks.
+    /// Asks a member for the changes that this node lacks.
     fn want(&self, now: Now, from: NodeId, effects: &mut ControlEffects) {
         let former = self.recent.steps.iter().rev().map(|&(version, _)| version);
         let versions = [self.version()].into_iter().chain(former).take(WANT_MAX).collect();
         self.send(now, from, Notice::Want(versions), effects);
     }
 
-    /// A member that has had these versions, the first now, asks for what it lacks.
+    /// A member that has had these versions (the first is its current one) asks for the changes that it lacks.
     pub(super) fn wanted_by(&mut self, now: Now, from: NodeId, had: &[RingVersion], effects: &mut ControlEffects) {
         if let Some(&version) = had.first() {
             self.peers.insert(from, version);
         }
         if had.contains(&self.version()) {
-            // It lacks nothing; rather it has what this node lacks.
+            // The member lacks nothing; this node lacks something of what it has.
             return self.send(now, from, Notice::Have(self.version()), effects);
         }
         match had.iter().find_map(|&version| Some((version, self.since(version)?))) {
@@ -138,16 +138,16 @@ impl Control {
         self.send(now, to, Notice::Changes(notice), effects);
     }
 
-    /// A member says what came since a version.
+    /// A member sends the changes since a version.
     pub(super) fn changes_came(&mut self, now: Now, from: NodeId, notice: Changes, effects: &mut ControlEffects) {
         let Changes { since, version, changes, is_answer } = notice;
         self.peers.insert(from, version);
         if version == self.version() {
-            // Both have the same, and now the peer knows it.
+            // Both have the same version now, and this tells the peer so.
             return self.send(now, from, Notice::Have(version), effects);
         }
         let Some(ours) = self.since(since) else {
-            // It may be far behind, or this node.
+            // Either of the two may be far behind.
             return self.peer_has(now, from, version, effects);
         };
         if self.learn(&changes) && !is_answer {
@@ -159,14 +159,14 @@ impl Control {
         }
     }
 
-    /// A member tells all that it has.
+    /// A member sends its whole history.
     pub(super) fn history_came(&mut self, now: Now, from: NodeId, history: &History, effects: &mut ControlEffects) {
         if self.learn_all(now, from, history, effects) && !self.history.is_within(history) {
             self.send(now, from, Notice::Complement(self.history.clone()), effects);
         }
     }
 
-    /// Takes in all that a member has; false if it makes no sense.
+    /// Takes in a member's whole history; false if it makes no sense.
     pub(super) fn learn_all(
         &mut self,
         now: Now,
@@ -179,20 +179,20 @@ impl Control {
         }
         self.peers.insert(from, history.version());
         if *history == self.history {
-            // Both have the same, and now the peer knows it.
+            // Both have the same history now, and this tells the peer so.
             self.send(now, from, Notice::Have(self.version()), effects);
         }
         true
     }
 
-    /// Takes in changes; false if they make no sense. What is new here is saved before it is told to anyone.
+    /// Takes in changes; false if they make no sense. They are saved before they are sent on.
     fn learn(&mut self, changes: &History) -> bool {
         if changes.is_within(&self.wanted) {
             return true;
         }
         let mut union = self.wanted.clone();
         union.merge(changes);
-        // Changes that would make another cluster of this one are a mistake or a lie.
+        // Changes that would make this another cluster are a mistake or an attack.
         if union.len() > LEARNT_MAX || union.cluster() != Some(self.config.cluster) {
             return false;
         }
@@ -200,8 +200,9 @@ impl Control {
         true
     }
 
-    /// Goes by a history that is saved. In a small cluster whoever made a change tells everyone, and who learnt of one says so to
-    /// those who have it; in a large one each tells some, whoever made it. Gossip does the rest.
+    /// Adopts a saved history. In a small cluster, the author of a change sends it to all members, and a node that
+    /// learned of it confirms that to members that have it. In a large cluster each sends it to a few. Gossip does the
+    /// rest.
     pub(super) fn adopt(&mut self, now: Now, history: History, effects: &mut ControlEffects) {
         let Some(view) = self.views.view(&history) else { return };
         let came = history.without(&self.history);
@@ -213,17 +214,17 @@ impl Control {
         let version = self.version();
         let alike: Vec<NodeId> =
             self.peers.iter().filter(|&(_, theirs)| *theirs == version).map(|(&peer, _)| peer).collect();
-        let told = if self.is_small() && !is_author { Vec::new() } else { self.everyone_or_some() };
+        let told = if self.is_small() && !is_author { Vec::new() } else { self.peers_to_notify() };
         for peer in told.into_iter().filter(|peer| !alike.contains(peer)) {
-            self.tell_latest(now, peer, effects);
+            self.send_latest(now, peer, effects);
         }
         for peer in alike {
             self.send(now, peer, Notice::Have(version), effects);
         }
     }
 
-    /// Tells a member of what has come, since the version that it is likely to have.
-    fn tell_latest(&self, now: Now, peer: NodeId, effects: &mut ControlEffects) {
+    /// Sends a member the changes since the version that it probably has.
+    fn send_latest(&self, now: Now, peer: NodeId, effects: &mut ControlEffects) {
         let theirs = self.peers.get(&peer).and_then(|&version| Some((version, self.since(version)?)));
         let former = || self.recent.steps.back().cloned();
         if let Some((since, changes)) = theirs.or_else(former) {
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_since_a_version_is_known_for_a_while() {
+    fn recent_changes_are_remembered_by_version() {
         let mut recent = Recent::default();
         (1..=3).for_each(|number| recent.push(version(number), one(number)));
         assert_eq!(recent.since(version(2)).map(|came| came.len()), Some(2));
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_too_large_is_not_kept() {
+    fn changes_too_large_to_remember_are_dropped() {
         let mut recent = Recent::default();
         let mut large = History::new();
         for number in 0..=STEP_CHANGES_MAX as u64 {

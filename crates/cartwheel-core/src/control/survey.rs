@@ -1,4 +1,4 @@
-//! How much nodes hold of partitions, as they say themselves when an administrator wants to know.
+//! Surveys: how much nodes hold of partitions, as they report it when an administrator asks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,23 +12,23 @@ use crate::ring::PartitionId;
 use crate::value::dot::NodeId;
 use crate::value::time::{Instant, Now};
 
-/// Which nodes are to say how much they hold of which partitions.
+/// The nodes and partitions that an administrator asks about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Survey {
     /// The partitions, by node.
     pub of: BTreeMap<NodeId, BTreeSet<PartitionId>>,
-    /// How long the administrator waits for them.
+    /// How long the administrator waits.
     pub timeout: Duration,
 }
 
-/// What those said that answered.
+/// The answers, by node.
 pub type Surveyed = BTreeMap<NodeId, NodeSizes>;
 
 /// A survey under way.
 #[derive(Debug)]
 pub(super) struct Surveying {
     client: ClientId,
-    /// The questions that are not answered, and to whom they were put.
+    /// The unanswered requests, each with its node.
     open: BTreeMap<InquiryId, NodeId>,
     found: Surveyed,
     until: Instant,
@@ -40,7 +40,7 @@ impl Surveying {
         self.until
     }
 
-    /// What was found: of nodes that have answered all that they were asked.
+    /// The answers of nodes that have answered all their requests.
     fn end(mut self) -> (ClientId, Surveyed) {
         for silent in self.open.values() {
             self.found.remove(silent);
@@ -50,20 +50,20 @@ impl Surveying {
 }
 
 impl Control {
-    /// Asks those nodes that seem to be there.
+    /// Begins a survey of the nodes that seem reachable.
     pub(super) fn survey(&mut self, now: Now, client: ClientId, survey: Survey, effects: &mut ControlEffects) {
         if self.surveys.len() >= PENDING_MAX {
             return effects.surveyed.push((client, Surveyed::new()));
         }
-        let is_there = |node: NodeId| {
+        let is_reachable = |node: NodeId| {
             let is_member = self.view.member(node).is_some();
             is_member && (node == self.config.node || self.liveness().status(node) != Status::Down)
         };
-        let asked: Vec<_> = survey.of.into_iter().filter(|&(node, _)| is_there(node)).collect();
+        let asked: Vec<_> = survey.of.into_iter().filter(|&(node, _)| is_reachable(node)).collect();
         let mut open = BTreeMap::new();
         for (node, partitions) in asked {
             let partitions: Vec<PartitionId> = partitions.into_iter().collect();
-            // One that is asked about none still says what it is to hand over.
+            // A node that is asked about no partitions still reports what it must hand over.
             let parts = if partitions.is_empty() { vec![&[][..]] } else { partitions.chunks(ASKED_MAX).collect() };
             for part in parts {
                 let id = self.inquiries.next_id();
@@ -74,14 +74,14 @@ impl Control {
         self.surveys.push(Surveying { client, open, found: Surveyed::new(), until: now.instant + survey.timeout });
     }
 
-    /// A node has said how much it holds.
+    /// A node has answered.
     pub(super) fn surveyed(&mut self, from: NodeId, id: InquiryId, sizes: NodeSizes) {
         let Some(survey) = self.surveys.iter_mut().find(|survey| survey.open.get(&id) == Some(&from)) else { return };
         survey.open.remove(&id);
         survey.found.entry(from).or_default().merge(sizes);
     }
 
-    /// Answers those who know all that they wanted to know, and those who will wait no longer.
+    /// Replies to surveys that are complete, and to those whose time is up.
     pub(super) fn end_surveys(&mut self, now: Now, effects: &mut ControlEffects) {
         let ended = self.surveys.extract_if(.., |survey| survey.open.is_empty() || now.instant >= survey.until);
         effects.surveyed.extend(ended.map(Surveying::end));

@@ -1,6 +1,6 @@
-//! What SWIM says between two nodes: who is meant, and how it is written down.
+//! SWIM packets: identities of nodes, and their encoding.
 //!
-//! The form is fixed: numbers in network order, an identity in 28 bytes.
+//! The format is fixed: numbers in network byte order, an identity in 28 bytes.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use foca::{Codec, Header, Member, Message, State};
 
 use crate::value::dot::{Incarnation, NodeId};
 
-/// The longest packet, in bytes: a header, and what is said of some fifty nodes.
+/// The longest packet, in bytes: a header, and updates about some fifty nodes.
 pub(super) const PACKET_BYTES_MAX: usize = 1_400;
 
 const IDENTITY_BYTES: usize = 28;
@@ -19,22 +19,22 @@ const HEADER_BYTES_MAX: usize = 3 * IDENTITY_BYTES + 4;
 
 /// A node as SWIM knows it.
 ///
-/// What was said of one boot says nothing of the next. Within a boot a node that was given up comes back as a renewal, for SWIM
-/// takes nothing back.
+/// Reports on one boot say nothing about the next. Within a boot, a node that was declared down returns as a renewal,
+/// because in SWIM "down" is final.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
     pub(super) node: NodeId,
-    /// How many incarnations of the node are known to have ended. Incarnations have no order of their own; each node goes by what it knows itself,
-    /// whatever a packet says.
+    /// How many incarnations of the node are known to have ended, which orders its incarnations. Each node uses the
+    /// number that it knows itself, not that of a packet.
     pub(super) generation: u32,
     pub(super) incarnation: Incarnation,
-    /// 0 is before every boot: which one it is has not been heard.
+    /// 0 is before every boot: the current one is not known yet.
     pub(super) boot: u32,
     pub(super) renewal: u32,
 }
 
 impl Identity {
-    /// A member of which nothing has been heard.
+    /// A member of which no message was received.
     pub(super) const fn unheard(node: NodeId, generation: u32, incarnation: Incarnation) -> Self {
         Self { node, generation, incarnation, boot: 0, renewal: 0 }
     }
@@ -57,14 +57,14 @@ impl foca::Identity for Identity {
     }
 }
 
-/// Why a packet cannot be read.
+/// Why a packet is invalid.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum BadPacket {
     /// It ends too early.
     Short,
-    /// It has a number that means nothing.
+    /// It has an invalid number.
     Number(u8),
-    /// It does not fit.
+    /// It is too long.
     Full,
 }
 
@@ -72,8 +72,8 @@ impl fmt::Display for BadPacket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Short => f.write_str("the packet ends too early"),
-            Self::Number(number) => write!(f, "{number} means nothing"),
-            Self::Full => f.write_str("the packet is full"),
+            Self::Number(number) => write!(f, "{number} is not a valid number here"),
+            Self::Full => f.write_str("the packet is too long"),
         }
     }
 }
@@ -86,7 +86,7 @@ impl From<TryGetError> for BadPacket {
     }
 }
 
-/// Writes and reads packets.
+/// Encodes and decodes packets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PacketCodec;
 
@@ -194,21 +194,21 @@ fn get_message(buf: &mut impl Buf) -> Result<Message<Identity>, BadPacket> {
         7 => Message::Feed,
         8 => Message::Gossip,
         10 => Message::TurnUndead,
-        // Nothing is broadcast beside what SWIM itself says.
+        // SWIM's custom broadcasts are not used.
         number => return Err(BadPacket::Number(number)),
     })
 }
 
-/// A packet, read as a whole.
+/// A decoded packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Packet {
     pub(super) header: Header<Identity>,
-    /// What the sender says of nodes.
+    /// The states of nodes, as the sender knows them.
     pub(super) updates: Vec<Member<Identity>>,
 }
 
 impl Packet {
-    /// Reads a packet to its end.
+    /// Decodes a whole packet.
     pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, BadPacket> {
         if bytes.len() > PACKET_BYTES_MAX {
             return Err(BadPacket::Full);
@@ -225,7 +225,7 @@ impl Packet {
         }
     }
 
-    /// Has `change` do something with each node that it names.
+    /// Applies `change` to each identity in the packet.
     pub(super) fn each_identity(&mut self, mut change: impl FnMut(&mut Identity)) {
         change(&mut self.header.src);
         change(&mut self.header.dst);
@@ -246,7 +246,7 @@ impl Packet {
     /// The bytes that [`Self::decode`] reads.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES_MAX + 2 + MEMBER_BYTES * self.updates.len());
-        // A vector has room for everything.
+        // A vector always has room.
         let _ = PacketCodec.encode_header(&self.header, &mut bytes);
         if !self.updates.is_empty() {
             bytes.put_u16(self.updates.len() as u16);
@@ -295,7 +295,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_packet_survives_its_codec(
+        fn a_packet_decodes_to_itself(
             (src, dst, src_incarnation, message) in (identity(), identity(), any::<u16>(), message()),
             updates in prop::collection::vec(update(), 0..40),
         ) {
@@ -310,7 +310,7 @@ mod tests {
         }
 
         #[test]
-        fn junk_is_refused_or_read(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn junk_is_refused_or_decoded_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(packet) = Packet::decode(&bytes) {
                 prop_assert_eq!(Packet::decode(&packet.encode()), Ok(packet));
             }

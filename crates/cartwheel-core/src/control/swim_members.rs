@@ -1,4 +1,4 @@
-//! What SWIM knows of the other members, by node, and what of it has changed since the last look.
+//! SWIM's member list, by node, and its changes since the last update.
 
 use std::collections::BTreeMap;
 
@@ -7,39 +7,38 @@ use foca::{Member, State};
 use super::swim::Identity;
 use crate::value::dot::NodeId;
 
-/// A member as SWIM knows it.
+/// A member in SWIM's list.
 pub(super) type Listed = (Identity, State);
 
-/// SWIM's list of the members, as it was at the last look.
+/// A copy of SWIM's member list.
 ///
-/// SWIM finds nobody but by going through its list, and says of a suspicion that it has come up only to whoever compares. Both are
-/// asked for at every packet, so with many members they must cost little: the list is compared place by place with the one before,
-/// and only where they differ is anything looked up.
+/// SWIM looks a member up only by a scan of its list, and reports a new suspicion only by the change in it. Both are
+/// needed for every packet, so they must be cheap with many members: the list is compared with the copy position by
+/// position, and only differences are looked up.
 #[derive(Debug, Default)]
 pub(super) struct SwimMembers {
-    /// In SWIM's own order, which changes only now and then.
+    /// The list in SWIM's own order, which changes seldom.
     listed: Vec<Listed>,
     known: BTreeMap<NodeId, Listed>,
 }
 
 impl SwimMembers {
-    /// A node as SWIM knows it.
     pub(super) fn get(&self, node: NodeId) -> Option<Identity> {
         self.known.get(&node).map(|&(id, _)| id)
     }
 
-    /// Whether SWIM knows a node just so, and hearing it once more changes nothing.
+    /// Whether SWIM knows a node in exactly this state, so that hearing it again changes nothing.
     pub(super) fn is_known(&self, listed: Listed) -> bool {
         self.known.get(&listed.0.node) == Some(&listed)
     }
 
-    /// All that SWIM knows, by node. It may know this node itself, by a former name.
+    /// All members that SWIM knows, by node. They may include a former identity of this node.
     pub(super) fn iter(&self) -> impl Iterator<Item = Identity> + '_ {
         self.known.values().map(|&(id, _)| id)
     }
 
-    /// Looks at the list anew; says what each was that has changed, and what it is now.
-    pub(super) fn look<'a>(
+    /// Updates the copy. Returns each member that has changed, before and after.
+    pub(super) fn update<'a>(
         &mut self,
         members: impl ExactSizeIterator<Item = &'a Member<Identity>>,
     ) -> Vec<(Listed, Listed)> {
@@ -76,16 +75,16 @@ mod tests {
     }
 
     #[test]
-    fn what_has_changed_is_told_once_whatever_the_order() {
+    fn each_change_is_reported_once_in_any_order() {
         let mut swim_members = SwimMembers::default();
         let mut members: Vec<Member<Identity>> = (0..4).map(|node| Member::alive(id(node))).collect();
-        assert_eq!(swim_members.look(members.iter()), [], "who is new was nothing before");
+        assert_eq!(swim_members.update(members.iter()), [], "new members are not changes");
         members.reverse();
         members[1] = Member::new(id(2), 0, State::Suspect);
-        assert_eq!(swim_members.look(members.iter()), [((id(2), State::Alive), (id(2), State::Suspect))]);
-        assert_eq!(swim_members.look(members.iter()), []);
+        assert_eq!(swim_members.update(members.iter()), [((id(2), State::Alive), (id(2), State::Suspect))]);
+        assert_eq!(swim_members.update(members.iter()), []);
         members.swap_remove(0);
-        assert_eq!(swim_members.look(members.iter()), []);
+        assert_eq!(swim_members.update(members.iter()), []);
         assert_eq!((swim_members.get(NodeId::new(3)), swim_members.get(NodeId::new(2))), (None, Some(id(2))));
         assert_eq!(swim_members.iter().count(), 3);
     }

@@ -1,3 +1,5 @@
+//! Several controls that talk to each other: changes of settings and members, epochs, surveys, phases, departures.
+
 use std::collections::{BTreeSet, VecDeque};
 
 use super::spread::LEARNT_MAX;
@@ -48,12 +50,11 @@ fn bootstrap(cluster: ClusterId) -> History {
     history
 }
 
-/// Three controls; what one sends arrives at once, unless the receiver is cut off.
+/// Three controls. What one sends arrives at once, unless the receiver is cut off.
 struct Mesh {
     controls: Vec<Control>,
     now_ms: u64,
     cut_off: Option<usize>,
-    /// Nodes that hold something in every bucket.
     saves_fail: bool,
     replies: Vec<Result<Changed, Refusal>>,
     surveyed: Vec<Surveyed>,
@@ -74,7 +75,7 @@ impl Mesh {
             let now = Now { instant: Instant(self.now_ms * 1_000), wall: WallMs(self.now_ms) };
             let effects = self.controls[at].step(now, input);
             for (to, envelope) in effects.sends {
-                // A member that is not there hears nothing.
+                // A message to a node that does not exist is lost.
                 let Some(to) = self.controls.iter().position(|control| control.config.node == to) else { continue };
                 if self.cut_off != Some(to) && self.cut_off != Some(at) {
                     inputs.push_back((to, ControlInput::Message(Box::new(envelope))));
@@ -95,7 +96,7 @@ impl Mesh {
         }
     }
 
-    /// What the shards of a node say.
+    /// The report of a node's shards.
     fn report(&self, at: usize, partitions: &[PartitionId]) -> NodeSizes {
         let size = |partition: PartitionId| {
             let (partition, keys) = (partition, u64::from(partition.0));
@@ -107,7 +108,7 @@ impl Mesh {
         }
     }
 
-    /// Has the first control ask nodes for the sizes of the first so many partitions.
+    /// Makes the first control ask nodes for the sizes of the first so many partitions.
     fn survey(&mut self, of: &[(usize, u32)]) {
         let node = |at: usize| self.controls[at].config.node;
         let of = of.iter().map(|&(at, count)| (node(at), (0..count).map(PartitionId).collect())).collect();
@@ -118,7 +119,7 @@ impl Mesh {
         self.controls.iter().map(|control| control.epoch().0).collect()
     }
 
-    /// The shards of nodes finish an epoch.
+    /// The shards of these nodes finish an epoch.
     fn finish(&mut self, nodes: &[usize], epoch: u64) {
         nodes.iter().for_each(|&at| self.input(at, ControlInput::Finished(0, Epoch(epoch))));
     }
@@ -128,7 +129,7 @@ impl Mesh {
         self.input(at, ControlInput::Change(ClientId(1), SettingsChange { bucket, settings, timeout }));
     }
 
-    /// Has the second control tell another of a history.
+    /// Sends a history from the second control to another.
     fn tell(&mut self, to: usize, history: History) {
         let envelope = Envelope {
             cluster: CLUSTER,
@@ -164,20 +165,20 @@ fn n(n: u8) -> SettingsPatch {
 }
 
 #[test]
-fn a_change_reaches_everyone_before_it_is_answered() {
+fn a_change_reaches_all_members_before_it_is_answered() {
     let mut mesh = Mesh::new();
     mesh.change(1, w(3));
     let [Ok(changed)] = mesh.replies[..] else { panic!("{:?}", mesh.replies) };
     assert_eq!((changed.settings.w, changed.nodes, changed.members), (3, 3, 3));
     assert_eq!((0..3).map(|at| mesh.w_of(at)).collect::<Vec<_>>(), [3, 3, 3]);
     mesh.change(0, w(3));
-    assert_eq!(mesh.controls[0].history().len(), 2, "what changes nothing is not recorded");
+    assert_eq!(mesh.controls[0].history().len(), 2, "a change without effect is not recorded");
 }
 
 #[test]
-fn a_node_that_only_a_dead_one_knows_of_makes_itself_known() {
+fn a_new_node_known_only_to_a_dead_one_makes_itself_known() {
     let mut mesh = Mesh::new();
-    // The first one lets a fourth in, and dies before it has told anyone.
+    // The first one adds a fourth, and dies before it has told any other.
     let mut history = mesh.controls[0].history().clone();
     let (fourth, founder) = (member(4), mesh.controls[0].config.node);
     history.record(Hlc::at(WallMs(mesh.now_ms)), founder, ChangeKind::Add(fourth.clone()));
@@ -189,11 +190,11 @@ fn a_node_that_only_a_dead_one_knows_of_makes_itself_known() {
         assert!(mesh.controls[at].view().member(fourth.id).is_some());
     }
     let liveness = mesh.controls[1].liveness();
-    assert_eq!(liveness.status(fourth.id), Status::Alive, "it is heard like any other from then on");
+    assert_eq!(liveness.status(fourth.id), Status::Alive, "its messages count from then on");
 }
 
 #[test]
-fn one_who_says_of_himself_that_he_is_a_member_and_was_not_let_in_is_not_heard() {
+fn a_node_that_was_not_added_is_not_heard_though_it_claims_to_be_a_member() {
     let mut mesh = Mesh::new();
     mesh.controls.push(control(4, bootstrap(CLUSTER)));
     let founder = mesh.controls[0].config.node;
@@ -232,7 +233,7 @@ fn both_sides_of_a_cut_converge_when_it_heals() {
     assert!(mesh.replies.is_empty());
     mesh.tick(1_500);
     let nodes: Vec<_> = mesh.replies.iter().map(|reply| reply.as_ref().unwrap().nodes).collect();
-    assert_eq!(nodes, [2, 1], "a change needs no quorum, and the reply says who knows of it");
+    assert_eq!(nodes, [2, 1], "a change needs no quorum, and the reply says how many know of it");
     mesh.cut_off = None;
     mesh.tick(10_000);
     for at in 0..3 {
@@ -242,7 +243,7 @@ fn both_sides_of_a_cut_converge_when_it_heals() {
 }
 
 #[test]
-fn n_is_a_wish_like_any_other_setting_and_configurations_follow_it() {
+fn n_is_a_setting_like_any_other_and_is_the_target_of_configurations() {
     let mut mesh = Mesh::new();
     mesh.change(0, n(5));
     assert_eq!(mesh.replies[0].as_ref().unwrap().settings.n, 5);
@@ -255,7 +256,7 @@ fn n_is_a_wish_like_any_other_setting_and_configurations_follow_it() {
 }
 
 #[test]
-fn what_cannot_be_saved_is_not_told() {
+fn a_change_that_cannot_be_saved_is_not_sent() {
     let mut mesh = Mesh::new();
     mesh.saves_fail = true;
     mesh.change(0, w(3));
@@ -268,14 +269,14 @@ fn what_cannot_be_saved_is_not_told() {
 }
 
 #[test]
-fn two_that_cannot_save_what_they_learn_do_not_talk_for_ever() {
+fn two_nodes_that_cannot_save_what_they_learn_do_not_exchange_messages_forever() {
     let mut mesh = Mesh::new();
     mesh.cut_off = Some(2);
     mesh.change(0, w(3));
     mesh.change(2, SettingsPatch { r: Some(1), ..SettingsPatch::default() });
     mesh.cut_off = None;
     mesh.saves_fail = true;
-    // Each knows of the other's change and has not saved it; the mesh bounds what one input may lead to.
+    // Each knows of the other's change and has not saved it. The mesh bounds the messages that one input may cause.
     mesh.tick(10_000);
     mesh.saves_fail = false;
     mesh.tick(5_000);
@@ -283,7 +284,7 @@ fn two_that_cannot_save_what_they_learn_do_not_talk_for_ever() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_settings_are_refused() {
     let mut mesh = Mesh::new();
     mesh.change(0, w(4));
     let expected = Refusal::BadRequest(BadSettings::W(4, 3).to_string());
@@ -291,7 +292,7 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn another_clusters_history_is_not_taken_in() {
+fn the_history_of_another_cluster_is_not_merged() {
     let mut mesh = Mesh::new();
     let mut other = History::new();
     let earlier = bootstrap(ClusterId(8)).changes().next().unwrap().what.clone();
@@ -301,7 +302,7 @@ fn another_clusters_history_is_not_taken_in() {
 }
 
 #[test]
-fn a_history_without_end_is_not_taken_in() {
+fn a_history_over_the_limit_is_not_merged() {
     let mut mesh = Mesh::new();
     let mut endless = bootstrap(CLUSTER);
     for number in 0..LEARNT_MAX as u64 {
@@ -315,7 +316,7 @@ fn a_history_without_end_is_not_taken_in() {
 }
 
 #[test]
-fn a_snapshot_takes_the_place_of_many_changes_once_all_know_them() {
+fn a_snapshot_replaces_many_changes_once_all_members_know_them() {
     let mut mesh = Mesh::new();
     let r = |number: u8| 1 + number % 3;
     let settings = |number: u8| SettingsPatch { r: Some(r(number)), ..SettingsPatch::default() };
@@ -327,7 +328,7 @@ fn a_snapshot_takes_the_place_of_many_changes_once_all_know_them() {
         assert_eq!(control.history().version(), mesh.controls[0].history().version());
         assert_eq!(control.view().settings(b"carts").r, r(30), "at {at}");
     }
-    // One that is away knows less, so what it may record meanwhile is not to be void.
+    // A member that is away knows less, and what it records meanwhile must not be lost.
     mesh.cut_off = Some(2);
     (31..=60).for_each(|number| mesh.change(usize::from(number) % 2, settings(number)));
     mesh.change(2, w(3));
@@ -358,25 +359,25 @@ fn an_epoch_ends_when_every_member_has_finished_it() {
 }
 
 #[test]
-fn a_member_that_is_away_holds_the_epoch_and_none_gets_two_ahead() {
+fn a_member_that_is_away_holds_the_epoch_back_and_no_other_gets_two_ahead() {
     let mut mesh = Mesh::new();
     mesh.cut_off = Some(2);
     for epoch in 1..=5 {
         mesh.finish(&[0, 1], epoch);
         mesh.tick(20_000);
     }
-    assert_eq!(mesh.epochs(), [1, 1, 1], "it has not said that it has finished");
+    assert_eq!(mesh.epochs(), [1, 1, 1], "it has not reported that it has finished");
     mesh.cut_off = None;
     mesh.finish(&[2], 1);
     mesh.cut_off = Some(2);
     mesh.tick(20_000);
-    assert_eq!(mesh.epochs(), [2, 2, 2], "it had heard of the others, and they of it");
+    assert_eq!(mesh.epochs(), [2, 2, 2], "it had heard the others' reports, and they its own");
     mesh.finish(&[0, 1], 2);
     mesh.tick(20_000);
     assert_eq!(mesh.epochs(), [2, 2, 2]);
 }
 
-/// A control that does not know the epoch, of an incarnation that the others know or not.
+/// A control that does not know the epoch, of a new incarnation that the others know or not.
 fn renewed(mesh: &mut Mesh, at: usize, incarnation: u64, others_know: bool) {
     let (config, history) = (mesh.controls[at].config.clone(), mesh.controls[at].history.clone());
     let old = mesh.controls[at].view.member(config.node).unwrap().member.clone();
@@ -392,13 +393,13 @@ fn renewed(mesh: &mut Mesh, at: usize, incarnation: u64, others_know: bool) {
 }
 
 #[test]
-fn a_new_incarnation_begins_in_the_epoch_of_those_who_know_it() {
+fn a_new_incarnation_begins_in_the_epoch_of_the_members_that_know_it() {
     let mut mesh = Mesh::new();
     for epoch in 1..=3 {
         mesh.finish(&[0, 1, 2], epoch);
         mesh.tick(20_000);
     }
-    // What was sent before the incarnation was known may be from any time.
+    // A message sent before the incarnation was known may be from any time.
     let members = MembersDigest::of(&mesh.controls[0].view);
     let (done, done_before) = (Marks::default(), [true; 3].into_iter().collect());
     let late = EpochNotice { epoch: Epoch(2), finished: Epoch(1), members, done, done_before };
@@ -423,7 +424,7 @@ fn a_new_incarnation_begins_in_the_epoch_of_those_who_know_it() {
 }
 
 #[test]
-fn where_all_incarnations_are_new_they_begin_where_none_has_been() {
+fn if_all_incarnations_are_new_they_begin_in_an_epoch_that_none_has_reached() {
     let mut mesh = Mesh::new();
     mesh.finish(&[0, 1, 2], 1);
     mesh.tick(5_000);
@@ -431,7 +432,7 @@ fn where_all_incarnations_are_new_they_begin_where_none_has_been() {
     (0..3).for_each(|at| renewed(&mut mesh, at, 40 + at as u64, false));
     assert_eq!(mesh.epochs(), [0, 0, 0]);
     mesh.tick(30_000);
-    assert_eq!(mesh.epochs(), [3, 3, 3], "after what each had been told was reached");
+    assert_eq!(mesh.epochs(), [3, 3, 3], "after the epochs that each knew to be reached");
 }
 
 #[test]
@@ -443,7 +444,7 @@ fn a_new_incarnation_that_does_not_know_the_epoch_has_finished_none() {
     (0..2).for_each(|at| mesh.controls[at] = Control::new(mesh.controls[at].config.clone(), history.clone()).unwrap());
     let members = MembersDigest::of(&mesh.controls[0].view);
     let (done, done_before) = (Marks::default(), Marks::default());
-    // What it says of a floor is true only until it begins, and that may be in an older epoch.
+    // Its floor holds only until it begins, which may be in an older epoch.
     let floor = EpochNotice { epoch: Epoch::UNKNOWN, finished: Epoch(5), members, done, done_before };
     let envelope = Envelope {
         cluster: CLUSTER,
@@ -463,30 +464,30 @@ fn a_new_incarnation_that_does_not_know_the_epoch_has_finished_none() {
 }
 
 #[test]
-fn a_survey_says_what_those_hold_that_answer() {
+fn a_survey_has_the_sizes_of_the_nodes_that_answer() {
     let mut mesh = Mesh::new();
     mesh.survey(&[(0, 2), (1, 0), (2, 8)]);
     let surveyed = mesh.surveyed.remove(0);
     let of = |at: usize| &surveyed[&mesh.controls[at].config.node];
     assert_eq!((of(0).trees.len(), of(1).trees.len(), of(2).trees.len()), (2, 0, 8));
     assert_eq!(of(2).trees[&TreeId { partition: PartitionId(7), group: Group(3) }], Size { keys: 7, bytes: 700 });
-    assert_eq!(of(1).leaves, BTreeSet::from([PartitionId(1)]), "what it leaves it says in any case");
+    assert_eq!(of(1).leaves, BTreeSet::from([PartitionId(1)]), "partitions to hand over are always reported");
 
     mesh.cut_off = Some(2);
     mesh.survey(&[(1, 1), (2, 8)]);
     mesh.tick(900);
-    assert!(mesh.surveyed.is_empty(), "one may answer yet");
+    assert!(mesh.surveyed.is_empty(), "a node may still answer");
     mesh.tick(200);
     let surveyed = mesh.surveyed.remove(0);
     assert_eq!(surveyed.keys().copied().collect::<Vec<_>>(), [mesh.controls[1].config.node]);
-    // One that is known to be down is not asked, and so not waited for.
+    // A node that is known to be down is not asked, so the survey does not wait for it.
     mesh.tick(20_000);
     mesh.survey(&[(1, 1), (2, 8)]);
     assert_eq!(mesh.surveyed.remove(0).len(), 1);
 }
 
 #[test]
-fn a_node_that_has_answered_half_of_its_questions_says_nothing() {
+fn a_node_that_has_answered_half_of_its_requests_is_left_out() {
     let mut mesh = Mesh::new();
     let node = mesh.controls[1].config.node;
     let of = BTreeMap::from([(node, (0..2 * ASKED_MAX as u32).map(PartitionId).collect())]);
@@ -516,7 +517,7 @@ fn a_node_that_has_answered_half_of_its_questions_says_nothing() {
 }
 
 #[test]
-fn a_node_that_starts_asks_what_holds_and_remembers_which_nodes_have_said_so() {
+fn a_node_that_starts_asks_for_phases_and_remembers_which_nodes_have_reported_theirs() {
     let mut mesh = Mesh::new();
     let [first, second, third] = [0, 1, 2].map(|at: usize| mesh.controls[at].config.node);
     let next = Configuration { number: 1, ..mesh.controls[0].phases()[3].current().clone() };
@@ -527,7 +528,7 @@ fn a_node_that_starts_asks_what_holds_and_remembers_which_nodes_have_said_so() {
     mesh.input(1, ControlInput::Reachable(first));
     assert_eq!(mesh.controls[1].phases()[3].version(), ConfigVersion(2));
     assert!(mesh.controls[1].compared().contains(&first));
-    // One that knows just as much says so, and one that knows less learns.
+    // A node that knows the same reports so, and one that knows less learns.
     mesh.input(1, ControlInput::Reachable(third));
     assert_eq!(*mesh.controls[1].compared(), BTreeSet::from([first, third]));
     assert!(mesh.controls[2].compared().contains(&second));
@@ -535,9 +536,9 @@ fn a_node_that_starts_asks_what_holds_and_remembers_which_nodes_have_said_so() {
 }
 
 #[test]
-fn a_dead_node_is_not_seen_off_by_one_that_has_yet_to_learn_which_partitions_name_it() {
+fn a_node_that_has_not_learned_the_phases_does_not_record_that_a_dead_node_has_left() {
     let mut mesh = Mesh::new();
-    // A fourth node came, is named by a partition, and was removed. It is dead.
+    // A fourth node joined, is named by a partition, and was removed. It is dead.
     let mut history = bootstrap(CLUSTER);
     let (first, gone) = (mesh.controls[0].config.node, Home { node: member(4).id, incarnation: Incarnation(4) });
     history.record(Hlc::at(WallMs(2)), first, ChangeKind::Add(member(4)));

@@ -1,4 +1,4 @@
-//! What is held against one node, and how it stands for that.
+//! The verdict on one node: the evidence against it and the status that follows.
 
 use std::time::Duration;
 
@@ -6,38 +6,38 @@ use crate::cluster::liveness::{PeerStatus, Status, Why};
 use crate::value::hlc::WallMs;
 use crate::value::time::{Instant, Now};
 
-/// How many times a node may fall before it has to prove itself.
-const FALLS_FREE: u32 = 2;
-/// How many falls are remembered.
-const FALLS_MAX: u32 = 6;
-/// How long it takes until one fall is forgotten.
-const FALL_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
-/// For how long a node that answers again stays suspect after its third fall; each further one doubles it.
+/// How many times a node may fail before it is held suspect after it recovers.
+const FAILURES_FREE: u32 = 2;
+/// How many failures are counted at most.
+const FAILURES_MAX: u32 = 6;
+/// How long it takes until one failure is forgotten.
+const FAILURE_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+/// How long a node that answers again stays suspect after its third failure. Each further failure doubles it.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// What is held against a node.
+/// The evidence against a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Verdict {
-    /// It was given up.
+    /// Set while it is down, with the reason.
     pub(super) down: Option<Why>,
-    /// It is suspected until it answers, for this reason.
+    /// Set while it is suspected and has not answered, with the reason.
     pub(super) suspicion: Option<Why>,
-    /// Since when.
+    /// Since when it is suspected.
     pub(super) suspected_at: Instant,
-    /// The connection to it is gone.
+    /// Whether the connection to it is lost.
     pub(super) link_lost: bool,
-    /// Anything was heard of it.
+    /// Whether any message of it was ever received.
     pub(super) heard: bool,
-    /// How often it fell of late, and since when that count has stood.
-    falls: u32,
+    /// How often it failed of late, and when that count last changed.
+    failures: u32,
     counted_at: Instant,
-    /// It stays suspect until then, whatever it answers.
+    /// Set while it stays suspect although it answers (flapping).
     pub(super) held_until: Option<Instant>,
     peer_status: PeerStatus,
 }
 
 impl Verdict {
-    /// Nothing speaks against it.
+    /// A verdict without evidence.
     pub(super) const fn new(wall: WallMs) -> Self {
         Self {
             down: None,
@@ -45,32 +45,32 @@ impl Verdict {
             suspected_at: Instant(0),
             link_lost: false,
             heard: false,
-            falls: 0,
+            failures: 0,
             counted_at: Instant(0),
             held_until: None,
             peer_status: PeerStatus { status: Status::Alive, since: wall, why: Why::NotHeardYet },
         }
     }
 
-    /// It is suspected from now on, or was already.
+    /// Suspects the node, if it is not suspected yet.
     pub(super) fn suspect(&mut self, now: Instant, why: Why) {
         if self.suspicion.replace(why).is_none() {
             self.suspected_at = now;
         }
     }
 
-    /// It has answered.
+    /// The node has answered.
     pub(super) const fn answered(&mut self) {
         self.suspicion = None;
     }
 
-    /// What was held against the node that it was before it started anew does not count any more.
-    pub(super) const fn started_anew(&mut self) {
+    /// The node has restarted: the evidence against its former boot no longer counts.
+    pub(super) const fn restarted(&mut self) {
         self.suspicion = None;
         self.down = None;
     }
 
-    /// Whether it must answer before it is taken for alive again.
+    /// Whether it must answer before it counts as alive again.
     pub(super) const fn owes_an_answer(&self) -> bool {
         self.down.is_some() || self.suspicion.is_some()
     }
@@ -84,7 +84,7 @@ impl Verdict {
         }
     }
 
-    /// How it stands now.
+    /// The status of the node now.
     pub(super) fn judge(&mut self, now: Now) -> PeerStatus {
         let has_charge = !matches!(
             self.peer_status,
@@ -92,7 +92,7 @@ impl Verdict {
         );
         let charge = self.charge();
         match (has_charge, charge.is_some()) {
-            (false, true) => self.fell(now.instant),
+            (false, true) => self.count_failure(now.instant),
             (true, false) => self.hold(now.instant),
             _ => {}
         }
@@ -108,16 +108,16 @@ impl Verdict {
         self.peer_status
     }
 
-    fn fell(&mut self, now: Instant) {
-        let forgotten = now.since(self.counted_at).as_micros() / FALL_FORGOTTEN_AFTER.as_micros();
-        self.falls = self.falls.saturating_sub(forgotten.min(u128::from(FALLS_MAX)) as u32);
-        self.falls = (self.falls + 1).min(FALLS_MAX);
+    fn count_failure(&mut self, now: Instant) {
+        let forgotten = now.since(self.counted_at).as_micros() / FAILURE_FORGOTTEN_AFTER.as_micros();
+        self.failures = self.failures.saturating_sub(forgotten.min(u128::from(FAILURES_MAX)) as u32);
+        self.failures = (self.failures + 1).min(FAILURES_MAX);
         self.counted_at = now;
     }
 
     fn hold(&mut self, now: Instant) {
-        if self.falls > FALLS_FREE {
-            self.held_until = Some(now + HOLD * (1 << (self.falls - FALLS_FREE - 1)));
+        if self.failures > FAILURES_FREE {
+            self.held_until = Some(now + HOLD * (1 << (self.failures - FAILURES_FREE - 1)));
         }
     }
 }
@@ -130,8 +130,8 @@ mod tests {
         Now { instant: Instant(seconds * 1_000_000), wall: WallMs(seconds * 1_000) }
     }
 
-    /// Falls at one second and answers at the next; says how it then stands.
-    fn blinks(verdict: &mut Verdict, seconds: u64) -> PeerStatus {
+    /// Fails at one second and answers at the next; returns the status after that.
+    fn flap(verdict: &mut Verdict, seconds: u64) -> PeerStatus {
         verdict.suspect(at(seconds).instant, Why::ProbeUnanswered);
         assert_eq!(verdict.judge(at(seconds)).status, Status::Suspect);
         verdict.answered();
@@ -139,21 +139,21 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_and_goes_has_to_stay_for_a_while() {
+    fn a_flapping_node_is_held_suspect_for_a_while() {
         let mut verdict = Verdict::new(WallMs(0));
         verdict.heard = true;
-        assert_eq!(blinks(&mut verdict, 1).status, Status::Alive);
-        assert_eq!(blinks(&mut verdict, 3).status, Status::Alive);
-        let third = blinks(&mut verdict, 5);
+        assert_eq!(flap(&mut verdict, 1).status, Status::Alive);
+        assert_eq!(flap(&mut verdict, 3).status, Status::Alive);
+        let third = flap(&mut verdict, 5);
         assert_eq!((third.status, third.why), (Status::Suspect, Why::Flapping));
         assert_eq!(verdict.judge(at(7)).status, Status::Suspect);
         assert_eq!(verdict.judge(at(8)).status, Status::Alive, "2 s later");
-        for fall in 0..20 {
-            assert_eq!(blinks(&mut verdict, 10 + 2 * fall).why, Why::Flapping);
+        for failure in 0..20 {
+            assert_eq!(flap(&mut verdict, 10 + 2 * failure).why, Why::Flapping);
         }
         assert_eq!(verdict.judge(at(49 + 15)).status, Status::Suspect);
         assert_eq!(verdict.judge(at(49 + 16)).status, Status::Alive, "no hold is longer than 16 s");
-        assert_eq!(blinks(&mut verdict, 60 + 7 * 30).why, Why::Heard, "it is forgotten in time");
+        assert_eq!(flap(&mut verdict, 60 + 7 * 30).why, Why::Heard, "failures are forgotten in time");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is held against each of the other nodes, and what to think of them all.
+//! The verdicts on all other nodes, and the liveness that follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -10,47 +10,47 @@ use crate::cluster::liveness::{Liveness, PeerStatus, Status};
 use crate::value::dot::NodeId;
 use crate::value::time::{Instant, Now};
 
-/// So long may it wait that a node was heard for the first time: it stands as before. When a large cluster starts, each node hears
-/// all others for the first time within seconds, and all shards are told each time.
-const FIRST_HEARD_TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// How long the first message of a node may wait to be reported: its status stays the same. When a large cluster
+/// starts, each node hears all others for the first time within seconds, and each report goes to all shards.
+const FIRST_HEARD_REPORTED_WITHIN: Duration = Duration::from_secs(1);
 
-/// The opinions of one node. They are gone through only when one has changed, or a time has come.
+/// The verdicts of one node. They are only evaluated when one has changed or a time has come.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     peers: BTreeMap<NodeId, Verdict>,
-    /// Those who must answer before they are taken for alive again.
+    /// The nodes that must answer before they count as alive again.
     owing: BTreeSet<NodeId>,
-    /// Something has changed that is to be judged by then.
+    /// When changes are evaluated.
     judge_at: Option<Instant>,
-    /// The first at which a node has proved itself.
+    /// When the first hold of a flapping node ends.
     held_until: Option<Instant>,
     liveness: Arc<Liveness>,
 }
 
 impl Verdicts {
-    /// What this node thinks of every other.
+    /// The liveness of all other nodes.
     pub(super) const fn liveness(&self) -> &Arc<Liveness> {
         &self.liveness
     }
 
-    /// What is held against a node.
+    /// The verdict on a node.
     pub(super) fn get(&self, node: NodeId) -> Option<&Verdict> {
         self.peers.get(&node)
     }
 
-    /// How many nodes there are.
+    /// The number of other nodes.
     pub(super) fn len(&self) -> usize {
         self.peers.len()
     }
 
-    /// A node has come, of which nothing is known yet.
+    /// Adds a node of which nothing is known yet.
     pub(super) fn insert(&mut self, now: Now, node: NodeId) {
         self.peers.insert(node, Verdict::new(now.wall));
         self.owing.remove(&node);
         self.judge_at = Some(now.instant);
     }
 
-    /// Forgets those who are no members any more.
+    /// Removes nodes that are no longer members.
     pub(super) fn retain(&mut self, now: Now, is_member: impl Fn(NodeId) -> bool) {
         let before = self.peers.len();
         self.peers.retain(|&node, _| is_member(node));
@@ -60,7 +60,7 @@ impl Verdicts {
         }
     }
 
-    /// Changes what is held against a node.
+    /// Changes the verdict on a node.
     pub(super) fn edit(&mut self, now: Instant, node: NodeId, change: impl FnOnce(&mut Verdict)) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let before = *peer;
@@ -76,29 +76,29 @@ impl Verdicts {
         let mut heard = before;
         heard.heard = true;
         let only_heard = *peer == heard;
-        let judge_at = if only_heard { now + FIRST_HEARD_TOLD_WITHIN } else { now };
+        let judge_at = if only_heard { now + FIRST_HEARD_REPORTED_WITHIN } else { now };
         self.judge_at = Some(self.judge_at.map_or(judge_at, |at| at.min(judge_at)));
     }
 
-    /// Whether anyone owes an answer.
+    /// Whether any node owes an answer.
     pub(super) fn any_owing(&self) -> bool {
         !self.owing.is_empty()
     }
 
-    /// Those who owe an answer, or all, beginning after a node.
+    /// The nodes that owe an answer, or all nodes, in the order of ids, beginning after a node.
     pub(super) fn in_turn(&self, after: NodeId, all: bool) -> impl Iterator<Item = NodeId> + '_ {
         let turn = (Bound::Excluded(after), Bound::Unbounded);
         let owing = self.owing.range(turn).chain(self.owing.range(..=after)).copied();
-        let everyone = self.peers.range(turn).chain(self.peers.range(..=after)).map(|(&node, _)| node);
-        owing.filter(move |_| !all).chain(everyone.filter(move |_| all))
+        let all_nodes = self.peers.range(turn).chain(self.peers.range(..=after)).map(|(&node, _)| node);
+        owing.filter(move |_| !all).chain(all_nodes.filter(move |_| all))
     }
 
-    /// When it is to be judged next, though nothing is heard until then.
+    /// When the verdicts are evaluated next without a further change.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.judge_at.into_iter().chain(self.held_until).min()
     }
 
-    /// What to think of the others from now on, if that has changed. `blind`: nobody is ever suspected.
+    /// The new liveness, if it has changed. With `blind`, no node is ever suspected.
     pub(super) fn judge(&mut self, now: Now, blind: bool) -> Option<Arc<Liveness>> {
         self.wake_at().filter(|&at| at <= now.instant)?;
         let peer_statuses = self.peers.iter_mut().map(|(&node, peer)| {

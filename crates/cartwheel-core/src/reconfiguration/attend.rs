@@ -220,7 +220,7 @@ impl Reconfiguration {
         }
     }
 
-    /// Marks this node as synced in the configuration `configuration` once each of its trees there `holds` what it must.
+    /// Marks this node as synced in a configuration once each of its trees there `holds` what it must.
     fn sync_in(
         &mut self,
         cx: &mut Scx<'_>,
