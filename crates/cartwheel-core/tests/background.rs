@@ -1,5 +1,5 @@
-//! Background work that goes through many records takes them a few at a time: on a disk that answers at once, what does not pause by itself
-//! runs to its end before the node hears of anything else.
+//! Background work on many records is done a few records at a time. On a disk that answers at once, work that does not
+//! yield runs to its end before the node takes any other input.
 
 mod pair;
 
@@ -21,10 +21,10 @@ use cartwheel_core::value::state::Epoch;
 use pair::{Pair, config, disk, id, key, state, view};
 
 const RECORDS: usize = 5_000;
-/// More commands for the disk than one turn may lead to, by far.
+/// Far more store commands than one turn may cause.
 const COMMANDS_MAX: usize = RECORDS / 5;
 
-/// A disk with records that are kept for node 2.
+/// A disk with hints for node 2.
 fn hints() -> Image {
     let mut image = Image::default();
     for number in 0..RECORDS {

@@ -1,7 +1,8 @@
-//! Exact causality over random histories: the replicas' states against a dumb model that keeps explicit sets.
+//! Exact causality over random histories: the states of replicas equal a naive model that keeps explicit sets, and no
+//! write disappears.
 //!
-//! Replicas here are the real ones, with a disk that is a map. Histories hold reads, writes with and without contexts, retries
-//! elsewhere, copies that are dropped, doubled or late, lost records, and restarts.
+//! The replicas are real ones, on an in-memory disk. Histories have reads, writes with and without contexts, retries on
+//! other nodes, copies that are dropped, doubled or late, lost records, and restarts.
 
 mod harness;
 
@@ -18,36 +19,36 @@ use harness::{TestReplica, Write, join};
 const NODES: usize = 3;
 const CLIENTS: usize = 3;
 
-/// What happens next. Numbers choose among what there is then, modulo how many there are.
+/// One event of a history. Numbers choose among the existing writes and copies, modulo their count.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A client reads at a replica and keeps the context.
+    /// A client reads from a replica and keeps the context.
     Read { client: usize, node: usize },
-    /// A client writes with what it has seen; `reply` says whether it learns the new context.
+    /// A client writes with what it has seen. `reply` says whether it gets the new context.
     Write { client: usize, node: usize, reply: bool },
-    /// A write that has seen nothing.
+    /// A client writes without a context.
     Blind { node: usize },
-    /// A client's context is made shorter, as a long one is.
+    /// A client's context is thinned, as a long one is.
     Thin { client: usize, singles_max: usize },
-    /// A client goes on from the context of another: both do from now on.
+    /// A client takes over the context of another; both continue from it.
     Fork { from: usize, to: usize },
-    /// A write is tried again, at whichever node.
+    /// A write is tried again on any node.
     Retry { write: usize, node: usize },
-    /// A replica's state is put on its way to another; it may be delivered late, twice or never.
+    /// A replica's state is sent to another. It may be delivered late, twice or never.
     Send { from: usize, to: usize },
-    /// A copy on its way arrives and stays on its way.
+    /// A sent state arrives. It may arrive again later.
     Deliver { copy: usize },
     /// A replica loses its record, if the others hold all that was in it.
     Lose { node: usize },
-    /// A replica starts again, after a stop in order or not.
+    /// A replica restarts, after an orderly stop or not.
     Restart { node: usize, in_order: bool },
-    /// A replica's record goes back to an earlier one, if the others hold all that was in it. It learns of it from a peer, or it
-    /// starts again.
+    /// A replica's record goes back to an earlier one, if the others hold all that was in it. Then it merges a peer's
+    /// state, or restarts.
     RollBack { node: usize, from_peer: bool },
     /// A replica's directory is copied while it runs.
     Copy { node: usize },
-    /// A copy of some time is put in the place of the directory and started, if the others hold all that was in it. Nothing tells the
-    /// replica of that, and nobody.
+    /// A copy replaces the replica's directory, and the replica is restarted, if the others hold all that was in it.
+    /// Neither this replica nor the others are told.
     PutBack { node: usize, copy: usize },
 }
 
@@ -70,15 +71,15 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A state as the dumbest thing that could be right: explicit sets.
+/// A naive model of a state: explicit sets.
 #[derive(Clone, PartialEq, Debug, Default)]
-struct Dumb {
+struct Model {
     dots: BTreeSet<Dot>,
     live: BTreeMap<Dot, WriteId>,
     replaced: BTreeSet<WriteId>,
 }
 
-impl Dumb {
+impl Model {
     fn merge(&self, other: &Self) -> Self {
         let replaced: BTreeSet<_> = self.replaced.union(&other.replaced).copied().collect();
         let in_both = |dot: &Dot| self.live.contains_key(dot) && other.live.contains_key(dot);
@@ -120,7 +121,7 @@ impl Dumb {
     }
 }
 
-/// What a client has seen: as the protocol keeps it, as the dumb model does, and as the writes it was shown.
+/// What a client has seen: as the protocol keeps it, as the model does, and as the writes it was shown.
 #[derive(Clone, Default)]
 struct Knowledge {
     seen: Seen,
@@ -136,10 +137,10 @@ struct Tried {
 
 struct World {
     replicas: Vec<TestReplica>,
-    dumb: Vec<Dumb>,
+    models: Vec<Model>,
     clients: Vec<Knowledge>,
     tried: Vec<Tried>,
-    copies: Vec<(usize, State, Dumb)>,
+    copies: Vec<(usize, State, Model)>,
     dots_made: BTreeSet<Dot>,
 }
 
@@ -147,7 +148,7 @@ impl World {
     fn new() -> Self {
         Self {
             replicas: (0..NODES).map(|node| TestReplica::new(node as u64 + 1)).collect(),
-            dumb: vec![Dumb::default(); NODES],
+            models: vec![Model::default(); NODES],
             clients: vec![Knowledge::default(); CLIENTS],
             tried: Vec::new(),
             copies: Vec::new(),
@@ -161,7 +162,7 @@ impl World {
                 let state = self.replicas[node].state();
                 self.clients[client] = Knowledge {
                     seen: state.seen(),
-                    dots: self.dumb[node].dots.clone(),
+                    dots: self.models[node].dots.clone(),
                     shown: state.siblings().map(|held| held.write_id).collect(),
                 };
             }
@@ -191,13 +192,13 @@ impl World {
                 }
             }
             Event::Send { from, to } => {
-                self.copies.push((to, self.replicas[from].state(), self.dumb[from].clone()));
+                self.copies.push((to, self.replicas[from].state(), self.models[from].clone()));
             }
             Event::Deliver { copy } => {
                 if !self.copies.is_empty() {
-                    let (to, state, dumb) = self.copies[copy % self.copies.len()].clone();
+                    let (to, state, model) = self.copies[copy % self.copies.len()].clone();
                     self.replicas[to].merge(&state);
-                    self.dumb[to] = self.dumb[to].merge(&dumb);
+                    self.models[to] = self.models[to].merge(&model);
                 }
             }
             Event::Lose { node } => self.lose(node),
@@ -208,7 +209,7 @@ impl World {
             Event::PutBack { node, copy } => {
                 if self.held_by_others(node).is_some() {
                     self.replicas[node].put_back(copy);
-                    self.dumb[node] = Dumb::of(&self.replicas[node].state());
+                    self.models[node] = Model::of(&self.replicas[node].state());
                 }
             }
         }
@@ -228,7 +229,7 @@ impl World {
         if !was_known {
             assert!(self.dots_made.insert(dot), "{dot:?} was made twice");
             let ids = tried.write.seen.ids.keys().copied().collect();
-            self.dumb[node].put(dot, id, &tried.knowledge.dots, &ids);
+            self.models[node].put(dot, id, &tried.knowledge.dots, &ids);
         }
         let mut after = tried.knowledge.clone();
         after.seen.clock.insert(dot);
@@ -239,7 +240,7 @@ impl World {
         Some(after)
     }
 
-    /// What the replicas but `node` hold together, if that is all that `node` holds.
+    /// The join of the other replicas' states, if it includes all that `node` holds.
     fn held_by_others(&self, node: usize) -> Option<State> {
         let others = self.replicas.iter().enumerate().filter(|(other, _)| *other != node).map(|(_, r)| r.state());
         let others = join(others);
@@ -250,7 +251,7 @@ impl World {
     fn lose(&mut self, node: usize) {
         if self.held_by_others(node).is_some() {
             self.replicas[node].lose();
-            self.dumb[node] = Dumb::default();
+            self.models[node] = Model::default();
         }
     }
 
@@ -262,15 +263,15 @@ impl World {
         } else {
             self.replicas[node].restart_unsure();
         }
-        self.dumb[node] = Dumb::of(&self.replicas[node].state());
+        self.models[node] = Model::of(&self.replicas[node].state());
     }
 
     fn check(&self) {
-        for (replica, dumb) in self.replicas.iter().zip(&self.dumb) {
+        for (replica, model) in self.replicas.iter().zip(&self.models) {
             let state = replica.state();
-            assert!(dumb.matches(&state), "the replica holds {state:?}, the model {dumb:?}");
+            assert!(model.matches(&state), "the replica holds {state:?}, the model {model:?}");
         }
-        // Every write is there, or was replaced by one that had been shown it and is accounted for in its turn.
+        // Every write is live, or was replaced by a write that had been shown it and is itself accounted for.
         let everything = join(self.replicas.iter().map(TestReplica::state));
         let mut accounted: BTreeSet<WriteId> = everything.siblings().map(|held| held.write_id).collect();
         for tried in self.tried.iter().rev() {
@@ -288,7 +289,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 300 } else { 3_000 }, ..ProptestConfig::default() })]
 
     #[test]
-    fn replicas_equal_the_dumb_model_and_no_write_disappears(events in prop::collection::vec(event(), 1..60)) {
+    fn replicas_equal_the_model_and_no_write_disappears(events in prop::collection::vec(event(), 1..60)) {
         let mut world = World::new();
         for event in &events {
             world.happen(event);

@@ -1,4 +1,5 @@
-//! What clients of a small cluster are told, with a network and disks that are perfect unless a test says otherwise.
+//! What clients of a small cluster get, mostly on a perfect network and perfect disks: reads, writes, deletes,
+//! refusals, clocks, losses.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
@@ -45,12 +46,12 @@ struct Cluster {
     down: BTreeSet<NodeId>,
     failing_writes: BTreeSet<NodeId>,
     full: BTreeSet<NodeId>,
-    /// Where the store itself finds a record damaged, until it is written again.
+    /// Nodes whose store finds the record damaged, until it is written again.
     damaged: BTreeSet<NodeId>,
-    /// What arrives here is held back.
+    /// Nodes to which messages are held back.
     slow: BTreeSet<NodeId>,
     held_back: VecDeque<(NodeId, Input)>,
-    /// Whether writes that are forwarded are kept here, too, to be delivered again.
+    /// If set, forwarded writes are also kept here, to be delivered again.
     forwards_kept: Option<Vec<(NodeId, Input)>>,
     queue: VecDeque<(NodeId, Input)>,
     replies: BTreeMap<ClientId, Outcome>,
@@ -113,7 +114,7 @@ impl Cluster {
         Self::of_broken(nodes, Broken::default())
     }
 
-    /// The same of nodes that all break a rule.
+    /// [`Self::new`], with nodes that all break a rule.
     fn of_broken(nodes: usize, broken: Broken) -> Self {
         let config = |node, boot, floor| NodeConfig { broken, ..config(node, boot, floor) };
         let view = Arc::new(view(nodes));
@@ -142,7 +143,7 @@ impl Cluster {
         cluster
     }
 
-    /// Handles everything that is on its way.
+    /// Handles all inputs on their way.
     fn run(&mut self) {
         while let Some((node, input)) = self.queue.pop_front() {
             if self.down.contains(&node) {
@@ -213,12 +214,12 @@ impl Cluster {
         self.queue.push_back((node, Input::Tick));
     }
 
-    /// The power fails at a node whose store had not synced anything yet.
+    /// Power fails at a node whose store had not synced anything yet.
     fn lose_power(&mut self, node: usize) {
         self.lose_power_and(node, Broken::default());
     }
 
-    /// The same, and from then on the node breaks a rule.
+    /// [`Self::lose_power`], and from then on the node breaks a rule.
     fn lose_power_and(&mut self, node: usize, broken: Broken) {
         self.disks.insert(id(node), Image::default());
         let view = self.nodes[&id(node)].view().clone();
@@ -228,7 +229,7 @@ impl Cluster {
         self.run();
     }
 
-    /// A node is killed and started again, so many times.
+    /// Kills and restarts a node so many times.
     fn restart(&mut self, node: usize, times: u32) {
         for _ in 0..times {
             let view = self.nodes[&id(node)].view().clone();
@@ -328,15 +329,15 @@ fn a_put_is_read_through_every_node() {
 }
 
 #[test]
-fn a_puts_reply_does_not_cover_a_sibling_that_its_request_had_not_seen() {
+fn the_reply_to_a_put_does_not_cover_a_sibling_that_its_request_had_not_seen() {
     let mut cluster = Cluster::new(1);
     let w1 = |put: Put| Put { w: Some(1), ..put };
     cluster.put(1, w1(put("a"))).unwrap();
     let after_b = cluster.put(1, w1(put("b"))).unwrap().context;
     cluster.put(1, w1(Put { context: after_b, ..put("c") })).unwrap();
     let got = cluster.get(1, Get { r: Some(1), ..get() }).unwrap();
-    assert_eq!(values(&got), ["a", "c"], "only what was seen is replaced");
-    // A reply with a body shows the rest, and its context says so.
+    assert_eq!(values(&got), ["a", "c"], "only the write that it had seen is replaced");
+    // A reply with a body shows the other siblings, and its context covers them.
     let shown = cluster.put(1, w1(Put { context: got.context, return_body: true, ..put("d") })).unwrap();
     assert_eq!(shown.body.as_ref().map(values), Some(vec!["d".to_owned()]));
 }
@@ -384,7 +385,7 @@ fn a_delete_removes_what_it_has_seen() {
     assert!(got.context.is_some(), "a tombstone is held");
 }
 
-/// Two of three homes have forgotten a delete, and the third will in its next epoch.
+/// Two of three homes have collected a tombstone, and the third will in its next epoch.
 #[test]
 fn a_strong_get_of_a_deleted_key_is_answered_at_the_turn_of_an_epoch() {
     for (ahead, behind) in [([1, 2], 3), ([1, 3], 2), ([2, 3], 1)] {
@@ -418,15 +419,15 @@ fn a_repeated_delete_that_meets_its_own_tombstone_is_one_delete() {
     assert_eq!(values(&cluster.get(1, get()).unwrap()), ["deleted"]);
 }
 
-/// Found by the simulator: a forwarded delete was tried on a second home, answered, and then deleted through the first what had
-/// been written since.
+/// Found by the simulator: a forwarded delete was tried on a second home and answered. Then the first home deleted what
+/// had been written since.
 #[test]
-fn a_late_attempt_of_a_delete_deletes_nothing_that_came_after_it() {
+fn a_late_attempt_of_a_delete_deletes_nothing_written_since() {
     let mut cluster = Cluster::new(5);
     let partition = cluster.nodes[&id(1)].view().ring.partition_of(key("carts").token());
     let homes = cluster.nodes[&id(1)].view().ring.homes(partition, 3).to_vec();
     let outside = (1..=5).find(|&node| !homes.contains(&id(node))).expect("five nodes, three homes");
-    // The first home takes the forwarded delete, but is too slow to be waited for.
+    // The first home gets the forwarded delete, but is too slow to answer it.
     cluster.slow.insert(homes[0]);
     assert_eq!(cluster.put(outside, delete()).unwrap().context, None, "nothing is there yet");
     cluster.put(outside, put("b")).unwrap();
@@ -437,7 +438,7 @@ fn a_late_attempt_of_a_delete_deletes_nothing_that_came_after_it() {
 }
 
 #[test]
-fn a_late_attempt_of_a_write_does_not_win_over_what_came_after_it() {
+fn a_late_attempt_of_a_write_does_not_win_over_a_later_write() {
     let mut cluster = Cluster::new(5);
     let partition = cluster.nodes[&id(1)].view().ring.partition_of(key("lww").token());
     let homes = cluster.nodes[&id(1)].view().ring.homes(partition, 3).to_vec();
@@ -449,7 +450,7 @@ fn a_late_attempt_of_a_write_does_not_win_over_what_came_after_it() {
     cluster.put(second, put_of("lww", "b")).unwrap();
     cluster.walls.values_mut().for_each(|wall| wall.0 += 1_000);
     cluster.slow.clear();
-    // First come the writes that were forwarded, then what the other homes have sent since.
+    // The forwarded writes arrive first, then what the other homes have sent since.
     cluster.queue.append(&mut std::mem::take(&mut cluster.held_back));
     cluster.run();
     let got = cluster.get(outside, Get { key: key("lww"), r: Some(3), ..get() }).unwrap();
@@ -460,7 +461,7 @@ fn get_lww(r: u8) -> Get {
     Get { key: key("lww"), r: Some(r), ..get() }
 }
 
-/// The clock of a home was ahead once, and all clocks are behind what it holds.
+/// The clock of a home was once ahead, and now all clocks are behind what it holds.
 #[test]
 fn a_forwarded_write_wins_over_what_its_coordinator_holds() {
     let mut cluster = Cluster::new(5);
@@ -476,19 +477,19 @@ fn a_forwarded_write_wins_over_what_its_coordinator_holds() {
     }
     cluster.put(others[1], Put { content: Content::Tombstone, ..put_of("lww", "") }).unwrap();
     assert_eq!(values(&cluster.get(others[0], get_lww(3)).unwrap()), ["deleted"]);
-    let told = cluster.events.iter().any(|(_, event)| matches!(event, Event::TimestampsAhead { ahead_ms: 5_000.. }));
-    assert!(told, "an operator should know");
+    let is_reported = cluster.events.iter().any(|(_, event)| matches!(event, Event::TimestampsAhead { ahead_ms: 5_000.. }));
+    assert!(is_reported, "an operator should know");
 }
 
-/// The late attempt meets a home that holds only what was written after it, and so cannot know its name.
+/// The late attempt reaches a home that holds only the later write, so it cannot know the name of the late one.
 #[test]
-fn a_late_attempt_loses_where_its_own_write_was_never_heard_of() {
+fn a_late_attempt_loses_on_a_home_that_never_had_its_write() {
     assert_eq!(after_a_late_attempt(Broken::default()), ["b"]);
 }
 
 #[test]
 #[cfg(feature = "mutations")]
-fn a_late_attempt_that_is_raised_wins_over_what_came_after_it() {
+fn a_late_attempt_that_is_raised_wins_over_a_later_write() {
     assert_eq!(after_a_late_attempt(Broken::rule(Mutation::LateForwardRaised)), ["a"]);
 }
 
@@ -514,7 +515,7 @@ fn after_a_late_attempt(broken: Broken) -> Vec<String> {
 
 #[test]
 #[cfg(feature = "mutations")]
-fn a_boot_that_begins_ahead_stamps_ahead() {
+fn a_boot_that_begins_ahead_of_its_clock_stamps_ahead() {
     let mut cluster = Cluster::of_broken(5, Broken::rule(Mutation::BootsLead));
     let (homes, _) = cluster.homes(&key("lww"));
     cluster.restart(homes[0], 1);
@@ -524,7 +525,7 @@ fn a_boot_that_begins_ahead_stamps_ahead() {
 }
 
 #[test]
-fn a_node_that_is_restarted_again_and_again_stamps_by_its_clock() {
+fn a_node_that_restarts_repeatedly_stamps_by_its_clock() {
     let mut cluster = Cluster::new(5);
     let (homes, others) = cluster.homes(&key("lww"));
     cluster.restart(homes[0], 3);
@@ -535,7 +536,7 @@ fn a_node_that_is_restarted_again_and_again_stamps_by_its_clock() {
     cluster.walls.values_mut().for_each(|wall| wall.0 += 1_000);
     cluster.put(others[0], put_of("lww", "b")).unwrap();
     assert_eq!(values(&cluster.get(others[1], get_lww(3)).unwrap()), ["b"]);
-    // Set back between two boots, its clock is below what it gave out; what it holds is what counts.
+    // Its clock is set back between two boots, below timestamps that it gave. What it holds counts.
     cluster.restart(homes[0], 1);
     cluster.walls.values_mut().for_each(|wall| wall.0 -= 3_000);
     cluster.put(homes[0], put_of("lww", "c")).unwrap();
@@ -543,14 +544,14 @@ fn a_node_that_is_restarted_again_and_again_stamps_by_its_clock() {
 }
 
 #[test]
-fn a_node_whose_clock_is_off_coordinates_no_forwarded_write() {
+fn a_node_whose_clock_is_off_does_not_coordinate_a_forwarded_write() {
     let mut cluster = Cluster::new(5);
     let (homes, others) = cluster.homes(&key("lww"));
     cluster.put(homes[0], Put { w: Some(3), ..put_of("lww", "a") }).unwrap();
     for &node in &others {
         cluster.get(node, get_lww(3)).unwrap();
     }
-    // Its very first turn after the jump is that of the forwarded write.
+    // The forwarded write is its first input after the jump.
     cluster.walls.insert(id(homes[0]), WallMs(4_600_000));
     cluster.put(others[0], put("b")).unwrap();
     cluster.put(others[0], put_of("lww", "b")).unwrap();
@@ -561,7 +562,7 @@ fn a_node_whose_clock_is_off_coordinates_no_forwarded_write() {
 }
 
 #[test]
-fn the_last_write_wins_where_the_bucket_says_so() {
+fn the_last_write_wins_in_a_bucket_of_that_policy() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, put_of("lww", "a")).unwrap();
     cluster.put(2, put_of("lww", "b")).unwrap();
@@ -599,7 +600,8 @@ fn too_many_siblings_stop_blind_puts_and_nothing_else() {
     assert_eq!(values(&cluster.get(1, get()).unwrap()), ["abcd"]);
 }
 
-/// The key has room again when the forwarded write is delivered for the second time; its client has been told that it was refused.
+/// The key has room again when the forwarded write is delivered a second time, but its client was told that it was
+/// refused.
 #[test]
 fn a_forwarded_write_that_was_refused_is_refused_when_it_is_delivered_again() {
     assert_eq!(after_a_refused_forward_again(Broken::default()), ["abcd"]);
@@ -607,7 +609,7 @@ fn a_forwarded_write_that_was_refused_is_refused_when_it_is_delivered_again() {
 
 #[test]
 #[cfg(feature = "mutations")]
-fn a_refused_forward_that_is_taken_appears() {
+fn a_refused_forward_that_is_delivered_again_appears_without_the_rule() {
     assert_eq!(after_a_refused_forward_again(Broken::rule(Mutation::RefusedForwardTaken)), ["abcd", "e"]);
 }
 
@@ -620,7 +622,7 @@ fn after_a_refused_forward_again(broken: Broken) -> Vec<String> {
     cluster.forwards_kept = Some(Vec::new());
     assert_eq!(cluster.put(others[0], put("e")), Err(Refusal::TooManySiblings(4)));
     let forwards = cluster.forwards_kept.take().unwrap();
-    assert!(!forwards.is_empty(), "a node that is no home of the key forwards what is written through it");
+    assert!(!forwards.is_empty(), "a node that is not a home of the key forwards its writes");
     let got = cluster.get(homes[0], get()).unwrap();
     cluster.put(homes[0], Put { context: got.context, ..put("abcd") }).unwrap();
     cluster.queue.extend(forwards);
@@ -629,7 +631,7 @@ fn after_a_refused_forward_again(broken: Broken) -> Vec<String> {
 }
 
 #[test]
-fn one_node_down_stops_nothing_and_two_stop_what_needs_two() {
+fn requests_succeed_with_one_node_down_and_fail_with_two_down_if_they_need_two() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, put("a")).unwrap();
     cluster.down.insert(id(2));
@@ -646,7 +648,7 @@ fn one_node_down_stops_nothing_and_two_stop_what_needs_two() {
 }
 
 #[test]
-fn a_write_goes_to_another_home_where_the_first_cannot_store_it() {
+fn a_write_goes_to_another_home_if_the_first_cannot_store_it() {
     let mut cluster = Cluster::new(3);
     cluster.failing_writes.insert(id(1));
     let done = cluster.put(1, put("a")).unwrap();
@@ -657,7 +659,7 @@ fn a_write_goes_to_another_home_where_the_first_cannot_store_it() {
 }
 
 #[test]
-fn a_home_with_a_full_disk_is_done_without_while_others_are_enough() {
+fn a_home_with_a_full_disk_is_not_needed_while_others_are_enough() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
     cluster.full.insert(id(1));
@@ -671,7 +673,7 @@ fn a_home_with_a_full_disk_is_done_without_while_others_are_enough() {
 }
 
 #[test]
-fn a_write_is_called_refused_only_if_nobody_has_stored_it() {
+fn a_write_is_refused_as_disk_full_only_if_no_node_has_stored_it() {
     let mut cluster = Cluster::new(3);
     cluster.full.extend([id(2), id(3)]);
     let refused = cluster.put(1, put("a"));
@@ -681,7 +683,7 @@ fn a_write_is_called_refused_only_if_nobody_has_stored_it() {
     );
     let held = cluster.disks[&id(1)].records.clone();
     assert!(!held.is_empty(), "the first home has stored it");
-    // Now it knows, and does not begin.
+    // Now node 1 knows of the full disks, and does not store the next write first.
     assert_eq!(cluster.put(1, put("b")), Err(Refusal::DiskFull));
     let delete = Put { content: Content::Tombstone, context: None, w: Some(2), ..put("") };
     assert!(cluster.put(1, delete).is_err(), "a delete needs room too");
@@ -691,24 +693,24 @@ fn a_write_is_called_refused_only_if_nobody_has_stored_it() {
     }
     cluster.full.clear();
     cluster.now = cluster.now + Duration::from_secs(2);
-    cluster.put(1, put("d")).expect("what was known of full disks is asked again after a while");
+    cluster.put(1, put("d")).expect("full disks are tried again after a while");
 }
 
 #[test]
-fn a_record_that_the_store_finds_damaged_is_lost_like_any_other() {
+fn a_record_that_the_store_finds_damaged_is_a_lost_record() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
     cluster.damaged.insert(id(1));
     cluster.down.extend([id(2), id(3)]);
     assert!(matches!(cluster.get(1, Get { r: Some(1), ..get() }), Err(Refusal::Unverified(_))));
     cluster.down.clear();
-    assert_eq!(values(&cluster.get(1, Get { r: Some(3), ..get() }).unwrap()), ["a"], "it waits for the healing");
+    assert_eq!(values(&cluster.get(1, Get { r: Some(3), ..get() }).unwrap()), ["a"], "the get waits for the heal");
     cluster.down.extend([id(2), id(3)]);
     assert_eq!(values(&cluster.get(1, Get { r: Some(1), ..get() }).unwrap()), ["a"]);
 }
 
 #[test]
-fn a_damaged_record_on_a_full_disk_is_neither_shown_nor_asked_for_for_ever() {
+fn a_damaged_record_on_a_full_disk_is_not_shown_and_its_read_is_refused_in_time() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, Put { w: Some(3), ..put("a") }).unwrap();
     cluster.damaged.insert(id(1));
@@ -720,18 +722,18 @@ fn a_damaged_record_on_a_full_disk_is_neither_shown_nor_asked_for_for_ever() {
 }
 
 #[test]
-fn a_get_answers_only_with_what_its_context_has_seen() {
+fn a_get_answers_only_if_it_covers_what_its_context_has_seen() {
     let mut cluster = Cluster::new(3);
     cluster.down.insert(id(3));
     let seen = cluster.put(1, put("a")).unwrap().context;
     cluster.down.remove(&id(3));
     cluster.down.extend([id(1), id(2)]);
-    // Alone, the third has nothing to show for it.
+    // Alone, the third home does not hold what the context has seen.
     let behind = cluster.get(3, Get { r: Some(1), seen: seen.clone(), ..get() });
     assert!(matches!(behind, Err(Refusal::Unavailable(_))), "{behind:?}");
     cluster.down.remove(&id(2));
     let got = cluster.get(3, Get { r: Some(1), seen, ..get() }).unwrap();
-    assert_eq!(values(&got), ["a"], "it asks further replicas");
+    assert_eq!(values(&got), ["a"], "the get reads further replicas");
 }
 
 #[test]
@@ -758,11 +760,11 @@ fn a_damaged_record_does_not_count_until_it_is_healed() {
     let mut damaged = disk[&storage_key].to_vec();
     damaged[20] ^= 4;
     disk.insert(storage_key, damaged.into());
-    // Alone it can neither show the value nor say that there is none.
+    // Alone, it can neither show the value nor say that there is none.
     cluster.down.extend([id(2), id(3)]);
     assert!(matches!(cluster.get(1, Get { r: Some(1), ..get() }), Err(Refusal::Unverified(_))));
     cluster.down.clear();
-    assert_eq!(values(&cluster.get(1, Get { r: Some(3), ..get() }).unwrap()), ["a"], "it waits for the healing");
+    assert_eq!(values(&cluster.get(1, Get { r: Some(3), ..get() }).unwrap()), ["a"], "the get waits for the heal");
     cluster.down.extend([id(2), id(3)]);
     assert_eq!(values(&cluster.get(1, Get { r: Some(1), ..get() }).unwrap()), ["a"]);
 }
@@ -775,14 +777,14 @@ fn a_node_whose_clock_is_off_its_peers_takes_no_writes() {
     cluster.get(1, Get { r: Some(3), ..get() }).unwrap();
     let refused = cluster.put(1, put("b"));
     assert!(matches!(&refused, Err(Refusal::Unavailable(short)) if short.why.contains("clock")), "{refused:?}");
-    cluster.put(2, put("c")).expect("the others go on");
+    cluster.put(2, put("c")).expect("the others take writes");
 }
 
-/// They are off nobody's, though none of them reads what the others said before.
+/// All clocks agree with each other, but none with what the others reported before the jump.
 #[test]
 fn clocks_that_step_back_together_stop_no_writes() {
     let mut cluster = Cluster::new(5);
-    // Everybody hears of everybody.
+    // Every node hears every other.
     for bucket in ["a", "b", "c", "d", "e", "f", "g", "h"] {
         (1..=5).for_each(|node| drop(cluster.get(node, Get { key: key(bucket), ..strong_get() }).unwrap()));
     }
@@ -804,7 +806,7 @@ fn clocks_that_step_back_together_stop_no_writes() {
 }
 
 #[test]
-fn a_message_of_a_stranger_changes_nothing() {
+fn a_message_of_a_non_member_changes_nothing() {
     let mut cluster = Cluster::new(3);
     cluster.put(1, put("a")).unwrap();
     let before = cluster.disks.clone();
@@ -862,9 +864,9 @@ fn siblings_that_would_be_too_large_for_a_message_are_refused() {
     cluster.put(2, Put { context: first.context, ..heavy() }).unwrap();
 }
 
-/// Two writers who each go on from their own put's reply have every second dot of an actor, and no end of them.
+/// Two writers that each go on from their own put's reply have every second dot of an actor, without end.
 #[test]
-fn contexts_of_writers_who_never_read_stay_short_and_are_taken_back() {
+fn contexts_of_writers_that_never_read_stay_short_and_remain_valid() {
     let mut cluster = Cluster::new(3);
     let (mut contexts, mut longest) = ([None, None], 0);
     for _ in 0..1_800 {
@@ -876,10 +878,10 @@ fn contexts_of_writers_who_never_read_stay_short_and_are_taken_back() {
         }
     }
     assert!(longest <= SEALED_BYTES_GIVEN_MAX, "{longest} bytes");
-    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["a", "b"], "of each writer the last write, and nothing else");
+    assert_eq!(values(&cluster.get(1, get()).unwrap()), ["a", "b"], "the last write of each writer, and nothing else");
 }
 
-/// What an old context of a long chain is used for a second time replaces nothing that came after it, and nothing replaces it.
+/// A write on an old context of a long chain replaces nothing that came after that context, and is not replaced by it.
 #[test]
 fn a_context_that_is_used_twice_makes_siblings_however_long_its_chain_is() {
     let mut cluster = Cluster::new(3);
@@ -898,9 +900,10 @@ fn a_context_that_is_used_twice_makes_siblings_however_long_its_chain_is() {
     assert_eq!(values(&cluster.get(1, get()).unwrap()), ["chain", "fork", "fork again"]);
 }
 
-/// A put that has seen little counts like a blind one where it would add a sibling, however often its context is used.
+/// A put that has seen little counts like a put without a context where it would add a sibling, however often its
+/// context is used.
 #[test]
-fn puts_on_one_old_context_stop_where_blind_ones_do() {
+fn puts_on_one_old_context_are_refused_at_the_limit_of_siblings() {
     let mut cluster = Cluster::new(3);
     let old = cluster.put(1, put("a")).unwrap().context;
     let on_old = |value: &'static str| Put { context: old.clone(), w: Some(3), ..put(value) };
@@ -910,7 +913,7 @@ fn puts_on_one_old_context_stop_where_blind_ones_do() {
     for node in [1, 2, 3] {
         assert_eq!(cluster.put(node, on_old("f")), Err(Refusal::TooManySiblings(4)));
     }
-    // One that replaces what it adds passes, and so does what merges them.
+    // A put that replaces what it adds to passes, and so does one that merges the siblings.
     let own = cluster.get(1, get()).unwrap();
     assert_eq!(values(&own), ["b", "c", "d", "e"]);
     let merged = cluster.put(2, Put { context: own.context, ..put("bcde") }).unwrap();
@@ -918,8 +921,8 @@ fn puts_on_one_old_context_stop_where_blind_ones_do() {
     assert_eq!(values(&cluster.get(1, get()).unwrap()), ["f"]);
 }
 
-/// Siblings that several coordinators took on apart may be more than a key may hold. They are all kept, and every put that makes them no
-/// more and no larger passes.
+/// Siblings that several coordinators took independently may exceed a key's limits together. All are kept, and a put
+/// passes if it makes them no more and no larger.
 #[test]
 fn a_key_that_merging_has_made_too_large_takes_puts_that_make_it_no_larger() {
     let mut cluster = Cluster::new(3);
@@ -967,41 +970,41 @@ fn a_write_is_synced_unless_its_bucket_leaves_it_to_the_os() {
 }
 
 #[test]
-fn after_a_power_failure_a_home_does_not_count_until_it_is_recovered() {
+fn after_a_power_failure_a_home_does_not_count_until_it_has_recovered() {
     let mut cluster = Cluster::new(3);
     cluster.down.insert(id(3));
     cluster.put(1, put_of("os", "milk")).unwrap();
-    // The write is on homes 1 and 2. The power fails at 1, which has not synced it; 2 is away, 3 never had it.
+    // The write is on homes 1 and 2. Power fails at 1, which has not synced it; 2 is away, 3 never had it.
     cluster.lose_power(1);
     cluster.down = BTreeSet::from([id(2)]);
     let get = || Get { key: key("os"), ..get() };
     for through in [1, 3] {
         let refused = cluster.get(through, get()).unwrap_err();
-        assert_eq!(refused.code(), "unverified", "what was acknowledged is not said to be absent");
+        assert_eq!(refused.code(), "unverified", "an acknowledged write is not reported as absent");
         let refused = cluster.get(through, Get { consistency: Consistency::Strong, ..get() }).unwrap_err();
         assert_eq!(refused.code(), "unavailable");
     }
     cluster.down.clear();
     assert_eq!(values(&cluster.get(1, get()).unwrap()), ["milk"]);
     cluster.run();
-    // Caught up, it counts.
+    // Once it has recovered, it counts.
     cluster.down.insert(id(2));
     assert_eq!(values(&cluster.get(1, Get { r: Some(2), ..get() }).unwrap()), ["milk"]);
 }
 
 #[cfg(feature = "mutations")]
 #[test]
-fn a_home_that_counts_after_a_power_failure_denies_what_was_acknowledged() {
+fn a_home_that_counts_after_a_power_failure_hides_an_acknowledged_write() {
     let mut cluster = Cluster::new(3);
     cluster.down.insert(id(3));
     cluster.put(1, put_of("os", "milk")).unwrap();
     cluster.lose_power_and(1, Broken::rule(Mutation::CountAfterPowerLoss));
     cluster.down = BTreeSet::from([id(2)]);
     let got = cluster.get(1, Get { key: key("os"), ..get() }).expect("two homes answer");
-    assert_eq!(values(&got), [""; 0], "the rule above is what keeps it from that");
+    assert_eq!(values(&got), [""; 0], "the rule prevents this");
 }
 
-/// What a strong get finds where a home that lost a write was compared only with one that never had it.
+/// What a strong get finds after a home that lost a write ran an exchange only with a home that never had it.
 fn read_after_comparing_with_another_that_lacks_it(broken: Broken) -> Result<Vec<String>, Refusal> {
     let mut cluster = Cluster::new(3);
     cluster.down.insert(id(3));
@@ -1014,14 +1017,14 @@ fn read_after_comparing_with_another_that_lacks_it(broken: Broken) -> Result<Vec
 }
 
 #[test]
-fn a_comparison_with_one_other_home_is_not_enough_to_count_again() {
+fn an_exchange_with_one_other_home_is_not_enough_to_count_again() {
     let refused = read_after_comparing_with_another_that_lacks_it(Broken::default()).unwrap_err();
     assert_eq!(refused.code(), "unavailable");
     #[cfg(feature = "mutations")]
     {
         let broken = Broken::rule(cartwheel_core::mutation::Mutation::ExchangeCountsAmnesiac);
         let nothing = read_after_comparing_with_another_that_lacks_it(broken);
-        assert_eq!(nothing, Ok(Vec::new()), "it would take what was acknowledged for absent");
+        assert_eq!(nothing, Ok(Vec::new()), "an acknowledged write is reported as absent");
     }
 }
 
@@ -1033,22 +1036,22 @@ fn when_the_power_fails_everywhere_all_homes_together_are_enough() {
     for node in 1..=3 {
         let kept = cluster.disks[&id(node)].clone();
         cluster.lose_power(node);
-        // What the operating system had written by then.
+        // Only node 2's operating system had written its data by then.
         cluster.disks.insert(id(node), if node == 2 { kept } else { Image::default() });
     }
     let get = || Get { key: key("os"), ..get() };
-    // The first get may find nobody who counts; it has them catch up.
+    // The first get may find no home that counts. It starts their recovery.
     let _ = cluster.get(1, get());
     for through in 1..=3 {
         assert_eq!(values(&cluster.get(through, Get { r: Some(3), ..get() }).unwrap()), ["milk"]);
     }
-    // A write after that begins a new actor: whatever dots were lost are not made again.
+    // A write after that begins a new actor, so lost dots are not made again.
     cluster.put(1, put_of("os", "bread")).unwrap();
     assert_eq!(values(&cluster.get(2, Get { r: Some(3), ..get() }).unwrap()), ["bread", "milk"]);
 }
 
-/// A home stores a write, loses its record, and recovers from others that do not have the write yet. What it said before says nothing of what it
-/// holds now.
+/// A home stores a write, loses its record, and recovers from homes that do not have the write yet. Its answer before
+/// the loss says nothing about what it holds now.
 #[test]
 fn a_write_does_not_count_a_home_that_has_lost_it_and_recovered_meanwhile() {
     let mut cluster = Cluster::new(3);
@@ -1059,13 +1062,13 @@ fn a_write_does_not_count_a_home_that_has_lost_it_and_recovered_meanwhile() {
     cluster.queue.push_back((id(1), Input::Client(writer, request)));
     cluster.run();
     assert!(cluster.replies.is_empty(), "one home is not enough");
-    // What was sent to the others is lost.
+    // The requests to the other homes are lost.
     cluster.slow.clear();
     cluster.held_back.clear();
     cluster.damaged.insert(id(1));
     assert!(values(&cluster.get(1, get()).unwrap()).is_empty());
     assert_eq!(cluster.get(1, Get { r: Some(3), ..get() }).unwrap().acks.home, 3, "it has recovered");
-    // It is sent again, and reaches the third.
+    // The write is sent again, and reaches the third home.
     cluster.slow.insert(id(2));
     for _ in 0..1_000 {
         if !cluster.replies.contains_key(&writer) {

@@ -1,4 +1,4 @@
-//! Two replicas that are compared, from outside.
+//! Anti-entropy between two nodes: how many messages it takes, what it repairs, and when it runs.
 
 mod pair;
 
@@ -22,13 +22,13 @@ use pair::{EVERY, Pair, config, disk, id, key, state, view};
 fn compared(keys: usize) -> Pair {
     let mut pair = Pair::new(disk(keys), 2);
     pair.pass(EVERY);
-    assert_eq!(pair.exchanged(2), 2, "each at once, and then not for long");
+    assert_eq!(pair.exchanged(2), 2, "each at once, and then not again for a while");
     pair.reset();
     pair
 }
 
 #[test]
-fn equal_replicas_are_compared_in_two_messages_a_partition_whatever_they_hold() {
+fn equal_replicas_are_compared_in_two_messages_a_partition_however_many_keys_they_hold() {
     let mut bytes = Vec::new();
     for keys in [0, 1, 5_000] {
         let mut pair = compared(keys);
@@ -40,9 +40,9 @@ fn equal_replicas_are_compared_in_two_messages_a_partition_whatever_they_hold() 
 }
 
 #[test]
-fn what_differs_is_joined_on_both_sides_and_nothing_else_is_sent() {
+fn only_keys_that_differ_are_sent_and_both_sides_get_the_join() {
     let mut pair = compared(5_000);
-    // One side is behind, the other is, neither has seen the other's write, and a key that only one has.
+    // Node 1 is behind, node 2 is behind, both have a write that the other lacks, and only node 2 has a key.
     pair.merge(2, 7, state(7, 2));
     pair.merge(1, 8, state(8, 2));
     pair.merge(1, 9, state(900_009, 1));
@@ -61,40 +61,40 @@ fn what_differs_is_joined_on_both_sides_and_nothing_else_is_sent() {
     let repaired = pair.events.iter().filter(|(_, event)| matches!(event, Event::Repaired(..))).count();
     assert_eq!(repaired, 5, "key 9 was behind on both");
     assert!(pair.messages < 60, "{} messages", pair.messages);
-    // They are equal now, and are found to be.
+    // They are equal now, and an exchange finds that.
     pair.reset();
     pair.pass(EVERY);
     assert_eq!((pair.messages, pair.exchanged(1)), (4, 2));
 }
 
 #[test]
-fn a_node_that_is_there_again_is_compared_with_soon_and_then_at_its_turn() {
+fn a_node_that_is_alive_again_is_compared_with_soon_and_then_at_its_turn() {
     let mut pair = compared(10);
-    // In the middle between the turns of the two partitions.
+    // Halfway between the turns of the two partitions.
     pair.pass(EVERY / 4);
-    let think = |pair: &mut Pair, status| {
-        let standing = PeerStatus { status, since: WallMs(1), why: Why::Heard };
-        pair.input(1, Input::Liveness(Arc::new(Liveness::new([(id(2), standing)]))));
+    let set_status = |pair: &mut Pair, status| {
+        let peer_status = PeerStatus { status, since: WallMs(1), why: Why::Heard };
+        pair.input(1, Input::Liveness(Arc::new(Liveness::new([(id(2), peer_status)]))));
     };
     for status in [Status::Down, Status::Suspect] {
-        think(&mut pair, status);
+        set_status(&mut pair, status);
         pair.merge(2, 7, state(7, 2));
         pair.reset();
-        think(&mut pair, Status::Alive);
+        set_status(&mut pair, Status::Alive);
         pair.pass(Duration::from_secs(10));
         assert_eq!(pair.exchanged(1), 2, "{status}");
         assert_eq!(pair.held(1, 7), Some(state(7, 2)));
     }
     pair.reset();
-    think(&mut pair, Status::Alive);
+    set_status(&mut pair, Status::Alive);
     pair.pass(Duration::from_secs(10));
-    assert_eq!(pair.exchanged(1), 0, "it was there all the time");
+    assert_eq!(pair.exchanged(1), 0, "it was alive all the time");
     pair.pass(EVERY);
-    assert_eq!(pair.exchanged(1), 2, "no turn is left out, and none comes twice");
+    assert_eq!(pair.exchanged(1), 2, "no turn is skipped or taken twice");
 }
 
 #[test]
-fn a_replica_that_has_nothing_gets_everything() {
+fn an_empty_replica_gets_everything() {
     let mut pair = compared(3_000);
     pair.nodes.remove(&id(2));
     pair.disks.remove(&id(2));
@@ -105,9 +105,9 @@ fn a_replica_that_has_nothing_gets_everything() {
 }
 
 #[test]
-fn trees_saved_at_a_stop_are_believed_by_the_next_boot_alone() {
+fn only_the_next_boot_trusts_trees_saved_at_a_stop() {
     let mut pair = compared(2_000);
-    // What is equal needs no scan to be compared.
+    // The replicas stay equal, so comparing them needs no scan.
     (1..=2).for_each(|node| pair.merge(node, 7, state(7, 2)));
     pair.stop(2);
     pair.reset();
@@ -123,7 +123,7 @@ fn trees_saved_at_a_stop_are_believed_by_the_next_boot_alone() {
     };
     let saved = of(&pair).expect("a tree that is ready");
     pair.merge(2, 8, state(8, 2));
-    // It dies, and what it had saved before is out of date.
+    // It is killed, and the trees that it saved before are out of date.
     pair.nodes.remove(&id(2));
     restart(&mut pair, 3);
     assert!(pair.scans > 0);
@@ -132,7 +132,7 @@ fn trees_saved_at_a_stop_are_believed_by_the_next_boot_alone() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_counted() {
+fn invalid_requests_are_refused_and_counted() {
     let tree = |partition, n: u64| TreeId { partition: PartitionId(partition), group: Group(n - 3) };
     let nodes = |tree, level, nodes| Question::Nodes { tree, level, nodes };
     let keys = |from: &'static [u8], upto: Option<&'static [u8]>| Question::Keys {

@@ -1,4 +1,4 @@
-//! What a replica does with what a newer build has stored.
+//! Records that a newer build has stored: a replica leaves them alone.
 
 mod harness;
 
@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use harness::{TestReplica, Write, key};
 
-/// The record as a build would store it whose form is the same but for the version.
+/// The record as a build would store it whose format differs in the version number only.
 fn of_version(stored: &Bytes, more: u8) -> Bytes {
     let seed = xxh3_64(&key().storage_key()).wrapping_add(u64::from(more));
     let checksum = xxh3_64_with_seed(&stored[9..], seed).to_le_bytes();
@@ -19,11 +19,11 @@ fn of_version(stored: &Bytes, more: u8) -> Bytes {
 }
 
 #[test]
-fn a_record_of_a_newer_build_stays_as_it_is_and_nothing_is_done_on_it() {
+fn a_record_of_a_newer_build_stays_as_it_is_and_requests_on_it_fail() {
     let mut replica = TestReplica::new(1);
     replica.write(&Write::numbered(1, Seen::default()));
     let before = replica.state();
-    assert_eq!(of_version(replica.stored(), 0), *replica.stored(), "the test knows the form");
+    assert_eq!(of_version(replica.stored(), 0), *replica.stored(), "the test knows the format");
     let newer = of_version(replica.stored(), 7);
     *replica.stored() = newer.clone();
     let known = Record::decode(&newer, &key().storage_key());

@@ -1,4 +1,4 @@
-//! Known answers: the paper's figure 3, and what its readers ask next.
+//! Known answers: the paper's figure 3 and the cases that follow from it, on real replicas.
 
 mod harness;
 
@@ -12,13 +12,13 @@ use proptest::prelude::*;
 
 use harness::{TestReplica, Write, join};
 
-/// The clock as the paper writes it: nodes 1, 2, 3 are Sx, Sy, Sz.
+/// The clock in the paper's notation. Nodes 1, 2, 3 are Sx, Sy, Sz.
 fn vector(clock: &Clock) -> String {
     let name = |node: NodeId| ["?", "Sx", "Sy", "Sz"][node.get() as usize];
     clock.runs().map(|run| format!("[{},{}]", name(run.actor.node), run.upto)).collect()
 }
 
-/// What a client has seen that wrote `value` and was told so.
+/// What a client has seen after it wrote and got the reply.
 fn seen_after(write: &Write, made: Option<(Dot, Hlc)>) -> Seen {
     let (dot, hlc) = made.expect("a new write");
     let mut seen = write.seen.clone();
@@ -85,9 +85,9 @@ fn two_writes_from_one_context_through_one_coordinator_are_siblings() {
     assert_eq!(values(&sx.state()), ["v2", "v3"]);
 }
 
-/// Riak learnt this one as kv#679: with one counter for all that a node ever wrote, the second clock covers the first write.
+/// Riak's issue kv#679: with one counter for all writes of a node, the second clock covers the first write.
 #[test]
-fn a_stand_in_that_writes_hands_home_forgets_and_writes_again_loses_nothing() {
+fn a_stand_in_that_writes_hands_over_drops_its_record_and_writes_again_loses_nothing() {
     let [mut standin, mut home] = [1, 2].map(TestReplica::new);
     standin.write(&write(1, &Seen::default()));
     home.merge(&standin.state());
@@ -106,7 +106,7 @@ fn a_retry_through_another_node_is_one_write_and_does_not_come_back() {
     let both = join([sx.state(), sy.state()]);
     assert_eq!((both.siblings().len(), both.distinct_siblings().len()), (2, 1));
 
-    // The client saw one of the two; what it writes replaces both.
+    // The client saw one of the two. Its next write replaces both.
     sx.write(&write(2, &seen));
     sx.merge(&sy.state());
     assert_eq!(values(&sx.state()), ["v2"]);
@@ -115,7 +115,7 @@ fn a_retry_through_another_node_is_one_write_and_does_not_come_back() {
 }
 
 #[test]
-fn last_write_wins_covers_what_its_coordinator_holds_and_merge_keeps_the_rest() {
+fn last_write_wins_replaces_what_its_coordinator_holds_and_merge_keeps_the_rest() {
     let [mut sx, mut sy] = [1, 2].map(TestReplica::new);
     let lww = |number| Write { covers_held: true, ..write(number, &Seen::default()) };
     sx.write(&lww(1));
@@ -127,16 +127,17 @@ fn last_write_wins_covers_what_its_coordinator_holds_and_merge_keeps_the_rest() 
     let both = join([sx.state(), sy.state()]);
     assert_eq!(both.siblings().len(), 2, "merge does not decide");
     assert_eq!(both.latest().map(|held| held.hlc.wall()), Some(WallMs(2_000_000)));
-    // A coordinator whose clock is behind still writes above all that it replaces.
+    // A coordinator whose clock is behind still stamps above all that it replaces.
     sx.merge(&both);
     sx.write(&lww(4));
     assert_eq!(values(&sx.state()), ["v4"]);
     assert!(sx.state().hlc().wall() >= WallMs(2_000_000));
 }
 
-/// Found by the simulator: each of two retried writes has replaced the other somewhere, and neither may take the other along.
+/// Found by the simulator: each of two retried writes has replaced the other on some replica. A merge must not drop
+/// both.
 #[test]
-fn two_retried_writes_that_replaced_each_other_unseen_leave_one() {
+fn two_retried_writes_that_replaced_each_other_leave_one() {
     let [mut sx, mut sy] = [1, 2].map(TestReplica::new);
     let [a, b] = [1, 2].map(|number| Write { covers_held: true, ..write(number, &Seen::default()) });
     sx.write(&a);
@@ -147,9 +148,9 @@ fn two_retried_writes_that_replaced_each_other_unseen_leave_one() {
     assert!(both.latest().is_some());
 }
 
-/// A boot starts from its wall clock, wherever that is; what a write replaces lifts its timestamp all the same.
+/// A boot starts from its wall clock, wherever that is. A write is still stamped above what it replaces.
 #[test]
-fn timestamps_of_what_is_replaced_rise_through_a_restart_with_a_clock_set_back() {
+fn a_write_is_stamped_above_what_it_replaces_after_a_restart_with_a_clock_set_back() {
     let mut sx = TestReplica::new(1);
     let first = sx.write(&write(1, &Seen::default())).map(|(_, hlc)| hlc);
     sx.set_wall(WallMs(10));
@@ -175,7 +176,7 @@ fn notes_are_bounded_and_the_oldest_go_first() {
     assert_eq!(state.knows(write(1, &Seen::default()).id), None);
 }
 
-/// A history of processes that act alone or take in another's last event, with what happened before each event.
+/// An event of a process that acts alone or takes in another's last event, with the events that happened before it.
 #[derive(Clone, Debug)]
 struct Happened {
     process: u64,
@@ -229,7 +230,7 @@ proptest! {
         }
     }
 
-    /// Replicas whose wall clocks differ, each write above what it has seen.
+    /// The replicas' wall clocks differ. Each write is stamped above what it has seen.
     #[test]
     fn a_timestamp_is_above_all_that_its_write_has_seen(
         writes in prop::collection::vec((0usize..3, any::<bool>()), 1..20),

@@ -1,9 +1,9 @@
-//! The rooms of the core stand above each other: no file uses anything of a room above its own.
+//! The layers of the core: no file uses a room (a module at the top of `src`) above its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms, from the ground up.
+/// The rooms, from the bottom up.
 const ROOMS: [&str; 17] = [
     "mutation",
     "value",
@@ -29,12 +29,12 @@ fn no_file_uses_a_room_above_its_own() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut upward = Vec::new();
     for file in files_in(&src) {
-        let place = file.strip_prefix(&src).expect("it is below").to_owned();
-        let Some(own) = room_of(&place) else { continue };
+        let path = file.strip_prefix(&src).expect("it is below").to_owned();
+        let Some(own) = room_of(&path) else { continue };
         let text = fs::read_to_string(&file).expect("a source file");
         for used in rooms_used(&text) {
-            if floor(&used).unwrap_or_else(|| panic!("{}: `{used}` is no room", place.display())) > own {
-                upward.push(format!("{} uses {used}", place.display()));
+            if layer(&used).unwrap_or_else(|| panic!("{}: `{used}` is not a room", path.display())) > own {
+                upward.push(format!("{} uses {used}", path.display()));
             }
         }
     }
@@ -42,35 +42,35 @@ fn no_file_uses_a_room_above_its_own() {
 }
 
 #[test]
-fn each_room_is_on_the_list_and_there() {
+fn the_list_has_exactly_the_rooms_that_exist() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let names = fs::read_dir(&src).expect("the sources").map(|entry| entry.expect("an entry").path());
-    let mut there: Vec<String> = names.map(|path| path.file_stem().expect("a name").to_string_lossy().into()).collect();
-    there.retain(|name| name != "lib");
-    there.sort_unstable();
+    let mut existing: Vec<String> = names.map(|path| path.file_stem().expect("a name").to_string_lossy().into()).collect();
+    existing.retain(|name| name != "lib");
+    existing.sort_unstable();
     let mut listed = ROOMS.map(str::to_owned);
     listed.sort_unstable();
-    assert_eq!(there, listed);
+    assert_eq!(existing, listed);
 }
 
 #[test]
-fn what_a_text_uses_is_found() {
+fn rooms_used_in_code_are_found_and_comments_and_tests_are_ignored() {
     let text = "use crate::ring::Ring;\n// crate::node\nfn f() { crate::wire::g() }\n#[cfg(test)]\nmod tests { use crate::node::Node; }";
     assert_eq!(rooms_used(text), ["ring", "wire"]);
 }
 
-fn floor(room: &str) -> Option<usize> {
+fn layer(room: &str) -> Option<usize> {
     ROOMS.iter().position(|known| *known == room)
 }
 
-/// The floor of a file, by its place below `src`; none of the list of rooms itself, and of files of tests.
-fn room_of(place: &Path) -> Option<usize> {
-    let name = place.file_stem()?.to_str()?;
-    let first = Path::new(place.components().next()?.as_os_str()).file_stem()?.to_str()?;
-    if first == "lib" || name.ends_with("tests") { None } else { floor(first) }
+/// The layer of a file, by its path below `src`; none for `lib.rs` and for files of tests.
+fn room_of(path: &Path) -> Option<usize> {
+    let name = path.file_stem()?.to_str()?;
+    let first = Path::new(path.components().next()?.as_os_str()).file_stem()?.to_str()?;
+    if first == "lib" || name.ends_with("tests") { None } else { layer(first) }
 }
 
-/// The rooms that a text names in its code, but for its tests.
+/// The rooms that a text names in its code, without its unit tests.
 fn rooms_used(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -1,4 +1,5 @@
-//! Stand-ins and what they keep, in a small cluster whose network and disks are perfect, where some nodes are down or have left.
+//! Sloppy quorums: stand-ins and their hints, while nodes are down, leave, or change their configuration; on a perfect
+//! network and perfect disks.
 
 mod pair;
 
@@ -42,19 +43,19 @@ struct Cluster {
     wakes: BTreeMap<NodeId, Instant>,
     down: BTreeSet<NodeId>,
     queue: VecDeque<(NodeId, Input)>,
-    /// What replicas answer this node is held back while it is a home of this key.
+    /// Replicas' answers to this node are held back while it is a home of this key.
     held_back: Option<(NodeId, Key)>,
     late: Vec<(NodeId, Input)>,
-    /// What replicas answer this node is held back.
+    /// Replicas' answers to this node are held back.
     hears_late: Option<NodeId>,
     replies: BTreeMap<ClientId, Outcome>,
     events: Vec<(NodeId, Event)>,
     drained: BTreeMap<NodeId, bool>,
-    /// What these are to store is lost on its way.
+    /// Writes to these nodes' replicas are lost.
     unwritten: BTreeSet<NodeId>,
-    /// So many of the next forwarded writes are lost, and of the answers to those that arrive.
+    /// How many of the next forwarded writes are lost, and how many of the answers to them.
     lost_forwards: (usize, usize),
-    /// How many of both arrived.
+    /// How many forwarded writes and answers to them have arrived.
     forwards: (usize, usize),
     history: History,
     now: Instant,
@@ -62,14 +63,14 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Unless they are tuned to, nodes compare no replicas, so that what moves between them is hints alone.
+    /// Unless `tune` sets it otherwise, nodes run no exchanges, so only hints move data.
     fn new(tune: impl Fn(usize, &mut NodeConfig)) -> Self {
-        Self::founded_by(NODES, tune)
+        Self::with_nodes(NODES, tune)
     }
 
-    /// The same with so many nodes at first.
-    fn founded_by(founders: usize, tune: impl Fn(usize, &mut NodeConfig)) -> Self {
-        let history = history(founders, 32);
+    /// [`Self::new`], with so many nodes at first.
+    fn with_nodes(nodes: usize, tune: impl Fn(usize, &mut NodeConfig)) -> Self {
+        let history = history(nodes, 32);
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -89,7 +90,7 @@ impl Cluster {
             now: Instant(1),
             clients: 0,
         };
-        (1..=founders).for_each(|node| cluster.start(node, &tune));
+        (1..=nodes).for_each(|node| cluster.start(node, &tune));
         cluster.run();
         cluster
     }
@@ -98,7 +99,7 @@ impl Cluster {
         self.start_again(node, 1, tune);
     }
 
-    /// A boot of a node, with what its disk remembers of partitions.
+    /// Boots a node with the partition states that its disk holds.
     fn start_again(&mut self, node: usize, boot: u32, tune: impl Fn(usize, &mut NodeConfig)) {
         let partition_state = |partition: PartitionId| {
             let saved = self.disks.get(&id(node))?.named.get(partition_state_name(partition).as_bytes())?;
@@ -117,10 +118,10 @@ impl Cluster {
     }
 
     fn view(&self) -> Arc<View> {
-        Arc::new(self.history.view().expect("a founded cluster"))
+        Arc::new(self.history.view().expect("a cluster with its bootstrap"))
     }
 
-    /// Everybody hears of a change of the cluster.
+    /// All nodes learn of a change of the cluster.
     fn change(&mut self, kind: ChangeKind) {
         self.history.record(Hlc::at(WallMs(2)), id(1), kind);
         let view = self.view();
@@ -128,15 +129,15 @@ impl Cluster {
         self.run();
     }
 
-    /// Only these are down, and everybody knows.
+    /// Only these nodes are down, and all others know it.
     fn down(&mut self, down: &[NodeId]) {
         self.down = down.iter().copied().collect();
-        let standing = |node: &NodeId| {
+        let peer_status = |node: &NodeId| {
             let status = if self.down.contains(node) { Status::Down } else { Status::Alive };
             (*node, PeerStatus { status, since: WallMs(1), why: Why::Heard })
         };
         let known: BTreeSet<NodeId> = self.nodes.keys().copied().chain(self.down.iter().copied()).collect();
-        let liveness = Arc::new(Liveness::new(known.iter().map(standing)));
+        let liveness = Arc::new(Liveness::new(known.iter().map(peer_status)));
         self.queue.extend(self.nodes.keys().map(|&node| (node, Input::Liveness(liveness.clone()))));
         self.run();
     }
@@ -230,7 +231,7 @@ impl Cluster {
         }
     }
 
-    /// A client of a node begins to write, and waits so long.
+    /// Begins a write by a client of a node, which waits this long.
     fn begin_put(&mut self, node: NodeId, key: &Key, w: u8, timeout: Duration) -> ClientId {
         self.clients += 1;
         let client = ClientId(self.clients);
@@ -240,7 +241,7 @@ impl Cluster {
         client
     }
 
-    /// How many values a node's client is shown.
+    /// The number of values that a node's client is shown.
     fn get(&mut self, node: NodeId, key: &Key, r: u8) -> Result<usize, Refusal> {
         let get = Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(r), seen: None };
         match self.ask(node, Operation::Get(get))? {
@@ -249,7 +250,7 @@ impl Cluster {
         }
     }
 
-    /// The homes of a key, and those who stand in for them in their order.
+    /// The homes of a key, and its stand-ins in their order.
     fn places(&self, key: &Key) -> (Vec<NodeId>, Vec<NodeId>) {
         let view = self.view();
         let partition = view.ring.partition_of(key.token());
@@ -268,7 +269,7 @@ impl Cluster {
         self.record(node, key).into_iter().flat_map(|record| record.header.owed.into_keys()).collect()
     }
 
-    /// Nobody owes anybody anything, and of each key exactly the homes hold a state, all the same one.
+    /// Checks that there are no hints, and that exactly the homes of each key hold a state, all the same one.
     fn assert_settled(&self, keys: &[Key]) {
         for key in keys {
             let holders: BTreeSet<NodeId> =
@@ -289,18 +290,18 @@ fn acks(home: u32, standin: u32) -> Acks {
 }
 
 #[test]
-fn what_a_stand_in_keeps_goes_home_and_operators_see_it_come_and_go() {
+fn a_hint_is_delivered_to_its_home_and_reported_in_events() {
     let mut cluster = Cluster::new(|_, _| {});
     let (homes, standins) = cluster.places(&key(1));
     cluster.down(&homes[2..]);
     assert_eq!(cluster.put(homes[0], &key(1), 3).unwrap().acks, acks(2, 1));
     assert_eq!(cluster.owed(standins[0], &key(1)), [homes[2]]);
     let held = |cluster: &Cluster| {
-        let told = cluster.events.iter().rev().find_map(|(node, event)| match event {
+        let backlog = cluster.events.iter().rev().find_map(|(node, event)| match event {
             Event::HintsHeld { home, now, .. } if *node == standins[0] => Some((*home, *now)),
             _ => None,
         });
-        told.unwrap()
+        backlog.unwrap()
     };
     let (home, Backlog { records, bytes }) = held(&cluster);
     assert!(home == homes[2] && records == 1 && bytes > 0);
@@ -312,14 +313,14 @@ fn what_a_stand_in_keeps_goes_home_and_operators_see_it_come_and_go() {
     assert_eq!(delivered, 1);
 }
 
-/// What comparisons and reads ask and repair makes no home late, so every home takes each write itself.
+/// Requests and repairs of exchanges and reads make no home late, so every home takes each write itself.
 #[test]
 fn a_healthy_cluster_at_low_load_leaves_no_hints() {
     let mut cluster = Cluster::new(comparing);
     let keys: Vec<Key> = (0..40).map(key).collect();
     for (number, key) in keys.iter().enumerate() {
         let homes = cluster.places(key).0;
-        // One home holds what the others lack; comparisons repair these, or the first read does.
+        // One home holds what the others lack. Exchanges repair half of the keys, and the first read the others.
         let ask = ReplicaRequest::Merge {
             key: key.clone(),
             state: state(number, 1),
@@ -344,7 +345,7 @@ fn a_healthy_cluster_at_low_load_leaves_no_hints() {
 }
 
 #[test]
-fn a_stand_in_that_keeps_as_much_as_it_may_is_passed_over_for_the_next() {
+fn a_stand_in_at_its_limit_of_hints_is_skipped_for_the_next() {
     let full = Cluster::new(|_, _| {}).places(&key(1)).1[0];
     let mut cluster = Cluster::new(|node, config| {
         if id(node) == full {
@@ -353,7 +354,7 @@ fn a_stand_in_that_keeps_as_much_as_it_may_is_passed_over_for_the_next() {
     });
     let (homes, standins) = cluster.places(&key(1));
     cluster.down(&homes[2..]);
-    // One record is taken, for nothing was kept so far; then that is all.
+    // One record is taken, because no hints were kept so far. That reaches the limit.
     let same: Vec<Key> =
         (1..400).map(key).filter(|key| cluster.places(key) == (homes.clone(), standins.clone())).collect();
     let [first, second, ..] = &same[..] else { panic!("too few keys of one partition") };
@@ -363,10 +364,10 @@ fn a_stand_in_that_keeps_as_much_as_it_may_is_passed_over_for_the_next() {
     assert_eq!(cluster.put(homes[0], second, 3).unwrap().acks, acks(2, 1), "no write is refused");
     assert_eq!(cluster.record(full, second), None);
     assert_eq!(cluster.owed(standins[1], second), [homes[2]]);
-    // A record that is kept already may grow: nothing that was acknowledged is dropped.
+    // A record that is already kept may grow: no acknowledged write is dropped.
     cluster.put(homes[0], first, 3).unwrap();
     assert_eq!(cluster.record(full, first).map(|record| record.state.siblings().len()), Some(2));
-    // It coordinates no write in the place of a home either, while others can.
+    // It also coordinates no write as a stand-in while other nodes can.
     cluster.down(&homes);
     assert_eq!(cluster.put(full, second, 1).unwrap().acks, acks(0, 1));
     assert_eq!(cluster.record(full, second), None);
@@ -377,12 +378,13 @@ fn a_stand_in_that_keeps_as_much_as_it_may_is_passed_over_for_the_next() {
     assert!(cluster.events.contains(&(full, Event::HintsFull { is_full: false, bytes_max: 1 })));
 }
 
-/// Homes that come copy what is there by comparing.
+/// Candidates copy by exchanges.
 fn comparing(_: usize, config: &mut NodeConfig) {
     config.timing.exchange_every = Some(Duration::from_secs(1));
 }
 
-/// Keys written while `gone` was down, so that others keep them for it. At first nobody knew.
+/// Keys written while `gone` was down, so that stand-ins keep hints for it. For the first third, the others did not
+/// know that it was down.
 fn written_without(cluster: &mut Cluster, gone: NodeId) -> Vec<Key> {
     let keys: Vec<Key> = (0..200).map(key).filter(|key| cluster.places(key).0.contains(&gone)).collect();
     assert!(keys.len() > 80);
@@ -400,7 +402,7 @@ fn written_without(cluster: &mut Cluster, gone: NodeId) -> Vec<Key> {
 }
 
 #[test]
-fn what_is_kept_for_a_home_that_another_node_replaces_goes_to_that_one() {
+fn hints_for_a_replaced_home_go_to_the_node_that_replaces_it() {
     let mut cluster = Cluster::new(comparing);
     let keys = written_without(&mut cluster, id(2));
     cluster.change(ChangeKind::Replace { old: id(2), new: member(6) });
@@ -416,7 +418,7 @@ fn what_is_kept_for_a_home_that_another_node_replaces_goes_to_that_one() {
 }
 
 #[test]
-fn a_dead_home_is_replaced_where_some_keys_have_an_even_number_of_homes() {
+fn a_dead_home_is_replaced_if_some_keys_have_an_even_number_of_homes() {
     for n in [2, 4] {
         let mut cluster = Cluster::new(comparing);
         let even = SettingsPatch { n: Some(n), r: Some(1), w: Some(n), ..SettingsPatch::default() };
@@ -442,7 +444,7 @@ fn a_dead_home_is_replaced_where_some_keys_have_an_even_number_of_homes() {
 }
 
 #[test]
-fn what_is_kept_for_a_home_that_leaves_goes_to_whoever_is_home_now_or_stays_with_it() {
+fn hints_for_a_home_that_leaves_go_to_the_new_homes() {
     let mut cluster = Cluster::new(comparing);
     let keys = written_without(&mut cluster, id(2));
     let keepers: Vec<NodeId> = keys.iter().map(|key| cluster.places(key).1[0]).collect();
@@ -464,21 +466,21 @@ fn what_is_kept_for_a_home_that_leaves_goes_to_whoever_is_home_now_or_stays_with
 }
 
 #[test]
-fn a_strong_write_that_began_on_a_home_is_carried_out_by_those_that_followed() {
+fn a_strong_write_that_began_on_a_former_home_is_carried_out_by_the_new_homes() {
     let mut cluster = Cluster::new(comparing);
     let (homes, _) = cluster.places(&key(1));
     let leaver = (1..=NODES).find(|&node| id(node) == homes[0]).expect("one of them");
     cluster.put(homes[0], &key(1), 3).unwrap();
-    // It asks the other homes what they hold, and by the time they answer it is a home no more.
+    // It reads the other homes, and is no longer a home when they answer.
     cluster.held_back = Some((homes[0], key(1)));
     cluster.change(ChangeKind::Remove { node: homes[0], incarnation: Incarnation(leaver as u64) });
     let put = Put { consistency: Consistency::Strong, ..blind_put(&key(1), None) };
     let Ok(Reply::Put(done)) = cluster.ask(homes[0], Operation::Put(put)) else { panic!("it was refused") };
-    assert!(cluster.held_back.is_none(), "it was no home any more when it was answered");
+    assert!(cluster.held_back.is_none(), "it was no longer a home when it was answered");
     assert!(done.acks.standin == 0 && done.acks.home >= 2, "{:?}", done.acks);
 }
 
-/// A strong write whose other homes cannot be reached any more once they have said what they hold, and then a strong read there.
+/// A strong write whose other homes become unreachable after they were read, and then a strong read on one of them.
 fn strong_on_both_sides(broken: Broken) -> (Result<Reply, Refusal>, Result<Reply, Refusal>) {
     let mut cluster = Cluster::new(|_, config| config.broken = broken);
     let (homes, standins) = cluster.places(&key(1));
@@ -492,7 +494,7 @@ fn strong_on_both_sides(broken: Broken) -> (Result<Reply, Refusal>, Result<Reply
 }
 
 #[test]
-fn a_strong_write_counts_homes_alone() {
+fn a_strong_write_counts_only_homes() {
     let (written, read) = strong_on_both_sides(Broken::default());
     assert!(matches!(written, Err(Refusal::Unavailable(_))), "{written:?}");
     assert!(matches!(&read, Ok(Reply::Got(got)) if got.siblings.is_empty()), "{read:?}");
@@ -503,7 +505,7 @@ fn a_strong_write_counts_homes_alone() {
         assert!(matches!(written, Ok(Reply::Put(_))), "{written:?}");
         assert!(
             matches!(&read, Ok(Reply::Got(got)) if got.siblings.is_empty()),
-            "what it acknowledged is missing: {read:?}"
+            "the acknowledged write is missing: {read:?}"
         );
     }
 }
@@ -523,10 +525,10 @@ fn with_w_1_a_single_node_of_five_takes_writes_for_every_key_and_reads_them_back
         assert!(read == Ok(1), "{key:?}, home {is_home}: {read:?}");
     }
     assert!(matches!(cluster.get(id(4), &key(1_000), 3), Err(Refusal::Unavailable(_) | Refusal::Unverified(_))));
-    assert!(matches!(cluster.put(id(4), &keys[0], 2), Err(Refusal::Unavailable(_))), "W is kept to");
+    assert!(matches!(cluster.put(id(4), &keys[0], 2), Err(Refusal::Unavailable(_))), "W is still required");
     cluster.down(&[]);
     cluster.pass(Duration::from_secs(30));
-    // Each is at a home now; the other homes are the exchange's business.
+    // Each write is on a home now. Anti-entropy brings it to the other homes.
     for key in &keys {
         assert!(cluster.owed(id(4), key).is_empty(), "{key:?}");
         assert!(cluster.places(key).0.iter().any(|&home| cluster.record(home, key).is_some()), "{key:?}");
@@ -534,11 +536,11 @@ fn with_w_1_a_single_node_of_five_takes_writes_for_every_key_and_reads_them_back
 }
 
 #[test]
-fn what_a_client_saw_long_ago_is_asked_of_homes_and_not_of_stand_ins_alone() {
+fn a_read_of_what_a_client_saw_long_ago_needs_a_home_and_not_only_stand_ins() {
     let mut cluster = Cluster::new(comparing);
     let (homes, standins) = cluster.places(&key(1));
     let seen = cluster.put(homes[0], &key(1), 3).unwrap().context.expect("a context");
-    // What it saw is on every home by now, and nothing of it is asked for any more.
+    // What the client saw is on every home by now, so reads no longer check it.
     for epoch in 2..=5 {
         let nodes: Vec<NodeId> = cluster.nodes.keys().copied().collect();
         cluster.queue.extend(nodes.into_iter().map(|node| (node, Input::Epoch(Epoch(epoch)))));
@@ -550,35 +552,35 @@ fn what_a_client_saw_long_ago_is_asked_of_homes_and_not_of_stand_ins_alone() {
         let get = Get { key: key(1), consistency: Consistency::Eventual, r: Some(1), seen };
         cluster.ask(standins[0], Operation::Get(get))
     };
-    let Ok(Reply::Got(got)) = get(None) else { panic!("who has seen nothing is shown what is there") };
+    let Ok(Reply::Got(got)) = get(None) else { panic!("a client without a context is shown what is there") };
     assert_eq!(got.siblings.len(), 1, "it holds nothing of the first write");
-    assert!(matches!(get(Some(seen)), Err(Refusal::Unavailable(_))), "that would go back behind what was seen");
+    assert!(matches!(get(Some(seen)), Err(Refusal::Unavailable(_))), "the answer would be older than what the client has seen");
 }
 
 #[test]
-fn who_was_late_when_a_write_was_made_can_stand_in_later() {
+fn a_node_that_was_late_when_a_write_began_can_stand_in_later() {
     let mut cluster = Cluster::new(|_, _| {});
     let of_1 = |cluster: &Cluster, key: &Key| {
         cluster.places(key).0.contains(&id(1)) && !cluster.places(key).0.contains(&id(2))
     };
     let key = (0..).map(key).find(|key| of_1(&cluster, key)).expect("a key of the first");
-    // Nobody answers the first node, which knows no more than that.
+    // No node answers the first one, which knows no more than that.
     cluster.down = [2, 3, 4, 5].map(id).into_iter().collect();
     cluster.put(id(1), &key, 1).unwrap();
     cluster.pass(Duration::from_millis(600));
     let client = cluster.begin_put(id(1), &key, 2, Duration::from_secs(3));
     cluster.pass(Duration::from_millis(50));
     cluster.down.remove(&id(2));
-    // Whatever it says shows that it is there.
+    // Any message of it shows that it is alive.
     cluster.put(id(2), &key, 1).unwrap();
     cluster.pass(Duration::from_secs(3));
     let outcome = cluster.replies.remove(&client);
     assert!(matches!(&outcome, Some(Ok(Reply::Put(done))) if done.acks == acks(1, 1)), "{outcome:?}");
 }
 
-/// What a member asks of a node that has nothing to do with it.
+/// A member sends requests for a key of which the node is neither a home nor a valid stand-in.
 #[test]
-fn a_member_cannot_have_a_node_keep_what_is_not_its_business() {
+fn a_node_refuses_to_store_a_key_it_has_no_role_for() {
     let mut cluster = Cluster::new(|_, _| {});
     let (homes, standins) = cluster.places(&key(1));
     let merge = |stands_in_for| ReplicaRequest::Merge {
@@ -590,7 +592,7 @@ fn a_member_cannot_have_a_node_keep_what_is_not_its_business() {
         stands_in_for,
     };
     let asks =
-        [merge(None), merge(Some(standins[0])), merge(Some(standins[1])), merge(Some(NodeId::of_name("nobody")))];
+        [merge(None), merge(Some(standins[0])), merge(Some(standins[1])), merge(Some(NodeId::of_name("unknown")))];
     for ask in asks {
         cluster.events.clear();
         cluster.queue.push_back((standins[0], Input::Message(asked_by(homes[0], ask.clone()))));
@@ -601,7 +603,7 @@ fn a_member_cannot_have_a_node_keep_what_is_not_its_business() {
 }
 
 #[test]
-fn who_has_handed_over_everything_and_leaves_keeps_nothing_more_for_others() {
+fn a_leaving_node_that_has_handed_over_everything_takes_no_more_hints() {
     let mut cluster = Cluster::new(comparing);
     let (homes, standins) = cluster.places(&key(1));
     let leaver = (1..=NODES).find(|&node| id(node) == standins[0]).expect("one of them");
@@ -610,20 +612,20 @@ fn who_has_handed_over_everything_and_leaves_keeps_nothing_more_for_others() {
     assert!(!is_drained(&cluster));
     cluster.pass(Duration::from_secs(60));
     assert!(is_drained(&cluster));
-    // It is asked by one that has not heard of it.
+    // The request comes from a node that does not know that it leaves.
     let (state, epoch, confirm) = (state(1, 1), Epoch(1), Confirm::Stored);
     let ask = ReplicaRequest::Merge { key: key(1), state, epoch, heals: None, confirm, stands_in_for: Some(homes[1]) };
     cluster.queue.push_back((id(leaver), Input::Message(asked_by(homes[0], ask))));
     cluster.run();
     assert_eq!(cluster.record(id(leaver), &key(1)), None);
-    // A client that reaches nobody else is told so.
+    // A client that reaches no other node gets a refusal.
     let others = (1..=NODES).map(id).filter(|&node| node != id(leaver));
     cluster.down(&others.collect::<Vec<_>>());
     assert!(matches!(cluster.put(id(leaver), &key(1), 1), Err(Refusal::Unavailable(_) | Refusal::DiskFull)));
     assert_eq!(cluster.record(id(leaver), &key(1)), None);
 }
 
-/// What a member asks.
+/// A request from a member.
 fn asked_by(from: NodeId, ask: ReplicaRequest) -> Envelope {
     Envelope {
         cluster: ClusterId(1),
@@ -641,11 +643,11 @@ fn member_of(node: NodeId) -> Member {
     (1..=NODES).map(member).find(|member| member.id == node).expect("a member")
 }
 
-/// Writes through `through` while nobody answers it, and lets only `wakes` answer again, once the write is under way.
+/// Writes through `through` while no other node answers. Only `wakes` answers again, once the write is under way.
 fn written_as_one_wakes(cluster: &mut Cluster, key: &Key, through: NodeId, wakes: NodeId) -> Option<Outcome> {
     cluster.down = (1..=NODES).map(id).filter(|&node| node != through).collect();
     cluster.put(through, key, 1).unwrap();
-    // Until that write looks after nobody any more.
+    // Until the first write has stopped lingering.
     cluster.pass(Duration::from_secs(3));
     let client = cluster.begin_put(through, key, 2, Duration::from_secs(3));
     cluster.down.remove(&wakes);
@@ -654,7 +656,7 @@ fn written_as_one_wakes(cluster: &mut Cluster, key: &Key, through: NodeId, wakes
 }
 
 #[test]
-fn a_home_that_another_node_stands_in_for_still_counts_where_too_few_have_the_write() {
+fn a_write_below_w_retries_a_home_that_a_stand_in_covers() {
     let mut cluster = Cluster::new(|_, _| {});
     let (homes, standins) = cluster.places(&key(1));
     let outcome = written_as_one_wakes(&mut cluster, &key(1), standins[0], homes[0]);
@@ -662,7 +664,7 @@ fn a_home_that_another_node_stands_in_for_still_counts_where_too_few_have_the_wr
 }
 
 #[test]
-fn one_that_was_late_is_asked_to_stand_in_where_nobody_else_can() {
+fn a_write_below_w_retries_a_stand_in_that_was_late_if_there_is_no_other() {
     let mut cluster = Cluster::new(|_, _| {});
     let (homes, standins) = cluster.places(&key(1));
     let outcome = written_as_one_wakes(&mut cluster, &key(1), homes[0], standins[1]);
@@ -673,7 +675,7 @@ fn one_that_was_late_is_asked_to_stand_in_where_nobody_else_can() {
 fn the_last_home_that_a_write_is_forwarded_to_is_left_time_for_it() {
     let mut cluster = Cluster::new(|_, _| {});
     let (homes, standins) = cluster.places(&key(1));
-    // They do not answer, and nobody knows.
+    // These homes do not answer, and the other nodes do not know.
     cluster.down = homes[..2].iter().copied().collect();
     let client = cluster.begin_put(standins[0], &key(1), 1, Duration::from_millis(600));
     cluster.pass(Duration::from_secs(1));
@@ -681,21 +683,21 @@ fn the_last_home_that_a_write_is_forwarded_to_is_left_time_for_it() {
     assert!(matches!(&outcome, Some(Ok(Reply::Put(_)))), "{outcome:?}");
 }
 
-/// The nodes 2 to 6 of a cluster that the first founded alone and in which the last has replaced it.
-fn without_its_founder(tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
+/// Nodes 2 to 6 of a cluster that node 1 bootstrapped alone. Node 6 has replaced node 1.
+fn without_its_first_node(tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
     let tune = |node: usize, config: &mut NodeConfig| {
         comparing(node, config);
         tune(node, config);
     };
     let mut cluster = Cluster::founded_by(1, tune);
-    let come = |cluster: &mut Cluster, node: usize, kind: ChangeKind| {
+    let join = |cluster: &mut Cluster, node: usize, kind: ChangeKind| {
         cluster.change(kind);
         cluster.start(node, tune);
         cluster.down(&[]);
     };
-    (2..=NODES).for_each(|node| come(&mut cluster, node, ChangeKind::Add(member(node))));
+    (2..=NODES).for_each(|node| join(&mut cluster, node, ChangeKind::Add(member(node))));
     cluster.pass(Duration::from_secs(60));
-    come(&mut cluster, 6, ChangeKind::Replace { old: id(1), new: member(6) });
+    join(&mut cluster, 6, ChangeKind::Replace { old: id(1), new: member(6) });
     cluster.pass(Duration::from_secs(60));
     assert_eq!(cluster.drained.get(&id(1)), Some(&true), "it has handed over what it held");
     cluster.leaves(1);
@@ -704,13 +706,13 @@ fn without_its_founder(tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
     cluster
 }
 
-/// How many of the writes that two stand-ins alone have acknowledged are left on any home, after those restarted and the homes came back.
-/// What restarts knows no more of configurations than `remembers` leaves it.
+/// How many of the writes that only two stand-ins have acknowledged are left on any home, after the stand-ins restarted
+/// and the homes came back. `remembers` removes what the restarted nodes are not to know of configurations.
 fn kept_through_a_restart_of_stand_ins(
     tune: impl Fn(usize, &mut NodeConfig),
     remembers: impl Fn(&mut Image),
 ) -> (usize, usize) {
-    let mut cluster = without_its_founder(&tune);
+    let mut cluster = without_its_first_node(&tune);
     let (homes, standins) = cluster.places(&key(1));
     let keys: Vec<Key> = (0..600).map(key).filter(|key| cluster.places(key).0 == homes).collect();
     assert!(keys.len() > 10 && standins.len() == 2);
@@ -743,14 +745,14 @@ fn remembers_all(cluster: &Cluster, nodes: &[NodeId]) -> bool {
 }
 
 #[test]
-fn what_lies_on_stand_ins_survives_their_restart_though_no_founder_is_left() {
+fn hints_survive_a_restart_of_the_stand_ins_though_no_node_of_the_bootstrap_is_left() {
     let (left, all) = kept_through_a_restart_of_stand_ins(|_, _| {}, |_| {});
     assert_eq!(left, all);
 }
 
-/// The directory of an earlier build holds no partition state in which its node had no part.
+/// The directory of an earlier build has no state of a partition in which its node had no role.
 #[test]
-fn what_a_stand_in_keeps_it_keeps_while_it_knows_no_home() {
+fn a_stand_in_keeps_its_hints_while_it_knows_no_home() {
     let forget = |disk: &mut Image| disk.named.retain(|name, _| !name.starts_with(b"seat/"));
     let (left, all) = kept_through_a_restart_of_stand_ins(|_, _| {}, forget);
     assert_eq!(left, all);
@@ -758,13 +760,13 @@ fn what_a_stand_in_keeps_it_keeps_while_it_knows_no_home() {
     {
         let broken = Broken::rule(cartwheel_core::mutation::Mutation::DebtSettledWithoutHome);
         let (left, _) = kept_through_a_restart_of_stand_ins(|_, config| config.broken = broken, forget);
-        assert_eq!(left, 0, "all copies are removed: a debt to no home is settled");
+        assert_eq!(left, 0, "all copies are removed, as hints for an unknown home are dropped");
     }
 }
 
-/// A cluster in which each key of the partition of `key` is in the middle of a step: the first stand-in is a home from now on, and the last home
-/// is one no more. The step does not end, for the nodes compare no replicas.
-fn in_the_middle_of_a_step(key: &Key, tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
+/// A cluster in which the partition of `key` is in its joint phase: in the next configuration the first stand-in is a
+/// home, and the last home is not. The phase does not end, because the nodes run no exchanges.
+fn in_a_joint_phase(key: &Key, tune: impl Fn(usize, &mut NodeConfig)) -> Cluster {
     let mut cluster = Cluster::new(|_, _| {});
     let (view, home) = (cluster.view(), |node: usize| Home { node: id(node), incarnation: Incarnation(node as u64) });
     let partition = view.ring.partition_of(key.token());
@@ -788,11 +790,11 @@ fn groups() -> impl Iterator<Item = Vec<NodeId>> {
     (1..1 << NODES).map(group).filter(|group| group.len() > 1)
 }
 
-/// Whichever nodes are left, and whatever they are in each of the two lists: W of them are enough for an eventual write, and for a read. When the others
-/// are back, it goes to where it belongs.
+/// Whichever nodes are reachable, and whatever their roles in each of the two lists: W of them are enough for an
+/// eventual write, and for a read. When the others are back, the write reaches all its homes.
 #[test]
-fn a_write_in_the_middle_of_a_step_is_acknowledged_and_read_where_w_nodes_are_in_reach() {
-    let mut cluster = in_the_middle_of_a_step(&key(1), |_, _| {});
+fn a_write_in_a_joint_phase_is_acknowledged_and_read_where_w_nodes_are_reachable() {
+    let mut cluster = in_a_joint_phase(&key(1), |_, _| {});
     let partition = |key: &Key| cluster.view().ring.partition_of(key.token());
     let mut fresh = (2..).map(key).filter(|other| partition(other) == partition(&key(1))).take(200).collect::<Vec<_>>();
     let mut written = Vec::new();
@@ -822,8 +824,9 @@ fn a_write_in_the_middle_of_a_step_is_acknowledged_and_read_where_w_nodes_are_in
     cluster.assert_settled(&written);
 }
 
-/// A stand-in hands a write over, and takes on a second one before it hears that the first has come. Whom it owes the key then.
-fn owed_after_a_write_that_came_in_between(broken: Broken) -> Vec<NodeId> {
+/// A stand-in hands a write over, and takes a second one before it learns that the first was stored. Returns the homes
+/// that it owes the key then.
+fn owed_after_a_write_during_the_hand_over(broken: Broken) -> Vec<NodeId> {
     let mut cluster = Cluster::new(|_, config| config.broken = broken);
     let (homes, standins) = cluster.places(&key(1));
     cluster.down(&homes[2..]);
@@ -843,22 +846,23 @@ fn owed_after_a_write_that_came_in_between(broken: Broken) -> Vec<NodeId> {
 }
 
 #[test]
-fn a_debt_that_has_grown_since_it_was_handed_over_stays() {
-    assert_eq!(owed_after_a_write_that_came_in_between(Broken::default()).len(), 1);
+fn a_hint_that_has_grown_during_its_hand_over_stays() {
+    assert_eq!(owed_after_a_write_during_the_hand_over(Broken::default()).len(), 1);
     #[cfg(feature = "mutations")]
     {
         let broken = Broken::rule(cartwheel_core::mutation::Mutation::HintDroppedThoughNewer);
-        assert_eq!(owed_after_a_write_that_came_in_between(broken), [], "the second write is forgotten with the first");
+        assert_eq!(owed_after_a_write_during_the_hand_over(broken), [], "the second write is dropped with the first");
     }
 }
 
-/// An incarnation of a home has ended, and the step to the homes after it has not. Its new incarnation, or another node, takes its place for a while.
-fn written_to_all_after_a_incarnation_has_ended(
+/// An incarnation of a home has ended, and the reconfiguration has not replaced it yet. Its new incarnation, or another
+/// node, fills its place meanwhile.
+fn written_to_all_after_an_incarnation_has_ended(
     broken: Broken,
     nodes: usize,
 ) -> (Cluster, Vec<Result<PutDone, Refusal>>) {
     let tune = |_: usize, config: &mut NodeConfig| config.broken = broken;
-    let mut cluster = Cluster::founded_by(nodes, tune);
+    let mut cluster = Cluster::with_nodes(nodes, tune);
     let is_home = |cluster: &Cluster, key: &Key| cluster.places(key).0.contains(&id(2));
     let keys: Vec<Key> = (1..).map(key).filter(|key| is_home(&cluster, key)).take(20).collect();
     cluster.change(ChangeKind::Replace { old: id(2), new: Member { incarnation: Incarnation(12), ..member(2) } });
@@ -876,9 +880,9 @@ fn written_to_all_after_a_incarnation_has_ended(
 }
 
 #[test]
-fn a_write_to_all_homes_is_acknowledged_though_a_incarnation_of_one_has_ended() {
+fn a_write_to_all_homes_is_acknowledged_though_an_incarnation_of_one_has_ended() {
     for nodes in [3, NODES] {
-        let (cluster, written) = written_to_all_after_a_incarnation_has_ended(Broken::default(), nodes);
+        let (cluster, written) = written_to_all_after_an_incarnation_has_ended(Broken::default(), nodes);
         for done in written {
             let acks = done.expect("three nodes are there").acks;
             assert_eq!(acks.home + acks.standin, 3);
@@ -887,37 +891,37 @@ fn a_write_to_all_homes_is_acknowledged_though_a_incarnation_of_one_has_ended() 
         #[cfg(feature = "mutations")]
         {
             let broken = Broken::rule(cartwheel_core::mutation::Mutation::VacantPlacesStayEmpty);
-            let (_, written) = written_to_all_after_a_incarnation_has_ended(broken, nodes);
+            let (_, written) = written_to_all_after_an_incarnation_has_ended(broken, nodes);
             assert!(
                 written.iter().all(Result::is_err),
-                "without the rule nothing is in the place of the incarnation that has ended"
+                "without the rule no node fills the place of the ended incarnation"
             );
         }
     }
 }
 
-/// A cluster in the middle of a step, of which only the home that comes and the one that goes are there.
-fn who_comes_and_who_goes(broken: Broken) -> Cluster {
+/// A cluster in a joint phase, of which only the home that comes in and the one that goes out are reachable.
+fn incoming_and_outgoing(broken: Broken) -> Cluster {
     let mut cluster = in_the_middle_of_a_step(&key(1), |_, config| config.broken = broken);
     let (homes, standins) = cluster.places(&key(1));
     cluster.down(&[homes[0], homes[1], standins[1]]);
     cluster
 }
 
-/// A write with w=2 through the one that goes.
-fn written_by_who_comes_and_who_goes(broken: Broken) -> (Cluster, Result<PutDone, Refusal>) {
-    let mut cluster = who_comes_and_who_goes(broken);
+/// A write with w=2 through the outgoing home.
+fn written_by_incoming_and_outgoing(broken: Broken) -> (Cluster, Result<PutDone, Refusal>) {
+    let mut cluster = incoming_and_outgoing(broken);
     let homes = cluster.places(&key(1)).0;
     let written = cluster.put(homes[2], &key(1), 2);
     (cluster, written)
 }
 
-/// What a read with r=2 finds there, before the write and after it, through the one that goes and the one that comes.
-fn read_from_who_comes_and_who_goes(broken: Broken) -> [Result<usize, Refusal>; 3] {
-    let (homes, standins) = who_comes_and_who_goes(Broken::default()).places(&key(1));
-    let before = who_comes_and_who_goes(broken).get(homes[2], &key(1), 2);
-    // It was written when the rule held.
-    let (mut cluster, written) = written_by_who_comes_and_who_goes(Broken::default());
+/// Reads with r=2: before the write through the outgoing home, and after it through the outgoing and the incoming home.
+fn read_from_incoming_and_outgoing(broken: Broken) -> [Result<usize, Refusal>; 3] {
+    let (homes, standins) = incoming_and_outgoing(Broken::default()).places(&key(1));
+    let before = incoming_and_outgoing(broken).get(homes[2], &key(1), 2);
+    // It was written while the rule held.
+    let (mut cluster, written) = written_by_incoming_and_outgoing(Broken::default());
     written.unwrap();
     for node in [homes[2], standins[0]] {
         let number = (1..=NODES).find(|number| id(*number) == node).expect("a node");
@@ -929,14 +933,14 @@ fn read_from_who_comes_and_who_goes(broken: Broken) -> [Result<usize, Refusal>; 
 
 #[test]
 fn a_home_of_one_list_answers_reads_for_the_home_of_the_other() {
-    let [before, through_who_goes, through_who_comes] = read_from_who_comes_and_who_goes(Broken::default());
-    assert!(matches!(before, Err(Refusal::Unverified(_))), "that nothing is there is for homes to say: {before:?}");
-    assert_eq!((through_who_goes, through_who_comes), (Ok(1), Ok(1)));
+    let [before, through_outgoing, through_incoming] = read_from_incoming_and_outgoing(Broken::default());
+    assert!(matches!(before, Err(Refusal::Unverified(_))), "only homes can say that a key does not exist: {before:?}");
+    assert_eq!((through_outgoing, through_incoming), (Ok(1), Ok(1)));
     #[cfg(feature = "mutations")]
     {
         let broken = Broken::rule(cartwheel_core::mutation::Mutation::ListsStandApart);
-        let [_, through_who_goes, through_who_comes] = read_from_who_comes_and_who_goes(broken);
-        for refused in [through_who_goes, through_who_comes] {
+        let [_, through_outgoing, through_incoming] = read_from_incoming_and_outgoing(broken);
+        for refused in [through_outgoing, through_incoming] {
             assert!(matches!(refused, Err(Refusal::Unavailable(_) | Refusal::Unverified(_))), "{refused:?}");
         }
     }
@@ -944,7 +948,7 @@ fn a_home_of_one_list_answers_reads_for_the_home_of_the_other() {
 
 #[test]
 fn a_home_of_one_list_keeps_a_hint_for_the_home_of_the_other_that_it_stands_in_for() {
-    let (cluster, written) = written_by_who_comes_and_who_goes(Broken::default());
+    let (cluster, written) = written_by_incoming_and_outgoing(Broken::default());
     let (homes, standins) = cluster.places(&key(1));
     assert_eq!(written.unwrap().acks, acks(1, 1));
     for node in [homes[2], standins[0]] {
@@ -954,12 +958,12 @@ fn a_home_of_one_list_keeps_a_hint_for_the_home_of_the_other_that_it_stands_in_f
     #[cfg(feature = "mutations")]
     {
         let broken = Broken::rule(cartwheel_core::mutation::Mutation::ListsStandApart);
-        let (_, written) = written_by_who_comes_and_who_goes(broken);
+        let (_, written) = written_by_incoming_and_outgoing(broken);
         assert!(matches!(written, Err(Refusal::Unavailable(_))), "two copies count as one: {written:?}");
     }
 }
 
-/// A cluster in which the last write wins, and a strong write that a node which is no home of its key forwards to one.
+/// A cluster under last write wins, and a strong write that a node which is not a home of its key forwards to a home.
 fn forwarded_strong_write(prepare: impl Fn(&mut Cluster)) -> (Cluster, Outcome) {
     let mut cluster = Cluster::new(|_, _| {});
     let settings = SettingsPatch { conflict: Some(Conflict::Lww), ..SettingsPatch::default() };
@@ -971,13 +975,14 @@ fn forwarded_strong_write(prepare: impl Fn(&mut Cluster)) -> (Cluster, Outcome) 
     (cluster, outcome)
 }
 
-/// It goes to one coordinator alone, for a try that seems to have failed may surface later. So nobody else makes up for what is lost.
+/// A strong write is tried on one coordinator only, because an attempt that seems to have failed may take effect later.
+/// So no other coordinator makes up for a lost message.
 #[test]
 fn a_forwarded_write_that_is_lost_is_sent_again_and_stays_one_write() {
     for lost in [(1, 0), (0, 1), (2, 1)] {
         let (cluster, outcome) = forwarded_strong_write(|cluster| cluster.lost_forwards = lost);
         assert!(matches!(&outcome, Ok(Reply::Put(done)) if done.acks.home >= 2), "{lost:?}: {outcome:?}");
-        assert_eq!(cluster.forwards, (1 + lost.1, 1), "each that was lost was sent once more");
+        assert_eq!(cluster.forwards, (1 + lost.1, 1), "each lost message was sent once more");
         for record in cluster.places(&key(1)).0.into_iter().filter_map(|home| cluster.record(home, &key(1))) {
             let runs: Vec<_> = record.state.clock().runs().map(|run| (run.upto, run.beyond.len())).collect();
             assert_eq!(runs, [(1, 0)], "{lost:?}: one write has one dot");
@@ -986,7 +991,7 @@ fn a_forwarded_write_that_is_lost_is_sent_again_and_stays_one_write() {
 }
 
 #[test]
-fn a_coordinator_takes_no_notice_of_repeats_of_a_write_that_it_is_at_work_on() {
+fn a_coordinator_ignores_repeats_of_a_write_that_is_under_way() {
     let (cluster, outcome) = forwarded_strong_write(|cluster| {
         cluster.unwritten = cluster.places(&key(1)).0[1..].iter().copied().collect();
     });

@@ -1,4 +1,4 @@
-//! A real replica on a disk that is a map, for one key.
+//! A real replica of one key on an in-memory disk.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub fn key() -> Key {
     Key::new(Bytes::from_static(b"carts"), Bytes::from_static(b"alice")).expect("a valid key")
 }
 
-/// A write as a coordinator hands it to its replica.
+/// A write as a coordinator passes it to its replica.
 #[derive(Clone, Debug)]
 pub struct Write {
     pub id: WriteId,
@@ -65,7 +65,7 @@ pub fn join(states: impl IntoIterator<Item = State>) -> State {
 pub struct TestReplica {
     node: NodeId,
     boot: u32,
-    /// How many boots there have been, those of directories that were put back included.
+    /// The number of boots, including those of directories that were put back.
     boots: u64,
     actors: ActorsSince,
     wall: WallMs,
@@ -76,7 +76,7 @@ pub struct TestReplica {
     copies: Vec<Copy>,
 }
 
-/// A data directory as it was once.
+/// A copy of a data directory.
 #[derive(Clone)]
 struct Copy {
     boot: u32,
@@ -93,26 +93,26 @@ impl TestReplica {
         new
     }
 
-    /// A stop in order and a new boot, whose peers confirm that no other one of its number has been.
+    /// An orderly stop, and a new boot whose peers confirm that no other boot had its number.
     pub fn restart(&mut self) {
         self.boot += 1;
         self.boots += 1;
         self.replica = replica(self.node, self.boot, self.actors);
     }
 
-    /// A new boot that knows nothing of what its directory holds.
+    /// A new boot that cannot trust what its directory holds.
     pub fn restart_unsure(&mut self) {
         self.actors = ActorsSince { boot: self.boot + 1, drawn: self.boots };
         self.restart();
     }
 
-    /// Its directory is copied while it runs.
+    /// Copies its directory while it runs.
     pub fn copy(&mut self) {
         let Self { boot, ref disk, .. } = *self;
         self.copies.push(Copy { boot, disk: disk.clone() });
     }
 
-    /// One of the copies, or the first state of all, is put in the place of the directory, and started.
+    /// Replaces its directory with one of the copies, or with an empty one, and starts it.
     pub fn put_back(&mut self, copy: usize) {
         let first = Copy { boot: 0, disk: Image::default() };
         let place = copy % (self.copies.len() + 1);
@@ -122,12 +122,12 @@ impl TestReplica {
         self.restart_unsure();
     }
 
-    /// The last write is lost.
+    /// Loses the last write.
     pub fn roll_back(&mut self) {
         self.disk = self.before.clone();
     }
 
-    /// Sets what the wall clock reads.
+    /// Sets the wall clock.
     pub fn set_wall(&mut self, wall: WallMs) {
         self.wall = wall;
     }
@@ -137,7 +137,7 @@ impl TestReplica {
         self.disk.records.get_mut(&key().storage_key()).expect("a record")
     }
 
-    /// The record is gone.
+    /// Loses the record.
     pub fn lose(&mut self) {
         self.disk.records.clear();
     }
@@ -161,7 +161,7 @@ impl TestReplica {
         self.finish(out);
     }
 
-    /// Carries a write out; its dot and timestamp, unless a later write has replaced it already.
+    /// Carries out a write. Returns its dot and timestamp, unless a later write has already replaced it.
     pub fn write(&mut self, write: &Write) -> Option<(Dot, Hlc)> {
         self.mint(write).expect("the store never fails").made
     }
