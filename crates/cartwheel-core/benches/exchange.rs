@@ -1,6 +1,7 @@
-//! What it costs to compare two replicas, in messages and bytes, and what keeping their trees costs a put.
+//! The cost of anti-entropy: messages and bytes of an exchange, and the share of a put's CPU time that maintaining the
+//! trees takes.
 //!
-//! Messages and bytes are exact and the same on every machine; times are given as a ratio within one run.
+//! Messages and bytes are exact and the same on every machine. Times are given as a ratio within one run.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a bench reads a clock")]
 
@@ -30,7 +31,7 @@ fn main() {
             (0..differences).for_each(|nth| pair.merge(2, nth * step, state(nth * step, version)));
             pair.reset();
             pair.pass(EVERY);
-            assert!(pair.exchanged(1) >= 2, "both comparisons have come to their end");
+            assert!(pair.exchanged(1) >= 2, "both exchanges have ended");
             println!("{keys:>10} {differences:>12} {:>10} {:>12}", pair.messages, pair.bytes);
         }
     }
@@ -48,7 +49,7 @@ fn main() {
     println!("(2,000 puts: {:?} with, {:?} without; no HTTP, no disk, no other replica)", best.1, best.0);
 }
 
-/// A node alone, and a client of it.
+/// A node alone, and its client.
 struct Writer {
     node: Node,
     disk: Image,
@@ -78,7 +79,7 @@ impl Writer {
         }
     }
 
-    /// How long so many puts take.
+    /// The time for so many puts.
     fn write(&mut self, puts: usize) -> Duration {
         let begun = Instant::now();
         for _ in 0..puts {

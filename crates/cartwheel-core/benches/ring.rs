@@ -1,4 +1,4 @@
-//! What the ring costs on and off the request path: `cargo bench -p cartwheel-core --bench ring`.
+//! The cost of the ring on and off the request path: `cargo bench -p cartwheel-core --bench ring`.
 
 use cartwheel_core::cluster::membership::{ChangeKind, Folded, History, Member, Strategy};
 use cartwheel_core::ring::balanced::{SPREAD, balanced};
@@ -39,21 +39,21 @@ fn lookup_1000_times(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The first assignment.
+/// The first assignment of a new cluster.
 #[divan::bench(args = [(3, 256), (30, 256), (1000, LARGE)])]
-fn found(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
+fn bootstrap(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     let (nodes, q) = (nodes(count), Partitions::new(q).expect("in bounds"));
     bencher.bench(|| owners(&nodes, q));
 }
 
-/// A new cluster's whole ring: the first assignment, and all preference lists.
+/// The whole ring of a new cluster: the first assignment and all preference lists.
 #[divan::bench(args = [(3, 256), (30, 256), (1000, LARGE), (5000, LARGE)])]
-fn found_ring(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
+fn bootstrap_ring(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     let (nodes, q) = (nodes(count), Partitions::new(q).expect("in bounds"));
     bencher.bench(|| ring(&nodes, q));
 }
 
-/// The assignment after one node more.
+/// The assignment after a node is added.
 #[divan::bench(args = [(3, 256), (30, 256), (1000, LARGE)])]
 fn add(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     let (before, after, q) = (nodes(count), nodes(count + 1), Partitions::new(q).expect("in bounds"));
@@ -61,7 +61,7 @@ fn add(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     bencher.bench(|| balanced(Some(&owners), &after, q, SPREAD));
 }
 
-/// The assignment after one node less.
+/// The assignment after a node is removed.
 #[divan::bench(args = [(4, 256), (30, 256), (1000, LARGE)])]
 fn remove(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     let (before, after, q) = (nodes(count), nodes(count - 1), Partitions::new(q).expect("in bounds"));
@@ -69,7 +69,7 @@ fn remove(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     bencher.bench(|| balanced(Some(&owners), &after, q, SPREAD));
 }
 
-/// Preference lists for all partitions.
+/// The preference lists of all partitions.
 #[divan::bench(args = [(3, 256), (30, 256), (1000, LARGE)])]
 fn preference_lists(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     let (nodes, q) = (nodes(count), Partitions::new(q).expect("in bounds"));
@@ -77,7 +77,7 @@ fn preference_lists(bencher: Bencher<'_, '_>, (count, q): (u64, u32)) {
     bencher.bench(|| Ring::new(RingVersion::default(), q, owners.clone(), nodes.clone()));
 }
 
-/// One node founds, then `joiners` others are added one by one.
+/// A bootstrap with one node, and `joiners` others that are added one by one.
 fn grown(joiners: u64, partitions: u32) -> History {
     let member = |serial: u64| {
         let name = format!("node-{serial}");
@@ -99,26 +99,26 @@ fn grown(joiners: u64, partitions: u32) -> History {
     let mut history = History::new();
     let partitions = Partitions::new(partitions).expect("in bounds");
     let (cluster, strategy, members) = (ClusterId(1), Strategy::Balanced, vec![member(0)]);
-    let founder = member(0).id;
+    let first = member(0).id;
     history.record(
         Hlc::ZERO,
-        founder,
+        first,
         ChangeKind::Bootstrap { cluster, partitions, strategy, members, name: String::new() },
     );
     for serial in 1..=joiners {
-        history.record(Hlc::ZERO, founder, ChangeKind::Add(member(serial)));
+        history.record(Hlc::ZERO, first, ChangeKind::Add(member(serial)));
     }
     history
 }
 
-/// From history to ring.
+/// From a history to its ring.
 #[divan::bench(args = [(30, 256), (1000, 256), (1000, LARGE)], sample_count = 3)]
 fn fold(bencher: Bencher<'_, '_>, (joiners, q): (u64, u32)) {
     let history = grown(joiners, q);
     bencher.bench(|| history.view());
 }
 
-/// From history to ring, if all but the last change were folded before.
+/// From a history to its ring, if all but the last change were folded before.
 #[divan::bench(args = [(30, 256), (1000, 256), (1000, LARGE)], sample_count = 20)]
 fn fold_one_more(bencher: Bencher<'_, '_>, (joiners, q): (u64, u32)) {
     let mut folded = Folded::default();

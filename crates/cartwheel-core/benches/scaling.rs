@@ -1,6 +1,6 @@
-//! What many partitions, many buckets and partitions that are to move cost a node that does something else.
+//! The cost of many partitions, many buckets and pending moves to a node that does something else.
 //!
-//! Times are the best of several rounds, and what counts are their ratios within one run.
+//! Times are the best of several rounds. Only their ratios within one run matter.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "a bench reads a clock")]
 
@@ -24,13 +24,13 @@ use cartwheel_core::value::time::{self, Now};
 
 use pair::{EVERY, config, history, id, key, member};
 
-/// What kind of cluster a node is in.
+/// A kind of cluster.
 #[derive(Clone, Copy)]
 struct Kind {
     nodes: usize,
     partitions: u32,
     buckets: usize,
-    /// Nodes that have been added, and that no partition has been handed to yet.
+    /// Nodes that were added and hold no partition yet.
     added: usize,
 }
 
@@ -38,7 +38,7 @@ const SMALL: Kind = Kind { nodes: 1, partitions: 256, buckets: 0, added: 0 };
 const LARGE: Kind = Kind { partitions: 16_384, buckets: 1_000, ..SMALL };
 
 fn main() {
-    // Of few partitions first, then of many: what the first of each pair of numbers is divided by.
+    // Few partitions first, then many: the first of each pair is the divisor.
     let unsettled = |kind: Kind| Kind { added: 3, ..kind };
     let [small, large, small_unsettled, large_unsettled] = [SMALL, LARGE, unsettled(SMALL), unsettled(LARGE)].map(puts);
     println!(
@@ -79,10 +79,10 @@ fn view(kind: Kind) -> View {
     for added in 0..kind.added {
         history.record(now(3), id(1), ChangeKind::Add(member(kind.nodes + 1 + added)));
     }
-    history.view().expect("a founded cluster")
+    history.view().expect("a history with its bootstrap")
 }
 
-/// A node alone, and whoever gives it something to do.
+/// A node alone, and its inputs.
 struct Alone {
     node: Node,
     view: Arc<View>,
@@ -97,11 +97,11 @@ impl Alone {
         Self::with(kind, EVERY)
     }
 
-    /// A node that compares its replicas so often.
+    /// A node with this interval of exchanges.
     fn with(kind: Kind, every: Duration) -> Self {
-        let founded = Arc::new(view(Kind { added: 0, ..kind }));
+        let before = Arc::new(view(Kind { added: 0, ..kind }));
         let view = Arc::new(view(kind));
-        let node = Node::new(config(1, 1, Some(every)), founded);
+        let node = Node::new(config(1, 1, Some(every)), before);
         let mut alone = Self { node, view: view.clone(), disk: Image::default(), now: 1, wake_at: 1, puts: 0 };
         alone.pass(Duration::from_secs(20));
         alone.step(Input::View(view));
@@ -121,7 +121,7 @@ impl Alone {
         }
     }
 
-    /// Lets time pass: the node is woken when it wants to be.
+    /// Lets time pass, and wakes the node when it wants to be woken.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time.as_micros() as u64;
         while self.wake_at.max(self.now + 1) < until {
@@ -141,20 +141,20 @@ impl Alone {
     }
 }
 
-/// How long a put takes.
+/// The time for a put.
 fn puts(kind: Kind) -> Duration {
     const PUTS: u32 = 2_000;
     let mut alone = Alone::new(kind);
     best(|| (0..PUTS).for_each(|_| alone.put())) / PUTS
 }
 
-/// How long it takes to go by another partition state in a partition.
+/// The time to adopt another partition state.
 fn partition_states(kind: Kind) -> Duration {
-    const SEATS: u64 = 100;
+    const STATES: u64 = 100;
     let mut alone = Alone::new(kind);
     let mut number = 0;
     let round = || {
-        for place in 0..SEATS {
+        for place in 0..STATES {
             number += u64::from(place == 0);
             let partition = PartitionId(place as u32);
             let first = alone.view.first_configuration(partition);
@@ -169,10 +169,10 @@ fn partition_states(kind: Kind) -> Duration {
             alone.step(Input::Phases(vec![(partition, phase)]));
         }
     };
-    best(round) / SEATS as u32
+    best(round) / STATES as u32
 }
 
-/// How long it takes to go by other settings of one bucket.
+/// The time to adopt other settings of one bucket.
 fn settings(kind: Kind) -> Duration {
     let mut alone = Alone::new(kind);
     let mut history = history(kind.nodes, kind.partitions);
@@ -186,13 +186,14 @@ fn settings(kind: Kind) -> Duration {
     for place in 0..12 {
         let settings = SettingsPatch { sloppy: Some(place % 2 == 0), ..SettingsPatch::default() };
         history.record(Hlc::at(WallMs(4)), id(1), ChangeKind::Bucket { name: Bytes::from_static(b"carts"), settings });
-        views.push(Arc::new(history.view().expect("a founded cluster")));
+        views.push(Arc::new(history.view().expect("a history with its bootstrap")));
     }
     let mut views = views.into_iter();
     best(|| alone.step(Input::View(views.next().expect("one a round"))))
 }
 
-/// Which share of a core a node takes that has nothing to do, on average over two turns of all comparisons. Its peers do not answer them.
+/// The share of a core that an idle node takes, on average over two turns of all exchanges. Its peers do not answer
+/// these.
 fn idle(kind: Kind) -> f64 {
     const PASSES: Duration = Duration::from_secs(120);
     let mut alone = Alone::with(kind, Duration::from_secs(60));

@@ -1,4 +1,5 @@
-//! Frames and contexts: what is sent is what arrives, and no bytes do harm.
+//! The wire codec and contexts: every message decodes to itself, contexts open for their key only, and no bytes cause a
+//! panic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -163,7 +164,7 @@ fn envelope(message: Message) -> Envelope {
 }
 
 #[test]
-fn every_message_arrives_as_it_was_sent() {
+fn every_message_decodes_to_itself() {
     for message in messages() {
         let sent = envelope(message);
         assert_eq!(wire::decode_envelope(wire::encode_envelope(&sent)), Ok(sent));
@@ -179,7 +180,7 @@ fn a_frame_of_another_protocol_version_is_refused_by_its_number() {
 }
 
 #[test]
-fn a_frame_is_of_the_version_that_was_agreed_on() {
+fn a_frame_has_the_version_that_was_agreed_on() {
     let sent = envelope(messages().remove(0));
     for agreed in [Protocol::OLDEST, Protocol::NEWEST] {
         let frame = wire::encode_envelope_as(&sent, agreed);
@@ -196,7 +197,7 @@ fn sealer(cluster: u128, secret: &[u8]) -> Sealer {
 }
 
 #[test]
-fn a_context_opens_for_its_own_key_and_cluster_alone() {
+fn a_context_opens_for_its_own_key_and_cluster_only() {
     let context = Context { seen: state().seen(), epoch: Epoch(4), needs: state().clock().clone() };
     let sealed = sealer(1, b"secret").seal(&context, &key("alice"));
     assert_eq!(sealer(1, b"secret").open(&sealed, &key("alice")), Ok(context));
@@ -234,7 +235,7 @@ proptest! {
         prop_assert!(sealer(1, b"secret").open(&bytes, &key("alice")).is_err());
     }
 
-    /// Frames that are nearly right reach further into the decoder than noise does.
+    /// Almost valid frames reach further into the decoder than noise does.
     #[test]
     fn no_changed_byte_of_a_frame_makes_the_decoder_panic(
         which in any::<prop::sample::Index>(),

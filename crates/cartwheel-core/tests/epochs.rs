@@ -1,5 +1,5 @@
-//! Deletes that stay deleted, in two nodes that talk without loss: what is late is refused, what is due is forgotten and nothing of
-//! it is left.
+//! Deletes stay deleted: late messages are refused, and tombstones are collected when they are due. On two nodes and a
+//! network without losses.
 
 mod pair;
 
@@ -28,7 +28,7 @@ use pair::{CLUSTER, EVERY, Pair, blind_put, config, id, key, view};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A state with one sibling, the write of this number, made in an epoch.
+/// A state with one sibling: the write of this number, made in an epoch.
 fn made(number: u64, content: Content, epoch: u64) -> State {
     let dot = Dot { actor: Actor { node: id(9), incarnation: Incarnation(9), since: Since(9) }, counter: number };
     let clock: Clock = (1..=number).map(|counter| Dot { counter, ..dot }).collect();
@@ -46,7 +46,7 @@ fn deleted(number: u64, epoch: u64) -> State {
     made(number, Content::Tombstone, epoch)
 }
 
-/// Has a node told, under a stamp, to merge a state of key 1.
+/// Sends a node a merge of key 1, with an epoch stamp.
 fn merge(pair: &mut Pair, node: usize, state: State, stamp: u64) {
     let ask = ReplicaRequest::Merge {
         key: key(1),
@@ -56,7 +56,7 @@ fn merge(pair: &mut Pair, node: usize, state: State, stamp: u64) {
         confirm: Confirm::Stored,
         stands_in_for: None,
     };
-    pair.say(node, Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask));
+    pair.deliver(node, Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask));
 }
 
 fn enter(pair: &mut Pair, epoch: u64) {
@@ -70,23 +70,23 @@ fn tombstones(pair: &Pair) -> [u64; 2] {
     [1, 2].map(|node| pair.nodes[&id(node)].exchange().trees().tombstones())
 }
 
-fn deletes_forgotten(pair: &Pair) -> u64 {
+fn deletes_collected(pair: &Pair) -> u64 {
     pair.events.iter().map(|(_, event)| if let Event::Collected(deleted) = event { *deleted } else { 0 }).sum()
 }
 
 #[test]
-fn a_tombstone_goes_after_five_epochs_and_leaves_nothing() {
+fn a_tombstone_is_collected_after_five_epochs_and_leaves_no_record() {
     let mut pair = Pair::new(Image::default(), 2);
     merge(&mut pair, 1, value(1, 1), 1);
     merge(&mut pair, 1, deleted(2, 1), 1);
     (2..=5).for_each(|epoch| enter(&mut pair, epoch));
-    assert!((1..=2).all(|node| pair.held(node, 1) == Some(deleted(2, 1))), "the exchange has spread it");
+    assert!((1..=2).all(|node| pair.held(node, 1) == Some(deleted(2, 1))), "anti-entropy has spread it");
     assert_eq!(tombstones(&pair), [1, 1]);
     enter(&mut pair, 6);
     assert_eq!(tombstones(&pair), [0, 0]);
     assert!((1..=2).all(|node| pair.held(node, 1).unwrap_or_default().siblings().len() == 0));
-    assert_eq!(deletes_forgotten(&pair), 2);
-    // The second node has had it since its second epoch.
+    assert_eq!(deletes_collected(&pair), 2);
+    // The second node has held it since its second epoch.
     (7..=8).for_each(|epoch| enter(&mut pair, epoch));
     for node in 1..=2 {
         assert!(pair.disks[&id(node)].records.is_empty() && pair.disks[&id(node)].index.is_empty());
@@ -101,7 +101,7 @@ fn a_message_that_is_late_by_two_epochs_brings_nothing_back() {
     assert_eq!(pair.held(1, 1), None);
     assert!(pair.events.contains(&(id(1), Event::StaleRefused(id(2)))));
     merge(&mut pair, 1, value(1, 7), 8);
-    assert_eq!(pair.held(1, 1), Some(value(1, 7)), "one epoch apart is what nodes may be");
+    assert_eq!(pair.held(1, 1), Some(value(1, 7)), "nodes may be one epoch apart");
 }
 
 #[test]
@@ -109,11 +109,11 @@ fn a_tombstone_that_is_due_is_not_stored_again() {
     let mut pair = Pair::new(Image::default(), 2);
     enter(&mut pair, 9);
     merge(&mut pair, 1, deleted(2, 4), 8);
-    assert_eq!(pair.held(1, 1), None, "there is nothing that it would delete");
+    assert_eq!(pair.held(1, 1), None, "it would delete nothing");
     merge(&mut pair, 1, value(1, 8), 9);
     merge(&mut pair, 1, deleted(2, 4), 9);
     let held = pair.held(1, 1).unwrap_or_default();
-    assert_eq!(held.siblings().len(), 0, "what it deletes is deleted all the same: {held:?}");
+    assert_eq!(held.siblings().len(), 0, "what it deletes is deleted anyway: {held:?}");
 }
 
 #[test]
@@ -138,13 +138,13 @@ fn a_write_that_was_forwarded_long_ago_is_not_carried_out() {
             MINUTE,
             Epoch(begun),
         );
-        pair.say(1, forward);
+        pair.deliver(1, forward);
         assert_eq!(pair.held(1, 1).unwrap_or_default().siblings().len(), stored, "begun in {begun}");
     }
 }
 
 #[test]
-fn notes_and_old_entries_go_from_a_record_that_is_left_alone() {
+fn notes_and_old_clock_entries_are_collected_from_an_idle_record() {
     let mut pair = Pair::new(Image::default(), 2);
     let mut state = value(3, 1);
     let other = Dot { actor: Actor { node: id(8), incarnation: Incarnation(8), since: Since(8) }, counter: 1 };
@@ -152,14 +152,14 @@ fn notes_and_old_entries_go_from_a_record_that_is_left_alone() {
     merge(&mut pair, 1, state.clone(), 1);
     (2..=5).for_each(|epoch| enter(&mut pair, epoch));
     assert_eq!(pair.held(2, 1), Some(state));
-    // The second node has it since its second epoch.
+    // The second node has held it since its second epoch.
     (6..=8).for_each(|epoch| enter(&mut pair, epoch));
     for node in 1..=2 {
         assert_eq!(pair.held(node, 1), Some(value(3, 1)), "the entry of the actor without a sibling is gone");
     }
 }
 
-/// A get that reads key 1 at both nodes, one of which has nothing, begins in epoch 3 and ends in epoch 4.
+/// A get reads key 1 on both nodes, one of which holds nothing. It begins in epoch 3 and ends in epoch 4.
 #[test]
 fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
     let mut node = Node::new(config(1, 1, Some(EVERY)), view(2, 2));
@@ -177,7 +177,7 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
     };
     step(Input::Tick, &mut disk);
     step(Input::Epoch(Epoch(3)), &mut disk);
-    let say = |message: Message| {
+    let deliver = |message: Message| {
         let (from, from_incarnation) = (id(2), Incarnation(2));
         Input::Message(Envelope {
             cluster: CLUSTER,
@@ -199,7 +199,7 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
         stands_in_for: None,
     };
     step(
-        say(Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask)),
+        deliver(Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask)),
         &mut disk,
     );
     let get = Get { key: key(1), seen: None, consistency: Consistency::Eventual, r: Some(2) };
@@ -213,8 +213,8 @@ fn a_repair_is_stamped_with_the_epoch_in_which_its_read_began() {
     step(Input::Epoch(Epoch(4)), &mut disk);
     let empty = ReplicaResponse::State { state: State::default(), epoch: Epoch(4), loss: None };
     let digest = ReplicaResponse::Digest { digest: StateDigest::of(&State::default()), loss: None };
-    let mut sends = step(say(Message::Response(request_id, digest)), &mut disk);
-    sends.extend(step(say(Message::Response(request_id, empty)), &mut disk));
+    let mut sends = step(deliver(Message::Response(request_id, digest)), &mut disk);
+    sends.extend(step(deliver(Message::Response(request_id, empty)), &mut disk));
     let stamps: Vec<Epoch> = sends
         .into_iter()
         .filter_map(|(_, envelope)| match envelope.message {
@@ -236,9 +236,9 @@ fn a_node_that_does_not_know_the_epoch_stores_nothing() {
     assert_eq!(pair.held(1, 1), Some(value(1, 1)));
 }
 
-/// A node that lost more than an epoch's writes with its power would bring back what everyone has forgotten.
+/// A node that lost more than one epoch's writes in a power failure would bring back what the others have collected.
 #[test]
-fn an_epoch_ends_when_what_was_written_in_it_is_synced() {
+fn an_epoch_ends_once_its_writes_are_synced() {
     for durability in [Durability::Fsync, Durability::Os] {
         let alone = NodeConfig { durability, ..config(1, 1, Some(Duration::from_secs(1))) };
         let mut node = Node::new(alone, view(1, 2));
@@ -254,7 +254,7 @@ fn an_epoch_ends_when_what_was_written_in_it_is_synced() {
                 let is_sync = matches!(&command, StoreCommand::Remember { name, .. } if name.as_ref() == b"finished");
                 written |= matches!(command, StoreCommand::Write { .. });
                 syncs += u32::from(is_sync);
-                // The first does not succeed.
+                // The first sync fails.
                 let result = match is_sync && syncs == 1 {
                     true => StoreResult::Written(Err(WriteFailed::Uncertain)),
                     false => disk.execute(&command),

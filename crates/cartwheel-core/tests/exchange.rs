@@ -154,7 +154,7 @@ fn invalid_requests_are_refused_and_counted() {
     let mut pair = compared(10);
     for question in nonsense {
         pair.reset();
-        pair.say(
+        pair.deliver(
             1,
             Message::Compare(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, question.clone()),
         );

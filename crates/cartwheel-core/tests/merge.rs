@@ -1,4 +1,4 @@
-//! The laws of merge, and the forms in which states travel.
+//! The laws of merge, and the stored form of records.
 
 use bytes::Bytes;
 use cartwheel_core::cluster::losses::Loss;
@@ -16,7 +16,7 @@ fn actor(node: u64) -> Actor {
     Actor { node: NodeId::new(node), incarnation: Incarnation(7), since: Since(9) }
 }
 
-/// A write is a function of its dot, as it is wherever disks are sound; two dots in five share a write id.
+/// On sound disks a write is a function of its dot. Two dots in five share a write id.
 fn sibling(node: u64, counter: u64) -> Sibling {
     let mut id = [0; 16];
     id[0] = if node + counter > 4 { 1 } else { (node * 16 + counter) as u8 };
@@ -60,20 +60,20 @@ fn states() -> impl Strategy<Value = State> {
     })
 }
 
-/// A state of a cluster in which dots were made twice: each of its siblings has one of two contents. What was noted of one of two such
-/// writes cannot be told of the other, so there are no notes.
-fn spoilt_states() -> impl Strategy<Value = State> {
+/// States of a cluster in which dots were made twice: each sibling has one of two contents. They have no notes, because
+/// a note on one of two such writes would also apply to the other.
+fn collided_states() -> impl Strategy<Value = State> {
     let siblings = prop::collection::vec((0u64..2, 1u64..4, any::<bool>()), 0..5);
     (clocks(), siblings).prop_map(|(clock, siblings)| {
-        let spoilt = |(node, counter, is_other)| match is_other {
+        let collided = |(node, counter, is_other)| match is_other {
             false => sibling(node, counter),
             true => other_content(&sibling(node, counter)),
         };
-        State::from_parts(clock, siblings.into_iter().map(spoilt), Notes::new())
+        State::from_parts(clock, siblings.into_iter().map(collided), Notes::new())
     })
 }
 
-/// Another write under the same dot.
+/// Another write with the same dot.
 fn other_content(sibling: &Sibling) -> Sibling {
     let mut id = sibling.write_id.to_bytes();
     id[1] = 1;
@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn merge_keeps_its_laws_where_dots_were_made_twice(a in spoilt_states(), b in spoilt_states(), c in spoilt_states()) {
+    fn merge_keeps_its_laws_if_dots_were_made_twice(a in collided_states(), b in collided_states(), c in collided_states()) {
         prop_assert_eq!(merged(&a, &b), merged(&b, &a));
         prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
         prop_assert_eq!(merged(&a, &a), a.clone());
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn merge_says_whether_it_changed_anything(a in states(), b in states()) {
+    fn merge_reports_whether_it_changed_anything(a in states(), b in states()) {
         let mut joined = a.clone();
         let merged = joined.merge(&b);
         prop_assert_eq!(merged.changed, joined != a);
@@ -128,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn records_come_back_as_they_were_stored(state in states(), count in 0u64..3, lost: bool, owed in 0u64..3) {
+    fn records_decode_to_what_was_stored(state in states(), count in 0u64..3, lost: bool, owed in 0u64..3) {
         let own = (count > 0).then_some(OwnActor { since: Since(5), count });
         let recovering = lost.then_some(Loss(7));
         let owed = (0..owed).map(|node| (NodeId::new(node), Epoch(node + 1))).collect();
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn every_flipped_bit_of_a_record_is_found(state in states(), bit in any::<prop::sample::Index>()) {
+    fn every_flipped_bit_of_a_record_is_detected(state in states(), bit in any::<prop::sample::Index>()) {
         let record = Record { header: LocalHeader::default(), state };
         let mut bytes = record.encode(b"key").to_vec();
         let bit = bit.index(bytes.len() * 8);
@@ -159,7 +159,7 @@ proptest! {
     }
 }
 
-/// Nobody can tell which of the two was acknowledged to whom, so both were.
+/// Either of the two may have been acknowledged to a client, so both are kept.
 #[test]
 fn two_contents_of_one_dot_are_reported_and_kept_everywhere() {
     let ours = sibling(1, 1);
@@ -175,7 +175,7 @@ fn two_contents_of_one_dot_are_reported_and_kept_everywhere() {
 }
 
 #[test]
-fn a_put_replaces_of_two_contents_of_one_dot_only_those_that_it_was_shown() {
+fn a_put_replaces_only_the_content_of_a_collided_dot_that_it_was_shown() {
     let ours = sibling(1, 1);
     let theirs = other_content(&ours);
     let [a, b] = [&ours, &theirs].map(|held| State::from_parts(Clock::new(), [held.clone()], Notes::new()));

@@ -1,4 +1,5 @@
-//! A node that becomes a home: what it is sent, and by whom.
+//! Transfers to a node that becomes a home: each record comes once, from all homes, and a transfer survives a crash of
+//! either side.
 
 mod pair;
 
@@ -35,7 +36,7 @@ const PARTITIONS: u32 = 4;
 const KEYS: usize = 12_000;
 const HALF_A_SECOND: Duration = Duration::from_millis(500);
 
-/// A value of some hundred bytes, so that what goes with it does not count for more than it does elsewhere.
+/// A value of some hundred bytes, so that overhead has its usual share.
 fn large(number: usize) -> State {
     let small = state(number, 1);
     let siblings = small
@@ -54,26 +55,26 @@ fn disk() -> Image {
     image
 }
 
-/// Three nodes, and what is wished once a fourth comes.
+/// Three nodes, and the view with a fourth.
 fn grown() -> Arc<View> {
     let mut history = history(3, PARTITIONS);
     history.record(Hlc::at(WallMs(2)), id(1), ChangeKind::Add(member(COMER)));
-    Arc::new(history.view().expect("a founded cluster"))
+    Arc::new(history.view().expect("a history with its bootstrap"))
 }
 
-/// The comer, which may have been there before: it knows what its disk says.
+/// The node that joins, with the partition states of its disk if it ran before.
 fn comer(net: &Pair, boot: u32) -> Node {
     let partition_state = |partition: PartitionId| {
         let saved = net.disks.get(&id(COMER))?.named.get(partition_state_name(partition).as_bytes())?;
         Some((partition, wire::decode_partition_state(saved).expect("a partition state")))
     };
     let partition_states = (0..PARTITIONS).map(PartitionId).filter_map(partition_state).collect();
-    // Its incarnation was not there when the cluster was founded.
+    // Its incarnation was not there at the bootstrap.
     let loss_floor = Since::boot(1);
     Node::new(NodeConfig { partition_states, loss_floor, ..config(COMER, boot, Some(EVERY)) }, grown())
 }
 
-/// Three nodes that hold everything, of which a fourth is wished to take its share.
+/// Three nodes that hold everything, and a fourth that the target gives its share.
 fn net() -> Pair {
     let disk = disk();
     let mut net = Pair::on((1..=3).map(|node| (id(node), disk.clone())).collect());
@@ -89,7 +90,7 @@ fn net() -> Pair {
     net
 }
 
-/// Those that it is to hold.
+/// The records that the new node is to hold.
 fn wanted() -> BTreeMap<Bytes, State> {
     let (view, me) = (grown(), Home { node: id(COMER), incarnation: Incarnation(COMER as u64) });
     let is_wanted = |key: &Key| view.target(view.ring.partition_of(key.token())).contains(&me);
@@ -106,7 +107,7 @@ fn received(net: &Pair) -> (u64, u64) {
     })
 }
 
-/// Everything has been taken over, and nothing is left where it is no longer wanted.
+/// Checks that the new node holds exactly its share, and that the old homes have purged it.
 fn is_taken_over(net: &Pair) {
     let wanted = wanted();
     let held: BTreeMap<Bytes, State> = net.disks[&id(COMER)]
@@ -126,11 +127,11 @@ fn pass_until(net: &mut Pair, is_reached: impl Fn(&Pair) -> bool) {
         }
         net.pass(Duration::from_millis(20));
     }
-    panic!("it never comes to that: {:?} received", received(net));
+    panic!("the state is never reached: {:?} received", received(net));
 }
 
 #[test]
-fn what_a_comer_must_hold_comes_once_and_from_all() {
+fn a_new_home_receives_each_record_once_and_from_all_homes() {
     let mut net = net();
     net.pass(Duration::from_secs(60));
     is_taken_over(&net);
@@ -147,7 +148,7 @@ fn what_a_comer_must_hold_comes_once_and_from_all() {
 }
 
 #[test]
-fn a_comer_that_dies_goes_on_where_it_was() {
+fn a_transfer_resumes_after_a_crash_of_the_new_home() {
     let mut net = net();
     let count = wanted().len() as u64;
     for boot in 2..=4 {
@@ -163,15 +164,15 @@ fn a_comer_that_dies_goes_on_where_it_was() {
 }
 
 #[test]
-fn others_go_on_for_a_source_that_dies() {
+fn other_homes_take_over_from_a_source_that_dies() {
     let mut net = net();
     let count = wanted().len() as u64;
     pass_until(&mut net, |net| received(net).0 >= count / 4);
     net.kill(2);
     net.pass(Duration::from_secs(1));
-    let standing = PeerStatus { status: Status::Down, since: WallMs(1), why: Why::Heard };
+    let peer_status = PeerStatus { status: Status::Down, since: WallMs(1), why: Why::Heard };
     for node in [1, 3, COMER] {
-        net.input(node, Input::Liveness(Arc::new(Liveness::new([(id(2), standing)]))));
+        net.input(node, Input::Liveness(Arc::new(Liveness::new([(id(2), peer_status)]))));
     }
     net.pass(Duration::from_secs(60));
     let held: BTreeSet<&Bytes> = net.disks[&id(COMER)].records.keys().collect();
@@ -181,7 +182,7 @@ fn others_go_on_for_a_source_that_dies() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_stores_nothing() {
+fn invalid_messages_are_refused_and_store_nothing() {
     let mut net = net();
     pass_until(&mut net, |net| received(net).0 > 0);
     let whole = |partition| Grid::of(grown().ring.partitions(), PartitionId(partition)).whole();
@@ -194,7 +195,7 @@ fn what_makes_no_sense_is_refused_and_stores_nothing() {
     let empty = KeyRange { from: whole(0).from, upto: Some(whole(0).from) };
     for fetch in [fetch(0, beyond), fetch(0, empty), fetch(1, whole(0)), fetch(u32::MAX, whole(0))] {
         net.reset();
-        net.tell(
+        net.deliver_from(
             1,
             COMER,
             Message::Fetch(RequestId { requester: Requester::Transfer, operation: 1, round: 0 }, fetch.clone()),
@@ -202,12 +203,12 @@ fn what_makes_no_sense_is_refused_and_stores_nothing() {
         let refused = net.events.iter().filter(|(_, event)| *event == Event::ExchangeRefused(id(COMER))).count();
         assert_eq!(refused, 1, "{fetch:?}");
     }
-    // Nobody has asked for this.
+    // This was not requested.
     let strange = Key::new(Bytes::from_static(b"carts"), Bytes::from_static(b"strange")).expect("a valid key");
     let page = Page { records: vec![(strange.storage_key(), state(1, 1))], ..Page::default() };
     for operation in 0..1_000 {
         let request_id = RequestId { requester: Requester::Transfer, operation, round: 0 };
-        net.tell(COMER, 1, Message::Fetched(request_id, Fetched::Page(page.clone())));
+        net.deliver_from(COMER, 1, Message::Fetched(request_id, Fetched::Page(page.clone())));
     }
     net.pass(Duration::from_secs(60));
     is_taken_over(&net);

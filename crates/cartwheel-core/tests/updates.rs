@@ -1,4 +1,4 @@
-//! A key that is written over and over: what it costs does not depend on how often.
+//! A key that is updated a million times: the size of its context does not grow with the number of updates.
 
 mod harness;
 
@@ -11,11 +11,11 @@ use cartwheel_core::wire::context::{ClusterKey, Sealer};
 use harness::{TestReplica, Write, key};
 
 const UPDATES: u64 = 1_000_000;
-/// A replica starts again after so many.
+/// One replica restarts after so many updates.
 const RESTART_EVERY: u64 = 9_973;
 
 #[test]
-fn a_context_stays_as_large_as_it_was_over_a_million_updates_with_restarts() {
+fn a_context_does_not_grow_over_a_million_updates_with_restarts() {
     let sealer = Sealer::new(ClusterId(1), ClusterKey::derive(b"secret"), Broken::default());
     let mut replicas = [1, 2, 3].map(TestReplica::new);
     let (mut early, mut late, mut restarts) = (0, 0, 0);
@@ -24,7 +24,7 @@ fn a_context_stays_as_large_as_it_was_over_a_million_updates_with_restarts() {
         let seen = replicas[at].state().seen();
         let context =
             sealer.seal(&Context { seen: seen.clone(), epoch: Epoch(1), needs: seen.clock.clone() }, &key()).len();
-        // Until each has written, and notes have piled up, it grows.
+        // It grows until each replica has written and the notes are full.
         let largest = if number < 1_000 { &mut early } else { &mut late };
         *largest = context.max(*largest);
         replicas[at].write(&Write::numbered(number, seen)).expect("it is a new write");
@@ -38,7 +38,7 @@ fn a_context_stays_as_large_as_it_was_over_a_million_updates_with_restarts() {
             restarts += 1;
         }
     }
-    // The counters take some bytes more as they grow.
+    // The counters take a few more bytes as they grow.
     assert!(late <= early + 8, "{early} bytes in the first thousand updates, {late} later");
     println!("a context took {early} bytes at most in the first thousand updates, {late} later; {restarts} restarts");
 }

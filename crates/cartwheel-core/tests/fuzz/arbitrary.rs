@@ -1,4 +1,4 @@
-//! Values with a taste for edges, and ways to spoil their bytes.
+//! Generators of values that favour edge cases, and ways to corrupt bytes.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub fn cases(count: u32) -> ProptestConfig {
     if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases: count, ..default } }
 }
 
-/// Numbers as a broken program would have them.
+/// Numbers that a faulty program might send.
 pub fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         4 => 0u64..6,
@@ -46,7 +46,7 @@ pub fn node() -> impl Strategy<Value = NodeId> {
     prop_oneof![5 => (1usize..=5).prop_map(id), 1 => any::<u64>().prop_map(NodeId::new)]
 }
 
-/// Actors of real nodes, those to come among them.
+/// Actors of real nodes, including future ones.
 fn actor() -> impl Strategy<Value = Actor> {
     let since =
         prop_oneof![4 => (0u64..6).prop_map(|begun| Since(Since::boot(BOOT).0 | begun)), 1 => number().prop_map(Since)];
@@ -82,7 +82,7 @@ fn content() -> impl Strategy<Value = Content> {
     })
 }
 
-/// Never the first millisecond: it is written like "never".
+/// Never the first millisecond, which is encoded like "never".
 fn expires() -> impl Strategy<Value = Option<WallMs>> {
     option::of(number().prop_map(|wall| WallMs(wall.max(1))))
 }
@@ -107,14 +107,14 @@ pub fn state() -> BoxedStrategy<State> {
         .boxed()
 }
 
-/// One of a few keys of the bucket in which anything may happen.
+/// One of a few keys of the bucket that forged messages name.
 fn key() -> impl Strategy<Value = Key> {
-    (0usize..3).prop_map(spoilt_key)
+    (0usize..3).prop_map(forged_key)
 }
 
 /// The `number`-th key that forged messages may name.
-pub fn spoilt_key(number: usize) -> Key {
-    Key::new(Bytes::from_static(b"spoilt"), number.to_string().into()).expect("a valid key")
+pub fn forged_key(number: usize) -> Key {
+    Key::new(Bytes::from_static(b"forged"), number.to_string().into()).expect("a valid key")
 }
 
 fn loss() -> impl Strategy<Value = Option<Loss>> {
@@ -211,7 +211,7 @@ fn outcome() -> BoxedStrategy<Result<PutDone, Refusal>> {
     prop_oneof![done.prop_map(Ok).boxed(), refusal.prop_map(Err).boxed()].boxed()
 }
 
-/// Tickets, those of operations under way among them.
+/// Request ids, including those of operations under way.
 fn request_id() -> impl Strategy<Value = RequestId> {
     let begun = |(incarnation, begun)| (Incarnation(incarnation).mark_of_boot(BOOT) << 40) + begun;
     let operation = prop_oneof![4 => (0u64..4, 0u64..40).prop_map(begun), 1 => number()];
@@ -221,15 +221,15 @@ fn request_id() -> impl Strategy<Value = RequestId> {
     (requester, operation, round).prop_map(|(requester, operation, round)| RequestId { requester, operation, round })
 }
 
-/// What one node may say to another without laying claim to a partition.
+/// Any message of one node to another that makes no claim about a partition's configuration.
 pub fn message() -> BoxedStrategy<Message> {
     let budget =
         prop_oneof![number().prop_map(Duration::from_micros), (0u64..10_000_000).prop_map(Duration::from_micros)];
     let forward = (request_id(), put(), budget, number());
     let forward =
         forward.prop_map(|(request_id, put, budget, epoch)| Message::Forward(request_id, put, budget, Epoch(epoch)));
-    let says = (partition(), harmless_word());
-    // Each in a box of its own: side by side they are too large for the stack of a test.
+    let says = (partition(), harmless_message());
+    // Each is boxed: side by side they are too large for the stack of a test.
     prop_oneof![
         3 => (request_id(), ask()).prop_map(|(request_id, ask)| Message::Request(request_id, ask)).boxed(),
         3 => (request_id(), answer()).prop_map(|(request_id, answer)| Message::Response(request_id, answer)).boxed(),
@@ -240,19 +240,19 @@ pub fn message() -> BoxedStrategy<Message> {
         1 => (request_id(), fetch()).prop_map(|(request_id, fetch)| Message::Fetch(request_id, fetch)).boxed(),
         1 => (request_id(), fetched()).prop_map(|(request_id, fetched)| Message::Fetched(request_id, fetched)).boxed(),
         1 => prop_oneof![request_id().prop_map(Message::ClocksRequest), request_id().prop_map(Message::Clocks)].boxed(),
-        1 => says.prop_map(|(partition, word)| Message::Reconfiguration(partition, word)).boxed(),
+        1 => says.prop_map(|(partition, message)| Message::Reconfiguration(partition, message)).boxed(),
         1 => notice().prop_map(Message::Notice).boxed(),
     ]
     .boxed()
 }
 
-/// Whatever one node may say to another.
+/// Any message of one node to another.
 pub fn any_message() -> BoxedStrategy<Message> {
-    let says = (partition(), word()).prop_map(|(partition, word)| Message::Reconfiguration(partition, word));
+    let says = (partition(), reconfiguration_message()).prop_map(|(partition, message)| Message::Reconfiguration(partition, message));
     prop_oneof![10 => message(), 4 => says.boxed(), 1 => notice_of_holders().prop_map(Message::Notice).boxed()].boxed()
 }
 
-/// A way to spoil bytes.
+/// A way to corrupt bytes.
 #[derive(Clone, Debug)]
 pub enum Spoil {
     Set(Index, u8),
@@ -260,7 +260,7 @@ pub enum Spoil {
     Insert(Index, Vec<u8>),
     Remove(Index, usize),
     Cut(Index),
-    /// Twice what is there, which protobuf merges.
+    /// Doubles the bytes, which protobuf merges.
     Double,
 }
 
@@ -278,7 +278,7 @@ pub fn spoils() -> impl Strategy<Value = Vec<Spoil>> {
     vec(spoil, 1..4)
 }
 
-/// `bytes`, spoilt.
+/// `bytes`, corrupted.
 pub fn spoilt(bytes: &[u8], spoils: &[Spoil]) -> Bytes {
     let mut bytes = bytes.to_vec();
     for spoil in spoils {

@@ -1,4 +1,5 @@
-//! Controls that are told nonsense about their cluster, by a stranger and by a member gone mad.
+//! Controls that get nonsense about their cluster, from a non-member and from a faulty member: no acknowledged change
+//! is lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use super::arbitrary::{Spoil, cases, spoils, spoilt};
 use super::net::{BOOT, CLUSTER, envelope, history, id};
 use super::notices::notice;
 
-/// How many inputs one message of a mad member may lead to, over all nodes.
+/// How many inputs one message of the faulty member may cause, over all nodes.
 const ECHOES_MAX: usize = 200;
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -36,13 +37,13 @@ struct Mesh {
     controls: BTreeMap<NodeId, Control>,
     files: BTreeMap<NodeId, Bytes>,
     now_ms: u64,
-    /// What the shards of all nodes say when they are asked, and whether saving works.
+    /// Whether the shards answer inquiries, and whether saving works.
     shards_say: bool,
     saves: bool,
     asked: BTreeMap<ClientId, (NodeId, SettingsChange)>,
     answered: BTreeMap<ClientId, u32>,
-    /// The settings that a client of this node was told are made.
-    told: Vec<(NodeId, SettingsChange)>,
+    /// The settings that clients of each node were told are made.
+    acknowledged: Vec<(NodeId, SettingsChange)>,
     surveyed: Vec<Surveyed>,
 }
 
@@ -60,7 +61,7 @@ fn control(node: NodeId, boot: u32, saved: History) -> Control {
         snapshot_after: SNAPSHOT_AFTER,
         broken: Broken::default(),
     };
-    Control::new(config, saved).expect("it is founded")
+    Control::new(config, saved).expect("a history with its bootstrap")
 }
 
 impl Mesh {
@@ -74,12 +75,12 @@ impl Mesh {
             saves: true,
             asked: BTreeMap::new(),
             answered: BTreeMap::new(),
-            told: Vec::new(),
+            acknowledged: Vec::new(),
             surveyed: Vec::new(),
         }
     }
 
-    /// Gives a node an input, and everyone whatever follows from it.
+    /// Gives a node an input, and all nodes the inputs that follow from it.
     fn input(&mut self, node: NodeId, input: ControlInput) {
         let mut inputs = VecDeque::from([(node, input)]);
         let mut count = 0;
@@ -96,20 +97,20 @@ impl Mesh {
         let before = control.history().clone();
         let ControlEffects { sends, replies, save, inquiries, surveyed, .. } = control.step(now, input);
         self.surveyed.extend(surveyed.into_iter().map(|(_, surveyed)| surveyed));
-        assert!(before.is_within(control.history()), "a change is forgotten");
-        // Nobody is thought of who is no member, whatever is said of it.
+        assert!(before.is_within(control.history()), "a change is lost");
+        // There is no verdict on a node that is not a member, whatever others report about it.
         let members = control.view().members().count();
         assert!(control.liveness().iter().count() <= members, "{:?}", control.liveness());
         for (client, reply) in replies {
             *self.answered.entry(client).or_default() += 1;
             if reply.is_ok() {
-                self.told.push(self.asked[&client].clone());
+                self.acknowledged.push(self.asked[&client].clone());
             }
         }
         let mut follow = Vec::new();
         for (to, sent) in sends {
-            // What goes out must be such as comes in.
-            let arrived = wire::decode_envelope(wire::encode_envelope(&sent)).expect("a node sends what can be read");
+            // A node sends only what a node can decode.
+            let arrived = wire::decode_envelope(wire::encode_envelope(&sent)).expect("a node sends what can be decoded");
             if self.controls.contains_key(&to) {
                 follow.push((to, ControlInput::Message(Box::new(arrived))));
             }
@@ -151,7 +152,7 @@ impl Mesh {
         let saved = History::decode(&self.files[&node]).expect("it was encoded");
         let boot = BOOT + 1 + self.asked.len() as u32;
         self.controls.insert(node, control(node, boot, saved));
-        // Its clients have nobody to hear from.
+        // Its clients get no reply.
         for (client, (at, _)) in &self.asked {
             if *at == node {
                 self.answered.entry(*client).or_insert(1);
@@ -159,10 +160,10 @@ impl Mesh {
         }
     }
 
-    /// Whoever was told that a change is made finds it there, after a crash too.
-    fn nothing_told_is_lost(&mut self) {
+    /// Each change that was acknowledged is in its node's history, even after a crash.
+    fn assert_nothing_acknowledged_is_lost(&mut self) {
         (1..=3).for_each(|node| self.crash(id(node)));
-        for (node, SettingsChange { bucket, settings, .. }) in &self.told {
+        for (node, SettingsChange { bucket, settings, .. }) in &self.acknowledged {
             let mut changes = self.controls[node].history().changes();
             let made = ChangeKind::Bucket { name: bucket.clone(), settings: *settings };
             assert!(changes.any(|change| change.what == made), "{settings:?} is gone");
@@ -170,26 +171,26 @@ impl Mesh {
     }
 }
 
-/// Settings that say which change they are of.
+/// Settings that identify the change that made them.
 fn settings(number: usize, with_n: bool) -> SettingsPatch {
     let n = with_n.then_some((4 + number % 5) as u8);
     SettingsPatch { n, n_by_versions: with_n, max_value_bytes: Some(1_000 + number as u32), ..SettingsPatch::default() }
 }
 
-/// What happens next.
+/// An event of a run.
 #[derive(Clone, Debug)]
 enum Act {
-    /// The third node, gone mad, says something to one of the others.
+    /// The third node, which is faulty, sends a message to one of the others.
     Says(usize, Box<Message>),
-    /// It says once more what was said before, with some bytes changed.
+    /// It sends an earlier message again, with some bytes changed.
     Distorts(Index, Vec<Spoil>),
-    /// A client of a node wants settings changed, with n or without.
+    /// A client of a node changes settings, with n or without.
     Client(usize, bool),
-    /// Whether the shards can say what they hold from now on, and whether files can be written.
+    /// Whether the shards answer from now on, and whether files can be written.
     Turns(bool, bool),
-    /// A node dies and comes back.
+    /// A node crashes and restarts.
     Crashes(usize),
-    /// A connection breaks or comes about.
+    /// A connection breaks or is made.
     Connects(usize, usize, bool),
     /// Time passes, in milliseconds.
     Passes(u64),
@@ -236,18 +237,18 @@ proptest! {
     #![proptest_config(cases(1_000))]
 
     #[test]
-    fn a_member_gone_mad_takes_no_change_back(acts in vec(act(), 1..40)) {
+    fn a_faulty_member_takes_no_change_back(acts in vec(act(), 1..40)) {
         let (mut mesh, mut said) = (Mesh::new(), Vec::new());
         acts.into_iter().for_each(|act| does(&mut mesh, &mut said, act));
         mesh.pass(5_000);
         for client in mesh.asked.keys() {
             prop_assert_eq!(mesh.answered.get(client), Some(&1), "{:?} of {:?}", client, mesh.asked[client]);
         }
-        mesh.nothing_told_is_lost();
+        mesh.assert_nothing_acknowledged_is_lost();
     }
 
     #[test]
-    fn a_stranger_is_not_heard(
+    fn a_non_member_is_not_heard(
         said in vec((1usize..=3, notice(), any::<bool>()), 1..10),
     ) {
         let mut mesh = Mesh::new();
@@ -257,7 +258,7 @@ proptest! {
                 true => envelope(ClusterId(2), id(3), message),
                 false => envelope(CLUSTER, id(4), message),
             };
-            // At the first step it gossips of its own accord.
+            // At its first step it gossips anyway.
             mesh.input(id(to), ControlInput::Tick);
             let follow = mesh.step(id(to), ControlInput::Message(Box::new(stranger)));
             prop_assert!(follow.is_empty(), "{:?}", follow);
@@ -266,9 +267,9 @@ proptest! {
     }
 }
 
-/// A node whose shards could not say for a while says so of later questions, however many there were.
+/// Once its shards can answer again, a node answers, however many inquiries they could not answer before.
 #[test]
-fn questions_that_could_not_be_answered_are_not_kept() {
+fn inquiries_that_could_not_be_answered_are_not_kept() {
     let mut mesh = Mesh::new();
     mesh.shards_say = false;
     for _ in 0..60 {

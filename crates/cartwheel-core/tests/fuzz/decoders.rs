@@ -1,4 +1,4 @@
-//! Bytes into values.
+//! Decoders: any bytes are decoded or refused, and what is decoded can be encoded again.
 
 use bytes::Bytes;
 use cartwheel_core::cluster::losses::Loss;
@@ -70,7 +70,7 @@ proptest! {
         let frame = wire::encode_envelope(&sent);
         prop_assert_eq!(wire::decode_envelope(frame.clone()), Ok(sent));
         for bytes in [spoilt(&frame, &spoils), noise.into()] {
-            // What can be read can be written, and means the same then.
+            // What can be decoded can be encoded, and decodes to the same value.
             if let Ok(read) = wire::decode_envelope(bytes) {
                 prop_assert_eq!(wire::decode_envelope(wire::encode_envelope(&read)), Ok(read));
             }
@@ -124,7 +124,7 @@ proptest! {
 }
 
 proptest! {
-    // A history's fold places partitions, which takes a while.
+    // Folding a history places partitions, which takes a while.
     #![proptest_config(cases(500))]
 
     #[test]
@@ -142,9 +142,9 @@ proptest! {
     }
 }
 
-/// Lengths that claim more than there is, nested as deep as one likes.
+/// Lengths that claim more than there is, and groups nested very deep.
 #[test]
-fn claims_cost_nothing() {
+fn false_lengths_and_deep_nesting_are_refused_at_once() {
     let mut huge_field = vec![0x12];
     huge_field.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
     assert!(wire::decode_envelope(huge_field.clone().into()).is_err());
@@ -156,7 +156,7 @@ fn claims_cost_nothing() {
     assert!(History::decode(&deep).is_err());
 }
 
-/// Timestamps have 48 bits of milliseconds: a wall clock beyond them must not come out as an early one.
+/// Timestamps have 48 bits of milliseconds. A wall clock beyond them must not become an early one.
 #[test]
 fn a_wall_clock_beyond_all_timestamps_is_late() {
     assert!(Hlc::at(WallMs(1 << 48)) > Hlc::at(WallMs((1 << 48) - 1)));

@@ -1,4 +1,5 @@
-//! Disks on which nonsense stands beside the records: in the index, and where the exchange keeps its trees and proofs.
+//! Disks with nonsense beside the records: in the index, and in the stored trees and proofs of anti-entropy. Nodes keep
+//! working.
 
 use std::time::Duration;
 
@@ -9,14 +10,14 @@ use cartwheel_core::store::image::Image;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
-use super::arbitrary::{cases, number, spoilt_key};
+use super::arbitrary::{cases, number, forged_key};
 use super::net::{Net, get, id, put};
 
-/// Entries that look like those of hints for one of the nodes or for nobody, and others.
+/// Index entries that look like hints for a node or for an unknown one, and others.
 fn entry() -> impl Strategy<Value = Bytes> {
     let home = prop_oneof![(1usize..=4).prop_map(id), number().prop_map(cartwheel_core::value::dot::NodeId::new)];
     let storage_key = prop_oneof![
-        (0usize..3).prop_map(|number| spoilt_key(number).storage_key()),
+        (0usize..3).prop_map(|number| forged_key(number).storage_key()),
         vec(any::<u8>(), 0..60).prop_map(Bytes::from)
     ];
     prop_oneof![
@@ -25,9 +26,9 @@ fn entry() -> impl Strategy<Value = Bytes> {
     ]
 }
 
-/// What nodes keep under names, with other bytes in the place of some of it.
+/// Stored values of anti-entropy, with random contents.
 fn named() -> impl Strategy<Value = (Bytes, Bytes)> {
-    let name = prop_oneof![Just(Bytes::from("proven equal")), Just(Bytes::from("caught up"))];
+    let name = prop_oneof![Just(Bytes::from("proven equal")), Just(Bytes::from("caught up"))]; // retired word
     (name, vec(any::<u8>(), 0..200).prop_map(Bytes::from))
 }
 
@@ -51,21 +52,21 @@ proptest! {
     }
 
     #[test]
-    fn nonsense_on_disks_stops_nobody(disks in btree_map((1usize..=3).prop_map(id), disk(), 0..=3)) {
+    fn nonsense_on_disks_stops_no_node(disks in btree_map((1usize..=3).prop_map(id), disk(), 0..=3)) {
         let strays = disks.values().map(|disk| disk.index.len()).sum::<usize>();
         let mut net = Net::on(3, disks);
         for number in 0..3 {
-            let done = net.end_of(1 + number, put(&spoilt_key(number), "a client's", None));
+            let done = net.end_of(1 + number, put(&forged_key(number), "a client's", None));
             prop_assert!(matches!(done, Ok(Reply::Put(_))), "{:?}", done);
         }
         net.pass(Duration::from_secs(120));
         for number in 0..3 {
             for node in 1..=3 {
-                let read = net.end_of(node, get(&spoilt_key(number), Consistency::Strong));
+                let read = net.end_of(node, get(&forged_key(number), Consistency::Strong));
                 prop_assert!(matches!(&read, Ok(Reply::Got(got)) if got.siblings.len() == 1), "{:?}", read);
             }
         }
-        // Entries without a record that is owed are cleared away, where they name a key and a member.
+        // Entries that name a key and a member, but have no record that is owed, are removed.
         let left = net.disks.values().map(|disk| disk.index.len()).sum::<usize>();
         prop_assert!(left <= strays);
     }

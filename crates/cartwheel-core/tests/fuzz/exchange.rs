@@ -1,4 +1,4 @@
-//! What nobody in his right mind asks or answers when replicas are compared, or fetched.
+//! Generators of invalid requests and answers of exchanges and transfers.
 
 use bytes::Bytes;
 use cartwheel_core::cluster::counts::Group;
@@ -12,19 +12,19 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use super::arbitrary::{number, spoilt_key, state};
+use super::arbitrary::{number, forged_key, state};
 
-/// A partition of the ring's sixteen mostly, and a group of keys that there is mostly.
+/// Mostly one of the ring's sixteen partitions, and a group of keys that exists.
 fn tree() -> impl Strategy<Value = TreeId> {
     let partition = prop_oneof![6 => 0u32..16, 1 => any::<u32>()];
     (partition, prop_oneof![6 => Just(0u64), 1 => any::<u64>()])
         .prop_map(|(partition, group)| TreeId { partition: PartitionId(partition), group: Group(group) })
 }
 
-/// Storage keys, real ones among them.
+/// Storage keys, some of them valid.
 fn storage_key() -> impl Strategy<Value = Bytes> {
     prop_oneof![
-        (0usize..3).prop_map(|number| spoilt_key(number).storage_key()),
+        (0usize..3).prop_map(|number| forged_key(number).storage_key()),
         vec(any::<u8>(), 0..24).prop_map(Bytes::from),
         (0u8..16).prop_map(|start| [&[start << 4][..], &[0; 15]].concat().into()),
     ]

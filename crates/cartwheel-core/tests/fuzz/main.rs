@@ -1,17 +1,17 @@
-//! Bytes and messages that nobody should send or store: whatever they are, no decoder and no node panics, takes memory without
-//! bound, or forgets what it acknowledged.
+//! Forged and corrupt input: bytes and messages that no correct node sends or stores. Whatever they are, no decoder and
+//! no node panics, takes unbounded memory, or loses an acknowledged write.
 //!
-//! proptest and not a coverage-guided fuzzer: it runs on stable Rust, a failure shrinks to something one can read, and a run is
-//! as long as its number of cases. What coverage would find by itself is built in instead: most inputs are valid ones with a few
-//! bytes changed, and generated values lie on the edges (zero, the greatest number, ids of real nodes). PROPTEST_CASES makes a
-//! run longer.
+//! This uses proptest, not a coverage-guided fuzzer: it runs on stable Rust, failures shrink to readable cases, and the
+//! number of cases decides how long a run takes. To reach what coverage would find, most inputs are valid ones with a
+//! few bytes changed, and generated values favour edges (zero, the greatest number, ids of real nodes). PROPTEST_CASES
+//! makes a run longer.
 
 mod arbitrary;
 mod control;
 mod decoders;
 mod disks;
 mod exchange;
-mod mad_member;
+mod faulty_member;
 mod net;
 mod notices;
 mod reconfiguration;

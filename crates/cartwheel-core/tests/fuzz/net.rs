@@ -1,4 +1,4 @@
-//! Nodes on disks that are maps and a network that loses nothing, and one who may put anything into it.
+//! Nodes on in-memory disks and a network without losses, into which a test may inject any message.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -33,12 +33,12 @@ pub fn id(node: usize) -> NodeId {
     NodeId::of_name(&format!("node-{node}"))
 }
 
-/// The founding of a cluster of three.
+/// The bootstrap of a cluster of three.
 pub fn history() -> History {
     history_of(3)
 }
 
-/// The founding of a cluster of so many.
+/// The bootstrap of a cluster of so many nodes.
 fn history_of(nodes: usize) -> History {
     let member = |node: usize| Member {
         zone: "zone".to_owned(),
@@ -75,9 +75,9 @@ impl Net {
         Self::on(nodes, BTreeMap::new())
     }
 
-    /// So many nodes, of which some find this on their disks.
+    /// So many nodes, some of which begin with these disks.
     pub fn on(count: usize, disks: BTreeMap<NodeId, Image>) -> Self {
-        let view: Arc<View> = Arc::new(history_of(count).view().expect("a founded cluster"));
+        let view: Arc<View> = Arc::new(history_of(count).view().expect("a history with its bootstrap"));
         let ids = (1..=count).map(id);
         let mut net = Self {
             nodes: (1..=count).map(|node| (id(node), Node::new(config(node), view.clone()))).collect(),
@@ -93,7 +93,7 @@ impl Net {
         net
     }
 
-    /// Handles everything that is on its way.
+    /// Handles all inputs on their way.
     pub fn run(&mut self) {
         while let Some((to, input)) = self.queue.pop_front() {
             let now = Now { instant: self.now, wall: WallMs(1_000_000 + self.now.0 / 1_000) };
@@ -105,9 +105,9 @@ impl Net {
                 self.queue.push_back((to, Input::Stored(id, result)));
             }
             for (peer, envelope) in effects.sends {
-                // What goes out must be such as comes in.
+                // A node sends only what a node can decode.
                 let frame = wire::encode_envelope(&envelope);
-                let arrived = wire::decode_envelope(frame).expect("a node sends what can be read");
+                let arrived = wire::decode_envelope(frame).expect("a node sends what can be decoded");
                 self.queue.push_back((peer, Input::Message(arrived)));
             }
             for (client, outcome) in effects.replies {
@@ -121,11 +121,11 @@ impl Net {
         self.disks.entry(node).or_default().execute(&command)
     }
 
-    /// Lets time pass and everything happen that waits for it.
+    /// Lets time pass, with all timers that become due.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some((&node, &at)) = self.wakes.iter().min_by_key(|(_, at)| **at).filter(|(_, at)| **at <= end) {
-            // A node that asks to be woken now and now again would stand still here for ever.
+            // Time goes on at least a little, or a node that always wants to be woken now would stop it.
             self.now = self.now.max(at) + Duration::from_micros(1);
             self.queue.push_back((node, Input::Tick));
             self.run();
@@ -133,7 +133,7 @@ impl Net {
         self.now = self.now.max(end);
     }
 
-    /// Puts a message into the network as if `from` had sent it.
+    /// Delivers a message to a node.
     pub fn inject(&mut self, to: usize, envelope: Envelope) {
         self.queue.push_back((id(to), Input::Message(envelope)));
     }
@@ -146,7 +146,7 @@ impl Net {
         client
     }
 
-    /// Makes a request and waits for its end.
+    /// Makes a request and waits for its outcome.
     pub fn end_of(&mut self, at: usize, operation: Operation) -> Outcome {
         let client = self.ask(at, operation);
         self.run();
@@ -181,7 +181,7 @@ fn config(node: usize) -> NodeConfig {
 /// The incarnation of every sender.
 pub const INCARNATION: Incarnation = Incarnation(3);
 
-/// What node `from` of `cluster` would send.
+/// A message as node `from` of `cluster` would send it.
 pub fn envelope(cluster: ClusterId, from: NodeId, message: Message) -> Envelope {
     Envelope {
         cluster,
@@ -199,7 +199,7 @@ pub fn get(key: &Key, consistency: Consistency) -> Operation {
     Operation::Get(Get { key: key.clone(), consistency, r: None, seen: None })
 }
 
-/// A get that asks every home, and repairs those that are behind.
+/// A get that reads every home and repairs those that are behind.
 pub fn get_of_all(key: &Key) -> Operation {
     Operation::Get(Get { key: key.clone(), consistency: Consistency::Eventual, r: Some(3), seen: None })
 }

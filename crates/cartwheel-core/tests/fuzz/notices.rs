@@ -1,4 +1,4 @@
-//! What nodes say of their cluster: histories, and the notices that carry them.
+//! Generators of histories and of notices between controls.
 
 use cartwheel_core::cluster::configuration::{ConfigVersion, Home};
 use cartwheel_core::cluster::counts::Group;
@@ -56,7 +56,7 @@ fn change() -> impl Strategy<Value = Change> {
                 .iter()
                 .map(|&(node, incarnation, ..)| Home { node, incarnation: Incarnation(incarnation) })
                 .collect(),
-            versions: lost.iter().map(|&(.., partition, step)| (PartitionId(partition), ConfigVersion(step))).collect(),
+            versions: lost.iter().map(|&(.., partition, version)| (PartitionId(partition), ConfigVersion(version))).collect(),
         }),
         (node(), 0u32..300).prop_map(|(node, weight)| ChangeKind::Weight { node, weight }),
         (node(), ".{0,4}", ".{0,4}").prop_map(|(node, zone, host)| ChangeKind::Zone { node, zone, host }),
@@ -71,7 +71,7 @@ fn change() -> impl Strategy<Value = Change> {
     })
 }
 
-/// The founding and what may come after it.
+/// The bootstrap, and changes after it.
 pub fn a_history() -> impl Strategy<Value = History> {
     vec(change(), 0..6).prop_map(|changes| {
         let mut history = history();
@@ -82,12 +82,12 @@ pub fn a_history() -> impl Strategy<Value = History> {
     })
 }
 
-/// Questions that are under way among them.
+/// Inquiry ids, including those of inquiries under way.
 fn inquiry_id() -> impl Strategy<Value = InquiryId> {
     prop_oneof![4 => (0u64..20).prop_map(|begun| InquiryId((Incarnation(1).mark_of_boot(BOOT) << 40) + begun)), 1 => number().prop_map(InquiryId)]
 }
 
-/// A node as a packet of SWIM names it: a member or not, of this boot or another.
+/// A node as a SWIM packet names it: a member or not, of this boot or another.
 fn swim_identity() -> impl Strategy<Value = Vec<u8>> {
     let small = || prop_oneof![8 => 0u32..3, 1 => any::<u32>()];
     let incarnation = |node: usize| prop_oneof![8 => Just(node as u64), 1 => any::<u64>()];
@@ -98,7 +98,7 @@ fn swim_identity() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A packet of SWIM by the third node, as it may be or not at all.
+/// A SWIM packet of the third node, valid or not.
 fn swim_packet() -> impl Strategy<Value = Vec<u8>> {
     let third = [id(3).get().to_be_bytes().to_vec(), 3u64.to_be_bytes().to_vec(), BOOT.to_be_bytes().to_vec()].concat();
     let third = [third, 0u32.to_be_bytes().to_vec()].concat();
@@ -117,9 +117,9 @@ fn swim_packet() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What a control may say to another without laying claim to a partition.
+/// Any notice of one control to another that makes no claim about a partition's configuration.
 pub fn notice() -> BoxedStrategy<Notice> {
-    // One without a founding, too, and one of another cluster.
+    // Some histories lack a bootstrap or are of another cluster.
     let histories = || {
         prop_oneof![6 => a_history(), 1 => vec(change(), 0..3).prop_map(|changes| {
             let mut history = History::new();
@@ -129,7 +129,7 @@ pub fn notice() -> BoxedStrategy<Notice> {
             history
         })]
     };
-    // Versions that the nodes have among them.
+    // Some versions are ones that the nodes have.
     let version = || {
         prop_oneof![
             2 => (number(), number()).prop_map(|(changes, digest)| RingVersion { changes, digest }),

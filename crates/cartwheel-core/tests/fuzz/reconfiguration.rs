@@ -1,4 +1,4 @@
-//! What is said, and kept, of who holds a partition.
+//! Generators of configurations, reconfiguration messages and partition states.
 
 use cartwheel_core::cluster::configuration::{ConfigPhase, ConfigStamp, ConfigVersion, Configuration, Home};
 use cartwheel_core::cluster::counts::ReplicaCounts;
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::arbitrary::{node, number};
 use super::net::INCARNATION;
 
-/// Mostly one of the ring's sixteen.
+/// Mostly one of the ring's sixteen partitions.
 pub fn partition() -> impl Strategy<Value = PartitionId> {
     prop_oneof![6 => 0u32..16, 1 => any::<u32>()].prop_map(PartitionId)
 }
@@ -27,7 +27,7 @@ pub fn home() -> impl Strategy<Value = Home> {
     (node(), incarnation).prop_map(|(node, incarnation)| Home { node, incarnation: Incarnation(incarnation) })
 }
 
-/// Any, those that make no sense among them.
+/// Any configuration, including invalid ones.
 fn configuration() -> BoxedStrategy<Configuration> {
     let some = (number(), vec(home(), 0..6), any::<u8>(), vec((vec(any::<u8>(), 0..3), any::<u8>()), 0..3));
     some.prop_map(|(number, homes, choosers, counts)| {
@@ -37,9 +37,9 @@ fn configuration() -> BoxedStrategy<Configuration> {
     .boxed()
 }
 
-/// One that makes sense in itself.
+/// A valid phase.
 fn phase() -> BoxedStrategy<ConfigPhase> {
-    // No node twice, and at least one; the greatest number that makes sense among others.
+    // No node twice, and at least one. The numbers include the greatest valid one.
     let homes = || {
         vec(home(), 1..6).prop_map(|mut homes| {
             homes.sort_by_key(|home| home.node);
@@ -71,10 +71,10 @@ fn ballot() -> impl Strategy<Value = Ballot> {
     (number(), node()).prop_map(|(round, node)| Ballot { round, node })
 }
 
-/// What anybody may say who holds nothing and decides nothing.
-pub fn harmless_word() -> BoxedStrategy<ReconfigurationMessage> {
+/// A message that a node may send that holds nothing and decides nothing.
+pub fn harmless_message() -> BoxedStrategy<ReconfigurationMessage> {
     prop_oneof![
-        number().prop_map(|step| ReconfigurationMessage::Query(ConfigVersion(step))).boxed(),
+        number().prop_map(|version| ReconfigurationMessage::Query(ConfigVersion(version))).boxed(),
         (number(), ballot()).prop_map(|(number, ballot)| ReconfigurationMessage::Prepare(number, ballot)).boxed(),
         (number(), ballot(), ballot())
             .prop_map(|(number, one, other)| ReconfigurationMessage::Outbid(number, one, other))
@@ -84,11 +84,11 @@ pub fn harmless_word() -> BoxedStrategy<ReconfigurationMessage> {
     .boxed()
 }
 
-/// Anything.
-pub fn word() -> BoxedStrategy<ReconfigurationMessage> {
+/// Any reconfiguration message.
+pub fn reconfiguration_message() -> BoxedStrategy<ReconfigurationMessage> {
     let accepted = || option::of((ballot(), configuration()));
     prop_oneof![
-        4 => harmless_word(),
+        4 => harmless_message(),
         1 => phase().prop_map(ReconfigurationMessage::Holds).boxed(),
         1 => (number(), ballot(), accepted()).prop_map(|(number, ballot, said)| ReconfigurationMessage::Promise(number, ballot, said)).boxed(),
         1 => (ballot(), configuration()).prop_map(|(ballot, proposal)| ReconfigurationMessage::Accept(ballot, proposal)).boxed(),
@@ -98,7 +98,7 @@ pub fn word() -> BoxedStrategy<ReconfigurationMessage> {
     .boxed()
 }
 
-/// Notices of who holds what, and of who holds nothing any more.
+/// Notices of phases, and of leaving nodes that hold nothing any more.
 pub fn notice_of_holders() -> BoxedStrategy<Notice> {
     let version = (number(), number()).prop_map(|(changes, digest)| RingVersion { changes, digest });
     let steps = (vec(number().prop_map(ConfigVersion), 0..20), any::<bool>());
@@ -115,23 +115,23 @@ pub fn notice_of_holders() -> BoxedStrategy<Notice> {
     .boxed()
 }
 
-/// On what a sender may say that it stands.
+/// Any configuration stamp of a sender.
 pub fn config_stamp() -> impl Strategy<Value = ConfigStamp> {
-    (number(), any::<bool>(), number(), any::<bool>()).prop_map(|(step, is_syncing, since, is_recovering)| {
+    (number(), any::<bool>(), number(), any::<bool>()).prop_map(|(version, is_syncing, since, is_recovering)| {
         let memory = match since {
             0 => Memory::default(),
             since => Memory { incarnation: INCARNATION, since: Since(since) },
         };
-        ConfigStamp { version: ConfigVersion(step), is_syncing, memory, is_recovering }
+        ConfigStamp { version: ConfigVersion(version), is_syncing, memory, is_recovering }
     })
 }
 
-/// What a sender may know of others' losses.
+/// Any losses that a sender may know of.
 pub fn losses() -> impl Strategy<Value = Losses> {
     vec((home(), number().prop_map(Since)), 0..3).prop_map(|known| known.into_iter().collect())
 }
 
-/// What a node may remember of a partition.
+/// Any partition state that a node may have saved.
 pub fn partition_state() -> BoxedStrategy<PartitionState> {
     let acceptor = (option::of(ballot()), option::of((ballot(), configuration())))
         .prop_map(|(promised, accepted)| Acceptor { promised, accepted });

@@ -1,4 +1,4 @@
-//! Two nodes that hold the same partitions, on disks that are maps and a network that counts what it carries.
+//! Two nodes that hold the same partitions, on in-memory disks and a network that counts messages and bytes.
 #![allow(dead_code, reason = "each file uses its part of it")]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,7 +30,7 @@ use cartwheel_core::wire;
 use cartwheel_core::wire::context::ClusterKey;
 
 pub const CLUSTER: ClusterId = ClusterId(1);
-/// How often the first node compares; the second does so once and never again.
+/// How often the first node runs exchanges. The second runs its first ones, and then none for the length of a test.
 pub const EVERY: Duration = Duration::from_secs(3_600);
 
 pub fn id(node: usize) -> NodeId {
@@ -45,12 +45,12 @@ pub fn member(node: usize) -> Member {
     }
 }
 
-/// The cluster of so many nodes and partitions.
+/// The view of a cluster of so many nodes and partitions.
 pub fn view(nodes: usize, partitions: u32) -> Arc<View> {
-    Arc::new(history(nodes, partitions).view().expect("a founded cluster"))
+    Arc::new(history(nodes, partitions).view().expect("a history with its bootstrap"))
 }
 
-/// How it was founded.
+/// The bootstrap of that cluster.
 pub fn history(nodes: usize, partitions: u32) -> History {
     let bootstrap = ChangeKind::Bootstrap {
         cluster: CLUSTER,
@@ -89,7 +89,7 @@ pub fn key(number: usize) -> Key {
     Key::new(Bytes::from_static(b"carts"), format!("key-{number}").into()).expect("a valid key")
 }
 
-/// A write that has seen nothing.
+/// A put without a context.
 pub fn blind_put(key: &Key, w: Option<u8>) -> Put {
     Put { w, ..Put::blind(key.clone(), Content::untyped("milk")) }
 }
@@ -132,7 +132,7 @@ pub struct Pair {
     pub bytes: usize,
     pub bytes_to: BTreeMap<NodeId, usize>,
     pub scans: usize,
-    /// Commands for the disks, of whatever kind.
+    /// Store commands of any kind.
     pub stores: usize,
     pub events: Vec<(NodeId, Event)>,
 }
@@ -199,7 +199,7 @@ impl Pair {
                 self.messages += 1;
                 self.bytes += frame.len();
                 *self.bytes_to.entry(peer).or_default() += frame.len();
-                let arrived = wire::decode_envelope(frame).expect("a node sends what can be read");
+                let arrived = wire::decode_envelope(frame).expect("a node sends what can be decoded");
                 self.queue.push_back((peer, Input::Message(arrived)));
             }
             self.events.extend(effects.events.into_iter().map(|event| (to, event)));
@@ -216,7 +216,7 @@ impl Pair {
         self.now = self.now.max(end);
     }
 
-    /// Has a node merge a state, as a coordinator would.
+    /// Makes a node merge a state, as a coordinator would.
     pub fn merge(&mut self, node: usize, number: usize, state: State) {
         let ask = ReplicaRequest::Merge {
             key: key(number),
@@ -226,22 +226,22 @@ impl Pair {
             confirm: Confirm::Stored,
             stands_in_for: None,
         };
-        self.say(node, Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask));
+        self.deliver(node, Message::Request(RequestId { requester: Requester::Coordinator, operation: 1, round: 1 }, ask));
     }
 
-    /// An input to a node.
+    /// Gives a node an input.
     pub fn input(&mut self, node: usize, input: Input) {
         self.queue.push_back((id(node), input));
         self.run();
     }
 
-    /// A message of the other node's.
-    pub fn say(&mut self, node: usize, message: Message) {
-        self.tell(node, 3 - node, message);
+    /// Delivers a message of the other node.
+    pub fn deliver(&mut self, node: usize, message: Message) {
+        self.deliver_from(node, 3 - node, message);
     }
 
-    /// A message of `from`.
-    pub fn tell(&mut self, node: usize, from: usize, message: Message) {
+    /// Delivers a message of `from`.
+    pub fn deliver_from(&mut self, node: usize, from: usize, message: Message) {
         let envelope = Envelope {
             cluster: CLUSTER,
             from: id(from),
@@ -256,7 +256,7 @@ impl Pair {
         self.run();
     }
 
-    /// Begins to count anew.
+    /// Resets all counters.
     pub fn reset(&mut self) {
         (self.messages, self.bytes, self.scans, self.stores) = (0, 0, 0, 0);
         self.bytes_to.clear();

@@ -1,4 +1,5 @@
-//! Nodes that are told nonsense: by a stranger, who is not believed, and by a member gone mad, who is.
+//! Nodes that get nonsense from a non-member, which is ignored, and from a faulty member, which is not: no acknowledged
+//! write is lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,19 +13,19 @@ use cartwheel_core::wire;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::arbitrary::{Spoil, cases, message, spoils, spoilt, spoilt_key};
+use super::arbitrary::{Spoil, cases, message, spoils, spoilt, forged_key};
 use super::net::{CLUSTER, Net, envelope, get, get_of_all, id, put};
 
-/// The key that no forged message names.
+/// A key that no forged message names.
 fn safe_key(number: usize) -> Key {
     Key::new("safe".into(), number.to_string().into()).expect("a valid key")
 }
 
 const SAFE_KEYS: usize = 4;
-/// More than a key has homes, so that some stand in for others, or share nothing with who speaks to them.
+/// More nodes than a key has homes, so that some are stand-ins, or have no role for a key.
 const NODES: usize = 5;
-/// Who goes mad.
-const MAD: usize = 3;
+/// The faulty node.
+const FAULTY: usize = 3;
 
 /// A cluster in which each safe key holds its number.
 fn begun() -> Net {
@@ -46,7 +47,7 @@ fn values(outcome: &Outcome) -> BTreeSet<String> {
     got.siblings.iter().filter_map(|sibling| value(&sibling.content)).collect()
 }
 
-/// Every safe key is what it was, at every node and in every way of reading.
+/// Checks that each safe key has its value, on every node and for every kind of read.
 fn nothing_is_lost(net: &mut Net) {
     for (number, node) in (0..SAFE_KEYS).flat_map(|number| (1..=NODES).map(move |node| (number, node))) {
         for consistency in [Consistency::Eventual, Consistency::Strong] {
@@ -56,11 +57,11 @@ fn nothing_is_lost(net: &mut Net) {
     }
 }
 
-/// Writes that are acknowledged after all the nonsense stay, on the keys that it was about too, once the replicas agree on how
-/// much of it there was: a clock that claims writes before they are made must not swallow them.
+/// Checks that writes acknowledged after the nonsense stay, even on the forged keys: a forged clock that claims writes
+/// before they are made must not suppress them, once the replicas agree on it.
 fn later_writes_stay(net: &mut Net) {
     for number in 0..3 {
-        let key = spoilt_key(number);
+        let key = forged_key(number);
         for (at, writes) in [(1, "one"), (2, "two")] {
             let Ok(Reply::Got(read)) = net.end_of(at, get_of_all(&key)) else { panic!("no answer") };
             let later = format!("later {writes}");
@@ -74,35 +75,35 @@ fn later_writes_stay(net: &mut Net) {
     }
 }
 
-/// Each request has exactly one answer.
+/// Checks that each request has exactly one answer.
 fn all_are_answered(net: &mut Net) {
     net.pass(Duration::from_secs(70));
     assert_eq!(net.replies.len() as u64, net.asked);
     assert!(net.replies.values().all(|replies| replies.len() == 1));
 }
 
-/// What the mad member does next.
+/// An event of a run.
 #[derive(Clone, Debug)]
 enum Act {
-    /// It sends a message to one of the others.
+    /// The faulty member sends a message to one of the others.
     Says(usize, Box<Message>),
-    /// It says once more what a node was told before, with some bytes changed.
+    /// It sends an earlier message again, with some bytes changed.
     Distorts(prop::sample::Index, Vec<Spoil>),
-    /// A client writes or reads one of the keys that the nonsense is about.
+    /// A client writes or reads one of the forged keys.
     Client(usize, usize, bool),
     /// Time passes, in milliseconds.
     Passes(u64),
 }
 
-fn sane() -> impl Strategy<Value = usize> {
-    (1..=NODES).prop_filter("it is mad", |&node| node != MAD)
+fn correct() -> impl Strategy<Value = usize> {
+    (1..=NODES).prop_filter("it is faulty", |&node| node != FAULTY)
 }
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        6 => (sane(), message()).prop_map(|(to, message)| Act::Says(to, Box::new(message))),
+        6 => (correct(), message()).prop_map(|(to, message)| Act::Says(to, Box::new(message))),
         4 => (any::<prop::sample::Index>(), spoils()).prop_map(|(which, spoils)| Act::Distorts(which, spoils)),
-        3 => (sane(), 0usize..3, any::<bool>()).prop_map(|(at, key, writes)| Act::Client(at, key, writes)),
+        3 => (correct(), 0usize..3, any::<bool>()).prop_map(|(at, key, writes)| Act::Client(at, key, writes)),
         1 => (0u64..3_000).prop_map(Act::Passes),
     ]
 }
@@ -110,25 +111,25 @@ fn act() -> impl Strategy<Value = Act> {
 fn does(net: &mut Net, said: &mut Vec<(usize, Envelope)>, act: Act) {
     match act {
         Act::Says(to, message) => {
-            said.push((to, envelope(CLUSTER, id(MAD), *message)));
+            said.push((to, envelope(CLUSTER, id(FAULTY), *message)));
             let (to, envelope) = said.last().cloned().expect("it was just pushed");
             net.inject(to, envelope);
         }
         Act::Distorts(which, spoils) if !said.is_empty() => {
             let (to, before) = &said[which.index(said.len())];
-            // The connection it comes on says whose it is.
+            // The connection that it arrives on identifies the sender.
             if let Ok(distorted) = wire::decode_envelope(spoilt(&wire::encode_envelope(before), &spoils))
-                && distorted.from == id(MAD)
+                && distorted.from == id(FAULTY)
             {
                 net.inject(*to, distorted);
             }
         }
         Act::Distorts(..) => {}
-        Act::Client(at, key, true) => drop(net.ask(at, put(&spoilt_key(key), "a client's", None))),
-        Act::Client(at, key, false) => drop(net.ask(at, get(&spoilt_key(key), Consistency::Eventual))),
+        Act::Client(at, key, true) => drop(net.ask(at, put(&forged_key(key), "a client's", None))),
+        Act::Client(at, key, false) => drop(net.ask(at, get(&forged_key(key), Consistency::Eventual))),
         Act::Passes(ms) => net.pass(Duration::from_millis(ms)),
     }
-    // Not always: what a client began must still be under way when the next nonsense comes.
+    // Not each time: a client's request must still be under way when the next nonsense arrives.
     if said.len().is_multiple_of(3) {
         net.run();
     }
@@ -138,7 +139,7 @@ proptest! {
     #![proptest_config(cases(1_500))]
 
     #[test]
-    fn a_member_gone_mad_stops_nobody(acts in vec(act(), 1..40)) {
+    fn a_faulty_member_stops_no_other_node(acts in vec(act(), 1..40)) {
         let (mut net, mut said) = (begun(), Vec::new());
         acts.into_iter().for_each(|act| does(&mut net, &mut said, act));
         net.run();
@@ -148,20 +149,20 @@ proptest! {
     }
 
     #[test]
-    fn a_stranger_is_not_believed(messages in vec((1..=NODES, message(), any::<bool>()), 1..20)) {
+    fn messages_of_non_members_are_ignored(messages in vec((1..=NODES, message(), any::<bool>()), 1..20)) {
         let mut net = begun();
         let (disks, asked) = (net.disks.clone(), net.asked);
         let count = messages.len();
         for (to, message, is_of_another_cluster) in messages {
             let stranger = match is_of_another_cluster {
-                true => envelope(ClusterId(2), id(MAD), message),
+                true => envelope(ClusterId(2), id(FAULTY), message),
                 false => envelope(CLUSTER, id(NODES + 1), message),
             };
             net.inject(to, stranger);
         }
         net.run();
         net.pass(Duration::from_secs(1));
-        prop_assert_eq!(net.strays, count, "each is told of");
+        prop_assert_eq!(net.strays, count, "each is reported");
         prop_assert_eq!(net.asked, asked);
         prop_assert!(net.disks == disks, "a stranger's message was stored");
         nothing_is_lost(&mut net);
